@@ -1,0 +1,139 @@
+"""Pictures of any kind -> RGB arrays -> resized, normalised model input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps
+
+RGBArray = npt.NDArray[np.uint8]
+
+
+def to_rgb(picture: Image.Image | npt.NDArray[Any]) -> RGBArray:
+    """Turn a picture of any mode into an upright 8-bit RGB array.
+
+    Pillow pictures are turned as their EXIF orientation says. Transparent pixels are laid over
+    white, 16-bit grey keeps its upper 8 bits, as browsers show both; float pictures are taken as
+    0 to 1, or 0 to 255 where a value is above 1.
+
+    Args:
+        picture: a Pillow image of any mode, or an array (H, W), (H, W, 1), (H, W, 3) or
+            (H, W, 4): uint8, uint16 or float.
+
+    Returns:
+        (H, W, 3) uint8, C-contiguous.
+
+    Raises:
+        ValueError: an array of another shape or dtype, or an empty picture.
+
+    >>> to_rgb(Image.new("LA", (2, 1), (0, 0))).tolist()
+    [[[255, 255, 255], [255, 255, 255]]]
+    """
+    if isinstance(picture, Image.Image):
+        return _pillow_to_rgb(picture)
+    return _array_to_rgb(np.asarray(picture))
+
+
+def _pillow_to_rgb(picture: Image.Image) -> RGBArray:
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode.startswith("I") or upright.mode == "F":
+        return _array_to_rgb(np.asarray(upright))
+    if upright.has_transparency_data:
+        rgba = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return np.ascontiguousarray(upright.convert("RGB"), dtype=np.uint8)
+
+
+def _array_to_rgb(array: npt.NDArray[Any]) -> RGBArray:
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        raise ValueError(
+            "Expected argument `picture` to be an array of shape (H, W), (H, W, 1), (H, W, 3) or "
+            f"(H, W, 4), but got {array.shape}."
+        )
+    values = _to_uint8(array)
+    if values.shape[2] == 4:
+        return _pillow_to_rgb(Image.fromarray(values, "RGBA"))
+    return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)))
+
+
+def _to_uint8(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == bool:
+        return array.astype(np.uint8) * np.uint8(255)
+    if np.issubdtype(array.dtype, np.floating):
+        finite = np.nan_to_num(array.astype(np.float32), posinf=0, neginf=0)
+        scaled = finite if finite.max() > 1 else finite * 255
+        return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    if np.issubdtype(array.dtype, np.integer):
+        return np.clip(array.astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+    raise ValueError(
+        f"Expected argument `picture` to hold uint8, uint16 or floats, but got {array.dtype}."
+    )
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes model input (Sec. 4.1 of the paper and its released settings).
+
+    Attributes:
+        mean: per RGB channel, in units of 0-255.
+        std: likewise.
+        short_side_px: the short side is resized to this, aspect kept ...
+        long_side_px: ... unless that makes the long side longer than this.
+        window_px: side of the square sliding window.
+        stride_px: step between windows.
+
+    Raises:
+        ValueError: a size below 1 px, a stride longer than the window, or a std of 0.
+    """
+
+    mean: tuple[float, float, float] = (122.771, 116.746, 104.094)
+    std: tuple[float, float, float] = (68.501, 66.632, 70.323)
+    short_side_px: int = 448
+    long_side_px: int = 2048
+    window_px: int = 448
+    stride_px: int = 224
+
+    def __post_init__(self) -> None:
+        for name in ("short_side_px", "long_side_px", "window_px", "stride_px"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"Expected argument `{name}` to be 1 or more, but got {getattr(self, name)}."
+                )
+        if self.stride_px > self.window_px:
+            raise ValueError(
+                f"Expected argument `stride_px` to be at most `window_px` ({self.window_px}), "
+                f"else pixels are left out, but got {self.stride_px}."
+            )
+        if min(self.std) <= 0:
+            raise ValueError(f"Expected argument `std` to be above 0, but got {self.std}.")
+
+    def resized_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        """The size to which a picture of `image_hw` is resized, each side at least 1 px.
+
+        >>> Preprocessing().resized_hw((1080, 1920))
+        (448, 796)
+        """
+        height, width = image_hw
+        long_side = max(self.long_side_px, self.short_side_px)
+        scale = min(self.short_side_px / min(height, width), long_side / max(height, width))
+        return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+    def resize(self, rgb: RGBArray) -> RGBArray:
+        """Bilinear on uint8 without antialiasing (cv2's ``INTER_LINEAR``), to `resized_hw`."""
+        height, width = self.resized_hw(rgb.shape[:2])
+        resized = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(resized, dtype=np.uint8)
+
+    def normalize(self, rgb: RGBArray) -> torch.Tensor:
+        """(H, W, 3) uint8 -> (3, H, W) float32, mean and std applied."""
+        mean, std = np.float32(self.mean), np.float32(self.std)
+        return torch.from_numpy((rgb - mean) / std).permute(2, 0, 1)

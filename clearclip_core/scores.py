@@ -1,0 +1,169 @@
+"""Features and words -> cosines -> label maps and probabilities, in bands of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from clearclip_core.text import Vocabulary
+from clearclip_core.windows import WindowPlan
+
+#: Cosines are multiplied by this before the softmax (the paper's released settings).
+TEMPERATURE = 50.0
+
+#: A band holds about this many cosines at once: 64 MiB in float32.
+BAND_ELEMENTS = 1 << 24
+
+
+@dataclass(frozen=True, eq=False)
+class DenseFeatures:
+    """Patch features of one picture, window by window, with the geometry to put them back.
+
+    A value: keep it, hand it to another thread, score it against any words.
+
+    Attributes:
+        patches: (windows, h, w, D), each feature of length 1.
+        plan: where the windows lie; ``plan.image_hw`` is the picture's own size.
+
+    Raises:
+        ValueError: `patches` does not fit `plan`.
+    """
+
+    patches: torch.Tensor
+    plan: WindowPlan
+
+    def __post_init__(self) -> None:
+        wanted = (self.plan.count, *self.plan.grid_hw)
+        if self.patches.ndim != 4 or tuple(self.patches.shape[:3]) != wanted:
+            raise ValueError(
+                f"Expected argument `patches` to be of shape {wanted} + (D,), but got "
+                f"{tuple(self.patches.shape)}."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Cosines of patches and queries; full resolution exists only band by band.
+
+    Attributes:
+        cosines: (Q, I*h, J*w) float32, the windows' patch maps side by side.
+        plan: the geometry.
+        vocabulary: whose queries the Q are.
+        temperature: factor on the cosines before the softmax; no unit.
+
+    Raises:
+        ValueError: Q is not the number of the vocabulary's queries.
+    """
+
+    cosines: torch.Tensor
+    plan: WindowPlan
+    vocabulary: Vocabulary
+    temperature: float = TEMPERATURE
+
+    def __post_init__(self) -> None:
+        if len(self.cosines) != len(self.vocabulary.queries):
+            raise ValueError(
+                f"Expected argument `cosines` to hold {len(self.vocabulary.queries)} queries, "
+                f"but got {len(self.cosines)}."
+            )
+
+    @classmethod
+    def of(
+        cls, features: DenseFeatures, embeddings: torch.Tensor, vocabulary: Vocabulary
+    ) -> Scores:
+        """Cosine of each patch with each query (Eq. 4 of the paper).
+
+        Args:
+            features: unit patch features.
+            embeddings: (Q, D) unit text embeddings of ``vocabulary.queries``.
+            vocabulary: the words.
+        """
+        patches = features.patches
+        flat = patches.float() @ embeddings.float().to(patches.device).T  # (windows, h, w, Q)
+        mosaic = features.plan.mosaic(flat.permute(0, 3, 1, 2))
+        return cls(mosaic.contiguous(), features.plan, vocabulary)
+
+    def label_map(self, threshold: float | Sequence[float] = 0.0) -> npt.NDArray[np.int16]:
+        """The best label of each pixel of the original picture.
+
+        Args:
+            threshold: probability below which a pixel gets no label; one for all labels or one
+                for each.
+
+        Returns:
+            (H, W) int16: index of the label, -1 where a contrast word wins or the probability is
+            below the threshold.
+        """
+        return self.decide(threshold)[0]
+
+    def decide(
+        self, threshold: float | Sequence[float] = 0.0
+    ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float16]]:
+        """Label map and the winner's probability, see `label_map`.
+
+        Returns:
+            (H, W) int16 labels, and (H, W) float16 probabilities in [0, 1] of the winning query,
+            contrast words included.
+        """
+        thresholds = self._thresholds(threshold)
+        labels = np.empty(self.plan.image_hw, np.int16)
+        confidence = np.empty(self.plan.image_hw, np.float16)
+        for rows, cosines in self._bands():
+            best, query = cosines.max(dim=0)  # (r, W) each
+            logits = cosines.sub_(best).mul_(self.temperature)
+            probability = logits.exp_().sum(dim=0).reciprocal_()  # the winner's own logit is 0
+            label = self._query_labels[query]
+            low = probability < thresholds[label]
+            labels[rows] = label.masked_fill(low, -1).cpu().numpy()
+            confidence[rows] = probability.cpu().numpy()
+        return labels, confidence
+
+    def probabilities(self, rows: slice = slice(None)) -> npt.NDArray[np.float32]:
+        """Probabilities of the labels in a band of rows of the original picture.
+
+        Softmax over all queries, contrast words included; of a label's queries the largest
+        counts (the paper's released settings). So they need not add up to 1.
+
+        Args:
+            rows: which rows; all of them by default.
+
+        Returns:
+            (labels, rows, W) float32 in [0, 1].
+        """
+        softmax = (self._upsample(rows) * self.temperature).softmax(dim=0)
+        owners = self._query_labels
+        each = [softmax[owners == i].amax(dim=0) for i in range(len(self.vocabulary.labels))]
+        return torch.stack(each).cpu().numpy()  # type: ignore[no-any-return]
+
+    @cached_property
+    def _query_labels(self) -> torch.Tensor:
+        return torch.tensor(self.vocabulary.query_labels, device=self.cosines.device)
+
+    @cached_property
+    def _matrices(self) -> tuple[torch.Tensor, torch.Tensor]:
+        axes = (self.plan.rows.matrix, self.plan.columns.matrix)
+        rows, columns = (torch.from_numpy(axis).to(self.cosines) for axis in axes)
+        return rows, columns
+
+    def _thresholds(self, threshold: float | Sequence[float]) -> torch.Tensor:
+        values: list[Any] = np.broadcast_to(threshold, len(self.vocabulary.labels)).tolist()
+        # One more at the end: index -1, a contrast word, is never below its threshold.
+        return torch.tensor([*values, 0.0], device=self.cosines.device)
+
+    def _bands(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        height, width = self.plan.image_hw
+        step = max(1, BAND_ELEMENTS // (len(self.cosines) * width))
+        for start in range(0, height, step):
+            rows = slice(start, min(start + step, height))
+            yield rows, self._upsample(rows)
+
+    def _upsample(self, rows: slice) -> torch.Tensor:
+        rows_matrix, columns_matrix = self._matrices
+        bands = rows_matrix[rows] @ self.cosines  # (Q, r, J*w)
+        return bands @ columns_matrix.T  # (Q, r, W)

@@ -1,0 +1,166 @@
+"""Words: labels and their prompts, prompt templates, text embeddings."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from open_clip import OPENAI_IMAGENET_TEMPLATES
+
+#: The 80 prompt templates of CLIP's ImageNet evaluation; each turns a word into a sentence.
+TEMPLATES: tuple[Callable[[str], str], ...] = tuple(OPENAI_IMAGENET_TEMPLATES)
+
+
+@dataclass(frozen=True)
+class Label:
+    """A class of a project and the words that stand for it.
+
+    Attributes:
+        name: how the class is called in results.
+        prompts: words or phrases that describe it; each is a query of its own and the best one
+            counts. Empty means the name itself.
+        background: the class stands for all that no other label names, and takes over the
+            contrast words of its `Vocabulary`.
+
+    Raises:
+        ValueError: an empty name or prompt.
+
+    >>> Label("sofa", ("sofa", "couch")).prompts
+    ('sofa', 'couch')
+    """
+
+    name: str
+    prompts: tuple[str, ...] = ()
+    background: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prompts", tuple(self.prompts) or (self.name,))
+        if not all(word.strip() for word in (self.name, *self.prompts)):
+            raise ValueError(
+                "Expected arguments `name` and `prompts` to hold words, but got "
+                f"{self.name!r} and {self.prompts!r}."
+            )
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Labels, and contrast words that compete with them but never appear in a result.
+
+    Without contrast words every pixel gets some label: with the one label "dog" a softmax over
+    one class paints the whole picture. Contrast words win where no label fits. Those that a label
+    uses as a prompt itself are left out.
+
+    Attributes:
+        labels: at least one, names all different.
+        contrast: words that stand for everything else.
+
+    Raises:
+        ValueError: no labels, a name that stands twice, or two background labels.
+
+    >>> words = Vocabulary((Label("dog"), Label("lawn", ("grass",))), contrast=("grass", "sky"))
+    >>> words.queries
+    ('dog', 'grass', 'sky')
+    >>> words.query_labels
+    (0, 1, -1)
+    """
+
+    labels: tuple[Label, ...]
+    contrast: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [label.name for label in self.labels]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(
+                f"Expected argument `labels` to hold one or more different names, but got {names}."
+            )
+        if sum(label.background for label in self.labels) > 1:
+            raise ValueError("Expected at most one background label, but got several.")
+
+    @classmethod
+    def of(
+        cls, labels: Vocabulary | Iterable[str | Label], contrast: Iterable[str] = ()
+    ) -> Vocabulary:
+        """Build a vocabulary from names or labels; one that is built already passes through.
+
+        >>> [label.name for label in Vocabulary.of(["sky", Label("tree")]).labels]
+        ['sky', 'tree']
+        """
+        if isinstance(labels, Vocabulary):
+            return labels
+        made = tuple(Label(label) if isinstance(label, str) else label for label in labels)
+        return cls(made, tuple(contrast))
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """Every prompt of every label, then the contrast words that no label uses."""
+        return tuple(query for query, _ in self._pairs)
+
+    @property
+    def query_labels(self) -> tuple[int, ...]:
+        """For each query the index of its label; -1 for a contrast word."""
+        return tuple(index for _, index in self._pairs)
+
+    @cached_property
+    def _pairs(self) -> tuple[tuple[str, int], ...]:
+        prompts = [(p, i) for i, label in enumerate(self.labels) for p in label.prompts]
+        used = {_normal_form(prompt) for prompt, _ in prompts}
+        rest = dict.fromkeys(word for word in self.contrast if _normal_form(word) not in used)
+        backgrounds = [i for i, label in enumerate(self.labels) if label.background]
+        owner = backgrounds[0] if backgrounds else -1
+        return (*prompts, *((word, owner) for word in rest))
+
+
+def _normal_form(word: str) -> str:
+    return re.sub(r"[\s_-]+", " ", word).strip().lower()
+
+
+class TextEncoder:
+    """Prompts -> text embeddings, each computed once and kept.
+
+    A prompt's embedding is that of its sentences, one a template: each normalised, averaged,
+    normalised again (Sec. 4.1 of the paper).
+
+    Args:
+        encode: sentences -> (S, D) float embeddings, not normalised.
+        templates: each turns a prompt into a sentence.
+        batch: how many sentences are encoded at once.
+    """
+
+    def __init__(
+        self,
+        encode: Callable[[Sequence[str]], torch.Tensor],
+        templates: Sequence[Callable[[str], str]] = TEMPLATES,
+        batch: int = 256,
+    ) -> None:
+        self._encode = encode
+        self._templates = tuple(templates)
+        self._prompts_at_once = max(1, batch // len(self._templates))
+        self._cache: dict[str, torch.Tensor] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Embed prompts.
+
+        Args:
+            prompts: Q words or phrases.
+
+        Returns:
+            (Q, D) float32, each row of length 1, on the device of the model. Safe to call from
+            several threads.
+        """
+        with self._lock:
+            missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._cache]
+            for start in range(0, len(missing), self._prompts_at_once):
+                self._embed(missing[start : start + self._prompts_at_once])
+            return torch.stack([self._cache[prompt] for prompt in prompts])
+
+    def _embed(self, prompts: list[str]) -> None:
+        sentences = [template(prompt) for prompt in prompts for template in self._templates]
+        each = F.normalize(self._encode(sentences).float(), dim=-1)  # (prompts*templates, D)
+        mean = each.unflatten(0, (len(prompts), -1)).mean(1)  # (prompts, D)
+        self._cache.update(zip(prompts, F.normalize(mean, dim=-1), strict=True))
