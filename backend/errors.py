@@ -1,0 +1,94 @@
+"""What can go wrong, and the HTTP status that says so.
+
+::
+
+    BackendError                500
+    ├── BadRequest              400   the request itself is wrong
+    │   └── LabelConfigError    400   its label config does not parse, or asks for nothing we draw
+    ├── Unauthorized            401   basic auth is on, and missing or wrong
+    ├── PayloadTooLarge         413   the request is over MAX_BODY_MB
+    ├── ModelUnavailable        503   the model has failed to load; it is tried again
+    └── TaskError               422   one task has no prediction; the others of its request have
+        ├── DataKeyError        422   the label config names a key that the task's data lacks
+        ├── ImageNotFound       422   there is no image at that address, or no way to it
+        ├── ImageRefused        424   Label Studio or another server did not hand the image out
+        ├── ImageInvalid        422   not an image, or a truncated one
+        └── ImageTooLarge       413   over MAX_IMAGE_MB or MAX_IMAGE_MEGAPIXELS
+
+The message of each is one sentence for the person who reads it in Label Studio or in a log: what
+is wrong, and what to do where that is known. It never holds a token.
+"""
+
+# ruff: noqa: N818 -- HTTP's own names, and the tree says what they are
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class BackendError(Exception):
+    """Root of all errors that the backend raises on purpose.
+
+    >>> ImageTooLarge("The image has 400 megapixels, more than the limit of 150.").http_status
+    413
+    """
+
+    http_status: ClassVar[int] = 500
+
+
+class BadRequest(BackendError):
+    """The request itself is wrong: sent again, it fails again."""
+
+    http_status = 400
+
+
+class LabelConfigError(BadRequest):
+    """The label config does not parse, or has no control on an image that we can draw with."""
+
+
+class Unauthorized(BackendError):
+    """Basic auth is on, and the request has none or a wrong one."""
+
+    http_status = 401
+
+
+class PayloadTooLarge(BackendError):
+    """The request is larger than the limit."""
+
+    http_status = 413
+
+
+class ModelUnavailable(BackendError):
+    """The model has failed to load; the message says how to bring it."""
+
+    http_status = 503
+
+
+class TaskError(BackendError):
+    """One task cannot be predicted; it never costs the others of its request."""
+
+    http_status = 422
+
+
+class DataKeyError(TaskError):
+    """The label config names a data key that the task does not have."""
+
+
+class ImageNotFound(TaskError):
+    """There is no image at the address, or the address is of a kind that is never followed."""
+
+
+class ImageRefused(TaskError):
+    """The server of the image cannot be reached, or answered that we may not have it."""
+
+    http_status = 424
+
+
+class ImageInvalid(TaskError):
+    """What came is not an image, or not all of it."""
+
+
+class ImageTooLarge(TaskError):
+    """The image is over the limit of bytes or of pixels."""
+
+    http_status = 413
