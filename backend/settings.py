@@ -1,0 +1,191 @@
+"""Settings: the only reader of the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from typing_extensions import Self
+
+
+def _base_url(value: str) -> str:
+    url = value.strip().rstrip("/")
+    try:
+        parts = urlsplit(url)
+        is_base = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number
+        is_base = False
+    if not is_base or parts.query or parts.fragment or parts.username is not None:
+        raise ValueError("expected an address such as http://label-studio:8080")
+    return url
+
+
+Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+
+
+class Settings(BaseSettings):
+    """What a backend is told when it starts; frozen.
+
+    Each field is an environment variable of the same name in capitals; an empty variable counts
+    as not set. Values given to the constructor win over the environment.
+
+    Raises:
+        pydantic.ValidationError: a value that cannot be; `load_settings` makes sentences of it.
+
+    >>> Settings(port=9191).port
+    9191
+    """
+
+    model_config = SettingsConfigDict(
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        protected_namespaces=(),  # MODEL_DIR is ours, not pydantic's
+    )
+
+    label_studio_url: BaseUrl | None = Field(
+        default=None,
+        validation_alias=AliasChoices("LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"),
+        description="Where this backend reaches Label Studio; else the address that Label Studio "
+        "sends when it connects.",
+    )
+    label_studio_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"),
+        description="A legacy or a personal access token, to fetch images from Label Studio; "
+        "never sent to any other host.",
+    )
+    model: Words = Field(
+        default="ViT-B-16/openai",
+        description="The model: arch/tag, arch@file, local-dir:path, hf-hub:org/repo or demo.",
+    )
+    method: Words = Field(
+        default="clearclip",
+        description="How dense features are read: clearclip, sclip, maskclip or clip.",
+    )
+    device: Words = Field(
+        default="auto", description="Where the model runs: auto, cpu, cuda, cuda:1, mps."
+    )
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
+        default="auto",
+        description="Number format of the model; auto is fp16 on CUDA, else what the CPU is fast "
+        "at.",
+    )
+    short_side_px: int = Field(
+        default=448,
+        ge=64,
+        le=4096,
+        description="The short side of a picture is resized to this; more sees smaller things "
+        "and takes longer.",
+    )
+    model_dir: Path = Field(
+        default=Path("~/.cache/clearclip"),
+        description="Folder of model weights: looked for here first, kept here when downloaded.",
+    )
+    host: Words = Field(
+        default="127.0.0.1",
+        description="Address to listen on; 0.0.0.0 lets other machines in (set BASIC_AUTH_* too).",
+    )
+    port: int = Field(default=9090, ge=1, le=65535, description="Port to listen on.")
+    threads: int = Field(
+        default=16, ge=4, le=256, description="Requests that are answered at the same time."
+    )
+    basic_auth_user: Words | None = Field(
+        default=None, description="User name that every request but /health must bring."
+    )
+    basic_auth_pass: SecretStr | None = Field(
+        default=None, description="Password that goes with BASIC_AUTH_USER."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Least severity that is logged."
+    )
+    max_body_mb: int = Field(
+        default=256,
+        ge=1,
+        description="Largest request; Label Studio sends all old annotations of each task along.",
+    )
+    max_image_mb: int = Field(default=100, ge=1, description="Largest image file.")
+    max_image_megapixels: int = Field(
+        default=150, ge=1, description="Largest image in millions of pixels."
+    )
+    download_timeout_s: float = Field(
+        default=30, gt=0, description="Longest wait in seconds for an image to arrive."
+    )
+    min_island_share: float = Field(
+        default=0.0005,
+        ge=0,
+        lt=1,
+        description="Parts of a mask smaller than this share of the picture are dropped.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _capitals(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("log_level"), str):
+            return values | {"log_level": values["log_level"].upper()}
+        return values
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.basic_auth_user is None) != (self.basic_auth_pass is None):
+            raise ValueError("BASIC_AUTH_USER and BASIC_AUTH_PASS go together: set both or none")
+        object.__setattr__(self, "model_dir", self.model_dir.expanduser())
+        return self
+
+
+def variables(field: str) -> tuple[str, ...]:
+    """The environment variables of a field, the preferred one first.
+
+    >>> variables("label_studio_url")
+    ('LABEL_STUDIO_URL', 'LABEL_STUDIO_HOST')
+    >>> variables("port")
+    ('PORT',)
+    """
+    alias = Settings.model_fields[field].validation_alias
+    if isinstance(alias, AliasChoices):
+        return tuple(str(choice) for choice in alias.choices)
+    return (field.upper(),)
+
+
+def load_settings(**given: Any) -> Settings:
+    """Read the environment; what is given here by field name, and not None, wins over it.
+
+    Raises:
+        ValueError: with one sentence for each wrong value, which never shows a secret.
+
+    >>> load_settings(port=70000)
+    Traceback (most recent call last):
+    ValueError: PORT: input should be less than or equal to 65535, but got '70000'.
+    """
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        sentences = [_sentence(dict(problem)) for problem in error.errors()]
+        raise ValueError(" ".join(sentences)) from None
+
+
+def _sentence(problem: dict[str, Any]) -> str:
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if not problem["loc"]:
+        return f"{message}."
+    place = str(problem["loc"][0]).upper()
+    names = next(
+        (all_ for all_ in map(variables, Settings.model_fields) if place in all_), (place,)
+    )
+    value = str(problem["input"])
+    secret = "@" in value or any(part in place for part in ("KEY", "TOKEN", "PASS"))
+    got = "" if secret else f", but got {value!r}"
+    return f"{' or '.join(names)}: {message[0].lower()}{message[1:]}{got}."

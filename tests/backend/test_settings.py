@@ -1,0 +1,120 @@
+"""Settings from the environment and from flags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from backend.settings import Settings, load_settings, variables
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for field in Settings.model_fields:
+        for name in variables(field):
+            monkeypatch.delenv(name, raising=False)
+
+
+def test_defaults_stand_alone() -> None:
+    settings = load_settings()
+    assert (settings.model, settings.method, settings.port) == (
+        "ViT-B-16/openai",
+        "clearclip",
+        9090,
+    )
+    assert settings.label_studio_url is None
+    assert settings.label_studio_api_key is None
+    assert settings.model_dir == Path.home() / ".cache" / "clearclip"
+
+
+@pytest.mark.parametrize("name", ["LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"])
+def test_both_names_of_the_url_are_read(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "http://studio:8080/label/")
+    assert load_settings().label_studio_url == "http://studio:8080/label"
+
+
+@pytest.mark.parametrize("name", ["LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"])
+def test_both_names_of_the_token_are_read_and_hidden(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "b" * 40)
+    key = load_settings().label_studio_api_key
+    assert key is not None
+    assert key.get_secret_value() == "b" * 40
+    assert "bbbb" not in repr(load_settings())
+
+
+def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "1000")
+    monkeypatch.setenv("LABEL_STUDIO_HOST", "http://environment:1")
+    settings = load_settings(port=2000, label_studio_url="http://flag:2", model=None)
+    assert (settings.port, settings.label_studio_url) == (2000, "http://flag:2")
+    assert settings.model == "ViT-B-16/openai"
+
+
+def test_empty_variables_count_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY", "BASIC_AUTH_USER", "PORT"):
+        monkeypatch.setenv(name, "")
+    settings = load_settings()
+    assert settings.label_studio_url is None
+    assert settings.basic_auth_user is None
+    assert settings.port == 9090
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_settings().port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "http"),
+        ("PORT", "0"),
+        ("LABEL_STUDIO_URL", "studio:8080"),
+        ("LABEL_STUDIO_HOST", "http://user:pass@studio"),
+        ("LABEL_STUDIO_URL", "http://studio:port"),
+        ("PRECISION", "int4"),
+        ("MIN_ISLAND_SHARE", "1.5"),
+        ("DOWNLOAD_TIMEOUT_S", "0"),
+        ("MODEL", "  "),
+        ("LOG_LEVEL", "loud"),
+    ],
+)
+def test_wrong_values_are_refused_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=rf"^[A-Z_ or]*{name}[A-Z_ or]*: .*\.$") as caught:
+        load_settings()
+    assert "\n" not in str(caught.value)
+    assert "pass@" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [{"basic_auth_user": "ann"}, {"basic_auth_pass": "s3cret"}])
+def test_basic_auth_needs_both_halves(given: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="set both or none") as caught:
+        load_settings(**given)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_log_level_is_read_in_any_case() -> None:
+    assert load_settings(log_level="debug").log_level == "DEBUG"
+
+
+def test_every_field_is_described() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        assert field.description.endswith("."), name
+
+
+def test_nothing_else_reads_the_environment() -> None:
+    package = Path(__file__).parents[2] / "backend"
+    readers = [
+        path.name
+        for path in package.rglob("*.py")
+        if path.name != "demo.py"  # starts other programs in an environment of their own
+        and any(word in path.read_text("utf-8") for word in ("os.environ", "os.getenv", "getenv("))
+    ]
+    assert readers == []
