@@ -1,0 +1,75 @@
+# `make` alone lists what there is. Each target makes the environments that it needs, once.
+
+PYTHON ?= python3
+VENV ?= .venv
+STUDIO_VENV ?= .venv-label-studio
+CHECK_VENV ?= .venv-check
+ARGS ?=
+
+STUDIO := label-studio==1.23.2
+CURRENT_WEB := flask werkzeug jinja2 itsdangerous
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench picture browser
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/.made $(STUDIO_VENV)/.made ## Label Studio and the backend on drawn scenes (ARGS=--once: check and exit)
+	$(VENV)/bin/clearclip-backend demo --label-studio $(STUDIO_VENV)/bin/label-studio $(ARGS)
+
+test: $(VENV)/.made $(STUDIO_VENV)/.made browser ## all tests, the real Label Studio and Chromium included (ARGS: pytest's)
+	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio $(VENV)/bin/python -m pytest $(ARGS)
+
+check: $(CHECK_VENV)/.made ## format, lint and types of the code; lint and schema of the container files
+	$(CHECK_VENV)/bin/ruff format --check .
+	$(CHECK_VENV)/bin/ruff check .
+	$(CHECK_VENV)/bin/mypy
+	$(CHECK_VENV)/bin/hadolint backend/Dockerfile
+	$(CHECK_VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(CHECK_VENV)/bin/shellcheck .ci/run
+
+bench: $(VENV)/.made ## benchmarks and the longer studies (not part of the tests)
+	@if [ -d tests/bench ]; then $(VENV)/bin/python -m pytest --timeout 0 tests/bench $(ARGS); \
+	else echo "There is nothing to measure yet: benchmarks come with tests/bench."; fi
+
+picture: $(VENV)/.made $(STUDIO_VENV)/.made browser ## take the README's picture anew
+	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio TAKE_PICTURE=1 \
+	$(VENV)/bin/python -m pytest tests/e2e -k picture $(ARGS)
+
+$(VENV)/.made: pyproject.toml
+	@echo "Installing the packages and their test tools into $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	@$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+$(STUDIO_VENV)/.made: Makefile
+	@echo "Installing $(STUDIO) into $(STUDIO_VENV)"
+	@$(PYTHON) -m venv $(STUDIO_VENV)
+	@$(STUDIO_VENV)/bin/python -m pip install --quiet --upgrade pip
+	@$(STUDIO_VENV)/bin/python -m pip install --quiet '$(STUDIO)'
+	@touch $@
+
+# What label-studio-ml 1.0.9 pins has no types. So this environment sees all of $(VENV) (the .pth
+# file), and a current Flask lies in front of it.
+$(CHECK_VENV)/.made: $(VENV)/.made
+	@echo "Installing the check tools and a current Flask into $(CHECK_VENV), on top of $(VENV)"
+	@$(PYTHON) -m venv $(CHECK_VENV)
+	@below=$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
+	here=$$($(CHECK_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
+	echo "import site; site.addsitedir('$$below')" > "$$here/below.pth"
+	@$(CHECK_VENV)/bin/python -m pip install --quiet --editable '.[test,check]'
+	@$(CHECK_VENV)/bin/python -m pip install --quiet --upgrade --no-warn-conflicts $(CURRENT_WEB)
+	@touch $@
+
+# The system's Chromium; else Debian's package; else Playwright's own.
+browser: $(VENV)/.made
+	@if command -v chromium >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing Debian's chromium"; \
+		apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends chromium; \
+	else \
+		echo "Installing Playwright's chromium"; \
+		$(VENV)/bin/playwright install chromium; \
+	fi

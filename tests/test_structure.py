@@ -1,0 +1,154 @@
+"""The house rules: who may import whom, and who may look outside."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+#: Within a package, a file imports only from files above it here. `__init__` only hands names on.
+HOUSE = {
+    "clearclip_core": [
+        "attention",
+        "methods",
+        "encoder",
+        "scenes",
+        "pictures",
+        "models",
+        "text",
+        "windows",
+        "scores",
+        "refine",
+        "adaptation",
+        "masks",
+        "render",
+        "segmenter",
+        "statistics",
+        "evaluation",
+        "demo",
+        "cli",
+    ],
+    "backend": [
+        "errors",
+        "settings",
+        "studio",
+        "messages",
+        "vocabulary",
+        "images",
+        "rle",
+        "regions",
+        "interactive",
+        "store",
+        "engine",
+        "corrections",
+        "pipeline",
+        "model",
+        "prelabel",
+        "observe",
+        "app",
+        "doctor",
+        "demo",
+        "cli",
+    ],
+}
+#: What the torch library must not know of.
+OUTSIDE = {
+    "backend",
+    "flask",
+    "gunicorn",
+    "httpx",
+    "requests",
+    "label_studio_ml",
+    "label_studio_sdk",
+}
+
+FILES = sorted(path for package in HOUSE for path in (ROOT / package).rglob("*.py"))
+
+
+def room(path: Path) -> tuple[str, str]:
+    """Package and room of a file: `clearclip_core/demo/train.py` is in the room `demo`."""
+    package, *rest = path.relative_to(ROOT).with_suffix("").parts
+    return package, rest[0]
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    """Every module that a file imports, at the top or inside a function, with absolute names."""
+    package = list(path.relative_to(ROOT).parent.parts)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def ids(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", FILES, ids=ids)
+def test_a_file_has_its_place_in_the_house(path: Path) -> None:
+    package, name = room(path)
+    assert name == "__init__" or name in HOUSE[package], f"Give {name} a place in HOUSE"
+
+
+@pytest.mark.parametrize("path", FILES, ids=ids)
+def test_a_file_imports_only_from_files_above_it(path: Path) -> None:
+    package, name = room(path)
+    if name == "__init__":
+        return
+    order = HOUSE[package]
+    allowed = {*order[: order.index(name)]} | ({name} if path.parent != ROOT / package else set())
+    for module in imported_modules(path):
+        head, _, rest = module.partition(".")
+        if head != package:
+            continue
+        assert rest, f"{ids(path)} imports its own package; name the file"
+        assert rest.split(".")[0] in allowed, f"{ids(path)} imports {module}, which is not above it"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if room(p)[0] == "clearclip_core"], ids=ids)
+def test_clearclip_core_knows_nothing_of_what_serves_it(path: Path) -> None:
+    assert not {module.split(".")[0] for module in imported_modules(path)} & OUTSIDE
+
+
+@pytest.mark.parametrize("path", FILES, ids=ids)
+def test_only_the_settings_read_the_environment(path: Path) -> None:
+    if room(path) == ("backend", "settings"):
+        return
+    readers = {"environ", "environb", "getenv"}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = [n.lineno for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr in readers]
+    found += [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and readers & {alias.name for alias in node.names}
+    ]
+    assert not found, f"{ids(path)} reads the environment in line {found}"
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import clearclip_core.text", {"clearclip_core.text"}),
+        ("from clearclip_core import text", {"clearclip_core.text"}),
+        ("from . import text", {"clearclip_core.text"}),
+        (
+            "def f():\n    from .text import Label",
+            {"clearclip_core.text.Label"},
+        ),
+    ],
+)
+def test_the_import_reader_sees_every_spelling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, expected: set[str]
+) -> None:
+    monkeypatch.setattr(__name__ + ".ROOT", tmp_path)
+    path = tmp_path / "clearclip_core" / "file.py"
+    path.parent.mkdir()
+    path.write_text(source)
+    assert set(imported_modules(path)) == expected
