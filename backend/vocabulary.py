@@ -1,0 +1,343 @@
+"""Labeling config XML -> images, controls, labels with their prompts and thresholds.
+
+Tags and attributes are found in any letter case, as the editor does. What is drawn:
+
+- ``<BrushLabels>``, ``<BitmaskLabels>``, ``<PolygonLabels>``, ``<RectangleLabels>`` whose
+  ``toName`` is one or more ``<Image>``; those for masks first, else in the order of the config.
+  ``<RectangleLabels smart="true">`` beside another control is an annotator's tool for prompts and
+  is left alone, as are all other tags.
+- A label is known by its ``value``: written in several controls, it is one query. Results carry
+  its ``alias`` where it has one, as the editor does.
+- Words for the model: ``predicted_values="tabby cat, kitten"``; else the alias where that reads
+  as words; else the value. Underscores and CamelCase are read as words.
+- ``model_score_threshold="0.4"`` on a control, or on one label of it.
+- A label called "background" or "other", or marked ``background="true"``, is what no other label
+  names. A colour in that attribute is the editor's own use of it.
+
+Labels that come from the task (``<BrushLabels value="$labels">``) and controls in a
+``<Repeater>`` are not drawn; where a config has nothing else, the error says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from backend.errors import DataKeyError, LabelConfigError
+from clearclip_core import Label
+
+ControlKind = Literal["brushlabels", "bitmasklabels", "polygonlabels", "rectanglelabels"]
+
+#: Kinds of controls that are drawn, in the order in which they are.
+CONTROL_KINDS: tuple[ControlKind, ...] = (
+    "brushlabels",
+    "bitmasklabels",
+    "polygonlabels",
+    "rectanglelabels",
+)
+_SUPPORTED = "<BrushLabels>, <BitmaskLabels>, <PolygonLabels> or <RectangleLabels>"
+_BACKGROUND_NAMES = ("background", "other")
+_VARIABLE = re.compile(r"\$[\w[\].{}]+")  # as the editor reads them
+
+
+@dataclass(frozen=True)
+class ImageTag:
+    """An ``<Image>``: its name, and where in a task's data its picture or pictures are."""
+
+    name: str
+    value: str
+
+    def sources(self, data: Mapping[str, Any]) -> tuple[str, ...]:
+        """The addresses of its pictures in a task: one, or all of a list in their order.
+
+        Raises:
+            DataKeyError: the data has no such key, or something else than addresses there.
+
+        >>> ImageTag("img", "$shots[1].url").sources({"shots": [{}, {"url": "/data/b.png"}]})
+        ('/data/b.png',)
+        >>> ImageTag("img", "https://pictures.org/$name").sources({"name": "a.png"})
+        ('https://pictures.org/a.png',)
+        """
+        if _VARIABLE.fullmatch(self.value):
+            found = _look_up(data, self.value)
+        else:
+            found = _VARIABLE.sub(lambda variable: str(_look_up(data, variable[0])), self.value)
+        sources = tuple(found) if isinstance(found, list) else (found,)
+        if not sources or not all(isinstance(item, str) and item for item in sources):
+            raise DataKeyError(
+                f'Expected the task\'s data to hold an image address under "{self.value}" '
+                f'(<Image name="{self.name}">), but it holds something else.'
+            )
+        return sources
+
+
+@dataclass(frozen=True)
+class ControlLabel:
+    """A label as one control has it.
+
+    Attributes:
+        name: the name of its `clearclip_core.Label`.
+        written: how results of this control call it: its alias where it has one.
+        threshold: regions with a lower score are not wanted, in [0, 1].
+    """
+
+    name: str
+    written: str
+    threshold: float = 0.0
+
+
+@dataclass(frozen=True)
+class Control:
+    """A control that is drawn: `kind` is both the type of its regions and their label key."""
+
+    kind: ControlKind
+    name: str
+    to_names: tuple[str, ...]
+    labels: tuple[ControlLabel, ...]
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """What a project wants drawn.
+
+    Attributes:
+        images: those that a control is for, in the order of the config.
+        controls: those for masks first.
+        labels: all labels of all controls, each once, in the order of the controls; at most one is
+            the background.
+    """
+
+    images: tuple[ImageTag, ...]
+    controls: tuple[Control, ...]
+    labels: tuple[Label, ...]
+
+    def controls_of(self, image: str) -> tuple[Control, ...]:
+        """The controls for the image of that name."""
+        return tuple(control for control in self.controls if image in control.to_names)
+
+    def labels_of(self, image: str) -> tuple[Label, ...]:
+        """The labels that compete on the image of that name."""
+        names = {label.name for control in self.controls_of(image) for label in control.labels}
+        return tuple(label for label in self.labels if label.name in names)
+
+    def names_of(self, written: Iterable[str]) -> frozenset[str]:
+        """Names of the labels that are written so, by alias or by value; unknown ones drop out."""
+        wanted = frozenset(written)
+        return frozenset(
+            label.name
+            for control in self.controls
+            for label in control.labels
+            if wanted & {label.name, label.written}
+        )
+
+
+def parse_label_config(xml: str) -> LabelConfig:
+    """Read a project's labeling config.
+
+    Raises:
+        LabelConfigError: the XML does not parse, or has no control on an image that we can draw
+            with, or a threshold that is no number in [0, 1].
+
+    >>> config = parse_label_config('''<View>
+    ...   <Image name="img" value="$image"/>
+    ...   <BrushLabels name="tag" toName="img"><Label value="trafficLight"/></BrushLabels>
+    ... </View>''')
+    >>> config.labels
+    (Label(name='trafficLight', prompts=('traffic light',), background=False),)
+    """
+    root = _parse(xml)
+    images = {tag.name: tag for tag in _image_tags(root)}
+    repeated = {element for repeater in _find(root, "repeater") for element in repeater.iter()}
+    elements = [
+        element
+        for kind in CONTROL_KINDS
+        for element in _find(root, kind)
+        if element not in repeated and set(_to_names(element)) & images.keys()
+    ]
+    elements = [element for element in elements if _label_elements(element)]
+    if not elements:
+        raise LabelConfigError(_why_nothing(root, images, bool(repeated)))
+    drawn = [element for element in elements if not _is_prompt_tool(element)] or elements
+    controls = tuple(_control(element, images) for element in drawn)
+    used = {name for control in controls for name in control.to_names}
+    return LabelConfig(
+        images=tuple(tag for tag in images.values() if tag.name in used),
+        controls=controls,
+        labels=tuple(_labels(drawn)),
+    )
+
+
+def words(name: str) -> str:
+    """A name as words, the way a caption would have them.
+
+    >>> words("trafficLight"), words("traffic_light"), words("TrafficLight"), words("TV")
+    ('traffic light', 'traffic light', 'traffic light', 'tv')
+    """
+    spaced = re.sub(r"(?<=[a-z]{2})(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})", " ", name)
+    return " ".join(spaced.replace("_", " ").split()).lower()
+
+
+def _parse(xml: str) -> Element:
+    try:
+        root: Element = fromstring(xml.strip())
+    except (ParseError, DefusedXmlException, ValueError) as error:
+        raise LabelConfigError(f"The label config is not well-formed XML: {error}.") from None
+    return root
+
+
+def _find(root: Element, tag: str) -> Iterator[Element]:
+    return (element for element in root.iter() if element.tag.lower() == tag)
+
+
+def _get(element: Element, attribute: str) -> str:
+    """An attribute in any letter case, as it is written; empty where there is none but spaces."""
+    found = (text for key, text in element.attrib.items() if key.lower() == attribute)
+    text = next(found, "")
+    return text if text.strip() else ""
+
+
+def _image_tags(root: Element) -> Iterator[ImageTag]:
+    for element in _find(root, "image"):
+        value = (_get(element, "valuelist") or _get(element, "value")).strip()
+        if _get(element, "name") and value:
+            yield ImageTag(_get(element, "name"), value)
+
+
+def _to_names(element: Element) -> list[str]:
+    return [name.strip() for name in _get(element, "toname").split(",")]
+
+
+def _label_elements(control: Element) -> list[Element]:
+    """The labels of a control, each value once."""
+    by_name: dict[str, Element] = {}
+    for element in _find(control, "label"):
+        by_name.setdefault(_name(element), element)
+    by_name.pop("", None)
+    return list(by_name.values())
+
+
+def _name(label: Element) -> str:
+    return _get(label, "value") or _get(label, "alias")
+
+
+def _is_prompt_tool(control: Element) -> bool:
+    return (
+        control.tag.lower() == "rectanglelabels"
+        and _get(control, "smart").strip().lower() == "true"
+    )
+
+
+def _control(element: Element, images: Mapping[str, ImageTag]) -> Control:
+    threshold = _threshold(element, 0.0)
+    return Control(
+        kind=cast(ControlKind, element.tag.lower()),
+        name=_get(element, "name"),
+        to_names=tuple(name for name in _to_names(element) if name in images),
+        labels=tuple(
+            ControlLabel(
+                name=_name(label),
+                written=_get(label, "alias") or _name(label),
+                threshold=_threshold(label, threshold),
+            )
+            for label in _label_elements(element)
+        ),
+    )
+
+
+def _threshold(element: Element, default: float) -> float:
+    text = _get(element, "model_score_threshold")
+    try:
+        threshold = float(text) if text else default
+    except ValueError:
+        threshold = -1
+    if not 0 <= threshold <= 1:
+        raise LabelConfigError(
+            f"Expected model_score_threshold to be a number from 0 to 1, but got {text!r}."
+        )
+    return threshold
+
+
+def _labels(controls: Iterable[Element]) -> Iterator[Label]:
+    """One label for each name, with the prompts that all controls give it."""
+    elements: dict[str, list[Element]] = {}
+    for control in controls:
+        for element in _label_elements(control):
+            elements.setdefault(_name(element), []).append(element)
+    background = _background(elements)
+    for name, same in elements.items():
+        prompts = dict.fromkeys(prompt for element in same for prompt in _prompts(element))
+        yield Label(name, tuple(prompts), background=name == background)
+
+
+def _background(elements: Mapping[str, list[Element]]) -> str | None:
+    """The one label that stands for the rest: one that is marked, before one that is called so."""
+    for name, same in elements.items():
+        if any(_get(element, "background").strip().lower() == "true" for element in same):
+            return name
+    for name, same in elements.items():
+        called = {words(text) for element in same for text in (name, _get(element, "alias"))}
+        if called & set(_BACKGROUND_NAMES):
+            return name
+    return None
+
+
+def _prompts(label: Element) -> list[str]:
+    given = [prompt.strip() for prompt in _get(label, "predicted_values").split(",")]
+    alias = words(_get(label, "alias"))
+    name = _name(label)
+    return [prompt for prompt in given if prompt] or [
+        alias if _reads_as_words(alias) else words(name) or name
+    ]
+
+
+def _reads_as_words(alias: str) -> bool:
+    """Whether a caption could say it: letters alone, and not just an abbreviation or a code.
+
+    >>> [_reads_as_words(alias) for alias in ("traffic light", "sky", "tl", "cls 3", "c1", "")]
+    [True, True, False, False, False, False]
+    """
+    parts = alias.split()
+    return all(part.isalpha() for part in parts) and any(
+        len(part) > 2 and re.search("[aeiouy]", part) for part in parts
+    )
+
+
+def _look_up(data: Mapping[str, Any], variable: str) -> Any:
+    """The value of a variable such as ``$image``, ``$shot.url`` or ``$pages[0]``."""
+    path = variable[1:]
+    if path in data:
+        return data[path]
+    found: Any = data
+    for key in re.findall(r"[^.[\]]+", path):
+        if isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+            found = found[int(key)]
+        elif isinstance(found, dict) and key in found:
+            found = found[key]
+        else:
+            known = ", ".join(map(str, data)) or "nothing"
+            raise DataKeyError(
+                f'The label config asks for "{variable}", but the task\'s data has only: {known}.'
+            )
+    return found
+
+
+def _why_nothing(root: Element, images: Mapping[str, ImageTag], has_repeater: bool) -> str:
+    if not images:
+        return 'Expected the label config to have an <Image name="..." value="$...">, but got none.'
+    if any(_get(element, "value") for kind in CONTROL_KINDS for element in _find(root, kind)):
+        return (
+            'Labels that come from the task (value="$...") are not supported: write them as '
+            "<Label> tags in the label config."
+        )
+    if has_repeater:
+        return f"Controls in a <Repeater> are not supported: put {_SUPPORTED} outside of it."
+    return (
+        f"Expected the label config to have {_SUPPORTED} with one or more <Label> tags and toName "
+        "of an <Image>, but got none."
+    )

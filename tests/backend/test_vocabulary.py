@@ -1,0 +1,250 @@
+"""Labeling configs as projects have them; names and aliases checked against the SDK's reading."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from label_studio_sdk.label_interface import LabelInterface
+
+from backend.errors import DataKeyError, LabelConfigError
+from backend.vocabulary import ImageTag, LabelConfig, parse_label_config
+from clearclip_core import Label
+
+MANY_TAGS = """<!-- a comment --><View>
+  <Style>.main { color: red; }</Style>
+  <Header value="$title"/>
+  <Image name="photo" value="$shot.url" zoom="true"/>
+  <Image name="other photo" value="$second"/>
+  <Text name="note" value="$note"/>
+  <Choices name="good" toName="photo"><Choice value="yes"/></Choices>
+  <KeyPointLabels name="click" toName="photo" smart="true">
+    <Label value="only clicked"/><Label value="sky"/>
+  </KeyPointLabels>
+  <RectangleLabels name="ask" toName="photo" smart="true"><Label value="asked"/></RectangleLabels>
+  <Labels name="spans" toName="note"><Label value="word"/></Labels>
+  <Collapse><Panel value="labels"><View>
+    <PolygonLabels name="outline" toName="photo" model_score_threshold="0.25">
+      <Label value="house" alias="building"/><Label value="sky" predicted_values="clouds"/>
+    </PolygonLabels>
+    <RectangleLabels name="box" toName="other photo,photo">
+      <View><Label value="dog" model_score_threshold="0.75"/></View>
+    </RectangleLabels>
+    <BrushLabels name="mask" toName="photo" model_score_threshold="0.5">
+      <Label value="sky" background="#00aaff"/>
+      <Label value="trafficLight" alias="TL1" model_score_threshold="0.125"/>
+      <Label value="sky" alias="again"/>
+      <Label value="Katze" alias="tabby_cat"/>
+      <Label value="  "/>
+      <Label/>
+    </BrushLabels>
+  </View></Panel></Collapse>
+</View>"""
+
+
+def _one(labels: str, attributes: str = "") -> LabelConfig:
+    return parse_label_config(
+        f'<View><Image name="i" value="$image"/><BrushLabels name="b" toName="i" {attributes}>'
+        f"{labels}</BrushLabels></View>"
+    )
+
+
+def test_controls_on_images_are_found_masks_first() -> None:
+    config = parse_label_config(MANY_TAGS)
+    assert [(c.kind, c.name, c.to_names) for c in config.controls] == [
+        ("brushlabels", "mask", ("photo",)),
+        ("polygonlabels", "outline", ("photo",)),
+        ("rectanglelabels", "box", ("other photo", "photo")),
+    ]
+    assert [image.name for image in config.images] == ["photo", "other photo"]
+
+
+def test_labels_are_one_query_each_with_all_their_words() -> None:
+    config = parse_label_config(MANY_TAGS)
+    assert config.labels == (
+        Label("sky", ("sky", "clouds")),
+        Label("trafficLight", ("traffic light",)),
+        Label("Katze", ("tabby cat",)),
+        Label("house", ("building",)),
+        Label("dog", ("dog",)),
+    )
+    assert config.labels_of("photo") == config.labels
+    assert config.labels_of("other photo") == (Label("dog", ("dog",)),)
+    assert [c.name for c in config.controls_of("other photo")] == ["box"]
+
+
+def test_aliases_are_written_and_thresholds_overridden() -> None:
+    mask, outline, box = parse_label_config(MANY_TAGS).controls
+    assert [(label.name, label.written, label.threshold) for label in mask.labels] == [
+        ("sky", "sky", 0.5),
+        ("trafficLight", "TL1", 0.125),
+        ("Katze", "tabby_cat", 0.5),
+    ]
+    assert [(label.written, label.threshold) for label in outline.labels] == [
+        ("building", 0.25),
+        ("sky", 0.25),
+    ]
+    assert [(label.written, label.threshold) for label in box.labels] == [("dog", 0.75)]
+
+
+def test_written_names_are_those_that_the_sdk_knows() -> None:
+    sdk = LabelInterface(MANY_TAGS.partition("-->")[2])
+    for control in parse_label_config(MANY_TAGS).controls:
+        theirs = sdk.get_control(control.name)
+        assert {label.written for label in control.labels} <= set(theirs.labels)
+        assert set(control.to_names) <= set(theirs.to_name)
+
+
+def test_names_are_read_by_alias_and_by_value() -> None:
+    config = parse_label_config(MANY_TAGS)
+    assert config.names_of(["TL1", "house", "unknown"]) == {"trafficLight", "house"}
+
+
+def test_tags_and_attributes_in_any_case() -> None:
+    config = parse_label_config(
+        '<view><image NAME="i" VALUE="$image"/><brushlabels name="b" toname="i">'
+        '<label value="sky"/></brushlabels></view>'
+    )
+    assert config.controls[0].kind == "brushlabels"
+    assert config.labels == (Label("sky"),)
+
+
+@pytest.mark.parametrize(
+    ("label", "prompts"),
+    [
+        ('value="traffic_light"', ("traffic light",)),
+        ('value="TrafficLight"', ("traffic light",)),
+        ('value="HDMIPort"', ("hdmi port",)),
+        ('value="iPhone"', ("iphone",)),
+        ('value="Traffic  Light"', ("traffic light",)),
+        ('value="Straße"', ("straße",)),
+        ('value="Hund" alias="dog"', ("dog",)),
+        ('value="dog" alias="7"', ("dog",)),
+        ('value="dog" alias="cls_dog_2"', ("dog",)),
+        ('value="dog" alias="DG"', ("dog",)),
+        ('value="c1" predicted_values=" tabby cat , kitten ,, "', ("tabby cat", "kitten")),
+        ('value="sky" predicted_values=" "', ("sky",)),
+        ('alias="sky"', ("sky",)),
+        ('value="__"', ("__",)),
+    ],
+)
+def test_prompts(label: str, prompts: tuple[str, ...]) -> None:
+    assert _one(f"<Label {label}/>").labels[0].prompts == prompts
+
+
+@pytest.mark.parametrize(
+    ("labels", "background"),
+    [
+        ('<Label value="sky"/><Label value="Background"/>', "Background"),
+        ('<Label value="other"/><Label value="sky"/>', "other"),
+        ('<Label value="rest" alias="background"/>', "rest"),
+        ('<Label value="background"/><Label value="rest" background="true"/>', "rest"),
+        ('<Label value="background"/><Label value="other"/>', "background"),
+        ('<Label value="sky" background="red"/>', None),
+        ('<Label value="background noise"/>', None),
+    ],
+)
+def test_one_background_label_at_most(labels: str, background: str | None) -> None:
+    marked = [label.name for label in _one(labels).labels if label.background]
+    assert marked == ([background] if background else [])
+
+
+def test_smart_rectangles_alone_are_drawn() -> None:
+    config = parse_label_config(
+        '<View><Image name="i" value="$image"/><RectangleLabels name="r" toName="i" smart="true">'
+        '<Label value="dog"/></RectangleLabels></View>'
+    )
+    assert [control.name for control in config.controls] == ["r"]
+
+
+@pytest.mark.parametrize(
+    ("value", "data", "sources"),
+    [
+        ("$image", {"image": "/data/upload/1/a.png"}, ("/data/upload/1/a.png",)),
+        ("$a.b", {"a": {"b": "x"}}, ("x",)),
+        ("$a.b", {"a.b": "flat"}, ("flat",)),
+        ("$a[1].b", {"a": [{"b": "x"}, {"b": "y"}]}, ("y",)),
+        ("$pages", {"pages": ["p1", "p2"]}, ("p1", "p2")),
+        ("https://host/$folder/$file", {"folder": "f", "file": "a.png"}, ("https://host/f/a.png",)),
+        ("https://host/fixed.png", {}, ("https://host/fixed.png",)),
+    ],
+)
+def test_sources(value: str, data: dict[str, Any], sources: tuple[str, ...]) -> None:
+    assert ImageTag("i", value).sources(data) == sources
+
+
+def test_value_list_comes_before_value() -> None:
+    config = parse_label_config(
+        '<View><Image name="i" valueList="$pages" value="$image"/>'
+        '<BrushLabels name="b" toName="i"><Label value="sky"/></BrushLabels></View>'
+    )
+    assert config.images[0].sources({"pages": ["p1", "p2"], "image": "x"}) == ("p1", "p2")
+
+
+@pytest.mark.parametrize(
+    ("value", "data", "sentence"),
+    [
+        ("$image", {"photo": "x", "id": 3}, r'asks for "\$image".*has only: photo, id\.'),
+        ("$image", {}, "has only: nothing"),
+        ("$a[2]", {"a": ["x"]}, "asks for"),
+        ("$a.b", {"a": "x"}, "asks for"),
+        ("$image", {"image": None}, "holds something else"),
+        ("$image", {"image": 3}, "holds something else"),
+        ("$image", {"image": ""}, "holds something else"),
+        ("$pages", {"pages": []}, "holds something else"),
+        ("$pages", {"pages": ["x", 3]}, "holds something else"),
+    ],
+)
+def test_unknown_data_keys(value: str, data: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(DataKeyError, match=sentence):
+        ImageTag("i", value).sources(data)
+
+
+IMAGE = '<Image name="i" value="$image"/>'
+
+
+@pytest.mark.parametrize(
+    ("xml", "sentence"),
+    [
+        ("", "not well-formed XML"),
+        ("<View>", "not well-formed XML"),
+        ("{}", "not well-formed XML"),
+        (
+            '<!DOCTYPE v [<!ENTITY a "b">]><View>&a;</View>',
+            "not well-formed XML",
+        ),
+        ("<View/>", "to have an <Image"),
+        (f"<View>{IMAGE}</View>", "to have <BrushLabels>"),
+        (f'<View>{IMAGE}<Brush name="b" toName="i"/></View>', "to have <BrushLabels>"),
+        (
+            f'<View>{IMAGE}<BrushLabels name="b" toName="gone"><Label value="x"/></BrushLabels>'
+            "</View>",
+            "toName of an <Image>",
+        ),
+        (
+            f'<View>{IMAGE}<KeyPointLabels name="k" toName="i"><Label value="x"/></KeyPointLabels>'
+            "</View>",
+            "to have <BrushLabels>",
+        ),
+        (f'<View>{IMAGE}<BrushLabels name="b" toName="i"/></View>', "one or more <Label>"),
+        (
+            f'<View>{IMAGE}<BrushLabels name="b" toName="i" value="$labels"/></View>',
+            "come from the task",
+        ),
+        (
+            f'<View>{IMAGE}<Repeater on="$pages"><BrushLabels name="b" toName="i">'
+            '<Label value="x"/></BrushLabels></Repeater></View>',
+            "<Repeater>",
+        ),
+    ],
+)
+def test_configs_with_nothing_to_draw(xml: str, sentence: str) -> None:
+    with pytest.raises(LabelConfigError, match=sentence) as caught:
+        parse_label_config(xml)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("threshold", ["half", "1.5", "-0.1", "nan"])
+def test_wrong_thresholds(threshold: str) -> None:
+    with pytest.raises(LabelConfigError, match="from 0 to 1"):
+        _one('<Label value="x"/>', f'model_score_threshold="{threshold}"')
