@@ -1,0 +1,55 @@
+"""ClearCLIP as a library: pictures and words in, masks out."""
+
+from clearclip_core.encoder import DenseEncoder
+from clearclip_core.masks import drop_islands, fill_holes, label_masks
+from clearclip_core.methods import METHODS, Method
+from clearclip_core.models import LoadedModel, load_model
+from clearclip_core.pictures import Preprocessing, to_rgb
+from clearclip_core.render import label_map_image, overlay, palette
+from clearclip_core.scenes import HELD_OUT_SEEDS, SCENE_LABELS, SYNONYMS, Scene, render_scene
+from clearclip_core.scores import DenseFeatures, Scores
+from clearclip_core.segmenter import Segmentation, Segmenter
+from clearclip_core.text import TEMPLATES, Label, TextEncoder, Vocabulary
+from clearclip_core.weights import (
+    KnownModel,
+    WeightsNotFoundError,
+    download_weights,
+    known_models,
+    weights_id,
+)
+from clearclip_core.windows import WindowPlan
+
+__all__ = [
+    "HELD_OUT_SEEDS",
+    "METHODS",
+    "SCENE_LABELS",
+    "SYNONYMS",
+    "TEMPLATES",
+    "DenseEncoder",
+    "DenseFeatures",
+    "KnownModel",
+    "Label",
+    "LoadedModel",
+    "Method",
+    "Preprocessing",
+    "Scene",
+    "Scores",
+    "Segmentation",
+    "Segmenter",
+    "TextEncoder",
+    "Vocabulary",
+    "WeightsNotFoundError",
+    "WindowPlan",
+    "download_weights",
+    "drop_islands",
+    "fill_holes",
+    "known_models",
+    "label_map_image",
+    "label_masks",
+    "load_model",
+    "overlay",
+    "palette",
+    "render_scene",
+    "to_rgb",
+    "weights_id",
+]

@@ -1,0 +1,261 @@
+"""Model names -> open_clip models with their weights, on a device, in a precision.
+
+Nothing here unpickles code: safetensors, ``weights_only`` state dicts, and TorchScript archives of
+which only the tensors are taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from torch import nn
+
+from clearclip_core.encoder import checked_visual, encode_text
+from clearclip_core.scenes import SCENE_LABELS
+from clearclip_core.weights import (
+    ModelName,
+    WeightsNotFoundError,
+    existing_path,
+    fetch_weights,
+    find_weights,
+    how_to_bring,
+    is_torchscript,
+    tag_of_checksum,
+    verify_checksum,
+)
+
+DEMO_NOTICE = (
+    "These are demo weights: a tiny CLIP trained on drawn scenes. They know 18 drawn things and "
+    "are not for photographs."
+)
+
+#: Generic words for what no label names; where they win, nothing is predicted.
+STUFF_WORDS: tuple[str, ...] = (
+    "sky",
+    "cloud",
+    "wall",
+    "floor",
+    "ceiling",
+    "ground",
+    "soil",
+    "road",
+    "pavement",
+    "grass",
+    "plant",
+    "tree",
+    "building",
+    "water",
+    "sea",
+    "mountain",
+    "rock",
+    "sand",
+    "snow",
+    "fence",
+    "window",
+    "door",
+    "curtain",
+    "furniture",
+    "cloth",
+    "paper",
+    "metal",
+    "wood",
+    "shadow",
+    "background",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A CLIP model with what belongs to it.
+
+    Attributes:
+        name: its model name.
+        clip: open_clip's model, in eval mode.
+        tokenize: sentences -> (S, context) token ids.
+        mean: per RGB channel, in units of 0-255.
+        std: likewise.
+        contrast: words for what no label names, that this model understands.
+        notice: what a user has to know before trusting it, if anything.
+    """
+
+    name: str
+    clip: nn.Module
+    tokenize: Callable[[Sequence[str]], torch.Tensor]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    contrast: tuple[str, ...] = STUFF_WORDS
+    notice: str | None = None
+
+    def embed(self, sentences: Sequence[str]) -> torch.Tensor:
+        """Sentences -> (S, D) float32 text embeddings, not normalised, on the model's device."""
+        device = next(self.clip.parameters()).device
+        with torch.inference_mode():
+            return encode_text(self.clip, self.tokenize(list(sentences)).to(device))
+
+
+def load_model(
+    name: str,
+    device: str = "auto",
+    precision: str = "auto",
+    folder: Path | None = None,
+    download: bool = True,
+) -> LoadedModel:
+    """Load a model by name.
+
+    Args:
+        name: see `clearclip_core.weights`.
+        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``; see `choose_precision`.
+        folder: where weights fetched by ``clearclip models --download`` lie.
+        download: whether weights that are not on disk may be fetched.
+
+    Raises:
+        ValueError: unknown name, device or precision, or an architecture that cannot be read out
+            densely.
+        WeightsNotFoundError: no weights; the message says how to bring them.
+
+    >>> load_model("demo", device="cpu").notice is not None
+    True
+    """
+    parsed = ModelName.parse(name)
+    where = choose_device(device)
+    dtype = choose_precision(precision, where)
+    clip, tokenizer_name = _create(parsed, folder, download)
+    checked_visual(clip)
+    mean, std = _mean_std(parsed, clip)
+    is_demo = parsed.kind == "demo"
+    return LoadedModel(
+        name=name,
+        clip=clip.eval().requires_grad_(False).to(where, dtype),
+        tokenize=open_clip.get_tokenizer(tokenizer_name),
+        mean=mean,
+        std=std,
+        contrast=SCENE_LABELS if is_demo else STUFF_WORDS,
+        notice=DEMO_NOTICE if is_demo else None,
+    )
+
+
+def choose_device(device: str) -> torch.device:
+    """Resolve a device by name.
+
+    Raises:
+        ValueError: unknown, or not there.
+
+    >>> choose_device("cpu")
+    device(type='cpu')
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        where = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"Expected argument `device` to be auto, cpu, cuda or mps, but got {device!r}."
+        ) from error
+    if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"Device {device!r} is not there: {torch.cuda.device_count()} CUDA devices found."
+        )
+    return where
+
+
+def choose_precision(precision: str, device: torch.device) -> torch.dtype:
+    """Resolve a precision by name.
+
+    ``auto`` is fp16 on CUDA; on a CPU bf16 where its flags say that it multiplies bf16 in
+    hardware, else fp32.
+
+    Raises:
+        ValueError: unknown, or fp16 on a CPU.
+
+    >>> choose_precision("fp32", torch.device("cpu"))
+    torch.float32
+    """
+    known = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+    if precision == "auto":
+        if device.type == "cuda":
+            return torch.float16
+        return torch.bfloat16 if device.type == "cpu" and cpu_has_bf16() else torch.float32
+    if precision not in known:
+        raise ValueError(
+            f"Expected argument `precision` to be auto, {', '.join(known)}, but got {precision!r}."
+        )
+    if precision == "fp16" and device.type == "cpu":
+        raise ValueError("Precision fp16 needs a GPU; on a CPU take bf16, fp32 or auto.")
+    return known[precision]
+
+
+def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the CPU's flags name bf16 arithmetic (AMX or AVX-512 on x86, BF16 on Arm).
+
+    False where the flags cannot be read.
+    """
+    if not cpuinfo.exists():
+        return False
+    for line in cpuinfo.read_text().splitlines():
+        if line.lower().startswith(("flags", "features")):
+            return bool({"amx_bf16", "avx512_bf16", "bf16"} & set(line.split()))
+    return False
+
+
+def _create(name: ModelName, folder: Path | None, download: bool) -> tuple[nn.Module, str]:
+    """The model with its weights, and the name under which open_clip knows its tokenizer."""
+    if name.kind in ("demo", "local-dir"):
+        schema = f"local-dir:{existing_path(name)}"
+        return open_clip.create_model(schema, require_pretrained=True), schema
+    if name.kind == "hf-hub":
+        try:
+            return open_clip.create_model(name.name, require_pretrained=True), name.name
+        except (OSError, RuntimeError) as error:
+            raise WeightsNotFoundError(how_to_bring(name)) from error
+    if name.kind == "random":
+        return open_clip.create_model(name.arch, load_weights=False), name.arch
+    if name.kind == "file":
+        path = existing_path(name)
+        return _create_from_file(name.arch, path, _quick_gelu_of_file(name, path)), name.arch
+    path = find_weights(name, folder) or (fetch_weights(name) if download else None)
+    if path is None:
+        raise WeightsNotFoundError(how_to_bring(name))
+    verify_checksum(path)
+    config = open_clip.get_pretrained_cfg(name.arch, name.source)
+    return _create_from_file(name.arch, path, bool(config.get("quick_gelu"))), name.arch
+
+
+def _create_from_file(arch: str, path: Path, quick_gelu: bool) -> nn.Module:
+    if is_torchscript(path):
+        return open_clip.load_openai_model(str(path), "fp32", "cpu")  # type: ignore[no-any-return]
+    return open_clip.create_model(  # type: ignore[no-any-return]
+        arch, pretrained=str(path), quick_gelu=quick_gelu, require_pretrained=True
+    )
+
+
+def _quick_gelu_of_file(name: ModelName, path: Path) -> bool:
+    """Whether a bare file's model was trained with QuickGELU: asked for, or known by checksum."""
+    if is_torchscript(path):  # only OpenAI's own archives are
+        return True
+    written = name.name.split("@", 1)[0]
+    if written.endswith(("-quickgelu", "-gelu")):
+        return written.endswith("-quickgelu")
+    known = tag_of_checksum(name.arch, path)
+    if known is None:
+        raise ValueError(
+            f"{path} does not say whether it was trained with QuickGELU: write "
+            f"{name.arch}-quickgelu@… (OpenAI, MetaCLIP, DFN) or {name.arch}-gelu@… (LAION, "
+            "DataComp)."
+        )
+    return bool(open_clip.get_pretrained_cfg(name.arch, known).get("quick_gelu"))
+
+
+def _mean_std(name: ModelName, clip: nn.Module) -> Any:
+    """Mean and std in units of 0-255: the tag's own, else the model config's."""
+    config = open_clip.get_model_preprocess_cfg(clip)
+    if name.kind == "tag":
+        config = {**config, **open_clip.get_pretrained_cfg(name.arch, name.source)}
+    mean = config.get("mean") or open_clip.OPENAI_DATASET_MEAN
+    std = config.get("std") or open_clip.OPENAI_DATASET_STD
+    return tuple(255 * x for x in mean), tuple(255 * x for x in std)
