@@ -1,0 +1,169 @@
+"""Label Studio's run-length encoding of brush masks, both ways.
+
+The format is that of ``rle-pack`` from thi.ng/umbrella over a mask flattened as RGBA, so each pixel
+stands four times. A stream of bits, padded to bytes:
+
+    number of values (32) · word size - 1 (5) · four length sizes - 1 (4 each) · tokens
+    run:      1 · index of the length size (2) · length - 1 · one value
+    literal:  0 · index of the length size (2) · length - 1 · that many values
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+_WORD_BITS = 8
+_LENGTH_BITS = (3, 4, 8, 16)
+_LONGEST_RUN = 1 << _LENGTH_BITS[-1]
+_HEADER_BITS = 32 + 5 + 4 * 4
+_CHANNELS = 4
+
+
+def encode_rle(mask: npt.NDArray[np.bool_]) -> list[int]:
+    """Encode a mask; the same integers as Label Studio's own converter.
+
+    Args:
+        mask: (H, W) bool, at least one pixel; true is written as 255, false as 0.
+
+    Raises:
+        ValueError: a mask of another shape or dtype, or of more than 2^30 pixels.
+
+    >>> encode_rle(np.array([[True, False]]))
+    [0, 0, 0, 8, 57, 27, 252, 127, 241, 128, 0]
+    """
+    if mask.ndim != 2 or mask.dtype != np.bool_ or not 0 < mask.size < 1 << 30:
+        raise ValueError(
+            "Expected argument `mask` to be a bool array (H, W) of at least one pixel, but got "
+            f"{mask.dtype} {mask.shape}."
+        )
+    flat = mask.ravel()
+    starts = np.flatnonzero(np.diff(flat, prepend=~flat[:1]))  # (N,)
+    lengths = np.diff(starts, append=flat.size) * _CHANNELS  # (N,), 4 and more
+    tokens, sizes = _run_tokens(lengths, flat[starts])
+    header = np.array([[mask.size * _CHANNELS, _pack_header()]], dtype=">u4")
+    bits = np.concatenate([_bits(header)[0, :_HEADER_BITS], _bits(tokens[:, None])[sizes]])
+    padding = 8 - bits.size % 8  # a whole byte where nothing is missing, as in the converter
+    packed = np.packbits(np.pad(bits, (0, padding)))
+    return list(packed.tobytes())
+
+
+def decode_rle(rle: Sequence[int], height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Decode any stream of the format, such as the editor's with their soft edges.
+
+    Args:
+        rle: bytes of the stream.
+        height: of the mask, in pixels.
+        width: likewise.
+
+    Returns:
+        (H, W) uint8, the alpha channel: what is over 127 counts as painted.
+
+    Raises:
+        ValueError: bytes that are none, a stream that is cut off or that holds another number of
+            pixels.
+
+    >>> decode_rle(encode_rle(np.array([[True, False]])), 1, 2)
+    array([[255,   0]], dtype=uint8)
+    """
+    try:
+        data = bytes(rle)
+    except (TypeError, ValueError):
+        raise ValueError("Expected argument `rle` to hold integers from 0 to 255.") from None
+    header = int.from_bytes(data[:7].ljust(7, b"\0"), "big") >> (7 * 8 - _HEADER_BITS)
+    word_bits = ((header >> 16) & 0b11111) + 1
+    length_bits = [((header >> shift) & 0b1111) + 1 for shift in (12, 8, 4, 0)]
+    n_values = header >> 21
+    if len(data) < 7 or n_values != height * width * _CHANNELS:
+        raise ValueError(
+            f"Expected argument `rle` to hold {height} x {width} pixels of {_CHANNELS} values, "
+            f"but got {n_values if len(data) >= 7 else 'no'} values."
+        )
+    is_run, counts, positions = _read_tokens(data, n_values, word_bits, length_bits)
+    words = np.where(is_run, 1, counts)  # (N,) values to read for each token
+    nth = np.arange(words.sum()) - np.repeat(np.cumsum(words) - words, words)
+    values = _read_words(data, np.repeat(positions, words) + nth * word_bits, word_bits)
+    repeats = np.repeat(np.where(is_run, counts, 1), words)
+    channels = np.repeat(np.minimum(values, 255).astype(np.uint8), repeats)  # (H * W * 4,)
+    return np.ascontiguousarray(channels[3::_CHANNELS].reshape(height, width))
+
+
+def _pack_header() -> int:
+    """What follows the number of values, at the upper end of 32 bits."""
+    packed = _WORD_BITS - 1
+    for size in _LENGTH_BITS:
+        packed = packed << 4 | size - 1
+    return packed << (64 - _HEADER_BITS)
+
+
+def _run_tokens(
+    lengths: npt.NDArray[np.int64], values: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.bool_]]:
+    """One token for each run, several for a very long one.
+
+    Returns:
+        (M,) big-endian uint32, each token at the upper end, and (M, 32) bool, the bits in use.
+    """
+    pieces = -(-lengths // _LONGEST_RUN)
+    last = np.cumsum(pieces) - 1
+    pieces_of = np.repeat(np.arange(lengths.size), pieces)
+    piece_lengths = np.full(pieces_of.size, _LONGEST_RUN)
+    piece_lengths[last] = lengths - (pieces - 1) * _LONGEST_RUN
+    # the size fits the whole run: the rest of a long one is written with 16 bits as well
+    index = np.searchsorted(1 << np.array(_LENGTH_BITS[:3]), lengths)[pieces_of]
+    bits = np.array(_LENGTH_BITS)[index]
+    word = np.where(values, 255, 0)[pieces_of]
+    token = ((0b100 | index) << bits | piece_lengths - 1) << _WORD_BITS | word
+    used = 3 + bits + _WORD_BITS
+    return (token << (32 - used)).astype(">u4"), np.arange(32) < used[:, None]
+
+
+def _bits(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
+    """(N, K) big-endian uint32 -> (N, 32 K) bits."""
+    return np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=1)
+
+
+def _read_tokens(
+    data: bytes, n_values: int, word_bits: int, length_bits: Sequence[int]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Find the tokens, each of which says where the next begins: the one loop there is.
+
+    Returns:
+        (N,) bool, whether it is a run; (N,) its length in values; (N,) bit where values begin.
+    """
+    flags: list[bool] = []
+    counts: list[int] = []
+    positions: list[int] = []
+    position, total, end = _HEADER_BITS, 0, len(data) * 8
+    while total < n_values and position < end:
+        start = position >> 3
+        head = int.from_bytes(data[start : start + 4].ljust(4, b"\0"), "big")
+        head = head << (position & 7) & 0xFFFFFFFF
+        bits = length_bits[head >> 29 & 0b11]
+        count = (head >> (29 - bits) & ((1 << bits) - 1)) + 1
+        is_run = head >> 31 == 1
+        position += 3 + bits
+        flags.append(is_run)
+        counts.append(count)
+        positions.append(position)
+        position += word_bits if is_run else word_bits * count
+        total += count
+    if total != n_values or position > end:
+        raise ValueError(
+            f"Expected argument `rle` to hold {n_values} values, but its tokens end elsewhere."
+        )
+    return np.array(flags), np.array(counts), np.array(positions)
+
+
+def _read_words(
+    data: bytes, positions: npt.NDArray[np.int64], word_bits: int
+) -> npt.NDArray[np.int64]:
+    """Read words of up to 32 bits at any bit: (N,) positions -> (N,) values."""
+    source = np.frombuffer(data + b"\0" * 5, dtype=np.uint8)
+    first = positions >> 3
+    window = np.zeros(positions.shape, dtype=np.int64)
+    for byte in range(5):  # 32 bits from the last bit of a byte on
+        window = window << 8 | source[first + byte]
+    return window >> (40 - word_bits - (positions & 7)) & ((1 << word_bits) - 1)
