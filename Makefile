@@ -8,6 +8,7 @@ ARGS ?=
 
 STUDIO := label-studio==1.23.2
 CURRENT_WEB := flask werkzeug jinja2 itsdangerous
+TOOLS = PATH="$(abspath $(CHECK_VENV))/bin:$(abspath $(VENV))/bin:$$PATH"
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench picture browser
@@ -22,12 +23,12 @@ test: $(VENV)/.made $(STUDIO_VENV)/.made browser ## all tests, the real Label St
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio $(VENV)/bin/python -m pytest $(ARGS)
 
 check: $(CHECK_VENV)/.made ## format, lint and types of the code; lint and schema of the container files
-	$(CHECK_VENV)/bin/ruff format --check .
-	$(CHECK_VENV)/bin/ruff check .
-	$(CHECK_VENV)/bin/mypy
-	$(CHECK_VENV)/bin/hadolint backend/Dockerfile
-	$(CHECK_VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
-	$(CHECK_VENV)/bin/shellcheck .ci/run
+	$(TOOLS) ruff format --check .
+	$(TOOLS) ruff check .
+	$(CHECK_VENV)/bin/python -m mypy
+	$(TOOLS) hadolint backend/Dockerfile
+	$(TOOLS) check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(TOOLS) shellcheck .ci/run
 
 bench: $(VENV)/.made ## benchmarks and the longer studies (not part of the tests)
 	@if [ -d tests/bench ]; then $(VENV)/bin/python -m pytest --timeout 0 tests/bench $(ARGS); \

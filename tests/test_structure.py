@@ -18,6 +18,7 @@ HOUSE = {
         "encoder",
         "scenes",
         "pictures",
+        "weights",
         "models",
         "text",
         "windows",
