@@ -1,0 +1,211 @@
+"""Masks -> the regions that Label Studio shows: brush, bitmask, polygon, rectangle.
+
+A mask is one brush or bitmask region (an editor freezes on many), but one polygon or rectangle for
+each of its islands.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from backend.rle import encode_rle
+from backend.vocabulary import Control, ControlKind, ControlLabel
+
+BoolMask = npt.NDArray[np.bool_]
+
+_TOLERANCE_SHARE = 0.001  # of the long side: how far a polygon may leave the mask's edge ...
+_TOLERANCE_PX = 1.0  # ... and at least
+_DECIMALS = 4  # of percentages: 0.01 px of a picture of 10,000
+
+
+@dataclass(frozen=True)
+class Region:
+    """One region of a prediction.
+
+    Attributes:
+        id: follows from its place and content, so the same prediction has the same ids.
+        kind: type of the region, and the key of its label in `value`.
+        from_name: name of the control.
+        to_name: name of the image.
+        size_hw: height and width of the upright picture, in pixels.
+        value: geometry and label, in Label Studio's words.
+        score: mean probability inside, in [0, 1].
+        item_index: which picture of a list it is on; None where the image is no list.
+    """
+
+    id: str
+    kind: ControlKind
+    from_name: str
+    to_name: str
+    size_hw: tuple[int, int]
+    value: dict[str, Any]
+    score: float
+    item_index: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The region as it stands in the result of a prediction."""
+        height, width = self.size_hw
+        result = {
+            "id": self.id,
+            "type": self.kind,
+            "from_name": self.from_name,
+            "to_name": self.to_name,
+            "original_width": width,
+            "original_height": height,
+            "image_rotation": 0,
+            "value": self.value,
+            "score": self.score,
+        }
+        return result if self.item_index is None else result | {"item_index": self.item_index}
+
+
+def draw_regions(
+    mask: BoolMask,
+    confidence: npt.NDArray[np.floating[Any]],
+    control: Control,
+    label: ControlLabel,
+    to_name: str,
+    *,
+    item_index: int | None = None,
+    min_island_px: int = 1,
+    owner: str = "",
+) -> list[Region]:
+    """Draw the mask of one label the way one control has it.
+
+    Args:
+        mask: (H, W) bool, of the upright picture.
+        confidence: (H, W) float, probability of the label in [0, 1].
+        control: says what is drawn.
+        label: says what is written, and the least score that is wanted.
+        to_name: name of the image.
+        item_index: which picture of a list, if it is a list.
+        min_island_px: smaller islands become no polygon or rectangle.
+        owner: what this prediction belongs to, such as its task: enters the ids.
+
+    Returns:
+        No region for an empty mask; else one, or one for each island, the largest first.
+
+    Raises:
+        ValueError: a mask that is not bool (H, W), or a confidence of another shape.
+    """
+    if mask.ndim != 2 or mask.dtype != np.bool_ or mask.shape != confidence.shape:
+        raise ValueError(
+            "Expected arguments `mask` and `confidence` to be bool and float (H, W), but got "
+            f"{mask.dtype} {mask.shape} and {confidence.dtype} {confidence.shape}."
+        )
+    place = f"{owner}/{control.name}/{to_name}/{item_index}/{label.written}"
+    regions: list[Region] = []
+    for part, value in _shapes(mask, control.kind, min_island_px):
+        score = float(np.clip(confidence[part].mean(dtype=np.float64), 0, 1))
+        if score >= label.threshold:
+            regions.append(
+                Region(
+                    id=_region_id(f"{place}/{len(regions)}", part),
+                    kind=control.kind,
+                    from_name=control.name,
+                    to_name=to_name,
+                    size_hw=(mask.shape[0], mask.shape[1]),
+                    value=value | {control.kind: [label.written]},
+                    score=round(score, 6),
+                    item_index=item_index,
+                )
+            )
+    return regions
+
+
+def _shapes(
+    mask: BoolMask, kind: ControlKind, min_island_px: int
+) -> Iterator[tuple[BoolMask, dict[str, Any]]]:
+    """The parts of a mask that become a region each, with their geometry."""
+    if not mask.any():
+        return
+    if kind == "brushlabels":
+        yield mask, {"format": "rle", "rle": encode_rle(mask)}
+    elif kind == "bitmasklabels":
+        yield mask, {"imageDataURL": _png_data_url(mask)}
+    elif kind == "polygonlabels":
+        for island, box in _islands(mask, min_island_px):
+            yield island, {"points": _outline(island, box), "closed": True}
+    elif kind == "rectanglelabels":
+        for island, box in _islands(mask, min_island_px):
+            yield island, _rectangle(mask.shape, box)
+    else:
+        raise ValueError(f"Expected argument `kind` to be one of the controls, but got {kind!r}.")
+
+
+def _png_data_url(mask: BoolMask) -> str:
+    """A full-size RGBA picture of which only the alpha channel counts."""
+    rgba = np.zeros((*mask.shape, 4), dtype=np.uint8)
+    rgba[..., 3] = np.where(mask, 255, 0)
+    file = io.BytesIO()
+    Image.fromarray(rgba).save(file, "PNG", compress_level=3)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+Box = tuple[int, int, int, int]  # x, y, width, height in pixels
+
+
+def _islands(mask: BoolMask, min_island_px: int) -> Iterator[tuple[BoolMask, Box]]:
+    """Parts that hang together, also over corners: full-size masks, the largest first."""
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    areas = stats[:, cv2.CC_STAT_AREA]
+    for part in sorted(range(1, count), key=lambda part: -areas[part]):
+        if areas[part] >= min_island_px:
+            x, y, width, height = stats[part, :4].tolist()
+            yield parts == part, (x, y, width, height)
+
+
+def _rectangle(shape: tuple[int, ...], box: Box) -> dict[str, Any]:
+    x, y, width, height = box
+    left, right = _percent(x, shape[1]), _percent(x + width, shape[1])
+    top, bottom = _percent(y, shape[0]), _percent(y + height, shape[0])
+    return {
+        "x": left,
+        "y": top,
+        "width": round(right - left, _DECIMALS),
+        "height": round(bottom - top, _DECIMALS),
+        "rotation": 0,
+    }
+
+
+def _outline(island: BoolMask, box: Box) -> list[list[float]]:
+    """The outer edge of an island, in percent: points between pixels, not in their middles.
+
+    A corner of the pixel grid belongs to the island if one of its four pixels does. The outline of
+    these corners runs along the edge of the pixels, so that thin islands have an area as well.
+    """
+    x, y, width, height = box
+    corners = np.zeros((height + 1, width + 1), dtype=np.uint8)
+    part = island[y : y + height, x : x + width]
+    for down in (0, 1):
+        for right in (0, 1):
+            corners[down : down + height, right : right + width] |= part
+    contours, _ = cv2.findContours(corners, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    tolerance = max(_TOLERANCE_PX, _TOLERANCE_SHARE * max(island.shape))
+    points = cv2.approxPolyDP(contours[0], tolerance, True)[:, 0]  # (P, 2)
+    if len(points) < 3:  # thinner than the tolerance
+        points = np.array([[0, 0], [width, 0], [width, height], [0, height]])
+    return [
+        [_percent(x + px, island.shape[1]), _percent(y + py, island.shape[0])]
+        for px, py in points.tolist()
+    ]
+
+
+def _percent(px: int, side_px: int) -> float:
+    return round(100 * px / side_px, _DECIMALS)
+
+
+def _region_id(place: str, part: BoolMask) -> str:
+    digest = hashlib.blake2b(place.encode(), digest_size=8)
+    digest.update(np.packbits(part).tobytes())
+    return base64.urlsafe_b64encode(digest.digest()).decode()[:10]  # as long as the editor's
