@@ -22,6 +22,7 @@ from backend.rle import encode_rle
 from backend.vocabulary import Control, ControlKind, ControlLabel
 
 BoolMask = npt.NDArray[np.bool_]
+Box = tuple[slice, slice]  # rows, columns
 
 _TOLERANCE_SHARE = 0.001  # of the long side: how far a polygon may leave the mask's edge ...
 _TOLERANCE_PX = 1.0  # ... and at least
@@ -103,10 +104,10 @@ def draw_regions(
             "Expected arguments `mask` and `confidence` to be bool and float (H, W), but got "
             f"{mask.dtype} {mask.shape} and {confidence.dtype} {confidence.shape}."
         )
-    place = f"{owner}/{control.name}/{to_name}/{item_index}/{label.written}"
+    place = f"{owner}/{control.kind}/{control.name}/{to_name}/{item_index}/{label.written}"
     regions: list[Region] = []
-    for part, value in _shapes(mask, control.kind, min_island_px):
-        score = float(np.clip(confidence[part].mean(dtype=np.float64), 0, 1))
+    for box, part, value in _shapes(mask, control.kind, min_island_px):
+        score = float(np.clip(confidence[box][part].mean(dtype=np.float64), 0, 1))
         if score >= label.threshold:
             regions.append(
                 Region(
@@ -125,20 +126,20 @@ def draw_regions(
 
 def _shapes(
     mask: BoolMask, kind: ControlKind, min_island_px: int
-) -> Iterator[tuple[BoolMask, dict[str, Any]]]:
-    """The parts of a mask that become a region each, with their geometry."""
+) -> Iterator[tuple[Box, BoolMask, dict[str, Any]]]:
+    """The parts of a mask that become a region each: box, mask inside the box, geometry."""
     if not mask.any():
         return
     if kind == "brushlabels":
-        yield mask, {"format": "rle", "rle": encode_rle(mask)}
+        yield np.s_[:, :], mask, {"format": "rle", "rle": encode_rle(mask)}
     elif kind == "bitmasklabels":
-        yield mask, {"imageDataURL": _png_data_url(mask)}
+        yield np.s_[:, :], mask, {"imageDataURL": _png_data_url(mask)}
     elif kind == "polygonlabels":
-        for island, box in _islands(mask, min_island_px):
-            yield island, {"points": _outline(island, box), "closed": True}
+        for box, island in _islands(mask, min_island_px):
+            yield box, island, {"points": _outline(mask.shape, box, island), "closed": True}
     elif kind == "rectanglelabels":
-        for island, box in _islands(mask, min_island_px):
-            yield island, _rectangle(mask.shape, box)
+        for box, island in _islands(mask, min_island_px):
+            yield box, island, _rectangle(mask.shape, box)
     else:
         raise ValueError(f"Expected argument `kind` to be one of the controls, but got {kind!r}.")
 
@@ -152,23 +153,21 @@ def _png_data_url(mask: BoolMask) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-Box = tuple[int, int, int, int]  # x, y, width, height in pixels
-
-
-def _islands(mask: BoolMask, min_island_px: int) -> Iterator[tuple[BoolMask, Box]]:
-    """Parts that hang together, also over corners: full-size masks, the largest first."""
+def _islands(mask: BoolMask, min_island_px: int) -> Iterator[tuple[Box, BoolMask]]:
+    """Parts that hang together, also over corners: box and mask inside it, the largest first."""
     count, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA]
     for part in sorted(range(1, count), key=lambda part: -areas[part]):
         if areas[part] >= min_island_px:
             x, y, width, height = stats[part, :4].tolist()
-            yield parts == part, (x, y, width, height)
+            box = np.s_[y : y + height, x : x + width]
+            yield box, parts[box] == part
 
 
 def _rectangle(shape: tuple[int, ...], box: Box) -> dict[str, Any]:
-    x, y, width, height = box
-    left, right = _percent(x, shape[1]), _percent(x + width, shape[1])
-    top, bottom = _percent(y, shape[0]), _percent(y + height, shape[0])
+    rows, columns = box
+    left, right = _percent(columns.start, shape[1]), _percent(columns.stop, shape[1])
+    top, bottom = _percent(rows.start, shape[0]), _percent(rows.stop, shape[0])
     return {
         "x": left,
         "y": top,
@@ -178,26 +177,25 @@ def _rectangle(shape: tuple[int, ...], box: Box) -> dict[str, Any]:
     }
 
 
-def _outline(island: BoolMask, box: Box) -> list[list[float]]:
+def _outline(shape: tuple[int, ...], box: Box, island: BoolMask) -> list[list[float]]:
     """The outer edge of an island, in percent: points between pixels, not in their middles.
 
     A corner of the pixel grid belongs to the island if one of its four pixels does. The outline of
     these corners runs along the edge of the pixels, so that thin islands have an area as well.
     """
-    x, y, width, height = box
+    height, width = island.shape
     corners = np.zeros((height + 1, width + 1), dtype=np.uint8)
-    part = island[y : y + height, x : x + width]
     for down in (0, 1):
         for right in (0, 1):
-            corners[down : down + height, right : right + width] |= part
+            corners[down : down + height, right : right + width] |= island
     contours, _ = cv2.findContours(corners, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    tolerance = max(_TOLERANCE_PX, _TOLERANCE_SHARE * max(island.shape))
+    tolerance = max(_TOLERANCE_PX, _TOLERANCE_SHARE * max(shape))
     points = cv2.approxPolyDP(contours[0], tolerance, True)[:, 0]  # (P, 2)
     if len(points) < 3:  # thinner than the tolerance
         points = np.array([[0, 0], [width, 0], [width, height], [0, height]])
     return [
-        [_percent(x + px, island.shape[1]), _percent(y + py, island.shape[0])]
-        for px, py in points.tolist()
+        [_percent(box[1].start + x, shape[1]), _percent(box[0].start + y, shape[0])]
+        for x, y in points.tolist()
     ]
 
 
