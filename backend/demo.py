@@ -47,6 +47,7 @@ INSTALL_LABEL_STUDIO: Final = (
 )
 PICTURES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"})
 BATCH: Final = 16  # tasks in one Retrieve: all of its results are lost if it takes too long
+PATIENCE_S: Final = 10  # before a server that does not end is killed
 
 
 class DemoError(RuntimeError):
@@ -147,7 +148,7 @@ def _last_lines(log: Path, count: int = 20) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-count:])
 
 
-def _stop(process: subprocess.Popen[bytes], patience_s: float = 10) -> None:
+def _stop(process: subprocess.Popen[bytes]) -> None:
     """End the whole process group: asked first, then by force."""
     for signal_ in (signal.SIGTERM, signal.SIGKILL):
         try:
@@ -155,7 +156,7 @@ def _stop(process: subprocess.Popen[bytes], patience_s: float = 10) -> None:
         except ProcessLookupError:
             break
         try:
-            process.wait(patience_s)
+            process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             continue
     process.wait()
