@@ -214,7 +214,7 @@ def _why_unsupported(visual: Any) -> str | None:
         return "pools by attention"
     if getattr(visual, "final_ln_after_pool", False):
         return "normalises after pooling"
-    if getattr(blocks[-1].attn, "in_proj_weight", None) is None:
+    if not isinstance(getattr(blocks[-1], "attn", None), nn.MultiheadAttention):
         return "has attention blocks of another kind"
     if getattr(visual, "proj", None) is None:
         return "has no projection into the text space"

@@ -1,0 +1,194 @@
+"""The decomposition against stock open_clip, and against a plainly written last block."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+
+from clearclip_core import METHODS, DenseEncoder, Method
+from clearclip_core.encoder import encode_text, resize_position_embedding
+from tests.core.conftest import make_clip
+
+
+def stock_tokens(model: open_clip.CLIP, pixels: torch.Tensor) -> torch.Tensor:
+    """open_clip's own patch tokens after ln_post, projected: (B, N, D), unit length."""
+    visual = copy.deepcopy(model.visual)
+    visual.output_tokens = True
+    _, tokens = visual(pixels)
+    return F.normalize(tokens @ visual.proj, dim=-1)
+
+
+def plain_last_block(model: open_clip.CLIP, pixels: torch.Tensor, method: Method) -> torch.Tensor:
+    """The table of the method, written out with explicit matrices, head by head."""
+    visual = model.visual
+    x = visual._embeds(pixels)
+    for block in visual.transformer.resblocks[:-1]:
+        x = block(x)
+    block = visual.transformer.resblocks[-1]
+    qkv = block.ln_1(x) @ block.attn.in_proj_weight.T + block.attn.in_proj_bias
+    query, key, value = qkv.chunk(3, dim=-1)
+    sides = {"q": query, "k": key, "v": value}
+    width = x.shape[-1] // block.attn.num_heads
+    attended = torch.zeros_like(x)
+    for head in range(block.attn.num_heads):
+        part = slice(head * width, (head + 1) * width)
+        for term in method.attention.split("+"):
+            if term == "identity":
+                attended[..., part] += value[..., part]
+                continue
+            left, right = sides[term[0]][..., part], sides[term[1]][..., part]
+            weights = torch.softmax(left @ right.transpose(1, 2) / width**0.5, dim=-1)
+            attended[..., part] += weights @ value[..., part]
+    attn = method.alpha * (attended @ block.attn.out_proj.weight.T + block.attn.out_proj.bias)
+    out = x + attn if method.residual else attn
+    if method.ffn:
+        out = out + block.mlp(block.ln_2(out))
+    return F.normalize((visual.ln_post(out) @ visual.proj)[:, 1:], dim=-1)
+
+
+def pixels_of(height: int, width: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(1)).to(dtype)
+
+
+def test_clip_preset_is_stock_open_clip(clip_model: open_clip.CLIP) -> None:
+    pixels = pixels_of(64, 64)
+    dense = DenseEncoder(clip_model, METHODS["clip"]).encode(pixels)
+    assert dense.shape == (2, 4, 4, 24)
+    expected = stock_tokens(clip_model, pixels)
+    torch.testing.assert_close(dense.flatten(1, 2), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("attention", ["qk", "qq", "kk", "vv", "identity", "qq+kk", "qk+vv"])
+def test_every_combination_is_the_plain_one(attention: str) -> None:
+    model = make_clip().double()
+    pixels = pixels_of(64, 64, torch.float64)
+    for residual, ffn, alpha in itertools.product((True, False), (True, False), (1.0, 2.5)):
+        if alpha != 1 and not residual and not ffn:
+            continue
+        method = Method(attention, residual, ffn, alpha)
+        dense = DenseEncoder(model, method).encode(pixels).flatten(1, 2)
+        expected = plain_last_block(model, pixels, method)
+        torch.testing.assert_close(dense, expected, rtol=1e-9, atol=1e-10)
+
+
+def test_the_combinations_differ() -> None:
+    """Else the test above could pass with everything ignored."""
+    model, pixels = make_clip(), pixels_of(64, 64)
+    outputs = [
+        DenseEncoder(model, Method(attention, residual, ffn)).encode(pixels)
+        for attention in ("qk", "qq", "kk", "vv", "identity")
+        for residual in (True, False)
+        for ffn in (True, False)
+    ]
+    for one, other in itertools.combinations(outputs, 2):
+        assert (one - other).abs().max() > 1e-3
+
+
+def test_clearclip_projects_no_key_and_runs_no_ffn(clip_model: open_clip.CLIP) -> None:
+    encoder = DenseEncoder(clip_model, METHODS["clearclip"])
+    ran: list[int] = []
+    blocks = clip_model.visual.transformer.resblocks
+    hooks = [
+        block.mlp.register_forward_hook(lambda *_, index=i: ran.append(index))
+        for i, block in enumerate(blocks)
+    ]
+    encoder.encode(pixels_of(32, 48))
+    for hook in hooks:
+        hook.remove()
+    assert ran == [0, 1]  # of three blocks
+    projections = encoder.last.project(torch.zeros(1, 5, 64))
+    assert projections.key is None
+    assert projections.query is not None
+
+
+def test_features_have_length_one_and_follow_the_picture(clip_model: open_clip.CLIP) -> None:
+    dense = DenseEncoder(clip_model, METHODS["clearclip"]).encode(pixels_of(32, 96))
+    assert dense.shape == (2, 2, 6, 24)
+    torch.testing.assert_close(dense.norm(dim=-1), torch.ones(2, 2, 6))
+
+
+def test_rectangular_pictures_keep_their_rows_and_columns(clip_model: open_clip.CLIP) -> None:
+    """A change in the bottom right patch moves that feature most under identity attention."""
+    encoder = DenseEncoder(clip_model, Method("identity"))
+    one = pixels_of(32, 96)
+    other = one.clone()
+    other[..., 16:, 80:] += 3
+    moved = (encoder.encode(one) - encoder.encode(other)).norm(dim=-1)[0]
+    assert moved.argmax().item() == 2 * 6 - 1
+
+
+def test_layer_scale_belongs_to_the_attention_output() -> None:
+    model = make_clip(ls_init_value=0.3)
+    pixels = pixels_of(64, 64)
+    dense = DenseEncoder(model, METHODS["clip"]).encode(pixels)
+    torch.testing.assert_close(dense.flatten(1, 2), stock_tokens(model, pixels), rtol=0, atol=1e-4)
+
+
+def test_gradients_flow(clip_model: open_clip.CLIP) -> None:
+    model = copy.deepcopy(clip_model).requires_grad_(True)
+    DenseEncoder(model, METHODS["clearclip"]).encode(pixels_of(32, 32)).sum().backward()
+    assert model.visual.conv1.weight.grad is not None
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 1, 32, 32), (1, 3, 33, 32), (1, 3, 8, 32)])
+def test_wrong_pixels_are_refused(clip_model: open_clip.CLIP, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="`pixels`"):
+        DenseEncoder(clip_model, METHODS["clearclip"]).encode(torch.zeros(shape))
+
+
+def test_positions_are_untouched_at_the_trained_size(clip_model: open_clip.CLIP) -> None:
+    positions = clip_model.visual.positional_embedding
+    assert resize_position_embedding(positions, (4, 4), (4, 4)) is positions
+    assert resize_position_embedding(positions, (4, 4), (2, 8)) is positions  # same number
+
+
+def cubic(samples: list[float], at: float) -> float:
+    """Cubic convolution (Keys 1981) with a = -0.75, edges repeated."""
+    a, total = -0.75, 0.0
+    for i in range(math.floor(at) - 1, math.floor(at) + 3):
+        d = abs(at - i)
+        near = (a + 2) * d**3 - (a + 3) * d**2 + 1
+        weight = near if d <= 1 else a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a
+        total += weight * samples[min(max(i, 0), len(samples) - 1)]
+    return total
+
+
+def test_positions_are_resized_by_factor_not_by_size() -> None:
+    """As DINO does: sample points lie at (i + 0.5) / factor - 0.5, factor (w + 0.1) / √N."""
+    samples = [0.0, 3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0]
+    grid = torch.tensor(samples).expand(8, 8).reshape(64, 1)
+    resized = resize_position_embedding(torch.cat([grid[:1], grid]), (8, 8), (8, 16))
+    assert resized.shape == (1 + 8 * 16, 1)
+    row = resized[1:].reshape(8, 16)[4].tolist()
+    expected = [cubic(samples, (i + 0.5) / (16.1 / 8) - 0.5) for i in range(16)]
+    assert row == pytest.approx(expected, abs=1e-4)
+    by_size = [cubic(samples, (i + 0.5) / (16 / 8) - 0.5) for i in range(16)]
+    assert row != pytest.approx(by_size, abs=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("vision", "why"),
+    [
+        ({"layers": [1, 1, 1, 1], "width": 16}, "another kind"),
+        ({"attentional_pool": True}, "pools by attention"),
+        ({"final_ln_after_pool": True}, "normalises after pooling"),
+        ({"block_type": "custom"}, "attention blocks of another kind"),
+    ],
+)
+def test_towers_that_cannot_be_taken_apart_are_refused(
+    vision: dict[str, object], why: str
+) -> None:
+    with pytest.raises(ValueError, match=f"native Vision Transformers.*{why}"):
+        DenseEncoder(make_clip(**vision), METHODS["clearclip"])
+
+
+def test_text_without_its_padding_is_the_same(clip_model: open_clip.CLIP) -> None:
+    tokens = open_clip.SimpleTokenizer(context_length=16)(["a dog", "a photo of one red car", ""])
+    expected = clip_model.encode_text(tokens)
+    torch.testing.assert_close(encode_text(clip_model, tokens), expected, rtol=0, atol=1e-5)
