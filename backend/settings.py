@@ -118,7 +118,7 @@ class Settings(BaseSettings):
     )
     max_image_mb: int = Field(default=100, ge=1, description="Largest image file.")
     max_image_megapixels: int = Field(
-        default=150, ge=1, description="Largest image in millions of pixels."
+        default=150, ge=1, le=178, description="Largest image in millions of pixels."
     )
     download_timeout_s: float = Field(
         default=30, gt=0, description="Longest wait in seconds for an image to arrive."
@@ -141,6 +141,10 @@ class Settings(BaseSettings):
     def _check(self) -> Settings:
         if (self.basic_auth_user is None) != (self.basic_auth_pass is None):
             raise ValueError("BASIC_AUTH_USER and BASIC_AUTH_PASS go together: set both or none")
+        if self.label_studio_api_key is not None and self.label_studio_url is None:
+            raise ValueError(
+                "LABEL_STUDIO_API_KEY needs LABEL_STUDIO_URL, the one host that it may be sent to"
+            )
         object.__setattr__(self, "model_dir", self.model_dir.expanduser())
         return self
 

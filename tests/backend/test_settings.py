@@ -38,6 +38,7 @@ def test_both_names_of_the_url_are_read(monkeypatch: pytest.MonkeyPatch, name: s
 def test_both_names_of_the_token_are_read_and_hidden(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://studio:8080")
     monkeypatch.setenv(name, "b" * 40)
     key = load_settings().label_studio_api_key
     assert key is not None
@@ -96,6 +97,12 @@ def test_wrong_values_are_refused_in_one_sentence(
 def test_basic_auth_needs_both_halves(given: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="set both or none") as caught:
         load_settings(**given)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_token_needs_a_host_to_go_to() -> None:
+    with pytest.raises(ValueError, match="needs LABEL_STUDIO_URL") as caught:
+        load_settings(label_studio_api_key="s3cret")
     assert "s3cret" not in str(caught.value)
 
 
