@@ -1,0 +1,361 @@
+"""What we ask of the Label Studio server: files, with the token that opens them.
+
+A token goes to one host only, that of the Label Studio it is for: never to another that a task or
+a redirect names.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import threading
+import time
+from typing import Any
+from urllib.parse import quote, urljoin, urlsplit
+
+import requests
+from requests.auth import HTTPBasicAuth
+from requests.utils import get_auth_from_url
+from urllib3.exceptions import HTTPError
+from urllib3.util import parse_url
+
+from backend.errors import ImageNotFound, ImageRefused, ImageTooLarge
+from backend.settings import Settings
+
+_FILE_PATHS = ("/data/", "/tasks/", "/projects/", "/storage-data/")
+_MAX_REDIRECTS = 5
+_CHUNK_BYTES = 1 << 16
+_RENEW_BEFORE_S = 30.0
+_CANNOT_REACH = (requests.RequestException, HTTPError, OSError)
+
+Origin = tuple[str, str, int]  # scheme, host, port
+
+
+class Access:
+    """A token and the one server that it is for.
+
+    A legacy token is sent as it is. A personal access token is exchanged for one that lives some
+    minutes, which is renewed before it ends, or sooner where the server says that it has.
+
+    Args:
+        url: address of the Label Studio server.
+        token: a legacy token, or a personal one (a JWT).
+        timeout_s: longest wait for an exchange.
+    """
+
+    def __init__(self, url: str, token: str, timeout_s: float = 10.0) -> None:
+        self._url = url
+        self._token = token
+        self._timeout_s = timeout_s
+        self._kind = _claims(token).get("token_type")
+        self._lock = threading.Lock()
+        self._header = ""
+        self._renew_at = 0.0  # on the monotonic clock
+
+    def is_for(self, url: str) -> bool:
+        """Whether a URL is of this server: same scheme, host and port."""
+        return origin(url) == origin(self._url)
+
+    def header(self, refused: str | None = None) -> str:
+        """The value of ``Authorization``; another than the one that was `refused`, if possible.
+
+        Raises:
+            ImageRefused: the personal access token cannot be exchanged.
+        """
+        if self._kind is None:
+            return f"Token {self._token}"
+        if self._kind != "refresh":
+            return f"Bearer {self._token}"
+        with self._lock:
+            if self._header in ("", refused) or time.monotonic() >= self._renew_at:
+                access = self._exchange()
+                claims = _claims(access)
+                try:
+                    lifetime_s = float(claims["exp"]) - float(claims["iat"])
+                except (KeyError, TypeError, ValueError):
+                    lifetime_s = 300.0
+                self._header = f"Bearer {access}"
+                self._renew_at = (
+                    time.monotonic() + lifetime_s - min(_RENEW_BEFORE_S, lifetime_s / 2)
+                )
+            return self._header
+
+    def _exchange(self) -> str:
+        try:
+            response = requests.post(
+                f"{self._url}/api/token/refresh/",
+                json={"refresh": self._token},
+                timeout=self._timeout_s,
+                allow_redirects=False,
+                auth=_Header(None),
+            )
+            answer = response.json() if response.status_code == 200 else None
+        except _CANNOT_REACH:  # a body that is no JSON, too
+            raise ImageRefused(f"Label Studio at {self._url} cannot be reached.") from None
+        access = answer.get("access") if isinstance(answer, dict) else None
+        if not isinstance(access, str):
+            raise ImageRefused(
+                f"Label Studio at {self._url} refused the personal access token of this backend "
+                f"(HTTP {response.status_code}): make a new one and set LABEL_STUDIO_API_KEY."
+            )
+        return access
+
+
+class Studio:
+    """The Label Studio that this backend belongs to, as configured or as it introduced itself.
+
+    Args:
+        url: its address, if configured.
+        api_key: a token for it, if configured; needs `url`.
+        timeout_s: longest time that one file may take.
+        max_file_mb: largest file.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = 30.0,
+        max_file_mb: int = 100,
+    ) -> None:
+        self._url = url
+        self._access = Access(url, api_key, timeout_s) if url and api_key else None
+        self._learned_url: str | None = None
+        self._learned_access: Access | None = None
+        self._lock = threading.Lock()
+        self._timeout_s = timeout_s
+        self._max_file_mb = max_file_mb
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Studio:
+        """The Label Studio that settings describe."""
+        key = settings.label_studio_api_key
+        return cls(
+            settings.label_studio_url,
+            key.get_secret_value() if key else None,
+            timeout_s=settings.download_timeout_s,
+            max_file_mb=settings.max_image_mb,
+        )
+
+    def learn(self, hostname: str, access_token: str) -> None:
+        """Take note of what Label Studio says of itself when it connects.
+
+        Its token is used only where none is configured, and only for the host that it came with;
+        its address where none is configured, or to recognise links to itself.
+        """
+        url = hostname.strip().rstrip("/")
+        if origin(url) is None:
+            return
+        wanted = self._access is None and (self._url is None or origin(self._url) == origin(url))
+        access = Access(url, access_token, self._timeout_s) if wanted and access_token else None
+        with self._lock:
+            self._learned_url, self._learned_access = url, access
+
+    def file_url(self, path: str) -> str:
+        """The URL of a file on the server, such as ``/data/upload/1/a.png``.
+
+        Raises:
+            ImageNotFound: the server has no files at such a path, or no server is known.
+
+        >>> Studio("http://studio:8080").file_url("/data/upload/1/a.png")
+        'http://studio:8080/data/upload/1/a.png'
+        """
+        base = self._url or self._learned()[0]
+        if base is not None:  # a server under a path of its host writes that into its links
+            path = _without(urlsplit(base).path, path)
+        if not path.startswith(_FILE_PATHS):
+            raise ImageNotFound(
+                f"{path[:200]!r} is no address of an image: expected http://, https://, s3://, "
+                "gs://, azure-blob://, data: or a path of Label Studio's, such as /data/upload/."
+            )
+        if base is None:
+            raise ImageNotFound(
+                f"The image {path[:200]!r} is on Label Studio, but its address is not known: set "
+                "LABEL_STUDIO_URL."
+            )
+        return base + path
+
+    def storage_url(self, uri: str, task_id: int | str | None, project_id: int | None) -> str:
+        """The URL under which the server hands out a file of its cloud storages.
+
+        Raises:
+            ImageNotFound: no server is known, or the task has no number by which to ask.
+
+        >>> Studio("http://studio:8080").storage_url("s3://b/a.png", 3, 1)
+        'http://studio:8080/tasks/3/presign/?fileuri=czM6Ly9iL2EucG5n'
+        """
+        if isinstance(task_id, int):
+            owner = f"tasks/{task_id}"
+        elif project_id is not None:
+            owner = f"projects/{project_id}"
+        else:
+            raise ImageNotFound(
+                f"The image {uri!r} is in a cloud storage, but its task has no number by which "
+                "Label Studio could be asked for it."
+            )
+        fileuri = base64.urlsafe_b64encode(uri.encode()).decode()
+        return self.file_url(f"/{owner}/presign/?fileuri={quote(fileuri)}")
+
+    def download(self, url: str) -> bytes:
+        """Fetch a file from any http(s) host; with the token where it is the server's own.
+
+        Links to the server by the name that it calls itself go to its configured address: inside
+        containers the two differ.
+
+        Raises:
+            ImageNotFound: there is no such file.
+            ImageRefused: the host cannot be reached, or refuses it.
+            ImageTooLarge: it is larger than the limit.
+        """
+        deadline = time.monotonic() + self._timeout_s
+        url = self._own_url(url)
+        for _ in range(_MAX_REDIRECTS + 1):
+            with self._get(url, deadline) as response:
+                if not response.is_redirect:
+                    return self._read(response, deadline)
+                url = _target(url, response.headers["location"])
+        raise ImageRefused(f"{_shown(url)} is the end of too many redirects.")
+
+    def _learned(self) -> tuple[str | None, Access | None]:
+        with self._lock:
+            return self._learned_url, self._learned_access
+
+    def _own_url(self, url: str) -> str:
+        learned = self._learned()[0]
+        if not self._url or not learned or origin(url) != origin(learned):
+            return url
+        parts = urlsplit(url)
+        path = _without(urlsplit(learned).path, parts.path)
+        return self._url + (f"{path}?{parts.query}" if parts.query else path)
+
+    def _get(self, url: str, deadline: float) -> requests.Response:
+        """One GET, tried a second time where an exchanged token has ended early."""
+        if origin(url) is None:
+            raise ImageNotFound(f"{_shown(url)!r} is not an http or https address.")
+        access = self._access or self._learned()[1]
+        if access is None or not access.is_for(url):
+            return self._ask(url, None, deadline)
+        header = access.header()
+        response = self._ask(url, header, deadline)
+        if response.status_code == 401:
+            renewed = access.header(refused=header)
+            if renewed != header:
+                response.close()
+                return self._ask(url, renewed, deadline)
+        return response
+
+    def _ask(self, url: str, header: str | None, deadline: float) -> requests.Response:
+        timeout_s = max(0.001, deadline - time.monotonic())
+        credentials = get_auth_from_url(url)
+        basic = HTTPBasicAuth(*credentials) if any(credentials) and header is None else None
+        try:
+            return requests.get(
+                url,
+                auth=basic or _Header(header),
+                headers={"Accept-Encoding": "identity"},
+                timeout=timeout_s,
+                stream=True,
+                allow_redirects=False,
+            )
+        except (*_CANNOT_REACH, ValueError):
+            raise ImageRefused(f"The host of {_shown(url)} cannot be reached.") from None
+
+    def _read(self, response: requests.Response, deadline: float) -> bytes:
+        shown = _shown(response.url)
+        if response.status_code in (404, 410):
+            raise ImageNotFound(f"There is no file at {shown}.")
+        if response.status_code in (401, 403):
+            raise ImageRefused(self._refusal(response))
+        if response.status_code != 200:
+            raise ImageRefused(f"{shown} answered HTTP {response.status_code}.")
+        limit = self._max_file_mb << 20
+        length = response.headers.get("content-length", "")
+        too_large = length.isdecimal() and int(length) > limit
+        content = bytearray()
+        try:
+            while not too_large and (
+                chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True)
+            ):
+                content += chunk
+                too_large = len(content) > limit
+                if time.monotonic() > deadline:
+                    raise ImageRefused(f"{shown} took longer than {self._timeout_s:g} s to arrive.")
+        except _CANNOT_REACH:
+            raise ImageRefused(f"The download of {shown} broke off.") from None
+        if too_large:
+            raise ImageTooLarge(f"{shown} is larger than the limit of {self._max_file_mb} MB.")
+        return bytes(content)
+
+    def _refusal(self, response: requests.Response) -> str:
+        shown, status = _shown(response.url), response.status_code
+        own = self._url or self._learned()[0]
+        if own is None or origin(own) != origin(response.url):
+            return f"{shown} is not for everyone (HTTP {status})."
+        if "Authorization" in response.request.headers:
+            return (
+                f"Label Studio refused {shown} to the token of this backend (HTTP {status}): "
+                "check LABEL_STUDIO_API_KEY."
+            )
+        return (
+            f"Label Studio wants a token for {shown} (HTTP {status}): set LABEL_STUDIO_URL and "
+            "LABEL_STUDIO_API_KEY."
+        )
+
+
+class _Header(requests.auth.AuthBase):
+    """Sends this ``Authorization`` or none: never what a .netrc of this machine has."""
+
+    def __init__(self, value: str | None) -> None:
+        self._value = value
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._value is not None:
+            request.headers["Authorization"] = self._value
+        return request
+
+
+def origin(url: str) -> Origin | None:
+    """Scheme, host and port of an http(s) URL, as the HTTP client reads it; else None.
+
+    >>> origin("HTTP://Studio/data"), origin("https://studio:8443"), origin("file:///etc/passwd")
+    (('http', 'studio', 80), ('https', 'studio', 8443), None)
+    """
+    try:
+        parsed = parse_url(url)
+    except HTTPError:
+        return None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        return None
+    return parsed.scheme, parsed.host, parsed.port or (443 if parsed.scheme == "https" else 80)
+
+
+def _target(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise ImageRefused(f"{_shown(url)} redirects to an address that is none.") from None
+
+
+def _without(prefix: str, path: str) -> str:
+    return path[len(prefix) :] if prefix and path.startswith(f"{prefix}/") else path
+
+
+def _shown(url: str) -> str:
+    """A URL for a message: without a password, and without its query, which may hold a signature.
+
+    >>> _shown("https://ann:secret@host/a.png?X-Amz-Signature=secret")
+    'https://host/a.png'
+    """
+    return re.sub("//[^/]*@", "//", re.split("[?#]", url)[0])[:200]
+
+
+def _claims(token: str) -> dict[str, Any]:
+    """The claims of a JWT, unverified; none of a legacy token, which is 40 hex digits."""
+    try:
+        payload = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (IndexError, ValueError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
