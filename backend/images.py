@@ -1,0 +1,132 @@
+"""The address of an image in a task -> (H, W, 3) RGB."""
+
+from __future__ import annotations
+
+import base64
+import io
+import struct
+import zlib
+from urllib.parse import unquote_to_bytes
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from backend.errors import ImageInvalid, ImageTooLarge
+from backend.messages import Task
+from backend.settings import Settings
+from backend.studio import Studio
+from clearclip_core import to_rgb
+
+RGBArray = npt.NDArray[np.uint8]
+
+#: What is decoded: formats that need no program beside Pillow.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+
+_STORAGES = ("s3://", "gs://", "azure-blob://")
+_BROKEN = (OSError, SyntaxError, ValueError, IndexError, TypeError, struct.error, zlib.error)
+
+
+class ImageReader:
+    """Reads images, wherever a task has them.
+
+    Args:
+        studio: fetches files from Label Studio, its storages, and elsewhere.
+        settings: the limits.
+    """
+
+    def __init__(self, studio: Studio, settings: Settings) -> None:
+        self._studio = studio
+        self._max_file_mb = settings.max_image_mb
+        self._max_megapixels = settings.max_image_megapixels
+
+    def read(self, source: str, task: Task) -> RGBArray:
+        """Read one image of a task.
+
+        Args:
+            source: ``/data/upload/...``, ``/data/local-files/?d=...`` and other paths on Label
+                Studio; ``http://`` and ``https://``; ``s3://``, ``gs://`` and ``azure-blob://``,
+                which Label Studio resolves; ``data:``. Files of this machine are never read.
+            task: whose image it is; names it where Label Studio resolves an address.
+
+        Returns:
+            (H, W, 3) uint8, turned upright as its EXIF orientation says.
+
+        Raises:
+            ImageNotFound: there is no such image, or it is an address of another kind.
+            ImageRefused: its host cannot be reached, or does not hand it out.
+            ImageInvalid: it is not an image of `FORMATS`, or truncated.
+            ImageTooLarge: it is over the limit of bytes or pixels.
+        """
+        return decode_image(self._fetch(source.strip(), task), self._max_megapixels)
+
+    def _fetch(self, source: str, task: Task) -> bytes:
+        scheme = source[:16].lower()
+        if scheme.startswith("data:"):
+            return _read_data_url(source, self._max_file_mb)
+        if scheme.startswith(("http://", "https://")):
+            return self._studio.download(source)
+        if scheme.startswith(_STORAGES):
+            url = self._studio.storage_url(source, task.id, task.project_id)
+            return self._studio.download(url)
+        return self._studio.download(self._studio.file_url(source))
+
+
+def decode_image(content: bytes, max_megapixels: float) -> RGBArray:
+    """Decode the bytes of an image file; the first picture, where it has several.
+
+    Its size is read from the header and checked before anything is decoded.
+
+    Args:
+        content: of a file in one of `FORMATS`.
+        max_megapixels: limit, in millions of pixels.
+
+    Returns:
+        (H, W, 3) uint8, turned upright.
+
+    Raises:
+        ImageInvalid: not an image, of another format, or truncated.
+        ImageTooLarge: over the limit.
+    """
+    try:
+        picture = Image.open(io.BytesIO(content))
+    except UnidentifiedImageError:
+        raise ImageInvalid(
+            f"The file is not an image that can be read; expected {', '.join(FORMATS)}."
+        ) from None
+    except Image.DecompressionBombError:
+        raise ImageTooLarge(f"The image is over the limit of {max_megapixels:g} MP.") from None
+    except _BROKEN:
+        raise ImageInvalid("The image file is damaged or truncated.") from None
+    with picture:
+        if picture.format not in FORMATS:
+            raise ImageInvalid(
+                f"The image is a {picture.format} file; expected {', '.join(FORMATS)}."
+            )
+        megapixels = picture.width * picture.height / 1e6
+        if megapixels > max_megapixels:
+            raise ImageTooLarge(
+                f"The image has {picture.width} x {picture.height} pixels, {megapixels:.0f} MP, "
+                f"over the limit of {max_megapixels:g} MP."
+            )
+        try:
+            return to_rgb(picture)
+        except _BROKEN:
+            raise ImageInvalid("The image file is damaged or truncated.") from None
+
+
+def _read_data_url(url: str, max_file_mb: int) -> bytes:
+    head, comma, data = url.partition(",")
+    if len(data) > 3 * max_file_mb << 20:  # each byte is three letters at most
+        raise ImageTooLarge(f"The image in the data: URL is over the limit of {max_file_mb} MB.")
+    try:
+        content = unquote_to_bytes(data)
+        if head.lower().rstrip().endswith(";base64"):
+            content = base64.b64decode(content)
+    except ValueError:
+        content = b""
+    if not comma or not content:
+        raise ImageInvalid("The data: URL holds no image.")
+    if len(content) > max_file_mb << 20:
+        raise ImageTooLarge(f"The image in the data: URL is over the limit of {max_file_mb} MB.")
+    return content
