@@ -16,11 +16,12 @@ Seeds from `HELD_OUT_SEEDS` are for measuring only. Training draws from the seed
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -207,6 +208,8 @@ _COLOURS: Final[dict[str, str]] = {
 }
 
 _Colour = tuple[int, int, int]
+_Spot = tuple[float, float]
+_Points = Sequence[_Spot]
 
 
 def _clip_colour(channels: Iterable[float]) -> _Colour:
@@ -223,100 +226,112 @@ def _shade(colour: _Colour, factor: float) -> _Colour:
 
 # ---- textures: tileable grey-level patterns in [-1, 1] ------------------------------------------
 
-_Pen = Callable[[ImageDraw.ImageDraw, float, float, float, int, np.random.Generator], None]
+_Pattern = NDArray[np.float64]  # (_TILE, _TILE)
 
 
-def _grain(rng: np.random.Generator) -> NDArray[np.float64]:
-    return rng.normal(0.0, 0.35, (_TILE, _TILE))
+class _Mark(NamedTuple):
+    """One mark of a texture: where it goes, about how large and how light, in pixels and greys."""
+
+    draw: ImageDraw.ImageDraw
+    x: float
+    y: float
+    step: float
+    tone: int
+    rng: np.random.Generator
+
+    def ellipse(self, across: float, above: float, below: float, tone: int | None = None) -> None:
+        box = [self.x - across, self.y - above, self.x + across, self.y + below]
+        self.draw.ellipse(box, fill=self.tone if tone is None else tone)
+
+    def line(self, points: Sequence[tuple[float, float]], width: float) -> None:
+        moved = [(self.x + x, self.y + y) for x, y in points]
+        self.draw.line(moved, fill=self.tone, width=max(2, round(width)), joint="curve")
 
 
-def _stamped(
-    pen: _Pen, pitch_xy: tuple[float, float], rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """(_TILE, _TILE) pattern of one mark on a jittered grid, wrapped around at the borders."""
+def _blade(mark: _Mark) -> None:
+    lean = mark.rng.uniform(-0.5, 0.5) * mark.step
+    height, half = mark.rng.uniform(1.3, 2.2) * mark.step, mark.step * 0.16
+    corners = [(mark.x - half, mark.y), (mark.x + half, mark.y), (mark.x + lean, mark.y - height)]
+    mark.draw.polygon(corners, fill=mark.tone)
+
+
+def _scallop(mark: _Mark) -> None:
+    radius = mark.step * mark.rng.uniform(0.35, 0.6)
+    mark.ellipse(radius, radius, radius * 0.7)
+
+
+def _puff(mark: _Mark) -> None:
+    radius = mark.step * mark.rng.uniform(0.4, 0.7)
+    box = [mark.x - radius, mark.y - radius, mark.x + radius, mark.y + radius]
+    mark.draw.arc(box, 180, 350, fill=mark.tone, width=max(2, round(mark.step * 0.09)))
+
+
+def _dot(mark: _Mark) -> None:
+    radius = mark.step * mark.rng.uniform(0.12, 0.26)
+    mark.ellipse(radius, radius, radius)
+
+
+def _wave(mark: _Mark) -> None:
+    length = mark.step * mark.rng.uniform(0.35, 0.6)
+    rise = mark.step * mark.rng.uniform(0.04, 0.1)
+    points = [(length * t, rise * math.sin(t * 4.5)) for t in np.linspace(-1, 1, 9).tolist()]
+    mark.line(points, mark.step * 0.075)
+
+
+def _drift(mark: _Mark) -> None:
+    length = mark.step * mark.rng.uniform(0.4, 0.8)
+    rise = mark.step * mark.rng.uniform(0.12, 0.25)
+    mark.ellipse(length, rise, rise, tone=int(128 + (mark.tone - 128) * 0.55))
+    mark.ellipse(length, rise * 0.5, rise * 1.6, tone=128)
+
+
+def _hatch(mark: _Mark) -> None:
+    length = mark.step * mark.rng.uniform(0.5, 0.9)
+    mark.line([(-length * 0.6, -length), (length * 0.6, length)], mark.step * 0.16)
+
+
+def _hair(mark: _Mark) -> None:
+    length = mark.step * mark.rng.uniform(0.5, 0.8)
+    mark.line([(-length, -length * 0.5), (length, length * 0.5)], 2)
+
+
+#: texture -> (its mark, how far apart the marks are in points, across and down)
+_PENS: Final[dict[str, tuple[Callable[[_Mark], None], float, float]]] = {
+    "blades": (_blade, 7, 9),
+    "scallops": (_scallop, 11, 9),
+    "puffs": (_puff, 34, 24),
+    "dots": (_dot, 7, 7),
+    "waves": (_wave, 38, 9),
+    "drifts": (_drift, 58, 26),
+    "hatching": (_hatch, 16, 16),
+    "fur": (_hair, 6, 4),
+}
+
+
+def _stamped(name: str, scale: float, rng: np.random.Generator) -> _Pattern:
+    """One mark on a jittered grid, wrapped around at the borders."""
     big = Image.new("L", (_TILE * 2, _TILE * 2), 128)
     draw = ImageDraw.Draw(big)
-    columns, rows = (max(2, round(_TILE / pitch)) for pitch in pitch_xy)
+    pen, *pitch_xy = _PENS[name]
+    columns, rows = (max(2, round(_TILE / (pitch * scale))) for pitch in pitch_xy)
     step_x, step_y = _TILE / columns, _TILE / rows
-    for row in range(rows):
-        for column in range(columns):
-            x = (column + 0.5 * (row % 2) + rng.uniform(-0.3, 0.3)) * step_x
-            y = (row + rng.uniform(-0.3, 0.3)) * step_y
-            tone = int(rng.choice((20, 60, 200, 236)))
-            state = rng.bit_generator.state
-            for shift_x in (-_TILE, 0, _TILE):
-                for shift_y in (-_TILE, 0, _TILE):
-                    rng.bit_generator.state = state  # the same mark again on the other side
-                    pen(draw, (x + shift_x) * 2, (y + shift_y) * 2, step_x * 2, tone, rng)
+    for row, column in np.ndindex(rows, columns):
+        x = (column + 0.5 * (row % 2) + rng.uniform(-0.3, 0.3)) * step_x
+        y = (row + rng.uniform(-0.3, 0.3)) * step_y
+        tone = int(rng.choice((20, 60, 200, 236)))
+        state = rng.bit_generator.state
+        for down, right in itertools.product((-_TILE, 0, _TILE), repeat=2):
+            rng.bit_generator.state = state  # the same mark again beyond each border
+            pen(_Mark(draw, (x + right) * 2, (y + down) * 2, step_x * 2, tone, rng))
     return np.asarray(big.reduce(2), dtype=np.float64) / 127.5 - 1.0
 
 
-def _blade(
-    draw: ImageDraw.ImageDraw, x: float, y: float, step: float, tone: int, rng: np.random.Generator
-) -> None:
-    lean, height = rng.uniform(-0.5, 0.5) * step, rng.uniform(1.3, 2.2) * step
-    half = step * 0.16
-    draw.polygon([(x - half, y), (x + half, y), (x + lean, y - height)], fill=tone)
+def _grain(rng: np.random.Generator) -> _Pattern:
+    return rng.normal(0.0, 0.35, (_TILE, _TILE))
 
 
-def _scallop(
-    draw: ImageDraw.ImageDraw, x: float, y: float, step: float, tone: int, rng: np.random.Generator
-) -> None:
-    radius = step * rng.uniform(0.35, 0.6)
-    draw.ellipse([x - radius, y - radius, x + radius, y + radius * 0.7], fill=tone)
-
-
-def _puff(
-    draw: ImageDraw.ImageDraw, x: float, y: float, step: float, tone: int, rng: np.random.Generator
-) -> None:
-    radius = step * rng.uniform(0.4, 0.7)
-    box = [x - radius, y - radius, x + radius, y + radius]
-    draw.arc(box, 180, 350, fill=tone, width=max(2, round(step * 0.09)))
-
-
-def _dot(
-    draw: ImageDraw.ImageDraw, x: float, y: float, step: float, tone: int, rng: np.random.Generator
-) -> None:
-    radius = step * rng.uniform(0.12, 0.26)
-    draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=tone)
-
-
-def _wave(
-    draw: ImageDraw.ImageDraw, x: float, y: float, step: float, tone: int, rng: np.random.Generator
-) -> None:
-    length, rise = step * rng.uniform(0.35, 0.6), step * rng.uniform(0.04, 0.1)
-    points = [(x + length * t, y + rise * math.sin(t * 4.5)) for t in np.linspace(-1, 1, 9)]
-    draw.line(points, fill=tone, width=max(2, round(step * 0.075)), joint="curve")
-
-
-def _drift(
-    draw: ImageDraw.ImageDraw, x: float, y: float, step: float, tone: int, rng: np.random.Generator
-) -> None:
-    length, rise = step * rng.uniform(0.4, 0.8), step * rng.uniform(0.12, 0.25)
-    draw.ellipse([x - length, y - rise, x + length, y + rise], fill=int(128 + (tone - 128) * 0.55))
-    draw.ellipse([x - length, y - rise * 0.5, x + length, y + rise * 1.6], fill=128)
-
-
-def _hatch(
-    draw: ImageDraw.ImageDraw, x: float, y: float, step: float, tone: int, rng: np.random.Generator
-) -> None:
-    length = step * rng.uniform(0.5, 0.9)
-    draw.line(
-        [(x - length * 0.6, y - length), (x + length * 0.6, y + length)],
-        fill=tone,
-        width=max(2, round(step * 0.16)),
-    )
-
-
-def _hair(
-    draw: ImageDraw.ImageDraw, x: float, y: float, step: float, tone: int, rng: np.random.Generator
-) -> None:
-    length = step * rng.uniform(0.5, 0.8)
-    draw.line([(x - length, y - length * 0.5), (x + length, y + length * 0.5)], fill=tone, width=2)
-
-
-def _cells(pitch: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """(_TILE, _TILE) facets with dark cracks between them: wrapped Voronoi cells."""
+def _cells(pitch: float, rng: np.random.Generator) -> _Pattern:
+    """Facets with dark cracks between them: wrapped Voronoi cells."""
     count = round((_TILE / pitch) ** 2)
     centres = rng.uniform(0, _TILE, (count, 2))
     tones = rng.uniform(-0.5, 0.6, count)
@@ -334,10 +349,8 @@ def _cells(pitch: float, rng: np.random.Generator) -> NDArray[np.float64]:
     return np.where(nearest[1] - nearest[0] < 1.6, -1.0, tones[owner])
 
 
-def _masonry(
-    pitch_xy: tuple[float, float], rng: np.random.Generator, rounded: bool
-) -> NDArray[np.float64]:
-    """(_TILE, _TILE) bricks with joints, or rows of rounded roof tiles."""
+def _masonry(pitch_xy: _Spot, rng: np.random.Generator, rounded: bool) -> _Pattern:
+    """Bricks with joints, or rows of rounded roof tiles."""
     columns, rows = (max(2, 2 * round(_TILE / pitch / 2)) for pitch in pitch_xy)
     y, x = np.mgrid[0:_TILE, 0:_TILE].astype(np.float64)
     row = np.floor(y * rows / _TILE)
@@ -351,8 +364,8 @@ def _masonry(
     return np.where((across < 0.10) | (down < 0.18), -1.0, tone)
 
 
-def _stripes(pitch: float, rng: np.random.Generator, upright: bool) -> NDArray[np.float64]:
-    """(_TILE, _TILE) boards of changing tone with dark gaps."""
+def _stripes(pitch: float, rng: np.random.Generator, upright: bool) -> _Pattern:
+    """Boards of changing tone with dark gaps."""
     count = max(2, round(_TILE / pitch))
     position = np.arange(_TILE) * count / _TILE
     tone = rng.uniform(-0.4, 0.6, count)[position.astype(np.int64)]
@@ -360,18 +373,8 @@ def _stripes(pitch: float, rng: np.random.Generator, upright: bool) -> NDArray[n
     return np.tile(row, (_TILE, 1)) if upright else np.tile(row[:, None], (1, _TILE))
 
 
-def _texture(name: str, scale: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """(_TILE, _TILE) pattern in about [-1, 1]; `scale` stretches its marks."""
-    pens: dict[str, tuple[_Pen, float, float]] = {
-        "blades": (_blade, 7, 9),
-        "scallops": (_scallop, 11, 9),
-        "puffs": (_puff, 34, 24),
-        "dots": (_dot, 7, 7),
-        "waves": (_wave, 38, 9),
-        "drifts": (_drift, 58, 26),
-        "hatching": (_hatch, 16, 16),
-        "fur": (_hair, 6, 4),
-    }
+def _texture(name: str, scale: float, rng: np.random.Generator) -> _Pattern:
+    """A pattern in about [-1, 1]; `scale` stretches its marks."""
     match name:
         case "plain":
             return _grain(rng)
@@ -390,8 +393,7 @@ def _texture(name: str, scale: float, rng: np.random.Generator) -> NDArray[np.fl
         case "weave":
             return _stripes(5 * scale, rng, upright=False) * 0.5 + _grain(rng) * 0.5
         case _:
-            pen, pitch_x, pitch_y = pens[name]
-            return _stamped(pen, (pitch_x * scale, pitch_y * scale), rng) + 0.25 * _grain(rng)
+            return _stamped(name, scale, rng) + 0.25 * _grain(rng)
 
 
 @cache
@@ -409,7 +411,6 @@ def _texture_bank() -> NDArray[np.int16]:
 # ---- the canvas ---------------------------------------------------------------------------------
 
 _OVERSAMPLING = 2
-_Points = Sequence[tuple[float, float]]
 
 
 class _Canvas:
@@ -451,46 +452,42 @@ class _Canvas:
         if material is not None:
             self._draw_material.polygon(scaled, fill=_MATERIAL_INDEX[material])
 
-    def ellipse(
-        self,
-        material: str | None,
-        centre: tuple[float, float],
-        radii: tuple[float, float],
-        colour: _Colour,
-    ) -> None:
+    def ellipse(self, material: str | None, centre: _Spot, radii: _Spot, colour: _Colour) -> None:
         """Fill an axis-parallel ellipse."""
-        (x, y), (radius_x, radius_y) = centre, radii
-        corners = (x - radius_x, y - radius_y, x + radius_x, y + radius_y)
+        (x, y), (across, down) = centre, radii
+        corners = (x - across, y - down, x + across, y + down)
         box = [value * self._scale for value in corners]
         self._draw_colour.ellipse(box, fill=colour)
         if material is not None:
             self._draw_material.ellipse(box, fill=_MATERIAL_INDEX[material])
 
-    def limb(self, material: str | None, points: _Points, width: float, colour: _Colour) -> None:
+    def limb(self, material: str, points: _Points, width: float, colour: _Colour) -> None:
         """Draw a thick line with round ends."""
         scaled = [(x * self._scale, y * self._scale) for x, y in points]
-        stroke = max(1, round(width * self._scale))
+        stroke, index = max(1, round(width * self._scale)), _MATERIAL_INDEX[material]
         self._draw_colour.line(scaled, fill=colour, width=stroke, joint="curve")
-        if material is not None:
-            self._draw_material.line(
-                scaled, fill=_MATERIAL_INDEX[material], width=stroke, joint="curve"
-            )
+        self._draw_material.line(scaled, fill=index, width=stroke, joint="curve")
         for end in (points[0], points[-1]):
             self.ellipse(material, end, (width / 2, width / 2), colour)
 
-    def rows(self, material: str, top: NDArray[np.float64], colour: _Colour, far: float) -> None:
-        """Fill everything below a curve (one height per tenth of the width), darker at the top."""
-        xs = np.linspace(0, self.width, len(top))
-        bands = 5
-        for band in range(bands):
-            mix = far + (1 - far) * band / (bands - 1)
-            lowered = top + (self.height + 40 - top) * (band / bands) ** 1.5 * (band > 0)
-            outline = [
-                *zip(xs, lowered, strict=True),
-                (self.width, self.height + 50),
-                (0, self.height + 50),
-            ]
-            self.polygon(material if band == 0 else None, outline, _shade(colour, mix))
+    def strip(self, bottom: float, material: str | None, colour: _Colour) -> None:
+        """Fill from the top of the picture down to `bottom`."""
+        corners = [(0, 0), (self.width, 0), (self.width, bottom), (0, bottom)]
+        self.polygon(material, corners, colour)
+
+    def slope(self, material: str, top: NDArray[np.float64], colour: _Colour, far: float) -> None:
+        """Fill everything below a curve; `far` shades its upper edge.
+
+        Args:
+            top: y in points, at equal steps from the left to the right border.
+        """
+        left, right = (0.0, self.height + 50), (self.width, self.height + 50)
+        xs = np.linspace(0, self.width, len(top)).tolist()
+        for band in range(5):
+            lowered = top + (self.height + 40 - top) * ((band / 5) ** 1.5 if band else 0)
+            outline = [*zip(xs, lowered.tolist(), strict=True), right, left]
+            tone = _shade(colour, far + (1 - far) * band / 4)
+            self.polygon(None if band else material, outline, tone)
 
     def finish(self) -> Scene:
         """Average down, add the textures, read off the labels."""
@@ -523,382 +520,302 @@ class _Canvas:
 
 
 # ---- the things ---------------------------------------------------------------------------------
-# Each is drawn upwards from the point `(x, y)` where it stands, `size` points tall.
-
-_Spot = tuple[float, float]
 
 
-def _shadow(canvas: _Canvas, spot: _Spot, half_width: float, ground: _Colour) -> None:
-    canvas.ellipse(None, spot, (half_width, half_width * 0.13), _shade(ground, 0.72))
+@dataclass(frozen=True)
+class _Brush:
+    """Draws one thing in units of its own: it stands on (0, 0) and is 1 tall; x right, y up.
 
+    Args:
+        canvas: what is drawn on.
+        spot: where the thing stands, in points.
+        size: its height in points.
+        ground: the colour of what it stands on, for its shadow.
+        facing: -1 mirrors it.
+    """
 
-def _draw_tree(canvas: _Canvas, spot: _Spot, size: float, ground: _Colour) -> None:
-    x, y = spot
-    rng, bark, leaves = canvas.rng, canvas.colour("bark"), canvas.colour("leaves")
-    _shadow(canvas, spot, size * 0.32, ground)
-    trunk = size * rng.uniform(0.05, 0.08)
-    top = y - size * 0.55
-    canvas.polygon(
-        "bark", [(x - trunk, y), (x - trunk / 2, top), (x + trunk / 2, top), (x + trunk, y)], bark
-    )
-    kind = rng.integers(3)
-    if kind == 0:  # a conifer
-        for tier in range(3):
-            half = size * (0.34 - 0.08 * tier)
-            base = y - size * (0.18 + 0.24 * tier)
-            corners = [(x - half, base), (x, base - size * 0.40), (x + half, base)]
-            canvas.polygon("leaves", corners, _shade(leaves, 0.84 + 0.14 * tier))
-    elif kind == 1:  # a poplar
-        canvas.ellipse("leaves", (x, y - size * 0.58), (size * 0.21, size * 0.42), leaves)
-        canvas.ellipse(
-            "leaves",
-            (x - size * 0.06, y - size * 0.64),
-            (size * 0.11, size * 0.3),
-            _shade(leaves, 1.14),
+    canvas: _Canvas
+    spot: _Spot
+    size: float
+    ground: _Colour
+    facing: int = 1
+
+    @property
+    def rng(self) -> np.random.Generator:
+        return self.canvas.rng
+
+    def turned(self) -> _Brush:
+        """The same brush, facing left or right."""
+        return replace(self, facing=int(self.rng.choice((-1, 1))))
+
+    def colours(self, *materials: str) -> list[_Colour]:
+        return [self.canvas.colour(material) for material in materials]
+
+    def polygon(self, material: str, points: _Points, colour: _Colour) -> None:
+        self.canvas.polygon(material, self._placed(points), colour)
+
+    def trapezoid(self, material: str, low: _Spot, high: _Spot, colour: _Colour) -> None:
+        """Upright and symmetric: `low` and `high` are each half a width and a height."""
+        (half_low, bottom), (half_high, top) = low, high
+        corners = [(-half_low, bottom), (-half_high, top), (half_high, top), (half_low, bottom)]
+        self.polygon(material, corners, colour)
+
+    def box(self, material: str, foot: _Spot, size_xy: _Spot, colour: _Colour) -> None:
+        """An upright box that stands on `foot`; its size is half a width and a height."""
+        (x, y), (half, high) = foot, size_xy
+        self.polygon(
+            material,
+            [(x - half, y), (x - half, y + high), (x + half, y + high), (x + half, y)],
+            colour,
         )
-    else:  # a round crown
-        for turn in rng.permutation(6):
-            angle = turn * math.pi / 3 + rng.uniform(-0.3, 0.3)
-            centre = (
-                x + size * 0.21 * math.cos(angle),
-                y - size * 0.68 - size * 0.16 * math.sin(angle),
-            )
-            radius = size * rng.uniform(0.15, 0.21)
-            canvas.ellipse(
-                "leaves", centre, (radius, radius), _shade(leaves, 0.96 + 0.12 * math.sin(angle))
-            )
-        canvas.ellipse("leaves", (x, y - size * 0.68), (size * 0.22, size * 0.19), leaves)
+
+    def ellipse(self, material: str, centre: _Spot, radii: _Spot, colour: _Colour) -> None:
+        scaled = (radii[0] * self.size, radii[1] * self.size)
+        self.canvas.ellipse(material, self._placed([centre])[0], scaled, colour)
+
+    def limb(self, material: str, points: _Points, width: float, colour: _Colour) -> None:
+        self.canvas.limb(material, self._placed(points), width * self.size, colour)
+
+    def shadow(self, half_width: float, x: float = 0.0) -> None:
+        half = half_width * self.size
+        spot = self._placed([(x, 0.0)])[0]
+        self.canvas.ellipse(None, spot, (half, half * 0.13), _shade(self.ground, 0.72))
+
+    def _placed(self, points: _Points) -> list[_Spot]:
+        (x, y), run = self.spot, self.facing * self.size
+        return [(x + run * across, y - self.size * up) for across, up in points]
 
 
-def _draw_house(canvas: _Canvas, spot: _Spot, size: float, ground: _Colour) -> None:
-    x, y = spot
-    rng = canvas.rng
-    wall, roof, pane = canvas.colour("wall"), canvas.colour("roof"), canvas.colour("pane")
-    half = size * rng.uniform(0.42, 0.72)
-    eaves = y - size * rng.uniform(0.5, 0.62)
-    _shadow(canvas, spot, half * 1.15, ground)
+def _draw_tree(brush: _Brush) -> None:
+    bark, leaves = brush.colours("bark", "leaves")
+    brush.shadow(0.32)
+    trunk = brush.rng.uniform(0.05, 0.08)
+    brush.trapezoid("bark", (trunk, 0), (trunk / 2, 0.55), bark)
+    (_draw_conifer, _draw_poplar, _draw_crown)[brush.rng.integers(3)](brush, leaves)
+
+
+def _draw_conifer(brush: _Brush, leaves: _Colour) -> None:
+    for tier in range(3):
+        half, base = 0.34 - 0.08 * tier, 0.18 + 0.24 * tier
+        corners = [(-half, base), (0, base + 0.4), (half, base)]
+        brush.polygon("leaves", corners, _shade(leaves, 0.84 + 0.14 * tier))
+
+
+def _draw_poplar(brush: _Brush, leaves: _Colour) -> None:
+    brush.ellipse("leaves", (0, 0.58), (0.21, 0.42), leaves)
+    brush.ellipse("leaves", (-0.06, 0.64), (0.11, 0.3), _shade(leaves, 1.14))
+
+
+def _draw_crown(brush: _Brush, leaves: _Colour) -> None:
+    for turn in brush.rng.permutation(6):
+        angle = turn * math.pi / 3 + brush.rng.uniform(-0.3, 0.3)
+        centre = (0.21 * math.cos(angle), 0.68 + 0.16 * math.sin(angle))
+        radius = brush.rng.uniform(0.15, 0.21)
+        tone = _shade(leaves, 0.96 + 0.12 * math.sin(angle))
+        brush.ellipse("leaves", centre, (radius, radius), tone)
+    brush.ellipse("leaves", (0, 0.68), (0.22, 0.19), leaves)
+
+
+def _draw_house(brush: _Brush) -> None:
+    rng, (wall, roof, pane) = brush.rng, brush.colours("wall", "roof", "pane")
+    half, eaves = rng.uniform(0.42, 0.72), rng.uniform(0.5, 0.62)
+    brush.shadow(half * 1.15)
     if rng.random() < 0.6:
-        chimney = x + half * rng.uniform(-0.6, 0.6)
-        box = _box(chimney, eaves - size * 0.1, size * 0.05, size * 0.3)
-        canvas.polygon("wall", box, _shade(wall, 0.8))
-    canvas.polygon("wall", _box(x, y, half, y - eaves), wall)
+        chimney = half * rng.uniform(-0.6, 0.6)
+        brush.box("wall", (chimney, eaves + 0.1), (0.05, 0.3), _shade(wall, 0.8))
+    brush.box("wall", (0, 0), (half, eaves), wall)
     ridge = half * rng.choice((0.0, 0.0, 0.55))
-    over = half * 1.14
-    canvas.polygon(
-        "roof",
-        [(x - over, eaves), (x - ridge, y - size), (x + ridge, y - size), (x + over, eaves)],
-        roof,
-    )
-    door = x + half * rng.uniform(-0.25, 0.25)
-    canvas.polygon("pane", _box(door, y, size * 0.075, size * 0.27), canvas.colour("bark"))
+    brush.trapezoid("roof", (half * 1.14, eaves), (ridge, 1), roof)
+    door = half * rng.uniform(-0.25, 0.25)
+    brush.box("pane", (door, 0), (0.075, 0.27), brush.canvas.colour("bark"))
     for side in (-1, 1):
-        window = (x + door) / 2 + side * half * 0.58
-        sill = y - size * 0.2
-        canvas.polygon(
-            "pane", _box(window, sill + size * 0.02, size * 0.1, size * 0.21), _shade(wall, 1.5)
-        )
-        canvas.polygon("pane", _box(window, sill, size * 0.08, size * 0.17), pane)
-        canvas.polygon("pane", _box(window, sill, size * 0.008, size * 0.17), _shade(wall, 1.5))
+        window = door / 2 + side * half * 0.58
+        brush.box("pane", (window, 0.18), (0.1, 0.21), _shade(wall, 1.5))
+        brush.box("pane", (window, 0.2), (0.08, 0.17), pane)
+        brush.box("pane", (window, 0.2), (0.008, 0.17), _shade(wall, 1.5))
 
 
-def _box(x: float, y: float, half_width: float, height: float) -> list[tuple[float, float]]:
-    """The corners of an upright box that stands on `(x, y)`."""
-    left, right = x - half_width, x + half_width
-    return [(left, y), (left, y - height), (right, y - height), (right, y)]
-
-
-def _draw_car(canvas: _Canvas, spot: _Spot, size: float, ground: _Colour) -> None:
-    x, y = spot
-    rng = canvas.rng
-    paint, glass, rubber = canvas.colour("bodywork"), canvas.colour("pane"), canvas.colour("tyre")
-    front = rng.choice((-1, 1))
-    van = rng.random() < 0.35
-
-    def at(points: _Points) -> list[tuple[float, float]]:
-        return [(x + front * across * size, y - up * size) for across, up in points]
-
-    _shadow(canvas, (x, y), size * 1.3, ground)
-    rear = -1.05 if van else -0.72
+def _draw_car(brush: _Brush) -> None:
+    paint, glass, rubber = brush.colours("bodywork", "pane", "tyre")
+    brush = brush.turned()
+    rear = -1.05 if brush.rng.random() < 0.35 else -0.72  # a van or not
+    brush.shadow(1.3)
     cabin = [(rear, 0.5), (rear + 0.16, 1.0), (0.28, 1.0), (0.62, 0.5)]
     windows = [(rear + 0.14, 0.56), (rear + 0.25, 0.9), (0.24, 0.9), (0.48, 0.56)]
-    canvas.polygon("bodywork", at(cabin), _shade(paint, 0.93))
-    canvas.polygon("bodywork", at(windows), glass)
-    canvas.polygon(
-        "bodywork", at([(-0.24, 0.5), (-0.24, 0.95), (-0.16, 0.95), (-0.16, 0.5)]), paint
-    )
-    body = [
-        (-1.18, 0.16),
-        (-1.2, 0.44),
-        (-1.08, 0.56),
-        (0.6, 0.56),
-        (1.1, 0.46),
-        (1.22, 0.34),
-        (1.2, 0.16),
-    ]
-    canvas.polygon("bodywork", at(body), paint)
-    canvas.polygon(
-        "bodywork",
-        at([(-1.19, 0.16), (-1.19, 0.26), (1.21, 0.26), (1.2, 0.16)]),
-        _shade(paint, 0.75),
-    )
-    canvas.ellipse("bodywork", at([(1.13, 0.4)])[0], (size * 0.06, size * 0.06), (255, 240, 180))
-    canvas.ellipse("bodywork", at([(-1.15, 0.42)])[0], (size * 0.05, size * 0.06), (210, 60, 50))
-    for across in (-0.68, 0.7):
-        hub = at([(across, 0.2)])[0]
-        canvas.ellipse("tyre", hub, (size * 0.25, size * 0.25), rubber)
-        canvas.ellipse("tyre", hub, (size * 0.12, size * 0.12), (206, 208, 212))
+    brush.polygon("bodywork", cabin, _shade(paint, 0.93))
+    brush.polygon("bodywork", windows, glass)
+    brush.box("bodywork", (-0.2, 0.5), (0.04, 0.45), paint)
+    body = [(-1.18, 0.16), (-1.2, 0.44), (-1.08, 0.56), (0.6, 0.56)]
+    body += [(1.1, 0.46), (1.22, 0.34), (1.2, 0.16)]
+    brush.polygon("bodywork", body, paint)
+    sill = [(-1.19, 0.16), (-1.19, 0.26), (1.21, 0.26), (1.2, 0.16)]
+    brush.polygon("bodywork", sill, _shade(paint, 0.75))
+    brush.ellipse("bodywork", (1.13, 0.4), (0.06, 0.06), (255, 240, 180))
+    brush.ellipse("bodywork", (-1.15, 0.42), (0.05, 0.06), (210, 60, 50))
+    for wheel in (-0.68, 0.7):
+        brush.ellipse("tyre", (wheel, 0.2), (0.25, 0.25), rubber)
+        brush.ellipse("tyre", (wheel, 0.2), (0.12, 0.12), (206, 208, 212))
 
 
-def _draw_boat(canvas: _Canvas, spot: _Spot, size: float, ground: _Colour) -> None:
-    x, y = spot
-    rng = canvas.rng
-    hull, sail = canvas.colour("hull"), canvas.colour("sail")
-    bow = rng.choice((-1, 1))
-
-    def at(points: _Points) -> list[tuple[float, float]]:
-        return [(x + bow * across * size, y - up * size) for across, up in points]
-
-    canvas.ellipse(None, (x, y), (size * 0.62, size * 0.06), _shade(ground, 0.8))
-    if rng.random() < 0.65:  # under sail
-        canvas.polygon(
-            "hull", at([(-0.02, 0.2), (-0.02, 1.0), (0.02, 1.0), (0.02, 0.2)]), _shade(hull, 0.6)
-        )
-        canvas.polygon("sail", at([(-0.05, 0.28), (-0.03, 0.98), (-0.5, 0.32)]), sail)
-        canvas.polygon("sail", at([(0.04, 0.26), (0.03, 0.9), (0.46, 0.28)]), _shade(sail, 0.88))
-    else:  # with a cabin
-        canvas.polygon("hull", at([(-0.4, 0.2), (-0.36, 0.46), (0.12, 0.46), (0.22, 0.2)]), sail)
+def _draw_boat(brush: _Brush) -> None:
+    hull, sail = brush.colours("hull", "sail")
+    brush = brush.turned()
+    spot, radii = brush.spot, (brush.size * 0.62, brush.size * 0.06)
+    brush.canvas.ellipse(None, spot, radii, _shade(brush.ground, 0.8))
+    if brush.rng.random() < 0.65:
+        brush.box("hull", (0, 0.2), (0.02, 0.8), _shade(hull, 0.6))
+        brush.polygon("sail", [(-0.05, 0.28), (-0.03, 0.98), (-0.5, 0.32)], sail)
+        brush.polygon("sail", [(0.04, 0.26), (0.03, 0.9), (0.46, 0.28)], _shade(sail, 0.88))
+    else:  # a motor boat
+        brush.polygon("hull", [(-0.4, 0.2), (-0.36, 0.46), (0.12, 0.46), (0.22, 0.2)], sail)
         for across in (-0.22, 0.0):
-            canvas.ellipse(
-                "sail", at([(across, 0.34)])[0], (size * 0.05, size * 0.05), canvas.colour("pane")
-            )
-        canvas.polygon(
-            "hull",
-            at([(-0.26, 0.46), (-0.26, 0.66), (-0.14, 0.66), (-0.14, 0.46)]),
-            _shade(hull, 0.7),
-        )
-    canvas.polygon("hull", at([(-0.54, 0.24), (-0.44, -0.03), (0.42, -0.03), (0.64, 0.26)]), hull)
-    canvas.polygon(
-        "hull", at([(-0.54, 0.24), (-0.52, 0.18), (0.59, 0.19), (0.64, 0.26)]), _shade(hull, 1.35)
-    )
+            brush.ellipse("sail", (across, 0.34), (0.05, 0.05), brush.canvas.colour("pane"))
+        brush.box("hull", (-0.2, 0.46), (0.06, 0.2), _shade(hull, 0.7))
+    brush.polygon("hull", [(-0.54, 0.24), (-0.44, -0.03), (0.42, -0.03), (0.64, 0.26)], hull)
+    rim = [(-0.54, 0.24), (-0.52, 0.18), (0.59, 0.19), (0.64, 0.26)]
+    brush.polygon("hull", rim, _shade(hull, 1.35))
 
 
-def _draw_person(canvas: _Canvas, spot: _Spot, size: float, ground: _Colour) -> None:
-    x, y = spot
-    rng = canvas.rng
-    skin, top, bottom = canvas.colour("skin"), canvas.colour("cloth"), canvas.colour("cloth")
-    hair = canvas.colour("fur")
-    _shadow(canvas, spot, size * 0.2, ground)
-    stride, swing = size * rng.uniform(0.03, 0.11), size * rng.uniform(0.02, 0.14)
-    hip, shoulder = y - size * 0.46, y - size * 0.76
+def _draw_person(brush: _Brush) -> None:
+    skin, top, bottom, hair = brush.colours("skin", "cloth", "cloth", "fur")
+    brush.shadow(0.2)
+    stride, swing = brush.rng.uniform(0.03, 0.11), brush.rng.uniform(0.02, 0.14)
     for side in (-1, 1):
-        foot = (x + side * stride, y - size * 0.03)
-        canvas.limb("cloth", [(x + side * size * 0.05, hip), foot], size * 0.095, bottom)
-        canvas.limb(
-            "cloth", [foot, (foot[0] + size * 0.04, foot[1])], size * 0.06, _shade(bottom, 0.5)
-        )
-    if rng.random() < 0.4:  # a skirt
-        canvas.polygon(
-            "cloth",
-            _trapezoid(x, y - size * 0.22, size * 0.19, hip - size * 0.06, size * 0.09),
-            bottom,
-        )
-    raised = rng.random() < 0.3
+        foot = side * stride
+        brush.limb("cloth", [(side * 0.05, 0.46), (foot, 0.03)], 0.095, bottom)
+        brush.limb("cloth", [(foot, 0.03), (foot + 0.04, 0.03)], 0.06, _shade(bottom, 0.5))
+    if brush.rng.random() < 0.4:  # a skirt
+        brush.trapezoid("cloth", (0.19, 0.22), (0.09, 0.52), bottom)
+    raised = brush.rng.random() < 0.3
     for side in (-1, 1):
-        lift = -size * 0.2 if raised and side == 1 else size * 0.27
-        hand = (x + side * (size * 0.14 + swing), shoulder + lift)
-        canvas.limb(
-            "cloth",
-            [(x + side * size * 0.11, shoulder + size * 0.03), hand],
-            size * 0.075,
-            _shade(top, 0.86),
-        )
-        canvas.ellipse("skin", hand, (size * 0.04, size * 0.04), skin)
-    canvas.polygon(
-        "cloth",
-        _trapezoid(x, hip + size * 0.03, size * 0.11, shoulder - size * 0.01, size * 0.14),
-        top,
-    )
-    canvas.limb(
-        "skin", [(x, shoulder), (x, shoulder - size * 0.05)], size * 0.07, _shade(skin, 0.88)
-    )
-    head = (x, y - size * 0.885)
-    canvas.ellipse("skin", (x, head[1] - size * 0.025), (size * 0.098, size * 0.1), hair)
-    if rng.random() < 0.45:  # long hair
-        canvas.polygon(
-            "skin", _trapezoid(x, shoulder + size * 0.04, size * 0.12, head[1], size * 0.09), hair
-        )
-    canvas.ellipse("skin", (x, head[1] + size * 0.012), (size * 0.078, size * 0.088), skin)
+        hand = (side * (0.14 + swing), 0.96 if raised and side == 1 else 0.49)
+        brush.limb("cloth", [(side * 0.11, 0.73), hand], 0.075, _shade(top, 0.86))
+        brush.ellipse("skin", hand, (0.04, 0.04), skin)
+    brush.trapezoid("cloth", (0.11, 0.43), (0.14, 0.77), top)
+    _draw_head(brush, skin, hair)
+
+
+def _draw_head(brush: _Brush, skin: _Colour, hair: _Colour) -> None:
+    brush.limb("skin", [(0, 0.76), (0, 0.81)], 0.07, _shade(skin, 0.88))
+    brush.ellipse("skin", (0, 0.91), (0.098, 0.1), hair)
+    if brush.rng.random() < 0.45:  # long hair
+        brush.trapezoid("skin", (0.12, 0.72), (0.09, 0.885), hair)
+    brush.ellipse("skin", (0, 0.873), (0.078, 0.088), skin)
     for side in (-1, 1):
-        canvas.ellipse(
-            "skin", (x + side * size * 0.03, head[1]), (size * 0.01, size * 0.012), (50, 40, 44)
-        )
+        brush.ellipse("skin", (side * 0.03, 0.885), (0.01, 0.012), (50, 40, 44))
 
 
-def _trapezoid(
-    x: float, low: float, half_low: float, high: float, half_high: float
-) -> list[tuple[float, float]]:
-    return [(x - half_low, low), (x - half_high, high), (x + half_high, high), (x + half_low, low)]
+def _draw_dog(brush: _Brush) -> None:
+    coat = brush.canvas.colour("fur")
+    patch = _shade(coat, brush.rng.choice((0.6, 0.75, 1.5)))
+    nose = brush.canvas.colour("nose")
+    brush = brush.turned()
+    brush.shadow(0.65)
+    brush.limb("fur", [(-0.5, 0.6), (-0.72, brush.rng.uniform(0.6, 0.95))], 0.1, coat)
+    for leg, tone in ((-0.38, 0.82), (0.36, 0.82), (-0.5, 1.0), (0.24, 1.0)):
+        brush.limb("fur", [(leg, 0.45), (leg + 0.02, 0.06)], 0.14, _shade(coat, tone))
+    brush.limb("fur", [(-0.38, 0.52), (0.32, 0.55)], 0.38, coat)
+    brush.limb("fur", [(0.34, 0.6), (0.5, 0.85)], 0.28, coat)
+    brush.ellipse("fur", (0.56, 0.9), (0.22, 0.2), coat)
+    brush.limb("fur", [(0.62, 0.85), (0.84, 0.82)], 0.18, _shade(coat, 1.2))
+    brush.ellipse("nose", (0.93, 0.86), (0.06, 0.05), nose)
+    brush.ellipse("nose", (0.64, 0.96), (0.032, 0.036), nose)
+    brush.limb("fur", [(0.46, 0.98), (0.38, 0.72)], 0.14, patch)
+    if brush.rng.random() < 0.4:
+        brush.ellipse("fur", (-0.1, 0.58), (0.18, 0.12), patch)
+    brush.limb("nose", [(0.34, 0.72), (0.5, 0.66)], 0.07, brush.canvas.colour("bodywork"))
 
 
-def _draw_dog(canvas: _Canvas, spot: _Spot, size: float, ground: _Colour) -> None:
-    x, y = spot
-    rng, coat = canvas.rng, canvas.colour("fur")
-    ear = _shade(coat, rng.choice((0.6, 0.75, 1.5)))
-    nose = canvas.colour("nose")
-    front = rng.choice((-1, 1))
-
-    def at(across: float, up: float) -> tuple[float, float]:
-        return x + front * across * size, y - up * size
-
-    _shadow(canvas, spot, size * 0.65, ground)
-    canvas.limb("fur", [at(-0.5, 0.6), at(-0.72, rng.uniform(0.6, 0.95))], size * 0.1, coat)
-    for across, tone in ((-0.38, 0.82), (0.36, 0.82), (-0.5, 1.0), (0.24, 1.0)):
-        canvas.limb(
-            "fur", [at(across, 0.45), at(across + 0.02, 0.06)], size * 0.14, _shade(coat, tone)
-        )
-    canvas.limb("fur", [at(-0.38, 0.52), at(0.32, 0.55)], size * 0.38, coat)
-    canvas.limb("fur", [at(0.34, 0.6), at(0.5, 0.85)], size * 0.28, coat)
-    canvas.ellipse("fur", at(0.56, 0.9), (size * 0.22, size * 0.2), coat)
-    canvas.limb("fur", [at(0.62, 0.85), at(0.84, 0.82)], size * 0.18, _shade(coat, 1.2))
-    canvas.ellipse("nose", at(0.93, 0.86), (size * 0.06, size * 0.05), nose)
-    canvas.ellipse("nose", at(0.64, 0.96), (size * 0.032, size * 0.036), nose)
-    canvas.limb("fur", [at(0.46, 0.98), at(0.38, 0.72)], size * 0.14, ear)
-    if rng.random() < 0.4:
-        canvas.ellipse("fur", at(-0.1, 0.58), (size * 0.18, size * 0.12), ear)
-    canvas.limb("nose", [at(0.34, 0.72), at(0.5, 0.66)], size * 0.07, canvas.colour("bodywork"))
-
-
-def _draw_flowers(canvas: _Canvas, spot: _Spot, size: float, ground: _Colour) -> None:
-    rng = canvas.rng
-    petal, heart, stem = canvas.colour("petal"), canvas.colour("petal"), canvas.colour("stem")
-    tulip = rng.random() < 0.35
+def _draw_flowers(brush: _Brush) -> None:
+    rng, (petal, heart, stem) = brush.rng, brush.colours("petal", "petal", "stem")
+    draw_head = _draw_tulip if rng.random() < 0.35 else _draw_daisy
     for number in range(rng.integers(1, 5)):
-        tall = size * rng.uniform(0.75, 1.05)
-        foot = (spot[0] + number * size * 0.46, spot[1] + rng.uniform(-0.1, 0.1) * size)
-        head = (foot[0] + rng.uniform(-0.1, 0.1) * size, foot[1] - tall)
-        canvas.limb("stem", [foot, head], size * 0.06, stem)
+        tall = rng.uniform(0.75, 1.05)
+        foot = (number * 0.46, rng.uniform(-0.1, 0.1))
+        head = (foot[0] + rng.uniform(-0.1, 0.1), foot[1] + tall)
+        brush.limb("stem", [foot, head], 0.06, stem)
         for side in (-1, 1):
-            leaf = [
-                foot,
-                (foot[0] + side * size * 0.2, foot[1] - size * 0.36),
-                (foot[0], foot[1] - size * 0.16),
-            ]
-            canvas.polygon("stem", leaf, _shade(stem, 1 + 0.12 * side))
-        (_draw_tulip if tulip else _draw_daisy)(
-            canvas, head, size * rng.uniform(0.26, 0.34), petal, heart
-        )
+            tip, fork = (foot[0] + side * 0.2, foot[1] + 0.36), (foot[0], foot[1] + 0.16)
+            brush.polygon("stem", [foot, tip, fork], _shade(stem, 1 + 0.12 * side))
+        draw_head(brush, head, rng.uniform(0.26, 0.34), petal, heart)
 
 
-def _draw_daisy(
-    canvas: _Canvas, head: _Spot, radius: float, petal: _Colour, heart: _Colour
-) -> None:
-    count = int(canvas.rng.integers(5, 9))
+def _draw_daisy(brush: _Brush, head: _Spot, size: float, petal: _Colour, heart: _Colour) -> None:
+    count = int(brush.rng.integers(5, 9))
     for number in range(count):
-        angle = 2 * math.pi * number / count + 0.3
-        centre = (
-            head[0] + radius * 0.6 * math.cos(angle),
-            head[1] + radius * 0.6 * math.sin(angle),
-        )
-        tone = 0.92 if number % 2 else 1.08
-        canvas.ellipse("petal", centre, (radius * 0.4, radius * 0.4), _shade(petal, tone))
-    canvas.ellipse("petal", head, (radius * 0.36, radius * 0.36), heart)
+        angle, reach = 2 * math.pi * number / count - 0.3, size * 0.6
+        centre = (head[0] + reach * math.cos(angle), head[1] + reach * math.sin(angle))
+        tone = _shade(petal, 0.92 if number % 2 else 1.08)
+        brush.ellipse("petal", centre, (size * 0.4, size * 0.4), tone)
+    brush.ellipse("petal", head, (size * 0.36, size * 0.36), heart)
 
 
-def _draw_tulip(
-    canvas: _Canvas, head: _Spot, radius: float, petal: _Colour, heart: _Colour
-) -> None:
+def _draw_tulip(brush: _Brush, head: _Spot, size: float, petal: _Colour, heart: _Colour) -> None:
     x, y = head
-    wide, high = radius * 0.8, radius * 1.1
-    cup = [(x - wide, y - high), (x - wide * 0.5, y - high * 0.3), (x, y - high * 1.15)]
-    cup += [(x + wide * 0.5, y - high * 0.3), (x + wide, y - high), (x + wide * 0.9, y)]
-    cup += [
-        (x + wide * 0.45, y + high * 0.5),
-        (x - wide * 0.45, y + high * 0.5),
-        (x - wide * 0.9, y),
-    ]
-    canvas.polygon("petal", cup, petal)
-    canvas.ellipse("petal", (x, y - high * 0.1), (wide * 0.45, high * 0.55), _shade(petal, 1.2))
+    wide, high = size * 0.8, size * 1.1
+    half = [(0.0, 1.15), (0.5, 0.3), (1.0, 1.0), (0.9, 0.0), (0.45, -0.5)]  # of the cup
+    cup = [*half, *((-across, up) for across, up in reversed(half))]
+    brush.polygon("petal", [(x + across * wide, y + up * high) for across, up in cup], petal)
+    radii = (wide * 0.45, high * 0.55)
+    brush.ellipse("petal", (x, y + high * 0.1), radii, _shade(petal, 1.2))
 
 
-def _draw_fence(canvas: _Canvas, spot: _Spot, size: float, ground: _Colour) -> None:
-    rng, paint = canvas.rng, canvas.colour("picket")
-    left, y = spot[0] - size * rng.uniform(0.8, 2.2), spot[1]
-    right = spot[0] + size * rng.uniform(0.8, 2.2)
-    board, gap = size * rng.uniform(0.14, 0.2), size * rng.uniform(0.04, 0.07)
+def _draw_fence(brush: _Brush) -> None:
+    rng, paint = brush.rng, brush.canvas.colour("picket")
+    left, right = -rng.uniform(0.8, 2.2), rng.uniform(0.8, 2.2)
+    board, gap = rng.uniform(0.14, 0.2), rng.uniform(0.04, 0.07)
     for up in (0.3, 0.7):
-        rail = [(left, y - size * up), (right, y - size * up)]
-        canvas.limb("picket", rail, size * 0.1, _shade(paint, 0.75))
-    peak = rng.choice((0.0, 0.12))
-    x = left
-    while x < right:
-        corners = [
-            (x, y),
-            (x, y - size),
-            (x + board / 2, y - size * (1 + peak)),
-            (x + board, y - size),
-            (x + board, y),
-        ]
-        canvas.polygon("picket", corners, _shade(paint, rng.uniform(0.9, 1.1)))
-        x += board + gap
+        brush.limb("picket", [(left, up), (right, up)], 0.1, _shade(paint, 0.75))
+    tip = (board / 2, 1 + rng.choice((0.0, 0.12)))
+    outline = [(0.0, 0.0), (0.0, 1.0), tip, (board, 1.0), (board, 0.0)]
+    for x in np.arange(left, right, board + gap).tolist():
+        corners = [(x + across, up) for across, up in outline]
+        brush.polygon("picket", corners, _shade(paint, rng.uniform(0.9, 1.1)))
 
 
-def _draw_rocks(canvas: _Canvas, spot: _Spot, size: float, ground: _Colour) -> None:
-    rng, grey = canvas.rng, canvas.colour("stone")
-    for shift, part in ((0.0, 1.0), (rng.uniform(0.6, 1.0), rng.uniform(0.4, 0.7)))[
-        : rng.integers(1, 3)
-    ]:
-        x, high = spot[0] + shift * size, size * part
-        angles = np.sort(rng.uniform(0, math.pi, 7))
-        reach = rng.uniform(0.75, 1.05, 7)
-        rim = [
-            (x + high * 0.85 * r * math.cos(a), spot[1] - high * r * math.sin(a))
-            for a, r in zip(angles, reach, strict=True)
-        ]
-        _shadow(canvas, (x, spot[1]), high * 0.95, ground)
-        canvas.polygon("stone", [(x + high * 0.9, spot[1]), *rim, (x - high * 0.9, spot[1])], grey)
-        dark = [
-            (x + high * 0.9, spot[1]),
-            *rim[:3],
-            (x + high * 0.1, spot[1] - high * 0.35),
-            (x, spot[1]),
-        ]
-        canvas.polygon("stone", dark, _shade(grey, 0.78))
+def _draw_rocks(brush: _Brush) -> None:
+    rng, grey = brush.rng, brush.canvas.colour("stone")
+    boulders = [(0.0, 1.0), (rng.uniform(0.6, 1.0), rng.uniform(0.4, 0.7))]
+    for x, high in boulders[: rng.integers(1, 3)]:
+        angles, reach = np.sort(rng.uniform(0, math.pi, 7)), rng.uniform(0.75, 1.05, 7)
+        ups = high * reach * np.sin(angles)
+        rim = [*zip((x + high * 0.85 * reach * np.cos(angles)).tolist(), ups.tolist(), strict=True)]
+        left, right, inner = (
+            (x - high * 0.9, 0.0),
+            (x + high * 0.9, 0.0),
+            (x + high * 0.1, high * 0.35),
+        )
+        brush.shadow(high * 0.95, x)
+        brush.polygon("stone", [right, *rim, left], grey)
+        brush.polygon("stone", [right, *rim[:3], inner, (x, 0.0)], _shade(grey, 0.78))
 
 
-def _draw_sun(canvas: _Canvas, spot: _Spot, size: float) -> None:
-    rng, colour = canvas.rng, canvas.colour("sun")
-    if rng.random() < 0.5:
+def _draw_sun(brush: _Brush) -> None:
+    colour = brush.canvas.colour("sun")
+    if brush.rng.random() < 0.5:
         for number in range(12):
             angle = number * math.pi / 6
-            beam = [(size * 1.7, angle), (size * 1.02, angle - 0.2), (size * 1.02, angle + 0.2)]
-            corners = [(spot[0] + r * math.cos(a), spot[1] + r * math.sin(a)) for r, a in beam]
-            canvas.polygon("sun", corners, _shade(colour, 0.96))
-    canvas.ellipse("sun", spot, (size, size), colour)
-    canvas.ellipse("sun", spot, (size * 0.8, size * 0.8), _shade(colour, 1.2))
+            beam = [(1.7, angle), (1.02, angle - 0.2), (1.02, angle + 0.2)]
+            corners = [(reach * math.cos(turn), reach * math.sin(turn)) for reach, turn in beam]
+            brush.polygon("sun", corners, _shade(colour, 0.96))
+    brush.ellipse("sun", (0, 0), (1, 1), colour)
+    brush.ellipse("sun", (0, 0), (0.8, 0.8), _shade(colour, 1.2))
 
 
-def _draw_cloud(canvas: _Canvas, spot: _Spot, size: float) -> None:
-    rng, colour = canvas.rng, canvas.colour("cloud")
-    for layer, tone in ((0.0, 0.9), (-0.12, 1.0)):
-        state = rng.bit_generator.state
-        for across in (-0.9, -0.45, 0.0, 0.45, 0.9):
-            radius = size * (0.56 - 0.28 * abs(across)) * rng.uniform(0.75, 1.2)
-            centre = (spot[0] + across * size, spot[1] + layer * size - radius * 0.45)
-            canvas.ellipse("cloud", centre, (radius * 1.1, radius), _shade(colour, tone))
-        rng.bit_generator.state = state
-        canvas.ellipse(
-            "cloud",
-            (spot[0], spot[1] + (layer + 0.08) * size),
-            (size * 1.25, size * 0.2),
-            _shade(colour, tone),
-        )
+def _draw_cloud(brush: _Brush) -> None:
+    colour = brush.canvas.colour("cloud")
+    puffs = [(0.56 - 0.28 * abs(x), x) for x in (-0.9, -0.45, 0.0, 0.45, 0.9)]
+    radii = [(radius * brush.rng.uniform(0.75, 1.2), x) for radius, x in puffs]
+    for lift, tone in ((0.0, 0.9), (0.12, 1.0)):  # the underside, then the cloud
+        for radius, x in radii:
+            centre = (x, lift + radius * 0.45)
+            brush.ellipse("cloud", centre, (radius * 1.1, radius), _shade(colour, tone))
+        brush.ellipse("cloud", (0, lift - 0.08), (1.25, 0.2), _shade(colour, tone))
 
 
 # ---- the composition ----------------------------------------------------------------------------
 
-_THINGS: Final[
-    dict[str, tuple[Callable[[_Canvas, _Spot, float, _Colour], None], float, float, float]]
-] = {
+_THINGS: Final[dict[str, tuple[Callable[[_Brush], None], float, float, float]]] = {
     # name: (how it is drawn, height in points from .. to, how often)
     "tree": (_draw_tree, 140, 270, 1.6),
     "house": (_draw_house, 130, 230, 1.3),
@@ -941,7 +858,7 @@ def _compose(canvas: _Canvas) -> None:
         draw, small, large, _ = _THINGS[name]
         nearness = (spot[1] - max(horizon, 0)) / (canvas.height - max(horizon, 0))
         size = rng.uniform(small, large) * (0.72 + 0.45 * nearness)
-        draw(canvas, spot, size, ground.colour)
+        draw(_Brush(canvas, spot, size, ground.colour))
 
 
 def _choose_things(rng: np.random.Generator) -> list[str]:
@@ -953,51 +870,54 @@ def _choose_things(rng: np.random.Generator) -> list[str]:
 def _paint_sky(canvas: _Canvas, horizon: float) -> None:
     rng, colour = canvas.rng, canvas.colour("sky")
     low = _shade(colour, rng.uniform(0.8, 1.5))
-    canvas.polygon("sky", _box(canvas.width / 2, canvas.height, canvas.width, canvas.height), low)
-    bands = 10
-    for band in range(bands, 0, -1):
-        mix = band / bands
-        blend = [a * (1 - mix) + b * mix for a, b in zip(colour, low, strict=True)]
-        canvas.polygon(
-            None,
-            _box(canvas.width / 2, max(horizon, 0) * mix, canvas.width, canvas.height),
-            _clip_colour(blend),
-        )
+    canvas.strip(canvas.height, "sky", low)
+    for band in range(10, 0, -1):
+        blend = [a + (b - a) * band / 10 for a, b in zip(colour, low, strict=True)]
+        canvas.strip(max(horizon, 0) * band / 10, None, _clip_colour(blend))
     if horizon < 60:
         return
     if rng.random() < 0.5:
         size = rng.uniform(28, 58)
-        _draw_sun(
-            canvas,
-            (rng.uniform(0.05, 0.95) * canvas.width, rng.uniform(0.15, 0.85) * horizon),
-            size,
-        )
+        spot = (rng.uniform(0.05, 0.95) * canvas.width, rng.uniform(0.15, 0.85) * horizon)
+        _draw_sun(_Brush(canvas, spot, size, low))
     for _ in range(rng.choice((0, 1, 2, 3, 4), p=(0.25, 0.2, 0.25, 0.2, 0.1))):
         spot = (rng.uniform(0, 1) * canvas.width, rng.uniform(0.1, 0.8) * horizon)
-        _draw_cloud(canvas, spot, rng.uniform(45, 110))
+        _draw_cloud(_Brush(canvas, spot, rng.uniform(45, 110), low))
 
 
 def _paint_mountains(canvas: _Canvas, horizon: float) -> None:
-    rng = canvas.rng
-    foot = horizon + 30
+    rng, foot = canvas.rng, horizon + 30
     for distance in range(rng.integers(1, 3)):
         colour = _shade(canvas.colour("ridge"), 1.15 - 0.2 * distance)
         for _ in range(rng.integers(1, 4)):
             x, high = rng.uniform(0, 1) * canvas.width, rng.uniform(60, 190) - 30 * distance
-            left, right = (high * rng.uniform(0.8, 1.6) for _ in range(2))
-            peak = (x, foot - high - 30)
-            knee = (x - left * 0.45, foot - high * rng.uniform(0.45, 0.7))
-            canvas.polygon("ridge", [(x - left, foot), knee, peak, (x + right, foot)], colour)
-            fold = (x + right * 0.2, foot - high * 0.45)
-            canvas.polygon(
-                "ridge",
-                [peak, fold, (x + right * 0.05, foot), (x + right, foot)],
-                _shade(colour, 0.8),
-            )
+            brush = _Brush(canvas, (x, foot), high, colour)
+            left, right = rng.uniform(0.8, 1.6), rng.uniform(0.8, 1.6)
+            peak, knee = (0.0, 1 + 30 / high), (-left * 0.45, rng.uniform(0.45, 0.7))
+            brush.polygon("ridge", [(-left, 0), knee, peak, (right, 0)], colour)
+            shaded = [peak, (right * 0.2, 0.45), (right * 0.05, 0), (right, 0)]
+            brush.polygon("ridge", shaded, _shade(colour, 0.8))
 
 
 def _paint_grounds(canvas: _Canvas, horizon: float, water: bool) -> list[_Ground]:
-    rng = canvas.rng
+    """One to three kinds of ground, from the horizon down to the bottom."""
+    rng, names = canvas.rng, _choose_grounds(canvas.rng, water)
+    room = canvas.height - max(horizon, 0)
+    grounds: list[_Ground] = []
+    for number, name in enumerate(names):
+        level = horizon + room * number / len(names) * rng.uniform(0.75, 1.1)
+        top = np.full(11, level, dtype=np.float64)
+        if number or name != "waves":  # the sea is level at the horizon
+            bumps = np.linspace(0, rng.uniform(2, 7), 11) + rng.uniform(0, 6)
+            top += rng.uniform(2, 16) * np.sin(bumps)
+        if number:
+            top += rng.uniform(-0.15, 0.15) * room * np.linspace(-1, 1, 11)
+        grounds.append(_Ground(name, top, canvas.colour(name)))
+        canvas.slope(name, top, grounds[-1].colour, far=rng.uniform(0.85, 1.15))
+    return grounds
+
+
+def _choose_grounds(rng: np.random.Generator, water: bool) -> list[str]:
     count = int(rng.choice((1, 2, 3), p=(0.4, 0.42, 0.18)))
     kinds = rng.choice(_GROUND_KINDS, count, replace=False, p=(0.42, 0.14, 0.22, 0.22))
     names = [str(kind) for kind in kinds]
@@ -1005,23 +925,7 @@ def _paint_grounds(canvas: _Canvas, horizon: float, water: bool) -> list[_Ground
         names[0] = "waves"
     if names == ["waves"]:  # the other things need land to stand on
         names.append(str(rng.choice(["grass", "sand", "snow"])))
-    room = canvas.height - max(horizon, 0)
-    grounds = []
-    for number, name in enumerate(names):
-        level = horizon + room * number / len(names) * rng.uniform(0.75, 1.1)
-        top = np.full(11, level)
-        if number or name != "waves":  # the sea is level at the horizon
-            swell = rng.uniform(2, 16) * np.sin(
-                np.linspace(0, rng.uniform(2, 7), 11) + rng.uniform(0, 6)
-            )
-            top = (
-                top
-                + swell
-                + rng.uniform(-0.5, 0.5) * room * 0.3 * np.linspace(-1, 1, 11) * (number > 0)
-            )
-        grounds.append(_Ground(name, top, canvas.colour(name)))
-        canvas.rows(name, top, grounds[-1].colour, far=rng.uniform(0.85, 1.15))
-    return grounds
+    return names
 
 
 def _paint_road(canvas: _Canvas, horizon: float) -> _Ground:
@@ -1068,28 +972,31 @@ def _paint_road_away(canvas: _Canvas, start: float, colour: _Colour, marking: _C
 def _place(
     canvas: _Canvas, things: list[str], grounds: list[_Ground]
 ) -> list[tuple[str, _Spot, _Ground]]:
-    """Where each thing stands, from far to near: boats on water, cars on a road if there is one."""
-    rng = canvas.rng
+    """Where each thing stands, from far to near."""
     placed = []
     for name in things:
-        x = rng.uniform(0.02, 0.98) * canvas.width
-        choice = int(rng.integers(len(grounds)))
-        if name == "boat":
-            choice = [ground.material for ground in grounds].index("waves")
-        elif name == "car" and grounds[-1].material == "asphalt":
-            choice = len(grounds) - 1
-        elif grounds[choice].material == "waves" and len(grounds) > 1:
-            choice = choice - 1 if choice else 1
-        ground = grounds[choice]
+        x = canvas.rng.uniform(0.02, 0.98) * canvas.width
+        number = _choose_ground(name, grounds, canvas.rng)
+        ground = grounds[number]
         upper = ground.edge(canvas, x)
         if ground.material == "asphalt":
-            y = upper + rng.uniform(-6, 22)
+            y = upper + canvas.rng.uniform(-6, 22)
         else:
-            below = [
-                other.edge(canvas, x)
-                for other in grounds[choice + 1 :]
-                if other.material != "asphalt"
-            ]
-            y = upper + (min([canvas.height + 20, *below]) - upper) * rng.uniform(0.15, 0.95)
+            below = [g.edge(canvas, x) for g in grounds[number + 1 :] if g.material != "asphalt"]
+            lower = min([canvas.height + 20, *below])
+            y = upper + (lower - upper) * canvas.rng.uniform(0.15, 0.95)
         placed.append((name, (x, max(y, 60.0)), ground))
     return sorted(placed, key=lambda entry: entry[1][1])
+
+
+def _choose_ground(name: str, grounds: list[_Ground], rng: np.random.Generator) -> int:
+    """Boats go on water, cars on the road if there is one, the rest anywhere but on water."""
+    materials = [ground.material for ground in grounds]
+    number = int(rng.integers(len(grounds)))
+    if name == "boat":
+        return materials.index("waves")
+    if name == "car" and materials[-1] == "asphalt":
+        return len(grounds) - 1
+    if materials[number] == "waves" and len(grounds) > 1:
+        return number - 1 if number else 1
+    return number
