@@ -12,11 +12,10 @@ import re
 import threading
 import time
 from typing import Any
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import requests
 from requests.auth import HTTPBasicAuth
-from requests.utils import get_auth_from_url
 from urllib3.exceptions import HTTPError
 from urllib3.util import parse_url
 
@@ -248,8 +247,8 @@ class Studio:
 
     def _ask(self, url: str, header: str | None, deadline: float) -> requests.Response:
         timeout_s = max(0.001, deadline - time.monotonic())
-        credentials = get_auth_from_url(url)
-        basic = HTTPBasicAuth(*credentials) if any(credentials) and header is None else None
+        user, _, password = (parse_url(url).auth or "").partition(":")
+        basic = HTTPBasicAuth(unquote(user), unquote(password)) if user and not header else None
         try:
             return requests.get(
                 url,

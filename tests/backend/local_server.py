@@ -1,0 +1,94 @@
+"""A real HTTP server on 127.0.0.1, which remembers what it was asked."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request as it came in."""
+
+    method: str
+    path: str  # with its query
+    authorization: str | None
+    body: bytes = b""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What to answer; its `length` may lie."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    length: int | None = None
+
+
+Route = Callable[[Asked], Answer]
+
+
+class LocalServer:
+    """Answers by a function of the request; use it as a context manager.
+
+    With a pause, the body is written byte by byte, until the client has gone.
+    """
+
+    def __init__(self, route: Route, pause_s: float = 0) -> None:
+        self.asked: list[Asked] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def _answer(self) -> None:
+                length = int(self.headers.get("content-length") or 0)
+                asked = Asked(
+                    self.command,
+                    self.path,
+                    self.headers.get("authorization"),
+                    self.rfile.read(length),
+                )
+                outer.asked.append(asked)
+                answer = route(asked)
+                self.send_response(answer.status)
+                for name, value in answer.headers.items():
+                    self.send_header(name, value)
+                length = len(answer.body) if answer.length is None else answer.length
+                self.send_header("Content-Length", str(length))
+                self.end_headers()
+                if not pause_s:
+                    self.wfile.write(answer.body)
+                    return
+                with contextlib.suppress(OSError):
+                    for byte in answer.body:
+                        self.wfile.write(bytes([byte]))
+                        time.sleep(pause_s)
+
+            do_GET = do_POST = _answer  # noqa: N815
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> LocalServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()

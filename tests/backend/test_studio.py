@@ -1,0 +1,352 @@
+"""Files and tokens over real HTTP: who is sent which token, and who is not."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from local_server import Answer, Asked, LocalServer
+
+from backend.errors import ImageNotFound, ImageRefused, ImageTooLarge
+from backend.settings import load_settings
+from backend.studio import Access, Studio, origin
+
+LEGACY = "c0ffee" * 6 + "beef"
+
+
+def _jwt(kind: str, lifetime_s: int, name: str = "") -> str:
+    claims = {"token_type": kind, "iat": 1000, "exp": 1000 + lifetime_s, "jti": name}
+    parts = [json.dumps({"alg": "HS256"}), json.dumps(claims), "signature"]
+    return ".".join(base64.urlsafe_b64encode(p.encode()).decode().rstrip("=") for p in parts)
+
+
+PERSONAL = _jwt("refresh", 10**9)
+
+
+class LabelStudio:
+    """Token exchange and files, as the real server has them, on two hosts of one machine."""
+
+    def __init__(self, lifetime_s: int = 300) -> None:
+        self.lifetime_s = lifetime_s
+        self.exchanges = 0
+        self.valid = {f"Token {LEGACY}"}
+        self.answers: dict[str, Answer] = {"/data/upload/1/a.png": Answer(body=b"picture")}
+
+    def route(self, asked: Asked) -> Answer:
+        if asked.path == "/api/token/refresh/":
+            if json.loads(asked.body) != {"refresh": PERSONAL}:
+                return Answer(401, b'{"detail": "Token is invalid"}')
+            self.exchanges += 1
+            access = _jwt("access", self.lifetime_s, str(self.exchanges))
+            self.valid = {f"Bearer {access}"}
+            return Answer(body=json.dumps({"access": access}).encode())
+        if asked.authorization not in self.valid:
+            return Answer(401)
+        return self.answers.get(asked.path, Answer(404))
+
+
+@pytest.fixture
+def label_studio() -> LabelStudio:
+    return LabelStudio()
+
+
+@pytest.fixture
+def server(label_studio: LabelStudio) -> Iterator[LocalServer]:
+    with LocalServer(label_studio.route) as server:
+        yield server
+
+
+@pytest.fixture
+def stranger() -> Iterator[LocalServer]:
+    """Another host, which answers anything to anyone."""
+    with LocalServer(lambda asked: Answer(body=b"strange")) as server:
+        yield server
+
+
+def _fetch(studio: Studio) -> bytes:
+    return studio.download(studio.file_url("/data/upload/1/a.png"))
+
+
+def test_a_legacy_token(server: LocalServer) -> None:
+    assert _fetch(Studio(server.url, LEGACY)) == b"picture"
+    assert server.asked == [Asked("GET", "/data/upload/1/a.png", f"Token {LEGACY}")]
+
+
+def test_a_personal_token_is_exchanged_once(server: LocalServer, label_studio: LabelStudio) -> None:
+    studio = Studio(server.url, PERSONAL)
+    assert [_fetch(studio) for _ in range(3)] == [b"picture"] * 3
+    assert label_studio.exchanges == 1
+    assert all(PERSONAL not in (asked.authorization or "") for asked in server.asked)
+
+
+def test_a_personal_token_is_exchanged_once_by_many_threads(
+    server: LocalServer, label_studio: LabelStudio
+) -> None:
+    studio = Studio(server.url, PERSONAL)
+    threads = [threading.Thread(target=_fetch, args=(studio,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert label_studio.exchanges == 1
+    assert len(server.asked) == 9
+
+
+def test_an_exchanged_token_is_renewed_before_it_ends(
+    server: LocalServer, label_studio: LabelStudio
+) -> None:
+    label_studio.lifetime_s = 1  # renewed after half of it
+    studio = Studio(server.url, PERSONAL)
+    _fetch(studio)
+    time.sleep(0.6)
+    _fetch(studio)
+    assert label_studio.exchanges == 2
+    assert len(server.asked) == 4
+
+
+def test_an_exchanged_token_is_renewed_when_refused(
+    server: LocalServer, label_studio: LabelStudio
+) -> None:
+    studio = Studio(server.url, PERSONAL)
+    _fetch(studio)
+    label_studio.valid = set()  # the server has restarted with other keys
+    assert _fetch(studio) == b"picture"
+    assert label_studio.exchanges == 2
+
+
+def test_an_access_token_is_sent_as_it_is(server: LocalServer, label_studio: LabelStudio) -> None:
+    token = _jwt("access", 300)
+    label_studio.valid = {f"Bearer {token}"}
+    assert _fetch(Studio(server.url, token)) == b"picture"
+
+
+@pytest.mark.parametrize("token", [LEGACY[::-1], _jwt("refresh", 5), _jwt("access", 5)])
+def test_refused_tokens(server: LocalServer, token: str) -> None:
+    with pytest.raises(ImageRefused, match="LABEL_STUDIO_API_KEY") as caught:
+        _fetch(Studio(server.url, token))
+    assert token not in str(caught.value)
+    assert len(server.asked) == 1
+
+
+def test_no_token(server: LocalServer) -> None:
+    with pytest.raises(ImageRefused, match="LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"):
+        _fetch(Studio(server.url))
+
+
+def test_other_hosts_never_see_a_token(server: LocalServer, stranger: LocalServer) -> None:
+    studio = Studio(server.url, LEGACY)
+    assert studio.download(f"{stranger.url}/a.png") == b"strange"
+    studio.download(f"http://127.0.0.1:{server.port}@127.0.0.1:{stranger.port}/a.png")
+    authorizations = [asked.authorization or "" for asked in stranger.asked]
+    assert len(authorizations) == 2
+    assert all("Token" not in value for value in authorizations)
+
+
+def test_hosts_that_parsers_read_differently(server: LocalServer, stranger: LocalServer) -> None:
+    """To Python's urlsplit the host is what follows the @, to the HTTP client what precedes it."""
+    studio = Studio(server.url, LEGACY)
+    assert studio.download(f"{stranger.url}\\@127.0.0.1:{server.port}/a.png") == b"strange"
+    assert stranger.asked[0].authorization is None
+
+
+def test_redirects_leave_the_token_behind(
+    server: LocalServer, stranger: LocalServer, label_studio: LabelStudio
+) -> None:
+    signed = f"{stranger.url}/bucket/a.png?signature=1"
+    label_studio.answers["/tasks/3/presign/?fileuri=czM6Ly9iL2EucG5n"] = Answer(
+        303, headers={"Location": signed}
+    )
+    studio = Studio(server.url, LEGACY)
+    assert studio.download(studio.storage_url("s3://b/a.png", 3, 1)) == b"strange"
+    assert stranger.asked == [Asked("GET", "/bucket/a.png?signature=1", None)]
+
+
+def test_redirects_on_the_host_keep_it(server: LocalServer, label_studio: LabelStudio) -> None:
+    label_studio.answers["/data/old.png"] = Answer(302, headers={"Location": "upload/1/a.png"})
+    assert Studio(server.url, LEGACY).download(f"{server.url}/data/old.png") == b"picture"
+
+
+def test_redirects_end(server: LocalServer, label_studio: LabelStudio) -> None:
+    label_studio.answers["/data/loop"] = Answer(302, headers={"Location": "/data/loop"})
+    with pytest.raises(ImageRefused, match="too many redirects"):
+        Studio(server.url, LEGACY).download(f"{server.url}/data/loop")
+    assert len(server.asked) == 6
+
+
+def test_redirects_to_files_are_not_followed(
+    server: LocalServer, label_studio: LabelStudio, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    label_studio.answers["/data/x"] = Answer(302, headers={"Location": f"file://{tmp_path}/secret"})
+    with pytest.raises(ImageNotFound, match="not an http"):
+        Studio(server.url, LEGACY).download(f"{server.url}/data/x")
+
+
+def test_passwords_in_a_netrc_are_not_sent(
+    stranger: LocalServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login ann password secret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    Studio().download(f"{stranger.url}/a.png")
+    assert stranger.asked[0].authorization is None
+
+
+def test_passwords_in_a_url_are_sent_but_not_shown() -> None:
+    with LocalServer(lambda asked: Answer(404)) as server:
+        with pytest.raises(ImageNotFound) as caught:
+            Studio().download(f"http://ann:secret@127.0.0.1:{server.port}/a.png?key=hidden")
+        assert server.asked[0].authorization == "Basic " + base64.b64encode(b"ann:secret").decode()
+    assert "secret" not in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
+def test_what_setup_sends_is_used_where_nothing_is_configured(server: LocalServer) -> None:
+    studio = Studio()
+    studio.learn(server.url + "/", LEGACY)
+    assert _fetch(studio) == b"picture"
+
+
+def test_a_learned_token_stays_with_its_host(server: LocalServer, stranger: LocalServer) -> None:
+    studio = Studio(stranger.url)
+    studio.learn(server.url, LEGACY)
+    assert _fetch(studio) == b"strange"
+    assert stranger.asked[0].authorization is None
+
+
+def test_a_learned_token_serves_the_configured_host_if_it_is_the_same(server: LocalServer) -> None:
+    studio = Studio(server.url)
+    studio.learn(server.url, LEGACY)
+    assert _fetch(studio) == b"picture"
+
+
+def test_a_configured_token_is_not_replaced(server: LocalServer, stranger: LocalServer) -> None:
+    studio = Studio(server.url, LEGACY)
+    studio.learn(stranger.url, "b" * 40)
+    assert _fetch(studio) == b"picture"
+    assert stranger.asked == []
+
+
+def test_links_by_the_name_that_the_server_calls_itself(server: LocalServer) -> None:
+    studio = Studio(server.url, LEGACY)
+    studio.learn("http://localhost:8080", "b" * 40)
+    assert studio.download("http://localhost:8080/data/upload/1/a.png") == b"picture"
+
+
+@pytest.mark.parametrize("hostname", ["", "  ", "studio", "file:///etc", "http://", "http://["])
+def test_names_that_are_none_are_not_learned(hostname: str) -> None:
+    studio = Studio()
+    studio.learn(hostname, LEGACY)
+    with pytest.raises(ImageNotFound, match="set LABEL_STUDIO_URL"):
+        studio.file_url("/data/upload/1/a.png")
+
+
+def test_a_server_under_a_path() -> None:
+    studio = Studio("https://host/label-studio")
+    expected = "https://host/label-studio/data/upload/1/a.png"
+    assert studio.file_url("/label-studio/data/upload/1/a.png") == expected
+    assert studio.file_url("/data/upload/1/a.png") == expected
+
+
+def test_storages_are_asked_by_task_or_by_project() -> None:
+    studio = Studio("http://studio")
+    fileuri = base64.urlsafe_b64encode("gs://b/ü?.png".encode()).decode().replace("=", "%3D")
+    assert studio.storage_url("gs://b/ü?.png", None, 7).endswith(
+        f"/projects/7/presign/?fileuri={fileuri}"
+    )
+    with pytest.raises(ImageNotFound, match="no number"):
+        studio.storage_url("gs://b/a.png", "word", None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "sentence"),
+    [
+        (Answer(404), ImageNotFound, "There is no file at"),
+        (Answer(410), ImageNotFound, "There is no file at"),
+        (Answer(403), ImageRefused, "HTTP 403"),
+        (Answer(500, b"<html>traceback"), ImageRefused, "answered HTTP 500"),
+        (Answer(204), ImageRefused, "answered HTTP 204"),
+        (Answer(200, b"half", length=8), ImageRefused, "broke off"),
+        (Answer(200, b"", length=3 << 20), ImageTooLarge, "larger than the limit of 1 MB"),
+        (Answer(200, b"x" * (1 << 20) + b"x"), ImageTooLarge, "larger than the limit of 1 MB"),
+    ],
+)
+def test_answers_that_are_no_file(answer: Answer, error: type[Exception], sentence: str) -> None:
+    with (
+        LocalServer(lambda asked: answer) as server,
+        pytest.raises(error, match=sentence) as caught,
+    ):
+        Studio(max_file_mb=1).download(f"{server.url}/a.png")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_exactly_the_limit() -> None:
+    with LocalServer(lambda asked: Answer(body=b"x" * (1 << 20))) as server:
+        assert len(Studio(max_file_mb=1).download(server.url)) == 1 << 20
+
+
+def test_slow_hosts() -> None:
+    def slow(asked: Asked) -> Answer:
+        time.sleep(1)
+        return Answer(body=b"late")
+
+    started = time.monotonic()
+    with LocalServer(slow) as server:
+        with pytest.raises(ImageRefused):
+            Studio(timeout_s=0.2).download(f"{server.url}/a.png")
+        assert time.monotonic() - started < 0.9
+
+
+def test_drops_that_never_end(drip: LocalServer) -> None:
+    started = time.monotonic()
+    with pytest.raises(ImageRefused, match="took longer than"):
+        Studio(timeout_s=0.3).download(f"{drip.url}/a.png")
+    assert time.monotonic() - started < 1.5
+
+
+@pytest.fixture
+def drip() -> Iterator[LocalServer]:
+    """Writes a byte now and then, each in time for a timeout of a single read."""
+
+    with LocalServer(lambda asked: Answer(body=b"x" * 30), pause_s=0.1) as server:
+        yield server
+
+
+def test_nobody_there() -> None:
+    with LocalServer(lambda asked: Answer()) as server:
+        url = server.url
+    with pytest.raises(ImageRefused, match="cannot be reached"):
+        Studio().download(f"{url}/a.png")
+    with pytest.raises(ImageRefused, match="cannot be reached"):
+        _fetch(Studio(url, PERSONAL))
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"access": 3}'])
+def test_strange_exchanges(body: bytes) -> None:
+    with LocalServer(lambda asked: Answer(body=body)) as server, pytest.raises(ImageRefused):
+        Access(server.url, PERSONAL).header()
+
+
+def test_settings_become_a_studio(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_settings(label_studio_url=server.url, label_studio_api_key=LEGACY)
+    assert _fetch(Studio.from_settings(settings)) == b"picture"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("http://a", "http://A:80/x", True),
+        ("https://a", "https://a:443", True),
+        ("http://a", "https://a", False),
+        ("http://a", "http://a:8080", False),
+        ("http://a", "http://a.b", False),
+        ("http://[::1]:8080/", "http://[::1]:8080/x", True),
+    ],
+)
+def test_origins(one: str, other: str, same: bool) -> None:
+    assert (origin(one) == origin(other)) is same
