@@ -60,12 +60,10 @@ class LocalServer:
                 length = len(answer.body) if answer.length is None else answer.length
                 self.send_header("Content-Length", str(length))
                 self.end_headers()
-                if not pause_s:
-                    self.wfile.write(answer.body)
-                    return
-                with contextlib.suppress(OSError):
-                    for byte in answer.body:
-                        self.wfile.write(bytes([byte]))
+                pieces = [bytes([byte]) for byte in answer.body] if pause_s else [answer.body]
+                with contextlib.suppress(OSError):  # the client has read enough
+                    for piece in pieces:
+                        self.wfile.write(piece)
                         time.sleep(pause_s)
 
             do_GET = do_POST = _answer  # noqa: N815
