@@ -79,18 +79,25 @@ def parse_setup(body: bytes) -> SetupRequest:
 def parse_predict(body: bytes) -> PredictRequest:
     """Read the body of ``POST /predict``.
 
-    A task that is no object, or has no data, is kept with none: it fails alone, when its image is
-    looked for.
-
     Raises:
-        BadRequest: no JSON object, tasks that are no list, no label config, or a context that is
-            none.
+        BadRequest: no JSON object, or what `predict_request` refuses.
 
     >>> request = parse_predict(b'{"tasks": [{"id": 1, "data": {}}], "label_config": "<View/>"}')
     >>> request.tasks
     (Task(id=1, project_id=None, data={}),)
     """
-    message = _json_object(body)
+    return predict_request(_json_object(body))
+
+
+def predict_request(message: Mapping[str, Any]) -> PredictRequest:
+    """Read a message that has been taken from JSON already.
+
+    A task that is no object, or has no data, is kept with none: it fails alone, when its image is
+    looked for.
+
+    Raises:
+        BadRequest: tasks that are no list, no label config, or a context that is none.
+    """
     tasks = message.get("tasks")
     if not isinstance(tasks, list):
         raise BadRequest(f'Expected "tasks" to be a list, but got {_kind(tasks)}.')

@@ -53,6 +53,16 @@ class ImageTag:
     name: str
     value: str
 
+    def is_list(self, data: Mapping[str, Any]) -> bool:
+        """Whether a task has a list of pictures there; their regions then carry its index.
+
+        >>> ImageTag("img", "$pages").is_list({"pages": ["/data/1.png"]})
+        True
+        """
+        return bool(_VARIABLE.fullmatch(self.value)) and isinstance(
+            _look_up(data, self.value), list
+        )
+
     def sources(self, data: Mapping[str, Any]) -> tuple[str, ...]:
         """The addresses of its pictures in a task: one, or all of a list in their order.
 
@@ -84,7 +94,7 @@ class ControlLabel:
     Attributes:
         name: the name of its `clearclip_core.Label`.
         written: how results of this control call it: its alias where it has one.
-        threshold: regions with a lower score are not wanted, in [0, 1].
+        threshold: pixels, and so regions, less likely than this are not wanted, in [0, 1].
     """
 
     name: str

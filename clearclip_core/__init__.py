@@ -1,10 +1,10 @@
 """ClearCLIP as a library: pictures and words in, masks out."""
 
 from clearclip_core.encoder import DenseEncoder
-from clearclip_core.masks import drop_islands, fill_holes, label_masks
-from clearclip_core.methods import METHODS, Method
+from clearclip_core.masks import BoolMask, drop_islands, fill_holes, label_masks
+from clearclip_core.methods import METHODS, Method, resolve_method
 from clearclip_core.models import LoadedModel, load_model
-from clearclip_core.pictures import Preprocessing, to_rgb
+from clearclip_core.pictures import Preprocessing, RGBArray, to_rgb
 from clearclip_core.render import label_map_image, overlay, palette
 from clearclip_core.scenes import HELD_OUT_SEEDS, SCENE_LABELS, SYNONYMS, Scene, render_scene
 from clearclip_core.scores import DenseFeatures, Scores
@@ -25,6 +25,7 @@ __all__ = [
     "SCENE_LABELS",
     "SYNONYMS",
     "TEMPLATES",
+    "BoolMask",
     "DenseEncoder",
     "DenseFeatures",
     "KnownModel",
@@ -32,6 +33,7 @@ __all__ = [
     "LoadedModel",
     "Method",
     "Preprocessing",
+    "RGBArray",
     "Scene",
     "Scores",
     "Segmentation",
@@ -50,6 +52,7 @@ __all__ = [
     "overlay",
     "palette",
     "render_scene",
+    "resolve_method",
     "to_rgb",
     "weights_id",
 ]

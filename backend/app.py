@@ -1,0 +1,154 @@
+"""The routes that Label Studio calls; no logic."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import re
+import threading
+from typing import Any
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from backend.engine import Engine
+from backend.errors import BackendError, Busy, ModelUnavailable, PayloadTooLarge, Unauthorized
+from backend.images import ImageReader
+from backend.messages import parse_predict, parse_setup
+from backend.pipeline import Pipeline
+from backend.settings import Settings
+from backend.studio import Studio
+from backend.vocabulary import parse_label_config
+
+log = logging.getLogger(__name__)
+
+#: Label Studio keeps nothing of an error but its reason phrase; more than this is cut off.
+_REASON_LENGTH = 300
+
+
+def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
+    """Make the WSGI application.
+
+    Nothing is loaded and no thread started here: call ``engine.start()`` in the process that
+    serves.
+
+    Args:
+        settings: what to serve and how.
+        engine: the owner of the model; made from the settings by default, and started.
+
+    Raises:
+        ValueError: settings name a model that does not exist.
+    """
+    if engine is None:
+        engine = Engine.from_settings(settings)
+        engine.start()
+    studio = Studio.from_settings(settings)
+    pipeline = Pipeline(engine, ImageReader(studio, settings).read, settings)
+    app = Flask("backend", static_folder=None)
+    _add_routes(app, settings, engine, studio, pipeline)
+    _add_auth(app, settings)
+    _add_errors(app)
+    return app
+
+
+def _add_routes(
+    app: Flask, settings: Settings, engine: Engine, studio: Studio, pipeline: Pipeline
+) -> None:
+    # Predictions wait for each other; a part of the threads is kept for health and setup.
+    slots = threading.BoundedSemaphore(settings.threads - max(2, settings.threads // 4))
+
+    @app.route("/", methods=["GET"])
+    @app.route("/health", methods=["GET"])
+    def health() -> Response:
+        return _json({"status": "UP", "model": settings.model, "state": engine.status.state})
+
+    @app.route("/setup", methods=["POST"])
+    def setup() -> Response:
+        asked = parse_setup(_body(settings))
+        studio.learn(asked.hostname, asked.access_token)
+        status = engine.status
+        if status.state == "failed":
+            raise ModelUnavailable(status.reason)
+        return _json({"model_version": pipeline.version(parse_label_config(asked.label_config))})
+
+    @app.route("/predict", methods=["POST"])
+    def predict() -> Response:
+        if not slots.acquire(blocking=False):
+            raise Busy("All threads for predictions are taken: try again in a moment.")
+        try:
+            return _json({"results": pipeline.predict(parse_predict(_body(settings)))})
+        finally:
+            slots.release()
+
+    @app.route("/webhook", methods=["POST"])
+    def webhook() -> Response:
+        return _json({"status": "ignored"})
+
+    @app.route("/versions", methods=["GET", "POST"])
+    def versions() -> Response:
+        return _json({"versions": [f"{settings.model} {settings.method}"]})
+
+
+def _add_auth(app: Flask, settings: Settings) -> None:
+    user, password = settings.basic_auth_user, settings.basic_auth_pass
+    if user is None or password is None:
+        return
+    expected = f"{user}:{password.get_secret_value()}".encode()
+
+    @app.before_request
+    def authorize() -> None:
+        if request.path == "/health":
+            return
+        auth = request.authorization
+        given = f"{auth.username}:{auth.password}" if auth else ""
+        if not hmac.compare_digest(given.encode(), expected):
+            raise Unauthorized("Expected basic auth with BASIC_AUTH_USER and BASIC_AUTH_PASS.")
+
+
+def _add_errors(app: Flask) -> None:
+    @app.errorhandler(BackendError)
+    def backend_error(error: BackendError) -> Response:
+        log.warning("%s %s: %s", request.method, request.path, error)
+        response = _json({"error": str(error)})
+        response.status = f"{error.http_status} {_reason(error)}"
+        if isinstance(error, Unauthorized):
+            response.headers["WWW-Authenticate"] = 'Basic realm="clearclip"'
+        if isinstance(error, Busy):
+            response.headers["Retry-After"] = "5"
+        return response
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> Response:
+        response = _json({"error": f"{error.name}: {request.method} {request.path}"})
+        response.status_code = error.code or 500
+        return response
+
+    @app.errorhandler(Exception)
+    def unexpected(error: Exception) -> Response:
+        log.exception("%s %s failed", request.method, request.path)
+        response = _json({"error": f"Unexpected {type(error).__name__}: see the backend's log."})
+        response.status_code = 500
+        return response
+
+
+def _body(settings: Settings) -> bytes:
+    """The request's body; refused before it is read where its length says that it is too large."""
+    limit = settings.max_body_mb << 20
+    if (request.content_length or 0) > limit:
+        raise PayloadTooLarge(f"The request is larger than MAX_BODY_MB ({settings.max_body_mb}).")
+    body: bytes = request.stream.read(limit + 1)  # a chunked request has no length
+    if len(body) > limit:
+        raise PayloadTooLarge(f"The request is larger than MAX_BODY_MB ({settings.max_body_mb}).")
+    return body
+
+
+def _json(value: Any) -> Response:
+    # flask.jsonify indents and sorts in old releases: slow on hundreds of thousands of numbers.
+    return Response(json.dumps(value, separators=(",", ":")), mimetype="application/json")
+
+
+def _reason(error: BackendError) -> str:
+    """A message as an HTTP reason phrase: one line of printable ASCII."""
+    line = re.sub(r"\s+", " ", str(error)).encode("ascii", "replace").decode()
+    return re.sub(r"[^ -~]", "?", line)[:_REASON_LENGTH]
