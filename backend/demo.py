@@ -265,9 +265,10 @@ def served_backend(
     url = f"http://127.0.0.1:{port}"
     serve = ["serve", "--host", "127.0.0.1", "--port", str(port), "--model", model]
     reach = {"LABEL_STUDIO_URL": studio.url, "LABEL_STUDIO_API_KEY": studio.token}
+    unset = {"BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": ""}  # whatever the shell says
     with running(
         [sys.executable, "-m", "backend.cli", *serve],
-        variables={**reach, **(variables or {})},
+        variables={**reach, **unset, **(variables or {})},
         health=f"{url}/health",
         log=log,
         timeout_s=120,
