@@ -14,7 +14,6 @@ from urllib.parse import parse_qs, quote, urlsplit
 import numpy as np
 import numpy.typing as npt
 import pytest
-from local_server import Answer, Asked, LocalServer
 from PIL import Image
 
 from backend.errors import ImageInvalid, ImageNotFound, ImageRefused, ImageTooLarge
@@ -22,6 +21,7 @@ from backend.images import FORMATS, ImageReader, decode_image
 from backend.messages import Task
 from backend.settings import load_settings
 from backend.studio import Studio
+from tests.backend.local_server import Answer, Asked, LocalServer
 
 TOKEN = "c0ffee" * 6 + "beef"
 TASK = Task(id=3, project_id=7, data={})
@@ -142,18 +142,20 @@ def test_files_of_this_machine_are_never_read(server: LocalServer, tmp_path: Pat
 @pytest.mark.parametrize(
     ("source", "error", "sentence"),
     [
-        ("/data/upload/7/gone.png", ImageNotFound, "There is no file at"),
-        ("s3://other/gone.png", ImageNotFound, "There is no file at"),
+        ("/data/upload/7/gone.png", ImageNotFound, r"no file at /data/upload/7/gone\.png\.$"),
+        ("s3://other/gone.png", ImageNotFound, r"no file at s3://other/gone\.png\.$"),
+        ("{server}/data/local-files/?d=x.png", ImageNotFound, r"/local-files/\?d=x\.png\.$"),
+        ("{server}/x.png?d=x.png&sig=1", ImageNotFound, r"/x\.png\?d=x\.png\.$"),
         ("http://127.0.0.1:1/a.png", ImageRefused, "cannot be reached"),
-        ("http://[/a.png", ImageNotFound, "not an http"),
-        ("https:///a.png", ImageNotFound, "not an http"),
+        ("http://[/a.png", ImageNotFound, "no http"),
+        ("https:///a.png", ImageNotFound, "no http"),
     ],
 )
 def test_images_that_are_not_there(
     server: LocalServer, source: str, error: type[Exception], sentence: str
 ) -> None:
     with pytest.raises(error, match=sentence) as caught:
-        _reader(server.url).read(source, TASK)
+        _reader(server.url).read(source.replace("{server}", server.url), TASK)
     assert TOKEN not in str(caught.value)
 
 

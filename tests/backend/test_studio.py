@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from local_server import Answer, Asked, LocalServer
 
 from backend.errors import ImageNotFound, ImageRefused, ImageTooLarge
 from backend.settings import load_settings
 from backend.studio import Access, Studio, origin
+from tests.backend.local_server import Answer, Asked, LocalServer
 
 LEGACY = "c0ffee" * 6 + "beef"
 
@@ -183,7 +183,7 @@ def test_redirects_to_files_are_not_followed(
 ) -> None:
     (tmp_path / "secret").write_bytes(b"secret")
     label_studio.answers["/data/x"] = Answer(302, headers={"Location": f"file://{tmp_path}/secret"})
-    with pytest.raises(ImageNotFound, match="not an http"):
+    with pytest.raises(ImageNotFound, match="no http"):
         Studio(server.url, LEGACY).download(f"{server.url}/data/x")
 
 

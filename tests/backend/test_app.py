@@ -1,0 +1,301 @@
+"""The routes, as Label Studio calls them; every failure is one clear sentence."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from label_studio_sdk.converter.brush import decode_rle
+
+from backend import create_app
+from backend.engine import Engine
+from backend.settings import Settings
+from tests.backend.colours import (
+    ColourSegmenter,
+    brush_config,
+    colour_engine,
+    data_url,
+    flag,
+)
+
+RED = {"id": 1, "data": {"image": data_url(flag("red", "blue"))}}
+
+
+def make_app(engine: Engine | None = None, **settings: object) -> Flask:
+    return create_app(Settings(**settings), engine or colour_engine())  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def client() -> FlaskClient:
+    return make_app().test_client()
+
+
+def failing_engine(reason: str = "The weights are not on this machine: bring them") -> Engine:
+    def load() -> Any:
+        raise FileNotFoundError(reason)
+
+    engine = Engine(load, lambda: "m", retry_after_s=60)
+    engine.start()
+    while engine.status.state == "loading":
+        time.sleep(0.01)
+    engine.stop()
+    return engine
+
+
+def predict_body(*tasks: Any, config: str = brush_config("red"), **params: Any) -> dict[str, Any]:
+    return {"tasks": list(tasks), "label_config": config, "project": "1.7", "params": params}
+
+
+def error_of(response: Any) -> str:
+    body = json.loads(response.data)
+    assert set(body) == {"error"}
+    assert "Traceback" not in body["error"]
+    return str(body["error"])
+
+
+def test_health_and_the_root_are_up(client: FlaskClient) -> None:
+    for path in ("/health", "/"):
+        response = client.get(path)
+        assert response.status_code == 200
+        assert json.loads(response.data)["status"] == "UP"
+
+
+def test_setup_and_predict_name_the_same_version(client: FlaskClient) -> None:
+    setup = client.post("/setup", json={"project": "1.7", "schema": brush_config("red")})
+    predict = client.post("/predict", json=predict_body(RED))
+    (entry,) = json.loads(predict.data)["results"]
+    assert setup.status_code == predict.status_code == 200
+    assert json.loads(setup.data) == {"model_version": entry["model_version"]}
+
+
+def test_predict_answers_masks_in_their_place(client: FlaskClient) -> None:
+    response = client.post("/predict", json=predict_body(RED))
+    (entry,) = json.loads(response.data)["results"]
+    (region,) = entry["result"]
+    mask = np.array(decode_rle(region["value"]["rle"])).reshape(40, 60, 4)[..., 3]
+    assert (mask[:, :30] == 255).all()
+    assert (mask[:, 30:] == 0).all()
+
+
+def test_the_label_config_of_each_request_decides(client: FlaskClient) -> None:
+    for label in ("red", "blue", "red"):
+        body = predict_body(RED, config=brush_config(label))
+        (entry,) = json.loads(client.post("/predict", json=body).data)["results"]
+        assert [region["value"]["brushlabels"] for region in entry["result"]] == [[label]]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"picture": "x"},
+        {"image": "/nowhere"},
+        {"image": "file:///etc/passwd"},
+        {"image": "data:image/png;base64,AAAA"},
+        {"image": data_url(flag("red"))[:-40]},
+        {"image": 7},
+    ],
+)
+def test_a_bad_task_has_an_empty_entry_beside_a_good_one(
+    client: FlaskClient, data: dict[str, Any]
+) -> None:
+    response = client.post("/predict", json=predict_body({"id": 2, "data": data}, RED))
+    bad, good = json.loads(response.data)["results"]
+    assert response.status_code == 200
+    assert bad == []
+    assert good["result"]
+
+
+def test_an_image_over_the_limit_has_an_empty_entry(caplog: pytest.LogCaptureFixture) -> None:
+    client = make_app(max_image_megapixels=1).test_client()
+    large = {"id": 9, "data": {"image": data_url(flag("red", size_hw=(1001, 1000)))}}
+    results = json.loads(client.post("/predict", json=predict_body(large)).data)["results"]
+    assert results == [[]]
+    assert "Task 9" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "sentence"),
+    [
+        ("/predict", b"", "Expected a body of JSON"),
+        ("/predict", b"{", "Expected a body of JSON"),
+        ("/predict", b"[]", "Expected a JSON object"),
+        ("/predict", b"{}", '"tasks" to be a list'),
+        ("/predict", b'{"tasks": {}}', '"tasks" to be a list'),
+        ("/predict", b'{"tasks": []}', '"label_config"'),
+        ("/predict", b'{"tasks": [], "label_config": "<View>"}', "not well-formed XML"),
+        ("/predict", b'{"tasks": [], "label_config": "<View/>"}', "<Image"),
+        ("/setup", b"{}", '"schema"'),
+        ("/setup", b'{"schema": "<View>"}', "not well-formed XML"),
+    ],
+)
+def test_wrong_requests_are_400_with_one_sentence(
+    client: FlaskClient, path: str, body: bytes, sentence: str
+) -> None:
+    response = client.post(path, data=body, content_type="application/json")
+    assert response.status_code == 400
+    assert sentence in error_of(response)
+    assert "\n" not in response.status
+
+
+def test_unknown_routes_and_methods_are_json_too(client: FlaskClient) -> None:
+    assert client.get("/nope").status_code == 404
+    assert client.get("/predict").status_code == 405
+    error_of(client.get("/nope"))
+
+
+def test_a_body_over_the_limit_is_413() -> None:
+    client = make_app(max_body_mb=1).test_client()
+    response = client.post("/predict", data=b" " * ((1 << 20) + 1))
+    assert response.status_code == 413
+    assert "MAX_BODY_MB" in error_of(response)
+
+
+def test_a_body_of_64_mb_of_old_annotations_is_normal(client: FlaskClient) -> None:
+    task = RED | {"annotations": [{"result": [{"value": {"rle": [255] * 100}}]}]}
+    body = json.dumps(predict_body(task)).encode()
+    padded = body[:-1] + b', "old": "' + b"x" * (64 << 20) + b'"}'
+    response = client.post("/predict", data=padded, content_type="application/json")
+    assert response.status_code == 200
+    assert json.loads(response.data)["results"][0]["result"]
+
+
+def test_an_unexpected_error_shows_no_traceback(client: FlaskClient) -> None:
+    engine = colour_engine()
+    engine.segmenter = lambda: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+    app = make_app(engine)
+    response = app.test_client().post("/predict", json=predict_body(RED))
+    assert response.status_code == 500
+    assert error_of(response) == "Unexpected ZeroDivisionError: see the backend's log."
+
+
+def test_after_submit_with_a_text_area_the_answer_is_empty(client: FlaskClient) -> None:
+    body = predict_body(RED, context={"result": []})
+    assert json.loads(client.post("/predict", json=body).data) == {"results": [{"result": []}]}
+
+
+def test_while_the_model_loads_setup_answers_and_predict_waits() -> None:
+    may_load = threading.Event()
+
+    def load() -> Any:
+        assert may_load.wait(20)
+        return ColourSegmenter()
+
+    engine = Engine(load, lambda: "m")
+    engine.start()
+    client = make_app(engine).test_client()
+    assert json.loads(client.get("/health").data)["state"] == "loading"
+    setup = client.post("/setup", json={"schema": brush_config("red")})
+    assert setup.status_code == 200
+    answers: list[Any] = []
+    waiting = threading.Thread(
+        target=lambda: answers.append(client.post("/predict", json=predict_body(RED)))
+    )
+    waiting.start()
+    waiting.join(0.3)
+    assert answers == []
+    may_load.set()
+    waiting.join(20)
+    assert answers[0].status_code == 200
+
+
+def test_once_loading_has_failed_setup_and_predict_say_how_to_help() -> None:
+    client = make_app(failing_engine()).test_client()
+    sentence = "The weights are not on this machine: bring them"
+    for response in (
+        client.post("/predict", json=predict_body(RED)),
+        client.post("/setup", json={"schema": brush_config("red")}),
+    ):
+        assert response.status == f"503 {sentence}"  # Label Studio keeps the reason phrase only
+        assert error_of(response) == sentence
+    assert client.get("/health").status_code == 200
+    assert client.get("/versions").status_code == 200
+
+
+def test_a_reason_phrase_is_one_line_of_ascii() -> None:
+    client = make_app(failing_engine("a\nb\r\nSet-Cookie: é " + "x" * 999)).test_client()
+    response = client.post("/setup", json={"schema": brush_config("red")})
+    assert response.status.startswith("503 a b Set-Cookie: ? x")
+    assert len(response.status) < 400
+
+
+def test_waiting_predictions_leave_threads_for_health_and_setup() -> None:
+    segmenter = ColourSegmenter()
+    app = make_app(colour_engine(segmenter), threads=4)  # two of them may predict
+    segmenter.gate.clear()
+    answers: list[Any] = []
+
+    def predict() -> None:
+        answers.append(app.test_client().post("/predict", json=predict_body(RED)))
+
+    threads = [threading.Thread(target=predict) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + 10
+    while not answers and time.monotonic() < end:
+        time.sleep(0.01)
+    assert [answer.status_code for answer in answers] == [503]  # the third, at once
+    assert answers[0].headers["Retry-After"]
+    assert app.test_client().get("/health").status_code == 200
+    setup = app.test_client().post("/setup", json={"schema": brush_config("red")})
+    assert setup.status_code == 200
+    segmenter.gate.set()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 503]
+    assert app.test_client().post("/predict", json=predict_body(RED)).status_code == 200
+
+
+def test_basic_auth_guards_every_route_but_health() -> None:
+    client = make_app(basic_auth_user="ann", basic_auth_pass="p:ä").test_client()
+    right = {"Authorization": "Basic " + base64.b64encode("ann:p:ä".encode()).decode()}
+    wrong = {"Authorization": "Basic " + base64.b64encode(b"ann:no").decode()}
+    assert client.get("/health").status_code == 200
+    for headers in ({}, wrong, {"Authorization": "Bearer x"}, {"Authorization": "Basic !!"}):
+        for path in ("/setup", "/predict", "/webhook", "/versions"):
+            response = client.post(path, json=predict_body(RED), headers=headers)
+            assert response.status_code == 401
+            assert response.headers["WWW-Authenticate"].startswith("Basic")
+        assert client.get("/", headers=headers).status_code == 401
+    assert client.get("/", headers=right).status_code == 200
+    assert client.post("/predict", json=predict_body(RED), headers=right).status_code == 200
+
+
+def test_webhooks_are_accepted_and_ignored(client: FlaskClient) -> None:
+    for body in (b'{"action": "ANNOTATION_CREATED"}', b"", b"["):
+        assert client.post("/webhook", data=body).status_code == 200
+
+
+def test_versions_answers_get_and_post(client: FlaskClient) -> None:
+    expected = {"versions": ["ViT-B-16/openai clearclip"]}
+    assert json.loads(client.get("/versions").data) == expected
+    assert json.loads(client.post("/versions", json={"project": "1.7"}).data) == expected
+
+
+def test_what_setup_sends_opens_pictures_on_that_host_only() -> None:
+    from tests.backend.local_server import Answer, LocalServer
+
+    png = base64.b64decode(data_url(flag("red")).partition(",")[2])
+    token = "0123456789abcdef0123456789abcdef01234567"
+
+    def route(asked: Any) -> Answer:
+        return Answer(body=png) if asked.authorization == f"Token {token}" else Answer(401)
+
+    with LocalServer(route) as studio, LocalServer(lambda _: Answer(body=png)) as other:
+        client = make_app().test_client()
+        client.post(
+            "/setup",
+            json={"schema": brush_config("red"), "hostname": studio.url, "access_token": token},
+        )
+        tasks = [{"id": 1, "data": {"image": "/data/upload/1/a.png"}}]
+        tasks += [{"id": 2, "data": {"image": f"{other.url}/a.png"}}]
+        results = json.loads(client.post("/predict", json=predict_body(*tasks)).data)["results"]
+    assert all(results)
+    assert [asked.authorization for asked in other.asked] == [None]

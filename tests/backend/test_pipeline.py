@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from label_studio_sdk.converter.brush import decode_rle
+from label_studio_sdk.label_interface import LabelInterface
+
+from backend.errors import ImageNotFound, LabelConfigError, ModelUnavailable
+from backend.messages import Context, PredictRequest, Task
+from backend.pipeline import Pipeline
+from backend.settings import Settings
+from backend.vocabulary import parse_label_config
+from clearclip_core import RGBArray
+from tests.backend.colours import brush_config, colour_engine, flag
+
+IMAGES = {
+    "flag": flag("red", "white", "blue"),
+    "red": flag("red"),
+    "wide": flag("red", "blue", size_hw=(10, 200)),
+}
+
+
+def read_image(source: str, task: Task) -> RGBArray:
+    if source not in IMAGES:
+        raise ImageNotFound(f"There is no image {source}.")
+    return IMAGES[source]
+
+
+def make_pipeline(**settings: object) -> Pipeline:
+    return Pipeline(colour_engine(), read_image, Settings(**settings))  # type: ignore[arg-type]
+
+
+def request(config: str, *images: str, context: Context | None = None) -> PredictRequest:
+    tasks = tuple(Task(i, 1, {"image": image}) for i, image in enumerate(images, 1))
+    return PredictRequest(tasks, config, 1, context)
+
+
+def mask_of(region: dict[str, object]) -> npt.NDArray[np.bool_]:
+    """Decoded by Label Studio's own converter."""
+    flat = np.array(decode_rle(region["value"]["rle"]))  # type: ignore[index]
+    shape = (region["original_height"], region["original_width"], 4)
+    return flat.reshape(shape)[..., 3] > 127  # type: ignore[no-any-return, arg-type]
+
+
+def test_each_label_is_one_region_in_its_place() -> None:
+    (entry,) = make_pipeline().predict(request(brush_config("blue", "red"), "flag"))
+    assert isinstance(entry, dict)
+    blue, red = entry["result"]
+    assert blue["value"]["brushlabels"] == ["blue"]
+    assert red["value"]["brushlabels"] == ["red"]
+    expected = np.zeros((40, 60), bool)
+    expected[:, :20] = True
+    assert np.array_equal(mask_of(red), expected)
+    assert np.array_equal(mask_of(blue), expected[:, ::-1])
+
+
+def test_scores_are_means_over_pixels() -> None:
+    """The stand-in is 0.75 sure on the left half, 0.5 on the right: red 20 px, blue 20 px."""
+    (entry,) = make_pipeline().predict(request(brush_config("blue", "red"), "flag"))
+    assert isinstance(entry, dict)
+    assert [region["score"] for region in entry["result"]] == [0.5, 0.75]
+    assert entry["score"] == pytest.approx((0.5 + 0.75) / 2)
+
+
+def test_every_prediction_is_valid_to_the_sdk() -> None:
+    config = (
+        '<View><Image name="image" value="$image"/>'
+        '<PolygonLabels name="p" toName="image"><Label value="red"/></PolygonLabels>'
+        '<BrushLabels name="b" toName="image"><Label value="red"/><Label value="blue"/>'
+        "</BrushLabels>"
+        '<RectangleLabels name="r" toName="image"><Label value="blue"/></RectangleLabels>'
+        '<BitmaskLabels name="m" toName="image"><Label value="white"/></BitmaskLabels></View>'
+    )
+    (entry,) = make_pipeline().predict(request(config, "flag"))
+    assert isinstance(entry, dict)
+    kinds = [region["type"] for region in entry["result"]]
+    assert kinds == ["brushlabels"] * 2 + ["bitmasklabels", "polygonlabels", "rectanglelabels"]
+    assert LabelInterface(config).validate_prediction(entry)
+
+
+def test_one_bad_task_costs_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    entries = make_pipeline().predict(request(brush_config("red"), "red", "gone", "flag"))
+    assert [bool(entry) for entry in entries] == [True, False, True]
+    assert entries[1] == []
+    assert "Task 2 has no prediction: There is no image gone." in caplog.text
+
+
+def test_a_crash_of_one_picture_stays_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    entries = make_pipeline().predict(request(brush_config("red", "crash"), "red", "flag"))
+    assert entries == [[], []]
+    assert "Task 1 has no prediction" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_nothing_found_is_an_answer_too() -> None:
+    (entry,) = make_pipeline().predict(request(brush_config("green"), "flag"))
+    assert isinstance(entry, dict)
+    assert entry["result"] == []
+    assert entry["score"] == 0
+    assert entry["model_version"]
+
+
+def test_unlikely_pixels_are_left_out_for_each_control_and_label() -> None:
+    config = (
+        '<View><Image name="image" value="$image"/>'
+        '<BrushLabels name="strict" toName="image" model_score_threshold="0.6">'
+        '<Label value="white"/><Label value="blue" model_score_threshold="0.1"/></BrushLabels>'
+        '<PolygonLabels name="lax" toName="image"><Label value="white"/></PolygonLabels></View>'
+    )
+    (entry,) = make_pipeline().predict(request(config, "flag"))
+    assert isinstance(entry, dict)
+    white, blue, polygon = entry["result"]
+    assert mask_of(white).sum() == 40 * 10  # only the half that is 0.75 sure
+    assert mask_of(blue).sum() == 40 * 20
+    assert polygon["from_name"] == "lax"
+    xs = [x for x, _ in polygon["value"]["points"]]
+    assert (min(xs), max(xs)) == pytest.approx((100 / 3, 200 / 3), abs=0.01)
+
+
+def test_specks_are_dropped_and_pinholes_filled() -> None:
+    image = flag("red", size_hw=(100, 100))
+    image[10, 10] = image[50, 50] = 0  # two pinholes
+    image[:, 60:] = 0
+    image[80, 80] = (255, 0, 0)  # a speck
+    IMAGES["specks"] = image
+    pipeline = make_pipeline(min_island_share=0.001)  # 10 px
+    (entry,) = pipeline.predict(request(brush_config("red"), "specks"))
+    assert isinstance(entry, dict)
+    expected = np.zeros((100, 100), bool)
+    expected[:, :60] = True
+    assert np.array_equal(mask_of(entry["result"][0]), expected)
+
+
+def test_several_images_and_lists_keep_their_places() -> None:
+    config = (
+        '<View><Image name="one" value="$a.front"/><Image name="many" valueList="$pages"/>'
+        '<BrushLabels name="m" toName="many"><Label value="blue"/></BrushLabels>'
+        '<BrushLabels name="o" toName="one"><Label value="red"/></BrushLabels></View>'
+    )
+    data = {"a": {"front": "red"}, "pages": ["red", "flag", "wide"]}
+    (entry,) = make_pipeline().predict(PredictRequest((Task(1, 1, data),), config))
+    assert isinstance(entry, dict)
+    places = [(r["to_name"], r.get("item_index"), r["original_width"]) for r in entry["result"]]
+    assert places == [("one", None, 60), ("many", 1, 60), ("many", 2, 200)]
+
+
+def test_after_submit_nothing_is_added() -> None:
+    context = Context(regions=0)
+    assert make_pipeline().predict(request(brush_config("red"), "red", context=context)) == [
+        {"result": []}
+    ]
+
+
+def test_a_prompt_of_one_label_gets_that_label() -> None:
+    context = Context(regions=1, labels=("blue",))
+    (entry,) = make_pipeline().predict(
+        request(brush_config("red", "blue"), "flag", context=context)
+    )
+    assert isinstance(entry, dict)
+    assert [region["value"]["brushlabels"] for region in entry["result"]] == [["blue"]]
+
+
+def test_the_version_follows_all_that_changes_masks() -> None:
+    def version(config: str = brush_config("red"), **settings: object) -> str:
+        return make_pipeline(**settings).version(parse_label_config(config))
+
+    same = version()
+    assert same == version()
+    assert same.startswith("ViT-B-16/openai clearclip ")
+    others = {
+        version(brush_config("red", "blue")),
+        version(brush_config("red", attributes='model_score_threshold="0.5"')),
+        version(
+            '<View><Image name="image" value="$image"/><BrushLabels name="mask" toName="image">'
+            '<Label value="red" predicted_values="crimson"/></BrushLabels></View>'
+        ),
+        version(short_side_px=672),
+        version(min_island_share=0.01),
+        version(method="sclip"),
+        version(model="ViT-B-16/dfn2b"),
+    }
+    assert len(others | {same}) == 8
+    assert same == version(precision="fp32", device="cpu")
+
+
+def test_the_version_is_the_one_of_the_predictions() -> None:
+    pipeline = make_pipeline()
+    config = brush_config("red")
+    (entry,) = pipeline.predict(request(config, "red"))
+    assert isinstance(entry, dict)
+    assert entry["model_version"] == pipeline.version(parse_label_config(config))
+
+
+def test_a_config_with_nothing_to_draw_is_refused() -> None:
+    with pytest.raises(LabelConfigError, match="BrushLabels"):
+        make_pipeline().predict(request('<View><Image name="i" value="$image"/></View>', "red"))
+
+
+def test_a_model_that_failed_costs_the_request_not_the_tasks() -> None:
+    from backend.engine import Engine
+
+    def load() -> None:
+        raise FileNotFoundError("no weights")
+
+    engine = Engine(load, lambda: "m", retry_after_s=60)  # type: ignore[arg-type]
+    engine.start()
+    with pytest.raises(ModelUnavailable):
+        Pipeline(engine, read_image, Settings()).predict(request(brush_config("red"), "red"))
+    engine.stop()
+
+
+def test_projects_share_nothing() -> None:
+    pipeline = make_pipeline()
+    one = pipeline.predict(request(brush_config("red"), "flag"))
+    other = pipeline.predict(request(brush_config("blue"), "flag"))
+    assert pipeline.predict(request(brush_config("red"), "flag")) == one
+    assert one != other
