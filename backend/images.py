@@ -68,8 +68,8 @@ class ImageReader:
             return self._studio.download(source)
         if scheme.startswith(_STORAGES):
             url = self._studio.storage_url(source, task.id, task.project_id)
-            return self._studio.download(url)
-        return self._studio.download(self._studio.file_url(source))
+            return self._studio.download(url, called=source)
+        return self._studio.download(self._studio.file_url(source), called=source)
 
 
 def decode_image(content: bytes, max_megapixels: float) -> RGBArray:

@@ -197,11 +197,15 @@ class Studio:
         fileuri = base64.urlsafe_b64encode(uri.encode()).decode()
         return self.file_url(f"/{owner}/presign/?fileuri={quote(fileuri)}")
 
-    def download(self, url: str) -> bytes:
+    def download(self, url: str, called: str = "") -> bytes:
         """Fetch a file from any http(s) host; with the token where it is the server's own.
 
         Links to the server by the name that it calls itself go to its configured address: inside
         containers the two differ.
+
+        Args:
+            url: where the file is.
+            called: how errors name it; by default its URL without secrets.
 
         Raises:
             ImageNotFound: there is no such file.
@@ -209,13 +213,14 @@ class Studio:
             ImageTooLarge: it is larger than the limit.
         """
         deadline = time.monotonic() + self._timeout_s
+        called = called[:200] or _shown(url)
         url = self._own_url(url)
         for _ in range(_MAX_REDIRECTS + 1):
-            with self._get(url, deadline) as response:
+            with self._get(url, called, deadline) as response:
                 if not response.is_redirect:
-                    return self._read(response, deadline)
+                    return self._read(response, called, deadline)
                 url = _target(url, response.headers["location"])
-        raise ImageRefused(f"{_shown(url)} is the end of too many redirects.")
+        raise ImageRefused(f"{called} leads to too many redirects.")
 
     def _learned(self) -> tuple[str | None, Access | None]:
         with self._lock:
@@ -229,23 +234,25 @@ class Studio:
         path = _without(urlsplit(learned).path, parts.path)
         return self._url + (f"{path}?{parts.query}" if parts.query else path)
 
-    def _get(self, url: str, deadline: float) -> requests.Response:
+    def _get(self, url: str, called: str, deadline: float) -> requests.Response:
         """One GET, tried a second time where an exchanged token has ended early."""
         if origin(url) is None:
-            raise ImageNotFound(f"{_shown(url)!r} is not an http or https address.")
+            raise ImageNotFound(
+                f"{called} leads to {_shown(url)!r}, which is no http or https address."
+            )
         access = self._access or self._learned()[1]
         if access is None or not access.is_for(url):
-            return self._ask(url, None, deadline)
+            return self._ask(url, None, called, deadline)
         header = access.header()
-        response = self._ask(url, header, deadline)
+        response = self._ask(url, header, called, deadline)
         if response.status_code == 401:
             renewed = access.header(refused=header)
             if renewed != header:
                 response.close()
-                return self._ask(url, renewed, deadline)
+                return self._ask(url, renewed, called, deadline)
         return response
 
-    def _ask(self, url: str, header: str | None, deadline: float) -> requests.Response:
+    def _ask(self, url: str, header: str | None, called: str, deadline: float) -> requests.Response:
         timeout_s = max(0.001, deadline - time.monotonic())
         user, _, password = (parse_url(url).auth or "").partition(":")
         basic = HTTPBasicAuth(unquote(user), unquote(password)) if user and not header else None
@@ -259,16 +266,15 @@ class Studio:
                 allow_redirects=False,
             )
         except (*_CANNOT_REACH, ValueError):
-            raise ImageRefused(f"The host of {_shown(url)} cannot be reached.") from None
+            raise ImageRefused(f"The host of {called} cannot be reached.") from None
 
-    def _read(self, response: requests.Response, deadline: float) -> bytes:
-        shown = _shown(response.url)
+    def _read(self, response: requests.Response, called: str, deadline: float) -> bytes:
         if response.status_code in (404, 410):
-            raise ImageNotFound(f"There is no file at {shown}.")
+            raise ImageNotFound(f"There is no file at {called}.")
         if response.status_code in (401, 403):
-            raise ImageRefused(self._refusal(response))
+            raise ImageRefused(self._refusal(response, called))
         if response.status_code != 200:
-            raise ImageRefused(f"{shown} answered HTTP {response.status_code}.")
+            raise ImageRefused(f"{called} answered HTTP {response.status_code}.")
         limit = self._max_file_mb << 20
         length = response.headers.get("content-length", "")
         too_large = length.isdecimal() and int(length) > limit
@@ -280,25 +286,26 @@ class Studio:
                 content += chunk
                 too_large = len(content) > limit
                 if time.monotonic() > deadline:
-                    raise ImageRefused(f"{shown} took longer than {self._timeout_s:g} s to arrive.")
+                    raise ImageRefused(
+                        f"{called} took longer than {self._timeout_s:g} s to arrive."
+                    )
         except _CANNOT_REACH:
-            raise ImageRefused(f"The download of {shown} broke off.") from None
+            raise ImageRefused(f"The download of {called} broke off.") from None
         if too_large:
-            raise ImageTooLarge(f"{shown} is larger than the limit of {self._max_file_mb} MB.")
+            raise ImageTooLarge(f"{called} is larger than the limit of {self._max_file_mb} MB.")
         return bytes(content)
 
-    def _refusal(self, response: requests.Response) -> str:
-        shown, status = _shown(response.url), response.status_code
-        own = self._url or self._learned()[0]
+    def _refusal(self, response: requests.Response, called: str) -> str:
+        own, status = self._url or self._learned()[0], response.status_code
         if own is None or origin(own) != origin(response.url):
-            return f"{shown} is not for everyone (HTTP {status})."
+            return f"{called} is not for everyone (HTTP {status})."
         if "Authorization" in response.request.headers:
             return (
-                f"Label Studio refused {shown} to the token of this backend (HTTP {status}): "
+                f"Label Studio refused {called} to the token of this backend (HTTP {status}): "
                 "check LABEL_STUDIO_API_KEY."
             )
         return (
-            f"Label Studio wants a token for {shown} (HTTP {status}): set LABEL_STUDIO_URL and "
+            f"Label Studio wants a token for {called} (HTTP {status}): set LABEL_STUDIO_URL and "
             "LABEL_STUDIO_API_KEY."
         )
 
@@ -342,12 +349,14 @@ def _without(prefix: str, path: str) -> str:
 
 
 def _shown(url: str) -> str:
-    """A URL for a message: without a password, and without its query, which may hold a signature.
+    """A URL for a message: without a password, and without what may be a signature.
+
+    The query of Label Studio's local files stays, since it names the file.
 
     >>> _shown("https://ann:secret@host/a.png?X-Amz-Signature=secret")
     'https://host/a.png'
     """
-    return re.sub("//[^/]*@", "//", re.split("[?#]", url)[0])[:200]
+    return re.sub("//[^/]*@", "//", re.sub("([?#](?!d=)|&).*", "", url, flags=re.DOTALL))[:200]
 
 
 def _claims(token: str) -> dict[str, Any]:
