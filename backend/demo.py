@@ -327,6 +327,13 @@ def retrieve_predictions(studio: Studio, project: int) -> None:
             progress.update(len(batch))
 
 
+def scene_file(seed: int) -> tuple[str, bytes]:
+    """A drawn scene to upload: its name, which tells the seed, and a PNG file."""
+    content = io.BytesIO()
+    Image.fromarray(render_scene(seed).image).save(content, "png")
+    return f"scene-{seed}.png", content.getvalue()
+
+
 def scene_seed(path: str) -> int:
     """The seed of a scene, from the address that Label Studio gave its picture.
 
@@ -403,7 +410,7 @@ def run_demo(
     """
     if (images is None) != (not labels):
         raise DemoError("Pictures and labels go together: give both, or none for drawn scenes.")
-    files = scenes() if images is None else _pictures(images)
+    files = map(scene_file, HELD_OUT_SEEDS[:SCENES]) if images is None else _pictures(images)
     command = find_label_studio(label_studio_command)
     with ExitStack() as stack:
         stack.enter_context(_signals_end_us())
@@ -431,14 +438,6 @@ def run_demo(
             with suppress(KeyboardInterrupt):
                 signal.pause()
     return 1 if shortfalls else 0
-
-
-def scenes() -> Iterator[tuple[str, bytes]]:
-    """The demo's pictures: name and PNG file of held-out scenes."""
-    for seed in HELD_OUT_SEEDS[:SCENES]:
-        content = io.BytesIO()
-        Image.fromarray(render_scene(seed).image).save(content, "png")
-        yield f"scene-{seed}.png", content.getvalue()
 
 
 def _pictures(folder: Path) -> Iterator[tuple[str, bytes]]:

@@ -30,6 +30,11 @@ class ClearClipModel(LabelStudioMLBase):  # type: ignore[misc]
     _shared: ClassVar[Pipeline | None] = None
     _making: ClassVar[threading.Lock] = threading.Lock()
 
+    def __init__(self, *args: Any, label_config: str | None = None, **kwargs: Any) -> None:
+        # label-studio-ml 2 keeps one config a project, and so none to rely on where none is named.
+        self._own_config = label_config
+        super().__init__(*args, label_config=label_config, **kwargs)
+
     @classmethod
     def use(cls, pipeline: Pipeline | None) -> None:
         """Share this pipeline instead of one made from the environment; None forgets it."""
@@ -37,12 +42,12 @@ class ClearClipModel(LabelStudioMLBase):  # type: ignore[misc]
 
     def setup(self) -> None:
         """Tell label-studio-ml 2 the model's version; it calls this at the end of its own init."""
-        if self.label_config:
+        if self._config:
             self.set("model_version", self.version())
 
     def version(self) -> str:
         """The ``model_version`` of this label config, as /setup answers it."""
-        return self._pipeline().version(parse_label_config(self.label_config))
+        return self._pipeline().version(parse_label_config(self._config))
 
     def predict(
         self, tasks: list[dict[str, Any]], context: dict[str, Any] | None = None, **kwargs: Any
@@ -54,12 +59,16 @@ class ClearClipModel(LabelStudioMLBase):  # type: ignore[misc]
             context: what an annotator drew or typed in the editor.
             kwargs: what else label-studio-ml hands on; not used.
         """
-        message = {"tasks": tasks, "label_config": self.label_config}
+        message = {"tasks": tasks, "label_config": self._config}
         return self._pipeline().predict(predict_request(message | {"params": {"context": context}}))
 
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Nothing is trained; the method is training-free."""
         return {}
+
+    @property
+    def _config(self) -> str:
+        return self._own_config or self.label_config or ""
 
     @classmethod
     def _pipeline(cls) -> Pipeline:

@@ -156,7 +156,7 @@ class Pipeline:
                     item_index=item_index,
                     owner=str(task.id),
                 )
-        union = np.any(list(masks.values()), axis=0)
+        union = np.any([np.zeros_like(segmentation.label_map), *masks.values()], axis=0)
         return Drawn(regions, segmentation.score(union), int(np.count_nonzero(union)))
 
     def _mask(self, segmentation: Segmentation, name: str, threshold: float) -> BoolMask:

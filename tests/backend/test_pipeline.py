@@ -161,6 +161,21 @@ def test_a_prompt_of_one_label_gets_that_label() -> None:
     assert [region["value"]["brushlabels"] for region in entry["result"]] == [["blue"]]
 
 
+def test_a_prompt_leaves_the_images_of_other_labels_empty() -> None:
+    config = (
+        '<View><Image name="one" value="$one"/><Image name="two" value="$two"/>'
+        '<BrushLabels name="o" toName="one"><Label value="red"/></BrushLabels>'
+        '<BrushLabels name="t" toName="two"><Label value="blue"/></BrushLabels></View>'
+    )
+    task = Task(1, 1, {"one": "flag", "two": "flag"})
+    (entry,) = make_pipeline().predict(
+        PredictRequest((task,), config, 1, Context(regions=1, labels=("blue",)))
+    )
+    assert isinstance(entry, dict)
+    assert [region["to_name"] for region in entry["result"]] == ["two"]
+    assert entry["score"] == entry["result"][0]["score"] == 0.5
+
+
 def test_the_version_follows_all_that_changes_masks() -> None:
     def version(config: str = brush_config("red"), **settings: object) -> str:
         return make_pipeline(**settings).version(parse_label_config(config))
