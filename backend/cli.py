@@ -178,7 +178,7 @@ def _export_tasks(
             shown = path.resolve().relative_to(root.resolve()) if root else path
             task = Task(str(path), None, {key: str(path)})
             (entry,) = pipeline.predict(PredictRequest((task,), xml))
-            data = {key: url_prefix + quote(shown.as_posix())}
+            data = {key: url_prefix + quote(shown.as_posix().lstrip("/"))}
             tasks.append({"data": data, "predictions": [entry] if entry else []})
     except (BackendError, ValueError) as error:
         raise click.ClickException(str(error)) from None

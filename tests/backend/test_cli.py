@@ -1,0 +1,188 @@
+"""The command lines, and the served process as a user starts it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+from click.testing import CliRunner
+from label_studio_sdk.converter.brush import decode_rle
+from label_studio_sdk.label_interface import LabelInterface
+from PIL import Image
+
+from backend import cli
+from backend.engine import Engine
+from backend.settings import Settings
+from tests.backend.colours import brush_config, colour_engine, data_url, flag
+
+
+@contextmanager
+def served(*flags: str, **variables: str) -> Iterator[str]:
+    """``clearclip-backend serve`` as a process; the value is its address."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "backend.cli", "serve", "--port", str(port), *flags]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=variables or None
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            assert process.poll() is None, process.stderr.read()  # type: ignore[union-attr]
+            try:
+                requests.get(f"{url}/health", timeout=1)
+                break
+            except requests.ConnectionError:
+                time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def test_serve_has_a_flag_for_every_setting() -> None:
+    flags = {flag for parameter in cli.serve.params for flag in parameter.opts}
+    assert flags == {"--" + name.replace("_", "-") for name in Settings.model_fields}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--port", "x"], "PORT"),
+        (["--model", "nothing"], "arch/tag"),
+        (["--model", "ViT-B-16/random"], "never served"),
+        (["--method", "magic"], "clip, maskclip, sclip, clearclip"),
+        (["--basic-auth-user", "ann"], "BASIC_AUTH_PASS"),
+        (["--precision", "int8"], "--precision"),
+    ],
+)
+def test_serve_refuses_what_cannot_work(arguments: list[str], sentence: str) -> None:
+    result = CliRunner().invoke(cli.serve, arguments)
+    assert result.exit_code != 0
+    assert sentence in result.output
+    assert "Traceback" not in result.output
+
+
+def test_health_and_setup_answer_in_time_while_it_loads_and_predicts() -> None:
+    """Label Studio gives up on /health after 1 s and on /setup after 3 s."""
+    picture = data_url(np.random.default_rng(0).integers(0, 255, (1500, 2000, 3), np.uint8))
+    tasks = [{"id": i, "data": {"image": picture}} for i in range(4)]
+    config = brush_config("sky", "grass", "house")
+    with served("--model", "demo") as url:
+        answers: list[requests.Response] = []
+
+        def predict() -> None:
+            body = {"tasks": tasks, "label_config": config}
+            answers.append(requests.post(f"{url}/predict", json=body, timeout=300))
+
+        threads = [threading.Thread(target=predict) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        asked = 0
+        while any(thread.is_alive() for thread in threads):
+            assert requests.get(f"{url}/health", timeout=1).status_code == 200
+            setup = requests.post(f"{url}/setup", json={"schema": config}, timeout=3)
+            assert setup.status_code == 200
+            asked += 1
+            time.sleep(0.05)
+        for thread in threads:
+            thread.join()
+    assert asked > 3
+    assert [answer.status_code for answer in answers] == [200] * 3
+    for answer in answers:
+        results = answer.json()["results"]
+        assert len(results) == 4
+        assert {entry["model_version"] for entry in results} == {setup.json()["model_version"]}
+
+
+def test_weights_that_cannot_be_had_are_said_over_http(tmp_path: Path) -> None:
+    with served("--model", f"ViT-B-16-quickgelu@{tmp_path}/none.safetensors") as url:
+        assert requests.get(f"{url}/health", timeout=1).status_code == 200
+        body = {"tasks": [], "label_config": brush_config("red"), "schema": brush_config("red")}
+        for path in ("predict", "setup"):
+            response = requests.post(f"{url}/{path}", json=body, timeout=60)
+            assert response.status_code == 503
+            assert response.reason == f"There are no weights at {tmp_path}/none.safetensors."
+
+
+@pytest.fixture
+def colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-in in place of the model."""
+    monkeypatch.setattr(Engine, "from_settings", classmethod(lambda *_: colour_engine()))
+
+
+@pytest.mark.usefixtures("colours")
+def test_export_writes_tasks_ready_to_import(tmp_path: Path) -> None:
+    folder = tmp_path / "my photos"
+    (folder / "b").mkdir(parents=True)
+    Image.fromarray(flag("red", "blue")).save(folder / "a.png")
+    Image.fromarray(flag("blue")).save(folder / "b" / "ä.png")
+    out = tmp_path / "out" / "tasks.json"
+    arguments = [str(folder), "--labels", "red,blue", "--root", str(folder), "-o", str(out)]
+    result = CliRunner().invoke(cli.export, arguments)
+    assert result.exit_code == 0, result.output
+    tasks = json.loads(out.read_text())
+    assert [task["data"]["image"] for task in tasks] == [
+        "/data/local-files/?d=a.png",
+        "/data/local-files/?d=b/%C3%A4.png",
+    ]
+    config = out.with_suffix(".label-config.xml").read_text()
+    interface = LabelInterface(config)
+    for task in tasks:
+        assert interface.validate_prediction(task["predictions"][0])
+    red, blue = tasks[0]["predictions"][0]["result"]
+    assert (red["value"]["brushlabels"], blue["value"]["brushlabels"]) == (["red"], ["blue"])
+    mask = np.array(decode_rle(red["value"]["rle"])).reshape(40, 60, 4)[..., 3]
+    assert (mask[:, :30] == 255).all()
+    assert (mask[:, 30:] == 0).all()
+
+
+@pytest.mark.usefixtures("colours")
+def test_export_takes_a_projects_own_config(tmp_path: Path) -> None:
+    Image.fromarray(flag("red")).save(tmp_path / "a.png")
+    config = tmp_path / "config.xml"
+    config.write_text(brush_config("red").replace("$image", "$photo"))
+    out = tmp_path / "tasks.json"
+    arguments = [str(tmp_path / "a.png"), "--label-config", str(config), "-o", str(out)]
+    result = CliRunner().invoke(cli.export, [*arguments, "--url-prefix", "s3://bucket/"])
+    assert result.exit_code == 0, result.output
+    (task,) = json.loads(out.read_text())
+    assert task["data"] == {"photo": f"s3://bucket{tmp_path}/a.png"}
+    assert task["predictions"][0]["result"]
+
+
+@pytest.mark.usefixtures("colours")
+def test_export_keeps_a_broken_picture_as_a_task_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    Image.fromarray(flag("red")).save(tmp_path / "b.png")
+    out = tmp_path / "tasks.json"
+    result = CliRunner().invoke(cli.export, [str(tmp_path), "--labels", "red", "-o", str(out)])
+    assert result.exit_code == 1
+    assert "1 of them without predictions" in result.output
+    broken, good = json.loads(out.read_text())
+    assert broken["predictions"] == []
+    assert good["predictions"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["x.png"], "either --labels or --label-config"),
+        (["/nowhere/*.png", "--labels", "a"], "no pictures"),
+    ],
+)
+def test_export_says_what_is_missing(arguments: list[str], sentence: str) -> None:
+    result = CliRunner().invoke(cli.export, arguments)
+    assert result.exit_code != 0
+    assert sentence in result.output
