@@ -23,7 +23,7 @@ def to_rgb(picture: Image.Image | npt.NDArray[Any]) -> RGBArray:
 
     Args:
         picture: a Pillow image of any mode, or an array (H, W), (H, W, 1), (H, W, 3) or
-            (H, W, 4): uint8, uint16 or float.
+            (H, W, 4): uint8, uint16, bool or float.
 
     Returns:
         (H, W, 3) uint8, C-contiguous.
@@ -41,7 +41,9 @@ def to_rgb(picture: Image.Image | npt.NDArray[Any]) -> RGBArray:
 
 def _pillow_to_rgb(picture: Image.Image) -> RGBArray:
     upright = ImageOps.exif_transpose(picture)
-    if upright.mode.startswith("I") or upright.mode == "F":
+    if upright.mode.startswith("I"):  # Pillow has 16-bit grey as I;16 or, in 32 bits, as I
+        return _array_to_rgb(np.clip(np.asarray(upright), 0, 65535).astype(np.uint16))
+    if upright.mode == "F":
         return _array_to_rgb(np.asarray(upright))
     if upright.has_transparency_data:
         rgba = upright.convert("RGBA")
@@ -72,10 +74,10 @@ def _to_uint8(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         finite = np.nan_to_num(array.astype(np.float32), posinf=0, neginf=0)
         scaled = finite if finite.max() > 1 else finite * 255
         return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
-    if np.issubdtype(array.dtype, np.integer):
-        return np.clip(array.astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2:  # of either byte order
+        return (array >> 8).astype(np.uint8)
     raise ValueError(
-        f"Expected argument `picture` to hold uint8, uint16 or floats, but got {array.dtype}."
+        f"Expected argument `picture` to hold uint8, uint16, bool or floats, but got {array.dtype}."
     )
 
 
@@ -129,11 +131,11 @@ class Preprocessing:
 
     def resize(self, rgb: RGBArray) -> RGBArray:
         """Bilinear on uint8 without antialiasing (cv2's ``INTER_LINEAR``), to `resized_hw`."""
-        height, width = self.resized_hw(rgb.shape[:2])
+        height, width = self.resized_hw((rgb.shape[0], rgb.shape[1]))
         resized = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_LINEAR)
         return np.asarray(resized, dtype=np.uint8)
 
     def normalize(self, rgb: RGBArray) -> torch.Tensor:
         """(H, W, 3) uint8 -> (3, H, W) float32, mean and std applied."""
-        mean, std = np.float32(self.mean), np.float32(self.std)
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
         return torch.from_numpy((rgb - mean) / std).permute(2, 0, 1)

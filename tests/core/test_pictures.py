@@ -1,0 +1,171 @@
+"""Pictures of every kind, against values worked out by hand."""
+
+from __future__ import annotations
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from clearclip_core import Preprocessing, to_rgb
+
+
+def reread(picture: Image.Image, suffix: str, **options: object) -> Image.Image:
+    """A picture as it comes back from a file."""
+    stream = io.BytesIO()
+    picture.save(stream, suffix, **options)
+    return Image.open(stream)
+
+
+def test_grey_and_grey_with_alpha() -> None:
+    assert to_rgb(Image.new("L", (1, 1), 7)).tolist() == [[[7, 7, 7]]]
+    half = Image.new("LA", (1, 1), (0, 128))  # 128/255 black over white leaves 127
+    assert to_rgb(reread(half, "png")).tolist() == [[[127, 127, 127]]]
+
+
+def test_palette_with_and_without_transparency() -> None:
+    picture = Image.new("P", (2, 1))
+    picture.putpalette([10, 20, 30, 40, 50, 60])
+    picture.putdata([0, 1])
+    assert to_rgb(reread(picture, "png")).tolist() == [[[10, 20, 30], [40, 50, 60]]]
+    seen = to_rgb(reread(picture, "png", transparency=1))
+    assert seen.tolist() == [[[10, 20, 30], [255, 255, 255]]]
+
+
+def test_rgba_is_laid_over_white() -> None:
+    picture = Image.new("RGBA", (3, 1))
+    picture.putdata([(200, 0, 0, 255), (200, 0, 0, 0), (0, 100, 255, 51)])  # 51 is a fifth
+    expected = [[[200, 0, 0], [255, 255, 255], [204, 224, 255]]]
+    assert to_rgb(reread(picture, "png")).tolist() == expected
+    assert to_rgb(np.asarray(picture)).tolist() == expected
+
+
+def test_sixteen_bit_grey_keeps_its_upper_bits() -> None:
+    values = np.array([[0, 255, 256, 0x1234, 65535]], np.uint16)
+    expected = [[[v, v, v] for v in (0, 0, 1, 0x12, 255)]]
+    read = reread(Image.fromarray(values), "png")
+    assert read.mode == "I;16"
+    assert to_rgb(read).tolist() == expected
+    assert to_rgb(read.convert("I")).tolist() == expected
+    assert to_rgb(values).tolist() == expected
+    assert to_rgb(values.astype(">u2")).tolist() == expected
+
+
+def test_cmyk_and_one_bit() -> None:
+    cmyk = Image.new("CMYK", (2, 1))
+    cmyk.putdata([(0, 0, 0, 0), (255, 0, 255, 0)])
+    assert to_rgb(reread(cmyk, "tiff")).tolist() == [[[255, 255, 255], [0, 255, 0]]]
+    bits = Image.new("1", (2, 1))
+    bits.putdata([0, 255])
+    assert to_rgb(reread(bits, "png")).tolist() == [[[0, 0, 0], [255, 255, 255]]]
+
+
+def test_floats_are_zero_to_one_or_zero_to_255() -> None:
+    unit = np.array([[0, 0.5, 1, -1, np.nan]])
+    assert to_rgb(unit)[0, :, 0].tolist() == [0, 128, 255, 0, 0]
+    wide = np.array([[0, 0.5, 1, 254.6, 999]], np.float32)
+    assert to_rgb(wide)[0, :, 0].tolist() == [0, 0, 1, 255, 255]
+    assert to_rgb(reread(Image.fromarray(wide), "tiff"))[0, :, 0].tolist() == [0, 0, 1, 255, 255]
+
+
+def test_a_picture_is_turned_as_its_camera_was() -> None:
+    """Orientation 6: turned by 90° clockwise, so the left column becomes the top row."""
+    picture = Image.new("RGB", (3, 2))
+    picture.putdata([(i, i, i) for i in (1, 2, 3, 4, 5, 6)])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    read = reread(picture, "png", exif=exif)
+    assert read.size == (3, 2)
+    assert to_rgb(read)[..., 0].tolist() == [[4, 1], [5, 2], [6, 3]]
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (2, 5, 1), (2, 5, 3), (2, 5, 4)])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f2", "f4", "f8", "?"])
+def test_arrays_of_each_kind(shape: tuple[int, ...], dtype: str) -> None:
+    white = {"u1": 255, "u2": 65535}.get(dtype, 1)
+    rgb = to_rgb(np.full(shape, white, dtype))
+    assert (rgb.shape, rgb.dtype, rgb.flags.c_contiguous) == ((2, 5, 3), np.uint8, True)
+    assert rgb.min() == 255
+    assert not to_rgb(np.zeros(shape, dtype))[..., :1].any() or shape[-1] == 4
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 5, 2), (2, 5, 5), (1, 2, 5, 3), (0, 5, 3), (5, 0)])
+def test_arrays_of_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"`picture` to be an array of shape \(H, W\)"):
+        to_rgb(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("dtype", ["i1", "i4", "i8", "u4", "c8", "U1"])
+def test_arrays_of_other_dtypes_are_refused(dtype: str) -> None:
+    """An int64 array may hold 8 or 16 bits: guessing would show a black picture."""
+    with pytest.raises(ValueError, match="`picture` to hold uint8, uint16, bool or floats"):
+        to_rgb(np.zeros((2, 2), dtype))
+
+
+@pytest.mark.parametrize(
+    ("image_hw", "resized_hw"),
+    [
+        ((448, 448), (448, 448)),
+        ((1080, 1920), (448, 796)),  # 1920 * 448 / 1080 = 796.4
+        ((375, 500), (448, 597)),  # 597.3
+        ((427, 640), (448, 671)),  # 671.48
+        ((300, 401), (448, 599)),  # 598.8, up
+        ((640, 427), (671, 448)),
+        ((1000, 5000), (410, 2048)),  # the long side limits: 409.6
+        ((16, 12000), (3, 2048)),  # 2.73
+        ((12000, 16), (2048, 3)),
+        ((1, 12000), (1, 2048)),  # 0.17, but never less than a pixel
+    ],
+)
+def test_resized_sizes_by_hand(image_hw: tuple[int, int], resized_hw: tuple[int, int]) -> None:
+    assert Preprocessing().resized_hw(image_hw) == resized_hw
+
+
+def test_a_larger_short_side_is_not_cut_by_the_long_limit() -> None:
+    assert Preprocessing(short_side_px=3000).resized_hw((100, 100)) == (3000, 3000)
+
+
+@pytest.mark.parametrize("size_hw", [(37, 61), (90, 30), (500, 700)])
+def test_resize_is_cv2s_bilinear_on_bytes(size_hw: tuple[int, int]) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
+    scale = 64 / min(size_hw)
+    height, width = (int(side * scale + 0.5) for side in size_hw)
+    resized = Preprocessing(short_side_px=64).resize(rgb)
+    expected = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_LINEAR)
+    assert np.array_equal(resized, expected)
+    pixels = torch.from_numpy(rgb).permute(2, 0, 1)[None].double()  # no antialiasing:
+    plain = torch.nn.functional.interpolate(pixels, (height, width), mode="bilinear")[0]
+    assert np.abs(resized - plain.permute(1, 2, 0).numpy()).max() < 1.5
+
+
+@pytest.mark.parametrize("size_hw", [(16, 12000), (12000, 16)])
+def test_thin_pictures_keep_a_pixel(size_hw: tuple[int, int]) -> None:
+    resized = Preprocessing().resize(np.full((*size_hw, 3), 9, np.uint8))
+    assert sorted(resized.shape) == [3, 3, 2048]
+    assert np.unique(resized).tolist() == [9]
+
+
+def test_normalize_by_hand() -> None:
+    preprocessing = Preprocessing(mean=(10, 20, 30), std=(2, 4, 5))
+    pixels = preprocessing.normalize(np.array([[[10, 20, 30], [12, 0, 255]]], np.uint8))
+    assert pixels.dtype == torch.float32
+    assert pixels.tolist() == [[[0, 1]], [[0, -5]], [[0, 45]]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"short_side_px": 0}, "`short_side_px`"),
+        ({"long_side_px": 0}, "`long_side_px`"),
+        ({"window_px": 0}, "`window_px`"),
+        ({"stride_px": 0}, "`stride_px`"),
+        ({"window_px": 32, "stride_px": 33}, "pixels are left out"),
+        ({"std": (1, 0, 1)}, "`std`"),
+    ],
+)
+def test_sizes_that_make_no_sense_are_refused(arguments: dict[str, int], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Preprocessing(**arguments)  # type: ignore[arg-type]
