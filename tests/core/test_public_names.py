@@ -1,0 +1,53 @@
+import clearclip_core
+
+PUBLIC = [
+    "HELD_OUT_SEEDS",
+    "METHODS",
+    "SCENE_LABELS",
+    "SYNONYMS",
+    "TEMPLATES",
+    "BoolMask",
+    "DenseEncoder",
+    "DenseFeatures",
+    "KnownModel",
+    "Label",
+    "LoadedModel",
+    "Method",
+    "Preprocessing",
+    "RGBArray",
+    "Scene",
+    "Scores",
+    "Segmentation",
+    "Segmenter",
+    "TextEncoder",
+    "Vocabulary",
+    "WeightsNotFoundError",
+    "WindowPlan",
+    "download_weights",
+    "drop_islands",
+    "fill_holes",
+    "known_models",
+    "label_map_image",
+    "label_masks",
+    "load_model",
+    "overlay",
+    "palette",
+    "render_scene",
+    "resolve_method",
+    "to_rgb",
+    "weights_id",
+]
+
+
+def kind_then_name(name: str) -> tuple[int, str]:
+    """Constants, then classes, then functions, each in the order of the alphabet."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+
+def test_the_public_names_are_these() -> None:
+    assert clearclip_core.__all__ == PUBLIC
+
+
+def test_they_are_sorted_and_each_is_there() -> None:
+    assert sorted(PUBLIC, key=kind_then_name) == PUBLIC
+    assert [name for name in PUBLIC if not hasattr(clearclip_core, name)] == []
