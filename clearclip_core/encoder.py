@@ -93,7 +93,7 @@ class DenseEncoder(nn.Module):
             tokens = block(tokens)
         dense = self.last(tokens)[:, 1:]  # (B, h*w, width): the CLS token is no patch
         dense = self.visual.ln_post(dense) @ self.visual.proj  # (B, h*w, D)
-        return F.normalize(dense, dim=-1).unflatten(1, grid_hw)
+        return F.normalize(dense, dim=-1).reshape(len(dense), *grid_hw, -1)
 
     def embed(self, pixels: torch.Tensor, grid_hw: tuple[int, int]) -> torch.Tensor:
         """Pixels to the first block's tokens, CLS first: (B, 1 + h*w, width)."""
@@ -157,7 +157,8 @@ class LastBlock(nn.Module):
             if name in wanted:
                 rows = slice(index * width, (index + 1) * width)
                 flat = F.linear(normed, attn.in_proj_weight[rows], attn.in_proj_bias[rows])
-                parts[name] = flat.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2)
+                heads = flat.reshape(*flat.shape[:2], attn.num_heads, -1)
+                parts[name] = heads.transpose(1, 2)
         value = parts["value"]
         assert value is not None
         return Projections(parts["query"], parts["key"], value)
@@ -190,17 +191,16 @@ def resize_position_embedding(
     return torch.cat([cls, resized.flatten(2)[0].T.to(embedding.dtype)])
 
 
-def checked_visual(clip_model: nn.Module) -> nn.Module:
+def checked_visual(clip_model: nn.Module) -> Any:
     """The image tower of a model that can be taken apart.
 
     Raises:
         ValueError: any other model, with a sentence that says what works.
     """
-    visual: Any = getattr(clip_model, "visual", None)
+    visual = getattr(clip_model, "visual", None)
     reason = _why_unsupported(visual)
     if reason:
         raise ValueError(f"{_WORKS}, but this model {reason}.")
-    assert isinstance(visual, nn.Module)
     return visual
 
 
@@ -242,7 +242,7 @@ def encode_text(clip_model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     x = tower.token_embedding(tokens[:, :length]) + tower.positional_embedding[:length]
     x = tower.transformer(x, attn_mask=tower.attn_mask[:length, :length])  # (B, length, width)
     x = tower.ln_final(x[torch.arange(len(x), device=x.device), ends])  # (B, width)
-    return (x @ tower.text_projection).float()
+    return (x @ tower.text_projection).float()  # type: ignore[no-any-return]
 
 
 def _reads_end_of_text(tower: Any) -> bool:

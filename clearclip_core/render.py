@@ -30,7 +30,7 @@ def palette(count: int) -> RGBArray:
         )
         for i in range(count)
     ]
-    return np.rint(255 * np.array(colours).reshape(-1, 3)).astype(np.uint8)
+    return np.asarray(np.rint(255 * np.array(colours).reshape(-1, 3)), dtype=np.uint8)
 
 
 def label_map_image(label_map: npt.NDArray[Any], count: int) -> Image.Image:

@@ -164,4 +164,5 @@ def resample(values: Matrix, out: int) -> Matrix:
     low = np.floor(centre).astype(int)
     high = np.minimum(low + 1, size - 1)
     fraction = (centre - low)[:, None]
-    return values[low] * (1 - fraction) + values[high] * fraction
+    between: Matrix = values[low] * (1 - fraction) + values[high] * fraction
+    return between
