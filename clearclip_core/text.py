@@ -28,7 +28,7 @@ class Label:
             contrast words of its `Vocabulary`.
 
     Raises:
-        ValueError: an empty name or prompt.
+        ValueError: an empty name or prompt, or prompts that are one string.
 
     >>> Label("sofa", ("sofa", "couch")).prompts
     ('sofa', 'couch')
@@ -39,6 +39,10 @@ class Label:
     background: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.prompts, str):
+            raise ValueError(
+                f"Expected argument `prompts` to be a tuple of words, but got {self.prompts!r}."
+            )
         object.__setattr__(self, "prompts", tuple(self.prompts) or (self.name,))
         if not all(word.strip() for word in (self.name, *self.prompts)):
             raise ValueError(
@@ -87,11 +91,16 @@ class Vocabulary:
     ) -> Vocabulary:
         """Build a vocabulary from names or labels; one that is built already passes through.
 
+        Raises:
+            ValueError: one string, which would be read letter by letter.
+
         >>> [label.name for label in Vocabulary.of(["sky", Label("tree")]).labels]
         ['sky', 'tree']
         """
         if isinstance(labels, Vocabulary):
             return labels
+        if isinstance(labels, str):
+            raise ValueError(f"Expected argument `labels` to be several names, but got {labels!r}.")
         made = tuple(Label(label) if isinstance(label, str) else label for label in labels)
         return cls(made, tuple(contrast))
 
@@ -162,5 +171,5 @@ class TextEncoder:
     def _embed(self, prompts: list[str]) -> None:
         sentences = [template(prompt) for prompt in prompts for template in self._templates]
         each = F.normalize(self._encode(sentences).float(), dim=-1)  # (prompts*templates, D)
-        mean = each.unflatten(0, (len(prompts), -1)).mean(1)  # (prompts, D)
+        mean = each.reshape(len(prompts), len(self._templates), -1).mean(1)  # (prompts, D)
         self._cache.update(zip(prompts, F.normalize(mean, dim=-1), strict=True))
