@@ -96,6 +96,9 @@ class Scores:
             threshold: probability below which a pixel gets no label; one for all labels or one
                 for each.
 
+        Raises:
+            ValueError: neither one threshold nor one for each label.
+
         Returns:
             (H, W) int16: index of the label, -1 where a contrast word wins or the probability is
             below the threshold.
@@ -139,7 +142,7 @@ class Scores:
         softmax = (self._upsample(rows) * self.temperature).softmax(dim=0)
         owners = self._query_labels
         each = [softmax[owners == i].amax(dim=0) for i in range(len(self.vocabulary.labels))]
-        return torch.stack(each).cpu().numpy()  # type: ignore[no-any-return]
+        return torch.stack(each).cpu().numpy()
 
     @cached_property
     def _query_labels(self) -> torch.Tensor:
@@ -152,7 +155,13 @@ class Scores:
         return rows, columns
 
     def _thresholds(self, threshold: float | Sequence[float]) -> torch.Tensor:
-        values: list[Any] = np.broadcast_to(threshold, len(self.vocabulary.labels)).tolist()
+        count = len(self.vocabulary.labels)
+        if np.shape(threshold) not in ((), (count,)):
+            raise ValueError(
+                f"Expected argument `threshold` to be one number or {count}, one for each label, "
+                f"but got {threshold!r}."
+            )
+        values: list[Any] = np.broadcast_to(threshold, count).tolist()
         # One more at the end: index -1, a contrast word, is never below its threshold.
         return torch.tensor([*values, 0.0], device=self.cosines.device)
 
