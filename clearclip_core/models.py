@@ -6,13 +6,18 @@ which only the tensors are taken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import pickle
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import open_clip
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from clearclip_core.encoder import checked_visual, encode_text
@@ -26,12 +31,23 @@ from clearclip_core.weights import (
     how_to_bring,
     is_torchscript,
     tag_of_checksum,
+    uses_quick_gelu,
     verify_checksum,
 )
 
 DEMO_NOTICE = (
     "These are demo weights: a tiny CLIP trained on drawn scenes. They know 18 drawn things and "
     "are not for photographs."
+)
+
+_READ_ERRORS = (
+    AttributeError,
+    EOFError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    pickle.UnpicklingError,
+    SafetensorError,
 )
 
 #: Generic words for what no label names; where they win, nothing is predicted.
@@ -153,10 +169,15 @@ def choose_device(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         where = torch.device(device)
-    except RuntimeError as error:
+        known = where.type in ("cpu", "cuda", "mps")
+    except RuntimeError:
+        known = False
+    if not known:
         raise ValueError(
             f"Expected argument `device` to be auto, cpu, cuda or mps, but got {device!r}."
-        ) from error
+        )
+    if where.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"Device {device!r} is not there: torch finds no Metal.")
     if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"Device {device!r} is not there: {torch.cuda.device_count()} CUDA devices found."
@@ -207,31 +228,64 @@ def _create(name: ModelName, folder: Path | None, download: bool) -> tuple[nn.Mo
     """The model with its weights, and the name under which open_clip knows its tokenizer."""
     if name.kind in ("demo", "local-dir"):
         schema = f"local-dir:{existing_path(name)}"
-        return open_clip.create_model(schema, require_pretrained=True), schema
+        with _read_errors(schema):
+            return open_clip.create_model(schema, require_pretrained=True), schema
     if name.kind == "hf-hub":
+        schema = name.name if download else f"local-dir:{_hub_snapshot(name)}"
         try:
-            return open_clip.create_model(name.name, require_pretrained=True), name.name
+            return open_clip.create_model(schema, require_pretrained=True), schema
         except (OSError, RuntimeError) as error:
             raise WeightsNotFoundError(how_to_bring(name)) from error
     if name.kind == "random":
         return open_clip.create_model(name.arch, load_weights=False), name.arch
     if name.kind == "file":
         path = existing_path(name)
+        verify_checksum(path)
         return _create_from_file(name.arch, path, _quick_gelu_of_file(name, path)), name.arch
-    path = find_weights(name, folder) or (fetch_weights(name) if download else None)
-    if path is None:
+    found = find_weights(name, folder) or (fetch_weights(name) if download else None)
+    if found is None:
         raise WeightsNotFoundError(how_to_bring(name))
-    verify_checksum(path)
-    config = open_clip.get_pretrained_cfg(name.arch, name.source)
-    return _create_from_file(name.arch, path, bool(config.get("quick_gelu"))), name.arch
+    verify_checksum(found)
+    quick_gelu = uses_quick_gelu(name.arch, name.source)
+    return _create_from_file(name.arch, found, quick_gelu), name.arch
+
+
+def _hub_snapshot(name: ModelName) -> str:
+    try:
+        return huggingface_hub.snapshot_download(name.source, local_files_only=True)
+    except OSError as error:
+        raise WeightsNotFoundError(how_to_bring(name)) from error
 
 
 def _create_from_file(arch: str, path: Path, quick_gelu: bool) -> nn.Module:
-    if is_torchscript(path):
-        return open_clip.load_openai_model(str(path), "fp32", "cpu")  # type: ignore[no-any-return]
-    return open_clip.create_model(  # type: ignore[no-any-return]
-        arch, pretrained=str(path), quick_gelu=quick_gelu, require_pretrained=True
-    )
+    with _read_errors(f"{arch}@{path}"):
+        if is_torchscript(path):
+            return _create_from_torchscript(arch, path)
+        return open_clip.create_model(  # type: ignore[no-any-return]
+            arch, pretrained=str(path), quick_gelu=quick_gelu, require_pretrained=True
+        )
+
+
+def _create_from_torchscript(arch: str, path: Path) -> nn.Module:
+    """OpenAI's archive: its tensors are taken, its code is not run."""
+    tensors = torch.jit.load(str(path), "cpu").state_dict()  # type: ignore[no-untyped-call]
+    for key in ("input_resolution", "context_length", "vocab_size"):
+        tensors.pop(key, None)
+    config = open_clip.get_model_config(arch)
+    shape = {part: config[part] for part in ("embed_dim", "vision_cfg", "text_cfg")}
+    model: nn.Module = open_clip.CLIP(**shape, quick_gelu=True)
+    model.load_state_dict(tensors)
+    return model
+
+
+@contextmanager
+def _read_errors(what: str) -> Iterator[None]:
+    """What torch, safetensors and open_clip say of a bad file, as one sentence."""
+    try:
+        yield
+    except _READ_ERRORS as error:
+        reason = textwrap.shorten(str(error), 200, placeholder=" ...") or type(error).__name__
+        raise ValueError(f"The weights of {what} cannot be read: {reason}") from error
 
 
 def _quick_gelu_of_file(name: ModelName, path: Path) -> bool:
@@ -248,7 +302,7 @@ def _quick_gelu_of_file(name: ModelName, path: Path) -> bool:
             f"{name.arch}-quickgelu@… (OpenAI, MetaCLIP, DFN) or {name.arch}-gelu@… (LAION, "
             "DataComp)."
         )
-    return bool(open_clip.get_pretrained_cfg(name.arch, known).get("quick_gelu"))
+    return uses_quick_gelu(name.arch, known)
 
 
 def _mean_std(name: ModelName, clip: nn.Module) -> Any:

@@ -28,6 +28,8 @@ Kind = Literal["tag", "file", "local-dir", "hf-hub", "demo", "random"]
 
 DEMO_FOLDER = Path(__file__).parent / "demo" / "weights"
 
+_SUFFIXES = {".safetensors", ".pt", ".pth", ".bin"}
+
 #: Tag prefixes and the licence under which their publishers give the weights away.
 _LICENCES = {
     "openai": "MIT",
@@ -70,25 +72,43 @@ class ModelName:
         >>> ModelName.parse("ViT-B-16/openai").source
         'openai'
         """
+        kind: Kind
         for kind in ("local-dir", "hf-hub"):
             if name.startswith(f"{kind}:"):
-                return cls(name, kind, "", name.removeprefix(f"{kind}:"))  # type: ignore[arg-type]
+                return cls(name, kind, "", _named(name, name.removeprefix(f"{kind}:")))
         if name == "demo":
             return cls(name, "demo", "", str(DEMO_FOLDER))
         if "@" in name:
             arch, path = name.split("@", 1)
-            return cls(name, "file", _checked_arch(arch.removesuffix("-gelu")), path)
+            return cls(name, "file", _checked_arch(_file_arch(arch)), _named(name, path))
         arch, _, tag = name.partition("/")
         if not tag:
-            raise ValueError(
-                "Expected a model name of the form 'arch/tag', 'arch@file', 'local-dir:path', "
-                f"'hf-hub:org/repo' or 'demo', but got {name!r}. `clearclip models` lists them."
-            )
+            raise _not_a_name(name)
         _checked_arch(arch)
         if tag != "random" and tag not in open_clip.list_pretrained_tags_by_model(arch):
             tags = ", ".join(open_clip.list_pretrained_tags_by_model(arch)) or "none"
             raise ValueError(f"{arch} has no weights named {tag!r}; open_clip knows: {tags}.")
         return cls(name, "random" if tag == "random" else "tag", arch, tag)
+
+
+def _named(name: str, source: str) -> str:
+    if not source:
+        raise _not_a_name(name)
+    return source
+
+
+def _not_a_name(name: str) -> ValueError:
+    return ValueError(
+        "Expected a model name of the form 'arch/tag', 'arch@file', 'local-dir:path', "
+        f"'hf-hub:org/repo' or 'demo', but got {name!r}. `clearclip models` lists them."
+    )
+
+
+def _file_arch(written: str) -> str:
+    """The architecture in `arch@file`, where any may be followed by -gelu or -quickgelu."""
+    if written.endswith("-quickgelu") and open_clip.get_model_config(written) is None:
+        return written.removesuffix("-quickgelu")
+    return written.removesuffix("-gelu")
 
 
 def weights_id(name: str) -> str:
@@ -106,11 +126,11 @@ def weights_id(name: str) -> str:
         return name
     path = existing_path(parsed)
     digest = hashlib.sha256()
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-        if file.suffix in {".json", ".safetensors", ".bin", ".pt", ".pth"}:
-            digest.update(f"{file.name}{file.stat().st_size}".encode())
-            with file.open("rb") as stream:
-                digest.update(stream.read(1 << 16))
+    inside = (file for file in path.glob("*") if file.suffix in _SUFFIXES | {".json"})
+    for file in sorted(inside) if path.is_dir() else [path]:
+        digest.update(f"{file.name}{file.stat().st_size}".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(1 << 16))
     return f"{parsed.arch or parsed.kind}-{digest.hexdigest()[:12]}"
 
 
@@ -160,7 +180,7 @@ def find_weights(name: ModelName, folder: Path | None = None) -> Path | None:
     """Where a tag's weights lie: in `folder`, else in the caches of open_clip; None if nowhere."""
     if folder is not None:
         for path in sorted(folder.glob(f"{_file_stem(name)}.*")):
-            if path.suffix in {".safetensors", ".pt", ".bin"}:
+            if path.suffix in _SUFFIXES:
                 return path
     config = open_clip.get_pretrained_cfg(name.arch, name.source)
     return _in_hub_cache(config.get("hf_hub", "")) or _in_url_cache(config.get("url", ""))
@@ -182,18 +202,22 @@ def download_weights(name: str, folder: Path) -> Path:
     source = fetch_weights(parsed)
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{_file_stem(parsed)}{source.suffix}"
-    shutil.copyfile(source, target)
+    part = target.with_name(f"{target.name}.part")  # half a file never bears the name of a whole
+    shutil.copyfile(source, part)
+    part.replace(target)
     _checksum_file(target).write_text(f"{_sha256(target)}  {target.name}\n")
     return target
 
 
 def tag_of_checksum(arch: str, path: Path) -> str | None:
-    """The tag of a file that `download_weights` named, or whose URL carries its checksum."""
+    """The tag of a file that `download_weights` named, or whose URL carries its checksum.
+
+    Expects that `verify_checksum` has been asked before.
+    """
     tags = open_clip.list_pretrained_tags_by_model(arch)
     stems = {_file_stem(ModelName("", "tag", arch, tag)): tag for tag in tags}
     if path.stem in stems and _checksum_file(path).exists():
-        verify_checksum(path)
-        return stems[path.stem]
+        return str(stems[path.stem])
     checksum = _sha256(path)
     for tag in tags:
         url = open_clip.get_pretrained_cfg(arch, tag).get("url") or ""
@@ -231,9 +255,15 @@ def _is_native(arch: str) -> bool:
     )
 
 
+def uses_quick_gelu(arch: str, tag: str) -> bool:
+    """Whether a tag's weights were trained with QuickGELU: the tag or its architecture says so."""
+    config = {**open_clip.get_model_config(arch), **open_clip.get_pretrained_cfg(arch, tag)}
+    return bool(config.get("quick_gelu"))
+
+
 def existing_path(name: ModelName) -> Path:
     path = Path(name.source).expanduser()
-    if not path.exists():
+    if not (path.is_file() if name.kind == "file" else path.is_dir()):
         raise WeightsNotFoundError(f"There are no weights at {path}.")
     return path
 
@@ -295,7 +325,7 @@ def _checksum_file(path: Path) -> Path:
 
 def verify_checksum(path: Path) -> None:
     expected = _checksum_file(path)
-    if expected.exists() and expected.read_text().split()[0] != _sha256(path):
+    if expected.exists() and expected.read_text().split()[:1] != [_sha256(path)]:
         raise WeightsNotFoundError(f"{path} is damaged: its checksum is not that of {expected}.")
 
 

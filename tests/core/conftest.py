@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import open_clip
 import pytest
 import torch
+from safetensors.torch import save_file
 
 VISION = {"image_size": 64, "layers": 3, "width": 64, "head_width": 16, "patch_size": 16}
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
+CONFIG = {"embed_dim": 24, "vision_cfg": VISION, "text_cfg": TEXT}
 
 
-def make_clip(**vision: object) -> open_clip.CLIP:
+def make_clip(quick_gelu: bool = False, **vision: object) -> open_clip.CLIP:
     """A CLIP of 3 blocks and 4 heads, its norms not at their initial 1 and 0."""
     torch.manual_seed(0)
-    model = open_clip.CLIP(24, vision_cfg=VISION | vision, text_cfg=TEXT).eval()
+    model = open_clip.CLIP(
+        24, vision_cfg=VISION | vision, text_cfg=TEXT, quick_gelu=quick_gelu
+    ).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "ln_" in name or name.endswith("bias"):
@@ -24,3 +31,31 @@ def make_clip(**vision: object) -> open_clip.CLIP:
 @pytest.fixture(scope="session")
 def clip_model() -> open_clip.CLIP:
     return make_clip()
+
+
+@pytest.fixture(scope="session")
+def tiny_arch(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The shape of `make_clip` as an architecture that open_clip knows by name."""
+    path = tmp_path_factory.mktemp("configs") / "Tiny-ViT.json"
+    path.write_text(json.dumps(CONFIG))
+    open_clip.add_model_config(path)
+    return path.stem
+
+
+@pytest.fixture(scope="session")
+def safetensors_file(tmp_path_factory: pytest.TempPathFactory, clip_model: open_clip.CLIP) -> Path:
+    """The weights of `clip_model`."""
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_file({name: tensor.clone() for name, tensor in clip_model.state_dict().items()}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory, safetensors_file: Path) -> Path:
+    """`clip_model` as a folder that open_clip reads by `local-dir:`."""
+    folder = tmp_path_factory.mktemp("model")
+    preprocess = {"mean": [0.1, 0.2, 0.4], "std": [0.5, 0.6, 0.8]}
+    config = {"model_cfg": CONFIG, "preprocess_cfg": preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    (folder / "open_clip_model.safetensors").write_bytes(safetensors_file.read_bytes())
+    return folder
