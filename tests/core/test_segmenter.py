@@ -1,0 +1,236 @@
+"""The whole way on a small model with random weights, each part against its own definition."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from clearclip_core import (
+    METHODS,
+    DenseEncoder,
+    Label,
+    LoadedModel,
+    Method,
+    Preprocessing,
+    RGBArray,
+    Scores,
+    Segmentation,
+    Segmenter,
+    Vocabulary,
+)
+
+MEAN, STD = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
+SIZES = Preprocessing(MEAN, STD, short_side_px=64, long_side_px=256, window_px=64, stride_px=32)
+WORDS = ("dog", "sky", "grass")
+
+
+@pytest.fixture(scope="module")
+def model(clip_model: open_clip.CLIP) -> LoadedModel:
+    tokenize = open_clip.SimpleTokenizer(context_length=16)
+    return LoadedModel("tiny", clip_model, tokenize, MEAN, STD, contrast=("sand", "wall"))
+
+
+@pytest.fixture(scope="module")
+def segmenter(model: LoadedModel) -> Segmenter:
+    return Segmenter(model, preprocessing=SIZES)
+
+
+def picture(height: int, width: int, seed: int = 0) -> RGBArray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def normalized(rgb: RGBArray) -> torch.Tensor:
+    return ((torch.from_numpy(rgb) - torch.tensor(MEAN)) / torch.tensor(STD)).permute(2, 0, 1)
+
+
+@pytest.mark.parametrize("method", ["clip", "clearclip", Method("vv", residual=True)])
+def test_one_window_is_the_encoders_own_output(model: LoadedModel, method: str | Method) -> None:
+    image = picture(64, 64)
+    features = Segmenter(model, method, SIZES).encode(image)
+    wanted = method if isinstance(method, Method) else METHODS[method]
+    expected = DenseEncoder(model.clip, wanted).encode(normalized(image)[None])
+    assert features.patches.shape == (1, 4, 4, 24)
+    torch.testing.assert_close(features.patches, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("windows_at_once", [1, 2, 100])
+def test_windows_are_encoded_row_by_row(model: LoadedModel, windows_at_once: int) -> None:
+    image = picture(64, 140)
+    features = Segmenter(model, "clearclip", SIZES, windows_at_once).encode(image)
+    encoder = DenseEncoder(model.clip, METHODS["clearclip"])
+    assert len(features.patches) == 4
+    for patches, left in zip(features.patches, (0, 32, 64, 76), strict=True):
+        expected = encoder.encode(normalized(image[:, left : left + 64])[None])[0]
+        torch.testing.assert_close(patches, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "size_hw", [(16, 16), (16, 2000), (2000, 16), (17, 33), (333, 91), (641, 479), (1, 1)]
+)
+def test_every_size_comes_back_as_it_was(segmenter: Segmenter, size_hw: tuple[int, int]) -> None:
+    result = segmenter.segment(picture(*size_hw), WORDS)
+    assert result.label_map.shape == result.confidence.shape == size_hw
+    assert set(np.unique(result.label_map).tolist()) <= {0, 1, 2}
+    assert np.isfinite(result.confidence).all()
+    assert result.labels == WORDS
+
+
+def test_pillow_pictures_are_the_same(segmenter: Segmenter) -> None:
+    image = picture(70, 90)
+    by_array = segmenter.segment(image, WORDS)
+    by_pillow = segmenter.segment(Image.fromarray(image), WORDS)
+    assert np.array_equal(by_array.label_map, by_pillow.label_map)
+
+
+def test_scores_are_cosines_of_patches_and_averaged_templates(
+    segmenter: Segmenter, model: LoadedModel
+) -> None:
+    features = segmenter.encode(picture(64, 64))
+    scores = segmenter.score(features, WORDS)
+    for query, word in enumerate(WORDS):
+        sentences = [template(word) for template in open_clip.OPENAI_IMAGENET_TEMPLATES]
+        with torch.inference_mode():
+            each = model.clip.encode_text(model.tokenize(sentences))
+        each = each / each.norm(dim=1, keepdim=True)
+        mean = each.mean(dim=0)
+        cosines = features.patches[0] @ (mean / mean.norm())
+        torch.testing.assert_close(scores.cosines[query], cosines, rtol=1e-4, atol=1e-5)
+
+
+def test_segment_is_decide_of_score_of_encode(segmenter: Segmenter) -> None:
+    image = picture(100, 75)
+    labels = [Label("pet", ("dog", "cat")), Label("sky")]
+    whole = segmenter.segment(image, labels, threshold=0.5)
+    features = segmenter.encode(image)
+    parts = segmenter.decide(segmenter.score(features, labels), 0.5)
+    assert np.array_equal(whole.label_map, parts.label_map)
+    assert np.array_equal(whole.confidence, parts.confidence)
+    assert whole.labels == parts.labels == ("pet", "sky")
+    assert np.array_equal(
+        segmenter.segment(image, labels, threshold=[1, 1]).label_map, np.full((100, 75), -1)
+    )
+
+
+class Meanings(LoadedModel):
+    """A text tower that knows a few words, by the angle between them."""
+
+    def embed(self, sentences: Sequence[str]) -> torch.Tensor:
+        near, far = (0.96, 0.28), (0.94, 0.3412)
+        known = {"tree": (1, 0, 0), "wood": (*near, 0), "bush": (*far, 0), "sky": (0, 0, 1)}
+        return torch.tensor(
+            [
+                next(v for word, v in known.items() if word in sentence.lower())
+                for sentence in sentences
+            ]
+        ).float()
+
+
+@pytest.fixture
+def meanings(model: LoadedModel) -> Segmenter:
+    values = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
+    return Segmenter(Meanings(**values | {"contrast": ("wood", "Tree", "sky", "bush")}))
+
+
+def test_contrast_words_that_mean_what_a_label_means_are_left_out(meanings: Segmenter) -> None:
+    words = meanings.vocabulary(["tree"], contrast=True)
+    assert words.queries == ("tree", "sky", "bush")  # not wood, whose cosine is 0.96
+    assert words.query_labels == (0, -1, -1)
+    by_prompt = meanings.vocabulary([Label("plants", ("sky", "wood"))], contrast=True)
+    assert by_prompt.contrast == ()  # all within 0.95 of wood: 1, 0.96, 0.998
+
+
+def test_no_contrast_words_unless_asked(meanings: Segmenter) -> None:
+    assert meanings.vocabulary(["tree"]).contrast == ()
+    given = Vocabulary.of(["tree"], contrast=["wood"])
+    assert meanings.vocabulary(given, contrast=True) is given
+
+
+def test_one_label_paints_everything_without_contrast(segmenter: Segmenter) -> None:
+    image = picture(64, 64)
+    assert np.unique(segmenter.segment(image, ["dog"]).label_map).tolist() == [0]
+    scores = segmenter.score(segmenter.encode(image), Vocabulary.of(["dog"], ["sand", "wall"]))
+    best = scores.cosines.argmax(dim=0)
+    with_contrast = segmenter.decide(scores).label_map
+    assert (with_contrast[0, 0] == 0) == (best[0, 0] == 0)  # corners are single patches
+    assert (with_contrast[-1, -1] == 0) == (best[-1, -1] == 0)
+    assert set(np.unique(with_contrast).tolist()) <= {-1, 0}
+
+
+def test_threads_share_a_segmenter(segmenter: Segmenter, model: LoadedModel) -> None:
+    images = [picture(64 + 7 * i, 90 - 5 * i, seed=i) for i in range(6)]
+    words = [[*WORDS, f"thing {i}"] for i in range(6)]
+    alone = [segmenter.segment(*pair) for pair in zip(images, words, strict=True)]
+    shared = Segmenter(model, preprocessing=SIZES)  # with no embedding yet
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(shared.segment, images * 2, words * 2))
+    for one, other in zip(alone * 2, together, strict=True):
+        assert (one.label_map == other.label_map).mean() > 0.999
+        assert one.labels == other.labels
+
+
+def test_features_are_a_value(segmenter: Segmenter) -> None:
+    features = segmenter.encode(picture(64, 80))
+    kept = features.patches.clone()
+    first = segmenter.decide(segmenter.score(features, WORDS)).label_map
+    segmenter.segment(picture(80, 64, seed=5), ["cat"])
+    assert torch.equal(features.patches, kept)
+    scores = segmenter.score(features, WORDS)
+    for _ in range(2):  # nor does deciding change the scores
+        assert np.array_equal(segmenter.decide(scores).label_map, first)
+    assert isinstance(scores, Scores)
+
+
+@pytest.mark.parametrize(
+    ("short_side_px", "long_side_px"), [(224, 2048), (448, 2048), (896, 4096), (1344, 6144)]
+)
+def test_load_keeps_the_models_statistics_and_scales_the_limit(
+    model_folder: Path, short_side_px: int, long_side_px: int
+) -> None:
+    loaded = Segmenter.load(
+        f"local-dir:{model_folder}", "sclip", "cpu", "fp32", short_side_px=short_side_px
+    )
+    assert loaded.method == METHODS["sclip"]
+    assert loaded.preprocessing == Preprocessing(
+        loaded.model.mean, loaded.model.std, short_side_px, long_side_px, 448, 224
+    )
+    assert loaded.model.mean == pytest.approx((25.5, 51, 102))
+
+
+def test_load_refuses_an_unknown_method_before_it_loads() -> None:
+    with pytest.raises(ValueError, match="`method` to be one of clip, maskclip, sclip, clearclip"):
+        Segmenter.load("local-dir:nowhere", "clearclp")
+
+
+def test_half_precision_gives_nearly_the_same(model_folder: Path) -> None:
+    name = f"local-dir:{model_folder}"
+    full, half = (
+        Segmenter.load(name, device="cpu", precision=p, short_side_px=64) for p in ("fp32", "bf16")
+    )
+    image = picture(64, 64)
+    assert half.encode(image).patches.dtype == torch.bfloat16
+    one, other = (s.score(s.encode(image), WORDS).cosines for s in (full, half))
+    assert other.dtype == torch.float32
+    torch.testing.assert_close(one, other, rtol=0, atol=0.05)
+
+
+def test_a_segmentation_gives_masks_by_name_and_their_scores() -> None:
+    label_map = np.array([[0, 0, -1], [2, 0, 2]], np.int16)
+    confidence = np.array([[0.5, 0.75, 1], [0.25, 1, 0.5]], np.float16)
+    result = Segmentation(label_map, confidence, ("dog", "cat", "sky"))
+    masks = result.masks()
+    assert {name: mask.tolist() for name, mask in masks.items()} == {
+        "dog": [[True, True, False], [False, True, False]],
+        "sky": [[False, False, False], [True, False, True]],
+    }
+    assert result.score(masks["dog"]) == pytest.approx(0.75)
+    assert result.score(masks["sky"]) == pytest.approx(0.375)
+    assert result.score(np.zeros((2, 3), bool)) == 0
+    assert list(result.masks(min_island_px=2)) == ["dog"]
