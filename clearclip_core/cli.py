@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
@@ -12,11 +13,12 @@ from tqdm import tqdm
 
 from clearclip_core.methods import METHODS
 from clearclip_core.pictures import to_rgb
-from clearclip_core.render import label_map_image, overlay
+from clearclip_core.render import NONE_VALUE, label_map_image, overlay
 from clearclip_core.segmenter import Segmenter
 from clearclip_core.text import Label
 from clearclip_core.weights import WeightsNotFoundError, download_weights, known_models
 
+_RESULT_SUFFIXES = (".labels.png", ".overlay.png")
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 
 
@@ -42,6 +44,7 @@ def main() -> None:
     "short_side_px",
     default=448,
     show_default=True,
+    type=click.IntRange(min=1),
     help="Resize the short side to this many px; more sees smaller things and takes longer.",
 )
 @click.option(
@@ -58,7 +61,14 @@ def main() -> None:
     help="Pixels less likely than this get no label.",
 )
 @click.option("--model-dir", type=click.Path(path_type=Path), help="Folder of fetched weights.")
-@click.option("-o", "--out", default="out", show_default=True, type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--out",
+    default="out",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the results.",
+)
 def segment(
     pictures: tuple[str, ...],
     labels: str,
@@ -75,27 +85,29 @@ def segment(
     """Write a label map and an overlay of each picture.
 
     PICTURES are files, folders or globs. Of photo.jpg come photo.labels.png, a palette image
-    whose values are label indices and 255 for none, and photo.overlay.png.
+    whose values are label indices and 255 for none, and photo.overlay.png; where two pictures
+    would meet there, all keep their folders and suffixes: a/photo.jpg.labels.png.
     """
     vocabulary = parse_labels(labels)
     paths = find_pictures(pictures)
     segmenter = load_segmenter(model, method, device, precision, short_side_px, model_dir)
-    out.mkdir(parents=True, exist_ok=True)
+    named = list(zip(paths, output_names(paths), strict=True))
     failed = 0
-    for path in tqdm(paths, unit="picture", disable=len(paths) == 1):
+    for path, name in tqdm(named, unit="picture", disable=len(paths) == 1):
         try:
             with Image.open(path) as picture:
                 rgb = to_rgb(picture)
-        except (OSError, ValueError, SyntaxError) as error:
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             click.echo(f"{path}: {error}", err=True)
             failed += 1
             continue
         result = segmenter.segment(rgb, vocabulary, contrast, threshold)
-        target = out / path.name
+        target = out / name
+        target.parent.mkdir(parents=True, exist_ok=True)
         label_map_image(result.label_map, len(vocabulary)).save(
-            target.with_suffix(".labels.png"), optimize=True
+            f"{target}{_RESULT_SUFFIXES[0]}", optimize=True
         )
-        overlay(rgb, result.label_map, result.labels).save(target.with_suffix(".overlay.png"))
+        overlay(rgb, result.label_map, result.labels).save(f"{target}{_RESULT_SUFFIXES[1]}")
     click.echo(f"{len(paths) - failed} pictures segmented into {out}, {failed} failed.")
     if failed:
         raise SystemExit(1)
@@ -112,7 +124,7 @@ def models(download: str | None, folder: Path | None, model_dir: Path | None) ->
             raise click.UsageError("--download needs --to FOLDER.")
         try:
             click.echo(download_weights(download, folder))
-        except (ValueError, WeightsNotFoundError) as error:
+        except (ValueError, OSError) as error:
             raise click.ClickException(str(error)) from error
         return
     for model in known_models(model_dir):
@@ -125,7 +137,8 @@ def parse_labels(text: str) -> tuple[Label, ...]:
     """Read labels as they are written on a command line.
 
     Raises:
-        click.BadParameter: no label, or one that stands twice.
+        click.BadParameter: no label, one without a name, one that stands twice, or more than a
+            label map can hold.
 
     >>> [label.prompts for label in parse_labels("sofa=sofa|couch, cat")]
     [('sofa', 'couch'), ('cat',)]
@@ -134,15 +147,22 @@ def parse_labels(text: str) -> tuple[Label, ...]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, prompts = (piece.strip() for piece in part.partition("="))
         words = tuple(filter(None, (prompt.strip() for prompt in prompts.split("|"))))
-        labels.append(Label(name, words))
+        try:
+            labels.append(Label(name, words))
+        except ValueError as error:
+            raise click.BadParameter(f"{part!r} names no label.") from error
     names = [label.name for label in labels]
     if not names or len(set(names)) != len(names):
         raise click.BadParameter(f"expected one or more different labels, but got {text!r}.")
+    if len(names) > NONE_VALUE:
+        raise click.BadParameter(f"expected at most {NONE_VALUE} labels, but got {len(names)}.")
     return tuple(labels)
 
 
 def find_pictures(patterns: Iterable[str]) -> list[Path]:
     """Files, folders and globs -> picture files, sorted, each once.
+
+    What `clearclip segment` has written into a folder is left out.
 
     Raises:
         click.BadParameter: a pattern that matches nothing.
@@ -151,13 +171,36 @@ def find_pictures(patterns: Iterable[str]) -> list[Path]:
     for pattern in patterns:
         path = Path(pattern).expanduser()
         if path.is_dir():
-            paths = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
+            paths = sorted(p for p in path.rglob("*") if _is_picture(p))
+        elif path.is_file():
+            paths = [path]
         else:
-            paths = [path] if path.is_file() else sorted(map(Path, glob.glob(str(path))))  # noqa: PTH207 -- Path.glob takes no absolute pattern
+            matches = map(Path, glob.glob(str(path), recursive=True))  # noqa: PTH207 -- Path.glob takes no absolute pattern
+            paths = sorted(p for p in matches if p.is_file())
         if not paths:
             raise click.BadParameter(f"no pictures at {pattern!r}.")
         found.update(dict.fromkeys(paths))
     return list(found)
+
+
+def _is_picture(path: Path) -> bool:
+    is_result = path.name.endswith(_RESULT_SUFFIXES)
+    return path.suffix.lower() in _SUFFIXES and not is_result and path.is_file()
+
+
+def output_names(paths: Sequence[Path]) -> list[Path]:
+    """A name of its own for each picture's results, below the output folder, without a suffix.
+
+    >>> [name.as_posix() for name in output_names([Path("a/x.jpg"), Path("a/y.png")])]
+    ['x', 'y']
+    >>> [name.as_posix() for name in output_names([Path("a/x.jpg"), Path("b/x.jpg")])]
+    ['a/x.jpg', 'b/x.jpg']
+    """
+    if len({path.stem.casefold() for path in paths}) == len(paths):
+        return [Path(path.stem) for path in paths]
+    full = [os.path.abspath(path) for path in paths]  # noqa: PTH100 -- links are not followed
+    common = os.path.commonpath([os.path.dirname(path) for path in full])  # noqa: PTH120
+    return [Path(path).relative_to(common) for path in full]
 
 
 def load_segmenter(
