@@ -181,9 +181,7 @@ def test_positions_are_resized_by_factor_not_by_size() -> None:
         ({"block_type": "custom"}, "attention blocks of another kind"),
     ],
 )
-def test_towers_that_cannot_be_taken_apart_are_refused(
-    vision: dict[str, object], why: str
-) -> None:
+def test_towers_that_cannot_be_taken_apart_are_refused(vision: dict[str, object], why: str) -> None:
     with pytest.raises(ValueError, match=f"native Vision Transformers.*{why}"):
         DenseEncoder(make_clip(**vision), METHODS["clearclip"])
 
