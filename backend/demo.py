@@ -185,11 +185,15 @@ class Studio:
     def client(self) -> LabelStudio:
         return LabelStudio(base_url=self.url, api_key=self.token)
 
+    @property
+    def authorization(self) -> str:
+        return f"Token {self.token}"
+
     def post(self, path: str, **request: Any) -> Any:
         """What the SDK has no call for: the answer's JSON, of a request that must succeed."""
         response = requests.post(
             self.url + path,
-            headers={"Authorization": f"Token {self.token}"},
+            headers={"Authorization": self.authorization},
             timeout=3600,
             **request,
         )

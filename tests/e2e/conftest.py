@@ -1,0 +1,134 @@
+"""The real Label Studio, the real backend with the demo model, and the real Chromium.
+
+The demo itself makes the data: `demo_run` is `clearclip-backend demo --once`, from nothing. The
+other fixtures start the same two servers again on the folder that it has left, so that Label
+Studio's first start (40 s) is waited for once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, sync_playwright
+
+from backend import demo
+from backend.demo import Studio
+
+MODEL = "demo"
+CHROMIUM = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@dataclass(frozen=True)
+class DemoRun:
+    """What `clearclip-backend demo --once` has said and left."""
+
+    status: int
+    output: str
+    data_dir: Path
+    studio_port: int
+    backend_port: int
+
+
+@pytest.fixture(scope="session")
+def studio_command() -> str:
+    return demo.find_label_studio(os.environ.get("LABEL_STUDIO_COMMAND"))
+
+
+@pytest.fixture(scope="session")
+def demo_run(studio_command: str, tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
+    data_dir = tmp_path_factory.mktemp("label-studio")
+    studio_port, backend_port = demo.free_port(0), demo.free_port(0)
+    command = f"{sys.executable} -m backend.cli demo --once --model {MODEL}".split()
+    command += ["--label-studio", studio_command, "--data-dir", str(data_dir)]
+    command += ["--studio-port", str(studio_port), "--backend-port", str(backend_port)]
+    finished = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+    )
+    return DemoRun(finished.returncode, finished.stdout, data_dir, studio_port, backend_port)
+
+
+@pytest.fixture(scope="session")
+def studio(demo_run: DemoRun, studio_command: str) -> Iterator[Studio]:
+    with demo.label_studio(
+        studio_command, data_dir=demo_run.data_dir, port=demo_run.studio_port
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def backend_url(studio: Studio, demo_run: DemoRun, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    log = tmp_path_factory.mktemp("backend") / "log"
+    with demo.served_backend(studio, model=MODEL, port=demo_run.backend_port, log=log) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def demo_project(studio: Studio, demo_run: DemoRun) -> int:
+    found = re.search(r"/projects/(\d+)/data", demo_run.output)
+    assert found, demo_run.output
+    return int(found[1])
+
+
+@pytest.fixture
+def new_project(studio: Studio) -> Iterator[Callable[..., int]]:
+    """Make projects with uploaded scenes, `new_project(labels, seeds=...)`; removed at the end."""
+    made = []
+
+    def make(labels: list[str], *, seeds: list[int], studio: Studio = studio) -> int:
+        made.append(demo.create_project(studio, labels, title="Scenes"))
+        demo.upload(studio, made[-1], (demo.scene_file(seed) for seed in seeds))
+        return made[-1]
+
+    yield make
+    for project in made:
+        studio.client.projects.delete(id=project)
+
+
+@pytest.fixture(scope="session")
+def browser(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
+    """Chromium, logged in: the system's, else Playwright's own."""
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            tmp_path_factory.mktemp("chromium"),
+            executable_path=shutil.which("chromium"),
+            headless=True,
+            args=CHROMIUM,
+            viewport={"width": 1440, "height": 900},
+        )
+        page = context.new_page()
+        page.goto(f"{studio.url}/user/login/")
+        page.fill("input[name=email]", studio.username)
+        page.fill("input[name=password]", studio.password)
+        page.click("button[type=submit]")
+        page.wait_for_url(lambda url: "login" not in url, wait_until="commit")
+        page.close()
+        yield context
+        context.close()
+
+
+@pytest.fixture
+def page(browser: BrowserContext) -> Iterator[Page]:
+    page = browser.new_page()
+    yield page
+    page.close()

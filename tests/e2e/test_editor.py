@@ -1,0 +1,175 @@
+"""What an annotator sees and does, in Chromium."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+from playwright.sync_api import Page
+
+from backend import demo
+from backend.demo import Studio
+from clearclip_core import SCENE_LABELS, render_scene
+from tests.e2e.masks import Mask, decode, iou
+
+pytestmark = pytest.mark.timeout(300)
+
+PICTURE = Path(__file__).with_name("editor.png")
+REGIONS = "Htx.annotationStore.selected.regions"
+
+
+@pytest.fixture(autouse=True)
+def _backend(backend_url: str) -> None:
+    """Label Studio asks the backend whenever a task is opened."""
+
+
+def open_task(page: Page, studio: Studio, project: int, task: int) -> None:
+    page.goto(f"{studio.url}/projects/{project}/data?task={task}")
+    page.wait_for_selector(".konvajs-content canvas")
+    page.wait_for_function("window.Htx?.annotationStore?.selected?.regions?.length > 0")
+    page.wait_for_timeout(500)  # the masks are decoded and drawn after they are listed
+    settled(page)
+
+
+def settled(page: Page, **options: Any) -> bytes:
+    """A screenshot, once two in a row are the same."""
+    before, deadline = b"", time.monotonic() + 30
+    while time.monotonic() < deadline:
+        page.wait_for_timeout(200)
+        shot = page.screenshot(animations="disabled", **options)
+        if shot == before:
+            return shot
+        before = shot
+    raise AssertionError("The page does not come to rest.")
+
+
+def task_of(studio: Studio, project: int, index: int) -> tuple[int, npt.NDArray[np.int64]]:
+    """The project's task of that index, and its scene's label map."""
+    task = sorted(studio.client.tasks.list(project=project), key=lambda task: task.id)[index]
+    return task.id, render_scene(demo.scene_seed(task.data["image"])).label_map
+
+
+def prediction_of(studio: Studio, task: int) -> dict[str, Mask]:
+    """Label -> stored mask of a task's prediction."""
+    (prediction,) = studio.client.predictions.list(task=task)
+    return {region["value"]["brushlabels"][0]: decode(region) for region in prediction.result}
+
+
+def deepest_point(mask: Mask) -> tuple[int, int]:
+    """Row and column farthest from all that is not in the mask, and from the picture's edge."""
+    framed = np.pad(mask, 1).astype(np.uint8)
+    depth = cv2.distanceTransform(framed, cv2.DIST_L2, 5)
+    row, column = np.unravel_index(depth.argmax(), depth.shape)
+    return int(row) - 1, int(column) - 1
+
+
+class Canvas:
+    """The editor's picture: where its pixels are on the screen, and what is seen there."""
+
+    def __init__(self, page: Page, size_hw: tuple[int, ...]) -> None:
+        self.page = page
+        self.box: Any = page.locator(".konvajs-content").bounding_box()
+        width, height, zoom, left, top = page.evaluate(
+            """() => {
+                const image = Htx.annotationStore.selected.names.get("image");
+                return [image.stageWidth, image.stageHeight, image.zoomScale,
+                        image.zoomingPositionX, image.zoomingPositionY];
+            }"""
+        )
+        self.xs = (np.arange(size_hw[1]) + 0.5) / size_hw[1] * width * zoom + left  # of columns
+        self.ys = (np.arange(size_hw[0]) + 0.5) / size_hw[0] * height * zoom + top  # of rows
+
+    def look(self) -> tuple[npt.NDArray[np.int64], Mask]:
+        """The canvas at each of the picture's pixels: (H, W, 3) colours, and (H, W) in sight."""
+        shot = np.asarray(
+            Image.open(io.BytesIO(self.page.screenshot(clip=self.box))).convert("RGB")
+        )
+        xs, ys = np.meshgrid(self.xs.astype(int), self.ys.astype(int))
+        height, width = shot.shape[:2]
+        in_sight = (xs >= 0) & (xs < width) & (ys >= 0) & (ys < height)
+        return shot[ys.clip(0, height - 1), xs.clip(0, width - 1)].astype(np.int64), in_sight
+
+    def on_screen(self, row: int, column: int) -> tuple[float, float]:
+        """Where a pixel of the picture is on the page."""
+        return self.box["x"] + float(self.xs[column]), self.box["y"] + float(self.ys[row])
+
+
+def test_masks_are_seen_where_they_belong(page: Page, studio: Studio, demo_project: int) -> None:
+    task, truth = task_of(studio, demo_project, 0)
+    predicted = prediction_of(studio, task)
+    open_task(page, studio, demo_project, task)
+    page.click("[aria-label=move-tool]")  # the brush's slider lies over the picture
+    canvas = Canvas(page, truth.shape)
+    labels = page.evaluate(f"{REGIONS}.map(region => region.labels[0])")
+    assert sorted(labels) == sorted(predicted)
+
+    page.evaluate(f"{REGIONS}.forEach(region => region.toggleHidden())")
+    bare, in_sight = canvas.look()
+    assert in_sight.mean() > 0.8
+    seen_against_truth = []
+    for index, label in enumerate(labels):
+        true = truth == SCENE_LABELS.index(label)
+        if true.mean() < 0.05:
+            continue
+        page.evaluate(f"{REGIONS}[{index}].toggleHidden()")
+        seen = np.abs(canvas.look()[0] - bare).sum(axis=2) > 20
+        page.evaluate(f"{REGIONS}[{index}].toggleHidden()")
+        assert iou(seen & in_sight, predicted[label] & in_sight) > 0.9, label
+        seen_against_truth.append(iou(seen & in_sight, true & in_sight))
+    assert len(seen_against_truth) >= 3
+    assert np.mean(seen_against_truth) > 0.6
+
+
+def test_a_corrected_mask_is_stored_as_changed(
+    page: Page, studio: Studio, demo_project: int
+) -> None:
+    task, truth = task_of(studio, demo_project, 1)
+    predicted = prediction_of(studio, task)
+    open_task(page, studio, demo_project, task)
+    label = max(predicted, key=lambda label: predicted[label].sum())
+    row, column = deepest_point(predicted[label])
+    canvas = Canvas(page, truth.shape)
+    page.locator("[class*=outliner-item]").filter(has_text=label).first.click()
+    page.click("[aria-label=eraser]")
+    x, y = canvas.on_screen(row, column)
+    page.mouse.move(x - 15, y)
+    page.mouse.down()
+    page.mouse.move(x + 15, y, steps=6)
+    page.mouse.up()
+    with page.expect_response(lambda answer: f"/api/tasks/{task}/annotations" in answer.url):
+        page.click("[data-testid=bottombar-submit-button]")
+
+    (annotation,) = studio.client.annotations.list(id=task)
+    regions = {region["value"]["brushlabels"][0]: region for region in annotation.result}
+    assert regions.keys() == predicted.keys()
+    assert {name: region["origin"] for name, region in regions.items()} == {
+        name: "prediction-changed" if name == label else "prediction" for name in predicted
+    }
+    for name in predicted.keys() - {label}:
+        assert (decode(regions[name]) == predicted[name]).all()
+    erased = predicted[label] & ~decode(regions[label])
+    assert erased[row, column]
+    rows, columns = np.nonzero(erased)
+    far = np.hypot(rows - row, columns - column) > 60
+    assert far.mean() < 0.02, "something else went with it"
+
+
+def test_the_readmes_picture(page: Page, studio: Studio, demo_project: int, tmp_path: Path) -> None:
+    """Always taken; only kept when asked for, so that a test run changes no file."""
+    task, _ = task_of(studio, demo_project, 2)
+    open_task(page, studio, demo_project, task)
+    page.click("[aria-label=move-tool]")
+    editor = page.locator(".konvajs-content").bounding_box()
+    assert editor
+    left, top = editor["x"] - 20, editor["y"] - 60  # the editor without the list of tasks
+    path = PICTURE if os.environ.get("TAKE_PICTURE") else tmp_path / PICTURE.name
+    settled(page, path=path, clip={"x": left, "y": top, "width": 1440 - left, "height": 900 - top})
+    assert np.asarray(Image.open(path).convert("RGB")).std() > 20
