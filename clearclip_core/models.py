@@ -127,7 +127,8 @@ def load_model(
         name: see `clearclip_core.weights`.
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``; see `choose_precision`.
-        folder: where weights fetched by ``clearclip models --download`` lie.
+        folder: where weights are looked for first and kept when they are downloaded; open_clip's
+            own cache by default.
         download: whether weights that are not on disk may be fetched.
 
     Raises:
@@ -231,9 +232,10 @@ def _create(name: ModelName, folder: Path | None, download: bool) -> tuple[nn.Mo
         with _read_errors(schema):
             return open_clip.create_model(schema, require_pretrained=True), schema
     if name.kind == "hf-hub":
-        schema = name.name if download else f"local-dir:{_hub_snapshot(name)}"
+        schema = name.name if download else f"local-dir:{_hub_snapshot(name, folder)}"
         try:
-            return open_clip.create_model(schema, require_pretrained=True), schema
+            cache = {"cache_dir": folder} if download else {}
+            return open_clip.create_model(schema, require_pretrained=True, **cache), schema
         except (OSError, RuntimeError) as error:
             raise WeightsNotFoundError(how_to_bring(name)) from error
     if name.kind == "random":
@@ -242,7 +244,7 @@ def _create(name: ModelName, folder: Path | None, download: bool) -> tuple[nn.Mo
         path = existing_path(name)
         verify_checksum(path)
         return _create_from_file(name.arch, path, _quick_gelu_of_file(name, path)), name.arch
-    found = find_weights(name, folder) or (fetch_weights(name) if download else None)
+    found = find_weights(name, folder) or (fetch_weights(name, folder) if download else None)
     if found is None:
         raise WeightsNotFoundError(how_to_bring(name))
     verify_checksum(found)
@@ -250,9 +252,11 @@ def _create(name: ModelName, folder: Path | None, download: bool) -> tuple[nn.Mo
     return _create_from_file(name.arch, found, quick_gelu), name.arch
 
 
-def _hub_snapshot(name: ModelName) -> str:
+def _hub_snapshot(name: ModelName, folder: Path | None) -> str:
     try:
-        return huggingface_hub.snapshot_download(name.source, local_files_only=True)
+        return huggingface_hub.snapshot_download(
+            name.source, cache_dir=folder, local_files_only=True
+        )
     except OSError as error:
         raise WeightsNotFoundError(how_to_bring(name)) from error
 

@@ -177,13 +177,21 @@ def licence_of(tag: str) -> str:
 
 
 def find_weights(name: ModelName, folder: Path | None = None) -> Path | None:
-    """Where a tag's weights lie: in `folder`, else in the caches of open_clip; None if nowhere."""
+    """Where a tag's weights lie: in `folder`, else in open_clip's own caches; None if nowhere.
+
+    In a folder both what `download_weights` wrote and what `fetch_weights` keeps there is found.
+    """
     if folder is not None:
         for path in sorted(folder.glob(f"{_file_stem(name)}.*")):
             if path.suffix in _SUFFIXES:
                 return path
     config = open_clip.get_pretrained_cfg(name.arch, name.source)
-    return _in_hub_cache(config.get("hf_hub", "")) or _in_url_cache(config.get("url", ""))
+    for cache in dict.fromkeys((folder, None)):
+        path = _in_hub_cache(config.get("hf_hub", ""), cache)
+        path = path or _in_url_cache(config.get("url", ""), cache)
+        if path is not None:
+            return path
+    return None
 
 
 def download_weights(name: str, folder: Path) -> Path:
@@ -268,10 +276,15 @@ def existing_path(name: ModelName) -> Path:
     return path
 
 
-def fetch_weights(name: ModelName) -> Path:
+def fetch_weights(name: ModelName, folder: Path | None = None) -> Path:
+    """Download a tag's weights as open_clip does, into `folder` or its own cache.
+
+    Raises:
+        WeightsNotFoundError: the download failed.
+    """
     config = open_clip.get_pretrained_cfg(name.arch, name.source)
     try:
-        return Path(open_clip.download_pretrained(config))
+        return Path(open_clip.download_pretrained(config, cache_dir=folder))
     except (OSError, RuntimeError) as error:  # hub and URL errors alike
         raise WeightsNotFoundError(how_to_bring(name)) from error
 
@@ -293,7 +306,7 @@ def _file_stem(name: ModelName) -> str:
     return f"{name.arch}--{name.source}"
 
 
-def _in_hub_cache(repository: str) -> Path | None:
+def _in_hub_cache(repository: str, cache: Path | None) -> Path | None:
     if not repository:
         return None
     repo_id, _, file = repository.rpartition("/")
@@ -301,14 +314,14 @@ def _in_hub_cache(repository: str) -> Path | None:
     names += ["open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"]
     names += ["open_clip_pytorch_model.bin"]
     for filename in names:
-        path = huggingface_hub.try_to_load_from_cache(repo_id, filename)
+        path = huggingface_hub.try_to_load_from_cache(repo_id, filename, cache_dir=cache)
         if isinstance(path, str):
             return Path(path)
     return None
 
 
-def _in_url_cache(url: str) -> Path | None:
-    path = Path("~/.cache/clip").expanduser() / Path(url).name
+def _in_url_cache(url: str, cache: Path | None) -> Path | None:
+    path = (cache or Path("~/.cache/clip").expanduser()) / Path(url).name
     return path if url and path.is_file() else None
 
 

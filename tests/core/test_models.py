@@ -160,7 +160,7 @@ def tags(tiny_arch: str, monkeypatch: pytest.MonkeyPatch, safetensors_file: Path
         "plain": {"url": "", "hf_hub": "org/plain/", **mean_std},
     }
     monkeypatch.setitem(open_clip.pretrained._PRETRAINED, tiny_arch, entries)
-    monkeypatch.setattr(open_clip, "download_pretrained", lambda config: str(safetensors_file))
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda *_, **__: str(safetensors_file))
     return tiny_arch
 
 
@@ -178,7 +178,7 @@ def test_weights_carried_to_a_machine_without_network(
     tags: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip_model: open_clip.CLIP
 ) -> None:
     path = download_weights(f"{tags}/quick", tmp_path)
-    monkeypatch.setattr(open_clip, "download_pretrained", lambda config: pytest.fail("fetched"))
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda *_, **__: pytest.fail("fetched"))
     quick = with_quick_gelu(clip_model)
     by_tag = load_model(f"{tags}/quick", "cpu", "fp32", folder=tmp_path, download=False)
     assert_same(by_tag.clip, quick)
@@ -188,6 +188,25 @@ def test_weights_carried_to_a_machine_without_network(
     for name in (f"{tags}/quick", f"{tags}@{path}", f"{tags}-quickgelu@{path}"):
         with pytest.raises(WeightsNotFoundError, match="is damaged"):
             load_model(name, "cpu", folder=tmp_path, download=False)
+
+
+def test_what_is_downloaded_stays_in_the_folder(
+    tiny_arch: str,
+    tmp_path: Path,
+    safetensors_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    clip_model: open_clip.CLIP,
+) -> None:
+    """By open_clip's own downloader; a file URL stands for the network."""
+    entry = {"url": safetensors_file.as_uri()}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, tiny_arch, {"here": entry})
+    folder = tmp_path / "models"
+    with pytest.raises(WeightsNotFoundError):
+        load_model(f"{tiny_arch}/here", "cpu", "fp32", folder, download=False)
+    load_model(f"{tiny_arch}/here", "cpu", "fp32", folder)
+    assert [path.name for path in folder.iterdir()] == [safetensors_file.name]
+    again = load_model(f"{tiny_arch}/here", "cpu", "fp32", folder, download=False)
+    assert_same(again.clip, clip_model)
 
 
 def test_a_file_is_known_by_the_checksum_in_its_url(
@@ -203,7 +222,7 @@ def test_a_file_is_known_by_the_checksum_in_its_url(
 def test_absent_weights_say_how_to_bring_them(
     tags: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(open_clip, "download_pretrained", lambda config: pytest.fail("fetched"))
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda *_, **__: pytest.fail("fetched"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     sentence = f"`clearclip models --download {tags}/quick --to FOLDER`.*{tags}@FILE.*demo"
     with pytest.raises(WeightsNotFoundError, match=sentence):

@@ -169,7 +169,7 @@ def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
     (tmp_path / "network").mkdir()
     source = tmp_path / "network" / "open_clip_model.safetensors"
     source.write_bytes(content)
-    monkeypatch.setattr(open_clip, "download_pretrained", lambda config: str(source))
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda *_, **__: str(source))
     return content
 
 
@@ -230,7 +230,7 @@ def test_only_tags_can_be_fetched(tmp_path: Path) -> None:
 def test_a_failed_download_says_how_to_bring_the_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_network(config: object) -> str:
+    def no_network(config: object, cache_dir: Path | None = None) -> str:
         raise OSError("Name or service not known")
 
     monkeypatch.setattr(open_clip, "download_pretrained", no_network)
