@@ -187,10 +187,10 @@ def find_weights(name: ModelName, folder: Path | None = None) -> Path | None:
                 return path
     config = open_clip.get_pretrained_cfg(name.arch, name.source)
     for cache in dict.fromkeys((folder, None)):
-        path = _in_hub_cache(config.get("hf_hub", ""), cache)
-        path = path or _in_url_cache(config.get("url", ""), cache)
-        if path is not None:
-            return path
+        hub, url = config.get("hf_hub", ""), config.get("url", "")
+        found = _in_hub_cache(hub, cache) or _in_url_cache(url, cache)
+        if found is not None:
+            return found
     return None
 
 
