@@ -42,7 +42,7 @@ $(VENV)/.made: pyproject.toml
 	@echo "Installing the packages and their test tools into $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python -m pip install --quiet --upgrade pip
-	@$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
+	@$(VENV)/bin/python -m pip install --quiet --quiet --editable '.[test]'
 	@touch $@
 
 $(STUDIO_VENV)/.made: Makefile
@@ -60,7 +60,7 @@ $(CHECK_VENV)/.made: $(VENV)/.made
 	@below=$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
 	here=$$($(CHECK_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
 	echo "import site; site.addsitedir('$$below')" > "$$here/below.pth"
-	@$(CHECK_VENV)/bin/python -m pip install --quiet --editable '.[test,check]'
+	@$(CHECK_VENV)/bin/python -m pip install --quiet --quiet --editable '.[test,check]'
 	@$(CHECK_VENV)/bin/python -m pip install --quiet --upgrade --no-warn-conflicts $(CURRENT_WEB)
 	@touch $@
 
