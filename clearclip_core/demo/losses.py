@@ -1,0 +1,105 @@
+"""What the demo model's image tower is trained on: three losses that know only what is present."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from clearclip_core.demo.crops import Crops
+from clearclip_core.encoder import DenseEncoder
+from clearclip_core.methods import METHODS
+
+#: Mean and standard deviation of the model's input, for each channel alike.
+MEAN, STD = 0.55, 0.22
+
+_TEMPERATURE = 50.0  # of the softmax over labels, as in the readout
+_BEST = 24  # one patch in so many has to show a label that is present
+
+
+class PresenceLosses(nn.Module):
+    """Three losses of a batch of crops, from the labels that are present in each and absent.
+
+    - ``whole``: sigmoid loss over (crop, label) on the stock output, the CLS token; scale and
+      bias are learned. It makes the model a CLIP in the ordinary sense.
+    - ``possible``: each patch of ClearCLIP's readout shows one of the labels that are not absent.
+      With p the softmax over labels at the readout's temperature: ``-log Σ p`` over these.
+    - ``found``: each label that is present is shown by some patches: ``-log`` of its mean p over
+      the best 24th of the patches.
+
+    The last two touch the dense readout, with image-level knowledge only.
+
+    Args:
+        model: the open_clip model whose image tower is trained.
+        texts: (18, D) unit text embeddings of the labels.
+    """
+
+    texts: torch.Tensor
+
+    def __init__(self, model: nn.Module, texts: torch.Tensor) -> None:
+        super().__init__()
+        self.encoder = DenseEncoder(model, METHODS["clearclip"])
+        self.register_buffer("texts", texts)
+        self.scale = nn.Parameter(torch.tensor(math.log(15.0)))
+        self.bias = nn.Parameter(torch.tensor(-3.0))
+
+    def forward(self, batch: Crops) -> dict[str, torch.Tensor]:
+        """The three losses by name, scalars."""
+        whole, patches = self.cosines(batch.pixels)  # (B, 18), (B, N, 18)
+        log_p = (patches * _TEMPERATURE).log_softmax(-1)
+        return {
+            "whole": self._whole(whole, batch),
+            "possible": _possible(log_p, batch),
+            "found": _found(log_p, batch),
+        }
+
+    def cosines(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines with the labels: of the CLS token (B, 18), of each patch (B, N, 18).
+
+        Args:
+            pixels: (B, 3, S, S) in 0..1, with S a multiple of the patch.
+        """
+        side = pixels.shape[-1] // self.encoder.patch_size_hw[0]
+        # The fused CPU kernel is the slower one for few tokens.
+        kernel = SDPBackend.MATH if side <= 12 else SDPBackend.FLASH_ATTENTION
+        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(kernel):
+            tokens = self.encoder.embed((pixels - MEAN) / STD, (side, side))
+            for block in self.encoder.trunk:
+                tokens = block(tokens)
+            dense = self.encoder.last(tokens)[:, 1:]  # (B, N, width)
+            cls = _stock_cls(self.encoder.last.block, tokens)  # (B, width)
+        return self._compare(cls), self._compare(dense)
+
+    def _compare(self, features: torch.Tensor) -> torch.Tensor:
+        visual = self.encoder.visual
+        unit = F.normalize(visual.ln_post(features.float()) @ visual.proj, dim=-1)
+        return unit @ self.texts.T
+
+    def _whole(self, cosines: torch.Tensor, batch: Crops) -> torch.Tensor:
+        logits = cosines * self.scale.exp() + self.bias
+        known = batch.present | batch.absent
+        target = batch.present[known].float()
+        return F.binary_cross_entropy_with_logits(logits[known], target)
+
+
+def _possible(log_p: torch.Tensor, batch: Crops) -> torch.Tensor:
+    possible = log_p.masked_fill(batch.absent[:, None], -1e4)
+    return -possible.logsumexp(-1).mean()
+
+
+def _found(log_p: torch.Tensor, batch: Crops) -> torch.Tensor:
+    best = log_p.topk(max(1, log_p.shape[1] // _BEST), dim=1).values  # (B, k, 18)
+    shown = best.exp().mean(1).clamp(1e-4, 1 - 1e-4)  # (B, 18)
+    return -shown[batch.present].log().mean()
+
+
+def _stock_cls(block: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """The last block as open_clip runs it, for the CLS token alone: (B, N, width) -> (B, width)."""
+    normed = block.ln_1(tokens)
+    attended, _ = block.attn(normed[:, :1], normed, normed, need_weights=False)
+    cls = tokens[:, :1] + attended
+    return (cls + block.mlp(block.ln_2(cls)))[:, 0]  # type: ignore[no-any-return]
