@@ -28,6 +28,7 @@ method      mIoU  accuracy
 =========  =====  ========
 clearclip   72.9      89.1
 maskclip    46.3      74.2
+sclip       62.8      84.6
 clip         6.3      23.0
 =========  =====  ========
 
