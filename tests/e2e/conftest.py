@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 from backend import demo
 from backend.demo import Studio
@@ -106,8 +106,8 @@ def new_project(studio: Studio) -> Iterator[Callable[..., int]]:
 
 
 @pytest.fixture(scope="session")
-def browser(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
-    """Chromium, logged in: the system's, else Playwright's own."""
+def page(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """A page of Chromium, logged in: the system's, else Playwright's own."""
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
             tmp_path_factory.mktemp("chromium"),
@@ -116,19 +116,11 @@ def browser(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             args=CHROMIUM,
             viewport={"width": 1440, "height": 900},
         )
-        page = context.new_page()
+        (page,) = context.pages
         page.goto(f"{studio.url}/user/login/")
         page.fill("input[name=email]", studio.username)
         page.fill("input[name=password]", studio.password)
         page.click("button[type=submit]")
-        page.wait_for_url(lambda url: "login" not in url, wait_until="commit")
-        page.close()
-        yield context
+        page.wait_for_url(lambda url: "login" not in url)
+        yield page
         context.close()
-
-
-@pytest.fixture
-def page(browser: BrowserContext) -> Iterator[Page]:
-    page = browser.new_page()
-    yield page
-    page.close()
