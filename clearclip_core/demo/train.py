@@ -13,7 +13,7 @@ are zero); 11.4 MB in half precision.
    share of its pixels; no mask and no position reaches a loss.
 3. The patch embedding starts as the whitening of the scenes' patches: `whiten_patches`.
 4. Three losses: `PresenceLosses`. Muon on the matrices, AdamW on the rest; the learning rate falls
-   as a cosine of the time. bfloat16 where the CPU has it.
+   as a cosine of the time. bfloat16 where the CPU has it. Needs a torch with `torch.optim.Muon`.
 
 The weights beside this file took 38.5 minutes (5,400 steps) and about 2 more for words and
 rendering, on 2 cores of an AMD EPYC that other work kept half busy, with seed 0. The same command
