@@ -248,7 +248,7 @@ def test_models_are_listed_with_their_licences(tmp_path: Path) -> None:
 def test_models_are_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "model.safetensors"
     source.write_bytes(os.urandom(10))
-    monkeypatch.setattr(open_clip, "download_pretrained", lambda config: str(source))
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda *_, **__: str(source))
     result = clearclip("models", "--download", "ViT-B-16/openai", "--to", tmp_path / "to")
     assert result.exit_code == 0
     target = tmp_path / "to" / "ViT-B-16--openai.safetensors"
@@ -257,7 +257,7 @@ def test_models_are_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_models_that_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_network(config: object) -> str:
+    def no_network(config: object, cache_dir: Path | None = None) -> str:
         raise OSError("Name or service not known")
 
     monkeypatch.setattr(open_clip, "download_pretrained", no_network)
