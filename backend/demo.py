@@ -33,6 +33,7 @@ import numpy.typing as npt
 import requests
 from label_studio_sdk.client import LabelStudio
 from label_studio_sdk.converter.brush import decode_rle
+from label_studio_sdk.core.api_error import ApiError
 from PIL import Image
 from tqdm import tqdm
 
@@ -315,6 +316,14 @@ def upload(studio: Studio, project: int, files: Iterable[tuple[str, bytes]]) -> 
             raise DemoError(f"{len(batch)} pictures became {answer['task_count']} tasks.")
 
 
+def connect(studio: Studio, project: int, url: str, **options: Any) -> None:
+    """Connect a backend to a project; options are the SDK's, such as basic auth."""
+    try:
+        studio.client.ml.create(project=project, url=url, title="ClearCLIP", **options)
+    except ApiError as error:
+        raise DemoError(f"Label Studio cannot connect to {url}: {error.body}") from error
+
+
 def retrieve_predictions(studio: Studio, project: int) -> None:
     """Have Label Studio ask its backend for predictions, as "Retrieve predictions" does.
 
@@ -429,7 +438,7 @@ def run_demo(
         _say("Creating a project, uploading pictures and retrieving predictions.")
         project = create_project(studio, labels or SCENE_LABELS)
         upload(studio, project, files)
-        studio.client.ml.create(project=project, url=backend, title="ClearCLIP")
+        connect(studio, project, backend)
         retrieve_predictions(studio, project)
         floor = MEAN_IOU_FLOOR if model == "demo" else 0.0
         shortfalls = report(studio, project, floor=floor if images is None else None)
@@ -461,21 +470,20 @@ def report(studio: Studio, project: int, *, floor: float | None) -> list[str]:
     """
     tasks = {task.id: task.data["image"] for task in studio.client.tasks.list(project=project)}
     predictions = {p.task: p.result for p in studio.client.predictions.list(project=project)}
-    filled = {task: result for task, result in predictions.items() if result}
-    regions = sum(map(len, filled.values()))
+    regions = sum(map(len, predictions.values()))  # a picture may have none of the labels
     _say(
         "",
         f"Label Studio  {studio.url}/projects/{project}/data",
         f"Login         {studio.username}  {studio.password}",
-        f"Tasks         {len(tasks)}, {len(filled)} of them with predictions",
+        f"Tasks         {len(tasks)}, {len(predictions)} of them with predictions",
         f"Regions       {regions}",
     )
-    missing = len(tasks) - len(filled)
+    missing = len(tasks.keys() - predictions.keys())
     shortfalls = [f"{missing} of {len(tasks)} tasks have no prediction."] if missing else []
     if floor is not None:
         seeds = {task: scene_seed(path) for task, path in tasks.items()}
         reached = mean_iou(
-            (predicted_label_map(filled.get(task, []), truth.shape), truth)
+            (predicted_label_map(predictions.get(task, []), truth.shape), truth)
             for task, seed in seeds.items()
             for truth in [render_scene(seed).label_map]
         )

@@ -13,7 +13,7 @@ import requests
 from label_studio_sdk.core.api_error import ApiError
 
 from backend import demo
-from backend.demo import Studio
+from backend.demo import DemoError, Studio
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.conftest import MODEL
 from tests.e2e.masks import decode, iou
@@ -31,10 +31,6 @@ def stored(studio: Studio, project: int) -> dict[int, list[dict[str, Any]]]:
 def seeds_of(studio: Studio, project: int) -> dict[int, int]:
     tasks = studio.client.tasks.list(project=project)
     return {task.id: demo.scene_seed(task.data["image"]) for task in tasks}
-
-
-def connect(studio: Studio, project: int, url: str, **options: Any) -> None:
-    studio.client.ml.create(project=project, url=url, title="ClearCLIP", **options)
 
 
 def test_each_scene_has_its_masks_in_the_right_place(studio: Studio, demo_project: int) -> None:
@@ -85,7 +81,7 @@ def test_a_second_project_has_labels_of_its_own(
     studio: Studio, backend_url: str, new_project: Callable[..., int]
 ) -> None:
     project = new_project(["sky", "tree"], seeds=SEEDS)
-    connect(studio, project, backend_url)
+    demo.connect(studio, project, backend_url)
     demo.retrieve_predictions(studio, project)
     results = stored(studio, project)
     assert len(results) == len(SEEDS)
@@ -108,9 +104,9 @@ def test_basic_auth_lets_label_studio_in_and_nobody_else(
     with demo.served_backend(
         studio, model=MODEL, port=demo.free_port(0), log=tmp_path / "log", variables=login
     ) as url:
-        with pytest.raises(ApiError):
-            connect(studio, project, url)
-        connect(
+        with pytest.raises(DemoError, match="cannot connect"):
+            demo.connect(studio, project, url)
+        demo.connect(
             studio,
             project,
             url,
@@ -158,6 +154,6 @@ def test_images_are_fetched_with_a_personal_token_where_legacy_tokens_are_off(
     with demo.served_backend(
         personal, model=MODEL, port=demo.free_port(0), log=tmp_path / "log"
     ) as url:
-        connect(personal, project, url)
+        demo.connect(personal, project, url)
         demo.retrieve_predictions(personal, project)
     assert len(stored(personal, project)) == 1
