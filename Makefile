@@ -31,8 +31,7 @@ check: $(CHECK_VENV)/.made ## format, lint and types of the code; lint and schem
 	$(TOOLS) shellcheck .ci/run
 
 bench: $(VENV)/.made ## benchmarks and the longer studies (not part of the tests)
-	@if [ -d tests/bench ]; then $(VENV)/bin/python -m pytest --timeout 0 tests/bench $(ARGS); \
-	else echo "There is nothing to measure yet: benchmarks come with tests/bench."; fi
+	$(VENV)/bin/python -m pytest -q -s --timeout 0 tests/bench $(ARGS)
 
 picture: $(VENV)/.made $(STUDIO_VENV)/.made browser ## take the README's picture anew
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio TAKE_PICTURE=1 \

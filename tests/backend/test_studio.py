@@ -292,21 +292,21 @@ def test_a_file_of_exactly_the_limit() -> None:
 
 def test_slow_hosts() -> None:
     def slow(asked: Asked) -> Answer:
-        time.sleep(1)
+        time.sleep(8)
         return Answer(body=b"late")
 
     started = time.monotonic()
     with LocalServer(slow) as server:
         with pytest.raises(ImageRefused):
             Studio(timeout_s=0.2).download(f"{server.url}/a.png")
-        assert time.monotonic() - started < 0.9
+        assert time.monotonic() - started < 6
 
 
 def test_drops_that_never_end(drip: LocalServer) -> None:
     started = time.monotonic()
     with pytest.raises(ImageRefused, match="took longer than"):
         Studio(timeout_s=0.3).download(f"{drip.url}/a.png")
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 2.5  # the drops alone take 3 s
 
 
 @pytest.fixture
