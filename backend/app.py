@@ -30,12 +30,12 @@ _REASON_LENGTH = 300
 def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     """Make the WSGI application.
 
-    Nothing is loaded and no thread started here: call ``engine.start()`` in the process that
-    serves.
+    Call it in the process that serves: CUDA does not survive a fork.
 
     Args:
         settings: what to serve and how.
-        engine: the owner of the model; made from the settings by default, and started.
+        engine: the owner of the model; by default one is made from the settings and begins to
+            load in the background. One that is given is left as it is.
 
     Raises:
         ValueError: settings name a model that does not exist.
@@ -135,12 +135,11 @@ def _add_errors(app: Flask) -> None:
 def _body(settings: Settings) -> bytes:
     """The request's body; refused before it is read where its length says that it is too large."""
     limit = settings.max_body_mb << 20
-    if (request.content_length or 0) > limit:
-        raise PayloadTooLarge(f"The request is larger than MAX_BODY_MB ({settings.max_body_mb}).")
-    body: bytes = request.stream.read(limit + 1)  # a chunked request has no length
-    if len(body) > limit:
-        raise PayloadTooLarge(f"The request is larger than MAX_BODY_MB ({settings.max_body_mb}).")
-    return body
+    if (request.content_length or 0) <= limit:
+        body: bytes = request.stream.read(limit + 1)  # a chunked request has no length
+        if len(body) <= limit:
+            return body
+    raise PayloadTooLarge(f"The request is larger than MAX_BODY_MB ({settings.max_body_mb}).")
 
 
 def _json(value: Any) -> Response:

@@ -41,7 +41,7 @@ class Engine:
 
     Args:
         load: makes the segmenter; raises where it cannot.
-        model_id: tells these weights from others; asked anew at each call until it is known.
+        model_id: tells these weights from others, before they are loaded too; asked at each call.
         retry_after_s: pause in seconds between two tries.
     """
 
@@ -147,6 +147,8 @@ class Engine:
     def _try_to_load(self) -> bool:
         try:
             segmenter = self._load()
+            # The first request should not pay for the words that every request needs.
+            segmenter.embed(segmenter.model.contrast)
         except Exception as error:  # noqa: BLE001 -- whatever it is, those who wait must hear of it
             log.error(
                 "The model cannot be loaded, next try in %g s: %s", self._retry_after_s, error
@@ -156,8 +158,6 @@ class Engine:
         if segmenter.model.notice:
             log.warning("%s", segmenter.model.notice)
         log.info("The model is ready: %s, %s", segmenter.model.name, segmenter.encoder.device)
-        # The first request should not pay for the words that every request needs.
-        segmenter.embed(segmenter.model.contrast)
         self._set(Status("ready"), segmenter)
         return True
 

@@ -85,6 +85,17 @@ def test_any_error_of_a_load_reaches_those_who_wait() -> None:
     engine.stop()
 
 
+def test_an_error_after_the_weights_are_read_reaches_them_too() -> None:
+    segmenter: Any = ColourSegmenter()
+    segmenter.embed = lambda _: 1 / 0
+    engine = Engine(lambda: segmenter, lambda: "m", retry_after_s=60)
+    engine.start()
+    assert eventually(lambda: engine.status.state == "failed")
+    with pytest.raises(ModelUnavailable, match="division by zero"):
+        engine.segmenter()
+    engine.stop()
+
+
 def test_one_picture_at_a_time() -> None:
     segmenter = ColourSegmenter()
     engine = colour_engine(segmenter)
