@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 from label_studio_sdk.converter.brush import decode_rle as sdk_decode
 from label_studio_sdk.converter.brush import encode_rle as sdk_encode
 
 from backend.rle import decode_rle, encode_rle
+from tests.bench.conftest import Report
+from tests.bench.timing import compare
 
 
-def timed(function: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds of one call, and its result."""
-    started = time.perf_counter()
-    result = function()
-    return time.perf_counter() - started, result
-
-
-def test_rle() -> None:
+def test_rle(report: Report) -> None:
     y, x = np.mgrid[:3000, :4000]
     mask = (np.hypot(y - 1500, x - 2000) < 1200) ^ ((x // 97 + y // 89) % 7 == 0)
     rgba = np.repeat(mask.ravel().astype(np.uint8) * 255, 4)
-    reference_s, expected = timed(lambda: sdk_encode(rgba))
-    ours_s, rle = timed(lambda: encode_rle(mask))
-    assert rle == list(expected)
-    print(f"\nencode 12 MP: {ours_s:.2f} s, {reference_s / ours_s:.1f} times the SDK's speed")
-    reference_s, expected = timed(lambda: sdk_decode(rle))
-    ours_s, alpha = timed(lambda: decode_rle(rle, *mask.shape))
-    assert np.array_equal(alpha, np.asarray(expected).reshape(*mask.shape, 4)[..., 3])
-    print(f"decode 12 MP: {ours_s:.2f} s, {reference_s / ours_s:.1f} times the SDK's speed")
+    rle = encode_rle(mask)
+    assert rle == list(sdk_encode(rgba))
+    alpha = np.asarray(sdk_decode(rle)).reshape(*mask.shape, 4)[..., 3]
+    assert np.array_equal(decode_rle(rle, *mask.shape), alpha)
+    encode = compare(lambda: sdk_encode(rgba), lambda: encode_rle(mask), rounds=3, warm_up=False)
+    report.add(
+        "RLE encode, 12 megapixels, against the SDK", "5×", f"{encode.ratio:.1f}×", f"{encode}"
+    )
+    decode = compare(
+        lambda: sdk_decode(rle), lambda: decode_rle(rle, *mask.shape), rounds=3, warm_up=False
+    )
+    report.add(
+        "RLE decode, 12 megapixels, against the SDK", "20×", f"{decode.ratio:.1f}×", f"{decode}"
+    )

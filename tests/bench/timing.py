@@ -1,0 +1,49 @@
+"""Honest timings on a noisy machine: both sides in turn, and the median of the pairs' ratios."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Medians over the rounds.
+
+    Attributes:
+        reference_s: seconds of one call of the reference.
+        ours_s: seconds of one call of ours.
+        ratio: how many times as fast ours is, the median of the rounds' own ratios.
+    """
+
+    reference_s: float
+    ours_s: float
+    ratio: float
+
+    def __str__(self) -> str:
+        return f"{self.reference_s:.3g} s against {self.ours_s:.3g} s"
+
+
+def compare(
+    reference: Callable[[], Any], ours: Callable[[], Any], rounds: int = 5, warm_up: bool = True
+) -> Comparison:
+    """Time the two in turn, so that a machine whose speed drifts is the same to both."""
+    if warm_up:
+        reference()
+        ours()
+    pairs = [(seconds(reference), seconds(ours)) for _ in range(rounds)]
+    return Comparison(
+        statistics.median(pair[0] for pair in pairs),
+        statistics.median(pair[1] for pair in pairs),
+        statistics.median(pair[0] / pair[1] for pair in pairs),
+    )
+
+
+def seconds(function: Callable[[], Any]) -> float:
+    """Wall seconds of one call; on a GPU the function itself has to wait for its result."""
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
