@@ -85,9 +85,10 @@ def decode_rle(rle: Sequence[int], height: int, width: int) -> npt.NDArray[np.ui
     words = np.where(is_run, 1, counts)  # (N,) values to read for each token
     nth = np.arange(words.sum()) - np.repeat(np.cumsum(words) - words, words)
     values = _read_words(data, np.repeat(positions, words) + nth * word_bits, word_bits)
-    repeats = np.repeat(np.where(is_run, counts, 1), words)
-    channels = np.repeat(np.minimum(values, 255).astype(np.uint8), repeats)  # (H * W * 4,)
-    return np.ascontiguousarray(channels[3::_CHANNELS].reshape(height, width))
+    ends = np.cumsum(np.repeat(np.where(is_run, counts, 1), words))
+    pixels = np.diff(ends // _CHANNELS, prepend=0)  # how many alphas lie before each end
+    alpha = np.repeat(np.minimum(values, 255).astype(np.uint8), pixels)
+    return alpha.reshape(height, width)
 
 
 def _pack_header() -> int:
@@ -133,28 +134,47 @@ def _read_tokens(
     Returns:
         (N,) bool, whether it is a run; (N,) its length in values; (N,) bit where values begin.
     """
-    flags: list[bool] = []
-    counts: list[int] = []
-    positions: list[int] = []
+    heads = _heads(data)
+    # By the three bits that a token begins with: the bits of its own, the shift to its length, and
+    # how many bits of values each one that it counts brings.
+    table = [
+        (3 + bits + word_bits * is_run, 32 - bits, word_bits * (not is_run))
+        for is_run in (False, True)
+        for bits in length_bits
+    ]
+    tokens: list[int] = []
+    keep = tokens.append
     position, total, end = _HEADER_BITS, 0, len(data) * 8
     while total < n_values and position < end:
-        start = position >> 3
-        head = int.from_bytes(data[start : start + 4].ljust(4, b"\0"), "big")
-        head = head << (position & 7) & 0xFFFFFFFF
-        bits = length_bits[head >> 29 & 0b11]
-        count = (head >> (29 - bits) & ((1 << bits) - 1)) + 1
-        is_run = head >> 31 == 1
-        position += 3 + bits
-        flags.append(is_run)
-        counts.append(count)
-        positions.append(position)
-        position += word_bits if is_run else word_bits * count
+        token = heads[position >> 3] << (position & 7) & 0xFFFFFFFF
+        own_bits, shift, literal_bits = table[token >> 29]
+        count = ((token << 3 & 0xFFFFFFFF) >> shift) + 1
+        position += own_bits + literal_bits * count
         total += count
+        keep(token)
     if total != n_values or position > end:
         raise ValueError(
             f"Expected argument `rle` to hold {n_values} values, but its tokens end elsewhere."
         )
-    return np.array(flags), np.array(counts), np.array(positions)
+    return _fields(np.array(tokens, dtype=np.int64), word_bits, np.array(length_bits))
+
+
+def _fields(
+    tokens: npt.NDArray[np.int64], word_bits: int, length_bits: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """What `_read_tokens` returns, from each token's first 32 bits."""
+    is_run = tokens >> 31 == 1
+    bits = length_bits[tokens >> 29 & 0b11]
+    counts = (tokens >> (29 - bits) & (1 << bits) - 1) + 1
+    sizes = 3 + bits + word_bits * np.where(is_run, 1, counts)
+    starts = _HEADER_BITS + np.cumsum(sizes) - sizes
+    return is_run, counts, starts + 3 + bits
+
+
+def _heads(data: bytes) -> memoryview:
+    """The 32 bits that begin at each byte."""
+    source = np.frombuffer(data + b"\0" * 3, dtype=np.uint8).astype(np.uint32)
+    return memoryview(source[:-3] << 24 | source[1:-2] << 16 | source[2:-1] << 8 | source[3:])
 
 
 def _read_words(
