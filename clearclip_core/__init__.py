@@ -8,7 +8,7 @@ from clearclip_core.pictures import Preprocessing, RGBArray, to_rgb
 from clearclip_core.render import label_map_image, overlay, palette
 from clearclip_core.scenes import HELD_OUT_SEEDS, SCENE_LABELS, SYNONYMS, Scene, render_scene
 from clearclip_core.scores import DenseFeatures, Scores
-from clearclip_core.segmenter import Segmentation, Segmenter
+from clearclip_core.segmenter import PreparedPicture, Segmentation, Segmenter
 from clearclip_core.text import TEMPLATES, Label, TextEncoder, Vocabulary
 from clearclip_core.weights import (
     KnownModel,
@@ -32,6 +32,7 @@ __all__ = [
     "Label",
     "LoadedModel",
     "Method",
+    "PreparedPicture",
     "Preprocessing",
     "RGBArray",
     "Scene",

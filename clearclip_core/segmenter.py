@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from clearclip_core.encoder import DenseEncoder
 from clearclip_core.masks import BoolMask, label_masks
 from clearclip_core.methods import Method, resolve_method
 from clearclip_core.models import LoadedModel, load_model
-from clearclip_core.pictures import Preprocessing, to_rgb
+from clearclip_core.pictures import Preprocessing, RGBArray, to_rgb
 from clearclip_core.scores import DenseFeatures, Scores
 from clearclip_core.text import Label, TextEncoder, Vocabulary
 from clearclip_core.windows import WindowPlan
@@ -57,6 +60,28 @@ class Segmentation:
         return float(self.confidence[mask].mean(dtype=np.float64)) if mask.any() else 0.0
 
 
+@dataclass(frozen=True, eq=False)
+class PreparedPicture:
+    """A picture resized and its windows planned: all that the encoder asks of it.
+
+    Made by `Segmenter.prepare` on the CPU, in any thread.
+
+    Attributes:
+        resized: (h, w, 3) uint8, what the encoder will see.
+        plan: where the windows lie; ``plan.image_hw`` is the picture's own size.
+    """
+
+    resized: RGBArray
+    plan: WindowPlan
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex digest of the bytes and the geometry: equal ones have equal features."""
+        digest = hashlib.sha256(repr(self.plan).encode())
+        digest.update(self.resized.tobytes())
+        return digest.hexdigest()
+
+
 class Segmenter:
     """Open-vocabulary segmentation with a CLIP model (Sec. 3.3 of the paper).
 
@@ -70,6 +95,9 @@ class Segmenter:
             and std.
         windows_at_once: how many windows are encoded as one batch; 4 on a CPU, 32 on a GPU by
             default.
+
+    Raises:
+        ValueError: unknown method, or `windows_at_once` is below 1.
 
     >>> segmenter = Segmenter.load("demo", device="cpu")
     >>> from clearclip_core import render_scene
@@ -91,7 +119,8 @@ class Segmenter:
         self.embed = TextEncoder(model.embed)
         self.preprocessing = preprocessing or Preprocessing(model.mean, model.std)
         default = 4 if self.encoder.device.type == "cpu" else 32
-        self.windows_at_once = windows_at_once or default
+        self.windows_at_once = default if windows_at_once is None else windows_at_once
+        _check_windows_at_once(self.windows_at_once)
 
     @classmethod
     def load(
@@ -116,15 +145,27 @@ class Segmenter:
         sizes = Preprocessing(model.mean, model.std, short_side_px, long_side_px)
         return cls(model, method, sizes)
 
-    @torch.inference_mode()
-    def encode(self, image: Picture) -> DenseFeatures:
-        """Encode a picture: the expensive half, the same for all words.
+    @cached_property
+    def features_id(self) -> str:
+        """What features depend on beside the picture, as a hex digest to key caches with.
+
+        Covers every number of the image tower, the precision, the method, mean and std. With
+        ``PreparedPicture.digest`` it names the features of one picture.
+        """
+        digest = hashlib.sha256(
+            repr((self.method, self.preprocessing.mean, self.preprocessing.std)).encode()
+        )
+        for name, tensor in self.encoder.visual.state_dict().items():
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    def prepare(self, image: Picture) -> PreparedPicture:
+        """Resize a picture and plan its windows: the part that needs no model.
 
         Args:
             image: see `to_rgb`.
-
-        Returns:
-            Features in the model's dtype, on its device.
         """
         rgb = to_rgb(image)
         resized = self.preprocessing.resize(rgb)
@@ -135,14 +176,57 @@ class Segmenter:
             stride_px=self.preprocessing.stride_px,
             patch_hw=self.encoder.patch_size_hw,
         )
-        pixels = self.preprocessing.normalize(resized)
-        pixels = pixels.to(self.encoder.device, self.encoder.dtype)  # (3, H, W)
-        windows = list(plan.cut(pixels))
-        batches = [
-            self.encoder.encode(torch.stack(windows[start : start + self.windows_at_once]))
-            for start in range(0, len(windows), self.windows_at_once)
-        ]
-        return DenseFeatures(torch.cat(batches), plan)
+        return PreparedPicture(resized, plan)
+
+    def encode(self, image: Picture) -> DenseFeatures:
+        """Encode a picture: the expensive half, the same for all words.
+
+        Args:
+            image: see `to_rgb`.
+
+        Returns:
+            Features in the model's dtype, on its device.
+        """
+        return self.encode_batch([self.prepare(image)])[0]
+
+    @torch.inference_mode()
+    def encode_batch(
+        self, pictures: Sequence[PreparedPicture], windows_at_once: int | None = None
+    ) -> list[DenseFeatures]:
+        """Encode pictures together: windows of one size share batches, whosever they are.
+
+        Args:
+            pictures: from `prepare`, of any sizes.
+            windows_at_once: windows of a batch at most; the segmenter's own by default.
+
+        Returns:
+            The features of each picture in the order given, in the model's dtype, on its device;
+            each in memory of its own, so that dropping it frees it.
+
+        Raises:
+            ValueError: `windows_at_once` is below 1.
+        """
+        at_once = self.windows_at_once if windows_at_once is None else windows_at_once
+        _check_windows_at_once(at_once)
+        same_size: dict[tuple[int, int], list[int]] = {}
+        for index, picture in enumerate(pictures):
+            same_size.setdefault(picture.plan.grid_hw, []).append(index)
+        found: dict[int, DenseFeatures] = {}
+        for indices in same_size.values():
+            plans = [pictures[index].plan for index in indices]
+            windows = self._windows(pictures[index] for index in indices)
+            patches = torch.cat([self.encoder.encode(batch) for batch in batches(windows, at_once)])
+            parts = torch.split(patches, [plan.count for plan in plans])
+            for index, plan, part in zip(indices, plans, parts, strict=True):
+                own = part if len(parts) == 1 else part.clone()
+                found[index] = DenseFeatures(own, plan)
+        return [found[index] for index in range(len(pictures))]
+
+    def _windows(self, pictures: Iterable[PreparedPicture]) -> Iterator[torch.Tensor]:
+        """All windows, one after the other; a picture is normalised when its turn comes."""
+        for picture in pictures:
+            pixels = self.preprocessing.normalize(picture.resized, self.encoder.device)
+            yield from picture.plan.cut(pixels.to(self.encoder.dtype))  # (3, H, W)
 
     def vocabulary(self, labels: Labels, contrast: bool = False) -> Vocabulary:
         """Labels as a vocabulary, on request with the model's own contrast words.
@@ -196,3 +280,14 @@ class Segmenter:
         label_map, confidence = scores.decide(threshold)
         names = tuple(label.name for label in scores.vocabulary.labels)
         return Segmentation(label_map, confidence, names)
+
+
+def batches(windows: Iterator[torch.Tensor], at_once: int) -> Iterator[torch.Tensor]:
+    """Stack windows of one size into batches of `at_once`, the last one of what is left."""
+    while batch := list(islice(windows, at_once)):
+        yield torch.stack(batch)
+
+
+def _check_windows_at_once(windows: int) -> None:
+    if windows < 1:
+        raise ValueError(f"Expected argument `windows_at_once` to be 1 or more, but got {windows}.")

@@ -158,6 +158,16 @@ def test_normalize_by_hand() -> None:
     assert pixels.tolist() == [[[0, 1]], [[0, -5]], [[0, 45]]]
 
 
+def test_normalize_leaves_the_picture_alone() -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    kept = rgb.copy()
+    preprocessing = Preprocessing()
+    pixels = preprocessing.normalize(rgb)
+    assert np.array_equal(rgb, kept)
+    expected = (kept - np.float32(preprocessing.mean)) / np.float32(preprocessing.std)
+    assert np.array_equal(pixels.permute(1, 2, 0).numpy(), expected)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

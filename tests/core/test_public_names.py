@@ -13,6 +13,7 @@ PUBLIC = [
     "Label",
     "LoadedModel",
     "Method",
+    "PreparedPicture",
     "Preprocessing",
     "RGBArray",
     "Scene",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from clearclip_core import (
     Label,
     LoadedModel,
     Method,
+    PreparedPicture,
     Preprocessing,
     RGBArray,
     Scores,
@@ -70,6 +72,109 @@ def test_windows_are_encoded_row_by_row(model: LoadedModel, windows_at_once: int
     for patches, left in zip(features.patches, (0, 32, 64, 76), strict=True):
         expected = encoder.encode(normalized(image[:, left : left + 64])[None])[0]
         torch.testing.assert_close(patches, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("windows_at_once", [1, 3, 8, 100])
+def test_a_batch_of_mixed_sizes_gives_what_one_at_a_time_gives(
+    clip_model: open_clip.CLIP, model: LoadedModel, windows_at_once: int
+) -> None:
+    double = dataclasses.replace(model, clip=copy.deepcopy(clip_model).double())
+    segmenter = Segmenter(double, "clearclip", SIZES)
+    sizes_hw = [(64, 140), (50, 300), (64, 64), (140, 64), (20, 640), (64, 140), (1, 9)]
+    pictures = [segmenter.prepare(picture(*hw, seed=i)) for i, hw in enumerate(sizes_hw)]
+    assert len({one.plan.grid_hw for one in pictures}) > 1
+    together = segmenter.encode_batch(pictures, windows_at_once)
+    assert [features.plan for features in together] == [one.plan for one in pictures]
+    for features, one in zip(together, pictures, strict=True):
+        pixels = normalized(one.resized).double()
+        windows = list(one.plan.cut(pixels))
+        expected = [segmenter.encoder.encode(window[None])[0] for window in windows]
+        torch.testing.assert_close(
+            features.patches, torch.stack(expected), rtol=1e-6, atol=1e-6
+        )  # pixels are float32
+    alone = [segmenter.encode_batch([one])[0].patches for one in pictures]
+    for features, patches in zip(together, alone, strict=True):
+        torch.testing.assert_close(features.patches, patches, rtol=1e-12, atol=1e-12)
+
+
+def test_no_batch_is_larger_than_asked_and_windows_of_pictures_share_them(
+    model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segmenter = Segmenter(model, "clearclip", SIZES)
+    encode, sizes = segmenter.encoder.encode, []
+
+    def counted(pixels: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(pixels))
+        return encode(pixels)
+
+    monkeypatch.setattr(segmenter.encoder, "encode", counted)
+    wide = [segmenter.prepare(picture(64, 140, seed)) for seed in range(3)]  # 4 windows each
+    segmenter.encode_batch(wide, windows_at_once=5)
+    assert sizes == [5, 5, 2]
+    sizes.clear()
+    segmenter.encode_batch([segmenter.prepare(picture(64, 256))], windows_at_once=3)  # 7 windows
+    assert sizes == [3, 3, 1]
+    assert segmenter.encode_batch([]) == []
+
+
+def test_features_of_a_batch_own_their_memory(segmenter: Segmenter) -> None:
+    """Else one cached picture would keep the whole batch alive."""
+    one = segmenter.prepare(picture(64, 140))
+    for features in segmenter.encode_batch([one, one]):
+        patches = features.patches
+        assert patches.untyped_storage().nbytes() == patches.numel() * patches.element_size()
+
+
+@pytest.mark.parametrize("windows_at_once", [0, -1])
+def test_batches_without_a_window_are_refused(
+    segmenter: Segmenter, model: LoadedModel, windows_at_once: int
+) -> None:
+    with pytest.raises(ValueError, match="`windows_at_once` to be 1 or more, but got"):
+        Segmenter(model, windows_at_once=windows_at_once)
+    with pytest.raises(ValueError, match="`windows_at_once` to be 1 or more, but got"):
+        segmenter.encode_batch([segmenter.prepare(picture(64, 64))], windows_at_once)
+
+
+def test_a_digest_tells_pictures_and_geometries_apart(
+    segmenter: Segmenter, model: LoadedModel
+) -> None:
+    image = picture(64, 140)
+    prepared = segmenter.prepare(image)
+    assert prepared.digest == segmenter.prepare(image.copy()).digest
+    changed = image.copy()
+    changed[63, 139, 2] ^= 1
+    other_stride = Segmenter(model, preprocessing=dataclasses.replace(SIZES, stride_px=16))
+    others = [
+        segmenter.prepare(changed),
+        other_stride.prepare(image),
+        PreparedPicture(prepared.resized, dataclasses.replace(prepared.plan, image_hw=(32, 70))),
+        segmenter.prepare(np.zeros((64, 140, 3), np.uint8)),
+        segmenter.prepare(np.zeros((140, 64, 3), np.uint8)),
+    ]
+    assert len({prepared.digest, *(other.digest for other in others)}) == 6
+
+
+def test_the_id_of_features_tells_weights_methods_and_precisions_apart(
+    clip_model: open_clip.CLIP, model: LoadedModel
+) -> None:
+    def with_clip(clip: torch.nn.Module) -> Segmenter:
+        return Segmenter(dataclasses.replace(model, clip=clip), preprocessing=SIZES)
+
+    renamed = dataclasses.replace(model, name="other", clip=copy.deepcopy(clip_model))
+    same = Segmenter(model, preprocessing=SIZES).features_id
+    assert Segmenter(renamed, preprocessing=SIZES).features_id == same
+    tuned = copy.deepcopy(clip_model)
+    tuned.visual.transformer.resblocks[1].mlp.c_fc.bias[3] += 1e-3
+    text_tuned = copy.deepcopy(clip_model)
+    text_tuned.token_embedding.weight[0] += 1
+    assert with_clip(text_tuned).features_id == same  # the words have no part in features
+    others = [
+        with_clip(tuned).features_id,
+        with_clip(copy.deepcopy(clip_model).bfloat16()).features_id,
+        Segmenter(model, "clip", SIZES).features_id,
+        Segmenter(model, preprocessing=dataclasses.replace(SIZES, mean=(1, 2, 3))).features_id,
+    ]
+    assert len({same, *others}) == 5
 
 
 @pytest.mark.parametrize(
