@@ -1,5 +1,6 @@
 """ClearCLIP as a library: pictures and words in, masks out."""
 
+from clearclip_core.embeddings import EmbeddingStore
 from clearclip_core.encoder import DenseEncoder
 from clearclip_core.masks import BoolMask, drop_islands, fill_holes, label_masks
 from clearclip_core.methods import METHODS, Method, resolve_method
@@ -28,6 +29,7 @@ __all__ = [
     "BoolMask",
     "DenseEncoder",
     "DenseFeatures",
+    "EmbeddingStore",
     "KnownModel",
     "Label",
     "LoadedModel",

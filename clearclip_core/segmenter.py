@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from clearclip_core.embeddings import EmbeddingStore
 from clearclip_core.encoder import DenseEncoder
 from clearclip_core.masks import BoolMask, label_masks
 from clearclip_core.methods import Method, resolve_method
@@ -95,6 +96,7 @@ class Segmenter:
             and std.
         windows_at_once: how many windows are encoded as one batch; 4 on a CPU, 32 on a GPU by
             default.
+        store: where text embeddings outlive the process; nowhere by default.
 
     Raises:
         ValueError: unknown method, or `windows_at_once` is below 1.
@@ -112,11 +114,12 @@ class Segmenter:
         method: str | Method = "clearclip",
         preprocessing: Preprocessing | None = None,
         windows_at_once: int | None = None,
+        store: EmbeddingStore | None = None,
     ) -> None:
         self.model = model
         self.method = resolve_method(method)
         self.encoder = DenseEncoder(model.clip, self.method)
-        self.embed = TextEncoder(model.embed)
+        self.embed = TextEncoder(model.embed, store=store)
         self.preprocessing = preprocessing or Preprocessing(model.mean, model.std)
         default = 4 if self.encoder.device.type == "cpu" else 32
         self.windows_at_once = default if windows_at_once is None else windows_at_once
@@ -138,12 +141,15 @@ class Segmenter:
         Args:
             short_side_px: pictures are resized to this short side; more sees smaller things and
                 takes longer. The long side is limited to 2048 px at 448, and in proportion.
+            folder: beside weights, text embeddings are kept there (``embeddings/``), so that a
+                vocabulary is embedded once, not once a process. Without a folder nothing is
+                written.
         """
         method = resolve_method(method)
         model = load_model(name, device, precision, folder, download)
         long_side_px = max(2048, round(2048 * short_side_px / 448))
         sizes = Preprocessing(model.mean, model.std, short_side_px, long_side_px)
-        return cls(model, method, sizes)
+        return cls(model, method, sizes, store=EmbeddingStore.of(model, folder))
 
     @cached_property
     def features_id(self) -> str:

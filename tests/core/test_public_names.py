@@ -9,6 +9,7 @@ PUBLIC = [
     "BoolMask",
     "DenseEncoder",
     "DenseFeatures",
+    "EmbeddingStore",
     "KnownModel",
     "Label",
     "LoadedModel",

@@ -8,11 +8,12 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 
-from clearclip_core import TEMPLATES, Label, TextEncoder, Vocabulary
+from clearclip_core import TEMPLATES, EmbeddingStore, Label, TextEncoder, Vocabulary
 
 
 def test_the_templates_are_the_eighty_of_imagenet() -> None:
@@ -92,7 +93,7 @@ class Letters:
 
     def __init__(self, pause_s: float = 0) -> None:
         self.asked: Counter[str] = Counter()
-        self.batches: list[int] = []
+        self.sentences: list[list[str]] = []
         self.pause_s = pause_s
         self.busy = threading.Lock()
 
@@ -100,9 +101,13 @@ class Letters:
         assert self.busy.acquire(blocking=False), "called by two threads at once"
         time.sleep(self.pause_s)
         self.asked.update(sentences)
-        self.batches.append(len(sentences))
+        self.sentences.append(list(sentences))
         self.busy.release()
         return torch.tensor([counts(sentence) for sentence in sentences])
+
+    @property
+    def batches(self) -> list[int]:
+        return [len(sentences) for sentences in self.sentences]
 
 
 def counts(sentence: str) -> list[float]:
@@ -149,8 +154,26 @@ def test_sentences_are_encoded_in_batches() -> None:
     TextEncoder(tower, [lambda w: w, lambda w: f"a {w}"], batch=6)(list("abcdefg"))
     assert tower.batches == [6, 6, 2]
     tower = Letters()
-    TextEncoder(tower, batch=10)(["dog", "cat"])  # a prompt's templates stay together
-    assert tower.batches == [80, 80]
+    TextEncoder(tower, batch=50)(["dog", "cat"])  # a prompt's templates need not share one
+    assert tower.batches == [50, 50, 50, 10]
+
+
+def test_a_batch_holds_sentences_of_about_one_length() -> None:
+    """A tower runs to the end of a batch's longest sentence; the rows keep their order."""
+    templates = [lambda w: w, lambda w: f"{w} r r r r", lambda w: f"{w} g"]
+    tower = Letters()
+    words = ["dog", "road", "goat"]
+    embedded = TextEncoder(tower, templates, batch=3)(words)
+    lengths = [{len(sentence.split()) for sentence in batch} for batch in tower.sentences]
+    assert lengths == [{1}, {2}, {5}]
+    for row, word in zip(embedded, words, strict=True):
+        assert torch.equal(row, TextEncoder(Letters(), templates)([word])[0])
+
+
+@pytest.mark.parametrize("wrong", [{"batch": 0}, {"remembered": 0}])
+def test_a_batch_or_a_memory_of_nothing_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="`batch` and `remembered` to be 1 or more, but got"):
+        TextEncoder(Letters(), **wrong)
 
 
 def test_threads_share_the_cache() -> None:
@@ -162,3 +185,104 @@ def test_threads_share_the_cache() -> None:
     assert set(tower.asked.values()) == {1}
     for i, result in enumerate(results):
         assert torch.equal(result.roll(i % 4, 0), results[0])
+
+
+def test_a_word_does_not_wait_for_a_thousand_others() -> None:
+    """Threads take turns; and of the thousand, what is through is kept."""
+    gate = threading.Event()
+
+    class Gated(Letters):
+        def __call__(self, sentences: Sequence[str]) -> torch.Tensor:
+            assert gate.wait(60)
+            return super().__call__(sentences)
+
+    tower = Gated()
+    encode = TextEncoder(tower, [lambda w: w], batch=1)  # slices of 4 prompts
+    thousand = [f"dog {i}" for i in range(1000)]
+    done: list[int] = []
+
+    def ask(words: list[str]) -> None:
+        encode(words)
+        done.append(len(words))
+
+    threads = [threading.Thread(target=ask, args=(words,)) for words in (thousand, ["cat"])]
+    threads[0].start()
+    while not encode._turn._line:  # the thousand have begun
+        time.sleep(0.001)
+    threads[1].start()
+    while len(encode._turn._line) < 2:  # the word waits for its turn
+        time.sleep(0.001)
+    gate.set()
+    for thread in threads:
+        thread.join()
+    assert done == [1, 1000]
+    assert [s for batch in tower.sentences for s in batch].index("cat") == 4
+
+
+def test_what_was_embedded_before_a_failure_stays() -> None:
+    class Breaks(Letters):
+        def __call__(self, sentences: Sequence[str]) -> torch.Tensor:
+            if "bad" in sentences and "bad" not in self.asked:
+                self.asked["bad"] += 1
+                raise RuntimeError("out of memory")
+            return super().__call__(sentences)
+
+    tower = Breaks()
+    encode = TextEncoder(tower, [lambda w: w], batch=1)
+    words = ["a", "b", "c", "d", "bad", "e"]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        encode(words)
+    assert encode.missing(words) == ["bad", "e"]
+    assert len(encode(words)) == 6
+    assert max(tower.asked[word] for word in "abcde") == 1
+
+
+def test_memory_is_bounded_and_forgets_the_longest_unused() -> None:
+    tower = Letters()
+    encode = TextEncoder(tower, [lambda w: w], remembered=2)
+    encode(["dog", "cat"])
+    encode(["dog"])
+    encode(["road"])
+    assert encode.missing(["dog", "cat", "road"]) == ["cat"]
+    assert len(encode(["dog", "cat", "road", "goat"])) == 4  # more than are remembered
+
+
+def test_missing_words_are_told_once_and_in_order() -> None:
+    encode = TextEncoder(Letters())
+    encode(["dog"])
+    assert encode.missing(["road", "dog", "cat", "road"]) == ["road", "cat"]
+
+
+def test_a_second_process_computes_nothing(tmp_path: Path) -> None:
+    """Bit for bit what the first has computed, read from the disk."""
+    words = ["dog", "road", "goat", "tart", "a" * 5000, "café/../\x00"]
+    first = TextEncoder(Letters(), store=EmbeddingStore(tmp_path, "one"))(words)
+    tower = Letters()
+    encode = TextEncoder(tower, store=EmbeddingStore(tmp_path, "one"))
+    assert encode.missing([*words, "cat"]) == ["cat"]
+    assert torch.equal(encode(words), first)
+    assert not tower.batches
+    assert torch.equal(first, TextEncoder(Letters())(words))
+
+
+def test_embeddings_of_other_weights_and_templates_are_not_taken(tmp_path: Path) -> None:
+    TextEncoder(Letters(), store=EmbeddingStore(tmp_path, "one"))(["dog"])
+    other_weights = TextEncoder(Letters(), store=EmbeddingStore(tmp_path, "two"))
+    assert other_weights.missing(["dog"]) == ["dog"]
+    fewer = TextEncoder(Letters(), TEMPLATES[:79], store=EmbeddingStore(tmp_path, "one"))
+    assert fewer.missing(["dog"]) == ["dog"]
+    same = TextEncoder(Letters(), store=EmbeddingStore(tmp_path, "one"))
+    assert same.missing(["dog", "Dog", "dog "]) == ["Dog", "dog "]
+
+
+def test_progress_is_kept_on_disk_slice_by_slice(tmp_path: Path) -> None:
+    store = EmbeddingStore(tmp_path, "one")
+    kept: list[int] = []
+
+    class Watched(Letters):
+        def __call__(self, sentences: Sequence[str]) -> torch.Tensor:
+            kept.append(len(list(tmp_path.glob("*.safetensors"))))
+            return super().__call__(sentences)
+
+    TextEncoder(Watched(), [lambda w: w], batch=2, store=store)([f"dog {i}" for i in range(20)])
+    assert kept == [0, 0, 0, 0, 8, 8, 8, 8, 16, 16]
