@@ -70,7 +70,10 @@ def _add_routes(
         status = engine.status
         if status.state == "failed":
             raise ModelUnavailable(status.reason)
-        return _json({"model_version": pipeline.version(parse_label_config(asked.label_config))})
+        config = parse_label_config(asked.label_config)
+        version = pipeline.version(config)
+        pipeline.prime(config)
+        return _json({"model_version": version})
 
     @app.route("/predict", methods=["POST"])
     def predict() -> Response:

@@ -172,7 +172,13 @@ def _export_tasks(
     """Each picture as a task, its prediction made by the pipeline that answers /predict."""
     try:
         key = _data_key(xml)
-        pipeline = Pipeline(_loaded(settings), _read_file, settings)
+        engine = Engine.from_settings(settings)
+    except (BackendError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    engine.start()
+    try:
+        engine.segmenter()  # or a sentence at once: nobody brings weights later
+        pipeline = Pipeline(engine, _read_file, settings)
         tasks = []
         for path in tqdm(paths, unit="picture", disable=len(paths) == 1):
             shown = path.resolve().relative_to(root.resolve()) if root else path
@@ -182,6 +188,8 @@ def _export_tasks(
             tasks.append({"data": data, "predictions": [entry] if entry else []})
     except (BackendError, ValueError) as error:
         raise click.ClickException(str(error)) from None
+    finally:
+        engine.stop()
     return tasks
 
 
@@ -191,17 +199,6 @@ def _data_key(xml: str) -> str:
     if len(images) != 1 or not re.fullmatch(r"\$\w+", images[0].value):
         raise LabelConfigError('Expected one <Image> with a value such as "$image" to export for.')
     return images[0].value[1:]
-
-
-def _loaded(settings: Settings) -> Engine:
-    """An engine whose model is there, or a sentence at once: nobody brings weights later."""
-    engine = Engine.from_settings(settings)
-    engine.start()
-    try:
-        engine.segmenter()
-    finally:
-        engine.stop()
-    return engine
 
 
 def _read_file(source: str, task: Task) -> RGBArray:
@@ -230,7 +227,10 @@ def _run_gunicorn(settings: Settings) -> None:
                 self.cfg.set("control_socket_disable", True)
 
         def load(self) -> Any:
-            return create_app(settings)
+            engine = Engine.from_settings(settings)
+            engine.start()
+            self.cfg.set("worker_exit", lambda _server, _worker: engine.stop())
+            return create_app(settings, engine)
 
     Server().run()
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from backend.engine import Engine
-from backend.errors import ModelUnavailable, TaskError
+from backend.engine import Engine, Urgency
+from backend.errors import Busy, ModelUnavailable, TaskError
 from backend.messages import PredictRequest, Task
 from backend.regions import Region, draw_regions
 from backend.settings import Settings
@@ -23,6 +24,13 @@ log = logging.getLogger(__name__)
 
 #: Raised by one whenever the same settings would give other masks than before.
 _ALGORITHM = 1
+
+#: Tasks of one request that are worked on at the same time: while the model has one picture, the
+#: next ones are fetched and the last ones drawn. Each may hold a whole picture in memory.
+AHEAD = 4
+
+#: Threads that do so for all requests together.
+_WORKERS = 2 * AHEAD
 
 #: One task's entry: a prediction, or an empty list, which Label Studio asks for again.
 Entry = dict[str, Any] | list[Any]
@@ -43,6 +51,25 @@ class Drawn:
     pixels: int
 
 
+@dataclass(frozen=True)
+class Wish:
+    """What a request asks for, the same for all its tasks.
+
+    Attributes:
+        config: what is drawn.
+        version: the ``model_version`` of its predictions.
+        labels: names of those that are wanted; None for all.
+        urgency: who is served first.
+        project: projects of one urgency take turns.
+    """
+
+    config: LabelConfig
+    version: str
+    labels: frozenset[str] | None
+    urgency: Urgency
+    project: int | None
+
+
 class Pipeline:
     """Requests -> predictions.
 
@@ -61,6 +88,7 @@ class Pipeline:
         self._engine = engine
         self._read_image = read_image
         self._settings = settings
+        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="batch")
 
     def predict(self, request: PredictRequest) -> list[Entry]:
         """One entry a task, in their order; a task that fails has ``[]`` and a line in the log.
@@ -68,6 +96,7 @@ class Pipeline:
         Raises:
             LabelConfigError: the label config has nothing to draw.
             ModelUnavailable: the model has failed to load.
+            Busy: too many pictures wait for the model; never for a request of several tasks.
         """
         config = parse_label_config(request.label_config)
         wanted = None
@@ -76,8 +105,15 @@ class Pipeline:
                 return [{"result": []} for _ in request.tasks]
             wanted = config.names_of(request.context.labels) or None
         self._engine.segmenter()  # waits here, before any picture is fetched
-        version = self.version(config)
-        return [self._entry(task, config, version, wanted) for task in request.tasks]
+        wish = Wish(config, self.version(config), wanted, urgency(request), request.project_id)
+        if len(request.tasks) < 2:
+            return [self._entry(task, wish) for task in request.tasks]
+        return self._entries(request.tasks, wish)
+
+    def prime(self, config: LabelConfig) -> None:
+        """Have the words of a label config embedded before its first picture; never waits."""
+        for tag in config.images:
+            self._engine.prime(config.labels_of(tag.name))
 
     def version(self, config: LabelConfig) -> str:
         """Model, method, and a hash of weights, settings and vocabulary.
@@ -100,49 +136,62 @@ class Pipeline:
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         return f"{settings.model} {settings.method} {digest[:8]}"
 
-    def _entry(
-        self, task: Task, config: LabelConfig, version: str, wanted: frozenset[str] | None
-    ) -> Entry:
+    def _entries(self, tasks: Sequence[Task], wish: Wish) -> list[Entry]:
+        """The entries of a batch, a few tasks at the same time."""
+        entries: list[Future[Entry]] = []
+        running: set[Future[Entry]] = set()
+        try:
+            for task in tasks:
+                if len(running) == AHEAD:
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    for entry in done:
+                        entry.result()  # raises what ends the whole request
+                entries.append(self._workers.submit(self._entry, task, wish))
+                running.add(entries[-1])
+            return [entry.result() for entry in entries]
+        finally:
+            for entry in running:
+                entry.cancel()
+
+    def _entry(self, task: Task, wish: Wish) -> Entry:
         """The boundary between tasks: whatever happens to one of them stays with it."""
         try:
-            return self._prediction(task, config, version, wanted)
+            return self._prediction(task, wish)
         except TaskError as error:
             log.warning("Task %s has no prediction: %s", task.id, error)
-        except ModelUnavailable:
+        except (Busy, ModelUnavailable):
             raise
         except Exception:
             log.exception("Task %s has no prediction", task.id)
         return []
 
-    def _prediction(
-        self, task: Task, config: LabelConfig, version: str, wanted: frozenset[str] | None
-    ) -> Entry:
-        drawn = []
-        for tag in config.images:
-            sources = tag.sources(task.data)
-            for index, source in enumerate(sources):
-                rgb = self._read_image(source, task)
-                segmentation = self._engine.segment(rgb, config.labels_of(tag.name))
+    def _prediction(self, task: Task, wish: Wish) -> Entry:
+        segmenter, drawn = self._engine.segmenter(), []
+        for tag in wish.config.images:
+            labels = wish.config.labels_of(tag.name)
+            for index, source in enumerate(tag.sources(task.data)):
+                picture = segmenter.prepare(self._read_image(source, task))
+                scores = self._engine.score(picture, labels, wish.urgency, wish.project)
+                segmentation = segmenter.decide(scores)
                 item_index = index if tag.is_list(task.data) else None
-                drawn.append(self._draw(segmentation, config, tag.name, item_index, wanted, task))
+                drawn.append(self._draw(segmentation, wish, tag.name, item_index, task))
         regions = [region.to_json() for picture in drawn for region in picture.regions]
         log.info("Task %s: %d regions", task.id, len(regions))
-        return {"model_version": version, "score": mean_score(drawn), "result": regions}
+        return {"model_version": wish.version, "score": mean_score(drawn), "result": regions}
 
     def _draw(
         self,
         segmentation: Segmentation,
-        config: LabelConfig,
+        wish: Wish,
         image: str,
         item_index: int | None,
-        wanted: frozenset[str] | None,
         task: Task,
     ) -> Drawn:
         regions: list[Region] = []
         masks: dict[tuple[str, float], BoolMask] = {}
-        for control in config.controls_of(image):
+        for control in wish.config.controls_of(image):
             for label in control.labels:
-                if wanted is not None and label.name not in wanted:
+                if wish.labels is not None and label.name not in wish.labels:
                     continue
                 key = (label.name, label.threshold)
                 if key not in masks:
@@ -166,6 +215,13 @@ class Pipeline:
         likely = segmentation.confidence >= np.float16(threshold)
         mask = (segmentation.label_map == index) & likely
         return drop_islands(fill_holes(mask, min_px), min_px)
+
+
+def urgency(request: PredictRequest) -> Urgency:
+    """Who waits for an answer: an annotator who has clicked, one who has opened a task, or none."""
+    if request.context is not None:
+        return Urgency.INTERACTIVE
+    return Urgency.OPENED if len(request.tasks) == 1 else Urgency.BATCH
 
 
 def mean_score(drawn: list[Drawn]) -> float:

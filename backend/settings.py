@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ from pydantic import (
     AfterValidator,
     AliasChoices,
     Field,
+    PlainValidator,
     SecretStr,
     StringConstraints,
     ValidationError,
@@ -30,6 +32,16 @@ def _base_url(value: str) -> str:
     return url
 
 
+def _auto_or_count(value: Any) -> Literal["auto"] | int:
+    word = str(value).strip().lower()
+    if word == "auto":
+        return "auto"
+    if not re.fullmatch("[0-9]{1,6}", word) or int(word) < 1:
+        raise ValueError("expected auto, or a whole number of 1 or more")
+    return int(word)
+
+
+AutoOrCount = Annotated[Literal["auto"] | int, PlainValidator(_auto_or_count)]
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 
@@ -90,6 +102,32 @@ class Settings(BaseSettings):
         description="The short side of a picture is resized to this; more sees smaller things "
         "and takes longer.",
     )
+    compile: bool = Field(
+        default=False,
+        description="Compile the model with torch.compile: a slower start, faster pictures.",
+    )
+    batch_windows: AutoOrCount = Field(
+        default="auto",
+        description="Windows of pictures that are encoded at once; halved where memory is too "
+        "small.",
+    )
+    queue_size: int = Field(
+        default=64,
+        ge=1,
+        description="Pictures that may wait for the model: interactive ones, opened tasks and "
+        "batches each.",
+    )
+    feature_cache_mb: int = Field(
+        default=512,
+        ge=0,
+        description="Memory for features of pictures, so that new labels on a picture take no "
+        "time; 0 keeps none.",
+    )
+    feature_disk_cache_mb: int = Field(
+        default=0,
+        ge=0,
+        description="Disk space for such features in MODEL_DIR/features; 0 keeps none there.",
+    )
     model_dir: Path = Field(
         default=Path("~/.cache/clearclip"),
         description="Folder of model weights: looked for here first, kept here when downloaded.",
@@ -145,6 +183,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 "LABEL_STUDIO_API_KEY needs LABEL_STUDIO_URL, the one host that it may be sent to"
             )
+        if self.feature_disk_cache_mb and not self.feature_cache_mb:
+            raise ValueError("FEATURE_DISK_CACHE_MB needs a FEATURE_CACHE_MB above 0 to read into")
         object.__setattr__(self, "model_dir", self.model_dir.expanduser())
         return self
 

@@ -5,54 +5,132 @@ from __future__ import annotations
 import base64
 import io
 import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from backend.engine import Engine
-from clearclip_core import Label, RGBArray, Segmentation
+from clearclip_core import (
+    DenseFeatures,
+    Label,
+    PreparedPicture,
+    RGBArray,
+    Segmentation,
+    WindowPlan,
+)
+
+Work = tuple[str, tuple[str, ...] | tuple[int, ...]]
 
 RGB = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
 
 
-class ColourSegmenter:
-    """Each pixel gets the label that is called like its colour; its share of 255 is certain."""
+@dataclass(frozen=True)
+class ColourScores:
+    """What `ColourSegmenter.decide` makes a segmentation of."""
 
-    def __init__(self, notice: str | None = None) -> None:
+    image: RGBArray
+    labels: tuple[Label, ...]
+
+
+class ColourWords:
+    """The stand-in's text encoder: knows what it has been asked for before."""
+
+    def __init__(self, log: list[Work]) -> None:
+        self.known: set[str] = set()
+        self.fault: Callable[[Sequence[str]], None] = lambda _: None
+        self._log = log
+
+    def missing(self, prompts: Sequence[str]) -> list[str]:
+        return [prompt for prompt in dict.fromkeys(prompts) if prompt not in self.known]
+
+    def __call__(self, prompts: Sequence[str]) -> None:
+        self._log.append(("embed", tuple(prompts)))
+        self.fault(prompts)
+        self.known.update(prompts)
+
+
+class ColourSegmenter:
+    """Each pixel gets the label that is called like its colour; its share of 255 is certain.
+
+    Every picture is one window of patches of one pixel, whose features are its colours.
+
+    Attributes:
+        log: what the model was asked for, in order: the prompts that were embedded, and the widths
+            of the pictures that were encoded together.
+        gate: while it is closed, pictures that are being encoded stay so.
+        started: released whenever a batch of pictures arrives at the gate.
+        fault: called with each batch; may raise.
+    """
+
+    def __init__(self, notice: str | None = None, words_known: bool = True) -> None:
         self.model = SimpleNamespace(name="colours", notice=notice, contrast=("grey",))
         self.encoder = SimpleNamespace(device="cpu")
-        self.embedded: list[tuple[str, ...]] = []
+        self.windows_at_once = 4
+        self.features_id = "colours"
+        self.log: list[Work] = []
+        self.embed: Any = ColourWords(self.log)
+        if words_known:
+            self.embed.known.update([*RGB, "crash"])
         self.gate = threading.Event()
         self.gate.set()
-        self.running = 0
-        self.most_at_once = 0
+        self.started = threading.Semaphore(0)
+        self.fault: Callable[[Sequence[PreparedPicture], int], None] = lambda *_: None
 
-    def embed(self, prompts: tuple[str, ...]) -> None:
-        self.embedded.append(prompts)
+    @property
+    def encoded(self) -> list[tuple[int, ...]]:
+        """The widths of the pictures of each batch."""
+        return [widths for work, widths in self.log if work == "encode"]  # type: ignore[misc]
 
-    def segment(self, image: RGBArray, labels: tuple[Label, ...], contrast: bool) -> Segmentation:
+    @property
+    def embedded(self) -> list[tuple[str, ...]]:
+        """The prompts of each call of the text encoder."""
+        return [prompts for work, prompts in self.log if work == "embed"]  # type: ignore[misc]
+
+    def prepare(self, image: RGBArray) -> PreparedPicture:
+        size_hw = image.shape[0], image.shape[1]
+        return PreparedPicture(image, WindowPlan(size_hw, size_hw, max(size_hw), 1, (1, 1)))
+
+    def encode_batch(
+        self, pictures: Sequence[PreparedPicture], windows_at_once: int
+    ) -> list[DenseFeatures]:
+        self.log.append(("encode", tuple(picture.resized.shape[1] for picture in pictures)))
+        self.started.release()
+        assert self.gate.wait(20)
+        self.fault(pictures, windows_at_once)
+        colours = [torch.from_numpy(picture.resized.copy())[None].float() for picture in pictures]
+        pairs = zip(colours, pictures, strict=True)
+        return [DenseFeatures(patches, picture.plan) for patches, picture in pairs]
+
+    def score(
+        self, features: DenseFeatures, labels: tuple[Label, ...], contrast: bool
+    ) -> ColourScores:
         assert contrast, "the backend asks for contrast words"
-        self.running += 1
-        self.most_at_once = max(self.most_at_once, self.running)
-        self.gate.wait(20)
+        prompts = [prompt for label in labels for prompt in label.prompts]
+        assert not self.embed.missing(prompts), "words first"
+        if "crash" in prompts:
+            raise ZeroDivisionError("a secret of the model")
+        return ColourScores(features.patches[0].byte().numpy(), labels)
+
+    def decide(self, scores: ColourScores) -> Segmentation:
+        image = scores.image
         label_map = np.full(image.shape[:2], -1, np.int16)
         confidence = np.full(image.shape[:2], 0.75, np.float16)
-        for index, label in enumerate(labels):
+        for index, label in enumerate(scores.labels):
             for prompt in label.prompts:
-                if prompt == "crash":
-                    raise ZeroDivisionError("a secret of the model")
                 label_map[(image == RGB.get(prompt, (1, 2, 3))).all(axis=-1)] = index
         confidence[:, image.shape[1] // 2 :] = 0.5
-        self.running -= 1
-        return Segmentation(label_map, confidence, tuple(label.name for label in labels))
+        return Segmentation(label_map, confidence, tuple(label.name for label in scores.labels))
 
 
-def colour_engine(segmenter: ColourSegmenter | None = None) -> Engine:
+def colour_engine(segmenter: ColourSegmenter | None = None, **options: Any) -> Engine:
     """An engine that has loaded the stand-in."""
     stand_in: Any = segmenter or ColourSegmenter()
-    engine = Engine(lambda: stand_in, lambda: "colours-1")
+    engine = Engine(lambda: stand_in, lambda: "colours-1", **options)
     engine.start()
     engine.segmenter()
     return engine

@@ -253,6 +253,20 @@ def test_waiting_predictions_leave_threads_for_health_and_setup() -> None:
     assert app.test_client().post("/predict", json=predict_body(RED)).status_code == 200
 
 
+def test_setup_hands_the_words_on_and_does_not_wait_for_them() -> None:
+    segmenter = ColourSegmenter(words_known=False)
+    may_embed = threading.Event()
+    engine = colour_engine(segmenter)
+    segmenter.embed.fault = lambda _: may_embed.wait(20)
+    client = make_app(engine).test_client()
+    for _ in range(3):
+        assert client.post("/setup", json={"schema": brush_config("red")}).status_code == 200
+    assert engine.snapshot().vocabularies == 1
+    may_embed.set()
+    assert client.post("/predict", json=predict_body(RED)).status_code == 200
+    assert segmenter.embedded == [("grey",), ("red",)]
+
+
 def test_basic_auth_guards_every_route_but_health() -> None:
     client = make_app(basic_auth_user="ann", basic_auth_pass="p:ä").test_client()
     right = {"Authorization": "Basic " + base64.b64encode("ann:p:ä".encode()).decode()}

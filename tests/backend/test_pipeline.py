@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+import threading
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 from label_studio_sdk.converter.brush import decode_rle
 from label_studio_sdk.label_interface import LabelInterface
 
-from backend.errors import ImageNotFound, LabelConfigError, ModelUnavailable
+from backend.engine import Engine, Urgency
+from backend.errors import Busy, ImageNotFound, LabelConfigError, ModelUnavailable
 from backend.messages import Context, PredictRequest, Task
-from backend.pipeline import Pipeline
+from backend.pipeline import AHEAD, Pipeline, urgency
 from backend.settings import Settings
 from backend.vocabulary import parse_label_config
 from clearclip_core import RGBArray
-from tests.backend.colours import brush_config, colour_engine, flag
+from tests.backend.colours import ColourSegmenter, brush_config, colour_engine, flag
 
 IMAGES = {
     "flag": flag("red", "white", "blue"),
@@ -213,8 +217,6 @@ def test_a_config_with_nothing_to_draw_is_refused() -> None:
 
 
 def test_a_model_that_failed_costs_the_request_not_the_tasks() -> None:
-    from backend.engine import Engine
-
     def load() -> None:
         raise FileNotFoundError("no weights")
 
@@ -231,3 +233,124 @@ def test_projects_share_nothing() -> None:
     other = pipeline.predict(request(brush_config("blue"), "flag"))
     assert pipeline.predict(request(brush_config("red"), "flag")) == one
     assert one != other
+
+
+def test_who_waits_decides_the_urgency() -> None:
+    config = brush_config("red")
+    click = Context(regions=1, labels=("red",))
+    assert urgency(request(config, "red", context=click)) is Urgency.INTERACTIVE
+    assert urgency(request(config, "red")) is Urgency.OPENED
+    assert urgency(request(config, "red", "flag")) is Urgency.BATCH
+
+
+def test_a_batch_fetches_and_prepares_a_few_pictures_ahead_of_the_model() -> None:
+    segmenter = ColourSegmenter()
+    engine = colour_engine(segmenter)
+    lock = threading.Lock()
+    read: list[str] = []
+    all_read = threading.Event()
+
+    def counted(source: str, task: Task) -> RGBArray:
+        with lock:
+            read.append(source)
+            if len(read) == AHEAD:
+                all_read.set()
+        return flag("red", size_hw=(2, int(source)))
+
+    segmenter.gate.clear()
+    answers: list[Any] = []
+    tasks = request(brush_config("red"), *map(str, range(1, 21)))
+    pipeline = Pipeline(engine, counted, Settings())
+    asking = threading.Thread(target=lambda: answers.append(pipeline.predict(tasks)))
+    asking.start()
+    assert all_read.wait(20)  # while the model still has the first one
+    assert len(read) == AHEAD
+    segmenter.gate.set()
+    asking.join(20)
+    widths = [entry["result"][0]["original_width"] for entry in answers[0]]
+    assert widths == list(range(1, 21))
+    assert sum(map(len, segmenter.encoded)) == 20
+
+
+def test_a_slow_picture_holds_up_no_other_of_its_batch() -> None:
+    others_done = threading.Event()
+    read: list[str] = []
+
+    def slow_first(source: str, task: Task) -> RGBArray:
+        read.append(source)
+        if len(read) == 12:
+            others_done.set()
+        if source == "1":
+            assert others_done.wait(20)
+        return flag("red", size_hw=(2, int(source)))
+
+    pipeline = Pipeline(colour_engine(), slow_first, Settings())
+    entries = pipeline.predict(request(brush_config("red"), *map(str, range(1, 13))))
+    assert all(entries)
+
+
+def test_a_batch_gets_through_a_queue_of_one_beside_others() -> None:
+    pipeline = Pipeline(colour_engine(queue_size=1), read_image, Settings())
+    body = request(brush_config("red"), *["red", "flag", "wide"] * 7)
+    answers: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(pipeline.predict(body))) for _ in range(5)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert [len(answer) for answer in answers] == [21] * 5
+    assert all(all(answer) for answer in answers)
+
+
+def test_a_full_queue_is_no_empty_prediction() -> None:
+    segmenter = ColourSegmenter()
+    engine = colour_engine(segmenter, queue_size=1)
+    pipeline = Pipeline(engine, read_image, Settings())
+    segmenter.gate.clear()
+    holding = threading.Thread(
+        target=lambda: pipeline.predict(request(brush_config("red"), "red")), daemon=True
+    )
+    holding.start()
+    assert segmenter.started.acquire(timeout=20)
+    with pytest.raises(Busy, match="try again"):
+        pipeline.predict(request(brush_config("red"), "flag"))
+    segmenter.gate.set()
+    holding.join(20)
+
+
+def test_a_model_that_goes_away_ends_a_batch_at_once() -> None:
+    segmenter = ColourSegmenter()
+    engine = colour_engine(segmenter)
+    read: list[str] = []
+
+    def counted(source: str, task: Task) -> RGBArray:
+        read.append(source)
+        return IMAGES["red"]
+
+    segmenter.gate.clear()
+    failed = threading.Event()
+
+    def ask() -> None:
+        with pytest.raises(ModelUnavailable):
+            pipeline.predict(request(brush_config("red"), *["red"] * 50))
+        failed.set()
+
+    pipeline = Pipeline(engine, counted, Settings())
+    threading.Thread(target=ask, daemon=True).start()
+    assert segmenter.started.acquire(timeout=20)
+    engine.stop()
+    segmenter.gate.set()
+    assert failed.wait(20)
+    assert len(read) < 50
+
+
+def test_priming_embeds_the_words_of_a_config_once() -> None:
+    segmenter = ColourSegmenter(words_known=False)
+    engine = colour_engine(segmenter)
+    pipeline = Pipeline(engine, read_image, Settings())
+    for _ in range(3):
+        pipeline.prime(parse_label_config(brush_config("red", "blue")))
+    pipeline.predict(request(brush_config("red", "blue"), "red"))
+    assert segmenter.embedded == [("grey",), ("red",), ("blue",)]

@@ -81,6 +81,13 @@ def test_settings_are_frozen() -> None:
         ("DOWNLOAD_TIMEOUT_S", "0"),
         ("MODEL", "  "),
         ("LOG_LEVEL", "loud"),
+        ("BATCH_WINDOWS", "0"),
+        ("BATCH_WINDOWS", "-4"),
+        ("BATCH_WINDOWS", "many"),
+        ("QUEUE_SIZE", "0"),
+        ("FEATURE_CACHE_MB", "-1"),
+        ("FEATURE_DISK_CACHE_MB", "-1"),
+        ("COMPILE", "perhaps"),
     ],
 )
 def test_wrong_values_are_refused_in_one_sentence(
@@ -104,6 +111,17 @@ def test_a_token_needs_a_host_to_go_to() -> None:
     with pytest.raises(ValueError, match="needs LABEL_STUDIO_URL") as caught:
         load_settings(label_studio_api_key="s3cret")
     assert "s3cret" not in str(caught.value)
+
+
+def test_a_batch_is_as_large_as_the_model_chooses_or_as_is_said() -> None:
+    assert load_settings().batch_windows == "auto"
+    assert load_settings(batch_windows="AUTO").batch_windows == "auto"
+    assert load_settings(batch_windows="8").batch_windows == 8
+
+
+def test_a_disk_cache_needs_memory_to_read_into() -> None:
+    with pytest.raises(ValueError, match="FEATURE_CACHE_MB above 0"):
+        load_settings(feature_cache_mb=0, feature_disk_cache_mb=10)
 
 
 def test_log_level_is_read_in_any_case() -> None:
