@@ -7,8 +7,8 @@
     │   └── LabelConfigError    400   its label config does not parse, or asks for nothing we draw
     ├── Unauthorized            401   basic auth is on, and missing or wrong
     ├── PayloadTooLarge         413   the request is over MAX_BODY_MB
-    ├── ModelUnavailable        503   the model has failed to load; it is tried again
-    ├── Busy                    503   every thread for predictions is taken
+    ├── ModelUnavailable        503   the model has failed to load, or the backend shuts down
+    ├── Busy                    503   every thread for predictions is taken, or the queue is full
     └── TaskError               422   one task has no prediction; the others of its request have
         ├── DataKeyError        422   the label config names a key that the task's data lacks
         ├── ImageNotFound       422   there is no image at that address, or no way to it
@@ -60,13 +60,13 @@ class PayloadTooLarge(BackendError):
 
 
 class ModelUnavailable(BackendError):
-    """The model has failed to load; the message says how to bring it."""
+    """The model has failed to load, or the backend shuts down; the message says which."""
 
     http_status = 503
 
 
 class Busy(BackendError):
-    """Every thread that may predict is taken; the rest is kept for health and setup."""
+    """Every thread that may predict is taken, or too many pictures wait: come again later."""
 
     http_status = 503
 

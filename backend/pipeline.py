@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,11 +26,11 @@ log = logging.getLogger(__name__)
 #: Raised by one whenever the same settings would give other masks than before.
 _ALGORITHM = 1
 
-#: Tasks of one request that are worked on at the same time: while the model has one picture, the
-#: next ones are fetched and the last ones drawn. Each may hold a whole picture in memory.
+#: Tasks of batches of one project that are worked on at the same time: while the model has one
+#: picture, the next ones are fetched and the last ones drawn. Each may hold a picture in memory.
 AHEAD = 4
 
-#: Threads that do so for all requests together.
+#: Threads that do so for all projects together.
 _WORKERS = 2 * AHEAD
 
 #: One task's entry: a prediction, or an empty list, which Label Studio asks for again.
@@ -89,6 +90,7 @@ class Pipeline:
         self._read_image = read_image
         self._settings = settings
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="batch")
+        self._slots: dict[int | None, threading.Semaphore] = {}
 
     def predict(self, request: PredictRequest) -> list[Entry]:
         """One entry a task, in their order; a task that fails has ``[]`` and a line in the log.
@@ -138,20 +140,13 @@ class Pipeline:
 
     def _entries(self, tasks: Sequence[Task], wish: Wish) -> list[Entry]:
         """The entries of a batch, a few tasks at the same time."""
+        slots = self._slots.setdefault(wish.project, threading.Semaphore(AHEAD))
         entries: list[Future[Entry]] = []
-        running: set[Future[Entry]] = set()
-        try:
-            for task in tasks:
-                if len(running) == AHEAD:
-                    done, running = wait(running, return_when=FIRST_COMPLETED)
-                    for entry in done:
-                        entry.result()  # raises what ends the whole request
-                entries.append(self._workers.submit(self._entry, task, wish))
-                running.add(entries[-1])
-            return [entry.result() for entry in entries]
-        finally:
-            for entry in running:
-                entry.cancel()
+        for task in tasks:
+            slots.acquire()
+            entries.append(self._workers.submit(self._entry, task, wish))
+            entries[-1].add_done_callback(lambda _: slots.release())
+        return [entry.result() for entry in entries]
 
     def _entry(self, task: Task, wish: Wish) -> Entry:
         """The boundary between tasks: whatever happens to one of them stays with it."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,7 +16,7 @@ from backend.engine import PATIENCE, Engine, Status, Urgency, is_out_of_memory
 from backend.errors import Busy, ModelUnavailable
 from backend.features import FeatureCache
 from backend.settings import Settings
-from clearclip_core import Label
+from clearclip_core import SCENE_LABELS, Label, Segmenter, render_scene
 from tests.backend.colours import ColourSegmenter, colour_engine, flag
 
 CLICK, OPENED, BATCH = Urgency.INTERACTIVE, Urgency.OPENED, Urgency.BATCH
@@ -552,6 +553,28 @@ def test_too_little_memory_for_several_words_takes_them_one_by_one() -> None:
     scene.segmenter.embed.fault = one_fits
     scene.score(1, labels=TWO_NEW)
     assert scene.served() == [("crimson", "scarlet"), ("crimson",), ("scarlet",), (1,)]
+
+
+# The real model
+
+
+def test_the_engine_segments_as_the_library_does_with_kept_features_too(tmp_path: Any) -> None:
+    segmenter = Segmenter.load("demo", device="cpu")
+    labels = tuple(Label(name) for name in SCENE_LABELS[:6])
+    scenes = [render_scene(seed=seed, size_hw=(120, 100 + 40 * seed)).image for seed in range(4)]
+    settings = Settings(feature_disk_cache_mb=9, model_dir=tmp_path)
+    for batches in (None, 0):  # fresh, and from the disk
+        engine = Engine(lambda: segmenter, lambda: "m", cache=FeatureCache.from_settings(settings))
+        engine.start()
+        engine.segmenter()
+        with ThreadPoolExecutor() as threads:
+            scores = [threads.submit(engine.score, segmenter.prepare(i), labels) for i in scenes]
+        for image, future in zip(scenes, scores, strict=True):
+            expected = segmenter.segment(image, labels, contrast=True).label_map
+            got = segmenter.decide(future.result()).label_map
+            assert np.mean(got == expected) >= 0.999
+        assert batches is None or engine.snapshot().batches == batches
+        engine.stop()
 
 
 # The end

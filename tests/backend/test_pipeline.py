@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -302,6 +303,26 @@ def test_a_batch_gets_through_a_queue_of_one_beside_others() -> None:
         thread.join(60)
     assert [len(answer) for answer in answers] == [21] * 5
     assert all(all(answer) for answer in answers)
+
+
+def test_many_batches_of_one_project_take_no_more_than_their_share() -> None:
+    segmenter = ColourSegmenter()
+    engine = colour_engine(segmenter)
+    pipeline = Pipeline(engine, read_image, Settings())
+    segmenter.gate.clear()
+    tasks = tuple(Task(i, 1, {"image": "red"}) for i in range(9))
+    bodies = [PredictRequest(tasks, brush_config("red"), project) for project in (1, 1, 1, 1, 2)]
+    threads = [threading.Thread(target=pipeline.predict, args=(body,)) for body in bodies]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + 20
+    while engine.snapshot().waiting[Urgency.BATCH] < 2 * AHEAD and time.monotonic() < end:
+        time.sleep(0.002)
+    assert engine.snapshot().waiting[Urgency.BATCH] == 2 * AHEAD  # half of them project 2's
+    segmenter.gate.set()
+    for thread in threads:
+        thread.join(20)
+    assert engine.snapshot().done == 5 * 9
 
 
 def test_a_full_queue_is_no_empty_prediction() -> None:
