@@ -1,16 +1,22 @@
-"""``clearclip``: segment pictures, list and fetch models."""
+"""``clearclip``: segment pictures, list and fetch models, measure this machine."""
 
 from __future__ import annotations
 
+import functools
 import glob
+import json
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import IO, Any
 
 import click
 from PIL import Image
 from tqdm import tqdm
 
+from clearclip_core.benchmark import MAX_LABELS, as_json, as_text, measure
 from clearclip_core.methods import METHODS
 from clearclip_core.pictures import to_rgb
 from clearclip_core.render import NONE_VALUE, label_map_image, overlay
@@ -20,6 +26,77 @@ from clearclip_core.weights import WeightsNotFoundError, download_weights, known
 
 _RESULT_SUFFIXES = (".labels.png", ".overlay.png")
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The options of every command that loads a model, see `model_options`."""
+
+    model: str
+    method: str
+    device: str
+    precision: str
+    short_side_px: int
+    model_dir: Path | None
+
+    def load(self) -> Segmenter:
+        """Load the segmenter, its errors as one sentence.
+
+        Raises:
+            click.ClickException: what `Segmenter.load` raises.
+        """
+        try:
+            segmenter = Segmenter.load(
+                self.model,
+                self.method,
+                self.device,
+                self.precision,
+                self.short_side_px,
+                self.model_dir,
+            )
+        except (ValueError, WeightsNotFoundError) as error:
+            raise click.ClickException(str(error)) from error
+        if segmenter.model.notice:
+            click.echo(segmenter.model.notice, err=True)
+        return segmenter
+
+
+def model_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that choose a model; it gets them as one `ModelOptions`."""
+
+    @functools.wraps(command)
+    def with_options(**arguments: Any) -> None:
+        chosen = {field.name: arguments.pop(field.name) for field in fields(ModelOptions)}
+        command(ModelOptions(**chosen), **arguments)
+
+    for option in reversed(_MODEL_OPTIONS):
+        with_options = option(with_options)
+    return with_options
+
+
+_MODEL_OPTIONS = (
+    click.option("--model", default="ViT-B-16/openai", show_default=True, help="See `models`."),
+    click.option(
+        "--method", default="clearclip", show_default=True, type=click.Choice(list(METHODS))
+    ),
+    click.option(
+        "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
+    ),
+    click.option("--precision", default="auto", show_default=True, help="auto, fp32, fp16, bf16."),
+    click.option(
+        "--short-side",
+        "short_side_px",
+        default=448,
+        show_default=True,
+        type=click.IntRange(min=1),
+        help="Resize the short side to this many px; more sees smaller things and takes longer.",
+    ),
+    click.option(
+        "--model-dir",
+        type=click.Path(path_type=Path),
+        help="Folder of fetched weights; words that were embedded once are kept there, too.",
+    ),
+)
 
 
 @click.group()
@@ -35,18 +112,7 @@ def main() -> None:
     required=True,
     help='What to look for: "sky,tree,horse"; prompts of a label: "sofa=sofa|couch,cat".',
 )
-@click.option("--model", default="ViT-B-16/openai", show_default=True, help="See `models`.")
-@click.option("--method", default="clearclip", show_default=True, type=click.Choice(list(METHODS)))
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
-@click.option("--precision", default="auto", show_default=True, help="auto, fp32, fp16, bf16.")
-@click.option(
-    "--short-side",
-    "short_side_px",
-    default=448,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="Resize the short side to this many px; more sees smaller things and takes longer.",
-)
+@model_options
 @click.option(
     "--contrast/--no-contrast",
     default=False,
@@ -60,7 +126,6 @@ def main() -> None:
     type=click.FloatRange(0, 1),
     help="Pixels less likely than this get no label.",
 )
-@click.option("--model-dir", type=click.Path(path_type=Path), help="Folder of fetched weights.")
 @click.option(
     "-o",
     "--out",
@@ -70,16 +135,11 @@ def main() -> None:
     help="Folder of the results.",
 )
 def segment(
+    options: ModelOptions,
     pictures: tuple[str, ...],
     labels: str,
-    model: str,
-    method: str,
-    device: str,
-    precision: str,
-    short_side_px: int,
     contrast: bool,
     threshold: float,
-    model_dir: Path | None,
     out: Path,
 ) -> None:
     """Write a label map and an overlay of each picture.
@@ -90,7 +150,7 @@ def segment(
     """
     vocabulary = parse_labels(labels)
     paths = find_pictures(pictures)
-    segmenter = load_segmenter(model, method, device, precision, short_side_px, model_dir)
+    segmenter = options.load()
     named = list(zip(paths, output_names(paths), strict=True))
     failed = 0
     for path, name in tqdm(named, unit="picture", disable=len(paths) == 1):
@@ -133,6 +193,61 @@ def models(download: str | None, folder: Path | None, model_dir: Path | None) ->
         click.echo(f"{model.name:48} {model.licence:18} {where}{needs}")
 
 
+@main.command()
+@model_options
+@click.option(
+    "--size",
+    "size_wh",
+    default="2048x1367",
+    show_default=True,
+    callback=lambda _context, _option, text: parse_size(text),
+    help="Width and height of the picture in px.",
+)
+@click.option(
+    "--labels",
+    default=150,
+    show_default=True,
+    type=click.IntRange(1, MAX_LABELS),
+    help="How many labels compete.",
+)
+@click.option(
+    "--batch", type=click.IntRange(min=1), help="Windows encoded at once, instead of the default."
+)
+@click.option(
+    "--seconds",
+    "budget_s",
+    default=20.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="How long to repeat; loading and embedding the labels come on top.",
+)
+@click.option(
+    "--json",
+    "json_file",
+    type=click.File("w", encoding="utf-8", lazy=False, atomic=True),
+    help="Write the figures to this file as well.",
+)
+def bench(
+    options: ModelOptions,
+    size_wh: tuple[int, int],
+    labels: int,
+    batch: int | None,
+    budget_s: float,
+    json_file: IO[str] | None,
+) -> None:
+    """Measure how fast this machine segments, with a drawn picture and a model of your choice.
+
+    ARCH/random, such as ViT-L-14/random, measures a model whose weights are not here.
+    """
+    segmenter = options.load()
+    segmenter.windows_at_once = batch or segmenter.windows_at_once
+    click.echo(f"Embedding {labels} labels, then measuring for {budget_s:g} s ...", err=True)
+    measured = measure(segmenter, size_wh, labels, budget_s)
+    click.echo(as_text(measured))
+    if json_file is not None:
+        json_file.write(json.dumps(as_json(measured), indent=2) + "\n")
+
+
 def parse_labels(text: str) -> tuple[Label, ...]:
     """Read labels as they are written on a command line.
 
@@ -157,6 +272,22 @@ def parse_labels(text: str) -> tuple[Label, ...]:
     if len(names) > NONE_VALUE:
         raise click.BadParameter(f"expected at most {NONE_VALUE} labels, but got {len(names)}.")
     return tuple(labels)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read width and height as they are written on a command line.
+
+    Raises:
+        click.BadParameter: not two numbers, or a side below 16 px or above 20,000.
+
+    >>> parse_size("2048x1367")
+    (2048, 1367)
+    """
+    match = re.fullmatch(r"(\d+)\s*[x×]\s*(\d+)", text.strip())
+    sides = [int(side) for side in match.groups()] if match else []
+    if not match or min(sides) < 16 or max(sides) > 20_000:
+        raise click.BadParameter(f"expected two sides of 16 to 20000 px as WxH, but got {text!r}.")
+    return sides[0], sides[1]
 
 
 def find_pictures(patterns: Iterable[str]) -> list[Path]:
@@ -201,28 +332,6 @@ def output_names(paths: Sequence[Path]) -> list[Path]:
     full = [os.path.abspath(path) for path in paths]  # noqa: PTH100 -- links are not followed
     common = os.path.commonpath([os.path.dirname(path) for path in full])  # noqa: PTH120
     return [Path(path).relative_to(common) for path in full]
-
-
-def load_segmenter(
-    model: str,
-    method: str,
-    device: str,
-    precision: str,
-    short_side_px: int,
-    model_dir: Path | None,
-) -> Segmenter:
-    """Load a segmenter for a command line, its errors as one sentence.
-
-    Raises:
-        click.ClickException: what `Segmenter.load` raises.
-    """
-    try:
-        segmenter = Segmenter.load(model, method, device, precision, short_side_px, model_dir)
-    except (ValueError, WeightsNotFoundError) as error:
-        raise click.ClickException(str(error)) from error
-    if segmenter.model.notice:
-        click.echo(segmenter.model.notice, err=True)
-    return segmenter
 
 
 if __name__ == "__main__":

@@ -169,9 +169,9 @@ class TextEncoder:
                 f"{batch} and {remembered}."
             )
         self._encode = encode
-        self._templates = tuple(templates)
+        self.templates = tuple(templates)
         self._batch = batch
-        self._prompts_at_once = max(1, 4 * batch // len(self._templates))
+        self._prompts_at_once = max(1, 4 * batch // len(self.templates))
         self._store = store
         self._memory: LRUCache[str, torch.Tensor] = LRUCache(remembered)
         self._memory_lock = threading.Lock()
@@ -229,7 +229,7 @@ class TextEncoder:
             self._memory.update(rows)
 
     def _sentences(self, prompt: str) -> list[str]:
-        return [template(prompt) for template in self._templates]
+        return [template(prompt) for template in self.templates]
 
     def _embed(self, prompts: Sequence[str]) -> list[torch.Tensor]:
         """Rows of (D,) float32 on the CPU, each in memory of its own."""
@@ -240,7 +240,7 @@ class TextEncoder:
         made = torch.cat([self._encode([sentences[i] for i in batch]) for batch in batches])
         each = torch.empty_like(made, dtype=torch.float32)
         each[order] = F.normalize(made.float(), dim=-1)  # (prompts*templates, D), as they were
-        mean = each.reshape(len(prompts), len(self._templates), -1).mean(1)  # (prompts, D)
+        mean = each.reshape(len(prompts), len(self.templates), -1).mean(1)  # (prompts, D)
         return [row.clone() for row in F.normalize(mean, dim=-1).cpu()]
 
 
