@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-Matrix = npt.NDArray[np.float64]
+from clearclip_core.lattice import Course, Matrix
 
 
 @dataclass(frozen=True)
@@ -131,16 +130,21 @@ class Axis:
     @cached_property
     def matrix(self) -> Matrix:
         """(image_px, windows * patches): original pixels from the mosaic's patches."""
+        return self.course.at(self.course.positions())
+
+    @cached_property
+    def course(self) -> Course:
+        """The way from the mosaic's patches to pixels, for all that needs less than `matrix`."""
         before, _ = self.padding_px
         inside = slice(before, before + self.window_px)
-        upsample = resample(np.eye(self.patches), self.patches * self.patch_px)[inside]
+        padded = Course(np.eye(self.patches), self.patches * self.patch_px)
+        upsample = padded.at(padded.positions())[inside]
         windows = np.zeros((self.resized_px, len(self.starts_px), self.patches))
         for index, start in enumerate(self.starts_px):
             windows[start : start + self.window_px, index] += upsample
         mosaic = windows.reshape(self.resized_px, -1)
         # A row of each window sums to 1, so a row's sum is the number of windows that cover it.
-        average = mosaic / mosaic.sum(axis=1, keepdims=True)
-        return resample(average, self.image_px)
+        return Course(mosaic / mosaic.sum(axis=1, keepdims=True), self.image_px)
 
 
 def window_starts(side_px: int, window_px: int, stride_px: int) -> tuple[int, ...]:
@@ -151,18 +155,3 @@ def window_starts(side_px: int, window_px: int, stride_px: int) -> tuple[int, ..
     """
     last = max(side_px - window_px, 0)
     return (*range(0, last, stride_px), last)
-
-
-def resample(values: Matrix, out: int) -> Matrix:
-    """Bilinear resize of the first axis, ``align_corners=False``: (N, ...) -> (out, ...).
-
-    >>> resample(np.eye(2), 4).tolist()
-    [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]]
-    """
-    size = len(values)
-    centre = np.clip((np.arange(out) + 0.5) * size / out - 0.5, 0, size - 1)
-    low = np.floor(centre).astype(int)
-    high = np.minimum(low + 1, size - 1)
-    fraction = (centre - low)[:, None]
-    between: Matrix = values[low] * (1 - fraction) + values[high] * fraction
-    return between
