@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -9,6 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 BoolMask = npt.NDArray[np.bool_]
+
+#: Masks are first looked at in blocks of this side: far apart parts need not share a pass.
+_BLOCK_PX = 32
 
 
 def label_masks(
@@ -31,7 +35,8 @@ def label_masks(
     [[True, True, False, False]]
     """
     masks: dict[int, BoolMask] = {}
-    for index in np.unique(label_map[label_map >= 0]).tolist():
+    counts = np.bincount(label_map[label_map >= 0].ravel())
+    for index in np.flatnonzero(counts).tolist():
         mask = fill_holes(drop_islands(label_map == index, min_island_px), min_hole_px)
         if mask.any():
             masks[index] = mask
@@ -53,10 +58,13 @@ def drop_islands(mask: BoolMask, min_px: int) -> BoolMask:
     """
     if min_px <= 1:
         return mask.copy()
-    _, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    keep = stats[:, cv2.CC_STAT_AREA] >= min_px
-    keep[0] = False  # part 0 is everything outside the mask
-    return np.asarray(keep[parts], dtype=np.bool_)
+    kept = np.zeros_like(mask)
+    for box, part in _clusters(mask):
+        parts, areas = _connected(part, connectivity=8)
+        keep = areas >= min_px
+        keep[0] = False  # part 0 is everything outside the mask
+        kept[box] |= keep[parts]
+    return kept
 
 
 def fill_holes(mask: BoolMask, max_px: int) -> BoolMask:
@@ -71,8 +79,52 @@ def fill_holes(mask: BoolMask, max_px: int) -> BoolMask:
     """
     if max_px <= 1:
         return mask.copy()
-    outside = np.pad(~mask, 1, constant_values=True).astype(np.uint8)
-    _, parts, stats, _ = cv2.connectedComponentsWithStats(outside, connectivity=4)
-    fill = stats[:, cv2.CC_STAT_AREA] < max_px
-    fill[[0, parts[0, 0]]] = False  # the mask itself, and the part that touches the border
-    return np.asarray(mask | fill[parts][1:-1, 1:-1], dtype=np.bool_)
+    filled = mask.copy()
+    for box, _ in _clusters(mask):
+        # A hole lies within the part around it: what reaches the cluster's border is none.
+        parts, areas = _connected(~mask[box], connectivity=4)
+        fill = areas < max_px
+        fill[0] = False  # part 0 is the mask itself
+        for edge in (parts[0], parts[-1], parts[:, 0], parts[:, -1]):
+            fill[edge] = False
+        filled[box] |= fill[parts]
+    return filled
+
+
+def _clusters(mask: BoolMask) -> Iterator[tuple[tuple[slice, slice], BoolMask]]:
+    """Boxes that hold all of a mask, no connected part (8-connectivity) in two of them.
+
+    Yields:
+        A box, and in it the pixels of the mask that belong there; pixels of other clusters, which
+        the box may hold too, are off.
+    """
+    rows = np.stack(
+        [mask[top : top + _BLOCK_PX].any(axis=0) for top in range(0, len(mask), _BLOCK_PX)]
+    )
+    padded = np.pad(rows, ((0, 0), (0, -mask.shape[1] % _BLOCK_PX)))
+    blocks = padded.reshape(len(rows), -1, _BLOCK_PX).any(axis=2)
+    count, clusters, stats, _ = cv2.connectedComponentsWithStats(
+        blocks.astype(np.uint8), connectivity=8
+    )
+    for cluster in range(1, count):
+        left, top, width, height = stats[cluster, : cv2.CC_STAT_AREA]
+        own = clusters[top : top + height, left : left + width] == cluster
+        box = (
+            slice(top * _BLOCK_PX, (top + height) * _BLOCK_PX),
+            slice(left * _BLOCK_PX, (left + width) * _BLOCK_PX),
+        )
+        part = mask[box]
+        if not own.all():
+            pixels = own.repeat(_BLOCK_PX, axis=0).repeat(_BLOCK_PX, axis=1)
+            part = part & pixels[: part.shape[0], : part.shape[1]]
+        yield box, part
+
+
+def _connected(
+    mask: BoolMask, connectivity: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """(h, w) number of the connected part of each pixel, 0 outside, and (parts,) areas in px."""
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(
+        mask.astype(np.uint8), connectivity=connectivity
+    )
+    return np.asarray(parts, np.int32), np.asarray(stats[:, cv2.CC_STAT_AREA], np.int32)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
+import pytest
 
 from clearclip_core import BoolMask, drop_islands, fill_holes, label_masks
 
@@ -99,3 +101,35 @@ def test_masks_are_cleaned_and_empty_ones_left_out() -> None:
     assert np.array_equal(masks[0], drawn("###..", "###..", "###.."))
     assert np.array_equal(masks[2], drawn("...##", "...##", "....."))
     assert label_masks(np.full((3, 3), -1)) == {}
+
+
+def whole_parts(mask: BoolMask, connectivity: int) -> tuple[np.ndarray, np.ndarray]:
+    """Connected parts of the whole picture in one pass: number of each pixel's part, areas."""
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(
+        mask.astype(np.uint8), connectivity=connectivity
+    )
+    return parts, stats[:, cv2.CC_STAT_AREA]
+
+
+def blobs(seed: int, size_hw: tuple[int, int], grain_px: int, share: float) -> BoolMask:
+    """Spots of about `grain_px`, one inside the other, apart or touching, over `share`."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.random((size_hw[0] // grain_px + 2, size_hw[1] // grain_px + 2)).astype("f")
+    smooth = cv2.resize(coarse, size_hw[::-1], interpolation=cv2.INTER_CUBIC)
+    return (smooth < np.quantile(smooth, share)) ^ (rng.random(size_hw) < 0.002)
+
+
+@pytest.mark.parametrize("size_hw", [(200, 300), (64, 64), (33, 97), (5, 400), (1, 1)])
+@pytest.mark.parametrize("grain_px", [3, 17, 60])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.7])
+def test_parts_apart_are_cleaned_as_the_whole_picture_is(
+    size_hw: tuple[int, int], grain_px: int, share: float
+) -> None:
+    for seed in range(3):
+        mask = blobs(seed, size_hw, grain_px, share)
+        parts, areas = whole_parts(mask, 8)
+        large = (areas >= 20) & (np.arange(len(areas)) > 0)
+        assert np.array_equal(drop_islands(mask, 20), large[parts])
+        parts, areas = whole_parts(np.pad(~mask, 1, constant_values=True), 4)
+        small = (areas < 20) & (np.arange(len(areas)) != parts[0, 0]) & (np.arange(len(areas)) > 0)
+        assert np.array_equal(fill_holes(mask, 20), mask | small[parts][1:-1, 1:-1])
