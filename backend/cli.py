@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import re
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import quote
@@ -24,6 +28,7 @@ from backend.settings import Settings, load_settings, variables
 from backend.vocabulary import parse_label_config
 from clearclip_core import RGBArray, to_rgb
 from clearclip_core.cli import find_pictures
+from clearclip_core.models import choose_device, choose_precision
 
 Command = Callable[..., Any]
 
@@ -64,8 +69,9 @@ def serve(**given: str | None) -> None:
     """Serve the backend: one process, one model, a thread for each request."""
     settings = _settings(given)
     _log_to_stderr(settings.log_level)
-    try:
-        Engine.from_settings(settings)  # what can never work is said before anything starts
+    try:  # what can never work is said before anything starts
+        Engine.from_settings(settings)
+        _check_device(settings)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     _run_gunicorn(settings)
@@ -207,6 +213,25 @@ def _read_file(source: str, task: Task) -> RGBArray:
             return to_rgb(picture)
     except (OSError, ValueError, SyntaxError) as error:
         raise ImageInvalid(f"{source} cannot be read as an image: {error}.") from None
+
+
+def _check_device(settings: Settings) -> None:
+    """Refuse a device or precision that this machine lacks.
+
+    It is asked in a process of its own: CUDA that is asked here does not survive the fork.
+
+    Raises:
+        ValueError: it lacks them.
+    """
+    with (
+        suppress(BrokenProcessPool),  # where that cannot be asked, the load will tell
+        ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as other,
+    ):
+        other.submit(_choose, settings.device, settings.precision).result()
+
+
+def _choose(device: str, precision: str) -> None:
+    choose_precision(precision, choose_device(device))
 
 
 def _run_gunicorn(settings: Settings) -> None:

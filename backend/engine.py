@@ -430,14 +430,13 @@ class Engine:
             return
         pictures = [items[0].picture for items in fresh.values()]
         for items, outcome in zip(fresh.values(), self._encode(segmenter, pictures), strict=True):
-            if isinstance(outcome, Exception):
-                for item in items:
-                    self._fail(item, outcome)
-                continue
-            patches = outcome.patches.half()  # what the cache keeps, so that it changes no answer
-            self._cache.put(items[0].key, patches)
+            if not isinstance(outcome, Exception):
+                self._keep(items[0].key, outcome)
             for item in items:
-                self._finish(segmenter, item, patches)
+                if isinstance(outcome, Exception):
+                    self._fail(item, outcome)
+                else:
+                    self._finish(segmenter, item, outcome)
 
     def _collect(self, segmenter: Segmenter) -> list[_Item]:
         """Pictures in the order of service, about as many as fill a batch of windows.
@@ -491,8 +490,8 @@ class Engine:
 
     def _encode(
         self, segmenter: Segmenter, pictures: list[PreparedPicture]
-    ) -> list[DenseFeatures | Exception]:
-        """The features of each picture, or why it has none; the fault of one stays with it."""
+    ) -> list[torch.Tensor | Exception]:
+        """The patches of each picture, or why it has none; the fault of one stays with it."""
         try:
             return list(self._encode_in_memory(segmenter, pictures))
         except Exception as error:  # noqa: BLE001 -- one picture of a batch
@@ -503,8 +502,13 @@ class Engine:
 
     def _encode_in_memory(
         self, segmenter: Segmenter, pictures: list[PreparedPicture]
-    ) -> list[DenseFeatures]:
-        """Encode as one batch; where memory is too small for it, in batches half as large."""
+    ) -> list[torch.Tensor]:
+        """Encode as one batch; where memory is too small for it, in batches half as large.
+
+        Returns:
+            The patches of each picture in float16: what the cache keeps, so that whether it has
+            them changes no answer.
+        """
         windows = sum(picture.plan.count for picture in pictures)
         while True:
             at_once = min(windows, self._windows_at_once)
@@ -512,7 +516,8 @@ class Engine:
                 self._batches += 1
                 self._windows += windows
             try:
-                return segmenter.encode_batch(pictures, self._windows_at_once)
+                encoded = segmenter.encode_batch(pictures, self._windows_at_once)
+                return [features.patches.half() for features in encoded]
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or at_once == 1:
                     raise
@@ -525,6 +530,12 @@ class Engine:
                 segmenter.encoder.device,
                 self._windows_at_once,
             )
+
+    def _keep(self, key: str, patches: torch.Tensor) -> None:
+        try:
+            self._cache.put(key, patches)
+        except Exception as error:  # noqa: BLE001 -- the picture itself is well
+            log.warning("The features of a picture are not kept: %s", error)
 
     def _finish(self, segmenter: Segmenter, item: _Item, patches: torch.Tensor) -> None:
         """Hand a picture's scores to the thread that waits for them."""

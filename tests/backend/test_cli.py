@@ -65,6 +65,12 @@ def test_serve_has_a_flag_for_every_setting() -> None:
         (["--method", "magic"], "clip, maskclip, sclip, clearclip"),
         (["--basic-auth-user", "ann"], "BASIC_AUTH_PASS"),
         (["--precision", "int8"], "--precision"),
+        (["--precision", "fp16", "--device", "cpu", "--model", "demo"], "fp16 needs a GPU"),
+        (["--device", "abacus", "--model", "demo"], "auto, cpu, cuda or mps"),
+        (["--batch-windows", "0"], "BATCH_WINDOWS"),
+        (["--feature-cache-mb", str(1 << 40)], "FEATURE_CACHE_MB"),
+        (["--feature-cache-mb", "-1"], "FEATURE_CACHE_MB"),
+        (["--queue-size", "0"], "QUEUE_SIZE"),
     ],
 )
 def test_serve_refuses_what_cannot_work(arguments: list[str], sentence: str) -> None:
