@@ -1,0 +1,166 @@
+"""The paper's method written out plainly: what the library is compared with, and timed against.
+
+One window at a time, the stock model with the last block's softmax spelled out, and scores of all
+queries at full resolution. Nothing here is shared with the library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from clearclip_core import Preprocessing
+
+#: Patch features of a window, and the box (left, top, right, bottom) that it covers.
+Window = tuple[torch.Tensor, tuple[int, int, int, int]]
+
+
+class Reference:
+    """ClearCLIP on open_clip's model, whose dtype and device it computes in.
+
+    Args:
+        clip: open_clip's model, in eval mode.
+        sizes: mean, std, sides and stride; only its numbers are used.
+    """
+
+    def __init__(self, clip: Any, sizes: Preprocessing) -> None:
+        self.visual = clip.visual
+        self.sizes = sizes
+        self.weight = clip.visual.conv1.weight
+        self.patch_px = self.weight.shape[-1]
+
+    @torch.inference_mode()
+    def encode(self, rgb: npt.NDArray[np.uint8]) -> list[Window]:
+        """Resize, cut into windows, and encode one after the other."""
+        height, width = rgb.shape[:2]
+        sizes = self.sizes
+        scale = min(
+            sizes.short_side_px / min(height, width), sizes.long_side_px / max(height, width)
+        )
+        resized_hw = int(height * scale + 0.5), int(width * scale + 0.5)
+        resized = cv2.resize(rgb, resized_hw[::-1], interpolation=cv2.INTER_LINEAR)
+        pixels = torch.from_numpy(resized).to(self.weight).permute(2, 0, 1)
+        mean, std = (
+            torch.tensor(values).to(self.weight)[:, None, None]
+            for values in (sizes.mean, sizes.std)
+        )
+        pixels = (pixels - mean) / std
+        windows = []
+        for top in starts(resized_hw[0], sizes.window_px, sizes.stride_px):
+            for left in starts(resized_hw[1], sizes.window_px, sizes.stride_px):
+                bottom = min(top + sizes.window_px, resized_hw[0])
+                right = min(left + sizes.window_px, resized_hw[1])
+                window = pixels[:, top:bottom, left:right]
+                windows.append((self.encode_window(window), (left, top, right, bottom)))
+        return windows
+
+    def encode_window(self, window: torch.Tensor) -> torch.Tensor:
+        """(3, rows, columns) -> (h, w, D) unit features, zero-padded to whole patches."""
+        missing = [-side % self.patch_px for side in window.shape[1:]]
+        above, left = missing[0] // 2, missing[1] // 2
+        padded = F.pad(window, (left, missing[1] - left, above, missing[0] - above))
+        visual, blocks = self.visual, self.visual.transformer.resblocks
+        grid = visual.conv1(padded[None])  # (1, width, h, w)
+        height, width = grid.shape[2:]
+        x = torch.cat([visual.class_embedding[None, None], grid.flatten(2).transpose(1, 2)], dim=1)
+        x = visual.ln_pre(x + self.positions(height, width))
+        for block in blocks[:-1]:
+            x = block(x)
+        x = visual.ln_post(self_self_attention(blocks[-1], x)[:, 1:]) @ visual.proj
+        return F.normalize(x[0], dim=-1).reshape(height, width, -1)
+
+    def positions(self, height: int, width: int) -> torch.Tensor:
+        """Position embeddings for another grid, as DINO resizes them."""
+        embedding = self.visual.positional_embedding
+        rows, columns = self.visual.grid_size
+        if height * width == rows * columns:
+            return embedding
+        grid = embedding[1:].T.reshape(1, -1, rows, columns)
+        scale = (height + 0.1) / rows, (width + 0.1) / columns
+        resized = F.interpolate(grid, scale_factor=scale, mode="bicubic", align_corners=False)
+        return torch.cat([embedding[:1], resized.flatten(2)[0].T])
+
+    @torch.inference_mode()
+    def label_map(
+        self,
+        windows: Sequence[Window],
+        embeddings: torch.Tensor,
+        owners: Sequence[int],
+        image_hw: tuple[int, int],
+        thresholds: Sequence[float],
+    ) -> npt.NDArray[np.int64]:
+        """Scores of all queries in all pixels, then the decision.
+
+        Args:
+            windows: from `encode`.
+            embeddings: (Q, D) unit text embeddings.
+            owners: each query's label; -1 for contrast words.
+            image_hw: the picture's size.
+            thresholds: of each label.
+
+        Returns:
+            (H, W) index of the label, -1 for none.
+        """
+        best, winner = classes(self.probabilities(windows, embeddings, image_hw), owners)
+        limits = torch.tensor([*thresholds, 0.0], dtype=best.dtype, device=best.device)
+        winner[best < limits[winner]] = -1
+        return winner.cpu().numpy()
+
+    def probabilities(
+        self, windows: Sequence[Window], embeddings: torch.Tensor, image_hw: tuple[int, int]
+    ) -> torch.Tensor:
+        """(Q, H, W): softmax over all queries of 50 times the cosines."""
+        rows, columns = max(box[3] for _, box in windows), max(box[2] for _, box in windows)
+        embeddings = embeddings.to(self.weight)
+        total = self.weight.new_zeros(len(embeddings), rows, columns)
+        count = self.weight.new_zeros(rows, columns)
+        for features, (left, top, right, bottom) in windows:
+            cosines = torch.einsum("hwd,qd->qhw", features, embeddings)
+            padded_hw = [side * self.patch_px for side in features.shape[:2]]
+            pixels = F.interpolate(cosines[None], padded_hw, mode="bilinear")[0]
+            y, x = (padded_hw[0] - (bottom - top)) // 2, (padded_hw[1] - (right - left)) // 2
+            inside = pixels[:, y : y + bottom - top, x : x + right - left]
+            total[:, top:bottom, left:right] += inside
+            count[top:bottom, left:right] += 1
+        full = F.interpolate((total / count)[None], image_hw, mode="bilinear")[0]
+        return (50 * full).softmax(dim=0)
+
+
+def starts(side_px: int, window_px: int, stride_px: int) -> list[int]:
+    """Beginnings of windows: step by step, and the last one ends where the side ends."""
+    found = [0]
+    while found[-1] + window_px < side_px:
+        found.append(min(found[-1] + stride_px, side_px - window_px))
+    return found
+
+
+def self_self_attention(block: Any, x: torch.Tensor) -> torch.Tensor:
+    """The last block of ClearCLIP: query-query attention, no residual, no feed-forward."""
+    attn = block.attn
+    qkv = F.linear(block.ln_1(x), attn.in_proj_weight, attn.in_proj_bias)
+    query, _, value = (
+        part.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2) for part in qkv.chunk(3, dim=-1)
+    )
+    weights = (query @ query.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(dim=-1)
+    return attn.out_proj((weights @ value).transpose(1, 2).flatten(2))
+
+
+def classes(
+    probabilities: torch.Tensor, owners: Sequence[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(Q, H, W) -> the largest of a label's queries, (H, W), and which label it is."""
+    indices = torch.tensor(owners, device=probabilities.device)
+    labels = [*range(max(owners) + 1), *([-1] if min(owners) < 0 else [])]
+    if len(labels) == len(owners):  # a query each
+        best, winner = probabilities.max(dim=0)
+    else:
+        each = [probabilities[indices == label].amax(dim=0) for label in labels]
+        best, winner = torch.stack(each).max(dim=0)
+    winner[winner == max(owners) + 1] = -1
+    return best, winner
