@@ -16,6 +16,9 @@ TERMS: dict[str, tuple[str, str] | None] = {
     "identity": None,
 }
 
+#: So many weights of attention maps exist at once on a CPU: 3 MiB in bf16.
+_MAP_ELEMENTS = 3 << 19
+
 
 class Projections(NamedTuple):
     """Query, key and value of one block, each (B, heads, N, d).
@@ -88,5 +91,39 @@ def _attend_term(projections: Projections, term: str) -> torch.Tensor:
     left, right = (getattr(projections, name) for name in pair)
     if left is None or right is None:
         raise ValueError(f"Attention {term!r} needs the projections {' and '.join(pair)}.")
-    # (B, heads, N, N) is never kept: the fused kernel scales by 1/√d and sums as it goes.
-    return F.scaled_dot_product_attention(left, right, projections.value)
+    return scaled_dot_product(left, right, projections.value)
+
+
+def scaled_dot_product(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """``softmax(q kᵀ/√d) · v``; (B, heads, N, N) is never kept.
+
+    Args:
+        query: (B, heads, N, d), as the others.
+        key: likewise.
+        value: likewise.
+
+    Returns:
+        (B, heads, N, d), in the dtype of the value.
+    """
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and not torch.is_grad_enabled():
+        return _few_heads_at_once(query, key, value)
+    return F.scaled_dot_product_attention(query, key, value)
+
+
+def _few_heads_at_once(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """The same by plain products, which use a CPU's bf16 instructions.
+
+    torch's fused kernel does not: it takes as long as in fp32. Maps of a few heads stay in the
+    cache and in memory that the allocator has at hand; for all heads at once, fresh pages cost as
+    much as the products.
+    """
+    batch, heads, tokens, width = query.shape
+    step = max(1, _MAP_ELEMENTS // (tokens * key.shape[2]))
+    merged = value.new_empty(batch, tokens, heads, width)  # as the output projection reads it
+    for index in range(batch):
+        for first in range(0, heads, step):
+            few = slice(first, first + step)
+            logits = torch.bmm(query[index, few] * width**-0.5, key[index, few].transpose(1, 2))
+            out = torch.bmm(logits.softmax(dim=-1), value[index, few])  # (step, N, d)
+            merged[index, :, few] = out.transpose(0, 1)
+    return merged.transpose(1, 2)

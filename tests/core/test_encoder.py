@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from clearclip_core import METHODS, DenseEncoder, Method
-from clearclip_core.encoder import encode_text, resize_position_embedding
+from clearclip_core.attention import scaled_dot_product
+from clearclip_core.encoder import encode_text, project, resize_position_embedding
 from tests.core.conftest import make_clip
 
 
@@ -64,6 +65,59 @@ def test_clip_preset_is_stock_open_clip(clip_model: open_clip.CLIP) -> None:
     torch.testing.assert_close(dense.flatten(1, 2), expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("inference", [False, True])
+@pytest.mark.parametrize("quick_gelu", [False, True])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_faster_ways_of_inference_change_nothing(
+    batch: int, quick_gelu: bool, inference: bool
+) -> None:
+    """In float64, so that nothing hides behind rounding."""
+    model = make_clip(quick_gelu, ls_init_value=0.3).double()
+    before = copy.deepcopy(model.state_dict())
+    pixels = pixels_of(32, 128, torch.float64)[:1].repeat(batch, 1, 1, 1)  # 16 patches, as trained
+    expected = stock_tokens(model, pixels)
+    with torch.inference_mode(inference):
+        dense = DenseEncoder(model, METHODS["clip"]).encode(pixels).flatten(1, 2)
+    torch.testing.assert_close(dense, expected, rtol=1e-9, atol=1e-10)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("tokens", [5, 785])
+@pytest.mark.parametrize("heads", [1, 5])
+def test_attention_in_bf16_is_that_of_float32(heads: int, tokens: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, tokens, 3 * heads * 16)
+    fused = torch.randn(shape, generator=generator).bfloat16()
+    parts = [part.unflatten(-1, (heads, 16)).transpose(1, 2) for part in fused.chunk(3, dim=-1)]
+    weights = (parts[0].float() @ parts[1].float().transpose(2, 3) / 4).softmax(dim=-1)
+    with torch.inference_mode():
+        out = scaled_dot_product(*parts)
+    assert (out.shape, out.dtype) == ((2, heads, tokens, 16), torch.bfloat16)
+    torch.testing.assert_close(out.float(), weights @ parts[2].float(), rtol=0.02, atol=0.02)
+
+
+def test_adapters_in_the_place_of_a_linear_layer_run(clip_model: open_clip.CLIP) -> None:
+    class Doubled(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(x)
+
+    plain, adapted = copy.deepcopy(clip_model), copy.deepcopy(clip_model)
+    for block, other in zip(
+        plain.visual.transformer.resblocks, adapted.visual.transformer.resblocks, strict=True
+    ):
+        layer = Doubled(256, 64)
+        layer.load_state_dict(block.mlp.c_proj.state_dict())
+        other.mlp.c_proj = layer.requires_grad_(False)
+        block.mlp.c_proj.weight *= 2
+        block.mlp.c_proj.bias *= 2
+    with torch.inference_mode():
+        one, two = (
+            DenseEncoder(model, METHODS["clearclip"]).encode(pixels_of(64, 64))
+            for model in (plain, adapted)
+        )
+    torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("attention", ["qk", "qq", "kk", "vv", "identity", "qq+kk", "qk+vv"])
 def test_every_combination_is_the_plain_one(attention: str) -> None:
     model = make_clip().double()
@@ -95,14 +149,14 @@ def test_clearclip_projects_no_key_and_runs_no_ffn(clip_model: open_clip.CLIP) -
     ran: list[int] = []
     blocks = clip_model.visual.transformer.resblocks
     hooks = [
-        block.mlp.register_forward_hook(lambda *_, index=i: ran.append(index))
+        block.ln_2.register_forward_hook(lambda *_, index=i: ran.append(index))
         for i, block in enumerate(blocks)
     ]
     encoder.encode(pixels_of(32, 48))
     for hook in hooks:
         hook.remove()
     assert ran == [0, 1]  # of three blocks
-    projections = encoder.last.project(torch.zeros(1, 5, 64))
+    projections = project(blocks[-1].attn, torch.zeros(1, 5, 64), "qq")
     assert projections.key is None
     assert projections.query is not None
 
