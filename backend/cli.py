@@ -32,6 +32,9 @@ from clearclip_core.models import choose_device, choose_precision
 
 Command = Callable[..., Any]
 
+#: Pictures between two steps of the progress bar; those of one step overlap.
+_EXPORTED_AT_ONCE = 16
+
 
 def settings_options(*fields: str) -> Callable[[Command], Command]:
     """One flag for each of these fields of `Settings`, or for all of them.
@@ -176,27 +179,27 @@ def _export_tasks(
     paths: list[Path], xml: str, settings: Settings, url_prefix: str, root: Path | None
 ) -> list[dict[str, Any]]:
     """Each picture as a task, its prediction made by the pipeline that answers /predict."""
+    exported = []
     try:
         key = _data_key(xml)
-        engine = Engine.from_settings(settings)
+        with (
+            Engine.from_settings(settings) as engine,
+            tqdm(total=len(paths), unit="picture", disable=len(paths) == 1) as bar,
+        ):
+            engine.segmenter()  # or a sentence at once: nobody brings weights later
+            pipeline = Pipeline(engine, _read_file, settings)
+            for start in range(0, len(paths), _EXPORTED_AT_ONCE):
+                some = paths[start : start + _EXPORTED_AT_ONCE]
+                tasks = tuple(Task(str(path), None, {key: str(path)}) for path in some)
+                entries = pipeline.predict(PredictRequest(tasks, xml))
+                for path, entry in zip(some, entries, strict=True):
+                    shown = path.resolve().relative_to(root.resolve()) if root else path
+                    data = {key: url_prefix + quote(shown.as_posix().lstrip("/"))}
+                    exported.append({"data": data, "predictions": [entry] if entry else []})
+                bar.update(len(some))
     except (BackendError, ValueError) as error:
         raise click.ClickException(str(error)) from None
-    engine.start()
-    try:
-        engine.segmenter()  # or a sentence at once: nobody brings weights later
-        pipeline = Pipeline(engine, _read_file, settings)
-        tasks = []
-        for path in tqdm(paths, unit="picture", disable=len(paths) == 1):
-            shown = path.resolve().relative_to(root.resolve()) if root else path
-            task = Task(str(path), None, {key: str(path)})
-            (entry,) = pipeline.predict(PredictRequest((task,), xml))
-            data = {key: url_prefix + quote(shown.as_posix().lstrip("/"))}
-            tasks.append({"data": data, "predictions": [entry] if entry else []})
-    except (BackendError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
-    finally:
-        engine.stop()
-    return tasks
+    return exported
 
 
 def _data_key(xml: str) -> str:

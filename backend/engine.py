@@ -122,8 +122,8 @@ class _Words:
 class Engine:
     """Loads a segmenter in a thread of its own and serves it there.
 
-    Nothing runs before `start`. A failed load is tried again every `retry_after_s` seconds; until
-    one succeeds, whoever asks hears the reason at once.
+    Nothing runs before `start`, or after `stop`; ``with`` does both. A failed load is tried again
+    every `retry_after_s` seconds; until one succeeds, whoever asks hears the reason at once.
 
     Args:
         load: makes the segmenter; raises where it cannot.
@@ -151,6 +151,7 @@ class Engine:
         self._windows_at_once = windows_at_once or 0
         self._prompts_at_once = 1
         self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
 
         # What follows is read and written by several threads, under this lock.
         self._changed = threading.Condition()
@@ -198,8 +199,11 @@ class Engine:
         )
 
     def start(self) -> None:
-        """Begin to load, and then to serve, in the background."""
-        threading.Thread(target=self._run, name="model", daemon=True).start()
+        """Begin to load, and then to serve, in the background; once, however often it is called."""
+        with self._changed:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="model", daemon=True)
+                self._thread.start()
 
     def stop(self) -> None:
         """Serve no more: whoever waits, or asks later, hears that the model is gone."""
@@ -210,6 +214,13 @@ class Engine:
             self._segmenter = None
             self._changed.notify_all()
         self._give_up()
+
+    def __enter__(self) -> Engine:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     @property
     def status(self) -> Status:

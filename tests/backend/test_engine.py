@@ -103,6 +103,22 @@ def test_nothing_loads_before_start() -> None:
     assert engine.status == Status("loading")
 
 
+def test_there_is_one_owner_however_often_it_is_started() -> None:
+    loads: list[int] = []
+
+    def load() -> Any:
+        loads.append(1)
+        return ColourSegmenter()
+
+    with Engine(load, lambda: "m") as engine:
+        engine.start()
+        engine.segmenter()
+        engine.start()
+    assert loads == [1]
+    with pytest.raises(ModelUnavailable, match="shutting down"):
+        engine.segmenter()
+
+
 def test_whoever_comes_early_waits_for_the_load() -> None:
     may_load = threading.Event()
     segmenter: Any = ColourSegmenter()
