@@ -49,12 +49,9 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 class Urgency(IntEnum):
     """The order of service."""
 
-    INTERACTIVE = 0
-    """An annotator has clicked and waits."""
-    OPENED = 1
-    """An annotator has opened a task."""
-    BATCH = 2
-    """A project is being prelabeled."""
+    INTERACTIVE = 0  # an annotator has clicked and waits
+    OPENED = 1  # an annotator has opened a task
+    BATCH = 2  # a project is being prelabeled
 
 
 @dataclass(frozen=True)

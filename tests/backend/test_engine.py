@@ -19,6 +19,7 @@ from backend.settings import Settings
 from clearclip_core import SCENE_LABELS, Label, Segmenter, render_scene
 from tests.backend.colours import ColourSegmenter, colour_engine, flag
 
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 CLICK, OPENED, BATCH = Urgency.INTERACTIVE, Urgency.OPENED, Urgency.BATCH
 RED = (Label("red"),)
 NEW = (Label("crimson"),)  # not embedded yet
@@ -574,8 +575,11 @@ def test_too_little_memory_for_several_words_takes_them_one_by_one() -> None:
 # The real model
 
 
-def test_the_engine_segments_as_the_library_does_with_kept_features_too(tmp_path: Any) -> None:
-    segmenter = Segmenter.load("demo", device="cpu")
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=CUDA)])
+def test_the_engine_segments_as_the_library_does_with_kept_features_too(
+    tmp_path: Any, device: str
+) -> None:
+    segmenter = Segmenter.load("demo", device=device)
     labels = tuple(Label(name) for name in SCENE_LABELS[:6])
     scenes = [render_scene(seed=seed, size_hw=(120, 100 + 40 * seed)).image for seed in range(4)]
     settings = Settings(feature_disk_cache_mb=9, model_dir=tmp_path)
