@@ -37,9 +37,13 @@ def label_masks(
     masks: dict[int, BoolMask] = {}
     counts = np.bincount(label_map[label_map >= 0].ravel())
     for index in np.flatnonzero(counts).tolist():
-        mask = fill_holes(drop_islands(label_map == index, min_island_px), min_hole_px)
-        if mask.any():
-            masks[index] = mask
+        whole = label_map == index
+        left, top, width, height = cv2.boundingRect(whole.view(np.uint8))
+        box = slice(top, top + height), slice(left, left + width)
+        cleaned = fill_holes(drop_islands(whole[box], min_island_px), min_hole_px)
+        if cleaned.any():
+            masks[index] = np.zeros_like(whole)  # takes memory only where it is written
+            masks[index][box] = cleaned
     return masks
 
 

@@ -1,0 +1,262 @@
+"""Picture -> label map -> masks: ours against a plain implementation of the paper.
+
+ViT-B/16 at random weights is as fast as with any others. How many queries can win somewhere does
+depend on the cosines; so beside random words, whose cosines hardly differ at random weights, there
+are words whose cosines differ as a trained model's do.
+"""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from backend.rle import encode_rle
+from clearclip_core import (
+    SCENE_LABELS,
+    DenseFeatures,
+    Scores,
+    Segmentation,
+    Segmenter,
+    Vocabulary,
+    render_scene,
+)
+from tests.bench.conftest import Report
+from tests.bench.timing import compare
+from tests.core.reference import Reference
+
+MODEL = "ViT-B-16/random"
+SIZE_HW = (1367, 2048)
+#: Over 150 labels, CLIP's cosines of one patch have about this standard deviation.
+TRAINED_STD = 0.03
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+@dataclass
+class Bench:
+    """One device: a picture, and the model in two precisions beside the reference."""
+
+    device: str
+
+    @cached_property
+    def exact(self) -> Segmenter:
+        torch.manual_seed(0)
+        return Segmenter.load(MODEL, device=self.device, precision="fp32")
+
+    @cached_property
+    def auto(self) -> Segmenter:
+        torch.manual_seed(0)
+        return Segmenter.load(MODEL, device=self.device)
+
+    @cached_property
+    def reference(self) -> Reference:
+        return Reference(self.exact.model.clip, self.exact.preprocessing)
+
+    @cached_property
+    def features(self) -> DenseFeatures:
+        return self.exact.encode(image())
+
+    def random_words(self, count: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(count)
+        return F.normalize(torch.randn(count, 512, generator=generator), dim=-1)
+
+    def spread_words(self, count: int) -> torch.Tensor:
+        """What patches of the picture differ in, scaled to a trained model's cosines."""
+        patches = self.features.patches.float().cpu().reshape(-1, 512)
+        different = patches - patches.mean(dim=0)
+        generator = torch.Generator().manual_seed(count)
+        words = different[torch.randperm(len(different), generator=generator)[:count]]
+        return words * (TRAINED_STD / (patches @ words.T).std(dim=1).mean())
+
+    def reference_map(self, words: torch.Tensor) -> np.ndarray:
+        owners = range(len(words))
+        windows = self.reference.encode(image())
+        return self.reference.label_map(windows, words, owners, SIZE_HW, [0.0] * len(words))
+
+    def name(self, segmenter: Segmenter) -> str:
+        where = "CPU" if self.device == "cpu" else torch.cuda.get_device_name()
+        return f"{where} {str(segmenter.encoder.dtype).removeprefix('torch.')}"
+
+
+@pytest.fixture(scope="module", params=DEVICES)
+def bench(request: pytest.FixtureRequest) -> Bench:
+    return Bench(request.param)
+
+
+def image(size_hw: tuple[int, int] = SIZE_HW) -> np.ndarray:
+    if size_hw not in _images:
+        _images[size_hw] = render_scene(3, size_hw=size_hw).image
+    return _images[size_hw]
+
+
+_images: dict[tuple[int, int], np.ndarray] = {}
+
+
+def vocabulary(count: int) -> Vocabulary:
+    return Vocabulary.of([f"label {index}" for index in range(count)])
+
+
+def scores(features: DenseFeatures, words: torch.Tensor) -> Scores:
+    with torch.inference_mode():
+        return Scores.of(features, words, vocabulary(len(words)))
+
+
+def label_map(segmenter: Segmenter, words: torch.Tensor) -> np.ndarray:
+    return scores(segmenter.encode(image()), words).label_map()
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32"])
+@pytest.mark.parametrize("count", [5, 150])
+@pytest.mark.parametrize("kind", ["random", "spread"])
+def test_picture_to_label_map(
+    report: Report, bench: Bench, precision: str, count: int, kind: str
+) -> None:
+    segmenter = bench.auto if precision == "auto" else bench.exact
+    words = bench.random_words(count) if kind == "random" else bench.spread_words(count)
+    goals = {("auto", 5): "5× (4×)", ("auto", 150): "15× (10×)", ("fp32", 150): "4× (3×)"}
+    expected, ours = bench.reference_map(words), label_map(segmenter, words)  # and warm up
+    timed = compare(
+        lambda: bench.reference_map(words),
+        lambda: label_map(segmenter, words),
+        rounds=3,
+        warm_up=False,
+    )
+    where = f"{bench.name(segmenter)}, {count} labels, {kind} words"
+    goal = goals.get((precision, count), "")
+    report.add(f"picture → label map, {where}", goal, f"{timed.ratio:.1f}×", f"{timed}")
+    goal = "≥ 99.99 %" if precision == "fp32" else ""
+    same = f"{100 * (ours == expected).mean():.3f} %"
+    report.add(f"pixels labelled as by the reference, {where}", goal, same, "2048×1367")
+
+
+def beside_the_encoder(segmenter: Segmenter, picture: bytes, words: torch.Tensor) -> int:
+    """All that is not the encoder's: decoding, resizing, scores, labels, masks, brush strokes."""
+    segmenter.prepare(Image.open(io.BytesIO(picture)))
+    made = scores(_features[segmenter.encoder.device.type], words)
+    names = tuple(label.name for label in made.vocabulary.labels)
+    pixels = round(0.0001 * SIZE_HW[0] * SIZE_HW[1])
+    masks = Segmentation(*made.decide(), names).masks(pixels, pixels)
+    return sum(len(encode_rle(mask)) for mask in masks.values())
+
+
+_features: dict[str, DenseFeatures] = {}
+
+
+@pytest.mark.parametrize("kind", ["random", "spread"])
+def test_beside_the_encoder(report: Report, bench: Bench, kind: str) -> None:
+    words = bench.random_words(150) if kind == "random" else bench.spread_words(150)
+    _features[bench.device] = bench.features
+    file = io.BytesIO()
+    Image.fromarray(image()).save(file, "JPEG", quality=90)
+    prepared = bench.exact.prepare(image())
+
+    def encode() -> None:
+        bench.exact.encode_batch([prepared])[0].patches.cpu()  # waits for a GPU
+
+    timed = compare(encode, lambda: beside_the_encoder(bench.exact, file.getvalue(), words))
+    report.add(
+        f"all beside the encoder, share of its fp32 time, {bench.name(bench.exact)}, 150 labels, "
+        f"{kind} words",
+        "30 %",
+        f"{100 / timed.ratio:.0f} %",
+        f"{timed}; JPEG, probabilities, masks and RLE included",
+    )
+
+
+@pytest.mark.parametrize("kind", ["random", "spread"])
+def test_new_words_for_a_cached_picture(report: Report, bench: Bench, kind: str) -> None:
+    words = bench.random_words(150) if kind == "random" else bench.spread_words(150)
+    for segmenter in (bench.exact, bench.auto):
+        features = segmenter.encode(image())
+
+        def anew(features: DenseFeatures = features) -> np.ndarray:
+            return scores(features, words).label_map()
+
+        def likely(features: DenseFeatures = features) -> np.ndarray:
+            return scores(features, words).decide()[1]
+
+        def full(segmenter: Segmenter = segmenter) -> np.ndarray:
+            return label_map(segmenter, words)
+
+        for what, ours in (("label map", anew), ("and probabilities", likely)):
+            timed = compare(full, ours)
+            report.add(
+                f"new words for a cached picture, {what}, share of a full pass, "
+                f"{bench.name(segmenter)}, 150 labels, {kind} words",
+                "10 %",
+                f"{100 / timed.ratio:.0f} %",
+                f"{timed}",
+            )
+
+
+def test_half_precision_on_drawn_scenes(report: Report, bench: Bench) -> None:
+    exact = Segmenter.load("demo", device=bench.device, precision="fp32")
+    auto = Segmenter.load("demo", device=bench.device)
+    reference = Reference(exact.model.clip, exact.preprocessing)
+    words = exact.embed(SCENE_LABELS)
+    agreed = []
+    for seed in range(20, 26):
+        scene = render_scene(seed).image
+        windows = reference.encode(scene)
+        owners: Sequence[int] = range(len(words))
+        expected = reference.label_map(windows, words, owners, scene.shape[:2], [0.0] * len(words))
+        ours = scores(auto.encode(scene), words).label_map()
+        agreed.append((ours == expected).mean())
+    report.add(
+        f"pixels labelled as by the fp32 reference, {bench.name(auto)}, demo model, 6 scenes",
+        "≥ 99 %",
+        f"{100 * np.mean(agreed):.2f} %",
+        f"least {100 * min(agreed):.2f} %",
+    )
+
+
+_MEMORY = """
+import sys
+from pathlib import Path
+import torch
+from backend.rle import encode_rle
+from clearclip_core import Label, Scores, Segmentation, Segmenter, Vocabulary, render_scene
+
+def mib(key):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1024
+
+image = render_scene(3, size_hw=(3000, 4000)).image
+segmenter = Segmenter.load("ViT-B-16/random", device="cpu", precision=sys.argv[1])
+prompts = int(sys.argv[2])
+labels = [Label(f"l{i}", tuple(f"l{i}p{j}" for j in range(prompts))) for i in range(150)]
+words = torch.nn.functional.normalize(torch.randn(150 * prompts, 512), dim=-1)
+Path("/proc/self/clear_refs").write_text("5")  # the peak from now on: drawing the scene took more
+before = mib("VmRSS")
+with torch.inference_mode():
+    scores = Scores.of(segmenter.encode(image), words, Vocabulary(tuple(labels)))
+    made = Segmentation(*scores.decide(), tuple(label.name for label in labels))
+print(mib("VmHWM") - before)
+sum(len(encode_rle(mask)) for mask in made.masks(1200, 1200).values())
+print(mib("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from Linux's /proc")
+@pytest.mark.parametrize("precision", ["auto", "fp32"])
+@pytest.mark.parametrize("prompts", [1, 4])
+def test_memory(report: Report, precision: str, prompts: int) -> None:
+    command = [sys.executable, "-c", _MEMORY, precision, str(prompts)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    decided, masked = (float(line) for line in output.split()[-2:])
+    report.add(
+        f"memory above the loaded model, 4000×3000, 150 labels of {prompts} prompts, CPU "
+        f"{precision}",
+        "800 MB",
+        f"{decided * 1.048576:.0f} MB",
+        f"with all masks and RLE {masked * 1.048576:.0f} MB",
+    )
