@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 import clearclip_core.scores
+import clearclip_core.winners
 from clearclip_core import DenseFeatures, Label, Scores, Vocabulary, WindowPlan
 from tests.core.test_windows import one_by_one, plan_of
 
@@ -97,10 +98,20 @@ def test_confidence_is_float16_between_zero_and_one() -> None:
 @pytest.mark.parametrize("elements", [1, 8 * 83 * 7, 8 * 83 * 56])
 def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
     labels, confidence = scores_of().decide(0.4)
-    monkeypatch.setattr(clearclip_core.scores, "BAND_ELEMENTS", elements)
+    monkeypatch.setattr(clearclip_core.winners, "BAND_ELEMENTS", elements)
     banded_labels, banded_confidence = scores_of().decide(0.4)
     assert np.array_equal(banded_labels, labels)
     assert banded_confidence == pytest.approx(confidence, abs=1e-3)
+
+
+@pytest.mark.parametrize("elements", [1, 8 * 83 * 7, 1 << 24])
+def test_what_a_gpu_computes_is_the_same(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
+    scores = scores_of()
+    labels, confidence = scores.decide(0.4)
+    monkeypatch.setattr(clearclip_core.scores, "BAND_ELEMENTS", elements)
+    everywhere = scores._decide_everywhere(scores._thresholds(0.4))
+    assert (everywhere[0] == labels).mean() > 0.999
+    assert everywhere[1] == pytest.approx(confidence, abs=1e-3)
 
 
 def test_one_label_paints_everything_unless_contrast_words_compete() -> None:
