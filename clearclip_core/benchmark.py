@@ -261,14 +261,14 @@ def window_seconds(
             continue
         batch = window.expand(size, -1, -1, -1).contiguous()
         try:
-            encoder.encode(batch)  # the first is slow: memory is fetched, kernels are chosen
-            times[size] = [_seconds(partial(encoder.encode, batch), encoder.device, clock)]
+            encoder(batch)  # the first is slow: memory is fetched, kernels are chosen
+            times[size] = [_seconds(partial(encoder, batch), encoder.device, clock)]
         except torch.cuda.OutOfMemoryError:
             break
     for _ in rounds(ends - clock(), clock):
         for size, seconds in times.items():
             batch = window.expand(size, -1, -1, -1).contiguous()
-            seconds.append(_seconds(partial(encoder.encode, batch), encoder.device, clock))
+            seconds.append(_seconds(partial(encoder, batch), encoder.device, clock))
     return {size: statistics.median(seconds) / size for size, seconds in times.items()}
 
 
