@@ -13,8 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
-#: Where the table goes; a committed file tells what the last machine reached.
-RESULTS = Path(__file__).parent / "results.md"
+from clearclip_core.benchmark import cpu_flags, device_name
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`make bench` says where the table goes; without it, figures are only printed."""
+    parser.addoption("--results", type=Path, help="write the figures to this Markdown file")
 
 
 @dataclass
@@ -51,39 +55,23 @@ class Report:
 
 def machine() -> str:
     """Processor, its matrix flags, cores, graphics card and versions, as one line."""
-    flags = sorted(cpu_flags() & {"avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile"})
     card = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return (
-        f"{date.today().isoformat()} · {cpu_name()}, {cores} cores ({', '.join(flags)}) · {card} · "
+        f"{date.today().isoformat()} · {device_name(torch.device('cpu'))}, {cores} cores "
+        f"({', '.join(cpu_flags())}) · {card} · "
         f"Python {platform.python_version()}, torch {torch.__version__}, "
         f"open_clip {version('open_clip_torch')} · a shared machine: ratios are of one run, "
         "medians of alternating calls"
     )
 
 
-def cpu_flags() -> set[str]:
-    """What the processor can do, as Linux names it; empty elsewhere."""
-    return set(_cpuinfo("flags").split())
-
-
-def cpu_name() -> str:
-    """The processor's name."""
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
-
-
-def _cpuinfo(key: str) -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    found = (line.split(":", 1)[1].strip() for line in lines if line.startswith(key))
-    return next(found, "")
-
-
 @pytest.fixture(scope="session")
-def report() -> Iterator[Report]:
-    """The table; written when all benchmarks of a whole run are through."""
+def report(request: pytest.FixtureRequest) -> Iterator[Report]:
+    """The table; written when all benchmarks are through."""
     made = Report()
     yield made
-    if made.rows:
-        RESULTS.write_text(made.markdown())
-        print(f"\nwritten to {RESULTS}")
+    results: Path | None = request.config.getoption("--results")
+    if results is not None:
+        results.write_text(made.markdown())
+        print(f"\nwritten to {results}")
