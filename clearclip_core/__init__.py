@@ -4,7 +4,7 @@ from clearclip_core.embeddings import EmbeddingStore
 from clearclip_core.encoder import DenseEncoder
 from clearclip_core.masks import BoolMask, drop_islands, fill_holes, label_masks
 from clearclip_core.methods import METHODS, Method, resolve_method
-from clearclip_core.models import LoadedModel, load_model
+from clearclip_core.models import LoadedModel, load_model, usable_cpus
 from clearclip_core.pictures import Preprocessing, RGBArray, to_rgb
 from clearclip_core.render import label_map_image, overlay, palette
 from clearclip_core.scenes import HELD_OUT_SEEDS, SCENE_LABELS, SYNONYMS, Scene, render_scene
@@ -57,5 +57,6 @@ __all__ = [
     "render_scene",
     "resolve_method",
     "to_rgb",
+    "usable_cpus",
     "weights_id",
 ]

@@ -72,8 +72,21 @@ class DenseEncoder(nn.Module):
         """Device on which pixels are expected."""
         return self.visual.conv1.weight.device  # type: ignore[no-any-return]
 
+    def activation_bytes(self, window_hw: tuple[int, int]) -> int:
+        """Estimate of the memory that one window takes at its peak, between FFN layers.
+
+        Counts what lives there at once: the hidden layer before and after its activation (4 widths
+        each) and tokens, residual and norms (4 widths), with a third as much for workspaces.
+
+        Args:
+            window_hw: height and width in px.
+        """
+        patch_h, patch_w = self.patch_size_hw
+        tokens = 1 + -(-window_hw[0] // patch_h) * -(-window_hw[1] // patch_w)
+        return int(tokens * self.visual.conv1.out_channels * 16 * self.dtype.itemsize)
+
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Same as `encode`."""
+        """Same as `encode`; what ``compile()`` compiles."""
         return self.encode(pixels)
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:

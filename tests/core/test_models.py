@@ -6,6 +6,7 @@ import contextlib
 import copy
 import functools
 import json
+import os
 import pickle
 import shutil
 import zipfile
@@ -23,6 +24,7 @@ from clearclip_core import (
     WeightsNotFoundError,
     download_weights,
     load_model,
+    usable_cpus,
     weights_id,
 )
 from clearclip_core.models import choose_device, choose_precision, cpu_has_bf16
@@ -373,6 +375,42 @@ def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
         choose_precision("fp16", cpu)
     with pytest.raises(ValueError, match="auto, fp32, fp16, bf16, but got 'int8'"):
         choose_precision("int8", cpu)
+
+
+def test_bf16_is_refused_on_a_card_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    capabilities = {0: (7, 5), 1: (8, 0)}
+    monkeypatch.setattr(
+        torch.cuda, "get_device_capability", lambda device: capabilities[device.index]
+    )
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    with pytest.raises(ValueError, match="bf16 needs Ampere or later, but Tesla T4 is older"):
+        choose_precision("bf16", torch.device("cuda:0"))
+    assert choose_precision("bf16", torch.device("cuda:1")) == torch.bfloat16
+    assert choose_precision("fp16", torch.device("cuda:0")) == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("files", "cpus"),
+    [
+        ({}, 8),
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu.max": "200000 100000\n"}, 2),
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "10000 100000\n"}, 1),
+        ({"cpu.max": "6400000 100000\n"}, 8),
+        ({"cpu.max": "nonsense"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+    ],
+)
+def test_usable_cpus_are_those_of_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], cpus: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert usable_cpus(tmp_path) == cpus
 
 
 @pytest.mark.parametrize(

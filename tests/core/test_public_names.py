@@ -37,6 +37,7 @@ PUBLIC = [
     "render_scene",
     "resolve_method",
     "to_rgb",
+    "usable_cpus",
     "weights_id",
 ]
 

@@ -28,6 +28,7 @@ from clearclip_core import (
     Segmenter,
     Vocabulary,
 )
+from clearclip_core.segmenter import choose_windows_at_once
 
 MEAN, STD = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
 SIZES = Preprocessing(MEAN, STD, short_side_px=64, long_side_px=256, window_px=64, stride_px=32)
@@ -123,6 +124,31 @@ def test_features_of_a_batch_own_their_memory(segmenter: Segmenter) -> None:
     for features in segmenter.encode_batch([one, one]):
         patches = features.patches
         assert patches.untyped_storage().nbytes() == patches.numel() * patches.element_size()
+
+
+def test_a_batch_on_cuda_takes_half_of_the_free_memory(
+    model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = DenseEncoder(model.clip, METHODS["clearclip"])
+    assert choose_windows_at_once(encoder, 64) == 4
+    monkeypatch.setattr(DenseEncoder, "device", torch.device("cuda:0"))
+    one_window = encoder.activation_bytes((64, 64))
+    assert one_window == 17 * 16 * 64 * 4  # tokens, widths, width, bytes
+    for windows, chosen in ((0.5, 1), (1, 1), (20.5, 20), (1000, 64)):
+        free = int(2 * windows * one_window)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 10**12))
+        assert choose_windows_at_once(encoder, 64) == chosen
+
+
+def test_compiling_is_asked_of_the_encoder_and_only_on_request(
+    model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(DenseEncoder, "compile", lambda self, **how: asked.append(how))
+    Segmenter(model, preprocessing=SIZES)
+    assert asked == []
+    Segmenter(model, preprocessing=SIZES, compile=True)
+    assert asked == [{"dynamic": True}]
 
 
 @pytest.mark.parametrize("windows_at_once", [0, -1])
