@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal
 
+import numpy as np
 import torch
 
 from backend.errors import Busy, ModelUnavailable
@@ -30,6 +31,7 @@ from clearclip_core import (
     Segmenter,
     WeightsNotFoundError,
     resolve_method,
+    usable_cpus,
     weights_id,
 )
 
@@ -42,6 +44,9 @@ PATIENCE = 16
 
 #: One prompt, a sentence for each of 80 templates, costs a ViT-B as much as some windows.
 _WINDOWS_A_PROMPT = 4
+
+#: How long the end waits for the batch that is running.
+_LAST_BATCH_S = 5.0
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -178,14 +183,19 @@ class Engine:
             log.warning("%s", error)  # they may be brought later
 
         def load() -> Segmenter:
-            return Segmenter.load(
+            torch.set_num_threads(usable_cpus())
+            segmenter = Segmenter.load(
                 settings.model,
                 method=settings.method,
                 device=settings.device,
                 precision=settings.precision,
                 short_side_px=settings.short_side_px,
                 folder=settings.model_dir,
+                compile=settings.compile,
             )
+            if settings.compile:  # now, while nobody waits: the first picture would take minutes
+                segmenter.encode(np.zeros((448, 448, 3), np.uint8))
+            return segmenter
 
         return cls(
             load,
@@ -218,6 +228,8 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        if self._thread is not None:  # a process that ends under a running model may abort
+            self._thread.join(_LAST_BATCH_S)
 
     @property
     def status(self) -> Status:

@@ -16,7 +16,7 @@ from backend.engine import PATIENCE, Engine, Status, Urgency, is_out_of_memory
 from backend.errors import Busy, ModelUnavailable
 from backend.features import FeatureCache
 from backend.settings import Settings
-from clearclip_core import SCENE_LABELS, Label, Segmenter, render_scene
+from clearclip_core import SCENE_LABELS, Label, Segmenter, render_scene, usable_cpus
 from tests.backend.colours import ColourSegmenter, colour_engine, flag
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -665,6 +665,38 @@ def test_the_snapshot_counts() -> None:
 def test_what_can_never_be_served_is_refused(given: dict[str, str], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Engine.from_settings(Settings(**given))  # type: ignore[arg-type]
+
+
+def test_settings_reach_the_segmenter(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    asked: list[Any] = []
+    segmenter: Any = ColourSegmenter()
+    segmenter.encode = lambda image: asked.append(image.shape)
+
+    def load(name: str, **options: Any) -> Any:
+        asked.append((name, options))
+        return segmenter
+
+    monkeypatch.setattr(Segmenter, "load", load)
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    settings = Settings(model="demo", precision="fp32", compile=True, model_dir=tmp_path)
+    with Engine.from_settings(settings) as engine:
+        engine.segmenter()
+    assert asked == [
+        (
+            "demo",
+            {
+                "method": "clearclip",
+                "device": "auto",
+                "precision": "fp32",
+                "short_side_px": 448,
+                "folder": tmp_path,
+                "compile": True,
+            },
+        ),
+        (448, 448, 3),  # compiled before anybody waits for it
+    ]
+    assert threads == [usable_cpus()]
 
 
 def test_a_missing_file_may_come_later(tmp_path: Any) -> None:
