@@ -174,7 +174,7 @@ def _fields(
 def _heads(data: bytes) -> memoryview:
     """The 32 bits that begin at each byte."""
     source = np.frombuffer(data + b"\0" * 3, dtype=np.uint8).astype(np.uint32)
-    return memoryview(source[:-3] << 24 | source[1:-2] << 16 | source[2:-1] << 8 | source[3:])
+    return (source[:-3] << 24 | source[1:-2] << 16 | source[2:-1] << 8 | source[3:]).data
 
 
 def _read_words(
