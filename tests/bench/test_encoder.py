@@ -1,0 +1,131 @@
+"""The encoder against the time that its matrix products alone take, and windows a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from clearclip_core import METHODS, DenseEncoder, load_model
+from clearclip_core.models import cpu_has_bf16
+from tests.bench.conftest import Report
+from tests.bench.timing import compare, seconds
+
+MODEL = "ViT-B-16/random"
+SIDE_PX = 448
+SETUPS = [
+    ("cpu", "fp32"),
+    *([("cpu", "bf16")] if cpu_has_bf16() else []),
+    *([("cuda", "fp16")] if torch.cuda.is_available() else []),
+]
+
+
+def windows(encoder: DenseEncoder, count: int) -> torch.Tensor:
+    return torch.randn(count, 3, SIDE_PX, SIDE_PX).to(encoder.device, encoder.dtype)
+
+
+def encoding(encoder: DenseEncoder, pixels: torch.Tensor) -> Callable[[], None]:
+    @torch.inference_mode()
+    def run() -> None:
+        encoder.encode(pixels)
+        if encoder.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return run
+
+
+def counted_flops(encoder: DenseEncoder, pixels: torch.Tensor) -> int:
+    """Of all matrix products, attention's included.
+
+    Counted with gradients allowed, where the encoder takes none of its own ways, and with plain
+    attention, for the counter does not know the CPU's fused one.
+    """
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        encoder.encode(pixels)
+    return counter.get_total_flops()
+
+
+class Products:
+    """The four products of a block, by ``F.linear`` without a bias: the floor's rate.
+
+    Attributes:
+        flops: 2 · rows · (entries of the four weight matrices), of all blocks.
+    """
+
+    def __init__(self, encoder: DenseEncoder, count: int) -> None:
+        block = encoder.trunk[0]
+        layers = (block.attn.in_proj_weight, block.attn.out_proj.weight)
+        self.weights = [*layers, block.mlp.c_fc.weight, block.mlp.c_proj.weight]
+        patch_h, patch_w = encoder.patch_size_hw
+        rows = count * (1 + SIDE_PX // patch_h * (SIDE_PX // patch_w))
+        self.inputs = [torch.randn(rows, w.shape[1]).to(w.device, w.dtype) for w in self.weights]
+        self.blocks = len(encoder.trunk)
+        self.flops = self.blocks * sum(2 * rows * w.numel() for w in self.weights)
+
+    @torch.inference_mode()
+    def __call__(self) -> None:
+        for _ in range(self.blocks):
+            for weight, x in zip(self.weights, self.inputs, strict=True):
+                F.linear(x, weight)
+        if self.weights[0].device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def load(device: str, precision: str) -> DenseEncoder:
+    return DenseEncoder(load_model(MODEL, device, precision).clip, METHODS["clearclip"])
+
+
+@pytest.mark.parametrize(("device", "precision"), SETUPS)
+def test_encoder_over_its_floor(report: Report, device: str, precision: str) -> None:
+    encoder = load(device, precision)
+    count = 2 if device == "cpu" else 32
+    pixels, products = windows(encoder, count), Products(encoder, count)
+    flops = counted_flops(encoder, pixels)
+    found = compare(products, encoding(encoder, pixels), rounds=7)
+    over = flops / products.flops * found.ratio  # the floor over the encoder
+    where = f"{device}, {precision}, {count} windows of {SIDE_PX} px"
+    rate = products.flops / found.reference_s / 1e12
+    detail = f"{found.ours_s:.3g} s for {flops / 1e12:.2f} TFLOP, at {rate:.2f} TFLOP/s by F.linear"
+    if device == "cuda":
+        report.add(f"encoder: share of the matmul rate ({where})", "50 %", f"{over:.0%}", detail)
+    else:
+        goal = "1.5× (1.8×)"
+        report.add(f"encoder over its GEMM floor ({where})", goal, f"{1 / over:.2f}×", detail)
+
+
+@pytest.mark.parametrize(("device", "precision"), SETUPS[-1:])
+def test_windows_a_second_by_batch_size(report: Report, device: str, precision: str) -> None:
+    encoder = load(device, precision)
+    runs = {count: encoding(encoder, windows(encoder, count)) for count in (1, 2, 4, 8, 16)}
+    for run in runs.values():
+        run()
+    for count, run in runs.items():
+        best = min(seconds(run) for _ in range(3))
+        figure = f"windows a second in batches of {count} ({device}, {precision})"
+        report.add(figure, "", f"{count / best:.2f}", f"{best / count:.3g} s a window")
+
+
+@pytest.mark.parametrize(("device", "precision"), SETUPS)
+def test_encoder_against_open_clips_own(report: Report, device: str, precision: str) -> None:
+    """open_clip's image tower at this size, all blocks in full: what stock code takes."""
+    encoder = load(device, precision)
+    stock_model = load_model(MODEL, device, precision).clip
+    assert isinstance(stock_model, open_clip.CLIP)
+    pixels = windows(encoder, 2)
+    grid = SIDE_PX // encoder.patch_size_hw[0]
+    blocks = stock_model.visual.transformer
+
+    @torch.inference_mode()
+    def stock() -> None:
+        blocks(encoder.embed(pixels, (grid, grid)))
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    found = compare(stock, encoding(encoder, pixels), rounds=5)
+    figure = f"encoder against open_clip's own blocks ({device}, {precision})"
+    report.add(figure, "", f"{found.ratio:.2f}×", f"{found}")
