@@ -6,6 +6,8 @@ from clearclip_core.masks import BoolMask, drop_islands, fill_holes, label_masks
 from clearclip_core.methods import METHODS, Method, resolve_method
 from clearclip_core.models import LoadedModel, load_model, usable_cpus
 from clearclip_core.pictures import Preprocessing, RGBArray, to_rgb
+from clearclip_core.prompts import Point, PromptedMask, segment_box, segment_points
+from clearclip_core.refine import Refinement, guided
 from clearclip_core.render import label_map_image, overlay, palette
 from clearclip_core.scenes import HELD_OUT_SEEDS, SCENE_LABELS, SYNONYMS, Scene, render_scene
 from clearclip_core.scores import DenseFeatures, Scores
@@ -34,9 +36,12 @@ __all__ = [
     "Label",
     "LoadedModel",
     "Method",
+    "Point",
     "PreparedPicture",
     "Preprocessing",
+    "PromptedMask",
     "RGBArray",
+    "Refinement",
     "Scene",
     "Scores",
     "Segmentation",
@@ -48,6 +53,7 @@ __all__ = [
     "download_weights",
     "drop_islands",
     "fill_holes",
+    "guided",
     "known_models",
     "label_map_image",
     "label_masks",
@@ -56,6 +62,8 @@ __all__ = [
     "palette",
     "render_scene",
     "resolve_method",
+    "segment_box",
+    "segment_points",
     "to_rgb",
     "usable_cpus",
     "weights_id",
