@@ -29,6 +29,7 @@ HOUSE = {
         "refine",
         "adaptation",
         "masks",
+        "prompts",
         "render",
         "segmenter",
         "benchmark",
