@@ -127,6 +127,12 @@ def main() -> None:
     help="Pixels less likely than this get no label.",
 )
 @click.option(
+    "--refine/--no-refine",
+    default=True,
+    show_default=True,
+    help="Let masks follow the picture's edges; without, they are the paper's.",
+)
+@click.option(
     "-o",
     "--out",
     default="out",
@@ -140,6 +146,7 @@ def segment(
     labels: str,
     contrast: bool,
     threshold: float,
+    refine: bool,
     out: Path,
 ) -> None:
     """Write a label map and an overlay of each picture.
@@ -161,7 +168,7 @@ def segment(
             click.echo(f"{path}: {error}", err=True)
             failed += 1
             continue
-        result = segmenter.segment(rgb, vocabulary, contrast, threshold)
+        result = segmenter.segment(rgb, vocabulary, contrast, threshold, refine)
         target = out / name
         target.parent.mkdir(parents=True, exist_ok=True)
         label_map_image(result.label_map, len(vocabulary)).save(

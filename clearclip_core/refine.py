@@ -9,7 +9,6 @@ and Sun, 2015), and only their products with the colours are computed at full si
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +16,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from clearclip_core.lattice import Course, Matrix
+from clearclip_core.lattice import Course, Indices, Matrix
 from clearclip_core.pictures import RGBArray
 
 Maps = npt.NDArray[np.floating[Any]]
+Float32s = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ REFINEMENT = Refinement()
 
 def guided(
     image: RGBArray, maps: Maps, patch_px: float, refinement: Refinement = REFINEMENT
-) -> npt.NDArray[np.float32]:
+) -> Float32s:
     """Refine maps of a picture, each for itself.
 
     The filter is linear: maps that add up to 1 still do, and a constant map stays as it is. Next
@@ -85,9 +85,13 @@ def guided(
             f"Expected argument `maps` to be (K, h, w) float, but got {maps.shape} {maps.dtype}."
         )
     functions = np.stack([guide.fit(guide.tiles(each)) for each in maps])
-    made = np.empty((len(maps), *image.shape[:2]), np.float32)
-    for rows, band in guide.bands(functions):
-        made[:, rows] = band
+    height, width = image.shape[:2]
+    made = np.empty((len(maps), height, width), np.float32)
+    for row in range(guide.tiles_hw[0]):
+        rows = slice(row * guide.tile_px, (row + 1) * guide.tile_px)
+        corners = tile_corners(functions[:, :, row : row + 2])  # (K, 4, 4, 1, columns)
+        values = guide.row_values(row, corners[..., 0, :])
+        made[:, rows] = values[:, : height - rows.start, :width]
     return made
 
 
@@ -120,6 +124,9 @@ class Guide:
         self.tile_px = max(1, round(patch_px / refinement.tiles_per_patch))
         self.tiles_hw = -(-image.shape[0] // self.tile_px), -(-image.shape[1] // self.tile_px)
         self._radius = max(1, round(refinement.radius_patches * patch_px / self.tile_px))
+        self._place = ((np.arange(self.tile_px) + 0.5) / self.tile_px).astype(np.float32)
+        ends = np.stack([1 - self._place, self._place])
+        self._bilinear = np.einsum("iy,jx->ijyx", ends, ends).reshape(4, -1)
         self._padded = self._pad(image)
         colours = self._means(self._padded) / 255
         self._mean_colours = _window_means(colours, self._radius)
@@ -150,7 +157,7 @@ class Guide:
         )
         return np.asarray(down @ each @ along.T, np.float64)
 
-    def fit(self, tiles: Matrix) -> npt.NDArray[np.float32]:
+    def fit(self, tiles: Matrix) -> Float32s:
         """Fit one map's values in tiles to the colours in every window, and average the windows.
 
         Args:
@@ -167,29 +174,65 @@ class Guide:
         function = _corner_means(np.dstack([slopes / 255, offset]), self._radius)
         return np.ascontiguousarray(function.transpose(2, 0, 1), np.float32)
 
-    def bands(
-        self, functions: npt.NDArray[np.float32]
-    ) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
-        """Values of linear functions at full size, in bands of rows.
+    def row_values(self, row: int, corners: Float32s) -> Float32s:
+        """Values of linear functions at full size in one row of tiles.
 
         Args:
-            functions: (K, 4, rows + 1, columns + 1), see `fit`.
+            row: which row of tiles.
+            corners: (..., 4, 4, columns): the functions, see `fit`, at the four corners of each
+                tile, see `tile_corners`.
 
-        Yields:
-            Which rows of the picture, and their (K, r, W).
+        Returns:
+            (..., tile_px, columns * tile_px), what reaches out of the picture included.
         """
-        height, width = self.image_hw
-        place = (np.arange(self.tile_px, dtype=np.float32) + 0.5) / self.tile_px
-        for row in range(self.tiles_hw[0]):
-            rows = slice(row * self.tile_px, min((row + 1) * self.tile_px, height))
-            colours = self._padded[rows].astype(np.float32).transpose(2, 0, 1)[..., :width]
-            ends = functions[:, :, row : row + 2]
-            lines = ends[..., :-1, None] + np.diff(ends)[..., None] * place  # (K, 4, 2, w, tile)
-            lines = lines.reshape(*ends.shape[:3], -1)[..., :width]
-            growth = (lines[:, :, 1] - lines[:, :, 0])[:, :, None]
-            planes = growth * place[: len(colours[0]), None] + lines[:, :, :1]  # (K, 4, r, W)
-            planes[:, :3] *= colours
-            yield rows, planes.sum(axis=1)
+        shape = (*corners.shape[:-2], 1, -1)
+        top, bottom = (
+            (left[..., None] + (right - left)[..., None] * self._place).reshape(shape)
+            for left, right in (
+                (corners[..., 0, :], corners[..., 1, :]),
+                (corners[..., 2, :], corners[..., 3, :]),
+            )
+        )
+        planes = (bottom - top) * self._place[:, None]  # (..., 4, tile_px, W)
+        planes += top
+        values: Float32s = planes[..., 3, :, :]
+        colours = self._padded[row * self.tile_px : (row + 1) * self.tile_px].astype(np.float32)
+        for colour in range(3):
+            plane = planes[..., colour, :, :]
+            plane *= colours[..., colour]
+            values += plane
+        return values
+
+    def tile_values(self, y: Indices, x: Indices, corners: Float32s) -> Float32s:
+        """Values of linear functions at full size in some tiles.
+
+        Args:
+            y: (N,) rows of tiles.
+            x: (N,) columns.
+            corners: (N, K, 4, 4) functions of each tile at its corners.
+
+        Returns:
+            (N, K, tile_px * tile_px).
+        """
+        count, tile, (height, width) = len(y), self.tile_px, self.tiles_hw
+        tiles = self._padded.reshape(height, tile, width, tile, 3)[y, :, x]  # (N, tile, tile, 3)
+        colours = tiles.reshape(count, 1, -1, 3).transpose(0, 3, 1, 2).astype(np.float32)
+        # The products of colours (and 1) with the four bilinear weights, the same for all maps.
+        products = np.empty((count, 4, 4, tile * tile), np.float32)
+        np.multiply(colours, self._bilinear, out=products[:, :3])
+        products[:, 3] = self._bilinear
+        values: Float32s = corners.reshape(count, -1, 16) @ products.reshape(count, 16, -1)
+        return values
+
+    def colour_range(self) -> tuple[Float32s, Float32s]:
+        """(3, rows, columns) middle and half the range of each colour in each tile."""
+        height, width = self.tiles_hw
+        tiles = self._padded.reshape(height, self.tile_px, width, self.tile_px, 3)
+        low, high = (
+            reduce(reduce(tiles, axis=1), axis=2).transpose(2, 0, 1).astype(np.float32)
+            for reduce in (np.min, np.max)
+        )
+        return (high + low) / 2, (high - low) / 2
 
     def _pad(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Repeat the last row and column up to whole tiles."""
@@ -204,6 +247,13 @@ class Guide:
         height, width = self.tiles_hw
         shrunken = cv2.resize(padded, (width, height), interpolation=cv2.INTER_AREA)
         return np.asarray(shrunken, np.float64)
+
+
+def tile_corners(functions: Float32s) -> Float32s:
+    """(..., rows + 1, columns + 1) -> (..., 4, rows, columns) at each tile's corners."""
+    above, below = functions[..., :-1, :], functions[..., 1:, :]
+    ends = [above[..., :-1], above[..., 1:], below[..., :-1], below[..., 1:]]
+    return np.stack(ends, axis=-3)
 
 
 def _window_means(values: Matrix, radius: int) -> Matrix:

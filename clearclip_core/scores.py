@@ -109,7 +109,7 @@ class Scores:
         """
         if self.cosines.is_cuda or np.any(np.asarray(threshold) > 0):
             return self.decide(threshold)[0]
-        self._thresholds(threshold)
+        self.thresholds(threshold)
         labels = np.empty(self.plan.image_hw, np.int16)
         for band in self._winners.bands(with_cosines=False):
             labels[band.rows] = band.labels
@@ -127,7 +127,7 @@ class Scores:
             (H, W) int16 labels, and (H, W) float16 probabilities in [0, 1] of the winning query,
             contrast words included.
         """
-        thresholds = self._thresholds(threshold)
+        thresholds = self.thresholds(threshold)
         if self.cosines.is_cuda:
             return self._decide_everywhere(thresholds)
         labels = np.empty(self.plan.image_hw, np.int16)
@@ -199,14 +199,18 @@ class Scores:
         rows, columns = (torch.from_numpy(axis).to(self.cosines) for axis in axes)
         return rows, columns
 
-    def _thresholds(self, threshold: float | Sequence[float]) -> npt.NDArray[np.float32]:
+    def thresholds(self, threshold: float | Sequence[float]) -> npt.NDArray[np.float32]:
+        """(labels + 1,) float32: each label's threshold, and at index -1 the contrast words' 0.
+
+        Raises:
+            ValueError: neither one threshold nor one for each label.
+        """
         count = len(self.vocabulary.labels)
         if np.shape(threshold) not in ((), (count,)):
             raise ValueError(
                 f"Expected argument `threshold` to be one number or {count}, one for each label, "
                 f"but got {threshold!r}."
             )
-        # One more at the end: index -1, a contrast word, is never below its threshold.
         return np.append(np.broadcast_to(threshold, count), 0.0).astype(np.float32)
 
     def _bands(self) -> Iterator[tuple[slice, torch.Tensor]]:

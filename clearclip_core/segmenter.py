@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from clearclip_core.contest import decide_refined
 from clearclip_core.embeddings import EmbeddingStore
 from clearclip_core.encoder import DenseEncoder
 from clearclip_core.masks import BoolMask, label_masks
@@ -282,6 +283,7 @@ class Segmenter:
         labels: Labels,
         contrast: bool = False,
         threshold: float | Sequence[float] = 0.0,
+        refine: bool = False,
     ) -> Segmentation:
         """Encode, score and decide at once.
 
@@ -291,13 +293,38 @@ class Segmenter:
             contrast: see `score`.
             threshold: probability below which a pixel gets no label; one for all or one for each
                 label.
+            refine: see `decide`.
         """
-        return self.decide(self.score(self.encode(image), labels, contrast), threshold)
+        rgb = to_rgb(image)
+        scores = self.score(self.encode(rgb), labels, contrast)
+        return self.decide(scores, threshold, rgb, refine)
 
     @torch.inference_mode()
-    def decide(self, scores: Scores, threshold: float | Sequence[float] = 0.0) -> Segmentation:
-        """Scores -> the best label of each pixel of the original picture."""
-        label_map, confidence = scores.decide(threshold)
+    def decide(
+        self,
+        scores: Scores,
+        threshold: float | Sequence[float] = 0.0,
+        image: Picture | None = None,
+        refine: bool = False,
+    ) -> Segmentation:
+        """Scores -> the best label of each pixel of the original picture.
+
+        Args:
+            scores: from `score`.
+            threshold: see `segment`.
+            image: the picture, which only `refine` needs; see `to_rgb`.
+            refine: let labels, probabilities and thresholds follow the picture's edges, see
+                `decide_refined`. Without it the result is the paper's.
+
+        Raises:
+            ValueError: to be refined without `image`, or with one of another size.
+        """
+        if not refine:
+            label_map, confidence = scores.decide(threshold)
+        elif image is None:
+            raise ValueError("Expected argument `image` to be a picture with `refine`, got None.")
+        else:
+            label_map, confidence = decide_refined(scores, to_rgb(image), threshold)
         names = tuple(label.name for label in scores.vocabulary.labels)
         return Segmentation(label_map, confidence, names)
 

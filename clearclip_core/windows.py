@@ -71,6 +71,12 @@ class WindowPlan:
         """Patches (h, w) of each window."""
         return self.rows.patches, self.columns.patches
 
+    @property
+    def patch_image_px(self) -> float:
+        """Side of a patch in px of the original picture; the mean where height and width differ."""
+        sides = zip(self.patch_hw, self.image_hw, self.resized_hw, strict=True)
+        return sum(patch * image / resized for patch, image, resized in sides) / 2
+
     def boxes_xyxy(self) -> Iterator[tuple[int, int, int, int]]:
         """Each window's box in px of the resized picture, right and bottom exclusive."""
         for top in self.rows.starts_px:

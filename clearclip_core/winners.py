@@ -97,7 +97,7 @@ class Winners:
         doubt = np.nonzero(~agreed)
         for y, x, queries in _doubtful(corners, doubt[0], doubt[1], self._monomials.shape[1]):
             tiles = self._tiles(corners, pieces.start, y, x, queries)
-            owners, peak = _first_maximum(tiles, self._owners[queries])
+            owners, peak = first_maximum(tiles, self._owners[queries])
             labels[y, :, x] = owners.reshape(-1, *self._tile_hw)
             if with_cosines:
                 peaks[y, :, x] = peak.reshape(-1, *self._tile_hw)
@@ -139,24 +139,41 @@ def _doubtful(
     four = [corners[y, x], corners[y, x + 1], corners[y + 1, x], corners[y + 1, x + 1]]
     highest = np.maximum(np.maximum(four[0], four[1]), np.maximum(four[2], four[3]))
     lowest = np.minimum(np.minimum(four[0], four[1]), np.minimum(four[2], four[3]))
-    sure = lowest.max(axis=1, keepdims=True)
-    cells, queries = np.nonzero(highest >= sure - _MARGIN)
-    counts = np.bincount(cells, minlength=len(y))
+    possible = highest >= lowest.max(axis=1, keepdims=True) - _MARGIN
+    for some, queries in candidates(possible, tile_px):
+        yield y[some], x[some], queries
+
+
+def candidates(
+    possible: npt.NDArray[np.bool_], values_each: int
+) -> Iterator[tuple[Indices, Indices]]:
+    """Cells with what may win in them, cells of about as many candidates together.
+
+    Args:
+        possible: (N, Q), whether query q may win in a cell; at least one may.
+        values_each: how many values a cell and a query have, for the size of a batch.
+
+    Yields:
+        (cells,) indices of some cells, and (cells, K) queries, ascending; the last is repeated
+        where a cell has fewer.
+    """
+    _, queries = np.nonzero(possible)
+    counts = possible.sum(axis=1)
     starts = np.cumsum(counts) - counts
     order = np.argsort(counts, kind="stable")
     done = 0
     while done < len(order):
         # As many cells as have at most a quarter more queries than the one with the fewest.
         most = counts[order[done]] * 5 // 4 + 1
-        stop = np.searchsorted(counts[order], most, side="right")
-        stop = min(stop, done + max(1, BAND_ELEMENTS // (most * tile_px)))
+        stop = int(np.searchsorted(counts[order], most, side="right"))
+        stop = min(stop, done + max(1, BAND_ELEMENTS // int(most * values_each)))
         some = order[done:stop]
         rank = np.minimum(np.arange(counts[some].max()), counts[some, None] - 1)
-        yield y[some], x[some], queries[starts[some, None] + rank]
+        yield some, queries[starts[some, None] + rank]
         done = stop
 
 
-def _first_maximum(
+def first_maximum(
     values: Values, owners: npt.NDArray[np.int16]
 ) -> tuple[npt.NDArray[np.int16], Values]:
     """(N, K, P) values and (N, K) owners -> (N, P) owner of the largest, and the largest."""

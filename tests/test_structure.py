@@ -27,6 +27,7 @@ HOUSE = {
         "winners",
         "scores",
         "refine",
+        "contest",
         "adaptation",
         "masks",
         "prompts",

@@ -109,7 +109,7 @@ def test_what_a_gpu_computes_is_the_same(monkeypatch: pytest.MonkeyPatch, elemen
     scores = scores_of()
     labels, confidence = scores.decide(0.4)
     monkeypatch.setattr(clearclip_core.scores, "BAND_ELEMENTS", elements)
-    everywhere = scores._decide_everywhere(scores._thresholds(0.4))
+    everywhere = scores._decide_everywhere(scores.thresholds(0.4))
     assert (everywhere[0] == labels).mean() > 0.999
     assert everywhere[1] == pytest.approx(confidence, abs=1e-3)
 
