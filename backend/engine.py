@@ -95,6 +95,14 @@ class Snapshot:
 
 
 @dataclass(frozen=True, eq=False)
+class Look:
+    """A picture as the model sees it: what prompts are answered from."""
+
+    features: DenseFeatures
+    scores: Scores
+
+
+@dataclass(frozen=True, eq=False)
 class _Item:
     """A picture that waits."""
 
@@ -103,21 +111,28 @@ class _Item:
     labels: tuple[Label, ...]
     urgency: Urgency
     project: Hashable
-    scores: Future[Scores] = field(default_factory=Future)
+    look: Future[Look] = field(default_factory=Future)
 
 
 @dataclass(eq=False)
 class _Words:
-    """A vocabulary that is being embedded, and the pictures that wait for it."""
+    """A vocabulary that is being embedded, and the pictures and annotators that wait for it."""
 
     labels: tuple[Label, ...]
     missing: list[str] | None = None
     waiting: list[_Item] = field(default_factory=list)
+    asked: list[Future[None]] = field(default_factory=list)
     turn: int = 0
 
     @property
+    def awaited(self) -> bool:
+        return bool(self.waiting or self.asked)
+
+    @property
     def urgency(self) -> int:
-        """That of the most urgent picture; without any, less urgent than all."""
+        """That of the most urgent who waits; where nobody does, less urgent than all."""
+        if self.asked:
+            return Urgency.INTERACTIVE
         return min((item.urgency for item in self.waiting), default=len(Urgency))
 
 
@@ -287,6 +302,27 @@ class Engine:
                 self._vocabulary(labels)
                 self._changed.notify_all()
 
+    def embed(self, labels: tuple[Label, ...]) -> torch.Tensor:
+        """The text embeddings of all prompts of labels, for an annotator who waits.
+
+        Returns:
+            (Q, D) float32 on the CPU, each row of length 1: the prompts of the labels in order.
+
+        Raises:
+            ModelUnavailable: loading has failed, or the engine has stopped.
+        """
+        segmenter = self.segmenter()
+        prompts = [prompt for label in labels for prompt in label.prompts]
+        if segmenter.embed.missing(prompts):
+            embedded: Future[None] = Future()
+            with self._changed:
+                self._loaded()
+                self._vocabulary(labels).asked.append(embedded)
+                self._words_come_next = True
+                self._changed.notify_all()
+            embedded.result()
+        return segmenter.embed(prompts)  # kept by now: nothing is computed in this thread
+
     def score(
         self,
         picture: PreparedPicture,
@@ -294,7 +330,17 @@ class Engine:
         urgency: Urgency = Urgency.OPENED,
         project: Hashable = None,
     ) -> Scores:
-        """Score a picture, contrast words included; waits for the model and for its turn.
+        """Score a picture, contrast words included; see `look`, whose scores these are."""
+        return self.look(picture, labels, urgency, project).scores
+
+    def look(
+        self,
+        picture: PreparedPicture,
+        labels: tuple[Label, ...],
+        urgency: Urgency = Urgency.INTERACTIVE,
+        project: Hashable = None,
+    ) -> Look:
+        """Encode and score a picture, contrast words included; waits for the model and its turn.
 
         `Segmenter.prepare` before this and `Segmenter.decide` after it are for the caller's own
         thread, beside the next pictures of others.
@@ -314,9 +360,9 @@ class Engine:
         self._cache.load(key)
         item = _Item(picture, key, labels, urgency, project)
         self._enqueue(item)
-        scores = item.scores.result()
+        look = item.look.result()
         self._cache.save(key)
-        return scores
+        return look
 
     def _enqueue(self, item: _Item) -> None:
         with self._changed:
@@ -399,7 +445,7 @@ class Engine:
                 self._words_come_next = True
                 return None
             self._words_come_next = False
-            words = [w for w in self._words.values() if w.waiting or not self._queue]
+            words = [w for w in self._words.values() if w.awaited or not self._queue]
             return min(words, key=lambda w: (w.urgency, w.turn), default=None)
 
     def _embed_some(self, segmenter: Segmenter, words: _Words) -> None:
@@ -419,17 +465,24 @@ class Engine:
                 self._prompts_at_once = 1
                 return
             log.exception("Words cannot be embedded")
-            for item in self._forget(words):
+            items, asked = self._forget(words)
+            for item in items:
                 self._fail(item, error)
+            for embedded in asked:
+                embedded.set_exception(error)
             return
         if not words.missing:
-            self._queue_again(self._forget(words))
+            items, asked = self._forget(words)
+            self._queue_again(items)
+            for embedded in asked:
+                embedded.set_result(None)
 
-    def _forget(self, words: _Words) -> list[_Item]:
+    def _forget(self, words: _Words) -> tuple[list[_Item], list[Future[None]]]:
         with self._changed:
             self._words.pop(words.labels, None)
             waiting, words.waiting = words.waiting, []
-            return waiting
+            asked, words.asked = words.asked, []
+            return waiting, asked
 
     def _queue_again(self, items: Sequence[_Item]) -> None:
         """They came before all others of their project that wait now."""
@@ -558,7 +611,7 @@ class Engine:
             log.warning("The features of a picture are not kept: %s", error)
 
     def _finish(self, segmenter: Segmenter, item: _Item, patches: torch.Tensor) -> None:
-        """Hand a picture's scores to the thread that waits for them."""
+        """Hand a picture's features and scores to the thread that waits for them."""
         try:
             features = DenseFeatures(patches.to(segmenter.encoder.device), item.picture.plan)
             scores = segmenter.score(features, item.labels, contrast=True)
@@ -568,13 +621,13 @@ class Engine:
         with self._changed:
             self._done += 1
             self._leaves(item)
-        item.scores.set_result(scores)
+        item.look.set_result(Look(features, scores))
 
     def _fail(self, item: _Item, error: Exception) -> None:
         with self._changed:
             self._failed += 1
             self._leaves(item)
-        item.scores.set_exception(error)
+        item.look.set_exception(error)
 
     def _leaves(self, item: _Item) -> None:
         self._waiting[item.urgency] -= 1
@@ -585,10 +638,13 @@ class Engine:
         with self._changed:
             items = self._queue.take(lambda _: True)
             items += [item for words in self._words.values() for item in words.waiting]
+            asked = [embedded for words in self._words.values() for embedded in words.asked]
             self._words.clear()
             reason = self._status.reason
         for item in items:
             self._fail(item, ModelUnavailable(reason))
+        for embedded in asked:
+            embedded.set_exception(ModelUnavailable(reason))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import struct
+import threading
 import zlib
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import numpy.typing as npt
+from cachetools import TTLCache
 from PIL import Image, UnidentifiedImageError
 
 from backend.errors import ImageInvalid, ImageTooLarge
@@ -22,6 +25,9 @@ RGBArray = npt.NDArray[np.uint8]
 
 #: What is decoded: formats that need no program beside Pillow.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+
+#: How long a kept picture is taken for what is at its address.
+KEPT_S = 600.0
 
 _STORAGES = ("s3://", "gs://", "azure-blob://")
 _BROKEN = (OSError, SyntaxError, ValueError, IndexError, TypeError, struct.error, zlib.error)
@@ -39,6 +45,10 @@ class ImageReader:
         self._studio = studio
         self._max_file_mb = settings.max_image_mb
         self._max_megapixels = settings.max_image_megapixels
+        self._kept: TTLCache[str, RGBArray] = TTLCache(
+            settings.picture_cache_mb << 20, KEPT_S, getsizeof=lambda rgb: rgb.nbytes
+        )
+        self._lock = threading.Lock()
 
     def read(self, source: str, task: Task) -> RGBArray:
         """Read one image of a task.
@@ -58,18 +68,53 @@ class ImageReader:
             ImageInvalid: it is not an image of `FORMATS`, or truncated.
             ImageTooLarge: it is over the limit of bytes or pixels.
         """
-        return decode_image(self._fetch(source.strip(), task), self._max_megapixels)
+        source = source.strip()
+        return decode_image(self._fetch(self._address(source, task), source), self._max_megapixels)
 
-    def _fetch(self, source: str, task: Task) -> bytes:
+    def recall(self, source: str, task: Task) -> RGBArray:
+        """Read an image that an annotator looks at: kept for the next click, `KEPT_S` at most.
+
+        Pictures of batches do not come here: they would drive out those that are needed again.
+        Kept is under the full address, which names the Label Studio, and where a storage's
+        address has to be resolved the task: what one project may see is not another's for that.
+
+        Args:
+            source: see `read`.
+            task: see `read`.
+
+        Returns:
+            As `read`, read-only.
+
+        Raises:
+            TaskError: see `read`.
+        """
+        source = source.strip()
+        address = self._address(source, task)
+        key = hashlib.sha256(address.encode()).hexdigest()  # a data: URL may be megabytes long
+        with self._lock:
+            kept = self._kept.get(key)
+        if kept is not None:
+            return kept
+        rgb = decode_image(self._fetch(address, source), self._max_megapixels)
+        rgb.flags.writeable = False
+        if rgb.nbytes <= self._kept.maxsize:
+            with self._lock:
+                self._kept[key] = rgb
+        return rgb
+
+    def _address(self, source: str, task: Task) -> str:
+        """The full address: a ``data:`` URL, or where to download."""
         scheme = source[:16].lower()
-        if scheme.startswith("data:"):
-            return _read_data_url(source, self._max_file_mb)
-        if scheme.startswith(("http://", "https://")):
-            return self._studio.download(source)
+        if scheme.startswith(("data:", "http://", "https://")):
+            return source
         if scheme.startswith(_STORAGES):
-            url = self._studio.storage_url(source, task.id, task.project_id)
-            return self._studio.download(url, called=source)
-        return self._studio.download(self._studio.file_url(source), called=source)
+            return self._studio.storage_url(source, task.id, task.project_id)
+        return self._studio.file_url(source)
+
+    def _fetch(self, address: str, source: str) -> bytes:
+        if address[:5].lower() == "data:":
+            return _read_data_url(address, self._max_file_mb)
+        return self._studio.download(address, called="" if address == source else source)
 
 
 def decode_image(content: bytes, max_megapixels: float) -> RGBArray:

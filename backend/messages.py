@@ -1,27 +1,97 @@
 """Request bodies -> typed requests: the only reader of raw dicts.
 
 Label Studio sends along all that it knows of a task. Its annotations, predictions and drafts, tens
-of megabytes of masks, are never looked into: a task here is its id, its project and its data.
+of megabytes of masks, are not looked into: a task here is its id, its project and its data. Only
+where an annotator waits for an answer, what is drawn already is kept as it came, for `areas` to
+read where somebody needs it.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from backend.errors import BadRequest
+
+#: No percentage or angle is as large; neither infinity nor what is no number is below it.
+_FAR = 1e6
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task: what a log needs to name it, and the data that its label config refers to."""
+    """One task: what a log needs to name it, and the data that its label config refers to.
+
+    Attributes:
+        id: a number in Label Studio's own requests.
+        project_id: likewise.
+        data: what the label config's variables stand for.
+        drawn: regions that the task has already, as they came; see `areas`. Empty unless an
+            annotator waits.
+    """
 
     id: int | str | None
     project_id: int | None
     data: Mapping[str, Any]
+    drawn: Sequence[Any] = field(default=(), repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Keypoint:
+    """A click, in percent of the upright picture's width and height."""
+
+    x_percent: float
+    y_percent: float
+    positive: bool = True
+
+
+@dataclass(frozen=True)
+class Rectangle:
+    """A box, in percent of the upright picture's width and height; no side is negative.
+
+    Attributes:
+        x_percent: of its top left corner.
+        y_percent: likewise.
+        width_percent: before it is turned.
+        height_percent: likewise.
+        rotation_degrees: clockwise, about the top left corner.
+    """
+
+    x_percent: float
+    y_percent: float
+    width_percent: float
+    height_percent: float
+    rotation_degrees: float = 0.0
+
+
+@dataclass(frozen=True)
+class Words:
+    """What an annotator typed last."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One region of a context that asks for something.
+
+    Attributes:
+        shape: what was drawn or typed.
+        labels: as the editor writes them: aliases where there are some.
+        control: name of the control that it was made with; empty where that is not said.
+        image: name of the image that it is on, likewise.
+        item_index: which picture of a list it is on; None where that is not said.
+        id: the region's.
+    """
+
+    shape: Keypoint | Rectangle | Words
+    labels: tuple[str, ...] = ()
+    control: str = ""
+    image: str = ""
+    item_index: int | None = None
+    id: str = ""
 
 
 @dataclass(frozen=True)
@@ -29,13 +99,35 @@ class Context:
     """What an annotator just drew or typed in the editor, waiting for an answer.
 
     Attributes:
-        regions: how many prompt regions there are; 0 after Submit in a project with a text area,
-            where only an empty answer leaves the annotation as it is.
-        labels: labels that those regions carry, as the editor writes them, in order.
+        prompts: in their order. None after Submit in a project with a text area, after the last
+            click was taken back, and where all there is was made with other tools: only an empty
+            answer leaves the annotation as it is.
     """
 
-    regions: int
-    labels: tuple[str, ...] = ()
+    prompts: tuple[Prompt, ...] = ()
+
+
+@dataclass(frozen=True)
+class Area:
+    """A region that covers a part of a picture, its geometry as Label Studio writes it.
+
+    Attributes:
+        kind: its type, and the key of its labels in `value`.
+        control: name of the control that it was made with.
+        image: name of the image that it is on.
+        item_index: which picture of a list it is on.
+        size_hw: height and width of the picture in px, as the editor has measured it.
+        value: geometry and labels.
+        id: the region's.
+    """
+
+    kind: str
+    control: str
+    image: str
+    item_index: int | None
+    size_hw: tuple[int, int]
+    value: Mapping[str, Any] = field(repr=False)
+    id: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,12 +194,35 @@ def predict_request(message: Mapping[str, Any]) -> PredictRequest:
     if not isinstance(tasks, list):
         raise BadRequest(f'Expected "tasks" to be a list, but got {_kind(tasks)}.')
     params = message.get("params")
+    context = _context(params.get("context") if isinstance(params, dict) else None)
     return PredictRequest(
-        tasks=tuple(map(_task, tasks)),
+        tasks=tuple(_task(task, with_drawn=context is not None) for task in tasks),
         label_config=_text(message, "label_config"),
         project_id=_project_id(message.get("project")),
-        context=_context(params.get("context") if isinstance(params, dict) else None),
+        context=context,
     )
+
+
+def areas(task: Task) -> Iterator[Area]:
+    """The areas among the regions that a task has already; those of broken form are left out."""
+    for raw in task.drawn:
+        region = raw if isinstance(raw, dict) else {}
+        kind, value = region.get("type"), region.get("value")
+        size_hw = region.get("original_height"), region.get("original_width")
+        if (
+            isinstance(kind, str)
+            and isinstance(value, dict)
+            and all(isinstance(side, int) and side > 0 for side in size_hw)
+        ):
+            yield Area(
+                kind=kind,
+                control=_optional_text(region, "from_name"),
+                image=_optional_text(region, "to_name"),
+                item_index=_item_index(region),
+                size_hw=cast("tuple[int, int]", size_hw),
+                value=value,
+                id=_optional_text(region, "id"),
+            )
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
@@ -120,14 +235,35 @@ def _json_object(body: bytes) -> dict[str, Any]:
     return message
 
 
-def _task(raw: Any) -> Task:
+def _task(raw: Any, with_drawn: bool = False) -> Task:
     task = raw if isinstance(raw, dict) else {}
     task_id, data = task.get("id"), task.get("data")
     return Task(
         id=task_id if isinstance(task_id, int | str) else None,
         project_id=_project_id(task.get("project")),
         data=data if isinstance(data, dict) else {},
+        drawn=_drawn(task) if with_drawn else (),
     )
+
+
+def _drawn(task: Mapping[str, Any]) -> Sequence[Any]:
+    """The regions of the newest draft, for that is being worked on; else of the newest annotation.
+
+    A prediction is nothing yet that anybody has accepted.
+    """
+    for key in ("drafts", "annotations"):
+        given = task.get(key)
+        versions = [
+            version
+            for version in (given if isinstance(given, list) else [])
+            if isinstance(version, dict)
+            and isinstance(version.get("result"), list)
+            and not version.get("was_cancelled")
+        ]
+        if versions:
+            newest = max(versions, key=lambda version: _optional_text(version, "updated_at"))
+            return cast("list[Any]", newest["result"])
+    return ()
 
 
 def _context(raw: Any) -> Context | None:
@@ -136,19 +272,67 @@ def _context(raw: Any) -> Context | None:
     regions = raw.get("result") if isinstance(raw, dict) else raw
     if not isinstance(regions, list):
         raise BadRequest(f'Expected "context" to hold a list "result", but got {_kind(regions)}.')
-    labels = dict.fromkeys(label for region in regions for label in _region_labels(region))
-    return Context(regions=len(regions), labels=tuple(labels))
+    return Context(tuple(prompt for region in regions if (prompt := _prompt(region)) is not None))
 
 
-def _region_labels(region: Any) -> list[str]:
-    """The labels of a region stand in its value under its own type: keypointlabels and so on."""
+def _prompt(region: Any) -> Prompt | None:
+    """A prompt, if the region is one: it never costs the others of its context."""
     if not isinstance(region, dict) or not isinstance(region.get("value"), dict):
-        return []
-    kind = region.get("type")
-    if not isinstance(kind, str) or not kind.endswith("labels"):
-        return []
-    labels = region["value"].get(kind)
-    return [label for label in labels if isinstance(label, str)] if isinstance(labels, list) else []
+        return None
+    kind, value = region.get("type"), region["value"]
+    shape: Keypoint | Rectangle | Words | None = None
+    if kind in ("keypointlabels", "keypoint"):
+        shape = _keypoint(value, region.get("is_positive"))
+    elif kind in ("rectanglelabels", "rectangle"):
+        shape = _rectangle(value)
+    elif kind == "textarea":
+        shape = _words(value)
+    if shape is None:
+        return None
+    return Prompt(
+        shape=shape,
+        labels=tuple(_texts(value.get(kind))),
+        control=_optional_text(region, "from_name"),
+        image=_optional_text(region, "to_name"),
+        item_index=_item_index(region),
+        id=_optional_text(region, "id"),
+    )
+
+
+def _keypoint(value: Mapping[str, Any], is_positive: Any) -> Keypoint | None:
+    x, y = (_number(value.get(key)) for key in ("x", "y"))
+    if x is None or y is None:
+        return None
+    return Keypoint(x, y, positive=is_positive is not False)
+
+
+def _rectangle(value: Mapping[str, Any]) -> Rectangle | None:
+    x, y, width, height = (_number(value.get(key)) for key in ("x", "y", "width", "height"))
+    if x is None or y is None or width is None or height is None or min(width, height) < 0:
+        return None
+    return Rectangle(x, y, width, height, _number(value.get("rotation")) or 0.0)
+
+
+def _words(value: Mapping[str, Any]) -> Words | None:
+    """The last text: those before it have been answered. One with a place describes a region."""
+    given = value.get("text")
+    texts = _texts([given] if isinstance(given, str) else given)
+    return Words(texts[-1]) if texts and "x" not in value else None
+
+
+def _texts(given: Any) -> list[str]:
+    given = given if isinstance(given, list) else []
+    return [text for text in given if isinstance(text, str) and text.strip()]
+
+
+def _number(value: Any) -> float | None:
+    """A number, unless it is something else or beyond all reason."""
+    return float(value) if type(value) in (int, float) and abs(value) < _FAR else None
+
+
+def _item_index(region: Mapping[str, Any]) -> int | None:
+    index = region.get("item_index")
+    return index if type(index) is int and index >= 0 else None
 
 
 def _project_id(raw: Any) -> int | None:

@@ -78,5 +78,5 @@ class ClearClipModel(LabelStudioMLBase):  # type: ignore[misc]
                 engine = Engine.from_settings(settings)
                 engine.start()
                 reader = ImageReader(Studio.from_settings(settings), settings)
-                ClearClipModel._shared = Pipeline(engine, reader.read, settings)
+                ClearClipModel._shared = Pipeline(engine, reader.read, settings, reader.recall)
             return ClearClipModel._shared

@@ -6,25 +6,45 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from backend.engine import Engine, Urgency
 from backend.errors import Busy, ModelUnavailable, TaskError
-from backend.messages import PredictRequest, Task
+from backend.interactive import (
+    Ask,
+    Clicks,
+    Found,
+    Phrases,
+    covered,
+    rivals,
+    segment_boxes,
+    segment_clicks,
+    segment_phrases,
+    understand,
+)
+from backend.messages import PredictRequest, Task, areas
 from backend.regions import Region, draw_regions
 from backend.settings import Settings
-from backend.vocabulary import LabelConfig, parse_label_config
-from clearclip_core import BoolMask, RGBArray, Segmentation, drop_islands, fill_holes
+from backend.vocabulary import ImageTag, LabelConfig, parse_label_config
+from clearclip_core import (
+    BoolMask,
+    Label,
+    PreparedPicture,
+    RGBArray,
+    Segmentation,
+    drop_islands,
+    fill_holes,
+)
 
 log = logging.getLogger(__name__)
 
 #: Raised by one whenever the same settings would give other masks than before.
-_ALGORITHM = 1
+_ALGORITHM = 2
 
 #: Tasks of batches of one project that are worked on at the same time: while the model has one
 #: picture, the next ones are fetched and the last ones drawn. Each may hold a picture in memory.
@@ -32,6 +52,8 @@ AHEAD = 4
 
 #: Threads that do so for all projects together.
 _WORKERS = 2 * AHEAD
+
+ReadImage = Callable[[str, Task], RGBArray]
 
 #: One task's entry: a prediction, or an empty list, which Label Studio asks for again.
 Entry = dict[str, Any] | list[Any]
@@ -59,16 +81,35 @@ class Wish:
     Attributes:
         config: what is drawn.
         version: the ``model_version`` of its predictions.
-        labels: names of those that are wanted; None for all.
         urgency: who is served first.
         project: projects of one urgency take turns.
+        ask: the one thing that an annotator asks for; None for all.
     """
 
     config: LabelConfig
     version: str
-    labels: frozenset[str] | None
     urgency: Urgency
     project: int | None
+    ask: Ask | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One picture of a task.
+
+    Attributes:
+        tag: where it is.
+        item_index: which of a list it is; None where there is no list.
+        rgb: (H, W, 3) uint8.
+        prepared: the same for the model.
+        task: whose it is.
+    """
+
+    tag: ImageTag
+    item_index: int | None
+    rgb: RGBArray
+    prepared: PreparedPicture
+    task: Task
 
 
 class Pipeline:
@@ -78,16 +119,20 @@ class Pipeline:
         engine: the owner of the model.
         read_image: address and task -> (H, W, 3) uint8; raises `TaskError`.
         settings: the limits.
+        recall_image: the same for pictures that annotators have open, which may be asked for
+            again soon; `read_image` by default.
     """
 
     def __init__(
         self,
         engine: Engine,
-        read_image: Callable[[str, Task], RGBArray],
+        read_image: ReadImage,
         settings: Settings,
+        recall_image: ReadImage | None = None,
     ) -> None:
         self._engine = engine
         self._read_image = read_image
+        self._recall_image = recall_image or read_image
         self._settings = settings
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="batch")
         self._slots: dict[int | None, threading.Semaphore] = {}
@@ -101,13 +146,13 @@ class Pipeline:
             Busy: too many pictures wait for the model; never for a request of several tasks.
         """
         config = parse_label_config(request.label_config)
-        wanted = None
-        if request.context is not None:
-            if not request.context.regions:
-                return [{"result": []} for _ in request.tasks]
-            wanted = config.names_of(request.context.labels) or None
+        if request.context is not None and not request.context.prompts:
+            return [{"result": []} for _ in request.tasks]
         self._engine.segmenter()  # waits here, before any picture is fetched
-        wish = Wish(config, self.version(config), wanted, urgency(request), request.project_id)
+        ask = understand(request.context, config, self._nearest) if request.context else None
+        if request.context is not None and ask is None:
+            return [{"result": []} for _ in request.tasks]
+        wish = Wish(config, self.version(config), urgency(request), request.project_id, ask)
         if len(request.tasks) < 2:
             return [self._entry(task, wish) for task in request.tasks]
         return self._entries(request.tasks, wish)
@@ -133,7 +178,8 @@ class Pipeline:
             settings.method,
             settings.short_side_px,
             settings.min_island_share,
-            asdict(config),
+            settings.refine,
+            [list(map(asdict, part)) for part in (config.images, config.controls, config.labels)],
         ]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         return f"{settings.model} {settings.method} {digest[:8]}"
@@ -161,55 +207,130 @@ class Pipeline:
         return []
 
     def _prediction(self, task: Task, wish: Wish) -> Entry:
-        segmenter, drawn = self._engine.segmenter(), []
-        for tag in wish.config.images:
-            labels = wish.config.labels_of(tag.name)
-            for index, source in enumerate(tag.sources(task.data)):
-                picture = segmenter.prepare(self._read_image(source, task))
-                scores = self._engine.score(picture, labels, wish.urgency, wish.project)
-                segmentation = segmenter.decide(scores)
-                item_index = index if tag.is_list(task.data) else None
-                drawn.append(self._draw(segmentation, wish, tag.name, item_index, task))
+        """What is drawn on all pictures of a task, or the answer to what an annotator asks for."""
+        find = self._find_labels if wish.ask is None else self._find_asked
+        drawn = [self._draw(find(each, wish), each, wish) for each in self._pictures(task, wish)]
         regions = [region.to_json() for picture in drawn for region in picture.regions]
         log.info("Task %s: %d regions", task.id, len(regions))
         return {"model_version": wish.version, "score": mean_score(drawn), "result": regions}
 
-    def _draw(
-        self,
-        segmentation: Segmentation,
-        wish: Wish,
-        image: str,
-        item_index: int | None,
-        task: Task,
-    ) -> Drawn:
-        regions: list[Region] = []
-        masks: dict[tuple[str, float], BoolMask] = {}
-        for control in wish.config.controls_of(image):
-            for label in control.labels:
-                if wish.labels is not None and label.name not in wish.labels:
+    def _pictures(self, task: Task, wish: Wish) -> Iterator[Picture]:
+        """The pictures of a task that are asked for, one after the other."""
+        segmenter = self._engine.segmenter()  # where it is gone, nothing needs to be fetched
+        read = self._read_image if wish.urgency is Urgency.BATCH else self._recall_image
+        for tag in wish.config.images if wish.ask is None else (wish.ask.image,):
+            is_list = tag.is_list(task.data)
+            for index, source in enumerate(tag.sources(task.data)):
+                if is_list and wish.ask and wish.ask.item_index not in (None, index):
                     continue
-                key = (label.name, label.threshold)
-                if key not in masks:
-                    masks[key] = self._mask(segmentation, *key)
-                regions += draw_regions(
-                    masks[key],
-                    segmentation.confidence,
-                    control,
-                    label,
-                    image,
-                    item_index=item_index,
-                    owner=str(task.id),
-                )
-        union = np.any([np.zeros_like(segmentation.label_map), *masks.values()], axis=0)
-        return Drawn(regions, segmentation.score(union), int(np.count_nonzero(union)))
+                rgb = read(source, task)
+                place = index if is_list else None
+                yield Picture(tag, place, rgb, segmenter.prepare(rgb), task)
 
-    def _mask(self, segmentation: Segmentation, name: str, threshold: float) -> BoolMask:
-        """The pixels of a label that are likely enough, without specks and pinholes."""
-        min_px = round(self._settings.min_island_share * segmentation.label_map.size)
-        index = segmentation.labels.index(name)
-        likely = segmentation.confidence >= np.float16(threshold)
-        mask = (segmentation.label_map == index) & likely
-        return drop_islands(fill_holes(mask, min_px), min_px)
+    def _find_labels(
+        self, picture: Picture, wish: Wish, names: Collection[str] | None = None
+    ) -> Iterator[Found]:
+        """All labels of a picture, or those of some names, where they win against all others."""
+        labels = wish.config.labels_of(picture.tag.name)
+        segmentation = self._segment(picture, labels, wish)
+        wanted = dict.fromkeys(
+            (label.name, label.threshold)
+            for control in wish.config.controls_of(picture.tag.name)
+            for label in control.labels
+            if names is None or label.name in names
+        )
+        for name, threshold in wanted:
+            mask = segmentation.label_map == segmentation.labels.index(name)
+            if threshold > 0:
+                mask &= segmentation.confidence >= np.float16(threshold)
+            yield Found(name, self._clean(mask), segmentation.confidence, threshold)
+
+    def _find_asked(self, picture: Picture, wish: Wish) -> Iterator[Found]:
+        """What an annotator asks for on a picture."""
+        assert wish.ask is not None
+        asked, labels = wish.ask.wish, wish.config.labels_of(picture.tag.name)
+        if isinstance(asked, Phrases):
+            if asked.whole:
+                yield from self._find_labels(picture, wish, {label.name for label in asked.whole})
+            if asked.phrases:
+                segmentation = self._segment(picture, rivals(asked, labels), wish)
+                for found in segment_phrases(asked, segmentation):
+                    yield replace(found, mask=self._clean(found.mask))
+            return
+        competing = labels if asked.label in labels else (*labels, asked.label)
+        look = self._engine.look(picture.prepared, competing, wish.urgency, wish.project)
+        if isinstance(asked, Clicks):
+            yield from segment_clicks(asked, look.features, look.scores, picture.rgb)
+        else:
+            yield from segment_boxes(asked, look.features, look.scores, picture.rgb)
+
+    def _segment(self, picture: Picture, labels: tuple[Label, ...], wish: Wish) -> Segmentation:
+        scores = self._engine.score(picture.prepared, labels, wish.urgency, wish.project)
+        refine = self._settings.refine
+        return self._engine.segmenter().decide(scores, image=picture.rgb, refine=refine)
+
+    def _clean(self, mask: BoolMask) -> BoolMask:
+        """A mask without specks and pinholes."""
+        min_px = round(self._settings.min_island_share * mask.size)
+        return fill_holes(drop_islands(mask, min_px), min_px)
+
+    def _draw(self, found: Iterable[Found], picture: Picture, wish: Wish) -> Drawn:
+        """Masks as the controls have them that want them.
+
+        One mask exists at a time, however many labels there are.
+        """
+        config, image = wish.config, picture.tag.name
+        order = [control.name for control in (*config.controls, *config.boxes)]
+        regions: list[tuple[int, Region]] = []
+        union = np.zeros(picture.rgb.shape[:2], np.bool_)
+        total = 0.0
+        taken = None if wish.ask is None else self._taken(picture, wish)
+        for each in found:
+            for control, label in config.answering(image, each.label):
+                if each.threshold not in (None, label.threshold):
+                    continue
+                free = each.mask if control.overlap or taken is None else each.mask & ~taken
+                regions += [
+                    (order.index(control.name), region)
+                    for region in draw_regions(
+                        free,
+                        each.confidence,
+                        control,
+                        label if each.threshold is not None else replace(label, threshold=0.0),
+                        image,
+                        item_index=picture.item_index,
+                        owner=str(picture.task.id),
+                    )
+                ]
+            new = each.mask & ~union
+            total += float(each.confidence[new].sum(dtype=np.float64))
+            union |= new
+        pixels = int(np.count_nonzero(union))
+        ordered = [region for _, region in sorted(regions, key=lambda pair: pair[0])]
+        return Drawn(ordered, total / pixels if pixels else 0.0, pixels)
+
+    def _taken(self, picture: Picture, wish: Wish) -> BoolMask | None:
+        """What must stay free on a picture, if any control asks for that; else nothing is read."""
+        assert wish.ask is not None
+        controls = wish.config.controls_of(picture.tag.name)
+        exclusive = {control.name for control in controls if not control.overlap}
+        if not exclusive:
+            return None
+        there = (
+            area
+            for area in areas(picture.task)
+            if area.image == picture.tag.name
+            and (area.item_index or 0) == (picture.item_index or 0)
+            and area.id not in wish.ask.region_ids
+        )
+        height, width = picture.rgb.shape[:2]
+        return covered(there, exclusive, (height, width))
+
+    def _nearest(self, text: str, labels: Sequence[Label]) -> Label:
+        """The label with the prompt that means most what a text says."""
+        rows = self._engine.embed((*labels, Label(text)))  # (prompts + 1, D)
+        owners = [label for label in labels for _ in label.prompts]
+        return owners[int((rows[:-1] @ rows[-1]).argmax())]
 
 
 def urgency(request: PredictRequest) -> Urgency:

@@ -128,6 +128,16 @@ class Settings(BaseSettings):
         ge=0,
         description="Disk space for such features in MODEL_DIR/features; 0 keeps none there.",
     )
+    picture_cache_mb: int = Field(
+        default=256,
+        ge=0,
+        description="Memory for pictures that annotators have open, so that a click needs no "
+        "second download; 0 keeps none.",
+    )
+    refine: bool = Field(
+        default=True,
+        description="Masks follow the edges of the picture instead of the model's patches.",
+    )
     model_dir: Path = Field(
         default=Path("~/.cache/clearclip"),
         description="Folder of model weights: looked for here first, kept here when downloaded.",

@@ -11,8 +11,13 @@ Tags and attributes are found in any letter case, as the editor does. What is dr
 - Words for the model: ``predicted_values="tabby cat, kitten"``; else the alias where that reads
   as words; else the value. Underscores and CamelCase are read as words.
 - ``model_score_threshold="0.4"`` on a control, or on one label of it.
+- ``overlap="false"`` on several controls, or on one: a mask that an annotator asks for there leaves
+  out what regions of these controls cover already.
 - A label called "background" or "other", or marked ``background="true"``, is what no other label
   names. A colour in that attribute is the editor's own use of it.
+- An annotator asks with ``<KeyPointLabels>``, ``<KeyPoint>``, ``<RectangleLabels>``,
+  ``<Rectangle>`` and ``<TextArea>``. ``prompt_label="Car"`` on a text area is the label of words
+  that name none.
 
 Labels that come from the task (``<BrushLabels value="$labels">``) and controls in a
 ``<Repeater>`` are not drawn; where a config has nothing else, the error says so.
@@ -21,7 +26,7 @@ Labels that come from the task (``<BrushLabels value="$labels">``) and controls 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 from xml.etree.ElementTree import Element, ParseError
@@ -42,6 +47,7 @@ CONTROL_KINDS: tuple[ControlKind, ...] = (
     "rectanglelabels",
 )
 _SUPPORTED = "<BrushLabels>, <BitmaskLabels>, <PolygonLabels> or <RectangleLabels>"
+_TOOL_KINDS = ("keypointlabels", "keypoint", "rectanglelabels", "rectangle", "textarea")
 _BACKGROUND_NAMES = ("background", "other")
 _VARIABLE = re.compile(r"\$[\w[\].{}]+")  # as the editor reads them
 
@@ -101,15 +107,46 @@ class ControlLabel:
     written: str
     threshold: float = 0.0
 
+    @property
+    def spellings(self) -> frozenset[str]:
+        """How requests may call it."""
+        return frozenset((self.name, self.written))
+
 
 @dataclass(frozen=True)
 class Control:
-    """A control that is drawn: `kind` is both the type of its regions and their label key."""
+    """A control whose regions we draw.
+
+    Attributes:
+        kind: both the type of its regions and their label key.
+        name: its own.
+        to_names: names of the images that it is for.
+        labels: in the order of the config.
+        overlap: whether its regions may cover others that are drawn already.
+    """
 
     kind: ControlKind
     name: str
     to_names: tuple[str, ...]
     labels: tuple[ControlLabel, ...]
+    overlap: bool = True
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A control that an annotator asks with.
+
+    Attributes:
+        name: its own.
+        to_names: names of the images that it is for.
+        labels: none, where it has none.
+        prompt_label: how the label of words that name none is written; may be empty.
+    """
+
+    name: str
+    to_names: tuple[str, ...]
+    labels: tuple[ControlLabel, ...] = ()
+    prompt_label: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,11 +158,18 @@ class LabelConfig:
         controls: those for masks first.
         labels: all labels of all controls, each once, in the order of the controls; at most one is
             the background.
+        tools: what an annotator may ask with; changes nothing of what is predicted.
+        boxes: ``<RectangleLabels smart="true">`` beside other controls, which draws only the
+            answers for labels that no other control has.
+        box_labels: labels that only `boxes` have.
     """
 
     images: tuple[ImageTag, ...]
     controls: tuple[Control, ...]
     labels: tuple[Label, ...]
+    tools: tuple[Tool, ...] = ()
+    boxes: tuple[Control, ...] = ()
+    box_labels: tuple[Label, ...] = ()
 
     def controls_of(self, image: str) -> tuple[Control, ...]:
         """The controls for the image of that name."""
@@ -136,15 +180,47 @@ class LabelConfig:
         names = {label.name for control in self.controls_of(image) for label in control.labels}
         return tuple(label for label in self.labels if label.name in names)
 
-    def names_of(self, written: Iterable[str]) -> frozenset[str]:
-        """Names of the labels that are written so, by alias or by value; unknown ones drop out."""
-        wanted = frozenset(written)
-        return frozenset(
-            label.name
-            for control in self.controls
-            for label in control.labels
-            if wanted & {label.name, label.written}
+    def tool(self, name: str) -> Tool | None:
+        """The tool of that name."""
+        return next((tool for tool in self.tools if tool.name == name), None)
+
+    def label_written(self, written: str, tool_name: str = "") -> Label | None:
+        """The label that a request calls so, by alias or by value.
+
+        A tool's labels need only share one of the two with the label that they ask for.
+
+        >>> xml = '''<View><Image name="img" value="$image"/>
+        ...   <BrushLabels name="mask" toName="img"><Label value="Car" alias="c"/></BrushLabels>
+        ...   <KeyPointLabels name="click" toName="img"><Label value="Car" alias="k"/>
+        ...   </KeyPointLabels></View>'''
+        >>> parse_label_config(xml).label_written("k", tool_name="click").name
+        'Car'
+        """
+        tool = self.tool(tool_name)
+        spellings = {written}.union(
+            *(own.spellings for own in (tool.labels if tool else ()) if written in own.spellings)
         )
+        for control in (*self.controls, *self.boxes):
+            for label in control.labels:
+                if spellings & label.spellings:
+                    return self._label(label.name)
+        return None
+
+    def answering(self, image: str, name: str) -> tuple[tuple[Control, ControlLabel], ...]:
+        """The controls that draw a label on an image, each with the label as it has it."""
+        for controls in (self.controls, self.boxes):
+            found = tuple(
+                (control, label)
+                for control in controls
+                for label in control.labels
+                if image in control.to_names and label.name == name
+            )
+            if found:
+                return found
+        return ()
+
+    def _label(self, name: str) -> Label:
+        return next(label for label in (*self.labels, *self.box_labels) if label.name == name)
 
 
 def parse_label_config(xml: str) -> LabelConfig:
@@ -174,12 +250,17 @@ def parse_label_config(xml: str) -> LabelConfig:
     if not elements:
         raise LabelConfigError(_why_nothing(root, images, bool(repeated)))
     drawn = [element for element in elements if not _is_prompt_tool(element)] or elements
+    boxes = [element for element in elements if element not in drawn]
     controls = tuple(_control(element, images) for element in drawn)
+    labels = tuple(_labels(drawn))
     used = {name for control in controls for name in control.to_names}
     return LabelConfig(
         images=tuple(tag for tag in images.values() if tag.name in used),
         controls=controls,
-        labels=tuple(_labels(drawn)),
+        labels=labels,
+        tools=tuple(_tools(root, images)),
+        boxes=tuple(_control(element, images) for element in boxes),
+        box_labels=tuple(_labels(boxes, known={label.name for label in labels})),
     )
 
 
@@ -244,19 +325,32 @@ def _is_prompt_tool(control: Element) -> bool:
 
 
 def _control(element: Element, images: Mapping[str, ImageTag]) -> Control:
-    threshold = _threshold(element, 0.0)
     return Control(
         kind=cast(ControlKind, element.tag.lower()),
         name=_get(element, "name"),
         to_names=tuple(name for name in _to_names(element) if name in images),
-        labels=tuple(
-            ControlLabel(
-                name=_name(label),
-                written=_get(label, "alias") or _name(label),
-                threshold=_threshold(label, threshold),
-            )
-            for label in _label_elements(element)
-        ),
+        labels=_control_labels(element),
+        overlap=_get(element, "overlap").strip().lower() != "false",
+    )
+
+
+def _tools(root: Element, images: Mapping[str, ImageTag]) -> Iterator[Tool]:
+    for kind in _TOOL_KINDS:
+        for element in _find(root, kind):
+            to_names = tuple(name for name in _to_names(element) if name in images)
+            prompt_label = _get(element, "prompt_label").strip()
+            yield Tool(_get(element, "name"), to_names, _control_labels(element), prompt_label)
+
+
+def _control_labels(element: Element) -> tuple[ControlLabel, ...]:
+    threshold = _threshold(element, 0.0)
+    return tuple(
+        ControlLabel(
+            name=_name(label),
+            written=_get(label, "alias") or _name(label),
+            threshold=_threshold(label, threshold),
+        )
+        for label in _label_elements(element)
     )
 
 
@@ -273,14 +367,16 @@ def _threshold(element: Element, default: float) -> float:
     return threshold
 
 
-def _labels(controls: Iterable[Element]) -> Iterator[Label]:
-    """One label for each name, with the prompts that all controls give it."""
+def _labels(controls: Iterable[Element], known: Collection[str] = ()) -> Iterator[Label]:
+    """One label for each name but the known, with the prompts that all controls give it."""
     elements: dict[str, list[Element]] = {}
     for control in controls:
         for element in _label_elements(control):
             elements.setdefault(_name(element), []).append(element)
-    background = _background(elements)
+    background = None if known else _background(elements)
     for name, same in elements.items():
+        if name in known:
+            continue
         prompts = dict.fromkeys(prompt for element in same for prompt in _prompts(element))
         yield Label(name, tuple(prompts), background=name == background)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from backend.engine import Engine
@@ -20,18 +21,24 @@ from clearclip_core import (
     Label,
     PreparedPicture,
     RGBArray,
+    Scores,
     Segmentation,
+    Vocabulary,
     WindowPlan,
 )
 
 Work = tuple[str, tuple[str, ...] | tuple[int, ...]]
 
 RGB = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
+#: The colour of a word that is none.
+OTHER = (1, 2, 3)
+#: Colours that mean the same as others, for the nearest label.
+ALIKE = {"crimson": "red", "scarlet": "red", "navy": "blue"}
 
 
-@dataclass(frozen=True)
-class ColourScores:
-    """What `ColourSegmenter.decide` makes a segmentation of."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ColourScores(Scores):
+    """What `ColourSegmenter.decide` makes a segmentation of; the cosine is 1 where it fits."""
 
     image: RGBArray
     labels: tuple[Label, ...]
@@ -48,10 +55,13 @@ class ColourWords:
     def missing(self, prompts: Sequence[str]) -> list[str]:
         return [prompt for prompt in dict.fromkeys(prompts) if prompt not in self.known]
 
-    def __call__(self, prompts: Sequence[str]) -> None:
-        self._log.append(("embed", tuple(prompts)))
-        self.fault(prompts)
-        self.known.update(prompts)
+    def __call__(self, prompts: Sequence[str]) -> torch.Tensor:
+        if self.missing(prompts):
+            self._log.append(("embed", tuple(prompts)))
+            self.fault(prompts)
+            self.known.update(prompts)
+        colours = [RGB.get(ALIKE.get(prompt, prompt), OTHER) for prompt in prompts]
+        return F.normalize(torch.tensor(colours).float(), dim=-1)
 
 
 class ColourSegmenter:
@@ -114,15 +124,21 @@ class ColourSegmenter:
         assert not self.embed.missing(prompts), "words first"
         if "crash" in prompts:
             raise ZeroDivisionError("a secret of the model")
-        return ColourScores(features.patches[0].byte().numpy(), labels)
+        image = features.patches[0].byte().numpy()
+        vocabulary = Vocabulary(labels, contrast=self.model.contrast)
+        fits = [(image == RGB.get(word, OTHER)).all(axis=-1) for word in vocabulary.queries]
+        cosines = torch.from_numpy(np.stack(fits)).float()
+        return ColourScores(cosines, features.plan, vocabulary, image=image, labels=labels)
 
-    def decide(self, scores: ColourScores) -> Segmentation:
-        image = scores.image
+    def decide(
+        self, scores: ColourScores, *, image: RGBArray, refine: bool = False
+    ) -> Segmentation:
+        assert image.shape == scores.image.shape
         label_map = np.full(image.shape[:2], -1, np.int16)
         confidence = np.full(image.shape[:2], 0.75, np.float16)
         for index, label in enumerate(scores.labels):
             for prompt in label.prompts:
-                label_map[(image == RGB.get(prompt, (1, 2, 3))).all(axis=-1)] = index
+                label_map[(scores.image == RGB.get(prompt, OTHER)).all(axis=-1)] = index
         confidence[:, image.shape[1] // 2 :] = 0.5
         return Segmentation(label_map, confidence, tuple(label.name for label in scores.labels))
 

@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 
 from backend.errors import BadRequest
-from backend.messages import Context, parse_predict, parse_setup
+from backend.messages import (
+    Area,
+    Context,
+    Keypoint,
+    Prompt,
+    Rectangle,
+    Words,
+    areas,
+    parse_predict,
+    parse_setup,
+)
 
 CONFIG = '<View><Image name="i" value="$image"/></View>'
 
@@ -37,6 +47,9 @@ def test_old_annotations_are_left_behind() -> None:
     old = [{"result": [{"value": {"rle": [1, 2, 3]}}]}]
     task = {"id": 1, "data": {}, "annotations": old, "predictions": "nonsense", "drafts": None}
     (parsed,) = parse_predict(_body(tasks=[task])).tasks
+    assert not parsed.drawn
+    context = {"result": [{"type": "textarea", "value": {"text": "cat"}}]}
+    (parsed,) = parse_predict(_body(tasks=[task], params={"context": context})).tasks
     assert "rle" not in repr(parsed)
 
 
@@ -48,25 +61,126 @@ def test_a_strange_task_fails_alone(task: Any) -> None:
     assert second.data == {"image": "x"}
 
 
+def _context(*regions: Any) -> Context:
+    context = parse_predict(_body(params={"context": {"result": list(regions)}})).context
+    assert context is not None
+    return context
+
+
+def test_clicks_as_the_editor_sends_them() -> None:
+    place = {"from_name": "click", "to_name": "img", "original_width": 640, "original_height": 480}
+    value = {"x": 12.5, "y": 30, "width": 0.4, "keypointlabels": ["sky"]}
+    click = {"id": "a", "type": "keypointlabels", "is_positive": True, "value": value, **place}
+    first, second = _context(click, click | {"id": "b", "is_positive": False}).prompts
+    assert first == Prompt(Keypoint(12.5, 30.0, positive=True), ("sky",), "click", "img", None, "a")
+    assert second.shape == Keypoint(12.5, 30.0, positive=False)
+
+
+def test_boxes_as_the_editor_sends_them() -> None:
+    value = {"x": 1, "y": 2, "width": 30, "height": 40, "rotation": 15, "rectanglelabels": ["a"]}
+    (prompt,) = _context({"type": "rectanglelabels", "item_index": 2, "value": value}).prompts
+    assert prompt == Prompt(Rectangle(1, 2, 30, 40, 15), ("a",), item_index=2)
+
+
+def test_the_last_words_count() -> None:
+    """Those before have been answered; the text area keeps them all."""
+    value = {"text": ["black cat", "red car, sky"]}
+    (prompt,) = _context({"type": "textarea", "from_name": "words", "value": value}).prompts
+    assert prompt == Prompt(Words("red car, sky"), control="words")
+
+
+BOX = {"x": 0, "y": 0, "width": 1, "height": 1}
+
+
 @pytest.mark.parametrize(
-    ("value", "labels"),
+    "region",
     [
-        ({"type": "keypointlabels", "value": {"x": 1, "keypointlabels": ["sky"]}}, ("sky",)),
-        ({"type": "rectanglelabels", "value": {"rectanglelabels": ["a", "b"]}}, ("a", "b")),
-        ({"type": "brushlabels", "value": {"rle": [], "brushlabels": ["dog"]}}, ("dog",)),
-        ({"type": "textarea", "value": {"text": ["black cat"]}}, ()),
-        ({"type": "keypointlabels", "value": {"keypointlabels": "sky"}}, ()),
-        ({"type": "keypointlabels"}, ()),
-        ("nonsense", ()),
+        "nonsense",
+        None,
+        {},
+        {"type": "keypointlabels"},
+        {"type": "keypointlabels", "value": {"keypointlabels": ["sky"]}},
+        {"type": "keypointlabels", "value": {"x": "1", "y": 1}},
+        {"type": "keypointlabels", "value": {"x": True, "y": 1}},
+        {"type": "keypointlabels", "value": {"x": 1e999, "y": 1}},
+        {"type": "keypointlabels", "value": {"x": 10**400, "y": 1}},
+        {"type": "rectanglelabels", "value": BOX | {"width": None}},
+        {"type": "rectanglelabels", "value": BOX | {"height": -1}},
+        {"type": "rectanglelabels", "value": {"x": 1, "y": 1}},
+        {"type": "textarea", "value": {"text": []}},
+        {"type": "textarea", "value": {"text": [" "]}},
+        {"type": "textarea", "value": {"text": [3, None]}},
+        {"type": "textarea", "value": BOX | {"text": ["describes a region"]}},
+        {"type": "brushlabels", "value": {"rle": [], "brushlabels": ["dog"]}},
+        {"type": "ellipselabels", "value": {"x": 1, "y": 1, "radiusX": 2, "radiusY": 2}},
+        {"type": "polygonlabels", "value": {"points": []}},
+        {"type": "choices", "value": {"choices": ["a"]}},
+        {"type": ["textarea"], "value": {}},
     ],
 )
-def test_labels_of_the_context(value: Any, labels: tuple[str, ...]) -> None:
-    request = parse_predict(_body(params={"context": {"result": [value, value]}}))
-    assert request.context == Context(regions=2, labels=labels)
+def test_what_is_no_prompt_costs_no_other(region: Any) -> None:
+    assert _context(region).prompts == ()
+    words = {"type": "textarea", "value": {"text": "cat"}}
+    assert _context(region, words).prompts == (Prompt(Words("cat")),)
+
+
+@pytest.mark.parametrize("labels", [None, "sky", [], [3], {}])
+def test_a_click_may_have_no_label(labels: Any) -> None:
+    value = {"x": 1, "y": 1, "keypointlabels": labels}
+    (prompt,) = _context({"type": "keypointlabels", "value": value}).prompts
+    assert prompt == Prompt(Keypoint(1, 1))
 
 
 def test_the_empty_context_after_submit() -> None:
-    assert parse_predict(_body(params={"context": {"result": []}})).context == Context(regions=0)
+    assert _context() == Context()
+
+
+def _version(*regions: Any, at: str = "2026-01-01T00:00:00Z", **rest: Any) -> dict[str, Any]:
+    return {"result": list(regions), "updated_at": at, **rest}
+
+
+def _drawn(**task: Any) -> list[Area]:
+    context = {"result": [{"type": "textarea", "value": {"text": "cat"}}]}
+    body = _body(tasks=[{"id": 1, "data": {}, **task}], params={"context": context})
+    return list(areas(parse_predict(body).tasks[0]))
+
+
+def _area(name: str, **changes: Any) -> dict[str, Any]:
+    place = {"from_name": "mask", "to_name": "img", "original_width": 6, "original_height": 4}
+    return {"id": name, "type": "brushlabels", "value": {"rle": [1]}, **place, **changes}
+
+
+def test_what_is_drawn_already_is_the_newest_draft_else_annotation() -> None:
+    old, new = _version(_area("old")), _version(_area("new"), at="2026-01-02T00:00:00Z")
+    assert [area.id for area in _drawn(drafts=[old, new], annotations=[old])] == ["new"]
+    assert [area.id for area in _drawn(drafts=[old], annotations=[new])] == ["old"]
+    assert [area.id for area in _drawn(drafts=[], annotations=[new, old])] == ["new"]
+    skipped = _version(_area("skipped"), at="2026-01-03T00:00:00Z", was_cancelled=True)
+    assert [area.id for area in _drawn(annotations=[new, skipped])] == ["new"]
+    assert _drawn(predictions=[new]) == []
+    expected = Area("brushlabels", "mask", "img", None, (4, 6), {"rle": [1]}, "new")
+    assert _drawn(drafts=[new]) == [expected]
+
+
+@pytest.mark.parametrize("drafts", [None, 3, [None], [{}], [{"result": "x"}], [{"result": None}]])
+def test_strange_drafts_are_none(drafts: Any) -> None:
+    assert _drawn(drafts=drafts) == []
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        None,
+        {},
+        _area("a", type=None),
+        _area("a", value=None),
+        _area("a", original_width=None),
+        _area("a", original_height=0),
+        _area("a", original_height="4"),
+    ],
+)
+def test_strange_regions_are_left_out(region: Any) -> None:
+    assert [area.id for area in _drawn(drafts=[_version(region, _area("good"))])] == ["good"]
 
 
 @pytest.mark.parametrize("params", [None, [], {}, {"context": None}, {"context": {}}])

@@ -12,7 +12,7 @@ from label_studio_sdk.label_interface import LabelInterface
 
 from backend.engine import Engine, Urgency
 from backend.errors import Busy, ImageNotFound, LabelConfigError, ModelUnavailable
-from backend.messages import Context, PredictRequest, Task
+from backend.messages import Context, Keypoint, PredictRequest, Prompt, Task
 from backend.pipeline import AHEAD, Pipeline, urgency
 from backend.settings import Settings
 from backend.vocabulary import parse_label_config
@@ -150,37 +150,6 @@ def test_several_images_and_lists_keep_their_places() -> None:
     assert places == [("one", None, 60), ("many", 1, 60), ("many", 2, 200)]
 
 
-def test_after_submit_nothing_is_added() -> None:
-    context = Context(regions=0)
-    assert make_pipeline().predict(request(brush_config("red"), "red", context=context)) == [
-        {"result": []}
-    ]
-
-
-def test_a_prompt_of_one_label_gets_that_label() -> None:
-    context = Context(regions=1, labels=("blue",))
-    (entry,) = make_pipeline().predict(
-        request(brush_config("red", "blue"), "flag", context=context)
-    )
-    assert isinstance(entry, dict)
-    assert [region["value"]["brushlabels"] for region in entry["result"]] == [["blue"]]
-
-
-def test_a_prompt_leaves_the_images_of_other_labels_empty() -> None:
-    config = (
-        '<View><Image name="one" value="$one"/><Image name="two" value="$two"/>'
-        '<BrushLabels name="o" toName="one"><Label value="red"/></BrushLabels>'
-        '<BrushLabels name="t" toName="two"><Label value="blue"/></BrushLabels></View>'
-    )
-    task = Task(1, 1, {"one": "flag", "two": "flag"})
-    (entry,) = make_pipeline().predict(
-        PredictRequest((task,), config, 1, Context(regions=1, labels=("blue",)))
-    )
-    assert isinstance(entry, dict)
-    assert [region["to_name"] for region in entry["result"]] == ["two"]
-    assert entry["score"] == entry["result"][0]["score"] == 0.5
-
-
 def test_the_version_follows_all_that_changes_masks() -> None:
     def version(config: str = brush_config("red"), **settings: object) -> str:
         return make_pipeline(**settings).version(parse_label_config(config))
@@ -197,10 +166,11 @@ def test_the_version_follows_all_that_changes_masks() -> None:
         ),
         version(short_side_px=672),
         version(min_island_share=0.01),
+        version(refine=False),
         version(method="sclip"),
         version(model="ViT-B-16/dfn2b"),
     }
-    assert len(others | {same}) == 8
+    assert len(others | {same}) == 9
     assert same == version(precision="fp32", device="cpu")
 
 
@@ -238,7 +208,7 @@ def test_projects_share_nothing() -> None:
 
 def test_who_waits_decides_the_urgency() -> None:
     config = brush_config("red")
-    click = Context(regions=1, labels=("red",))
+    click = Context((Prompt(Keypoint(50, 50), ("red",)),))
     assert urgency(request(config, "red", context=click)) is Urgency.INTERACTIVE
     assert urgency(request(config, "red")) is Urgency.OPENED
     assert urgency(request(config, "red", "flag")) is Urgency.BATCH

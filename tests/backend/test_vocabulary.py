@@ -97,7 +97,8 @@ def test_written_names_are_those_that_the_sdk_knows() -> None:
 
 def test_names_are_read_by_alias_and_by_value() -> None:
     config = parse_label_config(MANY_TAGS)
-    assert config.names_of(["TL1", "house", "unknown"]) == {"trafficLight", "house"}
+    found = [config.label_written(written) for written in ("TL1", "house", "unknown")]
+    assert [label.name if label else None for label in found] == ["trafficLight", "house", None]
 
 
 def test_tags_and_attributes_in_any_case() -> None:
