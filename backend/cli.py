@@ -261,7 +261,3 @@ def _run_gunicorn(settings: Settings) -> None:
             return create_app(settings, engine)
 
     Server().run()
-
-
-if __name__ == "__main__":
-    main()

@@ -272,7 +272,7 @@ def served_backend(
     reach = {"LABEL_STUDIO_URL": studio.url, "LABEL_STUDIO_API_KEY": studio.token}
     unset = {"BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": ""}  # whatever the shell says
     with running(
-        [sys.executable, "-m", "backend.cli", *serve],
+        [sys.executable, "-m", "backend", *serve],
         variables={**reach, **unset, **(variables or {})},
         health=f"{url}/health",
         log=log,

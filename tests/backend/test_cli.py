@@ -32,7 +32,7 @@ def served(*flags: str, **variables: str) -> Iterator[str]:
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "backend.cli", "serve", "--port", str(port), *flags]
+    command = [sys.executable, "-m", "backend", "serve", "--port", str(port), *flags]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=variables or None
     )

@@ -55,7 +55,7 @@ def studio_command() -> str:
 def demo_run(studio_command: str, tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
     data_dir = tmp_path_factory.mktemp("label-studio")
     studio_port, backend_port = demo.free_port(0), demo.free_port(0)
-    command = f"{sys.executable} -m backend.cli demo --once --model {MODEL}".split()
+    command = f"{sys.executable} -m backend demo --once --model {MODEL}".split()
     command += ["--label-studio", studio_command, "--data-dir", str(data_dir)]
     command += ["--studio-port", str(studio_port), "--backend-port", str(backend_port)]
     finished = subprocess.run(
