@@ -27,6 +27,9 @@ Float32s = npt.NDArray[np.float32]
 class Refinement:
     """How far and how closely maps follow the picture.
 
+    The defaults were chosen on drawn scenes, with and without a sensor's noise and JPEG's marks
+    (`tests/bench/test_refine.py`). Little depends on them; a larger epsilon leaves fewer specks.
+
     Attributes:
         radius_patches: half the side of the windows in which a map is fitted to the colours.
         tiles_per_patch: tiles along a patch's side; a map is fitted by its means in tiles.
@@ -38,8 +41,8 @@ class Refinement:
     """
 
     radius_patches: float = 2.0
-    tiles_per_patch: int = 4
-    epsilon: float = 1e-4
+    tiles_per_patch: int = 2
+    epsilon: float = 3e-4
 
     def __post_init__(self) -> None:
         for name in ("radius_patches", "tiles_per_patch", "epsilon"):

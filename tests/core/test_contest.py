@@ -10,6 +10,7 @@ import clearclip_core.contest
 from clearclip_core import (
     SCENE_LABELS,
     Label,
+    Refinement,
     Scores,
     Segmenter,
     Vocabulary,
@@ -24,7 +25,8 @@ WORDS = Vocabulary(
     (Label("sofa", ("sofa", "couch")), Label("sky"), Label("dog", ("dog", "puppy", "hound"))),
     contrast=("wall", "floor"),
 )
-#: Patches of 12 px, tiles of 3: they fit, and their centres are pixels.
+#: Patches of 12 px, with these tiles of 3: they fit, and their centres are pixels.
+FINE = Refinement(tiles_per_patch=4)
 PLAN = plan_of((96, 144), (128, 192))
 #: Where along the picture the eight queries are at home, in patches from the left.
 HOME = torch.tensor([0.0, 1.6, 4.0, 6.0, 6.4, 10.0, 8.4, 3.0])
@@ -56,7 +58,7 @@ def everywhere(scores: Scores) -> np.ndarray:
         (*scores.vocabulary.labels, Label("contrast", scores.vocabulary.contrast))
     )
     plain = Scores(scores.cosines, scores.plan, as_labels).probabilities()
-    return guided(picture(), plain[:, 1::3, 1::3], scores.plan.patch_image_px)
+    return guided(picture(), plain[:, 1::3, 1::3], scores.plan.patch_image_px, FINE)
 
 
 def test_what_competes_has_its_probabilities_at_the_places_asked_for() -> None:
@@ -81,7 +83,7 @@ def test_it_is_the_largest_of_all_refined_probabilities(
     threshold: float | tuple[float, ...],
 ) -> None:
     refined = everywhere(scores_of())
-    labels, confidence = decide_refined(scores_of(), picture(), threshold)
+    labels, confidence = decide_refined(scores_of(), picture(), threshold, FINE)
     ordered = np.sort(refined, axis=0)
     limits = np.append(np.broadcast_to(threshold, 3), 0)
     winner = refined.argmax(axis=0)

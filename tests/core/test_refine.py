@@ -111,7 +111,7 @@ def test_maps_do_not_meet() -> None:
 def test_a_linear_function_of_the_colours_is_kept() -> None:
     image = picture(40, 50)
     wanted = image @ np.array([0.5, -0.2, 0.3]) / 255 + 0.1
-    made = guided(image, wanted[None], patch_px=4, refinement=Refinement(epsilon=1e-9))
+    made = guided(image, wanted[None], patch_px=2, refinement=Refinement(epsilon=1e-9))
     assert made[0] == pytest.approx(wanted, abs=1e-5)
 
 
