@@ -270,15 +270,17 @@ def _plain(text: str) -> str:
 def rivals(wish: Phrases, labels: Iterable[Label]) -> tuple[Label, ...]:
     """What competes where words are scored: the phrases first, then the project's other labels.
 
-    A label that one of the phrases is for, or that has one of their prompts, is no rival of it.
+    A label that one of the phrases is for, or that one names ("red car", where there is a label
+    "car"), means too much the same to be a rival.
     """
     own = {phrase.label.name for phrase in wish.phrases}
-    said = {words(prompt) for phrase in wish.phrases for prompt in phrase.prompts}
+    said = [f" {_plain(prompt)} " for phrase in wish.phrases for prompt in phrase.prompts]
     phrases = (Label(f"words {i}", phrase.prompts) for i, phrase in enumerate(wish.phrases))
     others = (
         label
         for label in labels
-        if label.name not in own and not said & set(map(words, label.prompts))
+        if label.name not in own
+        and not any(f" {_plain(prompt)} " in text for prompt in label.prompts for text in said)
     )
     return (*phrases, *others)
 

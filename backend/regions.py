@@ -30,7 +30,14 @@ _TOLERANCE_SHARE = 0.001  # of the long side: how far a polygon may leave the ma
 _TOLERANCE_PX = 1.0  # ... and at least
 _PAINTED = 128  # alpha of what counts as painted, where hands leave soft edges
 _SHIFT = 4  # bits of a pixel's fraction in which outlines are filled
-_BROKEN = (KeyError, TypeError, OverflowError, OSError, Image.DecompressionBombError)
+_BROKEN = (
+    AttributeError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    OSError,
+    Image.DecompressionBombError,
+)
 _DECIMALS = 4  # of percentages: 0.01 px of a picture of 10,000
 
 

@@ -32,8 +32,14 @@ Work = tuple[str, tuple[str, ...] | tuple[int, ...]]
 RGB = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
 #: The colour of a word that is none.
 OTHER = (1, 2, 3)
-#: Colours that mean the same as others, for the nearest label.
+#: Words that mean a colour.
 ALIKE = {"crimson": "red", "scarlet": "red", "navy": "blue"}
+
+
+def colour_of(phrase: str) -> tuple[int, int, int]:
+    """The colour that is named first in a phrase, such as "red" in "the red car"."""
+    colours = (RGB.get(ALIKE.get(word, word)) for word in phrase.split())
+    return next(filter(None, colours), OTHER)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -60,7 +66,7 @@ class ColourWords:
             self._log.append(("embed", tuple(prompts)))
             self.fault(prompts)
             self.known.update(prompts)
-        colours = [RGB.get(ALIKE.get(prompt, prompt), OTHER) for prompt in prompts]
+        colours = [colour_of(prompt) for prompt in prompts]
         return F.normalize(torch.tensor(colours).float(), dim=-1)
 
 
@@ -126,7 +132,7 @@ class ColourSegmenter:
             raise ZeroDivisionError("a secret of the model")
         image = features.patches[0].byte().numpy()
         vocabulary = Vocabulary(labels, contrast=self.model.contrast)
-        fits = [(image == RGB.get(word, OTHER)).all(axis=-1) for word in vocabulary.queries]
+        fits = [(image == colour_of(word)).all(axis=-1) for word in vocabulary.queries]
         cosines = torch.from_numpy(np.stack(fits)).float()
         return ColourScores(cosines, features.plan, vocabulary, image=image, labels=labels)
 
@@ -138,7 +144,7 @@ class ColourSegmenter:
         confidence = np.full(image.shape[:2], 0.75, np.float16)
         for index, label in enumerate(scores.labels):
             for prompt in label.prompts:
-                label_map[(scores.image == RGB.get(prompt, OTHER)).all(axis=-1)] = index
+                label_map[(scores.image == colour_of(prompt)).all(axis=-1)] = index
         confidence[:, image.shape[1] // 2 :] = 0.5
         return Segmentation(label_map, confidence, tuple(label.name for label in scores.labels))
 
