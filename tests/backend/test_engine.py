@@ -703,3 +703,65 @@ def test_a_missing_file_may_come_later(tmp_path: Any) -> None:
     engine = Engine.from_settings(Settings(model=f"ViT-B-16@{tmp_path}/none.safetensors"))
     with pytest.raises(ModelUnavailable, match=r"none\.safetensors"):
         _ = engine.model_id
+
+
+# Prompts
+
+
+def test_a_look_has_features_and_scores() -> None:
+    engine = colour_engine()
+    picture = ColourSegmenter().prepare(flag("red", size_hw=(2, 3)))
+    look = engine.look(picture, RED, CLICK)
+    assert look.features.plan == picture.plan
+    assert look.features.patches[0, 0, 0].tolist() == [255, 0, 0]
+    assert look.scores.vocabulary.labels == RED
+
+
+def test_words_that_are_known_are_given_at_once() -> None:
+    scene = Scene()
+    scene.hold()
+    rows = scene.engine.embed((Label("red"), Label("sky", ("blue", "red"))))
+    assert rows.tolist() == [[1, 0, 0], [0, 0, 1], [1, 0, 0]]
+    scene.release()
+    assert scene.served() == []
+
+
+def test_words_of_an_annotator_come_before_pictures_and_their_words() -> None:
+    scene = Scene(words_known=False)
+    scene.segmenter.embed.known.update(["red"])
+    scene.hold()
+    scene.ask(3, BATCH, labels=TWO_NEW)
+    scene.ask(4, BATCH)
+    with ThreadPoolExecutor(1) as other:
+        asked = other.submit(scene.engine.embed, (Label("navy"),))
+        assert eventually(lambda: scene.engine.snapshot().vocabularies == 1)
+        scene.release()
+        assert asked.result(20).tolist() == [[0, 0, 1]]
+    assert scene.served()[0] == ("navy",)
+
+
+def test_words_that_cannot_be_embedded_fail_who_asked() -> None:
+    segmenter = ColourSegmenter(words_known=False)
+    engine = colour_engine(segmenter)
+
+    def fault(prompts: Any) -> None:
+        raise ZeroDivisionError("no such word")
+
+    segmenter.embed.fault = fault
+    with pytest.raises(ZeroDivisionError):
+        engine.embed(RED)
+    segmenter.embed.fault = lambda _: None
+    assert engine.embed(RED).tolist() == [[1, 0, 0]]
+
+
+def test_words_of_an_engine_that_stops_are_given_up() -> None:
+    scene = Scene(words_known=False)
+    scene.segmenter.embed.known.update(["red"])
+    scene.hold()
+    with ThreadPoolExecutor(1) as other:
+        asked = other.submit(scene.engine.embed, NEW)
+        assert eventually(lambda: scene.engine.snapshot().vocabularies == 1)
+        scene.engine.stop()
+        with pytest.raises(ModelUnavailable, match="shutting down"):
+            asked.result(20)
+    scene.release()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from backend import images
 from backend.errors import ImageInvalid, ImageNotFound, ImageRefused, ImageTooLarge
 from backend.images import FORMATS, ImageReader, decode_image
 from backend.messages import Task
@@ -268,3 +270,75 @@ def test_bombs_are_refused_by_their_header(side: int) -> None:
 def test_pictures_of_exactly_the_limit() -> None:
     content = _file(Image.new("L", (1000, 1000)))
     assert decode_image(content, 1).shape == (1000, 1000, 3)
+
+
+def test_a_picture_that_is_open_is_fetched_once(server: LocalServer) -> None:
+    reader = _reader(server.url)
+    source = "/data/upload/7/1b2-a b.png"
+    for _ in range(3):
+        rgb = reader.recall(source, TASK)
+        np.testing.assert_array_equal(rgb, PIXELS)
+        assert not rgb.flags.writeable
+    reader.recall(f"  {source} ", TASK)
+    assert len(server.asked) == 1
+    reader.read(source, TASK)  # as a batch does, which is not served from there
+    assert len(server.asked) == 2
+
+
+def test_what_is_kept_is_of_one_task_where_a_storage_has_it(server: LocalServer) -> None:
+    reader = _reader(server.url)
+    reader.recall("s3://bucket/a ü.png", TASK)
+    with pytest.raises(ImageNotFound):
+        reader.recall("s3://bucket/a ü.png", Task(id=4, project_id=8, data={}))
+    reader.recall("s3://bucket/a ü.png", TASK)
+    assert len(server.asked) == 2
+
+
+def test_what_is_kept_is_of_one_label_studio(server: LocalServer, elsewhere: LocalServer) -> None:
+    settings = load_settings()
+    studio = Studio.from_settings(settings)
+    reader = ImageReader(studio, settings)
+    for place in (server, elsewhere, server):
+        studio.learn(place.url, TOKEN)
+        reader.recall("/data/upload/7/1b2-a b.png", TASK)
+    assert (len(server.asked), len(elsewhere.asked)) == (1, 1)
+
+
+def test_errors_are_not_kept(server: LocalServer) -> None:
+    reader = _reader(server.url)
+    for _ in range(2):
+        with pytest.raises(ImageNotFound):
+            reader.recall("/data/upload/7/gone.png", TASK)
+    assert len(server.asked) == 2
+
+
+def test_what_is_kept_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    side = 400  # 0.48 MB each: two fit into 1 MB
+    sources = [
+        "data:image/png;base64,"
+        + base64.b64encode(_file(Image.new("RGB", (side, side), c))).decode()
+        for c in ("red", "green", "blue")
+    ]
+    decoded = []
+    decode = images.decode_image
+    monkeypatch.setattr(images, "decode_image", lambda *given: decoded.append(1) or decode(*given))
+    reader = _reader("http://127.0.0.1:1", picture_cache_mb=1)
+    red, green, blue = sources
+    for source in (red, green, red, blue, red):
+        reader.recall(source, TASK)
+    assert len(decoded) == 3
+    reader.recall(green, TASK)  # had not been used for longest
+    assert len(decoded) == 4
+    reader = _reader("http://127.0.0.1:1", picture_cache_mb=0)
+    for _ in range(2):
+        reader.recall(red, TASK)
+    assert len(decoded) == 6
+
+
+def test_a_picture_that_is_kept_ages(monkeypatch: pytest.MonkeyPatch, server: LocalServer) -> None:
+    monkeypatch.setattr(images, "KEPT_S", 0.05)
+    reader = _reader(server.url)
+    reader.recall("/data/upload/7/1b2-a b.png", TASK)
+    time.sleep(0.1)
+    reader.recall("/data/upload/7/1b2-a b.png", TASK)
+    assert len(server.asked) == 2

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from label_studio_sdk.converter.brush import decode_rle
 from label_studio_sdk.label_interface import LabelInterface
 
+from backend import pipeline as module
 from backend.engine import Engine, Urgency
 from backend.errors import Busy, ImageNotFound, LabelConfigError, ModelUnavailable
 from backend.messages import Context, Keypoint, PredictRequest, Prompt, Task
@@ -345,3 +347,74 @@ def test_priming_embeds_the_words_of_a_config_once() -> None:
         pipeline.prime(parse_label_config(brush_config("red", "blue")))
     pipeline.predict(request(brush_config("red", "blue"), "red"))
     assert segmenter.embedded == [("grey",), ("red",), ("blue",)]
+
+
+def test_pictures_that_annotators_have_open_are_recalled_those_of_batches_read() -> None:
+    asked: list[str] = []
+
+    def way(name: str) -> Any:
+        return lambda source, task: asked.append(name) or IMAGES[source]
+
+    pipeline = Pipeline(colour_engine(), way("read"), Settings(), way("recall"))
+    click = Context((Prompt(Keypoint(10, 50), ("red",)),))
+    config = brush_config("red")
+    for body in (
+        request(config, "red", "flag"),
+        request(config, "red"),
+        request(config, "red", context=click),
+    ):
+        pipeline.predict(body)
+    assert asked == ["read", "read", "recall", "recall"]
+
+
+def test_masks_exist_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many labels there are: a mask of a photograph is 12 MB."""
+    alive: set[int] = set()
+    most = 0
+
+    def drop(mask: Any, min_px: int) -> Any:
+        nonlocal most
+        own = mask.copy()
+        alive.add(id(own))
+        weakref.finalize(own, alive.discard, id(own))
+        most = max(most, len(alive))
+        return own
+
+    monkeypatch.setattr(module, "drop_islands", drop)
+    monkeypatch.setattr(module, "fill_holes", lambda mask, min_px: mask)
+    words = [f"{colour} {number}" for number in range(10) for colour in ("red", "white", "blue")]
+    segmenter = ColourSegmenter()
+    segmenter.embed.known.update(words)
+    pipeline = Pipeline(colour_engine(segmenter), read_image, Settings())
+    (entry,) = pipeline.predict(request(brush_config(*words), "flag"))
+    assert isinstance(entry, dict)
+    assert len(entry["result"]) == 3
+    assert most <= 2
+
+
+def test_islands_are_dropped_before_holes_are_filled() -> None:
+    """As in the library: an island in a hole would else make two of it."""
+    image = flag("red", size_hw=(100, 100))
+    image[40:60, 40:60] = 0
+    image[49:51, 49:51] = (255, 0, 0)
+    IMAGES["ring"] = image
+    pipeline = make_pipeline(min_island_share=0.0397)  # 397 px: the hole has 396, or 400
+    (entry,) = pipeline.predict(request(brush_config("red"), "ring"))
+    assert isinstance(entry, dict)
+    assert not mask_of(entry["result"][0])[40:60, 40:60].any()
+
+
+@pytest.mark.parametrize("refine", [True, False])
+def test_masks_are_refined_as_the_settings_say(refine: bool) -> None:
+    segmenter = ColourSegmenter()
+    asked = []
+    decide = segmenter.decide
+
+    def spy(scores: Any, *, image: RGBArray, refine: bool) -> Any:
+        asked.append((refine, image.shape))
+        return decide(scores, image=image, refine=refine)
+
+    segmenter.decide = spy  # type: ignore[method-assign]
+    pipeline = Pipeline(colour_engine(segmenter), read_image, Settings(refine=refine))
+    pipeline.predict(request(brush_config("red"), "wide"))
+    assert asked == [(refine, (10, 200, 3))]

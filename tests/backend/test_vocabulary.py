@@ -249,3 +249,73 @@ def test_configs_with_nothing_to_draw(xml: str, sentence: str) -> None:
 def test_wrong_thresholds(threshold: str) -> None:
     with pytest.raises(LabelConfigError, match="from 0 to 1"):
         _one('<Label value="x"/>', f'model_score_threshold="{threshold}"')
+
+
+TOOLS = """<View>
+  <Image name="img" value="$image"/><Text name="txt" value="$text"/>
+  <BrushLabels name="mask" toName="img" overlap="False"><Label value="Car" alias="c"/></BrushLabels>
+  <PolygonLabels name="poly" toName="img"><Label value="Tree"/></PolygonLabels>
+  <KeyPointLabels name="click" toName="img" smart="true"><Label value="Car" alias="k"/>
+    <Label value="c2" alias="c"/><Label value="only here"/></KeyPointLabels>
+  <RectangleLabels name="box" toName="img" smart="true"><Label value="Car"/>
+    <Label value="busStop" background="true"/></RectangleLabels>
+  <TextArea name="words" toName="img" prompt_label=" Car "/>
+  <TextArea name="notes" toName="txt"/>
+</View>"""
+
+
+def test_what_an_annotator_asks_with() -> None:
+    config = parse_label_config(TOOLS)
+    places = {tool.name: tool.to_names for tool in config.tools}
+    assert places == {"click": ("img",), "box": ("img",), "words": ("img",), "notes": ()}
+    words = config.tool("words")
+    assert words is not None
+    assert words.prompt_label == "Car"
+    assert config.tool("mask") is None
+
+
+def test_tools_change_nothing_of_what_is_predicted() -> None:
+    config = parse_label_config(TOOLS)
+    assert [control.name for control in config.controls] == ["mask", "poly"]
+    assert [label.name for label in config.labels] == ["Car", "Tree"]
+    assert [label.name for label in config.labels_of("img")] == ["Car", "Tree"]
+
+
+def test_overlap_is_an_attribute_of_each_control() -> None:
+    config = parse_label_config(TOOLS)
+    assert [control.overlap for control in config.controls] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("written", "tool", "name"),
+    [
+        ("Car", "click", "Car"),
+        ("k", "click", "Car"),
+        ("c", "click", "Car"),
+        ("c2", "click", "Car"),
+        ("c", "", "Car"),
+        ("k", "", None),
+        ("k", "box", None),
+        ("only here", "click", None),
+        ("busStop", "box", "busStop"),
+    ],
+)
+def test_a_tools_label_is_found_by_alias_or_value(
+    written: str, tool: str, name: str | None
+) -> None:
+    label = parse_label_config(TOOLS).label_written(written, tool)
+    assert (label.name if label else None) == name
+
+
+def test_who_answers() -> None:
+    config = parse_label_config(TOOLS)
+
+    def answering(name: str) -> list[tuple[str, str]]:
+        return [(control.name, label.written) for control, label in config.answering("img", name)]
+
+    assert answering("Car") == [("mask", "c")]
+    assert answering("Tree") == [("poly", "Tree")]
+    assert answering("busStop") == [("box", "busStop")]
+    assert answering("only here") == []
+    assert config.answering("other", "Car") == ()
+    assert config.box_labels == (Label("busStop", ("bus stop",)),)
