@@ -4,8 +4,9 @@ A prompt overrules what the whole picture's label map says: the annotator has po
 to find is how far the thing reaches. It reaches as far as one can walk from a click without
 crossing an edge, in colour or in meaning: the geodesic distance of Bai and Sapiro, "A Geodesic
 Framework for Fast Interactive Image and Video Segmentation and Matting" (ICCV 2007). The label's
-own probability says how far a walk may be; nearer to a negative click than to a positive one is
-outside. In a box, what is far from the box's surroundings stands out (Wei et al., "Geodesic
+own probability says how far a walk may be; where the label's text says nothing at the click, it is
+the likeness to the click, in meaning and in features. Nearer to a negative click than to a positive
+one is outside. In a box, what is far from the box's surroundings stands out (Wei et al., "Geodesic
 Saliency Using Background Priors", ECCV 2012).
 
 All of this happens on a grid of cells, about as many for every picture; pixels are looked at once,
@@ -21,6 +22,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch.nn.functional as F
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
@@ -139,8 +141,8 @@ def segment_box(
 
 
 # Chosen on drawn scenes, where a logistic regression of what belongs to the clicked thing on these
-# terms gave about these weights. Distances are in units of CIELAB's, which are those of the eye;
-# so nothing here depends on a model's features, only on its probabilities.
+# terms gave about these weights. Colours are compared in CIELAB, whose unit is one of the eye, and
+# models by their probabilities: what is particular to drawings is how flat their colours are.
 
 #: Cells of the grid: as fine as a quarter of a patch where the short side has 28 patches.
 _CELLS = 16_000
@@ -153,10 +155,13 @@ _STEP = 0.5
 _MEANING = 30.0
 
 #: Log-odds that a cell belongs to the thing: at the click, less for the logarithm of the distance,
-#: less where the label's probability is smaller, in logarithms.
+#: less for the logarithm of the label's probability, less for each unit of cosine to the click's
+#: feature, and that with a text that says nothing.
 _REACH = 16.0
 _DISTANCE = 3.4
 _TEXT = 0.6
+_VISUAL = 0.5
+_VISUAL_ALONE = 2.0
 #: Further clicks correct: they reach less far.
 _CORRECTION = 1.0
 #: Log-odds for each logarithm of how many times a negative point is farther than a positive one.
@@ -166,14 +171,15 @@ _RIVALRY = 2.0
 _SURROUNDINGS = -1.5
 #: A label whose probability is below this everywhere in a box is not there.
 _LIKELY = 0.1
-#: Then the thing is what is as far from the surroundings as the farthest cell, less this (log).
+#: Then the logarithm of the distance decides by itself, from this share of the largest on.
 _SALIENT = 0.5
 
 #: Log-odds that are sharpened along edges: more would be as sure, and overshoot more.
 _SURE = 2.0
 _EDGES = Refinement(radius_patches=1.0)
 
-_LEAST_PROBABILITY = 1e-4
+#: Probabilities below this are as good as none.
+_LEAST = 1e-4
 _HALF = float(np.log(0.5))
 
 
@@ -187,10 +193,15 @@ def _click_evidence(
     walks = np.stack([ground.distance(ground.cells([pixel])) for pixel in positive])
     reach = np.full(len(positive), _REACH - _CORRECTION)
     reach[0] = _REACH
-    reached = (reach[:, None, None] - _DISTANCE * np.log1p(walks)).max(axis=0)
-    # As likely as at the click is likely enough, however little that is: the annotator knows.
-    text = np.minimum(ground.text[ground.cells(positive)].max(), _HALF)
-    evidence = reached + _TEXT * np.minimum(ground.text - text, -_HALF)
+    said = float(ground.text[ground.cells(positive)].max())
+    trust = min(float(np.exp(said - _HALF)), 1.0)  # in the text
+    by_text = np.minimum(ground.text - min(said, _HALF), -_HALF)
+    by_click = np.stack([ground.likeness(pixel) for pixel in positive]) - _HALF
+    visual = trust * _VISUAL + (1 - trust) * _VISUAL_ALONE
+    each = reach[:, None, None] - _DISTANCE * np.log1p(walks)
+    each += _TEXT * (trust * by_text + (1 - trust) * by_click)
+    each += visual * (np.stack([ground.cosines(pixel) for pixel in positive]) - 1)
+    evidence = each.max(axis=0)
     near = walks.min(axis=0)
     maps = [evidence]
     for pixel in negative:
@@ -202,12 +213,15 @@ def _click_evidence(
 def _box_evidence(ground: _Ground, box: tuple[slice, slice]) -> FloatMap:
     """(h, w) log-odds that a cell belongs to the thing in a box."""
     cells = ground.box_cells(box)
-    # All around a box that is the whole picture there is nothing: all is equally far from it.
-    apart = ground.distance(~cells) if not cells.all() else np.zeros(cells.shape, np.float32)
-    standing_out = np.log1p(apart)
-    if ground.text[cells].max() < np.log(_LIKELY):
-        return np.asarray(standing_out - standing_out[cells].max() + _SALIENT)
-    return np.asarray(_SURROUNDINGS + standing_out + _TEXT * ground.text)
+    likely = ground.text[cells].max() >= np.log(_LIKELY)
+    # What is cut off by the box and of its label is not its surroundings.
+    around = ~cells & (ground.text < _HALF) if likely else ~cells
+    if not around.any():
+        return np.asarray(_TEXT * (ground.text - _HALF))
+    apart = np.log1p(ground.distance(around))
+    if not likely:
+        return np.asarray(apart - _SALIENT * apart[cells].max())
+    return np.asarray(_SURROUNDINGS + apart + _TEXT * ground.text)
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,6 +233,9 @@ class _Ground:
         colours: (h, w, 3) float32 Lab of the cells, texture smoothed away.
         profile: (h, w, Q) float32, square roots of the queries' probabilities.
         text: (h, w) float32, logarithm of the label's probability.
+        patches: (I*h_p, J*w_p, D) float32, the windows' features side by side, the picture's mean
+            taken away (what all patches of CLIP have in common says nothing), of length 1.
+        lines: (h, I*h_p) and (w, J*w_p), cells from the windows' patches.
         image_hw: the picture's size in px.
         patch_px: a patch's side in px of `fine`.
     """
@@ -227,38 +244,36 @@ class _Ground:
     colours: FloatMap
     profile: FloatMap
     text: FloatMap
+    patches: FloatMap
+    lines: tuple[FloatMap, FloatMap]
     image_hw: tuple[int, int]
     patch_px: float
 
     @classmethod
     def of(cls, features: DenseFeatures, scores: Scores, label: int, image: RGBArray) -> _Ground:
+        _check(features, scores, label, image)
         plan = scores.plan
-        if image.shape[:2] != plan.image_hw or features.plan != plan:
-            raise ValueError(
-                f"Expected argument `image` to be of the features' and scores' size "
-                f"{plan.image_hw}, but got {image.shape[:2]}."
-            )
-        count = len(scores.vocabulary.labels)
-        if not 0 <= label < count:
-            raise ValueError(f"Expected argument `label` to be in 0..{count - 1}, but got {label}.")
         fine = _shrink(image, _FINE_PX)
         cells = _shrink(fine, _CELLS)
         down, along = (
             axis.course.at((np.arange(n) + 0.5) * len(axis.course.resized) / n - 0.5)
             for axis, n in zip((plan.rows, plan.columns), cells.shape, strict=False)
         )
-        cosines = scores.cosines.cpu().numpy()
-        logits = scores.temperature * (down @ cosines @ along.T)  # (Q, h, w)
+        lines = down.astype(np.float32), along.astype(np.float32)
+        cosines = scores.cosines.cpu().float().numpy()
+        logits = scores.temperature * (lines[0] @ cosines @ lines[1].T)  # (Q, h, w)
         softmax = np.exp(logits - logits.max(axis=0))
         softmax /= softmax.sum(axis=0)
         own = softmax[np.equal(scores.vocabulary.query_labels, label)].max(axis=0)
         return cls(
-            fine,
-            _smooth_lab(cells),
-            np.sqrt(softmax).transpose(1, 2, 0).astype(np.float32),
-            np.log(own + 1e-4).astype(np.float32),
-            plan.image_hw,
-            plan.patch_hw[0] * len(fine) / plan.resized_hw[0],
+            fine=fine,
+            colours=_smooth_lab(cells),
+            profile=np.sqrt(softmax).transpose(1, 2, 0),
+            text=np.log(own + _LEAST),
+            patches=_centred(features),
+            lines=lines,
+            image_hw=plan.image_hw,
+            patch_px=plan.patch_hw[0] * len(fine) / plan.resized_hw[0],
         )
 
     @property
@@ -300,13 +315,32 @@ class _Ground:
         down = np.linalg.norm(np.diff(space, axis=0), axis=2)
         start = np.concatenate([index[:, :-1].ravel(), index[:-1].ravel()])
         stop = np.concatenate([index[:, 1:].ravel(), index[1:].ravel()])
-        cost = np.concatenate([right.ravel(), down.ravel()]) + _STEP
+        steps = np.concatenate([right.ravel(), down.ravel()])
+        # Noise and texture are everywhere: what half of all steps cost is no edge.
+        cost = np.maximum(steps - np.median(steps), 0) + _STEP
         return coo_array((cost, (start, stop)), shape=(index.size, index.size)).tocsr()
 
     def distance(self, seeds: BoolMask) -> FloatMap:
         """(h, w): length of the shortest walk from any of the seeds."""
         walked = dijkstra(self._graph, directed=False, indices=np.flatnonzero(seeds), min_only=True)
         return np.asarray(walked, np.float32).reshape(self.size_hw)
+
+    def likeness(self, pixel: _Pixel) -> FloatMap:
+        """(h, w): logarithm of how probably a cell means what is meant at a pixel.
+
+        The square of Bhattacharyya's coefficient: where a word is certain at the pixel, that is
+        the word's probability.
+        """
+        here = self.profile[_scaled(pixel, self.image_hw, self.size_hw)]
+        return np.asarray(np.log((self.profile @ here) ** 2 + _LEAST))
+
+    def cosines(self, pixel: _Pixel) -> FloatMap:
+        """(h, w): of the cells' features with the one at a pixel, both without the mean."""
+        y, x = _scaled(pixel, self.image_hw, self.size_hw)
+        down, along = self.lines
+        here = np.einsum("h,hwd,w->d", down[y], self.patches, along[x], optimize=True)
+        here /= max(float(np.linalg.norm(here)), _LEAST)
+        return np.asarray(down @ (self.patches @ here) @ along.T)
 
     def sharpen(self, evidence: FloatMap) -> FloatMap:
         """(K, h, w) -> (K, h', w') at the size of `fine`, along its edges."""
@@ -334,6 +368,30 @@ class _Ground:
         probability = 1 / (1 + np.exp(-evidence))
         steps = cv2.resize(np.round(probability * 255).astype(np.uint8), self.image_hw[::-1])
         return np.asarray((np.arange(256) / 255).astype(np.float16)[steps])
+
+
+def _check(features: DenseFeatures, scores: Scores, label: int, image: RGBArray) -> None:
+    plan, count = scores.plan, len(scores.vocabulary.labels)
+    if features.plan != plan:
+        raise ValueError(
+            "Expected arguments `features` and `scores` to be of one picture, but their windows "
+            "differ."
+        )
+    if image.shape != (*plan.image_hw, 3) or image.dtype != np.uint8:
+        raise ValueError(
+            f"Expected argument `image` to be {(*plan.image_hw, 3)} uint8, but got {image.shape} "
+            f"{image.dtype}."
+        )
+    if not 0 <= label < count:
+        raise ValueError(f"Expected argument `label` to be in 0..{count - 1}, but got {label}.")
+
+
+def _centred(features: DenseFeatures) -> FloatMap:
+    """(I*h_p, J*w_p, D): features side by side, without their mean, of length 1."""
+    patches = features.patches.detach().cpu().float()
+    centred = F.normalize(patches - patches.mean(dim=(0, 1, 2)), dim=-1)
+    mosaic = features.plan.mosaic(centred.permute(0, 3, 1, 2))
+    return np.asarray(mosaic.permute(1, 2, 0).contiguous().numpy())
 
 
 def _pixel(point: Point, image_hw: tuple[int, int]) -> _Pixel:
