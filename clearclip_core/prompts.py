@@ -172,7 +172,7 @@ _SURROUNDINGS = -1.5
 #: A label whose probability is below this everywhere in a box is not there.
 _LIKELY = 0.1
 #: Then the logarithm of the distance decides by itself, from this share of the largest on.
-_SALIENT = 0.5
+_SALIENT = 0.6
 
 #: Log-odds that are sharpened along edges: more would be as sure, and overshoot more.
 _SURE = 2.0
