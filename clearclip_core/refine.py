@@ -152,7 +152,8 @@ class Guide:
     def tiles(self, each: Maps) -> Matrix:
         """Shrink one map (h, w) of the whole picture, of its size or less, to the tiles."""
         if each.shape == self.image_hw:
-            return self._means(self._pad(each))
+            single = np.promote_types(each.dtype, np.float32)  # OpenCV does not shrink float16
+            return self._means(self._pad(each.astype(single, copy=False)))
         courses = [Course(np.eye(n), px) for n, px in zip(each.shape, self.image_hw, strict=True)]
         down, along = (
             course.at(course.positions(centres))

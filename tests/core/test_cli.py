@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import clearclip_core.weights
+from clearclip_core import HELD_OUT_SEEDS, Segmenter, render_scene
 from clearclip_core.cli import find_pictures, main, output_names, parse_labels
 
 
@@ -180,6 +181,24 @@ def test_a_threshold_leaves_pixels_without_a_label(
     clearclip("segment", photos / "one.jpg", "--labels=sky,dog", "--threshold=1", *options)
     with Image.open(tmp_path / "out" / "one.labels.png") as labels:
         assert np.unique(np.asarray(labels)).tolist() == [255]
+
+
+@pytest.mark.parametrize(("option", "refine"), [((), True), (("--no-refine",), False)])
+def test_masks_follow_edges_unless_told_not_to(
+    tmp_path: Path, option: tuple[str, ...], refine: bool
+) -> None:
+    scene = render_scene(seed=HELD_OUT_SEEDS[0], size_hw=(224, 300)).image
+    Image.fromarray(scene).save(tmp_path / "scene.png")
+    model = ("--model=demo", "--device=cpu", "--precision=fp32", "--short-side=224")
+    clearclip(
+        "segment", tmp_path / "scene.png", "--labels=sky,grass", f"-o{tmp_path}", *model, *option
+    )
+    segmenter = Segmenter.load("demo", "clearclip", "cpu", "fp32", 224)
+    expected = segmenter.segment(scene, ["sky", "grass"], refine=refine).label_map
+    other = segmenter.segment(scene, ["sky", "grass"], refine=not refine).label_map
+    with Image.open(tmp_path / "scene.labels.png") as labels:
+        assert np.array_equal(np.asarray(labels), expected)
+    assert not np.array_equal(expected, other)
 
 
 def test_the_demo_model_says_what_it_is(
