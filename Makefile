@@ -68,7 +68,7 @@ browser: $(VENV)/.made
 	@if command -v chromium >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "Installing Debian's chromium"; \
-		apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends chromium; \
+		apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends chromium >/dev/null; \
 	else \
 		echo "Installing Playwright's chromium"; \
 		$(VENV)/bin/playwright install chromium; \
