@@ -33,6 +33,7 @@ HOUSE = {
         "prompts",
         "render",
         "segmenter",
+        "options",
         "benchmark",
         "statistics",
         "evaluation",
