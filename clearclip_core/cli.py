@@ -77,7 +77,10 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
 _MODEL_OPTIONS = (
     click.option("--model", default="ViT-B-16/openai", show_default=True, help="See `models`."),
     click.option(
-        "--method", default="clearclip", show_default=True, type=click.Choice(list(METHODS))
+        "--method",
+        default="clearclip",
+        show_default=True,
+        help=f"{', '.join(METHODS)}, or one spelled out: qk-res-a2.",
     ),
     click.option(
         "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
