@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,17 +16,19 @@ from clearclip_core.models import LoadedModel, load_model
 from clearclip_core.segmenter import Segmenter
 from clearclip_core.weights import WeightsNotFoundError
 
+_DEFAULT_METHOD = "clearclip"
+
 
 @dataclass(frozen=True)
 class ModelOptions:
     """The options of every command that loads a model, see `model_options`."""
 
     model: str
-    method: str
     device: str
     precision: str
     short_side_px: int
     model_dir: Path | None
+    method: str = _DEFAULT_METHOD
 
     def load(self) -> Segmenter:
         """Load the segmenter, its errors as one sentence.
@@ -73,22 +75,39 @@ def _say_notice(model: LoadedModel) -> None:
 
 def model_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that choose a model; it gets them as one `ModelOptions`."""
+    return _with_options(command, _MODEL_OPTIONS)
+
+
+def many_method_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The same for a command that takes many methods; `ModelOptions.method` says nothing then."""
+    return _with_options(command, [each for each in _MODEL_OPTIONS if each is not _METHOD])
+
+
+def _with_options(
+    command: Callable[..., None], options: Sequence[Callable[[Any], Any]]
+) -> Callable[..., None]:
+    names = [field.name for field in fields(ModelOptions)]
 
     @functools.wraps(command)
     def with_options(**arguments: Any) -> None:
-        chosen = {field.name: arguments.pop(field.name) for field in fields(ModelOptions)}
+        chosen = {name: arguments.pop(name) for name in names if name in arguments}
         command(ModelOptions(**chosen), **arguments)
 
-    for option in reversed(_MODEL_OPTIONS):
+    for option in reversed(options):
         with_options = option(with_options)
     return with_options
 
 
+_METHOD = click.option(
+    "--method",
+    default=_DEFAULT_METHOD,
+    show_default=True,
+    help=f"{', '.join(METHODS)}, or one spelled out: qk-res-a2.",
+)
+
 _MODEL_OPTIONS = (
     click.option("--model", default="ViT-B-16/openai", show_default=True, help="See `models`."),
-    click.option(
-        "--method", default="clearclip", show_default=True, type=click.Choice(list(METHODS))
-    ),
+    _METHOD,
     click.option(
         "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
     ),

@@ -135,19 +135,28 @@ class Preprocessing:
         resized = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_LINEAR)
         return np.asarray(resized, dtype=np.uint8)
 
-    def normalize(self, rgb: RGBArray, device: torch.device | str = "cpu") -> torch.Tensor:
+    def normalize(
+        self,
+        rgb: RGBArray,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> torch.Tensor:
         """Apply mean and std, on the device: only bytes are sent there.
 
         Args:
             rgb: (H, W, 3) uint8.
             device: where the result is wanted.
+            dtype: float32 or float64.
 
         Returns:
-            (3, H, W) float32.
+            (3, H, W), in that dtype.
         """
         pixels = torch.from_numpy(rgb)
         if torch.device(device).type == "cuda":  # from pinned memory the copy need not be awaited
             pixels = pixels.pin_memory()
         pixels = pixels.to(device, non_blocking=True).permute(2, 0, 1)
-        mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (self.mean, self.std))
+        mean, std = (
+            torch.tensor(values, device=device, dtype=dtype)[:, None, None]
+            for values in (self.mean, self.std)
+        )
         return (pixels - mean) / std

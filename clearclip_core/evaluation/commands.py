@@ -134,9 +134,10 @@ def evaluate(
     in the same way, and one that is through is only printed. Several processes or GPUs share the
     work by --shard, and `clearclip merge` puts their results together.
     """
+    with one_sentence():
+        method = resolve_method(options.method)
     task = data.find(options.short_side_px)
     model = options.load_model()
-    method = resolve_method(options.method)
     settings = task.settings(model, method)
     path = out or result_path(settings, shard)
     result = finished(path, settings, shard)

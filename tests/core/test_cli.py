@@ -210,6 +210,17 @@ def test_the_demo_model_says_what_it_is(
     assert result.output.count("drawn scenes") == 1
 
 
+@pytest.mark.parametrize("method", ["clipsurgery", "gem", "qk-res-a0", "identity-ffn"])
+def test_a_method_is_a_preset_or_spelled_out(
+    photos: Path, options: list[str], tmp_path: Path, method: str
+) -> None:
+    result = clearclip(
+        "segment", photos / "two.png", "--labels=sky,dog,cat", *options, f"--method={method}"
+    )
+    assert result.exit_code == 0
+    assert written(tmp_path / "out") == {"two.labels.png", "two.overlay.png"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -217,7 +228,8 @@ def test_the_demo_model_says_what_it_is(
         (["--labels=sky,dog,sky"], "one or more different labels, but got 'sky,dog,sky'"),
         (["--labels=sky,=dog"], "'=dog' names no label"),
         (["--labels=" + ",".join(map(str, range(256)))], "at most 255 labels, but got 256"),
-        (["--labels=sky", "--method=magic"], "'clip', 'maskclip', 'sclip', 'clearclip'"),
+        (["--labels=sky", "--method=magic"], "clipsurgery, gem, or one that is spelled out"),
+        (["--labels=sky", "--method=qq-a2"], "`alpha` to be 1 without residual and FFN"),
         (["--labels=sky", "--model=ViT-B-16"], "of the form 'arch/tag'"),
         (["--labels=sky", "--model=RN50/openai"], "cannot be read out densely"),
         (["--labels=sky", "--model=local-dir:nowhere"], "There are no weights at nowhere."),
