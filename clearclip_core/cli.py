@@ -1,6 +1,6 @@
 """``clearclip``: segment pictures, list and fetch models, measure this machine.
 
-The paper's benchmarks are in `clearclip_core.evaluation.commands`.
+The paper's benchmarks, tables and figures are in `clearclip_core.evaluation`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from clearclip_core.benchmark import MAX_LABELS, as_json, as_text, measure
 from clearclip_core.evaluation.commands import COMMANDS
+from clearclip_core.evaluation.paper_commands import PAPER_COMMANDS
 from clearclip_core.options import ModelOptions, model_options
 from clearclip_core.pictures import to_rgb
 from clearclip_core.render import NONE_VALUE, label_map_image, overlay
@@ -35,7 +36,7 @@ def main() -> None:
     """Open-vocabulary segmentation with CLIP, training-free (ClearCLIP)."""
 
 
-for command in COMMANDS:
+for command in (*COMMANDS, *PAPER_COMMANDS):
     main.add_command(command)
 
 

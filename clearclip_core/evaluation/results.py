@@ -36,7 +36,9 @@ class Settings:
     Attributes:
         benchmark: its name.
         pictures: how many the whole run takes.
+        limit: to how many of the first pictures it was limited, if it was.
         pictures_digest: of their names.
+        own_names: whether the words come from a file of one's own.
         queries_digest: of the words that are asked for, class by class.
         model: the model name.
         weights: what tells its weights from others, see `weights_id`.
@@ -54,7 +56,9 @@ class Settings:
 
     benchmark: str
     pictures: int
+    limit: int | None
     pictures_digest: str
+    own_names: bool
     queries_digest: str
     model: str
     weights: str

@@ -31,12 +31,16 @@ class Task:
         samples: its pictures; all of them, unless only the first ones are wanted.
         labels: one for each of its classes.
         short_side_px: to which pictures are resized.
+        limit: how many of the first pictures are wanted, if not all.
+        own_names: whether the words come from a file of one's own.
     """
 
     benchmark: Benchmark
     samples: tuple[Sample, ...]
     labels: tuple[Label, ...]
     short_side_px: int = SHORT_SIDE_PX
+    limit: int | None = None
+    own_names: bool = False
 
     @classmethod
     def of(
@@ -63,7 +67,7 @@ class Task:
         classes = benchmark.classes
         labels = read_labels(names, classes) if names else as_labels(classes)
         samples = tuple(find_samples(benchmark, data)[:limit])
-        return cls(benchmark, samples, labels, short_side_px)
+        return cls(benchmark, samples, labels, short_side_px, limit, names is not None)
 
     def preprocessing(self, model: LoadedModel) -> Preprocessing:
         """The benchmark's, at this task's size."""
@@ -82,18 +86,26 @@ class Task:
         store = EmbeddingStore.of(model, model_dir)
         return Segmenter(model, method, self.preprocessing(model), store=store)
 
-    def settings(self, model: LoadedModel, method: Method) -> Settings:
-        """All that a result will depend on."""
+    def settings(self, model: LoadedModel, method: Method, called: str | None = None) -> Settings:
+        """All that a result will depend on.
+
+        Args:
+            model: a loaded model.
+            method: how it is read out.
+            called: what stands for the method, where there are many; by default its name.
+        """
         sizes = self.preprocessing(model)
         encoder = DenseEncoder(model.clip, method)
         return Settings(
             benchmark=self.benchmark.name,
             pictures=len(self.samples),
+            limit=self.limit,
             pictures_digest=digest_of([sample.name for sample in self.samples]),
+            own_names=self.own_names,
             queries_digest=digest_of([[label.name, *label.prompts] for label in self.labels]),
             model=model.name,
             weights=weights_id(model.name),
-            method=str(method),
+            method=called or str(method),
             precision=_PRECISIONS[str(encoder.dtype).removeprefix("torch.")],
             device=encoder.device.type,
             short_side_px=sizes.short_side_px,

@@ -20,25 +20,7 @@ from clearclip_core.evaluation.results import (
     merge,
     versions,
 )
-
-SETTINGS = Settings(
-    benchmark="voc20",
-    pictures=9,
-    pictures_digest="a",
-    queries_digest="b",
-    model="demo",
-    weights="demo-1",
-    method="clearclip",
-    precision="fp32",
-    device="cpu",
-    short_side_px=448,
-    long_side_px=2048,
-    window_px=448,
-    stride_px=224,
-    mean=(1.5, 2, 3),
-    std=(4, 5, 6),
-    threshold=0.0,
-)
+from tests.core.evaluation.facts import SETTINGS
 
 
 def result(seed: int, shard: Shard, settings: Settings = SETTINGS) -> Result:
@@ -124,7 +106,12 @@ def test_the_text_names_the_classes_and_the_means() -> None:
     text = as_text(result(1, Shard(1, 4)))
     lines = {line.split("  ")[0]: line for line in text.splitlines()}
     assert lines["cat"].split()[:2] == ["cat", "-"]
-    for shown in ("voc20, demo, clearclip, fp32", "tvmonitor", "shard 1/4 only", "on card 1"):
+    for shown in (
+        "voc20, ViT-B-16/openai, clearclip, fp16",
+        "tvmonitor",
+        "shard 1/4 only",
+        "on card 1",
+    ):
         assert shown in text
 
 
