@@ -179,8 +179,9 @@ def shared_features(segmenters: Sequence[Segmenter], rgb: RGBArray) -> Iterator[
     """
     first = segmenters[0]
     encoder, picture = first.encoder, first.prepare(rgb)
-    pixels = first.preprocessing.normalize(picture.resized, encoder.device).to(encoder.dtype)
-    windows = batches(picture.plan.cut(pixels), first.windows_at_once)
+    precise = torch.promote_types(encoder.dtype, torch.float32)
+    pixels = first.preprocessing.normalize(picture.resized, encoder.device, precise)
+    windows = batches(picture.plan.cut(pixels.to(encoder.dtype)), first.windows_at_once)
     tokens = [encoder.run_trunk(batch) for batch in windows]
     for segmenter in segmenters:
         parts = [segmenter.encoder.read_out(each, picture.plan.grid_hw) for each in tokens]

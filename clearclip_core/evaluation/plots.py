@@ -63,7 +63,7 @@ def draw_figures(ablations: Sequence[Ablation], folder: Path) -> list[Path]:
         panels = averages(ablations, STUDIES[study])
         if panels:
             path = folder / f"{study}.png"
-            write_whole(path, _png(_panels(title, panels, draw)))
+            write_whole(path, _png(draw_panels(title, panels, draw)))
             written.append(path)
     return written
 
@@ -130,25 +130,31 @@ def draw_alphas(axes: Axes, miou: Mapping[Method, float]) -> None:
     axes.set_xlabel("α, the weight of the attention output")
 
 
-def _panels(
+def draw_panels(
     headline: str,
     panels: Mapping[str, Mapping[Method, float]],
     draw: Callable[[Axes, Mapping[Method, float]], None],
 ) -> Figure:
+    """A panel a model, all of one scale, so that models can be compared.
+
+    Args:
+        headline: of the whole figure.
+        panels: from `averages`; one or more.
+        draw: `draw_combinations` or `draw_alphas`.
+    """
     from matplotlib.figure import Figure
 
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure((6.4 * columns, 4.2 * rows + 0.8), dpi=160, layout="constrained")
     figure.suptitle(headline, fontsize="x-large")
-    first: Axes | None = None
+    top = 1.06 * max(value for miou in panels.values() for value in miou.values())
     for index, (title, miou) in enumerate(panels.items(), 1):
-        axes = figure.add_subplot(rows, columns, index, sharey=first)
-        first = first or axes
+        axes = figure.add_subplot(rows, columns, index)
         draw(axes, miou)
         axes.set_title(title, fontsize="medium")
         axes.set_ylabel("mIoU in %")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, top or None)
         axes.grid(axis="y", alpha=0.3)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)

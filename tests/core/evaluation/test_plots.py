@@ -18,6 +18,7 @@ from clearclip_core.evaluation.plots import (
     draw_alphas,
     draw_combinations,
     draw_figures,
+    draw_panels,
     require_matplotlib,
 )
 from tests.core.evaluation.facts import ablation
@@ -72,6 +73,21 @@ def test_lines_go_through_the_scores() -> None:
     assert list(line.get_xdata()) == [0.1, 0.5, 1, 2, 10, 100]
     assert list(line.get_ydata()) == [miou[Method("vv", True, True, a)] for a in line.get_xdata()]
     assert axes.get_xscale() == "log"
+
+
+def test_all_panels_have_one_scale_that_shows_everything() -> None:
+    models = ["ViT-B-16/openai", "ViT-L-14/openai", "demo"]
+    found = [
+        ablation("voc20", rising(SIX, 0.005 * (index + 1)), model=model)
+        for index, model in enumerate(models)
+    ]
+    figure = draw_panels("Headline", averages(found, SIX), draw_alphas)
+    assert [axes.get_title().partition(",")[0] for axes in figure.axes] == models
+    highest = max(max(line.get_ydata()) for axes in figure.axes for line in axes.get_lines())
+    assert len({axes.get_ylim() for axes in figure.axes}) == 1
+    low, high = figure.axes[0].get_ylim()
+    assert low == 0
+    assert highest < high < 1.2 * highest
 
 
 def test_pictures_are_written_for_what_is_there(tmp_path: Path) -> None:

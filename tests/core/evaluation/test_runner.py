@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from clearclip_core import Segmenter
-from clearclip_core.evaluation.benchmarks import Benchmark
+from clearclip_core import Segmenter, load_model
+from clearclip_core.evaluation.benchmarks import BENCHMARKS, Benchmark
 from clearclip_core.evaluation.confusion import Confusion
 from clearclip_core.evaluation.layouts import LayoutError
 from clearclip_core.evaluation.results import Tally
 from clearclip_core.evaluation.runner import Bookmark, evaluate, predictor, run_through
 from clearclip_core.evaluation.samples import find_samples
+from clearclip_core.evaluation.task import Task
+from tests.core.evaluation import miniatures, plain
 
 CLASSES = 3
 
@@ -130,3 +133,21 @@ def test_a_segmenter_answers_for_a_benchmark() -> None:
     assert 0.05 < sure.mean() < 0.999
     expected = np.where(sure, probabilities.argmax(axis=0), 0)
     assert (label_map == expected).mean() > 0.9999
+
+
+@pytest.mark.parametrize("name", ["voc20", "voc21", "cityscapes"])
+def test_in_float64_plain_loops_give_the_same_label_maps(
+    name: str, model_folder: Path, tmp_path: Path
+) -> None:
+    """All the way from the file, sizes and windows of the benchmark included."""
+    files = miniatures.make(name, tmp_path)
+    model = load_model(f"local-dir:{model_folder}", device="cpu", precision="fp32")
+    exact = replace(model, clip=copy.deepcopy(model.clip).double())
+    task = Task.of(BENCHMARKS[name], tmp_path)
+    segmenter = task.segmenter(exact, "clearclip")
+    words = segmenter.embed([label.name for label in task.labels]).double()
+    expected = plain.label_maps(name, exact.clip, words, [picture for picture, _ in files])
+    predict_one = predictor(segmenter, task.benchmark, task.labels)
+    for sample, label_map in zip(task.samples, expected, strict=True):
+        (found,) = predict_one(sample.read()[0])
+        assert (found == label_map).all()
