@@ -14,8 +14,9 @@ import torch
 from clearclip_core.evaluation.benchmarks import BENCHMARKS, Benchmark
 from clearclip_core.evaluation.files import write_whole
 from clearclip_core.evaluation.paper import ALPHAS, ATTENTIONS, TABLE_1
-from clearclip_core.evaluation.results import Settings, Tally, dump, versions
+from clearclip_core.evaluation.results import Tally, dump, versions
 from clearclip_core.evaluation.runner import LabelMap, Predict
+from clearclip_core.evaluation.settings import Settings
 from clearclip_core.evaluation.task import Task
 from clearclip_core.methods import Method
 from clearclip_core.models import LoadedModel

@@ -14,19 +14,13 @@ from tqdm import tqdm
 
 from clearclip_core.benchmark import device_name
 from clearclip_core.evaluation.benchmarks import BENCHMARKS
+from clearclip_core.evaluation.bookmark import Bookmark
 from clearclip_core.evaluation.layouts import LayoutError
 from clearclip_core.evaluation.preparation import RECODINGS, prepare
-from clearclip_core.evaluation.results import (
-    Result,
-    Settings,
-    Shard,
-    as_text,
-    digest_of,
-    merge,
-    versions,
-)
-from clearclip_core.evaluation.runner import Bookmark, predictor, run_through
+from clearclip_core.evaluation.results import Result, Shard, as_text, merge, versions
+from clearclip_core.evaluation.runner import predictor, run_through
 from clearclip_core.evaluation.samples import SCENES
+from clearclip_core.evaluation.settings import Settings, digest_of
 from clearclip_core.evaluation.task import Task, result_path
 from clearclip_core.methods import resolve_method
 from clearclip_core.options import ModelOptions, model_options

@@ -9,6 +9,7 @@ import click
 
 from clearclip_core.benchmark import device_name
 from clearclip_core.evaluation.ablation import STUDIES, Ablation, methods_of, readouts
+from clearclip_core.evaluation.bookmark import Bookmark
 from clearclip_core.evaluation.commands import (
     DataOptions,
     data_options,
@@ -16,8 +17,9 @@ from clearclip_core.evaluation.commands import (
     save_option,
 )
 from clearclip_core.evaluation.plots import draw_figures, require_matplotlib
-from clearclip_core.evaluation.results import Result, Settings, Shard, digest_of
-from clearclip_core.evaluation.runner import Bookmark, run_through
+from clearclip_core.evaluation.results import Result, Shard
+from clearclip_core.evaluation.runner import run_through
+from clearclip_core.evaluation.settings import Settings, digest_of
 from clearclip_core.evaluation.tables import demo_table, own_rows, table_1, table_2, table_3
 from clearclip_core.evaluation.task import result_path
 from clearclip_core.methods import METHODS

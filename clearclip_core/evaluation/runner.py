@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
 from clearclip_core.evaluation.benchmarks import Benchmark
+from clearclip_core.evaluation.bookmark import Bookmark
 from clearclip_core.evaluation.confusion import Confusion
-from clearclip_core.evaluation.files import write_whole
-from clearclip_core.evaluation.results import Tally, dump, percent
+from clearclip_core.evaluation.results import Tally, percent
 from clearclip_core.evaluation.samples import Sample, Truth
 from clearclip_core.pictures import RGBArray
 from clearclip_core.segmenter import Labels, Segmenter
@@ -100,64 +96,6 @@ def _read_ahead(samples: Sequence[Sample]) -> Iterator[tuple[RGBArray, Truth]]:
         finally:
             for future in waiting:
                 future.cancel()
-
-
-@dataclass(frozen=True)
-class Bookmark:
-    """The file from which an interrupted pass goes on.
-
-    All tallies and how many pictures they have counted stand in one file, which is written whole
-    or not at all: whenever the process dies, nothing is counted twice.
-
-    Attributes:
-        path: of the file.
-        key: of all settings; what was written under others is not taken up.
-    """
-
-    path: Path
-    key: str
-
-    @classmethod
-    def beside(cls, result: Path, key: str) -> Bookmark:
-        """The bookmark of a result that is to be; runs of other settings have their own."""
-        return cls(result.with_name(f"{result.name}.{key[:12]}.partial"), key)
-
-    def save(self, tallies: Sequence[Tally]) -> None:
-        """Keep what has been counted.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
-        facts: dict[str, Any] = {"key": self.key, "pictures": tallies[0].pictures}
-        for index, tally in enumerate(tallies):
-            facts[f"seconds {index}"] = tally.seconds
-            facts[f"confusion {index}"] = tally.confusion.counts.tolist()
-        write_whole(self.path, dump(facts))
-
-    def load(self, methods: int) -> tuple[Tally, ...] | None:
-        """What has been counted; None where there is nothing to go on from.
-
-        Args:
-            methods: how many tallies there are to be.
-        """
-        try:
-            facts = json.loads(self.path.read_text(encoding="utf-8"))
-            if facts["key"] != self.key:
-                return None
-            return tuple(
-                Tally(
-                    Confusion(np.array(facts[f"confusion {index}"], np.int64)),
-                    int(facts["pictures"]),
-                    float(facts[f"seconds {index}"]),
-                )
-                for index in range(methods)
-            )
-        except (OSError, ValueError, KeyError, TypeError):  # none, or no file of ours
-            return None
-
-    def remove(self) -> None:
-        """The pass is through."""
-        self.path.unlink(missing_ok=True)
 
 
 def run_through(

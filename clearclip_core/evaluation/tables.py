@@ -18,7 +18,8 @@ from clearclip_core.evaluation.paper import (
     WITHOUT_BACKGROUND,
     PaperRow,
 )
-from clearclip_core.evaluation.results import Result, Settings, percent
+from clearclip_core.evaluation.results import Result, percent
+from clearclip_core.evaluation.settings import Settings
 from clearclip_core.methods import METHODS, Method
 from clearclip_core.weights import ModelName
 

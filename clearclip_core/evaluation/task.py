@@ -10,8 +10,9 @@ from clearclip_core.embeddings import EmbeddingStore
 from clearclip_core.encoder import DenseEncoder
 from clearclip_core.evaluation.benchmarks import SHORT_SIDE_PX, Benchmark
 from clearclip_core.evaluation.classes import as_labels, read_labels
-from clearclip_core.evaluation.results import Settings, Shard, digest_of
+from clearclip_core.evaluation.results import Shard
 from clearclip_core.evaluation.samples import Sample, find_samples
+from clearclip_core.evaluation.settings import Settings, digest_of
 from clearclip_core.methods import Method
 from clearclip_core.models import LoadedModel
 from clearclip_core.pictures import Preprocessing

@@ -11,7 +11,8 @@ from clearclip_core import Method
 from clearclip_core.evaluation.ablation import Ablation, Score
 from clearclip_core.evaluation.benchmarks import BENCHMARKS
 from clearclip_core.evaluation.confusion import Confusion
-from clearclip_core.evaluation.results import Result, Settings, Shard, Tally
+from clearclip_core.evaluation.results import Result, Shard, Tally
+from clearclip_core.evaluation.settings import Settings
 
 SETTINGS = Settings(
     benchmark="voc20",

@@ -10,16 +10,8 @@ import numpy as np
 import pytest
 
 from clearclip_core.evaluation.confusion import Confusion
-from clearclip_core.evaluation.results import (
-    Result,
-    Settings,
-    Shard,
-    Tally,
-    as_text,
-    dump,
-    merge,
-    versions,
-)
+from clearclip_core.evaluation.results import Result, Shard, Tally, as_text, dump, merge, versions
+from clearclip_core.evaluation.settings import Settings
 from tests.core.evaluation.facts import SETTINGS
 
 
@@ -90,16 +82,6 @@ def test_shards_are_added_exactly(tmp_path: Path) -> None:
 def test_what_is_not_one_run_is_not_merged(parts: list[Result], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         merge(parts)
-
-
-def test_settings_tell_runs_apart() -> None:
-    again = Settings(**json.loads(dump({"s": SETTINGS.__dict__}))["s"])
-    assert again == SETTINGS
-    assert again.key == SETTINGS.key
-    for change in ({"method": "clip"}, {"mean": (1, 2, 3)}, {"threshold": 0.1}, {"pictures": 8}):
-        other = replace(SETTINGS, **change)
-        assert other.key != SETTINGS.key
-        assert next(iter(change)) in SETTINGS.differences(other)
 
 
 def test_the_text_names_the_classes_and_the_means() -> None:

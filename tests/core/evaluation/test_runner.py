@@ -12,10 +12,11 @@ import pytest
 
 from clearclip_core import Segmenter, load_model
 from clearclip_core.evaluation.benchmarks import BENCHMARKS, Benchmark
+from clearclip_core.evaluation.bookmark import Bookmark
 from clearclip_core.evaluation.confusion import Confusion
 from clearclip_core.evaluation.layouts import LayoutError
 from clearclip_core.evaluation.results import Tally
-from clearclip_core.evaluation.runner import Bookmark, evaluate, predictor, run_through
+from clearclip_core.evaluation.runner import evaluate, predictor, run_through
 from clearclip_core.evaluation.samples import find_samples
 from clearclip_core.evaluation.task import Task
 from tests.core.evaluation import miniatures, plain
@@ -83,21 +84,6 @@ def test_a_pass_goes_on_where_it_was(tmp_path: Path) -> None:
     assert counts(resumed) == counts(whole)
     assert [len(block.reads) for block in blocks] == [0, 0, 0, 1, 1, 1, 1]
     assert resumed[1].seconds > kept[1].seconds > 0
-
-
-def test_a_bookmark_of_other_settings_or_no_bookmark_is_not_taken_up(tmp_path: Path) -> None:
-    bookmark = Bookmark.beside(tmp_path / "r.json", "key")
-    assert bookmark.load(2) is None
-    bookmark.save(start())
-    assert bookmark.load(2) is not None
-    assert Bookmark(bookmark.path, "other").load(2) is None
-    assert bookmark.load(3) is None
-    for text in ("", "[]", '{"key": "key"}', '{"key": "key", "pictures": 1, "confusion 0": [1]}'):
-        bookmark.path.write_text(text)
-        assert bookmark.load(2) is None
-    bookmark.remove()
-    bookmark.remove()
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_bookmarks_are_kept_while_the_pass_goes_on(tmp_path: Path) -> None:
