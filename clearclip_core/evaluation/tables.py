@@ -64,12 +64,18 @@ class OwnRow:
 def own_rows(results: Iterable[Result]) -> list[OwnRow]:
     """Results of one model and method under the same settings, side by side.
 
+    Shards of a run that is there as a whole, too, are left out.
+
     Raises:
-        ValueError: a shard, or two results of the same settings.
+        ValueError: shards only, or two results of the same settings.
     """
     rows: dict[tuple[str, str, tuple[str, ...]], dict[str, float]] = {}
-    for result in results:
+    every = sorted(results, key=lambda result: not result.is_whole)
+    whole = {result.settings for result in every if result.is_whole}
+    for result in every:
         settings = result.settings
+        if not result.is_whole and settings in whole:
+            continue
         if not result.is_whole:
             raise ValueError(
                 f"Expected whole runs, but got shard {result.shard} of {settings.benchmark}: "
@@ -140,8 +146,8 @@ def table_3(own: Sequence[OwnRow]) -> str:
 
 
 def demo_table(results: Iterable[Result]) -> str:
-    """What methods reach on the drawn scenes, best first."""
-    found = [each for each in results if each.settings.benchmark == "demo"]
+    """What methods reach on the drawn scenes, best first; shards are left out."""
+    found = [each for each in results if each.settings.benchmark == "demo" and each.is_whole]
     found.sort(key=lambda each: -each.tally.confusion.mean_iou)
     rows = [
         [
@@ -150,10 +156,11 @@ def demo_table(results: Iterable[Result]) -> str:
             percent(each.tally.confusion.mean_iou).strip(),
             percent(each.tally.confusion.pixel_accuracy).strip(),
             str(each.tally.pictures),
+            ", ".join(_notes(each.settings)),
         ]
         for each in found
     ]
-    return markdown(["method", "model", "mIoU", "pixel accuracy", "scenes"], rows)
+    return markdown(["method", "model", "mIoU", "pixel accuracy", "scenes", ""], rows)
 
 
 def _beside(table: Sequence[PaperRow], benchmarks: Sequence[str], own: Sequence[OwnRow]) -> str:

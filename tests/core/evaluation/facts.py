@@ -43,10 +43,10 @@ def result(
     shard: Shard | None = None,
     **other: Any,
 ) -> Result:
-    """A result whose mIoU and pixel accuracy are so many percent.
+    """A result whose mIoU is so many percent.
 
     The first two classes are each other's mistakes: with h hits and m misses either way the IoU of
-    both is h / (h + 2m), and that of all the other classes is none.
+    both is h / (h + 2m), here p / 100 of h = 2p and m = 100 - p. All other classes have none.
     """
     counts = np.zeros((len(BENCHMARKS[benchmark].classes),) * 2, np.int64)
     counts[:2, :2] = [[2 * percent, 100 - percent], [100 - percent, 2 * percent]]

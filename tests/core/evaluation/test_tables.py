@@ -86,6 +86,11 @@ def test_shards_and_doubles_are_refused() -> None:
         own_rows([result("voc20", 50), result("voc20", 51)])
 
 
+def test_shards_of_a_run_that_was_put_together_are_left_out() -> None:
+    shards = [result("voc20", 10 + index, shard=Shard(index, 2)) for index in range(2)]
+    assert own_rows([*shards, result("voc20", 50)]) == own_rows([result("voc20", 50)])
+
+
 def test_table_1_has_the_papers_row_and_ones_own() -> None:
     plain = Method("qq", residual=True, ffn=True)
     found = [
@@ -112,10 +117,11 @@ def test_table_1_has_the_papers_row_and_ones_own() -> None:
 def test_drawn_scenes_have_a_table_of_their_own() -> None:
     results = [
         result("demo", 30, "clip", model="demo"),
-        result("demo", 70, model="demo"),
+        result("demo", 70, model="demo", short_side_px=224),
+        result("demo", 90, model="demo", shard=Shard(0, 2)),
         result("voc20", 9),
     ]
-    assert [row[:3] for row in cells(demo_table(results))] == [
-        ["clearclip", "demo", "70.0"],
-        ["clip", "demo", "30.0"],
+    assert cells(demo_table(results)) == [
+        ["clearclip", "demo", "70.0", "82.4", "9", "fp16, 224 px"],
+        ["clip", "demo", "30.0", "46.2", "9", "fp16"],
     ]
