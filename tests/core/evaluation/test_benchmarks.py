@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -87,3 +90,23 @@ def test_what_has_no_label_becomes_background() -> None:
 def test_a_threshold_needs_a_background() -> None:
     with pytest.raises(ValueError, match=r"without a background class, but got 0\.3"):
         Benchmark("own", "own", ("sky", "tree"), None, threshold=0.3)
+
+
+def test_the_readme_names_every_benchmark_and_what_its_folder_holds() -> None:
+    lines = (Path(__file__).parents[3] / "README.md").read_text().splitlines()
+    start = lines.index("| benchmark | classes | `--data` is the folder that holds |") + 2
+    named = {}
+    for line in lines[start : start + 7]:
+        names, count, folder = (cell.strip() for cell in line.strip("|").split("|"))
+        for name in re.findall(r"`(\w+)`", names):
+            named[name] = (int(re.match(r"\d+", count)[0]), folder)  # type: ignore[index]
+    assert list(named) == list(BENCHMARKS)
+    for name, (count, folder) in named.items():
+        benchmark = BENCHMARKS[name]
+        assert count == len(benchmark.classes) - benchmark.has_background
+        if benchmark.layout is not None:
+            layout = benchmark.layout
+            for part in (layout.pictures, layout.maps, layout.listing or layout.maps):
+                assert part in folder
+            suffix = layout.map_suffix.removeprefix("_gtFine")
+            assert suffix == ".png" or f"*{suffix}" in folder
