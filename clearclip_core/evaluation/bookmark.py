@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from clearclip_core.evaluation.confusion import Confusion
-from clearclip_core.evaluation.files import write_whole
+from clearclip_core.evaluation.files import remove_whole, write_whole
 from clearclip_core.evaluation.results import Tally, dump
 
 
@@ -70,4 +70,4 @@ class Bookmark:
 
     def remove(self) -> None:
         """The pass is through."""
-        self.path.unlink(missing_ok=True)
+        remove_whole(self.path)

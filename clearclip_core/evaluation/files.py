@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import uuid
 from pathlib import Path
@@ -26,3 +27,10 @@ def write_whole(path: Path, data: bytes) -> None:
     except BaseException:  # an interrupt as well: no half files are left behind
         part.unlink(missing_ok=True)
         raise
+
+
+def remove_whole(path: Path) -> None:
+    """Remove a file, if it is there, with what killed processes left of it half written."""
+    path.unlink(missing_ok=True)
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        part.unlink(missing_ok=True)

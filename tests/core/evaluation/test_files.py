@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clearclip_core.evaluation.files import write_whole
+from clearclip_core.evaluation.files import remove_whole, write_whole
 
 
 def test_a_file_is_written_with_its_folders(tmp_path: Path) -> None:
@@ -32,3 +32,13 @@ def test_what_fails_leaves_the_old_file_and_no_rubbish(
         write_whole(path, b"two")
     assert path.read_bytes() == b"one"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_goes_with_the_file(tmp_path: Path) -> None:
+    path, other = tmp_path / "b.json", tmp_path / "other.json"
+    write_whole(other, b"stays")
+    write_whole(path, b"one")
+    (tmp_path / ".b.json.0123.tmp").write_bytes(b"ha")
+    remove_whole(path)
+    remove_whole(path)
+    assert list(tmp_path.iterdir()) == [other]
