@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -36,6 +36,29 @@ class WindowFeatures(NamedTuple):
         """The same on a device, and in another dtype where one is given."""
         patches = self.patches.to(device, dtype or self.patches.dtype)
         return WindowFeatures(patches, None if self.cls is None else self.cls.to(patches))
+
+
+class LayerMaps(NamedTuple):
+    """What passes a block at the patches (Eq. 2 of the paper): feature maps of one layer.
+
+    Attributes:
+        residual: (B, N, width), ``X_res``: the block's input.
+        attentions: name of an attention -> (B, N, width), ``X_attn`` with it; ``"qk"``, which the
+            model was trained with, is among them.
+    """
+
+    residual: torch.Tensor
+    attentions: Mapping[str, torch.Tensor]
+
+    @property
+    def attention(self) -> torch.Tensor:
+        """``X_attn`` as the model was trained."""
+        return self.attentions["qk"]
+
+    @property
+    def sum(self) -> torch.Tensor:
+        """``X_sum = X_res + X_attn``."""
+        return self.residual + self.attention
 
 
 class DenseEncoder(nn.Module):
@@ -162,6 +185,22 @@ class DenseEncoder(nn.Module):
         """
         return self.forward(pixels).patches
 
+    def layer_maps(self, pixels: torch.Tensor, last: Sequence[str] = ()) -> Iterator[LayerMaps]:
+        """The feature maps of each block, first to last, as the model was trained.
+
+        What the method reads is another matter: of the last block it is a function of these.
+
+        Args:
+            pixels: see `encode`.
+            last: further attentions that are computed in the last block.
+
+        Raises:
+            ValueError: wrong rank, channels or sides, or an unknown attention.
+        """
+        blocks = [*self.trunk, *self.last.blocks]
+        tokens = self.embed(pixels, self._grid_of(pixels))
+        return layer_maps(tokens, blocks, attention_outputs, feed_forward, last)
+
     def embed(self, pixels: torch.Tensor, grid_hw: tuple[int, int]) -> torch.Tensor:
         """Pixels to the first block's tokens, CLS first: (B, 1 + h*w, width)."""
         patches = self._project_patches(pixels, grid_hw)  # (B, h*w, width)
@@ -231,6 +270,46 @@ class LastBlocks(nn.Module):
         if not method.remove_redundancy:
             return summed
         return torch.cat([cls_output(last, x, projections), summed[:, 1:]], dim=1)
+
+
+def layer_maps(
+    tokens: torch.Tensor,
+    blocks: Iterable[Any],
+    attend_all: Callable[[Any, torch.Tensor, Sequence[str]], dict[str, torch.Tensor]],
+    feed: Callable[[Any, torch.Tensor], torch.Tensor],
+    last: Sequence[str] = (),
+) -> Iterator[LayerMaps]:
+    """Walk through residual attention blocks of any make.
+
+    Args:
+        tokens: (B, 1 + N, width), CLS first: the first block's input.
+        blocks: one or more.
+        attend_all: block, tokens and names of attentions -> their outputs by name.
+        feed: block and tokens -> output of its FFN branch.
+        last: further attentions that are computed in the last block.
+
+    Yields:
+        The maps of each block, without the CLS token.
+    """
+    *earlier, final = blocks
+    for block in earlier:
+        outputs = attend_all(block, tokens, ("qk",))
+        yield _at_patches(tokens, outputs)
+        tokens = tokens + outputs["qk"]
+        tokens = tokens + feed(block, tokens)
+    yield _at_patches(tokens, attend_all(final, tokens, tuple(dict.fromkeys(("qk", *last)))))
+
+
+def _at_patches(tokens: torch.Tensor, outputs: Mapping[str, torch.Tensor]) -> LayerMaps:
+    return LayerMaps(tokens[:, 1:], {name: output[:, 1:] for name, output in outputs.items()})
+
+
+def attention_outputs(
+    block: Any, tokens: torch.Tensor, attentions: Sequence[str]
+) -> dict[str, torch.Tensor]:
+    """`attention_output` for several attentions by name, from one projection."""
+    projections = project(block, tokens, *attentions)
+    return {name: attention_output(block, projections, name) for name in attentions}
 
 
 def run_block(block: Any, tokens: torch.Tensor) -> torch.Tensor:

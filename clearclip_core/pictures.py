@@ -118,6 +118,20 @@ class Preprocessing:
         if min(self.std) <= 0:
             raise ValueError(f"Expected argument `std` to be above 0, but got {self.std}.")
 
+    @classmethod
+    def of_short_side(
+        cls,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        short_side_px: int = 448,
+    ) -> Preprocessing:
+        """The paper's sizes for another short side: the long side is limited in proportion.
+
+        >>> Preprocessing.of_short_side((0, 0, 0), (1, 1, 1), 896).long_side_px
+        4096
+        """
+        return cls(mean, std, short_side_px, max(2048, round(2048 * short_side_px / 448)))
+
     def resized_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
         """The size to which a picture of `image_hw` is resized, each side at least 1 px.
 

@@ -162,8 +162,7 @@ class Segmenter:
         """
         method = resolve_method(method)
         model = load_model(name, device, precision, folder, download)
-        long_side_px = max(2048, round(2048 * short_side_px / 448))
-        sizes = Preprocessing(model.mean, model.std, short_side_px, long_side_px)
+        sizes = Preprocessing.of_short_side(model.mean, model.std, short_side_px)
         return cls(model, method, sizes, store=EmbeddingStore.of(model, folder), compile=compile)
 
     @cached_property
