@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -71,14 +71,11 @@ class Benchmark:
         self, model: LoadedModel, short_side_px: int = SHORT_SIDE_PX
     ) -> Preprocessing:
         """Sizes, mean and std; the long side is limited to 2048 px at 448, and in proportion."""
-        colours = {} if self.paper_colours else {"mean": model.mean, "std": model.std}
-        return Preprocessing(
-            **colours,
-            short_side_px=short_side_px,
-            long_side_px=max(2048, round(2048 * short_side_px / SHORT_SIDE_PX)),
-            window_px=self.window_px,
-            stride_px=self.stride_px,
-        )
+        mean, std = model.mean, model.std
+        if self.paper_colours:
+            mean, std = Preprocessing.mean, Preprocessing.std
+        sizes = Preprocessing.of_short_side(mean, std, short_side_px)
+        return replace(sizes, window_px=self.window_px, stride_px=self.stride_px)
 
     def truth(self, label_map: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """A file's label map -> class indices, 255 for what does not count.

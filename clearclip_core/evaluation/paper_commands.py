@@ -16,12 +16,13 @@ from clearclip_core.evaluation.commands import (
     one_sentence,
     save_option,
 )
-from clearclip_core.evaluation.plots import draw_figures, require_matplotlib
+from clearclip_core.evaluation.plots import draw_figures
 from clearclip_core.evaluation.results import Result, Shard
 from clearclip_core.evaluation.runner import run_through
 from clearclip_core.evaluation.settings import Settings, digest_of
 from clearclip_core.evaluation.tables import demo_table, own_rows, table_1, table_2, table_3
 from clearclip_core.evaluation.task import result_path
+from clearclip_core.figures import require_matplotlib
 from clearclip_core.methods import METHODS
 from clearclip_core.models import choose_device
 from clearclip_core.options import ModelOptions, many_method_options
@@ -59,10 +60,8 @@ def ablate(
     paper's figures. What is measured already is not measured again, and a run that was cut off
     goes on where it was.
     """
-    try:
+    with one_sentence():
         require_matplotlib()
-    except ModuleNotFoundError as error:
-        raise click.ClickException(str(error)) from error
     task = data.find(options.short_side_px)
     model = options.load_model()
     settings = task.settings(model, METHODS["clearclip"], called="ablation")

@@ -11,6 +11,7 @@ from clearclip_core.evaluation.ablation import COMBINATIONS, STUDIES, Ablation
 from clearclip_core.evaluation.benchmarks import BENCHMARKS, SHORT_SIDE_PX
 from clearclip_core.evaluation.files import write_whole
 from clearclip_core.evaluation.paper import ALPHAS, ATTENTIONS
+from clearclip_core.figures import require_matplotlib
 from clearclip_core.methods import Method
 
 if TYPE_CHECKING:
@@ -25,20 +26,6 @@ _MARKERS = ("o", "s", "^", "D", "v")
 _COMBINATION_NAMES = ("with both", "without FFN", "without residual", "without either")
 
 
-def require_matplotlib() -> None:
-    """Find out before hours of work whether figures can be drawn.
-
-    Raises:
-        ModuleNotFoundError: matplotlib is not installed; the message says how to.
-    """
-    try:
-        import matplotlib.figure  # noqa: F401 -- whether it is there is all that is asked
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "Figures need matplotlib: pip install 'clearclip-label-studio[paper]'."
-        ) from error
-
-
 def draw_figures(ablations: Sequence[Ablation], folder: Path) -> list[Path]:
     """Draw what the ablations suffice for: ``figure5.png`` and ``figure6.png``.
 
@@ -49,7 +36,7 @@ def draw_figures(ablations: Sequence[Ablation], folder: Path) -> list[Path]:
         folder: of the pictures.
 
     Raises:
-        ModuleNotFoundError: matplotlib is not installed; the message says how to.
+        ValueError: matplotlib is not installed; the message says how.
 
     Returns:
         The pictures written.

@@ -80,7 +80,7 @@ def test_figures_are_asked_for_before_hours_of_work(
     arguments: list[str | Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing() -> None:
-        raise ModuleNotFoundError("Figures need matplotlib: pip install it.")
+        raise ValueError("Figures need matplotlib: pip install it.")
 
     monkeypatch.setattr(paper_commands, "require_matplotlib", missing)
     refused = clearclip(*arguments)

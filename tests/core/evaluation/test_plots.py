@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import builtins
 import itertools
 from pathlib import Path
-from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
@@ -19,7 +17,6 @@ from clearclip_core.evaluation.plots import (
     draw_combinations,
     draw_figures,
     draw_panels,
-    require_matplotlib,
 )
 from tests.core.evaluation.facts import ablation
 
@@ -106,16 +103,3 @@ def test_pictures_are_written_for_what_is_there(tmp_path: Path) -> None:
         assert five.width > 1.9 * six.width  # three panels in two columns
         assert five.height > 1.5 * six.height
     assert draw_figures([], tmp_path / "none") == []
-
-
-def test_without_matplotlib_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *rest: Any) -> Any:
-        if name.startswith("matplotlib"):
-            raise ModuleNotFoundError(f"No module named {name!r}")
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'clearclip-label-studio\[paper\]'"):
-        require_matplotlib()
