@@ -22,12 +22,18 @@ from tqdm import tqdm
 from clearclip_core.benchmark import MAX_LABELS, as_json, as_text, measure
 from clearclip_core.evaluation.commands import COMMANDS
 from clearclip_core.evaluation.paper_commands import PAPER_COMMANDS
-from clearclip_core.figures import require_matplotlib, save_figures
+from clearclip_core.figures import require_matplotlib, save_examples, save_figures
 from clearclip_core.options import ModelOptions, model_options
 from clearclip_core.pictures import Preprocessing, RGBArray, to_rgb
 from clearclip_core.render import NONE_VALUE, label_map_image, overlay
-from clearclip_core.scenes import HELD_OUT_SEEDS, render_scene
-from clearclip_core.statistics import ImageTower, as_lists, as_table, map_statistics
+from clearclip_core.scenes import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
+from clearclip_core.statistics import (
+    ImageTower,
+    MapExample,
+    as_lists,
+    as_table,
+    map_statistics,
+)
 from clearclip_core.text import Label
 from clearclip_core.weights import ModelName, WeightsNotFoundError, download_weights, known_models
 
@@ -211,6 +217,10 @@ def bench(
     help="Weights of a DINO ViT to compare with: timm's vit_base_patch16_224.dino as a file.",
 )
 @click.option(
+    "--labels",
+    help="Labels for an example, the first picture; by default what drawn scenes show.",
+)
+@click.option(
     "--scenes",
     default=50,
     show_default=True,
@@ -239,19 +249,24 @@ def statistics(
     pictures: tuple[str, ...],
     models: tuple[str, ...],
     dino: Path | None,
+    labels: str | None,
     scenes: int,
     short_side_px: int,
     device: str,
     model_dir: Path | None,
     out: Path,
 ) -> None:
-    """Describe the feature maps of each layer, as Figs. 2 and 4 of the paper do.
+    """Describe the feature maps of each layer, as Figs. 2 to 4 of the paper do.
 
     PICTURES are files, folders or globs; without any, scenes are drawn. Written are
-    statistics.json, norms.png (Fig. 2) and layers.png (Fig. 4).
+    statistics.json, norms.png (Fig. 2), layers.png (Fig. 4), and of the first picture maps.png
+    (Fig. 3), if --labels says what to look for.
     """
+    words: tuple[str | Label, ...] = () if pictures else SCENE_LABELS
+    if labels is not None:
+        words = parse_labels(labels)
     source = Pictures(tuple(find_pictures(pictures)), 0 if pictures else scenes)
-    found = []
+    found, examples = [], []
     try:
         require_matplotlib()
         for name in models:
@@ -265,7 +280,10 @@ def statistics(
             sizes = Preprocessing.of_short_side(tower.mean, tower.std, short_side_px)
             found.append(map_statistics(tower.maps, tower.name, bar, sizes))
             click.echo(f"\n{as_table(found[-1])}\n")
+            if tower.model is not None and words:
+                examples.append(MapExample.of(tower.model, next(iter(source)), words, sizes))
         written = save_figures(found, out)
+        written += [save_examples(examples, out)] if examples else []
     except (ValueError, WeightsNotFoundError) as error:
         raise click.ClickException(str(error)) from error
     facts = {"pictures": source.names, "short_side_px": short_side_px, "torch": torch.__version__}
