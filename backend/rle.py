@@ -193,8 +193,11 @@ def _token_starts(
 
 def _heads(data: bytes) -> npt.NDArray[np.uint32]:
     """(len(data),) the 32 bits that begin at each byte."""
-    source = np.frombuffer(data + b"\0" * 3, dtype=np.uint8).astype(np.uint32)
-    return source[:-3] << 24 | source[1:-2] << 16 | source[2:-1] << 8 | source[3:]
+    source = np.frombuffer(data + b"\0" * 3, dtype=np.uint8)
+    heads = np.empty((len(data), 4), np.uint8)
+    for byte in range(4):
+        heads[:, byte] = source[byte : byte + len(data)]
+    return heads.view(">u4")[:, 0].astype(np.uint32)
 
 
 def _read_words(
