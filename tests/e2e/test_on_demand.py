@@ -178,7 +178,6 @@ def test_a_click_then_a_click_beside_it(annotator: Annotator, tmp_path: Path) ->
     assert both[NEAR_FRONT]
     assert both[NEAR_BACK]
     assert iou(both, annotator.of("dog")) > 0.7
-    take_picture(annotator.page, tmp_path)
 
     annotator.clicks("dog", BACK_DOG, negative=True)
     assert annotator.labels(SUGGESTIONS) == ["dog"]
@@ -187,6 +186,7 @@ def test_a_click_then_a_click_beside_it(annotator: Annotator, tmp_path: Path) ->
     assert not front[NEAR_BACK]
     assert (front & ~both).mean() < 0.001
     assert 0.4 < front.sum() / both.sum() < 0.8
+    take_picture(annotator.page, tmp_path)
 
     annotator.accepts()
     assert annotator.labels(REGIONS) == ["dog"]
