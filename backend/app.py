@@ -56,6 +56,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
 def _add_routes(
     app: Flask, settings: Settings, engine: Engine, studio: Studio, pipeline: Pipeline
 ) -> None:
+    is_protected = settings.basic_auth_user is not None
     # Predictions wait for each other; a part of the threads is kept for health and setup.
     slots = threading.BoundedSemaphore(settings.threads - max(2, settings.threads // 4))
 
@@ -67,7 +68,7 @@ def _add_routes(
     @app.route("/setup", methods=["POST"])
     def setup() -> Response:
         asked = parse_setup(_body(settings))
-        studio.learn(asked.hostname, asked.access_token)
+        studio.learn(asked.hostname, asked.access_token, vouched=is_protected)
         status = engine.status
         if status.state == "failed":
             raise ModelUnavailable(status.reason)

@@ -19,6 +19,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from backend.hosts import HostRules
+
 
 def _base_url(value: str) -> str:
     url = value.strip().rstrip("/")
@@ -41,9 +43,15 @@ def _auto_or_count(value: Any) -> Literal["auto"] | int:
     return int(word)
 
 
+def _hosts(value: str) -> str:
+    HostRules.parse(value)
+    return value
+
+
 AutoOrCount = Annotated[Literal["auto"] | int, PlainValidator(_auto_or_count)]
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+Hosts = Annotated[str, AfterValidator(_hosts)]
 
 
 class Settings(BaseSettings):
@@ -78,6 +86,11 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"),
         description="A legacy or a personal access token, to fetch images from Label Studio; "
         "never sent to any other host.",
+    )
+    allowed_hosts: Hosts = Field(
+        default="",
+        description="Hosts without a public address that pictures may come from: names, addresses "
+        "and networks, such as minio:9000, *.lab.example, 10.1.0.0/16.",
     )
     model: Words = Field(
         default="ViT-B-16/openai",

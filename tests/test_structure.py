@@ -41,6 +41,7 @@ HOUSE = {
     ],
     "backend": [
         "errors",
+        "hosts",
         "settings",
         "studio",
         "messages",
