@@ -6,12 +6,12 @@ import hmac
 import json
 import logging
 import re
-import threading
 from typing import Any
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from backend.admission import LABEL_STUDIO_AGENT, Admission
 from backend.engine import Engine
 from backend.errors import BackendError, Busy, ModelUnavailable, PayloadTooLarge, Unauthorized
 from backend.images import ImageReader
@@ -58,7 +58,8 @@ def _add_routes(
 ) -> None:
     is_protected = settings.basic_auth_user is not None
     # Predictions wait for each other; a part of the threads is kept for health and setup.
-    slots = threading.BoundedSemaphore(settings.threads - max(2, settings.threads // 4))
+    at_once = settings.threads - max(2, settings.threads // 4)
+    admission = Admission(pipeline.predict, at_once, settings.max_tasks)
 
     @app.route("/", methods=["GET"])
     @app.route("/health", methods=["GET"])
@@ -79,12 +80,9 @@ def _add_routes(
 
     @app.route("/predict", methods=["POST"])
     def predict() -> Response:
-        if not slots.acquire(blocking=False):
-            raise Busy("All threads for predictions are taken: try again in a moment.")
-        try:
-            return _json({"results": pipeline.predict(parse_predict(_body(settings)))})
-        finally:
-            slots.release()
+        by_studio = str(request.user_agent).startswith(LABEL_STUDIO_AGENT)
+        entries = admission.predict(lambda: parse_predict(_body(settings)), by_studio)
+        return _json({"results": entries})
 
     @app.route("/webhook", methods=["POST"])
     def webhook() -> Response:

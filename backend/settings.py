@@ -177,6 +177,12 @@ class Settings(BaseSettings):
         ge=1,
         description="Largest request; Label Studio sends all old annotations of each task along.",
     )
+    max_tasks: int = Field(
+        default=10_000,
+        ge=1,
+        description="Most tasks of one request; Label Studio is answered nothing for those above, "
+        "and asks for them again with the next Retrieve.",
+    )
     max_image_mb: int = Field(default=100, ge=1, description="Largest image file.")
     max_image_megapixels: int = Field(
         default=150, ge=1, le=178, description="Largest image in millions of pixels."

@@ -327,7 +327,7 @@ class Studio:
             raise ImageRefused(f"{called} answered HTTP {response.status_code}.")
         max_bytes = self._max_file_mb << 20
         length = response.headers.get("content-length", "")
-        too_large = length.isdecimal() and int(length) > max_bytes
+        too_large = length.isdecimal() and int(length[:18]) > max_bytes
         content = bytearray()
         try:
             while not too_large and (

@@ -313,3 +313,16 @@ def test_what_setup_sends_opens_pictures_on_that_host_only() -> None:
         results = json.loads(client.post("/predict", json=predict_body(*tasks)).data)["results"]
     assert all(results)
     assert [asked.authorization for asked in other.asked] == [None]
+
+
+def test_label_studio_is_answered_for_as_many_tasks_as_there_may_be() -> None:
+    client = make_app(max_tasks=2).test_client()
+    body = predict_body(RED, RED, RED)
+    by_studio = client.post("/predict", json=body, headers={"User-Agent": "heartex/1.23.2"})
+    assert by_studio.status_code == 200
+    entries = json.loads(by_studio.data)["results"]
+    assert [bool(entry) for entry in entries] == [True, True, False]
+    by_others = client.post("/predict", json=body)
+    assert by_others.status_code == 429
+    assert by_others.headers["Retry-After"]
+    assert "MAX_TASKS" in error_of(by_others)
