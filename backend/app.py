@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 import logging
 import re
@@ -15,6 +14,7 @@ from backend.admission import LABEL_STUDIO_AGENT, Admission
 from backend.engine import Engine
 from backend.errors import BackendError, Busy, ModelUnavailable, PayloadTooLarge, Unauthorized
 from backend.images import ImageReader
+from backend.lock import Lock
 from backend.messages import parse_predict, parse_setup
 from backend.pipeline import Pipeline
 from backend.settings import Settings
@@ -94,19 +94,23 @@ def _add_routes(
 
 
 def _add_auth(app: Flask, settings: Settings) -> None:
-    user, password = settings.basic_auth_user, settings.basic_auth_pass
-    if user is None or password is None:
+    lock = Lock.from_settings(settings)
+    if lock is None:
         return
-    expected = f"{user}:{password.get_secret_value()}".encode()
 
     @app.before_request
     def authorize() -> None:
         if request.path == "/health":
             return
-        auth = request.authorization
-        given = f"{auth.username}:{auth.password}" if auth else ""
-        if not hmac.compare_digest(given.encode(), expected):
-            raise Unauthorized("Expected basic auth with BASIC_AUTH_USER and BASIC_AUTH_PASS.")
+        authorization = request.headers.get("Authorization", "")
+        if lock.opens(authorization):
+            return
+        if request.path == "/webhook" and (
+            lock.opens_webhook(request.args.get("token", ""))
+            or lock.opens_webhook(authorization.removeprefix("Bearer "))
+        ):
+            return
+        raise Unauthorized("Expected basic auth with BASIC_AUTH_USER and BASIC_AUTH_PASS.")
 
 
 def _add_errors(app: Flask) -> None:

@@ -167,7 +167,7 @@ class Settings(BaseSettings):
         default=None, description="User name that every request but /health must bring."
     )
     basic_auth_pass: SecretStr | None = Field(
-        default=None, description="Password that goes with BASIC_AUTH_USER."
+        default=None, min_length=1, description="Password that goes with BASIC_AUTH_USER."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severity that is logged."

@@ -43,6 +43,7 @@ HOUSE = {
         "errors",
         "hosts",
         "settings",
+        "lock",
         "studio",
         "messages",
         "vocabulary",

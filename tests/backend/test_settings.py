@@ -108,6 +108,11 @@ def test_basic_auth_needs_both_halves(given: dict[str, str]) -> None:
     assert "s3cret" not in str(caught.value)
 
 
+def test_an_empty_password_is_none() -> None:
+    with pytest.raises(ValueError, match="BASIC_AUTH_PASS"):
+        load_settings(basic_auth_user="ann", basic_auth_pass="")
+
+
 def test_a_token_needs_a_host_to_go_to() -> None:
     with pytest.raises(ValueError, match="needs LABEL_STUDIO_URL") as caught:
         load_settings(label_studio_api_key="s3cret")
