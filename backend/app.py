@@ -16,6 +16,7 @@ from backend.errors import BackendError, Busy, ModelUnavailable, PayloadTooLarge
 from backend.images import ImageReader
 from backend.lock import Lock
 from backend.messages import parse_predict, parse_setup
+from backend.openapi import description
 from backend.pipeline import Pipeline
 from backend.settings import Settings
 from backend.studio import Studio
@@ -92,6 +93,10 @@ def _add_routes(
     def versions() -> Response:
         return _json({"versions": [f"{settings.model} {settings.method}"]})
 
+    @app.route("/openapi.json", methods=["GET"])
+    def openapi() -> Response:
+        return _json(description(locked=is_protected))
+
 
 def _add_auth(app: Flask, settings: Settings) -> None:
     lock = Lock.from_settings(settings)
@@ -129,6 +134,9 @@ def _add_errors(app: Flask) -> None:
     def http_error(error: HTTPException) -> Response:
         response = _json({"error": f"{error.name}: {request.method} {request.path}"})
         response.status_code = error.code or 500
+        for name, value in error.get_headers():
+            if name == "Allow":
+                response.headers[name] = value
         return response
 
     @app.errorhandler(Exception)

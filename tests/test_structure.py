@@ -61,6 +61,7 @@ HOUSE = {
         "model",
         "prelabel",
         "observe",
+        "openapi",
         "app",
         "doctor",
         "demo",

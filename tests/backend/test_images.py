@@ -163,6 +163,32 @@ def test_images_that_are_not_there(
     assert TOKEN not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        *(
+            "/data/upload/a\r\nWARNING forged.png",
+            "http://a/\x1b[2J",
+            "http://\ud800/",
+            "s3://b/\0",
+        ),
+        *("data:,\ud800", "/data/upload/\x7f.png"),
+    ],
+)
+def test_characters_that_no_address_has(server: LocalServer, source: str) -> None:
+    for read in (_reader(server.url).read, _reader(server.url).recall):
+        with pytest.raises(ImageNotFound, match="characters that no address has") as caught:
+            read(source, TASK)
+        assert str(caught.value).isprintable()
+    assert server.asked == []
+
+
+def test_data_urls_may_be_broken_into_lines() -> None:
+    lines = base64.encodebytes(_file()).decode()
+    reader = _reader("http://127.0.0.1:1")
+    np.testing.assert_array_equal(reader.read(f"data:image/png;base64,{lines}", TASK), PIXELS)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_pictures_are_turned_upright(orientation: int) -> None:
     """As a viewer shows them: orientation 6 is turned clockwise, height and width swap."""
