@@ -11,7 +11,7 @@ import json
 import re
 import threading
 import time
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import requests
@@ -51,7 +51,7 @@ class Access:
         self._token = token
         self._timeout_s = timeout_s
         self._rules = rules
-        self._kind = _claims(token).get("token_type")
+        self._kind = token_kind(token)
         self._lock = threading.Lock()
         self._header = ""
         self._renew_at = 0.0  # on the monotonic clock
@@ -67,9 +67,9 @@ class Access:
             ImageRefused: the personal access token cannot be exchanged.
             HostRefused: the server has no address that may be connected to.
         """
-        if self._kind is None:
+        if self._kind == "legacy":
             return f"Token {self._token}"
-        if self._kind != "refresh":
+        if self._kind == "access":
             return f"Bearer {self._token}"
         with self._lock:
             if self._header in ("", refused) or time.monotonic() >= self._renew_at:
@@ -404,6 +404,18 @@ def _shown(url: str) -> str:
     'https://host/a.png'
     """
     return re.sub("//[^/]*@", "//", re.sub("([?#](?!d=)|&).*", "", url, flags=re.DOTALL))[:200]
+
+
+def token_kind(token: str) -> Literal["legacy", "personal", "access"]:
+    """What kind of token it is; an access token is what a personal one is exchanged for.
+
+    >>> token_kind("c0ffee" * 6 + "beef")
+    'legacy'
+    """
+    kind = _claims(token).get("token_type")
+    if kind is None:
+        return "legacy"
+    return "personal" if kind == "refresh" else "access"
 
 
 def _claims(token: str) -> dict[str, Any]:
