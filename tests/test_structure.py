@@ -34,6 +34,7 @@ HOUSE = {
         "prompts",
         "render",
         "segmenter",
+        "options",
         "benchmark",
         "statistics",
         "figures",
