@@ -1,17 +1,18 @@
-"""``clearclip``: segment pictures, list and fetch models, measure this machine."""
+"""``clearclip``: segment pictures, list and fetch models, measure this machine.
+
+The paper's benchmarks, tables and figures are in `clearclip_core.evaluation`.
+"""
 
 from __future__ import annotations
 
-import functools
 import glob
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import click
 import torch
@@ -19,12 +20,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from clearclip_core.benchmark import MAX_LABELS, as_json, as_text, measure
+from clearclip_core.evaluation.commands import COMMANDS
+from clearclip_core.evaluation.paper_commands import PAPER_COMMANDS
 from clearclip_core.figures import require_matplotlib, save_examples, save_figures
-from clearclip_core.methods import METHODS
+from clearclip_core.options import ModelOptions, model_options
 from clearclip_core.pictures import Preprocessing, RGBArray, to_rgb
 from clearclip_core.render import NONE_VALUE, label_map_image, overlay
 from clearclip_core.scenes import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
-from clearclip_core.segmenter import Segmenter
 from clearclip_core.statistics import (
     ImageTower,
     MapExample,
@@ -39,84 +41,14 @@ _RESULT_SUFFIXES = (".labels.png", ".overlay.png")
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 
 
-@dataclass(frozen=True)
-class ModelOptions:
-    """The options of every command that loads a model, see `model_options`."""
-
-    model: str
-    method: str
-    device: str
-    precision: str
-    short_side_px: int
-    model_dir: Path | None
-
-    def load(self) -> Segmenter:
-        """Load the segmenter, its errors as one sentence.
-
-        Raises:
-            click.ClickException: what `Segmenter.load` raises.
-        """
-        try:
-            segmenter = Segmenter.load(
-                self.model,
-                self.method,
-                self.device,
-                self.precision,
-                self.short_side_px,
-                self.model_dir,
-            )
-        except (ValueError, WeightsNotFoundError) as error:
-            raise click.ClickException(str(error)) from error
-        if segmenter.model.notice:
-            click.echo(segmenter.model.notice, err=True)
-        return segmenter
-
-
-def model_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that choose a model; it gets them as one `ModelOptions`."""
-
-    @functools.wraps(command)
-    def with_options(**arguments: Any) -> None:
-        chosen = {field.name: arguments.pop(field.name) for field in fields(ModelOptions)}
-        command(ModelOptions(**chosen), **arguments)
-
-    for option in reversed(_MODEL_OPTIONS):
-        with_options = option(with_options)
-    return with_options
-
-
-_MODEL_OPTIONS = (
-    click.option("--model", default="ViT-B-16/openai", show_default=True, help="See `models`."),
-    click.option(
-        "--method",
-        default="clearclip",
-        show_default=True,
-        help=f"{', '.join(METHODS)}, or one spelled out: qk-res-a2.",
-    ),
-    click.option(
-        "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
-    ),
-    click.option("--precision", default="auto", show_default=True, help="auto, fp32, fp16, bf16."),
-    click.option(
-        "--short-side",
-        "short_side_px",
-        default=448,
-        show_default=True,
-        type=click.IntRange(min=1),
-        help="Resize the short side to this many px; more sees smaller things and takes longer.",
-    ),
-    click.option(
-        "--model-dir",
-        type=click.Path(path_type=Path),
-        help="Folder of fetched weights; words that were embedded once are kept there, too.",
-    ),
-)
-
-
 @click.group()
 @click.version_option(package_name="clearclip-label-studio")
 def main() -> None:
     """Open-vocabulary segmentation with CLIP, training-free (ClearCLIP)."""
+
+
+for command in (*COMMANDS, *PAPER_COMMANDS):
+    main.add_command(command)
 
 
 @main.command()

@@ -238,3 +238,12 @@ def test_setup_without_credentials() -> None:
 def test_wrong_setup_requests(body: bytes) -> None:
     with pytest.raises(BadRequest):
         parse_setup(body)
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [("a" * 100_000, "a" * 1000), ("half \ud83d of a letter", "half ? of a letter")],
+)
+def test_what_is_typed_can_be_tokenized(text: str, read: str) -> None:
+    region = {"type": "textarea", "value": {"text": [text]}}
+    assert _context(region).prompts == (Prompt(Words(read)),)
