@@ -16,6 +16,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from backend.messages import Task
 from backend.results import Results, result_key
 from backend.store import Store
@@ -206,7 +208,11 @@ class Pending(Batches):
 
     def kept(self, task: Task, version: str) -> Entry:
         """The prediction of a task, if it is kept; else ``[]``, at once."""
-        outcomes = self._take([result_key(task, version)], self._results.now)
+        try:
+            outcomes = self._take([result_key(task, version)], self._results.now)
+        except SQLAlchemyError as error:  # whoever has opened the task can do without
+            log.warning("The database of waiting predictions: %s", error)
+            return []
         return next(iter(outcomes.values()), Outcome([])).entry
 
     def _take(self, keys: Iterable[str], asked: float) -> dict[str, Outcome]:

@@ -223,3 +223,13 @@ def test_projects_take_turns_and_none_takes_more_than_its_share() -> None:
         assert batches.count_waiting() == {1: 40, 2: 20}
         gate.set()
     assert len(seen) == 60
+
+
+def test_an_opened_task_does_without_a_database_that_is_away(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = Store("postgresql+psycopg://ann:secret@127.0.0.1:9/name")
+    pending = Pending(store, Results(store, "me"), 1.0)
+    assert pending.kept(tasks(1)[0], VERSION) == []
+    assert "waiting predictions" in caplog.text
+    assert "secret" not in caplog.text

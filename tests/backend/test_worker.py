@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,7 @@ from typing import Any
 import pytest
 
 from backend import create_app, prelabel, worker
+from backend.demo import free_port, running
 from backend.engine import Engine
 from backend.messages import Task, TasksCreated
 from backend.pipeline import Pipeline
@@ -91,8 +96,8 @@ def make_backend(server: LocalServer, tmp_path: Path) -> Iterator[Callable[..., 
         backend.engine.stop()
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
+def wait_for(condition: Callable[[], bool], within_s: float = 20.0) -> None:
+    end = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -266,3 +271,38 @@ def keep(backend: Backend, *ids: int) -> None:
         results.claim({key: task}, 7, version())
         prediction = {"model_version": version(), "score": 0.5, "result": []}
         results.keep(key, prediction, 0.0)
+
+
+def test_two_processes_share_a_postgresql_and_one_is_killed(
+    postgres_url: Callable[[str], str], server: LocalServer, studio: FakeStudio, tmp_path: Path
+) -> None:
+    studio.tasks |= {i: {"image": picture(i)} for i in range(41, 101)}
+    url = postgres_url(f"shared-{tmp_path.name}"[:60])
+    store = Store(url)
+    command = [sys.executable, "-m", "tests.e2e.slow", "0.1", "serve", "--port"]
+    reach = ["--label-studio-url", server.url, "--label-studio-api-key", TOKEN]
+    small = ["--model", "demo", "--short-side-px", "64", "--database-url", url]
+    with ExitStack() as stack:
+        processes = []
+        for number in range(2):
+            port = free_port(0)
+            running_ = running(
+                [*command, str(port), *reach, *small],
+                variables={"OMP_WAIT_POLICY": "PASSIVE"},
+                health=f"http://127.0.0.1:{port}/health",
+                log=tmp_path / f"log-{number}",
+                timeout_s=120,
+            )
+            processes.append(stack.enter_context(running_))
+        job = store.start_job(7)
+        wait_for(lambda: store.get_job(job.id).done > 0, within_s=120)
+        owner = store.get_job(job.id).owner
+        group = os.getpgid(int(owner.split(":")[1]))  # gunicorn's worker is a child of its master
+        assert group in [process.pid for process in processes]
+        os.killpg(group, signal.SIGKILL)
+        wait_for(lambda: store.get_job(job.id).over, within_s=120)
+    over = store.get_job(job.id)
+    assert over.owner != owner
+    assert (over.state, over.done, over.failed) == ("done", 100, 0)
+    assert studio.stored() == dict.fromkeys(range(1, 101), 1)
+    store.close()
