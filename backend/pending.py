@@ -13,7 +13,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -50,10 +50,12 @@ class Outcome:
     Attributes:
         entry: its prediction; ``[]`` where there is none, or none for this answer.
         reason: why there is none; empty where it is only not there yet, or elsewhere.
+        may_pass: whether the same may succeed a little later, since a host was away.
     """
 
     entry: Entry
     reason: str = ""
+    may_pass: bool = False
 
 
 Work = Callable[[Task], Outcome]
@@ -244,7 +246,7 @@ class Pending(Batches):
         """The outcomes of what is done; raises what is no fault of one task."""
         done = {key: item.outcome.result() for key, item in items.items() if item.outcome.done()}
         made = self._take([key for key, outcome in done.items() if outcome.entry], asked)
-        return {key: made.get(key, Outcome([], outcome.reason)) for key, outcome in done.items()}
+        return {key: made.get(key, replace(outcome, entry=[])) for key, outcome in done.items()}
 
     def _make(self, item: _Item) -> Outcome:
         """Make a task's outcome, and keep it before anybody hears of it."""

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from backend.engine import Engine, Urgency
-from backend.errors import Busy, ModelUnavailable, TaskError
+from backend.errors import Busy, ImageRefused, ModelUnavailable, TaskError
 from backend.interactive import (
     Ask,
     Clicks,
@@ -184,7 +184,7 @@ class Pipeline:
             return Outcome(self._prediction(task, wish))
         except TaskError as error:
             log.warning("Task %s has no prediction: %s", task.id, error)
-            return Outcome([], str(error))
+            return Outcome([], str(error), may_pass=isinstance(error, ImageRefused))
         except (Busy, ModelUnavailable):
             raise
         except Exception as error:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from click.testing import CliRunner
 
 from backend import cli, prelabel
 from backend.engine import Engine
-from backend.errors import ImageNotFound, ModelUnavailable, StudioUnreachable
+from backend.errors import ImageNotFound, ImageRefused, ModelUnavailable, StudioUnreachable
 from backend.messages import Task
 from backend.pending import Pending
 from backend.pipeline import Pipeline
@@ -256,6 +257,25 @@ def test_a_label_studio_that_is_away_is_waited_for(
     studio.fault = fault
     assert make_bench().run().state == "done"
     assert studio.stored() == each_once()
+
+
+def test_pictures_whose_host_is_away_are_asked_for_again(
+    make_bench: Callable[..., Bench], studio: FakeStudio
+) -> None:
+    asked: Counter[str] = Counter()
+
+    def read(source: str, task: Task) -> RGBArray:
+        asked[source] += 1
+        if source == "5" or asked[source] == 1:
+            raise ImageRefused("The host cannot be reached.")
+        return read_image(source, task)
+
+    studio.tasks[6] = {"image": "gone"}
+    bench = make_bench(read=read)
+    report = bench.prelabeler.report(bench.run().id)
+    assert {failure.task for failure in report.failures} == {5, 6}
+    assert (report.job.done, report.job.failed) == (COUNT - 2, 2)
+    assert (asked["5"], asked["7"], asked["gone"]) == (3, 2, 2)
 
 
 def test_patience_with_label_studio_ends_and_the_job_can_go_on(
