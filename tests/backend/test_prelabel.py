@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -474,3 +475,35 @@ def test_a_killed_run_is_taken_over_at_once_on_the_same_machine(tmp_path: Path) 
         assert studio.stored() == each_once(2)
     assert store.get_job(job.id).state == "done"
     assert os.getpid() != dead.pid
+
+
+def test_a_job_that_another_works_on_is_watched_to_its_end(tmp_path: Path) -> None:
+    database = tmp_path / "jobs.db"
+    store = Store(f"sqlite:///{database}")
+    job, other = store.start_job(7), "another:1:abcd"
+    store.lease_job(other)
+    with drawn_studio(2) as (studio, url):
+        command = [sys.executable, "-m", "backend", "prelabel", *arguments(url, database)]
+        with open_ended(command) as run, ThreadPoolExecutor() as pool:
+            shown = pool.submit(run.stderr.read, 1)  # type: ignore[union-attr]
+            while not shown.done():
+                store.advance(job.id, other, total=2)
+                time.sleep(0.2)
+            time.sleep(1)
+            store.advance(job.id, other, done=2)
+            store.finish(job.id, other)
+            output, _ = run.communicate(timeout=120)
+        assert run.returncode == 0, output
+        assert "2 done, 0 skipped, 0 failed of 2" in output
+        assert studio.stored() == {}
+
+
+@contextmanager
+def open_ended(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A process, ended at the end at the latest."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as run:
+        try:
+            yield run
+        finally:
+            run.kill()
