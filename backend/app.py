@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 import logging
 import re
-import threading
 from typing import Any
 
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 
+from backend.admission import LABEL_STUDIO_AGENT, Admission
 from backend.engine import Engine
-from backend.errors import BackendError, Busy, ModelUnavailable, PayloadTooLarge, Unauthorized
+from backend.errors import (
+    BackendError,
+    Busy,
+    ModelUnavailable,
+    PayloadTooLarge,
+    RequestTooSlow,
+    Unauthorized,
+)
+from backend.hosts import TimeLimit
 from backend.images import ImageReader
+from backend.lock import Lock
 from backend.messages import parse_predict, parse_setup, parse_webhook
+from backend.openapi import description
 from backend.pending import Pending
 from backend.pipeline import Pipeline
 from backend.results import Results
@@ -73,8 +82,10 @@ def _add_routes(
     pipeline: Pipeline,
     store: Store,
 ) -> None:
+    is_protected = settings.basic_auth_user is not None
     # Predictions wait for each other; a part of the threads is kept for health and setup.
-    slots = threading.BoundedSemaphore(settings.threads - max(2, settings.threads // 4))
+    at_once = settings.threads - max(2, settings.threads // 4)
+    admission = Admission(pipeline.predict, at_once, settings.max_tasks)
 
     @app.route("/", methods=["GET"])
     @app.route("/health", methods=["GET"])
@@ -84,7 +95,7 @@ def _add_routes(
     @app.route("/setup", methods=["POST"])
     def setup() -> Response:
         asked = parse_setup(_body(settings))
-        studio.learn(asked.hostname, asked.access_token)
+        studio.learn(asked.hostname, asked.access_token, vouched=is_protected)
         status = engine.status
         if status.state == "failed":
             raise ModelUnavailable(status.reason)
@@ -95,12 +106,9 @@ def _add_routes(
 
     @app.route("/predict", methods=["POST"])
     def predict() -> Response:
-        if not slots.acquire(blocking=False):
-            raise Busy("All threads for predictions are taken: try again in a moment.")
-        try:
-            return _json({"results": pipeline.predict(parse_predict(_body(settings)))})
-        finally:
-            slots.release()
+        by_studio = str(request.user_agent).startswith(LABEL_STUDIO_AGENT)
+        entries = admission.predict(lambda: parse_predict(_body(settings)), by_studio)
+        return _json({"results": entries})
 
     @app.route("/webhook", methods=["POST"])
     def webhook() -> Response:
@@ -112,21 +120,29 @@ def _add_routes(
     def versions() -> Response:
         return _json({"versions": [f"{settings.model} {settings.method}"]})
 
+    @app.route("/openapi.json", methods=["GET"])
+    def openapi() -> Response:
+        return _json(description(locked=is_protected))
+
 
 def _add_auth(app: Flask, settings: Settings) -> None:
-    user, password = settings.basic_auth_user, settings.basic_auth_pass
-    if user is None or password is None:
+    lock = Lock.from_settings(settings)
+    if lock is None:
         return
-    expected = f"{user}:{password.get_secret_value()}".encode()
 
     @app.before_request
     def authorize() -> None:
         if request.path == "/health":
             return
-        auth = request.authorization
-        given = f"{auth.username}:{auth.password}" if auth else ""
-        if not hmac.compare_digest(given.encode(), expected):
-            raise Unauthorized("Expected basic auth with BASIC_AUTH_USER and BASIC_AUTH_PASS.")
+        authorization = request.headers.get("Authorization", "")
+        if lock.opens(authorization):
+            return
+        if request.path == "/webhook" and (
+            lock.opens_webhook(request.args.get("token", ""))
+            or lock.opens_webhook(authorization.removeprefix("Bearer "))
+        ):
+            return
+        raise Unauthorized("Expected basic auth with BASIC_AUTH_USER and BASIC_AUTH_PASS.")
 
 
 def _add_errors(app: Flask) -> None:
@@ -145,6 +161,9 @@ def _add_errors(app: Flask) -> None:
     def http_error(error: HTTPException) -> Response:
         response = _json({"error": f"{error.name}: {request.method} {request.path}"})
         response.status_code = error.code or 500
+        for name, value in error.get_headers():
+            if name == "Allow":
+                response.headers[name] = value
         return response
 
     @app.errorhandler(Exception)
@@ -159,7 +178,17 @@ def _body(settings: Settings) -> bytes:
     """The request's body; refused before it is read where its length says that it is too large."""
     limit = settings.max_body_mb << 20
     if (request.content_length or 0) <= limit:
-        body: bytes = request.stream.read(limit + 1)  # a chunked request has no length
+        with TimeLimit(settings.request_timeout_s) as time_limit:
+            if connection := request.environ.get("gunicorn.socket"):
+                time_limit.hold(connection)
+            try:
+                body: bytes = request.stream.read(limit + 1)  # a chunked request has no length
+            except ClientDisconnected:
+                body = b""
+        if time_limit.is_over:
+            raise RequestTooSlow(
+                f"The request took longer than REQUEST_TIMEOUT_S ({settings.request_timeout_s:g})."
+            )
         if len(body) <= limit:
             return body
     raise PayloadTooLarge(f"The request is larger than MAX_BODY_MB ({settings.max_body_mb}).")

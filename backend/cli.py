@@ -1,4 +1,4 @@
-"""``clearclip-backend``: serve, export, prelabel, demo."""
+"""``clearclip-backend``: serve, export, prelabel, doctor, demo."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ from tqdm import tqdm
 
 from backend.app import create_app
 from backend.demo import DemoError, label_config, run_demo
+from backend.doctor import examine
 from backend.engine import Engine
 from backend.errors import BackendError, ImageInvalid, JobOver, LabelConfigError
+from backend.hosts import TimeLimit
 from backend.images import ImageReader
 from backend.messages import PredictRequest, Task
 from backend.pending import Pending
@@ -59,6 +61,9 @@ _PRELABEL_SETTINGS = (
 
 #: Pictures between two steps of the progress bar; those of one step overlap.
 _EXPORTED_AT_ONCE = 16
+
+#: Threads beside those that answer: they wait for requests that are slow to arrive.
+_THREADS_FOR_THE_SLOW = 64
 
 
 def settings_options(*fields: str) -> Callable[[Command], Command]:
@@ -239,6 +244,35 @@ def demo(labels: str, **given: Any) -> None:
         raise click.ClickException(str(error)) from None
 
 
+@main.command()
+@click.option("--project", "project_id", type=int, required=True, help="Its number.")
+@click.option(
+    "--backend-url", help="Where the backend is reached from here, if not as Label Studio does."
+)
+@click.option("--fix", is_flag=True, help="Set up the webhook in Label Studio.")
+@settings_options(
+    "label_studio_url",
+    "label_studio_api_key",
+    "allowed_hosts",
+    "basic_auth_user",
+    "basic_auth_pass",
+    "port",
+)
+def doctor(project_id: int, backend_url: str | None, fix: bool, **given: str | None) -> None:
+    """Check Label Studio, a project and the backend that runs, in both directions.
+
+    Give it the settings that the backend has. It ends with 0 if all is well.
+    """
+    settings = _settings(given)
+    _log_to_stderr("ERROR")
+    ill = 0
+    for finding in examine(settings, project_id, backend_url=backend_url, fix=fix):
+        click.echo(finding)
+        ill += finding.well is False
+    if ill:
+        raise SystemExit(1)
+
+
 def _settings(given: dict[str, str | None]) -> Settings:
     try:
         return load_settings(**given)
@@ -409,6 +443,23 @@ def _choose(device: str, precision: str) -> None:
 
 def _run_gunicorn(settings: Settings) -> None:
     from gunicorn.app.base import BaseApplication
+    from gunicorn.workers.gthread import ThreadWorker
+
+    class Worker(ThreadWorker):  # type: ignore[misc]
+        """Waits for the head of a request as long as the settings say, and not for ever.
+
+        A few connections that never say anything would take all threads otherwise. Of the body,
+        `create_app` says how long it may take.
+        """
+
+        def handle(self, conn: Any) -> Any:
+            with TimeLimit(settings.request_timeout_s) as conn.time_limit:
+                conn.time_limit.hold(conn.sock)
+                return super().handle(conn)
+
+        def handle_request(self, req: Any, conn: Any) -> Any:
+            conn.time_limit.lift()
+            return super().handle_request(req, conn)
 
     class Server(BaseApplication):  # type: ignore[misc]
         """One worker: the model is loaded there, after the fork, which CUDA asks for."""
@@ -416,8 +467,8 @@ def _run_gunicorn(settings: Settings) -> None:
         def load_config(self) -> None:
             self.cfg.set("bind", f"{settings.host}:{settings.port}")
             self.cfg.set("workers", 1)
-            self.cfg.set("worker_class", "gthread")
-            self.cfg.set("threads", settings.threads)
+            self.cfg.set("worker_class", Worker)
+            self.cfg.set("threads", settings.threads + _THREADS_FOR_THE_SLOW)
             self.cfg.set("timeout", 0)  # a prediction may take as long as it takes
             self.cfg.set("graceful_timeout", 5)
             self.cfg.set("loglevel", settings.log_level.lower())

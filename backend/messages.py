@@ -18,6 +18,8 @@ from backend.errors import BadRequest
 
 #: No percentage or angle is as large; neither infinity nor what is no number is below it.
 _FAR = 1e6
+#: Letters of what an annotator types: some phrases.
+_LONGEST_TEXT = 1000
 
 
 @dataclass(frozen=True)
@@ -162,13 +164,15 @@ class TasksCreated:
 def parse_webhook(body: bytes) -> TasksCreated | None:
     """Read the body of ``POST /webhook``; None where it tells of nothing that concerns us.
 
-    Raises:
-        BadRequest: no JSON object.
+    Nobody reads an answer to it: what makes no sense concerns us neither.
 
     >>> parse_webhook(b'{"action": "TASKS_CREATED", "project": {"id": 7}, "tasks": [{"id": 3}]}')
     TasksCreated(project_id=7, task_ids=(3,), label_config='')
     """
-    message = _json_object(body)
+    try:
+        message = _json_object(body)
+    except BadRequest:
+        return None
     project, tasks = message.get("project"), message.get("tasks")
     if message.get("action") != "TASKS_CREATED" or not isinstance(project, dict):
         return None
@@ -347,7 +351,12 @@ def _words(value: Mapping[str, Any]) -> Words | None:
     """The last text: those before it have been answered. One with a place describes a region."""
     given = value.get("text")
     texts = _texts([given] if isinstance(given, str) else given)
-    return Words(texts[-1]) if texts and "x" not in value else None
+    return Words(_plain(texts[-1])) if texts and "x" not in value else None
+
+
+def _plain(text: str) -> str:
+    """What a tokenizer can take: no halves of letters, and no book."""
+    return text[:_LONGEST_TEXT].encode("utf-8", "replace").decode()
 
 
 def _texts(given: Any) -> list[str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
+import re
+import socket
 import threading
 import time
 from typing import Any
@@ -13,6 +16,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from label_studio_sdk.converter.brush import decode_rle
+from werkzeug.test import create_environ
+from werkzeug.wrappers import Response
 
 from backend import create_app
 from backend.engine import Engine
@@ -159,6 +164,18 @@ def test_a_body_over_the_limit_is_413() -> None:
     assert "MAX_BODY_MB" in error_of(response)
 
 
+def test_a_body_that_does_not_arrive_is_408() -> None:
+    app = make_app(request_timeout_s=0.2)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ours.makefile("rb") as stream:
+        theirs.sendall(b'{"tasks"')
+        arriving = {"wsgi.input": stream, "CONTENT_LENGTH": "100", "gunicorn.socket": ours}
+        environ = create_environ("/predict", method="POST") | arriving
+        response = Response.from_app(app, environ)
+    assert response.status_code == 408
+    assert "REQUEST_TIMEOUT_S (0.2)" in error_of(response)
+
+
 def test_a_body_of_64_mb_of_old_annotations_is_normal(client: FlaskClient) -> None:
     task = RED | {"annotations": [{"result": [{"value": {"rle": [255] * 100}}]}]}
     body = json.dumps(predict_body(task)).encode()
@@ -242,7 +259,7 @@ def test_waiting_predictions_leave_threads_for_health_and_setup() -> None:
     end = time.monotonic() + 10
     while not answers and time.monotonic() < end:
         time.sleep(0.01)
-    assert [answer.status_code for answer in answers] == [503]  # the third, at once
+    assert [answer.status_code for answer in answers] == [429]  # the third, at once
     assert answers[0].headers["Retry-After"]
     assert app.test_client().get("/health").status_code == 200
     setup = app.test_client().post("/setup", json={"schema": brush_config("red")})
@@ -250,7 +267,7 @@ def test_waiting_predictions_leave_threads_for_health_and_setup() -> None:
     segmenter.gate.set()
     for thread in threads:
         thread.join(10)
-    assert sorted(answer.status_code for answer in answers) == [200, 200, 503]
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 429]
     assert app.test_client().post("/predict", json=predict_body(RED)).status_code == 200
 
 
@@ -289,7 +306,8 @@ def test_webhooks_of_no_concern_are_accepted(client: FlaskClient) -> None:
         response = client.post("/webhook", json=body)
         assert response.status_code == 200
         assert json.loads(response.data) == {"status": "ignored"}
-    assert client.post("/webhook", data=b"[").status_code == 400
+    for garbage in (b"", b"[", b"null"):
+        assert client.post("/webhook", data=garbage).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -323,6 +341,36 @@ def test_without_a_token_new_tasks_cannot_be_queued() -> None:
     assert client.post("/webhook", json=body).get_json() == {"status": "ignored"}
 
 
+def test_no_route_but_health_is_forgotten() -> None:
+    """Whatever routes there are: each is asked in each of its methods, and some that are none."""
+    app = make_app(basic_auth_user="ann", basic_auth_pass="secret")
+    client = app.test_client()
+    asked = 0
+    for rule in app.url_map.iter_rules():
+        path = re.sub("<[^>]+>", "1", rule.rule)
+        for method in {"GET", "POST", "OPTIONS", "DELETE", *(rule.methods or ())}:
+            if path != "/health":
+                assert client.open(path, method=method).status_code == 401
+                asked += 1
+    assert asked > 20
+    for path in ("/health/", "//health", "/health/../", "/HEALTH", "/health;x", "/x", "/webhook/"):
+        assert client.get(path).status_code == 401
+    assert client.get("/health").status_code == 200
+
+
+def test_the_webhook_opens_to_its_token_and_nothing_else_does() -> None:
+    client = make_app(basic_auth_user="ann", basic_auth_pass="secret").test_client()
+    token = hmac.new(b"secret", b"clearclip webhook ann", "sha256").hexdigest()
+    bearer = {"Authorization": f"Bearer {token}"}
+    assert client.post(f"/webhook?token={token}").status_code == 200
+    assert client.post("/webhook", headers=bearer).status_code == 200
+    for path in ("/predict", "/setup", "/versions", "/", "/webhook/", "/webhook/../predict"):
+        assert client.post(f"{path}?token={token}").status_code == 401
+        assert client.post(path, headers=bearer).status_code == 401
+    for wrong in ("", token[:-1], token.upper(), "secret", "ä"):
+        assert client.post("/webhook", query_string={"token": wrong}).status_code == 401
+
+
 def test_versions_answers_get_and_post(client: FlaskClient) -> None:
     expected = {"versions": ["ViT-B-16/openai clearclip"]}
     assert json.loads(client.get("/versions").data) == expected
@@ -339,7 +387,7 @@ def test_what_setup_sends_opens_pictures_on_that_host_only() -> None:
         return Answer(body=png) if asked.authorization == f"Token {token}" else Answer(401)
 
     with LocalServer(route) as studio, LocalServer(lambda _: Answer(body=png)) as other:
-        client = make_app().test_client()
+        client = make_app(allowed_hosts="127.0.0.1").test_client()
         client.post(
             "/setup",
             json={"schema": brush_config("red"), "hostname": studio.url, "access_token": token},
@@ -349,3 +397,16 @@ def test_what_setup_sends_opens_pictures_on_that_host_only() -> None:
         results = json.loads(client.post("/predict", json=predict_body(*tasks)).data)["results"]
     assert all(results)
     assert [asked.authorization for asked in other.asked] == [None]
+
+
+def test_label_studio_is_answered_for_as_many_tasks_as_there_may_be() -> None:
+    client = make_app(max_tasks=2).test_client()
+    body = predict_body(RED, RED, RED)
+    by_studio = client.post("/predict", json=body, headers={"User-Agent": "heartex/1.23.2"})
+    assert by_studio.status_code == 200
+    entries = json.loads(by_studio.data)["results"]
+    assert [bool(entry) for entry in entries] == [True, True, False]
+    by_others = client.post("/predict", json=body)
+    assert by_others.status_code == 429
+    assert by_others.headers["Retry-After"]
+    assert "MAX_TASKS" in error_of(by_others)

@@ -267,3 +267,12 @@ def test_a_webhook_tells_of_new_tasks() -> None:
 def test_webhooks_of_no_concern(changes: dict[str, object]) -> None:
     body = {"action": "TASKS_CREATED", "project": {"id": 7}, "tasks": [{"id": 3}]} | changes
     assert parse_webhook(json.dumps(body).encode()) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [("a" * 100_000, "a" * 1000), ("half \ud83d of a letter", "half ? of a letter")],
+)
+def test_what_is_typed_can_be_tokenized(text: str, read: str) -> None:
+    region = {"type": "textarea", "value": {"text": [text]}}
+    assert _context(region).prompts == (Prompt(Words(read)),)
