@@ -66,6 +66,7 @@ HOUSE = {
         "admission",
         "model",
         "prelabel",
+        "cluster",
         "worker",
         "observe",
         "openapi",
