@@ -23,12 +23,16 @@ from backend.errors import (
 from backend.hosts import TimeLimit
 from backend.images import ImageReader
 from backend.lock import Lock
-from backend.messages import parse_predict, parse_setup
+from backend.messages import parse_predict, parse_setup, parse_webhook
 from backend.openapi import description
+from backend.pending import Pending
 from backend.pipeline import Pipeline
+from backend.results import Results
 from backend.settings import Settings
+from backend.store import Store, new_owner
 from backend.studio import Studio
 from backend.vocabulary import parse_label_config
+from backend.worker import Worker, auto_prelabel
 
 log = logging.getLogger(__name__)
 
@@ -44,26 +48,39 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     Args:
         settings: what to serve and how.
         engine: the owner of the model; by default one is made from the settings and begins to
-            load in the background. One that is given is left as it is.
+            load in the background. One that is given is left as it is, and so is the worker that
+            does what needs no request, ``app.extensions["worker"]``; else that is started too.
 
     Raises:
         ValueError: settings name a model that does not exist.
     """
-    if engine is None:
-        engine = Engine.from_settings(settings)
-        engine.start()
+    given = engine
+    engine = given or Engine.from_settings(settings)
     studio = Studio.from_settings(settings)
     reader = ImageReader(studio, settings)
-    pipeline = Pipeline(engine, reader.read, settings, reader.recall)
+    store, owner = Store.from_settings(settings), new_owner()
+    results = Results(store, owner, max_mb=settings.waiting_mb)
+    pending = Pending(store, results, settings.predict_deadline_s)
+    pipeline = Pipeline(engine, reader.read, settings, reader.recall, pending)
+    worker = Worker.from_settings(settings, store, results, owner, pipeline, pending)
     app = Flask("backend", static_folder=None)
-    _add_routes(app, settings, engine, studio, pipeline)
+    app.extensions["worker"] = worker
+    _add_routes(app, settings, engine, studio, pipeline, store)
     _add_auth(app, settings)
     _add_errors(app)
+    if given is None:
+        engine.start()
+        worker.start()
     return app
 
 
 def _add_routes(
-    app: Flask, settings: Settings, engine: Engine, studio: Studio, pipeline: Pipeline
+    app: Flask,
+    settings: Settings,
+    engine: Engine,
+    studio: Studio,
+    pipeline: Pipeline,
+    store: Store,
 ) -> None:
     is_protected = settings.basic_auth_user is not None
     # Predictions wait for each other; a part of the threads is kept for health and setup.
@@ -95,7 +112,9 @@ def _add_routes(
 
     @app.route("/webhook", methods=["POST"])
     def webhook() -> Response:
-        return _json({"status": "ignored"})
+        created = parse_webhook(_body(settings))  # Label Studio waits: the work comes later
+        job = auto_prelabel(store, settings, created) if created else None
+        return _json({"status": "ignored"} if job is None else {"status": "queued", "job": job.id})
 
     @app.route("/versions", methods=["GET", "POST"])
     def versions() -> Response:

@@ -14,10 +14,12 @@ from backend.messages import (
     Keypoint,
     Prompt,
     Rectangle,
+    TasksCreated,
     Words,
     areas,
     parse_predict,
     parse_setup,
+    parse_webhook,
 )
 
 CONFIG = '<View><Image name="i" value="$image"/></View>'
@@ -238,6 +240,33 @@ def test_setup_without_credentials() -> None:
 def test_wrong_setup_requests(body: bytes) -> None:
     with pytest.raises(BadRequest):
         parse_setup(body)
+
+
+def test_a_webhook_tells_of_new_tasks() -> None:
+    body = {
+        "action": "TASKS_CREATED",
+        "project": {"id": 7, "label_config": "<View/>"},
+        "tasks": [{"id": 3, "data": {}}, {"id": "x"}, None, {"id": 4}],
+    }
+    created = TasksCreated(project_id=7, task_ids=(3, 4), label_config="<View/>")
+    assert parse_webhook(json.dumps(body).encode()) == created
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"action": "TASKS_DELETED"},
+        {"action": None},
+        {"project": None},
+        {"project": {}},
+        {"tasks": None},
+        {"tasks": []},
+        {"tasks": {"id": 1}},
+    ],
+)
+def test_webhooks_of_no_concern(changes: dict[str, object]) -> None:
+    body = {"action": "TASKS_CREATED", "project": {"id": 7}, "tasks": [{"id": 3}]} | changes
+    assert parse_webhook(json.dumps(body).encode()) is None
 
 
 @pytest.mark.parametrize(
