@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from backend.engine import Engine, Urgency
-from backend.errors import Busy, ModelUnavailable, TaskError
+from backend.errors import Busy, ModelUnavailable
 from backend.interactive import (
     Ask,
     Clicks,
@@ -27,9 +27,11 @@ from backend.interactive import (
     segment_phrases,
     understand,
 )
+from backend.journal import Journal
 from backend.messages import PredictRequest, Task, areas
 from backend.regions import Region, draw_regions
 from backend.settings import Settings
+from backend.trace import stage
 from backend.vocabulary import ImageTag, LabelConfig, parse_label_config
 from clearclip_core import (
     BoolMask,
@@ -40,8 +42,6 @@ from clearclip_core import (
     drop_islands,
     fill_holes,
 )
-
-log = logging.getLogger(__name__)
 
 #: Raised by one whenever the same settings would give other masks than before.
 _ALGORITHM = 2
@@ -121,6 +121,7 @@ class Pipeline:
         settings: the limits.
         recall_image: the same for pictures that annotators have open, which may be asked for
             again soon; `read_image` by default.
+        journal: hears what becomes of each task; one of its own by default.
     """
 
     def __init__(
@@ -129,11 +130,13 @@ class Pipeline:
         read_image: ReadImage,
         settings: Settings,
         recall_image: ReadImage | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self._engine = engine
         self._read_image = read_image
         self._recall_image = recall_image or read_image
         self._settings = settings
+        self._journal = journal or Journal()
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="batch")
         self._slots: dict[int | None, threading.Semaphore] = {}
 
@@ -190,28 +193,28 @@ class Pipeline:
         entries: list[Future[Entry]] = []
         for task in tasks:
             slots.acquire()
-            entries.append(self._workers.submit(self._entry, task, wish))
+            entries.append(self._workers.submit(copy_context().run, self._entry, task, wish))
             entries[-1].add_done_callback(lambda _: slots.release())
         return [entry.result() for entry in entries]
 
     def _entry(self, task: Task, wish: Wish) -> Entry:
         """The boundary between tasks: whatever happens to one of them stays with it."""
-        try:
-            return self._prediction(task, wish)
-        except TaskError as error:
-            log.warning("Task %s has no prediction: %s", task.id, error)
-        except (Busy, ModelUnavailable):
-            raise
-        except Exception:
-            log.exception("Task %s has no prediction", task.id)
+        with self._journal.task(task.id, wish.project, wish.urgency.name.lower()) as work:
+            try:
+                prediction = self._prediction(task, wish)
+                work.drawn(len(prediction["result"]))
+                return prediction
+            except (Busy, ModelUnavailable):
+                raise
+            except Exception as error:  # noqa: BLE001 -- the journal tells of it
+                work.failed(error)
         return []
 
-    def _prediction(self, task: Task, wish: Wish) -> Entry:
+    def _prediction(self, task: Task, wish: Wish) -> dict[str, Any]:
         """What is drawn on all pictures of a task, or the answer to what an annotator asks for."""
         find = self._find_labels if wish.ask is None else self._find_asked
         drawn = [self._draw(find(each, wish), each, wish) for each in self._pictures(task, wish)]
         regions = [region.to_json() for picture in drawn for region in picture.regions]
-        log.info("Task %s: %d regions", task.id, len(regions))
         return {"model_version": wish.version, "score": mean_score(drawn), "result": regions}
 
     def _pictures(self, task: Task, wish: Wish) -> Iterator[Picture]:
@@ -223,9 +226,11 @@ class Pipeline:
             for index, source in enumerate(tag.sources(task.data)):
                 if is_list and wish.ask and wish.ask.item_index not in (None, index):
                     continue
-                rgb = read(source, task)
-                place = index if is_list else None
-                yield Picture(tag, place, rgb, segmenter.prepare(rgb), task)
+                with stage("fetch"):
+                    rgb = read(source, task)
+                with stage("prepare"):
+                    prepared = segmenter.prepare(rgb)
+                yield Picture(tag, index if is_list else None, rgb, prepared, task)
 
     def _find_labels(
         self, picture: Picture, wish: Wish, names: Collection[str] | None = None
@@ -264,6 +269,7 @@ class Pipeline:
         else:
             yield from segment_boxes(asked, look.features, look.scores, picture.rgb)
 
+    @stage("decide")
     def _segment(self, picture: Picture, labels: tuple[Label, ...], wish: Wish) -> Segmentation:
         scores = self._engine.score(picture.prepared, labels, wish.urgency, wish.project)
         refine = self._settings.refine
@@ -274,6 +280,7 @@ class Pipeline:
         min_px = round(self._settings.min_island_share * mask.size)
         return fill_holes(drop_islands(mask, min_px), min_px)
 
+    @stage("draw")
     def _draw(self, found: Iterable[Found], picture: Picture, wish: Wish) -> Drawn:
         """Masks as the controls have them that want them.
 

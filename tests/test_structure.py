@@ -42,6 +42,7 @@ HOUSE = {
     "backend": [
         "errors",
         "settings",
+        "trace",
         "studio",
         "messages",
         "vocabulary",
@@ -53,6 +54,7 @@ HOUSE = {
         "fair_queue",
         "features",
         "engine",
+        "journal",
         "corrections",
         "pipeline",
         "model",
