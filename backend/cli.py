@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
+import logging.config
 import multiprocessing
 import re
 from collections.abc import Callable
@@ -22,6 +22,7 @@ from backend.app import create_app
 from backend.demo import DemoError, label_config, run_demo
 from backend.engine import Engine
 from backend.errors import BackendError, ImageInvalid, LabelConfigError
+from backend.logs import logging_config
 from backend.messages import PredictRequest, Task
 from backend.pipeline import Pipeline
 from backend.settings import Settings, load_settings, variables
@@ -71,7 +72,7 @@ def main() -> None:
 def serve(**given: str | None) -> None:
     """Serve the backend: one process, one model, a thread for each request."""
     settings = _settings(given)
-    _log_to_stderr(settings.log_level)
+    logging.config.dictConfig(logging_config(settings))
     try:  # what can never work is said before anything starts
         Engine.from_settings(settings)
         _check_device(settings)
@@ -126,7 +127,7 @@ def export(
         else label_config([name.strip() for name in (labels or "").split(",") if name.strip()])
     )
     settings = _settings(given)
-    _log_to_stderr("WARNING")
+    logging.config.dictConfig(logging_config(settings, "WARNING"))
     target = Path(out)
     tasks = _export_tasks(find_pictures(pictures), xml, settings, url_prefix, root)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -166,13 +167,6 @@ def _settings(given: dict[str, str | None]) -> Settings:
         return load_settings(**given)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
-
-
-def _log_to_stderr(level: str) -> None:
-    """Ours at the wanted level, libraries from WARNING on."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True)
-    for package in ("backend", "clearclip_core"):
-        logging.getLogger(package).setLevel(level)
 
 
 def _export_tasks(
@@ -251,6 +245,7 @@ def _run_gunicorn(settings: Settings) -> None:
             self.cfg.set("timeout", 0)  # a prediction may take as long as it takes
             self.cfg.set("graceful_timeout", 5)
             self.cfg.set("loglevel", settings.log_level.lower())
+            self.cfg.set("logconfig_dict", logging_config(settings))
             if "control_socket_disable" in self.cfg.settings:  # since gunicorn 25
                 self.cfg.set("control_socket_disable", True)
 
