@@ -9,6 +9,8 @@
     ├── PayloadTooLarge         413   the request is over MAX_BODY_MB
     ├── ModelUnavailable        503   the model has failed to load, or the backend shuts down
     ├── Busy                    503   every thread for predictions is taken, or the queue is full
+    ├── JobNotFound             404   there is no job of that number
+    ├── JobOver                 409   a job that is over cannot be paused, resumed or cancelled
     └── TaskError               422   one task has no prediction; the others of its request have
         ├── DataKeyError        422   the label config names a key that the task's data lacks
         ├── ImageNotFound       422   there is no image at that address, or no way to it
@@ -69,6 +71,18 @@ class Busy(BackendError):
     """Every thread that may predict is taken, or too many pictures wait: come again later."""
 
     http_status = 503
+
+
+class JobNotFound(BackendError):
+    """There is no job of that number."""
+
+    http_status = 404
+
+
+class JobOver(BackendError):
+    """A job that is over cannot be paused, resumed or cancelled."""
+
+    http_status = 409
 
 
 class TaskError(BackendError):

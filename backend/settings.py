@@ -142,6 +142,11 @@ class Settings(BaseSettings):
         default=Path("~/.cache/clearclip"),
         description="Folder of model weights: looked for here first, kept here when downloaded.",
     )
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="Where jobs and waiting predictions are kept, such as "
+        "postgresql+psycopg://user:password@host/name; else SQLite in MODEL_DIR/clearclip.db.",
+    )
     host: Words = Field(
         default="127.0.0.1",
         description="Address to listen on; 0.0.0.0 lets other machines in (set BASIC_AUTH_* too).",
