@@ -6,19 +6,28 @@ import hmac
 import json
 import logging
 import re
+import secrets
 import threading
+import time
+from contextlib import ExitStack
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
+from backend.console import make_console
 from backend.engine import Engine
 from backend.errors import BackendError, Busy, ModelUnavailable, PayloadTooLarge, Unauthorized
 from backend.images import ImageReader
+from backend.journal import Journal
 from backend.messages import parse_predict, parse_setup
+from backend.metrics import Metrics
+from backend.overview import Overview
 from backend.pipeline import Pipeline
 from backend.settings import Settings
+from backend.store import Store
 from backend.studio import Studio
+from backend.trace import about
 from backend.vocabulary import parse_label_config
 
 log = logging.getLogger(__name__)
@@ -26,8 +35,16 @@ log = logging.getLogger(__name__)
 #: Label Studio keeps nothing of an error but its reason phrase; more than this is cut off.
 _REASON_LENGTH = 300
 
+#: What a request may be called by whoever sends it.
+_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
-def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
+#: Routes that are asked again and again by who watches: said in the log only where they fail.
+_WATCHED = {"/", "/health", "/ready", "/status", "/metrics", "/jobs"}
+
+
+def create_app(
+    settings: Settings, engine: Engine | None = None, store: Store | None = None
+) -> Flask:
     """Make the WSGI application.
 
     Call it in the process that serves: CUDA does not survive a fork.
@@ -36,6 +53,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
         settings: what to serve and how.
         engine: the owner of the model; by default one is made from the settings and begins to
             load in the background. One that is given is left as it is.
+        store: the jobs; by default where the settings say.
 
     Raises:
         ValueError: settings name a model that does not exist.
@@ -45,10 +63,16 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
         engine.start()
     studio = Studio.from_settings(settings)
     reader = ImageReader(studio, settings)
-    pipeline = Pipeline(engine, reader.read, settings, reader.recall)
+    store = store or Store.from_settings(settings)
+    metrics = Metrics(engine.snapshot, lambda: reader.kept)
+    journal = Journal((metrics.task,))
+    pipeline = Pipeline(engine, reader.read, settings, reader.recall, journal)
+    overview = Overview(settings, engine, journal, store, studio, lambda: reader.kept)
     app = Flask("backend", static_folder=None)
-    _add_routes(app, settings, engine, studio, pipeline)
+    _add_observation(app, metrics)
     _add_auth(app, settings)
+    _add_routes(app, settings, engine, studio, pipeline)
+    app.register_blueprint(make_console(settings, engine, store, metrics, overview))
     _add_errors(app)
     return app
 
@@ -59,7 +83,6 @@ def _add_routes(
     # Predictions wait for each other; a part of the threads is kept for health and setup.
     slots = threading.BoundedSemaphore(settings.threads - max(2, settings.threads // 4))
 
-    @app.route("/", methods=["GET"])
     @app.route("/health", methods=["GET"])
     def health() -> Response:
         return _json({"status": "UP", "model": settings.model, "state": engine.status.state})
@@ -94,6 +117,44 @@ def _add_routes(
         return _json({"versions": [f"{settings.model} {settings.method}"]})
 
 
+def _add_observation(app: Flask, metrics: Metrics) -> None:
+    """A line in the log and a count for each request; its id goes along to all that it causes."""
+
+    @app.before_request
+    def begin() -> None:
+        given = request.headers.get("X-Request-ID", "")
+        g.id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(6)
+        g.start, g.error, g.trace = time.perf_counter(), None, ExitStack()
+        g.trace.enter_context(about(request=g.id))
+
+    @app.after_request
+    def end(response: Response) -> Response:
+        seconds = time.perf_counter() - g.start
+        route = str(request.url_rule) if request.url_rule else "other"
+        metrics.request(route, request.method, response.status_code, seconds)
+        _write(route, response.status_code, seconds)
+        response.headers["X-Request-ID"] = g.id
+        return response
+
+    @app.teardown_request
+    def leave(_: BaseException | None) -> None:
+        g.trace.close()
+
+
+def _write(route: str, status: int, seconds: float) -> None:
+    """The line of a request that has been answered; without its query, which may hold a token."""
+    facts = {"facts": {"ms": round(1000 * seconds)}}
+    asked = (request.method, request.path, status)
+    if isinstance(g.error, BackendError):
+        log.warning("%s %s: %d, %s", *asked, g.error, extra=facts)
+    elif g.error is not None:
+        log.error("%s %s: %d", *asked, exc_info=g.error, extra=facts)
+    elif status < 400 and route in _WATCHED and request.method == "GET":
+        log.debug("%s %s: %d", *asked, extra=facts)
+    else:
+        log.info("%s %s: %d", *asked, extra=facts)
+
+
 def _add_auth(app: Flask, settings: Settings) -> None:
     user, password = settings.basic_auth_user, settings.basic_auth_pass
     if user is None or password is None:
@@ -113,7 +174,7 @@ def _add_auth(app: Flask, settings: Settings) -> None:
 def _add_errors(app: Flask) -> None:
     @app.errorhandler(BackendError)
     def backend_error(error: BackendError) -> Response:
-        log.warning("%s %s: %s", request.method, request.path, error)
+        g.error = error
         response = _json({"error": str(error)})
         response.status = f"{error.http_status} {_reason(error)}"
         if isinstance(error, Unauthorized):
@@ -130,7 +191,7 @@ def _add_errors(app: Flask) -> None:
 
     @app.errorhandler(Exception)
     def unexpected(error: Exception) -> Response:
-        log.exception("%s %s failed", request.method, request.path)
+        g.error = error
         response = _json({"error": f"Unexpected {type(error).__name__}: see the backend's log."})
         response.status_code = 500
         return response

@@ -40,6 +40,7 @@ class Outcome:
         ended_at: seconds since the epoch.
         seconds: that it took, waiting included.
         stages: the same, by stage.
+        pictures: that it has, as far as they were looked at.
         regions: that were drawn.
         reason: class of the error, where it failed; else empty.
         sentence: what is wrong; else empty.
@@ -52,6 +53,7 @@ class Outcome:
     ended_at: float
     seconds: float
     stages: Mapping[str, float]
+    pictures: int = 0
     regions: int = 0
     reason: str = ""
     sentence: str = ""
@@ -87,12 +89,12 @@ class Work:
     def __init__(self, task: TaskId, project: int | None, urgency: str, stages: Stages) -> None:
         self.task, self.project, self.urgency, self.stages = task, project, urgency, stages
         self.start = time.monotonic()
-        self.regions = 0
+        self.pictures = self.regions = 0
         self.error: BaseException | None = None
 
-    def drawn(self, regions: int) -> None:
+    def drawn(self, regions: int, pictures: int = 1) -> None:
         """It has a prediction."""
-        self.regions = regions
+        self.pictures, self.regions = pictures, regions
 
     def failed(self, error: BaseException) -> None:
         """It has none, for that reason."""
@@ -100,7 +102,7 @@ class Work:
 
 
 class Journal:
-    """Remembers what runs, the last failures, and how fast tasks are done; bounded.
+    """Remembers what runs, the last failures, and how fast pictures are done; bounded.
 
     Safe to share between threads.
 
@@ -125,7 +127,7 @@ class Journal:
         self._lock = threading.Lock()
         self._running: dict[int, Work] = {}
         self._failures: deque[Outcome] = deque(maxlen=REMEMBERED)
-        self._ends: deque[float] = deque()
+        self._ends: deque[tuple[float, int]] = deque()
         self._done = self._failed = 0
         self._projects: OrderedDict[int | None, tuple[int, int]] = OrderedDict()
         self._started_at = clock()
@@ -179,12 +181,12 @@ class Journal:
             return dict(self._projects)
 
     @property
-    def tasks_per_second(self) -> float:
-        """The pace of the last `PACE_S` seconds, or since the start."""
+    def pictures_per_second(self) -> float:
+        """The pace of the last `PACE_S` seconds, or since the start where that is less."""
         now = self._clock()
         with self._lock:
             self._forget(now)
-            count = len(self._ends)
+            count = sum(pictures for _, pictures in self._ends)
         return count / max(1.0, min(PACE_S, now - self._started_at))
 
     def _end(self, work: Work) -> None:
@@ -197,6 +199,7 @@ class Journal:
             ended_at=time.time(),
             seconds=time.monotonic() - work.start,
             stages=work.stages.seconds,
+            pictures=work.pictures,
             regions=work.regions,
             reason=type(error).__name__ if error is not None else "",
             sentence=str(error)[:_SENTENCE_LENGTH] if error is not None else "",
@@ -216,14 +219,14 @@ class Journal:
             self._projects[outcome.project] = done, failed + 1
         else:
             self._done += 1
-            self._ends.append(self._clock())
+            self._ends.append((self._clock(), outcome.pictures))
             self._projects[outcome.project] = done + 1, failed
         if len(self._projects) > REMEMBERED_PROJECTS:
             self._projects.popitem(last=False)
         self._forget(self._clock())
 
     def _forget(self, now: float) -> None:
-        while self._ends and self._ends[0] < now - PACE_S:
+        while self._ends and self._ends[0][0] < now - PACE_S:
             self._ends.popleft()
 
 

@@ -27,7 +27,7 @@ from backend.interactive import (
     segment_phrases,
     understand,
 )
-from backend.journal import Journal
+from backend.journal import Journal, Work
 from backend.messages import PredictRequest, Task, areas
 from backend.regions import Region, draw_regions
 from backend.settings import Settings
@@ -201,20 +201,19 @@ class Pipeline:
         """The boundary between tasks: whatever happens to one of them stays with it."""
         with self._journal.task(task.id, wish.project, wish.urgency.name.lower()) as work:
             try:
-                prediction = self._prediction(task, wish)
-                work.drawn(len(prediction["result"]))
-                return prediction
+                return self._prediction(task, wish, work)
             except (Busy, ModelUnavailable):
                 raise
             except Exception as error:  # noqa: BLE001 -- the journal tells of it
                 work.failed(error)
         return []
 
-    def _prediction(self, task: Task, wish: Wish) -> dict[str, Any]:
+    def _prediction(self, task: Task, wish: Wish, work: Work) -> Entry:
         """What is drawn on all pictures of a task, or the answer to what an annotator asks for."""
         find = self._find_labels if wish.ask is None else self._find_asked
         drawn = [self._draw(find(each, wish), each, wish) for each in self._pictures(task, wish)]
         regions = [region.to_json() for picture in drawn for region in picture.regions]
+        work.drawn(len(regions), len(drawn))
         return {"model_version": wish.version, "score": mean_score(drawn), "result": regions}
 
     def _pictures(self, task: Task, wish: Wish) -> Iterator[Picture]:

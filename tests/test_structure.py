@@ -61,6 +61,8 @@ HOUSE = {
         "model",
         "prelabel",
         "metrics",
+        "overview",
+        "console",
         "app",
         "doctor",
         "demo",

@@ -83,11 +83,14 @@ def test_the_pace_is_that_of_the_last_minute() -> None:
     now[0] += 20
     for task in range(40):
         do(journal, task)
-    assert journal.tasks_per_second == pytest.approx(40 / 20)
+    assert journal.pictures_per_second == pytest.approx(40 / 20)
     now[0] += 50
-    assert journal.tasks_per_second == pytest.approx(40 / PACE_S)
-    now[0] += 20
-    assert journal.tasks_per_second == 0
+    assert journal.pictures_per_second == pytest.approx(40 / PACE_S)
+    with journal.task(1, 1, "batch") as work:
+        work.drawn(regions=9, pictures=5)
+    assert journal.pictures_per_second == pytest.approx(45 / PACE_S)
+    now[0] += 61
+    assert journal.pictures_per_second == 0
 
 
 def test_threads_share_it() -> None:
