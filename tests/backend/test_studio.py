@@ -350,3 +350,13 @@ def test_settings_become_a_studio(server: LocalServer, monkeypatch: pytest.Monke
 )
 def test_origins(one: str, other: str, same: bool) -> None:
     assert (origin(one) == origin(other)) is same
+
+
+def test_people_are_sent_where_label_studio_says_that_it_is() -> None:
+    studio = Studio("http://label-studio:8080")
+    assert studio.task_url(7) == "http://label-studio:8080/projects/7/data"
+    studio.learn("https://studio.example.com/label/", "")
+    assert studio.task_url(7, 3) == "https://studio.example.com/label/projects/7/data?task=3"
+    assert studio.task_url(7, "3&x=<") == "https://studio.example.com/label/projects/7/data"
+    assert studio.task_url(None, 3) is None
+    assert Studio().task_url(7, 3) is None
