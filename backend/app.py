@@ -20,15 +20,18 @@ from backend.engine import Engine
 from backend.errors import BackendError, Busy, ModelUnavailable, PayloadTooLarge, Unauthorized
 from backend.images import ImageReader
 from backend.journal import Journal
-from backend.messages import parse_predict, parse_setup
+from backend.messages import parse_predict, parse_setup, parse_webhook
 from backend.metrics import Metrics
 from backend.overview import Overview
+from backend.pending import Pending
 from backend.pipeline import Pipeline
+from backend.results import Results
 from backend.settings import Settings
-from backend.store import Store
+from backend.store import Store, new_owner
 from backend.studio import Studio
 from backend.trace import about
 from backend.vocabulary import parse_label_config
+from backend.worker import Worker, auto_prelabel
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +45,7 @@ _REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _WATCHED = {"/", "/health", "/ready", "/status", "/metrics", "/jobs"}
 
 
-def create_app(
-    settings: Settings, engine: Engine | None = None, store: Store | None = None
-) -> Flask:
+def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     """Make the WSGI application.
 
     Call it in the process that serves: CUDA does not survive a fork.
@@ -52,33 +53,44 @@ def create_app(
     Args:
         settings: what to serve and how.
         engine: the owner of the model; by default one is made from the settings and begins to
-            load in the background. One that is given is left as it is.
-        store: the jobs; by default where the settings say.
+            load in the background. One that is given is left as it is, and so is the worker that
+            does what needs no request, ``app.extensions["worker"]``; else that is started too.
 
     Raises:
         ValueError: settings name a model that does not exist.
     """
-    if engine is None:
-        engine = Engine.from_settings(settings)
-        engine.start()
+    given = engine
+    engine = given or Engine.from_settings(settings)
     studio = Studio.from_settings(settings)
     reader = ImageReader(studio, settings)
-    store = store or Store.from_settings(settings)
     metrics = Metrics(engine.snapshot, lambda: reader.kept)
     journal = Journal((metrics.task,))
-    pipeline = Pipeline(engine, reader.read, settings, reader.recall, journal)
-    overview = Overview(settings, engine, journal, store, studio, lambda: reader.kept)
+    store, owner = Store.from_settings(settings), new_owner()
+    results = Results(store, owner, max_mb=settings.waiting_mb)
+    pending = Pending(store, results, settings.predict_deadline_s)
+    pipeline = Pipeline(engine, reader.read, settings, reader.recall, pending, journal)
+    worker = Worker.from_settings(settings, store, results, owner, pipeline, pending)
+    overview = Overview(settings, engine, journal, store, results, pending, studio, reader)
     app = Flask("backend", static_folder=None)
+    app.extensions["worker"] = worker
     _add_observation(app, metrics)
     _add_auth(app, settings)
-    _add_routes(app, settings, engine, studio, pipeline)
+    _add_routes(app, settings, engine, studio, pipeline, store)
     app.register_blueprint(make_console(settings, engine, store, metrics, overview))
     _add_errors(app)
+    if given is None:
+        engine.start()
+        worker.start()
     return app
 
 
 def _add_routes(
-    app: Flask, settings: Settings, engine: Engine, studio: Studio, pipeline: Pipeline
+    app: Flask,
+    settings: Settings,
+    engine: Engine,
+    studio: Studio,
+    pipeline: Pipeline,
+    store: Store,
 ) -> None:
     # Predictions wait for each other; a part of the threads is kept for health and setup.
     slots = threading.BoundedSemaphore(settings.threads - max(2, settings.threads // 4))
@@ -110,7 +122,9 @@ def _add_routes(
 
     @app.route("/webhook", methods=["POST"])
     def webhook() -> Response:
-        return _json({"status": "ignored"})
+        created = parse_webhook(_body(settings))  # Label Studio waits: the work comes later
+        job = auto_prelabel(store, settings, created) if created else None
+        return _json({"status": "ignored"} if job is None else {"status": "queued", "job": job.id})
 
     @app.route("/versions", methods=["GET", "POST"])
     def versions() -> Response:

@@ -1,4 +1,4 @@
-"""``clearclip-backend``: serve, export, demo."""
+"""``clearclip-backend``: serve, export, prelabel, demo."""
 
 from __future__ import annotations
 
@@ -6,32 +6,58 @@ import json
 import logging.config
 import multiprocessing
 import re
-from collections.abc import Callable
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any, get_args
 from urllib.parse import quote
 
 import click
 from PIL import Image
+from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
 from backend.app import create_app
 from backend.demo import DemoError, label_config, run_demo
 from backend.engine import Engine
 from backend.errors import BackendError, ImageInvalid, LabelConfigError
+from backend.images import ImageReader
 from backend.logs import logging_config
 from backend.messages import PredictRequest, Task
+from backend.pending import Pending
 from backend.pipeline import Pipeline
+from backend.prelabel import Prelabeler, Report
+from backend.projects import Projects
+from backend.results import Results
 from backend.settings import Settings, load_settings, variables
+from backend.store import LEASE_S, Job, LeaseLost, Only, Store, has_died, new_owner
+from backend.studio import Studio
 from backend.vocabulary import parse_label_config
 from clearclip_core import RGBArray, to_rgb
 from clearclip_core.cli import find_pictures
 from clearclip_core.models import choose_device, choose_precision
 
 Command = Callable[..., Any]
+
+#: What a bulk run may be told; it listens nowhere.
+_PRELABEL_SETTINGS = (
+    "label_studio_url",
+    "label_studio_api_key",
+    "model",
+    "method",
+    "device",
+    "precision",
+    "short_side_px",
+    "model_dir",
+    "database_url",
+    "min_island_share",
+)
 
 #: Pictures between two steps of the progress bar; those of one step overlap.
 _EXPORTED_AT_ONCE = 16
@@ -141,6 +167,58 @@ def export(
 
 
 @main.command()
+@click.option("--project", type=int, required=True, help="Number of the project.")
+@click.option(
+    "--filter",
+    "only",
+    type=click.Choice(["unlabeled", "all"]),
+    default="unlabeled",
+    show_default=True,
+    help="Tasks without annotations, or all. Those with a prediction of this version are skipped.",
+)
+@click.option("--view", type=int, help="Number of a view of the data manager: its tasks only.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many predictions.")
+@click.option("--dry-run", is_flag=True, help="Say what there is to do, and do nothing.")
+@click.option("--report", "report_file", type=click.Path(dir_okay=False, path_type=Path))
+@settings_options(*_PRELABEL_SETTINGS)
+def prelabel(
+    project: int,
+    only: Only,
+    view: int | None,
+    limit: int | None,
+    dry_run: bool,
+    report_file: Path | None,
+    **given: str | None,
+) -> None:
+    """Predict all tasks of a project and write the predictions to Label Studio.
+
+    A run that has ended in whatever way goes on where it was when the same command is given again.
+    The exit status is 0 when every task has its prediction, 1 when some have failed or the run
+    could not go on, 130 after Ctrl-C.
+    """
+    settings = _settings(given)
+    logging.config.dictConfig(logging_config(settings, "WARNING"))
+    stopping = threading.Event()
+    try:
+        with ExitStack() as stack:
+            store, prelabeler, owner = _prelabeler(settings, stopping, stack)
+            if dry_run:
+                click.echo(prelabeler.plan(project, only=only, view=view, limit=limit))
+                return
+            job = store.start_job(project, only=only, view=view, limit=limit)
+            report = _run_job(store, prelabeler, owner, job, stopping)
+    except (BackendError, LeaseLost, SQLAlchemyError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    if report_file:
+        report_file.parent.mkdir(parents=True, exist_ok=True)
+        report_file.write_text(json.dumps(report.to_json(), indent=2) + "\n")
+    click.echo(report)
+    if report.job.state == "paused":
+        raise SystemExit(130)
+    raise SystemExit(0 if report.complete else 1)
+
+
+@main.command()
 @click.option(
     "--images",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -167,6 +245,87 @@ def _settings(given: dict[str, str | None]) -> Settings:
         return load_settings(**given)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
+
+
+def _prelabeler(
+    settings: Settings, stopping: threading.Event, stack: ExitStack
+) -> tuple[Store, Prelabeler, str]:
+    """All that a bulk run needs, without a server."""
+    projects = Projects.from_settings(settings, stopping=stopping)
+    if projects is None:
+        raise click.ClickException(
+            "Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: predictions are written through the "
+            "API of Label Studio."
+        )
+    engine = stack.enter_context(Engine.from_settings(settings))
+    reader = ImageReader(Studio.from_settings(settings), settings)
+    store, owner = Store.from_settings(settings), new_owner()
+    results = Results(store, owner, max_mb=settings.waiting_mb)
+    pending = Pending(store, results, settings.predict_deadline_s)
+    pipeline = Pipeline(engine, reader.read, settings, reader.recall, pending)
+    return store, Prelabeler(store, results, pending, pipeline, projects, owner), owner
+
+
+def _run_job(
+    store: Store, prelabeler: Prelabeler, owner: str, job: Job, stopping: threading.Event
+) -> Report:
+    """Run a job here, with a bar, until it is over or Ctrl-C."""
+    leased = _lease(store, owner, job)
+    with (
+        _signals_set(stopping),
+        tqdm(unit="picture", dynamic_ncols=True, desc=f"Project {job.project}") as bar,
+    ):
+
+        def watch(job: Job) -> None:
+            bar.total, bar.n = job.total, job.done + job.skipped + job.failed
+            bar.initial = job.skipped if bar.initial == 0 else bar.initial
+            bar.set_postfix(failed=job.failed)
+
+        try:
+            job = prelabeler.run(leased, stopping, watch)
+        except BackendError:
+            store.pause(job.id)
+            store.let_go(job.id, owner)
+            raise
+        if job.state == "running":
+            store.pause(job.id)
+        if not job.over:
+            store.let_go(job.id, owner)
+    return prelabeler.report(job.id)
+
+
+def _lease(store: Store, owner: str, job: Job) -> Job:
+    """Take a job, from a run that was killed too."""
+    end = time.monotonic() + LEASE_S + 5
+    while (leased := store.lease_job(owner, job.id)) is None:
+        holder = store.holder(job.project)
+        if holder is not None and has_died(holder.owner):
+            store.let_go(holder.id, holder.owner)
+        elif time.monotonic() > end:
+            raise click.ClickException(
+                f"Project {job.project} is being predicted already, by "
+                f"{holder.owner if holder else 'another'}: this run waits its turn as job {job.id}."
+            )
+        else:
+            time.sleep(0.5)
+    return leased
+
+
+@contextmanager
+def _signals_set(stopping: threading.Event) -> Iterator[None]:
+    """Ctrl-C and `kill` let what is predicted be written; a second one ends at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _export_tasks(
@@ -252,7 +411,15 @@ def _run_gunicorn(settings: Settings) -> None:
         def load(self) -> Any:
             engine = Engine.from_settings(settings)
             engine.start()
-            self.cfg.set("worker_exit", lambda _server, _worker: engine.stop())
-            return create_app(settings, engine)
+            app = create_app(settings, engine)
+            worker = app.extensions["worker"]
+            worker.start()
+
+            def end(_server: Any, _process: Any) -> None:
+                worker.stop()
+                engine.stop()
+
+            self.cfg.set("worker_exit", end)
+            return app
 
     Server().run()

@@ -12,6 +12,8 @@
     ├── Busy                    503   every thread for predictions is taken, or the queue is full
     ├── JobNotFound             404   there is no job of that number
     ├── JobOver                 409   a job that is over cannot be paused, resumed or cancelled
+    ├── StudioUnreachable       424   Label Studio's API does not answer, or not in time
+    ├── StudioRefused           424   Label Studio's API does not do what it is asked for
     └── TaskError               422   one task has no prediction; the others of its request have
         ├── DataKeyError        422   the label config names a key that the task's data lacks
         ├── ImageNotFound       422   there is no image at that address, or no way to it
@@ -90,6 +92,27 @@ class JobOver(BackendError):
     """A job that is over cannot be paused, resumed or cancelled."""
 
     http_status = 409
+
+
+class StudioUnreachable(BackendError):
+    """Label Studio's API does not answer, however often it is asked."""
+
+    http_status = 424
+
+
+class StudioRefused(BackendError):
+    """Label Studio's API does not do what it is asked for.
+
+    Args:
+        message: see `BackendError`.
+        status: the HTTP status of its answer.
+    """
+
+    http_status = 424
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class TaskError(BackendError):

@@ -29,7 +29,7 @@ TaskId = int | str | None
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Record:
     """How the work on one task ended.
 
     Attributes:
@@ -107,7 +107,7 @@ class Journal:
     Safe to share between threads.
 
     Args:
-        listeners: hear each outcome; they must be quick and must not raise.
+        listeners: hear each record; they must be quick and must not raise.
         clock: seconds that only grow; for tests.
 
     >>> journal = Journal()
@@ -119,14 +119,14 @@ class Journal:
 
     def __init__(
         self,
-        listeners: tuple[Callable[[Outcome], None], ...] = (),
+        listeners: tuple[Callable[[Record], None], ...] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._listeners = listeners
         self._clock = clock
         self._lock = threading.Lock()
         self._running: dict[int, Work] = {}
-        self._failures: deque[Outcome] = deque(maxlen=REMEMBERED)
+        self._failures: deque[Record] = deque(maxlen=REMEMBERED)
         self._ends: deque[tuple[float, int]] = deque()
         self._done = self._failed = 0
         self._projects: OrderedDict[int | None, tuple[int, int]] = OrderedDict()
@@ -159,7 +159,7 @@ class Journal:
         ]
 
     @property
-    def failures(self) -> list[Outcome]:
+    def failures(self) -> list[Record]:
         """The last tasks that have no prediction, the latest first."""
         with self._lock:
             return list(reversed(self._failures))
@@ -191,7 +191,7 @@ class Journal:
 
     def _end(self, work: Work) -> None:
         error = work.error
-        outcome = Outcome(
+        record = Record(
             task=work.task,
             project=work.project,
             urgency=work.urgency,
@@ -206,21 +206,21 @@ class Journal:
         )
         with self._lock:
             del self._running[id(work)]
-            self._count(outcome)
-        _write(outcome, error)
+            self._count(record)
+        _write(record, error)
         for listener in self._listeners:
-            listener(outcome)
+            listener(record)
 
-    def _count(self, outcome: Outcome) -> None:
-        done, failed = self._projects.pop(outcome.project, (0, 0))
-        if outcome.failed:
+    def _count(self, record: Record) -> None:
+        done, failed = self._projects.pop(record.project, (0, 0))
+        if record.failed:
             self._failed += 1
-            self._failures.append(outcome)
-            self._projects[outcome.project] = done, failed + 1
+            self._failures.append(record)
+            self._projects[record.project] = done, failed + 1
         else:
             self._done += 1
-            self._ends.append((self._clock(), outcome.pictures))
-            self._projects[outcome.project] = done + 1, failed
+            self._ends.append((self._clock(), record.pictures))
+            self._projects[record.project] = done + 1, failed
         if len(self._projects) > REMEMBERED_PROJECTS:
             self._projects.popitem(last=False)
         self._forget(self._clock())
@@ -230,13 +230,13 @@ class Journal:
             self._ends.popleft()
 
 
-def _write(outcome: Outcome, error: BaseException | None) -> None:
+def _write(record: Record, error: BaseException | None) -> None:
     """One line in the log: what became of a task, and where its time went."""
-    stages = {f"{name}_ms": round(1000 * took) for name, took in outcome.stages.items()}
-    more = {"facts": {"ms": round(1000 * outcome.seconds), **stages}}
+    stages = {f"{name}_ms": round(1000 * took) for name, took in record.stages.items()}
+    more = {"facts": {"ms": round(1000 * record.seconds), **stages}}
     if error is None:
-        log.info("Task %s: %d regions", outcome.task, outcome.regions, extra=more)
+        log.info("Task %s: %d regions", record.task, record.regions, extra=more)
     elif isinstance(error, BackendError):
-        log.warning("Task %s has no prediction: %s", outcome.task, error, extra=more)
+        log.warning("Task %s has no prediction: %s", record.task, error, extra=more)
     else:
-        log.error("Task %s has no prediction", outcome.task, exc_info=error, extra=more)
+        log.error("Task %s has no prediction", record.task, exc_info=error, extra=more)

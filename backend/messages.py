@@ -187,6 +187,36 @@ def parse_job(body: bytes, is_form: bool = False) -> JobRequest:
     return JobRequest(project, only, _count(fields, "view"), _count(fields, "limit"))
 
 
+@dataclass(frozen=True)
+class TasksCreated:
+    """A project has new tasks; `label_config` is empty where not sent."""
+
+    project_id: int
+    task_ids: tuple[int, ...]
+    label_config: str = ""
+
+
+def parse_webhook(body: bytes) -> TasksCreated | None:
+    """Read the body of ``POST /webhook``; None where it tells of nothing that concerns us.
+
+    Raises:
+        BadRequest: no JSON object.
+
+    >>> parse_webhook(b'{"action": "TASKS_CREATED", "project": {"id": 7}, "tasks": [{"id": 3}]}')
+    TasksCreated(project_id=7, task_ids=(3,), label_config='')
+    """
+    message = _json_object(body)
+    project, tasks = message.get("project"), message.get("tasks")
+    if message.get("action") != "TASKS_CREATED" or not isinstance(project, dict):
+        return None
+    tasks = tasks if isinstance(tasks, list) else []
+    ids = [task.get("id") for task in tasks if isinstance(task, dict)]
+    project_id, task_ids = _project_id(project.get("id")), [id_ for id_ in ids if type(id_) is int]
+    if project_id is None or not task_ids:
+        return None
+    return TasksCreated(project_id, tuple(task_ids), _optional_text(project, "label_config"))
+
+
 def parse_setup(body: bytes) -> SetupRequest:
     """Read the body of ``POST /setup``.
 

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from backend.engine import Snapshot
 from backend.images import KeptPictures
-from backend.journal import Outcome
+from backend.journal import Record
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -80,14 +80,14 @@ class Metrics:
         self._requests.labels(route, known, str(status)).inc()
         self._request_s.labels(route).observe(seconds)
 
-    def task(self, outcome: Outcome) -> None:
+    def task(self, record: Record) -> None:
         """The work on a task has ended."""
-        for stage, seconds in outcome.stages.items():
+        for stage, seconds in record.stages.items():
             self._stage_s.labels(stage).observe(seconds)
-        if outcome.failed:
-            self._failures.labels(outcome.reason).inc()
+        if record.failed:
+            self._failures.labels(record.reason).inc()
         else:
-            self._tasks.labels(outcome.urgency).inc()
+            self._tasks.labels(record.urgency).inc()
 
     def render(self) -> bytes:
         """All of them, as Prometheus reads it; see `CONTENT_TYPE`."""

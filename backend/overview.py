@@ -8,18 +8,20 @@ from __future__ import annotations
 import logging
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from backend.engine import Engine, Snapshot
-from backend.images import KeptPictures
-from backend.journal import Journal, Outcome, Running, TaskId
+from backend.engine import Engine, Snapshot, Urgency
+from backend.images import ImageReader
+from backend.journal import Journal, Record, Running, TaskId
 from backend.logs import known_secrets, scrub
 from backend.metrics import gpu_memory_bytes
+from backend.pending import Pending
+from backend.results import Results
 from backend.settings import Settings
 from backend.store import Failure, Job, Store
 from backend.studio import Studio
@@ -52,8 +54,10 @@ class Overview:
         engine: the owner of the model.
         journal: what is worked on.
         store: the jobs.
+        results: predictions that are on their way to Label Studio.
+        pending: tasks of batches that wait.
         studio: whose tasks are linked to.
-        kept_pictures: the pictures that annotators have open.
+        reader: keeps the pictures that annotators have open.
     """
 
     def __init__(
@@ -62,15 +66,19 @@ class Overview:
         engine: Engine,
         journal: Journal,
         store: Store,
+        results: Results,
+        pending: Pending,
         studio: Studio,
-        kept_pictures: Callable[[], KeptPictures],
+        reader: ImageReader,
     ) -> None:
         self._settings = settings
         self._engine = engine
         self._journal = journal
         self._store = store
+        self._results = results
+        self._pending = pending
         self._studio = studio
-        self._kept_pictures = kept_pictures
+        self._reader = reader
         self._secrets = tuple(known_secrets(settings))
         self._versions = package_versions()
         self._started_at = time.time()
@@ -78,24 +86,22 @@ class Overview:
     def read(self) -> Json:
         """Everything; numbers in seconds, bytes and pieces, times in seconds since the epoch."""
         now, journal = self._engine.snapshot(), self._journal
-        jobs, failures, trouble = self._from_store()
-        waiting, pace = sum(now.waiting.values()), journal.pictures_per_second
+        batches = self._pending.count_waiting()
+        jobs, failures, unwritten, trouble = self._from_store()
         return {
             "at": time.time(),
             "started_at": self._started_at,
             "label_studio": self._studio.browser_url,
             "model": self._model(now),
             "queue": {urgency.name.lower(): count for urgency, count in now.waiting.items()},
-            "waiting": [
-                {"urgency": urgency.name.lower(), "project": project, "pictures": count}
-                for (urgency, project), count in sorted(now.lines.items(), key=str)
-            ],
+            "waiting": _waiting(now, batches),
             "vocabularies": now.vocabularies,
             "running": [self.running(each) for each in journal.running],
             "done": journal.done,
             "failed": journal.failed,
-            "remaining": waiting + sum(job["remaining"] or 0 for job in jobs if not job["over"]),
-            "pictures_per_second": round(pace, 3),
+            "remaining": _remaining(now, batches, jobs),
+            "unwritten": unwritten,
+            "pictures_per_second": round(journal.pictures_per_second, 3),
             "eta_s": _eta_s([job for job in jobs if job["state"] == "running"]),
             "projects": [
                 {"project": project, "done": done, "failed": failed}
@@ -120,8 +126,9 @@ class Overview:
         return shown | {"url": self._studio.task_url(job.project)}
 
     def failure(self, failure: Failure, project: int | None) -> Json:
-        """A task of a job that has no prediction."""
-        return self._error(failure.task, project, failure.at, failure.reason, "", failure.job)
+        """A task without a prediction, as the store has it."""
+        job = failure.job or None
+        return self._error(failure.task, project, failure.at, failure.reason, "", job)
 
     def running(self, running: Running) -> Json:
         """A task that is worked on."""
@@ -148,32 +155,35 @@ class Overview:
         return {
             "features": asdict(now.cache),
             "words": {"hits": now.words_known, "misses": now.words_new},
-            "pictures": asdict(self._kept_pictures()),
+            "pictures": asdict(self._reader.kept),
         }
 
-    def _from_store(self) -> tuple[list[Json], list[tuple[Failure, int | None]], str]:
-        """Jobs, their last failures with projects, and what is wrong with the database, if any."""
+    def _from_store(self) -> tuple[list[Json], list[tuple[Failure, int | None]], int, str]:
+        """Jobs, the last failures with their projects, how many predictions Label Studio has yet
+        to get, and what is wrong with the database, if anything.
+        """
         try:
             jobs = sorted(self._store.list_jobs(limit=JOBS_SHOWN), key=lambda job: job.over)
-            projects = {job.id: job.project for job in jobs}
             failures = self._store.failures(limit=FAILURES_SHOWN)
+            unwritten = sum(self._results.count_waiting().values())
         except SQLAlchemyError as error:
             log.warning("The database of jobs cannot be read: %s", error)
-            return [], [], f"The database of jobs cannot be read: {type(error).__name__}."
+            return [], [], 0, f"The database of jobs cannot be read: {type(error).__name__}."
+        projects = {job.id: job.project for job in jobs}
         with_project = [(failure, projects.get(failure.job)) for failure in failures]
-        return [self.job(job) for job in jobs], with_project, ""
+        return [self.job(job) for job in jobs], with_project, unwritten, ""
 
-    def _errors(self, of_jobs: list[tuple[Failure, int | None]]) -> list[Json]:
-        """The last failures, the latest first; a task that failed in a job is named once."""
-        errors = [self._outcome(outcome) for outcome in self._journal.failures]
-        known = {(error["project"], error["task"], error["sentence"]) for error in errors}
-        for failure, project in of_jobs:
+    def _errors(self, of_store: list[tuple[Failure, int | None]]) -> list[Json]:
+        """The last failures, the latest first; of those that both know, the journal's."""
+        errors = [self._failed(record) for record in self._journal.failures]
+        known = {(error["task"], error["sentence"]) for error in errors}
+        for failure, project in of_store:
             error = self.failure(failure, project)
-            if (project, error["task"], error["sentence"]) not in known:
+            if (error["task"], error["sentence"]) not in known:
                 errors.append(error)
         return sorted(errors, key=lambda error: -error["at"])[:FAILURES_SHOWN]
 
-    def _outcome(self, failed: Outcome) -> Json:
+    def _failed(self, failed: Record) -> Json:
         return self._error(
             failed.task, failed.project, failed.ended_at, failed.sentence, failed.reason, None
         )
@@ -214,6 +224,26 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:
             versions[package] = ""
     return versions
+
+
+def _waiting(now: Snapshot, batches: Mapping[int | None, int]) -> list[Json]:
+    """Who waits: pictures that annotators wait for, and tasks of batches, those in work too."""
+    lines = {key: count for key, count in now.lines.items() if key[0] is not Urgency.BATCH}
+    lines |= {(Urgency.BATCH, project): count for project, count in batches.items()}
+    return [
+        {"urgency": urgency.name.lower(), "project": project, "count": count}
+        for (urgency, project), count in sorted(lines.items(), key=lambda line: line[0][0])
+    ]
+
+
+def _remaining(now: Snapshot, batches: Mapping[int | None, int], jobs: list[Json]) -> int:
+    """What is still to be done: by jobs, and by batches of projects that no job works on."""
+    running = {job["project"] for job in jobs if job["state"] == "running"}
+    return (
+        sum(job["remaining"] or 0 for job in jobs if not job["over"])
+        + sum(count for project, count in batches.items() if project not in running)
+        + sum(count for urgency, count in now.waiting.items() if urgency is not Urgency.BATCH)
+    )
 
 
 def _eta_s(jobs: list[Json]) -> float | None:

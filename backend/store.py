@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -75,6 +75,7 @@ _JOBS: Final = Table(
     Column("view", Integer),
     Column("limit", Integer),
     Column("tasks", Text),  # a JSON list of ids
+    Column("scope", Text),  # likewise
     Column("state", String(16), nullable=False, index=True),
     Column("version", Text, nullable=False, default=""),
     Column("total", Integer),
@@ -136,6 +137,8 @@ class Job:
         view: tasks of this view of the data manager only; None for all.
         limit: at most so many predictions; None for all.
         tasks: these tasks only; None for all.
+        scope: a JSON list of the tasks that it has found to be about, where it has looked them up
+            once; see `ids`.
         state: queued jobs wait for a worker, paused ones for somebody who resumes them.
         version: the ``model_version`` of its predictions; empty until it has begun.
         total: tasks that it is about; None until it has counted them.
@@ -160,6 +163,7 @@ class Job:
     view: int | None
     limit: int | None
     tasks: tuple[int, ...] | None
+    scope: str | None = field(repr=False)
     state: State
     version: str
     total: int | None
@@ -175,6 +179,11 @@ class Job:
     finished: float | None
     owner: str
     leased_until: float
+
+    @property
+    def ids(self) -> tuple[int, ...] | None:
+        """The tasks that it is about, in ascending order; None for all of the project."""
+        return self.tasks if self.scope is None else tuple(json.loads(self.scope))
 
     @property
     def over(self) -> bool:
@@ -206,7 +215,7 @@ class Failure:
     """A task that has no prediction.
 
     Attributes:
-        job: the job's id.
+        job: the job's id; 0 where Label Studio itself has asked for the prediction.
         task: the task's id.
         reason: one sentence.
         at: when, in seconds since the epoch.
@@ -365,6 +374,15 @@ class Store:
         """
         return self._turn(job, "cancelled", ("queued", "running", "paused"))
 
+    def holder(self, project: int) -> Job | None:
+        """The job of a project that somebody works on."""
+        query = select(_JOBS).where(
+            _JOBS.c.project == project, _JOBS.c.leased_until >= self.clock()
+        )
+        with self.read() as connection:
+            row = connection.execute(query.limit(1)).first()
+        return None if row is None else _job(row)
+
     def failures(self, job: int | None = None, limit: int = 100) -> list[Failure]:
         """The last tasks without a prediction, of one job or of all, the newest first."""
         query = select(_FAILURES).order_by(_FAILURES.c.id.desc()).limit(limit)
@@ -418,6 +436,7 @@ class Store:
         version: str | None = None,
         total: int | None = None,
         cursor: int | None = None,
+        scope: Iterable[int] | None = None,
         done: int = 0,
         skipped: int = 0,
         failures: Sequence[tuple[int, str]] = (),
@@ -427,9 +446,10 @@ class Store:
         Args:
             job: its id.
             owner: who has leased it.
-            version: set, where given; `total` and `cursor` likewise.
+            version: set, where given; `total`, `cursor` and `scope` likewise.
             total: see `Job`.
             cursor: see `Job`.
+            scope: ids of tasks.
             done: how many more than before.
             skipped: likewise.
             failures: tasks and reasons, likewise.
@@ -452,6 +472,8 @@ class Store:
             }
             given = {"version": version, "total": total, "cursor": cursor}
             changes |= {name: value for name, value in given.items() if value is not None}
+            if scope is not None:
+                changes["scope"] = json.dumps(sorted(set(scope)))
             if before.state == "queued":  # paused and resumed before its worker could see it
                 changes["state"] = "running"
             if failures:
@@ -488,6 +510,14 @@ class Store:
                 finished=self.clock(),
                 leased_until=0.0,
             )
+
+    def note_failures(self, failures: Sequence[tuple[int, str]], job: int = 0) -> None:
+        """Note tasks without a prediction, and why; job 0 is what Label Studio itself asks for."""
+        now = self.clock()
+        with self.write() as connection:
+            rows = [{"job": job, "task": task, "reason": why, "at": now} for task, why in failures]
+            connection.execute(insert(_FAILURES), rows)
+            self._drop_old_failures(connection, job)
 
     # ---- inside ------------------------------------------------------------------------------
 
@@ -587,8 +617,26 @@ def new_owner() -> str:
     return f"{socket.gethostname()[:80]}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
+def has_died(owner: str) -> bool:
+    """Whether an owner was a process of this machine that is no more; False where nobody knows.
+
+    >>> has_died(new_owner()), has_died("elsewhere:1:ab")
+    (False, False)
+    """
+    host, _, process = owner.rpartition(":")[0].rpartition(":")
+    if host != socket.gethostname()[:80] or not process.isdecimal():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it is another user's
+        return False
+    return False
+
+
 def _job(row: Row[Any]) -> Job:
-    values = {field.name: getattr(row, field.name) for field in fields(Job)}
+    values = {each.name: getattr(row, each.name) for each in fields(Job)}
     tasks = values["tasks"]
     return Job(**{**values, "tasks": None if tasks is None else tuple(json.loads(tasks))})
 

@@ -19,6 +19,7 @@ from backend import create_app
 from backend.engine import Engine
 from backend.logs import Facts
 from backend.settings import Settings
+from backend.store import Store
 from tests.backend.colours import (
     ColourSegmenter,
     brush_config,
@@ -169,11 +170,11 @@ def test_a_body_of_64_mb_of_old_annotations_is_normal(client: FlaskClient) -> No
     assert json.loads(response.data)["results"][0]["result"]
 
 
-def test_an_unexpected_error_shows_no_traceback(client: FlaskClient) -> None:
-    engine = colour_engine()
-    engine.segmenter = lambda: 1 / 0  # type: ignore[method-assign, assignment, return-value]
-    app = make_app(engine)
-    response = app.test_client().post("/predict", json=predict_body(RED))
+def test_an_unexpected_error_shows_no_traceback(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.app.parse_predict", lambda _: 1 / 0)
+    response = client.post("/predict", json=predict_body(RED))
     assert response.status_code == 500
     assert error_of(response) == "Unexpected ZeroDivisionError: see the backend's log."
 
@@ -284,9 +285,44 @@ def test_basic_auth_guards_every_route_but_health() -> None:
     assert client.post("/predict", json=predict_body(RED), headers=right).status_code == 200
 
 
-def test_webhooks_are_accepted_and_ignored(client: FlaskClient) -> None:
-    for body in (b'{"action": "ANNOTATION_CREATED"}', b"", b"["):
-        assert client.post("/webhook", data=body).status_code == 200
+def test_webhooks_of_no_concern_are_accepted(client: FlaskClient) -> None:
+    created = {"action": "TASKS_CREATED", "project": {"id": 7}, "tasks": [{"id": 1}]}
+    for body in ({"action": "ANNOTATION_CREATED"}, {}, created):
+        response = client.post("/webhook", json=body)
+        assert response.status_code == 200
+        assert json.loads(response.data) == {"status": "ignored"}
+    assert client.post("/webhook", data=b"[").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("settings", "config", "queued"),
+    [
+        ({"auto_prelabel": "7,12"}, "", True),
+        ({"auto_prelabel": "all"}, "", True),
+        ({"auto_prelabel": "12"}, "", False),
+        ({}, brush_config("red"), False),
+        ({}, brush_config("red", attributes='prelabel="auto"'), True),
+        ({"auto_prelabel": "12"}, brush_config("red", attributes='prelabel="auto"'), True),
+    ],
+)
+def test_new_tasks_are_queued_where_their_project_has_that_switched_on(
+    settings: dict[str, str], config: str, queued: bool
+) -> None:
+    studio = {"label_studio_url": "http://127.0.0.1:9", "label_studio_api_key": "a" * 40}
+    client = make_app(**studio, **settings).test_client()
+    project = {"id": 7, "label_config": config}
+    for task in (3, 4):
+        body = {"action": "TASKS_CREATED", "project": project, "tasks": [{"id": task}]}
+        answer = client.post("/webhook", json=body)
+        assert answer.get_json()["status"] == ("queued" if queued else "ignored")
+    jobs = Store.from_settings(Settings()).list_jobs()
+    assert [(job.project, job.tasks) for job in jobs] == ([(7, (3, 4))] if queued else [])
+
+
+def test_without_a_token_new_tasks_cannot_be_queued() -> None:
+    body = {"action": "TASKS_CREATED", "project": {"id": 7}, "tasks": [{"id": 1}]}
+    client = make_app(auto_prelabel="all").test_client()
+    assert client.post("/webhook", json=body).get_json() == {"status": "ignored"}
 
 
 def test_versions_answers_get_and_post(client: FlaskClient) -> None:
@@ -317,8 +353,10 @@ def test_what_setup_sends_opens_pictures_on_that_host_only() -> None:
     assert [asked.authorization for asked in other.asked] == [None]
 
 
-def test_a_request_is_one_line_with_its_id(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.handler.addFilter(Facts())
+def test_a_request_is_one_line_with_its_id(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caplog.handler, "filters", [Facts()])
     caplog.set_level(logging.INFO, "backend")
     client = make_app().test_client()
     caplog.clear()
@@ -340,13 +378,13 @@ def test_the_id_of_a_request_may_be_given(client: FlaskClient) -> None:
         assert len(made) == 12
 
 
-def test_refusals_and_crashes_are_one_line_each(caplog: pytest.LogCaptureFixture) -> None:
-    engine = colour_engine()
-    engine.segmenter = lambda: 1 / 0  # type: ignore[method-assign, assignment, return-value]
-    client = make_app(engine).test_client()
+def test_refusals_and_crashes_are_one_line_each(
+    client: FlaskClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caplog.clear()
     caplog.set_level(logging.INFO, "backend")
     client.post("/predict", data=b"{")
+    monkeypatch.setattr("backend.app.parse_predict", lambda _: 1 / 0)
     client.post("/predict", json=predict_body(RED))
     refused, crashed = caplog.records
     assert refused.levelname == "WARNING"

@@ -85,16 +85,16 @@ def test_serve_refuses_what_cannot_work(arguments: list[str], sentence: str) -> 
 def test_health_and_setup_answer_in_time_while_it_loads_and_predicts() -> None:
     """Label Studio gives up on /health after 1 s and on /setup after 3 s."""
     picture = data_url(np.random.default_rng(0).integers(0, 255, (1500, 2000, 3), np.uint8))
-    tasks = [{"id": i, "data": {"image": picture}} for i in range(4)]
     config = brush_config("sky", "grass", "house")
     with served("--model", "demo") as (url, _):
         answers: list[requests.Response] = []
 
-        def predict() -> None:
+        def predict(first: int) -> None:
+            tasks = [{"id": first + i, "data": {"image": picture}} for i in range(4)]
             body = {"tasks": tasks, "label_config": config}
             answers.append(requests.post(f"{url}/predict", json=body, timeout=300))
 
-        threads = [threading.Thread(target=predict) for _ in range(3)]
+        threads = [threading.Thread(target=predict, args=(10 * i,)) for i in range(1, 4)]
         for thread in threads:
             thread.start()
         asked = 0

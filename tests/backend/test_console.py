@@ -46,9 +46,9 @@ class Console:
     """A backend with a store, and a browser before it."""
 
     def __init__(self, engine: Engine | None = None, **settings: Any) -> None:
-        self.store = Store("sqlite://")
         given = {"label_studio_url": "http://studio:8080", "label_studio_api_key": KEY, **settings}
-        self.app = create_app(Settings(**given), engine or colour_engine(), self.store)
+        self.store = Store.from_settings(Settings(**given))
+        self.app = create_app(Settings(**given), engine or colour_engine())
         self.client: FlaskClient = self.app.test_client()
 
     def page(self, path: str = "/") -> Page:

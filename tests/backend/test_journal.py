@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from backend.errors import ImageNotFound
-from backend.journal import PACE_S, REMEMBERED, REMEMBERED_PROJECTS, Journal, Outcome
+from backend.journal import PACE_S, REMEMBERED, REMEMBERED_PROJECTS, Journal, Record
 from backend.trace import about, stage
 
 
@@ -23,18 +23,18 @@ def do(
             work.failed(error)
 
 
-def test_an_outcome_says_who_what_and_where_the_time_went() -> None:
-    heard: list[Outcome] = []
+def test_a_record_says_who_what_and_where_the_time_went() -> None:
+    heard: list[Record] = []
     journal = Journal((heard.append,))
     with about(request="r1"), journal.task(7, 3, "opened") as work:
         with stage("fetch"):
             pass
         work.drawn(5)
-    (outcome,) = heard
-    assert (outcome.task, outcome.project, outcome.urgency) == (7, 3, "opened")
-    assert (outcome.request, outcome.regions, outcome.failed) == ("r1", 5, False)
-    assert set(outcome.stages) == {"fetch"}
-    assert 0 <= outcome.stages["fetch"] <= outcome.seconds
+    (record,) = heard
+    assert (record.task, record.project, record.urgency) == (7, 3, "opened")
+    assert (record.request, record.regions, record.failed) == ("r1", 5, False)
+    assert set(record.stages) == {"fetch"}
+    assert 0 <= record.stages["fetch"] <= record.seconds
 
 
 def test_what_runs_is_seen_with_its_stage() -> None:

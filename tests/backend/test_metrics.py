@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from backend.engine import Engine
 from backend.images import KeptPictures
-from backend.journal import Outcome
+from backend.journal import Record
 from backend.metrics import CONTENT_TYPE, Metrics, gpu_memory_bytes
 from clearclip_core import Label
 from tests.backend.colours import ColourSegmenter, colour_engine, flag
@@ -28,8 +28,8 @@ def values(metrics: Metrics) -> dict[str, float]:
     return found
 
 
-def outcome(reason: str = "", **stages: float) -> Outcome:
-    return Outcome(1, 7, "opened", "r", 0.0, 1.0, stages, reason=reason)
+def record(reason: str = "", **stages: float) -> Record:
+    return Record(1, 7, "opened", "r", 0.0, 1.0, stages, reason=reason)
 
 
 def test_requests_are_counted_by_route_method_and_status() -> None:
@@ -48,9 +48,9 @@ def test_requests_are_counted_by_route_method_and_status() -> None:
 
 def test_tasks_are_counted_with_their_stages_and_reasons() -> None:
     metrics = make_metrics()
-    metrics.task(outcome(fetch=0.3, model=2.0))
-    metrics.task(outcome(fetch=0.7))
-    metrics.task(outcome("ImageNotFound", fetch=0.02))
+    metrics.task(record(fetch=0.3, model=2.0))
+    metrics.task(record(fetch=0.7))
+    metrics.task(record("ImageNotFound", fetch=0.02))
     found = values(metrics)
     assert found["clearclip_tasks_total{urgency=opened}"] == 2
     assert found["clearclip_failures_total{reason=ImageNotFound}"] == 1

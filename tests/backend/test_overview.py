@@ -13,9 +13,12 @@ import torch
 
 from backend.engine import Engine, Urgency
 from backend.errors import ImageNotFound
-from backend.images import KeptPictures
+from backend.images import ImageReader
 from backend.journal import Journal
+from backend.messages import Task
 from backend.overview import Overview, package_versions
+from backend.pending import Outcome, Pending
+from backend.results import Results
 from backend.settings import Settings
 from backend.store import Store
 from backend.studio import Studio
@@ -31,14 +34,23 @@ class Scene:
 
     def __init__(self, engine: Engine | None = None, store: Store | None = None) -> None:
         self.engine = engine or colour_engine()
-        self.journal, self.store = Journal(), store or Store("sqlite://")
+        self.journal, self.store = Journal(), store or Store.from_settings(Settings())
         self.studio = Studio("http://label-studio:8080", KEY)
         settings = Settings(
             model="demo", label_studio_url="http://label-studio:8080", label_studio_api_key=KEY
         )
-        kept = KeptPictures(hits=1, misses=2, bytes=3, limit_bytes=4)
+        self.results = Results(self.store, "us")
+        self.pending = Pending(self.store, self.results, 80)
+        self.reader = ImageReader(self.studio, settings)
         self.overview = Overview(
-            settings, self.engine, self.journal, self.store, self.studio, lambda: kept
+            settings,
+            self.engine,
+            self.journal,
+            self.store,
+            self.results,
+            self.pending,
+            self.studio,
+            self.reader,
         )
 
     def read(self) -> dict[str, Any]:
@@ -54,7 +66,8 @@ def test_a_fresh_backend() -> None:
     assert now["queue"] == {"interactive": 0, "opened": 0, "batch": 0}
     assert (now["done"], now["failed"], now["remaining"], now["eta_s"]) == (0, 0, 0, None)
     assert now["jobs"] == now["running"] == now["errors"] == now["waiting"] == []
-    assert now["caches"]["pictures"] == {"hits": 1, "misses": 2, "bytes": 3, "limit_bytes": 4}
+    kept = {"hits": 0, "misses": 0, "bytes": 0, "limit_bytes": 256 << 20}
+    assert now["caches"]["pictures"] == kept
     assert now["versions"]["torch"] == torch.__version__
 
 
@@ -73,28 +86,50 @@ def test_it_waits_for_no_model() -> None:
     segmenter = ColourSegmenter()
     scene = Scene(colour_engine(segmenter))
     segmenter.gate.clear()
-    pictures = [segmenter.prepare(flag("red", size_hw=(2, width))) for width in (3, 4, 5)]
-    asked = ((pictures[0], Urgency.BATCH, 7), (pictures[1], Urgency.BATCH, 7))
+    pictures = [segmenter.prepare(flag("red", size_hw=(2, width))) for width in (3, 4)]
     threads = [
         threading.Thread(
-            target=scene.engine.score, args=(picture, (Label("red"),), urgency, project)
+            target=scene.engine.score, args=(picture, (Label("red"),), Urgency.OPENED, project)
         )
-        for picture, urgency, project in (*asked, (pictures[2], Urgency.OPENED, 8))
+        for picture, project in zip(pictures, (8, 9), strict=True)
     ]
     for thread in threads:
         thread.start()
     end = time.monotonic() + 20
-    while scene.read()["remaining"] < 3 and time.monotonic() < end:
+    while scene.read()["remaining"] < 2 and time.monotonic() < end:
         time.sleep(0.01)
     now = scene.read()
-    assert now["queue"] == {"interactive": 0, "opened": 1, "batch": 2}
-    assert now["waiting"] == [
-        {"urgency": "batch", "project": 7, "pictures": 2},
-        {"urgency": "opened", "project": 8, "pictures": 1},
-    ]
+    assert now["queue"] == {"interactive": 0, "opened": 2, "batch": 0}
+    assert sorted((line["project"], line["count"]) for line in now["waiting"]) == [(8, 1), (9, 1)]
     segmenter.gate.set()
     for thread in threads:
         thread.join(20)
+
+
+def test_tasks_of_batches_wait_too_but_are_not_counted_beside_their_job() -> None:
+    scene = Scene()
+    gate = threading.Event()
+
+    def work(task: Task) -> Outcome:
+        assert gate.wait(20)
+        return Outcome({"result": []})
+
+    tasks = [Task(number, 7, {}) for number in range(10)]
+    batch = threading.Thread(target=scene.pending.outcomes, args=(tasks, "v", 7, work))
+    batch.start()
+    end = time.monotonic() + 20
+    while scene.read()["remaining"] < 10 and time.monotonic() < end:
+        time.sleep(0.01)
+    now = scene.read()
+    assert now["waiting"] == [{"urgency": "batch", "project": 7, "count": 10}]
+    assert now["remaining"] == 10
+    job = scene.store.start_job(7)
+    scene.store.lease_job("worker")
+    scene.store.advance(job.id, "worker", total=100, done=60)
+    assert scene.read()["remaining"] == 40
+    gate.set()
+    batch.join(20)
+    assert scene.read()["waiting"] == []
 
 
 def test_what_runs_and_what_failed_is_linked_to_label_studio() -> None:
