@@ -101,6 +101,7 @@ def serve(**given: str | None) -> None:
     logging.config.dictConfig(logging_config(settings))
     try:  # what can never work is said before anything starts
         Engine.from_settings(settings)
+        Store.from_settings(settings).check()
         _check_device(settings)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
@@ -260,6 +261,7 @@ def _prelabeler(
     engine = stack.enter_context(Engine.from_settings(settings))
     reader = ImageReader(Studio.from_settings(settings), settings)
     store, owner = Store.from_settings(settings), new_owner()
+    store.check()
     results = Results(store, owner, max_mb=settings.waiting_mb)
     pending = Pending(store, results, settings.predict_deadline_s)
     pipeline = Pipeline(engine, reader.read, settings, reader.recall, pending)

@@ -17,6 +17,8 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from backend.messages import Task
 from backend.results import Results, result_key
 from backend.store import Store
@@ -190,16 +192,16 @@ class Pending(Batches):
         """The same with another deadline, and nothing noted."""
         asked, end = self._results.now, time.monotonic() + deadline_s
         by_key = {result_key(task, version): task for task in tasks}
+        due = asked + deadline_s + _ANSWERED_S
         outcomes = self._take(by_key, asked)
-        items = self._begin(_without(by_key, outcomes), version, project, work)
-        for item in items.values():
-            item.due = max(item.due, asked + deadline_s + _ANSWERED_S)
+        items = self._begin(_without(by_key, outcomes), version, project, work, due)
         wait([item.outcome for item in items.values()], max(0.0, end - time.monotonic()))
         outcomes |= self._collect(items, asked)
         while (others := _without(by_key, {**outcomes, **items})) and time.monotonic() < end:
-            items |= self._begin(others, version, project, work)  # what another has left undone
+            items |= self._begin(others, version, project, work, due)  # what another left undone
             time.sleep(max(0.0, min(_LOOK_AGAIN_S, end - time.monotonic())))
-            outcomes |= self._take(others, asked) | self._collect(items, asked)
+            outcomes |= self._take(others, asked)
+            outcomes |= self._collect(_without(items, outcomes), asked)
         open_ = _without(items, outcomes)
         for item in open_.values():
             item.due = 0.0
@@ -209,7 +211,11 @@ class Pending(Batches):
 
     def kept(self, task: Task, version: str) -> Entry:
         """The prediction of a task, if it is kept; else ``[]``, at once."""
-        outcomes = self._take([result_key(task, version)], self._results.now)
+        try:
+            outcomes = self._take([result_key(task, version)], self._results.now)
+        except SQLAlchemyError as error:  # whoever has opened the task can do without
+            log.warning("The database of waiting predictions: %s", error)
+            return []
         return next(iter(outcomes.values()), Outcome([])).entry
 
     def _take(self, keys: Iterable[str], asked: float) -> dict[str, Outcome]:
@@ -219,14 +225,18 @@ class Pending(Batches):
         return found | dict.fromkeys(elsewhere, Outcome([]))
 
     def _begin(
-        self, tasks: Mapping[str, Task], version: str, project: int | None, work: Work
+        self, tasks: Mapping[str, Task], version: str, project: int | None, work: Work, due: float
     ) -> dict[str, _Item]:
         """Have tasks made, those that nobody makes; with those that are being made here already."""
         with self._lock:
             joined = {key: self._making[key] for key in tasks if key in self._making}
+            for item in joined.values():
+                item.due = max(item.due, due)
         claimed = self._results.claim(_without(tasks, joined), project, version)
         begun = {
-            key: _Item(task, project, work, key) for key, task in tasks.items() if key in claimed
+            key: _Item(task, project, work, key, due)
+            for key, task in tasks.items()
+            if key in claimed
         }
         with self._lock:
             self._making |= begun

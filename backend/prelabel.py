@@ -281,10 +281,8 @@ class Prelabeler:
                 skipped=there - lacking,
                 cursor=0,
             )
-        open_ = max(0, lacking - job.failed)
-        more = (
-            job.remaining or 0
-        ) - open_  # written without our taking note, or new in the project
+        told = (job.total or 0) - job.done - job.skipped - job.failed
+        more = told - max(0, lacking - job.failed)  # written without our noting it, or new tasks
         total = (job.total or 0) - min(0, more)
         return self._store.advance(job.id, self._owner, done=max(0, more), total=total)
 

@@ -161,7 +161,11 @@ class Projects:
             StudioRefused: there is no such project for this token.
             StudioUnreachable: Label Studio does not answer.
         """
-        return str(self._ask(lambda client: client.projects.get(id=project)).label_config)
+        return str(
+            self._ask(
+                lambda client: client.projects.get(id=project, request_options=_NO_RETRIES)
+            ).label_config
+        )
 
     def count(self, project: int, wanted: Wanted) -> int:
         """How many tasks there are.
@@ -257,7 +261,9 @@ class Projects:
         Raises:
             StudioUnreachable: Label Studio does not answer.
         """
-        found = self._ask(lambda client: client.predictions.list(task=task))
+        found = self._ask(
+            lambda client: client.predictions.list(task=task, request_options=_NO_RETRIES)
+        )
         all_ = (
             Stored(each.id, task, each.model_version or "", each.created_at.timestamp())
             for each in found
@@ -272,7 +278,9 @@ class Projects:
             StudioUnreachable: Label Studio does not answer.
         """
         try:
-            self._ask(lambda client: client.predictions.delete(id=prediction))
+            self._ask(
+                lambda client: client.predictions.delete(id=prediction, request_options=_NO_RETRIES)
+            )
         except StudioRefused as error:
             if error.status != 404:
                 raise
@@ -321,7 +329,11 @@ class Projects:
     def _create(self, task: int, entry: Mapping[str, Any]) -> str:
         """Send one prediction; why Label Studio does not take it, or nothing where it does."""
         try:
-            self._ask(lambda client: client.predictions.create(task=task, **entry))
+            self._ask(
+                lambda client: client.predictions.create(
+                    task=task, request_options=_NO_RETRIES, **entry
+                )
+            )
         except StudioRefused as error:
             return str(error)
         return ""
@@ -341,7 +353,9 @@ class Projects:
         """Try until it succeeds, is refused for good, or patience ends."""
         tries = Retrying(
             retry=retry_if_exception(_may_pass),
-            wait=wait_exponential_jitter(self._first_pause_s, max=_LONGEST_PAUSE_S),
+            wait=wait_exponential_jitter(
+                self._first_pause_s, max=_LONGEST_PAUSE_S, jitter=self._first_pause_s
+            ),
             stop=stop_any(stop_after_delay(self._patience_s), stop_when_event_set(self._stopping)),
             sleep=sleep_using_event(self._stopping),
             before_sleep=self._tell,

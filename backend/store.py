@@ -44,6 +44,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from backend.errors import JobNotFound, JobOver
 from backend.settings import Settings
@@ -261,6 +262,23 @@ class Store:
         return cls(
             url.get_secret_value() if url else f"sqlite:///{settings.model_dir / 'clearclip.db'}"
         )
+
+    def check(self) -> None:
+        """Open the database and close it again.
+
+        Raises:
+            ValueError: it cannot be had, in a sentence without its password.
+        """
+        try:
+            with self.write():
+                pass
+        except (OSError, SQLAlchemyError, ImportError) as error:
+            reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+            raise ValueError(
+                f"The database {self._url.render_as_string()} for jobs and waiting predictions "
+                f"cannot be written ({reason}): set DATABASE_URL."
+            ) from None
+        self.close()
 
     def close(self) -> None:
         """Close the connections; a later use opens new ones."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -185,16 +186,13 @@ def told(job: Job) -> str:
 
 
 def auto_prelabel(store: Store, settings: Settings, created: TasksCreated) -> Job | None:
-    """Queue new tasks, if their project has that switched on; at once, whatever else goes on.
-
-    Raises:
-        LabelConfigError: the project has a label config that we cannot draw with.
-    """
+    """Queue new tasks, if their project has that switched on; at once, whatever else goes on."""
     if settings.label_studio_api_key is None:
         return None
     wanted = prelabels(settings, created.project_id)
     if not wanted and created.label_config:
-        wanted = parse_label_config(created.label_config).prelabel
+        with suppress(LabelConfigError):  # there is nothing to draw for
+            wanted = parse_label_config(created.label_config).prelabel
     if not wanted:
         return None
     return store.start_job(created.project_id, kind="new", only="all", tasks=created.task_ids)

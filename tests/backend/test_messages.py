@@ -15,11 +15,13 @@ from backend.messages import (
     Keypoint,
     Prompt,
     Rectangle,
+    TasksCreated,
     Words,
     areas,
     parse_job,
     parse_predict,
     parse_setup,
+    parse_webhook,
 )
 
 CONFIG = '<View><Image name="i" value="$image"/></View>'
@@ -240,6 +242,33 @@ def test_setup_without_credentials() -> None:
 def test_wrong_setup_requests(body: bytes) -> None:
     with pytest.raises(BadRequest):
         parse_setup(body)
+
+
+def test_a_webhook_tells_of_new_tasks() -> None:
+    body = {
+        "action": "TASKS_CREATED",
+        "project": {"id": 7, "label_config": "<View/>"},
+        "tasks": [{"id": 3, "data": {}}, {"id": "x"}, None, {"id": 4}],
+    }
+    created = TasksCreated(project_id=7, task_ids=(3, 4), label_config="<View/>")
+    assert parse_webhook(json.dumps(body).encode()) == created
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"action": "TASKS_DELETED"},
+        {"action": None},
+        {"project": None},
+        {"project": {}},
+        {"tasks": None},
+        {"tasks": []},
+        {"tasks": {"id": 1}},
+    ],
+)
+def test_webhooks_of_no_concern(changes: dict[str, object]) -> None:
+    body = {"action": "TASKS_CREATED", "project": {"id": 7}, "tasks": [{"id": 3}]} | changes
+    assert parse_webhook(json.dumps(body).encode()) is None
 
 
 def test_a_job_as_a_program_and_as_a_form_asks_for_it() -> None:

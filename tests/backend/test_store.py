@@ -284,3 +284,17 @@ def test_the_password_of_a_database_is_never_shown() -> None:
 def test_jobs_are_values(store: Store) -> None:
     job = store.start_job(7)
     assert replace(job) == store.get_job(job.id)
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:////proc/none/jobs.db", "postgresql+psycopg://ann:secret@127.0.0.1:9/name"]
+)
+def test_a_database_that_cannot_be_had_is_told_in_a_sentence(url: str) -> None:
+    with pytest.raises(ValueError, match="set DATABASE_URL") as caught:
+        Store(url).check()
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_database_that_can_be_had_is_checked_without_a_word(url: str) -> None:
+    Store(url).check()
