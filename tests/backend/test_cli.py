@@ -115,7 +115,7 @@ def test_health_and_setup_answer_in_time_while_it_loads_and_predicts() -> None:
     assert asked > 3
     assert "ready" in seen
     assert running
-    assert running <= {0, 1, 2, 3}
+    assert running <= {10 * i + j for i in range(1, 4) for j in range(4)}
     assert [answer.status_code for answer in answers] == [200] * 3
     for answer in answers:
         results = answer.json()["results"]
