@@ -35,7 +35,7 @@ bench: $(VENV)/.made ## benchmarks and the longer studies, into tests/bench/resu
 
 picture: $(VENV)/.made $(STUDIO_VENV)/.made browser ## take the README's picture anew
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio TAKE_PICTURE=1 \
-	$(VENV)/bin/python -m pytest tests/e2e -k picture $(ARGS)
+	$(VENV)/bin/python -m pytest tests/e2e -k 'picture or click_beside' $(ARGS)
 
 $(VENV)/.made: pyproject.toml
 	@echo "Installing the packages and their test tools into $(VENV)"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 import logging
 import re
 import secrets
-import threading
 import time
 from contextlib import ExitStack
 from typing import Any
@@ -15,13 +13,16 @@ from typing import Any
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
+from backend.admission import LABEL_STUDIO_AGENT, Admission
 from backend.console import make_console
 from backend.engine import Engine
 from backend.errors import BackendError, Busy, ModelUnavailable, PayloadTooLarge, Unauthorized
 from backend.images import ImageReader
 from backend.journal import Journal
+from backend.lock import Lock
 from backend.messages import parse_predict, parse_setup, parse_webhook
 from backend.metrics import Metrics
+from backend.openapi import description
 from backend.overview import Overview
 from backend.pending import Pending
 from backend.pipeline import Pipeline
@@ -92,8 +93,10 @@ def _add_routes(
     pipeline: Pipeline,
     store: Store,
 ) -> None:
+    is_protected = settings.basic_auth_user is not None
     # Predictions wait for each other; a part of the threads is kept for health and setup.
-    slots = threading.BoundedSemaphore(settings.threads - max(2, settings.threads // 4))
+    at_once = settings.threads - max(2, settings.threads // 4)
+    admission = Admission(pipeline.predict, at_once, settings.max_tasks)
 
     @app.route("/health", methods=["GET"])
     def health() -> Response:
@@ -102,7 +105,7 @@ def _add_routes(
     @app.route("/setup", methods=["POST"])
     def setup() -> Response:
         asked = parse_setup(_body(settings))
-        studio.learn(asked.hostname, asked.access_token)
+        studio.learn(asked.hostname, asked.access_token, vouched=is_protected)
         status = engine.status
         if status.state == "failed":
             raise ModelUnavailable(status.reason)
@@ -113,12 +116,9 @@ def _add_routes(
 
     @app.route("/predict", methods=["POST"])
     def predict() -> Response:
-        if not slots.acquire(blocking=False):
-            raise Busy("All threads for predictions are taken: try again in a moment.")
-        try:
-            return _json({"results": pipeline.predict(parse_predict(_body(settings)))})
-        finally:
-            slots.release()
+        by_studio = str(request.user_agent).startswith(LABEL_STUDIO_AGENT)
+        entries = admission.predict(lambda: parse_predict(_body(settings)), by_studio)
+        return _json({"results": entries})
 
     @app.route("/webhook", methods=["POST"])
     def webhook() -> Response:
@@ -129,6 +129,10 @@ def _add_routes(
     @app.route("/versions", methods=["GET", "POST"])
     def versions() -> Response:
         return _json({"versions": [f"{settings.model} {settings.method}"]})
+
+    @app.route("/openapi.json", methods=["GET"])
+    def openapi() -> Response:
+        return _json(description(locked=is_protected))
 
 
 def _add_observation(app: Flask, metrics: Metrics) -> None:
@@ -170,19 +174,23 @@ def _write(route: str, status: int, seconds: float) -> None:
 
 
 def _add_auth(app: Flask, settings: Settings) -> None:
-    user, password = settings.basic_auth_user, settings.basic_auth_pass
-    if user is None or password is None:
+    lock = Lock.from_settings(settings)
+    if lock is None:
         return
-    expected = f"{user}:{password.get_secret_value()}".encode()
 
     @app.before_request
     def authorize() -> None:
         if request.path == "/health":
             return
-        auth = request.authorization
-        given = f"{auth.username}:{auth.password}" if auth else ""
-        if not hmac.compare_digest(given.encode(), expected):
-            raise Unauthorized("Expected basic auth with BASIC_AUTH_USER and BASIC_AUTH_PASS.")
+        authorization = request.headers.get("Authorization", "")
+        if lock.opens(authorization):
+            return
+        if request.path == "/webhook" and (
+            lock.opens_webhook(request.args.get("token", ""))
+            or lock.opens_webhook(authorization.removeprefix("Bearer "))
+        ):
+            return
+        raise Unauthorized("Expected basic auth with BASIC_AUTH_USER and BASIC_AUTH_PASS.")
 
 
 def _add_errors(app: Flask) -> None:
@@ -201,6 +209,9 @@ def _add_errors(app: Flask) -> None:
     def http_error(error: HTTPException) -> Response:
         response = _json({"error": f"{error.name}: {request.method} {request.path}"})
         response.status_code = error.code or 500
+        for name, value in error.get_headers():
+            if name == "Allow":
+                response.headers[name] = value
         return response
 
     @app.errorhandler(Exception)

@@ -1,4 +1,4 @@
-"""``clearclip-backend``: serve, export, prelabel, demo."""
+"""``clearclip-backend``: serve, export, prelabel, doctor, demo."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from backend.app import create_app
 from backend.demo import DemoError, label_config, run_demo
+from backend.doctor import examine
 from backend.engine import Engine
 from backend.errors import BackendError, ImageInvalid, LabelConfigError
 from backend.images import ImageReader
@@ -239,6 +240,35 @@ def demo(labels: str, **given: Any) -> None:
         raise SystemExit(run_demo(labels=names, **given))
     except DemoError as error:
         raise click.ClickException(str(error)) from None
+
+
+@main.command()
+@click.option("--project", "project_id", type=int, required=True, help="Its number.")
+@click.option(
+    "--backend-url", help="Where the backend is reached from here, if not as Label Studio does."
+)
+@click.option("--fix", is_flag=True, help="Set up the webhook in Label Studio.")
+@settings_options(
+    "label_studio_url",
+    "label_studio_api_key",
+    "allowed_hosts",
+    "basic_auth_user",
+    "basic_auth_pass",
+    "port",
+)
+def doctor(project_id: int, backend_url: str | None, fix: bool, **given: str | None) -> None:
+    """Check Label Studio, a project and the backend that runs, in both directions.
+
+    Give it the settings that the backend has. It ends with 0 if all is well.
+    """
+    settings = _settings(given)
+    logging.config.dictConfig(logging_config(settings, "ERROR"))
+    ill = 0
+    for finding in examine(settings, project_id, backend_url=backend_url, fix=fix):
+        click.echo(finding)
+        ill += finding.well is False
+    if ill:
+        raise SystemExit(1)
 
 
 def _settings(given: dict[str, str | None]) -> Settings:

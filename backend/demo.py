@@ -281,20 +281,32 @@ def served_backend(
         yield url
 
 
+#: A tool of the magic wand alone: beside the ordinary one, which asks nothing, it confuses.
+_ASKS: Final = {"smart": "true", "smartOnly": "true"}
+
+
 # ---- a project ------------------------------------------------------------------------------
 
 
 def label_config(labels: Sequence[str]) -> str:
     """A labeling config with one brush per label, each in a colour of its own.
 
+    With it come the tools that an annotator asks with: clicks, boxes and words.
+
     >>> label_config(["sky"])  # doctest: +ELLIPSIS
     '<View><Image name="image" value="$image" zoom="true" /><BrushLabels name="mask" ...'
     """
     view = ET.Element("View")
     ET.SubElement(view, "Image", name="image", value="$image", zoom="true")
-    brushes = ET.SubElement(view, "BrushLabels", name="mask", toName="image")
-    for label, rgb in zip(labels, palette(len(labels)), strict=True):
-        ET.SubElement(brushes, "Label", value=label, background=f"#{bytes(rgb).hex()}")
+    controls = [
+        ET.SubElement(view, "BrushLabels", name="mask", toName="image"),
+        ET.SubElement(view, "KeyPointLabels", name="click", toName="image", **_ASKS),
+        ET.SubElement(view, "RectangleLabels", name="box", toName="image", **_ASKS),
+    ]
+    for control in controls:
+        for label, rgb in zip(labels, palette(len(labels)), strict=True):
+            ET.SubElement(control, "Label", value=label, background=f"#{bytes(rgb).hex()}")
+    ET.SubElement(view, "TextArea", name="words", toName="image", placeholder="words, or: all")
     return ET.tostring(view, encoding="unicode")
 
 
@@ -318,8 +330,9 @@ def upload(studio: Studio, project: int, files: Iterable[tuple[str, bytes]]) -> 
 
 def connect(studio: Studio, project: int, url: str, **options: Any) -> None:
     """Connect a backend to a project; options are the SDK's, such as basic auth."""
+    options = {"title": "ClearCLIP", "is_interactive": True, **options}
     try:
-        studio.client.ml.create(project=project, url=url, title="ClearCLIP", **options)
+        studio.client.ml.create(project=project, url=url, **options)
     except ApiError as error:
         raise DemoError(f"Label Studio cannot connect to {url}: {error.body}") from error
 

@@ -31,6 +31,7 @@ from clearclip_core import (
     Scores,
     Segmenter,
     WeightsNotFoundError,
+    WindowFeatures,
     resolve_method,
     usable_cpus,
     weights_id,
@@ -526,11 +527,11 @@ class Engine:
         fresh: dict[str, list[_Item]] = {}
         for item in self._collect(segmenter):
             item.began.set()
-            patches = self._cache.get(item.key)
-            if patches is None:
+            kept = self._cache.get(item.key)
+            if kept is None:
                 fresh.setdefault(item.key, []).append(item)
             else:
-                self._finish(segmenter, item, patches)
+                self._finish(segmenter, item, kept)
         if not fresh:
             return
         pictures = [items[0].picture for items in fresh.values()]
@@ -599,8 +600,8 @@ class Engine:
 
     def _encode(
         self, segmenter: Segmenter, pictures: list[PreparedPicture]
-    ) -> list[torch.Tensor | Exception]:
-        """The patches of each picture, or why it has none; the fault of one stays with it."""
+    ) -> list[WindowFeatures | Exception]:
+        """The features of each picture, or why it has none; the fault of one stays with it."""
         try:
             return list(self._encode_in_memory(segmenter, pictures))
         except Exception as error:  # noqa: BLE001 -- one picture of a batch
@@ -611,11 +612,11 @@ class Engine:
 
     def _encode_in_memory(
         self, segmenter: Segmenter, pictures: list[PreparedPicture]
-    ) -> list[torch.Tensor]:
+    ) -> list[WindowFeatures]:
         """Encode as one batch; where memory is too small for it, in batches half as large.
 
         Returns:
-            The patches of each picture in float16: what the cache keeps, so that whether it has
+            The features of each picture in float16: what the cache keeps, so that whether it has
             them changes no answer.
         """
         windows = sum(picture.plan.count for picture in pictures)
@@ -626,7 +627,7 @@ class Engine:
                 self._windows += windows
             try:
                 encoded = segmenter.encode_batch(pictures, self._windows_at_once)
-                return [features.patches.half() for features in encoded]
+                return [_halved(features) for features in encoded]
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or at_once == 1:
                     raise
@@ -640,16 +641,17 @@ class Engine:
                 self._windows_at_once,
             )
 
-    def _keep(self, key: str, patches: torch.Tensor) -> None:
+    def _keep(self, key: str, features: WindowFeatures) -> None:
         try:
-            self._cache.put(key, patches)
+            self._cache.put(key, features)
         except Exception as error:  # noqa: BLE001 -- the picture itself is well
             log.warning("The features of a picture are not kept: %s", error)
 
-    def _finish(self, segmenter: Segmenter, item: _Item, patches: torch.Tensor) -> None:
+    def _finish(self, segmenter: Segmenter, item: _Item, halved: WindowFeatures) -> None:
         """Hand a picture's features and scores to the thread that waits for them."""
         try:
-            features = DenseFeatures(patches.to(segmenter.encoder.device), item.picture.plan)
+            windows = halved.to(segmenter.encoder.device)
+            features = DenseFeatures(windows.patches, item.picture.plan, windows.cls)
             scores = segmenter.score(features, item.labels, contrast=True)
         except Exception as error:  # noqa: BLE001 -- one picture of a batch
             self._fail(item, error)
@@ -703,6 +705,12 @@ def _device_name(device: torch.device) -> str:
     if device.type != "cuda":
         return str(device)
     return f"{device} ({torch.cuda.get_device_name(device)})"
+
+
+def _halved(features: DenseFeatures) -> WindowFeatures:
+    """In float16, where they are."""
+    windows = WindowFeatures(features.patches, features.cls)
+    return windows.to(features.patches.device, torch.float16)
 
 
 def _free_memory() -> None:

@@ -9,7 +9,8 @@
     ├── CrossSite               403   a page of another site has sent it, in a user's name
     ├── PayloadTooLarge         413   the request is over MAX_BODY_MB
     ├── ModelUnavailable        503   the model has failed to load, or the backend shuts down
-    ├── Busy                    503   every thread for predictions is taken, or the queue is full
+    ├── Busy                    429   every thread for predictions is taken, the queue is full, or
+    │                                 the request has more tasks than MAX_TASKS
     ├── JobNotFound             404   there is no job of that number
     ├── JobOver                 409   a job that is over cannot be paused, resumed or cancelled
     ├── StudioUnreachable       424   Label Studio's API does not answer, or not in time
@@ -18,6 +19,7 @@
         ├── DataKeyError        422   the label config names a key that the task's data lacks
         ├── ImageNotFound       422   there is no image at that address, or no way to it
         ├── ImageRefused        424   Label Studio or another server did not hand the image out
+        ├── HostRefused         403   the image is on a host that must not be asked
         ├── ImageInvalid        422   not an image, or a truncated one
         └── ImageTooLarge       413   over MAX_IMAGE_MB or MAX_IMAGE_MEGAPIXELS
 
@@ -77,9 +79,9 @@ class ModelUnavailable(BackendError):
 
 
 class Busy(BackendError):
-    """Every thread that may predict is taken, or too many pictures wait: come again later."""
+    """Every thread that may predict is taken, or too much is asked at once: come again later."""
 
-    http_status = 503
+    http_status = 429
 
 
 class JobNotFound(BackendError):
@@ -133,6 +135,12 @@ class ImageRefused(TaskError):
     """The server of the image cannot be reached, or answered that we may not have it."""
 
     http_status = 424
+
+
+class HostRefused(TaskError):
+    """The image is on a host without a public address, and no administrator vouches for it."""
+
+    http_status = 403
 
 
 class ImageInvalid(TaskError):

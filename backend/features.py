@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from backend.settings import Settings
+from clearclip_core import WindowFeatures
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class CacheUse:
 
 
 class FeatureCache:
-    """Patch features by key; what has not been used for longest is dropped first.
+    """Features of windows by key; what has not been used for longest is dropped first.
 
     Kept are float16 tensors on the CPU: features are unit vectors, whose label maps differ from
     those in float32 in one pixel of thousands. The geometry comes with each request's own picture.
@@ -53,13 +54,13 @@ class FeatureCache:
         disk: where they outlive the process, if anywhere.
 
     >>> cache = FeatureCache(limit_bytes=1024)
-    >>> cache.put("a", torch.ones(1, 2, 2, 8))
-    >>> cache.get("a").dtype, cache.use.bytes
+    >>> cache.put("a", WindowFeatures(torch.ones(1, 2, 2, 8)))
+    >>> cache.get("a").patches.dtype, cache.use.bytes
     (torch.float16, 64)
     """
 
     def __init__(self, limit_bytes: int, disk: FeatureFolder | None = None) -> None:
-        self._memory: LRUCache[str, torch.Tensor] = LRUCache(limit_bytes, _bytes_of)
+        self._memory: LRUCache[str, WindowFeatures] = LRUCache(limit_bytes, _bytes_of)
         self._disk = disk
         self._lock = threading.Lock()
         self._hits = self._misses = 0
@@ -85,40 +86,40 @@ class FeatureCache:
         except OSError as error:
             raise ValueError(f"FEATURE_DISK_CACHE_MB: {folder} cannot be used: {error}.") from None
 
-    def get(self, key: str) -> torch.Tensor | None:
-        """Patches (windows, h, w, D) float16 on the CPU, from memory; None where there are none."""
+    def get(self, key: str) -> WindowFeatures | None:
+        """Features in float16 on the CPU, from memory; None where there are none."""
         with self._lock:
-            patches = self._memory.get(key)
-            self._hits += patches is not None
-            self._misses += patches is None
-            return patches
+            features = self._memory.get(key)
+            self._hits += features is not None
+            self._misses += features is None
+            return features
 
     def __contains__(self, key: str) -> bool:
         """Whether they are in memory; counts as no use of them."""
         with self._lock:
             return key in self._memory
 
-    def put(self, key: str, patches: torch.Tensor) -> None:
-        """Keep patches in memory; those that are larger than all of it are not kept."""
-        half = patches.to("cpu", torch.float16)
+    def put(self, key: str, features: WindowFeatures) -> None:
+        """Keep features in memory; those that are larger than all of it are not kept."""
+        half = features.to("cpu", torch.float16)
         if _bytes_of(half) <= self._memory.maxsize:
             with self._lock:
                 self._memory[key] = half
 
     def load(self, key: str) -> None:
-        """Bring patches from disk to memory, where they are only on disk."""
+        """Bring features from disk to memory, where they are only on disk."""
         if self._disk is not None and key not in self:
-            patches = self._disk.read(key)
-            if patches is not None:
-                self.put(key, patches)
+            features = self._disk.read(key)
+            if features is not None:
+                self.put(key, features)
 
     def save(self, key: str) -> None:
-        """Bring patches from memory to disk, where they are only in memory."""
+        """Bring features from memory to disk, where they are only in memory."""
         if self._disk is not None:
             with self._lock:
-                patches = self._memory.get(key)
-            if patches is not None:
-                self._disk.write(key, patches)
+                features = self._memory.get(key)
+            if features is not None:
+                self._disk.write(key, features)
 
     @property
     def use(self) -> CacheUse:
@@ -154,11 +155,11 @@ class FeatureFolder:
         self._bytes = sum(size for _, size, _ in self._files())
         self._shrink()
 
-    def read(self, key: str) -> torch.Tensor | None:
-        """Patches (windows, h, w, D) float16, or None."""
+    def read(self, key: str) -> WindowFeatures | None:
+        """Features in float16, or None."""
         path = self._path(key)
         try:
-            patches = _read(path, key)
+            features = _read(path, key)
             os.utime(path)  # by which the oldest are told
         except FileNotFoundError:
             return None
@@ -166,9 +167,9 @@ class FeatureFolder:
             log.warning("%s is not used, and removed: %s", path, error)
             self._remove(path)
             return None
-        return patches
+        return features
 
-    def write(self, key: str, patches: torch.Tensor) -> None:
+    def write(self, key: str, features: WindowFeatures) -> None:
         """Write a file, unless it is there; whole or not at all."""
         path = self._path(key)
         if path.exists():
@@ -178,7 +179,7 @@ class FeatureFolder:
             os.close(handle)
             written = Path(name)
             try:
-                save_file({"patches": patches.contiguous()}, written, _metadata(key, patches))
+                save_file(_tensors(features), written, _metadata(key, features))
                 size = written.stat().st_size
                 written.replace(path)
             finally:
@@ -231,27 +232,37 @@ def machine_memory_bytes() -> int:
     return min([machine, *(int(limit) for limit in limits if limit.isdigit())])
 
 
-def _bytes_of(patches: torch.Tensor) -> int:
-    return patches.numel() * patches.element_size()
+def _tensors(features: WindowFeatures) -> dict[str, torch.Tensor]:
+    """By name, contiguous; without those that are None."""
+    named = features._asdict().items()
+    return {name: tensor.contiguous() for name, tensor in named if tensor is not None}
 
 
-def _metadata(key: str, patches: torch.Tensor) -> dict[str, str]:
-    return {"key": key, "crc32": str(zlib.crc32(patches.numpy().tobytes()))}
+def _bytes_of(features: WindowFeatures) -> int:
+    return sum(part.nbytes for part in features if part is not None)
 
 
-def _read(path: Path, key: str) -> torch.Tensor:
-    """The patches in a file.
+def _metadata(key: str, features: WindowFeatures) -> dict[str, str]:
+    checksum = 0
+    for tensor in _tensors(features).values():
+        checksum = zlib.crc32(tensor.numpy().tobytes(), checksum)
+    return {"key": key, "crc32": str(checksum)}
+
+
+def _read(path: Path, key: str) -> WindowFeatures:
+    """The features in a file.
 
     Raises:
         ValueError: they are not what was written under that key.
     """
     with safe_open(path, "pt") as file:
-        if list(file.keys()) != ["patches"]:
-            raise ValueError("it does not hold patches")
-        patches: torch.Tensor = file.get_tensor("patches")
+        if set(file.keys()) not in ({"patches"}, {"patches", "cls"}):
+            raise ValueError("it does not hold features")
+        features = WindowFeatures(**{name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 -- no dict
         metadata = file.metadata() or {}
-    if patches.dtype != torch.float16 or patches.ndim != 4:
+    dtypes = {tensor.dtype for tensor in _tensors(features).values()}
+    if dtypes != {torch.float16} or features.patches.ndim != 4:
         raise ValueError("it does not hold float16 patches (windows, h, w, D)")
-    if metadata != _metadata(key, patches):
+    if metadata != _metadata(key, features):
         raise ValueError("its content or its key is another one")
-    return patches
+    return features

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import re
 import struct
 import threading
 import zlib
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from cachetools import TTLCache
 from PIL import Image, UnidentifiedImageError
 
-from backend.errors import ImageInvalid, ImageTooLarge
+from backend.errors import ImageInvalid, ImageNotFound, ImageTooLarge
 from backend.messages import Task
 from backend.settings import Settings
 from backend.studio import Studio
@@ -31,6 +32,8 @@ FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF"
 KEPT_S = 600.0
 
 _STORAGES = ("s3://", "gs://", "azure-blob://")
+_NEVER_IN_ADDRESSES = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_HALVES = re.compile("[\ud800-\udfff]")
 _BROKEN = (OSError, SyntaxError, ValueError, IndexError, TypeError, struct.error, zlib.error)
 
 
@@ -80,7 +83,7 @@ class ImageReader:
             ImageInvalid: it is not an image of `FORMATS`, or truncated.
             ImageTooLarge: it is over the limit of bytes or pixels.
         """
-        source = source.strip()
+        source = _checked(source)
         return decode_image(self._fetch(self._address(source, task), source), self._max_megapixels)
 
     def recall(self, source: str, task: Task) -> RGBArray:
@@ -100,7 +103,7 @@ class ImageReader:
         Raises:
             TaskError: see `read`.
         """
-        source = source.strip()
+        source = _checked(source)
         address = self._address(source, task)
         key = hashlib.sha256(address.encode()).hexdigest()  # a data: URL may be megabytes long
         with self._lock:
@@ -179,6 +182,22 @@ def decode_image(content: bytes, max_megapixels: float) -> RGBArray:
             return to_rgb(picture)
         except _BROKEN:
             raise ImageInvalid("The image file is damaged or truncated.") from None
+
+
+def _checked(source: str) -> str:
+    """An address without spaces around it.
+
+    Raises:
+        ImageNotFound: it has control characters, which forge lines of logs and headers, or halves
+            of letters; newlines in ``data:`` are well.
+    """
+    source = source.strip()
+    unwanted = _HALVES if source[:5].lower() == "data:" else _NEVER_IN_ADDRESSES
+    if unwanted.search(source):
+        raise ImageNotFound(
+            f"{source[:200]!r} is no address of an image: it has characters that no address has."
+        )
+    return source
 
 
 def _read_data_url(url: str, max_file_mb: int) -> bytes:

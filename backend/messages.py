@@ -22,6 +22,8 @@ Only = Literal["unlabeled", "all"]
 
 #: No percentage or angle is as large; neither infinity nor what is no number is below it.
 _FAR = 1e6
+#: Letters of what an annotator types: some phrases.
+_LONGEST_TEXT = 1000
 
 
 @dataclass(frozen=True)
@@ -404,7 +406,12 @@ def _words(value: Mapping[str, Any]) -> Words | None:
     """The last text: those before it have been answered. One with a place describes a region."""
     given = value.get("text")
     texts = _texts([given] if isinstance(given, str) else given)
-    return Words(texts[-1]) if texts and "x" not in value else None
+    return Words(_plain(texts[-1])) if texts and "x" not in value else None
+
+
+def _plain(text: str) -> str:
+    """What a tokenizer can take: no halves of letters, and no book."""
+    return text[:_LONGEST_TEXT].encode("utf-8", "replace").decode()
 
 
 def _texts(given: Any) -> list[str]:

@@ -21,6 +21,9 @@ _LONGEST_RUN = 1 << _LENGTH_BITS[-1]
 _HEADER_BITS = 32 + 5 + 4 * 4
 _CHANNELS = 4
 
+#: How much of a stream is looked up beforehand at once, with some bytes of memory for each bit.
+_PART_BYTES = 1 << 18
+
 
 def encode_rle(mask: npt.NDArray[np.bool_]) -> list[int]:
     """Encode a mask; the same integers as Label Studio's own converter.
@@ -129,52 +132,72 @@ def _bits(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
 def _read_tokens(
     data: bytes, n_values: int, word_bits: int, length_bits: Sequence[int]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Find the tokens, each of which says where the next begins: the one loop there is.
+    """Find the tokens and what they say, up to the last value.
 
     Returns:
         (N,) bool, whether it is a run; (N,) its length in values; (N,) bit where values begin.
     """
     heads = _heads(data)
-    # By the three bits that a token begins with: the bits of its own, the shift to its length, and
-    # how many bits of values each one that it counts brings.
-    table = [
-        (3 + bits + word_bits * is_run, 32 - bits, word_bits * (not is_run))
-        for is_run in (False, True)
-        for bits in length_bits
-    ]
-    tokens: list[int] = []
-    keep = tokens.append
-    position, total, end = _HEADER_BITS, 0, len(data) * 8
-    while total < n_values and position < end:
-        token = heads[position >> 3] << (position & 7) & 0xFFFFFFFF
-        own_bits, shift, literal_bits = table[token >> 29]
-        count = ((token << 3 & 0xFFFFFFFF) >> shift) + 1
-        position += own_bits + literal_bits * count
-        total += count
-        keep(token)
-    if total != n_values or position > end:
+    starts = _token_starts(data, heads.data, word_bits, length_bits)
+    tokens = heads[starts >> 3].astype(np.int64) << (starts & 7)  # what is above 32 bits: not read
+    is_run = tokens >> 31 & 1 == 1
+    bits = np.array(length_bits)[tokens >> 29 & 0b11]
+    counts = (tokens >> (29 - bits) & (1 << bits) - 1) + 1
+    totals = np.cumsum(counts)
+    n_tokens = int(np.searchsorted(totals, n_values)) + 1  # behind the last one there is padding
+    positions = starts + 3 + bits
+    ends = positions + word_bits * np.where(is_run, 1, counts)
+    if (
+        n_tokens > len(totals)
+        or totals[n_tokens - 1] != n_values
+        or ends[n_tokens - 1] > len(data) * 8
+    ):
         raise ValueError(
             f"Expected argument `rle` to hold {n_values} values, but its tokens end elsewhere."
         )
-    return _fields(np.array(tokens, dtype=np.int64), word_bits, np.array(length_bits))
+    return is_run[:n_tokens], counts[:n_tokens], positions[:n_tokens]
 
 
-def _fields(
-    tokens: npt.NDArray[np.int64], word_bits: int, length_bits: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """What `_read_tokens` returns, from each token's first 32 bits."""
-    is_run = tokens >> 31 == 1
-    bits = length_bits[tokens >> 29 & 0b11]
-    counts = (tokens >> (29 - bits) & (1 << bits) - 1) + 1
-    sizes = 3 + bits + word_bits * np.where(is_run, 1, counts)
-    starts = _HEADER_BITS + np.cumsum(sizes) - sizes
-    return is_run, counts, starts + 3 + bits
+def _token_starts(
+    data: bytes, heads: memoryview, word_bits: int, length_bits: Sequence[int]
+) -> npt.NDArray[np.int64]:
+    """The bit where each token begins: each says where the next one does, the one loop there is.
+
+    How long a run's token is, its first three bits say; so that is looked up beforehand, for every
+    bit at which one could begin.
+    """
+    steps_by_code = bytes([0] * 4 + [3 + bits + word_bits for bits in length_bits]).ljust(256)
+    found: list[npt.NDArray[np.int64]] = []
+    start = _HEADER_BITS
+    for first in range(0, len(data), _PART_BYTES):
+        part = data[first : first + _PART_BYTES + 1] + b"\0"
+        bits = np.unpackbits(np.frombuffer(part, np.uint8))
+        codes = bits[:-2] << 2 | bits[1:-1] << 1 | bits[2:]
+        steps = codes.tobytes().translate(steps_by_code)
+        at, end = start - 8 * first, 8 * min(_PART_BYTES, len(data) - first)
+        starts: list[int] = []
+        keep = starts.append
+        while at < end:
+            keep(at)
+            step = steps[at]
+            if not step:  # a literal, which brings as many values as it counts
+                bit = 8 * first + at
+                token = heads[bit >> 3] << (bit & 7)
+                size = length_bits[token >> 29 & 0b11]
+                step = 3 + size + word_bits * ((token >> (29 - size) & (1 << size) - 1) + 1)
+            at += step
+        start = 8 * first + at
+        found.append(np.array(starts, dtype=np.int64) + 8 * first)
+    return np.concatenate(found)
 
 
-def _heads(data: bytes) -> memoryview:
-    """The 32 bits that begin at each byte."""
-    source = np.frombuffer(data + b"\0" * 3, dtype=np.uint8).astype(np.uint32)
-    return (source[:-3] << 24 | source[1:-2] << 16 | source[2:-1] << 8 | source[3:]).data
+def _heads(data: bytes) -> npt.NDArray[np.uint32]:
+    """(len(data),) the 32 bits that begin at each byte."""
+    source = np.frombuffer(data + b"\0" * 3, dtype=np.uint8)
+    heads = np.empty((len(data), 4), np.uint8)
+    for byte in range(4):
+        heads[:, byte] = source[byte : byte + len(data)]
+    return heads.view(">u4")[:, 0].astype(np.uint32)
 
 
 def _read_words(

@@ -19,6 +19,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from backend.hosts import HostRules
+
 
 def _base_url(value: str) -> str:
     url = value.strip().rstrip("/")
@@ -48,10 +50,16 @@ def _projects_or_all(value: str) -> str:
     return ",".join(words)
 
 
+def _hosts(value: str) -> str:
+    HostRules.parse(value)
+    return value
+
+
 AutoOrCount = Annotated[Literal["auto"] | int, PlainValidator(_auto_or_count)]
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 ProjectsOrAll = Annotated[str, AfterValidator(_projects_or_all)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+Hosts = Annotated[str, AfterValidator(_hosts)]
 
 
 class Settings(BaseSettings):
@@ -87,13 +95,19 @@ class Settings(BaseSettings):
         description="A legacy or a personal access token, to fetch images from Label Studio; "
         "never sent to any other host.",
     )
+    allowed_hosts: Hosts = Field(
+        default="",
+        description="Hosts without a public address that pictures may come from: names, addresses "
+        "and networks, such as minio:9000, *.lab.example, 10.1.0.0/16.",
+    )
     model: Words = Field(
         default="ViT-B-16/openai",
         description="The model: arch/tag, arch@file, local-dir:path, hf-hub:org/repo or demo.",
     )
     method: Words = Field(
         default="clearclip",
-        description="How dense features are read: clearclip, sclip, maskclip or clip.",
+        description="How dense features are read: clearclip, sclip, maskclip, clip, clipsurgery or "
+        "gem.",
     )
     device: Words = Field(
         default="auto", description="Where the model runs: auto, cpu, cuda, cuda:1, mps."
@@ -183,7 +197,7 @@ class Settings(BaseSettings):
         default=None, description="User name that every request but /health must bring."
     )
     basic_auth_pass: SecretStr | None = Field(
-        default=None, description="Password that goes with BASIC_AUTH_USER."
+        default=None, min_length=1, description="Password that goes with BASIC_AUTH_USER."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severity that is logged."
@@ -195,6 +209,12 @@ class Settings(BaseSettings):
         default=256,
         ge=1,
         description="Largest request; Label Studio sends all old annotations of each task along.",
+    )
+    max_tasks: int = Field(
+        default=10_000,
+        ge=1,
+        description="Most tasks of one request; Label Studio is answered nothing for those above, "
+        "and asks for them again with the next Retrieve.",
     )
     max_image_mb: int = Field(default=100, ge=1, description="Largest image file.")
     max_image_megapixels: int = Field(

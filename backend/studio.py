@@ -1,7 +1,7 @@
 """What we ask of the Label Studio server: files, with the token that opens them.
 
 A token goes to one host only, that of the Label Studio it is for: never to another that a task or
-a redirect names.
+a redirect names; and there only with a request for a file. Which hosts are asked at all: `hosts`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import re
 import threading
 import time
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import requests
@@ -20,6 +20,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import parse_url
 
 from backend.errors import ImageNotFound, ImageRefused, ImageTooLarge
+from backend.hosts import HostRules, TimeLimit, origin, request
 from backend.settings import Settings
 
 _FILE_PATHS = ("/data/", "/tasks/", "/projects/", "/storage-data/")
@@ -27,8 +28,6 @@ _MAX_REDIRECTS = 5
 _CHUNK_BYTES = 1 << 16
 _RENEW_BEFORE_S = 30.0
 _CANNOT_REACH = (requests.RequestException, HTTPError, OSError)
-
-Origin = tuple[str, str, int]  # scheme, host, port
 
 
 class Access:
@@ -40,14 +39,19 @@ class Access:
     Args:
         url: address of the Label Studio server.
         token: a legacy token, or a personal one (a JWT).
-        timeout_s: longest wait for an exchange.
+        timeout_s: longest time that an exchange may take.
+        rules: which addresses may be connected to for it; None where the administrator vouches
+            for the server.
     """
 
-    def __init__(self, url: str, token: str, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self, url: str, token: str, timeout_s: float = 10.0, rules: HostRules | None = None
+    ) -> None:
         self._url = url
         self._token = token
         self._timeout_s = timeout_s
-        self._kind = _claims(token).get("token_type")
+        self._rules = rules
+        self._kind = token_kind(token)
         self._lock = threading.Lock()
         self._header = ""
         self._renew_at = 0.0  # on the monotonic clock
@@ -61,10 +65,11 @@ class Access:
 
         Raises:
             ImageRefused: the personal access token cannot be exchanged.
+            HostRefused: the server has no address that may be connected to.
         """
-        if self._kind is None:
+        if self._kind == "legacy":
             return f"Token {self._token}"
-        if self._kind != "refresh":
+        if self._kind == "access":
             return f"Bearer {self._token}"
         with self._lock:
             if self._header in ("", refused) or time.monotonic() >= self._renew_at:
@@ -82,13 +87,16 @@ class Access:
 
     def _exchange(self) -> str:
         try:
-            response = requests.post(
-                f"{self._url}/api/token/refresh/",
-                json={"refresh": self._token},
-                timeout=self._timeout_s,
-                allow_redirects=False,
-                auth=_Header(None),
-            )
+            with TimeLimit(self._timeout_s) as limit:
+                response = request(
+                    "POST",
+                    f"{self._url}/api/token/refresh/",
+                    rules=self._rules or HostRules(),
+                    trusted=self._rules is None,
+                    limit=limit,
+                    json={"refresh": self._token},
+                    auth=_Header(None),
+                )
             answer = response.json() if response.status_code == 200 else None
         except _CANNOT_REACH:  # a body that is no JSON, too
             raise ImageRefused(f"Label Studio at {self._url} cannot be reached.") from None
@@ -107,6 +115,7 @@ class Studio:
     Args:
         url: its address, if configured.
         api_key: a token for it, if configured; needs `url`.
+        rules: which other hosts may be asked, and which addresses connected to.
         timeout_s: longest time that one file may take.
         max_file_mb: largest file.
     """
@@ -116,13 +125,16 @@ class Studio:
         url: str | None = None,
         api_key: str | None = None,
         *,
+        rules: HostRules | None = None,
         timeout_s: float = 30.0,
         max_file_mb: int = 100,
     ) -> None:
         self._url = url
+        self._rules = rules or HostRules()
         self._access = Access(url, api_key, timeout_s) if url and api_key else None
         self._learned_url: str | None = None
         self._learned_access: Access | None = None
+        self._learned_is_vouched = False
         self._lock = threading.Lock()
         self._timeout_s = timeout_s
         self._max_file_mb = max_file_mb
@@ -134,23 +146,34 @@ class Studio:
         return cls(
             settings.label_studio_url,
             key.get_secret_value() if key else None,
+            rules=HostRules.parse(settings.allowed_hosts),
             timeout_s=settings.download_timeout_s,
             max_file_mb=settings.max_image_mb,
         )
 
-    def learn(self, hostname: str, access_token: str) -> None:
+    def learn(self, hostname: str, access_token: str, vouched: bool = False) -> None:
         """Take note of what Label Studio says of itself when it connects.
 
         Its token is used only where none is configured, and only for the host that it came with;
         its address where none is configured, or to recognise links to itself.
+
+        Args:
+            hostname: its address, as it says.
+            access_token: its token; may be empty.
+            vouched: whether who says so has the backend's password. Else anybody may, and so
+                nothing but a public address is believed.
         """
         url = hostname.strip().rstrip("/")
         if origin(url) is None:
             return
         wanted = self._access is None and (self._url is None or origin(self._url) == origin(url))
-        access = Access(url, access_token, self._timeout_s) if wanted and access_token else None
+        access = None
+        if wanted and access_token:
+            rules = None if self._is_configured(url) or vouched else self._rules
+            access = Access(url, access_token, self._timeout_s, rules)
         with self._lock:
             self._learned_url, self._learned_access = url, access
+            self._learned_is_vouched = vouched
 
     def file_url(self, path: str) -> str:
         """The URL of a file on the server, such as ``/data/upload/1/a.png``.
@@ -164,10 +187,11 @@ class Studio:
         base = self._url or self._learned()[0]
         if base is not None:  # a server under a path of its host writes that into its links
             path = _without(urlsplit(base).path, path)
-        if not path.startswith(_FILE_PATHS):
+        if not path.startswith(_FILE_PATHS) or _climbs(path):
             raise ImageNotFound(
                 f"{path[:200]!r} is no address of an image: expected http://, https://, s3://, "
-                "gs://, azure-blob://, data: or a path of Label Studio's, such as /data/upload/."
+                "gs://, azure-blob://, data: or a path of Label Studio's, such as /data/upload/, "
+                "without steps upwards."
             )
         if base is None:
             raise ImageNotFound(
@@ -229,17 +253,19 @@ class Studio:
 
         Raises:
             ImageNotFound: there is no such file.
-            ImageRefused: the host cannot be reached, or refuses it.
+            ImageRefused: the host cannot be reached, or refuses it, or takes too long.
+            HostRefused: the host, or one that it redirects to, has no address that may be
+                connected to.
             ImageTooLarge: it is larger than the limit.
         """
-        deadline = time.monotonic() + self._timeout_s
         called = called[:200] or _shown(url)
         url = self._own_url(url)
-        for _ in range(_MAX_REDIRECTS + 1):
-            with self._get(url, called, deadline) as response:
-                if not response.is_redirect:
-                    return self._read(response, called, deadline)
-                url = _target(url, response.headers["location"])
+        with TimeLimit(self._timeout_s) as limit:
+            for _ in range(_MAX_REDIRECTS + 1):
+                with self._get(url, called, limit) as response:
+                    if not response.is_redirect:
+                        return self._read(response, called, limit)
+                    url = _target(url, response.headers["location"])
         raise ImageRefused(f"{called} leads to too many redirects.")
 
     def _learned(self) -> tuple[str | None, Access | None]:
@@ -254,63 +280,86 @@ class Studio:
         path = _without(urlsplit(learned).path, parts.path)
         return self._url + (f"{path}?{parts.query}" if parts.query else path)
 
-    def _get(self, url: str, called: str, deadline: float) -> requests.Response:
+    def _is_configured(self, url: str) -> bool:
+        return self._url is not None and origin(self._url) == origin(url)
+
+    def _is_trusted(self, url: str) -> bool:
+        """Whether the administrator, or who has the backend's password, vouches for the host."""
+        with self._lock:
+            learned = self._learned_url if self._learned_is_vouched else None
+        is_learned = learned is not None and origin(learned) == origin(url)
+        return self._is_configured(url) or is_learned or self._rules.vouch_for(url)
+
+    def _is_file(self, url: str) -> bool:
+        """Whether a URL of the server is one of its files: a token opens all else there too."""
+        base = self._url or self._learned()[0] or ""
+        path = parse_url(url).request_uri
+        return _without(urlsplit(base).path, path).startswith(_FILE_PATHS) and not _climbs(path)
+
+    def _get(self, url: str, called: str, limit: TimeLimit) -> requests.Response:
         """One GET, tried a second time where an exchanged token has ended early."""
         if origin(url) is None:
             raise ImageNotFound(
                 f"{called} leads to {_shown(url)!r}, which is no http or https address."
             )
         access = self._access or self._learned()[1]
-        if access is None or not access.is_for(url):
-            return self._ask(url, None, called, deadline)
+        if access is None or not access.is_for(url) or not self._is_file(url):
+            return self._ask(url, None, called, limit)
         header = access.header()
-        response = self._ask(url, header, called, deadline)
+        response = self._ask(url, header, called, limit)
         if response.status_code == 401:
             renewed = access.header(refused=header)
             if renewed != header:
                 response.close()
-                return self._ask(url, renewed, called, deadline)
+                return self._ask(url, renewed, called, limit)
         return response
 
-    def _ask(self, url: str, header: str | None, called: str, deadline: float) -> requests.Response:
-        timeout_s = max(0.001, deadline - time.monotonic())
+    def _ask(
+        self, url: str, header: str | None, called: str, limit: TimeLimit
+    ) -> requests.Response:
         user, _, password = (parse_url(url).auth or "").partition(":")
         basic = HTTPBasicAuth(unquote(user), unquote(password)) if user and not header else None
         try:
-            return requests.get(
+            return request(
+                "GET",
                 url,
+                rules=self._rules,
+                trusted=self._is_trusted(url),
+                limit=limit,
                 auth=basic or _Header(header),
                 headers={"Accept-Encoding": "identity"},
-                timeout=timeout_s,
                 stream=True,
-                allow_redirects=False,
             )
         except (*_CANNOT_REACH, ValueError):
+            if limit.is_over:
+                raise self._too_slow(called) from None
             raise ImageRefused(f"The host of {called} cannot be reached.") from None
 
-    def _read(self, response: requests.Response, called: str, deadline: float) -> bytes:
+    def _too_slow(self, called: str) -> ImageRefused:
+        return ImageRefused(f"{called} took longer than {self._timeout_s:g} s to arrive.")
+
+    def _read(self, response: requests.Response, called: str, limit: TimeLimit) -> bytes:
         if response.status_code in (404, 410):
             raise ImageNotFound(f"There is no file at {called}.")
         if response.status_code in (401, 403):
             raise ImageRefused(self._refusal(response, called))
         if response.status_code != 200:
             raise ImageRefused(f"{called} answered HTTP {response.status_code}.")
-        limit = self._max_file_mb << 20
+        max_bytes = self._max_file_mb << 20
         length = response.headers.get("content-length", "")
-        too_large = length.isdecimal() and int(length) > limit
+        too_large = length.isdecimal() and int(length[:18]) > max_bytes
         content = bytearray()
         try:
             while not too_large and (
                 chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True)
             ):
                 content += chunk
-                too_large = len(content) > limit
-                if time.monotonic() > deadline:
-                    raise ImageRefused(
-                        f"{called} took longer than {self._timeout_s:g} s to arrive."
-                    )
+                too_large = len(content) > max_bytes
         except _CANNOT_REACH:
-            raise ImageRefused(f"The download of {called} broke off.") from None
+            if not limit.is_over:
+                raise ImageRefused(f"The download of {called} broke off.") from None
+        if limit.is_over:  # what was cut off may look like the end of a file without a length
+            raise self._too_slow(called)
         if too_large:
             raise ImageTooLarge(f"{called} is larger than the limit of {self._max_file_mb} MB.")
         return bytes(content)
@@ -324,6 +373,8 @@ class Studio:
                 f"Label Studio refused {called} to the token of this backend (HTTP {status}): "
                 "check LABEL_STUDIO_API_KEY."
             )
+        if not self._is_file(response.url):
+            return f"{called} is no file of Label Studio's: it is asked for without the token."
         return (
             f"Label Studio wants a token for {called} (HTTP {status}): set LABEL_STUDIO_URL and "
             "LABEL_STUDIO_API_KEY."
@@ -342,21 +393,6 @@ class _Header(requests.auth.AuthBase):
         return request
 
 
-def origin(url: str) -> Origin | None:
-    """Scheme, host and port of an http(s) URL, as the HTTP client reads it; else None.
-
-    >>> origin("HTTP://Studio/data"), origin("https://studio:8443"), origin("file:///etc/passwd")
-    (('http', 'studio', 80), ('https', 'studio', 8443), None)
-    """
-    try:
-        parsed = parse_url(url)
-    except HTTPError:
-        return None
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        return None
-    return parsed.scheme, parsed.host, parsed.port or (443 if parsed.scheme == "https" else 80)
-
-
 def _target(url: str, location: str) -> str:
     try:
         return urljoin(url, location)
@@ -368,6 +404,17 @@ def _without(prefix: str, path: str) -> str:
     return path[len(prefix) :] if prefix and path.startswith(f"{prefix}/") else path
 
 
+def _climbs(path: str) -> bool:
+    """Whether a path has a step upwards, however it is written.
+
+    >>> _climbs("/data/upload/../../api"), _climbs("/data/%252e%252E%5Capi"), _climbs("/data/a..b")
+    (True, True, False)
+    """
+    for _ in range(3):
+        path = unquote(path)
+    return ".." in re.split(r"[/\\?&=]", path)
+
+
 def _shown(url: str) -> str:
     """A URL for a message: without a password, and without what may be a signature.
 
@@ -377,6 +424,18 @@ def _shown(url: str) -> str:
     'https://host/a.png'
     """
     return re.sub("//[^/]*@", "//", re.sub("([?#](?!d=)|&).*", "", url, flags=re.DOTALL))[:200]
+
+
+def token_kind(token: str) -> Literal["legacy", "personal", "access"]:
+    """What kind of token it is; an access token is what a personal one is exchanged for.
+
+    >>> token_kind("c0ffee" * 6 + "beef")
+    'legacy'
+    """
+    kind = _claims(token).get("token_type")
+    if kind is None:
+        return "legacy"
+    return "personal" if kind == "refresh" else "access"
 
 
 def _claims(token: str) -> dict[str, Any]:

@@ -22,6 +22,9 @@ Tags and attributes are found in any letter case, as the editor does. What is dr
 
 Labels that come from the task (``<BrushLabels value="$labels">``) and controls in a
 ``<Repeater>`` are not drawn; where a config has nothing else, the error says so.
+
+Entities, external references and document types are refused, as is what no person writes: a config
+over `MAX_CONFIG_LENGTH`, or nested more than `MAX_DEPTH` deep.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 from xml.etree.ElementTree import Element, ParseError
 
-from defusedxml import DefusedXmlException
+from defusedxml import DefusedXmlException, DTDForbidden
 from defusedxml.ElementTree import fromstring
 
 from backend.errors import DataKeyError, LabelConfigError
@@ -47,6 +50,14 @@ CONTROL_KINDS: tuple[ControlKind, ...] = (
     "polygonlabels",
     "rectanglelabels",
 )
+#: Letters of a label config; ten thousand labels with their words fit.
+MAX_CONFIG_LENGTH = 2_000_000
+#: Tags within tags. Every control is searched for labels, so that nested ones add up.
+MAX_DEPTH = 100
+#: Letters of one prompt: more than the 77 tokens hold that CLIP reads, which it cuts off after
+#: having looked at all of them.
+MAX_PROMPT_LENGTH = 1000
+
 _SUPPORTED = "<BrushLabels>, <BitmaskLabels>, <PolygonLabels> or <RectangleLabels>"
 _TOOL_KINDS = ("keypointlabels", "keypoint", "rectanglelabels", "rectangle", "textarea")
 _BACKGROUND_NAMES = ("background", "other")
@@ -279,10 +290,22 @@ def words(name: str) -> str:
 
 
 def _parse(xml: str) -> Element:
+    if len(xml) > MAX_CONFIG_LENGTH:
+        raise LabelConfigError(
+            f"Expected a label config of at most {MAX_CONFIG_LENGTH} letters, but got {len(xml)}."
+        )
     try:
-        root: Element = fromstring(xml.strip())
+        # Without a document type: the defaults that one gives to attributes multiply like entities.
+        root: Element = fromstring(xml.strip(), forbid_dtd=True)
+    except DTDForbidden:
+        raise LabelConfigError("Expected a label config without <!DOCTYPE>, but got one.") from None
     except (ParseError, DefusedXmlException, ValueError) as error:
         raise LabelConfigError(f"The label config is not well-formed XML: {error}.") from None
+    level, depth = [root], 0
+    while level:
+        level, depth = [child for element in level for child in element], depth + 1
+        if depth > MAX_DEPTH:
+            raise LabelConfigError(f"The label config is nested more than {MAX_DEPTH} tags deep.")
     return root
 
 
@@ -401,9 +424,10 @@ def _prompts(label: Element) -> list[str]:
     given = [prompt.strip() for prompt in _get(label, "predicted_values").split(",")]
     alias = words(_get(label, "alias"))
     name = _name(label)
-    return [prompt for prompt in given if prompt] or [
+    prompts = [prompt for prompt in given if prompt] or [
         alias if _reads_as_words(alias) else words(name) or name
     ]
+    return [prompt[:MAX_PROMPT_LENGTH] for prompt in prompts]
 
 
 def _reads_as_words(alias: str) -> bool:

@@ -1,9 +1,9 @@
 """ClearCLIP as a library: pictures and words in, masks out."""
 
 from clearclip_core.embeddings import EmbeddingStore
-from clearclip_core.encoder import DenseEncoder
+from clearclip_core.encoder import DenseEncoder, WindowFeatures
 from clearclip_core.masks import BoolMask, drop_islands, fill_holes, label_masks
-from clearclip_core.methods import METHODS, Method, resolve_method
+from clearclip_core.methods import MAPS, METHODS, Method, resolve_method
 from clearclip_core.models import LoadedModel, load_model, usable_cpus
 from clearclip_core.pictures import Preprocessing, RGBArray, to_rgb
 from clearclip_core.prompts import Point, PromptedMask, segment_box, segment_points
@@ -24,6 +24,7 @@ from clearclip_core.windows import WindowPlan
 
 __all__ = [
     "HELD_OUT_SEEDS",
+    "MAPS",
     "METHODS",
     "SCENE_LABELS",
     "SYNONYMS",
@@ -49,6 +50,7 @@ __all__ = [
     "TextEncoder",
     "Vocabulary",
     "WeightsNotFoundError",
+    "WindowFeatures",
     "WindowPlan",
     "download_weights",
     "drop_islands",

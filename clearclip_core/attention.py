@@ -1,4 +1,4 @@
-"""Attention variants of the last block: pure functions of query, key and value."""
+"""Attention variants of the last blocks: pure functions of query, key and value."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-#: Each term and the projections whose dot products weigh the values.
-TERMS: dict[str, tuple[str, str] | None] = {
+#: Each term and the parts of `Projections` that it reads beside the value.
+TERMS: dict[str, tuple[str, ...]] = {
     "qk": ("query", "key"),
     "qq": ("query", "query"),
     "kk": ("key", "key"),
     "vv": ("value", "value"),
-    "identity": None,
+    "identity": (),
+    "ensemble": ("query", "key", "token_length"),
 }
 
 #: So many weights of attention maps exist at once on a CPU: 3 MiB in bf16.
@@ -21,14 +22,22 @@ _MAP_ELEMENTS = 3 << 19
 
 
 class Projections(NamedTuple):
-    """Query, key and value of one block, each (B, heads, N, d).
+    """Query, key and value of one block, each (B, heads, N, d), and what they were made of.
 
-    A projection that the wanted attention does not need may be None.
+    What the wanted attention does not need may be None.
+
+    Attributes:
+        query: may be that of fewer tokens, for ``qk``.
+        key: of all tokens, as the value.
+        value: likewise.
+        token_length: (B,) float32 or float64, mean Euclidean length of a picture's tokens before
+            the projection.
     """
 
     query: torch.Tensor | None
     key: torch.Tensor | None
     value: torch.Tensor
+    token_length: torch.Tensor | None = None
 
 
 def parse_terms(attention: str) -> tuple[str, ...]:
@@ -50,20 +59,20 @@ def parse_terms(attention: str) -> tuple[str, ...]:
 
 
 def needed_projections(attention: str) -> frozenset[str]:
-    """Names of the projections that an attention reads; ``"value"`` is always among them.
+    """Names of the parts of `Projections` that an attention reads; ``"value"`` is among them.
 
     >>> sorted(needed_projections("qq"))
     ['query', 'value']
     """
-    pairs = (TERMS[term] for term in parse_terms(attention))
-    return frozenset({"value", *(name for pair in pairs if pair for name in pair)})
+    return frozenset({"value"}.union(*(TERMS[term] for term in parse_terms(attention))))
 
 
 def attend(projections: Projections, attention: str = "qq") -> torch.Tensor:
     """Sum over the terms of ``softmax(a bᵀ/√d) · value`` (Eq. 1 and Sec. 3.3 of the paper).
 
-    The term ``identity`` is the value itself (MaskCLIP). A sum of terms adds the softmaxed
-    maps, as SCLIP does, so its rows add up to the number of terms.
+    The term ``identity`` is the value itself (MaskCLIP), ``ensemble`` is that of
+    `attend_ensemble` (GEM). A sum of terms adds the softmaxed maps, as SCLIP does, so its rows
+    add up to the number of terms.
 
     Args:
         projections: query, key, value of shape (B, heads, N, d).
@@ -85,25 +94,56 @@ def attend(projections: Projections, attention: str = "qq") -> torch.Tensor:
 
 
 def _attend_term(projections: Projections, term: str) -> torch.Tensor:
-    pair = TERMS[term]
-    if pair is None:
+    names = TERMS[term]
+    parts = [getattr(projections, name) for name in names]
+    if any(part is None for part in parts):
+        raise ValueError(f"Attention {term!r} needs the projections {' and '.join(names)}.")
+    if term == "identity":
         return projections.value
-    left, right = (getattr(projections, name) for name in pair)
-    if left is None or right is None:
-        raise ValueError(f"Attention {term!r} needs the projections {' and '.join(pair)}.")
+    if term == "ensemble":
+        query, key, token_length = parts
+        return attend_ensemble(query, key, projections.value, token_length)
+    left, right = parts
     return scaled_dot_product(left, right, projections.value)
 
 
-def scaled_dot_product(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """``softmax(q kᵀ/√d) · v``; (B, heads, N, N) is never kept.
+def attend_ensemble(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, token_length: torch.Tensor
+) -> torch.Tensor:
+    """GEM's attention: mean of three self-self attentions on the unit sphere.
+
+    Query, key and value each take the place of z: ``z`` of length 1, once
+    ``z ← softmax(τ z zᵀ) z`` and of length 1 again, then ``softmax(τ z zᵀ) · value``, with
+    ``τ = token_length / √d`` (Bousselham et al., "Grounding Everything", CVPR 2024).
 
     Args:
         query: (B, heads, N, d), as the others.
         key: likewise.
         value: likewise.
+        token_length: (B,), see `Projections`.
 
     Returns:
         (B, heads, N, d), in the dtype of the value.
+    """
+    length = token_length.to(value.dtype)[:, None, None, None]
+    outputs = []
+    for part in (query, key, value):
+        z = F.normalize(part, dim=-1)
+        z = F.normalize(scaled_dot_product(z * length, z, z), dim=-1)  # √d is divided by there
+        outputs.append(scaled_dot_product(z * length, z, value))
+    return torch.stack(outputs).mean(0)
+
+
+def scaled_dot_product(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """``softmax(q kᵀ/√d) · v``; (B, heads, M, N) is never kept.
+
+    Args:
+        query: (B, heads, M, d).
+        key: (B, heads, N, d), as the value.
+        value: likewise.
+
+    Returns:
+        (B, heads, M, d), in the dtype of the value.
     """
     if query.device.type == "cpu" and query.dtype == torch.bfloat16 and not torch.is_grad_enabled():
         return _few_heads_at_once(query, key, value)

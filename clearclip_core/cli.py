@@ -7,22 +7,27 @@ import glob
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import click
+import torch
 from PIL import Image
 from tqdm import tqdm
 
 from clearclip_core.benchmark import MAX_LABELS, as_json, as_text, measure
+from clearclip_core.figures import require_matplotlib, save_figures
 from clearclip_core.methods import METHODS
-from clearclip_core.pictures import to_rgb
+from clearclip_core.pictures import Preprocessing, RGBArray, to_rgb
 from clearclip_core.render import NONE_VALUE, label_map_image, overlay
+from clearclip_core.scenes import HELD_OUT_SEEDS, render_scene
 from clearclip_core.segmenter import Segmenter
+from clearclip_core.statistics import ImageTower, as_lists, as_table, map_statistics
 from clearclip_core.text import Label
-from clearclip_core.weights import WeightsNotFoundError, download_weights, known_models
+from clearclip_core.weights import ModelName, WeightsNotFoundError, download_weights, known_models
 
 _RESULT_SUFFIXES = (".labels.png", ".overlay.png")
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
@@ -77,7 +82,10 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
 _MODEL_OPTIONS = (
     click.option("--model", default="ViT-B-16/openai", show_default=True, help="See `models`."),
     click.option(
-        "--method", default="clearclip", show_default=True, type=click.Choice(list(METHODS))
+        "--method",
+        default="clearclip",
+        show_default=True,
+        help=f"{', '.join(METHODS)}, or one spelled out: qk-res-a2.",
     ),
     click.option(
         "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
@@ -253,6 +261,126 @@ def bench(
     click.echo(as_text(measured))
     if json_file is not None:
         json_file.write(json.dumps(as_json(measured), indent=2) + "\n")
+
+
+@main.command()
+@click.argument("pictures", nargs=-1)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    default=("ViT-B-16/openai", "ViT-L-14/openai"),
+    show_default=True,
+    help="A model to describe, see `models`; may be given several times.",
+)
+@click.option(
+    "--dino",
+    type=click.Path(path_type=Path),
+    help="Weights of a DINO ViT to compare with: timm's vit_base_patch16_224.dino as a file.",
+)
+@click.option(
+    "--scenes",
+    default=50,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="How many scenes are drawn where no PICTURES are given.",
+)
+@click.option(
+    "--short-side",
+    "short_side_px",
+    default=448,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Resize the short side to this many px.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option("--model-dir", type=click.Path(path_type=Path), help="Folder of fetched weights.")
+@click.option(
+    "-o",
+    "--out",
+    default="statistics",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the results.",
+)
+def statistics(
+    pictures: tuple[str, ...],
+    models: tuple[str, ...],
+    dino: Path | None,
+    scenes: int,
+    short_side_px: int,
+    device: str,
+    model_dir: Path | None,
+    out: Path,
+) -> None:
+    """Describe the feature maps of each layer, as Figs. 2 and 4 of the paper do.
+
+    PICTURES are files, folders or globs; without any, scenes are drawn. Written are
+    statistics.json, norms.png (Fig. 2) and layers.png (Fig. 4).
+    """
+    source = Pictures(tuple(find_pictures(pictures)), 0 if pictures else scenes)
+    found = []
+    try:
+        require_matplotlib()
+        for name in models:
+            ModelName.parse(name)
+        loaders = [partial(ImageTower.of_model, name, device, model_dir) for name in models]
+        if dino is not None:
+            loaders.insert(0, partial(ImageTower.of_dino, dino, device))
+        for load in loaders:
+            tower = load()
+            bar = tqdm(source, desc=tower.name, unit="picture")
+            sizes = Preprocessing.of_short_side(tower.mean, tower.std, short_side_px)
+            found.append(map_statistics(tower.maps, tower.name, bar, sizes))
+            click.echo(f"\n{as_table(found[-1])}\n")
+        written = save_figures(found, out)
+    except (ValueError, WeightsNotFoundError) as error:
+        raise click.ClickException(str(error)) from error
+    facts = {"pictures": source.names, "short_side_px": short_side_px, "torch": torch.__version__}
+    table = out / "statistics.json"
+    table.write_text(json.dumps({**facts, "towers": [as_lists(each) for each in found]}) + "\n")
+    click.echo("\n".join(map(str, [table, *written])))
+    if source.failed:
+        raise SystemExit(1)
+
+
+class Pictures:
+    """Pictures from files, or drawn scenes, as often as they are asked for.
+
+    A file that cannot be read is told of once and left out.
+
+    Args:
+        paths: the files.
+        scenes: how many scenes are drawn after them.
+    """
+
+    def __init__(self, paths: Sequence[Path], scenes: int = 0) -> None:
+        self._paths = tuple(paths)
+        self._seeds = HELD_OUT_SEEDS[:scenes]
+        self.failed: set[Path] = set()
+
+    def __len__(self) -> int:
+        return len(self._paths) + len(self._seeds)
+
+    def __iter__(self) -> Iterator[RGBArray]:
+        for path in self._paths:
+            try:
+                with Image.open(path) as picture:
+                    rgb = to_rgb(picture)
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+                if path not in self.failed:
+                    click.echo(f"{path}: {error}", err=True)
+                self.failed.add(path)
+                continue
+            yield rgb
+        for seed in self._seeds:
+            yield render_scene(seed).image
+
+    @property
+    def names(self) -> list[str]:
+        """Of those that could be read, in their order."""
+        files = [str(path) for path in self._paths if path not in self.failed]
+        return files + [f"drawn scene {seed}" for seed in self._seeds]
 
 
 def parse_labels(text: str) -> tuple[Label, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +18,51 @@ _WORKS = (
     "DFN: ViT-B-32, ViT-B-16, ViT-L-14, ViT-L-14-336, ViT-H-14 and their like)"
 )
 
-PARTS = Projections._fields  # query, key, value: the order of the rows of a fused projection
+PARTS = ("query", "key", "value")  # the order of the rows of a fused projection
+
+
+class WindowFeatures(NamedTuple):
+    """What the encoder makes of windows; all features are of length 1.
+
+    Attributes:
+        patches: (B, h, w, D).
+        cls: (B, D), the CLS token's; None where the method has no use for it.
+    """
+
+    patches: torch.Tensor
+    cls: torch.Tensor | None = None
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> WindowFeatures:
+        """The same on a device, and in another dtype where one is given."""
+        patches = self.patches.to(device, dtype or self.patches.dtype)
+        return WindowFeatures(patches, None if self.cls is None else self.cls.to(patches))
+
+
+class LayerMaps(NamedTuple):
+    """What passes a block at the patches (Eq. 2 of the paper): feature maps of one layer.
+
+    Attributes:
+        residual: (B, N, width), ``X_res``: the block's input.
+        attentions: name of an attention -> (B, N, width), ``X_attn`` with it; ``"qk"``, which the
+            model was trained with, is among them.
+    """
+
+    residual: torch.Tensor
+    attentions: Mapping[str, torch.Tensor]
+
+    @property
+    def attention(self) -> torch.Tensor:
+        """``X_attn`` as the model was trained."""
+        return self.attentions["qk"]
+
+    @property
+    def sum(self) -> torch.Tensor:
+        """``X_sum = X_res + X_attn``."""
+        return self.residual + self.attention
 
 
 class DenseEncoder(nn.Module):
-    """Patch features of a CLIP image tower, its last block read out by a `Method`.
+    """Patch features of a CLIP image tower, its last blocks read out by a `Method`.
 
     All blocks but the last compute what open_clip's own do. Of the last one only what the method
     needs is computed: ``clearclip`` projects query and value alone and never runs the FFN.
@@ -47,9 +88,10 @@ class DenseEncoder(nn.Module):
         super().__init__()
         self.visual: Any = checked_visual(clip_model)
         self.method = method
-        *trunk, last = self.visual.transformer.resblocks
-        self.trunk = nn.ModuleList(trunk)
-        self.last = LastBlock(last, method)
+        blocks = list(self.visual.transformer.resblocks)
+        count = min(method.blocks, len(blocks))
+        self.trunk = nn.ModuleList(blocks[:-count])
+        self.last = LastBlocks(blocks[-count:], method)
 
     @property
     def patch_size_hw(self) -> tuple[int, int]:
@@ -85,9 +127,25 @@ class DenseEncoder(nn.Module):
         tokens = 1 + -(-window_hw[0] // patch_h) * -(-window_hw[1] // patch_w)
         return int(tokens * self.visual.conv1.out_channels * 16 * self.dtype.itemsize)
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Same as `encode`; what ``compile()`` compiles."""
-        return self.encode(pixels)
+    def forward(self, pixels: torch.Tensor) -> WindowFeatures:
+        """Encode normalised pixels; what ``compile()`` compiles.
+
+        Args:
+            pixels: see `encode`.
+
+        Raises:
+            ValueError: wrong rank, channels or sides.
+        """
+        grid_hw = self._grid_of(pixels)
+        tokens = self.embed(pixels, grid_hw)  # (B, 1 + h*w, width)
+        for block in self.trunk:
+            tokens = run_block(block, tokens)
+        dense = self.last(tokens)
+        if not self.method.remove_redundancy:
+            dense = dense[:, 1:]  # (B, h*w, width): the CLS token is no patch
+        dense = F.normalize(self.visual.ln_post(dense) @ self.visual.proj, dim=-1)
+        patches = dense[:, -grid_hw[0] * grid_hw[1] :].reshape(len(dense), *grid_hw, -1)
+        return WindowFeatures(patches, dense[:, 0] if self.method.remove_redundancy else None)
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """Encode normalised pixels into unit patch features.
@@ -103,13 +161,23 @@ class DenseEncoder(nn.Module):
         Raises:
             ValueError: wrong rank, channels or sides.
         """
-        grid_hw = self._grid_of(pixels)
-        tokens = self.embed(pixels, grid_hw)  # (B, 1 + h*w, width)
-        for block in self.trunk:
-            tokens = run_block(block, tokens)
-        dense = self.last(tokens)[:, 1:]  # (B, h*w, width): the CLS token is no patch
-        dense = self.visual.ln_post(dense) @ self.visual.proj  # (B, h*w, D)
-        return F.normalize(dense, dim=-1).reshape(len(dense), *grid_hw, -1)
+        return self.forward(pixels).patches
+
+    def layer_maps(self, pixels: torch.Tensor, last: Sequence[str] = ()) -> Iterator[LayerMaps]:
+        """The feature maps of each block, first to last, as the model was trained.
+
+        What the method reads is another matter: of the last block it is a function of these.
+
+        Args:
+            pixels: see `encode`.
+            last: further attentions that are computed in the last block.
+
+        Raises:
+            ValueError: wrong rank, channels or sides, or an unknown attention.
+        """
+        blocks = [*self.trunk, *self.last.blocks]
+        tokens = self.embed(pixels, self._grid_of(pixels))
+        return layer_maps(tokens, blocks, attention_outputs, feed_forward, last)
 
     def embed(self, pixels: torch.Tensor, grid_hw: tuple[int, int]) -> torch.Tensor:
         """Pixels to the first block's tokens, CLS first: (B, 1 + h*w, width)."""
@@ -117,7 +185,10 @@ class DenseEncoder(nn.Module):
         cls = self.visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
         tokens = torch.cat([cls, patches], dim=1)
         positions = resize_position_embedding(
-            self.visual.positional_embedding, self.visual.grid_size, grid_hw
+            self.visual.positional_embedding,
+            self.visual.grid_size,
+            grid_hw,
+            by_size=self.method.positions_by_size,
         )
         return self.visual.ln_pre(tokens + positions.to(tokens.dtype))  # type: ignore[no-any-return]
 
@@ -144,28 +215,79 @@ class DenseEncoder(nn.Module):
         return height // patch_h, width // patch_w
 
 
-class LastBlock(nn.Module):
-    """The last residual attention block, decomposed as Eqs. 1-3 of the paper.
+class LastBlocks(nn.Module):
+    """The last residual attention blocks, decomposed as Eqs. 1-3 of the paper; mostly it is one.
 
-    Shares the stock block's parameters; its attention must have fused q, k, v projections.
+    Shares the stock blocks' parameters; their attention must have fused q, k, v projections.
     """
 
-    def __init__(self, block: Any, method: Method) -> None:
+    def __init__(self, blocks: Sequence[Any], method: Method) -> None:
         super().__init__()
-        self.block = block
+        self.blocks = nn.ModuleList(blocks)
         self.method = method
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(B, N, width) -> (B, N, width): the input to ``ln_post`` of `Method`'s table."""
-        attended = self.method.alpha * self.attention_output(tokens)
-        summed = tokens + attended if self.method.residual else attended
-        if not self.method.ffn:
-            return summed
-        return summed + feed_forward(self.block, summed)
+        """(B, N, width) -> (B, N, width): the input to ``ln_post`` of `Method`'s table.
 
-    def attention_output(self, tokens: torch.Tensor) -> torch.Tensor:
-        """``X_attn`` of Eq. 2: (B, N, width) -> (B, N, width)."""
-        return attention_output(self.block, tokens, self.method.attention)
+        Where the method weighs classes, the CLS token is that of the model as it was trained.
+        """
+        method, x, outputs = self.method, tokens, []
+        *earlier, last = self.blocks
+        for block in earlier:
+            projections = project(block, x, "qk", method.attention)
+            outputs.append(attention_output(block, projections, method.attention))
+            x = x + attention_output(block, projections, "qk")
+            x = x + feed_forward(block, x)
+        asked = (method.attention, "qk") if method.remove_redundancy else (method.attention,)
+        projections = project(last, x, *asked)
+        outputs.append(attention_output(last, projections, method.attention))
+        attended = method.alpha * sum(outputs[1:], outputs[0])
+        summed = tokens + attended if method.residual else attended
+        if method.ffn:
+            summed = summed + feed_forward(last, summed)
+        if not method.remove_redundancy:
+            return summed
+        return torch.cat([cls_output(last, x, projections), summed[:, 1:]], dim=1)
+
+
+def layer_maps(
+    tokens: torch.Tensor,
+    blocks: Iterable[Any],
+    attend_all: Callable[[Any, torch.Tensor, Sequence[str]], dict[str, torch.Tensor]],
+    feed: Callable[[Any, torch.Tensor], torch.Tensor],
+    last: Sequence[str] = (),
+) -> Iterator[LayerMaps]:
+    """Walk through residual attention blocks of any make.
+
+    Args:
+        tokens: (B, 1 + N, width), CLS first: the first block's input.
+        blocks: one or more.
+        attend_all: block, tokens and names of attentions -> their outputs by name.
+        feed: block and tokens -> output of its FFN branch.
+        last: further attentions that are computed in the last block.
+
+    Yields:
+        The maps of each block, without the CLS token.
+    """
+    *earlier, final = blocks
+    for block in earlier:
+        outputs = attend_all(block, tokens, ("qk",))
+        yield _at_patches(tokens, outputs)
+        tokens = tokens + outputs["qk"]
+        tokens = tokens + feed(block, tokens)
+    yield _at_patches(tokens, attend_all(final, tokens, tuple(dict.fromkeys(("qk", *last)))))
+
+
+def _at_patches(tokens: torch.Tensor, outputs: Mapping[str, torch.Tensor]) -> LayerMaps:
+    return LayerMaps(tokens[:, 1:], {name: output[:, 1:] for name, output in outputs.items()})
+
+
+def attention_outputs(
+    block: Any, tokens: torch.Tensor, attentions: Sequence[str]
+) -> dict[str, torch.Tensor]:
+    """`attention_output` for several attentions by name, from one projection."""
+    projections = project(block, tokens, *attentions)
+    return {name: attention_output(block, projections, name) for name in attentions}
 
 
 def run_block(block: Any, tokens: torch.Tensor) -> torch.Tensor:
@@ -173,22 +295,43 @@ def run_block(block: Any, tokens: torch.Tensor) -> torch.Tensor:
 
     The stock block's fused inference kernel keeps an attention map of all heads and tokens.
     """
-    tokens = tokens + attention_output(block, tokens, "qk")
+    tokens = tokens + attention_output(block, project(block, tokens, "qk"), "qk")
     return tokens + feed_forward(block, tokens)
 
 
-def attention_output(block: Any, tokens: torch.Tensor, attention: str) -> torch.Tensor:
-    """Attention branch of a block, layer scale included: (B, N, width) -> (B, N, width)."""
-    projections = project(block.attn, block.ln_1(tokens), attention)
+def cls_output(block: Any, tokens: torch.Tensor, projections: Projections) -> torch.Tensor:
+    """The CLS token that `run_block` makes, without the others: (B, N, width) -> (B, 1, width)."""
+    assert projections.query is not None
+    first = projections._replace(query=projections.query[:, :, :1])
+    cls = tokens[:, :1] + attention_output(block, first, "qk")
+    return cls + feed_forward(block, cls)
+
+
+def attention_output(block: Any, projections: Projections, attention: str) -> torch.Tensor:
+    """``X_attn`` of Eq. 2, layer scale included: (B, N, width).
+
+    Args:
+        block: a stock block.
+        projections: of `project`, for this attention.
+        attention: see `attend`.
+    """
     heads = attend(projections, attention)  # (B, heads, N, d)
     merged = heads.transpose(1, 2).flatten(2)  # (B, N, width)
     out = linear(merged, block.attn.out_proj.weight, block.attn.out_proj.bias)
     return block.ls_1(out)  # type: ignore[no-any-return]
 
 
-def project(attn: Any, normed: torch.Tensor, attention: str) -> Projections:
-    """Eq. 1 for the projections that the attention reads; the others are None."""
-    wanted = needed_projections(attention)
+def project(block: Any, tokens: torch.Tensor, *attentions: str) -> Projections:
+    """Eq. 1 for what any of the attentions reads; the rest is None.
+
+    Args:
+        block: a stock block.
+        tokens: (B, N, width), its input.
+        attentions: one or more, see `attend`.
+    """
+    attn, normed = block.attn, block.ln_1(tokens)
+    needed = frozenset().union(*map(needed_projections, attentions))
+    wanted = [name for name in PARTS if name in needed]
     weight, bias = attn.in_proj_weight, attn.in_proj_bias
     if len(wanted) == 3:  # as one product
         flat = dict(zip(PARTS, linear(normed, weight, bias).chunk(3, dim=-1), strict=True))
@@ -199,7 +342,14 @@ def project(attn: Any, normed: torch.Tensor, attention: str) -> Projections:
         name: part.reshape(*part.shape[:2], attn.num_heads, -1).transpose(1, 2)
         for name, part in flat.items()
     }
-    return Projections(heads.get("query"), heads.get("key"), heads["value"])
+    length = mean_length(normed) if "token_length" in needed else None
+    return Projections(heads.get("query"), heads.get("key"), heads["value"], length)
+
+
+def mean_length(tokens: torch.Tensor) -> torch.Tensor:
+    """(B, N, width) -> (B,): mean Euclidean length of each picture's tokens, float32 or float64."""
+    precise = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
+    return precise.square().sum(dim=-1).sqrt().mean(dim=-1)
 
 
 def feed_forward(block: Any, tokens: torch.Tensor) -> torch.Tensor:
@@ -235,28 +385,38 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> 
 
 
 def resize_position_embedding(
-    embedding: torch.Tensor, trained_grid_hw: tuple[int, int], grid_hw: tuple[int, int]
+    embedding: torch.Tensor,
+    trained_grid_hw: tuple[int, int],
+    grid_hw: tuple[int, int],
+    by_size: bool = False,
 ) -> torch.Tensor:
-    """Resize position embeddings to another patch grid, as DINO does.
+    """Resize position embeddings to another patch grid, as DINO does, or by size.
 
-    Bicubic, no antialiasing, by the scale factors ``(h + 0.1) / √N`` and ``(w + 0.1) / √N``
-    rather than by size (the paper's released settings); untouched where the number of tokens is
-    the trained one.
+    As DINO does: bicubic, no antialiasing, by the scale factors ``(h + 0.1) / √N`` and
+    ``(w + 0.1) / √N`` rather than by size (the paper's released settings); untouched where the
+    number of tokens is the trained one. By size: bicubic with antialiasing (GEM); untouched where
+    the grid is the trained one.
 
     Args:
         embedding: (1 + N, width), CLS first.
         trained_grid_hw: the patch grid of the N trained positions.
         grid_hw: the wanted patch grid (h, w).
+        by_size: which of the two.
 
     Returns:
         (1 + h*w, width), in the dtype of `embedding`.
     """
-    if grid_hw[0] * grid_hw[1] == trained_grid_hw[0] * trained_grid_hw[1]:
+    same_count = grid_hw[0] * grid_hw[1] == trained_grid_hw[0] * trained_grid_hw[1]
+    if tuple(grid_hw) == tuple(trained_grid_hw) if by_size else same_count:
         return embedding
     cls, patches = embedding[:1], embedding[1:]
-    grid = patches.float().T.reshape(1, -1, *trained_grid_hw)  # (1, width, √N, √N)
-    scale = tuple((n + 0.1) / m for n, m in zip(grid_hw, trained_grid_hw, strict=True))
-    resized = F.interpolate(grid, scale_factor=scale, mode="bicubic", align_corners=False)
+    precise = patches.to(torch.promote_types(patches.dtype, torch.float32))
+    grid = precise.T.reshape(1, -1, *trained_grid_hw)  # (1, width, √N, √N)
+    if by_size:
+        resized = F.interpolate(grid, grid_hw, mode="bicubic", antialias=True)
+    else:
+        scale = tuple((n + 0.1) / m for n, m in zip(grid_hw, trained_grid_hw, strict=True))
+        resized = F.interpolate(grid, scale_factor=scale, mode="bicubic", align_corners=False)
     assert resized.shape[2:] == grid_hw, (resized.shape, grid_hw)
     return torch.cat([cls, resized.flatten(2)[0].T.to(embedding.dtype)])
 

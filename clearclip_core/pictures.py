@@ -118,6 +118,20 @@ class Preprocessing:
         if min(self.std) <= 0:
             raise ValueError(f"Expected argument `std` to be above 0, but got {self.std}.")
 
+    @classmethod
+    def of_short_side(
+        cls,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        short_side_px: int = 448,
+    ) -> Preprocessing:
+        """The paper's sizes for another short side: the long side is limited in proportion.
+
+        >>> Preprocessing.of_short_side((0, 0, 0), (1, 1, 1), 896).long_side_px
+        4096
+        """
+        return cls(mean, std, short_side_px, max(2048, round(2048 * short_side_px / 448)))
+
     def resized_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
         """The size to which a picture of `image_hw` is resized, each side at least 1 px.
 
@@ -135,19 +149,28 @@ class Preprocessing:
         resized = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_LINEAR)
         return np.asarray(resized, dtype=np.uint8)
 
-    def normalize(self, rgb: RGBArray, device: torch.device | str = "cpu") -> torch.Tensor:
+    def normalize(
+        self,
+        rgb: RGBArray,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> torch.Tensor:
         """Apply mean and std, on the device: only bytes are sent there.
 
         Args:
             rgb: (H, W, 3) uint8.
             device: where the result is wanted.
+            dtype: float32 or float64.
 
         Returns:
-            (3, H, W) float32.
+            (3, H, W), in that dtype.
         """
         pixels = torch.from_numpy(rgb)
         if torch.device(device).type == "cuda":  # from pinned memory the copy need not be awaited
             pixels = pixels.pin_memory()
         pixels = pixels.to(device, non_blocking=True).permute(2, 0, 1)
-        mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (self.mean, self.std))
+        mean, std = (
+            torch.tensor(values, device=device, dtype=dtype)[:, None, None]
+            for values in (self.mean, self.std)
+        )
         return (pixels - mean) / std

@@ -19,6 +19,9 @@ from clearclip_core.winners import Denominators, Winners
 #: Cosines are multiplied by this before the softmax (the paper's released settings).
 TEMPERATURE = 50.0
 
+#: CLIP Surgery multiplies the CLS token's cosines by this before its softmax over classes.
+CLASS_TEMPERATURE = 2.0
+
 #: On a GPU a band of rows holds about this many cosines at once: 64 MiB in float32.
 BAND_ELEMENTS = 1 << 24
 
@@ -32,13 +35,16 @@ class DenseFeatures:
     Attributes:
         patches: (windows, h, w, D), each feature of length 1.
         plan: where the windows lie; ``plan.image_hw`` is the picture's own size.
+        cls: (windows, D), the windows' CLS features of length 1, where the method weighs classes
+            by them (see `without_redundancy`); None otherwise.
 
     Raises:
-        ValueError: `patches` does not fit `plan`.
+        ValueError: `patches` or `cls` does not fit `plan`.
     """
 
     patches: torch.Tensor
     plan: WindowPlan
+    cls: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         wanted = (self.plan.count, *self.plan.grid_hw)
@@ -47,6 +53,12 @@ class DenseFeatures:
                 f"Expected argument `patches` to be of shape {wanted} + (D,), but got "
                 f"{tuple(self.patches.shape)}."
             )
+        one_each = (self.plan.count, self.patches.shape[3])
+        if self.cls is not None and tuple(self.cls.shape) != one_each:
+            raise ValueError(
+                f"Expected argument `cls` to be of shape {one_each}, but got "
+                f"{tuple(self.cls.shape)}."
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +66,8 @@ class Scores:
     """Cosines of patches and queries; full resolution exists only band by band.
 
     Attributes:
-        cosines: (Q, I*h, J*w) float32 or float64, the windows' patch maps side by side.
+        cosines: (Q, I*h, J*w) float32 or float64, the windows' patch maps side by side; for a
+            method that removes redundancy its similarities.
         plan: the geometry.
         vocabulary: whose queries the Q are.
         temperature: factor on the cosines before the softmax; no unit.
@@ -81,6 +94,8 @@ class Scores:
     ) -> Scores:
         """Cosine of each patch with each query (Eq. 4 of the paper).
 
+        Features with a CLS feature of each window get what `without_redundancy` makes of them.
+
         Args:
             features: unit patch features.
             embeddings: (Q, D) unit text embeddings of ``vocabulary.queries``.
@@ -90,6 +105,8 @@ class Scores:
         dtype = torch.promote_types(patches.dtype, torch.float32)
         queries = embeddings.to(patches.device, dtype)
         flat = patches.to(dtype) @ queries.T  # (windows, h, w, Q)
+        if features.cls is not None:
+            flat = without_redundancy(flat, features.cls.to(dtype) @ queries.T)
         mosaic = features.plan.mosaic(flat.permute(0, 3, 1, 2))
         return cls(mosaic.contiguous(), features.plan, vocabulary)
 
@@ -224,3 +241,32 @@ class Scores:
         rows_matrix, columns_matrix = self._matrices
         bands = rows_matrix[rows] @ self.cosines  # (Q, r, J*w)
         return bands @ columns_matrix.T  # (Q, r, W)
+
+
+def without_redundancy(cosines: torch.Tensor, cls_cosines: torch.Tensor) -> torch.Tensor:
+    """Take away what the similarities of all classes have in common (CLIP Surgery).
+
+    With ``s = softmax(2 · cls_cosines)`` over the classes and ``w = s / mean(s)``, the similarity
+    of class c is ``w_c · cosine_c`` less the mean of that over all classes (Li et al., "CLIP
+    Surgery for Better Explainability with Enhancement in Open-Vocabulary Tasks", 2023). What a
+    window shows decides for that window alone. A single class keeps its plain cosine.
+
+    Every query counts as a class: the synonyms of a label one by one, contrast words too.
+
+    Args:
+        cosines: (windows, h, w, Q), of patches and queries.
+        cls_cosines: (windows, Q), of the windows' CLS features and queries.
+
+    Returns:
+        (windows, h, w, Q) similarities, whose mean over the queries is 0 where there are several.
+
+    >>> two = torch.tensor([0.3, 0.1]).reshape(1, 1, 1, 2)
+    >>> without_redundancy(two, torch.tensor([[0.2, 0.2]])).flatten()
+    tensor([ 0.1000, -0.1000])
+    """
+    if cosines.shape[-1] == 1:
+        return cosines
+    shares = (CLASS_TEMPERATURE * cls_cosines).softmax(dim=-1)
+    weights = shares / shares.mean(dim=-1, keepdim=True)  # (windows, Q)
+    weighted = cosines * weights[:, None, None]
+    return weighted - weighted.mean(dim=-1, keepdim=True)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from PIL import Image
 
 from clearclip_core.contest import decide_refined
 from clearclip_core.embeddings import EmbeddingStore
-from clearclip_core.encoder import DenseEncoder
+from clearclip_core.encoder import DenseEncoder, WindowFeatures
 from clearclip_core.masks import BoolMask, label_masks
 from clearclip_core.methods import Method, resolve_method
 from clearclip_core.models import LoadedModel, load_model
@@ -162,8 +162,7 @@ class Segmenter:
         """
         method = resolve_method(method)
         model = load_model(name, device, precision, folder, download)
-        long_side_px = max(2048, round(2048 * short_side_px / 448))
-        sizes = Preprocessing(model.mean, model.std, short_side_px, long_side_px)
+        sizes = Preprocessing.of_short_side(model.mean, model.std, short_side_px)
         return cls(model, method, sizes, store=EmbeddingStore.of(model, folder), compile=compile)
 
     @cached_property
@@ -236,18 +235,19 @@ class Segmenter:
         for indices in same_size.values():
             plans = [pictures[index].plan for index in indices]
             windows = self._windows(pictures[index] for index in indices)
-            patches = torch.cat([self.encoder(batch) for batch in batches(windows, at_once)])
-            parts = torch.split(patches, [plan.count for plan in plans])
+            encoded = join_windows([self.encoder(batch) for batch in batches(windows, at_once)])
+            parts = split_windows(encoded, [plan.count for plan in plans])
             for index, plan, part in zip(indices, plans, parts, strict=True):
-                own = part if len(parts) == 1 else part.clone()
-                found[index] = DenseFeatures(own, plan)
+                found[index] = DenseFeatures(part.patches, plan, part.cls)
         return [found[index] for index in range(len(pictures))]
 
     def _windows(self, pictures: Iterable[PreparedPicture]) -> Iterator[torch.Tensor]:
         """All windows, one after the other; a picture is normalised when its turn comes."""
+        device, dtype = self.encoder.device, self.encoder.dtype
+        precise = torch.promote_types(dtype, torch.float32)
         for picture in pictures:
-            pixels = self.preprocessing.normalize(picture.resized, self.encoder.device)
-            yield from picture.plan.cut(pixels.to(self.encoder.dtype))  # (3, H, W)
+            pixels = self.preprocessing.normalize(picture.resized, device, precise)
+            yield from picture.plan.cut(pixels.to(dtype))  # (3, H, W)
 
     def vocabulary(self, labels: Labels, contrast: bool = False) -> Vocabulary:
         """Labels as a vocabulary, on request with the model's own contrast words.
@@ -333,6 +333,24 @@ def batches(windows: Iterator[torch.Tensor], at_once: int) -> Iterator[torch.Ten
     """Stack windows of one size into batches of `at_once`, the last one of what is left."""
     while batch := list(islice(windows, at_once)):
         yield torch.stack(batch)
+
+
+def join_windows(batches: Sequence[WindowFeatures]) -> WindowFeatures:
+    """The windows of batches, one after the other."""
+    patches = torch.cat([batch.patches for batch in batches])
+    cls = [batch.cls for batch in batches if batch.cls is not None]
+    return WindowFeatures(patches, torch.cat(cls) if cls else None)
+
+
+def split_windows(windows: WindowFeatures, counts: Sequence[int]) -> Iterator[WindowFeatures]:
+    """The next so many windows for each count; where there are several, in memory of their own."""
+    patches = torch.split(windows.patches, list(counts))
+    cls = repeat(None) if windows.cls is None else torch.split(windows.cls, list(counts))
+    for each, one in zip(patches, cls, strict=False):
+        if len(counts) == 1:
+            yield WindowFeatures(each, one)
+        else:
+            yield WindowFeatures(each.clone(), None if one is None else one.clone())
 
 
 def choose_windows_at_once(encoder: DenseEncoder, window_px: int) -> int:

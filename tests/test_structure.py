@@ -20,6 +20,7 @@ HOUSE = {
         "pictures",
         "weights",
         "models",
+        "dino",
         "embeddings",
         "text",
         "lattice",
@@ -35,15 +36,18 @@ HOUSE = {
         "segmenter",
         "benchmark",
         "statistics",
+        "figures",
         "evaluation",
         "demo",
         "cli",
     ],
     "backend": [
         "errors",
+        "hosts",
         "settings",
         "trace",
         "logs",
+        "lock",
         "studio",
         "messages",
         "projects",
@@ -61,12 +65,14 @@ HOUSE = {
         "journal",
         "corrections",
         "pipeline",
+        "admission",
         "model",
         "prelabel",
         "worker",
         "metrics",
         "overview",
         "console",
+        "openapi",
         "app",
         "doctor",
         "demo",
@@ -149,6 +155,33 @@ def test_only_the_settings_read_the_environment(path: Path) -> None:
         if isinstance(node, ast.ImportFrom) and readers & {alias.name for alias in node.names}
     ]
     assert not found, f"{ids(path)} reads the environment in line {found}"
+
+
+#: Modules that run what a file says when they read one; and what is asked of torch and numpy,
+#: which can do so.
+UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+WITHOUT_PICKLE = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", False)}
+
+
+@pytest.mark.parametrize("path", FILES, ids=ids)
+def test_nothing_is_unpickled(path: Path) -> None:
+    """`pickle.UnpicklingError` alone has a use: it is what torch raises for what it refuses."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in UNPICKLERS:
+            assert node.attr == "UnpicklingError", f"{ids(path)} line {node.lineno}"
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in WITHOUT_PICKLE:
+            name, safe = WITHOUT_PICKLE[ast.unparse(node.func)]
+            given = {keyword.arg: keyword.value for keyword in node.keywords}
+            value = given.get(name)
+            assert isinstance(value, ast.Constant), f"{ids(path)} line {node.lineno}"
+            assert value.value is safe, f"{ids(path)} line {node.lineno}"
+    unpicklers = {
+        module
+        for module in imported_modules(path)
+        if module.split(".")[0] in UNPICKLERS and module != "pickle"
+    }
+    assert not unpicklers, f"{ids(path)} imports {unpicklers}"
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ class PresenceLosses(nn.Module):
             for block in self.encoder.trunk:
                 tokens = block(tokens)
             dense = self.encoder.last(tokens)[:, 1:]  # (B, N, width)
-            cls = _stock_cls(self.encoder.last.block, tokens)  # (B, width)
+            cls = _stock_cls(self.encoder.last.blocks[-1], tokens)  # (B, width)
         return self._compare(cls), self._compare(dense)
 
     def _compare(self, features: torch.Tensor) -> torch.Tensor:

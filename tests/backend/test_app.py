@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 import logging
+import re
 import threading
 import time
 from typing import Any
@@ -244,7 +246,7 @@ def test_waiting_predictions_leave_threads_for_health_and_setup() -> None:
     end = time.monotonic() + 10
     while not answers and time.monotonic() < end:
         time.sleep(0.01)
-    assert [answer.status_code for answer in answers] == [503]  # the third, at once
+    assert [answer.status_code for answer in answers] == [429]  # the third, at once
     assert answers[0].headers["Retry-After"]
     assert app.test_client().get("/health").status_code == 200
     setup = app.test_client().post("/setup", json={"schema": brush_config("red")})
@@ -252,7 +254,7 @@ def test_waiting_predictions_leave_threads_for_health_and_setup() -> None:
     segmenter.gate.set()
     for thread in threads:
         thread.join(10)
-    assert sorted(answer.status_code for answer in answers) == [200, 200, 503]
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 429]
     assert app.test_client().post("/predict", json=predict_body(RED)).status_code == 200
 
 
@@ -325,6 +327,36 @@ def test_without_a_token_new_tasks_cannot_be_queued() -> None:
     assert client.post("/webhook", json=body).get_json() == {"status": "ignored"}
 
 
+def test_no_route_but_health_is_forgotten() -> None:
+    """Whatever routes there are: each is asked in each of its methods, and some that are none."""
+    app = make_app(basic_auth_user="ann", basic_auth_pass="secret")
+    client = app.test_client()
+    asked = 0
+    for rule in app.url_map.iter_rules():
+        path = re.sub("<[^>]+>", "1", rule.rule)
+        for method in {"GET", "POST", "OPTIONS", "DELETE", *(rule.methods or ())}:
+            if path != "/health":
+                assert client.open(path, method=method).status_code == 401
+                asked += 1
+    assert asked > 20
+    for path in ("/health/", "//health", "/health/../", "/HEALTH", "/health;x", "/x", "/webhook/"):
+        assert client.get(path).status_code == 401
+    assert client.get("/health").status_code == 200
+
+
+def test_the_webhook_opens_to_its_token_and_nothing_else_does() -> None:
+    client = make_app(basic_auth_user="ann", basic_auth_pass="secret").test_client()
+    token = hmac.new(b"secret", b"clearclip webhook ann", "sha256").hexdigest()
+    bearer = {"Authorization": f"Bearer {token}"}
+    assert client.post(f"/webhook?token={token}", json={}).status_code == 200
+    assert client.post("/webhook", headers=bearer, json={}).status_code == 200
+    for path in ("/predict", "/setup", "/versions", "/", "/webhook/", "/webhook/../predict"):
+        assert client.post(f"{path}?token={token}").status_code == 401
+        assert client.post(path, headers=bearer).status_code == 401
+    for wrong in ("", token[:-1], token.upper(), "secret", "ä"):
+        assert client.post("/webhook", query_string={"token": wrong}).status_code == 401
+
+
 def test_versions_answers_get_and_post(client: FlaskClient) -> None:
     expected = {"versions": ["ViT-B-16/openai clearclip"]}
     assert json.loads(client.get("/versions").data) == expected
@@ -341,7 +373,7 @@ def test_what_setup_sends_opens_pictures_on_that_host_only() -> None:
         return Answer(body=png) if asked.authorization == f"Token {token}" else Answer(401)
 
     with LocalServer(route) as studio, LocalServer(lambda _: Answer(body=png)) as other:
-        client = make_app().test_client()
+        client = make_app(allowed_hosts="127.0.0.1").test_client()
         client.post(
             "/setup",
             json={"schema": brush_config("red"), "hostname": studio.url, "access_token": token},
@@ -402,3 +434,16 @@ def test_who_watches_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.records == []
     client.get("/nowhere")
     assert len(caplog.records) == 1
+
+
+def test_label_studio_is_answered_for_as_many_tasks_as_there_may_be() -> None:
+    client = make_app(max_tasks=2).test_client()
+    body = predict_body(RED, RED, RED)
+    by_studio = client.post("/predict", json=body, headers={"User-Agent": "heartex/1.23.2"})
+    assert by_studio.status_code == 200
+    entries = json.loads(by_studio.data)["results"]
+    assert [bool(entry) for entry in entries] == [True, True, False]
+    by_others = client.post("/predict", json=body)
+    assert by_others.status_code == 429
+    assert by_others.headers["Retry-After"]
+    assert "MAX_TASKS" in error_of(by_others)

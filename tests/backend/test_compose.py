@@ -35,6 +35,7 @@ def test_the_example_gives_no_secret_and_compose_asks_for_each() -> None:
     assert {name for name, value in EXAMPLE.items() if not value} == SECRETS | {
         "BASIC_AUTH_USER",
         "BASIC_AUTH_PASS",
+        "ALLOWED_HOSTS",
     }
     for name in SECRETS:
         assert set(re.findall(rf"\$\{{{name}(.*?)\}}", COMPOSE)) == {":?"}

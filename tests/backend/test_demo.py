@@ -23,6 +23,7 @@ from PIL import Image
 
 from backend import demo
 from backend.demo import DemoError
+from backend.vocabulary import parse_label_config
 from clearclip_core import SCENE_LABELS, render_scene
 
 #: A server with a child of its own, as Label Studio and gunicorn have; `--deaf` ignores SIGTERM.
@@ -230,6 +231,16 @@ def test_the_label_config_has_every_label_in_a_colour_of_its_own() -> None:
     labels = view.findall("BrushLabels/Label")
     assert [label.get("value") for label in labels] == ["sky", 'a "quoted" <label>', "tree"]
     assert len({label.get("background") for label in labels}) == 3
+
+
+def test_the_label_config_has_tools_that_ask_for_every_label() -> None:
+    config = parse_label_config(demo.label_config(["sky", "tree"]))
+    assert [control.kind for control in config.controls] == ["brushlabels"]
+    for name in ("click", "box"):
+        tool = config.tool(name)
+        assert tool is not None
+        assert [label.name for label in tool.labels] == ["sky", "tree"]
+    assert config.tool("words") is not None
 
 
 def test_scenes_are_named_after_their_seeds() -> None:

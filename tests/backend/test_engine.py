@@ -752,6 +752,24 @@ def test_a_look_has_features_and_scores() -> None:
     assert look.scores.vocabulary.labels == RED
 
 
+@pytest.mark.parametrize("disk_mb", [0, 8])
+def test_class_weights_outlive_the_encoder(tmp_path: Any, disk_mb: int) -> None:
+    """CLIP Surgery's CLS features go with the patches: through the cache, and through the disk."""
+    segmenter = Segmenter.load("demo", "clipsurgery", device="cpu", precision="fp32")
+    picture = segmenter.prepare(render_scene(4, size_hw=(200, 700)).image)
+    labels = tuple(map(Label, SCENE_LABELS))
+    settings = Settings(feature_disk_cache_mb=disk_mb, model_dir=tmp_path)
+    expected = segmenter.score(*segmenter.encode_batch([picture]), labels, contrast=True).cosines
+    cache = FeatureCache.from_settings(settings)
+    for turn in range(2):
+        if turn and disk_mb:
+            cache = FeatureCache.from_settings(settings)  # another process
+        with Engine(lambda: segmenter, lambda: "m", cache=cache) as engine:
+            found = engine.score(picture, labels).cosines
+            assert engine.snapshot().batches == (0 if turn else 1)
+        torch.testing.assert_close(found, expected, rtol=0, atol=5e-3)
+
+
 def test_words_that_are_known_are_given_at_once() -> None:
     scene = Scene()
     scene.hold()

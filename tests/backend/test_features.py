@@ -9,19 +9,42 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from backend import features
 from backend.features import FeatureCache, FeatureFolder, machine_memory_bytes
 from backend.settings import Settings
-from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, DenseFeatures, Segmenter, render_scene
+from clearclip_core import (
+    HELD_OUT_SEEDS,
+    SCENE_LABELS,
+    DenseFeatures,
+    Segmenter,
+    WindowFeatures,
+    render_scene,
+)
 
 KB = 1024
 
 
-def patches(seed: int = 0, kilobytes: int = 1) -> torch.Tensor:
+def windows(seed: int = 0, kilobytes: int = 1) -> WindowFeatures:
     generator = torch.Generator().manual_seed(seed)
-    return torch.rand(1, 2, kilobytes, 256, generator=generator).half()  # 1 kB each
+    return WindowFeatures(
+        torch.rand(1, 2, kilobytes, 256, generator=generator).half()  # 1 kB each
+    )
+
+
+def with_cls(seed: int = 0) -> WindowFeatures:
+    """As a method has them that weighs classes: 1 kB and 512 bytes."""
+    generator = torch.Generator().manual_seed(seed)
+    return windows(seed)._replace(cls=torch.rand(1, 256, generator=generator).half())
+
+
+def same(one: WindowFeatures | None, other: WindowFeatures) -> bool:
+    if one is None or (one.cls is None) != (other.cls is None):
+        return False
+    pairs = zip(one, other, strict=True)
+    return all(a is None or (b is not None and torch.equal(a, b)) for a, b in pairs)
 
 
 def files(folder: Path) -> list[Path]:
@@ -30,21 +53,21 @@ def files(folder: Path) -> list[Path]:
 
 def test_what_was_put_comes_back_in_half_precision() -> None:
     cache = FeatureCache(10 * KB)
-    cache.put("a", patches().float())
-    got = cache.get("a")
-    assert got is not None
-    assert got.dtype == torch.float16
-    assert torch.equal(got, patches())
-    assert cache.get("b") is None
-    assert (cache.use.hits, cache.use.misses) == (1, 1)
+    cache.put("a", windows().to("cpu", torch.float32))
+    cache.put("b", with_cls().to("cpu", torch.float32))
+    assert same(cache.get("a"), windows())
+    assert same(cache.get("b"), with_cls())
+    assert cache.use.bytes == 2 * KB + 512
+    assert cache.get("c") is None
+    assert (cache.use.hits, cache.use.misses) == (2, 1)
 
 
 def test_the_limit_is_of_bytes_and_the_longest_unused_goes_first() -> None:
     cache = FeatureCache(4 * KB)
     for number in range(4):
-        cache.put(str(number), patches(number))
+        cache.put(str(number), windows(number))
     cache.get("0")
-    cache.put("large", patches(kilobytes=2))
+    cache.put("large", windows(kilobytes=2))
     assert [key in cache for key in ("0", "1", "2", "3", "large")] == [
         True,
         False,
@@ -57,12 +80,12 @@ def test_the_limit_is_of_bytes_and_the_longest_unused_goes_first() -> None:
 
 def test_what_is_larger_than_the_cache_throws_nothing_out() -> None:
     cache = FeatureCache(2 * KB)
-    cache.put("a", patches())
-    cache.put("huge", patches(kilobytes=3))
+    cache.put("a", windows())
+    cache.put("huge", windows(kilobytes=3))
     assert "a" in cache
     assert "huge" not in cache
     none = FeatureCache(0)
-    none.put("a", patches())
+    none.put("a", windows())
     assert none.get("a") is None
 
 
@@ -73,8 +96,8 @@ def test_threads_may_share_it() -> None:
         for turn in range(300):
             key = str((number + turn) % 12)
             got = cache.get(key)
-            assert got is None or torch.equal(got, patches(int(key)))
-            cache.put(key, patches(int(key)))
+            assert got is None or same(got, windows(int(key)))
+            cache.put(key, windows(int(key)))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -87,38 +110,47 @@ def test_threads_may_share_it() -> None:
 
 def test_another_process_finds_them_on_disk(tmp_path: Path) -> None:
     first = FeatureCache(9 * KB, FeatureFolder(tmp_path, 99 * KB))
-    first.put("a", patches())
+    first.put("a", windows())
     first.save("a")
     first.save("never put")
     (path,) = files(tmp_path)
     assert path.suffix == ".safetensors"
-    assert torch.equal(load_file(path)["patches"], patches())
+    assert torch.equal(load_file(path)["patches"], windows().patches)
     second = FeatureCache(9 * KB, FeatureFolder(tmp_path, 99 * KB))
     assert second.get("a") is None  # only `load` looks there
     second.load("a")
     second.load("never put")
-    got = second.get("a")
-    assert got is not None
-    assert torch.equal(got, patches())
+    assert same(second.get("a"), windows())
+
+
+def test_the_cls_feature_is_on_disk_too_and_its_bytes_are_checked(tmp_path: Path) -> None:
+    folder = FeatureFolder(tmp_path, 99 * KB)
+    folder.write("a", with_cls())
+    assert same(folder.read("a"), with_cls())
+    tensors = load_file(folder._path("a"))
+    with safe_open(folder._path("a"), "pt") as file:
+        metadata = file.metadata()
+    save_file(tensors | {"cls": tensors["cls"].flip(1)}, folder._path("a"), metadata)
+    assert folder.read("a") is None
 
 
 def test_a_file_is_written_once(tmp_path: Path) -> None:
     folder = FeatureFolder(tmp_path, 99 * KB)
-    folder.write("a", patches())
+    folder.write("a", windows())
     (path,) = files(tmp_path)
     before = path.stat().st_ino
-    folder.write("a", patches())
+    folder.write("a", windows())
     assert path.stat().st_ino == before
 
 
 def test_the_folder_stays_under_its_limit_and_the_longest_unused_go_first(tmp_path: Path) -> None:
     folder = FeatureFolder(tmp_path, 10 * KB)  # a file is 1 kB and some metadata
     for number in range(7):
-        folder.write(str(number), patches(number))
+        folder.write(str(number), windows(number))
         os.utime(folder._path(str(number)), (number, number))
     assert folder.read("0") is not None  # used now
     for number in range(7, 12):
-        folder.write(str(number), patches(number))
+        folder.write(str(number), windows(number))
     assert sum(path.stat().st_size for path in files(tmp_path)) <= 10 * KB
     kept = [number for number in range(12) if folder.read(str(number)) is not None]
     assert 0 in kept
@@ -128,7 +160,7 @@ def test_the_folder_stays_under_its_limit_and_the_longest_unused_go_first(tmp_pa
 
 def test_a_smaller_limit_holds_from_the_start_on(tmp_path: Path) -> None:
     for number in range(8):
-        FeatureFolder(tmp_path, 99 * KB).write(str(number), patches(number))
+        FeatureFolder(tmp_path, 99 * KB).write(str(number), windows(number))
     FeatureFolder(tmp_path, 4 * KB)
     assert sum(path.stat().st_size for path in files(tmp_path)) <= 4 * KB
 
@@ -138,7 +170,7 @@ def test_a_damaged_file_is_not_used_and_removed(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = FeatureFolder(tmp_path, 99 * KB)
-    folder.write("a", patches())
+    folder.write("a", windows())
     path = folder._path("a")
     content = path.read_bytes()
     if damage == "truncated":
@@ -152,15 +184,13 @@ def test_a_damaged_file_is_not_used_and_removed(
     elif damage == "alien":
         save_file({"weights": torch.ones(3)}, path)
     else:
-        folder.write("b", patches(1))
+        folder.write("b", windows(1))
         folder._path("b").replace(path)
     assert folder.read("a") is None
     assert not path.exists()
     assert "is not used, and removed" in caplog.text
-    folder.write("a", patches())
-    got = folder.read("a")
-    assert got is not None
-    assert torch.equal(got, patches())
+    folder.write("a", windows())
+    assert same(folder.read("a"), windows())
 
 
 def test_what_a_killed_process_left_is_swept_and_other_files_are_left_alone(tmp_path: Path) -> None:
@@ -176,29 +206,30 @@ def test_a_disk_that_fails_costs_no_request(
     folder = FeatureFolder(tmp_path / "features", 99 * KB)
     (tmp_path / "features").rmdir()
     cache = FeatureCache(9 * KB, folder)
-    cache.put("a", patches())
+    cache.put("a", windows())
     cache.save("a")
     assert "cannot be kept" in caplog.text
     assert cache.get("a") is not None
     cache.load("b")
 
 
-def test_cached_features_of_drawn_scenes_give_the_same_labels() -> None:
-    segmenter = Segmenter.load("demo", device="cpu")
-    same = total = 0
+@pytest.mark.parametrize("method", ["clearclip", "clipsurgery"])
+def test_cached_features_of_drawn_scenes_give_the_same_labels(method: str) -> None:
+    segmenter = Segmenter.load("demo", method, device="cpu")
+    equal = total = 0
     for seed in HELD_OUT_SEEDS[:4]:
         fresh = segmenter.encode(render_scene(seed=seed, size_hw=(300, 400)).image)
         cache = FeatureCache(64 << 20)
-        cache.put("scene", fresh.patches)
+        cache.put("scene", WindowFeatures(fresh.patches, fresh.cls))
         kept = cache.get("scene")
         assert kept is not None
         maps = [
             segmenter.decide(segmenter.score(found, SCENE_LABELS, contrast=True)).label_map
-            for found in (fresh, DenseFeatures(kept, fresh.plan))
+            for found in (fresh, DenseFeatures(kept.patches, fresh.plan, kept.cls))
         ]
-        same += int(np.count_nonzero(maps[0] == maps[1]))
+        equal += int(np.count_nonzero(maps[0] == maps[1]))
         total += maps[0].size
-    assert same / total >= 0.999
+    assert equal / total >= 0.999
 
 
 def test_settings_make_the_cache(tmp_path: Path) -> None:

@@ -72,7 +72,9 @@ def elsewhere() -> Iterator[LocalServer]:
 
 
 def _reader(url: str, **limits: Any) -> ImageReader:
-    settings = load_settings(label_studio_url=url, label_studio_api_key=TOKEN, **limits)
+    settings = load_settings(
+        label_studio_url=url, label_studio_api_key=TOKEN, allowed_hosts="127.0.0.0/8", **limits
+    )
     return ImageReader(Studio.from_settings(settings), settings)
 
 
@@ -147,7 +149,7 @@ def test_files_of_this_machine_are_never_read(server: LocalServer, tmp_path: Pat
         ("/data/upload/7/gone.png", ImageNotFound, r"no file at /data/upload/7/gone\.png\.$"),
         ("s3://other/gone.png", ImageNotFound, r"no file at s3://other/gone\.png\.$"),
         ("{server}/data/local-files/?d=x.png", ImageNotFound, r"/local-files/\?d=x\.png\.$"),
-        ("{server}/x.png?d=x.png&sig=1", ImageNotFound, r"/x\.png\?d=x\.png\.$"),
+        ("{server}/data/x.png?d=x.png&sig=1", ImageNotFound, r"/x\.png\?d=x\.png\.$"),
         ("http://127.0.0.1:1/a.png", ImageRefused, "cannot be reached"),
         ("http://[/a.png", ImageNotFound, "no http"),
         ("https:///a.png", ImageNotFound, "no http"),
@@ -159,6 +161,32 @@ def test_images_that_are_not_there(
     with pytest.raises(error, match=sentence) as caught:
         _reader(server.url).read(source.replace("{server}", server.url), TASK)
     assert TOKEN not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *(
+            "/data/upload/a\r\nWARNING forged.png",
+            "http://a/\x1b[2J",
+            "http://\ud800/",
+            "s3://b/\0",
+        ),
+        *("data:,\ud800", "/data/upload/\x7f.png"),
+    ],
+)
+def test_characters_that_no_address_has(server: LocalServer, source: str) -> None:
+    for read in (_reader(server.url).read, _reader(server.url).recall):
+        with pytest.raises(ImageNotFound, match="characters that no address has") as caught:
+            read(source, TASK)
+        assert str(caught.value).isprintable()
+    assert server.asked == []
+
+
+def test_data_urls_may_be_broken_into_lines() -> None:
+    lines = base64.encodebytes(_file()).decode()
+    reader = _reader("http://127.0.0.1:1")
+    np.testing.assert_array_equal(reader.read(f"data:image/png;base64,{lines}", TASK), PIXELS)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -296,7 +324,7 @@ def test_what_is_kept_is_of_one_task_where_a_storage_has_it(server: LocalServer)
 
 
 def test_what_is_kept_is_of_one_label_studio(server: LocalServer, elsewhere: LocalServer) -> None:
-    settings = load_settings()
+    settings = load_settings(allowed_hosts="127.0.0.0/8")
     studio = Studio.from_settings(settings)
     reader = ImageReader(studio, settings)
     for place in (server, elsewhere, server):

@@ -296,3 +296,12 @@ def test_a_job_as_a_program_and_as_a_form_asks_for_it() -> None:
 def test_a_job_that_cannot_be(body: bytes, is_form: bool) -> None:
     with pytest.raises(BadRequest, match=r"^Expected "):
         parse_job(body, is_form)
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [("a" * 100_000, "a" * 1000), ("half \ud83d of a letter", "half ? of a letter")],
+)
+def test_what_is_typed_can_be_tokenized(text: str, read: str) -> None:
+    region = {"type": "textarea", "value": {"text": [text]}}
+    assert _context(region).prompts == (Prompt(Words(read)),)

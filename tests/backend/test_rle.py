@@ -74,6 +74,17 @@ def test_decodes_soft_edges_and_colours() -> None:
     np.testing.assert_array_equal(alpha, rgba[..., 3])
 
 
+@pytest.mark.parametrize("part_bytes", [1, 2, 5, 64])
+def test_streams_are_read_across_the_ends_of_their_parts(
+    part_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.rle._PART_BYTES", part_bytes)
+    soft = np.random.default_rng(2).integers(0, 256, (9, 8, 4))
+    rgba = np.concatenate([soft, np.repeat(_random(9, 8, 0.4)[..., None] * 255, 4, axis=2)])
+    alpha = decode_rle(brush.encode_rle(rgba.ravel()), 18, 8)
+    np.testing.assert_array_equal(alpha, rgba[..., 3])
+
+
 @pytest.mark.parametrize("sizes", [(1, 2, 3, 4), (2, 3, 8, 16), (16, 16, 16, 16)])
 @pytest.mark.parametrize("word_bits", [1, 5, 8, 11, 16, 32])
 def test_decodes_other_word_and_length_sizes(word_bits: int, sizes: tuple[int, ...]) -> None:
@@ -122,6 +133,14 @@ def test_runs_past_the_end_are_refused() -> None:
     rle = [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
     with pytest.raises(ValueError, match="end elsewhere"):
         decode_rle(rle, 1, 1)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_bytes_without_sense_are_refused(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rle = [0, 0, 4, 0, *rng.integers(0, 256, 60).tolist()]  # 256 pixels
+    with pytest.raises(ValueError, match="end elsewhere"):
+        decode_rle(rle, 16, 16)
 
 
 @pytest.mark.parametrize("rle", [[256] * 9, [-1] * 9, ["a"] * 9, [1.5] * 9, [None]])

@@ -89,6 +89,7 @@ def test_settings_are_frozen() -> None:
         ("FEATURE_CACHE_MB", "-1"),
         ("FEATURE_DISK_CACHE_MB", "-1"),
         ("COMPILE", "perhaps"),
+        ("ALLOWED_HOSTS", "http://minio"),
     ],
 )
 def test_wrong_values_are_refused_in_one_sentence(
@@ -106,6 +107,11 @@ def test_basic_auth_needs_both_halves(given: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="set both or none") as caught:
         load_settings(**given)
     assert "s3cret" not in str(caught.value)
+
+
+def test_an_empty_password_is_none() -> None:
+    with pytest.raises(ValueError, match="BASIC_AUTH_PASS"):
+        load_settings(basic_auth_user="ann", basic_auth_pass="")
 
 
 def test_a_token_needs_a_host_to_go_to() -> None:
@@ -141,8 +147,7 @@ def test_nothing_else_reads_the_environment() -> None:
     readers = [
         path.name
         for path in package.rglob("*.py")
-        # The first starts other programs in an environment of their own; the second sets one.
-        if path.name not in ("demo.py", "__main__.py")
+        if path.name not in ("demo.py", "__main__.py")  # which set some, and read none
         and any(word in path.read_text("utf-8") for word in ("os.environ", "os.getenv", "getenv("))
     ]
     assert readers == []

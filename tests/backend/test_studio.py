@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from backend.errors import ImageNotFound, ImageRefused, ImageTooLarge
+from backend.errors import HostRefused, ImageNotFound, ImageRefused, ImageTooLarge
+from backend.hosts import HostRules
 from backend.settings import load_settings
-from backend.studio import Access, Studio, origin
+from backend.studio import Access, Studio
 from tests.backend.local_server import Answer, Asked, LocalServer
 
+#: As if this machine's own addresses were public ones.
+LOOPBACK = HostRules.parse("127.0.0.0/8")
 LEGACY = "c0ffee" * 6 + "beef"
 
 
@@ -139,7 +142,7 @@ def test_no_token(server: LocalServer) -> None:
 
 
 def test_other_hosts_never_see_a_token(server: LocalServer, stranger: LocalServer) -> None:
-    studio = Studio(server.url, LEGACY)
+    studio = Studio(server.url, LEGACY, rules=LOOPBACK)
     assert studio.download(f"{stranger.url}/a.png") == b"strange"
     studio.download(f"http://127.0.0.1:{server.port}@127.0.0.1:{stranger.port}/a.png")
     authorizations = [asked.authorization or "" for asked in stranger.asked]
@@ -149,7 +152,7 @@ def test_other_hosts_never_see_a_token(server: LocalServer, stranger: LocalServe
 
 def test_hosts_that_parsers_read_differently(server: LocalServer, stranger: LocalServer) -> None:
     """To Python's urlsplit the host is what follows the @, to the HTTP client what precedes it."""
-    studio = Studio(server.url, LEGACY)
+    studio = Studio(server.url, LEGACY, rules=LOOPBACK)
     assert studio.download(f"{stranger.url}\\@127.0.0.1:{server.port}/a.png") == b"strange"
     assert stranger.asked[0].authorization is None
 
@@ -161,7 +164,7 @@ def test_redirects_leave_the_token_behind(
     label_studio.answers["/tasks/3/presign/?fileuri=czM6Ly9iL2EucG5n"] = Answer(
         303, headers={"Location": signed}
     )
-    studio = Studio(server.url, LEGACY)
+    studio = Studio(server.url, LEGACY, rules=LOOPBACK)
     assert studio.download(studio.storage_url("s3://b/a.png", 3, 1)) == b"strange"
     assert stranger.asked == [Asked("GET", "/bucket/a.png?signature=1", None)]
 
@@ -193,21 +196,23 @@ def test_passwords_in_a_netrc_are_not_sent(
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login ann password secret\n")
     monkeypatch.setenv("NETRC", str(netrc))
-    Studio().download(f"{stranger.url}/a.png")
+    Studio(rules=LOOPBACK).download(f"{stranger.url}/a.png")
     assert stranger.asked[0].authorization is None
 
 
 def test_passwords_in_a_url_are_sent_but_not_shown() -> None:
     with LocalServer(lambda asked: Answer(404)) as server:
         with pytest.raises(ImageNotFound) as caught:
-            Studio().download(f"http://ann:secret@127.0.0.1:{server.port}/a.png?key=hidden")
+            Studio(rules=LOOPBACK).download(
+                f"http://ann:secret@127.0.0.1:{server.port}/a.png?key=hidden"
+            )
         assert server.asked[0].authorization == "Basic " + base64.b64encode(b"ann:secret").decode()
     assert "secret" not in str(caught.value)
     assert "hidden" not in str(caught.value)
 
 
 def test_what_setup_sends_is_used_where_nothing_is_configured(server: LocalServer) -> None:
-    studio = Studio()
+    studio = Studio(rules=LOOPBACK)
     studio.learn(server.url + "/", LEGACY)
     assert _fetch(studio) == b"picture"
 
@@ -281,13 +286,13 @@ def test_answers_that_are_no_file(answer: Answer, error: type[Exception], senten
         LocalServer(lambda asked: answer) as server,
         pytest.raises(error, match=sentence) as caught,
     ):
-        Studio(max_file_mb=1).download(f"{server.url}/a.png")
+        Studio(rules=LOOPBACK, max_file_mb=1).download(f"{server.url}/a.png")
     assert "\n" not in str(caught.value)
 
 
 def test_a_file_of_exactly_the_limit() -> None:
     with LocalServer(lambda asked: Answer(body=b"x" * (1 << 20))) as server:
-        assert len(Studio(max_file_mb=1).download(server.url)) == 1 << 20
+        assert len(Studio(rules=LOOPBACK, max_file_mb=1).download(server.url)) == 1 << 20
 
 
 def test_slow_hosts() -> None:
@@ -298,14 +303,14 @@ def test_slow_hosts() -> None:
     started = time.monotonic()
     with LocalServer(slow) as server:
         with pytest.raises(ImageRefused):
-            Studio(timeout_s=0.2).download(f"{server.url}/a.png")
+            Studio(rules=LOOPBACK, timeout_s=0.2).download(f"{server.url}/a.png")
         assert time.monotonic() - started < 6
 
 
 def test_drops_that_never_end(drip: LocalServer) -> None:
     started = time.monotonic()
     with pytest.raises(ImageRefused, match="took longer than"):
-        Studio(timeout_s=0.3).download(f"{drip.url}/a.png")
+        Studio(rules=LOOPBACK, timeout_s=0.3).download(f"{drip.url}/a.png")
     assert time.monotonic() - started < 2.5  # the drops alone take 3 s
 
 
@@ -321,7 +326,7 @@ def test_nobody_there() -> None:
     with LocalServer(lambda asked: Answer()) as server:
         url = server.url
     with pytest.raises(ImageRefused, match="cannot be reached"):
-        Studio().download(f"{url}/a.png")
+        Studio(rules=LOOPBACK).download(f"{url}/a.png")
     with pytest.raises(ImageRefused, match="cannot be reached"):
         _fetch(Studio(url, PERSONAL))
 
@@ -337,19 +342,117 @@ def test_settings_become_a_studio(server: LocalServer, monkeypatch: pytest.Monke
     assert _fetch(Studio.from_settings(settings)) == b"picture"
 
 
+# ---- which hosts are asked ----------------------------------------------------------------------
+
+
+def test_other_hosts_of_this_machine_are_not_asked(
+    server: LocalServer, stranger: LocalServer
+) -> None:
+    """The configured Label Studio is trusted at its own port only."""
+    studio = Studio(server.url, LEGACY)
+    for url in (f"{stranger.url}/a.png", f"http://localhost:{stranger.port}/a.png"):
+        with pytest.raises(HostRefused, match="no public address"):
+            studio.download(url)
+    assert stranger.asked == []
+    assert _fetch(studio) == b"picture"
+
+
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    "location",
     [
-        ("http://a", "http://A:80/x", True),
-        ("https://a", "https://a:443", True),
-        ("http://a", "https://a", False),
-        ("http://a", "http://a:8080", False),
-        ("http://a", "http://a.b", False),
-        ("http://[::1]:8080/", "http://[::1]:8080/x", True),
+        "{stranger}/a.png",
+        "//127.0.0.1:{port}/a.png",
+        "http://2130706433:{port}/",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://[::ffff:169.254.169.254]/latest/",
+        "http://[fd00:ec2::254]/latest/",
     ],
 )
-def test_origins(one: str, other: str, same: bool) -> None:
-    assert (origin(one) == origin(other)) is same
+def test_redirects_to_private_addresses_are_not_followed(
+    server: LocalServer, stranger: LocalServer, label_studio: LabelStudio, location: str
+) -> None:
+    place = location.replace("{stranger}", stranger.url).replace("{port}", str(stranger.port))
+    label_studio.answers["/data/x"] = Answer(302, headers={"Location": place})
+    with pytest.raises((HostRefused, ImageRefused)) as caught:
+        Studio(server.url, LEGACY, timeout_s=3).download(f"{server.url}/data/x")
+    if "[" not in location:  # a machine without IPv6 cannot reach those at all
+        assert isinstance(caught.value, HostRefused)
+    assert stranger.asked == []
+
+
+def test_who_has_no_password_teaches_no_private_address(server: LocalServer) -> None:
+    for token in (LEGACY, PERSONAL):  # the latter would be sent to be exchanged
+        studio = Studio()
+        studio.learn(server.url, token)
+        with pytest.raises(HostRefused, match="set LABEL_STUDIO_URL"):
+            _fetch(studio)
+    assert server.asked == []
+
+
+def test_who_has_the_password_does(server: LocalServer, stranger: LocalServer) -> None:
+    studio = Studio()
+    studio.learn(server.url, PERSONAL, vouched=True)
+    assert _fetch(studio) == b"picture"
+    with pytest.raises(HostRefused):
+        studio.download(f"{stranger.url}/a.png")
+    studio.learn(stranger.url, LEGACY)  # somebody else, without: takes the trust along
+    with pytest.raises(HostRefused):
+        _fetch(studio)
+
+
+def test_the_token_goes_along_for_files_only(
+    server: LocalServer, label_studio: LabelStudio
+) -> None:
+    studio = Studio(server.url, LEGACY)
+    paths = ["/api/users/", "/", "/user/account", "/data/%2e%2e/api/users/", "/data/x/..%2f../api"]
+    paths += ["/data/%252e%252e/api/", "/data/upload/../../api/projects/"]
+    for path in paths:
+        with pytest.raises(ImageRefused, match="no file of Label Studio's"):
+            studio.download(f"{server.url}{path}")
+    label_studio.answers["/data/y"] = Answer(302, headers={"Location": "/api/users/"})
+    with pytest.raises(ImageRefused, match="no file of Label Studio's"):
+        studio.download(f"{server.url}/data/y")
+    authorizations = {asked.path: asked.authorization for asked in server.asked}
+    assert authorizations.pop("/data/y") == f"Token {LEGACY}"
+    assert set(authorizations.values()) == {None}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/data/../api/users/",
+        "/data/upload/..",
+        "/data/upload/%2e%2e/%2E%2E/api/",
+        "/data/upload/%252e%252e/x",
+        "/data/upload\\..\\..\\api",
+        "/data/upload/..%5capi",
+        "/data/local-files/?d=../../etc/passwd",
+        "/data/local-files/?d=%2e%2e%2fetc%2fpasswd",
+        "/data/local-files/?d=a/../../b",
+        "/etc/passwd",
+        "data/upload/a.png",
+        "~/a.png",
+    ],
+)
+def test_paths_that_lead_elsewhere(path: str) -> None:
+    with pytest.raises(ImageNotFound, match="no address of an image"):
+        Studio("http://studio").file_url(path)
+
+
+def test_dots_in_a_name_lead_nowhere() -> None:
+    assert Studio("http://studio").file_url("/data/upload/1/a..b...png").endswith("a..b...png")
+
+
+def test_a_header_that_never_ends_is_too_slow() -> None:
+    headers = {f"X-{number}": "y" for number in range(3)}
+    with LocalServer(lambda asked: time.sleep(1) or Answer(headers=headers)) as server:
+        started = time.monotonic()
+        with pytest.raises(ImageRefused, match=r"took longer than 0\.2 s"):
+            Studio(server.url, LEGACY, timeout_s=0.2).download(f"{server.url}/data/a.png")
+    assert time.monotonic() - started < 5
+
+
+# ---- links for people ---------------------------------------------------------------------------
 
 
 def test_people_are_sent_where_label_studio_says_that_it_is() -> None:

@@ -213,7 +213,7 @@ IMAGE = '<Image name="i" value="$image"/>'
         ("{}", "not well-formed XML"),
         (
             '<!DOCTYPE v [<!ENTITY a "b">]><View>&a;</View>',
-            "not well-formed XML",
+            "without <!DOCTYPE>",
         ),
         ("<View/>", "to have an <Image"),
         (f"<View>{IMAGE}</View>", "to have <BrushLabels>"),
@@ -330,3 +330,60 @@ def test_a_control_may_ask_for_predictions_of_new_tasks() -> None:
     assert asks('preLabel=" Auto "')
     assert not asks('prelabel="no"')
     assert not asks("")
+
+
+# ---- hostile configs ----------------------------------------------------------------------------
+
+GOOD = f'<View>{IMAGE}<BrushLabels name="b" toName="i"><Label value="x"/></BrushLabels></View>'
+
+
+def _laughs() -> str:
+    """Ten entities, each ten times the one before: 3 GB of "ha" where they are expanded."""
+    entities = "".join(f'<!ENTITY l{n + 1} "{f"&l{n};" * 10}">' for n in range(9))
+    return f'<!DOCTYPE v [<!ENTITY l0 "ha">{entities}]>' + GOOD.replace('"x"', '"&l9;"')
+
+
+@pytest.mark.parametrize(
+    ("xml", "sentence"),
+    [
+        (_laughs(), "without <!DOCTYPE>"),
+        (
+            '<!DOCTYPE v [<!ENTITY e SYSTEM "file:///etc/passwd">]>' + GOOD.replace("x", "&e;"),
+            "without <!DOCTYPE>",
+        ),
+        ('<!DOCTYPE v SYSTEM "http://127.0.0.1:1/v.dtd">' + GOOD, "without <!DOCTYPE>"),
+        (
+            f'<!DOCTYPE v [<!ATTLIST Label hint CDATA "{"y" * 100_000}">]>' + GOOD,
+            "without <!DOCTYPE>",
+        ),
+        (GOOD.replace('"x"', '"&e;"'), "not well-formed XML"),
+        (GOOD.replace("<View>", "<View>" * 100).replace("</View>", "</View>" * 100), "100 tags"),
+        ("<a>" * 400_000 + "</a>" * 200_000, "not well-formed XML"),
+        ("<a>" * 200_000 + "</a>" * 200_000, "100 tags deep"),
+        (GOOD + " " * 2_000_000, "at most 2000000 letters"),
+        (GOOD.replace('"x"', '"\ud800"'), "not well-formed XML"),
+        (GOOD.replace('"x"', '"\0"'), "not well-formed XML"),
+    ],
+    ids=lambda value: value[:24],
+)
+def test_hostile_configs_are_refused(xml: str, sentence: str) -> None:
+    with pytest.raises(LabelConfigError, match=sentence) as caught:
+        parse_label_config(xml)
+    assert len(str(caught.value)) < 300
+    assert parse_label_config(GOOD).labels[0].name == "x"
+
+
+def test_external_references_that_are_no_document_type_are_not_followed() -> None:
+    xml = '<?xml-stylesheet href="file:///etc/passwd"?>' + GOOD.replace(
+        "<View>",
+        '<View xmlns:xi="http://www.w3.org/2001/XInclude">'
+        '<xi:include href="file:///etc/passwd" parse="text"/>',
+    )
+    assert parse_label_config(xml).labels == parse_label_config(GOOD).labels
+
+
+def test_a_huge_attribute_is_a_short_prompt() -> None:
+    name = "ab" * 400_000
+    (label,) = parse_label_config(GOOD.replace('"x"', f'"{name}"')).labels
+    assert label.name == name
+    assert label.prompts == (name[:1000],)

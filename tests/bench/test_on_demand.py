@@ -20,6 +20,7 @@ from PIL import Image
 from backend import create_app
 from backend.engine import Engine
 from backend.features import FeatureCache
+from backend.rle import encode_rle
 from backend.settings import Settings
 from clearclip_core import SCENE_LABELS, Scene, Segmenter, TextEncoder, render_scene
 from tests.bench.conftest import Report
@@ -86,7 +87,10 @@ def test_prompts(
 
 
 class Annotator:
-    """Asks about one picture, which comes in the request; a draft with a large mask comes along."""
+    """Asks about one picture, which comes in the request; a draft with a large mask comes along.
+
+    The new mask must not cover it, so that it has to be decoded.
+    """
 
     def __init__(self, app: Flask, scene: Scene) -> None:
         self.app = app
@@ -99,9 +103,15 @@ class Annotator:
         self._task = {"id": 1, "data": {"image": url}, "drafts": [self._draft()]}
 
     def _draft(self) -> dict[str, Any]:
-        points = [[0, 0], [5, 0], [5, 5], [0, 5]]
-        region = self._region("polygonlabels", "mask", points=points)
-        return {"result": [region], "updated_at": "2026-01-01"}
+        """A brush over a quarter of the picture, ragged at its edges."""
+        height, width = self._scene.label_map.shape
+        y, x = np.mgrid[:height, :width]
+        mask = np.hypot(y - height / 2, x - width / 2) < 0.28 * width + 9 * np.sin(y + x)
+        drawn = {"format": "rle", "rle": encode_rle(mask), "brushlabels": [SCENE_LABELS[0]]}
+        return {
+            "result": [self._region("brushlabels", "mask", **drawn)],
+            "updated_at": "2026-01-01",
+        }
 
     def _region(self, kind: str, control: str, **value: Any) -> dict[str, Any]:
         height, width = self._scene.label_map.shape

@@ -1,13 +1,13 @@
-"""The paper's method written out plainly: what the library is compared with, and timed against.
+"""The paper's methods written out plainly: what the library is compared with, and timed against.
 
-One window at a time, the stock model with the last block's softmax spelled out, and scores of all
-queries at full resolution. Nothing here is shared with the library.
+One window at a time, the stock model with the last blocks' softmax spelled out, and scores of all
+queries at full resolution. Nothing here is shared with the library but its values' fields.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -15,23 +15,32 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from clearclip_core import Preprocessing
+from clearclip_core import METHODS, Method, Preprocessing
 
-#: Patch features of a window, and the box (left, top, right, bottom) that it covers.
-Window = tuple[torch.Tensor, tuple[int, int, int, int]]
+
+class Window(NamedTuple):
+    """Patch features (h, w, D) of a window, its CLS feature (D,), and the box that it covers."""
+
+    features: torch.Tensor
+    cls: torch.Tensor | None
+    box_xyxy: tuple[int, int, int, int]
 
 
 class Reference:
-    """ClearCLIP on open_clip's model, whose dtype and device it computes in.
+    """ClearCLIP on open_clip's model, whose dtype and device it computes in; or another method.
 
     Args:
         clip: open_clip's model, in eval mode.
         sizes: mean, std, sides and stride; only its numbers are used.
+        method: likewise.
     """
 
-    def __init__(self, clip: Any, sizes: Preprocessing) -> None:
+    def __init__(
+        self, clip: Any, sizes: Preprocessing, method: Method = METHODS["clearclip"]
+    ) -> None:
         self.visual = clip.visual
         self.sizes = sizes
+        self.method = method
         self.weight = clip.visual.conv1.weight
         self.patch_px = self.weight.shape[-1]
 
@@ -57,11 +66,12 @@ class Reference:
                 bottom = min(top + sizes.window_px, resized_hw[0])
                 right = min(left + sizes.window_px, resized_hw[1])
                 window = pixels[:, top:bottom, left:right]
-                windows.append((self.encode_window(window), (left, top, right, bottom)))
+                features, cls = self.encode_window(window)
+                windows.append(Window(features, cls, (left, top, right, bottom)))
         return windows
 
-    def encode_window(self, window: torch.Tensor) -> torch.Tensor:
-        """(3, rows, columns) -> (h, w, D) unit features, zero-padded to whole patches."""
+    def encode_window(self, window: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(3, rows, columns) -> (h, w, D) unit features, zero-padded to whole patches, and CLS."""
         missing = [-side % self.patch_px for side in window.shape[1:]]
         above, left = missing[0] // 2, missing[1] // 2
         padded = F.pad(window, (left, missing[1] - left, above, missing[0] - above))
@@ -70,20 +80,36 @@ class Reference:
         height, width = grid.shape[2:]
         x = torch.cat([visual.class_embedding[None, None], grid.flatten(2).transpose(1, 2)], dim=1)
         x = visual.ln_pre(x + self.positions(height, width))
-        for block in blocks[:-1]:
+        method, count = self.method, min(self.method.blocks, len(blocks))
+        for block in blocks[:-count]:
             x = block(x)
-        x = visual.ln_post(self_self_attention(blocks[-1], x)[:, 1:]) @ visual.proj
-        return F.normalize(x[0], dim=-1).reshape(height, width, -1)
+        second = x if method.residual else torch.zeros_like(x)
+        for block in blocks[-count:]:
+            second = second + method.alpha * attention(block, x, method.attention)
+            if block is not blocks[-1] or method.remove_redundancy:
+                x = block(x)
+        if method.ffn:
+            second = second + blocks[-1].ls_2(blocks[-1].mlp(blocks[-1].ln_2(second)))
+        features = F.normalize(visual.ln_post(second[0, 1:]) @ visual.proj, dim=-1)
+        cls = F.normalize(visual.ln_post(x[0, 0]) @ visual.proj, dim=-1)
+        return features.reshape(height, width, -1), cls if method.remove_redundancy else None
 
     def positions(self, height: int, width: int) -> torch.Tensor:
-        """Position embeddings for another grid, as DINO resizes them."""
+        """Position embeddings for another grid, as DINO or GEM resizes them."""
         embedding = self.visual.positional_embedding
         rows, columns = self.visual.grid_size
-        if height * width == rows * columns:
-            return embedding
         grid = embedding[1:].T.reshape(1, -1, rows, columns)
-        scale = (height + 0.1) / rows, (width + 0.1) / columns
-        resized = F.interpolate(grid, scale_factor=scale, mode="bicubic", align_corners=False)
+        if self.method.positions_by_size:
+            if (height, width) == (rows, columns):
+                return embedding
+            resized = F.interpolate(
+                grid, size=(height, width), mode="bicubic", align_corners=False, antialias=True
+            )
+        else:
+            if height * width == rows * columns:
+                return embedding
+            scale = (height + 0.1) / rows, (width + 0.1) / columns
+            resized = F.interpolate(grid, scale_factor=scale, mode="bicubic", align_corners=False)
         return torch.cat([embedding[:1], resized.flatten(2)[0].T])
 
     @torch.inference_mode()
@@ -116,12 +142,15 @@ class Reference:
         self, windows: Sequence[Window], embeddings: torch.Tensor, image_hw: tuple[int, int]
     ) -> torch.Tensor:
         """(Q, H, W): softmax over all queries of 50 times the cosines."""
-        rows, columns = max(box[3] for _, box in windows), max(box[2] for _, box in windows)
+        boxes = [window.box_xyxy for window in windows]
+        rows, columns = max(box[3] for box in boxes), max(box[2] for box in boxes)
         embeddings = embeddings.to(self.weight)
         total = self.weight.new_zeros(len(embeddings), rows, columns)
         count = self.weight.new_zeros(rows, columns)
-        for features, (left, top, right, bottom) in windows:
+        for features, cls, (left, top, right, bottom) in windows:
             cosines = torch.einsum("hwd,qd->qhw", features, embeddings)
+            if cls is not None and len(embeddings) > 1:
+                cosines = feature_surgery(features, cls, embeddings)
             padded_hw = [side * self.patch_px for side in features.shape[:2]]
             pixels = F.interpolate(cosines[None], padded_hw, mode="bilinear")[0]
             y, x = (padded_hw[0] - (bottom - top)) // 2, (padded_hw[1] - (right - left)) // 2
@@ -140,15 +169,41 @@ def starts(side_px: int, window_px: int, stride_px: int) -> list[int]:
     return found
 
 
-def self_self_attention(block: Any, x: torch.Tensor) -> torch.Tensor:
-    """The last block of ClearCLIP: query-query attention, no residual, no feed-forward."""
+def attention(block: Any, x: torch.Tensor, name: str) -> torch.Tensor:
+    """A block's attention output by explicit maps: a sum such as qq+kk, identity, or GEM's."""
     attn = block.attn
-    qkv = F.linear(block.ln_1(x), attn.in_proj_weight, attn.in_proj_bias)
-    query, _, value = (
+    normed = block.ln_1(x)
+    qkv = F.linear(normed, attn.in_proj_weight, attn.in_proj_bias)
+    query, key, value = (
         part.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2) for part in qkv.chunk(3, dim=-1)
     )
-    weights = (query @ query.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(dim=-1)
-    return attn.out_proj((weights @ value).transpose(1, 2).flatten(2))
+    root = query.shape[-1] ** 0.5
+    sides = {"q": query, "k": key, "v": value}
+    out = torch.zeros_like(value)
+    for term in name.split("+"):
+        if term == "identity":
+            out = out + value
+        elif term == "ensemble":
+            tau = normed.square().sum(dim=-1).sqrt().mean() / root
+            for z in sides.values():
+                z = z / z.square().sum(dim=-1, keepdim=True).sqrt()
+                z = (tau * z @ z.transpose(-1, -2)).softmax(dim=-1) @ z
+                z = z / z.square().sum(dim=-1, keepdim=True).sqrt()
+                out = out + (tau * z @ z.transpose(-1, -2)).softmax(dim=-1) @ value / 3
+        else:
+            left, right = (sides[side] for side in term)
+            out = out + (left @ right.transpose(-1, -2) / root).softmax(dim=-1) @ value
+    return block.ls_1(attn.out_proj(out.transpose(1, 2).flatten(2)))
+
+
+def feature_surgery(
+    features: torch.Tensor, cls: torch.Tensor, embeddings: torch.Tensor
+) -> torch.Tensor:
+    """CLIP Surgery's similarities (Q, h, w) by its products of features, never by cosines."""
+    share = (2 * (embeddings @ cls)).exp()
+    weights = share / share.mean()
+    products = features[:, :, None] * (embeddings * weights[:, None])  # (h, w, Q, D)
+    return (products - products.mean(dim=2, keepdim=True)).sum(dim=-1).permute(2, 0, 1)
 
 
 def classes(

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clearclip_core import LoadedModel, Preprocessing, Segmenter
+from clearclip_core import LoadedModel, Preprocessing, Segmenter, WindowFeatures
 from clearclip_core.benchmark import (
     MAX_LABELS,
     Measurement,
@@ -110,14 +110,14 @@ def test_the_size_in_use_is_timed_whatever_the_budget(segmenter: Segmenter) -> N
 def test_sizes_that_do_not_fit_are_left_out(
     segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode: Callable[[torch.Tensor], torch.Tensor] = segmenter.encoder.encode
+    encode: Callable[[torch.Tensor], WindowFeatures] = segmenter.encoder.forward
 
-    def small_card(pixels: torch.Tensor) -> torch.Tensor:
+    def small_card(pixels: torch.Tensor) -> WindowFeatures:
         if len(pixels) > 4:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return encode(pixels)
 
-    monkeypatch.setattr(segmenter.encoder, "encode", small_card)
+    monkeypatch.setattr(segmenter.encoder, "forward", small_card)
     seconds = window_seconds(segmenter, WINDOW, budget_s=1000, clock=Clock())
     assert [*seconds] == [1, 2, 3, 4]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import open_clip
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
+from safetensors.torch import save_file
+from timm.models.vision_transformer import VisionTransformer
 
 import clearclip_core.weights
 from clearclip_core import HELD_OUT_SEEDS, Segmenter, render_scene
@@ -210,6 +213,17 @@ def test_the_demo_model_says_what_it_is(
     assert result.output.count("drawn scenes") == 1
 
 
+@pytest.mark.parametrize("method", ["clipsurgery", "gem", "qk-res-a0", "identity-ffn"])
+def test_a_method_is_a_preset_or_spelled_out(
+    photos: Path, options: list[str], tmp_path: Path, method: str
+) -> None:
+    result = clearclip(
+        "segment", photos / "two.png", "--labels=sky,dog,cat", *options, f"--method={method}"
+    )
+    assert result.exit_code == 0
+    assert written(tmp_path / "out") == {"two.labels.png", "two.overlay.png"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -217,7 +231,8 @@ def test_the_demo_model_says_what_it_is(
         (["--labels=sky,dog,sky"], "one or more different labels, but got 'sky,dog,sky'"),
         (["--labels=sky,=dog"], "'=dog' names no label"),
         (["--labels=" + ",".join(map(str, range(256)))], "at most 255 labels, but got 256"),
-        (["--labels=sky", "--method=magic"], "'clip', 'maskclip', 'sclip', 'clearclip'"),
+        (["--labels=sky", "--method=magic"], "clipsurgery, gem, or one that is spelled out"),
+        (["--labels=sky", "--method=qq-a2"], "`alpha` to be 1 without residual and FFN"),
         (["--labels=sky", "--model=ViT-B-16"], "of the form 'arch/tag'"),
         (["--labels=sky", "--model=RN50/openai"], "cannot be read out densely"),
         (["--labels=sky", "--model=local-dir:nowhere"], "There are no weights at nowhere."),
@@ -333,3 +348,71 @@ def test_what_cannot_be_measured(arguments: list[str], sentence: str) -> None:
     result = clearclip("bench", *arguments)
     assert result.exit_code in (1, 2)
     assert sentence in result.output
+
+
+def test_statistics_of_pictures_are_a_table_and_two_figures(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "statistics"
+    (photos / "broken.png").write_text("no picture")
+    result = clearclip(
+        *("statistics", photos, "--model=demo", "--device=cpu", "--short-side=112", "-o", out)
+    )
+    assert result.exit_code == 1  # for the broken one, which is told of once
+    assert result.output.count("broken.png: cannot identify image file") == 1
+    assert "demo, 5 blocks, 3 pictures" in result.output
+    assert written(out) == {"statistics.json", "norms.png", "layers.png"}
+    facts = json.loads((out / "statistics.json").read_text())
+    assert facts["short_side_px"] == 112
+    assert facts["pictures"] == [
+        str(photos / name) for name in ("one.jpg", "trip/Three.JPG", "two.png")
+    ]
+    (tower,) = facts["towers"]
+    assert (tower["name"], np.shape(tower["norm"]["X_attn"])) == ("demo", (3, 5))
+
+
+def test_statistics_of_drawn_scenes_compare_towers(model_folder: Path, tmp_path: Path) -> None:
+    vit = VisionTransformer(
+        img_size=32, patch_size=16, embed_dim=64, depth=2, num_heads=1, num_classes=0
+    )
+    save_file(vit.state_dict(), tmp_path / "vits.safetensors")
+    models = ["--model=demo", f"--model=local-dir:{model_folder}"]
+    dino = f"--dino={tmp_path / 'vits.safetensors'}"
+    out = tmp_path / "out"
+    result = clearclip(
+        *("statistics", *models, dino, "--scenes=2", "--short-side=64", "--device=cpu"), "-o", out
+    )
+    assert result.exit_code == 0
+    facts = json.loads((out / "statistics.json").read_text())
+    names = ["DINO (vits)", "demo", f"local-dir:{model_folder}"]
+    assert [(each["name"], each["layers"]) for each in facts["towers"]] == [
+        (name, layers) for name, layers in zip(names, (2, 5, 3), strict=True)
+    ]
+    assert facts["pictures"] == [f"drawn scene {seed}" for seed in HELD_OUT_SEEDS[:2]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--model=demo", "--dino=nowhere.pth"], "There are no DINO weights at nowhere.pth: bring"),
+        (["--model=demo", "--model=magic"], "of the form 'arch/tag'"),
+        (["--model=local-dir:nowhere"], "There are no weights at nowhere."),
+        (["nowhere/*.jpg"], "no pictures at 'nowhere/*.jpg'"),
+        (["--scenes=0"], "0 is not in the range"),
+    ],
+)
+def test_statistics_that_cannot_be_had_are_one_sentence(
+    tmp_path: Path, arguments: list[str], sentence: str
+) -> None:
+    result = clearclip("statistics", *arguments, "-o", tmp_path / "out")
+    assert result.exit_code in (1, 2)
+    (error,) = [line for line in result.output.splitlines() if line.startswith("Error: ")]
+    assert sentence in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_statistics_without_matplotlib_say_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    result = clearclip("statistics", "--model=demo", "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "pip install 'clearclip-label-studio[paper]'" in result.output

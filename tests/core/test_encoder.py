@@ -6,15 +6,18 @@ import copy
 import itertools
 import math
 
+import numpy as np
 import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from clearclip_core import METHODS, DenseEncoder, Method
 from clearclip_core.attention import scaled_dot_product
 from clearclip_core.encoder import encode_text, project, resize_position_embedding
 from tests.core.conftest import make_clip
+from tests.core.reference import attention
 
 
 def stock_tokens(model: open_clip.CLIP, pixels: torch.Tensor) -> torch.Tensor:
@@ -156,7 +159,7 @@ def test_clearclip_projects_no_key_and_runs_no_ffn(clip_model: open_clip.CLIP) -
     for hook in hooks:
         hook.remove()
     assert ran == [0, 1]  # of three blocks
-    projections = project(blocks[-1].attn, torch.zeros(1, 5, 64), "qq")
+    projections = project(blocks[-1], torch.zeros(1, 5, 64), "qq")
     assert projections.key is None
     assert projections.query is not None
 
@@ -224,6 +227,63 @@ def test_positions_are_resized_by_factor_not_by_size() -> None:
     assert row == pytest.approx(expected, abs=1e-4)
     by_size = [cubic(samples, (i + 0.5) / (16 / 8) - 0.5) for i in range(16)]
     assert row != pytest.approx(by_size, abs=1e-2)
+
+
+def test_positions_by_size_are_those_of_pillows_bicubic() -> None:
+    """Which antialiases, as GEM's resizing does; the grid has rows and columns of their own."""
+    generator = torch.Generator().manual_seed(2)
+    embedding = torch.randn(1 + 5 * 7, 3, generator=generator)
+    for height, width in ((9, 4), (3, 14), (10, 14)):
+        resized = resize_position_embedding(embedding, (5, 7), (height, width), by_size=True)
+        assert torch.equal(resized[0], embedding[0])
+        for channel in range(3):
+            grid = embedding[1:, channel].reshape(5, 7).numpy()
+            expected = Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC)
+            got = resized[1:, channel].reshape(height, width).numpy()
+            assert got == pytest.approx(np.asarray(expected), abs=1e-5)
+
+
+def test_positions_by_size_are_untouched_on_the_trained_grid_alone() -> None:
+    embedding = torch.randn(17, 3, generator=torch.Generator().manual_seed(2))
+    assert resize_position_embedding(embedding, (4, 4), (4, 4), by_size=True) is embedding
+    same_number = resize_position_embedding(embedding, (4, 4), (2, 8), by_size=True)
+    assert (same_number - embedding).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("name", ["clipsurgery", "gem"])
+def test_the_second_path_is_its_input_and_the_attention_outputs_along_the_first(name: str) -> None:
+    """Against stock blocks, whose inputs are listened to: 6 of 8 blocks."""
+    model = make_clip(layers=8).double()
+    method, pixels = METHODS[name], pixels_of(64, 64, torch.float64)
+    heard: list[torch.Tensor] = []
+    blocks = model.visual.transformer.resblocks
+    hooks = [b.register_forward_pre_hook(lambda _, given: heard.append(given[0])) for b in blocks]
+    whole = model.visual(pixels)
+    for hook in hooks:
+        hook.remove()
+    total = heard[2]
+    for block, x in zip(blocks[2:], heard[2:], strict=True):
+        total = total + torch.cat([attention(block, one[None], method.attention) for one in x])
+    expected = F.normalize(model.visual.ln_post(total[:, 1:]) @ model.visual.proj, dim=-1)
+    features = DenseEncoder(model, method)(pixels)
+    torch.testing.assert_close(features.patches.flatten(1, 2), expected, rtol=1e-9, atol=1e-10)
+    if method.remove_redundancy:
+        torch.testing.assert_close(features.cls, F.normalize(whole, dim=-1), rtol=1e-9, atol=1e-10)
+    else:
+        assert features.cls is None
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("name", METHODS)
+def test_features_are_of_length_one_in_every_precision(name: str, dtype: torch.dtype) -> None:
+    model = make_clip(layers=7).to(dtype)
+    with torch.inference_mode():
+        features = DenseEncoder(model, METHODS[name])(pixels_of(48, 80, dtype))
+    assert (features.patches.shape, features.patches.dtype) == ((2, 3, 5, 24), dtype)
+    for part in features:
+        if part is not None:
+            lengths = part.float().norm(dim=-1)
+            torch.testing.assert_close(lengths, torch.ones_like(lengths), rtol=0.02, atol=0)
 
 
 @pytest.mark.parametrize(

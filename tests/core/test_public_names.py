@@ -2,6 +2,7 @@ import clearclip_core
 
 PUBLIC = [
     "HELD_OUT_SEEDS",
+    "MAPS",
     "METHODS",
     "SCENE_LABELS",
     "SYNONYMS",
@@ -27,6 +28,7 @@ PUBLIC = [
     "TextEncoder",
     "Vocabulary",
     "WeightsNotFoundError",
+    "WindowFeatures",
     "WindowPlan",
     "download_weights",
     "drop_islands",

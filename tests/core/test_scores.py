@@ -137,9 +137,50 @@ def test_a_background_label_gets_what_the_contrast_words_win() -> None:
     assert np.unique(scores.label_map()[:, 32:]).tolist() == [1]
 
 
+def test_redundancy_is_removed_window_by_window() -> None:
+    """Against CLIP Surgery's products of features, in numpy, one patch at a time."""
+    cls = unit(PLAN.count, 12, seed=4)
+    features = DenseFeatures(features_of().patches, PLAN, cls)
+    queries = unit(8, 12, seed=2)
+    made = Scores.of(features, queries, WORDS).cosines
+    expected = np.empty((PLAN.count, 8, 4, 4))
+    for window in range(PLAN.count):
+        share = np.exp(2 * (queries @ cls[window]).double().numpy())
+        weights = share / share.sum() * 8
+        for y, x in np.ndindex(4, 4):
+            patch = features.patches[window, y, x].double().numpy()
+            products = weights[:, None] * queries.double().numpy() * patch
+            expected[window, :, y, x] = (products - products.mean(axis=0)).sum(axis=1)
+    mosaic = PLAN.mosaic(torch.from_numpy(expected))
+    torch.testing.assert_close(made.double(), mosaic, rtol=1e-4, atol=1e-6)
+    assert len({tuple(np.round(cls[i].numpy(), 3)) for i in range(PLAN.count)}) == PLAN.count
+
+
+def test_a_single_class_keeps_its_cosine() -> None:
+    features = features_of()
+    weighed = DenseFeatures(features.patches, PLAN, unit(PLAN.count, 12, seed=4))
+    one, query = Vocabulary.of(["dog"]), unit(1, 12, seed=2)
+    assert torch.equal(
+        Scores.of(weighed, query, one).cosines, Scores.of(features, query, one).cosines
+    )
+
+
+def test_a_class_that_the_window_shows_weighs_more() -> None:
+    """Two patches alike between two classes: the CLS feature decides."""
+    dog, grass = torch.eye(2)
+    plan = plan_of((32, 32), (32, 32))
+    patches = F.normalize(dog + grass, dim=0).expand(1, 2, 2, 2)
+    for cls, winner in ((dog, 0), (grass, 1)):
+        features = DenseFeatures(patches, plan, cls[None])
+        scores = Scores.of(features, torch.stack([dog, grass]), Vocabulary.of(["dog", "grass"]))
+        assert np.unique(scores.label_map()).tolist() == [winner]
+
+
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match=r"`patches` to be of shape \(6, 4, 4\) \+ \(D,\)"):
         DenseFeatures(torch.zeros(5, 4, 4, 12), PLAN)
+    with pytest.raises(ValueError, match=r"`cls` to be of shape \(6, 12\), but got \(6, 11\)"):
+        DenseFeatures(torch.zeros(6, 4, 4, 12), PLAN, torch.zeros(6, 11))
     with pytest.raises(ValueError, match="`cosines` to hold 8 queries, but got 7"):
         Scores.of(features_of(), unit(7, 12, seed=2), WORDS)
     with pytest.raises(ValueError, match="`threshold` to be one number or 3, one for each"):

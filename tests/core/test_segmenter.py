@@ -27,6 +27,7 @@ from clearclip_core import (
     Segmentation,
     Segmenter,
     Vocabulary,
+    WindowFeatures,
 )
 from clearclip_core.segmenter import choose_windows_at_once
 
@@ -76,11 +77,12 @@ def test_windows_are_encoded_row_by_row(model: LoadedModel, windows_at_once: int
 
 
 @pytest.mark.parametrize("windows_at_once", [1, 3, 8, 100])
+@pytest.mark.parametrize("method", ["clearclip", "clipsurgery", "gem"])
 def test_a_batch_of_mixed_sizes_gives_what_one_at_a_time_gives(
-    clip_model: open_clip.CLIP, model: LoadedModel, windows_at_once: int
+    clip_model: open_clip.CLIP, model: LoadedModel, windows_at_once: int, method: str
 ) -> None:
     double = dataclasses.replace(model, clip=copy.deepcopy(clip_model).double())
-    segmenter = Segmenter(double, "clearclip", SIZES)
+    segmenter = Segmenter(double, method, SIZES)
     sizes_hw = [(64, 140), (50, 300), (64, 64), (140, 64), (20, 640), (64, 140), (1, 9)]
     pictures = [segmenter.prepare(picture(*hw, seed=i)) for i, hw in enumerate(sizes_hw)]
     assert len({one.plan.grid_hw for one in pictures}) > 1
@@ -89,26 +91,30 @@ def test_a_batch_of_mixed_sizes_gives_what_one_at_a_time_gives(
     for features, one in zip(together, pictures, strict=True):
         pixels = normalized(one.resized).double()
         windows = list(one.plan.cut(pixels))
-        expected = [segmenter.encoder.encode(window[None])[0] for window in windows]
-        torch.testing.assert_close(
-            features.patches, torch.stack(expected), rtol=1e-6, atol=1e-6
-        )  # pixels are float32
-    alone = [segmenter.encode_batch([one])[0].patches for one in pictures]
-    for features, patches in zip(together, alone, strict=True):
-        torch.testing.assert_close(features.patches, patches, rtol=1e-12, atol=1e-12)
+        expected = [segmenter.encoder(window[None]) for window in windows]
+        patches = torch.cat([window.patches for window in expected])
+        torch.testing.assert_close(features.patches, patches, rtol=1e-6, atol=1e-6)  # of float32
+        if features.cls is not None:
+            cls = torch.cat([window.cls for window in expected if window.cls is not None])
+            torch.testing.assert_close(features.cls, cls, rtol=1e-6, atol=1e-6)
+        assert (features.cls is not None) == (method == "clipsurgery")
+    alone = [segmenter.encode_batch([one])[0] for one in pictures]
+    for features, one_alone in zip(together, alone, strict=True):
+        torch.testing.assert_close(features.patches, one_alone.patches, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(features.cls, one_alone.cls, rtol=1e-12, atol=1e-12)
 
 
 def test_no_batch_is_larger_than_asked_and_windows_of_pictures_share_them(
     model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     segmenter = Segmenter(model, "clearclip", SIZES)
-    encode, sizes = segmenter.encoder.encode, []
+    encode, sizes = segmenter.encoder.forward, []
 
-    def counted(pixels: torch.Tensor) -> torch.Tensor:
+    def counted(pixels: torch.Tensor) -> WindowFeatures:
         sizes.append(len(pixels))
         return encode(pixels)
 
-    monkeypatch.setattr(segmenter.encoder, "encode", counted)
+    monkeypatch.setattr(segmenter.encoder, "forward", counted)
     wide = [segmenter.prepare(picture(64, 140, seed)) for seed in range(3)]  # 4 windows each
     segmenter.encode_batch(wide, windows_at_once=5)
     assert sizes == [5, 5, 2]
@@ -118,12 +124,14 @@ def test_no_batch_is_larger_than_asked_and_windows_of_pictures_share_them(
     assert segmenter.encode_batch([]) == []
 
 
-def test_features_of_a_batch_own_their_memory(segmenter: Segmenter) -> None:
+def test_features_of_a_batch_own_their_memory(model: LoadedModel) -> None:
     """Else one cached picture would keep the whole batch alive."""
+    segmenter = Segmenter(model, "clipsurgery", SIZES)
     one = segmenter.prepare(picture(64, 140))
-    for features in segmenter.encode_batch([one, one]):
-        patches = features.patches
-        assert patches.untyped_storage().nbytes() == patches.numel() * patches.element_size()
+    for features in [*segmenter.encode_batch([one, one]), *segmenter.encode_batch([one])]:
+        assert features.cls is not None
+        for part in (features.patches, features.cls):
+            assert part.untyped_storage().nbytes() == part.numel() * part.element_size()
 
 
 def test_a_batch_on_cuda_takes_half_of_the_free_memory(

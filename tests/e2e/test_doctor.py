@@ -1,0 +1,172 @@
+"""`clearclip-backend doctor` as a user runs it, on the real Label Studio, well and ill."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+from click.testing import CliRunner
+
+from backend import cli, demo
+from backend.demo import Studio
+from tests.e2e.conftest import MODEL
+from tests.e2e.test_predictions import WithPersonalToken, without_legacy_tokens  # noqa: F401
+
+LOGIN = {"BASIC_AUTH_USER": "studio", "BASIC_AUTH_PASS": "pass word"}
+BASIC_AUTH = {
+    "auth_method": "BASIC_AUTH",
+    "basic_auth_user": LOGIN["BASIC_AUTH_USER"],
+    "basic_auth_pass": LOGIN["BASIC_AUTH_PASS"],
+}
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `doctor` has printed: the mark and the text of each check."""
+
+    status: int
+    marks: dict[str, str]
+    texts: dict[str, str]
+
+    def ill(self) -> set[str]:
+        return {name for name, mark in self.marks.items() if mark == "FAIL"}
+
+
+def doctor(studio: Studio, project: int, *flags: str, **variables: str) -> Diagnosis:
+    reach = {"LABEL_STUDIO_URL": studio.url, "LABEL_STUDIO_API_KEY": studio.token}
+    settings = {**reach, "BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": "", **variables}
+    arguments = ["--project", str(project), *flags]
+    finished = CliRunner().invoke(cli.doctor, arguments, env=settings)
+    assert finished.exception is None or isinstance(finished.exception, SystemExit)
+    assert studio.token not in finished.output
+    lines = re.findall(r"^(ok|FAIL|-) +(\w+(?: \w+)?)  +(.*)$", finished.output, re.MULTILINE)
+    assert len(lines) == 11, finished.output
+    return Diagnosis(
+        finished.exit_code,
+        {name: mark for mark, name, _ in lines},
+        {name: text for _, name, text in lines},
+    )
+
+
+def test_all_is_well(studio: Studio, demo_project: int, backend_url: str) -> None:
+    diagnosis = doctor(studio, demo_project)
+    assert diagnosis.ill() == set(), diagnosis.texts
+    assert diagnosis.status == 0
+    assert set(diagnosis.marks.values()) == {"ok"}
+    assert "1.23" in diagnosis.texts["label studio"]
+    assert studio.username in diagnosis.texts["token"]
+    assert "valid prediction" in diagnosis.texts["prediction"]
+
+
+def test_a_backend_with_a_password(
+    studio: Studio, new_project: Callable[..., int], tmp_path: Path
+) -> None:
+    """Its webhook comes without a password until `--fix`; then Label Studio's calls get in."""
+    project = new_project(["sky"], seeds=[10_000_200])
+    log = tmp_path / "log"
+    with demo.served_backend(
+        studio, model=MODEL, port=demo.free_port(0), log=log, variables=LOGIN
+    ) as url:
+        demo.connect(studio, project, url, **BASIC_AUTH)
+        (hook,) = studio.client.webhooks.list(project=str(project))
+        assert hook.headers == {}
+        before = doctor(studio, project, **LOGIN)
+        assert before.ill() == {"webhook"}
+        assert before.status == 1
+        assert "--fix" in before.texts["webhook"]
+
+        assert doctor(studio, project, "--fix", **LOGIN).status == 0
+        assert doctor(studio, project, **LOGIN).status == 0
+        (hook,) = studio.client.webhooks.list(project=str(project))
+        assert hook.url == f"{url}/webhook"
+        assert LOGIN["BASIC_AUTH_PASS"] not in str(hook.headers)
+        assert requests.post(hook.url, json={}, timeout=5).status_code == 401
+        assert requests.post(hook.url, json={}, headers=hook.headers, timeout=5).ok
+        refused = log.read_text().count("POST /webhook")
+        demo.upload(studio, project, [demo.scene_file(10_000_201)])  # which calls the webhook
+        assert log.read_text().count("POST /webhook") == refused
+
+        wrong = doctor(studio, project, **{**LOGIN, "BASIC_AUTH_PASS": "another"})
+        assert {"setup", "webhook"} <= wrong.ill()
+        assert "as the backend has them" in wrong.texts["setup"]
+    gone = doctor(studio, project, **LOGIN)
+    assert gone.ill() == {"connection", "backend"}
+    assert "cannot reach" in gone.texts["connection"]
+    assert gone.marks["prediction"] == "-"
+
+
+def test_a_password_that_label_studio_does_not_send(
+    studio: Studio, new_project: Callable[..., int], tmp_path: Path
+) -> None:
+    project = new_project(["sky"], seeds=[10_000_200])
+    port = demo.free_port(0)
+    with demo.served_backend(studio, model=MODEL, port=port, log=tmp_path / "open") as url:
+        demo.connect(studio, project, url)
+    with demo.served_backend(
+        studio, model=MODEL, port=port, log=tmp_path / "closed", variables=LOGIN
+    ):
+        diagnosis = doctor(studio, project, **LOGIN)
+    assert "connection" in diagnosis.ill()
+    assert "Model dialog" in diagnosis.texts["connection"]
+
+
+def test_what_is_missing_in_label_studio(
+    studio: Studio, backend_url: str, new_project: Callable[..., int]
+) -> None:
+    empty = new_project(["sky"], seeds=[])
+    diagnosis = doctor(studio, empty, "--backend-url", backend_url)
+    assert diagnosis.ill() == {"connection", "picture"}
+    assert "under Model" in diagnosis.texts["connection"]
+    assert "no task" in diagnosis.texts["picture"]
+    nowhere = doctor(studio, 999_999)
+    assert "project" in nowhere.ill()
+    assert "HTTP 404" in nowhere.texts["project"]
+    nothing = studio.client.projects.create(title="Texts", label_config="<View/>")
+    try:
+        texts = doctor(studio, nothing.id or 0, "--backend-url", backend_url)
+    finally:
+        studio.client.projects.delete(id=nothing.id or 0)
+    assert "label config" in texts.ill()
+    assert "<Image" in texts.texts["label config"]
+
+
+def test_tokens_that_are_refused(
+    studio: Studio,
+    demo_project: int,
+    backend_url: str,
+    without_legacy_tokens: WithPersonalToken,  # noqa: F811
+) -> None:
+    legacy = doctor(studio, demo_project)
+    assert legacy.ill() == {"token"}
+    assert "API Tokens Settings" in legacy.texts["token"]
+    personal = doctor(without_legacy_tokens, demo_project)
+    assert personal.marks["token"] == "ok", personal.texts
+    assert "personal token" in personal.texts["token"]
+    key = {"LABEL_STUDIO_API_KEY": without_legacy_tokens.access}
+    short = doctor(without_legacy_tokens, demo_project, **key)
+    assert short.ill() == {"token"}
+    assert "lives for minutes" in short.texts["token"]
+
+
+def test_addresses_that_are_wrong(studio: Studio, demo_project: int, backend_url: str) -> None:
+    other = doctor(studio, demo_project, LABEL_STUDIO_URL=backend_url)
+    assert "not as Label Studio does" in other.texts["label studio"]
+    port = demo.free_port(0)
+    nobody = doctor(studio, demo_project, LABEL_STUDIO_URL=f"http://127.0.0.1:{port}")
+    assert "cannot be reached from here" in nobody.texts["label studio"]
+    unset = doctor(studio, demo_project, LABEL_STUDIO_URL="", LABEL_STUDIO_API_KEY="")
+    assert unset.ill() == {"settings"}
+
+
+def test_the_command(studio: Studio, demo_project: int, backend_url: str) -> None:
+    command = [sys.executable, "-m", "backend", "doctor", "--project", str(demo_project)]
+    command += ["--label-studio-url", studio.url, "--label-studio-api-key", studio.token]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert len(re.findall("^ok ", finished.stdout, re.MULTILINE)) == 11
+    assert finished.stderr == ""

@@ -1,0 +1,273 @@
+"""An annotator asks, by clicks, boxes and words, and gets one mask; in Chromium.
+
+The scene has two dogs, one before the other: to the label they are one thing, to a click two.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, Response
+
+from backend import demo
+from backend.demo import Studio
+from clearclip_core import SCENE_LABELS, render_scene
+from tests.e2e.editor import Canvas, deepest_point, settled
+from tests.e2e.masks import Mask, decode, iou
+
+pytestmark = pytest.mark.timeout(300)
+
+PICTURE = Path(__file__).with_name("on_demand.png")
+SEED = 10_000_004
+LABELS = ["sky", "house", "dog", "tree", "water", "snow", "mountain"]
+FRONT_DOG, BACK_DOG = (355, 390), (300, 470)  # rows and columns of pixels that are clicked,
+NEAR_FRONT, NEAR_BACK = (350, 405), (312, 482)  # and of some beside them: a click leaves its mark
+SUGGESTIONS = "[...Htx.annotationStore.selected.suggestions.values()]"
+REGIONS = "Htx.annotationStore.selected.regions"
+IS_BRUSH = "r => r.type === 'brushregion'"
+ASKED = "/interactive-annotating"
+
+
+@dataclass
+class Annotator:
+    """One task, open in the editor."""
+
+    page: Page
+    studio: Studio
+    task: int
+    truth: Any
+    answers: list[Response] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.on("response", self._note)
+        self.canvas = Canvas(self.page, self.truth.shape)
+        self.page.click("[aria-label=move-tool]")  # the brush's slider lies over the picture
+        self.page.mouse.move(5, 5)
+        settled(self.page)
+        self.bare, in_sight = self.canvas.look()
+        assert in_sight.mean() > 0.8
+
+    def _note(self, answer: Response) -> None:
+        if answer.url.endswith(ASKED):
+            self.answers.append(answer)
+
+    def leave(self) -> None:
+        self.page.remove_listener("response", self._note)
+
+    def of(self, label: str) -> Mask:
+        return np.asarray(self.truth == SCENE_LABELS.index(label))
+
+    def takes(self, tool: str, label: str) -> None:
+        """A tool of the magic wand, and its own label of that name."""
+        self.page.locator(".lsf-tool_smart").first.hover()
+        self.page.locator(f"[aria-label={tool}]").last.click()
+        place = {"key-point-tool": 1, "rectangle-tool": 2}[tool]
+        self.page.locator(".lsf-label").filter(has_text=label).nth(place).click()
+        self.page.mouse.move(5, 5)
+
+    def asks(self, prompt: Any) -> None:
+        """Do something that makes the editor ask, and wait until its answer is drawn."""
+        ids = f"[...{SUGGESTIONS}, ...{REGIONS}].filter({IS_BRUSH}).map(r => r.id).join()"
+        before = self.page.evaluate(ids)
+        with self.page.expect_response(lambda answer: answer.url.endswith(ASKED)) as asked:
+            prompt()
+        assert asked.value.status == 200
+        self.page.wait_for_function(f"before => {ids} !== before", arg=before)
+        settled(self.page)
+
+    def clicks(self, label: str, pixel: tuple[int, int], negative: bool = False) -> None:
+        self.takes("key-point-tool", label)
+        if negative:
+            self.page.keyboard.down("Alt")
+        self.asks(lambda: self.page.mouse.click(*self.canvas.on_screen(*pixel)))
+        if negative:
+            self.page.keyboard.up("Alt")
+        self.page.mouse.move(5, 5)
+
+    def draws_box(self, label: str, mask: Mask) -> None:
+        self.takes("rectangle-tool", label)
+        rows, columns = np.nonzero(mask)
+        start = self.canvas.on_screen(rows.min(), columns.min())
+        end = self.canvas.on_screen(rows.max(), columns.max())
+
+        def drag() -> None:
+            self.page.mouse.move(*start)
+            self.page.mouse.down()
+            self.page.mouse.move(*end, steps=8)
+            self.page.mouse.up()
+
+        self.asks(drag)
+        self.page.mouse.move(5, 5)
+
+    def types(self, words: str) -> None:
+        self.page.fill("[name=words]", words)
+        self.asks(lambda: self.page.keyboard.press("Shift+Enter"))
+
+    def labels(self, regions: str) -> list[str]:
+        """Labels of the brush regions among those."""
+        found: list[str] = self.page.evaluate(f"{regions}.filter({IS_BRUSH}).map(r => r.labels[0])")
+        return found
+
+    def seen(self) -> Mask:
+        """Where the screen has changed since the task was opened, in pixels of the picture."""
+        shown, _ = self.canvas.look()
+        return np.asarray(np.abs(shown - self.bare).sum(axis=2) > 20)
+
+    def accepts(self) -> None:
+        self.page.click("[data-testid=bottombar-accept-suggestions-button]")
+        self.page.wait_for_function(f"{SUGGESTIONS}.length === 0")
+
+    def submits(self) -> list[dict[str, Any]]:
+        """The regions that Label Studio has stored then."""
+        stored = f"/api/tasks/{self.task}/annotations"
+        with self.page.expect_response(lambda answer: stored in answer.url):
+            self.page.click("[data-testid=bottombar-submit-button]")
+        self.page.wait_for_timeout(1500)  # what the editor asks after that, and adds
+        (annotation,) = self.studio.client.annotations.list(id=self.task)
+        result: list[dict[str, Any]] = annotation.result
+        return result
+
+
+@pytest.fixture(scope="module")
+def project(studio: Studio, backend_url: str) -> Iterator[int]:
+    """With `overlap="false"`, and without predictions in the way."""
+    config = demo.label_config(LABELS).replace('name="mask"', 'name="mask" overlap="false"')
+    assert "overlap" in config
+    made = studio.client.projects.create(
+        title="On demand",
+        label_config=config,
+        show_collab_predictions=False,
+        evaluate_predictions_automatically=False,
+    )
+    demo.connect(studio, made.id, backend_url)
+    yield int(made.id)
+    studio.client.projects.delete(id=made.id)
+
+
+def switch(page: Page, name: str, on: bool) -> None:
+    toggle = page.locator(f"[data-testid=bottombar-{name}-toggle]")
+    if toggle.count() and toggle.is_checked() != on:
+        toggle.click(force=True)
+
+
+@pytest.fixture
+def annotator(page: Page, studio: Studio, project: int) -> Iterator[Annotator]:
+    demo.upload(studio, project, [demo.scene_file(SEED)])
+    task = max(task.id for task in studio.client.tasks.list(project=project))
+    page.goto(f"{studio.url}/projects/{project}/data?task={task}")
+    page.wait_for_selector(".konvajs-content canvas")
+    switch(page, "auto-annotation", True)
+    settled(page)
+    made = Annotator(page, studio, task, render_scene(SEED).label_map)
+    yield made
+    made.leave()
+    switch(page, "auto-accept", False)
+    switch(page, "auto-annotation", False)
+
+
+def test_a_click_then_a_click_beside_it(annotator: Annotator, tmp_path: Path) -> None:
+    annotator.clicks("dog", FRONT_DOG)
+    assert annotator.labels(SUGGESTIONS) == ["dog"]
+    both = annotator.seen()
+    assert both[NEAR_FRONT]
+    assert both[NEAR_BACK]
+    assert iou(both, annotator.of("dog")) > 0.7
+
+    annotator.clicks("dog", BACK_DOG, negative=True)
+    assert annotator.labels(SUGGESTIONS) == ["dog"]
+    front = annotator.seen()
+    assert front[NEAR_FRONT]
+    assert not front[NEAR_BACK]
+    assert (front & ~both).mean() < 0.001
+    assert 0.4 < front.sum() / both.sum() < 0.8
+    take_picture(annotator.page, tmp_path)
+
+    annotator.accepts()
+    assert annotator.labels(REGIONS) == ["dog"]
+    (stored,) = annotator.submits()
+    assert (stored["type"], stored["value"]["brushlabels"]) == ("brushlabels", ["dog"])
+    assert iou(decode(stored), front) > 0.9
+    assert decode(stored)[FRONT_DOG]
+    assert not decode(stored)[BACK_DOG]
+    assert annotator.labels(REGIONS) == ["dog"]
+    assert not annotator.labels(SUGGESTIONS)
+
+
+def test_a_box_then_words_beside_it(annotator: Annotator) -> None:
+    house = annotator.of("house")
+    annotator.draws_box("house", house)
+    assert annotator.labels(SUGGESTIONS) == ["house"]
+    # What is accepted comes along with the draft, which the editor saves seconds later.
+    with annotator.page.expect_response(lambda answer: "/drafts" in answer.url):
+        annotator.accepts()
+
+    before = annotator.seen()
+    annotator.types("sea -> water")
+    assert annotator.labels(SUGGESTIONS) == ["water"]
+    assert iou(annotator.seen() & ~before, annotator.of("water")) > 0.7
+    annotator.accepts()
+
+    stored = annotator.submits()
+    masks = {
+        region["value"]["brushlabels"][0]: decode(region)
+        for region in stored
+        if region["type"] == "brushlabels"
+    }
+    assert len(stored) == 3  # the words are kept as well
+    assert masks.keys() == {"house", "water"}
+    rows, columns = np.nonzero(house)
+    outside = np.ones_like(house)
+    outside[rows.min() - 2 : rows.max() + 3, columns.min() - 2 : columns.max() + 3] = False
+    assert not (masks["house"] & outside).any()
+    assert iou(masks["house"], house) > 0.8
+    assert iou(masks["water"], annotator.of("water")) > 0.7
+    assert not (masks["house"] & masks["water"]).any()
+
+
+def test_nothing_is_added_after_submit(annotator: Annotator) -> None:
+    annotator.types("tree")
+    annotator.accepts()
+    stored = annotator.submits()
+    assert [region["type"] for region in stored].count("brushlabels") == 1
+    last = annotator.answers[-1]
+    assert '"context":{"result":[]}' in (last.request.post_data or "")  # the editor asked again
+    assert annotator.labels(REGIONS) == ["tree"]
+    assert not annotator.labels(SUGGESTIONS)
+
+
+def test_what_is_accepted_by_itself(annotator: Annotator) -> None:
+    switch(annotator.page, "auto-accept", True)
+    tree = annotator.of("tree")
+    annotator.clicks("tree", deepest_point(tree))
+    annotator.page.wait_for_function(f"{REGIONS}.some({IS_BRUSH})")
+    assert annotator.labels(REGIONS) == ["tree"]
+    assert not annotator.labels(SUGGESTIONS)
+    regions = annotator.submits()
+    (mask,) = [decode(region) for region in regions if region["type"] == "brushlabels"]
+    assert iou(mask, tree) > 0.8
+
+
+def test_all_labels_at_once(annotator: Annotator) -> None:
+    annotator.types("all")
+    annotator.accepts()
+    masks = {
+        region["value"]["brushlabels"][0]: decode(region)
+        for region in annotator.submits()
+        if region["type"] == "brushlabels"
+    }
+    assert masks.keys() == set(LABELS)
+    assert np.mean([iou(masks[label], annotator.of(label)) for label in LABELS]) > 0.7
+
+
+def take_picture(page: Page, tmp_path: Path) -> None:
+    """The README's; only kept when asked for."""
+    canvas: Any = page.locator(".konvajs-content").bounding_box()
+    left, top = canvas["x"] - 14, canvas["y"] - 56  # the editor without the list of tasks
+    path = PICTURE if os.environ.get("TAKE_PICTURE") else tmp_path / PICTURE.name
+    settled(page, path=path, clip={"x": left, "y": top, "width": 1440 - left, "height": 900 - top})
