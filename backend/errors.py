@@ -6,6 +6,7 @@
     ├── BadRequest              400   the request itself is wrong
     │   └── LabelConfigError    400   its label config does not parse, or asks for nothing we draw
     ├── Unauthorized            401   basic auth is on, and missing or wrong
+    ├── RequestTooSlow          408   the request did not arrive within REQUEST_TIMEOUT_S
     ├── PayloadTooLarge         413   the request is over MAX_BODY_MB
     ├── ModelUnavailable        503   the model has failed to load, or the backend shuts down
     ├── Busy                    429   every thread for predictions is taken, the queue is full, or
@@ -53,6 +54,12 @@ class Unauthorized(BackendError):
     """Basic auth is on, and the request has none or a wrong one."""
 
     http_status = 401
+
+
+class RequestTooSlow(BackendError):
+    """The request did not arrive in time."""
+
+    http_status = 408
 
 
 class PayloadTooLarge(BackendError):

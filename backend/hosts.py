@@ -134,6 +134,10 @@ class TimeLimit:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.lift()
+
+    def lift(self) -> None:
+        """Let connections be from now on."""
         self._timer.cancel()
         with self._lock:
             for connection in self._connections:
