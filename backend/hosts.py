@@ -23,6 +23,7 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import select_proxy
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.util import parse_url
@@ -237,6 +238,8 @@ class _Adapter(HTTPAdapter):
         cert: Any = None,
     ) -> Any:
         pool: Any = super().get_connection_with_tls_context(request, verify, proxies, cert)
+        if (select_proxy(str(request.url), proxies) or "").lower().startswith("socks"):
+            return pool  # connects in its own way; `send` has seen to it that it may
         kind = _HttpsConnection if pool.scheme == "https" else _HttpConnection
         pool.ConnectionCls = partial(kind, dial=self._dial)
         return pool
