@@ -11,12 +11,20 @@ from contextlib import ExitStack
 from typing import Any
 
 from flask import Flask, Response, g, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 from backend.admission import LABEL_STUDIO_AGENT, Admission
 from backend.console import make_console
 from backend.engine import Engine
-from backend.errors import BackendError, Busy, ModelUnavailable, PayloadTooLarge, Unauthorized
+from backend.errors import (
+    BackendError,
+    Busy,
+    ModelUnavailable,
+    PayloadTooLarge,
+    RequestTooSlow,
+    Unauthorized,
+)
+from backend.hosts import TimeLimit
 from backend.images import ImageReader
 from backend.journal import Journal
 from backend.lock import Lock
@@ -226,7 +234,17 @@ def _body(settings: Settings) -> bytes:
     """The request's body; refused before it is read where its length says that it is too large."""
     limit = settings.max_body_mb << 20
     if (request.content_length or 0) <= limit:
-        body: bytes = request.stream.read(limit + 1)  # a chunked request has no length
+        with TimeLimit(settings.request_timeout_s) as time_limit:
+            if connection := request.environ.get("gunicorn.socket"):
+                time_limit.hold(connection)
+            try:
+                body: bytes = request.stream.read(limit + 1)  # a chunked request has no length
+            except ClientDisconnected:
+                body = b""
+        if time_limit.is_over:
+            raise RequestTooSlow(
+                f"The request took longer than REQUEST_TIMEOUT_S ({settings.request_timeout_s:g})."
+            )
         if len(body) <= limit:
             return body
     raise PayloadTooLarge(f"The request is larger than MAX_BODY_MB ({settings.max_body_mb}).")

@@ -28,6 +28,7 @@ from backend.demo import DemoError, label_config, run_demo
 from backend.doctor import examine
 from backend.engine import Engine
 from backend.errors import BackendError, ImageInvalid, LabelConfigError
+from backend.hosts import TimeLimit
 from backend.images import ImageReader
 from backend.logs import logging_config
 from backend.messages import PredictRequest, Task
@@ -62,6 +63,9 @@ _PRELABEL_SETTINGS = (
 
 #: Pictures between two steps of the progress bar; those of one step overlap.
 _EXPORTED_AT_ONCE = 16
+
+#: Threads beside those that answer: they wait for requests that are slow to arrive.
+_THREADS_FOR_THE_SLOW = 64
 
 
 def settings_options(*fields: str) -> Callable[[Command], Command]:
@@ -424,6 +428,23 @@ def _choose(device: str, precision: str) -> None:
 
 def _run_gunicorn(settings: Settings) -> None:
     from gunicorn.app.base import BaseApplication
+    from gunicorn.workers.gthread import ThreadWorker
+
+    class Worker(ThreadWorker):  # type: ignore[misc]
+        """Waits for the head of a request as long as the settings say, and not for ever.
+
+        A few connections that never say anything would take all threads otherwise. Of the body,
+        `create_app` says how long it may take.
+        """
+
+        def handle(self, conn: Any) -> Any:
+            with TimeLimit(settings.request_timeout_s) as conn.time_limit:
+                conn.time_limit.hold(conn.sock)
+                return super().handle(conn)
+
+        def handle_request(self, req: Any, conn: Any) -> Any:
+            conn.time_limit.lift()
+            return super().handle_request(req, conn)
 
     class Server(BaseApplication):  # type: ignore[misc]
         """One worker: the model is loaded there, after the fork, which CUDA asks for."""
@@ -431,8 +452,8 @@ def _run_gunicorn(settings: Settings) -> None:
         def load_config(self) -> None:
             self.cfg.set("bind", f"{settings.host}:{settings.port}")
             self.cfg.set("workers", 1)
-            self.cfg.set("worker_class", "gthread")
-            self.cfg.set("threads", settings.threads)
+            self.cfg.set("worker_class", Worker)
+            self.cfg.set("threads", settings.threads + _THREADS_FOR_THE_SLOW)
             self.cfg.set("timeout", 0)  # a prediction may take as long as it takes
             self.cfg.set("graceful_timeout", 5)
             self.cfg.set("loglevel", settings.log_level.lower())

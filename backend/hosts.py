@@ -23,6 +23,7 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import select_proxy
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.util import parse_url
@@ -134,6 +135,10 @@ class TimeLimit:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.lift()
+
+    def lift(self) -> None:
+        """Let connections be from now on."""
         self._timer.cancel()
         with self._lock:
             for connection in self._connections:
@@ -233,6 +238,8 @@ class _Adapter(HTTPAdapter):
         cert: Any = None,
     ) -> Any:
         pool: Any = super().get_connection_with_tls_context(request, verify, proxies, cert)
+        if (select_proxy(str(request.url), proxies) or "").lower().startswith("socks"):
+            return pool  # connects in its own way; `send` has seen to it that it may
         kind = _HttpsConnection if pool.scheme == "https" else _HttpConnection
         pool.ConnectionCls = partial(kind, dial=self._dial)
         return pool

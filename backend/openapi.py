@@ -110,6 +110,7 @@ def _answers(reason: str, schema: Json) -> Json:
 
 
 _UNREADABLE = "No JSON object, or a label config that asks for nothing that can be drawn."
+_TOO_SLOW = "The body did not arrive within REQUEST_TIMEOUT_S."
 _TOO_LARGE = "The body is larger than MAX_BODY_MB."
 _NO_MODEL = "The model cannot be loaded."
 _BUSY = "Too much is asked for at once: come again after Retry-After seconds."
@@ -128,6 +129,7 @@ def _setup() -> Json:
         _object(model_version=_STRING),
         body,
         _400=_UNREADABLE,
+        _408=_TOO_SLOW,
         _413=_TOO_LARGE,
         _503=_NO_MODEL,
     )
@@ -166,6 +168,7 @@ def _predict() -> Json:
         _object(results=results),
         body,
         _400=_UNREADABLE,
+        _408=_TOO_SLOW,
         _413=_TOO_LARGE,
         _429=_BUSY,
         _503=_NO_MODEL,

@@ -210,6 +210,11 @@ class Settings(BaseSettings):
         ge=1,
         description="Largest request; Label Studio sends all old annotations of each task along.",
     )
+    request_timeout_s: float = Field(
+        default=60,
+        gt=0,
+        description="Longest time in seconds that a request may take to arrive.",
+    )
     max_tasks: int = Field(
         default=10_000,
         ge=1,

@@ -7,6 +7,7 @@ import hmac
 import json
 import logging
 import re
+import socket
 import threading
 import time
 from typing import Any
@@ -16,6 +17,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from label_studio_sdk.converter.brush import decode_rle
+from werkzeug.test import create_environ
+from werkzeug.wrappers import Response
 
 from backend import create_app
 from backend.engine import Engine
@@ -161,6 +164,18 @@ def test_a_body_over_the_limit_is_413() -> None:
     response = client.post("/predict", data=b" " * ((1 << 20) + 1))
     assert response.status_code == 413
     assert "MAX_BODY_MB" in error_of(response)
+
+
+def test_a_body_that_does_not_arrive_is_408() -> None:
+    app = make_app(request_timeout_s=0.2)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ours.makefile("rb") as stream:
+        theirs.sendall(b'{"tasks"')
+        arriving = {"wsgi.input": stream, "CONTENT_LENGTH": "100", "gunicorn.socket": ours}
+        environ = create_environ("/predict", method="POST") | arriving
+        response = Response.from_app(app, environ)
+    assert response.status_code == 408
+    assert "REQUEST_TIMEOUT_S (0.2)" in error_of(response)
 
 
 def test_a_body_of_64_mb_of_old_annotations_is_normal(client: FlaskClient) -> None:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +73,8 @@ def test_serve_has_a_flag_for_every_setting() -> None:
         (["--feature-cache-mb", str(1 << 40)], "FEATURE_CACHE_MB"),
         (["--feature-cache-mb", "-1"], "FEATURE_CACHE_MB"),
         (["--queue-size", "0"], "QUEUE_SIZE"),
+        (["--allowed-hosts", "http://minio"], "ALLOWED_HOSTS"),
+        (["--request-timeout-s", "0"], "REQUEST_TIMEOUT_S"),
     ],
 )
 def test_serve_refuses_what_cannot_work(arguments: list[str], sentence: str) -> None:
@@ -156,6 +158,23 @@ def test_weights_that_cannot_be_had_are_said_over_http(tmp_path: Path) -> None:
             response = requests.post(f"{url}/{path}", json=body, timeout=60)
             assert response.status_code == 503
             assert response.reason == f"There are no weights at {tmp_path}/none.safetensors."
+
+
+def test_clients_that_never_finish_a_request_are_let_go_and_stop_nobody() -> None:
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
+    beginnings = [b"GET /hea", head, head + b"\r\n{", head + b"\r\n"]
+    with served("--model", "demo", "--request-timeout-s", "1", "--threads", "4") as url:
+        port = int(url.rpartition(":")[2])
+        stalled = [socket.create_connection(("127.0.0.1", port)) for _ in range(100)]
+        for index, connection in enumerate(stalled):
+            connection.sendall(beginnings[index % 4])
+        assert requests.get(f"{url}/health", timeout=60).status_code == 200
+        for connection in stalled:
+            connection.settimeout(60)
+            with connection, suppress(ConnectionError):
+                answered = connection.recv(4096)
+                assert answered[:12] in (b"", b"HTTP/1.1 408", b"HTTP/1.1 429", b"HTTP/1.1 400")
+        assert requests.get(f"{url}/health", timeout=60).status_code == 200
 
 
 @pytest.fixture
