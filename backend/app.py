@@ -85,7 +85,9 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     _add_observation(app, metrics)
     _add_auth(app, settings)
     _add_routes(app, settings, engine, studio, pipeline, store)
-    app.register_blueprint(make_console(settings, engine, store, metrics, overview))
+    app.register_blueprint(
+        make_console(settings, engine, store, metrics, overview, lambda: _body(settings))
+    )
     _add_errors(app)
     if given is None:
         engine.start()

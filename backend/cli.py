@@ -8,7 +8,6 @@ import multiprocessing
 import re
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -27,7 +26,7 @@ from backend.app import create_app
 from backend.demo import DemoError, label_config, run_demo
 from backend.doctor import examine
 from backend.engine import Engine
-from backend.errors import BackendError, ImageInvalid, LabelConfigError
+from backend.errors import BackendError, ImageInvalid, JobOver, LabelConfigError
 from backend.hosts import TimeLimit
 from backend.images import ImageReader
 from backend.logs import logging_config
@@ -38,7 +37,7 @@ from backend.prelabel import Prelabeler, Report
 from backend.projects import Projects
 from backend.results import Results
 from backend.settings import Settings, load_settings, variables
-from backend.store import LEASE_S, Job, LeaseLost, Only, Store, has_died, new_owner
+from backend.store import Job, LeaseLost, Only, Store, has_died, new_owner
 from backend.studio import Studio
 from backend.vocabulary import parse_label_config
 from clearclip_core import RGBArray, to_rgb
@@ -219,7 +218,7 @@ def prelabel(
         report_file.parent.mkdir(parents=True, exist_ok=True)
         report_file.write_text(json.dumps(report.to_json(), indent=2) + "\n")
     click.echo(report)
-    if report.job.state == "paused":
+    if not report.job.over:
         raise SystemExit(130)
     raise SystemExit(0 if report.complete else 1)
 
@@ -305,8 +304,7 @@ def _prelabeler(
 def _run_job(
     store: Store, prelabeler: Prelabeler, owner: str, job: Job, stopping: threading.Event
 ) -> Report:
-    """Run a job here, with a bar, until it is over or Ctrl-C."""
-    leased = _lease(store, owner, job)
+    """Run a job here, with a bar, until it is over or Ctrl-C; or watch it where another does."""
     with (
         _signals_set(stopping),
         tqdm(unit="picture", dynamic_ncols=True, desc=f"Project {job.project}") as bar,
@@ -317,34 +315,45 @@ def _run_job(
             bar.initial = job.skipped if bar.initial == 0 else bar.initial
             bar.set_postfix(failed=job.failed)
 
-        try:
-            job = prelabeler.run(leased, stopping, watch)
-        except BackendError:
-            store.pause(job.id)
-            store.let_go(job.id, owner)
-            raise
-        if job.state == "running":
-            store.pause(job.id)
-        if not job.over:
-            store.let_go(job.id, owner)
+        leased = _lease(store, owner, job, stopping, watch)
+        if leased is not None:
+            try:
+                job = prelabeler.run(leased, stopping, watch)
+            finally:
+                _rest(store, owner, job.id)
     return prelabeler.report(job.id)
 
 
-def _lease(store: Store, owner: str, job: Job) -> Job:
-    """Take a job, from a run that was killed too."""
-    end = time.monotonic() + LEASE_S + 5
-    while (leased := store.lease_job(owner, job.id)) is None:
+def _rest(store: Store, owner: str, job: int) -> None:
+    """Leave a job that is not over for the same command to go on with."""
+    with suppress(JobOver, LeaseLost):
+        if not store.get_job(job).over:
+            store.pause(job)
+            store.let_go(job, owner)
+
+
+def _lease(
+    store: Store,
+    owner: str,
+    job: Job,
+    stopping: threading.Event,
+    watch: Callable[[Job], None],
+) -> Job | None:
+    """Take a job, from a run that was killed too; None once another has ended it, or Ctrl-C."""
+    while not stopping.is_set():
+        leased = store.lease_job(owner, job.id)
+        if leased is not None:
+            return leased
+        now = store.get_job(job.id)
+        if now.over:
+            break
         holder = store.holder(job.project)
         if holder is not None and has_died(holder.owner):
             store.let_go(holder.id, holder.owner)
-        elif time.monotonic() > end:
-            raise click.ClickException(
-                f"Project {job.project} is being predicted already, by "
-                f"{holder.owner if holder else 'another'}: this run waits its turn as job {job.id}."
-            )
-        else:
-            time.sleep(0.5)
-    return leased
+            continue
+        watch(now)
+        stopping.wait(0.5)
+    return None
 
 
 @contextmanager

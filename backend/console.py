@@ -40,9 +40,14 @@ NO_KEY = (
 
 
 def make_console(
-    settings: Settings, engine: Engine, store: Store, metrics: Metrics, overview: Overview
+    settings: Settings,
+    engine: Engine,
+    store: Store,
+    metrics: Metrics,
+    overview: Overview,
+    read_body: Callable[[], bytes],
 ) -> Blueprint:
-    """The routes as a blueprint.
+    """The routes as a blueprint; `read_body` is how a request's body is read, within its limits.
 
     None of them waits for the model. What changes something is refused where a browser says that
     another site's page has sent it: with basic auth, a browser adds the password by itself.
@@ -90,7 +95,7 @@ def make_console(
     @console.route("/jobs", methods=["POST"])
     def start() -> Response:
         try:
-            asked = parse_job(_body(), request.mimetype == _FORM)
+            asked = parse_job(_short(read_body()), request.mimetype == _FORM)
             if settings.label_studio_api_key is None:
                 raise BadRequest(NO_KEY)
             job = store.start_job(
@@ -214,8 +219,7 @@ def size(count: float) -> str:
     return f"{count / (1 << 30):.1f} GB" if count >= 1 << 30 else f"{count / (1 << 20):.0f} MB"
 
 
-def _body() -> bytes:
-    body: bytes = request.stream.read(_MAX_BODY + 1)
+def _short(body: bytes) -> bytes:
     if len(body) > _MAX_BODY:
         raise PayloadTooLarge(f"Expected at most {_MAX_BODY} bytes, but got more.")
     return body

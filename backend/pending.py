@@ -14,7 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import Context, copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -51,10 +51,12 @@ class Outcome:
     Attributes:
         entry: its prediction; ``[]`` where there is none, or none for this answer.
         reason: why there is none; empty where it is only not there yet, or elsewhere.
+        may_pass: whether the same may succeed a little later, since a host was away.
     """
 
     entry: Entry
     reason: str = ""
+    may_pass: bool = False
 
 
 Work = Callable[[Task], Outcome]
@@ -247,7 +249,7 @@ class Pending(Batches):
         """The outcomes of what is done; raises what is no fault of one task."""
         done = {key: item.outcome.result() for key, item in items.items() if item.outcome.done()}
         made = self._take([key for key, outcome in done.items() if outcome.entry], asked)
-        return {key: made.get(key, Outcome([], outcome.reason)) for key, outcome in done.items()}
+        return {key: made.get(key, replace(outcome, entry=[])) for key, outcome in done.items()}
 
     def _make(self, item: _Item) -> Outcome:
         """Make a task's outcome, and keep it before anybody hears of it."""

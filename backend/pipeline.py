@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from backend.engine import Engine, Urgency
-from backend.errors import Busy, ModelUnavailable, TaskError
+from backend.errors import Busy, ImageRefused, ModelUnavailable, TaskError
 from backend.interactive import (
     Ask,
     Clicks,
@@ -187,7 +187,7 @@ class Pipeline:
                 return Outcome(self._prediction(task, wish, work))
             except TaskError as error:
                 work.failed(error)
-                return Outcome([], str(error))
+                return Outcome([], str(error), may_pass=isinstance(error, ImageRefused))
             except (Busy, ModelUnavailable):
                 raise
             except Exception as error:  # noqa: BLE001 -- the journal tells of it

@@ -38,6 +38,9 @@ _CHUNKS_AHEAD: Final = 3
 #: How often what is missing at the end is tried again.
 _CLOSING_ROUNDS: Final = 3
 
+#: How often a picture is asked for whose host is away.
+_TRIES: Final = 3
+
 #: Before what others are writing just then is looked for again.
 _CLOSING_PAUSE_S: Final = 2.0
 
@@ -338,9 +341,14 @@ class Prelabeler:
         def work(task: Task) -> Outcome:
             return Outcome([]) if halt.is_set() else self._pipeline.outcome(task, wish)
 
-        outcomes = self._pending.until(_NO_DEADLINE_S, tasks, wish.version, job.project, work)
         ids = [int(task.id or 0) for task in tasks]
-        by_id = dict(zip(ids, outcomes, strict=True))
+        by_id: dict[int, Outcome] = {}
+        for _ in range(_TRIES):
+            again = [t for t, id_ in zip(tasks, ids, strict=True) if _open(by_id.get(id_))]
+            if by_id and again and not halt.is_set():
+                self._projects.label_config(job.project)  # waits where Label Studio is away
+            made = self._pending.until(_NO_DEADLINE_S, again, wish.version, job.project, work)
+            by_id |= {int(task.id or 0): each for task, each in zip(again, made, strict=True)}
         entries = {id_: each.entry for id_, each in by_id.items() if isinstance(each.entry, dict)}
         refused = self._projects.write(job.project, wish.version, entries)
         failures = {id_: each.reason for id_, each in by_id.items() if each.reason} | refused
@@ -381,3 +389,8 @@ class Prelabeler:
             return ids
         lacking = self._projects.ids(job.project, self._wanted(job, version), among=ids)
         return list(islice(lacking, job.limit))
+
+
+def _open(outcome: Outcome | None) -> bool:
+    """Whether a task is to be predicted: not yet done, or failed for a while only."""
+    return outcome is None or outcome.may_pass

@@ -18,6 +18,7 @@ import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Final
 
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
@@ -66,15 +67,24 @@ class Results:
         max_mb: most space that they may take; the oldest of those that Label Studio has got go
             first, then the oldest.
         max_count: most results.
+        trim_every: how many results are kept between two looks at how many there are.
     """
 
     def __init__(
-        self, store: Store, owner: str, *, max_mb: int = 512, max_count: int = MAX_COUNT
+        self,
+        store: Store,
+        owner: str,
+        *,
+        max_mb: int = 512,
+        max_count: int = MAX_COUNT,
+        trim_every: int = 64,
     ) -> None:
         self._store = store
         self._owner = owner
         self._max_bytes = max_mb << 20
         self._max_count = max_count
+        self._trim_every = trim_every
+        self._kept = count()
 
     @property
     def now(self) -> float:
@@ -166,7 +176,8 @@ class Results:
                     leased_until=0.0,
                 )
             )
-            self._trim(connection)
+            if next(self._kept) % self._trim_every == 0:
+                self._trim(connection)
 
     def drop(self, keys: Iterable[str]) -> None:
         """Give claims back that come to nothing."""
@@ -328,19 +339,19 @@ class Results:
     def _trim(self, connection: Connection) -> None:
         """Drop the oldest where there are too many or they take too much space."""
         kept = RESULTS.c.state != "work"
-        used, count = connection.execute(
+        used, number = connection.execute(
             select(func.coalesce(func.sum(RESULTS.c.bytes), 0), func.count()).where(kept)
         ).one()
-        if used <= self._max_bytes and count <= self._max_count:
+        if used <= self._max_bytes and number <= self._max_count:
             return
         oldest = select(RESULTS.c.key, RESULTS.c.bytes).where(kept)
         oldest = oldest.order_by(RESULTS.c.state.not_in(_SETTLED), RESULTS.c.changed)
         dropped: list[str] = []
         for key, size in connection.execute(oldest):
-            if used <= 0.9 * self._max_bytes and count <= 0.9 * self._max_count:
+            if used <= 0.9 * self._max_bytes and number <= 0.9 * self._max_count:
                 break
             dropped.append(key)
-            used, count = used - size, count - 1
+            used, number = used - size, number - 1
         for some in _some(dropped):
             connection.execute(delete(RESULTS).where(RESULTS.c.key.in_(some)))
 

@@ -22,7 +22,7 @@ from backend.prelabel import Prelabeler
 from backend.projects import Projects, Wanted
 from backend.results import Results, Waiting
 from backend.settings import Settings, prelabels
-from backend.store import Job, LeaseLost, Store
+from backend.store import LEASE_S, Job, LeaseLost, Store
 from backend.vocabulary import parse_label_config
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ _AT_ONCE: Final = 50
 
 
 class Worker:
-    """Two threads: one runs jobs, the other writes what was made after a deadline.
+    """Three threads: for jobs, for what was made after a deadline, and to keep claims alive.
 
     Args:
         store: the jobs.
@@ -88,7 +88,11 @@ class Worker:
     def start(self) -> None:
         """Begin, in the background; once, however often it is called."""
         if not self._threads:
-            rounds = {"results": self._bring_results, "jobs": self._run_a_job}
+            rounds = {
+                "claims": self._renew_claims,
+                "results": self._bring_results,
+                "jobs": self._run_a_job,
+            }
             self._threads = [
                 threading.Thread(target=self._repeat, args=(each,), name=name, daemon=True)
                 for name, each in rounds.items()
@@ -139,9 +143,14 @@ class Worker:
 
     # ---- results -----------------------------------------------------------------------------
 
-    def _bring_results(self) -> bool:
-        """Keep claims alive, and write what is due; whether there was anything."""
+    def _renew_claims(self) -> bool:
+        """Keep claims alive, however long others have to wait for Label Studio."""
         self._results.renew()
+        self._stopping.wait(LEASE_S / 3)
+        return True
+
+    def _bring_results(self) -> bool:
+        """Write what is due; whether there was anything."""
         if self._projects is None:
             return False
         for project, tasks in self._results.take_orphans().items():
@@ -195,4 +204,4 @@ def auto_prelabel(store: Store, settings: Settings, created: TasksCreated) -> Jo
             wanted = parse_label_config(created.label_config).prelabel
     if not wanted:
         return None
-    return store.start_job(created.project_id, kind="new", only="all", tasks=created.task_ids)
+    return store.start_job(created.project_id, kind="new", tasks=created.task_ids)

@@ -10,7 +10,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,7 @@ from click.testing import CliRunner
 
 from backend import cli, prelabel
 from backend.engine import Engine
-from backend.errors import ImageNotFound, ModelUnavailable, StudioUnreachable
+from backend.errors import ImageNotFound, ImageRefused, ModelUnavailable, StudioUnreachable
 from backend.messages import Task
 from backend.pending import Pending
 from backend.pipeline import Pipeline
@@ -258,6 +260,25 @@ def test_a_label_studio_that_is_away_is_waited_for(
     assert studio.stored() == each_once()
 
 
+def test_pictures_whose_host_is_away_are_asked_for_again(
+    make_bench: Callable[..., Bench], studio: FakeStudio
+) -> None:
+    asked: Counter[str] = Counter()
+
+    def read(source: str, task: Task) -> RGBArray:
+        asked[source] += 1
+        if source == "5" or asked[source] == 1:
+            raise ImageRefused("The host cannot be reached.")
+        return read_image(source, task)
+
+    studio.tasks[6] = {"image": "gone"}
+    bench = make_bench(read=read)
+    report = bench.prelabeler.report(bench.run().id)
+    assert {failure.task for failure in report.failures} == {5, 6}
+    assert (report.job.done, report.job.failed) == (COUNT - 2, 2)
+    assert (asked["5"], asked["7"], asked["gone"]) == (3, 2, 2)
+
+
 def test_patience_with_label_studio_ends_and_the_job_can_go_on(
     make_bench: Callable[..., Bench], studio: FakeStudio
 ) -> None:
@@ -454,3 +475,35 @@ def test_a_killed_run_is_taken_over_at_once_on_the_same_machine(tmp_path: Path) 
         assert studio.stored() == each_once(2)
     assert store.get_job(job.id).state == "done"
     assert os.getpid() != dead.pid
+
+
+def test_a_job_that_another_works_on_is_watched_to_its_end(tmp_path: Path) -> None:
+    database = tmp_path / "jobs.db"
+    store = Store(f"sqlite:///{database}")
+    job, other = store.start_job(7), "another:1:abcd"
+    store.lease_job(other)
+    with drawn_studio(2) as (studio, url):
+        command = [sys.executable, "-m", "backend", "prelabel", *arguments(url, database)]
+        with open_ended(command) as run, ThreadPoolExecutor() as pool:
+            shown = pool.submit(run.stderr.read, 1)  # type: ignore[union-attr]
+            while not shown.done():
+                store.advance(job.id, other, total=2)
+                time.sleep(0.2)
+            time.sleep(1)
+            store.advance(job.id, other, done=2)
+            store.finish(job.id, other)
+            output, _ = run.communicate(timeout=120)
+        assert run.returncode == 0, output
+        assert "2 done, 0 skipped, 0 failed of 2" in output
+        assert studio.stored() == {}
+
+
+@contextmanager
+def open_ended(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A process, ended at the end at the latest."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as run:
+        try:
+            yield run
+        finally:
+            run.kill()

@@ -190,7 +190,7 @@ def test_a_task_that_was_changed_is_another(results: Results, clock: Clock) -> N
 def test_space_is_bounded_and_what_label_studio_has_goes_first(
     store: Store, results: Results, clock: Clock
 ) -> None:
-    small = Results(store, "me", max_count=10)
+    small = Results(store, "me", max_count=10, trim_every=1)
     keys = []
     for number in range(1, 11):
         clock.now += 1
@@ -203,7 +203,7 @@ def test_space_is_bounded_and_what_label_studio_has_goes_first(
 
 
 def test_bytes_are_bounded_too(store: Store, clock: Clock) -> None:
-    small = Results(store, "me", max_mb=1)
+    small = Results(store, "me", max_mb=1, trim_every=1)
     noise = [str(hash((i, "x"))) for i in range(30_000)]
     keys = []
     for number in range(8):

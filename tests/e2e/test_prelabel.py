@@ -192,27 +192,27 @@ def test_what_is_not_ready_by_the_deadline_is_written_through_the_api(
 def test_a_bulk_run_that_is_killed_three_times_ends_complete_and_without_duplicates(
     own_studio: OwnStudio, make_project: Callable[[int], int], tmp_path: Path
 ) -> None:
-    studio, project = own_studio.studio, make_project(120)
+    studio, project = own_studio.studio, make_project(75)
     database, report = tmp_path / "bulk.db", tmp_path / "report.json"
     chance = random.Random(os.environ.get("PYTHONHASHSEED"))
     left = []
     for _ in range(3):
         before = len(predictions(studio, project))
-        run = bulk_run(studio, project, 0.08, database)
+        run = bulk_run(studio, project, 0.15, database)
         more = before + 1
         wait_for(lambda more=more: len(predictions(studio, project)) >= more, "progress")  # type: ignore[misc]
         time.sleep(chance.uniform(0, 1.5))
         os.killpg(run.pid, signal.SIGKILL)
         run.wait()
-        left.append(120 - len(predictions(studio, project)))
+        left.append(75 - len(predictions(studio, project)))
     assert left[0] > left[1] > 0
     run = bulk_run(studio, project, 0.01, database, "--report", str(report))
     output, _ = run.communicate(timeout=PATIENCE_S)
     assert run.returncode == 0, output
-    assert_each_task_has_one(studio, project, 120)
+    assert_each_task_has_one(studio, project, 75)
     told = json.loads(report.read_text())
-    assert (told["state"], told["total"], told["failed"]) == ("done", 120, 0)
-    assert told["done"] + told["skipped"] == 120
+    assert (told["state"], told["total"], told["failed"]) == ("done", 75, 0)
+    assert told["done"] + told["skipped"] == 75
     assert len(Store(f"sqlite:///{database}").list_jobs()) == 1, "it was one job all the time"
 
 
@@ -235,7 +235,7 @@ def test_a_bulk_run_outlives_a_label_studio_that_is_away_for_a_while(
 def test_two_backends_share_a_job_and_one_of_them_is_killed(
     own_studio: OwnStudio, make_project: Callable[[int], int], tmp_path: Path
 ) -> None:
-    studio, project = own_studio.studio, make_project(100)
+    studio, project = own_studio.studio, make_project(60)
     url = f"sqlite:///{tmp_path}/shared.db"
     store = Store(url)
     with ExitStack() as stack:
@@ -252,8 +252,8 @@ def test_two_backends_share_a_job_and_one_of_them_is_killed(
         wait_for(lambda: store.get_job(job.id).over, "the end of the job")
         over = store.get_job(job.id)
     assert over.owner != owner
-    assert (over.state, over.done, over.failed) == ("done", 100, 0)
-    assert_each_task_has_one(studio, project, 100)
+    assert (over.state, over.done, over.failed) == ("done", 60, 0)
+    assert_each_task_has_one(studio, project, 60)
 
 
 def owns(process: subprocess.Popen[bytes], owner: str) -> bool:
