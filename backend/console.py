@@ -12,7 +12,7 @@ from flask import Blueprint, Response, render_template, request, url_for
 
 from backend.engine import Engine
 from backend.errors import BackendError, BadRequest, CrossSite, PayloadTooLarge
-from backend.messages import parse_job
+from backend.messages import parse_job, parse_project
 from backend.metrics import CONTENT_TYPE, Metrics
 from backend.overview import Overview
 from backend.settings import Settings
@@ -22,6 +22,9 @@ from backend.store import Job, Store
 _MAX_BODY = 1 << 16
 
 _FORM = "application/x-www-form-urlencoded"
+
+#: A job's number in a route, as far as a database counts.
+_JOB = "<int(max=2147483647):job>"
 
 #: Failures of a job that ``/jobs/<id>`` names.
 _FAILURES = 100
@@ -89,7 +92,7 @@ def make_console(
 
     @console.route("/jobs", methods=["GET"])
     def jobs() -> Response:
-        project = request.args.get("project", type=int)
+        project = parse_project(request.args)
         return _json({"jobs": [overview.job(job) for job in store.list_jobs(project)]})
 
     @console.route("/jobs", methods=["POST"])
@@ -108,7 +111,7 @@ def make_console(
             response.headers["Location"] = url_for("console.show", job=job.id)
         return response
 
-    @console.route("/jobs/<int:job>", methods=["GET"])
+    @console.route(f"/jobs/{_JOB}", methods=["GET"])
     def show(job: int) -> Response:
         found = store.get_job(job)
         failures = store.failures(job, _FAILURES)
@@ -116,11 +119,11 @@ def make_console(
         shown = {**overview.job(found), "failures": failed}
         return _html("job.html", job=shown) if _is_for_people() else _json(shown)
 
-    @console.route("/jobs/<int:job>", methods=["DELETE"])
+    @console.route(f"/jobs/{_JOB}", methods=["DELETE"])
     def delete(job: int) -> Response:
         return _done(store.cancel(job))
 
-    @console.route("/jobs/<int:job>/<any(pause, resume, cancel):turn>", methods=["POST"])
+    @console.route(f"/jobs/{_JOB}/<any(pause, resume, cancel):turn>", methods=["POST"])
     def turn(job: int, turn: str) -> Response:
         try:
             return _done(turns[turn](job))

@@ -189,6 +189,15 @@ def parse_job(body: bytes, is_form: bool = False) -> JobRequest:
     return JobRequest(project, only, _count(fields, "view"), _count(fields, "limit"))
 
 
+def parse_project(query: Mapping[str, str]) -> int | None:
+    """The project that the query of ``GET /jobs`` asks for; None where it names none.
+
+    Raises:
+        BadRequest: it is no number of a project.
+    """
+    return _count(query, "project")
+
+
 @dataclass(frozen=True)
 class TasksCreated:
     """A project has new tasks; `label_config` is empty where not sent."""

@@ -282,7 +282,9 @@ def test_reading_changes_nothing(console: Console) -> None:
     job = started(console)
     for path in ("pause", "resume", "cancel"):
         assert console.client.get(f"/jobs/{job}/{path}").status_code == 405
-    assert console.client.get("/jobs?project=x").status_code == 200
+    for project in ("x", "0", "9" * 30):
+        assert console.client.get(f"/jobs?project={project}").status_code == 400
+    assert console.client.get(f"/jobs/{'9' * 30}").status_code == 404
     assert console.store.get_job(job).state == "running"
 
 
