@@ -52,8 +52,9 @@ def make_console(
 ) -> Blueprint:
     """The routes as a blueprint; `read_body` is how a request's body is read, within its limits.
 
-    None of them waits for the model. What changes something is refused where a browser says that
-    another site's page has sent it: with basic auth, a browser adds the password by itself.
+    None of them waits for the model. What changes something, here and on all other routes, is
+    refused where a browser says that another site's page has sent it: with basic auth, a browser
+    adds the password by itself; without, it may reach what that site cannot.
     """
     console = Blueprint("console", __name__)
     for text in (duration, ago, count, size):
@@ -64,7 +65,7 @@ def make_console(
         "cancel": store.cancel,
     }
 
-    @console.before_request
+    @console.before_app_request
     def refuse_other_sites() -> None:
         if request.method not in ("GET", "HEAD", "OPTIONS"):
             check_same_site()

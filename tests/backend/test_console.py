@@ -255,6 +255,9 @@ def test_a_page_of_another_site_changes_nothing(console: Console, headers: dict[
         ("POST", f"/jobs/{job}/cancel"),
         ("POST", f"/jobs/{job}/pause"),
         ("DELETE", f"/jobs/{job}"),
+        ("POST", "/setup"),
+        ("POST", "/predict"),
+        ("POST", "/webhook"),
     ):
         for body in ({"data": {"project": "8"}}, {"data": b'{"project": 8}'}):
             response = console.client.open(path, method=method, headers=headers, **body)
