@@ -65,6 +65,7 @@ def logging_config(settings: Settings, level: str | None = None) -> dict[str, An
     """
     ours = {"level": level or settings.log_level}
     server = {"level": "INFO", "handlers": [], "propagate": True}
+    silent = {"level": "CRITICAL", "handlers": [], "propagate": False}  # `create_app` tells more
     lines = {"()": JsonLines if settings.log_format == "json" else TextLines}
     return {
         "version": 1,
@@ -84,7 +85,7 @@ def logging_config(settings: Settings, level: str | None = None) -> dict[str, An
             "backend": ours,
             "clearclip_core": ours,
             "gunicorn.error": server,
-            "gunicorn.access": server,
+            "gunicorn.access": silent,
         },
     }
 

@@ -138,9 +138,9 @@ def test_what_the_process_writes_is_json_where_that_is_asked_for() -> None:
         process.terminate()
         _, written = process.communicate(timeout=30)
     lines = [json.loads(line) for line in written.decode().splitlines()]
-    assert {"gunicorn.error", "backend.engine", "backend.journal", "backend.app"} <= {
-        line["logger"] for line in lines
-    }
+    loggers = {line["logger"] for line in lines}
+    assert {"gunicorn.error", "backend.engine", "backend.journal", "backend.app"} <= loggers
+    assert "gunicorn.access" not in loggers, "a request is one line"
     (task,) = (line for line in lines if line["logger"] == "backend.journal")
     assert {"request": "r-1", "project": 3, "task": 7, "urgency": "opened"}.items() <= task.items()
     stages = {name for name in task if name.endswith("_ms")}
