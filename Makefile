@@ -11,7 +11,7 @@ CURRENT_WEB := flask werkzeug jinja2 itsdangerous
 TOOLS = PATH="$(abspath $(CHECK_VENV))/bin:$(abspath $(VENV))/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench picture browser
+.PHONY: help demo test check bench picture browser postgres
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -19,7 +19,7 @@ help: ## list the targets
 demo: $(VENV)/.made $(STUDIO_VENV)/.made ## Label Studio and the backend on drawn scenes (ARGS=--once: check and exit)
 	$(VENV)/bin/clearclip-backend demo --label-studio $(STUDIO_VENV)/bin/label-studio $(ARGS)
 
-test: $(VENV)/.made $(STUDIO_VENV)/.made browser ## all tests, the real Label Studio and Chromium included (ARGS: pytest's)
+test: $(VENV)/.made $(STUDIO_VENV)/.made browser postgres ## all tests, the real Label Studio and Chromium included (ARGS: pytest's)
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio $(VENV)/bin/python -m pytest $(ARGS)
 
 check: $(CHECK_VENV)/.made ## format, lint and types of the code; lint and schema of the container files
@@ -72,4 +72,17 @@ browser: $(VENV)/.made
 	else \
 		echo "Installing Playwright's chromium"; \
 		$(VENV)/bin/playwright install chromium; \
+	fi
+
+# The system's PostgreSQL, which tests start by themselves, or Debian's package without a server.
+postgres:
+	@if command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing Debian's postgresql"; \
+		apt-get update --quiet=2; \
+		apt-get install --quiet=2 --yes --no-install-recommends postgresql-common >/dev/null && \
+		sed -i 's/^#* *create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf && \
+		apt-get install --quiet=2 --yes --no-install-recommends postgresql >/dev/null; \
+	else \
+		echo "Install PostgreSQL (initdb and pg_ctl): tests start one by themselves"; exit 1; \
 	fi

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from backend.errors import Busy
 from backend.messages import PredictRequest
-from backend.pipeline import Entry
+from backend.pending import Entry
 
 log = logging.getLogger(__name__)
 

@@ -1,31 +1,47 @@
-"""``clearclip-backend``: serve, export, doctor, demo."""
+"""``clearclip-backend``: serve, export, prelabel, doctor, demo."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import logging
+import logging.config
 import multiprocessing
 import re
-from collections.abc import Callable
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any, get_args
 from urllib.parse import quote
 
 import click
 from PIL import Image
+from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
 from backend.app import create_app
+from backend.cluster import ClusterPrelabeler
 from backend.demo import DemoError, label_config, run_demo
 from backend.doctor import examine
 from backend.engine import Engine
-from backend.errors import BackendError, ImageInvalid, LabelConfigError
+from backend.errors import BackendError, ImageInvalid, JobOver, LabelConfigError
+from backend.hosts import Clock, TimeLimit
+from backend.images import ImageReader
+from backend.logs import logging_config
 from backend.messages import PredictRequest, Task
+from backend.pending import Pending
 from backend.pipeline import Pipeline
+from backend.prelabel import Prelabeler, Report
+from backend.projects import Projects
+from backend.results import Results
 from backend.settings import Settings, load_settings, variables
+from backend.store import Job, LeaseLost, Only, Store, has_died, new_owner
+from backend.studio import Studio
 from backend.vocabulary import parse_label_config
 from clearclip_core import RGBArray, to_rgb
 from clearclip_core.cli import find_pictures
@@ -33,8 +49,27 @@ from clearclip_core.models import choose_device, choose_precision
 
 Command = Callable[..., Any]
 
+#: What a bulk run may be told; it listens nowhere.
+_PRELABEL_SETTINGS = (
+    "label_studio_url",
+    "label_studio_api_key",
+    "model",
+    "method",
+    "device",
+    "precision",
+    "short_side_px",
+    "model_dir",
+    "database_url",
+    "min_island_share",
+)
+
 #: Pictures between two steps of the progress bar; those of one step overlap.
 _EXPORTED_AT_ONCE = 16
+
+#: Threads beside those that answer: they wait for requests that are slow to arrive.
+_THREADS_FOR_THE_SLOW = 64
+
+_SWITCH_S = 0.0005
 
 
 def settings_options(*fields: str) -> Callable[[Command], Command]:
@@ -72,9 +107,10 @@ def main() -> None:
 def serve(**given: str | None) -> None:
     """Serve the backend: one process, one model, a thread for each request."""
     settings = _settings(given)
-    _log_to_stderr(settings.log_level)
+    logging.config.dictConfig(logging_config(settings))
     try:  # what can never work is said before anything starts
         Engine.from_settings(settings)
+        Store.from_settings(settings).check()
         _check_device(settings)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
@@ -127,7 +163,7 @@ def export(
         else label_config([name.strip() for name in (labels or "").split(",") if name.strip()])
     )
     settings = _settings(given)
-    _log_to_stderr("WARNING")
+    logging.config.dictConfig(logging_config(settings, "WARNING"))
     target = Path(out)
     tasks = _export_tasks(find_pictures(pictures), xml, settings, url_prefix, root)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -138,6 +174,69 @@ def export(
     click.echo(f"{len(tasks)} tasks written to {target}, {missing} of them without predictions.")
     if missing:
         raise SystemExit(1)
+
+
+@main.command()
+@click.option("--project", type=int, required=True, help="Number of the project.")
+@click.option(
+    "--filter",
+    "only",
+    type=click.Choice(["unlabeled", "all"]),
+    default="unlabeled",
+    show_default=True,
+    help="Tasks without annotations, or all. Those with a prediction of this version are skipped.",
+)
+@click.option("--view", type=int, help="Number of a view of the data manager: its tasks only.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many predictions.")
+@click.option("--dry-run", is_flag=True, help="Say what there is to do, and do nothing.")
+@click.option(
+    "--engine",
+    "where",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="This machine; or the Ray cluster of RAY_ADDRESS, or of this machine.",
+)
+@click.option("--actors", type=click.IntRange(min=1), help="With --engine ray: how many models.")
+@click.option("--report", "report_file", type=click.Path(dir_okay=False, path_type=Path))
+@settings_options(*_PRELABEL_SETTINGS)
+def prelabel(
+    project: int,
+    only: Only,
+    view: int | None,
+    limit: int | None,
+    dry_run: bool,
+    where: str,
+    actors: int | None,
+    report_file: Path | None,
+    **given: str | None,
+) -> None:
+    """Predict all tasks of a project and write the predictions to Label Studio.
+
+    A run that has ended in whatever way goes on where it was when the same command is given again.
+    The exit status is 0 when every task has its prediction, 1 when some have failed or the run
+    could not go on, 130 after Ctrl-C.
+    """
+    settings = _settings(given)
+    logging.config.dictConfig(logging_config(settings, "WARNING"))
+    stopping = threading.Event()
+    try:
+        with ExitStack() as stack:
+            store, prelabeler, owner = _prelabeler(settings, stopping, stack, where, actors)
+            if dry_run:
+                click.echo(prelabeler.plan(project, only=only, view=view, limit=limit))
+                return
+            job = store.start_job(project, only=only, view=view, limit=limit)
+            report = _run_job(store, prelabeler, owner, job, stopping)
+    except (BackendError, LeaseLost, SQLAlchemyError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    if report_file:
+        report_file.parent.mkdir(parents=True, exist_ok=True)
+        report_file.write_text(json.dumps(report.to_json(), indent=2) + "\n")
+    click.echo(report)
+    if not report.job.over:
+        raise SystemExit(130)
+    raise SystemExit(0 if report.complete else 1)
 
 
 @main.command()
@@ -182,7 +281,7 @@ def doctor(project_id: int, backend_url: str | None, fix: bool, **given: str | N
     Give it the settings that the backend has. It ends with 0 if all is well.
     """
     settings = _settings(given)
-    _log_to_stderr("ERROR")
+    logging.config.dictConfig(logging_config(settings, "ERROR"))
     ill = 0
     for finding in examine(settings, project_id, backend_url=backend_url, fix=fix):
         click.echo(finding)
@@ -198,11 +297,107 @@ def _settings(given: dict[str, str | None]) -> Settings:
         raise click.ClickException(str(error)) from None
 
 
-def _log_to_stderr(level: str) -> None:
-    """Ours at the wanted level, libraries from WARNING on."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True)
-    for package in ("backend", "clearclip_core"):
-        logging.getLogger(package).setLevel(level)
+def _prelabeler(
+    settings: Settings,
+    stopping: threading.Event,
+    stack: ExitStack,
+    where: str,
+    actors: int | None,
+) -> tuple[Store, Prelabeler, str]:
+    """All that a bulk run needs, without a server."""
+    projects = Projects.from_settings(settings, stopping=stopping)
+    if projects is None:
+        raise click.ClickException(
+            "Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: predictions are written through the "
+            "API of Label Studio."
+        )
+    if where == "ray" and importlib.util.find_spec("ray") is None:
+        raise click.ClickException("Ray is not installed here: pip install '.[ray]'.")
+    engine = Engine.from_settings(settings)
+    if where == "local":
+        stack.enter_context(engine)
+    reader = ImageReader(Studio.from_settings(settings), settings)
+    store, owner = Store.from_settings(settings), new_owner()
+    store.check()
+    results = Results(store, owner, max_mb=settings.waiting_mb)
+    pending = Pending(store, results, settings.predict_deadline_s)
+    pipeline = Pipeline(engine, reader.read, settings, reader.recall, pending)
+    parts = (store, results, pending, pipeline, projects, owner)
+    if where == "ray":
+        return store, ClusterPrelabeler(settings, actors, *parts), owner
+    return store, Prelabeler(*parts), owner
+
+
+def _run_job(
+    store: Store, prelabeler: Prelabeler, owner: str, job: Job, stopping: threading.Event
+) -> Report:
+    """Run a job here, with a bar, until it is over or Ctrl-C; or watch it where another does."""
+    with (
+        _signals_set(stopping),
+        tqdm(unit="picture", dynamic_ncols=True, desc=f"Project {job.project}") as bar,
+    ):
+
+        def watch(job: Job) -> None:
+            bar.total, bar.n = job.total, job.done + job.skipped + job.failed
+            bar.initial = job.skipped if bar.initial == 0 else bar.initial
+            bar.set_postfix(failed=job.failed)
+
+        leased = _lease(store, owner, job, stopping, watch)
+        if leased is not None:
+            try:
+                job = prelabeler.run(leased, stopping, watch)
+            finally:
+                _rest(store, owner, job.id)
+    return prelabeler.report(job.id)
+
+
+def _rest(store: Store, owner: str, job: int) -> None:
+    """Leave a job that is not over for the same command to go on with."""
+    with suppress(JobOver, LeaseLost):
+        if not store.get_job(job).over:
+            store.pause(job)
+            store.let_go(job, owner)
+
+
+def _lease(
+    store: Store,
+    owner: str,
+    job: Job,
+    stopping: threading.Event,
+    watch: Callable[[Job], None],
+) -> Job | None:
+    """Take a job, from a run that was killed too; None once another has ended it, or Ctrl-C."""
+    while not stopping.is_set():
+        leased = store.lease_job(owner, job.id)
+        if leased is not None:
+            return leased
+        now = store.get_job(job.id)
+        if now.over:
+            break
+        holder = store.holder(job.project)
+        if holder is not None and has_died(holder.owner):
+            store.let_go(holder.id, holder.owner)
+            continue
+        watch(now)
+        stopping.wait(0.5)
+    return None
+
+
+@contextmanager
+def _signals_set(stopping: threading.Event) -> Iterator[None]:
+    """Ctrl-C and `kill` let what is predicted be written; a second one ends at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _export_tasks(
@@ -269,6 +464,30 @@ def _choose(device: str, precision: str) -> None:
 
 def _run_gunicorn(settings: Settings) -> None:
     from gunicorn.app.base import BaseApplication
+    from gunicorn.workers.gthread import ThreadWorker
+
+    class Worker(ThreadWorker):  # type: ignore[misc]
+        """Waits for the head of a request as long as the settings say, and not for ever.
+
+        A few connections that never say anything would take all threads otherwise. Of the body,
+        `create_app` says how long it may take.
+        """
+
+        def init_process(self) -> None:
+            self.clock = Clock()
+            # Threads hand each other the interpreter sooner than by default: answers to /health
+            # and /setup need it now and then only, but then at once.
+            sys.setswitchinterval(_SWITCH_S)
+            super().init_process()
+
+        def handle(self, conn: Any) -> Any:
+            with TimeLimit(settings.request_timeout_s, self.clock) as conn.time_limit:
+                conn.time_limit.hold(conn.sock)
+                return super().handle(conn)
+
+        def handle_request(self, req: Any, conn: Any) -> Any:
+            conn.time_limit.lift()
+            return super().handle_request(req, conn)
 
     class Server(BaseApplication):  # type: ignore[misc]
         """One worker: the model is loaded there, after the fork, which CUDA asks for."""
@@ -276,18 +495,27 @@ def _run_gunicorn(settings: Settings) -> None:
         def load_config(self) -> None:
             self.cfg.set("bind", f"{settings.host}:{settings.port}")
             self.cfg.set("workers", 1)
-            self.cfg.set("worker_class", "gthread")
-            self.cfg.set("threads", settings.threads)
+            self.cfg.set("worker_class", Worker)
+            self.cfg.set("threads", settings.threads + _THREADS_FOR_THE_SLOW)
             self.cfg.set("timeout", 0)  # a prediction may take as long as it takes
             self.cfg.set("graceful_timeout", 5)
             self.cfg.set("loglevel", settings.log_level.lower())
+            self.cfg.set("logconfig_dict", logging_config(settings))
             if "control_socket_disable" in self.cfg.settings:  # since gunicorn 25
                 self.cfg.set("control_socket_disable", True)
 
         def load(self) -> Any:
             engine = Engine.from_settings(settings)
             engine.start()
-            self.cfg.set("worker_exit", lambda _server, _worker: engine.stop())
-            return create_app(settings, engine)
+            app = create_app(settings, engine)
+            worker = app.extensions["worker"]
+            worker.start()
+
+            def end(_server: Any, _process: Any) -> None:
+                worker.stop()
+                engine.stop()
+
+            self.cfg.set("worker_exit", end)
+            return app
 
     Server().run()

@@ -6,10 +6,16 @@
     ├── BadRequest              400   the request itself is wrong
     │   └── LabelConfigError    400   its label config does not parse, or asks for nothing we draw
     ├── Unauthorized            401   basic auth is on, and missing or wrong
+    ├── CrossSite               403   a page of another site has sent it, in a user's name
+    ├── RequestTooSlow          408   the request did not arrive within REQUEST_TIMEOUT_S
     ├── PayloadTooLarge         413   the request is over MAX_BODY_MB
     ├── ModelUnavailable        503   the model has failed to load, or the backend shuts down
     ├── Busy                    429   every thread for predictions is taken, the queue is full, or
     │                                 the request has more tasks than MAX_TASKS
+    ├── JobNotFound             404   there is no job of that number
+    ├── JobOver                 409   a job that is over cannot be paused, resumed or cancelled
+    ├── StudioUnreachable       424   Label Studio's API does not answer, or not in time
+    ├── StudioRefused           424   Label Studio's API does not do what it is asked for
     └── TaskError               422   one task has no prediction; the others of its request have
         ├── DataKeyError        422   the label config names a key that the task's data lacks
         ├── ImageNotFound       422   there is no image at that address, or no way to it
@@ -55,6 +61,18 @@ class Unauthorized(BackendError):
     http_status = 401
 
 
+class CrossSite(BackendError):
+    """A browser has sent this for a page of another site: its user may know nothing of it."""
+
+    http_status = 403
+
+
+class RequestTooSlow(BackendError):
+    """The request did not arrive in time."""
+
+    http_status = 408
+
+
 class PayloadTooLarge(BackendError):
     """The request is larger than the limit."""
 
@@ -71,6 +89,39 @@ class Busy(BackendError):
     """Every thread that may predict is taken, or too much is asked at once: come again later."""
 
     http_status = 429
+
+
+class JobNotFound(BackendError):
+    """There is no job of that number."""
+
+    http_status = 404
+
+
+class JobOver(BackendError):
+    """A job that is over cannot be paused, resumed or cancelled."""
+
+    http_status = 409
+
+
+class StudioUnreachable(BackendError):
+    """Label Studio's API does not answer, however often it is asked."""
+
+    http_status = 424
+
+
+class StudioRefused(BackendError):
+    """Label Studio's API does not do what it is asked for.
+
+    Args:
+        message: see `BackendError`.
+        status: the HTTP status of its answer.
+    """
+
+    http_status = 424
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class TaskError(BackendError):

@@ -9,6 +9,7 @@ the very address that was checked, in each step of a redirect anew.
 
 from __future__ import annotations
 
+import heapq
 import ipaddress
 import re
 import socket
@@ -23,6 +24,7 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import select_proxy
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.util import parse_url
@@ -106,6 +108,38 @@ class HostRules:
         return _is_public(inner)
 
 
+class Clock:
+    """Calls functions when their time has come, in one thread for all.
+
+    A timer for each request would be a thread for each request.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+
+    def call_at(self, when: float, function: Callable[[], None]) -> None:
+        """Call a function at a time of the monotonic clock; it must be quick, and raise nothing."""
+        with self._changed:
+            if not self._count:
+                threading.Thread(target=self._run, name="clock", daemon=True).start()
+            self._count += 1
+            heapq.heappush(self._due, (when, self._count, function))
+            if self._due[0][1] == self._count:
+                self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                wait_s = self._due[0][0] - time.monotonic() if self._due else None
+                if wait_s is None or wait_s > 0:
+                    self._changed.wait(wait_s)
+                    continue
+                _, _, function = heapq.heappop(self._due)
+            function()
+
+
 class TimeLimit:
     """Ends the connections that were made under it once its time is up; a context manager.
 
@@ -115,17 +149,17 @@ class TimeLimit:
 
     Args:
         seconds: how long all may take.
+        clock: tells when it is over.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, clock: Clock) -> None:
         self._end = time.monotonic() + seconds
+        self._clock = clock
         self._lock = threading.Lock()
         self._connections: list[socket.socket] = []
-        self._timer = threading.Timer(seconds, self._cut)
-        self._timer.daemon = True
 
     def __enter__(self) -> TimeLimit:
-        self._timer.start()
+        self._clock.call_at(self._end, self._cut)
         return self
 
     def __exit__(
@@ -134,7 +168,10 @@ class TimeLimit:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._timer.cancel()
+        self.lift()
+
+    def lift(self) -> None:
+        """Let connections be from now on."""
         with self._lock:
             for connection in self._connections:
                 connection.close()
@@ -233,6 +270,8 @@ class _Adapter(HTTPAdapter):
         cert: Any = None,
     ) -> Any:
         pool: Any = super().get_connection_with_tls_context(request, verify, proxies, cert)
+        if (select_proxy(str(request.url), proxies) or "").lower().startswith("socks"):
+            return pool  # connects in its own way; `send` has seen to it that it may
         kind = _HttpsConnection if pool.scheme == "https" else _HttpConnection
         pool.ConnectionCls = partial(kind, dial=self._dial)
         return pool

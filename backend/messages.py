@@ -12,9 +12,13 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
+from urllib.parse import parse_qs
 
 from backend.errors import BadRequest
+
+#: Which tasks of a project: those without annotations, or all.
+Only = Literal["unlabeled", "all"]
 
 #: No percentage or angle is as large; neither infinity nor what is no number is below it.
 _FAR = 1e6
@@ -152,6 +156,80 @@ class SetupRequest:
     access_token: str = field(default="", repr=False)
 
 
+@dataclass(frozen=True)
+class JobRequest:
+    """A project to prelabel, see `backend.store.Job`."""
+
+    project: int
+    only: Only = "unlabeled"
+    view: int | None = None
+    limit: int | None = None
+
+
+def parse_job(body: bytes, is_form: bool = False) -> JobRequest:
+    """Read the body of ``POST /jobs``: JSON, or what a form sends. Empty fields are not given.
+
+    Raises:
+        BadRequest: not such a body, no project, or a value that cannot be.
+
+    >>> parse_job(b"project=7&filter=all", is_form=True)
+    JobRequest(project=7, only='all', view=None, limit=None)
+    """
+    fields = _form(body) if is_form else _json_object(body)
+    unknown = sorted(fields.keys() - {"project", "filter", "view", "limit"})
+    if unknown:
+        raise BadRequest(f"Expected project, filter, view and limit, but got {unknown[0][:50]!r}.")
+    project = _count(fields, "project")
+    if project is None:
+        raise BadRequest('Expected "project" to be the number of a project, but it is missing.')
+    given = fields.get("filter") or "unlabeled"
+    if given not in get_args(Only):
+        raise BadRequest('Expected "filter" to be unlabeled or all, but got something else.')
+    only = cast(Only, given)
+    return JobRequest(project, only, _count(fields, "view"), _count(fields, "limit"))
+
+
+def parse_project(query: Mapping[str, str]) -> int | None:
+    """The project that the query of ``GET /jobs`` asks for; None where it names none.
+
+    Raises:
+        BadRequest: it is no number of a project.
+    """
+    return _count(query, "project")
+
+
+@dataclass(frozen=True)
+class TasksCreated:
+    """A project has new tasks; `label_config` is empty where not sent."""
+
+    project_id: int
+    task_ids: tuple[int, ...]
+    label_config: str = ""
+
+
+def parse_webhook(body: bytes) -> TasksCreated | None:
+    """Read the body of ``POST /webhook``; None where it tells of nothing that concerns us.
+
+    Nobody reads an answer to it: what makes no sense concerns us neither.
+
+    >>> parse_webhook(b'{"action": "TASKS_CREATED", "project": {"id": 7}, "tasks": [{"id": 3}]}')
+    TasksCreated(project_id=7, task_ids=(3,), label_config='')
+    """
+    try:
+        message = _json_object(body)
+    except BadRequest:
+        return None
+    project, tasks = message.get("project"), message.get("tasks")
+    if message.get("action") != "TASKS_CREATED" or not isinstance(project, dict):
+        return None
+    tasks = tasks if isinstance(tasks, list) else []
+    ids = [task.get("id") for task in tasks if isinstance(task, dict)]
+    project_id, task_ids = _project_id(project.get("id")), [id_ for id_ in ids if type(id_) is int]
+    if project_id is None or not task_ids:
+        return None
+    return TasksCreated(project_id, tuple(task_ids), _optional_text(project, "label_config"))
+
+
 def parse_setup(body: bytes) -> SetupRequest:
     """Read the body of ``POST /setup``.
 
@@ -235,6 +313,26 @@ def _json_object(body: bytes) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise BadRequest(f"Expected a JSON object, but got {_kind(message)}.")
     return message
+
+
+def _form(body: bytes) -> dict[str, Any]:
+    """The fields of an HTML form; the last value of each."""
+    try:
+        fields = parse_qs(body.decode(), max_num_fields=20)
+    except ValueError:
+        raise BadRequest("Expected a body of form fields, but got something else.") from None
+    return {name: values[-1] for name, values in fields.items()}
+
+
+def _count(fields: Mapping[str, Any], name: str) -> int | None:
+    """A whole number of 1 or more, also as digits; None where it is not given."""
+    value = fields.get(name)
+    if value is None or value == "":
+        return None
+    digits = str(value).strip() if isinstance(value, int | str) else ""
+    if not re.fullmatch("[0-9]{1,9}", digits) or int(digits) < 1:
+        raise BadRequest(f'Expected "{name}" to be a whole number of 1 or more, but got another.')
+    return int(digits)
 
 
 def _task(raw: Any, with_drawn: bool = False) -> Task:

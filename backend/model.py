@@ -14,7 +14,8 @@ from label_studio_ml.model import LabelStudioMLBase
 from backend.engine import Engine
 from backend.images import ImageReader
 from backend.messages import predict_request
-from backend.pipeline import Entry, Pipeline
+from backend.pending import Entry
+from backend.pipeline import Pipeline
 from backend.settings import load_settings
 from backend.studio import Studio
 from backend.vocabulary import parse_label_config

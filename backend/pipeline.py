@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from functools import partial
 
 import numpy as np
 
 from backend.engine import Engine, Urgency
-from backend.errors import Busy, ModelUnavailable, TaskError
+from backend.errors import Busy, ImageRefused, ModelUnavailable, TaskError
 from backend.interactive import (
     Ask,
     Clicks,
@@ -27,9 +24,12 @@ from backend.interactive import (
     segment_phrases,
     understand,
 )
+from backend.journal import Journal, Work
 from backend.messages import PredictRequest, Task, areas
+from backend.pending import Batches, Entry, Outcome
 from backend.regions import Region, draw_regions
 from backend.settings import Settings
+from backend.trace import stage
 from backend.vocabulary import ImageTag, LabelConfig, parse_label_config
 from clearclip_core import (
     BoolMask,
@@ -41,22 +41,10 @@ from clearclip_core import (
     fill_holes,
 )
 
-log = logging.getLogger(__name__)
-
 #: Raised by one whenever the same settings would give other masks than before.
 _ALGORITHM = 2
 
-#: Tasks of batches of one project that are worked on at the same time: while the model has one
-#: picture, the next ones are fetched and the last ones drawn. Each may hold a picture in memory.
-AHEAD = 4
-
-#: Threads that do so for all projects together.
-_WORKERS = 2 * AHEAD
-
 ReadImage = Callable[[str, Task], RGBArray]
-
-#: One task's entry: a prediction, or an empty list, which Label Studio asks for again.
-Entry = dict[str, Any] | list[Any]
 
 
 @dataclass(frozen=True)
@@ -121,6 +109,8 @@ class Pipeline:
         settings: the limits.
         recall_image: the same for pictures that annotators have open, which may be asked for
             again soon; `read_image` by default.
+        batches: works on requests of several tasks; waits for all of them by default.
+        journal: hears what becomes of each task; one of its own by default.
     """
 
     def __init__(
@@ -129,13 +119,15 @@ class Pipeline:
         read_image: ReadImage,
         settings: Settings,
         recall_image: ReadImage | None = None,
+        batches: Batches | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self._engine = engine
         self._read_image = read_image
         self._recall_image = recall_image or read_image
         self._settings = settings
-        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="batch")
-        self._slots: dict[int | None, threading.Semaphore] = {}
+        self._batches = batches or Batches()
+        self._journal = journal or Journal()
 
     def predict(self, request: PredictRequest) -> list[Entry]:
         """One entry a task, in their order; a task that fails has ``[]`` and a line in the log.
@@ -148,14 +140,13 @@ class Pipeline:
         config = parse_label_config(request.label_config)
         if request.context is not None and not request.context.prompts:
             return [{"result": []} for _ in request.tasks]
-        self._engine.segmenter()  # waits here, before any picture is fetched
         ask = understand(request.context, config, self._nearest) if request.context else None
         if request.context is not None and ask is None:
             return [{"result": []} for _ in request.tasks]
         wish = Wish(config, self.version(config), urgency(request), request.project_id, ask)
-        if len(request.tasks) < 2:
-            return [self._entry(task, wish) for task in request.tasks]
-        return self._entries(request.tasks, wish)
+        if wish.urgency is Urgency.BATCH:
+            return [outcome.entry for outcome in self.outcomes(request.tasks, wish)]
+        return [self._kept(task, wish) or self.outcome(task, wish).entry for task in request.tasks]
 
     def prime(self, config: LabelConfig) -> None:
         """Have the words of a label config embedded before its first picture; never waits."""
@@ -184,48 +175,51 @@ class Pipeline:
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         return f"{settings.model} {settings.method} {digest[:8]}"
 
-    def _entries(self, tasks: Sequence[Task], wish: Wish) -> list[Entry]:
-        """The entries of a batch, a few tasks at the same time."""
-        slots = self._slots.setdefault(wish.project, threading.Semaphore(AHEAD))
-        entries: list[Future[Entry]] = []
-        for task in tasks:
-            slots.acquire()
-            entries.append(self._workers.submit(self._entry, task, wish))
-            entries[-1].add_done_callback(lambda _: slots.release())
-        return [entry.result() for entry in entries]
+    def outcomes(self, tasks: Sequence[Task], wish: Wish) -> list[Outcome]:
+        """What becomes of the tasks of a batch, a few of them at the same time."""
+        work = partial(self.outcome, wish=wish)
+        return self._batches.outcomes(tasks, wish.version, wish.project, work)
 
-    def _entry(self, task: Task, wish: Wish) -> Entry:
+    def outcome(self, task: Task, wish: Wish) -> Outcome:
         """The boundary between tasks: whatever happens to one of them stays with it."""
-        try:
-            return self._prediction(task, wish)
-        except TaskError as error:
-            log.warning("Task %s has no prediction: %s", task.id, error)
-        except (Busy, ModelUnavailable):
-            raise
-        except Exception:
-            log.exception("Task %s has no prediction", task.id)
-        return []
+        with self._journal.task(task.id, wish.project, wish.urgency.name.lower()) as work:
+            try:
+                return Outcome(self._prediction(task, wish, work))
+            except TaskError as error:
+                work.failed(error)
+                return Outcome([], str(error), may_pass=isinstance(error, ImageRefused))
+            except (Busy, ModelUnavailable):
+                raise
+            except Exception as error:  # noqa: BLE001 -- the journal tells of it
+                work.failed(error)
+                return Outcome([], f"Unexpected {type(error).__name__}: see the backend's log.")
 
-    def _prediction(self, task: Task, wish: Wish) -> Entry:
+    def _kept(self, task: Task, wish: Wish) -> Entry:
+        return self._batches.kept(task, wish.version) if wish.ask is None else []
+
+    def _prediction(self, task: Task, wish: Wish, work: Work) -> Entry:
         """What is drawn on all pictures of a task, or the answer to what an annotator asks for."""
         find = self._find_labels if wish.ask is None else self._find_asked
         drawn = [self._draw(find(each, wish), each, wish) for each in self._pictures(task, wish)]
         regions = [region.to_json() for picture in drawn for region in picture.regions]
-        log.info("Task %s: %d regions", task.id, len(regions))
+        work.drawn(len(regions), len(drawn))
         return {"model_version": wish.version, "score": mean_score(drawn), "result": regions}
 
     def _pictures(self, task: Task, wish: Wish) -> Iterator[Picture]:
         """The pictures of a task that are asked for, one after the other."""
-        segmenter = self._engine.segmenter()  # where it is gone, nothing needs to be fetched
+        with stage("load"):
+            segmenter = self._engine.segmenter()  # where it is gone, nothing needs to be fetched
         read = self._read_image if wish.urgency is Urgency.BATCH else self._recall_image
         for tag in wish.config.images if wish.ask is None else (wish.ask.image,):
             is_list = tag.is_list(task.data)
             for index, source in enumerate(tag.sources(task.data)):
                 if is_list and wish.ask and wish.ask.item_index not in (None, index):
                     continue
-                rgb = read(source, task)
-                place = index if is_list else None
-                yield Picture(tag, place, rgb, segmenter.prepare(rgb), task)
+                with stage("fetch"):
+                    rgb = read(source, task)
+                with stage("prepare"):
+                    prepared = segmenter.prepare(rgb)
+                yield Picture(tag, index if is_list else None, rgb, prepared, task)
 
     def _find_labels(
         self, picture: Picture, wish: Wish, names: Collection[str] | None = None
@@ -264,6 +258,7 @@ class Pipeline:
         else:
             yield from segment_boxes(asked, look.features, look.scores, picture.rgb)
 
+    @stage("decide")
     def _segment(self, picture: Picture, labels: tuple[Label, ...], wish: Wish) -> Segmentation:
         scores = self._engine.score(picture.prepared, labels, wish.urgency, wish.project)
         refine = self._settings.refine
@@ -274,6 +269,7 @@ class Pipeline:
         min_px = round(self._settings.min_island_share * mask.size)
         return fill_holes(drop_islands(mask, min_px), min_px)
 
+    @stage("draw")
     def _draw(self, found: Iterable[Found], picture: Picture, wish: Wish) -> Drawn:
         """Masks as the controls have them that want them.
 
@@ -337,7 +333,7 @@ def urgency(request: PredictRequest) -> Urgency:
     """Who waits for an answer: an annotator who has clicked, one who has opened a task, or none."""
     if request.context is not None:
         return Urgency.INTERACTIVE
-    return Urgency.OPENED if len(request.tasks) == 1 else Urgency.BATCH
+    return Urgency.OPENED if len(request.tasks) < 2 else Urgency.BATCH
 
 
 def mean_score(drawn: list[Drawn]) -> float:

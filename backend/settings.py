@@ -43,6 +43,13 @@ def _auto_or_count(value: Any) -> Literal["auto"] | int:
     return int(word)
 
 
+def _projects_or_all(value: str) -> str:
+    words = [word.strip().lower() for word in value.split(",") if word.strip()]
+    if words != ["all"] and not all(re.fullmatch("[0-9]{1,18}", word) for word in words):
+        raise ValueError("expected numbers of projects such as 7,12, or all")
+    return ",".join(words)
+
+
 def _hosts(value: str) -> str:
     HostRules.parse(value)
     return value
@@ -50,6 +57,7 @@ def _hosts(value: str) -> str:
 
 AutoOrCount = Annotated[Literal["auto"] | int, PlainValidator(_auto_or_count)]
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+ProjectsOrAll = Annotated[str, AfterValidator(_projects_or_all)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 Hosts = Annotated[str, AfterValidator(_hosts)]
 
@@ -156,6 +164,27 @@ class Settings(BaseSettings):
         default=Path("~/.cache/clearclip"),
         description="Folder of model weights: looked for here first, kept here when downloaded.",
     )
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="Where jobs and waiting predictions are kept, such as "
+        "postgresql+psycopg://user:password@host/name; else SQLite in MODEL_DIR/clearclip.db.",
+    )
+    predict_deadline_s: float = Field(
+        default=80,
+        gt=0,
+        description="Seconds after which a batch is answered with what is ready; the rest goes on. "
+        "Keep it under Label Studio's ML_TIMEOUT_PREDICT (100).",
+    )
+    waiting_mb: int = Field(
+        default=512,
+        ge=1,
+        description="Space for predictions that wait for Label Studio; the oldest go first.",
+    )
+    auto_prelabel: ProjectsOrAll = Field(
+        default="",
+        description="Projects whose new tasks are predicted at once: 7,12 or all; for others "
+        'prelabel="auto" on a control in the labeling config. Needs LABEL_STUDIO_API_KEY.',
+    )
     host: Words = Field(
         default="127.0.0.1",
         description="Address to listen on; 0.0.0.0 lets other machines in (set BASIC_AUTH_* too).",
@@ -173,10 +202,18 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severity that is logged."
     )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Log lines for people (text) or for machines (json)."
+    )
     max_body_mb: int = Field(
         default=256,
         ge=1,
         description="Largest request; Label Studio sends all old annotations of each task along.",
+    )
+    request_timeout_s: float = Field(
+        default=60,
+        gt=0,
+        description="Longest time in seconds that a request may take to arrive.",
     )
     max_tasks: int = Field(
         default=10_000,
@@ -200,10 +237,13 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _capitals(cls, values: Any) -> Any:
-        if isinstance(values, dict) and isinstance(values.get("log_level"), str):
-            return values | {"log_level": values["log_level"].upper()}
-        return values
+    def _in_any_case(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        level, form = values.get("log_level"), values.get("log_format")
+        upper = {"log_level": level.upper()} if isinstance(level, str) else {}
+        lower = {"log_format": form.lower()} if isinstance(form, str) else {}
+        return values | upper | lower
 
     @model_validator(mode="after")
     def _check(self) -> Settings:
@@ -217,6 +257,15 @@ class Settings(BaseSettings):
             raise ValueError("FEATURE_DISK_CACHE_MB needs a FEATURE_CACHE_MB above 0 to read into")
         object.__setattr__(self, "model_dir", self.model_dir.expanduser())
         return self
+
+
+def prelabels(settings: Settings, project: int) -> bool:
+    """Whether new tasks of a project are predicted at once, as far as settings say.
+
+    >>> prelabels(Settings(auto_prelabel="7, 12"), 12), prelabels(Settings(auto_prelabel="7"), 12)
+    (True, False)
+    """
+    return settings.auto_prelabel == "all" or str(project) in settings.auto_prelabel.split(",")
 
 
 def variables(field: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ Tags and attributes are found in any letter case, as the editor does. What is dr
   out what regions of these controls cover already.
 - A label called "background" or "other", or marked ``background="true"``, is what no other label
   names. A colour in that attribute is the editor's own use of it.
+- ``prelabel="auto"`` on a control: new tasks of the project are predicted at once.
 - An annotator asks with ``<KeyPointLabels>``, ``<KeyPoint>``, ``<RectangleLabels>``,
   ``<Rectangle>`` and ``<TextArea>``. ``prompt_label="Car"`` on a text area is the label of words
   that name none.
@@ -173,6 +174,7 @@ class LabelConfig:
         boxes: ``<RectangleLabels smart="true">`` beside other controls, which draws only the
             answers for labels that no other control has.
         box_labels: labels that only `boxes` have.
+        prelabel: whether new tasks are to be predicted at once.
     """
 
     images: tuple[ImageTag, ...]
@@ -181,6 +183,7 @@ class LabelConfig:
     tools: tuple[Tool, ...] = ()
     boxes: tuple[Control, ...] = ()
     box_labels: tuple[Label, ...] = ()
+    prelabel: bool = False
 
     def controls_of(self, image: str) -> tuple[Control, ...]:
         """The controls for the image of that name."""
@@ -272,6 +275,7 @@ def parse_label_config(xml: str) -> LabelConfig:
         tools=tuple(_tools(root, images)),
         boxes=tuple(_control(element, images) for element in boxes),
         box_labels=tuple(_labels(boxes, known={label.name for label in labels})),
+        prelabel=any(_get(element, "prelabel").strip().lower() == "auto" for element in drawn),
     )
 
 

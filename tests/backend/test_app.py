@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import logging
 import re
+import socket
 import threading
 import time
 from typing import Any
@@ -15,10 +17,14 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from label_studio_sdk.converter.brush import decode_rle
+from werkzeug.test import create_environ
+from werkzeug.wrappers import Response
 
 from backend import create_app
 from backend.engine import Engine
+from backend.logs import Facts
 from backend.settings import Settings
+from backend.store import Store
 from tests.backend.colours import (
     ColourSegmenter,
     brush_config,
@@ -160,6 +166,18 @@ def test_a_body_over_the_limit_is_413() -> None:
     assert "MAX_BODY_MB" in error_of(response)
 
 
+def test_a_body_that_does_not_arrive_is_408() -> None:
+    app = make_app(request_timeout_s=0.2)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ours.makefile("rb") as stream:
+        theirs.sendall(b'{"tasks"')
+        arriving = {"wsgi.input": stream, "CONTENT_LENGTH": "100", "gunicorn.socket": ours}
+        environ = create_environ("/predict", method="POST") | arriving
+        response = Response.from_app(app, environ)
+    assert response.status_code == 408
+    assert "REQUEST_TIMEOUT_S (0.2)" in error_of(response)
+
+
 def test_a_body_of_64_mb_of_old_annotations_is_normal(client: FlaskClient) -> None:
     task = RED | {"annotations": [{"result": [{"value": {"rle": [255] * 100}}]}]}
     body = json.dumps(predict_body(task)).encode()
@@ -169,11 +187,11 @@ def test_a_body_of_64_mb_of_old_annotations_is_normal(client: FlaskClient) -> No
     assert json.loads(response.data)["results"][0]["result"]
 
 
-def test_an_unexpected_error_shows_no_traceback(client: FlaskClient) -> None:
-    engine = colour_engine()
-    engine.segmenter = lambda: 1 / 0  # type: ignore[method-assign, assignment, return-value]
-    app = make_app(engine)
-    response = app.test_client().post("/predict", json=predict_body(RED))
+def test_an_unexpected_error_shows_no_traceback(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.app.parse_predict", lambda _: 1 / 0)
+    response = client.post("/predict", json=predict_body(RED))
     assert response.status_code == 500
     assert error_of(response) == "Unexpected ZeroDivisionError: see the backend's log."
 
@@ -275,13 +293,54 @@ def test_basic_auth_guards_every_route_but_health() -> None:
     wrong = {"Authorization": "Basic " + base64.b64encode(b"ann:no").decode()}
     assert client.get("/health").status_code == 200
     for headers in ({}, wrong, {"Authorization": "Bearer x"}, {"Authorization": "Basic !!"}):
-        for path in ("/setup", "/predict", "/webhook", "/versions"):
+        for path in ("/setup", "/predict", "/webhook", "/versions", "/jobs", "/jobs/1/pause"):
             response = client.post(path, json=predict_body(RED), headers=headers)
             assert response.status_code == 401
             assert response.headers["WWW-Authenticate"].startswith("Basic")
         assert client.get("/", headers=headers).status_code == 401
     assert client.get("/", headers=right).status_code == 200
     assert client.post("/predict", json=predict_body(RED), headers=right).status_code == 200
+
+
+def test_webhooks_of_no_concern_are_accepted(client: FlaskClient) -> None:
+    created = {"action": "TASKS_CREATED", "project": {"id": 7}, "tasks": [{"id": 1}]}
+    for body in ({"action": "ANNOTATION_CREATED"}, {}, created):
+        response = client.post("/webhook", json=body)
+        assert response.status_code == 200
+        assert json.loads(response.data) == {"status": "ignored"}
+    for garbage in (b"", b"[", b"null"):
+        assert client.post("/webhook", data=garbage).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("settings", "config", "queued"),
+    [
+        ({"auto_prelabel": "7,12"}, "", True),
+        ({"auto_prelabel": "all"}, "", True),
+        ({"auto_prelabel": "12"}, "", False),
+        ({}, brush_config("red"), False),
+        ({}, brush_config("red", attributes='prelabel="auto"'), True),
+        ({"auto_prelabel": "12"}, brush_config("red", attributes='prelabel="auto"'), True),
+    ],
+)
+def test_new_tasks_are_queued_where_their_project_has_that_switched_on(
+    settings: dict[str, str], config: str, queued: bool
+) -> None:
+    studio = {"label_studio_url": "http://127.0.0.1:9", "label_studio_api_key": "a" * 40}
+    client = make_app(**studio, **settings).test_client()
+    project = {"id": 7, "label_config": config}
+    for task in (3, 4):
+        body = {"action": "TASKS_CREATED", "project": project, "tasks": [{"id": task}]}
+        answer = client.post("/webhook", json=body)
+        assert answer.get_json()["status"] == ("queued" if queued else "ignored")
+    jobs = Store.from_settings(Settings()).list_jobs()
+    assert [(job.project, job.tasks) for job in jobs] == ([(7, (3, 4))] if queued else [])
+
+
+def test_without_a_token_new_tasks_cannot_be_queued() -> None:
+    body = {"action": "TASKS_CREATED", "project": {"id": 7}, "tasks": [{"id": 1}]}
+    client = make_app(auto_prelabel="all").test_client()
+    assert client.post("/webhook", json=body).get_json() == {"status": "ignored"}
 
 
 def test_no_route_but_health_is_forgotten() -> None:
@@ -305,18 +364,13 @@ def test_the_webhook_opens_to_its_token_and_nothing_else_does() -> None:
     client = make_app(basic_auth_user="ann", basic_auth_pass="secret").test_client()
     token = hmac.new(b"secret", b"clearclip webhook ann", "sha256").hexdigest()
     bearer = {"Authorization": f"Bearer {token}"}
-    assert client.post(f"/webhook?token={token}").status_code == 200
-    assert client.post("/webhook", headers=bearer).status_code == 200
+    assert client.post(f"/webhook?token={token}", json={}).status_code == 200
+    assert client.post("/webhook", headers=bearer, json={}).status_code == 200
     for path in ("/predict", "/setup", "/versions", "/", "/webhook/", "/webhook/../predict"):
         assert client.post(f"{path}?token={token}").status_code == 401
         assert client.post(path, headers=bearer).status_code == 401
     for wrong in ("", token[:-1], token.upper(), "secret", "ä"):
         assert client.post("/webhook", query_string={"token": wrong}).status_code == 401
-
-
-def test_webhooks_are_accepted_and_ignored(client: FlaskClient) -> None:
-    for body in (b'{"action": "ANNOTATION_CREATED"}', b"", b"["):
-        assert client.post("/webhook", data=body).status_code == 200
 
 
 def test_versions_answers_get_and_post(client: FlaskClient) -> None:
@@ -345,6 +399,57 @@ def test_what_setup_sends_opens_pictures_on_that_host_only() -> None:
         results = json.loads(client.post("/predict", json=predict_body(*tasks)).data)["results"]
     assert all(results)
     assert [asked.authorization for asked in other.asked] == [None]
+
+
+def test_a_request_is_one_line_with_its_id(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caplog.handler, "filters", [Facts()])
+    caplog.set_level(logging.INFO, "backend")
+    client = make_app().test_client()
+    caplog.clear()
+    response = client.post("/predict", json=predict_body(RED, {"id": 2, "data": {}}))
+    records: list[Any] = caplog.records
+    assert [record.getMessage().partition(":")[0] for record in records[-1:]] == ["POST /predict"]
+    assert {record.facts["request"] for record in records} == {response.headers["X-Request-ID"]}
+    assert sorted(record.facts["task"] for record in records[:-1]) == [1, 2]
+    assert records[-1].facts["ms"] >= 0
+    assert "task" not in records[-1].facts
+
+
+def test_the_id_of_a_request_may_be_given(client: FlaskClient) -> None:
+    given = client.get("/health", headers={"X-Request-ID": "proxy-7.1"})
+    assert given.headers["X-Request-ID"] == "proxy-7.1"
+    for bad in ("a b", "x" * 65, "é", '"', "a;b"):
+        made = client.get("/health", headers={"X-Request-ID": bad}).headers["X-Request-ID"]
+        assert made != bad
+        assert len(made) == 12
+
+
+def test_refusals_and_crashes_are_one_line_each(
+    client: FlaskClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.clear()
+    caplog.set_level(logging.INFO, "backend")
+    client.post("/predict", data=b"{")
+    monkeypatch.setattr("backend.app.parse_predict", lambda _: 1 / 0)
+    client.post("/predict", json=predict_body(RED))
+    refused, crashed = caplog.records
+    assert refused.levelname == "WARNING"
+    assert refused.getMessage().startswith("POST /predict: 400, Expected a body of JSON")
+    assert (crashed.levelname, crashed.getMessage()) == ("ERROR", "POST /predict: 500")
+    assert crashed.exc_info
+
+
+def test_who_watches_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    client = make_app().test_client()
+    caplog.clear()
+    caplog.set_level(logging.INFO, "backend")
+    for path in ("/health", "/ready", "/status", "/metrics", "/", "/jobs"):
+        assert client.get(path).status_code == 200
+    assert caplog.records == []
+    client.get("/nowhere")
+    assert len(caplog.records) == 1
 
 
 def test_label_studio_is_answered_for_as_many_tasks_as_there_may_be() -> None:

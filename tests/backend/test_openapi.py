@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -55,7 +56,7 @@ def test_each_route_answers_as_it_is_described(app: Flask, path: str) -> None:
 
 def test_every_route_is_described_with_its_methods(app: Flask) -> None:
     served = {
-        (rule.rule, method.lower())
+        (re.sub(r"<(?:[^:>]+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }

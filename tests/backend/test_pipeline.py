@@ -15,7 +15,8 @@ from backend import pipeline as module
 from backend.engine import Engine, Urgency
 from backend.errors import Busy, ImageNotFound, LabelConfigError, ModelUnavailable
 from backend.messages import Context, Keypoint, PredictRequest, Prompt, Task
-from backend.pipeline import AHEAD, Pipeline, urgency
+from backend.pending import AHEAD
+from backend.pipeline import Pipeline, urgency
 from backend.settings import Settings
 from backend.vocabulary import parse_label_config
 from clearclip_core import RGBArray

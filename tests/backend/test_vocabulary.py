@@ -10,6 +10,7 @@ from label_studio_sdk.label_interface import LabelInterface
 from backend.errors import DataKeyError, LabelConfigError
 from backend.vocabulary import ImageTag, LabelConfig, parse_label_config
 from clearclip_core import Label
+from tests.backend.colours import brush_config
 
 MANY_TAGS = """<!-- a comment --><View>
   <Style>.main { color: red; }</Style>
@@ -319,6 +320,16 @@ def test_who_answers() -> None:
     assert answering("only here") == []
     assert config.answering("other", "Car") == ()
     assert config.box_labels == (Label("busStop", ("bus stop",)),)
+
+
+def test_a_control_may_ask_for_predictions_of_new_tasks() -> None:
+    def asks(attribute: str) -> bool:
+        return parse_label_config(brush_config("red", attributes=attribute)).prelabel
+
+    assert asks('prelabel="auto"')
+    assert asks('preLabel=" Auto "')
+    assert not asks('prelabel="no"')
+    assert not asks("")
 
 
 # ---- hostile configs ----------------------------------------------------------------------------

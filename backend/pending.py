@@ -1,0 +1,274 @@
+"""The tasks of a batch: a few at the same time, and those that are not done in time go on.
+
+`Batches` works on the tasks of all requests; whoever asks waits for all of theirs. `Pending` waits
+until a deadline only: what is not done by then is made all the same, kept, and taken from there by
+the next request, or written through Label Studio's API.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from backend.messages import Task
+from backend.results import Results, result_key
+from backend.store import Store
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Tasks of batches of one project that are worked on at the same time: while the model has one
+#: picture, the next ones are fetched and the last ones drawn. Each may hold a picture in memory.
+AHEAD: Final = 4
+
+#: Threads that do so for all projects together.
+_WORKERS: Final = 2 * AHEAD
+
+#: How often a result that another backend makes is looked for.
+_LOOK_AGAIN_S: Final = 0.5
+
+#: How long after its deadline an answer may still be on its way.
+_ANSWERED_S: Final = 10.0
+
+#: One task's entry: a prediction, or an empty list, which Label Studio asks for again.
+Entry = dict[str, Any] | list[Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What has become of a task.
+
+    Attributes:
+        entry: its prediction; ``[]`` where there is none, or none for this answer.
+        reason: why there is none; empty where it is only not there yet, or elsewhere.
+        may_pass: whether the same may succeed a little later, since a host was away.
+    """
+
+    entry: Entry
+    reason: str = ""
+    may_pass: bool = False
+
+
+Work = Callable[[Task], Outcome]
+
+
+@dataclass(eq=False)
+class _Item:
+    """A task that waits for its turn, or is worked on; `context` is that of who asked first."""
+
+    task: Task
+    project: int | None
+    work: Work
+    key: str = ""
+    due: float = 0.0
+    outcome: Future[Outcome] = field(default_factory=Future)
+    context: Context = field(default_factory=copy_context)
+
+
+class Batches:
+    """Works on the tasks of batches, `AHEAD` of one project at the same time; projects in turn."""
+
+    def __init__(self) -> None:
+        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="batch")
+        self._lock = threading.Lock()
+        self._lines: dict[int | None, deque[_Item]] = {}
+        self._busy: Counter[int | None] = Counter()
+
+    def outcomes(
+        self, tasks: Sequence[Task], version: str, project: int | None, work: Work
+    ) -> list[Outcome]:
+        """What becomes of tasks, in their order; waits for all of them.
+
+        Args:
+            tasks: of one project.
+            version: the ``model_version`` of their predictions.
+            project: projects take turns.
+            work: what makes a task's outcome; an error that it raises is raised here.
+        """
+        items = [_Item(task, project, work) for task in tasks]
+        self._start(items)
+        return [item.outcome.result() for item in items]
+
+    def kept(self, task: Task, version: str) -> Entry:
+        """The prediction of a task, if it is there already; else ``[]``, at once."""
+        return []
+
+    def count_waiting(self) -> dict[int | None, int]:
+        """How many tasks are not done yet, by project."""
+        with self._lock:
+            counts = Counter({project: len(line) for project, line in self._lines.items()})
+            return dict(+(counts + self._busy))
+
+    def _start(self, items: Iterable[_Item]) -> None:
+        with self._lock:
+            for item in items:
+                self._lines.setdefault(item.project, deque()).append(item)
+                self._fill(item.project)
+
+    def _fill(self, project: int | None) -> None:
+        """Hand tasks of a project to the threads, as many as it may have there; under the lock."""
+        line = self._lines.get(project)
+        while line and self._busy[project] < AHEAD:
+            self._busy[project] += 1
+            item = line.popleft()
+            self._workers.submit(item.context.run, self._run, item)
+        if not line:
+            self._lines.pop(project, None)
+
+    def _run(self, item: _Item) -> None:
+        try:
+            outcome = self._make(item)
+        except Exception as error:  # noqa: BLE001 -- one task of a batch: whoever waits hears of it
+            self._fail([item, *self._rest(item.project)], error)
+        else:
+            item.outcome.set_result(outcome)
+        finally:
+            with self._lock:
+                self._busy[item.project] -= 1
+                self._fill(item.project)
+
+    def _make(self, item: _Item) -> Outcome:
+        return item.work(item.task)
+
+    def _rest(self, project: int | None) -> list[_Item]:
+        """All that wait in a line: what is no fault of one task would only hit each in turn."""
+        with self._lock:
+            return list(self._lines.pop(project, ()))
+
+    def _fail(self, items: Sequence[_Item], error: Exception) -> None:
+        for item in items:
+            item.outcome.set_exception(error)
+
+
+class Pending(Batches):
+    """Answers in time, and loses nothing.
+
+    Args:
+        store: where failures are noted.
+        results: where what is made is kept until Label Studio has it.
+        deadline_s: how long an answer may take.
+    """
+
+    def __init__(self, store: Store, results: Results, deadline_s: float) -> None:
+        super().__init__()
+        self._store = store
+        self._results = results
+        self._deadline_s = deadline_s
+        self._making: dict[str, _Item] = {}
+
+    def outcomes(
+        self, tasks: Sequence[Task], version: str, project: int | None, work: Work
+    ) -> list[Outcome]:
+        """What becomes of tasks by the deadline, in their order; see `Batches.outcomes`.
+
+        A task that is being made already, here or by another backend on the same database, is
+        joined, and not made a second time. What fails is noted in the store.
+        """
+
+        def noting(task: Task) -> Outcome:
+            outcome = work(task)
+            if outcome.reason and isinstance(task.id, int):
+                self._store.note_failures([(task.id, outcome.reason)])
+            return outcome
+
+        return self.until(self._deadline_s, tasks, version, project, noting)
+
+    def until(
+        self,
+        deadline_s: float,
+        tasks: Sequence[Task],
+        version: str,
+        project: int | None,
+        work: Work,
+    ) -> list[Outcome]:
+        """The same with another deadline, and nothing noted."""
+        asked, end = self._results.now, time.monotonic() + deadline_s
+        by_key = {result_key(task, version): task for task in tasks}
+        due = asked + deadline_s + _ANSWERED_S
+        outcomes = self._take(by_key, asked)
+        items = self._begin(_without(by_key, outcomes), version, project, work, due)
+        wait([item.outcome for item in items.values()], max(0.0, end - time.monotonic()))
+        outcomes |= self._collect(items, asked)
+        while (others := _without(by_key, {**outcomes, **items})) and time.monotonic() < end:
+            items |= self._begin(others, version, project, work, due)  # what another left undone
+            time.sleep(max(0.0, min(_LOOK_AGAIN_S, end - time.monotonic())))
+            outcomes |= self._take(others, asked)
+            outcomes |= self._collect(_without(items, outcomes), asked)
+        open_ = _without(items, outcomes)
+        for item in open_.values():
+            item.due = 0.0
+        if open_:
+            log.info("Project %s: %d tasks go on after the deadline", project, len(open_))
+        return [outcomes.get(result_key(task, version), Outcome([])) for task in tasks]
+
+    def kept(self, task: Task, version: str) -> Entry:
+        """The prediction of a task, if it is kept; else ``[]``, at once."""
+        try:
+            outcomes = self._take([result_key(task, version)], self._results.now)
+        except SQLAlchemyError as error:  # whoever has opened the task can do without
+            log.warning("The database of waiting predictions: %s", error)
+            return []
+        return next(iter(outcomes.values()), Outcome([])).entry
+
+    def _take(self, keys: Iterable[str], asked: float) -> dict[str, Outcome]:
+        """The outcomes of what is there already."""
+        taken, elsewhere = self._results.take(keys, asked)
+        found = {key: Outcome(prediction) for key, prediction in taken.items()}
+        return found | dict.fromkeys(elsewhere, Outcome([]))
+
+    def _begin(
+        self, tasks: Mapping[str, Task], version: str, project: int | None, work: Work, due: float
+    ) -> dict[str, _Item]:
+        """Have tasks made, those that nobody makes; with those that are being made here already."""
+        with self._lock:
+            joined = {key: self._making[key] for key in tasks if key in self._making}
+            for item in joined.values():
+                item.due = max(item.due, due)
+        claimed = self._results.claim(_without(tasks, joined), project, version)
+        begun = {
+            key: _Item(task, project, work, key, due)
+            for key, task in tasks.items()
+            if key in claimed
+        }
+        with self._lock:
+            self._making |= begun
+        self._start(begun.values())
+        return joined | begun
+
+    def _collect(self, items: Mapping[str, _Item], asked: float) -> dict[str, Outcome]:
+        """The outcomes of what is done; raises what is no fault of one task."""
+        done = {key: item.outcome.result() for key, item in items.items() if item.outcome.done()}
+        made = self._take([key for key, outcome in done.items() if outcome.entry], asked)
+        return {key: made.get(key, replace(outcome, entry=[])) for key, outcome in done.items()}
+
+    def _make(self, item: _Item) -> Outcome:
+        """Make a task's outcome, and keep it before anybody hears of it."""
+        outcome = super()._make(item)
+        if isinstance(outcome.entry, dict):
+            self._results.keep(item.key, outcome.entry, item.due)
+        else:
+            self._results.drop([item.key])
+        with self._lock:
+            self._making.pop(item.key, None)
+        return outcome
+
+    def _fail(self, items: Sequence[_Item], error: Exception) -> None:
+        self._results.abandon(item.key for item in items)
+        with self._lock:
+            for item in items:
+                self._making.pop(item.key, None)
+        super()._fail(items, error)
+
+
+def _without(these: Mapping[str, T], those: Container[str]) -> dict[str, T]:
+    return {key: value for key, value in these.items() if key not in those}

@@ -1,0 +1,207 @@
+"""What a backend does beside answering: jobs, and predictions that were made after the deadline.
+
+Nothing of it needs a request. Without a token for Label Studio, there is only the part that keeps
+claims alive: results then wait until Label Studio asks for them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from backend.errors import BackendError, LabelConfigError, StudioRefused
+from backend.messages import TasksCreated
+from backend.pending import Pending
+from backend.pipeline import Pipeline
+from backend.prelabel import Prelabeler
+from backend.projects import Projects, Wanted
+from backend.results import Results, Waiting
+from backend.settings import Settings, prelabels
+from backend.store import LEASE_S, Job, LeaseLost, Store
+from backend.vocabulary import parse_label_config
+
+log = logging.getLogger(__name__)
+
+#: Between two looks for work, in seconds.
+_LOOK_S: Final = 1.0
+
+#: Before what could not be done is tried again.
+_LATER_S: Final = 15.0
+
+#: Predictions of one request to Label Studio.
+_AT_ONCE: Final = 50
+
+
+class Worker:
+    """Three threads: for jobs, for what was made after a deadline, and to keep claims alive.
+
+    Args:
+        store: the jobs.
+        results: the predictions that wait, of the same store.
+        owner: who leases the jobs.
+        pipeline: tells the version that a label config has.
+        projects: Label Studio; None: results are kept until it asks, and no job is run.
+        prelabeler: runs jobs; None: none is run.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        results: Results,
+        owner: str,
+        pipeline: Pipeline,
+        projects: Projects | None = None,
+        prelabeler: Prelabeler | None = None,
+    ) -> None:
+        self._store = store
+        self._results = results
+        self._owner = owner
+        self._pipeline = pipeline
+        self._projects = projects
+        self._prelabeler = prelabeler
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings,
+        store: Store,
+        results: Results,
+        owner: str,
+        pipeline: Pipeline,
+        pending: Pending,
+    ) -> Worker:
+        """The worker of a backend: with a token for Label Studio, it runs jobs."""
+        worker = cls(store, results, owner, pipeline)
+        projects = Projects.from_settings(settings, stopping=worker._stopping)
+        if projects is not None:
+            worker._projects = projects
+            worker._prelabeler = Prelabeler(store, results, pending, pipeline, projects, owner)
+        return worker
+
+    def start(self) -> None:
+        """Begin, in the background; once, however often it is called."""
+        if not self._threads:
+            rounds = {
+                "claims": self._renew_claims,
+                "results": self._bring_results,
+                "jobs": self._run_a_job,
+            }
+            self._threads = [
+                threading.Thread(target=self._repeat, args=(each,), name=name, daemon=True)
+                for name, each in rounds.items()
+            ]
+            for thread in self._threads:
+                thread.start()
+
+    def stop(self) -> None:
+        """End soon: a job is given back, for another or for later."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(_LOOK_S)
+
+    def _repeat(self, round_: Callable[[], bool]) -> None:
+        while not self._stopping.is_set():
+            try:
+                busy = round_()
+            except (BackendError, SQLAlchemyError) as error:
+                log.warning("%s; tried again in %g s", error, _LATER_S)
+                self._stopping.wait(_LATER_S)
+            except Exception:  # a round of the background, like a request
+                log.exception("The background has failed; tried again in %g s", _LATER_S)
+                self._stopping.wait(_LATER_S)
+            else:
+                self._stopping.wait(0 if busy else _LOOK_S)
+
+    # ---- jobs --------------------------------------------------------------------------------
+
+    def _run_a_job(self) -> bool:
+        """Run the next job as far as it goes; whether there was one."""
+        if self._prelabeler is None:
+            return False
+        job = self._store.lease_job(self._owner)
+        if job is None:
+            return False
+        log.info("Job %d: project %d, by %s", job.id, job.project, self._owner)
+        try:
+            job = self._prelabeler.run(job, self._stopping)
+            if not job.over:
+                self._store.let_go(job.id, self._owner)
+        except LeaseLost as error:
+            log.warning("%s", error)
+        except BackendError:
+            self._store.let_go(job.id, self._owner)
+            raise
+        log.info("Job %d is %s: %s", job.id, job.state, told(job))
+        return True
+
+    # ---- results -----------------------------------------------------------------------------
+
+    def _renew_claims(self) -> bool:
+        """Keep claims alive, however long others have to wait for Label Studio."""
+        self._results.renew()
+        self._stopping.wait(LEASE_S / 3)
+        return True
+
+    def _bring_results(self) -> bool:
+        """Write what is due; whether there was anything."""
+        if self._projects is None:
+            return False
+        for project, tasks in self._results.take_orphans().items():
+            log.info("Project %d: %d tasks of a backend that has died", project, len(tasks))
+            self._store.start_job(project, kind="new", only="all", tasks=tasks)
+        waiting = self._results.take_due(_AT_ONCE)
+        if not waiting:
+            return False
+        keys = [each.key for each in waiting]
+        try:
+            self._write(self._projects, waiting)
+        except (StudioRefused, LabelConfigError) as error:
+            log.warning("%d predictions are not written: %s", len(keys), error)
+        except BaseException:
+            self._results.put_back(keys, self._results.now + _LATER_S)
+            raise
+        self._results.wrote(keys)
+        return True
+
+    def _write(self, projects: Projects, waiting: Sequence[Waiting]) -> None:
+        """Write predictions of one project and version, where they are the newest."""
+        project, version = waiting[0].project, waiting[0].version
+        config = parse_label_config(projects.label_config(project))
+        if self._pipeline.version(config) != version:
+            log.info("Project %d has another label config by now: %s is over", project, version)
+            return
+        entries = {each.task: each.prediction for each in waiting}
+        begun = {each.task: each.begun for each in waiting}
+        wanted = Wanted(ids=tuple(entries), predicted=1)
+        for task in projects.tasks(project, wanted):
+            task_id = int(task.id or 0)
+            if any(stored.created > begun[task_id] for stored in projects.stored(task_id)):
+                del entries[task_id]  # somebody has predicted it since
+        for task_id, reason in projects.write(project, version, entries).items():
+            log.warning("Task %d has no prediction: %s", task_id, reason)
+            self._store.note_failures([(task_id, reason)])
+
+
+def told(job: Job) -> str:
+    """A job's counts in words."""
+    return f"{job.done} done, {job.skipped} skipped, {job.failed} failed of {job.total}"
+
+
+def auto_prelabel(store: Store, settings: Settings, created: TasksCreated) -> Job | None:
+    """Queue new tasks, if their project has that switched on; at once, whatever else goes on."""
+    if settings.label_studio_api_key is None:
+        return None
+    wanted = prelabels(settings, created.project_id)
+    if not wanted and created.label_config:
+        with suppress(LabelConfigError):  # there is nothing to draw for
+            wanted = parse_label_config(created.label_config).prelabel
+    if not wanted:
+        return None
+    return store.start_job(created.project_id, kind="new", tasks=created.task_ids)

@@ -1,0 +1,83 @@
+"""No test keeps anything beyond its own folder, and a real PostgreSQL for those that ask."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _own_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Backends of tests must not share jobs, nor write into the home of who runs them."""
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/own.db")
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[Callable[[str], str]]:
+    """A PostgreSQL on 127.0.0.1; the value makes an empty database and returns its URL."""
+    port = _free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data"
+        user = _someone()
+        if user is not None:
+            shutil.chown(folder, user)
+        _as(user, _program("initdb"), "-D", str(data), "-U", "test", "-A", "trust", "--no-sync")
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -F"
+        log = str(Path(folder) / "log")
+        _as(user, _program("pg_ctl"), "-D", str(data), "-w", "-l", log, "-o", options, "start")
+        try:
+            yield lambda name: _create(port, name)
+        finally:
+            _as(user, _program("pg_ctl"), "-D", str(data), "-w", "-m", "immediate", "stop")
+
+
+def _create(port: int, name: str) -> str:
+    import psycopg
+
+    root = f"host=127.0.0.1 port={port} user=test dbname=postgres"
+    with psycopg.connect(root, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"'.encode())
+    return f"postgresql+psycopg://test@127.0.0.1:{port}/{name}"
+
+
+def _program(name: str) -> str:
+    """On the PATH, or where Debian keeps it."""
+    places = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    found = shutil.which(name) or (str(places[-1]) if places else None)
+    assert found, f"{name} is missing: `make postgres` installs PostgreSQL"
+    return found
+
+
+def _someone() -> str | None:
+    """PostgreSQL refuses to run as root: whom to become, if that is who we are."""
+    if os.geteuid() != 0:
+        return None
+    assert getpass.getuser(), "root has a name"
+    return "nobody"
+
+
+def _as(user: str | None, *command: str) -> None:
+    become = ["setpriv", f"--reuid={user}", "--clear-groups", "--"] if user else []
+    subprocess.run(
+        [*become, *command],
+        check=True,
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        timeout=120,
+    )
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

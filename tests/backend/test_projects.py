@@ -1,0 +1,178 @@
+"""Label Studio's API through its SDK, against a stand-in; tests/e2e asks the real one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from backend.errors import StudioRefused, StudioUnreachable
+from backend.projects import PAGE, Projects, Wanted
+from backend.settings import Settings
+from tests.backend.colours import brush_config
+from tests.backend.fake_studio import TOKEN, FakeStudio
+from tests.backend.local_server import Answer, LocalServer
+
+VERSION = "demo clearclip 12ab"
+ENTRY: dict[str, Any] = {"model_version": VERSION, "score": 0.5, "result": []}
+
+
+@pytest.fixture
+def studio() -> FakeStudio:
+    return FakeStudio(brush_config("red"), {i: {"image": f"{i}.png"} for i in range(1, 251)})
+
+
+@pytest.fixture
+def server(studio: FakeStudio) -> Iterator[LocalServer]:
+    with studio.served() as server:
+        yield server
+
+
+@pytest.fixture
+def projects(server: LocalServer) -> Projects:
+    return Projects(server.url, TOKEN, patience_s=20, first_pause_s=0.01)
+
+
+def test_the_tasks_that_are_wanted(projects: Projects, studio: FakeStudio) -> None:
+    studio.annotated = {1, 3}
+    for task in (1, 2):
+        studio.add(task, VERSION)
+    studio.add(4, "other")
+
+    def ids(wanted: Wanted) -> list[Any]:
+        return [task.id for task in projects.tasks(7, wanted, size=4)]
+
+    assert ids(Wanted()) == [1, 2, 3, 4]
+    assert ids(Wanted(lacking=VERSION)) == [3, 4, 5, 6]
+    assert ids(Wanted(lacking=VERSION, unlabeled=True, after=4)) == [5, 6, 7, 8]
+    assert ids(Wanted(having=VERSION)) == [1, 2]
+    assert ids(Wanted(predicted=1)) == [1, 2, 4]
+    assert ids(Wanted(ids=(2, 9, 999), lacking=VERSION)) == [9]
+    assert ids(Wanted(ids=())) == []
+    assert projects.count(7, Wanted(lacking=VERSION)) == 248
+    assert projects.count(7, Wanted(ids=tuple(range(1, 1000)), unlabeled=True)) == 248
+    (first,) = projects.tasks(7, Wanted(), size=1)
+    assert (first.data, first.project_id) == ({"image": "1.png"}, 7)
+
+
+def test_all_ids_are_walked_through_while_they_change(
+    projects: Projects, studio: FakeStudio
+) -> None:
+    walked = []
+    for task in projects.ids(7, Wanted(lacking=VERSION)):
+        walked.append(task)
+        studio.add(task, VERSION)  # drops out of the pages that are still to come
+    assert walked == list(range(1, 251))
+    assert len(walked) > 2 * PAGE
+
+
+def test_a_view_tells_its_ids(projects: Projects, studio: FakeStudio) -> None:
+    studio.views[3] = [*range(250, 100, -1), 5]
+    assert projects.view_ids(7, 3) == [5, *range(101, 251)]
+    with pytest.raises(StudioRefused, match="no such project, view or task"):
+        projects.view_ids(7, 4)
+
+
+def test_predictions_are_written_in_one_request_and_never_twice(
+    projects: Projects, studio: FakeStudio
+) -> None:
+    studio.add(2, VERSION)
+    assert projects.write(7, VERSION, dict.fromkeys(range(1, 11), ENTRY)) == {}
+    assert studio.imports == [9]
+    assert projects.write(7, VERSION, dict.fromkeys(range(1, 11), ENTRY)) == {}
+    assert studio.stored() == dict.fromkeys(range(1, 11), 1)
+
+
+def test_an_answer_that_is_lost_does_not_store_them_twice(
+    projects: Projects, studio: FakeStudio
+) -> None:
+    studio.late = 1
+    assert projects.write(7, VERSION, {1: ENTRY, 2: ENTRY}) == {}
+    assert studio.stored() == {1: 1, 2: 1}
+    assert studio.imports == [2]
+
+
+def test_one_that_is_not_taken_costs_no_other(projects: Projects, studio: FakeStudio) -> None:
+    studio.refused = {2}
+    refused = projects.write(7, VERSION, {1: ENTRY, 2: ENTRY, 3: ENTRY})
+    assert refused.keys() == {2}
+    assert "no label" in refused[2]
+    assert studio.stored() == {1: 1, 3: 1}
+
+
+def test_tasks_that_are_gone_are_no_error(projects: Projects, studio: FakeStudio) -> None:
+    assert projects.write(7, VERSION, {1: ENTRY, 999: ENTRY}) == {}
+    assert studio.stored() == {1: 1}
+    assert projects.write(7, VERSION, {}) == {}
+
+
+def test_what_is_stored_can_be_told_and_removed(projects: Projects, studio: FakeStudio) -> None:
+    first, second = studio.add(5, VERSION, 100), studio.add(5, "other", 200)
+    stored = projects.stored(5)
+    assert [(each.id, each.version, each.created) for each in stored] == [
+        (first, VERSION, 100),
+        (second, "other", 200),
+    ]
+    projects.delete(first)
+    projects.delete(first)
+    assert [each.id for each in projects.stored(5)] == [second]
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_label_studio_that_is_down_for_a_while_is_waited_for(
+    projects: Projects, studio: FakeStudio, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    left = [Answer(status)] * 3
+    studio.fault = lambda _: left.pop() if left else None
+    assert projects.label_config(7) == brush_config("red")
+    assert caplog.text.count("next try in") == 3
+    assert TOKEN not in caplog.text
+
+
+def test_patience_ends(server: LocalServer, studio: FakeStudio) -> None:
+    studio.fault = lambda _: Answer(503)
+    with pytest.raises(StudioUnreachable, match="answers HTTP 503"):
+        Projects(server.url, TOKEN, patience_s=0.1, first_pause_s=0.01).label_config(7)
+
+
+def test_nobody_there() -> None:
+    with LocalServer(lambda asked: Answer()) as server:
+        url = server.url
+    with pytest.raises(StudioUnreachable, match="cannot be reached"):
+        Projects(url, TOKEN, patience_s=0, first_pause_s=0.01).label_config(7)
+
+
+def test_who_is_to_stop_waits_no_longer() -> None:
+    stopping = threading.Event()
+    with LocalServer(lambda asked: Answer(503)) as server:
+        projects = Projects(server.url, TOKEN, first_pause_s=60, stopping=stopping)
+        threading.Timer(0.2, stopping.set).start()
+        started = time.monotonic()
+        with pytest.raises(StudioUnreachable):
+            projects.label_config(7)
+        assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize(
+    ("token", "project", "sentence"),
+    [("cd" * 20, 7, "check LABEL_STUDIO_API_KEY"), (TOKEN, 8, "no such project")],
+)
+def test_what_is_refused_for_good_is_said_at_once(
+    server: LocalServer, token: str, project: int, sentence: str
+) -> None:
+    with pytest.raises(StudioRefused, match=sentence) as caught:
+        Projects(server.url, token).label_config(project)
+    assert token not in str(caught.value)
+    assert len(server.asked) == 1
+
+
+def test_settings_without_a_token_have_no_projects() -> None:
+    assert Projects.from_settings(Settings()) is None
+    assert Projects.from_settings(Settings(label_studio_url="http://studio")) is None
+    settings = Settings(label_studio_url="http://studio", label_studio_api_key=TOKEN)  # type: ignore[arg-type]
+    projects = Projects.from_settings(settings)
+    assert projects is not None
+    assert projects.url == "http://studio"

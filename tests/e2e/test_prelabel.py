@@ -1,0 +1,275 @@
+"""Whole projects on the real Label Studio, with a slow model, killed and stopped in the middle.
+
+What is there at the end is counted by Label Studio's own API.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from backend import demo
+from backend.demo import Studio
+from backend.store import Store
+from tests.e2e.conftest import MODEL, DemoRun
+
+LABELS = ["sky", "tree"]
+SMALL = ["--model", MODEL, "--short-side-px", "64"]
+SLOW = [sys.executable, "-m", "tests.e2e.slow"]
+PATIENCE_S = 180
+
+
+@dataclass
+class OwnStudio:
+    """A Label Studio that a test may stop and start again."""
+
+    command: str
+    data_dir: Path
+    port: int
+    stack: ExitStack = field(default_factory=ExitStack)
+
+    def start(self) -> Studio:
+        return self.stack.enter_context(
+            demo.label_studio(self.command, data_dir=self.data_dir, port=self.port)
+        )
+
+    def stop(self) -> None:
+        self.stack.close()
+
+    @property
+    def studio(self) -> Studio:
+        return Studio(f"http://127.0.0.1:{self.port}")
+
+
+@pytest.fixture(scope="module")
+def own_studio(
+    studio_command: str, demo_run: DemoRun, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OwnStudio]:
+    data_dir = tmp_path_factory.mktemp("own") / "label-studio"
+    shutil.copytree(demo_run.data_dir, data_dir)
+    own = OwnStudio(studio_command, data_dir, demo.free_port(0))
+    own.start()
+    yield own
+    own.stop()
+
+
+@pytest.fixture(scope="module")
+def make_project(own_studio: OwnStudio) -> Callable[[int], int]:
+    """A project of its own with so many small scenes."""
+    name, content = demo.scene_file(10_000_200)
+    scene = Image.open(io.BytesIO(content)).resize((96, 72))
+
+    def small(number: int) -> bytes:
+        file = io.BytesIO()
+        scene.putpixel((0, 0), (number % 256, number // 256, 0))  # or its features would be known
+        scene.save(file, "png")
+        return file.getvalue()
+
+    def make(count: int) -> int:
+        project = demo.create_project(own_studio.studio, LABELS, title="Many scenes")
+        files = ((f"{number}-{name}", small(number)) for number in range(count))
+        demo.upload(own_studio.studio, project, files)
+        return project
+
+    return make
+
+
+@contextmanager
+def slow_backend(
+    studio: Studio, seconds_a_picture: float, log: Path, **variables: str
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A backend whose model is slow: its address and its process."""
+    url = f"http://127.0.0.1:{(port := demo.free_port(0))}"
+    with demo.running(
+        [*SLOW, str(seconds_a_picture), "serve", "--port", str(port), *SMALL],
+        variables=reach(studio) | variables,
+        health=f"{url}/health",
+        log=log,
+        timeout_s=120,
+    ) as process:
+        yield url, process
+
+
+def reach(studio: Studio) -> dict[str, str]:
+    return {
+        "LABEL_STUDIO_URL": studio.url,
+        "LABEL_STUDIO_API_KEY": studio.token,
+        "BASIC_AUTH_USER": "",
+        "BASIC_AUTH_PASS": "",
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+
+
+def bulk_run(
+    studio: Studio, project: int, seconds_a_picture: float, database: Path, *more: str
+) -> subprocess.Popen[str]:
+    """``clearclip-backend prelabel`` with a slow model."""
+    return subprocess.Popen(
+        [*SLOW, str(seconds_a_picture), "prelabel", "--project", str(project), *SMALL, *more],
+        env=os.environ | reach(studio) | {"DATABASE_URL": f"sqlite:///{database}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def press_retrieve(studio: Studio, project: int) -> None:
+    """What the data manager does for all tasks at once."""
+    everything = {"selectedItems": {"all": True, "excluded": []}}
+    action = f"/api/dm/actions?id=retrieve_tasks_predictions&project={project}"
+    studio.post(action, json=everything)
+
+
+def predictions(studio: Studio, project: int) -> Counter[int]:
+    """Task -> how many predictions it has."""
+    return Counter(p.task for p in studio.client.predictions.list(project=project))
+
+
+def assert_each_task_has_one(studio: Studio, project: int, count: int) -> None:
+    stored = predictions(studio, project)
+    assert len(stored) == count
+    assert set(stored.values()) == {1}
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end, f"{what} has not come within {PATIENCE_S} s"
+        time.sleep(0.3)
+
+
+def test_pressing_retrieve_again_predicts_all_of_300_tasks(
+    own_studio: OwnStudio, make_project: Callable[[int], int], tmp_path: Path
+) -> None:
+    """Without a token of its own, the backend has nothing but the answers to bring them by."""
+    studio, project = own_studio.studio, make_project(300)
+    options = {
+        "LABEL_STUDIO_API_KEY": "",
+        "PREDICT_DEADLINE_S": "4",
+        "DATABASE_URL": f"sqlite:///{tmp_path}/one.db",
+    }
+    with slow_backend(studio, 0.04, tmp_path / "log", **options) as (url, _):
+        demo.connect(studio, project, url)
+        counts = []
+        while len(counts) < 40 and (not counts or counts[-1] < 300):
+            press_retrieve(studio, project)
+            counts.append(len(predictions(studio, project)))
+    assert 0 < counts[0] < 300, counts
+    assert counts == sorted(set(counts)), "each press brings more"
+    assert_each_task_has_one(studio, project, 300)
+
+
+def test_what_is_not_ready_by_the_deadline_is_written_through_the_api(
+    own_studio: OwnStudio, make_project: Callable[[int], int], tmp_path: Path
+) -> None:
+    studio, project = own_studio.studio, make_project(60)
+    options = {"PREDICT_DEADLINE_S": "2", "DATABASE_URL": f"sqlite:///{tmp_path}/one.db"}
+    with slow_backend(studio, 0.1, tmp_path / "log", **options) as (url, _):
+        demo.connect(studio, project, url)
+        press_retrieve(studio, project)
+        assert len(predictions(studio, project)) < 60
+        press_retrieve(studio, project)  # while the rest is made and written
+        wait_for(lambda: len(predictions(studio, project)) == 60, "the rest")
+    assert_each_task_has_one(studio, project, 60)
+
+
+def test_a_bulk_run_that_is_killed_three_times_ends_complete_and_without_duplicates(
+    own_studio: OwnStudio, make_project: Callable[[int], int], tmp_path: Path
+) -> None:
+    studio, project = own_studio.studio, make_project(75)
+    database, report = tmp_path / "bulk.db", tmp_path / "report.json"
+    chance = random.Random(os.environ.get("PYTHONHASHSEED"))
+    left = []
+    for _ in range(3):
+        before = len(predictions(studio, project))
+        run = bulk_run(studio, project, 0.15, database)
+        more = before + 1
+        wait_for(lambda more=more: len(predictions(studio, project)) >= more, "progress")  # type: ignore[misc]
+        time.sleep(chance.uniform(0, 1.5))
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+        left.append(75 - len(predictions(studio, project)))
+    assert left[0] > left[1] > 0
+    run = bulk_run(studio, project, 0.01, database, "--report", str(report))
+    output, _ = run.communicate(timeout=PATIENCE_S)
+    assert run.returncode == 0, output
+    assert_each_task_has_one(studio, project, 75)
+    told = json.loads(report.read_text())
+    assert (told["state"], told["total"], told["failed"]) == ("done", 75, 0)
+    assert told["done"] + told["skipped"] == 75
+    assert len(Store(f"sqlite:///{database}").list_jobs()) == 1, "it was one job all the time"
+
+
+def test_a_bulk_run_outlives_a_label_studio_that_is_away_for_a_while(
+    own_studio: OwnStudio, make_project: Callable[[int], int], tmp_path: Path
+) -> None:
+    studio, project = own_studio.studio, make_project(80)
+    run = bulk_run(studio, project, 0.1, tmp_path / "bulk.db")
+    wait_for(lambda: len(predictions(studio, project)) > 0, "the first predictions")
+    own_studio.stop()
+    time.sleep(20)
+    assert run.poll() is None
+    own_studio.start()
+    output, _ = run.communicate(timeout=PATIENCE_S)
+    assert run.returncode == 0, output
+    assert "next try in" in output, "it has noticed"
+    assert_each_task_has_one(studio, project, 80)
+
+
+def test_two_backends_share_a_job_and_one_of_them_is_killed(
+    own_studio: OwnStudio, make_project: Callable[[int], int], tmp_path: Path
+) -> None:
+    studio, project = own_studio.studio, make_project(60)
+    url = f"sqlite:///{tmp_path}/shared.db"
+    store = Store(url)
+    with ExitStack() as stack:
+        processes = {}
+        for number in range(2):
+            log = tmp_path / f"log-{number}"
+            _, process = stack.enter_context(slow_backend(studio, 0.1, log, DATABASE_URL=url))
+            processes[number] = process
+        job = store.start_job(project)
+        wait_for(lambda: store.get_job(job.id).done > 0, "the first step")
+        owner = store.get_job(job.id).owner
+        (dies,) = (p for p in processes.values() if owns(p, owner))
+        os.killpg(dies.pid, signal.SIGKILL)
+        wait_for(lambda: store.get_job(job.id).over, "the end of the job")
+        over = store.get_job(job.id)
+    assert over.owner != owner
+    assert (over.state, over.done, over.failed) == ("done", 60, 0)
+    assert_each_task_has_one(studio, project, 60)
+
+
+def owns(process: subprocess.Popen[bytes], owner: str) -> bool:
+    """Whether an owner is a process of this group: gunicorn's worker is a child of its master."""
+    return os.getpgid(int(owner.split(":")[1])) == process.pid
+
+
+def test_new_tasks_are_predicted_as_they_come(
+    own_studio: OwnStudio, make_project: Callable[[int], int], tmp_path: Path
+) -> None:
+    """Label Studio tells of them through the webhook that it has set up on connecting."""
+    studio, project = own_studio.studio, make_project(1)
+    options = {"AUTO_PRELABEL": str(project), "DATABASE_URL": f"sqlite:///{tmp_path}/one.db"}
+    with slow_backend(studio, 0.0, tmp_path / "log", **options) as (url, _):
+        demo.connect(studio, project, url)
+        files = [demo.scene_file(seed) for seed in (10_000_201, 10_000_202)]
+        demo.upload(studio, project, files)
+        wait_for(lambda: len(predictions(studio, project)) == 2, "the new tasks' predictions")
+    assert_each_task_has_one(studio, project, 2)
