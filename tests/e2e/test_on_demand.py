@@ -163,11 +163,12 @@ def annotator(page: Page, studio: Studio, project: int) -> Iterator[Annotator]:
     page.goto(f"{studio.url}/projects/{project}/data?task={task}")
     page.wait_for_selector(".konvajs-content canvas")
     switch(page, "auto-annotation", True)
+    page.wait_for_selector("[data-testid=bottombar-auto-accept-toggle]", state="attached")
+    switch(page, "auto-accept", False)
     settled(page)
     made = Annotator(page, studio, task, render_scene(SEED).label_map)
     yield made
     made.leave()
-    switch(page, "auto-accept", False)
     switch(page, "auto-annotation", False)
 
 
@@ -177,7 +178,7 @@ def test_a_click_then_a_click_beside_it(annotator: Annotator, tmp_path: Path) ->
     both = annotator.seen()
     assert both[NEAR_FRONT]
     assert both[NEAR_BACK]
-    assert iou(both, annotator.of("dog")) > 0.7
+    assert iou(both, annotator.of("dog")) > 0.6
 
     annotator.clicks("dog", BACK_DOG, negative=True)
     assert annotator.labels(SUGGESTIONS) == ["dog"]
