@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import re
+import secrets
+import time
+from contextlib import ExitStack
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 from backend.admission import LABEL_STUDIO_AGENT, Admission
+from backend.console import make_console
 from backend.engine import Engine
 from backend.errors import (
     BackendError,
@@ -22,15 +26,19 @@ from backend.errors import (
 )
 from backend.hosts import TimeLimit
 from backend.images import ImageReader
+from backend.journal import Journal
 from backend.lock import Lock
 from backend.messages import parse_predict, parse_setup, parse_webhook
+from backend.metrics import Metrics
 from backend.openapi import description
+from backend.overview import Overview
 from backend.pending import Pending
 from backend.pipeline import Pipeline
 from backend.results import Results
 from backend.settings import Settings
 from backend.store import Store, new_owner
 from backend.studio import Studio
+from backend.trace import about
 from backend.vocabulary import parse_label_config
 from backend.worker import Worker, auto_prelabel
 
@@ -38,6 +46,12 @@ log = logging.getLogger(__name__)
 
 #: Label Studio keeps nothing of an error but its reason phrase; more than this is cut off.
 _REASON_LENGTH = 300
+
+#: What a request may be called by whoever sends it.
+_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
+
+#: Routes that are asked again and again by who watches: said in the log only where they fail.
+_WATCHED = {"/", "/health", "/ready", "/status", "/metrics", "/jobs"}
 
 
 def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
@@ -58,15 +72,22 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     engine = given or Engine.from_settings(settings)
     studio = Studio.from_settings(settings)
     reader = ImageReader(studio, settings)
+    metrics = Metrics(engine.snapshot, lambda: reader.kept)
+    journal = Journal((metrics.task,))
     store, owner = Store.from_settings(settings), new_owner()
     results = Results(store, owner, max_mb=settings.waiting_mb)
     pending = Pending(store, results, settings.predict_deadline_s)
-    pipeline = Pipeline(engine, reader.read, settings, reader.recall, pending)
+    pipeline = Pipeline(engine, reader.read, settings, reader.recall, pending, journal)
     worker = Worker.from_settings(settings, store, results, owner, pipeline, pending)
+    overview = Overview(settings, engine, journal, store, results, pending, studio, reader)
     app = Flask("backend", static_folder=None)
     app.extensions["worker"] = worker
-    _add_routes(app, settings, engine, studio, pipeline, store)
+    _add_observation(app, metrics)
     _add_auth(app, settings)
+    _add_routes(app, settings, engine, studio, pipeline, store)
+    app.register_blueprint(
+        make_console(settings, engine, store, metrics, overview, lambda: _body(settings))
+    )
     _add_errors(app)
     if given is None:
         engine.start()
@@ -87,7 +108,6 @@ def _add_routes(
     at_once = settings.threads - max(2, settings.threads // 4)
     admission = Admission(pipeline.predict, at_once, settings.max_tasks)
 
-    @app.route("/", methods=["GET"])
     @app.route("/health", methods=["GET"])
     def health() -> Response:
         return _json({"status": "UP", "model": settings.model, "state": engine.status.state})
@@ -125,6 +145,44 @@ def _add_routes(
         return _json(description(locked=is_protected))
 
 
+def _add_observation(app: Flask, metrics: Metrics) -> None:
+    """A line in the log and a count for each request; its id goes along to all that it causes."""
+
+    @app.before_request
+    def begin() -> None:
+        given = request.headers.get("X-Request-ID", "")
+        g.id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(6)
+        g.start, g.error, g.trace = time.perf_counter(), None, ExitStack()
+        g.trace.enter_context(about(request=g.id))
+
+    @app.after_request
+    def end(response: Response) -> Response:
+        seconds = time.perf_counter() - g.start
+        route = str(request.url_rule) if request.url_rule else "other"
+        metrics.request(route, request.method, response.status_code, seconds)
+        _write(route, response.status_code, seconds)
+        response.headers["X-Request-ID"] = g.id
+        return response
+
+    @app.teardown_request
+    def leave(_: BaseException | None) -> None:
+        g.trace.close()
+
+
+def _write(route: str, status: int, seconds: float) -> None:
+    """The line of a request that has been answered; without its query, which may hold a token."""
+    facts = {"facts": {"ms": round(1000 * seconds)}}
+    asked = (request.method, request.path, status)
+    if isinstance(g.error, BackendError):
+        log.warning("%s %s: %d, %s", *asked, g.error, extra=facts)
+    elif g.error is not None:
+        log.error("%s %s: %d", *asked, exc_info=g.error, extra=facts)
+    elif status < 400 and route in _WATCHED and request.method == "GET":
+        log.debug("%s %s: %d", *asked, extra=facts)
+    else:
+        log.info("%s %s: %d", *asked, extra=facts)
+
+
 def _add_auth(app: Flask, settings: Settings) -> None:
     lock = Lock.from_settings(settings)
     if lock is None:
@@ -148,7 +206,7 @@ def _add_auth(app: Flask, settings: Settings) -> None:
 def _add_errors(app: Flask) -> None:
     @app.errorhandler(BackendError)
     def backend_error(error: BackendError) -> Response:
-        log.warning("%s %s: %s", request.method, request.path, error)
+        g.error = error
         response = _json({"error": str(error)})
         response.status = f"{error.http_status} {_reason(error)}"
         if isinstance(error, Unauthorized):
@@ -168,7 +226,7 @@ def _add_errors(app: Flask) -> None:
 
     @app.errorhandler(Exception)
     def unexpected(error: Exception) -> Response:
-        log.exception("%s %s failed", request.method, request.path)
+        g.error = error
         response = _json({"error": f"Unexpected {type(error).__name__}: see the backend's log."})
         response.status_code = 500
         return response

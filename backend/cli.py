@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import logging
+import logging.config
 import multiprocessing
 import re
 import signal
@@ -31,6 +31,7 @@ from backend.engine import Engine
 from backend.errors import BackendError, ImageInvalid, JobOver, LabelConfigError
 from backend.hosts import TimeLimit
 from backend.images import ImageReader
+from backend.logs import logging_config
 from backend.messages import PredictRequest, Task
 from backend.pending import Pending
 from backend.pipeline import Pipeline
@@ -103,7 +104,7 @@ def main() -> None:
 def serve(**given: str | None) -> None:
     """Serve the backend: one process, one model, a thread for each request."""
     settings = _settings(given)
-    _log_to_stderr(settings.log_level)
+    logging.config.dictConfig(logging_config(settings))
     try:  # what can never work is said before anything starts
         Engine.from_settings(settings)
         Store.from_settings(settings).check()
@@ -159,7 +160,7 @@ def export(
         else label_config([name.strip() for name in (labels or "").split(",") if name.strip()])
     )
     settings = _settings(given)
-    _log_to_stderr("WARNING")
+    logging.config.dictConfig(logging_config(settings, "WARNING"))
     target = Path(out)
     tasks = _export_tasks(find_pictures(pictures), xml, settings, url_prefix, root)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -214,7 +215,7 @@ def prelabel(
     could not go on, 130 after Ctrl-C.
     """
     settings = _settings(given)
-    _log_to_stderr("WARNING")
+    logging.config.dictConfig(logging_config(settings, "WARNING"))
     stopping = threading.Event()
     try:
         with ExitStack() as stack:
@@ -277,7 +278,7 @@ def doctor(project_id: int, backend_url: str | None, fix: bool, **given: str | N
     Give it the settings that the backend has. It ends with 0 if all is well.
     """
     settings = _settings(given)
-    _log_to_stderr("ERROR")
+    logging.config.dictConfig(logging_config(settings, "ERROR"))
     ill = 0
     for finding in examine(settings, project_id, backend_url=backend_url, fix=fix):
         click.echo(finding)
@@ -291,13 +292,6 @@ def _settings(given: dict[str, str | None]) -> Settings:
         return load_settings(**given)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
-
-
-def _log_to_stderr(level: str) -> None:
-    """Ours at the wanted level, libraries from WARNING on."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True)
-    for package in ("backend", "clearclip_core"):
-        logging.getLogger(package).setLevel(level)
 
 
 def _prelabeler(
@@ -496,6 +490,7 @@ def _run_gunicorn(settings: Settings) -> None:
             self.cfg.set("timeout", 0)  # a prediction may take as long as it takes
             self.cfg.set("graceful_timeout", 5)
             self.cfg.set("loglevel", settings.log_level.lower())
+            self.cfg.set("logconfig_dict", logging_config(settings))
             if "control_socket_disable" in self.cfg.settings:  # since gunicorn 25
                 self.cfg.set("control_socket_disable", True)
 

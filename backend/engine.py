@@ -23,6 +23,7 @@ from backend.errors import Busy, ModelUnavailable
 from backend.fair_queue import FairQueue
 from backend.features import CacheUse, FeatureCache
 from backend.settings import Settings
+from backend.trace import stage
 from clearclip_core import (
     DenseFeatures,
     Label,
@@ -74,7 +75,10 @@ class Snapshot:
 
     Attributes:
         status: where the model is.
+        device: that it runs on, with its name where it is a GPU; empty before it is loaded.
+        precision: number format of the model; empty before it is loaded.
         waiting: pictures of each urgency that are not done yet.
+        lines: the same by urgency and project; only those above 0.
         vocabularies: how many are being embedded.
         done: pictures that were scored.
         failed: pictures that were not.
@@ -82,10 +86,15 @@ class Snapshot:
         windows: how many windows it was asked for, all batches together.
         windows_at_once: most windows of a batch; 0 before the model is loaded.
         cache: the features that are kept.
+        words_known: pictures whose words were embedded before they came.
+        words_new: pictures that had to wait for theirs.
     """
 
     status: Status
+    device: str
+    precision: str
     waiting: dict[Urgency, int]
+    lines: dict[tuple[Urgency, Hashable], int]
     vocabularies: int
     done: int
     failed: int
@@ -93,6 +102,8 @@ class Snapshot:
     windows: int
     windows_at_once: int
     cache: CacheUse
+    words_known: int
+    words_new: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,9 +114,9 @@ class Look:
     scores: Scores
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Item:
-    """A picture that waits."""
+    """A picture that waits; `began` once it is the model's, or will never be."""
 
     picture: PreparedPicture
     key: str
@@ -113,6 +124,8 @@ class _Item:
     urgency: Urgency
     project: Hashable
     look: Future[Look] = field(default_factory=Future)
+    began: threading.Event = field(default_factory=threading.Event)
+    is_new: bool = True
 
 
 @dataclass(eq=False)
@@ -175,12 +188,15 @@ class Engine:
         self._changed = threading.Condition()
         self._status = Status("loading")
         self._segmenter: Segmenter | None = None
+        self._device = self._precision = ""
         self._features_id = ""
         self._queue = FairQueue[_Item](PATIENCE)
         self._words: dict[tuple[Label, ...], _Words] = {}
         self._words_come_next = False
         self._waiting: Counter[Urgency] = Counter()
+        self._lines: Counter[tuple[Urgency, Hashable]] = Counter()
         self._done = self._failed = self._batches = self._windows = self._turns = 0
+        self._words_known = self._words_new = 0
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Engine:
@@ -270,7 +286,10 @@ class Engine:
         with self._changed:
             return Snapshot(
                 status=self._status,
+                device=self._device,
+                precision=self._precision,
                 waiting={urgency: self._waiting[urgency] for urgency in Urgency},
+                lines=dict(self._lines),
                 vocabularies=len(self._words),
                 done=self._done,
                 failed=self._failed,
@@ -278,6 +297,8 @@ class Engine:
                 windows=self._windows,
                 windows_at_once=self._windows_at_once,
                 cache=self._cache.use,
+                words_known=self._words_known,
+                words_new=self._words_new,
             )
 
     def segmenter(self) -> Segmenter:
@@ -358,11 +379,16 @@ class Engine:
         """
         self.segmenter()
         key = f"{self._features_id} {picture.digest}"
-        self._cache.load(key)
         item = _Item(picture, key, labels, urgency, project)
-        self._enqueue(item)
-        look = item.look.result()
-        self._cache.save(key)
+        with stage("cache"):
+            self._cache.load(key)
+        with stage("wait"):
+            self._enqueue(item)
+            item.began.wait()
+        with stage("model"):
+            look = item.look.result()
+        with stage("cache"):
+            self._cache.save(key)
         return look
 
     def _enqueue(self, item: _Item) -> None:
@@ -373,6 +399,7 @@ class Engine:
             if not self._has_room(item):
                 raise Busy("Too many pictures wait for the model: try again in a moment.")
             self._waiting[item.urgency] += 1
+            self._lines[item.urgency, item.project] += 1
             self._queue.push(item, item.urgency, item.project)
             self._changed.notify_all()
 
@@ -414,7 +441,11 @@ class Engine:
             return None
         if segmenter.model.notice:
             log.warning("%s", segmenter.model.notice)
-        log.info("The model is ready: %s, %s", segmenter.model.name, segmenter.encoder.device)
+        self._device = _device_name(segmenter.encoder.device)
+        self._precision = str(segmenter.encoder.dtype).removeprefix("torch.")
+        log.info(
+            "The model is ready: %s, %s, %s", segmenter.model.name, self._device, self._precision
+        )
         self._features_id = features_id
         self._windows_at_once = self._windows_at_once or segmenter.windows_at_once
         self._prompts_at_once = max(1, self._windows_at_once // _WINDOWS_A_PROMPT)
@@ -495,6 +526,7 @@ class Engine:
         """Encode and score the pictures whose turn it is."""
         fresh: dict[str, list[_Item]] = {}
         for item in self._collect(segmenter):
+            item.began.set()
             kept = self._cache.get(item.key)
             if kept is None:
                 fresh.setdefault(item.key, []).append(item)
@@ -553,6 +585,10 @@ class Engine:
         except Exception as error:  # noqa: BLE001 -- one picture's words
             self._fail(item, error)
             return False
+        if item.is_new:
+            item.is_new = False
+            self._words_known += known
+            self._words_new += not known
         if not known:
             with self._changed:
                 self._vocabulary(item.labels).waiting.append(item)
@@ -632,7 +668,10 @@ class Engine:
         item.look.set_exception(error)
 
     def _leaves(self, item: _Item) -> None:
+        item.began.set()
         self._waiting[item.urgency] -= 1
+        self._lines[item.urgency, item.project] -= 1
+        self._lines += Counter()  # without those at 0: projects come and go
         self._changed.notify_all()
 
     def _give_up(self) -> None:
@@ -659,6 +698,13 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     message = str(error).lower()
     return isinstance(error, RuntimeError) and any(sign in message for sign in _OUT_OF_MEMORY)
+
+
+def _device_name(device: torch.device) -> str:
+    """A device, with what it is called where it is a GPU."""
+    if device.type != "cuda":
+        return str(device)
+    return f"{device} ({torch.cuda.get_device_name(device)})"
 
 
 def _halved(features: DenseFeatures) -> WindowFeatures:

@@ -6,6 +6,7 @@
     ├── BadRequest              400   the request itself is wrong
     │   └── LabelConfigError    400   its label config does not parse, or asks for nothing we draw
     ├── Unauthorized            401   basic auth is on, and missing or wrong
+    ├── CrossSite               403   a page of another site has sent it, in a user's name
     ├── RequestTooSlow          408   the request did not arrive within REQUEST_TIMEOUT_S
     ├── PayloadTooLarge         413   the request is over MAX_BODY_MB
     ├── ModelUnavailable        503   the model has failed to load, or the backend shuts down
@@ -58,6 +59,12 @@ class Unauthorized(BackendError):
     """Basic auth is on, and the request has none or a wrong one."""
 
     http_status = 401
+
+
+class CrossSite(BackendError):
+    """A browser has sent this for a page of another site: its user may know nothing of it."""
+
+    http_status = 403
 
 
 class RequestTooSlow(BackendError):

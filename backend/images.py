@@ -9,6 +9,7 @@ import re
 import struct
 import threading
 import zlib
+from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
@@ -36,6 +37,16 @@ _HALVES = re.compile("[\ud800-\udfff]")
 _BROKEN = (OSError, SyntaxError, ValueError, IndexError, TypeError, struct.error, zlib.error)
 
 
+@dataclass(frozen=True)
+class KeptPictures:
+    """How often a picture that is looked at was there already, and how much is kept."""
+
+    hits: int
+    misses: int
+    bytes: int
+    limit_bytes: int
+
+
 class ImageReader:
     """Reads images, wherever a task has them.
 
@@ -52,6 +63,7 @@ class ImageReader:
             settings.picture_cache_mb << 20, KEPT_S, getsizeof=lambda rgb: rgb.nbytes
         )
         self._lock = threading.Lock()
+        self._hits = self._misses = 0
 
     def read(self, source: str, task: Task) -> RGBArray:
         """Read one image of a task.
@@ -96,6 +108,8 @@ class ImageReader:
         key = hashlib.sha256(address.encode()).hexdigest()  # a data: URL may be megabytes long
         with self._lock:
             kept = self._kept.get(key)
+            self._hits += kept is not None
+            self._misses += kept is None
         if kept is not None:
             return kept
         rgb = decode_image(self._fetch(address, source), self._max_megapixels)
@@ -104,6 +118,13 @@ class ImageReader:
             with self._lock:
                 self._kept[key] = rgb
         return rgb
+
+    @property
+    def kept(self) -> KeptPictures:
+        """What `recall` keeps."""
+        with self._lock:
+            size, limit = int(self._kept.currsize), int(self._kept.maxsize)
+            return KeptPictures(self._hits, self._misses, size, limit)
 
     def _address(self, source: str, task: Task) -> str:
         """The full address: a ``data:`` URL, or where to download."""

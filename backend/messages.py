@@ -12,9 +12,13 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
+from urllib.parse import parse_qs
 
 from backend.errors import BadRequest
+
+#: Which tasks of a project: those without annotations, or all.
+Only = Literal["unlabeled", "all"]
 
 #: No percentage or angle is as large; neither infinity nor what is no number is below it.
 _FAR = 1e6
@@ -153,6 +157,48 @@ class SetupRequest:
 
 
 @dataclass(frozen=True)
+class JobRequest:
+    """A project to prelabel, see `backend.store.Job`."""
+
+    project: int
+    only: Only = "unlabeled"
+    view: int | None = None
+    limit: int | None = None
+
+
+def parse_job(body: bytes, is_form: bool = False) -> JobRequest:
+    """Read the body of ``POST /jobs``: JSON, or what a form sends. Empty fields are not given.
+
+    Raises:
+        BadRequest: not such a body, no project, or a value that cannot be.
+
+    >>> parse_job(b"project=7&filter=all", is_form=True)
+    JobRequest(project=7, only='all', view=None, limit=None)
+    """
+    fields = _form(body) if is_form else _json_object(body)
+    unknown = sorted(fields.keys() - {"project", "filter", "view", "limit"})
+    if unknown:
+        raise BadRequest(f"Expected project, filter, view and limit, but got {unknown[0][:50]!r}.")
+    project = _count(fields, "project")
+    if project is None:
+        raise BadRequest('Expected "project" to be the number of a project, but it is missing.')
+    given = fields.get("filter") or "unlabeled"
+    if given not in get_args(Only):
+        raise BadRequest('Expected "filter" to be unlabeled or all, but got something else.')
+    only = cast(Only, given)
+    return JobRequest(project, only, _count(fields, "view"), _count(fields, "limit"))
+
+
+def parse_project(query: Mapping[str, str]) -> int | None:
+    """The project that the query of ``GET /jobs`` asks for; None where it names none.
+
+    Raises:
+        BadRequest: it is no number of a project.
+    """
+    return _count(query, "project")
+
+
+@dataclass(frozen=True)
 class TasksCreated:
     """A project has new tasks; `label_config` is empty where not sent."""
 
@@ -267,6 +313,26 @@ def _json_object(body: bytes) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise BadRequest(f"Expected a JSON object, but got {_kind(message)}.")
     return message
+
+
+def _form(body: bytes) -> dict[str, Any]:
+    """The fields of an HTML form; the last value of each."""
+    try:
+        fields = parse_qs(body.decode(), max_num_fields=20)
+    except ValueError:
+        raise BadRequest("Expected a body of form fields, but got something else.") from None
+    return {name: values[-1] for name, values in fields.items()}
+
+
+def _count(fields: Mapping[str, Any], name: str) -> int | None:
+    """A whole number of 1 or more, also as digits; None where it is not given."""
+    value = fields.get(name)
+    if value is None or value == "":
+        return None
+    digits = str(value).strip() if isinstance(value, int | str) else ""
+    if not re.fullmatch("[0-9]{1,9}", digits) or int(digits) < 1:
+        raise BadRequest(f'Expected "{name}" to be a whole number of 1 or more, but got another.')
+    return int(digits)
 
 
 def _task(raw: Any, with_drawn: bool = False) -> Task:

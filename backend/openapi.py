@@ -17,8 +17,8 @@ def description(locked: bool = False) -> Json:
     Returns:
         A new dictionary, as JSON has it.
 
-    >>> sorted(description()["paths"])
-    ['/', '/health', '/openapi.json', '/predict', '/setup', '/versions', '/webhook']
+    >>> sorted(description()["paths"]["/jobs"])
+    ['get', 'post']
     """
     described: Json = {
         "openapi": "3.1.0",
@@ -29,7 +29,7 @@ def description(locked: bool = False) -> Json:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": {
-            "/": {"get": _operation("Is it up?", _HEALTH)},
+            "/": {"get": _page(_operation("Is it up? For browsers, the page.", _HEALTH))},
             "/health": {"get": _operation("Is it up? Never asks for a password.", _HEALTH)},
             "/setup": {"post": _setup()},
             "/predict": {"post": _predict()},
@@ -38,6 +38,15 @@ def description(locked: bool = False) -> Json:
                 method: _operation("Model and method.", _object(versions=_list(_STRING)))
                 for method in ("get", "post")
             },
+            "/ready": {"get": _ready()},
+            "/status": {"get": _operation("All that can be seen.", {"type": "object"})},
+            "/metrics": {"get": _metrics()},
+            "/jobs": {"get": _jobs(), "post": _start_job()},
+            "/jobs/{job}": {
+                "get": _page(_of_job(_operation("A job and its failures.", _JOB))),
+                "delete": _of_job(_operation("Cancel a job.", _JOB, _403=_CROSS_SITE, _409=_OVER)),
+            },
+            "/jobs/{job}/{turn}": {"post": _turn_job()},
             "/openapi.json": {"get": _operation("This description.", {"type": "object"})},
         },
         "components": {"schemas": {"Error": _ERROR}},
@@ -88,6 +97,22 @@ _LABEL_CONFIG: Json = {
 }
 
 
+_JOB = _object(
+    required=("id", "project", "state", "done", "skipped", "failed"),
+    id={"type": "integer"},
+    project={"type": "integer"},
+    state={"enum": ["queued", "running", "paused", "cancelled", "done", "failed"]},
+    total={"type": ["integer", "null"]},
+    done={"type": "integer"},
+    skipped={"type": "integer"},
+    failed={"type": "integer"},
+    remaining={"type": ["integer", "null"]},
+    rate={"type": "number", "description": "Predictions a second."},
+    eta_s={"type": ["number", "null"]},
+)
+_NUMBER: Json = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
+
+
 def _operation(summary: str, answer: Json, body: Json | None = None, **errors: str) -> Json:
     """One method of a path; `errors` are named by their status, `_400`."""
     described: Json = {
@@ -114,6 +139,78 @@ _TOO_SLOW = "The body did not arrive within REQUEST_TIMEOUT_S."
 _TOO_LARGE = "The body is larger than MAX_BODY_MB."
 _NO_MODEL = "The model cannot be loaded."
 _BUSY = "Too much is asked for at once: come again after Retry-After seconds."
+
+
+_NO_PROJECT = "No number of a project, or a value that cannot be."
+_CROSS_SITE = "A browser has sent this for a page of another site."
+_NO_JOB = "There is no job of that number."
+_OVER = "The job is over."
+_HTML: Json = {"text/html": {"schema": _STRING}}
+
+
+def _page(described: Json) -> Json:
+    """The same for browsers, which get a page."""
+    described["responses"]["200"]["content"] |= _HTML
+    return described
+
+
+def _ready() -> Json:
+    state = _object(state=_STRING, reason=_STRING)
+    described = _operation("Is the model loaded?", state)
+    described["responses"]["503"] = _answers("Not yet, or it cannot be.", state)
+    return described
+
+
+def _metrics() -> Json:
+    described = _operation("For Prometheus.", _STRING)
+    described["responses"]["200"]["content"] = {"text/plain": {"schema": _STRING}}
+    return described
+
+
+def _jobs() -> Json:
+    described = _operation("The newest jobs.", _object(jobs=_list(_JOB)), _400=_NO_PROJECT)
+    described["parameters"] = [{"name": "project", "in": "query", "schema": _NUMBER}]
+    return described
+
+
+def _start_job() -> Json:
+    body = _object(
+        required=("project",),
+        project=_NUMBER,
+        filter={"enum": ["unlabeled", "all"]},
+        view=_NUMBER,
+        limit=_NUMBER,
+    )
+    described = _operation(
+        "Prelabel a project.", _JOB, body, _400=_NO_PROJECT, _403=_CROSS_SITE, _413=_TOO_LARGE
+    )
+    described["responses"]["201"] = described["responses"].pop("200")
+    return _as_form(described, body)
+
+
+def _turn_job() -> Json:
+    described = _operation("Steer a job.", _JOB, _403=_CROSS_SITE, _409=_OVER)
+    turn: Json = {"enum": ["pause", "resume", "cancel"]}
+    described["parameters"] = [{"name": "turn", "in": "path", "required": True, "schema": turn}]
+    described["requestBody"] = {"content": {}}
+    return _as_form(_of_job(described), {"type": "object"})
+
+
+def _of_job(described: Json) -> Json:
+    number: Json = {"name": "job", "in": "path", "required": True, "schema": _NUMBER}
+    described["parameters"] = [number, *described.get("parameters", ())]
+    described["responses"]["404"] = _answers(_NO_JOB, {"$ref": "#/components/schemas/Error"})
+    return described
+
+
+def _as_form(described: Json, body: Json) -> Json:
+    """The same as a form of the page sends it, which leads back there."""
+    described["requestBody"]["content"]["application/x-www-form-urlencoded"] = {"schema": body}
+    for status, answer in described["responses"].items():
+        if status >= "400":
+            answer["content"] |= _HTML
+    described["responses"]["303"] = {"description": "To the page."}
+    return described
 
 
 def _setup() -> Json:
@@ -176,7 +273,10 @@ def _predict() -> Json:
 
 
 def _webhook() -> Json:
-    described = _operation("Something happened in a project.", _object(status=_STRING))
+    answer = _object(required=("status",), status=_STRING, job={"type": "integer"})
+    described = _operation(
+        "Something happened in a project.", answer, _400=_UNREADABLE, _413=_TOO_LARGE
+    )
     described["requestBody"] = {"content": {"application/json": {"schema": {}}}}
     return described
 

@@ -13,6 +13,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
@@ -63,7 +64,7 @@ Work = Callable[[Task], Outcome]
 
 @dataclass(eq=False)
 class _Item:
-    """A task that waits for its turn, or is worked on."""
+    """A task that waits for its turn, or is worked on; `context` is that of who asked first."""
 
     task: Task
     project: int | None
@@ -71,6 +72,7 @@ class _Item:
     key: str = ""
     due: float = 0.0
     outcome: Future[Outcome] = field(default_factory=Future)
+    context: Context = field(default_factory=copy_context)
 
 
 class Batches:
@@ -118,7 +120,8 @@ class Batches:
         line = self._lines.get(project)
         while line and self._busy[project] < AHEAD:
             self._busy[project] += 1
-            self._workers.submit(self._run, line.popleft())
+            item = line.popleft()
+            self._workers.submit(item.context.run, self._run, item)
         if not line:
             self._lines.pop(project, None)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -25,10 +24,12 @@ from backend.interactive import (
     segment_phrases,
     understand,
 )
+from backend.journal import Journal, Work
 from backend.messages import PredictRequest, Task, areas
 from backend.pending import Batches, Entry, Outcome
 from backend.regions import Region, draw_regions
 from backend.settings import Settings
+from backend.trace import stage
 from backend.vocabulary import ImageTag, LabelConfig, parse_label_config
 from clearclip_core import (
     BoolMask,
@@ -39,8 +40,6 @@ from clearclip_core import (
     drop_islands,
     fill_holes,
 )
-
-log = logging.getLogger(__name__)
 
 #: Raised by one whenever the same settings would give other masks than before.
 _ALGORITHM = 2
@@ -111,6 +110,7 @@ class Pipeline:
         recall_image: the same for pictures that annotators have open, which may be asked for
             again soon; `read_image` by default.
         batches: works on requests of several tasks; waits for all of them by default.
+        journal: hears what becomes of each task; one of its own by default.
     """
 
     def __init__(
@@ -120,12 +120,14 @@ class Pipeline:
         settings: Settings,
         recall_image: ReadImage | None = None,
         batches: Batches | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self._engine = engine
         self._read_image = read_image
         self._recall_image = recall_image or read_image
         self._settings = settings
         self._batches = batches or Batches()
+        self._journal = journal or Journal()
 
     def predict(self, request: PredictRequest) -> list[Entry]:
         """One entry a task, in their order; a task that fails has ``[]`` and a line in the log.
@@ -180,40 +182,44 @@ class Pipeline:
 
     def outcome(self, task: Task, wish: Wish) -> Outcome:
         """The boundary between tasks: whatever happens to one of them stays with it."""
-        try:
-            return Outcome(self._prediction(task, wish))
-        except TaskError as error:
-            log.warning("Task %s has no prediction: %s", task.id, error)
-            return Outcome([], str(error), may_pass=isinstance(error, ImageRefused))
-        except (Busy, ModelUnavailable):
-            raise
-        except Exception as error:
-            log.exception("Task %s has no prediction", task.id)
-            return Outcome([], f"Unexpected {type(error).__name__}: see the backend's log.")
+        with self._journal.task(task.id, wish.project, wish.urgency.name.lower()) as work:
+            try:
+                return Outcome(self._prediction(task, wish, work))
+            except TaskError as error:
+                work.failed(error)
+                return Outcome([], str(error), may_pass=isinstance(error, ImageRefused))
+            except (Busy, ModelUnavailable):
+                raise
+            except Exception as error:  # noqa: BLE001 -- the journal tells of it
+                work.failed(error)
+                return Outcome([], f"Unexpected {type(error).__name__}: see the backend's log.")
 
     def _kept(self, task: Task, wish: Wish) -> Entry:
         return self._batches.kept(task, wish.version) if wish.ask is None else []
 
-    def _prediction(self, task: Task, wish: Wish) -> Entry:
+    def _prediction(self, task: Task, wish: Wish, work: Work) -> Entry:
         """What is drawn on all pictures of a task, or the answer to what an annotator asks for."""
         find = self._find_labels if wish.ask is None else self._find_asked
         drawn = [self._draw(find(each, wish), each, wish) for each in self._pictures(task, wish)]
         regions = [region.to_json() for picture in drawn for region in picture.regions]
-        log.info("Task %s: %d regions", task.id, len(regions))
+        work.drawn(len(regions), len(drawn))
         return {"model_version": wish.version, "score": mean_score(drawn), "result": regions}
 
     def _pictures(self, task: Task, wish: Wish) -> Iterator[Picture]:
         """The pictures of a task that are asked for, one after the other."""
-        segmenter = self._engine.segmenter()  # where it is gone, nothing needs to be fetched
+        with stage("load"):
+            segmenter = self._engine.segmenter()  # where it is gone, nothing needs to be fetched
         read = self._read_image if wish.urgency is Urgency.BATCH else self._recall_image
         for tag in wish.config.images if wish.ask is None else (wish.ask.image,):
             is_list = tag.is_list(task.data)
             for index, source in enumerate(tag.sources(task.data)):
                 if is_list and wish.ask and wish.ask.item_index not in (None, index):
                     continue
-                rgb = read(source, task)
-                place = index if is_list else None
-                yield Picture(tag, place, rgb, segmenter.prepare(rgb), task)
+                with stage("fetch"):
+                    rgb = read(source, task)
+                with stage("prepare"):
+                    prepared = segmenter.prepare(rgb)
+                yield Picture(tag, index if is_list else None, rgb, prepared, task)
 
     def _find_labels(
         self, picture: Picture, wish: Wish, names: Collection[str] | None = None
@@ -252,6 +258,7 @@ class Pipeline:
         else:
             yield from segment_boxes(asked, look.features, look.scores, picture.rgb)
 
+    @stage("decide")
     def _segment(self, picture: Picture, labels: tuple[Label, ...], wish: Wish) -> Segmentation:
         scores = self._engine.score(picture.prepared, labels, wish.urgency, wish.project)
         refine = self._settings.refine
@@ -262,6 +269,7 @@ class Pipeline:
         min_px = round(self._settings.min_island_share * mask.size)
         return fill_holes(drop_islands(mask, min_px), min_px)
 
+    @stage("draw")
     def _draw(self, found: Iterable[Found], picture: Picture, wish: Wish) -> Drawn:
         """Masks as the controls have them that want them.
 

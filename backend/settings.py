@@ -202,6 +202,9 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severity that is logged."
     )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Log lines for people (text) or for machines (json)."
+    )
     max_body_mb: int = Field(
         default=256,
         ge=1,
@@ -234,10 +237,13 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _capitals(cls, values: Any) -> Any:
-        if isinstance(values, dict) and isinstance(values.get("log_level"), str):
-            return values | {"log_level": values["log_level"].upper()}
-        return values
+    def _in_any_case(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        level, form = values.get("log_level"), values.get("log_format")
+        upper = {"log_level": level.upper()} if isinstance(level, str) else {}
+        lower = {"log_format": form.lower()} if isinstance(form, str) else {}
+        return values | upper | lower
 
     @model_validator(mode="after")
     def _check(self) -> Settings:

@@ -200,6 +200,26 @@ class Studio:
             )
         return base + path
 
+    @property
+    def browser_url(self) -> str | None:
+        """Its address for people: as it calls itself, else as configured.
+
+        Inside containers the two differ, and only the first is one that a browser can open.
+        """
+        return self._learned()[0] or self._url
+
+    def task_url(self, project_id: int | None, task_id: int | str | None = None) -> str | None:
+        """Where a person opens a task, or a project; None where nobody knows.
+
+        >>> Studio("http://studio:8080").task_url(7, 3)
+        'http://studio:8080/projects/7/data?task=3'
+        """
+        base = self.browser_url
+        if base is None or project_id is None:
+            return None
+        task = f"?task={task_id}" if isinstance(task_id, int) else ""
+        return f"{base}/projects/{project_id}/data{task}"
+
     def storage_url(self, uri: str, task_id: int | str | None, project_id: int | None) -> str:
         """The URL under which the server hands out a file of its cloud storages.
 

@@ -85,7 +85,7 @@ class ColourSegmenter:
 
     def __init__(self, notice: str | None = None, words_known: bool = True) -> None:
         self.model = SimpleNamespace(name="colours", notice=notice, contrast=("grey",))
-        self.encoder = SimpleNamespace(device="cpu")
+        self.encoder = SimpleNamespace(device=torch.device("cpu"), dtype=torch.float32)
         self.windows_at_once = 4
         self.features_id = "colours"
         self.log: list[Work] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import logging
 import re
 import socket
 import threading
@@ -21,6 +22,7 @@ from werkzeug.wrappers import Response
 
 from backend import create_app
 from backend.engine import Engine
+from backend.logs import Facts
 from backend.settings import Settings
 from backend.store import Store
 from tests.backend.colours import (
@@ -291,7 +293,7 @@ def test_basic_auth_guards_every_route_but_health() -> None:
     wrong = {"Authorization": "Basic " + base64.b64encode(b"ann:no").decode()}
     assert client.get("/health").status_code == 200
     for headers in ({}, wrong, {"Authorization": "Bearer x"}, {"Authorization": "Basic !!"}):
-        for path in ("/setup", "/predict", "/webhook", "/versions"):
+        for path in ("/setup", "/predict", "/webhook", "/versions", "/jobs", "/jobs/1/pause"):
             response = client.post(path, json=predict_body(RED), headers=headers)
             assert response.status_code == 401
             assert response.headers["WWW-Authenticate"].startswith("Basic")
@@ -397,6 +399,57 @@ def test_what_setup_sends_opens_pictures_on_that_host_only() -> None:
         results = json.loads(client.post("/predict", json=predict_body(*tasks)).data)["results"]
     assert all(results)
     assert [asked.authorization for asked in other.asked] == [None]
+
+
+def test_a_request_is_one_line_with_its_id(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caplog.handler, "filters", [Facts()])
+    caplog.set_level(logging.INFO, "backend")
+    client = make_app().test_client()
+    caplog.clear()
+    response = client.post("/predict", json=predict_body(RED, {"id": 2, "data": {}}))
+    records: list[Any] = caplog.records
+    assert [record.getMessage().partition(":")[0] for record in records[-1:]] == ["POST /predict"]
+    assert {record.facts["request"] for record in records} == {response.headers["X-Request-ID"]}
+    assert sorted(record.facts["task"] for record in records[:-1]) == [1, 2]
+    assert records[-1].facts["ms"] >= 0
+    assert "task" not in records[-1].facts
+
+
+def test_the_id_of_a_request_may_be_given(client: FlaskClient) -> None:
+    given = client.get("/health", headers={"X-Request-ID": "proxy-7.1"})
+    assert given.headers["X-Request-ID"] == "proxy-7.1"
+    for bad in ("a b", "x" * 65, "é", '"', "a;b"):
+        made = client.get("/health", headers={"X-Request-ID": bad}).headers["X-Request-ID"]
+        assert made != bad
+        assert len(made) == 12
+
+
+def test_refusals_and_crashes_are_one_line_each(
+    client: FlaskClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.clear()
+    caplog.set_level(logging.INFO, "backend")
+    client.post("/predict", data=b"{")
+    monkeypatch.setattr("backend.app.parse_predict", lambda _: 1 / 0)
+    client.post("/predict", json=predict_body(RED))
+    refused, crashed = caplog.records
+    assert refused.levelname == "WARNING"
+    assert refused.getMessage().startswith("POST /predict: 400, Expected a body of JSON")
+    assert (crashed.levelname, crashed.getMessage()) == ("ERROR", "POST /predict: 500")
+    assert crashed.exc_info
+
+
+def test_who_watches_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    client = make_app().test_client()
+    caplog.clear()
+    caplog.set_level(logging.INFO, "backend")
+    for path in ("/health", "/ready", "/status", "/metrics", "/", "/jobs"):
+        assert client.get(path).status_code == 200
+    assert caplog.records == []
+    client.get("/nowhere")
+    assert len(caplog.records) == 1
 
 
 def test_label_studio_is_answered_for_as_many_tasks_as_there_may_be() -> None:

@@ -25,10 +25,12 @@ from backend.engine import Engine
 from backend.settings import Settings
 from tests.backend.colours import brush_config, colour_engine, data_url, flag
 
+Served = tuple[str, "subprocess.Popen[bytes]"]
+
 
 @contextmanager
-def served(*flags: str, **variables: str) -> Iterator[str]:
-    """``clearclip-backend serve`` as a process; the value is its address."""
+def served(*flags: str, **variables: str) -> Iterator[Served]:
+    """``clearclip-backend serve`` as a process; the value is its address, and the process."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -45,7 +47,7 @@ def served(*flags: str, **variables: str) -> Iterator[str]:
                 break
             except requests.ConnectionError:
                 time.sleep(0.1)
-        yield url
+        yield url, process
     finally:
         process.terminate()
         process.communicate(timeout=30)
@@ -86,7 +88,7 @@ def test_health_and_setup_answer_in_time_while_it_loads_and_predicts() -> None:
     """Label Studio gives up on /health after 1 s and on /setup after 3 s."""
     picture = data_url(np.random.default_rng(0).integers(0, 255, (1500, 2000, 3), np.uint8))
     config = brush_config("sky", "grass", "house")
-    with served("--model", "demo") as url:
+    with served("--model", "demo") as (url, _):
         answers: list[requests.Response] = []
 
         def predict(first: int) -> None:
@@ -98,15 +100,24 @@ def test_health_and_setup_answer_in_time_while_it_loads_and_predicts() -> None:
         for thread in threads:
             thread.start()
         asked = 0
+        seen: set[str] = set()
+        running: set[int] = set()
         while any(thread.is_alive() for thread in threads):
             assert requests.get(f"{url}/health", timeout=1).status_code == 200
             setup = requests.post(f"{url}/setup", json={"schema": config}, timeout=3)
             assert setup.status_code == 200
+            status = requests.get(f"{url}/status", timeout=3).json()
+            seen.add(status["model"]["state"])
+            running |= {task["task"] for task in status["running"]}
+            assert requests.get(url, headers={"Accept": "text/html"}, timeout=3).status_code == 200
             asked += 1
             time.sleep(0.05)
         for thread in threads:
             thread.join()
     assert asked > 3
+    assert "ready" in seen
+    assert running
+    assert running <= {10 * i + j for i in range(1, 4) for j in range(4)}
     assert [answer.status_code for answer in answers] == [200] * 3
     for answer in answers:
         results = answer.json()["results"]
@@ -114,8 +125,33 @@ def test_health_and_setup_answer_in_time_while_it_loads_and_predicts() -> None:
         assert {entry["model_version"] for entry in results} == {setup.json()["model_version"]}
 
 
+def test_what_the_process_writes_is_json_where_that_is_asked_for() -> None:
+    """Every line of it, the server's own included; the same id from request to task."""
+    picture = data_url(np.zeros((60, 80, 3), np.uint8))
+    with served("--model", "demo", "--log-format", "json") as (url, process):
+        body = {"tasks": [{"id": 7, "data": {"image": picture}}], "project": "3.1"}
+        config = {"label_config": brush_config("sky")}
+        answer = requests.post(
+            f"{url}/predict", json={**body, **config}, headers={"X-Request-ID": "r-1"}, timeout=300
+        )
+        assert answer.status_code == 200
+        process.terminate()
+        _, written = process.communicate(timeout=30)
+    lines = [json.loads(line) for line in written.decode().splitlines()]
+    loggers = {line["logger"] for line in lines}
+    assert {"gunicorn.error", "backend.engine", "backend.journal", "backend.app"} <= loggers
+    assert "gunicorn.access" not in loggers, "a request is one line"
+    (task,) = (line for line in lines if line["logger"] == "backend.journal")
+    assert {"request": "r-1", "project": 3, "task": 7, "urgency": "opened"}.items() <= task.items()
+    stages = {name for name in task if name.endswith("_ms")}
+    assert {f"{name}_ms" for name in ("fetch", "prepare", "wait", "model", "draw")} <= stages
+    assert sum(task[stage] for stage in stages) <= task["ms"] + len(stages)
+    (request,) = (line for line in lines if line["logger"] == "backend.app")
+    assert (request["message"], request["request"]) == ("POST /predict: 200", "r-1")
+
+
 def test_weights_that_cannot_be_had_are_said_over_http(tmp_path: Path) -> None:
-    with served("--model", f"ViT-B-16-quickgelu@{tmp_path}/none.safetensors") as url:
+    with served("--model", f"ViT-B-16-quickgelu@{tmp_path}/none.safetensors") as (url, _):
         assert requests.get(f"{url}/health", timeout=1).status_code == 200
         body = {"tasks": [], "label_config": brush_config("red"), "schema": brush_config("red")}
         for path in ("predict", "setup"):

@@ -74,8 +74,11 @@ def test_there_is_one_backend_a_profile_and_both_have_the_same_address() -> None
     assert "deploy" not in SERVICES["backend-cpu"]
 
 
-def test_images_are_pinned_and_only_label_studio_is_published_on_an_address_one_chooses() -> None:
-    assert {name for name, service in SERVICES.items() if "ports" in service} == {"label-studio"}
+def test_images_are_pinned_and_what_people_open_is_published_on_an_address_one_chooses() -> None:
+    published = {name for name, service in SERVICES.items() if "ports" in service}
+    assert published == {"label-studio", *BACKENDS}
+    for name in BACKENDS:
+        assert SERVICES[name]["ports"] == ["${BACKEND_BIND:-127.0.0.1}:${BACKEND_PORT:-9090}:9090"]
     assert SERVICES["label-studio"]["ports"] == [
         "${LABEL_STUDIO_BIND:-127.0.0.1}:${LABEL_STUDIO_PORT:-8080}:8080"
     ]

@@ -16,6 +16,7 @@ from backend.engine import PATIENCE, Engine, Status, Urgency, is_out_of_memory
 from backend.errors import Busy, ModelUnavailable
 from backend.features import FeatureCache
 from backend.settings import Settings
+from backend.trace import timed
 from clearclip_core import SCENE_LABELS, Label, Segmenter, render_scene, usable_cpus
 from tests.backend.colours import ColourSegmenter, colour_engine, flag
 
@@ -639,14 +640,48 @@ def test_the_snapshot_counts() -> None:
     scene.hold()
     scene.ask(1, BATCH)
     scene.ask(2, CLICK)
-    assert scene.engine.snapshot().waiting == {CLICK: 1, OPENED: 1, BATCH: 1}
+    snapshot = scene.engine.snapshot()
+    assert snapshot.waiting == {CLICK: 1, OPENED: 1, BATCH: 1}
+    assert snapshot.lines == {(OPENED, 99): 1, (BATCH, 1): 1, (CLICK, 1): 1}
+    assert (snapshot.device, snapshot.precision) == ("cpu", "float32")
     scene.release()
     scene.served()
     snapshot = scene.engine.snapshot()
     assert snapshot.waiting == {CLICK: 0, OPENED: 0, BATCH: 0}
+    assert snapshot.lines == {}
     assert (snapshot.done, snapshot.failed) == (3, 0)
     assert (snapshot.batches, snapshot.windows, snapshot.windows_at_once) == (2, 3, 4)
     assert snapshot.status == Status("ready")
+    assert (snapshot.words_known, snapshot.words_new) == (3, 0)
+
+
+def test_a_picture_that_waits_for_its_words_is_counted_once() -> None:
+    scene = Scene()
+    scene.hold()
+    pictures = [scene.ask(1, labels=NEW), scene.ask(2, labels=NEW), scene.ask(3)]
+    scene.release()
+    widths(pictures)
+    snapshot = scene.engine.snapshot()
+    assert (snapshot.words_known, snapshot.words_new) == (2, 2)
+
+
+def test_waiting_and_the_model_are_stages_of_their_own() -> None:
+    scene = Scene()
+    scene.hold()
+    seen: list[Any] = []
+
+    def ask() -> Any:
+        with timed() as stages:
+            seen.append(stages)
+            return scene.score(1)
+
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(ask)
+        assert eventually(lambda: seen and seen[0].now == "wait")
+        scene.segmenter.gate.set()
+        assert scene.segmenter.started.acquire(timeout=20)  # its own batch
+        asked.result(20)
+    assert {"wait", "model"} <= set(seen[0].seconds)
 
 
 # Settings

@@ -19,7 +19,7 @@ from PIL import Image
 
 from backend import images
 from backend.errors import ImageInvalid, ImageNotFound, ImageRefused, ImageTooLarge
-from backend.images import FORMATS, ImageReader, decode_image
+from backend.images import FORMATS, ImageReader, KeptPictures, decode_image
 from backend.messages import Task
 from backend.settings import load_settings
 from backend.studio import Studio
@@ -309,6 +309,7 @@ def test_a_picture_that_is_open_is_fetched_once(server: LocalServer) -> None:
         assert not rgb.flags.writeable
     reader.recall(f"  {source} ", TASK)
     assert len(server.asked) == 1
+    assert reader.kept == KeptPictures(3, 1, PIXELS.nbytes, 256 << 20)
     reader.read(source, TASK)  # as a batch does, which is not served from there
     assert len(server.asked) == 2
 

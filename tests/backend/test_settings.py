@@ -81,6 +81,7 @@ def test_settings_are_frozen() -> None:
         ("DOWNLOAD_TIMEOUT_S", "0"),
         ("MODEL", "  "),
         ("LOG_LEVEL", "loud"),
+        ("LOG_FORMAT", "xml"),
         ("BATCH_WINDOWS", "0"),
         ("BATCH_WINDOWS", "-4"),
         ("BATCH_WINDOWS", "many"),
@@ -130,8 +131,9 @@ def test_a_disk_cache_needs_memory_to_read_into() -> None:
         load_settings(feature_cache_mb=0, feature_disk_cache_mb=10)
 
 
-def test_log_level_is_read_in_any_case() -> None:
+def test_log_level_and_format_are_read_in_any_case() -> None:
     assert load_settings(log_level="debug").log_level == "DEBUG"
+    assert load_settings(log_format="JSON").log_format == "json"
 
 
 def test_every_field_is_described() -> None:

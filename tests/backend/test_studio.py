@@ -450,3 +450,16 @@ def test_a_header_that_never_ends_is_too_slow() -> None:
         with pytest.raises(ImageRefused, match=r"took longer than 0\.2 s"):
             Studio(server.url, LEGACY, timeout_s=0.2).download(f"{server.url}/data/a.png")
     assert time.monotonic() - started < 5
+
+
+# ---- links for people ---------------------------------------------------------------------------
+
+
+def test_people_are_sent_where_label_studio_says_that_it_is() -> None:
+    studio = Studio("http://label-studio:8080")
+    assert studio.task_url(7) == "http://label-studio:8080/projects/7/data"
+    studio.learn("https://studio.example.com/label/", "")
+    assert studio.task_url(7, 3) == "https://studio.example.com/label/projects/7/data?task=3"
+    assert studio.task_url(7, "3&x=<") == "https://studio.example.com/label/projects/7/data"
+    assert studio.task_url(None, 3) is None
+    assert Studio().task_url(7, 3) is None
