@@ -8,6 +8,7 @@ import logging.config
 import multiprocessing
 import re
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -29,7 +30,7 @@ from backend.demo import DemoError, label_config, run_demo
 from backend.doctor import examine
 from backend.engine import Engine
 from backend.errors import BackendError, ImageInvalid, JobOver, LabelConfigError
-from backend.hosts import TimeLimit
+from backend.hosts import Clock, TimeLimit
 from backend.images import ImageReader
 from backend.logs import logging_config
 from backend.messages import PredictRequest, Task
@@ -67,6 +68,8 @@ _EXPORTED_AT_ONCE = 16
 
 #: Threads beside those that answer: they wait for requests that are slow to arrive.
 _THREADS_FOR_THE_SLOW = 64
+
+_SWITCH_S = 0.0005
 
 
 def settings_options(*fields: str) -> Callable[[Command], Command]:
@@ -470,8 +473,15 @@ def _run_gunicorn(settings: Settings) -> None:
         `create_app` says how long it may take.
         """
 
+        def init_process(self) -> None:
+            self.clock = Clock()
+            # Threads hand each other the interpreter sooner than by default: answers to /health
+            # and /setup need it now and then only, but then at once.
+            sys.setswitchinterval(_SWITCH_S)
+            super().init_process()
+
         def handle(self, conn: Any) -> Any:
-            with TimeLimit(settings.request_timeout_s) as conn.time_limit:
+            with TimeLimit(settings.request_timeout_s, self.clock) as conn.time_limit:
                 conn.time_limit.hold(conn.sock)
                 return super().handle(conn)
 

@@ -282,14 +282,15 @@ def statistics(
             click.echo(f"\n{as_table(found[-1])}\n")
             if tower.model is not None and words:
                 examples.append(MapExample.of(tower.model, next(iter(source)), words, sizes))
-        written = save_figures(found, out)
-        written += [save_examples(examples, out)] if examples else []
     except (ValueError, WeightsNotFoundError) as error:
         raise click.ClickException(str(error)) from error
     facts = {"pictures": source.names, "short_side_px": short_side_px, "torch": torch.__version__}
+    out.mkdir(parents=True, exist_ok=True)
     table = out / "statistics.json"
     table.write_text(json.dumps({**facts, "towers": [as_lists(each) for each in found]}) + "\n")
-    click.echo("\n".join(map(str, [table, *written])))
+    written = [table, *save_figures(found, out)]
+    written += [save_examples(examples, out)] if examples else []
+    click.echo("\n".join(map(str, written)))
     if source.failed:
         raise SystemExit(1)
 

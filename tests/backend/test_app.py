@@ -364,8 +364,8 @@ def test_the_webhook_opens_to_its_token_and_nothing_else_does() -> None:
     client = make_app(basic_auth_user="ann", basic_auth_pass="secret").test_client()
     token = hmac.new(b"secret", b"clearclip webhook ann", "sha256").hexdigest()
     bearer = {"Authorization": f"Bearer {token}"}
-    assert client.post(f"/webhook?token={token}").status_code == 200
-    assert client.post("/webhook", headers=bearer).status_code == 200
+    assert client.post(f"/webhook?token={token}", json={}).status_code == 200
+    assert client.post("/webhook", headers=bearer, json={}).status_code == 200
     for path in ("/predict", "/setup", "/versions", "/", "/webhook/", "/webhook/../predict"):
         assert client.post(f"{path}?token={token}").status_code == 401
         assert client.post(path, headers=bearer).status_code == 401
