@@ -13,6 +13,7 @@ def main() -> None:
     beside the threads that read pictures and draw masks. So they are asked to sleep.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers
     from backend.cli import main as run
 
     run()

@@ -24,7 +24,7 @@ from backend.errors import (
     RequestTooSlow,
     Unauthorized,
 )
-from backend.hosts import TimeLimit
+from backend.hosts import Clock, TimeLimit
 from backend.images import ImageReader
 from backend.journal import Journal
 from backend.lock import Lock
@@ -84,9 +84,10 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     app.extensions["worker"] = worker
     _add_observation(app, metrics)
     _add_auth(app, settings)
-    _add_routes(app, settings, engine, studio, pipeline, store)
+    clock = Clock()
+    _add_routes(app, settings, engine, studio, pipeline, store, clock)
     app.register_blueprint(
-        make_console(settings, engine, store, metrics, overview, lambda: _body(settings))
+        make_console(settings, engine, store, metrics, overview, lambda: _body(settings, clock))
     )
     _add_errors(app)
     if given is None:
@@ -102,6 +103,7 @@ def _add_routes(
     studio: Studio,
     pipeline: Pipeline,
     store: Store,
+    clock: Clock,
 ) -> None:
     is_protected = settings.basic_auth_user is not None
     # Predictions wait for each other; a part of the threads is kept for health and setup.
@@ -114,7 +116,7 @@ def _add_routes(
 
     @app.route("/setup", methods=["POST"])
     def setup() -> Response:
-        asked = parse_setup(_body(settings))
+        asked = parse_setup(_body(settings, clock))
         studio.learn(asked.hostname, asked.access_token, vouched=is_protected)
         status = engine.status
         if status.state == "failed":
@@ -127,12 +129,12 @@ def _add_routes(
     @app.route("/predict", methods=["POST"])
     def predict() -> Response:
         by_studio = str(request.user_agent).startswith(LABEL_STUDIO_AGENT)
-        entries = admission.predict(lambda: parse_predict(_body(settings)), by_studio)
+        entries = admission.predict(lambda: parse_predict(_body(settings, clock)), by_studio)
         return _json({"results": entries})
 
     @app.route("/webhook", methods=["POST"])
     def webhook() -> Response:
-        created = parse_webhook(_body(settings))  # Label Studio waits: the work comes later
+        created = parse_webhook(_body(settings, clock))  # Label Studio waits: the work comes later
         job = auto_prelabel(store, settings, created) if created else None
         return _json({"status": "ignored"} if job is None else {"status": "queued", "job": job.id})
 
@@ -232,11 +234,11 @@ def _add_errors(app: Flask) -> None:
         return response
 
 
-def _body(settings: Settings) -> bytes:
+def _body(settings: Settings, clock: Clock) -> bytes:
     """The request's body; refused before it is read where its length says that it is too large."""
     limit = settings.max_body_mb << 20
     if (request.content_length or 0) <= limit:
-        with TimeLimit(settings.request_timeout_s) as time_limit:
+        with TimeLimit(settings.request_timeout_s, clock) as time_limit:
             if connection := request.environ.get("gunicorn.socket"):
                 time_limit.hold(connection)
             try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging.config
 import multiprocessing
 import re
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -23,11 +25,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
 from backend.app import create_app
+from backend.cluster import ClusterPrelabeler
 from backend.demo import DemoError, label_config, run_demo
 from backend.doctor import examine
 from backend.engine import Engine
 from backend.errors import BackendError, ImageInvalid, JobOver, LabelConfigError
-from backend.hosts import TimeLimit
+from backend.hosts import Clock, TimeLimit
 from backend.images import ImageReader
 from backend.logs import logging_config
 from backend.messages import PredictRequest, Task
@@ -65,6 +68,8 @@ _EXPORTED_AT_ONCE = 16
 
 #: Threads beside those that answer: they wait for requests that are slow to arrive.
 _THREADS_FOR_THE_SLOW = 64
+
+_SWITCH_S = 0.0005
 
 
 def settings_options(*fields: str) -> Callable[[Command], Command]:
@@ -184,6 +189,15 @@ def export(
 @click.option("--view", type=int, help="Number of a view of the data manager: its tasks only.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many predictions.")
 @click.option("--dry-run", is_flag=True, help="Say what there is to do, and do nothing.")
+@click.option(
+    "--engine",
+    "where",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="This machine; or the Ray cluster of RAY_ADDRESS, or of this machine.",
+)
+@click.option("--actors", type=click.IntRange(min=1), help="With --engine ray: how many models.")
 @click.option("--report", "report_file", type=click.Path(dir_okay=False, path_type=Path))
 @settings_options(*_PRELABEL_SETTINGS)
 def prelabel(
@@ -192,6 +206,8 @@ def prelabel(
     view: int | None,
     limit: int | None,
     dry_run: bool,
+    where: str,
+    actors: int | None,
     report_file: Path | None,
     **given: str | None,
 ) -> None:
@@ -206,7 +222,7 @@ def prelabel(
     stopping = threading.Event()
     try:
         with ExitStack() as stack:
-            store, prelabeler, owner = _prelabeler(settings, stopping, stack)
+            store, prelabeler, owner = _prelabeler(settings, stopping, stack, where, actors)
             if dry_run:
                 click.echo(prelabeler.plan(project, only=only, view=view, limit=limit))
                 return
@@ -282,7 +298,11 @@ def _settings(given: dict[str, str | None]) -> Settings:
 
 
 def _prelabeler(
-    settings: Settings, stopping: threading.Event, stack: ExitStack
+    settings: Settings,
+    stopping: threading.Event,
+    stack: ExitStack,
+    where: str,
+    actors: int | None,
 ) -> tuple[Store, Prelabeler, str]:
     """All that a bulk run needs, without a server."""
     projects = Projects.from_settings(settings, stopping=stopping)
@@ -291,14 +311,21 @@ def _prelabeler(
             "Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: predictions are written through the "
             "API of Label Studio."
         )
-    engine = stack.enter_context(Engine.from_settings(settings))
+    if where == "ray" and importlib.util.find_spec("ray") is None:
+        raise click.ClickException("Ray is not installed here: pip install '.[ray]'.")
+    engine = Engine.from_settings(settings)
+    if where == "local":
+        stack.enter_context(engine)
     reader = ImageReader(Studio.from_settings(settings), settings)
     store, owner = Store.from_settings(settings), new_owner()
     store.check()
     results = Results(store, owner, max_mb=settings.waiting_mb)
     pending = Pending(store, results, settings.predict_deadline_s)
     pipeline = Pipeline(engine, reader.read, settings, reader.recall, pending)
-    return store, Prelabeler(store, results, pending, pipeline, projects, owner), owner
+    parts = (store, results, pending, pipeline, projects, owner)
+    if where == "ray":
+        return store, ClusterPrelabeler(settings, actors, *parts), owner
+    return store, Prelabeler(*parts), owner
 
 
 def _run_job(
@@ -446,8 +473,15 @@ def _run_gunicorn(settings: Settings) -> None:
         `create_app` says how long it may take.
         """
 
+        def init_process(self) -> None:
+            self.clock = Clock()
+            # Threads hand each other the interpreter sooner than by default: answers to /health
+            # and /setup need it now and then only, but then at once.
+            sys.setswitchinterval(_SWITCH_S)
+            super().init_process()
+
         def handle(self, conn: Any) -> Any:
-            with TimeLimit(settings.request_timeout_s) as conn.time_limit:
+            with TimeLimit(settings.request_timeout_s, self.clock) as conn.time_limit:
                 conn.time_limit.hold(conn.sock)
                 return super().handle(conn)
 

@@ -302,8 +302,8 @@ def label_config(labels: Sequence[str]) -> str:
     ET.SubElement(view, "Image", name="image", value="$image", zoom="true")
     controls = [
         ET.SubElement(view, "BrushLabels", name="mask", toName="image"),
-        ET.SubElement(view, "KeyPointLabels", name="click", toName="image", **_ASKS),
-        ET.SubElement(view, "RectangleLabels", name="box", toName="image", **_ASKS),
+        ET.SubElement(view, "KeyPointLabels", _ASKS, name="click", toName="image"),
+        ET.SubElement(view, "RectangleLabels", _ASKS, name="box", toName="image"),
     ]
     for control in controls:
         for label, rgb in zip(labels, palette(len(labels)), strict=True):

@@ -9,6 +9,7 @@ the very address that was checked, in each step of a redirect anew.
 
 from __future__ import annotations
 
+import heapq
 import ipaddress
 import re
 import socket
@@ -107,6 +108,38 @@ class HostRules:
         return _is_public(inner)
 
 
+class Clock:
+    """Calls functions when their time has come, in one thread for all.
+
+    A timer for each request would be a thread for each request.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+
+    def call_at(self, when: float, function: Callable[[], None]) -> None:
+        """Call a function at a time of the monotonic clock; it must be quick, and raise nothing."""
+        with self._changed:
+            if not self._count:
+                threading.Thread(target=self._run, name="clock", daemon=True).start()
+            self._count += 1
+            heapq.heappush(self._due, (when, self._count, function))
+            if self._due[0][1] == self._count:
+                self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                wait_s = self._due[0][0] - time.monotonic() if self._due else None
+                if wait_s is None or wait_s > 0:
+                    self._changed.wait(wait_s)
+                    continue
+                _, _, function = heapq.heappop(self._due)
+            function()
+
+
 class TimeLimit:
     """Ends the connections that were made under it once its time is up; a context manager.
 
@@ -116,17 +149,17 @@ class TimeLimit:
 
     Args:
         seconds: how long all may take.
+        clock: tells when it is over.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, clock: Clock) -> None:
         self._end = time.monotonic() + seconds
+        self._clock = clock
         self._lock = threading.Lock()
         self._connections: list[socket.socket] = []
-        self._timer = threading.Timer(seconds, self._cut)
-        self._timer.daemon = True
 
     def __enter__(self) -> TimeLimit:
-        self._timer.start()
+        self._clock.call_at(self._end, self._cut)
         return self
 
     def __exit__(
@@ -139,7 +172,6 @@ class TimeLimit:
 
     def lift(self) -> None:
         """Let connections be from now on."""
-        self._timer.cancel()
         with self._lock:
             for connection in self._connections:
                 connection.close()

@@ -210,13 +210,15 @@ class TasksCreated:
 def parse_webhook(body: bytes) -> TasksCreated | None:
     """Read the body of ``POST /webhook``; None where it tells of nothing that concerns us.
 
-    Raises:
-        BadRequest: no JSON object.
+    Nobody reads an answer to it: what makes no sense concerns us neither.
 
     >>> parse_webhook(b'{"action": "TASKS_CREATED", "project": {"id": 7}, "tasks": [{"id": 3}]}')
     TasksCreated(project_id=7, task_ids=(3,), label_config='')
     """
-    message = _json_object(body)
+    try:
+        message = _json_object(body)
+    except BadRequest:
+        return None
     project, tasks = message.get("project"), message.get("tasks")
     if message.get("action") != "TASKS_CREATED" or not isinstance(project, dict):
         return None

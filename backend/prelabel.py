@@ -341,24 +341,10 @@ class Prelabeler:
         def work(task: Task) -> Outcome:
             return Outcome([]) if halt.is_set() else self._pipeline.outcome(task, wish)
 
-        ids = [int(task.id or 0) for task in tasks]
-        by_id: dict[int, Outcome] = {}
-        for _ in range(_TRIES):
-            again = [t for t, id_ in zip(tasks, ids, strict=True) if _open(by_id.get(id_))]
-            if by_id and again and not halt.is_set():
-                self._projects.label_config(job.project)  # waits where Label Studio is away
-            made = self._pending.until(_NO_DEADLINE_S, again, wish.version, job.project, work)
-            by_id |= {int(task.id or 0): each for task, each in zip(again, made, strict=True)}
-        entries = {id_: each.entry for id_, each in by_id.items() if isinstance(each.entry, dict)}
-        refused = self._projects.write(job.project, wish.version, entries)
-        failures = {id_: each.reason for id_, each in by_id.items() if each.reason} | refused
-        left = len(ids) - len(entries.keys() | failures.keys())
-        return Step(
-            done=len(entries.keys() - refused.keys()),
-            failures=list(failures.items()),
-            cursor=ids[-1],
-            whole=not (left and halt.is_set()),
-        )
+        def predict(tasks: Sequence[Task]) -> list[Outcome]:
+            return self._pending.until(_NO_DEADLINE_S, tasks, wish.version, job.project, work)
+
+        return predict_and_write(self._projects, job.project, wish.version, tasks, predict, halt)
 
     def _remove_doubles(self, job: Job) -> None:
         """Leave one prediction of the version where a task has got several."""
@@ -389,6 +375,47 @@ class Prelabeler:
             return ids
         lacking = self._projects.ids(job.project, self._wanted(job, version), among=ids)
         return list(islice(lacking, job.limit))
+
+
+def predict_and_write(
+    projects: Projects,
+    project: int,
+    version: str,
+    tasks: Sequence[Task],
+    predict: Callable[[Sequence[Task]], list[Outcome]],
+    halt: threading.Event,
+) -> Step:
+    """Predict some tasks and write their predictions, in one request.
+
+    Args:
+        projects: Label Studio.
+        project: whose tasks.
+        version: the ``model_version`` of the predictions.
+        tasks: one or more; where the host of a picture is away, its task is predicted again.
+        predict: one outcome a task, in their order.
+        halt: once it is set, tasks without a prediction are left over.
+
+    Raises:
+        BackendError: they could not be predicted or written, for no fault of one task.
+    """
+    ids = [int(task.id or 0) for task in tasks]
+    by_id: dict[int, Outcome] = {}
+    for _ in range(_TRIES):
+        again = [t for t, id_ in zip(tasks, ids, strict=True) if _open(by_id.get(id_))]
+        if by_id and again and not halt.is_set():
+            projects.label_config(project)  # waits where Label Studio is away
+        made = predict(again)
+        by_id |= {int(task.id or 0): each for task, each in zip(again, made, strict=True)}
+    entries = {id_: each.entry for id_, each in by_id.items() if isinstance(each.entry, dict)}
+    refused = projects.write(project, version, entries)
+    failures = {id_: each.reason for id_, each in by_id.items() if each.reason} | refused
+    left = len(ids) - len(entries.keys() | failures.keys())
+    return Step(
+        done=len(entries.keys() - refused.keys()),
+        failures=list(failures.items()),
+        cursor=ids[-1],
+        whole=not (left and halt.is_set()),
+    )
 
 
 def _open(outcome: Outcome | None) -> bool:

@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import parse_url
 
 from backend.errors import ImageNotFound, ImageRefused, ImageTooLarge
-from backend.hosts import HostRules, TimeLimit, origin, request
+from backend.hosts import Clock, HostRules, TimeLimit, origin, request
 from backend.settings import Settings
 
 _FILE_PATHS = ("/data/", "/tasks/", "/projects/", "/storage-data/")
@@ -51,6 +51,7 @@ class Access:
         self._token = token
         self._timeout_s = timeout_s
         self._rules = rules
+        self._clock = Clock()
         self._kind = token_kind(token)
         self._lock = threading.Lock()
         self._header = ""
@@ -87,7 +88,7 @@ class Access:
 
     def _exchange(self) -> str:
         try:
-            with TimeLimit(self._timeout_s) as limit:
+            with TimeLimit(self._timeout_s, self._clock) as limit:
                 response = request(
                     "POST",
                     f"{self._url}/api/token/refresh/",
@@ -131,6 +132,7 @@ class Studio:
     ) -> None:
         self._url = url
         self._rules = rules or HostRules()
+        self._clock = Clock()
         self._access = Access(url, api_key, timeout_s) if url and api_key else None
         self._learned_url: str | None = None
         self._learned_access: Access | None = None
@@ -260,7 +262,7 @@ class Studio:
         """
         called = called[:200] or _shown(url)
         url = self._own_url(url)
-        with TimeLimit(self._timeout_s) as limit:
+        with TimeLimit(self._timeout_s, self._clock) as limit:
             for _ in range(_MAX_REDIRECTS + 1):
                 with self._get(url, called, limit) as response:
                     if not response.is_redirect:

@@ -1,17 +1,18 @@
-"""``clearclip``: segment pictures, list and fetch models, measure this machine."""
+"""``clearclip``: segment pictures, list and fetch models, measure this machine.
+
+The paper's benchmarks, tables and figures are in `clearclip_core.evaluation`.
+"""
 
 from __future__ import annotations
 
-import functools
 import glob
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import click
 import torch
@@ -19,13 +20,20 @@ from PIL import Image
 from tqdm import tqdm
 
 from clearclip_core.benchmark import MAX_LABELS, as_json, as_text, measure
-from clearclip_core.figures import require_matplotlib, save_figures
-from clearclip_core.methods import METHODS
+from clearclip_core.evaluation.commands import COMMANDS
+from clearclip_core.evaluation.paper_commands import PAPER_COMMANDS
+from clearclip_core.figures import require_matplotlib, save_examples, save_figures
+from clearclip_core.options import ModelOptions, model_options
 from clearclip_core.pictures import Preprocessing, RGBArray, to_rgb
 from clearclip_core.render import NONE_VALUE, label_map_image, overlay
-from clearclip_core.scenes import HELD_OUT_SEEDS, render_scene
-from clearclip_core.segmenter import Segmenter
-from clearclip_core.statistics import ImageTower, as_lists, as_table, map_statistics
+from clearclip_core.scenes import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
+from clearclip_core.statistics import (
+    ImageTower,
+    MapExample,
+    as_lists,
+    as_table,
+    map_statistics,
+)
 from clearclip_core.text import Label
 from clearclip_core.weights import ModelName, WeightsNotFoundError, download_weights, known_models
 
@@ -33,84 +41,14 @@ _RESULT_SUFFIXES = (".labels.png", ".overlay.png")
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 
 
-@dataclass(frozen=True)
-class ModelOptions:
-    """The options of every command that loads a model, see `model_options`."""
-
-    model: str
-    method: str
-    device: str
-    precision: str
-    short_side_px: int
-    model_dir: Path | None
-
-    def load(self) -> Segmenter:
-        """Load the segmenter, its errors as one sentence.
-
-        Raises:
-            click.ClickException: what `Segmenter.load` raises.
-        """
-        try:
-            segmenter = Segmenter.load(
-                self.model,
-                self.method,
-                self.device,
-                self.precision,
-                self.short_side_px,
-                self.model_dir,
-            )
-        except (ValueError, WeightsNotFoundError) as error:
-            raise click.ClickException(str(error)) from error
-        if segmenter.model.notice:
-            click.echo(segmenter.model.notice, err=True)
-        return segmenter
-
-
-def model_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that choose a model; it gets them as one `ModelOptions`."""
-
-    @functools.wraps(command)
-    def with_options(**arguments: Any) -> None:
-        chosen = {field.name: arguments.pop(field.name) for field in fields(ModelOptions)}
-        command(ModelOptions(**chosen), **arguments)
-
-    for option in reversed(_MODEL_OPTIONS):
-        with_options = option(with_options)
-    return with_options
-
-
-_MODEL_OPTIONS = (
-    click.option("--model", default="ViT-B-16/openai", show_default=True, help="See `models`."),
-    click.option(
-        "--method",
-        default="clearclip",
-        show_default=True,
-        help=f"{', '.join(METHODS)}, or one spelled out: qk-res-a2.",
-    ),
-    click.option(
-        "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
-    ),
-    click.option("--precision", default="auto", show_default=True, help="auto, fp32, fp16, bf16."),
-    click.option(
-        "--short-side",
-        "short_side_px",
-        default=448,
-        show_default=True,
-        type=click.IntRange(min=1),
-        help="Resize the short side to this many px; more sees smaller things and takes longer.",
-    ),
-    click.option(
-        "--model-dir",
-        type=click.Path(path_type=Path),
-        help="Folder of fetched weights; words that were embedded once are kept there, too.",
-    ),
-)
-
-
 @click.group()
 @click.version_option(package_name="clearclip-label-studio")
 def main() -> None:
     """Open-vocabulary segmentation with CLIP, training-free (ClearCLIP)."""
+
+
+for command in (*COMMANDS, *PAPER_COMMANDS):
+    main.add_command(command)
 
 
 @main.command()
@@ -279,6 +217,10 @@ def bench(
     help="Weights of a DINO ViT to compare with: timm's vit_base_patch16_224.dino as a file.",
 )
 @click.option(
+    "--labels",
+    help="Labels for an example, the first picture; by default what drawn scenes show.",
+)
+@click.option(
     "--scenes",
     default=50,
     show_default=True,
@@ -307,19 +249,24 @@ def statistics(
     pictures: tuple[str, ...],
     models: tuple[str, ...],
     dino: Path | None,
+    labels: str | None,
     scenes: int,
     short_side_px: int,
     device: str,
     model_dir: Path | None,
     out: Path,
 ) -> None:
-    """Describe the feature maps of each layer, as Figs. 2 and 4 of the paper do.
+    """Describe the feature maps of each layer, as Figs. 2 to 4 of the paper do.
 
     PICTURES are files, folders or globs; without any, scenes are drawn. Written are
-    statistics.json, norms.png (Fig. 2) and layers.png (Fig. 4).
+    statistics.json, norms.png (Fig. 2), layers.png (Fig. 4), and of the first picture maps.png
+    (Fig. 3), if --labels says what to look for.
     """
+    words: tuple[str | Label, ...] = () if pictures else SCENE_LABELS
+    if labels is not None:
+        words = parse_labels(labels)
     source = Pictures(tuple(find_pictures(pictures)), 0 if pictures else scenes)
-    found = []
+    found, examples = [], []
     try:
         require_matplotlib()
         for name in models:
@@ -333,13 +280,17 @@ def statistics(
             sizes = Preprocessing.of_short_side(tower.mean, tower.std, short_side_px)
             found.append(map_statistics(tower.maps, tower.name, bar, sizes))
             click.echo(f"\n{as_table(found[-1])}\n")
-        written = save_figures(found, out)
+            if tower.model is not None and words:
+                examples.append(MapExample.of(tower.model, next(iter(source)), words, sizes))
     except (ValueError, WeightsNotFoundError) as error:
         raise click.ClickException(str(error)) from error
     facts = {"pictures": source.names, "short_side_px": short_side_px, "torch": torch.__version__}
+    out.mkdir(parents=True, exist_ok=True)
     table = out / "statistics.json"
     table.write_text(json.dumps({**facts, "towers": [as_lists(each) for each in found]}) + "\n")
-    click.echo("\n".join(map(str, [table, *written])))
+    written = [table, *save_figures(found, out)]
+    written += [save_examples(examples, out)] if examples else []
+    click.echo("\n".join(map(str, written)))
     if source.failed:
         raise SystemExit(1)
 

@@ -136,10 +136,32 @@ class DenseEncoder(nn.Module):
         Raises:
             ValueError: wrong rank, channels or sides.
         """
-        grid_hw = self._grid_of(pixels)
-        tokens = self.embed(pixels, grid_hw)  # (B, 1 + h*w, width)
+        return self.read_out(self.run_trunk(pixels), self._grid_of(pixels))
+
+    def run_trunk(self, pixels: torch.Tensor) -> torch.Tensor:
+        """What the blocks that the method reads out get: the same for methods of as many blocks.
+
+        Args:
+            pixels: see `encode`.
+
+        Returns:
+            (B, 1 + h*w, width), CLS first.
+
+        Raises:
+            ValueError: wrong rank, channels or sides.
+        """
+        tokens = self.embed(pixels, self._grid_of(pixels))
         for block in self.trunk:
             tokens = run_block(block, tokens)
+        return tokens
+
+    def read_out(self, tokens: torch.Tensor, grid_hw: tuple[int, int]) -> WindowFeatures:
+        """The last blocks, as the method reads them.
+
+        Args:
+            tokens: from `run_trunk`, of this encoder or one whose method shares its trunk.
+            grid_hw: patches (h, w).
+        """
         dense = self.last(tokens)
         if not self.method.remove_redundancy:
             dense = dense[:, 1:]  # (B, h*w, width): the CLS token is no patch

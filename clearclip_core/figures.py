@@ -1,4 +1,4 @@
-"""Figs. 2 and 4 of the paper from one's own statistics, drawn for a talk.
+"""Figs. 2 to 4 of the paper from one's own pictures and models, drawn for a talk.
 
 matplotlib is an extra: it is asked for when a figure is drawn, not before.
 """
@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clearclip_core.statistics import ATTENTIONS, MAP_NAMES, MapStatistics, Values
+from clearclip_core.render import blend, label_shares, palette
+from clearclip_core.statistics import (
+    ATTENTIONS,
+    MAP_NAMES,
+    MapExample,
+    MapStatistics,
+    Values,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,6 +56,9 @@ _LOOK: Any = {
 }
 
 _PANEL_INCHES = (4.6, 3.7)
+
+#: A label with less of a map than this is not in its legend.
+_LEGEND_SHARE = 0.01
 
 
 def require_matplotlib() -> None:
@@ -90,6 +100,48 @@ def save_figures(found: Sequence[MapStatistics], folder: Path) -> list[Path]:
     return written
 
 
+def save_examples(examples: Sequence[MapExample], folder: Path) -> Path:
+    """Write ``maps.png`` (Figs. 1 and 3): a row an example.
+
+    Raises:
+        ValueError: matplotlib is not installed.
+    """
+    require_matplotlib()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _look():
+        draw_examples(examples).savefig(folder / "maps.png")
+    return folder / "maps.png"
+
+
+def draw_examples(examples: Sequence[MapExample]) -> Figure:
+    """Pictures, and under their labels' colours what each map of the last block says."""
+    from matplotlib.patches import Patch
+
+    names = ["picture", *examples[0].label_maps]
+    aspect = examples[0].image.shape[0] / examples[0].image.shape[1]
+    panel = (3.4, 3.4 * aspect + 0.45)
+    figure, axes = _panels(len(examples), len(names), share_rows=False, panel_inches=panel)
+    shown: dict[str, tuple[float, float, float]] = {}
+    for row, example in zip(axes, examples, strict=True):
+        colours = palette(len(example.labels))
+        row[0].imshow(example.image)
+        row[0].set_ylabel(example.name)
+        for axis, label_map in zip(row[1:], example.label_maps.values(), strict=True):
+            axis.imshow(blend(example.image, label_map, colours, opacity=0.7))
+            for index in np.flatnonzero(label_shares(label_map, len(colours)) >= _LEGEND_SHARE):
+                red, green, blue = colours[index] / 255
+                shown[example.labels[index]] = (red, green, blue)
+    for axis, name in zip(axes[0], names, strict=True):
+        axis.set_title(_NAMES.get(name, name))
+    for axis in axes.flat:
+        axis.grid(visible=False)
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    patches = [Patch(color=colour, label=label) for label, colour in shown.items()]
+    figure.legend(handles=patches, loc="outside lower center", ncols=min(len(patches), 9) or 1)
+    return figure
+
+
 def draw_norms(found: Sequence[MapStatistics]) -> Figure:
     """Frobenius norms: of the last block by attention (Fig. 2), and by layer; a column a tower."""
     figure, axes = _panels(2, len(found), share_rows=False)
@@ -123,11 +175,16 @@ def draw_layers(found: Sequence[MapStatistics]) -> Figure:
     return figure
 
 
-def _panels(rows: int, columns: int, share_rows: bool) -> tuple[Figure, Any]:
+def _panels(
+    rows: int,
+    columns: int,
+    share_rows: bool,
+    panel_inches: tuple[float, float] = _PANEL_INCHES,
+) -> tuple[Figure, Any]:
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    size = (_PANEL_INCHES[0] * columns, _PANEL_INCHES[1] * rows + 0.6)
+    size = (panel_inches[0] * columns, panel_inches[1] * rows + 0.6)
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08))
     axes = figure.subplots(rows, columns, squeeze=False, sharey="col" if share_rows else False)
     return figure, axes

@@ -176,7 +176,7 @@ _SALIENT = 0.6
 
 #: Log-odds that are sharpened along edges: more would be as sure, and overshoot more.
 _SURE = 2.0
-_EDGES = Refinement(radius_patches=1.0)
+_EDGES = Refinement(radius_patches=1.0, epsilon=3e-4)
 
 #: Probabilities below this are as good as none.
 _LEAST = 1e-4

@@ -65,14 +65,38 @@ def overlay(
         opacity: of the colours, 0 to 1.
     """
     colours = palette(len(labels))
+    shares = label_shares(label_map, len(labels))
+    shown = [i for i in np.argsort(-shares).tolist() if shares[i] > 0]
+    entries = [(f"{labels[i]}  {shares[i]:.0%}", tuple(colours[i].tolist())) for i in shown]
+    return _with_legend(Image.fromarray(blend(rgb, label_map, colours, opacity)), entries)
+
+
+def blend(
+    rgb: RGBArray, label_map: npt.NDArray[Any], colours: RGBArray, opacity: float = 0.55
+) -> RGBArray:
+    """A picture under its labels' colours: (H, W, 3) uint8.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        label_map: (H, W) int, index into `colours`, -1 for none.
+        colours: (labels, 3) uint8.
+        opacity: of the colours, 0 to 1.
+    """
     blended = rgb.copy()
     inside = label_map >= 0
     mixed = opacity * colours[label_map[inside]] + (1 - opacity) * rgb[inside]
     blended[inside] = np.rint(mixed).astype(np.uint8)
-    shares = np.bincount(label_map[inside].ravel(), minlength=len(labels)) / label_map.size
-    shown = [i for i in np.argsort(-shares).tolist() if shares[i] > 0]
-    entries = [(f"{labels[i]}  {shares[i]:.0%}", tuple(colours[i].tolist())) for i in shown]
-    return _with_legend(Image.fromarray(blended), entries)
+    return blended
+
+
+def label_shares(label_map: npt.NDArray[Any], count: int) -> npt.NDArray[np.float64]:
+    """(count,): which share of a label map each label has.
+
+    >>> label_shares(np.array([[0, 0, 2, -1]]), 3).tolist()
+    [0.5, 0.0, 0.25]
+    """
+    inside = label_map[label_map >= 0]
+    return np.asarray(np.bincount(inside.ravel(), minlength=count) / label_map.size)
 
 
 def _with_legend(picture: Image.Image, entries: list[tuple[str, tuple[int, ...]]]) -> Image.Image:

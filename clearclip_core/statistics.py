@@ -1,9 +1,12 @@
-"""The paper's statistics of feature maps: norms, entropies, maxima, channel means (Figs. 2-4)."""
+"""The paper's statistics of feature maps (Figs. 2-4): norms, entropies, maxima, channel means.
+
+And what a picture's segmentation looks like by each map of the last block.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,9 +17,12 @@ import torch
 
 from clearclip_core.dino import DinoTower
 from clearclip_core.encoder import DenseEncoder, LayerMaps
-from clearclip_core.methods import METHODS
-from clearclip_core.models import choose_device, load_model
+from clearclip_core.methods import MAPS, METHODS
+from clearclip_core.models import LoadedModel, choose_device, load_model
 from clearclip_core.pictures import Preprocessing, RGBArray
+from clearclip_core.scores import Scores
+from clearclip_core.segmenter import Segmenter
+from clearclip_core.text import Label, Vocabulary
 from clearclip_core.windows import WindowPlan
 
 Values = npt.NDArray[np.float64]
@@ -55,25 +61,74 @@ class ImageTower:
         name: what it is called in figures.
         mean: per RGB channel, in units of 0-255.
         std: likewise.
+        model: the CLIP model whose tower it is; None for DINO, which knows no words.
     """
 
     maps: Tower
     name: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    model: LoadedModel | None = None
 
     @classmethod
     def of_model(cls, name: str, device: str = "auto", folder: Path | None = None) -> ImageTower:
         """The image tower of a CLIP model; see `load_model` for the arguments and errors."""
         model = load_model(name, device, "fp32", folder)
         maps = DenseEncoder(model.clip, METHODS["clip"])
-        return cls(maps, name, model.mean, model.std)
+        return cls(maps, name, model.mean, model.std, model)
 
     @classmethod
     def of_dino(cls, path: Path, device: str = "auto") -> ImageTower:
         """A DINO tower from a file; see `DinoTower.load` for the errors."""
         tower = DinoTower.load(path, choose_device(device))
         return cls(tower, f"DINO ({path.stem})", tower.mean, tower.std)
+
+
+@dataclass(frozen=True, eq=False)
+class MapExample:
+    """One picture, segmented by each of the last block's maps (Figs. 1 and 3).
+
+    Attributes:
+        name: the tower's.
+        image: (H, W, 3) uint8.
+        labels: names of the labels.
+        label_maps: ``X_sum``, ``X_res``, ``X_attn`` and ``ClearCLIP`` -> (H, W) int16, index of
+            the label.
+    """
+
+    name: str
+    image: RGBArray
+    labels: tuple[str, ...]
+    label_maps: Mapping[str, npt.NDArray[np.int16]]
+
+    @classmethod
+    @torch.inference_mode()
+    def of(
+        cls,
+        model: LoadedModel,
+        image: RGBArray,
+        labels: Iterable[str | Label],
+        preprocessing: Preprocessing,
+    ) -> MapExample:
+        """Segment a picture four times.
+
+        Args:
+            model: a CLIP model.
+            image: (H, W, 3) uint8.
+            labels: names, or `Label` values.
+            preprocessing: sizes and windows, and the model's own mean and std.
+        """
+        words = Vocabulary.of(labels)
+        readouts = {**MAPS, "ClearCLIP": METHODS["clearclip"]}
+        segmenters = {
+            name: Segmenter(model, method, preprocessing) for name, method in readouts.items()
+        }
+        embeddings = segmenters["ClearCLIP"].embed(words.queries)  # once for all
+        label_maps = {
+            name: Scores.of(segmenter.encode(image), embeddings, words).label_map()
+            for name, segmenter in segmenters.items()
+        }
+        return cls(model.name, image, tuple(label.name for label in words.labels), label_maps)
 
 
 @dataclass(frozen=True, eq=False)

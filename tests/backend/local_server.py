@@ -66,7 +66,7 @@ class LocalServer:
                         self.wfile.write(piece)
                         time.sleep(pause_s)
 
-            do_GET = do_POST = do_DELETE = do_PATCH = _answer  # noqa: N815
+            do_GET = do_POST = do_PATCH = do_DELETE = _answer  # noqa: N815
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -163,7 +163,7 @@ def test_weights_that_cannot_be_had_are_said_over_http(tmp_path: Path) -> None:
 def test_clients_that_never_finish_a_request_are_let_go_and_stop_nobody() -> None:
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
     beginnings = [b"GET /hea", head, head + b"\r\n{", head + b"\r\n"]
-    with served("--model", "demo", "--request-timeout-s", "1", "--threads", "4") as url:
+    with served("--model", "demo", "--request-timeout-s", "1", "--threads", "4") as (url, _):
         port = int(url.rpartition(":")[2])
         stalled = [socket.create_connection(("127.0.0.1", port)) for _ in range(100)]
         for index, connection in enumerate(stalled):

@@ -36,6 +36,8 @@ def test_the_example_gives_no_secret_and_compose_asks_for_each() -> None:
         "BASIC_AUTH_USER",
         "BASIC_AUTH_PASS",
         "ALLOWED_HOSTS",
+        "AUTO_PRELABEL",
+        "DATABASE_URL",
     }
     for name in SECRETS:
         assert set(re.findall(rf"\$\{{{name}(.*?)\}}", COMPOSE)) == {":?"}

@@ -17,6 +17,7 @@ from werkzeug.serving import make_server
 from backend import create_app
 from backend.doctor import Finding, examine
 from backend.lock import Lock
+from backend.pending import Outcome
 from backend.settings import Settings, load_settings
 from tests.backend.colours import brush_config, colour_engine, data_url, flag
 from tests.backend.local_server import Answer, Asked, LocalServer
@@ -301,14 +302,14 @@ def test_a_prediction_that_label_studio_would_refuse(
 ) -> None:
     region = {"type": "brushlabels", "from_name": "gone", "to_name": "image", "value": {}}
     entry = {"model_version": "x", "score": 0.5, "result": [region]}
-    monkeypatch.setattr("backend.pipeline.Pipeline._entry", lambda *_: entry)
+    monkeypatch.setattr("backend.pipeline.Pipeline.outcome", lambda *_: Outcome(entry))
     findings = found(studio_url)
     assert ill(findings) == ["prediction"]
     assert "would refuse" in findings["prediction"].text
 
 
 def test_no_prediction(studio_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend.pipeline.Pipeline._entry", lambda *_: [])
+    monkeypatch.setattr("backend.pipeline.Pipeline.outcome", lambda *_: Outcome([]))
     findings = found(studio_url)
     assert ill(findings) == ["prediction"]
     assert "log says why" in findings["prediction"].advice

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from backend.errors import HostRefused
-from backend.hosts import HostRules, TimeLimit, origin, request
+from backend.hosts import Clock, HostRules, TimeLimit, origin, request
 from tests.backend.local_server import Answer, LocalServer
 
 #: RFC 6890, its successors, and what clouds answer their own machines at.
@@ -34,7 +34,7 @@ PUBLIC += ["64:ff9b::8.8.8.8", "2002:808:808::1"]
 
 
 def get(url: str, rules: HostRules | None = None, **options: Any) -> requests.Response:
-    given = {"trusted": False, "limit": TimeLimit(5), **options}
+    given = {"trusted": False, "limit": TimeLimit(5, Clock()), **options}
     return request("GET", url, rules=rules or HostRules(), **given)
 
 
@@ -231,7 +231,7 @@ def test_a_proxy_of_the_environment_is_only_for_hosts_that_are_vouched_for(
 def test_the_limit_ends_what_comes_in_drops(opening: bytes, drop: bytes) -> None:
     """Each drop comes in time for a timeout of a single read."""
     started = time.monotonic()
-    with dripping(opening, drop) as port, TimeLimit(0.4) as limit:
+    with dripping(opening, drop) as port, TimeLimit(0.4, Clock()) as limit:
         try:
             content = get(f"http://127.0.0.1:{port}/", limit=limit, trusted=True).content
         except requests.RequestException:
@@ -244,11 +244,34 @@ def test_the_limit_ends_what_comes_in_drops(opening: bytes, drop: bytes) -> None
 def test_the_limit_ends_a_handshake_in_drops() -> None:
     started = time.monotonic()
     record = b"\x16\x03\x03\x40\x00"  # a handshake of 16 KB, which never comes
-    with dripping(record, b"\x02") as port, TimeLimit(0.4) as limit:
+    with dripping(record, b"\x02") as port, TimeLimit(0.4, Clock()) as limit:
         with pytest.raises((requests.RequestException, ssl.SSLError)):
             get(f"https://127.0.0.1:{port}/", limit=limit, trusted=True)
         assert limit.is_over
     assert time.monotonic() - started < 5
+
+
+def test_a_clock_calls_in_the_order_of_times() -> None:
+    clock, called, last = Clock(), [], threading.Event()
+    now = time.monotonic()
+    clock.call_at(now + 0.2, last.set)
+    clock.call_at(now + 0.1, lambda: called.append("second"))
+    clock.call_at(now - 1, lambda: called.append("first"))
+    assert last.wait(10)
+    assert called == ["first", "second"]
+
+
+def test_what_was_lifted_is_not_ended() -> None:
+    clock, later = Clock(), threading.Event()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        with TimeLimit(0.05, clock) as limit:
+            limit.hold(ours)
+            limit.lift()
+            clock.call_at(time.monotonic() + 0.2, later.set)
+            assert later.wait(10)
+        theirs.sendall(b"x")
+        assert ours.recv(1) == b"x"
 
 
 class dripping:  # noqa: N801 -- reads as the verb that it is

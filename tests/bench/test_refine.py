@@ -94,7 +94,7 @@ Candidate = Callable[[Scores, np.ndarray], np.ndarray]
 
 def full_size_guided(scores: Scores, image: np.ndarray) -> np.ndarray:
     """The guided filter of 2013: every pixel's window, nothing shrunken (He, Sun and Tang)."""
-    radius = round(2 * scores.plan.patch_image_px)
+    radius = round(3 * scores.plan.patch_image_px)
     side = (2 * radius + 1, 2 * radius + 1)
 
     def mean(values: np.ndarray) -> np.ndarray:
@@ -105,7 +105,7 @@ def full_size_guided(scores: Scores, image: np.ndarray) -> np.ndarray:
     products = colours[..., :, None] * colours[..., None, :]
     covariance = mean(products.reshape(*image.shape[:2], 9)).reshape(products.shape)
     covariance -= middle[..., :, None] * middle[..., None, :]
-    inverse = np.linalg.inv(covariance + 3e-4 * np.eye(3))
+    inverse = np.linalg.inv(covariance + 1e-4 * np.eye(3))
     places = [np.arange(side, dtype=float) for side in image.shape[:2]]
     maps, owners = competitors(scores, *places)
     best, labels = np.full(image.shape[:2], -np.inf), np.empty(image.shape[:2], np.int16)
@@ -289,9 +289,9 @@ def test_kornia(report: Report, segmenter: Segmenter) -> None:
     maps, _ = competitors(scores, *(np.arange(n, dtype=float) for n in image.shape[:2]))
     guide = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     values = torch.from_numpy(maps)[None]
-    side = 4 * round(patch_px) + 1
+    side = 6 * round(patch_px) + 1
     timed = compare(
-        lambda: filters.guided_blur(guide, values, side, 3e-4, subsample=4),
+        lambda: filters.guided_blur(guide, values, side, 1e-4, subsample=4),
         lambda: guided(image, maps, patch_px),
         rounds=3,
     )

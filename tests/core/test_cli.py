@@ -381,6 +381,7 @@ def test_statistics_of_drawn_scenes_compare_towers(model_folder: Path, tmp_path:
         *("statistics", *models, dino, "--scenes=2", "--short-side=64", "--device=cpu"), "-o", out
     )
     assert result.exit_code == 0
+    assert written(out) == {"statistics.json", "norms.png", "layers.png", "maps.png"}
     facts = json.loads((out / "statistics.json").read_text())
     names = ["DINO (vits)", "demo", f"local-dir:{model_folder}"]
     assert [(each["name"], each["layers"]) for each in facts["towers"]] == [
@@ -389,9 +390,16 @@ def test_statistics_of_drawn_scenes_compare_towers(model_folder: Path, tmp_path:
     assert facts["pictures"] == [f"drawn scene {seed}" for seed in HELD_OUT_SEEDS[:2]]
 
 
+def test_labels_ask_for_an_example_of_ones_own_pictures(photos: Path, tmp_path: Path) -> None:
+    options = ["--model=demo", "--short-side=64", "--device=cpu", "-o", tmp_path / "out"]
+    assert clearclip("statistics", photos / "two.png", "--labels=sky,dog", *options).exit_code == 0
+    assert (tmp_path / "out" / "maps.png").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["--model=demo", "--labels="], "one or more different labels"),
         (["--model=demo", "--dino=nowhere.pth"], "There are no DINO weights at nowhere.pth: bring"),
         (["--model=demo", "--model=magic"], "of the form 'arch/tag'"),
         (["--model=local-dir:nowhere"], "There are no weights at nowhere."),

@@ -26,7 +26,7 @@ WORDS = Vocabulary(
     contrast=("wall", "floor"),
 )
 #: Patches of 12 px, with these tiles of 3: they fit, and their centres are pixels.
-FINE = Refinement(tiles_per_patch=4)
+FINE = Refinement(radius_patches=2, tiles_per_patch=4, epsilon=3e-4)
 PLAN = plan_of((96, 144), (128, 192))
 #: Where along the picture the eight queries are at home, in patches from the left.
 HOME = torch.tensor([0.0, 1.6, 4.0, 6.0, 6.4, 10.0, 8.4, 3.0])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, Segmenter, render_scene
+from clearclip_core import HELD_OUT_SEEDS, METHODS, SCENE_LABELS, Segmenter, render_scene
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -45,6 +45,20 @@ def test_a_batch_of_mixed_sizes_gives_what_the_cpu_gives(on_cpu: Segmenter) -> N
         expected = on_cpu.encode(image).patches
         cosines = (features.patches.cpu() * expected).sum(dim=-1)
         assert cosines.min() > 0.999  # a card may multiply float32 in TF32
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_gives_what_the_cpu_gives(name: str) -> None:
+    on_cpu, on_cuda = (
+        Segmenter.load("demo", name, device=device, precision="fp32") for device in ("cpu", "cuda")
+    )
+    image = render_scene(SEEDS[0]).image
+    expected, found = on_cpu.encode(image), on_cuda.encode(image)
+    assert ((found.patches.cpu() * expected.patches).sum(dim=-1) > 0.999).all()
+    assert (found.cls is None) == (expected.cls is None)
+    if found.cls is not None and expected.cls is not None:
+        assert ((found.cls.cpu() * expected.cls).sum(dim=-1) > 0.999).all()
+    assert on_cuda.segment(image, SCENE_LABELS).label_map.shape == image.shape[:2]
 
 
 def test_normalised_pixels_are_those_of_the_cpu(on_cpu: Segmenter) -> None:

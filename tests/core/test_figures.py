@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clearclip_core.figures import draw_layers, draw_norms, require_matplotlib, save_figures
+from clearclip_core.figures import (
+    draw_examples,
+    draw_layers,
+    draw_norms,
+    require_matplotlib,
+    save_examples,
+    save_figures,
+)
+from clearclip_core.statistics import MapExample
 from tests.core.test_statistics import made_up
 
 TOWERS = [made_up("DINO", layers=12), made_up("ViT-L-14/openai", pictures=3, layers=24)]
@@ -58,6 +66,42 @@ def test_layers_are_drawn_tower_by_tower() -> None:
         "$X_{attn}$",
     ]
     assert "Means over 2 or 3 pictures" in figure.get_supxlabel()
+
+
+def example(name: str = "ViT-B-16/openai") -> MapExample:
+    """20 rows; the left halves are sky, the right ones sea, one pixel is a ship, and some none."""
+    label_map = np.zeros((20, 30), np.int16)
+    label_map[:, 15:] = 1
+    label_map[0, 0], label_map[1, :5] = 2, -1
+    maps = {"X_sum": label_map, "X_res": label_map[:, ::-1], "X_attn": label_map}
+    image = np.full((20, 30, 3), 100, np.uint8)
+    return MapExample(name, image, ("sky", "sea", "ship"), {**maps, "ClearCLIP": label_map})
+
+
+def test_examples_are_drawn_under_their_labels_colours() -> None:
+    figure = draw_examples([example(), example("demo")])
+    rows = np.reshape(figure.axes, (2, 5))
+    assert [axis.get_title() for axis in rows[0]] == [
+        *("picture", "$X_{sum}$", "$X_{res}$", "$X_{attn}$", "ClearCLIP")
+    ]
+    assert [row[0].get_ylabel() for row in rows] == ["ViT-B-16/openai", "demo"]
+    picture, by_sum, by_residual = (np.asarray(axis.images[0].get_array()) for axis in rows[1][:3])
+    assert np.array_equal(picture, example().image)
+    sky, sea = (patch.get_facecolor()[:3] for patch in figure.legends[0].legend_handles)
+    for colour, column in ((sky, 10), (sea, 20)):
+        expected = np.rint(0.7 * 255 * np.array(colour) + 0.3 * 100)
+        assert by_sum[10, column] == pytest.approx(expected, abs=1)
+        assert by_residual[10, 29 - column] == pytest.approx(expected, abs=1)
+    assert by_sum[1, 2].tolist() == [100, 100, 100]  # none
+    names = [text.get_text() for text in figure.legends[0].texts]
+    assert names == ["sky", "sea"]  # one pixel needs no place in the legend
+
+
+def test_examples_are_a_file_of_a_size_for_slides(tmp_path: Path) -> None:
+    path = save_examples([example()], tmp_path / "new")
+    assert path == tmp_path / "new" / "maps.png"
+    with Image.open(path) as picture:
+        assert picture.width >= 2000
 
 
 def test_every_axis_has_a_label() -> None:

@@ -12,11 +12,21 @@ import scipy.special
 import scipy.stats
 import torch
 
-from clearclip_core import METHODS, DenseEncoder, Method, Preprocessing, RGBArray, render_scene
+from clearclip_core import (
+    METHODS,
+    SCENE_LABELS,
+    DenseEncoder,
+    Method,
+    Preprocessing,
+    RGBArray,
+    Segmenter,
+    render_scene,
+)
 from clearclip_core.statistics import (
     ATTENTIONS,
     MAP_NAMES,
     ImageTower,
+    MapExample,
     MapStatistics,
     as_lists,
     as_table,
@@ -154,6 +164,20 @@ def test_a_tower_is_loaded_by_its_models_name() -> None:
     sizes = Preprocessing.of_short_side(tower.mean, tower.std, 112)
     found = map_statistics(tower.maps, tower.name, images, sizes)
     assert (found.name, found.norm.shape) == ("demo", (1, 3, 5))
+
+
+def test_an_example_is_what_segmenters_of_the_maps_make() -> None:
+    tower = ImageTower.of_model("demo", "cpu")
+    assert tower.model is not None
+    image = render_scene(4, size_hw=(100, 150)).image
+    sizes = Preprocessing.of_short_side(tower.mean, tower.std, 112)
+    example = MapExample.of(tower.model, image, SCENE_LABELS, sizes)
+    assert (example.name, example.labels) == ("demo", SCENE_LABELS)
+    spelled_out = {"X_sum": "qk-res", "X_res": "qk-res-a0", "X_attn": "qk", "ClearCLIP": "qq"}
+    assert list(example.label_maps) == list(spelled_out)
+    for name, method in spelled_out.items():
+        expected = Segmenter(tower.model, method, sizes).segment(image, SCENE_LABELS).label_map
+        assert np.array_equal(example.label_maps[name], expected)
 
 
 def made_up(name: str = "tower", pictures: int = 2, layers: int = 4) -> MapStatistics:

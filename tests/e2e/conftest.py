@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,37 @@ def new_project(studio: Studio) -> Iterator[Callable[..., int]]:
     yield make
     for project in made:
         studio.client.projects.delete(id=project)
+
+
+@dataclass(frozen=True)
+class WithPersonalToken(Studio):
+    """Label Studio through a personal access token, and an access token made from it."""
+
+    access: str = ""
+
+    @property
+    def authorization(self) -> str:
+        return f"Bearer {self.access}"
+
+
+@pytest.fixture(scope="session")
+def personal(studio: Studio) -> WithPersonalToken:
+    """A user has one personal access token at most."""
+    token = studio.post("/api/token/")["token"]
+    return WithPersonalToken(studio.url, token=token)
+
+
+@pytest.fixture
+def without_legacy_tokens(
+    studio: Studio, personal: WithPersonalToken, new_project: Any
+) -> Iterator[WithPersonalToken]:
+    """Legacy tokens are off meanwhile; `new_project` is cleaned up later."""
+    access = studio.post("/api/token/refresh/", json={"refresh": personal.token})["access"]
+    renewed = replace(personal, access=access)  # it lives for five minutes
+    allowed = {"api_tokens_enabled": True, "legacy_api_tokens_enabled": False}
+    renewed.post("/api/jwt/settings", json=allowed)
+    yield renewed
+    renewed.post("/api/jwt/settings", json={**allowed, "legacy_api_tokens_enabled": True})
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,7 @@ from click.testing import CliRunner
 
 from backend import cli, demo
 from backend.demo import Studio
-from tests.e2e.conftest import MODEL
-from tests.e2e.test_predictions import WithPersonalToken, without_legacy_tokens  # noqa: F401
+from tests.e2e.conftest import MODEL, WithPersonalToken
 
 LOGIN = {"BASIC_AUTH_USER": "studio", "BASIC_AUTH_PASS": "pass word"}
 BASIC_AUTH = {
@@ -139,7 +138,7 @@ def test_tokens_that_are_refused(
     studio: Studio,
     demo_project: int,
     backend_url: str,
-    without_legacy_tokens: WithPersonalToken,  # noqa: F811
+    without_legacy_tokens: WithPersonalToken,
 ) -> None:
     legacy = doctor(studio, demo_project)
     assert legacy.ill() == {"token"}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from label_studio_sdk.core.api_error import ApiError
 from backend import demo
 from backend.demo import DemoError, Studio
 from clearclip_core import SCENE_LABELS, render_scene
-from tests.e2e.conftest import MODEL
+from tests.e2e.conftest import MODEL, WithPersonalToken
 from tests.e2e.masks import decode, iou
 
 SEEDS = [10_000_100, 10_000_101]
@@ -116,29 +115,6 @@ def test_basic_auth_lets_label_studio_in_and_nobody_else(
         )
         demo.retrieve_predictions(studio, project)
     assert len(stored(studio, project)) == 1
-
-
-@dataclass(frozen=True)
-class WithPersonalToken(Studio):
-    """Label Studio through a personal access token, and an access token made from it."""
-
-    access: str = ""
-
-    @property
-    def authorization(self) -> str:
-        return f"Bearer {self.access}"
-
-
-@pytest.fixture
-def without_legacy_tokens(studio: Studio, new_project: Any) -> Iterator[WithPersonalToken]:
-    """A personal access token, while legacy tokens are off; `new_project` is cleaned up later."""
-    token = studio.post("/api/token/")["token"]
-    access = studio.post("/api/token/refresh/", json={"refresh": token})["access"]
-    personal = WithPersonalToken(studio.url, token=token, access=access)
-    allowed = {"api_tokens_enabled": True, "legacy_api_tokens_enabled": False}
-    personal.post("/api/jwt/settings", json=allowed)
-    yield personal
-    personal.post("/api/jwt/settings", json={**allowed, "legacy_api_tokens_enabled": True})
 
 
 def test_images_are_fetched_with_a_personal_token_where_legacy_tokens_are_off(

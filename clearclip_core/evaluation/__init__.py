@@ -1,0 +1,1 @@
+"""The paper's benchmarks: data sets, their metric, its tables and figures."""

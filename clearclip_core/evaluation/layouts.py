@@ -1,0 +1,145 @@
+"""Where a data set keeps its pictures and label maps, in MMSegmentation's way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+#: How many names a message lists.
+_SHOWN = 3
+
+
+class LayoutError(ValueError):
+    """A folder that is not what was expected; the message says both."""
+
+
+@dataclass(frozen=True)
+class PictureFiles:
+    """One picture of a data set and its ground truth.
+
+    Attributes:
+        name: path of the picture below the pictures' folder, without its suffix.
+        picture: path of the picture.
+        label_map: path of the label map, a grey or palette PNG of class indices.
+    """
+
+    name: str
+    picture: Path
+    label_map: Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Folders, suffixes, and the file that lists the pictures.
+
+    A picture ``PICTURES/x/y`` + `picture_suffix` has its label map at ``MAPS/x/y`` + `map_suffix`.
+
+    Attributes:
+        pictures: folder of the pictures, below the data set's.
+        picture_suffix: what their names end with.
+        maps: folder of the label maps.
+        map_suffix: what their names end with.
+        listing: text file with a picture's name on each line; without one, all in `pictures` are
+            taken.
+    """
+
+    pictures: str
+    picture_suffix: str
+    maps: str
+    map_suffix: str
+    listing: str | None = None
+
+    def find(self, root: Path) -> list[PictureFiles]:
+        """Every picture of a data set, in the order of the listing or else of their names.
+
+        Raises:
+            LayoutError: a folder or file of the layout, a picture, or a label map is missing.
+        """
+        self._check_folders(root)
+        names = self._listed(root) if self.listing else self._found(root)
+        found = [
+            PictureFiles(
+                name,
+                root / self.pictures / f"{name}{self.picture_suffix}",
+                root / self.maps / f"{name}{self.map_suffix}",
+            )
+            for name in names
+        ]
+        if not found:
+            where = self.listing or f"{self.pictures}/**/*{self.picture_suffix}"
+            raise LayoutError(f"Expected pictures at {root / where}, but there are none.")
+        _check_files("picture", [sample.picture for sample in found])
+        _check_files("label map", [sample.label_map for sample in found])
+        return found
+
+    def missing(self, root: Path) -> list[str]:
+        """Those of the layout's folders and files that `root` lacks."""
+        folders = [name for name in (self.pictures, self.maps) if not (root / name).is_dir()]
+        listing = [self.listing] if self.listing and not (root / self.listing).is_file() else []
+        return [*(f"{name}/" for name in folders), *listing]
+
+    def _check_folders(self, root: Path) -> None:
+        missing = self.missing(root)
+        if not missing:
+            return
+        if not root.is_dir():
+            raise LayoutError(f"Expected a folder at {root}, but there is none.")
+        raise LayoutError(
+            f"Expected {root} to hold {', '.join(self._wanted)}, but {', '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} not there; it holds {_inside(root)}."
+            f"{self._hint(root)}"
+        )
+
+    @property
+    def _wanted(self) -> list[str]:
+        return [f"{self.pictures}/", f"{self.maps}/", *([self.listing] if self.listing else [])]
+
+    def _hint(self, root: Path) -> str:
+        """The folder below that would do, if there is one."""
+        below = sorted(path for depth in ("*", "*/*") for path in root.glob(depth) if path.is_dir())
+        fitting = next((path for path in below if not self.missing(path)), None)
+        return f" Did you mean {fitting}?" if fitting else ""
+
+    def _listed(self, root: Path) -> list[str]:
+        assert self.listing is not None
+        lines = (root / self.listing).read_text(encoding="utf-8").splitlines()
+        names = [line.strip() for line in lines if line.strip()]
+        if len(set(names)) != len(names):
+            raise LayoutError(f"Expected {root / self.listing} to list each picture once.")
+        return names
+
+    def _found(self, root: Path) -> list[str]:
+        folder = root / self.pictures
+        paths = (path.relative_to(folder) for path in folder.rglob(f"*{self.picture_suffix}"))
+        return sorted(path.as_posix().removesuffix(self.picture_suffix) for path in paths)
+
+
+def _check_files(kind: str, paths: list[Path]) -> None:
+    missing = [path for path in paths if not path.is_file()]
+    if not missing:
+        return
+    names = ", ".join(str(path) for path in missing[:_SHOWN])
+    more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+    raise LayoutError(
+        f"Expected {len(paths)} {kind}s, but {len(missing)} are not there: {names}{more}."
+        f"{_hint_of_suffix(missing[0])}"
+    )
+
+
+def _hint_of_suffix(missing: Path) -> str:
+    """What lies where a file was expected, for a wrong suffix is the usual reason."""
+    stem = missing.name.split(".")[0].split("_labelTrainIds")[0].split("_instanceTrainIds")[0]
+    others = sorted(path.name for path in missing.parent.glob(f"{stem}*"))
+    return f" There is {_some(others)}." if others else ""
+
+
+def _inside(root: Path) -> str:
+    names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in root.iterdir())
+    return _some(names) if names else "nothing"
+
+
+def _some(names: Iterable[str]) -> str:
+    every = list(names)
+    more = f" and {len(every) - 2 * _SHOWN} more" if len(every) > 2 * _SHOWN else ""
+    return ", ".join(every[: 2 * _SHOWN]) + more

@@ -1,0 +1,79 @@
+"""Everything that a result depends on, machine and versions apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that a result depends on, machine and versions apart.
+
+    Attributes:
+        benchmark: its name.
+        pictures: how many the whole run takes.
+        limit: to how many of the first pictures it was limited, if it was.
+        pictures_digest: of their names.
+        own_names: whether the words come from a file of one's own.
+        queries_digest: of the words that are asked for, class by class.
+        model: the model name.
+        weights: what tells its weights from others, see `weights_id`.
+        method: the method's name, or its parts.
+        precision: fp32, fp16 or bf16.
+        device: kind of device, cpu, cuda or mps.
+        short_side_px: of a resized picture.
+        long_side_px: at most, of a resized picture.
+        window_px: side of a window.
+        stride_px: between windows.
+        mean: of colours, 0-255, RGB.
+        std: likewise.
+        threshold: probability below which a pixel is background.
+    """
+
+    benchmark: str
+    pictures: int
+    limit: int | None
+    pictures_digest: str
+    own_names: bool
+    queries_digest: str
+    model: str
+    weights: str
+    method: str
+    precision: str
+    device: str
+    short_side_px: int
+    long_side_px: int
+    window_px: int
+    stride_px: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    threshold: float
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):  # JSON has lists only
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @property
+    def key(self) -> str:
+        """Hex digest of all settings: other settings, another key."""
+        return digest_of(asdict(self))
+
+    def differences(self, other: Settings) -> str:
+        """What differs, as a person reads it; empty where nothing does.
+
+        Args:
+            other: settings that were expected to be these.
+        """
+        own, others = asdict(self), asdict(other)
+        return ", ".join(
+            f"{name} {own[name]!r} and {others[name]!r}"
+            for name in own
+            if own[name] != others[name]
+        )
+
+
+def digest_of(facts: object) -> str:
+    """Hex digest of anything that JSON can hold."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,189 @@
+"""Two hundred clients at once for a minute, against the served process with the demo model.
+
+Label Studio gives up on /health after 1 s and on /setup after 3 s, whatever else goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import random
+import statistics
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import httpx
+from PIL import Image
+
+from backend import demo
+from clearclip_core import render_scene
+from tests.bench.conftest import Report
+
+SECONDS = 60
+#: How many clients do what, each the next time a second after its last answer.
+CLIENTS = {"health": 80, "setup": 60, "interactive": 40, "batch": 20}
+CONFIG = demo.label_config(["sky", "grass", "tree"]).replace(
+    "</View>",
+    '<KeyPointLabels name="click" toName="image" smart="true"><Label value="sky"/>'
+    "</KeyPointLabels></View>",
+)
+
+
+@dataclass
+class Measured:
+    """What the clients have seen, and the server's memory meanwhile."""
+
+    seconds: dict[str, list[float]] = field(default_factory=lambda: {k: [] for k in CLIENTS})
+    statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
+    predicted: int = 0
+    memory_mb: list[float] = field(default_factory=list)
+    stalls: list[float] = field(default_factory=list)
+
+
+def picture(seed: int) -> str:
+    file = io.BytesIO()
+    Image.fromarray(render_scene(seed, size_hw=(384, 512)).image).save(file, "JPEG")
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def requests_of(kind: str, pictures: list[str]) -> list[bytes]:
+    """What clients of a kind send, as it goes over the wire: making it takes their time."""
+    if kind == "health":
+        return [over_the_wire("GET", "/health")]
+    if kind == "setup":
+        return [over_the_wire("POST", "/setup", {"project": "7.1", "schema": CONFIG})]
+    body: dict[str, Any] = {"label_config": CONFIG, "project": "7.1"}
+    if kind == "batch":
+        tasks = [{"id": n, "data": {"image": image}} for n, image in enumerate(pictures)]
+        return [over_the_wire("POST", "/predict", body | {"tasks": tasks})]
+    return [
+        over_the_wire("POST", "/predict", body | {"tasks": [task], "params": {"context": context}})
+        for image in pictures
+        for x, y in product((20, 50, 80), repeat=2)
+        for task in [{"id": 1, "data": {"image": image}}]
+        for context in [{"result": [click(x, y)]}]
+    ]
+
+
+def click(x: int, y: int) -> dict[str, Any]:
+    value = {"x": x, "y": y, "keypointlabels": ["sky"]}
+    return {"type": "keypointlabels", "from_name": "click", "to_name": "image", "value": value}
+
+
+def over_the_wire(method: str, path: str, body: Any = None) -> bytes:
+    content = b"" if body is None else json.dumps(body).encode()
+    return (
+        f"{method} {path} HTTP/1.1\r\nHost: backend\r\nUser-Agent: heartex/1.23.2\r\n"
+        f"Connection: close\r\nContent-Length: {len(content)}\r\n\r\n"
+    ).encode() + content
+
+
+async def client(kind: str, port: int, asked: list[bytes], end: float, measured: Measured) -> None:
+    """A connection for each request, as Label Studio does."""
+    await asyncio.sleep(random.random())
+    while time.monotonic() < end:
+        started = time.monotonic()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(random.choice(asked))
+        answer = await reader.read()
+        writer.close()
+        measured.seconds[kind].append(time.monotonic() - started)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        status = int(head.split()[1])
+        measured.statuses[kind, status] += 1
+        if kind in ("interactive", "batch") and status == 200:
+            measured.predicted += sum(map(bool, json.loads(body)["results"]))
+        await asyncio.sleep(1)
+
+
+async def stall(end: float, measured: Measured) -> None:
+    """How late this process itself comes: its clients measure that, too."""
+    while time.monotonic() < end:
+        started = time.monotonic()
+        await asyncio.sleep(0.02)
+        measured.stalls.append(time.monotonic() - started - 0.02)
+
+
+async def watch(pid: int, end: float, measured: Measured) -> None:
+    while time.monotonic() < end:
+        measured.memory_mb.append(sum(map(resident_mb, [pid, *children(pid)])))
+        await asyncio.sleep(1)
+
+
+def children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def resident_mb(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+async def load(port: int, pid: int, pictures: list[str]) -> Measured:
+    measured = Measured()
+    asked = {kind: requests_of(kind, pictures) for kind in CLIENTS}
+    end = time.monotonic() + SECONDS
+    await asyncio.gather(
+        watch(pid, end, measured),
+        stall(end, measured),
+        *(
+            client(kind, port, asked[kind], end, measured)
+            for kind, count in CLIENTS.items()
+            for _ in range(count)
+        ),
+    )
+    return measured
+
+
+def test_load(report: Report, tmp_path: Path) -> None:
+    port = demo.free_port(0)
+    url = f"http://127.0.0.1:{port}"
+    pictures = [picture(10_000_300 + n) for n in range(8)]
+    serve = ["serve", "--port", str(port), "--model", "demo"]
+    with demo.running(
+        [sys.executable, "-m", "backend", *serve],
+        variables={"BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": ""},
+        health=f"{url}/health",
+        log=tmp_path / "log",
+        timeout_s=120,
+    ) as process:
+        one = {"tasks": [{"id": 1, "data": {"image": pictures[0]}}], "label_config": CONFIG}
+        assert httpx.post(f"{url}/predict", json=one, timeout=120).status_code == 200  # has loaded
+        measured = asyncio.run(load(port, process.pid, pictures))
+    errors = {key: n for key, n in measured.statuses.items() if key[1] >= 500}
+    for kind, goal in (("health", "< 1 s always"), ("setup", "< 3 s always"), ("interactive", "")):
+        times = measured.seconds[kind]
+        report.add(
+            f"/{kind} with {sum(CLIENTS.values())} clients, longest in {SECONDS} s, demo model",
+            goal,
+            f"{max(times):.2f} s",
+            f"median {statistics.median(times):.3f} s, {len(times)} requests; the clients' own "
+            f"process came up to {max(measured.stalls):.2f} s late",
+        )
+    refused = sum(n for (_, status), n in measured.statuses.items() if status == 429)
+    report.add(
+        f"answers of 500 and more, {sum(measured.statuses.values())} requests",
+        "0",
+        str(sum(errors.values())),
+        f"{measured.predicted} predictions, {refused} answers of 429",
+    )
+    third = len(measured.memory_mb) // 3
+    first, last = (
+        statistics.mean(part)
+        for part in (measured.memory_mb[third : 2 * third], measured.memory_mb[2 * third :])
+    )
+    report.add(
+        "memory of the server in the last third of that, against the one before",
+        "≤ 105 %",
+        f"{last / first:.1%}",
+        f"{first:.0f} MB, {last:.0f} MB",
+    )
+    assert not errors

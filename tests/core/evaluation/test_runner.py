@@ -1,0 +1,139 @@
+"""A pass over pictures, cut off and gone on with."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clearclip_core import Segmenter, load_model
+from clearclip_core.evaluation.benchmarks import BENCHMARKS, Benchmark
+from clearclip_core.evaluation.bookmark import Bookmark
+from clearclip_core.evaluation.confusion import Confusion
+from clearclip_core.evaluation.layouts import LayoutError
+from clearclip_core.evaluation.results import Tally
+from clearclip_core.evaluation.runner import evaluate, predictor, run_through
+from clearclip_core.evaluation.samples import find_samples
+from clearclip_core.evaluation.task import Task
+from tests.core.evaluation import miniatures, plain
+
+CLASSES = 3
+
+
+@dataclass(frozen=True)
+class Block:
+    """A picture of one colour and one class; it counts how often it is read."""
+
+    index: int
+    reads: list[int] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return f"block {self.index}"
+
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        if self.index < 0:
+            raise LayoutError("broken")
+        self.reads.append(self.index)
+        size = (2, 2 + self.index)
+        return np.full((*size, 3), self.index, np.uint8), np.full(size, self.index % CLASSES)
+
+
+def predict(rgb: np.ndarray) -> Iterator[np.ndarray]:
+    """One method that is always right, one that always says 0."""
+    yield np.full(rgb.shape[:2], rgb[0, 0, 0] % CLASSES, np.int16)
+    yield np.zeros(rgb.shape[:2], np.int16)
+
+
+def start() -> tuple[Tally, ...]:
+    return (Tally(Confusion.empty(CLASSES)),) * 2
+
+
+def counts(tallies: tuple[Tally, ...]) -> list[list[list[int]]]:
+    return [tally.confusion.counts.tolist() for tally in tallies]
+
+
+def test_pictures_are_taken_in_order_and_counted_for_each_method() -> None:
+    blocks = [Block(index) for index in range(7)]
+    steps = list(evaluate(predict, blocks, start()))
+    assert [step[0].pictures for step in steps] == [1, 2, 3, 4, 5, 6, 7]
+    sizes = [2 * (2 + index) for index in range(7)]
+    right = [sum(sizes[label::CLASSES]) for label in range(CLASSES)]
+    assert counts(steps[-1]) == [
+        np.diag(right).tolist(),
+        [[total, 0, 0] for total in right],
+    ]
+    assert [block.reads for block in blocks] == [[index] for index in range(7)]
+
+
+def test_a_pass_goes_on_where_it_was(tmp_path: Path) -> None:
+    whole = list(evaluate(predict, [Block(index) for index in range(7)], start()))[-1]
+    bookmark = Bookmark(tmp_path / "partial", "key")
+    cut = [Block(0), Block(1), Block(2), Block(-1)]
+    with pytest.raises(LayoutError, match="broken"):
+        run_through(predict, cut, CLASSES, bookmark, 2)
+    kept = bookmark.load(2)
+    assert kept is not None
+    assert kept[0].pictures == 3
+    blocks = [Block(index) for index in range(7)]
+    resumed = run_through(predict, blocks, CLASSES, bookmark, 2)
+    assert counts(resumed) == counts(whole)
+    assert [len(block.reads) for block in blocks] == [0, 0, 0, 1, 1, 1, 1]
+    assert resumed[1].seconds > kept[1].seconds > 0
+
+
+def test_bookmarks_are_kept_while_the_pass_goes_on(tmp_path: Path) -> None:
+    bookmark = Bookmark(tmp_path / "partial", "key")
+    seen = []
+
+    def watched(rgb: np.ndarray) -> Iterator[np.ndarray]:
+        kept = bookmark.load(2)
+        seen.append(kept[0].pictures if kept else 0)
+        yield from predict(rgb)
+
+    run_through(watched, [Block(i) for i in range(4)], CLASSES, bookmark, 2, save_every_s=0)
+    assert seen == [0, 1, 2, 3]
+
+
+def test_no_pictures_are_no_error(tmp_path: Path) -> None:
+    """A shard of more than there are pictures."""
+    (tally, _) = run_through(predict, [], CLASSES, Bookmark(tmp_path / "partial", "key"), 2)
+    assert tally.pictures == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_segmenter_answers_for_a_benchmark() -> None:
+    """What falls below the threshold is background; without one each pixel has its best class."""
+    classes = ("background", "sky", "grass", "tree")
+    benchmark = Benchmark("own", "own", classes, None, threshold=0.6)
+    segmenter = Segmenter.load("demo", device="cpu", precision="fp32", short_side_px=112)
+    rgb, _ = find_samples(Benchmark("demo", "demo", classes, None), None)[0].read()
+    (label_map,) = predictor(segmenter, benchmark, classes)(rgb)
+    scores = segmenter.score(segmenter.encode(rgb), classes)
+    probabilities = scores.probabilities()
+    sure = probabilities.max(axis=0) >= 0.6
+    assert 0.05 < sure.mean() < 0.999
+    expected = np.where(sure, probabilities.argmax(axis=0), 0)
+    assert (label_map == expected).mean() > 0.9999
+
+
+@pytest.mark.parametrize("name", ["voc20", "voc21", "cityscapes"])
+def test_in_float64_plain_loops_give_the_same_label_maps(
+    name: str, model_folder: Path, tmp_path: Path
+) -> None:
+    """All the way from the file, sizes and windows of the benchmark included."""
+    files = miniatures.make(name, tmp_path)
+    model = load_model(f"local-dir:{model_folder}", device="cpu", precision="fp32")
+    exact = replace(model, clip=copy.deepcopy(model.clip).double())
+    task = Task.of(BENCHMARKS[name], tmp_path)
+    segmenter = task.segmenter(exact, "clearclip")
+    words = segmenter.embed([label.name for label in task.labels]).double()
+    expected = plain.label_maps(name, exact.clip, words, [picture for picture, _ in files])
+    predict_one = predictor(segmenter, task.benchmark, task.labels)
+    for sample, label_map in zip(task.samples, expected, strict=True):
+        (found,) = predict_one(sample.read()[0])
+        assert (found == label_map).all()
