@@ -271,9 +271,11 @@ def served_backend(
     serve = ["serve", "--host", "127.0.0.1", "--port", str(port), "--model", model]
     reach = {"LABEL_STUDIO_URL": studio.url, "LABEL_STUDIO_API_KEY": studio.token}
     unset = {"BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": ""}  # whatever the shell says
+    # Jobs of another Label Studio must not meet this one, whose projects have the same numbers.
+    own = {"DATABASE_URL": f"sqlite:///{log.absolute().with_suffix('.db')}"}
     with running(
         [sys.executable, "-m", "backend", *serve],
-        variables={**reach, **unset, **(variables or {})},
+        variables={**reach, **unset, **own, **(variables or {})},
         health=f"{url}/health",
         log=log,
         timeout_s=120,

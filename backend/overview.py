@@ -174,14 +174,20 @@ class Overview:
         return [self.job(job) for job in jobs], with_project, unwritten, ""
 
     def _errors(self, of_store: list[tuple[Failure, int | None]]) -> list[Json]:
-        """The last failures, the latest first; of those that both know, the journal's."""
-        errors = [self._failed(record) for record in self._journal.failures]
-        known = {(error["task"], error["sentence"]) for error in errors}
-        for failure, project in of_store:
-            error = self.failure(failure, project)
-            if (error["task"], error["sentence"]) not in known:
-                errors.append(error)
-        return sorted(errors, key=lambda error: -error["at"])[:FAILURES_SHOWN]
+        """The last failures, the latest first; one that came again and again is named once."""
+        errors: dict[tuple[TaskId, str], Json] = {}
+        for error in (
+            *(self._failed(record) for record in self._journal.failures),
+            *(self.failure(failure, project) for failure, project in of_store),
+        ):
+            key = error["task"], error["sentence"]
+            known = errors.setdefault(key, error)
+            errors[key] = max(known, error, key=lambda one: one["at"]) | {
+                "project": known["project"] or error["project"],
+                "job": known["job"] or error["job"],
+                "url": known["url"] or error["url"],
+            }
+        return sorted(errors.values(), key=lambda one: -one["at"])[:FAILURES_SHOWN]
 
     def _failed(self, failed: Record) -> Json:
         return self._error(

@@ -15,6 +15,14 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _database_of_the_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """For backends that several tests share, which are made before `_own_database`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABASE_URL", f"sqlite:///{tmp_path_factory.mktemp('database')}/shared.db")
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _own_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Backends of tests must not share jobs, nor write into the home of who runs them."""
