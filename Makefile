@@ -30,8 +30,9 @@ check: $(CHECK_VENV)/.made ## format, lint and types of the code; lint and schem
 	$(TOOLS) check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(TOOLS) shellcheck .ci/run
 
-bench: $(VENV)/.made ## benchmarks and the longer studies, into tests/bench/results.md (ARGS: a part, only printed)
-	OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest -q -s --timeout 0 tests/bench $(or $(ARGS),--results tests/bench/results.md)
+bench: $(VENV)/.made $(STUDIO_VENV)/.made ## benchmarks and the longer studies, into tests/bench/results.md (ARGS: a part, only printed)
+	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio OMP_WAIT_POLICY=PASSIVE \
+	$(VENV)/bin/python -m pytest -q -s --timeout 0 tests/bench $(or $(ARGS),--results tests/bench/results.md)
 
 picture: $(VENV)/.made $(STUDIO_VENV)/.made browser ## take the README's picture anew
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio TAKE_PICTURE=1 \

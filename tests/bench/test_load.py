@@ -29,11 +29,7 @@ from tests.bench.conftest import Report
 SECONDS = 60
 #: How many clients do what, each the next time a second after its last answer.
 CLIENTS = {"health": 80, "setup": 60, "interactive": 40, "batch": 20}
-CONFIG = demo.label_config(["sky", "grass", "tree"]).replace(
-    "</View>",
-    '<KeyPointLabels name="click" toName="image" smart="true"><Label value="sky"/>'
-    "</KeyPointLabels></View>",
-)
+CONFIG = demo.label_config(["sky", "grass", "tree"])
 
 
 @dataclass
