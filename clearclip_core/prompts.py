@@ -15,6 +15,7 @@ at the end, where a cell's neighbours disagree.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -182,6 +183,9 @@ _EDGES = Refinement(radius_patches=1.0, epsilon=3e-4)
 _LEAST = 1e-4
 _HALF = float(np.log(0.5))
 
+#: SciPy holds the interpreter while it walks: several at once are no faster, and starve the others.
+_ONE_WALK = threading.Lock()
+
 
 def _click_evidence(
     ground: _Ground, positive: Sequence[_Pixel], negative: Sequence[_Pixel]
@@ -322,7 +326,9 @@ class _Ground:
 
     def distance(self, seeds: BoolMask) -> FloatMap:
         """(h, w): length of the shortest walk from any of the seeds."""
-        walked = dijkstra(self._graph, directed=False, indices=np.flatnonzero(seeds), min_only=True)
+        graph, starts = self._graph, np.flatnonzero(seeds)
+        with _ONE_WALK:
+            walked = dijkstra(graph, directed=False, indices=starts, min_only=True)
         return np.asarray(walked, np.float32).reshape(self.size_hw)
 
     def likeness(self, pixel: _Pixel) -> FloatMap:
