@@ -66,6 +66,12 @@ def machine() -> str:
     )
 
 
+@pytest.fixture(autouse=True)
+def _own_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another run has left in the user's own would be found, not computed."""
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/bench.db")
+
+
 @pytest.fixture(scope="session")
 def report(request: pytest.FixtureRequest) -> Iterator[Report]:
     """The table; written when all benchmarks are through."""
