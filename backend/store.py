@@ -461,6 +461,8 @@ class Store:
     ) -> Job:
         """Write down a step of a leased job, all or nothing of it, and renew the lease.
 
+        The lease of a job that is over is not renewed.
+
         Args:
             job: its id.
             owner: who has leased it.
@@ -486,8 +488,9 @@ class Store:
                 "skipped": before.skipped + skipped,
                 "failed": before.failed + len(failures),
                 "worked_s": before.worked_s + max(0.0, min(now - before.updated, LEASE_S)),
-                "leased_until": now + LEASE_S,
             }
+            if not before.over:  # else nobody would give that lease back
+                changes["leased_until"] = now + LEASE_S
             given = {"version": version, "total": total, "cursor": cursor}
             changes |= {name: value for name, value in given.items() if value is not None}
             if scope is not None:

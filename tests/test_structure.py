@@ -44,6 +44,7 @@ HOUSE = {
     ],
     "backend": [
         "errors",
+        "priority",
         "hosts",
         "settings",
         "trace",

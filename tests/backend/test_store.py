@@ -101,6 +101,19 @@ def test_the_rate_leaves_pauses_out_and_tells_how_long_it_takes(store: Store, cl
     assert (step.rate, step.eta_s) == (2, 30)
 
 
+def test_a_step_that_comes_after_the_end_takes_no_lease(store: Store) -> None:
+    """A job's lease is kept up beside the work, which may end between two looks."""
+    store.start_job(7)
+    store.lease_job("me")
+    store.finish(1, "me", "It cannot go on.")
+    assert store.advance(1, "me", done=2).done == 2
+    assert store.holder(7) is None
+    store.resume(1)
+    leased = store.lease_job("you")
+    assert leased is not None
+    assert leased.id == 1
+
+
 def test_nobody_gets_a_job_that_is_leased_until_the_lease_ends(store: Store, clock: Clock) -> None:
     job = store.start_job(7)
     store.lease_job("dies")

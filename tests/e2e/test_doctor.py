@@ -86,9 +86,9 @@ def test_a_backend_with_a_password(
         assert LOGIN["BASIC_AUTH_PASS"] not in str(hook.headers)
         assert requests.post(hook.url, json={}, timeout=5).status_code == 401
         assert requests.post(hook.url, json={}, headers=hook.headers, timeout=5).ok
-        refused = log.read_text().count("POST /webhook")
+        refused = log.read_text().count("POST /webhook: 401")
         demo.upload(studio, project, [demo.scene_file(10_000_201)])  # which calls the webhook
-        assert log.read_text().count("POST /webhook") == refused
+        assert log.read_text().count("POST /webhook: 401") == refused
 
         wrong = doctor(studio, project, **{**LOGIN, "BASIC_AUTH_PASS": "another"})
         assert {"setup", "webhook"} <= wrong.ill()

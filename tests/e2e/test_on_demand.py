@@ -47,11 +47,7 @@ class Annotator:
     def __post_init__(self) -> None:
         self.page.on("response", self._note)
         self.canvas = Canvas(self.page, self.truth.shape)
-        self.page.click("[aria-label=move-tool]")  # the brush's slider lies over the picture
-        self.page.mouse.move(5, 5)
-        settled(self.page)
-        self.bare, in_sight = self.canvas.look()
-        assert in_sight.mean() > 0.8
+        self.bare: Any = None
 
     def _note(self, answer: Response) -> None:
         if answer.url.endswith(ASKED):
@@ -70,6 +66,10 @@ class Annotator:
         place = {"key-point-tool": 1, "rectangle-tool": 2}[tool]
         self.page.locator(".lsf-label").filter(has_text=label).nth(place).click()
         self.page.mouse.move(5, 5)
+        if self.bare is None:  # before, the brush's slider may lie over the picture
+            settled(self.page)
+            self.bare, in_sight = self.canvas.look()
+            assert in_sight.mean() > 0.8
 
     def asks(self, prompt: Any) -> None:
         """Do something that makes the editor ask, and wait until its answer is drawn."""
@@ -115,7 +115,7 @@ class Annotator:
         return found
 
     def seen(self) -> Mask:
-        """Where the screen has changed since the task was opened, in pixels of the picture."""
+        """Where the screen has changed since the first tool was taken, in pixels of the picture."""
         shown, _ = self.canvas.look()
         return np.asarray(np.abs(shown - self.bare).sum(axis=2) > 20)
 
