@@ -22,7 +22,6 @@ import torch
 from backend.errors import Busy, ModelUnavailable
 from backend.fair_queue import FairQueue
 from backend.features import CacheUse, FeatureCache
-from backend.priority import give_way
 from backend.settings import Settings
 from backend.trace import stage
 from clearclip_core import (
@@ -415,7 +414,6 @@ class Engine:
     # From here on: the model's own thread.
 
     def _run(self) -> None:
-        give_way()
         segmenter = self._try_to_load()
         while segmenter is None:
             if self._stopping.wait(self._retry_after_s):

@@ -20,7 +20,6 @@ from typing import Any, Final, TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.messages import Task
-from backend.priority import give_way
 from backend.results import Results, result_key
 from backend.store import Store
 
@@ -80,9 +79,7 @@ class Batches:
     """Works on the tasks of batches, `AHEAD` of one project at the same time; projects in turn."""
 
     def __init__(self) -> None:
-        self._workers = ThreadPoolExecutor(
-            _WORKERS, thread_name_prefix="batch", initializer=give_way
-        )
+        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="batch")
         self._lock = threading.Lock()
         self._lines: dict[int | None, deque[_Item]] = {}
         self._busy: Counter[int | None] = Counter()

@@ -44,7 +44,6 @@ HOUSE = {
     ],
     "backend": [
         "errors",
-        "priority",
         "hosts",
         "settings",
         "trace",
