@@ -34,7 +34,7 @@ bench: $(VENV)/.made $(STUDIO_VENV)/.made ## benchmarks and the longer studies, 
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio OMP_WAIT_POLICY=PASSIVE \
 	$(VENV)/bin/python -m pytest -q -s --timeout 0 tests/bench $(or $(ARGS),--results tests/bench/results.md)
 
-picture: $(VENV)/.made $(STUDIO_VENV)/.made browser ## take the README's picture anew
+picture: $(VENV)/.made $(STUDIO_VENV)/.made browser ## take the README's pictures anew
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio TAKE_PICTURE=1 \
 	$(VENV)/bin/python -m pytest tests/e2e -k 'picture or click_beside' $(ARGS)
 
