@@ -514,6 +514,7 @@ def _run_gunicorn(settings: Settings) -> None:
             def end(_server: Any, _process: Any) -> None:
                 worker.stop()
                 engine.stop()
+                engine.join()
 
             self.cfg.set("worker_exit", end)
             return app

@@ -260,7 +260,11 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        if self._thread is not None:  # a process that ends under a running model may abort
+        self.join()
+
+    def join(self) -> None:
+        """Wait for the end of the batch that is running: a process that ends under it may abort."""
+        if self._thread is not None:
             self._thread.join(_LAST_BATCH_S)
 
     @property
