@@ -11,9 +11,12 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from backend.store import Store
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -42,6 +45,36 @@ def _own_logging() -> Iterator[None]:
             logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagate
+
+
+@dataclass
+class Clock:
+    """A clock that stands until somebody moves it."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/store.db"
+    make: Callable[[str], str] = request.getfixturevalue("postgres_url")
+    return make(f"store-{tmp_path.name}"[:60])
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(url: str, clock: Clock) -> Iterator[Store]:
+    store = Store(url, clock)
+    yield store
+    store.close()
 
 
 @pytest.fixture(scope="session")

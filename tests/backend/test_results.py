@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +13,10 @@ import pytest
 from backend.messages import Task
 from backend.results import Results, result_key
 from backend.store import LEASE_S, Store
-from tests.backend.test_store import Clock
+from tests.backend.conftest import Clock
 
 ROOT = Path(__file__).parents[2]
 VERSION = "v1"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/results.db"
-    make: Callable[[str], str] = request.getfixturevalue("postgres_url")
-    return make(f"results-{tmp_path.name}"[:60])
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(url: str, clock: Clock) -> Iterator[Store]:
-    store = Store(url, clock)
-    yield store
-    store.close()
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,38 +13,9 @@ import pytest
 from backend.errors import JobNotFound, JobOver
 from backend.settings import Settings
 from backend.store import LEASE_S, LeaseLost, Store
+from tests.backend.conftest import Clock
 
 ROOT = Path(__file__).parents[2]
-
-
-@dataclass
-class Clock:
-    """A clock that stands until somebody moves it."""
-
-    now: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/jobs.db"
-    make: Callable[[str], str] = request.getfixturevalue("postgres_url")
-    return make(f"jobs-{tmp_path.name}"[:60])
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(url: str, clock: Clock) -> Iterator[Store]:
-    store = Store(url, clock)
-    yield store
-    store.close()
 
 
 def test_a_job_from_its_start_to_its_end(store: Store, clock: Clock) -> None:
