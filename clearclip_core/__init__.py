@@ -1,5 +1,6 @@
 """ClearCLIP as a library: pictures and words in, masks out."""
 
+from clearclip_core.adaptation import Adaptation, Evidence, Example, Fit, adapt
 from clearclip_core.embeddings import EmbeddingStore
 from clearclip_core.encoder import DenseEncoder, WindowFeatures
 from clearclip_core.masks import BoolMask, drop_islands, fill_holes, label_masks
@@ -29,10 +30,14 @@ __all__ = [
     "SCENE_LABELS",
     "SYNONYMS",
     "TEMPLATES",
+    "Adaptation",
     "BoolMask",
     "DenseEncoder",
     "DenseFeatures",
     "EmbeddingStore",
+    "Evidence",
+    "Example",
+    "Fit",
     "KnownModel",
     "Label",
     "LoadedModel",
@@ -52,6 +57,7 @@ __all__ = [
     "WeightsNotFoundError",
     "WindowFeatures",
     "WindowPlan",
+    "adapt",
     "download_weights",
     "drop_islands",
     "fill_holes",
