@@ -30,6 +30,7 @@ PUBLIC = [
     "WeightsNotFoundError",
     "WindowFeatures",
     "WindowPlan",
+    "boundary_band",
     "download_weights",
     "drop_islands",
     "fill_holes",
