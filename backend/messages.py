@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 from urllib.parse import parse_qs
@@ -285,24 +285,66 @@ def predict_request(message: Mapping[str, Any]) -> PredictRequest:
 
 def areas(task: Task) -> Iterator[Area]:
     """The areas among the regions that a task has already; those of broken form are left out."""
-    for raw in task.drawn:
-        region = raw if isinstance(raw, dict) else {}
-        kind, value = region.get("type"), region.get("value")
-        size_hw = region.get("original_height"), region.get("original_width")
-        if (
-            isinstance(kind, str)
-            and isinstance(value, dict)
-            and all(isinstance(side, int) and side > 0 for side in size_hw)
-        ):
-            yield Area(
-                kind=kind,
-                control=_optional_text(region, "from_name"),
-                image=_optional_text(region, "to_name"),
-                item_index=_item_index(region),
-                size_hw=cast("tuple[int, int]", size_hw),
-                value=value,
-                id=_optional_text(region, "id"),
+    return (area for raw in task.drawn if (area := _area(raw)) is not None)
+
+
+def read_areas(regions: Iterable[Any], controls: Container[str]) -> list[Area]:
+    """The areas that some controls have drawn, among the regions of a result.
+
+    Args:
+        regions: as they came.
+        controls: names of those whose areas are wanted.
+
+    Raises:
+        BadRequest: one of them is broken: the others do not say what was drawn in all.
+
+    >>> box = {"x": 0, "y": 0, "width": 50, "height": 50, "rectanglelabels": ["car"]}
+    >>> read_areas([{"from_name": "box", "type": "rectanglelabels", "value": box}], {"box"})
+    Traceback (most recent call last):
+    ...
+    backend.errors.BadRequest: Expected a region of "box" to have a type, a value and the size \
+of its picture, but got another.
+    """
+    found: list[Area] = []
+    for raw in regions:
+        name = _optional_text(raw, "from_name") if isinstance(raw, dict) else ""
+        if not name or name not in controls:
+            continue
+        area = _area(raw)
+        if area is None:
+            raise BadRequest(
+                f'Expected a region of "{name[:50]}" to have a type, a value and the size of its '
+                "picture, but got another."
             )
+        found.append(area)
+    return found
+
+
+def written_labels(area: Area) -> list[str]:
+    """The labels of an area, as they are written: aliases where the editor wrote them."""
+    return _texts(area.value.get(area.kind))
+
+
+def _area(raw: Any) -> Area | None:
+    """An area, if a region is one."""
+    region = raw if isinstance(raw, dict) else {}
+    kind, value = region.get("type"), region.get("value")
+    size_hw = region.get("original_height"), region.get("original_width")
+    if not (
+        isinstance(kind, str)
+        and isinstance(value, dict)
+        and all(isinstance(side, int) and side > 0 for side in size_hw)
+    ):
+        return None
+    return Area(
+        kind=kind,
+        control=_optional_text(region, "from_name"),
+        image=_optional_text(region, "to_name"),
+        item_index=_item_index(region),
+        size_hw=cast("tuple[int, int]", size_hw),
+        value=value,
+        id=_optional_text(region, "id"),
+    )
 
 
 def _json_object(body: bytes) -> dict[str, Any]:

@@ -35,6 +35,7 @@ PUBLIC = [
     "WindowFeatures",
     "WindowPlan",
     "adapt",
+    "boundary_band",
     "download_weights",
     "drop_islands",
     "fill_holes",
