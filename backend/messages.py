@@ -22,6 +22,18 @@ Only = Literal["unlabeled", "all"]
 
 #: No percentage or angle is as large; neither infinity nor what is no number is below it.
 _FAR = 1e6
+#: As far as databases count.
+_LARGEST_PROJECT = (1 << 31) - 1
+_LARGEST_ID = (1 << 63) - 1
+#: What happens, as Label Studio calls it -> where its message names what it has happened to.
+_TOLD_OF = {
+    "TASKS_CREATED": "tasks",
+    "TASKS_DELETED": "tasks",
+    "ANNOTATION_CREATED": "annotation",
+    "ANNOTATIONS_CREATED": "annotation",
+    "ANNOTATION_UPDATED": "annotation",
+    "ANNOTATIONS_DELETED": "annotations",
+}
 #: Letters of what an annotator types: some phrases.
 _LONGEST_TEXT = 1000
 
@@ -207,27 +219,62 @@ class TasksCreated:
     label_config: str = ""
 
 
-def parse_webhook(body: bytes) -> TasksCreated | None:
+@dataclass(frozen=True)
+class AnnotationsChanged:
+    """Annotations of a project are new, changed or gone: which of it, only Label Studio knows."""
+
+    project_id: int
+    annotation_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TasksDeleted:
+    """Tasks of a project are gone, and their annotations with them."""
+
+    project_id: int
+    task_ids: tuple[int, ...]
+
+
+#: What a webhook tells of, that concerns us.
+Happened = TasksCreated | AnnotationsChanged | TasksDeleted
+
+
+def parse_webhook(body: bytes) -> Happened | None:
     """Read the body of ``POST /webhook``; None where it tells of nothing that concerns us.
 
     Nobody reads an answer to it: what makes no sense concerns us neither.
 
     >>> parse_webhook(b'{"action": "TASKS_CREATED", "project": {"id": 7}, "tasks": [{"id": 3}]}')
     TasksCreated(project_id=7, task_ids=(3,), label_config='')
+    >>> parse_webhook(b'{"action": "ANNOTATION_UPDATED", "project": {"id": 7}, '
+    ...               b'"annotation": {"id": 5}}')
+    AnnotationsChanged(project_id=7, annotation_ids=(5,))
     """
     try:
         message = _json_object(body)
     except BadRequest:
         return None
-    project, tasks = message.get("project"), message.get("tasks")
-    if message.get("action") != "TASKS_CREATED" or not isinstance(project, dict):
+    project, action = message.get("project"), message.get("action")
+    if not isinstance(project, dict) or not isinstance(action, str):
         return None
-    tasks = tasks if isinstance(tasks, list) else []
-    ids = [task.get("id") for task in tasks if isinstance(task, dict)]
-    project_id, task_ids = _project_id(project.get("id")), [id_ for id_ in ids if type(id_) is int]
-    if project_id is None or not task_ids:
+    key = _TOLD_OF.get(action, "")
+    things = message.get(key)
+    ids = _ids([things] if key == "annotation" and isinstance(things, dict) else things)
+    project_id = _project_id(project.get("id"))
+    if project_id is None or not 0 < project_id <= _LARGEST_PROJECT or not ids:
         return None
-    return TasksCreated(project_id, tuple(task_ids), _optional_text(project, "label_config"))
+    if action == "TASKS_CREATED":
+        return TasksCreated(project_id, ids, _optional_text(project, "label_config"))
+    if action == "TASKS_DELETED":
+        return TasksDeleted(project_id, ids)
+    return AnnotationsChanged(project_id, ids)
+
+
+def _ids(given: Any) -> tuple[int, ...]:
+    """The ids of things, those that can be."""
+    things = given if isinstance(given, list) else []
+    ids = [thing.get("id") for thing in things if isinstance(thing, dict)]
+    return tuple(id_ for id_ in ids if type(id_) is int and 0 < id_ <= _LARGEST_ID)
 
 
 def parse_setup(body: bytes) -> SetupRequest:

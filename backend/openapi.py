@@ -273,7 +273,8 @@ def _predict() -> Json:
 
 
 def _webhook() -> Json:
-    answer = _object(required=("status",), status=_STRING, job={"type": "integer"})
+    status = {"enum": ["queued", "noted", "ignored"]}
+    answer = _object(required=("status",), status=status, job={"type": "integer"})
     described = _operation(
         "Something happened in a project.", answer, _400=_UNREADABLE, _413=_TOO_LARGE
     )
