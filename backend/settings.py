@@ -55,6 +55,9 @@ def _hosts(value: str) -> str:
     return value
 
 
+#: What of a project follows its corrections.
+Adapt = Literal["scores", "thresholds", "all", "off"]
+
 AutoOrCount = Annotated[Literal["auto"] | int, PlainValidator(_auto_or_count)]
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 ProjectsOrAll = Annotated[str, AfterValidator(_projects_or_all)]
@@ -185,6 +188,16 @@ class Settings(BaseSettings):
         description="Projects whose new tasks are predicted at once: 7,12 or all; for others "
         'prelabel="auto" on a control in the labeling config. Needs LABEL_STUDIO_API_KEY.',
     )
+    adapt: Adapt = Field(
+        default="scores",
+        description="What follows corrections: scores, thresholds, all or off; for one project "
+        'adapt="..." on a control in the labeling config, which wins. Needs LABEL_STUDIO_API_KEY.',
+    )
+    adapt_every: int = Field(
+        default=10,
+        ge=1,
+        description="Annotations that are new, changed or deleted before a project learns again.",
+    )
     host: Words = Field(
         default="127.0.0.1",
         description="Address to listen on; 0.0.0.0 lets other machines in (set BASIC_AUTH_* too).",
@@ -240,9 +253,10 @@ class Settings(BaseSettings):
     def _in_any_case(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        level, form = values.get("log_level"), values.get("log_format")
+        level = values.get("log_level")
         upper = {"log_level": level.upper()} if isinstance(level, str) else {}
-        lower = {"log_format": form.lower()} if isinstance(form, str) else {}
+        forms = ((name, values.get(name)) for name in ("log_format", "adapt"))
+        lower = {name: form.lower() for name, form in forms if isinstance(form, str)}
         return values | upper | lower
 
     @model_validator(mode="after")
