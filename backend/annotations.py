@@ -8,7 +8,8 @@ is there now, and takes the mark away if no other has come meanwhile::
                ^           │
                └───────────┘                     Label Studio was not there; marked again; died
 
-Backends that share a database share the rows; the lease of one that dies ends.
+Backends that share a database share the rows; the lease of one that dies ends. Who reads without
+anybody to learn from it, as the command line does, leaves the row to be read once more by who has.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from sqlalchemy import (
     Text,
     delete,
     func,
+    or_,
     select,
     update,
 )
@@ -57,6 +59,7 @@ _ANNOTATIONS: Final = Table(
     Column("marked", Integer, nullable=False, default=0),
     Column("seen", Integer, nullable=False, default=0),
     Column("open", Integer, nullable=False, default=1, index=True),
+    Column("untaught", Integer, nullable=False, default=1, index=True),
     Column("due", Float, nullable=False, default=0.0),
     Column("tries", Integer, nullable=False, default=0),
     Column("owner", String(128), nullable=False, default=""),
@@ -167,15 +170,17 @@ class Annotations:
 
     # ---- who reads them ----------------------------------------------------------------------
 
-    def take(self, limit: int, project: int | None = None) -> list[Mark]:
+    def take(self, limit: int, project: int | None = None, untaught: bool = False) -> list[Mark]:
         """Lease marks, of one project at a time, those first that wait longest.
 
         Args:
             limit: at most so many.
             project: of this one only.
+            untaught: those too that were read already, but that nobody has learned from.
         """
         now = self._store.clock()
-        free = [_ROW.open == 1, _ROW.due <= now, _ROW.leased_until < now]
+        wanted = or_(_ROW.open == 1, _ROW.untaught == 1) if untaught else _ROW.open == 1
+        free = [wanted, _ROW.due <= now, _ROW.leased_until < now]
         if project is not None:
             free.append(_ROW.project == project)
         query = select(_ANNOTATIONS).where(*free).order_by(_ROW.due, _ROW.annotation)
@@ -200,10 +205,15 @@ class Annotations:
         with self._store.write() as connection:
             connection.execute(update(_ANNOTATIONS).where(*ours).values(leased_until=now + LEASE_S))
 
-    def settle(self, mark: Mark, read: Read) -> bool:
+    def settle(self, mark: Mark, read: Read, taught: bool = True) -> bool:
         """Keep what was read; whether it was still ours to read.
 
         The mark goes, if no other has come meanwhile.
+
+        Args:
+            mark: what was leased.
+            read: what was there.
+            taught: whether it was learned from.
         """
         values = {
             "project": read.project,
@@ -226,17 +236,23 @@ class Annotations:
             connection.execute(
                 update(_ANNOTATIONS)
                 .where(_ROW.annotation == mark.annotation, _ROW.seen == _ROW.marked)
-                .values(open=0)
+                .values(_closed(taught))
             )
         return done
 
-    def drop(self, mark: Mark) -> bool:
-        """Forget an annotation that is gone; whether it was still ours to read."""
+    def drop(self, mark: Mark, taught: bool = True) -> bool:
+        """Forget an annotation that is gone; whether it was still ours to read.
+
+        Args:
+            mark: what was leased.
+            taught: whether who learns has forgotten it too; else a row stays, with nothing in it.
+        """
         with self._store.write() as connection:
             there = self._own(connection, mark, kind="", changes="[]", owner="", leased_until=0.0)
             if there:
                 newest = (_ROW.annotation == mark.annotation, _ROW.marked == mark.count)
-                connection.execute(delete(_ANNOTATIONS).where(*newest))
+                closing = delete(_ANNOTATIONS) if taught else update(_ANNOTATIONS).values(open=0)
+                connection.execute(closing.where(*newest))
         return there
 
     def put_back(self, marks: Sequence[Mark], failed: Mark | None = None) -> None:
@@ -283,14 +299,16 @@ class Annotations:
         connection.execute(
             statement.on_conflict_do_update(
                 index_elements=[_ROW.annotation],
-                set_={"marked": _ROW.marked + 1, "open": 1, "due": 0.0},
+                set_={"marked": _ROW.marked + 1, "open": 1, "untaught": 1, "due": 0.0},
             )
         )
 
     def _again(self, *which: Any) -> None:
         with self._marking, self._store.write() as connection:
             connection.execute(
-                update(_ANNOTATIONS).where(*which).values(marked=_ROW.marked + 1, open=1, due=0.0)
+                update(_ANNOTATIONS)
+                .where(*which)
+                .values(marked=_ROW.marked + 1, open=1, untaught=1, due=0.0)
             )
 
     def _set(self, connection: Connection, ids: Sequence[int], **values: Any) -> None:
@@ -301,6 +319,10 @@ class Annotations:
         """Change a row that we have leased; whether it is still ours."""
         ours = (_ROW.annotation == mark.annotation, _ROW.owner == self._owner)
         return bool(connection.execute(update(_ANNOTATIONS).where(*ours).values(values)).rowcount)
+
+
+def _closed(taught: bool) -> dict[str, int]:
+    return {"open": 0, "untaught": 0} if taught else {"open": 0}
 
 
 def _read(row: Row[Any]) -> Read:

@@ -37,6 +37,7 @@ from backend.openapi import description
 from backend.overview import Overview
 from backend.pending import Pending
 from backend.pipeline import Pipeline
+from backend.report import make_report
 from backend.results import Results
 from backend.settings import Settings
 from backend.store import Store, new_owner
@@ -97,6 +98,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     app.register_blueprint(
         make_console(settings, engine, store, metrics, overview, lambda: _body(settings, clock))
     )
+    app.register_blueprint(make_report(settings, annotations, studio))
     _add_errors(app)
     if given is None:
         engine.start()

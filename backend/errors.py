@@ -13,6 +13,7 @@
     ├── Busy                    429   every thread for predictions is taken, the queue is full, or
     │                                 the request has more tasks than MAX_TASKS
     ├── JobNotFound             404   there is no job of that number
+    ├── PlotNotFound            404   there is nothing yet that a plot could show
     ├── JobOver                 409   a job that is over cannot be paused, resumed or cancelled
     ├── LearningRefused         409   a project is pinned, or has nothing to learn or go back to
     ├── StudioUnreachable       424   Label Studio's API does not answer, or not in time
@@ -94,6 +95,12 @@ class Busy(BackendError):
 
 class JobNotFound(BackendError):
     """There is no job of that number."""
+
+    http_status = 404
+
+
+class PlotNotFound(BackendError):
+    """There is nothing yet that a plot could show."""
 
     http_status = 404
 

@@ -46,7 +46,8 @@ class Reader:
     Args:
         annotations: the marks, and where it keeps what it has read.
         projects: Label Studio.
-        learner: is told of each annotation too.
+        learner: is told of each annotation too; without one, each is left to be read once more by
+            who has one.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Reader:
             StudioRefused: the token may not see one of them.
             StudioUnreachable: Label Studio does not answer; they wait for a later time.
         """
-        marks = self._annotations.take(_AT_ONCE, project)
+        marks = self._annotations.take(_AT_ONCE, project, untaught=self._learner is not None)
         configs: dict[int, LabelConfig | str] = {}
         for number, mark in enumerate(marks):
             if stopping is not None and stopping.is_set():
@@ -111,11 +112,11 @@ class Reader:
             task = self._projects.task(annotation.project, annotation.task)
         if annotation is None or task is None:
             self._teach(mark.annotation, None)
-            done = self._annotations.drop(mark)
+            done = self._annotations.drop(mark, taught=self._learner is not None)
         else:
             read, corrected = self._compare(annotation, task, configs)
             self._teach(mark.annotation, corrected)
-            done = self._annotations.settle(mark, read)
+            done = self._annotations.settle(mark, read, taught=self._learner is not None)
         if not done:  # another has read it meanwhile: who of us was the last is not known
             self._annotations.mark(mark.project, [mark.annotation])
 

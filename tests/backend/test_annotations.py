@@ -127,6 +127,26 @@ def test_what_could_not_be_read_comes_again_ever_later(
     assert ids(annotations.take(2)) == [1]
 
 
+def test_what_nobody_has_learned_from_is_read_by_who_does(
+    annotations: Annotations, other: Annotations
+) -> None:
+    annotations.mark(7, [1, 2, 3])
+    one, two, three = annotations.take(9)
+    annotations.settle(one, read_of(1), taught=False)
+    annotations.drop(two, taught=False)
+    annotations.settle(three, read_of(3))
+    assert annotations.count_open() == 0
+    assert annotations.take(9) == []
+    assert [row.annotation for row in annotations.read(7)] == [1, 3]
+    one, two = other.take(9, untaught=True)
+    assert (one.annotation, two.annotation) == (1, 2)
+    other.settle(one, read_of(1))
+    other.drop(two)
+    assert other.take(9, untaught=True) == []
+    other.mark(7, [3])
+    assert ids(other.take(9, untaught=True)) == [3]
+
+
 def test_one_project_at_a_time(annotations: Annotations) -> None:
     annotations.mark(7, [1, 3])
     annotations.mark(8, [2])

@@ -237,6 +237,25 @@ def test_a_project_is_read_from_the_beginning(
     assert annotations.count_open() == 3
 
 
+def test_who_reads_without_learning_leaves_it_to_who_learns(
+    server: LocalServer,
+    reader: Reader,
+    annotations: Annotations,
+    studio: FakeStudio,
+    notebook: Notebook,
+) -> None:
+    kept, gone = (studio.annotate(n, [region("a", "red", 4)])["id"] for n in (1, 2))
+    read(reader, annotations, kept, gone)
+    notebook.known.pop(kept)
+    del studio.annotations[gone]
+    alone = Reader(annotations, Projects(server.url, TOKEN))
+    assert [row.annotation for row in read(alone, annotations, kept, gone)] == [kept]
+    assert alone.read_some() == 0
+    assert reader.read_some() == 2
+    assert list(notebook.known) == [kept]
+    assert notebook.forgotten == [gone]
+
+
 def test_who_has_lost_the_lease_has_it_read_again(
     server: LocalServer, annotations: Annotations, studio: FakeStudio, tmp_path: Path
 ) -> None:
