@@ -83,6 +83,7 @@ HOUSE = {
         "overview",
         "console",
         "report",
+        "tutor",
         "openapi",
         "app",
         "doctor",
