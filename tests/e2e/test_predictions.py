@@ -60,7 +60,7 @@ def test_each_region_has_a_score_and_the_version_is_the_one_of_setup(
     setup = requests.post(
         f"{backend_url}/setup",
         json={"project": f"{demo_project}.1", "schema": config, "hostname": studio.url},
-        timeout=10,
+        timeout=30,
     ).json()
     for prediction in studio.client.predictions.list(project=demo_project):
         assert prediction.model_version == setup["model_version"]
