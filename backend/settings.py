@@ -55,6 +55,8 @@ def _hosts(value: str) -> str:
     return value
 
 
+#: What the score of a prediction says, by which Label Studio's data manager sorts tasks.
+ScoreKind = Literal["confidence", "uncertainty", "effort"]
 AutoOrCount = Annotated[Literal["auto"] | int, PlainValidator(_auto_or_count)]
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 ProjectsOrAll = Annotated[str, AfterValidator(_projects_or_all)]
@@ -160,6 +162,11 @@ class Settings(BaseSettings):
         default=True,
         description="Masks follow the edges of the picture instead of the model's patches.",
     )
+    score: ScoreKind = Field(
+        default="confidence",
+        description="What predictions are sorted by in Label Studio: confidence, uncertainty or "
+        'effort; score="effort" on a control in the labeling config wins.',
+    )
     model_dir: Path = Field(
         default=Path("~/.cache/clearclip"),
         description="Folder of model weights: looked for here first, kept here when downloaded.",
@@ -240,9 +247,10 @@ class Settings(BaseSettings):
     def _in_any_case(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        level, form = values.get("log_level"), values.get("log_format")
+        level = values.get("log_level")
         upper = {"log_level": level.upper()} if isinstance(level, str) else {}
-        lower = {"log_format": form.lower()} if isinstance(form, str) else {}
+        words = ((name, values.get(name)) for name in ("log_format", "score"))
+        lower = {name: word.lower() for name, word in words if isinstance(word, str)}
         return values | upper | lower
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ Tags and attributes are found in any letter case, as the editor does. What is dr
 - A label called "background" or "other", or marked ``background="true"``, is what no other label
   names. A colour in that attribute is the editor's own use of it.
 - ``prelabel="auto"`` on a control: new tasks of the project are predicted at once.
+- ``score="effort"`` on a control: what the project's predictions are sorted by. The first counts.
 - An annotator asks with ``<KeyPointLabels>``, ``<KeyPoint>``, ``<RectangleLabels>``,
   ``<Rectangle>`` and ``<TextArea>``. ``prompt_label="Car"`` on a text area is the label of words
   that name none.
@@ -32,13 +33,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException, DTDForbidden
 from defusedxml.ElementTree import fromstring
 
 from backend.errors import DataKeyError, LabelConfigError
+from backend.settings import ScoreKind
 from clearclip_core import Label
 
 ControlKind = Literal["brushlabels", "bitmasklabels", "polygonlabels", "rectanglelabels"]
@@ -175,6 +177,7 @@ class LabelConfig:
             answers for labels that no other control has.
         box_labels: labels that only `boxes` have.
         prelabel: whether new tasks are to be predicted at once.
+        score: what predictions are sorted by, where the project says so.
     """
 
     images: tuple[ImageTag, ...]
@@ -184,6 +187,7 @@ class LabelConfig:
     boxes: tuple[Control, ...] = ()
     box_labels: tuple[Label, ...] = ()
     prelabel: bool = False
+    score: ScoreKind | None = None
 
     def controls_of(self, image: str) -> tuple[Control, ...]:
         """The controls for the image of that name."""
@@ -242,7 +246,7 @@ def parse_label_config(xml: str) -> LabelConfig:
 
     Raises:
         LabelConfigError: the XML does not parse, or has no control on an image that we can draw
-            with, or a threshold that is no number in [0, 1].
+            with, or a threshold that is no number in [0, 1], or an unknown score.
 
     >>> config = parse_label_config('''<View>
     ...   <Image name="img" value="$image"/>
@@ -276,6 +280,7 @@ def parse_label_config(xml: str) -> LabelConfig:
         boxes=tuple(_control(element, images) for element in boxes),
         box_labels=tuple(_labels(boxes, known={label.name for label in labels})),
         prelabel=any(_get(element, "prelabel").strip().lower() == "auto" for element in drawn),
+        score=next(filter(None, map(_score, drawn)), None),
     )
 
 
@@ -392,6 +397,15 @@ def _threshold(element: Element, default: float) -> float:
             f"Expected model_score_threshold to be a number from 0 to 1, but got {text!r}."
         )
     return threshold
+
+
+def _score(control: Element) -> ScoreKind | None:
+    text = _get(control, "score")
+    kind = text.strip().lower() or None
+    if kind is not None and kind not in get_args(ScoreKind):
+        known = ", ".join(get_args(ScoreKind))
+        raise LabelConfigError(f"Expected score to be one of {known}, but got {text!r}.")
+    return cast("ScoreKind | None", kind)
 
 
 def _labels(controls: Iterable[Element], known: Collection[str] = ()) -> Iterator[Label]:

@@ -1,5 +1,6 @@
 """ClearCLIP as a library: pictures and words in, masks out."""
 
+from clearclip_core.doubt import Doubt
 from clearclip_core.embeddings import EmbeddingStore
 from clearclip_core.encoder import DenseEncoder, WindowFeatures
 from clearclip_core.masks import BoolMask, drop_islands, fill_holes, label_masks
@@ -32,6 +33,7 @@ __all__ = [
     "BoolMask",
     "DenseEncoder",
     "DenseFeatures",
+    "Doubt",
     "EmbeddingStore",
     "KnownModel",
     "Label",

@@ -10,6 +10,7 @@ PUBLIC = [
     "BoolMask",
     "DenseEncoder",
     "DenseFeatures",
+    "Doubt",
     "EmbeddingStore",
     "KnownModel",
     "Label",
