@@ -1,4 +1,4 @@
-"""``clearclip-backend``: serve, export, prelabel, doctor, demo."""
+"""``clearclip-backend``: serve, export, prelabel, report, doctor, demo."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from urllib.parse import quote
 
 import click
 from PIL import Image
+from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
+from backend.annotations import Annotations
 from backend.app import create_app
 from backend.cluster import ClusterPrelabeler
 from backend.demo import DemoError, label_config, run_demo
@@ -36,18 +38,25 @@ from backend.logs import logging_config
 from backend.messages import PredictRequest, Task
 from backend.pending import Pending
 from backend.pipeline import Pipeline
+from backend.plots import plots
 from backend.prelabel import Prelabeler, Report
 from backend.projects import Projects
+from backend.reading import Reader, read_all
 from backend.results import Results
+from backend.savings import Step, measure, to_csv
 from backend.settings import Settings, load_settings, variables
 from backend.store import Job, LeaseLost, Only, Store, has_died, new_owner
 from backend.studio import Studio
+from backend.tables import print_savings
 from backend.vocabulary import parse_label_config
 from clearclip_core import RGBArray, to_rgb
 from clearclip_core.cli import find_pictures
 from clearclip_core.models import choose_device, choose_precision
 
 Command = Callable[..., Any]
+
+_PROJECT = click.IntRange(1, (1 << 31) - 1)  # as far as a database counts
+_FILE = click.Path(dir_okay=False, path_type=Path)
 
 #: What a bulk run may be told; it listens nowhere.
 _PRELABEL_SETTINGS = (
@@ -62,6 +71,9 @@ _PRELABEL_SETTINGS = (
     "database_url",
     "min_island_share",
 )
+
+#: How long the report waits for a Label Studio that is away, in seconds.
+_REPORT_PATIENCE_S = 20.0
 
 #: Pictures between two steps of the progress bar; those of one step overlap.
 _EXPORTED_AT_ONCE = 16
@@ -231,12 +243,69 @@ def prelabel(
     except (BackendError, LeaseLost, SQLAlchemyError, ValueError) as error:
         raise click.ClickException(str(error)) from None
     if report_file:
-        report_file.parent.mkdir(parents=True, exist_ok=True)
-        report_file.write_text(json.dumps(report.to_json(), indent=2) + "\n")
+        _write(report_file, json.dumps(report.to_json(), indent=2) + "\n")
     click.echo(report)
     if not report.job.over:
         raise SystemExit(130)
     raise SystemExit(0 if report.complete else 1)
+
+
+@main.command()
+@click.option("--project", type=_PROJECT, required=True, help="Number of the project.")
+@click.option(
+    "--backfill",
+    is_flag=True,
+    help="First read all annotations that the project has, whenever they were made.",
+)
+@click.option(
+    "--step", type=click.Choice(["day", "week"]), help="By day or by week; else as it fits."
+)
+@click.option("--json", "json_file", type=_FILE, help="Write all figures to this file.")
+@click.option("--csv", "csv_file", type=_FILE, help="Write them as a table to this file.")
+@click.option(
+    "--plots",
+    "plots_folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write the plots as SVG into this folder.",
+)
+@settings_options("label_studio_url", "label_studio_api_key", "model_dir", "database_url")
+def report(
+    project: int,
+    backfill: bool,
+    step: Step | None,
+    json_file: Path | None,
+    csv_file: Path | None,
+    plots_folder: Path | None,
+    **given: str | None,
+) -> None:
+    """Say what the prelabels of a project save, from what annotators have left of them.
+
+    Annotations are read by the backend that serves, as they are submitted. Those that wait are read
+    first, where LABEL_STUDIO_API_KEY is set.
+    """
+    settings = _settings(given)
+    logging.config.dictConfig(logging_config(settings, "WARNING"))
+    stopping = threading.Event()
+    try:
+        store = Store.from_settings(settings)
+        store.check()
+        annotations = Annotations(store, new_owner())
+        with _signals_set(stopping):
+            _read_annotations(settings, annotations, project, backfill, stopping)
+        waiting = annotations.count_open(project)
+        savings = measure(project, annotations.read(project), waiting=waiting, step=step)
+    except (BackendError, SQLAlchemyError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    if json_file is not None:
+        _write(json_file, json.dumps(savings.to_json(), indent=2) + "\n")
+    if csv_file is not None:
+        _write(csv_file, to_csv(savings))
+    if plots_folder is not None:
+        for name, svg in plots(savings, standalone=True).items():
+            _write(plots_folder / f"{name}.svg", svg)
+    print_savings(savings, Console())
+    if stopping.is_set():
+        raise SystemExit(130)
 
 
 @main.command()
@@ -295,6 +364,39 @@ def _settings(given: dict[str, str | None]) -> Settings:
         return load_settings(**given)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
+
+
+def _read_annotations(
+    settings: Settings,
+    annotations: Annotations,
+    project: int,
+    backfill: bool,
+    stopping: threading.Event,
+) -> None:
+    """Read those of a project that wait; all that it has, where that is asked for."""
+    projects = Projects.from_settings(settings, stopping=stopping, patience_s=_REPORT_PATIENCE_S)
+    if projects is None:
+        if backfill:
+            raise click.ClickException(
+                "Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: annotations are read through the "
+                "API of Label Studio."
+            )
+        return
+    reader = Reader(annotations, projects)
+    with tqdm(unit="annotation", dynamic_ncols=True, desc=f"Project {project}") as bar:
+
+        def watch(count: int) -> None:
+            bar.n = count
+            bar.refresh()
+
+        if backfill:
+            bar.total = reader.mark_project(project)
+        read_all(reader, project, stopping, watch)
+
+
+def _write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
 
 
 def _prelabeler(

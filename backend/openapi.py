@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from backend.plots import PLOTS
+
 Json = dict[str, Any]
 
 
@@ -47,6 +49,12 @@ def description(locked: bool = False) -> Json:
                 "delete": _of_job(_operation("Cancel a job.", _JOB, _403=_CROSS_SITE, _409=_OVER)),
             },
             "/jobs/{job}/{turn}": {"post": _turn_job()},
+            "/projects/{project}/report": {
+                "get": _page(_report("What the prelabels save.", _REPORT))
+            },
+            "/projects/{project}/report.json": {"get": _report("The same as JSON.", _REPORT)},
+            "/projects/{project}/report.csv": {"get": _report("The same as a table.", "text/csv")},
+            "/projects/{project}/report/{plot}.svg": {"get": _plot()},
             "/openapi.json": {"get": _operation("This description.", {"type": "object"})},
         },
         "components": {"schemas": {"Error": _ERROR}},
@@ -151,6 +159,52 @@ _HTML: Json = {"text/html": {"schema": _STRING}}
 def _page(described: Json) -> Json:
     """The same for browsers, which get a page."""
     described["responses"]["200"]["content"] |= _HTML
+    return described
+
+
+_FIGURES = _object(
+    required=("annotations", "total", "labels", "seconds"),
+    name={"type": "string", "description": "The first day of a period, or a model version."},
+    annotations={"type": "integer", "description": "How many of them are compared."},
+    total={"type": "object"},
+    labels={"type": "object", "description": "By the name of a label, as `total`."},
+    seconds={"type": "object"},
+)
+_REPORT = _object(
+    required=("project", "annotations", "all", "periods", "versions", "harmful", "definitions"),
+    project={"type": "integer"},
+    annotations={"type": "object", "description": "How many there are of each kind."},
+    waiting={"type": "integer", "description": "How many are still to be read."},
+    all=_FIGURES,
+    step={"enum": ["day", "week"]},
+    periods=_list(_FIGURES),
+    versions=_list(_FIGURES),
+    harmful={"type": "object", "description": "Labels that cost more than they save: what to do."},
+    broken={"type": "object", "description": "Annotations that cannot be read: why."},
+    definitions={"type": "object", "description": "What each figure is."},
+)
+
+
+def _report(summary: str, answer: Json | str) -> Json:
+    """A part of the report; `answer` is a schema, or a type of text."""
+    step = "A step that is none."
+    described = _operation(summary, _STRING if isinstance(answer, str) else answer, _400=step)
+    if isinstance(answer, str):
+        described["responses"]["200"]["content"] = {answer: {"schema": _STRING}}
+    number: Json = {"type": "integer", "minimum": 1, "maximum": (1 << 31) - 1}
+    described["parameters"] = [
+        {"name": "project", "in": "path", "required": True, "schema": number},
+        {"name": "step", "in": "query", "schema": {"enum": ["day", "week"]}},
+    ]
+    return described
+
+
+def _plot() -> Json:
+    described = _report("A plot of it, as a file.", "image/svg+xml")
+    plot: Json = {"enum": list(PLOTS)}
+    described["parameters"].append({"name": "plot", "in": "path", "required": True, "schema": plot})
+    schema = {"$ref": "#/components/schemas/Error"}
+    described["responses"]["404"] = _answers("There is nothing yet that it could show.", schema)
     return described
 
 
@@ -273,7 +327,8 @@ def _predict() -> Json:
 
 
 def _webhook() -> Json:
-    answer = _object(required=("status",), status=_STRING, job={"type": "integer"})
+    status = {"enum": ["queued", "noted", "ignored"]}
+    answer = _object(required=("status",), status=status, job={"type": "integer"})
     described = _operation(
         "Something happened in a project.", answer, _400=_UNREADABLE, _413=_TOO_LARGE
     )

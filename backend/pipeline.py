@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from backend.engine import Engine, Urgency
 from backend.errors import Busy, ImageRefused, ModelUnavailable, TaskError
+from backend.images import ReadImage
 from backend.interactive import (
     Ask,
     Clicks,
@@ -25,13 +27,15 @@ from backend.interactive import (
     understand,
 )
 from backend.journal import Journal, Work
+from backend.lessons import Learned, Lessons
 from backend.messages import PredictRequest, Task, areas
 from backend.pending import Batches, Entry, Outcome
 from backend.regions import Region, draw_regions
 from backend.settings import ScoreKind, Settings
 from backend.trace import stage
-from backend.vocabulary import ImageTag, LabelConfig, parse_label_config
+from backend.vocabulary import ImageTag, LabelConfig, adapts, parse_label_config
 from clearclip_core import (
+    Adaptation,
     BoolMask,
     Doubt,
     Label,
@@ -45,8 +49,6 @@ from clearclip_core import (
 
 #: Raised by one whenever the same settings would give other masks than before.
 _ALGORITHM = 2
-
-ReadImage = Callable[[str, Task], RGBArray]
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,12 @@ class Wish:
     """What a request asks for, the same for all its tasks.
 
     Attributes:
-        config: what is drawn.
+        config: what is drawn, with what its project has learned of thresholds.
         version: the ``model_version`` of its predictions.
         urgency: who is served first.
         project: projects of one urgency take turns.
         ask: the one thing that an annotator asks for; None for all.
+        adaptation: what scores follow beside the words; None: the words alone.
     """
 
     config: LabelConfig
@@ -82,6 +85,7 @@ class Wish:
     urgency: Urgency
     project: int | None
     ask: Ask | None = None
+    adaptation: Adaptation | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +118,7 @@ class Pipeline:
             again soon; `read_image` by default.
         batches: works on requests of several tasks; waits for all of them by default.
         journal: hears what becomes of each task; one of its own by default.
+        lessons: knows what projects have learned; by default none has learned anything.
     """
 
     def __init__(
@@ -124,6 +129,7 @@ class Pipeline:
         recall_image: ReadImage | None = None,
         batches: Batches | None = None,
         journal: Journal | None = None,
+        lessons: Lessons | None = None,
     ) -> None:
         self._engine = engine
         self._read_image = read_image
@@ -131,6 +137,7 @@ class Pipeline:
         self._settings = settings
         self._batches = batches or Batches()
         self._journal = journal or Journal()
+        self._lessons = lessons
 
     def predict(self, request: PredictRequest) -> list[Entry]:
         """One entry a task, in their order; a task that fails has ``[]`` and a line in the log.
@@ -146,7 +153,8 @@ class Pipeline:
         ask = understand(request.context, config, self._nearest) if request.context else None
         if request.context is not None and ask is None:
             return [{"result": []} for _ in request.tasks]
-        wish = Wish(config, self.version(config), urgency(request), request.project_id, ask)
+        learned = self.learned(config, request.project_id)
+        wish = self.wish(config, urgency(request), request.project_id, learned, ask)
         if wish.urgency is Urgency.BATCH:
             return [outcome.entry for outcome in self.outcomes(request.tasks, wish)]
         return [self._kept(task, wish) or self.outcome(task, wish).entry for task in request.tasks]
@@ -156,17 +164,74 @@ class Pipeline:
         for tag in config.images:
             self._engine.prime(config.labels_of(tag.name))
 
-    def version(self, config: LabelConfig) -> str:
-        """Model, method, and a hash of weights, settings and vocabulary.
+    def version(self, config: LabelConfig, project: int | None = None) -> str:
+        """Model, method, and a hash of weights, settings, vocabulary, and what was learned.
 
         The same for the same masks, up to rounding on another device or in another precision;
-        known before the weights are loaded.
+        known before the weights are loaded. Where a project has learned, it ends in the number of
+        annotations that it has learned from: ``demo clearclip 1a2b3c4d +20``.
 
         Raises:
             ModelUnavailable: the weights are not there.
         """
+        return self._version(config, self.learned(config, project))
+
+    def knows(self, version: str, config: LabelConfig, project: int | None) -> bool:
+        """Whether predictions of a version are wanted: as now, or before the last lessons."""
+        return self._version(config, self.learned(config, project, keep=version)) == version
+
+    def learned(self, config: LabelConfig, project: int | None, keep: str = "") -> Learned | None:
+        """What predictions of a project follow now beside the words; None: nothing.
+
+        Args:
+            config: the project's.
+            project: its id.
+            keep: a version that somebody has begun with. Where only what was learned has moved on
+                since, what that version has learned stands in for what is live.
+
+        Raises:
+            ModelUnavailable: the weights are not there.
+        """
+        if self._lessons is None:
+            return None
+        mode = adapts(self._settings, config)
+        live = self._lessons.learned(project, mode)
+        if keep in ("", self._version(config, live)):
+            return live
+        for other in self._lessons.earlier(project, mode):
+            if self._version(config, other) == keep:
+                return other
+        return live
+
+    def wish(
+        self,
+        config: LabelConfig,
+        urgency: Urgency,
+        project: int | None,
+        learned: Learned | None,
+        ask: Ask | None = None,
+    ) -> Wish:
+        """What is asked for: one version for all of it, whatever the project learns meanwhile.
+
+        Args:
+            config: the project's.
+            urgency: who is served first.
+            project: whose tasks.
+            learned: see `learned`.
+            ask: the one thing that an annotator asks for; None for all.
+
+        Raises:
+            ModelUnavailable: the weights are not there.
+        """
+        version = self._version(config, learned)
+        if learned is None:
+            return Wish(config, version, urgency, project, ask)
+        config = config.with_thresholds(learned.thresholds)
+        return Wish(config, version, urgency, project, ask, learned.adaptation)
+
+    def _version(self, config: LabelConfig, learned: Learned | None) -> str:
         settings = self._settings
-        parts = [
+        parts: list[Any] = [
             _ALGORITHM,
             self._engine.model_id,
             settings.method,
@@ -177,8 +242,11 @@ class Pipeline:
         ]
         if (score := self._score_kind(config)) != "confidence":
             parts.append(score)
+        if learned is not None:
+            parts.append(learned.digest)
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-        return f"{settings.model} {settings.method} {digest[:8]}"
+        count = "" if learned is None else f" +{learned.annotations}"
+        return f"{settings.model} {settings.method} {digest[:8]}{count}"
 
     def outcomes(self, tasks: Sequence[Task], wish: Wish) -> list[Outcome]:
         """What becomes of the tasks of a batch, a few of them at the same time."""
@@ -278,14 +346,18 @@ class Pipeline:
                     yield replace(found, mask=self._clean(found.mask))
             return
         competing = labels if asked.label in labels else (*labels, asked.label)
-        look = self._engine.look(picture.prepared, competing, wish.urgency, wish.project)
+        look = self._engine.look(
+            picture.prepared, competing, wish.urgency, wish.project, wish.adaptation
+        )
         if isinstance(asked, Clicks):
             yield from segment_clicks(asked, look.features, look.scores, picture.rgb)
         else:
             yield from segment_boxes(asked, look.features, look.scores, picture.rgb)
 
     def _score(self, picture: Picture, labels: tuple[Label, ...], wish: Wish) -> Scores:
-        return self._engine.score(picture.prepared, labels, wish.urgency, wish.project)
+        return self._engine.score(
+            picture.prepared, labels, wish.urgency, wish.project, wish.adaptation
+        )
 
     @stage("decide")
     def _decide(self, scores: Scores, picture: Picture) -> Segmentation:

@@ -57,6 +57,9 @@ def _hosts(value: str) -> str:
 
 #: What the score of a prediction says, by which Label Studio's data manager sorts tasks.
 ScoreKind = Literal["confidence", "uncertainty", "effort"]
+#: What of a project follows its corrections.
+Adapt = Literal["scores", "thresholds", "all", "off"]
+
 AutoOrCount = Annotated[Literal["auto"] | int, PlainValidator(_auto_or_count)]
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 ProjectsOrAll = Annotated[str, AfterValidator(_projects_or_all)]
@@ -192,6 +195,16 @@ class Settings(BaseSettings):
         description="Projects whose new tasks are predicted at once: 7,12 or all; for others "
         'prelabel="auto" on a control in the labeling config. Needs LABEL_STUDIO_API_KEY.',
     )
+    adapt: Adapt = Field(
+        default="scores",
+        description="What follows corrections: scores, thresholds, all or off; for one project "
+        'adapt="..." on a control in the labeling config, which wins. Needs LABEL_STUDIO_API_KEY.',
+    )
+    adapt_every: int = Field(
+        default=10,
+        ge=1,
+        description="Annotations that are new, changed or deleted before a project learns again.",
+    )
     host: Words = Field(
         default="127.0.0.1",
         description="Address to listen on; 0.0.0.0 lets other machines in (set BASIC_AUTH_* too).",
@@ -249,7 +262,7 @@ class Settings(BaseSettings):
             return values
         level = values.get("log_level")
         upper = {"log_level": level.upper()} if isinstance(level, str) else {}
-        words = ((name, values.get(name)) for name in ("log_format", "score"))
+        words = ((name, values.get(name)) for name in ("log_format", "score", "adapt"))
         lower = {name: word.lower() for name, word in words if isinstance(word, str)}
         return values | upper | lower
 

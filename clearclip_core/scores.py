@@ -68,7 +68,8 @@ class Scores:
 
     Attributes:
         cosines: (Q, I*h, J*w) float32 or float64, the windows' patch maps side by side; for a
-            method that removes redundancy its similarities.
+            method that removes redundancy its similarities; with what an `Adaptation` adds to
+            them, where there is one.
         plan: the geometry.
         vocabulary: whose queries the Q are.
         temperature: factor on the cosines before the softmax; no unit.
@@ -91,7 +92,11 @@ class Scores:
 
     @classmethod
     def of(
-        cls, features: DenseFeatures, embeddings: torch.Tensor, vocabulary: Vocabulary
+        cls,
+        features: DenseFeatures,
+        embeddings: torch.Tensor,
+        vocabulary: Vocabulary,
+        bias: torch.Tensor | None = None,
     ) -> Scores:
         """Cosine of each patch with each query (Eq. 4 of the paper).
 
@@ -99,13 +104,26 @@ class Scores:
 
         Args:
             features: unit patch features.
-            embeddings: (Q, D) unit text embeddings of ``vocabulary.queries``.
+            embeddings: (Q, D) unit text embeddings of ``vocabulary.queries``, or what
+                ``Adaptation.apply`` has made of them.
             vocabulary: the words.
+            bias: (Q,), added to the cosines of each query.
+
+        Raises:
+            ValueError: a bias for features with CLS features: what weighs the classes has not
+                learned.
         """
         patches = features.patches
         dtype = torch.promote_types(patches.dtype, torch.float32)
         queries = embeddings.to(patches.device, dtype)
         flat = patches.to(dtype) @ queries.T  # (windows, h, w, Q)
+        if bias is not None:
+            if features.cls is not None:
+                raise ValueError(
+                    "Expected argument `bias` to be None for a method that weighs classes by the "
+                    "windows' CLS features: it cannot learn from corrections."
+                )
+            flat = flat + bias.to(flat)
         if features.cls is not None:
             flat = without_redundancy(flat, features.cls.to(dtype) @ queries.T)
         mosaic = features.plan.mosaic(flat.permute(0, 3, 1, 2))

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from backend import create_app, prelabel, worker
+from backend.annotations import Annotations
 from backend.demo import free_port, running
 from backend.engine import Engine
 from backend.messages import Task, TasksCreated
@@ -308,3 +309,19 @@ def test_two_processes_share_a_postgresql_and_one_is_killed(
     assert (over.state, over.done, over.failed) == ("done", 100, 0)
     assert studio.stored() == dict.fromkeys(range(1, 101), 1)
     store.close()
+
+
+def test_an_annotation_of_the_webhook_is_read(
+    make_backend: Callable[..., Backend], studio: FakeStudio
+) -> None:
+    backend = make_backend()
+    made = studio.annotate(8, [])
+    backend.worker.start()
+    body = {"action": "ANNOTATION_CREATED", "project": {"id": 7}, "annotation": {"id": made["id"]}}
+    assert backend.client.post("/webhook", json=body).get_json() == {"status": "noted"}
+    annotations = Annotations(backend.store, "who looks")
+    wait_for(lambda: [read.task for read in annotations.read(7)] == [8])
+    studio.annotations.clear()
+    body = {"action": "ANNOTATIONS_DELETED", "project": {"id": 7}, "annotations": [made]}
+    assert backend.client.post("/webhook", json=body).get_json() == {"status": "noted"}
+    wait_for(lambda: annotations.read(7) == [])
