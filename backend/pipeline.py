@@ -31,15 +31,17 @@ from backend.lessons import Learned, Lessons
 from backend.messages import PredictRequest, Task, areas
 from backend.pending import Batches, Entry, Outcome
 from backend.regions import Region, draw_regions
-from backend.settings import Settings
+from backend.settings import ScoreKind, Settings
 from backend.trace import stage
 from backend.vocabulary import ImageTag, LabelConfig, adapts, parse_label_config
 from clearclip_core import (
     Adaptation,
     BoolMask,
+    Doubt,
     Label,
     PreparedPicture,
     RGBArray,
+    Scores,
     Segmentation,
     drop_islands,
     fill_holes,
@@ -55,8 +57,9 @@ class Drawn:
 
     Attributes:
         regions: in the order of the controls and their labels.
-        score: mean probability over the pixels of all masks, in [0, 1].
-        pixels: how many those are.
+        score: what the prediction is sorted by, in [0, 1]: the mean probability over the pixels
+            of all masks, unless the team wants a `Doubt`.
+        pixels: how many it is the mean of.
     """
 
     regions: list[Region]
@@ -237,6 +240,8 @@ class Pipeline:
             settings.refine,
             [list(map(asdict, part)) for part in (config.images, config.controls, config.labels)],
         ]
+        if (score := self._score_kind(config)) != "confidence":
+            parts.append(score)
         if learned is not None:
             parts.append(learned.digest)
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -267,8 +272,8 @@ class Pipeline:
 
     def _prediction(self, task: Task, wish: Wish, work: Work) -> Entry:
         """What is drawn on all pictures of a task, or the answer to what an annotator asks for."""
-        find = self._find_labels if wish.ask is None else self._find_asked
-        drawn = [self._draw(find(each, wish), each, wish) for each in self._pictures(task, wish)]
+        draw = self._draw_labels if wish.ask is None else self._draw_asked
+        drawn = [draw(picture, wish) for picture in self._pictures(task, wish)]
         regions = [region.to_json() for picture in drawn for region in picture.regions]
         work.drawn(len(regions), len(drawn))
         return {"model_version": wish.version, "score": mean_score(drawn), "result": regions}
@@ -289,12 +294,28 @@ class Pipeline:
                     prepared = segmenter.prepare(rgb)
                 yield Picture(tag, index if is_list else None, rgb, prepared, task)
 
+    def _draw_labels(self, picture: Picture, wish: Wish) -> Drawn:
+        """All labels of a picture, and how it ranks among the others."""
+        scores = self._score(picture, wish.config.labels_of(picture.tag.name), wish)
+        drawn = self._draw(self._find_labels(picture, scores, wish), picture, wish)
+        kind = self._score_kind(wish.config)
+        if kind == "confidence":
+            return drawn
+        doubt = Doubt.of(scores, least_thresholds(wish.config, picture.tag.name))
+        return replace(drawn, score=getattr(doubt, kind), pixels=picture.rgb[..., 0].size)
+
+    def _draw_asked(self, picture: Picture, wish: Wish) -> Drawn:
+        return self._draw(self._find_asked(picture, wish), picture, wish)
+
+    def _score_kind(self, config: LabelConfig) -> ScoreKind:
+        """What the predictions of a project are sorted by; its own word wins."""
+        return config.score or self._settings.score
+
     def _find_labels(
-        self, picture: Picture, wish: Wish, names: Collection[str] | None = None
+        self, picture: Picture, scores: Scores, wish: Wish, names: Collection[str] | None = None
     ) -> Iterator[Found]:
         """All labels of a picture, or those of some names, where they win against all others."""
-        labels = wish.config.labels_of(picture.tag.name)
-        segmentation = self._segment(picture, labels, wish)
+        segmentation = self._decide(scores, picture)
         wanted = dict.fromkeys(
             (label.name, label.threshold)
             for control in wish.config.controls_of(picture.tag.name)
@@ -313,9 +334,14 @@ class Pipeline:
         asked, labels = wish.ask.wish, wish.config.labels_of(picture.tag.name)
         if isinstance(asked, Phrases):
             if asked.whole:
-                yield from self._find_labels(picture, wish, {label.name for label in asked.whole})
+                scores, names = (
+                    self._score(picture, labels, wish),
+                    {each.name for each in asked.whole},
+                )
+                yield from self._find_labels(picture, scores, wish, names)
             if asked.phrases:
-                segmentation = self._segment(picture, rivals(asked, labels), wish)
+                scores = self._score(picture, rivals(asked, labels), wish)
+                segmentation = self._decide(scores, picture)
                 for found in segment_phrases(asked, segmentation):
                     yield replace(found, mask=self._clean(found.mask))
             return
@@ -328,11 +354,13 @@ class Pipeline:
         else:
             yield from segment_boxes(asked, look.features, look.scores, picture.rgb)
 
-    @stage("decide")
-    def _segment(self, picture: Picture, labels: tuple[Label, ...], wish: Wish) -> Segmentation:
-        scores = self._engine.score(
+    def _score(self, picture: Picture, labels: tuple[Label, ...], wish: Wish) -> Scores:
+        return self._engine.score(
             picture.prepared, labels, wish.urgency, wish.project, wish.adaptation
         )
+
+    @stage("decide")
+    def _decide(self, scores: Scores, picture: Picture) -> Segmentation:
         refine = self._settings.refine
         return self._engine.segmenter().decide(scores, image=picture.rgb, refine=refine)
 
@@ -408,8 +436,25 @@ def urgency(request: PredictRequest) -> Urgency:
     return Urgency.OPENED if len(request.tasks) < 2 else Urgency.BATCH
 
 
+def least_thresholds(config: LabelConfig, image: str) -> list[float]:
+    """From what probability on each label of an image is drawn by any of its controls.
+
+    >>> config = parse_label_config('''<View><Image name="img" value="$image"/>
+    ...   <BrushLabels name="b" toName="img" model_score_threshold="0.4"><Label value="sky"/>
+    ...     <Label value="car"/></BrushLabels>
+    ...   <PolygonLabels name="p" toName="img"><Label value="sky"/></PolygonLabels></View>''')
+    >>> least_thresholds(config, "img")
+    [0.0, 0.4]
+    """
+    own = [label for control in config.controls_of(image) for label in control.labels]
+    return [
+        min(each.threshold for each in own if each.name == label.name)
+        for label in config.labels_of(image)
+    ]
+
+
 def mean_score(drawn: list[Drawn]) -> float:
-    """Mean probability over all predicted pixels, in [0, 1]; 0 where there are none.
+    """The mean of the pictures' scores by their pixels, in [0, 1]; 0 where there are none.
 
     >>> mean_score([Drawn([], 0.5, 1), Drawn([], 0.9, 3)])
     0.8

@@ -213,8 +213,14 @@ class Prelabeler:
             LeaseLost: another has taken the job.
         """
         with self._leased(job, stopping) as halt:
+
+            def tell(job: Job) -> None:
+                watch(job)
+                if stopping.is_set() or job.state != "running":
+                    halt.set()  # sooner than who keeps the lease looks
+
             try:
-                job = self._go(job, halt, watch)
+                job = self._go(job, halt, tell)
             except (StudioRefused, LabelConfigError) as error:
                 job = self._store.finish(job.id, self._owner, str(error))
         watch(job)

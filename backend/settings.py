@@ -55,6 +55,8 @@ def _hosts(value: str) -> str:
     return value
 
 
+#: What the score of a prediction says, by which Label Studio's data manager sorts tasks.
+ScoreKind = Literal["confidence", "uncertainty", "effort"]
 #: What of a project follows its corrections.
 Adapt = Literal["scores", "thresholds", "all", "off"]
 
@@ -163,6 +165,11 @@ class Settings(BaseSettings):
         default=True,
         description="Masks follow the edges of the picture instead of the model's patches.",
     )
+    score: ScoreKind = Field(
+        default="confidence",
+        description="What predictions are sorted by in Label Studio: confidence, uncertainty or "
+        'effort; score="effort" on a control in the labeling config wins.',
+    )
     model_dir: Path = Field(
         default=Path("~/.cache/clearclip"),
         description="Folder of model weights: looked for here first, kept here when downloaded.",
@@ -255,8 +262,8 @@ class Settings(BaseSettings):
             return values
         level = values.get("log_level")
         upper = {"log_level": level.upper()} if isinstance(level, str) else {}
-        forms = ((name, values.get(name)) for name in ("log_format", "adapt"))
-        lower = {name: form.lower() for name, form in forms if isinstance(form, str)}
+        words = ((name, values.get(name)) for name in ("log_format", "score", "adapt"))
+        lower = {name: word.lower() for name, word in words if isinstance(word, str)}
         return values | upper | lower
 
     @model_validator(mode="after")

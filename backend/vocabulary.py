@@ -16,6 +16,7 @@ Tags and attributes are found in any letter case, as the editor does. What is dr
 - A label called "background" or "other", or marked ``background="true"``, is what no other label
   names. A colour in that attribute is the editor's own use of it.
 - ``prelabel="auto"`` on a control: new tasks of the project are predicted at once.
+- ``score="effort"`` on a control: what the project's predictions are sorted by. The first counts.
 - ``adapt="thresholds"`` on a control: what of the project follows its corrections; scores,
   thresholds, all or off.
 - An annotator asks with ``<KeyPointLabels>``, ``<KeyPoint>``, ``<RectangleLabels>``,
@@ -41,7 +42,7 @@ from defusedxml import DefusedXmlException, DTDForbidden
 from defusedxml.ElementTree import fromstring
 
 from backend.errors import DataKeyError, LabelConfigError
-from backend.settings import Adapt, Settings
+from backend.settings import Adapt, ScoreKind, Settings
 from clearclip_core import Label
 
 ControlKind = Literal["brushlabels", "bitmasklabels", "polygonlabels", "rectanglelabels"]
@@ -178,6 +179,7 @@ class LabelConfig:
             answers for labels that no other control has.
         box_labels: labels that only `boxes` have.
         prelabel: whether new tasks are to be predicted at once.
+        score: what predictions are sorted by, where the project says so.
         adapt: what follows corrections; None where the config does not say.
     """
 
@@ -188,6 +190,7 @@ class LabelConfig:
     boxes: tuple[Control, ...] = ()
     box_labels: tuple[Label, ...] = ()
     prelabel: bool = False
+    score: ScoreKind | None = None
     adapt: Adapt | None = None
 
     def controls_of(self, image: str) -> tuple[Control, ...]:
@@ -264,7 +267,7 @@ def parse_label_config(xml: str) -> LabelConfig:
 
     Raises:
         LabelConfigError: the XML does not parse, or has no control on an image that we can draw
-            with, or a threshold that is no number in [0, 1].
+            with, or a threshold that is no number in [0, 1], or an unknown score.
 
     >>> config = parse_label_config('''<View>
     ...   <Image name="img" value="$image"/>
@@ -298,6 +301,7 @@ def parse_label_config(xml: str) -> LabelConfig:
         boxes=tuple(_control(element, images) for element in boxes),
         box_labels=tuple(_labels(boxes, known={label.name for label in labels})),
         prelabel=any(_get(element, "prelabel").strip().lower() == "auto" for element in drawn),
+        score=next(filter(None, map(_score, drawn)), None),
         adapt=_adapt(drawn),
     )
 
@@ -420,6 +424,15 @@ def _threshold(element: Element, default: float) -> float:
             f"Expected model_score_threshold to be a number from 0 to 1, but got {text!r}."
         )
     return threshold
+
+
+def _score(control: Element) -> ScoreKind | None:
+    text = _get(control, "score")
+    kind = text.strip().lower() or None
+    if kind is not None and kind not in get_args(ScoreKind):
+        known = ", ".join(get_args(ScoreKind))
+        raise LabelConfigError(f"Expected score to be one of {known}, but got {text!r}.")
+    return cast("ScoreKind | None", kind)
 
 
 def _adapt(controls: Iterable[Element]) -> Adapt | None:

@@ -1,6 +1,7 @@
 """ClearCLIP as a library: pictures and words in, masks out."""
 
 from clearclip_core.adaptation import Adaptation, Evidence, Example, Fit, adapt
+from clearclip_core.doubt import Doubt
 from clearclip_core.embeddings import EmbeddingStore
 from clearclip_core.encoder import DenseEncoder, WindowFeatures
 from clearclip_core.masks import (
@@ -40,6 +41,7 @@ __all__ = [
     "BoolMask",
     "DenseEncoder",
     "DenseFeatures",
+    "Doubt",
     "EmbeddingStore",
     "Evidence",
     "Example",

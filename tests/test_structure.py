@@ -29,6 +29,7 @@ HOUSE = {
         "scores",
         "refine",
         "contest",
+        "doubt",
         "masks",
         "adaptation",
         "prompts",

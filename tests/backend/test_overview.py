@@ -131,6 +131,9 @@ def test_tasks_of_batches_wait_too_but_are_not_counted_beside_their_job() -> Non
     assert scene.read()["remaining"] == 40
     gate.set()
     batch.join(20)
+    end = time.monotonic() + 20  # the last thread may have to say so yet
+    while scene.read()["waiting"] and time.monotonic() < end:
+        time.sleep(0.01)
     assert scene.read()["waiting"] == []
 
 

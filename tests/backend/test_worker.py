@@ -29,6 +29,7 @@ from backend.vocabulary import parse_label_config
 from backend.worker import Worker, auto_prelabel
 from tests.backend.colours import ColourSegmenter, brush_config, colour_engine, data_url, flag
 from tests.backend.fake_studio import TOKEN, FakeStudio
+from tests.backend.leases import end_leases
 from tests.backend.local_server import Answer, LocalServer
 from tests.backend.test_reading import region
 
@@ -143,7 +144,7 @@ def test_a_second_press_takes_what_is_there(
     backend.segmenter.gate.clear()
     assert backend.predict(1, 2) == [[], []]
     backend.segmenter.gate.set()
-    wait_for(lambda: backend.engine.snapshot().done == 2)
+    wait_for(lambda: backend.client.get("/status").get_json()["remaining"] == 0)
     assert all(backend.predict(1, 2))
     assert sum(map(len, backend.segmenter.encoded)) == 2
 
@@ -303,6 +304,7 @@ def test_two_processes_share_a_postgresql_and_one_is_killed(
         group = os.getpgid(int(owner.split(":")[1]))  # gunicorn's worker is a child of its master
         assert group in [process.pid for process in processes]
         os.killpg(group, signal.SIGKILL)
+        end_leases(store, owner)
         wait_for(lambda: store.get_job(job.id).over, within_s=120)
     over = store.get_job(job.id)
     assert over.owner != owner

@@ -11,6 +11,7 @@ PUBLIC = [
     "BoolMask",
     "DenseEncoder",
     "DenseFeatures",
+    "Doubt",
     "EmbeddingStore",
     "Evidence",
     "Example",
