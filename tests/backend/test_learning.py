@@ -427,6 +427,11 @@ def test_a_version_goes_to_another_backend_as_a_file(store: Store, tmp_path: Pat
             read_export(wrong, there.lessons.model)
     with pytest.raises(BadRequest, match="another model's"):
         read_export(data, there.lessons.model, width=512)
+    endless = Adaptation(("wine",), np.full((1, 3), np.inf, np.float32), np.zeros(1, np.float32), 1)
+    with pytest.raises(BadRequest, match="numbers that are none"):
+        read_export(
+            export(school.settings, version, endless, school.lessons.model), there.lessons.model
+        )
     with pytest.raises(BadRequest, match="learned with ViT-B-16/openai, clearclip, 448 px"):
         read_export(data, "another")
 
