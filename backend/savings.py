@@ -252,7 +252,7 @@ class Group:
             name,
             sum(read.kind == "compared" for read in reads),
             Quality.of(changes),
-            {label: Quality.of(by_label[label]) for label in sorted(by_label)},
+            {name: Quality.of(by_label[name]) for name in sorted(by_label, key=str.casefold)},
             Seconds.of(reads),
         )
 
