@@ -28,6 +28,8 @@ from backend.errors import (
 from backend.hosts import Clock, TimeLimit
 from backend.images import ImageReader
 from backend.journal import Journal
+from backend.learning import Learner, model_key
+from backend.lessons import Lessons
 from backend.lock import Lock
 from backend.messages import TasksCreated, parse_predict, parse_setup, parse_webhook
 from backend.metrics import Metrics
@@ -79,9 +81,13 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     store, owner = Store.from_settings(settings), new_owner()
     results = Results(store, owner, max_mb=settings.waiting_mb)
     pending = Pending(store, results, settings.predict_deadline_s)
-    pipeline = Pipeline(engine, reader.read, settings, reader.recall, pending, journal)
+    lessons = Lessons(store, owner, lambda: model_key(settings, engine.model_id))
+    pipeline = Pipeline(engine, reader.read, settings, reader.recall, pending, journal, lessons)
     annotations = Annotations(store, owner)
-    worker = Worker.from_settings(settings, store, results, owner, pipeline, pending, annotations)
+    learner = Learner(settings, engine, reader.read, lessons)
+    worker = Worker.from_settings(
+        settings, store, results, owner, pipeline, pending, annotations, learner
+    )
     overview = Overview(settings, engine, journal, store, results, pending, studio, reader)
     app = Flask("backend", static_folder=None)
     app.extensions["worker"] = worker
@@ -127,7 +133,7 @@ def _add_routes(
         if status.state == "failed":
             raise ModelUnavailable(status.reason)
         config = parse_label_config(asked.label_config)
-        version = pipeline.version(config)
+        version = pipeline.version(config, asked.project_id)
         pipeline.prime(config)
         return _json({"model_version": version})
 

@@ -15,6 +15,7 @@
     ├── JobNotFound             404   there is no job of that number
     ├── PlotNotFound            404   there is nothing yet that a plot could show
     ├── JobOver                 409   a job that is over cannot be paused, resumed or cancelled
+    ├── LearningRefused         409   a project is pinned, or has nothing to learn or go back to
     ├── StudioUnreachable       424   Label Studio's API does not answer, or not in time
     ├── StudioRefused           424   Label Studio's API does not do what it is asked for
     └── TaskError               422   one task has no prediction; the others of its request have
@@ -106,6 +107,12 @@ class PlotNotFound(BackendError):
 
 class JobOver(BackendError):
     """A job that is over cannot be paused, resumed or cancelled."""
+
+    http_status = 409
+
+
+class LearningRefused(BackendError):
+    """What a project learns cannot be moved like that: it is pinned, or there is nothing there."""
 
     http_status = 409
 

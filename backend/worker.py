@@ -15,8 +15,8 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.annotations import Annotations
-from backend.corrections import Learner
 from backend.errors import BackendError, LabelConfigError, StudioRefused
+from backend.learning import Learner
 from backend.messages import AnnotationsChanged, TasksCreated, TasksDeleted
 from backend.pending import Pending
 from backend.pipeline import Pipeline
@@ -44,8 +44,8 @@ _AT_ONCE: Final = 50
 
 
 class Worker:
-    """Four threads: for jobs, for what was made after a deadline, for annotations that have
-    changed, and to keep claims alive.
+    """Five threads: for jobs, for what was made after a deadline, for annotations that have
+    changed, for what they teach, and to keep claims alive.
 
     Args:
         store: the jobs.
@@ -56,6 +56,7 @@ class Worker:
         prelabeler: runs jobs; None: none is run.
         annotations: those that have changed, of the same store.
         reader: reads them; None: none is read.
+        learner: makes new versions of what they teach; None: none is made.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Worker:
         prelabeler: Prelabeler | None = None,
         annotations: Annotations | None = None,
         reader: Reader | None = None,
+        learner: Learner | None = None,
     ) -> None:
         self._store = store
         self._results = results
@@ -77,6 +79,7 @@ class Worker:
         self._prelabeler = prelabeler
         self._annotations = annotations
         self._reader = reader
+        self._learner = learner
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -104,6 +107,7 @@ class Worker:
         if soon is not None:
             worker._annotations = annotations
             worker._reader = Reader(annotations, soon, learner)
+            worker._learner = learner
         return worker
 
     def start(self) -> None:
@@ -114,6 +118,7 @@ class Worker:
                 "results": self._bring_results,
                 "jobs": self._run_a_job,
                 "annotations": self._read_annotations,
+                "steps": self._learn,
             }
             self._threads = [
                 threading.Thread(target=self._repeat, args=(each,), name=name, daemon=True)
@@ -175,6 +180,15 @@ class Worker:
         in_burst = self._annotations is not None and self._annotations.in_burst
         return in_burst or self._stopping.is_set()
 
+    def _learn(self) -> bool:
+        """Make a new version of what a project has learned, where one is due; whether it was."""
+        projects = self._projects
+        if self._learner is None or projects is None:
+            return False
+        return self._learner.take_due_step(
+            lambda project: parse_label_config(projects.label_config(project))
+        )
+
     # ---- results -----------------------------------------------------------------------------
 
     def _renew_claims(self) -> bool:
@@ -210,7 +224,7 @@ class Worker:
         """Write predictions of one project and version, where they are the newest."""
         project, version = waiting[0].project, waiting[0].version
         config = parse_label_config(projects.label_config(project))
-        if self._pipeline.version(config) != version:
+        if not self._pipeline.knows(version, config, project):
             log.info("Project %d has another label config by now: %s is over", project, version)
             return
         entries = {each.task: each.prediction for each in waiting}

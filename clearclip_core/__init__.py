@@ -1,5 +1,7 @@
 """ClearCLIP as a library: pictures and words in, masks out."""
 
+from clearclip_core.adaptation import Adaptation, Evidence, Example, Fit, adapt
+from clearclip_core.doubt import Doubt
 from clearclip_core.embeddings import EmbeddingStore
 from clearclip_core.encoder import DenseEncoder, WindowFeatures
 from clearclip_core.masks import (
@@ -35,10 +37,15 @@ __all__ = [
     "SCENE_LABELS",
     "SYNONYMS",
     "TEMPLATES",
+    "Adaptation",
     "BoolMask",
     "DenseEncoder",
     "DenseFeatures",
+    "Doubt",
     "EmbeddingStore",
+    "Evidence",
+    "Example",
+    "Fit",
     "KnownModel",
     "Label",
     "LoadedModel",
@@ -58,6 +65,7 @@ __all__ = [
     "WeightsNotFoundError",
     "WindowFeatures",
     "WindowPlan",
+    "adapt",
     "boundary_band",
     "download_weights",
     "drop_islands",

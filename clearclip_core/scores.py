@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from clearclip_core.lattice import Course
+from clearclip_core.lattice import Course, Matrix
 from clearclip_core.text import Vocabulary
 from clearclip_core.windows import WindowPlan
-from clearclip_core.winners import Denominators, Winners
+from clearclip_core.winners import BAND_ELEMENTS as CPU_BAND_ELEMENTS
+from clearclip_core.winners import Denominators, Winners, upsample
 
 #: Cosines are multiplied by this before the softmax (the paper's released settings).
 TEMPERATURE = 50.0
@@ -67,7 +68,8 @@ class Scores:
 
     Attributes:
         cosines: (Q, I*h, J*w) float32 or float64, the windows' patch maps side by side; for a
-            method that removes redundancy its similarities.
+            method that removes redundancy its similarities; with what an `Adaptation` adds to
+            them, where there is one.
         plan: the geometry.
         vocabulary: whose queries the Q are.
         temperature: factor on the cosines before the softmax; no unit.
@@ -90,7 +92,11 @@ class Scores:
 
     @classmethod
     def of(
-        cls, features: DenseFeatures, embeddings: torch.Tensor, vocabulary: Vocabulary
+        cls,
+        features: DenseFeatures,
+        embeddings: torch.Tensor,
+        vocabulary: Vocabulary,
+        bias: torch.Tensor | None = None,
     ) -> Scores:
         """Cosine of each patch with each query (Eq. 4 of the paper).
 
@@ -98,13 +104,26 @@ class Scores:
 
         Args:
             features: unit patch features.
-            embeddings: (Q, D) unit text embeddings of ``vocabulary.queries``.
+            embeddings: (Q, D) unit text embeddings of ``vocabulary.queries``, or what
+                ``Adaptation.apply`` has made of them.
             vocabulary: the words.
+            bias: (Q,), added to the cosines of each query.
+
+        Raises:
+            ValueError: a bias for features with CLS features: what weighs the classes has not
+                learned.
         """
         patches = features.patches
         dtype = torch.promote_types(patches.dtype, torch.float32)
         queries = embeddings.to(patches.device, dtype)
         flat = patches.to(dtype) @ queries.T  # (windows, h, w, Q)
+        if bias is not None:
+            if features.cls is not None:
+                raise ValueError(
+                    "Expected argument `bias` to be None for a method that weighs classes by the "
+                    "windows' CLS features: it cannot learn from corrections."
+                )
+            flat = flat + bias.to(flat)
         if features.cls is not None:
             flat = without_redundancy(flat, features.cls.to(dtype) @ queries.T)
         mosaic = features.plan.mosaic(flat.permute(0, 3, 1, 2))
@@ -191,6 +210,25 @@ class Scores:
         owners = self._query_labels
         each = [softmax[owners == i].amax(dim=0) for i in range(len(self.vocabulary.labels))]
         return torch.stack(each).cpu().numpy()
+
+    def logits_at(
+        self, y_px: Matrix, x_px: Matrix
+    ) -> Iterator[tuple[slice, npt.NDArray[np.floating[Any]]]]:
+        """Temperature times cosines at some places of the original picture, in bands of rows.
+
+        Args:
+            y_px: (m,) rows, pixel 0 has its centre at 0.
+            x_px: (n,) columns.
+
+        Yields:
+            Which of the rows, and (r, n, Q) logits.
+        """
+        rows, columns = self._courses
+        down, along = rows.at(rows.positions(y_px)), columns.at(columns.positions(x_px))
+        step = max(1, CPU_BAND_ELEMENTS // (len(self.cosines) * len(along)))
+        for start in range(0, len(down), step):
+            some = slice(start, start + step)
+            yield some, upsample(self._by_pixel, down[some], along) * self.temperature
 
     @property
     def _courses(self) -> tuple[Course, Course]:

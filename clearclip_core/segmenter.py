@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from clearclip_core.adaptation import Adaptation
 from clearclip_core.contest import decide_refined
 from clearclip_core.embeddings import EmbeddingStore
 from clearclip_core.encoder import DenseEncoder, WindowFeatures
@@ -265,16 +266,31 @@ class Segmenter:
         return Vocabulary(made.labels, tuple(words))
 
     @torch.inference_mode()
-    def score(self, features: DenseFeatures, labels: Labels, contrast: bool = False) -> Scores:
+    def score(
+        self,
+        features: DenseFeatures,
+        labels: Labels,
+        contrast: bool = False,
+        adaptation: Adaptation | None = None,
+    ) -> Scores:
         """Score features against words: the cheap half.
 
         Args:
             features: from `encode` with the same model.
             labels: names, `Label` values or a `Vocabulary`.
             contrast: let the model's contrast words compete; pixels where they win get no label.
+            adaptation: what corrections have taught, see `adapt`; by default the words alone
+                decide.
+
+        Raises:
+            ValueError: an adaptation of another model, or for a method that cannot learn.
         """
         vocabulary = self.vocabulary(labels, contrast)
-        return Scores.of(features, self.embed(vocabulary.queries), vocabulary)
+        embeddings = self.embed(vocabulary.queries)
+        if adaptation is None:
+            return Scores.of(features, embeddings, vocabulary)
+        embeddings, bias = adaptation.apply(embeddings, vocabulary)
+        return Scores.of(features, embeddings, vocabulary, bias)
 
     @torch.inference_mode()
     def segment(
@@ -284,6 +300,7 @@ class Segmenter:
         contrast: bool = False,
         threshold: float | Sequence[float] = 0.0,
         refine: bool = False,
+        adaptation: Adaptation | None = None,
     ) -> Segmentation:
         """Encode, score and decide at once.
 
@@ -294,9 +311,10 @@ class Segmenter:
             threshold: probability below which a pixel gets no label; one for all or one for each
                 label.
             refine: see `decide`.
+            adaptation: see `score`.
         """
         rgb = to_rgb(image)
-        scores = self.score(self.encode(rgb), labels, contrast)
+        scores = self.score(self.encode(rgb), labels, contrast, adaptation)
         return self.decide(scores, threshold, rgb, refine)
 
     @torch.inference_mode()

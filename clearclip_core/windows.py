@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
@@ -89,6 +90,30 @@ class WindowPlan:
         for x0, y0, x1, y1 in self.boxes_xyxy():
             yield F.pad(pixels[:, y0:y1, x0:x1], (left, right, top, bottom))
 
+    def coverage(self, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+        """How much of each window's patches a mask covers: averages over areas, exact.
+
+        Padding is no area. Where windows overlap, each patch sees what lies under it.
+
+        Args:
+            mask: (H, W) bool, of the original picture's size.
+
+        Raises:
+            ValueError: `mask` is of another size.
+
+        Returns:
+            (windows, h, w) float32 in [0, 1].
+        """
+        if mask.shape != self.image_hw:
+            raise ValueError(
+                f"Expected argument `mask` to be of size {self.image_hw}, but got {mask.shape}."
+            )
+        down, along = (axis.averages.astype(np.float32) for axis in (self.rows, self.columns))
+        height, width = self.grid_hw
+        covered = down @ mask.astype(np.float32) @ along.T  # (I*h, J*w)
+        grid = covered.reshape(-1, height, len(self.columns.starts_px), width).swapaxes(1, 2)
+        return np.clip(grid.reshape(self.count, height, width), 0, 1)
+
     def mosaic(self, patches: torch.Tensor) -> torch.Tensor:
         """Lay the windows' patch maps side by side, without overlap.
 
@@ -137,6 +162,20 @@ class Axis:
     def matrix(self) -> Matrix:
         """(image_px, windows * patches): original pixels from the mosaic's patches."""
         return self.course.at(self.course.positions())
+
+    @cached_property
+    def averages(self) -> Matrix:
+        """(windows * patches, image_px): the mosaic's patches from the original pixels under them.
+
+        Each row sums to 1; a pixel under two patches counts for each with its share.
+        """
+        before, _ = self.padding_px
+        edges_px = np.clip(np.arange(self.patches + 1) * self.patch_px - before, 0, self.window_px)
+        ends_px = np.add.outer(self.starts_px, edges_px) * (self.image_px / self.resized_px)
+        first, last = ends_px[:, :-1].reshape(-1, 1), ends_px[:, 1:].reshape(-1, 1)
+        pixels = np.arange(self.image_px)
+        shared: Matrix = np.minimum(last, pixels + 1) - np.maximum(first, pixels)
+        return shared.clip(0) / (last - first)
 
     @cached_property
     def course(self) -> Course:

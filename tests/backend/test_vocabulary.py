@@ -332,6 +332,22 @@ def test_a_control_may_ask_for_predictions_of_new_tasks() -> None:
     assert not asks("")
 
 
+def test_a_project_may_say_what_its_predictions_are_sorted_by() -> None:
+    def said(*attributes: str) -> str | None:
+        controls = "".join(
+            f'<BrushLabels name="b{i}" toName="i" {each}><Label value="x"/></BrushLabels>'
+            for i, each in enumerate(attributes)
+        )
+        return parse_label_config(f"<View>{IMAGE}{controls}</View>").score
+
+    assert said("") is None
+    assert said('score="effort"') == "effort"
+    assert said('Score=" Uncertainty "') == "uncertainty"
+    assert said("", 'score="confidence"', 'score="effort"') == "confidence"
+    with pytest.raises(LabelConfigError, match="one of confidence, uncertainty, effort, but got"):
+        said('score="margin"')
+
+
 # ---- hostile configs ----------------------------------------------------------------------------
 
 GOOD = f'<View>{IMAGE}<BrushLabels name="b" toName="i"><Label value="x"/></BrushLabels></View>'
