@@ -43,6 +43,7 @@ from backend.settings import Settings
 from backend.store import Store, new_owner
 from backend.studio import Studio
 from backend.trace import about
+from backend.tutor import describe, make_tutor
 from backend.vocabulary import parse_label_config
 from backend.worker import Worker, auto_prelabel, note_change
 
@@ -76,19 +77,19 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     engine = given or Engine.from_settings(settings)
     studio = Studio.from_settings(settings)
     reader = ImageReader(studio, settings)
-    metrics = Metrics(engine.snapshot, lambda: reader.kept)
-    journal = Journal((metrics.task,))
     store, owner = Store.from_settings(settings), new_owner()
+    lessons = Lessons(store, owner, lambda: model_key(settings, engine.model_id))
+    metrics = Metrics(engine.snapshot, lambda: reader.kept, lessons.summary)
+    journal = Journal((metrics.task,))
     results = Results(store, owner, max_mb=settings.waiting_mb)
     pending = Pending(store, results, settings.predict_deadline_s)
-    lessons = Lessons(store, owner, lambda: model_key(settings, engine.model_id))
     pipeline = Pipeline(engine, reader.read, settings, reader.recall, pending, journal, lessons)
     annotations = Annotations(store, owner)
     learner = Learner(settings, engine, reader.read, lessons)
     worker = Worker.from_settings(
         settings, store, results, owner, pipeline, pending, annotations, learner
     )
-    overview = Overview(settings, engine, journal, store, results, pending, studio, reader)
+    overview = Overview(settings, engine, journal, store, results, pending, studio, reader, lessons)
     app = Flask("backend", static_folder=None)
     app.extensions["worker"] = worker
     _add_observation(app, metrics)
@@ -98,7 +99,12 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     app.register_blueprint(
         make_console(settings, engine, store, metrics, overview, lambda: _body(settings, clock))
     )
-    app.register_blueprint(make_report(settings, annotations, studio))
+    app.register_blueprint(
+        make_report(
+            settings, annotations, studio, lambda number: describe(settings, learner, number)
+        )
+    )
+    app.register_blueprint(make_tutor(settings, learner, studio, lambda: _body(settings, clock)))
     _add_errors(app)
     if given is None:
         engine.start()

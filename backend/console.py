@@ -21,7 +21,7 @@ from backend.store import Job, Store
 #: A page posts some numbers.
 _MAX_BODY = 1 << 16
 
-_FORM = "application/x-www-form-urlencoded"
+FORM = "application/x-www-form-urlencoded"
 
 #: A job's number in a route, as far as a database counts.
 _JOB = "<int(max=2147483647):job>"
@@ -99,7 +99,7 @@ def make_console(
     @console.route("/jobs", methods=["POST"])
     def start() -> Response:
         try:
-            asked = parse_job(_short(read_body()), request.mimetype == _FORM)
+            asked = parse_job(_short(read_body()), request.mimetype == FORM)
             if settings.label_studio_api_key is None:
                 raise BadRequest(NO_KEY)
             job = store.start_job(
@@ -133,7 +133,7 @@ def make_console(
 
     def _done(job: Job, status: int = 200) -> Response:
         """The job as JSON; a browser goes back to the page."""
-        if request.mimetype == _FORM:
+        if request.mimetype == FORM:
             return Response(status=303, headers={"Location": url_for("console.page")})
         response = json_answer(overview.job(job))
         response.status_code = status
@@ -141,7 +141,7 @@ def make_console(
 
     def _refused(error: BackendError) -> Response:
         """A sentence on the page; to others than its forms, the error as JSON."""
-        if request.mimetype != _FORM:
+        if request.mimetype != FORM:
             raise error
         response = _page(str(error))
         response.status_code = error.http_status

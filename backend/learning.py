@@ -65,12 +65,32 @@ class Learner:
         lessons: Lessons,
         fit: FitExamples = adapt,
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._engine = engine
         self._read_image = read_image
         self.lessons = lessons
         self._fit = fit
-        self._can_learn = can_learn(settings)
+        self.can_learn = can_learn(settings)
+
+    @property
+    def width(self) -> int | None:
+        """Numbers in a feature of the model; None while it is not loaded."""
+        if self._engine.status.state != "ready":
+            return None
+        segmenter = self._engine.segmenter()
+        return int(segmenter.embed(segmenter.model.contrast).shape[-1])  # embedded by the load
+
+    def check(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            LearningRefused: the method cannot learn.
+        """
+        if not self.can_learn:
+            raise LearningRefused(
+                f"The method {self.settings.method} cannot learn from corrections: its scores "
+                "weigh all labels of a window by each other."
+            )
 
     # ---- annotations -------------------------------------------------------------------------
 
@@ -82,7 +102,7 @@ class Learner:
         Raises:
             ModelUnavailable: the model is not there.
         """
-        if not self._can_learn or adapts(self._settings, corrected.config) == "off":
+        if not self.can_learn or adapts(self.settings, corrected.config) == "off":
             self.forget(corrected.annotation)
             return
         lessons = [
@@ -119,7 +139,7 @@ class Learner:
         look = self._engine.look(prepared, labels, Urgency.BATCH, corrected.project)
         names = [label.name for label in labels]
         example = Example.of(look.features, picture.final, known=names)
-        decided = segmenter.decide(look.scores, image=rgb, refine=self._settings.refine)
+        decided = segmenter.decide(look.scores, image=rgb, refine=self.settings.refine)
         paints = measure(decided, picture.final)
         shown = {name: paint.to_json() for name, paint in sorted(paints.items())}
         return Lesson(example.digest, example.to_bytes(), json.dumps(shown))
@@ -135,9 +155,9 @@ class Learner:
         Raises:
             BackendError: it has failed, and is tried again later.
         """
-        if not self._can_learn:
+        if not self.can_learn:
             return False
-        turn = self.lessons.take_step(self._settings.adapt_every)
+        turn = self.lessons.take_step(self.settings.adapt_every)
         if turn is None:
             return False
         self._make(turn, config_of)
@@ -154,11 +174,10 @@ class Learner:
             LearningRefused: it is pinned, has no lessons, or another makes a step of it.
             BackendError: it has failed, and is tried again later.
         """
-        if not self._can_learn:
-            raise LearningRefused(f"The method {self._settings.method} cannot learn.")
+        self.check()
         state = self.lessons.state(project)
         self.lessons.check_step(state.pinned, state.pictures, project)
-        turn = self.lessons.take_step(self._settings.adapt_every, project)
+        turn = self.lessons.take_step(self.settings.adapt_every, project)
         if turn is None:
             raise LearningRefused(f"Another backend makes a step of project {project} just now.")
         return self._make(turn, config_of)
@@ -175,7 +194,7 @@ class Learner:
             raise
 
     def _settle(self, turn: Turn, config: LabelConfig) -> Version | None:
-        mode = adapts(self._settings, config)
+        mode = adapts(self.settings, config)
         lessons = self.lessons.lessons(turn.project)
         if mode == "off" or not lessons:
             return self.lessons.settle(turn, None, None, "stays" if mode == "off" else "words")
@@ -208,7 +227,9 @@ class Learner:
         words: _Words,
     ) -> Version:
         names = {label.name for label in words.vocabulary.labels}
-        thresholds = _only(names, best_thresholds(add_up(map(paints_of, lessons))))
+        thresholds = _only(
+            names, best_thresholds(add_up(paints_of(lesson.paint) for lesson in lessons))
+        )
         adapted = {}
         if adaptation is not None:
             adapted = _only(names, best_thresholds(words.measure(examples, adaptation)))
@@ -334,9 +355,9 @@ def model_key(settings: Settings, model_id: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
 
 
-def paints_of(lesson: Lesson) -> dict[str, Paint]:
-    """How right the words alone were on the picture of a lesson, by label."""
-    return {name: Paint.from_json(value) for name, value in json.loads(lesson.paint).items()}
+def paints_of(paint: str) -> dict[str, Paint]:
+    """How right the words alone were on the picture of a lesson, by label; see `Lesson.paint`."""
+    return {name: Paint.from_json(value) for name, value in json.loads(paint).items()}
 
 
 def told(version: Version, then: Next | None = None) -> str:

@@ -204,6 +204,21 @@ class State:
 
 
 @dataclass(frozen=True)
+class Summary:
+    """What all projects have learned.
+
+    Attributes:
+        live: projects with a version that predictions use.
+        pictures: that there are lessons of.
+        newest: the version of the last step; None before the first.
+    """
+
+    live: int = 0
+    pictures: int = 0
+    newest: Version | None = None
+
+
+@dataclass(frozen=True)
 class Turn:
     """A leased step of a project; `changed` as it was when its lessons were to be read."""
 
@@ -322,6 +337,12 @@ class Lessons:
         with self._store.read() as connection:
             rows = connection.execute(query.order_by(_LESSON.digest, _LESSON.paint))
             return [Lesson(row.digest, row.example, row.paint, row.learned) for row in rows]
+
+    def paints(self, project: int) -> list[str]:
+        """`Lesson.paint` of all lessons of a project."""
+        query = select(_LESSON.paint).where(_LESSON.project == project, _LESSON.model == self.model)
+        with self._store.read() as connection:
+            return list(connection.scalars(query.order_by(_LESSON.digest, _LESSON.paint)))
 
     # ---- steps -------------------------------------------------------------------------------
 
@@ -548,6 +569,20 @@ class Lessons:
         query = select(_STATE.project).where(_STATE.model == self.model).order_by(_STATE.project)
         with self._store.read() as connection:
             return list(connection.scalars(query))
+
+    def summary(self) -> Summary:
+        """Counts over all projects."""
+        model = self.model
+        live = select(func.count()).where(_STATE.model == model, _STATE.live.is_not(None))
+        pictures = select(func.count()).where(_LESSON.model == model)
+        newest = select(_VERSIONS).where(_VERSION.model == model, _VERSION.origin == "step")
+        with self._store.read() as connection:
+            row = connection.execute(newest.order_by(_VERSION.created.desc()).limit(1)).first()
+            return Summary(
+                int(connection.execute(live).scalar_one()),
+                int(connection.execute(pictures).scalar_one()),
+                None if row is None else _version(row),
+            )
 
     def versions(self, project: int) -> list[Version]:
         """The versions of a project, the newest first."""

@@ -201,6 +201,38 @@ def parse_job(body: bytes, is_form: bool = False) -> JobRequest:
     return JobRequest(project, only, _count(fields, "view"), _count(fields, "limit"))
 
 
+@dataclass(frozen=True)
+class TurnRequest:
+    """What somebody wants of a project that learns; each is for some turns only.
+
+    Attributes:
+        number: a version to go back to, 0 for the words alone; None where it is not given.
+        keep_evidence: whether what corrections have taught stays.
+    """
+
+    number: int | None = None
+    keep_evidence: bool = False
+
+
+def parse_turn(body: bytes, is_form: bool = False) -> TurnRequest:
+    """Read the body of ``POST /projects/<id>/learning/<turn>``, which may be empty.
+
+    Raises:
+        BadRequest: not such a body, or a value that cannot be.
+
+    >>> parse_turn(b"number=3", is_form=True), parse_turn(b"").number
+    (TurnRequest(number=3, keep_evidence=False), None)
+    """
+    fields = {} if not body else _form(body) if is_form else _json_object(body)
+    unknown = sorted(fields.keys() - {"number", "keep_evidence"})
+    if unknown:
+        raise BadRequest(f"Expected number and keep_evidence, but got {unknown[0][:50]!r}.")
+    keep = fields.get("keep_evidence") or False
+    if keep not in (True, False, "true", "on"):
+        raise BadRequest('Expected "keep_evidence" to be true or false, but got something else.')
+    return TurnRequest(_count(fields, "number", least=0), bool(keep))
+
+
 def parse_project(query: Mapping[str, str]) -> int | None:
     """The project that the query of ``GET /jobs`` asks for; None where it names none.
 
@@ -413,14 +445,16 @@ def _form(body: bytes) -> dict[str, Any]:
     return {name: values[-1] for name, values in fields.items()}
 
 
-def _count(fields: Mapping[str, Any], name: str) -> int | None:
-    """A whole number of 1 or more, also as digits; None where it is not given."""
+def _count(fields: Mapping[str, Any], name: str, least: int = 1) -> int | None:
+    """A whole number of at least so many, also as digits; None where it is not given."""
     value = fields.get(name)
     if value is None or value == "":
         return None
     digits = str(value).strip() if isinstance(value, int | str) else ""
-    if not re.fullmatch("[0-9]{1,9}", digits) or int(digits) < 1:
-        raise BadRequest(f'Expected "{name}" to be a whole number of 1 or more, but got another.')
+    if not re.fullmatch("[0-9]{1,9}", digits) or int(digits) < least:
+        raise BadRequest(
+            f'Expected "{name}" to be a whole number of {least} or more, but got another.'
+        )
     return int(digits)
 
 

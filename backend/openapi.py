@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from backend.plots import PLOTS
+from backend.tutor import TURNS
 
 Json = dict[str, Any]
 
@@ -55,6 +56,16 @@ def description(locked: bool = False) -> Json:
             "/projects/{project}/report.json": {"get": _report("The same as JSON.", _REPORT)},
             "/projects/{project}/report.csv": {"get": _report("The same as a table.", "text/csv")},
             "/projects/{project}/report/{plot}.svg": {"get": _plot()},
+            "/projects/{project}/learning": {
+                "get": _page(_of_project(_operation("What a project has learned.", _LEARNED)))
+            },
+            "/projects/{project}/learning/{turn}": {"post": _steer()},
+            "/projects/{project}/learning/version": {
+                "get": _of_project(
+                    _operation("The live version, as a file.", _VERSION_FILE, _409=_NOT_SO)
+                ),
+                "post": _bring(),
+            },
             "/openapi.json": {"get": _operation("This description.", {"type": "object"})},
         },
         "components": {"schemas": {"Error": _ERROR}},
@@ -206,6 +217,91 @@ def _plot() -> Json:
     schema = {"$ref": "#/components/schemas/Error"}
     described["responses"]["404"] = _answers("There is nothing yet that it could show.", schema)
     return described
+
+
+_SHARE: Json = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
+_SHARES: Json = {"type": "object", "description": "By the name of a label."}
+_COUNT: Json = {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1}
+_LEARNED_VERSION = _object(
+    required=("number", "annotations", "better", "live"),
+    number=_COUNT,
+    annotations={"type": "integer", "description": "How many it has learned from."},
+    pictures=_COUNT,
+    better={"type": "boolean", "description": "Whether it is at least as good as the words alone."},
+    live={"type": "boolean", "description": "Whether predictions use it."},
+    text_iou=_SHARE,
+    adapted_iou=_SHARE,
+    thresholds=_SHARES,
+    created={"type": "number"},
+)
+_LEARNED = _object(
+    required=("project", "live", "pinned", "changed", "versions", "labels"),
+    project=_COUNT,
+    live={"type": ["integer", "null"], "description": "The version in use; null: words alone."},
+    pinned={"type": "boolean"},
+    changed={"type": "integer", "description": "Annotations that changed since the last step."},
+    annotations=_COUNT,
+    pictures=_COUNT,
+    versions=_list(_LEARNED_VERSION),
+    labels={"type": "object", "description": "Thresholds that corrections suggest, by label."},
+)
+_VERSION_FILE = _object(
+    required=("format", "model", "adaptation"),
+    format={"const": 1},
+    model={"type": "object"},
+    adaptation={"type": ["string", "null"]},
+)
+_NOT_SO = "It is pinned, or there is nothing to learn or go back to."
+_UNFIT = "No such body, or what was learned with another model."
+
+
+def _of_project(described: Json) -> Json:
+    number: Json = {"type": "integer", "minimum": 1, "maximum": (1 << 31) - 1}
+    described["parameters"] = [
+        {"name": "project", "in": "path", "required": True, "schema": number}
+    ]
+    return described
+
+
+def _steer() -> Json:
+    body = _object(
+        required=(),
+        number={"type": "integer", "minimum": 0, "maximum": 999_999_999},
+        keep_evidence={"type": "boolean"},
+    )
+    described = _of_project(
+        _operation(
+            "Let a project learn now, stay, move again, go back, or forget.",
+            _LEARNED,
+            body | {"additionalProperties": False},
+            _400=_UNFIT,
+            _403=_CROSS_SITE,
+            _408=_TOO_SLOW,
+            _409=_NOT_SO,
+            _413=_TOO_LARGE,
+        )
+    )
+    turns: Json = {"enum": list(TURNS)}
+    described["parameters"].append(
+        {"name": "turn", "in": "path", "required": True, "schema": turns}
+    )
+    described["requestBody"]["required"] = False
+    return described
+
+
+def _bring() -> Json:
+    return _of_project(
+        _operation(
+            "Take a version that was exported, and use it.",
+            _LEARNED,
+            _VERSION_FILE,
+            _400=_UNFIT,
+            _403=_CROSS_SITE,
+            _408=_TOO_SLOW,
+            _409=_NOT_SO,
+            _413=_TOO_LARGE,
+        )
+    )
 
 
 def _ready() -> Json:

@@ -17,8 +17,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from backend.annotations import Annotations
 from backend.engine import Engine, Snapshot, Urgency
+from backend.errors import ModelUnavailable
 from backend.images import ImageReader
 from backend.journal import Journal, Record, Running, TaskId
+from backend.lessons import Lessons, Summary
 from backend.logs import known_secrets, scrub
 from backend.metrics import gpu_memory_bytes
 from backend.pending import Pending
@@ -59,6 +61,7 @@ class Overview:
         pending: tasks of batches that wait.
         studio: whose tasks are linked to.
         reader: keeps the pictures that annotators have open.
+        lessons: what projects have learned.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Overview:
         pending: Pending,
         studio: Studio,
         reader: ImageReader,
+        lessons: Lessons,
     ) -> None:
         self._settings = settings
         self._engine = engine
@@ -80,6 +84,7 @@ class Overview:
         self._pending = pending
         self._studio = studio
         self._reader = reader
+        self._lessons = lessons
         self._annotations = Annotations(store, "")
         self._secrets = tuple(known_secrets(settings))
         self._versions = package_versions()
@@ -112,6 +117,7 @@ class Overview:
             "jobs": jobs,
             "jobs_trouble": trouble,
             "reports": reports,
+            "learning": self._learning(),
             "errors": self._errors(failures),
             "caches": self._caches(now),
             "gpu_memory_bytes": gpu_memory_bytes(),
@@ -139,6 +145,20 @@ class Overview:
             **asdict(running),
             "task": self._name(running.task),
             "url": self._studio.task_url(running.project, running.task),
+        }
+
+    def _learning(self) -> Json:
+        """What projects have learned, all of them together; nothing where that cannot be read."""
+        try:
+            found = self._lessons.summary()
+        except (SQLAlchemyError, ModelUnavailable) as error:
+            log.warning("What projects have learned cannot be read: %s", error)
+            found = Summary()
+        newest = found.newest
+        return {
+            "live": found.live,
+            "pictures": found.pictures,
+            "last_step": None if newest is None else asdict(newest),
         }
 
     def _model(self, now: Snapshot) -> Json:

@@ -1,6 +1,10 @@
-"""The report as tables on a terminal."""
+"""The report, and what was learned, as tables on a terminal."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -39,6 +43,69 @@ def print_savings(savings: Savings, console: Console) -> None:
         console.print(f"[bold red]{escape(label)} costs more than it saves:[/] {escape(what)}")
     for name, text in DEFINITIONS.items() if savings.all.labels else ():
         console.print(f"[bold]{name}[/]: {escape(text)}", style="dim", highlight=False)
+
+
+def print_learned(learned: Mapping[str, Any], console: Console) -> None:
+    """Print what a project has learned.
+
+    Args:
+        learned: as `backend.tutor.describe` has it.
+        console: where to.
+    """
+    live, pinned = learned["live"], ", pinned" if learned["pinned"] else ""
+    now = f"version {live} is live" if live else "the words alone"
+    console.print(
+        f"Project {learned['project']}: {now}{pinned}. {learned['annotations']} annotations teach "
+        f"{learned['pictures']} pictures; {learned['changed']} changed since the last step.",
+        highlight=False,
+    )
+    if learned["trouble"]:
+        console.print(f"[bold red]The last step has failed:[/] {escape(learned['trouble'])}")
+    if learned["versions"]:
+        console.print(_versions(learned["versions"]))
+    if learned["labels"]:
+        console.print(_thresholds(learned["labels"]))
+
+
+def _versions(versions: list[Mapping[str, Any]]) -> Table:
+    table = Table(title="Mean IoU on corrections that were held out", title_justify="left")
+    table.add_column("version", justify="right")
+    table.add_column("")
+    for column in ("made", "annotations", "words alone", "learned"):
+        table.add_column(column, justify="right")
+    for each in versions:
+        notes = ["live" if each["live"] else "" if each["better"] else "not better"]
+        notes += ["from a file"] if each["origin"] == "import" else []
+        table.add_row(
+            str(each["number"]),
+            ", ".join(filter(None, notes)),
+            datetime.fromtimestamp(each["created"]).strftime("%Y-%m-%d %H:%M"),
+            str(each["annotations"]),
+            _tenths(each["text_iou"]),
+            _tenths(each["adapted_iou"]),
+        )
+    return table
+
+
+def _thresholds(labels: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Of the words alone: what would have saved most paint on the corrections so far."""
+    table = Table(title="Thresholds that would have saved most paint", title_justify="left")
+    table.add_column("label", overflow="fold")
+    for column in ("pictures", "threshold", "saved without", "saved with"):
+        table.add_column(column, justify="right")
+    for label, each in labels.items():
+        table.add_row(
+            escape(label),
+            str(each["pictures"]),
+            _two_digits(each["threshold"]),
+            _percent(each["saved"]),
+            _percent(each["saved_with_threshold"]),
+        )
+    return table
+
+
+def _tenths(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
 
 
 def _summary(savings: Savings) -> str:

@@ -84,6 +84,7 @@ HOUSE = {
         "overview",
         "console",
         "report",
+        "tutor",
         "openapi",
         "app",
         "doctor",

@@ -15,6 +15,7 @@ from backend.engine import Engine, Urgency
 from backend.errors import ImageNotFound
 from backend.images import ImageReader
 from backend.journal import Journal
+from backend.lessons import Lessons
 from backend.messages import Task
 from backend.overview import Overview, package_versions
 from backend.pending import Outcome, Pending
@@ -51,6 +52,7 @@ class Scene:
             self.pending,
             self.studio,
             self.reader,
+            Lessons(self.store, "us", lambda: "model"),
         )
 
     def read(self) -> dict[str, Any]:

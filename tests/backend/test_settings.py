@@ -134,6 +134,7 @@ def test_a_disk_cache_needs_memory_to_read_into() -> None:
 def test_log_level_and_format_are_read_in_any_case() -> None:
     assert load_settings(log_level="debug").log_level == "DEBUG"
     assert load_settings(log_format="JSON").log_format == "json"
+    assert load_settings(adapt="Off").adapt == "off"
 
 
 def test_every_field_is_described() -> None:

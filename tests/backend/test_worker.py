@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from backend import create_app, prelabel, worker
@@ -30,6 +31,7 @@ from tests.backend.colours import ColourSegmenter, brush_config, colour_engine, 
 from tests.backend.fake_studio import TOKEN, FakeStudio
 from tests.backend.leases import end_leases
 from tests.backend.local_server import Answer, LocalServer
+from tests.backend.test_reading import region
 
 CONFIG = brush_config("red")
 
@@ -325,3 +327,39 @@ def test_an_annotation_of_the_webhook_is_read(
     body = {"action": "ANNOTATIONS_DELETED", "project": {"id": 7}, "annotations": [made]}
     assert backend.client.post("/webhook", json=body).get_json() == {"status": "noted"}
     wait_for(lambda: annotations.read(7) == [])
+
+
+def test_annotations_teach_and_predictions_follow(
+    make_backend: Callable[..., Backend], studio: FakeStudio
+) -> None:
+    """From the webhook to the next prediction; and back, once they are deleted."""
+    backend = make_backend(model="demo", adapt_every=2)
+    before = backend.predict(1)
+
+    def tell(action: str, **told: Any) -> None:
+        message = {"action": action, "project": {"id": 7}, **told}
+        backend.client.post("/webhook", json=message)
+
+    def version() -> str:
+        body = {"project": "7.1", "schema": CONFIG}
+        return str(backend.client.post("/setup", json=body).get_json()["model_version"])
+
+    backend.worker.start()
+    made = []
+    for task in (1, 2):
+        noise = np.random.default_rng(task).integers(0, 256, (4, 8, 3), np.uint8)
+        studio.tasks[task] = {"image": data_url(noise)}
+        result = [region("a", "red", 4)]
+        made.append(studio.annotate(task, result, 1e9))
+        tell("ANNOTATION_CREATED", annotation={"id": made[-1]["id"]})
+    learned = "/projects/7/learning"
+    wait_for(lambda: bool(backend.client.get(learned).get_json()["versions"]))
+    (newest,) = backend.client.get(learned).get_json()["versions"]
+    assert newest["annotations"] == 2
+    assert (version() != before[0]["model_version"]) == newest["better"]
+    for annotation in made:
+        del studio.annotations[annotation["id"]]
+    tell("ANNOTATIONS_DELETED", annotations=[{"id": each["id"]} for each in made])
+    wait_for(lambda: backend.client.get(learned).get_json()["annotations"] == 0)
+    assert version() == before[0]["model_version"]
+    assert backend.predict(1) == before
