@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -46,6 +47,9 @@ Kind = Literal["compared", "scratch", "copy", "foreign", "lost", "skipped", "bro
 #: Before what could not be read is tried again, in seconds: at first, and at most.
 _FIRST_PAUSE_S: Final = 15.0
 _LONGEST_PAUSE_S: Final = 3600.0
+
+#: As many messages within a second are no annotators' any more, but an import or a bulk action.
+_BURST: Final = 20
 
 #: Keys of one SQL statement.
 _AT_ONCE: Final = 400
@@ -148,6 +152,7 @@ class Annotations:
         self._store = store
         self._owner = owner
         self._marking = threading.Lock()
+        self._marked_at: deque[float] = deque(maxlen=_BURST)
 
     # ---- who tells of changes ----------------------------------------------------------------
 
@@ -155,9 +160,19 @@ class Annotations:
         """Note that annotations of a project are new, changed or gone."""
         ids = sorted(set(annotations))
         # One at a time: SQLite lets writers that meet wait for a time by chance, and rather long.
+        self._marked_at.append(self._store.clock())
         with self._marking, self._store.write() as connection:
             for some in _some(ids):
                 self._mark(connection, project, some)
+
+    @property
+    def in_burst(self) -> bool:
+        """Whether so many were told of here within a second that reading had better wait.
+
+        Each of them is waited for by Label Studio; what they tell of is not lost.
+        """
+        first = self._marked_at[0] if len(self._marked_at) == _BURST else 0.0
+        return self._store.clock() - first < 1
 
     def mark_tasks(self, project: int, tasks: Iterable[int]) -> None:
         """Note that tasks have changed or are gone, and so what was read of their annotations."""

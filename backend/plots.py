@@ -154,11 +154,12 @@ def _lines(
 
 
 def _range(values: Sequence[float], shares: bool) -> tuple[float, float]:
-    """From where to where an axis goes."""
+    """From where to where an axis goes, so that its ticks are round numbers."""
     if shares:
         return (-1.0 if min(values) < 0 else 0.0), 1.0
-    step = 10 ** len(f"{max(values):.0f}") / 20  # two, five or ten steps of a round number
-    return 0.0, step * max(1, -(-max(values) // step))
+    least = max(values) / _TICKS
+    steps = (nice * 10.0**power for power in range(-2, 9) for nice in (1, 2, 2.5, 5))
+    return 0.0, _TICKS * next(step for step in steps if step >= least)
 
 
 def _percent(value: float) -> str:

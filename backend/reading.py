@@ -40,6 +40,10 @@ _AT_ONCE: Final = 10
 _OUR_VERSION: Final = re.compile(r"\S.* \S+ [0-9a-f]{8}\b.*", re.DOTALL)
 
 
+def _never() -> bool:
+    return False
+
+
 class Reader:
     """Reads marked annotations through Label Studio's API.
 
@@ -80,21 +84,23 @@ class Reader:
             watch(count)
         return count
 
-    def read_some(self, project: int | None = None, stopping: threading.Event | None = None) -> int:
+    def read_some(self, project: int | None = None, pause: Callable[[], bool] = _never) -> int:
         """Read some of the annotations that are marked; how many, 0 where there is none.
 
         Args:
             project: of this one only.
-            stopping: once it is set, what is left is given back.
+            pause: asked before each; where it says so, what is left is given back.
 
         Raises:
             StudioRefused: the token may not see one of them.
             StudioUnreachable: Label Studio does not answer; they wait for a later time.
         """
+        if pause():
+            return 0
         marks = self._annotations.take(_AT_ONCE, project, untaught=self._learner is not None)
         configs: dict[int, LabelConfig | str] = {}
         for number, mark in enumerate(marks):
-            if stopping is not None and stopping.is_set():
+            if number and pause():
                 self._annotations.put_back(marks[number:])
                 return number
             try:
@@ -207,7 +213,7 @@ def read_all(
     """
     count = 0
     while not stopping.is_set():
-        some = reader.read_some(project, stopping)
+        some = reader.read_some(project, stopping.is_set)
         if not some:
             break
         count += some

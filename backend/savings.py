@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
+from operator import attrgetter
 from statistics import median
 from typing import Any, Final, Literal, get_args
 
@@ -98,21 +99,20 @@ class Quality:
     @classmethod
     def of(cls, changes: Iterable[Change]) -> Quality:
         """The sums of these changes."""
-        counts: Counter[str] = Counter()
+        some = list(changes)
         relabelled: Counter[str] = Counter()
-        ious: list[float] = []
-        bands: list[float] = []
-        for change in changes:
-            counts.update({name: getattr(change, name) for name in _SUMMED})
-            relabelled.update(change.relabelled)
-            ious += [] if change.iou is None else [change.iou]
-            bands += [] if change.boundary_iou is None else [change.boundary_iou]
+        for change in some:
+            if change.relabelled:
+                relabelled.update(change.relabelled)
+        ious = [iou for change in some if (iou := change.iou) is not None]
+        bands = [iou for change in some if (iou := change.boundary_iou) is not None]
+        sums = {name: sum(map(attrgetter(name), some)) for name in _SUMMED}
         return cls(
             pictures=len(ious),
             relabelled=dict(relabelled.most_common()),
             mean_iou=_mean(ious),
             mean_boundary_iou=_mean(bands),
-            **counts,
+            **sums,
         )
 
     @property
@@ -252,7 +252,7 @@ class Group:
             name,
             sum(read.kind == "compared" for read in reads),
             Quality.of(changes),
-            {label: Quality.of(by_label[label]) for label in sorted(by_label)},
+            {name: Quality.of(by_label[name]) for name in sorted(by_label, key=str.casefold)},
             Seconds.of(reads),
         )
 

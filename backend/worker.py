@@ -174,7 +174,11 @@ class Worker:
         """Read some annotations that have changed; whether there was one."""
         if self._reader is None:
             return False
-        return self._reader.read_some(stopping=self._stopping) > 0
+        return self._reader.read_some(pause=self._has_no_time) > 0
+
+    def _has_no_time(self) -> bool:
+        in_burst = self._annotations is not None and self._annotations.in_burst
+        return in_burst or self._stopping.is_set()
 
     def _learn(self) -> bool:
         """Make a new version of what a project has learned, where one is due; whether it was."""

@@ -147,6 +147,19 @@ def test_what_nobody_has_learned_from_is_read_by_who_does(
     assert ids(other.take(9, untaught=True)) == [3]
 
 
+def test_a_burst_is_known_and_over_after_a_second(annotations: Annotations, clock: Clock) -> None:
+    for number in range(1, 31):
+        assert annotations.in_burst == (number > 20)
+        annotations.mark(7, [number])
+        clock.now += 0.01
+    clock.now += 1
+    assert not annotations.in_burst
+    for number in range(1, 31):  # as many annotators as can be
+        clock.now += 0.1
+        annotations.mark(7, [number])
+        assert not annotations.in_burst
+
+
 def test_one_project_at_a_time(annotations: Annotations) -> None:
     annotations.mark(7, [1, 3])
     annotations.mark(8, [2])

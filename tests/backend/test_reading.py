@@ -230,11 +230,12 @@ def test_a_project_is_read_from_the_beginning(
     assert found == [1, 3]
     assert read_all(reader, 7, threading.Event(), found.append) == 4
     assert [row.task for row in annotations.read(7)] == [1, 2, 2]
-    stopping = threading.Event()
     reader.mark_project(7)
-    stopping.set()
-    assert reader.read_some(stopping=stopping) == 0
-    assert annotations.count_open() == 3
+    assert reader.read_some(pause=lambda: True) == 0
+    answers = iter([False, False, True])
+    assert reader.read_some(pause=lambda: next(answers)) == 2
+    assert annotations.count_open() == 1
+    assert reader.read_some() == 1, "what was left was given back"
 
 
 def test_who_reads_without_learning_leaves_it_to_who_learns(
