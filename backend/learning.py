@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
+import numpy as np
 import torch
 
 from backend.corrections import Corrected, CorrectedPicture
@@ -425,6 +426,8 @@ def read_export(
         adaptation = None
         if packed is not None:
             adaptation = Adaptation.from_bytes(base64.b64decode(packed, validate=True), width)
+            if not np.isfinite([adaptation.directions.sum(), adaptation.offsets.sum()]).all():
+                raise ValueError("numbers that are none")
         version = Version(
             annotations=_count(value["annotations"]),
             pictures=_count(value["pictures"]),

@@ -74,9 +74,9 @@ _LESSONS: Final = Table(
     Column("picture", Integer, primary_key=True, autoincrement=False),
     Column("project", Integer, nullable=False, index=True),
     Column("digest", String(64), nullable=False),
-    Column("example", LargeBinary, nullable=False),
     Column("paint", Text, nullable=False),
     Column("learned", Float, nullable=False),
+    Column("example", LargeBinary, nullable=False),  # last: SQLite reads all that comes before
 )
 
 _VERSIONS: Final = Table(
@@ -87,12 +87,12 @@ _VERSIONS: Final = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("origin", String(16), nullable=False),
     Column("digest", String(64), nullable=False),
-    Column("adaptation", LargeBinary),
     Column("better", Integer, nullable=False),
     Column("annotations", Integer, nullable=False),
     Column("pictures", Integer, nullable=False),
     Column("facts", Text, nullable=False),  # the rest of a `Version`, as JSON
     Column("created", Float, nullable=False),
+    Column("adaptation", LargeBinary),
 )
 
 _LEARNERS: Final = Table(

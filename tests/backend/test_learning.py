@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -356,6 +357,19 @@ def test_a_request_keeps_the_version_that_it_has_begun_with(store: Store) -> Non
     assert not school.pipeline.knows(first, config, 7), "the words decide at once"
 
 
+def test_a_node_without_the_database_makes_the_same(store: Store) -> None:
+    """What the driver of a cluster hands on is all that it takes."""
+    school = School(store)
+    school.learn(1, 2)
+    school.step()
+    config, task = parse_label_config(CONFIG), Task(1, 7, {"image": "flag"})
+    learned = pickle.loads(pickle.dumps(school.pipeline.learned(config, 7)))  # as Ray does
+    node = Pipeline(colour_engine(), read_image, Settings())
+    entry = node.outcome(task, node.wish(config, Urgency.BATCH, 7, learned)).entry
+    (wanted,) = school.pipeline.predict(PredictRequest((task,), CONFIG, 7))
+    assert entry == wanted
+
+
 def test_a_step_that_fails_is_given_back_with_the_reason(store: Store) -> None:
     school = School(store)
     school.learn(1, 2)
@@ -427,6 +441,11 @@ def test_a_version_goes_to_another_backend_as_a_file(store: Store, tmp_path: Pat
             read_export(wrong, there.lessons.model)
     with pytest.raises(BadRequest, match="another model's"):
         read_export(data, there.lessons.model, width=512)
+    endless = Adaptation(("wine",), np.full((1, 3), np.inf, np.float32), np.zeros(1, np.float32), 1)
+    with pytest.raises(BadRequest, match="numbers that are none"):
+        read_export(
+            export(school.settings, version, endless, school.lessons.model), there.lessons.model
+        )
     with pytest.raises(BadRequest, match="learned with ViT-B-16/openai, clearclip, 448 px"):
         read_export(data, "another")
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sqlalchemy import text
 
 from backend import lessons as module
@@ -169,6 +171,46 @@ def test_several_that_look_at_once_take_one_step(url: str) -> None:
     assert sum(turn is not None for turn in taken) == 1
     for store in stores:
         store.close()
+
+
+MOVES = st.tuples(
+    st.sampled_from(["learn", "learn", "learn", "forget", "step"]),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.booleans(),
+)
+
+
+@given(st.lists(MOVES, max_size=25))
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+def test_whatever_comes_in_whatever_order_what_is_there_counts(
+    moves: list[tuple[str, int, int, bool]],
+) -> None:
+    """Against a dictionary: two backends learn, forget and step by chance."""
+    store = Store("sqlite://")
+    both = [Lessons(store, owner, lambda: "model") for owner in ("one", "other")]
+    known: dict[int, str] = {}
+    changed, stepped = 0, False
+    for what, annotation, content, first in moves:
+        lessons = both[first]
+        before = dict(known)
+        if what == "learn":
+            known[annotation] = f"{content}"
+            lessons.replace(annotation, 7, [lesson(f"{content}")])
+        elif what == "forget":
+            known.pop(annotation, None)
+            lessons.forget(annotation)
+        elif (turn := lessons.take_step(2)) is not None:
+            assert turn.changed == changed >= 2
+            lessons.settle(turn, version(f"{sorted(known.items())}"), adaptation(), "live")
+            changed, stepped = 0, True
+        changed = changed + 1 if known != before else changed
+        if not known:
+            changed, stepped = 0, False
+    state = both[0].state(7)
+    assert [each.digest for each in both[1].lessons(7)] == sorted(known.values())
+    assert (state.annotations, state.changed) == (len(known), changed)
+    assert (both[0].learned(7, "scores") is not None) == stepped
 
 
 def test_what_is_live_is_used_as_the_mode_says(lessons: Lessons, other: Lessons) -> None:
