@@ -1,22 +1,24 @@
 """Scores that follow corrections: what annotators left on some pictures makes the next better.
 
-Nothing is trained. Each corrected picture gives sums over its patches (`Example`, `Evidence`),
-which add up and can be taken away again. In closed form they give a Gaussian classifier: a mean
-for each label, one shared covariance within labels, shrunk towards a sphere. It is linear in the
-features, as the text scores are; so their product as experts is linear too, and all that is exact
-about label maps stays exact (`Adaptation`). How much the classifier counts is chosen by corrected
-pictures that it has not seen (`adapt`).
+No network is trained and no score is made from pictures alone. To the words' logits a linear
+function of the features is added for each label that was corrected: the one that explains best
+what annotators left, and moves the words' logits as little as that takes (`adapt`). This is
+multinomial logistic regression whose prior is a Gaussian around the words: a convex problem with
+one answer, found in a second or so. How much the words weigh is chosen by corrected pictures that
+were not learned from. A label's term grows with its evidence; without any it has none, and its
+score stays the words'. All is linear in the features, as the text scores are; so all that is exact
+about label maps stays exact (`Adaptation`).
 
-Two things keep a few corrections from doing harm. Every label of a picture weighs about the same,
-however large it is: else frequent labels drown rare ones. And all is measured from the mean of the
-labels' means: so a label without corrections, which gets no term, stays comparable.
+What a corrected picture gives is bounded in size (`Example`): a sample of its patches, and the
+means of its labels. So the sums of `Evidence` can be added up, merged and taken away again, and
+pictures may come in any order.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,19 +26,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
+from scipy.optimize import minimize
 
 from clearclip_core.masks import BoolMask
 from clearclip_core.scores import TEMPERATURE, DenseFeatures
 from clearclip_core.text import Vocabulary
 
 Numbers = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float32]
 
 #: The name of what no label covers.
 UNLABELED = ""
 
-#: So many patches of a picture are kept, at most: for the scatter, and to choose strengths by.
+#: So many patches of a picture are kept, at most.
 SAMPLED = 160
 
 #: Patches of a label at which a picture counts half as evidence for it; many count as 1.
@@ -45,8 +50,29 @@ _HALF_PATCHES = 4.0
 #: Part of all bytes; another number when they are read in another way.
 _FORMAT = 1
 
-#: Corrected pictures that strengths are chosen by, at most, and in how many parts.
-_HELD_OUT, _FOLDS = 200, 8
+#: What the words may weigh, in pictures; with few corrections only the larger ones are tried:
+#: those that all corrections together outweigh by no more than so much.
+PRIORS = (3.0, 1.0, 0.3, 0.1)
+_LEAST_PRIOR = 1.5
+
+#: Corrected pictures are held out in so many parts.
+_FOLDS = 5
+
+#: So many patches are learned from, at most; of many pictures each gives fewer.
+PATCHES = 12_000
+
+#: A label counts by this power of its area in a picture. At 1 frequent labels drown rare ones; at
+#: 1/2 a small label beside all that no label covers grows too large.
+_AREA_POWER = 0.75
+
+#: The sphere's share of the covariance; and an offset costs a tenth of what a direction does.
+_SHRINKAGE = 0.1
+_FREE_OFFSETS = 10**0.5
+
+#: The logit of a label that was not there to be chosen.
+_ABSENT = np.float32(-1e4)
+
+_STOP = {"maxiter": 200, "ftol": 1e-7, "gtol": 1e-5}
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +125,26 @@ class Evidence:
 
     def __sub__(self, other: Evidence) -> Evidence:
         return self._plus(other, -1)
+
+    def whitening(self, shrinkage: float) -> Numbers:
+        """Symmetric (D, D) matrix after which features vary alike in all directions within labels.
+
+        The inverse root of one covariance for all labels, around each label's mean, shrunk
+        towards a sphere of the same size.
+
+        Args:
+            shrinkage: in (0, 1], the sphere's share.
+        """
+        enough = self.counts > 1e-6
+        counts, sums = self.counts[enough], self.sums[enough]
+        within = self.moment - _scatter(sums, 1 / counts)
+        size = np.trace(within) / self.width
+        if size <= 0:
+            return np.eye(self.width)
+        values, vectors = np.linalg.eigh(within)
+        shrunk = (1 - shrinkage) * values.clip(0) + shrinkage * size
+        root: Numbers = vectors * np.sqrt(counts.sum() / shrunk) @ vectors.T
+        return root
 
     def _plus(self, other: Evidence, sign: int) -> Evidence:
         if other.width != self.width:
@@ -216,8 +262,8 @@ class Example:
         shares = shares / np.where(totals > 0, totals, 1)
         patches = self.patches.astype(np.float64)
         middles = shares.T @ patches  # (K, D), 0 for a label without a patch
-        spread = (patches.T * (shares @ counts)) @ patches - (middles.T * counts) @ middles
-        moment = spread + (means.T * counts) @ means
+        spread = _scatter(patches, shares @ counts) - _scatter(middles, counts)
+        moment = spread + _scatter(means, counts)
         return Evidence(self.names, counts, counts[:, None] * means, moment, 1)
 
     def to_bytes(self) -> bytes:
@@ -356,32 +402,18 @@ class Adaptation:
         return {"directions": self.directions, "offsets": self.offsets}
 
 
-@dataclass(frozen=True)
-class Strengths:
-    """How much corrections count.
-
-    Attributes:
-        weight: factor on the classifier's logits; 0 leaves the text alone.
-        pictures: evidence, in pictures, at which a label has half of that weight.
-        shrinkage: in (0, 1], how much of the covariance is a sphere's.
-    """
-
-    weight: float
-    pictures: float
-    shrinkage: float
-
-
 @dataclass(frozen=True, eq=False)
 class Fit:
     """What `adapt` found.
 
     Attributes:
-        adaptation: to score with; None where none is at least as good as the words alone.
+        adaptation: to score with; None where none is better than the words alone.
         text_iou: IoU of the words alone on held-out corrections, mean over labels, in [0, 1].
         adapted_iou: the same of the adaptation.
         text_ious: the labels' own, by name.
         adapted_ious: the same of the adaptation.
-        strengths: those chosen; None without an adaptation.
+        prior: what the words weigh against the corrections, in pictures; None without an
+            adaptation.
         pictures: corrected pictures that were learned from.
     """
 
@@ -390,17 +422,8 @@ class Fit:
     adapted_iou: float
     text_ious: Mapping[str, float]
     adapted_ious: Mapping[str, float]
-    strengths: Strengths | None
+    prior: float | None
     pictures: int
-
-
-#: What `adapt` chooses from.
-_CHOICES = tuple(
-    Strengths(weight, pictures, shrinkage)
-    for weight in (0.1, 0.2, 0.4, 0.7, 1.0)
-    for pictures in (1.0, 4.0)
-    for shrinkage in (0.05, 0.2)
-)
 
 
 def adapt(
@@ -410,9 +433,9 @@ def adapt(
 ) -> Fit:
     """Join what the words say with what corrections show.
 
-    Strengths are chosen on held-out pictures: each is scored by the sums of the others. So the
-    IoUs are of pictures not learned from. Neither the order of the examples nor where they were
-    made changes the outcome.
+    How much the words weigh is chosen on held-out pictures: each is scored by what the others
+    have taught. So the IoUs are of pictures not learned from; of one picture alone nothing is
+    learned. Neither the order of the examples nor where they were made changes the outcome.
 
     Args:
         examples: one of each corrected picture.
@@ -423,47 +446,112 @@ def adapt(
         ValueError: examples of another model.
     """
     ordered = sorted(examples, key=lambda example: example.digest)
-    embeddings = embed(vocabulary.queries).to("cpu", torch.float32)
-    width = int(embeddings.shape[-1])
+    embeddings = embed(vocabulary.queries).to("cpu", torch.float32).numpy()
     for example in ordered:
-        _check_width(example.width, width)
-    total = _total(ordered, width)
-    names = query_names(vocabulary)
-    seen = ordered[:_HELD_OUT]
-    text = _Overlap(vocabulary)
-    for example in seen:
-        text.add(example, embeddings, torch.zeros(len(names)))
+        _check_width(example.width, embeddings.shape[1])
+    limit = PATCHES // max(1, len(ordered))
+    lessons = [_Lesson.of(example, embeddings, vocabulary, limit) for example in ordered]
+    names = _group_names(vocabulary)
+    text = _Overlap(names)
+    for lesson in lessons:
+        text.add(lesson, lesson.text)
     none = Fit(None, text.mean, text.mean, text.ious, text.ious, None, len(ordered))
+    priors = [prior for prior in PRIORS if prior * len(ordered) >= _LEAST_PRIOR]
     if len(ordered) < 2:
         return none
-    overlaps = [_Overlap(vocabulary) for _ in _CHOICES]
-    folds = min(_FOLDS, len(seen))
+    total = _total(ordered, embeddings.shape[1])
+    overlaps = [_Overlap(names) for _ in priors]
+    folds = min(_FOLDS, len(ordered))
     for fold in range(folds):
-        held_out = seen[fold::folds]
-        rest = total - _total(held_out, width)
-        for strengths, overlap in zip(_CHOICES, overlaps, strict=True):
-            made = _join(rest, vocabulary, strengths)
-            scored = made.apply(embeddings, vocabulary)
-            for example in held_out:
-                overlap.add(example, *scored)
-    best = max(range(len(_CHOICES)), key=lambda index: overlaps[index].mean)
+        held_out = lessons[fold::folds]
+        rest = [lesson for i, lesson in enumerate(lessons) if i % folds != fold]
+        evidence = total - _total(ordered[fold::folds], embeddings.shape[1])
+        weights = _posterior_modes(rest, evidence, priors)
+        for overlap, (directions, offsets) in zip(overlaps, weights, strict=True):
+            for lesson in held_out:
+                overlap.add(lesson, lesson.text + lesson.patches @ directions.T + offsets)
+    best = max(range(len(priors)), key=lambda index: overlaps[index].mean)
     if overlaps[best].mean <= text.mean:
         return none
-    return Fit(
-        _join(total, vocabulary, _CHOICES[best]),
-        text.mean,
-        overlaps[best].mean,
-        text.ious,
-        overlaps[best].ious,
-        _CHOICES[best],
+    *_, (directions, offsets) = _posterior_modes(lessons, total, priors[: best + 1])
+    seen = np.any([lesson.truth.any(axis=0) for lesson in lessons], axis=0)
+    learned = sorted(np.flatnonzero(seen).tolist(), key=lambda index: names[index])
+    made = Adaptation(
+        tuple(names[index] for index in learned),
+        directions[learned] / np.float32(TEMPERATURE),
+        offsets[learned] / np.float32(TEMPERATURE),
         len(ordered),
     )
+    chosen = overlaps[best]
+    return Fit(made, text.mean, chosen.mean, text.ious, chosen.ious, priors[best], len(ordered))
 
 
 def query_names(vocabulary: Vocabulary) -> tuple[str, ...]:
     """For each query the name of its label, "" for a contrast word."""
     names = [*(label.name for label in vocabulary.labels), UNLABELED]
     return tuple(names[index] for index in vocabulary.query_labels)
+
+
+def _group_names(vocabulary: Vocabulary) -> tuple[str, ...]:
+    """The labels' names and, where there are contrast words, ""."""
+    return tuple(dict.fromkeys(query_names(vocabulary)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Lesson:
+    """An example in terms of a vocabulary of G groups of queries: labels, and contrast words.
+
+    Attributes:
+        patches: (N, D) float32.
+        text: (N, G) float32, the words' logits: of each group the best query's.
+        truth: (N, G) float32, what a patch counts for each group; all together 1.
+        areas: (N, G) float32, how many patches' worth each of these stands for.
+        weights: (N,) float32, for how many patches each stands that can be right or wrong.
+    """
+
+    patches: Floats
+    text: Floats
+    truth: Floats
+    areas: Floats
+    weights: Floats
+
+    @classmethod
+    def of(
+        cls, example: Example, embeddings: Floats, vocabulary: Vocabulary, limit: int
+    ) -> _Lesson:
+        """Make it of `limit` of the example's patches at most."""
+        count = len(example.patches)
+        kept = min(count, max(1, limit))
+        some = ((np.arange(kept) + 0.5) * count / kept).astype(np.intp)
+        patches = example.patches[some].astype(np.float32)
+        weights = example.weights[some] * np.float32(count / kept)
+        names, owners = _group_names(vocabulary), query_names(vocabulary)
+        gone = [i for i, name in enumerate(example.names) if name not in {*names, UNLABELED}]
+        lost = example.coverage[some][:, gone].astype(np.float32).sum(axis=1)
+        weights = weights * (1 - lost).clip(0)  # what is a label of no more tells nothing
+        logits = np.float32(TEMPERATURE) * (patches @ embeddings.T)
+        text = np.full((kept, len(names)), _ABSENT, np.float32)
+        areas = np.zeros_like(text)
+        for group, name in enumerate(names):
+            queries = [query for query, owner in enumerate(owners) if owner == name]
+            if name == UNLABELED or name in example.known:  # others came later: they had no chance
+                text[:, group] = logits[:, queries].max(axis=1)
+            if name in example.names:
+                areas[:, group] = example.coverage[some, example.names.index(name)] * weights
+        if not (text > _ABSENT).any():
+            weights = np.zeros_like(weights)  # all labels of today came later
+        return cls(patches, text, _balanced(areas), areas, weights)
+
+
+def _balanced(areas: Floats) -> Floats:
+    """(N, G) areas -> what they count: a group less than in proportion to its area."""
+    totals = areas.sum(axis=0)
+    shares = totals**_AREA_POWER * totals / (totals + _HALF_PATCHES)
+    if not shares.any():
+        return areas
+    factors = shares / np.where(totals > 0, totals, 1) / shares.sum()
+    made: Floats = areas * factors.astype(np.float32)
+    return made
 
 
 def _total(examples: Iterable[Example], width: int) -> Evidence:
@@ -473,68 +561,111 @@ def _total(examples: Iterable[Example], width: int) -> Evidence:
     return total
 
 
-def _join(evidence: Evidence, vocabulary: Vocabulary, strengths: Strengths) -> Adaptation:
-    """The classifier's term for each label of the vocabulary that has evidence."""
-    wanted = set(query_names(vocabulary))
-    enough = evidence.counts > 1e-6
-    rows = [i for i, name in enumerate(evidence.names) if name in wanted and enough[i]]
-    names = tuple(evidence.names[i] for i in rows)
-    width = evidence.width
-    if len(rows) < 2:  # of one class alone nothing tells it from the others
-        return Adaptation((), np.zeros((0, width), np.float32), np.zeros(0, np.float32), 0)
-    means = evidence.sums[enough] / evidence.counts[enough, None]
-    within = evidence.moment - (means.T * evidence.counts[enough]) @ means
-    within /= evidence.counts[enough].sum()
-    sphere = np.eye(width) * np.trace(within) / width
-    covariance = (1 - strengths.shrinkage) * within + strengths.shrinkage * sphere
-    counts = evidence.counts[rows]
-    labels = evidence.sums[rows] / counts[:, None]  # (K, D)
-    middle = labels.mean(axis=0)
-    directions = np.linalg.solve(covariance, (labels - middle).T).T
-    offsets = -(directions * (labels + middle)).sum(axis=1) / 2
-    factors = strengths.weight * counts / (counts + strengths.pictures) / TEMPERATURE
-    return Adaptation(
-        names,
-        (factors[:, None] * directions).astype(np.float32),
-        (factors * offsets).astype(np.float32),
-        evidence.pictures,
-    )
+def _posterior_modes(
+    lessons: Sequence[_Lesson], evidence: Evidence, priors: Sequence[float]
+) -> Iterator[tuple[Floats, Floats]]:
+    """What to add to the groups' logits: for each prior (G, D) directions and (G,) offsets."""
+    joined = _Posterior(lessons, evidence.whitening(_SHRINKAGE))
+    found = np.zeros(joined.shape)
+    for prior in priors:  # from the strongest on, each begins where the last one ended
+        made = minimize(
+            joined.surprise, found.ravel(), (prior,), "L-BFGS-B", jac=True, options=_STOP
+        )
+        found = made.x.reshape(joined.shape)
+        yield joined.terms(found)
+
+
+class _Posterior:
+    """How well weights explain corrected patches, and how far they leave the words.
+
+    A softmax over the groups' logits, to which a linear function of the whitened features is
+    added (multinomial logistic regression, its prior a Gaussian around the words). Convex: there
+    is one best answer. Only groups with corrections get a function; the others compete as they
+    are.
+
+    Its products are torch's: it shares its threads with the model, NumPy's would come on top.
+
+    Args:
+        lessons: corrected pictures.
+        whiten: (D, D), see ``Evidence.whitening``.
+    """
+
+    def __init__(self, lessons: Sequence[_Lesson], whiten: Numbers) -> None:
+        def joined(field: str) -> torch.Tensor:
+            return torch.from_numpy(np.concatenate([getattr(each, field) for each in lessons]))
+
+        patches = joined("patches").double()
+        truth = joined("truth").double()
+        self._text = joined("text").double()
+        self._counts = truth.sum(dim=1)
+        self._middle = self._counts @ patches / self._counts.sum().clamp(min=1e-12)
+        self._whiten = torch.from_numpy(whiten)
+        white = (patches - self._middle) @ self._whiten
+        self._white = F.pad(white, (0, 1), value=_FREE_OFFSETS)  # (N, D + 1)
+        self._learning = truth.any(dim=0)
+        self._truth = truth[:, self._learning]
+        self._gain = self._truth.T @ self._white
+        self._constant = float((truth * self._text).sum())
+        self.shape = self._gain.shape[0], self._gain.shape[1]
+
+    def surprise(self, flat: Numbers, prior: float) -> tuple[float, Numbers]:
+        """-log of the posterior but for a constant, and its slope, at (L * (D + 1),) weights."""
+        weights = torch.from_numpy(flat).reshape(self.shape)
+        logits = self._text.clone()
+        logits[:, self._learning] += self._white @ weights.T
+        sums = torch.logsumexp(logits, dim=1)
+        value = self._counts @ sums - (self._gain * weights).sum() - self._constant
+        shares = torch.exp(logits[:, self._learning] - sums[:, None]) * self._counts[:, None]
+        slope = shares.T @ self._white - self._gain + prior * weights
+        value = value + prior / 2 * (weights * weights).sum()
+        return float(value), slope.reshape(-1).numpy()
+
+    def terms(self, found: Numbers) -> tuple[Floats, Floats]:
+        """Weights of whitened features -> (G, D) directions and (G,) offsets, 0 for the others."""
+        weights = torch.from_numpy(found)
+        groups, width = len(self._learning), self._white.shape[1] - 1
+        directions, offsets = torch.zeros(groups, width).double(), torch.zeros(groups).double()
+        directions[self._learning] = weights[:, :-1] @ self._whiten.T
+        offsets[self._learning] = weights[:, -1] * _FREE_OFFSETS
+        offsets -= directions @ self._middle
+        return directions.numpy().astype(np.float32), offsets.numpy().astype(np.float32)
 
 
 class _Overlap:
     """Intersections and unions of labels over sampled patches, each standing for several."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._labels = [label.name for label in vocabulary.labels]
-        self._owners = np.array(vocabulary.query_labels)
-        self._sums = np.zeros((3, len(self._labels)))  # both, truth, made
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+        self._sums = np.zeros((3, len(names)))  # both, truth, made
 
-    def add(self, example: Example, embeddings: torch.Tensor, bias: torch.Tensor) -> None:
-        patches = torch.from_numpy(example.patches.astype(np.float32))
-        owners = self._owners[(patches @ embeddings.T + bias).argmax(dim=1).numpy()]
-        for index, name in enumerate(self._labels):
-            ours = example.weights * (owners == index)
-            self._sums[2, index] += ours.sum()
-            if name in example.names:
-                true = example.coverage[:, example.names.index(name)].astype(np.float64)
-                self._sums[0, index] += (ours * true).sum()
-                self._sums[1, index] += (example.weights * true).sum()
+    def add(self, lesson: _Lesson, logits: Floats) -> None:
+        winners = np.eye(len(self._names))[logits.argmax(axis=1)]  # (N, G)
+        self._sums += (
+            (winners * lesson.areas).sum(axis=0),
+            lesson.areas.sum(axis=0),
+            lesson.weights @ winners,
+        )
 
     @property
     def ious(self) -> dict[str, float]:
+        """Of the labels that were to be found."""
         both, true, made = self._sums
         shares = both / np.maximum(true + made - both, 1e-12)
-        return {
-            name: float(share)
-            for name, share, area in zip(self._labels, shares, true, strict=True)
-            if area > 0
-        }
+        each = zip(self._names, shares.tolist(), true, strict=True)
+        return {name: share for name, share, area in each if name != UNLABELED and area > 0}
 
     @property
     def mean(self) -> float:
         """Over the labels that were to be found; 0 without one."""
         ious = self.ious
         return sum(ious.values()) / len(ious) if ious else 0.0
+
+
+def _scatter(rows: Numbers, weights: Numbers) -> Numbers:
+    """(N, D) and (N,) -> (D, D) weighted sum of the rows' products with themselves."""
+    each = torch.from_numpy(rows)
+    made: Numbers = ((each.T * torch.from_numpy(weights)) @ each).numpy()
+    return made
 
 
 def _sample(coverage: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.intp], Numbers]:
