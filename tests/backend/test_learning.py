@@ -473,6 +473,7 @@ def test_what_comes_from_a_file_leaves_to_what_is_better_alone(store: Store) -> 
 # ---- the demo model on drawn scenes --------------------------------------------------------------
 
 SCENE_HW = (96, 128)
+DEMO = Settings(model="demo", device="cpu", short_side_px=224, adapt_every=1)
 RENAMED = {"grass": "qwump", "sky": "zorv"}
 NAMES = tuple(RENAMED.get(name, name) for name in SCENE_LABELS)
 SCENES = parse_label_config(brush_config(*NAMES))
@@ -480,7 +481,7 @@ SCENES = parse_label_config(brush_config(*NAMES))
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[Engine]:
-    with Engine.from_settings(Settings(model="demo", device="cpu")) as engine:
+    with Engine.from_settings(DEMO) as engine:
         engine.segmenter()
         yield engine
 
@@ -501,7 +502,7 @@ def of_scene(annotation: int) -> Corrected:
 
 
 def demo_learner(engine: Engine, store: Store, owner: str) -> Learner:
-    settings = Settings(model="demo", adapt_every=1)
+    settings = DEMO
     lessons = Lessons(store, owner, lambda: model_key(settings, engine.model_id))
     return Learner(settings, engine, read_scene, lessons)
 
@@ -538,7 +539,7 @@ def test_labels_whose_words_mean_nothing_are_found_after_some_corrections(
 ) -> None:
     """The issue's own promise, on a small scale; tests/bench has the measured figures."""
     learner = demo_learner(demo, Store(f"sqlite:///{tmp_path}/demo.db"), "me")
-    settings = Settings(model="demo")
+    settings = DEMO
     pipeline = Pipeline(demo, read_scene, settings, lessons=learner.lessons)
 
     def iou() -> float:
