@@ -148,7 +148,7 @@ class Learner:
     # ---- steps -------------------------------------------------------------------------------
 
     def take_due_step(self, config_of: Callable[[int], LabelConfig]) -> bool:
-        """Make a step of some project where one is due; whether there was one.
+        """Make a step of some project where one is due and the model is there; whether so.
 
         Args:
             config_of: the label config that a project has now.
@@ -156,7 +156,7 @@ class Learner:
         Raises:
             BackendError: it has failed, and is tried again later.
         """
-        if not self.can_learn:
+        if not self.can_learn or self._engine.status.state != "ready":
             return False
         turn = self.lessons.take_step(self.settings.adapt_every)
         if turn is None:

@@ -575,5 +575,7 @@ def test_the_width_is_known_once_the_model_is_loaded(demo: Engine, store: Store)
     words = demo.segmenter().embed(["sky"])
     assert learner.width == words.shape[-1]
     assert isinstance(words, torch.Tensor)
-    waiting = Engine(lambda: demo.segmenter(), lambda: "demo")
-    assert Learner(Settings(), waiting, read_scene, learner.lessons).width is None
+    unloaded = Learner(DEMO, Engine(demo.segmenter, lambda: "demo"), read_scene, learner.lessons)
+    assert unloaded.width is None
+    learner.learn(of_scene(301))
+    assert not unloaded.take_due_step(lambda _: SCENES), "it waits for the model"
