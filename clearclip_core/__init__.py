@@ -1,8 +1,9 @@
 """ClearCLIP as a library: pictures and words in, masks out."""
 
-from clearclip_core.adaptation import Adaptation, Evidence, Example, Fit, adapt
+from clearclip_core.adaptation import Adaptation, Fit, adapt
 from clearclip_core.embeddings import EmbeddingStore
 from clearclip_core.encoder import DenseEncoder, WindowFeatures
+from clearclip_core.evidence import Evidence, Example
 from clearclip_core.masks import BoolMask, drop_islands, fill_holes, label_masks
 from clearclip_core.methods import MAPS, METHODS, Method, resolve_method
 from clearclip_core.models import LoadedModel, load_model, usable_cpus

@@ -30,6 +30,8 @@ HOUSE = {
         "refine",
         "contest",
         "masks",
+        "packing",
+        "evidence",
         "adaptation",
         "prompts",
         "render",
