@@ -4,7 +4,7 @@ No network is trained and no score is made from pictures alone. To the words' lo
 function of the features is added for each label that was corrected: the one that explains best
 what annotators left, and moves the words' logits as little as that takes (`adapt`). This is
 multinomial logistic regression whose prior is a Gaussian around the words: a convex problem with
-one answer, found in a second or so. How much the words weigh is chosen by corrected pictures that
+one answer, found in seconds. How much the words weigh is chosen by corrected pictures that
 were not learned from. A label's term grows with its evidence; without any it has none, and its
 score stays the words'. All is linear in the features, as the text scores are; so all that is exact
 about label maps stays exact (`Adaptation`).
