@@ -233,7 +233,8 @@ def test_corrections_are_measured_learned_from_and_forgotten(
     before, after = team.quality(words, rest), team.quality(learned, rest)
     print(f"IoU with the words alone: {before}; with {learned}: {after}")
     assert np.mean(list(after.values())) > np.mean(list(before.values())) + 0.05
-    assert before["blorp"] < 0.2 < 0.5 < after["blorp"]
+    for nonsense in ("blorp", "zindle"):
+        assert before[nonsense] < 0.2 < 0.3 < after[nonsense]
     assert team.shown(rest[0]) == {learned}
 
     for annotation in team.exported():
