@@ -207,6 +207,9 @@ def kill_and_go_on(studio: Studio, project: int, tasks: int, kills: int, folder:
         time.sleep(chance.uniform(0, 1.5))
         os.killpg(run.pid, signal.SIGKILL)
         run.wait()
+        store = Store(f"sqlite:///{database}")
+        (job,) = store.list_jobs()
+        end_leases(store, job.owner)
         left.append(tasks - len(predictions(studio, project)))
     run = bulk_run(studio, project, 0.01, database, "--report", str(report))
     output, _ = run.communicate(timeout=PATIENCE_S)
@@ -215,7 +218,7 @@ def kill_and_go_on(studio: Studio, project: int, tasks: int, kills: int, folder:
     told = json.loads(report.read_text())
     assert (told["state"], told["total"], told["failed"]) == ("done", tasks, 0)
     assert told["done"] + told["skipped"] == tasks
-    assert len(Store(f"sqlite:///{database}").list_jobs()) == 1, "it was one job all the time"
+    assert len(store.list_jobs()) == 1, "it was one job all the time"
     return left
 
 
