@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 from backend.savings import Savings
 
 _WIDTH: Final = 520.0
-_LETTER: Final = 7.0  # width of one, about
+_LETTER: Final = 7.5  # width of one, about
 _ROW: Final = 24.0
 _HEIGHT: Final = 250.0  # of a plot over time
 _TICKS: Final = 4
@@ -94,7 +94,7 @@ def _bars(title: str, values: dict[str, float]) -> Element:
         else rows[: _MOST_LABELS // 2] + rows[-_MOST_LABELS // 2 :]
     )
     names = [_short(name) for name, _ in rows]
-    left = 12 + _LETTER * max(map(len, names))
+    left = 16 + _LETTER * max(map(len, names))
     right = _WIDTH - 52
     low = -1.0 if any(value < 0 for _, value in rows) else 0.0
     svg = _canvas(title, 40 + _ROW * len(rows) + 24)
