@@ -17,7 +17,8 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -47,6 +48,9 @@ Kind = Literal["compared", "scratch", "copy", "foreign", "lost", "skipped", "bro
 #: Before what could not be read is tried again, in seconds: at first, and at most.
 _FIRST_PAUSE_S: Final = 15.0
 _LONGEST_PAUSE_S: Final = 3600.0
+
+#: The advisory lock of PostgreSQL that puts changes of annotations one after the other.
+_LOCK: Final = 0xC1EAA707
 
 #: As many messages within a second are no annotators' any more, but an import or a bulk action.
 _BURST: Final = 20
@@ -161,7 +165,7 @@ class Annotations:
         ids = sorted(set(annotations))
         # One at a time: SQLite lets writers that meet wait for a time by chance, and rather long.
         self._marked_at.append(self._store.clock())
-        with self._marking, self._store.write() as connection:
+        with self._marking, self._write() as connection:
             for some in _some(ids):
                 self._mark(connection, project, some)
 
@@ -203,12 +207,9 @@ class Annotations:
             first = connection.execute(query.limit(1)).first()
         if first is None:
             return []
-        with self._store.write() as connection:
-            rows = connection.execute(
-                query.where(_ROW.project == first.project)
-                .limit(limit)
-                .with_for_update(skip_locked=True)
-            ).all()
+        with self._write() as connection:
+            same = query.where(_ROW.project == first.project).limit(limit)
+            rows = connection.execute(same).all()
             ids = [row.annotation for row in rows]
             self._set(connection, ids, owner=self._owner, leased_until=now + LEASE_S)
         return [Mark(row.annotation, row.project, row.marked, row.tries) for row in rows]
@@ -217,7 +218,7 @@ class Annotations:
         """Keep all our leases for another while."""
         now = self._store.clock()
         ours = (_ROW.owner == self._owner, _ROW.leased_until > 0)
-        with self._store.write() as connection:
+        with self._write() as connection:
             connection.execute(update(_ANNOTATIONS).where(*ours).values(leased_until=now + LEASE_S))
 
     def settle(self, mark: Mark, read: Read, taught: bool = True) -> bool:
@@ -246,7 +247,7 @@ class Annotations:
             "owner": "",
             "leased_until": 0.0,
         }
-        with self._store.write() as connection:
+        with self._write() as connection:
             done = self._own(connection, mark, **values)
             connection.execute(
                 update(_ANNOTATIONS)
@@ -262,7 +263,7 @@ class Annotations:
             mark: what was leased.
             taught: whether who learns has forgotten it too; else a row stays, with nothing in it.
         """
-        with self._store.write() as connection:
+        with self._write() as connection:
             there = self._own(connection, mark, kind="", changes="[]", owner="", leased_until=0.0)
             if there:
                 newest = (_ROW.annotation == mark.annotation, _ROW.marked == mark.count)
@@ -273,7 +274,7 @@ class Annotations:
     def put_back(self, marks: Sequence[Mark], failed: Mark | None = None) -> None:
         """Give leases back; the one that has failed waits longer each time."""
         now = self._store.clock()
-        with self._store.write() as connection:
+        with self._write() as connection:
             for mark in marks:
                 pause = min(_FIRST_PAUSE_S * 2 ** min(mark.tries, 10), _LONGEST_PAUSE_S)
                 later = {"due": now + pause, "tries": mark.tries + 1} if mark == failed else {}
@@ -304,6 +305,14 @@ class Annotations:
 
     # ---- inside ------------------------------------------------------------------------------
 
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        """A transaction that changes rows: one at a time, so that no two wait for each other."""
+        with self._store.write() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+            yield connection
+
     def _mark(self, connection: Connection, project: int, ids: Sequence[int]) -> None:
         if connection.dialect.name == "postgresql":
             from sqlalchemy.dialects.postgresql import insert
@@ -319,7 +328,7 @@ class Annotations:
         )
 
     def _again(self, *which: Any) -> None:
-        with self._marking, self._store.write() as connection:
+        with self._marking, self._write() as connection:
             connection.execute(
                 update(_ANNOTATIONS)
                 .where(*which)
