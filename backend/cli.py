@@ -266,6 +266,7 @@ def prelabel(
 @click.option(
     "--step", type=click.Choice(["day", "week"]), help="By day or by week; else as it fits."
 )
+@click.option("--label", help="Of this label only.")
 @click.option("--json", "json_file", type=_FILE, help="Write all figures to this file.")
 @click.option("--csv", "csv_file", type=_FILE, help="Write them as a table to this file.")
 @click.option(
@@ -279,6 +280,7 @@ def report(
     project: int,
     backfill: bool,
     step: Step | None,
+    label: str | None,
     json_file: Path | None,
     csv_file: Path | None,
     plots_folder: Path | None,
@@ -299,7 +301,8 @@ def report(
         with _signals_set(stopping):
             _read_annotations(settings, annotations, project, backfill, stopping)
         waiting = annotations.count_open(project)
-        savings = measure(project, annotations.read(project), waiting=waiting, step=step)
+        reads = annotations.read(project)
+        savings = measure(project, reads, waiting=waiting, step=step, label=label)
     except (BackendError, SQLAlchemyError, ValueError) as error:
         raise click.ClickException(str(error)) from None
     if json_file is not None:

@@ -206,6 +206,7 @@ def _report(summary: str, answer: Json | str) -> Json:
     described["parameters"] = [
         {"name": "project", "in": "path", "required": True, "schema": number},
         {"name": "step", "in": "query", "schema": {"enum": ["day", "week"]}},
+        {"name": "label", "in": "query", "schema": _STRING, "description": "This one only."},
     ]
     return described
 

@@ -57,6 +57,7 @@ def make_report(
             annotations.read(project),
             waiting=waiting,
             step=cast("Step | None", step),
+            label=request.args.get("label") or None,
         )
 
     def as_json(savings: Savings) -> Response:

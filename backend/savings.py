@@ -9,7 +9,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, timezone
 from operator import attrgetter
 from statistics import median
@@ -280,6 +280,7 @@ class Savings:
         versions: by model version, in the order in which they were first seen.
         broken: annotations that could not be read, with the reason.
         waiting: how many are still to be read.
+        label: of which alone the figures are; None for all.
     """
 
     project: int
@@ -290,6 +291,7 @@ class Savings:
     versions: tuple[Group, ...]
     broken: Mapping[int, str] = field(default_factory=dict)
     waiting: int = 0
+    label: str | None = None
 
     @property
     def harmful(self) -> dict[str, str]:
@@ -301,6 +303,7 @@ class Savings:
         """All of it."""
         return {
             "project": self.project,
+            "label": self.label,
             "annotations": dict(self.kinds),
             "waiting": self.waiting,
             "all": self.all.to_json(),
@@ -314,7 +317,12 @@ class Savings:
 
 
 def measure(
-    project: int, reads: Sequence[Read], *, waiting: int = 0, step: Step | None = None
+    project: int,
+    reads: Sequence[Read],
+    *,
+    waiting: int = 0,
+    step: Step | None = None,
+    label: str | None = None,
 ) -> Savings:
     """Add up what was read of a project's annotations.
 
@@ -323,13 +331,14 @@ def measure(
         reads: in the order in which the annotations were made.
         waiting: how many are still to be read.
         step: length of a period; by default days, or weeks where there are more than three of them.
+        label: look at what became of this one only; at all by default.
 
     Raises:
         ValueError: a step that is none.
     """
     if step is not None and step not in get_args(Step):
         raise ValueError(f"Expected argument `step` to be day or week, but got {step!r}.")
-    counted = [read for read in reads if read.kind != "skipped"]
+    counted = [_only(read, label) for read in reads if read.kind != "skipped"]
     chosen = step or _step([_day(read) for read in counted])
     counts = Counter(read.kind for read in reads)
     compared = [read for read in counted if read.kind == "compared"]
@@ -342,6 +351,7 @@ def measure(
         versions=_groups(compared, lambda read: read.version),
         broken={read.annotation: read.reason for read in reads if read.kind == "broken"},
         waiting=waiting,
+        label=label,
     )
 
 
@@ -436,6 +446,13 @@ def _groups(reads: Iterable[Read], key: Callable[[Read], str]) -> tuple[Group, .
     for read in reads:
         found.setdefault(key(read), []).append(read)
     return tuple(Group.of(name, some) for name, some in found.items())
+
+
+def _only(read: Read, label: str | None) -> Read:
+    """What was read, with the changes of one label."""
+    if label is None:
+        return read
+    return replace(read, changes=tuple(each for each in read.changes if each.label == label))
 
 
 def _day(read: Read) -> date:

@@ -74,6 +74,18 @@ def test_the_page_shows_what_is_saved_and_what_does_harm() -> None:
             assert client.get(href, headers=PEOPLE).status_code == 200
 
 
+def test_the_page_of_one_label_leads_to_its_own_figures() -> None:
+    keep(*READS)
+    client = client_of(**KEYS)
+    page = Page(client.get(REPORT, headers=PEOPLE))
+    (link,) = (a["href"] for a in page.all("a") if "dog" in str(a["href"]))
+    alone = Page(client.get(str(link), headers=PEOPLE))
+    assert "<b>dog</b> alone, all labels" in alone.text
+    assert not [a for a in alone.all("a") if "label=car" in str(a["href"])]
+    (file,) = (a["href"] for a in alone.all("a") if ".json" in str(a["href"]))
+    assert list(client.get(str(file)).get_json()["all"]["labels"]) == ["<b>dog</b>"]
+
+
 def test_the_backends_page_leads_there() -> None:
     client = client_of(**KEYS)
     assert REPORT not in {a.get("href") for a in Page(client.get("/", headers=PEOPLE)).all("a")}
@@ -165,6 +177,7 @@ def test_the_command_reads_a_project_and_reports(server: LocalServer, tmp_path: 
     assert figures["all"]["seconds"]["without_prelabel"] == 70
     assert "red" in (tmp_path / "a.csv").read_text()
     assert {path.name for path in (tmp_path / "plots").iterdir()} == {f"{p}.svg" for p in PLOTS}
+    assert "blue" not in run("--label", "red").output
     assert "80 %" in run().output, "what was read is there without Label Studio too"
 
 

@@ -120,6 +120,17 @@ def test_a_long_time_is_shown_in_weeks() -> None:
         measure(7, reads, step="month")  # type: ignore[arg-type]
 
 
+def test_one_label_over_time() -> None:
+    reads = [read(1, CAR, FALSE, seconds=9.0), read(2, SAME, day=1), read(3, MISSED, day=2)]
+    car = measure(7, reads, label="car")
+    assert (car.label, list(car.all.labels), car.kinds["compared"]) == ("car", ["car"], 3)
+    assert car.all.total == Quality.of([CAR, SAME])
+    saved = [group.total.saved_paint for group in car.periods]
+    assert saved == [pytest.approx(0.4), 1, None]
+    assert car.all.seconds.with_prelabel == 9
+    assert measure(7, reads, label="cow").all.total == Quality()
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +23,6 @@ from tests.e2e.masks import decode
 
 pytestmark = pytest.mark.timeout(300)
 
-PICTURE = Path(__file__).with_name("report.png")
 LABELS = ["sky", "grass", "tree", "house"]
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 900}
@@ -169,8 +167,6 @@ def look_at_the_page(page: Page, backend_url: str, project: int, folder: Path) -
     with page.expect_download() as saved:
         page.get_by_role("link", name="CSV").click()
     assert "saved_paint" in saved.value.path().read_text()
-    if os.environ.get("TAKE_PICTURE"):
-        page.screenshot(path=PICTURE, animations="disabled")
     page.emulate_media(color_scheme="no-preference")
     page.set_viewport_size({"width": 1440, "height": 900})
     assert json.dumps(complaints) == "[]"
