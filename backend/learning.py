@@ -148,7 +148,7 @@ class Learner:
     # ---- steps -------------------------------------------------------------------------------
 
     def take_due_step(self, config_of: Callable[[int], LabelConfig]) -> bool:
-        """Make a step of some project where one is due; whether there was one.
+        """Make a step of some project where one is due and the model is there; whether so.
 
         Args:
             config_of: the label config that a project has now.
@@ -156,7 +156,7 @@ class Learner:
         Raises:
             BackendError: it has failed, and is tried again later.
         """
-        if not self.can_learn:
+        if not self.can_learn or self._engine.status.state != "ready":
             return False
         turn = self.lessons.take_step(self.settings.adapt_every)
         if turn is None:
@@ -172,12 +172,17 @@ class Learner:
             config_of: see `take_due_step`.
 
         Raises:
-            LearningRefused: it is pinned, has no lessons, or another makes a step of it.
+            LearningRefused: it is pinned, has no lessons, is not to learn, or another makes a step
+                of it.
             BackendError: it has failed, and is tried again later.
         """
         self.check()
         state = self.lessons.state(project)
         self.lessons.check_step(state.pinned, state.pictures, project)
+        if adapts(self.settings, config_of(project)) == "off":
+            raise LearningRefused(
+                f"Project {project} is not to learn: ADAPT, or adapt in its label config, is off."
+            )
         turn = self.lessons.take_step(self.settings.adapt_every, project)
         if turn is None:
             raise LearningRefused(f"Another backend makes a step of project {project} just now.")

@@ -181,7 +181,9 @@ class _LearningCollector(Collector):
         """All of one moment."""
         try:
             found = self._learned()
-        except (SQLAlchemyError, ModelUnavailable) as error:
+        except ModelUnavailable:  # without weights nobody knows whose lessons are meant
+            return
+        except SQLAlchemyError as error:
             log.warning("What projects have learned cannot be read: %s", error)
             return
         yield _gauge(

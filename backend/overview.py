@@ -151,8 +151,7 @@ class Overview:
         """What projects have learned, all of them together; nothing where that cannot be read."""
         try:
             found = self._lessons.summary()
-        except (SQLAlchemyError, ModelUnavailable) as error:
-            log.warning("What projects have learned cannot be read: %s", error)
+        except (SQLAlchemyError, ModelUnavailable):  # which is told of the jobs and of the model
             found = Summary()
         newest = found.newest
         return {

@@ -1,9 +1,10 @@
 """ClearCLIP as a library: pictures and words in, masks out."""
 
-from clearclip_core.adaptation import Adaptation, Evidence, Example, Fit, adapt
+from clearclip_core.adaptation import Adaptation, Fit, adapt
 from clearclip_core.doubt import Doubt
 from clearclip_core.embeddings import EmbeddingStore
 from clearclip_core.encoder import DenseEncoder, WindowFeatures
+from clearclip_core.evidence import Evidence, Example
 from clearclip_core.masks import (
     BoolMask,
     boundary_band,

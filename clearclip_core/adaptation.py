@@ -1,22 +1,18 @@
 """Scores that follow corrections: what annotators left on some pictures makes the next better.
 
-Nothing is trained. Each corrected picture gives sums over its patches (`Example`, `Evidence`),
-which add up and can be taken away again. In closed form they give a Gaussian classifier: a mean
-for each label, one shared covariance within labels, shrunk towards a sphere. It is linear in the
-features, as the text scores are; so their product as experts is linear too, and all that is exact
-about label maps stays exact (`Adaptation`). How much the classifier counts is chosen by corrected
-pictures that it has not seen (`adapt`).
-
-Two things keep a few corrections from doing harm. Every label of a picture weighs about the same,
-however large it is: else frequent labels drown rare ones. And all is measured from the mean of the
-labels' means: so a label without corrections, which gets no term, stays comparable.
+No network is trained and no score is made from pictures alone. To the words' logits a linear
+function of the features is added for each label that was corrected: the one that explains best
+what annotators left, and moves the words' logits as little as that takes (`adapt`). This is
+multinomial logistic regression whose prior is a Gaussian around the words: a convex problem with
+one answer, found in seconds. How much the words weigh is chosen by corrected pictures that
+were not learned from. A label's term grows with its evidence; without any it has none, and its
+score stays the words'. All is linear in the features, as the text scores are; so all that is exact
+about label maps stays exact (`Adaptation`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,235 +20,37 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+import torch.nn.functional as F
+from scipy.optimize import minimize
 
-from clearclip_core.masks import BoolMask
-from clearclip_core.scores import TEMPERATURE, DenseFeatures
+from clearclip_core.evidence import HALF_PATCHES, UNLABELED, Evidence, Example, Floats, Numbers
+from clearclip_core.packing import check_names, check_shape, check_width, digest_of, pack, unpack
+from clearclip_core.scores import TEMPERATURE
 from clearclip_core.text import Vocabulary
 
-Numbers = npt.NDArray[np.float64]
+#: What the words may weigh, in pictures; with few corrections only the larger ones are tried:
+#: those that all corrections together outweigh by no more than so much.
+PRIORS = (3.0, 1.0, 0.3, 0.1)
+_LEAST_PRIOR = 1.5
 
-#: The name of what no label covers.
-UNLABELED = ""
+#: Corrected pictures are held out in so many parts.
+_FOLDS = 5
 
-#: So many patches of a picture are kept, at most: for the scatter, and to choose strengths by.
-SAMPLED = 160
+#: So many patches are learned from, at most; of many pictures each gives fewer.
+PATCHES = 12_000
 
-#: Patches of a label at which a picture counts half as evidence for it; many count as 1.
-_HALF_PATCHES = 4.0
+#: A label counts by this power of its area in a picture. At 1 frequent labels drown rare ones; at
+#: 1/2 a small label beside all that no label covers grows too large.
+_AREA_POWER = 0.75
 
-#: Part of all bytes; another number when they are read in another way.
-_FORMAT = 1
+#: The sphere's share of the covariance; and an offset costs a tenth of what a direction does.
+_SHRINKAGE = 0.1
+_FREE_OFFSETS = 10**0.5
 
-#: Corrected pictures that strengths are chosen by, at most, and in how many parts.
-_HELD_OUT, _FOLDS = 200, 8
+#: The logit of a label that was not there to be chosen.
+_ABSENT = np.float32(-1e4)
 
-
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """Sums over corrected pictures: add pictures, merge replicas, take a picture away again.
-
-    In a picture a label with a coverage of n patches has the weight ``n / (n + 4)``, whatever
-    its size beyond that. The sums are of weights, of weighted mean features and of weighted mean
-    products of features.
-
-    Attributes:
-        names: of the labels, sorted; "" stands for what no label covers.
-        counts: (K,) float64 sums of weights: about the number of pictures that show a label.
-        sums: (K, D) float64 weighted sums of the labels' mean features.
-        moment: (D, D) float64 weighted sum of the mean products f fᵀ, over all labels.
-        pictures: how many.
-
-    Raises:
-        ValueError: the shapes do not fit, or names are not sorted.
-
-    >>> one = Evidence(("sky",), np.ones(1), np.array([[0.6, 0.8]]), np.eye(2), pictures=1)
-    >>> (one + one - one).counts
-    array([1.])
-    """
-
-    names: tuple[str, ...]
-    counts: Numbers
-    sums: Numbers
-    moment: Numbers
-    pictures: int
-
-    def __post_init__(self) -> None:
-        _check_names(self.names)
-        _check_shape("counts", self.counts, (len(self.names),))
-        _check_shape("sums", self.sums, (len(self.names), self.width))
-        _check_shape("moment", self.moment, (self.width, self.width))
-
-    @classmethod
-    def empty(cls, width: int) -> Evidence:
-        """Of no picture; `width` is D."""
-        return cls((), np.zeros(0), np.zeros((0, width)), np.zeros((width, width)), 0)
-
-    @property
-    def width(self) -> int:
-        """Numbers in a feature, D."""
-        return int(self.moment.shape[0])
-
-    def __add__(self, other: Evidence) -> Evidence:
-        return self._plus(other, 1)
-
-    def __sub__(self, other: Evidence) -> Evidence:
-        return self._plus(other, -1)
-
-    def _plus(self, other: Evidence, sign: int) -> Evidence:
-        if other.width != self.width:
-            raise ValueError(
-                f"Expected evidence of {self.width} numbers a feature, but got {other.width}."
-            )
-        names = tuple(sorted({*self.names, *other.names}))
-        counts, sums = np.zeros(len(names)), np.zeros((len(names), self.width))
-        for each, factor in ((self, 1), (other, sign)):
-            rows = [names.index(name) for name in each.names]
-            counts[rows] += factor * each.counts
-            sums[rows] += factor * each.sums
-        moment = self.moment + sign * other.moment
-        return Evidence(names, counts, sums, moment, self.pictures + sign * other.pictures)
-
-
-@dataclass(frozen=True, eq=False)
-class Example:
-    """What one corrected picture teaches, in a bounded size: some 200 kB for 512 numbers a feature.
-
-    Attributes:
-        known: names of the labels that competed on the picture, sorted.
-        names: of those that cover something, sorted; "" stands for what no label covers.
-        areas: (K,) float32, the labels' coverage in patches.
-        means: (K, D) float32, the labels' mean features.
-        patches: (N, D) float16, some of the patch features; every label has its share of them.
-        coverage: (N, K) float16 in [0, 1], how much of these patches each label covers.
-        weights: (N,) float32, for how many patches each of these stands.
-
-    Raises:
-        ValueError: the shapes do not fit, or names are not sorted.
-    """
-
-    known: tuple[str, ...]
-    names: tuple[str, ...]
-    areas: npt.NDArray[np.float32]
-    means: npt.NDArray[np.float32]
-    patches: npt.NDArray[np.float16]
-    coverage: npt.NDArray[np.float16]
-    weights: npt.NDArray[np.float32]
-
-    def __post_init__(self) -> None:
-        _check_names(self.known)
-        _check_names(self.names)
-        labels, sampled = len(self.names), len(self.patches)
-        _check_shape("areas", self.areas, (labels,))
-        _check_shape("means", self.means, (labels, self.width))
-        _check_shape("patches", self.patches, (sampled, self.width))
-        _check_shape("coverage", self.coverage, (sampled, labels))
-        _check_shape("weights", self.weights, (sampled,))
-
-    @classmethod
-    def of(
-        cls, features: DenseFeatures, masks: Mapping[str, BoolMask], known: Collection[str]
-    ) -> Example:
-        """Learn from a picture and the masks that its annotator left.
-
-        Args:
-            features: of the picture.
-            masks: name of the label -> (H, W) bool, of the picture's own size; may overlap.
-            known: names of all labels that the annotator could have used.
-
-        Raises:
-            ValueError: a mask of another size, a label without a name, or features with CLS
-                features, whose method weighs classes in a way that cannot learn.
-        """
-        if features.cls is not None:
-            raise ValueError(
-                "Expected argument `features` to be of a method that scores patches by themselves, "
-                "but got windows' CLS features: such a method cannot learn from corrections."
-            )
-        if UNLABELED in {*masks, *known}:
-            raise ValueError("Expected labels to have names, but got an empty one.")
-        plan = features.plan
-        flat = features.patches.reshape(-1, features.patches.shape[-1])
-        patches = flat.detach().to("cpu", torch.float32).numpy()  # (P, D)
-        rest = np.ones(plan.image_hw, np.bool_)
-        covered: dict[str, npt.NDArray[np.float32]] = {}
-        for name, mask in sorted(masks.items()):
-            covered[name] = plan.coverage(mask).reshape(-1)
-            rest &= ~mask
-        covered = {UNLABELED: plan.coverage(rest).reshape(-1)} | covered
-        names = tuple(name for name, each in covered.items() if each.any())
-        coverage = np.stack([covered[name] for name in names], axis=1)  # (P, K)
-        areas = coverage.sum(axis=0, dtype=np.float64)
-        means = coverage.T.astype(np.float64) @ patches / areas[:, None]
-        some, weights = _sample(coverage)
-        return cls(
-            tuple(sorted({*known, *masks})),
-            names,
-            areas.astype(np.float32),
-            means.astype(np.float32),
-            patches[some].astype(np.float16),
-            coverage[some].astype(np.float16),
-            weights.astype(np.float32),
-        )
-
-    @property
-    def width(self) -> int:
-        """Numbers in a feature, D."""
-        return int(self.patches.shape[1])
-
-    @cached_property
-    def digest(self) -> str:
-        """Hex digest of the content."""
-        return _digest(self._facts, self._arrays)
-
-    @property
-    def evidence(self) -> Evidence:
-        """The picture's sums; what varies within a label is told by the patches that were kept."""
-        areas, means = self.areas.astype(np.float64), self.means.astype(np.float64)
-        counts = areas / (areas + _HALF_PATCHES)
-        shares = self.coverage.astype(np.float64) * self.weights[:, None]  # (N, K)
-        totals = shares.sum(axis=0)
-        shares = shares / np.where(totals > 0, totals, 1)
-        patches = self.patches.astype(np.float64)
-        middles = shares.T @ patches  # (K, D), 0 for a label without a patch
-        spread = (patches.T * (shares @ counts)) @ patches - (middles.T * counts) @ middles
-        moment = spread + (means.T * counts) @ means
-        return Evidence(self.names, counts, counts[:, None] * means, moment, 1)
-
-    def to_bytes(self) -> bytes:
-        """A safetensors file's bytes."""
-        return _pack(self._facts, self._arrays)
-
-    @classmethod
-    def from_bytes(cls, data: bytes, width: int | None = None) -> Example:
-        """Read what `to_bytes` wrote.
-
-        Args:
-            data: the bytes.
-            width: D of the model in use, if it is to be checked.
-
-        Raises:
-            ValueError: damaged bytes, another format, or another model's features.
-        """
-        facts, arrays = _unpack(data, "example")
-        try:
-            made = cls(tuple(facts["known"]), tuple(facts["names"]), **arrays)
-        except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"Expected the bytes of an example, but got others ({error})."
-            ) from None
-        _check_width(made.width, width)
-        return made
-
-    @property
-    def _facts(self) -> dict[str, Any]:
-        return {"kind": "example", "known": list(self.known), "names": list(self.names)}
-
-    @property
-    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        fields = "areas", "means", "patches", "coverage", "weights"
-        return {field: getattr(self, field) for field in fields}
+_STOP = {"maxiter": 200, "ftol": 1e-7, "gtol": 1e-5}
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,9 +79,9 @@ class Adaptation:
     pictures: int
 
     def __post_init__(self) -> None:
-        _check_names(self.names)
-        _check_shape("directions", self.directions, (len(self.names), self.width))
-        _check_shape("offsets", self.offsets, (len(self.names),))
+        check_names(self.names)
+        check_shape("directions", self.directions, (len(self.names), self.width))
+        check_shape("offsets", self.offsets, (len(self.names),))
 
     @property
     def width(self) -> int:
@@ -293,7 +91,7 @@ class Adaptation:
     @cached_property
     def digest(self) -> str:
         """Hex digest of the content: equal ones make equal predictions."""
-        return _digest(self._facts, self._arrays)
+        return digest_of(self._facts, self._arrays)
 
     def apply(
         self, embeddings: torch.Tensor, vocabulary: Vocabulary
@@ -313,7 +111,7 @@ class Adaptation:
         Returns:
             (Q, D) embeddings, no longer of length 1, and (Q,) what to add to the cosines.
         """
-        _check_width(self.width, int(embeddings.shape[-1]))
+        check_width(self.width, int(embeddings.shape[-1]))
         row = {name: index for index, name in enumerate(self.names)}
         made, bias = embeddings.clone(), embeddings.new_zeros(len(embeddings))
         for query, name in enumerate(query_names(vocabulary)):
@@ -324,7 +122,7 @@ class Adaptation:
 
     def to_bytes(self) -> bytes:
         """A safetensors file's bytes."""
-        return _pack(self._facts, self._arrays)
+        return pack("adaptation", self._facts, self._arrays)
 
     @classmethod
     def from_bytes(cls, data: bytes, width: int | None = None) -> Adaptation:
@@ -337,38 +135,23 @@ class Adaptation:
         Raises:
             ValueError: damaged bytes, another format, or made with another model.
         """
-        facts, arrays = _unpack(data, "adaptation")
+        facts, arrays = unpack(data, "adaptation")
         try:
             made = cls(tuple(facts["names"]), pictures=int(facts["pictures"]), **arrays)
         except (KeyError, TypeError) as error:
             raise ValueError(
                 f"Expected the bytes of an adaptation, but got others ({error})."
             ) from None
-        _check_width(made.width, width)
+        check_width(made.width, width)
         return made
 
     @property
     def _facts(self) -> dict[str, Any]:
-        return {"kind": "adaptation", "names": list(self.names), "pictures": self.pictures}
+        return {"names": list(self.names), "pictures": self.pictures}
 
     @property
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {"directions": self.directions, "offsets": self.offsets}
-
-
-@dataclass(frozen=True)
-class Strengths:
-    """How much corrections count.
-
-    Attributes:
-        weight: factor on the classifier's logits; 0 leaves the text alone.
-        pictures: evidence, in pictures, at which a label has half of that weight.
-        shrinkage: in (0, 1], how much of the covariance is a sphere's.
-    """
-
-    weight: float
-    pictures: float
-    shrinkage: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -376,12 +159,13 @@ class Fit:
     """What `adapt` found.
 
     Attributes:
-        adaptation: to score with; None where none is at least as good as the words alone.
+        adaptation: to score with; None where none is better than the words alone.
         text_iou: IoU of the words alone on held-out corrections, mean over labels, in [0, 1].
         adapted_iou: the same of the adaptation.
         text_ious: the labels' own, by name.
         adapted_ious: the same of the adaptation.
-        strengths: those chosen; None without an adaptation.
+        prior: what the words weigh against the corrections, in pictures; None without an
+            adaptation.
         pictures: corrected pictures that were learned from.
     """
 
@@ -390,17 +174,8 @@ class Fit:
     adapted_iou: float
     text_ious: Mapping[str, float]
     adapted_ious: Mapping[str, float]
-    strengths: Strengths | None
+    prior: float | None
     pictures: int
-
-
-#: What `adapt` chooses from.
-_CHOICES = tuple(
-    Strengths(weight, pictures, shrinkage)
-    for weight in (0.1, 0.2, 0.4, 0.7, 1.0)
-    for pictures in (1.0, 4.0)
-    for shrinkage in (0.05, 0.2)
-)
 
 
 def adapt(
@@ -410,9 +185,9 @@ def adapt(
 ) -> Fit:
     """Join what the words say with what corrections show.
 
-    Strengths are chosen on held-out pictures: each is scored by the sums of the others. So the
-    IoUs are of pictures not learned from. Neither the order of the examples nor where they were
-    made changes the outcome.
+    How much the words weigh is chosen on held-out pictures: each is scored by what the others
+    have taught. So the IoUs are of pictures not learned from; of one picture alone nothing is
+    learned. Neither the order of the examples nor where they were made changes the outcome.
 
     Args:
         examples: one of each corrected picture.
@@ -423,41 +198,57 @@ def adapt(
         ValueError: examples of another model.
     """
     ordered = sorted(examples, key=lambda example: example.digest)
-    embeddings = embed(vocabulary.queries).to("cpu", torch.float32)
-    width = int(embeddings.shape[-1])
+    embeddings = embed(vocabulary.queries).to("cpu", torch.float32).numpy()
     for example in ordered:
-        _check_width(example.width, width)
-    total = _total(ordered, width)
-    names = query_names(vocabulary)
-    seen = ordered[:_HELD_OUT]
-    text = _Overlap(vocabulary)
-    for example in seen:
-        text.add(example, embeddings, torch.zeros(len(names)))
+        check_width(example.width, embeddings.shape[1])
+    limit = PATCHES // max(1, len(ordered))
+    lessons = [_Lesson.of(example, embeddings, vocabulary, limit) for example in ordered]
+    text = _Overlap(group_names(vocabulary))
+    for lesson in lessons:
+        text.add(lesson, lesson.text)
     none = Fit(None, text.mean, text.mean, text.ious, text.ious, None, len(ordered))
+    priors = [prior for prior in PRIORS if prior * len(ordered) >= _LEAST_PRIOR]
     if len(ordered) < 2:
         return none
-    overlaps = [_Overlap(vocabulary) for _ in _CHOICES]
-    folds = min(_FOLDS, len(seen))
-    for fold in range(folds):
-        held_out = seen[fold::folds]
-        rest = total - _total(held_out, width)
-        for strengths, overlap in zip(_CHOICES, overlaps, strict=True):
-            made = _join(rest, vocabulary, strengths)
-            scored = made.apply(embeddings, vocabulary)
-            for example in held_out:
-                overlap.add(example, *scored)
-    best = max(range(len(_CHOICES)), key=lambda index: overlaps[index].mean)
+    total = _evidence(ordered)
+    overlaps = _held_out(ordered, lessons, total, priors, vocabulary)
+    best = max(range(len(priors)), key=lambda index: overlaps[index].mean)
     if overlaps[best].mean <= text.mean:
         return none
-    return Fit(
-        _join(total, vocabulary, _CHOICES[best]),
-        text.mean,
-        overlaps[best].mean,
-        text.ious,
-        overlaps[best].ious,
-        _CHOICES[best],
-        len(ordered),
-    )
+    *_, terms = _posterior_modes(lessons, total, priors[: best + 1])
+    made = _adaptation(lessons, terms, vocabulary)
+    chosen = overlaps[best]
+    return Fit(made, text.mean, chosen.mean, text.ious, chosen.ious, priors[best], len(ordered))
+
+
+def _held_out(
+    examples: Sequence[Example],
+    lessons: Sequence[_Lesson],
+    total: Evidence,
+    priors: Sequence[float],
+    vocabulary: Vocabulary,
+) -> list[_Overlap]:
+    """For each prior how right labels are on pictures that were not learned from."""
+    overlaps = [_Overlap(group_names(vocabulary)) for _ in priors]
+    folds = min(_FOLDS, len(lessons))
+    for fold in range(folds):
+        rest = [lesson for index, lesson in enumerate(lessons) if index % folds != fold]
+        modes = _posterior_modes(rest, total - _evidence(examples[fold::folds]), priors)
+        for overlap, (directions, offsets) in zip(overlaps, modes, strict=True):
+            for lesson in lessons[fold::folds]:
+                overlap.add(lesson, lesson.text + lesson.patches @ directions.T + offsets)
+    return overlaps
+
+
+def _adaptation(
+    lessons: Sequence[_Lesson], terms: tuple[Floats, Floats], vocabulary: Vocabulary
+) -> Adaptation:
+    """The terms of the groups that have corrections, of cosines instead of logits."""
+    names = group_names(vocabulary)
+    seen = np.any([lesson.truth.any(axis=0) for lesson in lessons], axis=0)
+    rows = sorted(np.flatnonzero(seen).tolist(), key=lambda index: names[index])
+    directions, offsets = (term[rows] / np.float32(TEMPERATURE) for term in terms)
+    return Adaptation(tuple(names[row] for row in rows), directions, offsets, len(lessons))
 
 
 def query_names(vocabulary: Vocabulary) -> tuple[str, ...]:
@@ -466,145 +257,166 @@ def query_names(vocabulary: Vocabulary) -> tuple[str, ...]:
     return tuple(names[index] for index in vocabulary.query_labels)
 
 
-def _total(examples: Iterable[Example], width: int) -> Evidence:
-    total = Evidence.empty(width)
-    for example in examples:
-        total += example.evidence
-    return total
+def group_names(vocabulary: Vocabulary) -> tuple[str, ...]:
+    """The labels' names and, where there are contrast words, ""."""
+    return tuple(dict.fromkeys(query_names(vocabulary)))
 
 
-def _join(evidence: Evidence, vocabulary: Vocabulary, strengths: Strengths) -> Adaptation:
-    """The classifier's term for each label of the vocabulary that has evidence."""
-    wanted = set(query_names(vocabulary))
-    enough = evidence.counts > 1e-6
-    rows = [i for i, name in enumerate(evidence.names) if name in wanted and enough[i]]
-    names = tuple(evidence.names[i] for i in rows)
-    width = evidence.width
-    if len(rows) < 2:  # of one class alone nothing tells it from the others
-        return Adaptation((), np.zeros((0, width), np.float32), np.zeros(0, np.float32), 0)
-    means = evidence.sums[enough] / evidence.counts[enough, None]
-    within = evidence.moment - (means.T * evidence.counts[enough]) @ means
-    within /= evidence.counts[enough].sum()
-    sphere = np.eye(width) * np.trace(within) / width
-    covariance = (1 - strengths.shrinkage) * within + strengths.shrinkage * sphere
-    counts = evidence.counts[rows]
-    labels = evidence.sums[rows] / counts[:, None]  # (K, D)
-    middle = labels.mean(axis=0)
-    directions = np.linalg.solve(covariance, (labels - middle).T).T
-    offsets = -(directions * (labels + middle)).sum(axis=1) / 2
-    factors = strengths.weight * counts / (counts + strengths.pictures) / TEMPERATURE
-    return Adaptation(
-        names,
-        (factors[:, None] * directions).astype(np.float32),
-        (factors * offsets).astype(np.float32),
-        evidence.pictures,
-    )
+@dataclass(frozen=True, eq=False)
+class _Lesson:
+    """An example in terms of a vocabulary of G groups of queries: labels, and contrast words.
+
+    Attributes:
+        patches: (N, D) float32.
+        text: (N, G) float32, the words' logits: of each group the best query's.
+        truth: (N, G) float32, what a patch counts for each group; all together 1.
+        areas: (N, G) float32, how many patches' worth each of these stands for.
+        weights: (N,) float32, for how many patches each stands that can be right or wrong.
+    """
+
+    patches: Floats
+    text: Floats
+    truth: Floats
+    areas: Floats
+    weights: Floats
+
+    @classmethod
+    def of(
+        cls, example: Example, embeddings: Floats, vocabulary: Vocabulary, limit: int
+    ) -> _Lesson:
+        """Make it of `limit` of the example's patches at most."""
+        count = len(example.patches)
+        kept = min(count, max(1, limit))
+        some = ((np.arange(kept) + 0.5) * count / kept).astype(np.intp)
+        patches = example.patches[some].astype(np.float32)
+        weights = example.weights[some] * np.float32(count / kept)
+        names, owners = group_names(vocabulary), query_names(vocabulary)
+        gone = [i for i, name in enumerate(example.names) if name not in {*names, UNLABELED}]
+        lost = example.coverage[some][:, gone].astype(np.float32).sum(axis=1)
+        logits = np.float32(TEMPERATURE) * (patches @ embeddings.T)
+        text = np.full((kept, len(names)), _ABSENT, np.float32)
+        areas = np.zeros_like(text)
+        for group, name in enumerate(names):
+            queries = [query for query, owner in enumerate(owners) if owner == name]
+            if name == UNLABELED or name in example.known:  # others came later: they had no chance
+                text[:, group] = logits[:, queries].max(axis=1)
+            if name in example.names:
+                areas[:, group] = example.coverage[some, example.names.index(name)] * weights
+        # What was of a label that is no more tells nothing, nor does what knew no label of today.
+        weights = weights * (1 - lost).clip(0) * (text > _ABSENT).any(axis=1)
+        return cls(patches, text, _balanced(areas), areas, weights.astype(np.float32))
+
+
+def _balanced(areas: Floats) -> Floats:
+    """(N, G) areas -> what they count: a group less than in proportion to its area."""
+    totals = areas.sum(axis=0)
+    shares = totals**_AREA_POWER * totals / (totals + HALF_PATCHES)
+    if not shares.any():
+        return areas
+    factors = shares / np.where(totals > 0, totals, 1) / shares.sum()
+    made: Floats = areas * factors.astype(np.float32)
+    return made
+
+
+def _evidence(examples: Sequence[Example]) -> Evidence:
+    return sum((each.evidence for each in examples), Evidence.empty(examples[0].width))
+
+
+def _posterior_modes(
+    lessons: Sequence[_Lesson], evidence: Evidence, priors: Sequence[float]
+) -> Iterator[tuple[Floats, Floats]]:
+    """What to add to the groups' logits: for each prior (G, D) directions and (G,) offsets."""
+    joined = _Posterior(lessons, evidence.whitening(_SHRINKAGE))
+    found = np.zeros(joined.shape)
+    for prior in priors:  # from the strongest on, each begins where the last one ended
+        made = minimize(
+            joined.surprise, found.ravel(), (prior,), "L-BFGS-B", jac=True, options=_STOP
+        )
+        found = made.x.reshape(joined.shape)
+        yield joined.terms(found)
+
+
+class _Posterior:
+    """How well weights explain corrected patches, and how far they leave the words.
+
+    A softmax over the groups' logits, to which a linear function of the whitened features is
+    added (multinomial logistic regression, its prior a Gaussian around the words). Convex: there
+    is one best answer. Only groups with corrections get a function; the others compete as they
+    are.
+
+    Its products are torch's: it shares its threads with the model, NumPy's would come on top.
+
+    Args:
+        lessons: corrected pictures.
+        whiten: (D, D), see ``Evidence.whitening``.
+    """
+
+    def __init__(self, lessons: Sequence[_Lesson], whiten: Numbers) -> None:
+        def joined(field: str) -> torch.Tensor:
+            return torch.from_numpy(np.concatenate([getattr(each, field) for each in lessons]))
+
+        patches = joined("patches").double()
+        truth = joined("truth").double()
+        self._text = joined("text").double()
+        self._counts = truth.sum(dim=1)
+        self._middle = self._counts @ patches / self._counts.sum().clamp(min=1e-12)
+        self._whiten = torch.from_numpy(whiten)
+        white = (patches - self._middle) @ self._whiten
+        self._white = F.pad(white, (0, 1), value=_FREE_OFFSETS)  # (N, D + 1)
+        self._learning = truth.any(dim=0)
+        self._truth = truth[:, self._learning]
+        self._gain = self._truth.T @ self._white
+        self._constant = float((truth * self._text).sum())
+        self.shape = self._gain.shape[0], self._gain.shape[1]
+
+    def surprise(self, flat: Numbers, prior: float) -> tuple[float, Numbers]:
+        """-log of the posterior but for a constant, and its slope, at (L * (D + 1),) weights."""
+        weights = torch.from_numpy(flat).reshape(self.shape)
+        logits = self._text.clone()
+        logits[:, self._learning] += self._white @ weights.T
+        sums = torch.logsumexp(logits, dim=1)
+        value = self._counts @ sums - (self._gain * weights).sum() - self._constant
+        shares = torch.exp(logits[:, self._learning] - sums[:, None]) * self._counts[:, None]
+        slope = shares.T @ self._white - self._gain + prior * weights
+        value = value + prior / 2 * (weights * weights).sum()
+        return float(value), slope.reshape(-1).numpy()
+
+    def terms(self, found: Numbers) -> tuple[Floats, Floats]:
+        """Weights of whitened features -> (G, D) directions and (G,) offsets, 0 for the others."""
+        weights = torch.from_numpy(found)
+        groups, width = len(self._learning), self._white.shape[1] - 1
+        directions, offsets = torch.zeros(groups, width).double(), torch.zeros(groups).double()
+        directions[self._learning] = weights[:, :-1] @ self._whiten.T
+        offsets[self._learning] = weights[:, -1] * _FREE_OFFSETS
+        offsets -= directions @ self._middle
+        return directions.numpy().astype(np.float32), offsets.numpy().astype(np.float32)
 
 
 class _Overlap:
     """Intersections and unions of labels over sampled patches, each standing for several."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._labels = [label.name for label in vocabulary.labels]
-        self._owners = np.array(vocabulary.query_labels)
-        self._sums = np.zeros((3, len(self._labels)))  # both, truth, made
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+        self._sums = np.zeros((3, len(names)))  # both, truth, made
 
-    def add(self, example: Example, embeddings: torch.Tensor, bias: torch.Tensor) -> None:
-        patches = torch.from_numpy(example.patches.astype(np.float32))
-        owners = self._owners[(patches @ embeddings.T + bias).argmax(dim=1).numpy()]
-        for index, name in enumerate(self._labels):
-            ours = example.weights * (owners == index)
-            self._sums[2, index] += ours.sum()
-            if name in example.names:
-                true = example.coverage[:, example.names.index(name)].astype(np.float64)
-                self._sums[0, index] += (ours * true).sum()
-                self._sums[1, index] += (example.weights * true).sum()
+    def add(self, lesson: _Lesson, logits: Floats) -> None:
+        winners = np.eye(len(self._names))[logits.argmax(axis=1)]  # (N, G)
+        self._sums += (
+            (winners * lesson.areas).sum(axis=0),
+            lesson.areas.sum(axis=0),
+            lesson.weights @ winners,
+        )
 
     @property
     def ious(self) -> dict[str, float]:
+        """Of the labels that were to be found."""
         both, true, made = self._sums
         shares = both / np.maximum(true + made - both, 1e-12)
-        return {
-            name: float(share)
-            for name, share, area in zip(self._labels, shares, true, strict=True)
-            if area > 0
-        }
+        each = zip(self._names, shares.tolist(), true, strict=True)
+        return {name: share for name, share, area in each if name != UNLABELED and area > 0}
 
     @property
     def mean(self) -> float:
         """Over the labels that were to be found; 0 without one."""
         ious = self.ious
         return sum(ious.values()) / len(ious) if ious else 0.0
-
-
-def _sample(coverage: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.intp], Numbers]:
-    """Patches to keep, (N,) ascending, and for how many each stands.
-
-    Each patch belongs to the label that covers most of it. Labels get places in turn, so that
-    small ones are kept whole; a label's patches are taken evenly.
-    """
-    owners = coverage.argmax(axis=1)
-    sizes = np.bincount(owners, minlength=coverage.shape[1])
-    places = np.minimum(sizes, SAMPLED // max(1, np.count_nonzero(sizes)))
-    for label in np.argsort(sizes, kind="stable"):  # what small ones leave, the larger share
-        left = SAMPLED - places.sum()
-        places[label] += min(left // 2, sizes[label] - places[label])
-    kept, weights = [], []
-    for label in np.flatnonzero(places):
-        own = np.flatnonzero(owners == label)
-        at = (np.arange(places[label]) + 0.5) * len(own) / places[label]
-        kept.append(own[at.astype(np.intp)])
-        weights.append(np.full(places[label], len(own) / places[label]))
-    order = np.argsort(np.concatenate(kept))
-    return np.concatenate(kept)[order], np.concatenate(weights)[order]
-
-
-def _pack(facts: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    known = {**facts, "format": _FORMAT, "digest": _digest(facts, arrays)}
-    text = np.frombuffer(json.dumps(known, ensure_ascii=False).encode(), np.uint8)
-    packed: bytes = save({"facts": text, **{k: np.ascontiguousarray(v) for k, v in arrays.items()}})
-    return packed
-
-
-def _unpack(data: bytes, kind: str) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-    try:
-        arrays = dict(load(data))
-        facts = json.loads(arrays.pop("facts").tobytes())
-        version, digest = facts.pop("format"), facts.pop("digest")
-    except (SafetensorError, KeyError, ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f"Expected the bytes of an {kind}, but got others ({error}).") from None
-    if version != _FORMAT or facts.get("kind") != kind:
-        raise ValueError(
-            f"Expected the bytes of an {kind} in format {_FORMAT}, but got "
-            f"{facts.get('kind')!r} in format {version!r}."
-        )
-    if digest != _digest(facts, arrays):
-        raise ValueError(f"Expected the bytes of an {kind}, but some of them are damaged.")
-    return facts, arrays
-
-
-def _digest(facts: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> str:
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
-def _check_names(names: tuple[str, ...]) -> None:
-    if list(names) != sorted(set(names)):
-        raise ValueError(f"Expected names to be sorted and all different, but got {names}.")
-
-
-def _check_shape(name: str, array: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
-    if array.shape != shape:
-        raise ValueError(
-            f"Expected argument `{name}` to be of shape {shape}, but got {array.shape}."
-        )
-
-
-def _check_width(width: int, wanted: int | None) -> None:
-    if wanted is not None and width != wanted:
-        raise ValueError(
-            f"Expected features of {wanted} numbers, but got {width}: they are another model's."
-        )

@@ -31,6 +31,8 @@ HOUSE = {
         "contest",
         "doubt",
         "masks",
+        "packing",
+        "evidence",
         "adaptation",
         "prompts",
         "render",

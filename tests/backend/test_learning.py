@@ -409,6 +409,8 @@ def test_a_step_by_hand_is_refused_with_a_reason(store: Store) -> None:
     assert school.lessons.take_step(1, 7) is not None
     with pytest.raises(LearningRefused, match="just now"):
         school.learner.step(7, lambda _: now)
+    with pytest.raises(LearningRefused, match="is not to learn"):
+        School(store, adapt="off").learner.step(7, lambda _: now)
     surgery = School(store, method="clipsurgery")
     surgery.learn(2)
     assert surgery.lessons.lessons(7) == []
@@ -473,6 +475,7 @@ def test_what_comes_from_a_file_leaves_to_what_is_better_alone(store: Store) -> 
 # ---- the demo model on drawn scenes --------------------------------------------------------------
 
 SCENE_HW = (96, 128)
+DEMO = Settings(model="demo", device="cpu", short_side_px=224, adapt_every=1)
 RENAMED = {"grass": "qwump", "sky": "zorv"}
 NAMES = tuple(RENAMED.get(name, name) for name in SCENE_LABELS)
 SCENES = parse_label_config(brush_config(*NAMES))
@@ -480,7 +483,7 @@ SCENES = parse_label_config(brush_config(*NAMES))
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[Engine]:
-    with Engine.from_settings(Settings(model="demo", device="cpu")) as engine:
+    with Engine.from_settings(DEMO) as engine:
         engine.segmenter()
         yield engine
 
@@ -501,7 +504,7 @@ def of_scene(annotation: int) -> Corrected:
 
 
 def demo_learner(engine: Engine, store: Store, owner: str) -> Learner:
-    settings = Settings(model="demo", adapt_every=1)
+    settings = DEMO
     lessons = Lessons(store, owner, lambda: model_key(settings, engine.model_id))
     return Learner(settings, engine, read_scene, lessons)
 
@@ -538,7 +541,7 @@ def test_labels_whose_words_mean_nothing_are_found_after_some_corrections(
 ) -> None:
     """The issue's own promise, on a small scale; tests/bench has the measured figures."""
     learner = demo_learner(demo, Store(f"sqlite:///{tmp_path}/demo.db"), "me")
-    settings = Settings(model="demo")
+    settings = DEMO
     pipeline = Pipeline(demo, read_scene, settings, lessons=learner.lessons)
 
     def iou() -> float:
@@ -574,5 +577,7 @@ def test_the_width_is_known_once_the_model_is_loaded(demo: Engine, store: Store)
     words = demo.segmenter().embed(["sky"])
     assert learner.width == words.shape[-1]
     assert isinstance(words, torch.Tensor)
-    waiting = Engine(lambda: demo.segmenter(), lambda: "demo")
-    assert Learner(Settings(), waiting, read_scene, learner.lessons).width is None
+    unloaded = Learner(DEMO, Engine(demo.segmenter, lambda: "demo"), read_scene, learner.lessons)
+    assert unloaded.width is None
+    learner.learn(of_scene(301))
+    assert not unloaded.take_due_step(lambda _: SCENES), "it waits for the model"

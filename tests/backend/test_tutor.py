@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from flask import Flask
@@ -20,7 +21,9 @@ from backend.settings import Settings
 from backend.store import Store
 from clearclip_core import Adaptation, weights_id
 from tests.backend.colours import brush_config, colour_engine, data_url, flag, teach
+from tests.backend.fake_studio import TOKEN, FakeStudio
 from tests.backend.test_console import PEOPLE, Page
+from tests.backend.test_reading import region
 
 LEARNING = "/projects/7/learning"
 KEYS = {"label_studio_url": "http://studio:8080", "label_studio_api_key": "a" * 40}
@@ -263,3 +266,23 @@ def test_the_command_line_steers_without_a_server(demo_lessons: Lessons, tmp_pat
 
 def test_a_step_by_hand_says_what_it_needs() -> None:
     assert "LABEL_STUDIO_API_KEY" in run("step", code=1)
+
+
+def test_a_step_by_hand_reads_what_there_is_and_learns(
+    demo_lessons: Lessons, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(5).integers(0, 256, (2, 4, 8, 3), np.uint8)
+    tasks = {i: {"image": data_url(image)} for i, image in enumerate(noise, start=1)}
+    studio = FakeStudio(brush_config("red", "blue"), tasks)
+    for task in tasks:
+        studio.annotate(task, [region("a", "red", 4)], 1e9)
+    with studio.served() as server:
+        monkeypatch.setenv("LABEL_STUDIO_URL", server.url)
+        monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
+        assert "no corrections to learn from" in run("step", code=1)
+        told = run("step", "--backfill", "--short-side-px", "64")
+    assert "2 annotations teach 2 pictures; 0 changed" in " ".join(told.split())
+    smaller = Settings(short_side_px=64)
+    lessons = lessons_of(model_key(smaller, weights_id("demo")))
+    assert [version.annotations for version in lessons.versions(7)] == [2]
+    assert demo_lessons.versions(7) == []

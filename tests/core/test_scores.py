@@ -185,3 +185,18 @@ def test_what_does_not_fit_is_refused() -> None:
         Scores.of(features_of(), unit(7, 12, seed=2), WORDS)
     with pytest.raises(ValueError, match="`threshold` to be one number or 3, one for each"):
         scores_of().label_map([0.1, 0.2])
+
+
+def test_label_maps_with_a_bias_are_those_of_every_query_at_every_pixel() -> None:
+    """As an adaptation makes them: queries of any length, and a bias for each."""
+    queries = 2 * unit(len(OWNERS), 12, seed=2)
+    bias = torch.linspace(-0.3, 0.3, len(OWNERS))
+    scores = Scores.of(features_of(), queries, WORDS, bias)
+    products = torch.einsum("nhwd,qd->nqhw", features_of().patches.double(), queries.double())
+    everywhere = one_by_one(PLAN, products) + bias.double()[:, None, None]  # (Q, H, W)
+    best, second = everywhere.topk(2, dim=0).values
+    sure = (best - second > 1e-5).numpy()
+    expected = np.array(OWNERS)[everywhere.argmax(dim=0).numpy()]
+    assert sure.mean() > 0.99
+    assert np.array_equal(scores.label_map()[sure], expected[sure])
+    assert np.array_equal(scores.decide()[0][sure], expected[sure])

@@ -125,6 +125,15 @@ class Team:
         assert len({each.task for each in found}) == len(found)
         return {each.task: each for each in found}
 
+    def shown(self, task: int) -> set[str]:
+        """The versions of the predictions that an annotator sees who presses Label Tasks."""
+        answer = self.studio.post(
+            f"/api/dm/actions?id=next_task&project={self.project}",
+            json={"selectedItems": {"all": False, "included": [task]}},
+        )
+        assert answer["id"] == task
+        return {each["model_version"] for each in answer["predictions"]}
+
     def quality(self, version: str, tasks: Iterable[int]) -> dict[str, float]:
         """Label -> IoU of the predictions of a version with what the scenes show."""
         stored = self.predictions(version)
@@ -225,11 +234,14 @@ def test_corrections_are_measured_learned_from_and_forgotten(
     print(f"IoU with the words alone: {before}; with {learned}: {after}")
     assert np.mean(list(after.values())) > np.mean(list(before.values())) + 0.05
     assert before["blorp"] < 0.2 < 0.5 < after["blorp"]
+    assert team.shown(rest[0]) == {learned}
 
     for annotation in team.exported():
         studio.client.annotations.delete(id=annotation["id"])
+    wait_for(lambda: team.report()["annotations"]["compared"] == 0, "the last deletion")
     wait_for(lambda: team.version() == words, "the version of the words")
-    assert team.report()["annotations"]["compared"] == 0
+    assert team.shown(rest[0]) == {words}
+    assert team.predictions(words)[rest[0]].id == first[rest[0]].id, "it is still there"
     task = {"id": rest[0], "project": project, "data": {"image": team.images[rest[0]]}}
     body = {"tasks": [task], "label_config": team.config, "project": f"{project}.1"}
     (again,) = requests.post(f"{backend_url}/predict", json=body, timeout=100).json()["results"]
