@@ -172,12 +172,17 @@ class Learner:
             config_of: see `take_due_step`.
 
         Raises:
-            LearningRefused: it is pinned, has no lessons, or another makes a step of it.
+            LearningRefused: it is pinned, has no lessons, is not to learn, or another makes a step
+                of it.
             BackendError: it has failed, and is tried again later.
         """
         self.check()
         state = self.lessons.state(project)
         self.lessons.check_step(state.pinned, state.pictures, project)
+        if adapts(self.settings, config_of(project)) == "off":
+            raise LearningRefused(
+                f"Project {project} is not to learn: ADAPT, or adapt in its label config, is off."
+            )
         turn = self.lessons.take_step(self.settings.adapt_every, project)
         if turn is None:
             raise LearningRefused(f"Another backend makes a step of project {project} just now.")

@@ -409,6 +409,8 @@ def test_a_step_by_hand_is_refused_with_a_reason(store: Store) -> None:
     assert school.lessons.take_step(1, 7) is not None
     with pytest.raises(LearningRefused, match="just now"):
         school.learner.step(7, lambda _: now)
+    with pytest.raises(LearningRefused, match="is not to learn"):
+        School(store, adapt="off").learner.step(7, lambda _: now)
     surgery = School(store, method="clipsurgery")
     surgery.learn(2)
     assert surgery.lessons.lessons(7) == []
