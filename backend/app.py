@@ -14,6 +14,7 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 from backend.admission import LABEL_STUDIO_AGENT, Admission
+from backend.annotations import Annotations
 from backend.console import make_console
 from backend.engine import Engine
 from backend.errors import (
@@ -27,20 +28,24 @@ from backend.errors import (
 from backend.hosts import Clock, TimeLimit
 from backend.images import ImageReader
 from backend.journal import Journal
+from backend.learning import Learner, model_key
+from backend.lessons import Lessons
 from backend.lock import Lock
-from backend.messages import parse_predict, parse_setup, parse_webhook
+from backend.messages import TasksCreated, parse_predict, parse_setup, parse_webhook
 from backend.metrics import Metrics
 from backend.openapi import description
 from backend.overview import Overview
 from backend.pending import Pending
 from backend.pipeline import Pipeline
+from backend.report import make_report
 from backend.results import Results
 from backend.settings import Settings
 from backend.store import Store, new_owner
 from backend.studio import Studio
 from backend.trace import about
+from backend.tutor import describe, make_tutor
 from backend.vocabulary import parse_label_config
-from backend.worker import Worker, auto_prelabel
+from backend.worker import Worker, auto_prelabel, note_change
 
 log = logging.getLogger(__name__)
 
@@ -72,23 +77,34 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     engine = given or Engine.from_settings(settings)
     studio = Studio.from_settings(settings)
     reader = ImageReader(studio, settings)
-    metrics = Metrics(engine.snapshot, lambda: reader.kept)
-    journal = Journal((metrics.task,))
     store, owner = Store.from_settings(settings), new_owner()
+    lessons = Lessons(store, owner, lambda: model_key(settings, engine.model_id))
+    metrics = Metrics(engine.snapshot, lambda: reader.kept, lessons.summary)
+    journal = Journal((metrics.task,))
     results = Results(store, owner, max_mb=settings.waiting_mb)
     pending = Pending(store, results, settings.predict_deadline_s)
-    pipeline = Pipeline(engine, reader.read, settings, reader.recall, pending, journal)
-    worker = Worker.from_settings(settings, store, results, owner, pipeline, pending)
-    overview = Overview(settings, engine, journal, store, results, pending, studio, reader)
+    pipeline = Pipeline(engine, reader.read, settings, reader.recall, pending, journal, lessons)
+    annotations = Annotations(store, owner)
+    learner = Learner(settings, engine, reader.read, lessons)
+    worker = Worker.from_settings(
+        settings, store, results, owner, pipeline, pending, annotations, learner
+    )
+    overview = Overview(settings, engine, journal, store, results, pending, studio, reader, lessons)
     app = Flask("backend", static_folder=None)
     app.extensions["worker"] = worker
     _add_observation(app, metrics)
     _add_auth(app, settings)
     clock = Clock()
-    _add_routes(app, settings, engine, studio, pipeline, store, clock)
+    _add_routes(app, settings, engine, studio, pipeline, store, annotations, clock)
     app.register_blueprint(
         make_console(settings, engine, store, metrics, overview, lambda: _body(settings, clock))
     )
+    app.register_blueprint(
+        make_report(
+            settings, annotations, studio, lambda number: describe(settings, learner, number)
+        )
+    )
+    app.register_blueprint(make_tutor(settings, learner, studio, lambda: _body(settings, clock)))
     _add_errors(app)
     if given is None:
         engine.start()
@@ -103,6 +119,7 @@ def _add_routes(
     studio: Studio,
     pipeline: Pipeline,
     store: Store,
+    annotations: Annotations,
     clock: Clock,
 ) -> None:
     is_protected = settings.basic_auth_user is not None
@@ -122,7 +139,7 @@ def _add_routes(
         if status.state == "failed":
             raise ModelUnavailable(status.reason)
         config = parse_label_config(asked.label_config)
-        version = pipeline.version(config)
+        version = pipeline.version(config, asked.project_id)
         pipeline.prime(config)
         return _json({"model_version": version})
 
@@ -134,9 +151,14 @@ def _add_routes(
 
     @app.route("/webhook", methods=["POST"])
     def webhook() -> Response:
-        created = parse_webhook(_body(settings, clock))  # Label Studio waits: the work comes later
-        job = auto_prelabel(store, settings, created) if created else None
-        return _json({"status": "ignored"} if job is None else {"status": "queued", "job": job.id})
+        happened = parse_webhook(_body(settings, clock))  # Label Studio waits: the work comes later
+        if isinstance(happened, TasksCreated):
+            job = auto_prelabel(store, settings, happened)
+            if job is not None:
+                return _json({"status": "queued", "job": job.id})
+        elif happened is not None and note_change(annotations, settings, happened):
+            return _json({"status": "noted"})
+        return _json({"status": "ignored"})
 
     @app.route("/versions", methods=["GET", "POST"])
     def versions() -> Response:

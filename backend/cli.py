@@ -1,4 +1,4 @@
-"""``clearclip-backend``: serve, export, prelabel, doctor, demo."""
+"""``clearclip-backend``: serve, export, prelabel, report, adapt, doctor, demo."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager, suppress
+from functools import wraps
 from pathlib import Path
 from types import FrameType
 from typing import Any, get_args
@@ -21,9 +22,11 @@ from urllib.parse import quote
 
 import click
 from PIL import Image
+from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
+from backend.annotations import Annotations
 from backend.app import create_app
 from backend.cluster import ClusterPrelabeler
 from backend.demo import DemoError, label_config, run_demo
@@ -32,22 +35,33 @@ from backend.engine import Engine
 from backend.errors import BackendError, ImageInvalid, JobOver, LabelConfigError
 from backend.hosts import Clock, TimeLimit
 from backend.images import ImageReader
+from backend.learning import Learner, model_key, read_export, told
+from backend.learning import export as export_version
+from backend.lessons import Lessons
 from backend.logs import logging_config
 from backend.messages import PredictRequest, Task
 from backend.pending import Pending
 from backend.pipeline import Pipeline
+from backend.plots import plots
 from backend.prelabel import Prelabeler, Report
 from backend.projects import Projects
+from backend.reading import Reader, read_all
 from backend.results import Results
+from backend.savings import Step, measure, to_csv
 from backend.settings import Settings, load_settings, variables
 from backend.store import Job, LeaseLost, Only, Store, has_died, new_owner
 from backend.studio import Studio
+from backend.tables import print_learned, print_savings
+from backend.tutor import describe
 from backend.vocabulary import parse_label_config
 from clearclip_core import RGBArray, to_rgb
 from clearclip_core.cli import find_pictures
 from clearclip_core.models import choose_device, choose_precision
 
 Command = Callable[..., Any]
+
+_PROJECT = click.IntRange(1, (1 << 31) - 1)  # as far as a database counts
+_FILE = click.Path(dir_okay=False, path_type=Path)
 
 #: What a bulk run may be told; it listens nowhere.
 _PRELABEL_SETTINGS = (
@@ -61,7 +75,11 @@ _PRELABEL_SETTINGS = (
     "model_dir",
     "database_url",
     "min_island_share",
+    "adapt",
 )
+
+#: How long the report waits for a Label Studio that is away, in seconds.
+_REPORT_PATIENCE_S = 20.0
 
 #: Pictures between two steps of the progress bar; those of one step overlap.
 _EXPORTED_AT_ONCE = 16
@@ -231,12 +249,72 @@ def prelabel(
     except (BackendError, LeaseLost, SQLAlchemyError, ValueError) as error:
         raise click.ClickException(str(error)) from None
     if report_file:
-        report_file.parent.mkdir(parents=True, exist_ok=True)
-        report_file.write_text(json.dumps(report.to_json(), indent=2) + "\n")
+        _write(report_file, json.dumps(report.to_json(), indent=2) + "\n")
     click.echo(report)
     if not report.job.over:
         raise SystemExit(130)
     raise SystemExit(0 if report.complete else 1)
+
+
+@main.command()
+@click.option("--project", type=_PROJECT, required=True, help="Number of the project.")
+@click.option(
+    "--backfill",
+    is_flag=True,
+    help="First read all annotations that the project has, whenever they were made.",
+)
+@click.option(
+    "--step", type=click.Choice(["day", "week"]), help="By day or by week; else as it fits."
+)
+@click.option("--label", help="Of this label only.")
+@click.option("--json", "json_file", type=_FILE, help="Write all figures to this file.")
+@click.option("--csv", "csv_file", type=_FILE, help="Write them as a table to this file.")
+@click.option(
+    "--plots",
+    "plots_folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write the plots as SVG into this folder.",
+)
+@settings_options("label_studio_url", "label_studio_api_key", "model_dir", "database_url")
+def report(
+    project: int,
+    backfill: bool,
+    step: Step | None,
+    label: str | None,
+    json_file: Path | None,
+    csv_file: Path | None,
+    plots_folder: Path | None,
+    **given: str | None,
+) -> None:
+    """Say what the prelabels of a project save, from what annotators have left of them.
+
+    Annotations are read by the backend that serves, as they are submitted. Those that wait are read
+    first, where LABEL_STUDIO_API_KEY is set.
+    """
+    settings = _settings(given)
+    logging.config.dictConfig(logging_config(settings, "WARNING"))
+    stopping = threading.Event()
+    try:
+        store = Store.from_settings(settings)
+        store.check()
+        annotations = Annotations(store, new_owner())
+        with _signals_set(stopping):
+            _read_annotations(settings, annotations, project, backfill, stopping)
+        waiting = annotations.count_open(project)
+        reads = annotations.read(project)
+        savings = measure(project, reads, waiting=waiting, step=step, label=label)
+    except (BackendError, SQLAlchemyError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    if json_file is not None:
+        _write(json_file, json.dumps(savings.to_json(), indent=2) + "\n")
+    if csv_file is not None:
+        _write(csv_file, to_csv(savings))
+    if plots_folder is not None:
+        for name, svg in plots(savings, standalone=True).items():
+            _write(plots_folder / f"{name}.svg", svg)
+    print_savings(savings, Console())
+    if stopping.is_set():
+        raise SystemExit(130)
 
 
 @main.command()
@@ -290,11 +368,200 @@ def doctor(project_id: int, backend_url: str | None, fix: bool, **given: str | N
         raise SystemExit(1)
 
 
+@main.group()
+def adapt() -> None:
+    """See and steer what a project has learned from its corrections.
+
+    Give it the settings that the backend has, MODEL and DATABASE_URL above all.
+    """
+
+
+#: What tells the lessons of one model from another's, and where they are.
+_LESSONS_SETTINGS = ("model", "method", "short_side_px", "model_dir", "database_url", "adapt")
+
+_PROJECT_OPTION = click.option(
+    "--project", type=_PROJECT, required=True, help="Number of the project."
+)
+
+
+def _steering(name: str) -> Callable[[Command], Command]:
+    """A command of `adapt` that needs no model: what it raises is a sentence."""
+
+    def add(command: Command) -> Command:
+        @wraps(command)
+        def run(project: int, **given: Any) -> None:
+            own = {key: given.pop(key) for key in list(given) if key not in Settings.model_fields}
+            settings = _settings(given)
+            logging.config.dictConfig(logging_config(settings, "WARNING"))
+            with _sentences():
+                command(_learner(settings), project, **own)
+
+        return adapt.command(name)(_PROJECT_OPTION(settings_options(*_LESSONS_SETTINGS)(run)))
+
+    return add
+
+
+@_steering("status")
+@click.option("--json", "json_file", type=_FILE, help="Write all of it to this file.")
+def status(learner: Learner, project: int, json_file: Path | None) -> None:
+    """Say where a project stands: its versions, and the thresholds that corrections suggest."""
+    described = describe(learner.settings, learner, project)
+    if json_file is not None:
+        _write(json_file, json.dumps(described, indent=2) + "\n")
+    print_learned(described, Console())
+
+
+@_steering("pin")
+def pin(learner: Learner, project: int) -> None:
+    """Let what is live stay as it is."""
+    learner.lessons.pin(project)
+    print_learned(describe(learner.settings, learner, project), Console())
+
+
+@_steering("unpin")
+def unpin(learner: Learner, project: int) -> None:
+    """Let it move again."""
+    learner.lessons.pin(project, pinned=False)
+    print_learned(describe(learner.settings, learner, project), Console())
+
+
+@_steering("rollback")
+@click.option("--to", "number", type=click.IntRange(0), help="This version; 0: the words alone.")
+def rollback(learner: Learner, project: int, number: int | None) -> None:
+    """Go back to the version before, or to the words alone, and pin that."""
+    learner.lessons.roll_back(project, number)
+    print_learned(describe(learner.settings, learner, project), Console())
+
+
+@_steering("reset")
+@click.option("--keep-evidence", is_flag=True, help="Keep what the annotations have taught.")
+def reset(learner: Learner, project: int, keep_evidence: bool) -> None:
+    """Forget all versions, and what the annotations have taught."""
+    learner.lessons.reset(project, keep_lessons=keep_evidence)
+    print_learned(describe(learner.settings, learner, project), Console())
+
+
+@_steering("export")
+@click.option("--version", "number", type=click.IntRange(1), help="This one; else what is live.")
+@click.argument("file", type=_FILE)
+def export_learned(learner: Learner, project: int, file: Path, number: int | None) -> None:
+    """Write the live version to FILE, for another project or backend with the same model."""
+    lessons = learner.lessons
+    found = lessons.version(project, number or lessons.state(project).live or 0)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(export_version(learner.settings, *found, lessons.model))
+    click.echo(f"{file}: {told(found[0])}.")
+
+
+@_steering("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def import_learned(learner: Learner, project: int, file: Path) -> None:
+    """Read what `export` wrote from FILE, and use it."""
+    version, adaptation = read_export(file.read_bytes(), learner.lessons.model)
+    learner.lessons.bring(project, version, adaptation)
+    print_learned(describe(learner.settings, learner, project), Console())
+
+
+@adapt.command()
+@_PROJECT_OPTION
+@click.option(
+    "--backfill",
+    is_flag=True,
+    help="First read all annotations that the project has, whenever they were made.",
+)
+@settings_options(*_PRELABEL_SETTINGS, "refine")
+def step(project: int, backfill: bool, **given: str | None) -> None:
+    """Learn now from all corrections of a project: read those that wait, and make a version.
+
+    A backend that serves does so by itself, every ADAPT_EVERY annotations.
+    """
+    settings = _settings(given)
+    logging.config.dictConfig(logging_config(settings, "WARNING"))
+    stopping = threading.Event()
+    with _sentences(), ExitStack() as stack:
+        projects = _projects(settings, stopping)
+        engine = stack.enter_context(Engine.from_settings(settings))
+        learner = _learner(settings, engine)
+        learner.check()
+        annotations = Annotations(Store.from_settings(settings), new_owner())
+        stack.enter_context(_signals_set(stopping))
+        reader = Reader(annotations, projects, learner)
+        _read_marked(reader, project, backfill, stopping)
+        if stopping.is_set():
+            raise SystemExit(130)
+        learner.step(project, lambda number: parse_label_config(projects.label_config(number)))
+        print_learned(describe(settings, learner, project), Console())
+
+
+def _learner(settings: Settings, engine: Engine | None = None) -> Learner:
+    store = Store.from_settings(settings)
+    store.check()
+    engine = engine or Engine.from_settings(settings)
+    reader = ImageReader(Studio.from_settings(settings), settings)
+    lessons = Lessons(store, new_owner(), lambda: model_key(settings, engine.model_id))
+    return Learner(settings, engine, reader.read, lessons)
+
+
+def _projects(settings: Settings, stopping: threading.Event) -> Projects:
+    projects = Projects.from_settings(settings, stopping=stopping, patience_s=_REPORT_PATIENCE_S)
+    if projects is None:
+        raise click.ClickException(
+            "Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: annotations are read through the "
+            "API of Label Studio."
+        )
+    return projects
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """What people can do something about is said in a sentence."""
+    try:
+        yield
+    except (BackendError, SQLAlchemyError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+
+
 def _settings(given: dict[str, str | None]) -> Settings:
     try:
         return load_settings(**given)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
+
+
+def _read_annotations(
+    settings: Settings,
+    annotations: Annotations,
+    project: int,
+    backfill: bool,
+    stopping: threading.Event,
+) -> None:
+    """Read those of a project that wait; all that it has, where that is asked for."""
+    projects = Projects.from_settings(settings, stopping=stopping, patience_s=_REPORT_PATIENCE_S)
+    if projects is None:
+        if backfill:
+            raise click.ClickException(
+                "Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: annotations are read through the "
+                "API of Label Studio."
+            )
+        return
+    _read_marked(Reader(annotations, projects), project, backfill, stopping)
+
+
+def _read_marked(reader: Reader, project: int, backfill: bool, stopping: threading.Event) -> None:
+    with tqdm(unit="annotation", dynamic_ncols=True, desc=f"Project {project}") as bar:
+
+        def watch(count: int) -> None:
+            bar.n = count
+            bar.refresh()
+
+        if backfill:
+            bar.total = reader.mark_project(project)
+        read_all(reader, project, stopping, watch)
+
+
+def _write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
 
 
 def _prelabeler(
@@ -321,7 +588,8 @@ def _prelabeler(
     store.check()
     results = Results(store, owner, max_mb=settings.waiting_mb)
     pending = Pending(store, results, settings.predict_deadline_s)
-    pipeline = Pipeline(engine, reader.read, settings, reader.recall, pending)
+    lessons = Lessons(store, owner, lambda: model_key(settings, engine.model_id))
+    pipeline = Pipeline(engine, reader.read, settings, reader.recall, pending, lessons=lessons)
     parts = (store, results, pending, pipeline, projects, owner)
     if where == "ray":
         return store, ClusterPrelabeler(settings, actors, *parts), owner

@@ -17,9 +17,10 @@ import numpy as np
 from backend.engine import Engine, Urgency
 from backend.errors import ModelUnavailable
 from backend.images import ImageReader
+from backend.lessons import Learned
 from backend.messages import Task
 from backend.pending import Outcome, Pending
-from backend.pipeline import Pipeline, Wish
+from backend.pipeline import Pipeline
 from backend.prelabel import CHUNK, Prelabeler, predict_and_write
 from backend.projects import Projects, Wanted
 from backend.results import Results
@@ -93,11 +94,13 @@ class ClusterPrelabeler(Prelabeler):
         gpus = int(ray.cluster_resources().get("GPU", 0))
         actors = self._actors or gpus or sum(node["Alive"] for node in ray.nodes())
         blocks = -(-len(ids) // CHUNK)
+        config = parse_label_config(self._projects.label_config(job.project))
+        learned = self._pipeline.learned(config, job.project, keep=job.version)
         return ray.data.from_numpy_refs(
             [ray.put(some) for some in np.array_split(np.array(ids), blocks)]
         ).map_batches(
             Actor,
-            fn_constructor_args=(self._settings, job.project, job.version),
+            fn_constructor_args=(self._settings, job.project, job.version, learned),
             batch_size=CHUNK,
             compute=ray.data.ActorPoolStrategy(size=min(actors, blocks)),
             num_gpus=min(1.0, gpus / actors) if gpus else None,
@@ -112,9 +115,12 @@ class Actor:
         settings: as the driver has them.
         project: whose tasks.
         version: the ``model_version`` that is wanted; for any other, nothing is done.
+        learned: what the project has learned, as the driver's database has it.
     """
 
-    def __init__(self, settings: Settings, project: int, version: str) -> None:
+    def __init__(
+        self, settings: Settings, project: int, version: str, learned: Learned | None = None
+    ) -> None:
         projects = Projects.from_settings(settings)
         assert projects is not None, "the driver has a token"
         self._projects = projects
@@ -125,8 +131,7 @@ class Actor:
         reader = ImageReader(Studio.from_settings(settings), settings)
         self._pipeline = Pipeline(self._engine, reader.read, settings)
         config = parse_label_config(projects.label_config(project))
-        own = self._pipeline.version(config)
-        self._wish = Wish(config, own, Urgency.BATCH, project)
+        self._wish = self._pipeline.wish(config, Urgency.BATCH, project, learned)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         """Ray's own form: the ids of some tasks -> how many are done, and the failures as JSON."""

@@ -21,7 +21,7 @@ from backend.store import Job, Store
 #: A page posts some numbers.
 _MAX_BODY = 1 << 16
 
-_FORM = "application/x-www-form-urlencoded"
+FORM = "application/x-www-form-urlencoded"
 
 #: A job's number in a route, as far as a database counts.
 _JOB = "<int(max=2147483647):job>"
@@ -72,20 +72,20 @@ def make_console(
 
     @console.route("/", methods=["GET"])
     def page() -> Response:
-        if _is_for_people():
+        if is_for_people():
             return _page()
-        return _json({"status": "UP", "model": settings.model, "state": engine.status.state})
+        return json_answer({"status": "UP", "model": settings.model, "state": engine.status.state})
 
     @console.route("/ready", methods=["GET"])
     def ready() -> Response:
         status = engine.status
-        response = _json({"state": status.state, "reason": status.reason})
+        response = json_answer({"state": status.state, "reason": status.reason})
         response.status_code = 200 if status.state == "ready" else 503
         return response
 
     @console.route("/status", methods=["GET"])
     def status() -> Response:
-        return _json(overview.read())
+        return json_answer(overview.read())
 
     @console.route("/metrics", methods=["GET"])
     def scrape() -> Response:
@@ -94,12 +94,12 @@ def make_console(
     @console.route("/jobs", methods=["GET"])
     def jobs() -> Response:
         project = parse_project(request.args)
-        return _json({"jobs": [overview.job(job) for job in store.list_jobs(project)]})
+        return json_answer({"jobs": [overview.job(job) for job in store.list_jobs(project)]})
 
     @console.route("/jobs", methods=["POST"])
     def start() -> Response:
         try:
-            asked = parse_job(_short(read_body()), request.mimetype == _FORM)
+            asked = parse_job(_short(read_body()), request.mimetype == FORM)
             if settings.label_studio_api_key is None:
                 raise BadRequest(NO_KEY)
             job = store.start_job(
@@ -118,7 +118,7 @@ def make_console(
         failures = store.failures(job, _FAILURES)
         failed = [overview.failure(failure, found.project) for failure in failures]
         shown = {**overview.job(found), "failures": failed}
-        return _html("job.html", job=shown) if _is_for_people() else _json(shown)
+        return html_page("job.html", job=shown) if is_for_people() else json_answer(shown)
 
     @console.route(f"/jobs/{_JOB}", methods=["DELETE"])
     def delete(job: int) -> Response:
@@ -133,15 +133,15 @@ def make_console(
 
     def _done(job: Job, status: int = 200) -> Response:
         """The job as JSON; a browser goes back to the page."""
-        if request.mimetype == _FORM:
+        if request.mimetype == FORM:
             return Response(status=303, headers={"Location": url_for("console.page")})
-        response = _json(overview.job(job))
+        response = json_answer(overview.job(job))
         response.status_code = status
         return response
 
     def _refused(error: BackendError) -> Response:
         """A sentence on the page; to others than its forms, the error as JSON."""
-        if request.mimetype != _FORM:
+        if request.mimetype != FORM:
             raise error
         response = _page(str(error))
         response.status_code = error.http_status
@@ -149,8 +149,8 @@ def make_console(
 
     def _page(refusal: str = "") -> Response:
         if "part" in request.args:
-            return _html("part.html", now=overview.read())
-        return _html(
+            return html_page("part.html", now=overview.read())
+        return html_page(
             "page.html",
             now=overview.read(),
             can_prelabel=settings.label_studio_api_key is not None,
@@ -229,12 +229,13 @@ def _short(body: bytes) -> bytes:
     return body
 
 
-def _is_for_people() -> bool:
+def is_for_people() -> bool:
     """Whether a browser asks; Label Studio and other programs take any kind of answer."""
     return "text/html" in request.headers.get("Accept", "")
 
 
-def _html(template: str, **values: Any) -> Response:
+def html_page(template: str, **values: Any) -> Response:
+    """A page of ours, with nothing on it that comes from elsewhere."""
     nonce = secrets.token_urlsafe(16)
     response = Response(render_template(template, nonce=nonce, **values), mimetype="text/html")
     response.headers["Content-Security-Policy"] = _POLICY.format(nonce=nonce)
@@ -244,5 +245,6 @@ def _html(template: str, **values: Any) -> Response:
     return response
 
 
-def _json(value: Any) -> Response:
+def json_answer(value: Any) -> Response:
+    """A value as JSON, as short as it can be."""
     return Response(json.dumps(value, separators=(",", ":")), mimetype="application/json")

@@ -242,6 +242,8 @@ def label_studio(command: str, *, data_dir: Path, port: int) -> Iterator[Studio]
         "ML_BLOCK_LOCAL_IP": "false",
         "SSRF_PROTECTION_ENABLED": "false",
         "ML_TIMEOUT_PREDICT": "3600",
+        # The data manager sorts by the scores of the backend's present version.
+        "ff_front_dev_1682_model_version_dropdown_070622_short": "true",
         "COLLECT_ANALYTICS": "false",
         "SENTRY_DSN": "",
         "FRONTEND_SENTRY_DSN": "",

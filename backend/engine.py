@@ -25,6 +25,7 @@ from backend.features import CacheUse, FeatureCache
 from backend.settings import Settings
 from backend.trace import stage
 from clearclip_core import (
+    Adaptation,
     DenseFeatures,
     Label,
     PreparedPicture,
@@ -123,6 +124,7 @@ class _Item:
     labels: tuple[Label, ...]
     urgency: Urgency
     project: Hashable
+    adaptation: Adaptation | None = None
     look: Future[Look] = field(default_factory=Future)
     began: threading.Event = field(default_factory=threading.Event)
     is_new: bool = True
@@ -355,9 +357,10 @@ class Engine:
         labels: tuple[Label, ...],
         urgency: Urgency = Urgency.OPENED,
         project: Hashable = None,
+        adaptation: Adaptation | None = None,
     ) -> Scores:
         """Score a picture, contrast words included; see `look`, whose scores these are."""
-        return self.look(picture, labels, urgency, project).scores
+        return self.look(picture, labels, urgency, project, adaptation).scores
 
     def look(
         self,
@@ -365,6 +368,7 @@ class Engine:
         labels: tuple[Label, ...],
         urgency: Urgency = Urgency.INTERACTIVE,
         project: Hashable = None,
+        adaptation: Adaptation | None = None,
     ) -> Look:
         """Encode and score a picture, contrast words included; waits for the model and its turn.
 
@@ -376,6 +380,7 @@ class Engine:
             labels: the labels that compete on it.
             urgency: who is served first.
             project: projects of one urgency take turns.
+            adaptation: what scores follow beside the words; features do not depend on it.
 
         Raises:
             ModelUnavailable: loading has failed, or the engine has stopped.
@@ -383,7 +388,7 @@ class Engine:
         """
         self.segmenter()
         key = f"{self._features_id} {picture.digest}"
-        item = _Item(picture, key, labels, urgency, project)
+        item = _Item(picture, key, labels, urgency, project, adaptation)
         with stage("cache"):
             self._cache.load(key)
         with stage("wait"):
@@ -656,7 +661,9 @@ class Engine:
         try:
             windows = halved.to(segmenter.encoder.device)
             features = DenseFeatures(windows.patches, item.picture.plan, windows.cls)
-            scores = segmenter.score(features, item.labels, contrast=True)
+            scores = segmenter.score(
+                features, item.labels, contrast=True, adaptation=item.adaptation
+            )
         except Exception as error:  # noqa: BLE001 -- one picture of a batch
             self._fail(item, error)
             return

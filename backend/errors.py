@@ -13,7 +13,9 @@
     ├── Busy                    429   every thread for predictions is taken, the queue is full, or
     │                                 the request has more tasks than MAX_TASKS
     ├── JobNotFound             404   there is no job of that number
+    ├── PlotNotFound            404   there is nothing yet that a plot could show
     ├── JobOver                 409   a job that is over cannot be paused, resumed or cancelled
+    ├── LearningRefused         409   a project is pinned, or has nothing to learn or go back to
     ├── StudioUnreachable       424   Label Studio's API does not answer, or not in time
     ├── StudioRefused           424   Label Studio's API does not do what it is asked for
     └── TaskError               422   one task has no prediction; the others of its request have
@@ -97,8 +99,20 @@ class JobNotFound(BackendError):
     http_status = 404
 
 
+class PlotNotFound(BackendError):
+    """There is nothing yet that a plot could show."""
+
+    http_status = 404
+
+
 class JobOver(BackendError):
     """A job that is over cannot be paused, resumed or cancelled."""
+
+    http_status = 409
+
+
+class LearningRefused(BackendError):
+    """What a project learns cannot be moved like that: it is pinned, or there is nothing there."""
 
     http_status = 409
 

@@ -9,6 +9,7 @@ import re
 import struct
 import threading
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
@@ -24,6 +25,9 @@ from backend.studio import Studio
 from clearclip_core import to_rgb
 
 RGBArray = npt.NDArray[np.uint8]
+
+#: An address and the task that names it -> (H, W, 3) uint8; raises `TaskError`.
+ReadImage = Callable[[str, Task], RGBArray]
 
 #: What is decoded: formats that need no program beside Pillow.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")

@@ -275,7 +275,7 @@ def rivals(wish: Phrases, labels: Iterable[Label]) -> tuple[Label, ...]:
     """
     own = {phrase.label.name for phrase in wish.phrases}
     said = [f" {_plain(prompt)} " for phrase in wish.phrases for prompt in phrase.prompts]
-    phrases = (Label(f"words {i}", phrase.prompts) for i, phrase in enumerate(wish.phrases))
+    phrases = (Label(_rival(i, phrase), phrase.prompts) for i, phrase in enumerate(wish.phrases))
     others = (
         label
         for label in labels
@@ -283,6 +283,14 @@ def rivals(wish: Phrases, labels: Iterable[Label]) -> tuple[Label, ...]:
         and not any(f" {_plain(prompt)} " in text for prompt in label.prompts for text in said)
     )
     return (*phrases, *others)
+
+
+def _rival(index: int, phrase: Phrase) -> str:
+    """What a phrase is called among its rivals: as its label, where it says no more than that.
+
+    So a label that corrections have taught keeps what it has learned; free words have nothing.
+    """
+    return phrase.label.name if phrase.prompts == phrase.label.prompts else f"words {index}"
 
 
 def segment_clicks(

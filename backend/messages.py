@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 from urllib.parse import parse_qs
@@ -22,6 +22,18 @@ Only = Literal["unlabeled", "all"]
 
 #: No percentage or angle is as large; neither infinity nor what is no number is below it.
 _FAR = 1e6
+#: As far as databases count.
+_LARGEST_PROJECT = (1 << 31) - 1
+_LARGEST_ID = (1 << 63) - 1
+#: What happens, as Label Studio calls it -> where its message names what it has happened to.
+_TOLD_OF = {
+    "TASKS_CREATED": "tasks",
+    "TASKS_DELETED": "tasks",
+    "ANNOTATION_CREATED": "annotation",
+    "ANNOTATIONS_CREATED": "annotation",
+    "ANNOTATION_UPDATED": "annotation",
+    "ANNOTATIONS_DELETED": "annotations",
+}
 #: Letters of what an annotator types: some phrases.
 _LONGEST_TEXT = 1000
 
@@ -189,6 +201,38 @@ def parse_job(body: bytes, is_form: bool = False) -> JobRequest:
     return JobRequest(project, only, _count(fields, "view"), _count(fields, "limit"))
 
 
+@dataclass(frozen=True)
+class TurnRequest:
+    """What somebody wants of a project that learns; each is for some turns only.
+
+    Attributes:
+        number: a version to go back to, 0 for the words alone; None where it is not given.
+        keep_evidence: whether what corrections have taught stays.
+    """
+
+    number: int | None = None
+    keep_evidence: bool = False
+
+
+def parse_turn(body: bytes, is_form: bool = False) -> TurnRequest:
+    """Read the body of ``POST /projects/<id>/learning/<turn>``, which may be empty.
+
+    Raises:
+        BadRequest: not such a body, or a value that cannot be.
+
+    >>> parse_turn(b"number=3", is_form=True), parse_turn(b"").number
+    (TurnRequest(number=3, keep_evidence=False), None)
+    """
+    fields = {} if not body else _form(body) if is_form else _json_object(body)
+    unknown = sorted(fields.keys() - {"number", "keep_evidence"})
+    if unknown:
+        raise BadRequest(f"Expected number and keep_evidence, but got {unknown[0][:50]!r}.")
+    keep = fields.get("keep_evidence") or False
+    if keep not in (True, False, "true", "on"):
+        raise BadRequest('Expected "keep_evidence" to be true or false, but got something else.')
+    return TurnRequest(_count(fields, "number", least=0), bool(keep))
+
+
 def parse_project(query: Mapping[str, str]) -> int | None:
     """The project that the query of ``GET /jobs`` asks for; None where it names none.
 
@@ -207,27 +251,62 @@ class TasksCreated:
     label_config: str = ""
 
 
-def parse_webhook(body: bytes) -> TasksCreated | None:
+@dataclass(frozen=True)
+class AnnotationsChanged:
+    """Annotations of a project are new, changed or gone: which of it, only Label Studio knows."""
+
+    project_id: int
+    annotation_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TasksDeleted:
+    """Tasks of a project are gone, and their annotations with them."""
+
+    project_id: int
+    task_ids: tuple[int, ...]
+
+
+#: What a webhook tells of, that concerns us.
+Happened = TasksCreated | AnnotationsChanged | TasksDeleted
+
+
+def parse_webhook(body: bytes) -> Happened | None:
     """Read the body of ``POST /webhook``; None where it tells of nothing that concerns us.
 
     Nobody reads an answer to it: what makes no sense concerns us neither.
 
     >>> parse_webhook(b'{"action": "TASKS_CREATED", "project": {"id": 7}, "tasks": [{"id": 3}]}')
     TasksCreated(project_id=7, task_ids=(3,), label_config='')
+    >>> parse_webhook(b'{"action": "ANNOTATION_UPDATED", "project": {"id": 7}, '
+    ...               b'"annotation": {"id": 5}}')
+    AnnotationsChanged(project_id=7, annotation_ids=(5,))
     """
     try:
         message = _json_object(body)
     except BadRequest:
         return None
-    project, tasks = message.get("project"), message.get("tasks")
-    if message.get("action") != "TASKS_CREATED" or not isinstance(project, dict):
+    project, action = message.get("project"), message.get("action")
+    if not isinstance(project, dict) or not isinstance(action, str):
         return None
-    tasks = tasks if isinstance(tasks, list) else []
-    ids = [task.get("id") for task in tasks if isinstance(task, dict)]
-    project_id, task_ids = _project_id(project.get("id")), [id_ for id_ in ids if type(id_) is int]
-    if project_id is None or not task_ids:
+    key = _TOLD_OF.get(action, "")
+    things = message.get(key)
+    ids = _ids([things] if key == "annotation" and isinstance(things, dict) else things)
+    project_id = _project_id(project.get("id"))
+    if project_id is None or not 0 < project_id <= _LARGEST_PROJECT or not ids:
         return None
-    return TasksCreated(project_id, tuple(task_ids), _optional_text(project, "label_config"))
+    if action == "TASKS_CREATED":
+        return TasksCreated(project_id, ids, _optional_text(project, "label_config"))
+    if action == "TASKS_DELETED":
+        return TasksDeleted(project_id, ids)
+    return AnnotationsChanged(project_id, ids)
+
+
+def _ids(given: Any) -> tuple[int, ...]:
+    """The ids of things, those that can be."""
+    things = given if isinstance(given, list) else []
+    ids = [thing.get("id") for thing in things if isinstance(thing, dict)]
+    return tuple(id_ for id_ in ids if type(id_) is int and 0 < id_ <= _LARGEST_ID)
 
 
 def parse_setup(body: bytes) -> SetupRequest:
@@ -285,24 +364,66 @@ def predict_request(message: Mapping[str, Any]) -> PredictRequest:
 
 def areas(task: Task) -> Iterator[Area]:
     """The areas among the regions that a task has already; those of broken form are left out."""
-    for raw in task.drawn:
-        region = raw if isinstance(raw, dict) else {}
-        kind, value = region.get("type"), region.get("value")
-        size_hw = region.get("original_height"), region.get("original_width")
-        if (
-            isinstance(kind, str)
-            and isinstance(value, dict)
-            and all(isinstance(side, int) and side > 0 for side in size_hw)
-        ):
-            yield Area(
-                kind=kind,
-                control=_optional_text(region, "from_name"),
-                image=_optional_text(region, "to_name"),
-                item_index=_item_index(region),
-                size_hw=cast("tuple[int, int]", size_hw),
-                value=value,
-                id=_optional_text(region, "id"),
+    return (area for raw in task.drawn if (area := _area(raw)) is not None)
+
+
+def read_areas(regions: Iterable[Any], controls: Container[str]) -> list[Area]:
+    """The areas that some controls have drawn, among the regions of a result.
+
+    Args:
+        regions: as they came.
+        controls: names of those whose areas are wanted.
+
+    Raises:
+        BadRequest: one of them is broken: the others do not say what was drawn in all.
+
+    >>> box = {"x": 0, "y": 0, "width": 50, "height": 50, "rectanglelabels": ["car"]}
+    >>> read_areas([{"from_name": "box", "type": "rectanglelabels", "value": box}], {"box"})
+    Traceback (most recent call last):
+    ...
+    backend.errors.BadRequest: Expected a region of "box" to have a type, a value and the size \
+of its picture, but got another.
+    """
+    found: list[Area] = []
+    for raw in regions:
+        name = _optional_text(raw, "from_name") if isinstance(raw, dict) else ""
+        if not name or name not in controls:
+            continue
+        area = _area(raw)
+        if area is None:
+            raise BadRequest(
+                f'Expected a region of "{name[:50]}" to have a type, a value and the size of its '
+                "picture, but got another."
             )
+        found.append(area)
+    return found
+
+
+def written_labels(area: Area) -> list[str]:
+    """The labels of an area, as they are written: aliases where the editor wrote them."""
+    return _texts(area.value.get(area.kind))
+
+
+def _area(raw: Any) -> Area | None:
+    """An area, if a region is one."""
+    region = raw if isinstance(raw, dict) else {}
+    kind, value = region.get("type"), region.get("value")
+    size_hw = region.get("original_height"), region.get("original_width")
+    if not (
+        isinstance(kind, str)
+        and isinstance(value, dict)
+        and all(isinstance(side, int) and side > 0 for side in size_hw)
+    ):
+        return None
+    return Area(
+        kind=kind,
+        control=_optional_text(region, "from_name"),
+        image=_optional_text(region, "to_name"),
+        item_index=_item_index(region),
+        size_hw=cast("tuple[int, int]", size_hw),
+        value=value,
+        id=_optional_text(region, "id"),
+    )
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
@@ -324,14 +445,16 @@ def _form(body: bytes) -> dict[str, Any]:
     return {name: values[-1] for name, values in fields.items()}
 
 
-def _count(fields: Mapping[str, Any], name: str) -> int | None:
-    """A whole number of 1 or more, also as digits; None where it is not given."""
+def _count(fields: Mapping[str, Any], name: str, least: int = 1) -> int | None:
+    """A whole number of at least so many, also as digits; None where it is not given."""
     value = fields.get(name)
     if value is None or value == "":
         return None
     digits = str(value).strip() if isinstance(value, int | str) else ""
-    if not re.fullmatch("[0-9]{1,9}", digits) or int(digits) < 1:
-        raise BadRequest(f'Expected "{name}" to be a whole number of 1 or more, but got another.')
+    if not re.fullmatch("[0-9]{1,9}", digits) or int(digits) < least:
+        raise BadRequest(
+            f'Expected "{name}" to be a whole number of {least} or more, but got another.'
+        )
     return int(digits)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -9,10 +10,15 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
+from sqlalchemy.exc import SQLAlchemyError
 
 from backend.engine import Snapshot
+from backend.errors import ModelUnavailable
 from backend.images import KeptPictures
 from backend.journal import Record
+from backend.lessons import Summary
+
+log = logging.getLogger(__name__)
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -33,10 +39,14 @@ class Metrics:
     Args:
         snapshot: what the engine has done and has before it.
         kept_pictures: the pictures that annotators have open.
+        learned: what projects have learned.
     """
 
     def __init__(
-        self, snapshot: Callable[[], Snapshot], kept_pictures: Callable[[], KeptPictures]
+        self,
+        snapshot: Callable[[], Snapshot],
+        kept_pictures: Callable[[], KeptPictures],
+        learned: Callable[[], Summary] = Summary,
     ) -> None:
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
@@ -72,6 +82,7 @@ class Metrics:
             registry=registry,
         )
         registry.register(_EngineCollector(snapshot, kept_pictures))
+        registry.register(_LearningCollector(learned))
         ProcessCollector(registry=registry)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -154,6 +165,43 @@ class _EngineCollector(Collector):
         size.add_metric(("features",), now.cache.bytes)
         size.add_metric(("pictures",), kept.bytes)
         yield from (hits, misses, size)
+
+
+class _LearningCollector(Collector):
+    """What projects have learned, asked for at each scrape; left out where that cannot be read."""
+
+    def __init__(self, learned: Callable[[], Summary]) -> None:
+        self._learned = learned
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: else the registry would ask the database for names when it is made."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """All of one moment."""
+        try:
+            found = self._learned()
+        except ModelUnavailable:  # without weights nobody knows whose lessons are meant
+            return
+        except SQLAlchemyError as error:
+            log.warning("What projects have learned cannot be read: %s", error)
+            return
+        yield _gauge(
+            "learned_versions_live", "Projects that predict by what they have learned.", found.live
+        )
+        yield _gauge(
+            "learned_pictures", "Corrected pictures that are learned from.", found.pictures
+        )
+        newest = found.newest
+        if newest is not None and newest.text_iou is not None and newest.adapted_iou is not None:
+            ious = GaugeMetricFamily(
+                "clearclip_learned_iou",
+                "Mean IoU on held-out corrections at the last step of any project.",
+                labels=("scores",),
+            )
+            ious.add_metric(("words",), newest.text_iou)
+            ious.add_metric(("learned",), newest.adapted_iou)
+            yield ious
 
 
 def gpu_memory_bytes() -> dict[str, dict[str, int]]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from backend.plots import PLOTS
+from backend.tutor import TURNS
+
 Json = dict[str, Any]
 
 
@@ -47,6 +50,22 @@ def description(locked: bool = False) -> Json:
                 "delete": _of_job(_operation("Cancel a job.", _JOB, _403=_CROSS_SITE, _409=_OVER)),
             },
             "/jobs/{job}/{turn}": {"post": _turn_job()},
+            "/projects/{project}/report": {
+                "get": _page(_report("What the prelabels save.", _REPORT))
+            },
+            "/projects/{project}/report.json": {"get": _report("The same as JSON.", _REPORT)},
+            "/projects/{project}/report.csv": {"get": _report("The same as a table.", "text/csv")},
+            "/projects/{project}/report/{plot}.svg": {"get": _plot()},
+            "/projects/{project}/learning": {
+                "get": _page(_of_project(_operation("What a project has learned.", _LEARNED)))
+            },
+            "/projects/{project}/learning/{turn}": {"post": _steer()},
+            "/projects/{project}/learning/version": {
+                "get": _of_project(
+                    _operation("The live version, as a file.", _VERSION_FILE, _409=_NOT_SO)
+                ),
+                "post": _bring(),
+            },
             "/openapi.json": {"get": _operation("This description.", {"type": "object"})},
         },
         "components": {"schemas": {"Error": _ERROR}},
@@ -152,6 +171,138 @@ def _page(described: Json) -> Json:
     """The same for browsers, which get a page."""
     described["responses"]["200"]["content"] |= _HTML
     return described
+
+
+_FIGURES = _object(
+    required=("annotations", "total", "labels", "seconds"),
+    name={"type": "string", "description": "The first day of a period, or a model version."},
+    annotations={"type": "integer", "description": "How many of them are compared."},
+    total={"type": "object"},
+    labels={"type": "object", "description": "By the name of a label, as `total`."},
+    seconds={"type": "object"},
+)
+_REPORT = _object(
+    required=("project", "annotations", "all", "periods", "versions", "harmful", "definitions"),
+    project={"type": "integer"},
+    annotations={"type": "object", "description": "How many there are of each kind."},
+    waiting={"type": "integer", "description": "How many are still to be read."},
+    all=_FIGURES,
+    step={"enum": ["day", "week"]},
+    periods=_list(_FIGURES),
+    versions=_list(_FIGURES),
+    harmful={"type": "object", "description": "Labels that cost more than they save: what to do."},
+    broken={"type": "object", "description": "Annotations that cannot be read: why."},
+    definitions={"type": "object", "description": "What each figure is."},
+)
+
+
+def _report(summary: str, answer: Json | str) -> Json:
+    """A part of the report; `answer` is a schema, or a type of text."""
+    step = "A step that is none."
+    described = _operation(summary, _STRING if isinstance(answer, str) else answer, _400=step)
+    if isinstance(answer, str):
+        described["responses"]["200"]["content"] = {answer: {"schema": _STRING}}
+    number: Json = {"type": "integer", "minimum": 1, "maximum": (1 << 31) - 1}
+    described["parameters"] = [
+        {"name": "project", "in": "path", "required": True, "schema": number},
+        {"name": "step", "in": "query", "schema": {"enum": ["day", "week"]}},
+        {"name": "label", "in": "query", "schema": _STRING, "description": "This one only."},
+    ]
+    return described
+
+
+def _plot() -> Json:
+    described = _report("A plot of it, as a file.", "image/svg+xml")
+    plot: Json = {"enum": list(PLOTS)}
+    described["parameters"].append({"name": "plot", "in": "path", "required": True, "schema": plot})
+    schema = {"$ref": "#/components/schemas/Error"}
+    described["responses"]["404"] = _answers("There is nothing yet that it could show.", schema)
+    return described
+
+
+_SHARE: Json = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
+_SHARES: Json = {"type": "object", "description": "By the name of a label."}
+_COUNT: Json = {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1}
+_LEARNED_VERSION = _object(
+    required=("number", "annotations", "better", "live"),
+    number=_COUNT,
+    annotations={"type": "integer", "description": "How many it has learned from."},
+    pictures=_COUNT,
+    better={"type": "boolean", "description": "Whether it is at least as good as the words alone."},
+    live={"type": "boolean", "description": "Whether predictions use it."},
+    text_iou=_SHARE,
+    adapted_iou=_SHARE,
+    thresholds=_SHARES,
+    created={"type": "number"},
+)
+_LEARNED = _object(
+    required=("project", "live", "pinned", "changed", "versions", "labels"),
+    project=_COUNT,
+    live={"type": ["integer", "null"], "description": "The version in use; null: words alone."},
+    pinned={"type": "boolean"},
+    changed={"type": "integer", "description": "Annotations that changed since the last step."},
+    annotations=_COUNT,
+    pictures=_COUNT,
+    versions=_list(_LEARNED_VERSION),
+    labels={"type": "object", "description": "Thresholds that corrections suggest, by label."},
+)
+_VERSION_FILE = _object(
+    required=("format", "model", "adaptation"),
+    format={"const": 1},
+    model={"type": "object"},
+    adaptation={"type": ["string", "null"]},
+)
+_NOT_SO = "It is pinned, or there is nothing to learn or go back to."
+_UNFIT = "No such body, or what was learned with another model."
+
+
+def _of_project(described: Json) -> Json:
+    number: Json = {"type": "integer", "minimum": 1, "maximum": (1 << 31) - 1}
+    described["parameters"] = [
+        {"name": "project", "in": "path", "required": True, "schema": number}
+    ]
+    return described
+
+
+def _steer() -> Json:
+    body = _object(
+        required=(),
+        number={"type": "integer", "minimum": 0, "maximum": 999_999_999},
+        keep_evidence={"type": "boolean"},
+    )
+    described = _of_project(
+        _operation(
+            "Let a project learn now, stay, move again, go back, or forget.",
+            _LEARNED,
+            body | {"additionalProperties": False},
+            _400=_UNFIT,
+            _403=_CROSS_SITE,
+            _408=_TOO_SLOW,
+            _409=_NOT_SO,
+            _413=_TOO_LARGE,
+        )
+    )
+    turns: Json = {"enum": list(TURNS)}
+    described["parameters"].append(
+        {"name": "turn", "in": "path", "required": True, "schema": turns}
+    )
+    described["requestBody"]["required"] = False
+    return described
+
+
+def _bring() -> Json:
+    return _of_project(
+        _operation(
+            "Take a version that was exported, and use it.",
+            _LEARNED,
+            _VERSION_FILE,
+            _400=_UNFIT,
+            _403=_CROSS_SITE,
+            _408=_TOO_SLOW,
+            _409=_NOT_SO,
+            _413=_TOO_LARGE,
+        )
+    )
 
 
 def _ready() -> Json:
@@ -273,7 +424,8 @@ def _predict() -> Json:
 
 
 def _webhook() -> Json:
-    answer = _object(required=("status",), status=_STRING, job={"type": "integer"})
+    status = {"enum": ["queued", "noted", "ignored"]}
+    answer = _object(required=("status",), status=status, job={"type": "integer"})
     described = _operation(
         "Something happened in a project.", answer, _400=_UNREADABLE, _413=_TOO_LARGE
     )

@@ -15,9 +15,12 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from backend.annotations import Annotations
 from backend.engine import Engine, Snapshot, Urgency
+from backend.errors import ModelUnavailable
 from backend.images import ImageReader
 from backend.journal import Journal, Record, Running, TaskId
+from backend.lessons import Lessons, Summary
 from backend.logs import known_secrets, scrub
 from backend.metrics import gpu_memory_bytes
 from backend.pending import Pending
@@ -58,6 +61,7 @@ class Overview:
         pending: tasks of batches that wait.
         studio: whose tasks are linked to.
         reader: keeps the pictures that annotators have open.
+        lessons: what projects have learned.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Overview:
         pending: Pending,
         studio: Studio,
         reader: ImageReader,
+        lessons: Lessons,
     ) -> None:
         self._settings = settings
         self._engine = engine
@@ -79,6 +84,8 @@ class Overview:
         self._pending = pending
         self._studio = studio
         self._reader = reader
+        self._lessons = lessons
+        self._annotations = Annotations(store, "")
         self._secrets = tuple(known_secrets(settings))
         self._versions = package_versions()
         self._started_at = time.time()
@@ -87,7 +94,7 @@ class Overview:
         """Everything; numbers in seconds, bytes and pieces, times in seconds since the epoch."""
         now, journal = self._engine.snapshot(), self._journal
         batches = self._pending.count_waiting()
-        jobs, failures, unwritten, trouble = self._from_store()
+        jobs, failures, unwritten, reports, trouble = self._from_store()
         return {
             "at": time.time(),
             "started_at": self._started_at,
@@ -109,6 +116,8 @@ class Overview:
             ],
             "jobs": jobs,
             "jobs_trouble": trouble,
+            "reports": reports,
+            "learning": self._learning(),
             "errors": self._errors(failures),
             "caches": self._caches(now),
             "gpu_memory_bytes": gpu_memory_bytes(),
@@ -138,6 +147,19 @@ class Overview:
             "url": self._studio.task_url(running.project, running.task),
         }
 
+    def _learning(self) -> Json:
+        """What projects have learned, all of them together; nothing where that cannot be read."""
+        try:
+            found = self._lessons.summary()
+        except (SQLAlchemyError, ModelUnavailable):  # which is told of the jobs and of the model
+            found = Summary()
+        newest = found.newest
+        return {
+            "live": found.live,
+            "pictures": found.pictures,
+            "last_step": None if newest is None else asdict(newest),
+        }
+
     def _model(self, now: Snapshot) -> Json:
         return {
             "name": self._settings.model,
@@ -158,20 +180,23 @@ class Overview:
             "pictures": asdict(self._reader.kept),
         }
 
-    def _from_store(self) -> tuple[list[Json], list[tuple[Failure, int | None]], int, str]:
+    def _from_store(
+        self,
+    ) -> tuple[list[Json], list[tuple[Failure, int | None]], int, list[int], str]:
         """Jobs, the last failures with their projects, how many predictions Label Studio has yet
-        to get, and what is wrong with the database, if anything.
+        to get, the projects that have a report, and what is wrong with the database, if anything.
         """
         try:
             jobs = sorted(self._store.list_jobs(limit=JOBS_SHOWN), key=lambda job: job.over)
             failures = self._store.failures(limit=FAILURES_SHOWN)
             unwritten = sum(self._results.count_waiting().values())
+            reports = self._annotations.projects()
         except SQLAlchemyError as error:
             log.warning("The database of jobs cannot be read: %s", error)
-            return [], [], 0, f"The database of jobs cannot be read: {type(error).__name__}."
+            return [], [], 0, [], f"The database of jobs cannot be read: {type(error).__name__}."
         projects = {job.id: job.project for job in jobs}
         with_project = [(failure, projects.get(failure.job)) for failure in failures]
-        return [self.job(job) for job in jobs], with_project, unwritten, ""
+        return [self.job(job) for job in jobs], with_project, unwritten, reports, ""
 
     def _errors(self, of_store: list[tuple[Failure, int | None]]) -> list[Json]:
         """The last failures, the latest first; one that came again and again is named once."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from backend.engine import Engine, Urgency
 from backend.errors import Busy, ImageRefused, ModelUnavailable, TaskError
+from backend.images import ReadImage
 from backend.interactive import (
     Ask,
     Clicks,
@@ -25,17 +27,21 @@ from backend.interactive import (
     understand,
 )
 from backend.journal import Journal, Work
+from backend.lessons import Learned, Lessons
 from backend.messages import PredictRequest, Task, areas
 from backend.pending import Batches, Entry, Outcome
 from backend.regions import Region, draw_regions
-from backend.settings import Settings
+from backend.settings import ScoreKind, Settings
 from backend.trace import stage
-from backend.vocabulary import ImageTag, LabelConfig, parse_label_config
+from backend.vocabulary import ImageTag, LabelConfig, adapts, parse_label_config
 from clearclip_core import (
+    Adaptation,
     BoolMask,
+    Doubt,
     Label,
     PreparedPicture,
     RGBArray,
+    Scores,
     Segmentation,
     drop_islands,
     fill_holes,
@@ -44,8 +50,6 @@ from clearclip_core import (
 #: Raised by one whenever the same settings would give other masks than before.
 _ALGORITHM = 2
 
-ReadImage = Callable[[str, Task], RGBArray]
-
 
 @dataclass(frozen=True)
 class Drawn:
@@ -53,8 +57,9 @@ class Drawn:
 
     Attributes:
         regions: in the order of the controls and their labels.
-        score: mean probability over the pixels of all masks, in [0, 1].
-        pixels: how many those are.
+        score: what the prediction is sorted by, in [0, 1]: the mean probability over the pixels
+            of all masks, unless the team wants a `Doubt`.
+        pixels: how many it is the mean of.
     """
 
     regions: list[Region]
@@ -67,11 +72,12 @@ class Wish:
     """What a request asks for, the same for all its tasks.
 
     Attributes:
-        config: what is drawn.
+        config: what is drawn, with what its project has learned of thresholds.
         version: the ``model_version`` of its predictions.
         urgency: who is served first.
         project: projects of one urgency take turns.
         ask: the one thing that an annotator asks for; None for all.
+        adaptation: what scores follow beside the words; None: the words alone.
     """
 
     config: LabelConfig
@@ -79,6 +85,7 @@ class Wish:
     urgency: Urgency
     project: int | None
     ask: Ask | None = None
+    adaptation: Adaptation | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +118,7 @@ class Pipeline:
             again soon; `read_image` by default.
         batches: works on requests of several tasks; waits for all of them by default.
         journal: hears what becomes of each task; one of its own by default.
+        lessons: knows what projects have learned; by default none has learned anything.
     """
 
     def __init__(
@@ -121,6 +129,7 @@ class Pipeline:
         recall_image: ReadImage | None = None,
         batches: Batches | None = None,
         journal: Journal | None = None,
+        lessons: Lessons | None = None,
     ) -> None:
         self._engine = engine
         self._read_image = read_image
@@ -128,6 +137,7 @@ class Pipeline:
         self._settings = settings
         self._batches = batches or Batches()
         self._journal = journal or Journal()
+        self._lessons = lessons
 
     def predict(self, request: PredictRequest) -> list[Entry]:
         """One entry a task, in their order; a task that fails has ``[]`` and a line in the log.
@@ -143,7 +153,8 @@ class Pipeline:
         ask = understand(request.context, config, self._nearest) if request.context else None
         if request.context is not None and ask is None:
             return [{"result": []} for _ in request.tasks]
-        wish = Wish(config, self.version(config), urgency(request), request.project_id, ask)
+        learned = self.learned(config, request.project_id)
+        wish = self.wish(config, urgency(request), request.project_id, learned, ask)
         if wish.urgency is Urgency.BATCH:
             return [outcome.entry for outcome in self.outcomes(request.tasks, wish)]
         return [self._kept(task, wish) or self.outcome(task, wish).entry for task in request.tasks]
@@ -153,17 +164,74 @@ class Pipeline:
         for tag in config.images:
             self._engine.prime(config.labels_of(tag.name))
 
-    def version(self, config: LabelConfig) -> str:
-        """Model, method, and a hash of weights, settings and vocabulary.
+    def version(self, config: LabelConfig, project: int | None = None) -> str:
+        """Model, method, and a hash of weights, settings, vocabulary, and what was learned.
 
         The same for the same masks, up to rounding on another device or in another precision;
-        known before the weights are loaded.
+        known before the weights are loaded. Where a project has learned, it ends in the number of
+        annotations that it has learned from: ``demo clearclip 1a2b3c4d +20``.
 
         Raises:
             ModelUnavailable: the weights are not there.
         """
+        return self._version(config, self.learned(config, project))
+
+    def knows(self, version: str, config: LabelConfig, project: int | None) -> bool:
+        """Whether predictions of a version are wanted: as now, or before the last lessons."""
+        return self._version(config, self.learned(config, project, keep=version)) == version
+
+    def learned(self, config: LabelConfig, project: int | None, keep: str = "") -> Learned | None:
+        """What predictions of a project follow now beside the words; None: nothing.
+
+        Args:
+            config: the project's.
+            project: its id.
+            keep: a version that somebody has begun with. Where only what was learned has moved on
+                since, what that version has learned stands in for what is live.
+
+        Raises:
+            ModelUnavailable: the weights are not there.
+        """
+        if self._lessons is None:
+            return None
+        mode = adapts(self._settings, config)
+        live = self._lessons.learned(project, mode)
+        if keep in ("", self._version(config, live)):
+            return live
+        for other in self._lessons.earlier(project, mode):
+            if self._version(config, other) == keep:
+                return other
+        return live
+
+    def wish(
+        self,
+        config: LabelConfig,
+        urgency: Urgency,
+        project: int | None,
+        learned: Learned | None,
+        ask: Ask | None = None,
+    ) -> Wish:
+        """What is asked for: one version for all of it, whatever the project learns meanwhile.
+
+        Args:
+            config: the project's.
+            urgency: who is served first.
+            project: whose tasks.
+            learned: see `learned`.
+            ask: the one thing that an annotator asks for; None for all.
+
+        Raises:
+            ModelUnavailable: the weights are not there.
+        """
+        version = self._version(config, learned)
+        if learned is None:
+            return Wish(config, version, urgency, project, ask)
+        config = config.with_thresholds(learned.thresholds)
+        return Wish(config, version, urgency, project, ask, learned.adaptation)
+
+    def _version(self, config: LabelConfig, learned: Learned | None) -> str:
         settings = self._settings
-        parts = [
+        parts: list[Any] = [
             _ALGORITHM,
             self._engine.model_id,
             settings.method,
@@ -172,8 +240,13 @@ class Pipeline:
             settings.refine,
             [list(map(asdict, part)) for part in (config.images, config.controls, config.labels)],
         ]
+        if (score := self._score_kind(config)) != "confidence":
+            parts.append(score)
+        if learned is not None:
+            parts.append(learned.digest)
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-        return f"{settings.model} {settings.method} {digest[:8]}"
+        count = "" if learned is None else f" +{learned.annotations}"
+        return f"{settings.model} {settings.method} {digest[:8]}{count}"
 
     def outcomes(self, tasks: Sequence[Task], wish: Wish) -> list[Outcome]:
         """What becomes of the tasks of a batch, a few of them at the same time."""
@@ -199,8 +272,8 @@ class Pipeline:
 
     def _prediction(self, task: Task, wish: Wish, work: Work) -> Entry:
         """What is drawn on all pictures of a task, or the answer to what an annotator asks for."""
-        find = self._find_labels if wish.ask is None else self._find_asked
-        drawn = [self._draw(find(each, wish), each, wish) for each in self._pictures(task, wish)]
+        draw = self._draw_labels if wish.ask is None else self._draw_asked
+        drawn = [draw(picture, wish) for picture in self._pictures(task, wish)]
         regions = [region.to_json() for picture in drawn for region in picture.regions]
         work.drawn(len(regions), len(drawn))
         return {"model_version": wish.version, "score": mean_score(drawn), "result": regions}
@@ -221,12 +294,28 @@ class Pipeline:
                     prepared = segmenter.prepare(rgb)
                 yield Picture(tag, index if is_list else None, rgb, prepared, task)
 
+    def _draw_labels(self, picture: Picture, wish: Wish) -> Drawn:
+        """All labels of a picture, and how it ranks among the others."""
+        scores = self._score(picture, wish.config.labels_of(picture.tag.name), wish)
+        drawn = self._draw(self._find_labels(picture, scores, wish), picture, wish)
+        kind = self._score_kind(wish.config)
+        if kind == "confidence":
+            return drawn
+        doubt = Doubt.of(scores, least_thresholds(wish.config, picture.tag.name))
+        return replace(drawn, score=getattr(doubt, kind), pixels=picture.rgb[..., 0].size)
+
+    def _draw_asked(self, picture: Picture, wish: Wish) -> Drawn:
+        return self._draw(self._find_asked(picture, wish), picture, wish)
+
+    def _score_kind(self, config: LabelConfig) -> ScoreKind:
+        """What the predictions of a project are sorted by; its own word wins."""
+        return config.score or self._settings.score
+
     def _find_labels(
-        self, picture: Picture, wish: Wish, names: Collection[str] | None = None
+        self, picture: Picture, scores: Scores, wish: Wish, names: Collection[str] | None = None
     ) -> Iterator[Found]:
         """All labels of a picture, or those of some names, where they win against all others."""
-        labels = wish.config.labels_of(picture.tag.name)
-        segmentation = self._segment(picture, labels, wish)
+        segmentation = self._decide(scores, picture)
         wanted = dict.fromkeys(
             (label.name, label.threshold)
             for control in wish.config.controls_of(picture.tag.name)
@@ -245,22 +334,33 @@ class Pipeline:
         asked, labels = wish.ask.wish, wish.config.labels_of(picture.tag.name)
         if isinstance(asked, Phrases):
             if asked.whole:
-                yield from self._find_labels(picture, wish, {label.name for label in asked.whole})
+                scores, names = (
+                    self._score(picture, labels, wish),
+                    {each.name for each in asked.whole},
+                )
+                yield from self._find_labels(picture, scores, wish, names)
             if asked.phrases:
-                segmentation = self._segment(picture, rivals(asked, labels), wish)
+                scores = self._score(picture, rivals(asked, labels), wish)
+                segmentation = self._decide(scores, picture)
                 for found in segment_phrases(asked, segmentation):
                     yield replace(found, mask=self._clean(found.mask))
             return
         competing = labels if asked.label in labels else (*labels, asked.label)
-        look = self._engine.look(picture.prepared, competing, wish.urgency, wish.project)
+        look = self._engine.look(
+            picture.prepared, competing, wish.urgency, wish.project, wish.adaptation
+        )
         if isinstance(asked, Clicks):
             yield from segment_clicks(asked, look.features, look.scores, picture.rgb)
         else:
             yield from segment_boxes(asked, look.features, look.scores, picture.rgb)
 
+    def _score(self, picture: Picture, labels: tuple[Label, ...], wish: Wish) -> Scores:
+        return self._engine.score(
+            picture.prepared, labels, wish.urgency, wish.project, wish.adaptation
+        )
+
     @stage("decide")
-    def _segment(self, picture: Picture, labels: tuple[Label, ...], wish: Wish) -> Segmentation:
-        scores = self._engine.score(picture.prepared, labels, wish.urgency, wish.project)
+    def _decide(self, scores: Scores, picture: Picture) -> Segmentation:
         refine = self._settings.refine
         return self._engine.segmenter().decide(scores, image=picture.rgb, refine=refine)
 
@@ -336,8 +436,25 @@ def urgency(request: PredictRequest) -> Urgency:
     return Urgency.OPENED if len(request.tasks) < 2 else Urgency.BATCH
 
 
+def least_thresholds(config: LabelConfig, image: str) -> list[float]:
+    """From what probability on each label of an image is drawn by any of its controls.
+
+    >>> config = parse_label_config('''<View><Image name="img" value="$image"/>
+    ...   <BrushLabels name="b" toName="img" model_score_threshold="0.4"><Label value="sky"/>
+    ...     <Label value="car"/></BrushLabels>
+    ...   <PolygonLabels name="p" toName="img"><Label value="sky"/></PolygonLabels></View>''')
+    >>> least_thresholds(config, "img")
+    [0.0, 0.4]
+    """
+    own = [label for control in config.controls_of(image) for label in control.labels]
+    return [
+        min(each.threshold for each in own if each.name == label.name)
+        for label in config.labels_of(image)
+    ]
+
+
 def mean_score(drawn: list[Drawn]) -> float:
-    """Mean probability over all predicted pixels, in [0, 1]; 0 where there are none.
+    """The mean of the pictures' scores by their pixels, in [0, 1]; 0 where there are none.
 
     >>> mean_score([Drawn([], 0.5, 1), Drawn([], 0.9, 3)])
     0.8

@@ -213,8 +213,14 @@ class Prelabeler:
             LeaseLost: another has taken the job.
         """
         with self._leased(job, stopping) as halt:
+
+            def tell(job: Job) -> None:
+                watch(job)
+                if stopping.is_set() or job.state != "running":
+                    halt.set()  # sooner than who keeps the lease looks
+
             try:
-                job = self._go(job, halt, watch)
+                job = self._go(job, halt, tell)
             except (StudioRefused, LabelConfigError) as error:
                 job = self._store.finish(job.id, self._owner, str(error))
         watch(job)
@@ -362,8 +368,10 @@ class Prelabeler:
                     self._projects.delete(double.id)
 
     def _wish(self, job: Job) -> Wish:
+        """What is predicted: by the version that the job has begun with, if only lessons came."""
         config = parse_label_config(self._projects.label_config(job.project))
-        return Wish(config, self._pipeline.version(config), Urgency.BATCH, job.project)
+        learned = self._pipeline.learned(config, job.project, keep=job.version)
+        return self._pipeline.wish(config, Urgency.BATCH, job.project, learned)
 
     def _wanted(self, job: Job, lacking: str | None = None, after: int = 0) -> Wanted:
         return Wanted(lacking, unlabeled=job.only == "unlabeled", after=after, ids=job.ids)

@@ -10,7 +10,8 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 import httpx
@@ -56,6 +57,7 @@ class Wanted:
         lacking: those without a prediction of this ``model_version``; None for all.
         having: those with one; None for all.
         unlabeled: those without an annotation only.
+        labeled: those with one only.
         after: those with a greater id.
         ids: only these; None for all.
         predicted: those with at least so many predictions, of whatever version.
@@ -64,6 +66,7 @@ class Wanted:
     lacking: str | None = None
     having: str | None = None
     unlabeled: bool = False
+    labeled: bool = False
     after: int = 0
     ids: tuple[int, ...] | None = None
     predicted: int = 0
@@ -89,6 +92,8 @@ class Wanted:
             keep("predictions_model_versions", "contains", "List", [self.having])
         if self.unlabeled:
             keep("total_annotations", "equal", "Number", 0)
+        if self.labeled:
+            keep("total_annotations", "greater", "Number", 0)
         if self.predicted:
             keep("total_predictions", "greater_or_equal", "Number", self.predicted)
         query: dict[str, Any] = {"ordering": ["tasks:id"]}
@@ -114,6 +119,45 @@ class Stored:
     task: int
     version: str
     created: float
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """An annotation as Label Studio has it now. Times are in seconds since the epoch.
+
+    Attributes:
+        id: its own.
+        task: the task's.
+        project: the project's.
+        result: its regions, as they came.
+        prediction: the prediction that it began with; None where there was none, or none is left.
+        parent: the annotation that it is a copy of.
+        skipped: whether the annotator has passed the task over.
+        seconds: how long it took in all; None where nobody has measured it.
+        annotator: who has made it, by number.
+        created: when it was submitted.
+        updated: when it was changed last.
+    """
+
+    id: int
+    task: int
+    project: int
+    result: Sequence[Any] = field(repr=False)
+    prediction: int | None = None
+    parent: int | None = None
+    skipped: bool = False
+    seconds: float | None = None
+    annotator: int | None = None
+    created: float = 0.0
+    updated: float = 0.0
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """The regions of a prediction that Label Studio has, and its ``model_version``."""
+
+    version: str
+    result: Sequence[Any] = field(repr=False)
 
 
 class Projects:
@@ -270,6 +314,51 @@ class Projects:
         )
         return sorted(all_, key=lambda each: each.id)
 
+    def task(self, project: int, task: int) -> Task | None:
+        """One task; None where it is gone.
+
+        Raises:
+            StudioRefused: there is no such project for this token.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        return next(iter(self.tasks(project, Wanted(ids=(task,)), size=1)), None)
+
+    def annotation(self, annotation: int) -> Annotation | None:
+        """One annotation; None where it is gone.
+
+        Raises:
+            StudioRefused: the token may not see it.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        found = self._find(
+            lambda client: client.annotations.get(id=annotation, request_options=_NO_RETRIES)
+        )
+        return None if found is None else _annotation(found)
+
+    def annotation_ids(self, task: int) -> list[int]:
+        """The ids of a task's annotations; none where it is gone.
+
+        Raises:
+            StudioRefused: the token may not see it.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        found = self._find(
+            lambda client: client.annotations.list(id=task, request_options=_NO_RETRIES)
+        )
+        return sorted(int(each.id) for each in found or () if each.id is not None)
+
+    def prediction(self, prediction: int) -> Predicted | None:
+        """One prediction; None where it is gone.
+
+        Raises:
+            StudioRefused: the token may not see it.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        found = self._find(
+            lambda client: client.predictions.get(id=prediction, request_options=_NO_RETRIES)
+        )
+        return None if found is None else Predicted(found.model_version or "", found.result or ())
+
     def delete(self, prediction: int) -> None:
         """Remove a prediction; one that is gone already is no error.
 
@@ -277,13 +366,9 @@ class Projects:
             StudioRefused: the token may not remove it.
             StudioUnreachable: Label Studio does not answer.
         """
-        try:
-            self._ask(
-                lambda client: client.predictions.delete(id=prediction, request_options=_NO_RETRIES)
-            )
-        except StudioRefused as error:
-            if error.status != 404:
-                raise
+        self._find(
+            lambda client: client.predictions.delete(id=prediction, request_options=_NO_RETRIES)
+        )
 
     # ---- inside ------------------------------------------------------------------------------
 
@@ -349,6 +434,15 @@ class Projects:
         """What Label Studio answers to a question that may be put more than once."""
         return self._patiently(lambda: ask(self._client()))
 
+    def _find(self, ask: Callable[[LabelStudio], T]) -> T | None:
+        """Likewise; None where there is no such thing."""
+        try:
+            return self._ask(ask)
+        except StudioRefused as error:
+            if error.status != 404:
+                raise
+            return None
+
     def _patiently(self, attempt: Callable[[], T]) -> T:
         """Try until it succeeds, is refused for good, or patience ends."""
         tries = Retrying(
@@ -383,6 +477,31 @@ class Projects:
 def _some(ids: Sequence[int]) -> list[tuple[int, ...]]:
     """Ids in lists that one address can hold."""
     return [tuple(ids[start : start + _IDS_AT_ONCE]) for start in range(0, len(ids), _IDS_AT_ONCE)]
+
+
+def _annotation(found: Any) -> Annotation:
+    """What the SDK has read, which checks nothing."""
+    return Annotation(
+        id=int(found.id),
+        task=int(found.task),
+        project=int(found.project),
+        result=found.result if isinstance(found.result, list) else (),
+        prediction=_number(found.parent_prediction),
+        parent=_number(found.parent_annotation),
+        skipped=bool(found.was_cancelled),
+        seconds=found.lead_time if isinstance(found.lead_time, int | float) else None,
+        annotator=_number(found.completed_by),
+        created=_seconds(found.created_at),
+        updated=_seconds(found.updated_at),
+    )
+
+
+def _number(value: Any) -> int | None:
+    return value if type(value) is int else None
+
+
+def _seconds(at: Any) -> float:
+    return at.timestamp() if isinstance(at, datetime) else 0.0
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -55,6 +55,11 @@ def _hosts(value: str) -> str:
     return value
 
 
+#: What the score of a prediction says, by which Label Studio's data manager sorts tasks.
+ScoreKind = Literal["confidence", "uncertainty", "effort"]
+#: What of a project follows its corrections.
+Adapt = Literal["scores", "thresholds", "all", "off"]
+
 AutoOrCount = Annotated[Literal["auto"] | int, PlainValidator(_auto_or_count)]
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 ProjectsOrAll = Annotated[str, AfterValidator(_projects_or_all)]
@@ -160,6 +165,11 @@ class Settings(BaseSettings):
         default=True,
         description="Masks follow the edges of the picture instead of the model's patches.",
     )
+    score: ScoreKind = Field(
+        default="confidence",
+        description="What predictions are sorted by in Label Studio: confidence, uncertainty or "
+        'effort; score="effort" on a control in the labeling config wins.',
+    )
     model_dir: Path = Field(
         default=Path("~/.cache/clearclip"),
         description="Folder of model weights: looked for here first, kept here when downloaded.",
@@ -184,6 +194,16 @@ class Settings(BaseSettings):
         default="",
         description="Projects whose new tasks are predicted at once: 7,12 or all; for others "
         'prelabel="auto" on a control in the labeling config. Needs LABEL_STUDIO_API_KEY.',
+    )
+    adapt: Adapt = Field(
+        default="scores",
+        description="What follows corrections: scores, thresholds, all or off; for one project "
+        'adapt="..." on a control in the labeling config, which wins. Needs LABEL_STUDIO_API_KEY.',
+    )
+    adapt_every: int = Field(
+        default=10,
+        ge=1,
+        description="Annotations that are new, changed or deleted before a project learns again.",
     )
     host: Words = Field(
         default="127.0.0.1",
@@ -240,9 +260,10 @@ class Settings(BaseSettings):
     def _in_any_case(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        level, form = values.get("log_level"), values.get("log_format")
+        level = values.get("log_level")
         upper = {"log_level": level.upper()} if isinstance(level, str) else {}
-        lower = {"log_format": form.lower()} if isinstance(form, str) else {}
+        words = ((name, values.get(name)) for name in ("log_format", "score", "adapt"))
+        lower = {name: word.lower() for name, word in words if isinstance(word, str)}
         return values | upper | lower
 
     @model_validator(mode="after")

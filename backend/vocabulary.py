@@ -16,6 +16,9 @@ Tags and attributes are found in any letter case, as the editor does. What is dr
 - A label called "background" or "other", or marked ``background="true"``, is what no other label
   names. A colour in that attribute is the editor's own use of it.
 - ``prelabel="auto"`` on a control: new tasks of the project are predicted at once.
+- ``score="effort"`` on a control: what the project's predictions are sorted by. The first counts.
+- ``adapt="thresholds"`` on a control: what of the project follows its corrections; scores,
+  thresholds, all or off.
 - An annotator asks with ``<KeyPointLabels>``, ``<KeyPoint>``, ``<RectangleLabels>``,
   ``<Rectangle>`` and ``<TextArea>``. ``prompt_label="Car"`` on a text area is the label of words
   that name none.
@@ -31,14 +34,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast, get_args
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException, DTDForbidden
 from defusedxml.ElementTree import fromstring
 
 from backend.errors import DataKeyError, LabelConfigError
+from backend.settings import Adapt, ScoreKind, Settings
 from clearclip_core import Label
 
 ControlKind = Literal["brushlabels", "bitmasklabels", "polygonlabels", "rectanglelabels"]
@@ -175,6 +179,8 @@ class LabelConfig:
             answers for labels that no other control has.
         box_labels: labels that only `boxes` have.
         prelabel: whether new tasks are to be predicted at once.
+        score: what predictions are sorted by, where the project says so.
+        adapt: what follows corrections; None where the config does not say.
     """
 
     images: tuple[ImageTag, ...]
@@ -184,6 +190,8 @@ class LabelConfig:
     boxes: tuple[Control, ...] = ()
     box_labels: tuple[Label, ...] = ()
     prelabel: bool = False
+    score: ScoreKind | None = None
+    adapt: Adapt | None = None
 
     def controls_of(self, image: str) -> tuple[Control, ...]:
         """The controls for the image of that name."""
@@ -233,6 +241,23 @@ class LabelConfig:
                 return found
         return ()
 
+    def with_thresholds(self, thresholds: Mapping[str, float]) -> LabelConfig:
+        """The same with thresholds for labels, by name, where it sets none itself."""
+
+        def changed(controls: tuple[Control, ...]) -> tuple[Control, ...]:
+            return tuple(
+                replace(
+                    control,
+                    labels=tuple(
+                        replace(label, threshold=label.threshold or thresholds.get(label.name, 0.0))
+                        for label in control.labels
+                    ),
+                )
+                for control in controls
+            )
+
+        return replace(self, controls=changed(self.controls), boxes=changed(self.boxes))
+
     def _label(self, name: str) -> Label:
         return next(label for label in (*self.labels, *self.box_labels) if label.name == name)
 
@@ -242,7 +267,7 @@ def parse_label_config(xml: str) -> LabelConfig:
 
     Raises:
         LabelConfigError: the XML does not parse, or has no control on an image that we can draw
-            with, or a threshold that is no number in [0, 1].
+            with, or a threshold that is no number in [0, 1], or an unknown score.
 
     >>> config = parse_label_config('''<View>
     ...   <Image name="img" value="$image"/>
@@ -276,7 +301,14 @@ def parse_label_config(xml: str) -> LabelConfig:
         boxes=tuple(_control(element, images) for element in boxes),
         box_labels=tuple(_labels(boxes, known={label.name for label in labels})),
         prelabel=any(_get(element, "prelabel").strip().lower() == "auto" for element in drawn),
+        score=next(filter(None, map(_score, drawn)), None),
+        adapt=_adapt(drawn),
     )
+
+
+def adapts(settings: Settings, config: LabelConfig) -> Adapt:
+    """What of a project follows its corrections: as its config says, else as the settings do."""
+    return config.adapt or settings.adapt
 
 
 def words(name: str) -> str:
@@ -392,6 +424,24 @@ def _threshold(element: Element, default: float) -> float:
             f"Expected model_score_threshold to be a number from 0 to 1, but got {text!r}."
         )
     return threshold
+
+
+def _score(control: Element) -> ScoreKind | None:
+    text = _get(control, "score")
+    kind = text.strip().lower() or None
+    if kind is not None and kind not in get_args(ScoreKind):
+        known = ", ".join(get_args(ScoreKind))
+        raise LabelConfigError(f"Expected score to be one of {known}, but got {text!r}.")
+    return cast("ScoreKind | None", kind)
+
+
+def _adapt(controls: Iterable[Element]) -> Adapt | None:
+    given = [text for element in controls if (text := _get(element, "adapt").strip().lower())]
+    if given and given[0] not in get_args(Adapt):
+        raise LabelConfigError(
+            f"Expected adapt to be scores, thresholds, all or off, but got {given[0]!r}."
+        )
+    return cast(Adapt, given[0]) if given else None
 
 
 def _labels(controls: Iterable[Element], known: Collection[str] = ()) -> Iterator[Label]:

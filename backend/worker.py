@@ -14,12 +14,15 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from backend.annotations import Annotations
 from backend.errors import BackendError, LabelConfigError, StudioRefused
-from backend.messages import TasksCreated
+from backend.learning import Learner
+from backend.messages import AnnotationsChanged, TasksCreated, TasksDeleted
 from backend.pending import Pending
 from backend.pipeline import Pipeline
 from backend.prelabel import Prelabeler
 from backend.projects import Projects, Wanted
+from backend.reading import Reader
 from backend.results import Results, Waiting
 from backend.settings import Settings, prelabels
 from backend.store import LEASE_S, Job, LeaseLost, Store
@@ -33,12 +36,16 @@ _LOOK_S: Final = 1.0
 #: Before what could not be done is tried again.
 _LATER_S: Final = 15.0
 
+#: How long an annotation is asked for before the next one has its turn, in seconds.
+_PATIENCE_S: Final = 20.0
+
 #: Predictions of one request to Label Studio.
 _AT_ONCE: Final = 50
 
 
 class Worker:
-    """Three threads: for jobs, for what was made after a deadline, and to keep claims alive.
+    """Five threads: for jobs, for what was made after a deadline, for annotations that have
+    changed, for what they teach, and to keep claims alive.
 
     Args:
         store: the jobs.
@@ -47,6 +54,9 @@ class Worker:
         pipeline: tells the version that a label config has.
         projects: Label Studio; None: results are kept until it asks, and no job is run.
         prelabeler: runs jobs; None: none is run.
+        annotations: those that have changed, of the same store.
+        reader: reads them; None: none is read.
+        learner: makes new versions of what they teach; None: none is made.
     """
 
     def __init__(
@@ -57,6 +67,9 @@ class Worker:
         pipeline: Pipeline,
         projects: Projects | None = None,
         prelabeler: Prelabeler | None = None,
+        annotations: Annotations | None = None,
+        reader: Reader | None = None,
+        learner: Learner | None = None,
     ) -> None:
         self._store = store
         self._results = results
@@ -64,6 +77,9 @@ class Worker:
         self._pipeline = pipeline
         self._projects = projects
         self._prelabeler = prelabeler
+        self._annotations = annotations
+        self._reader = reader
+        self._learner = learner
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -76,13 +92,22 @@ class Worker:
         owner: str,
         pipeline: Pipeline,
         pending: Pending,
+        annotations: Annotations,
+        learner: Learner | None = None,
     ) -> Worker:
-        """The worker of a backend: with a token for Label Studio, it runs jobs."""
+        """The worker of a backend: with a token for Label Studio, it runs jobs and reads what
+        annotators have changed.
+        """
         worker = cls(store, results, owner, pipeline)
         projects = Projects.from_settings(settings, stopping=worker._stopping)
         if projects is not None:
             worker._projects = projects
             worker._prelabeler = Prelabeler(store, results, pending, pipeline, projects, owner)
+        soon = Projects.from_settings(settings, stopping=worker._stopping, patience_s=_PATIENCE_S)
+        if soon is not None:
+            worker._annotations = annotations
+            worker._reader = Reader(annotations, soon, learner)
+            worker._learner = learner
         return worker
 
     def start(self) -> None:
@@ -92,6 +117,8 @@ class Worker:
                 "claims": self._renew_claims,
                 "results": self._bring_results,
                 "jobs": self._run_a_job,
+                "annotations": self._read_annotations,
+                "steps": self._learn,
             }
             self._threads = [
                 threading.Thread(target=self._repeat, args=(each,), name=name, daemon=True)
@@ -141,11 +168,34 @@ class Worker:
         log.info("Job %d is %s: %s", job.id, job.state, told(job))
         return True
 
+    # ---- annotations -------------------------------------------------------------------------
+
+    def _read_annotations(self) -> bool:
+        """Read some annotations that have changed; whether there was one."""
+        if self._reader is None:
+            return False
+        return self._reader.read_some(pause=self._has_no_time) > 0
+
+    def _has_no_time(self) -> bool:
+        in_burst = self._annotations is not None and self._annotations.in_burst
+        return in_burst or self._stopping.is_set()
+
+    def _learn(self) -> bool:
+        """Make a new version of what a project has learned, where one is due; whether it was."""
+        projects = self._projects
+        if self._learner is None or projects is None:
+            return False
+        return self._learner.take_due_step(
+            lambda project: parse_label_config(projects.label_config(project))
+        )
+
     # ---- results -----------------------------------------------------------------------------
 
     def _renew_claims(self) -> bool:
         """Keep claims alive, however long others have to wait for Label Studio."""
         self._results.renew()
+        if self._annotations is not None:
+            self._annotations.renew()
         self._stopping.wait(LEASE_S / 3)
         return True
 
@@ -174,7 +224,7 @@ class Worker:
         """Write predictions of one project and version, where they are the newest."""
         project, version = waiting[0].project, waiting[0].version
         config = parse_label_config(projects.label_config(project))
-        if self._pipeline.version(config) != version:
+        if not self._pipeline.knows(version, config, project):
             log.info("Project %d has another label config by now: %s is over", project, version)
             return
         entries = {each.task: each.prediction for each in waiting}
@@ -205,3 +255,16 @@ def auto_prelabel(store: Store, settings: Settings, created: TasksCreated) -> Jo
     if not wanted:
         return None
     return store.start_job(created.project_id, kind="new", tasks=created.task_ids)
+
+
+def note_change(
+    annotations: Annotations, settings: Settings, happened: AnnotationsChanged | TasksDeleted
+) -> bool:
+    """Mark what has changed, to be read later; False where nobody could, for want of a token."""
+    if settings.label_studio_api_key is None:
+        return False
+    if isinstance(happened, TasksDeleted):
+        annotations.mark_tasks(happened.project_id, happened.task_ids)
+    else:
+        annotations.mark(happened.project_id, happened.annotation_ids)
+    return True

@@ -1,10 +1,17 @@
 """ClearCLIP as a library: pictures and words in, masks out."""
 
 from clearclip_core.adaptation import Adaptation, Fit, adapt
+from clearclip_core.doubt import Doubt
 from clearclip_core.embeddings import EmbeddingStore
 from clearclip_core.encoder import DenseEncoder, WindowFeatures
 from clearclip_core.evidence import Evidence, Example
-from clearclip_core.masks import BoolMask, drop_islands, fill_holes, label_masks
+from clearclip_core.masks import (
+    BoolMask,
+    boundary_band,
+    drop_islands,
+    fill_holes,
+    label_masks,
+)
 from clearclip_core.methods import MAPS, METHODS, Method, resolve_method
 from clearclip_core.models import LoadedModel, load_model, usable_cpus
 from clearclip_core.pictures import Preprocessing, RGBArray, to_rgb
@@ -35,6 +42,7 @@ __all__ = [
     "BoolMask",
     "DenseEncoder",
     "DenseFeatures",
+    "Doubt",
     "EmbeddingStore",
     "Evidence",
     "Example",
@@ -59,6 +67,7 @@ __all__ = [
     "WindowFeatures",
     "WindowPlan",
     "adapt",
+    "boundary_band",
     "download_weights",
     "drop_islands",
     "fill_holes",

@@ -17,7 +17,7 @@ from clearclip_core.lattice import Indices, Matrix
 from clearclip_core.pictures import RGBArray
 from clearclip_core.refine import REFINEMENT, Float32s, Guide, Refinement, tile_corners
 from clearclip_core.scores import Scores
-from clearclip_core.winners import BAND_ELEMENTS, candidates, first_maximum, upsample
+from clearclip_core.winners import candidates, first_maximum
 
 Labels = npt.NDArray[np.int16]
 Number = TypeVar("Number", bound=np.generic)
@@ -90,16 +90,10 @@ def competitors(scores: Scores, y_px: Matrix, x_px: Matrix) -> tuple[Float32s, L
         (K, m, n) probabilities, of each label's queries the largest, and (K,) the labels, -1 for
         the contrast words.
     """
-    rows, columns = scores.plan.rows.course, scores.plan.columns.course
-    down, along = rows.at(rows.positions(y_px)), columns.at(columns.positions(x_px))
-    cosines = scores.cosines.permute(1, 2, 0).contiguous().cpu().numpy()  # (h, w, Q)
     owners = np.asarray(scores.vocabulary.query_labels, np.int16)
     first = np.flatnonzero(np.diff(owners, prepend=-2))  # a label's queries follow one another
-    made = np.empty((len(first), len(down), len(along)), np.float32)
-    step = max(1, BAND_ELEMENTS // (len(owners) * len(along)))
-    for start in range(0, len(down), step):
-        some = slice(start, start + step)
-        logits = upsample(cosines, down[some], along) * scores.temperature  # (r, n, Q)
+    made = np.empty((len(first), len(y_px), len(x_px)), np.float32)
+    for some, logits in scores.logits_at(y_px, x_px):  # (r, n, Q)
         exponents = np.exp(logits - logits.max(axis=2, keepdims=True))
         best = np.maximum.reduceat(exponents, first, axis=2)
         made[:, some] = (best / exponents.sum(axis=2, keepdims=True)).transpose(2, 0, 1)

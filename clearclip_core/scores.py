@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from clearclip_core.lattice import Course
+from clearclip_core.lattice import Course, Matrix
 from clearclip_core.text import Vocabulary
 from clearclip_core.windows import WindowPlan
-from clearclip_core.winners import Denominators, Winners
+from clearclip_core.winners import BAND_ELEMENTS as CPU_BAND_ELEMENTS
+from clearclip_core.winners import Denominators, Winners, upsample
 
 #: Cosines are multiplied by this before the softmax (the paper's released settings).
 TEMPERATURE = 50.0
@@ -209,6 +210,25 @@ class Scores:
         owners = self._query_labels
         each = [softmax[owners == i].amax(dim=0) for i in range(len(self.vocabulary.labels))]
         return torch.stack(each).cpu().numpy()
+
+    def logits_at(
+        self, y_px: Matrix, x_px: Matrix
+    ) -> Iterator[tuple[slice, npt.NDArray[np.floating[Any]]]]:
+        """Temperature times cosines at some places of the original picture, in bands of rows.
+
+        Args:
+            y_px: (m,) rows, pixel 0 has its centre at 0.
+            x_px: (n,) columns.
+
+        Yields:
+            Which of the rows, and (r, n, Q) logits.
+        """
+        rows, columns = self._courses
+        down, along = rows.at(rows.positions(y_px)), columns.at(columns.positions(x_px))
+        step = max(1, CPU_BAND_ELEMENTS // (len(self.cosines) * len(along)))
+        for start in range(0, len(down), step):
+            some = slice(start, start + step)
+            yield some, upsample(self._by_pixel, down[some], along) * self.temperature
 
     @property
     def _courses(self) -> tuple[Course, Course]:

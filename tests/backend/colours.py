@@ -17,6 +17,7 @@ from PIL import Image
 
 from backend.engine import Engine
 from clearclip_core import (
+    Adaptation,
     DenseFeatures,
     Label,
     PreparedPicture,
@@ -48,6 +49,7 @@ class ColourScores(Scores):
 
     image: RGBArray
     labels: tuple[Label, ...]
+    taught: dict[str, str]
 
 
 class ColourWords:
@@ -122,8 +124,15 @@ class ColourSegmenter:
         pairs = zip(colours, pictures, strict=True)
         return [DenseFeatures(patches, picture.plan) for patches, picture in pairs]
 
+    def vocabulary(self, labels: tuple[Label, ...], contrast: bool) -> Vocabulary:
+        return Vocabulary(labels, contrast=self.model.contrast if contrast else ())
+
     def score(
-        self, features: DenseFeatures, labels: tuple[Label, ...], contrast: bool
+        self,
+        features: DenseFeatures,
+        labels: tuple[Label, ...],
+        contrast: bool,
+        adaptation: Adaptation | None = None,
     ) -> ColourScores:
         assert contrast, "the backend asks for contrast words"
         prompts = [prompt for label in labels for prompt in label.prompts]
@@ -132,9 +141,15 @@ class ColourSegmenter:
             raise ZeroDivisionError("a secret of the model")
         image = features.patches[0].byte().numpy()
         vocabulary = Vocabulary(labels, contrast=self.model.contrast)
-        fits = [(image == colour_of(word)).all(axis=-1) for word in vocabulary.queries]
+        taught = taught_colours(adaptation)
+        names = [*(label.name for label in labels), ""]
+        owners = [names[index] for index in vocabulary.query_labels]
+        words = [taught.get(o, q) for o, q in zip(owners, vocabulary.queries, strict=True)]
+        fits = [(image == colour_of(word)).all(axis=-1) for word in words]
         cosines = torch.from_numpy(np.stack(fits)).float()
-        return ColourScores(cosines, features.plan, vocabulary, image=image, labels=labels)
+        return ColourScores(
+            cosines, features.plan, vocabulary, image=image, labels=labels, taught=taught
+        )
 
     def decide(
         self, scores: ColourScores, *, image: RGBArray, refine: bool = False
@@ -144,9 +159,26 @@ class ColourSegmenter:
         confidence = np.full(image.shape[:2], 0.75, np.float16)
         for index, label in enumerate(scores.labels):
             for prompt in label.prompts:
-                label_map[(scores.image == colour_of(prompt)).all(axis=-1)] = index
+                colour = colour_of(scores.taught.get(label.name, prompt))
+                label_map[(scores.image == colour).all(axis=-1)] = index
         confidence[:, image.shape[1] // 2 :] = 0.5
         return Segmentation(label_map, confidence, tuple(label.name for label in scores.labels))
+
+
+def teach(**colours: str) -> Adaptation:
+    """What lets the stand-in see a label in another colour than it is called."""
+    names = sorted(colours)
+    directions = np.array([RGB[colours[name]] for name in names], np.float32)
+    return Adaptation(tuple(names), directions, np.zeros(len(names), np.float32), pictures=1)
+
+
+def taught_colours(adaptation: Adaptation | None) -> dict[str, str]:
+    """The colours of `teach`, by label."""
+    if adaptation is None:
+        return {}
+    words = {rgb: word for word, rgb in RGB.items()}
+    rows = zip(adaptation.names, adaptation.directions.astype(int).tolist(), strict=True)
+    return {name: words[tuple(row)] for name, row in rows}
 
 
 def colour_engine(segmenter: ColourSegmenter | None = None, **options: Any) -> Engine:

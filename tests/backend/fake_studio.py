@@ -6,7 +6,7 @@ import json
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from itertools import count
@@ -29,9 +29,10 @@ class FakeStudio:
     Attributes:
         label_config: the project's.
         tasks: id -> data.
-        annotated: ids of tasks with an annotation.
+        annotated: ids of tasks with an annotation; those of `annotations` have one too.
         refused: ids of tasks whose predictions are not taken.
         fault: called with each request; what it returns is the answer.
+        annotations: id -> annotation.
         late: predictions are stored, and then the answer is an error, so many times.
     """
 
@@ -45,6 +46,7 @@ class FakeStudio:
     late: int = 0
     predictions: list[dict[str, Any]] = field(default_factory=list)
     imports: list[int] = field(default_factory=list)
+    annotations: dict[int, dict[str, Any]] = field(default_factory=dict)
     lock: Any = field(default_factory=threading.RLock)
     _ids: Iterator[int] = field(default_factory=lambda: count(1))
 
@@ -58,12 +60,32 @@ class FakeStudio:
             each["task"] for each in self.predictions if version in (None, each["model_version"])
         )
 
-    def add(self, task: int, version: str, created: float = 0.0) -> int:
+    def add(self, task: int, version: str, created: float = 0.0, result: Sequence[Any] = ()) -> int:
         """Let a task have a prediction; the value is its id."""
-        at = datetime.fromtimestamp(created, timezone.utc).isoformat()
-        prediction = {"id": next(self._ids), "task": task, "model_version": version, "result": []}
+        at, id_ = _at(created), next(self._ids)
+        prediction = {"id": id_, "task": task, "model_version": version, "result": list(result)}
         self.predictions.append(prediction | {"created_at": at, "updated_at": at, "score": 0.5})
-        return int(prediction["id"])  # type: ignore[call-overload]
+        return id_
+
+    def annotate(
+        self, task: int, result: Sequence[Any], created: float = 0.0, **more: Any
+    ) -> dict[str, Any]:
+        """Let a task have an annotation."""
+        id_ = next(self._ids)
+        self.annotations[id_] = {
+            "id": id_,
+            "task": task,
+            "project": self.project,
+            "result": list(result),
+            "parent_prediction": None,
+            "parent_annotation": None,
+            "was_cancelled": False,
+            "lead_time": 10.0,
+            "completed_by": 1,
+            "created_at": _at(created),
+            "updated_at": _at(created),
+        } | more
+        return self.annotations[id_]
 
     def answer(self, asked: Asked) -> Answer:
         """What the real one would answer."""
@@ -92,7 +114,16 @@ class FakeStudio:
                 return _json({"detail": "Validation error", "validation_errors": "no label"}, 400)
             self.add(body["task"], body["model_version"])
             return _json(self.predictions[-1], 201)
+        found = re.fullmatch(r"/api/annotations/(\d+)", path)
+        if found and asked.method == "GET":
+            return _found(self.annotations.get(int(found[1])))
+        found = re.fullmatch(r"/api/tasks/(\d+)/annotations", path)
+        if found and int(found[1]) in self.tasks:
+            task = int(found[1])
+            return _json([each for each in self.annotations.values() if each["task"] == task])
         found = re.fullmatch(r"/api/predictions/(\d+)", path)
+        if found and asked.method == "GET":
+            return _found(next((p for p in self.predictions if p["id"] == int(found[1])), None))
         if found and asked.method == "DELETE":
             there = len(self.predictions)
             self.predictions = [p for p in self.predictions if p["id"] != int(found[1])]
@@ -126,6 +157,9 @@ class FakeStudio:
         totals = {"total_annotations": 0, "total_predictions": len(self.predictions)}
         return _json({"tasks": rows, "total": len(found)} | totals)
 
+    def _is_annotated(self, task: int) -> bool:
+        return task in {*self.annotated, *(each["task"] for each in self.annotations.values())}
+
     def _fits(self, task: int, query: str) -> bool:
         asked = json.loads(query)
         included = asked.get("selectedItems", {}).get("included")
@@ -138,12 +172,21 @@ class FakeStudio:
                 ("id", "greater"): lambda v: task > v,
                 ("predictions_model_versions", "contains"): lambda v: v[0] in versions,
                 ("predictions_model_versions", "not_contains"): lambda v: v[0] not in versions,
-                ("total_annotations", "equal"): lambda v: (task in self.annotated) == bool(v),
+                ("total_annotations", "equal"): lambda v: self._is_annotated(task) == bool(v),
+                ("total_annotations", "greater"): lambda v: self._is_annotated(task),
                 ("total_predictions", "greater_or_equal"): lambda v: len(versions) >= v,
             }[column, each["operator"]]
             if not fits(value):
                 return False
         return True
+
+
+def _found(value: dict[str, Any] | None) -> Answer:
+    return _json({"detail": "Not found."}, 404) if value is None else _json(value)
+
+
+def _at(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat()
 
 
 def _json(value: Any, status: int = 200) -> Answer:

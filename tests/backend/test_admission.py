@@ -55,7 +55,7 @@ def test_no_more_than_some_are_worked_on_at_once() -> None:
 
     def slow(request: PredictRequest) -> list[Any]:
         inside.release()
-        assert may_end.wait(10)
+        assert may_end.wait(20)
         return numbered(request)
 
     admission = Admission(slow, 2, max_tasks=9)
@@ -68,7 +68,7 @@ def test_no_more_than_some_are_worked_on_at_once() -> None:
     ]
     for thread in threads:
         thread.start()
-        assert inside.acquire(timeout=10)
+        assert inside.acquire(timeout=20)
 
     def unread() -> PredictRequest:
         raise AssertionError("a body that there is no room for is not read")
@@ -78,7 +78,7 @@ def test_no_more_than_some_are_worked_on_at_once() -> None:
     assert admission.predict(lambda: asked(3), by_studio=True) == [[], [], []]
     may_end.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(20)
     assert len(answers) == 2
     assert admission.predict(lambda: asked(1), by_studio=False)
 

@@ -258,7 +258,7 @@ def test_waiting_predictions_leave_threads_for_health_and_setup() -> None:
     threads = [threading.Thread(target=predict) for _ in range(3)]
     for thread in threads:
         thread.start()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 20
     while not answers and time.monotonic() < end:
         time.sleep(0.01)
     assert [answer.status_code for answer in answers] == [429]  # the third, at once
@@ -268,7 +268,7 @@ def test_waiting_predictions_leave_threads_for_health_and_setup() -> None:
     assert setup.status_code == 200
     segmenter.gate.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(20)
     assert sorted(answer.status_code for answer in answers) == [200, 200, 429]
     assert app.test_client().post("/predict", json=predict_body(RED)).status_code == 200
 

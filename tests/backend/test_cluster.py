@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from backend import cli
 from backend.store import Store
 from tests.backend.test_prelabel import ROOT, arguments, drawn_studio, each_once
 
@@ -29,9 +31,10 @@ def test_actors_predict_what_is_missing_and_write_it_once(tmp_path: Path) -> Non
         assert run.returncode == 1, run.stdout + run.stderr
         expected = {task: 1 for task in each_once(60) if task not in (4, 7)}
         assert studio.stored() == expected
-        again = on_ray(url, tmp_path / "jobs.db", "--filter", "all")
-        assert again.returncode == 1, again.stdout + again.stderr
-        assert "1 done, 58 skipped, 1 failed of 60" in again.stdout
+        without_ray = arguments(url, tmp_path / "jobs.db", "--filter", "all")
+        again = CliRunner().invoke(cli.prelabel, without_ray)
+        assert again.exit_code == 1, again.output
+        assert "1 done, 58 skipped, 1 failed of 60" in again.output
         assert studio.stored() == expected | {7: 1}
     told = json.loads(report.read_text())
     assert (told["state"], told["total"], told["done"], told["failed"]) == ("done", 59, 58, 1)
@@ -49,10 +52,6 @@ def test_a_cluster_that_cannot_load_the_model_says_why(tmp_path: Path) -> None:
 
 
 def test_without_ray_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from click.testing import CliRunner
-
-    from backend import cli
-
     monkeypatch.setattr("backend.cli.importlib.util.find_spec", lambda _: None)
     given = arguments("http://127.0.0.1:9", Path("unused.db"))
     result = CliRunner().invoke(cli.prelabel, [*given, "--engine", "ray"])

@@ -52,6 +52,7 @@ def test_the_backend_is_told_only_what_it_reads(name: str) -> None:
 def test_label_studio_may_reach_a_private_address_and_waits_for_predictions() -> None:
     told = SERVICES["label-studio"]["environment"]
     assert told["ML_BLOCK_LOCAL_IP"] == told["SSRF_PROTECTION_ENABLED"] == "false"
+    assert told["ff_front_dev_1682_model_version_dropdown_070622_short"] == "true"
     assert float(told["ML_TIMEOUT_PREDICT"]) > 100
 
 

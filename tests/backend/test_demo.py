@@ -60,7 +60,7 @@ def is_alive(pid: int) -> bool:
 
 
 def wait_until_gone(*pids: int) -> None:
-    for _ in range(100):
+    for _ in range(300):
         if not any(map(is_alive, pids)):
             return
         time.sleep(0.1)
@@ -77,7 +77,7 @@ def test_a_server_ends_with_its_block_and_its_children_too(
     monkeypatch.setattr(demo, "PATIENCE_S", 1)
     port = demo.free_port(0)
     with serve(tmp_path, port, *arguments):
-        server, child, colour = requests.get(f"http://127.0.0.1:{port}/", timeout=5).text.split()
+        server, child, colour = requests.get(f"http://127.0.0.1:{port}/", timeout=20).text.split()
         assert colour == "green"
         assert is_alive(int(server))
         assert is_alive(int(child))
@@ -97,7 +97,7 @@ def test_a_server_ends_when_we_are_killed(tmp_path: Path) -> None:
                 from pathlib import Path
                 from backend.demo import running
                 with running([sys.executable, {str(tmp_path / "server.py")!r}, "{port}"],
-                             variables={{}}, log=Path({str(tmp_path / "log")!r}), timeout_s=20,
+                             variables={{}}, log=Path({str(tmp_path / "log")!r}), timeout_s=60,
                              health="http://127.0.0.1:{port}/health"):
                     print("up", flush=True)
                     time.sleep(600)
@@ -108,7 +108,7 @@ def test_a_server_ends_when_we_are_killed(tmp_path: Path) -> None:
     assert parent.stdout is not None
     with parent, parent.stdout:
         assert parent.stdout.readline() == b"up\n"
-        server, child, _ = requests.get(f"http://127.0.0.1:{port}/", timeout=5).text.split()
+        server, child, _ = requests.get(f"http://127.0.0.1:{port}/", timeout=20).text.split()
         parent.kill()
     try:
         wait_until_gone(int(server))
@@ -122,7 +122,7 @@ def test_only_the_given_variables_reach_a_server_that_is_to_have_no_others(
     monkeypatch.setenv("COLOUR", "red")
     port = demo.free_port(0)
     with serve(tmp_path, port, variables={}, only_these=True):
-        assert requests.get(f"http://127.0.0.1:{port}/", timeout=5).text.endswith("None")
+        assert requests.get(f"http://127.0.0.1:{port}/", timeout=20).text.endswith("None")
 
 
 def test_a_server_that_ends_at_once_is_quoted(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_server_that_ends_at_once_is_quoted(tmp_path: Path) -> None:
             variables={},
             health="http://127.0.0.1:9/health",
             log=tmp_path / "log",
-            timeout_s=20,
+            timeout_s=60,
         ),
     ):
         pass

@@ -76,6 +76,8 @@ class Scene:
 
     def hold(self) -> None:
         """Keep the model busy with a picture 99 wide."""
+        while self.segmenter.started.acquire(blocking=False):
+            pass  # batches from before
         self.segmenter.gate.clear()
         self.ask(99, project=99)
         assert self.segmenter.started.acquire(timeout=20)

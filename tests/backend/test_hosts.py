@@ -34,7 +34,7 @@ PUBLIC += ["64:ff9b::8.8.8.8", "2002:808:808::1"]
 
 
 def get(url: str, rules: HostRules | None = None, **options: Any) -> requests.Response:
-    given = {"trusted": False, "limit": TimeLimit(5, Clock()), **options}
+    given = {"trusted": False, "limit": TimeLimit(20, Clock()), **options}
     return request("GET", url, rules=rules or HostRules(), **given)
 
 
@@ -238,7 +238,7 @@ def test_the_limit_ends_what_comes_in_drops(opening: bytes, drop: bytes) -> None
             content = b""
         assert limit.is_over
     assert len(content) < 100
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20  # not for ever
 
 
 def test_the_limit_ends_a_handshake_in_drops() -> None:
@@ -248,7 +248,7 @@ def test_the_limit_ends_a_handshake_in_drops() -> None:
         with pytest.raises((requests.RequestException, ssl.SSLError)):
             get(f"https://127.0.0.1:{port}/", limit=limit, trusted=True)
         assert limit.is_over
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20  # not for ever
 
 
 def test_a_clock_calls_in_the_order_of_times() -> None:
@@ -262,16 +262,29 @@ def test_a_clock_calls_in_the_order_of_times() -> None:
 
 
 def test_what_was_lifted_is_not_ended() -> None:
-    clock, later = Clock(), threading.Event()
+    clock = ClockByHand()
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        with TimeLimit(0.05, clock) as limit:
+        with TimeLimit(60, clock) as limit:
             limit.hold(ours)
             limit.lift()
-            clock.call_at(time.monotonic() + 0.2, later.set)
-            assert later.wait(10)
+            clock.strike()
         theirs.sendall(b"x")
         assert ours.recv(1) == b"x"
+
+
+class ClockByHand(Clock):
+    """Calls when it is told to."""
+
+    def __init__(self) -> None:
+        self._functions: list[Callable[[], None]] = []
+
+    def call_at(self, when: float, function: Callable[[], None]) -> None:
+        self._functions.append(function)
+
+    def strike(self) -> None:
+        for function in self._functions:
+            function()
 
 
 class dripping:  # noqa: N801 -- reads as the verb that it is

@@ -697,6 +697,9 @@ def test_labels_that_words_name_are_no_rivals() -> None:
     over = read_words("red car -> Veg", STREET, "image", "", never)
     names = [label.name for label in rivals(over, STREET.labels)]
     assert names == ["words 0", "TrafficLight", "background"]
+    own = read_words("Veg", STREET, "image", "", never)
+    names = [label.name for label in rivals(own, STREET.labels)]
+    assert names[0] == "Veg", "what it has learned counts"
 
 
 # What a context means

@@ -257,7 +257,8 @@ def test_a_webhook_tells_of_new_tasks() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"action": "TASKS_DELETED"},
+        {"action": "TASKS_EXPORTED"},
+        {"action": "ANNOTATION_CREATED"},
         {"action": None},
         {"project": None},
         {"project": {}},

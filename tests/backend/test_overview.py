@@ -15,6 +15,7 @@ from backend.engine import Engine, Urgency
 from backend.errors import ImageNotFound
 from backend.images import ImageReader
 from backend.journal import Journal
+from backend.lessons import Lessons
 from backend.messages import Task
 from backend.overview import Overview, package_versions
 from backend.pending import Outcome, Pending
@@ -51,6 +52,7 @@ class Scene:
             self.pending,
             self.studio,
             self.reader,
+            Lessons(self.store, "us", lambda: "model"),
         )
 
     def read(self) -> dict[str, Any]:
@@ -129,6 +131,9 @@ def test_tasks_of_batches_wait_too_but_are_not_counted_beside_their_job() -> Non
     assert scene.read()["remaining"] == 40
     gate.set()
     batch.join(20)
+    end = time.monotonic() + 20  # the last thread may have to say so yet
+    while scene.read()["waiting"] and time.monotonic() < end:
+        time.sleep(0.01)
     assert scene.read()["waiting"] == []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,19 @@ def made_of(outcomes: list[Outcome]) -> list[Any]:
     return [o.entry["result"][0] if isinstance(o.entry, dict) else None for o in outcomes]
 
 
+class Clock:
+    """Stands in for `time` where batches are made: their deadline passes when they have to wait."""
+
+    def __init__(self) -> None:
+        self._is_late = False
+
+    def monotonic(self) -> float:
+        return float("inf") if self._is_late else 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self._is_late = True
+
+
 def wait_for(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + 20
     while not condition():
@@ -83,10 +96,16 @@ def test_all_that_is_ready_in_time_is_answered_in_order(
 
 
 def test_the_rest_goes_on_and_the_next_request_takes_it(
-    make_pending: Callable[..., Pending],
+    make_pending: Callable[..., Pending], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work, pending = Worker(2), make_pending(deadline_s=0.5)
-    assert made_of(pending.outcomes(tasks(1, 2, 3), VERSION, 7, work)) == [1, None, 3]
+    def until_two_are_done(futures: list[Future[Outcome]], _: float) -> None:
+        wait_for(lambda: sum(future.done() for future in futures) == 2)
+
+    work, pending = Worker(2), make_pending(deadline_s=0)
+    with monkeypatch.context() as patch:
+        patch.setattr("backend.pending.wait", until_two_are_done)
+        answer = pending.outcomes(tasks(1, 2, 3), VERSION, 7, work)
+    assert made_of(answer) == [1, None, 3]
     assert pending.count_waiting() == {7: 1}
     work.let_go()
     wait_for(lambda: pending.count_waiting() == {})
@@ -109,12 +128,16 @@ def test_a_request_for_what_is_being_made_joins_it(make_pending: Callable[..., P
     assert sorted(handed, key=str) == [1, None], "twice would be stored twice"
 
 
-def test_backends_on_one_database_share_the_work(make_pending: Callable[..., Pending]) -> None:
-    work, here, there = Worker(1), make_pending("here", 1.5), make_pending("there")
+def test_backends_on_one_database_share_the_work(
+    make_pending: Callable[..., Pending], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, here, there = Worker(1), make_pending("here"), make_pending("there")
     with ThreadPoolExecutor() as pool:
         first = pool.submit(there.outcomes, tasks(1), VERSION, 7, work)
         assert work.started[1].wait(20)
-        assert made_of(here.outcomes(tasks(1, 2), VERSION, 7, work)) == [None, 2]
+        with monkeypatch.context() as patch:
+            patch.setattr("backend.pending.time", Clock())
+            assert made_of(here.outcomes(tasks(1, 2), VERSION, 7, work)) == [None, 2]
         work.let_go()
         assert made_of(first.result(20)) == [1]
     assert sorted(work.made) == [1, 2]
@@ -140,13 +163,17 @@ def test_results_outlive_the_backend_that_made_them(make_pending: Callable[..., 
     assert work.made == [1]
 
 
-def test_only_what_no_request_waits_for_is_due(make_pending: Callable[..., Pending]) -> None:
-    work, pending = Worker(2), make_pending(deadline_s=1.0)
+def test_only_what_no_request_waits_for_is_due(
+    make_pending: Callable[..., Pending], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, pending, over = Worker(2), make_pending(), threading.Event()
+    monkeypatch.setattr("backend.pending.wait", lambda *_: over.wait(20))
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(pending.outcomes, tasks(1, 2), VERSION, 7, work)
         assert work.started[2].wait(20)
-        wait_for(lambda: 1 in work.made)
+        wait_for(lambda: pending.count_waiting() == {7: 1})
         assert pending._results.take_due(10) == []
+        over.set()
         assert made_of(answer.result(20)) == [1, None]
     work.let_go()
     wait_for(lambda: pending.count_waiting() == {})

@@ -24,6 +24,7 @@ from click.testing import CliRunner
 from backend import cli, prelabel
 from backend.engine import Engine
 from backend.errors import ImageNotFound, ImageRefused, ModelUnavailable, StudioUnreachable
+from backend.lessons import Lesson, Lessons, Version
 from backend.messages import Task
 from backend.pending import Pending
 from backend.pipeline import Pipeline
@@ -34,7 +35,7 @@ from backend.settings import Settings
 from backend.store import Job, LeaseLost, Store
 from backend.vocabulary import parse_label_config
 from clearclip_core import RGBArray
-from tests.backend.colours import brush_config, colour_engine, data_url, flag
+from tests.backend.colours import brush_config, colour_engine, data_url, flag, teach
 from tests.backend.fake_studio import TOKEN, FakeStudio
 from tests.backend.local_server import Answer, Asked, LocalServer
 
@@ -201,6 +202,8 @@ def test_a_run_that_was_stopped_goes_on_and_does_nothing_twice(
 def test_a_paused_job_rests_and_a_cancelled_one_ends(
     make_bench: Callable[..., Bench], studio: FakeStudio
 ) -> None:
+    there = 4 * COUNT  # far more than the chunks that are under way when it is told to stop
+    studio.tasks = {i: {"image": f"{i}"} for i in range(1, there + 1)}
     bench = make_bench()
 
     def pause(job: Job) -> None:
@@ -209,7 +212,7 @@ def test_a_paused_job_rests_and_a_cancelled_one_ends(
 
     job = bench.run(pause)
     assert job.state == "paused"
-    assert 0 < len(studio.stored()) < COUNT
+    assert 0 < len(studio.stored()) < there / 2
     bench.store.let_go(job.id, "me")
     bench.store.resume(job.id)
 
@@ -219,7 +222,7 @@ def test_a_paused_job_rests_and_a_cancelled_one_ends(
 
     job = bench.run(cancel)
     assert job.state == "cancelled"
-    assert len(studio.stored()) < COUNT
+    assert len(studio.stored()) < there
 
 
 def test_a_run_that_dies_at_any_request_is_finished_by_another(
@@ -324,6 +327,32 @@ def test_a_label_config_that_changes_meanwhile_is_what_counts(
     assert job.state == "done"
     assert job.version == bench.version(brush_config("blue"))
     assert studio.stored(job.version) == each_once()
+
+
+def test_what_is_learned_meanwhile_leaves_a_job_its_version(
+    make_bench: Callable[..., Bench], studio: FakeStudio
+) -> None:
+    """Else one that takes hours would begin anew with every few annotations, and never end."""
+    bench = make_bench()
+    start = bench.version(studio.label_config)
+    lessons = Lessons(bench.store, "who learns", lambda: "model")
+    bench.pipeline._lessons = lessons
+
+    def learn(job: Job) -> None:
+        if job.done:
+            lessons.replace(job.done, 7, [Lesson(f"{job.done}", b"", "{}")])
+            turn = lessons.take_step(1, 7)
+            assert turn is not None
+            learned = Version(job.done, job.done, f"{job.done}", better=True)
+            lessons.settle(turn, learned, teach(red="blue"), "live")
+
+    job = bench.run(learn)
+    assert (job.state, job.version, job.done) == ("done", start, COUNT)
+    assert studio.stored() == each_once()
+    newest = bench.pipeline.version(parse_label_config(studio.label_config), 7)
+    assert newest != start
+    job = bench.run(only="all")
+    assert (job.state, job.version, job.done) == ("done", newest, COUNT)
 
 
 def test_new_tasks_that_come_meanwhile_are_predicted_too(

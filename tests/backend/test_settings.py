@@ -82,6 +82,7 @@ def test_settings_are_frozen() -> None:
         ("MODEL", "  "),
         ("LOG_LEVEL", "loud"),
         ("LOG_FORMAT", "xml"),
+        ("SCORE", "margin"),
         ("BATCH_WINDOWS", "0"),
         ("BATCH_WINDOWS", "-4"),
         ("BATCH_WINDOWS", "many"),
@@ -131,9 +132,11 @@ def test_a_disk_cache_needs_memory_to_read_into() -> None:
         load_settings(feature_cache_mb=0, feature_disk_cache_mb=10)
 
 
-def test_log_level_and_format_are_read_in_any_case() -> None:
+def test_words_are_read_in_any_case() -> None:
     assert load_settings(log_level="debug").log_level == "DEBUG"
     assert load_settings(log_format="JSON").log_format == "json"
+    assert load_settings(adapt="Off").adapt == "off"
+    assert load_settings(score="Effort").score == "effort"
 
 
 def test_every_field_is_described() -> None:

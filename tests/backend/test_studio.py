@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -101,12 +102,13 @@ def test_a_personal_token_is_exchanged_once_by_many_threads(
 
 
 def test_an_exchanged_token_is_renewed_before_it_ends(
-    server: LocalServer, label_studio: LabelStudio
+    server: LocalServer, label_studio: LabelStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    label_studio.lifetime_s = 1  # renewed after half of it
+    label_studio.lifetime_s = 2000
     studio = Studio(server.url, PERSONAL)
     _fetch(studio)
-    time.sleep(0.6)
+    now = time.monotonic()
+    monkeypatch.setattr("backend.studio.time", SimpleNamespace(monotonic=lambda: now + 1990))
     _fetch(studio)
     assert label_studio.exchanges == 2
     assert len(server.asked) == 4
@@ -296,28 +298,26 @@ def test_a_file_of_exactly_the_limit() -> None:
 
 
 def test_slow_hosts() -> None:
+    given_up = threading.Event()
+
     def slow(asked: Asked) -> Answer:
-        time.sleep(8)
+        given_up.wait(60)  # who waited for all of it would have its answer
         return Answer(body=b"late")
 
-    started = time.monotonic()
     with LocalServer(slow) as server:
         with pytest.raises(ImageRefused):
             Studio(rules=LOOPBACK, timeout_s=0.2).download(f"{server.url}/a.png")
-        assert time.monotonic() - started < 6
+        given_up.set()
 
 
 def test_drops_that_never_end(drip: LocalServer) -> None:
-    started = time.monotonic()
     with pytest.raises(ImageRefused, match="took longer than"):
         Studio(rules=LOOPBACK, timeout_s=0.3).download(f"{drip.url}/a.png")
-    assert time.monotonic() - started < 2.5  # the drops alone take 3 s
 
 
 @pytest.fixture
 def drip() -> Iterator[LocalServer]:
-    """Writes a byte now and then, each in time for a timeout of a single read."""
-
+    """Writes a byte now and then, each in time for a timeout of a single read; 3 s for all."""
     with LocalServer(lambda asked: Answer(body=b"x" * 30), pause_s=0.1) as server:
         yield server
 
@@ -444,12 +444,16 @@ def test_dots_in_a_name_lead_nowhere() -> None:
 
 
 def test_a_header_that_never_ends_is_too_slow() -> None:
-    headers = {f"X-{number}": "y" for number in range(3)}
-    with LocalServer(lambda asked: time.sleep(1) or Answer(headers=headers)) as server:
-        started = time.monotonic()
+    given_up = threading.Event()
+
+    def slow(asked: Asked) -> Answer:
+        given_up.wait(60)  # who waited for all of it would have its answer
+        return Answer(headers={f"X-{number}": "y" for number in range(3)})
+
+    with LocalServer(slow) as server:
         with pytest.raises(ImageRefused, match=r"took longer than 0\.2 s"):
             Studio(server.url, LEGACY, timeout_s=0.2).download(f"{server.url}/data/a.png")
-    assert time.monotonic() - started < 5
+        given_up.set()
 
 
 # ---- links for people ---------------------------------------------------------------------------

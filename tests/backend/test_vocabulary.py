@@ -8,7 +8,8 @@ import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
 from backend.errors import DataKeyError, LabelConfigError
-from backend.vocabulary import ImageTag, LabelConfig, parse_label_config
+from backend.settings import Settings
+from backend.vocabulary import ImageTag, LabelConfig, adapts, parse_label_config
 from clearclip_core import Label
 from tests.backend.colours import brush_config
 
@@ -332,6 +333,22 @@ def test_a_control_may_ask_for_predictions_of_new_tasks() -> None:
     assert not asks("")
 
 
+def test_a_project_may_say_what_its_predictions_are_sorted_by() -> None:
+    def said(*attributes: str) -> str | None:
+        controls = "".join(
+            f'<BrushLabels name="b{i}" toName="i" {each}><Label value="x"/></BrushLabels>'
+            for i, each in enumerate(attributes)
+        )
+        return parse_label_config(f"<View>{IMAGE}{controls}</View>").score
+
+    assert said("") is None
+    assert said('score="effort"') == "effort"
+    assert said('Score=" Uncertainty "') == "uncertainty"
+    assert said("", 'score="confidence"', 'score="effort"') == "confidence"
+    with pytest.raises(LabelConfigError, match="one of confidence, uncertainty, effort, but got"):
+        said('score="margin"')
+
+
 # ---- hostile configs ----------------------------------------------------------------------------
 
 GOOD = f'<View>{IMAGE}<BrushLabels name="b" toName="i"><Label value="x"/></BrushLabels></View>'
@@ -387,3 +404,29 @@ def test_a_huge_attribute_is_a_short_prompt() -> None:
     (label,) = parse_label_config(GOOD.replace('"x"', f'"{name}"')).labels
     assert label.name == name
     assert label.prompts == (name[:1000],)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [('adapt="all"', "all"), ('Adapt=" OFF "', "off"), ('adapt=""', None), ("", None)],
+)
+def test_a_config_may_say_what_follows_corrections(written: str, meant: str | None) -> None:
+    config = parse_label_config(brush_config("red", attributes=written))
+    assert config.adapt == meant
+    assert adapts(Settings(adapt="thresholds"), config) == (meant or "thresholds")
+
+
+def test_what_may_not_follow_corrections_is_refused() -> None:
+    with pytest.raises(LabelConfigError, match="scores, thresholds, all or off, but got 'some'"):
+        parse_label_config(brush_config("red", attributes='adapt="some"'))
+
+
+def test_learned_thresholds_are_for_labels_that_have_none() -> None:
+    config = parse_label_config(
+        '<View><Image name="i" value="$i"/><BrushLabels name="m" toName="i">'
+        '<Label value="a"/><Label value="b" model_score_threshold="0.2"/><Label value="c"/>'
+        "</BrushLabels></View>"
+    )
+    made = config.with_thresholds({"a": 0.5, "b": 0.7, "gone": 0.9})
+    assert [label.threshold for label in made.controls[0].labels] == [0.5, 0.2, 0.0]
+    assert config.with_thresholds({}) == config

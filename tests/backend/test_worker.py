@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from backend import create_app, prelabel, worker
+from backend.annotations import Annotations
 from backend.demo import free_port, running
 from backend.engine import Engine
 from backend.messages import Task, TasksCreated
@@ -27,7 +29,9 @@ from backend.vocabulary import parse_label_config
 from backend.worker import Worker, auto_prelabel
 from tests.backend.colours import ColourSegmenter, brush_config, colour_engine, data_url, flag
 from tests.backend.fake_studio import TOKEN, FakeStudio
+from tests.backend.leases import end_leases
 from tests.backend.local_server import Answer, LocalServer
+from tests.backend.test_reading import region
 
 CONFIG = brush_config("red")
 
@@ -140,7 +144,7 @@ def test_a_second_press_takes_what_is_there(
     backend.segmenter.gate.clear()
     assert backend.predict(1, 2) == [[], []]
     backend.segmenter.gate.set()
-    wait_for(lambda: backend.engine.snapshot().done == 2)
+    wait_for(lambda: backend.client.get("/status").get_json()["remaining"] == 0)
     assert all(backend.predict(1, 2))
     assert sum(map(len, backend.segmenter.encoded)) == 2
 
@@ -300,9 +304,62 @@ def test_two_processes_share_a_postgresql_and_one_is_killed(
         group = os.getpgid(int(owner.split(":")[1]))  # gunicorn's worker is a child of its master
         assert group in [process.pid for process in processes]
         os.killpg(group, signal.SIGKILL)
+        end_leases(store, owner)
         wait_for(lambda: store.get_job(job.id).over, within_s=120)
     over = store.get_job(job.id)
     assert over.owner != owner
     assert (over.state, over.done, over.failed) == ("done", 100, 0)
     assert studio.stored() == dict.fromkeys(range(1, 101), 1)
     store.close()
+
+
+def test_an_annotation_of_the_webhook_is_read(
+    make_backend: Callable[..., Backend], studio: FakeStudio
+) -> None:
+    backend = make_backend()
+    made = studio.annotate(8, [])
+    backend.worker.start()
+    body = {"action": "ANNOTATION_CREATED", "project": {"id": 7}, "annotation": {"id": made["id"]}}
+    assert backend.client.post("/webhook", json=body).get_json() == {"status": "noted"}
+    annotations = Annotations(backend.store, "who looks")
+    wait_for(lambda: [read.task for read in annotations.read(7)] == [8])
+    studio.annotations.clear()
+    body = {"action": "ANNOTATIONS_DELETED", "project": {"id": 7}, "annotations": [made]}
+    assert backend.client.post("/webhook", json=body).get_json() == {"status": "noted"}
+    wait_for(lambda: annotations.read(7) == [])
+
+
+def test_annotations_teach_and_predictions_follow(
+    make_backend: Callable[..., Backend], studio: FakeStudio
+) -> None:
+    """From the webhook to the next prediction; and back, once they are deleted."""
+    backend = make_backend(model="demo", adapt_every=2)
+    before = backend.predict(1)
+
+    def tell(action: str, **told: Any) -> None:
+        message = {"action": action, "project": {"id": 7}, **told}
+        backend.client.post("/webhook", json=message)
+
+    def version() -> str:
+        body = {"project": "7.1", "schema": CONFIG}
+        return str(backend.client.post("/setup", json=body).get_json()["model_version"])
+
+    backend.worker.start()
+    made = []
+    for task in (1, 2):
+        noise = np.random.default_rng(task).integers(0, 256, (4, 8, 3), np.uint8)
+        studio.tasks[task] = {"image": data_url(noise)}
+        result = [region("a", "red", 4)]
+        made.append(studio.annotate(task, result, 1e9))
+        tell("ANNOTATION_CREATED", annotation={"id": made[-1]["id"]})
+    learned = "/projects/7/learning"
+    wait_for(lambda: bool(backend.client.get(learned).get_json()["versions"]))
+    (newest,) = backend.client.get(learned).get_json()["versions"]
+    assert newest["annotations"] == 2
+    assert (version() != before[0]["model_version"]) == newest["better"]
+    for annotation in made:
+        del studio.annotations[annotation["id"]]
+    tell("ANNOTATIONS_DELETED", annotations=[{"id": each["id"]} for each in made])
+    wait_for(lambda: backend.client.get(learned).get_json()["annotations"] == 0)
+    assert version() == before[0]["model_version"]
+    assert backend.predict(1) == before

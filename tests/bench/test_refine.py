@@ -28,6 +28,7 @@ from clearclip_core import (
     Scene,
     Scores,
     Segmenter,
+    boundary_band,
     guided,
     render_scene,
 )
@@ -37,8 +38,6 @@ from tests.bench.timing import compare
 
 #: Short side of the scenes in px -> how many of them.
 SCENES = {448: 40, 1500: 8}
-#: Boundary IoU looks at a band of this share of the picture's diagonal (Cheng et al., 2021).
-BAND = 0.02
 
 
 @dataclass
@@ -52,7 +51,7 @@ class Overlap:
     def add(self, labels: np.ndarray, truth: np.ndarray) -> None:
         for index in np.union1d(labels, truth):
             ours, true = labels == index, truth == index
-            pairs = ((ours, true), (boundary(ours), boundary(true)))
+            pairs = ((ours, true), (boundary_band(ours), boundary_band(true)))
             for row, (one, other) in enumerate(pairs):
                 self.sums[2 * row, index] += (one & other).sum()
                 self.sums[2 * row + 1, index] += (one | other).sum()
@@ -65,14 +64,6 @@ class Overlap:
         seen = self.sums[1] > 0
         area, band = (100 * shares[:, seen].mean(axis=1)).tolist()
         return area, band
-
-
-def boundary(mask: np.ndarray) -> np.ndarray:
-    """What of a mask lies within the band's width of its edge, the picture's edge included."""
-    width = max(1, round(BAND * float(np.hypot(*mask.shape))))
-    padded = np.pad(mask.astype(np.uint8), 1)
-    inner = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=width)[1:-1, 1:-1]
-    return mask & (inner == 0)
 
 
 @pytest.fixture(scope="module")

@@ -107,7 +107,7 @@ def test_the_picture_matters() -> None:
 @pytest.mark.parametrize("elements", [1, 1 << 12])
 def test_batches_change_nothing(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
     labels, confidence = decide_refined(scores_of(), picture(), 0.4)
-    monkeypatch.setattr(clearclip_core.contest, "BAND_ELEMENTS", elements)
+    monkeypatch.setattr("clearclip_core.scores.CPU_BAND_ELEMENTS", elements)
     monkeypatch.setattr(clearclip_core.winners, "BAND_ELEMENTS", elements)
     again = decide_refined(scores_of(), picture(), 0.4)
     assert (again[0] == labels).mean() > 0.999

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from clearclip_core import BoolMask, drop_islands, fill_holes, label_masks
+from clearclip_core import BoolMask, boundary_band, drop_islands, fill_holes, label_masks
 
 
 def drawn(*rows: str, ink: str = "#") -> BoolMask:
@@ -133,3 +133,16 @@ def test_parts_apart_are_cleaned_as_the_whole_picture_is(
         parts, areas = whole_parts(np.pad(~mask, 1, constant_values=True), 4)
         small = (areas < 20) & (np.arange(len(areas)) != parts[0, 0]) & (np.arange(len(areas)) > 0)
         assert np.array_equal(fill_holes(mask, 20), mask | small[parts][1:-1, 1:-1])
+
+
+@pytest.mark.parametrize("size_hw", [(60, 80), (9, 200), (1, 1), (3, 3)])
+@pytest.mark.parametrize("share", [0.02, 0.1])
+def test_the_boundary_is_what_erosions_take_away(size_hw: tuple[int, int], share: float) -> None:
+    """As Cheng et al. wrote it: as many erosions as the band is wide, the picture's edge too."""
+    for seed in range(3):
+        mask = blobs(seed, size_hw, 17, 0.5)
+        steps = max(1, round(share * float(np.hypot(*size_hw))))
+        padded = np.pad(mask.astype(np.uint8), 1)
+        inner = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=steps)[1:-1, 1:-1]
+        assert np.array_equal(boundary_band(mask, share), mask & (inner == 0))
+    assert not boundary_band(np.zeros(size_hw, dtype=bool)).any()

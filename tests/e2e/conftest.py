@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from backend import demo
 from backend.demo import Studio
@@ -147,6 +147,7 @@ def page(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
             args=CHROMIUM,
             viewport={"width": 1440, "height": 900},
         )
+        expect.set_options(timeout=30_000)  # a busy machine takes its time
         (page,) = context.pages
         page.goto(f"{studio.url}/user/login/")
         page.fill("input[name=email]", studio.username)

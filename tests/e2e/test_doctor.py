@@ -84,8 +84,8 @@ def test_a_backend_with_a_password(
         (hook,) = studio.client.webhooks.list(project=str(project))
         assert hook.url == f"{url}/webhook"
         assert LOGIN["BASIC_AUTH_PASS"] not in str(hook.headers)
-        assert requests.post(hook.url, json={}, timeout=5).status_code == 401
-        assert requests.post(hook.url, json={}, headers=hook.headers, timeout=5).ok
+        assert requests.post(hook.url, json={}, timeout=20).status_code == 401
+        assert requests.post(hook.url, json={}, headers=hook.headers, timeout=20).ok
         refused = log.read_text().count("POST /webhook: 401")
         demo.upload(studio, project, [demo.scene_file(10_000_201)])  # which calls the webhook
         assert log.read_text().count("POST /webhook: 401") == refused

@@ -60,12 +60,27 @@ def test_each_region_has_a_score_and_the_version_is_the_one_of_setup(
     setup = requests.post(
         f"{backend_url}/setup",
         json={"project": f"{demo_project}.1", "schema": config, "hostname": studio.url},
-        timeout=10,
+        timeout=30,
     ).json()
     for prediction in studio.client.predictions.list(project=demo_project):
         assert prediction.model_version == setup["model_version"]
         assert 0 < prediction.score <= 1
         assert all(0 < region["score"] <= 1 for region in prediction.result)
+
+
+def test_the_data_manager_sorts_tasks_by_their_scores(
+    studio: Studio, demo_project: int, backend_url: str
+) -> None:
+    scores = {
+        prediction.task: prediction.score
+        for prediction in studio.client.predictions.list(project=demo_project)
+    }
+    for ordering, sign in (("tasks:predictions_score", 1), ("tasks:-predictions_score", -1)):
+        view = studio.client.views.create(project=demo_project, data={"ordering": [ordering]})
+        tasks = [task.id for task in studio.client.tasks.list(view=view.id)]
+        studio.client.views.delete(id=str(view.id))
+        assert tasks != sorted(tasks, reverse=sign < 0), "the scores could not tell"
+        assert [sign * scores[task] for task in tasks] == sorted(sign * s for s in scores.values())
 
 
 def test_tasks_that_have_a_prediction_are_not_predicted_again(

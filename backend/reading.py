@@ -1,0 +1,221 @@
+"""Reads annotations that have changed, and compares each with the prediction that it began with.
+
+What is read is what Label Studio has now; how often and in which order it has told of changes does
+not matter. An annotation that cannot be read is kept as broken, with a sentence, and never stops
+those behind it.
+
+What counts as what:
+
+- **compared**: it began with a prediction of a model version such as this backend writes.
+- **scratch**: no prediction, no copy, and no region of it says that it came from a prediction.
+- **copy**: of another annotation, whose work it was.
+- **foreign**: the prediction has another model's version.
+- **lost**: its regions came from a prediction that is not there any more.
+- **skipped**: the task was passed over.
+
+Each annotation counts by itself, also where a task has several. Drafts are no annotations yet.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from backend.annotations import Annotations, Kind, Mark, Read
+from backend.corrections import Corrected, Learner, compare
+from backend.errors import BadRequest, LabelConfigError
+from backend.messages import Task
+from backend.projects import Annotation, Predicted, Projects, Wanted
+from backend.vocabulary import LabelConfig, parse_label_config
+
+log = logging.getLogger(__name__)
+
+#: Annotations that are leased at once.
+_AT_ONCE: Final = 10
+
+#: What `backend.pipeline.Pipeline.version` makes, with whatever may come behind it.
+_OUR_VERSION: Final = re.compile(r"\S.* \S+ [0-9a-f]{8}\b.*", re.DOTALL)
+
+
+def _never() -> bool:
+    return False
+
+
+class Reader:
+    """Reads marked annotations through Label Studio's API.
+
+    Args:
+        annotations: the marks, and where it keeps what it has read.
+        projects: Label Studio.
+        learner: is told of each annotation too; without one, each is left to be read once more by
+            who has one.
+    """
+
+    def __init__(
+        self, annotations: Annotations, projects: Projects, learner: Learner | None = None
+    ) -> None:
+        self._annotations = annotations
+        self._projects = projects
+        self._learner = learner
+
+    def mark_project(self, project: int, watch: Callable[[int], None] = lambda _: None) -> int:
+        """Mark all annotations that a project has, and those that it had when they were read.
+
+        Args:
+            project: its id.
+            watch: called with how many it has found so far.
+
+        Returns:
+            How many the project has.
+
+        Raises:
+            StudioRefused: there is no such project for this token.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        self._annotations.mark_all(project)
+        count = 0
+        for task in self._projects.ids(project, Wanted(labeled=True)):
+            found = self._projects.annotation_ids(task)
+            self._annotations.mark(project, found)
+            count += len(found)
+            watch(count)
+        return count
+
+    def read_some(self, project: int | None = None, pause: Callable[[], bool] = _never) -> int:
+        """Read some of the annotations that are marked; how many, 0 where there is none.
+
+        Args:
+            project: of this one only.
+            pause: asked before each; where it says so, what is left is given back.
+
+        Raises:
+            StudioRefused: the token may not see one of them.
+            StudioUnreachable: Label Studio does not answer; they wait for a later time.
+        """
+        if pause():
+            return 0
+        marks = self._annotations.take(_AT_ONCE, project, untaught=self._learner is not None)
+        configs: dict[int, LabelConfig | str] = {}
+        for number, mark in enumerate(marks):
+            if number and pause():
+                self._annotations.put_back(marks[number:])
+                return number
+            try:
+                self._read(mark, configs)
+            except BaseException:
+                self._annotations.put_back(marks[number:], failed=mark)
+                raise
+        return len(marks)
+
+    def _read(self, mark: Mark, configs: dict[int, LabelConfig | str]) -> None:
+        """Read one, let it be learned from, and take its mark away."""
+        annotation = self._projects.annotation(mark.annotation)
+        task = None
+        if annotation is not None:
+            task = self._projects.task(annotation.project, annotation.task)
+        if annotation is None or task is None:
+            self._teach(mark.annotation, None)
+            done = self._annotations.drop(mark, taught=self._learner is not None)
+        else:
+            read, corrected = self._compare(annotation, task, configs)
+            self._teach(mark.annotation, corrected)
+            done = self._annotations.settle(mark, read, taught=self._learner is not None)
+        if not done:  # another has read it meanwhile: who of us was the last is not known
+            self._annotations.mark(mark.project, [mark.annotation])
+
+    def _teach(self, annotation: int, corrected: Corrected | None) -> None:
+        if self._learner is None:
+            return
+        if corrected is not None and any(picture.final for picture in corrected.pictures):
+            self._learner.learn(corrected)
+        else:
+            self._learner.forget(annotation)
+
+    def _compare(
+        self, annotation: Annotation, task: Task, configs: dict[int, LabelConfig | str]
+    ) -> tuple[Read, Corrected | None]:
+        if annotation.skipped:
+            return _row(annotation, "skipped"), None
+        config = self._config(annotation.project, configs)
+        if isinstance(config, str):
+            return _row(annotation, "broken", reason=config), None
+        kind, prediction = self._beginning(annotation)
+        predicted = prediction.result if prediction else None
+        try:
+            pictures = compare(predicted, annotation.result, config, task)
+        except BadRequest as error:
+            log.warning("Annotation %d cannot be read: %s", annotation.id, error)
+            return _row(annotation, "broken", reason=str(error)), None
+        made = Corrected(
+            annotation.id, annotation.project, task, config, pictures, annotation.updated
+        )
+        return _row(annotation, kind, prediction, made), made
+
+    def _config(self, project: int, configs: dict[int, LabelConfig | str]) -> LabelConfig | str:
+        """A project's label config, asked for once a round; or why there is nothing to compare."""
+        if project not in configs:
+            try:
+                configs[project] = parse_label_config(self._projects.label_config(project))
+            except LabelConfigError as error:
+                configs[project] = str(error)
+        return configs[project]
+
+    def _beginning(self, annotation: Annotation) -> tuple[Kind, Predicted | None]:
+        """How an annotation began, with the prediction where it can be compared with one."""
+        if annotation.prediction is not None:
+            prediction = self._projects.prediction(annotation.prediction)
+            if prediction is None:
+                return "lost", None
+            if not _OUR_VERSION.fullmatch(prediction.version):
+                return "foreign", None
+            return "compared", prediction
+        if annotation.parent is not None:
+            return "copy", None
+        origins = {region.get("origin") for region in annotation.result if isinstance(region, dict)}
+        if origins & {"prediction", "prediction-changed"}:
+            return "lost", None
+        return "scratch", None
+
+
+def _row(
+    annotation: Annotation,
+    kind: Kind,
+    prediction: Predicted | None = None,
+    corrected: Corrected | None = None,
+    reason: str = "",
+) -> Read:
+    return Read(
+        annotation=annotation.id,
+        project=annotation.project,
+        task=annotation.task,
+        kind=kind,
+        version=prediction.version if prediction else "",
+        annotator=annotation.annotator,
+        seconds=annotation.seconds,
+        created=annotation.created,
+        updated=annotation.updated,
+        changes=corrected.changes if corrected else (),
+        reason=reason,
+    )
+
+
+def read_all(
+    reader: Reader, project: int, stopping: threading.Event, watch: Callable[[int], None]
+) -> int:
+    """Read all marked annotations of a project that no other reads; how many.
+
+    Raises:
+        StudioRefused: the token may not see one of them.
+        StudioUnreachable: Label Studio does not answer.
+    """
+    count = 0
+    while not stopping.is_set():
+        some = reader.read_some(project, stopping.is_set)
+        if not some:
+            break
+        count += some
+        watch(count)
+    return count

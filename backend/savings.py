@@ -1,0 +1,480 @@
+"""What the prelabels of a project save: figures by label, by time and by model version.
+
+All of it comes from what `backend.reading` has read. `DEFINITIONS` says what each figure is.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta, timezone
+from operator import attrgetter
+from statistics import median
+from typing import Any, Final, Literal, get_args
+
+from backend.annotations import Kind, Read
+from backend.corrections import Change
+
+Step = Literal["day", "week"]
+
+#: Days from the first to the last annotation that are shown one by one; beyond, in weeks.
+_DAYS_SHOWN: Final = 21
+
+#: Pictures of a label below which its figures say little.
+FEW: Final = 5
+
+Json = dict[str, Any]
+
+DEFINITIONS: Final[Mapping[str, str]] = {
+    "compared": "Annotations that began with a prediction of this backend. Each counts by itself, "
+    "also where a task has several.",
+    "accepted": "Share of the predicted regions that were submitted with the pixels and the label "
+    "that they had.",
+    "mean IoU": "Intersection over union of what was predicted and what was left, of all pixels of "
+    "a label in a picture together; mean over all pictures where either has the label.",
+    "boundary IoU": "The same of the pixels within 2 % of the picture's diagonal of an edge "
+    "(Cheng et al., 2021).",
+    "saved paint": "1 - (pixels painted + pixels erased) / pixels of the label in the annotations, "
+    "over all pictures: 1 where nothing was left to do, 0 where drawing it from nothing had been "
+    "as much, below 0 where the prediction made more work than none.",
+    "false": "Predicted regions that were deleted or given another label.",
+    "missed": "Regions that the annotator drew, or gave this label in place of another.",
+    "relabelled": "Predicted regions that were given another label.",
+    "seconds": "Median of the time that Label Studio has measured for an annotation (lead_time): "
+    "of those that are compared, and of those that began from nothing. They are of other "
+    "pictures, and often of other people.",
+}
+
+#: Of annotations that are not compared.
+KINDS: Final[Mapping[Kind, str]] = {
+    "compared": "began with a prediction of this backend",
+    "scratch": "began from nothing",
+    "copy": "are copies of another annotation",
+    "foreign": "began with a prediction of another model",
+    "lost": "began with a prediction that has been deleted",
+    "skipped": "were skipped",
+    "broken": "could not be read",
+}
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Sums over what became of labels on pictures.
+
+    Attributes:
+        pictures: where the label was predicted or is annotated.
+        accepted: predicted regions that were left as they are.
+        corrected: that have other pixels.
+        deleted: that are gone.
+        relabelled: name of a label -> how many have that one instead.
+        added: regions that the annotator drew.
+        received: regions that were predicted with another label.
+        predicted_px: pixels of the predictions.
+        true_px: pixels of the annotations.
+        shared_px: pixels of both.
+        mean_iou: over `pictures`; None where there is none.
+        mean_boundary_iou: likewise.
+
+    >>> made = Quality.of([Change("car", corrected=1, predicted_px=8, true_px=10, shared_px=6)])
+    >>> made.saved_paint, made.accepted_share, made.mean_iou
+    (0.4, 0.0, 0.5)
+    """
+
+    pictures: int = 0
+    accepted: int = 0
+    corrected: int = 0
+    deleted: int = 0
+    relabelled: Mapping[str, int] = field(default_factory=dict)
+    added: int = 0
+    received: int = 0
+    predicted_px: int = 0
+    true_px: int = 0
+    shared_px: int = 0
+    mean_iou: float | None = None
+    mean_boundary_iou: float | None = None
+
+    @classmethod
+    def of(cls, changes: Iterable[Change]) -> Quality:
+        """The sums of these changes."""
+        some = list(changes)
+        relabelled: Counter[str] = Counter()
+        for change in some:
+            if change.relabelled:
+                relabelled.update(change.relabelled)
+        ious = [iou for change in some if (iou := change.iou) is not None]
+        bands = [iou for change in some if (iou := change.boundary_iou) is not None]
+        sums = {name: sum(map(attrgetter(name), some)) for name in _SUMMED}
+        return cls(
+            pictures=len(ious),
+            relabelled=dict(relabelled.most_common()),
+            mean_iou=_mean(ious),
+            mean_boundary_iou=_mean(bands),
+            **sums,
+        )
+
+    @property
+    def prelabels(self) -> int:
+        """Regions that were predicted."""
+        return self.accepted + self.corrected + self.false
+
+    @property
+    def false(self) -> int:
+        """Those that were deleted or given another label."""
+        return self.deleted + sum(self.relabelled.values())
+
+    @property
+    def missed(self) -> int:
+        """Regions that were drawn by hand, or given this label in place of another."""
+        return self.added + self.received
+
+    @property
+    def accepted_share(self) -> float | None:
+        """Accepted regions among those that were predicted; None where there is none."""
+        return self.accepted / self.prelabels if self.prelabels else None
+
+    @property
+    def saved_paint(self) -> float | None:
+        """See `DEFINITIONS`; None where no pixel is annotated."""
+        wrong = self.predicted_px + self.true_px - 2 * self.shared_px
+        return 1 - wrong / self.true_px if self.true_px else None
+
+    @property
+    def harms(self) -> bool:
+        """Whether the predictions make more work than none would."""
+        return self.predicted_px - self.shared_px > self.shared_px
+
+    def to_json(self) -> Json:
+        """Its figures; shares to six digits."""
+        return {
+            "pictures": self.pictures,
+            "prelabels": self.prelabels,
+            "accepted": self.accepted,
+            "corrected": self.corrected,
+            "deleted": self.deleted,
+            "relabelled": dict(self.relabelled),
+            "added": self.added,
+            "received": self.received,
+            "false": self.false,
+            "missed": self.missed,
+            "accepted_share": _round(self.accepted_share),
+            "mean_iou": _round(self.mean_iou),
+            "mean_boundary_iou": _round(self.mean_boundary_iou),
+            "saved_paint": _round(self.saved_paint),
+            "harms": self.harms,
+            "predicted_px": self.predicted_px,
+            "true_px": self.true_px,
+            "shared_px": self.shared_px,
+        }
+
+
+_SUMMED: Final = (
+    "accepted",
+    "corrected",
+    "deleted",
+    "added",
+    "received",
+    "predicted_px",
+    "true_px",
+    "shared_px",
+)
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """How long annotations took.
+
+    Attributes:
+        with_prelabel: median; None where none was measured.
+        without_prelabel: likewise.
+        n_with: how many were measured.
+        n_without: likewise.
+    """
+
+    with_prelabel: float | None = None
+    without_prelabel: float | None = None
+    n_with: int = 0
+    n_without: int = 0
+
+    @classmethod
+    def of(cls, reads: Iterable[Read]) -> Seconds:
+        """Of these annotations."""
+        times: dict[str, list[float]] = {"compared": [], "scratch": []}
+        for read in reads:
+            if read.kind in times and read.seconds is not None and read.seconds > 0:
+                times[read.kind].append(read.seconds)
+        with_, without = times["compared"], times["scratch"]
+        return cls(
+            median(with_) if with_ else None,
+            median(without) if without else None,
+            len(with_),
+            len(without),
+        )
+
+    def to_json(self) -> Json:
+        """Its figures."""
+        return {
+            "with_prelabel": self.with_prelabel,
+            "without_prelabel": self.without_prelabel,
+            "n_with": self.n_with,
+            "n_without": self.n_without,
+        }
+
+
+@dataclass(frozen=True)
+class Group:
+    """Some of the annotations.
+
+    Attributes:
+        name: the first day of a period, or a model version.
+        annotations: how many of them are compared.
+        total: all labels together.
+        labels: name -> of this one.
+        seconds: how long they took.
+    """
+
+    name: str
+    annotations: int
+    total: Quality
+    labels: Mapping[str, Quality]
+    seconds: Seconds
+
+    @classmethod
+    def of(cls, name: str, reads: Sequence[Read]) -> Group:
+        """Of these annotations, whatever their kind."""
+        changes = [change for read in reads for change in read.changes]
+        by_label: dict[str, list[Change]] = {}
+        for change in changes:
+            by_label.setdefault(change.label, []).append(change)
+        return cls(
+            name,
+            sum(read.kind == "compared" for read in reads),
+            Quality.of(changes),
+            {name: Quality.of(by_label[name]) for name in sorted(by_label, key=str.casefold)},
+            Seconds.of(reads),
+        )
+
+    def to_json(self) -> Json:
+        """Its figures."""
+        return {
+            "name": self.name,
+            "annotations": self.annotations,
+            "total": self.total.to_json(),
+            "labels": {label: quality.to_json() for label, quality in self.labels.items()},
+            "seconds": self.seconds.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Savings:
+    """What the prelabels of a project save.
+
+    Attributes:
+        project: its number.
+        kinds: how many annotations there are of each kind.
+        all: all of them.
+        periods: by the day or week (from Monday, UTC) in which they were submitted.
+        step: which of the two.
+        versions: by model version, in the order in which they were first seen.
+        broken: annotations that could not be read, with the reason.
+        waiting: how many are still to be read.
+        label: of which alone the figures are; None for all.
+    """
+
+    project: int
+    kinds: Mapping[Kind, int]
+    all: Group
+    periods: tuple[Group, ...]
+    step: Step
+    versions: tuple[Group, ...]
+    broken: Mapping[int, str] = field(default_factory=dict)
+    waiting: int = 0
+    label: str | None = None
+
+    @property
+    def harmful(self) -> dict[str, str]:
+        """Labels whose predictions make more work than none -> what to do."""
+        found = {name: made for name, made in self.all.labels.items() if made.harms}
+        return {name: advice(made) for name, made in found.items()}
+
+    def to_json(self) -> Json:
+        """All of it."""
+        return {
+            "project": self.project,
+            "label": self.label,
+            "annotations": dict(self.kinds),
+            "waiting": self.waiting,
+            "all": self.all.to_json(),
+            "step": self.step,
+            "periods": [group.to_json() for group in self.periods],
+            "versions": [group.to_json() for group in self.versions],
+            "harmful": self.harmful,
+            "broken": {str(annotation): why for annotation, why in self.broken.items()},
+            "definitions": dict(DEFINITIONS),
+        }
+
+
+def measure(
+    project: int,
+    reads: Sequence[Read],
+    *,
+    waiting: int = 0,
+    step: Step | None = None,
+    label: str | None = None,
+) -> Savings:
+    """Add up what was read of a project's annotations.
+
+    Args:
+        project: its number.
+        reads: in the order in which the annotations were made.
+        waiting: how many are still to be read.
+        step: length of a period; by default days, or weeks where there are more than three of them.
+        label: look at what became of this one only; at all by default.
+
+    Raises:
+        ValueError: a step that is none.
+    """
+    if step is not None and step not in get_args(Step):
+        raise ValueError(f"Expected argument `step` to be day or week, but got {step!r}.")
+    counted = [_only(read, label) for read in reads if read.kind != "skipped"]
+    chosen = step or _step([_day(read) for read in counted])
+    counts = Counter(read.kind for read in reads)
+    compared = [read for read in counted if read.kind == "compared"]
+    return Savings(
+        project=project,
+        kinds={kind: counts[kind] for kind in get_args(Kind)},
+        all=Group.of("all", counted),
+        periods=_groups(counted, lambda read: _start(_day(read), chosen).isoformat()),
+        step=chosen,
+        versions=_groups(compared, lambda read: read.version),
+        broken={read.annotation: read.reason for read in reads if read.kind == "broken"},
+        waiting=waiting,
+        label=label,
+    )
+
+
+def advice(quality: Quality) -> str:
+    """What to do about a label whose predictions make more work than none.
+
+    >>> print(advice(Quality(pictures=9, relabelled={"dog": 7}, corrected=2, predicted_px=5)))
+    7 of its 9 regions became "dog": give the two labels predicted_values that tell them apart.
+    """
+    few = f" So far there are {quality.pictures} pictures only." if quality.pictures < FEW else ""
+    prelabels = quality.prelabels
+    if 2 * sum(quality.relabelled.values()) >= prelabels > 0:
+        name, count = next(iter(quality.relabelled.items()))
+        return (
+            f'{count} of its {prelabels} regions became "{name}": give the two labels '
+            f"predicted_values that tell them apart.{few}"
+        )
+    if 2 * quality.deleted >= prelabels > 0:
+        return (
+            f"{quality.deleted} of its {prelabels} regions were deleted: raise its "
+            "model_score_threshold, or leave the label out of the predictions with "
+            f'model_score_threshold="1".{few}'
+        )
+    wrong = round(100 * (1 - quality.shared_px / quality.predicted_px)) if prelabels else 0
+    return (
+        f"{wrong} % of its predicted pixels were erased: raise its model_score_threshold, or add "
+        f"words for it to its predicted_values.{few}"
+    )
+
+
+def to_csv(savings: Savings) -> str:
+    """One line for each label, of all, of each period and of each model version.
+
+    A line with the label "all" has them together; only these have seconds.
+    """
+    file = io.StringIO()
+    writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    groups = [("all", "all", savings.all)]
+    groups += [(group.name, "all", group) for group in savings.periods]
+    groups += [("all", group.name, group) for group in savings.versions]
+    for period, version, group in groups:
+        where = {"period": period, "model_version": version}
+        figures = {"annotations": group.annotations, **_seconds(group.seconds)}
+        writer.writerow({**where, "label": "all", **figures, **_flat(group.total)})
+        for label, quality in group.labels.items():
+            writer.writerow({**where, "label": label, **_flat(quality)})
+    return file.getvalue()
+
+
+_COLUMNS: Final = (
+    "period",
+    "model_version",
+    "label",
+    "annotations",
+    "pictures",
+    "prelabels",
+    "accepted",
+    "corrected",
+    "deleted",
+    "relabelled",
+    "added",
+    "received",
+    "false",
+    "missed",
+    "accepted_share",
+    "mean_iou",
+    "mean_boundary_iou",
+    "saved_paint",
+    "predicted_px",
+    "true_px",
+    "shared_px",
+    "seconds_with_prelabel",
+    "seconds_without_prelabel",
+)
+
+
+def _flat(quality: Quality) -> Json:
+    return quality.to_json() | {"relabelled": sum(quality.relabelled.values())}
+
+
+def _seconds(seconds: Seconds) -> Json:
+    return {
+        "seconds_with_prelabel": seconds.with_prelabel,
+        "seconds_without_prelabel": seconds.without_prelabel,
+    }
+
+
+def _groups(reads: Iterable[Read], key: Callable[[Read], str]) -> tuple[Group, ...]:
+    """By a key, in the order in which it is first seen."""
+    found: dict[str, list[Read]] = {}
+    for read in reads:
+        found.setdefault(key(read), []).append(read)
+    return tuple(Group.of(name, some) for name, some in found.items())
+
+
+def _only(read: Read, label: str | None) -> Read:
+    """What was read, with the changes of one label."""
+    if label is None:
+        return read
+    return replace(read, changes=tuple(each for each in read.changes if each.label == label))
+
+
+def _day(read: Read) -> date:
+    return datetime.fromtimestamp(read.created, timezone.utc).date()
+
+
+def _step(days: Sequence[date]) -> Step:
+    return "week" if days and max(days) - min(days) > timedelta(_DAYS_SHOWN) else "day"
+
+
+def _start(day: date, step: Step) -> date:
+    """The first day of the period of a day.
+
+    >>> _start(date(2026, 11, 25), "week").isoformat()
+    '2026-11-23'
+    """
+    return day if step == "day" else day - timedelta(day.weekday())
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)

@@ -1,0 +1,277 @@
+"""Annotations through the API of a stand-in for Label Studio: what is kept, learned, forgotten."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from label_studio_sdk.converter import brush
+
+from backend.annotations import Annotations, Read
+from backend.corrections import Corrected
+from backend.errors import StudioRefused, StudioUnreachable
+from backend.projects import Projects
+from backend.reading import Reader, read_all
+from backend.store import Store
+from tests.backend.colours import brush_config
+from tests.backend.fake_studio import TOKEN, FakeStudio
+from tests.backend.local_server import Answer, Asked, LocalServer
+
+OURS = "ViT-B-16/openai clearclip 12ab34cd"
+
+
+def region(id_: str, label: str, columns: int, **more: Any) -> dict[str, Any]:
+    """A brush region of 4 x 8 px: so many columns of it, from the left."""
+    mask = np.zeros((4, 8), dtype=np.uint8)
+    mask[:, :columns] = 255
+    value = {"format": "rle", "rle": brush.mask2rle(mask), "brushlabels": [label]}
+    size = {"original_width": 8, "original_height": 4}
+    names = {"id": id_, "type": "brushlabels", "from_name": "mask", "to_name": "image"}
+    return names | size | {"value": value} | more
+
+
+@dataclass
+class Notebook:
+    """Takes down what there was to learn."""
+
+    known: dict[int, Corrected] = field(default_factory=dict)
+    forgotten: list[int] = field(default_factory=list)
+
+    def learn(self, corrected: Corrected) -> None:
+        self.known[corrected.annotation] = corrected
+
+    def forget(self, annotation: int) -> None:
+        self.known.pop(annotation, None)
+        self.forgotten.append(annotation)
+
+
+@pytest.fixture
+def studio() -> FakeStudio:
+    return FakeStudio(brush_config("red", "blue"), {i: {"image": f"{i}.png"} for i in range(1, 9)})
+
+
+@pytest.fixture
+def server(studio: FakeStudio) -> Iterator[LocalServer]:
+    with studio.served() as server:
+        yield server
+
+
+@pytest.fixture
+def annotations(tmp_path: Path) -> Annotations:
+    return Annotations(Store(f"sqlite:///{tmp_path}/own.db"), "me")
+
+
+@pytest.fixture
+def notebook() -> Notebook:
+    return Notebook()
+
+
+@pytest.fixture
+def reader(server: LocalServer, annotations: Annotations, notebook: Notebook) -> Reader:
+    projects = Projects(server.url, TOKEN, patience_s=0.05, first_pause_s=0.01)
+    return Reader(annotations, projects, notebook)
+
+
+def read(reader: Reader, annotations: Annotations, *ids: int) -> list[Read]:
+    annotations.mark(7, ids)
+    while reader.read_some():
+        pass
+    assert annotations.count_open() == 0
+    return annotations.read(7)
+
+
+def test_an_annotation_is_compared_with_the_prediction_that_it_began_with(
+    reader: Reader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
+) -> None:
+    studio.add(1, OURS, result=[region("x", "red", 1)])
+    prediction = studio.add(1, OURS, result=[region("a", "red", 4), region("b", "blue", 1)])
+    result = [region("a", "red", 6)]
+    made = studio.annotate(
+        1, result, 1e9, parent_prediction=prediction, lead_time=12.5, completed_by=3
+    )
+    (row,) = read(reader, annotations, made["id"])
+    assert (row.kind, row.version, row.task, row.seconds, row.annotator) == (
+        "compared",
+        OURS,
+        1,
+        12.5,
+        3,
+    )
+    assert (row.created, row.updated) == (1e9, 1e9)
+    red, blue = row.changes
+    assert (red.corrected, red.true_px, red.predicted_px, red.shared_px) == (1, 24, 16, 16)
+    assert (blue.deleted, blue.predicted_px) == (1, 4)
+    (picture,) = notebook.known[row.annotation].pictures
+    assert notebook.known[row.annotation].task.data == {"image": "1.png"}
+    assert picture.final["red"].sum() == 24
+
+
+@pytest.mark.parametrize(
+    ("more", "kind", "origin"),
+    [
+        ({}, "scratch", "manual"),
+        ({"parent_annotation": 1}, "copy", "manual"),
+        ({}, "lost", "prediction-changed"),
+        ({"parent_prediction": 99}, "lost", "prediction"),
+        ({"was_cancelled": True}, "skipped", "manual"),
+        ({"parent_prediction": -1}, "foreign", "prediction"),
+    ],
+)
+def test_what_began_otherwise_is_not_compared(
+    reader: Reader,
+    annotations: Annotations,
+    studio: FakeStudio,
+    notebook: Notebook,
+    more: dict[str, Any],
+    kind: str,
+    origin: str,
+) -> None:
+    foreign = studio.add(1, "yolo", result=[region("a", "red", 4)])
+    if more.get("parent_prediction") == -1:
+        more = {"parent_prediction": foreign}
+    made = studio.annotate(1, [region("a", "red", 6, origin=origin)], **more)
+    (row,) = read(reader, annotations, made["id"])
+    assert (row.kind, row.version, row.changes) == (kind, "", ())
+    assert (made["id"] in notebook.known) == (kind != "skipped")
+
+
+def test_what_is_changed_emptied_or_deleted_later(
+    reader: Reader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
+) -> None:
+    prediction = studio.add(1, OURS, result=[region("a", "red", 4)])
+    made = studio.annotate(1, [region("a", "red", 4)], parent_prediction=prediction)
+    assert read(reader, annotations, made["id"])[0].changes[0].accepted == 1
+    made["result"] = [region("a", "red", 2)]
+    assert read(reader, annotations, made["id"])[0].changes[0].corrected == 1
+    assert notebook.known[made["id"]].pictures[0].final["red"].sum() == 8
+    made["result"] = []
+    assert read(reader, annotations, made["id"])[0].changes[0].deleted == 1
+    assert notebook.known == {}
+    studio.annotations.clear()
+    assert read(reader, annotations, made["id"]) == []
+    assert notebook.forgotten == [made["id"]] * 2
+
+
+def test_an_annotation_whose_task_is_gone_or_that_never_was(
+    reader: Reader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
+) -> None:
+    made = studio.annotate(1, [region("a", "red", 4)])
+    assert len(read(reader, annotations, made["id"], 12345)) == 1
+    del studio.tasks[1]
+    assert read(reader, annotations, made["id"]) == []
+    assert (notebook.known, notebook.forgotten) == ({}, [12345, made["id"]])
+
+
+def test_what_cannot_be_read_is_told_and_stops_nobody(
+    reader: Reader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
+) -> None:
+    broken = studio.annotate(1, [region("a", "red", 4) | {"original_width": None}])
+    good = studio.annotate(2, [region("a", "red", 4)])
+    first, second = read(reader, annotations, broken["id"], good["id"])
+    assert (first.kind, second.kind) == ("broken", "scratch")
+    assert "size of its picture" in first.reason
+    studio.label_config = "<View><Text name='t' value='$t'/></View>"
+    (first, second) = read(reader, annotations, good["id"])
+    assert (first.kind, second.kind) == ("broken", "broken")
+    assert "Image" in second.reason
+    assert notebook.known == {}
+
+
+def test_one_that_label_studio_chokes_on_lets_the_others_pass(
+    reader: Reader, annotations: Annotations, studio: FakeStudio
+) -> None:
+    ids = [studio.annotate(n, [region("a", "red", n)])["id"] for n in (1, 2, 3)]
+
+    def choke(asked: Asked) -> Answer | None:
+        return Answer(500) if f"/api/annotations/{ids[0]}" in asked.path else None
+
+    studio.fault = choke
+    annotations.mark(7, ids)
+    with pytest.raises(StudioUnreachable):
+        reader.read_some()
+    assert reader.read_some() == 2
+    assert [row.annotation for row in annotations.read(7)] == ids[1:]
+    assert annotations.count_open() == 1
+    studio.fault = lambda _: None
+    annotations.mark(7, ids[:1])
+    assert reader.read_some() == 1
+    assert annotations.count_open() == 0
+
+
+def test_a_token_that_is_refused_forgets_nothing(
+    reader: Reader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
+) -> None:
+    made = studio.annotate(1, [region("a", "red", 4)])
+    read(reader, annotations, made["id"])
+    studio.fault = lambda _: Answer(403)
+    annotations.mark(7, [made["id"]])
+    with pytest.raises(StudioRefused):
+        reader.read_some()
+    assert len(annotations.read(7)) == 1
+    assert notebook.forgotten == []
+
+
+def test_a_project_is_read_from_the_beginning(
+    reader: Reader, annotations: Annotations, studio: FakeStudio
+) -> None:
+    prediction = studio.add(1, OURS, result=[region("a", "red", 4)])
+    for task in (1, 2, 2):
+        studio.annotate(task, [region("a", "red", 4)], parent_prediction=prediction)
+    gone = studio.annotate(3, [region("a", "red", 4)])
+    assert len(read(reader, annotations, gone["id"])) == 1
+    del studio.annotations[gone["id"]]
+    found: list[int] = []
+    assert reader.mark_project(7, found.append) == 3
+    assert found == [1, 3]
+    assert read_all(reader, 7, threading.Event(), found.append) == 4
+    assert [row.task for row in annotations.read(7)] == [1, 2, 2]
+    reader.mark_project(7)
+    assert reader.read_some(pause=lambda: True) == 0
+    answers = iter([False, False, True])
+    assert reader.read_some(pause=lambda: next(answers)) == 2
+    assert annotations.count_open() == 1
+    assert reader.read_some() == 1, "what was left was given back"
+
+
+def test_who_reads_without_learning_leaves_it_to_who_learns(
+    server: LocalServer,
+    reader: Reader,
+    annotations: Annotations,
+    studio: FakeStudio,
+    notebook: Notebook,
+) -> None:
+    kept, gone = (studio.annotate(n, [region("a", "red", 4)])["id"] for n in (1, 2))
+    read(reader, annotations, kept, gone)
+    notebook.known.pop(kept)
+    del studio.annotations[gone]
+    alone = Reader(annotations, Projects(server.url, TOKEN))
+    assert [row.annotation for row in read(alone, annotations, kept, gone)] == [kept]
+    assert alone.read_some() == 0
+    assert reader.read_some() == 2
+    assert list(notebook.known) == [kept]
+    assert notebook.forgotten == [gone]
+
+
+def test_who_has_lost_the_lease_has_it_read_again(
+    server: LocalServer, annotations: Annotations, studio: FakeStudio, tmp_path: Path
+) -> None:
+    """Another may have read what was there before, and have come last."""
+    made = studio.annotate(1, [region("a", "red", 4)])
+    other = Annotations(Store(f"sqlite:///{tmp_path}/own.db", lambda: 4e9), "other")
+
+    class Slow(Notebook):
+        def learn(self, corrected: Corrected) -> None:
+            super().learn(corrected)
+            other.take(1)
+
+    notebook = Slow()
+    reader = Reader(annotations, Projects(server.url, TOKEN), notebook)
+    annotations.mark(7, [made["id"]])
+    assert reader.read_some() == 1
+    assert annotations.read(7) == []
+    assert other.count_open() == 1

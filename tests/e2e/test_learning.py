@@ -1,0 +1,264 @@
+"""Annotators correct two words that mean nothing to the model, and it learns what they mean."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from label_studio_sdk.converter import brush
+from playwright.sync_api import Page
+
+from backend import demo
+from backend.demo import Studio
+from clearclip_core import SCENE_LABELS, render_scene
+from tests.e2e.editor import Canvas, deepest_point, open_task
+from tests.e2e.masks import Mask, decode, iou
+
+pytestmark = pytest.mark.timeout(300)
+
+#: What the scenes show -> what this team calls it.
+CALLED = {
+    **{name: name for name in ("sky", "mountain", "grass", "house")},
+    "tree": "blorp",
+    "road": "zindle",
+}
+CORRECTED = 11
+SEEDS = [10_000_600 + number for number in range(18)]
+
+Region = dict[str, Any]
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end, f"{what} has not come"
+        time.sleep(0.2)
+
+
+def true_masks(image: str) -> dict[str, Mask]:
+    """Label -> mask, of those that a scene shows."""
+    label_map = render_scene(demo.scene_seed(image)).label_map
+    masks = {label: label_map == SCENE_LABELS.index(name) for name, label in CALLED.items()}
+    return {label: mask for label, mask in masks.items() if mask.any()}
+
+
+def masks_of(result: Iterable[Region]) -> dict[str, Mask]:
+    """Label -> what all its regions cover."""
+    masks: dict[str, Mask] = {}
+    for region in result:
+        if region["type"] == "brushlabels":
+            (label,) = region["value"]["brushlabels"]
+            masks[label] = decode(region) | masks.get(label, False)
+    return masks
+
+
+def mean_iou(pairs: Iterable[tuple[Mapping[str, Mask], Mapping[str, Mask]]]) -> dict[str, float]:
+    """Label -> its pixels in all (predicted, true) pictures, those in both over those in any."""
+    shared, either = dict.fromkeys(CALLED.values(), 0), dict.fromkeys(CALLED.values(), 0)
+    for predicted, true in pairs:
+        nothing = np.zeros_like(next(iter(true.values())))
+        for label in CALLED.values():
+            a, b = predicted.get(label, nothing), true.get(label, nothing)
+            shared[label] += int((a & b).sum())
+            either[label] += int((a | b).sum())
+    return {label: shared[label] / either[label] for label in shared if either[label]}
+
+
+def corrected(predicted: list[Region], true: Mapping[str, Mask]) -> list[Region]:
+    """What an annotator leaves who keeps what is good, mends or removes the rest, and adds."""
+    by_label = {region["value"]["brushlabels"][0]: region for region in predicted}
+    left = []
+    for label, mask in true.items():
+        before = by_label.get(label)
+        if before is not None and iou(decode(before), mask) > 0.97:
+            left.append(before | {"origin": "prediction"})
+            continue
+        rle = brush.mask2rle(mask.astype(np.uint8) * 255)
+        value = {"format": "rle", "rle": rle, "brushlabels": [label]}
+        origin = "manual" if before is None else "prediction-changed"
+        template = before or predicted[0] | {"id": f"hand-{label}"}
+        left.append(template | {"value": value, "origin": origin})
+    return left
+
+
+class Team:
+    """A project, its backend, and what Label Studio and the backend say of both."""
+
+    def __init__(self, studio: Studio, project: int, backend_url: str) -> None:
+        self.studio, self.project, self._url = studio, project, backend_url
+        self.config = studio.client.projects.get(id=project).label_config
+        self.images = {
+            task.id: task.data["image"] for task in studio.client.tasks.list(project=project)
+        }
+        self.tasks = sorted(self.images)
+
+    def version(self) -> str:
+        """What Label Studio is told when it sets the backend up."""
+        body = {"project": f"{self.project}.1", "schema": self.config, "hostname": self.studio.url}
+        answer = requests.post(f"{self._url}/setup", json=body, timeout=60)
+        return str(answer.json()["model_version"])
+
+    def report(self) -> dict[str, Any]:
+        path = f"{self._url}/projects/{self.project}/report.json"
+        told: dict[str, Any] = requests.get(path, timeout=60).json()
+        return told
+
+    def retrieve(self, tasks: list[int]) -> None:
+        """Select tasks in the data manager, and press Retrieve predictions."""
+        self.studio.post(
+            f"/api/dm/actions?id=retrieve_tasks_predictions&project={self.project}",
+            json={"selectedItems": {"all": False, "included": tasks}},
+        )
+
+    def predictions(self, version: str) -> dict[int, Any]:
+        """Task -> its one prediction of a version."""
+        found = [
+            each
+            for each in self.studio.client.predictions.list(project=self.project)
+            if each.model_version == version
+        ]
+        assert len({each.task for each in found}) == len(found)
+        return {each.task: each for each in found}
+
+    def shown(self, task: int) -> set[str]:
+        """The versions of the predictions that an annotator sees who presses Label Tasks."""
+        answer = self.studio.post(
+            f"/api/dm/actions?id=next_task&project={self.project}",
+            json={"selectedItems": {"all": False, "included": [task]}},
+        )
+        assert answer["id"] == task
+        return {each["model_version"] for each in answer["predictions"]}
+
+    def quality(self, version: str, tasks: Iterable[int]) -> dict[str, float]:
+        """Label -> IoU of the predictions of a version with what the scenes show."""
+        stored = self.predictions(version)
+        return mean_iou(
+            (masks_of(stored[task].result), true_masks(self.images[task])) for task in tasks
+        )
+
+    def exported(self) -> list[dict[str, Any]]:
+        """All annotations as Label Studio exports them."""
+        path = f"{self.studio.url}/api/projects/{self.project}/export?exportType=JSON"
+        headers = {"Authorization": self.studio.authorization}
+        tasks = requests.get(path, headers=headers, timeout=60).json()
+        return [annotation for task in tasks for annotation in task["annotations"]]
+
+
+def erase_a_little(page: Page, team: Team, task: int, predicted: list[Region]) -> None:
+    """In the editor: a stroke of the eraser in the middle of the largest region, and Submit."""
+    open_task(page, team.studio, team.project, task)
+    region = max(predicted, key=lambda region: decode(region).sum())
+    mask = decode(region)
+    x, y = Canvas(page, mask.shape).on_screen(*deepest_point(mask))
+    label = region["value"]["brushlabels"][0]
+    page.locator("[class*=outliner-item]").filter(has_text=label).first.click()
+    page.click("[aria-label=eraser]")
+    page.mouse.move(x - 15, y)
+    page.mouse.down()
+    page.mouse.move(x + 15, y, steps=6)
+    page.mouse.up()
+    with page.expect_response(lambda answer: f"/api/tasks/{task}/annotations" in answer.url):
+        page.click("[data-testid=bottombar-submit-button]")
+
+
+def figures_by_hand(annotations: list[dict[str, Any]], studio: Studio) -> dict[str, Any]:
+    """The report's figures from an export: plain sums, and Label Studio's own decoder."""
+    sums = {label: {"hit": 0, "old": 0, "new": 0} for label in CALLED.values()}
+    ious: dict[str, list[float]] = {label: [] for label in CALLED.values()}
+    counts = dict.fromkeys(("accepted", "corrected", "deleted", "added"), 0)
+    for annotation in annotations:
+        before = studio.client.predictions.get(id=annotation["parent_prediction"]).result
+        old, new = masks_of(before), masks_of(annotation["result"])
+        for label in old.keys() | new.keys():
+            nothing = np.zeros_like(next(iter(new.values())))
+            a, b = old.get(label, nothing), new.get(label, nothing)
+            sums[label]["hit"] += int((a & b).sum())
+            sums[label]["old"] += int(a.sum())
+            sums[label]["new"] += int(b.sum())
+            ious[label].append(iou(a, b))
+        ids = {region["id"]: decode(region) for region in annotation["result"]}
+        for region in before:
+            same = region["id"] in ids and np.array_equal(ids[region["id"]], decode(region))
+            counts["accepted"] += same
+            counts["corrected"] += region["id"] in ids and not same
+            counts["deleted"] += region["id"] not in ids
+        counts["added"] += len(ids.keys() - {region["id"] for region in before})
+    return {
+        "labels": {
+            label: {
+                "mean_iou": float(np.mean(ious[label])),
+                "saved_paint": 1 - (each["old"] + each["new"] - 2 * each["hit"]) / each["new"],
+            }
+            for label, each in sums.items()
+            if each["new"]
+        },
+        "seconds": median(annotation["lead_time"] for annotation in annotations),
+        **counts,
+    }
+
+
+def test_corrections_are_measured_learned_from_and_forgotten(
+    page: Page, studio: Studio, backend_url: str, new_project: Callable[..., int]
+) -> None:
+    project = new_project(list(CALLED.values()), seeds=SEEDS)
+    demo.connect(studio, project, backend_url)
+    demo.retrieve_predictions(studio, project)
+    team = Team(studio, project, backend_url)
+    done, rest = team.tasks[:CORRECTED], team.tasks[CORRECTED:]
+    words = team.version()
+    first = team.predictions(words)
+    assert sorted(first) == team.tasks
+
+    erase_a_little(page, team, done[0], first[done[0]].result)
+    for number, task in enumerate(done[1:]):
+        studio.client.annotations.create(
+            id=task,
+            result=corrected(first[task].result, true_masks(team.images[task])),
+            parent_prediction=first[task].id,
+            lead_time=20.0 + number,
+        )
+    wait_for(lambda: team.report()["annotations"]["compared"] == CORRECTED, "the last correction")
+    check_the_report(team)
+
+    wait_for(lambda: team.version() != words, "a version that has learned")
+    learned = team.version()
+    assert learned.startswith("demo clearclip ")
+    assert int(learned.rpartition(" +")[2]) in (CORRECTED - 1, CORRECTED)
+    team.retrieve(rest)
+    before, after = team.quality(words, rest), team.quality(learned, rest)
+    print(f"IoU with the words alone: {before}; with {learned}: {after}")
+    assert np.mean(list(after.values())) > np.mean(list(before.values())) + 0.05
+    assert before["blorp"] < 0.2 < 0.5 < after["blorp"]
+    assert team.shown(rest[0]) == {learned}
+
+    for annotation in team.exported():
+        studio.client.annotations.delete(id=annotation["id"])
+    wait_for(lambda: team.report()["annotations"]["compared"] == 0, "the last deletion")
+    wait_for(lambda: team.version() == words, "the version of the words")
+    assert team.shown(rest[0]) == {words}
+    assert team.predictions(words)[rest[0]].id == first[rest[0]].id, "it is still there"
+    task = {"id": rest[0], "project": project, "data": {"image": team.images[rest[0]]}}
+    body = {"tasks": [task], "label_config": team.config, "project": f"{project}.1"}
+    (again,) = requests.post(f"{backend_url}/predict", json=body, timeout=100).json()["results"]
+    assert again["model_version"] == words
+    assert again["result"] == first[rest[0]].result
+    assert again["score"] == pytest.approx(first[rest[0]].score)
+
+
+def check_the_report(team: Team) -> None:
+    """Against Label Studio's own export of the same annotations."""
+    expected = figures_by_hand(team.exported(), team.studio)
+    told = team.report()["all"]
+    for label, figures in expected["labels"].items():
+        for name, value in figures.items():
+            assert told["labels"][label][name] == pytest.approx(value, abs=1e-5), (label, name)
+    for name in ("accepted", "corrected", "deleted", "added"):
+        assert told["total"][name] == expected[name], name
+    assert told["total"]["accepted"] > 0
+    assert told["total"]["corrected"] > 0
+    assert told["seconds"]["with_prelabel"] == pytest.approx(expected["seconds"])

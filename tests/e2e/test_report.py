@@ -1,0 +1,172 @@
+"""Annotators correct predictions in the real Label Studio; the report says what they did."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from label_studio_sdk.converter import brush
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from backend import demo
+from backend.demo import Studio
+from tests.e2e.editor import open_task, settled
+from tests.e2e.masks import decode
+
+pytestmark = pytest.mark.timeout(300)
+
+LABELS = ["sky", "grass", "tree", "house"]
+PHONE = {"width": 390, "height": 844}
+DESK = {"width": 1280, "height": 900}
+
+
+def report(backend_url: str, project: int, **kinds: int) -> dict[str, Any]:
+    """The report, once it knows of so many annotations."""
+    end = time.monotonic() + 60
+    while True:
+        asked = requests.get(f"{backend_url}/projects/{project}/report.json", timeout=30)
+        told: dict[str, Any] = asked.json()
+        if not told["waiting"] and {k: told["annotations"][k] for k in kinds} == kinds:
+            return told
+        assert time.monotonic() < end, told["annotations"]
+        time.sleep(0.2)
+
+
+def erased(region: dict[str, Any]) -> dict[str, Any]:
+    """The region without the left half of its pixels, as Label Studio's converter writes it."""
+    changed = copy.deepcopy(region)
+    mask = decode(region)
+    mask[:, : int(np.median(np.flatnonzero(mask.any(axis=0))))] = False
+    changed["value"]["rle"] = brush.mask2rle(mask.astype(np.uint8) * 255)
+    return changed | {"origin": "prediction-changed"}
+
+
+def by_hand(studio: Studio, project: int) -> dict[str, dict[str, float]]:
+    """The figures of each label, from what Label Studio has: its own decoder, and plain sums."""
+    sums = {label: {"hit": 0, "predicted": 0, "true": 0, "ious": []} for label in LABELS}
+    for each in studio.client.tasks.list(project=project):
+        for made in studio.client.annotations.list(id=each.id):
+            if made.was_cancelled or made.parent_prediction is None:
+                continue
+            before = studio.client.predictions.get(id=made.parent_prediction).result
+            for label, sum_ in sums.items():
+                masks = []
+                for result in (before, made.result):
+                    found = [r for r in result if r["value"].get("brushlabels") == [label]]
+                    masks.append(np.any([decode(r) for r in found], axis=0) if found else None)
+                if masks[0] is None and masks[1] is None:
+                    continue
+                shape = next(mask.shape for mask in masks if mask is not None)
+                old, new = (np.zeros(shape, bool) if m is None else m for m in masks)
+                sum_["hit"] += int((old & new).sum())
+                sum_["predicted"] += int(old.sum())
+                sum_["true"] += int(new.sum())
+                sum_["ious"].append((old & new).sum() / (old | new).sum())  # type: ignore[attr-defined]
+    return {
+        label: {
+            "mean_iou": float(np.mean(s["ious"])),
+            "saved_paint": 1 - (s["predicted"] + s["true"] - 2 * s["hit"]) / s["true"],  # type: ignore[operator]
+        }
+        for label, s in sums.items()
+        if s["true"]
+    }
+
+
+def test_what_annotators_do_is_what_the_report_says(
+    page: Page,
+    studio: Studio,
+    backend_url: str,
+    new_project: Callable[..., int],
+    tmp_path: Path,
+) -> None:
+    """Accepted in the editor; corrected, relabelled, drawn by hand, skipped and deleted by API."""
+    project = new_project(LABELS, seeds=[10_000_300 + n for n in range(6)])
+    demo.connect(studio, project, backend_url)
+    demo.retrieve_predictions(studio, project)
+    tasks = sorted(task.id for task in studio.client.tasks.list(project=project))
+    predicted = {each.task: each for each in studio.client.predictions.list(project=project)}
+    assert sorted(predicted) == tasks
+
+    def submit(task: int, result: list[Any], **more: Any) -> int:
+        made = studio.client.annotations.create(id=task, result=result, **more)
+        assert made.id is not None
+        return made.id
+
+    open_task(page, studio, project, tasks[0])
+    page.get_by_test_id("bottombar-submit-button").click()
+    first = report(backend_url, project, compared=1)
+    assert first["all"]["total"]["accepted_share"] == 1
+    assert first["all"]["total"]["saved_paint"] == 1
+    assert first["all"]["seconds"]["n_with"] == 1
+
+    largest, *others = sorted(predicted[tasks[1]].result, key=lambda r: -decode(r).sum())
+    known = {"parent_prediction": predicted[tasks[1]].id, "lead_time": 20.0}
+    changed = submit(tasks[1], [erased(largest), *others], **known)
+    (last, *rest) = predicted[tasks[2]].result
+    other = next(name for name in LABELS if name not in last["value"]["brushlabels"])
+    relabelled = last | {"value": last["value"] | {"brushlabels": [other]}}
+    submit(tasks[2], [relabelled, *rest], parent_prediction=predicted[tasks[2]].id)
+    submit(tasks[3], [largest | {"id": "by-hand"}], lead_time=90.0)
+    submit(tasks[4], [], was_cancelled=True)
+    gone = submit(tasks[5], [], parent_prediction=predicted[tasks[5]].id)
+    told = report(backend_url, project, compared=4, scratch=1, skipped=1)
+    assert told["all"]["total"]["deleted"] == len(predicted[tasks[5]].result)
+    assert sum(told["all"]["total"]["relabelled"].values()) == 1
+
+    studio.client.annotations.delete(id=gone)
+    told = report(backend_url, project, compared=3, scratch=1, skipped=1)
+    total = told["all"]["total"]
+    assert (total["corrected"], total["deleted"], total["added"]) == (1, 0, 0)
+    assert told["all"]["seconds"]["without_prelabel"] == 90
+    for label, figures in by_hand(studio, project).items():
+        for name, value in figures.items():
+            assert told["all"]["labels"][label][name] == pytest.approx(value, abs=1e-5)
+
+    studio.client.annotations.update(id=changed, result=predicted[tasks[1]].result)
+    end = time.monotonic() + 60
+    while report(backend_url, project, compared=3)["all"]["total"]["corrected"]:
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+    look_at_the_page(page, backend_url, project, tmp_path)
+
+
+def look_at_the_page(page: Page, backend_url: str, project: int, folder: Path) -> None:
+    """At a desk and on a phone, in light and dark; a plot is saved as pixels."""
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    page.goto(backend_url)
+    page.get_by_role("link", name=f"Project {project}", exact=True).last.click()
+    expect(page.get_by_role("heading", name="What the prelabels save")).to_be_visible()
+    backgrounds = {}
+    for size in (DESK, PHONE):
+        for scheme in ("dark", "light"):
+            page.set_viewport_size(size)  # type: ignore[arg-type]
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            path = folder / f"{scheme}-{size['width']}.png"
+            path.write_bytes(settled(page, full_page=True))
+            shot = np.asarray(Image.open(path).convert("RGB"))
+            backgrounds[scheme] = int(shot[2, 2].mean())
+            assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+    assert backgrounds["dark"] < 60 < 200 < backgrounds["light"]
+    page.set_viewport_size(DESK)  # type: ignore[arg-type]
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="PNG").first.click()
+    with Image.open(saved.value.path()) as plot:
+        assert min(plot.size) > 300
+        assert np.asarray(plot.convert("RGB")).std() > 5
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="CSV").click()
+    assert "saved_paint" in saved.value.path().read_text()
+    page.emulate_media(color_scheme="no-preference")
+    page.set_viewport_size({"width": 1440, "height": 900})
+    assert json.dumps(complaints) == "[]"
