@@ -25,8 +25,8 @@ Floats = npt.NDArray[np.float32]
 #: The name of what no label covers.
 UNLABELED = ""
 
-#: So many patches of a picture are kept, at most.
-SAMPLED = 160
+#: So many numbers of a picture's patches are kept, at most: 192 kB.
+SAMPLED = 98_304
 
 #: Patches of a label at which a picture counts half as evidence for it; many count as 1.
 HALF_PATCHES = 4.0
@@ -120,7 +120,7 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """What one corrected picture teaches, in a bounded size: some 200 kB for 512 numbers a feature.
+    """What one corrected picture teaches, in a bounded size: some 200 kB.
 
     Attributes:
         known: names of the labels that competed on the picture, sorted.
@@ -188,7 +188,7 @@ class Example:
         coverage = np.stack([covered[name] for name in names], axis=1)  # (P, K)
         areas = coverage.sum(axis=0, dtype=np.float64)
         means = coverage.T.astype(np.float64) @ patches / areas[:, None]
-        some, weights = _sample(coverage)
+        some, weights = _sample(coverage, max(1, SAMPLED // patches.shape[1]))
         return cls(
             tuple(sorted({*known, *masks})),
             names,
@@ -265,17 +265,17 @@ def _scatter(rows: Numbers, weights: Numbers) -> Numbers:
     return made
 
 
-def _sample(coverage: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.intp], Numbers]:
-    """Patches to keep, (N,) ascending, and for how many each stands.
+def _sample(coverage: npt.NDArray[np.float32], limit: int) -> tuple[npt.NDArray[np.intp], Numbers]:
+    """At most `limit` patches to keep, (N,) ascending, and for how many each stands.
 
     Each patch belongs to the label that covers most of it. Labels get places in turn, so that
     small ones are kept whole; a label's patches are taken evenly.
     """
     owners = coverage.argmax(axis=1)
     sizes = np.bincount(owners, minlength=coverage.shape[1])
-    places = np.minimum(sizes, SAMPLED // max(1, np.count_nonzero(sizes)))
+    places = np.minimum(sizes, limit // max(1, np.count_nonzero(sizes)))
     for label in np.argsort(sizes, kind="stable"):  # what small ones leave, the larger share
-        left = SAMPLED - places.sum()
+        left = limit - places.sum()
         places[label] += min(left // 2, sizes[label] - places[label])
     kept, weights = [], []
     for label in np.flatnonzero(places):
