@@ -182,7 +182,16 @@ _FIGURES = _object(
     seconds={"type": "object"},
 )
 _REPORT = _object(
-    required=("project", "annotations", "all", "periods", "versions", "harmful", "definitions"),
+    required=(
+        "project",
+        "annotations",
+        "all",
+        "periods",
+        "versions",
+        "harmful",
+        "missing",
+        "definitions",
+    ),
     project={"type": "integer"},
     annotations={"type": "object", "description": "How many there are of each kind."},
     waiting={"type": "integer", "description": "How many are still to be read."},
@@ -191,6 +200,7 @@ _REPORT = _object(
     periods=_list(_FIGURES),
     versions=_list(_FIGURES),
     harmful={"type": "object", "description": "Labels that cost more than they save: what to do."},
+    missing={"type": "object", "description": "Labels that are mostly missed: what to do."},
     broken={"type": "object", "description": "Annotations that cannot be read: why."},
     definitions={"type": "object", "description": "What each figure is."},
 )

@@ -146,6 +146,11 @@ class Quality:
         """Whether the predictions make more work than none would."""
         return self.predicted_px - self.shared_px > self.shared_px
 
+    @property
+    def misses(self) -> bool:
+        """Whether the predictions, harmless as they are, lack most of what was left to draw."""
+        return not self.harms and 2 * self.shared_px < self.true_px
+
     def to_json(self) -> Json:
         """Its figures; shares to six digits."""
         return {
@@ -299,6 +304,17 @@ class Savings:
         found = {name: made for name, made in self.all.labels.items() if made.harms}
         return {name: advice(made) for name, made in found.items()}
 
+    @property
+    def missing(self) -> dict[str, str]:
+        """Labels whose predictions do no harm, but lack most pixels -> what to do."""
+        return {
+            name: f"{round(100 * (1 - made.shared_px / made.true_px))} % of its pixels were "
+            "painted by hand: add words for it to its predicted_values. What was painted "
+            f"teaches the project's next version, where that is on.{_few(made)}"
+            for name, made in self.all.labels.items()
+            if made.misses
+        }
+
     def to_json(self) -> Json:
         """All of it."""
         return {
@@ -311,6 +327,7 @@ class Savings:
             "periods": [group.to_json() for group in self.periods],
             "versions": [group.to_json() for group in self.versions],
             "harmful": self.harmful,
+            "missing": self.missing,
             "broken": {str(annotation): why for annotation, why in self.broken.items()},
             "definitions": dict(DEFINITIONS),
         }
@@ -361,7 +378,7 @@ def advice(quality: Quality) -> str:
     >>> print(advice(Quality(pictures=9, relabelled={"dog": 7}, corrected=2, predicted_px=5)))
     7 of its 9 regions became "dog": give the two labels predicted_values that tell them apart.
     """
-    few = f" So far there are {quality.pictures} pictures only." if quality.pictures < FEW else ""
+    few = _few(quality)
     prelabels = quality.prelabels
     if 2 * sum(quality.relabelled.values()) >= prelabels > 0:
         name, count = next(iter(quality.relabelled.items()))
@@ -380,6 +397,10 @@ def advice(quality: Quality) -> str:
         f"{wrong} % of its predicted pixels were erased: raise its model_score_threshold, or add "
         f"words for it to its predicted_values.{few}"
     )
+
+
+def _few(quality: Quality) -> str:
+    return f" So far there are {quality.pictures} pictures only." if quality.pictures < FEW else ""
 
 
 def to_csv(savings: Savings) -> str:

@@ -41,6 +41,8 @@ def print_savings(savings: Savings, console: Console) -> None:
         console.print(_groups("By model version", "version", savings.versions))
     for label, what in savings.harmful.items():
         console.print(f"[bold red]{escape(label)} costs more than it saves:[/] {escape(what)}")
+    for label, what in savings.missing.items():
+        console.print(f"[bold]{escape(label)} is mostly missed:[/] {escape(what)}")
     for name, text in DEFINITIONS.items() if savings.all.labels else ():
         console.print(f"[bold]{name}[/]: {escape(text)}", style="dim", highlight=False)
 

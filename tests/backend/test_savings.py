@@ -61,6 +61,8 @@ def test_false_missed_and_relabelled_regions() -> None:
     assert dog.harms
     assert (cat.false, cat.missed, cat.accepted_share, cat.saved_paint) == (0, 1, None, 0)
     assert not cat.harms  # it has done nothing
+    assert cat.misses
+    assert not dog.misses  # that it harms is told already
 
 
 def test_nothing_to_measure() -> None:
@@ -107,6 +109,17 @@ def test_a_project_by_time_and_by_version() -> None:
     assert [(group.name, group.annotations) for group in savings.versions] == [("v1", 2), ("v2", 1)]
     assert savings.broken == {7: "It has no size."}
     assert list(savings.harmful) == ["dog"]
+
+
+def test_labels_that_are_mostly_missed_are_named_with_what_to_do() -> None:
+    scant = Change("dog", corrected=1, predicted_px=4, true_px=10, shared_px=4, band_px=10)
+    savings = measure(7, [read(1, scant, CAR), read(2, CAT)])
+    assert list(savings.missing) == ["cat", "dog"]
+    assert savings.missing["dog"].startswith("60 % of its pixels were painted by hand")
+    assert savings.to_json()["missing"] == savings.missing
+    assert savings.harmful == {}
+    half = Change("dog", corrected=1, predicted_px=5, true_px=10, shared_px=5, band_px=10)
+    assert measure(7, [read(1, half)]).missing == {}
 
 
 def test_a_long_time_is_shown_in_weeks() -> None:
