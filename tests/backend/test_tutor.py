@@ -69,7 +69,8 @@ def test_a_project_that_has_learned_nothing() -> None:
 
 
 def test_the_versions_and_the_thresholds_are_shown() -> None:
-    learn(lessons_of(), BETTER, Version(25, 26, "b", True, 0.4, 0.55))
+    ious: Any = {"text_ious": {"wine": 0.625}, "adapted_ious": {"wine": 0.3125, "rose": 0.875}}
+    learn(lessons_of(), BETTER, Version(25, 26, "b", True, 0.4, 0.55, **ious))
     client = make_app().test_client()
     told = client.get(LEARNING).get_json(force=True)
     assert [(v["number"], v["live"]) for v in told["versions"]] == [(2, True), (1, False)]
@@ -81,7 +82,16 @@ def test_the_versions_and_the_thresholds_are_shown() -> None:
     }
     for address in (LEARNING, "/projects/7/report"):
         page = Page(client.get(address, headers=PEOPLE))
-        for shown in ("version 2 is live", "55.0 %", "40.0 %", "<b>wine</b>", "90.0 %"):
+        for shown in (
+            "version 2 is live",
+            "55.0 %",
+            "40.0 %",
+            "<b>wine</b>",
+            "90.0 %",
+            "62.5 %",
+            "31.2 %",
+            "87.5 %",
+        ):
             assert shown in page.text
         actions = {form["action"] for form in page.all("form")}
         turns = {action.rsplit("/", 1)[1] for action in actions if action}
