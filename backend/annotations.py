@@ -55,7 +55,7 @@ _LOCK: Final = 0xC1EAA707
 #: As many messages within a second are no annotators' any more, but an import or a bulk action.
 _BURST: Final = 20
 
-#: Keys of one SQL statement.
+#: Rows of one turn to write, and keys of one SQL statement.
 _AT_ONCE: Final = 400
 
 _ANNOTATIONS: Final = Table(
@@ -155,18 +155,16 @@ class Annotations:
     def __init__(self, store: Store, owner: str) -> None:
         self._store = store
         self._owner = owner
-        self._marking = threading.Lock()
+        self._marking, self._next = threading.Lock(), threading.Lock()
         self._marked_at: deque[float] = deque(maxlen=_BURST)
 
     # ---- who tells of changes ----------------------------------------------------------------
 
     def mark(self, project: int, annotations: Iterable[int]) -> None:
         """Note that annotations of a project are new, changed or gone."""
-        ids = sorted(set(annotations))
-        # One at a time: SQLite lets writers that meet wait for a time by chance, and rather long.
         self._marked_at.append(self._store.clock())
-        with self._marking, self._write() as connection:
-            for some in _some(ids):
+        for some in _some(sorted(set(annotations))):
+            with self._turn(), self._write() as connection:
                 self._mark(connection, project, some)
 
     @property
@@ -306,6 +304,19 @@ class Annotations:
     # ---- inside ------------------------------------------------------------------------------
 
     @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Who marks, one at a time: SQLite lets writers that meet wait by chance, and rather long.
+
+        Thousands are marked in many turns, and whoever waits meanwhile has the next one.
+        """
+        with self._next:  # held by who waits, or else who has just had a turn might have it again
+            self._marking.acquire()
+        try:
+            yield
+        finally:
+            self._marking.release()
+
+    @contextmanager
     def _write(self) -> Iterator[Connection]:
         """A transaction that changes rows: one at a time, so that no two wait for each other."""
         with self._store.write() as connection:
@@ -318,17 +329,15 @@ class Annotations:
             from sqlalchemy.dialects.postgresql import insert
         else:
             from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
-        rows = [{"annotation": id_, "project": project, "marked": 1} for id_ in ids]
-        statement = insert(_ANNOTATIONS).values(rows)
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=[_ROW.annotation],
-                set_={"marked": _ROW.marked + 1, "open": 1, "untaught": 1, "due": 0.0},
-            )
+        statement = insert(_ANNOTATIONS).on_conflict_do_update(
+            index_elements=[_ROW.annotation],
+            set_={"marked": _ROW.marked + 1, "open": 1, "untaught": 1, "due": 0.0},
         )
+        rows = [{"annotation": id_, "project": project, "marked": 1} for id_ in ids]
+        connection.execute(statement, rows)
 
     def _again(self, *which: Any) -> None:
-        with self._marking, self._write() as connection:
+        with self._turn(), self._write() as connection:
             connection.execute(
                 update(_ANNOTATIONS)
                 .where(*which)

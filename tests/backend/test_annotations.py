@@ -12,6 +12,7 @@ import pytest
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Connection, Engine, event
 
 from backend import create_app
 from backend.annotations import Annotations, Mark, Read
@@ -158,6 +159,30 @@ def test_a_burst_is_known_and_over_after_a_second(annotations: Annotations, cloc
         clock.now += 0.1
         annotations.mark(7, [number])
         assert not annotations.in_burst
+
+
+def test_a_bulk_action_holds_nobody_up(annotations: Annotations) -> None:
+    """Who comes while ten thousand are marked need not wait for the last of them."""
+    turns: list[str] = []
+    bulk = threading.Thread(target=annotations.mark, args=(7, range(1, 10_001)), name="bulk")
+    one = threading.Thread(target=annotations.mark, args=(7, [5]), name="one")
+
+    def note(_: Connection) -> None:
+        turns.append(threading.current_thread().name)
+        if len(turns) == 1:
+            one.start()
+
+    assert annotations.count_open() == 0
+    event.listen(Engine, "commit", note)
+    try:
+        bulk.start()
+        bulk.join()
+        one.join()
+    finally:
+        event.remove(Engine, "commit", note)
+    assert (turns.count("bulk"), turns.count("one"), turns[-1]) == (25, 1, "bulk")
+    assert annotations.count_open() == 10_000
+    assert {mark.annotation: mark.count for mark in annotations.take(5)}[5] == 2
 
 
 def test_one_project_at_a_time(annotations: Annotations) -> None:
