@@ -19,7 +19,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from sqlalchemy import (
@@ -43,7 +43,7 @@ from backend.corrections import Change
 from backend.store import LEASE_S, METADATA, Store
 
 #: How an annotation began, or why there is nothing to compare; see `Read`.
-Kind = Literal["compared", "scratch", "copy", "foreign", "lost", "skipped", "broken"]
+Kind = Literal["compared", "scratch", "copy", "converted", "foreign", "lost", "skipped", "broken"]
 
 #: Before what could not be read is tried again, in seconds: at first, and at most.
 _FIRST_PAUSE_S: Final = 15.0
@@ -88,23 +88,6 @@ _ROW: Final = _ANNOTATIONS.c
 
 
 @dataclass(frozen=True)
-class Mark:
-    """An annotation to read.
-
-    Attributes:
-        annotation: its id.
-        project: its project's, as who marked it said.
-        count: how often it has been marked.
-        tries: how often it could not be read since it was marked first.
-    """
-
-    annotation: int
-    project: int
-    count: int
-    tries: int = 0
-
-
-@dataclass(frozen=True)
 class Read:
     """What was read of an annotation. Times are in seconds since the epoch.
 
@@ -114,8 +97,8 @@ class Read:
         task: its task's.
         kind: "compared" with the prediction of ours that it began with. Else it began from
             "scratch", as a "copy" of another annotation, with a "foreign" prediction that is not
-            ours, or with one that is "lost", since somebody has deleted it; or it was "skipped", or
-            is "broken".
+            ours, or with one that is "lost", since somebody has deleted it; it is a prediction that
+            was "converted" as it is; or it was "skipped", or is "broken".
         version: the ``model_version`` of the prediction that it was compared with.
         annotator: who has made it, by number.
         seconds: how long it took in all, as Label Studio has measured it.
@@ -136,6 +119,25 @@ class Read:
     updated: float = 0.0
     changes: tuple[Change, ...] = ()
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """An annotation to read.
+
+    Attributes:
+        annotation: its id.
+        project: its project's, as who marked it said.
+        count: how often it has been marked.
+        tries: how often it could not be read since it was marked first.
+        before: what was read of it last; None where nothing was.
+    """
+
+    annotation: int
+    project: int
+    count: int
+    tries: int = 0
+    before: Read | None = field(default=None, repr=False, compare=False)
 
 
 class Annotations:
@@ -210,7 +212,12 @@ class Annotations:
             rows = connection.execute(same).all()
             ids = [row.annotation for row in rows]
             self._set(connection, ids, owner=self._owner, leased_until=now + LEASE_S)
-        return [Mark(row.annotation, row.project, row.marked, row.tries) for row in rows]
+        return [
+            Mark(
+                row.annotation, row.project, row.marked, row.tries, _read(row) if row.kind else None
+            )
+            for row in rows
+        ]
 
     def renew(self) -> None:
         """Keep all our leases for another while."""

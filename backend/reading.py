@@ -9,9 +9,14 @@ What counts as what:
 - **compared**: it began with a prediction of a model version such as this backend writes.
 - **scratch**: no prediction, no copy, and no region of it says that it came from a prediction.
 - **copy**: of another annotation, whose work it was.
+- **converted**: the prediction itself, as Label Studio makes annotations of predictions by the
+  thousand: no time was measured, and nothing is changed. What a script has left as it was looks the
+  same. Nobody has looked at it, so nothing is learned from it, until somebody changes it.
 - **foreign**: the prediction has another model's version.
 - **lost**: its regions came from a prediction that is not there any more.
 - **skipped**: the task was passed over.
+
+How an annotation began stays known, with its figures, where the prediction is deleted later.
 
 Each annotation counts by itself, also where a task has several. Drafts are no annotations yet.
 """
@@ -22,6 +27,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from backend.annotations import Annotations, Kind, Mark, Read
@@ -120,7 +126,7 @@ class Reader:
             self._teach(mark.annotation, None)
             done = self._annotations.drop(mark, taught=self._learner is not None)
         else:
-            read, corrected = self._compare(annotation, task, configs)
+            read, corrected = self._compare(annotation, task, configs, mark.before)
             self._teach(mark.annotation, corrected)
             done = self._annotations.settle(mark, read, taught=self._learner is not None)
         if not done:  # another has read it meanwhile: who of us was the last is not known
@@ -135,7 +141,11 @@ class Reader:
             self._learner.forget(annotation)
 
     def _compare(
-        self, annotation: Annotation, task: Task, configs: dict[int, LabelConfig | str]
+        self,
+        annotation: Annotation,
+        task: Task,
+        configs: dict[int, LabelConfig | str],
+        before: Read | None,
     ) -> tuple[Read, Corrected | None]:
         if annotation.skipped:
             return _row(annotation, "skipped"), None
@@ -152,7 +162,8 @@ class Reader:
         made = Corrected(
             annotation.id, annotation.project, task, config, pictures, annotation.updated
         )
-        return _row(annotation, kind, prediction, made), made
+        read = _remembered(_row(annotation, kind, prediction, made), before)
+        return read, None if read.kind == "converted" else made
 
     def _config(self, project: int, configs: dict[int, LabelConfig | str]) -> LabelConfig | str:
         """A project's label config, asked for once a round; or why there is nothing to compare."""
@@ -169,6 +180,8 @@ class Reader:
             prediction = self._projects.prediction(annotation.prediction)
             if prediction is None:
                 return "lost", None
+            if annotation.seconds is None and list(annotation.result) == list(prediction.result):
+                return "converted", None
             if not _OUR_VERSION.fullmatch(prediction.version):
                 return "foreign", None
             return "compared", prediction
@@ -200,6 +213,16 @@ def _row(
         changes=corrected.changes if corrected else (),
         reason=reason,
     )
+
+
+def _remembered(read: Read, before: Read | None) -> Read:
+    """What was read; of one whose prediction is gone, what it was when that was there."""
+    if before is None or read.kind not in ("lost", "scratch"):
+        return read
+    untouched = before.kind == "converted" and before.updated == read.updated
+    if before.kind == "compared" or untouched:
+        return replace(read, kind=before.kind, version=before.version, changes=before.changes)
+    return read
 
 
 def read_all(

@@ -30,7 +30,8 @@ Json = dict[str, Any]
 
 DEFINITIONS: Final[Mapping[str, str]] = {
     "compared": "Annotations that began with a prediction of this backend. Each counts by itself, "
-    "also where a task has several.",
+    "also where a task has several. Where the prediction has been deleted since, they keep the "
+    "figures that they had then.",
     "accepted": "Share of the predicted regions that were submitted with the pixels and the label "
     "that they had.",
     "mean IoU": "Intersection over union of what was predicted and what was left, of all pixels of "
@@ -53,6 +54,7 @@ KINDS: Final[Mapping[Kind, str]] = {
     "compared": "began with a prediction of this backend",
     "scratch": "began from nothing",
     "copy": "are copies of another annotation",
+    "converted": "are predictions that were made annotations as they are",
     "foreign": "began with a prediction of another model",
     "lost": "began with a prediction that has been deleted",
     "skipped": "were skipped",

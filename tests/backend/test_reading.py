@@ -140,6 +140,61 @@ def test_what_began_otherwise_is_not_compared(
     assert (made["id"] in notebook.known) == (kind != "skipped")
 
 
+@pytest.mark.parametrize("version", [OURS, "yolo"])
+def test_predictions_that_were_made_annotations_teach_nothing_until_somebody_changes_them(
+    reader: Reader, annotations: Annotations, studio: FakeStudio, notebook: Notebook, version: str
+) -> None:
+    prediction = studio.add(1, version, result=[region("a", "red", 4)])
+    made = studio.annotate(
+        1, [region("a", "red", 4)], 1e9, parent_prediction=prediction, lead_time=None
+    )
+    (row,) = read(reader, annotations, made["id"])
+    assert (row.kind, row.version, row.changes) == ("converted", "", ())
+    studio.predictions.clear()
+    made["parent_prediction"] = None
+    assert [row.kind for row in read(reader, annotations, made["id"])] == ["converted"]
+    assert notebook.known == {}
+    made |= {"result": [region("a", "red", 6)], "updated_at": "2026-11-25T12:00:00Z"}
+    assert [row.kind for row in read(reader, annotations, made["id"])] == ["scratch"]
+    assert list(notebook.known) == [made["id"]]
+
+
+@pytest.mark.parametrize("more", [{"lead_time": 2.0}, {"result": [region("a", "red", 6)]}])
+def test_what_somebody_has_looked_at_or_changed_is_compared(
+    reader: Reader,
+    annotations: Annotations,
+    studio: FakeStudio,
+    notebook: Notebook,
+    more: dict[str, Any],
+) -> None:
+    prediction = studio.add(1, OURS, result=[region("a", "red", 4)])
+    made = studio.annotate(1, [region("a", "red", 4)], parent_prediction=prediction, lead_time=None)
+    made |= more
+    assert [row.kind for row in read(reader, annotations, made["id"])] == ["compared"]
+    assert list(notebook.known) == [made["id"]]
+
+
+@pytest.mark.parametrize("origin", ["prediction-changed", "manual"])
+def test_what_was_compared_stays_so_when_the_prediction_is_deleted(
+    reader: Reader, annotations: Annotations, studio: FakeStudio, notebook: Notebook, origin: str
+) -> None:
+    prediction = studio.add(1, OURS, result=[region("a", "red", 4)])
+    made = studio.annotate(
+        1, [region("a", "red", 6, origin=origin)], 1e9, parent_prediction=prediction
+    )
+    before = read(reader, annotations, made["id"])
+    assert before[0].changes[0].corrected == 1
+    studio.predictions.clear()
+    made["parent_prediction"] = None  # as Label Studio has it then
+    reader.mark_project(7)
+    assert read_all(reader, 7, threading.Event(), lambda _: None) == 1
+    assert annotations.read(7) == before
+    made |= {"result": [region("a", "red", 8)], "lead_time": 20.0}
+    (row,) = read(reader, annotations, made["id"])
+    assert (row.changes, row.version, row.seconds) == (before[0].changes, OURS, 20)
+    assert notebook.known[made["id"]].pictures[0].final["red"].sum() == 32
+
+
 def test_what_is_changed_emptied_or_deleted_later(
     reader: Reader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
 ) -> None:

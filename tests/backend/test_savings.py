@@ -92,6 +92,7 @@ def test_a_project_by_time_and_by_version() -> None:
     savings = measure(7, reads, waiting=3)
     assert {kind: count for kind, count in savings.kinds.items() if count != 1} == {
         "compared": 3,
+        "converted": 0,
         "foreign": 0,
         "lost": 0,
     }
