@@ -301,7 +301,7 @@ def report(
         with _signals_set(stopping):
             _read_annotations(settings, annotations, project, backfill, stopping)
         waiting = annotations.count_open(project)
-        reads = annotations.read(project)
+        reads = annotations.stream(project)
         savings = measure(project, reads, waiting=waiting, step=step, label=label)
     except (BackendError, SQLAlchemyError, ValueError) as error:
         raise click.ClickException(str(error)) from None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any, cast
 
 from flask import Blueprint, Response, request
@@ -11,7 +14,16 @@ from backend.annotations import Annotations
 from backend.console import html_page, is_for_people, json_answer
 from backend.errors import BadRequest, PlotNotFound
 from backend.plots import PLOTS, plots
-from backend.savings import DEFINITIONS, FEW, KINDS, Savings, Step, measure, to_csv
+from backend.savings import (
+    DEFINITIONS,
+    FEW,
+    KINDS,
+    MOST_VERSIONS,
+    Savings,
+    Step,
+    measure,
+    to_csv,
+)
 from backend.settings import Settings
 from backend.studio import Studio
 
@@ -21,6 +33,9 @@ Json = dict[str, Any]
 _REPORT = "/projects/<int(min=1, max=2147483647):project>/report"
 
 _NAMES = ", ".join(f'"{name}"' for name in PLOTS)
+
+#: Reports that are kept in memory, a few MB each where there are a thousand model versions.
+_KEPT = 8
 
 _NO_KEY = (
     "What annotators change is read from Label Studio: set LABEL_STUDIO_URL and "
@@ -46,19 +61,22 @@ def make_report(
         learned: what the model has learned in a project, shown beside.
     """
     report = Blueprint("report", __name__)
+    measuring = threading.Lock()  # who comes meanwhile mostly asks for the same
+
+    @lru_cache(maxsize=_KEPT)
+    def measured(project: int, step: Step | None, label: str | None, revision: object) -> Savings:
+        return measure(project, annotations.stream(project), step=step, label=label)
 
     def found(project: int) -> Savings:
         step = request.args.get("step")
         if step not in (None, "day", "week"):
             raise BadRequest('Expected "step" to be day or week, but got something else.')
+        label = request.args.get("label") or None
         waiting = annotations.count_open(project)
-        return measure(
-            project,
-            annotations.read(project),
-            waiting=waiting,
-            step=cast("Step | None", step),
-            label=request.args.get("label") or None,
-        )
+        with measuring:
+            revision = annotations.revision(project)
+            savings = measured(project, cast("Step | None", step), label, revision)
+        return replace(savings, waiting=waiting)
 
     def as_json(savings: Savings) -> Response:
         more = {} if learned is None else {"learned": learned(savings.project)}
@@ -76,6 +94,7 @@ def make_report(
             definitions=DEFINITIONS,
             kinds=KINDS,
             few=FEW,
+            most_versions=MOST_VERSIONS,
             url=studio.task_url(project),
             no_key="" if settings.label_studio_api_key else _NO_KEY,
             learned=None if learned is None else learned(project),

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
-from operator import attrgetter
+from operator import add, attrgetter
 from statistics import median
 from typing import Any, Final, Literal, get_args
 
@@ -25,6 +25,9 @@ _DAYS_SHOWN: Final = 21
 
 #: Pictures of a label below which its figures say little.
 FEW: Final = 5
+
+#: Model versions that people are shown, the newest; files have all.
+MOST_VERSIONS: Final = 50
 
 Json = dict[str, Any]
 
@@ -101,21 +104,10 @@ class Quality:
     @classmethod
     def of(cls, changes: Iterable[Change]) -> Quality:
         """The sums of these changes."""
-        some = list(changes)
-        relabelled: Counter[str] = Counter()
-        for change in some:
-            if change.relabelled:
-                relabelled.update(change.relabelled)
-        ious = [iou for change in some if (iou := change.iou) is not None]
-        bands = [iou for change in some if (iou := change.boundary_iou) is not None]
-        sums = {name: sum(map(attrgetter(name), some)) for name in _SUMMED}
-        return cls(
-            pictures=len(ious),
-            relabelled=dict(relabelled.most_common()),
-            mean_iou=_mean(ious),
-            mean_boundary_iou=_mean(bands),
-            **sums,
-        )
+        sums = _Sums()
+        for change in changes:
+            sums.add(change)
+        return sums.quality()
 
     @property
     def prelabels(self) -> int:
@@ -188,6 +180,68 @@ _SUMMED: Final = (
     "shared_px",
 )
 
+_summed: Final[Callable[[Change], tuple[int, ...]]] = attrgetter(*_SUMMED)
+
+
+@dataclass
+class _Sums:
+    """A `Quality` in the making: changes are added one by one, and none is kept."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * len(_SUMMED))
+    relabelled: Counter[str] = field(default_factory=Counter)
+    pictures: int = 0
+    iou: float = 0.0
+    bands: int = 0
+    boundary_iou: float = 0.0
+
+    def add(self, change: Change) -> None:
+        self.counts = list(map(add, self.counts, _summed(change)))
+        if change.relabelled:
+            self.relabelled.update(change.relabelled)
+        if (iou := change.iou) is not None:
+            self.pictures += 1
+            self.iou += iou
+        if (boundary_iou := change.boundary_iou) is not None:
+            self.bands += 1
+            self.boundary_iou += boundary_iou
+
+    def add_all(self, other: _Sums) -> None:
+        self.counts = list(map(add, self.counts, other.counts))
+        self.relabelled.update(other.relabelled)
+        self.pictures += other.pictures
+        self.iou += other.iou
+        self.bands += other.bands
+        self.boundary_iou += other.boundary_iou
+
+    def quality(self) -> Quality:
+        return Quality(
+            pictures=self.pictures,
+            relabelled=dict(self.relabelled.most_common()),
+            mean_iou=self.iou / self.pictures if self.pictures else None,
+            mean_boundary_iou=self.boundary_iou / self.bands if self.bands else None,
+            **dict(zip(_SUMMED, self.counts, strict=True)),
+        )
+
+
+@dataclass
+class _Tally:
+    """What is counted of the annotations of a day that began alike, one by one likewise."""
+
+    compared: int = 0
+    labels: defaultdict[str, _Sums] = field(default_factory=lambda: defaultdict(_Sums))
+    with_prelabel: list[float] = field(default_factory=list)
+    without_prelabel: list[float] = field(default_factory=list)
+
+    def add(self, read: Read, label: str | None) -> None:
+        if read.kind == "compared":
+            self.compared += 1
+        for change in read.changes:
+            if label in (None, change.label):
+                self.labels[change.label].add(change)
+        times = {"compared": self.with_prelabel, "scratch": self.without_prelabel}
+        if read.kind in times and read.seconds is not None and read.seconds > 0:
+            times[read.kind].append(read.seconds)
+
 
 @dataclass(frozen=True)
 class Seconds:
@@ -206,13 +260,8 @@ class Seconds:
     n_without: int = 0
 
     @classmethod
-    def of(cls, reads: Iterable[Read]) -> Seconds:
-        """Of these annotations."""
-        times: dict[str, list[float]] = {"compared": [], "scratch": []}
-        for read in reads:
-            if read.kind in times and read.seconds is not None and read.seconds > 0:
-                times[read.kind].append(read.seconds)
-        with_, without = times["compared"], times["scratch"]
+    def of(cls, with_: Sequence[float], without: Sequence[float]) -> Seconds:
+        """Of the times of annotations that began with a prediction, and of those without."""
         return cls(
             median(with_) if with_ else None,
             median(without) if without else None,
@@ -249,18 +298,22 @@ class Group:
     seconds: Seconds
 
     @classmethod
-    def of(cls, name: str, reads: Sequence[Read]) -> Group:
-        """Of these annotations, whatever their kind."""
-        changes = [change for read in reads for change in read.changes]
-        by_label: dict[str, list[Change]] = {}
-        for change in changes:
-            by_label.setdefault(change.label, []).append(change)
+    def of(cls, name: str, tallies: Iterable[_Tally]) -> Group:
+        """What they count together."""
+        whole, total = _Tally(), _Sums()
+        for tally in tallies:
+            whole.compared += tally.compared
+            whole.with_prelabel += tally.with_prelabel
+            whole.without_prelabel += tally.without_prelabel
+            for label, sums in tally.labels.items():
+                whole.labels[label].add_all(sums)
+                total.add_all(sums)
         return cls(
             name,
-            sum(read.kind == "compared" for read in reads),
-            Quality.of(changes),
-            {name: Quality.of(by_label[name]) for name in sorted(by_label, key=str.casefold)},
-            Seconds.of(reads),
+            whole.compared,
+            total.quality(),
+            {name: whole.labels[name].quality() for name in sorted(whole.labels, key=str.casefold)},
+            Seconds.of(whole.with_prelabel, whole.without_prelabel),
         )
 
     def to_json(self) -> Json:
@@ -337,7 +390,7 @@ class Savings:
 
 def measure(
     project: int,
-    reads: Sequence[Read],
+    reads: Iterable[Read],
     *,
     waiting: int = 0,
     step: Step | None = None,
@@ -347,7 +400,7 @@ def measure(
 
     Args:
         project: its number.
-        reads: in the order in which the annotations were made.
+        reads: in the order in which the annotations were made; none of them is kept.
         waiting: how many are still to be read.
         step: length of a period; by default days, or weeks where there are more than three of them.
         label: look at what became of this one only; at all by default.
@@ -357,18 +410,27 @@ def measure(
     """
     if step is not None and step not in get_args(Step):
         raise ValueError(f"Expected argument `step` to be day or week, but got {step!r}.")
-    counted = [_only(read, label) for read in reads if read.kind != "skipped"]
-    chosen = step or _step([_day(read) for read in counted])
-    counts = Counter(read.kind for read in reads)
-    compared = [read for read in counted if read.kind == "compared"]
+    kinds: Counter[Kind] = Counter()
+    broken = {}
+    tallies: defaultdict[tuple[date, str | None], _Tally] = defaultdict(_Tally)
+    for read in reads:
+        kinds[read.kind] += 1
+        if read.kind == "broken":
+            broken[read.annotation] = read.reason
+        if read.kind != "skipped":
+            version = read.version if read.kind == "compared" else None
+            tallies[_day(read), version].add(read, label)
+    chosen = step or _step([day for day, _ in tallies])
+    days = ((_start(day, chosen).isoformat(), each) for (day, _), each in tallies.items())
+    versions = ((name, each) for (_, name), each in tallies.items() if name is not None)
     return Savings(
         project=project,
-        kinds={kind: counts[kind] for kind in get_args(Kind)},
-        all=Group.of("all", counted),
-        periods=_groups(counted, lambda read: _start(_day(read), chosen).isoformat()),
+        kinds={kind: kinds[kind] for kind in get_args(Kind)},
+        all=Group.of("all", tallies.values()),
+        periods=_groups(days),
         step=chosen,
-        versions=_groups(compared, lambda read: read.version),
-        broken={read.annotation: read.reason for read in reads if read.kind == "broken"},
+        versions=_groups(versions),
+        broken=broken,
         waiting=waiting,
         label=label,
     )
@@ -463,19 +525,12 @@ def _seconds(seconds: Seconds) -> Json:
     }
 
 
-def _groups(reads: Iterable[Read], key: Callable[[Read], str]) -> tuple[Group, ...]:
-    """By a key, in the order in which it is first seen."""
-    found: dict[str, list[Read]] = {}
-    for read in reads:
-        found.setdefault(key(read), []).append(read)
+def _groups(tallies: Iterable[tuple[str, _Tally]]) -> tuple[Group, ...]:
+    """By their names, in the order in which these are first seen."""
+    found: dict[str, list[_Tally]] = {}
+    for name, tally in tallies:
+        found.setdefault(name, []).append(tally)
     return tuple(Group.of(name, some) for name, some in found.items())
-
-
-def _only(read: Read, label: str | None) -> Read:
-    """What was read, with the changes of one label."""
-    if label is None:
-        return read
-    return replace(read, changes=tuple(each for each in read.changes if each.label == label))
 
 
 def _day(read: Read) -> date:
@@ -493,10 +548,6 @@ def _start(day: date, step: Step) -> date:
     '2026-11-23'
     """
     return day if step == "day" else day - timedelta(day.weekday())
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
 
 
 def _round(value: float | None) -> float | None:

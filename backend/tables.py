@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from backend.savings import DEFINITIONS, KINDS, Group, Quality, Savings
+from backend.savings import DEFINITIONS, KINDS, MOST_VERSIONS, Group, Quality, Savings
 
 _COLUMNS = (
     "pictures",
@@ -38,7 +38,9 @@ def print_savings(savings: Savings, console: Console) -> None:
     if savings.all.labels:
         console.print(_labels(savings))
         console.print(_groups(f"By {savings.step}", "from", savings.periods))
-        console.print(_groups("By model version", "version", savings.versions))
+        console.print(
+            _groups(_versions_shown(savings), "version", savings.versions[-MOST_VERSIONS:])
+        )
     for label, what in savings.harmful.items():
         console.print(f"[bold red]{escape(label)} costs more than it saves:[/] {escape(what)}")
     for label, what in savings.missing.items():
@@ -131,6 +133,12 @@ def _labels(savings: Savings) -> Table:
     table.add_section()
     _row(table, "all", savings.all.total, savings.all)
     return table
+
+
+def _versions_shown(savings: Savings) -> str:
+    count = len(savings.versions)
+    left_out = f", the last {MOST_VERSIONS} of {count}" if count > MOST_VERSIONS else ""
+    return f"By model version{left_out}"
 
 
 def _groups(title: str, first: str, groups: tuple[Group, ...]) -> Table:

@@ -148,6 +148,33 @@ def test_what_nobody_has_learned_from_is_read_by_who_does(
     assert ids(other.take(9, untaught=True)) == [3]
 
 
+def test_a_revision_is_another_once_anything_was_read_or_dropped(
+    annotations: Annotations,
+) -> None:
+    revisions = [annotations.revision(7)]
+
+    def read_them(*numbers: int, **more: Any) -> None:
+        annotations.mark(7, numbers)
+        assert annotations.revision(7) == revisions[-1]
+        for mark in annotations.take(9):
+            annotations.settle(mark, read_of(mark.annotation), **more)
+        revisions.append(annotations.revision(7))
+
+    read_them(1)
+    read_them(2, 4)
+    read_them(1)
+    read_them(3, taught=False)
+    annotations.settle(annotations.take(1, untaught=True)[0], read_of(3))
+    revisions.append(annotations.revision(7))
+    annotations.mark(7, [2])
+    annotations.drop(annotations.take(1)[0])
+    revisions.append(annotations.revision(7))
+    assert len(set(revisions)) == len(revisions)
+    annotations.mark(8, [9])
+    annotations.settle(annotations.take(1)[0], Read(9, 8, 1, "scratch"))
+    assert annotations.revision(7) == revisions[-1]
+
+
 def test_a_burst_is_known_and_over_after_a_second(annotations: Annotations, clock: Clock) -> None:
     for number in range(1, 31):
         assert annotations.in_burst == (number > 20)

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import fromstring
@@ -20,6 +21,7 @@ from backend.annotations import Annotations, Read
 from backend.cli import main
 from backend.corrections import Change
 from backend.plots import PLOTS
+from backend.savings import Savings, measure
 from backend.settings import Settings
 from backend.store import Store
 from tests.backend.colours import brush_config, colour_engine
@@ -122,6 +124,53 @@ def test_json_csv_and_plots() -> None:
         assert plot.mimetype == "image/svg+xml"
         assert fromstring(plot.data).get("viewBox")
         assert "default-src 'none'" in plot.headers["Content-Security-Policy"]
+
+
+def test_what_was_measured_is_measured_anew_only_after_something_was_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keep(*READS)
+    client = client_of(**KEYS)
+    asked: list[int] = []
+
+    def counted(project: int, *arguments: Any, **options: Any) -> Savings:
+        asked.append(project)
+        return measure(project, *arguments, **options)
+
+    monkeypatch.setattr("backend.report.measure", counted)
+    first = client.get(f"{REPORT}.json").get_json()
+    assert client.get(f"{REPORT}.json").get_json() == first
+    assert client.get(REPORT, headers=PEOPLE).status_code == 200
+    assert client.get(f"{REPORT}.csv").status_code == 200
+    assert asked == [7]
+    annotations = Annotations(Store.from_settings(Settings()), "who reads")
+    annotations.mark(7, [1])
+    told = client.get(f"{REPORT}.json").get_json()
+    assert (told, asked) == (first | {"waiting": 1}, [7])
+    annotations.settle(annotations.take(1)[0], replace(READS[0], changes=(GOOD,)))
+    assert list(client.get(f"{REPORT}.json").get_json()["all"]["labels"]) == ["car"]
+    annotations.mark(7, [2])
+    annotations.drop(annotations.take(1)[0])
+    assert client.get(f"{REPORT}.json").get_json()["annotations"]["scratch"] == 0
+    client.get(f"{REPORT}.json?label=car")
+    assert asked == [7] * 4
+
+
+def test_of_many_versions_the_page_and_the_terminal_show_the_last() -> None:
+    name = "ViT-B-16/openai clearclip 0000{:04d}"
+    keep(
+        *(
+            Read(n, 7, n, "compared", name.format(n), 1, 9.0, 1e9 + n, 1e9, (GOOD,))
+            for n in range(1, 53)
+        )
+    )
+    client = client_of(**KEYS)
+    shown = [Page(client.get(REPORT, headers=PEOPLE)).text, run().output]
+    for text in shown:
+        assert "the last 50 of 52" in text
+        assert [n for n in range(1, 53) if name.format(n) in text] == list(range(3, 53))
+    assert name.format(1) in client.get(f"{REPORT}.csv").text
+    assert len(client.get(f"{REPORT}.json").get_json()["versions"]) == 52
 
 
 @pytest.mark.parametrize("path", [REPORT, f"{REPORT}.json", f"{REPORT}.csv", f"{REPORT}/x.svg"])

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import weakref
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -110,6 +113,26 @@ def test_a_project_by_time_and_by_version() -> None:
     assert [(group.name, group.annotations) for group in savings.versions] == [("v1", 2), ("v2", 1)]
     assert savings.broken == {7: "It has no size."}
     assert list(savings.harmful) == ["dog"]
+
+
+def test_annotations_are_added_up_as_they_come_and_not_kept() -> None:
+    """Of 100,000 there is never more than one; many of a day and version take the room of one."""
+    alive: list[weakref.ref[Read]] = []
+
+    def some() -> Iterator[Read]:
+        for number in range(50):
+            made = read(number, CAR, OTHER, version=f"v{number % 2}", day=number % 3)
+            alive.append(weakref.ref(made))
+            yield made
+            del made
+            assert sum(each() is not None for each in alive) <= 1
+
+    savings = measure(7, some())
+    assert savings.all.total == replace(
+        Quality.of([CAR, OTHER] * 50), mean_iou=pytest.approx(0.25), mean_boundary_iou=0.125
+    )
+    assert [group.annotations for group in savings.periods] == [17, 17, 16]
+    assert [group.annotations for group in savings.versions] == [25, 25]
 
 
 def test_labels_that_are_mostly_missed_are_named_with_what_to_do() -> None:
