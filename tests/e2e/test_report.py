@@ -136,6 +136,19 @@ def test_what_annotators_do_is_what_the_report_says(
         assert time.monotonic() < end
         time.sleep(0.2)
 
+    before = report(backend_url, project, compared=3)["all"]
+
+    def act(name: str) -> None:
+        everything = {"selectedItems": {"all": True, "excluded": []}}
+        studio.post(f"/api/dm/actions?id={name}&project={project}", json=everything)
+
+    act("predictions_to_annotations")  # of the three tasks where no annotation began with one
+    assert report(backend_url, project, compared=3, converted=3)["all"] == before
+    act("delete_tasks_predictions")
+    assert studio.client.annotations.get(id=changed).parent_prediction is None
+    studio.client.annotations.update(id=changed, lead_time=20.0)
+    assert report(backend_url, project, compared=3, converted=3)["all"] == before
+
     look_at_the_page(page, backend_url, project, tmp_path)
 
 
