@@ -279,7 +279,9 @@ def _create(name: ModelName, folder: Path | None, download: bool) -> tuple[nn.Mo
         except (OSError, RuntimeError) as error:
             raise WeightsNotFoundError(how_to_bring(name)) from error
     if name.kind == "random":
-        return open_clip.create_model(name.arch, load_weights=False), name.arch
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)  # the same ones in every process
+            return open_clip.create_model(name.arch, load_weights=False), name.arch
     if name.kind == "file":
         path = existing_path(name)
         verify_checksum(path)

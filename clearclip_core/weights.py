@@ -7,7 +7,7 @@
 ``local-dir:path``  a folder with ``open_clip_config.json`` and weights
 ``hf-hub:org/repo`` the same from Hugging Face
 ``demo``            the tiny model in this package, for drawn scenes only
-``arch/random``     random weights, for benchmarks only
+``arch/random``     random weights, always the same ones, for benchmarks only
 ==================  ===========================================================================
 """
 

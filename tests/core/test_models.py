@@ -340,6 +340,19 @@ def test_random_weights_for_benchmarks(tiny_arch: str) -> None:
     assert weights_id(f"{tiny_arch}/random") == f"{tiny_arch}/random"
 
 
+def test_random_weights_are_the_same_each_time_and_leave_other_chance_alone(
+    tiny_arch: str,
+) -> None:
+    """Their id is their name, so shards of several processes must have the same ones."""
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    first = load_model(f"{tiny_arch}/random", device="cpu", precision="fp32").clip.state_dict()
+    assert torch.equal(torch.rand(1), expected)
+    again = load_model(f"{tiny_arch}/random", device="cpu", precision="fp32").clip.state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
+
+
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
