@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 
@@ -247,6 +248,36 @@ def test_a_hub_repository_is_read_from_the_cache_without_network(
     loaded = load_model("hf-hub:org/tiny", device="cpu", precision="fp32", download=False)
     assert_same(loaded.clip, clip_model)
     assert loaded.name == "hf-hub:org/tiny"
+
+
+def test_a_hub_repository_that_was_kept_in_a_folder_needs_no_network(
+    tmp_path: Path,
+    model_folder: Path,
+    clip_model: open_clip.CLIP,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "elsewhere"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    repository = tmp_path / "models--org--tiny"
+    shutil.copytree(model_folder, repository / "snapshots" / "abc")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    loaded = load_model("hf-hub:org/tiny", "cpu", "fp32", folder=tmp_path)
+    assert_same(loaded.clip, clip_model)
+    assert torch.equal(loaded.tokenize(SENTENCES), tokens())
+
+
+def test_a_tokenizer_that_cannot_be_had_is_one_sentence(
+    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MetaCLIP 2's text tower is open_clip's own, its tokenizer is Hugging Face's."""
+    config = json.loads((model_folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "org/words"
+    shutil.copytree(model_folder, tmp_path / "model")
+    (tmp_path / "model" / "open_clip_config.json").write_text(json.dumps(config))
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(WeightsNotFoundError, match=r"tokenizer of .*model cannot .*\[hf\]'"):
+        load_model(f"local-dir:{tmp_path / 'model'}", device="cpu")
 
 
 @pytest.fixture(scope="module")

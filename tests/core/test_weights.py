@@ -79,6 +79,8 @@ def test_the_extra_for_text_towers_of_others_is_named(monkeypatch: pytest.Monkey
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'clearclip-label-studio\[hf\]'"):
         ModelName.parse("roberta-ViT-B-32/laion2b_s12b_b32k")
+    with pytest.raises(ValueError, match=r"worldwide needs the extra: .*\[hf\]"):
+        ModelName.parse("ViT-H-14-worldwide/metaclip2_worldwide")  # for its tokenizer alone
     assert ModelName.parse("ViT-B-32/openai").arch == "ViT-B-32"
 
 
@@ -90,6 +92,7 @@ def test_known_models_and_their_licences() -> None:
     assert models["ViT-B-16/metaclip_400m"].licence == "CC-BY-NC-4.0"
     assert models["ViT-H-14/laion2b_s32b_b79k"].needs == ""
     assert models["roberta-ViT-B-32/laion2b_s12b_b32k"].needs == "hf"
+    assert models["ViT-H-14-worldwide/metaclip2_worldwide"].needs == "hf"
     kinds = ("RN", "coca", "SigLIP", "EVA", "ViTamin", "MobileCLIP", "-quickgelu/", "convnext")
     assert [name for name in models if any(kind in name for kind in kinds)] == []
     assert licence_of("something_new") == "ask its publisher"
