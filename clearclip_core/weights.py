@@ -294,6 +294,22 @@ def fetch_weights(name: ModelName, folder: Path | None = None) -> Path:
         raise WeightsNotFoundError(how_to_bring(name)) from error
 
 
+def require_weights(name: str, folder: Path | None = None) -> None:
+    """Find out before hours of work whether a model's weights are there; a tag's are fetched.
+
+    A repository of ``hf-hub:`` is asked for only when it is loaded.
+
+    Raises:
+        ValueError: unknown name.
+        WeightsNotFoundError: no weights.
+    """
+    parsed = ModelName.parse(name)
+    if parsed.kind in ("file", "local-dir"):
+        existing_path(parsed)
+    elif parsed.kind == "tag" and find_weights(parsed, folder) is None:
+        fetch_weights(parsed, folder)
+
+
 def how_to_bring(name: ModelName) -> str:
     if name.kind == "hf-hub":
         return (

@@ -20,6 +20,7 @@ from clearclip_core.weights import (
     find_weights,
     is_torchscript,
     licence_of,
+    require_weights,
     uses_quick_gelu,
     verify_checksum,
 )
@@ -240,6 +241,31 @@ def test_a_failed_download_says_how_to_bring_the_weights(
     sentence = r"clearclip models --download ViT-B-16/openai --to FOLDER.*ViT-B-16@FILE.*demo"
     with pytest.raises(WeightsNotFoundError, match=sentence):
         download_weights("ViT-B-16/openai", tmp_path)
+
+
+def test_weights_are_asked_for_before_they_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    fetched = []
+
+    def fetch(config: dict[str, str], cache_dir: Path | None = None) -> str:
+        fetched.append(cache_dir)
+        return str(tmp_path / "ViT-B-16--openai.pt")
+
+    monkeypatch.setattr(open_clip, "download_pretrained", fetch)
+    require_weights("ViT-B-16/openai", tmp_path)
+    assert fetched == [tmp_path]
+    (tmp_path / "ViT-B-16--openai.pt").write_bytes(b"weights")
+    for name in ("ViT-B-16/openai", f"local-dir:{tmp_path}", "demo", "ViT-B-16/random"):
+        require_weights(name, tmp_path)
+    assert fetched == [tmp_path]
+    for name in (f"ViT-B-16@{tmp_path}/none.pt", f"local-dir:{tmp_path}/none"):
+        with pytest.raises(WeightsNotFoundError, match="There are no weights at"):
+            require_weights(name)
+    with pytest.raises(ValueError, match=FORMS):
+        require_weights("magic")
 
 
 def test_weights_are_found_in_open_clips_caches(
