@@ -49,11 +49,11 @@ def facts_of(path: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def model(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def model(sure_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """A small model at random weights; its words are embedded once for all tests."""
     kept = tmp_path_factory.mktemp("model-dir")
     return [
-        f"--model=local-dir:{model_folder}",
+        f"--model=local-dir:{sure_model_folder}",
         "--device=cpu",
         "--precision=fp32",
         f"--model-dir={kept}",
@@ -61,8 +61,8 @@ def model(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[
 
 
 @pytest.fixture(scope="module")
-def plain_text(clip_model: open_clip.CLIP) -> plain.PlainText:
-    return plain.PlainText(clip_model)
+def plain_text(sure_clip: open_clip.CLIP) -> plain.PlainText:
+    return plain.PlainText(sure_clip)
 
 
 @pytest.mark.parametrize("benchmark", list(miniatures.FILE_VALUES))
@@ -70,7 +70,7 @@ def test_every_benchmark_measures_what_plain_loops_measure(
     benchmark: str,
     model: list[str],
     plain_text: plain.PlainText,
-    clip_model: open_clip.CLIP,
+    sure_clip: open_clip.CLIP,
     tmp_path: Path,
 ) -> None:
     files = miniatures.make(benchmark, tmp_path / "data")
@@ -85,7 +85,10 @@ def test_every_benchmark_measures_what_plain_loops_measure(
     assert len(names) == miniatures.FILE_VALUES[benchmark][2]
 
     pictures, maps = zip(*files, strict=True)
-    predicted = plain.label_maps(benchmark, clip_model, plain_text(names), pictures)
+    predicted = plain.label_maps(benchmark, sure_clip, plain_text(names), pictures)
+    if benchmark in plain.THRESHOLDS:
+        sure = np.mean(np.concatenate([label_map.ravel() for label_map in predicted]) != 0)
+        assert 0.05 < sure < 0.95
     expected = plain.confusion(benchmark, maps, predicted)
     # Both compute in float32, by other ways: where two classes are as good as equal they may part.
     moved = np.abs(np.array(expected) - np.array(facts["confusion"])).sum() / 2
