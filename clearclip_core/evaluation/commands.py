@@ -168,6 +168,7 @@ def merge_shards(results: tuple[Path, ...], out: Path | None) -> None:
     with one_sentence():
         whole = merge([Result.read(path) for path in results])
         path = out or result_path(whole.settings, Shard(), results[0].parent)
+        finished(path, whole.settings, Shard())  # refuses to write over another
         whole.write(path)
     click.echo(as_text(whole))
     click.echo(f"\n{path}")

@@ -19,7 +19,9 @@ from PIL import Image
 
 from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, SYNONYMS, load_model, render_scene
 from clearclip_core.cli import main
+from clearclip_core.evaluation.results import Shard
 from tests.core.evaluation import miniatures, plain
+from tests.core.evaluation.facts import result as result_of
 
 REPOSITORY = Path(__file__).parents[3]
 #: Where classes stand, and how those are spelled that are spelled oddly.
@@ -164,6 +166,26 @@ def test_shards_put_together_are_one_run(model: list[str], tmp_path: Path) -> No
     for name in ("confusion", "miou", "iou", "pixel_accuracy", "pictures", "settings", "shard"):
         assert together[name] == whole[name]
     assert together["pictures"] == 3
+
+
+def test_merging_writes_over_nothing_but_the_same_run(tmp_path: Path) -> None:
+    shards = [tmp_path / f"shard-{index}.json" for index in range(2)]
+    for index, path in enumerate(shards):
+        result_of("voc20", 20, shard=Shard(index, 2)).write(path)
+    whole = tmp_path / "voc20.ViT-B-16-openai.clearclip.json"
+    result_of("voc20", 80, precision="fp32").write(whole)
+    refused = clearclip("merge", *shards)
+    assert refused.exit_code == 1
+    assert f"{whole} holds a result of other settings (precision 'fp16' and" in refused.output
+    assert facts_of(whole)["miou"] == pytest.approx(0.8)
+    onto_itself = clearclip("merge", *shards, "-o", shards[0])
+    assert onto_itself.exit_code == 1
+    assert "(shard 0/1 and 0/2)" in onto_itself.output
+    assert facts_of(shards[0])["shard"] == "0/2"
+    whole.unlink()
+    for _ in range(2):
+        assert clearclip("merge", *shards).exit_code == 0
+    assert facts_of(whole)["miou"] == pytest.approx(0.2)
 
 
 def test_a_killed_run_goes_on_and_counts_nothing_twice(tmp_path: Path) -> None:
