@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import click
+from filelock import FileLock
 
 from clearclip_core.benchmark import device_name
 from clearclip_core.evaluation.ablation import STUDIES, Ablation, methods_of, readouts
@@ -80,7 +81,10 @@ def ablate(
             made = Ablation.of(
                 settings, missing, tallies, device_name(choose_device(options.device))
             )
-            (made.with_scores_of(known) if known else made).write(path)
+            out.mkdir(parents=True, exist_ok=True)
+            with FileLock(out / ".lock"):  # another study may have been written meanwhile
+                known = known_scores(path, settings)
+                (made.with_scores_of(known) if known else made).write(path)
         bookmark.remove()
     report_ablations(out)
 

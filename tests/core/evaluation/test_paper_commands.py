@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from filelock import FileLock, Timeout
 
 from clearclip_core import Method, load_model
 from clearclip_core.cli import main
 from clearclip_core.evaluation import paper_commands
+from clearclip_core.evaluation.ablation import Ablation, methods_of
 from tests.core.evaluation import facts, miniatures, plain
 
 
@@ -50,7 +53,7 @@ def test_table_1_is_measured_then_the_rest(
     assert len(more) == 20
     assert {name: more[name] for name in readouts} == readouts  # not measured again
     assert [picture.name for picture in (tmp_path / "out").glob("*.png")] == ["figure5.png"]
-    assert sorted(each.suffix for each in (tmp_path / "out").iterdir()) == [".json", ".png"]
+    assert sorted(each.suffix for each in (tmp_path / "out").glob("[!.]*")) == [".json", ".png"]
 
 
 def test_clearclips_row_is_what_plain_loops_measure(
@@ -74,6 +77,30 @@ def test_another_ablation_is_not_written_over(arguments: list[str | Path], tmp_p
     other = clearclip(*arguments, "--study=table1", "--limit=1")
     assert other.exit_code == 1
     assert "holds an ablation of other settings (pictures 1 and 2, limit 1 and None" in other.output
+
+
+def test_a_study_that_ends_meanwhile_is_kept(
+    arguments: list[str | Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = [*arguments, "--limit=1", "--short-side=64"]
+    run_through, write = paper_commands.run_through, Ablation.write
+
+    def overtaken(*given: Any) -> Any:
+        monkeypatch.setattr(paper_commands, "run_through", run_through)
+        assert clearclip(*small, "--study=figure6").exit_code == 0
+        return run_through(*given)
+
+    def write_alone(self: Ablation, path: Path) -> None:
+        with pytest.raises(Timeout):
+            FileLock(path.parent / ".lock").acquire(timeout=0)
+        write(self, path)
+
+    monkeypatch.setattr(paper_commands, "run_through", overtaken)
+    monkeypatch.setattr(Ablation, "write", write_alone)
+    assert clearclip(*small, "--study=table1").exit_code == 0
+    (path,) = (tmp_path / "out").glob("*.json")
+    both = methods_of(["table1", "figure6"])
+    assert set(json.loads(path.read_text())["readouts"]) == set(map(str, both))
 
 
 def test_figures_are_asked_for_before_hours_of_work(
