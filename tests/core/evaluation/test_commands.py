@@ -232,6 +232,39 @@ def test_a_finished_run_is_printed_and_another_does_not_write_over_it(
     assert out.read_bytes() == written
 
 
+def test_a_result_of_other_label_maps_is_not_printed_for_these(
+    model: list[str], tmp_path: Path
+) -> None:
+    files = miniatures.make("voc20", tmp_path)
+    common = ("eval", "--benchmark=voc20", f"--data={tmp_path}", *model, "--short-side=64")
+    assert clearclip(*common, f"-o{tmp_path / 'r.json'}").exit_code == 0
+    for _, label_map in files:
+        with Image.open(label_map) as stored:
+            shifted = np.asarray(stored) % 20 + 1
+        Image.fromarray(shifted).save(label_map)
+    again = clearclip(*common, f"-o{tmp_path / 'r.json'}")
+    assert again.exit_code == 1
+    assert "holds a result of other settings (pictures_digest" in again.output
+
+
+def test_a_result_of_other_versions_is_printed_with_a_word(
+    model: list[str], tmp_path: Path
+) -> None:
+    miniatures.make("voc20", tmp_path)
+    out = tmp_path / "r.json"
+    common = ("eval", "--benchmark=voc20", f"--data={tmp_path}", *model, "--short-side=64")
+    first = clearclip(*common, f"-o{out}")
+    assert "other versions" not in first.output
+    facts = facts_of(out)
+    ours = facts["versions"]["torch"]
+    out.write_text(json.dumps({**facts, "versions": {**facts["versions"], "torch": "1.0"}}))
+    again = clearclip(*common, f"-o{out}")
+    assert again.exit_code == 0
+    word = f"{out} was measured with other versions: torch 1.0, now {ours}."
+    assert word in again.stderr
+    assert again.stdout == first.stdout
+
+
 @pytest.mark.parametrize("benchmark", list(miniatures.FILE_VALUES))
 def test_a_folder_that_does_not_fit_is_refused_before_the_model_is_looked_at(
     benchmark: str, tmp_path: Path

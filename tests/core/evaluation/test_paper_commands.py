@@ -115,6 +115,26 @@ def test_figures_are_asked_for_before_hours_of_work(
     assert refused.output == "Error: Figures need matplotlib: pip install it.\n"
 
 
+def test_readouts_of_other_versions_are_shown_but_not_added_to(
+    arguments: list[str | Path], tmp_path: Path
+) -> None:
+    small = [*arguments, "--limit=1", "--short-side=64"]
+    first = clearclip(*small, "--study=table1")
+    (path,) = (tmp_path / "out").glob("*.json")
+    written = json.loads(path.read_text())
+    ours = written["versions"]["torch"]
+    path.write_text(json.dumps(written | {"versions": written["versions"] | {"torch": "1.0"}}))
+    again = clearclip(*small, "--study=table1")
+    assert again.exit_code == 0
+    word = f"{path} was measured with other versions: torch 1.0, now {ours}."
+    assert word in again.stderr
+    assert again.stdout == first.stdout
+    more = clearclip(*small, "--study=figure5")
+    assert more.exit_code == 1
+    assert f"Readouts of these versions are not added to {path}." in more.output
+    assert len(json.loads(path.read_text())["readouts"]) == 4
+
+
 def test_tables_alone_are_the_papers() -> None:
     result = clearclip("tables")
     assert result.exit_code == 0
