@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from clearclip_core.benchmark import MAX_LABELS, as_json, as_text, measure
 from clearclip_core.evaluation.commands import COMMANDS
+from clearclip_core.evaluation.files import write_whole
 from clearclip_core.evaluation.paper_commands import PAPER_COMMANDS
 from clearclip_core.figures import require_matplotlib, save_examples, save_figures
 from clearclip_core.options import ModelOptions, model_options
@@ -35,7 +36,7 @@ from clearclip_core.statistics import (
     map_statistics,
 )
 from clearclip_core.text import Label
-from clearclip_core.weights import ModelName, WeightsNotFoundError, download_weights, known_models
+from clearclip_core.weights import download_weights, known_models, require_weights
 
 _RESULT_SUFFIXES = (".labels.png", ".overlay.png")
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
@@ -260,17 +261,19 @@ def statistics(
 
     PICTURES are files, folders or globs; without any, scenes are drawn. Written are
     statistics.json, norms.png (Fig. 2), layers.png (Fig. 4), and of the first picture maps.png
-    (Fig. 3), if --labels says what to look for.
+    (Fig. 3), if --labels says what to look for. statistics.json is there as soon as one model is
+    through.
     """
     words: tuple[str | Label, ...] = () if pictures else SCENE_LABELS
     if labels is not None:
         words = parse_labels(labels)
     source = Pictures(tuple(find_pictures(pictures)), 0 if pictures else scenes)
+    table = out / "statistics.json"
     found, examples = [], []
     try:
         require_matplotlib()
         for name in models:
-            ModelName.parse(name)
+            require_weights(name, model_dir)
         loaders = [partial(ImageTower.of_model, name, device, model_dir) for name in models]
         if dino is not None:
             loaders.insert(0, partial(ImageTower.of_dino, dino, device))
@@ -279,15 +282,14 @@ def statistics(
             bar = tqdm(source, desc=tower.name, unit="picture")
             sizes = Preprocessing.of_short_side(tower.mean, tower.std, short_side_px)
             found.append(map_statistics(tower.maps, tower.name, bar, sizes))
+            facts = {"pictures": source.names, "short_side_px": short_side_px}
+            facts |= {"torch": torch.__version__, "towers": [as_lists(each) for each in found]}
+            write_whole(table, f"{json.dumps(facts)}\n".encode())  # a later tower may fail
             click.echo(f"\n{as_table(found[-1])}\n")
             if tower.model is not None and words:
                 examples.append(MapExample.of(tower.model, next(iter(source)), words, sizes))
-    except (ValueError, WeightsNotFoundError) as error:
+    except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
-    facts = {"pictures": source.names, "short_side_px": short_side_px, "torch": torch.__version__}
-    out.mkdir(parents=True, exist_ok=True)
-    table = out / "statistics.json"
-    table.write_text(json.dumps({**facts, "towers": [as_lists(each) for each in found]}) + "\n")
     written = [table, *save_figures(found, out)]
     written += [save_examples(examples, out)] if examples else []
     click.echo("\n".join(map(str, written)))

@@ -150,7 +150,7 @@ def load_model(
     return LoadedModel(
         name=name,
         clip=clip.eval().requires_grad_(False).to(where, dtype),
-        tokenize=open_clip.get_tokenizer(tokenizer_name),
+        tokenize=_tokenizer(parsed, tokenizer_name, folder),
         mean=mean,
         std=std,
         contrast=SCENE_LABELS if is_demo else STUFF_WORDS,
@@ -279,7 +279,9 @@ def _create(name: ModelName, folder: Path | None, download: bool) -> tuple[nn.Mo
         except (OSError, RuntimeError) as error:
             raise WeightsNotFoundError(how_to_bring(name)) from error
     if name.kind == "random":
-        return open_clip.create_model(name.arch, load_weights=False), name.arch
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)  # the same ones in every process
+            return open_clip.create_model(name.arch, load_weights=False), name.arch
     if name.kind == "file":
         path = existing_path(name)
         verify_checksum(path)
@@ -290,6 +292,18 @@ def _create(name: ModelName, folder: Path | None, download: bool) -> tuple[nn.Mo
     verify_checksum(found)
     quick_gelu = uses_quick_gelu(name.arch, name.source)
     return _create_from_file(name.arch, found, quick_gelu), name.arch
+
+
+def _tokenizer(name: ModelName, schema: str, folder: Path | None) -> Any:
+    """open_clip's tokenizer; some are Hugging Face's, which have files of their own."""
+    try:
+        return open_clip.get_tokenizer(schema, cache_dir=folder if name.kind == "hf-hub" else None)
+    except (ImportError, OSError, ValueError) as error:
+        raise WeightsNotFoundError(
+            f"The tokenizer of {name.name} cannot be loaded ({_reason(error)}). It needs "
+            "pip install 'clearclip-label-studio[hf]', and where there is no network the Hugging "
+            "Face cache (HF_HOME) of a machine that has loaded this model."
+        ) from error
 
 
 def _hub_snapshot(name: ModelName, folder: Path | None) -> str:
@@ -328,8 +342,11 @@ def _read_errors(what: str) -> Iterator[None]:
     try:
         yield
     except _READ_ERRORS as error:
-        reason = textwrap.shorten(str(error), 200, placeholder=" ...") or type(error).__name__
-        raise ValueError(f"The weights of {what} cannot be read: {reason}") from error
+        raise ValueError(f"The weights of {what} cannot be read: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return textwrap.shorten(str(error), 200, placeholder=" ...") or type(error).__name__
 
 
 def _quick_gelu_of_file(name: ModelName, path: Path) -> bool:

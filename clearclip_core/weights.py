@@ -7,7 +7,7 @@
 ``local-dir:path``  a folder with ``open_clip_config.json`` and weights
 ``hf-hub:org/repo`` the same from Hugging Face
 ``demo``            the tiny model in this package, for drawn scenes only
-``arch/random``     random weights, for benchmarks only
+``arch/random``     random weights, always the same ones, for benchmarks only
 ==================  ===========================================================================
 """
 
@@ -159,7 +159,7 @@ def known_models(folder: Path | None = None) -> list[KnownModel]:
         if arch.endswith("-quickgelu") or not _is_native(arch):
             continue
         name = ModelName(f"{arch}/{tag}", "tag", arch, tag)
-        needs = "hf" if "hf_model_name" in open_clip.get_model_config(arch)["text_cfg"] else ""
+        needs = "hf" if _needs_hf(arch) else ""
         rows.append(KnownModel(name.name, licence_of(tag), find_weights(name, folder), needs))
     return rows
 
@@ -245,10 +245,15 @@ def _checked_arch(arch: str) -> str:
             "a CLS token, without attention pooling or a norm after pooling. `clearclip models` "
             "lists what works."
         )
-    text = open_clip.get_model_config(arch)["text_cfg"]
-    if "hf_model_name" in text and importlib.util.find_spec("transformers") is None:
+    if _needs_hf(arch) and importlib.util.find_spec("transformers") is None:
         raise ValueError(f"{arch} needs the extra: pip install 'clearclip-label-studio[hf]'.")
     return arch
+
+
+def _needs_hf(arch: str) -> bool:
+    """Whether the text tower, or its tokenizer alone, comes from Hugging Face."""
+    text = open_clip.get_model_config(arch)["text_cfg"]
+    return "hf_model_name" in text or "hf_tokenizer_name" in text
 
 
 def _is_native(arch: str) -> bool:
@@ -287,6 +292,22 @@ def fetch_weights(name: ModelName, folder: Path | None = None) -> Path:
         return Path(open_clip.download_pretrained(config, cache_dir=folder))
     except (OSError, RuntimeError) as error:  # hub and URL errors alike
         raise WeightsNotFoundError(how_to_bring(name)) from error
+
+
+def require_weights(name: str, folder: Path | None = None) -> None:
+    """Find out before hours of work whether a model's weights are there; a tag's are fetched.
+
+    A repository of ``hf-hub:`` is asked for only when it is loaded.
+
+    Raises:
+        ValueError: unknown name.
+        WeightsNotFoundError: no weights.
+    """
+    parsed = ModelName.parse(name)
+    if parsed.kind in ("file", "local-dir"):
+        existing_path(parsed)
+    elif parsed.kind == "tag" and find_weights(parsed, folder) is None:
+        fetch_weights(parsed, folder)
 
 
 def how_to_bring(name: ModelName) -> str:

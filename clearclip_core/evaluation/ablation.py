@@ -100,7 +100,16 @@ class Ablation:
         return cls(settings, scores, versions(), hardware)
 
     def with_scores_of(self, earlier: Ablation) -> Ablation:
-        """The scores of both, these before those of an earlier run."""
+        """The scores of both, these before those of an earlier run.
+
+        Raises:
+            ValueError: the earlier ones are of other versions.
+        """
+        if earlier.versions != self.versions:
+            raise ValueError(
+                f"Expected readouts of the same versions, but got {dict(earlier.versions)} and "
+                f"{dict(self.versions)}."
+            )
         return Ablation(
             self.settings, {**earlier.scores, **self.scores}, self.versions, self.hardware
         )

@@ -12,7 +12,7 @@ import numpy as np
 
 from clearclip_core.evaluation.confusion import Confusion
 from clearclip_core.evaluation.files import remove_whole, write_whole
-from clearclip_core.evaluation.results import Tally, dump
+from clearclip_core.evaluation.results import Tally, dump, other_versions, versions
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Bookmark:
     """The file from which an interrupted pass goes on.
 
     All tallies and how many pictures they have counted stand in one file, which is written whole
-    or not at all: whenever the process dies, nothing is counted twice.
+    or not at all: whenever the process dies, nothing is counted twice. So do the versions of the
+    packages that counted: no pass goes on under others.
 
     Attributes:
         path: of the file.
@@ -41,7 +42,11 @@ class Bookmark:
         Raises:
             OSError: the file cannot be written.
         """
-        facts: dict[str, Any] = {"key": self.key, "pictures": tallies[0].pictures}
+        facts: dict[str, Any] = {
+            "key": self.key,
+            "versions": versions(),
+            "pictures": tallies[0].pictures,
+        }
         for index, tally in enumerate(tallies):
             facts[f"seconds {index}"] = tally.seconds
             facts[f"confusion {index}"] = tally.confusion.counts.tolist()
@@ -52,12 +57,16 @@ class Bookmark:
 
         Args:
             methods: how many tallies there are to be.
+
+        Raises:
+            ValueError: it was counted under other versions.
         """
         try:
             facts = json.loads(self.path.read_text(encoding="utf-8"))
             if facts["key"] != self.key:
                 return None
-            return tuple(
+            others = other_versions(facts["versions"])
+            tallies = tuple(
                 Tally(
                     Confusion(np.array(facts[f"confusion {index}"], np.int64)),
                     int(facts["pictures"]),
@@ -65,8 +74,20 @@ class Bookmark:
                 )
                 for index in range(methods)
             )
-        except (OSError, ValueError, KeyError, TypeError):  # none, or no file of ours
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+        ):  # none, or no file of ours
             return None
+        if others:
+            raise ValueError(
+                f"{self.path} was counted under other versions ({others}). Go on with those, or "
+                "remove it to begin anew."
+            )
+        return tallies
 
     def remove(self) -> None:
         """The pass is through."""

@@ -44,7 +44,7 @@ def read_labels(path: Path, classes: Sequence[str]) -> tuple[Label, ...]:
         ValueError: not as many lines as classes, or a line without a word.
         OSError: the file cannot be read.
     """
-    lines = path.read_text(encoding="utf-8").strip("\n").split("\n")
+    lines = path.read_text(encoding="utf-8-sig").strip("\n").split("\n")
     if len(lines) != len(classes):
         raise ValueError(
             f"Expected {path} to have {len(classes)} lines, one a class from {classes[0]!r} to "

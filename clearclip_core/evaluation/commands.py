@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,7 +17,14 @@ from clearclip_core.evaluation.benchmarks import BENCHMARKS
 from clearclip_core.evaluation.bookmark import Bookmark
 from clearclip_core.evaluation.layouts import LayoutError
 from clearclip_core.evaluation.preparation import RECODINGS, prepare
-from clearclip_core.evaluation.results import Result, Shard, as_text, merge, versions
+from clearclip_core.evaluation.results import (
+    Result,
+    Shard,
+    as_text,
+    merge,
+    other_versions,
+    versions,
+)
 from clearclip_core.evaluation.runner import predictor, run_through
 from clearclip_core.evaluation.samples import SCENES
 from clearclip_core.evaluation.settings import Settings, digest_of
@@ -132,7 +139,8 @@ def evaluate(
         method = resolve_method(options.method)
     task = data.find(options.short_side_px)
     model = options.load_model()
-    settings = task.settings(model, method)
+    with one_sentence():
+        settings = task.settings(model, method)
     path = out or result_path(settings, shard)
     result = finished(path, settings, shard)
     if result is None:
@@ -146,6 +154,8 @@ def evaluate(
             result = Result(settings, shard, tally, versions(), hardware)
             result.write(path)
         bookmark.remove()
+    else:
+        say_versions(path, result.versions)
     click.echo(as_text(result))
     click.echo(f"\n{path}")
 
@@ -168,6 +178,7 @@ def merge_shards(results: tuple[Path, ...], out: Path | None) -> None:
     with one_sentence():
         whole = merge([Result.read(path) for path in results])
         path = out or result_path(whole.settings, Shard(), results[0].parent)
+        finished(path, whole.settings, Shard())  # refuses to write over another
         whole.write(path)
     click.echo(as_text(whole))
     click.echo(f"\n{path}")
@@ -215,6 +226,13 @@ def finished(path: Path, settings: Settings, shard: Shard) -> Result | None:
             "--out, or move that one away."
         )
     return result
+
+
+def say_versions(path: Path, measured: Mapping[str, str]) -> None:
+    """Tell the user of an earlier result which versions it was measured with, if not these."""
+    others = other_versions(measured)
+    if others:
+        click.echo(f"{path} was measured with other versions: {others}.", err=True)
 
 
 def parse_shard(text: str) -> Shard:

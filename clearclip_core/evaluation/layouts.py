@@ -9,6 +9,9 @@ from pathlib import Path
 #: How many names a message lists.
 _SHOWN = 3
 
+#: What the names of maps end with that are made from published ones.
+_DERIVED = "TrainIds"
+
 
 class LayoutError(ValueError):
     """A folder that is not what was expected; the message says both."""
@@ -40,8 +43,8 @@ class Layout:
         picture_suffix: what their names end with.
         maps: folder of the label maps.
         map_suffix: what their names end with.
-        listing: text file with a picture's name on each line; without one, all in `pictures` are
-            taken.
+        listing: text file with a picture's name on each line; without one, all in `pictures` and
+            `maps` are taken.
     """
 
     pictures: str
@@ -103,16 +106,21 @@ class Layout:
 
     def _listed(self, root: Path) -> list[str]:
         assert self.listing is not None
-        lines = (root / self.listing).read_text(encoding="utf-8").splitlines()
+        lines = (root / self.listing).read_text(encoding="utf-8-sig").splitlines()
         names = [line.strip() for line in lines if line.strip()]
         if len(set(names)) != len(names):
             raise LayoutError(f"Expected {root / self.listing} to list each picture once.")
         return names
 
     def _found(self, root: Path) -> list[str]:
-        folder = root / self.pictures
-        paths = (path.relative_to(folder) for path in folder.rglob(f"*{self.picture_suffix}"))
-        return sorted(path.as_posix().removesuffix(self.picture_suffix) for path in paths)
+        pictures = _names(root / self.pictures, self.picture_suffix)
+        return sorted(pictures | _names(root / self.maps, self.map_suffix))
+
+
+def _names(folder: Path, suffix: str) -> set[str]:
+    paths = (path.relative_to(folder).as_posix() for path in folder.rglob(f"*{suffix}"))
+    names = (path.removesuffix(suffix) for path in paths)
+    return {name for name in names if not name.endswith(_DERIVED)}  # beside the published ones
 
 
 def _check_files(kind: str, paths: list[Path]) -> None:

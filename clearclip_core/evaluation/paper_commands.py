@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import click
+from filelock import FileLock
 
 from clearclip_core.benchmark import device_name
 from clearclip_core.evaluation.ablation import STUDIES, Ablation, methods_of, readouts
@@ -15,9 +16,10 @@ from clearclip_core.evaluation.commands import (
     data_options,
     one_sentence,
     save_option,
+    say_versions,
 )
 from clearclip_core.evaluation.plots import draw_figures
-from clearclip_core.evaluation.results import Result, Shard
+from clearclip_core.evaluation.results import Result, Shard, other_versions
 from clearclip_core.evaluation.runner import run_through
 from clearclip_core.evaluation.settings import Settings, digest_of
 from clearclip_core.evaluation.tables import demo_table, own_rows, table_1, table_2, table_3
@@ -64,12 +66,20 @@ def ablate(
         require_matplotlib()
     task = data.find(options.short_side_px)
     model = options.load_model()
-    settings = task.settings(model, METHODS["clearclip"], called="ablation")
+    with one_sentence():
+        settings = task.settings(model, METHODS["clearclip"], called="ablation")
     path = result_path(settings, Shard(), out)
     known = known_scores(path, settings)
+    if known:
+        say_versions(path, known.versions)
     wanted = methods_of(STUDIES if study == _ALL else [study])
     missing = [method for method in wanted if known is None or method not in known.scores]
     if missing:
+        if known and other_versions(known.versions):
+            raise click.ClickException(
+                f"Readouts of these versions are not added to {path}. Name another folder with "
+                "--out, or move that file away."
+            )
         bookmark = Bookmark.beside(path, digest_of([settings.key, *map(str, missing)]))
         predict = readouts(task, model, missing, options.model_dir)
         classes = len(task.benchmark.classes)
@@ -80,7 +90,10 @@ def ablate(
             made = Ablation.of(
                 settings, missing, tallies, device_name(choose_device(options.device))
             )
-            (made.with_scores_of(known) if known else made).write(path)
+            out.mkdir(parents=True, exist_ok=True)
+            with FileLock(out / ".lock"):  # another study may have been written meanwhile
+                known = known_scores(path, settings)
+                (made.with_scores_of(known) if known else made).write(path)
         bookmark.remove()
     report_ablations(out)
 

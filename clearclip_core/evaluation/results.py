@@ -216,6 +216,20 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
 
 
+def other_versions(measured: Mapping[str, str]) -> str:
+    """What is not of the version of now, as a person reads it; empty where nothing is.
+
+    Args:
+        measured: the versions of a measurement.
+    """
+    now = versions()
+    return ", ".join(
+        f"{name} {measured.get(name)}, now {now[name]}"
+        for name in now
+        if measured.get(name) != now[name]
+    )
+
+
 def dump(facts: Mapping[str, Any]) -> bytes:
     """JSON that a person can read: one line a fact, and a matrix one line a row."""
     lines = []

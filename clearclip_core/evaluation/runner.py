@@ -121,6 +121,7 @@ def run_through(
 
     Raises:
         LayoutError: a picture that cannot be read, or does not fit its label map.
+        ValueError: the bookmark was written under other versions.
         OSError: the bookmark cannot be written.
     """
     start = bookmark.load(methods) or (Tally(Confusion.empty(classes)),) * methods

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 
 from clearclip_core.evaluation.benchmarks import Benchmark
 from clearclip_core.evaluation.layouts import LayoutError, PictureFiles
+from clearclip_core.evaluation.settings import digest_of
 from clearclip_core.pictures import RGBArray, to_rgb
 from clearclip_core.scenes import HELD_OUT_SEEDS, render_scene
 
@@ -28,6 +30,14 @@ class Sample(Protocol):
     @property
     def name(self) -> str:
         """What tells it from the others; the same in every process."""
+
+    @property
+    def digest(self) -> str:
+        """Another one where it has another name, or its files are not the same.
+
+        Raises:
+            LayoutError: files that cannot be read.
+        """
 
     def read(self) -> tuple[RGBArray, Truth]:
         """(H, W, 3) uint8 RGB, and (H, W) uint8 class indices, 255 for what does not count.
@@ -48,6 +58,16 @@ class FileSample:
     def name(self) -> str:
         """See `Sample`."""
         return self.files.name
+
+    @property
+    def digest(self) -> str:
+        """See `Sample`: of the picture its size in bytes, of the label map all that it holds."""
+        try:
+            size = self.files.picture.stat().st_size
+            label_map = hashlib.sha256(self.files.label_map.read_bytes()).hexdigest()
+        except OSError as error:
+            raise LayoutError(f"{self.name} cannot be read: {error}") from error
+        return digest_of([self.name, size, label_map])
 
     def read(self) -> tuple[RGBArray, Truth]:
         """See `Sample`."""
@@ -78,6 +98,11 @@ class SceneSample:
     def name(self) -> str:
         """See `Sample`."""
         return f"scene {self.seed}"
+
+    @property
+    def digest(self) -> str:
+        """See `Sample`."""
+        return digest_of([self.name])
 
     def read(self) -> tuple[RGBArray, Truth]:
         """See `Sample`."""

@@ -15,7 +15,7 @@ class Settings:
         benchmark: its name.
         pictures: how many the whole run takes.
         limit: to how many of the first pictures it was limited, if it was.
-        pictures_digest: of their names.
+        pictures_digest: of their names and files, wherever those lie.
         own_names: whether the words come from a file of one's own.
         queries_digest: of the words that are asked for, class by class.
         model: the model name.

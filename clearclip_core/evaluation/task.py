@@ -94,6 +94,9 @@ class Task:
             model: a loaded model.
             method: how it is read out.
             called: what stands for the method, where there are many; by default its name.
+
+        Raises:
+            LayoutError: a picture or label map that cannot be read.
         """
         sizes = self.preprocessing(model)
         encoder = DenseEncoder(model.clip, method)
@@ -101,7 +104,7 @@ class Task:
             benchmark=self.benchmark.name,
             pictures=len(self.samples),
             limit=self.limit,
-            pictures_digest=digest_of([sample.name for sample in self.samples]),
+            pictures_digest=digest_of([sample.digest for sample in self.samples]),
             own_names=self.own_names,
             queries_digest=digest_of([[label.name, *label.prompts] for label in self.labels]),
             model=model.name,

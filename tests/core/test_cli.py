@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -388,6 +389,32 @@ def test_statistics_of_drawn_scenes_compare_towers(model_folder: Path, tmp_path:
         (name, layers) for name, layers in zip(names, (2, 5, 3), strict=True)
     ]
     assert facts["pictures"] == [f"drawn scene {seed}" for seed in HELD_OUT_SEEDS[:2]]
+
+
+def test_statistics_of_a_model_that_is_not_there_are_refused_before_the_first_picture(
+    tmp_path: Path,
+) -> None:
+    models = ["--model=demo", "--model=local-dir:nowhere"]
+    refused = clearclip("statistics", *models, "--scenes=2", "-o", tmp_path / "out")
+    assert refused.output == "Error: There are no weights at nowhere.\n"
+    assert refused.exit_code == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_statistics_of_a_model_outlive_one_that_cannot_be_loaded(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(model_folder, tmp_path / "broken")
+    (tmp_path / "broken" / "open_clip_model.safetensors").write_bytes(b"cut off")
+    models = ["--model=demo", f"--model=local-dir:{tmp_path / 'broken'}"]
+    sizes = ["--scenes=2", "--short-side=64", "--device=cpu"]
+    refused = clearclip("statistics", *models, *sizes, "-o", tmp_path / "out")
+    assert refused.exit_code == 1
+    assert f"Error: The weights of local-dir:{tmp_path / 'broken'} cannot" in refused.output
+    facts = json.loads((tmp_path / "out" / "statistics.json").read_text())
+    assert [(tower["name"], np.shape(tower["norm"]["X_attn"])) for tower in facts["towers"]] == [
+        ("demo", (2, 5))
+    ]
 
 
 def test_labels_ask_for_an_example_of_ones_own_pictures(photos: Path, tmp_path: Path) -> None:

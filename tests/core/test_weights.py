@@ -20,6 +20,7 @@ from clearclip_core.weights import (
     find_weights,
     is_torchscript,
     licence_of,
+    require_weights,
     uses_quick_gelu,
     verify_checksum,
 )
@@ -79,6 +80,8 @@ def test_the_extra_for_text_towers_of_others_is_named(monkeypatch: pytest.Monkey
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'clearclip-label-studio\[hf\]'"):
         ModelName.parse("roberta-ViT-B-32/laion2b_s12b_b32k")
+    with pytest.raises(ValueError, match=r"worldwide needs the extra: .*\[hf\]"):
+        ModelName.parse("ViT-H-14-worldwide/metaclip2_worldwide")  # for its tokenizer alone
     assert ModelName.parse("ViT-B-32/openai").arch == "ViT-B-32"
 
 
@@ -90,6 +93,7 @@ def test_known_models_and_their_licences() -> None:
     assert models["ViT-B-16/metaclip_400m"].licence == "CC-BY-NC-4.0"
     assert models["ViT-H-14/laion2b_s32b_b79k"].needs == ""
     assert models["roberta-ViT-B-32/laion2b_s12b_b32k"].needs == "hf"
+    assert models["ViT-H-14-worldwide/metaclip2_worldwide"].needs == "hf"
     kinds = ("RN", "coca", "SigLIP", "EVA", "ViTamin", "MobileCLIP", "-quickgelu/", "convnext")
     assert [name for name in models if any(kind in name for kind in kinds)] == []
     assert licence_of("something_new") == "ask its publisher"
@@ -237,6 +241,31 @@ def test_a_failed_download_says_how_to_bring_the_weights(
     sentence = r"clearclip models --download ViT-B-16/openai --to FOLDER.*ViT-B-16@FILE.*demo"
     with pytest.raises(WeightsNotFoundError, match=sentence):
         download_weights("ViT-B-16/openai", tmp_path)
+
+
+def test_weights_are_asked_for_before_they_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    fetched = []
+
+    def fetch(config: dict[str, str], cache_dir: Path | None = None) -> str:
+        fetched.append(cache_dir)
+        return str(tmp_path / "ViT-B-16--openai.pt")
+
+    monkeypatch.setattr(open_clip, "download_pretrained", fetch)
+    require_weights("ViT-B-16/openai", tmp_path)
+    assert fetched == [tmp_path]
+    (tmp_path / "ViT-B-16--openai.pt").write_bytes(b"weights")
+    for name in ("ViT-B-16/openai", f"local-dir:{tmp_path}", "demo", "ViT-B-16/random"):
+        require_weights(name, tmp_path)
+    assert fetched == [tmp_path]
+    for name in (f"ViT-B-16@{tmp_path}/none.pt", f"local-dir:{tmp_path}/none"):
+        with pytest.raises(WeightsNotFoundError, match="There are no weights at"):
+            require_weights(name)
+    with pytest.raises(ValueError, match=FORMS):
+        require_weights("magic")
 
 
 def test_weights_are_found_in_open_clips_caches(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,13 @@ def test_scores_come_back_from_their_file_and_add_up(tmp_path: Path) -> None:
         "vv-res-ffn-a0.5": 0.25,
         "kk": 0.75,
     }
+
+
+def test_scores_of_other_versions_are_not_put_together() -> None:
+    first = facts.ablation("voc20", {Method("qq"): 0.5})
+    later = replace(facts.ablation("voc20", {Method("kk"): 0.5}), versions={"torch": "3"})
+    with pytest.raises(ValueError, match=r"same versions, but got \{'torch': '2'\} and .*'3'"):
+        later.with_scores_of(first)
 
 
 def test_a_file_that_is_no_ablation_is_refused(tmp_path: Path) -> None:

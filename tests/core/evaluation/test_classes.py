@@ -48,6 +48,13 @@ def test_a_file_of_ones_own_gives_several_words_to_a_class(tmp_path: Path) -> No
     assert as_labels(("sky", "car")) == (Label("sky"), Label("car"))
 
 
+def test_a_byte_order_mark_is_no_part_of_a_word(tmp_path: Path) -> None:
+    """Windows' Notepad writes one."""
+    path = tmp_path / "names.txt"
+    path.write_bytes(b"\xef\xbb\xbfair\r\ncar\r\n")
+    assert read_labels(path, ("sky", "car"))[0] == Label("sky", ("air",))
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

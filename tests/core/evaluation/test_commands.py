@@ -19,7 +19,9 @@ from PIL import Image
 
 from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, SYNONYMS, load_model, render_scene
 from clearclip_core.cli import main
+from clearclip_core.evaluation.results import Shard
 from tests.core.evaluation import miniatures, plain
+from tests.core.evaluation.facts import result as result_of
 
 REPOSITORY = Path(__file__).parents[3]
 #: Where classes stand, and how those are spelled that are spelled oddly.
@@ -49,11 +51,11 @@ def facts_of(path: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def model(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def model(sure_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """A small model at random weights; its words are embedded once for all tests."""
     kept = tmp_path_factory.mktemp("model-dir")
     return [
-        f"--model=local-dir:{model_folder}",
+        f"--model=local-dir:{sure_model_folder}",
         "--device=cpu",
         "--precision=fp32",
         f"--model-dir={kept}",
@@ -61,8 +63,8 @@ def model(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[
 
 
 @pytest.fixture(scope="module")
-def plain_text(clip_model: open_clip.CLIP) -> plain.PlainText:
-    return plain.PlainText(clip_model)
+def plain_text(sure_clip: open_clip.CLIP) -> plain.PlainText:
+    return plain.PlainText(sure_clip)
 
 
 @pytest.mark.parametrize("benchmark", list(miniatures.FILE_VALUES))
@@ -70,7 +72,7 @@ def test_every_benchmark_measures_what_plain_loops_measure(
     benchmark: str,
     model: list[str],
     plain_text: plain.PlainText,
-    clip_model: open_clip.CLIP,
+    sure_clip: open_clip.CLIP,
     tmp_path: Path,
 ) -> None:
     files = miniatures.make(benchmark, tmp_path / "data")
@@ -85,7 +87,10 @@ def test_every_benchmark_measures_what_plain_loops_measure(
     assert len(names) == miniatures.FILE_VALUES[benchmark][2]
 
     pictures, maps = zip(*files, strict=True)
-    predicted = plain.label_maps(benchmark, clip_model, plain_text(names), pictures)
+    predicted = plain.label_maps(benchmark, sure_clip, plain_text(names), pictures)
+    if benchmark in plain.THRESHOLDS:
+        sure = np.mean(np.concatenate([label_map.ravel() for label_map in predicted]) != 0)
+        assert 0.05 < sure < 0.95
     expected = plain.confusion(benchmark, maps, predicted)
     # Both compute in float32, by other ways: where two classes are as good as equal they may part.
     moved = np.abs(np.array(expected) - np.array(facts["confusion"])).sum() / 2
@@ -163,6 +168,26 @@ def test_shards_put_together_are_one_run(model: list[str], tmp_path: Path) -> No
     assert together["pictures"] == 3
 
 
+def test_merging_writes_over_nothing_but_the_same_run(tmp_path: Path) -> None:
+    shards = [tmp_path / f"shard-{index}.json" for index in range(2)]
+    for index, path in enumerate(shards):
+        result_of("voc20", 20, shard=Shard(index, 2)).write(path)
+    whole = tmp_path / "voc20.ViT-B-16-openai.clearclip.json"
+    result_of("voc20", 80, precision="fp32").write(whole)
+    refused = clearclip("merge", *shards)
+    assert refused.exit_code == 1
+    assert f"{whole} holds a result of other settings (precision 'fp16' and" in refused.output
+    assert facts_of(whole)["miou"] == pytest.approx(0.8)
+    onto_itself = clearclip("merge", *shards, "-o", shards[0])
+    assert onto_itself.exit_code == 1
+    assert "(shard 0/1 and 0/2)" in onto_itself.output
+    assert facts_of(shards[0])["shard"] == "0/2"
+    whole.unlink()
+    for _ in range(2):
+        assert clearclip("merge", *shards).exit_code == 0
+    assert facts_of(whole)["miou"] == pytest.approx(0.2)
+
+
 def test_a_killed_run_goes_on_and_counts_nothing_twice(tmp_path: Path) -> None:
     common = [
         *(sys.executable, "-m", "clearclip_core.cli", "eval", "--benchmark=demo"),
@@ -205,6 +230,39 @@ def test_a_finished_run_is_printed_and_another_does_not_write_over_it(
     shard = clearclip(*common, "--short-side=64", "--limit=1", "--shard=0/2")
     assert "(shard 0/2 and 0/1)" in shard.output
     assert out.read_bytes() == written
+
+
+def test_a_result_of_other_label_maps_is_not_printed_for_these(
+    model: list[str], tmp_path: Path
+) -> None:
+    files = miniatures.make("voc20", tmp_path)
+    common = ("eval", "--benchmark=voc20", f"--data={tmp_path}", *model, "--short-side=64")
+    assert clearclip(*common, f"-o{tmp_path / 'r.json'}").exit_code == 0
+    for _, label_map in files:
+        with Image.open(label_map) as stored:
+            shifted = np.asarray(stored) % 20 + 1
+        Image.fromarray(shifted).save(label_map)
+    again = clearclip(*common, f"-o{tmp_path / 'r.json'}")
+    assert again.exit_code == 1
+    assert "holds a result of other settings (pictures_digest" in again.output
+
+
+def test_a_result_of_other_versions_is_printed_with_a_word(
+    model: list[str], tmp_path: Path
+) -> None:
+    miniatures.make("voc20", tmp_path)
+    out = tmp_path / "r.json"
+    common = ("eval", "--benchmark=voc20", f"--data={tmp_path}", *model, "--short-side=64")
+    first = clearclip(*common, f"-o{out}")
+    assert "other versions" not in first.output
+    facts = facts_of(out)
+    ours = facts["versions"]["torch"]
+    out.write_text(json.dumps({**facts, "versions": {**facts["versions"], "torch": "1.0"}}))
+    again = clearclip(*common, f"-o{out}")
+    assert again.exit_code == 0
+    word = f"{out} was measured with other versions: torch 1.0, now {ours}."
+    assert word in again.stderr
+    assert again.stdout == first.stdout
 
 
 @pytest.mark.parametrize("benchmark", list(miniatures.FILE_VALUES))

@@ -68,6 +68,25 @@ def test_every_picture_and_map_is_looked_for(tmp_path: Path) -> None:
         layout_of("voc20").find(tmp_path)
 
 
+@pytest.mark.parametrize("benchmark", ["ade20k", "coco_stuff", "coco_object", "cityscapes"])
+def test_pictures_that_no_file_lists_are_missed_where_their_maps_are(
+    benchmark: str, tmp_path: Path
+) -> None:
+    (picture, _), _ = miniatures.make(benchmark, tmp_path)
+    picture.unlink()
+    with pytest.raises(LayoutError) as refused:
+        layout_of(benchmark).find(tmp_path)
+    assert f"Expected 2 pictures, but 1 are not there: {picture}" in str(refused.value)
+
+
+def test_a_listing_may_have_a_byte_order_mark(tmp_path: Path) -> None:
+    """Windows' Notepad writes one."""
+    made = miniatures.make("voc20", tmp_path)
+    listing = tmp_path / "ImageSets" / "Segmentation" / "val.txt"
+    listing.write_bytes(b"\xef\xbb\xbf" + listing.read_bytes())
+    assert [each.picture for each in layout_of("voc20").find(tmp_path)] == [p for p, _ in made]
+
+
 def test_many_missing_files_are_counted_not_listed(tmp_path: Path) -> None:
     for folder in ("pictures", "maps"):
         (tmp_path / folder).mkdir()

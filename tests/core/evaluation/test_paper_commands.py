@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from filelock import FileLock, Timeout
 
 from clearclip_core import Method, load_model
 from clearclip_core.cli import main
 from clearclip_core.evaluation import paper_commands
+from clearclip_core.evaluation.ablation import Ablation, methods_of
 from tests.core.evaluation import facts, miniatures, plain
 
 
@@ -50,7 +53,7 @@ def test_table_1_is_measured_then_the_rest(
     assert len(more) == 20
     assert {name: more[name] for name in readouts} == readouts  # not measured again
     assert [picture.name for picture in (tmp_path / "out").glob("*.png")] == ["figure5.png"]
-    assert sorted(each.suffix for each in (tmp_path / "out").iterdir()) == [".json", ".png"]
+    assert sorted(each.suffix for each in (tmp_path / "out").glob("[!.]*")) == [".json", ".png"]
 
 
 def test_clearclips_row_is_what_plain_loops_measure(
@@ -76,6 +79,30 @@ def test_another_ablation_is_not_written_over(arguments: list[str | Path], tmp_p
     assert "holds an ablation of other settings (pictures 1 and 2, limit 1 and None" in other.output
 
 
+def test_a_study_that_ends_meanwhile_is_kept(
+    arguments: list[str | Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = [*arguments, "--limit=1", "--short-side=64"]
+    run_through, write = paper_commands.run_through, Ablation.write
+
+    def overtaken(*given: Any) -> Any:
+        monkeypatch.setattr(paper_commands, "run_through", run_through)
+        assert clearclip(*small, "--study=figure6").exit_code == 0
+        return run_through(*given)
+
+    def write_alone(self: Ablation, path: Path) -> None:
+        with pytest.raises(Timeout):
+            FileLock(path.parent / ".lock").acquire(timeout=0)
+        write(self, path)
+
+    monkeypatch.setattr(paper_commands, "run_through", overtaken)
+    monkeypatch.setattr(Ablation, "write", write_alone)
+    assert clearclip(*small, "--study=table1").exit_code == 0
+    (path,) = (tmp_path / "out").glob("*.json")
+    both = methods_of(["table1", "figure6"])
+    assert set(json.loads(path.read_text())["readouts"]) == set(map(str, both))
+
+
 def test_figures_are_asked_for_before_hours_of_work(
     arguments: list[str | Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +113,26 @@ def test_figures_are_asked_for_before_hours_of_work(
     refused = clearclip(*arguments)
     assert refused.exit_code == 1
     assert refused.output == "Error: Figures need matplotlib: pip install it.\n"
+
+
+def test_readouts_of_other_versions_are_shown_but_not_added_to(
+    arguments: list[str | Path], tmp_path: Path
+) -> None:
+    small = [*arguments, "--limit=1", "--short-side=64"]
+    first = clearclip(*small, "--study=table1")
+    (path,) = (tmp_path / "out").glob("*.json")
+    written = json.loads(path.read_text())
+    ours = written["versions"]["torch"]
+    path.write_text(json.dumps(written | {"versions": written["versions"] | {"torch": "1.0"}}))
+    again = clearclip(*small, "--study=table1")
+    assert again.exit_code == 0
+    word = f"{path} was measured with other versions: torch 1.0, now {ours}."
+    assert word in again.stderr
+    assert again.stdout == first.stdout
+    more = clearclip(*small, "--study=figure5")
+    assert more.exit_code == 1
+    assert f"Readouts of these versions are not added to {path}." in more.output
+    assert len(json.loads(path.read_text())["readouts"]) == 4
 
 
 def test_tables_alone_are_the_papers() -> None:

@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 
 from clearclip_core.evaluation.confusion import Confusion
-from clearclip_core.evaluation.results import Result, Shard, Tally, as_text, dump, merge, versions
+from clearclip_core.evaluation.results import (
+    Result,
+    Shard,
+    Tally,
+    as_text,
+    dump,
+    merge,
+    other_versions,
+    versions,
+)
 from clearclip_core.evaluation.settings import Settings
 from tests.core.evaluation.facts import SETTINGS
 
@@ -48,6 +57,14 @@ def test_a_file_holds_measures_settings_and_versions(tmp_path: Path) -> None:
     assert facts["shard"] == "1/4"
     assert facts["settings"]["threshold"] == 0
     assert {"python", "torch", "open_clip_torch", "numpy"} <= set(facts["versions"])
+
+
+def test_other_versions_are_named() -> None:
+    now = versions()
+    assert other_versions(now) == ""
+    torch = now.pop("torch")
+    assert other_versions(now) == f"torch None, now {torch}"
+    assert other_versions({**now, "torch": "1.0"}) == f"torch 1.0, now {torch}"
 
 
 def test_shards_are_added_exactly(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -38,6 +39,27 @@ def test_drawn_scenes_need_no_files() -> None:
     scene = render_scene(HELD_OUT_SEEDS[3])
     assert (rgb == scene.image).all()
     assert (truth == scene.label_map).all()
+
+
+def test_digests_follow_the_files_wherever_they_lie(tmp_path: Path) -> None:
+    made = miniatures.make("voc20", tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+
+    def digests(folder: str) -> list[str]:
+        return [sample.digest for sample in find_samples(VOC, tmp_path / folder)]
+
+    first = digests("a")
+    assert len(set(first)) == len(made) == 3
+    assert digests("b") == first
+    _, label_map = made[0]
+    with Image.open(label_map) as stored:
+        shifted = np.asarray(stored) % 20 + 1  # an image of as many bytes, or nearly
+    Image.fromarray(shifted).save(label_map)
+    picture, _ = made[1]
+    miniatures.draw(picture, 77, (60, 52))
+    now = digests("a")
+    assert [one == other for one, other in zip(now, first, strict=True)] == [False, False, True]
+    assert len({sample.digest for sample in find_samples(BENCHMARKS["demo"], None)}) == 500
 
 
 def test_files_need_a_folder() -> None:
