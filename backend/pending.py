@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from backend.messages import Task
 from backend.results import Results, result_key
-from backend.store import Store
+from backend.store import Store, sentence
 
 log = logging.getLogger(__name__)
 
@@ -263,7 +263,10 @@ class Pending(Batches):
         return outcome
 
     def _fail(self, items: Sequence[_Item], error: Exception) -> None:
-        self._results.abandon(item.key for item in items)
+        try:
+            self._results.abandon(item.key for item in items)
+        except SQLAlchemyError as lost:
+            log.warning("%s; %d claims end by themselves", sentence(lost), len(items))
         with self._lock:
             for item in items:
                 self._making.pop(item.key, None)

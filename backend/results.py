@@ -8,7 +8,8 @@ A result is known by its task, the task's data, and the ``model_version``. It mo
                 └────────────────> handed      in the answer of a /predict
 
 Of each there is one, whichever backends share the database: whoever claims it makes it. A claim
-that is not renewed ends, and another may take it over.
+that is not renewed ends, and another may take it over. So whoever is done with one renews it no
+more, even where the database was away just then and has not heard of it.
 """
 
 from __future__ import annotations
@@ -85,6 +86,7 @@ class Results:
         self._max_count = max_count
         self._trim_every = trim_every
         self._kept = count()
+        self._held: set[str] = set()  # claims of ours that are renewed
 
     @property
     def now(self) -> float:
@@ -117,6 +119,7 @@ class Results:
                     if key not in states
                 ]
                 claimed.update(self._insert(connection, rows))
+        self._held.update(claimed)
         return claimed
 
     def take(self, keys: Iterable[str], asked: float) -> tuple[dict[str, Prediction], set[str]]:
@@ -162,6 +165,7 @@ class Results:
             due: from when on it may be written, in seconds since the epoch; until then whoever
                 has asked for it may still take it.
         """
+        self._held.discard(key)
         packed = zlib.compress(json.dumps(prediction, separators=(",", ":")).encode(), 1)
         with self._store.write() as connection:
             connection.execute(
@@ -181,7 +185,7 @@ class Results:
 
     def drop(self, keys: Iterable[str]) -> None:
         """Give claims back that come to nothing."""
-        for some in _some(keys):
+        for some in self._let_go(keys):
             with self._store.write() as connection:
                 connection.execute(
                     delete(RESULTS).where(RESULTS.c.key.in_(some), *self._ours("work"))
@@ -189,7 +193,7 @@ class Results:
 
     def abandon(self, keys: Iterable[str]) -> None:
         """Let claims end now, as if we had died: see `take_orphans`."""
-        for some in _some(keys):
+        for some in self._let_go(keys):
             with self._store.write() as connection:
                 connection.execute(
                     update(RESULTS)
@@ -199,12 +203,13 @@ class Results:
 
     def renew(self) -> None:
         """Keep all our claims for another while."""
-        with self._store.write() as connection:
-            connection.execute(
-                update(RESULTS)
-                .where(*self._ours("work", "writing"))
-                .values(leased_until=self.now + LEASE_S)
-            )
+        for some in _some(self._held):
+            with self._store.write() as connection:
+                connection.execute(
+                    update(RESULTS)
+                    .where(RESULTS.c.key.in_(some), *self._ours("work", "writing"))
+                    .values(leased_until=self.now + LEASE_S)
+                )
 
     def take_due(self, limit: int) -> list[Waiting]:
         """Take results that are to be written now, of one project and version at a time."""
@@ -230,19 +235,20 @@ class Results:
                 .where(RESULTS.c.key.in_([row.key for row in rows]))
                 .values(state="writing", owner=self._owner, leased_until=now + LEASE_S)
             )
+        self._held.update(row.key for row in rows)
         return [
             Waiting(r.key, r.task, r.project, r.version, _unpack(r.entry), r.begun) for r in rows
         ]
 
     def wrote(self, keys: Iterable[str]) -> None:
         """Note that Label Studio has them, or is not to get them any more."""
-        for some in _some(keys):
+        for some in self._let_go(keys):
             with self._store.write() as connection:
                 self._set(connection, some, "written", *self._ours("writing"))
 
     def put_back(self, keys: Iterable[str], due: float) -> None:
         """Give back what could not be written: it is due again at another time."""
-        for some in _some(keys):
+        for some in self._let_go(keys):
             with self._store.write() as connection:
                 self._set(connection, some, "ready", *self._ours("writing"), due=due)
 
@@ -275,6 +281,12 @@ class Results:
             return {row[0]: row[1] for row in connection.execute(query)}
 
     # ---- inside ------------------------------------------------------------------------------
+
+    def _let_go(self, keys: Iterable[str]) -> Iterable[list[str]]:
+        """Renew claims no more; the value is their keys, in lists that one statement can hold."""
+        let_go = list(keys)
+        self._held.difference_update(let_go)
+        return _some(let_go)
 
     def _ours(self, *states: str) -> tuple[Any, ...]:
         return RESULTS.c.owner == self._owner, RESULTS.c.state.in_(states)

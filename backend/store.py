@@ -273,10 +273,9 @@ class Store:
             with self.write():
                 pass
         except (OSError, SQLAlchemyError, ImportError) as error:
-            reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
             raise ValueError(
                 f"The database {self._url.render_as_string()} for jobs and waiting predictions "
-                f"cannot be written ({reason}): set DATABASE_URL."
+                f"cannot be written ({sentence(error)}): set DATABASE_URL."
             ) from None
         self.close()
 
@@ -654,6 +653,15 @@ def has_died(owner: str) -> bool:
     except OSError:  # it is another user's
         return False
     return False
+
+
+def sentence(error: BaseException) -> str:
+    """What a database says itself, without the statement that was sent to it.
+
+    >>> sentence(SQLAlchemyError("It shuts down.\\nMore about that."))
+    'It shuts down.'
+    """
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
 
 
 def _job(row: Row[Any]) -> Job:

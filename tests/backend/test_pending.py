@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from backend.messages import Task
 from backend.pending import AHEAD, Batches, Outcome, Pending
 from backend.results import Results
-from backend.store import Store
+from backend.store import LEASE_S, Store
+from tests.backend.outage import FlakyStore
 
 VERSION = "v1"
 FOREVER_S = 60.0
@@ -250,6 +252,28 @@ def test_projects_take_turns_and_none_takes_more_than_its_share() -> None:
         assert batches.count_waiting() == {1: 40, 2: 20}
         gate.set()
     assert len(seen) == 60
+
+
+def test_an_outage_of_the_database_ends_the_requests_and_strands_no_task(url: str) -> None:
+    now, ids = [1000.0], range(1, 11)
+    store, work = FlakyStore(url, lambda: now[0]), Worker(*ids)
+    results = Results(store, "me")
+    pending = Pending(store, results, FOREVER_S)
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(pending.outcomes, tasks(*ids), VERSION, 7, work)
+        assert work.started[1].wait(20)
+        store.away = float("inf")
+        work.let_go()
+        with pytest.raises(OperationalError):
+            answer.result(20)
+    wait_for(lambda: pending.count_waiting() == {})
+    store.away = 0
+    now[0] += LEASE_S - 1
+    results.renew()
+    now[0] += 2
+    other = Pending(store, Results(store, "other"), FOREVER_S)
+    assert made_of(other.outcomes(tasks(*ids), VERSION, 7, Worker())) == list(ids)
+    store.close()
 
 
 def test_an_opened_task_does_without_a_database_that_is_away(

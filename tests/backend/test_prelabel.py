@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy.exc import OperationalError
 
 from backend import cli, prelabel
 from backend.engine import Engine
@@ -38,6 +39,7 @@ from clearclip_core import RGBArray
 from tests.backend.colours import brush_config, colour_engine, data_url, flag, teach
 from tests.backend.fake_studio import TOKEN, FakeStudio
 from tests.backend.local_server import Answer, Asked, LocalServer
+from tests.backend.outage import FlakyStore
 
 ROOT = Path(__file__).parents[2]
 COUNT = 130  # several chunks, the last of them not full
@@ -47,6 +49,7 @@ COUNT = 130  # several chunks, the last of them not full
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prelabel, "_CLOSING_PAUSE_S", 0.05)
     monkeypatch.setattr(prelabel, "_LOOK_S", 0.05)
+    monkeypatch.setattr(prelabel, "_DATABASE_PAUSE_S", 0.05)
 
 
 @pytest.fixture
@@ -93,8 +96,9 @@ def make_bench(server: LocalServer, tmp_path: Path) -> Callable[..., Bench]:
         engine: Engine | None = None,
         read: Callable[[str, Task], RGBArray] = read_image,
         patience_s: float = 20.0,
+        make_store: Callable[[str], Store] = Store,
     ) -> Bench:
-        store = Store(f"sqlite:///{tmp_path}/jobs.db")
+        store = make_store(f"sqlite:///{tmp_path}/jobs.db")
         results = Results(store, owner)
         pending = Pending(store, results, 80)
         pipeline = Pipeline(engine or colour_engine(), read, Settings(), batches=pending)
@@ -106,6 +110,13 @@ def make_bench(server: LocalServer, tmp_path: Path) -> Callable[..., Bench]:
         return Bench(store, prelabeler, pipeline, owner, stopping)
 
     return make
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def each_once(count: int = COUNT) -> dict[int, int]:
@@ -280,6 +291,62 @@ def test_pictures_whose_host_is_away_are_asked_for_again(
     assert {failure.task for failure in report.failures} == {5, 6}
     assert (report.job.done, report.job.failed) == (COUNT - 2, 2)
     assert (asked["5"], asked["7"], asked["gone"]) == (3, 2, 2)
+
+
+def test_a_database_that_is_away_for_a_moment_is_waited_for(
+    make_bench: Callable[..., Bench], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [8]
+
+    def read(source: str, task: Task) -> RGBArray:
+        if source == "30" and left:
+            store.away = left.pop()
+        return read_image(source, task)
+
+    monkeypatch.setattr("backend.results.LEASE_S", 2.0)
+    bench = make_bench(read=read, make_store=FlakyStore)
+    store = bench.store
+    assert isinstance(store, FlakyStore)
+    assert bench.run().state == "done"
+    assert store.away == 0
+    assert studio.stored() == each_once()
+
+
+def test_a_database_that_stays_away_ends_a_run_and_the_job_can_go_on(
+    make_bench: Callable[..., Bench], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.results.LEASE_S", 2.0)
+    bench = make_bench(make_store=FlakyStore)
+    assert isinstance(bench.store, FlakyStore)
+
+    def leave(job: Job) -> None:
+        if job.done:
+            bench.store.away = float("inf")  # type: ignore[attr-defined]
+
+    with pytest.raises(OperationalError):
+        bench.run(leave)
+    assert len(studio.stored()) < COUNT
+    bench.store.away = 0
+    bench.store.let_go(1, "me")
+    assert bench.run().state == "done"
+    assert studio.stored() == each_once()
+
+
+def test_a_lease_outlives_an_outage_of_the_database(
+    make_bench: Callable[..., Bench], studio: FakeStudio
+) -> None:
+    bench = make_bench(make_store=FlakyStore)
+    store = bench.store
+    assert isinstance(store, FlakyStore)
+    store.start_job(7)
+    job = store.lease_job("me")
+    assert job is not None
+    with bench.prelabeler._leased(job, bench.stopping) as halt:
+        store.away = 2
+        wait_for(lambda: not store.away)
+        last = store.get_job(job.id).leased_until
+        wait_for(lambda: store.get_job(job.id).leased_until > last)
+        assert not halt.is_set()
 
 
 def test_patience_with_label_studio_ends_and_the_job_can_go_on(
@@ -458,6 +525,19 @@ def test_the_exit_status_tells_of_failures(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "2 done, 0 skipped, 1 failed of 3" in result.output
     assert "1 x " in result.output
+
+
+def test_a_database_that_is_away_ends_the_command_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: object) -> None:
+        raise OperationalError("SELECT", {}, Exception("it shuts down"))
+
+    monkeypatch.setattr(cli, "_run_job", run)
+    with drawn_studio(1) as (_, url):
+        result = CliRunner().invoke(cli.prelabel, arguments(url, tmp_path / "jobs.db"))
+    assert result.exit_code == 1
+    assert "away (it shuts down): the same command goes on from here" in result.output
 
 
 def test_without_a_token_the_command_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:

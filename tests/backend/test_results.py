@@ -5,15 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from backend.messages import Task
 from backend.results import Results, result_key
 from backend.store import LEASE_S, Store
 from tests.backend.conftest import Clock
+from tests.backend.outage import FlakyStore
 
 ROOT = Path(__file__).parents[2]
 VERSION = "v1"
@@ -139,6 +142,24 @@ def test_writers_that_die_lose_nothing(results: Results, other: Results, clock: 
     assert other.take_due(10) == []
     clock.now += LEASE_S + 1
     assert len(other.take_due(10)) == 1
+
+
+@pytest.mark.parametrize("end", [Results.wrote, lambda r, keys: r.put_back(keys, 0.0)])
+def test_what_the_database_has_not_heard_of_is_free_after_one_lease(
+    url: str, clock: Clock, end: Callable[[Results, list[str]], None]
+) -> None:
+    store = FlakyStore(url, clock)
+    results, other = Results(store, "me"), Results(store, "other")
+    keys = make(results, 1, 2)
+    assert len(results.take_due(10)) == 2
+    store.away = 1
+    with pytest.raises(OperationalError):
+        end(results, keys)
+    clock.now += LEASE_S - 1
+    results.renew()
+    clock.now += 2
+    assert len(other.take_due(10)) == 2
+    store.close()
 
 
 def test_orphans_are_told_once(results: Results, other: Results, clock: Clock) -> None:
