@@ -195,36 +195,29 @@ class Pending(Batches):
         asked, end = self._results.now, time.monotonic() + deadline_s
         by_key = {result_key(task, version): task for task in tasks}
         due = asked + deadline_s + _ANSWERED_S
-        outcomes = self._take(by_key, asked)
-        items = self._begin(_without(by_key, outcomes), version, project, work, due)
-        wait([item.outcome for item in items.values()], max(0.0, end - time.monotonic()))
-        outcomes |= self._collect(items, asked)
-        while (others := _without(by_key, {**outcomes, **items})) and time.monotonic() < end:
+        items = self._begin(by_key, version, project, work, due)
+        _done(items, end)
+        while (others := self._elsewhere(by_key, items)) and time.monotonic() < end:
             items |= self._begin(others, version, project, work, due)  # what another left undone
             time.sleep(max(0.0, min(_LOOK_AGAIN_S, end - time.monotonic())))
-            outcomes |= self._take(others, asked)
-            outcomes |= self._collect(_without(items, outcomes), asked)
-        open_ = _without(items, outcomes)
+        done = _done(items, end)
+        open_ = _without(items, done)
         for item in open_.values():
             item.due = 0.0
         if open_:
             log.info("Project %s: %d tasks go on after the deadline", project, len(open_))
+        taken = self._results.take(by_key, asked)  # at the end, so that it is on its way at once
+        outcomes = done | {key: Outcome(prediction) for key, prediction in taken.items()}
         return [outcomes.get(result_key(task, version), Outcome([])) for task in tasks]
 
     def kept(self, task: Task, version: str) -> Entry:
         """The prediction of a task, if it is kept; else ``[]``, at once."""
         try:
-            outcomes = self._take([result_key(task, version)], self._results.now)
+            taken = self._results.take([result_key(task, version)], self._results.now)
         except SQLAlchemyError as error:  # whoever has opened the task can do without
             log.warning("The database of waiting predictions: %s", error)
             return []
-        return next(iter(outcomes.values()), Outcome([])).entry
-
-    def _take(self, keys: Iterable[str], asked: float) -> dict[str, Outcome]:
-        """The outcomes of what is there already."""
-        taken, elsewhere = self._results.take(keys, asked)
-        found = {key: Outcome(prediction) for key, prediction in taken.items()}
-        return found | dict.fromkeys(elsewhere, Outcome([]))
+        return next(iter(taken.values()), [])
 
     def _begin(
         self, tasks: Mapping[str, Task], version: str, project: int | None, work: Work, due: float
@@ -245,14 +238,13 @@ class Pending(Batches):
         self._start(begun.values())
         return joined | begun
 
-    def _collect(self, items: Mapping[str, _Item], asked: float) -> dict[str, Outcome]:
-        """The outcomes of what is done; raises what is no fault of one task."""
-        done = {key: item.outcome.result() for key, item in items.items() if item.outcome.done()}
-        made = self._take([key for key, outcome in done.items() if outcome.entry], asked)
-        return {key: made.get(key, replace(outcome, entry=[])) for key, outcome in done.items()}
+    def _elsewhere(self, tasks: Mapping[str, Task], items: Container[str]) -> dict[str, Task]:
+        """Tasks that are neither made here nor made already."""
+        others = _without(tasks, items)
+        return _without(others, self._results.made(others))
 
     def _make(self, item: _Item) -> Outcome:
-        """Make a task's outcome, and keep it before anybody hears of it."""
+        """Make a task's outcome, and keep its prediction before anybody hears of it."""
         outcome = super()._make(item)
         if isinstance(outcome.entry, dict):
             self._results.keep(item.key, outcome.entry, item.due)
@@ -260,7 +252,7 @@ class Pending(Batches):
             self._results.drop([item.key])
         with self._lock:
             self._making.pop(item.key, None)
-        return outcome
+        return replace(outcome, entry=[])  # as large as it may be, it is kept once
 
     def _fail(self, items: Sequence[_Item], error: Exception) -> None:
         try:
@@ -271,6 +263,12 @@ class Pending(Batches):
             for item in items:
                 self._making.pop(item.key, None)
         super()._fail(items, error)
+
+
+def _done(items: Mapping[str, _Item], end: float) -> dict[str, Outcome]:
+    """The outcomes of what is done by then; raises what is no fault of one task."""
+    wait([item.outcome for item in items.values()], max(0.0, end - time.monotonic()))
+    return {key: item.outcome.result() for key, item in items.items() if item.outcome.done()}
 
 
 def _without(these: Mapping[str, T], those: Container[str]) -> dict[str, T]:

@@ -122,8 +122,18 @@ class Results:
         self._held.update(claimed)
         return claimed
 
-    def take(self, keys: Iterable[str], asked: float) -> tuple[dict[str, Prediction], set[str]]:
-        """Take results to hand them out in an answer; nobody else brings them then.
+    def made(self, keys: Iterable[str]) -> set[str]:
+        """Those of the results that are made, whatever has become of them since."""
+        made: set[str] = set()
+        for some in _some(keys):
+            with self._store.read() as connection:
+                query = select(RESULTS.c.key)
+                query = query.where(RESULTS.c.key.in_(some), RESULTS.c.state != "work")
+                made.update(connection.scalars(query))
+        return made
+
+    def take(self, keys: Iterable[str], asked: float) -> dict[str, Prediction]:
+        """Take results to hand them out in an answer now; nobody else brings them then.
 
         What was handed out or written since the question was asked is with Label Studio already:
         a second time, it would be stored twice.
@@ -133,28 +143,20 @@ class Results:
             asked: when the question came, in seconds since the epoch.
 
         Returns:
-            The predictions that may be handed out; and the keys that Label Studio has, or gets
-            from another.
+            The predictions that may be handed out.
         """
+        free = (RESULTS.c.state == "ready") | (
+            RESULTS.c.state.in_(_SETTLED) & (RESULTS.c.changed < asked)
+        )
         taken: dict[str, Prediction] = {}
-        elsewhere: set[str] = set()
-        for some in _some(keys):
-            with self._store.read() as connection:
-                found = connection.execute(
-                    select(RESULTS.c.key).where(RESULTS.c.key.in_(some), RESULTS.c.state != "work")
-                ).all()
-            if not found:
-                continue
-            there = [row.key for row in found]
+        for some in _some(self.made(keys)):
             with self._store.write() as connection:
-                for row in connection.execute(select(RESULTS).where(RESULTS.c.key.in_(there))):
-                    late = row.state in _SETTLED and row.changed >= asked
-                    if row.state == "writing" or late:
-                        elsewhere.add(row.key)
-                    elif row.state != "work":
-                        taken[row.key] = _unpack(row.entry)
-                self._set(connection, [key for key in there if key in taken], "handed")
-        return taken, elsewhere
+                query = select(RESULTS.c.key, RESULTS.c.entry)
+                query = query.where(RESULTS.c.key.in_(some), free).order_by(RESULTS.c.key)
+                rows = connection.execute(query.with_for_update()).all()
+                taken |= {row.key: _unpack(row.entry) for row in rows}
+                self._set(connection, [row.key for row in rows], "handed")
+        return taken
 
     def keep(self, key: str, prediction: Prediction, due: float) -> None:
         """Keep what was made of a claim, unless the claim has gone to another.

@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from backend.messages import Task
-from backend.pending import AHEAD, Batches, Outcome, Pending
-from backend.results import Results
+from backend.pending import _LOOK_AGAIN_S, AHEAD, Batches, Outcome, Pending
+from backend.results import Results, result_key
 from backend.store import LEASE_S, Store
 from tests.backend.outage import FlakyStore
 
@@ -154,6 +154,39 @@ def test_what_another_backend_has_made_is_taken(make_pending: Callable[..., Pend
         work.let_go()
         assert made_of(waiting.result(20)) == [1]
     assert work.made == [1]
+
+
+def test_what_is_there_is_handed_out_with_the_answer_and_no_sooner(
+    make_pending: Callable[..., Pending],
+) -> None:
+    """Whoever answers first brings it; from two answers, Label Studio would store it twice."""
+    work, pending = Worker(2), make_pending()
+    pending.until(0.0, tasks(1), VERSION, 7, work)
+    wait_for(lambda: pending.count_waiting() == {})
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(pending.outcomes, tasks(1, 2), VERSION, 7, work)
+        assert work.started[2].wait(20)
+        assert made_of(pending.outcomes(tasks(1), VERSION, 7, work)) == [1]
+        work.let_go()
+        assert made_of(slow.result(20)) == [None, 2]
+    assert made_of(pending.outcomes(tasks(1), VERSION, 7, work)) == [1], "in case that one was lost"
+    assert work.made == [1, 2]
+
+
+def test_what_is_taken_over_from_the_dead_is_waited_for(
+    make_pending: Callable[..., Pending], url: str
+) -> None:
+    work, (task,) = Worker(1), tasks(1)
+    past = Store(url, lambda: time.time() - LEASE_S + 0.2)
+    Results(past, "died").claim({result_key(task, VERSION): task}, 7, VERSION)
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(make_pending().outcomes, [task], VERSION, 7, work)
+        assert work.started[1].wait(20)
+        time.sleep(2 * _LOOK_AGAIN_S)
+        assert not answer.done()
+        work.let_go()
+        assert made_of(answer.result(20)) == [1]
+    past.close()
 
 
 def test_results_outlive_the_backend_that_made_them(make_pending: Callable[..., Pending]) -> None:

@@ -63,17 +63,17 @@ def test_what_is_made_can_be_handed_out_and_again_later(
     results: Results, other: Results, clock: Clock
 ) -> None:
     (key,) = make(results, 1)
-    assert other.take([key, "none"], clock.now) == ({key: entry(1)}, set())
+    assert other.take([key, "none"], clock.now) == {key: entry(1)}
     clock.now += 60
-    assert results.take([key], clock.now) == ({key: entry(1)}, set())  # Label Studio had given up
+    assert results.take([key], clock.now) == {key: entry(1)}  # Label Studio had given up
 
 
 def test_two_answers_never_hold_the_same(results: Results, other: Results, clock: Clock) -> None:
     asked = clock.now
     (key,) = make(results, 1)
     clock.now += 1
-    assert results.take([key], asked)[0] == {key: entry(1)}
-    assert other.take([key], asked) == ({}, {key})
+    assert results.take([key], asked) == {key: entry(1)}
+    assert other.take([key], asked) == {}
 
 
 def test_what_is_handed_out_is_not_written_too(results: Results, clock: Clock) -> None:
@@ -82,15 +82,23 @@ def test_what_is_handed_out_is_not_written_too(results: Results, clock: Clock) -
     assert [waiting.task for waiting in results.take_due(10)] == [2]
 
 
+def test_what_is_made_is_told_apart(results: Results, clock: Clock) -> None:
+    first, second, third = make(results, 1, 2, 3)
+    results.take([first], clock.now)
+    results.take_due(1)
+    results.claim(tasks(4), 7, VERSION)
+    assert results.made([first, second, third, *tasks(4), "none"]) == {first, second, third}
+
+
 def test_what_is_written_is_not_handed_out_too(results: Results, clock: Clock) -> None:
     asked = clock.now
     (key,) = make(results, 1)
     (waiting,) = results.take_due(10)
     assert (waiting.task, waiting.project, waiting.version) == (1, 7, VERSION)
     assert (waiting.prediction, waiting.begun) == (entry(1), asked)
-    assert results.take([key], asked) == ({}, {key})
+    assert results.take([key], asked) == {}
     results.wrote([key])
-    assert results.take([key], asked) == ({}, {key})
+    assert results.take([key], asked) == {}
     assert results.take_due(10) == []
 
 
@@ -133,7 +141,7 @@ def test_claims_of_the_dead_are_taken_over(results: Results, other: Results, clo
     assert other.claim(some, 7, VERSION) == some.keys()
     for key in some:
         results.keep(key, entry(0), 0.0)  # too late: it is the other's by now
-    assert results.take(some, clock.now) == ({}, set())
+    assert results.take(some, clock.now) == {}
 
 
 def test_writers_that_die_lose_nothing(results: Results, other: Results, clock: Clock) -> None:
@@ -183,7 +191,7 @@ def test_a_task_that_was_changed_is_another(results: Results, clock: Clock) -> N
     make(results, 1)
     changed = Task(1, 7, {"image": "other.png"})
     key = result_key(changed, VERSION)
-    assert results.take([key], clock.now) == ({}, set())
+    assert results.take([key], clock.now) == {}
     assert results.claim({key: changed}, 7, VERSION) == {key}
 
 
@@ -198,7 +206,7 @@ def test_space_is_bounded_and_what_label_studio_has_goes_first(
     small.take([keys[7]], clock.now)  # the eighth is with Label Studio
     clock.now += 1
     keys += make(small, 11)
-    left = {key for key in keys if results.take([key], clock.now + 1)[0]}
+    left = {key for key in keys if results.take([key], clock.now + 1)}
     assert left == set(keys) - {keys[7], keys[0]}
 
 
@@ -212,7 +220,7 @@ def test_bytes_are_bounded_too(store: Store, clock: Clock) -> None:
         small.claim(some, 7, VERSION)
         keys += list(some)
         small.keep(keys[-1], {"result": noise}, 0.0)
-    left = [bool(small.take([key], clock.now + 1)[0]) for key in keys]
+    left = [bool(small.take([key], clock.now + 1)) for key in keys]
     assert left == sorted(left), "the oldest go first"
     assert 0 < sum(left) < 8
 
