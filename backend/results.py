@@ -136,7 +136,8 @@ class Results:
         """Take results to hand them out in an answer now; nobody else brings them then.
 
         What was handed out or written since the question was asked is with Label Studio already:
-        a second time, it would be stored twice.
+        a second time, it would be stored twice. As JSON, they take half of `max_mb` at most (and
+        one more): the rest stays for the next answer.
 
         Args:
             keys: of the results.
@@ -148,14 +149,19 @@ class Results:
         free = (RESULTS.c.state == "ready") | (
             RESULTS.c.state.in_(_SETTLED) & (RESULTS.c.changed < asked)
         )
+        query = select(RESULTS.c.key, RESULTS.c.entry).where(free).with_for_update()
+        query = query.order_by(RESULTS.c.state != "ready", RESULTS.c.key)
         taken: dict[str, Prediction] = {}
+        room = self._max_bytes // 2
         for some in _some(self.made(keys)):
             with self._store.write() as connection:
-                query = select(RESULTS.c.key, RESULTS.c.entry)
-                query = query.where(RESULTS.c.key.in_(some), free).order_by(RESULTS.c.key)
-                rows = connection.execute(query.with_for_update()).all()
-                taken |= {row.key: _unpack(row.entry) for row in rows}
-                self._set(connection, [row.key for row in rows], "handed")
+                for row in connection.execute(query.where(RESULTS.c.key.in_(some))):
+                    if room <= 0:
+                        break
+                    text = zlib.decompress(row.entry)
+                    room -= len(text)
+                    taken[row.key] = json.loads(text)
+                self._set(connection, [key for key in some if key in taken], "handed")
         return taken
 
     def keep(self, key: str, prediction: Prediction, due: float) -> None:

@@ -225,6 +225,19 @@ def test_bytes_are_bounded_too(store: Store, clock: Clock) -> None:
     assert 0 < sum(left) < 8
 
 
+def test_one_answer_is_bounded_and_the_next_one_brings_the_rest(store: Store, clock: Clock) -> None:
+    small = Results(store, "me", max_mb=1)
+    some = tasks(1, 2, 3)
+    small.claim(some, 7, VERSION)
+    for key in some:
+        small.keep(key, {"result": "x" * 300_000}, 0.0)
+    first = small.take(some, clock.now)
+    clock.now += 1
+    second = small.take(some, clock.now)
+    assert (len(first), len(second)) == (2, 2)
+    assert first.keys() | second.keys() == some.keys()
+
+
 def test_counts_by_project(results: Results, clock: Clock) -> None:
     first, *_ = make(results, 1, 2)
     results.claim(tasks(3, project=8), 8, VERSION)
