@@ -31,7 +31,7 @@ T = TypeVar("T")
 #: picture, the next ones are fetched and the last ones drawn. Each may hold a picture in memory.
 AHEAD: Final = 4
 
-#: Threads that do so for all projects together.
+#: Threads that do so for all projects together; as many more for tasks that somebody has opened.
 _WORKERS: Final = 2 * AHEAD
 
 #: How often a result that another backend makes is looked for.
@@ -61,6 +61,9 @@ class Outcome:
 
 Work = Callable[[Task], Outcome]
 
+#: A project, and whether its tasks were opened or came in a batch.
+_Line = tuple[int | None, bool]
+
 
 @dataclass(eq=False)
 class _Item:
@@ -71,18 +74,26 @@ class _Item:
     work: Work
     key: str = ""
     due: float = 0.0
+    opened: bool = False
     outcome: Future[Outcome] = field(default_factory=Future)
     context: Context = field(default_factory=copy_context)
+
+    @property
+    def line(self) -> _Line:
+        return self.project, self.opened
 
 
 class Batches:
     """Works on the tasks of batches, `AHEAD` of one project at the same time; projects in turn."""
 
     def __init__(self) -> None:
-        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="batch")
+        self._workers = {
+            opened: ThreadPoolExecutor(_WORKERS, thread_name_prefix=name)
+            for opened, name in ((False, "batch"), (True, "opened"))
+        }
         self._lock = threading.Lock()
-        self._lines: dict[int | None, deque[_Item]] = {}
-        self._busy: Counter[int | None] = Counter()
+        self._lines: dict[_Line, deque[_Item]] = {}
+        self._busy: Counter[_Line] = Counter()
 
     def outcomes(
         self, tasks: Sequence[Task], version: str, project: int | None, work: Work
@@ -99,51 +110,55 @@ class Batches:
         self._start(items)
         return [item.outcome.result() for item in items]
 
-    def kept(self, task: Task, version: str) -> Entry:
-        """The prediction of a task, if it is there already; else ``[]``, at once."""
-        return []
+    def opened(self, task: Task, version: str, project: int | None, work: Work) -> Outcome:
+        """What becomes of a task that somebody has opened and looks at; see `outcomes`."""
+        return work(task)
 
     def count_waiting(self) -> dict[int | None, int]:
         """How many tasks are not done yet, by project."""
+        counts: Counter[int | None] = Counter()
         with self._lock:
-            counts = Counter({project: len(line) for project, line in self._lines.items()})
-            return dict(+(counts + self._busy))
+            for (project, _), line in self._lines.items():
+                counts[project] += len(line)
+            for (project, _), busy in self._busy.items():
+                counts[project] += busy
+        return dict(+counts)
 
     def _start(self, items: Iterable[_Item]) -> None:
         with self._lock:
             for item in items:
-                self._lines.setdefault(item.project, deque()).append(item)
-                self._fill(item.project)
+                self._lines.setdefault(item.line, deque()).append(item)
+                self._fill(item.line)
 
-    def _fill(self, project: int | None) -> None:
-        """Hand tasks of a project to the threads, as many as it may have there; under the lock."""
-        line = self._lines.get(project)
-        while line and self._busy[project] < AHEAD:
-            self._busy[project] += 1
+    def _fill(self, which: _Line) -> None:
+        """Hand tasks of a line to the threads, as many as it may have there; under the lock."""
+        line = self._lines.get(which)
+        while line and self._busy[which] < AHEAD:
+            self._busy[which] += 1
             item = line.popleft()
-            self._workers.submit(item.context.run, self._run, item)
+            self._workers[item.opened].submit(item.context.run, self._run, item)
         if not line:
-            self._lines.pop(project, None)
+            self._lines.pop(which, None)
 
     def _run(self, item: _Item) -> None:
         try:
             outcome = self._make(item)
         except Exception as error:  # noqa: BLE001 -- one task of a batch: whoever waits hears of it
-            self._fail([item, *self._rest(item.project)], error)
+            self._fail([item, *self._rest(item.line)], error)
         else:
             item.outcome.set_result(outcome)
         finally:
             with self._lock:
-                self._busy[item.project] -= 1
-                self._fill(item.project)
+                self._busy[item.line] -= 1
+                self._fill(item.line)
 
     def _make(self, item: _Item) -> Outcome:
         return item.work(item.task)
 
-    def _rest(self, project: int | None) -> list[_Item]:
+    def _rest(self, which: _Line) -> list[_Item]:
         """All that wait in a line: what is no fault of one task would only hit each in turn."""
         with self._lock:
-            return list(self._lines.pop(project, ()))
+            return list(self._lines.pop(which, ()))
 
     def _fail(self, items: Sequence[_Item], error: Exception) -> None:
         for item in items:
@@ -174,14 +189,19 @@ class Pending(Batches):
         A task that is being made already, here or by another backend on the same database, is
         joined, and not made a second time. What fails is noted in the store.
         """
+        return self.until(self._deadline_s, tasks, version, project, self._noting(work))
 
-        def noting(task: Task) -> Outcome:
-            outcome = work(task)
-            if outcome.reason and isinstance(task.id, int):
-                self._store.note_failures([(task.id, outcome.reason)])
-            return outcome
+    def opened(self, task: Task, version: str, project: int | None, work: Work) -> Outcome:
+        """Likewise, for a task that somebody has opened: before all those of batches.
 
-        return self.until(self._deadline_s, tasks, version, project, noting)
+        Whoever looks at it can do without the database.
+        """
+        noting = self._noting(work)
+        try:
+            return self.until(self._deadline_s, [task], version, project, noting, opened=True)[0]
+        except SQLAlchemyError as error:
+            log.warning("The database of waiting predictions: %s", sentence(error))
+            return work(task)
 
     def until(
         self,
@@ -190,14 +210,17 @@ class Pending(Batches):
         version: str,
         project: int | None,
         work: Work,
+        opened: bool = False,
     ) -> list[Outcome]:
         """The same with another deadline, and nothing noted."""
         asked, end = self._results.now, time.monotonic() + deadline_s
         by_key = {result_key(task, version): task for task in tasks}
         due = asked + deadline_s + _ANSWERED_S
-        items = self._begin(by_key, version, project, work, due)
+        items = self._begin(by_key, version, project, work, due, opened)
         _done(items, end)
         while (others := self._elsewhere(by_key, items)) and time.monotonic() < end:
+            if opened:  # it may be the last of a long line there
+                return [work(task) for task in tasks]
             items |= self._begin(others, version, project, work, due)  # what another left undone
             time.sleep(max(0.0, min(_LOOK_AGAIN_S, end - time.monotonic())))
         done = _done(items, end)
@@ -210,26 +233,34 @@ class Pending(Batches):
         outcomes = done | {key: Outcome(prediction) for key, prediction in taken.items()}
         return [outcomes.get(result_key(task, version), Outcome([])) for task in tasks]
 
-    def kept(self, task: Task, version: str) -> Entry:
-        """The prediction of a task, if it is kept; else ``[]``, at once."""
-        try:
-            taken = self._results.take([result_key(task, version)], self._results.now)
-        except SQLAlchemyError as error:  # whoever has opened the task can do without
-            log.warning("The database of waiting predictions: %s", error)
-            return []
-        return next(iter(taken.values()), [])
+    def _noting(self, work: Work) -> Work:
+        def noting(task: Task) -> Outcome:
+            outcome = work(task)
+            if outcome.reason and isinstance(task.id, int):
+                self._store.note_failures([(task.id, outcome.reason)])
+            return outcome
+
+        return noting
 
     def _begin(
-        self, tasks: Mapping[str, Task], version: str, project: int | None, work: Work, due: float
+        self,
+        tasks: Mapping[str, Task],
+        version: str,
+        project: int | None,
+        work: Work,
+        due: float,
+        opened: bool = False,
     ) -> dict[str, _Item]:
         """Have tasks made, those that nobody makes; with those that are being made here already."""
         with self._lock:
             joined = {key: self._making[key] for key in tasks if key in self._making}
             for item in joined.values():
                 item.due = max(item.due, due)
+                if opened:
+                    self._bring_forward(item, work)
         claimed = self._results.claim(_without(tasks, joined), project, version)
         begun = {
-            key: _Item(task, project, work, key, due)
+            key: _Item(task, project, work, key, due, opened)
             for key, task in tasks.items()
             if key in claimed
         }
@@ -237,6 +268,15 @@ class Pending(Batches):
             self._making |= begun
         self._start(begun.values())
         return joined | begun
+
+    def _bring_forward(self, item: _Item, work: Work) -> None:
+        """Let a task of a batch be made at once, if it still waits; under the lock."""
+        line = self._lines.get(item.line)
+        if line and item in line:
+            line.remove(item)
+            item.work, item.opened = work, True
+            self._lines.setdefault(item.line, deque()).append(item)
+            self._fill(item.line)
 
     def _elsewhere(self, tasks: Mapping[str, Task], items: Container[str]) -> dict[str, Task]:
         """Tasks that are neither made here nor made already."""

@@ -218,15 +218,47 @@ def test_only_what_no_request_waits_for_is_due(
 def test_an_opened_task_takes_what_is_kept(make_pending: Callable[..., Pending]) -> None:
     work, pending = Worker(1), make_pending(deadline_s=0.1)
     (task,) = tasks(1)
-    assert pending.kept(task, VERSION) == []
-    pending.outcomes([task], VERSION, 7, work)
-    assert pending.kept(task, VERSION) == []
+    assert pending.opened(task, VERSION, 7, work) == Outcome([]), "in time"
     work.let_go()
     wait_for(lambda: pending.count_waiting() == {})
-    kept = pending.kept(task, VERSION)
-    assert isinstance(kept, dict)
-    assert kept["result"] == [1]
-    assert pending.kept(task, "v2") == []
+    assert made_of([pending.opened(task, VERSION, 7, work)]) == [1]
+    assert work.made == [1]
+    assert made_of([pending.opened(task, "v2", 7, work)]) == [1]
+    assert work.made == [1, 1]
+
+
+def test_an_opened_task_comes_before_its_own_batch_and_is_made_once(
+    make_pending: Callable[..., Pending],
+) -> None:
+    ahead = range(1, AHEAD + 1)
+    work, pending = Worker(*ahead), make_pending()
+    with ThreadPoolExecutor() as pool:
+        batch = pool.submit(pending.outcomes, tasks(*ahead, 8, 9), VERSION, 7, work)
+        wait_for(lambda: pending.count_waiting() == {7: AHEAD + 2})
+        assert made_of([pending.opened(tasks(9)[0], VERSION, 7, work)]) == [9]
+        assert work.made == [9]
+        work.let_go()
+        assert made_of(batch.result(20)) == [*ahead, 8, None]
+    assert sorted(work.made) == [*ahead, 8, 9]
+
+
+def test_an_opened_task_does_not_wait_for_the_line_of_another_backend(
+    make_pending: Callable[..., Pending],
+) -> None:
+    work, here, there = Worker(1), make_pending("here"), make_pending("there")
+    with ThreadPoolExecutor() as pool:
+        batch = pool.submit(there.outcomes, tasks(1), VERSION, 7, work)
+        assert work.started[1].wait(20)
+        assert made_of([here.opened(tasks(1)[0], VERSION, 7, Worker())]) == [1]
+        work.let_go()
+        assert made_of(batch.result(20)) == [1]
+
+
+def test_an_opened_task_that_fails_is_noted(make_pending: Callable[..., Pending], url: str) -> None:
+    gone = Outcome([], "No image.")
+    assert make_pending().opened(tasks(1)[0], VERSION, 7, lambda _: gone) == gone
+    (failure,) = Store(url).failures()
+    assert (failure.job, failure.task, failure.reason) == (0, 1, "No image.")
 
 
 def test_a_task_that_fails_is_noted_and_may_be_asked_for_again(
@@ -314,6 +346,6 @@ def test_an_opened_task_does_without_a_database_that_is_away(
 ) -> None:
     store = Store("postgresql+psycopg://ann:secret@127.0.0.1:9/name")
     pending = Pending(store, Results(store, "me"), 1.0)
-    assert pending.kept(tasks(1)[0], VERSION) == []
+    assert made_of([pending.opened(tasks(1)[0], VERSION, 7, Worker())]) == [1]
     assert "waiting predictions" in caplog.text
     assert "secret" not in caplog.text

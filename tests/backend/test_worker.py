@@ -149,6 +149,18 @@ def test_a_second_press_takes_what_is_there(
     assert sum(map(len, backend.segmenter.encoded)) == 2
 
 
+def test_an_opened_task_that_takes_too_long_is_kept(
+    make_backend: Callable[..., Backend], studio: FakeStudio
+) -> None:
+    backend = make_backend()
+    backend.segmenter.gate.clear()
+    assert backend.predict(1) == [[]]
+    backend.segmenter.gate.set()
+    wait_for(lambda: backend.client.get("/status").get_json()["remaining"] == 0)
+    assert all(backend.predict(1))
+    assert sum(map(len, backend.segmenter.encoded)) == 1
+
+
 def test_a_prediction_that_is_newer_is_left_alone(
     make_backend: Callable[..., Backend], studio: FakeStudio
 ) -> None:
