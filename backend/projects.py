@@ -32,6 +32,7 @@ from tenacity import (
 from backend.errors import StudioRefused, StudioUnreachable
 from backend.messages import Task
 from backend.settings import Settings
+from backend.studio import token_kind
 
 log = logging.getLogger(__name__)
 
@@ -399,14 +400,17 @@ class Projects:
     def _import(
         self, project: int, entries: Mapping[int, Mapping[str, Any]], tasks: Sequence[int]
     ) -> int:
-        """Send predictions once; how many of them Label Studio has stored."""
+        """Send predictions, in parts where they are too large; how many Label Studio has stored."""
         body = [{"task": task, **entries[task]} for task in tasks]
         try:
             answer = self._client().projects.import_predictions(
                 project, request=body, request_options=_NO_RETRIES
             )
         except ApiError as error:
-            if error.status_code == 400:  # it names one of them only, and has stored none
+            if error.status_code == 413 and len(tasks) > 1:
+                half = len(tasks) // 2
+                return sum(self._import(project, entries, t) for t in (tasks[:half], tasks[half:]))
+            if error.status_code in (400, 413):  # it names one of them only, and has stored none
                 return 0
             raise
         return int(answer.created or 0)
@@ -456,13 +460,25 @@ class Projects:
             reraise=True,
         )
         try:
-            return tries(attempt)
+            return tries(self._renewing, attempt)
         except ApiError as error:
             if _may_pass(error):
                 raise self._unreachable(f"answers HTTP {error.status_code}") from None
             raise StudioRefused(_sentence(self.url, error), error.status_code or 0) from None
         except httpx.TransportError as error:
             raise self._unreachable(f"cannot be reached ({type(error).__name__})") from None
+        except json.JSONDecodeError:
+            raise self._unreachable("answers what is no JSON") from None
+
+    def _renewing(self, attempt: Callable[[], T]) -> T:
+        """Try once more with a new access token, where the last one may just have ended."""
+        try:
+            return attempt()
+        except ApiError as error:
+            if error.status_code != 401 or token_kind(self._api_key) != "personal":
+                raise
+            self._made = None
+            return attempt()
 
     def _unreachable(self, what: str) -> StudioUnreachable:
         return StudioUnreachable(f"Label Studio at {self.url} {what}.")
@@ -508,7 +524,8 @@ def _may_pass(error: BaseException) -> bool:
     """Whether the same call may succeed later."""
     if isinstance(error, ApiError):
         return error.status_code in _AGAIN
-    return isinstance(error, httpx.TransportError)
+    # A proxy may answer in HTML where a token is renewed, which the SDK takes for JSON.
+    return isinstance(error, httpx.TransportError | json.JSONDecodeError)
 
 
 def _sentence(url: str, error: ApiError) -> str:
@@ -519,4 +536,6 @@ def _sentence(url: str, error: ApiError) -> str:
         detail = "check LABEL_STUDIO_API_KEY"
     elif error.status_code == 404:
         detail = "there is no such project, view or task for this token"
+    elif error.status_code == 413:
+        detail = "larger than it takes, or a proxy before it (nginx: client_max_body_size)"
     return f"Label Studio at {url} answers HTTP {error.status_code}: {detail}"[:400]

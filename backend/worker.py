@@ -212,11 +212,11 @@ class Worker:
         keys = [each.key for each in waiting]
         try:
             self._write(self._projects, waiting)
-        except (StudioRefused, LabelConfigError) as error:
+        except BaseException as error:
+            if not _is_final(error):
+                self._results.put_back(keys, self._results.now + _LATER_S)
+                raise
             log.warning("%d predictions are not written: %s", len(keys), error)
-        except BaseException:
-            self._results.put_back(keys, self._results.now + _LATER_S)
-            raise
         self._results.wrote(keys)
         return True
 
@@ -237,6 +237,13 @@ class Worker:
         for task_id, reason in projects.write(project, version, entries).items():
             log.warning("Task %d has no prediction: %s", task_id, reason)
             self._store.note_failures([(task_id, reason)])
+
+
+def _is_final(error: BaseException) -> bool:
+    """Whether predictions will never be taken: not where the token is what is wrong."""
+    if isinstance(error, StudioRefused):
+        return error.status not in (401, 403)
+    return isinstance(error, LabelConfigError)
 
 
 def told(job: Job) -> str:

@@ -197,6 +197,18 @@ def test_a_label_studio_that_is_away_gets_them_later(
     wait_for(lambda: studio.stored() == {1: 1})
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_token_that_is_not_taken_costs_no_predictions(
+    make_backend: Callable[..., Backend], studio: FakeStudio, status: int
+) -> None:
+    left = [Answer(status)] * 2
+    studio.fault = lambda _: left.pop() if left else None
+    backend = make_backend()
+    keep(backend, 1)
+    backend.worker.start()
+    wait_for(lambda: studio.stored() == {1: 1})
+
+
 def test_a_job_is_run_in_the_background(
     make_backend: Callable[..., Backend], studio: FakeStudio
 ) -> None:
