@@ -274,7 +274,9 @@ class Prelabeler:
             job = self._walk(job, halt, watch)
         if halt.is_set() or job.state != "running":
             return self._store.get_job(job.id)
-        self._remove_doubles(job)
+        self._remove_doubles(job, halt)
+        if halt.is_set():
+            return self._store.get_job(job.id)
         left = self._open(job).remaining
         reason = f"{left} tasks have no prediction yet: start it again." if left else ""
         return self._store.finish(job.id, self._owner, reason)
@@ -384,20 +386,18 @@ class Prelabeler:
 
         return predict_and_write(self._projects, job.project, wish.version, tasks, predict, halt)
 
-    def _remove_doubles(self, job: Job) -> None:
+    def _remove_doubles(self, job: Job, halt: threading.Event) -> None:
         """Leave one prediction of the version where a task has got several."""
-        after = 0
-        while True:
-            wanted = Wanted(having=job.version, predicted=2, after=after)
-            tasks = self._projects.tasks(job.project, wanted)
-            if not tasks:
-                return
+        for tasks in self._projects.crowded(job.project, job.version, job.ids):
             for task in tasks:
-                after = int(task.id or 0)
-                stored = self._projects.stored(after)
+                if halt.is_set():
+                    return
+                stored = self._projects.stored(task)
                 for double in [each for each in stored if each.version == job.version][1:]:
-                    log.info("Task %s had a second prediction, which is removed", after)
+                    log.info("Task %s had a second prediction, which is removed", task)
                     self._projects.delete(double.id)
+            if halt.is_set():
+                return
 
     def _wish(self, job: Job) -> Wish:
         """What is predicted: by the version that the job has begun with, if only lessons came."""

@@ -253,6 +253,26 @@ class Projects:
                 yield from (int(task.id or 0) for task in tasks)
                 after = int(tasks[-1].id or 0)
 
+    def crowded(
+        self, project: int, version: str, among: Sequence[int] | None = None
+    ) -> Iterator[list[int]]:
+        """Tasks that may have several predictions of one version, as far as a list of tasks tells.
+
+        Args:
+            project: its id.
+            version: the ``model_version``.
+            among: only these, in ascending order; None for all.
+
+        Returns:
+            Ids in ascending order, page by page; a page may have none.
+        """
+        for some in _some(among) if among is not None else [None]:
+            wanted: Wanted | None = Wanted(having=version, predicted=2, ids=some)
+            while wanted is not None:
+                rows, _ = self._rows(project, PAGE, query=wanted.query())
+                yield [int(row.id) for row in rows if _is_crowded(row)]
+                wanted = replace(wanted, after=int(rows[-1].id)) if rows else None
+
     def view_ids(self, project: int, view: int) -> list[int]:
         """The ids of the tasks that a view of the data manager shows, in ascending order.
 
@@ -375,6 +395,11 @@ class Projects:
 
     def _page(self, project: int, size: int, page: int = 1, **which: Any) -> tuple[list[Task], int]:
         """One page of tasks, and how many there are in all."""
+        rows, total = self._rows(project, size, page, **which)
+        return [Task(row.id, project, row.data or {}) for row in rows], total
+
+    def _rows(self, project: int, size: int, page: int = 1, **which: Any) -> tuple[list[Any], int]:
+        """The same as the SDK has read it."""
 
         def ask(client: LabelStudio) -> Any:
             return client.tasks.list(
@@ -388,8 +413,7 @@ class Projects:
             )
 
         answer = self._ask(ask)
-        tasks = [Task(task.id, project, task.data or {}) for task in answer.items or ()]
-        return tasks, int(answer.response.total)
+        return list(answer.items or ()), int(answer.response.total)
 
     def _lacking(self, project: int, version: str, ids: Iterable[int]) -> list[int]:
         """Those of the tasks that are there, and have no prediction of that version."""
@@ -493,6 +517,12 @@ class Projects:
 def _some(ids: Sequence[int]) -> list[tuple[int, ...]]:
     """Ids in lists that one address can hold."""
     return [tuple(ids[start : start + _IDS_AT_ONCE]) for start in range(0, len(ids), _IDS_AT_ONCE)]
+
+
+def _is_crowded(row: Any) -> bool:
+    """Whether a task has more predictions than versions of them, or nobody can say."""
+    versions = [each for each in (row.predictions_model_versions or "").split(",") if each]
+    return int(row.total_predictions or 0) > len(versions)
 
 
 def _annotation(found: Any) -> Annotation:

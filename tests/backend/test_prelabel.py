@@ -381,6 +381,50 @@ def test_duplicates_are_removed_at_the_end(
     assert other in [each["id"] for each in studio.predictions]
 
 
+def test_looking_for_duplicates_costs_a_job_no_more_than_its_tasks(
+    make_bench: Callable[..., Bench], studio: FakeStudio, server: LocalServer
+) -> None:
+    bench = make_bench()
+    for task in range(1, COUNT):
+        studio.add(task, "an older version")
+        studio.add(task, bench.version(studio.label_config))
+    studio.add(1, "an older version")  # which no job of the new version minds
+    job = bench.run(kind="new", tasks=[COUNT])
+    assert (job.state, job.done) == ("done", 1)
+    assert not [asked for asked in server.asked if asked.path.startswith("/api/predictions")]
+    assert len(server.asked) < 20
+
+
+def test_a_run_that_is_stopped_looks_for_no_more_duplicates(
+    make_bench: Callable[..., Bench], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench()
+    version = bench.version(studio.label_config)
+    for task in (1, 1, 2, 2):
+        studio.add(task, version)
+    remove, halts = bench.prelabeler._remove_doubles, []
+
+    def watched(job: Job, halt: threading.Event) -> None:
+        halts.append(halt)
+        remove(job, halt)
+
+    def fault(asked: Asked) -> Answer | None:
+        if asked.method == "DELETE":
+            bench.stopping.set()
+            assert halts[0].wait(20)
+        return None
+
+    monkeypatch.setattr(bench.prelabeler, "_remove_doubles", watched)
+    studio.fault = fault
+    job = bench.run(tasks=[1, 2])
+    assert job.state == "running"
+    assert studio.stored(version) == {1: 1, 2: 2}
+    bench.store.let_go(job.id, "me")
+    bench.stopping.clear()
+    assert bench.run(tasks=[1, 2]).state == "done"
+    assert studio.stored(version) == {1: 1, 2: 1}
+
+
 def test_a_label_config_that_changes_meanwhile_is_what_counts(
     make_bench: Callable[..., Bench], studio: FakeStudio
 ) -> None:

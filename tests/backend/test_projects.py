@@ -73,6 +73,21 @@ def test_all_ids_are_walked_through_while_they_change(
     assert len(walked) > 2 * PAGE
 
 
+def test_tasks_that_may_have_doubles_are_told_without_their_predictions(
+    projects: Projects, studio: FakeStudio, server: LocalServer
+) -> None:
+    for task in studio.tasks:
+        studio.add(task, "older")
+        studio.add(task, VERSION)
+    studio.add(5, VERSION)
+    studio.add(205, VERSION)
+    studio.add(6, "older")  # it may be of any version
+    assert [id_ for page in projects.crowded(7, VERSION) for id_ in page] == [5, 6, 205]
+    assert len(server.asked) == 4
+    assert [id_ for page in projects.crowded(7, VERSION, [4, 5]) for id_ in page] == [5]
+    assert list(projects.crowded(7, VERSION, [])) == []
+
+
 def test_a_view_tells_its_ids(projects: Projects, studio: FakeStudio) -> None:
     studio.views[3] = [*range(250, 100, -1), 5]
     assert projects.view_ids(7, 3) == [5, *range(101, 251)]
