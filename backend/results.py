@@ -200,7 +200,7 @@ class Results:
                 )
 
     def abandon(self, keys: Iterable[str]) -> None:
-        """Let claims end now, as if we had died: see `take_orphans`."""
+        """Let claims end now, as if we had died: see `orphans`."""
         for some in self._let_go(keys):
             with self._store.write() as connection:
                 connection.execute(
@@ -260,26 +260,23 @@ class Results:
             with self._store.write() as connection:
                 self._set(connection, some, "ready", *self._ours("writing"), due=due)
 
-    def take_orphans(self) -> dict[int, list[int]]:
-        """Forget claims whose owner has died, and say whose tasks they were: project -> task ids.
+    def orphans(self) -> dict[int, dict[str, int]]:
+        """Claims whose owner has died, and whose tasks they were: project -> key -> task id.
 
-        Those that were not for a task of Label Studio's are kept, for who asks again.
+        Those that were not for a task of Label Studio's are left, for who asks again.
         """
-        dead = (
-            RESULTS.c.state == "work",
-            RESULTS.c.leased_until < self.now - LEASE_S,
-            RESULTS.c.project.is_not(None),
-            RESULTS.c.task > 0,
-        )
-        orphans: dict[int, list[int]] = {}
-        with self._store.write() as connection:
-            columns = (RESULTS.c.key, RESULTS.c.project, RESULTS.c.task)
-            rows = connection.execute(select(*columns).where(*dead)).all()
-            for some in _some(row.key for row in rows):
-                connection.execute(delete(RESULTS).where(RESULTS.c.key.in_(some), *dead))
-        for row in rows:
-            orphans.setdefault(row.project, []).append(row.task)
-        return orphans
+        found: dict[int, dict[str, int]] = {}
+        columns = (RESULTS.c.key, RESULTS.c.project, RESULTS.c.task)
+        with self._store.read() as connection:
+            for row in connection.execute(select(*columns).where(*self._dead())):
+                found.setdefault(row.project, {})[row.key] = row.task
+        return found
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Drop claims of `orphans`, once somebody else sees to their tasks."""
+        for some in _some(keys):
+            with self._store.write() as connection:
+                connection.execute(delete(RESULTS).where(RESULTS.c.key.in_(some), *self._dead()))
 
     def count_waiting(self) -> dict[int | None, int]:
         """How many are being made or wait to be written, by project."""
@@ -298,6 +295,14 @@ class Results:
 
     def _ours(self, *states: str) -> tuple[Any, ...]:
         return RESULTS.c.owner == self._owner, RESULTS.c.state.in_(states)
+
+    def _dead(self) -> tuple[Any, ...]:
+        return (
+            RESULTS.c.state == "work",
+            RESULTS.c.leased_until < self.now - LEASE_S,
+            RESULTS.c.project.is_not(None),
+            RESULTS.c.task > 0,
+        )
 
     def _states(self, connection: Connection, keys: Sequence[str]) -> dict[str, tuple[str, float]]:
         columns = (RESULTS.c.key, RESULTS.c.state, RESULTS.c.leased_until)

@@ -203,9 +203,10 @@ class Worker:
         """Write what is due; whether there was anything."""
         if self._projects is None:
             return False
-        for project, tasks in self._results.take_orphans().items():
-            log.info("Project %d: %d tasks of a backend that has died", project, len(tasks))
-            self._store.start_job(project, kind="new", only="all", tasks=tasks)
+        for project, claims in self._results.orphans().items():
+            log.info("Project %d: %d tasks of a backend that has died", project, len(claims))
+            self._store.start_job(project, kind="new", only="all", tasks=claims.values())
+            self._results.forget(claims)
         waiting = self._results.take_due(_AT_ONCE)
         if not waiting:
             return False

@@ -170,14 +170,23 @@ def test_what_the_database_has_not_heard_of_is_free_after_one_lease(
     store.close()
 
 
-def test_orphans_are_told_once(results: Results, other: Results, clock: Clock) -> None:
+def test_orphans_are_told_until_somebody_sees_to_them(
+    results: Results, other: Results, clock: Clock
+) -> None:
     results.claim(tasks(1, 2), 7, VERSION)
     results.claim(tasks(3, project=8), 8, VERSION)
-    assert other.take_orphans() == {}
+    assert other.orphans() == {}
     clock.now += 2 * LEASE_S + 1
-    found = {project: sorted(ids) for project, ids in other.take_orphans().items()}
-    assert found == {7: [1, 2], 8: [3]}
-    assert other.take_orphans() == {}
+    found = other.orphans()
+    assert {project: sorted(claims.values()) for project, claims in found.items()} == {
+        7: [1, 2],
+        8: [3],
+    }
+    assert other.orphans() == found
+    assert results.claim(tasks(1), 7, VERSION) == tasks(1).keys()
+    other.forget(found[7])
+    assert other.orphans() == {8: found[8]}
+    assert other.claim(tasks(1, 2), 7, VERSION) == tasks(2).keys(), "the first has an owner again"
 
 
 def test_what_is_abandoned_can_be_claimed_at_once(results: Results, other: Results) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from backend import create_app, prelabel, worker
 from backend.annotations import Annotations
@@ -248,6 +249,28 @@ def test_tasks_of_a_backend_that_died_are_queued(
     wait_for(lambda: studio.stored() == {5: 1, 6: 1})
     (job,) = backend.store.list_jobs()
     assert (job.kind, job.tasks) == ("new", (5, 6))
+
+
+def test_tasks_of_a_backend_that_died_outlive_an_outage_of_the_database(
+    make_backend: Callable[..., Backend],
+    studio: FakeStudio,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backend = make_backend()
+    faults, start = [OperationalError("INSERT", {}, Exception("it shuts down"))], Store.start_job
+
+    def start_job(*arguments: Any, **more: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return start(*arguments, **more)
+
+    past = Store(f"sqlite:///{tmp_path}/shared.db", lambda: time.time() - 3600)
+    task = Task(5, 7, {"image": picture(5)})
+    Results(past, "died").claim({result_key(task, version()): task}, 7, version())
+    monkeypatch.setattr(Store, "start_job", start_job)
+    backend.worker.start()
+    wait_for(lambda: studio.stored() == {5: 1})
 
 
 def test_new_tasks_of_the_webhook_are_predicted(
