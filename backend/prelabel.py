@@ -360,7 +360,7 @@ class Prelabeler:
 
     def _chunks(self, job: Job) -> Iterator[list[Task]]:
         """The tasks after the cursor that lack a prediction, until the label config changes."""
-        failed = {failure.task for failure in self.report(job.id).failures}
+        failed = self._store.failed(job.id)
         cursor, ids = job.cursor, job.ids
         while self._wish(job).version == job.version:
             wanted = self._wanted(job, job.version, after=cursor)

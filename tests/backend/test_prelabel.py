@@ -190,6 +190,28 @@ def test_failures_are_told_with_their_reasons_and_cost_nobody_else(
     assert (told["done"], told["failed"], len(told["failures"])) == (COUNT - 3, 3, 3)
 
 
+def test_no_failure_counts_twice_however_many_there_are(
+    make_bench: Callable[..., Bench], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: Counter[str] = Counter()
+
+    def read(source: str, task: Task) -> RGBArray:
+        asked[source] += 1
+        return read_image("gone" if int(source) <= 60 else source, task)
+
+    def add(job: Job) -> None:
+        if job.done:  # so that the project is walked through again
+            studio.tasks[COUNT + 1] = {"image": f"{COUNT + 1}"}
+
+    monkeypatch.setattr("backend.store._FAILURES_KEPT", 10)
+    bench = make_bench(read=read)
+    job = bench.run(add)
+    assert (job.state, job.done, job.failed, job.total) == ("done", COUNT - 59, 60, COUNT + 1)
+    assert max(asked.values()) == 1
+    assert bench.store.failed(job.id) == set(range(1, 61))
+    assert len(bench.prelabeler.report(job.id).failures) == 10
+
+
 def test_a_run_that_was_stopped_goes_on_and_does_nothing_twice(
     make_bench: Callable[..., Bench], studio: FakeStudio
 ) -> None:
