@@ -484,7 +484,7 @@ class Projects:
             reraise=True,
         )
         try:
-            return tries(self._renewing, attempt)
+            return tries(lambda: self._renewing(attempt))
         except ApiError as error:
             if _may_pass(error):
                 raise self._unreachable(f"answers HTTP {error.status_code}") from None
