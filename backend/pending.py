@@ -2,7 +2,8 @@
 
 `Batches` works on the tasks of all requests; whoever asks waits for all of theirs. `Pending` waits
 until a deadline only: what is not done by then is made all the same, kept, and taken from there by
-the next request, or written through Label Studio's API.
+the next request, or written through Label Studio's API. A task that somebody has opened is made
+before those of batches, by the same deadline.
 """
 
 from __future__ import annotations
