@@ -49,7 +49,7 @@ from backend.reading import Reader, read_all
 from backend.results import Results
 from backend.savings import Step, measure, to_csv
 from backend.settings import Settings, load_settings, variables
-from backend.store import Job, LeaseLost, Only, Store, has_died, new_owner
+from backend.store import Job, LeaseLost, Only, Store, has_died, new_owner, sentence
 from backend.studio import Studio
 from backend.tables import print_learned, print_savings
 from backend.tutor import describe
@@ -246,7 +246,11 @@ def prelabel(
                 return
             job = store.start_job(project, only=only, view=view, limit=limit)
             report = _run_job(store, prelabeler, owner, job, stopping)
-    except (BackendError, LeaseLost, SQLAlchemyError, ValueError) as error:
+    except SQLAlchemyError as error:
+        raise click.ClickException(
+            f"The database is away ({sentence(error)}): the same command goes on from here."
+        ) from None
+    except (BackendError, LeaseLost, ValueError) as error:
         raise click.ClickException(str(error)) from None
     if report_file:
         _write(report_file, json.dumps(report.to_json(), indent=2) + "\n")

@@ -63,7 +63,7 @@ class ClusterPrelabeler(Prelabeler):
         """Predict and write all that lacks a prediction, in whatever order it comes back."""
         import ray
 
-        failed = {failure.task for failure in self.report(job.id).failures}
+        failed = self._store.failed(job.id)
         wanted = Wanted(job.version, unlabeled=job.only == "unlabeled")
         ids = [i for i in self._projects.ids(job.project, wanted, job.ids) if i not in failed]
         if not ids:

@@ -2,7 +2,8 @@
 
 `Batches` works on the tasks of all requests; whoever asks waits for all of theirs. `Pending` waits
 until a deadline only: what is not done by then is made all the same, kept, and taken from there by
-the next request, or written through Label Studio's API.
+the next request, or written through Label Studio's API. A task that somebody has opened is made
+before those of batches, by the same deadline.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from backend.messages import Task
 from backend.results import Results, result_key
-from backend.store import Store
+from backend.store import Store, sentence
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ T = TypeVar("T")
 #: picture, the next ones are fetched and the last ones drawn. Each may hold a picture in memory.
 AHEAD: Final = 4
 
-#: Threads that do so for all projects together.
+#: Threads that do so for all projects together; as many more for tasks that somebody has opened.
 _WORKERS: Final = 2 * AHEAD
 
 #: How often a result that another backend makes is looked for.
@@ -61,6 +62,9 @@ class Outcome:
 
 Work = Callable[[Task], Outcome]
 
+#: A project, and whether its tasks were opened or came in a batch.
+_Line = tuple[int | None, bool]
+
 
 @dataclass(eq=False)
 class _Item:
@@ -71,18 +75,26 @@ class _Item:
     work: Work
     key: str = ""
     due: float = 0.0
+    opened: bool = False
     outcome: Future[Outcome] = field(default_factory=Future)
     context: Context = field(default_factory=copy_context)
+
+    @property
+    def line(self) -> _Line:
+        return self.project, self.opened
 
 
 class Batches:
     """Works on the tasks of batches, `AHEAD` of one project at the same time; projects in turn."""
 
     def __init__(self) -> None:
-        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="batch")
+        self._workers = {
+            opened: ThreadPoolExecutor(_WORKERS, thread_name_prefix=name)
+            for opened, name in ((False, "batch"), (True, "opened"))
+        }
         self._lock = threading.Lock()
-        self._lines: dict[int | None, deque[_Item]] = {}
-        self._busy: Counter[int | None] = Counter()
+        self._lines: dict[_Line, deque[_Item]] = {}
+        self._busy: Counter[_Line] = Counter()
 
     def outcomes(
         self, tasks: Sequence[Task], version: str, project: int | None, work: Work
@@ -99,51 +111,55 @@ class Batches:
         self._start(items)
         return [item.outcome.result() for item in items]
 
-    def kept(self, task: Task, version: str) -> Entry:
-        """The prediction of a task, if it is there already; else ``[]``, at once."""
-        return []
+    def opened(self, task: Task, version: str, project: int | None, work: Work) -> Outcome:
+        """What becomes of a task that somebody has opened and looks at; see `outcomes`."""
+        return work(task)
 
     def count_waiting(self) -> dict[int | None, int]:
         """How many tasks are not done yet, by project."""
+        counts: Counter[int | None] = Counter()
         with self._lock:
-            counts = Counter({project: len(line) for project, line in self._lines.items()})
-            return dict(+(counts + self._busy))
+            for (project, _), line in self._lines.items():
+                counts[project] += len(line)
+            for (project, _), busy in self._busy.items():
+                counts[project] += busy
+        return dict(+counts)
 
     def _start(self, items: Iterable[_Item]) -> None:
         with self._lock:
             for item in items:
-                self._lines.setdefault(item.project, deque()).append(item)
-                self._fill(item.project)
+                self._lines.setdefault(item.line, deque()).append(item)
+                self._fill(item.line)
 
-    def _fill(self, project: int | None) -> None:
-        """Hand tasks of a project to the threads, as many as it may have there; under the lock."""
-        line = self._lines.get(project)
-        while line and self._busy[project] < AHEAD:
-            self._busy[project] += 1
+    def _fill(self, which: _Line) -> None:
+        """Hand tasks of a line to the threads, as many as it may have there; under the lock."""
+        line = self._lines.get(which)
+        while line and self._busy[which] < AHEAD:
+            self._busy[which] += 1
             item = line.popleft()
-            self._workers.submit(item.context.run, self._run, item)
+            self._workers[item.opened].submit(item.context.run, self._run, item)
         if not line:
-            self._lines.pop(project, None)
+            self._lines.pop(which, None)
 
     def _run(self, item: _Item) -> None:
         try:
             outcome = self._make(item)
         except Exception as error:  # noqa: BLE001 -- one task of a batch: whoever waits hears of it
-            self._fail([item, *self._rest(item.project)], error)
+            self._fail([item, *self._rest(item.line)], error)
         else:
             item.outcome.set_result(outcome)
         finally:
             with self._lock:
-                self._busy[item.project] -= 1
-                self._fill(item.project)
+                self._busy[item.line] -= 1
+                self._fill(item.line)
 
     def _make(self, item: _Item) -> Outcome:
         return item.work(item.task)
 
-    def _rest(self, project: int | None) -> list[_Item]:
+    def _rest(self, which: _Line) -> list[_Item]:
         """All that wait in a line: what is no fault of one task would only hit each in turn."""
         with self._lock:
-            return list(self._lines.pop(project, ()))
+            return list(self._lines.pop(which, ()))
 
     def _fail(self, items: Sequence[_Item], error: Exception) -> None:
         for item in items:
@@ -174,14 +190,19 @@ class Pending(Batches):
         A task that is being made already, here or by another backend on the same database, is
         joined, and not made a second time. What fails is noted in the store.
         """
+        return self.until(self._deadline_s, tasks, version, project, self._noting(work))
 
-        def noting(task: Task) -> Outcome:
-            outcome = work(task)
-            if outcome.reason and isinstance(task.id, int):
-                self._store.note_failures([(task.id, outcome.reason)])
-            return outcome
+    def opened(self, task: Task, version: str, project: int | None, work: Work) -> Outcome:
+        """Likewise, for a task that somebody has opened: before all those of batches.
 
-        return self.until(self._deadline_s, tasks, version, project, noting)
+        Whoever looks at it can do without the database.
+        """
+        noting = self._noting(work)
+        try:
+            return self.until(self._deadline_s, [task], version, project, noting, opened=True)[0]
+        except SQLAlchemyError as error:
+            log.warning("The database of waiting predictions: %s", sentence(error))
+            return work(task)
 
     def until(
         self,
@@ -190,53 +211,57 @@ class Pending(Batches):
         version: str,
         project: int | None,
         work: Work,
+        opened: bool = False,
     ) -> list[Outcome]:
         """The same with another deadline, and nothing noted."""
         asked, end = self._results.now, time.monotonic() + deadline_s
         by_key = {result_key(task, version): task for task in tasks}
         due = asked + deadline_s + _ANSWERED_S
-        outcomes = self._take(by_key, asked)
-        items = self._begin(_without(by_key, outcomes), version, project, work, due)
-        wait([item.outcome for item in items.values()], max(0.0, end - time.monotonic()))
-        outcomes |= self._collect(items, asked)
-        while (others := _without(by_key, {**outcomes, **items})) and time.monotonic() < end:
+        items = self._begin(by_key, version, project, work, due, opened)
+        _done(items, end)
+        while (others := self._elsewhere(by_key, items)) and time.monotonic() < end:
+            if opened:  # it may be the last of a long line there
+                return [work(task) for task in tasks]
             items |= self._begin(others, version, project, work, due)  # what another left undone
             time.sleep(max(0.0, min(_LOOK_AGAIN_S, end - time.monotonic())))
-            outcomes |= self._take(others, asked)
-            outcomes |= self._collect(_without(items, outcomes), asked)
-        open_ = _without(items, outcomes)
+        done = _done(items, end)
+        open_ = _without(items, done)
         for item in open_.values():
             item.due = 0.0
         if open_:
             log.info("Project %s: %d tasks go on after the deadline", project, len(open_))
+        taken = self._results.take(by_key, asked)  # at the end, so that it is on its way at once
+        outcomes = done | {key: Outcome(prediction) for key, prediction in taken.items()}
         return [outcomes.get(result_key(task, version), Outcome([])) for task in tasks]
 
-    def kept(self, task: Task, version: str) -> Entry:
-        """The prediction of a task, if it is kept; else ``[]``, at once."""
-        try:
-            outcomes = self._take([result_key(task, version)], self._results.now)
-        except SQLAlchemyError as error:  # whoever has opened the task can do without
-            log.warning("The database of waiting predictions: %s", error)
-            return []
-        return next(iter(outcomes.values()), Outcome([])).entry
+    def _noting(self, work: Work) -> Work:
+        def noting(task: Task) -> Outcome:
+            outcome = work(task)
+            if outcome.reason and isinstance(task.id, int):
+                self._store.note_failures([(task.id, outcome.reason)])
+            return outcome
 
-    def _take(self, keys: Iterable[str], asked: float) -> dict[str, Outcome]:
-        """The outcomes of what is there already."""
-        taken, elsewhere = self._results.take(keys, asked)
-        found = {key: Outcome(prediction) for key, prediction in taken.items()}
-        return found | dict.fromkeys(elsewhere, Outcome([]))
+        return noting
 
     def _begin(
-        self, tasks: Mapping[str, Task], version: str, project: int | None, work: Work, due: float
+        self,
+        tasks: Mapping[str, Task],
+        version: str,
+        project: int | None,
+        work: Work,
+        due: float,
+        opened: bool = False,
     ) -> dict[str, _Item]:
         """Have tasks made, those that nobody makes; with those that are being made here already."""
         with self._lock:
             joined = {key: self._making[key] for key in tasks if key in self._making}
             for item in joined.values():
                 item.due = max(item.due, due)
+                if opened:
+                    self._bring_forward(item, work)
         claimed = self._results.claim(_without(tasks, joined), project, version)
         begun = {
-            key: _Item(task, project, work, key, due)
+            key: _Item(task, project, work, key, due, opened)
             for key, task in tasks.items()
             if key in claimed
         }
@@ -245,14 +270,22 @@ class Pending(Batches):
         self._start(begun.values())
         return joined | begun
 
-    def _collect(self, items: Mapping[str, _Item], asked: float) -> dict[str, Outcome]:
-        """The outcomes of what is done; raises what is no fault of one task."""
-        done = {key: item.outcome.result() for key, item in items.items() if item.outcome.done()}
-        made = self._take([key for key, outcome in done.items() if outcome.entry], asked)
-        return {key: made.get(key, replace(outcome, entry=[])) for key, outcome in done.items()}
+    def _bring_forward(self, item: _Item, work: Work) -> None:
+        """Let a task of a batch be made at once, if it still waits; under the lock."""
+        line = self._lines.get(item.line)
+        if line and item in line:
+            line.remove(item)
+            item.work, item.opened = work, True
+            self._lines.setdefault(item.line, deque()).append(item)
+            self._fill(item.line)
+
+    def _elsewhere(self, tasks: Mapping[str, Task], items: Container[str]) -> dict[str, Task]:
+        """Tasks that are neither made here nor made already."""
+        others = _without(tasks, items)
+        return _without(others, self._results.made(others))
 
     def _make(self, item: _Item) -> Outcome:
-        """Make a task's outcome, and keep it before anybody hears of it."""
+        """Make a task's outcome, and keep its prediction before anybody hears of it."""
         outcome = super()._make(item)
         if isinstance(outcome.entry, dict):
             self._results.keep(item.key, outcome.entry, item.due)
@@ -260,14 +293,23 @@ class Pending(Batches):
             self._results.drop([item.key])
         with self._lock:
             self._making.pop(item.key, None)
-        return outcome
+        return replace(outcome, entry=[])  # as large as it may be, it is kept once
 
     def _fail(self, items: Sequence[_Item], error: Exception) -> None:
-        self._results.abandon(item.key for item in items)
+        try:
+            self._results.abandon(item.key for item in items)
+        except SQLAlchemyError as lost:
+            log.warning("%s; %d claims end by themselves", sentence(lost), len(items))
         with self._lock:
             for item in items:
                 self._making.pop(item.key, None)
         super()._fail(items, error)
+
+
+def _done(items: Mapping[str, _Item], end: float) -> dict[str, Outcome]:
+    """The outcomes of what is done by then; raises what is no fault of one task."""
+    wait([item.outcome for item in items.values()], max(0.0, end - time.monotonic()))
+    return {key: item.outcome.result() for key, item in items.items() if item.outcome.done()}
 
 
 def _without(these: Mapping[str, T], those: Container[str]) -> dict[str, T]:

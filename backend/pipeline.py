@@ -116,7 +116,7 @@ class Pipeline:
         settings: the limits.
         recall_image: the same for pictures that annotators have open, which may be asked for
             again soon; `read_image` by default.
-        batches: works on requests of several tasks; waits for all of them by default.
+        batches: works on requests without a context; waits for all their tasks by default.
         journal: hears what becomes of each task; one of its own by default.
         lessons: knows what projects have learned; by default none has learned anything.
     """
@@ -157,7 +157,7 @@ class Pipeline:
         wish = self.wish(config, urgency(request), request.project_id, learned, ask)
         if wish.urgency is Urgency.BATCH:
             return [outcome.entry for outcome in self.outcomes(request.tasks, wish)]
-        return [self._kept(task, wish) or self.outcome(task, wish).entry for task in request.tasks]
+        return [self._outcome_now(task, wish).entry for task in request.tasks]
 
     def prime(self, config: LabelConfig) -> None:
         """Have the words of a label config embedded before its first picture; never waits."""
@@ -267,8 +267,12 @@ class Pipeline:
                 work.failed(error)
                 return Outcome([], f"Unexpected {type(error).__name__}: see the backend's log.")
 
-    def _kept(self, task: Task, wish: Wish) -> Entry:
-        return self._batches.kept(task, wish.version) if wish.ask is None else []
+    def _outcome_now(self, task: Task, wish: Wish) -> Outcome:
+        """What becomes of a task that an annotator looks at."""
+        if wish.ask is not None:
+            return self.outcome(task, wish)
+        work = partial(self.outcome, wish=wish)
+        return self._batches.opened(task, wish.version, wish.project, work)
 
     def _prediction(self, task: Task, wish: Wish, work: Work) -> Entry:
         """What is drawn on all pictures of a task, or the answer to what an annotator asks for."""

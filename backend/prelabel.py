@@ -17,6 +17,18 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Final
 
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_after_attempt,
+    stop_any,
+    stop_when_event_set,
+    wait_exponential,
+)
+
 from backend.engine import Urgency
 from backend.errors import LabelConfigError, StudioRefused
 from backend.messages import Task
@@ -24,7 +36,7 @@ from backend.pending import Outcome, Pending
 from backend.pipeline import Pipeline, Wish
 from backend.projects import PAGE, Projects, Wanted
 from backend.results import Results
-from backend.store import Failure, Job, LeaseLost, Only, Store
+from backend.store import Failure, Job, LeaseLost, Only, Store, sentence
 from backend.vocabulary import parse_label_config
 
 log = logging.getLogger(__name__)
@@ -46,6 +58,10 @@ _CLOSING_PAUSE_S: Final = 2.0
 
 #: How often a running job's lease is renewed, and looked whether it is to rest.
 _LOOK_S: Final = 1.0
+
+#: How often a job goes on where the database was away, and the longest pause before, in seconds.
+_DATABASE_TRIES: Final = 10
+_DATABASE_PAUSE_S: Final = 20.0
 
 #: Different reasons for failures that a report tells, the most frequent first.
 _REASONS_TOLD: Final = 10
@@ -211,7 +227,26 @@ class Prelabeler:
             StudioUnreachable: Label Studio does not answer; the job can go on later.
             ModelUnavailable: nor does the model.
             LeaseLost: another has taken the job.
+            SQLAlchemyError: the database stays away; the job can go on later.
         """
+        tries = Retrying(
+            retry=retry_if_exception_type(OperationalError),
+            wait=wait_exponential(max=_DATABASE_PAUSE_S),
+            stop=stop_any(stop_after_attempt(_DATABASE_TRIES), stop_when_event_set(stopping)),
+            sleep=sleep_using_event(stopping),
+            before_sleep=_tell,
+            reraise=True,
+        )
+        return tries(self._run, job.id, stopping, watch)
+
+    def report(self, job: int) -> Report:
+        """How a job went."""
+        return Report(self._store.get_job(job), self._store.failures(job, limit=10_000))
+
+    # ---- inside ------------------------------------------------------------------------------
+
+    def _run(self, job_id: int, stopping: threading.Event, watch: Callable[[Job], None]) -> Job:
+        job = self._store.advance(job_id, self._owner)
         with self._leased(job, stopping) as halt:
 
             def tell(job: Job) -> None:
@@ -226,12 +261,6 @@ class Prelabeler:
         watch(job)
         return job
 
-    def report(self, job: int) -> Report:
-        """How a job went."""
-        return Report(self._store.get_job(job), self._store.failures(job, limit=10_000))
-
-    # ---- inside ------------------------------------------------------------------------------
-
     def _go(self, job: Job, halt: threading.Event, watch: Callable[[Job], None]) -> Job:
         """Walk through it, and then again through what is left, until nothing is."""
         for closing in range(1 + _CLOSING_ROUNDS):
@@ -245,7 +274,9 @@ class Prelabeler:
             job = self._walk(job, halt, watch)
         if halt.is_set() or job.state != "running":
             return self._store.get_job(job.id)
-        self._remove_doubles(job)
+        self._remove_doubles(job, halt)
+        if halt.is_set():
+            return self._store.get_job(job.id)
         left = self._open(job).remaining
         reason = f"{left} tasks have no prediction yet: start it again." if left else ""
         return self._store.finish(job.id, self._owner, reason)
@@ -256,12 +287,15 @@ class Prelabeler:
         halt, over = threading.Event(), threading.Event()
 
         def keep() -> None:
+            state = job.state
             while not over.wait(_LOOK_S):
                 try:
                     state = self._store.advance(job.id, self._owner).state
                     self._results.renew()
                 except LeaseLost:
                     state = "cancelled"
+                except SQLAlchemyError as error:  # it may be back before the lease ends
+                    log.warning("Job %d: its lease is not renewed: %s", job.id, sentence(error))
                 if stopping.is_set() or state != "running":
                     halt.set()
 
@@ -326,7 +360,7 @@ class Prelabeler:
 
     def _chunks(self, job: Job) -> Iterator[list[Task]]:
         """The tasks after the cursor that lack a prediction, until the label config changes."""
-        failed = {failure.task for failure in self.report(job.id).failures}
+        failed = self._store.failed(job.id)
         cursor, ids = job.cursor, job.ids
         while self._wish(job).version == job.version:
             wanted = self._wanted(job, job.version, after=cursor)
@@ -352,20 +386,18 @@ class Prelabeler:
 
         return predict_and_write(self._projects, job.project, wish.version, tasks, predict, halt)
 
-    def _remove_doubles(self, job: Job) -> None:
+    def _remove_doubles(self, job: Job, halt: threading.Event) -> None:
         """Leave one prediction of the version where a task has got several."""
-        after = 0
-        while True:
-            wanted = Wanted(having=job.version, predicted=2, after=after)
-            tasks = self._projects.tasks(job.project, wanted)
-            if not tasks:
-                return
+        for tasks in self._projects.crowded(job.project, job.version, job.ids):
             for task in tasks:
-                after = int(task.id or 0)
-                stored = self._projects.stored(after)
+                if halt.is_set():
+                    return
+                stored = self._projects.stored(task)
                 for double in [each for each in stored if each.version == job.version][1:]:
-                    log.info("Task %s had a second prediction, which is removed", after)
+                    log.info("Task %s had a second prediction, which is removed", task)
                     self._projects.delete(double.id)
+            if halt.is_set():
+                return
 
     def _wish(self, job: Job) -> Wish:
         """What is predicted: by the version that the job has begun with, if only lessons came."""
@@ -424,6 +456,12 @@ def predict_and_write(
         cursor=ids[-1],
         whole=not (left and halt.is_set()),
     )
+
+
+def _tell(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    told = sentence(error) if error else ""
+    log.warning("%s; the job goes on in %.0f s", told, state.upcoming_sleep)
 
 
 def _open(outcome: Outcome | None) -> bool:

@@ -32,6 +32,7 @@ from tenacity import (
 from backend.errors import StudioRefused, StudioUnreachable
 from backend.messages import Task
 from backend.settings import Settings
+from backend.studio import token_kind
 
 log = logging.getLogger(__name__)
 
@@ -252,6 +253,26 @@ class Projects:
                 yield from (int(task.id or 0) for task in tasks)
                 after = int(tasks[-1].id or 0)
 
+    def crowded(
+        self, project: int, version: str, among: Sequence[int] | None = None
+    ) -> Iterator[list[int]]:
+        """Tasks that may have several predictions of one version, as far as a list of tasks tells.
+
+        Args:
+            project: its id.
+            version: the ``model_version``.
+            among: only these, in ascending order; None for all.
+
+        Returns:
+            Ids in ascending order, page by page; a page may have none.
+        """
+        for some in _some(among) if among is not None else [None]:
+            wanted: Wanted | None = Wanted(having=version, predicted=2, ids=some)
+            while wanted is not None:
+                rows, _ = self._rows(project, PAGE, query=wanted.query())
+                yield [int(row.id) for row in rows if _is_crowded(row)]
+                wanted = replace(wanted, after=int(rows[-1].id)) if rows else None
+
     def view_ids(self, project: int, view: int) -> list[int]:
         """The ids of the tasks that a view of the data manager shows, in ascending order.
 
@@ -374,6 +395,11 @@ class Projects:
 
     def _page(self, project: int, size: int, page: int = 1, **which: Any) -> tuple[list[Task], int]:
         """One page of tasks, and how many there are in all."""
+        rows, total = self._rows(project, size, page, **which)
+        return [Task(row.id, project, row.data or {}) for row in rows], total
+
+    def _rows(self, project: int, size: int, page: int = 1, **which: Any) -> tuple[list[Any], int]:
+        """The same as the SDK has read it."""
 
         def ask(client: LabelStudio) -> Any:
             return client.tasks.list(
@@ -387,8 +413,7 @@ class Projects:
             )
 
         answer = self._ask(ask)
-        tasks = [Task(task.id, project, task.data or {}) for task in answer.items or ()]
-        return tasks, int(answer.response.total)
+        return list(answer.items or ()), int(answer.response.total)
 
     def _lacking(self, project: int, version: str, ids: Iterable[int]) -> list[int]:
         """Those of the tasks that are there, and have no prediction of that version."""
@@ -399,14 +424,17 @@ class Projects:
     def _import(
         self, project: int, entries: Mapping[int, Mapping[str, Any]], tasks: Sequence[int]
     ) -> int:
-        """Send predictions once; how many of them Label Studio has stored."""
+        """Send predictions, in parts where they are too large; how many Label Studio has stored."""
         body = [{"task": task, **entries[task]} for task in tasks]
         try:
             answer = self._client().projects.import_predictions(
                 project, request=body, request_options=_NO_RETRIES
             )
         except ApiError as error:
-            if error.status_code == 400:  # it names one of them only, and has stored none
+            if error.status_code == 413 and len(tasks) > 1:
+                half = len(tasks) // 2
+                return sum(self._import(project, entries, t) for t in (tasks[:half], tasks[half:]))
+            if error.status_code in (400, 413):  # it names one of them only, and has stored none
                 return 0
             raise
         return int(answer.created or 0)
@@ -456,13 +484,25 @@ class Projects:
             reraise=True,
         )
         try:
-            return tries(attempt)
+            return tries(lambda: self._renewing(attempt))
         except ApiError as error:
             if _may_pass(error):
                 raise self._unreachable(f"answers HTTP {error.status_code}") from None
             raise StudioRefused(_sentence(self.url, error), error.status_code or 0) from None
         except httpx.TransportError as error:
             raise self._unreachable(f"cannot be reached ({type(error).__name__})") from None
+        except json.JSONDecodeError:
+            raise self._unreachable("answers what is no JSON") from None
+
+    def _renewing(self, attempt: Callable[[], T]) -> T:
+        """Try once more with a new access token, where the last one may just have ended."""
+        try:
+            return attempt()
+        except ApiError as error:
+            if error.status_code != 401 or token_kind(self._api_key) != "personal":
+                raise
+            self._made = None
+            return attempt()
 
     def _unreachable(self, what: str) -> StudioUnreachable:
         return StudioUnreachable(f"Label Studio at {self.url} {what}.")
@@ -477,6 +517,12 @@ class Projects:
 def _some(ids: Sequence[int]) -> list[tuple[int, ...]]:
     """Ids in lists that one address can hold."""
     return [tuple(ids[start : start + _IDS_AT_ONCE]) for start in range(0, len(ids), _IDS_AT_ONCE)]
+
+
+def _is_crowded(row: Any) -> bool:
+    """Whether a task has more predictions than versions of them, or nobody can say."""
+    versions = [each for each in (row.predictions_model_versions or "").split(",") if each]
+    return int(row.total_predictions or 0) > len(versions)
 
 
 def _annotation(found: Any) -> Annotation:
@@ -508,7 +554,8 @@ def _may_pass(error: BaseException) -> bool:
     """Whether the same call may succeed later."""
     if isinstance(error, ApiError):
         return error.status_code in _AGAIN
-    return isinstance(error, httpx.TransportError)
+    # A proxy may answer in HTML where a token is renewed, which the SDK takes for JSON.
+    return isinstance(error, httpx.TransportError | json.JSONDecodeError)
 
 
 def _sentence(url: str, error: ApiError) -> str:
@@ -519,4 +566,6 @@ def _sentence(url: str, error: ApiError) -> str:
         detail = "check LABEL_STUDIO_API_KEY"
     elif error.status_code == 404:
         detail = "there is no such project, view or task for this token"
+    elif error.status_code == 413:
+        detail = "larger than it takes, or a proxy before it (nginx: client_max_body_size)"
     return f"Label Studio at {url} answers HTTP {error.status_code}: {detail}"[:400]

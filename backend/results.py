@@ -8,7 +8,8 @@ A result is known by its task, the task's data, and the ``model_version``. It mo
                 └────────────────> handed      in the answer of a /predict
 
 Of each there is one, whichever backends share the database: whoever claims it makes it. A claim
-that is not renewed ends, and another may take it over.
+that is not renewed ends, and another may take it over. So whoever is done with one renews it no
+more, even where the database was away just then and has not heard of it.
 """
 
 from __future__ import annotations
@@ -85,6 +86,7 @@ class Results:
         self._max_count = max_count
         self._trim_every = trim_every
         self._kept = count()
+        self._held: set[str] = set()  # claims of ours that are renewed
 
     @property
     def now(self) -> float:
@@ -117,41 +119,50 @@ class Results:
                     if key not in states
                 ]
                 claimed.update(self._insert(connection, rows))
+        self._held.update(claimed)
         return claimed
 
-    def take(self, keys: Iterable[str], asked: float) -> tuple[dict[str, Prediction], set[str]]:
-        """Take results to hand them out in an answer; nobody else brings them then.
+    def made(self, keys: Iterable[str]) -> set[str]:
+        """Those of the results that are made, whatever has become of them since."""
+        made: set[str] = set()
+        for some in _some(keys):
+            with self._store.read() as connection:
+                query = select(RESULTS.c.key)
+                query = query.where(RESULTS.c.key.in_(some), RESULTS.c.state != "work")
+                made.update(connection.scalars(query))
+        return made
+
+    def take(self, keys: Iterable[str], asked: float) -> dict[str, Prediction]:
+        """Take results to hand them out in an answer now; nobody else brings them then.
 
         What was handed out or written since the question was asked is with Label Studio already:
-        a second time, it would be stored twice.
+        a second time, it would be stored twice. As JSON, they take half of `max_mb` at most (and
+        one more): the rest stays for the next answer.
 
         Args:
             keys: of the results.
             asked: when the question came, in seconds since the epoch.
 
         Returns:
-            The predictions that may be handed out; and the keys that Label Studio has, or gets
-            from another.
+            The predictions that may be handed out.
         """
+        free = (RESULTS.c.state == "ready") | (
+            RESULTS.c.state.in_(_SETTLED) & (RESULTS.c.changed < asked)
+        )
+        query = select(RESULTS.c.key, RESULTS.c.entry).where(free).with_for_update()
+        query = query.order_by(RESULTS.c.state != "ready", RESULTS.c.key)
         taken: dict[str, Prediction] = {}
-        elsewhere: set[str] = set()
-        for some in _some(keys):
-            with self._store.read() as connection:
-                found = connection.execute(
-                    select(RESULTS.c.key).where(RESULTS.c.key.in_(some), RESULTS.c.state != "work")
-                ).all()
-            if not found:
-                continue
-            there = [row.key for row in found]
+        room = self._max_bytes // 2
+        for some in _some(self.made(keys)):
             with self._store.write() as connection:
-                for row in connection.execute(select(RESULTS).where(RESULTS.c.key.in_(there))):
-                    late = row.state in _SETTLED and row.changed >= asked
-                    if row.state == "writing" or late:
-                        elsewhere.add(row.key)
-                    elif row.state != "work":
-                        taken[row.key] = _unpack(row.entry)
-                self._set(connection, [key for key in there if key in taken], "handed")
-        return taken, elsewhere
+                for row in connection.execute(query.where(RESULTS.c.key.in_(some))):
+                    if room <= 0:
+                        break
+                    text = zlib.decompress(row.entry)
+                    room -= len(text)
+                    taken[row.key] = json.loads(text)
+                self._set(connection, [key for key in some if key in taken], "handed")
+        return taken
 
     def keep(self, key: str, prediction: Prediction, due: float) -> None:
         """Keep what was made of a claim, unless the claim has gone to another.
@@ -162,6 +173,7 @@ class Results:
             due: from when on it may be written, in seconds since the epoch; until then whoever
                 has asked for it may still take it.
         """
+        self._held.discard(key)
         packed = zlib.compress(json.dumps(prediction, separators=(",", ":")).encode(), 1)
         with self._store.write() as connection:
             connection.execute(
@@ -181,15 +193,15 @@ class Results:
 
     def drop(self, keys: Iterable[str]) -> None:
         """Give claims back that come to nothing."""
-        for some in _some(keys):
+        for some in self._let_go(keys):
             with self._store.write() as connection:
                 connection.execute(
                     delete(RESULTS).where(RESULTS.c.key.in_(some), *self._ours("work"))
                 )
 
     def abandon(self, keys: Iterable[str]) -> None:
-        """Let claims end now, as if we had died: see `take_orphans`."""
-        for some in _some(keys):
+        """Let claims end now, as if we had died: see `orphans`."""
+        for some in self._let_go(keys):
             with self._store.write() as connection:
                 connection.execute(
                     update(RESULTS)
@@ -199,12 +211,13 @@ class Results:
 
     def renew(self) -> None:
         """Keep all our claims for another while."""
-        with self._store.write() as connection:
-            connection.execute(
-                update(RESULTS)
-                .where(*self._ours("work", "writing"))
-                .values(leased_until=self.now + LEASE_S)
-            )
+        for some in _some(self._held):
+            with self._store.write() as connection:
+                connection.execute(
+                    update(RESULTS)
+                    .where(RESULTS.c.key.in_(some), *self._ours("work", "writing"))
+                    .values(leased_until=self.now + LEASE_S)
+                )
 
     def take_due(self, limit: int) -> list[Waiting]:
         """Take results that are to be written now, of one project and version at a time."""
@@ -230,42 +243,40 @@ class Results:
                 .where(RESULTS.c.key.in_([row.key for row in rows]))
                 .values(state="writing", owner=self._owner, leased_until=now + LEASE_S)
             )
+        self._held.update(row.key for row in rows)
         return [
             Waiting(r.key, r.task, r.project, r.version, _unpack(r.entry), r.begun) for r in rows
         ]
 
     def wrote(self, keys: Iterable[str]) -> None:
         """Note that Label Studio has them, or is not to get them any more."""
-        for some in _some(keys):
+        for some in self._let_go(keys):
             with self._store.write() as connection:
                 self._set(connection, some, "written", *self._ours("writing"))
 
     def put_back(self, keys: Iterable[str], due: float) -> None:
         """Give back what could not be written: it is due again at another time."""
-        for some in _some(keys):
+        for some in self._let_go(keys):
             with self._store.write() as connection:
                 self._set(connection, some, "ready", *self._ours("writing"), due=due)
 
-    def take_orphans(self) -> dict[int, list[int]]:
-        """Forget claims whose owner has died, and say whose tasks they were: project -> task ids.
+    def orphans(self) -> dict[int, dict[str, int]]:
+        """Claims whose owner has died, and whose tasks they were: project -> key -> task id.
 
-        Those that were not for a task of Label Studio's are kept, for who asks again.
+        Those that were not for a task of Label Studio's are left, for who asks again.
         """
-        dead = (
-            RESULTS.c.state == "work",
-            RESULTS.c.leased_until < self.now - LEASE_S,
-            RESULTS.c.project.is_not(None),
-            RESULTS.c.task > 0,
-        )
-        orphans: dict[int, list[int]] = {}
-        with self._store.write() as connection:
-            columns = (RESULTS.c.key, RESULTS.c.project, RESULTS.c.task)
-            rows = connection.execute(select(*columns).where(*dead)).all()
-            for some in _some(row.key for row in rows):
-                connection.execute(delete(RESULTS).where(RESULTS.c.key.in_(some), *dead))
-        for row in rows:
-            orphans.setdefault(row.project, []).append(row.task)
-        return orphans
+        found: dict[int, dict[str, int]] = {}
+        columns = (RESULTS.c.key, RESULTS.c.project, RESULTS.c.task)
+        with self._store.read() as connection:
+            for row in connection.execute(select(*columns).where(*self._dead())):
+                found.setdefault(row.project, {})[row.key] = row.task
+        return found
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Drop claims of `orphans`, once somebody else sees to their tasks."""
+        for some in _some(keys):
+            with self._store.write() as connection:
+                connection.execute(delete(RESULTS).where(RESULTS.c.key.in_(some), *self._dead()))
 
     def count_waiting(self) -> dict[int | None, int]:
         """How many are being made or wait to be written, by project."""
@@ -276,8 +287,22 @@ class Results:
 
     # ---- inside ------------------------------------------------------------------------------
 
+    def _let_go(self, keys: Iterable[str]) -> Iterable[list[str]]:
+        """Renew claims no more; the value is their keys, in lists that one statement can hold."""
+        let_go = list(keys)
+        self._held.difference_update(let_go)
+        return _some(let_go)
+
     def _ours(self, *states: str) -> tuple[Any, ...]:
         return RESULTS.c.owner == self._owner, RESULTS.c.state.in_(states)
+
+    def _dead(self) -> tuple[Any, ...]:
+        return (
+            RESULTS.c.state == "work",
+            RESULTS.c.leased_until < self.now - LEASE_S,
+            RESULTS.c.project.is_not(None),
+            RESULTS.c.task > 0,
+        )
 
     def _states(self, connection: Connection, keys: Sequence[str]) -> dict[str, tuple[str, float]]:
         columns = (RESULTS.c.key, RESULTS.c.state, RESULTS.c.leased_until)

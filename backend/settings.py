@@ -182,7 +182,7 @@ class Settings(BaseSettings):
     predict_deadline_s: float = Field(
         default=80,
         gt=0,
-        description="Seconds after which a batch is answered with what is ready; the rest goes on. "
+        description="Seconds after which tasks are answered with what is ready; the rest goes on. "
         "Keep it under Label Studio's ML_TIMEOUT_PREDICT (100).",
     )
     waiting_mb: int = Field(

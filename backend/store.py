@@ -56,7 +56,7 @@ Only = Literal["unlabeled", "all"]
 #: How long a lease lasts that is not renewed, in seconds.
 LEASE_S: Final = 30.0
 
-#: Failures of one job that are kept, the newest.
+#: Failures of one job whose reasons are kept, the newest.
 _FAILURES_KEPT: Final = 10_000
 
 _OVER: Final = ("cancelled", "done", "failed")
@@ -273,10 +273,9 @@ class Store:
             with self.write():
                 pass
         except (OSError, SQLAlchemyError, ImportError) as error:
-            reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
             raise ValueError(
                 f"The database {self._url.render_as_string()} for jobs and waiting predictions "
-                f"cannot be written ({reason}): set DATABASE_URL."
+                f"cannot be written ({sentence(error)}): set DATABASE_URL."
             ) from None
         self.close()
 
@@ -403,12 +402,23 @@ class Store:
 
     def failures(self, job: int | None = None, limit: int = 100) -> list[Failure]:
         """The last tasks without a prediction, of one job or of all, the newest first."""
-        query = select(_FAILURES).order_by(_FAILURES.c.id.desc()).limit(limit)
+        query = (
+            select(_FAILURES)
+            .where(_FAILURES.c.reason != "")
+            .order_by(_FAILURES.c.id.desc())
+            .limit(limit)
+        )
         if job is not None:
             query = query.where(_FAILURES.c.job == job)
         with self.read() as connection:
             rows = connection.execute(query)
             return [Failure(row.job, row.task, row.reason, row.at) for row in rows]
+
+    def failed(self, job: int) -> set[int]:
+        """All tasks of a job without a prediction."""
+        query = select(_FAILURES.c.task).where(_FAILURES.c.job == job)
+        with self.read() as connection:
+            return set(connection.scalars(query))
 
     # ---- what workers do ---------------------------------------------------------------------
 
@@ -500,7 +510,7 @@ class Store:
             if failures:
                 rows = [{"job": job, "task": t, "reason": r, "at": now} for t, r in failures]
                 connection.execute(insert(_FAILURES), rows)
-                self._drop_old_failures(connection, job)
+                self._trim_failures(connection, job)
             return self._change(connection, job, **changes)
 
     def let_go(self, job: int, owner: str) -> Job:
@@ -538,7 +548,7 @@ class Store:
         with self.write() as connection:
             rows = [{"job": job, "task": task, "reason": why, "at": now} for task, why in failures]
             connection.execute(insert(_FAILURES), rows)
-            self._drop_old_failures(connection, job)
+            self._trim_failures(connection, job)
 
     # ---- inside ------------------------------------------------------------------------------
 
@@ -611,7 +621,8 @@ class Store:
         connection.execute(update(_JOBS).where(_JOBS.c.id == job).values(changes))
         return self._get(connection, job)
 
-    def _drop_old_failures(self, connection: Connection, job: int) -> None:
+    def _trim_failures(self, connection: Connection, job: int) -> None:
+        """Drop the oldest; of a job, their reasons only, since it passes their tasks over."""
         kept = (
             select(_FAILURES.c.id)
             .where(_FAILURES.c.job == job)
@@ -620,13 +631,14 @@ class Store:
             .limit(1)
         )
         newest_dropped = connection.execute(kept).scalar()
-        if newest_dropped is not None:
-            connection.execute(
-                delete(_FAILURES).where(
-                    _FAILURES.c.job == job,
-                    _FAILURES.c.id <= newest_dropped,
-                )
-            )
+        if newest_dropped is None:
+            return
+        old = (_FAILURES.c.job == job, _FAILURES.c.id <= newest_dropped)
+        if job:
+            blank = update(_FAILURES).where(*old, _FAILURES.c.reason != "")
+            connection.execute(blank.values(reason=""))
+        else:
+            connection.execute(delete(_FAILURES).where(*old))
 
 
 def new_owner() -> str:
@@ -654,6 +666,15 @@ def has_died(owner: str) -> bool:
     except OSError:  # it is another user's
         return False
     return False
+
+
+def sentence(error: BaseException) -> str:
+    """What a database says itself, without the statement that was sent to it.
+
+    >>> sentence(SQLAlchemyError("It shuts down.\\nMore about that."))
+    'It shuts down.'
+    """
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
 
 
 def _job(row: Row[Any]) -> Job:

@@ -203,20 +203,21 @@ class Worker:
         """Write what is due; whether there was anything."""
         if self._projects is None:
             return False
-        for project, tasks in self._results.take_orphans().items():
-            log.info("Project %d: %d tasks of a backend that has died", project, len(tasks))
-            self._store.start_job(project, kind="new", only="all", tasks=tasks)
+        for project, claims in self._results.orphans().items():
+            log.info("Project %d: %d tasks of a backend that has died", project, len(claims))
+            self._store.start_job(project, kind="new", only="all", tasks=claims.values())
+            self._results.forget(claims)
         waiting = self._results.take_due(_AT_ONCE)
         if not waiting:
             return False
         keys = [each.key for each in waiting]
         try:
             self._write(self._projects, waiting)
-        except (StudioRefused, LabelConfigError) as error:
+        except BaseException as error:
+            if not _is_final(error):
+                self._results.put_back(keys, self._results.now + _LATER_S)
+                raise
             log.warning("%d predictions are not written: %s", len(keys), error)
-        except BaseException:
-            self._results.put_back(keys, self._results.now + _LATER_S)
-            raise
         self._results.wrote(keys)
         return True
 
@@ -237,6 +238,13 @@ class Worker:
         for task_id, reason in projects.write(project, version, entries).items():
             log.warning("Task %d has no prediction: %s", task_id, reason)
             self._store.note_failures([(task_id, reason)])
+
+
+def _is_final(error: BaseException) -> bool:
+    """Whether predictions will never be taken: not where the token is what is wrong."""
+    if isinstance(error, StudioRefused):
+        return error.status not in (401, 403)
+    return isinstance(error, LabelConfigError)
 
 
 def told(job: Job) -> str:

@@ -153,9 +153,18 @@ class FakeStudio:
             found = [task for task in sorted(self.tasks) if self._fits(task, given["query"])]
         size, page = int(given["page_size"]), int(given.get("page", 1))
         some = found[size * (page - 1) : size * page]
-        rows = [{"id": task, "data": self.tasks[task], "project": self.project} for task in some]
+        rows = [self._row(task, given.get("query", "")) for task in some]
         totals = {"total_annotations": 0, "total_predictions": len(self.predictions)}
         return _json({"tasks": rows, "total": len(found)} | totals)
+
+    def _row(self, task: int, query: str) -> dict[str, Any]:
+        """As seen: versions are told where they are asked for, each once, in any order."""
+        versions = [p["model_version"] for p in self.predictions if p["task"] == task]
+        row = {"id": task, "data": self.tasks[task], "project": self.project}
+        row["total_predictions"] = len(versions)
+        if "predictions_model_versions" in query:
+            row["predictions_model_versions"] = ", ".join(set(versions))
+        return row
 
     def _is_annotated(self, task: int) -> bool:
         return task in {*self.annotated, *(each["task"] for each in self.annotations.values())}

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from backend.messages import Task
-from backend.pending import AHEAD, Batches, Outcome, Pending
-from backend.results import Results
-from backend.store import Store
+from backend.pending import _LOOK_AGAIN_S, AHEAD, Batches, Outcome, Pending
+from backend.results import Results, result_key
+from backend.store import LEASE_S, Store
+from tests.backend.outage import FlakyStore
 
 VERSION = "v1"
 FOREVER_S = 60.0
@@ -154,6 +156,39 @@ def test_what_another_backend_has_made_is_taken(make_pending: Callable[..., Pend
     assert work.made == [1]
 
 
+def test_what_is_there_is_handed_out_with_the_answer_and_no_sooner(
+    make_pending: Callable[..., Pending],
+) -> None:
+    """Whoever answers first brings it; from two answers, Label Studio would store it twice."""
+    work, pending = Worker(2), make_pending()
+    pending.until(0.0, tasks(1), VERSION, 7, work)
+    wait_for(lambda: pending.count_waiting() == {})
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(pending.outcomes, tasks(1, 2), VERSION, 7, work)
+        assert work.started[2].wait(20)
+        assert made_of(pending.outcomes(tasks(1), VERSION, 7, work)) == [1]
+        work.let_go()
+        assert made_of(slow.result(20)) == [None, 2]
+    assert made_of(pending.outcomes(tasks(1), VERSION, 7, work)) == [1], "in case that one was lost"
+    assert work.made == [1, 2]
+
+
+def test_what_is_taken_over_from_the_dead_is_waited_for(
+    make_pending: Callable[..., Pending], url: str
+) -> None:
+    work, (task,) = Worker(1), tasks(1)
+    past = Store(url, lambda: time.time() - LEASE_S + 0.2)
+    Results(past, "died").claim({result_key(task, VERSION): task}, 7, VERSION)
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(make_pending().outcomes, [task], VERSION, 7, work)
+        assert work.started[1].wait(20)
+        time.sleep(2 * _LOOK_AGAIN_S)
+        assert not answer.done()
+        work.let_go()
+        assert made_of(answer.result(20)) == [1]
+    past.close()
+
+
 def test_results_outlive_the_backend_that_made_them(make_pending: Callable[..., Pending]) -> None:
     work, dies = Worker(1), make_pending("dies", 0.1)
     dies.outcomes(tasks(1), VERSION, 7, work)
@@ -183,15 +218,47 @@ def test_only_what_no_request_waits_for_is_due(
 def test_an_opened_task_takes_what_is_kept(make_pending: Callable[..., Pending]) -> None:
     work, pending = Worker(1), make_pending(deadline_s=0.1)
     (task,) = tasks(1)
-    assert pending.kept(task, VERSION) == []
-    pending.outcomes([task], VERSION, 7, work)
-    assert pending.kept(task, VERSION) == []
+    assert pending.opened(task, VERSION, 7, work) == Outcome([]), "in time"
     work.let_go()
     wait_for(lambda: pending.count_waiting() == {})
-    kept = pending.kept(task, VERSION)
-    assert isinstance(kept, dict)
-    assert kept["result"] == [1]
-    assert pending.kept(task, "v2") == []
+    assert made_of([pending.opened(task, VERSION, 7, work)]) == [1]
+    assert work.made == [1]
+    assert made_of([pending.opened(task, "v2", 7, work)]) == [1]
+    assert work.made == [1, 1]
+
+
+def test_an_opened_task_comes_before_its_own_batch_and_is_made_once(
+    make_pending: Callable[..., Pending],
+) -> None:
+    ahead = range(1, AHEAD + 1)
+    work, pending = Worker(*ahead), make_pending()
+    with ThreadPoolExecutor() as pool:
+        batch = pool.submit(pending.outcomes, tasks(*ahead, 8, 9), VERSION, 7, work)
+        wait_for(lambda: pending.count_waiting() == {7: AHEAD + 2})
+        assert made_of([pending.opened(tasks(9)[0], VERSION, 7, work)]) == [9]
+        assert work.made == [9]
+        work.let_go()
+        assert made_of(batch.result(20)) == [*ahead, 8, None]
+    assert sorted(work.made) == [*ahead, 8, 9]
+
+
+def test_an_opened_task_does_not_wait_for_the_line_of_another_backend(
+    make_pending: Callable[..., Pending],
+) -> None:
+    work, here, there = Worker(1), make_pending("here"), make_pending("there")
+    with ThreadPoolExecutor() as pool:
+        batch = pool.submit(there.outcomes, tasks(1), VERSION, 7, work)
+        assert work.started[1].wait(20)
+        assert made_of([here.opened(tasks(1)[0], VERSION, 7, Worker())]) == [1]
+        work.let_go()
+        assert made_of(batch.result(20)) == [1]
+
+
+def test_an_opened_task_that_fails_is_noted(make_pending: Callable[..., Pending], url: str) -> None:
+    gone = Outcome([], "No image.")
+    assert make_pending().opened(tasks(1)[0], VERSION, 7, lambda _: gone) == gone
+    (failure,) = Store(url).failures()
+    assert (failure.job, failure.task, failure.reason) == (0, 1, "No image.")
 
 
 def test_a_task_that_fails_is_noted_and_may_be_asked_for_again(
@@ -252,11 +319,33 @@ def test_projects_take_turns_and_none_takes_more_than_its_share() -> None:
     assert len(seen) == 60
 
 
+def test_an_outage_of_the_database_ends_the_requests_and_strands_no_task(url: str) -> None:
+    now, ids = [1000.0], range(1, 11)
+    store, work = FlakyStore(url, lambda: now[0]), Worker(*ids)
+    results = Results(store, "me")
+    pending = Pending(store, results, FOREVER_S)
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(pending.outcomes, tasks(*ids), VERSION, 7, work)
+        assert work.started[1].wait(20)
+        store.away = float("inf")
+        work.let_go()
+        with pytest.raises(OperationalError):
+            answer.result(20)
+    wait_for(lambda: pending.count_waiting() == {})
+    store.away = 0
+    now[0] += LEASE_S - 1
+    results.renew()
+    now[0] += 2
+    other = Pending(store, Results(store, "other"), FOREVER_S)
+    assert made_of(other.outcomes(tasks(*ids), VERSION, 7, Worker())) == list(ids)
+    store.close()
+
+
 def test_an_opened_task_does_without_a_database_that_is_away(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     store = Store("postgresql+psycopg://ann:secret@127.0.0.1:9/name")
     pending = Pending(store, Results(store, "me"), 1.0)
-    assert pending.kept(tasks(1)[0], VERSION) == []
+    assert made_of([pending.opened(tasks(1)[0], VERSION, 7, Worker())]) == [1]
     assert "waiting predictions" in caplog.text
     assert "secret" not in caplog.text

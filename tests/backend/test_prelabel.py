@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy.exc import OperationalError
 
 from backend import cli, prelabel
 from backend.engine import Engine
@@ -38,6 +39,7 @@ from clearclip_core import RGBArray
 from tests.backend.colours import brush_config, colour_engine, data_url, flag, teach
 from tests.backend.fake_studio import TOKEN, FakeStudio
 from tests.backend.local_server import Answer, Asked, LocalServer
+from tests.backend.outage import FlakyStore
 
 ROOT = Path(__file__).parents[2]
 COUNT = 130  # several chunks, the last of them not full
@@ -47,6 +49,7 @@ COUNT = 130  # several chunks, the last of them not full
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prelabel, "_CLOSING_PAUSE_S", 0.05)
     monkeypatch.setattr(prelabel, "_LOOK_S", 0.05)
+    monkeypatch.setattr(prelabel, "_DATABASE_PAUSE_S", 0.05)
 
 
 @pytest.fixture
@@ -93,8 +96,9 @@ def make_bench(server: LocalServer, tmp_path: Path) -> Callable[..., Bench]:
         engine: Engine | None = None,
         read: Callable[[str, Task], RGBArray] = read_image,
         patience_s: float = 20.0,
+        make_store: Callable[[str], Store] = Store,
     ) -> Bench:
-        store = Store(f"sqlite:///{tmp_path}/jobs.db")
+        store = make_store(f"sqlite:///{tmp_path}/jobs.db")
         results = Results(store, owner)
         pending = Pending(store, results, 80)
         pipeline = Pipeline(engine or colour_engine(), read, Settings(), batches=pending)
@@ -106,6 +110,13 @@ def make_bench(server: LocalServer, tmp_path: Path) -> Callable[..., Bench]:
         return Bench(store, prelabeler, pipeline, owner, stopping)
 
     return make
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def each_once(count: int = COUNT) -> dict[int, int]:
@@ -177,6 +188,28 @@ def test_failures_are_told_with_their_reasons_and_cost_nobody_else(
     assert "1 x There is no such image." in str(report)
     told = json.loads(json.dumps(report.to_json()))
     assert (told["done"], told["failed"], len(told["failures"])) == (COUNT - 3, 3, 3)
+
+
+def test_no_failure_counts_twice_however_many_there_are(
+    make_bench: Callable[..., Bench], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: Counter[str] = Counter()
+
+    def read(source: str, task: Task) -> RGBArray:
+        asked[source] += 1
+        return read_image("gone" if int(source) <= 60 else source, task)
+
+    def add(job: Job) -> None:
+        if job.done == COUNT - 60:  # at the end, so that it is walked through again
+            studio.tasks[COUNT + 1] = {"image": f"{COUNT + 1}"}
+
+    monkeypatch.setattr("backend.store._FAILURES_KEPT", 10)
+    bench = make_bench(read=read)
+    job = bench.run(add)
+    assert (job.state, job.done, job.failed, job.total) == ("done", COUNT - 59, 60, COUNT + 1)
+    assert max(asked.values()) == 1
+    assert bench.store.failed(job.id) == set(range(1, 61))
+    assert len(bench.prelabeler.report(job.id).failures) == 10
 
 
 def test_a_run_that_was_stopped_goes_on_and_does_nothing_twice(
@@ -282,6 +315,62 @@ def test_pictures_whose_host_is_away_are_asked_for_again(
     assert (asked["5"], asked["7"], asked["gone"]) == (3, 2, 2)
 
 
+def test_a_database_that_is_away_for_a_moment_is_waited_for(
+    make_bench: Callable[..., Bench], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [8]
+
+    def read(source: str, task: Task) -> RGBArray:
+        if source == "30" and left:
+            store.away = left.pop()
+        return read_image(source, task)
+
+    monkeypatch.setattr("backend.results.LEASE_S", 2.0)
+    bench = make_bench(read=read, make_store=FlakyStore)
+    store = bench.store
+    assert isinstance(store, FlakyStore)
+    assert bench.run().state == "done"
+    assert store.away == 0
+    assert studio.stored() == each_once()
+
+
+def test_a_database_that_stays_away_ends_a_run_and_the_job_can_go_on(
+    make_bench: Callable[..., Bench], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.results.LEASE_S", 2.0)
+    bench = make_bench(make_store=FlakyStore)
+    assert isinstance(bench.store, FlakyStore)
+
+    def leave(job: Job) -> None:
+        if job.done:
+            bench.store.away = float("inf")  # type: ignore[attr-defined]
+
+    with pytest.raises(OperationalError):
+        bench.run(leave)
+    assert len(studio.stored()) < COUNT
+    bench.store.away = 0
+    bench.store.let_go(1, "me")
+    assert bench.run().state == "done"
+    assert studio.stored() == each_once()
+
+
+def test_a_lease_outlives_an_outage_of_the_database(
+    make_bench: Callable[..., Bench], studio: FakeStudio
+) -> None:
+    bench = make_bench(make_store=FlakyStore)
+    store = bench.store
+    assert isinstance(store, FlakyStore)
+    store.start_job(7)
+    job = store.lease_job("me")
+    assert job is not None
+    with bench.prelabeler._leased(job, bench.stopping) as halt:
+        store.away = 2
+        wait_for(lambda: not store.away)
+        last = store.get_job(job.id).leased_until
+        wait_for(lambda: store.get_job(job.id).leased_until > last)
+        assert not halt.is_set()
+
+
 def test_patience_with_label_studio_ends_and_the_job_can_go_on(
     make_bench: Callable[..., Bench], studio: FakeStudio
 ) -> None:
@@ -312,6 +401,50 @@ def test_duplicates_are_removed_at_the_end(
     assert job.state == "done"
     assert studio.stored(version) == each_once()
     assert other in [each["id"] for each in studio.predictions]
+
+
+def test_looking_for_duplicates_costs_a_job_no_more_than_its_tasks(
+    make_bench: Callable[..., Bench], studio: FakeStudio, server: LocalServer
+) -> None:
+    bench = make_bench()
+    for task in range(1, COUNT):
+        studio.add(task, "an older version")
+        studio.add(task, bench.version(studio.label_config))
+    studio.add(1, "an older version")  # which no job of the new version minds
+    job = bench.run(kind="new", tasks=[COUNT])
+    assert (job.state, job.done) == ("done", 1)
+    assert not [asked for asked in server.asked if asked.path.startswith("/api/predictions")]
+    assert len(server.asked) < 20
+
+
+def test_a_run_that_is_stopped_looks_for_no_more_duplicates(
+    make_bench: Callable[..., Bench], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench()
+    version = bench.version(studio.label_config)
+    for task in (1, 1, 2, 2):
+        studio.add(task, version)
+    remove, halts = bench.prelabeler._remove_doubles, []
+
+    def watched(job: Job, halt: threading.Event) -> None:
+        halts.append(halt)
+        remove(job, halt)
+
+    def fault(asked: Asked) -> Answer | None:
+        if asked.method == "DELETE":
+            bench.stopping.set()
+            assert halts[0].wait(20)
+        return None
+
+    monkeypatch.setattr(bench.prelabeler, "_remove_doubles", watched)
+    studio.fault = fault
+    job = bench.run(tasks=[1, 2])
+    assert job.state == "running"
+    assert studio.stored(version) == {1: 1, 2: 2}
+    bench.store.let_go(job.id, "me")
+    bench.stopping.clear()
+    assert bench.run(tasks=[1, 2]).state == "done"
+    assert studio.stored(version) == {1: 1, 2: 1}
 
 
 def test_a_label_config_that_changes_meanwhile_is_what_counts(
@@ -458,6 +591,19 @@ def test_the_exit_status_tells_of_failures(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "2 done, 0 skipped, 1 failed of 3" in result.output
     assert "1 x " in result.output
+
+
+def test_a_database_that_is_away_ends_the_command_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: object) -> None:
+        raise OperationalError("SELECT", {}, Exception("it shuts down"))
+
+    monkeypatch.setattr(cli, "_run_job", run)
+    with drawn_studio(1) as (_, url):
+        result = CliRunner().invoke(cli.prelabel, arguments(url, tmp_path / "jobs.db"))
+    assert result.exit_code == 1
+    assert "away (it shuts down): the same command goes on from here" in result.output
 
 
 def test_without_a_token_the_command_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import jwt
 import pytest
 
 from backend.errors import StudioRefused, StudioUnreachable
@@ -14,7 +18,7 @@ from backend.projects import PAGE, Projects, Wanted
 from backend.settings import Settings
 from tests.backend.colours import brush_config
 from tests.backend.fake_studio import TOKEN, FakeStudio
-from tests.backend.local_server import Answer, LocalServer
+from tests.backend.local_server import Answer, Asked, LocalServer
 
 VERSION = "demo clearclip 12ab"
 ENTRY: dict[str, Any] = {"model_version": VERSION, "score": 0.5, "result": []}
@@ -69,6 +73,21 @@ def test_all_ids_are_walked_through_while_they_change(
     assert len(walked) > 2 * PAGE
 
 
+def test_tasks_that_may_have_doubles_are_told_without_their_predictions(
+    projects: Projects, studio: FakeStudio, server: LocalServer
+) -> None:
+    for task in studio.tasks:
+        studio.add(task, "older")
+        studio.add(task, VERSION)
+    studio.add(5, VERSION)
+    studio.add(205, VERSION)
+    studio.add(6, "older")  # it may be of any version
+    assert [id_ for page in projects.crowded(7, VERSION) for id_ in page] == [5, 6, 205]
+    assert len(server.asked) == 4
+    assert [id_ for page in projects.crowded(7, VERSION, [4, 5]) for id_ in page] == [5]
+    assert list(projects.crowded(7, VERSION, [])) == []
+
+
 def test_a_view_tells_its_ids(projects: Projects, studio: FakeStudio) -> None:
     studio.views[3] = [*range(250, 100, -1), 5]
     assert projects.view_ids(7, 3) == [5, *range(101, 251)]
@@ -101,6 +120,20 @@ def test_one_that_is_not_taken_costs_no_other(projects: Projects, studio: FakeSt
     assert refused.keys() == {2}
     assert "no label" in refused[2]
     assert studio.stored() == {1: 1, 3: 1}
+
+
+def test_what_is_too_large_for_a_proxy_is_sent_in_parts(
+    projects: Projects, studio: FakeStudio
+) -> None:
+    def fault(asked: Asked) -> Answer | None:
+        return Answer(413, b"<h1>413</h1>") if len(asked.body) > 500 else None
+
+    studio.fault = fault
+    entries = dict.fromkeys(range(1, 26), ENTRY) | {7: ENTRY | {"result": ["x" * 500]}}
+    refused = projects.write(7, VERSION, entries)
+    assert refused.keys() == {7}
+    assert "client_max_body_size" in refused[7]
+    assert studio.stored() == dict.fromkeys(entries.keys() - {7}, 1)
 
 
 def test_tasks_that_are_gone_are_no_error(projects: Projects, studio: FakeStudio) -> None:
@@ -167,6 +200,75 @@ def test_what_is_refused_for_good_is_said_at_once(
         Projects(server.url, token).label_config(project)
     assert token not in str(caught.value)
     assert len(server.asked) == 1
+
+
+def token(kind: str, lives_s: float = 3600) -> str:
+    claims = {"token_type": kind, "exp": time.time() + lives_s, "jti": uuid.uuid4().hex}
+    return jwt.encode(claims, "k" * 40, "HS256")
+
+
+@dataclass
+class Tokens:
+    """Exchanges personal tokens in front of a stand-in, which takes the last access token only.
+
+    Attributes:
+        studio: the stand-in.
+        lost: answers of the first exchanges, in place of a token.
+        access: the access token that is taken.
+    """
+
+    studio: FakeStudio
+    lost: list[Answer] = field(default_factory=list)
+    access: str = ""
+
+    def __call__(self, asked: Asked) -> Answer:
+        if asked.path.startswith("/api/token/refresh"):
+            if self.lost:
+                return self.lost.pop()
+            self.access = token("access")
+            return json_answer({"access": self.access})
+        if asked.authorization != f"Bearer {self.access}":
+            return json_answer({"detail": "Given token not valid for any token type"}, 401)
+        return self.studio.answer(replace(asked, authorization=f"Token {TOKEN}"))
+
+
+def json_answer(value: Any, status: int = 200) -> Answer:
+    return Answer(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
+
+
+def test_an_access_token_that_has_just_ended_is_renewed(studio: FakeStudio) -> None:
+    """As it was sent in time, and arrived too late: the SDK sees that it ends, and no more."""
+    tokens = Tokens(studio)
+    with LocalServer(tokens) as server:
+        projects = Projects(server.url, token("refresh"), patience_s=0)
+        assert projects.label_config(7) == studio.label_config
+        tokens.access = "ended"
+        assert projects.label_config(7) == studio.label_config
+        tokens.access = "ended"
+        assert projects.write(7, VERSION, {1: ENTRY}) == {}
+    assert studio.stored() == {1: 1}
+
+
+def test_a_proxy_that_answers_for_label_studio_while_a_token_is_renewed_is_waited_for(
+    studio: FakeStudio,
+) -> None:
+    page = Answer(502, b"<h1>502 Bad Gateway</h1>", {"Content-Type": "text/html"})
+    tokens = Tokens(studio, [page, page])
+    with LocalServer(tokens) as server:
+        projects = Projects(server.url, token("refresh"), patience_s=20, first_pause_s=0.01)
+        assert projects.label_config(7) == studio.label_config
+        tokens.access, tokens.lost = "ended", [page] * 1000
+        projects = Projects(server.url, token("refresh"), patience_s=0.1, first_pause_s=0.01)
+        with pytest.raises(StudioUnreachable, match="no JSON"):
+            projects.label_config(7)
+
+
+def test_a_personal_token_that_is_not_taken_is_refused_soon(studio: FakeStudio) -> None:
+    tokens = Tokens(studio, [json_answer({"detail": "Token is blacklisted"}, 401)] * 1000)
+    with LocalServer(tokens) as server:
+        with pytest.raises(StudioRefused, match="check LABEL_STUDIO_API_KEY"):
+            Projects(server.url, token("refresh")).label_config(7)
+        assert len(server.asked) == 2
 
 
 def test_settings_without_a_token_have_no_projects() -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from backend.messages import Task
 from backend.results import Results, result_key
 from backend.store import LEASE_S, Store
 from tests.backend.conftest import Clock
+from tests.backend.outage import FlakyStore
 
 ROOT = Path(__file__).parents[2]
 VERSION = "v1"
@@ -60,17 +63,17 @@ def test_what_is_made_can_be_handed_out_and_again_later(
     results: Results, other: Results, clock: Clock
 ) -> None:
     (key,) = make(results, 1)
-    assert other.take([key, "none"], clock.now) == ({key: entry(1)}, set())
+    assert other.take([key, "none"], clock.now) == {key: entry(1)}
     clock.now += 60
-    assert results.take([key], clock.now) == ({key: entry(1)}, set())  # Label Studio had given up
+    assert results.take([key], clock.now) == {key: entry(1)}  # Label Studio had given up
 
 
 def test_two_answers_never_hold_the_same(results: Results, other: Results, clock: Clock) -> None:
     asked = clock.now
     (key,) = make(results, 1)
     clock.now += 1
-    assert results.take([key], asked)[0] == {key: entry(1)}
-    assert other.take([key], asked) == ({}, {key})
+    assert results.take([key], asked) == {key: entry(1)}
+    assert other.take([key], asked) == {}
 
 
 def test_what_is_handed_out_is_not_written_too(results: Results, clock: Clock) -> None:
@@ -79,15 +82,23 @@ def test_what_is_handed_out_is_not_written_too(results: Results, clock: Clock) -
     assert [waiting.task for waiting in results.take_due(10)] == [2]
 
 
+def test_what_is_made_is_told_apart(results: Results, clock: Clock) -> None:
+    first, second, third = make(results, 1, 2, 3)
+    results.take([first], clock.now)
+    results.take_due(1)
+    results.claim(tasks(4), 7, VERSION)
+    assert results.made([first, second, third, *tasks(4), "none"]) == {first, second, third}
+
+
 def test_what_is_written_is_not_handed_out_too(results: Results, clock: Clock) -> None:
     asked = clock.now
     (key,) = make(results, 1)
     (waiting,) = results.take_due(10)
     assert (waiting.task, waiting.project, waiting.version) == (1, 7, VERSION)
     assert (waiting.prediction, waiting.begun) == (entry(1), asked)
-    assert results.take([key], asked) == ({}, {key})
+    assert results.take([key], asked) == {}
     results.wrote([key])
-    assert results.take([key], asked) == ({}, {key})
+    assert results.take([key], asked) == {}
     assert results.take_due(10) == []
 
 
@@ -130,7 +141,7 @@ def test_claims_of_the_dead_are_taken_over(results: Results, other: Results, clo
     assert other.claim(some, 7, VERSION) == some.keys()
     for key in some:
         results.keep(key, entry(0), 0.0)  # too late: it is the other's by now
-    assert results.take(some, clock.now) == ({}, set())
+    assert results.take(some, clock.now) == {}
 
 
 def test_writers_that_die_lose_nothing(results: Results, other: Results, clock: Clock) -> None:
@@ -141,14 +152,41 @@ def test_writers_that_die_lose_nothing(results: Results, other: Results, clock: 
     assert len(other.take_due(10)) == 1
 
 
-def test_orphans_are_told_once(results: Results, other: Results, clock: Clock) -> None:
+@pytest.mark.parametrize("end", [Results.wrote, lambda r, keys: r.put_back(keys, 0.0)])
+def test_what_the_database_has_not_heard_of_is_free_after_one_lease(
+    url: str, clock: Clock, end: Callable[[Results, list[str]], None]
+) -> None:
+    store = FlakyStore(url, clock)
+    results, other = Results(store, "me"), Results(store, "other")
+    keys = make(results, 1, 2)
+    assert len(results.take_due(10)) == 2
+    store.away = 1
+    with pytest.raises(OperationalError):
+        end(results, keys)
+    clock.now += LEASE_S - 1
+    results.renew()
+    clock.now += 2
+    assert len(other.take_due(10)) == 2
+    store.close()
+
+
+def test_orphans_are_told_until_somebody_sees_to_them(
+    results: Results, other: Results, clock: Clock
+) -> None:
     results.claim(tasks(1, 2), 7, VERSION)
     results.claim(tasks(3, project=8), 8, VERSION)
-    assert other.take_orphans() == {}
+    assert other.orphans() == {}
     clock.now += 2 * LEASE_S + 1
-    found = {project: sorted(ids) for project, ids in other.take_orphans().items()}
-    assert found == {7: [1, 2], 8: [3]}
-    assert other.take_orphans() == {}
+    found = other.orphans()
+    assert {project: sorted(claims.values()) for project, claims in found.items()} == {
+        7: [1, 2],
+        8: [3],
+    }
+    assert other.orphans() == found
+    assert results.claim(tasks(1), 7, VERSION) == tasks(1).keys()
+    other.forget(found[7])
+    assert other.orphans() == {8: found[8]}
+    assert other.claim(tasks(1, 2), 7, VERSION) == tasks(2).keys(), "the first has an owner again"
 
 
 def test_what_is_abandoned_can_be_claimed_at_once(results: Results, other: Results) -> None:
@@ -162,7 +200,7 @@ def test_a_task_that_was_changed_is_another(results: Results, clock: Clock) -> N
     make(results, 1)
     changed = Task(1, 7, {"image": "other.png"})
     key = result_key(changed, VERSION)
-    assert results.take([key], clock.now) == ({}, set())
+    assert results.take([key], clock.now) == {}
     assert results.claim({key: changed}, 7, VERSION) == {key}
 
 
@@ -177,7 +215,7 @@ def test_space_is_bounded_and_what_label_studio_has_goes_first(
     small.take([keys[7]], clock.now)  # the eighth is with Label Studio
     clock.now += 1
     keys += make(small, 11)
-    left = {key for key in keys if results.take([key], clock.now + 1)[0]}
+    left = {key for key in keys if results.take([key], clock.now + 1)}
     assert left == set(keys) - {keys[7], keys[0]}
 
 
@@ -191,9 +229,22 @@ def test_bytes_are_bounded_too(store: Store, clock: Clock) -> None:
         small.claim(some, 7, VERSION)
         keys += list(some)
         small.keep(keys[-1], {"result": noise}, 0.0)
-    left = [bool(small.take([key], clock.now + 1)[0]) for key in keys]
+    left = [bool(small.take([key], clock.now + 1)) for key in keys]
     assert left == sorted(left), "the oldest go first"
     assert 0 < sum(left) < 8
+
+
+def test_one_answer_is_bounded_and_the_next_one_brings_the_rest(store: Store, clock: Clock) -> None:
+    small = Results(store, "me", max_mb=1)
+    some = tasks(1, 2, 3)
+    small.claim(some, 7, VERSION)
+    for key in some:
+        small.keep(key, {"result": "x" * 300_000}, 0.0)
+    first = small.take(some, clock.now)
+    clock.now += 1
+    second = small.take(some, clock.now)
+    assert (len(first), len(second)) == (2, 2)
+    assert first.keys() | second.keys() == some.keys()
 
 
 def test_counts_by_project(results: Results, clock: Clock) -> None:

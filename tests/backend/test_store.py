@@ -198,6 +198,10 @@ def test_only_the_newest_failures_are_kept(store: Store, monkeypatch: pytest.Mon
     assert [failure.task for failure in store.failures(job.id)] == [11, 10, 9, 8, 7]
     assert [failure.task for failure in store.failures(other.id)] == [99]
     assert len(store.failures(limit=3)) == 3
+    assert store.failed(job.id) == set(range(12)), "of those, only the reasons"
+    for start in range(0, 12, 4):
+        store.note_failures([(start + i, "r") for i in range(4)])
+    assert store.failed(0) == {7, 8, 9, 10, 11}
 
 
 @pytest.mark.parametrize("arguments", [{"only": "some"}, {"kind": "old"}, {"limit": 0}])

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from backend import create_app, prelabel, worker
 from backend.annotations import Annotations
@@ -149,6 +150,18 @@ def test_a_second_press_takes_what_is_there(
     assert sum(map(len, backend.segmenter.encoded)) == 2
 
 
+def test_an_opened_task_that_takes_too_long_is_kept(
+    make_backend: Callable[..., Backend], studio: FakeStudio
+) -> None:
+    backend = make_backend()
+    backend.segmenter.gate.clear()
+    assert backend.predict(1) == [[]]
+    backend.segmenter.gate.set()
+    wait_for(lambda: backend.client.get("/status").get_json()["remaining"] == 0)
+    assert all(backend.predict(1))
+    assert sum(map(len, backend.segmenter.encoded)) == 1
+
+
 def test_a_prediction_that_is_newer_is_left_alone(
     make_backend: Callable[..., Backend], studio: FakeStudio
 ) -> None:
@@ -178,6 +191,18 @@ def test_a_label_studio_that_is_away_gets_them_later(
     make_backend: Callable[..., Backend], studio: FakeStudio
 ) -> None:
     left = [Answer(503)] * 2
+    studio.fault = lambda _: left.pop() if left else None
+    backend = make_backend()
+    keep(backend, 1)
+    backend.worker.start()
+    wait_for(lambda: studio.stored() == {1: 1})
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_token_that_is_not_taken_costs_no_predictions(
+    make_backend: Callable[..., Backend], studio: FakeStudio, status: int
+) -> None:
+    left = [Answer(status)] * 2
     studio.fault = lambda _: left.pop() if left else None
     backend = make_backend()
     keep(backend, 1)
@@ -224,6 +249,28 @@ def test_tasks_of_a_backend_that_died_are_queued(
     wait_for(lambda: studio.stored() == {5: 1, 6: 1})
     (job,) = backend.store.list_jobs()
     assert (job.kind, job.tasks) == ("new", (5, 6))
+
+
+def test_tasks_of_a_backend_that_died_outlive_an_outage_of_the_database(
+    make_backend: Callable[..., Backend],
+    studio: FakeStudio,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backend = make_backend()
+    faults, start = [OperationalError("INSERT", {}, Exception("it shuts down"))], Store.start_job
+
+    def start_job(*arguments: Any, **more: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return start(*arguments, **more)
+
+    past = Store(f"sqlite:///{tmp_path}/shared.db", lambda: time.time() - 3600)
+    task = Task(5, 7, {"image": picture(5)})
+    Results(past, "died").claim({result_key(task, version()): task}, 7, version())
+    monkeypatch.setattr(Store, "start_job", start_job)
+    backend.worker.start()
+    wait_for(lambda: studio.stored() == {5: 1})
 
 
 def test_new_tasks_of_the_webhook_are_predicted(
