@@ -243,7 +243,11 @@ class Settings(BaseSettings):
     )
     max_image_mb: int = Field(default=100, ge=1, description="Largest image file.")
     max_image_megapixels: int = Field(
-        default=150, ge=1, le=178, description="Largest image in millions of pixels."
+        default=150,
+        ge=1,
+        le=178,
+        description="Largest image in millions of pixels; while it is read, each million takes 10 "
+        "to 20 MB of memory.",
     )
     download_timeout_s: float = Field(
         default=30, gt=0, description="Longest wait in seconds for an image to arrive."
