@@ -70,7 +70,7 @@ def _upright(picture: Image.Image) -> Image.Image:
     """
     picture.load()  # a TIFF is turned by this
     try:
-        turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
+        turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except _UNREADABLE_EXIF:
         return picture
     return picture if turn is None else picture.transpose(turn)

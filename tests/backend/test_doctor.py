@@ -173,6 +173,18 @@ def test_a_token_that_is_refused(studio_url: str, label_studio: LabelStudio) -> 
     assert "API Tokens Settings" in findings["token"].advice
 
 
+def test_a_label_studio_that_has_moved(studio_url: str) -> None:
+    def moved(asked: Asked) -> Answer:
+        if asked.path == "/api/version/":
+            return _json({"release": "1.23.2"})
+        return Answer(308, headers={"Location": f"{studio_url}{asked.path}"})
+
+    with LocalServer(moved) as server:
+        token = found(server.url)["token"]
+    assert f"redirects to {studio_url}/api/" in token.text
+    assert "set LABEL_STUDIO_URL" in token.text
+
+
 def test_another_server_and_none(backend_url: str) -> None:
     assert "not as Label Studio" in found(backend_url)["label studio"].text
     assert "cannot be reached" in found("http://127.0.0.1:1")["label studio"].text

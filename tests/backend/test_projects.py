@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
 from collections.abc import Iterator
@@ -167,6 +168,25 @@ def test_what_is_refused_for_good_is_said_at_once(
         Projects(server.url, token).label_config(project)
     assert token not in str(caught.value)
     assert len(server.asked) == 1
+
+
+def _personal_token() -> str:
+    """As Label Studio makes it: a JWT, to be exchanged for one that lives for minutes."""
+    parts = ['{"alg":"HS256"}', '{"token_type":"refresh","exp":4102444800}', "signature"]
+    return ".".join(base64.urlsafe_b64encode(part.encode()).decode().rstrip("=") for part in parts)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("token", [TOKEN, _personal_token()], ids=["legacy", "personal"])
+def test_no_token_goes_where_a_redirect_leads(status: int, token: str) -> None:
+    with LocalServer(lambda asked: Answer(body=b'{"access": "x"}')) as elsewhere:
+        place = f"http://localhost:{elsewhere.port}/api/"
+        redirect = Answer(status, headers={"Location": f"{place}?next=1"})
+        with LocalServer(lambda asked: redirect) as server:
+            with pytest.raises(StudioRefused, match=f"redirects to {place}: set LABEL_STUDIO_URL"):
+                Projects(server.url, token).label_config(7)
+            assert len(server.asked) == 1
+        assert elsewhere.asked == []
 
 
 def test_settings_without_a_token_have_no_projects() -> None:
