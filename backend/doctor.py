@@ -148,11 +148,13 @@ class _Patient:
     def ask_backend(self, method: str, path: str, **options: Any) -> requests.Response:
         """What the backend answers from here, to whoever has the password.
 
+        For its health nobody needs one: only then is it known to be this backend.
+
         Raises:
             _Trouble: it cannot be reached.
         """
         url = str(self.backend_url).rstrip("/") + path
-        headers = {"Authorization": self.lock.header} if self.lock else {}
+        headers = {"Authorization": self.lock.header} if self.lock and path != "/health" else {}
         headers |= options.pop("headers", {})
         try:
             return requests.request(
@@ -438,7 +440,7 @@ _CHECKS: tuple[tuple[str, tuple[str, ...], Callable[[_Patient], str]], ...] = (
     ("connection", ("project",), _connection),
     ("backend", ("project",), _backend),
     ("setup", ("backend", "label config"), _setup),
-    ("webhook", ("connection",), _webhook),
+    ("webhook", ("connection", "backend"), _webhook),
     ("picture", ("label config",), _picture),
     ("prediction", ("setup", "picture"), _prediction),
 )

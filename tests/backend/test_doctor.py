@@ -303,6 +303,18 @@ class TestWithAPassword:
         label_studio.webhooks[0]["url"] += query
         assert ill(found(studio_url, **LOCK)) == []
 
+    def test_another_backend_that_is_connected_gets_neither_password_nor_webhook(
+        self, studio_url: str, label_studio: LabelStudio
+    ) -> None:
+        label_studio.webhooks.clear()
+        with LocalServer(lambda asked: _json({"status": "UP", "model_class": "Other"})) as other:
+            label_studio.answers["/api/ml/"][0]["url"] = other.url
+            findings = found(studio_url, fix=True, **LOCK)
+        assert "not as this backend" in findings["backend"].text
+        assert findings["webhook"].well is None
+        assert other.asked == [Asked("GET", "/health", None)]
+        assert label_studio.webhooks == []
+
     def test_another_password(self, studio_url: str) -> None:
         findings = found(studio_url, **{**LOCK, "basic_auth_pass": "other"})
         assert "setup" in ill(findings)
