@@ -274,8 +274,9 @@ class Store:
                 pass
         except (OSError, SQLAlchemyError, ImportError) as error:
             reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+            shown = self._url.set(query={}).render_as_string()  # a password may stand there too
             raise ValueError(
-                f"The database {self._url.render_as_string()} for jobs and waiting predictions "
+                f"The database {shown} for jobs and waiting predictions "
                 f"cannot be written ({reason}): set DATABASE_URL."
             ) from None
         self.close()
