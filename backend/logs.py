@@ -125,6 +125,17 @@ def scrub(text: str, secrets: Collection[str] = (), length: int = _MESSAGE_LENGT
     return clean if len(clean) <= length else clean[:length] + _CUT
 
 
+def printable(text: str) -> str:
+    """A text from outside for a terminal, a table or a plot: no letter of it does anything.
+
+    >>> printable("a\x1b[31mb")
+    'a\ufffd[31mb'
+    """
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
+
+
 class Facts(logging.Filter):
     """Adds to a record what its thread works at."""
 
