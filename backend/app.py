@@ -52,6 +52,12 @@ log = logging.getLogger(__name__)
 #: Label Studio keeps nothing of an error but its reason phrase; more than this is cut off.
 _REASON_LENGTH = 300
 
+#: What to do about a request of Label Studio that is refused as a whole.
+_FEWER_AT_ONCE = (
+    "It is Label Studio's: select fewer tasks for Retrieve, raise that setting, or prelabel the "
+    "project from this backend, which asks for its tasks page by page."
+)
+
 #: What a request may be called by whoever sends it.
 _REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
@@ -95,7 +101,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     _add_observation(app, metrics)
     _add_auth(app, settings)
     clock = Clock()
-    _add_routes(app, settings, engine, studio, pipeline, store, annotations, clock)
+    _add_routes(app, settings, engine, studio, pipeline, store, annotations, journal, clock)
     app.register_blueprint(
         make_console(settings, engine, store, metrics, overview, lambda: _body(settings, clock))
     )
@@ -120,6 +126,7 @@ def _add_routes(
     pipeline: Pipeline,
     store: Store,
     annotations: Annotations,
+    journal: Journal,
     clock: Clock,
 ) -> None:
     is_protected = settings.basic_auth_user is not None
@@ -146,7 +153,12 @@ def _add_routes(
     @app.route("/predict", methods=["POST"])
     def predict() -> Response:
         by_studio = str(request.user_agent).startswith(LABEL_STUDIO_AGENT)
-        entries = admission.predict(lambda: parse_predict(_body(settings, clock)), by_studio)
+        try:
+            entries = admission.predict(lambda: parse_predict(_body(settings, clock)), by_studio)
+        except (PayloadTooLarge, RequestTooSlow) as error:
+            if by_studio:  # which shows nobody why
+                journal.refused(error, _FEWER_AT_ONCE)
+            raise
         return _json({"results": entries})
 
     @app.route("/webhook", methods=["POST"])

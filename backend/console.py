@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import secrets
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, render_template, request, url_for
 
@@ -57,6 +59,8 @@ def make_console(
     adds the password by itself; without, it may reach what that site cannot.
     """
     console = Blueprint("console", __name__)
+    is_locked = settings.basic_auth_user is not None
+    is_local = _is_number_or_localhost(settings.host, loopback=True)
     for text in (duration, ago, count, size):
         console.add_app_template_filter(text)
     turns: dict[str, Callable[[int], Job]] = {
@@ -68,7 +72,7 @@ def make_console(
     @console.before_app_request
     def refuse_other_sites() -> None:
         if request.method not in ("GET", "HEAD", "OPTIONS"):
-            check_same_site()
+            check_same_site(any_name=is_locked or not is_local)
 
     @console.route("/", methods=["GET"])
     def page() -> Response:
@@ -161,13 +165,18 @@ def make_console(
     return console
 
 
-def check_same_site() -> None:
+def check_same_site(any_name: bool) -> None:
     """Refuse a request that a browser has sent for a page of another site.
 
     Browsers say where a request comes from, and pages cannot make them lie: ``Sec-Fetch-Site``
     where the connection is trusted (https, localhost), ``Origin`` with every POST. The first is
     right behind a reverse proxy too, which may rename the host. Other programs send neither, and
     no password by themselves.
+
+    Args:
+        any_name: whether this backend may have any name. Where it listens on its own machine only
+            and has no password, a site could point a name of its own at that machine, and its
+            page would be of the same site; over https it could not, for want of a certificate.
 
     Raises:
         CrossSite: it is one.
@@ -182,6 +191,31 @@ def check_same_site() -> None:
             "A page of another site has sent this request. Open this backend's own page; behind a "
             "reverse proxy, let it pass the Host header on."
         )
+    if any_name or site is not None or origin is None or origin.startswith("https:"):
+        return
+    if not _is_number_or_localhost(urlsplit(origin).hostname or ""):
+        raise CrossSite(
+            f"This backend has no password, and {request.host} may be a name that another site has "
+            "pointed at it. Open its page as http://localhost with its port, or set "
+            "BASIC_AUTH_USER and BASIC_AUTH_PASS."
+        )
+
+
+def _is_number_or_localhost(host: str, loopback: bool = False) -> bool:
+    """Whether nobody elsewhere says what a host is; that it is this machine, with `loopback`.
+
+    >>> [_is_number_or_localhost(host) for host in ("localhost", "10.0.0.7", "::1", "a.example")]
+    [True, True, True, False]
+    >>> _is_number_or_localhost("0.0.0.0", loopback=True)
+    False
+    """
+    if host == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or not loopback
 
 
 def duration(seconds: float | None) -> str:

@@ -19,10 +19,11 @@ from label_studio_sdk.client import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.label_interface import LabelInterface
 
-from backend.errors import BackendError
+from backend.errors import BackendError, StudioRefused
 from backend.images import ImageReader
 from backend.lock import Lock
 from backend.messages import Task
+from backend.projects import connect
 from backend.settings import Settings
 from backend.studio import Studio, token_kind
 from backend.vocabulary import LabelConfig, parse_label_config
@@ -122,7 +123,7 @@ class _Patient:
     def client(self) -> LabelStudio:
         key = self.settings.label_studio_api_key
         token = key.get_secret_value() if key else ""
-        return LabelStudio(base_url=self.studio_url, api_key=token, timeout=_SHORT_S)
+        return connect(self.studio_url, token, _SHORT_S)
 
     def ask(self, call: Callable[[LabelStudio], Any], what: str, advice: str) -> Any:
         """What Label Studio's API answers.
@@ -136,6 +137,8 @@ class _Patient:
             raise _Trouble(
                 f"Label Studio answered HTTP {error.status_code} for {what}.", advice
             ) from None
+        except StudioRefused as error:
+            raise _Trouble(str(error), "Do what that says, and look again.") from None
         except (httpx.HTTPError, ValueError) as error:
             raise _Trouble(
                 f"Label Studio gave no answer for {what} ({type(error).__name__}).",
@@ -145,11 +148,13 @@ class _Patient:
     def ask_backend(self, method: str, path: str, **options: Any) -> requests.Response:
         """What the backend answers from here, to whoever has the password.
 
+        For its health nobody needs one: only then is it known to be this backend.
+
         Raises:
             _Trouble: it cannot be reached.
         """
         url = str(self.backend_url).rstrip("/") + path
-        headers = {"Authorization": self.lock.header} if self.lock else {}
+        headers = {"Authorization": self.lock.header} if self.lock and path != "/health" else {}
         headers |= options.pop("headers", {})
         try:
             return requests.request(
@@ -435,7 +440,7 @@ _CHECKS: tuple[tuple[str, tuple[str, ...], Callable[[_Patient], str]], ...] = (
     ("connection", ("project",), _connection),
     ("backend", ("project",), _backend),
     ("setup", ("backend", "label config"), _setup),
-    ("webhook", ("connection",), _webhook),
+    ("webhook", ("connection", "backend"), _webhook),
     ("picture", ("label config",), _picture),
     ("prediction", ("setup", "picture"), _prediction),
 )

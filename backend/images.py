@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from cachetools import TTLCache
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
 from backend.errors import ImageInvalid, ImageNotFound, ImageTooLarge
 from backend.messages import Task
@@ -38,7 +39,10 @@ KEPT_S = 600.0
 _STORAGES = ("s3://", "gs://", "azure-blob://")
 _NEVER_IN_ADDRESSES = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _HALVES = re.compile("[\ud800-\udfff]")
-_BROKEN = (OSError, SyntaxError, ValueError, IndexError, TypeError, struct.error, zlib.error)
+_BROKEN = (
+    *(ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError),
+    *(SyntaxError, TypeError, ValueError, struct.error, zlib.error),
+)
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,9 @@ def decode_image(content: bytes, max_megapixels: float) -> RGBArray:
         ImageTooLarge: over the limit.
     """
     try:
-        picture = Image.open(io.BytesIO(content))
+        with Image.open(io.BytesIO(content)) as picture:
+            _check(picture, max_megapixels)
+            return to_rgb(picture)
     except UnidentifiedImageError:
         raise ImageInvalid(
             f"The file is not an image that can be read; expected {', '.join(FORMATS)}."
@@ -171,21 +177,26 @@ def decode_image(content: bytes, max_megapixels: float) -> RGBArray:
         raise ImageTooLarge(f"The image is over the limit of {max_megapixels:g} MP.") from None
     except _BROKEN:
         raise ImageInvalid("The image file is damaged or truncated.") from None
-    with picture:
-        if picture.format not in FORMATS:
-            raise ImageInvalid(
-                f"The image is a {picture.format} file; expected {', '.join(FORMATS)}."
-            )
-        megapixels = picture.width * picture.height / 1e6
+
+
+def _check(picture: Image.Image, max_megapixels: float) -> None:
+    """Refuse what is not to be decoded, by its header.
+
+    Raises:
+        ImageInvalid: it is of another format.
+        ImageTooLarge: it is over the limit, or the tiles are of which a TIFF is made.
+    """
+    if picture.format not in FORMATS:
+        raise ImageInvalid(f"The image is a {picture.format} file; expected {', '.join(FORMATS)}.")
+    tags = picture.tag_v2 if isinstance(picture, TiffImageFile) else {}
+    tile = tags.get(TILEWIDTH, 0), tags.get(TILELENGTH, 0)
+    for thing, (width, height) in (("image has", picture.size), ("tiles of the image have", tile)):
+        megapixels = width * height / 1e6
         if megapixels > max_megapixels:
             raise ImageTooLarge(
-                f"The image has {picture.width} x {picture.height} pixels, {megapixels:.0f} MP, "
+                f"The {thing} {width} x {height} pixels, {megapixels:.0f} MP, "
                 f"over the limit of {max_megapixels:g} MP."
             )
-        try:
-            return to_rgb(picture)
-        except _BROKEN:
-            raise ImageInvalid("The image file is damaged or truncated.") from None
 
 
 def _checked(source: str) -> str:

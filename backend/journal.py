@@ -147,6 +147,22 @@ class Journal:
             finally:
                 self._end(work)
 
+    def refused(self, error: BackendError, advice: str) -> None:
+        """A request for predictions was refused before its tasks were known: nothing to count."""
+        record = Record(
+            task=None,
+            project=None,
+            urgency="batch",
+            request=str(facts().get("request", "")),
+            ended_at=time.time(),
+            seconds=0.0,
+            stages={},
+            reason=type(error).__name__,
+            sentence=f"{error} {advice}",
+        )
+        with self._lock:
+            self._failures.append(record)
+
     @property
     def running(self) -> list[Running]:
         """The tasks that are worked on now, the longest first."""
@@ -160,7 +176,7 @@ class Journal:
 
     @property
     def failures(self) -> list[Record]:
-        """The last tasks that have no prediction, the latest first."""
+        """The last tasks without a prediction and refused requests, the latest first."""
         with self._lock:
             return list(reversed(self._failures))
 

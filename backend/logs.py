@@ -15,7 +15,7 @@ import logging
 import re
 import time
 import traceback
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,21 +34,27 @@ _CHAIN = 3
 _CALLS = 12
 
 _CUT = "…"
-_SECRETS = (
+
+#: What looks like one, and what stands in its place. A text from outside is searched for them: none
+#: may look for its end again from each letter of a long word.
+_SECRETS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"""data:[\w/+.-]*[;,][^\s'"]*""", re.I), f"data:{_CUT}"),
     (re.compile(r"""//[^\s/'"]*@"""), f"//{_CUT}@"),
     (re.compile(r"""[?#](?!d=)[\w%.~-]+=[^\s'"]*"""), f"?{_CUT}"),
-    (re.compile(r"""([?#]d=[^\s&'"]*)&[^\s'"]*"""), rf"\1&{_CUT}"),
+    (
+        re.compile(r"""([?#]d=[^\s&'"]*)(&[^\s'"]*)?"""),
+        lambda found: found[1] + (f"&{_CUT}" if found[2] else ""),
+    ),
     (re.compile(r"""\b(Token|Bearer|Basic)\s+(?=\S*[\d=+/])[\w+/=.~-]{8,}""", re.I), rf"\1 {_CUT}"),
     (
         re.compile(
-            r"""([\w-]*(?:token|secret|password|api_?key|signature|authorization|cookie)"""
+            r"""((?:token|secret|password|api_?key|signature|authorization|cookie)"""
             r"""["']?\s*[=:]\s*["']?)(?!Token|Bearer|Basic)[^\s'",}]+""",
             re.I,
         ),
         rf"\1{_CUT}",
     ),
-    (re.compile(r"\beyJ[\w-]+\.[\w-]+\.?[\w-]*"), _CUT),
+    (re.compile(r"\beyJ[\w-]+(?:\.[\w-]+){0,2}"), _CUT),
     (re.compile(r"\b[0-9a-f]{40}\b", re.I), _CUT),
     (re.compile(r"[\w+/=-]{200,}"), _CUT),
 )
@@ -104,18 +110,30 @@ def known_secrets(settings: Settings) -> Iterator[str]:
         yield base64.b64encode(pair.encode()).decode()
 
 
-def scrub(text: str, secrets: Collection[str] = ()) -> str:
-    """A text without what looks like a secret or a picture, on one line.
+def scrub(text: str, secrets: Collection[str] = (), length: int = _MESSAGE_LENGTH) -> str:
+    """A text without what looks like a secret or a picture, on one line, cut off at a length.
 
     >>> scrub("GET http://ann:pw@host/a.png?X-Amz-Signature=abc: Token 0123456789")
     'GET http://…@host/a.png?… Token …'
     >>> scrub("one\\ntwo")
     'one\\\\ntwo'
     """
-    text = _without(text, secrets)
+    text = _without(text, secrets)[: 4 * length]  # before the search: it may be a book
     for pattern, instead in _SECRETS:
         text = pattern.sub(instead, text)
-    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+    clean = _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+    return clean if len(clean) <= length else clean[:length] + _CUT
+
+
+def printable(text: str) -> str:
+    """A text from outside for a terminal, a table or a plot: no letter of it does anything.
+
+    >>> printable("a\x1b[31mb")
+    'a\ufffd[31mb'
+    """
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
 
 
 class Facts(logging.Filter):
@@ -139,9 +157,7 @@ class _Lines(logging.Formatter):
         self._secrets = tuple(secrets)
 
     def _scrub(self, text: str, length: int = _MESSAGE_LENGTH) -> str:
-        # Cut before it is searched: a text from outside may be long, and a search slow.
-        clean = scrub(_without(text, self._secrets)[: 4 * length])
-        return clean if len(clean) <= length else clean[:length] + _CUT
+        return scrub(text, self._secrets, length)
 
     def _facts(self, record: logging.LogRecord) -> Mapping[str, Fact]:
         given: Mapping[str, Fact] = getattr(record, "facts", {})

@@ -37,6 +37,9 @@ JOBS_SHOWN = 20
 #: Failures that are shown.
 FAILURES_SHOWN = 20
 
+#: Longest name of a task that is shown.
+_NAME_LENGTH = 100
+
 _PACKAGES = (
     "clearclip-label-studio",
     "torch",
@@ -240,7 +243,7 @@ class Overview:
 
     def _name(self, task: TaskId) -> TaskId:
         """A task's number; what stands in its place comes from outside."""
-        return self._clean(task)[:100] if isinstance(task, str) else task
+        return scrub(task, self._secrets, _NAME_LENGTH) if isinstance(task, str) else task
 
     def _clean(self, sentence: str) -> str:
         return scrub(sentence, self._secrets)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from backend.logs import printable
 from backend.savings import Savings
 
 _WIDTH: Final = 520.0
@@ -209,9 +210,7 @@ def _text(
     element.set("font-size", size)
     if bold:
         element.set("font-weight", "600")
-    element.text = "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )
+    element.text = printable(text)
 
 
 def _written(svg: Element, standalone: bool) -> str:

@@ -31,6 +31,7 @@ from tenacity import (
 
 from backend.engine import Urgency
 from backend.errors import LabelConfigError, StudioRefused
+from backend.logs import printable
 from backend.messages import Task
 from backend.pending import Outcome, Pending
 from backend.pipeline import Pipeline, Wish
@@ -107,10 +108,10 @@ class Report:
         job = self.job
         reasons = Counter(failure.reason for failure in self.failures).most_common(_REASONS_TOLD)
         lines = [
-            f"Job {job.id}, project {job.project}: {job.state}. {job.reason}".rstrip(),
+            f"Job {job.id}, project {job.project}: {job.state}. {printable(job.reason)}".rstrip(),
             f"{job.done} done, {job.skipped} skipped, {job.failed} failed of {job.total}, "
             f"{job.rate:.1f} pictures/s",
-            *(f"{count} x {reason}" for reason, count in reasons),
+            *(f"{count} x {printable(reason)}" for reason, count in reasons),
         ]
         if job.state == "paused":
             lines.append("The same command goes on from here.")

@@ -453,9 +453,7 @@ class Projects:
 
     def _client(self) -> LabelStudio:
         if self._made is None:
-            self._made = LabelStudio(
-                base_url=self.url, api_key=self._api_key, timeout=self._timeout_s
-            )
+            self._made = connect(self.url, self._api_key, self._timeout_s)
         return self._made
 
     def _ask(self, ask: Callable[[LabelStudio], T]) -> T:
@@ -512,6 +510,29 @@ class Projects:
         told = f"HTTP {error.status_code}" if isinstance(error, ApiError) else type(error).__name__
         pause_s = state.next_action.sleep if state.next_action else 0
         log.warning("Label Studio at %s: %s; next try in %.1f s", self.url, told, pause_s)
+
+
+def connect(url: str, api_key: str, timeout_s: float) -> LabelStudio:
+    """The SDK's client; a redirect is refused by it, which would take the token along.
+
+    Args:
+        url: address of Label Studio.
+        api_key: a legacy or a personal token for it.
+        timeout_s: longest wait for one answer.
+    """
+
+    def refuse_redirects(response: httpx.Response) -> None:
+        if response.has_redirect_location:
+            place = response.headers["Location"].partition("?")[0]
+            raise StudioRefused(
+                f"Label Studio at {url} redirects to {place[:200]}: set LABEL_STUDIO_URL to the "
+                "address at which it answers itself.",
+                response.status_code,
+            )
+
+    hooks = {"response": [refuse_redirects]}
+    client = httpx.Client(timeout=timeout_s, follow_redirects=False, event_hooks=hooks)
+    return LabelStudio(base_url=url, api_key=api_key, httpx_client=client)
 
 
 def _some(ids: Sequence[int]) -> list[tuple[int, ...]]:

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, get_args
 
 from backend.annotations import Kind, Read
 from backend.corrections import Change
+from backend.logs import printable
 
 Step = Literal["day", "week"]
 
@@ -470,7 +471,8 @@ def _few(quality: Quality) -> str:
 def to_csv(savings: Savings) -> str:
     """One line for each label, of all, of each period and of each model version.
 
-    A line with the label "all" has them together; only these have seconds.
+    A line with the label "all" has them together; only these have seconds. A name that a
+    spreadsheet would take for a formula has a ' before it.
     """
     file = io.StringIO()
     writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore", lineterminator="\n")
@@ -479,12 +481,22 @@ def to_csv(savings: Savings) -> str:
     groups += [(group.name, "all", group) for group in savings.periods]
     groups += [("all", group.name, group) for group in savings.versions]
     for period, version, group in groups:
-        where = {"period": period, "model_version": version}
+        where = {"period": period, "model_version": _cell(version)}
         figures = {"annotations": group.annotations, **_seconds(group.seconds)}
         writer.writerow({**where, "label": "all", **figures, **_flat(group.total)})
         for label, quality in group.labels.items():
-            writer.writerow({**where, "label": label, **_flat(quality)})
+            writer.writerow({**where, "label": _cell(label), **_flat(quality)})
     return file.getvalue()
+
+
+def _cell(text: str) -> str:
+    """A name that no spreadsheet takes for a formula.
+
+    >>> _cell("=1+1"), _cell("car")
+    ("'=1+1", 'car')
+    """
+    text = printable(text)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 _COLUMNS: Final = (

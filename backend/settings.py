@@ -18,6 +18,8 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from backend.hosts import HostRules
 
@@ -55,6 +57,22 @@ def _hosts(value: str) -> str:
     return value
 
 
+def _database_url(value: SecretStr) -> SecretStr:
+    try:
+        url = make_url(value.get_secret_value())
+        is_sqlite = url.get_backend_name() == "sqlite"
+        # An @ or / in a password moves a part of it to where it would be told.
+        is_plain = is_sqlite or "@" not in f"{url.host}{url.database}{url.query}"
+    except (ArgumentError, ValueError):  # a port that is no number
+        is_plain = False
+    if not is_plain:
+        raise ValueError(
+            "expected an address such as postgresql+psycopg://user:password@host/name, with @ and "
+            "/ in a password written as %40 and %2F"
+        )
+    return value
+
+
 #: What the score of a prediction says, by which Label Studio's data manager sorts tasks.
 ScoreKind = Literal["confidence", "uncertainty", "effort"]
 #: What of a project follows its corrections.
@@ -65,6 +83,7 @@ Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 ProjectsOrAll = Annotated[str, AfterValidator(_projects_or_all)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 Hosts = Annotated[str, AfterValidator(_hosts)]
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 
 
 class Settings(BaseSettings):
@@ -174,7 +193,7 @@ class Settings(BaseSettings):
         default=Path("~/.cache/clearclip"),
         description="Folder of model weights: looked for here first, kept here when downloaded.",
     )
-    database_url: SecretStr | None = Field(
+    database_url: DatabaseUrl | None = Field(
         default=None,
         description="Where jobs and waiting predictions are kept, such as "
         "postgresql+psycopg://user:password@host/name; else SQLite in MODEL_DIR/clearclip.db.",
@@ -243,7 +262,11 @@ class Settings(BaseSettings):
     )
     max_image_mb: int = Field(default=100, ge=1, description="Largest image file.")
     max_image_megapixels: int = Field(
-        default=150, ge=1, le=178, description="Largest image in millions of pixels."
+        default=150,
+        ge=1,
+        le=178,
+        description="Largest image in millions of pixels; while it is read, each million takes 10 "
+        "to 20 MB of memory.",
     )
     download_timeout_s: float = Field(
         default=30, gt=0, description="Longest wait in seconds for an image to arrive."
@@ -329,6 +352,6 @@ def _sentence(problem: dict[str, Any]) -> str:
         (all_ for all_ in map(variables, Settings.model_fields) if place in all_), (place,)
     )
     value = str(problem["input"])
-    secret = "@" in value or any(part in place for part in ("KEY", "TOKEN", "PASS"))
+    secret = "@" in value or any(part in place for part in ("KEY", "TOKEN", "PASS", "DATABASE"))
     got = "" if secret else f", but got {value!r}"
     return f"{' or '.join(names)}: {message[0].lower()}{message[1:]}{got}."

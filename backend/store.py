@@ -273,8 +273,9 @@ class Store:
             with self.write():
                 pass
         except (OSError, SQLAlchemyError, ImportError) as error:
+            shown = self._url.set(query={}).render_as_string()  # a password may stand there too
             raise ValueError(
-                f"The database {self._url.render_as_string()} for jobs and waiting predictions "
+                f"The database {shown} for jobs and waiting predictions "
                 f"cannot be written ({sentence(error)}): set DATABASE_URL."
             ) from None
         self.close()

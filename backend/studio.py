@@ -39,68 +39,72 @@ class Access:
     Args:
         url: address of the Label Studio server.
         token: a legacy token, or a personal one (a JWT).
-        timeout_s: longest time that an exchange may take.
         rules: which addresses may be connected to for it; None where the administrator vouches
             for the server.
     """
 
-    def __init__(
-        self, url: str, token: str, timeout_s: float = 10.0, rules: HostRules | None = None
-    ) -> None:
+    def __init__(self, url: str, token: str, rules: HostRules | None = None) -> None:
         self._url = url
         self._token = token
-        self._timeout_s = timeout_s
         self._rules = rules
-        self._clock = Clock()
         self._kind = token_kind(token)
         self._lock = threading.Lock()
         self._header = ""
-        self._renew_at = 0.0  # on the monotonic clock
+        self._renew_at = self._failed_at = 0.0  # on the monotonic clock
 
     def is_for(self, url: str) -> bool:
         """Whether a URL is of this server: same scheme, host and port."""
         return origin(url) == origin(self._url)
 
-    def header(self, refused: str | None = None) -> str:
+    def header(self, limit: TimeLimit, refused: str | None = None) -> str:
         """The value of ``Authorization``; another than the one that was `refused`, if possible.
 
+        Of those who ask at the same time one exchanges the token; if it fails, it fails for all.
+
         Raises:
-            ImageRefused: the personal access token cannot be exchanged.
+            ImageRefused: the personal access token cannot be exchanged within the limit.
             HostRefused: the server has no address that may be connected to.
         """
         if self._kind == "legacy":
             return f"Token {self._token}"
         if self._kind == "access":
             return f"Bearer {self._token}"
-        with self._lock:
-            if self._header in ("", refused) or time.monotonic() >= self._renew_at:
-                access = self._exchange()
-                claims = _claims(access)
-                try:
-                    lifetime_s = float(claims["exp"]) - float(claims["iat"])
-                except (KeyError, TypeError, ValueError):
-                    lifetime_s = 300.0
-                self._header = f"Bearer {access}"
-                self._renew_at = (
-                    time.monotonic() + lifetime_s - min(_RENEW_BEFORE_S, lifetime_s / 2)
-                )
-            return self._header
-
-    def _exchange(self) -> str:
+        asked_at = time.monotonic()
+        if not self._lock.acquire(timeout=limit.left_s):
+            raise self._unreachable()
         try:
-            with TimeLimit(self._timeout_s, self._clock) as limit:
-                response = request(
-                    "POST",
-                    f"{self._url}/api/token/refresh/",
-                    rules=self._rules or HostRules(),
-                    trusted=self._rules is None,
-                    limit=limit,
-                    json={"refresh": self._token},
-                    auth=_Header(None),
-                )
+            if self._failed_at > asked_at:
+                raise self._unreachable()
+            if self._header in ("", refused) or time.monotonic() >= self._renew_at:
+                self._renew(self._exchange(limit))
+            return self._header
+        finally:
+            self._lock.release()
+
+    def _renew(self, access: str) -> None:
+        claims = _claims(access)
+        try:
+            lifetime_s = float(claims["exp"]) - float(claims["iat"])
+        except (KeyError, TypeError, ValueError):
+            lifetime_s = 300.0
+        self._header = f"Bearer {access}"
+        self._renew_at = time.monotonic() + lifetime_s - min(_RENEW_BEFORE_S, lifetime_s / 2)
+
+    def _exchange(self, limit: TimeLimit) -> str:
+        try:
+            response = request(
+                "POST",
+                f"{self._url}/api/token/refresh/",
+                rules=self._rules or HostRules(),
+                trusted=self._rules is None,
+                limit=limit,
+                json={"refresh": self._token},
+                auth=_Header(None),
+            )
             answer = response.json() if response.status_code == 200 else None
         except _CANNOT_REACH:  # a body that is no JSON, too
-            raise ImageRefused(f"Label Studio at {self._url} cannot be reached.") from None
+            self._failed_at = time.monotonic()
+            raise self._unreachable() from None
         access = answer.get("access") if isinstance(answer, dict) else None
         if not isinstance(access, str):
             raise ImageRefused(
@@ -108,6 +112,9 @@ class Access:
                 f"(HTTP {response.status_code}): make a new one and set LABEL_STUDIO_API_KEY."
             )
         return access
+
+    def _unreachable(self) -> ImageRefused:
+        return ImageRefused(f"Label Studio at {self._url} cannot be reached.")
 
 
 class Studio:
@@ -133,7 +140,7 @@ class Studio:
         self._url = url
         self._rules = rules or HostRules()
         self._clock = Clock()
-        self._access = Access(url, api_key, timeout_s) if url and api_key else None
+        self._access = Access(url, api_key) if url and api_key else None
         self._learned_url: str | None = None
         self._learned_access: Access | None = None
         self._learned_is_vouched = False
@@ -172,7 +179,7 @@ class Studio:
         access = None
         if wanted and access_token:
             rules = None if self._is_configured(url) or vouched else self._rules
-            access = Access(url, access_token, self._timeout_s, rules)
+            access = Access(url, access_token, rules)
         with self._lock:
             self._learned_url, self._learned_access = url, access
             self._learned_is_vouched = vouched
@@ -307,10 +314,10 @@ class Studio:
         access = self._access or self._learned()[1]
         if access is None or not access.is_for(url) or not self._is_file(url):
             return self._ask(url, None, called, limit)
-        header = access.header()
+        header = access.header(limit)
         response = self._ask(url, header, called, limit)
         if response.status_code == 401:
-            renewed = access.header(refused=header)
+            renewed = access.header(limit, refused=header)
             if renewed != header:
                 response.close()
                 return self._ask(url, renewed, called, limit)

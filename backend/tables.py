@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from backend.logs import printable
 from backend.savings import DEFINITIONS, KINDS, MOST_VERSIONS, Group, Quality, Savings
 
 _COLUMNS = (
@@ -42,11 +43,11 @@ def print_savings(savings: Savings, console: Console) -> None:
             _groups(_versions_shown(savings), "version", savings.versions[-MOST_VERSIONS:])
         )
     for label, what in savings.harmful.items():
-        console.print(f"[bold red]{escape(label)} costs more than it saves:[/] {escape(what)}")
+        console.print(f"[bold red]{_safe(label)} costs more than it saves:[/] {_safe(what)}")
     for label, what in savings.missing.items():
-        console.print(f"[bold]{escape(label)} is mostly missed:[/] {escape(what)}")
+        console.print(f"[bold]{_safe(label)} is mostly missed:[/] {_safe(what)}")
     for name, text in DEFINITIONS.items() if savings.all.labels else ():
-        console.print(f"[bold]{name}[/]: {escape(text)}", style="dim", highlight=False)
+        console.print(f"[bold]{name}[/]: {_safe(text)}", style="dim", highlight=False)
 
 
 def print_learned(learned: Mapping[str, Any], console: Console) -> None:
@@ -64,7 +65,7 @@ def print_learned(learned: Mapping[str, Any], console: Console) -> None:
         highlight=False,
     )
     if learned["trouble"]:
-        console.print(f"[bold red]The last step has failed:[/] {escape(learned['trouble'])}")
+        console.print(f"[bold red]The last step has failed:[/] {_safe(learned['trouble'])}")
     if learned["versions"]:
         console.print(_versions(learned["versions"]))
     if learned["labels"]:
@@ -99,13 +100,17 @@ def _thresholds(labels: Mapping[str, Mapping[str, Any]]) -> Table:
         table.add_column(column, justify="right")
     for label, each in labels.items():
         table.add_row(
-            escape(label),
+            _safe(label),
             str(each["pictures"]),
             _two_digits(each["threshold"]),
             _percent(each["saved"]),
             _percent(each["saved_with_threshold"]),
         )
     return table
+
+
+def _safe(text: str) -> str:
+    return escape(printable(text))
 
 
 def _tenths(value: float | None) -> str:
@@ -159,7 +164,7 @@ def _table(title: str, first: str) -> Table:
 def _row(table: Table, name: str, quality: Quality, group: Group | None = None) -> None:
     seconds = group.seconds if group is not None else None
     table.add_row(
-        escape(name),
+        _safe(name),
         str(quality.pictures),
         str(quality.prelabels),
         _percent(quality.accepted_share),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,17 +10,29 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 RGBArray = npt.NDArray[np.uint8]
+
+#: EXIF orientation -> what turns the pixels upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_UNREADABLE_EXIF = (LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error)
 
 
 def to_rgb(picture: Image.Image | npt.NDArray[Any]) -> RGBArray:
     """Turn a picture of any mode into an upright 8-bit RGB array.
 
-    Pillow pictures are turned as their EXIF orientation says. Transparent pixels are laid over
-    white, 16-bit grey keeps its upper 8 bits, as browsers show both; float pictures are taken as
-    0 to 1, or 0 to 255 where a value is above 1.
+    Pillow pictures are turned as their EXIF orientation says, where it can be read. Transparent
+    pixels are laid over white, 16-bit grey keeps its upper 8 bits, as browsers show both; float
+    pictures are taken as 0 to 1, or 0 to 255 where a value is above 1.
 
     Args:
         picture: a Pillow image of any mode, or an array (H, W), (H, W, 1), (H, W, 3) or
@@ -40,15 +53,32 @@ def to_rgb(picture: Image.Image | npt.NDArray[Any]) -> RGBArray:
 
 
 def _pillow_to_rgb(picture: Image.Image) -> RGBArray:
-    upright = ImageOps.exif_transpose(picture)
+    upright = _upright(picture)
     if upright.mode.startswith("I"):  # Pillow has 16-bit grey as I;16 or, in 32 bits, as I
         return _array_to_rgb(np.clip(np.asarray(upright), 0, 65535).astype(np.uint16))
     if upright.mode == "F":
         return _array_to_rgb(np.asarray(upright))
     if upright.has_transparency_data:
-        rgba = upright.convert("RGBA")
+        rgba = _of_mode(upright, "RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return np.ascontiguousarray(upright.convert("RGB"), dtype=np.uint8)
+    return np.ascontiguousarray(_of_mode(upright, "RGB"), dtype=np.uint8)
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Only the pixels are turned: ``ImageOps.exif_transpose`` writes the EXIF anew, which fails
+    on much that cameras and editors leave there, and copies what needs no turn.
+    """
+    picture.load()  # a TIFF is turned by this
+    try:
+        turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except _UNREADABLE_EXIF:
+        return picture
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _of_mode(picture: Image.Image, mode: str) -> Image.Image:
+    """The picture itself where it is of that mode; ``convert`` would copy it."""
+    return picture if picture.mode == mode else picture.convert(mode)
 
 
 def _array_to_rgb(array: npt.NDArray[Any]) -> RGBArray:

@@ -166,6 +166,23 @@ def test_a_body_over_the_limit_is_413() -> None:
     assert "MAX_BODY_MB" in error_of(response)
 
 
+def test_a_request_of_label_studio_that_is_refused_as_a_whole_is_told_on_the_page() -> None:
+    client = make_app(max_body_mb=1).test_client()
+    body = b" " * ((1 << 20) + 1)
+    client.post("/predict", data=body)
+    assert client.get("/status").get_json()["errors"] == []
+    agent = {"User-Agent": "heartex/1.23.2"}
+    assert client.post("/predict", data=body, headers=agent).status_code == 413
+    now = client.get("/status").get_json()
+    (error,) = now["errors"]
+    assert (error["task"], error["reason"]) == (None, "PayloadTooLarge")
+    assert "MAX_BODY_MB (1)" in error["sentence"]
+    assert "select fewer tasks" in error["sentence"]
+    assert (now["failed"], now["projects"]) == (0, [])
+    page = client.get("/", headers={"Accept": "text/html"}).get_data(as_text=True)
+    assert "select fewer tasks" in page
+
+
 def test_a_body_that_does_not_arrive_is_408() -> None:
     app = make_app(request_timeout_s=0.2)
     ours, theirs = socket.socketpair()

@@ -266,6 +266,34 @@ def test_a_page_of_another_site_changes_nothing(console: Console, headers: dict[
     assert (only.id, only.state) == (job, "running")
 
 
+def _posted(name: str, scheme: str = "http", **settings: Any) -> int:
+    """The status of what a page of this backend posts, at a name that a browser found it by."""
+    headers = {"Host": name, "Origin": f"{scheme}://{name}"}
+    client = Console(**settings).client
+    basic = ("ann", "secret") if "basic_auth_user" in settings else None
+    return client.post("/jobs", data={"project": "8"}, headers=headers, auth=basic).status_code
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_a_name_that_another_site_has_pointed_here_is_refused(host: str) -> None:
+    assert _posted("evil.example:9090", host=host) == 403
+    assert _posted("localhost.evil.example", host=host) == 403
+
+
+@pytest.mark.parametrize(
+    "name", ["127.0.0.1:9090", "localhost:9090", "[::1]:9090", "192.168.1.7", "localhost"]
+)
+def test_names_that_nobody_elsewhere_points_anywhere(name: str) -> None:
+    assert _posted(name) == 303
+
+
+def test_names_where_another_site_gains_nothing_by_them() -> None:
+    assert _posted("gpu.lab.example:9090", host="0.0.0.0") == 303  # as in a container
+    assert _posted("clearclip.example.com", "https") == 303  # behind a proxy that speaks TLS
+    locked = {"basic_auth_user": "ann", "basic_auth_pass": "secret"}
+    assert _posted("clearclip.example.com", **locked) == 303
+
+
 @pytest.mark.parametrize(
     "headers",
     [

@@ -173,6 +173,18 @@ def test_a_token_that_is_refused(studio_url: str, label_studio: LabelStudio) -> 
     assert "API Tokens Settings" in findings["token"].advice
 
 
+def test_a_label_studio_that_has_moved(studio_url: str) -> None:
+    def moved(asked: Asked) -> Answer:
+        if asked.path == "/api/version/":
+            return _json({"release": "1.23.2"})
+        return Answer(308, headers={"Location": f"{studio_url}{asked.path}"})
+
+    with LocalServer(moved) as server:
+        token = found(server.url)["token"]
+    assert f"redirects to {studio_url}/api/" in token.text
+    assert "set LABEL_STUDIO_URL" in token.text
+
+
 def test_another_server_and_none(backend_url: str) -> None:
     assert "not as Label Studio" in found(backend_url)["label studio"].text
     assert "cannot be reached" in found("http://127.0.0.1:1")["label studio"].text
@@ -290,6 +302,18 @@ class TestWithAPassword:
         label_studio.webhooks[0]["headers"] = headers
         label_studio.webhooks[0]["url"] += query
         assert ill(found(studio_url, **LOCK)) == []
+
+    def test_another_backend_that_is_connected_gets_neither_password_nor_webhook(
+        self, studio_url: str, label_studio: LabelStudio
+    ) -> None:
+        label_studio.webhooks.clear()
+        with LocalServer(lambda asked: _json({"status": "UP", "model_class": "Other"})) as other:
+            label_studio.answers["/api/ml/"][0]["url"] = other.url
+            findings = found(studio_url, fix=True, **LOCK)
+        assert "not as this backend" in findings["backend"].text
+        assert findings["webhook"].well is None
+        assert other.asked == [Asked("GET", "/health", None)]
+        assert label_studio.webhooks == []
 
     def test_another_password(self, studio_url: str) -> None:
         findings = found(studio_url, **{**LOCK, "basic_auth_pass": "other"})

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from backend import images
 from backend.errors import ImageInvalid, ImageNotFound, ImageRefused, ImageTooLarge
@@ -293,6 +294,49 @@ def _png_header(width: int, height: int) -> bytes:
 def test_bombs_are_refused_by_their_header(side: int) -> None:
     with pytest.raises(ImageTooLarge, match="over the limit of 1 MP"):
         decode_image(_png_header(side, side), 1)
+
+
+def _tiled_tiff(tile_px: int) -> bytes:
+    """A grey TIFF of 16 x 16 pixels in one tile, which is mostly outside."""
+    pixels = zlib.compress(b"\7" * tile_px**2)
+    short, long = 3, 4
+    entries = [
+        *((256, short, 16), (257, short, 16), (258, short, 8), (259, short, 8)),
+        *((262, short, 1), (277, short, 1), (322, long, tile_px), (323, long, tile_px)),
+        *((324, long, 8 + 2 + 12 * 10 + 4), (325, long, len(pixels))),
+    ]
+    directory = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(entries))
+    return head + directory + struct.pack("<I", 0) + pixels
+
+
+def test_bombs_in_the_tiles_of_a_tiff_are_refused_too() -> None:
+    assert decode_image(_tiled_tiff(32), 1).tolist() == [[[7, 7, 7]] * 16] * 16
+    with pytest.raises(ImageTooLarge, match="tiles of the image have 2048 x 2048 pixels, 4 MP"):
+        decode_image(_tiled_tiff(2048), 1)
+
+
+def test_bombs_that_show_when_they_are_decoded_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(picture: Image.Image) -> None:
+        raise Image.DecompressionBombError
+
+    monkeypatch.setattr(PngImageFile, "load", load)
+    with pytest.raises(ImageTooLarge, match="over the limit of 1 MP"):
+        decode_image(_file(), 1)
+
+
+@pytest.mark.parametrize(
+    "error", [AttributeError, EOFError, KeyError, RuntimeError, struct.error, zlib.error]
+)
+def test_whatever_a_decoder_stumbles_over_is_said_of_the_picture(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(picture: Image.Image) -> None:
+        raise error
+
+    monkeypatch.setattr(PngImageFile, "load", load)
+    with pytest.raises(ImageInvalid, match="damaged or truncated"):
+        decode_image(_file(), 1)
 
 
 def test_pictures_of_exactly_the_limit() -> None:

@@ -158,11 +158,21 @@ def test_libraries_and_the_server_write_the_same_lines(logged: Logged) -> None:
         ("password=hunter2", "password=…"),
         (f"it is {OTHER_KEY}.", "it is …."),
         (f"it is {JWT}!", "it is …!"),
+        (f"it is {JWT}.", "it is …."),
         ("rle " + "A1b2" * 100, "rle …"),
     ],
 )
 def test_what_looks_like_a_secret_is_cut_out(text: str, clean: str) -> None:
     assert scrub(text) == clean
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "word", ["a", "token", "eyJ-", "eyJa.", "?d=", "?a", "#d=&", "data:", "//a@", "token '", "="]
+)
+def test_long_texts_are_searched_in_a_short_time(word: str) -> None:
+    """A search whose time grows with the square of the length takes hours for this."""
+    scrub(word * (1_000_000 // len(word)), length=1_000_000)
 
 
 @pytest.mark.parametrize(

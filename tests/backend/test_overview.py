@@ -224,6 +224,14 @@ def test_no_secret_is_seen() -> None:
     assert "hunter2" not in text
 
 
+def test_long_names_of_tasks_are_cut_off() -> None:
+    scene = Scene()
+    with scene.journal.task("x" * 99 + KEY, 7, "batch") as work:
+        work.failed(ImageNotFound("Gone."))
+    (error,) = scene.read()["errors"]
+    assert error["task"] == "x" * 99 + "…"
+
+
 def test_versions_name_what_is_not_there_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backend.overview._PACKAGES", ("torch", "no-such-package-here"))
     assert package_versions()["no-such-package-here"] == ""

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,11 @@ from backend.lessons import Lesson, Lessons, Version
 from backend.messages import Task
 from backend.pending import Pending
 from backend.pipeline import Pipeline
-from backend.prelabel import CHUNK, Plan, Prelabeler
+from backend.prelabel import CHUNK, Plan, Prelabeler, Report
 from backend.projects import Projects
 from backend.results import Results
 from backend.settings import Settings
-from backend.store import Job, LeaseLost, Store
+from backend.store import Failure, Job, LeaseLost, Store
 from backend.vocabulary import parse_label_config
 from clearclip_core import RGBArray
 from tests.backend.colours import brush_config, colour_engine, data_url, flag, teach
@@ -682,3 +682,11 @@ def open_ended(command: list[str]) -> Iterator[subprocess.Popen[str]]:
             yield run
         finally:
             run.kill()
+
+
+def test_reasons_from_outside_do_nothing_to_the_terminal() -> None:
+    job = Store("sqlite://").start_job(7)
+    report = Report(replace(job, reason="\x1b[2J"), [Failure(job.id, 5, "Gone\x07\n1 done.", 0.0)])
+    first, _, last = str(report).splitlines()
+    assert first.endswith("queued. \ufffd[2J")
+    assert last == "1 x Gone\ufffd\ufffd1 done."

@@ -271,6 +271,19 @@ def test_a_personal_token_that_is_not_taken_is_refused_soon(studio: FakeStudio) 
         assert len(server.asked) == 2
 
 
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("key", [TOKEN, token("refresh")], ids=["legacy", "personal"])
+def test_no_token_goes_where_a_redirect_leads(status: int, key: str) -> None:
+    with LocalServer(lambda asked: Answer(body=b'{"access": "x"}')) as elsewhere:
+        place = f"http://localhost:{elsewhere.port}/api/"
+        redirect = Answer(status, headers={"Location": f"{place}?next=1"})
+        with LocalServer(lambda asked: redirect) as server:
+            with pytest.raises(StudioRefused, match=f"redirects to {place}: set LABEL_STUDIO_URL"):
+                Projects(server.url, key).label_config(7)
+            assert len(server.asked) == 1
+        assert elsewhere.asked == []
+
+
 def test_settings_without_a_token_have_no_projects() -> None:
     assert Projects.from_settings(Settings()) is None
     assert Projects.from_settings(Settings(label_studio_url="http://studio")) is None

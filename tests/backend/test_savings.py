@@ -183,6 +183,15 @@ def test_advice_for_labels_that_do_harm(changes: list[Change], words: str) -> No
     assert words in advice(made)
 
 
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t=", "\r="])
+def test_names_are_no_formulas_for_a_spreadsheet(sign: str) -> None:
+    change = Change(f"{sign}cmd", accepted=1, predicted_px=5, true_px=5, shared_px=5)
+    text = to_csv(measure(7, [read(1, change, version=f"{sign}HYPERLINK()")]))
+    cells = {cell for row in csv.reader(io.StringIO(text)) for cell in row}
+    assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells)
+    assert {cell[-3:] for cell in cells if cell[:1] in ("'", "\ufffd")} == {"cmd", "K()"}
+
+
 def test_json_and_csv_say_the_same() -> None:
     reads = [
         read(1, CAR, FALSE, version="v1", seconds=10.0),

@@ -121,6 +121,37 @@ def test_a_token_needs_a_host_to_go_to() -> None:
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://cc:p@ss/w0rd@db:5432/cc",
+        "postgresql+psycopg://cc:12@34:56@db/cc",
+        "postgresql+psycopg://cc:w0rd@x@db/cc",
+        "postgresql+psycopg://c/c:w0rd@db/cc",
+        "postgresql+psycopg://db:w0rd/cc",
+        "w0rd",
+    ],
+)
+def test_a_database_whose_address_cannot_be_read_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ValueError, match="DATABASE_URL: expected an address such as") as caught:
+        load_settings(database_url=url)
+    assert not any(part in str(caught.value) for part in ("p@ss", "w0rd", "34"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://cc:p%40ss%2Fw0rd@db:5432/cc?sslmode=require",
+        "postgresql+psycopg://ann@cloud:p%40ss@db/cc",
+        "sqlite:////home/ann@lab/jobs.db",
+    ],
+)
+def test_databases_whose_address_can_be_read(url: str) -> None:
+    found = load_settings(database_url=url).database_url
+    assert found is not None
+    assert found.get_secret_value() == url
+
+
 def test_a_batch_is_as_large_as_the_model_chooses_or_as_is_said() -> None:
     assert load_settings().batch_windows == "auto"
     assert load_settings(batch_windows="AUTO").batch_windows == "auto"

@@ -274,7 +274,12 @@ def test_jobs_are_values(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["sqlite:////proc/none/jobs.db", "postgresql+psycopg://ann:secret@127.0.0.1:9/name"]
+    "url",
+    [
+        "sqlite:////proc/none/jobs.db",
+        "postgresql+psycopg://ann:secret@127.0.0.1:9/name",
+        "postgresql+psycopg://127.0.0.1:9/name?password=secret",
+    ],
 )
 def test_a_database_that_cannot_be_had_is_told_in_a_sentence(url: str) -> None:
     with pytest.raises(ValueError, match="set DATABASE_URL") as caught:

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from backend.errors import HostRefused, ImageNotFound, ImageRefused, ImageTooLarge
-from backend.hosts import HostRules
+from backend.hosts import Clock, HostRules, TimeLimit
 from backend.settings import load_settings
 from backend.studio import Access, Studio
 from tests.backend.local_server import Answer, Asked, LocalServer
@@ -99,6 +99,33 @@ def test_a_personal_token_is_exchanged_once_by_many_threads(
         thread.join()
     assert label_studio.exchanges == 1
     assert len(server.asked) == 9
+
+
+def test_pictures_do_not_wait_one_after_the_other_for_a_token_that_does_not_come() -> None:
+    over, together = threading.Event(), threading.Barrier(8)
+    sentences = []
+
+    def hang(asked: Asked) -> Answer:
+        over.wait(60)
+        return Answer(500)
+
+    with LocalServer(hang) as server:
+        studio = Studio(server.url, PERSONAL, timeout_s=2)
+
+        def fetch() -> None:
+            together.wait(20)
+            with pytest.raises(ImageRefused) as caught:
+                _fetch(studio)
+            sentences.append(str(caught.value))
+
+        threads = [threading.Thread(target=fetch) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        over.set()
+    assert sentences == [f"Label Studio at {server.url} cannot be reached."] * 8
+    assert [asked.path for asked in server.asked] == ["/api/token/refresh/"]
 
 
 def test_an_exchanged_token_is_renewed_before_it_ends(
@@ -334,7 +361,7 @@ def test_nobody_there() -> None:
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"access": 3}'])
 def test_strange_exchanges(body: bytes) -> None:
     with LocalServer(lambda asked: Answer(body=body)) as server, pytest.raises(ImageRefused):
-        Access(server.url, PERSONAL).header()
+        Access(server.url, PERSONAL).header(TimeLimit(20, Clock()))
 
 
 def test_settings_become_a_studio(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import cv2
 import numpy as np
@@ -80,6 +81,45 @@ def test_a_picture_is_turned_as_its_camera_was() -> None:
     read = reread(picture, "png", exif=exif)
     assert read.size == (3, 2)
     assert to_rgb(read)[..., 0].tolist() == [[4, 1], [5, 2], [6, 3]]
+
+
+def _exif(*entries: bytes) -> bytes:
+    """One directory of EXIF, little-endian; room for a rational at byte 38, after two entries."""
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(entries))
+    return b"Exif\0\0" + head + b"".join(entries) + struct.pack("<III", 0, 1, 1)
+
+
+_TURNED = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
+
+
+def test_a_picture_is_turned_although_its_exif_cannot_be_written_anew() -> None:
+    """As some cameras do it: the maker is no text but a rational number."""
+    exif = _exif(struct.pack("<HHII", 0x010F, 5, 1, 38), _TURNED)
+    read = reread(Image.new("RGB", (32, 24), "red"), "jpeg", exif=exif)
+    assert read.getexif()[0x010F] == 1
+    assert to_rgb(read).shape == (32, 24, 3)
+
+
+@pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"no EXIF", _exif(_TURNED)[:20]])
+@pytest.mark.parametrize("suffix", ["jpeg", "png", "webp"])
+def test_a_picture_whose_exif_cannot_be_read_is_not_turned(exif: bytes, suffix: str) -> None:
+    read = reread(Image.new("RGB", (32, 24), "red"), suffix, exif=exif)
+    assert to_rgb(read).shape == (24, 32, 3)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_no_copy_is_made_of_pixels_that_are_as_they_should_be(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def copied(picture: Image.Image, mode: str | None = None) -> Image.Image:
+        assert picture.mode != (mode or picture.mode)
+        return converted(picture, mode)
+
+    converted = Image.Image.convert
+    monkeypatch.setattr(Image.Image, "convert", copied)
+    monkeypatch.setattr(Image.Image, "copy", copied)
+    read = reread(Image.new(mode, (32, 24), "red"), "png")
+    assert (to_rgb(read) == (255, 0, 0)).all()
 
 
 @pytest.mark.parametrize("shape", [(2, 5), (2, 5, 1), (2, 5, 3), (2, 5, 4)])
