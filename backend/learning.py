@@ -25,11 +25,12 @@ from backend.corrections import Corrected, CorrectedPicture
 from backend.engine import Engine, Urgency
 from backend.errors import BackendError, BadRequest, LearningRefused, TaskError
 from backend.images import ReadImage
-from backend.lessons import Lesson, Lessons, Next, Turn, Version
+from backend.lessons import Lessons
 from backend.messages import Task
 from backend.settings import Adapt, Settings
 from backend.store import LEASE_S
 from backend.thresholds import Paint, add_up, best_thresholds, measure, measure_patches
+from backend.versions import Lesson, Next, Turn, Version
 from backend.vocabulary import LabelConfig, adapts
 from clearclip_core import Adaptation, Example, Fit, Label, Vocabulary, adapt, resolve_method
 
@@ -264,7 +265,7 @@ class Learner:
         examples: Sequence[Example],
         words: _Words,
     ) -> Next:
-        """What becomes of a version, see `backend.lessons.Next`.
+        """What becomes of a version, see `backend.versions.Next`.
 
         One that is not better leaves what is live, if that is at least as good as the words on
         what was corrected since. One from a file leaves only to what is better than it.

@@ -11,11 +11,11 @@ from flask import Blueprint, Response, request, url_for
 from backend.console import FORM, html_page, is_for_people, json_answer
 from backend.errors import BackendError, BadRequest, ModelUnavailable, PayloadTooLarge
 from backend.learning import Learner, export, paints_of, read_export
-from backend.lessons import State
 from backend.messages import TurnRequest, parse_turn
 from backend.settings import Settings
 from backend.studio import Studio
 from backend.thresholds import add_up
+from backend.versions import State
 
 Json = dict[str, Any]
 

@@ -13,8 +13,9 @@ from sqlalchemy import text
 
 from backend import lessons as module
 from backend.errors import LearningRefused
-from backend.lessons import Learned, Lesson, Lessons, Turn, Version
+from backend.lessons import Lessons
 from backend.store import LEASE_S, Store
+from backend.versions import Learned, Lesson, Turn, Version
 from clearclip_core import Adaptation
 from tests.backend.conftest import Clock
 

@@ -24,7 +24,7 @@ from click.testing import CliRunner
 from backend import cli, prelabel
 from backend.engine import Engine
 from backend.errors import ImageNotFound, ImageRefused, ModelUnavailable, StudioUnreachable
-from backend.lessons import Lesson, Lessons, Version
+from backend.lessons import Lessons
 from backend.messages import Task
 from backend.pending import Pending
 from backend.pipeline import Pipeline
@@ -33,6 +33,7 @@ from backend.projects import Projects
 from backend.results import Results
 from backend.settings import Settings
 from backend.store import Job, LeaseLost, Store
+from backend.versions import Lesson, Version
 from backend.vocabulary import parse_label_config
 from clearclip_core import RGBArray
 from tests.backend.colours import brush_config, colour_engine, data_url, flag, teach
