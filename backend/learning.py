@@ -140,7 +140,7 @@ class Learner:
         prepared = segmenter.prepare(rgb)
         look = self._engine.look(prepared, labels, Urgency.BATCH, corrected.project)
         names = [label.name for label in labels]
-        example = Example.of(look.features, picture.final, known=names)
+        example = Example.of(look.features, picture.final, known=names, picture=prepared.digest)
         decided = segmenter.decide(look.scores, image=rgb, refine=self.settings.refine)
         paints = measure(decided, picture.final)
         shown = {name: paint.to_json() for name, paint in sorted(paints.items())}
@@ -268,7 +268,8 @@ class Learner:
         """What becomes of a version, see `backend.versions.Next`.
 
         One that is not better leaves what is live, if that is at least as good as the words on
-        what was corrected since. One from a file leaves only to what is better than it.
+        pictures that were corrected since and not before. One from a file leaves only to what is
+        better than it.
         """
         if mode == "thresholds":
             return "live"
@@ -279,11 +280,12 @@ class Learner:
             if now.origin == "import" and words.iou(examples, scores) > (made.adapted_iou or 0):
                 return "stays"
             return "live"
-        unseen = [
-            example
+        seen = {
+            example.picture_key
             for lesson, example in zip(lessons, examples, strict=True)
-            if lesson.learned > now.created or now.origin == "import"
-        ]
+            if lesson.learned <= now.created and now.origin == "step"
+        }
+        unseen = [example for example in examples if example.picture_key not in seen]
         if unseen and words.iou(unseen, scores) >= words.iou(unseen, None):
             return "stays"
         return "live" if mode == "all" else "words"

@@ -163,34 +163,37 @@ class Lessons:
             project: its project's.
             lessons: one for each picture; none: it teaches nothing any more.
         """
-        model, now = self.model, self._store.clock()
+        model = self.model
         ours = (_LESSON.annotation == annotation, _LESSON.model == model)
-        rows = [
-            {
-                "annotation": annotation,
-                "model": model,
-                "picture": picture,
-                "project": project,
-                "digest": lesson.digest,
-                "example": lesson.example,
-                "paint": lesson.paint,
-                "learned": now,
-            }
-            for picture, lesson in enumerate(lessons)
-        ]
         with self._store.write() as connection:
             state = self._lock_state(connection, project, model)
-            columns = (_LESSON.project, _LESSON.digest, _LESSON.paint)
+            columns = (_LESSON.project, _LESSON.digest, _LESSON.paint, _LESSON.learned)
             query = select(*columns).where(*ours).order_by(_LESSON.picture)
-            before = [tuple(row) for row in connection.execute(query)]
-            if before == [(project, lesson.digest, lesson.paint) for lesson in lessons]:
+            before = connection.execute(query).all()
+            if [tuple(row[:3]) for row in before] == [
+                (project, lesson.digest, lesson.paint) for lesson in lessons
+            ]:
                 return False
             connection.execute(delete(_LESSONS).where(*ours))
+            first = min((row.learned for row in before), default=self._store.clock())
+            rows = [
+                {
+                    "annotation": annotation,
+                    "model": model,
+                    "picture": picture,
+                    "project": project,
+                    "digest": lesson.digest,
+                    "example": lesson.example,
+                    "paint": lesson.paint,
+                    "learned": first,
+                }
+                for picture, lesson in enumerate(lessons)
+            ]
             if rows:
                 connection.execute(insert(_LESSONS), rows)
                 self._drop_oldest(connection, project, model)
             self._change(connection, project, model, changed=state.changed + 1)
-            for other in {row[0] for row in before} | {project}:
+            for other in {row.project for row in before} | {project}:
                 self._end_without_lessons(connection, other, model)
         return True
 

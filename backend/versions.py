@@ -24,7 +24,7 @@ class Lesson:
         digest: of its content.
         example: the bytes of a `clearclip_core.Example`.
         paint: `backend.thresholds.Paint` of the words alone, by label, as JSON.
-        learned: when it was learned, in seconds since the epoch.
+        learned: when its annotation was learned from first, in seconds since the epoch.
     """
 
     digest: str

@@ -69,6 +69,18 @@ def test_a_lesson_that_comes_again_changes_nothing(lessons: Lessons) -> None:
     assert lessons.lessons(7) == []
 
 
+def test_a_lesson_that_is_changed_keeps_the_time_at_which_it_came(
+    lessons: Lessons, clock: Clock
+) -> None:
+    teach(lessons, 1)
+    (before,) = lessons.lessons(7)
+    clock.now += 60
+    lessons.replace(1, 7, [lesson("changed")])
+    teach(lessons, 2)
+    known = {each.digest: each.learned for each in lessons.lessons(7)}
+    assert known == {"changed": before.learned, "of 2": before.learned + 60}
+
+
 def test_the_order_in_which_several_learn_does_not_matter(lessons: Lessons, other: Lessons) -> None:
     teach(lessons, 3, 1)
     teach(other, 2)
