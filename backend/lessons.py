@@ -198,13 +198,28 @@ class Lessons:
         return True
 
     def forget(self, annotation: int) -> bool:
-        """Forget what an annotation has taught; whether it had taught anything."""
-        query = select(_LESSON.project).where(
-            _LESSON.annotation == annotation, _LESSON.model == self.model
+        """Forget what an annotation has taught, of all models; whether it had taught anything."""
+        its = _LESSON.annotation == annotation
+        query = (
+            select(_LESSON.project, _LESSON.model)
+            .where(its)
+            .distinct()
+            .order_by(_LESSON.project, _LESSON.model)
         )
         with self._store.read() as connection:
-            project = connection.execute(query.limit(1)).scalar()
-        return project is not None and self.replace(annotation, project, ())
+            places = connection.execute(query).all()
+        if not places:  # most often, and nobody waits
+            return False
+        forgotten = False
+        with self._store.write() as connection:
+            for project, model in places:
+                state = self._lock_state(connection, project, model)
+                mine = (its, _LESSON.project == project, _LESSON.model == model)
+                if connection.execute(delete(_LESSONS).where(*mine)).rowcount:
+                    forgotten = True
+                    self._change(connection, project, model, changed=state.changed + 1)
+                    self._end_without_lessons(connection, project, model)
+        return forgotten
 
     def lessons(self, project: int) -> list[Lesson]:
         """All lessons of a project, in the order of their digests."""
@@ -326,7 +341,8 @@ class Lessons:
         """
         with self._store.write() as connection:
             state = self._lock_state(connection, project, self.model)
-            self.check_step(state.pinned, self._count(connection, project)[1], project)
+            _, pictures = self._count(connection, project, self.model)
+            self.check_step(state.pinned, pictures, project)
             self._change(connection, project, self.model, asked=1, due=0.0)
         return self.state(project)
 
@@ -395,7 +411,7 @@ class Lessons:
                 model,
                 live=None,
                 pinned=0,
-                changed=self._count(connection, project)[0],
+                changed=self._count(connection, project, model)[0],
                 asked=0,
                 trouble="",
                 due=0.0,
@@ -425,7 +441,7 @@ class Lessons:
         with self._store.read() as connection:
             query = select(_LEARNERS).where(*self._ours(project, self.model))
             row = connection.execute(query).first()
-            annotations, pictures = self._count(connection, project)
+            annotations, pictures = self._count(connection, project, self.model)
         if row is None:
             return State(project)
         return State(
@@ -563,17 +579,17 @@ class Lessons:
         query = update(_LEARNERS).where(*self._ours(project, model))
         connection.execute(query.values(changes))
 
-    def _count(self, connection: Connection, project: int) -> tuple[int, int]:
+    def _count(self, connection: Connection, project: int, model: str) -> tuple[int, int]:
         """Annotations and pictures that a project has lessons of."""
         counts = select(func.count(_LESSON.annotation.distinct()), func.count()).where(
-            _LESSON.project == project, _LESSON.model == self.model
+            _LESSON.project == project, _LESSON.model == model
         )
         annotations, pictures = connection.execute(counts).one()
         return int(annotations), int(pictures)
 
     def _end_without_lessons(self, connection: Connection, project: int, model: str) -> None:
         """Back to the words at once, where the last lesson of a version made here is gone."""
-        if self._count(connection, project)[1]:
+        if self._count(connection, project, model)[1]:
             return
         imported = (
             select(_VERSION.number)

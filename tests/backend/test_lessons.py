@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from backend import lessons as module
-from backend.errors import LearningRefused
+from backend.errors import LearningRefused, ModelUnavailable
 from backend.lessons import Lessons
 from backend.store import LEASE_S, Store
 from backend.versions import Learned, Lesson, Turn, Version
@@ -106,6 +106,27 @@ def test_each_model_has_its_own(store: Store, lessons: Lessons) -> None:
     assert elsewhere.learned(7, "scores") is None
     assert elsewhere.take_step(1) is None
     assert elsewhere.projects() == []
+
+
+def test_what_is_deleted_is_forgotten_by_all_models_loaded_or_not(
+    store: Store, lessons: Lessons
+) -> None:
+    def unloaded() -> str:
+        raise ModelUnavailable("The weights are missing.")
+
+    elsewhere = Lessons(store, "me", lambda: "another")
+    for each in (lessons, elsewhere):
+        teach(each, 1, 2)
+        make(each)
+    assert Lessons(store, "me", unloaded).forget(1)
+    for each in (lessons, elsewhere):
+        state = each.state(7)
+        assert (state.annotations, state.changed, state.live) == (1, 1, 1)
+    assert elsewhere.forget(2)
+    assert not elsewhere.forget(2)
+    for each in (lessons, elsewhere):
+        assert each.lessons(7) == []
+        assert each.learned(7, "scores") is None
 
 
 def test_a_step_is_due_after_so_many_changes_and_one_takes_it(
