@@ -271,12 +271,20 @@ class Annotations:
                 connection.execute(closing.where(*newest))
         return there
 
+    def postpone(self, mark: Mark) -> None:
+        """Let what was read but not learned from wait, longer each time, up to days."""
+        tried = {"due": self._store.clock() + _pause(mark.tries), "tries": mark.tries + 1}
+        nobodys = (_ROW.open == 0, _ROW.untaught == 1, _ROW.owner == "")
+        with self._write() as connection:
+            which = (_ROW.annotation == mark.annotation, *nobodys)
+            connection.execute(update(_ANNOTATIONS).where(*which).values(tried))
+
     def put_back(self, marks: Sequence[Mark], failed: Mark | None = None) -> None:
         """Give leases back; the one that has failed waits longer each time."""
         now = self._store.clock()
         with self._write() as connection:
             for mark in marks:
-                pause = min(_FIRST_PAUSE_S * 2 ** min(mark.tries, 10), _LONGEST_PAUSE_S)
+                pause = min(_pause(mark.tries), _LONGEST_PAUSE_S)
                 later = {"due": now + pause, "tries": mark.tries + 1} if mark == failed else {}
                 self._own(connection, mark, owner="", leased_until=0.0, **later)
 
@@ -343,6 +351,11 @@ class Annotations:
         """Change a row that we have leased; whether it is still ours."""
         ours = (_ROW.annotation == mark.annotation, _ROW.owner == self._owner)
         return bool(connection.execute(update(_ANNOTATIONS).where(*ours).values(values)).rowcount)
+
+
+def _pause(tries: int) -> float:
+    """How long to wait after so many failures, in seconds: twice as long as the last time."""
+    return _FIRST_PAUSE_S * 2.0 ** min(tries, 15)
 
 
 def _closed(taught: bool) -> dict[str, int]:

@@ -23,7 +23,7 @@ import torch
 
 from backend.corrections import Corrected, CorrectedPicture
 from backend.engine import Engine, Urgency
-from backend.errors import BackendError, BadRequest, LearningRefused, TaskError
+from backend.errors import BackendError, BadRequest, ImageRefused, LearningRefused, TaskError
 from backend.images import ReadImage
 from backend.lessons import Lessons
 from backend.messages import Task
@@ -99,10 +99,11 @@ class Learner:
     def learn(self, corrected: Corrected) -> None:
         """Take an annotation in; one that was taken in before is replaced.
 
-        A picture that cannot be read teaches nothing, and the log says why.
+        A picture that cannot be learned from teaches nothing, and the log says why.
 
         Raises:
-            ModelUnavailable: the model is not there.
+            ImageRefused: a picture is not handed out now; what was taken in before stays.
+            ModelUnavailable: the model is not there; likewise.
         """
         if not self.can_learn or adapts(self.settings, corrected.config) == "off":
             self.forget(corrected.annotation)
@@ -126,6 +127,7 @@ class Learner:
             log.info("Annotation %d teaches nothing any more", annotation)
 
     def _lesson(self, corrected: Corrected, picture: CorrectedPicture) -> Lesson | None:
+        segmenter = self._engine.segmenter()
         labels = corrected.config.labels_of(picture.tag.name)
         try:
             rgb = self._read_image(_source(picture, corrected.task), corrected.task)
@@ -133,10 +135,11 @@ class Learner:
                 raise TaskError(
                     f"its picture is of size {rgb.shape[:2]}, its regions of {picture.size_hw}."
                 )
+        except ImageRefused:
+            raise
         except TaskError as error:
             log.warning("Annotation %d cannot be learned from: %s", corrected.annotation, error)
             return None
-        segmenter = self._engine.segmenter()
         prepared = segmenter.prepare(rgb)
         look = self._engine.look(prepared, labels, Urgency.BATCH, corrected.project)
         names = [label.name for label in labels]

@@ -26,7 +26,7 @@ from typing import Final
 
 from backend.annotations import Annotations, Kind, Mark, Read
 from backend.corrections import Corrected, Learner, compare
-from backend.errors import BadRequest, LabelConfigError
+from backend.errors import BadRequest, ImageRefused, LabelConfigError, ModelUnavailable
 from backend.messages import Task
 from backend.projects import Annotation, Predicted, Projects, Wanted
 from backend.vocabulary import LabelConfig, parse_label_config
@@ -117,22 +117,30 @@ class Reader:
         if annotation is not None:
             task = self._projects.task(annotation.project, annotation.task)
         if annotation is None or task is None:
-            self._teach(mark.annotation, None)
-            done = self._annotations.drop(mark, taught=self._learner is not None)
+            taught = self._teach(mark.annotation, None)
+            done = self._annotations.drop(mark, taught)
         else:
             read, corrected = self._compare(annotation, task, configs)
-            self._teach(mark.annotation, corrected)
-            done = self._annotations.settle(mark, read, taught=self._learner is not None)
+            taught = self._teach(mark.annotation, corrected)
+            done = self._annotations.settle(mark, read, taught)
+            if not taught and self._learner is not None:
+                self._annotations.postpone(mark)
         if not done:  # another has read it meanwhile: who of us was the last is not known
             self._annotations.mark(mark.project, [mark.annotation])
 
-    def _teach(self, annotation: int, corrected: Corrected | None) -> None:
+    def _teach(self, annotation: int, corrected: Corrected | None) -> bool:
+        """Let it be learned from, or forgotten; False where somebody has to do so later."""
         if self._learner is None:
-            return
-        if corrected is not None and any(picture.final for picture in corrected.pictures):
-            self._learner.learn(corrected)
-        else:
+            return False
+        if corrected is None or not any(picture.final for picture in corrected.pictures):
             self._learner.forget(annotation)
+            return True
+        try:
+            self._learner.learn(corrected)
+        except (ImageRefused, ModelUnavailable) as error:
+            log.warning("Annotation %d is learned from later: %s", annotation, error)
+            return False
+        return True
 
     def _compare(
         self, annotation: Annotation, task: Task, configs: dict[int, LabelConfig | str]

@@ -15,7 +15,7 @@ import torch
 
 from backend.corrections import Corrected, CorrectedPicture
 from backend.engine import Engine, Urgency
-from backend.errors import BadRequest, LearningRefused, StudioUnreachable
+from backend.errors import BadRequest, ImageRefused, LearningRefused, StudioUnreachable
 from backend.learning import Learner, export, model_key, read_export
 from backend.lessons import Lessons
 from backend.messages import Context, Keypoint, PredictRequest, Prompt, Rectangle, Task, Words
@@ -159,6 +159,24 @@ def test_a_picture_that_does_not_fit_its_masks_teaches_nothing(
     school.learner.learn(corrected(1, {"wine": left_third()}, image=image))
     assert school.lessons.lessons(7) == []
     assert "Annotation 1 cannot be learned from" in caplog.text
+
+
+def test_a_picture_that_is_not_handed_out_leaves_what_was_learned(store: Store) -> None:
+    school = School(store)
+    school.learn(1, 2)
+    school.step()
+    before = school.predict()
+
+    def refuse(source: str, task: Task) -> RGBArray:
+        raise ImageRefused("The storage answers with HTTP 503.")
+
+    away = Learner(school.settings, colour_engine(), refuse, school.lessons)
+    for annotation in (1, 2, 3):
+        with pytest.raises(ImageRefused):
+            away.learn(corrected(annotation, {"wine": left_third()}))
+    state = school.lessons.state(7)
+    assert (state.annotations, state.changed, state.live) == (2, 0, 1)
+    assert school.predict() == before
 
 
 def test_a_list_of_pictures_teaches_those_with_regions(store: Store) -> None:

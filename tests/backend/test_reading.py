@@ -14,11 +14,18 @@ from label_studio_sdk.converter import brush
 
 from backend.annotations import Annotations, Read
 from backend.corrections import Corrected
-from backend.errors import StudioRefused, StudioUnreachable
+from backend.errors import (
+    BackendError,
+    ImageRefused,
+    ModelUnavailable,
+    StudioRefused,
+    StudioUnreachable,
+)
 from backend.projects import Projects
 from backend.reading import Reader, read_all
 from backend.store import Store
 from tests.backend.colours import brush_config
+from tests.backend.conftest import Clock
 from tests.backend.fake_studio import TOKEN, FakeStudio
 from tests.backend.local_server import Answer, Asked, LocalServer
 
@@ -236,6 +243,40 @@ def test_a_project_is_read_from_the_beginning(
     assert reader.read_some(pause=lambda: next(answers)) == 2
     assert annotations.count_open() == 1
     assert reader.read_some() == 1, "what was left was given back"
+
+
+@pytest.mark.parametrize(
+    "trouble", [ModelUnavailable("No weights."), ImageRefused("The storage is away.")], ids=repr
+)
+def test_what_cannot_be_learned_from_now_is_read_all_the_same_and_learned_later(
+    server: LocalServer, studio: FakeStudio, tmp_path: Path, trouble: BackendError
+) -> None:
+    clock = Clock()
+    annotations = Annotations(Store(f"sqlite:///{tmp_path}/own.db", clock), "me")
+    tried: list[int] = []
+
+    class Troubled(Notebook):
+        def learn(self, corrected: Corrected) -> None:
+            tried.append(corrected.annotation)
+            raise trouble
+
+    made = [studio.annotate(n, [region("a", "red", 4)])["id"] for n in (1, 2)]
+    projects = Projects(server.url, TOKEN)
+    reader = Reader(annotations, projects, Troubled())
+    rows = read(reader, annotations, *made)
+    assert [row.kind for row in rows] == ["scratch", "scratch"]
+    assert tried == made
+    clock.now += 16
+    assert (reader.read_some(), reader.read_some()) == (2, 0)
+    clock.now += 16
+    assert reader.read_some() == 0, "it waits longer"
+    notebook = Notebook()
+    clock.now += 16
+    learning = Reader(annotations, projects, notebook)
+    assert (learning.read_some(), learning.read_some()) == (2, 0)
+    assert list(notebook.known) == made
+    clock.now += 1e7
+    assert learning.read_some() == 0
 
 
 def test_who_reads_without_learning_leaves_it_to_who_learns(
