@@ -190,7 +190,7 @@ class Annotations:
     # ---- who reads them ----------------------------------------------------------------------
 
     def take(self, limit: int, project: int | None = None, untaught: bool = False) -> list[Mark]:
-        """Lease marks, of one project at a time, those first that wait longest.
+        """Lease marks, of one project at a time: what is due longest first, then what is newest.
 
         Args:
             limit: at most so many.
@@ -202,7 +202,7 @@ class Annotations:
         free = [wanted, _ROW.due <= now, _ROW.leased_until < now]
         if project is not None:
             free.append(_ROW.project == project)
-        query = select(_ANNOTATIONS).where(*free).order_by(_ROW.due, _ROW.annotation)
+        query = select(_ANNOTATIONS).where(*free).order_by(_ROW.due, _ROW.annotation.desc())
         with self._store.read() as connection:  # most often there is nothing, and nobody waits
             first = connection.execute(query.limit(1)).first()
         if first is None:

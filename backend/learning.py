@@ -99,7 +99,8 @@ class Learner:
     def learn(self, corrected: Corrected) -> None:
         """Take an annotation in; one that was taken in before is replaced.
 
-        A picture that cannot be learned from teaches nothing, and the log says why.
+        A picture that cannot be learned from teaches nothing, and the log says why. One that is
+        older than all that count is left aside.
 
         Raises:
             ImageRefused: a picture is not handed out now; what was taken in before stays.
@@ -107,6 +108,8 @@ class Learner:
         """
         if not self.can_learn or adapts(self.settings, corrected.config) == "off":
             self.forget(corrected.annotation)
+            return
+        if self.lessons.is_too_old(corrected.annotation, corrected.project):
             return
         lessons = [
             lesson
@@ -213,7 +216,7 @@ class Learner:
         fit = self._fit(examples, words.embed, words.vocabulary)
         better = fit.adaptation is not None and fit.adapted_iou >= fit.text_iou
         adaptation = fit.adaptation if better else None
-        made = self._version(turn.project, lessons, examples, fit, adaptation, words)
+        made = self._version(lessons, examples, fit, adaptation, words)
         then = self._next(turn, mode, made, lessons, examples, words)
         kept = self.lessons.settle(turn, made, adaptation, then)
         if kept is not None:
@@ -229,7 +232,6 @@ class Learner:
 
     def _version(
         self,
-        project: int,
         lessons: Sequence[Lesson],
         examples: Sequence[Example],
         fit: Fit,
@@ -247,7 +249,7 @@ class Learner:
         digest.update(adaptation.digest.encode() if adaptation is not None else b"")
         digest.update(json.dumps([thresholds, adapted], sort_keys=True).encode())
         return Version(
-            annotations=self.lessons.state(project).annotations,
+            annotations=len({lesson.annotation for lesson in lessons}),
             pictures=len(lessons),
             digest=digest.hexdigest(),
             better=adaptation is not None,

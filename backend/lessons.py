@@ -4,7 +4,7 @@ Lessons are rows, one for each corrected picture, so that one that was changed o
 replaced or gone, whoever has learned it. Of all lessons of a project somebody makes a new version
 now and then::
 
-    lesson ──> lesson ──> ... ──> changed >= every, or asked for ──> leased ──> version
+    lesson ──> lesson ──> ... ──> enough changed, or asked for ──> leased ──> version
                                                                        │
                                                                        └──> live, or not better
 
@@ -33,9 +33,11 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     Row,
+    Select,
     String,
     Table,
     Text,
+    and_,
     delete,
     func,
     insert,
@@ -221,12 +223,23 @@ class Lessons:
                     self._end_without_lessons(connection, project, model)
         return forgotten
 
+    def is_too_old(self, annotation: int, project: int) -> bool:
+        """Whether a project has so many lessons of newer annotations that this one cannot count."""
+        with self._store.read() as connection:
+            oldest = connection.execute(
+                self._newest(project, self.model, MOST_ANNOTATIONS)
+            ).scalar()
+        return oldest is not None and annotation < oldest
+
     def lessons(self, project: int) -> list[Lesson]:
         """All lessons of a project, in the order of their digests."""
         query = select(_LESSONS).where(_LESSON.project == project, _LESSON.model == self.model)
         with self._store.read() as connection:
             rows = connection.execute(query.order_by(_LESSON.digest, _LESSON.paint))
-            return [Lesson(row.digest, row.example, row.paint, row.learned) for row in rows]
+            return [
+                Lesson(row.digest, row.example, row.paint, row.learned, row.annotation)
+                for row in rows
+            ]
 
     def paints(self, project: int) -> list[str]:
         """`Lesson.paint` of all lessons of a project."""
@@ -240,7 +253,8 @@ class Lessons:
         """Lease a step that is due; None where none is, or another has it.
 
         Args:
-            every: annotations that have changed since the last step.
+            every: annotations that have changed since the last step, at least; see
+                `backend.versions.due_after`.
             project: the step of this one, due or not.
         """
         model, now = self.model, self._store.clock()
@@ -248,9 +262,12 @@ class Lessons:
             _STATE.model == model, _STATE.pinned == 0, _STATE.leased_until < now
         )
         if project is None:
-            query = query.where(
-                or_(_STATE.changed >= every, _STATE.asked == 1), _STATE.due <= now
-            ).order_by(_STATE.due, _STATE.project)
+            known = select(func.count(_LESSON.annotation.distinct())).where(
+                _LESSON.project == _STATE.project, _LESSON.model == model
+            )
+            enough = and_(_STATE.changed >= every, _STATE.changed >= known.scalar_subquery() // 10)
+            query = query.where(or_(enough, _STATE.asked == 1), _STATE.due <= now)
+            query = query.order_by(_STATE.due, _STATE.project)
         else:
             query = query.where(_STATE.project == project)
         with self._store.write() as connection:
@@ -280,7 +297,8 @@ class Lessons:
         """End a leased step.
 
         What equals the newest version is no new one. Where the lease was another's by now, or
-        what it has learned from is forgotten, nothing is kept.
+        what it has learned from is forgotten, nothing is kept. What somebody has made live
+        meanwhile stays.
 
         Args:
             turn: as `take_step` gave it.
@@ -306,7 +324,7 @@ class Lessons:
                 connection,
                 turn.project,
                 model,
-                live=state.live if state.pinned else live,
+                live=state.live if state.pinned or state.live != turn.live else live,
                 changed=max(0, state.changed - turn.changed),
                 asked=0,
                 trouble="",
@@ -368,13 +386,17 @@ class Lessons:
             self._change(connection, project, self.model, pinned=int(pinned), due=0.0)
         return self.state(project)
 
-    def roll_back(self, project: int, number: int | None = None) -> State:
+    def roll_back(self, project: int, number: int | None = None, mode: Adapt = "scores") -> State:
         """Go back to an earlier version, and pin that.
+
+        One that was not better than the words counts where thresholds are used: where the mode
+        says so, or where such a one is live.
 
         Args:
             project: its id.
             number: which one; 0 for the words alone; by default the last one before the one that
-                is live that was better than the words, and where there is none, the words.
+                is live, and where there is none, the words.
+            mode: what follows corrections, as far as it is known.
 
         Raises:
             LearningRefused: there is no such version, or nothing is live to go back from.
@@ -382,17 +404,23 @@ class Lessons:
         model = self.model
         with self._store.write() as connection:
             state = self._lock_state(connection, project, model)
+            known = select(_VERSION.number, _VERSION.better).where(*self._of(project, model))
+            better = {row.number: bool(row.better) for row in connection.execute(known)}
+            by_thresholds = mode in ("thresholds", "all") or not better.get(state.live, True)
+            usable = [each for each in better if better[each] or by_thresholds]
             if number is None:
                 if state.live is None:
                     raise LearningRefused(
                         f"Project {project} uses the words alone: there is nothing to go back from."
                     )
-                earlier = select(func.max(_VERSION.number)).where(
-                    *self._of(project, model), _VERSION.number < state.live, _VERSION.better == 1
+                live = max((each for each in usable if each < state.live), default=None)
+            elif number and number not in usable:
+                raise LearningRefused(
+                    f"Project {project} has no version {number}"
+                    + ("." if by_thresholds else " that was better than the words.")
                 )
-                live = connection.execute(earlier).scalar()
             else:
-                live = self._usable(connection, project, model, number)
+                live = number or None
             self._change(connection, project, model, live=live, pinned=1)
         return self.state(project)
 
@@ -643,27 +671,18 @@ class Lessons:
         )
         return kept
 
-    def _usable(self, connection: Connection, project: int, model: str, number: int) -> int | None:
-        """A version's number, where it can be live; None for 0."""
-        if not number:
-            return None
-        query = select(_VERSION.number).where(
-            *self._of(project, model), _VERSION.number == number, _VERSION.better == 1
-        )
-        if connection.execute(query).first() is None:
-            raise LearningRefused(
-                f"Project {project} has no version {number} that was better than the words."
-            )
-        return number
-
     def _drop_oldest(self, connection: Connection, project: int, model: str) -> None:
         """Drop the lessons of the oldest annotations where there are too many."""
         mine = (_LESSON.project == project, _LESSON.model == model)
-        newest = select(_LESSON.annotation).where(*mine).distinct()
-        newest = newest.order_by(_LESSON.annotation.desc()).offset(MOST_ANNOTATIONS).limit(1)
-        dropped = connection.execute(newest).scalar()
+        dropped = connection.execute(self._newest(project, model, MOST_ANNOTATIONS + 1)).scalar()
         if dropped is not None:
             connection.execute(delete(_LESSONS).where(*mine, _LESSON.annotation <= dropped))
+
+    def _newest(self, project: int, model: str, count: int) -> Select[Any]:
+        """The id of the so manieth newest annotation that there are lessons of."""
+        mine = (_LESSON.project == project, _LESSON.model == model)
+        ids = select(_LESSON.annotation).where(*mine).distinct()
+        return ids.order_by(_LESSON.annotation.desc()).offset(count - 1).limit(1)
 
     def _drop_old_versions(self, connection: Connection, project: int, model: str) -> None:
         newest = select(_VERSION.number).where(*self._of(project, model))

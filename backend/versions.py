@@ -25,12 +25,14 @@ class Lesson:
         example: the bytes of a `clearclip_core.Example`.
         paint: `backend.thresholds.Paint` of the words alone, by label, as JSON.
         learned: when its annotation was learned from first, in seconds since the epoch.
+        annotation: whose it is, by id; 0 before it is kept.
     """
 
     digest: str
     example: bytes = field(repr=False)
     paint: str = field(repr=False)
     learned: float = 0.0
+    annotation: int = 0
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,15 @@ class Learned:
         """Of all that changes predictions."""
         scores = self.adaptation.digest if self.adaptation is not None else ""
         return scores + json.dumps(dict(self.thresholds), sort_keys=True)
+
+
+def due_after(every: int, annotations: int) -> int:
+    """Changes after which a step is due: a tenth of all annotations, at least `every`.
+
+    >>> due_after(10, 40), due_after(10, 1000)
+    (10, 100)
+    """
+    return max(every, annotations // 10)
 
 
 def use(version: Version, adaptation: Adaptation | None, mode: Adapt) -> Learned | None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from backend import lessons
 from backend.corrections import Corrected, CorrectedPicture
 from backend.engine import Engine, Urgency
 from backend.errors import BadRequest, ImageRefused, LearningRefused, StudioUnreachable
@@ -398,6 +399,39 @@ def test_a_node_without_the_database_makes_the_same(store: Store) -> None:
     entry = node.outcome(task, node.wish(config, Urgency.BATCH, 7, learned)).entry
     (wanted,) = school.pipeline.predict(PredictRequest((task,), CONFIG, 7))
     assert entry == wanted
+
+
+def test_what_is_learned_while_a_step_is_made_is_not_counted(store: Store) -> None:
+    school = School(store)
+    school.learn(1, 2)
+
+    def slow(*given: Any) -> Fit:
+        school.learn(3, 4, 5)
+        return school.fits(*given)
+
+    learner = Learner(school.settings, colour_engine(), read_image, school.lessons, slow)
+    assert learner.take_due_step(lambda _: parse_label_config(CONFIG))
+    (version,) = school.lessons.versions(7)
+    assert (version.annotations, version.pictures) == (2, 2)
+
+
+def test_an_annotation_that_is_too_old_to_count_costs_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lessons, "MOST_ANNOTATIONS", 2)
+    asked: list[int] = []
+
+    def read(source: str, task: Task) -> RGBArray:
+        asked.append(task.id or 0)
+        return read_image(source, task)
+
+    school = School(store)
+    learner = Learner(school.settings, colour_engine(), read, school.lessons)
+    for annotation in (5, 4, 3, 1, 3, 4, 6, 4, 5):
+        learner.learn(corrected(annotation, {"wine": left_third()}))
+    assert asked == [5, 4, 4, 6, 5]
+    state = school.lessons.state(7)
+    assert (state.annotations, state.changed) == (2, 3)
 
 
 def test_a_step_that_fails_is_given_back_with_the_reason(store: Store) -> None:

@@ -195,17 +195,17 @@ def test_one_that_label_studio_chokes_on_lets_the_others_pass(
     ids = [studio.annotate(n, [region("a", "red", n)])["id"] for n in (1, 2, 3)]
 
     def choke(asked: Asked) -> Answer | None:
-        return Answer(500) if f"/api/annotations/{ids[0]}" in asked.path else None
+        return Answer(500) if f"/api/annotations/{ids[2]}" in asked.path else None
 
     studio.fault = choke
     annotations.mark(7, ids)
     with pytest.raises(StudioUnreachable):
         reader.read_some()
     assert reader.read_some() == 2
-    assert [row.annotation for row in annotations.read(7)] == ids[1:]
+    assert [row.annotation for row in annotations.read(7)] == ids[:2]
     assert annotations.count_open() == 1
     studio.fault = lambda _: None
-    annotations.mark(7, ids[:1])
+    annotations.mark(7, ids[2:])
     assert reader.read_some() == 1
     assert annotations.count_open() == 0
 
@@ -265,7 +265,7 @@ def test_what_cannot_be_learned_from_now_is_read_all_the_same_and_learned_later(
     reader = Reader(annotations, projects, Troubled())
     rows = read(reader, annotations, *made)
     assert [row.kind for row in rows] == ["scratch", "scratch"]
-    assert tried == made
+    assert sorted(tried) == made
     clock.now += 16
     assert (reader.read_some(), reader.read_some()) == (2, 0)
     clock.now += 16
@@ -274,7 +274,7 @@ def test_what_cannot_be_learned_from_now_is_read_all_the_same_and_learned_later(
     clock.now += 16
     learning = Reader(annotations, projects, notebook)
     assert (learning.read_some(), learning.read_some()) == (2, 0)
-    assert list(notebook.known) == made
+    assert sorted(notebook.known) == made
     clock.now += 1e7
     assert learning.read_some() == 0
 
