@@ -32,6 +32,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    and_,
     delete,
     func,
     or_,
@@ -180,8 +181,9 @@ class Annotations:
 
     def mark_tasks(self, project: int, tasks: Iterable[int]) -> None:
         """Note that tasks have changed or are gone, and so what was read of their annotations."""
+        read_first = and_(_ROW.task == 0, _ROW.leased_until > 0)  # just now: may be one of theirs
         for some in _some(sorted(set(tasks))):
-            self._again(_ROW.project == project, _ROW.task.in_(some))
+            self._again(_ROW.project == project, or_(_ROW.task.in_(some), read_first))
 
     def mark_all(self, project: int) -> None:
         """Have all annotations of a project that are known read anew."""
@@ -296,6 +298,15 @@ class Annotations:
         with self._store.read() as connection:
             rows = connection.execute(query.order_by(_ROW.created, _ROW.annotation))
             return [_read(row) for row in rows]
+
+    def tasks(self, annotations: Iterable[int]) -> list[int]:
+        """The tasks of annotations, as far as these were read, in ascending order."""
+        found: set[int] = set()
+        with self._store.read() as connection:
+            for some in _some(sorted(set(annotations))):
+                query = select(_ROW.task).where(_ROW.annotation.in_(some), _ROW.task > 0)
+                found.update(connection.scalars(query))
+        return sorted(found)
 
     def count_open(self, project: int | None = None) -> int:
         """How many wait to be read."""

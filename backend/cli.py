@@ -486,6 +486,7 @@ def step(project: int, backfill: bool, **given: str | None) -> None:
         annotations = Annotations(Store.from_settings(settings), new_owner())
         stack.enter_context(_signals_set(stopping))
         reader = Reader(annotations, projects, learner)
+        reader.mark_gone(project, learner.lessons.annotations(project))
         _read_marked(reader, project, backfill, stopping)
         if stopping.is_set():
             raise SystemExit(130)

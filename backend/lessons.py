@@ -231,6 +231,14 @@ class Lessons:
             ).scalar()
         return oldest is not None and annotation < oldest
 
+    def annotations(self, project: int) -> list[int]:
+        """The annotations that a project has lessons of, in ascending order."""
+        query = select(_LESSON.annotation).where(
+            _LESSON.project == project, _LESSON.model == self.model
+        )
+        with self._store.read() as connection:
+            return list(connection.scalars(query.distinct().order_by(_LESSON.annotation)))
+
     def lessons(self, project: int) -> list[Lesson]:
         """All lessons of a project, in the order of their digests."""
         query = select(_LESSONS).where(_LESSON.project == project, _LESSON.model == self.model)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from backend.annotations import Annotations, Kind, Mark, Read
@@ -83,6 +83,19 @@ class Reader:
             count += len(found)
             watch(count)
         return count
+
+    def mark_gone(self, project: int, annotations: Iterable[int]) -> None:
+        """Mark, of annotations that were read, those whose task is gone or has none any more.
+
+        Label Studio does not tell of all that it deletes.
+
+        Raises:
+            StudioRefused: there is no such project for this token.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        tasks = self._annotations.tasks(annotations)
+        there = set(self._projects.ids(project, Wanted(labeled=True), among=tasks))
+        self._annotations.mark_tasks(project, set(tasks) - there)
 
     def read_some(self, project: int | None = None, pause: Callable[[], bool] = _never) -> int:
         """Read some of the annotations that are marked; how many, 0 where there is none.

@@ -182,6 +182,17 @@ def test_tasks_and_projects_are_marked_as_far_as_they_are_known(annotations: Ann
     assert ids(annotations.take(9)) == [2]
 
 
+def test_a_task_that_goes_while_its_annotation_is_read_first_has_it_read_again(
+    annotations: Annotations,
+) -> None:
+    annotations.mark(7, [1, 2])
+    (mark,) = annotations.take(1)
+    annotations.mark_tasks(7, [102])
+    annotations.settle(mark, read_of(2))
+    assert {(each.annotation, each.count) for each in annotations.take(9)} == {(1, 1), (2, 2)}
+    assert annotations.tasks([2, 1, 3]) == [102]
+
+
 # ---- the webhook -----------------------------------------------------------------------------
 
 KEYS = {"label_studio_url": "http://127.0.0.1:9", "label_studio_api_key": "a" * 40}

@@ -245,6 +245,20 @@ def test_a_project_is_read_from_the_beginning(
     assert reader.read_some() == 1, "what was left was given back"
 
 
+def test_what_is_gone_without_a_word_is_found(
+    reader: Reader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
+) -> None:
+    made = [studio.annotate(task, [region("a", "red", 4)])["id"] for task in (1, 2, 3, 4)]
+    read(reader, annotations, *made)
+    del studio.tasks[1], studio.annotations[made[0]], studio.annotations[made[1]]
+    reader.mark_gone(7, [*made[:3], 999])
+    assert reader.read_some() == 2
+    assert sorted(notebook.known) == made[2:]
+    assert [row.annotation for row in annotations.read(7)] == made[2:]
+    reader.mark_gone(7, [])
+    assert reader.read_some() == 0
+
+
 @pytest.mark.parametrize(
     "trouble", [ModelUnavailable("No weights."), ImageRefused("The storage is away.")], ids=repr
 )
