@@ -32,6 +32,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    and_,
     cast,
     delete,
     func,
@@ -181,8 +182,9 @@ class Annotations:
 
     def mark_tasks(self, project: int, tasks: Iterable[int]) -> None:
         """Note that tasks have changed or are gone, and so what was read of their annotations."""
+        read_first = and_(_ROW.task == 0, _ROW.leased_until > 0)  # just now: may be one of theirs
         for some in _some(sorted(set(tasks))):
-            self._again(_ROW.project == project, _ROW.task.in_(some))
+            self._again(_ROW.project == project, or_(_ROW.task.in_(some), read_first))
 
     def mark_all(self, project: int) -> None:
         """Have all annotations of a project that are known read anew."""
@@ -191,7 +193,7 @@ class Annotations:
     # ---- who reads them ----------------------------------------------------------------------
 
     def take(self, limit: int, project: int | None = None, untaught: bool = False) -> list[Mark]:
-        """Lease marks, of one project at a time, those first that wait longest.
+        """Lease marks, of one project at a time: what is due longest first, then what is newest.
 
         Args:
             limit: at most so many.
@@ -203,7 +205,7 @@ class Annotations:
         free = [wanted, _ROW.due <= now, _ROW.leased_until < now]
         if project is not None:
             free.append(_ROW.project == project)
-        query = select(_ANNOTATIONS).where(*free).order_by(_ROW.due, _ROW.annotation)
+        query = select(_ANNOTATIONS).where(*free).order_by(_ROW.due, _ROW.annotation.desc())
         with self._store.read() as connection:  # most often there is nothing, and nobody waits
             first = connection.execute(query.limit(1)).first()
         if first is None:
@@ -277,12 +279,20 @@ class Annotations:
                 connection.execute(closing.where(*newest))
         return there
 
+    def postpone(self, mark: Mark) -> None:
+        """Let what was read but not learned from wait, longer each time, up to days."""
+        tried = {"due": self._store.clock() + _pause(mark.tries), "tries": mark.tries + 1}
+        nobodys = (_ROW.open == 0, _ROW.untaught == 1, _ROW.owner == "")
+        with self._write() as connection:
+            which = (_ROW.annotation == mark.annotation, *nobodys)
+            connection.execute(update(_ANNOTATIONS).where(*which).values(tried))
+
     def put_back(self, marks: Sequence[Mark], failed: Mark | None = None) -> None:
         """Give leases back; the one that has failed waits longer each time."""
         now = self._store.clock()
         with self._write() as connection:
             for mark in marks:
-                pause = min(_FIRST_PAUSE_S * 2 ** min(mark.tries, 10), _LONGEST_PAUSE_S)
+                pause = min(_pause(mark.tries), _LONGEST_PAUSE_S)
                 later = {"due": now + pause, "tries": mark.tries + 1} if mark == failed else {}
                 self._own(connection, mark, owner="", leased_until=0.0, **later)
 
@@ -307,6 +317,15 @@ class Annotations:
         with self._store.read() as connection:
             row = connection.execute(query.where(_ROW.project == project, _ROW.kind != "")).one()
         return tuple(row)
+
+    def tasks(self, annotations: Iterable[int]) -> list[int]:
+        """The tasks of annotations, as far as these were read, in ascending order."""
+        found: set[int] = set()
+        with self._store.read() as connection:
+            for some in _some(sorted(set(annotations))):
+                query = select(_ROW.task).where(_ROW.annotation.in_(some), _ROW.task > 0)
+                found.update(connection.scalars(query))
+        return sorted(found)
 
     def count_open(self, project: int | None = None) -> int:
         """How many wait to be read."""
@@ -373,6 +392,11 @@ class Annotations:
         """Change a row that we have leased; whether it is still ours."""
         ours = (_ROW.annotation == mark.annotation, _ROW.owner == self._owner)
         return bool(connection.execute(update(_ANNOTATIONS).where(*ours).values(values)).rowcount)
+
+
+def _pause(tries: int) -> float:
+    """How long to wait after so many failures, in seconds: twice as long as the last time."""
+    return _FIRST_PAUSE_S * 2.0 ** min(tries, 15)
 
 
 def _closed(taught: bool) -> dict[str, int]:

@@ -433,7 +433,7 @@ def unpin(learner: Learner, project: int) -> None:
 @click.option("--to", "number", type=click.IntRange(0), help="This version; 0: the words alone.")
 def rollback(learner: Learner, project: int, number: int | None) -> None:
     """Go back to the version before, or to the words alone, and pin that."""
-    learner.lessons.roll_back(project, number)
+    learner.lessons.roll_back(project, number, learner.settings.adapt)
     print_learned(describe(learner.settings, learner, project), Console())
 
 
@@ -477,7 +477,7 @@ def import_learned(learner: Learner, project: int, file: Path) -> None:
 def step(project: int, backfill: bool, **given: str | None) -> None:
     """Learn now from all corrections of a project: read those that wait, and make a version.
 
-    A backend that serves does so by itself, every ADAPT_EVERY annotations.
+    A backend that serves does so by itself, see ADAPT_EVERY.
     """
     settings = _settings(given)
     logging.config.dictConfig(logging_config(settings, "WARNING"))
@@ -490,6 +490,7 @@ def step(project: int, backfill: bool, **given: str | None) -> None:
         annotations = Annotations(Store.from_settings(settings), new_owner())
         stack.enter_context(_signals_set(stopping))
         reader = Reader(annotations, projects, learner)
+        reader.mark_gone(project, learner.lessons.annotations(project))
         _read_marked(reader, project, backfill, stopping)
         if stopping.is_set():
             raise SystemExit(130)

@@ -17,7 +17,6 @@ import numpy as np
 from backend.engine import Engine, Urgency
 from backend.errors import ModelUnavailable
 from backend.images import ImageReader
-from backend.lessons import Learned
 from backend.messages import Task
 from backend.pending import Outcome, Pending
 from backend.pipeline import Pipeline
@@ -27,6 +26,7 @@ from backend.results import Results
 from backend.settings import Settings
 from backend.store import Job, Store
 from backend.studio import Studio
+from backend.versions import Learned
 from backend.vocabulary import parse_label_config
 
 

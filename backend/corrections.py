@@ -156,7 +156,12 @@ class Learner(Protocol):
     """Who learns from corrections; each call may come again, and then changes nothing more."""
 
     def learn(self, corrected: Corrected) -> None:
-        """Take an annotation in; one that was taken in before is replaced."""
+        """Take an annotation in; one that was taken in before is replaced.
+
+        Raises:
+            ImageRefused: a picture is not handed out now; what was taken in before stays.
+            ModelUnavailable: the model is not there; likewise.
+        """
 
     def forget(self, annotation: int) -> None:
         """Take an annotation out again, if it was taken in: deleted, skipped or emptied."""

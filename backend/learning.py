@@ -23,13 +23,14 @@ import torch
 
 from backend.corrections import Corrected, CorrectedPicture
 from backend.engine import Engine, Urgency
-from backend.errors import BackendError, BadRequest, LearningRefused, TaskError
+from backend.errors import BackendError, BadRequest, ImageRefused, LearningRefused, TaskError
 from backend.images import ReadImage
-from backend.lessons import Lesson, Lessons, Next, Turn, Version
+from backend.lessons import Lessons
 from backend.messages import Task
 from backend.settings import Adapt, Settings
 from backend.store import LEASE_S
 from backend.thresholds import Paint, add_up, best_thresholds, measure, measure_patches
+from backend.versions import Lesson, Next, Turn, Version
 from backend.vocabulary import LabelConfig, adapts
 from clearclip_core import Adaptation, Example, Fit, Label, Vocabulary, adapt, resolve_method
 
@@ -98,13 +99,17 @@ class Learner:
     def learn(self, corrected: Corrected) -> None:
         """Take an annotation in; one that was taken in before is replaced.
 
-        A picture that cannot be read teaches nothing, and the log says why.
+        A picture that cannot be learned from teaches nothing, and the log says why. One that is
+        older than all that count is left aside.
 
         Raises:
-            ModelUnavailable: the model is not there.
+            ImageRefused: a picture is not handed out now; what was taken in before stays.
+            ModelUnavailable: the model is not there; likewise.
         """
         if not self.can_learn or adapts(self.settings, corrected.config) == "off":
             self.forget(corrected.annotation)
+            return
+        if self.lessons.is_too_old(corrected.annotation, corrected.project):
             return
         lessons = [
             lesson
@@ -125,6 +130,7 @@ class Learner:
             log.info("Annotation %d teaches nothing any more", annotation)
 
     def _lesson(self, corrected: Corrected, picture: CorrectedPicture) -> Lesson | None:
+        segmenter = self._engine.segmenter()
         labels = corrected.config.labels_of(picture.tag.name)
         try:
             rgb = self._read_image(_source(picture, corrected.task), corrected.task)
@@ -132,14 +138,15 @@ class Learner:
                 raise TaskError(
                     f"its picture is of size {rgb.shape[:2]}, its regions of {picture.size_hw}."
                 )
+        except ImageRefused:
+            raise
         except TaskError as error:
             log.warning("Annotation %d cannot be learned from: %s", corrected.annotation, error)
             return None
-        segmenter = self._engine.segmenter()
         prepared = segmenter.prepare(rgb)
         look = self._engine.look(prepared, labels, Urgency.BATCH, corrected.project)
         names = [label.name for label in labels]
-        example = Example.of(look.features, picture.final, known=names)
+        example = Example.of(look.features, picture.final, known=names, picture=prepared.digest)
         decided = segmenter.decide(look.scores, image=rgb, refine=self.settings.refine)
         paints = measure(decided, picture.final)
         shown = {name: paint.to_json() for name, paint in sorted(paints.items())}
@@ -209,7 +216,7 @@ class Learner:
         fit = self._fit(examples, words.embed, words.vocabulary)
         better = fit.adaptation is not None and fit.adapted_iou >= fit.text_iou
         adaptation = fit.adaptation if better else None
-        made = self._version(turn.project, lessons, examples, fit, adaptation, words)
+        made = self._version(lessons, examples, fit, adaptation, words)
         then = self._next(turn, mode, made, lessons, examples, words)
         kept = self.lessons.settle(turn, made, adaptation, then)
         if kept is not None:
@@ -225,7 +232,6 @@ class Learner:
 
     def _version(
         self,
-        project: int,
         lessons: Sequence[Lesson],
         examples: Sequence[Example],
         fit: Fit,
@@ -243,7 +249,7 @@ class Learner:
         digest.update(adaptation.digest.encode() if adaptation is not None else b"")
         digest.update(json.dumps([thresholds, adapted], sort_keys=True).encode())
         return Version(
-            annotations=self.lessons.state(project).annotations,
+            annotations=len({lesson.annotation for lesson in lessons}),
             pictures=len(lessons),
             digest=digest.hexdigest(),
             better=adaptation is not None,
@@ -264,10 +270,11 @@ class Learner:
         examples: Sequence[Example],
         words: _Words,
     ) -> Next:
-        """What becomes of a version, see `backend.lessons.Next`.
+        """What becomes of a version, see `backend.versions.Next`.
 
         One that is not better leaves what is live, if that is at least as good as the words on
-        what was corrected since. One from a file leaves only to what is better than it.
+        pictures that were corrected since and not before. One from a file leaves only to what is
+        better than it.
         """
         if mode == "thresholds":
             return "live"
@@ -278,11 +285,12 @@ class Learner:
             if now.origin == "import" and words.iou(examples, scores) > (made.adapted_iou or 0):
                 return "stays"
             return "live"
-        unseen = [
-            example
+        seen = {
+            example.picture_key
             for lesson, example in zip(lessons, examples, strict=True)
-            if lesson.learned > now.created or now.origin == "import"
-        ]
+            if lesson.learned <= now.created and now.origin == "step"
+        }
+        unseen = [example for example in examples if example.picture_key not in seen]
         if unseen and words.iou(unseen, scores) >= words.iou(unseen, None):
             return "stays"
         return "live" if mode == "all" else "words"

@@ -4,7 +4,7 @@ Lessons are rows, one for each corrected picture, so that one that was changed o
 replaced or gone, whoever has learned it. Of all lessons of a project somebody makes a new version
 now and then::
 
-    lesson ──> lesson ──> ... ──> changed >= every, or asked for ──> leased ──> version
+    lesson ──> lesson ──> ... ──> enough changed, or asked for ──> leased ──> version
                                                                        │
                                                                        └──> live, or not better
 
@@ -20,9 +20,9 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Final
 
 from cachetools import LRUCache
 from sqlalchemy import (
@@ -33,9 +33,11 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     Row,
+    Select,
     String,
     Table,
     Text,
+    and_,
     delete,
     func,
     insert,
@@ -48,6 +50,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from backend.errors import LearningRefused
 from backend.settings import Adapt
 from backend.store import LEASE_S, METADATA, Store
+from backend.versions import Learned, Lesson, Next, State, Summary, Turn, Version, use
 from clearclip_core import Adaptation
 
 log = logging.getLogger(__name__)
@@ -60,11 +63,6 @@ MOST_VERSIONS: Final = 50
 
 #: Projects whose live version is kept in memory.
 _PROJECTS_KEPT: Final = 256
-
-#: What becomes of a new version: it goes live, what was live stays, or the words alone decide.
-Next = Literal["live", "stays", "words"]
-
-Origin = Literal["step", "import"]
 
 _LESSONS: Final = Table(
     "lessons",
@@ -113,60 +111,6 @@ _LEARNERS: Final = Table(
 _LESSON, _VERSION, _STATE = _LESSONS.c, _VERSIONS.c, _LEARNERS.c
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """What one corrected picture teaches.
-
-    Attributes:
-        digest: of its content.
-        example: the bytes of a `clearclip_core.Example`.
-        paint: `backend.thresholds.Paint` of the words alone, by label, as JSON.
-        learned: when it was learned, in seconds since the epoch.
-    """
-
-    digest: str
-    example: bytes = field(repr=False)
-    paint: str = field(repr=False)
-    learned: float = 0.0
-
-
-@dataclass(frozen=True)
-class Version:
-    """What came of the lessons of a project.
-
-    Attributes:
-        annotations: how many it has learned from.
-        pictures: likewise.
-        digest: of what it changes in predictions.
-        better: whether its scores are at least as good as the words alone; if not, they are not
-            kept, and only its thresholds can be used.
-        text_iou: mean IoU of the words alone on held-out corrections, in [0, 1]; None where it
-            is not known.
-        adapted_iou: the same of the version.
-        text_ious: by label.
-        adapted_ious: by label.
-        thresholds: by label, for the words alone.
-        adapted_thresholds: by label, for its scores.
-        origin: a step here, or a file.
-        created: when it was made, in seconds since the epoch.
-        number: counts up from 1 in each project; 0 before it is kept.
-    """
-
-    annotations: int
-    pictures: int
-    digest: str
-    better: bool
-    text_iou: float | None = None
-    adapted_iou: float | None = None
-    text_ious: Mapping[str, float] = field(default_factory=dict)
-    adapted_ious: Mapping[str, float] = field(default_factory=dict)
-    thresholds: Mapping[str, float] = field(default_factory=dict)
-    adapted_thresholds: Mapping[str, float] = field(default_factory=dict)
-    origin: Origin = "step"
-    created: float = 0.0
-    number: int = 0
-
-
 #: What of a version stands in one column.
 _FACTS: Final = (
     "text_iou",
@@ -176,76 +120,6 @@ _FACTS: Final = (
     "thresholds",
     "adapted_thresholds",
 )
-
-
-@dataclass(frozen=True)
-class State:
-    """Where a project stands.
-
-    Attributes:
-        project: its id.
-        live: number of the version that predictions use; None: the words alone.
-        pinned: whether that stays as it is.
-        changed: annotations that were added, changed or deleted since the last step.
-        asked: whether somebody has asked for a step.
-        annotations: how many it has lessons of.
-        pictures: likewise.
-        trouble: why the last step has failed; empty where it has not.
-    """
-
-    project: int
-    live: int | None = None
-    pinned: bool = False
-    changed: int = 0
-    asked: bool = False
-    annotations: int = 0
-    pictures: int = 0
-    trouble: str = ""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What all projects have learned.
-
-    Attributes:
-        live: projects with a version that predictions use.
-        pictures: that there are lessons of.
-        newest: the version of the last step; None before the first.
-    """
-
-    live: int = 0
-    pictures: int = 0
-    newest: Version | None = None
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A leased step of a project; `changed` as it was when its lessons were to be read."""
-
-    project: int
-    changed: int
-    live: int | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Learned:
-    """What predictions of a project use.
-
-    Attributes:
-        annotations: how many it has learned from.
-        adaptation: what scores get; None: the words alone.
-        thresholds: of labels for which the label config sets none.
-    """
-
-    annotations: int
-    adaptation: Adaptation | None = None
-    thresholds: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def digest(self) -> str:
-        """Of all that changes predictions."""
-        scores = self.adaptation.digest if self.adaptation is not None else ""
-        return scores + json.dumps(dict(self.thresholds), sort_keys=True)
 
 
 class Lessons:
@@ -291,52 +165,89 @@ class Lessons:
             project: its project's.
             lessons: one for each picture; none: it teaches nothing any more.
         """
-        model, now = self.model, self._store.clock()
+        model = self.model
         ours = (_LESSON.annotation == annotation, _LESSON.model == model)
-        rows = [
-            {
-                "annotation": annotation,
-                "model": model,
-                "picture": picture,
-                "project": project,
-                "digest": lesson.digest,
-                "example": lesson.example,
-                "paint": lesson.paint,
-                "learned": now,
-            }
-            for picture, lesson in enumerate(lessons)
-        ]
         with self._store.write() as connection:
             state = self._lock_state(connection, project, model)
-            columns = (_LESSON.project, _LESSON.digest, _LESSON.paint)
+            columns = (_LESSON.project, _LESSON.digest, _LESSON.paint, _LESSON.learned)
             query = select(*columns).where(*ours).order_by(_LESSON.picture)
-            before = [tuple(row) for row in connection.execute(query)]
-            if before == [(project, lesson.digest, lesson.paint) for lesson in lessons]:
+            before = connection.execute(query).all()
+            if [tuple(row[:3]) for row in before] == [
+                (project, lesson.digest, lesson.paint) for lesson in lessons
+            ]:
                 return False
             connection.execute(delete(_LESSONS).where(*ours))
+            first = min((row.learned for row in before), default=self._store.clock())
+            rows = [
+                {
+                    "annotation": annotation,
+                    "model": model,
+                    "picture": picture,
+                    "project": project,
+                    "digest": lesson.digest,
+                    "example": lesson.example,
+                    "paint": lesson.paint,
+                    "learned": first,
+                }
+                for picture, lesson in enumerate(lessons)
+            ]
             if rows:
                 connection.execute(insert(_LESSONS), rows)
                 self._drop_oldest(connection, project, model)
             self._change(connection, project, model, changed=state.changed + 1)
-            for other in {row[0] for row in before} | {project}:
+            for other in {row.project for row in before} | {project}:
                 self._end_without_lessons(connection, other, model)
         return True
 
     def forget(self, annotation: int) -> bool:
-        """Forget what an annotation has taught; whether it had taught anything."""
-        query = select(_LESSON.project).where(
-            _LESSON.annotation == annotation, _LESSON.model == self.model
+        """Forget what an annotation has taught, of all models; whether it had taught anything."""
+        its = _LESSON.annotation == annotation
+        query = (
+            select(_LESSON.project, _LESSON.model)
+            .where(its)
+            .distinct()
+            .order_by(_LESSON.project, _LESSON.model)
         )
         with self._store.read() as connection:
-            project = connection.execute(query.limit(1)).scalar()
-        return project is not None and self.replace(annotation, project, ())
+            places = connection.execute(query).all()
+        if not places:  # most often, and nobody waits
+            return False
+        forgotten = False
+        with self._store.write() as connection:
+            for project, model in places:
+                state = self._lock_state(connection, project, model)
+                mine = (its, _LESSON.project == project, _LESSON.model == model)
+                if connection.execute(delete(_LESSONS).where(*mine)).rowcount:
+                    forgotten = True
+                    self._change(connection, project, model, changed=state.changed + 1)
+                    self._end_without_lessons(connection, project, model)
+        return forgotten
+
+    def is_too_old(self, annotation: int, project: int) -> bool:
+        """Whether a project has so many lessons of newer annotations that this one cannot count."""
+        with self._store.read() as connection:
+            oldest = connection.execute(
+                self._newest(project, self.model, MOST_ANNOTATIONS)
+            ).scalar()
+        return oldest is not None and annotation < oldest
+
+    def annotations(self, project: int) -> list[int]:
+        """The annotations that a project has lessons of, in ascending order."""
+        query = select(_LESSON.annotation).where(
+            _LESSON.project == project, _LESSON.model == self.model
+        )
+        with self._store.read() as connection:
+            return list(connection.scalars(query.distinct().order_by(_LESSON.annotation)))
 
     def lessons(self, project: int) -> list[Lesson]:
         """All lessons of a project, in the order of their digests."""
         query = select(_LESSONS).where(_LESSON.project == project, _LESSON.model == self.model)
         with self._store.read() as connection:
             rows = connection.execute(query.order_by(_LESSON.digest, _LESSON.paint))
-            return [Lesson(row.digest, row.example, row.paint, row.learned) for row in rows]
+            return [
+                Lesson(row.digest, row.example, row.paint, row.learned, row.annotation)
+                for row in rows
+            ]
 
     def paints(self, project: int) -> list[str]:
         """`Lesson.paint` of all lessons of a project."""
@@ -350,7 +261,8 @@ class Lessons:
         """Lease a step that is due; None where none is, or another has it.
 
         Args:
-            every: annotations that have changed since the last step.
+            every: annotations that have changed since the last step, at least; see
+                `backend.versions.due_after`.
             project: the step of this one, due or not.
         """
         model, now = self.model, self._store.clock()
@@ -358,9 +270,12 @@ class Lessons:
             _STATE.model == model, _STATE.pinned == 0, _STATE.leased_until < now
         )
         if project is None:
-            query = query.where(
-                or_(_STATE.changed >= every, _STATE.asked == 1), _STATE.due <= now
-            ).order_by(_STATE.due, _STATE.project)
+            known = select(func.count(_LESSON.annotation.distinct())).where(
+                _LESSON.project == _STATE.project, _LESSON.model == model
+            )
+            enough = and_(_STATE.changed >= every, _STATE.changed >= known.scalar_subquery() // 10)
+            query = query.where(or_(enough, _STATE.asked == 1), _STATE.due <= now)
+            query = query.order_by(_STATE.due, _STATE.project)
         else:
             query = query.where(_STATE.project == project)
         with self._store.write() as connection:
@@ -390,7 +305,8 @@ class Lessons:
         """End a leased step.
 
         What equals the newest version is no new one. Where the lease was another's by now, or
-        what it has learned from is forgotten, nothing is kept.
+        what it has learned from is forgotten, nothing is kept. What somebody has made live
+        meanwhile stays.
 
         Args:
             turn: as `take_step` gave it.
@@ -416,7 +332,7 @@ class Lessons:
                 connection,
                 turn.project,
                 model,
-                live=state.live if state.pinned else live,
+                live=state.live if state.pinned or state.live != turn.live else live,
                 changed=max(0, state.changed - turn.changed),
                 asked=0,
                 trouble="",
@@ -451,7 +367,8 @@ class Lessons:
         """
         with self._store.write() as connection:
             state = self._lock_state(connection, project, self.model)
-            self.check_step(state.pinned, self._count(connection, project)[1], project)
+            _, pictures = self._count(connection, project, self.model)
+            self.check_step(state.pinned, pictures, project)
             self._change(connection, project, self.model, asked=1, due=0.0)
         return self.state(project)
 
@@ -477,13 +394,17 @@ class Lessons:
             self._change(connection, project, self.model, pinned=int(pinned), due=0.0)
         return self.state(project)
 
-    def roll_back(self, project: int, number: int | None = None) -> State:
+    def roll_back(self, project: int, number: int | None = None, mode: Adapt = "scores") -> State:
         """Go back to an earlier version, and pin that.
+
+        One that was not better than the words counts where thresholds are used: where the mode
+        says so, or where such a one is live.
 
         Args:
             project: its id.
             number: which one; 0 for the words alone; by default the last one before the one that
-                is live that was better than the words, and where there is none, the words.
+                is live, and where there is none, the words.
+            mode: what follows corrections, as far as it is known.
 
         Raises:
             LearningRefused: there is no such version, or nothing is live to go back from.
@@ -491,17 +412,23 @@ class Lessons:
         model = self.model
         with self._store.write() as connection:
             state = self._lock_state(connection, project, model)
+            known = select(_VERSION.number, _VERSION.better).where(*self._of(project, model))
+            better = {row.number: bool(row.better) for row in connection.execute(known)}
+            by_thresholds = mode in ("thresholds", "all") or not better.get(state.live, True)
+            usable = [each for each in better if better[each] or by_thresholds]
             if number is None:
                 if state.live is None:
                     raise LearningRefused(
                         f"Project {project} uses the words alone: there is nothing to go back from."
                     )
-                earlier = select(func.max(_VERSION.number)).where(
-                    *self._of(project, model), _VERSION.number < state.live, _VERSION.better == 1
+                live = max((each for each in usable if each < state.live), default=None)
+            elif number and number not in usable:
+                raise LearningRefused(
+                    f"Project {project} has no version {number}"
+                    + ("." if by_thresholds else " that was better than the words.")
                 )
-                live = connection.execute(earlier).scalar()
             else:
-                live = self._usable(connection, project, model, number)
+                live = number or None
             self._change(connection, project, model, live=live, pinned=1)
         return self.state(project)
 
@@ -520,7 +447,7 @@ class Lessons:
                 model,
                 live=None,
                 pinned=0,
-                changed=self._count(connection, project)[0],
+                changed=self._count(connection, project, model)[0],
                 asked=0,
                 trouble="",
                 due=0.0,
@@ -550,7 +477,7 @@ class Lessons:
         with self._store.read() as connection:
             query = select(_LEARNERS).where(*self._ours(project, self.model))
             row = connection.execute(query).first()
-            annotations, pictures = self._count(connection, project)
+            annotations, pictures = self._count(connection, project, self.model)
         if row is None:
             return State(project)
         return State(
@@ -688,17 +615,17 @@ class Lessons:
         query = update(_LEARNERS).where(*self._ours(project, model))
         connection.execute(query.values(changes))
 
-    def _count(self, connection: Connection, project: int) -> tuple[int, int]:
+    def _count(self, connection: Connection, project: int, model: str) -> tuple[int, int]:
         """Annotations and pictures that a project has lessons of."""
         counts = select(func.count(_LESSON.annotation.distinct()), func.count()).where(
-            _LESSON.project == project, _LESSON.model == self.model
+            _LESSON.project == project, _LESSON.model == model
         )
         annotations, pictures = connection.execute(counts).one()
         return int(annotations), int(pictures)
 
     def _end_without_lessons(self, connection: Connection, project: int, model: str) -> None:
         """Back to the words at once, where the last lesson of a version made here is gone."""
-        if self._count(connection, project)[1]:
+        if self._count(connection, project, model)[1]:
             return
         imported = (
             select(_VERSION.number)
@@ -752,27 +679,18 @@ class Lessons:
         )
         return kept
 
-    def _usable(self, connection: Connection, project: int, model: str, number: int) -> int | None:
-        """A version's number, where it can be live; None for 0."""
-        if not number:
-            return None
-        query = select(_VERSION.number).where(
-            *self._of(project, model), _VERSION.number == number, _VERSION.better == 1
-        )
-        if connection.execute(query).first() is None:
-            raise LearningRefused(
-                f"Project {project} has no version {number} that was better than the words."
-            )
-        return number
-
     def _drop_oldest(self, connection: Connection, project: int, model: str) -> None:
         """Drop the lessons of the oldest annotations where there are too many."""
         mine = (_LESSON.project == project, _LESSON.model == model)
-        newest = select(_LESSON.annotation).where(*mine).distinct()
-        newest = newest.order_by(_LESSON.annotation.desc()).offset(MOST_ANNOTATIONS).limit(1)
-        dropped = connection.execute(newest).scalar()
+        dropped = connection.execute(self._newest(project, model, MOST_ANNOTATIONS + 1)).scalar()
         if dropped is not None:
             connection.execute(delete(_LESSONS).where(*mine, _LESSON.annotation <= dropped))
+
+    def _newest(self, project: int, model: str, count: int) -> Select[Any]:
+        """The id of the so manieth newest annotation that there are lessons of."""
+        mine = (_LESSON.project == project, _LESSON.model == model)
+        ids = select(_LESSON.annotation).where(*mine).distinct()
+        return ids.order_by(_LESSON.annotation.desc()).offset(count - 1).limit(1)
 
     def _drop_old_versions(self, connection: Connection, project: int, model: str) -> None:
         newest = select(_VERSION.number).where(*self._of(project, model))
@@ -787,17 +705,6 @@ class Lessons:
                     _VERSION.number != func.coalesce(live, 0),
                 )
             )
-
-
-def use(version: Version, adaptation: Adaptation | None, mode: Adapt) -> Learned | None:
-    """What a version changes in predictions of a project; None: nothing."""
-    scores = adaptation if mode in ("scores", "all") else None
-    thresholds: Mapping[str, float] = {}
-    if mode in ("thresholds", "all"):
-        thresholds = version.thresholds if scores is None else version.adapted_thresholds
-    if scores is None and not thresholds:
-        return None
-    return Learned(version.annotations, scores, thresholds)
 
 
 def _version(row: Row[Any]) -> Version:

@@ -16,7 +16,7 @@ from backend.engine import Snapshot
 from backend.errors import ModelUnavailable
 from backend.images import KeptPictures
 from backend.journal import Record
-from backend.lessons import Summary
+from backend.versions import Summary
 
 log = logging.getLogger(__name__)
 

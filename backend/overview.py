@@ -20,7 +20,7 @@ from backend.engine import Engine, Snapshot, Urgency
 from backend.errors import ModelUnavailable
 from backend.images import ImageReader
 from backend.journal import Journal, Record, Running, TaskId
-from backend.lessons import Lessons, Summary
+from backend.lessons import Lessons
 from backend.logs import known_secrets, scrub
 from backend.metrics import gpu_memory_bytes
 from backend.pending import Pending
@@ -28,6 +28,7 @@ from backend.results import Results
 from backend.settings import Settings
 from backend.store import Failure, Job, Store
 from backend.studio import Studio
+from backend.versions import Summary
 
 log = logging.getLogger(__name__)
 

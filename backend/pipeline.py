@@ -27,12 +27,13 @@ from backend.interactive import (
     understand,
 )
 from backend.journal import Journal, Work
-from backend.lessons import Learned, Lessons
+from backend.lessons import Lessons
 from backend.messages import PredictRequest, Task, areas
 from backend.pending import Batches, Entry, Outcome
 from backend.regions import Region, draw_regions
 from backend.settings import ScoreKind, Settings
 from backend.trace import stage
+from backend.versions import Learned
 from backend.vocabulary import ImageTag, LabelConfig, adapts, parse_label_config
 from clearclip_core import (
     Adaptation,

@@ -26,13 +26,15 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from backend.annotations import Annotations, Kind, Mark, Read
 from backend.corrections import Corrected, Learner, compare
-from backend.errors import BadRequest, LabelConfigError
+from backend.errors import BadRequest, ImageRefused, LabelConfigError, ModelUnavailable
 from backend.messages import Task
 from backend.projects import Annotation, Predicted, Projects, Wanted
 from backend.vocabulary import LabelConfig, parse_label_config
@@ -90,6 +92,19 @@ class Reader:
             watch(count)
         return count
 
+    def mark_gone(self, project: int, annotations: Iterable[int]) -> None:
+        """Mark, of annotations that were read, those whose task is gone or has none any more.
+
+        Label Studio does not tell of all that it deletes.
+
+        Raises:
+            StudioRefused: there is no such project for this token.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        tasks = self._annotations.tasks(annotations)
+        there = set(self._projects.ids(project, Wanted(labeled=True), among=tasks))
+        self._annotations.mark_tasks(project, set(tasks) - there)
+
     def read_some(self, project: int | None = None, pause: Callable[[], bool] = _never) -> int:
         """Read some of the annotations that are marked; how many, 0 where there is none.
 
@@ -123,22 +138,35 @@ class Reader:
         if annotation is not None:
             task = self._projects.task(annotation.project, annotation.task)
         if annotation is None or task is None:
-            self._teach(mark.annotation, None)
-            done = self._annotations.drop(mark, taught=self._learner is not None)
+            taught = self._teach(mark.annotation, None)
+            done = self._annotations.drop(mark, taught)
         else:
             read, corrected = self._compare(annotation, task, configs, mark.before)
-            self._teach(mark.annotation, corrected)
-            done = self._annotations.settle(mark, read, taught=self._learner is not None)
+            taught = self._teach(mark.annotation, corrected)
+            done = self._annotations.settle(mark, read, taught)
+            if not taught and self._learner is not None:
+                self._annotations.postpone(mark)
         if not done:  # another has read it meanwhile: who of us was the last is not known
             self._annotations.mark(mark.project, [mark.annotation])
 
-    def _teach(self, annotation: int, corrected: Corrected | None) -> None:
+    def _teach(self, annotation: int, corrected: Corrected | None) -> bool:
+        """Let it be learned from, or forgotten; False where somebody has to do so later."""
         if self._learner is None:
-            return
-        if corrected is not None and any(picture.final for picture in corrected.pictures):
-            self._learner.learn(corrected)
-        else:
+            return False
+        if corrected is None or not any(picture.final for picture in corrected.pictures):
             self._learner.forget(annotation)
+            return True
+        try:
+            self._learner.learn(corrected)
+        except (ImageRefused, ModelUnavailable) as error:
+            log.warning("Annotation %d is learned from later: %s", annotation, error)
+            return False
+        except SQLAlchemyError:
+            raise
+        except Exception:  # whatever a picture does to its decoder, those behind it are read
+            log.exception("Annotation %d is learned from later", annotation)
+            return False
+        return True
 
     def _compare(
         self,

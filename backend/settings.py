@@ -222,7 +222,8 @@ class Settings(BaseSettings):
     adapt_every: int = Field(
         default=10,
         ge=1,
-        description="Annotations that are new, changed or deleted before a project learns again.",
+        description="Annotations that are new, changed or deleted before a project learns again; "
+        "at least a tenth of those that count.",
     )
     host: Words = Field(
         default="127.0.0.1",

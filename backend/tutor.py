@@ -11,11 +11,11 @@ from flask import Blueprint, Response, request, url_for
 from backend.console import FORM, html_page, is_for_people, json_answer
 from backend.errors import BackendError, BadRequest, ModelUnavailable, PayloadTooLarge
 from backend.learning import Learner, export, paints_of, read_export
-from backend.lessons import State
 from backend.messages import TurnRequest, parse_turn
 from backend.settings import Settings
 from backend.studio import Studio
 from backend.thresholds import add_up
+from backend.versions import State, due_after
 
 Json = dict[str, Any]
 
@@ -63,7 +63,7 @@ def make_tutor(
         "step": ask,
         "pin": lambda project, _: lessons.pin(project),
         "unpin": lambda project, _: lessons.pin(project, pinned=False),
-        "rollback": lambda project, asked: lessons.roll_back(project, asked.number),
+        "rollback": lambda project, asked: lessons.roll_back(project, asked.number, settings.adapt),
         "reset": lambda project, asked: lessons.reset(project, asked.keep_evidence),
     }
 
@@ -144,4 +144,5 @@ def describe(settings: Settings, learner: Learner, project: int) -> Json:
         for name, paint in paints.items()
     }
     shown = [asdict(version) | {"live": version.number == state.live} for version in versions]
+    known["every"] = due_after(settings.adapt_every, state.annotations)
     return known | asdict(state) | {"versions": shown, "labels": labels}

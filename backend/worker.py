@@ -26,7 +26,7 @@ from backend.reading import Reader
 from backend.results import Results, Waiting
 from backend.settings import Settings, prelabels
 from backend.store import LEASE_S, Job, LeaseLost, Store
-from backend.vocabulary import parse_label_config
+from backend.vocabulary import LabelConfig, parse_label_config
 
 log = logging.getLogger(__name__)
 
@@ -182,12 +182,15 @@ class Worker:
 
     def _learn(self) -> bool:
         """Make a new version of what a project has learned, where one is due; whether it was."""
-        projects = self._projects
-        if self._learner is None or projects is None:
+        projects, reader, learner = self._projects, self._reader, self._learner
+        if learner is None or reader is None or projects is None:
             return False
-        return self._learner.take_due_step(
-            lambda project: parse_label_config(projects.label_config(project))
-        )
+
+        def config_of(project: int) -> LabelConfig:
+            reader.mark_gone(project, learner.lessons.annotations(project))
+            return parse_label_config(projects.label_config(project))
+
+        return learner.take_due_step(config_of)
 
     # ---- results -----------------------------------------------------------------------------
 

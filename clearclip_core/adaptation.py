@@ -12,6 +12,7 @@ about label maps stays exact (`Adaptation`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,7 +37,7 @@ _LEAST_PRIOR = 1.5
 #: Corrected pictures are held out in so many parts.
 _FOLDS = 5
 
-#: So many patches are learned from, at most; of many pictures each gives fewer.
+#: So many patches are learned from, at most; of many examples each gives fewer.
 PATCHES = 12_000
 
 #: A label counts by this power of its area in a picture. At 1 frequent labels drown rare ones; at
@@ -187,28 +188,34 @@ def adapt(
 
     How much the words weigh is chosen on held-out pictures: each is scored by what the others
     have taught. So the IoUs are of pictures not learned from; of one picture alone nothing is
-    learned. Neither the order of the examples nor where they were made changes the outcome.
+    learned. Examples of the same picture are held out together, and share what one counts.
+    Neither the order of the examples nor where they were made changes the outcome.
 
     Args:
-        examples: one of each corrected picture.
+        examples: one of each correction.
         embed: prompts -> (Q, D) unit embeddings, as `TextEncoder` does.
         vocabulary: labels of today; what was learned of others is left out.
 
     Raises:
         ValueError: examples of another model.
     """
-    ordered = sorted(examples, key=lambda example: example.digest)
+    ordered = sorted(examples, key=lambda example: (example.picture_key, example.digest))
     embeddings = embed(vocabulary.queries).to("cpu", torch.float32).numpy()
     for example in ordered:
         check_width(example.width, embeddings.shape[1])
     limit = PATCHES // max(1, len(ordered))
-    lessons = [_Lesson.of(example, embeddings, vocabulary, limit) for example in ordered]
+    shared = Counter(example.picture_key for example in ordered)
+    lessons = [
+        _Lesson.of(example, embeddings, vocabulary, limit, shared[example.picture_key])
+        for example in ordered
+    ]
     text = _Overlap(group_names(vocabulary))
     for lesson in lessons:
         text.add(lesson, lesson.text)
-    none = Fit(None, text.mean, text.mean, text.ious, text.ious, None, len(ordered))
-    priors = [prior for prior in PRIORS if prior * len(ordered) >= _LEAST_PRIOR]
-    if len(ordered) < 2:
+    pictures = len(shared)
+    none = Fit(None, text.mean, text.mean, text.ious, text.ious, None, pictures)
+    priors = [prior for prior in PRIORS if prior * pictures >= _LEAST_PRIOR]
+    if pictures < 2:
         return none
     total = _evidence(ordered)
     overlaps = _held_out(ordered, lessons, total, priors, vocabulary)
@@ -216,9 +223,9 @@ def adapt(
     if overlaps[best].mean <= text.mean:
         return none
     *_, terms = _posterior_modes(lessons, total, priors[: best + 1])
-    made = _adaptation(lessons, terms, vocabulary)
+    made = _adaptation(lessons, terms, vocabulary, pictures)
     chosen = overlaps[best]
-    return Fit(made, text.mean, chosen.mean, text.ious, chosen.ious, priors[best], len(ordered))
+    return Fit(made, text.mean, chosen.mean, text.ious, chosen.ious, priors[best], pictures)
 
 
 def _held_out(
@@ -230,25 +237,35 @@ def _held_out(
 ) -> list[_Overlap]:
     """For each prior how right labels are on pictures that were not learned from."""
     overlaps = [_Overlap(group_names(vocabulary)) for _ in priors]
-    folds = min(_FOLDS, len(lessons))
+    pictures = list(dict.fromkeys(example.picture_key for example in examples))
+    folds = min(_FOLDS, len(pictures))
+    fold_of = {picture: index % folds for index, picture in enumerate(pictures)}
+    pairs = [
+        (fold_of[e.picture_key], e, lesson) for e, lesson in zip(examples, lessons, strict=True)
+    ]
     for fold in range(folds):
-        rest = [lesson for index, lesson in enumerate(lessons) if index % folds != fold]
-        modes = _posterior_modes(rest, total - _evidence(examples[fold::folds]), priors)
+        held_out = [lesson for own, _, lesson in pairs if own == fold]
+        rest = [lesson for own, _, lesson in pairs if own != fold]
+        evidence = total - _evidence([example for own, example, _ in pairs if own == fold])
+        modes = _posterior_modes(rest, evidence, priors)
         for overlap, (directions, offsets) in zip(overlaps, modes, strict=True):
-            for lesson in lessons[fold::folds]:
+            for lesson in held_out:
                 overlap.add(lesson, lesson.text + lesson.patches @ directions.T + offsets)
     return overlaps
 
 
 def _adaptation(
-    lessons: Sequence[_Lesson], terms: tuple[Floats, Floats], vocabulary: Vocabulary
+    lessons: Sequence[_Lesson],
+    terms: tuple[Floats, Floats],
+    vocabulary: Vocabulary,
+    pictures: int,
 ) -> Adaptation:
     """The terms of the groups that have corrections, of cosines instead of logits."""
     names = group_names(vocabulary)
     seen = np.any([lesson.truth.any(axis=0) for lesson in lessons], axis=0)
     rows = sorted(np.flatnonzero(seen).tolist(), key=lambda index: names[index])
     directions, offsets = (term[rows] / np.float32(TEMPERATURE) for term in terms)
-    return Adaptation(tuple(names[row] for row in rows), directions, offsets, len(lessons))
+    return Adaptation(tuple(names[row] for row in rows), directions, offsets, pictures)
 
 
 def query_names(vocabulary: Vocabulary) -> tuple[str, ...]:
@@ -269,7 +286,7 @@ class _Lesson:
     Attributes:
         patches: (N, D) float32.
         text: (N, G) float32, the words' logits: of each group the best query's.
-        truth: (N, G) float32, what a patch counts for each group; all together 1.
+        truth: (N, G) float32, what a patch counts for each group; of a picture all together 1.
         areas: (N, G) float32, how many patches' worth each of these stands for.
         weights: (N,) float32, for how many patches each stands that can be right or wrong.
     """
@@ -282,9 +299,17 @@ class _Lesson:
 
     @classmethod
     def of(
-        cls, example: Example, embeddings: Floats, vocabulary: Vocabulary, limit: int
+        cls, example: Example, embeddings: Floats, vocabulary: Vocabulary, limit: int, shared: int
     ) -> _Lesson:
-        """Make it of `limit` of the example's patches at most."""
+        """Make it of an example.
+
+        Args:
+            example: the correction.
+            embeddings: (Q, D) of the vocabulary's queries.
+            vocabulary: the groups.
+            limit: so many of its patches at most.
+            shared: examples of its picture, which together count as one.
+        """
         count = len(example.patches)
         kept = min(count, max(1, limit))
         some = ((np.arange(kept) + 0.5) * count / kept).astype(np.intp)
@@ -304,7 +329,8 @@ class _Lesson:
                 areas[:, group] = example.coverage[some, example.names.index(name)] * weights
         # What was of a label that is no more tells nothing, nor does what knew no label of today.
         weights = weights * (1 - lost).clip(0) * (text > _ABSENT).any(axis=1)
-        return cls(patches, text, _balanced(areas), areas, weights.astype(np.float32))
+        truth, share = _balanced(areas), np.float32(1 / shared)
+        return cls(patches, text, truth * share, areas * share, weights.astype(np.float32) * share)
 
 
 def _balanced(areas: Floats) -> Floats:

@@ -120,7 +120,7 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """What one corrected picture teaches, in a bounded size: some 200 kB.
+    """What one annotator's correction of a picture teaches, in a bounded size: some 200 kB.
 
     Attributes:
         known: names of the labels that competed on the picture, sorted.
@@ -130,6 +130,8 @@ class Example:
         patches: (N, D) float16, some of the patch features; every label has its share of them.
         coverage: (N, K) float16 in [0, 1], how much of these patches each label covers.
         weights: (N,) float32, for how many patches each of these stands.
+        picture: what the picture is known by, the same for all who have corrected it; without it
+            the example counts as the only one of its picture.
 
     Raises:
         ValueError: the shapes do not fit, or names are not sorted.
@@ -142,6 +144,7 @@ class Example:
     patches: npt.NDArray[np.float16]
     coverage: npt.NDArray[np.float16]
     weights: npt.NDArray[np.float32]
+    picture: str = ""
 
     def __post_init__(self) -> None:
         check_names(self.known)
@@ -155,7 +158,11 @@ class Example:
 
     @classmethod
     def of(
-        cls, features: DenseFeatures, masks: Mapping[str, BoolMask], known: Collection[str]
+        cls,
+        features: DenseFeatures,
+        masks: Mapping[str, BoolMask],
+        known: Collection[str],
+        picture: str = "",
     ) -> Example:
         """Learn from a picture and the masks that its annotator left.
 
@@ -163,6 +170,7 @@ class Example:
             features: of the picture.
             masks: name of the label -> (H, W) bool, of the picture's own size; may overlap.
             known: names of all labels that the annotator could have used.
+            picture: what the picture is known by, such as ``PreparedPicture.digest``.
 
         Raises:
             ValueError: a mask of another size, a label without a name, or features with CLS
@@ -197,6 +205,7 @@ class Example:
             patches[some].astype(np.float16),
             coverage[some].astype(np.float16),
             weights.astype(np.float32),
+            picture,
         )
 
     @property
@@ -208,6 +217,11 @@ class Example:
     def digest(self) -> str:
         """Hex digest of the content."""
         return digest_of(self._facts, self._arrays)
+
+    @property
+    def picture_key(self) -> str:
+        """The same for all examples of a picture, and for no others."""
+        return self.picture or self.digest
 
     @property
     def evidence(self) -> Evidence:
@@ -240,7 +254,8 @@ class Example:
         """
         facts, arrays = unpack(data, "example")
         try:
-            made = cls(tuple(facts["known"]), tuple(facts["names"]), **arrays)
+            picture = str(facts.get("picture", ""))
+            made = cls(tuple(facts["known"]), tuple(facts["names"]), picture=picture, **arrays)
         except (KeyError, TypeError) as error:
             raise ValueError(
                 f"Expected the bytes of an example, but got others ({error})."
@@ -250,7 +265,8 @@ class Example:
 
     @property
     def _facts(self) -> dict[str, Any]:
-        return {"known": list(self.known), "names": list(self.names)}
+        facts = {"known": list(self.known), "names": list(self.names)}
+        return facts | ({"picture": self.picture} if self.picture else {})
 
     @property
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:

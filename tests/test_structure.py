@@ -62,6 +62,7 @@ HOUSE = {
         "interactive",
         "thresholds",
         "store",
+        "versions",
         "lessons",
         "results",
         "pending",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -45,11 +46,11 @@ def test_a_mark_is_read_once_however_often_it_was_made(annotations: Annotations)
     annotations.mark(7, [3, 1, 3])
     annotations.mark(7, [3])
     marks = annotations.take(10)
-    assert [(mark.annotation, mark.count) for mark in marks] == [(1, 1), (3, 2)]
+    assert [(mark.annotation, mark.count) for mark in marks] == [(3, 2), (1, 1)]
     change = Change("car", accepted=1, relabelled={"dog": 2}, true_px=9)
     told = read_of(3, annotator=4, seconds=1.5, created=10.0, updated=11.0, changes=(change,))
-    assert annotations.settle(marks[1], told)
-    assert annotations.settle(marks[0], read_of(1))
+    assert annotations.settle(marks[0], told)
+    assert annotations.settle(marks[1], read_of(1))
     assert annotations.take(10) == []
     assert annotations.count_open() == 0
     assert annotations.read(7) == [read_of(1), told]
@@ -88,20 +89,20 @@ def test_marks_are_leased_by_one_and_those_of_the_dead_by_another(
     annotations: Annotations, other: Annotations, clock: Clock
 ) -> None:
     annotations.mark(7, [1, 2, 3])
-    assert ids(annotations.take(2)) == [1, 2]
-    assert ids(other.take(9)) == [3]
+    assert ids(annotations.take(2)) == [3, 2]  # the newest first
+    assert ids(other.take(9)) == [1]
     clock.now += 0.9 * LEASE_S
     annotations.renew()
     clock.now += 0.9 * LEASE_S
     (taken,) = other.take(9)
-    assert taken.annotation == 3  # it did not renew its own, and may have it again
+    assert taken.annotation == 1  # it did not renew its own, and may have it again
     clock.now += 1.1 * LEASE_S
     late = other.take(9)
-    assert ids(late) == [1, 2, 3]
-    assert not annotations.settle(late[0], read_of(1))
+    assert ids(late) == [3, 2, 1]
+    assert not annotations.settle(late[0], read_of(3))
     assert not annotations.drop(late[0])
     assert annotations.read(7) == []
-    assert other.settle(late[0], read_of(1))
+    assert other.settle(late[0], read_of(3))
 
 
 def test_what_could_not_be_read_comes_again_ever_later(
@@ -132,14 +133,14 @@ def test_what_nobody_has_learned_from_is_read_by_who_does(
     annotations: Annotations, other: Annotations
 ) -> None:
     annotations.mark(7, [1, 2, 3])
-    one, two, three = annotations.take(9)
+    three, two, one = annotations.take(9)
     annotations.settle(one, read_of(1), taught=False)
     annotations.drop(two, taught=False)
     annotations.settle(three, read_of(3))
     assert annotations.count_open() == 0
     assert annotations.take(9) == []
     assert [row.annotation for row in annotations.read(7)] == [1, 3]
-    one, two = other.take(9, untaught=True)
+    two, one = other.take(9, untaught=True)
     assert (one.annotation, two.annotation) == (1, 2)
     other.settle(one, read_of(1))
     other.drop(two)
@@ -192,12 +193,15 @@ def test_a_bulk_action_holds_nobody_up(annotations: Annotations) -> None:
     """Who comes while ten thousand are marked need not wait for the last of them."""
     turns: list[str] = []
     bulk = threading.Thread(target=annotations.mark, args=(7, range(1, 10_001)), name="bulk")
-    one = threading.Thread(target=annotations.mark, args=(7, [5]), name="one")
+    one = threading.Thread(target=annotations.mark, args=(7, [9_998]), name="one")
 
     def note(_: Connection) -> None:
         turns.append(threading.current_thread().name)
         if len(turns) == 1:
             one.start()
+            give_up = time.monotonic() + 30
+            while not annotations._next.locked() and time.monotonic() < give_up:  # it waits
+                time.sleep(0.001)
 
     assert annotations.count_open() == 0
     event.listen(Engine, "commit", note)
@@ -209,13 +213,13 @@ def test_a_bulk_action_holds_nobody_up(annotations: Annotations) -> None:
         event.remove(Engine, "commit", note)
     assert (turns.count("bulk"), turns.count("one"), turns[-1]) == (25, 1, "bulk")
     assert annotations.count_open() == 10_000
-    assert {mark.annotation: mark.count for mark in annotations.take(5)}[5] == 2
+    assert {mark.annotation: mark.count for mark in annotations.take(5)}[9_998] == 2
 
 
 def test_one_project_at_a_time(annotations: Annotations) -> None:
     annotations.mark(7, [1, 3])
     annotations.mark(8, [2])
-    assert ids(annotations.take(9)) == [1, 3]
+    assert ids(annotations.take(9)) == [3, 1]
     assert ids(annotations.take(9)) == [2]
     annotations.mark(9, [4])
     assert annotations.take(9, project=7) == []
@@ -232,6 +236,17 @@ def test_tasks_and_projects_are_marked_as_far_as_they_are_known(annotations: Ann
     assert ids(annotations.take(9)) == [1]
     annotations.mark_all(7)
     assert ids(annotations.take(9)) == [2]
+
+
+def test_a_task_that_goes_while_its_annotation_is_read_first_has_it_read_again(
+    annotations: Annotations,
+) -> None:
+    annotations.mark(7, [1, 2])
+    (mark,) = annotations.take(1)
+    annotations.mark_tasks(7, [102])
+    annotations.settle(mark, read_of(2))
+    assert {(each.annotation, each.count) for each in annotations.take(9)} == {(1, 1), (2, 2)}
+    assert annotations.tasks([2, 1, 3]) == [102]
 
 
 # ---- the webhook -----------------------------------------------------------------------------

@@ -13,9 +13,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from backend import lessons
 from backend.corrections import Corrected, CorrectedPicture
 from backend.engine import Engine, Urgency
-from backend.errors import BadRequest, LearningRefused, StudioUnreachable
+from backend.errors import BadRequest, ImageRefused, LearningRefused, StudioUnreachable
 from backend.learning import Learner, export, model_key, read_export
 from backend.lessons import Lessons
 from backend.messages import Context, Keypoint, PredictRequest, Prompt, Rectangle, Task, Words
@@ -72,9 +73,9 @@ class School:
         self.learner = Learner(self.settings, engine, read_image, self.lessons, self.fits)
         self.pipeline = Pipeline(engine, read_image, self.settings, lessons=self.lessons)
 
-    def learn(self, *annotations: int, config: str = CONFIG) -> None:
+    def learn(self, *annotations: int, config: str = CONFIG, image: str = "flag") -> None:
         for annotation in annotations:
-            self.learner.learn(corrected(annotation, {"wine": left_third()}, config=config))
+            self.learner.learn(corrected(annotation, {"wine": left_third()}, config, image))
 
     def step(self, config: str = CONFIG) -> bool:
         return self.learner.take_due_step(lambda _: parse_label_config(config))
@@ -126,8 +127,13 @@ def test_an_annotation_gives_what_its_picture_and_masks_teach(store: Store) -> N
     assert (example.known, example.names) == (("blue", "wine"), ("", "wine"))
     assert example.areas.tolist() == [40 * 40, 40 * 20]
     assert np.array_equal(example.means[1], [255, 0, 0])  # the stand-in's features are colours
+    school.learner.learn(corrected(2, {}))
+    assert (
+        len({Example.from_bytes(each.example).picture for each in school.lessons.lessons(7)}) == 1
+    )
+    school.learner.forget(2)
     school.learn(1)
-    assert school.lessons.state(7).changed == 1
+    assert school.lessons.state(7).changed == 3
     school.learner.forget(1)
     assert school.lessons.lessons(7) == []
 
@@ -154,6 +160,24 @@ def test_a_picture_that_does_not_fit_its_masks_teaches_nothing(
     school.learner.learn(corrected(1, {"wine": left_third()}, image=image))
     assert school.lessons.lessons(7) == []
     assert "Annotation 1 cannot be learned from" in caplog.text
+
+
+def test_a_picture_that_is_not_handed_out_leaves_what_was_learned(store: Store) -> None:
+    school = School(store)
+    school.learn(1, 2)
+    school.step()
+    before = school.predict()
+
+    def refuse(source: str, task: Task) -> RGBArray:
+        raise ImageRefused("The storage answers with HTTP 503.")
+
+    away = Learner(school.settings, colour_engine(), refuse, school.lessons)
+    for annotation in (1, 2, 3):
+        with pytest.raises(ImageRefused):
+            away.learn(corrected(annotation, {"wine": left_third()}))
+    state = school.lessons.state(7)
+    assert (state.annotations, state.changed, state.live) == (2, 0, 1)
+    assert school.predict() == before
 
 
 def test_a_list_of_pictures_teaches_those_with_regions(store: Store) -> None:
@@ -266,24 +290,31 @@ def test_as_good_as_the_words_is_good_enough(store: Store) -> None:
     assert school.labels() == ["wine", "blue"]
 
 
-@pytest.mark.parametrize("is_good", [True, False])
+@pytest.mark.parametrize(
+    ("colour", "image", "stays"),
+    [("red", "other", True), ("white", "other", False), ("red", "flag", False)],
+)
 def test_what_was_live_stays_while_it_is_good_on_what_came_since(
-    store: Store, is_good: bool
+    store: Store, colour: str, image: str, stays: bool
 ) -> None:
-    """The features of the stand-in are colours: a direction of red finds what is red."""
+    """The features of the stand-in are colours: a direction of red finds what is red.
+
+    On a picture that it has learned from it would be good at any rate.
+    """
+    IMAGES["other"] = flag("red", "blue", "white")
     school = School(store)
-    school.fits.adaptation = teach(wine="red" if is_good else "white")
+    school.fits.adaptation = teach(wine=colour)
     school.learn(1, 2)
     school.step()
     first = school.predict()["model_version"]
     assert isinstance(store.clock, Clock)
     store.clock.now += 1
     school.fits.ious = (0.5, 0.4)
-    school.learn(3, 4)
+    school.learn(3, 4, image=image)
     school.step()
     assert [each.better for each in school.lessons.versions(7)] == [False, True]
-    assert (school.predict()["model_version"] == first) == is_good
-    assert school.labels() == (["wine", "blue"] if is_good else ["blue"])
+    assert (school.predict()["model_version"] == first) == stays
+    assert school.labels() == (["wine", "blue"] if stays else ["blue"])
 
 
 def test_a_config_may_say_what_follows_corrections(store: Store) -> None:
@@ -368,6 +399,39 @@ def test_a_node_without_the_database_makes_the_same(store: Store) -> None:
     entry = node.outcome(task, node.wish(config, Urgency.BATCH, 7, learned)).entry
     (wanted,) = school.pipeline.predict(PredictRequest((task,), CONFIG, 7))
     assert entry == wanted
+
+
+def test_what_is_learned_while_a_step_is_made_is_not_counted(store: Store) -> None:
+    school = School(store)
+    school.learn(1, 2)
+
+    def slow(*given: Any) -> Fit:
+        school.learn(3, 4, 5)
+        return school.fits(*given)
+
+    learner = Learner(school.settings, colour_engine(), read_image, school.lessons, slow)
+    assert learner.take_due_step(lambda _: parse_label_config(CONFIG))
+    (version,) = school.lessons.versions(7)
+    assert (version.annotations, version.pictures) == (2, 2)
+
+
+def test_an_annotation_that_is_too_old_to_count_costs_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lessons, "MOST_ANNOTATIONS", 2)
+    asked: list[int] = []
+
+    def read(source: str, task: Task) -> RGBArray:
+        asked.append(task.id or 0)
+        return read_image(source, task)
+
+    school = School(store)
+    learner = Learner(school.settings, colour_engine(), read, school.lessons)
+    for annotation in (5, 4, 3, 1, 3, 4, 6, 4, 5):
+        learner.learn(corrected(annotation, {"wine": left_third()}))
+    assert asked == [5, 4, 4, 6, 5]
+    state = school.lessons.state(7)
+    assert (state.annotations, state.changed) == (2, 3)
 
 
 def test_a_step_that_fails_is_given_back_with_the_reason(store: Store) -> None:

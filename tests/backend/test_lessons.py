@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from backend import lessons as module
-from backend.errors import LearningRefused
-from backend.lessons import Learned, Lesson, Lessons, Turn, Version
+from backend.errors import LearningRefused, ModelUnavailable
+from backend.lessons import Lessons
+from backend.settings import Adapt
 from backend.store import LEASE_S, Store
+from backend.versions import Learned, Lesson, Turn, Version
 from clearclip_core import Adaptation
 from tests.backend.conftest import Clock
 
@@ -68,6 +70,18 @@ def test_a_lesson_that_comes_again_changes_nothing(lessons: Lessons) -> None:
     assert lessons.lessons(7) == []
 
 
+def test_a_lesson_that_is_changed_keeps_the_time_at_which_it_came(
+    lessons: Lessons, clock: Clock
+) -> None:
+    teach(lessons, 1)
+    (before,) = lessons.lessons(7)
+    clock.now += 60
+    lessons.replace(1, 7, [lesson("changed")])
+    teach(lessons, 2)
+    known = {each.digest: each.learned for each in lessons.lessons(7)}
+    assert known == {"changed": before.learned, "of 2": before.learned + 60}
+
+
 def test_the_order_in_which_several_learn_does_not_matter(lessons: Lessons, other: Lessons) -> None:
     teach(lessons, 3, 1)
     teach(other, 2)
@@ -95,6 +109,27 @@ def test_each_model_has_its_own(store: Store, lessons: Lessons) -> None:
     assert elsewhere.projects() == []
 
 
+def test_what_is_deleted_is_forgotten_by_all_models_loaded_or_not(
+    store: Store, lessons: Lessons
+) -> None:
+    def unloaded() -> str:
+        raise ModelUnavailable("The weights are missing.")
+
+    elsewhere = Lessons(store, "me", lambda: "another")
+    for each in (lessons, elsewhere):
+        teach(each, 1, 2)
+        make(each)
+    assert Lessons(store, "me", unloaded).forget(1)
+    for each in (lessons, elsewhere):
+        state = each.state(7)
+        assert (state.annotations, state.changed, state.live) == (1, 1, 1)
+    assert elsewhere.forget(2)
+    assert not elsewhere.forget(2)
+    for each in (lessons, elsewhere):
+        assert each.lessons(7) == []
+        assert each.learned(7, "scores") is None
+
+
 def test_a_step_is_due_after_so_many_changes_and_one_takes_it(
     lessons: Lessons, other: Lessons
 ) -> None:
@@ -108,6 +143,21 @@ def test_a_step_is_due_after_so_many_changes_and_one_takes_it(
     teach(lessons, 4)  # meanwhile
     assert lessons.settle(turn, version(), adaptation(), "live") is not None
     assert lessons.state(7).changed == 1
+
+
+def test_a_tenth_of_many_annotations_has_to_change(lessons: Lessons) -> None:
+    teach(lessons, *range(1, 41))
+    make(lessons)
+    for annotation in (1, 2, 3):
+        lessons.replace(annotation, 7, [lesson(f"changed {annotation}")])
+        assert lessons.take_step(2) is None
+    teach(lessons, 50, project=8)  # others wait for nobody
+    teach(lessons, 51, project=8)
+    turn = lessons.take_step(2)
+    assert turn is not None
+    assert turn.project == 8
+    lessons.forget(4)  # of 39, so 4 will do as 3 do
+    assert lessons.take_step(2) == Turn(7, changed=4, live=1)
 
 
 def test_a_step_can_be_asked_for(lessons: Lessons, other: Lessons) -> None:
@@ -312,6 +362,31 @@ def test_back_goes_to_the_last_better_one_and_stays_there(lessons: Lessons) -> N
         with pytest.raises(LearningRefused, match=f"no version {number}"):
             lessons.roll_back(7, number)
     assert lessons.roll_back(7, 0).live is None
+
+
+@pytest.mark.parametrize("mode", ["thresholds", "all", "scores"])
+def test_back_goes_to_thresholds_where_they_are_used(lessons: Lessons, mode: Adapt) -> None:
+    """By the mode; or, where only the label config says so, by what is live."""
+    teach(lessons, 1)
+    for digest in "abc":
+        turn = lessons.take_step(1, 7)
+        assert turn is not None
+        lessons.settle(turn, version(digest, better=False), None, "live")
+    assert lessons.roll_back(7, mode=mode).live == 2
+    assert lessons.roll_back(7, 1, mode).live == 1
+    with pytest.raises(LearningRefused, match=r"no version 9\."):
+        lessons.roll_back(7, 9, mode)
+    assert lessons.roll_back(7, mode=mode).live is None
+
+
+def test_what_somebody_has_made_live_meanwhile_stays(lessons: Lessons) -> None:
+    teach(lessons, 1)
+    turn = lessons.take_step(1)
+    assert turn is not None
+    brought = lessons.bring(7, Version(5, 5, "file", True, origin="import"), adaptation())
+    made = lessons.settle(turn, version("made"), adaptation(2), "live")
+    assert made is not None
+    assert (made.number, lessons.state(7).live) == (2, brought.number)
 
 
 def test_reset_forgets_all_or_all_but_the_lessons(lessons: Lessons) -> None:

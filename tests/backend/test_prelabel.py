@@ -25,7 +25,7 @@ from sqlalchemy.exc import OperationalError
 from backend import cli, prelabel
 from backend.engine import Engine
 from backend.errors import ImageNotFound, ImageRefused, ModelUnavailable, StudioUnreachable
-from backend.lessons import Lesson, Lessons, Version
+from backend.lessons import Lessons
 from backend.messages import Task
 from backend.pending import Pending
 from backend.pipeline import Pipeline
@@ -34,6 +34,7 @@ from backend.projects import Projects
 from backend.results import Results
 from backend.settings import Settings
 from backend.store import Failure, Job, LeaseLost, Store
+from backend.versions import Lesson, Version
 from backend.vocabulary import parse_label_config
 from clearclip_core import RGBArray
 from tests.backend.colours import brush_config, colour_engine, data_url, flag, teach

@@ -14,11 +14,17 @@ from label_studio_sdk.converter import brush
 
 from backend.annotations import Annotations, Read
 from backend.corrections import Corrected
-from backend.errors import StudioRefused, StudioUnreachable
+from backend.errors import (
+    ImageRefused,
+    ModelUnavailable,
+    StudioRefused,
+    StudioUnreachable,
+)
 from backend.projects import Projects
 from backend.reading import Reader, read_all
 from backend.store import Store
 from tests.backend.colours import brush_config
+from tests.backend.conftest import Clock
 from tests.backend.fake_studio import TOKEN, FakeStudio
 from tests.backend.local_server import Answer, Asked, LocalServer
 
@@ -243,17 +249,17 @@ def test_one_that_label_studio_chokes_on_lets_the_others_pass(
     ids = [studio.annotate(n, [region("a", "red", n)])["id"] for n in (1, 2, 3)]
 
     def choke(asked: Asked) -> Answer | None:
-        return Answer(500) if f"/api/annotations/{ids[0]}" in asked.path else None
+        return Answer(500) if f"/api/annotations/{ids[2]}" in asked.path else None
 
     studio.fault = choke
     annotations.mark(7, ids)
     with pytest.raises(StudioUnreachable):
         reader.read_some()
     assert reader.read_some() == 2
-    assert [row.annotation for row in annotations.read(7)] == ids[1:]
+    assert [row.annotation for row in annotations.read(7)] == ids[:2]
     assert annotations.count_open() == 1
     studio.fault = lambda _: None
-    annotations.mark(7, ids[:1])
+    annotations.mark(7, ids[2:])
     assert reader.read_some() == 1
     assert annotations.count_open() == 0
 
@@ -291,6 +297,60 @@ def test_a_project_is_read_from_the_beginning(
     assert reader.read_some(pause=lambda: next(answers)) == 2
     assert annotations.count_open() == 1
     assert reader.read_some() == 1, "what was left was given back"
+
+
+def test_what_is_gone_without_a_word_is_found(
+    reader: Reader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
+) -> None:
+    made = [studio.annotate(task, [region("a", "red", 4)])["id"] for task in (1, 2, 3, 4)]
+    read(reader, annotations, *made)
+    del studio.tasks[1], studio.annotations[made[0]], studio.annotations[made[1]]
+    reader.mark_gone(7, [*made[:3], 999])
+    assert reader.read_some() == 2
+    assert sorted(notebook.known) == made[2:]
+    assert [row.annotation for row in annotations.read(7)] == made[2:]
+    reader.mark_gone(7, [])
+    assert reader.read_some() == 0
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        ModelUnavailable("No weights."),
+        ImageRefused("The storage is away."),
+        RuntimeError("Invalid AVIF."),
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_learned_from_now_is_read_all_the_same_and_learned_later(
+    server: LocalServer, studio: FakeStudio, tmp_path: Path, trouble: Exception
+) -> None:
+    clock = Clock()
+    annotations = Annotations(Store(f"sqlite:///{tmp_path}/own.db", clock), "me")
+    tried: list[int] = []
+
+    class Troubled(Notebook):
+        def learn(self, corrected: Corrected) -> None:
+            tried.append(corrected.annotation)
+            raise trouble
+
+    made = [studio.annotate(n, [region("a", "red", 4)])["id"] for n in (1, 2)]
+    projects = Projects(server.url, TOKEN)
+    reader = Reader(annotations, projects, Troubled())
+    rows = read(reader, annotations, *made)
+    assert [row.kind for row in rows] == ["scratch", "scratch"]
+    assert sorted(tried) == made
+    clock.now += 16
+    assert (reader.read_some(), reader.read_some()) == (2, 0)
+    clock.now += 16
+    assert reader.read_some() == 0, "it waits longer"
+    notebook = Notebook()
+    clock.now += 16
+    learning = Reader(annotations, projects, notebook)
+    assert (learning.read_some(), learning.read_some()) == (2, 0)
+    assert sorted(notebook.known) == made
+    clock.now += 1e7
+    assert learning.read_some() == 0
 
 
 def test_who_reads_without_learning_leaves_it_to_who_learns(

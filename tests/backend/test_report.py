@@ -169,7 +169,7 @@ def test_of_many_versions_the_page_and_the_terminal_show_the_last() -> None:
     for text in shown:
         assert "the last 50 of 52" in text
         assert [n for n in range(1, 53) if name.format(n) in text] == list(range(3, 53))
-    assert name.format(1) in client.get(f"{REPORT}.csv").text
+    assert name.format(1) in client.get(f"{REPORT}.csv").get_data(as_text=True)
     assert len(client.get(f"{REPORT}.json").get_json()["versions"]) == 52
 
 

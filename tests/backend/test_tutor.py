@@ -16,9 +16,10 @@ from sqlalchemy import text
 from backend import create_app
 from backend.cli import main
 from backend.learning import model_key
-from backend.lessons import Lesson, Lessons, Version
+from backend.lessons import Lessons
 from backend.settings import Settings
 from backend.store import Store
+from backend.versions import Lesson, Version
 from clearclip_core import Adaptation, weights_id
 from tests.backend.colours import brush_config, colour_engine, data_url, flag, teach
 from tests.backend.fake_studio import TOKEN, FakeStudio

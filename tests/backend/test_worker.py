@@ -376,10 +376,11 @@ def test_an_annotation_of_the_webhook_is_read(
     wait_for(lambda: annotations.read(7) == [])
 
 
+@pytest.mark.parametrize("is_told", [True, False])
 def test_annotations_teach_and_predictions_follow(
-    make_backend: Callable[..., Backend], studio: FakeStudio
+    make_backend: Callable[..., Backend], studio: FakeStudio, is_told: bool
 ) -> None:
-    """From the webhook to the next prediction; and back, once they are deleted."""
+    """From the webhook to the next prediction; and back, once they are deleted, told of or not."""
     backend = make_backend(model="demo", adapt_every=2)
     before = backend.predict(1)
 
@@ -406,7 +407,10 @@ def test_annotations_teach_and_predictions_follow(
     assert (version() != before[0]["model_version"]) == newest["better"]
     for annotation in made:
         del studio.annotations[annotation["id"]]
-    tell("ANNOTATIONS_DELETED", annotations=[{"id": each["id"]} for each in made])
+    if is_told:
+        tell("ANNOTATIONS_DELETED", annotations=[{"id": each["id"]} for each in made])
+    else:
+        assert backend.client.post(f"{learned}/step").status_code == 200
     wait_for(lambda: backend.client.get(learned).get_json()["annotations"] == 0)
     assert version() == before[0]["model_version"]
     assert backend.predict(1) == before

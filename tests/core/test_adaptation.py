@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -122,6 +122,67 @@ def test_nothing_is_learned_where_nothing_can_be_held_out(count: int) -> None:
     fit = adapt(lessons(count), embed, WORDS)
     assert (fit.adaptation, fit.prior, fit.pictures) == (None, None, count)
     assert fit.text_iou == fit.adapted_iou
+
+
+def told_by(count: int, picture: str, places: Mapping[str, torch.Tensor]) -> list[Example]:
+    """A picture as several annotators leave it: each paints the sky lower by another patch."""
+    features, masks = taught(int(picture), places)
+    made = []
+    for lower in range(count):
+        masks["sky"][: 16 * lower] = False
+        made.append(Example.of(features, masks, ["sofa", "sky", "dog"], picture))
+    return made
+
+
+def test_one_picture_is_one_however_many_annotators_it_had() -> None:
+    fit = adapt(told_by(3, "5", PLACES), embed, WORDS)
+    assert (fit.adaptation, fit.prior, fit.pictures) == (None, None, 1)
+    assert fit.text_iou == fit.adapted_iou
+    some = [example for picture in "567" for example in told_by(3, picture, PLACES)]
+    fit = adapt(some, embed, WORDS)
+    assert fit.adaptation is not None
+    assert (fit.pictures, fit.adaptation.pictures) == (3, 3)
+
+
+def test_a_second_annotator_who_agrees_changes_nothing() -> None:
+    """Nor where one picture has two and the others one: it still counts as one."""
+    once = [example for seed in range(6) for example in told_by(1, f"{seed}", PLACES)]
+    one = adapt(once, embed, WORDS)
+    assert one.adaptation is not None
+    for more in (once, once[:1]):
+        twice = adapt([*once, *more], embed, WORDS)
+        assert twice.adaptation is not None
+        assert (twice.prior, twice.pictures) == (one.prior, 6)
+        assert twice.text_iou == pytest.approx(one.text_iou, abs=1e-6)
+        assert twice.adapted_iou == pytest.approx(one.adapted_iou, abs=0.01)
+        assert twice.adaptation.directions == pytest.approx(one.adaptation.directions, abs=0.02)
+
+
+def test_what_is_known_by_heart_does_not_go_live() -> None:
+    """The words are right but where annotators were wrong by lot. Of those pictures nothing holds
+    for others; each is known again by itself where its other annotator was learned from."""
+    width, words = 48, Vocabulary((Label("sofa"), Label("sky")))
+    is_wrong = np.random.default_rng(0).random(15) < 0.3
+
+    def prompts(phrases: Sequence[str]) -> torch.Tensor:
+        return torch.eye(width)[[words.queries.index(phrase) for phrase in phrases]]
+
+    def examples(named: bool) -> Iterator[Example]:
+        for index, wrong in enumerate(is_wrong):
+            random = torch.manual_seed(index)
+            place = torch.randn(width, generator=random)
+            place[:2] = torch.tensor([2.0, -2.0]) * (-1) ** index
+            noise = torch.randn(SMALL.count, *SMALL.grid_hw, width, generator=random)
+            features = DenseFeatures(F.normalize(place + 0.2 * noise, dim=-1), SMALL)
+            name = ("sofa", "sky")[(index + wrong) % 2]
+            for top in (0, 16):
+                mask = np.ones((80, 64), np.bool_)
+                mask[:top] = False
+                picture = f"{index}" if named else ""
+                yield Example.of(features, {name: mask}, ["sofa", "sky"], picture)
+
+    assert adapt(examples(named=False), prompts, words).adaptation is not None
+    assert adapt(examples(named=True), prompts, words).adaptation is None
 
 
 def test_words_that_are_right_are_left_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -143,6 +144,10 @@ def test_examples_survive_their_bytes() -> None:
     assert (read.known, read.names) == (("dog", "sky", "sofa"), example.names)
     assert np.array_equal(read.patches, example.patches)
     assert_same(read.evidence, example.evidence, 0)
+    assert read.picture_key == read.digest
+    named = replace(example, picture="p")
+    assert Example.from_bytes(named.to_bytes()).picture_key == named.picture_key == "p"
+    assert named.digest != example.digest
 
 
 def test_examples_refuse_what_they_cannot_learn_from() -> None:
