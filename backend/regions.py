@@ -46,7 +46,7 @@ class Region:
     """One region of a prediction.
 
     Attributes:
-        id: follows from its place and content, so the same prediction has the same ids.
+        id: follows from its owner, place and content, so the same prediction has the same ids.
         kind: type of the region, and the key of its label in `value`.
         from_name: name of the control.
         to_name: name of the image.
@@ -123,7 +123,7 @@ def draw_regions(
         if score >= label.threshold:
             regions.append(
                 Region(
-                    id=_region_id(f"{place}/{len(regions)}", part),
+                    id=_region_id(f"{place}/{len(regions)}", box, part),
                     kind=control.kind,
                     from_name=control.name,
                     to_name=to_name,
@@ -304,7 +304,7 @@ def _percent(px: int, side_px: int) -> float:
     return round(100 * px / side_px, _DECIMALS)
 
 
-def _region_id(place: str, part: BoolMask) -> str:
-    digest = hashlib.blake2b(place.encode(), digest_size=8)
+def _region_id(place: str, box: Box, part: BoolMask) -> str:
+    digest = hashlib.blake2b(f"{place}/{box}/{part.shape}".encode(), digest_size=8)
     digest.update(np.packbits(part).tobytes())
     return base64.urlsafe_b64encode(digest.digest()).decode()[:10]  # as long as the editor's
