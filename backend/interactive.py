@@ -175,7 +175,11 @@ def read_words(
         whole += asked
         if not asked:
             phrases.append(reader.phrase(part))
-    return Phrases(tuple(dict.fromkeys(phrases)), tuple(dict.fromkeys(whole)))
+    own = {Phrase(label.prompts, label) for label in whole}  # asked for already
+    return Phrases(
+        tuple(phrase for phrase in dict.fromkeys(phrases) if phrase not in own),
+        tuple(dict.fromkeys(whole)),
+    )
 
 
 class _Reader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -373,7 +374,8 @@ class Pipeline:
     def _draw(self, found: Iterable[Found], picture: Picture, wish: Wish) -> Drawn:
         """Masks as the controls have them that want them.
 
-        One mask exists at a time, however many labels there are.
+        One mask exists at a time, however many labels there are. The regions of each answer to an
+        annotator have ids of their own: accepted, they replace none that is there.
         """
         config, image = wish.config, picture.tag.name
         order = [control.name for control in (*config.controls, *config.boxes)]
@@ -381,6 +383,7 @@ class Pipeline:
         union = np.zeros(picture.rgb.shape[:2], np.bool_)
         total = 0.0
         taken = None if wish.ask is None else self._taken(picture, wish)
+        owner = str(picture.task.id) if wish.ask is None else secrets.token_hex(8)
         for each in found:
             for control, label in config.answering(image, each.label):
                 if each.threshold not in (None, label.threshold):
@@ -395,7 +398,7 @@ class Pipeline:
                         label if each.threshold is not None else replace(label, threshold=0.0),
                         image,
                         item_index=picture.item_index,
-                        owner=str(picture.task.id),
+                        owner=owner,
                     )
                 ]
             new = each.mask & ~union

@@ -103,7 +103,7 @@ def draw_regions(
         to_name: name of the image.
         item_index: which picture of a list, if it is a list.
         min_island_px: smaller islands become no polygon or rectangle.
-        owner: what this prediction belongs to, such as its task: enters the ids.
+        owner: what these regions belong to, such as a task: enters the ids.
 
     Returns:
         No region for an empty mask; else one, or one for each island, the largest first.

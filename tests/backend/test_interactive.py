@@ -650,6 +650,12 @@ def test_all_beside_a_label_is_that_one(text: str) -> None:
     assert [label.name for label in found.whole] == ["Car"]
 
 
+def test_a_label_that_is_asked_for_whole_is_asked_for_once() -> None:
+    found = read_words("all car, Car, red car, bush", STREET, "image", "", never)
+    assert [label.name for label in found.whole] == ["Car"]
+    assert [phrase.prompts for phrase in found.phrases] == [("red car",), ("bush",)]
+
+
 def test_all_may_be_in_other_words() -> None:
     assert read("all my cars", prompt_label="Veg") == [("Veg", "all my cars")]
     config = words_config('<Label value="all"/>', CAR)
@@ -671,8 +677,25 @@ def test_all_gets_what_a_prediction_has(annotator: Annotator) -> None:
     body = {"tasks": [{"id": 1, "data": {"image": data_url(TWO)}}], "label_config": CONFIG}
     predicted = annotator.client.post("/predict", json=body).get_json()["results"][0]["result"]
     assert len(predicted) == 2
-    assert annotator.asks(TWO, textarea("all")) == predicted
-    assert annotator.asks(TWO, textarea("blue all")) == predicted[1:]
+    asked = [annotator.asks(TWO, textarea(text)) for text in ("all", "blue all", "blue all, blue")]
+    for regions in (predicted, *asked):
+        for region in regions:
+            del region["id"]
+    assert asked == [predicted, predicted[1:], predicted[1:]]
+
+
+@pytest.mark.parametrize(
+    "prompt", [keypoint(*CENTRE), rectangle(5, 15, 40, 75), textarea("all")], ids=lambda p: p["id"]
+)
+def test_an_answer_replaces_no_region_when_it_is_accepted(
+    annotator: Annotator, prompt: Any
+) -> None:
+    """The editor puts regions in their places by id."""
+    body = {"tasks": [{"id": 1, "data": {"image": data_url(TWO)}}], "label_config": CONFIG}
+    predicted = annotator.client.post("/predict", json=body).get_json()["results"][0]["result"]
+    answers = [predicted, *(annotator.asks(TWO, prompt) for _ in range(2))]
+    ids = [region["id"] for regions in answers for region in regions]
+    assert len(set(ids)) == len(ids) >= 4
 
 
 def test_the_same_words_work_on_the_next_picture(annotator: Annotator) -> None:
