@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -47,6 +48,8 @@ from clearclip_core import (
     drop_islands,
     fill_holes,
 )
+
+log = logging.getLogger(__name__)
 
 #: Raised by one whenever the same settings would give other masks than before.
 _ALGORITHM = 2
@@ -388,7 +391,9 @@ class Pipeline:
             for control, label in config.answering(image, each.label):
                 if each.threshold not in (None, label.threshold):
                     continue
-                free = each.mask if control.overlap or taken is None else each.mask & ~taken
+                free = each.mask
+                if taken is not None and not control.overlap:
+                    free = self._free(each.mask, taken, picture.task)
                 regions += [
                     (order.index(control.name), region)
                     for region in draw_regions(
@@ -424,6 +429,19 @@ class Pipeline:
         )
         height, width = picture.rgb.shape[:2]
         return covered(there, exclusive, (height, width))
+
+    def _free(self, mask: BoolMask, taken: BoolMask, task: Task) -> BoolMask:
+        """What of a mask is not taken.
+
+        An annotation that has most of it already is taken for another annotator's, and left aside.
+        """
+        share = np.count_nonzero(mask & taken) / max(1, np.count_nonzero(mask))
+        if not task.is_draft and share > 0.5:
+            return mask
+        free = mask & ~taken
+        if share > 0 and not free.any():
+            log.info("Nothing is left of a mask: regions of task %s cover it already.", task.id)
+        return free
 
     def _nearest(self, text: str, labels: Sequence[Label]) -> Label:
         """The label with the prompt that means most what a text says."""

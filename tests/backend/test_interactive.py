@@ -469,14 +469,39 @@ def bitmask_url(mask: Mask) -> str:
     ],
     ids=lambda region: region["type"],
 )
-@pytest.mark.parametrize("key", ["drafts", "annotations"])
-def test_a_new_mask_leaves_what_is_there(annotator: Annotator, region: Any, key: str) -> None:
-    there = {key: [{"result": [region], "updated_at": "2026-01-01"}]}
+def test_a_new_mask_leaves_what_is_there(annotator: Annotator, region: Any) -> None:
+    there = {"drafts": [{"result": [region], "updated_at": "2026-01-01"}]}
     free = annotator.mask(TWO, keypoint(32, 50), config=CONFIG, **there)
     kept = annotator.mask(TWO, keypoint(32, 50), config=EXCLUSIVE, **there)
     assert free[60, 30]
     assert not (kept & LEFT).any() or (kept & LEFT).sum() <= TWO.shape[0]  # a column, rounded
     assert np.array_equal(kept[:, 52:], free[:, 52:])
+
+
+def test_a_mask_of_which_nothing_is_left_is_logged(
+    annotator: Annotator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    there = {"drafts": [{"result": [brush(np.ones_like(LEFT))], "updated_at": "2026-01-01"}]}
+    assert annotator.asks(TWO, keypoint(*CENTRE), config=EXCLUSIVE, **there) == []
+    assert "Nothing is left of a mask: regions of task 1 cover it already." in caplog.text
+
+
+@pytest.mark.parametrize("prompt", [keypoint(*CENTRE), textarea("red")], ids=lambda p: p["id"])
+def test_an_annotation_is_left_too_unless_it_has_most_of_the_mask(
+    annotator: Annotator, prompt: Any
+) -> None:
+    """Another annotator's covers the same things, and leaves the first prompts something."""
+
+    def asks(taken: Mask) -> Mask:
+        there = {"annotations": [{"completed_by": 1, "result": [brush(taken)]}]}
+        return annotator.mask(TWO, prompt, config=EXCLUSIVE, **there)
+
+    free = annotator.mask(TWO, prompt)
+    part = free & (np.arange(200) < 40)
+    assert np.array_equal(asks(part), free & ~part)
+    assert np.array_equal(asks(free & (np.arange(200) < 60)), free)
+    assert np.array_equal(asks(free), free)
 
 
 def test_words_leave_what_is_there_too(annotator: Annotator) -> None:
