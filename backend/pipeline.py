@@ -370,8 +370,11 @@ class Pipeline:
 
     def _clean(self, mask: BoolMask) -> BoolMask:
         """A mask without specks and pinholes."""
-        min_px = round(self._settings.min_island_share * mask.size)
+        min_px = self._min_island_px(mask)
         return fill_holes(drop_islands(mask, min_px), min_px)
+
+    def _min_island_px(self, mask: BoolMask) -> int:
+        return round(self._settings.min_island_share * mask.size)
 
     @stage("draw")
     def _draw(self, found: Iterable[Found], picture: Picture, wish: Wish) -> Drawn:
@@ -431,15 +434,15 @@ class Pipeline:
         return covered(there, exclusive, (height, width))
 
     def _free(self, mask: BoolMask, taken: BoolMask, task: Task) -> BoolMask:
-        """What of a mask is not taken.
+        """What of a mask is not taken, without the slivers along what is.
 
         An annotation that has most of it already is taken for another annotator's, and left aside.
         """
         share = np.count_nonzero(mask & taken) / max(1, np.count_nonzero(mask))
-        if not task.is_draft and share > 0.5:
+        if share == 0 or (share > 0.5 and not task.is_draft):
             return mask
-        free = mask & ~taken
-        if share > 0 and not free.any():
+        free = drop_islands(mask & ~taken, self._min_island_px(mask))
+        if not free.any():
             log.info("Nothing is left of a mask: regions of task %s cover it already.", task.id)
         return free
 

@@ -12,7 +12,8 @@ Tags and attributes are found in any letter case, as the editor does. What is dr
   as words; else the value. Underscores and CamelCase are read as words.
 - ``model_score_threshold="0.4"`` on a control, or on one label of it.
 - ``overlap="false"`` on several controls, or on one: a mask that an annotator asks for there leaves
-  out what regions of these controls cover already.
+  out what regions of these controls cover already. Polygons and boxes are drawn around what is left,
+  and may close over what lies inside.
 - A label called "background" or "other", or marked ``background="true"``, is what no other label
   names. A colour in that attribute is the editor's own use of it.
 - ``prelabel="auto"`` on a control: new tasks of the project are predicted at once.

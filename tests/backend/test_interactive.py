@@ -21,7 +21,8 @@ from backend import interactive as module
 from backend.engine import Engine
 from backend.features import FeatureCache
 from backend.interactive import Boxes, Clicks, Phrases, read_words, rivals, understand
-from backend.messages import Context, Keypoint, Prompt, Rectangle, Words
+from backend.messages import Context, Keypoint, Prompt, Rectangle, Task, Words, areas
+from backend.regions import area_mask
 from backend.settings import Settings
 from backend.vocabulary import LabelConfig, parse_label_config
 from clearclip_core import SCENE_LABELS, Label, RGBArray, Segmenter, render_scene
@@ -85,7 +86,7 @@ class Annotator:
 
     def __init__(self, engine: Engine | None = None, **settings: Any) -> None:
         self.client: FlaskClient = create_app(
-            Settings(min_island_share=0, **settings), engine or colour_engine()
+            Settings(**{"min_island_share": 0, **settings}), engine or colour_engine()
         ).test_client()
 
     def asks(
@@ -476,6 +477,49 @@ def test_a_new_mask_leaves_what_is_there(annotator: Annotator, region: Any) -> N
     assert free[60, 30]
     assert not (kept & LEFT).any() or (kept & LEFT).sum() <= TWO.shape[0]  # a column, rounded
     assert np.array_equal(kept[:, 52:], free[:, 52:])
+
+
+def disc(radius_px: int) -> Mask:
+    """(200, 300), around the middle."""
+    rows, columns = np.mgrid[:200, :300] + 0.5
+    return np.asarray(np.hypot(rows - 100, columns - 150) < radius_px)
+
+
+def exclusive(tag: str) -> str:
+    return config_of(f'<{tag} name="mask" toName="image" overlap="false">{LABELS}</{tag}>')
+
+
+@pytest.mark.parametrize(
+    ("tag", "leaves_it"),
+    [
+        ("BrushLabels", True),
+        ("BitmaskLabels", True),
+        ("PolygonLabels", False),
+        ("RectangleLabels", False),
+    ],
+)
+def test_what_lies_inside_is_left_by_masks_not_by_outlines(
+    annotator: Annotator, tag: str, leaves_it: bool
+) -> None:
+    image = np.zeros((200, 300, 3), np.uint8)
+    image[disc(90)], image[disc(40)] = RGB["red"], RGB["blue"]
+    there = {"drafts": [{"result": [brush(disc(60))], "updated_at": "2026-01-01"}]}
+    (region,) = annotator.asks(image, keypoint(24, 50), config=exclusive(tag), **there)
+    (area,) = areas(Task(1, 1, {}, [region]))
+    assert (area_mask(area) & disc(60)).any() != leaves_it
+    assert iou(area_mask(area) | disc(60), disc(90)) > (0.7 if tag == "RectangleLabels" else 0.9)
+
+
+def test_slivers_along_what_is_there_are_no_regions() -> None:
+    """A polygon keeps to its mask to within a pixel."""
+    annotator = Annotator(min_island_share=0.0005)
+    image = np.zeros((200, 300, 3), np.uint8)
+    image[disc(80)] = RGB["red"]
+    config, click = exclusive("PolygonLabels"), keypoint(50, 50)
+    accepted = annotator.asks(image, click, config=config)
+    assert len(accepted) == 1
+    there = {"drafts": [{"result": accepted, "updated_at": "2026-01-01"}]}
+    assert annotator.asks(image, click, config=config, **there) == []
 
 
 def test_a_mask_of_which_nothing_is_left_is_logged(
