@@ -391,8 +391,8 @@ def _image(prompt: Prompt, config: LabelConfig) -> ImageTag | None:
 def _label(prompt: Prompt, config: LabelConfig, image: str) -> Label | None:
     """The label that a click or box is for: the one it carries, or the only one there is."""
     for written in prompt.labels:
-        label = config.label_written(written, prompt.control)
-        if label is not None and config.answering(image, label.name):
+        label = config.label_written(written, image, prompt.control)
+        if label is not None:
             return label
     labels = config.labels_of(image)
     return labels[0] if len(labels) == 1 and not prompt.labels else None

@@ -12,8 +12,8 @@ Tags and attributes are found in any letter case, as the editor does. What is dr
   as words; else the value. Underscores and CamelCase are read as words.
 - ``model_score_threshold="0.4"`` on a control, or on one label of it.
 - ``overlap="false"`` on several controls, or on one: a mask that an annotator asks for there leaves
-  out what regions of these controls cover already. Polygons and boxes are drawn around what is left,
-  and may close over what lies inside.
+  out what regions of these controls cover already. Polygons and boxes, drawn around what is left,
+  may close over what lies inside.
 - A label called "background" or "other", or marked ``background="true"``, is what no other label
   names. A colour in that attribute is the editor's own use of it.
 - ``prelabel="auto"`` on a control: new tasks of the project are predicted at once.
@@ -207,26 +207,35 @@ class LabelConfig:
         """The tool of that name."""
         return next((tool for tool in self.tools if tool.name == name), None)
 
-    def label_written(self, written: str, tool_name: str = "") -> Label | None:
-        """The label that a request calls so, by alias or by value.
+    def label_written(self, written: str, image: str, tool_name: str = "") -> Label | None:
+        """The label on an image that a request calls so, by alias or, after that, by value.
 
-        A tool's labels need only share one of the two with the label that they ask for.
+        A tool's labels need only share one of the two with the label that they ask for; that of
+        the same value comes first.
 
         >>> xml = '''<View><Image name="img" value="$image"/>
         ...   <BrushLabels name="mask" toName="img"><Label value="Car" alias="c"/></BrushLabels>
         ...   <KeyPointLabels name="click" toName="img"><Label value="Car" alias="k"/>
         ...   </KeyPointLabels></View>'''
-        >>> parse_label_config(xml).label_written("k", tool_name="click").name
+        >>> parse_label_config(xml).label_written("k", "img", tool_name="click").name
         'Car'
         """
         tool = self.tool(tool_name)
-        spellings = {written}.union(
-            *(own.spellings for own in (tool.labels if tool else ()) if written in own.spellings)
+        called = sorted(
+            (own for own in (tool.labels if tool else ()) if written in own.spellings),
+            key=lambda own: own.written != written,
         )
-        for control in (*self.controls, *self.boxes):
-            for label in control.labels:
-                if spellings & label.spellings:
-                    return self._label(label.name)
+        value = called[0].name if called else None
+        spellings = called[0].spellings if called else {written}
+
+        def fit(label: ControlLabel) -> tuple[bool, bool, bool]:
+            return label.name == value, label.written in spellings, label.name in spellings
+
+        for controls in (self.controls, self.boxes):
+            there = (own for each in controls if image in each.to_names for own in each.labels)
+            best = max(there, key=fit, default=None)
+            if best is not None and any(fit(best)):
+                return self._label(best.name)
         return None
 
     def answering(self, image: str, name: str) -> tuple[tuple[Control, ControlLabel], ...]:

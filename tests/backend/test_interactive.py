@@ -387,6 +387,19 @@ def test_aliases_are_read_and_written(annotator: Annotator, written: str) -> Non
     assert region["value"]["brushlabels"] == ["R"]
 
 
+@pytest.mark.parametrize(("image", "tool"), [("left", "on left"), ("right", "on right")])
+def test_images_may_share_an_alias(annotator: Annotator, image: str, tool: str) -> None:
+    config = "".join(
+        f'<Image name="{side}" value="$image"/><BrushLabels name="{side} mask" toName="{side}">'
+        f'<Label value="red {side}" alias="car"/></BrushLabels><KeyPointLabels name="on {side}" '
+        f'toName="{side}"><Label value="red {side}" alias="car"/></KeyPointLabels>'
+        for side in ("left", "right")
+    )
+    click = keypoint(*CENTRE, label="car", to_name=image, from_name=tool)
+    (region,) = annotator.asks(TWO, click, config=f"<View>{config}</View>")
+    assert (region["from_name"], region["value"]["brushlabels"]) == (f"{image} mask", ["car"])
+
+
 def test_the_least_score_of_a_label_is_not_asked_of_an_answer(annotator: Annotator) -> None:
     control = (
         f'<BrushLabels name="mask" toName="image" model_score_threshold="1">{LABELS}</BrushLabels>'

@@ -99,7 +99,7 @@ def test_written_names_are_those_that_the_sdk_knows() -> None:
 
 def test_names_are_read_by_alias_and_by_value() -> None:
     config = parse_label_config(MANY_TAGS)
-    found = [config.label_written(written) for written in ("TL1", "house", "unknown")]
+    found = [config.label_written(written, "photo") for written in ("TL1", "house", "unknown")]
     assert [label.name if label else None for label in found] == ["trafficLight", "house", None]
 
 
@@ -305,8 +305,49 @@ def test_overlap_is_an_attribute_of_each_control() -> None:
 def test_a_tools_label_is_found_by_alias_or_value(
     written: str, tool: str, name: str | None
 ) -> None:
-    label = parse_label_config(TOOLS).label_written(written, tool)
+    label = parse_label_config(TOOLS).label_written(written, "img", tool)
     assert (label.name if label else None) == name
+
+
+def test_an_alias_comes_before_a_value() -> None:
+    """The editor writes aliases: "blue" is the label whose value is "red"."""
+    labels = '<Label value="blue" alias="navy"/><Label value="red" alias="blue"/>'
+    config = parse_label_config(
+        f'<View><Image name="i" value="$image"/><BrushLabels name="b" toName="i">{labels}'
+        f'</BrushLabels><KeyPointLabels name="same" toName="i">{labels}</KeyPointLabels>'
+        '<KeyPointLabels name="plain" toName="i"><Label value="blue"/></KeyPointLabels></View>'
+    )
+    found = {
+        (written, tool): label.name if (label := config.label_written(written, "i", tool)) else None
+        for written in ("blue", "navy", "red")
+        for tool in ("", "same", "plain")
+    }
+    assert found == {
+        ("blue", ""): "red",
+        ("blue", "same"): "red",
+        ("blue", "plain"): "blue",  # a tool's label has the same value
+        ("navy", ""): "blue",
+        ("navy", "same"): "blue",
+        ("navy", "plain"): "blue",
+        ("red", ""): "red",
+        ("red", "same"): "red",
+        ("red", "plain"): "red",
+    }
+
+
+def test_images_may_share_an_alias() -> None:
+    config = parse_label_config(
+        '<View><Image name="l" value="$l"/><Image name="r" value="$r"/>'
+        '<BrushLabels name="a" toName="l"><Label value="left car" alias="car"/></BrushLabels>'
+        '<BrushLabels name="b" toName="r"><Label value="right car" alias="car"/></BrushLabels>'
+        '<KeyPointLabels name="click" toName="r"><Label value="right car" alias="car"/>'
+        "</KeyPointLabels></View>"
+    )
+    found = [config.label_written("car", image) for image in ("l", "r", "gone")]
+    assert [label.name if label else None for label in found] == ["left car", "right car", None]
+    clicked = config.label_written("car", "r", "click")
+    assert clicked is not None
+    assert clicked.name == "right car"
 
 
 def test_who_answers() -> None:
