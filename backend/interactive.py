@@ -324,10 +324,10 @@ def segment_boxes(
     confidence = np.zeros((height, width), np.float16)
     for rectangle in wish.rectangles:
         inside = rectangle_mask(rectangle, (height, width))
-        if inside.any():
-            corners = rectangle_corners(rectangle, (height, width))
-            left, top = np.floor(corners.min(axis=0)).tolist()
-            right, bottom = np.ceil(corners.max(axis=0)).tolist()
+        corners = rectangle_corners(rectangle, (height, width)).clip(0, (width, height))
+        left, top = np.floor(corners.min(axis=0)).tolist()
+        right, bottom = np.ceil(corners.max(axis=0)).tolist()
+        if inside.any() and left < right and top < bottom:
             index = _index(wish.label, scores)
             made = segment_box(features, scores, index, (left, top, right, bottom), image)
             found = made.mask & inside

@@ -191,11 +191,13 @@ def rectangle_corners(rectangle: Rectangle, size_hw: tuple[int, int]) -> npt.NDA
 
 
 def rectangle_mask(rectangle: Rectangle, size_hw: tuple[int, int]) -> BoolMask:
-    """(H, W) bool: the pixels inside a rectangle, turned or not."""
+    """(H, W) bool: the pixels inside a rectangle, turned or not; none where a side is 0."""
     corners = rectangle_corners(rectangle, size_hw)
+    mask = np.zeros(size_hw, dtype=np.bool_)
+    if rectangle.width_percent == 0 or rectangle.height_percent == 0:
+        return mask  # of an outline without area its edge would be filled
     if rectangle.rotation_degrees % 360:
         return _outline_mask(corners, size_hw)
-    mask = np.zeros(size_hw, dtype=np.bool_)
     (left, top), (right, bottom) = np.rint(corners[[0, 2]].clip(0, size_hw[::-1])).astype(int)
     mask[top:bottom, left:right] = True
     return mask
