@@ -4,8 +4,8 @@ Tags and attributes are found in any letter case, as the editor does. What is dr
 
 - ``<BrushLabels>``, ``<BitmaskLabels>``, ``<PolygonLabels>``, ``<RectangleLabels>`` whose
   ``toName`` is one or more ``<Image>``; those for masks first, else in the order of the config.
-  ``<RectangleLabels smart="true">`` beside another control is an annotator's tool for prompts and
-  is left alone, as are all other tags.
+  ``<RectangleLabels>`` with ``smart="true"`` or ``smartOnly="true"`` beside another control is an
+  annotator's tool for prompts and is left alone, as are all other tags.
 - A label is known by its ``value``: written in several controls, it is one query. Results carry
   its ``alias`` where it has one, as the editor does.
 - Words for the model: ``predicted_values="tabby cat, kitten"``; else the alias where that reads
@@ -176,7 +176,7 @@ class LabelConfig:
         labels: all labels of all controls, each once, in the order of the controls; at most one is
             the background.
         tools: what an annotator may ask with; changes nothing of what is predicted.
-        boxes: ``<RectangleLabels smart="true">`` beside other controls, which draws only the
+        boxes: ``<RectangleLabels>`` that are tools beside other controls, which draw only the
             answers for labels that no other control has.
         box_labels: labels that only `boxes` have.
         prelabel: whether new tasks are to be predicted at once.
@@ -387,9 +387,8 @@ def _name(label: Element) -> str:
 
 
 def _is_prompt_tool(control: Element) -> bool:
-    return (
-        control.tag.lower() == "rectanglelabels"
-        and _get(control, "smart").strip().lower() == "true"
+    return control.tag.lower() == "rectanglelabels" and any(
+        _get(control, attribute).strip().lower() == "true" for attribute in ("smart", "smartonly")
     )
 
 

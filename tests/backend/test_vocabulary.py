@@ -152,6 +152,26 @@ def test_one_background_label_at_most(labels: str, background: str | None) -> No
     assert marked == ([background] if background else [])
 
 
+@pytest.mark.parametrize(
+    ("attributes", "is_tool"),
+    [
+        ('smart="true"', True),
+        ('smartOnly="true"', True),
+        ('smart="true" smartOnly="true"', True),
+        ('smart="false"', False),
+        ("", False),
+    ],
+)
+def test_rectangles_beside_another_control_may_be_a_tool(attributes: str, is_tool: bool) -> None:
+    config = parse_label_config(
+        '<View><Image name="i" value="$image"/><BrushLabels name="b" toName="i">'
+        f'<Label value="dog"/></BrushLabels><RectangleLabels name="r" toName="i" {attributes}>'
+        '<Label value="dog"/></RectangleLabels></View>'
+    )
+    assert [control.name for control in config.controls] == (["b"] if is_tool else ["b", "r"])
+    assert [control.name for control in config.boxes] == (["r"] if is_tool else [])
+
+
 def test_smart_rectangles_alone_are_drawn() -> None:
     config = parse_label_config(
         '<View><Image name="i" value="$image"/><RectangleLabels name="r" toName="i" smart="true">'
