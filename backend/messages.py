@@ -34,6 +34,8 @@ _TOLD_OF = {
     "ANNOTATION_UPDATED": "annotation",
     "ANNOTATIONS_DELETED": "annotations",
 }
+#: What the values of regions have, of one kind or another, that say where they are.
+_SHAPES = {"x", "points", "rle", "imageDataURL"}
 #: Letters of what an annotator types: some phrases.
 _LONGEST_TEXT = 1000
 
@@ -546,10 +548,10 @@ def _rectangle(value: Mapping[str, Any]) -> Rectangle | None:
 
 
 def _words(value: Mapping[str, Any]) -> Words | None:
-    """The last text: those before it have been answered. One with a place describes a region."""
+    """The last text: those before it have been answered. One with a shape describes a region."""
     given = value.get("text")
     texts = _texts([given] if isinstance(given, str) else given)
-    return Words(_plain(texts[-1])) if texts and "x" not in value else None
+    return Words(_plain(texts[-1])) if texts and not _SHAPES & value.keys() else None
 
 
 def _plain(text: str) -> str:
