@@ -126,15 +126,20 @@ def understand(context: Context, config: LabelConfig, nearest: Nearest) -> Ask |
     """What a context asks for; None, and a line in the log, where no answer is possible.
 
     The last prompt says what is asked for. Those before it that are of its kind, label and picture
-    count with it: the editor sends all clicks that are not accepted yet.
+    count with it: the editor sends all clicks that are not accepted yet. What was made with a tool
+    that asks nothing is passed over.
 
     Args:
-        context: with one prompt at least.
+        context: the prompts.
         config: the project's.
         nearest: decides on words that name no label.
     """
-    last = context.prompts[-1]
-    same = [prompt for prompt in context.prompts if _kin(prompt) == _kin(last)]
+    prompts = [prompt for prompt in context.prompts if _asks(prompt, config)]
+    if not prompts:
+        log.info("All that was drawn or typed was made with tools that ask nothing.")
+        return None
+    last = prompts[-1]
+    same = [prompt for prompt in prompts if _kin(prompt) == _kin(last)]
     image = _image(last, config)
     if image is None:
         log.info("A prompt is on %r, which is no image of ours.", last.image)
@@ -396,6 +401,11 @@ def _label(prompt: Prompt, config: LabelConfig, image: str) -> Label | None:
             return label
     labels = config.labels_of(image)
     return labels[0] if len(labels) == 1 and not prompt.labels else None
+
+
+def _asks(prompt: Prompt, config: LabelConfig) -> bool:
+    tool = config.tool(prompt.control)
+    return tool is None or tool.asks
 
 
 def _prompt_label(prompt: Prompt, config: LabelConfig) -> str:

@@ -21,8 +21,8 @@ Tags and attributes are found in any letter case, as the editor does. What is dr
 - ``adapt="thresholds"`` on a control: what of the project follows its corrections; scores,
   thresholds, all or off.
 - An annotator asks with ``<KeyPointLabels>``, ``<KeyPoint>``, ``<RectangleLabels>``,
-  ``<Rectangle>`` and ``<TextArea>``. ``prompt_label="Car"`` on a text area is the label of words
-  that name none.
+  ``<Rectangle>`` and ``<TextArea>``, unless it has ``smart="false"``. ``prompt_label="Car"`` on a
+  text area is the label of words that name none.
 
 Labels that come from the task (``<BrushLabels value="$labels">``) and controls in a
 ``<Repeater>`` are not drawn; where a config has nothing else, the error says so.
@@ -158,12 +158,14 @@ class Tool:
         to_names: names of the images that it is for.
         labels: none, where it has none.
         prompt_label: how the label of words that name none is written; may be empty.
+        asks: whether the editor asks for an answer to it.
     """
 
     name: str
     to_names: tuple[str, ...]
     labels: tuple[ControlLabel, ...] = ()
     prompt_label: str = ""
+    asks: bool = True
 
 
 @dataclass(frozen=True)
@@ -310,7 +312,7 @@ def parse_label_config(xml: str) -> LabelConfig:
         tools=tuple(_tools(root, images)),
         boxes=tuple(_control(element, images) for element in boxes),
         box_labels=tuple(_labels(boxes, known={label.name for label in labels})),
-        prelabel=any(_get(element, "prelabel").strip().lower() == "auto" for element in drawn),
+        prelabel=any(_is(element, "prelabel", "auto") for element in drawn),
         score=next(filter(None, map(_score, drawn)), None),
         adapt=_adapt(drawn),
     )
@@ -362,6 +364,10 @@ def _get(element: Element, attribute: str) -> str:
     return text if text.strip() else ""
 
 
+def _is(element: Element, attribute: str, word: str) -> bool:
+    return _get(element, attribute).strip().lower() == word
+
+
 def _image_tags(root: Element) -> Iterator[ImageTag]:
     for element in _find(root, "image"):
         value = (_get(element, "valuelist") or _get(element, "value")).strip()
@@ -387,8 +393,8 @@ def _name(label: Element) -> str:
 
 
 def _is_prompt_tool(control: Element) -> bool:
-    return control.tag.lower() == "rectanglelabels" and any(
-        _get(control, attribute).strip().lower() == "true" for attribute in ("smart", "smartonly")
+    return control.tag.lower() == "rectanglelabels" and (
+        _is(control, "smart", "true") or _is(control, "smartonly", "true")
     )
 
 
@@ -398,7 +404,7 @@ def _control(element: Element, images: Mapping[str, ImageTag]) -> Control:
         name=_get(element, "name"),
         to_names=tuple(name for name in _to_names(element) if name in images),
         labels=_control_labels(element),
-        overlap=_get(element, "overlap").strip().lower() != "false",
+        overlap=not _is(element, "overlap", "false"),
     )
 
 
@@ -406,8 +412,13 @@ def _tools(root: Element, images: Mapping[str, ImageTag]) -> Iterator[Tool]:
     for kind in _TOOL_KINDS:
         for element in _find(root, kind):
             to_names = tuple(name for name in _to_names(element) if name in images)
-            prompt_label = _get(element, "prompt_label").strip()
-            yield Tool(_get(element, "name"), to_names, _control_labels(element), prompt_label)
+            yield Tool(
+                name=_get(element, "name"),
+                to_names=to_names,
+                labels=_control_labels(element),
+                prompt_label=_get(element, "prompt_label").strip(),
+                asks=_is(element, "smartonly", "true") or not _is(element, "smart", "false"),
+            )
 
 
 def _control_labels(element: Element) -> tuple[ControlLabel, ...]:
@@ -470,7 +481,7 @@ def _labels(controls: Iterable[Element], known: Collection[str] = ()) -> Iterato
 def _background(elements: Mapping[str, list[Element]]) -> str | None:
     """The one label that stands for the rest: one that is marked, before one that is called so."""
     for name, same in elements.items():
-        if any(_get(element, "background").strip().lower() == "true" for element in same):
+        if any(_is(element, "background", "true") for element in same):
             return name
     for name, same in elements.items():
         called = {words(text) for element in same for text in (name, _get(element, "alias"))}

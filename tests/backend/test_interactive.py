@@ -785,6 +785,15 @@ def test_an_answer_replaces_no_region_when_it_is_accepted(
     assert len(set(ids)) == len(ids) >= 4
 
 
+def test_notes_are_no_words_for_the_model(annotator: Annotator) -> None:
+    config = config_of(BRUSH, '<TextArea name="notes" toName="image" smart="false"/>')
+    note = textarea("blue") | {"from_name": "notes"}
+    assert annotator.asks(TWO, note, config=config) == []
+    for prompt in (keypoint(*CENTRE), textarea("red")):
+        (region,) = annotator.asks(TWO, prompt, note, config=config)
+        assert region["value"]["brushlabels"] == ["red"]
+
+
 def test_the_same_words_work_on_the_next_picture(annotator: Annotator) -> None:
     other = painted((90, 90), red=(5, 5, 60, 70))
     for image in (TWO, other):

@@ -296,6 +296,23 @@ def test_what_an_annotator_asks_with() -> None:
     assert config.tool("mask") is None
 
 
+@pytest.mark.parametrize(
+    ("attributes", "asks"),
+    [
+        ("", True),
+        ('smart="true"', True),
+        ('smart="False"', False),
+        ('smart="false" smartOnly="true"', True),
+    ],
+)
+def test_a_tool_may_ask_nothing(attributes: str, asks: bool) -> None:
+    tool = parse_label_config(TOOLS.replace('name="words"', f'name="words" {attributes}')).tool(
+        "words"
+    )
+    assert tool is not None
+    assert tool.asks == asks
+
+
 def test_tools_change_nothing_of_what_is_predicted() -> None:
     config = parse_label_config(TOOLS)
     assert [control.name for control in config.controls] == ["mask", "poly"]
