@@ -42,6 +42,8 @@ from clearclip_core import (
 
 log = logging.getLogger(__name__)
 
+_ARROW = "->|→"
+
 #: Of these labels, the one that means most what a text says.
 Nearest = Callable[[str, Sequence[Label]], Label]
 
@@ -175,7 +177,7 @@ def read_words(
     reader = _Reader(config, image, prompt_label, nearest)
     phrases: list[Phrase] = []
     whole: list[Label] = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
+    for part in reader.parts(text):
         asked = reader.whole(part)
         whole += asked
         if not asked:
@@ -200,6 +202,13 @@ class _Reader:
             log.warning("prompt_label=%r is the name of no label.", prompt_label)
         self._nearest = nearest
 
+    def parts(self, text: str) -> list[str]:
+        """The phrases of a text: between commas, unless these are in the name of a label."""
+        sides = [side for side in re.split(_ARROW, text, maxsplit=1) if "," in side]
+        if self.whole(text) or any(map(self._named, sides)):
+            return [text]
+        return [part for part in map(str.strip, text.split(",")) if part]
+
     def whole(self, part: str) -> tuple[Label, ...]:
         """The labels whose whole-picture masks a phrase asks for, if it does."""
         text = words(part)
@@ -211,7 +220,7 @@ class _Reader:
 
     def phrase(self, part: str) -> Phrase:
         """The words of a phrase and the label that they are for."""
-        text, *arrow = (side.strip() for side in re.split("->|→", part, maxsplit=1))
+        text, *arrow = (side.strip() for side in re.split(_ARROW, part, maxsplit=1))
         wanted = self._named(arrow[0]) if arrow else None
         if not text:
             text = arrow[0] if arrow and arrow[0] else part

@@ -678,6 +678,30 @@ def test_phrases_are_separated_by_commas() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("door, double door", [("door, double door",) * 2]),
+        (" Door,  double door ", [("door, double door",) * 2]),
+        ("door, double door -> Car", [("Car", "door, double door")]),
+        ("red gate -> door, double door", [("door, double door", "red gate")]),
+        ("van, bush -> Car", [("Car", "van"), ("Car", "bush")]),
+    ],
+)
+def test_commas_in_the_name_of_a_label_separate_nothing(
+    text: str, expected: list[tuple[str, ...]]
+) -> None:
+    config = words_config('<Label value="door, double door"/>', CAR)
+    assert read(text, config) == expected
+
+
+def test_a_label_with_a_comma_may_be_asked_for_whole() -> None:
+    config = words_config('<Label value="door, double door"/>', CAR)
+    found = read_words("all door, double door", config, "image", "", never)
+    assert [label.name for label in found.whole] == ["door, double door"]
+    assert found.phrases == ()
+
+
 def test_a_part_of_a_word_names_nothing() -> None:
     assert read("carpet", prompt_label="Veg") == [("Veg", "carpet")]
 
