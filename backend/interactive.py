@@ -42,6 +42,8 @@ from clearclip_core import (
 
 log = logging.getLogger(__name__)
 
+_ARROW = "->|→"
+
 #: Of these labels, the one that means most what a text says.
 Nearest = Callable[[str, Sequence[Label]], Label]
 
@@ -126,15 +128,20 @@ def understand(context: Context, config: LabelConfig, nearest: Nearest) -> Ask |
     """What a context asks for; None, and a line in the log, where no answer is possible.
 
     The last prompt says what is asked for. Those before it that are of its kind, label and picture
-    count with it: the editor sends all clicks that are not accepted yet.
+    count with it: the editor sends all clicks that are not accepted yet. What was made with a tool
+    that asks nothing is passed over.
 
     Args:
-        context: with one prompt at least.
+        context: the prompts.
         config: the project's.
         nearest: decides on words that name no label.
     """
-    last = context.prompts[-1]
-    same = [prompt for prompt in context.prompts if _kin(prompt) == _kin(last)]
+    prompts = [prompt for prompt in context.prompts if _asks(prompt, config)]
+    if not prompts:
+        log.info("All that was drawn or typed was made with tools that ask nothing.")
+        return None
+    last = prompts[-1]
+    same = [prompt for prompt in prompts if _kin(prompt) == _kin(last)]
     image = _image(last, config)
     if image is None:
         log.info("A prompt is on %r, which is no image of ours.", last.image)
@@ -170,12 +177,16 @@ def read_words(
     reader = _Reader(config, image, prompt_label, nearest)
     phrases: list[Phrase] = []
     whole: list[Label] = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
+    for part in reader.parts(text):
         asked = reader.whole(part)
         whole += asked
         if not asked:
             phrases.append(reader.phrase(part))
-    return Phrases(tuple(dict.fromkeys(phrases)), tuple(dict.fromkeys(whole)))
+    own = {Phrase(label.prompts, label) for label in whole}  # asked for already
+    return Phrases(
+        tuple(phrase for phrase in dict.fromkeys(phrases) if phrase not in own),
+        tuple(dict.fromkeys(whole)),
+    )
 
 
 class _Reader:
@@ -191,6 +202,13 @@ class _Reader:
             log.warning("prompt_label=%r is the name of no label.", prompt_label)
         self._nearest = nearest
 
+    def parts(self, text: str) -> list[str]:
+        """The phrases of a text: between commas, unless these are in the name of a label."""
+        sides = [side for side in re.split(_ARROW, text, maxsplit=1) if "," in side]
+        if self.whole(text) or any(map(self._named, sides)):
+            return [text]
+        return [part for part in map(str.strip, text.split(",")) if part]
+
     def whole(self, part: str) -> tuple[Label, ...]:
         """The labels whose whole-picture masks a phrase asks for, if it does."""
         text = words(part)
@@ -202,7 +220,7 @@ class _Reader:
 
     def phrase(self, part: str) -> Phrase:
         """The words of a phrase and the label that they are for."""
-        text, *arrow = (side.strip() for side in re.split("->|→", part, maxsplit=1))
+        text, *arrow = (side.strip() for side in re.split(_ARROW, part, maxsplit=1))
         wanted = self._named(arrow[0]) if arrow else None
         if not text:
             text = arrow[0] if arrow and arrow[0] else part
@@ -320,10 +338,10 @@ def segment_boxes(
     confidence = np.zeros((height, width), np.float16)
     for rectangle in wish.rectangles:
         inside = rectangle_mask(rectangle, (height, width))
-        if inside.any():
-            corners = rectangle_corners(rectangle, (height, width))
-            left, top = np.floor(corners.min(axis=0)).tolist()
-            right, bottom = np.ceil(corners.max(axis=0)).tolist()
+        corners = rectangle_corners(rectangle, (height, width)).clip(0, (width, height))
+        left, top = np.floor(corners.min(axis=0)).tolist()
+        right, bottom = np.ceil(corners.max(axis=0)).tolist()
+        if inside.any() and left < right and top < bottom:
             index = _index(wish.label, scores)
             made = segment_box(features, scores, index, (left, top, right, bottom), image)
             found = made.mask & inside
@@ -387,11 +405,16 @@ def _image(prompt: Prompt, config: LabelConfig) -> ImageTag | None:
 def _label(prompt: Prompt, config: LabelConfig, image: str) -> Label | None:
     """The label that a click or box is for: the one it carries, or the only one there is."""
     for written in prompt.labels:
-        label = config.label_written(written, prompt.control)
-        if label is not None and config.answering(image, label.name):
+        label = config.label_written(written, image, prompt.control)
+        if label is not None:
             return label
     labels = config.labels_of(image)
     return labels[0] if len(labels) == 1 and not prompt.labels else None
+
+
+def _asks(prompt: Prompt, config: LabelConfig) -> bool:
+    tool = config.tool(prompt.control)
+    return tool is None or tool.asks
 
 
 def _prompt_label(prompt: Prompt, config: LabelConfig) -> str:

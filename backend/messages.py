@@ -34,6 +34,8 @@ _TOLD_OF = {
     "ANNOTATION_UPDATED": "annotation",
     "ANNOTATIONS_DELETED": "annotations",
 }
+#: What the values of regions have, of one kind or another, that say where they are.
+_SHAPES = {"x", "points", "rle", "imageDataURL"}
 #: Letters of what an annotator types: some phrases.
 _LONGEST_TEXT = 1000
 
@@ -48,12 +50,15 @@ class Task:
         data: what the label config's variables stand for.
         drawn: regions that the task has already, as they came; see `areas`. Empty unless an
             annotator waits.
+        is_draft: whether `drawn` is what that annotator is working on; else it is the task's only
+            annotation, which may be somebody else's.
     """
 
     id: int | str | None
     project_id: int | None
     data: Mapping[str, Any]
     drawn: Sequence[Any] = field(default=(), repr=False, compare=False)
+    is_draft: bool = field(default=True, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -461,32 +466,38 @@ def _count(fields: Mapping[str, Any], name: str, least: int = 1) -> int | None:
 def _task(raw: Any, with_drawn: bool = False) -> Task:
     task = raw if isinstance(raw, dict) else {}
     task_id, data = task.get("id"), task.get("data")
+    drawn, is_draft = _drawn(task) if with_drawn else ((), True)
     return Task(
         id=task_id if isinstance(task_id, int | str) else None,
         project_id=_project_id(task.get("project")),
         data=data if isinstance(data, dict) else {},
-        drawn=_drawn(task) if with_drawn else (),
+        drawn=drawn,
+        is_draft=is_draft,
     )
 
 
-def _drawn(task: Mapping[str, Any]) -> Sequence[Any]:
-    """The regions of the newest draft, for that is being worked on; else of the newest annotation.
+def _drawn(task: Mapping[str, Any]) -> tuple[Sequence[Any], bool]:
+    """The regions of the newest draft; else of the only annotation. Whether it is a draft.
 
-    A prediction is nothing yet that anybody has accepted.
+    Label Studio sends the drafts of who asks, but the annotations of all, and not which of them is
+    open. A prediction is nothing yet that anybody has accepted.
     """
-    for key in ("drafts", "annotations"):
-        given = task.get(key)
-        versions = [
-            version
-            for version in (given if isinstance(given, list) else [])
-            if isinstance(version, dict)
-            and isinstance(version.get("result"), list)
-            and not version.get("was_cancelled")
-        ]
-        if versions:
-            newest = max(versions, key=lambda version: _optional_text(version, "updated_at"))
-            return cast("list[Any]", newest["result"])
-    return ()
+    if drafts := _versions(task, "drafts"):
+        newest = max(drafts, key=lambda draft: _optional_text(draft, "updated_at"))
+        return newest["result"], True
+    annotations = _versions(task, "annotations")
+    return (annotations[0]["result"] if len(annotations) == 1 else ()), False
+
+
+def _versions(task: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    given = task.get(key)
+    return [
+        version
+        for version in (given if isinstance(given, list) else [])
+        if isinstance(version, dict)
+        and isinstance(version.get("result"), list)
+        and not version.get("was_cancelled")
+    ]
 
 
 def _context(raw: Any) -> Context | None:
@@ -537,10 +548,10 @@ def _rectangle(value: Mapping[str, Any]) -> Rectangle | None:
 
 
 def _words(value: Mapping[str, Any]) -> Words | None:
-    """The last text: those before it have been answered. One with a place describes a region."""
+    """The last text: those before it have been answered. One with a shape describes a region."""
     given = value.get("text")
     texts = _texts([given] if isinstance(given, str) else given)
-    return Words(_plain(texts[-1])) if texts and "x" not in value else None
+    return Words(_plain(texts[-1])) if texts and not _SHAPES & value.keys() else None
 
 
 def _plain(text: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -47,6 +49,8 @@ from clearclip_core import (
     drop_islands,
     fill_holes,
 )
+
+log = logging.getLogger(__name__)
 
 #: Raised by one whenever the same settings would give other masks than before.
 _ALGORITHM = 2
@@ -371,14 +375,18 @@ class Pipeline:
 
     def _clean(self, mask: BoolMask) -> BoolMask:
         """A mask without specks and pinholes."""
-        min_px = round(self._settings.min_island_share * mask.size)
+        min_px = self._min_island_px(mask)
         return fill_holes(drop_islands(mask, min_px), min_px)
+
+    def _min_island_px(self, mask: BoolMask) -> int:
+        return round(self._settings.min_island_share * mask.size)
 
     @stage("draw")
     def _draw(self, found: Iterable[Found], picture: Picture, wish: Wish) -> Drawn:
         """Masks as the controls have them that want them.
 
-        One mask exists at a time, however many labels there are.
+        One mask exists at a time, however many labels there are. The regions of each answer to an
+        annotator have ids of their own: accepted, they replace none that is there.
         """
         config, image = wish.config, picture.tag.name
         order = [control.name for control in (*config.controls, *config.boxes)]
@@ -386,11 +394,14 @@ class Pipeline:
         union = np.zeros(picture.rgb.shape[:2], np.bool_)
         total = 0.0
         taken = None if wish.ask is None else self._taken(picture, wish)
+        owner = str(picture.task.id) if wish.ask is None else secrets.token_hex(8)
         for each in found:
             for control, label in config.answering(image, each.label):
                 if each.threshold not in (None, label.threshold):
                     continue
-                free = each.mask if control.overlap or taken is None else each.mask & ~taken
+                free = each.mask
+                if taken is not None and not control.overlap:
+                    free = self._free(each.mask, taken, picture.task)
                 regions += [
                     (order.index(control.name), region)
                     for region in draw_regions(
@@ -400,7 +411,7 @@ class Pipeline:
                         label if each.threshold is not None else replace(label, threshold=0.0),
                         image,
                         item_index=picture.item_index,
-                        owner=str(picture.task.id),
+                        owner=owner,
                     )
                 ]
             new = each.mask & ~union
@@ -426,6 +437,19 @@ class Pipeline:
         )
         height, width = picture.rgb.shape[:2]
         return covered(there, exclusive, (height, width))
+
+    def _free(self, mask: BoolMask, taken: BoolMask, task: Task) -> BoolMask:
+        """What of a mask is not taken, without the slivers along what is.
+
+        An annotation that has most of it already is taken for another annotator's, and left aside.
+        """
+        share = np.count_nonzero(mask & taken) / max(1, np.count_nonzero(mask))
+        if share == 0 or (share > 0.5 and not task.is_draft):
+            return mask
+        free = drop_islands(mask & ~taken, self._min_island_px(mask))
+        if not free.any():
+            log.info("Nothing is left of a mask: regions of task %s cover it already.", task.id)
+        return free
 
     def _nearest(self, text: str, labels: Sequence[Label]) -> Label:
         """The label with the prompt that means most what a text says."""

@@ -46,7 +46,7 @@ class Region:
     """One region of a prediction.
 
     Attributes:
-        id: follows from its place and content, so the same prediction has the same ids.
+        id: follows from its owner, place and content, so the same prediction has the same ids.
         kind: type of the region, and the key of its label in `value`.
         from_name: name of the control.
         to_name: name of the image.
@@ -103,7 +103,7 @@ def draw_regions(
         to_name: name of the image.
         item_index: which picture of a list, if it is a list.
         min_island_px: smaller islands become no polygon or rectangle.
-        owner: what this prediction belongs to, such as its task: enters the ids.
+        owner: what these regions belong to, such as a task: enters the ids.
 
     Returns:
         No region for an empty mask; else one, or one for each island, the largest first.
@@ -123,7 +123,7 @@ def draw_regions(
         if score >= label.threshold:
             regions.append(
                 Region(
-                    id=_region_id(f"{place}/{len(regions)}", part),
+                    id=_region_id(f"{place}/{len(regions)}", box, part),
                     kind=control.kind,
                     from_name=control.name,
                     to_name=to_name,
@@ -191,11 +191,13 @@ def rectangle_corners(rectangle: Rectangle, size_hw: tuple[int, int]) -> npt.NDA
 
 
 def rectangle_mask(rectangle: Rectangle, size_hw: tuple[int, int]) -> BoolMask:
-    """(H, W) bool: the pixels inside a rectangle, turned or not."""
+    """(H, W) bool: the pixels inside a rectangle, turned or not; none where a side is 0."""
     corners = rectangle_corners(rectangle, size_hw)
+    mask = np.zeros(size_hw, dtype=np.bool_)
+    if rectangle.width_percent == 0 or rectangle.height_percent == 0:
+        return mask  # of an outline without area its edge would be filled
     if rectangle.rotation_degrees % 360:
         return _outline_mask(corners, size_hw)
-    mask = np.zeros(size_hw, dtype=np.bool_)
     (left, top), (right, bottom) = np.rint(corners[[0, 2]].clip(0, size_hw[::-1])).astype(int)
     mask[top:bottom, left:right] = True
     return mask
@@ -304,7 +306,7 @@ def _percent(px: int, side_px: int) -> float:
     return round(100 * px / side_px, _DECIMALS)
 
 
-def _region_id(place: str, part: BoolMask) -> str:
-    digest = hashlib.blake2b(place.encode(), digest_size=8)
+def _region_id(place: str, box: Box, part: BoolMask) -> str:
+    digest = hashlib.blake2b(f"{place}/{box}/{part.shape}".encode(), digest_size=8)
     digest.update(np.packbits(part).tobytes())
     return base64.urlsafe_b64encode(digest.digest()).decode()[:10]  # as long as the editor's

@@ -4,15 +4,16 @@ Tags and attributes are found in any letter case, as the editor does. What is dr
 
 - ``<BrushLabels>``, ``<BitmaskLabels>``, ``<PolygonLabels>``, ``<RectangleLabels>`` whose
   ``toName`` is one or more ``<Image>``; those for masks first, else in the order of the config.
-  ``<RectangleLabels smart="true">`` beside another control is an annotator's tool for prompts and
-  is left alone, as are all other tags.
+  ``<RectangleLabels>`` with ``smart="true"`` or ``smartOnly="true"`` beside another control is an
+  annotator's tool for prompts and is left alone, as are all other tags.
 - A label is known by its ``value``: written in several controls, it is one query. Results carry
   its ``alias`` where it has one, as the editor does.
 - Words for the model: ``predicted_values="tabby cat, kitten"``; else the alias where that reads
   as words; else the value. Underscores and CamelCase are read as words.
 - ``model_score_threshold="0.4"`` on a control, or on one label of it.
 - ``overlap="false"`` on several controls, or on one: a mask that an annotator asks for there leaves
-  out what regions of these controls cover already.
+  out what regions of these controls cover already. Polygons and boxes, drawn around what is left,
+  may close over what lies inside.
 - A label called "background" or "other", or marked ``background="true"``, is what no other label
   names. A colour in that attribute is the editor's own use of it.
 - ``prelabel="auto"`` on a control: new tasks of the project are predicted at once.
@@ -20,8 +21,8 @@ Tags and attributes are found in any letter case, as the editor does. What is dr
 - ``adapt="thresholds"`` on a control: what of the project follows its corrections; scores,
   thresholds, all or off.
 - An annotator asks with ``<KeyPointLabels>``, ``<KeyPoint>``, ``<RectangleLabels>``,
-  ``<Rectangle>`` and ``<TextArea>``. ``prompt_label="Car"`` on a text area is the label of words
-  that name none.
+  ``<Rectangle>`` and ``<TextArea>``, unless it has ``smart="false"``. ``prompt_label="Car"`` on a
+  text area is the label of words that name none.
 
 Labels that come from the task (``<BrushLabels value="$labels">``) and controls in a
 ``<Repeater>`` are not drawn; where a config has nothing else, the error says so.
@@ -157,12 +158,14 @@ class Tool:
         to_names: names of the images that it is for.
         labels: none, where it has none.
         prompt_label: how the label of words that name none is written; may be empty.
+        asks: whether the editor asks for an answer to it.
     """
 
     name: str
     to_names: tuple[str, ...]
     labels: tuple[ControlLabel, ...] = ()
     prompt_label: str = ""
+    asks: bool = True
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,7 @@ class LabelConfig:
         labels: all labels of all controls, each once, in the order of the controls; at most one is
             the background.
         tools: what an annotator may ask with; changes nothing of what is predicted.
-        boxes: ``<RectangleLabels smart="true">`` beside other controls, which draws only the
+        boxes: ``<RectangleLabels>`` that are tools beside other controls, which draw only the
             answers for labels that no other control has.
         box_labels: labels that only `boxes` have.
         prelabel: whether new tasks are to be predicted at once.
@@ -206,26 +209,35 @@ class LabelConfig:
         """The tool of that name."""
         return next((tool for tool in self.tools if tool.name == name), None)
 
-    def label_written(self, written: str, tool_name: str = "") -> Label | None:
-        """The label that a request calls so, by alias or by value.
+    def label_written(self, written: str, image: str, tool_name: str = "") -> Label | None:
+        """The label on an image that a request calls so, by alias or, after that, by value.
 
-        A tool's labels need only share one of the two with the label that they ask for.
+        A tool's labels need only share one of the two with the label that they ask for; that of
+        the same value comes first.
 
         >>> xml = '''<View><Image name="img" value="$image"/>
         ...   <BrushLabels name="mask" toName="img"><Label value="Car" alias="c"/></BrushLabels>
         ...   <KeyPointLabels name="click" toName="img"><Label value="Car" alias="k"/>
         ...   </KeyPointLabels></View>'''
-        >>> parse_label_config(xml).label_written("k", tool_name="click").name
+        >>> parse_label_config(xml).label_written("k", "img", tool_name="click").name
         'Car'
         """
         tool = self.tool(tool_name)
-        spellings = {written}.union(
-            *(own.spellings for own in (tool.labels if tool else ()) if written in own.spellings)
+        called = sorted(
+            (own for own in (tool.labels if tool else ()) if written in own.spellings),
+            key=lambda own: own.written != written,
         )
-        for control in (*self.controls, *self.boxes):
-            for label in control.labels:
-                if spellings & label.spellings:
-                    return self._label(label.name)
+        value = called[0].name if called else None
+        spellings = called[0].spellings if called else {written}
+
+        def fit(label: ControlLabel) -> tuple[bool, bool, bool]:
+            return label.name == value, label.written in spellings, label.name in spellings
+
+        for controls in (self.controls, self.boxes):
+            there = (own for each in controls if image in each.to_names for own in each.labels)
+            best = max(there, key=fit, default=None)
+            if best is not None and any(fit(best)):
+                return self._label(best.name)
         return None
 
     def answering(self, image: str, name: str) -> tuple[tuple[Control, ControlLabel], ...]:
@@ -300,7 +312,7 @@ def parse_label_config(xml: str) -> LabelConfig:
         tools=tuple(_tools(root, images)),
         boxes=tuple(_control(element, images) for element in boxes),
         box_labels=tuple(_labels(boxes, known={label.name for label in labels})),
-        prelabel=any(_get(element, "prelabel").strip().lower() == "auto" for element in drawn),
+        prelabel=any(_is(element, "prelabel", "auto") for element in drawn),
         score=next(filter(None, map(_score, drawn)), None),
         adapt=_adapt(drawn),
     )
@@ -352,6 +364,10 @@ def _get(element: Element, attribute: str) -> str:
     return text if text.strip() else ""
 
 
+def _is(element: Element, attribute: str, word: str) -> bool:
+    return _get(element, attribute).strip().lower() == word
+
+
 def _image_tags(root: Element) -> Iterator[ImageTag]:
     for element in _find(root, "image"):
         value = (_get(element, "valuelist") or _get(element, "value")).strip()
@@ -377,9 +393,8 @@ def _name(label: Element) -> str:
 
 
 def _is_prompt_tool(control: Element) -> bool:
-    return (
-        control.tag.lower() == "rectanglelabels"
-        and _get(control, "smart").strip().lower() == "true"
+    return control.tag.lower() == "rectanglelabels" and (
+        _is(control, "smart", "true") or _is(control, "smartonly", "true")
     )
 
 
@@ -389,7 +404,7 @@ def _control(element: Element, images: Mapping[str, ImageTag]) -> Control:
         name=_get(element, "name"),
         to_names=tuple(name for name in _to_names(element) if name in images),
         labels=_control_labels(element),
-        overlap=_get(element, "overlap").strip().lower() != "false",
+        overlap=not _is(element, "overlap", "false"),
     )
 
 
@@ -397,8 +412,13 @@ def _tools(root: Element, images: Mapping[str, ImageTag]) -> Iterator[Tool]:
     for kind in _TOOL_KINDS:
         for element in _find(root, kind):
             to_names = tuple(name for name in _to_names(element) if name in images)
-            prompt_label = _get(element, "prompt_label").strip()
-            yield Tool(_get(element, "name"), to_names, _control_labels(element), prompt_label)
+            yield Tool(
+                name=_get(element, "name"),
+                to_names=to_names,
+                labels=_control_labels(element),
+                prompt_label=_get(element, "prompt_label").strip(),
+                asks=_is(element, "smartonly", "true") or not _is(element, "smart", "false"),
+            )
 
 
 def _control_labels(element: Element) -> tuple[ControlLabel, ...]:
@@ -461,7 +481,7 @@ def _labels(controls: Iterable[Element], known: Collection[str] = ()) -> Iterato
 def _background(elements: Mapping[str, list[Element]]) -> str | None:
     """The one label that stands for the rest: one that is marked, before one that is called so."""
     for name, same in elements.items():
-        if any(_get(element, "background").strip().lower() == "true" for element in same):
+        if any(_is(element, "background", "true") for element in same):
             return name
     for name, same in elements.items():
         called = {words(text) for element in same for text in (name, _get(element, "alias"))}

@@ -21,7 +21,8 @@ from backend import interactive as module
 from backend.engine import Engine
 from backend.features import FeatureCache
 from backend.interactive import Boxes, Clicks, Phrases, read_words, rivals, understand
-from backend.messages import Context, Keypoint, Prompt, Rectangle, Words
+from backend.messages import Context, Keypoint, Prompt, Rectangle, Task, Words, areas
+from backend.regions import area_mask
 from backend.settings import Settings
 from backend.vocabulary import LabelConfig, parse_label_config
 from clearclip_core import SCENE_LABELS, Label, RGBArray, Segmenter, render_scene
@@ -85,7 +86,7 @@ class Annotator:
 
     def __init__(self, engine: Engine | None = None, **settings: Any) -> None:
         self.client: FlaskClient = create_app(
-            Settings(min_island_share=0, **settings), engine or colour_engine()
+            Settings(**{"min_island_share": 0, **settings}), engine or colour_engine()
         ).test_client()
 
     def asks(
@@ -255,6 +256,11 @@ def test_several_boxes_of_a_label_are_one_mask(annotator: Annotator) -> None:
         [keypoint(25, 50, to_name="other")],
         [rectangle(20, 20, 0, 0)],
         [rectangle(20, 20, 0, 50)],
+        [rectangle(50, 50, 0, 0, rotation=30)],
+        [rectangle(50.1, 50.1, 0, 0, rotation=30)],
+        [rectangle(50, 50, 10, 0, rotation=90)],
+        [rectangle(25, 50, 0, 20, rotation=10)],
+        [rectangle(0, 50, 30, 30, rotation=180)],
         [rectangle(120, 20, 30, 30)],
         [rectangle(-40, -40, 30, 30)],
         [rectangle(20, 20, 30, 30, label="unknown")],
@@ -386,6 +392,19 @@ def test_aliases_are_read_and_written(annotator: Annotator, written: str) -> Non
     assert region["value"]["brushlabels"] == ["R"]
 
 
+@pytest.mark.parametrize(("image", "tool"), [("left", "on left"), ("right", "on right")])
+def test_images_may_share_an_alias(annotator: Annotator, image: str, tool: str) -> None:
+    config = "".join(
+        f'<Image name="{side}" value="$image"/><BrushLabels name="{side} mask" toName="{side}">'
+        f'<Label value="red {side}" alias="car"/></BrushLabels><KeyPointLabels name="on {side}" '
+        f'toName="{side}"><Label value="red {side}" alias="car"/></KeyPointLabels>'
+        for side in ("left", "right")
+    )
+    click = keypoint(*CENTRE, label="car", to_name=image, from_name=tool)
+    (region,) = annotator.asks(TWO, click, config=f"<View>{config}</View>")
+    assert (region["from_name"], region["value"]["brushlabels"]) == (f"{image} mask", ["car"])
+
+
 def test_the_least_score_of_a_label_is_not_asked_of_an_answer(annotator: Annotator) -> None:
     control = (
         f'<BrushLabels name="mask" toName="image" model_score_threshold="1">{LABELS}</BrushLabels>'
@@ -469,14 +488,82 @@ def bitmask_url(mask: Mask) -> str:
     ],
     ids=lambda region: region["type"],
 )
-@pytest.mark.parametrize("key", ["drafts", "annotations"])
-def test_a_new_mask_leaves_what_is_there(annotator: Annotator, region: Any, key: str) -> None:
-    there = {key: [{"result": [region], "updated_at": "2026-01-01"}]}
+def test_a_new_mask_leaves_what_is_there(annotator: Annotator, region: Any) -> None:
+    there = {"drafts": [{"result": [region], "updated_at": "2026-01-01"}]}
     free = annotator.mask(TWO, keypoint(32, 50), config=CONFIG, **there)
     kept = annotator.mask(TWO, keypoint(32, 50), config=EXCLUSIVE, **there)
     assert free[60, 30]
     assert not (kept & LEFT).any() or (kept & LEFT).sum() <= TWO.shape[0]  # a column, rounded
     assert np.array_equal(kept[:, 52:], free[:, 52:])
+
+
+def disc(radius_px: int) -> Mask:
+    """(200, 300), around the middle."""
+    rows, columns = np.mgrid[:200, :300] + 0.5
+    return np.asarray(np.hypot(rows - 100, columns - 150) < radius_px)
+
+
+def exclusive(tag: str) -> str:
+    return config_of(f'<{tag} name="mask" toName="image" overlap="false">{LABELS}</{tag}>')
+
+
+@pytest.mark.parametrize(
+    ("tag", "leaves_it"),
+    [
+        ("BrushLabels", True),
+        ("BitmaskLabels", True),
+        ("PolygonLabels", False),
+        ("RectangleLabels", False),
+    ],
+)
+def test_what_lies_inside_is_left_by_masks_not_by_outlines(
+    annotator: Annotator, tag: str, leaves_it: bool
+) -> None:
+    image = np.zeros((200, 300, 3), np.uint8)
+    image[disc(90)], image[disc(40)] = RGB["red"], RGB["blue"]
+    there = {"drafts": [{"result": [brush(disc(60))], "updated_at": "2026-01-01"}]}
+    (region,) = annotator.asks(image, keypoint(24, 50), config=exclusive(tag), **there)
+    (area,) = areas(Task(1, 1, {}, [region]))
+    assert (area_mask(area) & disc(60)).any() != leaves_it
+    assert iou(area_mask(area) | disc(60), disc(90)) > (0.7 if tag == "RectangleLabels" else 0.9)
+
+
+def test_slivers_along_what_is_there_are_no_regions() -> None:
+    """A polygon keeps to its mask to within a pixel."""
+    annotator = Annotator(min_island_share=0.0005)
+    image = np.zeros((200, 300, 3), np.uint8)
+    image[disc(80)] = RGB["red"]
+    config, click = exclusive("PolygonLabels"), keypoint(50, 50)
+    accepted = annotator.asks(image, click, config=config)
+    assert len(accepted) == 1
+    there = {"drafts": [{"result": accepted, "updated_at": "2026-01-01"}]}
+    assert annotator.asks(image, click, config=config, **there) == []
+
+
+def test_a_mask_of_which_nothing_is_left_is_logged(
+    annotator: Annotator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    there = {"drafts": [{"result": [brush(np.ones_like(LEFT))], "updated_at": "2026-01-01"}]}
+    assert annotator.asks(TWO, keypoint(*CENTRE), config=EXCLUSIVE, **there) == []
+    assert "Nothing is left of a mask: regions of task 1 cover it already." in caplog.text
+
+
+@pytest.mark.parametrize("prompt", [keypoint(*CENTRE), textarea("red")], ids=lambda p: p["id"])
+def test_an_annotation_is_left_too_unless_it_has_most_of_the_mask(
+    annotator: Annotator, prompt: Any
+) -> None:
+    """Another annotator's covers the same things, and leaves the first prompts something."""
+
+    def asks(taken: Mask) -> Mask:
+        there = {"annotations": [{"completed_by": 1, "result": [brush(taken)]}]}
+        return annotator.mask(TWO, prompt, config=EXCLUSIVE, **there)
+
+    free = annotator.mask(TWO, prompt)
+    part = free & (np.arange(200) < 40)
+    assert np.array_equal(asks(part), free & ~part)
+    assert np.array_equal(asks(free & (np.arange(200) < 60)), free)
+    assert np.array_equal(asks(free), free)
 
 
 def test_words_leave_what_is_there_too(annotator: Annotator) -> None:
@@ -591,6 +678,30 @@ def test_phrases_are_separated_by_commas() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("door, double door", [("door, double door",) * 2]),
+        (" Door,  double door ", [("door, double door",) * 2]),
+        ("door, double door -> Car", [("Car", "door, double door")]),
+        ("red gate -> door, double door", [("door, double door", "red gate")]),
+        ("van, bush -> Car", [("Car", "van"), ("Car", "bush")]),
+    ],
+)
+def test_commas_in_the_name_of_a_label_separate_nothing(
+    text: str, expected: list[tuple[str, ...]]
+) -> None:
+    config = words_config('<Label value="door, double door"/>', CAR)
+    assert read(text, config) == expected
+
+
+def test_a_label_with_a_comma_may_be_asked_for_whole() -> None:
+    config = words_config('<Label value="door, double door"/>', CAR)
+    found = read_words("all door, double door", config, "image", "", never)
+    assert [label.name for label in found.whole] == ["door, double door"]
+    assert found.phrases == ()
+
+
 def test_a_part_of_a_word_names_nothing() -> None:
     assert read("carpet", prompt_label="Veg") == [("Veg", "carpet")]
 
@@ -650,6 +761,12 @@ def test_all_beside_a_label_is_that_one(text: str) -> None:
     assert [label.name for label in found.whole] == ["Car"]
 
 
+def test_a_label_that_is_asked_for_whole_is_asked_for_once() -> None:
+    found = read_words("all car, Car, red car, bush", STREET, "image", "", never)
+    assert [label.name for label in found.whole] == ["Car"]
+    assert [phrase.prompts for phrase in found.phrases] == [("red car",), ("bush",)]
+
+
 def test_all_may_be_in_other_words() -> None:
     assert read("all my cars", prompt_label="Veg") == [("Veg", "all my cars")]
     config = words_config('<Label value="all"/>', CAR)
@@ -671,8 +788,34 @@ def test_all_gets_what_a_prediction_has(annotator: Annotator) -> None:
     body = {"tasks": [{"id": 1, "data": {"image": data_url(TWO)}}], "label_config": CONFIG}
     predicted = annotator.client.post("/predict", json=body).get_json()["results"][0]["result"]
     assert len(predicted) == 2
-    assert annotator.asks(TWO, textarea("all")) == predicted
-    assert annotator.asks(TWO, textarea("blue all")) == predicted[1:]
+    asked = [annotator.asks(TWO, textarea(text)) for text in ("all", "blue all", "blue all, blue")]
+    for regions in (predicted, *asked):
+        for region in regions:
+            del region["id"]
+    assert asked == [predicted, predicted[1:], predicted[1:]]
+
+
+@pytest.mark.parametrize(
+    "prompt", [keypoint(*CENTRE), rectangle(5, 15, 40, 75), textarea("all")], ids=lambda p: p["id"]
+)
+def test_an_answer_replaces_no_region_when_it_is_accepted(
+    annotator: Annotator, prompt: Any
+) -> None:
+    """The editor puts regions in their places by id."""
+    body = {"tasks": [{"id": 1, "data": {"image": data_url(TWO)}}], "label_config": CONFIG}
+    predicted = annotator.client.post("/predict", json=body).get_json()["results"][0]["result"]
+    answers = [predicted, *(annotator.asks(TWO, prompt) for _ in range(2))]
+    ids = [region["id"] for regions in answers for region in regions]
+    assert len(set(ids)) == len(ids) >= 4
+
+
+def test_notes_are_no_words_for_the_model(annotator: Annotator) -> None:
+    config = config_of(BRUSH, '<TextArea name="notes" toName="image" smart="false"/>')
+    note = textarea("blue") | {"from_name": "notes"}
+    assert annotator.asks(TWO, note, config=config) == []
+    for prompt in (keypoint(*CENTRE), textarea("red")):
+        (region,) = annotator.asks(TWO, prompt, note, config=config)
+        assert region["value"]["brushlabels"] == ["red"]
 
 
 def test_the_same_words_work_on_the_next_picture(annotator: Annotator) -> None:

@@ -15,6 +15,7 @@ from backend.messages import (
     Keypoint,
     Prompt,
     Rectangle,
+    Task,
     TasksCreated,
     Words,
     areas,
@@ -115,6 +116,9 @@ BOX = {"x": 0, "y": 0, "width": 1, "height": 1}
         {"type": "textarea", "value": {"text": [" "]}},
         {"type": "textarea", "value": {"text": [3, None]}},
         {"type": "textarea", "value": BOX | {"text": ["describes a region"]}},
+        {"type": "textarea", "value": {"points": [[1, 1], [2, 1], [2, 2]], "text": ["a note"]}},
+        {"type": "textarea", "value": {"format": "rle", "rle": [1, 2], "text": ["a note"]}},
+        {"type": "textarea", "value": {"imageDataURL": "data:,", "text": ["a note"]}},
         {"type": "brushlabels", "value": {"rle": [], "brushlabels": ["dog"]}},
         {"type": "ellipselabels", "value": {"x": 1, "y": 1, "radiusX": 2, "radiusY": 2}},
         {"type": "polygonlabels", "value": {"points": []}},
@@ -143,10 +147,14 @@ def _version(*regions: Any, at: str = "2026-01-01T00:00:00Z", **rest: Any) -> di
     return {"result": list(regions), "updated_at": at, **rest}
 
 
-def _drawn(**task: Any) -> list[Area]:
+def _task(**task: Any) -> Task:
     context = {"result": [{"type": "textarea", "value": {"text": "cat"}}]}
     body = _body(tasks=[{"id": 1, "data": {}, **task}], params={"context": context})
-    return list(areas(parse_predict(body).tasks[0]))
+    return parse_predict(body).tasks[0]
+
+
+def _drawn(**task: Any) -> list[Area]:
+    return list(areas(_task(**task)))
 
 
 def _area(name: str, **changes: Any) -> dict[str, Any]:
@@ -154,16 +162,23 @@ def _area(name: str, **changes: Any) -> dict[str, Any]:
     return {"id": name, "type": "brushlabels", "value": {"rle": [1]}, **place, **changes}
 
 
-def test_what_is_drawn_already_is_the_newest_draft_else_annotation() -> None:
+def test_what_is_drawn_already_is_the_newest_draft() -> None:
     old, new = _version(_area("old")), _version(_area("new"), at="2026-01-02T00:00:00Z")
     assert [area.id for area in _drawn(drafts=[old, new], annotations=[old])] == ["new"]
     assert [area.id for area in _drawn(drafts=[old], annotations=[new])] == ["old"]
-    assert [area.id for area in _drawn(drafts=[], annotations=[new, old])] == ["new"]
-    skipped = _version(_area("skipped"), at="2026-01-03T00:00:00Z", was_cancelled=True)
-    assert [area.id for area in _drawn(annotations=[new, skipped])] == ["new"]
+    assert _task(drafts=[old], annotations=[new]).is_draft
     assert _drawn(predictions=[new]) == []
     expected = Area("brushlabels", "mask", "img", None, (4, 6), {"rle": [1]}, "new")
     assert _drawn(drafts=[new]) == [expected]
+
+
+def test_without_a_draft_it_is_the_only_annotation() -> None:
+    """Of several, nobody says which is open, or whose it is."""
+    mine, other = _version(_area("mine"), completed_by=1), _version(_area("other"), completed_by=2)
+    skipped = _version(_area("skipped"), was_cancelled=True)
+    assert [area.id for area in _drawn(drafts=[], annotations=[mine, skipped])] == ["mine"]
+    assert not _task(annotations=[mine]).is_draft
+    assert _drawn(annotations=[mine, other]) == []
 
 
 @pytest.mark.parametrize("drafts", [None, 3, [None], [{}], [{"result": "x"}], [{"result": None}]])

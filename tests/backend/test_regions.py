@@ -171,6 +171,20 @@ def test_ids_are_unique_and_the_same_next_time() -> None:
     assert _draw(mask, "brushlabels")[0]["id"] == _draw(mask, "brushlabels")[0]["id"]
 
 
+def _only_id(kind: ControlKind, row: int, column: int, height: int, width: int) -> str:
+    mask = np.zeros((40, 80), dtype=bool)
+    mask[row : row + height, column : column + width] = True
+    (region,) = _draw(mask, kind)
+    return str(region["id"])
+
+
+@pytest.mark.parametrize("kind", CONTROL_KINDS)
+def test_ids_tell_places_and_shapes_apart(kind: ControlKind) -> None:
+    blocks = [(5, 5, 4, 4), (20, 30, 4, 4), (5, 6, 4, 4), (6, 5, 4, 4), (5, 5, 2, 8), (5, 5, 8, 2)]
+    assert len({_only_id(kind, *block) for block in blocks}) == len(blocks)
+    assert _only_id(kind, *blocks[0]) == _only_id(kind, *blocks[0])
+
+
 def test_pictures_of_a_list_are_told_apart() -> None:
     assert _draw(_two_islands(), "brushlabels", item_index=0)[0]["item_index"] == 0
 

@@ -99,7 +99,7 @@ def test_written_names_are_those_that_the_sdk_knows() -> None:
 
 def test_names_are_read_by_alias_and_by_value() -> None:
     config = parse_label_config(MANY_TAGS)
-    found = [config.label_written(written) for written in ("TL1", "house", "unknown")]
+    found = [config.label_written(written, "photo") for written in ("TL1", "house", "unknown")]
     assert [label.name if label else None for label in found] == ["trafficLight", "house", None]
 
 
@@ -150,6 +150,26 @@ def test_prompts(label: str, prompts: tuple[str, ...]) -> None:
 def test_one_background_label_at_most(labels: str, background: str | None) -> None:
     marked = [label.name for label in _one(labels).labels if label.background]
     assert marked == ([background] if background else [])
+
+
+@pytest.mark.parametrize(
+    ("attributes", "is_tool"),
+    [
+        ('smart="true"', True),
+        ('smartOnly="true"', True),
+        ('smart="true" smartOnly="true"', True),
+        ('smart="false"', False),
+        ("", False),
+    ],
+)
+def test_rectangles_beside_another_control_may_be_a_tool(attributes: str, is_tool: bool) -> None:
+    config = parse_label_config(
+        '<View><Image name="i" value="$image"/><BrushLabels name="b" toName="i">'
+        f'<Label value="dog"/></BrushLabels><RectangleLabels name="r" toName="i" {attributes}>'
+        '<Label value="dog"/></RectangleLabels></View>'
+    )
+    assert [control.name for control in config.controls] == (["b"] if is_tool else ["b", "r"])
+    assert [control.name for control in config.boxes] == (["r"] if is_tool else [])
 
 
 def test_smart_rectangles_alone_are_drawn() -> None:
@@ -276,6 +296,23 @@ def test_what_an_annotator_asks_with() -> None:
     assert config.tool("mask") is None
 
 
+@pytest.mark.parametrize(
+    ("attributes", "asks"),
+    [
+        ("", True),
+        ('smart="true"', True),
+        ('smart="False"', False),
+        ('smart="false" smartOnly="true"', True),
+    ],
+)
+def test_a_tool_may_ask_nothing(attributes: str, asks: bool) -> None:
+    tool = parse_label_config(TOOLS.replace('name="words"', f'name="words" {attributes}')).tool(
+        "words"
+    )
+    assert tool is not None
+    assert tool.asks == asks
+
+
 def test_tools_change_nothing_of_what_is_predicted() -> None:
     config = parse_label_config(TOOLS)
     assert [control.name for control in config.controls] == ["mask", "poly"]
@@ -305,8 +342,49 @@ def test_overlap_is_an_attribute_of_each_control() -> None:
 def test_a_tools_label_is_found_by_alias_or_value(
     written: str, tool: str, name: str | None
 ) -> None:
-    label = parse_label_config(TOOLS).label_written(written, tool)
+    label = parse_label_config(TOOLS).label_written(written, "img", tool)
     assert (label.name if label else None) == name
+
+
+def test_an_alias_comes_before_a_value() -> None:
+    """The editor writes aliases: "blue" is the label whose value is "red"."""
+    labels = '<Label value="blue" alias="navy"/><Label value="red" alias="blue"/>'
+    config = parse_label_config(
+        f'<View><Image name="i" value="$image"/><BrushLabels name="b" toName="i">{labels}'
+        f'</BrushLabels><KeyPointLabels name="same" toName="i">{labels}</KeyPointLabels>'
+        '<KeyPointLabels name="plain" toName="i"><Label value="blue"/></KeyPointLabels></View>'
+    )
+    found = {
+        (written, tool): label.name if (label := config.label_written(written, "i", tool)) else None
+        for written in ("blue", "navy", "red")
+        for tool in ("", "same", "plain")
+    }
+    assert found == {
+        ("blue", ""): "red",
+        ("blue", "same"): "red",
+        ("blue", "plain"): "blue",  # a tool's label has the same value
+        ("navy", ""): "blue",
+        ("navy", "same"): "blue",
+        ("navy", "plain"): "blue",
+        ("red", ""): "red",
+        ("red", "same"): "red",
+        ("red", "plain"): "red",
+    }
+
+
+def test_images_may_share_an_alias() -> None:
+    config = parse_label_config(
+        '<View><Image name="l" value="$l"/><Image name="r" value="$r"/>'
+        '<BrushLabels name="a" toName="l"><Label value="left car" alias="car"/></BrushLabels>'
+        '<BrushLabels name="b" toName="r"><Label value="right car" alias="car"/></BrushLabels>'
+        '<KeyPointLabels name="click" toName="r"><Label value="right car" alias="car"/>'
+        "</KeyPointLabels></View>"
+    )
+    found = [config.label_written("car", image) for image in ("l", "r", "gone")]
+    assert [label.name if label else None for label in found] == ["left car", "right car", None]
+    clicked = config.label_written("car", "r", "click")
+    assert clicked is not None
+    assert clicked.name == "right car"
 
 
 def test_who_answers() -> None:
