@@ -43,7 +43,7 @@ def label_masks(
         box = slice(top, top + height), slice(left, left + width)
         cleaned = fill_holes(drop_islands(whole[box], min_island_px), min_hole_px)
         if cleaned.any():
-            masks[index] = np.zeros_like(whole)  # takes memory only where it is written
+            masks[index] = np.zeros(whole.shape, bool)  # takes memory only where it is written
             masks[index][box] = cleaned
     return masks
 
