@@ -100,7 +100,9 @@ def segment_points(
     # One that a later negative point lies on still says what was meant: taking it away could add.
     positive = list(dict.fromkeys(at for at, kept in clicks if kept))
     evidence = _click_evidence(ground, positive, outside)
-    fine: BoolMask = np.all(ground.sharpen(evidence) > 0, axis=0)
+    fine = np.ones(ground.fine.shape[:2], bool)
+    for start in range(0, len(evidence), _MAPS_AT_ONCE):
+        fine &= (ground.sharpen(evidence[start : start + _MAPS_AT_ONCE]) > 0).all(axis=0)
     ground.stamp(fine, inside, True)
     ground.stamp(fine, outside, False)
     fine = fill_holes(_touching(fine, ground.fine_pixels(inside)), ground.speck_px)
@@ -156,6 +158,8 @@ def segment_box(
 _CELLS = 16_000
 #: Pixels at which a mask is decided; that of a larger picture is enlarged.
 _FINE_PX = 1_000_000
+#: So many maps are sharpened at once: 4 MB each.
+_MAPS_AT_ONCE = 8
 
 #: What a step costs beside the difference of colours: itself, and so much for a change from one
 #: certain meaning to another (Hellinger distance of the probabilities, times the root of 2).
