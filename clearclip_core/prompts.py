@@ -322,7 +322,7 @@ class _Ground:
     def within_patch(self, box: tuple[slice, slice]) -> bool:
         """Whether a box of pixels is smaller than a patch, in both directions."""
         side = max(each.stop - each.start for each in box)
-        return side * len(self.fine) < self.patch_px * self.image_hw[0]
+        return bool(side * len(self.fine) < self.patch_px * self.image_hw[0])
 
     def fine_pixels(self, pixels: Sequence[_Pixel]) -> list[_Pixel]:
         """The same places in `fine`."""
