@@ -44,6 +44,9 @@ log = logging.getLogger(__name__)
 
 _ARROW = "->|→"
 
+#: So many clicks count, for each costs a walk over the picture.
+_MOST_CLICKS = 50
+
 #: Of these labels, the one that means most what a text says.
 Nearest = Callable[[str, Sequence[Label]], Label]
 
@@ -314,13 +317,18 @@ def _rival(index: int, phrase: Phrase) -> str:
 def segment_clicks(
     wish: Clicks, features: DenseFeatures, scores: Scores, image: RGBArray
 ) -> Iterator[Found]:
-    """The region that clicks point at; nothing without a positive one on the picture."""
+    """The region that clicks point at; nothing without a positive one on the picture.
+
+    Of very many the first positive one counts, which says what is meant, and the newest.
+    """
     height, width = image.shape[:2]
     points = [
         Point(point.x_percent / 100 * width, point.y_percent / 100 * height, point.positive)
         for point in wish.points
         if 0 <= point.x_percent <= 100 and 0 <= point.y_percent <= 100
     ]
+    meant = [point for point in points[:-_MOST_CLICKS] if point.positive][:1]
+    points = [*meant, *points[-_MOST_CLICKS:]]
     if any(point.positive for point in points):
         made = segment_points(features, scores, _index(wish.label, scores), points, image)
         yield Found(wish.label.name, made.mask, made.confidence)

@@ -18,6 +18,8 @@ import numpy.typing as npt
 import torch
 
 from clearclip_core import BoolMask, Example, Segmentation, Vocabulary
+from clearclip_core.adaptation import query_names
+from clearclip_core.evidence import UNLABELED
 from clearclip_core.scores import TEMPERATURE
 
 #: Steps of confidence from 0 to 1: a threshold is one of their lower ends.
@@ -130,6 +132,9 @@ def measure_patches(
 ) -> dict[str, Paint]:
     """The same by the patches that an example has kept, in patches, for scores that have changed.
 
+    As in `clearclip_core.adapt`, labels that the annotator did not know do not compete, and
+    patches of labels that are no more are wrong for none.
+
     Args:
         example: of a corrected picture.
         embeddings: (Q, D), as `clearclip_core.Adaptation.apply` gives them.
@@ -138,6 +143,10 @@ def measure_patches(
     """
     patches = torch.from_numpy(example.patches.astype(np.float32))
     cosines = patches @ embeddings.to(patches).T + bias.to(patches)
+    names = query_names(vocabulary)
+    cosines[:, [name not in {*example.known, UNLABELED} for name in names]] = -torch.inf
+    gone = [i for i, name in enumerate(example.names) if name not in {*names, UNLABELED}]
+    lost = example.coverage[:, gone].astype(np.float64).sum(axis=1)
     best = (cosines * TEMPERATURE).softmax(dim=1).max(dim=1)  # (N,)
     owners = np.array(vocabulary.query_labels)[best.indices.numpy()]
     sure = best.values.numpy().astype(np.float16)
@@ -145,6 +154,8 @@ def measure_patches(
     weights = example.weights.astype(np.float64)
     measured = {}
     for index, label in enumerate(vocabulary.labels):
+        if label.name not in example.known:
+            continue
         ours = weights * (owners == index)
         true: Counts = np.zeros(len(weights))
         if label.name in example.names:
@@ -153,7 +164,7 @@ def measure_patches(
         if total or ours.any():
             measured[label.name] = Paint(
                 _count(steps, ours * true),
-                _count(steps, ours * (1 - true)),
+                _count(steps, ours * (1 - true - lost).clip(0)),
                 total,
                 int(total > 0),
             )

@@ -188,9 +188,11 @@ class Example:
         patches = flat.detach().to("cpu", torch.float32).numpy()  # (P, D)
         rest = np.ones(plan.image_hw, np.bool_)
         covered: dict[str, npt.NDArray[np.float32]] = {}
-        for name, mask in sorted(masks.items()):
+        for name in sorted(masks):
+            mask = masks[name]
             covered[name] = plan.coverage(mask).reshape(-1)
             rest &= ~mask
+            del mask  # before the next is made, where `masks` makes them one by one
         covered = {UNLABELED: plan.coverage(rest).reshape(-1)} | covered
         names = tuple(name for name, each in covered.items() if each.any())
         coverage = np.stack([covered[name] for name in names], axis=1)  # (P, K)

@@ -71,6 +71,8 @@ class Course:
         second = np.abs(np.diff(padded, n=2, axis=0)).max(axis=1)
         first, last = self.positions(np.array([0, self.image_px - 1]))
         ends = [min(first, 0.0), max(last, len(self.resized) - 1.0)]
+        if ends[0] == ends[1]:  # one pixel made of one: a piece has a length all the same
+            ends[1] += 1.0
         inner = np.flatnonzero(second > _BEND)
         return np.asarray(np.unique(np.concatenate([ends, inner])), np.float64)
 

@@ -37,13 +37,14 @@ def label_masks(
     """
     masks: dict[int, BoolMask] = {}
     counts = np.bincount(label_map[label_map >= 0].ravel())
+    whole = np.empty(label_map.shape, bool)  # reused: what is freed has to be zeroed again
     for index in np.flatnonzero(counts).tolist():
-        whole = label_map == index
+        np.equal(label_map, index, out=whole)
         left, top, width, height = cv2.boundingRect(whole.view(np.uint8))
         box = slice(top, top + height), slice(left, left + width)
         cleaned = fill_holes(drop_islands(whole[box], min_island_px), min_hole_px)
         if cleaned.any():
-            masks[index] = np.zeros_like(whole)  # takes memory only where it is written
+            masks[index] = np.zeros(whole.shape, bool)  # takes memory only where it is written
             masks[index][box] = cleaned
     return masks
 

@@ -16,7 +16,7 @@ at the end, where a cell's neighbours disagree.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -100,7 +100,9 @@ def segment_points(
     # One that a later negative point lies on still says what was meant: taking it away could add.
     positive = list(dict.fromkeys(at for at, kept in clicks if kept))
     evidence = _click_evidence(ground, positive, outside)
-    fine: BoolMask = np.all(ground.sharpen(evidence) > 0, axis=0)
+    fine = np.ones(ground.fine.shape[:2], bool)
+    for start in range(0, len(evidence), _MAPS_AT_ONCE):
+        fine &= (ground.sharpen(evidence[start : start + _MAPS_AT_ONCE]) > 0).all(axis=0)
     ground.stamp(fine, inside, True)
     ground.stamp(fine, outside, False)
     fine = fill_holes(_touching(fine, ground.fine_pixels(inside)), ground.speck_px)
@@ -118,7 +120,10 @@ def segment_box(
     box_xyxy: tuple[float, float, float, float],
     image: RGBArray,
 ) -> PromptedMask:
-    """A label inside a box; where it is nowhere likely, what stands out against the surroundings.
+    """A label inside a box; where none is found, what stands out against the surroundings.
+
+    Where nothing does, a box smaller than a patch is the thing itself, and the mask of a larger
+    one is empty.
 
     Args:
         features: of the picture.
@@ -133,11 +138,15 @@ def segment_box(
     """
     box = _box_slices(box_xyxy, (image.shape[0], image.shape[1]))
     ground = _Ground.of(features, scores, label, image)
-    evidence = _box_evidence(ground, box)
-    fine = ground.sharpen(evidence[None])[0] > 0
-    fine = fill_holes(drop_islands(fine, ground.speck_px), ground.speck_px)
     mask = np.zeros(ground.image_hw, bool)
-    mask[box] = ground.enlarge(fine)[box]
+    for evidence in _box_evidence(ground, box):
+        fine = ground.sharpen(evidence[None])[0] > 0
+        fine = fill_holes(drop_islands(fine, ground.speck_px), ground.speck_px)
+        mask[box] = ground.enlarge(fine)[box]
+        if mask.any():
+            break
+    else:
+        mask[box] = ground.within_patch(box)
     return PromptedMask(mask, ground.confidence(evidence))
 
 
@@ -149,6 +158,8 @@ def segment_box(
 _CELLS = 16_000
 #: Pixels at which a mask is decided; that of a larger picture is enlarged.
 _FINE_PX = 1_000_000
+#: So many maps are sharpened at once: 4 MB each.
+_MAPS_AT_ONCE = 8
 
 #: What a step costs beside the difference of colours: itself, and so much for a change from one
 #: certain meaning to another (Hellinger distance of the probabilities, times the root of 2).
@@ -214,18 +225,20 @@ def _click_evidence(
     return np.stack(maps)
 
 
-def _box_evidence(ground: _Ground, box: tuple[slice, slice]) -> FloatMap:
-    """(h, w) log-odds that a cell belongs to the thing in a box."""
+def _box_evidence(ground: _Ground, box: tuple[slice, slice]) -> Iterator[FloatMap]:
+    """(h, w) log-odds that a cell belongs to the thing in a box; the next for want of a mask."""
     cells = ground.box_cells(box)
     likely = ground.text[cells].max() >= np.log(_LIKELY)
     # What is cut off by the box and of its label is not its surroundings.
-    around = ~cells & (ground.text < _HALF) if likely else ~cells
-    if not around.any():
-        return np.asarray(_TEXT * (ground.text - _HALF))
-    apart = np.log1p(ground.distance(around))
-    if not likely:
-        return np.asarray(apart - _SALIENT * apart[cells].max())
-    return np.asarray(_SURROUNDINGS + apart + _TEXT * ground.text)
+    around = ~cells & (ground.text < _HALF)
+    if likely and around.any():
+        apart = np.log1p(ground.distance(around))
+        yield np.asarray(_SURROUNDINGS + apart + _TEXT * ground.text)
+    elif likely or cells.all():
+        yield np.asarray(_TEXT * (ground.text - _HALF))
+    if not cells.all():
+        apart = np.log1p(ground.distance(~cells))
+        yield np.asarray(apart - _SALIENT * apart[cells].max())
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,6 +318,11 @@ class _Ground:
         found = np.zeros(self.size_hw, bool)
         found[top : bottom + 1, left : right + 1] = True
         return found
+
+    def within_patch(self, box: tuple[slice, slice]) -> bool:
+        """Whether a box of pixels is smaller than a patch, in both directions."""
+        side = max(each.stop - each.start for each in box)
+        return bool(side * len(self.fine) < self.patch_px * self.image_hw[0])
 
     def fine_pixels(self, pixels: Sequence[_Pixel]) -> list[_Pixel]:
         """The same places in `fine`."""

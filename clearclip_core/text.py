@@ -110,7 +110,11 @@ class Vocabulary:
 
     @property
     def queries(self) -> tuple[str, ...]:
-        """Every prompt of every label, then the contrast words that no label uses."""
+        """Every prompt of every label, then the contrast words that no label uses.
+
+        Those that a background label takes over stand behind its own prompts: what belongs to one
+        class follows one another.
+        """
         return tuple(query for query, _ in self._pairs)
 
     @property
@@ -125,7 +129,8 @@ class Vocabulary:
         rest = dict.fromkeys(word for word in self.contrast if _normal_form(word) not in used)
         backgrounds = [i for i, label in enumerate(self.labels) if label.background]
         owner = backgrounds[0] if backgrounds else -1
-        return (*prompts, *((word, owner) for word in rest))
+        pairs = (*prompts, *((word, owner) for word in rest))
+        return tuple(sorted(pairs, key=lambda pair: pair[1] % (len(self.labels) + 1)))  # -1 last
 
 
 def _normal_form(word: str) -> str:

@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 from label_studio_sdk.converter.brush import decode_rle, mask2rle
 from label_studio_sdk.label_interface import LabelInterface
 from PIL import Image
+from scipy.sparse.csgraph import dijkstra
 
 from backend import create_app
 from backend import interactive as module
@@ -163,6 +164,23 @@ def test_what_is_clicked_counts_not_what_would_be_predicted(annotator: Annotator
     (region,) = annotator.asks(TWO, keypoint(*CENTRE, label="blue"))
     assert region["value"]["brushlabels"] == ["blue"]
     assert mask_of(region)[60, 50]
+
+
+def test_of_very_many_clicks_the_first_and_the_newest_count(
+    annotator: Annotator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each walks over the picture once, and the answer is there in a bounded time."""
+    walks = []
+
+    def counted(*args: Any, **options: Any) -> Any:
+        walks.append(args)
+        return dijkstra(*args, **options)
+
+    monkeypatch.setattr("clearclip_core.prompts.dijkstra", counted)
+    beside = [keypoint(60 + each % 37, each / 10, positive=False) for each in range(1000)]
+    mask = annotator.mask(TWO, keypoint(*CENTRE), *beside)
+    assert 40 < len(walks) < 60
+    assert iou(mask, of_colour(TWO, "red")) > 0.9
 
 
 def test_points_add_up(annotator: Annotator) -> None:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +18,7 @@ from backend.thresholds import (
     measure,
     measure_patches,
 )
-from clearclip_core import Example, Segmentation, Vocabulary
+from clearclip_core import Example, Segmentation, Vocabulary, adapt
 
 LABELS = ("car", "sky", "tree")
 
@@ -123,3 +126,50 @@ def test_patches_count_as_pixels_do_with_their_weight(patches: npt.NDArray[np.fl
         assert abs(got.sum() - wanted.sum()) < 1e-6
         # float32 and float64 may round to two sides of an edge: one step for each patch at most
         assert np.abs(got.cumsum() - wanted.cumsum()).sum() <= weights.sum()
+
+
+def example_of(seed: int, known: tuple[str, ...], shown: tuple[str, ...]) -> Example:
+    """Twelve patches by chance, of which the labels shown and "" cover parts by chance."""
+    chance = np.random.default_rng(seed)
+    names = tuple(sorted({"", *shown}))
+    return Example(
+        known,
+        names,
+        np.ones(len(names), np.float32),
+        np.ones((len(names), 3), np.float32),
+        (chance.normal(size=(12, 3)) / 20).astype(np.float16),
+        chance.dirichlet(np.full(len(names), 0.3), 12).astype(np.float16),
+        chance.uniform(1, 9, 12).astype(np.float32),
+    )
+
+
+def test_a_label_that_came_later_is_wrong_nowhere() -> None:
+    old = example_of(1, ("sky",), ("sky",))
+    vocabulary = Vocabulary.of(["sky", "tree"], contrast=["grey"])
+    assert measure_patches(old, torch.eye(3), torch.zeros(3), vocabulary).keys() == {"sky"}
+    only = Vocabulary.of(["tree", "sea"])
+    assert measure_patches(old, torch.eye(3)[:2], torch.zeros(2), only) == {}
+
+
+def test_what_was_of_a_label_that_is_no_more_is_wrong_for_none() -> None:
+    """The sky wins everywhere, and covers what the tree, renamed since, does not."""
+    coverage = np.tile(np.array([0, 0.75, 0.25], np.float16), (12, 1))
+    old = replace(example_of(1, ("sky", "tree"), ("sky", "tree")), coverage=coverage)
+    vocabulary = Vocabulary.of(["sky", "plant"], contrast=["grey"])
+    bias = torch.tensor([9.0, 0.0, 0.0])
+    measured = measure_patches(old, torch.eye(3), bias, vocabulary)
+    assert measured.keys() == {"sky"}
+    assert measured["sky"].wrong.sum() == 0
+    assert measured["sky"].right.sum() == measured["sky"].true_px > 0
+
+
+def test_labels_that_come_and_go_have_the_ious_that_learning_tells_of() -> None:
+    vocabulary = Vocabulary.of(["plant", "sky"], contrast=["grey"])
+    examples = [example_of(seed, ("sky", "tree"), ("sky", "tree")) for seed in range(4)]
+    examples += [example_of(4 + seed, ("plant", "sky"), ("plant", "sky")) for seed in range(3)]
+    fit = adapt(examples, lambda _: torch.eye(3), vocabulary)
+    paints = add_up(
+        measure_patches(each, torch.eye(3), torch.zeros(3), vocabulary) for each in examples
+    )
+    ious = {n: p.right.sum() / (p.true_px + p.wrong.sum()) for n, p in paints.items()}
+    assert ious == pytest.approx(dict(fit.text_ious), abs=1e-3)

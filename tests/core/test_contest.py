@@ -104,6 +104,20 @@ def test_the_picture_matters() -> None:
     assert (decide_refined(scores, flat)[0] != decide_refined(scores, picture())[0]).any()
 
 
+def test_where_the_background_label_stands_changes_nothing() -> None:
+    """It takes over the contrast words, which are queries of its own like its prompts."""
+    labels = Label("other", background=True), Label("sofa", ("sofa", "couch")), Label("dog")
+    first, last = (Vocabulary(each, WORDS.contrast) for each in (labels, (*labels[1:], labels[0])))
+    scores = scores_of(words=first)
+    rows = [first.queries.index(query) for query in last.queries]
+    moved = Scores(scores.cosines[rows], scores.plan, last)
+    found, confidence = decide_refined(scores, picture())
+    again, confidence_again = decide_refined(moved, picture())
+    assert {0, 1, 2} == set(np.unique(found).tolist())
+    assert np.array_equal(again, (found - 1) % 3)
+    assert np.array_equal(confidence_again, confidence)
+
+
 @pytest.mark.parametrize("elements", [1, 1 << 12])
 def test_batches_change_nothing(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
     labels, confidence = decide_refined(scores_of(), picture(), 0.4)

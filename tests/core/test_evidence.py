@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -135,6 +136,35 @@ def test_a_large_picture_gives_a_bounded_sample_that_stands_for_all() -> None:
     assert len(example.to_bytes()) < 210_000
     kept = (example.coverage[:, 1] > 0.5).sum()
     assert kept == round(float(example.areas[1]))  # a small label is kept whole
+
+
+class Drawn(Mapping[str, np.ndarray]):
+    """Masks that are made when they are asked for; how many were there at once."""
+
+    most = 0
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+        self._there: set[int] = set()
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        mask = np.ones((80, 64), np.bool_)
+        self._there.add(id(mask))
+        weakref.finalize(mask, self._there.discard, id(mask))
+        self.most = max(self.most, len(self._there))
+        return mask
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def test_masks_are_held_one_by_one() -> None:
+    drawn = Drawn([f"label {index}" for index in range(9)])
+    assert Example.of(features_of(0), drawn, ["sky"]).areas.sum() == pytest.approx(9 * 32)
+    assert drawn.most == 1
 
 
 def test_examples_survive_their_bytes() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -171,6 +173,17 @@ def test_a_negative_point_takes_away_what_is_around_it() -> None:
     assert iou(mask, disc((160, 256), (60, 80), 35)) > 0.8
 
 
+def test_maps_are_sharpened_in_any_batches(
+    two_dogs: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = [Point(60, 80), *(Point(60 + 5 * each, 100, False) for each in range(12))]
+    mask = two_dogs.click(*points).mask
+    assert mask.any()
+    for at_once in (1, 100):
+        monkeypatch.setattr("clearclip_core.prompts._MAPS_AT_ONCE", at_once)
+        assert (two_dogs.click(*points).mask == mask).all()
+
+
 def test_of_two_points_on_one_pixel_the_last_counts(two_dogs: Picture) -> None:
     on, off = Point(60.2, 80.1), Point(60.9, 80.7, False)
     assert not two_dogs.click(on, off).mask.any()
@@ -208,6 +221,25 @@ def test_nothing_is_ever_outside_a_box(two_dogs: Picture) -> None:
 def test_a_label_that_a_box_does_not_hold_gets_what_stands_out_there(two_dogs: Picture) -> None:
     mask = two_dogs.box(15, 35, 105, 125, label=BOAT).mask
     assert iou(mask, disc((160, 256), (60, 80), 35)) > 0.85
+
+
+def test_a_label_a_little_likely_beside_the_thing_does_not_hide_it(two_dogs: Picture) -> None:
+    cosines = two_dogs.scores.cosines.clone()
+    cosines[BOAT] = cosines[GRASS] - 0.03  # on the grass a probability of 0.18
+    scores = replace(two_dogs.scores, cosines=cosines)
+    box = (15, 35, 105, 125)
+    mask = segment_box(two_dogs.features, scores, BOAT, box, two_dogs.image).mask
+    assert iou(mask, disc((160, 256), (60, 80), 35)) > 0.85
+
+
+def test_a_box_smaller_than_a_patch_is_never_empty(two_dogs: Picture) -> None:
+    """A patch is 20 px wide here; in a larger box where nothing stands out there is nothing."""
+    for x, y in ((120, 10), (124.4, 78.2), (58, 80), (0, 0), (250, 154)):
+        for label in (GRASS, DOG, BOAT):
+            assert two_dogs.box(x, y, x + 5, y + 6, label=label).mask.any()
+    mask = two_dogs.box(120, 10, 125, 16, label=BOAT).mask
+    assert mask.sum() == mask[10:16, 120:125].sum() == 30
+    assert not two_dogs.box(0, 0, 256, 160, label=BOAT).mask.any()
 
 
 def test_a_box_around_the_whole_picture_finds_all_of_the_label(two_dogs: Picture) -> None:

@@ -212,7 +212,18 @@ def test_the_id_of_features_tells_weights_methods_and_precisions_apart(
 
 
 @pytest.mark.parametrize(
-    "size_hw", [(16, 16), (16, 2000), (2000, 16), (17, 33), (333, 91), (641, 479), (1, 1)]
+    "size_hw",
+    [
+        (16, 16),
+        (16, 2000),
+        (2000, 16),
+        (1, 2000),
+        (2000, 1),
+        (17, 33),
+        (333, 91),
+        (641, 479),
+        (1, 1),
+    ],
 )
 def test_every_size_comes_back_as_it_was(segmenter: Segmenter, size_hw: tuple[int, int]) -> None:
     result = segmenter.segment(picture(*size_hw), WORDS)

@@ -70,8 +70,8 @@ def test_only_prompts_count_not_the_name() -> None:
 def test_a_background_label_takes_over_the_contrast_words() -> None:
     labels = (Label("dog"), Label("other", background=True), Label("cat"))
     words = Vocabulary(labels, ("sky", "cat", "sand"))
-    assert words.queries == ("dog", "other", "cat", "sky", "sand")
-    assert words.query_labels == (0, 1, 2, 1, 1)
+    assert words.queries == ("dog", "other", "sky", "sand", "cat")
+    assert words.query_labels == (0, 1, 1, 1, 2)
 
 
 def test_wrong_vocabularies_are_refused() -> None:
