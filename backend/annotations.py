@@ -161,6 +161,7 @@ class Annotations:
         self._owner = owner
         self._marking, self._next = threading.Lock(), threading.Lock()
         self._marked_at: deque[float] = deque(maxlen=_BURST)
+        self._held: set[int] = set()  # leases of ours that are renewed
 
     # ---- who tells of changes ----------------------------------------------------------------
 
@@ -215,6 +216,7 @@ class Annotations:
             rows = connection.execute(same).all()
             ids = [row.annotation for row in rows]
             self._set(connection, ids, owner=self._owner, leased_until=now + LEASE_S)
+        self._held.update(ids)
         return [
             Mark(
                 row.annotation, row.project, row.marked, row.tries, _read(row) if row.kind else None
@@ -223,11 +225,17 @@ class Annotations:
         ]
 
     def renew(self) -> None:
-        """Keep all our leases for another while."""
-        now = self._store.clock()
+        """Keep all our leases for another while.
+
+        Whoever is done with one renews it no more, even if the database does not hear of it: the
+        lease ends then, and another may have it.
+        """
+        until = self._store.clock() + LEASE_S
         ours = (_ROW.owner == self._owner, _ROW.leased_until > 0)
-        with self._write() as connection:
-            connection.execute(update(_ANNOTATIONS).where(*ours).values(leased_until=now + LEASE_S))
+        for some in _some(list(self._held)):
+            with self._write() as connection:
+                which = (_ROW.annotation.in_(some), *ours)
+                connection.execute(update(_ANNOTATIONS).where(*which).values(leased_until=until))
 
     def settle(self, mark: Mark, read: Read, taught: bool = True) -> bool:
         """Keep what was read; whether it was still ours to read.
@@ -255,6 +263,7 @@ class Annotations:
             "owner": "",
             "leased_until": 0.0,
         }
+        self._held.discard(mark.annotation)
         with self._write() as connection:
             done = self._own(connection, mark, **values)
             connection.execute(
@@ -271,6 +280,7 @@ class Annotations:
             mark: what was leased.
             taught: whether who learns has forgotten it too; else a row stays, with nothing in it.
         """
+        self._held.discard(mark.annotation)
         with self._write() as connection:
             there = self._own(connection, mark, kind="", changes="[]", owner="", leased_until=0.0)
             if there:
@@ -290,6 +300,7 @@ class Annotations:
     def put_back(self, marks: Sequence[Mark], failed: Mark | None = None) -> None:
         """Give leases back; the one that has failed waits longer each time."""
         now = self._store.clock()
+        self._held.difference_update(mark.annotation for mark in marks)
         with self._write() as connection:
             for mark in marks:
                 pause = min(_pause(mark.tries), _LONGEST_PAUSE_S)

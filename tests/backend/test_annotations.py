@@ -14,6 +14,7 @@ from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import OperationalError
 
 from backend import create_app
 from backend.annotations import Annotations, Mark, Read
@@ -22,6 +23,7 @@ from backend.settings import Settings
 from backend.store import LEASE_S, Store
 from tests.backend.colours import colour_engine
 from tests.backend.conftest import Clock
+from tests.backend.outage import FlakyStore
 
 
 @pytest.fixture
@@ -103,6 +105,27 @@ def test_marks_are_leased_by_one_and_those_of_the_dead_by_another(
     assert not annotations.drop(late[0])
     assert annotations.read(7) == []
     assert other.settle(late[0], read_of(3))
+
+
+def test_an_outage_of_the_database_keeps_no_annotation_from_others(
+    tmp_path: Path, clock: Clock
+) -> None:
+    store = FlakyStore(f"sqlite:///{tmp_path}/own.db", clock)
+    mine, other = Annotations(store, "me"), Annotations(store, "other")
+    mine.mark(7, [1, 2, 3])
+    one, two, three = mine.take(3)
+    for end in (
+        lambda: mine.settle(one, read_of(3)),
+        lambda: mine.drop(two),
+        lambda: mine.put_back([three], failed=three),
+    ):
+        store.away = 1
+        with pytest.raises(OperationalError):
+            end()
+    clock.now += 0.9 * LEASE_S
+    mine.renew()
+    clock.now += 0.9 * LEASE_S
+    assert ids(other.take(9)) == [3, 2, 1]
 
 
 def test_what_could_not_be_read_comes_again_ever_later(
