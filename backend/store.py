@@ -15,11 +15,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
+from filelock import FileLock
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -687,15 +688,21 @@ def _job(row: Row[Any]) -> Job:
 def _open(url: str) -> Engine:
     """Connect, and make the tables that are not there yet."""
     made = make_url(url)
+    first: AbstractContextManager[object] = nullcontext()
     if made.get_backend_name() == "sqlite":
-        if made.database:
-            Path(made.database).parent.mkdir(parents=True, exist_ok=True)
+        if made.database not in (
+            None,
+            "",
+            ":memory:",
+        ):  # a new file is made by one: SQLite refuses others meanwhile, at once
+            Path(str(made.database)).parent.mkdir(parents=True, exist_ok=True)
+            first = FileLock(f"{made.database}.lock")
         engine = create_engine(url, connect_args={"timeout": 60})
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     else:
         engine = create_engine(url, pool_pre_ping=True)
-    with engine.begin() as connection:
+    with first, engine.begin() as connection:
         if connection.dialect.name == "postgresql":  # two that start at once must not both make
             connection.execute(select(func.pg_advisory_xact_lock(_JOBS_LOCK)))
         METADATA.create_all(connection)

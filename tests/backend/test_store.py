@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from backend.errors import JobNotFound, JobOver
 from backend.settings import Settings
@@ -53,6 +54,26 @@ def test_what_is_written_outlives_the_process_that_wrote_it(url: str) -> None:
     (job,) = store.list_jobs()
     assert (job.project, job.view, job.tasks) == (7, 3, (2, 5))
     store.close()
+
+
+def test_a_new_file_is_made_by_one_at_a_time(tmp_path: Path) -> None:
+    """SQLite tells who comes while another makes it that it is locked, and lets nobody wait."""
+    file = tmp_path / "clearclip.db"
+    opened = threading.Event()
+
+    def open_it() -> None:
+        Store(f"sqlite:///{file}").check()
+        opened.set()
+
+    with FileLock(f"{file}.lock"):
+        others = [threading.Thread(target=open_it) for _ in range(4)]
+        for other in others:
+            other.start()
+        assert not opened.wait(0.5)
+        assert not file.exists()
+    for other in others:
+        other.join()
+    assert opened.is_set()
 
 
 def test_the_rate_leaves_pauses_out_and_tells_how_long_it_takes(store: Store, clock: Clock) -> None:
