@@ -25,7 +25,6 @@ from backend.errors import BackendError
 from backend.export import export_tasks
 from backend.images import ImageReader
 from backend.learning import Learner, model_key, read_export, told
-from backend.learning import export as export_version
 from backend.lessons import Lessons
 from backend.logs import logging_config
 from backend.plots import plots
@@ -193,7 +192,12 @@ def export(
     help="This machine; or the Ray cluster of RAY_ADDRESS, or of this machine.",
 )
 @click.option("--actors", type=click.IntRange(min=1), help="With --engine ray: how many models.")
-@click.option("--report", "report_file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--report",
+    "report_file",
+    type=_FILE,
+    help="Write what was done, and each task that failed with its reason, to this file as JSON.",
+)
 @settings_options(*_PRELABEL_SETTINGS)
 def prelabel(
     project: int,
@@ -423,11 +427,10 @@ def reset(learner: Learner, project: int, keep_evidence: bool) -> None:
 @click.argument("file", type=_FILE)
 def export_learned(learner: Learner, project: int, file: Path, number: int | None) -> None:
     """Write the live version to FILE, for another project or backend with the same model."""
-    lessons = learner.lessons
-    found = lessons.version(project, number or lessons.state(project).live or 0)
+    version, data = learner.export(project, number)
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(export_version(learner.settings, *found, lessons.model))
-    click.echo(f"{file}: {told(found[0])}.")
+    file.write_bytes(data)
+    click.echo(f"{file}: {told(version)}.")
 
 
 @_steering("import")

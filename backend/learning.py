@@ -93,6 +93,20 @@ class Learner:
                 "weigh all labels of a window by each other."
             )
 
+    def export(self, project: int, number: int | None = None) -> tuple[Version, bytes]:
+        """A version, and itself as a file; the live one where no number is given.
+
+        Raises:
+            LearningRefused: there is none.
+        """
+        number = number or self.lessons.state(project).live
+        if number is None:
+            raise LearningRefused(
+                f"Project {project} uses the words alone: there is nothing to export."
+            )
+        version, adaptation = self.lessons.version(project, number)
+        return version, export(self.settings, version, adaptation, self.lessons.model)
+
     # ---- annotations -------------------------------------------------------------------------
 
     def learn(self, corrected: Corrected) -> None:

@@ -201,7 +201,7 @@ def bench(
         json_file.write(json.dumps(as_json(measured), indent=2) + "\n")
 
 
-@main.command()
+@main.command(short_help="Describe the feature maps of each layer: Figures 2 to 4.")
 @click.argument("pictures", nargs=-1)
 @click.option(
     "--model",

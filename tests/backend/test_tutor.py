@@ -177,7 +177,9 @@ def test_a_step_needs_a_token_and_a_method_that_can_learn() -> None:
 def test_a_version_goes_out_and_comes_in_as_a_file() -> None:
     lessons = lessons_of()
     client = make_app().test_client()
-    assert client.get(f"{LEARNING}/version").status_code == 409
+    nothing = client.get(f"{LEARNING}/version")
+    assert nothing.status_code == 409
+    assert "uses the words alone" in nothing.get_json(force=True)["error"]
     learn(lessons, BETTER)
     response = client.get(f"{LEARNING}/version")
     assert response.headers["Content-Disposition"] == 'attachment; filename="learned-7-1.json"'
@@ -253,6 +255,7 @@ def run(*words: str, code: int = 0) -> str:
 
 
 def test_the_command_line_steers_without_a_server(demo_lessons: Lessons, tmp_path: Path) -> None:
+    assert "nothing to export" in run("export", str(tmp_path / "v.json"), code=1)
     learn(demo_lessons, BETTER, Version(25, 26, "b", True, 0.4, 0.55))
     told = run("status", "--json", str(tmp_path / "a" / "learned.json"))
     assert "version 2 is live" in told
