@@ -49,16 +49,24 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 _PRELABEL_SETTINGS = (
     "label_studio_url",
     "label_studio_api_key",
+    "allowed_hosts",
     "model",
     "method",
     "device",
     "precision",
     "short_side_px",
+    "refine",
+    "score",
     "model_dir",
     "database_url",
+    "max_image_mb",
+    "max_image_megapixels",
     "min_island_share",
     "adapt",
 )
+
+#: What the help shows for the values of a flag.
+_VALUES: dict[Any, str] = {int: "NUMBER", float: "NUMBER", bool: "true|false", Path: "FOLDER"}
 
 #: How long the report waits for a Label Studio that is away, in seconds.
 _REPORT_PATIENCE_S = 20.0
@@ -80,6 +88,7 @@ def settings_options(*fields: str) -> Callable[[Command], Command]:
                 f"--{name.replace('_', '-')}",
                 name,
                 type=click.Choice(choices, case_sensitive=False) if choices else str,
+                metavar=_VALUES.get(field.annotation),
                 default=None,
                 help=f"{field.description} [{names}{default}]",
             )(command)
@@ -127,9 +136,12 @@ def serve(**given: str | None) -> None:
 @click.option(
     "--root",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder that the paths in the tasks start from; the pictures' own by default.",
+    help="Folder that the paths in the tasks start from, such as Label Studio's "
+    "LOCAL_FILES_DOCUMENT_ROOT; else they are as written here.",
 )
-@click.option("-o", "--out", default="tasks.json", show_default=True, type=click.Path())
+@click.option(
+    "-o", "--out", default="tasks.json", show_default=True, type=click.Path(), help="File to write."
+)
 @settings_options(
     "model", "method", "device", "precision", "short_side_px", "model_dir", "min_island_share"
 )
@@ -212,9 +224,12 @@ def prelabel(
 ) -> None:
     """Predict all tasks of a project and write the predictions to Label Studio.
 
+    Beside a backend that serves, give it that one's settings, the database too: either may take the
+    job, and with others the predictions are of a version that Label Studio does not ask for.
+
     A run that has ended in whatever way goes on where it was when the same command is given again.
     The exit status is 0 when every task has its prediction, 1 when some have failed or the run
-    could not go on, 130 after Ctrl-C.
+    could not go on, 130 after Ctrl-C and where the job was paused.
     """
     settings = _settings(given)
     logging.config.dictConfig(logging_config(settings, "WARNING"))
@@ -309,8 +324,8 @@ def report(
 @click.option("--once", is_flag=True, help="End after the report; not 0 if anything fell short.")
 @click.option("--label-studio", "label_studio_command", help="Path of the label-studio command.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Keep Label Studio's data here.")
-@click.option("--studio-port", default=8080, show_default=True)
-@click.option("--backend-port", default=9090, show_default=True)
+@click.option("--studio-port", default=8080, show_default=True, help="Port of Label Studio.")
+@click.option("--backend-port", default=9090, show_default=True, help="Port of the backend.")
 def demo(labels: str, **given: Any) -> None:
     """Start the real Label Studio beside the backend and prelabel a project."""
     names = tuple(name.strip() for name in labels.split(",") if name.strip())
@@ -449,7 +464,7 @@ def import_learned(learner: Learner, project: int, file: Path) -> None:
     is_flag=True,
     help="First read all annotations that the project has, whenever they were made.",
 )
-@settings_options(*_PRELABEL_SETTINGS, "refine")
+@settings_options(*_PRELABEL_SETTINGS)
 def step(project: int, backfill: bool, **given: str | None) -> None:
     """Learn now from all corrections of a project: read those that wait, and make a version.
 

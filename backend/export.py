@@ -33,6 +33,7 @@ def export_tasks(
     """
     exported = []
     key = _data_key(xml)
+    urls = [url_prefix + quote(_shown(path, root).as_posix().lstrip("/")) for path in paths]
     with (
         Engine.from_settings(settings) as engine,
         tqdm(total=len(paths), unit="picture", disable=len(paths) == 1) as bar,
@@ -40,15 +41,22 @@ def export_tasks(
         engine.segmenter()  # or a sentence at once: nobody brings weights later
         pipeline = Pipeline(engine, _read_file, settings)
         for start in range(0, len(paths), _EXPORTED_AT_ONCE):
-            some = paths[start : start + _EXPORTED_AT_ONCE]
-            tasks = tuple(Task(str(path), None, {key: str(path)}) for path in some)
+            some = slice(start, start + _EXPORTED_AT_ONCE)
+            tasks = tuple(Task(str(path), None, {key: str(path)}) for path in paths[some])
             entries = pipeline.predict(PredictRequest(tasks, xml))
-            for path, entry in zip(some, entries, strict=True):
-                shown = path.resolve().relative_to(root.resolve()) if root else path
-                data = {key: url_prefix + quote(shown.as_posix().lstrip("/"))}
-                exported.append({"data": data, "predictions": [entry] if entry else []})
-            bar.update(len(some))
+            for url, entry in zip(urls[some], entries, strict=True):
+                exported.append({"data": {key: url}, "predictions": [entry] if entry else []})
+            bar.update(len(tasks))
     return exported
+
+
+def _shown(path: Path, root: Path | None) -> Path:
+    """A picture's path as its task has it: from `root`, else as it is."""
+    if root is None:
+        return path
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"{path} is not below --root {root}.")
+    return path.resolve().relative_to(root.resolve())
 
 
 def _data_key(xml: str) -> str:

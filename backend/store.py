@@ -275,8 +275,8 @@ class Store:
         except (OSError, SQLAlchemyError, ImportError) as error:
             reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
             raise ValueError(
-                f"The database {self._url.render_as_string()} for jobs and waiting predictions "
-                f"cannot be written ({reason}): set DATABASE_URL."
+                f"The database {self._url.render_as_string()} cannot be written "
+                f"({reason}): set DATABASE_URL."
             ) from None
         self.close()
 
