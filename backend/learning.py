@@ -3,8 +3,8 @@
 An annotation gives a lesson for each of its pictures: the picture is read and encoded like one
 that is to be predicted, and what the annotator left on it is summed up over its patches. A step
 makes all lessons of a project a version, by `clearclip_core.adapt`, which chooses by pictures that
-it has held out how much they count. What is not at least as good there as the words alone never
-goes live. All of it is for a background thread: it waits for the model.
+it has held out how much they count. Scores that are not at least as good there as those of the
+words alone never go live. All of it is for a background thread: it waits for the model.
 """
 
 from __future__ import annotations
