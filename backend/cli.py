@@ -2,61 +2,43 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging.config
-import multiprocessing
-import re
-import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import wraps
 from pathlib import Path
-from types import FrameType
 from typing import Any, get_args
-from urllib.parse import quote
 
 import click
-from PIL import Image
 from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
 from backend.annotations import Annotations
-from backend.app import create_app
-from backend.cluster import ClusterPrelabeler
+from backend.bulk import make_prelabeler, run_job, signals_set
 from backend.demo import DemoError, label_config, run_demo
 from backend.doctor import examine
 from backend.engine import Engine
-from backend.errors import BackendError, ImageInvalid, JobOver, LabelConfigError
-from backend.hosts import Clock, TimeLimit
+from backend.errors import BackendError
+from backend.export import export_tasks
 from backend.images import ImageReader
 from backend.learning import Learner, model_key, read_export, told
-from backend.learning import export as export_version
 from backend.lessons import Lessons
 from backend.logs import logging_config
-from backend.messages import PredictRequest, Task
-from backend.pending import Pending
-from backend.pipeline import Pipeline
 from backend.plots import plots
-from backend.prelabel import Prelabeler, Report
 from backend.projects import Projects
 from backend.reading import Reader, read_all
-from backend.results import Results
 from backend.savings import Step, measure, to_csv
+from backend.server import check_device, run_gunicorn
 from backend.settings import Settings, load_settings, variables
-from backend.store import Job, LeaseLost, Only, Store, has_died, new_owner, sentence
+from backend.store import LeaseLost, Only, Store, new_owner, sentence
 from backend.studio import Studio
 from backend.tables import print_learned, print_savings
 from backend.tutor import describe
 from backend.vocabulary import parse_label_config
-from clearclip_core import RGBArray, to_rgb
 from clearclip_core.cli import find_pictures
-from clearclip_core.models import choose_device, choose_precision
 
 Command = Callable[..., Any]
 
@@ -67,27 +49,27 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 _PRELABEL_SETTINGS = (
     "label_studio_url",
     "label_studio_api_key",
+    "allowed_hosts",
     "model",
     "method",
     "device",
     "precision",
     "short_side_px",
+    "refine",
+    "score",
     "model_dir",
     "database_url",
+    "max_image_mb",
+    "max_image_megapixels",
     "min_island_share",
     "adapt",
 )
 
+#: What the help shows for the values of a flag.
+_VALUES: dict[Any, str] = {int: "NUMBER", float: "NUMBER", bool: "true|false", Path: "FOLDER"}
+
 #: How long the report waits for a Label Studio that is away, in seconds.
 _REPORT_PATIENCE_S = 20.0
-
-#: Pictures between two steps of the progress bar; those of one step overlap.
-_EXPORTED_AT_ONCE = 16
-
-#: Threads beside those that answer: they wait for requests that are slow to arrive.
-_THREADS_FOR_THE_SLOW = 64
-
-_SWITCH_S = 0.0005
 
 
 def settings_options(*fields: str) -> Callable[[Command], Command]:
@@ -106,6 +88,7 @@ def settings_options(*fields: str) -> Callable[[Command], Command]:
                 f"--{name.replace('_', '-')}",
                 name,
                 type=click.Choice(choices, case_sensitive=False) if choices else str,
+                metavar=_VALUES.get(field.annotation),
                 default=None,
                 help=f"{field.description} [{names}{default}]",
             )(command)
@@ -129,10 +112,10 @@ def serve(**given: str | None) -> None:
     try:  # what can never work is said before anything starts
         Engine.from_settings(settings)
         Store.from_settings(settings).check()
-        _check_device(settings)
+        check_device(settings)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
-    _run_gunicorn(settings)
+    run_gunicorn(settings)
 
 
 @main.command()
@@ -153,9 +136,12 @@ def serve(**given: str | None) -> None:
 @click.option(
     "--root",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder that the paths in the tasks start from; the pictures' own by default.",
+    help="Folder that the paths in the tasks start from, such as Label Studio's "
+    "LOCAL_FILES_DOCUMENT_ROOT; else they are as written here.",
 )
-@click.option("-o", "--out", default="tasks.json", show_default=True, type=click.Path())
+@click.option(
+    "-o", "--out", default="tasks.json", show_default=True, type=click.Path(), help="File to write."
+)
 @settings_options(
     "model", "method", "device", "precision", "short_side_px", "model_dir", "min_island_share"
 )
@@ -183,7 +169,9 @@ def export(
     settings = _settings(given)
     logging.config.dictConfig(logging_config(settings, "WARNING"))
     target = Path(out)
-    tasks = _export_tasks(find_pictures(pictures), xml, settings, url_prefix, root)
+    paths = find_pictures(pictures)
+    with _sentences():
+        tasks = export_tasks(paths, xml, settings, url_prefix, root)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(tasks))
     if labels is not None:
@@ -216,7 +204,12 @@ def export(
     help="This machine; or the Ray cluster of RAY_ADDRESS, or of this machine.",
 )
 @click.option("--actors", type=click.IntRange(min=1), help="With --engine ray: how many models.")
-@click.option("--report", "report_file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--report",
+    "report_file",
+    type=_FILE,
+    help="Write what was done, and each task that failed with its reason, to this file as JSON.",
+)
 @settings_options(*_PRELABEL_SETTINGS)
 def prelabel(
     project: int,
@@ -231,21 +224,24 @@ def prelabel(
 ) -> None:
     """Predict all tasks of a project and write the predictions to Label Studio.
 
+    Beside a backend that serves, give it that one's settings, the database too: either may take the
+    job, and with others the predictions are of a version that Label Studio does not ask for.
+
     A run that has ended in whatever way goes on where it was when the same command is given again.
     The exit status is 0 when every task has its prediction, 1 when some have failed or the run
-    could not go on, 130 after Ctrl-C.
+    could not go on, 130 after Ctrl-C and where the job was paused.
     """
     settings = _settings(given)
     logging.config.dictConfig(logging_config(settings, "WARNING"))
     stopping = threading.Event()
     try:
         with ExitStack() as stack:
-            store, prelabeler, owner = _prelabeler(settings, stopping, stack, where, actors)
+            store, prelabeler, owner = make_prelabeler(settings, stopping, stack, where, actors)
             if dry_run:
                 click.echo(prelabeler.plan(project, only=only, view=view, limit=limit))
                 return
             job = store.start_job(project, only=only, view=view, limit=limit)
-            report = _run_job(store, prelabeler, owner, job, stopping)
+            report = run_job(store, prelabeler, owner, job, stopping)
     except SQLAlchemyError as error:
         raise click.ClickException(
             f"The database is away ({sentence(error)}): the same command goes on from here."
@@ -302,7 +298,7 @@ def report(
         store = Store.from_settings(settings)
         store.check()
         annotations = Annotations(store, new_owner())
-        with _signals_set(stopping):
+        with signals_set(stopping):
             _read_annotations(settings, annotations, project, backfill, stopping)
         waiting = annotations.count_open(project)
         reads = annotations.stream(project)
@@ -332,8 +328,8 @@ def report(
 @click.option("--once", is_flag=True, help="End after the report; not 0 if anything fell short.")
 @click.option("--label-studio", "label_studio_command", help="Path of the label-studio command.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Keep Label Studio's data here.")
-@click.option("--studio-port", default=8080, show_default=True)
-@click.option("--backend-port", default=9090, show_default=True)
+@click.option("--studio-port", default=8080, show_default=True, help="Port of Label Studio.")
+@click.option("--backend-port", default=9090, show_default=True, help="Port of the backend.")
 def demo(labels: str, **given: Any) -> None:
     """Start the real Label Studio beside the backend and prelabel a project."""
     names = tuple(name.strip() for name in labels.split(",") if name.strip())
@@ -450,11 +446,10 @@ def reset(learner: Learner, project: int, keep_evidence: bool) -> None:
 @click.argument("file", type=_FILE)
 def export_learned(learner: Learner, project: int, file: Path, number: int | None) -> None:
     """Write the live version to FILE, for another project or backend with the same model."""
-    lessons = learner.lessons
-    found = lessons.version(project, number or lessons.state(project).live or 0)
+    version, data = learner.export(project, number)
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(export_version(learner.settings, *found, lessons.model))
-    click.echo(f"{file}: {told(found[0])}.")
+    file.write_bytes(data)
+    click.echo(f"{file}: {told(version)}.")
 
 
 @_steering("import")
@@ -473,7 +468,7 @@ def import_learned(learner: Learner, project: int, file: Path) -> None:
     is_flag=True,
     help="First read all annotations that the project has, whenever they were made.",
 )
-@settings_options(*_PRELABEL_SETTINGS, "refine")
+@settings_options(*_PRELABEL_SETTINGS)
 def step(project: int, backfill: bool, **given: str | None) -> None:
     """Learn now from all corrections of a project: read those that wait, and make a version.
 
@@ -488,7 +483,7 @@ def step(project: int, backfill: bool, **given: str | None) -> None:
         learner = _learner(settings, engine)
         learner.check()
         annotations = Annotations(Store.from_settings(settings), new_owner())
-        stack.enter_context(_signals_set(stopping))
+        stack.enter_context(signals_set(stopping))
         reader = Reader(annotations, projects, learner)
         reader.mark_gone(project, learner.lessons.annotations(project))
         _read_marked(reader, project, backfill, stopping)
@@ -567,229 +562,3 @@ def _read_marked(reader: Reader, project: int, backfill: bool, stopping: threadi
 def _write(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
-
-
-def _prelabeler(
-    settings: Settings,
-    stopping: threading.Event,
-    stack: ExitStack,
-    where: str,
-    actors: int | None,
-) -> tuple[Store, Prelabeler, str]:
-    """All that a bulk run needs, without a server."""
-    projects = Projects.from_settings(settings, stopping=stopping)
-    if projects is None:
-        raise click.ClickException(
-            "Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: predictions are written through the "
-            "API of Label Studio."
-        )
-    if where == "ray" and importlib.util.find_spec("ray") is None:
-        raise click.ClickException("Ray is not installed here: pip install '.[ray]'.")
-    engine = Engine.from_settings(settings)
-    if where == "local":
-        stack.enter_context(engine)
-    reader = ImageReader(Studio.from_settings(settings), settings)
-    store, owner = Store.from_settings(settings), new_owner()
-    store.check()
-    results = Results(store, owner, max_mb=settings.waiting_mb)
-    pending = Pending(store, results, settings.predict_deadline_s)
-    lessons = Lessons(store, owner, lambda: model_key(settings, engine.model_id))
-    pipeline = Pipeline(engine, reader.read, settings, reader.recall, pending, lessons=lessons)
-    parts = (store, results, pending, pipeline, projects, owner)
-    if where == "ray":
-        return store, ClusterPrelabeler(settings, actors, *parts), owner
-    return store, Prelabeler(*parts), owner
-
-
-def _run_job(
-    store: Store, prelabeler: Prelabeler, owner: str, job: Job, stopping: threading.Event
-) -> Report:
-    """Run a job here, with a bar, until it is over or Ctrl-C; or watch it where another does."""
-    with (
-        _signals_set(stopping),
-        tqdm(unit="picture", dynamic_ncols=True, desc=f"Project {job.project}") as bar,
-    ):
-
-        def watch(job: Job) -> None:
-            bar.total, bar.n = job.total, job.done + job.skipped + job.failed
-            bar.initial = job.skipped if bar.initial == 0 else bar.initial
-            bar.set_postfix(failed=job.failed)
-
-        leased = _lease(store, owner, job, stopping, watch)
-        if leased is not None:
-            try:
-                job = prelabeler.run(leased, stopping, watch)
-            finally:
-                _rest(store, owner, job.id)
-    return prelabeler.report(job.id)
-
-
-def _rest(store: Store, owner: str, job: int) -> None:
-    """Leave a job that is not over for the same command to go on with."""
-    with suppress(JobOver, LeaseLost):
-        if not store.get_job(job).over:
-            store.pause(job)
-            store.let_go(job, owner)
-
-
-def _lease(
-    store: Store,
-    owner: str,
-    job: Job,
-    stopping: threading.Event,
-    watch: Callable[[Job], None],
-) -> Job | None:
-    """Take a job, from a run that was killed too; None once another has ended it, or Ctrl-C."""
-    while not stopping.is_set():
-        leased = store.lease_job(owner, job.id)
-        if leased is not None:
-            return leased
-        now = store.get_job(job.id)
-        if now.over:
-            break
-        holder = store.holder(job.project)
-        if holder is not None and has_died(holder.owner):
-            store.let_go(holder.id, holder.owner)
-            continue
-        watch(now)
-        stopping.wait(0.5)
-    return None
-
-
-@contextmanager
-def _signals_set(stopping: threading.Event) -> Iterator[None]:
-    """Ctrl-C and `kill` let what is predicted be written; a second one ends at once."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if stopping.is_set():
-            raise KeyboardInterrupt
-        stopping.set()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _export_tasks(
-    paths: list[Path], xml: str, settings: Settings, url_prefix: str, root: Path | None
-) -> list[dict[str, Any]]:
-    """Each picture as a task, its prediction made by the pipeline that answers /predict."""
-    exported = []
-    try:
-        key = _data_key(xml)
-        with (
-            Engine.from_settings(settings) as engine,
-            tqdm(total=len(paths), unit="picture", disable=len(paths) == 1) as bar,
-        ):
-            engine.segmenter()  # or a sentence at once: nobody brings weights later
-            pipeline = Pipeline(engine, _read_file, settings)
-            for start in range(0, len(paths), _EXPORTED_AT_ONCE):
-                some = paths[start : start + _EXPORTED_AT_ONCE]
-                tasks = tuple(Task(str(path), None, {key: str(path)}) for path in some)
-                entries = pipeline.predict(PredictRequest(tasks, xml))
-                for path, entry in zip(some, entries, strict=True):
-                    shown = path.resolve().relative_to(root.resolve()) if root else path
-                    data = {key: url_prefix + quote(shown.as_posix().lstrip("/"))}
-                    exported.append({"data": data, "predictions": [entry] if entry else []})
-                bar.update(len(some))
-    except (BackendError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
-    return exported
-
-
-def _data_key(xml: str) -> str:
-    """The key under which a task's data has its one picture."""
-    images = parse_label_config(xml).images
-    if len(images) != 1 or not re.fullmatch(r"\$\w+", images[0].value):
-        raise LabelConfigError('Expected one <Image> with a value such as "$image" to export for.')
-    return images[0].value[1:]
-
-
-def _read_file(source: str, task: Task) -> RGBArray:
-    try:
-        with Image.open(source) as picture:
-            return to_rgb(picture)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ImageInvalid(f"{source} cannot be read as an image: {error}.") from None
-
-
-def _check_device(settings: Settings) -> None:
-    """Refuse a device or precision that this machine lacks.
-
-    It is asked in a process of its own: CUDA that is asked here does not survive the fork.
-
-    Raises:
-        ValueError: it lacks them.
-    """
-    with (
-        suppress(BrokenProcessPool),  # where that cannot be asked, the load will tell
-        ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as other,
-    ):
-        other.submit(_choose, settings.device, settings.precision).result()
-
-
-def _choose(device: str, precision: str) -> None:
-    choose_precision(precision, choose_device(device))
-
-
-def _run_gunicorn(settings: Settings) -> None:
-    from gunicorn.app.base import BaseApplication
-    from gunicorn.workers.gthread import ThreadWorker
-
-    class Worker(ThreadWorker):  # type: ignore[misc]
-        """Waits for the head of a request as long as the settings say, and not for ever.
-
-        A few connections that never say anything would take all threads otherwise. Of the body,
-        `create_app` says how long it may take.
-        """
-
-        def init_process(self) -> None:
-            self.clock = Clock()
-            # Threads hand each other the interpreter sooner than by default: answers to /health
-            # and /setup need it now and then only, but then at once.
-            sys.setswitchinterval(_SWITCH_S)
-            super().init_process()
-
-        def handle(self, conn: Any) -> Any:
-            with TimeLimit(settings.request_timeout_s, self.clock) as conn.time_limit:
-                conn.time_limit.hold(conn.sock)
-                return super().handle(conn)
-
-        def handle_request(self, req: Any, conn: Any) -> Any:
-            conn.time_limit.lift()
-            return super().handle_request(req, conn)
-
-    class Server(BaseApplication):  # type: ignore[misc]
-        """One worker: the model is loaded there, after the fork, which CUDA asks for."""
-
-        def load_config(self) -> None:
-            self.cfg.set("bind", f"{settings.host}:{settings.port}")
-            self.cfg.set("workers", 1)
-            self.cfg.set("worker_class", Worker)
-            self.cfg.set("threads", settings.threads + _THREADS_FOR_THE_SLOW)
-            self.cfg.set("timeout", 0)  # a prediction may take as long as it takes
-            self.cfg.set("graceful_timeout", 5)
-            self.cfg.set("loglevel", settings.log_level.lower())
-            self.cfg.set("logconfig_dict", logging_config(settings))
-            if "control_socket_disable" in self.cfg.settings:  # since gunicorn 25
-                self.cfg.set("control_socket_disable", True)
-
-        def load(self) -> Any:
-            engine = Engine.from_settings(settings)
-            engine.start()
-            app = create_app(settings, engine)
-            worker = app.extensions["worker"]
-            worker.start()
-
-            def end(_server: Any, _process: Any) -> None:
-                worker.stop()
-                engine.stop()
-                engine.join()
-
-            self.cfg.set("worker_exit", end)
-            return app
-
-    Server().run()

@@ -56,8 +56,8 @@ class Change:
         band_px: that one of the two bands covers.
 
     >>> change = Change("car", corrected=1, predicted_px=8, true_px=10, shared_px=6)
-    >>> change.added_px, change.removed_px, change.iou
-    (4, 2, 0.5)
+    >>> change.added_px, change.iou
+    (4, 0.5)
     """
 
     label: str
@@ -77,11 +77,6 @@ class Change:
     def added_px(self) -> int:
         """Pixels that the annotator had to paint."""
         return self.true_px - self.shared_px
-
-    @property
-    def removed_px(self) -> int:
-        """Pixels that the annotator had to erase."""
-        return self.predicted_px - self.shared_px
 
     @property
     def iou(self) -> float | None:

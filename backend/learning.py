@@ -3,8 +3,8 @@
 An annotation gives a lesson for each of its pictures: the picture is read and encoded like one
 that is to be predicted, and what the annotator left on it is summed up over its patches. A step
 makes all lessons of a project a version, by `clearclip_core.adapt`, which chooses by pictures that
-it has held out how much they count. What is not at least as good there as the words alone never
-goes live. All of it is for a background thread: it waits for the model.
+it has held out how much they count. Scores that are not at least as good there as those of the
+words alone never go live. All of it is for a background thread: it waits for the model.
 """
 
 from __future__ import annotations
@@ -93,6 +93,20 @@ class Learner:
                 f"The method {self.settings.method} cannot learn from corrections: its scores "
                 "weigh all labels of a window by each other."
             )
+
+    def export(self, project: int, number: int | None = None) -> tuple[Version, bytes]:
+        """A version, and itself as a file; the live one where no number is given.
+
+        Raises:
+            LearningRefused: there is none.
+        """
+        number = number or self.lessons.state(project).live
+        if number is None:
+            raise LearningRefused(
+                f"Project {project} uses the words alone: there is nothing to export."
+            )
+        version, adaptation = self.lessons.version(project, number)
+        return version, export(self.settings, version, adaptation, self.lessons.model)
 
     # ---- annotations -------------------------------------------------------------------------
 

@@ -116,8 +116,9 @@ class Settings(BaseSettings):
     label_studio_api_key: SecretStr | None = Field(
         default=None,
         validation_alias=AliasChoices("LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"),
-        description="A legacy or a personal access token, to fetch images from Label Studio; "
-        "never sent to any other host.",
+        description="A legacy or a personal access token, to fetch pictures from Label Studio, "
+        "write predictions, read annotations and set up the webhook there; never sent to any other "
+        "host.",
     )
     allowed_hosts: Hosts = Field(
         default="",
@@ -195,8 +196,9 @@ class Settings(BaseSettings):
     )
     database_url: DatabaseUrl | None = Field(
         default=None,
-        description="Where jobs and waiting predictions are kept, such as "
-        "postgresql+psycopg://user:password@host/name; else SQLite in MODEL_DIR/clearclip.db.",
+        description="Where jobs, waiting predictions, what annotators left and what projects have "
+        "learned are kept, such as postgresql+psycopg://user:password@host/name; else SQLite in "
+        "MODEL_DIR/clearclip.db.",
     )
     predict_deadline_s: float = Field(
         default=80,

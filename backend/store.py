@@ -276,8 +276,7 @@ class Store:
         except (OSError, SQLAlchemyError, ImportError) as error:
             shown = self._url.set(query={}).render_as_string()  # a password may stand there too
             raise ValueError(
-                f"The database {shown} for jobs and waiting predictions "
-                f"cannot be written ({sentence(error)}): set DATABASE_URL."
+                f"The database {shown} cannot be written ({sentence(error)}): set DATABASE_URL."
             ) from None
         self.close()
 

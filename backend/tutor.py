@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request, url_for
 
 from backend.console import FORM, html_page, is_for_people, json_answer
 from backend.errors import BackendError, BadRequest, ModelUnavailable, PayloadTooLarge
-from backend.learning import Learner, export, paints_of, read_export
+from backend.learning import Learner, paints_of, read_export
 from backend.messages import TurnRequest, parse_turn
 from backend.settings import Settings
 from backend.studio import Studio
@@ -85,9 +85,7 @@ def make_tutor(
 
     @tutor.route(f"{_PROJECT}/version", methods=["GET"])
     def give(project: int) -> Response:
-        state = lessons.state(project)
-        version, adaptation = lessons.version(project, state.live or 0)
-        data = export(settings, version, adaptation, lessons.model)
+        version, data = learner.export(project)
         response = Response(data, mimetype="application/json")
         name = f"learned-{project}-{version.number}.json"
         response.headers["Content-Disposition"] = f'attachment; filename="{name}"'

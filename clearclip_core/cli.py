@@ -24,7 +24,7 @@ from clearclip_core.evaluation.commands import COMMANDS
 from clearclip_core.evaluation.files import write_whole
 from clearclip_core.evaluation.paper_commands import PAPER_COMMANDS
 from clearclip_core.figures import require_matplotlib, save_examples, save_figures
-from clearclip_core.options import ModelOptions, model_options
+from clearclip_core.options import MODEL_DIR_HELP, ModelOptions, model_options
 from clearclip_core.pictures import Preprocessing, RGBArray, to_rgb
 from clearclip_core.render import NONE_VALUE, label_map_image, overlay
 from clearclip_core.scenes import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
@@ -130,7 +130,7 @@ def segment(
 @main.command()
 @click.option("--download", metavar="NAME", help="Fetch these weights, such as ViT-B-16/openai.")
 @click.option("--to", "folder", type=click.Path(path_type=Path), help="Folder to fetch them to.")
-@click.option("--model-dir", type=click.Path(path_type=Path), help="Folder of fetched weights.")
+@click.option("--model-dir", type=click.Path(path_type=Path), help=MODEL_DIR_HELP)
 def models(download: str | None, folder: Path | None, model_dir: Path | None) -> None:
     """List models, their licences and what is on disk; or fetch one for another machine."""
     if download is not None:
@@ -202,7 +202,7 @@ def bench(
         json_file.write(json.dumps(as_json(measured), indent=2) + "\n")
 
 
-@main.command()
+@main.command(short_help="Describe the feature maps of each layer: Figures 2 to 4.")
 @click.argument("pictures", nargs=-1)
 @click.option(
     "--model",
@@ -237,7 +237,7 @@ def bench(
     help="Resize the short side to this many px.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
-@click.option("--model-dir", type=click.Path(path_type=Path), help="Folder of fetched weights.")
+@click.option("--model-dir", type=click.Path(path_type=Path), help=MODEL_DIR_HELP)
 @click.option(
     "-o",
     "--out",

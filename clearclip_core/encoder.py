@@ -100,11 +100,6 @@ class DenseEncoder(nn.Module):
         return int(height_px), int(width_px)
 
     @property
-    def dimension(self) -> int:
-        """Width D of the joint image-text space."""
-        return int(self.visual.proj.shape[1])
-
-    @property
     def dtype(self) -> torch.dtype:
         """Dtype in which pixels are expected and features come out."""
         return self.visual.conv1.weight.dtype  # type: ignore[no-any-return]

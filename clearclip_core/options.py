@@ -14,9 +14,11 @@ import click
 from clearclip_core.methods import METHODS
 from clearclip_core.models import LoadedModel, load_model
 from clearclip_core.segmenter import Segmenter
-from clearclip_core.weights import WeightsNotFoundError
+from clearclip_core.weights import DEFAULT_FOLDER, WeightsNotFoundError
 
 _DEFAULT_METHOD = "clearclip"
+
+MODEL_DIR_HELP = f"Folder of fetched weights; by default they are looked for in {DEFAULT_FOLDER}."
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,6 @@ _MODEL_OPTIONS = (
     click.option(
         "--model-dir",
         type=click.Path(path_type=Path),
-        help="Folder of fetched weights; words that were embedded once are kept there, too.",
+        help=f"{MODEL_DIR_HELP} Words that were embedded once are kept in one that is given.",
     ),
 )

@@ -28,6 +28,9 @@ Kind = Literal["tag", "file", "local-dir", "hf-hub", "demo", "random"]
 
 DEMO_FOLDER = Path(__file__).parent / "demo" / "weights"
 
+#: Where weights are looked for when no folder is given: where the backend keeps its own.
+DEFAULT_FOLDER = Path("~/.cache/clearclip")
+
 _SUFFIXES = {".safetensors", ".pt", ".pth", ".bin"}
 
 #: Tag prefixes and the licence under which their publishers give the weights away.
@@ -179,14 +182,15 @@ def licence_of(tag: str) -> str:
 def find_weights(name: ModelName, folder: Path | None = None) -> Path | None:
     """Where a tag's weights lie: in `folder`, else in open_clip's own caches; None if nowhere.
 
-    In a folder both what `download_weights` wrote and what `fetch_weights` keeps there is found.
+    In a folder, by default `DEFAULT_FOLDER`, both what `download_weights` wrote and what
+    `fetch_weights` keeps there is found.
     """
-    if folder is not None:
-        for path in sorted(folder.glob(f"{_file_stem(name)}.*")):
-            if path.suffix in _SUFFIXES:
-                return path
+    folder = folder or DEFAULT_FOLDER.expanduser()
+    for path in sorted(folder.glob(f"{_file_stem(name)}.*")):
+        if path.suffix in _SUFFIXES:
+            return path
     config = open_clip.get_pretrained_cfg(name.arch, name.source)
-    for cache in dict.fromkeys((folder, None)):
+    for cache in (folder, None):
         hub, url = config.get("hf_hub", ""), config.get("url", "")
         found = _in_hub_cache(hub, cache) or _in_url_cache(url, cache)
         if found is not None:
@@ -318,8 +322,9 @@ def how_to_bring(name: ModelName) -> str:
         )
     return (
         f"The weights of {name.name} are not on this machine and could not be fetched: on a "
-        f"machine with network run `clearclip models --download {name.name} --to FOLDER`, copy "
-        f"FOLDER into MODEL_DIR, or set the model to {name.arch}@FILE, or to demo to try."
+        f"machine with network run `clearclip models --download {name.name} --to FOLDER` and copy "
+        "the files in FOLDER into the folder of weights here (MODEL_DIR, --model-dir); or set the "
+        f"model to {name.arch}@FILE, or to demo to try."
     )
 
 

@@ -89,14 +89,6 @@ TABLE_1 = {
 #: The model of Tab. 1.
 TABLE_1_MODEL = "ViT-B-16/openai"
 
-#: The models of Fig. 5: CLIP and OpenCLIP, as the paper's released settings name them.
-FIGURE_5_MODELS = (
-    "ViT-B-16/openai",
-    "ViT-L-14/openai",
-    "ViT-B-16/laion2b_s34b_b88k",
-    "ViT-L-14/laion2b_s32b_b82k",
-)
-
 #: The attentions of Figs. 2 and 5, and the factors of Fig. 6 (its text has 0.5 beside the list).
 ATTENTIONS = ("qk", "identity", "vv", "kk", "qq")
 ALPHAS = (0.1, 0.5, 1.0, 2.0, 10.0, 100.0)

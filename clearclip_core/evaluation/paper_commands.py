@@ -32,7 +32,7 @@ from clearclip_core.options import ModelOptions, many_method_options
 _ALL = "all"
 
 
-@click.command("ablate")
+@click.command("ablate", short_help="Repeat Table 1 and Figures 5 and 6 of the paper.")
 @data_options
 @many_method_options
 @click.option(
@@ -98,7 +98,7 @@ def ablate(
     report_ablations(out)
 
 
-@click.command("tables")
+@click.command("tables", short_help="Print Tables 2 and 3 of the paper beside your results.")
 @click.argument("results", nargs=-1, type=click.Path(path_type=Path, exists=True))
 def tables(results: tuple[Path, ...]) -> None:
     """Print Tabs. 2 and 3 of the paper, and results of your own beside them.

@@ -1,61 +1,48 @@
-"""The command lines, and the served process as a user starts it."""
+"""The command line `clearclip-backend`."""
 
 from __future__ import annotations
 
-import json
-import socket
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
-from pathlib import Path
+import re
 
-import numpy as np
+import click
 import pytest
-import requests
 from click.testing import CliRunner
-from label_studio_sdk.converter.brush import decode_rle
-from label_studio_sdk.label_interface import LabelInterface
-from PIL import Image
 
 from backend import cli
-from backend.engine import Engine
 from backend.settings import Settings
-from tests.backend.colours import brush_config, colour_engine, data_url, flag
-
-Served = tuple[str, "subprocess.Popen[bytes]"]
-
-
-@contextmanager
-def served(*flags: str, **variables: str) -> Iterator[Served]:
-    """``clearclip-backend serve`` as a process; the value is its address, and the process."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "backend", "serve", "--port", str(port), *flags]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=variables or None
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            assert process.poll() is None, process.stderr.read()  # type: ignore[union-attr]
-            try:
-                requests.get(f"{url}/health", timeout=1)
-                break
-            except requests.ConnectionError:
-                time.sleep(0.1)
-        yield url, process
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
+from clearclip_core.cli import main
 
 
 def test_serve_has_a_flag_for_every_setting() -> None:
     flags = {flag for parameter in cli.serve.params for flag in parameter.opts}
     assert flags == {"--" + name.replace("_", "-") for name in Settings.model_fields}
+
+
+def test_a_bulk_run_can_be_told_all_that_tells_its_predictions_from_a_backends() -> None:
+    flags = {flag for parameter in cli.prelabel.params for flag in parameter.opts}
+    assert flags >= {"--model", "--method", "--precision", "--short-side-px", "--refine", "--score"}
+    assert flags >= {"--min-island-share", "--adapt", "--database-url", "--allowed-hosts"}
+    assert flags >= {"--max-image-mb", "--max-image-megapixels"}
+
+
+def test_the_help_shows_what_values_a_flag_takes() -> None:
+    shown = CliRunner().invoke(cli.serve, ["--help"]).output
+    for flag in ("--port NUMBER", "--min-island-share NUMBER", "--refine true|false"):
+        assert flag in shown
+    assert "--model-dir FOLDER" in shown
+    assert "--model TEXT" in shown
+
+
+@pytest.mark.parametrize("group", [main, cli.main, cli.adapt])
+def test_no_sentence_of_the_list_of_commands_ends_in_an_abbreviation(group: click.Group) -> None:
+    listed = CliRunner().invoke(group, ["--help"]).output
+    assert not re.search(r"\b(Tabs?|Figs?)\.$", listed, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["prelabel", "report", "export", "doctor", "demo", "serve"])
+def test_every_option_has_its_help(name: str) -> None:
+    options = [each for each in cli.main.commands[name].params if isinstance(each, click.Option)]
+    assert [each.name for each in options if not each.help] == []
 
 
 @pytest.mark.parametrize(
@@ -82,168 +69,3 @@ def test_serve_refuses_what_cannot_work(arguments: list[str], sentence: str) -> 
     assert result.exit_code != 0
     assert sentence in result.output
     assert "Traceback" not in result.output
-
-
-def test_health_and_setup_answer_in_time_while_it_loads_and_predicts() -> None:
-    """Label Studio gives up on /health after 1 s and on /setup after 3 s."""
-    picture = data_url(np.random.default_rng(0).integers(0, 255, (1500, 2000, 3), np.uint8))
-    config = brush_config("sky", "grass", "house")
-    with served("--model", "demo") as (url, _):
-        answers: list[requests.Response] = []
-
-        def predict(first: int) -> None:
-            tasks = [{"id": first + i, "data": {"image": picture}} for i in range(4)]
-            body = {"tasks": tasks, "label_config": config}
-            answers.append(requests.post(f"{url}/predict", json=body, timeout=300))
-
-        threads = [threading.Thread(target=predict, args=(10 * i,)) for i in range(1, 4)]
-        for thread in threads:
-            thread.start()
-        asked = 0
-        seen: set[str] = set()
-        running: set[int] = set()
-        while any(thread.is_alive() for thread in threads):
-            assert requests.get(f"{url}/health", timeout=1).status_code == 200
-            setup = requests.post(f"{url}/setup", json={"schema": config}, timeout=3)
-            assert setup.status_code == 200
-            status = requests.get(f"{url}/status", timeout=3).json()
-            seen.add(status["model"]["state"])
-            running |= {task["task"] for task in status["running"]}
-            assert requests.get(url, headers={"Accept": "text/html"}, timeout=3).status_code == 200
-            asked += 1
-            time.sleep(0.05)
-        for thread in threads:
-            thread.join()
-    assert asked > 3
-    assert "ready" in seen
-    assert running
-    assert running <= {10 * i + j for i in range(1, 4) for j in range(4)}
-    assert [answer.status_code for answer in answers] == [200] * 3
-    for answer in answers:
-        results = answer.json()["results"]
-        assert len(results) == 4
-        assert {entry["model_version"] for entry in results} == {setup.json()["model_version"]}
-
-
-def test_what_the_process_writes_is_json_where_that_is_asked_for() -> None:
-    """Every line of it, the server's own included; the same id from request to task."""
-    picture = data_url(np.zeros((60, 80, 3), np.uint8))
-    with served("--model", "demo", "--log-format", "json") as (url, process):
-        body = {"tasks": [{"id": 7, "data": {"image": picture}}], "project": "3.1"}
-        config = {"label_config": brush_config("sky")}
-        answer = requests.post(
-            f"{url}/predict", json={**body, **config}, headers={"X-Request-ID": "r-1"}, timeout=300
-        )
-        assert answer.status_code == 200
-        process.terminate()
-        _, written = process.communicate(timeout=30)
-    lines = [json.loads(line) for line in written.decode().splitlines()]
-    loggers = {line["logger"] for line in lines}
-    assert {"gunicorn.error", "backend.engine", "backend.journal", "backend.app"} <= loggers
-    assert "gunicorn.access" not in loggers, "a request is one line"
-    (task,) = (line for line in lines if line["logger"] == "backend.journal")
-    assert {"request": "r-1", "project": 3, "task": 7, "urgency": "opened"}.items() <= task.items()
-    stages = {name for name in task if name.endswith("_ms")}
-    assert {f"{name}_ms" for name in ("fetch", "prepare", "wait", "model", "draw")} <= stages
-    assert sum(task[stage] for stage in stages) <= task["ms"] + len(stages)
-    (request,) = (line for line in lines if line["logger"] == "backend.app")
-    assert (request["message"], request["request"]) == ("POST /predict: 200", "r-1")
-
-
-def test_weights_that_cannot_be_had_are_said_over_http(tmp_path: Path) -> None:
-    with served("--model", f"ViT-B-16-quickgelu@{tmp_path}/none.safetensors") as (url, _):
-        assert requests.get(f"{url}/health", timeout=1).status_code == 200
-        body = {"tasks": [], "label_config": brush_config("red"), "schema": brush_config("red")}
-        for path in ("predict", "setup"):
-            response = requests.post(f"{url}/{path}", json=body, timeout=60)
-            assert response.status_code == 503
-            assert response.reason == f"There are no weights at {tmp_path}/none.safetensors."
-
-
-def test_clients_that_never_finish_a_request_are_let_go_and_stop_nobody() -> None:
-    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
-    beginnings = [b"GET /hea", head, head + b"\r\n{", head + b"\r\n"]
-    with served("--model", "demo", "--request-timeout-s", "1", "--threads", "4") as (url, _):
-        port = int(url.rpartition(":")[2])
-        stalled = [socket.create_connection(("127.0.0.1", port)) for _ in range(100)]
-        for index, connection in enumerate(stalled):
-            connection.sendall(beginnings[index % 4])
-        assert requests.get(f"{url}/health", timeout=60).status_code == 200
-        for connection in stalled:
-            connection.settimeout(60)
-            with connection, suppress(ConnectionError):
-                answered = connection.recv(4096)
-                assert answered[:12] in (b"", b"HTTP/1.1 408", b"HTTP/1.1 429", b"HTTP/1.1 400")
-        assert requests.get(f"{url}/health", timeout=60).status_code == 200
-
-
-@pytest.fixture
-def colours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stand-in in place of the model."""
-    monkeypatch.setattr(Engine, "from_settings", classmethod(lambda *_: colour_engine()))
-
-
-@pytest.mark.usefixtures("colours")
-def test_export_writes_tasks_ready_to_import(tmp_path: Path) -> None:
-    folder = tmp_path / "my photos"
-    (folder / "b").mkdir(parents=True)
-    Image.fromarray(flag("red", "blue")).save(folder / "a.png")
-    Image.fromarray(flag("blue")).save(folder / "b" / "ä.png")
-    out = tmp_path / "out" / "tasks.json"
-    arguments = [str(folder), "--labels", "red,blue", "--root", str(folder), "-o", str(out)]
-    result = CliRunner().invoke(cli.export, arguments)
-    assert result.exit_code == 0, result.output
-    tasks = json.loads(out.read_text())
-    assert [task["data"]["image"] for task in tasks] == [
-        "/data/local-files/?d=a.png",
-        "/data/local-files/?d=b/%C3%A4.png",
-    ]
-    config = out.with_suffix(".label-config.xml").read_text()
-    interface = LabelInterface(config)
-    for task in tasks:
-        assert interface.validate_prediction(task["predictions"][0])
-    red, blue = tasks[0]["predictions"][0]["result"]
-    assert (red["value"]["brushlabels"], blue["value"]["brushlabels"]) == (["red"], ["blue"])
-    mask = np.array(decode_rle(red["value"]["rle"])).reshape(40, 60, 4)[..., 3]
-    assert (mask[:, :30] == 255).all()
-    assert (mask[:, 30:] == 0).all()
-
-
-@pytest.mark.usefixtures("colours")
-def test_export_takes_a_projects_own_config(tmp_path: Path) -> None:
-    Image.fromarray(flag("red")).save(tmp_path / "a.png")
-    config = tmp_path / "config.xml"
-    config.write_text(brush_config("red").replace("$image", "$photo"))
-    out = tmp_path / "tasks.json"
-    arguments = [str(tmp_path / "a.png"), "--label-config", str(config), "-o", str(out)]
-    result = CliRunner().invoke(cli.export, [*arguments, "--url-prefix", "s3://bucket/"])
-    assert result.exit_code == 0, result.output
-    (task,) = json.loads(out.read_text())
-    assert task["data"] == {"photo": f"s3://bucket{tmp_path}/a.png"}
-    assert task["predictions"][0]["result"]
-
-
-@pytest.mark.usefixtures("colours")
-def test_export_keeps_a_broken_picture_as_a_task_and_says_so(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"no picture")
-    Image.fromarray(flag("red")).save(tmp_path / "b.png")
-    out = tmp_path / "tasks.json"
-    result = CliRunner().invoke(cli.export, [str(tmp_path), "--labels", "red", "-o", str(out)])
-    assert result.exit_code == 1
-    assert "1 of them without predictions" in result.output
-    broken, good = json.loads(out.read_text())
-    assert broken["predictions"] == []
-    assert good["predictions"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["x.png"], "either --labels or --label-config"),
-        (["/nowhere/*.png", "--labels", "a"], "no pictures"),
-    ],
-)
-def test_export_says_what_is_missing(arguments: list[str], sentence: str) -> None:
-    result = CliRunner().invoke(cli.export, arguments)
-    assert result.exit_code != 0
-    assert sentence in result.output

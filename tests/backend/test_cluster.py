@@ -52,7 +52,7 @@ def test_a_cluster_that_cannot_load_the_model_says_why(tmp_path: Path) -> None:
 
 
 def test_without_ray_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend.cli.importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("backend.bulk.importlib.util.find_spec", lambda _: None)
     given = arguments("http://127.0.0.1:9", Path("unused.db"))
     result = CliRunner().invoke(cli.prelabel, [*given, "--engine", "ray"])
     assert result.exit_code == 1

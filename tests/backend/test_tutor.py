@@ -178,7 +178,9 @@ def test_a_step_needs_a_token_and_a_method_that_can_learn() -> None:
 def test_a_version_goes_out_and_comes_in_as_a_file() -> None:
     lessons = lessons_of()
     client = make_app().test_client()
-    assert client.get(f"{LEARNING}/version").status_code == 409
+    nothing = client.get(f"{LEARNING}/version")
+    assert nothing.status_code == 409
+    assert "uses the words alone" in nothing.get_json(force=True)["error"]
     learn(lessons, BETTER)
     response = client.get(f"{LEARNING}/version")
     assert response.headers["Content-Disposition"] == 'attachment; filename="learned-7-1.json"'
@@ -272,7 +274,7 @@ def test_the_command_line_steers_without_a_server(demo_lessons: Lessons, tmp_pat
     assert "0 annotations" in run("reset")
     (tmp_path / "wrong.json").write_text("{}")
     assert "adapt export" in run("import", str(tmp_path / "wrong.json"), code=1)
-    assert "no version 0" in run("export", str(tmp_path / "c.json"), code=1)
+    assert "nothing to export" in run("export", str(tmp_path / "c.json"), code=1)
 
 
 def test_a_step_by_hand_says_what_it_needs() -> None:

@@ -18,6 +18,7 @@ from clearclip_core.weights import (
     DEMO_FOLDER,
     ModelName,
     find_weights,
+    how_to_bring,
     is_torchscript,
     licence_of,
     require_weights,
@@ -191,6 +192,29 @@ def test_fetched_weights_have_a_checksum_that_sha256sum_accepts(
     assert subprocess.run(check, cwd=folder, capture_output=True, check=False).returncode == 0
     verify_checksum(path)
     assert find_weights(ModelName.parse("ViT-B-16/openai"), folder) == path
+
+
+@pytest.mark.usefixtures("fetched")
+def test_weights_are_brought_as_the_sentence_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    name = ModelName.parse("ViT-B-16/openai")
+    assert "copy the files in FOLDER into the folder of weights" in how_to_bring(name)
+    carried, model_dir = tmp_path / "carried", tmp_path / "weights"
+    download_weights(name.name, carried)
+    shutil.copytree(carried, model_dir)
+    assert find_weights(name, model_dir) == model_dir / "ViT-B-16--openai.safetensors"
+
+
+@pytest.mark.usefixtures("fetched")
+def test_what_the_backend_keeps_by_default_is_found_without_naming_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    kept = download_weights("ViT-B-16/openai", tmp_path / ".cache" / "clearclip")
+    assert find_weights(ModelName.parse("ViT-B-16/openai")) == kept
+    assert {m.name: m.path for m in known_models()}["ViT-B-16/openai"] == kept
 
 
 @pytest.mark.usefixtures("fetched")
