@@ -326,14 +326,14 @@ def test_a_prediction_that_label_studio_would_refuse(
 ) -> None:
     region = {"type": "brushlabels", "from_name": "gone", "to_name": "image", "value": {}}
     entry = {"model_version": "x", "score": 0.5, "result": [region]}
-    monkeypatch.setattr("backend.pipeline.Pipeline.outcome", lambda *_: Outcome(entry))
+    monkeypatch.setattr("backend.pipeline.Pipeline.outcome", lambda *_, **__: Outcome(entry))
     findings = found(studio_url)
     assert ill(findings) == ["prediction"]
     assert "would refuse" in findings["prediction"].text
 
 
 def test_no_prediction(studio_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend.pipeline.Pipeline.outcome", lambda *_: Outcome([]))
+    monkeypatch.setattr("backend.pipeline.Pipeline.outcome", lambda *_, **__: Outcome([]))
     findings = found(studio_url)
     assert ill(findings) == ["prediction"]
     assert "log says why" in findings["prediction"].advice
