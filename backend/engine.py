@@ -384,7 +384,7 @@ class Engine:
 
         Raises:
             ModelUnavailable: loading has failed, or the engine has stopped.
-            Busy: too many pictures of that urgency wait; those of a batch wait for room instead.
+            Busy: too many pictures of annotators' clicks wait; others wait for room.
         """
         self.segmenter()
         key = f"{self._features_id} {picture.digest}"
@@ -402,7 +402,7 @@ class Engine:
 
     def _enqueue(self, item: _Item) -> None:
         with self._changed:
-            if item.urgency is Urgency.BATCH:
+            if item.urgency is not Urgency.INTERACTIVE:
                 self._changed.wait_for(lambda: self._has_room(item) or self._stopping.is_set())
             self._loaded()
             if not self._has_room(item):

@@ -9,6 +9,7 @@ before those of batches, by the same deadline.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import Counter, deque
@@ -195,7 +196,7 @@ class Pending(Batches):
     def opened(self, task: Task, version: str, project: int | None, work: Work) -> Outcome:
         """Likewise, for a task that somebody has opened: before all those of batches.
 
-        Whoever looks at it can do without the database.
+        Two who open it at the same moment both get it. They can do without the database.
         """
         noting = self._noting(work)
         try:
@@ -212,8 +213,19 @@ class Pending(Batches):
         project: int | None,
         work: Work,
         opened: bool = False,
+        whole: bool = False,
     ) -> list[Outcome]:
-        """The same with another deadline, and nothing noted."""
+        """The same with another deadline, and nothing noted.
+
+        Args:
+            deadline_s: how long it may take.
+            tasks: of one project.
+            version: see `Batches.outcomes`, likewise what follows.
+            project: whose tasks.
+            work: what makes an outcome.
+            opened: see `opened`.
+            whole: not in parts where predictions are large: see `Results.take`.
+        """
         asked, end = self._results.now, time.monotonic() + deadline_s
         by_key = {result_key(task, version): task for task in tasks}
         due = asked + deadline_s + _ANSWERED_S
@@ -230,7 +242,8 @@ class Pending(Batches):
             item.due = 0.0
         if open_:
             log.info("Project %s: %d tasks go on after the deadline", project, len(open_))
-        taken = self._results.take(by_key, asked)  # at the end, so that it is on its way at once
+        # At the end, so that it is on its way at once; who looks at a task gets it in any case.
+        taken = self._results.take(by_key, math.inf if opened else asked, whole)
         outcomes = done | {key: Outcome(prediction) for key, prediction in taken.items()}
         return [outcomes.get(result_key(task, version), Outcome([])) for task in tasks]
 

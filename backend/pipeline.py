@@ -150,7 +150,7 @@ class Pipeline:
         Raises:
             LabelConfigError: the label config has nothing to draw.
             ModelUnavailable: the model has failed to load.
-            Busy: too many pictures wait for the model; never for a request of several tasks.
+            Busy: too many clicks wait for the model.
         """
         config = parse_label_config(request.label_config)
         if request.context is not None and not request.context.prompts:

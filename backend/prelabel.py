@@ -383,7 +383,9 @@ class Prelabeler:
             return Outcome([]) if halt.is_set() else self._pipeline.outcome(task, wish)
 
         def predict(tasks: Sequence[Task]) -> list[Outcome]:
-            return self._pending.until(_NO_DEADLINE_S, tasks, wish.version, job.project, work)
+            return self._pending.until(
+                _NO_DEADLINE_S, tasks, wish.version, job.project, work, whole=True
+            )
 
         return predict_and_write(self._projects, job.project, wish.version, tasks, predict, halt)
 

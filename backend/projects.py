@@ -452,9 +452,10 @@ class Projects:
         return ""
 
     def _client(self) -> LabelStudio:
-        if self._made is None:
-            self._made = connect(self.url, self._api_key, self._timeout_s)
-        return self._made
+        made = self._made  # another thread may drop it meanwhile
+        if made is None:
+            made = self._made = connect(self.url, self._api_key, self._timeout_s)
+        return made
 
     def _ask(self, ask: Callable[[LabelStudio], T]) -> T:
         """What Label Studio answers to a question that may be put more than once."""

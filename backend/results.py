@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -132,7 +133,7 @@ class Results:
                 made.update(connection.scalars(query))
         return made
 
-    def take(self, keys: Iterable[str], asked: float) -> dict[str, Prediction]:
+    def take(self, keys: Iterable[str], asked: float, whole: bool = False) -> dict[str, Prediction]:
         """Take results to hand them out in an answer now; nobody else brings them then.
 
         What was handed out or written since the question was asked is with Label Studio already:
@@ -142,6 +143,7 @@ class Results:
         Args:
             keys: of the results.
             asked: when the question came, in seconds since the epoch.
+            whole: all of them, however much that is.
 
         Returns:
             The predictions that may be handed out.
@@ -152,7 +154,7 @@ class Results:
         query = select(RESULTS.c.key, RESULTS.c.entry).where(free).with_for_update()
         query = query.order_by(RESULTS.c.state != "ready", RESULTS.c.key)
         taken: dict[str, Prediction] = {}
-        room = self._max_bytes // 2
+        room = math.inf if whole else self._max_bytes // 2
         for some in _some(self.made(keys)):
             with self._store.write() as connection:
                 for row in connection.execute(query.where(RESULTS.c.key.in_(some))):

@@ -216,11 +216,14 @@ class Worker:
         keys = [each.key for each in waiting]
         try:
             self._write(self._projects, waiting)
-        except BaseException as error:
+        except (StudioRefused, LabelConfigError) as error:
+            log.warning("%d predictions are not written: %s", len(keys), error)
             if not _is_final(error):
                 self._results.put_back(keys, self._results.now + _LATER_S)
-                raise
-            log.warning("%d predictions are not written: %s", len(keys), error)
+                return True  # other projects have their turn meanwhile
+        except BaseException:
+            self._results.put_back(keys, self._results.now + _LATER_S)
+            raise
         self._results.wrote(keys)
         return True
 
@@ -243,11 +246,11 @@ class Worker:
             self._store.note_failures([(task_id, reason)])
 
 
-def _is_final(error: BaseException) -> bool:
-    """Whether predictions will never be taken: not where the token is what is wrong."""
-    if isinstance(error, StudioRefused):
-        return error.status not in (401, 403)
-    return isinstance(error, LabelConfigError)
+def _is_final(error: StudioRefused | LabelConfigError) -> bool:
+    """Whether predictions will never be taken: not where token or address are what is wrong."""
+    if isinstance(error, LabelConfigError):
+        return True
+    return error.status >= 400 and error.status not in (401, 403)
 
 
 def told(job: Job) -> str:

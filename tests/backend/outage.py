@@ -18,7 +18,7 @@ class FlakyStore(Store):
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        if self.away:
+        if self.away > 0:
             self.away -= 1
             raise OperationalError("UPDATE", {}, Exception("the database is shutting down"))
         with super().write() as connection:

@@ -420,24 +420,24 @@ def test_other_errors_are_not_taken_for_too_little_memory() -> None:
 # The bound of the queue
 
 
-def test_a_full_queue_is_said_at_once_to_single_requests() -> None:
-    scene = Scene(queue_size=2)
-    scene.hold()  # an opened task, too
-    scene.ask(1)
+def test_a_full_queue_is_said_at_once_to_clicks() -> None:
+    scene = Scene(queue_size=1)
+    scene.hold()
+    scene.ask(1, CLICK)
     with pytest.raises(Busy):
-        scene.score(2)
-    scene.ask(3, CLICK)  # others have room of their own
-    scene.ask(4, BATCH)
+        scene.score(2, CLICK)
+    scene.ask(3, BATCH)  # others have room of their own
     scene.release()
     scene.served()
-    assert scene.score(2).image.shape[1] == 2
+    assert scene.score(2, CLICK).image.shape[1] == 2
 
 
-def test_batches_wait_for_room_and_all_get_through() -> None:
+@pytest.mark.parametrize("urgency", [BATCH, OPENED])
+def test_others_wait_for_room_and_all_get_through(urgency: Urgency) -> None:
     scene = Scene(queue_size=2)
     scene.hold()
-    asked = [scene.start(width, BATCH, width % 3) for width in range(1, 31)]
-    assert eventually(lambda: scene.engine.snapshot().waiting[BATCH] == 2)
+    asked = [scene.start(width, urgency, width % 3) for width in range(1, 31)]
+    assert eventually(lambda: scene.engine.snapshot().waiting[urgency] == 2)
     scene.release()
     assert widths(asked) == list(range(1, 31))
     assert sum(map(len, scene.served())) == 30

@@ -223,7 +223,7 @@ def test_an_opened_task_takes_what_is_kept(make_pending: Callable[..., Pending])
     wait_for(lambda: pending.count_waiting() == {})
     assert made_of([pending.opened(task, VERSION, 7, work)]) == [1]
     assert work.made == [1]
-    assert made_of([pending.opened(task, "v2", 7, work)]) == [1]
+    assert made_of([make_pending().opened(task, "v2", 7, work)]) == [1]
     assert work.made == [1, 1]
 
 
@@ -252,6 +252,17 @@ def test_an_opened_task_does_not_wait_for_the_line_of_another_backend(
         assert made_of([here.opened(tasks(1)[0], VERSION, 7, Worker())]) == [1]
         work.let_go()
         assert made_of(batch.result(20)) == [1]
+
+
+def test_two_who_open_a_task_at_once_both_get_it(make_pending: Callable[..., Pending]) -> None:
+    """Annotators who begin a project together are all handed its first task."""
+    work, pending = Worker(1), make_pending()
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(pending.opened, tasks(1)[0], VERSION, 7, work)
+        assert work.started[1].wait(20)
+        second = pool.submit(pending.opened, tasks(1)[0], VERSION, 7, work)
+        work.let_go()
+        assert made_of([first.result(20), second.result(20)]) == [1, 1]
 
 
 def test_an_opened_task_that_fails_is_noted(make_pending: Callable[..., Pending], url: str) -> None:

@@ -365,14 +365,17 @@ def test_a_full_queue_is_no_empty_prediction() -> None:
     segmenter = ColourSegmenter()
     engine = colour_engine(segmenter, queue_size=1)
     pipeline = Pipeline(engine, read_image, Settings())
+    click = Context((Prompt(Keypoint(10, 50), ("red",)),))
+
+    def ask(picture: str) -> None:
+        pipeline.predict(request(brush_config("red"), picture, context=click))
+
     segmenter.gate.clear()
-    holding = threading.Thread(
-        target=lambda: pipeline.predict(request(brush_config("red"), "red")), daemon=True
-    )
+    holding = threading.Thread(target=ask, args=["red"], daemon=True)
     holding.start()
     assert segmenter.started.acquire(timeout=20)
     with pytest.raises(Busy, match="try again"):
-        pipeline.predict(request(brush_config("red"), "flag"))
+        ask("flag")
     segmenter.gate.set()
     holding.join(20)
 

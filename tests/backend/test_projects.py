@@ -249,6 +249,23 @@ def test_an_access_token_that_has_just_ended_is_renewed(studio: FakeStudio) -> N
     assert studio.stored() == {1: 1}
 
 
+def test_a_client_that_another_thread_drops_is_used_all_the_same(
+    server: LocalServer, studio: FakeStudio
+) -> None:
+    class Dropped(Projects):
+        @property
+        def _made(self) -> Any:
+            made, self.made = self.made, None
+            return made
+
+        @_made.setter
+        def _made(self, made: Any) -> None:
+            self.made = made
+
+    projects = Dropped(server.url, TOKEN)
+    assert [projects.label_config(7) for _ in range(2)] == [studio.label_config] * 2
+
+
 def test_a_proxy_that_answers_for_label_studio_while_a_token_is_renewed_is_waited_for(
     studio: FakeStudio,
 ) -> None:

@@ -245,6 +245,8 @@ def test_one_answer_is_bounded_and_the_next_one_brings_the_rest(store: Store, cl
     second = small.take(some, clock.now)
     assert (len(first), len(second)) == (2, 2)
     assert first.keys() | second.keys() == some.keys()
+    clock.now += 1
+    assert small.take(some, clock.now, whole=True).keys() == some.keys()
 
 
 def test_counts_by_project(results: Results, clock: Clock) -> None:

@@ -198,13 +198,26 @@ def test_a_label_studio_that_is_away_gets_them_later(
     wait_for(lambda: studio.stored() == {1: 1})
 
 
-@pytest.mark.parametrize("status", [401, 403])
-def test_a_token_that_is_not_taken_costs_no_predictions(
+@pytest.mark.parametrize("status", [302, 401, 403])
+def test_a_token_or_an_address_that_is_not_taken_costs_no_predictions(
     make_backend: Callable[..., Backend], studio: FakeStudio, status: int
 ) -> None:
-    left = [Answer(status)] * 2
+    left = [Answer(status, headers={"Location": "/login"})] * 2
     studio.fault = lambda _: left.pop() if left else None
     backend = make_backend()
+    keep(backend, 1)
+    backend.worker.start()
+    wait_for(lambda: studio.stored() == {1: 1})
+
+
+def test_a_project_that_is_refused_holds_up_no_other(
+    make_backend: Callable[..., Backend], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_LATER_S", 60.0)
+    monkeypatch.setattr(worker, "_AT_ONCE", 1)
+    studio.fault = lambda asked: Answer(403) if "/projects/8" in asked.path else None
+    backend = make_backend()
+    keep(backend, 101, 102, 103, project=8)
     keep(backend, 1)
     backend.worker.start()
     wait_for(lambda: studio.stored() == {1: 1})
@@ -313,13 +326,13 @@ def test_a_label_config_that_cannot_be_drawn_queues_nothing() -> None:
     assert store.list_jobs() == []
 
 
-def keep(backend: Backend, *ids: int) -> None:
+def keep(backend: Backend, *ids: int, project: int = 7) -> None:
     """Results that were made after a deadline, by a backend that is no more."""
     results = Results(backend.store, "made")
     for i in ids:
-        task = Task(i, 7, {"image": picture(i)})
+        task = Task(i, project, {"image": picture(i)})
         key = result_key(task, version())
-        results.claim({key: task}, 7, version())
+        results.claim({key: task}, project, version())
         prediction = {"model_version": version(), "score": 0.5, "result": []}
         results.keep(key, prediction, 0.0)
 
@@ -381,7 +394,7 @@ def test_annotations_teach_and_predictions_follow(
     make_backend: Callable[..., Backend], studio: FakeStudio, is_told: bool
 ) -> None:
     """From the webhook to the next prediction; and back, once they are deleted, told of or not."""
-    backend = make_backend(model="demo", adapt_every=2)
+    backend = make_backend(model="demo", adapt_every=2, predict_deadline_s=30)
     before = backend.predict(1)
 
     def tell(action: str, **told: Any) -> None:
