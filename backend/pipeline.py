@@ -443,10 +443,12 @@ class Pipeline:
 
         An annotation that has most of it already is taken for another annotator's, and left aside.
         """
-        share = np.count_nonzero(mask & taken) / max(1, np.count_nonzero(mask))
+        size = np.count_nonzero(mask)
+        share = np.count_nonzero(mask & taken) / max(1, size)
         if share == 0 or (share > 0.5 and not task.is_draft):
             return mask
-        free = drop_islands(mask & ~taken, self._min_island_px(mask))
+        # What an annotator points at may be smaller than what counts as a speck elsewhere.
+        free = drop_islands(mask & ~taken, min(self._min_island_px(mask), size // 4))
         if not free.any():
             log.info("Nothing is left of a mask: regions of task %s cover it already.", task.id)
         return free

@@ -128,8 +128,8 @@ def load_model(
         name: see `clearclip_core.weights`.
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``; see `choose_precision`.
-        folder: where weights are looked for first and kept when they are downloaded; open_clip's
-            own cache by default.
+        folder: where weights are looked for first and kept when they are downloaded; without one
+            a tag's are looked for in `DEFAULT_FOLDER` too, and kept in open_clip's own cache.
         download: whether weights that are not on disk may be fetched.
 
     Raises:

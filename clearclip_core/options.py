@@ -18,7 +18,9 @@ from clearclip_core.weights import DEFAULT_FOLDER, WeightsNotFoundError
 
 _DEFAULT_METHOD = "clearclip"
 
-MODEL_DIR_HELP = f"Folder of fetched weights; by default they are looked for in {DEFAULT_FOLDER}."
+MODEL_DIR_HELP = (
+    f"Folder of fetched weights; by default an ARCH/TAG is looked for in {DEFAULT_FOLDER}."
+)
 
 
 @dataclass(frozen=True)

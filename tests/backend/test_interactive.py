@@ -558,6 +558,19 @@ def test_slivers_along_what_is_there_are_no_regions() -> None:
     assert annotator.asks(image, click, config=config, **there) == []
 
 
+def test_a_thing_smaller_than_a_speck_keeps_what_is_left_of_it() -> None:
+    annotator = Annotator(min_island_share=0.0005)  # 100 px
+    image = painted((400, 500), red=(200, 100, 208, 108))
+    there = np.zeros((400, 500), np.bool_)
+    there[50:200, 50:201] = True  # one column of the thing
+    drafts = {"drafts": [{"result": [brush(there)], "updated_at": "2026-01-01"}]}
+    box = rectangle(39.2, 24, 3.2, 4)
+    whole = annotator.mask(image, box)
+    left = annotator.mask(image, box, config=EXCLUSIVE, **drafts)
+    assert whole.sum() < 100
+    assert np.array_equal(left, whole & ~there)
+
+
 def test_a_mask_of_which_nothing_is_left_is_logged(
     annotator: Annotator, caplog: pytest.LogCaptureFixture
 ) -> None:
