@@ -193,17 +193,30 @@ class Annotations:
 
     # ---- who reads them ----------------------------------------------------------------------
 
-    def take(self, limit: int, project: int | None = None, untaught: bool = False) -> list[Mark]:
+    @property
+    def now(self) -> float:
+        """The time on the store's clock."""
+        return self._store.clock()
+
+    def take(
+        self,
+        limit: int,
+        project: int | None = None,
+        untaught: bool = False,
+        since: float | None = None,
+    ) -> list[Mark]:
         """Lease marks, of one project at a time: what is due longest first, then what is newest.
 
         Args:
             limit: at most so many.
             project: of this one only.
             untaught: those too that were read already, but that nobody has learned from.
+            since: only those that were due at that time; by default those that are due now.
         """
         now = self._store.clock()
+        due = now if since is None else since
         wanted = or_(_ROW.open == 1, _ROW.untaught == 1) if untaught else _ROW.open == 1
-        free = [wanted, _ROW.due <= now, _ROW.leased_until < now]
+        free = [wanted, _ROW.due <= due, _ROW.leased_until < now]
         if project is not None:
             free.append(_ROW.project == project)
         query = select(_ANNOTATIONS).where(*free).order_by(_ROW.due, _ROW.annotation.desc())

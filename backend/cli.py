@@ -482,6 +482,7 @@ def step(project: int, backfill: bool, **given: str | None) -> None:
         engine = stack.enter_context(Engine.from_settings(settings))
         learner = _learner(settings, engine)
         learner.check()
+        engine.segmenter()  # or a sentence at once: all that is read is to be learned from
         annotations = Annotations(Store.from_settings(settings), new_owner())
         stack.enter_context(signals_set(stopping))
         reader = Reader(annotations, projects, learner)

@@ -120,7 +120,9 @@ class Learner:
             ImageRefused: a picture is not handed out now; what was taken in before stays.
             ModelUnavailable: the model is not there; likewise.
         """
-        if not self.can_learn or adapts(self.settings, corrected.config) == "off":
+        if not self.can_learn:
+            return  # what other methods have learned of it is theirs
+        if adapts(self.settings, corrected.config) == "off":
             self.forget(corrected.annotation)
             return
         if self.lessons.is_too_old(corrected.annotation, corrected.project):
@@ -162,7 +164,7 @@ class Learner:
         names = [label.name for label in labels]
         example = Example.of(look.features, picture.final, known=names, picture=prepared.digest)
         decided = segmenter.decide(look.scores, image=rgb, refine=self.settings.refine)
-        paints = measure(decided, picture.final)
+        paints = measure(decided, picture.final, example.picture_key)
         shown = {name: paint.to_json() for name, paint in sorted(paints.items())}
         return Lesson(example.digest, example.to_bytes(), json.dumps(shown))
 
@@ -264,7 +266,7 @@ class Learner:
         digest.update(json.dumps([thresholds, adapted], sort_keys=True).encode())
         return Version(
             annotations=len({lesson.annotation for lesson in lessons}),
-            pictures=len(lessons),
+            pictures=fit.pictures,
             digest=digest.hexdigest(),
             better=adaptation is not None,
             text_iou=fit.text_iou,

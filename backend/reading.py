@@ -105,12 +105,23 @@ class Reader:
         there = set(self._projects.ids(project, Wanted(labeled=True), among=tasks))
         self._annotations.mark_tasks(project, set(tasks) - there)
 
-    def read_some(self, project: int | None = None, pause: Callable[[], bool] = _never) -> int:
+    @property
+    def now(self) -> float:
+        """The time on the clock by which annotations are due."""
+        return self._annotations.now
+
+    def read_some(
+        self,
+        project: int | None = None,
+        pause: Callable[[], bool] = _never,
+        since: float | None = None,
+    ) -> int:
         """Read some of the annotations that are marked; how many, 0 where there is none.
 
         Args:
             project: of this one only.
             pause: asked before each; where it says so, what is left is given back.
+            since: only what was due at that time; by default what is due now.
 
         Raises:
             StudioRefused: the token may not see one of them.
@@ -118,7 +129,8 @@ class Reader:
         """
         if pause():
             return 0
-        marks = self._annotations.take(_AT_ONCE, project, untaught=self._learner is not None)
+        untaught = self._learner is not None
+        marks = self._annotations.take(_AT_ONCE, project, untaught, since)
         configs: dict[int, LabelConfig | str] = {}
         for number, mark in enumerate(marks):
             if number and pause():
@@ -250,6 +262,9 @@ def _remembered(read: Read, before: Read | None) -> Read:
     untouched = before.kind == "converted" and before.updated == read.updated
     if before.kind == "compared" or untouched:
         return replace(read, kind=before.kind, version=before.version, changes=before.changes)
+    if before.kind in ("converted", "foreign", "lost"):
+        kind: Kind = "foreign" if before.kind == "foreign" else "lost"
+        return replace(read, kind=kind, changes=())
     return read
 
 
@@ -262,9 +277,9 @@ def read_all(
         StudioRefused: the token may not see one of them.
         StudioUnreachable: Label Studio does not answer.
     """
-    count = 0
+    count, since = 0, reader.now  # what fails meanwhile is for a later time
     while not stopping.is_set():
-        some = reader.read_some(project, stopping.is_set)
+        some = reader.read_some(project, stopping.is_set, since)
         if not some:
             break
         count += some

@@ -42,12 +42,12 @@ class Paint:
         right: (50,) float64, pixels by confidence that the label has and should have.
         wrong: (50,) float64, pixels that it has and should not have.
         true_px: pixels that it should have.
-        pictures: how many show it.
+        shown: keys of the pictures that show it; what several annotators have corrected is one.
 
     >>> sure = Paint.empty()
     >>> sure.right[[20, 40]] = 10, 30
     >>> sure.wrong[20] = 15
-    >>> sure = Paint(sure.right, sure.wrong, true_px=50, pictures=3)
+    >>> sure = Paint(sure.right, sure.wrong, true_px=50, shown=frozenset("abc"))
     >>> sure.best, sure.saved(0.0), sure.saved(0.42)
     (0.42, 0.5, 0.6)
     """
@@ -55,7 +55,7 @@ class Paint:
     right: Counts
     wrong: Counts
     true_px: float = 0.0
-    pictures: int = 0
+    shown: frozenset[str] = frozenset()
 
     @classmethod
     def empty(cls) -> Paint:
@@ -67,8 +67,13 @@ class Paint:
             self.right + other.right,
             self.wrong + other.wrong,
             self.true_px + other.true_px,
-            self.pictures + other.pictures,
+            self.shown | other.shown,
         )
+
+    @property
+    def pictures(self) -> int:
+        """How many show it."""
+        return len(self.shown)
 
     @property
     def best(self) -> float | None:
@@ -90,22 +95,25 @@ class Paint:
             "right": self.right.tolist(),
             "wrong": self.wrong.tolist(),
             "true_px": self.true_px,
-            "pictures": self.pictures,
+            "shown": sorted(self.shown),
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Paint:
         """One that has been kept as JSON."""
         right, wrong = np.array(value["right"]), np.array(value["wrong"])
-        return cls(right, wrong, value["true_px"], value["pictures"])
+        return cls(right, wrong, value["true_px"], frozenset(value["shown"]))
 
 
-def measure(segmentation: Segmentation, masks: Mapping[str, BoolMask]) -> dict[str, Paint]:
+def measure(
+    segmentation: Segmentation, masks: Mapping[str, BoolMask], picture: str
+) -> dict[str, Paint]:
     """How right the labels of a picture are.
 
     Args:
         segmentation: of the picture, without thresholds.
         masks: name of the label -> (H, W) bool, what it should be; nothing for those left out.
+        picture: what it is known by, see `clearclip_core.Example.picture_key`.
 
     Returns:
         Name of the label -> its counts, for labels that are there or should be.
@@ -122,7 +130,7 @@ def measure(segmentation: Segmentation, masks: Mapping[str, BoolMask]) -> dict[s
                 np.bincount(steps[right], minlength=STEPS).astype(np.float64),
                 np.bincount(steps[ours & ~right], minlength=STEPS).astype(np.float64),
                 true_px,
-                int(true_px > 0),
+                frozenset([picture] if true_px else []),
             )
     return measured
 
@@ -166,7 +174,7 @@ def measure_patches(
                 _count(steps, ours * true),
                 _count(steps, ours * (1 - true - lost).clip(0)),
                 total,
-                int(total > 0),
+                frozenset([example.picture_key] if total else []),
             )
     return measured
 

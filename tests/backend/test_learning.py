@@ -335,20 +335,27 @@ def test_a_config_may_say_what_follows_corrections(store: Store) -> None:
 
 def test_thresholds_are_used_where_somebody_asks_for_them(store: Store) -> None:
     """The stand-in is 0.75 sure on the left half, 0.5 on the right: only red's left is wanted."""
-    IMAGES["reds"] = flag("red", "red")
+    for number in range(3):  # pictures that differ in one pixel
+        IMAGES[f"reds{number}"] = flag("red", "red")
+        IMAGES[f"reds{number}"][0, 0, 0] -= number
     left = np.zeros(SIZE_HW, np.bool_)
     left[:, :30] = True
     xml = brush_config("red", attributes='adapt="thresholds"')
     own = xml.replace('value="red"', 'value="red" model_score_threshold="0.3"')
     school = School(store)
     for annotation in range(3):
-        school.learner.learn(corrected(annotation, {"red": left}, config=xml, image="reds"))
+        school.learner.learn(corrected(annotation, {"red": left}, config=xml, image="reds0"))
     school.step(xml)
-    (version,) = school.lessons.versions(7)
+    assert school.lessons.versions(7)[0].thresholds == {}, "three annotators of one picture"
+    for annotation in range(3):
+        image = f"reds{annotation}"
+        school.learner.learn(corrected(annotation, {"red": left}, config=xml, image=image))
+    school.step(xml)
+    version, _ = school.lessons.versions(7)
     assert version.thresholds == {"red": 0.52}
 
     def drawn(config: str) -> npt.NDArray[np.bool_]:
-        task = Task(1, 7, {"image": "reds"})
+        task = Task(1, 7, {"image": "reds0"})
         (entry,) = school.pipeline.predict(PredictRequest((task,), config, 7))
         assert isinstance(entry, dict)
         return mask_of(entry["result"][0])
@@ -476,8 +483,10 @@ def test_a_step_by_hand_is_refused_with_a_reason(store: Store) -> None:
     with pytest.raises(LearningRefused, match="is not to learn"):
         School(store, adapt="off").learner.step(7, lambda _: now)
     surgery = School(store, method="clipsurgery")
-    surgery.learn(2)
+    known = school.lessons.state(7)
+    surgery.learn(1, 2)
     assert surgery.lessons.lessons(7) == []
+    assert school.lessons.state(7) == known, "what other methods have learned is left alone"
     with pytest.raises(LearningRefused, match="clipsurgery cannot learn"):
         surgery.learner.step(7, lambda _: now)
 

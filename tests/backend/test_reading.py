@@ -161,7 +161,7 @@ def test_predictions_that_were_made_annotations_teach_nothing_until_somebody_cha
     assert [row.kind for row in read(reader, annotations, made["id"])] == ["converted"]
     assert notebook.known == {}
     made |= {"result": [region("a", "red", 6)], "updated_at": "2026-11-25T12:00:00Z"}
-    assert [row.kind for row in read(reader, annotations, made["id"])] == ["scratch"]
+    assert [row.kind for row in read(reader, annotations, made["id"])] == ["lost"]
     assert list(notebook.known) == [made["id"]]
 
 
@@ -351,6 +351,38 @@ def test_what_cannot_be_learned_from_now_is_read_all_the_same_and_learned_later(
     assert sorted(notebook.known) == made
     clock.now += 1e7
     assert learning.read_some() == 0
+
+
+def test_what_began_with_a_prediction_of_others_is_known_as_that_later(
+    reader: Reader, annotations: Annotations, studio: FakeStudio
+) -> None:
+    """Its time counts in no median, least of all in that of annotations from nothing."""
+    prediction = studio.add(1, "yolo", result=[region("a", "red", 4)])
+    made = studio.annotate(1, [region("a", "red", 6)], parent_prediction=prediction)
+    assert [row.kind for row in read(reader, annotations, made["id"])] == ["foreign"]
+    studio.predictions.clear()
+    made["parent_prediction"] = None
+    assert [row.kind for row in read(reader, annotations, made["id"])] == ["foreign"]
+
+
+def test_what_fails_while_all_is_read_is_for_a_later_time(
+    server: LocalServer, studio: FakeStudio, tmp_path: Path
+) -> None:
+    clock = Clock()
+    annotations = Annotations(Store(f"sqlite:///{tmp_path}/own.db", clock), "me")
+    tried: list[int] = []
+
+    class Slow(Notebook):
+        def learn(self, corrected: Corrected) -> None:
+            tried.append(corrected.annotation)
+            clock.now += 20
+            raise ImageRefused("The storage is away.")
+
+    made = [studio.annotate(n, [region("a", "red", 4)])["id"] for n in range(1, 9)]
+    annotations.mark(7, made)
+    reader = Reader(annotations, Projects(server.url, TOKEN), Slow())
+    assert read_all(reader, 7, threading.Event(), lambda _: None) == len(made)
+    assert sorted(tried) == made
 
 
 def test_who_reads_without_learning_leaves_it_to_who_learns(

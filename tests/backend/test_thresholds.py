@@ -36,6 +36,11 @@ def picture(seed: int) -> tuple[Segmentation, dict[str, npt.NDArray[np.bool_]]]:
     return Segmentation(label_map, confidence, LABELS), masks
 
 
+def measured(*seeds: int) -> list[dict[str, Paint]]:
+    """One picture of each seed, of equal ones too."""
+    return [measure(*picture(seed), f"{number}") for number, seed in enumerate(seeds)]
+
+
 def saved_paint(
     pictures: list[tuple[Segmentation, dict[str, npt.NDArray[np.bool_]]]],
     name: str,
@@ -56,7 +61,7 @@ def saved_paint(
 @settings(max_examples=20, deadline=None, derandomize=True, database=None)
 def test_the_threshold_is_the_best_of_all_that_masks_could_be_cut_at(seeds: list[int]) -> None:
     pictures = [picture(seed) for seed in seeds]
-    paints = add_up(measure(*each) for each in pictures)
+    paints = add_up(measured(*seeds))
     for name in LABELS[:2]:
         all_ = [saved_paint(pictures, name, step / STEPS) for step in range(STEPS)]
         best = int(np.argmax(np.round(all_, 9)))
@@ -67,21 +72,22 @@ def test_the_threshold_is_the_best_of_all_that_masks_could_be_cut_at(seeds: list
 
 
 def test_the_order_of_pictures_does_not_matter() -> None:
-    measured = [measure(*picture(seed)) for seed in range(4)]
-    one, other = add_up(measured), add_up(reversed(measured))
+    pictures = measured(*range(4))
+    one, other = add_up(pictures), add_up(reversed(pictures))
     assert [(n, p.to_json()) for n, p in one.items()] == [
         (n, p.to_json()) for n, p in other.items()
     ]
 
 
 def test_a_label_that_few_pictures_show_has_no_threshold() -> None:
-    pictures = [measure(*picture(seed)) for seed in range(2)]
-    assert best_thresholds(add_up(pictures)) == {}
-    assert best_thresholds(add_up([*pictures, *pictures])).keys() <= {"car", "sky"}
+    pictures = measured(1, 2, 3)
+    assert best_thresholds(add_up(pictures[:2])) == {}
+    assert best_thresholds(add_up([*pictures[:2], *pictures[:2]])) == {}, "of the same pictures"
+    assert best_thresholds(add_up(pictures)).keys() == {"car", "sky"}
 
 
 def test_a_label_that_should_be_nowhere_is_measured_and_has_no_threshold() -> None:
-    paints = add_up(measure(*picture(seed)) for seed in range(4))
+    paints = add_up(measured(*range(4)))
     assert paints["tree"].true_px == 0
     assert paints["tree"].wrong.sum() > 0
     assert paints["tree"].best is None
@@ -89,7 +95,8 @@ def test_a_label_that_should_be_nowhere_is_measured_and_has_no_threshold() -> No
 
 
 def test_counts_survive_as_json() -> None:
-    paint = measure(*picture(1))["car"]
+    (paints,) = measured(1)
+    paint = paints["car"]
     assert Paint.from_json(paint.to_json()).to_json() == paint.to_json()
 
 

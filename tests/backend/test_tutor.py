@@ -35,7 +35,7 @@ PAINT = json.dumps(
             "right": [9.0] + [0.0] * 49,
             "wrong": [0.0] * 50,
             "true_px": 10,
-            "pictures": 3,
+            "shown": ["a", "b", "c"],
         }
     }
 )
