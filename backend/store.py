@@ -689,13 +689,11 @@ def _open(url: str) -> Engine:
     made = make_url(url)
     first: AbstractContextManager[object] = nullcontext()
     if made.get_backend_name() == "sqlite":
-        if made.database not in (
-            None,
-            "",
-            ":memory:",
-        ):  # a new file is made by one: SQLite refuses others meanwhile, at once
-            Path(str(made.database)).parent.mkdir(parents=True, exist_ok=True)
-            first = FileLock(f"{made.database}.lock")
+        file = made.database
+        if file and file != ":memory:":
+            # A new file is made by one at a time: meanwhile SQLite refuses others at once.
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+            first = FileLock(f"{file}.lock")
         engine = create_engine(url, connect_args={"timeout": 60})
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)

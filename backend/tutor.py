@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 from flask import Blueprint, Response, request, url_for
@@ -14,7 +15,7 @@ from backend.learning import Learner, paints_of, read_export
 from backend.messages import TurnRequest, parse_turn
 from backend.settings import Settings
 from backend.studio import Studio
-from backend.thresholds import add_up
+from backend.thresholds import Paint, add_up
 from backend.versions import State, due_after
 
 Json = dict[str, Any]
@@ -115,6 +116,12 @@ def _short(body: bytes, most: int = _MAX_TURN) -> bytes:
     return body
 
 
+@lru_cache(maxsize=1)  # MB of text where there are many lessons
+def _added_up(paints: tuple[str, ...]) -> Mapping[str, Paint]:
+    """What lessons count together: each view of a page asks for it, mostly of the same ones."""
+    return add_up(map(paints_of, paints))
+
+
 def describe(settings: Settings, learner: Learner, project: int) -> Json:
     """Where a project stands, its versions, and the thresholds that its corrections suggest."""
     known: Json = {
@@ -129,7 +136,7 @@ def describe(settings: Settings, learner: Learner, project: int) -> Json:
     try:
         state = learner.lessons.state(project)
         versions = learner.lessons.versions(project)
-        paints = add_up(map(paints_of, learner.lessons.paints(project)))
+        paints = _added_up(tuple(learner.lessons.paints(project)))
     except ModelUnavailable as error:
         return known | asdict(State(project, trouble=str(error)))
     labels = {

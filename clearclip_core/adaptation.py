@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from scipy.optimize import minimize
 
 from clearclip_core.evidence import HALF_PATCHES, UNLABELED, Evidence, Example, Floats, Numbers
-from clearclip_core.packing import check_names, check_shape, check_width, digest_of, pack, unpack
+from clearclip_core.packing import check_names, check_shape, check_width, digest_of, pack, unpack_as
 from clearclip_core.scores import TEMPERATURE
 from clearclip_core.text import Vocabulary
 
@@ -136,13 +136,13 @@ class Adaptation:
         Raises:
             ValueError: damaged bytes, another format, or made with another model.
         """
-        facts, arrays = unpack(data, "adaptation")
-        try:
-            made = cls(tuple(facts["names"]), pictures=int(facts["pictures"]), **arrays)
-        except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"Expected the bytes of an adaptation, but got others ({error})."
-            ) from None
+        made = unpack_as(
+            data,
+            "adaptation",
+            lambda facts, arrays: cls(
+                tuple(facts["names"]), pictures=int(facts["pictures"]), **arrays
+            ),
+        )
         check_width(made.width, width)
         return made
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from clearclip_core.masks import BoolMask
-from clearclip_core.packing import check_names, check_shape, check_width, digest_of, pack, unpack
+from clearclip_core.packing import check_names, check_shape, check_width, digest_of, pack, unpack_as
 from clearclip_core.scores import DenseFeatures
 
 Numbers = npt.NDArray[np.float64]
@@ -254,14 +254,16 @@ class Example:
         Raises:
             ValueError: damaged bytes, another format, or another model's features.
         """
-        facts, arrays = unpack(data, "example")
-        try:
-            picture = str(facts.get("picture", ""))
-            made = cls(tuple(facts["known"]), tuple(facts["names"]), picture=picture, **arrays)
-        except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"Expected the bytes of an example, but got others ({error})."
-            ) from None
+        made = unpack_as(
+            data,
+            "example",
+            lambda facts, arrays: cls(
+                tuple(facts["known"]),
+                tuple(facts["names"]),
+                picture=str(facts.get("picture", "")),
+                **arrays,
+            ),
+        )
         check_width(made.width, width)
         return made
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,8 @@ from safetensors.numpy import load, save
 
 #: Part of all bytes; another number when they are read in another way.
 _FORMAT = 1
+
+T = TypeVar("T")
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -58,6 +60,21 @@ def unpack(data: bytes, kind: str) -> tuple[dict[str, Any], dict[str, npt.NDArra
     if digest != digest_of(facts, arrays):
         raise ValueError(f"Expected the bytes of an {kind}, but some of them are damaged.")
     return facts, arrays
+
+
+def unpack_as(
+    data: bytes, kind: str, make: Callable[[dict[str, Any], dict[str, npt.NDArray[Any]]], T]
+) -> T:
+    """The value that is made of what `pack` was given.
+
+    Raises:
+        ValueError: see `unpack`, or not what such a value is made of.
+    """
+    facts, arrays = unpack(data, kind)
+    try:
+        return make(facts, arrays)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"Expected the bytes of an {kind}, but got others ({error}).") from None
 
 
 def digest_of(facts: Mapping[str, Any], arrays: Arrays) -> str:
