@@ -32,7 +32,7 @@ check: $(CHECK_VENV)/.made ## format, lint and types of the code; lint and schem
 
 bench: $(VENV)/.made $(STUDIO_VENV)/.made ## benchmarks and the longer studies, into tests/bench/results.md (ARGS: a part, only printed)
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio OMP_WAIT_POLICY=PASSIVE \
-	$(VENV)/bin/python -m pytest -q -s --timeout 0 tests/bench $(or $(ARGS),--results tests/bench/results.md)
+	$(VENV)/bin/python -m pytest -q -s --timeout 0 $(or $(ARGS),tests/bench --results tests/bench/results.md)
 
 picture: $(VENV)/.made $(STUDIO_VENV)/.made browser ## take the README's pictures anew
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio TAKE_PICTURE=1 \
