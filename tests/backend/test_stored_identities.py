@@ -1,0 +1,581 @@
+"""What earlier releases have stored or answered: versions, keys, rows, files, and HTTP answers.
+
+Every expected value was stored or answered by a release. It never changes without a new version
+number beside it: predictions, caches, databases and clients rely on it. Names of Python classes
+and attributes may change; none of this may follow them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from flask.testing import FlaskClient
+from safetensors import safe_open
+from sqlalchemy import text
+
+from backend import create_app
+from backend.annotations import Annotations, Read
+from backend.corrections import Change
+from backend.errors import ImageNotFound
+from backend.features import FeatureFolder
+from backend.journal import Journal
+from backend.learning import export, model_key, read_export
+from backend.lessons import Lessons
+from backend.messages import Task
+from backend.pipeline import Pipeline
+from backend.prelabel import Report
+from backend.results import result_key
+from backend.settings import Settings
+from backend.store import Failure, Store
+from backend.thresholds import Paint
+from backend.versions import Learned, Lesson, Version
+from backend.vocabulary import parse_label_config
+from clearclip_core import WindowFeatures
+from tests.backend import test_errors
+from tests.backend.colours import brush_config, colour_engine, data_url, flag, teach
+from tests.backend.test_overview import Scene
+from tests.core.test_stored_identities import ADAPTATION, ADAPTATION_FILE
+
+SETTINGS = Settings(model="demo", method="clearclip", short_side_px=448)
+SIMPLE = brush_config("blue", "red")
+RICH = """<View>
+<Image name="img" value="$image"/><Image name="pages" valueList="$pages"/>
+<BrushLabels name="mask" toName="img" smart="true" model_score_threshold="0.4">
+  <Label value="Car" alias="c" predicted_values="car,automobile"/>
+  <Label value="Background"/>
+</BrushLabels>
+<PolygonLabels name="outline" toName="pages">
+  <Label value="Café" model_score_threshold="0.25"/>
+</PolygonLabels>
+<RectangleLabels name="box" toName="img,pages"><Label value="Car"/></RectangleLabels>
+<KeyPointLabels name="click" toName="img"><Label value="Car"/></KeyPointLabels>
+</View>"""
+
+VERSION = Version(
+    20,
+    21,
+    "d" * 64,
+    better=True,
+    text_iou=0.4,
+    adapted_iou=0.5,
+    text_ious={"wine": 0.4},
+    adapted_ious={"wine": 0.5},
+    thresholds={"wine": 0.3},
+    adapted_thresholds={"wine": 0.2},
+)
+#: The column "facts" of `VERSION`.
+FACTS = (
+    '{"text_iou": 0.4, "adapted_iou": 0.5, "text_ious": {"wine": 0.4}, '
+    '"adapted_ious": {"wine": 0.5}, "thresholds": {"wine": 0.3}, '
+    '"adapted_thresholds": {"wine": 0.2}}'
+)
+#: `VERSION` in answers.
+VERSION_JSON = {
+    "annotations": 20,
+    "pictures": 21,
+    "digest": "d" * 64,
+    "better": True,
+    "text_iou": 0.4,
+    "adapted_iou": 0.5,
+    "text_ious": {"wine": 0.4},
+    "adapted_ious": {"wine": 0.5},
+    "thresholds": {"wine": 0.3},
+    "adapted_thresholds": {"wine": 0.2},
+    "origin": "step",
+    "created": 1000.0,
+    "number": 1,
+}
+
+#: What became of a label, as the column "changes" has it.
+CHANGE = Change("car", 1, 2, 3, {"van": 4}, 5, 6, 7, 8, 9, 10, 11)
+CHANGES = (
+    '[{"label": "car", "accepted": 1, "corrected": 2, "deleted": 3, "relabelled": {"van": 4}, '
+    '"added": 5, "received": 6, "predicted_px": 7, "true_px": 8, "shared_px": 9, '
+    '"band_shared_px": 10, "band_px": 11}]'
+)
+
+
+def version_of(config: str, learned: Learned | None = None, **settings: Any) -> str:
+    """The ``model_version`` with the weights "colours-1"."""
+    own = Settings(**{"model": "demo", "method": "clearclip"} | settings)
+    lessons: Any = None if learned is None else Taught(learned)
+    pipeline = Pipeline(colour_engine(), lambda *_: flag("red"), own, lessons=lessons)
+    return pipeline.version(parse_label_config(config), 7)
+
+
+class Taught:
+    """A project that has learned this."""
+
+    def __init__(self, learned: Learned) -> None:
+        self._learned = learned
+
+    def learned(self, *_: object) -> Learned:
+        return self._learned
+
+
+# ---- versions and keys -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "expected"),
+    [
+        (SIMPLE, {}, "demo clearclip 558a448b"),
+        (RICH, {}, "demo clearclip 35e8e6b6"),
+        (
+            SIMPLE,
+            {"method": "gem", "short_side_px": 224, "min_island_share": 0.01},
+            "demo gem 1ae517fa",
+        ),
+        (SIMPLE, {"refine": False}, "demo clearclip bbbeeccf"),
+        (SIMPLE, {"score": "uncertainty"}, "demo clearclip 10196392"),
+        (SIMPLE, {"score": "effort"}, "demo clearclip f8de30f9"),
+        (brush_config("red", attributes='score="effort"'), {}, "demo clearclip 58d4cb29"),
+        (
+            brush_config("red", attributes='model_score_threshold="0.5"'),
+            {},
+            "demo clearclip 4fccb18c",
+        ),
+    ],
+)
+def test_the_model_version(config: str, settings: dict[str, Any], expected: str) -> None:
+    assert version_of(config, **settings) == expected
+
+
+def test_the_model_version_is_of_this_text() -> None:
+    """Spelled out once, so that the text can be read from a hash that is stored."""
+    parsed = (
+        '[2, "colours-1", "clearclip", 448, 0.0005, true, [[{"name": "image", "value": '
+        '"$image"}], [{"kind": "brushlabels", "labels": [{"name": "blue", "threshold": 0.0, '
+        '"written": "blue"}, {"name": "red", "threshold": 0.0, "written": "red"}], "name": '
+        '"mask", "overlap": true, "to_names": ["image"]}], [{"background": false, "name": '
+        '"blue", "prompts": ["blue"]}, {"background": false, "name": "red", "prompts": '
+        '["red"]}]]]'
+    )
+    assert version_of(SIMPLE).endswith(hashlib.sha256(parsed.encode()).hexdigest()[:8])
+
+
+@pytest.mark.parametrize(
+    ("learned", "expected"),
+    [
+        (Learned(20, teach(wine="red"), {"wine": 0.3}), "demo clearclip 03e043f6 +20"),
+        (Learned(20, None, {"wine": 0.3, "a": 0.5}), "demo clearclip bbff364e +20"),
+    ],
+)
+def test_the_model_version_of_what_was_learned(learned: Learned, expected: str) -> None:
+    assert version_of(SIMPLE, learned) == expected
+
+
+def test_the_keys_of_results_and_of_models() -> None:
+    task = Task(7, 3, {"image": "a.png", "n": 1})
+    assert result_key(task, "v1") == "d22c77f95ff54032c8c68bbdd90d503049a062f7"
+    nameless = Task("x", None, {})
+    assert result_key(nameless, "v1") == "f559d25e432202382a3c368bbf85c39f2b47cdc2"
+    assert model_key(SETTINGS, "w1") == "1fb25367d8f1184b3b8227beeb18dfa972b0147a"
+
+
+@pytest.mark.parametrize("cls", [None, torch.ones(1, 8).half()])
+def test_a_kept_feature(tmp_path: Path, cls: torch.Tensor | None) -> None:
+    features = WindowFeatures(torch.ones(1, 2, 2, 8).half(), cls)
+    folder = FeatureFolder(tmp_path, 1 << 20)
+    folder.write("a key", features)
+    (path,) = tmp_path.iterdir()
+    assert path.stem == "8fa3aab2faa9b79e0a0398da5b5abd0780142442a5be80b9a64608d718cb1fcd"
+    with safe_open(path, "pt") as file:
+        assert set(file.keys()) == {"patches"} | ({"cls"} if cls is not None else set())
+        crc32 = "2959027455" if cls is None else "228466309"
+        assert file.metadata() == {"key": "a key", "crc32": crc32}
+    assert folder.read("a key") is not None
+
+
+# ---- rows ------------------------------------------------------------------------------------
+
+
+def columns_of(store: Store) -> dict[str, list[str]]:
+    names = ("jobs", "failures", "results", "annotations", "lessons", "learned_versions")
+    with store.read() as connection:
+        return {
+            name: list(connection.execute(text(f"SELECT * FROM {name}")).keys())
+            for name in (*names, "learners")
+        }
+
+
+def test_the_columns_of_the_tables() -> None:
+    lease = ["owner", "leased_until"]
+    assert columns_of(Store("sqlite://")) == {
+        "jobs": [
+            *("id", "project", "kind", "only", "view", "limit", "tasks", "scope", "state"),
+            *("version", "total", "done", "skipped", "failed", "cursor", "worked_s", "reason"),
+            *("created", "updated", "started", "finished", *lease),
+        ],
+        "failures": ["id", "job", "task", "reason", "at"],
+        "results": [
+            *("key", "task", "project", "version", "state", "entry", "bytes", "begun"),
+            *("changed", "due", *lease),
+        ],
+        "annotations": [
+            *("annotation", "project", "marked", "seen", "open", "untaught", "due", "tries"),
+            *(*lease, "kind", "task", "version", "annotator", "seconds", "created", "updated"),
+            *("changes", "reason"),
+        ],
+        "lessons": [
+            *("annotation", "model", "picture", "project", "digest", "paint", "learned"),
+            "example",
+        ],
+        "learned_versions": [
+            *("project", "model", "number", "origin", "digest", "better", "annotations"),
+            *("pictures", "facts", "created", "adaptation"),
+        ],
+        "learners": [
+            *("project", "model", "live", "pinned", "changed", "asked", "trouble", "due", *lease),
+        ],
+    }
+
+
+#: A row of the table of jobs, and the same in answers.
+JOB_ROW = """INSERT INTO jobs (id, project, kind, only, view, "limit", tasks, scope, state, version,
+ total, done, skipped, failed, cursor, worked_s, reason, created, updated, started, finished, owner,
+ leased_until) VALUES (5, 7, 'project', 'all', 3, 50, '[1, 2, 4]', '[1, 2]', 'failed', 'v1', 10, 4,
+ 1, 2, 9, 2.0, 'Gone.', 1.0, 2.0, 3.0, 4.0, 'us', 6.0)"""
+JOB_JSON = {
+    "id": 5,
+    "project": 7,
+    "kind": "project",
+    "view": 3,
+    "limit": 50,
+    "tasks": 3,
+    "scope": "[1, 2]",
+    "state": "failed",
+    "version": "v1",
+    "total": 10,
+    "done": 4,
+    "skipped": 1,
+    "failed": 2,
+    "cursor": 9,
+    "worked_s": 2.0,
+    "reason": "Gone.",
+    "created": 1.0,
+    "updated": 2.0,
+    "started": 3.0,
+    "finished": 4.0,
+    "owner": "us",
+    "leased_until": 6.0,
+    "filter": "all",
+    "over": True,
+    "remaining": 3,
+    "rate": 2.0,
+    "eta_s": 1.5,
+    "url": "http://label-studio:8080/projects/7/data",
+}
+
+
+def test_a_row_of_a_job() -> None:
+    scene = Scene(store=Store("sqlite://"))
+    with scene.store.write() as connection:
+        connection.execute(text(JOB_ROW))
+    job = scene.store.get_job(5)
+    assert (job.id, job.tasks, job.ids, job.only) == (5, (1, 2, 4), (1, 2), "all")
+    assert json.dumps(scene.overview.job(job)) == json.dumps(JOB_JSON)
+    (listed,) = scene.store.list_jobs()
+    assert listed == job
+
+
+def test_a_row_of_an_annotation() -> None:
+    store = Store("sqlite://")
+    annotations = Annotations(store, "us")
+    read = Read(3, 7, 5, "compared", "v1", 2, 1.5, 10.0, 11.0, (CHANGE,), "")
+    annotations.mark(7, [3])
+    (mark,) = annotations.take(1)
+    annotations.settle(mark, read)
+    with store.read() as connection:
+        row = connection.execute(text("SELECT * FROM annotations")).one()
+        assert row.changes == CHANGES
+        assert (row.kind, row.version, row.annotator, row.seconds) == ("compared", "v1", 2, 1.5)
+    assert annotations.read(7) == [read]
+
+
+def test_a_change_that_an_older_release_has_kept() -> None:
+    older = {"label": "car", "accepted": 1, "predicted_px": 2, "true_px": 3, "shared_px": 1}
+    expected = Change("car", accepted=1, predicted_px=2, true_px=3, shared_px=1)
+    assert Change.from_json(older) == expected
+
+
+def test_how_right_a_label_was() -> None:
+    paint = Paint.empty() + Paint(
+        Paint.empty().right + 1, Paint.empty().wrong, 3.0, frozenset("ba")
+    )
+    written = {"right": [1.0] * 50, "wrong": [0.0] * 50, "true_px": 3.0, "shown": ["a", "b"]}
+    assert json.dumps(paint.to_json()) == json.dumps(written)
+    assert Paint.from_json(written).to_json() == written
+
+
+def test_a_row_of_a_learned_version() -> None:
+    store = Store("sqlite://", clock=lambda: 1000.0)
+    lessons = Lessons(store, "us", lambda: "model")
+    lessons.bring(7, VERSION, ADAPTATION)
+    with store.read() as connection:
+        row = connection.execute(text("SELECT * FROM learned_versions")).one()
+    assert row.facts == FACTS
+    assert (row.number, row.origin, row.digest, row.better) == (1, "step", "d" * 64, 1)
+    assert (row.annotations, row.pictures, row.created) == (20, 21, 1000.0)
+    assert row.adaptation == ADAPTATION.to_bytes()
+
+
+def test_a_row_of_a_learned_version_is_read() -> None:
+    store = Store("sqlite://")
+    row = {"facts": FACTS, "digest": "d" * 64, "adaptation": ADAPTATION_FILE}
+    with store.write() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO learned_versions (project, model, number, origin, digest, better, "
+                "annotations, pictures, facts, created, adaptation) VALUES (7, 'model', 1, "
+                "'step', :digest, 1, 20, 21, :facts, 1000.0, :adaptation)"
+            ),
+            row,
+        )
+    version, adaptation = Lessons(store, "us", lambda: "model").version(7, 1)
+    assert adaptation is not None
+    assert adaptation.digest == ADAPTATION.digest
+    assert version.adapted_thresholds == {"wine": 0.2}
+    assert (version.created, version.number, version.origin) == (1000.0, 1, "step")
+
+
+# ---- files -----------------------------------------------------------------------------------
+
+
+def test_the_file_of_a_learned_version() -> None:
+    written = {
+        "format": 1,
+        "model": {"name": "demo", "method": "clearclip", "short_side_px": 448, "key": "k"},
+        "annotations": 20,
+        "pictures": 21,
+        "digest": "d" * 64,
+        "text_iou": 0.4,
+        "adapted_iou": 0.5,
+        "text_ious": {"wine": 0.4},
+        "adapted_ious": {"wine": 0.5},
+        "thresholds": {"wine": 0.3},
+        "adapted_thresholds": {"wine": 0.2},
+        "adaptation": None,
+    }
+    file = export(SETTINGS, VERSION, None, "k")
+    assert file == json.dumps(written, indent=1).encode() + b"\n"
+    version, adaptation = read_export(file, "k")
+    assert (version.annotations, version.digest, adaptation) == (20, "d" * 64, None)
+    assert (version.thresholds, version.origin) == ({"wine": 0.3}, "import")
+
+
+def test_the_file_of_a_prelabeled_project() -> None:
+    store = Store("sqlite://")
+    with store.write() as connection:
+        connection.execute(text(JOB_ROW))
+    report = Report(store.get_job(5), [Failure(5, 41, "There is no file.", 1.0)])
+    assert json.dumps(report.to_json()) == json.dumps(
+        {
+            "job": 5,
+            "project": 7,
+            "state": "failed",
+            "reason": "Gone.",
+            "model_version": "v1",
+            "total": 10,
+            "done": 4,
+            "skipped": 1,
+            "failed": 2,
+            "seconds": 2.0,
+            "pictures_per_second": 2.0,
+            "failures": [{"task": 41, "reason": "There is no file."}],
+        }
+    )
+
+
+# ---- answers ---------------------------------------------------------------------------------
+
+KEYS = {"label_studio_url": "http://studio:8080", "label_studio_api_key": "a" * 40}
+
+
+@pytest.fixture
+def client() -> FlaskClient:
+    return create_app(Settings(model="demo", **KEYS), colour_engine()).test_client()
+
+
+def answer(client: FlaskClient, address: str) -> Any:
+    return client.get(address).get_json(force=True)
+
+
+def test_the_answers_about_the_model(client: FlaskClient) -> None:
+    up = {"status": "UP", "model": "demo", "state": "ready"}
+    assert answer(client, "/health") == answer(client, "/") == up
+    assert answer(client, "/ready") == {"state": "ready", "reason": ""}
+    assert answer(client, "/versions") == {"versions": ["demo clearclip"]}
+    asked = {"project": "7.1", "schema": SIMPLE, "hostname": "http://studio:8080"}
+    assert client.post("/setup", json=asked).get_json(force=True) == {
+        "model_version": "demo clearclip 558a448b"
+    }
+
+
+def test_the_answer_to_a_request_for_predictions(client: FlaskClient) -> None:
+    tasks = [{"id": 1, "data": {"image": data_url(flag("red"))}}]
+    asked = {"tasks": tasks, "label_config": SIMPLE, "project": "7.1"}
+    (made,) = client.post("/predict", json=asked).get_json(force=True)["results"]
+    assert list(made) == ["model_version", "score", "result"]
+    (region,) = made["result"]
+    assert list(region) == [
+        *("id", "type", "from_name", "to_name", "original_width", "original_height"),
+        *("image_rotation", "value", "score"),
+    ]
+    assert (region["id"], region["value"]["format"]) == ("bXe2gwv5Uq", "rle")
+
+
+def test_the_status(client: FlaskClient) -> None:
+    now = answer(client, "/status")
+    assert list(now) == [
+        *("at", "started_at", "label_studio", "model", "queue", "waiting", "vocabularies"),
+        *("running", "done", "failed", "remaining", "unwritten", "pictures_per_second", "eta_s"),
+        *("projects", "jobs", "jobs_trouble", "reports", "learning", "errors", "caches"),
+        *("gpu_memory_bytes", "versions"),
+    ]
+    assert list(now["model"]) == [
+        *("name", "method", "device", "precision", "state", "reason", "windows_at_once"),
+        *("pictures", "batches"),
+    ]
+    assert now["queue"] == {"interactive": 0, "opened": 0, "batch": 0}
+    assert now["learning"] == {"live": 0, "pictures": 0, "last_step": None}
+    assert list(now["caches"]["features"]) == ["hits", "misses", "entries", "bytes", "limit_bytes"]
+    assert list(now["caches"]["words"]) == ["hits", "misses"]
+    assert list(now["caches"]["pictures"]) == ["hits", "misses", "bytes", "limit_bytes"]
+
+
+def test_what_runs_and_what_failed_in_the_status() -> None:
+    scene = Scene(store=Store("sqlite://"))
+    with scene.journal.task(5, 7, "batch") as work:
+        work.failed(ImageNotFound("Gone."))
+    with scene.journal.task(6, 7, "opened"):
+        now = scene.read()
+    (running,), (error,) = now["running"], now["errors"]
+    assert running.pop("seconds") >= 0
+    assert list(running) == ["task", "project", "urgency", "stage", "url"]
+    assert error.pop("at") > 0
+    assert error == {
+        "task": 5,
+        "project": 7,
+        "job": None,
+        "reason": "ImageNotFound",
+        "sentence": "Gone.",
+        "url": "http://label-studio:8080/projects/7/data?task=5",
+    }
+
+
+def test_the_last_step_in_the_status() -> None:
+    scene = Scene(store=Store("sqlite://", clock=lambda: 1000.0))
+    Lessons(scene.store, "us", lambda: "model").bring(7, VERSION, None)
+    assert json.dumps(scene.read()["learning"]) == json.dumps(
+        {"live": 1, "pictures": 0, "last_step": VERSION_JSON}
+    )
+
+
+def test_what_a_project_has_learned(client: FlaskClient) -> None:
+    settings = Settings(model="demo")
+    store = Store.from_settings(settings)
+    store.clock = lambda: 1000.0
+    lessons = Lessons(store, "us", lambda: model_key(settings, "colours-1"))
+    paint = Paint.empty() + Paint(
+        Paint.empty().right + 1, Paint.empty().wrong, 60.0, frozenset("abc")
+    )
+    lessons.replace(1, 7, [Lesson("a", b"", json.dumps({"wine": paint.to_json()}))])
+    lessons.bring(7, VERSION, teach(wine="red"))
+    expected = {
+        "project": 7,
+        "adapt": "scores",
+        "every": 10,
+        "can_learn": True,
+        "has_key": True,
+        "versions": [VERSION_JSON | {"live": True}],
+        "labels": {
+            "wine": {
+                "pictures": 3,
+                "threshold": 0.0,
+                "saved": 50 / 60,
+                "saved_with_threshold": 50 / 60,
+            }
+        },
+        "live": 1,
+        "pinned": False,
+        "changed": 1,
+        "asked": False,
+        "annotations": 1,
+        "pictures": 1,
+        "trouble": "",
+    }
+    assert json.dumps(answer(client, "/projects/7/learning")) == json.dumps(expected)
+    report = answer(client, "/projects/7/report.json")
+    assert json.dumps(report["learned"]) == json.dumps(expected)
+
+
+FIGURES = [
+    *("pictures", "prelabels", "accepted", "corrected", "deleted", "relabelled", "added"),
+    *("received", "false", "missed", "accepted_share", "mean_iou", "mean_boundary_iou"),
+    *("saved_paint", "harms", "predicted_px", "true_px", "shared_px"),
+]
+
+
+def test_the_report(client: FlaskClient) -> None:
+    annotations = Annotations(Store.from_settings(Settings()), "us")
+    annotations.mark(7, [3])
+    (mark,) = annotations.take(1)
+    annotations.settle(mark, Read(3, 7, 5, "compared", "v1", 2, 1.5, 1e9, 1e9, (CHANGE,)))
+    report = answer(client, "/projects/7/report.json")
+    assert list(report) == [
+        *("project", "label", "annotations", "waiting", "all", "step", "periods", "versions"),
+        *("harmful", "missing", "broken", "definitions", "learned"),
+    ]
+    assert list(report["annotations"]) == [
+        *("compared", "scratch", "copy", "converted", "foreign", "lost", "skipped", "broken"),
+    ]
+    assert list(report["all"]) == ["name", "annotations", "total", "labels", "seconds"]
+    assert list(report["all"]["total"]) == list(report["all"]["labels"]["car"]) == FIGURES
+    seconds = ["with_prelabel", "without_prelabel", "n_with", "n_without"]
+    assert list(report["all"]["seconds"]) == seconds
+    total = report["all"]["total"]
+    assert (total["relabelled"], total["accepted"], total["received"]) == ({"van": 4}, 1, 6)
+    table = client.get("/projects/7/report.csv").get_data(as_text=True).splitlines()
+    flat = [name for name in FIGURES if name != "harms"]
+    assert table[0].split(",") == [
+        *("period", "model_version", "label", "annotations", *flat),
+        *("seconds_with_prelabel", "seconds_without_prelabel"),
+    ]
+
+
+def test_jobs_in_answers(client: FlaskClient) -> None:
+    with Store.from_settings(Settings()).write() as connection:
+        connection.execute(text(JOB_ROW))
+    shown = JOB_JSON | {"url": "http://studio:8080/projects/7/data"}
+    assert json.dumps(answer(client, "/jobs")) == json.dumps({"jobs": [shown]})
+    assert json.dumps(answer(client, "/jobs/5")) == json.dumps({**shown, "failures": []})
+
+
+def test_urgencies_in_metrics(client: FlaskClient) -> None:
+    scraped = client.get("/metrics").get_data(as_text=True)
+    for urgency in ("interactive", "opened", "batch"):
+        assert f'clearclip_queue_pictures{{urgency="{urgency}"}} 0.0' in scraped
+
+
+#: What a failure is counted and shown under.
+REASONS = {
+    *("BackendError", "BadRequest", "LabelConfigError", "Unauthorized", "CrossSite"),
+    *("RequestTooSlow", "PayloadTooLarge", "ModelUnavailable", "Busy", "JobNotFound"),
+    *("PlotNotFound", "JobOver", "LearningRefused", "StudioUnreachable", "StudioRefused"),
+    *("TaskError", "DataKeyError", "ImageNotFound", "ImageRefused", "HostRefused"),
+    *("ImageInvalid", "ImageTooLarge"),
+}
+
+
+def test_the_reasons_of_failures() -> None:
+    journal = Journal()
+    for error in test_errors._all_errors().values():
+        with journal.task(1, 7, "batch") as work:
+            work.failed(error("Gone."))
+    assert sorted(failure.reason for failure in journal.failures) == sorted(REASONS)
