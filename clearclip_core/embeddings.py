@@ -137,7 +137,7 @@ def text_tower_id(model: LoadedModel) -> str:
 
     A name would not do: the file behind it may change. Takes about 0.2 s for ViT-B/16.
     """
-    digest = hashlib.sha256(repr(model.tokenize(["A photo of a café."]).tolist()).encode())
+    digest = hashlib.sha256(json.dumps(model.tokenize(["A photo of a café."]).tolist()).encode())
     for name, tensor in model.clip.state_dict().items():
         if not name.startswith("visual."):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

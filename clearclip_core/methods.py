@@ -93,6 +93,19 @@ class Method:
                 "none, but got True."
             )
 
+    @property
+    def key(self) -> str:
+        """Text that caches of features know this method by; equal for equal methods only.
+
+        Part of keys on disk: the words in it stay, whatever the attributes are called.
+        """
+        return (
+            f"Method(attention={self.attention!r}, residual={self.residual!r}, ffn={self.ffn!r}, "
+            f"alpha={self.alpha!r}, blocks={self.blocks!r}, "
+            f"positions_by_size={self.positions_by_size!r}, "
+            f"remove_redundancy={self.remove_redundancy!r})"
+        )
+
     def __str__(self) -> str:
         """The preset's name, or every part spelled out; `resolve_method` reads both."""
         for name, preset in METHODS.items():

@@ -86,7 +86,7 @@ class PreparedPicture:
     @cached_property
     def digest(self) -> str:
         """Hex digest of the bytes and the geometry: equal ones have equal features."""
-        digest = hashlib.sha256(repr(self.plan).encode())
+        digest = hashlib.sha256(self.plan.key.encode())
         digest.update(self.resized.tobytes())
         return digest.hexdigest()
 
@@ -173,9 +173,8 @@ class Segmenter:
         Covers every number of the image tower, the precision, the method, mean and std. With
         ``PreparedPicture.digest`` it names the features of one picture.
         """
-        digest = hashlib.sha256(
-            repr((self.method, self.preprocessing.mean, self.preprocessing.std)).encode()
-        )
+        mean, std = self.preprocessing.mean, self.preprocessing.std
+        digest = hashlib.sha256(f"({self.method.key}, {mean!r}, {std!r})".encode())
         for name, tensor in self.encoder.visual.state_dict().items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             flat = tensor.detach().cpu().contiguous().reshape(-1)

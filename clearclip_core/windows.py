@@ -42,6 +42,18 @@ class WindowPlan:
     stride_px: int
     patch_hw: tuple[int, int]
 
+    @property
+    def key(self) -> str:
+        """Text that caches of features know this geometry by; equal for equal plans only.
+
+        Part of keys on disk: the words in it stay, whatever the attributes are called.
+        """
+        return (
+            f"WindowPlan(image_hw={self.image_hw!r}, resized_hw={self.resized_hw!r}, "
+            f"window_px={self.window_px!r}, stride_px={self.stride_px!r}, "
+            f"patch_hw={self.patch_hw!r})"
+        )
+
     @cached_property
     def rows(self) -> Axis:
         """The vertical half of the geometry."""
