@@ -139,8 +139,12 @@ class Adaptation:
         made = unpack_as(
             data,
             "adaptation",
+            ("directions", "offsets"),
             lambda facts, arrays: cls(
-                tuple(facts["names"]), pictures=int(facts["pictures"]), **arrays
+                tuple(facts["names"]),
+                arrays["directions"],
+                arrays["offsets"],
+                int(facts["pictures"]),
             ),
         )
         check_width(made.width, width)

@@ -257,11 +257,16 @@ class Example:
         made = unpack_as(
             data,
             "example",
+            ("areas", "means", "patches", "coverage", "weights"),
             lambda facts, arrays: cls(
                 tuple(facts["known"]),
                 tuple(facts["names"]),
-                picture=str(facts.get("picture", "")),
-                **arrays,
+                arrays["areas"],
+                arrays["means"],
+                arrays["patches"],
+                arrays["coverage"],
+                arrays["weights"],
+                str(facts.get("picture", "")),
             ),
         )
         check_width(made.width, width)
@@ -274,8 +279,13 @@ class Example:
 
     @property
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        fields = "areas", "means", "patches", "coverage", "weights"
-        return {field: getattr(self, field) for field in fields}
+        return {
+            "areas": self.areas,
+            "means": self.means,
+            "patches": self.patches,
+            "coverage": self.coverage,
+            "weights": self.weights,
+        }
 
 
 def _scatter(rows: Numbers, weights: Numbers) -> Numbers:

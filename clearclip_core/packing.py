@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -63,15 +63,26 @@ def unpack(data: bytes, kind: str) -> tuple[dict[str, Any], dict[str, npt.NDArra
 
 
 def unpack_as(
-    data: bytes, kind: str, make: Callable[[dict[str, Any], dict[str, npt.NDArray[Any]]], T]
+    data: bytes,
+    kind: str,
+    names: Collection[str],
+    make: Callable[[dict[str, Any], dict[str, npt.NDArray[Any]]], T],
 ) -> T:
     """The value that is made of what `pack` was given.
+
+    Args:
+        data: see `unpack`.
+        kind: see `unpack`.
+        names: of the arrays that there must be, and no others.
+        make: facts and arrays -> the value.
 
     Raises:
         ValueError: see `unpack`, or not what such a value is made of.
     """
     facts, arrays = unpack(data, kind)
     try:
+        if set(arrays) != set(names):
+            raise KeyError(f"{sorted(arrays)} in place of {sorted(names)}")
         return make(facts, arrays)
     except (KeyError, TypeError) as error:
         raise ValueError(f"Expected the bytes of an {kind}, but got others ({error}).") from None

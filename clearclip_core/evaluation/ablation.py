@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -116,13 +116,10 @@ class Ablation:
 
     def write(self, path: Path) -> None:
         """Write a JSON file, whole or not at all."""
-        rows = {
-            str(method): {**_parts(method), **asdict(score)}
-            for method, score in self.scores.items()
-        }
+        rows = {str(method): _row(method, score) for method, score in self.scores.items()}
         facts = {
             "readouts": rows,
-            "settings": asdict(self.settings),
+            "settings": self.settings.to_json(),
             "versions": dict(self.versions),
             "hardware": self.hardware,
         }
@@ -144,7 +141,7 @@ class Ablation:
                 )
                 for row in facts["readouts"].values()
             }
-            settings = Settings(**facts["settings"])
+            settings = Settings.from_json(facts["settings"])
             return cls(settings, scores, facts["versions"], facts["hardware"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
@@ -198,6 +195,13 @@ def shared_features(segmenters: Sequence[Segmenter], rgb: RGBArray) -> Iterator[
         yield DenseFeatures(join_windows(parts).patches, picture.plan)
 
 
-def _parts(method: Method) -> dict[str, Any]:
-    parts = asdict(method)
-    return {name: parts[name] for name in ("attention", "residual", "ffn", "alpha")}
+def _row(method: Method, score: Score) -> dict[str, Any]:
+    """A readout in the file; `Ablation.read` takes it apart again."""
+    return {
+        "attention": method.attention,
+        "residual": method.residual,
+        "ffn": method.ffn,
+        "alpha": method.alpha,
+        "miou": score.miou,
+        "pixel_accuracy": score.pixel_accuracy,
+    }

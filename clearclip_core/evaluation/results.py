@@ -6,7 +6,7 @@ import json
 import math
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ class Result:
             "seconds_per_picture": tally.seconds / max(tally.pictures, 1),
             "seconds": tally.seconds,
             "shard": str(self.shard),
-            "settings": asdict(self.settings),
+            "settings": self.settings.to_json(),
             "versions": dict(self.versions),
             "hardware": self.hardware,
             "iou": iou,
@@ -136,7 +136,7 @@ class Result:
             confusion = Confusion(np.array(facts["confusion"], np.int64))
             tally = Tally(confusion, int(facts["pictures"]), float(facts["seconds"]))
             index, of = map(int, facts["shard"].split("/"))
-            settings = Settings(**facts["settings"])
+            settings = Settings.from_json(facts["settings"])
             result = cls(settings, Shard(index, of), tally, facts["versions"], facts["hardware"])
             fits = len(confusion.counts) == len(result.benchmark.classes)
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,62 @@ class Settings:
     @property
     def key(self) -> str:
         """Hex digest of all settings: other settings, another key."""
-        return digest_of(asdict(self))
+        return digest_of(self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """All settings under the names that they have in files and in `key`; these stay."""
+        return {
+            "benchmark": self.benchmark,
+            "pictures": self.pictures,
+            "limit": self.limit,
+            "pictures_digest": self.pictures_digest,
+            "own_names": self.own_names,
+            "queries_digest": self.queries_digest,
+            "model": self.model,
+            "weights": self.weights,
+            "method": self.method,
+            "precision": self.precision,
+            "device": self.device,
+            "short_side_px": self.short_side_px,
+            "long_side_px": self.long_side_px,
+            "window_px": self.window_px,
+            "stride_px": self.stride_px,
+            "mean": self.mean,
+            "std": self.std,
+            "threshold": self.threshold,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Settings:
+        """Read what `to_json` made.
+
+        Raises:
+            KeyError: a setting is missing.
+            ValueError: there are others.
+        """
+        made = cls(
+            benchmark=value["benchmark"],
+            pictures=value["pictures"],
+            limit=value["limit"],
+            pictures_digest=value["pictures_digest"],
+            own_names=value["own_names"],
+            queries_digest=value["queries_digest"],
+            model=value["model"],
+            weights=value["weights"],
+            method=value["method"],
+            precision=value["precision"],
+            device=value["device"],
+            short_side_px=value["short_side_px"],
+            long_side_px=value["long_side_px"],
+            window_px=value["window_px"],
+            stride_px=value["stride_px"],
+            mean=value["mean"],
+            std=value["std"],
+            threshold=value["threshold"],
+        )
+        if others := sorted(value.keys() - made.to_json().keys()):
+            raise ValueError(f"Expected the settings of an evaluation, but got {others} too.")
+        return made
 
     def differences(self, other: Settings) -> str:
         """What differs, as a person reads it; empty where nothing does.
@@ -66,7 +123,7 @@ class Settings:
         Args:
             other: settings that were expected to be these.
         """
-        own, others = asdict(self), asdict(other)
+        own, others = self.to_json(), other.to_json()
         return ", ".join(
             f"{name} {own[name]!r} and {others[name]!r}"
             for name in own

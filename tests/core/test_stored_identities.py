@@ -29,6 +29,7 @@ from clearclip_core.evaluation.confusion import Confusion
 from clearclip_core.evaluation.results import Result, Tally, dump
 from clearclip_core.methods import MAPS
 from clearclip_core.models import LoadedModel, load_model
+from clearclip_core.packing import pack
 from clearclip_core.segmenter import PreparedPicture
 from clearclip_core.windows import WindowPlan
 from tests.core.evaluation.facts import SETTINGS, ablation, result
@@ -211,6 +212,15 @@ def test_a_packed_adaptation() -> None:
     assert (read.names, read.pictures) == (("sea", "sky"), 3)
     assert np.array_equal(read.directions, ADAPTATION.directions)
     assert np.array_equal(read.offsets, ADAPTATION.offsets)
+
+
+@pytest.mark.parametrize("names", [("directions",), ("directions", "offsets", "means")])
+def test_a_packed_adaptation_of_other_arrays_is_refused(names: tuple[str, ...]) -> None:
+    arrays = {"directions": ADAPTATION.directions, "offsets": ADAPTATION.offsets}
+    others = {name: arrays.get(name, np.zeros(2, np.float32)) for name in names}
+    packed = pack("adaptation", {"names": ["sea", "sky"], "pictures": 3}, others)
+    with pytest.raises(ValueError, match="Expected the bytes of an adaptation, but got others"):
+        Adaptation.from_bytes(packed)
 
 
 def test_the_key_of_an_evaluation() -> None:
