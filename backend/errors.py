@@ -40,87 +40,106 @@ from typing import ClassVar
 class BackendError(Exception):
     """Root of all errors that the backend raises on purpose.
 
+    Attributes:
+        http_status: what a request is answered with.
+        code: what `/status` and metrics call it, whatever the class is called.
+
     >>> ImageTooLarge("The image has 400 megapixels, more than the limit of 150.").http_status
     413
     """
 
     http_status: ClassVar[int] = 500
+    code: ClassVar[str] = "BackendError"
 
 
 class BadRequest(BackendError):
     """The request itself is wrong: sent again, it fails again."""
 
     http_status = 400
+    code = "BadRequest"
 
 
 class LabelConfigError(BadRequest):
     """The label config does not parse, or has no control on an image that we can draw with."""
+
+    code = "LabelConfigError"
 
 
 class Unauthorized(BackendError):
     """Basic auth is on, and the request has none or a wrong one."""
 
     http_status = 401
+    code = "Unauthorized"
 
 
 class CrossSite(BackendError):
     """A browser has sent this for a page of another site: its user may know nothing of it."""
 
     http_status = 403
+    code = "CrossSite"
 
 
 class RequestTooSlow(BackendError):
     """The request did not arrive in time."""
 
     http_status = 408
+    code = "RequestTooSlow"
 
 
 class PayloadTooLarge(BackendError):
     """The request is larger than the limit."""
 
     http_status = 413
+    code = "PayloadTooLarge"
 
 
 class ModelUnavailable(BackendError):
     """The model has failed to load, or the backend shuts down; the message says which."""
 
     http_status = 503
+    code = "ModelUnavailable"
 
 
 class Busy(BackendError):
     """Every thread that may predict is taken, or too much is asked at once: come again later."""
 
     http_status = 429
+    code = "Busy"
 
 
 class JobNotFound(BackendError):
     """There is no job of that number."""
 
     http_status = 404
+    code = "JobNotFound"
 
 
 class PlotNotFound(BackendError):
     """There is nothing yet that a plot could show."""
 
     http_status = 404
+    code = "PlotNotFound"
 
 
 class JobOver(BackendError):
     """A job that is over cannot be paused, resumed or cancelled."""
 
     http_status = 409
+    code = "JobOver"
 
 
 class LearningRefused(BackendError):
     """What a project learns cannot be moved like that: it is pinned, or there is nothing there."""
 
     http_status = 409
+    code = "LearningRefused"
 
 
 class StudioUnreachable(BackendError):
     """Label Studio's API does not answer, however often it is asked."""
 
     http_status = 424
+    code = "StudioUnreachable"
 
 
 class StudioRefused(BackendError):
@@ -132,6 +151,7 @@ class StudioRefused(BackendError):
     """
 
     http_status = 424
+    code = "StudioRefused"
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
@@ -142,33 +162,52 @@ class TaskError(BackendError):
     """One task cannot be predicted; it never costs the others of its request."""
 
     http_status = 422
+    code = "TaskError"
 
 
 class DataKeyError(TaskError):
     """The label config names a data key that the task does not have."""
 
+    code = "DataKeyError"
+
 
 class ImageNotFound(TaskError):
     """There is no image at the address, or the address is of a kind that is never followed."""
+
+    code = "ImageNotFound"
 
 
 class ImageRefused(TaskError):
     """The server of the image cannot be reached, or answered that we may not have it."""
 
     http_status = 424
+    code = "ImageRefused"
 
 
 class HostRefused(TaskError):
     """The image is on a host without a public address, and no administrator vouches for it."""
 
     http_status = 403
+    code = "HostRefused"
 
 
 class ImageInvalid(TaskError):
     """What came is not an image, or not all of it."""
+
+    code = "ImageInvalid"
 
 
 class ImageTooLarge(TaskError):
     """The image is over the limit of bytes or of pixels."""
 
     http_status = 413
+    code = "ImageTooLarge"
+
+
+def code_of(error: BaseException) -> str:
+    """What `/status` and metrics call an error; one that is not ours goes by its class.
+
+    >>> code_of(ImageTooLarge("400 megapixels.")), code_of(ZeroDivisionError())
+    ('ImageTooLarge', 'ZeroDivisionError')
+    """
+    return error.code if isinstance(error, BackendError) else type(error).__name__

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from backend.errors import BackendError
+from backend.errors import BackendError, code_of
 from backend.trace import Stages, about, facts, timed
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Record:
         stages: the same, by stage.
         pictures: that it has, as far as they were looked at.
         regions: that were drawn.
-        reason: class of the error, where it failed; else empty.
+        reason: code of the error, where it failed; else empty.
         sentence: what is wrong; else empty.
     """
 
@@ -157,7 +157,7 @@ class Journal:
             ended_at=time.time(),
             seconds=0.0,
             stages={},
-            reason=type(error).__name__,
+            reason=code_of(error),
             sentence=f"{error} {advice}",
         )
         with self._lock:
@@ -217,7 +217,7 @@ class Journal:
             stages=work.stages.seconds,
             pictures=work.pictures,
             regions=work.regions,
-            reason=type(error).__name__ if error is not None else "",
+            reason=code_of(error) if error is not None else "",
             sentence=str(error)[:_SENTENCE_LENGTH] if error is not None else "",
         )
         with self._lock:
