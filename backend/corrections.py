@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -90,13 +90,39 @@ class Change:
         return self.band_shared_px / self.band_px if self.band_px else None
 
     def to_json(self) -> dict[str, Any]:
-        """Its attributes, as `from_json` takes them."""
-        return asdict(self)
+        """All of it as databases keep it; these names stay."""
+        return {
+            "label": self.label,
+            "accepted": self.accepted,
+            "corrected": self.corrected,
+            "deleted": self.deleted,
+            "relabelled": dict(self.relabelled),
+            "added": self.added,
+            "received": self.received,
+            "predicted_px": self.predicted_px,
+            "true_px": self.true_px,
+            "shared_px": self.shared_px,
+            "band_shared_px": self.band_shared_px,
+            "band_px": self.band_px,
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Change:
-        """One that has been kept as JSON."""
-        return cls(**value)
+        """One that has been kept as JSON; a count that is not there is 0."""
+        return cls(
+            label=value["label"],
+            accepted=value.get("accepted", 0),
+            corrected=value.get("corrected", 0),
+            deleted=value.get("deleted", 0),
+            relabelled=value.get("relabelled", {}),
+            added=value.get("added", 0),
+            received=value.get("received", 0),
+            predicted_px=value.get("predicted_px", 0),
+            true_px=value.get("true_px", 0),
+            shared_px=value.get("shared_px", 0),
+            band_shared_px=value.get("band_shared_px", 0),
+            band_px=value.get("band_px", 0),
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,6 +61,11 @@ class Urgency(IntEnum):
     OPENED = 1  # an annotator has opened a task
     BATCH = 2  # a project is being prelabeled
 
+    @property
+    def word(self) -> str:
+        """How answers, metrics and logs call it."""
+        return ("interactive", "opened", "batch")[self]
+
 
 @dataclass(frozen=True)
 class Status:

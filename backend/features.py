@@ -41,6 +41,16 @@ class CacheUse:
     bytes: int
     limit_bytes: int
 
+    def to_json(self) -> dict[str, int]:
+        """The counts as `/status` has them."""
+        return {
+            "hits": self.hits,
+            "misses": self.misses,
+            "entries": self.entries,
+            "bytes": self.bytes,
+            "limit_bytes": self.limit_bytes,
+        }
+
 
 class FeatureCache:
     """Features of windows by key; what has not been used for longest is dropped first.
@@ -233,9 +243,9 @@ def machine_memory_bytes() -> int:
 
 
 def _tensors(features: WindowFeatures) -> dict[str, torch.Tensor]:
-    """By name, contiguous; without those that are None."""
-    named = features._asdict().items()
-    return {name: tensor.contiguous() for name, tensor in named if tensor is not None}
+    """By their names in files, contiguous; without those that are None."""
+    named = {"patches": features.patches, "cls": features.cls}
+    return {name: tensor.contiguous() for name, tensor in named.items() if tensor is not None}
 
 
 def _bytes_of(features: WindowFeatures) -> int:
@@ -258,7 +268,8 @@ def _read(path: Path, key: str) -> WindowFeatures:
     with safe_open(path, "pt") as file:
         if set(file.keys()) not in ({"patches"}, {"patches", "cls"}):
             raise ValueError("it does not hold features")
-        features = WindowFeatures(**{name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 -- no dict
+        cls = file.get_tensor("cls") if "cls" in file.keys() else None  # noqa: SIM118 -- no dict
+        features = WindowFeatures(file.get_tensor("patches"), cls)
         metadata = file.metadata() or {}
     dtypes = {tensor.dtype for tensor in _tensors(features).values()}
     if dtypes != {torch.float16} or features.patches.ndim != 4:

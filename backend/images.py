@@ -54,6 +54,15 @@ class KeptPictures:
     bytes: int
     limit_bytes: int
 
+    def to_json(self) -> dict[str, int]:
+        """The counts as `/status` has them."""
+        return {
+            "hits": self.hits,
+            "misses": self.misses,
+            "bytes": self.bytes,
+            "limit_bytes": self.limit_bytes,
+        }
+
 
 class ImageReader:
     """Reads images, wherever a task has them.

@@ -111,17 +111,6 @@ _LEARNERS: Final = Table(
 _LESSON, _VERSION, _STATE = _LESSONS.c, _VERSIONS.c, _LEARNERS.c
 
 
-#: What of a version stands in one column.
-_FACTS: Final = (
-    "text_iou",
-    "adapted_iou",
-    "text_ious",
-    "adapted_ious",
-    "thresholds",
-    "adapted_thresholds",
-)
-
-
 class Lessons:
     """Lessons and versions in a store, for one backend.
 
@@ -661,7 +650,6 @@ class Lessons:
             return _version(row)
         number = 1 if row is None else row.number + 1
         kept = replace(made, number=number, created=self._store.clock())
-        facts = {name: getattr(kept, name) for name in _FACTS}
         connection.execute(
             insert(_VERSIONS).values(
                 project=project,
@@ -673,7 +661,7 @@ class Lessons:
                 better=int(kept.better),
                 annotations=kept.annotations,
                 pictures=kept.pictures,
-                facts=json.dumps(facts),
+                facts=json.dumps(kept.facts),
                 created=kept.created,
             )
         )
@@ -708,6 +696,7 @@ class Lessons:
 
 
 def _version(row: Row[Any]) -> Version:
+    facts = json.loads(row.facts)
     return Version(
         annotations=row.annotations,
         pictures=row.pictures,
@@ -716,7 +705,12 @@ def _version(row: Row[Any]) -> Version:
         origin=row.origin,
         created=row.created,
         number=row.number,
-        **json.loads(row.facts),
+        text_iou=facts.get("text_iou"),
+        adapted_iou=facts.get("adapted_iou"),
+        text_ious=facts.get("text_ious", {}),
+        adapted_ious=facts.get("adapted_ious", {}),
+        thresholds=facts.get("thresholds", {}),
+        adapted_thresholds=facts.get("adapted_thresholds", {}),
     )
 
 

@@ -130,7 +130,7 @@ class _EngineCollector(Collector):
             labels=("urgency",),
         )
         for urgency, count in now.waiting.items():
-            queue.add_metric((urgency.name.lower(),), count)
+            queue.add_metric((urgency.word,), count)
         yield queue
         yield _gauge(
             "queue_vocabularies", "Vocabularies that are being embedded.", now.vocabularies

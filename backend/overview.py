@@ -9,7 +9,6 @@ import logging
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -104,7 +103,7 @@ class Overview:
             "started_at": self._started_at,
             "label_studio": self._studio.browser_url,
             "model": self._model(now),
-            "queue": {urgency.name.lower(): count for urgency, count in now.waiting.items()},
+            "queue": {urgency.word: count for urgency, count in now.waiting.items()},
             "waiting": _waiting(now, batches),
             "vocabularies": now.vocabularies,
             "running": [self.running(each) for each in journal.running],
@@ -130,13 +129,36 @@ class Overview:
 
     def job(self, job: Job) -> Json:
         """A job as JSON; of the tasks of one that names them, their number."""
-        shown = asdict(job)
-        shown["filter"] = shown.pop("only")
-        shown["tasks"] = None if job.tasks is None else len(job.tasks)
-        derived = ("over", "remaining", "rate", "eta_s")
-        shown |= {name: getattr(job, name) for name in derived}
-        shown["reason"] = self._clean(job.reason)
-        return shown | {"url": self._studio.task_url(job.project)}
+        return {
+            "id": job.id,
+            "project": job.project,
+            "kind": job.kind,
+            "view": job.view,
+            "limit": job.limit,
+            "tasks": None if job.tasks is None else len(job.tasks),
+            "scope": job.scope,
+            "state": job.state,
+            "version": job.version,
+            "total": job.total,
+            "done": job.done,
+            "skipped": job.skipped,
+            "failed": job.failed,
+            "cursor": job.cursor,
+            "worked_s": job.worked_s,
+            "reason": self._clean(job.reason),
+            "created": job.created,
+            "updated": job.updated,
+            "started": job.started,
+            "finished": job.finished,
+            "owner": job.owner,
+            "leased_until": job.leased_until,
+            "filter": job.only,
+            "over": job.over,
+            "remaining": job.remaining,
+            "rate": job.rate,
+            "eta_s": job.eta_s,
+            "url": self._studio.task_url(job.project),
+        }
 
     def failure(self, failure: Failure, project: int | None) -> Json:
         """A task without a prediction, as the store has it."""
@@ -146,8 +168,11 @@ class Overview:
     def running(self, running: Running) -> Json:
         """A task that is worked on."""
         return {
-            **asdict(running),
             "task": self._name(running.task),
+            "project": running.project,
+            "urgency": running.urgency,
+            "seconds": running.seconds,
+            "stage": running.stage,
             "url": self._studio.task_url(running.project, running.task),
         }
 
@@ -161,7 +186,7 @@ class Overview:
         return {
             "live": found.live,
             "pictures": found.pictures,
-            "last_step": None if newest is None else asdict(newest),
+            "last_step": None if newest is None else newest.to_json(),
         }
 
     def _model(self, now: Snapshot) -> Json:
@@ -179,9 +204,9 @@ class Overview:
 
     def _caches(self, now: Snapshot) -> Json:
         return {
-            "features": asdict(now.cache),
+            "features": now.cache.to_json(),
             "words": {"hits": now.words_known, "misses": now.words_new},
-            "pictures": asdict(self._reader.kept),
+            "pictures": self._reader.kept.to_json(),
         }
 
     def _from_store(
@@ -266,7 +291,7 @@ def _waiting(now: Snapshot, batches: Mapping[int | None, int]) -> list[Json]:
     lines = {key: count for key, count in now.lines.items() if key[0] is not Urgency.BATCH}
     lines |= {(Urgency.BATCH, project): count for project, count in batches.items()}
     return [
-        {"urgency": urgency.name.lower(), "project": project, "count": count}
+        {"urgency": urgency.word, "project": project, "count": count}
         for (urgency, project), count in sorted(lines.items(), key=lambda line: line[0][0])
     ]
 

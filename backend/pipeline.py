@@ -7,7 +7,7 @@ import json
 import logging
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -243,7 +243,7 @@ class Pipeline:
             settings.short_side_px,
             settings.min_island_share,
             settings.refine,
-            [list(map(asdict, part)) for part in (config.images, config.controls, config.labels)],
+            _config_parts(config),
         ]
         if (score := self._score_kind(config)) != "confidence":
             parts.append(score)
@@ -260,7 +260,7 @@ class Pipeline:
 
     def outcome(self, task: Task, wish: Wish) -> Outcome:
         """The boundary between tasks: whatever happens to one of them stays with it."""
-        with self._journal.task(task.id, wish.project, wish.urgency.name.lower()) as work:
+        with self._journal.task(task.id, wish.project, wish.urgency.word) as work:
             try:
                 return Outcome(self._prediction(task, wish, work))
             except TaskError as error:
@@ -311,7 +311,8 @@ class Pipeline:
         if kind == "confidence":
             return drawn
         doubt = Doubt.of(scores, least_thresholds(wish.config, picture.tag.name))
-        return replace(drawn, score=getattr(doubt, kind), pixels=picture.rgb[..., 0].size)
+        score = doubt.uncertainty if kind == "uncertainty" else doubt.effort
+        return replace(drawn, score=score, pixels=picture.rgb[..., 0].size)
 
     def _draw_asked(self, picture: Picture, wish: Wish) -> Drawn:
         return self._draw(self._find_asked(picture, wish), picture, wish)
@@ -493,3 +494,27 @@ def mean_score(drawn: list[Drawn]) -> float:
     pixels = sum(picture.pixels for picture in drawn)
     total = sum(picture.score * picture.pixels for picture in drawn)
     return round(total / pixels, 6) if pixels else 0.0
+
+
+def _config_parts(config: LabelConfig) -> list[list[dict[str, Any]]]:
+    """What of a label config a version depends on: other words here, another version."""
+    return [
+        [{"name": image.name, "value": image.value} for image in config.images],
+        [
+            {
+                "kind": control.kind,
+                "name": control.name,
+                "to_names": control.to_names,
+                "labels": [
+                    {"name": own.name, "written": own.written, "threshold": own.threshold}
+                    for own in control.labels
+                ],
+                "overlap": control.overlap,
+            }
+            for control in config.controls
+        ],
+        [
+            {"name": label.name, "prompts": label.prompts, "background": label.background}
+            for label in config.labels
+        ],
+    ]

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -679,9 +679,31 @@ def sentence(error: BaseException) -> str:
 
 
 def _job(row: Row[Any]) -> Job:
-    values = {each.name: getattr(row, each.name) for each in fields(Job)}
-    tasks = values["tasks"]
-    return Job(**{**values, "tasks": None if tasks is None else tuple(json.loads(tasks))})
+    return Job(
+        id=row.id,
+        project=row.project,
+        kind=row.kind,
+        only=row.only,
+        view=row.view,
+        limit=row.limit,
+        tasks=None if row.tasks is None else tuple(json.loads(row.tasks)),
+        scope=row.scope,
+        state=row.state,
+        version=row.version,
+        total=row.total,
+        done=row.done,
+        skipped=row.skipped,
+        failed=row.failed,
+        cursor=row.cursor,
+        worked_s=row.worked_s,
+        reason=row.reason,
+        created=row.created,
+        updated=row.updated,
+        started=row.started,
+        finished=row.finished,
+        owner=row.owner,
+        leased_until=row.leased_until,
+    )
 
 
 def _open(url: str) -> Engine:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
@@ -138,7 +137,7 @@ def describe(settings: Settings, learner: Learner, project: int) -> Json:
         versions = learner.lessons.versions(project)
         paints = _added_up(tuple(learner.lessons.paints(project)))
     except ModelUnavailable as error:
-        return known | asdict(State(project, trouble=str(error)))
+        return known | State(project, trouble=str(error)).to_json()
     labels = {
         name: {
             "pictures": paint.pictures,
@@ -148,6 +147,6 @@ def describe(settings: Settings, learner: Learner, project: int) -> Json:
         }
         for name, paint in paints.items()
     }
-    shown = [asdict(version) | {"live": version.number == state.live} for version in versions]
+    shown = [version.to_json() | {"live": version.number == state.live} for version in versions]
     known["every"] = due_after(settings.adapt_every, state.annotations)
-    return known | asdict(state) | {"versions": shown, "labels": labels}
+    return known | state.to_json() | {"versions": shown, "labels": labels}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from backend.settings import Adapt
 from clearclip_core import Adaptation
@@ -71,6 +71,31 @@ class Version:
     created: float = 0.0
     number: int = 0
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a database keeps of it in one column, as JSON; these names stay."""
+        return {
+            "text_iou": self.text_iou,
+            "adapted_iou": self.adapted_iou,
+            "text_ious": dict(self.text_ious),
+            "adapted_ious": dict(self.adapted_ious),
+            "thresholds": dict(self.thresholds),
+            "adapted_thresholds": dict(self.adapted_thresholds),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as answers have it; these names stay."""
+        return {
+            "annotations": self.annotations,
+            "pictures": self.pictures,
+            "digest": self.digest,
+            "better": self.better,
+            **self.facts,
+            "origin": self.origin,
+            "created": self.created,
+            "number": self.number,
+        }
+
 
 @dataclass(frozen=True)
 class State:
@@ -95,6 +120,19 @@ class State:
     annotations: int = 0
     pictures: int = 0
     trouble: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as answers have it; these names stay."""
+        return {
+            "project": self.project,
+            "live": self.live,
+            "pinned": self.pinned,
+            "changed": self.changed,
+            "asked": self.asked,
+            "annotations": self.annotations,
+            "pictures": self.pictures,
+            "trouble": self.trouble,
+        }
 
 
 @dataclass(frozen=True)
