@@ -209,6 +209,52 @@ def test_nothing_is_unpickled(path: Path) -> None:
     assert not unpicklers, f"{ids(path)} imports {unpicklers}"
 
 
+#: What takes its words from the names of Python: what is stored or answered spells its own out.
+NAME_READERS = {"asdict", "astuple", "fields", "_asdict", "_fields", "__dict__", "vars", "repr"}
+#: Files that have another use for them -> which, and why nothing of it is stored or answered.
+NAME_READERS_ALLOWED = {
+    "clearclip_core/options.py": {"fields"},  # pairs a command's options with a dataclass
+    "clearclip_core/evaluation/commands.py": {"fields"},  # pairs options, too
+    "clearclip_core/methods.py": {"repr"},  # of a number
+    "backend/logs.py": {"repr"},  # of a control character
+}
+
+
+def name_readers(source: str) -> set[str]:
+    """What a file calls or imports to read the names of Python classes and attributes."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module == "dataclasses":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Attribute):
+            found |= {node.attr} if node.attr.startswith("_") else set()
+            found |= {node.attr} if ast.unparse(node.value) == "dataclasses" else set()
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            found.add(node.func.id)
+    return found & NAME_READERS
+
+
+@pytest.mark.parametrize("path", FILES, ids=ids)
+def test_nothing_stored_or_answered_depends_on_a_name_of_python(path: Path) -> None:
+    found = name_readers(path.read_text(encoding="utf-8"))
+    assert found == NAME_READERS_ALLOWED.get(ids(path), set())
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("from dataclasses import asdict, dataclass", {"asdict"}),
+        ("import dataclasses\ndataclasses.fields(x)", {"fields"}),
+        ("x._asdict()", {"_asdict"}),
+        ("dict(vars(x), **y.__dict__)", {"vars", "__dict__"}),
+        ("repr((x, y)).encode()", {"repr"}),
+        ("x.fields()\nfield(repr=False)", set()),
+    ],
+)
+def test_readers_of_names_are_found(source: str, expected: set[str]) -> None:
+    assert name_readers(source) == expected
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
