@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from backend.annotations import Annotations
 from backend.bulk import make_prelabeler, run_job, signals_set
+from backend.database import new_owner, sentence
 from backend.demo import DemoError, label_config, run_demo
 from backend.doctor import examine
 from backend.engine import Engine
@@ -33,7 +34,7 @@ from backend.reading import Reader, read_all
 from backend.savings import Step, measure, to_csv
 from backend.server import check_device, run_gunicorn
 from backend.settings import Settings, load_settings, variables
-from backend.store import LeaseLost, Only, Store, new_owner, sentence
+from backend.store import LeaseLost, Only, Store
 from backend.studio import Studio
 from backend.tables import print_learned, print_savings
 from backend.tutor import describe

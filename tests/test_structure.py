@@ -61,6 +61,7 @@ HOUSE = {
         "regions",
         "interactive",
         "thresholds",
+        "database",
         "store",
         "versions",
         "lessons",
