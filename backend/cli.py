@@ -114,7 +114,7 @@ def serve(**given: str | None) -> None:
         Engine.from_settings(settings)
         Store.from_settings(settings).check()
         check_device(settings)
-    except ValueError as error:
+    except (BackendError, ValueError) as error:
         raise click.ClickException(str(error)) from None
     run_gunicorn(settings)
 

@@ -19,9 +19,10 @@ from typing import Any, Final, TypeVar
 
 from filelock import FileLock
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, func, select
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from backend.migrations.revisions import current, is_up_to_date, upgrade
 from backend.settings import Settings
 
 #: How long a lease lasts that is not renewed, in seconds.
@@ -37,7 +38,7 @@ _Database = TypeVar("_Database", bound="Database")
 
 
 class Database:
-    """A database, which is opened and made when it is first used.
+    """A database, which is opened, and made or upgraded, when it is first used.
 
     Args:
         url: SQLAlchemy's: ``sqlite:///path`` or ``postgresql+psycopg://...``.
@@ -58,21 +59,57 @@ class Database:
             url.get_secret_value() if url else f"sqlite:///{settings.model_dir / 'clearclip.db'}"
         )
 
+    @property
+    def url(self) -> URL:
+        """SQLAlchemy's URL, which shows no password."""
+        return self._url
+
+    @property
+    def name(self) -> str:
+        """The URL as people may read it: without its password, and without what follows a ``?``."""
+        return self._url.set(query={}).render_as_string()
+
+    @property
+    def file(self) -> Path | None:
+        """The file of an SQLite database; None for one in memory and for PostgreSQL."""
+        return _file(self._url)
+
     def check(self) -> None:
-        """Open the database and close it again.
+        """Open the database, upgrade it where it is of an earlier version, and close it again.
 
         Raises:
+            DatabaseTooNew: a newer version has upgraded it.
             ValueError: it cannot be had, in a sentence without its password.
         """
-        try:
-            with self.write():
-                pass
-        except (OSError, SQLAlchemyError, ImportError) as error:
-            shown = self._url.set(query={}).render_as_string()  # a password may stand there too
-            raise ValueError(
-                f"The database {shown} cannot be written ({sentence(error)}): set DATABASE_URL."
-            ) from None
+        with self._told("written"), self.write():
+            pass
         self.close()
+
+    def revision(self) -> str | None:
+        """Read the revision of the database, and change nothing; None: it has none.
+
+        Raises:
+            DatabaseTooNew: a newer version has upgraded it.
+            ValueError: it cannot be had, in a sentence without its password.
+        """
+        if self.file is not None and not self.file.exists():
+            return None
+        with self._told("read"), alone(self._url):
+            engine = _connect(self._url)
+            try:
+                with engine.connect() as connection:
+                    return current(connection.execution_options(reads_only=True))
+            finally:
+                engine.dispose()
+
+    @contextmanager
+    def _told(self, done: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, SQLAlchemyError, ImportError) as error:
+            raise ValueError(
+                f"The database {self.name} cannot be {done} ({sentence(error)}): set DATABASE_URL."
+            ) from None
 
     def close(self) -> None:
         """Close the connections; a later use opens new ones."""
@@ -96,7 +133,7 @@ class Database:
     def _opened(self) -> Engine:
         with self._lock:
             if self._engine is None:
-                self._engine = _open(self._url.render_as_string(hide_password=False))
+                self._engine = _open(self._url)
             return self._engine
 
 
@@ -136,26 +173,60 @@ def sentence(error: BaseException) -> str:
     return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
 
 
-def _open(url: str) -> Engine:
-    """Connect, and make the tables that are not there yet."""
-    made = make_url(url)
-    first: AbstractContextManager[object] = nullcontext()
-    if made.get_backend_name() == "sqlite":
-        file = made.database
-        if file and file != ":memory:":
-            # A new file is made by one at a time: meanwhile SQLite refuses others at once.
-            Path(file).parent.mkdir(parents=True, exist_ok=True)
-            first = FileLock(f"{file}.lock")
-        engine = create_engine(url, connect_args={"timeout": 60})
-        event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-    else:
-        engine = create_engine(url, pool_pre_ping=True)
-    with first, engine.begin() as connection:
-        if connection.dialect.name == "postgresql":  # two that start at once must not both make
-            connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
-        METADATA.create_all(connection)
+def _open(url: URL) -> Engine:
+    """Connect, and bring the tables to the newest revision.
+
+    Raises:
+        DatabaseTooNew: they are at one that this version does not know.
+    """
+    engine = _connect(url)
+    try:
+        with alone(url):
+            _upgrade(engine)
+    except BaseException:
+        engine.dispose()
+        raise
     return engine
+
+
+def _connect(url: URL) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True)
+    engine = create_engine(url, connect_args={"timeout": 60})
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def alone(url: URL) -> AbstractContextManager[object]:
+    """Open an SQLite file while no other process opens it; its folder is made where it is missing.
+
+    While one process makes a new file, SQLite refuses the others at once and lets none wait.
+    """
+    file = _file(url)
+    if file is None:
+        return nullcontext()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(f"{file}.lock")
+
+
+def _file(url: URL) -> Path | None:
+    """Return the file of an SQLite database; None for one in memory and for PostgreSQL."""
+    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        return None
+    return Path(str(url.database))
+
+
+def _upgrade(engine: Engine) -> None:
+    """Upgrade a database that needs it; one that does not is only read, beside who writes."""
+    with engine.connect() as connection:
+        connection.execution_options(reads_only=True)
+        if is_up_to_date(connection):
+            return
+    with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":  # two that start at once must not both upgrade
+            connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
+        upgrade(connection)
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:

@@ -61,6 +61,7 @@ HOUSE = {
         "regions",
         "interactive",
         "thresholds",
+        "migrations",
         "database",
         "store",
         "versions",

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from backend.database import Database
+from backend.migrations.revisions import revisions
 from backend.settings import Settings
+from backend.store import Store
+from tests.backend.old_databases import execute, make_old, tables
 
 
 def test_a_new_file_is_made_by_one_at_a_time(tmp_path: Path) -> None:
@@ -66,3 +73,57 @@ def test_a_database_that_cannot_be_had_is_told_in_a_sentence(url: str) -> None:
 
 def test_a_database_that_can_be_had_is_checked_without_a_word(url: str) -> None:
     Database(url).check()
+
+
+def test_a_database_that_is_up_to_date_is_opened_beside_one_who_writes(url: str) -> None:
+    writer, reader = Store(url), Database(url)
+    job = writer.start_job(7)
+    with writer._jobs() as connection:  # the lock of an upgrade, too
+        connection.execute(text("UPDATE jobs SET state = 'paused'"))
+        begun = time.monotonic()
+        with reader.read() as other:
+            assert other.execute(text("SELECT state FROM jobs")).scalar() == job.state
+        assert time.monotonic() - begun < 10
+        assert reader.revision() == revisions()[-1]
+    reader.close()
+    writer.close()
+
+
+def test_a_user_who_may_not_make_tables_works_with_an_upgraded_database(
+    postgres_url: Callable[[str], str], tmp_path: Path
+) -> None:
+    url = postgres_url(f"clerk-{tmp_path.name}"[:60])
+    Database(url).check()
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        schema = connection.execute(text("SELECT current_schema()")).scalar()
+        for statement in (
+            "CREATE ROLE clerk LOGIN",
+            f'GRANT USAGE ON SCHEMA "{schema}" TO clerk',
+            f'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA "{schema}" TO clerk',
+            f'GRANT USAGE ON ALL SEQUENCES IN SCHEMA "{schema}" TO clerk',
+        ):
+            connection.execute(text(statement))
+    engine.dispose()
+    store = Store(url.replace("//test@", "//clerk@"))
+    assert store.start_job(7).id == 1
+    store.close()
+
+
+def test_what_is_in_memory_is_made_as_well() -> None:
+    with Database("sqlite://").read() as connection:
+        assert connection.execute(text("SELECT count(*) FROM jobs")).scalar() == 0
+
+
+def test_the_revision_is_read_and_nothing_is_made(url: str, tmp_path: Path) -> None:
+    database = Database(url)
+    assert database.revision() is None
+    assert not (tmp_path / "store.db").exists()
+    make_old(url, "0000_head")
+    before = tables(url)
+    assert database.revision() is None
+    assert tables(url) == before
+    with pytest.raises(OperationalError if url.startswith("sqlite") else ProgrammingError):
+        execute(url, "SELECT * FROM alembic_version")
+    database.check()
+    assert database.revision() == revisions()[-1]
