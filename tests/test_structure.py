@@ -97,6 +97,7 @@ HOUSE = {
         "server",
         "doctor",
         "demo",
+        "options",
         "cli",
         "__main__",
     ],
