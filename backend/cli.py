@@ -1,4 +1,4 @@
-"""``clearclip-backend``: serve, export, prelabel, report, adapt, doctor, demo."""
+"""``clearclip-backend``: serve, export, prelabel, report, adapt, database, doctor, demo."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tqdm import tqdm
 from backend.annotations import Annotations
 from backend.bulk import make_prelabeler, run_job, signals_set
 from backend.database import new_owner, sentence
+from backend.database_commands import database
 from backend.demo import DemoError, label_config, run_demo
 from backend.doctor import examine
 from backend.engine import Engine
@@ -73,6 +74,9 @@ _REPORT_PATIENCE_S = 20.0
 @click.version_option(package_name="clearclip-label-studio")
 def main() -> None:
     """ClearCLIP as a Label Studio ML backend."""
+
+
+main.add_command(database)
 
 
 @main.command()
