@@ -42,7 +42,8 @@ from sqlalchemy import (
 )
 
 from backend.corrections import Change
-from backend.store import LEASE_S, METADATA, Store
+from backend.database import LEASE_S, METADATA
+from backend.store import Store
 
 #: How an annotation began, or why there is nothing to compare; see `Read`.
 Kind = Literal["compared", "scratch", "copy", "converted", "foreign", "lost", "skipped", "broken"]
@@ -147,7 +148,7 @@ class Annotations:
 
     Args:
         store: the database.
-        owner: who this is, see `backend.store.new_owner`.
+        owner: who this is, see `backend.database.new_owner`.
 
     >>> annotations = Annotations(Store("sqlite://"), "worker")
     >>> annotations.mark(7, [3, 3])

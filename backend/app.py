@@ -16,6 +16,7 @@ from werkzeug.exceptions import ClientDisconnected, HTTPException
 from backend.admission import LABEL_STUDIO_AGENT, Admission
 from backend.annotations import Annotations
 from backend.console import make_console
+from backend.database import new_owner
 from backend.engine import Engine
 from backend.errors import (
     BackendError,
@@ -40,7 +41,7 @@ from backend.pipeline import Pipeline
 from backend.report import make_report
 from backend.results import Results
 from backend.settings import Settings
-from backend.store import Store, new_owner
+from backend.store import Store
 from backend.studio import Studio
 from backend.trace import about
 from backend.tutor import describe, make_tutor

@@ -12,6 +12,7 @@ from types import FrameType
 from tqdm import tqdm
 
 from backend.cluster import ClusterPrelabeler
+from backend.database import has_died, new_owner
 from backend.engine import Engine
 from backend.errors import JobOver
 from backend.images import ImageReader
@@ -23,7 +24,7 @@ from backend.prelabel import Prelabeler, Report
 from backend.projects import Projects
 from backend.results import Results
 from backend.settings import Settings
-from backend.store import Job, LeaseLost, Store, has_died, new_owner
+from backend.store import Job, LeaseLost, Store
 from backend.studio import Studio
 
 

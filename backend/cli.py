@@ -1,15 +1,15 @@
-"""``clearclip-backend``: serve, export, prelabel, report, adapt, doctor, demo."""
+"""``clearclip-backend``: serve, export, prelabel, report, adapt, database, doctor, demo."""
 
 from __future__ import annotations
 
 import json
 import logging.config
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import wraps
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 from rich.console import Console
@@ -18,6 +18,8 @@ from tqdm import tqdm
 
 from backend.annotations import Annotations
 from backend.bulk import make_prelabeler, run_job, signals_set
+from backend.database import new_owner, sentence
+from backend.database_commands import database
 from backend.demo import DemoError, label_config, run_demo
 from backend.doctor import examine
 from backend.engine import Engine
@@ -27,20 +29,19 @@ from backend.images import ImageReader
 from backend.learning import Learner, model_key, read_export, told
 from backend.lessons import Lessons
 from backend.logs import logging_config
+from backend.options import Command, read_settings, sentences, settings_options
 from backend.plots import plots
 from backend.projects import Projects
 from backend.reading import Reader, read_all
 from backend.savings import Step, measure, to_csv
 from backend.server import check_device, run_gunicorn
-from backend.settings import Settings, load_settings, variables
-from backend.store import LeaseLost, Only, Store, new_owner, sentence
+from backend.settings import Settings
+from backend.store import LeaseLost, Only, Store
 from backend.studio import Studio
 from backend.tables import print_learned, print_savings
 from backend.tutor import describe
 from backend.vocabulary import parse_label_config
 from clearclip_core.cli import find_pictures
-
-Command = Callable[..., Any]
 
 _PROJECT = click.IntRange(1, (1 << 31) - 1)  # as far as a database counts
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -65,36 +66,8 @@ _PRELABEL_SETTINGS = (
     "adapt",
 )
 
-#: What the help shows for the values of a flag.
-_VALUES: dict[Any, str] = {int: "NUMBER", float: "NUMBER", bool: "true|false", Path: "FOLDER"}
-
 #: How long the report waits for a Label Studio that is away, in seconds.
 _REPORT_PATIENCE_S = 20.0
-
-
-def settings_options(*fields: str) -> Callable[[Command], Command]:
-    """One flag for each of these fields of `Settings`, or for all of them.
-
-    The environment variable stands in the help; a flag wins over it.
-    """
-
-    def add(command: Command) -> Command:
-        for name in reversed(fields or tuple(Settings.model_fields)):
-            field = Settings.model_fields[name]
-            choices = [str(value) for value in get_args(field.annotation) if isinstance(value, str)]
-            names = " or ".join(variables(name))
-            default = "" if field.default in (None, "") else f"; default {field.default}"
-            command = click.option(
-                f"--{name.replace('_', '-')}",
-                name,
-                type=click.Choice(choices, case_sensitive=False) if choices else str,
-                metavar=_VALUES.get(field.annotation),
-                default=None,
-                help=f"{field.description} [{names}{default}]",
-            )(command)
-        return command
-
-    return add
 
 
 @click.group()
@@ -103,17 +76,20 @@ def main() -> None:
     """ClearCLIP as a Label Studio ML backend."""
 
 
+main.add_command(database)
+
+
 @main.command()
 @settings_options()
 def serve(**given: str | None) -> None:
     """Serve the backend: one process, one model, a thread for each request."""
-    settings = _settings(given)
+    settings = read_settings(given)
     logging.config.dictConfig(logging_config(settings))
     try:  # what can never work is said before anything starts
         Engine.from_settings(settings)
         Store.from_settings(settings).check()
         check_device(settings)
-    except ValueError as error:
+    except (BackendError, ValueError) as error:
         raise click.ClickException(str(error)) from None
     run_gunicorn(settings)
 
@@ -166,11 +142,11 @@ def export(
         if config_file
         else label_config([name.strip() for name in (labels or "").split(",") if name.strip()])
     )
-    settings = _settings(given)
+    settings = read_settings(given)
     logging.config.dictConfig(logging_config(settings, "WARNING"))
     target = Path(out)
     paths = find_pictures(pictures)
-    with _sentences():
+    with sentences():
         tasks = export_tasks(paths, xml, settings, url_prefix, root)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(tasks))
@@ -231,7 +207,7 @@ def prelabel(
     The exit status is 0 when every task has its prediction, 1 when some have failed or the run
     could not go on, 130 after Ctrl-C and where the job was paused.
     """
-    settings = _settings(given)
+    settings = read_settings(given)
     logging.config.dictConfig(logging_config(settings, "WARNING"))
     stopping = threading.Event()
     try:
@@ -291,7 +267,7 @@ def report(
     Annotations are read by the backend that serves, as they are submitted. Those that wait are read
     first, where LABEL_STUDIO_API_KEY is set.
     """
-    settings = _settings(given)
+    settings = read_settings(given)
     logging.config.dictConfig(logging_config(settings, "WARNING"))
     stopping = threading.Event()
     try:
@@ -358,7 +334,7 @@ def doctor(project_id: int, backend_url: str | None, fix: bool, **given: str | N
 
     Give it the settings that the backend has. It ends with 0 if all is well.
     """
-    settings = _settings(given)
+    settings = read_settings(given)
     logging.config.dictConfig(logging_config(settings, "ERROR"))
     ill = 0
     for finding in examine(settings, project_id, backend_url=backend_url, fix=fix):
@@ -391,9 +367,9 @@ def _steering(name: str) -> Callable[[Command], Command]:
         @wraps(command)
         def run(project: int, **given: Any) -> None:
             own = {key: given.pop(key) for key in list(given) if key not in Settings.model_fields}
-            settings = _settings(given)
+            settings = read_settings(given)
             logging.config.dictConfig(logging_config(settings, "WARNING"))
-            with _sentences():
+            with sentences():
                 command(_learner(settings), project, **own)
 
         return adapt.command(name)(_PROJECT_OPTION(settings_options(*_LESSONS_SETTINGS)(run)))
@@ -474,10 +450,10 @@ def step(project: int, backfill: bool, **given: str | None) -> None:
 
     A backend that serves does so by itself, see ADAPT_EVERY.
     """
-    settings = _settings(given)
+    settings = read_settings(given)
     logging.config.dictConfig(logging_config(settings, "WARNING"))
     stopping = threading.Event()
-    with _sentences(), ExitStack() as stack:
+    with sentences(), ExitStack() as stack:
         projects = _projects(settings, stopping)
         engine = stack.enter_context(Engine.from_settings(settings))
         learner = _learner(settings, engine)
@@ -511,22 +487,6 @@ def _projects(settings: Settings, stopping: threading.Event) -> Projects:
             "API of Label Studio."
         )
     return projects
-
-
-@contextmanager
-def _sentences() -> Iterator[None]:
-    """What people can do something about is said in a sentence."""
-    try:
-        yield
-    except (BackendError, SQLAlchemyError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
-
-
-def _settings(given: dict[str, str | None]) -> Settings:
-    try:
-        return load_settings(**given)
-    except ValueError as error:
-        raise click.ClickException(str(error)) from None
 
 
 def _read_annotations(

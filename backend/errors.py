@@ -16,6 +16,8 @@
     ├── PlotNotFound            404   there is nothing yet that a plot could show
     ├── JobOver                 409   a job that is over cannot be paused, resumed or cancelled
     ├── LearningRefused         409   a project is pinned, or has nothing to learn or go back to
+    ├── DatabaseInUse           409   a database that a backend works with cannot be restored
+    ├── DatabaseTooNew          424   a newer version of the backend has upgraded the database
     ├── StudioUnreachable       424   Label Studio's API does not answer, or not in time
     ├── StudioRefused           424   Label Studio's API does not do what it is asked for
     └── TaskError               422   one task has no prediction; the others of its request have
@@ -133,6 +135,18 @@ class LearningRefused(BackendError):
 
     http_status = 409
     code = "LearningRefused"
+
+
+class DatabaseInUse(BackendError):
+    """A database that somebody works with cannot be restored."""
+
+    http_status = 409
+
+
+class DatabaseTooNew(BackendError):
+    """A newer version of the backend has upgraded the database: this one must not write to it."""
+
+    http_status = 424
 
 
 class StudioUnreachable(BackendError):

@@ -22,13 +22,13 @@ import numpy as np
 import torch
 
 from backend.corrections import Corrected, CorrectedPicture
+from backend.database import LEASE_S
 from backend.engine import Engine, Urgency
 from backend.errors import BackendError, BadRequest, ImageRefused, LearningRefused, TaskError
 from backend.images import ReadImage
 from backend.lessons import Lessons
 from backend.messages import Task
 from backend.settings import Adapt, Settings
-from backend.store import LEASE_S
 from backend.thresholds import Paint, add_up, best_thresholds, measure, measure_patches
 from backend.versions import Lesson, Next, Turn, Version
 from backend.vocabulary import LabelConfig, adapts

@@ -47,9 +47,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
+from backend.database import LEASE_S, METADATA
 from backend.errors import LearningRefused
 from backend.settings import Adapt
-from backend.store import LEASE_S, METADATA, Store
+from backend.store import Store
 from backend.versions import Learned, Lesson, Next, State, Summary, Turn, Version, use
 from clearclip_core import Adaptation
 
@@ -116,7 +117,7 @@ class Lessons:
 
     Args:
         store: the database.
-        owner: who this is, see `backend.store.new_owner`.
+        owner: who this is, see `backend.database.new_owner`.
         model: what the features of the model in use are known by; asked at each call, since
             weights may be brought later.
 

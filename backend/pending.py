@@ -21,9 +21,10 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from backend.database import sentence
 from backend.messages import Task
 from backend.results import Results, result_key
-from backend.store import Store, sentence
+from backend.store import Store
 
 log = logging.getLogger(__name__)
 

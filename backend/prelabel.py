@@ -29,6 +29,7 @@ from tenacity import (
     wait_exponential,
 )
 
+from backend.database import sentence
 from backend.engine import Urgency
 from backend.errors import LabelConfigError, StudioRefused
 from backend.logs import printable
@@ -37,7 +38,7 @@ from backend.pending import Outcome, Pending
 from backend.pipeline import Pipeline, Wish
 from backend.projects import PAGE, Projects, Wanted
 from backend.results import Results
-from backend.store import Failure, Job, LeaseLost, Only, Store, sentence
+from backend.store import Failure, Job, LeaseLost, Only, Store
 from backend.vocabulary import parse_label_config
 
 log = logging.getLogger(__name__)

@@ -25,8 +25,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
+from backend.database import LEASE_S
 from backend.messages import Task
-from backend.store import LEASE_S, RESULTS, Store
+from backend.store import RESULTS, Store
 
 #: Most results that are kept, however small.
 MAX_COUNT: Final = 200_000
@@ -65,7 +66,7 @@ class Results:
 
     Args:
         store: the database.
-        owner: who this is, see `backend.store.new_owner`.
+        owner: who this is, see `backend.database.new_owner`.
         max_mb: most space that they may take; the oldest of those that Label Studio has got go
             first, then the oldest.
         max_count: most results.

@@ -2,70 +2,48 @@
 
 Any number of threads and processes may hold a `Store` on the same database. A job is worked on by
 the one who has leased it, and who renews the lease with each step; when it dies, the lease ends
-and another takes the job where it was left. The clocks of all machines that share a database must
-agree to within a fraction of `LEASE_S`.
+and another takes the job where it was left.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import socket
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from filelock import FileLock
 from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
-    Engine,
     Float,
     Integer,
     LargeBinary,
-    MetaData,
     Row,
     String,
     Table,
     Text,
     and_,
-    create_engine,
     delete,
-    event,
     exists,
     func,
     insert,
     select,
     update,
 )
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
 
+from backend.database import LEASE_S, LOCK, METADATA, Database
 from backend.errors import JobNotFound, JobOver
-from backend.settings import Settings
 
 State = Literal["queued", "running", "paused", "cancelled", "done", "failed"]
 Kind = Literal["project", "new"]
 Only = Literal["unlabeled", "all"]
 
-#: How long a lease lasts that is not renewed, in seconds.
-LEASE_S: Final = 30.0
-
 #: Failures of one job whose reasons are kept, the newest.
 _FAILURES_KEPT: Final = 10_000
 
 _OVER: Final = ("cancelled", "done", "failed")
-
-#: The advisory lock of PostgreSQL that puts changes of jobs one after the other.
-_JOBS_LOCK: Final = 0xC1EAC119
-
-METADATA: Final = MetaData()
 
 _JOBS: Final = Table(
     "jobs",
@@ -233,7 +211,7 @@ class LeaseLost(RuntimeError):  # noqa: N818 -- what happened, in a word
     """Another works on it by now: whoever hears this stops, and has nothing to tidy up."""
 
 
-class Store:
+class Store(Database):
     """Jobs in a database, which is opened and made when it is first used.
 
     Args:
@@ -249,55 +227,6 @@ class Store:
     >>> store.pause(1).state, store.resume(1).state, store.cancel(1).state
     ('paused', 'queued', 'cancelled')
     """
-
-    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
-        self._url = make_url(url)
-        self.clock = clock
-        self._lock = threading.Lock()
-        self._engine: Engine | None = None
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> Store:
-        """The store that settings name; by default ``MODEL_DIR/clearclip.db``."""
-        url = settings.database_url
-        return cls(
-            url.get_secret_value() if url else f"sqlite:///{settings.model_dir / 'clearclip.db'}"
-        )
-
-    def check(self) -> None:
-        """Open the database and close it again.
-
-        Raises:
-            ValueError: it cannot be had, in a sentence without its password.
-        """
-        try:
-            with self.write():
-                pass
-        except (OSError, SQLAlchemyError, ImportError) as error:
-            shown = self._url.set(query={}).render_as_string()  # a password may stand there too
-            raise ValueError(
-                f"The database {shown} cannot be written ({sentence(error)}): set DATABASE_URL."
-            ) from None
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections; a later use opens new ones."""
-        with self._lock:
-            if self._engine is not None:
-                self._engine.dispose()
-            self._engine = None
-
-    @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A transaction that may write, committed at the end of the block."""
-        with self._opened().begin() as connection:
-            yield connection
-
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """A transaction that only reads, and holds up nobody."""
-        with self._opened().connect() as connection:
-            yield connection.execution_options(reads_only=True)
 
     # ---- what people and routes ask for ------------------------------------------------------
 
@@ -429,7 +358,7 @@ class Store:
         The oldest that waits, or whose worker has died; one of a project at a time.
 
         Args:
-            owner: who takes it, see `new_owner`.
+            owner: who takes it, see `backend.database.new_owner`.
             job: only this one.
         """
         now = self.clock()
@@ -553,18 +482,12 @@ class Store:
 
     # ---- inside ------------------------------------------------------------------------------
 
-    def _opened(self) -> Engine:
-        with self._lock:
-            if self._engine is None:
-                self._engine = _open(self._url.render_as_string(hide_password=False))
-            return self._engine
-
     @contextmanager
     def _jobs(self) -> Iterator[Connection]:
         """A transaction that changes jobs: one at a time, among all processes."""
         with self.write() as connection:
             if connection.dialect.name == "postgresql":
-                connection.execute(select(func.pg_advisory_xact_lock(_JOBS_LOCK)))
+                connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
             yield connection
 
     def _equal(
@@ -642,42 +565,6 @@ class Store:
             connection.execute(delete(_FAILURES).where(*old))
 
 
-def new_owner() -> str:
-    """A name for a worker, as no other has: machine, process, and a word by chance.
-
-    >>> new_owner().split(":")[1] == str(os.getpid()), new_owner() == new_owner()
-    (True, False)
-    """
-    return f"{socket.gethostname()[:80]}:{os.getpid()}:{secrets.token_hex(4)}"
-
-
-def has_died(owner: str) -> bool:
-    """Whether an owner was a process of this machine that is no more; False where nobody knows.
-
-    >>> has_died(new_owner()), has_died("elsewhere:1:ab")
-    (False, False)
-    """
-    host, _, process = owner.rpartition(":")[0].rpartition(":")
-    if host != socket.gethostname()[:80] or not process.isdecimal():
-        return False
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:  # it is another user's
-        return False
-    return False
-
-
-def sentence(error: BaseException) -> str:
-    """What a database says itself, without the statement that was sent to it.
-
-    >>> sentence(SQLAlchemyError("It shuts down.\\nMore about that."))
-    'It shuts down.'
-    """
-    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-
-
 def _job(row: Row[Any]) -> Job:
     return Job(
         id=row.id,
@@ -704,38 +591,3 @@ def _job(row: Row[Any]) -> Job:
         owner=row.owner,
         leased_until=row.leased_until,
     )
-
-
-def _open(url: str) -> Engine:
-    """Connect, and make the tables that are not there yet."""
-    made = make_url(url)
-    first: AbstractContextManager[object] = nullcontext()
-    if made.get_backend_name() == "sqlite":
-        file = made.database
-        if file and file != ":memory:":
-            # A new file is made by one at a time: meanwhile SQLite refuses others at once.
-            Path(file).parent.mkdir(parents=True, exist_ok=True)
-            first = FileLock(f"{file}.lock")
-        engine = create_engine(url, connect_args={"timeout": 60})
-        event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-    else:
-        engine = create_engine(url, pool_pre_ping=True)
-    with first, engine.begin() as connection:
-        if connection.dialect.name == "postgresql":  # two that start at once must not both make
-            connection.execute(select(func.pg_advisory_xact_lock(_JOBS_LOCK)))
-        METADATA.create_all(connection)
-    return engine
-
-
-def _set_up_sqlite(connection: Any, _record: object) -> None:
-    """Readers beside one writer, and transactions that begin where we say so."""
-    connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    """Writers wait for each other at the beginning: one that has read first could not."""
-    reads_only = connection.get_execution_options().get("reads_only")
-    connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")

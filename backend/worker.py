@@ -15,6 +15,7 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.annotations import Annotations
+from backend.database import LEASE_S
 from backend.errors import BackendError, LabelConfigError, StudioRefused
 from backend.learning import Learner
 from backend.messages import AnnotationsChanged, TasksCreated, TasksDeleted
@@ -25,7 +26,7 @@ from backend.projects import Projects, Wanted
 from backend.reading import Reader
 from backend.results import Results, Waiting
 from backend.settings import Settings, prelabels
-from backend.store import LEASE_S, Job, LeaseLost, Store
+from backend.store import Job, LeaseLost, Store
 from backend.vocabulary import LabelConfig, parse_label_config
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from backend.store import METADATA, Store
+from backend.database import METADATA
+from backend.store import Store
 
 
 def end_leases(store: Store, owner: str) -> None:

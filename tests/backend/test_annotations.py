@@ -19,8 +19,9 @@ from sqlalchemy.exc import OperationalError
 from backend import create_app
 from backend.annotations import Annotations, Mark, Read
 from backend.corrections import Change
+from backend.database import LEASE_S
 from backend.settings import Settings
-from backend.store import LEASE_S, Store
+from backend.store import Store
 from tests.backend.colours import colour_engine
 from tests.backend.conftest import Clock
 from tests.backend.outage import FlakyStore

@@ -15,6 +15,7 @@ import torch
 
 from backend import lessons
 from backend.corrections import Corrected, CorrectedPicture
+from backend.database import LEASE_S
 from backend.engine import Engine, Urgency
 from backend.errors import BadRequest, ImageRefused, LearningRefused, StudioUnreachable
 from backend.learning import Learner, export, model_key, read_export
@@ -22,7 +23,7 @@ from backend.lessons import Lessons
 from backend.messages import Context, Keypoint, PredictRequest, Prompt, Rectangle, Task, Words
 from backend.pipeline import Pipeline
 from backend.settings import Settings
-from backend.store import LEASE_S, Store
+from backend.store import Store
 from backend.vocabulary import LabelConfig, parse_label_config
 from clearclip_core import (
     SCENE_LABELS,

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from backend import lessons as module
+from backend.database import LEASE_S
 from backend.errors import LearningRefused, ModelUnavailable
 from backend.lessons import Lessons
 from backend.settings import Adapt
-from backend.store import LEASE_S, Store
+from backend.store import Store
 from backend.versions import Learned, Lesson, Turn, Version
 from clearclip_core import Adaptation
 from tests.backend.conftest import Clock

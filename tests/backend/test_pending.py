@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from backend.database import LEASE_S
 from backend.messages import Task
 from backend.pending import _LOOK_AGAIN_S, AHEAD, Batches, Outcome, Pending
 from backend.results import Results, result_key
-from backend.store import LEASE_S, Store
+from backend.store import Store
 from tests.backend.outage import FlakyStore
 
 VERSION = "v1"

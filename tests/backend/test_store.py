@@ -9,11 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
+from backend.database import LEASE_S
 from backend.errors import JobNotFound, JobOver
-from backend.settings import Settings
-from backend.store import LEASE_S, LeaseLost, Store
+from backend.store import LeaseLost, Store
 from tests.backend.conftest import Clock
 
 ROOT = Path(__file__).parents[2]
@@ -54,26 +53,6 @@ def test_what_is_written_outlives_the_process_that_wrote_it(url: str) -> None:
     (job,) = store.list_jobs()
     assert (job.project, job.view, job.tasks) == (7, 3, (2, 5))
     store.close()
-
-
-def test_a_new_file_is_made_by_one_at_a_time(tmp_path: Path) -> None:
-    """SQLite tells who comes while another makes it that it is locked, and lets nobody wait."""
-    file = tmp_path / "clearclip.db"
-    opened = threading.Event()
-
-    def open_it() -> None:
-        Store(f"sqlite:///{file}").check()
-        opened.set()
-
-    with FileLock(f"{file}.lock"):
-        others = [threading.Thread(target=open_it) for _ in range(4)]
-        for other in others:
-            other.start()
-        assert not opened.wait(0.5)
-        assert not file.exists()
-    for other in others:
-        other.join()
-    assert opened.is_set()
 
 
 def test_the_rate_leaves_pauses_out_and_tells_how_long_it_takes(store: Store, clock: Clock) -> None:
@@ -272,42 +251,6 @@ def test_processes_that_race_for_one_count_lose_no_step(url: str) -> None:
     store.close()
 
 
-def test_the_settings_say_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DATABASE_URL")
-    settings = Settings(model_dir=tmp_path / "models")
-    Store.from_settings(settings).start_job(7)
-    assert (tmp_path / "models" / "clearclip.db").exists()
-    other = f"sqlite:///{tmp_path}/other.db"
-    Store.from_settings(Settings(database_url=other)).start_job(7)  # type: ignore[arg-type]
-    assert (tmp_path / "other.db").exists()
-
-
-def test_the_password_of_a_database_is_never_shown() -> None:
-    url = "postgresql+psycopg://ann:secret@host/name"
-    settings = Settings(database_url=url)  # type: ignore[arg-type]
-    assert "secret" not in repr(settings)
-    assert "secret" not in repr(vars(Store.from_settings(settings)))
-
-
 def test_jobs_are_values(store: Store) -> None:
     job = store.start_job(7)
     assert replace(job) == store.get_job(job.id)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "sqlite:////proc/none/jobs.db",
-        "postgresql+psycopg://ann:secret@127.0.0.1:9/name",
-        "postgresql+psycopg://127.0.0.1:9/name?password=secret",
-    ],
-)
-def test_a_database_that_cannot_be_had_is_told_in_a_sentence(url: str) -> None:
-    with pytest.raises(ValueError, match="set DATABASE_URL") as caught:
-        Store(url).check()
-    assert "secret" not in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_database_that_can_be_had_is_checked_without_a_word(url: str) -> None:
-    Store(url).check()

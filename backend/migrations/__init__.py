@@ -1,0 +1,1 @@
+"""Changes of the database from one version of this package to the next."""
