@@ -11,7 +11,7 @@ CURRENT_WEB := flask werkzeug jinja2 itsdangerous
 TOOLS = PATH="$(abspath $(CHECK_VENV))/bin:$(abspath $(VENV))/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench picture browser postgres
+.PHONY: help demo test check docs bench picture browser postgres
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -29,6 +29,9 @@ check: $(CHECK_VENV)/.made ## format, lint and types of the code; lint and schem
 	$(TOOLS) hadolint backend/Dockerfile
 	$(TOOLS) check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(TOOLS) shellcheck .ci/run
+
+docs: $(CHECK_VENV)/.made ## the pages of docs/, into site/; warnings are errors
+	PYTHONPATH=. $(CHECK_VENV)/bin/python -m sphinx -W --keep-going -n -q docs site
 
 bench: $(VENV)/.made $(STUDIO_VENV)/.made ## benchmarks and the longer studies, into tests/bench/results.md (ARGS: a part, only printed)
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio OMP_WAIT_POLICY=PASSIVE \
@@ -60,7 +63,7 @@ $(CHECK_VENV)/.made: $(VENV)/.made
 	@below=$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
 	here=$$($(CHECK_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
 	echo "import site; site.addsitedir('$$below')" > "$$here/below.pth"
-	@$(CHECK_VENV)/bin/python -m pip install --quiet --quiet --editable '.[test,check]'
+	@$(CHECK_VENV)/bin/python -m pip install --quiet --quiet --editable '.[test,check,docs]'
 	@$(CHECK_VENV)/bin/python -m pip install --quiet --upgrade --no-warn-conflicts $(CURRENT_WEB)
 	@touch $@
 
