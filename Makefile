@@ -33,11 +33,11 @@ check: $(CHECK_VENV)/.made ## format, lint and types of the code; lint and schem
 docs: $(CHECK_VENV)/.made ## the pages of docs/, into site/; warnings are errors
 	PYTHONPATH=. $(CHECK_VENV)/bin/python -m sphinx -W --keep-going -n -q docs site
 
-bench: $(VENV)/.made $(STUDIO_VENV)/.made ## benchmarks and the longer studies, into tests/bench/results.md (ARGS: a part, only printed)
+bench: $(VENV)/.made $(STUDIO_VENV)/.made ## benchmarks and the longer studies, into docs/explanation/measurements.md (ARGS: a part, only printed)
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio OMP_WAIT_POLICY=PASSIVE \
-	$(VENV)/bin/python -m pytest -q -s --timeout 0 $(or $(ARGS),tests/bench --results tests/bench/results.md)
+	$(VENV)/bin/python -m pytest -q -s --timeout 0 $(or $(ARGS),tests/bench --results docs/explanation/measurements.md)
 
-picture: $(VENV)/.made $(STUDIO_VENV)/.made browser ## take the README's pictures anew
+picture: $(VENV)/.made $(STUDIO_VENV)/.made browser ## take the pictures of the pages anew, into docs/images
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio TAKE_PICTURE=1 \
 	$(VENV)/bin/python -m pytest tests/e2e -k 'picture or click_beside' $(ARGS)
 
