@@ -22,12 +22,13 @@ demo: $(VENV)/.made $(STUDIO_VENV)/.made ## Label Studio and the backend on draw
 test: $(VENV)/.made $(STUDIO_VENV)/.made browser postgres ## all tests, the real Label Studio and Chromium included (ARGS: pytest's)
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio $(VENV)/bin/python -m pytest $(ARGS)
 
-check: $(CHECK_VENV)/.made ## format, lint and types of the code; lint and schema of the container files
+check: $(CHECK_VENV)/.made ## format, lint and types of the code; lint and schema of the container files and the workflow
 	$(TOOLS) ruff format --check .
 	$(TOOLS) ruff check .
 	$(CHECK_VENV)/bin/python -m mypy
 	$(TOOLS) hadolint backend/Dockerfile
 	$(TOOLS) check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(TOOLS) check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 	$(TOOLS) shellcheck .ci/run
 
 docs: $(CHECK_VENV)/.made ## the pages of docs/, into site/; warnings are errors
