@@ -327,7 +327,7 @@ def test_the_page_of_errors_has_every_error_with_its_status() -> None:
         for name, status, _ in rows(DOCS / "reference" / "errors.md", "| error | status | when |")
     }
     assert named == {
-        error.__name__: error.http_status
+        error.code: error.http_status
         for error in below(BackendError)
         if error.__module__ == BackendError.__module__
     }
