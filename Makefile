@@ -11,7 +11,7 @@ CURRENT_WEB := flask werkzeug jinja2 itsdangerous
 TOOLS = PATH="$(abspath $(CHECK_VENV))/bin:$(abspath $(VENV))/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench picture browser postgres
+.PHONY: help demo test check docs bench picture browser postgres
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -22,19 +22,23 @@ demo: $(VENV)/.made $(STUDIO_VENV)/.made ## Label Studio and the backend on draw
 test: $(VENV)/.made $(STUDIO_VENV)/.made browser postgres ## all tests, the real Label Studio and Chromium included (ARGS: pytest's)
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio $(VENV)/bin/python -m pytest $(ARGS)
 
-check: $(CHECK_VENV)/.made ## format, lint and types of the code; lint and schema of the container files
+check: $(CHECK_VENV)/.made ## format, lint and types of the code; lint and schema of the container files and the workflow
 	$(TOOLS) ruff format --check .
 	$(TOOLS) ruff check .
 	$(CHECK_VENV)/bin/python -m mypy
 	$(TOOLS) hadolint backend/Dockerfile
 	$(TOOLS) check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(TOOLS) check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 	$(TOOLS) shellcheck .ci/run
 
-bench: $(VENV)/.made $(STUDIO_VENV)/.made ## benchmarks and the longer studies, into tests/bench/results.md (ARGS: a part, only printed)
-	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio OMP_WAIT_POLICY=PASSIVE \
-	$(VENV)/bin/python -m pytest -q -s --timeout 0 $(or $(ARGS),tests/bench --results tests/bench/results.md)
+docs: $(CHECK_VENV)/.made ## the pages of docs/, into site/; warnings are errors
+	PYTHONPATH=. $(CHECK_VENV)/bin/python -m sphinx -W --keep-going -n -q docs site
 
-picture: $(VENV)/.made $(STUDIO_VENV)/.made browser ## take the README's pictures anew
+bench: $(VENV)/.made $(STUDIO_VENV)/.made ## benchmarks and the longer studies, into docs/explanation/measurements.md (ARGS: a part, only printed)
+	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio OMP_WAIT_POLICY=PASSIVE \
+	$(VENV)/bin/python -m pytest -q -s --timeout 0 $(or $(ARGS),tests/bench --results docs/explanation/measurements.md)
+
+picture: $(VENV)/.made $(STUDIO_VENV)/.made browser ## take the pictures of the pages anew, into docs/images
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio TAKE_PICTURE=1 \
 	$(VENV)/bin/python -m pytest tests/e2e -k 'picture or click_beside' $(ARGS)
 
@@ -60,7 +64,7 @@ $(CHECK_VENV)/.made: $(VENV)/.made
 	@below=$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
 	here=$$($(CHECK_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
 	echo "import site; site.addsitedir('$$below')" > "$$here/below.pth"
-	@$(CHECK_VENV)/bin/python -m pip install --quiet --quiet --editable '.[test,check]'
+	@$(CHECK_VENV)/bin/python -m pip install --quiet --quiet --editable '.[test,check,docs]'
 	@$(CHECK_VENV)/bin/python -m pip install --quiet --upgrade --no-warn-conflicts $(CURRENT_WEB)
 	@touch $@
 

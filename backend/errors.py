@@ -141,12 +141,14 @@ class DatabaseInUse(BackendError):
     """A database that somebody works with cannot be restored."""
 
     http_status = 409
+    code = "DatabaseInUse"
 
 
 class DatabaseTooNew(BackendError):
     """A newer version of the backend has upgraded the database: this one must not write to it."""
 
     http_status = 424
+    code = "DatabaseTooNew"
 
 
 class StudioUnreachable(BackendError):

@@ -24,14 +24,14 @@ class Method:
     With ``X`` the input of the last block and ``X_attn`` its attention output, dense features
     are ``proj(ln_post(·))`` of
 
-    ============ ===== ==============================================
-    ``residual`` ``ffn``  input to ``ln_post``
-    ============ ===== ==============================================
-    True         True  ``S + FFN(LN2(S))`` with ``S = X + α·X_attn``
-    True         False ``X + α·X_attn``
-    False        True  ``α·X_attn + FFN(LN2(α·X_attn))``
-    False        False ``α·X_attn`` (ClearCLIP)
-    ============ ===== ==============================================
+    ============ ======= ============================================
+    ``residual`` ``ffn`` input to ``ln_post``
+    ============ ======= ============================================
+    True         True    ``S + FFN(LN2(S))`` with ``S = X + α·X_attn``
+    True         False   ``X + α·X_attn``
+    False        True    ``α·X_attn + FFN(LN2(α·X_attn))``
+    False        False   ``α·X_attn`` (ClearCLIP)
+    ============ ======= ============================================
 
     The first row is Eqs. 2-3, the last one ClearCLIP. The paper does not spell out the two
     mixed rows; they are Eqs. 2-3 with the other part left out.

@@ -1,4 +1,4 @@
-"""`make bench` collects its figures here and writes them down as one Markdown table."""
+"""Collect the figures of `make bench` and write them into a page as one Markdown table."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ import torch
 
 from clearclip_core.benchmark import cpu_flags, device_name
 
+#: The lines of a page that hold the table between them.
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`make bench` says where the table goes; without it, figures are only printed."""
-    parser.addoption("--results", type=Path, help="write the figures to this Markdown file")
+    """Add ``--results``, the page that gets the table; without it, figures are only printed."""
+    parser.addoption("--results", type=Path, help="write the figures into this Markdown page")
 
 
 @dataclass
@@ -40,10 +43,8 @@ class Report:
         print(f"\n{figure}: {measured} (goal: {goal or 'none'}) {detail}")
 
     def markdown(self) -> str:
-        """The machine, and the table."""
+        """Return the machine and the table."""
         lines = [
-            "# Measured by `make bench`",
-            "",
             machine(),
             "",
             "| figure | goal (least) | measured | detail |",
@@ -51,6 +52,22 @@ class Report:
             *(f"| {' | '.join(row)} |" for row in self.rows),
         ]
         return "\n".join(lines) + "\n"
+
+
+def with_table(page: str, table: str) -> str:
+    """Return a page with this table in place of what stands between its two marker comments.
+
+    Raises:
+        ValueError: the page lacks the markers, or has them in another order.
+
+    >>> with_table(f"text\\n{BEGIN}\\nold\\n{END}\\n", "new\\n").splitlines()[1:]
+    ['<!-- bench:begin -->', '', 'new', '', '<!-- bench:end -->']
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"Expected a page with the lines {BEGIN} and {END} in this order.")
+    return f"{before}{begin}\n\n{table}\n{end}{after}"
 
 
 def machine() -> str:
@@ -79,5 +96,6 @@ def report(request: pytest.FixtureRequest) -> Iterator[Report]:
     yield made
     results: Path | None = request.config.getoption("--results")
     if results is not None:
-        results.write_text(made.markdown())
+        page = results.read_text(encoding="utf-8")
+        results.write_text(with_table(page, made.markdown()), encoding="utf-8")
         print(f"\nwritten to {results}")

@@ -1,4 +1,4 @@
-"""`clearclip eval --benchmark demo` with every method: the README's table of 500 drawn scenes.
+"""`clearclip eval --benchmark demo` with every method, on 500 drawn scenes.
 
 The paper's order is looked for, not asked for: the demo model's training favours dense readouts.
 """

@@ -20,7 +20,7 @@ from tests.e2e.masks import Mask, decode, iou
 
 pytestmark = pytest.mark.timeout(300)
 
-PICTURE = Path(__file__).with_name("editor.png")
+PICTURE = Path(__file__).parents[2] / "docs" / "images" / "editor.png"
 REGIONS = "Htx.annotationStore.selected.regions"
 
 

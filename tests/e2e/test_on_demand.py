@@ -23,7 +23,7 @@ from tests.e2e.masks import Mask, decode, iou
 
 pytestmark = pytest.mark.timeout(300)
 
-PICTURE = Path(__file__).with_name("on_demand.png")
+PICTURE = Path(__file__).parents[2] / "docs" / "images" / "on_demand.png"
 SEED = 10_000_004
 LABELS = ["sky", "house", "dog", "tree", "water", "snow", "mountain"]
 FRONT_DOG, BACK_DOG = (355, 390), (300, 470)  # rows and columns of pixels that are clicked,
@@ -267,7 +267,7 @@ def test_all_labels_at_once(annotator: Annotator) -> None:
 
 
 def take_picture(page: Page, tmp_path: Path) -> None:
-    """The README's; only kept when asked for."""
+    """Take the picture of docs/guides/click-box-words.md; keep it only when asked for."""
     canvas: Any = page.locator(".konvajs-content").bounding_box()
     left, top = canvas["x"] - 14, canvas["y"] - 56  # the editor without the list of tasks
     path = PICTURE if os.environ.get("TAKE_PICTURE") else tmp_path / PICTURE.name

@@ -15,7 +15,7 @@ from backend.demo import Studio
 
 pytestmark = pytest.mark.timeout(300)
 
-PICTURE = Path(__file__).with_name("page.png")
+PICTURE = Path(__file__).parents[2] / "docs" / "images" / "dashboard.png"
 LABELS = ["sky", "grass", "tree", "house"]
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 900}
