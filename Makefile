@@ -3,12 +3,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 STUDIO_VENV ?= .venv-label-studio
-CHECK_VENV ?= .venv-check
 ARGS ?=
 
 STUDIO := label-studio==1.23.2
-CURRENT_WEB := flask werkzeug jinja2 itsdangerous
-TOOLS = PATH="$(abspath $(CHECK_VENV))/bin:$(abspath $(VENV))/bin:$$PATH"
+# The reference to label-studio-ml 2.x; what 2.x, 1.0.9 and the SDK import beside the default install.
+STUDIO_ML := $(shell sed -nE 's/^label-studio-ml = \["(.*)"\]$$/\1/p' pyproject.toml)
+STUDIO_IMPORTS := attrs colorama doclang label-studio-tools redis rq semver~=3.0.2
+TOOLS = PATH="$(abspath $(VENV))/bin:$$PATH"
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check docs bench picture browser postgres
@@ -22,17 +23,17 @@ demo: $(VENV)/.made $(STUDIO_VENV)/.made ## Label Studio and the backend on draw
 test: $(VENV)/.made $(STUDIO_VENV)/.made browser postgres ## all tests, the real Label Studio and Chromium included (ARGS: pytest's)
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio $(VENV)/bin/python -m pytest $(ARGS)
 
-check: $(CHECK_VENV)/.made ## format, lint and types of the code; lint and schema of the container files and the workflow
+check: $(VENV)/.made ## format, lint and types of the code; lint and schema of the container files and the workflow
 	$(TOOLS) ruff format --check .
 	$(TOOLS) ruff check .
-	$(CHECK_VENV)/bin/python -m mypy
+	$(VENV)/bin/python -m mypy
 	$(TOOLS) hadolint backend/Dockerfile
 	$(TOOLS) check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(TOOLS) check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 	$(TOOLS) shellcheck .ci/run
 
-docs: $(CHECK_VENV)/.made ## the pages of docs/, into site/; warnings are errors
-	PYTHONPATH=. $(CHECK_VENV)/bin/python -m sphinx -W --keep-going -n -q docs site
+docs: $(VENV)/.made ## the pages of docs/, into site/; warnings are errors
+	PYTHONPATH=. $(VENV)/bin/python -m sphinx -W --keep-going -n -q docs site
 
 bench: $(VENV)/.made $(STUDIO_VENV)/.made ## benchmarks and the longer studies, into docs/explanation/measurements.md (ARGS: a part, only printed)
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio OMP_WAIT_POLICY=PASSIVE \
@@ -42,11 +43,17 @@ picture: $(VENV)/.made $(STUDIO_VENV)/.made browser ## take the pictures of the 
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio TAKE_PICTURE=1 \
 	$(VENV)/bin/python -m pytest tests/e2e -k 'picture or click_beside' $(ARGS)
 
+# Two packages go in without their requirements. The SDK, since tests rely on the validation of 2.1,
+# whose pins Python 3.14 cannot meet. And label-studio-ml beside the current Flask: 2.x from GitHub,
+# or where that cannot be reached, 1.0.9 from PyPI, which pins Flask 1.1.2.
 $(VENV)/.made: pyproject.toml
-	@echo "Installing the packages and their test tools into $(VENV)"
+	@echo "Installing the packages with their test and check tools into $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python -m pip install --quiet --upgrade pip
-	@$(VENV)/bin/python -m pip install --quiet --quiet --editable '.[test]'
+	@$(VENV)/bin/python -m pip install --quiet --quiet --editable '.[test,check,docs]' $(STUDIO_IMPORTS)
+	@$(VENV)/bin/python -m pip install --quiet --no-deps 'label-studio-sdk>=2.1'
+	@$(VENV)/bin/python -m pip install --quiet --no-deps --retries 0 --timeout 5 '$(STUDIO_ML)' >/dev/null 2>&1 \
+	|| $(VENV)/bin/python -m pip install --quiet --no-deps label-studio-ml==1.0.9
 	@touch $@
 
 $(STUDIO_VENV)/.made: Makefile
@@ -54,18 +61,6 @@ $(STUDIO_VENV)/.made: Makefile
 	@$(PYTHON) -m venv $(STUDIO_VENV)
 	@$(STUDIO_VENV)/bin/python -m pip install --quiet --upgrade pip
 	@$(STUDIO_VENV)/bin/python -m pip install --quiet '$(STUDIO)'
-	@touch $@
-
-# What label-studio-ml 1.0.9 pins has no types. So this environment sees all of $(VENV) (the .pth
-# file), and a current Flask lies in front of it.
-$(CHECK_VENV)/.made: $(VENV)/.made
-	@echo "Installing the check tools and a current Flask into $(CHECK_VENV), on top of $(VENV)"
-	@$(PYTHON) -m venv $(CHECK_VENV)
-	@below=$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
-	here=$$($(CHECK_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
-	echo "import site; site.addsitedir('$$below')" > "$$here/below.pth"
-	@$(CHECK_VENV)/bin/python -m pip install --quiet --quiet --editable '.[test,check,docs]'
-	@$(CHECK_VENV)/bin/python -m pip install --quiet --upgrade --no-warn-conflicts $(CURRENT_WEB)
 	@touch $@
 
 # The system's Chromium; else Debian's package; else Playwright's own.

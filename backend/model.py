@@ -1,7 +1,8 @@
 """The pipeline's label-studio-ml face, for those who host their models with that package.
 
 Importing this imports label-studio-ml, whose 2.x opens a SQLite file in ``MODEL_DIR`` when it is
-imported. The server of `create_app` does without.
+imported; without that variable, in the current folder. So it gets the backend's own ``MODEL_DIR``.
+The server of `create_app` does without label-studio-ml.
 """
 
 from __future__ import annotations
@@ -9,16 +10,17 @@ from __future__ import annotations
 import threading
 from typing import Any, ClassVar
 
-from label_studio_ml.model import LabelStudioMLBase
-
 from backend.engine import Engine
 from backend.images import ImageReader
 from backend.messages import predict_request
 from backend.pending import Entry
 from backend.pipeline import Pipeline
-from backend.settings import load_settings
+from backend.settings import load_settings, share_model_dir
 from backend.studio import Studio
 from backend.vocabulary import parse_label_config
+
+share_model_dir()
+from label_studio_ml.model import LabelStudioMLBase  # noqa: E402
 
 
 class ClearClipModel(LabelStudioMLBase):  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -344,6 +345,15 @@ def load_settings(**given: Any) -> Settings:
     except ValidationError as error:
         sentences = [_sentence(dict(problem)) for problem in error.errors()]
         raise ValueError(" ".join(sentences)) from None
+
+
+def share_model_dir() -> None:
+    """Set MODEL_DIR in the environment, with its default and in full, for a package that reads it.
+
+    Raises:
+        ValueError: as `load_settings` does.
+    """
+    os.environ["MODEL_DIR"] = str(load_settings().model_dir)
 
 
 def _sentence(problem: dict[str, Any]) -> str:

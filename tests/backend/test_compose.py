@@ -116,6 +116,17 @@ def test_the_image_takes_label_studio_ml_from_a_commit_without_its_dependencies(
     assert re.search(r"--no-deps \\\n\s*\"https://github.com/HumanSignal/label-stud", DOCKERFILE)
 
 
+def test_the_image_has_the_commit_of_label_studio_ml_that_the_extra_names() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (commit,) = re.findall(r"LABEL_STUDIO_ML=([0-9a-f]{40})\n", DOCKERFILE)
+    archive = f"https://github.com/HumanSignal/label-studio-ml-backend/archive/{commit}.tar.gz"
+    assert f'label-studio-ml = ["label-studio-ml @ {archive}"]' in project
+
+
+def test_the_image_installs_what_the_project_asks_for_as_it_stands() -> None:
+    assert "--requirement pyproject.toml --extra postgres" in re.sub(r"\\\n\s*", "", DOCKERFILE)
+
+
 def test_the_build_context_holds_all_that_is_copied_and_nothing_else() -> None:
     lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert lines[1] == "*"

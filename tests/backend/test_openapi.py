@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import schemathesis
@@ -12,8 +12,14 @@ from flask import Flask
 from hypothesis import HealthCheck, given, settings
 
 from backend import create_app
+from backend.engine import State as ModelState
 from backend.openapi import description
+from backend.plots import PLOTS
+from backend.savings import Step
 from backend.settings import Settings
+from backend.store import Only
+from backend.store import State as JobState
+from backend.tutor import TURNS
 from tests.backend.colours import brush_config, colour_engine, data_url, flag
 
 
@@ -64,6 +70,58 @@ def test_every_route_is_described_with_its_methods(app: Flask) -> None:
         (path, method) for path, methods in description()["paths"].items() for method in methods
     }
     assert described == served
+
+
+def enumerated(described: Any, name: str) -> list[list[str]]:
+    """Every list of values that the description gives for a field or parameter of this name."""
+    if isinstance(described, list):
+        return [values for part in described for values in enumerated(part, name)]
+    if not isinstance(described, dict):
+        return []
+    found = [values for part in described.values() for values in enumerated(part, name)]
+    parameter = described.get("schema", {}) if described.get("name") == name else {}
+    field = described.get(name)
+    for schema in (parameter, field):
+        if isinstance(schema, dict) and "enum" in schema:
+            found.append(schema["enum"])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "values"),
+    [
+        ("/", "state", get_args(ModelState)),
+        ("/health", "state", get_args(ModelState)),
+        ("/jobs", "state", get_args(JobState)),
+        ("/jobs/{job}", "state", get_args(JobState)),
+        ("/jobs", "filter", get_args(Only)),
+        ("/projects/{project}/report", "step", get_args(Step)),
+        ("/projects/{project}/report.csv", "step", get_args(Step)),
+        ("/projects/{project}/report/{plot}.svg", "plot", PLOTS),
+        ("/projects/{project}/learning/{turn}", "turn", TURNS),
+    ],
+)
+def test_values_that_are_listed_are_those_of_the_code(
+    path: str, name: str, values: tuple[str, ...]
+) -> None:
+    found = enumerated(description()["paths"][path], name)
+    assert found, "nothing is listed"
+    assert all(tuple(each) == values for each in found)
+
+
+def test_a_job_can_be_turned_as_the_description_says(app: Flask) -> None:
+    (turns,) = enumerated(description()["paths"]["/jobs/{job}/{turn}"], "turn")
+    (rule,) = [
+        rule
+        for rule in app.url_map.iter_rules()
+        if re.fullmatch(r"/jobs/<[^>]*job>/<[^>]*turn>", rule.rule)
+    ]
+    assert f"any({', '.join(turns)}):turn" in rule.rule
+
+
+def test_a_description_is_its_callers_own() -> None:
+    description()["paths"].clear()
+    assert description()["paths"]
 
 
 def test_where_a_password_is_asked_for_the_description_says_so() -> None:

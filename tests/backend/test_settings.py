@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from backend.settings import Settings, load_settings, variables
+from backend.settings import Settings, load_settings, share_model_dir, variables
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +62,25 @@ def test_empty_variables_count_as_not_set(monkeypatch: pytest.MonkeyPatch) -> No
     assert settings.label_studio_url is None
     assert settings.basic_auth_user is None
     assert settings.port == 9090
+
+
+@pytest.mark.parametrize(
+    ("given", "shared"),
+    [
+        (None, Path.home() / ".cache" / "clearclip"),
+        ("", Path.home() / ".cache" / "clearclip"),
+        ("~/weights", Path.home() / "weights"),
+        ("/models", Path("/models")),
+    ],
+)
+def test_the_folder_of_weights_is_shared_in_full(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, shared: Path
+) -> None:
+    monkeypatch.setenv("MODEL_DIR", given or "")
+    if given is None:
+        monkeypatch.delenv("MODEL_DIR")
+    share_model_dir()
+    assert os.environ["MODEL_DIR"] == str(shared)
 
 
 def test_settings_are_frozen() -> None:
@@ -181,7 +201,7 @@ def test_nothing_else_reads_the_environment() -> None:
     readers = [
         path.name
         for path in package.rglob("*.py")
-        if path.name not in ("demo.py", "__main__.py")  # which set some, and read none
+        if path.name not in ("settings.py", "demo.py", "__main__.py")  # which set some
         and any(word in path.read_text("utf-8") for word in ("os.environ", "os.getenv", "getenv("))
     ]
     assert readers == []
