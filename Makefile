@@ -5,6 +5,7 @@ VENV ?= .venv
 STUDIO_VENV ?= .venv-label-studio
 ARGS ?=
 
+SETTINGS_PAGE := docs/reference/settings.md
 STUDIO := label-studio==1.23.2
 # The reference to label-studio-ml 2.x; what 2.x, 1.0.9 and the SDK import beside the default install.
 STUDIO_ML := $(shell sed -nE 's/^label-studio-ml = \["(.*)"\]$$/\1/p' pyproject.toml)
@@ -12,7 +13,7 @@ STUDIO_IMPORTS := attrs colorama doclang label-studio-tools redis rq semver~=3.0
 TOOLS = PATH="$(abspath $(VENV))/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs bench picture browser postgres
+.PHONY: help demo test check docs settings bench picture browser postgres
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -34,6 +35,10 @@ check: $(VENV)/.made ## format, lint and types of the code; lint and schema of t
 
 docs: $(VENV)/.made ## the pages of docs/, into site/; warnings are errors
 	PYTHONPATH=. $(VENV)/bin/python -m sphinx -W --keep-going -n -q docs site
+
+settings: $(VENV)/.made ## write the settings anew into .env.example and the page of the docs
+	$(VENV)/bin/clearclip-backend settings --format env --into .env.example
+	test ! -e $(SETTINGS_PAGE) || $(VENV)/bin/clearclip-backend settings --format markdown --into $(SETTINGS_PAGE)
 
 bench: $(VENV)/.made $(STUDIO_VENV)/.made ## benchmarks and the longer studies, into docs/explanation/measurements.md (ARGS: a part, only printed)
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio OMP_WAIT_POLICY=PASSIVE \

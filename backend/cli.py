@@ -1,4 +1,4 @@
-"""``clearclip-backend``: serve, export, prelabel, report, adapt, database, doctor, demo."""
+"""``clearclip-backend``: serve, export, prelabel, report, adapt, database, doctor, settings, demo."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ from backend.projects import Projects
 from backend.reading import Reader, read_all
 from backend.savings import Step, measure, to_csv
 from backend.server import check_device, run_gunicorn
-from backend.settings import Settings
+from backend.settings import Settings, load_settings, variables
+from backend.settings_reference import env_example, markdown, table, write_into
 from backend.store import LeaseLost, Only, Store
 from backend.studio import Studio
 from backend.tables import print_learned, print_savings
@@ -342,6 +343,37 @@ def doctor(project_id: int, backend_url: str | None, fix: bool, **given: str | N
         ill += finding.well is False
     if ill:
         raise SystemExit(1)
+
+
+@main.command("settings")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "markdown", "env"]),
+    default="table",
+    show_default=True,
+    help="For the terminal, as Markdown, or as the .env.example of Docker Compose.",
+)
+@click.option(
+    "--into",
+    type=_FILE,
+    help="Write to this file: Markdown between its lines settings:begin and settings:end.",
+)
+def list_settings(form: str, into: Path | None) -> None:
+    """List every setting with its default and what it does; what is set now is not shown."""
+    if form == "table":
+        if into is not None:
+            raise click.UsageError("--into needs --format markdown or env.")
+        Console().print(table())
+        return
+    text = markdown() if form == "markdown" else env_example()
+    if into is None:
+        click.echo(text, nl=False)
+    elif form == "env":
+        _write(into, text)
+    else:
+        with _sentences():
+            write_into(into, text)
 
 
 @main.group()

@@ -49,6 +49,7 @@ HOUSE = {
         "errors",
         "hosts",
         "settings",
+        "settings_reference",
         "trace",
         "logs",
         "lock",

@@ -17,19 +17,54 @@ DOCKERFILE = (ROOT / "backend" / "Dockerfile").read_text(encoding="utf-8")
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE)["services"]
 BACKENDS = ["backend-cpu", "backend-gpu"]
 
+EXAMPLE_LINES = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
 #: What `.env` gives, as `docker compose` reads it: comments and blank lines apart.
-EXAMPLE = dict(
-    line.split("=", 1)
-    for line in (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
-    if line and not line.startswith("#")
+EXAMPLE = dict(line.split("=", 1) for line in EXAMPLE_LINES if line and not line.startswith("#"))
+#: What it offers besides, each with its default behind a #.
+OFFERED = dict(
+    line[1:].split("=", 1) for line in EXAMPLE_LINES if re.match(r"#[A-Z][A-Z_]*=", line)
 )
 SETTINGS = {variables(field)[0] for field in Settings.model_fields}
+#: What is the container's own, whatever `.env` says.
+OWN = {
+    "HOST": "0.0.0.0",
+    "PORT": "9090",
+    "MODEL_DIR": "/models",
+    "LABEL_STUDIO_URL": "http://label-studio:8080",
+}
 SECRETS = {"LABEL_STUDIO_PASSWORD", "LABEL_STUDIO_API_KEY", "POSTGRES_PASSWORD"}
 
 
+def told(name: str, env_file: dict[str, str]) -> dict[str, str]:
+    """The environment of a service, as Compose makes it: of two values, `environment` wins."""
+    service = SERVICES[name]
+    assert service["env_file"] == ".env"
+    inserted = {
+        variable: re.sub(r"\$\{(\w+):\?\}", lambda found: env_file[found[1]], value)
+        for variable, value in service["environment"].items()
+    }
+    return env_file | inserted
+
+
 def test_every_variable_is_used_and_is_in_the_example_or_a_setting() -> None:
-    used = set(re.findall(r"\$\{(\w+)", COMPOSE)) | {"COMPOSE_PROFILES"}
+    used = set(re.findall(r"\$\{(\w+)", COMPOSE)) | {"COMPOSE_PROFILES"} | SETTINGS
     assert set(EXAMPLE) <= used <= set(EXAMPLE) | SETTINGS
+
+
+def test_the_example_has_every_setting_that_is_not_the_containers_own() -> None:
+    assert set(EXAMPLE) | set(OFFERED) >= SETTINGS - set(OWN)
+    assert not (set(EXAMPLE) | set(OFFERED)) & set(OWN)
+    assert not set(EXAMPLE) & set(OFFERED)
+
+
+def test_what_the_example_offers_is_what_holds_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    bare(monkeypatch)
+    there = Settings()
+    for name, value in (
+        OFFERED | {name: EXAMPLE[name] for name in set(EXAMPLE) & SETTINGS}
+    ).items():
+        monkeypatch.setenv(name, value)
+    assert Settings() == there
 
 
 def test_the_example_gives_no_secret_and_compose_asks_for_each() -> None:
@@ -44,12 +79,88 @@ def test_the_example_gives_no_secret_and_compose_asks_for_each() -> None:
         assert set(re.findall(rf"\$\{{{name}(.*?)\}}", COMPOSE)) == {":?"}
 
 
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    for field in Settings.model_fields:
+        for name in variables(field):
+            monkeypatch.delenv(name, raising=False)
+
+
+#: A value that is not the default for every setting, as `.env` may have it.
+SET = {
+    "LABEL_STUDIO_URL": "http://elsewhere:1",
+    "LABEL_STUDIO_API_KEY": "token",
+    "ALLOWED_HOSTS": "minio:9000",
+    "MODEL": "demo",
+    "METHOD": "sclip",
+    "DEVICE": "cpu",
+    "PRECISION": "fp32",
+    "SHORT_SIDE_PX": "336",
+    "COMPILE": "true",
+    "BATCH_WINDOWS": "8",
+    "QUEUE_SIZE": "65",
+    "FEATURE_CACHE_MB": "513",
+    "FEATURE_DISK_CACHE_MB": "1",
+    "PICTURE_CACHE_MB": "257",
+    "REFINE": "false",
+    "SCORE": "effort",
+    "MODEL_DIR": "/elsewhere",
+    "DATABASE_URL": "sqlite:////models/other.db",
+    "PREDICT_DEADLINE_S": "81",
+    "WAITING_MB": "513",
+    "AUTO_PRELABEL": "7",
+    "ADAPT": "all",
+    "ADAPT_EVERY": "11",
+    "HOST": "127.0.0.9",
+    "PORT": "9999",
+    "THREADS": "17",
+    "BASIC_AUTH_USER": "ann",
+    "BASIC_AUTH_PASS": "secret",
+    "LOG_LEVEL": "DEBUG",
+    "LOG_FORMAT": "json",
+    "MAX_BODY_MB": "257",
+    "REQUEST_TIMEOUT_S": "61",
+    "MAX_TASKS": "10001",
+    "MAX_IMAGE_MB": "101",
+    "MAX_IMAGE_MEGAPIXELS": "151",
+    "DOWNLOAD_TIMEOUT_S": "31",
+    "MIN_ISLAND_SHARE": "0.5",
+}
+
+
 @pytest.mark.parametrize("name", BACKENDS)
-def test_the_backend_is_told_every_setting_but_those_of_its_container(name: str) -> None:
-    told = SERVICES[name]["environment"]
-    assert set(told) == SETTINGS - {"HOST", "PORT", "MODEL_DIR"}
-    for setting in SETTINGS - {"HOST", "PORT", "MODEL_DIR", "LABEL_STUDIO_URL"} - SECRETS:
-        assert told[setting] == f"${{{setting}:-}}"
+def test_the_backend_is_told_every_setting_but_those_of_its_container(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert set(SET) == SETTINGS
+    bare(monkeypatch)
+    default = Settings(label_studio_url="http://none").model_dump()
+    told_too = {"LABEL_STUDIO_HOST": "http://localhost:8080", "COMPOSE_PROFILES": "cpu"}
+    for variable, value in told(name, SET | told_too).items():
+        monkeypatch.setenv(variable, value)
+    found = Settings()
+    for variable, value in OWN.items():
+        assert str(getattr(found, variable.lower())) == value
+    same = {field for field, value in found.model_dump().items() if value == default[field]}
+    assert same <= {"port"}, "a setting that .env has does not arrive"
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_what_is_empty_in_env_has_its_default(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare(monkeypatch)
+    own = {variable.lower(): value for variable, value in OWN.items()}
+    expected = Settings(**own, label_studio_api_key="token")  # type: ignore[arg-type]
+    empty = dict.fromkeys(SETTINGS, "") | {"LABEL_STUDIO_API_KEY": "token"}
+    for variable, value in told(name, empty).items():
+        monkeypatch.setenv(variable, value)
+    assert Settings() == expected
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_the_backend_is_told_no_secret_of_another_service(name: str) -> None:
+    secret = dict.fromkeys(SECRETS, "secret")
+    assert {key for key, value in told(name, secret).items() if value == "secret"} == {
+        "LABEL_STUDIO_API_KEY"
+    }
 
 
 def test_label_studio_may_reach_a_private_address_and_waits_for_predictions() -> None:

@@ -1,0 +1,165 @@
+"""The settings as a table, as a Markdown table and as `.env.example`."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.table import Table
+
+from backend.settings import Settings, variables
+
+#: Every field of `Settings`, by what it is about.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Label Studio": ("label_studio_url", "label_studio_api_key", "allowed_hosts"),
+    "Model": ("model", "method", "device", "precision", "short_side_px", "compile", "model_dir"),
+    "Predictions": (
+        "refine",
+        "score",
+        "min_island_share",
+        "predict_deadline_s",
+        "waiting_mb",
+        "auto_prelabel",
+    ),
+    "Learning from corrections": ("adapt", "adapt_every"),
+    "Database": ("database_url",),
+    "Access": ("basic_auth_user", "basic_auth_pass", "host", "port"),
+    "Speed and memory": (
+        "batch_windows",
+        "queue_size",
+        "threads",
+        "feature_cache_mb",
+        "feature_disk_cache_mb",
+        "picture_cache_mb",
+    ),
+    "Limits": (
+        "max_body_mb",
+        "request_timeout_s",
+        "max_tasks",
+        "max_image_mb",
+        "max_image_megapixels",
+        "download_timeout_s",
+    ),
+    "Logs": ("log_level", "log_format"),
+}
+
+#: What docker-compose.yml sets itself: addresses and folders inside its network and containers.
+COMPOSE_OWN = {"label_studio_url", "host", "port", "model_dir"}
+
+#: A page that has the Markdown table has it between these lines.
+BEGIN, END = "<!-- settings:begin -->", "<!-- settings:end -->"
+
+_COMPOSE = """\
+# The settings of docker-compose.yml; `make settings` writes this file. Copy it to .env, fill in the
+# three secrets, and run: docker compose up --build --detach
+# Then open LABEL_STUDIO_HOST and log in. In a project's settings, under Model, connect the address
+# http://backend:9090.
+
+# == Secrets ==
+
+# Password of Label Studio's first user.
+LABEL_STUDIO_PASSWORD=
+# That user's token. The backend fetches pictures, writes predictions and reads annotations with it.
+# Make one: openssl rand -hex 20
+LABEL_STUDIO_API_KEY=
+# Password of Label Studio's database. Make one: openssl rand -hex 32
+POSTGRES_PASSWORD=
+
+# == Containers ==
+
+# cpu, or gpu for one NVIDIA GPU (needs the NVIDIA Container Toolkit).
+COMPOSE_PROFILES=cpu
+# The build of torch in the gpu profile's image.
+TORCH_CUDA=cu128
+# Label Studio's first user.
+LABEL_STUDIO_USERNAME=admin@example.com
+# The address of Label Studio that people type into their browsers.
+LABEL_STUDIO_HOST=http://localhost:8080
+# Where Label Studio listens: on 127.0.0.1 for this machine alone, on 0.0.0.0 for everyone who
+# reaches it.
+LABEL_STUDIO_BIND=127.0.0.1
+LABEL_STUDIO_PORT=8080
+# Where the backend's page listens. Set BASIC_AUTH_USER and BASIC_AUTH_PASS before others reach it.
+BACKEND_BIND=127.0.0.1
+BACKEND_PORT=9090
+# The volume of weights, or a folder such as /srv/models. Without network, put weights into a folder
+# first: clearclip models --download NAME --to FOLDER
+MODELS=models
+"""
+
+_BACKEND = """\
+# The backend's settings follow. A line that begins with # shows the default: remove the # to change
+# it. An empty value counts as not set.
+"""
+
+
+def table() -> Table:
+    """Return every setting with its default and description, for a terminal."""
+    found = Table("variable", "default", "what it does")
+    for field in Settings.model_fields:
+        found.add_row(" or ".join(variables(field)), _default(field), _description(field))
+    return found
+
+
+def markdown() -> str:
+    """Return every setting as a row of a Markdown table.
+
+    >>> markdown().splitlines()[6]
+    '| `METHOD` | `clearclip` | How dense features are read: clearclip, sclip, maskclip, clip, \
+clipsurgery or gem. |'
+    """
+    lines = ["| variable | default | what it does |", "|---|---|---|"]
+    for field in Settings.model_fields:
+        names = " or ".join(f"`{name}`" for name in variables(field))
+        default = _default(field)
+        text = _description(field).replace("|", "\\|")
+        lines.append(f"| {names} | {f'`{default}`' if default else ''} | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+def env_example() -> str:
+    """Return `.env.example`: what docker-compose.yml reads, then the settings it hands on."""
+    return "\n".join([_COMPOSE, _BACKEND, *_groups()])
+
+
+def _groups() -> Iterator[str]:
+    secrets = {"label_studio_api_key"}  # stands on top
+    for title, fields in GROUPS.items():
+        entries = [_entry(field) for field in fields if field not in COMPOSE_OWN | secrets]
+        yield f"# == {title} ==\n\n" + "".join(entries)
+
+
+def _entry(field: str) -> str:
+    comment = textwrap.fill(
+        _description(field),
+        100,
+        initial_indent="# ",
+        subsequent_indent="# ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    default = _default(field)
+    return f"{comment}\n{'#' if default else ''}{variables(field)[0]}={default}\n"
+
+
+def write_into(page: Path, text: str) -> None:
+    """Replace what a page has between the lines `BEGIN` and `END`.
+
+    Raises:
+        ValueError: the page has not both lines, in this order.
+    """
+    before, begin, rest = page.read_text(encoding="utf-8").partition(f"{BEGIN}\n")
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{page} needs the lines {BEGIN} and {END}: the table goes between them.")
+    page.write_text(f"{before}{begin}{text}{end}{after}", encoding="utf-8")
+
+
+def _default(field: str) -> str:
+    default = Settings.model_fields[field].default
+    return "" if default is None else str(default)
+
+
+def _description(field: str) -> str:
+    return Settings.model_fields[field].description or ""
