@@ -1,4 +1,4 @@
-"""``clearclip-backend``: serve, export, prelabel, report, adapt, database, doctor, settings, demo."""
+"""``clearclip-backend``: serve, prelabel, report, adapt, database, doctor, export, settings, demo."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from backend.projects import Projects
 from backend.reading import Reader, read_all
 from backend.savings import Step, measure, to_csv
 from backend.server import check_device, run_gunicorn
-from backend.settings import Settings, load_settings, variables
+from backend.settings import Settings
 from backend.settings_reference import env_example, markdown, table, write_into
 from backend.store import LeaseLost, Only, Store
 from backend.studio import Studio
@@ -372,7 +372,7 @@ def list_settings(form: str, into: Path | None) -> None:
     elif form == "env":
         _write(into, text)
     else:
-        with _sentences():
+        with sentences():
             write_into(into, text)
 
 
