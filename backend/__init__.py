@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from backend.app import create_app
+    from backend.web.app import create_app
 
 __all__ = ["create_app"]
 
@@ -14,6 +14,6 @@ def __getattr__(name: str) -> Any:
     """Import `create_app`, and torch with it, when it is asked for: see `backend.__main__`."""
     if name != "create_app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from backend.app import create_app
+    from backend.web.app import create_app
 
     return create_app

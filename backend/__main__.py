@@ -14,7 +14,7 @@ def main() -> None:
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers
-    from backend.cli import main as run
+    from backend.cli.main import main as run
 
     run()
 

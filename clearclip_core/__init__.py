@@ -1,35 +1,41 @@
 """ClearCLIP as a library: pictures and words in, masks out."""
 
-from clearclip_core.adaptation import Adaptation, Fit, adapt
-from clearclip_core.doubt import Doubt
-from clearclip_core.embeddings import EmbeddingStore
-from clearclip_core.encoder import DenseEncoder, WindowFeatures
-from clearclip_core.evidence import Evidence, Example
-from clearclip_core.masks import (
-    BoolMask,
-    boundary_band,
-    drop_islands,
-    fill_holes,
-    label_masks,
-)
-from clearclip_core.methods import MAPS, METHODS, Method, resolve_method
-from clearclip_core.models import LoadedModel, load_model, usable_cpus
-from clearclip_core.pictures import Preprocessing, RGBArray, to_rgb
-from clearclip_core.prompts import Point, PromptedMask, segment_box, segment_points
-from clearclip_core.refine import Refinement, guided
-from clearclip_core.render import label_map_image, overlay, palette
-from clearclip_core.scenes import HELD_OUT_SEEDS, SCENE_LABELS, SYNONYMS, Scene, render_scene
-from clearclip_core.scores import DenseFeatures, Scores
-from clearclip_core.segmenter import PreparedPicture, Segmentation, Segmenter
-from clearclip_core.text import TEMPLATES, Label, TextEncoder, Vocabulary
-from clearclip_core.weights import (
+from clearclip_core.adaptation.examples import Evidence, Example
+from clearclip_core.adaptation.fitting import Adaptation, Fit, adapt
+from clearclip_core.clip.dense_encoder import DenseEncoder, WindowFeatures
+from clearclip_core.clip.embedding_cache import EmbeddingStore
+from clearclip_core.clip.loading import LoadedModel, load_model, usable_cpus
+from clearclip_core.clip.methods import MAPS, METHODS, Method, resolve_method
+from clearclip_core.clip.text_encoder import TEMPLATES, Label, TextEncoder, Vocabulary
+from clearclip_core.clip.weights import (
     KnownModel,
     WeightsNotFoundError,
     download_weights,
     known_models,
     weights_id,
 )
-from clearclip_core.windows import WindowPlan
+from clearclip_core.demo.scenes.render import (
+    HELD_OUT_SEEDS,
+    SCENE_LABELS,
+    SYNONYMS,
+    Scene,
+    render_scene,
+)
+from clearclip_core.images.preprocessing import Preprocessing, RGBArray, to_rgb
+from clearclip_core.images.visualization import label_map_image, overlay, palette
+from clearclip_core.prompting.prompts import Point, PromptedMask, segment_box, segment_points
+from clearclip_core.segmentation.guided_filter import Refinement, guided
+from clearclip_core.segmentation.masks import (
+    BoolMask,
+    boundary_band,
+    drop_islands,
+    fill_holes,
+    label_masks,
+)
+from clearclip_core.segmentation.scores import DenseFeatures, Scores
+from clearclip_core.segmentation.sliding_windows import WindowPlan
+from clearclip_core.segmentation.uncertainty import Doubt
+from clearclip_core.segmenter import PreparedPicture, Segmentation, Segmenter
 
 __all__ = [
     "HELD_OUT_SEEDS",

@@ -68,7 +68,7 @@ def databases(folder: Path) -> list[str]:
 def test_the_adapter_lets_label_studio_ml_write_to_model_dir_alone(
     home: Path, variables: dict[str, str], place: str
 ) -> None:
-    run(home, "-c", "import backend.model", **variables)
+    run(home, "-c", "import backend.label_studio_ml", **variables)
     assert databases(home.parent) == [place]
     assert not list((home.parent / "here").iterdir())
 

@@ -219,10 +219,10 @@ def test_nothing_is_unpickled(path: Path) -> None:
 NAME_READERS = {"asdict", "astuple", "fields", "_asdict", "_fields", "__dict__", "vars", "repr"}
 #: Files that have another use for them -> which, and why nothing of it is stored or answered.
 NAME_READERS_ALLOWED = {
-    "clearclip_core/options.py": {"fields"},  # pairs a command's options with a dataclass
-    "clearclip_core/evaluation/commands.py": {"fields"},  # pairs options, too
-    "clearclip_core/methods.py": {"repr"},  # of a number
-    "backend/logs.py": {"repr"},  # of a control character
+    "clearclip_core/cli/options.py": {"fields"},  # pairs a command's options with a dataclass
+    "clearclip_core/cli/evaluate.py": {"fields"},  # pairs options, too
+    "clearclip_core/clip/methods.py": {"repr"},  # of a number
+    "backend/telemetry/logs.py": {"repr"},  # of a control character
 }
 
 
@@ -264,12 +264,12 @@ def test_readers_of_names_are_found(source: str, expected: set[str]) -> None:
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("import clearclip_core.text", {"clearclip_core.text"}),
-        ("from clearclip_core import text", {"clearclip_core.text"}),
-        ("from . import text", {"clearclip_core.text"}),
+        ("import clearclip_core.clip.text_encoder", {"clearclip_core.clip.text_encoder"}),
+        ("from clearclip_core import text", {"clearclip_core.clip.text_encoder"}),
+        ("from . import text", {"clearclip_core.clip.text_encoder"}),
         (
             "def f():\n    from .text import Label",
-            {"clearclip_core.text.Label"},
+            {"clearclip_core.clip.text_encoder.Label"},
         ),
     ],
 )

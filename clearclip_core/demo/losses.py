@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from clearclip_core.clip.dense_encoder import DenseEncoder
+from clearclip_core.clip.methods import METHODS
 from clearclip_core.demo.crops import Crops
-from clearclip_core.encoder import DenseEncoder
-from clearclip_core.methods import METHODS
 
 #: Mean and standard deviation of the model's input, for each channel alike.
 MEAN, STD = 0.55, 0.22

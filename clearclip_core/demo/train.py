@@ -59,10 +59,10 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from clearclip_core.clip.text_encoder import TEMPLATES, TextEncoder
 from clearclip_core.demo.crops import Crops, Scenes, crops, render_scenes
 from clearclip_core.demo.losses import MEAN, STD, PresenceLosses
-from clearclip_core.scenes import SCENE_LABELS, SYNONYMS
-from clearclip_core.text import TEMPLATES, TextEncoder
+from clearclip_core.demo.scenes.render import SCENE_LABELS, SYNONYMS
 
 CONFIG: dict[str, Any] = {
     "model_cfg": {

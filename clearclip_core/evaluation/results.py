@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from clearclip_core.evaluation.benchmarks import BENCHMARKS, Benchmark
-from clearclip_core.evaluation.confusion import Confusion
-from clearclip_core.evaluation.files import write_whole
-from clearclip_core.evaluation.settings import Settings
+from clearclip_core.evaluation.atomic_write import write_whole
+from clearclip_core.evaluation.confusion_matrix import Confusion
+from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS, Benchmark
+from clearclip_core.evaluation.run_config import Settings
 
 #: Packages whose versions may change what comes out.
 _PACKAGES = (

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from clearclip_core.evaluation.benchmarks import Benchmark
-from clearclip_core.evaluation.bookmark import Bookmark
-from clearclip_core.evaluation.confusion import Confusion
+from clearclip_core.evaluation.checkpoint import Bookmark
+from clearclip_core.evaluation.confusion_matrix import Confusion
+from clearclip_core.evaluation.datasets.benchmarks import Benchmark
+from clearclip_core.evaluation.datasets.samples import Sample, Truth
 from clearclip_core.evaluation.results import Tally, percent
-from clearclip_core.evaluation.samples import Sample, Truth
-from clearclip_core.pictures import RGBArray
+from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.segmenter import Labels, Segmenter
 
 LabelMap = npt.NDArray[np.int16]

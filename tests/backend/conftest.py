@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import pytest
 
-from backend.store import Store
+from backend.jobs.job_store import Store
 
 
 @pytest.fixture(scope="session", autouse=True)

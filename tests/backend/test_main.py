@@ -36,4 +36,4 @@ def test_waiting_threads_sleep_unless_told_otherwise(given: dict[str, str], expe
 
 
 def test_create_app_is_handed_on() -> None:
-    assert run("import backend; print(backend.create_app.__module__)") == "backend.app"
+    assert run("import backend; print(backend.create_app.__module__)") == "backend.web.app"

@@ -19,26 +19,26 @@ from safetensors import safe_open
 from sqlalchemy import text
 
 from backend import create_app
-from backend.annotations import Annotations, Read
-from backend.corrections import Change
 from backend.errors import ImageNotFound
-from backend.features import FeatureFolder
-from backend.journal import Journal
-from backend.learning import export, model_key, read_export
-from backend.lessons import Lessons
-from backend.messages import Task
-from backend.pipeline import Pipeline
-from backend.prelabel import Report
-from backend.results import result_key
+from backend.feedback.annotation_store import Annotations, Read
+from backend.feedback.comparison import Change
+from backend.feedback.learning.example_store import Lessons
+from backend.feedback.learning.learner import export, model_key, read_export
+from backend.feedback.learning.thresholds import Paint
+from backend.feedback.learning.versions import Learned, Lesson, Version
+from backend.inference.feature_cache import FeatureFolder
+from backend.jobs.job_store import Failure, Store
+from backend.jobs.prelabeler import Report
+from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.requests import Task
+from backend.prediction.outbox import result_key
+from backend.prediction.predictor import Pipeline
 from backend.settings import Settings
-from backend.store import Failure, Store
-from backend.thresholds import Paint
-from backend.versions import Learned, Lesson, Version
-from backend.vocabulary import parse_label_config
+from backend.telemetry.task_tracker import Journal
 from clearclip_core import WindowFeatures
 from tests.backend import test_errors
-from tests.backend.colours import brush_config, colour_engine, data_url, flag, teach
-from tests.backend.test_overview import Scene
+from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag, teach
+from tests.backend.web.pages.test_status import Scene
 from tests.core.test_stored_identities import ADAPTATION, ADAPTATION_FILE
 
 SETTINGS = Settings(model="demo", method="clearclip", short_side_px=448)

@@ -3,7 +3,7 @@
 Scenes are as the model knows them, in other colours, or with two labels whose names are no words.
 Some are corrected (an annotator leaves what was drawn), in several orders; the label maps of
 others are compared with what was drawn, at every fourth pixel of every fourth row. Neither are of
-the seeds that the strengths of `clearclip_core.adaptation` were found on, nor of the model's
+the seeds that the strengths of `clearclip_core.adaptation.fitting` were found on, nor of the model's
 training.
 """
 
@@ -30,7 +30,7 @@ from clearclip_core import (
     adapt,
     render_scene,
 )
-from clearclip_core.scores import TEMPERATURE
+from clearclip_core.segmentation.scores import TEMPERATURE
 from tests.bench.conftest import Report
 
 COUNTS = (1, 2, 5, 10, 20, 50)

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from clearclip_core import METHODS
-from clearclip_core.cli import main
+from clearclip_core.cli.main import main
 from tests.bench.conftest import Report
 
 #: Best first, as in Tab. 2 of the paper for ViT-B/16 on VOC20.

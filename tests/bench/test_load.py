@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from backend import demo
+from backend.cli import demo
 from clearclip_core import render_scene
 from tests.bench.conftest import Report
 

@@ -18,9 +18,9 @@ from flask import Flask
 from PIL import Image
 
 from backend import create_app
-from backend.engine import Engine
-from backend.features import FeatureCache
-from backend.rle import encode_rle
+from backend.inference.engine import Engine
+from backend.inference.feature_cache import FeatureCache
+from backend.label_studio.brush_rle import encode_rle
 from backend.settings import Settings
 from clearclip_core import SCENE_LABELS, Scene, Segmenter, TextEncoder, render_scene
 from tests.bench.conftest import Report

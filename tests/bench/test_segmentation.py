@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from backend.rle import encode_rle
+from backend.label_studio.brush_rle import encode_rle
 from clearclip_core import (
     SCENE_LABELS,
     DenseFeatures,
@@ -227,7 +227,7 @@ import ctypes, sys
 from pathlib import Path
 import torch
 from PIL import Image
-from backend.rle import encode_rle
+from backend.label_studio.brush_rle import encode_rle
 from clearclip_core import Label, Scores, Segmentation, Segmenter, Vocabulary
 
 def mib(key):

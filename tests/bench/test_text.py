@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from clearclip_core import TEMPLATES, EmbeddingStore, LoadedModel, TextEncoder, load_model
-from clearclip_core.benchmark import label_words
-from clearclip_core.models import cpu_has_bf16
+from clearclip_core.clip.loading import cpu_has_bf16
+from clearclip_core.evaluation.speed import label_words
 from tests.bench.conftest import Report
 from tests.bench.timing import compare, seconds
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import shutil
 from pathlib import Path
 
 import open_clip
@@ -58,4 +60,27 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, safetensors_file: Pat
     config = {"model_cfg": CONFIG, "preprocess_cfg": preprocess}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     (folder / "open_clip_model.safetensors").write_bytes(safetensors_file.read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sure_clip(clip_model: open_clip.CLIP) -> open_clip.CLIP:
+    """`clip_model`, its words so far apart that it is sure of some pixels."""
+    model = copy.deepcopy(clip_model)
+    with torch.no_grad():
+        model.token_embedding.weight.mul_(20)
+        for block in model.transformer.resblocks:
+            block.attn.in_proj_weight.mul_(4)
+    return model
+
+
+@pytest.fixture(scope="session")
+def sure_model_folder(
+    tmp_path_factory: pytest.TempPathFactory, model_folder: Path, sure_clip: open_clip.CLIP
+) -> Path:
+    """`sure_clip` as a folder that open_clip reads by `local-dir:`."""
+    folder = tmp_path_factory.mktemp("sure")
+    shutil.copy(model_folder / "open_clip_config.json", folder)
+    tensors = {name: tensor.clone() for name, tensor in sure_clip.state_dict().items()}
+    save_file(tensors, folder / "open_clip_model.safetensors")
     return folder

@@ -20,19 +20,19 @@ from safetensors import safe_open
 from safetensors.numpy import load
 
 from clearclip_core import Adaptation, Example, Method, Preprocessing, Segmenter, weights_id
-from clearclip_core.benchmark import Measurement, as_json
-from clearclip_core.embeddings import EmbeddingStore, text_tower_id
-from clearclip_core.evaluation import bookmark as bookmarks
-from clearclip_core.evaluation.ablation import Ablation
-from clearclip_core.evaluation.bookmark import Bookmark
-from clearclip_core.evaluation.confusion import Confusion
+from clearclip_core.adaptation.serialization import pack
+from clearclip_core.clip.embedding_cache import EmbeddingStore, text_tower_id
+from clearclip_core.clip.loading import LoadedModel, load_model
+from clearclip_core.clip.methods import MAPS
+from clearclip_core.evaluation import checkpoint as bookmarks
+from clearclip_core.evaluation.checkpoint import Bookmark
+from clearclip_core.evaluation.confusion_matrix import Confusion
 from clearclip_core.evaluation.results import Result, Tally, dump
-from clearclip_core.methods import MAPS
-from clearclip_core.models import LoadedModel, load_model
-from clearclip_core.packing import pack
+from clearclip_core.evaluation.speed import Measurement, as_json
+from clearclip_core.paper.ablation import Ablation
+from clearclip_core.segmentation.sliding_windows import WindowPlan
 from clearclip_core.segmenter import PreparedPicture
-from clearclip_core.windows import WindowPlan
-from tests.core.evaluation.facts import SETTINGS, ablation, result
+from tests.core.evaluation.factories import SETTINGS, ablation, result
 
 PIXELS = (np.arange(4 * 6 * 3) % 251).astype(np.uint8).reshape(4, 6, 3)
 

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from backend import demo
-from backend.demo import Studio
+from backend.cli import demo
+from backend.cli.demo import Studio
 
 MODEL = "demo"
 CHROMIUM = [

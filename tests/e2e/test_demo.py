@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 
-from backend.demo import MEAN_IOU_FLOOR, free_port
+from backend.cli.demo import MEAN_IOU_FLOOR, free_port
 from tests.e2e.conftest import DemoRun
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import requests
 from click.testing import CliRunner
 
-from backend import cli, demo
-from backend.demo import Studio
+from backend.cli import demo
+from backend.cli import main as cli
+from backend.cli.demo import Studio
 from tests.e2e.conftest import MODEL, WithPersonalToken
 
 LOGIN = {"BASIC_AUTH_USER": "studio", "BASIC_AUTH_PASS": "pass word"}

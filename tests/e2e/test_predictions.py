@@ -11,8 +11,8 @@ import pytest
 import requests
 from label_studio_sdk.core.api_error import ApiError
 
-from backend import demo
-from backend.demo import DemoError, Studio
+from backend.cli import demo
+from backend.cli.demo import DemoError, Studio
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.conftest import MODEL, WithPersonalToken
 from tests.e2e.masks import decode, iou

@@ -23,15 +23,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from backend import demo
-from backend.demo import Studio
-from backend.store import Store
-from tests.backend.leases import end_leases
+from backend.cli import demo
+from backend.cli.demo import Studio
+from backend.jobs.job_store import Store
+from tests.backend.fakes.leases import end_leases
 from tests.e2e.conftest import MODEL, DemoRun
 
 LABELS = ["sky", "tree"]
 SMALL = ["--model", MODEL, "--short-side-px", "64"]
-SLOW = [sys.executable, "-m", "tests.e2e.slow"]
+SLOW = [sys.executable, "-m", "tests.e2e.slow_segmenter"]
 PATIENCE_S = 180
 
 

@@ -16,8 +16,8 @@ from label_studio_sdk.converter import brush
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from backend import demo
-from backend.demo import Studio
+from backend.cli import demo
+from backend.cli.demo import Studio
 from tests.e2e.editor import open_task, settled
 from tests.e2e.masks import decode
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clearclip_core.evaluation.confusion import Confusion
+from clearclip_core.evaluation.confusion_matrix import Confusion
 from clearclip_core.evaluation.results import (
     Result,
     Shard,
@@ -20,8 +20,8 @@ from clearclip_core.evaluation.results import (
     other_versions,
     versions,
 )
-from clearclip_core.evaluation.settings import Settings
-from tests.core.evaluation.facts import SETTINGS
+from clearclip_core.evaluation.run_config import Settings
+from tests.core.evaluation.factories import SETTINGS
 
 
 def result(seed: int, shard: Shard, settings: Settings = SETTINGS) -> Result:

@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 
 from clearclip_core import Segmenter, load_model
-from clearclip_core.evaluation.benchmarks import BENCHMARKS, Benchmark
-from clearclip_core.evaluation.bookmark import Bookmark
-from clearclip_core.evaluation.confusion import Confusion
-from clearclip_core.evaluation.layouts import LayoutError
+from clearclip_core.evaluation.checkpoint import Bookmark
+from clearclip_core.evaluation.confusion_matrix import Confusion
+from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS, Benchmark
+from clearclip_core.evaluation.datasets.layouts import LayoutError
+from clearclip_core.evaluation.datasets.samples import find_samples
 from clearclip_core.evaluation.results import Tally
 from clearclip_core.evaluation.runner import evaluate, predictor, run_through
-from clearclip_core.evaluation.samples import find_samples
 from clearclip_core.evaluation.task import Task
-from tests.core.evaluation import miniatures, plain
+from tests.core.evaluation import miniatures
+from tests.core.evaluation import reference as plain
 
 CLASSES = 3
 

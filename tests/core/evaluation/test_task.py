@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from clearclip_core import METHODS, Preprocessing, load_model
-from clearclip_core.evaluation.benchmarks import BENCHMARKS
-from clearclip_core.evaluation.layouts import LayoutError
+from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
+from clearclip_core.evaluation.datasets.layouts import LayoutError
 from clearclip_core.evaluation.results import Shard
-from clearclip_core.evaluation.settings import Settings
+from clearclip_core.evaluation.run_config import Settings
 from clearclip_core.evaluation.task import Task, result_path
 from tests.core.evaluation import miniatures
 

@@ -1,0 +1,136 @@
+"""A bulk job as the command line runs it: without a server, with a bar, until Ctrl-C."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from types import FrameType
+
+from tqdm import tqdm
+
+from backend.database.database import has_died, new_owner
+from backend.errors import JobOver
+from backend.feedback.learning.example_store import Lessons
+from backend.feedback.learning.learner import model_key
+from backend.inference.engine import Engine
+from backend.jobs.job_store import Job, LeaseLost, Store
+from backend.jobs.prelabeler import Prelabeler, Report
+from backend.jobs.ray_prelabeler import ClusterPrelabeler
+from backend.label_studio.client import Projects
+from backend.label_studio.files import Studio
+from backend.label_studio.image_loader import ImageReader
+from backend.prediction.deadline import Pending
+from backend.prediction.outbox import Results
+from backend.prediction.predictor import Pipeline
+from backend.settings import Settings
+
+
+def make_prelabeler(
+    settings: Settings,
+    stopping: threading.Event,
+    stack: ExitStack,
+    where: str,
+    actors: int | None,
+) -> tuple[Store, Prelabeler, str]:
+    """All that a bulk run needs, without a server.
+
+    Raises:
+        ValueError: Label Studio cannot be reached for want of settings, or Ray is not installed.
+    """
+    projects = Projects.from_settings(settings, stopping=stopping)
+    if projects is None:
+        raise ValueError(
+            "Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: predictions are written through the "
+            "API of Label Studio."
+        )
+    if where == "ray" and importlib.util.find_spec("ray") is None:
+        raise ValueError("Ray is not installed here: pip install '.[ray]'.")
+    engine = Engine.from_settings(settings)
+    if where == "local":
+        stack.enter_context(engine)
+    reader = ImageReader(Studio.from_settings(settings), settings)
+    store, owner = Store.from_settings(settings), new_owner()
+    store.check()
+    results = Results(store, owner, max_mb=settings.waiting_mb)
+    pending = Pending(store, results, settings.predict_deadline_s)
+    lessons = Lessons(store, owner, lambda: model_key(settings, engine.model_id))
+    pipeline = Pipeline(engine, reader.read, settings, reader.recall, pending, lessons=lessons)
+    parts = (store, results, pending, pipeline, projects, owner)
+    if where == "ray":
+        return store, ClusterPrelabeler(settings, actors, *parts), owner
+    return store, Prelabeler(*parts), owner
+
+
+def run_job(
+    store: Store, prelabeler: Prelabeler, owner: str, job: Job, stopping: threading.Event
+) -> Report:
+    """Run a job here, with a bar, until it is over or Ctrl-C; or watch it where another does."""
+    with (
+        signals_set(stopping),
+        tqdm(unit="picture", dynamic_ncols=True, desc=f"Project {job.project}") as bar,
+    ):
+
+        def watch(job: Job) -> None:
+            bar.total, bar.n = job.total, job.done + job.skipped + job.failed
+            bar.initial = job.skipped if bar.initial == 0 else bar.initial
+            bar.set_postfix(failed=job.failed)
+
+        leased = _lease(store, owner, job, stopping, watch)
+        if leased is not None:
+            try:
+                job = prelabeler.run(leased, stopping, watch)
+            finally:
+                _rest(store, owner, job.id)
+    return prelabeler.report(job.id)
+
+
+def _rest(store: Store, owner: str, job: int) -> None:
+    """Leave a job that is not over for the same command to go on with."""
+    with suppress(JobOver, LeaseLost):
+        if not store.get_job(job).over:
+            store.pause(job)
+            store.let_go(job, owner)
+
+
+def _lease(
+    store: Store,
+    owner: str,
+    job: Job,
+    stopping: threading.Event,
+    watch: Callable[[Job], None],
+) -> Job | None:
+    """Take a job, from a run that was killed too; None once another has ended it, or Ctrl-C."""
+    while not stopping.is_set():
+        leased = store.lease_job(owner, job.id)
+        if leased is not None:
+            return leased
+        now = store.get_job(job.id)
+        if now.over:
+            break
+        holder = store.holder(job.project)
+        if holder is not None and has_died(holder.owner):
+            store.let_go(holder.id, holder.owner)
+            continue
+        watch(now)
+        stopping.wait(0.5)
+    return None
+
+
+@contextmanager
+def signals_set(stopping: threading.Event) -> Iterator[None]:
+    """Ctrl-C and `kill` let what is predicted be written; a second one ends at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,16 @@
+"""Run revisions on the connection that `backend.database.migrations.revisions` hands over, for Alembic."""
+
+from __future__ import annotations
+
+from alembic import context
+
+
+def migrate() -> None:
+    """Run the revisions that are asked for, in the transaction that the connection is in."""
+    context.configure(connection=context.config.attributes["connection"])
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+if __name__ == "env_py":  # the name that Alembic gives this file when it runs it
+    migrate()

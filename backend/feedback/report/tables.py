@@ -1,0 +1,199 @@
+"""The report, and what was learned, as tables on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from backend.feedback.report.statistics import (
+    DEFINITIONS,
+    KINDS,
+    MOST_VERSIONS,
+    Group,
+    Quality,
+    Savings,
+)
+from backend.telemetry.logs import printable
+
+_COLUMNS = (
+    "pictures",
+    "prelabels",
+    "accepted",
+    "mean IoU",
+    "boundary IoU",
+    "saved paint",
+    "false",
+    "missed",
+    "relabelled",
+    "s with",
+    "s without",
+)
+
+
+def print_savings(savings: Savings, console: Console) -> None:
+    """Print what the prelabels of a project save.
+
+    Args:
+        savings: the figures.
+        console: where to.
+    """
+    console.print(_summary(savings))
+    if savings.all.labels:
+        console.print(_labels(savings))
+        console.print(_groups(f"By {savings.step}", "from", savings.periods))
+        console.print(
+            _groups(_versions_shown(savings), "version", savings.versions[-MOST_VERSIONS:])
+        )
+    for label, what in savings.harmful.items():
+        console.print(f"[bold red]{_safe(label)} costs more than it saves:[/] {_safe(what)}")
+    for label, what in savings.missing.items():
+        console.print(f"[bold]{_safe(label)} is mostly missed:[/] {_safe(what)}")
+    for name, text in DEFINITIONS.items() if savings.all.labels else ():
+        console.print(f"[bold]{name}[/]: {_safe(text)}", style="dim", highlight=False)
+
+
+def print_learned(learned: Mapping[str, Any], console: Console) -> None:
+    """Print what a project has learned.
+
+    Args:
+        learned: as `backend.web.pages.learning.describe` has it.
+        console: where to.
+    """
+    live, pinned = learned["live"], ", pinned" if learned["pinned"] else ""
+    now = f"version {live} is live" if live else "the words alone"
+    console.print(
+        f"Project {learned['project']}: {now}{pinned}. {learned['annotations']} annotations teach "
+        f"{learned['pictures']} pictures; {learned['changed']} changed since the last step.",
+        highlight=False,
+    )
+    if learned["trouble"]:
+        console.print(f"[bold red]The last step has failed:[/] {_safe(learned['trouble'])}")
+    if learned["versions"]:
+        console.print(_versions(learned["versions"]))
+    if learned["labels"]:
+        console.print(_thresholds(learned["labels"]))
+
+
+def _versions(versions: list[Mapping[str, Any]]) -> Table:
+    table = Table(title="Mean IoU on corrections that were held out", title_justify="left")
+    table.add_column("version", justify="right")
+    table.add_column("")
+    for column in ("made", "annotations", "words alone", "learned"):
+        table.add_column(column, justify="right")
+    for each in versions:
+        notes = ["live" if each["live"] else "" if each["better"] else "not better"]
+        notes += ["from a file"] if each["origin"] == "import" else []
+        table.add_row(
+            str(each["number"]),
+            ", ".join(filter(None, notes)),
+            datetime.fromtimestamp(each["created"]).strftime("%Y-%m-%d %H:%M"),
+            str(each["annotations"]),
+            _tenths(each["text_iou"]),
+            _tenths(each["adapted_iou"]),
+        )
+    return table
+
+
+def _thresholds(labels: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Of the words alone: what would have saved most paint on the corrections so far."""
+    table = Table(title="Thresholds that would have saved most paint", title_justify="left")
+    table.add_column("label", overflow="fold")
+    for column in ("pictures", "threshold", "saved without", "saved with"):
+        table.add_column(column, justify="right")
+    for label, each in labels.items():
+        table.add_row(
+            _safe(label),
+            str(each["pictures"]),
+            _two_digits(each["threshold"]),
+            _percent(each["saved"]),
+            _percent(each["saved_with_threshold"]),
+        )
+    return table
+
+
+def _safe(text: str) -> str:
+    return escape(printable(text))
+
+
+def _tenths(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def _summary(savings: Savings) -> str:
+    kinds = [f"{count} {KINDS[kind]}" for kind, count in savings.kinds.items() if count]
+    if savings.waiting:
+        kinds.append(f"{savings.waiting} are still to be read")
+    if not kinds:
+        return (
+            f"Project {savings.project}: no annotation has been read yet. --backfill reads those "
+            "that it has."
+        )
+    return (
+        f"Project {savings.project}: {sum(savings.kinds.values())} annotations; {', '.join(kinds)}."
+    )
+
+
+def _labels(savings: Savings) -> Table:
+    table = _table("By label", "label")
+    for label, quality in savings.all.labels.items():
+        _row(table, label, quality)
+    table.add_section()
+    _row(table, "all", savings.all.total, savings.all)
+    return table
+
+
+def _versions_shown(savings: Savings) -> str:
+    count = len(savings.versions)
+    left_out = f", the last {MOST_VERSIONS} of {count}" if count > MOST_VERSIONS else ""
+    return f"By model version{left_out}"
+
+
+def _groups(title: str, first: str, groups: tuple[Group, ...]) -> Table:
+    table = _table(title, first)
+    for group in groups:
+        _row(table, group.name, group.total, group)
+    return table
+
+
+def _table(title: str, first: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column(first, overflow="fold")
+    for column in _COLUMNS:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _row(table: Table, name: str, quality: Quality, group: Group | None = None) -> None:
+    seconds = group.seconds if group is not None else None
+    table.add_row(
+        _safe(name),
+        str(quality.pictures),
+        str(quality.prelabels),
+        _percent(quality.accepted_share),
+        _two_digits(quality.mean_iou),
+        _two_digits(quality.mean_boundary_iou),
+        _percent(quality.saved_paint),
+        str(quality.false),
+        str(quality.missed),
+        str(sum(quality.relabelled.values())),
+        _number(seconds.with_prelabel if seconds else None),
+        _number(seconds.without_prelabel if seconds else None),
+        style="red" if quality.harms else None,
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"
+
+
+def _two_digits(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"

@@ -1,0 +1,593 @@
+"""What must outlive a process and be shared among several: jobs, in SQLite or PostgreSQL.
+
+Any number of threads and processes may hold a `Store` on the same database. A job is worked on by
+the one who has leased it, and who renews the lease with each step; when it dies, the lease ends
+and another takes the job where it was left.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, get_args
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Float,
+    Integer,
+    LargeBinary,
+    Row,
+    String,
+    Table,
+    Text,
+    and_,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    update,
+)
+
+from backend.database.database import LEASE_S, LOCK, METADATA, Database
+from backend.errors import JobNotFound, JobOver
+
+State = Literal["queued", "running", "paused", "cancelled", "done", "failed"]
+Kind = Literal["project", "new"]
+Only = Literal["unlabeled", "all"]
+
+#: Failures of one job whose reasons are kept, the newest.
+_FAILURES_KEPT: Final = 10_000
+
+_OVER: Final = ("cancelled", "done", "failed")
+
+_JOBS: Final = Table(
+    "jobs",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("project", Integer, nullable=False, index=True),
+    Column("kind", String(16), nullable=False),
+    Column("only", String(16), nullable=False),
+    Column("view", Integer),
+    Column("limit", Integer),
+    Column("tasks", Text),  # a JSON list of ids
+    Column("scope", Text),  # likewise
+    Column("state", String(16), nullable=False, index=True),
+    Column("version", Text, nullable=False, default=""),
+    Column("total", Integer),
+    Column("done", Integer, nullable=False, default=0),
+    Column("skipped", Integer, nullable=False, default=0),
+    Column("failed", Integer, nullable=False, default=0),
+    Column("cursor", BigInteger, nullable=False, default=0),
+    Column("worked_s", Float, nullable=False, default=0.0),
+    Column("reason", Text, nullable=False, default=""),
+    Column("created", Float, nullable=False),
+    Column("updated", Float, nullable=False),
+    Column("started", Float),
+    Column("finished", Float),
+    Column("owner", String(128), nullable=False, default=""),
+    Column("leased_until", Float, nullable=False, default=0.0),
+    sqlite_autoincrement=True,
+)
+
+_FAILURES: Final = Table(
+    "failures",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("job", Integer, nullable=False, index=True),
+    Column("task", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+#: Predictions; what they are for and how they move stands in `backend.prediction.outbox`.
+RESULTS: Final = Table(
+    "results",
+    METADATA,
+    Column("key", String(64), primary_key=True),
+    Column("task", BigInteger, nullable=False, index=True),
+    Column("project", Integer, index=True),
+    Column("version", Text, nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("entry", LargeBinary),
+    Column("bytes", Integer, nullable=False, default=0),
+    Column("begun", Float, nullable=False),
+    Column("changed", Float, nullable=False, index=True),
+    Column("due", Float, nullable=False, default=0.0),
+    Column("owner", String(128), nullable=False, default=""),
+    Column("leased_until", Float, nullable=False, default=0.0),
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A piece of a project to predict, and how far it has come.
+
+    Times are in seconds since the epoch.
+
+    Attributes:
+        id: counts up from 1.
+        project: whose tasks.
+        kind: a whole project, as somebody asked for; or tasks that are new in it.
+        only: tasks without annotations, or all.
+        view: tasks of this view of the data manager only; None for all.
+        limit: at most so many predictions; None for all.
+        tasks: these tasks only; None for all.
+        scope: a JSON list of the tasks that it has found to be about, where it has looked them up
+            once; see `ids`.
+        state: queued jobs wait for a worker, paused ones for somebody who resumes them.
+        version: the ``model_version`` of its predictions; empty until it has begun.
+        total: tasks that it is about; None until it has counted them.
+        done: tasks that it has predicted.
+        skipped: tasks that had a prediction of that version already.
+        failed: tasks that have none, see `Store.failures`.
+        cursor: all tasks with ids up to this one are dealt with.
+        worked_s: how long it was worked on, pauses left out.
+        reason: why it has failed.
+        created: when it was asked for.
+        updated: when anything of it has changed last.
+        started: when it was first worked on.
+        finished: when it was done, cancelled or failed.
+        owner: who works on it, or did last.
+        leased_until: until when nobody else may.
+    """
+
+    id: int
+    project: int
+    kind: Kind
+    only: Only
+    view: int | None
+    limit: int | None
+    tasks: tuple[int, ...] | None
+    scope: str | None = field(repr=False)
+    state: State
+    version: str
+    total: int | None
+    done: int
+    skipped: int
+    failed: int
+    cursor: int
+    worked_s: float
+    reason: str
+    created: float
+    updated: float
+    started: float | None
+    finished: float | None
+    owner: str
+    leased_until: float
+
+    @property
+    def ids(self) -> tuple[int, ...] | None:
+        """The tasks that it is about, in ascending order; None for all of the project."""
+        return self.tasks if self.scope is None else tuple(json.loads(self.scope))
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.state in _OVER
+
+    @property
+    def remaining(self) -> int | None:
+        """Tasks that are still to be dealt with; None while nobody knows."""
+        if self.total is None:
+            return None
+        return max(0, self.total - self.done - self.skipped - self.failed)
+
+    @property
+    def rate(self) -> float:
+        """Predictions a second, over the time in which it was worked on."""
+        return self.done / self.worked_s if self.worked_s > 0 else 0.0
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds until it is done at this rate; None while nobody can say."""
+        if self.remaining is None or (self.remaining and not self.rate):
+            return None
+        return self.remaining / self.rate if self.remaining else 0.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A task that has no prediction.
+
+    Attributes:
+        job: the job's id; 0 where Label Studio itself has asked for the prediction.
+        task: the task's id.
+        reason: one sentence.
+        at: when, in seconds since the epoch.
+    """
+
+    job: int
+    task: int
+    reason: str
+    at: float
+
+
+class LeaseLost(RuntimeError):  # noqa: N818 -- what happened, in a word
+    """Another works on it by now: whoever hears this stops, and has nothing to tidy up."""
+
+
+class Store(Database):
+    """Jobs in a database, which is opened and made when it is first used.
+
+    Args:
+        url: SQLAlchemy's: ``sqlite:///path`` or ``postgresql+psycopg://...``.
+        clock: seconds since the epoch.
+
+    >>> store = Store("sqlite://")  # in memory
+    >>> job = store.start_job(project=7)
+    >>> job.id, job.state, store.start_job(project=7).id
+    (1, 'queued', 1)
+    >>> store.lease_job("worker").state
+    'running'
+    >>> store.pause(1).state, store.resume(1).state, store.cancel(1).state
+    ('paused', 'queued', 'cancelled')
+    """
+
+    # ---- what people and routes ask for ------------------------------------------------------
+
+    def start_job(
+        self,
+        project: int,
+        *,
+        kind: Kind = "project",
+        only: Only = "unlabeled",
+        view: int | None = None,
+        limit: int | None = None,
+        tasks: Iterable[int] | None = None,
+    ) -> Job:
+        """Queue a job; an equal one that is not over takes its place, resumed if it was paused.
+
+        New tasks of a project join those that wait in its queued job of that kind.
+
+        Raises:
+            ValueError: an argument that cannot be.
+        """
+        if kind not in get_args(Kind) or only not in get_args(Only):
+            raise ValueError(f"Expected a kind and a filter of jobs, but got {kind!r}, {only!r}.")
+        if limit is not None and limit < 1:
+            raise ValueError(f"Expected argument `limit` to be 1 or more, but got {limit}.")
+        wanted = None if tasks is None else sorted(set(tasks))
+        with self._jobs() as connection:
+            there = self._equal(connection, project, kind, only, view, limit, wanted)
+            if there is None:
+                now = self.clock()
+                values = {
+                    "project": project,
+                    "kind": kind,
+                    "only": only,
+                    "view": view,
+                    "limit": limit,
+                    "tasks": None if wanted is None else json.dumps(wanted),
+                    "state": "queued",
+                    "created": now,
+                    "updated": now,
+                }
+                made = connection.execute(insert(_JOBS).values(values)).inserted_primary_key
+                assert made is not None
+                return self._get(connection, made[0])
+            if kind == "new":
+                merged = sorted({*(there.tasks or ()), *(wanted or ())})
+                return self._change(connection, there.id, tasks=json.dumps(merged))
+            if there.state == "paused":
+                return self._change(connection, there.id, state="queued")
+            return there
+
+    def list_jobs(self, project: int | None = None, limit: int = 100) -> list[Job]:
+        """The newest jobs, of one project or of all, the newest first."""
+        query = select(_JOBS).order_by(_JOBS.c.id.desc()).limit(limit)
+        if project is not None:
+            query = query.where(_JOBS.c.project == project)
+        with self.read() as connection:
+            return [_job(row) for row in connection.execute(query)]
+
+    def get_job(self, job: int) -> Job:
+        """One job.
+
+        Raises:
+            JobNotFound: there is none of that number.
+        """
+        with self.read() as connection:
+            return self._get(connection, job)
+
+    def pause(self, job: int) -> Job:
+        """Let a job rest until it is resumed.
+
+        Raises:
+            JobNotFound: there is none of that number.
+            JobOver: it is over.
+        """
+        return self._turn(job, "paused", ("queued", "running"))
+
+    def resume(self, job: int) -> Job:
+        """Let a job that was paused, or has failed, go on where it was.
+
+        Raises:
+            JobNotFound: there is none of that number.
+            JobOver: it is over.
+        """
+        return self._turn(job, "queued", ("paused", "failed"))
+
+    def cancel(self, job: int) -> Job:
+        """End a job; what it has predicted stays.
+
+        Raises:
+            JobNotFound: there is none of that number.
+            JobOver: it is over.
+        """
+        return self._turn(job, "cancelled", ("queued", "running", "paused"))
+
+    def holder(self, project: int) -> Job | None:
+        """The job of a project that somebody works on."""
+        query = select(_JOBS).where(
+            _JOBS.c.project == project, _JOBS.c.leased_until >= self.clock()
+        )
+        with self.read() as connection:
+            row = connection.execute(query.limit(1)).first()
+        return None if row is None else _job(row)
+
+    def failures(self, job: int | None = None, limit: int = 100) -> list[Failure]:
+        """The last tasks without a prediction, of one job or of all, the newest first."""
+        query = (
+            select(_FAILURES)
+            .where(_FAILURES.c.reason != "")
+            .order_by(_FAILURES.c.id.desc())
+            .limit(limit)
+        )
+        if job is not None:
+            query = query.where(_FAILURES.c.job == job)
+        with self.read() as connection:
+            rows = connection.execute(query)
+            return [Failure(row.job, row.task, row.reason, row.at) for row in rows]
+
+    def failed(self, job: int) -> set[int]:
+        """All tasks of a job without a prediction."""
+        query = select(_FAILURES.c.task).where(_FAILURES.c.job == job)
+        with self.read() as connection:
+            return set(connection.scalars(query))
+
+    # ---- what workers do ---------------------------------------------------------------------
+
+    def lease_job(self, owner: str, job: int | None = None) -> Job | None:
+        """Take a job to work on; None where none may be had.
+
+        The oldest that waits, or whose worker has died; one of a project at a time.
+
+        Args:
+            owner: who takes it, see `backend.database.database.new_owner`.
+            job: only this one.
+        """
+        now = self.clock()
+        other = _JOBS.alias()
+        taken = exists().where(
+            other.c.project == _JOBS.c.project,
+            other.c.id != _JOBS.c.id,
+            other.c.leased_until >= now,
+        )
+        query = select(_JOBS).where(_JOBS.c.state.in_(("queued", "running")), ~taken)
+        query = query.where(_JOBS.c.leased_until < now)
+        if job is not None:
+            query = query.where(_JOBS.c.id == job)
+        with self._jobs() as connection:
+            row = connection.execute(query.order_by(_JOBS.c.id).limit(1)).first()
+            if row is None:
+                return None
+            return self._change(
+                connection,
+                row.id,
+                state="running",
+                owner=owner,
+                leased_until=now + LEASE_S,
+                started=row.started if row.started is not None else now,
+                reason="",
+            )
+
+    def advance(
+        self,
+        job: int,
+        owner: str,
+        *,
+        version: str | None = None,
+        total: int | None = None,
+        cursor: int | None = None,
+        scope: Iterable[int] | None = None,
+        done: int = 0,
+        skipped: int = 0,
+        failures: Sequence[tuple[int, str]] = (),
+    ) -> Job:
+        """Write down a step of a leased job, all or nothing of it, and renew the lease.
+
+        The lease of a job that is over is not renewed.
+
+        Args:
+            job: its id.
+            owner: who has leased it.
+            version: set, where given; `total`, `cursor` and `scope` likewise.
+            total: see `Job`.
+            cursor: see `Job`.
+            scope: ids of tasks.
+            done: how many more than before.
+            skipped: likewise.
+            failures: tasks and reasons, likewise.
+
+        Returns:
+            The job as it is now: where it is not running any more, its worker lets go of it.
+
+        Raises:
+            LeaseLost: it is another's.
+        """
+        now = self.clock()
+        with self._jobs() as connection:
+            before = self._own(connection, job, owner)
+            changes: dict[str, Any] = {
+                "done": before.done + done,
+                "skipped": before.skipped + skipped,
+                "failed": before.failed + len(failures),
+                "worked_s": before.worked_s + max(0.0, min(now - before.updated, LEASE_S)),
+            }
+            if not before.over:  # else nobody would give that lease back
+                changes["leased_until"] = now + LEASE_S
+            given = {"version": version, "total": total, "cursor": cursor}
+            changes |= {name: value for name, value in given.items() if value is not None}
+            if scope is not None:
+                changes["scope"] = json.dumps(sorted(set(scope)))
+            if before.state == "queued":  # paused and resumed before its worker could see it
+                changes["state"] = "running"
+            if failures:
+                rows = [{"job": job, "task": t, "reason": r, "at": now} for t, r in failures]
+                connection.execute(insert(_FAILURES), rows)
+                self._trim_failures(connection, job)
+            return self._change(connection, job, **changes)
+
+    def let_go(self, job: int, owner: str) -> Job:
+        """Give a lease back before its time: another may take the job at once, if it still waits.
+
+        Raises:
+            LeaseLost: it is another's already.
+        """
+        with self._jobs() as connection:
+            state = self._own(connection, job, owner).state
+            state = "queued" if state == "running" else state
+            return self._change(connection, job, state=state, leased_until=0.0)
+
+    def finish(self, job: int, owner: str, reason: str = "") -> Job:
+        """End a leased job: done, or failed where there is a reason.
+
+        Raises:
+            LeaseLost: it is another's.
+        """
+        with self._jobs() as connection:
+            before = self._own(connection, job, owner)
+            state = before.state if before.state == "cancelled" else "failed" if reason else "done"
+            return self._change(
+                connection,
+                job,
+                state=state,
+                reason=reason,
+                finished=self.clock(),
+                leased_until=0.0,
+            )
+
+    def note_failures(self, failures: Sequence[tuple[int, str]], job: int = 0) -> None:
+        """Note tasks without a prediction, and why; job 0 is what Label Studio itself asks for."""
+        now = self.clock()
+        with self.write() as connection:
+            rows = [{"job": job, "task": task, "reason": why, "at": now} for task, why in failures]
+            connection.execute(insert(_FAILURES), rows)
+            self._trim_failures(connection, job)
+
+    # ---- inside ------------------------------------------------------------------------------
+
+    @contextmanager
+    def _jobs(self) -> Iterator[Connection]:
+        """A transaction that changes jobs: one at a time, among all processes."""
+        with self.write() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
+            yield connection
+
+    def _equal(
+        self,
+        connection: Connection,
+        project: int,
+        kind: Kind,
+        only: Only,
+        view: int | None,
+        limit: int | None,
+        tasks: list[int] | None,
+    ) -> Job | None:
+        """A job of the same kind that is not over; new tasks join only what has not begun."""
+        states = ("queued",) if kind == "new" else ("queued", "running", "paused")
+        query = select(_JOBS).where(
+            and_(
+                _JOBS.c.project == project,
+                _JOBS.c.kind == kind,
+                _JOBS.c.state.in_(states),
+                _JOBS.c.only == only,
+            )
+        )
+        wanted = (view, limit, None if tasks is None else tuple(tasks))
+        for row in connection.execute(query.order_by(_JOBS.c.id)):
+            job = _job(row)
+            same = (job.view, job.limit, job.tasks) == wanted
+            if same if kind == "project" else job.started is None:
+                return job
+        return None
+
+    def _turn(self, job: int, to: State, allowed: tuple[State, ...]) -> Job:
+        with self._jobs() as connection:
+            before = self._get(connection, job)
+            if before.state == to or (to == "queued" and before.state == "running"):
+                return before
+            if before.state not in allowed:
+                raise JobOver(f"Job {job} is {before.state}: it cannot become {to}.")
+            finished = self.clock() if to in _OVER else None
+            return self._change(connection, job, state=to, finished=finished)
+
+    def _get(self, connection: Connection, job: int) -> Job:
+        row = connection.execute(select(_JOBS).where(_JOBS.c.id == job)).first()
+        if row is None:
+            raise JobNotFound(f"There is no job {job}.")
+        return _job(row)
+
+    def _own(self, connection: Connection, job: int, owner: str) -> Job:
+        found = self._get(connection, job)
+        if found.owner != owner:
+            raise LeaseLost(f"Job {job} is worked on by {found.owner}.")
+        return found
+
+    def _change(self, connection: Connection, job: int, **changes: Any) -> Job:
+        changes["updated"] = self.clock()
+        connection.execute(update(_JOBS).where(_JOBS.c.id == job).values(changes))
+        return self._get(connection, job)
+
+    def _trim_failures(self, connection: Connection, job: int) -> None:
+        """Drop the oldest; of a job, their reasons only, since it passes their tasks over."""
+        kept = (
+            select(_FAILURES.c.id)
+            .where(_FAILURES.c.job == job)
+            .order_by(_FAILURES.c.id.desc())
+            .offset(_FAILURES_KEPT)
+            .limit(1)
+        )
+        newest_dropped = connection.execute(kept).scalar()
+        if newest_dropped is None:
+            return
+        old = (_FAILURES.c.job == job, _FAILURES.c.id <= newest_dropped)
+        if job:
+            blank = update(_FAILURES).where(*old, _FAILURES.c.reason != "")
+            connection.execute(blank.values(reason=""))
+        else:
+            connection.execute(delete(_FAILURES).where(*old))
+
+
+def _job(row: Row[Any]) -> Job:
+    return Job(
+        id=row.id,
+        project=row.project,
+        kind=row.kind,
+        only=row.only,
+        view=row.view,
+        limit=row.limit,
+        tasks=None if row.tasks is None else tuple(json.loads(row.tasks)),
+        scope=row.scope,
+        state=row.state,
+        version=row.version,
+        total=row.total,
+        done=row.done,
+        skipped=row.skipped,
+        failed=row.failed,
+        cursor=row.cursor,
+        worked_s=row.worked_s,
+        reason=row.reason,
+        created=row.created,
+        updated=row.updated,
+        started=row.started,
+        finished=row.finished,
+        owner=row.owner,
+        leased_until=row.leased_until,
+    )

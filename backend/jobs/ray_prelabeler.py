@@ -1,0 +1,154 @@
+"""The same job on a Ray cluster: tasks stream to actors, each of which holds the model.
+
+Ray is imported where it is asked for only. The nodes need this package, the weights, and a way to
+Label Studio; they need no database, since the driver alone keeps the job. What Ray does twice,
+because a node was lost, is written once: Label Studio is asked before.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from backend.errors import ModelUnavailable
+from backend.feedback.learning.versions import Learned
+from backend.inference.engine import Engine, Urgency
+from backend.jobs.job_store import Job, Store
+from backend.jobs.prelabeler import CHUNK, Prelabeler, predict_and_write
+from backend.label_studio.client import Projects, Wanted
+from backend.label_studio.files import Studio
+from backend.label_studio.image_loader import ImageReader
+from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.requests import Task
+from backend.prediction.deadline import Outcome, Pending
+from backend.prediction.outbox import Results
+from backend.prediction.predictor import Pipeline
+from backend.settings import Settings
+
+
+class ClusterPrelabeler(Prelabeler):
+    """Runs jobs on the Ray cluster that ``RAY_ADDRESS`` names, or that runs on this machine.
+
+    Args:
+        settings: what each actor serves; they travel to the nodes, the token among them.
+        actors: how many; None: one for each GPU, and without any one for each node.
+        store: see `Prelabeler`, also for what follows.
+        results: likewise.
+        pending: likewise.
+        pipeline: tells versions only: its model need not be loaded here.
+        projects: likewise.
+        owner: likewise.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        actors: int | None,
+        store: Store,
+        results: Results,
+        pending: Pending,
+        pipeline: Pipeline,
+        projects: Projects,
+        owner: str,
+    ) -> None:
+        super().__init__(store, results, pending, pipeline, projects, owner)
+        self._settings = settings
+        self._actors = actors
+
+    def _walk(self, job: Job, halt: threading.Event, watch: Callable[[Job], None]) -> Job:
+        """Predict and write all that lacks a prediction, in whatever order it comes back."""
+        import ray
+
+        failed = self._store.failed(job.id)
+        wanted = Wanted(job.version, unlabeled=job.only == "unlabeled")
+        ids = [i for i in self._projects.ids(job.project, wanted, job.ids) if i not in failed]
+        if not ids:
+            return job
+        try:
+            for rows in self._spread(job, ids).iter_batches(batch_size=None):
+                told = [json.loads(failures) for failures in rows["failures"]]
+                job = self._store.advance(
+                    job.id,
+                    self._owner,
+                    done=int(sum(rows["done"])),
+                    failures=[(task, reason) for some in told for task, reason in some],
+                )
+                watch(job)
+                if halt.is_set():
+                    break
+        except ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise ModelUnavailable(f"The Ray cluster has given up: {reason}") from None
+        return job
+
+    def _spread(self, job: Job, ids: Sequence[int]) -> Any:
+        """A Ray dataset of what becomes of the tasks, made as it is read."""
+        import ray
+
+        ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level="warning")
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        actors = self._actors or gpus or sum(node["Alive"] for node in ray.nodes())
+        blocks = -(-len(ids) // CHUNK)
+        config = parse_label_config(self._projects.label_config(job.project))
+        learned = self._pipeline.learned(config, job.project, keep=job.version)
+        return ray.data.from_numpy_refs(
+            [ray.put(some) for some in np.array_split(np.array(ids), blocks)]
+        ).map_batches(
+            Actor,
+            fn_constructor_args=(self._settings, job.project, job.version, learned),
+            batch_size=CHUNK,
+            compute=ray.data.ActorPoolStrategy(size=min(actors, blocks)),
+            num_gpus=min(1.0, gpus / actors) if gpus else None,
+            num_cpus=None if gpus else 1,
+        )
+
+
+class Actor:
+    """Holds the model on a node, and predicts and writes the tasks that come in.
+
+    Args:
+        settings: as the driver has them.
+        project: whose tasks.
+        version: the ``model_version`` that is wanted; for any other, nothing is done.
+        learned: what the project has learned, as the driver's database has it.
+    """
+
+    def __init__(
+        self, settings: Settings, project: int, version: str, learned: Learned | None = None
+    ) -> None:
+        projects = Projects.from_settings(settings)
+        assert projects is not None, "the driver has a token"
+        self._projects = projects
+        self._project = project
+        self._version = version
+        self._engine = Engine.from_settings(settings)
+        self._engine.start()
+        reader = ImageReader(Studio.from_settings(settings), settings)
+        self._pipeline = Pipeline(self._engine, reader.read, settings)
+        config = parse_label_config(projects.label_config(project))
+        self._wish = self._pipeline.wish(config, Urgency.BATCH, project, learned)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        """Ray's own form: the ids of some tasks -> how many are done, and the failures as JSON."""
+        ids = tuple(int(id_) for id_ in batch["data"])
+        wanted = Wanted(self._version, ids=ids)
+        tasks = self._projects.tasks(self._project, wanted, size=len(ids))
+        if not tasks or self._wish.version != self._version:
+            return {"done": [0], "failures": ["[]"]}
+        step = predict_and_write(
+            self._projects,
+            self._project,
+            self._version,
+            tasks,
+            self._predict,
+            threading.Event(),
+        )
+        return {"done": [step.done], "failures": [json.dumps(step.failures)]}
+
+    def _predict(self, tasks: Sequence[Task]) -> list[Outcome]:
+        return self._pipeline.outcomes(tasks, self._wish)

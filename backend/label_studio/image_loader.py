@@ -1,0 +1,241 @@
+"""The address of an image in a task -> (H, W, 3) RGB."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+import struct
+import threading
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+import numpy as np
+import numpy.typing as npt
+from cachetools import TTLCache
+from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
+
+from backend.errors import ImageInvalid, ImageNotFound, ImageTooLarge
+from backend.label_studio.files import Studio
+from backend.label_studio.requests import Task
+from backend.settings import Settings
+from clearclip_core import to_rgb
+
+RGBArray = npt.NDArray[np.uint8]
+
+#: An address and the task that names it -> (H, W, 3) uint8; raises `TaskError`.
+ReadImage = Callable[[str, Task], RGBArray]
+
+#: What is decoded: formats that need no program beside Pillow.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+
+#: How long a kept picture is taken for what is at its address.
+KEPT_S = 600.0
+
+_STORAGES = ("s3://", "gs://", "azure-blob://")
+_NEVER_IN_ADDRESSES = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_HALVES = re.compile("[\ud800-\udfff]")
+_BROKEN = (
+    *(ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError),
+    *(SyntaxError, TypeError, ValueError, struct.error, zlib.error),
+)
+
+
+@dataclass(frozen=True)
+class KeptPictures:
+    """How often a picture that is looked at was there already, and how much is kept."""
+
+    hits: int
+    misses: int
+    bytes: int
+    limit_bytes: int
+
+    def to_json(self) -> dict[str, int]:
+        """The counts as `/status` has them."""
+        return {
+            "hits": self.hits,
+            "misses": self.misses,
+            "bytes": self.bytes,
+            "limit_bytes": self.limit_bytes,
+        }
+
+
+class ImageReader:
+    """Reads images, wherever a task has them.
+
+    Args:
+        studio: fetches files from Label Studio, its storages, and elsewhere.
+        settings: the limits.
+    """
+
+    def __init__(self, studio: Studio, settings: Settings) -> None:
+        self._studio = studio
+        self._max_file_mb = settings.max_image_mb
+        self._max_megapixels = settings.max_image_megapixels
+        self._kept: TTLCache[str, RGBArray] = TTLCache(
+            settings.picture_cache_mb << 20, KEPT_S, getsizeof=lambda rgb: rgb.nbytes
+        )
+        self._lock = threading.Lock()
+        self._hits = self._misses = 0
+
+    def read(self, source: str, task: Task) -> RGBArray:
+        """Read one image of a task.
+
+        Args:
+            source: ``/data/upload/...``, ``/data/local-files/?d=...`` and other paths on Label
+                Studio; ``http://`` and ``https://``; ``s3://``, ``gs://`` and ``azure-blob://``,
+                which Label Studio resolves; ``data:``. Files of this machine are never read.
+            task: whose image it is; names it where Label Studio resolves an address.
+
+        Returns:
+            (H, W, 3) uint8, turned upright as its EXIF orientation says.
+
+        Raises:
+            ImageNotFound: there is no such image, or it is an address of another kind.
+            ImageRefused: its host cannot be reached, or does not hand it out.
+            ImageInvalid: it is not an image of `FORMATS`, or truncated.
+            ImageTooLarge: it is over the limit of bytes or pixels.
+        """
+        source = _checked(source)
+        return decode_image(self._fetch(self._address(source, task), source), self._max_megapixels)
+
+    def recall(self, source: str, task: Task) -> RGBArray:
+        """Read an image that an annotator looks at: kept for the next click, `KEPT_S` at most.
+
+        Pictures of batches do not come here: they would drive out those that are needed again.
+        Kept is under the full address, which names the Label Studio, and where a storage's
+        address has to be resolved the task: what one project may see is not another's for that.
+
+        Args:
+            source: see `read`.
+            task: see `read`.
+
+        Returns:
+            As `read`, read-only.
+
+        Raises:
+            TaskError: see `read`.
+        """
+        source = _checked(source)
+        address = self._address(source, task)
+        key = hashlib.sha256(address.encode()).hexdigest()  # a data: URL may be megabytes long
+        with self._lock:
+            kept = self._kept.get(key)
+            self._hits += kept is not None
+            self._misses += kept is None
+        if kept is not None:
+            return kept
+        rgb = decode_image(self._fetch(address, source), self._max_megapixels)
+        rgb.flags.writeable = False
+        if rgb.nbytes <= self._kept.maxsize:
+            with self._lock:
+                self._kept[key] = rgb
+        return rgb
+
+    @property
+    def kept(self) -> KeptPictures:
+        """What `recall` keeps."""
+        with self._lock:
+            size, limit = int(self._kept.currsize), int(self._kept.maxsize)
+            return KeptPictures(self._hits, self._misses, size, limit)
+
+    def _address(self, source: str, task: Task) -> str:
+        """The full address: a ``data:`` URL, or where to download."""
+        scheme = source[:16].lower()
+        if scheme.startswith(("data:", "http://", "https://")):
+            return source
+        if scheme.startswith(_STORAGES):
+            return self._studio.storage_url(source, task.id, task.project_id)
+        return self._studio.file_url(source)
+
+    def _fetch(self, address: str, source: str) -> bytes:
+        if address[:5].lower() == "data:":
+            return _read_data_url(address, self._max_file_mb)
+        return self._studio.download(address, called="" if address == source else source)
+
+
+def decode_image(content: bytes, max_megapixels: float) -> RGBArray:
+    """Decode the bytes of an image file; the first picture, where it has several.
+
+    Its size is read from the header and checked before anything is decoded.
+
+    Args:
+        content: of a file in one of `FORMATS`.
+        max_megapixels: limit, in millions of pixels.
+
+    Returns:
+        (H, W, 3) uint8, turned upright.
+
+    Raises:
+        ImageInvalid: not an image, of another format, or truncated.
+        ImageTooLarge: over the limit.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            _check(picture, max_megapixels)
+            return to_rgb(picture)
+    except UnidentifiedImageError:
+        raise ImageInvalid(
+            f"The file is not an image that can be read; expected {', '.join(FORMATS)}."
+        ) from None
+    except Image.DecompressionBombError:
+        raise ImageTooLarge(f"The image is over the limit of {max_megapixels:g} MP.") from None
+    except _BROKEN:
+        raise ImageInvalid("The image file is damaged or truncated.") from None
+
+
+def _check(picture: Image.Image, max_megapixels: float) -> None:
+    """Refuse what is not to be decoded, by its header.
+
+    Raises:
+        ImageInvalid: it is of another format.
+        ImageTooLarge: it is over the limit, or the tiles are of which a TIFF is made.
+    """
+    if picture.format not in FORMATS:
+        raise ImageInvalid(f"The image is a {picture.format} file; expected {', '.join(FORMATS)}.")
+    tags = picture.tag_v2 if isinstance(picture, TiffImageFile) else {}
+    tile = tags.get(TILEWIDTH, 0), tags.get(TILELENGTH, 0)
+    for thing, (width, height) in (("image has", picture.size), ("tiles of the image have", tile)):
+        megapixels = width * height / 1e6
+        if megapixels > max_megapixels:
+            raise ImageTooLarge(
+                f"The {thing} {width} x {height} pixels, {megapixels:.0f} MP, "
+                f"over the limit of {max_megapixels:g} MP."
+            )
+
+
+def _checked(source: str) -> str:
+    """An address without spaces around it.
+
+    Raises:
+        ImageNotFound: it has control characters, which forge lines of logs and headers, or halves
+            of letters; newlines in ``data:`` are well.
+    """
+    source = source.strip()
+    unwanted = _HALVES if source[:5].lower() == "data:" else _NEVER_IN_ADDRESSES
+    if unwanted.search(source):
+        raise ImageNotFound(
+            f"{source[:200]!r} is no address of an image: it has characters that no address has."
+        )
+    return source
+
+
+def _read_data_url(url: str, max_file_mb: int) -> bytes:
+    head, comma, data = url.partition(",")
+    if len(data) > 3 * max_file_mb << 20:  # each byte is three letters at most
+        raise ImageTooLarge(f"The image in the data: URL is over the limit of {max_file_mb} MB.")
+    try:
+        content = unquote_to_bytes(data)
+        if head.lower().rstrip().endswith(";base64"):
+            content = base64.b64decode(content)
+    except ValueError:
+        content = b""
+    if not comma or not content:
+        raise ImageInvalid("The data: URL holds no image.")
+    if len(content) > max_file_mb << 20:
+        raise ImageTooLarge(f"The image in the data: URL is over the limit of {max_file_mb} MB.")
+    return content

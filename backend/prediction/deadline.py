@@ -1,0 +1,330 @@
+"""The tasks of a batch: a few at the same time, and those that are not done in time go on.
+
+`Batches` works on the tasks of all requests; whoever asks waits for all of theirs. `Pending` waits
+until a deadline only: what is not done by then is made all the same, kept, and taken from there by
+the next request, or written through Label Studio's API. A task that somebody has opened is made
+before those of batches, by the same deadline.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from backend.database.database import sentence
+from backend.jobs.job_store import Store
+from backend.label_studio.requests import Task
+from backend.prediction.outbox import Results, result_key
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Tasks of batches of one project that are worked on at the same time: while the model has one
+#: picture, the next ones are fetched and the last ones drawn. Each may hold a picture in memory.
+AHEAD: Final = 4
+
+#: Threads that do so for all projects together; as many more for tasks that somebody has opened.
+_WORKERS: Final = 2 * AHEAD
+
+#: How often a result that another backend makes is looked for.
+_LOOK_AGAIN_S: Final = 0.5
+
+#: How long after its deadline an answer may still be on its way.
+_ANSWERED_S: Final = 10.0
+
+#: One task's entry: a prediction, or an empty list, which Label Studio asks for again.
+Entry = dict[str, Any] | list[Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What has become of a task.
+
+    Attributes:
+        entry: its prediction; ``[]`` where there is none, or none for this answer.
+        reason: why there is none; empty where it is only not there yet, or elsewhere.
+        may_pass: whether the same may succeed a little later, since a host was away.
+    """
+
+    entry: Entry
+    reason: str = ""
+    may_pass: bool = False
+
+
+Work = Callable[[Task], Outcome]
+
+#: A project, and whether its tasks were opened or came in a batch.
+_Line = tuple[int | None, bool]
+
+
+@dataclass(eq=False)
+class _Item:
+    """A task that waits for its turn, or is worked on; `context` is that of who asked first."""
+
+    task: Task
+    project: int | None
+    work: Work
+    key: str = ""
+    due: float = 0.0
+    opened: bool = False
+    outcome: Future[Outcome] = field(default_factory=Future)
+    context: Context = field(default_factory=copy_context)
+
+    @property
+    def line(self) -> _Line:
+        return self.project, self.opened
+
+
+class Batches:
+    """Works on the tasks of batches, `AHEAD` of one project at the same time; projects in turn."""
+
+    def __init__(self) -> None:
+        self._workers = {
+            opened: ThreadPoolExecutor(_WORKERS, thread_name_prefix=name)
+            for opened, name in ((False, "batch"), (True, "opened"))
+        }
+        self._lock = threading.Lock()
+        self._lines: dict[_Line, deque[_Item]] = {}
+        self._busy: Counter[_Line] = Counter()
+
+    def outcomes(
+        self, tasks: Sequence[Task], version: str, project: int | None, work: Work
+    ) -> list[Outcome]:
+        """What becomes of tasks, in their order; waits for all of them.
+
+        Args:
+            tasks: of one project.
+            version: the ``model_version`` of their predictions.
+            project: projects take turns.
+            work: what makes a task's outcome; an error that it raises is raised here.
+        """
+        items = [_Item(task, project, work) for task in tasks]
+        self._start(items)
+        return [item.outcome.result() for item in items]
+
+    def opened(self, task: Task, version: str, project: int | None, work: Work) -> Outcome:
+        """What becomes of a task that somebody has opened and looks at; see `outcomes`."""
+        return work(task)
+
+    def count_waiting(self) -> dict[int | None, int]:
+        """How many tasks are not done yet, by project."""
+        counts: Counter[int | None] = Counter()
+        with self._lock:
+            for (project, _), line in self._lines.items():
+                counts[project] += len(line)
+            for (project, _), busy in self._busy.items():
+                counts[project] += busy
+        return dict(+counts)
+
+    def _start(self, items: Iterable[_Item]) -> None:
+        with self._lock:
+            for item in items:
+                self._lines.setdefault(item.line, deque()).append(item)
+                self._fill(item.line)
+
+    def _fill(self, which: _Line) -> None:
+        """Hand tasks of a line to the threads, as many as it may have there; under the lock."""
+        line = self._lines.get(which)
+        while line and self._busy[which] < AHEAD:
+            self._busy[which] += 1
+            item = line.popleft()
+            self._workers[item.opened].submit(item.context.run, self._run, item)
+        if not line:
+            self._lines.pop(which, None)
+
+    def _run(self, item: _Item) -> None:
+        try:
+            outcome = self._make(item)
+        except Exception as error:  # noqa: BLE001 -- one task of a batch: whoever waits hears of it
+            self._fail([item, *self._rest(item.line)], error)
+        else:
+            item.outcome.set_result(outcome)
+        finally:
+            with self._lock:
+                self._busy[item.line] -= 1
+                self._fill(item.line)
+
+    def _make(self, item: _Item) -> Outcome:
+        return item.work(item.task)
+
+    def _rest(self, which: _Line) -> list[_Item]:
+        """All that wait in a line: what is no fault of one task would only hit each in turn."""
+        with self._lock:
+            return list(self._lines.pop(which, ()))
+
+    def _fail(self, items: Sequence[_Item], error: Exception) -> None:
+        for item in items:
+            item.outcome.set_exception(error)
+
+
+class Pending(Batches):
+    """Answers in time, and loses nothing.
+
+    Args:
+        store: where failures are noted.
+        results: where what is made is kept until Label Studio has it.
+        deadline_s: how long an answer may take.
+    """
+
+    def __init__(self, store: Store, results: Results, deadline_s: float) -> None:
+        super().__init__()
+        self._store = store
+        self._results = results
+        self._deadline_s = deadline_s
+        self._making: dict[str, _Item] = {}
+
+    def outcomes(
+        self, tasks: Sequence[Task], version: str, project: int | None, work: Work
+    ) -> list[Outcome]:
+        """What becomes of tasks by the deadline, in their order; see `Batches.outcomes`.
+
+        A task that is being made already, here or by another backend on the same database, is
+        joined, and not made a second time. What fails is noted in the store.
+        """
+        return self.until(self._deadline_s, tasks, version, project, self._noting(work))
+
+    def opened(self, task: Task, version: str, project: int | None, work: Work) -> Outcome:
+        """Likewise, for a task that somebody has opened: before all those of batches.
+
+        Two who open it at the same moment both get it. They can do without the database.
+        """
+        noting = self._noting(work)
+        try:
+            return self.until(self._deadline_s, [task], version, project, noting, opened=True)[0]
+        except SQLAlchemyError as error:
+            log.warning("The database of waiting predictions: %s", sentence(error))
+            return work(task)
+
+    def until(
+        self,
+        deadline_s: float,
+        tasks: Sequence[Task],
+        version: str,
+        project: int | None,
+        work: Work,
+        opened: bool = False,
+        whole: bool = False,
+    ) -> list[Outcome]:
+        """The same with another deadline, and nothing noted.
+
+        Args:
+            deadline_s: how long it may take.
+            tasks: of one project.
+            version: see `Batches.outcomes`, likewise what follows.
+            project: whose tasks.
+            work: what makes an outcome.
+            opened: see `opened`.
+            whole: not in parts where predictions are large: see `Results.take`.
+        """
+        asked, end = self._results.now, time.monotonic() + deadline_s
+        by_key = {result_key(task, version): task for task in tasks}
+        due = asked + deadline_s + _ANSWERED_S
+        items = self._begin(by_key, version, project, work, due, opened)
+        _done(items, end)
+        while (others := self._elsewhere(by_key, items)) and time.monotonic() < end:
+            if opened:  # it may be the last of a long line there
+                return [work(task) for task in tasks]
+            items |= self._begin(others, version, project, work, due)  # what another left undone
+            time.sleep(max(0.0, min(_LOOK_AGAIN_S, end - time.monotonic())))
+        done = _done(items, end)
+        open_ = _without(items, done)
+        for item in open_.values():
+            item.due = 0.0
+        if open_:
+            log.info("Project %s: %d tasks go on after the deadline", project, len(open_))
+        # At the end, so that it is on its way at once; who looks at a task gets it in any case.
+        taken = self._results.take(by_key, math.inf if opened else asked, whole)
+        outcomes = done | {key: Outcome(prediction) for key, prediction in taken.items()}
+        return [outcomes.get(result_key(task, version), Outcome([])) for task in tasks]
+
+    def _noting(self, work: Work) -> Work:
+        def noting(task: Task) -> Outcome:
+            outcome = work(task)
+            if outcome.reason and isinstance(task.id, int):
+                self._store.note_failures([(task.id, outcome.reason)])
+            return outcome
+
+        return noting
+
+    def _begin(
+        self,
+        tasks: Mapping[str, Task],
+        version: str,
+        project: int | None,
+        work: Work,
+        due: float,
+        opened: bool = False,
+    ) -> dict[str, _Item]:
+        """Have tasks made, those that nobody makes; with those that are being made here already."""
+        with self._lock:
+            joined = {key: self._making[key] for key in tasks if key in self._making}
+            for item in joined.values():
+                item.due = max(item.due, due)
+                if opened:
+                    self._bring_forward(item, work)
+        claimed = self._results.claim(_without(tasks, joined), project, version)
+        begun = {
+            key: _Item(task, project, work, key, due, opened)
+            for key, task in tasks.items()
+            if key in claimed
+        }
+        with self._lock:
+            self._making |= begun
+        self._start(begun.values())
+        return joined | begun
+
+    def _bring_forward(self, item: _Item, work: Work) -> None:
+        """Let a task of a batch be made at once, if it still waits; under the lock."""
+        line = self._lines.get(item.line)
+        if line and item in line:
+            line.remove(item)
+            item.work, item.opened = work, True
+            self._lines.setdefault(item.line, deque()).append(item)
+            self._fill(item.line)
+
+    def _elsewhere(self, tasks: Mapping[str, Task], items: Container[str]) -> dict[str, Task]:
+        """Tasks that are neither made here nor made already."""
+        others = _without(tasks, items)
+        return _without(others, self._results.made(others))
+
+    def _make(self, item: _Item) -> Outcome:
+        """Make a task's outcome, and keep its prediction before anybody hears of it."""
+        outcome = super()._make(item)
+        if isinstance(outcome.entry, dict):
+            self._results.keep(item.key, outcome.entry, item.due)
+        else:
+            self._results.drop([item.key])
+        with self._lock:
+            self._making.pop(item.key, None)
+        return replace(outcome, entry=[])  # as large as it may be, it is kept once
+
+    def _fail(self, items: Sequence[_Item], error: Exception) -> None:
+        try:
+            self._results.abandon(item.key for item in items)
+        except SQLAlchemyError as lost:
+            log.warning("%s; %d claims end by themselves", sentence(lost), len(items))
+        with self._lock:
+            for item in items:
+                self._making.pop(item.key, None)
+        super()._fail(items, error)
+
+
+def _done(items: Mapping[str, _Item], end: float) -> dict[str, Outcome]:
+    """The outcomes of what is done by then; raises what is no fault of one task."""
+    wait([item.outcome for item in items.values()], max(0.0, end - time.monotonic()))
+    return {key: item.outcome.result() for key, item in items.items() if item.outcome.done()}
+
+
+def _without(these: Mapping[str, T], those: Container[str]) -> dict[str, T]:
+    return {key: value for key, value in these.items() if key not in those}

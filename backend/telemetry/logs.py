@@ -1,0 +1,226 @@
+"""Log lines: one an event, for people or as JSON, and never with a secret in it.
+
+Messages are written so that they hold none. Here stands the second guard, for those of libraries
+and for texts that come from outside: what looks like a secret, or like a picture, is cut out.
+
+Plain `logging` is enough: the lines of gunicorn and all libraries come through it anyway, and what
+the thread works at is in `backend.telemetry.tracing`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import re
+import time
+import traceback
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from backend.settings import Settings
+from backend.telemetry.tracing import Fact, facts
+
+#: Longest message, and longest fact; what is longer comes from outside.
+_MESSAGE_LENGTH = 2000
+_FACT_LENGTH = 100
+
+#: Errors that led to an error, and calls of each, that are named.
+_CHAIN = 3
+_CALLS = 12
+
+_CUT = "…"
+
+#: What looks like one, and what stands in its place. A text from outside is searched for them: none
+#: may look for its end again from each letter of a long word.
+_SECRETS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
+    (re.compile(r"""data:[\w/+.-]*[;,][^\s'"]*""", re.I), f"data:{_CUT}"),
+    (re.compile(r"""//[^\s/'"]*@"""), f"//{_CUT}@"),
+    (re.compile(r"""[?#](?!d=)[\w%.~-]+=[^\s'"]*"""), f"?{_CUT}"),
+    (
+        re.compile(r"""([?#]d=[^\s&'"]*)(&[^\s'"]*)?"""),
+        lambda found: found[1] + (f"&{_CUT}" if found[2] else ""),
+    ),
+    (re.compile(r"""\b(Token|Bearer|Basic)\s+(?=\S*[\d=+/])[\w+/=.~-]{8,}""", re.I), rf"\1 {_CUT}"),
+    (
+        re.compile(
+            r"""((?:token|secret|password|api_?key|signature|authorization|cookie)"""
+            r"""["']?\s*[=:]\s*["']?)(?!Token|Bearer|Basic)[^\s'",}]+""",
+            re.I,
+        ),
+        rf"\1{_CUT}",
+    ),
+    (re.compile(r"\beyJ[\w-]+(?:\.[\w-]+){0,2}"), _CUT),
+    (re.compile(r"\b[0-9a-f]{40}\b", re.I), _CUT),
+    (re.compile(r"[\w+/=-]{200,}"), _CUT),
+)
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_PLAIN = re.compile(r"[\w.:/+-]+")
+
+
+def logging_config(settings: Settings, level: str | None = None) -> dict[str, Any]:
+    """What `logging.config.dictConfig` is to be given: ours at a level, libraries from WARNING on.
+
+    Args:
+        settings: level, format, and the secrets that are cut out wherever they turn up.
+        level: another than the settings'.
+    """
+    ours = {"level": level or settings.log_level}
+    server = {"level": "INFO", "handlers": [], "propagate": True}
+    silent = {"level": "CRITICAL", "handlers": [], "propagate": False}  # `create_app` tells more
+    lines = {"()": JsonLines if settings.log_format == "json" else TextLines}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"lines": {**lines, "secrets": tuple(known_secrets(settings))}},
+        "filters": {"facts": {"()": Facts}},
+        "handlers": {
+            "stderr": {
+                "class": "logging.StreamHandler",
+                "formatter": "lines",
+                "filters": ["facts"],
+                "stream": "ext://sys.stderr",
+            }
+        },
+        "root": {"level": "WARNING", "handlers": ["stderr"]},
+        "loggers": {
+            "backend": ours,
+            "clearclip_core": ours,
+            "gunicorn.error": server,
+            "gunicorn.access": silent,
+        },
+    }
+
+
+def known_secrets(settings: Settings) -> Iterator[str]:
+    """The secrets of settings, in the forms in which they travel."""
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            secret = value.get_secret_value()
+            yield secret
+            if "://" in secret:
+                yield urlsplit(secret).password or ""
+    if settings.basic_auth_user is not None and settings.basic_auth_pass is not None:
+        pair = f"{settings.basic_auth_user}:{settings.basic_auth_pass.get_secret_value()}"
+        yield base64.b64encode(pair.encode()).decode()
+
+
+def scrub(text: str, secrets: Collection[str] = (), length: int = _MESSAGE_LENGTH) -> str:
+    """A text without what looks like a secret or a picture, on one line, cut off at a length.
+
+    >>> scrub("GET http://ann:pw@host/a.png?X-Amz-Signature=abc: Token 0123456789")
+    'GET http://…@host/a.png?… Token …'
+    >>> scrub("one\\ntwo")
+    'one\\\\ntwo'
+    """
+    text = _without(text, secrets)[: 4 * length]  # before the search: it may be a book
+    for pattern, instead in _SECRETS:
+        text = pattern.sub(instead, text)
+    clean = _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+    return clean if len(clean) <= length else clean[:length] + _CUT
+
+
+def printable(text: str) -> str:
+    """A text from outside for a terminal, a table or a plot: no letter of it does anything.
+
+    >>> printable("a\x1b[31mb")
+    'a\ufffd[31mb'
+    """
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
+
+
+class Facts(logging.Filter):
+    """Adds to a record what its thread works at."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep every record."""
+        record.facts = {**facts(), **getattr(record, "facts", {})}
+        return True
+
+
+class _Lines(logging.Formatter):
+    """What both formats have in common.
+
+    Args:
+        secrets: cut out wherever they turn up.
+    """
+
+    def __init__(self, secrets: Collection[str] = ()) -> None:
+        super().__init__()
+        self._secrets = tuple(secrets)
+
+    def _scrub(self, text: str, length: int = _MESSAGE_LENGTH) -> str:
+        return scrub(text, self._secrets, length)
+
+    def _facts(self, record: logging.LogRecord) -> Mapping[str, Fact]:
+        given: Mapping[str, Fact] = getattr(record, "facts", {})
+        return {
+            name: self._scrub(value, _FACT_LENGTH) if isinstance(value, str) else value
+            for name, value in given.items()
+            if value is not None and value != ""
+        }
+
+    def _error(self, record: logging.LogRecord) -> str:
+        error = record.exc_info[1] if record.exc_info else None
+        return self._scrub(_describe(error)) if error is not None else ""
+
+
+class TextLines(_Lines):
+    """For people: ``2026-11-25 09:12:03 INFO backend.telemetry.task_tracker: Task 7: 5 regions (ms=84)``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
+        error = self._error(record)
+        pairs = " ".join(f"{name}={_word(value)}" for name, value in self._facts(record).items())
+        line = f"{at} {record.levelname} {record.name}: {self._scrub(record.getMessage())}"
+        return line + (f" | {error}" if error else "") + (f" ({pairs})" if pairs else "")
+
+
+class JsonLines(_Lines):
+    """For machines: an object with time, level, logger, message, error, and all facts."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        error = self._error(record)
+        line = {
+            "time": f"{at}.{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": self._scrub(record.getMessage()),
+            **({"error": error} if error else {}),
+            **self._facts(record),
+        }
+        return json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+
+
+def _without(text: str, secrets: Collection[str]) -> str:
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) > 3:  # shorter ones are parts of words
+            text = text.replace(secret, _CUT)
+    return text
+
+
+def _word(value: Fact) -> str:
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+
+
+def _describe(error: BaseException) -> str:
+    """An error with the way to it, the last call first, and what led to it; without values."""
+    parts: list[str] = []
+    chain: BaseException | None = error
+    while chain is not None and len(parts) < _CHAIN:
+        calls = traceback.extract_tb(chain.__traceback__)[-_CALLS:]
+        way = " < ".join(f"{Path(c.filename).name}:{c.lineno} {c.name}" for c in reversed(calls))
+        parts.append(f"{type(chain).__name__}: {chain}{f' at {way}' if way else ''}")
+        chain = chain.__cause__ or (None if chain.__suppress_context__ else chain.__context__)
+    return " | because of ".join(parts)

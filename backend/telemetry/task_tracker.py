@@ -1,0 +1,258 @@
+"""What the backend is doing and has done, task by task: for logs, metrics and the page."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from backend.errors import BackendError, code_of
+from backend.telemetry.tracing import Stages, about, facts, timed
+
+log = logging.getLogger(__name__)
+
+#: Over how many seconds the pace is measured.
+PACE_S = 60.0
+
+#: How many failures, and how many projects, are remembered: both come from whoever asks.
+REMEMBERED = 50
+REMEMBERED_PROJECTS = 200
+
+#: How much of a failure's sentence is remembered; the log has all of it.
+_SENTENCE_LENGTH = 300
+
+TaskId = int | str | None
+
+
+@dataclass(frozen=True)
+class Record:
+    """How the work on one task ended.
+
+    Attributes:
+        task: number of the task, as its request has it.
+        project: number of its project.
+        urgency: who waited: ``interactive``, ``opened`` or ``batch``.
+        request: the request that asked for it.
+        ended_at: seconds since the epoch.
+        seconds: that it took, waiting included.
+        stages: the same, by stage.
+        pictures: that it has, as far as they were looked at.
+        regions: that were drawn.
+        reason: code of the error, where it failed; else empty.
+        sentence: what is wrong; else empty.
+    """
+
+    task: TaskId
+    project: int | None
+    urgency: str
+    request: str
+    ended_at: float
+    seconds: float
+    stages: Mapping[str, float]
+    pictures: int = 0
+    regions: int = 0
+    reason: str = ""
+    sentence: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the task has no prediction."""
+        return bool(self.reason)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A task that is being worked on.
+
+    Attributes:
+        task: its number.
+        project: number of its project.
+        urgency: who waits.
+        seconds: since it began.
+        stage: that it is in.
+    """
+
+    task: TaskId
+    project: int | None
+    urgency: str
+    seconds: float
+    stage: str
+
+
+class Work:
+    """One task, while it is worked on: where its end is told to the journal."""
+
+    def __init__(self, task: TaskId, project: int | None, urgency: str, stages: Stages) -> None:
+        self.task, self.project, self.urgency, self.stages = task, project, urgency, stages
+        self.start = time.monotonic()
+        self.pictures = self.regions = 0
+        self.error: BaseException | None = None
+
+    def drawn(self, regions: int, pictures: int = 1) -> None:
+        """It has a prediction."""
+        self.pictures, self.regions = pictures, regions
+
+    def failed(self, error: BaseException) -> None:
+        """It has none, for that reason."""
+        self.error = error
+
+
+class Journal:
+    """Remembers what runs, the last failures, and how fast pictures are done; bounded.
+
+    Safe to share between threads.
+
+    Args:
+        listeners: hear each record; they must be quick and must not raise.
+        clock: seconds that only grow; for tests.
+
+    >>> journal = Journal()
+    >>> with journal.task(7, project=1, urgency="batch") as work:
+    ...     work.drawn(regions=3)
+    >>> journal.done, journal.failed
+    (1, 0)
+    """
+
+    def __init__(
+        self,
+        listeners: tuple[Callable[[Record], None], ...] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._listeners = listeners
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._running: dict[int, Work] = {}
+        self._failures: deque[Record] = deque(maxlen=REMEMBERED)
+        self._ends: deque[tuple[float, int]] = deque()
+        self._done = self._failed = 0
+        self._projects: OrderedDict[int | None, tuple[int, int]] = OrderedDict()
+        self._started_at = clock()
+
+    @contextmanager
+    def task(self, task: TaskId, project: int | None, urgency: str) -> Iterator[Work]:
+        """Work at a task within the block; whatever leaves it as an exception is a failure."""
+        with about(project=project, task=task, urgency=urgency), timed() as stages:
+            work = Work(task, project, urgency, stages)
+            with self._lock:
+                self._running[id(work)] = work
+            try:
+                yield work
+            except BaseException as error:
+                work.failed(error)
+                raise
+            finally:
+                self._end(work)
+
+    def refused(self, error: BackendError, advice: str) -> None:
+        """A request for predictions was refused before its tasks were known: nothing to count."""
+        record = Record(
+            task=None,
+            project=None,
+            urgency="batch",
+            request=str(facts().get("request", "")),
+            ended_at=time.time(),
+            seconds=0.0,
+            stages={},
+            reason=code_of(error),
+            sentence=f"{error} {advice}",
+        )
+        with self._lock:
+            self._failures.append(record)
+
+    @property
+    def running(self) -> list[Running]:
+        """The tasks that are worked on now, the longest first."""
+        now = time.monotonic()
+        with self._lock:
+            works = list(self._running.values())
+        return [
+            Running(work.task, work.project, work.urgency, now - work.start, work.stages.now)
+            for work in sorted(works, key=lambda work: work.start)
+        ]
+
+    @property
+    def failures(self) -> list[Record]:
+        """The last tasks without a prediction and refused requests, the latest first."""
+        with self._lock:
+            return list(reversed(self._failures))
+
+    @property
+    def done(self) -> int:
+        """How many tasks got a prediction since the start."""
+        return self._done
+
+    @property
+    def failed(self) -> int:
+        """How many tasks got none."""
+        return self._failed
+
+    @property
+    def projects(self) -> dict[int | None, tuple[int, int]]:
+        """Tasks done and failed by project, of those that were last worked on; the latest last."""
+        with self._lock:
+            return dict(self._projects)
+
+    @property
+    def pictures_per_second(self) -> float:
+        """The pace of the last `PACE_S` seconds, or since the start where that is less."""
+        now = self._clock()
+        with self._lock:
+            self._forget(now)
+            count = sum(pictures for _, pictures in self._ends)
+        return count / max(1.0, min(PACE_S, now - self._started_at))
+
+    def _end(self, work: Work) -> None:
+        error = work.error
+        record = Record(
+            task=work.task,
+            project=work.project,
+            urgency=work.urgency,
+            request=str(facts().get("request", "")),
+            ended_at=time.time(),
+            seconds=time.monotonic() - work.start,
+            stages=work.stages.seconds,
+            pictures=work.pictures,
+            regions=work.regions,
+            reason=code_of(error) if error is not None else "",
+            sentence=str(error)[:_SENTENCE_LENGTH] if error is not None else "",
+        )
+        with self._lock:
+            del self._running[id(work)]
+            self._count(record)
+        _write(record, error)
+        for listener in self._listeners:
+            listener(record)
+
+    def _count(self, record: Record) -> None:
+        done, failed = self._projects.pop(record.project, (0, 0))
+        if record.failed:
+            self._failed += 1
+            self._failures.append(record)
+            self._projects[record.project] = done, failed + 1
+        else:
+            self._done += 1
+            self._ends.append((self._clock(), record.pictures))
+            self._projects[record.project] = done + 1, failed
+        if len(self._projects) > REMEMBERED_PROJECTS:
+            self._projects.popitem(last=False)
+        self._forget(self._clock())
+
+    def _forget(self, now: float) -> None:
+        while self._ends and self._ends[0][0] < now - PACE_S:
+            self._ends.popleft()
+
+
+def _write(record: Record, error: BaseException | None) -> None:
+    """One line in the log: what became of a task, and where its time went."""
+    stages = {f"{name}_ms": round(1000 * took) for name, took in record.stages.items()}
+    more = {"facts": {"ms": round(1000 * record.seconds), **stages}}
+    if error is None:
+        log.info("Task %s: %d regions", record.task, record.regions, extra=more)
+    elif isinstance(error, BackendError):
+        log.warning("Task %s has no prediction: %s", record.task, error, extra=more)
+    else:
+        log.error("Task %s has no prediction", record.task, exc_info=error, extra=more)

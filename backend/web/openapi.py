@@ -1,0 +1,62 @@
+"""The description of the routes that the backend serves, as OpenAPI 3.1, from `openapi.yaml`."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+Json = dict[str, Any]
+
+
+def description(locked: bool = False) -> Json:
+    """Describe the routes.
+
+    Args:
+        locked: whether they ask for a user name and a password.
+
+    Returns:
+        A new dictionary, as JSON has it.
+
+    >>> sorted(description()["paths"]["/jobs"])
+    ['get', 'post']
+    """
+    described = deepcopy(_read())
+    del described["x-shared"]
+    password = described.pop("x-password")
+    described["info"]["version"] = _version()
+    if locked:
+        _lock(described, password)
+    return described
+
+
+@cache
+def _read() -> Json:
+    text = files("backend").joinpath("web", "openapi.yaml").read_text(encoding="utf-8")
+    read: Json = yaml.safe_load(text)
+    return read
+
+
+def _version() -> str:
+    try:
+        return version("clearclip-label-studio")
+    except PackageNotFoundError:  # run from its folder
+        return "0"
+
+
+def _lock(described: Json, password: Json) -> None:
+    """Ask for a password everywhere but for health; the webhook has a token of its own, too."""
+    described["components"]["securitySchemes"] = password["securitySchemes"]
+    basic: list[Json] = [{"basic": []}]
+    token: list[Json] = [{"webhook": []}, {"webhookAddress": []}]
+    for path, methods in described["paths"].items():
+        for operation in methods.values():
+            if path == "/health":
+                operation["security"] = []
+                continue
+            operation["security"] = basic + (token if path == "/webhook" else [])
+            operation["responses"]["401"] = password["refusal"]

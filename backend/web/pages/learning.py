@@ -1,0 +1,152 @@
+"""The routes of what projects learn: where one stands, and what people may do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from flask import Blueprint, Response, request, url_for
+
+from backend.errors import BackendError, BadRequest, ModelUnavailable, PayloadTooLarge
+from backend.feedback.learning.learner import Learner, paints_of, read_export
+from backend.feedback.learning.thresholds import Paint, add_up
+from backend.feedback.learning.versions import State, due_after
+from backend.label_studio.files import Studio
+from backend.label_studio.requests import TurnRequest, parse_turn
+from backend.settings import Settings
+from backend.web.pages.dashboard import FORM, html_page, is_for_people, json_answer
+
+Json = dict[str, Any]
+
+#: A project's number in a route, as far as a database counts.
+_PROJECT = "/projects/<int(min=1, max=2147483647):project>/learning"
+
+#: What people may do.
+TURNS = ("step", "pin", "unpin", "rollback", "reset")
+
+#: A turn says a number; a file holds some numbers for each label.
+_MAX_TURN, _MAX_FILE = 1 << 16, 1 << 26
+
+_NO_KEY = (
+    "A project learns from what Label Studio has: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
+)
+
+
+def make_tutor(
+    settings: Settings, learner: Learner, studio: Studio, read_body: Callable[[], bytes]
+) -> Blueprint:
+    """The routes as a blueprint; none of them waits for the model or for Label Studio.
+
+    Args:
+        settings: what is served.
+        learner: who learns.
+        studio: whose project is linked to.
+        read_body: how a request's body is read, within its limits.
+    """
+    tutor = Blueprint("tutor", __name__)
+    lessons = learner.lessons
+
+    @tutor.route(_PROJECT, methods=["GET"])
+    def show(project: int) -> Response:
+        return (
+            _page(project) if is_for_people() else json_answer(describe(settings, learner, project))
+        )
+
+    def ask(project: int, _: TurnRequest) -> State:
+        if settings.label_studio_api_key is None:
+            raise BadRequest(_NO_KEY)
+        learner.check()
+        return lessons.ask(project)
+
+    turns: dict[str, Callable[[int, TurnRequest], State]] = {
+        "step": ask,
+        "pin": lambda project, _: lessons.pin(project),
+        "unpin": lambda project, _: lessons.pin(project, pinned=False),
+        "rollback": lambda project, asked: lessons.roll_back(project, asked.number, settings.adapt),
+        "reset": lambda project, asked: lessons.reset(project, asked.keep_evidence),
+    }
+
+    @tutor.route(f"{_PROJECT}/<any({', '.join(TURNS)}):turn>", methods=["POST"])
+    def steer(project: int, turn: str) -> Response:
+        is_form = request.mimetype == FORM
+        try:
+            turns[turn](project, parse_turn(_short(read_body()), is_form))
+        except BackendError as error:
+            if not is_form:
+                raise
+            response = _page(project, str(error))
+            response.status_code = error.http_status
+            return response
+        if is_form:
+            address = url_for("tutor.show", project=project)
+            return Response(status=303, headers={"Location": address})
+        return json_answer(describe(settings, learner, project))
+
+    @tutor.route(f"{_PROJECT}/version", methods=["GET"])
+    def give(project: int) -> Response:
+        version, data = learner.export(project)
+        response = Response(data, mimetype="application/json")
+        name = f"learned-{project}-{version.number}.json"
+        response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+        return response
+
+    @tutor.route(f"{_PROJECT}/version", methods=["POST"])
+    def take(project: int) -> Response:
+        body = _short(read_body(), _MAX_FILE)
+        version, adaptation = read_export(body, lessons.model, learner.width)
+        lessons.bring(project, version, adaptation)
+        return json_answer(describe(settings, learner, project))
+
+    def _page(project: int, refusal: str = "") -> Response:
+        return html_page(
+            "learning.html",
+            learned=describe(settings, learner, project),
+            url=studio.task_url(project),
+            refusal=refusal,
+        )
+
+    return tutor
+
+
+def _short(body: bytes, most: int = _MAX_TURN) -> bytes:
+    if len(body) > most:
+        raise PayloadTooLarge(f"Expected at most {most} bytes, but got more.")
+    return body
+
+
+@lru_cache(maxsize=1)  # MB of text where there are many lessons
+def _added_up(paints: tuple[str, ...]) -> Mapping[str, Paint]:
+    """What lessons count together: each view of a page asks for it, mostly of the same ones."""
+    return add_up(map(paints_of, paints))
+
+
+def describe(settings: Settings, learner: Learner, project: int) -> Json:
+    """Where a project stands, its versions, and the thresholds that its corrections suggest."""
+    known: Json = {
+        "project": project,
+        "adapt": settings.adapt,
+        "every": settings.adapt_every,
+        "can_learn": learner.can_learn,
+        "has_key": settings.label_studio_api_key is not None,
+        "versions": [],
+        "labels": {},
+    }
+    try:
+        state = learner.lessons.state(project)
+        versions = learner.lessons.versions(project)
+        paints = _added_up(tuple(learner.lessons.paints(project)))
+    except ModelUnavailable as error:
+        return known | State(project, trouble=str(error)).to_json()
+    labels = {
+        name: {
+            "pictures": paint.pictures,
+            "threshold": paint.best,
+            "saved": paint.saved(0.0),
+            "saved_with_threshold": None if paint.best is None else paint.saved(paint.best),
+        }
+        for name, paint in paints.items()
+    }
+    shown = [version.to_json() | {"live": version.number == state.live} for version in versions]
+    known["every"] = due_after(settings.adapt_every, state.annotations)
+    return known | state.to_json() | {"versions": shown, "labels": labels}

@@ -1,0 +1,260 @@
+"""``clearclip eval``, ``merge`` and ``prepare``: measure a model on a benchmark."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from clearclip_core.cli.options import ModelOptions, model_options
+from clearclip_core.clip.methods import resolve_method
+from clearclip_core.evaluation.checkpoint import Bookmark
+from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
+from clearclip_core.evaluation.datasets.layouts import LayoutError
+from clearclip_core.evaluation.datasets.preparation import RECODINGS, prepare
+from clearclip_core.evaluation.datasets.samples import SCENES
+from clearclip_core.evaluation.results import (
+    Result,
+    Shard,
+    as_text,
+    merge,
+    other_versions,
+    versions,
+)
+from clearclip_core.evaluation.run_config import Settings, digest_of
+from clearclip_core.evaluation.runner import predictor, run_through
+from clearclip_core.evaluation.speed import device_name
+from clearclip_core.evaluation.task import Task, result_path
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """The options of every command that reads a benchmark, see `data_options`."""
+
+    benchmark: str
+    data: Path | None
+    names: Path | None
+    limit: int | None
+
+    def find(self, short_side_px: int) -> Task:
+        """Look for the data, its errors as one sentence that says what to do.
+
+        Raises:
+            click.ClickException: what `Task.of` raises.
+        """
+        benchmark = BENCHMARKS[self.benchmark]
+        try:
+            return Task.of(benchmark, self.data, self.names, self.limit, short_side_px)
+        except LayoutError as error:
+            hint = (
+                f"\nLabel maps that the publisher gives out are turned into {self.benchmark}'s by: "
+                f"clearclip prepare {self.benchmark} --data {self.data}"
+            )
+            can_be_made = self.benchmark in RECODINGS and self.data is not None
+            raise click.ClickException(f"{error}{hint if can_be_made else ''}") from error
+        except (OSError, ValueError) as error:
+            raise click.ClickException(str(error)) from error
+
+
+def data_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that choose the data; it gets them as one `DataOptions`."""
+
+    @functools.wraps(command)
+    def with_options(**arguments: Any) -> None:
+        chosen = {field.name: arguments.pop(field.name) for field in fields(DataOptions)}
+        command(data=DataOptions(**chosen), **arguments)
+
+    for option in reversed(_DATA_OPTIONS):
+        with_options = option(with_options)
+    return with_options
+
+
+_DATA_OPTIONS = (
+    click.option(
+        "--benchmark",
+        required=True,
+        type=click.Choice(list(BENCHMARKS)),
+        help=f"What to measure on; demo is {SCENES} drawn scenes, for the demo model.",
+    ),
+    click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        help="Folder of the data set, laid out as for MMSegmentation.",
+    ),
+    click.option(
+        "--names",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="Other words for the classes: one line a class, several words divided by commas.",
+    ),
+    click.option(
+        "--limit", type=click.IntRange(min=1), help="Take only the first pictures, for a try."
+    ),
+)
+
+
+save_option = click.option(
+    "--save-every",
+    "save_every_s",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Seconds of work that a killed process may lose.",
+)
+
+
+@click.command("eval")
+@data_options
+@model_options
+@click.option(
+    "--shard",
+    default="0/1",
+    show_default=True,
+    metavar="I/N",
+    callback=lambda _context, _option, text: parse_shard(text),
+    help="Measure the I-th of N shares of the pictures (I from 0); see `merge`.",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Result file; by default results/BENCHMARK.MODEL.METHOD.json.",
+)
+@save_option
+def evaluate(
+    options: ModelOptions, data: DataOptions, shard: Shard, out: Path | None, save_every_s: float
+) -> None:
+    """Measure mIoU on a benchmark, as the paper does.
+
+    The result is a JSON file. A run that was cut off goes on where it was if it is started again
+    in the same way, and one that is through is only printed. Several processes or GPUs share the
+    work by --shard, and `clearclip merge` puts their results together.
+    """
+    with one_sentence():
+        method = resolve_method(options.method)
+    task = data.find(options.short_side_px)
+    model = options.load_model()
+    with one_sentence():
+        settings = task.settings(model, method)
+    path = out or result_path(settings, shard)
+    result = finished(path, settings, shard)
+    if result is None:
+        segmenter = task.segmenter(model, method, options.model_dir)
+        predict = predictor(segmenter, task.benchmark, task.labels)
+        samples, classes = task.samples[shard.slice], len(task.benchmark.classes)
+        bookmark = Bookmark.beside(path, digest_of([settings.key, str(shard)]))
+        with one_sentence():
+            (tally,) = run_through(predict, samples, classes, bookmark, 1, save_every_s)
+            hardware = device_name(segmenter.encoder.device)
+            result = Result(settings, shard, tally, versions(), hardware)
+            result.write(path)
+        bookmark.remove()
+    else:
+        say_versions(path, result.versions)
+    click.echo(as_text(result))
+    click.echo(f"\n{path}")
+
+
+@click.command("merge")
+@click.argument(
+    "results", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False)
+)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Result file; by default as if one process had measured all.",
+)
+def merge_shards(results: tuple[Path, ...], out: Path | None) -> None:
+    """Put the shards of one run together, exactly as one process counts it.
+
+    RESULTS are the JSON files of all shards, in any order.
+    """
+    with one_sentence():
+        whole = merge([Result.read(path) for path in results])
+        path = out or result_path(whole.settings, Shard(), results[0].parent)
+        finished(path, whole.settings, Shard())  # refuses to write over another
+        whole.write(path)
+    click.echo(as_text(whole))
+    click.echo(f"\n{path}")
+
+
+@click.command("prepare")
+@click.argument("benchmark", type=click.Choice(list(RECODINGS)))
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of the data set, laid out as for MMSegmentation.",
+)
+def prepare_maps(benchmark: str, data: Path) -> None:
+    """Make a benchmark's label maps from the published ones, beside them.
+
+    coco_stuff and coco_object: from COCO-Stuff's annotations/val2017/*.png (coco_object also from
+    *_labelTrainIds.png); cityscapes: from gtFine's *_labelIds.png. What is there already stays.
+    """
+    with one_sentence():
+        written = sum(1 for _ in tqdm(prepare(benchmark, data), unit="map"))
+    click.echo(f"{written} label maps written, for {benchmark}.")
+
+
+#: What `clearclip` gets from here.
+COMMANDS = (evaluate, merge_shards, prepare_maps)
+
+
+def finished(path: Path, settings: Settings, shard: Shard) -> Result | None:
+    """The result of an earlier run of the same settings; None where there is no file.
+
+    Raises:
+        click.ClickException: the file holds something else, which is not written over.
+    """
+    if not path.exists():
+        return None
+    with one_sentence():
+        result = Result.read(path)
+    differences = settings.differences(result.settings)
+    if str(shard) != str(result.shard):
+        differences = ", ".join(filter(None, [differences, f"shard {shard} and {result.shard}"]))
+    if differences:
+        raise click.ClickException(
+            f"{path} holds a result of other settings ({differences}). Name another file with "
+            "--out, or move that one away."
+        )
+    return result
+
+
+def say_versions(path: Path, measured: Mapping[str, str]) -> None:
+    """Tell the user of an earlier result which versions it was measured with, if not these."""
+    others = other_versions(measured)
+    if others:
+        click.echo(f"{path} was measured with other versions: {others}.", err=True)
+
+
+def parse_shard(text: str) -> Shard:
+    """Read a shard as it is written on a command line.
+
+    Raises:
+        click.BadParameter: not two numbers I/N with I below N.
+
+    >>> parse_shard("3/4")
+    Shard(index=3, of=4)
+    """
+    index, _, of = text.partition("/")
+    try:
+        return Shard(int(index), int(of))
+    except ValueError as error:
+        raise click.BadParameter(f"expected I/N with I from 0 to N-1, but got {text!r}.") from error
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """What a file or a value is refused for, without a traceback."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error

@@ -1,0 +1,132 @@
+"""The options of every command that loads a model."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from clearclip_core.clip.loading import LoadedModel, load_model
+from clearclip_core.clip.methods import METHODS
+from clearclip_core.clip.weights import DEFAULT_FOLDER, WeightsNotFoundError
+from clearclip_core.segmenter import Segmenter
+
+_DEFAULT_METHOD = "clearclip"
+
+MODEL_DIR_HELP = (
+    f"Folder of fetched weights; by default an ARCH/TAG is looked for in {DEFAULT_FOLDER}."
+)
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The options of every command that loads a model, see `model_options`."""
+
+    model: str
+    device: str
+    precision: str
+    short_side_px: int
+    model_dir: Path | None
+    method: str = _DEFAULT_METHOD
+
+    def load(self) -> Segmenter:
+        """Load the segmenter, its errors as one sentence.
+
+        Raises:
+            click.ClickException: what `Segmenter.load` raises.
+        """
+        with _one_sentence():
+            segmenter = Segmenter.load(
+                self.model,
+                self.method,
+                self.device,
+                self.precision,
+                self.short_side_px,
+                self.model_dir,
+            )
+        _say_notice(segmenter.model)
+        return segmenter
+
+    def load_model(self) -> LoadedModel:
+        """Load the model alone, its errors as one sentence.
+
+        Raises:
+            click.ClickException: what `load_model` raises.
+        """
+        with _one_sentence():
+            model = load_model(self.model, self.device, self.precision, self.model_dir)
+        _say_notice(model)
+        return model
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, WeightsNotFoundError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _say_notice(model: LoadedModel) -> None:
+    if model.notice:
+        click.echo(model.notice, err=True)
+
+
+def model_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that choose a model; it gets them as one `ModelOptions`."""
+    return _with_options(command, _MODEL_OPTIONS)
+
+
+def many_method_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The same for a command that takes many methods; `ModelOptions.method` says nothing then."""
+    return _with_options(command, [each for each in _MODEL_OPTIONS if each is not _METHOD])
+
+
+def _with_options(
+    command: Callable[..., None], options: Sequence[Callable[[Any], Any]]
+) -> Callable[..., None]:
+    names = [field.name for field in fields(ModelOptions)]
+
+    @functools.wraps(command)
+    def with_options(**arguments: Any) -> None:
+        chosen = {name: arguments.pop(name) for name in names if name in arguments}
+        command(ModelOptions(**chosen), **arguments)
+
+    for option in reversed(options):
+        with_options = option(with_options)
+    return with_options
+
+
+_METHOD = click.option(
+    "--method",
+    default=_DEFAULT_METHOD,
+    show_default=True,
+    help=f"{', '.join(METHODS)}, or one spelled out: qk-res-a2.",
+)
+
+_MODEL_OPTIONS = (
+    click.option("--model", default="ViT-B-16/openai", show_default=True, help="See `models`."),
+    _METHOD,
+    click.option(
+        "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
+    ),
+    click.option("--precision", default="auto", show_default=True, help="auto, fp32, fp16, bf16."),
+    click.option(
+        "--short-side",
+        "short_side_px",
+        default=448,
+        show_default=True,
+        type=click.IntRange(min=1),
+        help="Resize the short side to this many px; more sees smaller things and takes longer.",
+    ),
+    click.option(
+        "--model-dir",
+        type=click.Path(path_type=Path),
+        help=f"{MODEL_DIR_HELP} Words that were embedded once are kept in one that is given.",
+    ),
+)

@@ -1,0 +1,154 @@
+"""Text embeddings on disk: what a text tower has computed once, no process computes again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from clearclip_core.clip.loading import LoadedModel
+from clearclip_core.clip.weights import ModelName
+
+log = logging.getLogger(__name__)
+
+_KEY = "embedding"
+
+#: Part of every file's name; another number when sentences are averaged in another way.
+_VERSION = 1
+
+
+class EmbeddingStore:
+    """A folder of text embeddings, one small safetensors file a prompt.
+
+    A file is named by a hash of the weights and of the sentences that were averaged, so that
+    neither another model nor other templates ever meet it. Files appear whole (written beside,
+    then renamed) and never change: processes share a folder without locks. A file that is damaged
+    counts as missing and is replaced. A folder that cannot be written costs one warning in the
+    log; what it holds is still read.
+
+    Args:
+        folder: where the files lie; made when the first is written.
+        weights: tells these weights, in this precision, from all others; see `text_tower_id`.
+        limit: how many files are kept, whatever their weights (of ViT-B/16 about 2.3 kB each).
+            Beyond it the tenth that was written first is deleted.
+
+    >>> import tempfile
+    >>> store = EmbeddingStore(Path(tempfile.mkdtemp()), weights="abc")
+    >>> store.put(["a photo of a dog."], torch.tensor([0.6, 0.8]))
+    >>> store.get(["a photo of a dog."])
+    tensor([0.6000, 0.8000])
+    >>> store.get(["a photo of a cat."]) is None
+    True
+    """
+
+    def __init__(self, folder: Path, weights: str, limit: int = 100_000) -> None:
+        self._folder = folder
+        self._weights = weights
+        self._limit = limit
+        self._count: int | None = None  # of files; asked of the disk at the first write
+        self._writable = True
+        self._lock = threading.Lock()
+
+    @classmethod
+    def of(cls, model: LoadedModel, folder: Path | None) -> EmbeddingStore | None:
+        """The store of a model, in ``folder/embeddings``.
+
+        None without a folder, and for random weights, which no other process has.
+        """
+        if folder is None or ModelName.parse(model.name).kind == "random":
+            return None
+        return cls(folder / "embeddings", text_tower_id(model))
+
+    def get(self, sentences: Sequence[str]) -> torch.Tensor | None:
+        """The embedding of a prompt's sentences, (D,) float32 on the CPU; None if it is not there.
+
+        Bit for bit what was put.
+        """
+        try:
+            with safe_open(self._path(sentences), "pt") as file:
+                embedding: torch.Tensor = file.get_tensor(_KEY)
+                whole = (file.metadata() or {}).get("sha256") == _sha256(embedding)
+        except (OSError, SafetensorError):
+            return None
+        return embedding if whole else None
+
+    def put(self, sentences: Sequence[str], embedding: torch.Tensor) -> None:
+        """Keep the embedding of a prompt's sentences; a folder that refuses it is no error.
+
+        Args:
+            sentences: the prompt in each template, in their order.
+            embedding: (D,) float32.
+        """
+        with self._lock:
+            if not self._writable:
+                return
+            try:
+                self._write(self._path(sentences), embedding.contiguous().cpu(), sentences[0])
+                self._prune()
+            except OSError as error:
+                self._writable = False
+                log.warning("Text embeddings are not kept on disk: %s", error)
+
+    def _path(self, sentences: Sequence[str]) -> Path:
+        key = json.dumps([_VERSION, self._weights, *sentences])
+        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
+
+    def _write(self, path: Path, embedding: torch.Tensor, example: str) -> None:
+        facts = {"sha256": _sha256(embedding), "weights": self._weights, "example": example}
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if self._count is None:
+            self._count = len(os.listdir(self._folder))  # noqa: PTH208 -- names are enough
+        part = path.with_suffix(f".{uuid.uuid4().hex}.part")
+        try:
+            part.write_bytes(save({_KEY: embedding}, metadata=facts))
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
+        self._count += 1
+
+    def _prune(self) -> None:
+        """Keep the folder below its limit; parts that a crash left behind count as well."""
+        if self._count is None or self._count <= self._limit:
+            return
+        written = []
+        for path in self._folder.iterdir():
+            with suppress(FileNotFoundError):  # another process may be pruning, too
+                written.append((path.stat().st_mtime_ns, path))
+        written.sort()
+        kept = min(self._limit * 9 // 10, len(written))
+        for _, path in written[: len(written) - kept]:
+            path.unlink(missing_ok=True)
+        self._count = kept
+
+
+def text_tower_id(model: LoadedModel) -> str:
+    """Hex digest of every number of a model's text tower, in its precision, and of its tokenizer.
+
+    A name would not do: the file behind it may change. Takes about 0.2 s for ViT-B/16.
+    """
+    digest = hashlib.sha256(json.dumps(model.tokenize(["A photo of a café."]).tolist()).encode())
+    for name, tensor in model.clip.state_dict().items():
+        if not name.startswith("visual."):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(_bytes(tensor))
+    return digest.hexdigest()
+
+
+def _sha256(tensor: torch.Tensor) -> str:
+    return hashlib.sha256(_bytes(tensor)).hexdigest()
+
+
+def _bytes(tensor: torch.Tensor) -> memoryview:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data

@@ -1,0 +1,167 @@
+"""The one table of benchmarks: what each asks for, and how its data are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clearclip_core.clip.loading import LoadedModel
+from clearclip_core.demo.scenes.render import SCENE_LABELS
+from clearclip_core.evaluation.confusion_matrix import IGNORE
+from clearclip_core.evaluation.datasets.class_names import BACKGROUND, class_names
+from clearclip_core.evaluation.datasets.layouts import Layout
+from clearclip_core.images.preprocessing import Preprocessing
+
+#: How many pixels the short side of a picture has (Sec. 4.1 of the paper).
+SHORT_SIDE_PX = 448
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A data set, its classes, and the settings under which the paper measures on it.
+
+    Attributes:
+        name: how commands call it.
+        title: how the paper's tables call it.
+        classes: names in the order of the data set's indices.
+        layout: where its files lie; None for the drawn scenes, which have none.
+        reduce_zero_label: the files' 0 means "nothing of these" and does not count; class 0 is
+            written as 1, and so on.
+        threshold: pixels whose class is less likely than this become class 0, the background.
+        window_px: side of a sliding window.
+        stride_px: step between windows.
+        paper_colours: normalise colours as the paper does for every model, rather than as the
+            model was trained.
+
+    Raises:
+        ValueError: a threshold, but no background class to fall back to.
+
+    >>> BENCHMARKS["voc21"].classes[:2], BENCHMARKS["voc21"].threshold
+    (('background', 'aeroplane'), 0.5)
+    """
+
+    name: str
+    title: str
+    classes: tuple[str, ...]
+    layout: Layout | None
+    reduce_zero_label: bool = False
+    threshold: float = 0.0
+    window_px: int = 448
+    stride_px: int = 224
+    paper_colours: bool = True
+
+    def __post_init__(self) -> None:
+        if self.threshold and not self.has_background:
+            raise ValueError(
+                "Expected argument `threshold` to be 0 without a background class, but got "
+                f"{self.threshold}."
+            )
+
+    @property
+    def has_background(self) -> bool:
+        """Whether class 0 is what falls below the threshold."""
+        return self.classes[0] == BACKGROUND
+
+    def preprocessing(
+        self, model: LoadedModel, short_side_px: int = SHORT_SIDE_PX
+    ) -> Preprocessing:
+        """Sizes, mean and std; the long side is limited to 2048 px at 448, and in proportion."""
+        mean, std = model.mean, model.std
+        if self.paper_colours:
+            mean, std = Preprocessing.mean, Preprocessing.std
+        sizes = Preprocessing.of_short_side(mean, std, short_side_px)
+        return replace(sizes, window_px=self.window_px, stride_px=self.stride_px)
+
+    def truth(self, label_map: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """A file's label map -> class indices, 255 for what does not count.
+
+        Raises:
+            ValueError: a value that is no class.
+
+        >>> BENCHMARKS["voc20"].truth(np.array([[0, 1, 20, 255]], np.uint8)).tolist()
+        [[255, 0, 19, 255]]
+        """
+        truth = label_map
+        if self.reduce_zero_label:
+            truth = np.where(np.isin(label_map, (0, IGNORE)), IGNORE, label_map - 1)
+        wrong = np.unique(truth[(truth >= len(self.classes)) & (truth != IGNORE)])
+        if wrong.size:
+            first = int(self.reduce_zero_label)
+            raise ValueError(
+                f"Expected a label map of {self.name} to hold 0 to "
+                f"{len(self.classes) - 1 + first} and {IGNORE}, but got {wrong[0] + first}."
+            )
+        return np.asarray(truth, np.uint8)
+
+    def decision(self, label_map: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
+        """A segmenter's label map -> class indices: where it has none, the background."""
+        if not self.has_background:
+            return np.asarray(label_map, np.int16)
+        return np.where(label_map < 0, 0, label_map).astype(np.int16)
+
+
+def _with_background(names: tuple[str, ...]) -> tuple[str, ...]:
+    return (BACKGROUND, *names)
+
+
+_VOC = Layout("JPEGImages", ".jpg", "SegmentationClass", ".png", "ImageSets/Segmentation/val.txt")
+_CONTEXT = Layout(
+    "JPEGImages",
+    ".jpg",
+    "SegmentationClassContext",
+    ".png",
+    "ImageSets/SegmentationContext/val.txt",
+)
+_COCO_MAPS = "annotations/val2017"
+
+_TABLE = (
+    Benchmark("voc20", "VOC20", class_names("voc20"), _VOC, reduce_zero_label=True),
+    Benchmark("voc21", "VOC21", _with_background(class_names("voc20")), _VOC, threshold=0.5),
+    Benchmark("context59", "Context59", class_names("context59"), _CONTEXT, reduce_zero_label=True),
+    Benchmark(
+        "context60",
+        "Context60",
+        _with_background(class_names("context59")),
+        _CONTEXT,
+        threshold=0.15,
+    ),
+    Benchmark(
+        "coco_stuff",
+        "Stuff",
+        class_names("coco_stuff"),
+        Layout("images/val2017", ".jpg", _COCO_MAPS, "_labelTrainIds.png"),
+    ),
+    Benchmark(
+        "coco_object",
+        "Object",
+        _with_background(class_names("coco_object")),
+        Layout("images/val2017", ".jpg", _COCO_MAPS, "_instanceTrainIds.png"),
+        threshold=0.4,
+    ),
+    Benchmark(
+        "cityscapes",
+        "Cityscapes",
+        class_names("cityscapes"),
+        Layout("leftImg8bit/val", "_leftImg8bit.png", "gtFine/val", "_gtFine_labelTrainIds.png"),
+        window_px=224,
+    ),
+    Benchmark(
+        "ade20k",
+        "ADE20k",
+        class_names("ade20k"),
+        Layout("images/validation", ".jpg", "annotations/validation", ".png"),
+        reduce_zero_label=True,
+    ),
+    Benchmark("demo", "drawn scenes", SCENE_LABELS, None, paper_colours=False),
+)
+
+#: Name -> benchmark: the paper's eight, and the drawn scenes that the demo model knows.
+#:
+#: Cityscapes' 2048 x 1024 px become 896 x 448 like all else (Sec. 4.1), of which windows of 224 px
+#: without overlap are the paper's released setting; the other windows overlap by half.
+BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType({row.name: row for row in _TABLE})

@@ -1,0 +1,155 @@
+"""The pictures of a benchmark with their ground truth, read when their turn comes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from clearclip_core.demo.scenes.render import HELD_OUT_SEEDS, render_scene
+from clearclip_core.evaluation.datasets.benchmarks import Benchmark
+from clearclip_core.evaluation.datasets.layouts import LayoutError, PictureFiles
+from clearclip_core.evaluation.run_config import digest_of
+from clearclip_core.images.preprocessing import RGBArray, to_rgb
+
+#: How many drawn scenes the benchmark `demo` takes.
+SCENES = 500
+
+Truth = npt.NDArray[np.uint8]
+
+
+class Sample(Protocol):
+    """One picture of a benchmark."""
+
+    @property
+    def name(self) -> str:
+        """What tells it from the others; the same in every process."""
+
+    @property
+    def digest(self) -> str:
+        """Another one where it has another name, or its files are not the same.
+
+        Raises:
+            LayoutError: files that cannot be read.
+        """
+
+    def read(self) -> tuple[RGBArray, Truth]:
+        """(H, W, 3) uint8 RGB, and (H, W) uint8 class indices, 255 for what does not count.
+
+        Raises:
+            LayoutError: files that cannot be read, or do not fit together or the benchmark.
+        """
+
+
+@dataclass(frozen=True)
+class FileSample:
+    """A picture of a data set."""
+
+    files: PictureFiles
+    benchmark: Benchmark
+
+    @property
+    def name(self) -> str:
+        """See `Sample`."""
+        return self.files.name
+
+    @property
+    def digest(self) -> str:
+        """See `Sample`: of the picture its size in bytes, of the label map all that it holds."""
+        try:
+            size = self.files.picture.stat().st_size
+            label_map = hashlib.sha256(self.files.label_map.read_bytes()).hexdigest()
+        except OSError as error:
+            raise LayoutError(f"{self.name} cannot be read: {error}") from error
+        return digest_of([self.name, size, label_map])
+
+    def read(self) -> tuple[RGBArray, Truth]:
+        """See `Sample`."""
+        try:
+            with Image.open(self.files.picture) as picture:
+                rgb = to_rgb(picture)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise LayoutError(f"{self.files.picture} cannot be read: {error}") from error
+        label_map = read_label_map(self.files.label_map)
+        if label_map.shape != rgb.shape[:2]:
+            raise LayoutError(
+                f"Expected {self.files.label_map} to be as large as its picture, "
+                f"{_size(rgb)} px, but it has {_size(label_map)}."
+            )
+        try:
+            return rgb, self.benchmark.truth(label_map)
+        except ValueError as error:
+            raise LayoutError(f"{self.files.label_map}: {error}") from error
+
+
+@dataclass(frozen=True)
+class SceneSample:
+    """A drawn scene that no training has seen."""
+
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """See `Sample`."""
+        return f"scene {self.seed}"
+
+    @property
+    def digest(self) -> str:
+        """See `Sample`."""
+        return digest_of([self.name])
+
+    def read(self) -> tuple[RGBArray, Truth]:
+        """See `Sample`."""
+        scene = render_scene(self.seed)
+        return scene.image, scene.label_map.astype(np.uint8)
+
+
+def find_samples(benchmark: Benchmark, root: Path | None) -> Sequence[Sample]:
+    """All pictures of a benchmark, each checked to be there; the first one is looked into.
+
+    Args:
+        benchmark: which.
+        root: the data set's folder; None for the drawn scenes.
+
+    Raises:
+        LayoutError: the folder does not fit the benchmark, or there is none.
+    """
+    if benchmark.layout is None:
+        return [SceneSample(seed) for seed in HELD_OUT_SEEDS[:SCENES]]
+    if root is None:
+        raise LayoutError(f"Benchmark {benchmark.name} needs the folder of its data (--data).")
+    samples = [FileSample(files, benchmark) for files in benchmark.layout.find(root)]
+    samples[0].read()
+    return samples
+
+
+def read_label_map(path: Path) -> Truth:
+    """A label map as a file holds it: grey levels, or the indices of a palette.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        LayoutError: no such picture, or one in colour.
+    """
+    try:
+        with Image.open(path) as picture:
+            mode, values = picture.mode, np.asarray(picture)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise LayoutError(f"{path} cannot be read: {error}") from error
+    if mode not in ("L", "P"):
+        raise LayoutError(
+            f"Expected {path} to be a grey or palette picture of class indices (mode L or P), but "
+            f"its mode is {mode}."
+        )
+    return np.asarray(values, np.uint8)
+
+
+def _size(array: npt.NDArray[np.uint8]) -> str:
+    return f"{array.shape[1]}×{array.shape[0]}"

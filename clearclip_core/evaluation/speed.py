@@ -1,0 +1,438 @@
+"""What a machine reaches with a model: the measurements behind ``clearclip bench``."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+
+from clearclip_core.clip.loading import STUFF_WORDS
+from clearclip_core.clip.methods import METHODS, Method
+from clearclip_core.demo.scenes.render import SCENE_LABELS, render_scene
+from clearclip_core.images.preprocessing import RGBArray, to_rgb
+from clearclip_core.segmenter import Segmenter
+
+if sys.platform != "win32":
+    import resource
+
+T = TypeVar("T")
+Clock = Callable[[], float]
+
+#: How many labels `label_words` has.
+MAX_LABELS = 1000
+
+_KINDS = (
+    "",
+    *("red", "green", "blue", "yellow", "brown", "white", "grey", "black", "bright", "dark"),
+    *("small", "large", "old", "new", "wet", "dry", "broken", "wooden", "painted", "distant"),
+    *("near", "clean", "dirty", "smooth", "rough", "plain", "striped", "round", "narrow", "wide"),
+)
+
+#: Windows encoded at once, by the type of the device.
+_BATCHES = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 4, 16, 32, 64), "mps": (1, 2, 4, 8, 16)}
+
+_PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+
+#: Flags of a CPU that decide how fast it multiplies, as Linux names them on x86 and Arm.
+_MATRIX_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured; seconds are medians, sizes are (width, height).
+
+    Attributes:
+        model: the model name.
+        method: the method's numbers.
+        precision: fp32, fp16 or bf16.
+        device: name of the graphics card or CPU.
+        threads: how many threads torch computes with on a CPU.
+        cpu_flags: those of the CPU's flags that decide how fast it multiplies; empty where they
+            cannot be read.
+        torch: its version.
+        picture_wh: of the picture.
+        resized_wh: of what the encoder sees.
+        windows: how many windows the picture has.
+        windows_at_once: how many windows the encoder gets as one batch.
+        labels: how many.
+        stages_s: name of the stage -> seconds of one picture, in the order of the pipeline: read
+            (from a JPEG in memory), resize, encode, score, decide (for all pixels of the picture),
+            masks.
+        window_s: batch size -> seconds a window, of the encoder alone.
+        encoder_tflops: rate at which the encoder multiplies, at its best batch size; 10¹² a
+            second.
+        matmul_tflops: rate of one large matrix product on the same device, in the same dtype.
+        text_s: seconds to embed the labels.
+        text_labels: how many of the labels were computed; the others came from the disk.
+        text_sentences: how many sentences those were.
+        memory_mb: peak of the process so far, loading included; None where it cannot be asked.
+        gpu_memory_mb: peak of the graphics card's, the model included; None without CUDA.
+    """
+
+    model: str
+    method: str
+    precision: str
+    device: str
+    threads: int
+    cpu_flags: tuple[str, ...]
+    torch: str
+    picture_wh: tuple[int, int]
+    resized_wh: tuple[int, int]
+    windows: int
+    windows_at_once: int
+    labels: int
+    stages_s: dict[str, float]
+    window_s: dict[int, float]
+    encoder_tflops: float
+    matmul_tflops: float
+    text_s: float
+    text_labels: int
+    text_sentences: int
+    memory_mb: float | None
+    gpu_memory_mb: float | None
+
+    @property
+    def picture_s(self) -> float:
+        """Seconds of one picture, all stages together."""
+        return sum(self.stages_s.values())
+
+    @property
+    def new_words_s(self) -> float:
+        """Seconds of a picture whose features are kept, with words that are embedded already."""
+        return sum(self.stages_s[stage] for stage in ("score", "decide", "masks"))
+
+
+def measure(
+    segmenter: Segmenter,
+    size_wh: tuple[int, int] = (2048, 1367),
+    labels: int = 150,
+    budget_s: float = 20.0,
+    clock: Clock = time.perf_counter,
+) -> Measurement:
+    """Measure a segmenter on a drawn scene.
+
+    Args:
+        segmenter: what is measured, with its ``windows_at_once``.
+        size_wh: of the scene in px, each side at least 16.
+        labels: how many labels compete, 1 to `MAX_LABELS`.
+        budget_s: seconds for repeating; everything is measured once even if that takes longer,
+            and embedding the labels comes on top.
+        clock: where the seconds come from.
+
+    Raises:
+        ValueError: a size or a number of labels out of range.
+    """
+    words = label_words(labels)
+    jpeg = _jpeg(render_scene(1, (size_wh[1], size_wh[0])).image)
+    encoder = segmenter.encoder
+    if encoder.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(encoder.device)
+    new = len(segmenter.embed.missing(words))
+    text_s = _seconds(lambda: segmenter.embed(words), encoder.device, clock)
+    stages_s = stage_seconds(segmenter, jpeg, words, budget_s / 2, clock)
+    plan = segmenter.prepare(_read(jpeg)).plan
+    pixels = torch.randn(1, 3, *_window_hw(segmenter, plan.grid_hw)).to(
+        encoder.device, encoder.dtype
+    )
+    window_s = window_seconds(segmenter, pixels, budget_s / 2, clock)
+    return Measurement(
+        model=segmenter.model.name,
+        method=_method_name(segmenter.method),
+        precision=_PRECISIONS[encoder.dtype],
+        device=device_name(encoder.device),
+        threads=torch.get_num_threads(),
+        cpu_flags=cpu_flags(),
+        torch=torch.__version__,
+        picture_wh=size_wh,
+        resized_wh=(plan.resized_hw[1], plan.resized_hw[0]),
+        windows=plan.count,
+        windows_at_once=segmenter.windows_at_once,
+        labels=labels,
+        stages_s=stages_s,
+        window_s=window_s,
+        encoder_tflops=window_flops(segmenter, pixels) / min(window_s.values()) / 1e12,
+        matmul_tflops=matmul_flops_per_s(encoder.device, encoder.dtype, clock) / 1e12,
+        text_s=text_s,
+        text_labels=new,
+        text_sentences=new * len(segmenter.embed.templates),
+        memory_mb=peak_memory_mb(),
+        gpu_memory_mb=peak_gpu_memory_mb(encoder.device),
+    )
+
+
+def label_words(count: int) -> tuple[str, ...]:
+    """So many different labels of one or two words, the simplest first.
+
+    Raises:
+        ValueError: below 1 or above `MAX_LABELS`.
+
+    >>> label_words(200)[0], label_words(200)[199]
+    ('sky', 'brown fence')
+    """
+    if not 1 <= count <= MAX_LABELS:
+        raise ValueError(f"Expected argument `count` to be 1 to {MAX_LABELS}, but got {count}.")
+    words = dict.fromkeys((*SCENE_LABELS, *STUFF_WORDS))
+    every = (f"{kind} {word}".strip() for kind in _KINDS for word in words)
+    return tuple(itertools.islice(every, count))
+
+
+def rounds(budget_s: float, clock: Clock = time.perf_counter) -> Iterator[int]:
+    """Count rounds for as long as another one like the longest before fits into the budget.
+
+    There is always a first one.
+    """
+    started, longest_s = clock(), 0.0
+    for number in itertools.count():
+        began = clock()
+        if number and began - started + longest_s > budget_s:
+            return
+        yield number
+        longest_s = max(longest_s, clock() - began)
+
+
+def stage_seconds(
+    segmenter: Segmenter,
+    jpeg: bytes,
+    words: Sequence[str],
+    budget_s: float,
+    clock: Clock = time.perf_counter,
+) -> dict[str, float]:
+    """Median seconds of each stage of one picture, from its file's bytes to boolean masks."""
+    device = segmenter.encoder.device
+    times: dict[str, list[float]] = {}
+
+    def stage(name: str, function: Callable[[], T]) -> T:
+        started = clock()
+        result = function()
+        _finish(device)
+        times.setdefault(name, []).append(clock() - started)
+        return result
+
+    def picture() -> None:
+        rgb = stage("read", lambda: _read(jpeg))
+        prepared = stage("resize", lambda: segmenter.prepare(rgb))
+        (features,) = stage("encode", lambda: segmenter.encode_batch([prepared]))
+        scores = stage("score", lambda: segmenter.score(features, words))
+        result = stage("decide", lambda: segmenter.decide(scores))
+        stage("masks", result.masks)
+
+    picture()  # the first is slow: memory is fetched, kernels are chosen
+    times.clear()
+    for _ in rounds(budget_s, clock):
+        picture()
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
+
+
+@torch.inference_mode()
+def window_seconds(
+    segmenter: Segmenter,
+    window: torch.Tensor,
+    budget_s: float,
+    clock: Clock = time.perf_counter,
+) -> dict[int, float]:
+    """Batch size -> median seconds a window, of the encoder alone.
+
+    The segmenter's own batch size is among them. Sizes that do not fit into a GPU's memory are
+    left out, and so are larger ones whose turn does not come within the budget.
+
+    Args:
+        segmenter: whose encoder is measured.
+        window: (1, 3, H, W), in the encoder's dtype, on its device.
+        budget_s: seconds for repeating.
+        clock: where the seconds come from.
+    """
+    encoder, own = segmenter.encoder, segmenter.windows_at_once
+    ends = clock() + budget_s
+    times: dict[int, list[float]] = {}
+    for size in sorted({*_BATCHES[encoder.device.type], own}):
+        if times and clock() > ends and size != own:
+            continue
+        batch = window.expand(size, -1, -1, -1).contiguous()
+        try:
+            encoder(batch)  # the first is slow: memory is fetched, kernels are chosen
+            times[size] = [_seconds(partial(encoder, batch), encoder.device, clock)]
+        except torch.cuda.OutOfMemoryError:
+            break
+    for _ in rounds(ends - clock(), clock):
+        for size, seconds in times.items():
+            batch = window.expand(size, -1, -1, -1).contiguous()
+            seconds.append(_seconds(partial(encoder, batch), encoder.device, clock))
+    return {size: statistics.median(seconds) / size for size, seconds in times.items()}
+
+
+@torch.inference_mode()
+def window_flops(segmenter: Segmenter, window: torch.Tensor) -> int:
+    """How many additions and multiplications the encoder's matrix products take for a window."""
+    on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # torch leaves it out
+    with FlopCounterMode(display=False, custom_mapping={on_cpu: _attention_flops}) as counter:
+        segmenter.encoder.encode(window)
+    return int(counter.get_total_flops())
+
+
+def _attention_flops(query: torch.Size, key: torch.Size, *_: object, **__: object) -> int:
+    batch, heads, queries, width = query
+    return 4 * batch * heads * queries * key[-2] * width
+
+
+@torch.inference_mode()
+def matmul_flops_per_s(
+    device: torch.device, dtype: torch.dtype, clock: Clock = time.perf_counter
+) -> float:
+    """Rate of the device's own matrix product, of a size as in a ViT-L: what bounds an encoder."""
+    rows = 4096 if device.type == "cpu" else 32768
+    left = torch.randn(rows, 1024, device=device).to(dtype)
+    right = torch.randn(1024, 4096, device=device).to(dtype)
+    seconds = [_seconds(lambda: left @ right, device, clock) for _ in range(8)]
+    return 2 * rows * 1024 * 4096 / statistics.median(seconds[1:])
+
+
+def as_text(measured: Measurement) -> str:
+    """The measurement as a person likes to read it."""
+    m = measured
+    flags = f" ({' '.join(m.cpu_flags)})" if m.cpu_flags else ""
+    together = f"{1 / m.picture_s:.2f} pictures/s"
+    text_rate = (
+        f"{m.text_sentences / m.text_s:.0f} sentences/s" if m.text_labels else "kept on disk"
+    )
+    gpu = "" if m.gpu_memory_mb is None else f", of the GPU {m.gpu_memory_mb:,.0f} MB"
+    memory = "unknown" if m.memory_mb is None else f"{m.memory_mb:,.0f} MB, loading included"
+    lines = [
+        f"model       {m.model}, {m.method}, {m.precision}",
+        f"device      {m.device}, {m.threads} CPU threads{flags}, torch {m.torch}",
+        f"picture     {_size(m.picture_wh)} px, resized to {_size(m.resized_wh)}: "
+        f"{m.windows} windows, {m.windows_at_once} at once",
+        f"vocabulary  {m.labels} labels",
+        "",
+        "a picture               ms    share",
+        *(
+            f"  {name:14} {1000 * seconds:9.1f} {seconds / m.picture_s:7.1%}"
+            for name, seconds in m.stages_s.items()
+        ),
+        f"  {'together':14} {1000 * m.picture_s:9.1f}   {together}",
+        f"  {'new words':14} {1000 * m.new_words_s:9.1f}   for a picture that is encoded already",
+        "",
+        "windows at once      ms a window",
+        *(
+            f"  {size:<14} {1000 * seconds:9.1f}{'   in use' * (size == m.windows_at_once)}"
+            for size, seconds in m.window_s.items()
+        ),
+        "",
+        f"encoder     {m.encoder_tflops:.2f} TFLOP/s, {m.encoder_tflops / m.matmul_tflops:.0%} of "
+        f"a plain matrix product's {m.matmul_tflops:.2f}",
+        f"words       {m.text_s:.1f} s to embed {m.labels} labels, once ({text_rate})",
+        f"memory      {memory}{gpu}",
+    ]
+    return "\n".join(lines)
+
+
+def as_json(measured: Measurement) -> dict[str, Any]:
+    """The same facts under names that stay, with what follows from them."""
+    return {
+        "model": measured.model,
+        "method": measured.method,
+        "precision": measured.precision,
+        "device": measured.device,
+        "threads": measured.threads,
+        "cpu_flags": measured.cpu_flags,
+        "torch": measured.torch,
+        "picture_wh": measured.picture_wh,
+        "resized_wh": measured.resized_wh,
+        "windows": measured.windows,
+        "windows_at_once": measured.windows_at_once,
+        "labels": measured.labels,
+        "stages_s": dict(measured.stages_s),
+        "window_s": dict(measured.window_s),
+        "encoder_tflops": measured.encoder_tflops,
+        "matmul_tflops": measured.matmul_tflops,
+        "text_s": measured.text_s,
+        "text_labels": measured.text_labels,
+        "text_sentences": measured.text_sentences,
+        "memory_mb": measured.memory_mb,
+        "gpu_memory_mb": measured.gpu_memory_mb,
+        "pictures_per_s": 1 / measured.picture_s,
+        "picture_s": measured.picture_s,
+        "new_words_s": measured.new_words_s,
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """The graphics card's name, or the CPU's as far as the system tells it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def cpu_flags() -> tuple[str, ...]:
+    """Those of the CPU's flags that decide how fast it multiplies; none where Linux is not."""
+    flags = set((_cpuinfo("flags") or _cpuinfo("Features")).split())
+    return tuple(flag for flag in _MATRIX_FLAGS if flag in flags)
+
+
+def peak_memory_mb() -> float | None:
+    """The most memory that the process has held so far, in MB; None where it cannot be asked."""
+    if sys.platform == "win32":
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def peak_gpu_memory_mb(device: torch.device) -> float | None:
+    """The most memory that torch has held on a CUDA device, in MB; None elsewhere."""
+    return torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else None
+
+
+def _cpuinfo(key: str) -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), "")
+
+
+def _size(size_wh: tuple[int, int]) -> str:
+    return f"{size_wh[0]}×{size_wh[1]}"
+
+
+def _method_name(method: Method) -> str:
+    return next((name for name, known in METHODS.items() if known == method), str(method))
+
+
+def _window_hw(segmenter: Segmenter, grid_hw: tuple[int, int]) -> tuple[int, int]:
+    patch_h, patch_w = segmenter.encoder.patch_size_hw
+    return grid_hw[0] * patch_h, grid_hw[1] * patch_w
+
+
+def _jpeg(rgb: RGBArray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def _read(jpeg: bytes) -> RGBArray:
+    with Image.open(io.BytesIO(jpeg)) as picture:
+        return to_rgb(picture)
+
+
+def _seconds(function: Callable[[], object], device: torch.device, clock: Clock) -> float:
+    started = clock()
+    function()
+    _finish(device)
+    return clock() - started
+
+
+def _finish(device: torch.device) -> None:
+    """Wait for what a GPU has been told to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -1,0 +1,207 @@
+"""Tab. 1 and Figs. 5-6 of the paper: many readouts of one model, on one benchmark."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from clearclip_core.clip.loading import LoadedModel
+from clearclip_core.clip.methods import Method
+from clearclip_core.evaluation.atomic_write import write_whole
+from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS, Benchmark
+from clearclip_core.evaluation.results import Tally, dump, versions
+from clearclip_core.evaluation.run_config import Settings
+from clearclip_core.evaluation.runner import LabelMap, Predict
+from clearclip_core.evaluation.task import Task
+from clearclip_core.images.preprocessing import RGBArray
+from clearclip_core.paper.published_results import ALPHAS, ATTENTIONS, TABLE_1
+from clearclip_core.segmentation.scores import DenseFeatures, Scores
+from clearclip_core.segmenter import Segmenter, batches, join_windows
+
+#: With and without residual connection and FFN, in the order of Tab. 1.
+COMBINATIONS = ((True, True), (True, False), (False, True), (False, False))
+
+#: What the paper repeats -> the readouts that it needs. In Fig. 6 the FFN stays, as in Eqs. 2-3:
+#: the paper does not say.
+STUDIES: Mapping[str, tuple[Method, ...]] = MappingProxyType(
+    {
+        "table1": tuple(TABLE_1),
+        "figure5": tuple(
+            Method(attention, residual, ffn)
+            for attention in ATTENTIONS
+            for residual, ffn in COMBINATIONS
+        ),
+        "figure6": tuple(
+            Method(attention, residual=True, ffn=True, alpha=alpha)
+            for attention in ATTENTIONS
+            for alpha in ALPHAS
+        ),
+    }
+)
+
+
+def methods_of(studies: Iterable[str]) -> list[Method]:
+    """Every readout that the studies need, each once.
+
+    >>> len(methods_of(["table1"])), len(methods_of(STUDIES))
+    (4, 45)
+    """
+    return list(dict.fromkeys(method for study in studies for method in STUDIES[study]))
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one readout reaches; shares in [0, 1]."""
+
+    miou: float
+    pixel_accuracy: float
+
+
+@dataclass(frozen=True, eq=False)
+class Ablation:
+    """Readouts of one model on one benchmark.
+
+    Attributes:
+        settings: of the run; its ``method`` says nothing.
+        scores: readout -> what it reaches.
+        versions: of the packages that matter.
+        hardware: name of the graphics card or CPU.
+    """
+
+    settings: Settings
+    scores: Mapping[Method, Score]
+    versions: Mapping[str, str]
+    hardware: str
+
+    @property
+    def benchmark(self) -> Benchmark:
+        """The row of the table of benchmarks."""
+        return BENCHMARKS[self.settings.benchmark]
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        methods: Sequence[Method],
+        tallies: Sequence[Tally],
+        hardware: str,
+    ) -> Ablation:
+        """From what was counted for each readout."""
+        scores = {
+            method: Score(tally.confusion.mean_iou, tally.confusion.pixel_accuracy)
+            for method, tally in zip(methods, tallies, strict=True)
+        }
+        return cls(settings, scores, versions(), hardware)
+
+    def with_scores_of(self, earlier: Ablation) -> Ablation:
+        """The scores of both, these before those of an earlier run.
+
+        Raises:
+            ValueError: the earlier ones are of other versions.
+        """
+        if earlier.versions != self.versions:
+            raise ValueError(
+                f"Expected readouts of the same versions, but got {dict(earlier.versions)} and "
+                f"{dict(self.versions)}."
+            )
+        return Ablation(
+            self.settings, {**earlier.scores, **self.scores}, self.versions, self.hardware
+        )
+
+    def write(self, path: Path) -> None:
+        """Write a JSON file, whole or not at all."""
+        rows = {str(method): _row(method, score) for method, score in self.scores.items()}
+        facts = {
+            "readouts": rows,
+            "settings": self.settings.to_json(),
+            "versions": dict(self.versions),
+            "hardware": self.hardware,
+        }
+        write_whole(path, dump(facts))
+
+    @classmethod
+    def read(cls, path: Path) -> Ablation:
+        """Read a JSON file.
+
+        Raises:
+            ValueError: no such ablation.
+            OSError: the file cannot be read.
+        """
+        try:
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            scores = {
+                Method(row["attention"], row["residual"], row["ffn"], row["alpha"]): Score(
+                    row["miou"], row["pixel_accuracy"]
+                )
+                for row in facts["readouts"].values()
+            }
+            settings = Settings.from_json(facts["settings"])
+            return cls(settings, scores, facts["versions"], facts["hardware"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"Expected {path} to be written by `clearclip ablate`, but it is not: {error!r}."
+            ) from error
+
+
+def readouts(
+    task: Task, model: LoadedModel, methods: Sequence[Method], model_dir: Path | None = None
+) -> Predict:
+    """The label maps of all readouts of a picture, one after the other.
+
+    All blocks but the last are run once a picture, whatever the number of readouts.
+
+    Args:
+        task: the benchmark.
+        model: whose last block is read.
+        methods: how; each reads the last block alone.
+        model_dir: where embeddings of words are kept; nowhere without one.
+    """
+    segmenters = [task.segmenter(model, method, model_dir) for method in methods]
+    first = segmenters[0]
+    words = first.vocabulary(task.labels)
+    embeddings = first.embed(words.queries)
+
+    @torch.inference_mode()
+    def predict(rgb: RGBArray) -> Iterator[LabelMap]:
+        for features in shared_features(segmenters, rgb):
+            scores = Scores.of(features, embeddings, words)
+            yield task.benchmark.decision(scores.label_map(task.benchmark.threshold))
+
+    return predict
+
+
+@torch.inference_mode()
+def shared_features(segmenters: Sequence[Segmenter], rgb: RGBArray) -> Iterator[DenseFeatures]:
+    """Features of a picture for several readouts of one trunk.
+
+    Args:
+        segmenters: of one model and preprocessing, whose methods read the last block alone.
+        rgb: (H, W, 3) uint8.
+    """
+    first = segmenters[0]
+    encoder, picture = first.encoder, first.prepare(rgb)
+    precise = torch.promote_types(encoder.dtype, torch.float32)
+    pixels = first.preprocessing.normalize(picture.resized, encoder.device, precise)
+    windows = batches(picture.plan.cut(pixels.to(encoder.dtype)), first.windows_at_once)
+    tokens = [encoder.run_trunk(batch) for batch in windows]
+    for segmenter in segmenters:
+        parts = [segmenter.encoder.read_out(each, picture.plan.grid_hw) for each in tokens]
+        yield DenseFeatures(join_windows(parts).patches, picture.plan)
+
+
+def _row(method: Method, score: Score) -> dict[str, Any]:
+    """A readout in the file; `Ablation.read` takes it apart again."""
+    return {
+        "attention": method.attention,
+        "residual": method.residual,
+        "ffn": method.ffn,
+        "alpha": method.alpha,
+        "miou": score.miou,
+        "pixel_accuracy": score.pixel_accuracy,
+    }

@@ -1,0 +1,261 @@
+"""Figs. 2 to 4 of the paper from one's own pictures and models, drawn for a talk.
+
+matplotlib is an extra: it is asked for when a figure is drawn, not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clearclip_core.images.visualization import blend, label_shares, palette
+from clearclip_core.paper.feature_statistics import (
+    ATTENTIONS,
+    MAP_NAMES,
+    MapExample,
+    MapStatistics,
+    Values,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Of Okabe and Ito's colours, which the colour-blind tell apart; shapes and dashes tell them too.
+_STYLES: dict[str, dict[str, Any]] = {
+    "X_sum": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
+    "X_res": {"color": "#D55E00", "linestyle": "--", "marker": "s"},
+    "X_attn": {"color": "#009E73", "linestyle": "-.", "marker": "^"},
+}
+_NAMES = {"X_sum": r"$X_{sum}$", "X_res": r"$X_{res}$", "X_attn": r"$X_{attn}$"}
+_ATTENTION_NAMES = {
+    "qk": "q-k",
+    "qq": "q-q",
+    "kk": "k-k",
+    "vv": "v-v",
+    "identity": "identity",
+}
+
+_LOOK: Any = {
+    "font.size": 13,
+    "axes.titlesize": 14,
+    "axes.labelsize": 13,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "lines.linewidth": 2.2,
+    "lines.markersize": 6,
+    "savefig.dpi": 200,
+}
+
+_PANEL_INCHES = (4.6, 3.7)
+
+#: A label with less of a map than this is not in its legend.
+_LEGEND_SHARE = 0.01
+
+
+def require_matplotlib() -> None:
+    """Find out before hours of work whether the figures can be drawn.
+
+    Raises:
+        ValueError: matplotlib is not installed; the message says how.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401 -- whether it is there is all that is asked
+    except ImportError as error:
+        raise ValueError(
+            "Figures need the extra: pip install 'clearclip-label-studio[paper]'."
+        ) from error
+
+
+def save_figures(found: Sequence[MapStatistics], folder: Path) -> list[Path]:
+    """Write ``norms.png`` (Fig. 2) and ``layers.png`` (Fig. 4).
+
+    Args:
+        found: the towers' statistics, one or more.
+        folder: made where it is missing.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ValueError: matplotlib is not installed, or there are no statistics.
+    """
+    require_matplotlib()
+    if not found:
+        raise ValueError("Expected argument `found` to hold statistics, but got none.")
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, draw in (("norms.png", draw_norms), ("layers.png", draw_layers)):
+        with _look():
+            draw(found).savefig(folder / name)
+        written.append(folder / name)
+    return written
+
+
+def save_examples(examples: Sequence[MapExample], folder: Path) -> Path:
+    """Write ``maps.png`` (Figs. 1 and 3): a row an example.
+
+    Raises:
+        ValueError: matplotlib is not installed.
+    """
+    require_matplotlib()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _look():
+        draw_examples(examples).savefig(folder / "maps.png")
+    return folder / "maps.png"
+
+
+def draw_examples(examples: Sequence[MapExample]) -> Figure:
+    """Pictures, and under their labels' colours what each map of the last block says."""
+    from matplotlib.patches import Patch
+
+    names = ["picture", *examples[0].label_maps]
+    aspect = examples[0].image.shape[0] / examples[0].image.shape[1]
+    panel = (3.4, 3.4 * aspect + 0.45)
+    figure, axes = _panels(len(examples), len(names), share_rows=False, panel_inches=panel)
+    shown: dict[str, tuple[float, float, float]] = {}
+    for row, example in zip(axes, examples, strict=True):
+        colours = palette(len(example.labels))
+        row[0].imshow(example.image)
+        row[0].set_ylabel(example.name)
+        for axis, label_map in zip(row[1:], example.label_maps.values(), strict=True):
+            axis.imshow(blend(example.image, label_map, colours, opacity=0.7))
+            for index in np.flatnonzero(label_shares(label_map, len(colours)) >= _LEGEND_SHARE):
+                red, green, blue = colours[index] / 255
+                shown[example.labels[index]] = (red, green, blue)
+    for axis, name in zip(axes[0], names, strict=True):
+        axis.set_title(_NAMES.get(name, name))
+    for axis in axes.flat:
+        axis.grid(visible=False)
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    patches = [Patch(color=colour, label=label) for label, colour in shown.items()]
+    figure.legend(handles=patches, loc="outside lower center", ncols=min(len(patches), 9) or 1)
+    return figure
+
+
+def draw_norms(found: Sequence[MapStatistics]) -> Figure:
+    """Frobenius norms: of the last block by attention (Fig. 2), and by layer; a column a tower."""
+    figure, axes = _panels(2, len(found), share_rows=False)
+    for (above, below), tower in zip(axes.T, found, strict=True):
+        above.set_title(tower.name)
+        _draw_attention_norms(above, tower)
+        _draw_by_layer(below, tower.norm)
+        below.set_ylim(0, None)
+    _label(axes[0], "attention of the last block", "Frobenius norm")
+    _label(axes[1], "layer", "Frobenius norm")
+    _explain(figure, axes[1, 0], found)
+    return figure
+
+
+def draw_layers(found: Sequence[MapStatistics]) -> Figure:
+    """Entropies, maxima, channel means (Fig. 4 a-c); a row a tower, alike in scale."""
+    figure, axes = _panels(len(found), 3, share_rows=True)
+    for (entropy, maximum, channels), tower in zip(axes, found, strict=True):
+        _draw_by_layer(entropy, tower.entropy)
+        _draw_by_layer(maximum, tower.maximum)
+        _draw_channel_means(channels, tower)
+        entropy.set_ylim(-0.03, 1.06)
+        _log_scale(maximum, [each.maximum for each in found])
+        _label([entropy], "layer", f"{tower.name}\n\nnormalised entropy")
+        _label([maximum], "layer", "mean maximum")
+        _label([channels], "channels, sorted (%)", "normalised mean, last layer")
+    titles = ("a  Entropy of all values", "b  Largest value", "c  Means of the channels")
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, loc="left")
+    _explain(figure, axes[0, 0], found)
+    return figure
+
+
+def _panels(
+    rows: int,
+    columns: int,
+    share_rows: bool,
+    panel_inches: tuple[float, float] = _PANEL_INCHES,
+) -> tuple[Figure, Any]:
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    size = (panel_inches[0] * columns, panel_inches[1] * rows + 0.6)
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08))
+    axes = figure.subplots(rows, columns, squeeze=False, sharey="col" if share_rows else False)
+    return figure, axes
+
+
+@contextmanager
+def _look() -> Iterator[None]:
+    import matplotlib as mpl
+
+    with mpl.rc_context(_LOOK):
+        yield
+
+
+def _draw_by_layer(axis: Axes, values: Values) -> None:
+    """Mean over the pictures, and a band of one standard deviation; (pictures, 3, layers)."""
+    layers = np.arange(1, values.shape[2] + 1)
+    for index, name in enumerate(MAP_NAMES):
+        mean, spread = values[:, index].mean(axis=0), values[:, index].std(axis=0)
+        axis.plot(layers, mean, label=_NAMES[name], **_STYLES[name])
+        axis.fill_between(
+            layers, mean - spread, mean + spread, color=_STYLES[name]["color"], alpha=0.18, lw=0
+        )
+    axis.set_xticks(layers[:: max(1, len(layers) // 6)])
+
+
+def _draw_attention_norms(axis: Axes, tower: MapStatistics) -> None:
+    """``X_attn`` by attention, and ``X_res``, which no attention changes, across."""
+    places = np.arange(len(ATTENTIONS))
+    mean, spread = tower.attention_norm.mean(axis=0), tower.attention_norm.std(axis=0)
+    axis.bar(places, mean, yerr=spread, width=0.6, color=_STYLES["X_attn"]["color"], capsize=4)
+    residual = tower.norm[:, MAP_NAMES.index("X_res"), -1]
+    low, high = residual.mean() - residual.std(), residual.mean() + residual.std()
+    style = _STYLES["X_res"]
+    axis.axhline(residual.mean(), color=style["color"], linestyle=style["linestyle"])
+    axis.axhspan(low, high, color=style["color"], alpha=0.18, lw=0)
+    axis.set_xticks(places, [_ATTENTION_NAMES[name] for name in ATTENTIONS])
+    axis.set_ylim(0, None)
+
+
+def _draw_channel_means(axis: Axes, tower: MapStatistics) -> None:
+    curves = tower.channel_means.mean(axis=0)  # (3, width)
+    percent = np.linspace(0, 100, curves.shape[1])
+    for index, name in enumerate(MAP_NAMES):
+        axis.plot(percent, curves[index], **{**_STYLES[name], "marker": ""})
+    axis.set_ylim(-0.03, 1.06)
+
+
+def _log_scale(axis: Axes, tables: Sequence[Values]) -> None:
+    """Logarithmic where values differ by more than ten times, if all of them allow it."""
+    from matplotlib.ticker import FuncFormatter
+
+    means = np.concatenate([table.mean(axis=0).ravel() for table in tables])
+    if means.min() > 0 and means.max() > 10 * means.min():
+        axis.set_yscale("log")
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _label(axes: Sequence[Axes], below: str, beside: str) -> None:
+    for axis in axes:
+        axis.set_xlabel(below)
+    axes[0].set_ylabel(beside)
+
+
+def _explain(figure: Figure, axis: Axes, found: Sequence[MapStatistics]) -> None:
+    """A legend above, and below it what is drawn."""
+    handles, names = axis.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=len(names))
+    pictures = sorted({len(tower.norm) for tower in found})
+    count = " or ".join(map(str, pictures))
+    figure.supxlabel(
+        f"Means over {count} {'picture' if pictures == [1] else 'pictures'}; bands and whiskers: "
+        "one standard deviation.",
+        fontsize="small",
+    )

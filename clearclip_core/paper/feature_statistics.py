@@ -1,0 +1,338 @@
+"""The paper's statistics of feature maps (Figs. 2-4): norms, entropies, maxima, channel means.
+
+And what a picture's segmentation looks like by each map of the last block.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from clearclip_core.clip.dense_encoder import DenseEncoder, LayerMaps
+from clearclip_core.clip.loading import LoadedModel, choose_device, load_model
+from clearclip_core.clip.methods import MAPS, METHODS
+from clearclip_core.clip.text_encoder import Label, Vocabulary
+from clearclip_core.images.preprocessing import Preprocessing, RGBArray
+from clearclip_core.paper.dino import DinoTower
+from clearclip_core.segmentation.scores import Scores
+from clearclip_core.segmentation.sliding_windows import WindowPlan
+from clearclip_core.segmenter import Segmenter
+
+Values = npt.NDArray[np.float64]
+
+#: The three maps of a block, in this order along every axis of maps.
+MAP_NAMES = ("X_sum", "X_res", "X_attn")
+
+#: The attentions that Fig. 2 compares in the last block.
+ATTENTIONS = ("qk", "qq", "kk", "vv", "identity")
+
+#: Digits of a figure in JSON.
+_DIGITS = 7
+
+
+class Tower(Protocol):
+    """An image tower that tells its feature maps: `DenseEncoder`, `DinoTower`."""
+
+    @property
+    def patch_size_hw(self) -> tuple[int, int]: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def layer_maps(self, pixels: torch.Tensor, last: Sequence[str] = ()) -> Iterator[LayerMaps]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class ImageTower:
+    """A tower with what belongs to it, in float32.
+
+    Attributes:
+        maps: the tower itself.
+        name: what it is called in figures.
+        mean: per RGB channel, in units of 0-255.
+        std: likewise.
+        model: the CLIP model whose tower it is; None for DINO, which knows no words.
+    """
+
+    maps: Tower
+    name: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    model: LoadedModel | None = None
+
+    @classmethod
+    def of_model(cls, name: str, device: str = "auto", folder: Path | None = None) -> ImageTower:
+        """The image tower of a CLIP model; see `load_model` for the arguments and errors."""
+        model = load_model(name, device, "fp32", folder)
+        maps = DenseEncoder(model.clip, METHODS["clip"])
+        return cls(maps, name, model.mean, model.std, model)
+
+    @classmethod
+    def of_dino(cls, path: Path, device: str = "auto") -> ImageTower:
+        """A DINO tower from a file; see `DinoTower.load` for the errors."""
+        tower = DinoTower.load(path, choose_device(device))
+        return cls(tower, f"DINO ({path.stem})", tower.mean, tower.std)
+
+
+@dataclass(frozen=True, eq=False)
+class MapExample:
+    """One picture, segmented by each of the last block's maps (Figs. 1 and 3).
+
+    Attributes:
+        name: the tower's.
+        image: (H, W, 3) uint8.
+        labels: names of the labels.
+        label_maps: ``X_sum``, ``X_res``, ``X_attn`` and ``ClearCLIP`` -> (H, W) int16, index of
+            the label.
+    """
+
+    name: str
+    image: RGBArray
+    labels: tuple[str, ...]
+    label_maps: Mapping[str, npt.NDArray[np.int16]]
+
+    @classmethod
+    @torch.inference_mode()
+    def of(
+        cls,
+        model: LoadedModel,
+        image: RGBArray,
+        labels: Iterable[str | Label],
+        preprocessing: Preprocessing,
+    ) -> MapExample:
+        """Segment a picture four times.
+
+        Args:
+            model: a CLIP model.
+            image: (H, W, 3) uint8.
+            labels: names, or `Label` values.
+            preprocessing: sizes and windows, and the model's own mean and std.
+        """
+        words = Vocabulary.of(labels)
+        readouts = {**MAPS, "ClearCLIP": METHODS["clearclip"]}
+        segmenters = {
+            name: Segmenter(model, method, preprocessing) for name, method in readouts.items()
+        }
+        embeddings = segmenters["ClearCLIP"].embed(words.queries)  # once for all
+        label_maps = {
+            name: Scores.of(segmenter.encode(image), embeddings, words).label_map()
+            for name, segmenter in segmenters.items()
+        }
+        return cls(model.name, image, tuple(label.name for label in words.labels), label_maps)
+
+
+@dataclass(frozen=True, eq=False)
+class MapStatistics:
+    """Statistics of one tower's feature maps at the patches, over pictures.
+
+    A picture's value is the mean over its windows.
+
+    Attributes:
+        name: the tower's.
+        norm: (pictures, 3, layers), Frobenius norms; maps in the order of `MAP_NAMES`.
+        entropy: (pictures, 3, layers), normalised entropies in [0, 1] (Eq. 5).
+        maximum: (pictures, 3, layers), largest values.
+        attention_norm: (pictures, 5), Frobenius norm of the last block's ``X_attn`` with each of
+            `ATTENTIONS`.
+        channel_means: (pictures, 3, width), of the last block: means of the channels over the
+            patches, scaled to 0 to 1, in ascending order.
+
+    Raises:
+        ValueError: no pictures.
+    """
+
+    name: str
+    norm: Values
+    entropy: Values
+    maximum: Values
+    attention_norm: Values
+    channel_means: Values
+
+    def __post_init__(self) -> None:
+        if not len(self.norm):
+            raise ValueError("Expected statistics of one or more pictures, but got none.")
+
+    @property
+    def layers(self) -> int:
+        """How many blocks the tower has."""
+        return int(self.norm.shape[2])
+
+
+def map_statistics(
+    tower: Tower,
+    name: str,
+    pictures: Iterable[RGBArray],
+    preprocessing: Preprocessing,
+    windows_at_once: int = 4,
+) -> MapStatistics:
+    """Send pictures through a tower and describe the feature maps of each of its blocks.
+
+    Args:
+        tower: with its weights.
+        name: what it is called in figures.
+        pictures: (H, W, 3) uint8 each, read one by one.
+        preprocessing: sizes and windows, and the tower's own mean and std.
+        windows_at_once: windows of a batch at most.
+
+    Raises:
+        ValueError: no pictures.
+    """
+    found = [
+        _of_picture(tower, _windows(tower, picture, preprocessing), windows_at_once)
+        for picture in pictures
+    ]
+    if not found:
+        raise ValueError("Expected argument `pictures` to hold one or more, but got none.")
+    values, attention_norm, channels = (np.stack(each) for each in zip(*found, strict=True))
+    norm, entropy, maximum = values.transpose(1, 0, 2, 3)
+    return MapStatistics(name, norm, entropy, maximum, attention_norm, channels)
+
+
+def _windows(
+    tower: Tower, picture: RGBArray, preprocessing: Preprocessing
+) -> Iterator[torch.Tensor]:
+    resized = preprocessing.resize(picture)
+    plan = WindowPlan(
+        image_hw=(picture.shape[0], picture.shape[1]),
+        resized_hw=(resized.shape[0], resized.shape[1]),
+        window_px=preprocessing.window_px,
+        stride_px=preprocessing.stride_px,
+        patch_hw=tower.patch_size_hw,
+    )
+    precise = torch.promote_types(tower.dtype, torch.float32)
+    pixels = preprocessing.normalize(resized, tower.device, precise)
+    yield from plan.cut(pixels.to(tower.dtype))
+
+
+@torch.inference_mode()
+def _of_picture(
+    tower: Tower, windows: Iterator[torch.Tensor], at_once: int
+) -> tuple[Values, Values, Values]:
+    """(3 statistics, 3 maps, layers), (attentions,) and (3 maps, width), means over windows."""
+    parts: list[tuple[torch.Tensor, ...]] = []
+    every = list(windows)
+    for start in range(0, len(every), at_once):
+        layers = []
+        for layer in tower.layer_maps(torch.stack(every[start : start + at_once]), ATTENTIONS):
+            maps = (layer.sum, layer.residual, layer.attention)
+            layers.append(torch.stack([_describe(each) for each in maps], dim=1))
+        last = [frobenius_norm(layer.attentions[attention]) for attention in ATTENTIONS]
+        channels = [sorted_channel_means(each) for each in maps]
+        parts.append((torch.stack(layers, dim=2), torch.stack(last), torch.stack(channels, dim=0)))
+    values, last_norms, curves = zip(*parts, strict=True)
+    return (
+        torch.cat(values, dim=-1).mean(dim=-1).numpy(),
+        torch.cat(last_norms, dim=-1).mean(dim=-1).numpy(),
+        torch.cat(curves, dim=1).mean(dim=1).numpy(),
+    )
+
+
+def _describe(maps: torch.Tensor) -> torch.Tensor:
+    """(B, N, width) -> (3, B): Frobenius norm, normalised entropy, maximum."""
+    return torch.stack([frobenius_norm(maps), normalized_entropy(maps), maximum(maps)])
+
+
+def frobenius_norm(maps: torch.Tensor) -> torch.Tensor:
+    """Root of the sum of squares of each map: (B, N, width) -> (B,) float64 on the CPU.
+
+    >>> frobenius_norm(torch.tensor([[[3.0, 0.0], [0.0, 4.0]]])).tolist()
+    [5.0]
+    """
+    return _precise(maps).square().sum(dim=(1, 2)).sqrt()
+
+
+def normalized_entropy(maps: torch.Tensor) -> torch.Tensor:
+    """Entropy of a softmax over all values of a map, over its largest possible (Eq. 5).
+
+    Args:
+        maps: (B, N, width).
+
+    Returns:
+        (B,) float64 in [0, 1] on the CPU: 1 where all values are equal, near 0 where one stands
+        out.
+
+    >>> normalized_entropy(torch.zeros(1, 4, 8)).tolist()
+    [1.0]
+    """
+    flat = _precise(maps).flatten(1)
+    logarithms = flat.log_softmax(dim=1)
+    entropy = -(logarithms.exp() * logarithms).sum(dim=1)
+    return entropy / math.log(flat.shape[1])
+
+
+def maximum(maps: torch.Tensor) -> torch.Tensor:
+    """Largest value of each map: (B, N, width) -> (B,) float64 on the CPU."""
+    return _precise(maps).amax(dim=(1, 2))
+
+
+def sorted_channel_means(maps: torch.Tensor) -> torch.Tensor:
+    """Mean of each channel over the patches, scaled to 0 to 1, in ascending order (Fig. 4c).
+
+    The paper does not say how it normalises; here the smallest mean becomes 0, the largest 1.
+
+    Args:
+        maps: (B, N, width).
+
+    Returns:
+        (B, width) float64 in [0, 1] on the CPU; zeros where all channels are equal.
+
+    >>> sorted_channel_means(torch.tensor([[[9.0, 1.0, 2.0], [9.0, 1.0, 4.0]]])).tolist()
+    [[0.0, 0.25, 1.0]]
+    """
+    means = _precise(maps).mean(dim=1).sort(dim=1).values
+    low, high = means[:, :1], means[:, -1:]
+    return (means - low) / torch.where(high > low, high - low, torch.ones_like(high))
+
+
+def _precise(maps: torch.Tensor) -> torch.Tensor:
+    """Sums over a million values of which some are a hundred times the others."""
+    return maps.to("cpu", torch.float64)
+
+
+def as_lists(found: MapStatistics) -> dict[str, Any]:
+    """The same under names, each list by picture and then by layer."""
+    tables = {"norm": found.norm, "entropy": found.entropy, "maximum": found.maximum}
+    return {
+        "name": found.name,
+        "layers": found.layers,
+        **{
+            key: {name: _rounded(table[:, index]) for index, name in enumerate(MAP_NAMES)}
+            for key, table in tables.items()
+        },
+        "attention_norm": {
+            name: _rounded(found.attention_norm[:, index]) for index, name in enumerate(ATTENTIONS)
+        },
+        "channel_means": {
+            name: _rounded(found.channel_means[:, index].mean(axis=0))
+            for index, name in enumerate(MAP_NAMES)
+        },
+    }
+
+
+def as_table(found: MapStatistics) -> str:
+    """The last block and the first, as a person likes to read them."""
+    lines = [f"{found.name}, {found.layers} blocks, {len(found.norm)} pictures", ""]
+    lines.append(f"{'':10}{'norm':>12}{'entropy':>10}{'maximum':>10}   (last block)")
+    for index, name in enumerate(MAP_NAMES):
+        norm, entropy, largest = (
+            table[:, index, -1].mean() for table in (found.norm, found.entropy, found.maximum)
+        )
+        lines.append(f"{name:10}{norm:12.1f}{entropy:10.3f}{largest:10.2f}")
+    norms = zip(ATTENTIONS, found.attention_norm.mean(axis=0), strict=True)
+    lines += ["", "norm of X_attn  " + "  ".join(f"{name} {norm:.1f}" for name, norm in norms)]
+    return "\n".join(lines)
+
+
+def _rounded(values: Values) -> Any:
+    significant = np.char.mod(f"%.{_DIGITS}g", values)
+    return significant.astype(np.float64).tolist()

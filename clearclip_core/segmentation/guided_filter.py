@@ -1,0 +1,281 @@
+"""Maps that follow the picture's edges: a colour guided filter, fitted small, applied full size.
+
+Patches are some 16 px wide, so what is made of them has edges of stairs. A guided filter (He, Sun
+and Tang, "Guided Image Filtering", 2013) takes each map for a linear function of the picture's
+colours in every window of some patches: where the map changes, it changes where colours do. The
+linear functions vary slowly; so they are fitted on a shrunken picture ("Fast Guided Filter", He
+and Sun, 2015), and only their products with the colours are computed at full size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from clearclip_core.images.preprocessing import RGBArray
+from clearclip_core.segmentation.upsampling import Course, Indices, Matrix
+
+Maps = npt.NDArray[np.floating[Any]]
+Float32s = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """How far and how closely maps follow the picture.
+
+    The defaults were chosen on drawn scenes, with and without a sensor's noise and JPEG's marks
+    (`tests/bench/test_guided_filter.py`): half a patch more or less, or twice the epsilon, changes little.
+
+    Attributes:
+        radius_patches: half the side of the windows in which a map is fitted to the colours.
+        tiles_per_patch: tiles along a patch's side; a map is fitted by its means in tiles.
+        epsilon: variance of colours, each in [0, 1], from which on they count: what is far below
+            is smoothed away as noise, what is far above is an edge.
+
+    Raises:
+        ValueError: a value is not positive.
+    """
+
+    radius_patches: float = 3.0
+    tiles_per_patch: int = 2
+    epsilon: float = 1e-4
+
+    def __post_init__(self) -> None:
+        for name in ("radius_patches", "tiles_per_patch", "epsilon"):
+            if not getattr(self, name) > 0:
+                raise ValueError(
+                    f"Expected argument `{name}` to be positive, but got {getattr(self, name)}."
+                )
+
+
+#: What is used where nobody says otherwise.
+REFINEMENT = Refinement()
+
+
+def guided(
+    image: RGBArray, maps: Maps, patch_px: float, refinement: Refinement = REFINEMENT
+) -> Float32s:
+    """Refine maps of a picture, each for itself.
+
+    The filter is linear: maps that add up to 1 still do, and a constant map stays as it is. Next
+    to edges it may overshoot by some percent.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        maps: (K, h, w) float, maps of the whole picture in its own size or a smaller one.
+        patch_px: side of a patch in px of `image`, the unit of the radius.
+        refinement: how far and how closely.
+
+    Raises:
+        ValueError: an argument is not as described.
+
+    Returns:
+        (K, H, W) float32.
+
+    >>> picture = np.zeros((32, 32, 3), np.uint8)
+    >>> picture[:, 13:] = 200
+    >>> left = np.array([[[1.0, 0.0], [1.0, 0.0]]])  # the edge is at a patch's end, at 16 px
+    >>> np.flatnonzero(guided(picture, left, patch_px=16)[0, 0] > 0.5)[-1]
+    np.int64(12)
+    """
+    guide = Guide(image, patch_px, refinement)
+    if maps.ndim != 3 or not maps.size or not np.issubdtype(maps.dtype, np.floating):
+        raise ValueError(
+            f"Expected argument `maps` to be (K, h, w) float, but got {maps.shape} {maps.dtype}."
+        )
+    functions = np.stack([guide.fit(guide.tiles(each)) for each in maps])
+    height, width = image.shape[:2]
+    made = np.empty((len(maps), height, width), np.float32)
+    for row in range(guide.tiles_hw[0]):
+        rows = slice(row * guide.tile_px, (row + 1) * guide.tile_px)
+        corners = tile_corners(functions[:, :, row : row + 2])  # (K, 4, 4, 1, columns)
+        values = guide.row_values(row, corners[..., 0, :])
+        made[:, rows] = values[:, : height - rows.start, :width]
+    return made
+
+
+class Guide:
+    """A picture cut into square tiles, to whose colours maps are fitted.
+
+    Tiles at the right and at the bottom may reach out of the picture, whose last pixels are
+    repeated there.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        patch_px: side of a patch in px of `image`.
+        refinement: how far and how closely.
+
+    Raises:
+        ValueError: an argument is not as described.
+    """
+
+    def __init__(
+        self, image: RGBArray, patch_px: float, refinement: Refinement = REFINEMENT
+    ) -> None:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise ValueError(
+                "Expected argument `image` to be (H, W, 3) uint8, but got "
+                f"{image.shape} {image.dtype}."
+            )
+        if not 0 < patch_px < np.inf:
+            raise ValueError(f"Expected argument `patch_px` to be positive, but got {patch_px}.")
+        self.image_hw = image.shape[0], image.shape[1]
+        self.tile_px = max(1, round(patch_px / refinement.tiles_per_patch))
+        self.tiles_hw = -(-image.shape[0] // self.tile_px), -(-image.shape[1] // self.tile_px)
+        self._radius = max(1, round(refinement.radius_patches * patch_px / self.tile_px))
+        self._place = ((np.arange(self.tile_px) + 0.5) / self.tile_px).astype(np.float32)
+        ends = np.stack([1 - self._place, self._place])
+        self._bilinear = np.einsum("iy,jx->ijyx", ends, ends).reshape(4, -1)
+        self._padded = self._pad(image)
+        colours = self._means(self._padded) / 255
+        self._mean_colours = _window_means(colours, self._radius)
+        self._colours = np.dstack([colours, np.ones(self.tiles_hw)])  # (h, w, 4)
+        products = colours[..., :, None] * colours[..., None, :]
+        covariance = _window_means(products.reshape(*self.tiles_hw, 9), self._radius)
+        covariance = covariance.reshape(products.shape)
+        covariance -= self._mean_colours[..., :, None] * self._mean_colours[..., None, :]
+        # In float64 what rounding leaves of a constant colour's covariance is far below epsilon.
+        self._inverse = np.linalg.inv(covariance + refinement.epsilon * np.eye(3))
+
+    @property
+    def centres_px(self) -> tuple[Matrix, Matrix]:
+        """Rows and columns of the tiles' centres; pixel 0 has its centre at 0."""
+        height, width = self.tiles_hw
+        rows = (np.arange(height, dtype=np.float64) + 0.5) * self.tile_px - 0.5
+        columns = (np.arange(width, dtype=np.float64) + 0.5) * self.tile_px - 0.5
+        return rows, columns
+
+    def tiles(self, each: Maps) -> Matrix:
+        """Shrink one map (h, w) of the whole picture, of its size or less, to the tiles."""
+        if each.shape == self.image_hw:
+            single = np.promote_types(each.dtype, np.float32)  # OpenCV does not shrink float16
+            return self._means(self._pad(each.astype(single, copy=False)))
+        courses = [Course(np.eye(n), px) for n, px in zip(each.shape, self.image_hw, strict=True)]
+        down, along = (
+            course.at(course.positions(centres))
+            for course, centres in zip(courses, self.centres_px, strict=True)
+        )
+        return np.asarray(down @ each @ along.T, np.float64)
+
+    def fit(self, tiles: Matrix) -> Float32s:
+        """Fit one map's values in tiles to the colours in every window, and average the windows.
+
+        Args:
+            tiles: (rows, columns), see `tiles`.
+
+        Returns:
+            (4, rows + 1, columns + 1) at the corners of the tiles: what red, green and blue, each
+            in [0, 255], are multiplied by, and what is added.
+        """
+        means = _window_means(tiles[..., None] * self._colours, self._radius)  # (h, w, 4)
+        covariance = means[..., :3] - self._mean_colours * means[..., 3:]
+        slopes = (self._inverse @ covariance[..., None])[..., 0]
+        offset = means[..., 3] - (slopes * self._mean_colours).sum(axis=-1)
+        function = _corner_means(np.dstack([slopes / 255, offset]), self._radius)
+        return np.ascontiguousarray(function.transpose(2, 0, 1), np.float32)
+
+    def row_values(self, row: int, corners: Float32s) -> Float32s:
+        """Values of linear functions at full size in one row of tiles.
+
+        Args:
+            row: which row of tiles.
+            corners: (..., 4, 4, columns): the functions, see `fit`, at the four corners of each
+                tile, see `tile_corners`.
+
+        Returns:
+            (..., tile_px, columns * tile_px), what reaches out of the picture included.
+        """
+        shape = (*corners.shape[:-2], 1, -1)
+        top, bottom = (
+            (left[..., None] + (right - left)[..., None] * self._place).reshape(shape)
+            for left, right in (
+                (corners[..., 0, :], corners[..., 1, :]),
+                (corners[..., 2, :], corners[..., 3, :]),
+            )
+        )
+        planes = (bottom - top) * self._place[:, None]  # (..., 4, tile_px, W)
+        planes += top
+        values: Float32s = planes[..., 3, :, :]
+        colours = self._padded[row * self.tile_px : (row + 1) * self.tile_px].astype(np.float32)
+        for colour in range(3):
+            plane = planes[..., colour, :, :]
+            plane *= colours[..., colour]
+            values += plane
+        return values
+
+    def tile_values(self, y: Indices, x: Indices, corners: Float32s) -> Float32s:
+        """Values of linear functions at full size in some tiles.
+
+        Args:
+            y: (N,) rows of tiles.
+            x: (N,) columns.
+            corners: (N, K, 4, 4) functions of each tile at its corners.
+
+        Returns:
+            (N, K, tile_px * tile_px).
+        """
+        count, tile, (height, width) = len(y), self.tile_px, self.tiles_hw
+        tiles = self._padded.reshape(height, tile, width, tile, 3)[y, :, x]  # (N, tile, tile, 3)
+        colours = tiles.reshape(count, 1, -1, 3).transpose(0, 3, 1, 2).astype(np.float32)
+        # The products of colours (and 1) with the four bilinear weights, the same for all maps.
+        products = np.empty((count, 4, 4, tile * tile), np.float32)
+        np.multiply(colours, self._bilinear, out=products[:, :3])
+        products[:, 3] = self._bilinear
+        values: Float32s = corners.reshape(count, -1, 16) @ products.reshape(count, 16, -1)
+        return values
+
+    def colour_range(self) -> tuple[Float32s, Float32s]:
+        """(3, rows, columns) middle and half the range of each colour in each tile."""
+        height, width = self.tiles_hw
+        tiles = self._padded.reshape(height, self.tile_px, width, self.tile_px, 3)
+        low, high = (
+            reduce(reduce(tiles, axis=1), axis=2).transpose(2, 0, 1).astype(np.float32)
+            for reduce in (np.min, np.max)
+        )
+        return (high + low) / 2, (high - low) / 2
+
+    def _pad(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Repeat the last row and column up to whole tiles."""
+        missing = [
+            n * self.tile_px - px for n, px in zip(self.tiles_hw, values.shape, strict=False)
+        ]
+        below, right = missing
+        return np.asarray(cv2.copyMakeBorder(values, 0, below, 0, right, cv2.BORDER_REPLICATE))
+
+    def _means(self, padded: npt.NDArray[Any]) -> Matrix:
+        """(rows, columns, ...) float64 means in tiles."""
+        height, width = self.tiles_hw
+        shrunken = cv2.resize(padded, (width, height), interpolation=cv2.INTER_AREA)
+        return np.asarray(shrunken, np.float64)
+
+
+def tile_corners(functions: Float32s) -> Float32s:
+    """(..., rows + 1, columns + 1) -> (..., 4, rows, columns) at each tile's corners."""
+    above, below = functions[..., :-1, :], functions[..., 1:, :]
+    ends = [above[..., :-1], above[..., 1:], below[..., :-1], below[..., 1:]]
+    return np.stack(ends, axis=-3)
+
+
+def _window_means(values: Matrix, radius: int) -> Matrix:
+    """(h, w, C) -> means over the windows around each value, as far as they are inside."""
+    side = (2 * radius + 1, 2 * radius + 1)
+    return _box(values, side) / _box(np.ones((*values.shape[:2], 1)), side)
+
+
+def _corner_means(values: Matrix, radius: int) -> Matrix:
+    """(h, w, C) -> (h + 1, w + 1, C) means over the windows around each corner."""
+    side = (2 * radius, 2 * radius)  # the value at OpenCV's anchor is the one behind the corner
+    padded, ones = (
+        np.pad(each, ((0, 1), (0, 1), (0, 0))) for each in (values, np.ones((*values.shape[:2], 1)))
+    )
+    return _box(padded, side) / _box(ones, side)
+
+
+def _box(values: Matrix, side: tuple[int, int]) -> Matrix:
+    """Sums in windows, by running sums; outside there is nothing."""
+    sums = cv2.boxFilter(values, -1, side, normalize=False, borderType=cv2.BORDER_CONSTANT)
+    return np.asarray(sums).reshape(values.shape)  # without OpenCV's dropping of a last 1

@@ -1,0 +1,145 @@
+"""The commands `clearclip-backend database`, and what other commands say of a newer database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from backend.cli import main as cli
+from backend.database.database import Database
+from backend.database.migrations.revisions import revisions
+from backend.jobs.job_store import Store
+from tests.backend.fakes.old_databases import check_feedback, check_jobs, execute, make_old, tables
+
+NEWEST = revisions()[-1]
+POSTGRES = "postgresql+psycopg://ann:geheim@host:5433/name?passfile=geheim&sslmode=require"
+
+
+def run(*arguments: str) -> Result:
+    result = CliRunner().invoke(cli.main, arguments)
+    assert "Traceback" not in result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result
+
+
+def test_every_option_and_command_has_its_help() -> None:
+    for command in cli.database.commands.values():
+        assert command.help
+        options = [each for each in command.params if isinstance(each, click.Option)]
+        assert {each.name for each in options} == {"database_url", "model_dir"}
+        assert [each.name for each in options if not each.help] == []
+
+
+def test_status_says_where_a_database_stands_and_upgrades_nothing(url: str, tmp_path: Path) -> None:
+    status = ("database", "status", "--database-url", url)
+    result = run(*status)
+    assert result.exit_code == 0
+    at = "not there yet" if url.startswith("sqlite") else "without a revision"
+    assert f"{at}; the newest is {NEWEST}" in result.output
+    assert not (tmp_path / "store.db").exists()
+    make_old(url, "0000_head")
+    before = tables(url)
+    result = run(*status)
+    assert result.exit_code == 0
+    assert f"without a revision; the newest is {NEWEST}" in result.output
+    assert "database upgrade" in result.output
+    assert tables(url) == before
+    assert Database(url).revision() is None
+    Database(url).check()
+    result = run(*status)
+    assert result.exit_code == 0
+    assert f"is up to date: it is at revision {NEWEST}" in result.output
+    assert Database(url).name in result.output
+
+
+def test_upgrade_says_what_it_has_done(url: str) -> None:
+    make_old(url, "0000_head")
+    upgrade = ("database", "upgrade", "--database-url", url)
+    result = run(*upgrade)
+    assert (result.exit_code, f"is upgraded to revision {NEWEST}" in result.output) == (0, True)
+    result = run(*upgrade)
+    assert (result.exit_code, "is up to date" in result.output) == (0, True)
+    check_jobs(url)
+    check_feedback(url)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["serve", "--model", "demo"],
+        ["prelabel", "--project", "7", "--model", "demo"],
+        ["report", "--project", "7"],
+        ["adapt", "status", "--project", "7", "--model", "demo"],
+        ["database", "upgrade"],
+        ["database", "status"],
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_a_database_of_a_newer_version_ends_a_command_with_a_sentence(
+    command: list[str], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "a" * 40)
+    make_old(url, NEWEST)
+    execute(url, "UPDATE alembic_version SET version_num = '9999'")
+    result = run(*command, "--database-url", url)
+    assert result.exit_code == 1
+    said = result.output.strip().splitlines()[-1]
+    assert said.startswith("Error: The database is from a newer version of the backend")
+
+
+def test_a_backup_is_restored(tmp_path: Path) -> None:
+    place = ("--database-url", f"sqlite:///{tmp_path}/clearclip.db")
+    file = str(tmp_path / "monday.db")
+    make_old(place[1], "0000_head")
+    result = run("database", "backup", file, *place)
+    assert result.exit_code == 0
+    assert f"is copied to {file}" in result.output
+    store = Store(place[1])
+    store.start_job(70)
+    store.close()
+    result = run("database", "restore", file, *place)
+    assert result.exit_code == 0
+    kept = [each for each in tmp_path.iterdir() if "before-restore" in each.name]
+    assert len(kept) == 1
+    assert str(kept[0]) in result.output
+    check_jobs(place[1])
+    assert run("database", "backup", file, *place).exit_code == 1
+
+
+def test_the_settings_name_the_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL")
+    assert run("database", "upgrade", "--model-dir", str(tmp_path)).exit_code == 0
+    assert Database(f"sqlite:///{tmp_path}/clearclip.db").revision() == NEWEST
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("backup", "pg_dump --format=custom --file={file} --dbname={address}"),
+        (
+            "restore",
+            "pg_restore --clean --if-exists --single-transaction --dbname={address} {file}",
+        ),
+    ],
+)
+def test_the_tools_of_postgresql_are_named_without_a_password(
+    command: str, says: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "monday.db"
+    file.touch()
+    result = run("database", command, str(file), "--database-url", POSTGRES)
+    assert result.exit_code == 1
+    address = "'postgresql://ann@host:5433/name?sslmode=require'"
+    assert says.format(file=file, address=address) in result.output
+    assert "geheim" not in result.output
+
+
+def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("It is no database, however long it is. " * 100)
+    result = run("database", "status", "--database-url", f"sqlite:///{tmp_path}/text.db")
+    assert result.exit_code == 1
+    assert "cannot be read (file is not a database)" in result.output

@@ -1,0 +1,343 @@
+"""Each check, well and ill, on a hand-made Label Studio and the real application.
+
+The real Label Studio: `tests/e2e/test_doctor.py`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from werkzeug.serving import make_server
+
+from backend import create_app
+from backend.cli.doctor import Finding, examine
+from backend.prediction.deadline import Outcome
+from backend.settings import Settings, load_settings
+from backend.web.middleware.auth import Lock
+from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag
+from tests.backend.fakes.local_server import Answer, Asked, LocalServer
+
+TOKEN = "c0ffee" * 6 + "beef"
+PNG = base64.b64decode(data_url(flag("red", "blue")).partition(",")[2])
+CHECKS = ["settings", "label studio", "token", "project", "label config", "connection"]
+CHECKS += ["backend", "setup", "webhook", "picture", "prediction"]
+LOCK = {"basic_auth_user": "ann", "basic_auth_pass": "secret"}
+
+
+class LabelStudio:
+    """What its API answers about project 7, as the real one does."""
+
+    def __init__(self, backend_url: str) -> None:
+        self.token = TOKEN
+        self.webhooks: list[dict[str, Any]] = [
+            {
+                "id": 5,
+                "url": f"{backend_url}/webhook",
+                "is_active": True,
+                "send_payload": True,
+                "send_for_all_actions": True,
+                "headers": {},
+                "actions": [],
+            }
+        ]
+        self.answers: dict[str, Any] = {
+            "/api/version/": {"release": "1.23.2"},
+            "/api/current-user/whoami": {"id": 1, "email": "ann@example.com"},
+            "/api/projects/7/": {"id": 7, "title": "Streets", "label_config": brush_config("red")},
+            "/api/ml/": [{"id": 3, "url": backend_url, "state": "CO", "project": 7}],
+            "/api/tasks/": {
+                "tasks": [{"id": 11, "data": {"image": "/data/upload/7/a.png"}}],
+                "total": 1,
+            },
+        }
+        self.files = {"/data/upload/7/a.png": PNG}
+
+    def route(self, asked: Asked) -> Answer:
+        path = asked.path.partition("?")[0]
+        if path != "/api/version/" and asked.authorization != f"Token {self.token}":
+            return Answer(
+                401, b'{"detail": "Invalid token."}', {"Content-Type": "application/json"}
+            )
+        if path in self.files:
+            return Answer(body=self.files[path])
+        if path.startswith("/api/webhooks/"):
+            return self._webhooks(asked)
+        if path not in self.answers:
+            return Answer(404, b'{"detail": "Not found."}', {"Content-Type": "application/json"})
+        return _json(self.answers[path])
+
+    def _webhooks(self, asked: Asked) -> Answer:
+        if asked.method == "GET":
+            return _json(self.webhooks)
+        if asked.method == "POST":
+            self.webhooks.append({"id": 6, **json.loads(asked.body)})
+            return _json(self.webhooks[-1], 201)
+        assert asked.path == "/api/webhooks/5/"
+        self.webhooks[0] |= json.loads(asked.body)
+        return _json(self.webhooks[0])
+
+
+def _json(value: Any, status: int = 200) -> Answer:
+    return Answer(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
+
+
+@pytest.fixture
+def backend_settings() -> dict[str, Any]:
+    """Of the backend that is served; tests change them before."""
+    return {}
+
+
+@pytest.fixture
+def backend_url(backend_settings: dict[str, Any]) -> Iterator[str]:
+    app = create_app(Settings(allowed_hosts="127.0.0.1", **backend_settings), colour_engine())
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def label_studio(backend_url: str) -> LabelStudio:
+    made = LabelStudio(backend_url)
+    made.answers["/api/tasks/"]["tasks"][0]["data"]["image"] = data_url(flag("red", "blue"))
+    return made
+
+
+@pytest.fixture
+def studio_url(label_studio: LabelStudio) -> Iterator[str]:
+    with LocalServer(label_studio.route) as server:
+        yield server.url
+
+
+def found(studio_url: str, project: int = 7, **given: Any) -> dict[str, Finding]:
+    options = {name: given.pop(name) for name in ("fix", "backend_url") if name in given}
+    reach = {"label_studio_url": studio_url, "label_studio_api_key": TOKEN}
+    findings = list(examine(load_settings(**reach | given), project, **options))
+    assert [finding.name for finding in findings] == CHECKS
+    for finding in findings:
+        assert str(finding).count("\n") == 0
+        assert TOKEN not in str(finding)
+        assert "secret" not in str(finding)
+        assert bool(finding.advice) == (finding.well is False)
+    return {finding.name: finding for finding in findings}
+
+
+def ill(findings: dict[str, Finding]) -> list[str]:
+    return [name for name, finding in findings.items() if finding.well is False]
+
+
+def test_all_is_well(studio_url: str) -> None:
+    findings = found(studio_url)
+    assert ill(findings) == []
+    assert all(finding.well for finding in findings.values())
+    assert findings["label studio"].text == f"{studio_url} is Label Studio 1.23.2."
+    assert findings["token"].text == "The legacy token is of ann@example.com."
+    assert findings["label config"].text == "1 controls, 1 labels: red."
+    assert findings["picture"].text == "The picture of task 11 has 60 x 40 px."
+    assert findings["prediction"].text == "Task 11 has a valid prediction of 1 regions."
+
+
+def test_a_picture_on_label_studio_is_fetched_with_the_token(
+    studio_url: str, label_studio: LabelStudio
+) -> None:
+    task = label_studio.answers["/api/tasks/"]["tasks"][0]
+    task["data"]["image"] = "/data/upload/7/a.png"
+    assert found(studio_url)["picture"].well
+    label_studio.files.clear()
+    findings = found(studio_url)
+    assert "picture" in ill(findings)
+    assert "no file" in findings["picture"].text
+    assert findings["prediction"].well is None
+
+
+def test_nothing_is_set() -> None:
+    findings = {f.name: f for f in examine(load_settings(), 7)}
+    assert ill(findings) == ["settings"]
+    assert all(f.well is None for name, f in findings.items() if name != "settings")
+    without_token = {f.name: f for f in examine(load_settings(label_studio_url="http://x"), 7)}
+    assert "LABEL_STUDIO_API_KEY" in without_token["settings"].text
+
+
+def test_a_token_that_is_refused(studio_url: str, label_studio: LabelStudio) -> None:
+    label_studio.token = "another"
+    findings = found(studio_url)
+    assert ill(findings) == ["token"]
+    assert "API Tokens Settings" in findings["token"].advice
+
+
+def test_a_label_studio_that_has_moved(studio_url: str) -> None:
+    def moved(asked: Asked) -> Answer:
+        if asked.path == "/api/version/":
+            return _json({"release": "1.23.2"})
+        return Answer(308, headers={"Location": f"{studio_url}{asked.path}"})
+
+    with LocalServer(moved) as server:
+        token = found(server.url)["token"]
+    assert f"redirects to {studio_url}/api/" in token.text
+    assert "set LABEL_STUDIO_URL" in token.text
+
+
+def test_another_server_and_none(backend_url: str) -> None:
+    assert "not as Label Studio" in found(backend_url)["label studio"].text
+    assert "cannot be reached" in found("http://127.0.0.1:1")["label studio"].text
+
+
+def test_another_project(studio_url: str) -> None:
+    findings = found(studio_url, project=8)
+    assert ill(findings) == ["project"]
+    assert "HTTP 404" in findings["project"].text
+
+
+def test_a_label_config_that_asks_for_nothing(studio_url: str, label_studio: LabelStudio) -> None:
+    label_studio.answers["/api/projects/7/"]["label_config"] = "<View/>"
+    findings = found(studio_url)
+    assert ill(findings) == ["label config"]
+    assert "Labeling Interface" in findings["label config"].advice
+    assert findings["webhook"].well
+
+
+@pytest.mark.parametrize(
+    ("state", "message", "sentence"),
+    [
+        ("DI", None, "ML_BLOCK_LOCAL_IP"),
+        ("ER", "401 Client Error: UNAUTHORIZED for url", "Model dialog"),
+        ("ER", "503 Server Error: There are no weights", "look again"),
+    ],
+)
+def test_label_studio_does_not_reach_the_backend(
+    studio_url: str, label_studio: LabelStudio, state: str, message: str | None, sentence: str
+) -> None:
+    label_studio.answers["/api/ml/"][0] |= {"state": state, "error_message": message}
+    findings = found(studio_url)
+    assert ill(findings) == ["connection"]
+    assert sentence in findings["connection"].advice
+    assert findings["prediction"].well, "from here it is reached all the same"
+
+
+def test_no_backend_is_connected(
+    studio_url: str, label_studio: LabelStudio, backend_url: str
+) -> None:
+    label_studio.answers["/api/ml/"] = []
+    findings = found(studio_url, backend_url=backend_url)
+    assert ill(findings) == ["connection"]
+    assert findings["prediction"].well
+
+
+def test_only_the_first_backend_is_used(studio_url: str, label_studio: LabelStudio) -> None:
+    second = {"id": 9, "url": "http://127.0.0.1:1", "state": "DI", "project": 7}
+    label_studio.answers["/api/ml/"].insert(0, second)
+    findings = found(studio_url)
+    assert ill(findings) == []
+    assert "first of 2" in findings["connection"].text
+
+
+def test_another_server_where_the_backend_should_be(
+    studio_url: str, label_studio: LabelStudio
+) -> None:
+    findings = found(studio_url, backend_url=studio_url)
+    assert ill(findings) == ["backend"]
+    findings = found(studio_url, backend_url="http://127.0.0.1:1")
+    assert "cannot be reached from here" in findings["backend"].text
+
+
+def test_a_project_without_tasks(studio_url: str, label_studio: LabelStudio) -> None:
+    label_studio.answers["/api/tasks/"] = {"tasks": [], "total": 0}
+    assert ill(found(studio_url)) == ["picture"]
+
+
+def test_a_webhook_that_is_not_there_is_made(studio_url: str, label_studio: LabelStudio) -> None:
+    label_studio.webhooks[0]["url"] = "http://elsewhere/webhook"
+    assert ill(found(studio_url)) == ["webhook"]
+    assert len(label_studio.webhooks) == 1
+    assert "set up now" in found(studio_url, fix=True)["webhook"].text
+    made = label_studio.webhooks[1]
+    assert (made["project"], made["is_active"], made["send_payload"]) == (7, True, True)
+    assert ill(found(studio_url)) == []
+
+
+@pytest.mark.parametrize("lack", ["is_active", "send_payload", "send_for_all_actions"])
+def test_a_webhook_that_is_half_there_is_mended(
+    studio_url: str, label_studio: LabelStudio, lack: str
+) -> None:
+    label_studio.webhooks[0][lack] = False
+    assert ill(found(studio_url)) == ["webhook"]
+    assert ill(found(studio_url, fix=True)) == []
+    assert label_studio.webhooks[0][lack] is True
+
+
+class TestWithAPassword:
+    @pytest.fixture
+    def backend_settings(self) -> dict[str, Any]:
+        return LOCK
+
+    def test_the_webhook_gets_its_token_and_keeps_its_other_headers(
+        self, studio_url: str, label_studio: LabelStudio
+    ) -> None:
+        label_studio.webhooks[0]["headers"] = {"X-Team": "streets"}
+        assert ill(found(studio_url, **LOCK)) == ["webhook"]
+        assert ill(found(studio_url, fix=True, **LOCK)) == []
+        token = Lock("ann", "secret").webhook_token
+        expected = {"X-Team": "streets", "Authorization": f"Bearer {token}"}
+        assert label_studio.webhooks[0]["headers"] == expected
+        assert ill(found(studio_url, **LOCK)) == []
+
+    @pytest.mark.parametrize(
+        ("headers", "query"),
+        [
+            ({"authorization": "Basic YW5uOnNlY3JldA=="}, ""),
+            ({}, "?token=" + Lock("ann", "secret").webhook_token),
+        ],
+    )
+    def test_other_ways_in_are_well_too(
+        self, studio_url: str, label_studio: LabelStudio, headers: Any, query: str
+    ) -> None:
+        label_studio.webhooks[0]["headers"] = headers
+        label_studio.webhooks[0]["url"] += query
+        assert ill(found(studio_url, **LOCK)) == []
+
+    def test_another_backend_that_is_connected_gets_neither_password_nor_webhook(
+        self, studio_url: str, label_studio: LabelStudio
+    ) -> None:
+        label_studio.webhooks.clear()
+        with LocalServer(lambda asked: _json({"status": "UP", "model_class": "Other"})) as other:
+            label_studio.answers["/api/ml/"][0]["url"] = other.url
+            findings = found(studio_url, fix=True, **LOCK)
+        assert "not as this backend" in findings["backend"].text
+        assert findings["webhook"].well is None
+        assert other.asked == [Asked("GET", "/health", None)]
+        assert label_studio.webhooks == []
+
+    def test_another_password(self, studio_url: str) -> None:
+        findings = found(studio_url, **{**LOCK, "basic_auth_pass": "other"})
+        assert "setup" in ill(findings)
+        assert "as the backend has them" in findings["setup"].advice
+
+
+def test_a_prediction_that_label_studio_would_refuse(
+    studio_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    region = {"type": "brushlabels", "from_name": "gone", "to_name": "image", "value": {}}
+    entry = {"model_version": "x", "score": 0.5, "result": [region]}
+    monkeypatch.setattr(
+        "backend.prediction.predictor.Pipeline.outcome", lambda *_, **__: Outcome(entry)
+    )
+    findings = found(studio_url)
+    assert ill(findings) == ["prediction"]
+    assert "would refuse" in findings["prediction"].text
+
+
+def test_no_prediction(studio_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "backend.prediction.predictor.Pipeline.outcome", lambda *_, **__: Outcome([])
+    )
+    findings = found(studio_url)
+    assert ill(findings) == ["prediction"]
+    assert "log says why" in findings["prediction"].advice

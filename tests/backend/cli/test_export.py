@@ -1,0 +1,105 @@
+"""`clearclip-backend export`, with a stand-in for the model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from label_studio_sdk.converter.brush import decode_rle
+from label_studio_sdk.label_interface import LabelInterface
+from PIL import Image
+
+from backend.cli import main as cli
+from backend.inference.engine import Engine
+from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, flag
+
+
+@pytest.fixture
+def colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-in in place of the model."""
+    monkeypatch.setattr(Engine, "from_settings", classmethod(lambda *_: colour_engine()))
+
+
+@pytest.mark.usefixtures("colours")
+def test_export_writes_tasks_ready_to_import(tmp_path: Path) -> None:
+    folder = tmp_path / "my photos"
+    (folder / "b").mkdir(parents=True)
+    Image.fromarray(flag("red", "blue")).save(folder / "a.png")
+    Image.fromarray(flag("blue")).save(folder / "b" / "ä.png")
+    out = tmp_path / "out" / "tasks.json"
+    arguments = [str(folder), "--labels", "red,blue", "--root", str(folder), "-o", str(out)]
+    result = CliRunner().invoke(cli.export, arguments)
+    assert result.exit_code == 0, result.output
+    tasks = json.loads(out.read_text())
+    assert [task["data"]["image"] for task in tasks] == [
+        "/data/local-files/?d=a.png",
+        "/data/local-files/?d=b/%C3%A4.png",
+    ]
+    config = out.with_suffix(".label-config.xml").read_text()
+    interface = LabelInterface(config)
+    for task in tasks:
+        assert interface.validate_prediction(task["predictions"][0])
+    red, blue = tasks[0]["predictions"][0]["result"]
+    assert (red["value"]["brushlabels"], blue["value"]["brushlabels"]) == (["red"], ["blue"])
+    mask = np.array(decode_rle(red["value"]["rle"])).reshape(40, 60, 4)[..., 3]
+    assert (mask[:, :30] == 255).all()
+    assert (mask[:, 30:] == 0).all()
+
+
+@pytest.mark.usefixtures("colours")
+def test_export_takes_a_projects_own_config(tmp_path: Path) -> None:
+    Image.fromarray(flag("red")).save(tmp_path / "a.png")
+    config = tmp_path / "config.xml"
+    config.write_text(brush_config("red").replace("$image", "$photo"))
+    out = tmp_path / "tasks.json"
+    arguments = [str(tmp_path / "a.png"), "--label-config", str(config), "-o", str(out)]
+    result = CliRunner().invoke(cli.export, [*arguments, "--url-prefix", "s3://bucket/"])
+    assert result.exit_code == 0, result.output
+    (task,) = json.loads(out.read_text())
+    assert task["data"] == {"photo": f"s3://bucket{tmp_path}/a.png"}
+    assert task["predictions"][0]["result"]
+
+
+@pytest.mark.usefixtures("colours")
+def test_export_keeps_a_broken_picture_as_a_task_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    Image.fromarray(flag("red")).save(tmp_path / "b.png")
+    out = tmp_path / "tasks.json"
+    result = CliRunner().invoke(cli.export, [str(tmp_path), "--labels", "red", "-o", str(out)])
+    assert result.exit_code == 1
+    assert "1 of them without predictions" in result.output
+    broken, good = json.loads(out.read_text())
+    assert broken["predictions"] == []
+    assert good["predictions"]
+
+
+def test_a_picture_outside_the_root_is_refused_before_anything_is_predicted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines: list[object] = []
+    monkeypatch.setattr(Engine, "from_settings", classmethod(lambda *_: engines.append(1)))
+    (tmp_path / "root").mkdir()
+    Image.fromarray(flag("red")).save(tmp_path / "root" / "a.png")
+    Image.fromarray(flag("red")).save(tmp_path / "b.png")
+    arguments = [str(tmp_path), "--labels", "red", "--root", str(tmp_path / "root")]
+    result = CliRunner().invoke(cli.export, [*arguments, "-o", str(tmp_path / "tasks.json")])
+    assert result.exit_code == 1
+    assert f"{tmp_path}/b.png is not below --root {tmp_path}/root" in result.output
+    assert engines == []
+    assert not (tmp_path / "tasks.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["x.png"], "either --labels or --label-config"),
+        (["/nowhere/*.png", "--labels", "a"], "no pictures"),
+    ],
+)
+def test_export_says_what_is_missing(arguments: list[str], sentence: str) -> None:
+    result = CliRunner().invoke(cli.export, arguments)
+    assert result.exit_code != 0
+    assert sentence in result.output

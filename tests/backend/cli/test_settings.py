@@ -1,0 +1,85 @@
+"""The settings as people read them: in a terminal, on a page, in `.env.example`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from backend.cli.main import main
+from backend.cli.settings import GROUPS
+from backend.settings import Settings, variables
+
+ROOT = Path(__file__).parents[2]
+
+
+def settings(*arguments: str, status: int = 0) -> Result:
+    result = CliRunner(env={"COLUMNS": "300"}).invoke(main, ["settings", *arguments])
+    assert result.exit_code == status, result.output
+    return result
+
+
+def test_every_setting_is_in_one_group() -> None:
+    grouped = [field for fields in GROUPS.values() for field in fields]
+    assert sorted(grouped) == sorted(Settings.model_fields)
+
+
+def test_the_example_is_what_the_settings_are() -> None:
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    assert settings("--format", "env").output == example, "make settings writes it"
+    assert max(map(len, example.splitlines())) <= 100
+
+
+def test_the_markdown_has_every_setting_with_its_default_and_description() -> None:
+    head, line, *rows = settings("--format", "markdown").output.splitlines()
+    assert (head, line) == ("| variable | default | what it does |", "|---|---|---|")
+    for row, (name, field) in zip(rows, Settings.model_fields.items(), strict=True):
+        names, default, text = (cell.strip() for cell in row.strip("|").split("|"))
+        assert names == " or ".join(f"`{variable}`" for variable in variables(name))
+        assert default == ("" if field.default in (None, "") else f"`{field.default}`")
+        assert text == field.description
+
+
+def test_the_table_has_every_setting_and_nothing_that_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://studio:8080")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "s3cret")
+    monkeypatch.setenv("PORT", "none")  # a value that cannot be is no reason to say nothing
+    for form in ("table", "markdown", "env"):
+        output = settings("--format", form).output
+        assert "s3cret" not in output
+        assert "http://studio" not in output
+    shown = settings().output
+    for name, field in Settings.model_fields.items():
+        assert all(variable in shown for variable in variables(name))
+        assert str(field.description).split()[-1] in shown
+
+
+def test_a_page_keeps_what_stands_around_the_table(tmp_path: Path) -> None:
+    page = tmp_path / "settings.md"
+    page.write_text("# Settings\n<!-- settings:begin -->\nold\n<!-- settings:end -->\nMore.\n")
+    for _ in range(2):
+        settings("--format", "markdown", "--into", str(page))
+        table = settings("--format", "markdown").output
+        begin, end = "<!-- settings:begin -->", "<!-- settings:end -->"
+        assert page.read_text() == f"# Settings\n{begin}\n{table}{end}\nMore.\n"
+
+
+def test_a_page_without_the_lines_is_left_alone(tmp_path: Path) -> None:
+    page = tmp_path / "settings.md"
+    page.write_text("# Settings\n")
+    result = settings("--format", "markdown", "--into", str(page), status=1)
+    assert "settings:begin" in result.output
+    assert page.read_text() == "# Settings\n"
+
+
+def test_the_example_is_written_whole(tmp_path: Path) -> None:
+    settings("--format", "env", "--into", str(tmp_path / "new"))
+    assert (tmp_path / "new").read_text() == settings("--format", "env").output
+
+
+def test_a_table_for_the_terminal_goes_into_no_file(tmp_path: Path) -> None:
+    settings("--into", str(tmp_path / "new"), status=2)
+    assert not (tmp_path / "new").exists()

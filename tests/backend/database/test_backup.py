@@ -1,0 +1,281 @@
+"""Backups of SQLite databases, made beside a backend that writes, and what restores them."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from backend.database.backup import back_up, restore
+from backend.database.database import Database
+from backend.errors import DatabaseInUse, DatabaseTooNew
+from backend.jobs.job_store import Store
+from tests.backend.fakes.old_databases import (
+    check_feedback,
+    check_jobs,
+    execute,
+    make_old,
+    rows,
+    tables,
+)
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    """A database with two jobs, and rows in all tables."""
+    made = Database(f"sqlite:///{tmp_path}/data/clearclip.db")
+    made.check()
+    return refilled(made)
+
+
+def refilled(database: Database) -> Database:
+    assert database.file is not None
+    database.file.unlink()
+    make_old(str(database.url), "0000_head")
+    return database
+
+
+@contextmanager
+def process(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Another process, once it has said that it is ready; it ends when its input does."""
+    running = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    try:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "ready\n"
+        yield running
+    finally:
+        running.communicate(timeout=60)
+    assert running.returncode == 0
+
+
+#: Two rows a transaction, at which the counts of jobs 1 and 2 are equal.
+WRITER = """
+import sys, threading
+from backend.jobs.job_store import Store
+store = Store(sys.argv[1])
+over = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+count = 0
+while not over.is_set():
+    with store.write() as connection:
+        for job in (1, 2):
+            connection.exec_driver_sql(
+                "INSERT INTO failures (job, task, reason, at) VALUES (?, 1, ?, 0)", (job, "x" * 500)
+            )
+    count += 1
+    if count == 2000:
+        print("ready", flush=True)
+store.close()
+"""
+
+
+def test_a_backup_is_whole_while_a_backend_writes(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/clearclip.db")
+    with process(WRITER, str(database.url)) as writer:
+        for number in range(5):
+            back_up(database, tmp_path / f"{number}.db")
+        assert writer.poll() is None
+    seen = []
+    for number in range(5):
+        with closing(sqlite3.connect(tmp_path / f"{number}.db")) as copy:
+            assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            one, two = (
+                copy.execute("SELECT count(*) FROM failures WHERE job = ?", (job,)).fetchone()[0]
+                for job in (1, 2)
+            )
+        assert one == two
+        seen.append(one)
+    assert seen == sorted(seen)
+    assert 2000 <= seen[0] < seen[-1]
+
+
+def test_a_backup_is_one_file_with_all_rows(database: Database, tmp_path: Path) -> None:
+    file = tmp_path / "backups" / "monday.db"
+    before = rows(str(database.url), tables(str(database.url)))
+    back_up(database, file)
+    assert list(file.parent.iterdir()) == [file]
+    url = f"sqlite:///{file}"
+    assert rows(url, tables(url)) == before
+    assert list(file.parent.iterdir()) == [file]
+    check_jobs(url)
+    check_feedback(url)
+
+
+def test_a_backup_overwrites_nothing(database: Database, tmp_path: Path) -> None:
+    file = tmp_path / "monday.db"
+    file.write_text("It is dear to somebody.")
+    with pytest.raises(ValueError, match=r"monday\.db exists already"):
+        back_up(database, file)
+    assert file.read_text() == "It is dear to somebody."
+
+
+def test_a_backup_that_fails_leaves_nothing(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_self: Path, _other: Path) -> Path:
+        raise OSError("The disk is full")
+
+    monkeypatch.setattr(Path, "hardlink_to", fail)
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(ValueError, match="The disk is full"):
+        back_up(database, tmp_path / "backups" / "monday.db")
+    assert list((tmp_path / "backups").iterdir()) == []
+
+
+def test_a_backup_does_without_hard_links(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_self: Path, _other: Path) -> None:
+        raise OSError("Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    back_up(database, tmp_path / "monday.db")
+    check_jobs(f"sqlite:///{tmp_path}/monday.db")
+
+
+def test_there_is_no_backup_of_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="There is no database"):
+        back_up(Database(f"sqlite:///{tmp_path}/none.db"), tmp_path / "monday.db")
+    with pytest.raises(ValueError, match="no SQLite file"):
+        back_up(Database("sqlite://"), tmp_path / "monday.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_restored_is_there_and_what_was_there_is_kept(
+    database: Database, tmp_path: Path
+) -> None:
+    url, file = str(database.url), tmp_path / "monday.db"
+    back_up(database, file)
+    store = Store(url)
+    store.start_job(70)
+    store.close()
+    kept = restore(database, file)
+    check_jobs(url)
+    check_feedback(url)
+    assert kept is not None
+    assert kept.parent == Path(str(database.file)).parent
+    assert execute(f"sqlite:///{kept}", "SELECT max(project) FROM jobs") == [(70,)]
+
+
+def test_a_backup_is_restored_where_there_is_nothing(database: Database, tmp_path: Path) -> None:
+    back_up(database, tmp_path / "monday.db")
+    other = Database(f"sqlite:///{tmp_path}/new/place.db")
+    assert restore(other, tmp_path / "monday.db") is None
+    check_jobs(str(other.url))
+
+
+def test_a_backup_with_pages_of_another_size_is_restored(
+    database: Database, tmp_path: Path
+) -> None:
+    back_up(database, tmp_path / "monday.db")
+    with closing(sqlite3.connect(tmp_path / "monday.db", isolation_level=None)) as copy:
+        copy.execute("PRAGMA page_size=16384")
+        copy.execute("VACUUM")
+    restore(database, tmp_path / "monday.db")
+    check_jobs(str(database.url))
+
+
+def test_nothing_is_restored_while_a_backend_has_the_database_open(
+    database: Database, tmp_path: Path
+) -> None:
+    """It holds a connection, but neither a lease nor a transaction."""
+    url = str(database.url)
+    back_up(database, tmp_path / "monday.db")
+    code = (
+        "import sys; from backend.jobs.job_store import Store; store = Store(sys.argv[1])\n"
+        "store.start_job(70); print('ready', flush=True); sys.stdin.read(); store.close()"
+    )
+    with (
+        process(code, url),
+        pytest.raises(DatabaseInUse, match="stop the backends"),
+    ):
+        restore(database, tmp_path / "monday.db")
+    assert execute(url, "SELECT max(project) FROM jobs") == [(70,)]
+    assert not list(Path(str(database.file)).parent.glob("*before*"))
+    restore(database, tmp_path / "monday.db")
+    check_jobs(url)
+
+
+def _write_text(file: Path) -> None:
+    file.write_text("It is no database, however long it is. " * 100)
+
+
+def _make_foreign(file: Path) -> None:
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE jobs (id INTEGER)")
+
+
+def _damage(file: Path) -> None:
+    make_old(f"sqlite:///{file}", "0000_head")
+    data = bytearray(file.read_bytes())
+    data[4096 : 4096 + 4096] = b"\xff" * 4096
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (_write_text, "not a database"),
+        (_make_foreign, "no database of this backend"),
+        (_damage, "damaged|malformed"),
+        (lambda file: None, "unable to open"),
+    ],
+)
+def test_what_is_no_backup_is_not_restored(
+    database: Database, tmp_path: Path, make: Callable[[Path], None], sentence: str
+) -> None:
+    file = tmp_path / "monday.db"
+    make(file)
+    with pytest.raises(ValueError, match=sentence):
+        restore(database, file)
+    check_jobs(str(database.url))
+
+
+def test_a_backup_from_a_newer_version_is_not_restored(database: Database, tmp_path: Path) -> None:
+    file = tmp_path / "monday.db"
+    other = Database(f"sqlite:///{file}")
+    other.check()
+    execute(str(other.url), "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(DatabaseTooNew, match="9999"):
+        restore(database, file)
+    check_jobs(str(database.url))
+
+
+def test_a_database_from_a_newer_version_gives_way_to_a_backup(
+    database: Database, tmp_path: Path
+) -> None:
+    back_up(database, tmp_path / "monday.db")
+    database.check()
+    execute(str(database.url), "UPDATE alembic_version SET version_num = '9999'")
+    restore(database, tmp_path / "monday.db")
+    check_jobs(str(database.url))
+
+
+def test_a_database_is_no_backup_of_itself(database: Database) -> None:
+    assert database.file is not None
+    with pytest.raises(ValueError, match="the database itself"):
+        restore(database, database.file)
+    check_jobs(str(database.url))
+
+
+def test_a_database_that_is_none_any_more_is_left_for_its_owner(
+    database: Database, tmp_path: Path
+) -> None:
+    back_up(database, tmp_path / "monday.db")
+    assert database.file is not None
+    _write_text(database.file)
+    with pytest.raises(ValueError, match="move it away"):
+        restore(database, tmp_path / "monday.db")

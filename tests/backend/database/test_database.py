@@ -1,0 +1,129 @@
+"""The database that backends share, as SQLite and as a real PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError, ProgrammingError
+
+from backend.database.database import Database
+from backend.database.migrations.revisions import revisions
+from backend.jobs.job_store import Store
+from backend.settings import Settings
+from tests.backend.fakes.old_databases import execute, make_old, tables
+
+
+def test_a_new_file_is_made_by_one_at_a_time(tmp_path: Path) -> None:
+    """SQLite tells who comes while another makes it that it is locked, and lets nobody wait."""
+    file = tmp_path / "clearclip.db"
+    opened = threading.Event()
+
+    def open_it() -> None:
+        Database(f"sqlite:///{file}").check()
+        opened.set()
+
+    with FileLock(f"{file}.lock"):
+        others = [threading.Thread(target=open_it) for _ in range(4)]
+        for other in others:
+            other.start()
+        assert not opened.wait(0.5)
+        assert not file.exists()
+    for other in others:
+        other.join()
+    assert opened.is_set()
+
+
+def test_the_settings_say_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL")
+    settings = Settings(model_dir=tmp_path / "models")
+    Database.from_settings(settings).check()
+    assert (tmp_path / "models" / "clearclip.db").exists()
+    other = f"sqlite:///{tmp_path}/other.db"
+    Database.from_settings(Settings(database_url=other)).check()  # type: ignore[arg-type]
+    assert (tmp_path / "other.db").exists()
+
+
+def test_the_password_of_a_database_is_never_shown() -> None:
+    url = "postgresql+psycopg://ann:secret@host/name"
+    settings = Settings(database_url=url)  # type: ignore[arg-type]
+    assert "secret" not in repr(settings)
+    assert "secret" not in repr(vars(Database.from_settings(settings)))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:////proc/none/jobs.db",
+        "postgresql+psycopg://ann:secret@127.0.0.1:9/name",
+        "postgresql+psycopg://127.0.0.1:9/name?password=secret",
+    ],
+)
+def test_a_database_that_cannot_be_had_is_told_in_a_sentence(url: str) -> None:
+    with pytest.raises(ValueError, match="set DATABASE_URL") as caught:
+        Database(url).check()
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_database_that_can_be_had_is_checked_without_a_word(url: str) -> None:
+    Database(url).check()
+
+
+def test_a_database_that_is_up_to_date_is_opened_beside_one_who_writes(url: str) -> None:
+    writer, reader = Store(url), Database(url)
+    job = writer.start_job(7)
+    with writer._jobs() as connection:  # the lock of an upgrade, too
+        connection.execute(text("UPDATE jobs SET state = 'paused'"))
+        begun = time.monotonic()
+        with reader.read() as other:
+            assert other.execute(text("SELECT state FROM jobs")).scalar() == job.state
+        assert time.monotonic() - begun < 10
+        assert reader.revision() == revisions()[-1]
+    reader.close()
+    writer.close()
+
+
+def test_a_user_who_may_not_make_tables_works_with_an_upgraded_database(
+    postgres_url: Callable[[str], str], tmp_path: Path
+) -> None:
+    url = postgres_url(f"clerk-{tmp_path.name}"[:60])
+    Database(url).check()
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        schema = connection.execute(text("SELECT current_schema()")).scalar()
+        for statement in (
+            "CREATE ROLE clerk LOGIN",
+            f'GRANT USAGE ON SCHEMA "{schema}" TO clerk',
+            f'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA "{schema}" TO clerk',
+            f'GRANT USAGE ON ALL SEQUENCES IN SCHEMA "{schema}" TO clerk',
+        ):
+            connection.execute(text(statement))
+    engine.dispose()
+    store = Store(url.replace("//test@", "//clerk@"))
+    assert store.start_job(7).id == 1
+    store.close()
+
+
+def test_what_is_in_memory_is_made_as_well() -> None:
+    with Database("sqlite://").read() as connection:
+        assert connection.execute(text("SELECT count(*) FROM jobs")).scalar() == 0
+
+
+def test_the_revision_is_read_and_nothing_is_made(url: str, tmp_path: Path) -> None:
+    database = Database(url)
+    assert database.revision() is None
+    assert not (tmp_path / "store.db").exists()
+    make_old(url, "0000_head")
+    before = tables(url)
+    assert database.revision() is None
+    assert tables(url) == before
+    with pytest.raises(OperationalError if url.startswith("sqlite") else ProgrammingError):
+        execute(url, "SELECT * FROM alembic_version")
+    database.check()
+    assert database.revision() == revisions()[-1]

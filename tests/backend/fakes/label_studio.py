@@ -1,0 +1,202 @@
+"""A stand-in for Label Studio's API, as the real one was seen to answer; see tests/e2e for that."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from itertools import count
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from tests.backend.fakes.local_server import Answer, Asked, LocalServer
+
+TOKEN = "ab" * 20
+
+
+def _always(asked: Asked) -> Answer | None:
+    return None
+
+
+@dataclass
+class FakeStudio:
+    """One project, its tasks and their predictions.
+
+    Attributes:
+        label_config: the project's.
+        tasks: id -> data.
+        annotated: ids of tasks with an annotation; those of `annotations` have one too.
+        refused: ids of tasks whose predictions are not taken.
+        fault: called with each request; what it returns is the answer.
+        annotations: id -> annotation.
+        late: predictions are stored, and then the answer is an error, so many times.
+    """
+
+    label_config: str
+    tasks: dict[int, dict[str, Any]]
+    project: int = 7
+    annotated: set[int] = field(default_factory=set)
+    refused: set[int] = field(default_factory=set)
+    views: dict[int, list[int]] = field(default_factory=dict)
+    fault: Callable[[Asked], Answer | None] = _always
+    late: int = 0
+    predictions: list[dict[str, Any]] = field(default_factory=list)
+    imports: list[int] = field(default_factory=list)
+    annotations: dict[int, dict[str, Any]] = field(default_factory=dict)
+    lock: Any = field(default_factory=threading.RLock)
+    _ids: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def served(self) -> LocalServer:
+        """It as a server, to use as a context manager."""
+        return LocalServer(self.answer)
+
+    def stored(self, version: str | None = None) -> Counter[int]:
+        """Task -> how many predictions it has, of one version or of all."""
+        return Counter(
+            each["task"] for each in self.predictions if version in (None, each["model_version"])
+        )
+
+    def add(self, task: int, version: str, created: float = 0.0, result: Sequence[Any] = ()) -> int:
+        """Let a task have a prediction; the value is its id."""
+        at, id_ = _at(created), next(self._ids)
+        prediction = {"id": id_, "task": task, "model_version": version, "result": list(result)}
+        self.predictions.append(prediction | {"created_at": at, "updated_at": at, "score": 0.5})
+        return id_
+
+    def annotate(
+        self, task: int, result: Sequence[Any], created: float = 0.0, **more: Any
+    ) -> dict[str, Any]:
+        """Let a task have an annotation."""
+        id_ = next(self._ids)
+        self.annotations[id_] = {
+            "id": id_,
+            "task": task,
+            "project": self.project,
+            "result": list(result),
+            "parent_prediction": None,
+            "parent_annotation": None,
+            "was_cancelled": False,
+            "lead_time": 10.0,
+            "completed_by": 1,
+            "created_at": _at(created),
+            "updated_at": _at(created),
+        } | more
+        return self.annotations[id_]
+
+    def answer(self, asked: Asked) -> Answer:
+        """What the real one would answer."""
+        faulty = self.fault(asked)
+        if faulty is not None:
+            return faulty
+        if asked.authorization != f"Token {TOKEN}":
+            return _json({"detail": "Invalid token."}, 401)
+        url = urlsplit(asked.path)
+        given = {key: values[0] for key, values in parse_qs(url.query).items()}
+        with self.lock:
+            return self._route(asked, url.path.rstrip("/"), given)
+
+    def _route(self, asked: Asked, path: str, given: dict[str, str]) -> Answer:
+        if path == f"/api/projects/{self.project}":
+            return _json({"id": self.project, "label_config": self.label_config})
+        if path == f"/api/projects/{self.project}/import/predictions":
+            return self._import(json.loads(asked.body))
+        if path == "/api/tasks" and given["project"] == str(self.project):
+            return self._tasks(given)
+        if path == "/api/predictions" and asked.method == "GET":
+            return _json([p for p in self.predictions if str(p["task"]) == given["task"]])
+        if path == "/api/predictions" and asked.method == "POST":
+            body = json.loads(asked.body)
+            if body["task"] in self.refused:
+                return _json({"detail": "Validation error", "validation_errors": "no label"}, 400)
+            self.add(body["task"], body["model_version"])
+            return _json(self.predictions[-1], 201)
+        found = re.fullmatch(r"/api/annotations/(\d+)", path)
+        if found and asked.method == "GET":
+            return _found(self.annotations.get(int(found[1])))
+        found = re.fullmatch(r"/api/tasks/(\d+)/annotations", path)
+        if found and int(found[1]) in self.tasks:
+            task = int(found[1])
+            return _json([each for each in self.annotations.values() if each["task"] == task])
+        found = re.fullmatch(r"/api/predictions/(\d+)", path)
+        if found and asked.method == "GET":
+            return _found(next((p for p in self.predictions if p["id"] == int(found[1])), None))
+        if found and asked.method == "DELETE":
+            there = len(self.predictions)
+            self.predictions = [p for p in self.predictions if p["id"] != int(found[1])]
+            return Answer(204 if len(self.predictions) < there else 404)
+        return _json({"detail": "Not found."}, 404)
+
+    def _import(self, body: list[dict[str, Any]]) -> Answer:
+        if not all(each["task"] in self.tasks for each in body):
+            return _json({"detail": "invalid task"}, 400)
+        taken = [each for each in body if each["task"] not in self.refused]
+        if len(taken) < len(body):  # as seen: one that is invalid costs all of them
+            return _json({"created": 0}, 201)
+        self.imports.append(len(taken))
+        for each in taken:
+            self.add(each["task"], each["model_version"])
+        if self.late:
+            self.late -= 1
+            return Answer(504)
+        return _json({"created": len(taken)}, 201)
+
+    def _tasks(self, given: dict[str, str]) -> Answer:
+        if "view" in given:
+            if int(given["view"]) not in self.views:
+                return _json({"detail": "Not found."}, 404)
+            found = self.views[int(given["view"])]
+        else:
+            found = [task for task in sorted(self.tasks) if self._fits(task, given["query"])]
+        size, page = int(given["page_size"]), int(given.get("page", 1))
+        some = found[size * (page - 1) : size * page]
+        rows = [self._row(task, given.get("query", "")) for task in some]
+        totals = {"total_annotations": 0, "total_predictions": len(self.predictions)}
+        return _json({"tasks": rows, "total": len(found)} | totals)
+
+    def _row(self, task: int, query: str) -> dict[str, Any]:
+        """As seen: versions are told where they are asked for, each once, in any order."""
+        versions = [p["model_version"] for p in self.predictions if p["task"] == task]
+        row = {"id": task, "data": self.tasks[task], "project": self.project}
+        row["total_predictions"] = len(versions)
+        if "predictions_model_versions" in query:
+            row["predictions_model_versions"] = ", ".join(set(versions))
+        return row
+
+    def _is_annotated(self, task: int) -> bool:
+        return task in {*self.annotated, *(each["task"] for each in self.annotations.values())}
+
+    def _fits(self, task: int, query: str) -> bool:
+        asked = json.loads(query)
+        included = asked.get("selectedItems", {}).get("included")
+        if included and task not in included:  # an empty list is no filter there
+            return False
+        versions = [p["model_version"] for p in self.predictions if p["task"] == task]
+        for each in asked.get("filters", {}).get("items", ()):
+            column, value = each["filter"].removeprefix("filter:tasks:"), each["value"]
+            fits = {
+                ("id", "greater"): lambda v: task > v,
+                ("predictions_model_versions", "contains"): lambda v: v[0] in versions,
+                ("predictions_model_versions", "not_contains"): lambda v: v[0] not in versions,
+                ("total_annotations", "equal"): lambda v: self._is_annotated(task) == bool(v),
+                ("total_annotations", "greater"): lambda v: self._is_annotated(task),
+                ("total_predictions", "greater_or_equal"): lambda v: len(versions) >= v,
+            }[column, each["operator"]]
+            if not fits(value):
+                return False
+        return True
+
+
+def _found(value: dict[str, Any] | None) -> Answer:
+    return _json({"detail": "Not found."}, 404) if value is None else _json(value)
+
+
+def _at(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat()
+
+
+def _json(value: Any, status: int = 200) -> Answer:
+    return Answer(status, json.dumps(value).encode(), {"Content-Type": "application/json"})

@@ -1,0 +1,89 @@
+"""What the plots show, read out of their SVG."""
+
+from __future__ import annotations
+
+from xml.etree.ElementTree import Element, fromstring
+
+from backend.feedback.annotation_store import Kind, Read
+from backend.feedback.comparison import Change
+from backend.feedback.report.charts import PLOTS, plots
+from backend.feedback.report.statistics import Savings, measure
+
+DAY = 86400.0
+
+
+def savings_of(*shares: float, kind: Kind = "compared", name: str = "label {}") -> Savings:
+    """A label a share of saved paint, a day an annotation."""
+    reads = []
+    for number, share in enumerate(shares):
+        wrong = round(100 * (1 - share))
+        change = Change(
+            name.format(number), 1, predicted_px=100 + wrong, true_px=100, shared_px=100
+        )
+        changes = (change,) if kind == "compared" else ()
+        reads.append(Read(number, 7, 1, kind, "v", 1, 10.0 + number, DAY * number, changes=changes))
+    return measure(7, reads)
+
+
+def texts(svg: Element) -> list[str]:
+    return [element.text or "" for element in svg.iter() if element.tag.endswith("text")]
+
+
+def test_a_bar_for_each_label_the_best_first_and_harm_in_its_own_colour() -> None:
+    svg = fromstring(plots(savings_of(0.5, -0.25, 1.0, -3.0))["saved-paint"])
+    bars = list(svg.iter("rect"))
+    assert [bar.get("class") for bar in bars] == ["one", "one", "harm", "harm"]
+    widths = [float(bar.get("width", 0)) for bar in bars]
+    assert abs(widths[1] - widths[0] / 2) < 0.1
+    assert abs(widths[2] - widths[0] / 4) < 0.1
+    assert widths[3] == widths[0]  # cut off at -100 %, and says so
+    shown = texts(svg)
+    order = [shown.index(f"label {number}") for number in (2, 0, 1, 3)]
+    assert order == sorted(order)
+    assert {"100 %", "50 %", "-25 %", "below -100 %"} <= set(shown)
+
+
+def test_lines_over_time_stay_in_the_picture_and_say_what_they_are() -> None:
+    svg = fromstring(plots(savings_of(0.5, 0.75, -0.5, 1.0))["over-time"])
+    _, _, width, height = map(float, svg.get("viewBox", "").split())
+    points = [(float(c.get("cx", -1)), float(c.get("cy", -1))) for c in svg.iter("circle")]
+    assert len(points) == 3 * 4
+    assert all(0 < x < width and 0 < y < height for x, y in points)
+    assert {"accepted", "mean IoU", "saved paint", "1970-01-01"} <= set(texts(svg))
+    dashes = {line.get("stroke-dasharray") for line in svg.iter("polyline")}
+    assert len(dashes) == 3, "they differ without their colours too"
+    saved = [y for _, y in points[-4:]]
+    assert saved[3] < saved[1] < saved[0] < saved[2]
+
+
+def test_seconds_are_shown_of_those_that_were_measured() -> None:
+    only = fromstring(plots(savings_of(0.5, 0.5, kind="scratch"))["seconds"])
+    assert "without" in texts(only)
+    assert "with prelabel" not in texts(only)
+    assert list(plots(savings_of(0.5, kind="scratch"))) == ["seconds"]
+    assert list(plots(savings_of(0.5))) == list(PLOTS)
+
+
+def test_a_file_brings_its_colours_and_a_page_does_not() -> None:
+    """The page's policy refuses styles that are not its own."""
+    made = savings_of(0.5, -0.5)
+    for name in PLOTS:
+        inside, file = plots(made)[name], plots(made, standalone=True)[name]
+        assert "style" not in inside
+        assert "<style>" in file
+        assert fromstring(file).tag == "{http://www.w3.org/2000/svg}svg"
+        assert texts(fromstring(file)) == texts(fromstring(inside))
+
+
+def test_names_are_text_however_they_are_written() -> None:
+    name = '<script>alert("{}")</script>&\x00 and much more of it'
+    svg = fromstring(plots(savings_of(0.5, name=name))["saved-paint"])
+    assert not list(svg.iter("script"))
+    assert '<script>alert("0")<…' in texts(svg)
+
+
+def test_a_great_many_labels_are_those_at_both_ends() -> None:
+    svg = fromstring(plots(savings_of(*(n / 100 for n in range(100))))["saved-paint"])
+    assert len(list(svg.iter("rect"))) == 40
+    assert {"label 99", "label 0"} <= set(texts(svg))
+    assert "label 50" not in texts(svg)

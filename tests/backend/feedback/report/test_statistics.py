@@ -1,0 +1,218 @@
+"""Figures that were worked out by hand, from changes that were written by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import weakref
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from backend.feedback.annotation_store import Kind, Read
+from backend.feedback.comparison import Change
+from backend.feedback.report.statistics import Quality, advice, measure, to_csv
+
+MONDAY = datetime(2026, 11, 23, 12, tzinfo=timezone.utc).timestamp()
+DAY = 86400.0
+
+
+def read(
+    annotation: int, *changes: Change, kind: Kind = "compared", day: float = 0, **more: Any
+) -> Read:
+    created = MONDAY + DAY * day
+    return Read(annotation, 7, annotation, kind, created=created, changes=changes, **more)
+
+
+#: 10 px of which 6 were hit, 2 beside: IoU 6/12, and 6 px of work instead of 10.
+CAR = Change(
+    "car",
+    corrected=1,
+    predicted_px=8,
+    true_px=10,
+    shared_px=6,
+    band_shared_px=1,
+    band_px=4,
+)
+SAME = Change(
+    "car", accepted=1, predicted_px=20, true_px=20, shared_px=20, band_shared_px=9, band_px=9
+)
+FALSE = Change("dog", deleted=1, predicted_px=30, band_px=12)
+MISSED = Change("dog", added=1, true_px=10, band_px=10)
+OTHER = Change("dog", relabelled={"cat": 1}, predicted_px=5, band_px=5)
+CAT = Change("cat", received=1, true_px=5, band_px=5)
+
+
+def test_figures_of_a_label() -> None:
+    car = Quality.of([CAR, SAME])
+    assert (car.pictures, car.prelabels, car.accepted_share) == (2, 2, 0.5)
+    assert car.mean_iou == (0.5 + 1) / 2
+    assert car.mean_boundary_iou == (0.25 + 1) / 2
+    assert car.saved_paint == pytest.approx(1 - (4 + 2) / 30)
+    assert (car.false, car.missed, car.harms) == (0, 0, False)
+
+
+def test_false_missed_and_relabelled_regions() -> None:
+    dog, cat = Quality.of([FALSE, MISSED, OTHER]), Quality.of([CAT])
+    assert (dog.false, dog.missed, dict(dog.relabelled), dog.prelabels) == (2, 1, {"cat": 1}, 2)
+    assert (dog.mean_iou, dog.accepted_share) == (0, 0)
+    assert dog.saved_paint == 1 - (10 + 35) / 10
+    assert dog.harms
+    assert (cat.false, cat.missed, cat.accepted_share, cat.saved_paint) == (0, 1, None, 0)
+    assert not cat.harms  # it has done nothing
+    assert cat.misses
+    assert not dog.misses  # that it harms is told already
+
+
+def test_nothing_to_measure() -> None:
+    none = Quality.of([])
+    assert (none.mean_iou, none.saved_paint, none.accepted_share, none.harms) == (
+        None,
+        None,
+        None,
+        False,
+    )
+    assert Quality.of([FALSE]).saved_paint is None
+    assert Quality.of([FALSE]).harms
+    empty = measure(7, [])
+    assert (empty.periods, empty.versions, empty.harmful) == ((), (), {})
+
+
+def test_a_project_by_time_and_by_version() -> None:
+    reads = [
+        read(1, CAR, FALSE, version="v1", seconds=10.0),
+        read(2, SAME, version="v2", seconds=30.0, day=1),
+        read(3, SAME, version="v1", seconds=0.0, day=1),
+        read(4, kind="scratch", seconds=50.0, day=1),
+        read(5, kind="copy", seconds=1.0, day=1),
+        read(6, kind="skipped", seconds=1.0, day=90),
+        read(7, kind="broken", reason="It has no size.", day=2),
+    ]
+    savings = measure(7, reads, waiting=3)
+    assert {kind: count for kind, count in savings.kinds.items() if count != 1} == {
+        "compared": 3,
+        "converted": 0,
+        "foreign": 0,
+        "lost": 0,
+    }
+    assert savings.all.annotations == 3
+    assert list(savings.all.labels) == ["car", "dog"]
+    assert savings.all.total.saved_paint == pytest.approx(1 - (6 + 30) / 50)
+    assert (savings.step, [group.name for group in savings.periods]) == (
+        "day",
+        ["2026-11-23", "2026-11-24", "2026-11-25"],
+    )
+    assert [group.total.accepted for group in savings.periods] == [0, 2, 0]
+    seconds = savings.all.seconds
+    assert (seconds.with_prelabel, seconds.n_with) == (20, 2)  # nobody takes no time
+    assert (seconds.without_prelabel, seconds.n_without) == (50, 1)
+    assert [(group.name, group.annotations) for group in savings.versions] == [("v1", 2), ("v2", 1)]
+    assert savings.broken == {7: "It has no size."}
+    assert list(savings.harmful) == ["dog"]
+
+
+def test_annotations_are_added_up_as_they_come_and_not_kept() -> None:
+    """Of 100,000 there is never more than one; many of a day and version take the room of one."""
+    alive: list[weakref.ref[Read]] = []
+
+    def some() -> Iterator[Read]:
+        for number in range(50):
+            made = read(number, CAR, OTHER, version=f"v{number % 2}", day=number % 3)
+            alive.append(weakref.ref(made))
+            yield made
+            del made
+            assert sum(each() is not None for each in alive) <= 1
+
+    savings = measure(7, some())
+    assert savings.all.total == replace(
+        Quality.of([CAR, OTHER] * 50), mean_iou=pytest.approx(0.25), mean_boundary_iou=0.125
+    )
+    assert [group.annotations for group in savings.periods] == [17, 17, 16]
+    assert [group.annotations for group in savings.versions] == [25, 25]
+
+
+def test_labels_that_are_mostly_missed_are_named_with_what_to_do() -> None:
+    scant = Change("dog", corrected=1, predicted_px=4, true_px=10, shared_px=4, band_px=10)
+    savings = measure(7, [read(1, scant, CAR), read(2, CAT)])
+    assert list(savings.missing) == ["cat", "dog"]
+    assert savings.missing["dog"].startswith("60 % of its pixels were painted by hand")
+    assert savings.to_json()["missing"] == savings.missing
+    assert savings.harmful == {}
+    half = Change("dog", corrected=1, predicted_px=5, true_px=10, shared_px=5, band_px=10)
+    assert measure(7, [read(1, half)]).missing == {}
+
+
+def test_a_long_time_is_shown_in_weeks() -> None:
+    reads = [read(n, SAME, day=day) for n, day in enumerate([0, 6, 7, 30])]
+    savings = measure(7, reads)
+    assert savings.step == "week"
+    assert [group.name for group in savings.periods] == ["2026-11-23", "2026-11-30", "2026-12-21"]
+    assert measure(7, reads, step="day").periods[1].name == "2026-11-29"
+    assert measure(7, reads[:2], step="week").periods[0].annotations == 2
+    with pytest.raises(ValueError, match="step"):
+        measure(7, reads, step="month")  # type: ignore[arg-type]
+
+
+def test_one_label_over_time() -> None:
+    reads = [read(1, CAR, FALSE, seconds=9.0), read(2, SAME, day=1), read(3, MISSED, day=2)]
+    car = measure(7, reads, label="car")
+    assert (car.label, list(car.all.labels), car.kinds["compared"]) == ("car", ["car"], 3)
+    assert car.all.total == Quality.of([CAR, SAME])
+    saved = [group.total.saved_paint for group in car.periods]
+    assert saved == [pytest.approx(0.4), 1, None]
+    assert car.all.seconds.with_prelabel == 9
+    assert measure(7, reads, label="cow").all.total == Quality()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ([FALSE] * 6, "6 of its 6 regions were deleted"),
+        ([OTHER] * 6, 'became "cat"'),
+        ([Change("dog", corrected=1, predicted_px=10, true_px=2, shared_px=2)] * 6, "80 % of its"),
+        ([FALSE] * 2, "2 pictures only"),
+    ],
+)
+def test_advice_for_labels_that_do_harm(changes: list[Change], words: str) -> None:
+    made = Quality.of(changes)
+    assert made.harms
+    assert words in advice(made)
+
+
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t=", "\r="])
+def test_names_are_no_formulas_for_a_spreadsheet(sign: str) -> None:
+    change = Change(f"{sign}cmd", accepted=1, predicted_px=5, true_px=5, shared_px=5)
+    text = to_csv(measure(7, [read(1, change, version=f"{sign}HYPERLINK()")]))
+    cells = {cell for row in csv.reader(io.StringIO(text)) for cell in row}
+    assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells)
+    assert {cell[-3:] for cell in cells if cell[:1] in ("'", "\ufffd")} == {"cmd", "K()"}
+
+
+def test_json_and_csv_say_the_same() -> None:
+    reads = [
+        read(1, CAR, FALSE, version="v1", seconds=10.0),
+        read(2, OTHER, CAT, version="v2", day=1),
+    ]
+    savings = measure(7, reads)
+    figures = json.loads(json.dumps(savings.to_json()))
+    rows = list(csv.DictReader(io.StringIO(to_csv(savings))))
+    names = [(row["period"], row["model_version"], row["label"]) for row in rows]
+    assert len(set(names)) == len(names) == (4 + 3 + 3) + (3 + 3)
+    for row in rows:
+        if row["period"] != "all":
+            group = next(g for g in figures["periods"] if g["name"] == row["period"])
+        elif row["model_version"] != "all":
+            group = next(g for g in figures["versions"] if g["name"] == row["model_version"])
+        else:
+            group = figures["all"]
+        told = group["total"] if row["label"] == "all" else group["labels"][row["label"]]
+        for column in ("pictures", "accepted", "false", "missed", "true_px", "saved_paint"):
+            assert row[column] == ("" if told[column] is None else str(told[column]))
+    (total,) = (row for row in rows if names[rows.index(row)] == ("all", "all", "all"))
+    assert (total["seconds_with_prelabel"], total["seconds_without_prelabel"]) == ("10.0", "")
+    assert total["annotations"] == "2"
+    assert figures["definitions"]["saved paint"].startswith("1 - ")

@@ -1,0 +1,424 @@
+"""Annotations through the API of a stand-in for Label Studio: what is kept, learned, forgotten."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from label_studio_sdk.converter import brush
+
+from backend.errors import (
+    ImageRefused,
+    ModelUnavailable,
+    StudioRefused,
+    StudioUnreachable,
+)
+from backend.feedback.annotation_reader import Reader, read_all
+from backend.feedback.annotation_store import Annotations, Read
+from backend.feedback.comparison import Corrected
+from backend.jobs.job_store import Store
+from backend.label_studio.client import Projects
+from tests.backend.conftest import Clock
+from tests.backend.fakes.colour_segmenter import brush_config
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.local_server import Answer, Asked, LocalServer
+
+OURS = "ViT-B-16/openai clearclip 12ab34cd"
+
+
+def region(id_: str, label: str, columns: int, **more: Any) -> dict[str, Any]:
+    """A brush region of 4 x 8 px: so many columns of it, from the left."""
+    mask = np.zeros((4, 8), dtype=np.uint8)
+    mask[:, :columns] = 255
+    value = {"format": "rle", "rle": brush.mask2rle(mask), "brushlabels": [label]}
+    size = {"original_width": 8, "original_height": 4}
+    names = {"id": id_, "type": "brushlabels", "from_name": "mask", "to_name": "image"}
+    return names | size | {"value": value} | more
+
+
+@dataclass
+class Notebook:
+    """Takes down what there was to learn."""
+
+    known: dict[int, Corrected] = field(default_factory=dict)
+    forgotten: list[int] = field(default_factory=list)
+
+    def learn(self, corrected: Corrected) -> None:
+        self.known[corrected.annotation] = corrected
+
+    def forget(self, annotation: int) -> None:
+        self.known.pop(annotation, None)
+        self.forgotten.append(annotation)
+
+
+@pytest.fixture
+def studio() -> FakeStudio:
+    return FakeStudio(brush_config("red", "blue"), {i: {"image": f"{i}.png"} for i in range(1, 9)})
+
+
+@pytest.fixture
+def server(studio: FakeStudio) -> Iterator[LocalServer]:
+    with studio.served() as server:
+        yield server
+
+
+@pytest.fixture
+def annotations(tmp_path: Path) -> Annotations:
+    return Annotations(Store(f"sqlite:///{tmp_path}/own.db"), "me")
+
+
+@pytest.fixture
+def notebook() -> Notebook:
+    return Notebook()
+
+
+@pytest.fixture
+def reader(server: LocalServer, annotations: Annotations, notebook: Notebook) -> Reader:
+    projects = Projects(server.url, TOKEN, patience_s=0.05, first_pause_s=0.01)
+    return Reader(annotations, projects, notebook)
+
+
+def read(reader: Reader, annotations: Annotations, *ids: int) -> list[Read]:
+    annotations.mark(7, ids)
+    while reader.read_some():
+        pass
+    assert annotations.count_open() == 0
+    return annotations.read(7)
+
+
+def test_an_annotation_is_compared_with_the_prediction_that_it_began_with(
+    reader: Reader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
+) -> None:
+    studio.add(1, OURS, result=[region("x", "red", 1)])
+    prediction = studio.add(1, OURS, result=[region("a", "red", 4), region("b", "blue", 1)])
+    result = [region("a", "red", 6)]
+    made = studio.annotate(
+        1, result, 1e9, parent_prediction=prediction, lead_time=12.5, completed_by=3
+    )
+    (row,) = read(reader, annotations, made["id"])
+    assert (row.kind, row.version, row.task, row.seconds, row.annotator) == (
+        "compared",
+        OURS,
+        1,
+        12.5,
+        3,
+    )
+    assert (row.created, row.updated) == (1e9, 1e9)
+    red, blue = row.changes
+    assert (red.corrected, red.true_px, red.predicted_px, red.shared_px) == (1, 24, 16, 16)
+    assert (blue.deleted, blue.predicted_px) == (1, 4)
+    (picture,) = notebook.known[row.annotation].pictures
+    assert notebook.known[row.annotation].task.data == {"image": "1.png"}
+    assert picture.final["red"].sum() == 24
+
+
+@pytest.mark.parametrize(
+    ("more", "kind", "origin"),
+    [
+        ({}, "scratch", "manual"),
+        ({"parent_annotation": 1}, "copy", "manual"),
+        ({}, "lost", "prediction-changed"),
+        ({"parent_prediction": 99}, "lost", "prediction"),
+        ({"was_cancelled": True}, "skipped", "manual"),
+        ({"parent_prediction": -1}, "foreign", "prediction"),
+    ],
+)
+def test_what_began_otherwise_is_not_compared(
+    reader: Reader,
+    annotations: Annotations,
+    studio: FakeStudio,
+    notebook: Notebook,
+    more: dict[str, Any],
+    kind: str,
+    origin: str,
+) -> None:
+    foreign = studio.add(1, "yolo", result=[region("a", "red", 4)])
+    if more.get("parent_prediction") == -1:
+        more = {"parent_prediction": foreign}
+    made = studio.annotate(1, [region("a", "red", 6, origin=origin)], **more)
+    (row,) = read(reader, annotations, made["id"])
+    assert (row.kind, row.version, row.changes) == (kind, "", ())
+    assert (made["id"] in notebook.known) == (kind != "skipped")
+
+
+@pytest.mark.parametrize("version", [OURS, "yolo"])
+def test_predictions_that_were_made_annotations_teach_nothing_until_somebody_changes_them(
+    reader: Reader, annotations: Annotations, studio: FakeStudio, notebook: Notebook, version: str
+) -> None:
+    prediction = studio.add(1, version, result=[region("a", "red", 4)])
+    made = studio.annotate(
+        1, [region("a", "red", 4)], 1e9, parent_prediction=prediction, lead_time=None
+    )
+    (row,) = read(reader, annotations, made["id"])
+    assert (row.kind, row.version, row.changes) == ("converted", "", ())
+    studio.predictions.clear()
+    made["parent_prediction"] = None
+    assert [row.kind for row in read(reader, annotations, made["id"])] == ["converted"]
+    assert notebook.known == {}
+    made |= {"result": [region("a", "red", 6)], "updated_at": "2026-11-25T12:00:00Z"}
+    assert [row.kind for row in read(reader, annotations, made["id"])] == ["lost"]
+    assert list(notebook.known) == [made["id"]]
+
+
+@pytest.mark.parametrize("more", [{"lead_time": 2.0}, {"result": [region("a", "red", 6)]}])
+def test_what_somebody_has_looked_at_or_changed_is_compared(
+    reader: Reader,
+    annotations: Annotations,
+    studio: FakeStudio,
+    notebook: Notebook,
+    more: dict[str, Any],
+) -> None:
+    prediction = studio.add(1, OURS, result=[region("a", "red", 4)])
+    made = studio.annotate(1, [region("a", "red", 4)], parent_prediction=prediction, lead_time=None)
+    made |= more
+    assert [row.kind for row in read(reader, annotations, made["id"])] == ["compared"]
+    assert list(notebook.known) == [made["id"]]
+
+
+@pytest.mark.parametrize("origin", ["prediction-changed", "manual"])
+def test_what_was_compared_stays_so_when_the_prediction_is_deleted(
+    reader: Reader, annotations: Annotations, studio: FakeStudio, notebook: Notebook, origin: str
+) -> None:
+    prediction = studio.add(1, OURS, result=[region("a", "red", 4)])
+    made = studio.annotate(
+        1, [region("a", "red", 6, origin=origin)], 1e9, parent_prediction=prediction
+    )
+    before = read(reader, annotations, made["id"])
+    assert before[0].changes[0].corrected == 1
+    studio.predictions.clear()
+    made["parent_prediction"] = None  # as Label Studio has it then
+    reader.mark_project(7)
+    assert read_all(reader, 7, threading.Event(), lambda _: None) == 1
+    assert annotations.read(7) == before
+    made |= {"result": [region("a", "red", 8)], "lead_time": 20.0}
+    (row,) = read(reader, annotations, made["id"])
+    assert (row.changes, row.version, row.seconds) == (before[0].changes, OURS, 20)
+    assert notebook.known[made["id"]].pictures[0].final["red"].sum() == 32
+
+
+def test_what_is_changed_emptied_or_deleted_later(
+    reader: Reader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
+) -> None:
+    prediction = studio.add(1, OURS, result=[region("a", "red", 4)])
+    made = studio.annotate(1, [region("a", "red", 4)], parent_prediction=prediction)
+    assert read(reader, annotations, made["id"])[0].changes[0].accepted == 1
+    made["result"] = [region("a", "red", 2)]
+    assert read(reader, annotations, made["id"])[0].changes[0].corrected == 1
+    assert notebook.known[made["id"]].pictures[0].final["red"].sum() == 8
+    made["result"] = []
+    assert read(reader, annotations, made["id"])[0].changes[0].deleted == 1
+    assert notebook.known == {}
+    studio.annotations.clear()
+    assert read(reader, annotations, made["id"]) == []
+    assert notebook.forgotten == [made["id"]] * 2
+
+
+def test_an_annotation_whose_task_is_gone_or_that_never_was(
+    reader: Reader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
+) -> None:
+    made = studio.annotate(1, [region("a", "red", 4)])
+    assert len(read(reader, annotations, made["id"], 12345)) == 1
+    del studio.tasks[1]
+    assert read(reader, annotations, made["id"]) == []
+    assert (notebook.known, notebook.forgotten) == ({}, [12345, made["id"]])
+
+
+def test_what_cannot_be_read_is_told_and_stops_nobody(
+    reader: Reader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
+) -> None:
+    broken = studio.annotate(1, [region("a", "red", 4) | {"original_width": None}])
+    good = studio.annotate(2, [region("a", "red", 4)])
+    first, second = read(reader, annotations, broken["id"], good["id"])
+    assert (first.kind, second.kind) == ("broken", "scratch")
+    assert "size of its picture" in first.reason
+    studio.label_config = "<View><Text name='t' value='$t'/></View>"
+    (first, second) = read(reader, annotations, good["id"])
+    assert (first.kind, second.kind) == ("broken", "broken")
+    assert "Image" in second.reason
+    assert notebook.known == {}
+
+
+def test_one_that_label_studio_chokes_on_lets_the_others_pass(
+    reader: Reader, annotations: Annotations, studio: FakeStudio
+) -> None:
+    ids = [studio.annotate(n, [region("a", "red", n)])["id"] for n in (1, 2, 3)]
+
+    def choke(asked: Asked) -> Answer | None:
+        return Answer(500) if f"/api/annotations/{ids[2]}" in asked.path else None
+
+    studio.fault = choke
+    annotations.mark(7, ids)
+    with pytest.raises(StudioUnreachable):
+        reader.read_some()
+    assert reader.read_some() == 2
+    assert [row.annotation for row in annotations.read(7)] == ids[:2]
+    assert annotations.count_open() == 1
+    studio.fault = lambda _: None
+    annotations.mark(7, ids[2:])
+    assert reader.read_some() == 1
+    assert annotations.count_open() == 0
+
+
+def test_a_token_that_is_refused_forgets_nothing(
+    reader: Reader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
+) -> None:
+    made = studio.annotate(1, [region("a", "red", 4)])
+    read(reader, annotations, made["id"])
+    studio.fault = lambda _: Answer(403)
+    annotations.mark(7, [made["id"]])
+    with pytest.raises(StudioRefused):
+        reader.read_some()
+    assert len(annotations.read(7)) == 1
+    assert notebook.forgotten == []
+
+
+def test_a_project_is_read_from_the_beginning(
+    reader: Reader, annotations: Annotations, studio: FakeStudio
+) -> None:
+    prediction = studio.add(1, OURS, result=[region("a", "red", 4)])
+    for task in (1, 2, 2):
+        studio.annotate(task, [region("a", "red", 4)], parent_prediction=prediction)
+    gone = studio.annotate(3, [region("a", "red", 4)])
+    assert len(read(reader, annotations, gone["id"])) == 1
+    del studio.annotations[gone["id"]]
+    found: list[int] = []
+    assert reader.mark_project(7, found.append) == 3
+    assert found == [1, 3]
+    assert read_all(reader, 7, threading.Event(), found.append) == 4
+    assert [row.task for row in annotations.read(7)] == [1, 2, 2]
+    reader.mark_project(7)
+    assert reader.read_some(pause=lambda: True) == 0
+    answers = iter([False, False, True])
+    assert reader.read_some(pause=lambda: next(answers)) == 2
+    assert annotations.count_open() == 1
+    assert reader.read_some() == 1, "what was left was given back"
+
+
+def test_what_is_gone_without_a_word_is_found(
+    reader: Reader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
+) -> None:
+    made = [studio.annotate(task, [region("a", "red", 4)])["id"] for task in (1, 2, 3, 4)]
+    read(reader, annotations, *made)
+    del studio.tasks[1], studio.annotations[made[0]], studio.annotations[made[1]]
+    reader.mark_gone(7, [*made[:3], 999])
+    assert reader.read_some() == 2
+    assert sorted(notebook.known) == made[2:]
+    assert [row.annotation for row in annotations.read(7)] == made[2:]
+    reader.mark_gone(7, [])
+    assert reader.read_some() == 0
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        ModelUnavailable("No weights."),
+        ImageRefused("The storage is away."),
+        RuntimeError("Invalid AVIF."),
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_learned_from_now_is_read_all_the_same_and_learned_later(
+    server: LocalServer, studio: FakeStudio, tmp_path: Path, trouble: Exception
+) -> None:
+    clock = Clock()
+    annotations = Annotations(Store(f"sqlite:///{tmp_path}/own.db", clock), "me")
+    tried: list[int] = []
+
+    class Troubled(Notebook):
+        def learn(self, corrected: Corrected) -> None:
+            tried.append(corrected.annotation)
+            raise trouble
+
+    made = [studio.annotate(n, [region("a", "red", 4)])["id"] for n in (1, 2)]
+    projects = Projects(server.url, TOKEN)
+    reader = Reader(annotations, projects, Troubled())
+    rows = read(reader, annotations, *made)
+    assert [row.kind for row in rows] == ["scratch", "scratch"]
+    assert sorted(tried) == made
+    clock.now += 16
+    assert (reader.read_some(), reader.read_some()) == (2, 0)
+    clock.now += 16
+    assert reader.read_some() == 0, "it waits longer"
+    notebook = Notebook()
+    clock.now += 16
+    learning = Reader(annotations, projects, notebook)
+    assert (learning.read_some(), learning.read_some()) == (2, 0)
+    assert sorted(notebook.known) == made
+    clock.now += 1e7
+    assert learning.read_some() == 0
+
+
+def test_what_began_with_a_prediction_of_others_is_known_as_that_later(
+    reader: Reader, annotations: Annotations, studio: FakeStudio
+) -> None:
+    """Its time counts in no median, least of all in that of annotations from nothing."""
+    prediction = studio.add(1, "yolo", result=[region("a", "red", 4)])
+    made = studio.annotate(1, [region("a", "red", 6)], parent_prediction=prediction)
+    assert [row.kind for row in read(reader, annotations, made["id"])] == ["foreign"]
+    studio.predictions.clear()
+    made["parent_prediction"] = None
+    assert [row.kind for row in read(reader, annotations, made["id"])] == ["foreign"]
+
+
+def test_what_fails_while_all_is_read_is_for_a_later_time(
+    server: LocalServer, studio: FakeStudio, tmp_path: Path
+) -> None:
+    clock = Clock()
+    annotations = Annotations(Store(f"sqlite:///{tmp_path}/own.db", clock), "me")
+    tried: list[int] = []
+
+    class Slow(Notebook):
+        def learn(self, corrected: Corrected) -> None:
+            tried.append(corrected.annotation)
+            clock.now += 20
+            raise ImageRefused("The storage is away.")
+
+    made = [studio.annotate(n, [region("a", "red", 4)])["id"] for n in range(1, 9)]
+    annotations.mark(7, made)
+    reader = Reader(annotations, Projects(server.url, TOKEN), Slow())
+    assert read_all(reader, 7, threading.Event(), lambda _: None) == len(made)
+    assert sorted(tried) == made
+
+
+def test_who_reads_without_learning_leaves_it_to_who_learns(
+    server: LocalServer,
+    reader: Reader,
+    annotations: Annotations,
+    studio: FakeStudio,
+    notebook: Notebook,
+) -> None:
+    kept, gone = (studio.annotate(n, [region("a", "red", 4)])["id"] for n in (1, 2))
+    read(reader, annotations, kept, gone)
+    notebook.known.pop(kept)
+    del studio.annotations[gone]
+    alone = Reader(annotations, Projects(server.url, TOKEN))
+    assert [row.annotation for row in read(alone, annotations, kept, gone)] == [kept]
+    assert alone.read_some() == 0
+    assert reader.read_some() == 2
+    assert list(notebook.known) == [kept]
+    assert notebook.forgotten == [gone]
+
+
+def test_who_has_lost_the_lease_has_it_read_again(
+    server: LocalServer, annotations: Annotations, studio: FakeStudio, tmp_path: Path
+) -> None:
+    """Another may have read what was there before, and have come last."""
+    made = studio.annotate(1, [region("a", "red", 4)])
+    other = Annotations(Store(f"sqlite:///{tmp_path}/own.db", lambda: 4e9), "other")
+
+    class Slow(Notebook):
+        def learn(self, corrected: Corrected) -> None:
+            super().learn(corrected)
+            other.take(1)
+
+    notebook = Slow()
+    reader = Reader(annotations, Projects(server.url, TOKEN), notebook)
+    annotations.mark(7, [made["id"]])
+    assert reader.read_some() == 1
+    assert annotations.read(7) == []
+    assert other.count_open() == 1

@@ -1,0 +1,438 @@
+"""Marks and what was read of them, on SQLite and on a real PostgreSQL; the webhook that marks."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import OperationalError
+
+from backend import create_app
+from backend.database.database import LEASE_S
+from backend.feedback.annotation_store import Annotations, Mark, Read
+from backend.feedback.comparison import Change
+from backend.jobs.job_store import Store
+from backend.settings import Settings
+from tests.backend.conftest import Clock
+from tests.backend.fakes.colour_segmenter import colour_engine
+from tests.backend.fakes.flaky_database import FlakyStore
+
+
+@pytest.fixture
+def annotations(store: Store) -> Annotations:
+    return Annotations(store, "me")
+
+
+@pytest.fixture
+def other(store: Store) -> Annotations:
+    return Annotations(store, "other")
+
+
+def read_of(annotation: int, **more: Any) -> Read:
+    return Read(annotation, 7, task=100 + annotation, kind="compared", version="v", **more)
+
+
+def ids(marks: list[Mark]) -> list[int]:
+    return [mark.annotation for mark in marks]
+
+
+def test_a_mark_is_read_once_however_often_it_was_made(annotations: Annotations) -> None:
+    annotations.mark(7, [3, 1, 3])
+    annotations.mark(7, [3])
+    marks = annotations.take(10)
+    assert [(mark.annotation, mark.count) for mark in marks] == [(3, 2), (1, 1)]
+    change = Change("car", accepted=1, relabelled={"dog": 2}, true_px=9)
+    told = read_of(3, annotator=4, seconds=1.5, created=10.0, updated=11.0, changes=(change,))
+    assert annotations.settle(marks[0], told)
+    assert annotations.settle(marks[1], read_of(1))
+    assert annotations.take(10) == []
+    assert annotations.count_open() == 0
+    assert annotations.read(7) == [read_of(1), told]
+    assert annotations.read(8) == []
+    assert annotations.projects() == [7]
+
+
+def test_a_change_that_comes_while_it_is_read_is_read_too(annotations: Annotations) -> None:
+    annotations.mark(7, [3])
+    (mark,) = annotations.take(10)
+    annotations.mark(7, [3])
+    assert annotations.take(10) == []  # it is leased
+    annotations.settle(mark, read_of(3))
+    assert annotations.count_open(7) == 1
+    (again,) = annotations.take(10)
+    assert again.count == 2
+    annotations.settle(again, read_of(3, seconds=2.0))
+    assert annotations.count_open(7) == 0
+    assert annotations.read(7) == [read_of(3, seconds=2.0)]
+
+
+def test_what_is_gone_is_forgotten(annotations: Annotations) -> None:
+    annotations.mark(7, [3])
+    annotations.settle(annotations.take(1)[0], read_of(3))
+    annotations.mark(7, [3])
+    assert annotations.drop(annotations.take(1)[0])
+    assert (annotations.read(7), annotations.count_open()) == ([], 0)
+    annotations.mark(7, [4])
+    (mark,) = annotations.take(1)
+    annotations.mark(7, [4])
+    assert annotations.drop(mark)
+    assert ids(annotations.take(1)) == [4]
+
+
+def test_marks_are_leased_by_one_and_those_of_the_dead_by_another(
+    annotations: Annotations, other: Annotations, clock: Clock
+) -> None:
+    annotations.mark(7, [1, 2, 3])
+    assert ids(annotations.take(2)) == [3, 2]  # the newest first
+    assert ids(other.take(9)) == [1]
+    clock.now += 0.9 * LEASE_S
+    annotations.renew()
+    clock.now += 0.9 * LEASE_S
+    (taken,) = other.take(9)
+    assert taken.annotation == 1  # it did not renew its own, and may have it again
+    clock.now += 1.1 * LEASE_S
+    late = other.take(9)
+    assert ids(late) == [3, 2, 1]
+    assert not annotations.settle(late[0], read_of(3))
+    assert not annotations.drop(late[0])
+    assert annotations.read(7) == []
+    assert other.settle(late[0], read_of(3))
+
+
+def test_an_outage_of_the_database_keeps_no_annotation_from_others(
+    tmp_path: Path, clock: Clock
+) -> None:
+    store = FlakyStore(f"sqlite:///{tmp_path}/own.db", clock)
+    mine, other = Annotations(store, "me"), Annotations(store, "other")
+    mine.mark(7, [1, 2, 3])
+    one, two, three = mine.take(3)
+    for end in (
+        lambda: mine.settle(one, read_of(3)),
+        lambda: mine.drop(two),
+        lambda: mine.put_back([three], failed=three),
+    ):
+        store.away = 1
+        with pytest.raises(OperationalError):
+            end()
+    clock.now += 0.9 * LEASE_S
+    mine.renew()
+    clock.now += 0.9 * LEASE_S
+    assert ids(other.take(9)) == [3, 2, 1]
+
+
+def test_what_could_not_be_read_comes_again_ever_later(
+    annotations: Annotations, clock: Clock
+) -> None:
+    annotations.mark(7, [1, 2])
+    waited = []
+    for _ in range(3):
+        marks = annotations.take(2)
+        failed = next(mark for mark in marks if mark.annotation == 1)
+        annotations.put_back(marks, failed=failed)
+        assert ids(annotations.take(2)) == [2]
+        annotations.put_back([Mark(2, 7, 1)])
+        start = clock.now
+        while len(found := annotations.take(2)) < 2:
+            annotations.put_back(found)
+            clock.now += 1
+        annotations.put_back(found)
+        waited.append(clock.now - start)
+    assert waited == [15, 30, 60]
+    first = next(mark for mark in annotations.take(2) if mark.annotation == 1)
+    annotations.put_back([first], failed=first)
+    annotations.mark(7, [1])  # it has changed: it may be readable now
+    assert ids(annotations.take(2)) == [1]
+
+
+def test_what_nobody_has_learned_from_is_read_by_who_does(
+    annotations: Annotations, other: Annotations
+) -> None:
+    annotations.mark(7, [1, 2, 3])
+    three, two, one = annotations.take(9)
+    annotations.settle(one, read_of(1), taught=False)
+    annotations.drop(two, taught=False)
+    annotations.settle(three, read_of(3))
+    assert annotations.count_open() == 0
+    assert annotations.take(9) == []
+    assert [row.annotation for row in annotations.read(7)] == [1, 3]
+    two, one = other.take(9, untaught=True)
+    assert (one.annotation, two.annotation) == (1, 2)
+    other.settle(one, read_of(1))
+    other.drop(two)
+    assert other.take(9, untaught=True) == []
+    other.mark(7, [3])
+    assert ids(other.take(9, untaught=True)) == [3]
+
+
+def test_a_revision_is_another_once_anything_was_read_or_dropped(
+    annotations: Annotations,
+) -> None:
+    revisions = [annotations.revision(7)]
+
+    def read_them(*numbers: int, **more: Any) -> None:
+        annotations.mark(7, numbers)
+        assert annotations.revision(7) == revisions[-1]
+        for mark in annotations.take(9):
+            annotations.settle(mark, read_of(mark.annotation), **more)
+        revisions.append(annotations.revision(7))
+
+    read_them(1)
+    read_them(2, 4)
+    read_them(1)
+    read_them(3, taught=False)
+    annotations.settle(annotations.take(1, untaught=True)[0], read_of(3))
+    revisions.append(annotations.revision(7))
+    annotations.mark(7, [2])
+    annotations.drop(annotations.take(1)[0])
+    revisions.append(annotations.revision(7))
+    assert len(set(revisions)) == len(revisions)
+    annotations.mark(8, [9])
+    annotations.settle(annotations.take(1)[0], Read(9, 8, 1, "scratch"))
+    assert annotations.revision(7) == revisions[-1]
+
+
+def test_a_burst_is_known_and_over_after_a_second(annotations: Annotations, clock: Clock) -> None:
+    for number in range(1, 31):
+        assert annotations.in_burst == (number > 20)
+        annotations.mark(7, [number])
+        clock.now += 0.01
+    clock.now += 1
+    assert not annotations.in_burst
+    for number in range(1, 31):  # as many annotators as can be
+        clock.now += 0.1
+        annotations.mark(7, [number])
+        assert not annotations.in_burst
+
+
+def test_a_bulk_action_holds_nobody_up(annotations: Annotations) -> None:
+    """Who comes while ten thousand are marked need not wait for the last of them."""
+    turns: list[str] = []
+    bulk = threading.Thread(target=annotations.mark, args=(7, range(1, 10_001)), name="bulk")
+    one = threading.Thread(target=annotations.mark, args=(7, [9_998]), name="one")
+
+    def note(_: Connection) -> None:
+        if threading.current_thread() not in (bulk, one):
+            return
+        turns.append(threading.current_thread().name)
+        if len(turns) == 1:
+            one.start()
+            give_up = time.monotonic() + 30
+            while not annotations._next.locked() and time.monotonic() < give_up:  # it waits
+                time.sleep(0.001)
+
+    assert annotations.count_open() == 0
+    event.listen(Engine, "commit", note)
+    try:
+        bulk.start()
+        bulk.join()
+        one.join()
+    finally:
+        event.remove(Engine, "commit", note)
+    assert (turns.count("bulk"), turns.count("one"), turns[-1]) == (25, 1, "bulk")
+    assert annotations.count_open() == 10_000
+    assert {mark.annotation: mark.count for mark in annotations.take(5)}[9_998] == 2
+
+
+def test_one_project_at_a_time(annotations: Annotations) -> None:
+    annotations.mark(7, [1, 3])
+    annotations.mark(8, [2])
+    assert ids(annotations.take(9)) == [3, 1]
+    assert ids(annotations.take(9)) == [2]
+    annotations.mark(9, [4])
+    assert annotations.take(9, project=7) == []
+    assert ids(annotations.take(9, project=9)) == [4]
+
+
+def test_tasks_and_projects_are_marked_as_far_as_they_are_known(annotations: Annotations) -> None:
+    annotations.mark(7, [1, 2])
+    for mark in annotations.take(2):
+        annotations.settle(mark, read_of(mark.annotation))
+    annotations.mark_tasks(8, [101])
+    assert annotations.count_open() == 0
+    annotations.mark_tasks(7, [101, 555])
+    assert ids(annotations.take(9)) == [1]
+    annotations.mark_all(7)
+    assert ids(annotations.take(9)) == [2]
+
+
+def test_a_task_that_goes_while_its_annotation_is_read_first_has_it_read_again(
+    annotations: Annotations,
+) -> None:
+    annotations.mark(7, [1, 2])
+    (mark,) = annotations.take(1)
+    annotations.mark_tasks(7, [102])
+    annotations.settle(mark, read_of(2))
+    assert {(each.annotation, each.count) for each in annotations.take(9)} == {(1, 1), (2, 2)}
+    assert annotations.tasks([2, 1, 3]) == [102]
+
+
+# ---- the webhook -----------------------------------------------------------------------------
+
+KEYS = {"label_studio_url": "http://127.0.0.1:9", "label_studio_api_key": "a" * 40}
+
+
+def told(action: str, annotation: Any, project: Any = 7) -> dict[str, Any]:
+    """A message as Label Studio sends it."""
+    key = "annotations" if action == "ANNOTATIONS_DELETED" else "annotation"
+    project = {"id": project, "label_config": "<View/>"}
+    return {"action": action, key: annotation, "project": project, "task": {"id": 5}}
+
+
+def make_app(**more: str) -> Flask:
+    return create_app(Settings(**(KEYS | more)), colour_engine())  # type: ignore[arg-type]
+
+
+def marked(path: Path) -> Counter[tuple[int, int]]:
+    """How often each annotation was marked, as another reader of the database sees it."""
+    import sqlite3
+
+    with sqlite3.connect(path) as database:
+        rows = database.execute("SELECT project, annotation, marked FROM annotations")
+        return Counter({(project, annotation): count for project, annotation, count in rows})
+
+
+def test_annotations_that_have_changed_are_noted(tmp_path: Path) -> None:
+    client = make_app().test_client()
+    for message in (
+        told("ANNOTATIONS_DELETED", [{"id": 1}, {"id": 2}]),  # before it was made: any order
+        told("ANNOTATION_CREATED", {"id": 1, "result": []}),
+        told("ANNOTATION_UPDATED", {"id": 3}, project=8),
+        told("ANNOTATIONS_CREATED", [{"id": 4}]),
+        {"action": "TASKS_DELETED", "project": {"id": 7}, "tasks": [{"id": 1}]},
+    ):
+        assert client.post("/webhook", json=message).get_json() == {"status": "noted"}
+    assert marked(tmp_path / "own.db") == {(7, 1): 2, (7, 2): 1, (8, 3): 1, (7, 4): 1}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        told("ANNOTATION_UPDATED", {"id": 0}),
+        told("ANNOTATION_UPDATED", {"id": -1}),
+        told("ANNOTATION_UPDATED", {"id": 1 << 63}),
+        told("ANNOTATION_UPDATED", {"id": "1"}),
+        told("ANNOTATION_UPDATED", {"id": True}),
+        told("ANNOTATION_UPDATED", None),
+        told("ANNOTATION_UPDATED", {"id": 1}, project=1 << 31),
+        told("ANNOTATION_UPDATED", {"id": 1}, project=0),
+        told("ANNOTATION_UPDATED", {"id": 1}, project=None),
+        told("ANNOTATION_UPDATED", {"id": 1}) | {"project": 7},
+        told("ANNOTATION_UPDATED", {"id": 1}) | {"action": ["ANNOTATION_UPDATED"]},
+        told("ANNOTATION_READ", {"id": 1}),
+    ],
+)
+def test_messages_that_make_no_sense_are_ignored(message: dict[str, Any], tmp_path: Path) -> None:
+    assert make_app().test_client().post("/webhook", json=message).get_json()["status"] == "ignored"
+    assert not (tmp_path / "own.db").exists() or not marked(tmp_path / "own.db")
+
+
+def test_without_a_token_nothing_is_noted(tmp_path: Path) -> None:
+    client = create_app(Settings(), colour_engine()).test_client()
+    answer = client.post("/webhook", json=told("ANNOTATION_CREATED", {"id": 1}))
+    assert answer.get_json() == {"status": "ignored"}
+    assert not (tmp_path / "own.db").exists() or not marked(tmp_path / "own.db")
+
+
+def test_a_burst_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
+    """Four hundred messages from eight threads, while another process's work is being read."""
+    app = make_app()
+    messages = [
+        told(action, {"id": number}, project=7 + number % 3)
+        for number in range(1, 101)
+        for action in ("ANNOTATION_CREATED", "ANNOTATION_UPDATED") * 2
+    ]
+    reader = Annotations(Store(f"sqlite:///{tmp_path}/own.db"), "reader")
+    done = threading.Event()
+    read: Counter[int] = Counter()
+
+    def send(some: list[dict[str, Any]]) -> None:
+        client = app.test_client()
+        for message in some:
+            assert client.post("/webhook", json=message).status_code == 200
+
+    def take() -> None:
+        while not done.is_set() or reader.count_open():
+            for mark in reader.take(10):
+                told_of = Read(mark.annotation, mark.project, 1, "scratch")
+                read[mark.annotation] += reader.settle(mark, told_of)
+
+    senders = [threading.Thread(target=send, args=(messages[n::8],)) for n in range(8)]
+    taker = threading.Thread(target=take)
+    for thread in (*senders, taker):
+        thread.start()
+    for thread in senders:
+        thread.join()
+    done.set()
+    taker.join()
+    assert marked(tmp_path / "own.db") == {(7 + n % 3, n): 4 for n in range(1, 101)}
+    assert sorted(read) == list(range(1, 101))
+    assert [len(reader.read(project)) for project in (7, 8, 9)] == [33, 34, 33]
+
+
+NUMBERS = st.integers(-1, 4) | st.sampled_from([1 << 31, 1 << 63, 1 << 70])
+JSON = st.recursive(
+    st.none() | st.booleans() | NUMBERS | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.just("id"), inner, max_size=1),
+    max_leaves=4,
+)
+THINGS = st.fixed_dictionaries({"id": NUMBERS}) | JSON
+ACTIONS = st.sampled_from(
+    [
+        "TASKS_CREATED",
+        "TASKS_DELETED",
+        "ANNOTATION_CREATED",
+        "ANNOTATIONS_CREATED",
+        "ANNOTATION_UPDATED",
+        "ANNOTATIONS_DELETED",
+        "PROJECT_UPDATED",
+    ]
+)
+MESSAGES = st.fixed_dictionaries(
+    {"action": ACTIONS | JSON},
+    optional={
+        "project": THINGS,
+        "annotation": THINGS | st.lists(THINGS, max_size=3),
+        "annotations": st.lists(THINGS, max_size=3) | JSON,
+        "tasks": st.lists(THINGS, max_size=3) | JSON,
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Flask, Path]:
+    path = tmp_path_factory.mktemp("fuzzed") / "fuzzed.db"
+    return make_app(database_url=f"sqlite:///{path}"), path
+
+
+@settings(
+    max_examples=200,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(messages=st.lists(MESSAGES, min_size=1, max_size=4))
+def test_whatever_comes_is_answered_and_nothing_impossible_is_marked(
+    fuzzed: tuple[Flask, Path], messages: list[Any]
+) -> None:
+    app, path = fuzzed
+    for message in messages:
+        raw = json.dumps(message).encode()
+        before = marked(path) if path.exists() else Counter()
+        answer = app.test_client().post("/webhook", data=raw)
+        assert answer.status_code == 200
+        status = answer.get_json()["status"]
+        assert status in ("noted", "ignored")
+        after = marked(path) if path.exists() else Counter()
+        assert all(0 < project < 1 << 31 and id_ > 0 for project, id_ in after)
+        if status == "ignored":
+            assert after == before

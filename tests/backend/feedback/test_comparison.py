@@ -1,0 +1,237 @@
+"""Small masks drawn by hand, with figures counted by hand; Label Studio's own SDK writes them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from label_studio_sdk.converter import brush
+from PIL import Image
+
+from backend.errors import BadRequest
+from backend.feedback.comparison import Change, Corrected, compare
+from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.requests import Task
+
+CONFIG = parse_label_config(
+    """<View>
+    <Image name="img" value="$image"/><Image name="pages" valueList="$pages"/>
+    <BrushLabels name="mask" toName="img,pages">
+      <Label value="Car" alias="c"/><Label value="Dog"/><Label value="Sky"/>
+    </BrushLabels>
+    <BitmaskLabels name="bits" toName="img"><Label value="Leaf"/></BitmaskLabels>
+    <PolygonLabels name="poly" toName="img"><Label value="Roof"/></PolygonLabels>
+    <RectangleLabels name="box" toName="img"><Label value="Car"/><Label value="Sign"/>
+    </RectangleLabels>
+    <RectangleLabels name="tool" toName="img" smart="true"><Label value="Dog"/></RectangleLabels>
+    </View>"""
+)
+TASK = Task(1, 7, {"image": "/data/a.png", "pages": ["/data/1.png", "/data/2.png"]})
+
+
+def drawn(*rows: str) -> npt.NDArray[np.bool_]:
+    return np.array([[cell == "#" for cell in row] for row in rows])
+
+
+def region(id_: str, label: str, mask: npt.NDArray[np.bool_], **more: Any) -> dict[str, Any]:
+    """A brush region as Label Studio's own converter writes masks."""
+    rle = brush.mask2rle(mask.astype(np.uint8) * 255)
+    height, width = mask.shape
+    return {
+        "id": id_,
+        "type": "brushlabels",
+        "from_name": "mask",
+        "to_name": "img",
+        "original_width": width,
+        "original_height": height,
+        "value": {"format": "rle", "rle": rle, "brushlabels": [label]},
+    } | more
+
+
+def shape(
+    kind: str, control: str, label: str, value: dict[str, Any], id_: str = "s"
+) -> dict[str, Any]:
+    """A region of another kind, on a picture of 4 x 8 px."""
+    size = {"original_width": 8, "original_height": 4, "to_name": "img"}
+    return {"id": id_, "type": kind, "from_name": control, "value": value | {kind: [label]}} | size
+
+
+def change(predicted: list[Any], final: list[Any], label: str = "Car") -> Change:
+    (picture,) = compare(predicted, final, CONFIG, TASK)
+    return next(each for each in picture.changes if each.label == label)
+
+
+LEFT = drawn("####....", "####....", "........", "........")
+WIDE = drawn("######..", "######..", "........", "........")
+
+
+def test_what_is_left_as_it_is_was_accepted() -> None:
+    same = change([region("a", "c", LEFT)], [region("a", "c", LEFT, origin="prediction")])
+    assert (same.accepted, same.corrected, same.deleted, same.added) == (1, 0, 0, 0)
+    assert (same.predicted_px, same.true_px, same.shared_px) == (8, 8, 8)
+    assert (same.iou, same.boundary_iou) == (1, 1)
+
+
+def test_pixels_that_were_painted_and_erased() -> None:
+    final = drawn(".#####..", ".#####..", "........", "........")
+    made = change([region("a", "c", LEFT)], [region("a", "c", final)])
+    assert (made.accepted, made.corrected) == (0, 1)
+    assert (made.added_px, made.predicted_px - made.shared_px) == (4, 2)
+    assert made.iou == 6 / 12
+
+
+def test_a_region_that_is_gone_was_false_and_one_that_is_new_was_missed() -> None:
+    predicted = [region("a", "Car", LEFT), region("b", "Dog", WIDE)]
+    final = [region("a", "Car", LEFT), region("n", "Sky", WIDE)]
+    (picture,) = compare(predicted, final, CONFIG, TASK)
+    car, dog, sky = picture.changes
+    assert (car.accepted, dog.deleted, sky.added) == (1, 1, 1)
+    assert (dog.iou, dog.predicted_px, dog.true_px) == (0, 12, 0)
+    assert (sky.iou, sky.predicted_px, sky.true_px) == (0, 0, 12)
+    assert picture.predicted is not None
+    assert sorted(picture.predicted) == ["Car", "Dog"]
+    assert sorted(picture.final) == ["Car", "Sky"]
+    assert np.array_equal(picture.final["Sky"], WIDE)
+
+
+def test_a_region_that_got_another_label() -> None:
+    predicted, final = [region("a", "Car", LEFT)], [region("a", "Dog", LEFT)]
+    car, dog = change(predicted, final), change(predicted, final, "Dog")
+    assert (dict(car.relabelled), car.deleted, car.corrected) == ({"Dog": 1}, 0, 0)
+    assert (dog.received, dog.added) == (1, 0)
+
+
+@pytest.mark.parametrize("names", [("c", "Car"), ("Car", "c"), ("c", "c")])
+def test_labels_are_known_by_value_and_by_alias(names: tuple[str, str]) -> None:
+    assert change([region("a", names[0], LEFT)], [region("a", names[1], LEFT)]).accepted == 1
+
+
+def test_a_soft_edge_counts_where_it_is_more_than_half_painted() -> None:
+    alpha = np.zeros((4, 8), dtype=np.uint8)
+    alpha[0, :3] = 255, 128, 127
+    soft = region("a", "Car", LEFT)
+    soft["value"]["rle"] = brush.encode_rle(np.repeat(alpha.ravel(), 4))
+    assert change([], [soft]).true_px == 2
+
+
+def test_every_kind_of_region() -> None:
+    rgba = np.zeros((4, 8, 4), dtype=np.uint8)
+    rgba[:2, :4, 3] = 255
+    file = io.BytesIO()
+    Image.fromarray(rgba).save(file, "PNG")
+    url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    half = {"x": 0, "y": 0, "width": 50, "height": 50}
+    corners = {"points": [[0, 0], [45, 0], [45, 45], [0, 45]]}  # through pixels, not between
+    final = [
+        shape("bitmasklabels", "bits", "Leaf", {"imageDataURL": url}, "1"),
+        shape("polygonlabels", "poly", "Roof", corners, "2"),
+        shape("rectanglelabels", "box", "Sign", half, "3"),
+    ]
+    (picture,) = compare([], final, CONFIG, TASK)
+    assert {each.label: (each.added, each.true_px) for each in picture.changes} == {
+        "Leaf": (1, 8),
+        "Roof": (1, 8),
+        "Sign": (1, 8),
+    }
+
+
+def test_several_regions_of_a_label_count_each_and_their_pixels_together() -> None:
+    corner = drawn("##......", "##......", "........", "........")
+    predicted = [region("a", "Car", LEFT), region("b", "Car", corner)]
+    made = change(predicted, [region("a", "Car", LEFT), region("n", "Car", WIDE)])
+    assert (made.accepted, made.deleted, made.added) == (1, 1, 1)
+    assert (made.predicted_px, made.true_px, made.shared_px) == (8, 12, 8)
+
+
+def test_a_box_around_a_mask_is_not_the_mask() -> None:
+    """Where two controls draw a label, the first that the annotator has kept counts."""
+    box = shape("rectanglelabels", "box", "Car", {"x": 0, "y": 0, "width": 100, "height": 100})
+    both = [region("a", "Car", LEFT), box]
+    assert change(both, both).true_px == 8
+    assert change(both, both).accepted == 1
+    assert change(both, [box]).true_px == 32
+    assert change(both, []).deleted == 1
+    assert change(both, []).predicted_px == 8
+
+
+def test_prompts_and_labels_that_are_not_ours_are_left_aside() -> None:
+    prompt = shape("rectanglelabels", "tool", "Dog", {"x": 0, "y": 0, "width": 9, "height": 9})
+    other = region("o", "Unicorn", LEFT)
+    words = {"id": "w", "type": "textarea", "from_name": "words", "value": {"text": ["car"]}}
+    assert compare([other], [prompt, other, words, None, 5], CONFIG, TASK) == ()
+
+
+def test_pictures_of_a_list_are_told_apart() -> None:
+    def page(id_: str, index: int | None) -> dict[str, Any]:
+        more: dict[str, Any] = {"to_name": "pages"}
+        return region(id_, "Sky", LEFT, **more | ({} if index is None else {"item_index": index}))
+
+    single = region("i", "Sky", LEFT)
+    pictures = compare([page("a", None)], [page("a", 0), page("b", 1), single], CONFIG, TASK)
+    named = [(each.tag.name, each.item_index) for each in pictures]
+    assert named == [("img", None), ("pages", 0), ("pages", 1)]
+    assert [each.changes[0].accepted for each in pictures] == [0, 1, 0]
+
+
+def test_without_a_prediction_there_are_masks_and_nothing_to_compare() -> None:
+    (picture,) = compare(None, [region("a", "Car", LEFT)], CONFIG, TASK)
+    assert (picture.predicted, picture.changes) == (None, ())
+    assert np.array_equal(picture.final["Car"], LEFT)
+    made = Corrected(3, 7, TASK, CONFIG, (picture,), 1.0)
+    assert (made.changes, made.pictures[0].size_hw) == ((), (4, 8))
+    (all_new,) = compare([], [region("a", "Car", LEFT)], CONFIG, TASK)
+    assert (all_new.predicted, all_new.changes[0].added) == ({}, 1)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        region("a", "Car", LEFT) | {"original_width": None},
+        region("a", "Car", LEFT) | {"original_width": float("nan")},
+        region("a", "Car", LEFT) | {"original_width": 9},
+        region("a", "Car", LEFT) | {"value": None},
+        region("a", "Car", LEFT) | {"value": {"brushlabels": ["Car"]}},
+        region("a", "Car", LEFT) | {"value": {"rle": [1, 2], "brushlabels": ["Car"]}},
+        shape("polygonlabels", "poly", "Roof", {"points": [["a"]]}),
+        shape("polygonlabels", "poly", "Roof", {"points": [[0, 0]]}) | {"original_width": 1 << 40},
+    ],
+)
+@pytest.mark.parametrize("side", ["predicted", "final", "by hand"])
+def test_what_cannot_be_read_is_a_sentence(broken: dict[str, Any], side: str) -> None:
+    good = [region("g", "Sky", LEFT)]
+    sides = {"predicted": ([broken], good), "final": (good, [broken]), "by hand": (None, [broken])}
+    with pytest.raises(BadRequest, match="Expected"):
+        compare(*sides[side], CONFIG, TASK)
+
+
+def test_figures_against_a_plain_reference() -> None:
+    """Random masks; the boundary by erosions, as Cheng et al. wrote it."""
+    rng = np.random.default_rng(3)
+    for _ in range(5):
+        old, new = (cv2.blur(rng.random((70, 90)), (15, 15)) > 0.5 for _ in range(2))
+        made = change([region("a", "Car", old)], [region("a", "Car", new)])
+        union = (old | new).sum()
+        assert made.iou == pytest.approx((old & new).sum() / union)
+        assert made.added_px + made.predicted_px - made.shared_px == (old ^ new).sum()
+        bands = [eroded_away(mask) for mask in (old, new)]
+        assert made.boundary_iou == (bands[0] & bands[1]).sum() / (bands[0] | bands[1]).sum()
+
+
+def eroded_away(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    steps = max(1, round(0.02 * float(np.hypot(*mask.shape))))
+    inner = np.pad(mask, 1)
+    for _ in range(steps):
+        around = [np.roll(inner, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+        inner = np.logical_and.reduce(around)
+        inner[[0, -1]] = inner[:, [0, -1]] = False
+    return mask & ~inner[1:-1, 1:-1]
+
+
+def test_a_change_is_kept_as_json() -> None:
+    made = Change("Car", 1, 2, 3, {"Dog": 4}, 5, 6, 7, 8, 9, 10, 11)
+    assert Change.from_json(made.to_json()) == made

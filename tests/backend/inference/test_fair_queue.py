@@ -1,0 +1,98 @@
+"""The order of service."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from backend.inference.fair_queue import FairQueue
+
+
+def drain(queue: FairQueue[str]) -> list[str]:
+    return [queue.pop() for _ in range(len(queue))]
+
+
+def test_projects_take_turns_and_each_keeps_its_order() -> None:
+    queue = FairQueue[str](patience=99)
+    for item in ("a1", "a2", "a3", "b1", "c1", "c2"):
+        queue.push(item, 1, item[0])
+    assert drain(queue) == ["a1", "b1", "c1", "a2", "c2", "a3"]
+
+
+def test_who_comes_back_does_not_jump_the_turns() -> None:
+    queue = FairQueue[str](patience=99)
+    for item in ("a1", "a2", "a3"):
+        queue.push(item, 1, "a")
+    served = []
+    for number in range(1, 4):  # b always has one waiting
+        queue.push(f"b{number}", 1, "b")
+        served += [queue.pop(), queue.pop()]
+    assert served == ["a1", "b1", "a2", "b2", "a3", "b3"]
+
+
+def test_the_urgent_come_first_but_not_for_ever() -> None:
+    queue = FairQueue[str](patience=3)
+    queue.push("batch", 2, "p")
+    queue.push("opened", 1, "p")
+    served = []
+    for number in range(8):
+        queue.push(f"click{number}", 0, "p")
+        served.append(queue.pop())
+    clicks = [f"click{number}" for number in range(6)]
+    assert served == [*clicks[:3], "opened", "batch", *clicks[3:]]
+
+
+def test_under_any_load_the_first_of_each_class_is_served_within_a_bound() -> None:
+    rng = random.Random(0)
+    patience, classes = 4, 3
+    queue = FairQueue[int](patience)
+    passed = [0] * classes  # pops since a class with items was served
+    waiting = [0] * classes
+    for _ in range(5000):
+        for urgency in rng.choices(range(classes), [6, 1, 1], k=rng.choice([0, 1, 2])):
+            queue.push(urgency, urgency, rng.randrange(3))
+            waiting[urgency] += 1
+        if not queue:
+            continue
+        served = queue.pop()
+        waiting[served] -= 1
+        for urgency in range(classes):
+            idle = urgency == served or not waiting[urgency]
+            passed[urgency] = 0 if idle else passed[urgency] + 1
+        assert max(passed) < patience + classes
+
+
+def test_peek_is_the_next_pop() -> None:
+    rng = random.Random(1)
+    queue = FairQueue[int](patience=2)
+    for item in range(200):
+        queue.push(item, rng.randrange(3), rng.randrange(4))
+    while queue:
+        assert queue.peek() == queue.pop()
+
+
+def test_first_stands_before_its_own_project_only() -> None:
+    queue = FairQueue[str](patience=9)
+    for item in ("a1", "b1", "b2"):
+        queue.push(item, 1, item[0])
+    queue.push("b0", 1, "b", first=True)
+    assert drain(queue) == ["a1", "b0", "b1", "b2"]
+
+
+def test_what_is_taken_out_of_turn_leaves_the_others_in_order() -> None:
+    queue = FairQueue[str](patience=9)
+    for item in ("a1", "a2", "b1", "a3", "b2"):
+        queue.push(item, 1, item[0])
+    assert sorted(queue.take(lambda item: item.endswith("1"))) == ["a1", "b1"]
+    assert len(queue) == 3
+    assert drain(queue) == ["a2", "b2", "a3"]
+
+
+def test_nothing_waits_in_an_empty_queue() -> None:
+    queue = FairQueue[str](patience=1)
+    for look in (queue.peek, queue.pop):
+        with pytest.raises(IndexError):
+            look()
+    with pytest.raises(ValueError, match="`patience` to be 1 or more, but got 0"):
+        FairQueue[str](patience=0)

@@ -1,0 +1,256 @@
+"""Jobs, on SQLite and on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from backend.database.database import LEASE_S
+from backend.errors import JobNotFound, JobOver
+from backend.jobs.job_store import LeaseLost, Store
+from tests.backend.conftest import Clock
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_a_job_from_its_start_to_its_end(store: Store, clock: Clock) -> None:
+    job = store.start_job(7, only="all", limit=10)
+    assert (job.state, job.project, job.only, job.limit, job.total) == (
+        "queued",
+        7,
+        "all",
+        10,
+        None,
+    )
+    leased = store.lease_job("me")
+    assert leased is not None
+    assert (leased.id, leased.state, leased.owner) == (job.id, "running", "me")
+    store.advance(job.id, "me", version="v1", total=10)
+    clock.now += 4
+    step = store.advance(job.id, "me", cursor=55, done=8, skipped=1, failures=[(50, "No image.")])
+    assert (step.done, step.skipped, step.failed, step.remaining) == (8, 1, 1, 0)
+    assert (step.version, step.cursor, step.rate, step.eta_s) == ("v1", 55, 2.0, 0.0)
+    clock.now += 1
+    over = store.finish(job.id, "me")
+    assert (over.state, over.started, over.finished, over.over) == ("done", 1000, 1005, True)
+    (failure,) = store.failures(job.id)
+    assert (failure.task, failure.reason, failure.at) == (50, "No image.", 1004)
+    assert store.lease_job("other") is None
+
+
+def test_what_is_written_outlives_the_process_that_wrote_it(url: str) -> None:
+    code = (
+        "import sys; from backend.jobs.job_store import Store; "
+        "store = Store(sys.argv[1]); store.start_job(7, view=3, tasks=[5, 2, 5])"
+    )
+    subprocess.run([sys.executable, "-c", code, url], check=True, cwd=ROOT)
+    store = Store(url)
+    (job,) = store.list_jobs()
+    assert (job.project, job.view, job.tasks) == (7, 3, (2, 5))
+    store.close()
+
+
+def test_the_rate_leaves_pauses_out_and_tells_how_long_it_takes(store: Store, clock: Clock) -> None:
+    job = store.start_job(7)
+    store.lease_job("me")
+    store.advance(job.id, "me", total=100)
+    clock.now += 10
+    assert store.advance(job.id, "me", done=20).eta_s == 40
+    store.pause(job.id)
+    store.let_go(job.id, "me")
+    clock.now += 10_000
+    store.resume(job.id)
+    store.lease_job("me")
+    clock.now += 10
+    step = store.advance(job.id, "me", done=20)
+    assert (step.rate, step.eta_s) == (2, 30)
+
+
+def test_a_step_that_comes_after_the_end_takes_no_lease(store: Store) -> None:
+    """A job's lease is kept up beside the work, which may end between two looks."""
+    store.start_job(7)
+    store.lease_job("me")
+    store.finish(1, "me", "It cannot go on.")
+    assert store.advance(1, "me", done=2).done == 2
+    assert store.holder(7) is None
+    store.resume(1)
+    leased = store.lease_job("you")
+    assert leased is not None
+    assert leased.id == 1
+
+
+def test_nobody_gets_a_job_that_is_leased_until_the_lease_ends(store: Store, clock: Clock) -> None:
+    job = store.start_job(7)
+    store.lease_job("dies")
+    assert store.lease_job("other") is None
+    clock.now += LEASE_S / 2
+    store.advance(job.id, "dies", cursor=9)
+    clock.now += LEASE_S - 1
+    assert store.lease_job("other") is None
+    clock.now += 2
+    taken = store.lease_job("other")
+    assert taken is not None
+    assert (taken.owner, taken.cursor) == ("other", 9)
+    for step in (store.advance, store.finish, store.let_go):
+        with pytest.raises(LeaseLost):
+            step(job.id, "dies")
+    assert store.get_job(job.id) == taken
+
+
+def test_one_job_of_a_project_at_a_time_the_oldest_first(store: Store) -> None:
+    first, second = store.start_job(7), store.start_job(7, only="all")
+    third = store.start_job(8)
+    owners = {name: store.lease_job(name) for name in "abc"}
+    assert [job.id if job else None for job in owners.values()] == [first.id, third.id, None]
+    store.finish(first.id, "a")
+    taken = store.lease_job("c")
+    assert taken is not None
+    assert taken.id == second.id
+
+
+def test_equal_jobs_are_one(store: Store, clock: Clock) -> None:
+    job = store.start_job(7)
+    assert store.start_job(7).id == job.id
+    store.lease_job("me")
+    assert store.start_job(7).id == job.id
+    for other in ({"only": "all"}, {"view": 1}, {"limit": 5}, {"tasks": [1]}):
+        assert store.start_job(7, **other).id != job.id  # type: ignore[arg-type]
+    store.pause(job.id)
+    assert store.start_job(7).state == "queued"
+    store.cancel(job.id)
+    assert store.start_job(7).id != job.id
+
+
+def test_new_tasks_gather_in_one_job_until_it_begins(store: Store) -> None:
+    job = store.start_job(7, kind="new", tasks=[3, 4])
+    assert store.start_job(7, kind="new", tasks=[4, 5]).id == job.id
+    assert store.get_job(job.id).tasks == (3, 4, 5)
+    store.lease_job("me")
+    later = store.start_job(7, kind="new", tasks=[6])
+    assert later.id != job.id
+    assert later.tasks == (6,)
+
+
+def test_who_works_on_it_sees_that_it_is_to_rest(store: Store) -> None:
+    job = store.start_job(7)
+    store.lease_job("me")
+    store.pause(job.id)
+    assert store.advance(job.id, "me", done=1).state == "paused"
+    assert store.let_go(job.id, "me").state == "paused"
+    assert store.lease_job("other") is None
+    store.resume(job.id)
+    taken = store.lease_job("other")
+    assert taken is not None
+    assert taken.done == 1
+
+
+def test_a_job_that_is_resumed_at_once_stays_with_its_worker(store: Store) -> None:
+    job = store.start_job(7)
+    store.lease_job("me")
+    store.pause(job.id)
+    store.resume(job.id)
+    assert store.lease_job("other") is None
+    assert store.advance(job.id, "me").state == "running"
+
+
+def test_a_cancelled_job_stays_cancelled(store: Store) -> None:
+    job = store.start_job(7)
+    store.lease_job("me")
+    store.cancel(job.id)
+    assert store.finish(job.id, "me").state == "cancelled"
+    for turn in (store.pause, store.resume):
+        with pytest.raises(JobOver, match="is cancelled"):
+            turn(job.id)
+    with pytest.raises(JobNotFound):
+        store.cancel(job.id + 1)
+
+
+def test_a_failed_job_says_why_and_can_go_on(store: Store) -> None:
+    job = store.start_job(7)
+    store.lease_job("me")
+    assert store.finish(job.id, "me", reason="There is no project 7.").state == "failed"
+    assert store.resume(job.id).finished is None
+    taken = store.lease_job("me")
+    assert taken is not None
+    assert taken.reason == ""
+
+
+def test_what_is_given_back_can_be_had_at_once(store: Store) -> None:
+    job = store.start_job(7)
+    store.lease_job("me")
+    assert store.let_go(job.id, "me").state == "queued"
+    taken = store.lease_job("other", job.id)
+    assert taken is not None
+
+
+def test_only_the_newest_failures_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend.jobs.job_store._FAILURES_KEPT", 5)
+    job, other = store.start_job(7), store.start_job(8)
+    store.lease_job("me"), store.lease_job("me")
+    store.advance(other.id, "me", failures=[(99, "r")])
+    for start in range(0, 12, 4):
+        store.advance(job.id, "me", failures=[(start + i, "r") for i in range(4)])
+    assert [failure.task for failure in store.failures(job.id)] == [11, 10, 9, 8, 7]
+    assert [failure.task for failure in store.failures(other.id)] == [99]
+    assert len(store.failures(limit=3)) == 3
+    assert store.failed(job.id) == set(range(12)), "of those, only the reasons"
+    for start in range(0, 12, 4):
+        store.note_failures([(start + i, "r") for i in range(4)])
+    assert store.failed(0) == {7, 8, 9, 10, 11}
+
+
+@pytest.mark.parametrize("arguments", [{"only": "some"}, {"kind": "old"}, {"limit": 0}])
+def test_jobs_that_cannot_be(arguments: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="Expected"):
+        Store("sqlite://").start_job(7, **arguments)  # type: ignore[arg-type]
+
+
+def test_threads_that_race_for_jobs_get_each_once(url: str) -> None:
+    stores = [Store(url) for _ in range(4)]
+    barrier = threading.Barrier(4)
+    got: list[int] = []
+
+    def race(number: int) -> None:
+        barrier.wait(20)
+        for project in range(10):  # each is asked for four times
+            stores[number].start_job(project)
+        while (job := stores[number].lease_job(str(number))) is not None:
+            got.append(job.id)
+            stores[number].finish(job.id, str(number))
+
+    threads = [threading.Thread(target=race, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(got) == len(set(got))
+    jobs = stores[0].list_jobs()
+    assert sorted(got) == sorted(job.id for job in jobs)
+    assert all(job.state == "done" for job in jobs)
+    for store in stores:
+        store.close()
+
+
+def test_processes_that_race_for_one_count_lose_no_step(url: str) -> None:
+    store = Store(url)
+    job = store.start_job(7)
+    store.lease_job("shared")
+    code = (
+        "import sys; from backend.jobs.job_store import Store; store = Store(sys.argv[1])\n"
+        "for _ in range(25): store.advance(int(sys.argv[2]), 'shared', done=1)"
+    )
+    command = [sys.executable, "-c", code, url, str(job.id)]
+    running = [subprocess.Popen(command, cwd=ROOT) for _ in range(3)]
+    assert [process.wait(120) for process in running] == [0, 0, 0]
+    assert store.get_job(job.id).done == 75
+    store.close()
+
+
+def test_jobs_are_values(store: Store) -> None:
+    job = store.start_job(7)
+    assert replace(job) == store.get_job(job.id)

@@ -1,0 +1,694 @@
+"""Whole projects, against a stand-in for Label Studio's API; tests/e2e has the real one."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from sqlalchemy.exc import OperationalError
+
+from backend.cli import main as cli
+from backend.errors import ImageNotFound, ImageRefused, ModelUnavailable, StudioUnreachable
+from backend.feedback.learning.example_store import Lessons
+from backend.feedback.learning.versions import Lesson, Version
+from backend.inference.engine import Engine
+from backend.jobs import prelabeler as prelabel
+from backend.jobs.job_store import Failure, Job, LeaseLost, Store
+from backend.jobs.prelabeler import CHUNK, Plan, Prelabeler, Report
+from backend.label_studio.client import Projects
+from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.requests import Task
+from backend.prediction.deadline import Pending
+from backend.prediction.outbox import Results
+from backend.prediction.predictor import Pipeline
+from backend.settings import Settings
+from clearclip_core import RGBArray
+from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag, teach
+from tests.backend.fakes.flaky_database import FlakyStore
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.local_server import Answer, Asked, LocalServer
+
+ROOT = Path(__file__).parents[3]
+COUNT = 130  # several chunks, the last of them not full
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prelabel, "_CLOSING_PAUSE_S", 0.05)
+    monkeypatch.setattr(prelabel, "_LOOK_S", 0.05)
+    monkeypatch.setattr(prelabel, "_DATABASE_PAUSE_S", 0.05)
+
+
+@pytest.fixture
+def studio() -> FakeStudio:
+    return FakeStudio(brush_config("red"), {i: {"image": f"{i}"} for i in range(1, COUNT + 1)})
+
+
+@pytest.fixture
+def server(studio: FakeStudio) -> Iterator[LocalServer]:
+    with studio.served() as server:
+        yield server
+
+
+def read_image(source: str, task: Task) -> RGBArray:
+    if source == "gone":
+        raise ImageNotFound("There is no such image.")
+    return flag("red", "blue", size_hw=(4, 8))
+
+
+@dataclass
+class Bench:
+    """One process that prelabels."""
+
+    store: Store
+    prelabeler: Prelabeler
+    pipeline: Pipeline
+    owner: str
+    stopping: threading.Event
+
+    def run(self, watch: Callable[[Job], None] = lambda _: None, **asked: Any) -> Job:
+        self.store.start_job(7, **asked)
+        job = self.store.lease_job(self.owner)
+        assert job is not None
+        return self.prelabeler.run(job, self.stopping, watch)
+
+    def version(self, config: str) -> str:
+        return self.pipeline.version(parse_label_config(config))
+
+
+@pytest.fixture
+def make_bench(server: LocalServer, tmp_path: Path) -> Callable[..., Bench]:
+    def make(
+        owner: str = "me",
+        engine: Engine | None = None,
+        read: Callable[[str, Task], RGBArray] = read_image,
+        patience_s: float = 20.0,
+        make_store: Callable[[str], Store] = Store,
+    ) -> Bench:
+        store = make_store(f"sqlite:///{tmp_path}/jobs.db")
+        results = Results(store, owner)
+        pending = Pending(store, results, 80)
+        pipeline = Pipeline(engine or colour_engine(), read, Settings(), batches=pending)
+        stopping = threading.Event()
+        projects = Projects(
+            server.url, TOKEN, patience_s=patience_s, first_pause_s=0.01, stopping=stopping
+        )
+        prelabeler = Prelabeler(store, results, pending, pipeline, projects, owner)
+        return Bench(store, prelabeler, pipeline, owner, stopping)
+
+    return make
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def each_once(count: int = COUNT) -> dict[int, int]:
+    return dict.fromkeys(range(1, count + 1), 1)
+
+
+def test_every_task_gets_one_prediction_of_the_version(
+    make_bench: Callable[..., Bench], studio: FakeStudio
+) -> None:
+    bench, steps = make_bench(), []
+    job = bench.run(steps.append)
+    assert (job.state, job.total, job.done, job.failed) == ("done", COUNT, COUNT, 0)
+    assert job.version == bench.version(studio.label_config)
+    assert studio.stored(job.version) == each_once()
+    assert max(studio.imports) <= CHUNK
+    assert [step.done for step in steps] == sorted(step.done for step in steps)
+
+
+def test_what_has_a_prediction_or_an_annotation_is_left_alone(
+    make_bench: Callable[..., Bench], studio: FakeStudio
+) -> None:
+    bench = make_bench()
+    version = bench.version(studio.label_config)
+    for task in (1, 2, 3):
+        studio.add(task, version)
+    studio.add(4, "an older version")
+    studio.annotated = {5, 6}
+    job = bench.run()
+    assert (job.total, job.done, job.skipped) == (COUNT - 2, COUNT - 5, 3)
+    assert studio.stored(version) == {t: 1 for t in range(1, COUNT + 1) if t not in (5, 6)}
+    again = bench.run(only="all")
+    assert (again.total, again.done, again.skipped) == (COUNT, 2, COUNT - 2)
+    assert studio.stored(version) == each_once()
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"limit": 3}, [1, 2, 3]),
+        ({"view": 1}, [7, 8, 90]),
+        ({"view": 1, "limit": 2}, [7, 8]),
+        ({"tasks": [5, 4, 999]}, [4, 5]),
+    ],
+)
+def test_a_part_of_a_project(
+    make_bench: Callable[..., Bench], studio: FakeStudio, asked: Any, expected: list[int]
+) -> None:
+    studio.views[1] = [90, 8, 7]
+    job = make_bench().run(**asked)
+    assert (job.state, job.done) == ("done", len(expected))
+    assert sorted(studio.stored()) == expected
+
+
+def test_failures_are_told_with_their_reasons_and_cost_nobody_else(
+    make_bench: Callable[..., Bench], studio: FakeStudio
+) -> None:
+    studio.tasks[2] = {"image": "gone"}
+    studio.tasks[3] = {"other": "key"}
+    studio.refused = {4}
+    bench = make_bench()
+    report = bench.prelabeler.report(bench.run().id)
+    assert (report.job.state, report.job.done, report.job.failed) == ("done", COUNT - 3, 3)
+    reasons = {failure.task: failure.reason for failure in report.failures}
+    assert reasons.keys() == {2, 3, 4}
+    assert reasons[2] == "There is no such image."
+    assert "$image" in reasons[3]
+    assert "no label" in reasons[4]
+    assert not report.complete
+    assert "1 x There is no such image." in str(report)
+    told = json.loads(json.dumps(report.to_json()))
+    assert (told["done"], told["failed"], len(told["failures"])) == (COUNT - 3, 3, 3)
+
+
+def test_no_failure_counts_twice_however_many_there_are(
+    make_bench: Callable[..., Bench], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: Counter[str] = Counter()
+
+    def read(source: str, task: Task) -> RGBArray:
+        asked[source] += 1
+        return read_image("gone" if int(source) <= 60 else source, task)
+
+    def add(job: Job) -> None:
+        if job.done == COUNT - 60:  # at the end, so that it is walked through again
+            studio.tasks[COUNT + 1] = {"image": f"{COUNT + 1}"}
+
+    monkeypatch.setattr("backend.jobs.job_store._FAILURES_KEPT", 10)
+    bench = make_bench(read=read)
+    job = bench.run(add)
+    assert (job.state, job.done, job.failed, job.total) == ("done", COUNT - 59, 60, COUNT + 1)
+    assert max(asked.values()) == 1
+    assert bench.store.failed(job.id) == set(range(1, 61))
+    assert len(bench.prelabeler.report(job.id).failures) == 10
+
+
+def test_a_run_that_was_stopped_goes_on_and_does_nothing_twice(
+    make_bench: Callable[..., Bench], studio: FakeStudio
+) -> None:
+    first = make_bench("first")
+
+    def stop_soon(job: Job) -> None:
+        if job.done:
+            first.stopping.set()
+
+    job = first.run(stop_soon)
+    assert job.state == "running"
+    first.store.let_go(job.id, "first")
+    stored = dict(studio.stored())
+    assert 0 < len(stored) < COUNT
+    second = make_bench("second").run()
+    assert (second.id, second.state, second.done) == (job.id, "done", COUNT)
+    assert studio.stored() == each_once()
+    assert sum(studio.imports) == COUNT
+
+
+def test_a_paused_job_rests_and_a_cancelled_one_ends(
+    make_bench: Callable[..., Bench], studio: FakeStudio
+) -> None:
+    there = 4 * COUNT  # far more than the chunks that are under way when it is told to stop
+    studio.tasks = {i: {"image": f"{i}"} for i in range(1, there + 1)}
+    bench = make_bench()
+
+    def pause(job: Job) -> None:
+        if job.done and job.state == "running":
+            bench.store.pause(job.id)
+
+    job = bench.run(pause)
+    assert job.state == "paused"
+    assert 0 < len(studio.stored()) < there / 2
+    bench.store.let_go(job.id, "me")
+    bench.store.resume(job.id)
+
+    def cancel(job: Job) -> None:
+        if job.state == "running":
+            bench.store.cancel(job.id)
+
+    job = bench.run(cancel)
+    assert job.state == "cancelled"
+    assert len(studio.stored()) < there
+
+
+def test_a_run_that_dies_at_any_request_is_finished_by_another(
+    make_bench: Callable[..., Bench], studio: FakeStudio
+) -> None:
+    """As if the process were killed: whatever it asks for from then on does not happen."""
+    for number, deadly in enumerate((2, 5, 9)):
+        left = [deadly]
+
+        def die(asked: Asked, left: list[int] = left) -> Answer | None:
+            left[0] -= 1
+            return None if left[0] > 0 else Answer(403)
+
+        studio.fault = die
+        bench = make_bench(f"dies-{number}", patience_s=0.1)
+        job = bench.run()
+        assert job.state == "failed"
+        bench.store.resume(job.id)
+    studio.fault = lambda _: None
+    bench = make_bench("lives")
+    job = bench.run()
+    assert (job.state, job.done) == ("done", COUNT)
+    assert studio.stored() == each_once()
+
+
+def test_a_label_studio_that_is_away_is_waited_for(
+    make_bench: Callable[..., Bench], studio: FakeStudio
+) -> None:
+    away_until = [0.0]
+
+    def fault(asked: Asked) -> Answer | None:
+        if asked.path.endswith("import/predictions") and not away_until[0]:
+            away_until[0] = time.monotonic() + 1.0
+        return Answer(502) if time.monotonic() < away_until[0] else None
+
+    studio.fault = fault
+    assert make_bench().run().state == "done"
+    assert studio.stored() == each_once()
+
+
+def test_pictures_whose_host_is_away_are_asked_for_again(
+    make_bench: Callable[..., Bench], studio: FakeStudio
+) -> None:
+    asked: Counter[str] = Counter()
+
+    def read(source: str, task: Task) -> RGBArray:
+        asked[source] += 1
+        if source == "5" or asked[source] == 1:
+            raise ImageRefused("The host cannot be reached.")
+        return read_image(source, task)
+
+    studio.tasks[6] = {"image": "gone"}
+    bench = make_bench(read=read)
+    report = bench.prelabeler.report(bench.run().id)
+    assert {failure.task for failure in report.failures} == {5, 6}
+    assert (report.job.done, report.job.failed) == (COUNT - 2, 2)
+    assert (asked["5"], asked["7"], asked["gone"]) == (3, 2, 2)
+
+
+def test_a_database_that_is_away_for_a_moment_is_waited_for(
+    make_bench: Callable[..., Bench], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [8]
+
+    def read(source: str, task: Task) -> RGBArray:
+        if source == "30" and left:
+            store.away = left.pop()
+        return read_image(source, task)
+
+    monkeypatch.setattr("backend.prediction.outbox.LEASE_S", 2.0)
+    bench = make_bench(read=read, make_store=FlakyStore)
+    store = bench.store
+    assert isinstance(store, FlakyStore)
+    assert bench.run().state == "done"
+    assert store.away <= 0
+    assert studio.stored() == each_once()
+
+
+def test_a_database_that_stays_away_ends_a_run_and_the_job_can_go_on(
+    make_bench: Callable[..., Bench], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.prediction.outbox.LEASE_S", 2.0)
+    bench = make_bench(make_store=FlakyStore)
+    assert isinstance(bench.store, FlakyStore)
+
+    def leave(job: Job) -> None:
+        if job.done:
+            bench.store.away = float("inf")  # type: ignore[attr-defined]
+
+    with pytest.raises(OperationalError):
+        bench.run(leave)
+    assert len(studio.stored()) < COUNT
+    bench.store.away = 0
+    bench.store.let_go(1, "me")
+    assert bench.run().state == "done"
+    assert studio.stored() == each_once()
+
+
+def test_a_lease_outlives_an_outage_of_the_database(
+    make_bench: Callable[..., Bench], studio: FakeStudio
+) -> None:
+    bench = make_bench(make_store=FlakyStore)
+    store = bench.store
+    assert isinstance(store, FlakyStore)
+    store.start_job(7)
+    job = store.lease_job("me")
+    assert job is not None
+    with bench.prelabeler._leased(job, bench.stopping) as halt:
+        store.away = 2
+        wait_for(lambda: store.away <= 0)
+        last = store.get_job(job.id).leased_until
+        wait_for(lambda: store.get_job(job.id).leased_until > last)
+        assert not halt.is_set()
+
+
+def test_patience_with_label_studio_ends_and_the_job_can_go_on(
+    make_bench: Callable[..., Bench], studio: FakeStudio
+) -> None:
+    studio.fault = lambda asked: Answer(503) if asked.method == "POST" else None
+    bench = make_bench(patience_s=0.2)
+    with pytest.raises(StudioUnreachable):
+        bench.run()
+    bench.store.let_go(1, "me")
+    studio.fault = lambda _: None
+    assert bench.run().state == "done"
+    assert studio.stored() == each_once()
+
+
+def test_duplicates_are_removed_at_the_end(
+    make_bench: Callable[..., Bench], studio: FakeStudio
+) -> None:
+    """Label Studio was retrieving some at the same time."""
+    bench = make_bench()
+    version = bench.version(studio.label_config)
+    other = studio.add(3, "other")
+
+    def meddle(job: Job) -> None:
+        for task in set(studio.stored(version)) - {1}:
+            if task < 10 and not job.over and studio.stored(version)[task] == 1:
+                studio.add(task, version)
+
+    job = bench.run(meddle)
+    assert job.state == "done"
+    assert studio.stored(version) == each_once()
+    assert other in [each["id"] for each in studio.predictions]
+
+
+def test_looking_for_duplicates_costs_a_job_no_more_than_its_tasks(
+    make_bench: Callable[..., Bench], studio: FakeStudio, server: LocalServer
+) -> None:
+    bench = make_bench()
+    for task in range(1, COUNT):
+        studio.add(task, "an older version")
+        studio.add(task, bench.version(studio.label_config))
+    studio.add(1, "an older version")  # which no job of the new version minds
+    job = bench.run(kind="new", tasks=[COUNT])
+    assert (job.state, job.done) == ("done", 1)
+    assert not [asked for asked in server.asked if asked.path.startswith("/api/predictions")]
+    assert len(server.asked) < 20
+
+
+def test_a_run_that_is_stopped_looks_for_no_more_duplicates(
+    make_bench: Callable[..., Bench], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench()
+    version = bench.version(studio.label_config)
+    for task in (1, 1, 2, 2):
+        studio.add(task, version)
+    remove, halts = bench.prelabeler._remove_doubles, []
+
+    def watched(job: Job, halt: threading.Event) -> None:
+        halts.append(halt)
+        remove(job, halt)
+
+    def fault(asked: Asked) -> Answer | None:
+        if asked.method == "DELETE":
+            bench.stopping.set()
+            assert halts[0].wait(20)
+        return None
+
+    monkeypatch.setattr(bench.prelabeler, "_remove_doubles", watched)
+    studio.fault = fault
+    job = bench.run(tasks=[1, 2])
+    assert job.state == "running"
+    assert studio.stored(version) == {1: 1, 2: 2}
+    bench.store.let_go(job.id, "me")
+    bench.stopping.clear()
+    assert bench.run(tasks=[1, 2]).state == "done"
+    assert studio.stored(version) == {1: 1, 2: 1}
+
+
+def test_a_label_config_that_changes_meanwhile_is_what_counts(
+    make_bench: Callable[..., Bench], studio: FakeStudio
+) -> None:
+    bench = make_bench()
+
+    def change(job: Job) -> None:
+        if job.done:
+            studio.label_config = brush_config("blue")
+
+    job = bench.run(change)
+    assert job.state == "done"
+    assert job.version == bench.version(brush_config("blue"))
+    assert studio.stored(job.version) == each_once()
+
+
+def test_what_is_learned_meanwhile_leaves_a_job_its_version(
+    make_bench: Callable[..., Bench], studio: FakeStudio
+) -> None:
+    """Else one that takes hours would begin anew with every few annotations, and never end."""
+    bench = make_bench()
+    start = bench.version(studio.label_config)
+    lessons = Lessons(bench.store, "who learns", lambda: "model")
+    bench.pipeline._lessons = lessons
+
+    def learn(job: Job) -> None:
+        if job.done:
+            lessons.replace(job.done, 7, [Lesson(f"{job.done}", b"", "{}")])
+            turn = lessons.take_step(1, 7)
+            assert turn is not None
+            learned = Version(job.done, job.done, f"{job.done}", better=True)
+            lessons.settle(turn, learned, teach(red="blue"), "live")
+
+    job = bench.run(learn)
+    assert (job.state, job.version, job.done) == ("done", start, COUNT)
+    assert studio.stored() == each_once()
+    newest = bench.pipeline.version(parse_label_config(studio.label_config), 7)
+    assert newest != start
+    job = bench.run(only="all")
+    assert (job.state, job.version, job.done) == ("done", newest, COUNT)
+
+
+def test_new_tasks_that_come_meanwhile_are_predicted_too(
+    make_bench: Callable[..., Bench], studio: FakeStudio
+) -> None:
+    def add(job: Job) -> None:
+        studio.tasks[COUNT + 1] = {"image": "new"}
+
+    job = make_bench().run(add)
+    assert (job.state, job.total, job.done) == ("done", COUNT + 1, COUNT + 1)
+    assert studio.stored() == each_once(COUNT + 1)
+
+
+@pytest.mark.parametrize(("config", "sentence"), [("<View/>", "Image"), (None, "no such project")])
+def test_what_can_never_work_fails_with_a_sentence(
+    make_bench: Callable[..., Bench], studio: FakeStudio, config: str | None, sentence: str
+) -> None:
+    studio.label_config = config or studio.label_config
+    studio.project = 7 if config else 8
+    job = make_bench().run()
+    assert job.state == "failed"
+    assert sentence in job.reason
+
+
+def test_a_model_that_is_not_there_leaves_the_job_for_later(
+    make_bench: Callable[..., Bench], studio: FakeStudio
+) -> None:
+    def load() -> Any:
+        raise FileNotFoundError("no weights")
+
+    with Engine(load, lambda: "m", retry_after_s=60) as engine, pytest.raises(ModelUnavailable):
+        make_bench(engine=engine).run()
+    assert studio.stored() == {}
+
+
+def test_who_has_lost_the_lease_stops(make_bench: Callable[..., Bench], studio: FakeStudio) -> None:
+    bench = make_bench()
+
+    def steal(job: Job) -> None:
+        if job.done and job.owner == "me":
+            bench.store.let_go(job.id, "me")
+            bench.store.lease_job("thief")
+
+    with pytest.raises(LeaseLost):
+        bench.run(steal)
+    assert len(studio.stored()) < COUNT
+
+
+def test_a_plan_tells_and_does_nothing(
+    make_bench: Callable[..., Bench], studio: FakeStudio
+) -> None:
+    bench = make_bench()
+    version = bench.version(studio.label_config)
+    studio.add(1, version)
+    studio.annotated = {2}
+    studio.views[1] = [1, 2, 3, 4]
+    assert bench.prelabeler.plan(7) == Plan(7, version, COUNT - 2, 1)
+    assert bench.prelabeler.plan(7, only="all", view=1) == Plan(7, version, 3, 1)
+    assert bench.prelabeler.plan(7, view=1, limit=1) == Plan(7, version, 1, 0)
+    assert bench.store.list_jobs() == []
+    assert "127 tasks" not in str(bench.prelabeler.plan(7))
+
+
+# ---- the command line, with the demo model ------------------------------------------------------
+
+
+@contextmanager
+def drawn_studio(count: int) -> Iterator[tuple[FakeStudio, str]]:
+    picture = data_url(flag("red", "green", size_hw=(64, 96)))
+    tasks = {i: {"image": picture} for i in range(1, count + 1)}
+    studio = FakeStudio(brush_config("grass"), tasks)
+    with studio.served() as server:
+        yield studio, server.url
+
+
+def arguments(url: str, database: Path, *more: str) -> list[str]:
+    reach = ["--label-studio-url", url, "--label-studio-api-key", TOKEN]
+    small = ["--model", "demo", "--short-side-px", "64"]
+    return ["--project", "7", *reach, *small, "--database-url", f"sqlite:///{database}", *more]
+
+
+def test_the_command_predicts_reports_and_skips_the_next_time(tmp_path: Path) -> None:
+    report = tmp_path / "out" / "report.json"
+    with drawn_studio(5) as (studio, url):
+        given = arguments(url, tmp_path / "jobs.db")
+        dry = CliRunner().invoke(cli.prelabel, [*given, "--dry-run"])
+        assert (dry.exit_code, studio.stored()) == (0, {})
+        assert "5 tasks to predict" in dry.output
+        result = CliRunner().invoke(cli.prelabel, [*given, "--report", str(report)])
+        assert result.exit_code == 0, result.output
+        assert studio.stored() == each_once(5)
+        again = CliRunner().invoke(cli.prelabel, given)
+        assert again.exit_code == 0
+        assert "0 done, 5 skipped, 0 failed of 5" in again.output
+    told = json.loads(report.read_text())
+    assert (told["state"], told["done"], told["failures"]) == ("done", 5, [])
+
+
+def test_the_exit_status_tells_of_failures(tmp_path: Path) -> None:
+    with drawn_studio(3) as (studio, url):
+        studio.tasks[2] = {"image": "data:image/png;base64,AAAA"}
+        result = CliRunner().invoke(cli.prelabel, arguments(url, tmp_path / "jobs.db"))
+    assert result.exit_code == 1
+    assert "2 done, 0 skipped, 1 failed of 3" in result.output
+    assert "1 x " in result.output
+
+
+def test_a_database_that_is_away_ends_the_command_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: object) -> None:
+        raise OperationalError("SELECT", {}, Exception("it shuts down"))
+
+    monkeypatch.setattr(cli, "run_job", run)
+    with drawn_studio(1) as (_, url):
+        result = CliRunner().invoke(cli.prelabel, arguments(url, tmp_path / "jobs.db"))
+    assert result.exit_code == 1
+    assert "away (it shuts down): the same command goes on from here" in result.output
+
+
+def test_without_a_token_the_command_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    result = CliRunner().invoke(cli.prelabel, ["--project", "7", "--model", "demo"])
+    assert result.exit_code == 1
+    assert "LABEL_STUDIO_API_KEY" in result.output
+
+
+def test_ctrl_c_writes_what_is_predicted_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    database = tmp_path / "jobs.db"
+    with drawn_studio(400) as (studio, url):
+        command = [sys.executable, "-m", "backend", "prelabel", *arguments(url, database)]
+        run = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        end = time.monotonic() + 120
+        while not studio.stored() and time.monotonic() < end:
+            time.sleep(0.02)
+        run.send_signal(signal.SIGINT)
+        output, _ = run.communicate(timeout=120)
+        assert run.returncode == 130, output
+        assert "The same command goes on from here." in output
+        assert 0 < len(studio.stored()) < 400
+        result = CliRunner().invoke(cli.prelabel, arguments(url, database))
+        assert result.exit_code == 0, result.output
+        assert studio.stored() == each_once(400)
+        assert sum(studio.imports) == 400
+    assert len(Store(f"sqlite:///{database}").list_jobs()) == 1
+
+
+def test_a_killed_run_is_taken_over_at_once_on_the_same_machine(tmp_path: Path) -> None:
+    database = tmp_path / "jobs.db"
+    store = Store(f"sqlite:///{database}")
+    job = store.start_job(7)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    host = re.sub(r":\d+:[^:]+$", "", cli.new_owner())
+    store.lease_job(f"{host}:{dead.pid}:abcd")
+    with drawn_studio(2) as (studio, url):
+        result = CliRunner().invoke(cli.prelabel, arguments(url, database))
+        assert result.exit_code == 0, result.output
+        assert studio.stored() == each_once(2)
+    assert store.get_job(job.id).state == "done"
+    assert os.getpid() != dead.pid
+
+
+def test_a_job_that_another_works_on_is_watched_to_its_end(tmp_path: Path) -> None:
+    database = tmp_path / "jobs.db"
+    store = Store(f"sqlite:///{database}")
+    job, other = store.start_job(7), "another:1:abcd"
+    store.lease_job(other)
+    with drawn_studio(2) as (studio, url):
+        command = [sys.executable, "-m", "backend", "prelabel", *arguments(url, database)]
+        with open_ended(command) as run, ThreadPoolExecutor() as pool:
+            shown = pool.submit(run.stderr.read, 1)  # type: ignore[union-attr]
+            while not shown.done():
+                store.advance(job.id, other, total=2)
+                time.sleep(0.2)
+            time.sleep(1)
+            store.advance(job.id, other, done=2)
+            store.finish(job.id, other)
+            output, _ = run.communicate(timeout=120)
+        assert run.returncode == 0, output
+        assert "2 done, 0 skipped, 0 failed of 2" in output
+        assert studio.stored() == {}
+
+
+@contextmanager
+def open_ended(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A process, ended at the end at the latest."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as run:
+        try:
+            yield run
+        finally:
+            run.kill()
+
+
+def test_reasons_from_outside_do_nothing_to_the_terminal() -> None:
+    job = Store("sqlite://").start_job(7)
+    report = Report(replace(job, reason="\x1b[2J"), [Failure(job.id, 5, "Gone\x07\n1 done.", 0.0)])
+    first, _, last = str(report).splitlines()
+    assert first.endswith("queued. \ufffd[2J")
+    assert last == "1 x Gone\ufffd\ufffd1 done."

@@ -1,0 +1,168 @@
+"""The RLE against Label Studio's own converter, and streams built bit by bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from label_studio_sdk.converter import brush
+
+from backend.label_studio.brush_rle import decode_rle, encode_rle
+
+Mask = npt.NDArray[np.bool_]
+
+
+def _random(height: int, width: int, share: float, seed: int = 0) -> Mask:
+    return np.random.default_rng(seed).random((height, width)) < share
+
+
+def _stripes(height: int, width: int, period: int) -> Mask:
+    return np.broadcast_to(np.arange(width) // period % 2 == 1, (height, width)).copy()
+
+
+def _disc(height: int, width: int) -> Mask:
+    y, x = np.ogrid[:height, :width]
+    return np.asarray(np.hypot(y - height / 2, x - width / 3) < min(height, width) / 4)
+
+
+MASKS = {
+    "one pixel off": np.zeros((1, 1), dtype=bool),
+    "one pixel on": np.ones((1, 1), dtype=bool),
+    "empty": np.zeros((17, 23), dtype=bool),
+    "full": np.ones((31, 7), dtype=bool),
+    "one of many": np.arange(35).reshape(5, 7) == 17,
+    "random": _random(37, 41, 0.5),
+    "random, rare": _random(64, 64, 0.02),
+    "random row": _random(1, 999, 0.3),
+    "random column": _random(999, 1, 0.3),
+    "stripes of 1": _stripes(3, 50, 1),
+    "stripes of 2": _stripes(1, 64, 2),
+    "stripes of 3": _stripes(4, 60, 3),
+    "stripes of 64": _stripes(1, 512, 64),
+    "stripes of 65": _stripes(1, 520, 65),
+    "disc": _disc(211, 307),
+    "exactly the longest run": np.ones((128, 128), dtype=bool),
+    "one pixel over it": np.ones((1, 128 * 128 + 1), dtype=bool),
+    "twice the longest run": np.arange(3 * 128 * 128).reshape(3 * 128, 128) < 2 * 128 * 128,
+    "long runs": np.repeat([[True], [False], [True]], 60_000, axis=1),
+}
+
+
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
+def test_encodes_as_label_studio_does(mask: Mask) -> None:
+    rle = encode_rle(mask)
+    assert rle == brush.mask2rle(mask.astype(np.uint8) * 255)
+    assert all(type(byte) is int for byte in rle)
+
+
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
+def test_label_studio_decodes_what_we_encode(mask: Mask) -> None:
+    rgba = brush.decode_rle(encode_rle(mask)).reshape(*mask.shape, 4)
+    np.testing.assert_array_equal(rgba, np.repeat(mask[..., None] * np.uint8(255), 4, axis=2))
+
+
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
+def test_decodes_what_label_studio_encodes(mask: Mask) -> None:
+    alpha = decode_rle(brush.mask2rle(mask.astype(np.uint8) * 255), *mask.shape)
+    assert alpha.dtype == np.uint8
+    np.testing.assert_array_equal(alpha, mask * np.uint8(255))
+
+
+def test_decodes_soft_edges_and_colours() -> None:
+    rgba = np.random.default_rng(1).integers(0, 256, (13, 11, 4))
+    alpha = decode_rle(brush.encode_rle(rgba.ravel()), 13, 11)
+    np.testing.assert_array_equal(alpha, rgba[..., 3])
+
+
+@pytest.mark.parametrize("part_bytes", [1, 2, 5, 64])
+def test_streams_are_read_across_the_ends_of_their_parts(
+    part_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.label_studio.brush_rle._PART_BYTES", part_bytes)
+    soft = np.random.default_rng(2).integers(0, 256, (9, 8, 4))
+    rgba = np.concatenate([soft, np.repeat(_random(9, 8, 0.4)[..., None] * 255, 4, axis=2)])
+    alpha = decode_rle(brush.encode_rle(rgba.ravel()), 18, 8)
+    np.testing.assert_array_equal(alpha, rgba[..., 3])
+
+
+@pytest.mark.parametrize("sizes", [(1, 2, 3, 4), (2, 3, 8, 16), (16, 16, 16, 16)])
+@pytest.mark.parametrize("word_bits", [1, 5, 8, 11, 16, 32])
+def test_decodes_other_word_and_length_sizes(word_bits: int, sizes: tuple[int, ...]) -> None:
+    """Streams written out bit by bit: literals and runs in turn, of 1 up to 16 values."""
+    rng = np.random.default_rng(word_bits)
+    bits, values = "", []
+    while len(values) < 4 * 6 * 7:
+        count = int(min(rng.integers(1, 17), 4 * 6 * 7 - len(values)))
+        index = next(i for i, size in enumerate(sizes) if count <= 1 << size)
+        is_run = rng.random() < 0.5
+        words = rng.integers(0, 1 << min(word_bits, 8), 1 if is_run else count).tolist()
+        bits += f"{int(is_run)}{index:02b}" + format(count - 1, f"0{sizes[index]}b")
+        bits += "".join(format(word, f"0{word_bits}b") for word in words)
+        values += words * count if is_run else words
+    header = f"{len(values):032b}{word_bits - 1:05b}" + "".join(f"{size - 1:04b}" for size in sizes)
+    bits = header + bits
+    bits += "0" * (-len(bits) % 8)
+    rle = [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
+    np.testing.assert_array_equal(decode_rle(rle, 6, 7).ravel(), values[3::4])
+
+
+def test_values_beyond_a_byte_are_opaque() -> None:
+    words = [0, 0, 0, 40_000]
+    bits = f"{4:032b}{15:05b}" + "0" * 16 + "0" + "00" + "1"  # a literal of 2 ...
+    bits += "".join(f"{word:016b}" for word in words[:2]) + "0001"  # ... and another
+    bits += "".join(f"{word:016b}" for word in words[2:])
+    bits += "0" * (-len(bits) % 8)
+    rle = [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
+    assert decode_rle(rle, 1, 1).tolist() == [[255]]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 6, 7, 8, 20])
+def test_cut_streams_are_refused(cut: int) -> None:
+    with pytest.raises(ValueError, match="Expected argument `rle`"):
+        decode_rle(encode_rle(_random(20, 20, 0.5))[:cut], 20, 20)
+
+
+def test_other_sizes_are_refused() -> None:
+    with pytest.raises(ValueError, match="19 x 20 pixels"):
+        decode_rle(encode_rle(_random(20, 20, 0.5)), 19, 20)
+
+
+def test_runs_past_the_end_are_refused() -> None:
+    bits = f"{4:032b}{7:05b}" + "0010001101111111" + "100" + "111" + "1" * 8  # a run of 8, not 4
+    bits += "0" * (-len(bits) % 8)
+    rle = [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
+    with pytest.raises(ValueError, match="end elsewhere"):
+        decode_rle(rle, 1, 1)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_bytes_without_sense_are_refused(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rle = [0, 0, 4, 0, *rng.integers(0, 256, 60).tolist()]  # 256 pixels
+    with pytest.raises(ValueError, match="end elsewhere"):
+        decode_rle(rle, 16, 16)
+
+
+@pytest.mark.parametrize("rle", [[256] * 9, [-1] * 9, ["a"] * 9, [1.5] * 9, [None]])
+def test_bytes_that_are_none_are_refused(rle: list[int]) -> None:
+    with pytest.raises(ValueError, match="integers from 0 to 255"):
+        decode_rle(rle, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        np.zeros((2, 2), dtype=np.uint8),
+        np.zeros((2, 2, 4), dtype=bool),
+        np.zeros((0, 3), dtype=bool),
+    ],
+)
+def test_wrong_masks_are_refused(mask: Mask) -> None:
+    with pytest.raises(ValueError, match="Expected argument `mask`"):
+        encode_rle(mask)
+
+
+def test_twelve_megapixels_come_back_as_they_were() -> None:
+    blobs = np.kron(_random(150, 200, 0.3), np.ones((20, 20), dtype=bool))  # 12 MP
+    mask = blobs | _disc(*blobs.shape)
+    np.testing.assert_array_equal(decode_rle(encode_rle(mask), *mask.shape) > 127, mask)

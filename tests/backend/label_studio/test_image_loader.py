@@ -1,0 +1,417 @@
+"""Images from every place that a task may name, over real HTTP, and files that are none."""
+
+from __future__ import annotations
+
+import base64
+import io
+import struct
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
+
+from backend.errors import ImageInvalid, ImageNotFound, ImageRefused, ImageTooLarge
+from backend.label_studio import image_loader as images
+from backend.label_studio.files import Studio
+from backend.label_studio.image_loader import FORMATS, ImageReader, KeptPictures, decode_image
+from backend.label_studio.requests import Task
+from backend.settings import load_settings
+from tests.backend.fakes.local_server import Answer, Asked, LocalServer
+
+TOKEN = "c0ffee" * 6 + "beef"
+TASK = Task(id=3, project_id=7, data={})
+
+#: 6 wide, 4 high: left half red, right half blue, the top row white.
+PIXELS = np.zeros((4, 6, 3), dtype=np.uint8)
+PIXELS[:, :3] = (255, 0, 0)
+PIXELS[:, 3:] = (0, 0, 255)
+PIXELS[0] = 255
+
+
+def _file(picture: Image.Image | None = None, kind: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    (picture or Image.fromarray(PIXELS)).save(file, kind, **options)
+    return file.getvalue()
+
+
+def _route(asked: Asked) -> Answer:
+    """Label Studio's ways to hand out a file."""
+    if asked.authorization != f"Token {TOKEN}":
+        return Answer(401)
+    parts = urlsplit(asked.path)
+    query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+    if parts.path == "/data/upload/7/1b2-a b.png":
+        return Answer(401)  # must come percent-encoded
+    if parts.path == "/data/upload/7/1b2-a%20b.png":
+        return Answer(body=_file())
+    if parts.path == "/data/local-files/" and query.get("d") == "ordner/bär & co.png":
+        return Answer(body=_file())
+    uri = base64.urlsafe_b64decode(query.get("fileuri", "")).decode()
+    if parts.path == "/tasks/3/presign/" and uri.endswith("://bucket/a ü.png"):
+        return Answer(body=_file())
+    return Answer(404)
+
+
+@pytest.fixture
+def server() -> Iterator[LocalServer]:
+    with LocalServer(_route) as server:
+        yield server
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[LocalServer]:
+    with LocalServer(lambda asked: Answer(body=_file())) as server:
+        yield server
+
+
+def _reader(url: str, **limits: Any) -> ImageReader:
+    settings = load_settings(
+        label_studio_url=url, label_studio_api_key=TOKEN, allowed_hosts="127.0.0.0/8", **limits
+    )
+    return ImageReader(Studio.from_settings(settings), settings)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "/data/upload/7/1b2-a b.png",
+        "/data/upload/7/1b2-a%20b.png",
+        "/data/local-files/?d=" + quote("ordner/bär & co.png"),
+        "/data/local-files/?d=" + quote("ordner/bär & co.png", safe=""),
+        "{server}/data/local-files/?d=" + quote("ordner/bär & co.png"),
+        "s3://bucket/a ü.png",
+        "gs://bucket/a ü.png",
+        "azure-blob://bucket/a ü.png",
+        "/tasks/3/presign/?fileuri="
+        + base64.urlsafe_b64encode(b"s3://bucket/a \xc3\xbc.png").decode(),
+        " /data/upload/7/1b2-a b.png ",
+    ],
+)
+def test_files_on_label_studio(server: LocalServer, source: str) -> None:
+    rgb = _reader(server.url).read(source.replace("{server}", server.url), TASK)
+    np.testing.assert_array_equal(rgb, PIXELS)
+
+
+def test_files_elsewhere_come_without_a_token(server: LocalServer, elsewhere: LocalServer) -> None:
+    rgb = _reader(server.url).read(f"{elsewhere.url}/a.png?x=1#y", TASK)
+    np.testing.assert_array_equal(rgb, PIXELS)
+    assert elsewhere.asked == [Asked("GET", "/a.png?x=1", None)]
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "data:image/png;base64," + base64.b64encode(_file()).decode(),
+        "DATA:image/png;charset=x;BASE64," + quote(base64.b64encode(_file()).decode()),
+        "data:image/png," + quote(_file()),
+    ],
+)
+def test_data_urls(url: str) -> None:
+    np.testing.assert_array_equal(_reader("http://127.0.0.1:1").read(url, TASK), PIXELS)
+
+
+@pytest.mark.parametrize(
+    "url", ["data:", "data:image/png;base64", "data:image/png;base64,_", "data:,"]
+)
+def test_data_urls_that_hold_nothing(url: str) -> None:
+    with pytest.raises(ImageInvalid, match="holds no image"):
+        _reader("http://127.0.0.1:1").read(url, TASK)
+
+
+def test_data_urls_over_the_limit() -> None:
+    url = "data:image/png;base64," + base64.b64encode(b"x" * ((1 << 20) + 1)).decode()
+    with pytest.raises(ImageTooLarge, match="limit of 1 MB"):
+        _reader("http://127.0.0.1:1", max_image_mb=1).read(url, TASK)
+
+
+def test_files_of_this_machine_are_never_read(server: LocalServer, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(_file())
+    sources = [str(path), f"file://{path}", f"file:{path}", f"FILE://{path}", "a.png", "../a.png"]
+    sources += ["//127.0.0.1/data/a.png", "ftp://127.0.0.1/a.png", "", "/api/projects/"]
+    for source in sources:
+        with pytest.raises(ImageNotFound, match="no address of an image"):
+            _reader(server.url).read(source, TASK)
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "sentence"),
+    [
+        ("/data/upload/7/gone.png", ImageNotFound, r"no file at /data/upload/7/gone\.png\.$"),
+        ("s3://other/gone.png", ImageNotFound, r"no file at s3://other/gone\.png\.$"),
+        ("{server}/data/local-files/?d=x.png", ImageNotFound, r"/local-files/\?d=x\.png\.$"),
+        ("{server}/data/x.png?d=x.png&sig=1", ImageNotFound, r"/x\.png\?d=x\.png\.$"),
+        ("http://127.0.0.1:1/a.png", ImageRefused, "cannot be reached"),
+        ("http://[/a.png", ImageNotFound, "no http"),
+        ("https:///a.png", ImageNotFound, "no http"),
+    ],
+)
+def test_images_that_are_not_there(
+    server: LocalServer, source: str, error: type[Exception], sentence: str
+) -> None:
+    with pytest.raises(error, match=sentence) as caught:
+        _reader(server.url).read(source.replace("{server}", server.url), TASK)
+    assert TOKEN not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *(
+            "/data/upload/a\r\nWARNING forged.png",
+            "http://a/\x1b[2J",
+            "http://\ud800/",
+            "s3://b/\0",
+        ),
+        *("data:,\ud800", "/data/upload/\x7f.png"),
+    ],
+)
+def test_characters_that_no_address_has(server: LocalServer, source: str) -> None:
+    for read in (_reader(server.url).read, _reader(server.url).recall):
+        with pytest.raises(ImageNotFound, match="characters that no address has") as caught:
+            read(source, TASK)
+        assert str(caught.value).isprintable()
+    assert server.asked == []
+
+
+def test_data_urls_may_be_broken_into_lines() -> None:
+    lines = base64.encodebytes(_file()).decode()
+    reader = _reader("http://127.0.0.1:1")
+    np.testing.assert_array_equal(reader.read(f"data:image/png;base64,{lines}", TASK), PIXELS)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_upright(orientation: int) -> None:
+    """As a viewer shows them: orientation 6 is turned clockwise, height and width swap."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    shown = {
+        1: PIXELS,
+        2: PIXELS[:, ::-1],
+        3: PIXELS[::-1, ::-1],
+        4: PIXELS[::-1],
+        5: PIXELS.transpose(1, 0, 2),
+        6: np.rot90(PIXELS, -1),
+        7: PIXELS[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(PIXELS),
+    }[orientation]
+    content = _file(kind="PNG", exif=exif)
+    np.testing.assert_array_equal(decode_image(content, 1), shown)
+
+
+def test_a_turned_jpeg() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo = Image.new("RGB", (64, 32), "red")
+    photo.paste("blue", (32, 0, 64, 32))
+    rgb = decode_image(_file(photo, "JPEG", exif=exif, quality=95), 1)
+    assert rgb.shape == (64, 32, 3)
+    assert rgb[8, 16, 0] > 200  # what was left is now above
+    assert rgb[56, 16, 2] > 200
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "I;16", "CMYK"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    picture = Image.new("L", (5, 3), 255)
+    converted = Image.fromarray(np.full((3, 5), 65535, np.uint16)) if mode == "I;16" else None
+    content = _file(converted or picture.convert(mode), "TIFF")
+    rgb = decode_image(content, 1)
+    assert rgb.shape == (3, 5, 3)
+    assert rgb.dtype == np.uint8
+    assert rgb.min() > 250
+
+
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"])
+def test_formats(kind: str) -> None:
+    picture = Image.new("RGB", (32, 16), (200, 30, 30))
+    rgb = decode_image(_file(picture, kind), 1)
+    assert rgb.shape == (16, 32, 3)
+    assert np.abs(rgb.astype(int) - (200, 30, 30)).max() < 12
+
+
+def _noise() -> Image.Image:
+    noise: npt.NDArray[np.uint8] = np.random.default_rng(0).integers(
+        0, 256, (64, 64, 3), dtype=np.uint8
+    )
+    return Image.fromarray(noise)
+
+
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
+def test_truncated_files(kind: str, share: float) -> None:
+    content = _file(_noise(), kind)
+    with pytest.raises(ImageInvalid):
+        decode_image(content[: int(len(content) * share)], 1)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"<html>login</html>",
+        b"\x89PNG\r\n",
+    ],
+)
+def test_files_that_are_no_images(content: bytes) -> None:
+    with pytest.raises(ImageInvalid):
+        decode_image(content, 1)
+
+
+def test_formats_that_run_programs_are_refused() -> None:
+    with pytest.raises(ImageInvalid, match=r"is a EPS file; expected .*JPEG"):
+        decode_image(_file(Image.new("RGB", (4, 4)), "EPS"), 1)
+    assert "EPS" not in FORMATS
+
+
+def _png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and has next to no pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\0" * 100)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("side", [2_000, 20_000, 60_000])
+def test_bombs_are_refused_by_their_header(side: int) -> None:
+    with pytest.raises(ImageTooLarge, match="over the limit of 1 MP"):
+        decode_image(_png_header(side, side), 1)
+
+
+def _tiled_tiff(tile_px: int) -> bytes:
+    """A grey TIFF of 16 x 16 pixels in one tile, which is mostly outside."""
+    pixels = zlib.compress(b"\7" * tile_px**2)
+    short, long = 3, 4
+    entries = [
+        *((256, short, 16), (257, short, 16), (258, short, 8), (259, short, 8)),
+        *((262, short, 1), (277, short, 1), (322, long, tile_px), (323, long, tile_px)),
+        *((324, long, 8 + 2 + 12 * 10 + 4), (325, long, len(pixels))),
+    ]
+    directory = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(entries))
+    return head + directory + struct.pack("<I", 0) + pixels
+
+
+def test_bombs_in_the_tiles_of_a_tiff_are_refused_too() -> None:
+    assert decode_image(_tiled_tiff(32), 1).tolist() == [[[7, 7, 7]] * 16] * 16
+    with pytest.raises(ImageTooLarge, match="tiles of the image have 2048 x 2048 pixels, 4 MP"):
+        decode_image(_tiled_tiff(2048), 1)
+
+
+def test_bombs_that_show_when_they_are_decoded_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(picture: Image.Image) -> None:
+        raise Image.DecompressionBombError
+
+    monkeypatch.setattr(PngImageFile, "load", load)
+    with pytest.raises(ImageTooLarge, match="over the limit of 1 MP"):
+        decode_image(_file(), 1)
+
+
+@pytest.mark.parametrize(
+    "error", [AttributeError, EOFError, KeyError, RuntimeError, struct.error, zlib.error]
+)
+def test_whatever_a_decoder_stumbles_over_is_said_of_the_picture(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(picture: Image.Image) -> None:
+        raise error
+
+    monkeypatch.setattr(PngImageFile, "load", load)
+    with pytest.raises(ImageInvalid, match="damaged or truncated"):
+        decode_image(_file(), 1)
+
+
+def test_pictures_of_exactly_the_limit() -> None:
+    content = _file(Image.new("L", (1000, 1000)))
+    assert decode_image(content, 1).shape == (1000, 1000, 3)
+
+
+def test_a_picture_that_is_open_is_fetched_once(server: LocalServer) -> None:
+    reader = _reader(server.url)
+    source = "/data/upload/7/1b2-a b.png"
+    for _ in range(3):
+        rgb = reader.recall(source, TASK)
+        np.testing.assert_array_equal(rgb, PIXELS)
+        assert not rgb.flags.writeable
+    reader.recall(f"  {source} ", TASK)
+    assert len(server.asked) == 1
+    assert reader.kept == KeptPictures(3, 1, PIXELS.nbytes, 256 << 20)
+    reader.read(source, TASK)  # as a batch does, which is not served from there
+    assert len(server.asked) == 2
+
+
+def test_what_is_kept_is_of_one_task_where_a_storage_has_it(server: LocalServer) -> None:
+    reader = _reader(server.url)
+    reader.recall("s3://bucket/a ü.png", TASK)
+    with pytest.raises(ImageNotFound):
+        reader.recall("s3://bucket/a ü.png", Task(id=4, project_id=8, data={}))
+    reader.recall("s3://bucket/a ü.png", TASK)
+    assert len(server.asked) == 2
+
+
+def test_what_is_kept_is_of_one_label_studio(server: LocalServer, elsewhere: LocalServer) -> None:
+    settings = load_settings(allowed_hosts="127.0.0.0/8")
+    studio = Studio.from_settings(settings)
+    reader = ImageReader(studio, settings)
+    for place in (server, elsewhere, server):
+        studio.learn(place.url, TOKEN)
+        reader.recall("/data/upload/7/1b2-a b.png", TASK)
+    assert (len(server.asked), len(elsewhere.asked)) == (1, 1)
+
+
+def test_errors_are_not_kept(server: LocalServer) -> None:
+    reader = _reader(server.url)
+    for _ in range(2):
+        with pytest.raises(ImageNotFound):
+            reader.recall("/data/upload/7/gone.png", TASK)
+    assert len(server.asked) == 2
+
+
+def test_what_is_kept_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    side = 400  # 0.48 MB each: two fit into 1 MB
+    sources = [
+        "data:image/png;base64,"
+        + base64.b64encode(_file(Image.new("RGB", (side, side), c))).decode()
+        for c in ("red", "green", "blue")
+    ]
+    decoded = []
+    decode = images.decode_image
+    monkeypatch.setattr(images, "decode_image", lambda *given: decoded.append(1) or decode(*given))
+    reader = _reader("http://127.0.0.1:1", picture_cache_mb=1)
+    red, green, blue = sources
+    for source in (red, green, red, blue, red):
+        reader.recall(source, TASK)
+    assert len(decoded) == 3
+    reader.recall(green, TASK)  # had not been used for longest
+    assert len(decoded) == 4
+    reader = _reader("http://127.0.0.1:1", picture_cache_mb=0)
+    for _ in range(2):
+        reader.recall(red, TASK)
+    assert len(decoded) == 6
+
+
+def test_a_picture_that_is_kept_ages(monkeypatch: pytest.MonkeyPatch, server: LocalServer) -> None:
+    monkeypatch.setattr(images, "KEPT_S", 0.05)
+    reader = _reader(server.url)
+    reader.recall("/data/upload/7/1b2-a b.png", TASK)
+    time.sleep(0.1)
+    reader.recall("/data/upload/7/1b2-a b.png", TASK)
+    assert len(server.asked) == 2

@@ -1,0 +1,515 @@
+"""Labeling configs as projects have them; names and aliases checked against the SDK's reading."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from label_studio_sdk.label_interface import LabelInterface
+
+from backend.errors import DataKeyError, LabelConfigError
+from backend.label_studio.label_config_parser import (
+    ImageTag,
+    LabelConfig,
+    adapts,
+    parse_label_config,
+)
+from backend.settings import Settings
+from clearclip_core import Label
+from tests.backend.fakes.colour_segmenter import brush_config
+
+MANY_TAGS = """<!-- a comment --><View>
+  <Style>.main { color: red; }</Style>
+  <Header value="$title"/>
+  <Image name="photo" value="$shot.url" zoom="true"/>
+  <Image name="other photo" value="$second"/>
+  <Text name="note" value="$note"/>
+  <Choices name="good" toName="photo"><Choice value="yes"/></Choices>
+  <KeyPointLabels name="click" toName="photo" smart="true">
+    <Label value="only clicked"/><Label value="sky"/>
+  </KeyPointLabels>
+  <RectangleLabels name="ask" toName="photo" smart="true"><Label value="asked"/></RectangleLabels>
+  <Labels name="spans" toName="note"><Label value="word"/></Labels>
+  <Collapse><Panel value="labels"><View>
+    <PolygonLabels name="outline" toName="photo" model_score_threshold="0.25">
+      <Label value="house" alias="building"/><Label value="sky" predicted_values="clouds"/>
+    </PolygonLabels>
+    <RectangleLabels name="box" toName="other photo,photo">
+      <View><Label value="dog" model_score_threshold="0.75"/></View>
+    </RectangleLabels>
+    <BrushLabels name="mask" toName="photo" model_score_threshold="0.5">
+      <Label value="sky" background="#00aaff"/>
+      <Label value="trafficLight" alias="TL1" model_score_threshold="0.125"/>
+      <Label value="sky" alias="again"/>
+      <Label value="Katze" alias="tabby_cat"/>
+      <Label value="  "/>
+      <Label/>
+    </BrushLabels>
+  </View></Panel></Collapse>
+</View>"""
+
+
+def _one(labels: str, attributes: str = "") -> LabelConfig:
+    return parse_label_config(
+        f'<View><Image name="i" value="$image"/><BrushLabels name="b" toName="i" {attributes}>'
+        f"{labels}</BrushLabels></View>"
+    )
+
+
+def test_controls_on_images_are_found_masks_first() -> None:
+    config = parse_label_config(MANY_TAGS)
+    assert [(c.kind, c.name, c.to_names) for c in config.controls] == [
+        ("brushlabels", "mask", ("photo",)),
+        ("polygonlabels", "outline", ("photo",)),
+        ("rectanglelabels", "box", ("other photo", "photo")),
+    ]
+    assert [image.name for image in config.images] == ["photo", "other photo"]
+
+
+def test_labels_are_one_query_each_with_all_their_words() -> None:
+    config = parse_label_config(MANY_TAGS)
+    assert config.labels == (
+        Label("sky", ("sky", "clouds")),
+        Label("trafficLight", ("traffic light",)),
+        Label("Katze", ("tabby cat",)),
+        Label("house", ("building",)),
+        Label("dog", ("dog",)),
+    )
+    assert config.labels_of("photo") == config.labels
+    assert config.labels_of("other photo") == (Label("dog", ("dog",)),)
+    assert [c.name for c in config.controls_of("other photo")] == ["box"]
+
+
+def test_aliases_are_written_and_thresholds_overridden() -> None:
+    mask, outline, box = parse_label_config(MANY_TAGS).controls
+    assert [(label.name, label.written, label.threshold) for label in mask.labels] == [
+        ("sky", "sky", 0.5),
+        ("trafficLight", "TL1", 0.125),
+        ("Katze", "tabby_cat", 0.5),
+    ]
+    assert [(label.written, label.threshold) for label in outline.labels] == [
+        ("building", 0.25),
+        ("sky", 0.25),
+    ]
+    assert [(label.written, label.threshold) for label in box.labels] == [("dog", 0.75)]
+
+
+def test_written_names_are_those_that_the_sdk_knows() -> None:
+    sdk = LabelInterface(MANY_TAGS.partition("-->")[2])
+    for control in parse_label_config(MANY_TAGS).controls:
+        theirs = sdk.get_control(control.name)
+        assert {label.written for label in control.labels} <= set(theirs.labels)
+        assert set(control.to_names) <= set(theirs.to_name)
+
+
+def test_names_are_read_by_alias_and_by_value() -> None:
+    config = parse_label_config(MANY_TAGS)
+    found = [config.label_written(written, "photo") for written in ("TL1", "house", "unknown")]
+    assert [label.name if label else None for label in found] == ["trafficLight", "house", None]
+
+
+def test_tags_and_attributes_in_any_case() -> None:
+    config = parse_label_config(
+        '<view><image NAME="i" VALUE="$image"/><brushlabels name="b" toname="i">'
+        '<label value="sky"/></brushlabels></view>'
+    )
+    assert config.controls[0].kind == "brushlabels"
+    assert config.labels == (Label("sky"),)
+
+
+@pytest.mark.parametrize(
+    ("label", "prompts"),
+    [
+        ('value="traffic_light"', ("traffic light",)),
+        ('value="TrafficLight"', ("traffic light",)),
+        ('value="HDMIPort"', ("hdmi port",)),
+        ('value="iPhone"', ("iphone",)),
+        ('value="Traffic  Light"', ("traffic light",)),
+        ('value="Straße"', ("straße",)),
+        ('value="Hund" alias="dog"', ("dog",)),
+        ('value="dog" alias="7"', ("dog",)),
+        ('value="dog" alias="cls_dog_2"', ("dog",)),
+        ('value="dog" alias="DG"', ("dog",)),
+        ('value="c1" predicted_values=" tabby cat , kitten ,, "', ("tabby cat", "kitten")),
+        ('value="sky" predicted_values=" "', ("sky",)),
+        ('alias="sky"', ("sky",)),
+        ('value="__"', ("__",)),
+    ],
+)
+def test_prompts(label: str, prompts: tuple[str, ...]) -> None:
+    assert _one(f"<Label {label}/>").labels[0].prompts == prompts
+
+
+@pytest.mark.parametrize(
+    ("labels", "background"),
+    [
+        ('<Label value="sky"/><Label value="Background"/>', "Background"),
+        ('<Label value="other"/><Label value="sky"/>', "other"),
+        ('<Label value="rest" alias="background"/>', "rest"),
+        ('<Label value="background"/><Label value="rest" background="true"/>', "rest"),
+        ('<Label value="background"/><Label value="other"/>', "background"),
+        ('<Label value="sky" background="red"/>', None),
+        ('<Label value="background noise"/>', None),
+    ],
+)
+def test_one_background_label_at_most(labels: str, background: str | None) -> None:
+    marked = [label.name for label in _one(labels).labels if label.background]
+    assert marked == ([background] if background else [])
+
+
+@pytest.mark.parametrize(
+    ("attributes", "is_tool"),
+    [
+        ('smart="true"', True),
+        ('smartOnly="true"', True),
+        ('smart="true" smartOnly="true"', True),
+        ('smart="false"', False),
+        ("", False),
+    ],
+)
+def test_rectangles_beside_another_control_may_be_a_tool(attributes: str, is_tool: bool) -> None:
+    config = parse_label_config(
+        '<View><Image name="i" value="$image"/><BrushLabels name="b" toName="i">'
+        f'<Label value="dog"/></BrushLabels><RectangleLabels name="r" toName="i" {attributes}>'
+        '<Label value="dog"/></RectangleLabels></View>'
+    )
+    assert [control.name for control in config.controls] == (["b"] if is_tool else ["b", "r"])
+    assert [control.name for control in config.boxes] == (["r"] if is_tool else [])
+
+
+def test_smart_rectangles_alone_are_drawn() -> None:
+    config = parse_label_config(
+        '<View><Image name="i" value="$image"/><RectangleLabels name="r" toName="i" smart="true">'
+        '<Label value="dog"/></RectangleLabels></View>'
+    )
+    assert [control.name for control in config.controls] == ["r"]
+
+
+@pytest.mark.parametrize(
+    ("value", "data", "sources"),
+    [
+        ("$image", {"image": "/data/upload/1/a.png"}, ("/data/upload/1/a.png",)),
+        ("$a.b", {"a": {"b": "x"}}, ("x",)),
+        ("$a.b", {"a.b": "flat"}, ("flat",)),
+        ("$a[1].b", {"a": [{"b": "x"}, {"b": "y"}]}, ("y",)),
+        ("$pages", {"pages": ["p1", "p2"]}, ("p1", "p2")),
+        ("https://host/$folder/$file", {"folder": "f", "file": "a.png"}, ("https://host/f/a.png",)),
+        ("https://host/fixed.png", {}, ("https://host/fixed.png",)),
+    ],
+)
+def test_sources(value: str, data: dict[str, Any], sources: tuple[str, ...]) -> None:
+    assert ImageTag("i", value).sources(data) == sources
+
+
+def test_value_list_comes_before_value() -> None:
+    config = parse_label_config(
+        '<View><Image name="i" valueList="$pages" value="$image"/>'
+        '<BrushLabels name="b" toName="i"><Label value="sky"/></BrushLabels></View>'
+    )
+    assert config.images[0].sources({"pages": ["p1", "p2"], "image": "x"}) == ("p1", "p2")
+
+
+@pytest.mark.parametrize(
+    ("value", "data", "sentence"),
+    [
+        ("$image", {"photo": "x", "id": 3}, r'asks for "\$image".*has only: photo, id\.'),
+        ("$image", {}, "has only: nothing"),
+        ("$a[2]", {"a": ["x"]}, "asks for"),
+        ("$a.b", {"a": "x"}, "asks for"),
+        ("$image", {"image": None}, "holds something else"),
+        ("$image", {"image": 3}, "holds something else"),
+        ("$image", {"image": ""}, "holds something else"),
+        ("$pages", {"pages": []}, "holds something else"),
+        ("$pages", {"pages": ["x", 3]}, "holds something else"),
+    ],
+)
+def test_unknown_data_keys(value: str, data: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(DataKeyError, match=sentence):
+        ImageTag("i", value).sources(data)
+
+
+IMAGE = '<Image name="i" value="$image"/>'
+
+
+@pytest.mark.parametrize(
+    ("xml", "sentence"),
+    [
+        ("", "not well-formed XML"),
+        ("<View>", "not well-formed XML"),
+        ("{}", "not well-formed XML"),
+        (
+            '<!DOCTYPE v [<!ENTITY a "b">]><View>&a;</View>',
+            "without <!DOCTYPE>",
+        ),
+        ("<View/>", "to have an <Image"),
+        (f"<View>{IMAGE}</View>", "to have <BrushLabels>"),
+        (f'<View>{IMAGE}<Brush name="b" toName="i"/></View>', "to have <BrushLabels>"),
+        (
+            f'<View>{IMAGE}<BrushLabels name="b" toName="gone"><Label value="x"/></BrushLabels>'
+            "</View>",
+            "toName of an <Image>",
+        ),
+        (
+            f'<View>{IMAGE}<KeyPointLabels name="k" toName="i"><Label value="x"/></KeyPointLabels>'
+            "</View>",
+            "to have <BrushLabels>",
+        ),
+        (f'<View>{IMAGE}<BrushLabels name="b" toName="i"/></View>', "one or more <Label>"),
+        (
+            f'<View>{IMAGE}<BrushLabels name="b" toName="i" value="$labels"/></View>',
+            "come from the task",
+        ),
+        (
+            f'<View>{IMAGE}<Repeater on="$pages"><BrushLabels name="b" toName="i">'
+            '<Label value="x"/></BrushLabels></Repeater></View>',
+            "<Repeater>",
+        ),
+    ],
+)
+def test_configs_with_nothing_to_draw(xml: str, sentence: str) -> None:
+    with pytest.raises(LabelConfigError, match=sentence) as caught:
+        parse_label_config(xml)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("threshold", ["half", "1.5", "-0.1", "nan"])
+def test_wrong_thresholds(threshold: str) -> None:
+    with pytest.raises(LabelConfigError, match="from 0 to 1"):
+        _one('<Label value="x"/>', f'model_score_threshold="{threshold}"')
+
+
+TOOLS = """<View>
+  <Image name="img" value="$image"/><Text name="txt" value="$text"/>
+  <BrushLabels name="mask" toName="img" overlap="False"><Label value="Car" alias="c"/></BrushLabels>
+  <PolygonLabels name="poly" toName="img"><Label value="Tree"/></PolygonLabels>
+  <KeyPointLabels name="click" toName="img" smart="true"><Label value="Car" alias="k"/>
+    <Label value="c2" alias="c"/><Label value="only here"/></KeyPointLabels>
+  <RectangleLabels name="box" toName="img" smart="true"><Label value="Car"/>
+    <Label value="busStop" background="true"/></RectangleLabels>
+  <TextArea name="words" toName="img" prompt_label=" Car "/>
+  <TextArea name="notes" toName="txt"/>
+</View>"""
+
+
+def test_what_an_annotator_asks_with() -> None:
+    config = parse_label_config(TOOLS)
+    places = {tool.name: tool.to_names for tool in config.tools}
+    assert places == {"click": ("img",), "box": ("img",), "words": ("img",), "notes": ()}
+    words = config.tool("words")
+    assert words is not None
+    assert words.prompt_label == "Car"
+    assert config.tool("mask") is None
+
+
+@pytest.mark.parametrize(
+    ("attributes", "asks"),
+    [
+        ("", True),
+        ('smart="true"', True),
+        ('smart="False"', False),
+        ('smart="false" smartOnly="true"', True),
+    ],
+)
+def test_a_tool_may_ask_nothing(attributes: str, asks: bool) -> None:
+    tool = parse_label_config(TOOLS.replace('name="words"', f'name="words" {attributes}')).tool(
+        "words"
+    )
+    assert tool is not None
+    assert tool.asks == asks
+
+
+def test_tools_change_nothing_of_what_is_predicted() -> None:
+    config = parse_label_config(TOOLS)
+    assert [control.name for control in config.controls] == ["mask", "poly"]
+    assert [label.name for label in config.labels] == ["Car", "Tree"]
+    assert [label.name for label in config.labels_of("img")] == ["Car", "Tree"]
+
+
+def test_overlap_is_an_attribute_of_each_control() -> None:
+    config = parse_label_config(TOOLS)
+    assert [control.overlap for control in config.controls] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("written", "tool", "name"),
+    [
+        ("Car", "click", "Car"),
+        ("k", "click", "Car"),
+        ("c", "click", "Car"),
+        ("c2", "click", "Car"),
+        ("c", "", "Car"),
+        ("k", "", None),
+        ("k", "box", None),
+        ("only here", "click", None),
+        ("busStop", "box", "busStop"),
+    ],
+)
+def test_a_tools_label_is_found_by_alias_or_value(
+    written: str, tool: str, name: str | None
+) -> None:
+    label = parse_label_config(TOOLS).label_written(written, "img", tool)
+    assert (label.name if label else None) == name
+
+
+def test_an_alias_comes_before_a_value() -> None:
+    """The editor writes aliases: "blue" is the label whose value is "red"."""
+    labels = '<Label value="blue" alias="navy"/><Label value="red" alias="blue"/>'
+    config = parse_label_config(
+        f'<View><Image name="i" value="$image"/><BrushLabels name="b" toName="i">{labels}'
+        f'</BrushLabels><KeyPointLabels name="same" toName="i">{labels}</KeyPointLabels>'
+        '<KeyPointLabels name="plain" toName="i"><Label value="blue"/></KeyPointLabels></View>'
+    )
+    found = {
+        (written, tool): label.name if (label := config.label_written(written, "i", tool)) else None
+        for written in ("blue", "navy", "red")
+        for tool in ("", "same", "plain")
+    }
+    assert found == {
+        ("blue", ""): "red",
+        ("blue", "same"): "red",
+        ("blue", "plain"): "blue",  # a tool's label has the same value
+        ("navy", ""): "blue",
+        ("navy", "same"): "blue",
+        ("navy", "plain"): "blue",
+        ("red", ""): "red",
+        ("red", "same"): "red",
+        ("red", "plain"): "red",
+    }
+
+
+def test_images_may_share_an_alias() -> None:
+    config = parse_label_config(
+        '<View><Image name="l" value="$l"/><Image name="r" value="$r"/>'
+        '<BrushLabels name="a" toName="l"><Label value="left car" alias="car"/></BrushLabels>'
+        '<BrushLabels name="b" toName="r"><Label value="right car" alias="car"/></BrushLabels>'
+        '<KeyPointLabels name="click" toName="r"><Label value="right car" alias="car"/>'
+        "</KeyPointLabels></View>"
+    )
+    found = [config.label_written("car", image) for image in ("l", "r", "gone")]
+    assert [label.name if label else None for label in found] == ["left car", "right car", None]
+    clicked = config.label_written("car", "r", "click")
+    assert clicked is not None
+    assert clicked.name == "right car"
+
+
+def test_who_answers() -> None:
+    config = parse_label_config(TOOLS)
+
+    def answering(name: str) -> list[tuple[str, str]]:
+        return [(control.name, label.written) for control, label in config.answering("img", name)]
+
+    assert answering("Car") == [("mask", "c")]
+    assert answering("Tree") == [("poly", "Tree")]
+    assert answering("busStop") == [("box", "busStop")]
+    assert answering("only here") == []
+    assert config.answering("other", "Car") == ()
+    assert config.box_labels == (Label("busStop", ("bus stop",)),)
+
+
+def test_a_control_may_ask_for_predictions_of_new_tasks() -> None:
+    def asks(attribute: str) -> bool:
+        return parse_label_config(brush_config("red", attributes=attribute)).prelabel
+
+    assert asks('prelabel="auto"')
+    assert asks('preLabel=" Auto "')
+    assert not asks('prelabel="no"')
+    assert not asks("")
+
+
+def test_a_project_may_say_what_its_predictions_are_sorted_by() -> None:
+    def said(*attributes: str) -> str | None:
+        controls = "".join(
+            f'<BrushLabels name="b{i}" toName="i" {each}><Label value="x"/></BrushLabels>'
+            for i, each in enumerate(attributes)
+        )
+        return parse_label_config(f"<View>{IMAGE}{controls}</View>").score
+
+    assert said("") is None
+    assert said('score="effort"') == "effort"
+    assert said('Score=" Uncertainty "') == "uncertainty"
+    assert said("", 'score="confidence"', 'score="effort"') == "confidence"
+    with pytest.raises(LabelConfigError, match="one of confidence, uncertainty, effort, but got"):
+        said('score="margin"')
+
+
+# ---- hostile configs ----------------------------------------------------------------------------
+
+GOOD = f'<View>{IMAGE}<BrushLabels name="b" toName="i"><Label value="x"/></BrushLabels></View>'
+
+
+def _laughs() -> str:
+    """Ten entities, each ten times the one before: 3 GB of "ha" where they are expanded."""
+    entities = "".join(f'<!ENTITY l{n + 1} "{f"&l{n};" * 10}">' for n in range(9))
+    return f'<!DOCTYPE v [<!ENTITY l0 "ha">{entities}]>' + GOOD.replace('"x"', '"&l9;"')
+
+
+@pytest.mark.parametrize(
+    ("xml", "sentence"),
+    [
+        (_laughs(), "without <!DOCTYPE>"),
+        (
+            '<!DOCTYPE v [<!ENTITY e SYSTEM "file:///etc/passwd">]>' + GOOD.replace("x", "&e;"),
+            "without <!DOCTYPE>",
+        ),
+        ('<!DOCTYPE v SYSTEM "http://127.0.0.1:1/v.dtd">' + GOOD, "without <!DOCTYPE>"),
+        (
+            f'<!DOCTYPE v [<!ATTLIST Label hint CDATA "{"y" * 100_000}">]>' + GOOD,
+            "without <!DOCTYPE>",
+        ),
+        (GOOD.replace('"x"', '"&e;"'), "not well-formed XML"),
+        (GOOD.replace("<View>", "<View>" * 100).replace("</View>", "</View>" * 100), "100 tags"),
+        ("<a>" * 400_000 + "</a>" * 200_000, "not well-formed XML"),
+        ("<a>" * 200_000 + "</a>" * 200_000, "100 tags deep"),
+        (GOOD + " " * 2_000_000, "at most 2000000 letters"),
+        (GOOD.replace('"x"', '"\ud800"'), "not well-formed XML"),
+        (GOOD.replace('"x"', '"\0"'), "not well-formed XML"),
+    ],
+    ids=lambda value: value[:24],
+)
+def test_hostile_configs_are_refused(xml: str, sentence: str) -> None:
+    with pytest.raises(LabelConfigError, match=sentence) as caught:
+        parse_label_config(xml)
+    assert len(str(caught.value)) < 300
+    assert parse_label_config(GOOD).labels[0].name == "x"
+
+
+def test_external_references_that_are_no_document_type_are_not_followed() -> None:
+    xml = '<?xml-stylesheet href="file:///etc/passwd"?>' + GOOD.replace(
+        "<View>",
+        '<View xmlns:xi="http://www.w3.org/2001/XInclude">'
+        '<xi:include href="file:///etc/passwd" parse="text"/>',
+    )
+    assert parse_label_config(xml).labels == parse_label_config(GOOD).labels
+
+
+def test_a_huge_attribute_is_a_short_prompt() -> None:
+    name = "ab" * 400_000
+    (label,) = parse_label_config(GOOD.replace('"x"', f'"{name}"')).labels
+    assert label.name == name
+    assert label.prompts == (name[:1000],)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [('adapt="all"', "all"), ('Adapt=" OFF "', "off"), ('adapt=""', None), ("", None)],
+)
+def test_a_config_may_say_what_follows_corrections(written: str, meant: str | None) -> None:
+    config = parse_label_config(brush_config("red", attributes=written))
+    assert config.adapt == meant
+    assert adapts(Settings(adapt="thresholds"), config) == (meant or "thresholds")
+
+
+def test_what_may_not_follow_corrections_is_refused() -> None:
+    with pytest.raises(LabelConfigError, match="scores, thresholds, all or off, but got 'some'"):
+        parse_label_config(brush_config("red", attributes='adapt="some"'))
+
+
+def test_learned_thresholds_are_for_labels_that_have_none() -> None:
+    config = parse_label_config(
+        '<View><Image name="i" value="$i"/><BrushLabels name="m" toName="i">'
+        '<Label value="a"/><Label value="b" model_score_threshold="0.2"/><Label value="c"/>'
+        "</BrushLabels></View>"
+    )
+    made = config.with_thresholds({"a": 0.5, "b": 0.7, "gone": 0.9})
+    assert [label.threshold for label in made.controls[0].labels] == [0.5, 0.2, 0.0]
+    assert config.with_thresholds({}) == config

@@ -1,0 +1,230 @@
+"""Regions against hand-drawn masks, the SDK's decoder and the SDK's validation."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from label_studio_sdk.converter import brush
+from label_studio_sdk.label_interface import LabelInterface
+from PIL import Image
+
+from backend.label_studio.label_config_parser import (
+    CONTROL_KINDS,
+    Control,
+    ControlKind,
+    ControlLabel,
+    parse_label_config,
+)
+from backend.label_studio.region_writer import draw_regions
+
+Mask = npt.NDArray[np.bool_]
+DOG = ControlLabel("dog", "dog")
+
+
+def _control(kind: ControlKind) -> Control:
+    return Control(kind, "drawn", ("photo",), (DOG,))
+
+
+def _draw(mask: Mask, kind: ControlKind, **options: Any) -> list[dict[str, Any]]:
+    confidence = np.full(mask.shape, 0.5, dtype=np.float16)
+    regions = draw_regions(mask, confidence, _control(kind), DOG, "photo", **options)
+    return [region.to_json() for region in regions]
+
+
+def _two_islands() -> Mask:
+    """40 high, 80 wide: a block of 20 x 30 and one of 10 x 10."""
+    mask = np.zeros((40, 80), dtype=bool)
+    mask[10:30, 40:70] = True
+    mask[0:10, 0:10] = True
+    return mask
+
+
+def _fill(points: list[list[float]], shape: tuple[int, int]) -> Mask:
+    """Rasterise percent points, by whether the middle of a pixel is inside."""
+    height, width = shape
+    polygon = np.array([[x * width / 100, y * height / 100] for x, y in points], dtype=np.float32)
+    inside = [
+        [cv2.pointPolygonTest(polygon, (x + 0.5, y + 0.5), False) >= 0 for x in range(width)]
+        for y in range(height)
+    ]
+    return np.array(inside)
+
+
+def _iou(a: Mask, b: Mask) -> float:
+    return float((a & b).sum() / (a | b).sum())
+
+
+def test_a_brush_region_is_the_mask() -> None:
+    mask = _two_islands()
+    (region,) = _draw(mask, "brushlabels")
+    assert region["type"] == "brushlabels"
+    assert (region["from_name"], region["to_name"]) == ("drawn", "photo")
+    assert (region["original_width"], region["original_height"]) == (80, 40)
+    assert region["image_rotation"] == 0
+    assert region["score"] == 0.5
+    assert region["value"]["format"] == "rle"
+    assert region["value"]["brushlabels"] == ["dog"]
+    assert "item_index" not in region
+    rgba = brush.decode_rle(region["value"]["rle"]).reshape(40, 80, 4)
+    np.testing.assert_array_equal(rgba[..., 3] == 255, mask)
+
+
+def test_a_bitmask_region_is_the_mask() -> None:
+    mask = _two_islands()
+    (region,) = _draw(mask, "bitmasklabels")
+    kind, _, content = region["value"]["imageDataURL"].partition(",")
+    assert kind == "data:image/png;base64"
+    picture = Image.open(io.BytesIO(base64.b64decode(content)))
+    assert (picture.mode, picture.size) == ("RGBA", (80, 40))
+    np.testing.assert_array_equal(np.asarray(picture)[..., 3], mask * np.uint8(255))
+
+
+def test_rectangles_are_the_boxes_of_the_islands() -> None:
+    values = [region["value"] for region in _draw(_two_islands(), "rectanglelabels")]
+    assert values == [
+        {"x": 50, "y": 25, "width": 37.5, "height": 50, "rotation": 0, "rectanglelabels": ["dog"]},
+        {"x": 0, "y": 0, "width": 12.5, "height": 25, "rotation": 0, "rectanglelabels": ["dog"]},
+    ]
+
+
+def test_polygons_run_along_the_edges_of_the_islands() -> None:
+    large, small = (region["value"] for region in _draw(_two_islands(), "polygonlabels"))
+    assert sorted(large["points"]) == [[50, 25], [50, 75], [87.5, 25], [87.5, 75]]
+    assert sorted(small["points"]) == [[0, 0], [0, 25], [12.5, 0], [12.5, 25]]
+    assert large["closed"] is True
+    assert large["polygonlabels"] == ["dog"]
+
+
+def test_a_polygon_follows_a_curved_island() -> None:
+    y, x = np.ogrid[:120, :160]
+    mask = (np.hypot(y - 60, x - 80) < 50) & ~((y < 60) & (abs(x - 80) < 12))
+    (region,) = _draw(mask, "polygonlabels")
+    assert _iou(_fill(region["value"]["points"], (120, 160)), mask) > 0.97
+    assert len(region["value"]["points"]) < 60
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 20), (20, 1), (2, 2)])
+def test_thin_islands_have_an_area(height: int, width: int) -> None:
+    mask = np.zeros((40, 40), dtype=bool)
+    mask[5 : 5 + height, 7 : 7 + width] = True
+    (region,) = _draw(mask, "polygonlabels")
+    np.testing.assert_array_equal(_fill(region["value"]["points"], (40, 40)), mask)
+
+
+def test_a_diagonal_line_is_one_polygon() -> None:
+    mask = np.eye(50, dtype=bool)
+    (region,) = _draw(mask, "polygonlabels")
+    assert len(region["value"]["points"]) >= 3
+
+
+def test_an_island_in_the_hole_of_another_is_its_own() -> None:
+    mask = np.zeros((30, 30), dtype=bool)
+    mask[2:28, 2:28] = True
+    mask[6:24, 6:24] = False
+    mask[12:18, 12:18] = True
+    assert len(_draw(mask, "polygonlabels")) == 2
+    assert len(_draw(mask, "rectanglelabels")) == 2
+
+
+@pytest.mark.parametrize("kind", CONTROL_KINDS)
+def test_an_empty_mask_is_no_region(kind: ControlKind) -> None:
+    assert _draw(np.zeros((5, 5), dtype=bool), kind) == []
+
+
+@pytest.mark.parametrize("kind", ["polygonlabels", "rectanglelabels"])
+def test_small_islands_are_left_out(kind: ControlKind) -> None:
+    assert len(_draw(_two_islands(), kind, min_island_px=100)) == 2
+    assert len(_draw(_two_islands(), kind, min_island_px=101)) == 1
+
+
+def test_scores_are_means_inside() -> None:
+    mask = _two_islands()
+    confidence = np.full(mask.shape, 0.9)
+    confidence[10:30, 40:55] = 0.25
+    confidence[10:30, 55:70] = 0.75
+    confidence[0:10, 0:10] = 1.5  # half precision may round beyond 1
+    boxes = draw_regions(mask, confidence, _control("rectanglelabels"), DOG, "photo")
+    assert [region.score for region in boxes] == [0.5, 1.0]
+    (whole,) = draw_regions(mask, confidence, _control("brushlabels"), DOG, "photo")
+    assert whole.score == pytest.approx((600 * 0.5 + 100 * 1.5) / 700, abs=1e-6)
+
+
+def test_regions_under_the_threshold_are_left_out() -> None:
+    mask = _two_islands()
+    confidence = np.where(np.arange(80) < 20, 0.2, 0.8) * np.ones((40, 1))
+    picky = ControlLabel("dog", "dog", threshold=0.5)
+    (box,) = draw_regions(mask, confidence, _control("rectanglelabels"), picky, "photo")
+    assert box.value["x"] == 50
+
+
+def test_ids_are_unique_and_the_same_next_time() -> None:
+    mask = _two_islands()
+    drawn = [
+        region["id"]
+        for owner in ("task 1", "task 2")
+        for kind in CONTROL_KINDS
+        for item_index in (None, 0, 1)
+        for region in _draw(mask, kind, owner=owner, item_index=item_index)
+    ]
+    assert len(set(drawn)) == len(drawn) == 2 * 3 * (1 + 1 + 2 + 2)
+    assert all(len(name) == 10 for name in drawn)
+    assert _draw(mask, "brushlabels")[0]["id"] == _draw(mask, "brushlabels")[0]["id"]
+
+
+def _only_id(kind: ControlKind, row: int, column: int, height: int, width: int) -> str:
+    mask = np.zeros((40, 80), dtype=bool)
+    mask[row : row + height, column : column + width] = True
+    (region,) = _draw(mask, kind)
+    return str(region["id"])
+
+
+@pytest.mark.parametrize("kind", CONTROL_KINDS)
+def test_ids_tell_places_and_shapes_apart(kind: ControlKind) -> None:
+    blocks = [(5, 5, 4, 4), (20, 30, 4, 4), (5, 6, 4, 4), (6, 5, 4, 4), (5, 5, 2, 8), (5, 5, 8, 2)]
+    assert len({_only_id(kind, *block) for block in blocks}) == len(blocks)
+    assert _only_id(kind, *blocks[0]) == _only_id(kind, *blocks[0])
+
+
+def test_pictures_of_a_list_are_told_apart() -> None:
+    assert _draw(_two_islands(), "brushlabels", item_index=0)[0]["item_index"] == 0
+
+
+TAGS = {
+    "brushlabels": "BrushLabels",
+    "bitmasklabels": "BitmaskLabels",
+    "polygonlabels": "PolygonLabels",
+    "rectanglelabels": "RectangleLabels",
+}
+
+
+@pytest.mark.parametrize("alias", ["", 'alias="animal"'])
+@pytest.mark.parametrize("kind", CONTROL_KINDS)
+def test_the_sdk_finds_every_prediction_valid(kind: ControlKind, alias: str) -> None:
+    xml = (
+        f'<View><Image name="photo" value="$image"/><{TAGS[kind]} name="drawn" toName="photo">'
+        f'<Label value="sky"/><Label value="dog" {alias}/></{TAGS[kind]}></View>'
+    )
+    (control,) = parse_label_config(xml).controls
+    mask = np.random.default_rng(3).random((33, 47)) < 0.4
+    confidence = np.random.default_rng(4).random((33, 47)).astype(np.float16)
+    result = [
+        region.to_json()
+        for label in control.labels
+        for region in draw_regions(mask, confidence, control, label, "photo")
+    ]
+    prediction = {"model_version": "v", "score": 0.5, "result": result}
+    assert result
+    assert LabelInterface(xml).validate_prediction(prediction, return_errors=True) == []
+
+
+def test_wrong_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match="`mask` and `confidence`"):
+        draw_regions(
+            np.zeros((2, 3), dtype=bool), np.zeros((3, 2)), _control("brushlabels"), DOG, "photo"
+        )

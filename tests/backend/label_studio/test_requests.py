@@ -1,0 +1,323 @@
+"""Request bodies as Label Studio 1.23 sends them, and wrong ones."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from backend.errors import BadRequest
+from backend.label_studio.requests import (
+    Area,
+    Context,
+    JobRequest,
+    Keypoint,
+    Prompt,
+    Rectangle,
+    Task,
+    TasksCreated,
+    Words,
+    areas,
+    parse_job,
+    parse_predict,
+    parse_setup,
+    parse_webhook,
+)
+
+CONFIG = '<View><Image name="i" value="$image"/></View>'
+
+
+def _body(**changes: Any) -> bytes:
+    message = {
+        "tasks": [{"id": 1, "project": 7, "data": {"image": "/data/upload/7/a.png"}}],
+        "project": "7.1700000000",
+        "label_config": CONFIG,
+        "params": {"login": None, "password": None, "context": None},
+    }
+    return json.dumps(message | changes).encode()
+
+
+def test_a_batch_request() -> None:
+    request = parse_predict(_body())
+    assert request.label_config == CONFIG
+    assert request.project_id == 7
+    assert request.context is None
+    (task,) = request.tasks
+    assert (task.id, task.project_id) == (1, 7)
+    assert task.data == {"image": "/data/upload/7/a.png"}
+
+
+def test_old_annotations_are_left_behind() -> None:
+    old = [{"result": [{"value": {"rle": [1, 2, 3]}}]}]
+    task = {"id": 1, "data": {}, "annotations": old, "predictions": "nonsense", "drafts": None}
+    (parsed,) = parse_predict(_body(tasks=[task])).tasks
+    assert not parsed.drawn
+    context = {"result": [{"type": "textarea", "value": {"text": "cat"}}]}
+    (parsed,) = parse_predict(_body(tasks=[task], params={"context": context})).tasks
+    assert "rle" not in repr(parsed)
+
+
+@pytest.mark.parametrize("task", [None, 3, [], {}, {"id": None}, {"id": 4, "data": "x"}])
+def test_a_strange_task_fails_alone(task: Any) -> None:
+    good = {"id": 5, "data": {"image": "x"}}
+    first, second = parse_predict(_body(tasks=[task, good])).tasks
+    assert first.data == {}
+    assert second.data == {"image": "x"}
+
+
+def _context(*regions: Any) -> Context:
+    context = parse_predict(_body(params={"context": {"result": list(regions)}})).context
+    assert context is not None
+    return context
+
+
+def test_clicks_as_the_editor_sends_them() -> None:
+    place = {"from_name": "click", "to_name": "img", "original_width": 640, "original_height": 480}
+    value = {"x": 12.5, "y": 30, "width": 0.4, "keypointlabels": ["sky"]}
+    click = {"id": "a", "type": "keypointlabels", "is_positive": True, "value": value, **place}
+    first, second = _context(click, click | {"id": "b", "is_positive": False}).prompts
+    assert first == Prompt(Keypoint(12.5, 30.0, positive=True), ("sky",), "click", "img", None, "a")
+    assert second.shape == Keypoint(12.5, 30.0, positive=False)
+
+
+def test_boxes_as_the_editor_sends_them() -> None:
+    value = {"x": 1, "y": 2, "width": 30, "height": 40, "rotation": 15, "rectanglelabels": ["a"]}
+    (prompt,) = _context({"type": "rectanglelabels", "item_index": 2, "value": value}).prompts
+    assert prompt == Prompt(Rectangle(1, 2, 30, 40, 15), ("a",), item_index=2)
+
+
+def test_the_last_words_count() -> None:
+    """Those before have been answered; the text area keeps them all."""
+    value = {"text": ["black cat", "red car, sky"]}
+    (prompt,) = _context({"type": "textarea", "from_name": "words", "value": value}).prompts
+    assert prompt == Prompt(Words("red car, sky"), control="words")
+
+
+BOX = {"x": 0, "y": 0, "width": 1, "height": 1}
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        "nonsense",
+        None,
+        {},
+        {"type": "keypointlabels"},
+        {"type": "keypointlabels", "value": {"keypointlabels": ["sky"]}},
+        {"type": "keypointlabels", "value": {"x": "1", "y": 1}},
+        {"type": "keypointlabels", "value": {"x": True, "y": 1}},
+        {"type": "keypointlabels", "value": {"x": 1e999, "y": 1}},
+        {"type": "keypointlabels", "value": {"x": 10**400, "y": 1}},
+        {"type": "rectanglelabels", "value": BOX | {"width": None}},
+        {"type": "rectanglelabels", "value": BOX | {"height": -1}},
+        {"type": "rectanglelabels", "value": {"x": 1, "y": 1}},
+        {"type": "textarea", "value": {"text": []}},
+        {"type": "textarea", "value": {"text": [" "]}},
+        {"type": "textarea", "value": {"text": [3, None]}},
+        {"type": "textarea", "value": BOX | {"text": ["describes a region"]}},
+        {"type": "textarea", "value": {"points": [[1, 1], [2, 1], [2, 2]], "text": ["a note"]}},
+        {"type": "textarea", "value": {"format": "rle", "rle": [1, 2], "text": ["a note"]}},
+        {"type": "textarea", "value": {"imageDataURL": "data:,", "text": ["a note"]}},
+        {"type": "brushlabels", "value": {"rle": [], "brushlabels": ["dog"]}},
+        {"type": "ellipselabels", "value": {"x": 1, "y": 1, "radiusX": 2, "radiusY": 2}},
+        {"type": "polygonlabels", "value": {"points": []}},
+        {"type": "choices", "value": {"choices": ["a"]}},
+        {"type": ["textarea"], "value": {}},
+    ],
+)
+def test_what_is_no_prompt_costs_no_other(region: Any) -> None:
+    assert _context(region).prompts == ()
+    words = {"type": "textarea", "value": {"text": "cat"}}
+    assert _context(region, words).prompts == (Prompt(Words("cat")),)
+
+
+@pytest.mark.parametrize("labels", [None, "sky", [], [3], {}])
+def test_a_click_may_have_no_label(labels: Any) -> None:
+    value = {"x": 1, "y": 1, "keypointlabels": labels}
+    (prompt,) = _context({"type": "keypointlabels", "value": value}).prompts
+    assert prompt == Prompt(Keypoint(1, 1))
+
+
+def test_the_empty_context_after_submit() -> None:
+    assert _context() == Context()
+
+
+def _version(*regions: Any, at: str = "2026-01-01T00:00:00Z", **rest: Any) -> dict[str, Any]:
+    return {"result": list(regions), "updated_at": at, **rest}
+
+
+def _task(**task: Any) -> Task:
+    context = {"result": [{"type": "textarea", "value": {"text": "cat"}}]}
+    body = _body(tasks=[{"id": 1, "data": {}, **task}], params={"context": context})
+    return parse_predict(body).tasks[0]
+
+
+def _drawn(**task: Any) -> list[Area]:
+    return list(areas(_task(**task)))
+
+
+def _area(name: str, **changes: Any) -> dict[str, Any]:
+    place = {"from_name": "mask", "to_name": "img", "original_width": 6, "original_height": 4}
+    return {"id": name, "type": "brushlabels", "value": {"rle": [1]}, **place, **changes}
+
+
+def test_what_is_drawn_already_is_the_newest_draft() -> None:
+    old, new = _version(_area("old")), _version(_area("new"), at="2026-01-02T00:00:00Z")
+    assert [area.id for area in _drawn(drafts=[old, new], annotations=[old])] == ["new"]
+    assert [area.id for area in _drawn(drafts=[old], annotations=[new])] == ["old"]
+    assert _task(drafts=[old], annotations=[new]).is_draft
+    assert _drawn(predictions=[new]) == []
+    expected = Area("brushlabels", "mask", "img", None, (4, 6), {"rle": [1]}, "new")
+    assert _drawn(drafts=[new]) == [expected]
+
+
+def test_without_a_draft_it_is_the_only_annotation() -> None:
+    """Of several, nobody says which is open, or whose it is."""
+    mine, other = _version(_area("mine"), completed_by=1), _version(_area("other"), completed_by=2)
+    skipped = _version(_area("skipped"), was_cancelled=True)
+    assert [area.id for area in _drawn(drafts=[], annotations=[mine, skipped])] == ["mine"]
+    assert not _task(annotations=[mine]).is_draft
+    assert _drawn(annotations=[mine, other]) == []
+
+
+@pytest.mark.parametrize("drafts", [None, 3, [None], [{}], [{"result": "x"}], [{"result": None}]])
+def test_strange_drafts_are_none(drafts: Any) -> None:
+    assert _drawn(drafts=drafts) == []
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        None,
+        {},
+        _area("a", type=None),
+        _area("a", value=None),
+        _area("a", original_width=None),
+        _area("a", original_height=0),
+        _area("a", original_height="4"),
+    ],
+)
+def test_strange_regions_are_left_out(region: Any) -> None:
+    assert [area.id for area in _drawn(drafts=[_version(region, _area("good"))])] == ["good"]
+
+
+@pytest.mark.parametrize("params", [None, [], {}, {"context": None}, {"context": {}}])
+def test_no_context(params: Any) -> None:
+    assert parse_predict(_body(params=params)).context is None
+
+
+def test_ids_may_be_words() -> None:
+    request = parse_predict(_body(project="none", tasks=[{"id": "t1", "data": {}}]))
+    assert request.project_id is None
+    assert request.tasks[0].id == "t1"
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (b"", "Expected a body of JSON"),
+        (b"\xff\xfe", "Expected a body of JSON"),
+        (b"tasks=1", "Expected a body of JSON"),
+        (b"[" * 100_000, "Expected a body of JSON"),
+        (b"[]", "Expected a JSON object, but got a list"),
+        (b"null", "Expected a JSON object, but got nothing"),
+        (_body(tasks={}), '"tasks" to be a list, but got an object'),
+        (_body(tasks=None), '"tasks" to be a list, but got nothing'),
+        (_body(label_config=None), '"label_config" to be the label config as XML'),
+        (_body(params={"context": "x"}), '"context" to hold a list "result", but got a string'),
+        (_body(params={"context": {"result": 1}}), "but got a number"),
+    ],
+)
+def test_wrong_predict_requests(body: bytes, sentence: str) -> None:
+    with pytest.raises(BadRequest, match=sentence):
+        parse_predict(body)
+
+
+def test_setup() -> None:
+    message = {
+        "project": "7.1700000000",
+        "schema": CONFIG,
+        "hostname": "http://studio:8080",
+        "access_token": "c" * 40,
+        "extra_params": None,
+    }
+    request = parse_setup(json.dumps(message).encode())
+    assert (request.label_config, request.project_id) == (CONFIG, 7)
+    assert (request.hostname, request.access_token) == ("http://studio:8080", "c" * 40)
+    assert "cccc" not in repr(request)
+
+
+def test_setup_without_credentials() -> None:
+    request = parse_setup(json.dumps({"schema": CONFIG, "access_token": None}).encode())
+    assert (request.hostname, request.access_token, request.project_id) == ("", "", None)
+
+
+@pytest.mark.parametrize("body", [b"x", b"[]", b"{}", b'{"schema": 1}'])
+def test_wrong_setup_requests(body: bytes) -> None:
+    with pytest.raises(BadRequest):
+        parse_setup(body)
+
+
+def test_a_webhook_tells_of_new_tasks() -> None:
+    body = {
+        "action": "TASKS_CREATED",
+        "project": {"id": 7, "label_config": "<View/>"},
+        "tasks": [{"id": 3, "data": {}}, {"id": "x"}, None, {"id": 4}],
+    }
+    created = TasksCreated(project_id=7, task_ids=(3, 4), label_config="<View/>")
+    assert parse_webhook(json.dumps(body).encode()) == created
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"action": "TASKS_EXPORTED"},
+        {"action": "ANNOTATION_CREATED"},
+        {"action": None},
+        {"project": None},
+        {"project": {}},
+        {"tasks": None},
+        {"tasks": []},
+        {"tasks": {"id": 1}},
+    ],
+)
+def test_webhooks_of_no_concern(changes: dict[str, object]) -> None:
+    body = {"action": "TASKS_CREATED", "project": {"id": 7}, "tasks": [{"id": 3}]} | changes
+    assert parse_webhook(json.dumps(body).encode()) is None
+
+
+def test_a_job_as_a_program_and_as_a_form_asks_for_it() -> None:
+    asked = JobRequest(7, "all", 3, 10)
+    body = b'{"project": 7, "filter": "all", "view": "3", "limit": 10}'
+    assert parse_job(body) == asked
+    assert parse_job(b"project=7&filter=all&view=3&limit=+10+", is_form=True) == asked
+    assert parse_job(b"project=7&filter=&view=&limit=", is_form=True) == JobRequest(7)
+
+
+@pytest.mark.parametrize(
+    ("body", "is_form"),
+    [
+        (b"project=\xff", True),
+        (b"&".join(b"project=7" for _ in range(30)), True),
+        (b"project=7&also=8", True),
+        (b'{"project": true}', False),
+        (b'{"project": 7.5}', False),
+        (b'{"project": [7]}', False),
+        (b'{"project": 7, "limit": "1e3"}', False),
+        (b'{"project": 7, "filter": ["all"]}', False),
+        ('{"project": "\u0667"}'.encode(), False),
+    ],
+)
+def test_a_job_that_cannot_be(body: bytes, is_form: bool) -> None:
+    with pytest.raises(BadRequest, match=r"^Expected "):
+        parse_job(body, is_form)
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [("a" * 100_000, "a" * 1000), ("half \ud83d of a letter", "half ? of a letter")],
+)
+def test_what_is_typed_can_be_tokenized(text: str, read: str) -> None:
+    region = {"type": "textarea", "value": {"text": [text]}}
+    assert _context(region).prompts == (Prompt(Words(read)),)

@@ -1,0 +1,331 @@
+"""Which addresses are connected to, against lists of the registries' own special ones."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+import requests
+
+from backend.errors import HostRefused
+from backend.network.http import Clock, HostRules, TimeLimit, origin, request
+from tests.backend.fakes.local_server import Answer, LocalServer
+
+#: RFC 6890, its successors, and what clouds answer their own machines at.
+NOT_PUBLIC = [
+    *("127.0.0.1", "127.255.255.254", "0.0.0.0", "0.1.2.3", "10.0.0.1", "172.16.0.1", "172.31.9.9"),
+    *("192.168.1.1", "169.254.169.254", "169.254.170.2", "100.64.0.1", "100.100.100.200"),
+    *("192.0.0.1", "192.0.0.192", "192.0.2.1", "198.18.0.1", "198.51.100.7", "203.0.113.7"),
+    *("224.0.0.1", "239.255.255.250", "240.0.0.1", "255.255.255.255", "168.63.129.16"),
+    *("::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "fd20:ce::254"),
+    *("fec0::1", "ff02::1", "2001:db8::1", "100::1", "64:ff9b:1::1"),
+    # IPv4 inside: mapped, compatible, 6to4, NAT64, and Teredo with the client's bits turned over
+    *("::ffff:127.0.0.1", "::ffff:a9fe:a9fe", "::127.0.0.1", "2002:7f00:1::1", "2002:a9fe:a9fe::"),
+    *("64:ff9b::7f00:1", "64:ff9b::169.254.169.254", "2001:0:4136:e378:8000:63bf:80ff:fffe"),
+]
+PUBLIC = ["8.8.8.8", "1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "::ffff:8.8.8.8"]
+PUBLIC += ["64:ff9b::8.8.8.8", "2002:808:808::1"]
+
+
+def get(url: str, rules: HostRules | None = None, **options: Any) -> requests.Response:
+    given = {"trusted": False, "limit": TimeLimit(20, Clock()), **options}
+    return request("GET", url, rules=rules or HostRules(), **given)
+
+
+@pytest.fixture
+def server() -> Iterator[LocalServer]:
+    with LocalServer(lambda _: Answer(body=b"inside")) as server:
+        yield server
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Make the resolver answer: each lookup takes the next list of addresses, the last for ever."""
+    real = socket.getaddrinfo
+
+    def answer(*answers: list[str]) -> list[str]:
+        asked: list[str] = []
+
+        def look_up(host: str, port: int, *_: Any, **options: Any) -> Any:
+            addresses = answers[min(len(asked), len(answers) - 1)]
+            asked.append(host)
+            return [one for a in addresses for one in real(a, port, type=socket.SOCK_STREAM)]
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        return asked
+
+    return answer
+
+
+@pytest.mark.parametrize("address", NOT_PUBLIC)
+def test_addresses_that_are_not_public(address: str) -> None:
+    assert not HostRules().permit(address)
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_addresses_that_are(address: str) -> None:
+    assert HostRules().permit(address)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("127.0.0.1", "localhost", "localhost.", "LOCALHOST", "127.1", "0", "0.0.0.0"),
+        *("2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "017700000001"),
+        *("[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[0:0:0:0:0:0:0:1]"),
+    ],
+)
+def test_this_machine_in_every_spelling(server: LocalServer, host: str) -> None:
+    with pytest.raises((HostRefused, requests.ConnectionError)) as caught:
+        get(f"http://{host}:{server.port}/")
+    if isinstance(caught.value, requests.ConnectionError):  # a machine without IPv6 has no ::1
+        assert "Name or service" in str(caught.value) or "Address family" in str(caught.value)
+    assert server.asked == []
+
+
+def test_a_refusal_says_what_to_do(server: LocalServer) -> None:
+    with pytest.raises(HostRefused, match=r"^127\.0\.0\.1 has no public.*LABEL_STUDIO_URL.*HOSTS"):
+        get(server.url)
+
+
+def test_a_name_that_resolves_to_this_machine(
+    server: LocalServer, names: Callable[..., list[str]]
+) -> None:
+    asked = names(["127.0.0.1"])
+    with pytest.raises(HostRefused, match=r"pictures\.example has no public address"):
+        get(f"http://pictures.example:{server.port}/")
+    assert asked == ["pictures.example"]
+    assert server.asked == []
+
+
+def test_a_name_is_looked_up_once_so_that_a_second_answer_changes_nothing(
+    server: LocalServer, names: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rebinding: public when it is checked, private when it is connected to."""
+    connected: list[Any] = []
+
+    def connect(_: socket.socket, address: Any) -> None:
+        connected.append(address[0])
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    asked = names(["8.8.8.8"], ["127.0.0.1"])
+    with pytest.raises(requests.ConnectionError):
+        get(f"http://rebind.example:{server.port}/")
+    assert asked == ["rebind.example"]
+    assert connected == ["8.8.8.8"]
+
+
+def test_of_several_addresses_only_public_ones_are_tried(
+    names: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected: list[Any] = []
+
+    def connect(_: socket.socket, address: Any) -> None:
+        connected.append(address[0])
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    names(["10.0.0.1", "8.8.8.8", "127.0.0.1", "1.1.1.1"])
+    with pytest.raises(requests.ConnectionError):
+        get("http://many.example/")
+    assert connected == ["8.8.8.8", "1.1.1.1"]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "host", "opens"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.0/8", "localhost", True),
+        ("localhost", "localhost", True),
+        ("LocalHost:{port}", "localhost", True),
+        ("localhost:1", "localhost", False),
+        ("localhost", "127.0.0.1", False),
+        ("*.localhost", "localhost", False),
+        ("10.0.0.0/8, 127.0.0.0/30", "127.0.0.1", True),
+        ("10.0.0.0/8", "127.0.0.1", False),
+        ("127.0.0.1:{port}", "127.0.0.1", True),
+        ("127.0.0.1:{port}", "2130706433", False),
+        ("", "127.0.0.1", False),
+    ],
+)
+def test_allowed_hosts(server: LocalServer, allowed: str, host: str, opens: bool) -> None:
+    rules = HostRules.parse(allowed.replace("{port}", str(server.port)))
+    url = f"http://{host}:{server.port}/"
+    trusted = rules.vouch_for(url)
+    if opens:
+        assert get(url, rules, trusted=trusted).content == b"inside"
+    else:
+        with pytest.raises(HostRefused):
+            get(url, rules, trusted=trusted)
+
+
+def test_a_star_stands_for_subdomains_and_for_nothing_that_only_ends_so() -> None:
+    rules = HostRules.parse("*.lab.example")
+    assert rules.vouch_for("https://a.b.lab.example/x")
+    assert not rules.vouch_for("https://lab.example/x")
+    assert not rules.vouch_for("https://evillab.example/x")
+    assert not rules.vouch_for("https://a.lab.example.evil.org/x")
+    assert not rules.vouch_for("https://a.lab.example@evil.org/x")
+    assert not rules.vouch_for("ftp://a.lab.example/x")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["*", "10.0.0.1/8", "http://minio", "minio:port", "minio:0", "minio:70000", "a b", "a/b"],
+)
+def test_wrong_entries_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected names, addresses and networks"):
+        HostRules.parse(f"good.example, {text}")
+
+
+def test_tls_names_the_host_although_the_address_is_connected_to(
+    names: Callable[..., list[str]],
+) -> None:
+    heard: list[bytes] = []
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+
+        def listen() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                heard.append(connection.recv(4096))
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        names(["127.0.0.1"])
+        with pytest.raises(requests.ConnectionError):
+            get(f"https://files.example:{listener.getsockname()[1]}/", trusted=True)
+        thread.join(5)
+    assert b"files.example" in heard[0]
+
+
+def test_a_proxy_of_the_environment_is_only_for_hosts_that_are_vouched_for(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, server.url)
+    assert get("http://studio.example/a.png", trusted=True).content == b"inside"
+    assert [asked.path for asked in server.asked] == ["http://studio.example/a.png"]
+    with pytest.raises(HostRefused):
+        get("http://127.0.0.1:1/a.png")
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("opening", "drop"),
+    [
+        (b"HTTP/1.1 200 ", b"O"),
+        (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"xyz"),
+    ],
+    ids=["status", "headers", "body"],
+)
+def test_the_limit_ends_what_comes_in_drops(opening: bytes, drop: bytes) -> None:
+    """Each drop comes in time for a timeout of a single read."""
+    started = time.monotonic()
+    with dripping(opening, drop) as port, TimeLimit(0.4, Clock()) as limit:
+        try:
+            content = get(f"http://127.0.0.1:{port}/", limit=limit, trusted=True).content
+        except requests.RequestException:
+            content = b""
+        assert limit.is_over
+    assert len(content) < 100
+    assert time.monotonic() - started < 20  # not for ever
+
+
+def test_the_limit_ends_a_handshake_in_drops() -> None:
+    started = time.monotonic()
+    record = b"\x16\x03\x03\x40\x00"  # a handshake of 16 KB, which never comes
+    with dripping(record, b"\x02") as port, TimeLimit(0.4, Clock()) as limit:
+        with pytest.raises((requests.RequestException, ssl.SSLError)):
+            get(f"https://127.0.0.1:{port}/", limit=limit, trusted=True)
+        assert limit.is_over
+    assert time.monotonic() - started < 20  # not for ever
+
+
+def test_a_clock_calls_in_the_order_of_times() -> None:
+    clock, called, last = Clock(), [], threading.Event()
+    now = time.monotonic()
+    clock.call_at(now + 0.2, last.set)
+    clock.call_at(now + 0.1, lambda: called.append("second"))
+    clock.call_at(now - 1, lambda: called.append("first"))
+    assert last.wait(10)
+    assert called == ["first", "second"]
+
+
+def test_what_was_lifted_is_not_ended() -> None:
+    clock = ClockByHand()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        with TimeLimit(60, clock) as limit:
+            limit.hold(ours)
+            limit.lift()
+            clock.strike()
+        theirs.sendall(b"x")
+        assert ours.recv(1) == b"x"
+
+
+class ClockByHand(Clock):
+    """Calls when it is told to."""
+
+    def __init__(self) -> None:
+        self._functions: list[Callable[[], None]] = []
+
+    def call_at(self, when: float, function: Callable[[], None]) -> None:
+        self._functions.append(function)
+
+    def strike(self) -> None:
+        for function in self._functions:
+            function()
+
+
+class dripping:  # noqa: N801 -- reads as the verb that it is
+    """A server that answers with an opening, and then a drop every now and then for ever."""
+
+    def __init__(self, opening: bytes, drop: bytes) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._gone = threading.Event()
+        self._thread = threading.Thread(target=self._serve, args=(opening, drop))
+
+    def _serve(self, opening: bytes, drop: bytes) -> None:
+        connection, _ = self._listener.accept()
+        with connection:
+            try:
+                connection.recv(4096)
+                connection.sendall(opening)
+                while not self._gone.wait(0.05):
+                    connection.sendall(drop)
+            except OSError:
+                pass
+
+    def __enter__(self) -> int:
+        self._thread.start()
+        return int(self._listener.getsockname()[1])
+
+    def __exit__(self, *_: object) -> None:
+        self._gone.set()
+        self._thread.join()
+        self._listener.close()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("http://a", "http://A:80/x", True),
+        ("https://a", "https://a:443", True),
+        ("http://a", "https://a", False),
+        ("http://a", "http://a:8080", False),
+        ("http://a", "http://a.b", False),
+        ("http://[::1]:8080/", "http://[::1]:8080/x", True),
+    ],
+)
+def test_origins(one: str, other: str, same: bool) -> None:
+    assert (origin(one) == origin(other)) is same

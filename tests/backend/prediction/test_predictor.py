@@ -1,0 +1,487 @@
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from label_studio_sdk.converter.brush import decode_rle
+from label_studio_sdk.label_interface import LabelInterface
+
+from backend.errors import Busy, ImageNotFound, LabelConfigError, ModelUnavailable
+from backend.inference.engine import Engine, Urgency
+from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.requests import Context, Keypoint, PredictRequest, Prompt, Task, Words
+from backend.prediction import predictor as module
+from backend.prediction.deadline import AHEAD
+from backend.prediction.predictor import Pipeline, urgency
+from backend.settings import Settings
+from clearclip_core import RGBArray
+from tests.backend.fakes.colour_segmenter import ColourSegmenter, brush_config, colour_engine, flag
+
+IMAGES = {
+    "flag": flag("red", "white", "blue"),
+    "red": flag("red"),
+    "wide": flag("red", "blue", size_hw=(10, 200)),
+}
+
+
+def read_image(source: str, task: Task) -> RGBArray:
+    if source not in IMAGES:
+        raise ImageNotFound(f"There is no image {source}.")
+    return IMAGES[source]
+
+
+def make_pipeline(**settings: object) -> Pipeline:
+    return Pipeline(colour_engine(), read_image, Settings(**settings))  # type: ignore[arg-type]
+
+
+def request(config: str, *images: str, context: Context | None = None) -> PredictRequest:
+    tasks = tuple(Task(i, 1, {"image": image}) for i, image in enumerate(images, 1))
+    return PredictRequest(tasks, config, 1, context)
+
+
+def mask_of(region: dict[str, object]) -> npt.NDArray[np.bool_]:
+    """Decoded by Label Studio's own converter."""
+    flat = np.array(decode_rle(region["value"]["rle"]))  # type: ignore[index]
+    shape = (region["original_height"], region["original_width"], 4)
+    return flat.reshape(shape)[..., 3] > 127  # type: ignore[no-any-return, arg-type]
+
+
+def test_each_label_is_one_region_in_its_place() -> None:
+    (entry,) = make_pipeline().predict(request(brush_config("blue", "red"), "flag"))
+    assert isinstance(entry, dict)
+    blue, red = entry["result"]
+    assert blue["value"]["brushlabels"] == ["blue"]
+    assert red["value"]["brushlabels"] == ["red"]
+    expected = np.zeros((40, 60), bool)
+    expected[:, :20] = True
+    assert np.array_equal(mask_of(red), expected)
+    assert np.array_equal(mask_of(blue), expected[:, ::-1])
+
+
+def test_scores_are_means_over_pixels() -> None:
+    """The stand-in is 0.75 sure on the left half, 0.5 on the right: red 20 px, blue 20 px."""
+    (entry,) = make_pipeline().predict(request(brush_config("blue", "red"), "flag"))
+    assert isinstance(entry, dict)
+    assert [region["score"] for region in entry["result"]] == [0.5, 0.75]
+    assert entry["score"] == pytest.approx((0.5 + 0.75) / 2)
+
+
+def scored(score: str, config: str, **data: object) -> float:
+    task = Task(1, 1, data)
+    (entry,) = make_pipeline(score=score).predict(PredictRequest((task,), config))
+    assert isinstance(entry, dict)
+    assert LabelInterface(config).validate_prediction(entry)
+    return float(entry["score"])
+
+
+def test_predictions_may_be_sorted_by_what_is_open_about_a_picture() -> None:
+    """White fits no word: red, blue and the contrast words are a third each on a third of it."""
+    config = brush_config("blue", "red")
+    assert scored("uncertainty", config, image="flag") == pytest.approx(1 / 3, abs=1e-6)
+    assert scored("effort", config, image="flag") == pytest.approx(2 / 9, abs=1e-6)
+    assert scored("uncertainty", config, image="red") == 0
+    # Below its threshold nothing is drawn; and that nothing is there is as unlikely.
+    picky = brush_config("blue", "white", "red", attributes='model_score_threshold="0.9"')
+    assert scored("effort", picky, image="flag") == pytest.approx(0, abs=1e-6)
+    assert scored("effort", brush_config("green"), image="flag") == pytest.approx(0.5, abs=1e-6)
+
+
+def test_all_pictures_of_a_task_count_by_their_pixels() -> None:
+    config = (
+        '<View><Image name="many" valueList="$pages"/>'
+        '<BrushLabels name="m" toName="many"><Label value="red"/></BrushLabels></View>'
+    )
+    # Of 2400 pixels a third is red, of 2000 a half; the others are as likely a contrast word.
+    expected = (2400 * 2 / 3 + 2000 / 2) / 4400
+    pages = ["flag", "wide"]
+    assert scored("uncertainty", config, pages=pages) == pytest.approx(expected, abs=1e-6)
+    assert scored("effort", config, pages=pages) == pytest.approx(expected / 2, abs=1e-6)
+
+
+def test_what_a_project_is_sorted_by_is_its_own_choice() -> None:
+    own = brush_config("blue", "red", attributes='score="effort"')
+    assert scored("uncertainty", own, image="flag") == pytest.approx(2 / 9, abs=1e-6)
+    plain = brush_config("blue", "red", attributes='score="confidence"')
+    assert scored("effort", plain, image="flag") == pytest.approx((0.5 + 0.75) / 2)
+
+
+def test_the_answer_to_a_prompt_keeps_its_confidence() -> None:
+    config = brush_config("blue", "red")
+    ask = Context((Prompt(Words("red"), image="image"),))
+    entries = [
+        make_pipeline(score=score).predict(request(config, "flag", context=ask))[0]
+        for score in ("confidence", "effort")
+    ]
+    scores = [entry["score"] for entry in entries if isinstance(entry, dict)]
+    assert scores == [0.75, 0.75]
+
+
+def test_every_prediction_is_valid_to_the_sdk() -> None:
+    config = (
+        '<View><Image name="image" value="$image"/>'
+        '<PolygonLabels name="p" toName="image"><Label value="red"/></PolygonLabels>'
+        '<BrushLabels name="b" toName="image"><Label value="red"/><Label value="blue"/>'
+        "</BrushLabels>"
+        '<RectangleLabels name="r" toName="image"><Label value="blue"/></RectangleLabels>'
+        '<BitmaskLabels name="m" toName="image"><Label value="white"/></BitmaskLabels></View>'
+    )
+    (entry,) = make_pipeline().predict(request(config, "flag"))
+    assert isinstance(entry, dict)
+    kinds = [region["type"] for region in entry["result"]]
+    assert kinds == ["brushlabels"] * 2 + ["bitmasklabels", "polygonlabels", "rectanglelabels"]
+    assert LabelInterface(config).validate_prediction(entry)
+
+
+def test_one_bad_task_costs_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    entries = make_pipeline().predict(request(brush_config("red"), "red", "gone", "flag"))
+    assert [bool(entry) for entry in entries] == [True, False, True]
+    assert entries[1] == []
+    assert "Task 2 has no prediction: There is no image gone." in caplog.text
+
+
+def test_a_crash_of_one_picture_stays_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    entries = make_pipeline().predict(request(brush_config("red", "crash"), "red", "flag"))
+    assert entries == [[], []]
+    assert "Task 1 has no prediction" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_nothing_found_is_an_answer_too() -> None:
+    (entry,) = make_pipeline().predict(request(brush_config("green"), "flag"))
+    assert isinstance(entry, dict)
+    assert entry["result"] == []
+    assert entry["score"] == 0
+    assert entry["model_version"]
+
+
+def test_unlikely_pixels_are_left_out_for_each_control_and_label() -> None:
+    config = (
+        '<View><Image name="image" value="$image"/>'
+        '<BrushLabels name="strict" toName="image" model_score_threshold="0.6">'
+        '<Label value="white"/><Label value="blue" model_score_threshold="0.1"/></BrushLabels>'
+        '<PolygonLabels name="lax" toName="image"><Label value="white"/></PolygonLabels></View>'
+    )
+    (entry,) = make_pipeline().predict(request(config, "flag"))
+    assert isinstance(entry, dict)
+    white, blue, polygon = entry["result"]
+    assert mask_of(white).sum() == 40 * 10  # only the half that is 0.75 sure
+    assert mask_of(blue).sum() == 40 * 20
+    assert polygon["from_name"] == "lax"
+    xs = [x for x, _ in polygon["value"]["points"]]
+    assert (min(xs), max(xs)) == pytest.approx((100 / 3, 200 / 3), abs=0.01)
+
+
+def test_specks_are_dropped_and_pinholes_filled() -> None:
+    image = flag("red", size_hw=(100, 100))
+    image[10, 10] = image[50, 50] = 0  # two pinholes
+    image[:, 60:] = 0
+    image[80, 80] = (255, 0, 0)  # a speck
+    IMAGES["specks"] = image
+    pipeline = make_pipeline(min_island_share=0.001)  # 10 px
+    (entry,) = pipeline.predict(request(brush_config("red"), "specks"))
+    assert isinstance(entry, dict)
+    expected = np.zeros((100, 100), bool)
+    expected[:, :60] = True
+    assert np.array_equal(mask_of(entry["result"][0]), expected)
+
+
+def test_several_images_and_lists_keep_their_places() -> None:
+    config = (
+        '<View><Image name="one" value="$a.front"/><Image name="many" valueList="$pages"/>'
+        '<BrushLabels name="m" toName="many"><Label value="blue"/></BrushLabels>'
+        '<BrushLabels name="o" toName="one"><Label value="red"/></BrushLabels></View>'
+    )
+    data = {"a": {"front": "red"}, "pages": ["red", "flag", "wide"]}
+    (entry,) = make_pipeline().predict(PredictRequest((Task(1, 1, data),), config))
+    assert isinstance(entry, dict)
+    places = [(r["to_name"], r.get("item_index"), r["original_width"]) for r in entry["result"]]
+    assert places == [("one", None, 60), ("many", 1, 60), ("many", 2, 200)]
+
+
+def test_the_version_follows_all_that_changes_masks() -> None:
+    def version(config: str = brush_config("red"), **settings: object) -> str:
+        return make_pipeline(**settings).version(parse_label_config(config))
+
+    same = version()
+    assert same == version()
+    assert same.startswith("ViT-B-16/openai clearclip ")
+    others = {
+        version(brush_config("red", "blue")),
+        version(brush_config("red", attributes='model_score_threshold="0.5"')),
+        version(
+            '<View><Image name="image" value="$image"/><BrushLabels name="mask" toName="image">'
+            '<Label value="red" predicted_values="crimson"/></BrushLabels></View>'
+        ),
+        version(short_side_px=672),
+        version(min_island_share=0.01),
+        version(refine=False),
+        version(method="sclip"),
+        version(model="ViT-B-16/dfn2b"),
+    }
+    assert len(others | {same}) == 9
+    assert same == version(precision="fp32", device="cpu")
+
+
+def test_the_version_says_what_it_is_sorted_by_where_that_was_chosen() -> None:
+    def version(config: str = brush_config("red"), **settings: object) -> str:
+        return make_pipeline(**settings).version(parse_label_config(config))
+
+    plain, effort = version(), version(score="effort")
+    asks = {
+        kind: brush_config("red", attributes=f'score="{kind}"') for kind in ("confidence", "effort")
+    }
+    assert version(asks["confidence"], score="uncertainty") == version(score="confidence") == plain
+    assert version(asks["effort"]) == effort
+    assert len({plain, effort, version(score="uncertainty")}) == 3
+
+
+def test_the_version_is_the_one_of_the_predictions() -> None:
+    pipeline = make_pipeline()
+    config = brush_config("red")
+    (entry,) = pipeline.predict(request(config, "red"))
+    assert isinstance(entry, dict)
+    assert entry["model_version"] == pipeline.version(parse_label_config(config))
+
+
+def test_a_config_with_nothing_to_draw_is_refused() -> None:
+    with pytest.raises(LabelConfigError, match="BrushLabels"):
+        make_pipeline().predict(request('<View><Image name="i" value="$image"/></View>', "red"))
+
+
+def test_a_model_that_failed_costs_the_request_not_the_tasks() -> None:
+    def load() -> None:
+        raise FileNotFoundError("no weights")
+
+    engine = Engine(load, lambda: "m", retry_after_s=60)  # type: ignore[arg-type]
+    engine.start()
+    with pytest.raises(ModelUnavailable):
+        Pipeline(engine, read_image, Settings()).predict(request(brush_config("red"), "red"))
+    engine.stop()
+
+
+def test_projects_share_nothing() -> None:
+    pipeline = make_pipeline()
+    one = pipeline.predict(request(brush_config("red"), "flag"))
+    other = pipeline.predict(request(brush_config("blue"), "flag"))
+    assert pipeline.predict(request(brush_config("red"), "flag")) == one
+    assert one != other
+
+
+def test_who_waits_decides_the_urgency() -> None:
+    config = brush_config("red")
+    click = Context((Prompt(Keypoint(50, 50), ("red",)),))
+    assert urgency(request(config, "red", context=click)) is Urgency.INTERACTIVE
+    assert urgency(request(config, "red")) is Urgency.OPENED
+    assert urgency(request(config, "red", "flag")) is Urgency.BATCH
+
+
+def test_a_batch_fetches_and_prepares_a_few_pictures_ahead_of_the_model() -> None:
+    segmenter = ColourSegmenter()
+    engine = colour_engine(segmenter)
+    lock = threading.Lock()
+    read: list[str] = []
+    all_read = threading.Event()
+
+    def counted(source: str, task: Task) -> RGBArray:
+        with lock:
+            read.append(source)
+            if len(read) == AHEAD:
+                all_read.set()
+        return flag("red", size_hw=(2, int(source)))
+
+    segmenter.gate.clear()
+    answers: list[Any] = []
+    tasks = request(brush_config("red"), *map(str, range(1, 21)))
+    pipeline = Pipeline(engine, counted, Settings())
+    asking = threading.Thread(target=lambda: answers.append(pipeline.predict(tasks)))
+    asking.start()
+    assert all_read.wait(20)  # while the model still has the first one
+    assert len(read) == AHEAD
+    segmenter.gate.set()
+    asking.join(20)
+    widths = [entry["result"][0]["original_width"] for entry in answers[0]]
+    assert widths == list(range(1, 21))
+    assert sum(map(len, segmenter.encoded)) == 20
+
+
+def test_a_slow_picture_holds_up_no_other_of_its_batch() -> None:
+    others_done = threading.Event()
+    read: list[str] = []
+
+    def slow_first(source: str, task: Task) -> RGBArray:
+        read.append(source)
+        if len(read) == 12:
+            others_done.set()
+        if source == "1":
+            assert others_done.wait(20)
+        return flag("red", size_hw=(2, int(source)))
+
+    pipeline = Pipeline(colour_engine(), slow_first, Settings())
+    entries = pipeline.predict(request(brush_config("red"), *map(str, range(1, 13))))
+    assert all(entries)
+
+
+def test_a_batch_gets_through_a_queue_of_one_beside_others() -> None:
+    pipeline = Pipeline(colour_engine(queue_size=1), read_image, Settings())
+    body = request(brush_config("red"), *["red", "flag", "wide"] * 7)
+    answers: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(pipeline.predict(body))) for _ in range(5)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert [len(answer) for answer in answers] == [21] * 5
+    assert all(all(answer) for answer in answers)
+
+
+def test_many_batches_of_one_project_take_no_more_than_their_share() -> None:
+    segmenter = ColourSegmenter()
+    engine = colour_engine(segmenter)
+    pipeline = Pipeline(engine, read_image, Settings())
+    segmenter.gate.clear()
+    tasks = tuple(Task(i, 1, {"image": "red"}) for i in range(9))
+    bodies = [PredictRequest(tasks, brush_config("red"), project) for project in (1, 1, 1, 1, 2)]
+    threads = [threading.Thread(target=pipeline.predict, args=(body,)) for body in bodies]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + 20
+    while engine.snapshot().waiting[Urgency.BATCH] < 2 * AHEAD and time.monotonic() < end:
+        time.sleep(0.002)
+    assert engine.snapshot().waiting[Urgency.BATCH] == 2 * AHEAD  # half of them project 2's
+    segmenter.gate.set()
+    for thread in threads:
+        thread.join(20)
+    assert engine.snapshot().done == 5 * 9
+
+
+def test_a_full_queue_is_no_empty_prediction() -> None:
+    segmenter = ColourSegmenter()
+    engine = colour_engine(segmenter, queue_size=1)
+    pipeline = Pipeline(engine, read_image, Settings())
+    click = Context((Prompt(Keypoint(10, 50), ("red",)),))
+
+    def ask(picture: str) -> None:
+        pipeline.predict(request(brush_config("red"), picture, context=click))
+
+    segmenter.gate.clear()
+    holding = threading.Thread(target=ask, args=["red"], daemon=True)
+    holding.start()
+    assert segmenter.started.acquire(timeout=20)
+    with pytest.raises(Busy, match="try again"):
+        ask("flag")
+    segmenter.gate.set()
+    holding.join(20)
+
+
+def test_a_model_that_goes_away_ends_a_batch_at_once() -> None:
+    segmenter = ColourSegmenter()
+    engine = colour_engine(segmenter)
+    read: list[str] = []
+
+    def counted(source: str, task: Task) -> RGBArray:
+        read.append(source)
+        return IMAGES["red"]
+
+    segmenter.gate.clear()
+    failed = threading.Event()
+
+    def ask() -> None:
+        with pytest.raises(ModelUnavailable):
+            pipeline.predict(request(brush_config("red"), *["red"] * 50))
+        failed.set()
+
+    pipeline = Pipeline(engine, counted, Settings())
+    threading.Thread(target=ask, daemon=True).start()
+    assert segmenter.started.acquire(timeout=20)
+    engine.stop()
+    segmenter.gate.set()
+    assert failed.wait(20)
+    assert len(read) < 50
+
+
+def test_priming_embeds_the_words_of_a_config_once() -> None:
+    segmenter = ColourSegmenter(words_known=False)
+    engine = colour_engine(segmenter)
+    pipeline = Pipeline(engine, read_image, Settings())
+    for _ in range(3):
+        pipeline.prime(parse_label_config(brush_config("red", "blue")))
+    pipeline.predict(request(brush_config("red", "blue"), "red"))
+    assert segmenter.embedded == [("grey",), ("red",), ("blue",)]
+
+
+def test_pictures_that_annotators_have_open_are_recalled_those_of_batches_read() -> None:
+    asked: list[str] = []
+
+    def way(name: str) -> Any:
+        return lambda source, task: asked.append(name) or IMAGES[source]
+
+    pipeline = Pipeline(colour_engine(), way("read"), Settings(), way("recall"))
+    click = Context((Prompt(Keypoint(10, 50), ("red",)),))
+    config = brush_config("red")
+    for body in (
+        request(config, "red", "flag"),
+        request(config, "red"),
+        request(config, "red", context=click),
+    ):
+        pipeline.predict(body)
+    assert asked == ["read", "read", "recall", "recall"]
+
+
+def test_masks_exist_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many labels there are: a mask of a photograph is 12 MB."""
+    alive: set[int] = set()
+    most = 0
+
+    def drop(mask: Any, min_px: int) -> Any:
+        nonlocal most
+        own = mask.copy()
+        alive.add(id(own))
+        weakref.finalize(own, alive.discard, id(own))
+        most = max(most, len(alive))
+        return own
+
+    monkeypatch.setattr(module, "drop_islands", drop)
+    monkeypatch.setattr(module, "fill_holes", lambda mask, min_px: mask)
+    words = [f"{colour} {number}" for number in range(10) for colour in ("red", "white", "blue")]
+    segmenter = ColourSegmenter()
+    segmenter.embed.known.update(words)
+    pipeline = Pipeline(colour_engine(segmenter), read_image, Settings())
+    (entry,) = pipeline.predict(request(brush_config(*words), "flag"))
+    assert isinstance(entry, dict)
+    assert len(entry["result"]) == 3
+    assert most <= 2
+
+
+def test_islands_are_dropped_before_holes_are_filled() -> None:
+    """As in the library: an island in a hole would else make two of it."""
+    image = flag("red", size_hw=(100, 100))
+    image[40:60, 40:60] = 0
+    image[49:51, 49:51] = (255, 0, 0)
+    IMAGES["ring"] = image
+    pipeline = make_pipeline(min_island_share=0.0397)  # 397 px: the hole has 396, or 400
+    (entry,) = pipeline.predict(request(brush_config("red"), "ring"))
+    assert isinstance(entry, dict)
+    assert not mask_of(entry["result"][0])[40:60, 40:60].any()
+
+
+@pytest.mark.parametrize("refine", [True, False])
+def test_masks_are_refined_as_the_settings_say(refine: bool) -> None:
+    segmenter = ColourSegmenter()
+    asked = []
+    decide = segmenter.decide
+
+    def spy(scores: Any, *, image: RGBArray, refine: bool) -> Any:
+        asked.append((refine, image.shape))
+        return decide(scores, image=image, refine=refine)
+
+    segmenter.decide = spy  # type: ignore[method-assign]
+    pipeline = Pipeline(colour_engine(segmenter), read_image, Settings(refine=refine))
+    pipeline.predict(request(brush_config("red"), "wide"))
+    assert asked == [(refine, (10, 200, 3))]

@@ -1,0 +1,241 @@
+"""One line an event, with what it is about, and never with a secret."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+import logging.config
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backend import create_app
+from backend.settings import Settings
+from backend.telemetry.logs import known_secrets, logging_config, scrub
+from backend.telemetry.task_tracker import Journal
+from backend.telemetry.tracing import about, stage
+from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag
+
+PASSWORD = "correct-horse-7"
+KEY = "0123456789abcdef0123456789abcdef01234567"
+OTHER_KEY = "fedcba9876543210fedcba9876543210fedcba98"
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJ0b2tlbl90eXBlIjoicmVmcmVzaCJ9.c2lnbmF0dXJl"
+PICTURE = data_url(np.random.default_rng(0).integers(0, 255, (9, 9, 3), np.uint8))
+
+Logged = Callable[..., io.StringIO]
+
+
+def make_settings(**given: Any) -> Settings:
+    return Settings(
+        label_studio_url="http://127.0.0.1:9",
+        label_studio_api_key=KEY,
+        basic_auth_user="ann",
+        basic_auth_pass=PASSWORD,
+        **given,
+    )
+
+
+@pytest.fixture
+def logged() -> Iterator[Logged]:
+    """Set logging up as `serve` does; the value is what stderr would get."""
+    names = (None, "backend", "clearclip_core", "gunicorn.error", "gunicorn.access")
+    loggers = [logging.getLogger(name) for name in names]
+    before = [(log, log.level, list(log.handlers), log.propagate) for log in loggers]
+
+    def set_up(level: str = "DEBUG", **given: Any) -> io.StringIO:
+        stream = io.StringIO()
+        config = logging_config(make_settings(**given), level)
+        config["handlers"]["stderr"]["stream"] = stream
+        logging.config.dictConfig(config)
+        return stream
+
+    yield set_up
+    for log, level, handlers, propagate in before:
+        log.setLevel(level)
+        log.handlers, log.propagate = handlers, propagate
+
+
+def lines(stream: io.StringIO) -> list[str]:
+    return stream.getvalue().splitlines()
+
+
+def test_a_line_for_people(logged: Logged) -> None:
+    stream = logged()
+    with about(request="r1"), Journal().task(7, 3, "batch") as work, stage("fetch"):
+        work.drawn(5)
+    (line,) = lines(stream)
+    assert " INFO backend.telemetry.task_tracker: Task 7: 5 regions (" in line
+    for part in ("request=r1", "project=3", "task=7", "urgency=batch", "ms=0", "fetch_ms=0"):
+        assert part in line
+
+
+def test_a_line_for_machines(logged: Logged) -> None:
+    stream = logged(log_format="JSON")
+    with about(request="r1"), Journal().task("sieben ä", 3, "batch") as work, stage("fetch"):
+        work.drawn(5)
+    (line,) = lines(stream)
+    event = json.loads(line)
+    assert event.pop("time").endswith("Z")
+    assert event == {
+        "level": "INFO",
+        "logger": "backend.telemetry.task_tracker",
+        "message": "Task sieben ä: 5 regions",
+        "request": "r1",
+        "project": 3,
+        "task": "sieben ä",
+        "urgency": "batch",
+        "ms": 0,
+        "fetch_ms": 0,
+    }
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_an_unexpected_error_is_one_line_with_the_way_to_it(
+    logged: Logged, log_format: str
+) -> None:
+    stream = logged(log_format=log_format)
+
+    def fail() -> None:
+        try:
+            {}["nothing"]
+        except KeyError as error:
+            raise ZeroDivisionError("two\nlines") from error
+
+    try:
+        fail()
+    except ZeroDivisionError:
+        logging.getLogger("backend.x").exception("It failed")
+    (line,) = lines(stream)
+    assert "ZeroDivisionError: two\\" in line
+    assert "test_logs.py:" in line
+    assert " fail < " in line
+    assert "because of KeyError" in line
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_nobody_forges_a_line(logged: Logged, log_format: str) -> None:
+    stream = logged(log_format=log_format)
+    forged = "1\n2026-01-01 00:00:00 ERROR root: forged\r\x1b[31m\u2028x"
+    with about(task=forged):
+        logging.getLogger("backend.x").warning("Task %s", forged)
+    assert len(lines(stream)) == 1
+    assert "\x1b" not in stream.getvalue()
+    if log_format == "json":
+        json.loads(stream.getvalue())
+
+
+def test_what_comes_from_outside_is_cut_off(logged: Logged) -> None:
+    stream = logged()
+    with about(task="long " * 10_000):
+        logging.getLogger("backend.x").warning("%s", "word " * 1_000_000)
+    assert len(stream.getvalue()) < 3000
+
+
+def test_libraries_and_the_server_write_the_same_lines(logged: Logged) -> None:
+    stream = logged(log_format="json")
+    logging.getLogger("urllib3").warning("GET /a?token=%s", "abc")
+    logging.getLogger("urllib3").info("not this")
+    logging.getLogger("gunicorn.error").info("Listening")
+    assert [json.loads(line)["message"] for line in lines(stream)] == ["GET /a?…", "Listening"]
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("see data:image/png;base64,iVBORw0KGgo= here", "see data:… here"),
+        ("'data:,x%20y'", "'data:…'"),
+        ("http://ann:secret@host/a.png", "http://…@host/a.png"),
+        ("https://h/a.png?X-Amz-Signature=ab12&x=1 failed", "https://h/a.png?… failed"),
+        ("/data/local-files/?d=a/b.png&token=1", "/data/local-files/?d=a/b.png&…"),
+        ("/webhook?token=abc", "/webhook?…"),
+        ("Authorization: Basic YW5uOnNlY3JldA==", "Authorization: Basic …"),
+        ("{'Authorization': 'Token " + OTHER_KEY + "'}", "{'Authorization': 'Token …'}"),
+        ('{"api_key": "abc", "x": 1}', '{"api_key": "…", "x": 1}'),
+        ("password=hunter2", "password=…"),
+        (f"it is {OTHER_KEY}.", "it is …."),
+        (f"it is {JWT}!", "it is …!"),
+        (f"it is {JWT}.", "it is …."),
+        ("rle " + "A1b2" * 100, "rle …"),
+    ],
+)
+def test_what_looks_like_a_secret_is_cut_out(text: str, clean: str) -> None:
+    assert scrub(text) == clean
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "word", ["a", "token", "eyJ-", "eyJa.", "?d=", "?a", "#d=&", "data:", "//a@", "token '", "="]
+)
+def test_long_texts_are_searched_in_a_short_time(word: str) -> None:
+    """A search whose time grows with the square of the length takes hours for this."""
+    scrub(word * (1_000_000 // len(word)), length=1_000_000)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DataKeyError: The task has no key 'image'.",
+        "Label Studio refused /data/upload/1/a.png to the token of this backend (HTTP 401): "
+        "check LABEL_STUDIO_API_KEY.",
+        "Expected basic auth with BASIC_AUTH_USER and BASIC_AUTH_PASS.",
+        "There is no file at http://127.0.0.1:8080/data/local-files/?d=a/b%20c.png.",
+        "The model is ready: ViT-B-16/openai, cuda:0 (NVIDIA H100 80GB HBM3), float16",
+        "Basic needs are met; a token of esteem",
+    ],
+)
+def test_our_own_sentences_stay_as_they_are(text: str) -> None:
+    assert scrub(text) == text
+
+
+def test_all_secrets_of_the_settings_are_known() -> None:
+    settings = make_settings(database_url="postgresql+psycopg://u:sesame-9@h/n")
+    secrets = set(known_secrets(settings))
+    pair = base64.b64encode(f"ann:{PASSWORD}".encode()).decode()
+    assert {KEY, PASSWORD, pair, "sesame-9"} <= secrets
+    assert "sesame-9" not in scrub("connection of u with sesame-9 refused", secrets)
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_hostile_requests_leave_no_secret_in_the_log(logged: Logged, log_format: str) -> None:
+    """Everything that a request may hold, in every place where it may go wrong."""
+    stream = logged(log_format=log_format)
+    client = create_app(make_settings(), colour_engine()).test_client()
+    right = {"Authorization": "Basic " + base64.b64encode(f"ann:{PASSWORD}".encode()).decode()}
+    body = "geheimer-inhalt"
+    sources = [
+        PICTURE[:-30],
+        f"http://ann:{PASSWORD}@127.0.0.1:9/a.png?X-Amz-Signature={OTHER_KEY}",
+        f"/data/upload/1/a.png?token={OTHER_KEY}",
+        f"s3://bucket/{OTHER_KEY}",
+        f"ftp://x/?password={PASSWORD}",
+        data_url(flag("red")),
+    ]
+    tasks = [{"id": i, "data": {"image": source}} for i, source in enumerate(sources)]
+    tasks += [{"id": f"\n{KEY}\n{JWT}", "data": {}}, {"id": 99, "data": {"image": 7}}]
+    tasks[0]["annotations"] = [{"result": [{"value": {"text": [body]}}]}]
+    sent = {
+        "tasks": tasks,
+        "label_config": brush_config("red", "crash"),
+        "project": "1.7",
+        "params": {"login": "ann@example.com", "password": PASSWORD},
+    }
+    setup = {"schema": brush_config("red"), "hostname": "http://127.0.0.1:9", "access_token": JWT}
+    for headers in (right, {}, {"Authorization": f"Token {OTHER_KEY}"}):
+        client.post("/predict", json=sent, headers=headers)
+        client.post("/predict", data=f'{{"{body}": {KEY}', headers=headers)
+        client.post("/predict", json={**sent, "label_config": f"<View>{body}"}, headers=headers)
+        client.post("/setup", json=setup, headers=headers)
+        client.post("/setup", json={**setup, "schema": JWT}, headers=headers)
+        client.post(f"/webhook?token={OTHER_KEY}", json={"action": body}, headers=headers)
+        client.get(f"/nowhere/{JWT}?token={KEY}", headers=headers)
+    text = stream.getvalue()
+    assert text.count("has no prediction") == len(tasks)  # with the label that crashes
+    for secret in (PASSWORD, KEY, OTHER_KEY, JWT, JWT.split(".")[1], body, "iVBOR"):
+        assert secret not in text, text[max(0, text.index(secret) - 200) :][:400]
+    if log_format == "json":
+        for line in lines(stream):
+            json.loads(line)

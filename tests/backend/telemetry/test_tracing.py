@@ -1,0 +1,103 @@
+"""Facts and stages go with the thread, and with nobody else."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+
+import pytest
+
+from backend.telemetry import tracing as trace
+from backend.telemetry.tracing import about, facts, stage, timed
+
+
+class Clock:
+    """A clock that a test turns."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(time, name)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(trace, "time", clock)
+    return clock
+
+
+def test_an_inner_stage_is_not_counted_twice(clock: Clock) -> None:
+    with timed() as stages, stage("draw"):
+        clock.now += 1
+        with stage("decide"):
+            clock.now += 2
+            with stage("model"):
+                clock.now += 4
+        clock.now += 8
+        with stage("model"):
+            clock.now += 16
+    assert stages.seconds == {"draw": 9, "decide": 2, "model": 20}
+
+
+def test_a_stage_that_fails_is_counted_too(clock: Clock) -> None:
+    @stage("draw")
+    @stage("fetch")
+    def fail() -> None:
+        clock.now += 3
+        raise KeyError
+
+    with timed() as stages:
+        with pytest.raises(KeyError):
+            fail()
+        assert stages.now == ""
+        with stage("draw"):
+            clock.now += 1
+    assert stages.seconds == {"fetch": 3, "draw": 1}
+
+
+def test_a_function_can_be_a_stage(clock: Clock) -> None:
+    @stage("draw")
+    def draw() -> int:
+        clock.now += 2
+        return 7
+
+    for _ in range(2):
+        with timed() as stages:
+            assert draw() == 7
+        assert stages.seconds == {"draw": 2}
+    assert draw() == 7  # where nobody measures
+
+
+def test_threads_do_not_see_each_other() -> None:
+    seen: list[object] = []
+
+    def other() -> None:
+        with stage("draw"):
+            seen.append(dict(facts()))
+
+    with timed() as stages, about(task=1):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert seen == [{}]
+    assert stages.seconds == {}
+
+
+def test_a_copied_context_takes_them_along() -> None:
+    def other() -> dict[str, object]:
+        with stage("draw"), about(task=2):
+            return dict(facts())
+
+    with ThreadPoolExecutor(1) as threads, timed() as stages, about(request="a", task=1):
+        seen = threads.submit(copy_context().run, other).result()
+        assert dict(facts()) == {"request": "a", "task": 1}
+    assert seen == {"request": "a", "task": 2}
+    assert set(stages.seconds) == {"draw"}
+    assert dict(facts()) == {}

@@ -1,0 +1,379 @@
+"""Requests that no Label Studio sends, through the whole application: never a 500, never a crash.
+
+Each is followed by a good request, which has its masks.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import socket
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from flask import Flask
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from backend import create_app
+from backend.settings import Settings
+from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag
+from tests.backend.fakes.local_server import Answer, LocalServer
+
+GOOD_TASK = {"id": 1, "data": {"image": data_url(flag("red", "blue"))}}
+GOOD = {"tasks": [GOOD_TASK], "label_config": brush_config("red"), "project": "1.7"}
+FUZZ = settings(
+    max_examples=250,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.fixture(scope="module")
+def app() -> Flask:
+    return create_app(Settings(max_image_megapixels=1, max_image_mb=1), colour_engine())
+
+
+@pytest.fixture(autouse=True)
+def _all_is_foreseen_and_the_next_good_request_works(
+    app: Flask, caplog: pytest.LogCaptureFixture
+) -> Iterator[None]:
+    yield
+    assert [record.exc_text for record in caplog.records if record.exc_info] == []
+    response = app.test_client().post("/predict", json=GOOD)
+    assert response.status_code == 200
+    assert json.loads(response.data)["results"][0]["result"]
+
+
+def ask(app: Flask, body: Any, path: str = "/predict") -> Any:
+    """The answer to a body, which is one of those that are allowed."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    response = app.test_client().post(path, data=raw, content_type="application/json")
+    answer = json.loads(response.data)
+    assert response.status_code in (200, 400), answer
+    if response.status_code == 400:
+        assert set(answer) == {"error"}
+        assert "Traceback" not in answer["error"]
+    return answer
+
+
+# ---- bodies -------------------------------------------------------------------------------------
+
+TEXTS = st.text(max_size=12) | st.sampled_from(
+    ["", "\ud800", "\0", "${image}", "$image", "9" * 5000]
+)
+NUMBERS = st.integers() | st.floats() | st.sampled_from([1e308, -0.0, 2**63, 10**400])
+SCALARS = st.none() | st.booleans() | NUMBERS | TEXTS
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=8,
+)
+PERCENT = st.floats(-20, 120) | SCALARS
+ADDRESSES = JSON | st.sampled_from(
+    [
+        GOOD_TASK["data"]["image"],  # type: ignore[index]
+        *("file:///etc/passwd", "/data/../etc/passwd", "http://127.0.0.1:1/", "http://[", "data:"),
+        *("http://%00/", "http://a..b/", "http://" + "a" * 300, "http://\ud800/", "s3://b/\ud800"),
+        *("data:image/png;base64,\ud800", "data:,%ff%d8%ff", "https://user:pass@[::1]:99999/"),
+    ]
+)
+VALUES = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(("x", "y", "width", "height", "rotation"), PERCENT),
+        "keypointlabels": st.just(["red"]) | JSON,
+        "rectanglelabels": st.just(["red"]) | JSON,
+        "text": st.just(["red thing, blue"]) | st.lists(TEXTS, max_size=2) | JSON,
+    },
+)
+REGIONS = JSON | st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(["keypointlabels", "rectanglelabels", "textarea"]) | TEXTS,
+        "value": VALUES | JSON,
+    },
+    optional={
+        "from_name": st.sampled_from(["click", "box", "words", "mask"]) | JSON,
+        "to_name": st.just("image") | JSON,
+        "original_width": NUMBERS,
+        "original_height": NUMBERS,
+        "item_index": NUMBERS,
+        "is_positive": JSON,
+        "id": JSON,
+    },
+)
+VERSIONS = st.lists(
+    JSON | st.fixed_dictionaries({"result": st.lists(REGIONS, max_size=2) | JSON}), max_size=2
+)
+TASKS = JSON | st.fixed_dictionaries(
+    {"data": JSON | st.fixed_dictionaries({"image": ADDRESSES})},
+    optional={"id": JSON, "project": JSON, "drafts": VERSIONS, "annotations": VERSIONS | JSON},
+)
+LABELS = '<Label value="red"/><Label value="blue" alias="b"/>'
+CONFIG = f"""<View><Image name="image" value="$image"/>
+<BrushLabels name="mask" toName="image" overlap="false">{LABELS}</BrushLabels>
+<KeyPointLabels name="click" toName="image" smart="true">{LABELS}</KeyPointLabels>
+<RectangleLabels name="box" toName="image" smart="true">{LABELS}</RectangleLabels>
+<TextArea name="words" toName="image"/></View>"""
+BODIES = st.fixed_dictionaries(
+    {
+        "tasks": st.lists(TASKS, max_size=3) | JSON,
+        "label_config": st.just(CONFIG) | JSON,
+    },
+    optional={
+        "project": JSON,
+        "params": JSON
+        | st.fixed_dictionaries(
+            {"context": st.fixed_dictionaries({"result": st.lists(REGIONS, max_size=3)}) | JSON}
+        ),
+    },
+)
+DRAWN = {"type": "polygonlabels", "from_name": "mask", "to_name": "image"}
+
+
+@FUZZ
+@given(body=BODIES)
+def test_bodies(app: Flask, body: Any) -> None:
+    answer = ask(app, body)
+    if "results" in answer:
+        assert len(answer["results"]) == len(body["tasks"])
+
+
+@FUZZ
+@given(region=REGIONS, drawn=st.lists(REGIONS, max_size=2))
+def test_prompts_on_a_good_picture(app: Flask, region: Any, drawn: Any) -> None:
+    task = GOOD_TASK | {"drafts": [{"result": drawn}]}
+    body = {"tasks": [task], "label_config": CONFIG, "params": {"context": {"result": [region]}}}
+    answer = ask(app, body)
+    assert len(answer["results"]) == 1
+
+
+@FUZZ
+@given(body=BODIES | JSON)
+def test_setups(app: Flask, body: Any) -> None:
+    config = body.get("label_config", "") if isinstance(body, dict) else ""
+    ask(app, {"schema": config, "hostname": config, "project": body}, path="/setup")
+    ask(app, body, path="/setup")
+
+
+@FUZZ
+@given(raw=st.binary(max_size=40) | st.sampled_from([b"[" * 200_000, b'{"tasks":' * 50_000]))
+def test_bytes(app: Flask, raw: bytes) -> None:
+    for path in ("/predict", "/setup"):
+        assert "error" in ask(app, raw, path)
+    assert app.test_client().post("/webhook", data=raw).status_code in (200, 400)
+
+
+# ---- label configs ------------------------------------------------------------------------------
+
+TAGS = ["View", "Image", "BrushLabels", "PolygonLabels", "RectangleLabels", "BitmaskLabels"]
+TAGS += ["Label", "TextArea", "Repeater", "KeyPointLabels", "x"]
+XML_TEXT = st.text(
+    st.characters(codec="utf-8", exclude_characters='<&"', exclude_categories=["Cc", "Cs"]),
+    max_size=8,
+)
+ATTRIBUTES = {
+    "name": st.sampled_from(["image", "mask", "b"]) | XML_TEXT,
+    "toName": st.sampled_from(["image", "image,image", ","]) | XML_TEXT,
+    "value": st.sampled_from(["$image", "red", "$a[0].b", "$", "$$", "${x}"]) | XML_TEXT,
+    "alias": XML_TEXT,
+    "valueList": st.just("$image"),
+    "predicted_values": st.sampled_from(["red, crimson", ",", ",,red"]) | XML_TEXT,
+    "model_score_threshold": st.sampled_from(["0.5", "1", "nan", "inf", "-1", "1e-400"]) | XML_TEXT,
+    "overlap": st.sampled_from(["true", "false", ""]),
+    "smart": st.sampled_from(["true", "false"]),
+    "background": st.sampled_from(["true", "red"]),
+    "prompt_label": XML_TEXT,
+}
+
+
+def element(inner: Any) -> Any:
+    def write(tag: str, attributes: dict[str, str], children: list[str]) -> str:
+        written = "".join(f' {name}="{text}"' for name, text in attributes.items())
+        return f"<{tag}{written}>{''.join(children)}</{tag}>"
+
+    attributes = st.fixed_dictionaries({}, optional=ATTRIBUTES)
+    return st.builds(write, st.sampled_from(TAGS), attributes, st.lists(inner, max_size=4))
+
+
+TREES = st.recursive(XML_TEXT, element, max_leaves=12)
+
+
+@FUZZ
+@given(tree=TREES)
+def test_label_configs(app: Flask, tree: str) -> None:
+    control = '<BrushLabels name="mask" toName="image"><Label value="red"/>'
+    for config in (
+        tree,
+        f'<View><Image name="image" value="$image"/>{tree}</View>',
+        f'<View><Image name="image" value="$image"/>{control}{tree}</BrushLabels></View>',
+    ):
+        predicted = ask(app, GOOD | {"label_config": config})
+        setup = ask(app, {"schema": config}, path="/setup")
+        assert ("error" in predicted) == ("error" in setup)
+        for entry in predicted.get("results", []):
+            assert entry == [] or entry["model_version"] == setup["model_version"]
+
+
+# ---- pictures -----------------------------------------------------------------------------------
+
+
+def png(width: int, height: int, *chunks: tuple[bytes, bytes], depth: int = 8) -> bytes:
+    """A PNG of grey pixels with these chunks."""
+    header = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in ((b"IHDR", header), *chunks, (b"IEND", b""))
+    )
+
+
+def deflated(mb: int) -> bytes:
+    """Megabytes of zeros, a thousandth of it long."""
+    squeeze = zlib.compressobj(9)
+    return b"".join(squeeze.compress(bytes(1 << 20)) for _ in range(mb)) + squeeze.flush()
+
+
+def pictures_of(kind: str, frames: int, size: tuple[int, int]) -> bytes:
+    file = io.BytesIO()
+    first, *rest = [Image.new("L", size, shade % 256) for shade in range(frames)]
+    first.save(file, kind, save_all=True, append_images=rest)
+    return file.getvalue()
+
+
+def with_chunk(kind: bytes) -> bytes:
+    """A picture of 8 x 8 px with 256 MB beside them."""
+    return png(8, 8, (kind, b"c\0\0" + deflated(256)), (b"IDAT", zlib.compress(bytes(72))))
+
+
+BOMBS = {
+    "a header of 3.6 gigapixels": lambda: png(60_000, 60_000, (b"IDAT", deflated(1))),
+    "all of 40000 x 40000 px": lambda: png(40_000, 40_000, (b"IDAT", deflated(200)), depth=1),
+    "256 MB in a picture of one pixel": lambda: png(1, 1, (b"IDAT", deflated(256))),
+    "a text of 256 MB": lambda: with_chunk(b"zTXt"),
+    "a colour profile of 256 MB": lambda: with_chunk(b"iCCP"),
+    "frames": lambda: pictures_of("GIF", 100, (900, 900)),
+    "pages": lambda: pictures_of("TIFF", 40, (64, 64)),
+    "a zip": lambda: b"PK\x03\x04" + deflated(64),
+    "a gzip": lambda: b"\x1f\x8b\x08" + deflated(64),
+}
+#: Of these the first picture is looked at, or the first pixel, and the rest is not unpacked.
+HARMLESS = {"frames", "pages", "256 MB in a picture of one pixel"}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs(app: Flask, name: str) -> None:
+    """Memory for pixels is bounded by MAX_IMAGE_MEGAPIXELS; nothing else is unpacked beyond it."""
+    address = "data:image/png;base64," + base64.b64encode(BOMBS[name]()).decode()
+    with memory_of(400):
+        (entry,) = ask(app, GOOD | {"tasks": [{"id": 3, "data": {"image": address}}]})["results"]
+    assert bool(entry) == (name in HARMLESS)
+
+
+class memory_of:  # noqa: N801 -- reads as what is allowed
+    """Fails where the peak of the process grows by more than some megabytes."""
+
+    def __init__(self, mb: int) -> None:
+        self._mb = mb
+
+    @staticmethod
+    def _peak_mb() -> float:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    def __enter__(self) -> None:
+        self._before = self._peak_mb()
+
+    def __exit__(self, *_: object) -> None:
+        assert self._peak_mb() - self._before < self._mb
+
+
+@FUZZ
+@given(
+    kind=st.sampled_from(["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP", "JPEG2000", "PPM"]),
+    places=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=12),
+    length=st.integers(0, 10_000),
+)
+def test_damaged_pictures(
+    app: Flask, kind: str, places: list[tuple[int, int]], length: int
+) -> None:
+    file = io.BytesIO()
+    Image.fromarray(flag("red", "blue", "green")).save(file, kind)
+    content = bytearray(file.getvalue())
+    for place, byte in places:
+        content[place % len(content)] = byte
+    address = "data:," + quote(bytes(content[: max(length, len(content) // 2)]))
+    ask(app, GOOD | {"tasks": [{"id": 3, "data": {"image": address}}, GOOD_TASK]})
+
+
+# ---- addresses ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:{port}/secret",
+        "http://localhost:{port}/secret",
+        "http://2130706433:{port}/secret",
+        "http://0177.0.0.1:{port}/secret",
+        "http://[::ffff:127.0.0.1]:{port}/secret",
+        "http://pictures.example:{port}/secret",
+        "http://169.254.169.254/latest/meta-data/iam/security-credentials/",
+        "http://[fd00:ec2::254]/latest/meta-data/",
+        "http://metadata.google.internal/computeMetadata/v1/",
+        "file:///etc/passwd",
+        "file://localhost/etc/passwd",
+        "/etc/passwd",
+        "../../etc/passwd",
+        "/data/local-files/?d=../../../etc/passwd",
+        "/data/upload/%2e%2e/%2e%2e/etc/passwd",
+        "/data/upload/..%2f..%2fetc%2fpasswd",
+        "ftp://127.0.0.1:{port}/secret",
+        "gopher://127.0.0.1:{port}/secret",
+        "jar:http://127.0.0.1:{port}/secret",
+    ],
+)
+def test_addresses_that_lead_inside(
+    address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also after /setup has said that Label Studio is there, which anybody may say."""
+    names = {"pictures.example": "127.0.0.1", "metadata.google.internal": "169.254.169.254"}
+    real = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda host, *a, **o: real(names.get(host, host), *a, **o)
+    )
+    picture = base64.b64decode(data_url(flag("red")).partition(",")[2])
+    app = create_app(Settings(), colour_engine())
+    with LocalServer(lambda _: Answer(body=picture)) as inside:
+        taught = {"schema": brush_config("red"), "hostname": inside.url, "access_token": "c" * 40}
+        ask(app, taught, path="/setup")
+        task = {"id": 3, "data": {"image": address.replace("{port}", str(inside.port))}}
+        assert ask(app, GOOD | {"tasks": [task]})["results"] == [[]]
+    assert inside.asked == []
+    (line,) = [record.message for record in caplog.records if "Task 3" in record.message]
+    assert "no public address" in line or "no address of an image" in line or "cannot be" in line
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["http://127.0.0.1:{port}/", "http://169.254.169.254/latest/", "//0:{port}/", "file:///etc/x"],
+)
+def test_redirects_that_lead_inside(location: str, caplog: pytest.LogCaptureFixture) -> None:
+    with LocalServer(lambda _: Answer(body=b"secret")) as inside:
+        place = location.replace("{port}", str(inside.port))
+        with LocalServer(lambda _: Answer(302, headers={"Location": place})) as outside:
+            host = f"127.0.0.1:{outside.port}"  # as if it were a public one
+            app = create_app(Settings(allowed_hosts=host), colour_engine())
+            task = {"id": 3, "data": {"image": f"{outside.url}/a.png"}}
+            assert ask(app, GOOD | {"tasks": [task]})["results"] == [[]]
+        assert len(outside.asked) == 1
+    assert inside.asked == []
+    assert "no public address" in caplog.text or "no http or https address" in caplog.text

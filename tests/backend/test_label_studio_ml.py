@@ -1,0 +1,79 @@
+"""The label-studio-ml face, with whichever release of that package is installed."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from backend.label_studio.files import Studio
+from backend.label_studio.image_loader import ImageReader
+from backend.prediction.predictor import Pipeline
+from backend.settings import Settings
+from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag
+
+RED = {"id": 1, "data": {"image": data_url(flag("red", "blue"))}}
+
+
+@pytest.fixture
+def model_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path))  # where label-studio-ml 2 opens its database
+    from backend.label_studio_ml import ClearClipModel
+
+    settings = Settings()
+    reader = ImageReader(Studio.from_settings(settings), settings)
+    ClearClipModel.use(Pipeline(colour_engine(), reader.read, settings))
+    yield ClearClipModel
+    ClearClipModel.use(None)
+
+
+def test_the_backend_does_not_import_label_studio_ml() -> None:
+    code = "import sys, backend, backend.cli.main; sys.exit('label_studio_ml' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_instance_predicts_with_its_own_label_config(model_class: Any) -> None:
+    one = model_class(label_config=brush_config("red"))
+    other = model_class(label_config=brush_config("blue"))
+    for model, label in ((one, "red"), (other, "blue")):
+        (entry,) = model.predict([RED])
+        (region,) = entry["result"]
+        assert region["value"]["brushlabels"] == [label]
+        assert entry["model_version"] == model.version()
+
+
+def test_its_predictions_are_those_of_the_routes(model_class: Any) -> None:
+    from backend import create_app
+
+    client = create_app(Settings(), colour_engine()).test_client()
+    body = {"tasks": [RED], "label_config": brush_config("red")}
+    served = client.post("/predict", json=body).get_json()["results"]
+    assert model_class(label_config=brush_config("red")).predict([RED]) == served
+
+
+def test_after_submit_with_a_text_area_the_answer_is_empty(model_class: Any) -> None:
+    model = model_class(label_config=brush_config("red"))
+    assert model.predict([RED], context={"result": []}) == [{"result": []}]
+
+
+def test_label_studio_mls_own_server_hosts_it(model_class: Any, tmp_path: Path) -> None:
+    from label_studio_ml.api import init_app
+
+    arguments = {"model_class": model_class}
+    if "model_dir" in inspect.signature(init_app).parameters:  # 1.0.9
+        arguments["model_dir"] = str(tmp_path)
+    app: Flask = init_app(**arguments)
+    client = app.test_client()
+    project = {"project": "1.7", "label_config": brush_config("red"), "schema": brush_config("red")}
+    setup = client.post("/setup", json=project | {"hostname": "", "access_token": ""})
+    assert setup.status_code == 200
+    response = client.post("/predict", json=project | {"tasks": [RED], "params": {}})
+    assert response.status_code == 200
+    (entry,) = response.get_json()["results"]
+    assert [region["value"]["brushlabels"] for region in entry["result"]] == [["red"]]

@@ -1,0 +1,65 @@
+"""Basic auth as browsers and as Label Studio write it, and the webhook's own token."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+
+import pytest
+import requests
+
+from backend.settings import load_settings
+from backend.web.middleware.auth import Lock
+
+
+def by_requests(user: str, password: str) -> str:
+    """What `requests`, and with it Label Studio, sends."""
+    prepared = requests.Request("GET", "http://x", auth=(user, password)).prepare()
+    return str(prepared.headers["Authorization"])
+
+
+@pytest.mark.parametrize("password", ["secret", "pass word", "a:b:c", "größe", "日本"])
+def test_the_right_password_in_both_encodings(password: str) -> None:
+    lock = Lock("ann", password)
+    utf_8 = "Basic " + base64.b64encode(f"ann:{password}".encode()).decode()
+    assert lock.header == utf_8
+    assert lock.opens(utf_8)
+    assert lock.opens(utf_8.replace("Basic", "basic"))
+    if password != "日本":  # no latin letters, and so nothing that Label Studio could send
+        assert lock.opens(by_requests("ann", password))
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        *("", "Basic", "Basic ", "Basic !!", "Basic é", "Bearer x", "Basic YW5u"),
+        by_requests("ann", "wrong"),
+        by_requests("bob", "secret"),
+        by_requests("ann", "secret").replace("Basic", "Bearer"),
+        by_requests("ann", "secret ") + "=",
+        "ann:secret",
+    ],
+)
+def test_all_else_opens_nothing(authorization: str) -> None:
+    assert not Lock("ann", "secret").opens(authorization)
+
+
+def test_the_webhooks_token_is_made_from_both_and_opens_nothing_else() -> None:
+    lock = Lock("ann", "secret")
+    expected = hmac.new(b"secret", b"clearclip webhook ann", hashlib.sha256).hexdigest()
+    assert lock.webhook_token == expected
+    assert lock.opens_webhook(expected)
+    assert not lock.opens(f"Bearer {expected}")
+    others = [Lock("ann", "other"), Lock("bob", "secret")]
+    assert not any(other.opens_webhook(expected) for other in others)
+    assert not any(map(lock.opens_webhook, ("", "ä", expected[:-1], expected + " ", "secret")))
+
+
+def test_a_lock_comes_with_both_settings_and_hides_the_password() -> None:
+    assert Lock.from_settings(load_settings()) is None
+    lock = Lock.from_settings(load_settings(basic_auth_user="ann", basic_auth_pass="secret"))
+    assert lock == Lock("ann", "secret")
+    assert "secret" not in repr(lock)
+    with pytest.raises(ValueError, match="hold something"):
+        Lock("ann", "")

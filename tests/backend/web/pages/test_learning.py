@@ -1,0 +1,301 @@
+"""The routes of what projects learn, their page, and the same from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import text
+
+from backend import create_app
+from backend.cli.main import main
+from backend.feedback.learning.example_store import Lessons
+from backend.feedback.learning.learner import model_key
+from backend.feedback.learning.versions import Lesson, Version
+from backend.jobs.job_store import Store
+from backend.settings import Settings
+from clearclip_core import Adaptation, weights_id
+from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag, teach
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.feedback.test_annotation_reader import region
+from tests.backend.web.pages.test_dashboard import PEOPLE, Page
+
+LEARNING = "/projects/7/learning"
+KEYS = {"label_studio_url": "http://studio:8080", "label_studio_api_key": "a" * 40}
+BETTER = Version(20, 21, "a", True, 0.4, 0.5, thresholds={"wine": 0.3})
+PAINT = json.dumps(
+    {
+        "<b>wine</b>": {
+            "right": [9.0] + [0.0] * 49,
+            "wrong": [0.0] * 50,
+            "true_px": 10,
+            "shown": ["a", "b", "c"],
+        }
+    }
+)
+
+
+def make_app(**settings: Any) -> Flask:
+    return create_app(Settings(**KEYS | settings), colour_engine())
+
+
+def lessons_of(model: str = "") -> Lessons:
+    """What a backend with the stand-in keeps, in the database of the test."""
+    settings = Settings()
+    key = model or model_key(settings, "colours-1")
+    return Lessons(Store.from_settings(settings), "who learns", lambda: key)
+
+
+def learn(lessons: Lessons, *versions: Version, scores: Adaptation | None = None) -> None:
+    lessons.replace(1, 7, [Lesson("a", b"", PAINT)])
+    for version in versions:
+        turn = lessons.take_step(1, 7)
+        assert turn is not None
+        lessons.settle(turn, version, scores or teach(wine="red"), "live")
+
+
+def test_a_project_that_has_learned_nothing() -> None:
+    client = make_app().test_client()
+    told = client.get(LEARNING).get_json(force=True)
+    assert (told["live"], told["versions"], told["labels"]) == (None, [], {})
+    assert told["every"] == 10
+    page = Page(client.get(LEARNING, headers=PEOPLE))
+    assert "the words alone" in page.text
+
+
+def test_the_versions_and_the_thresholds_are_shown() -> None:
+    ious: Any = {"text_ious": {"wine": 0.625}, "adapted_ious": {"wine": 0.3125, "rose": 0.875}}
+    learn(lessons_of(), BETTER, Version(25, 26, "b", True, 0.4, 0.55, **ious))
+    client = make_app().test_client()
+    told = client.get(LEARNING).get_json(force=True)
+    assert [(v["number"], v["live"]) for v in told["versions"]] == [(2, True), (1, False)]
+    assert told["labels"]["<b>wine</b>"] == {
+        "pictures": 3,
+        "threshold": 0.0,
+        "saved": 0.9,
+        "saved_with_threshold": 0.9,
+    }
+    for address in (LEARNING, "/projects/7/report"):
+        page = Page(client.get(address, headers=PEOPLE))
+        for shown in (
+            "version 2 is live",
+            "55.0 %",
+            "40.0 %",
+            "<b>wine</b>",
+            "90.0 %",
+            "62.5 %",
+            "31.2 %",
+            "87.5 %",
+        ):
+            assert shown in page.text
+        actions = {form["action"] for form in page.all("form")}
+        turns = {action.rsplit("/", 1)[1] for action in actions if action}
+        assert turns == {"step", "pin", "rollback", "reset"}
+    assert client.get("/projects/7/report.json").get_json(force=True)["learned"] == told
+
+
+def press(client: FlaskClient, turn: str, **form: str) -> Any:
+    """What a browser sends for a button."""
+    kind = "application/x-www-form-urlencoded"
+    return client.post(f"{LEARNING}/{turn}", data=form, content_type=kind)
+
+
+def test_people_steer_with_buttons() -> None:
+    lessons = lessons_of()
+    learn(lessons, BETTER, Version(25, 26, "b", True, 0.4, 0.55))
+    client = make_app().test_client()
+    for turn, form, live, pinned in (
+        ("pin", {}, 2, True),
+        ("unpin", {}, 2, False),
+        ("rollback", {}, 1, True),
+        ("rollback", {"number": "2"}, 2, True),
+        ("rollback", {"number": "0"}, None, True),
+        ("unpin", {}, None, False),
+    ):
+        response = press(client, turn, **form)
+        assert response.status_code == 303
+        assert response.headers["Location"].endswith(LEARNING)
+        state = lessons.state(7)
+        assert (state.live, state.pinned) == (live, pinned)
+    assert press(client, "step").status_code == 303
+    assert lessons.state(7).asked
+    assert press(client, "reset", keep_evidence="on").status_code == 303
+    assert (lessons.versions(7), lessons.state(7).pictures) == ([], 1)
+    assert press(client, "reset").status_code == 303
+    assert lessons.state(7).pictures == 0
+    refused = press(client, "step")
+    assert refused.status_code == 409
+    assert "no corrections to learn from" in Page(refused).text
+
+
+def test_programs_steer_with_json() -> None:
+    learn(lessons_of(), BETTER)
+    client = make_app().test_client()
+    answer = client.post(f"{LEARNING}/rollback", json={"number": 0})
+    assert (answer.status_code, answer.get_json(force=True)["live"]) == (200, None)
+    assert client.post(f"{LEARNING}/unpin").status_code == 200
+    for body, status in (
+        ({"number": -1}, 400),
+        ({"number": True}, 400),
+        ({"keep_evidence": "perhaps"}, 400),
+        ({"other": 1}, 400),
+        ({"number": 9}, 409),
+    ):
+        assert client.post(f"{LEARNING}/rollback", json=body).status_code == status
+    assert client.post(f"{LEARNING}/rollback", data=b"x" * (1 << 17)).status_code == 413
+    assert client.post(f"{LEARNING}/fly").status_code == 404
+    assert client.get("/projects/0/learning").status_code == 404
+
+
+def test_other_sites_and_strangers_steer_nothing() -> None:
+    learn(lessons_of(), BETTER)
+    elsewhere = {"Origin": "http://evil.example"}
+    client = make_app().test_client()
+    assert client.post(f"{LEARNING}/reset", headers=elsewhere).status_code == 403
+    locked = make_app(basic_auth_user="ann", basic_auth_pass="secret").test_client()
+    assert locked.post(f"{LEARNING}/reset").status_code == 401
+    assert locked.get(LEARNING).status_code == 401
+    assert lessons_of().state(7).live == 1
+
+
+def test_a_step_needs_a_token_and_a_method_that_can_learn() -> None:
+    keyless = create_app(Settings(), colour_engine()).test_client()
+    response = keyless.post(f"{LEARNING}/step")
+    assert response.status_code == 400
+    assert "LABEL_STUDIO_API_KEY" in response.get_json(force=True)["error"]
+    surgery = make_app(method="clipsurgery").test_client()
+    response = surgery.post(f"{LEARNING}/step")
+    assert response.status_code == 409
+    assert "cannot learn" in Page(surgery.get(LEARNING, headers=PEOPLE)).text
+
+
+def test_a_version_goes_out_and_comes_in_as_a_file() -> None:
+    lessons = lessons_of()
+    client = make_app().test_client()
+    nothing = client.get(f"{LEARNING}/version")
+    assert nothing.status_code == 409
+    assert "uses the words alone" in nothing.get_json(force=True)["error"]
+    learn(lessons, BETTER)
+    response = client.get(f"{LEARNING}/version")
+    assert response.headers["Content-Disposition"] == 'attachment; filename="learned-7-1.json"'
+    there = client.post("/projects/8/learning/version", data=response.data)
+    assert there.get_json(force=True)["live"] == 1
+    assert lessons.version(8, 1)[0].thresholds == {"wine": 0.3}
+    assert client.post("/projects/8/learning/version", data=b"{}").status_code == 400
+    lessons.pin(8)
+    assert client.post("/projects/8/learning/version", data=response.data).status_code == 409
+    other = make_app(method="sclip").test_client()
+    refused = other.post("/projects/8/learning/version", data=response.data)
+    assert "learned with" in refused.get_json(force=True)["error"]
+
+
+def test_setup_and_predict_follow_what_is_live() -> None:
+    client = make_app().test_client()
+    xml = brush_config("wine", "blue")
+    task = {"id": 1, "project": 7, "data": {"image": data_url(flag("red", "blue"))}}
+
+    def version_and_labels() -> tuple[str, list[str]]:
+        setup = client.post("/setup", json={"project": "7.17", "schema": xml})
+        body = {"tasks": [task], "project": "7.17", "label_config": xml}
+        (entry,) = client.post("/predict", json=body).get_json(force=True)["results"]
+        assert setup.get_json(force=True)["model_version"] == entry["model_version"]
+        return entry["model_version"], [r["value"]["brushlabels"][0] for r in entry["result"]]
+
+    before = version_and_labels()
+    lessons = lessons_of()
+    learn(lessons, BETTER)
+    version, labels = version_and_labels()
+    assert version.endswith(" +20")
+    assert (before[1], labels) == (["blue"], ["wine", "blue"])
+    lessons.forget(1)
+    assert version_and_labels() == before
+
+
+def test_what_watches_sees_it_and_does_without_the_database() -> None:
+    learn(lessons_of(), BETTER)
+    client = make_app().test_client()
+    told = client.get("/status").get_json(force=True)["learning"]
+    assert (told["live"], told["pictures"]) == (1, 1)
+    assert told["last_step"]["adapted_iou"] == 0.5
+    metrics = client.get("/metrics").data.decode()
+    for line in (
+        "clearclip_learned_versions_live 1.0",
+        "clearclip_learned_pictures 1.0",
+        'clearclip_learned_iou{scores="words"} 0.4',
+        'clearclip_learned_iou{scores="learned"} 0.5',
+    ):
+        assert line in metrics.splitlines()
+    with Store.from_settings(Settings()).write() as connection:
+        connection.execute(text("DROP TABLE learners"))
+    told = client.get("/status").get_json(force=True)["learning"]
+    assert told == {"live": 0, "pictures": 0, "last_step": None}
+    assert "clearclip_learned" not in client.get("/metrics").data.decode()
+    assert client.get("/metrics").status_code == 200
+
+
+# ---- the command line ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def demo_lessons(monkeypatch: pytest.MonkeyPatch) -> Lessons:
+    """What a backend with the demo model keeps; the demo model's id is known without loading."""
+    monkeypatch.setenv("MODEL", "demo")
+    return lessons_of(model_key(Settings(), weights_id("demo")))
+
+
+def run(*words: str, code: int = 0) -> str:
+    result = CliRunner().invoke(main, ["adapt", words[0], "--project", "7", *words[1:]])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_the_command_line_steers_without_a_server(demo_lessons: Lessons, tmp_path: Path) -> None:
+    learn(demo_lessons, BETTER, Version(25, 26, "b", True, 0.4, 0.55))
+    told = run("status", "--json", str(tmp_path / "a" / "learned.json"))
+    assert "version 2 is live" in told
+    assert "55.0 %" in told
+    assert "<b>wine</b>" in told
+    written = json.loads((tmp_path / "a" / "learned.json").read_text())
+    assert written["live"] == 2
+    assert "pinned" in run("pin")
+    assert "pinned" not in run("unpin")
+    assert "version 1 is live, pinned" in run("rollback")
+    assert "no version 9" in run("rollback", "--to", "9", code=1)
+    assert "version 1 of 20 annotations" in run("export", str(tmp_path / "b" / "v.json"))
+    assert "is pinned" in run("import", str(tmp_path / "b" / "v.json"), code=1)
+    assert "1 changed" in run("reset", "--keep-evidence")
+    assert "version 1 is live" in run("import", str(tmp_path / "b" / "v.json"))
+    assert "0 annotations" in run("reset")
+    (tmp_path / "wrong.json").write_text("{}")
+    assert "adapt export" in run("import", str(tmp_path / "wrong.json"), code=1)
+    assert "nothing to export" in run("export", str(tmp_path / "c.json"), code=1)
+
+
+def test_a_step_by_hand_says_what_it_needs() -> None:
+    assert "LABEL_STUDIO_API_KEY" in run("step", code=1)
+
+
+def test_a_step_by_hand_reads_what_there_is_and_learns(
+    demo_lessons: Lessons, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(5).integers(0, 256, (2, 4, 8, 3), np.uint8)
+    tasks = {i: {"image": data_url(image)} for i, image in enumerate(noise, start=1)}
+    studio = FakeStudio(brush_config("red", "blue"), tasks)
+    for task in tasks:
+        studio.annotate(task, [region("a", "red", 4)], 1e9)
+    with studio.served() as server:
+        monkeypatch.setenv("LABEL_STUDIO_URL", server.url)
+        monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
+        assert "no corrections to learn from" in run("step", code=1)
+        told = run("step", "--backfill", "--short-side-px", "64")
+    assert "2 annotations teach 2 pictures; 0 changed" in " ".join(told.split())
+    smaller = Settings(short_side_px=64)
+    lessons = lessons_of(model_key(smaller, weights_id("demo")))
+    assert [version.annotations for version in lessons.versions(7)] == [2]
+    assert demo_lessons.versions(7) == []

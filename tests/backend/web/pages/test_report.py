@@ -1,0 +1,244 @@
+"""The page of the report, its files, and the same from the command line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import fromstring
+
+import pytest
+from click.testing import CliRunner
+from flask.testing import FlaskClient
+
+from backend import create_app
+from backend.cli.main import main
+from backend.feedback.annotation_store import Annotations, Read
+from backend.feedback.comparison import Change
+from backend.feedback.report.charts import PLOTS
+from backend.feedback.report.statistics import Savings, measure
+from backend.jobs.job_store import Store
+from backend.settings import Settings
+from tests.backend.fakes.colour_segmenter import brush_config, colour_engine
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.local_server import LocalServer
+from tests.backend.feedback.test_annotation_reader import OURS, region
+from tests.backend.web.pages.test_dashboard import PEOPLE, Page
+
+REPORT = "/projects/7/report"
+KEYS = {"label_studio_url": "http://studio:8080", "label_studio_api_key": "a" * 40}
+GOOD = Change("car", accepted=1, predicted_px=20, true_px=20, shared_px=20)
+BAD = Change("<b>dog</b>", deleted=1, predicted_px=30)
+
+
+def client_of(**settings: Any) -> FlaskClient:
+    return create_app(Settings(**settings), colour_engine()).test_client()
+
+
+def keep(*reads: Read, waiting: int = 0) -> None:
+    """What a backend has read, in the database of the test."""
+    annotations = Annotations(Store.from_settings(Settings()), "who reads")
+    for read in reads:
+        annotations.mark(read.project, [read.annotation])
+        annotations.settle(annotations.take(1)[0], read)
+    annotations.mark(7, range(1000, 1000 + waiting))
+
+
+READS = (
+    Read(1, 7, 1, "compared", OURS, 1, 12.0, 1e9, 1e9, (GOOD, BAD)),
+    Read(2, 7, 2, "scratch", "", 1, 40.0, 1e9, 1e9),
+    Read(3, 7, 3, "broken", created=1e9, reason="It has no size."),
+)
+
+
+def test_the_page_shows_what_is_saved_and_what_does_harm() -> None:
+    keep(*READS, waiting=2)
+    client = client_of(**KEYS)
+    response = client.get(REPORT, headers=PEOPLE)
+    page = Page(response)
+    for text in ("50 %", "12 s", "40 s", "2 still to be read", "It has no size.", OURS):
+        assert text in page.text
+    assert "<b>dog</b>" in page.text  # as text: nothing in a name becomes a part of the page
+    assert "1 of its 1 regions were deleted" in page.text
+    assert "http://studio:8080/projects/7/data" in {a.get("href") for a in page.all("a")}
+    assert len(page.all("svg")) == 3
+    assert "style" not in {name for _, given in page.elements for name in given}
+    policy = response.headers["Content-Security-Policy"]
+    assert page.all("script")[0]["nonce"] in re.findall(r"'nonce-([^']+)'", policy)
+    for link in page.all("a"):
+        href = str(link["href"])
+        if href.startswith("/"):
+            assert client.get(href, headers=PEOPLE).status_code == 200
+
+
+def test_the_page_of_one_label_leads_to_its_own_figures() -> None:
+    keep(*READS)
+    client = client_of(**KEYS)
+    page = Page(client.get(REPORT, headers=PEOPLE))
+    (link,) = (a["href"] for a in page.all("a") if "dog" in str(a["href"]))
+    alone = Page(client.get(str(link), headers=PEOPLE))
+    assert "<b>dog</b> alone, all labels" in alone.text
+    assert not [a for a in alone.all("a") if "label=car" in str(a["href"])]
+    (file,) = (a["href"] for a in alone.all("a") if ".json" in str(a["href"]))
+    assert list(client.get(str(file)).get_json()["all"]["labels"]) == ["<b>dog</b>"]
+
+
+def test_the_backends_page_leads_there() -> None:
+    client = client_of(**KEYS)
+    assert REPORT not in {a.get("href") for a in Page(client.get("/", headers=PEOPLE)).all("a")}
+    keep(*READS)
+    assert REPORT in {a.get("href") for a in Page(client.get("/", headers=PEOPLE)).all("a")}
+    assert client.get("/status").get_json()["reports"] == [7]
+
+
+def test_a_project_of_which_nothing_was_read() -> None:
+    page = Page(client_of().get(REPORT, headers=PEOPLE))
+    assert "--project 7 --backfill" in page.text
+    assert "set LABEL_STUDIO_URL" in page.text
+    assert page.all("svg") == []
+    answer = client_of().get(f"{REPORT}/seconds.svg")
+    assert answer.status_code == 404
+    assert "nothing yet" in answer.get_json()["error"]
+
+
+def test_json_csv_and_plots() -> None:
+    keep(*READS)
+    client = client_of(**KEYS)
+    figures = client.get(f"{REPORT}.json").get_json()
+    assert client.get(REPORT).get_json() == figures
+    assert figures["all"]["labels"]["car"]["saved_paint"] == 1
+    assert (figures["step"], client.get(f"{REPORT}?step=week").get_json()["step"]) == (
+        "day",
+        "week",
+    )
+    assert client.get(f"{REPORT}?step=month").status_code == 400
+    rows = list(csv.DictReader(io.StringIO(client.get(f"{REPORT}.csv").data.decode())))
+    assert {row["label"] for row in rows} == {"all", "car", "<b>dog</b>"}
+    for name in PLOTS:
+        plot = client.get(f"{REPORT}/{name}.svg")
+        assert plot.mimetype == "image/svg+xml"
+        assert fromstring(plot.data).get("viewBox")
+        assert "default-src 'none'" in plot.headers["Content-Security-Policy"]
+
+
+def test_what_was_measured_is_measured_anew_only_after_something_was_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keep(*READS)
+    client = client_of(**KEYS)
+    asked: list[int] = []
+
+    def counted(project: int, *arguments: Any, **options: Any) -> Savings:
+        asked.append(project)
+        return measure(project, *arguments, **options)
+
+    monkeypatch.setattr("backend.web.pages.report.measure", counted)
+    first = client.get(f"{REPORT}.json").get_json()
+    assert client.get(f"{REPORT}.json").get_json() == first
+    assert client.get(REPORT, headers=PEOPLE).status_code == 200
+    assert client.get(f"{REPORT}.csv").status_code == 200
+    assert asked == [7]
+    annotations = Annotations(Store.from_settings(Settings()), "who reads")
+    annotations.mark(7, [1])
+    told = client.get(f"{REPORT}.json").get_json()
+    assert (told, asked) == (first | {"waiting": 1}, [7])
+    annotations.settle(annotations.take(1)[0], replace(READS[0], changes=(GOOD,)))
+    assert list(client.get(f"{REPORT}.json").get_json()["all"]["labels"]) == ["car"]
+    annotations.mark(7, [2])
+    annotations.drop(annotations.take(1)[0])
+    assert client.get(f"{REPORT}.json").get_json()["annotations"]["scratch"] == 0
+    client.get(f"{REPORT}.json?label=car")
+    assert asked == [7] * 4
+
+
+def test_of_many_versions_the_page_and_the_terminal_show_the_last() -> None:
+    name = "ViT-B-16/openai clearclip 0000{:04d}"
+    keep(
+        *(
+            Read(n, 7, n, "compared", name.format(n), 1, 9.0, 1e9 + n, 1e9, (GOOD,))
+            for n in range(1, 53)
+        )
+    )
+    client = client_of(**KEYS)
+    shown = [Page(client.get(REPORT, headers=PEOPLE)).text, run().output]
+    for text in shown:
+        assert "the last 50 of 52" in text
+        assert [n for n in range(1, 53) if name.format(n) in text] == list(range(3, 53))
+    assert name.format(1) in client.get(f"{REPORT}.csv").get_data(as_text=True)
+    assert len(client.get(f"{REPORT}.json").get_json()["versions"]) == 52
+
+
+@pytest.mark.parametrize("path", [REPORT, f"{REPORT}.json", f"{REPORT}.csv", f"{REPORT}/x.svg"])
+def test_it_is_locked_as_all_the_rest(path: str) -> None:
+    client = client_of(basic_auth_user="ann", basic_auth_pass="secret")
+    assert client.get(path).status_code == 401
+
+
+@pytest.mark.parametrize("project", ["0", "-1", "x", "2147483648", "1e3", "7/.."])
+def test_numbers_that_are_no_projects(project: str) -> None:
+    assert client_of().get(f"/projects/{project}/report").status_code in (404, 308)
+
+
+# ---- the command line ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def studio() -> FakeStudio:
+    """Two tasks were corrected and one was drawn from nothing, before anybody listened."""
+    tasks = {number: {"image": f"{number}.png"} for number in range(1, 5)}
+    made = FakeStudio(brush_config("red", "blue"), tasks)
+    for task, columns in ((1, 4), (2, 6)):
+        prediction = made.add(task, OURS, result=[region("a", "red", 4)])
+        made.annotate(task, [region("a", "red", columns)], 1e9, parent_prediction=prediction)
+    made.annotate(3, [region("n", "blue", 2)], 1e9, lead_time=70.0)
+    return made
+
+
+@pytest.fixture
+def server(studio: FakeStudio) -> Iterator[LocalServer]:
+    with studio.served() as server:
+        yield server
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(
+        main, ["report", "--project", "7", *arguments], env={"COLUMNS": "200"}
+    )
+
+
+def test_the_command_reads_a_project_and_reports(server: LocalServer, tmp_path: Path) -> None:
+    reach = ["--label-studio-url", server.url, "--label-studio-api-key", TOKEN]
+    assert "no annotation has been read yet" in run(*reach).output
+    files = ["--json", f"{tmp_path}/out/a.json", "--csv", f"{tmp_path}/a.csv"]
+    done = run(*reach, "--backfill", *files, "--plots", f"{tmp_path}/plots")
+    assert done.exit_code == 0, done.output
+    assert "3 annotations; 2 began with a prediction of this backend, 1 began from" in done.output
+    figures = json.loads((tmp_path / "out/a.json").read_text())
+    red = figures["all"]["labels"]["red"]
+    # 16 and 24 px are right, 16 were predicted each time
+    assert (red["accepted"], red["corrected"], red["saved_paint"]) == (1, 1, 0.8)
+    assert red["mean_iou"] == pytest.approx((1 + 16 / 24) / 2, abs=1e-6)
+    assert figures["all"]["seconds"]["without_prelabel"] == 70
+    assert "red" in (tmp_path / "a.csv").read_text()
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == {f"{p}.svg" for p in PLOTS}
+    assert "blue" not in run("--label", "red").output
+    assert "80 %" in run().output, "what was read is there without Label Studio too"
+
+
+def test_the_command_without_a_token_reads_nothing() -> None:
+    done = run("--backfill")
+    assert done.exit_code == 1
+    assert "Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY" in done.output
+    assert run().exit_code == 0
+
+
+def test_the_command_names_what_does_harm_and_what_it_cannot_reach() -> None:
+    keep(*READS)
+    assert "<b>dog</b> costs more than it saves" in run().output
+    gone = ["--label-studio-url", "http://127.0.0.1:9", "--label-studio-api-key", TOKEN]
+    assert run(*gone).exit_code == 0, "nothing waits"

@@ -1,0 +1,308 @@
+"""What corrections teach: the best answer against autograd, and what it does to label maps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from clearclip_core import (
+    Adaptation,
+    DenseFeatures,
+    Example,
+    Label,
+    Scores,
+    Segmenter,
+    Vocabulary,
+    adapt,
+    render_scene,
+)
+from tests.core.adaptation.test_examples import SMALL, WIDTH, features_of, total
+
+WORDS = Vocabulary((Label("sofa", ("sofa", "couch")), Label("sky"), Label("dog")), ("wall", "tin"))
+
+
+def embed(prompts: Sequence[str]) -> torch.Tensor:
+    """Any words, each with a direction of its own."""
+    seeds = [sum(map(ord, prompt)) for prompt in prompts]
+    rows = [np.random.default_rng(seed).normal(size=WIDTH) for seed in seeds]
+    return F.normalize(torch.tensor(np.array(rows), dtype=torch.float32), dim=-1)
+
+
+#: Where the features of what is shown really lie: "sky" is not where its word is.
+PLACES = {"sofa": embed(["sofa"])[0], "sky": embed(["blicket"])[0], "": embed(["wall"])[0]}
+
+
+def taught(seed: int, places: Mapping[str, torch.Tensor] = PLACES) -> tuple[DenseFeatures, dict]:
+    """A picture of two labels and nothing, whose features lie at their places but for noise."""
+    rng = np.random.default_rng(seed)
+    left, right = sorted(rng.choice(np.arange(1, 4), 2, replace=False) * 16)
+    masks = {"sofa": np.zeros((80, 64), np.bool_), "sky": np.zeros((80, 64), np.bool_)}
+    masks["sofa"][:, :left] = True
+    masks["sky"][:, left:right] = True
+    noise = torch.randn(SMALL.count, *SMALL.grid_hw, WIDTH, generator=torch.manual_seed(seed))
+    owners = np.repeat(["sofa", "sky", ""], [left // 16, (right - left) // 16, 4 - right // 16])
+    means = torch.stack([places[owner] for owner in owners])  # (w, D)
+    return DenseFeatures(F.normalize(means + 0.15 * noise, dim=-1), SMALL), masks
+
+
+def lessons(count: int) -> list[Example]:
+    return [Example.of(*taught(seed), known=["sofa", "sky", "dog"]) for seed in range(count)]
+
+
+def learn(count: int = 8, vocabulary: Vocabulary = WORDS) -> Adaptation:
+    made = adapt(lessons(count), embed, vocabulary).adaptation
+    assert made is not None
+    return made
+
+
+def test_pictures_that_were_not_learned_from_are_labelled_better() -> None:
+    fit = adapt(lessons(8), embed, WORDS)
+    assert fit.pictures == 8
+    assert fit.adapted_iou > fit.text_iou + 0.2
+    assert fit.adaptation is not None
+    embeddings, bias = fit.adaptation.apply(embed(WORDS.queries), WORDS)
+    shares = []
+    for seed in range(100, 105):
+        features, masks = taught(seed)
+        truth = np.select([masks["sofa"], masks["sky"]], [0, 1], -1)
+        with_words = Scores.of(features, embed(WORDS.queries), WORDS).label_map()
+        learned = Scores.of(features, embeddings, WORDS, bias).label_map()
+        shares.append([(with_words == truth).mean(), (learned == truth).mean()])
+    before, after = np.mean(shares, axis=0)
+    assert after > before + 0.2
+
+
+def test_labels_without_corrections_keep_their_scores_bit_for_bit() -> None:
+    learned = learn()
+    assert learned.names == ("", "sky", "sofa")
+    embeddings = embed(WORDS.queries)
+    made, bias = learned.apply(embeddings, WORDS)
+    dog = WORDS.queries.index("dog")
+    assert torch.equal(made[dog], embeddings[dog])
+    assert bias[dog] == 0
+    sofa, couch = (made - embeddings)[:2]
+    assert sofa.numpy() == pytest.approx(
+        couch.numpy(), abs=1e-6
+    )  # all queries get the label's term
+    features, _ = taught(3)
+    plain = Scores.of(features, embeddings, WORDS).cosines
+    adapted = Scores.of(features, made, WORDS, bias).cosines
+    assert adapted[dog].numpy() == pytest.approx(plain[dog].numpy(), abs=1e-7)
+
+
+def test_renamed_and_new_labels_leave_what_the_others_learned() -> None:
+    words = Vocabulary((Label("couch"), Label("sky"), Label("cat")), ("wall", "tin"))
+    learned = learn(vocabulary=words)
+    assert learned.names == ("", "sky")
+
+
+def test_labels_that_came_later_had_no_chance_on_older_pictures() -> None:
+    """Even one whose word is just where the sky's features lie."""
+    later = Vocabulary((*WORDS.labels, Label("blicket")), WORDS.contrast)
+    assert adapt(lessons(4), embed, later).text_ious == adapt(lessons(4), embed, WORDS).text_ious
+    knowing = [Example.of(*taught(seed), known=["blicket"]) for seed in range(4)]
+    assert adapt(knowing, embed, later).text_ious != adapt(lessons(4), embed, later).text_ious
+
+
+def test_order_makes_no_difference_to_a_bit() -> None:
+    one, other = (adapt(some, embed, WORDS) for some in (lessons(6), lessons(6)[::-1]))
+    assert one.adaptation is not None
+    assert other.adaptation is not None
+    assert one.adaptation.digest == other.adaptation.digest
+    assert (one.text_iou, one.adapted_iou) == (other.text_iou, other.adapted_iou)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_nothing_is_learned_where_nothing_can_be_held_out(count: int) -> None:
+    fit = adapt(lessons(count), embed, WORDS)
+    assert (fit.adaptation, fit.prior, fit.pictures) == (None, None, count)
+    assert fit.text_iou == fit.adapted_iou
+
+
+def told_by(count: int, picture: str, places: Mapping[str, torch.Tensor]) -> list[Example]:
+    """A picture as several annotators leave it: each paints the sky lower by another patch."""
+    features, masks = taught(int(picture), places)
+    made = []
+    for lower in range(count):
+        masks["sky"][: 16 * lower] = False
+        made.append(Example.of(features, masks, ["sofa", "sky", "dog"], picture))
+    return made
+
+
+def test_one_picture_is_one_however_many_annotators_it_had() -> None:
+    fit = adapt(told_by(3, "5", PLACES), embed, WORDS)
+    assert (fit.adaptation, fit.prior, fit.pictures) == (None, None, 1)
+    assert fit.text_iou == fit.adapted_iou
+    some = [example for picture in "567" for example in told_by(3, picture, PLACES)]
+    fit = adapt(some, embed, WORDS)
+    assert fit.adaptation is not None
+    assert (fit.pictures, fit.adaptation.pictures) == (3, 3)
+
+
+def test_a_second_annotator_who_agrees_changes_nothing() -> None:
+    """Nor where one picture has two and the others one: it still counts as one."""
+    once = [example for seed in range(6) for example in told_by(1, f"{seed}", PLACES)]
+    one = adapt(once, embed, WORDS)
+    assert one.adaptation is not None
+    for more in (once, once[:1]):
+        twice = adapt([*once, *more], embed, WORDS)
+        assert twice.adaptation is not None
+        assert (twice.prior, twice.pictures) == (one.prior, 6)
+        assert twice.text_iou == pytest.approx(one.text_iou, abs=1e-6)
+        assert twice.adapted_iou == pytest.approx(one.adapted_iou, abs=0.01)
+        assert twice.adaptation.directions == pytest.approx(one.adaptation.directions, abs=0.02)
+
+
+def test_what_is_known_by_heart_does_not_go_live() -> None:
+    """The words are right but where annotators were wrong by lot. Of those pictures nothing holds
+    for others; each is known again by itself where its other annotator was learned from."""
+    width, words = 48, Vocabulary((Label("sofa"), Label("sky")))
+    is_wrong = np.random.default_rng(0).random(15) < 0.3
+
+    def prompts(phrases: Sequence[str]) -> torch.Tensor:
+        return torch.eye(width)[[words.queries.index(phrase) for phrase in phrases]]
+
+    def examples(named: bool) -> Iterator[Example]:
+        for index, wrong in enumerate(is_wrong):
+            random = torch.manual_seed(index)
+            place = torch.randn(width, generator=random)
+            place[:2] = torch.tensor([2.0, -2.0]) * (-1) ** index
+            noise = torch.randn(SMALL.count, *SMALL.grid_hw, width, generator=random)
+            features = DenseFeatures(F.normalize(place + 0.2 * noise, dim=-1), SMALL)
+            name = ("sofa", "sky")[(index + wrong) % 2]
+            for top in (0, 16):
+                mask = np.ones((80, 64), np.bool_)
+                mask[:top] = False
+                picture = f"{index}" if named else ""
+                yield Example.of(features, {name: mask}, ["sofa", "sky"], picture)
+
+    assert adapt(examples(named=False), prompts, words).adaptation is not None
+    assert adapt(examples(named=True), prompts, words).adaptation is None
+
+
+def test_words_that_are_right_are_left_alone() -> None:
+    right = {"sofa": embed(["sofa"])[0], "sky": embed(["sky"])[0], "": embed(["wall"])[0]}
+    fit = adapt([Example.of(*taught(i, right), known=["sofa"]) for i in range(4)], embed, WORDS)
+    assert fit.text_iou > 0.95
+    assert fit.adapted_iou >= fit.text_iou
+
+
+def test_examples_of_another_model_are_refused() -> None:
+    with pytest.raises(ValueError, match="another model"):
+        adapt(lessons(2), lambda prompts: torch.ones(len(prompts), 5), WORDS)
+
+
+def posterior(fit_prior: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The best terms by autograd, all in one: directions and offsets of sofa, sky, dog and ""."""
+    examples = sorted(lessons(8), key=lambda each: each.digest)
+    names = ["sofa", "sky", "dog", ""]
+    owners = [[0, 1], [2], [3], [4, 5]]
+    root = torch.from_numpy(total(examples).whitening(0.1))
+    patches, text, truth = [], [], []
+    for each in examples:
+        flat = torch.from_numpy(each.patches.astype(np.float64))
+        cosines = 50 * flat @ embed(WORDS.queries).double().T
+        patches.append(flat)
+        text.append(torch.stack([cosines[:, some].amax(dim=1) for some in owners], dim=1))
+        areas = torch.zeros(len(flat), 4).double()
+        for column, name in enumerate(each.names):
+            areas[:, names.index(name)] = torch.from_numpy(each.coverage[:, column] * each.weights)
+        share = areas.sum(dim=0) ** 0.75 * areas.sum(dim=0) / (areas.sum(dim=0) + 4)
+        truth.append(areas / areas.sum(dim=0).clamp(min=1e-9) * share / share.sum())
+    x, base, y = torch.cat(patches), torch.cat(text), torch.cat(truth)
+    middle = (y.sum(dim=1)[:, None] * x).sum(dim=0) / y.sum()
+    free = torch.zeros(4, WIDTH, dtype=torch.float64, requires_grad=True)
+    level = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    learning = torch.tensor([1.0, 1.0, 0.0, 1.0]).double()
+    optimizer = torch.optim.LBFGS(
+        [free, level], max_iter=500, tolerance_grad=1e-9, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        logits = base + ((x - middle) @ root @ free.T + level) * learning
+        lost = -(y * logits.log_softmax(dim=1)).sum()
+        lost = lost + fit_prior / 2 * ((free**2).sum() + (level**2).sum() / 10)
+        lost.backward()
+        return lost
+
+    optimizer.step(closure)
+    directions = (free @ root).detach()
+    return directions / 50, (level.detach() - directions @ middle) / 50
+
+
+def test_terms_are_the_posterior_mode() -> None:
+    fit = adapt(lessons(8), embed, WORDS)
+    assert fit.adaptation is not None
+    assert fit.prior is not None
+    directions, offsets = posterior(fit.prior)
+    order = [3, 1, 0]  # "", sky, sofa
+    assert fit.adaptation.directions == pytest.approx(directions[order].numpy(), abs=2e-3)
+    assert fit.adaptation.offsets == pytest.approx(offsets[order].numpy(), abs=2e-3)
+
+
+# ---- adaptations ----------------------------------------------------------------------------
+
+
+def test_other_bytes_are_refused() -> None:
+    learned = learn().to_bytes()
+    for data in (b"", b"nonsense", learned[:-1], lessons(1)[0].to_bytes()):
+        with pytest.raises(ValueError, match="bytes of an adaptation"):
+            Adaptation.from_bytes(data)
+    with pytest.raises(ValueError, match="another model"):
+        Adaptation.from_bytes(learned, width=WIDTH + 1)
+    with pytest.raises(ValueError, match="another model"):
+        Example.from_bytes(lessons(1)[0].to_bytes(), width=512)
+
+
+def test_adaptations_survive_their_bytes() -> None:
+    learned = learn()
+    read = Adaptation.from_bytes(learned.to_bytes(), width=WIDTH)
+    assert read.digest == learned.digest
+    assert (read.names, read.pictures) == (learned.names, 8)
+    assert np.array_equal(read.directions, learned.directions)
+    other = Adaptation(read.names, read.directions, read.offsets + np.float32(0.1), 8)
+    assert other.digest != learned.digest
+
+
+def test_adaptations_check_themselves() -> None:
+    with pytest.raises(ValueError, match="sorted"):
+        Adaptation(("b", "a"), np.ones((2, 3), np.float32), np.ones(2, np.float32), 1)
+    with pytest.raises(ValueError, match="`offsets` to be of shape"):
+        Adaptation(("a",), np.ones((1, 3), np.float32), np.ones(2, np.float32), 1)
+    with pytest.raises(ValueError, match="another model"):
+        learn().apply(torch.ones(6, WIDTH + 1), WORDS)
+
+
+def test_a_segmenter_applies_what_was_learned() -> None:
+    """Renamed to a word that means nothing, the sky is found again."""
+    segmenter = Segmenter.load("demo", device="cpu", precision="fp32")
+    names = ["blicket", "grass"]
+    examples = []
+    for seed in (4, 5, 6, 7):
+        scene = render_scene(seed, size_hw=(128, 160))
+        masks = {"blicket": scene.label_map == 0, "grass": scene.label_map == 4}
+        examples.append(Example.of(segmenter.encode(scene.image), masks, names))
+    words = segmenter.vocabulary(names, contrast=True)
+    fit = adapt(examples, segmenter.embed, words)
+    assert fit.adaptation is not None
+    unseen = render_scene(8, size_hw=(128, 160))
+    plain = segmenter.segment(unseen.image, words)
+    learned = segmenter.segment(unseen.image, words, adaptation=fit.adaptation)
+    again = segmenter.segment(unseen.image, words, adaptation=None)
+    assert np.array_equal(plain.label_map, again.label_map)
+    assert np.array_equal(plain.confidence, again.confidence)
+    sky = unseen.label_map == 0
+    assert (learned.label_map[sky] == 0).mean() > (plain.label_map[sky] == 0).mean() + 0.3
+    assert json.dumps(dict(fit.adapted_ious))  # plain numbers, to be kept beside a version
+
+
+def test_methods_that_weigh_classes_refuse_it() -> None:
+    weighed = DenseFeatures(features_of(0).patches, SMALL, torch.ones(SMALL.count, WIDTH))
+    with pytest.raises(ValueError, match="`bias` to be None"):
+        Scores.of(weighed, embed(WORDS.queries), WORDS, torch.zeros(len(WORDS.queries)))

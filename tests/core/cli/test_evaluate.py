@@ -1,0 +1,323 @@
+"""`clearclip eval`, `merge` and `prepare` as a person uses them, on miniature data sets."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, SYNONYMS, load_model, render_scene
+from clearclip_core.cli.main import main
+from clearclip_core.evaluation.results import Shard
+from tests.core.evaluation import miniatures
+from tests.core.evaluation import reference as plain
+from tests.core.evaluation.factories import result as result_of
+
+REPOSITORY = Path(__file__).parents[3]
+#: Where classes stand, and how those are spelled that are spelled oddly.
+NAMES = {
+    "voc20": {0: "aeroplane", 3: "ship", 10: "table", 15: "pottedplant", 19: "tvmonitor"},
+    "voc21": {0: "background", 1: "aeroplane", 4: "ship", 20: "tvmonitor"},
+    "context59": {0: "aeroplane", 39: "pottedplant", 58: "wood"},
+    "context60": {0: "background", 1: "aeroplane", 59: "wood"},
+    "coco_stuff": {0: "person", 9: "trafficlight", 79: "toothbrush", 80: "banner", 170: "wood"},
+    "coco_object": {0: "background", 1: "person", 80: "toothbrush"},
+    "cityscapes": {0: "road", 6: "trafficlight", 18: "bicycle"},
+    "ade20k": {0: "wall", 8: "windowpane", 149: "flag"},
+}
+
+
+def clearclip(*arguments: str | Path) -> Result:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.output
+    return result
+
+
+def facts_of(path: Path) -> dict[str, Any]:
+    facts = json.loads(path.read_text())
+    assert isinstance(facts, dict)
+    return facts
+
+
+@pytest.fixture(scope="module")
+def model(sure_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A small model at random weights; its words are embedded once for all tests."""
+    kept = tmp_path_factory.mktemp("model-dir")
+    return [
+        f"--model=local-dir:{sure_model_folder}",
+        "--device=cpu",
+        "--precision=fp32",
+        f"--model-dir={kept}",
+    ]
+
+
+@pytest.fixture(scope="module")
+def plain_text(sure_clip: open_clip.CLIP) -> plain.PlainText:
+    return plain.PlainText(sure_clip)
+
+
+@pytest.mark.parametrize("benchmark", list(miniatures.FILE_VALUES))
+def test_every_benchmark_measures_what_plain_loops_measure(
+    benchmark: str,
+    model: list[str],
+    plain_text: plain.PlainText,
+    sure_clip: open_clip.CLIP,
+    tmp_path: Path,
+) -> None:
+    files = miniatures.make(benchmark, tmp_path / "data")
+    out = tmp_path / "result.json"
+    result = clearclip(
+        "eval", f"--benchmark={benchmark}", f"--data={tmp_path / 'data'}", *model, f"-o{out}"
+    )
+    assert result.exit_code == 0, result.output
+    facts = facts_of(out)
+    names = list(facts["iou"])
+    assert {index: names[index] for index in NAMES[benchmark]} == NAMES[benchmark]
+    assert len(names) == miniatures.FILE_VALUES[benchmark][2]
+
+    pictures, maps = zip(*files, strict=True)
+    predicted = plain.label_maps(benchmark, sure_clip, plain_text(names), pictures)
+    if benchmark in plain.THRESHOLDS:
+        sure = np.mean(np.concatenate([label_map.ravel() for label_map in predicted]) != 0)
+        assert 0.05 < sure < 0.95
+    expected = plain.confusion(benchmark, maps, predicted)
+    # Both compute in float32, by other ways: where two classes are as good as equal they may part.
+    moved = np.abs(np.array(expected) - np.array(facts["confusion"])).sum() / 2
+    assert moved <= 0.003 * np.sum(expected)
+    assert facts["miou"] == pytest.approx(plain.mean_iou(facts["confusion"]), abs=1e-12)
+    assert facts["pictures"] == len(files)
+    assert f"mIoU {100 * facts['miou']:.1f}" in result.output
+    assert (tmp_path / "result.json").read_text().startswith('{\n  "miou"')
+
+
+def save_scenes(root: Path, count: int) -> list[tuple[Path, Path]]:
+    """Drawn scenes as a data set in VOC's layout, their 18 labels as classes 1 to 18 of 20."""
+    (root / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (root / "JPEGImages").mkdir()
+    (root / "SegmentationClass").mkdir()
+    found = []
+    for seed in HELD_OUT_SEEDS[:count]:
+        scene = render_scene(seed, size_hw=(120, 160))
+        picture = root / "JPEGImages" / f"{seed}.jpg"
+        label_map = root / "SegmentationClass" / f"{seed}.png"
+        Image.fromarray(scene.image).save(picture, quality=95)
+        Image.fromarray((scene.label_map + 1).astype(np.uint8)).save(label_map)
+        found.append((picture, label_map))
+    names = "\n".join(str(seed) for seed in HELD_OUT_SEEDS[:count])
+    (root / "ImageSets" / "Segmentation" / "val.txt").write_text(names)
+    return found
+
+
+def test_own_names_synonyms_and_the_threshold_of_the_background(tmp_path: Path) -> None:
+    """The demo model is sure of what it knows and unsure of the rest, so the threshold cuts."""
+    files = save_scenes(tmp_path / "data", 3)
+    words = [[label] for label in SCENE_LABELS]
+    words[0] = ["sky", *SYNONYMS["sky"][:2]]  # share their probability: the sky is never sure
+    lines = [["background"], *words, ["grey"], ["green"]]
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(", ".join(line) for line in lines))
+    out = tmp_path / "out.json"
+    result = clearclip(
+        *("eval", "--benchmark=voc21", f"--data={tmp_path / 'data'}", f"--names={names}"),
+        *("--model=demo", "--device=cpu", "--precision=fp32", f"-o{out}"),
+    )
+    assert result.exit_code == 0, result.output
+    facts = facts_of(out)
+    assert list(facts["iou"])[:2] == ["background", "aeroplane"]  # the benchmark's own names
+
+    clip = load_model("demo", device="cpu", precision="fp32").clip
+    segmenter_words = [word for line in lines for word in line]
+    owners = [index for index, line in enumerate(lines) for _ in line]
+    embeddings = plain.PlainText(clip)(segmenter_words)
+    pictures, maps = zip(*files, strict=True)
+    predicted = plain.label_maps("voc21", clip, embeddings, pictures, owners)
+    background = np.mean([label_map == 0 for label_map in predicted])
+    assert 0.05 < background < 0.9
+    expected = np.array(plain.confusion("voc21", maps, predicted))
+    moved = np.abs(expected - np.array(facts["confusion"])).sum() / 2
+    assert moved <= 0.001 * expected.sum()
+
+
+def test_shards_put_together_are_one_run(model: list[str], tmp_path: Path) -> None:
+    miniatures.make("voc20", tmp_path)
+    common = ("eval", "--benchmark=voc20", f"--data={tmp_path}", *model, "--short-side=64")
+    assert clearclip(*common, f"-o{tmp_path / 'whole.json'}").exit_code == 0
+    shards = [tmp_path / f"{index}.json" for index in range(4)]
+    for index, path in enumerate(shards):  # the last has no picture
+        assert clearclip(*common, f"--shard={index}/4", f"-o{path}").exit_code == 0
+    missing = clearclip("merge", *shards[1:])
+    assert missing.exit_code == 1
+    assert "Expected each of 4 shards once, but got 1/4, 2/4, 3/4" in missing.output
+    merged = clearclip("merge", *shards[::-1])
+    assert merged.exit_code == 0, merged.output
+    (path,) = tmp_path.glob("voc20.*.json")
+    whole, together = facts_of(tmp_path / "whole.json"), facts_of(path)
+    for name in ("confusion", "miou", "iou", "pixel_accuracy", "pictures", "settings", "shard"):
+        assert together[name] == whole[name]
+    assert together["pictures"] == 3
+
+
+def test_merging_writes_over_nothing_but_the_same_run(tmp_path: Path) -> None:
+    shards = [tmp_path / f"shard-{index}.json" for index in range(2)]
+    for index, path in enumerate(shards):
+        result_of("voc20", 20, shard=Shard(index, 2)).write(path)
+    whole = tmp_path / "voc20.ViT-B-16-openai.clearclip.json"
+    result_of("voc20", 80, precision="fp32").write(whole)
+    refused = clearclip("merge", *shards)
+    assert refused.exit_code == 1
+    assert f"{whole} holds a result of other settings (precision 'fp16' and" in refused.output
+    assert facts_of(whole)["miou"] == pytest.approx(0.8)
+    onto_itself = clearclip("merge", *shards, "-o", shards[0])
+    assert onto_itself.exit_code == 1
+    assert "(shard 0/1 and 0/2)" in onto_itself.output
+    assert facts_of(shards[0])["shard"] == "0/2"
+    whole.unlink()
+    for _ in range(2):
+        assert clearclip("merge", *shards).exit_code == 0
+    assert facts_of(whole)["miou"] == pytest.approx(0.2)
+
+
+def test_a_killed_run_goes_on_and_counts_nothing_twice(tmp_path: Path) -> None:
+    common = [
+        *(sys.executable, "-m", "clearclip_core.cli.main", "eval", "--benchmark=demo"),
+        *("--model=demo", "--device=cpu", "--precision=fp32", "--short-side=112", "--limit=14"),
+    ]
+    out = tmp_path / "cut.json"
+    cut = [*common, f"-o{out}", "--save-every=0"]
+    with subprocess.Popen(cut, cwd=REPOSITORY, stderr=subprocess.DEVNULL) as running:
+        while not (kept := list(tmp_path.glob("cut.json.*.partial"))) and running.poll() is None:
+            time.sleep(0.005)
+        running.send_signal(signal.SIGKILL)
+    assert not out.exists()
+    done = facts_of(kept[0])["pictures"]
+    assert 1 <= done < 14
+    again = subprocess.run(cut, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    first = re.search(r"(\d+)/14 ", again.stderr)
+    assert first is not None
+    assert int(first[1]) >= done
+    whole = tmp_path / "whole.json"
+    subprocess.run([*common, f"-o{whole}"], cwd=REPOSITORY, capture_output=True, check=True)
+    assert facts_of(out)["confusion"] == facts_of(whole)["confusion"]
+    assert facts_of(out)["pictures"] == 14
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.json", "whole.json"]
+
+
+def test_a_finished_run_is_printed_and_another_does_not_write_over_it(
+    model: list[str], tmp_path: Path
+) -> None:
+    miniatures.make("voc20", tmp_path)
+    out = tmp_path / "r.json"
+    common = ("eval", "--benchmark=voc20", f"--data={tmp_path}", *model, f"-o{out}")
+    first = clearclip(*common, "--short-side=64", "--limit=1")
+    written = out.read_bytes()
+    again = clearclip(*common, "--short-side=64", "--limit=1")
+    assert again.exit_code == 0
+    assert again.stdout == first.stdout
+    other = clearclip(*common, "--short-side=80", "--limit=1")
+    assert other.exit_code == 1
+    assert "holds a result of other settings (short_side_px 80 and 64)" in other.output
+    shard = clearclip(*common, "--short-side=64", "--limit=1", "--shard=0/2")
+    assert "(shard 0/2 and 0/1)" in shard.output
+    assert out.read_bytes() == written
+
+
+def test_a_result_of_other_label_maps_is_not_printed_for_these(
+    model: list[str], tmp_path: Path
+) -> None:
+    files = miniatures.make("voc20", tmp_path)
+    common = ("eval", "--benchmark=voc20", f"--data={tmp_path}", *model, "--short-side=64")
+    assert clearclip(*common, f"-o{tmp_path / 'r.json'}").exit_code == 0
+    for _, label_map in files:
+        with Image.open(label_map) as stored:
+            shifted = np.asarray(stored) % 20 + 1
+        Image.fromarray(shifted).save(label_map)
+    again = clearclip(*common, f"-o{tmp_path / 'r.json'}")
+    assert again.exit_code == 1
+    assert "holds a result of other settings (pictures_digest" in again.output
+
+
+def test_a_result_of_other_versions_is_printed_with_a_word(
+    model: list[str], tmp_path: Path
+) -> None:
+    miniatures.make("voc20", tmp_path)
+    out = tmp_path / "r.json"
+    common = ("eval", "--benchmark=voc20", f"--data={tmp_path}", *model, "--short-side=64")
+    first = clearclip(*common, f"-o{out}")
+    assert "other versions" not in first.output
+    facts = facts_of(out)
+    ours = facts["versions"]["torch"]
+    out.write_text(json.dumps({**facts, "versions": {**facts["versions"], "torch": "1.0"}}))
+    again = clearclip(*common, f"-o{out}")
+    assert again.exit_code == 0
+    word = f"{out} was measured with other versions: torch 1.0, now {ours}."
+    assert word in again.stderr
+    assert again.stdout == first.stdout
+
+
+@pytest.mark.parametrize("benchmark", list(miniatures.FILE_VALUES))
+def test_a_folder_that_does_not_fit_is_refused_before_the_model_is_looked_at(
+    benchmark: str, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    refused = clearclip("eval", f"--benchmark={benchmark}", f"--data={tmp_path}", "--model=no/such")
+    assert refused.exit_code == 1
+    assert f"Error: Expected {tmp_path} to hold " in refused.output
+    assert "it holds photos/." in refused.output
+    assert ("clearclip prepare" in refused.output) == (
+        benchmark in ("coco_stuff", "coco_object", "cityscapes")
+    )
+
+
+@pytest.mark.parametrize("benchmark", ["coco_stuff", "coco_object", "cityscapes"])
+def test_label_maps_are_made_where_they_are_missing(
+    benchmark: str, model: list[str], tmp_path: Path
+) -> None:
+    made = miniatures.make(benchmark, tmp_path)
+    for _, label_map in made:
+        label_map.unlink()
+    arguments = (f"--benchmark={benchmark}", f"--data={tmp_path}", *model, "--short-side=64")
+    refused = clearclip("eval", *arguments)
+    assert f"clearclip prepare {benchmark} --data {tmp_path}" in refused.output
+    prepared = clearclip("prepare", benchmark, "--data", tmp_path)
+    assert prepared.exit_code == 0
+    assert f"2 label maps written, for {benchmark}." in prepared.output
+    again = clearclip("prepare", benchmark, "--data", tmp_path)
+    assert f"0 label maps written, for {benchmark}." in again.output
+    assert clearclip("eval", *arguments, f"-o{tmp_path / 'r.json'}").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--benchmark=voc20"], "voc20 needs the folder of its data (--data)"),
+        (["--benchmark=voc22"], "'voc22' is not one of 'voc20'"),
+        (["--benchmark=demo", "--shard=4/4"], "expected I/N with I from 0 to N-1, but got '4/4'"),
+        (["--benchmark=demo", "--shard=half"], "but got 'half'"),
+        (["--benchmark=demo", "--model=no-such"], "of the form 'arch/tag'"),
+        (["--benchmark=demo", "--limit=0"], "'--limit'"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(arguments: list[str], sentence: str) -> None:
+    refused = clearclip("eval", *arguments)
+    assert refused.exit_code != 0
+    assert sentence in refused.output
+
+
+def test_a_file_that_is_no_result_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_text("{}")
+    refused = clearclip("merge", path)
+    assert refused.exit_code == 1
+    assert "to be a result of `clearclip eval`" in refused.output

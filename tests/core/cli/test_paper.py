@@ -1,0 +1,167 @@
+"""`clearclip ablate` and `tables` as a person uses them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from filelock import FileLock, Timeout
+
+from clearclip_core import Method, load_model
+from clearclip_core.cli import paper as paper_commands
+from clearclip_core.cli.main import main
+from clearclip_core.paper.ablation import Ablation, methods_of
+from tests.core.evaluation import factories as facts
+from tests.core.evaluation import miniatures
+from tests.core.evaluation import reference as plain
+
+
+def clearclip(*arguments: str | Path) -> Result:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.output
+    return result
+
+
+@pytest.fixture
+def arguments(model_folder: Path, tmp_path: Path) -> list[str | Path]:
+    miniatures.make("cityscapes", tmp_path / "data")
+    return [
+        *("ablate", "--benchmark=cityscapes", f"--data={tmp_path / 'data'}"),
+        *(f"--model=local-dir:{model_folder}", "--device=cpu", "--precision=fp32"),
+        *("-o", tmp_path / "out"),
+    ]
+
+
+def test_table_1_is_measured_then_the_rest(
+    arguments: list[str | Path], model_folder: Path, tmp_path: Path
+) -> None:
+    first = clearclip(*arguments, "--study=table1")
+    assert first.exit_code == 0, first.output
+    (path,) = (tmp_path / "out").glob("*.json")
+    readouts = json.loads(path.read_text())["readouts"]
+    assert list(readouts) == ["qq-res-ffn", "qq-res", "qq-ffn", "clearclip"]
+    shown = [line for line in first.output.splitlines() if "**yours**, fp32" in line]
+    assert len(shown) == 4
+    assert f"{100 * readouts['clearclip']['miou']:.1f}" in shown[3]
+    assert not list((tmp_path / "out").glob("*.png"))
+
+    again = clearclip(*arguments, "--study=figure5")
+    assert again.exit_code == 0, again.output
+    more = json.loads(path.read_text())["readouts"]
+    assert len(more) == 20
+    assert {name: more[name] for name in readouts} == readouts  # not measured again
+    assert [picture.name for picture in (tmp_path / "out").glob("*.png")] == ["figure5.png"]
+    assert sorted(each.suffix for each in (tmp_path / "out").glob("[!.]*")) == [".json", ".png"]
+
+
+def test_clearclips_row_is_what_plain_loops_measure(
+    arguments: list[str | Path], model_folder: Path, tmp_path: Path
+) -> None:
+    assert clearclip(*arguments, "--study=table1").exit_code == 0
+    (path,) = (tmp_path / "out").glob("*.json")
+    readouts = json.loads(path.read_text())["readouts"]
+    files = miniatures.make("cityscapes", tmp_path / "data")
+    pictures, maps = zip(*files, strict=True)
+    clip = load_model(f"local-dir:{model_folder}", device="cpu", precision="fp32").clip
+    names = (
+        Path(plain.__file__).parents[3]
+        / "clearclip_core/evaluation/datasets/class_names/cityscapes.txt"
+    )
+    embeddings = plain.PlainText(clip)(names.read_text().split())
+    predicted = plain.label_maps("cityscapes", clip, embeddings, pictures)
+    expected = plain.mean_iou(plain.confusion("cityscapes", maps, predicted))
+    assert readouts["clearclip"]["miou"] == pytest.approx(expected, abs=2e-3)
+
+
+def test_another_ablation_is_not_written_over(arguments: list[str | Path], tmp_path: Path) -> None:
+    assert clearclip(*arguments, "--study=table1").exit_code == 0
+    other = clearclip(*arguments, "--study=table1", "--limit=1")
+    assert other.exit_code == 1
+    assert "holds an ablation of other settings (pictures 1 and 2, limit 1 and None" in other.output
+
+
+def test_a_study_that_ends_meanwhile_is_kept(
+    arguments: list[str | Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = [*arguments, "--limit=1", "--short-side=64"]
+    run_through, write = paper_commands.run_through, Ablation.write
+
+    def overtaken(*given: Any) -> Any:
+        monkeypatch.setattr(paper_commands, "run_through", run_through)
+        assert clearclip(*small, "--study=figure6").exit_code == 0
+        return run_through(*given)
+
+    def write_alone(self: Ablation, path: Path) -> None:
+        with pytest.raises(Timeout):
+            FileLock(path.parent / ".lock").acquire(timeout=0)
+        write(self, path)
+
+    monkeypatch.setattr(paper_commands, "run_through", overtaken)
+    monkeypatch.setattr(Ablation, "write", write_alone)
+    assert clearclip(*small, "--study=table1").exit_code == 0
+    (path,) = (tmp_path / "out").glob("*.json")
+    both = methods_of(["table1", "figure6"])
+    assert set(json.loads(path.read_text())["readouts"]) == set(map(str, both))
+
+
+def test_figures_are_asked_for_before_hours_of_work(
+    arguments: list[str | Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> None:
+        raise ValueError("Figures need matplotlib: pip install it.")
+
+    monkeypatch.setattr(paper_commands, "require_matplotlib", missing)
+    refused = clearclip(*arguments)
+    assert refused.exit_code == 1
+    assert refused.output == "Error: Figures need matplotlib: pip install it.\n"
+
+
+def test_readouts_of_other_versions_are_shown_but_not_added_to(
+    arguments: list[str | Path], tmp_path: Path
+) -> None:
+    small = [*arguments, "--limit=1", "--short-side=64"]
+    first = clearclip(*small, "--study=table1")
+    (path,) = (tmp_path / "out").glob("*.json")
+    written = json.loads(path.read_text())
+    ours = written["versions"]["torch"]
+    path.write_text(json.dumps(written | {"versions": written["versions"] | {"torch": "1.0"}}))
+    again = clearclip(*small, "--study=table1")
+    assert again.exit_code == 0
+    word = f"{path} was measured with other versions: torch 1.0, now {ours}."
+    assert word in again.stderr
+    assert again.stdout == first.stdout
+    more = clearclip(*small, "--study=figure5")
+    assert more.exit_code == 1
+    assert f"Readouts of these versions are not added to {path}." in more.output
+    assert len(json.loads(path.read_text())["readouts"]) == 4
+
+
+def test_tables_alone_are_the_papers() -> None:
+    result = clearclip("tables")
+    assert result.exit_code == 0
+    for shown in ("Tab. 2", "Tab. 3", "| 80.9  | 35.9 ", "| 51.8  | 32.6 "):
+        assert shown in result.output
+    assert "yours" not in result.output
+    assert "Drawn scenes" not in result.output
+
+
+def test_tables_with_files_and_folders_of_results(tmp_path: Path) -> None:
+    facts.result("voc20", 50).write(tmp_path / "many" / "a.json")
+    facts.result("voc21", 60, "gem").write(tmp_path / "many" / "b.json")
+    facts.result("demo", 70, model="demo").write(tmp_path / "c.json")
+    result = clearclip("tables", tmp_path / "many", tmp_path / "c.json")
+    assert result.exit_code == 0, result.output
+    assert result.output.count("**yours**") == 2
+    assert "Drawn scenes, no benchmark of the paper" in result.output
+    assert "| clearclip | demo  | 70.0 |" in result.output
+
+
+def test_tables_refuse_what_they_cannot_read(tmp_path: Path) -> None:
+    facts.ablation("voc20", {Method("qq"): 0.5}).write(tmp_path / "a.json")
+    refused = clearclip("tables", tmp_path)
+    assert refused.exit_code == 1
+    assert "to be a result of `clearclip eval`, but it is not" in refused.output

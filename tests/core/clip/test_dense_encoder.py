@@ -1,0 +1,306 @@
+"""The decomposition against stock open_clip, and against a plainly written last block."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from clearclip_core import METHODS, DenseEncoder, Method
+from clearclip_core.clip.attention import scaled_dot_product
+from clearclip_core.clip.dense_encoder import encode_text, project, resize_position_embedding
+from tests.core.conftest import make_clip
+from tests.core.reference import attention
+
+
+def stock_tokens(model: open_clip.CLIP, pixels: torch.Tensor) -> torch.Tensor:
+    """open_clip's own patch tokens after ln_post, projected: (B, N, D), unit length."""
+    visual = copy.deepcopy(model.visual)
+    visual.output_tokens = True
+    _, tokens = visual(pixels)
+    return F.normalize(tokens @ visual.proj, dim=-1)
+
+
+def plain_last_block(model: open_clip.CLIP, pixels: torch.Tensor, method: Method) -> torch.Tensor:
+    """The table of the method, written out with explicit matrices, head by head."""
+    visual = model.visual
+    x = visual._embeds(pixels)
+    for block in visual.transformer.resblocks[:-1]:
+        x = block(x)
+    block = visual.transformer.resblocks[-1]
+    qkv = block.ln_1(x) @ block.attn.in_proj_weight.T + block.attn.in_proj_bias
+    query, key, value = qkv.chunk(3, dim=-1)
+    sides = {"q": query, "k": key, "v": value}
+    width = x.shape[-1] // block.attn.num_heads
+    attended = torch.zeros_like(x)
+    for head in range(block.attn.num_heads):
+        part = slice(head * width, (head + 1) * width)
+        for term in method.attention.split("+"):
+            if term == "identity":
+                attended[..., part] += value[..., part]
+                continue
+            left, right = sides[term[0]][..., part], sides[term[1]][..., part]
+            weights = torch.softmax(left @ right.transpose(1, 2) / width**0.5, dim=-1)
+            attended[..., part] += weights @ value[..., part]
+    attn = method.alpha * (attended @ block.attn.out_proj.weight.T + block.attn.out_proj.bias)
+    out = x + attn if method.residual else attn
+    if method.ffn:
+        out = out + block.mlp(block.ln_2(out))
+    return F.normalize((visual.ln_post(out) @ visual.proj)[:, 1:], dim=-1)
+
+
+def pixels_of(height: int, width: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(1)).to(dtype)
+
+
+def test_clip_preset_is_stock_open_clip(clip_model: open_clip.CLIP) -> None:
+    pixels = pixels_of(64, 64)
+    dense = DenseEncoder(clip_model, METHODS["clip"]).encode(pixels)
+    assert dense.shape == (2, 4, 4, 24)
+    expected = stock_tokens(clip_model, pixels)
+    torch.testing.assert_close(dense.flatten(1, 2), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("inference", [False, True])
+@pytest.mark.parametrize("quick_gelu", [False, True])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_faster_ways_of_inference_change_nothing(
+    batch: int, quick_gelu: bool, inference: bool
+) -> None:
+    """In float64, so that nothing hides behind rounding."""
+    model = make_clip(quick_gelu, ls_init_value=0.3).double()
+    before = copy.deepcopy(model.state_dict())
+    pixels = pixels_of(32, 128, torch.float64)[:1].repeat(batch, 1, 1, 1)  # 16 patches, as trained
+    expected = stock_tokens(model, pixels)
+    with torch.inference_mode(inference):
+        dense = DenseEncoder(model, METHODS["clip"]).encode(pixels).flatten(1, 2)
+    torch.testing.assert_close(dense, expected, rtol=1e-9, atol=1e-10)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("tokens", [5, 785])
+@pytest.mark.parametrize("heads", [1, 5])
+def test_attention_in_bf16_is_that_of_float32(heads: int, tokens: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, tokens, 3 * heads * 16)
+    fused = torch.randn(shape, generator=generator).bfloat16()
+    parts = [part.unflatten(-1, (heads, 16)).transpose(1, 2) for part in fused.chunk(3, dim=-1)]
+    weights = (parts[0].float() @ parts[1].float().transpose(2, 3) / 4).softmax(dim=-1)
+    with torch.inference_mode():
+        out = scaled_dot_product(*parts)
+    assert (out.shape, out.dtype) == ((2, heads, tokens, 16), torch.bfloat16)
+    torch.testing.assert_close(out.float(), weights @ parts[2].float(), rtol=0.02, atol=0.02)
+
+
+def test_adapters_in_the_place_of_a_linear_layer_run(clip_model: open_clip.CLIP) -> None:
+    class Doubled(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(x)
+
+    plain, adapted = copy.deepcopy(clip_model), copy.deepcopy(clip_model)
+    for block, other in zip(
+        plain.visual.transformer.resblocks, adapted.visual.transformer.resblocks, strict=True
+    ):
+        layer = Doubled(256, 64)
+        layer.load_state_dict(block.mlp.c_proj.state_dict())
+        other.mlp.c_proj = layer.requires_grad_(False)
+        block.mlp.c_proj.weight *= 2
+        block.mlp.c_proj.bias *= 2
+    with torch.inference_mode():
+        one, two = (
+            DenseEncoder(model, METHODS["clearclip"]).encode(pixels_of(64, 64))
+            for model in (plain, adapted)
+        )
+    torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("attention", ["qk", "qq", "kk", "vv", "identity", "qq+kk", "qk+vv"])
+def test_every_combination_is_the_plain_one(attention: str) -> None:
+    model = make_clip().double()
+    pixels = pixels_of(64, 64, torch.float64)
+    for residual, ffn, alpha in itertools.product((True, False), (True, False), (1.0, 2.5)):
+        if alpha != 1 and not residual and not ffn:
+            continue
+        method = Method(attention, residual, ffn, alpha)
+        dense = DenseEncoder(model, method).encode(pixels).flatten(1, 2)
+        expected = plain_last_block(model, pixels, method)
+        torch.testing.assert_close(dense, expected, rtol=1e-9, atol=1e-10)
+
+
+def test_the_combinations_differ() -> None:
+    """Else the test above could pass with everything ignored."""
+    model, pixels = make_clip(), pixels_of(64, 64)
+    outputs = [
+        DenseEncoder(model, Method(attention, residual, ffn)).encode(pixels)
+        for attention in ("qk", "qq", "kk", "vv", "identity")
+        for residual in (True, False)
+        for ffn in (True, False)
+    ]
+    for one, other in itertools.combinations(outputs, 2):
+        assert (one - other).abs().max() > 1e-3
+
+
+def test_clearclip_projects_no_key_and_runs_no_ffn(clip_model: open_clip.CLIP) -> None:
+    encoder = DenseEncoder(clip_model, METHODS["clearclip"])
+    ran: list[int] = []
+    blocks = clip_model.visual.transformer.resblocks
+    hooks = [
+        block.ln_2.register_forward_hook(lambda *_, index=i: ran.append(index))
+        for i, block in enumerate(blocks)
+    ]
+    encoder.encode(pixels_of(32, 48))
+    for hook in hooks:
+        hook.remove()
+    assert ran == [0, 1]  # of three blocks
+    projections = project(blocks[-1], torch.zeros(1, 5, 64), "qq")
+    assert projections.key is None
+    assert projections.query is not None
+
+
+def test_features_have_length_one_and_follow_the_picture(clip_model: open_clip.CLIP) -> None:
+    dense = DenseEncoder(clip_model, METHODS["clearclip"]).encode(pixels_of(32, 96))
+    assert dense.shape == (2, 2, 6, 24)
+    torch.testing.assert_close(dense.norm(dim=-1), torch.ones(2, 2, 6))
+
+
+def test_rectangular_pictures_keep_their_rows_and_columns(clip_model: open_clip.CLIP) -> None:
+    """A change in the bottom right patch moves that feature most under identity attention."""
+    encoder = DenseEncoder(clip_model, Method("identity"))
+    one = pixels_of(32, 96)
+    other = one.clone()
+    other[..., 16:, 80:] += 3
+    moved = (encoder.encode(one) - encoder.encode(other)).norm(dim=-1)[0]
+    assert moved.argmax().item() == 2 * 6 - 1
+
+
+def test_layer_scale_belongs_to_the_attention_output() -> None:
+    model = make_clip(ls_init_value=0.3)
+    pixels = pixels_of(64, 64)
+    dense = DenseEncoder(model, METHODS["clip"]).encode(pixels)
+    torch.testing.assert_close(dense.flatten(1, 2), stock_tokens(model, pixels), rtol=0, atol=1e-4)
+
+
+def test_gradients_flow(clip_model: open_clip.CLIP) -> None:
+    model = copy.deepcopy(clip_model).requires_grad_(True)
+    DenseEncoder(model, METHODS["clearclip"]).encode(pixels_of(32, 32)).sum().backward()
+    assert model.visual.conv1.weight.grad is not None
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 1, 32, 32), (1, 3, 33, 32), (1, 3, 8, 32)])
+def test_wrong_pixels_are_refused(clip_model: open_clip.CLIP, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="`pixels`"):
+        DenseEncoder(clip_model, METHODS["clearclip"]).encode(torch.zeros(shape))
+
+
+def test_positions_are_untouched_at_the_trained_size(clip_model: open_clip.CLIP) -> None:
+    positions = clip_model.visual.positional_embedding
+    assert resize_position_embedding(positions, (4, 4), (4, 4)) is positions
+    assert resize_position_embedding(positions, (4, 4), (2, 8)) is positions  # same number
+
+
+def cubic(samples: list[float], at: float) -> float:
+    """Cubic convolution (Keys 1981) with a = -0.75, edges repeated."""
+    a, total = -0.75, 0.0
+    for i in range(math.floor(at) - 1, math.floor(at) + 3):
+        d = abs(at - i)
+        near = (a + 2) * d**3 - (a + 3) * d**2 + 1
+        weight = near if d <= 1 else a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a
+        total += weight * samples[min(max(i, 0), len(samples) - 1)]
+    return total
+
+
+def test_positions_are_resized_by_factor_not_by_size() -> None:
+    """As DINO does: sample points lie at (i + 0.5) / factor - 0.5, factor (w + 0.1) / √N."""
+    samples = [0.0, 3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0]
+    grid = torch.tensor(samples).expand(8, 8).reshape(64, 1)
+    resized = resize_position_embedding(torch.cat([grid[:1], grid]), (8, 8), (8, 16))
+    assert resized.shape == (1 + 8 * 16, 1)
+    row = resized[1:].reshape(8, 16)[4].tolist()
+    expected = [cubic(samples, (i + 0.5) / (16.1 / 8) - 0.5) for i in range(16)]
+    assert row == pytest.approx(expected, abs=1e-4)
+    by_size = [cubic(samples, (i + 0.5) / (16 / 8) - 0.5) for i in range(16)]
+    assert row != pytest.approx(by_size, abs=1e-2)
+
+
+def test_positions_by_size_are_those_of_pillows_bicubic() -> None:
+    """Which antialiases, as GEM's resizing does; the grid has rows and columns of their own."""
+    generator = torch.Generator().manual_seed(2)
+    embedding = torch.randn(1 + 5 * 7, 3, generator=generator)
+    for height, width in ((9, 4), (3, 14), (10, 14)):
+        resized = resize_position_embedding(embedding, (5, 7), (height, width), by_size=True)
+        assert torch.equal(resized[0], embedding[0])
+        for channel in range(3):
+            grid = embedding[1:, channel].reshape(5, 7).numpy()
+            expected = Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC)
+            got = resized[1:, channel].reshape(height, width).numpy()
+            assert got == pytest.approx(np.asarray(expected), abs=1e-5)
+
+
+def test_positions_by_size_are_untouched_on_the_trained_grid_alone() -> None:
+    embedding = torch.randn(17, 3, generator=torch.Generator().manual_seed(2))
+    assert resize_position_embedding(embedding, (4, 4), (4, 4), by_size=True) is embedding
+    same_number = resize_position_embedding(embedding, (4, 4), (2, 8), by_size=True)
+    assert (same_number - embedding).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("name", ["clipsurgery", "gem"])
+def test_the_second_path_is_its_input_and_the_attention_outputs_along_the_first(name: str) -> None:
+    """Against stock blocks, whose inputs are listened to: 6 of 8 blocks."""
+    model = make_clip(layers=8).double()
+    method, pixels = METHODS[name], pixels_of(64, 64, torch.float64)
+    heard: list[torch.Tensor] = []
+    blocks = model.visual.transformer.resblocks
+    hooks = [b.register_forward_pre_hook(lambda _, given: heard.append(given[0])) for b in blocks]
+    whole = model.visual(pixels)
+    for hook in hooks:
+        hook.remove()
+    total = heard[2]
+    for block, x in zip(blocks[2:], heard[2:], strict=True):
+        total = total + torch.cat([attention(block, one[None], method.attention) for one in x])
+    expected = F.normalize(model.visual.ln_post(total[:, 1:]) @ model.visual.proj, dim=-1)
+    features = DenseEncoder(model, method)(pixels)
+    torch.testing.assert_close(features.patches.flatten(1, 2), expected, rtol=1e-9, atol=1e-10)
+    if method.remove_redundancy:
+        torch.testing.assert_close(features.cls, F.normalize(whole, dim=-1), rtol=1e-9, atol=1e-10)
+    else:
+        assert features.cls is None
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("name", METHODS)
+def test_features_are_of_length_one_in_every_precision(name: str, dtype: torch.dtype) -> None:
+    model = make_clip(layers=7).to(dtype)
+    with torch.inference_mode():
+        features = DenseEncoder(model, METHODS[name])(pixels_of(48, 80, dtype))
+    assert (features.patches.shape, features.patches.dtype) == ((2, 3, 5, 24), dtype)
+    for part in features:
+        if part is not None:
+            lengths = part.float().norm(dim=-1)
+            torch.testing.assert_close(lengths, torch.ones_like(lengths), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("vision", "why"),
+    [
+        ({"layers": [1, 1, 1, 1], "width": 16}, "another kind"),
+        ({"attentional_pool": True}, "pools by attention"),
+        ({"final_ln_after_pool": True}, "normalises after pooling"),
+        ({"block_type": "custom"}, "attention blocks of another kind"),
+    ],
+)
+def test_towers_that_cannot_be_taken_apart_are_refused(vision: dict[str, object], why: str) -> None:
+    with pytest.raises(ValueError, match=f"native Vision Transformers.*{why}"):
+        DenseEncoder(make_clip(**vision), METHODS["clearclip"])
+
+
+def test_text_without_its_padding_is_the_same(clip_model: open_clip.CLIP) -> None:
+    tokens = open_clip.SimpleTokenizer(context_length=16)(["a dog", "a photo of one red car", ""])
+    expected = clip_model.encode_text(tokens)
+    torch.testing.assert_close(encode_text(clip_model, tokens), expected, rtol=0, atol=1e-5)

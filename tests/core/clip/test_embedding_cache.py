@@ -1,0 +1,196 @@
+"""Text embeddings on disk: read bit for bit, by several processes, and never wrong ones."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+import multiprocessing
+import os
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from clearclip_core import EmbeddingStore, LoadedModel, Segmenter
+from clearclip_core.clip.embedding_cache import text_tower_id
+
+DOG, CAT = ["a photo of a dog.", "itap of a dog."], ["a photo of a cat.", "itap of a cat."]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> EmbeddingStore:
+    return EmbeddingStore(tmp_path / "embeddings", "abc")
+
+
+def vector(seed: int, width: int = 512) -> torch.Tensor:
+    return torch.randn(width, generator=torch.Generator().manual_seed(seed))
+
+
+def only_file(folder: Path) -> Path:
+    (file,) = folder.iterdir()
+    return file
+
+
+def test_what_is_put_comes_back_bit_for_bit(store: EmbeddingStore) -> None:
+    assert store.get(DOG) is None
+    store.put(DOG, vector(1))
+    store.put(CAT, vector(2))
+    for sentences, seed in ((DOG, 1), (CAT, 2)):
+        found = store.get(sentences)
+        assert found is not None
+        assert found.dtype == torch.float32
+        assert torch.equal(found, vector(seed))
+
+
+def test_a_file_is_plain_safetensors_that_says_what_it_holds(
+    store: EmbeddingStore, tmp_path: Path
+) -> None:
+    store.put(DOG, vector(1))
+    file = only_file(tmp_path / "embeddings")
+    assert [*load_file(file)] == ["embedding"]
+    assert b"a photo of a dog." in file.read_bytes()
+    assert file.stat().st_size < 3000
+
+
+def test_every_sentence_and_the_weights_tell_embeddings_apart(
+    store: EmbeddingStore, tmp_path: Path
+) -> None:
+    store.put(DOG, vector(1))
+    others = [DOG[:1], DOG[::-1], [*DOG, "a dog"], ["".join(DOG)], [DOG[0], "itap of a Dog."]]
+    assert [store.get(sentences) for sentences in others] == [None] * 5
+    assert EmbeddingStore(tmp_path / "embeddings", "abd").get(DOG) is None
+
+
+@pytest.mark.parametrize("kept", [0, 5, 100, -1])
+def test_a_cut_file_is_missing_and_is_replaced(
+    store: EmbeddingStore, tmp_path: Path, kept: int
+) -> None:
+    store.put(DOG, vector(1))
+    file = only_file(tmp_path / "embeddings")
+    file.write_bytes(file.read_bytes()[:kept])
+    assert store.get(DOG) is None
+    store.put(DOG, vector(1))
+    found = store.get(DOG)
+    assert found is not None
+    assert torch.equal(found, vector(1))
+
+
+@pytest.mark.parametrize("place", [3, 20, -1000, -1])
+def test_a_flipped_bit_is_seen(store: EmbeddingStore, tmp_path: Path, place: int) -> None:
+    store.put(DOG, vector(1))
+    file = only_file(tmp_path / "embeddings")
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(content)
+    assert store.get(DOG) is None
+
+
+def test_a_folder_that_cannot_be_written_costs_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "embeddings").write_text("a file where the folder should be")
+    store = EmbeddingStore(tmp_path / "embeddings", "abc")
+    with caplog.at_level(logging.WARNING):
+        store.put(DOG, vector(1))
+        store.put(CAT, vector(2))
+    assert store.get(DOG) is None
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "Text embeddings are not kept on disk: " in caplog.text
+
+
+def test_a_failed_write_leaves_nothing_behind(
+    store: EmbeddingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    store.put(DOG, vector(1))
+    assert list((tmp_path / "embeddings").iterdir()) == []
+
+
+def test_the_oldest_go_when_there_are_too_many(tmp_path: Path) -> None:
+    """What crashed writers have left counts, and so does what another process has written."""
+    EmbeddingStore(tmp_path, "other").put(DOG, vector(0))
+    (tmp_path / "crashed.part").write_bytes(b"half")
+    for age, path in enumerate(tmp_path.iterdir()):
+        os.utime(path, (age, age))
+    store = EmbeddingStore(tmp_path, "abc", limit=20)
+    for i in range(18):
+        store.put([f"{i}"], vector(i))
+        os.utime(newest(tmp_path), (100 + i, 100 + i))
+    assert len(list(tmp_path.iterdir())) == 20
+    store.put(["18"], vector(18))
+    assert len(list(tmp_path.iterdir())) == 18
+    assert not (tmp_path / "crashed.part").exists()
+    assert [store.get([f"{i}"]) is None for i in range(19)] == [True] + [False] * 18
+    assert EmbeddingStore(tmp_path, "other").get(DOG) is None
+
+
+def newest(folder: Path) -> Path:
+    return max(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+
+
+def write_and_read(folder: Path, rounds: int) -> int:
+    """How many embeddings another process found whole; none may be wrong."""
+    store, found = EmbeddingStore(folder, "abc", limit=25), 0
+    for i in range(rounds):
+        for seed in range(20):
+            store.put([f"word {seed}"], vector(seed))
+            row = store.get([f"word {(seed + i) % 20}"])
+            if row is not None:
+                assert torch.equal(row, vector((seed + i) % 20))
+                found += 1
+    return found
+
+
+def test_processes_share_a_folder(tmp_path: Path) -> None:
+    """All write the same files, read them and delete old ones, at the same time."""
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        found = pool.starmap(write_and_read, [(tmp_path, 5)] * 3)
+    assert min(found) > 50
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_every_number_of_the_text_tower_counts(clip_model: open_clip.CLIP) -> None:
+    def loaded(clip: open_clip.CLIP, context: int = 16) -> LoadedModel:
+        tokenize = open_clip.SimpleTokenizer(context_length=context)
+        return LoadedModel("tiny", clip, tokenize, (1, 1, 1), (1, 1, 1))
+
+    one = text_tower_id(loaded(clip_model))
+    assert text_tower_id(loaded(copy.deepcopy(clip_model))) == one
+    changed = copy.deepcopy(clip_model)
+    changed.token_embedding.weight.data[49000, 3] += 1e-3
+    assert text_tower_id(loaded(changed)) != one
+    assert text_tower_id(loaded(copy.deepcopy(clip_model).bfloat16())) != one
+    assert text_tower_id(loaded(clip_model, context=15)) != one
+    other_eyes = copy.deepcopy(clip_model)
+    other_eyes.visual.proj.data += 1
+    assert text_tower_id(loaded(other_eyes)) == one
+
+
+def test_a_loaded_segmenter_keeps_its_words_in_its_folder(
+    tmp_path: Path, model_folder: Path
+) -> None:
+    def load(folder: Path | None) -> Segmenter:
+        return Segmenter.load(f"local-dir:{model_folder}", device="cpu", folder=folder)
+
+    first = load(tmp_path).embed(["dog", "cat"])
+    assert len(list((tmp_path / "embeddings").iterdir())) == 2
+    again = load(tmp_path)
+    assert again.embed.missing(["dog", "cat"]) == []
+    assert torch.equal(again.embed(["dog", "cat"]), first)
+    assert load(None).embed.missing(["dog"]) == ["dog"]
+
+
+def test_random_weights_are_not_kept(tmp_path: Path, tiny_arch: str) -> None:
+    segmenter = Segmenter.load(f"{tiny_arch}/random", device="cpu", folder=tmp_path)
+    segmenter.embed(["dog"])
+    assert list(tmp_path.iterdir()) == []
+    assert EmbeddingStore.of(segmenter.model, tmp_path) is None
+    named = dataclasses.replace(segmenter.model, name="demo")
+    assert EmbeddingStore.of(named, tmp_path) is not None
+    assert EmbeddingStore.of(named, None) is None

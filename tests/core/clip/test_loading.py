@@ -1,0 +1,475 @@
+"""Models from every kind of file, of a size that loads in a blink."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import json
+import os
+import pickle
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+
+import huggingface_hub.constants
+import open_clip
+import pytest
+import torch
+
+import clearclip_core.clip.loading
+import clearclip_core.clip.weights
+from clearclip_core import (
+    SCENE_LABELS,
+    WeightsNotFoundError,
+    download_weights,
+    load_model,
+    usable_cpus,
+    weights_id,
+)
+from clearclip_core.clip.loading import choose_device, choose_precision, cpu_has_bf16
+from tests.core.conftest import make_clip
+
+SENTENCES = ["a photo of a dog.", "snow"]
+
+
+@functools.cache
+def tokens() -> torch.Tensor:
+    return open_clip.SimpleTokenizer(context_length=16)(SENTENCES)
+
+
+def features(model: open_clip.CLIP) -> torch.Tensor:
+    """What tells a model from others: an image and texts through both towers."""
+    pixels = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        return torch.cat([model.encode_image(pixels), model.encode_text(tokens())])
+
+
+def assert_same(model: object, expected: open_clip.CLIP) -> None:
+    assert isinstance(model, open_clip.CLIP)
+    assert not model.training
+    torch.testing.assert_close(features(model), features(expected), rtol=1e-4, atol=1e-5)
+
+
+def with_quick_gelu(model: open_clip.CLIP) -> open_clip.CLIP:
+    other = make_clip(quick_gelu=True)
+    other.load_state_dict(model.state_dict())
+    return other
+
+
+def test_the_activation_can_be_told(clip_model: open_clip.CLIP) -> None:
+    """Else the tests below could not tell which was chosen."""
+    difference = features(clip_model) - features(with_quick_gelu(clip_model))
+    assert difference.abs().max() > 1e-3
+
+
+def test_a_model_folder(model_folder: Path, clip_model: open_clip.CLIP) -> None:
+    loaded = load_model(f"local-dir:{model_folder}", device="cpu", precision="fp32")
+    assert_same(loaded.clip, clip_model)
+    assert loaded.name == f"local-dir:{model_folder}"
+    assert loaded.mean == pytest.approx((25.5, 51, 102))
+    assert loaded.std == pytest.approx((127.5, 153, 204))
+    assert loaded.notice is None
+    assert "wall" in loaded.contrast
+    assert torch.equal(loaded.tokenize(SENTENCES), tokens())
+    expected = clip_model.encode_text(tokens())
+    torch.testing.assert_close(loaded.embed(SENTENCES), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_precision_is_that_of_the_weights(model_folder: Path) -> None:
+    loaded = load_model(f"local-dir:{model_folder}", device="cpu", precision="bf16")
+    assert {p.dtype for p in loaded.clip.parameters()} == {torch.bfloat16}
+    assert loaded.embed(SENTENCES).dtype == torch.float32
+    assert not any(p.requires_grad for p in loaded.clip.parameters())
+
+
+@pytest.mark.parametrize("content", ["no config", "no json", "no weights", "other weights"])
+def test_folders_that_hold_no_model_are_refused(
+    tmp_path: Path, model_folder: Path, content: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder, folder)
+    config = folder / "open_clip_config.json"
+    if content == "no config":
+        config.unlink()
+    elif content == "no json":
+        config.write_text("{")
+    elif content == "no weights":
+        (folder / "open_clip_model.safetensors").unlink()
+    else:
+        values = json.loads(config.read_text())
+        values["model_cfg"]["vision_cfg"]["width"] = 32
+        config.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=str(folder)) as caught:
+        load_model(f"local-dir:{folder}", device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_demo_model_says_what_it_is(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clearclip_core.clip.weights, "DEMO_FOLDER", model_folder)
+    loaded = load_model("demo", device="cpu", precision="fp32")
+    assert loaded.notice is not None
+    assert "drawn scenes" in loaded.notice
+    assert "not for photographs" in loaded.notice
+    assert loaded.contrast == SCENE_LABELS
+
+
+def test_a_demo_model_that_is_missing_is_not_looked_for_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clearclip_core.clip.weights, "DEMO_FOLDER", tmp_path / "weights")
+    with pytest.raises(WeightsNotFoundError, match="no weights at"):
+        load_model("demo", device="cpu")
+
+
+@pytest.mark.parametrize("form", ["safetensors", "pt", "training checkpoint"])
+@pytest.mark.parametrize("activation", ["gelu", "quickgelu"])
+def test_a_bare_file(
+    tmp_path: Path,
+    tiny_arch: str,
+    clip_model: open_clip.CLIP,
+    safetensors_file: Path,
+    form: str,
+    activation: str,
+) -> None:
+    path = safetensors_file
+    if form != "safetensors":
+        path = tmp_path / "clip.pt"
+        state = clip_model.state_dict()
+        wrapped = {"state_dict": {f"module.{name}": value for name, value in state.items()}}
+        torch.save(state if form == "pt" else wrapped, path)
+    loaded = load_model(f"{tiny_arch}-{activation}@{path}", device="cpu", precision="fp32")
+    quick = activation == "quickgelu"
+    assert_same(loaded.clip, with_quick_gelu(clip_model) if quick else clip_model)
+
+
+def test_a_bare_file_that_does_not_tell_its_activation(
+    tiny_arch: str, safetensors_file: Path
+) -> None:
+    sentence = f"QuickGELU: write {tiny_arch}-quickgelu@… .* or {tiny_arch}-gelu@…"
+    with pytest.raises(ValueError, match=sentence):
+        load_model(f"{tiny_arch}@{safetensors_file}", device="cpu")
+
+
+@pytest.fixture
+def tags(tiny_arch: str, monkeypatch: pytest.MonkeyPatch, safetensors_file: Path) -> str:
+    """The small architecture gets two tags; the network gives the small weights for both."""
+    mean_std = {"mean": (0.2, 0.3, 0.4), "std": (1.0, 0.5, 0.1)}
+    entries = {
+        "quick": {"url": "", "hf_hub": "org/quick/", "quick_gelu": True, **mean_std},
+        "plain": {"url": "", "hf_hub": "org/plain/", **mean_std},
+    }
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, tiny_arch, entries)
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda *_, **__: str(safetensors_file))
+    return tiny_arch
+
+
+@pytest.mark.parametrize("tag", ["quick", "plain"])
+def test_a_tags_weights_get_its_activation_and_statistics(
+    tags: str, tag: str, clip_model: open_clip.CLIP
+) -> None:
+    loaded = load_model(f"{tags}/{tag}", device="cpu", precision="fp32")
+    assert_same(loaded.clip, with_quick_gelu(clip_model) if tag == "quick" else clip_model)
+    assert loaded.mean == pytest.approx((51, 76.5, 102))
+    assert loaded.std == pytest.approx((255, 127.5, 25.5))
+
+
+def test_weights_carried_to_a_machine_without_network(
+    tags: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip_model: open_clip.CLIP
+) -> None:
+    path = download_weights(f"{tags}/quick", tmp_path)
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda *_, **__: pytest.fail("fetched"))
+    quick = with_quick_gelu(clip_model)
+    by_tag = load_model(f"{tags}/quick", "cpu", "fp32", folder=tmp_path, download=False)
+    assert_same(by_tag.clip, quick)
+    by_file = load_model(f"{tags}@{path}", "cpu", "fp32")  # its name and checksum tell the tag
+    assert_same(by_file.clip, quick)
+    path.write_bytes(path.read_bytes()[:-4] + b"\0\1\2\3")
+    for name in (f"{tags}/quick", f"{tags}@{path}", f"{tags}-quickgelu@{path}"):
+        with pytest.raises(WeightsNotFoundError, match="is damaged"):
+            load_model(name, "cpu", folder=tmp_path, download=False)
+
+
+def test_what_is_downloaded_stays_in_the_folder(
+    tiny_arch: str,
+    tmp_path: Path,
+    safetensors_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    clip_model: open_clip.CLIP,
+) -> None:
+    """By open_clip's own downloader; a file URL stands for the network."""
+    entry = {"url": safetensors_file.as_uri()}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, tiny_arch, {"here": entry})
+    folder = tmp_path / "models"
+    with pytest.raises(WeightsNotFoundError):
+        load_model(f"{tiny_arch}/here", "cpu", "fp32", folder, download=False)
+    load_model(f"{tiny_arch}/here", "cpu", "fp32", folder)
+    assert [path.name for path in folder.iterdir()] == [safetensors_file.name]
+    again = load_model(f"{tiny_arch}/here", "cpu", "fp32", folder, download=False)
+    assert_same(again.clip, clip_model)
+
+
+def test_a_file_is_known_by_the_checksum_in_its_url(
+    tags: str, safetensors_file: Path, monkeypatch: pytest.MonkeyPatch, clip_model: open_clip.CLIP
+) -> None:
+    start = clearclip_core.clip.weights._sha256(safetensors_file)[:8]
+    entry = {"url": f"https://example.org/quickgelu-{start}.pt", "quick_gelu": True}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED[tags], "quick", entry)
+    loaded = load_model(f"{tags}@{safetensors_file}", "cpu", "fp32")
+    assert_same(loaded.clip, with_quick_gelu(clip_model))
+
+
+def test_absent_weights_say_how_to_bring_them(
+    tags: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda *_, **__: pytest.fail("fetched"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    sentence = f"`clearclip models --download {tags}/quick --to FOLDER`.*{tags}@FILE.*demo"
+    with pytest.raises(WeightsNotFoundError, match=sentence):
+        load_model(f"{tags}/quick", device="cpu", folder=tmp_path, download=False)
+
+
+def test_a_hub_repository_is_read_from_the_cache_without_network(
+    tmp_path: Path,
+    model_folder: Path,
+    clip_model: open_clip.CLIP,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(WeightsNotFoundError, match=r"hf-hub:org/tiny are not.*local-dir:FOLDER"):
+        load_model("hf-hub:org/tiny", device="cpu", download=False)
+    repository = tmp_path / "models--org--tiny"
+    shutil.copytree(model_folder, repository / "snapshots" / "abc")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    loaded = load_model("hf-hub:org/tiny", device="cpu", precision="fp32", download=False)
+    assert_same(loaded.clip, clip_model)
+    assert loaded.name == "hf-hub:org/tiny"
+
+
+def test_a_hub_repository_that_was_kept_in_a_folder_needs_no_network(
+    tmp_path: Path,
+    model_folder: Path,
+    clip_model: open_clip.CLIP,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "elsewhere"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    repository = tmp_path / "models--org--tiny"
+    shutil.copytree(model_folder, repository / "snapshots" / "abc")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    loaded = load_model("hf-hub:org/tiny", "cpu", "fp32", folder=tmp_path)
+    assert_same(loaded.clip, clip_model)
+    assert torch.equal(loaded.tokenize(SENTENCES), tokens())
+
+
+def test_a_tokenizer_that_cannot_be_had_is_one_sentence(
+    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MetaCLIP 2's text tower is open_clip's own, its tokenizer is Hugging Face's."""
+    config = json.loads((model_folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "org/words"
+    shutil.copytree(model_folder, tmp_path / "model")
+    (tmp_path / "model" / "open_clip_config.json").write_text(json.dumps(config))
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(WeightsNotFoundError, match=r"tokenizer of .*model cannot .*\[hf\]'"):
+        load_model(f"local-dir:{tmp_path / 'model'}", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory, clip_model: open_clip.CLIP) -> Path:
+    """A TorchScript archive with the entries of OpenAI's."""
+    model = copy.deepcopy(clip_model)
+    for name in ("context_length", "vocab_size", "attn_mask"):
+        delattr(model, name)
+    for name, value in {"input_resolution": 64, "context_length": 16, "vocab_size": 49408}.items():
+        model.register_buffer(name, torch.tensor(value))
+    path = tmp_path_factory.mktemp("archive") / "clip.pt"
+    torch.jit.trace_module(model, {"encode_image": torch.zeros(1, 3, 64, 64)}).save(str(path))
+    return path
+
+
+def test_openais_archive_is_read_through_its_state_dict(
+    tiny_arch: str, archive: Path, clip_model: open_clip.CLIP
+) -> None:
+    loaded = load_model(f"{tiny_arch}@{archive}", device="cpu", precision="fp32")
+    assert_same(loaded.clip, with_quick_gelu(clip_model))  # only OpenAI has such archives
+    assert loaded.mean == pytest.approx([255 * x for x in open_clip.OPENAI_DATASET_MEAN])
+
+
+def test_weights_of_another_architecture_are_refused(
+    tmp_path: Path, archive: Path, safetensors_file: Path
+) -> None:
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+        "text_cfg": {"context_length": 8, "vocab_size": 64, "width": 32, "heads": 1, "layers": 1},
+    }
+    (tmp_path / "Other-ViT.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / "Other-ViT.json")
+    for path in (archive, safetensors_file):
+        with pytest.raises(ValueError, match=f"weights of Other-ViT@{path} cannot be read: ") as e:
+            load_model(f"Other-ViT-quickgelu@{path}", device="cpu")
+        assert "\n" not in str(e.value)
+
+
+class Bomb:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.target,)
+
+
+@pytest.mark.parametrize("form", ["torch", "in a state dict", "pickle", "posing as TorchScript"])
+def test_unpickling_runs_no_code(tmp_path: Path, tiny_arch: str, form: str) -> None:
+    path, exploded = tmp_path / "bomb.pt", tmp_path / "exploded"
+    bomb = Bomb(exploded)
+    if form == "pickle":
+        path.write_bytes(pickle.dumps({"state_dict": bomb}, protocol=2))
+    else:
+        torch.save({"state_dict": {"logit_scale": bomb}} if "state" in form else bomb, path)
+    if form == "posing as TorchScript":
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("bomb/code/__torch__.py", "")
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_model(f"{tiny_arch}-gelu@{path}", device="cpu")
+    assert not exploded.exists()
+    with contextlib.suppress(RuntimeError):  # it does go off where nobody takes care
+        torch.load(path, weights_only=False)
+    assert exploded.exists()
+
+
+def test_a_folders_pickle_runs_no_code(tmp_path: Path, model_folder: Path) -> None:
+    shutil.copy(model_folder / "open_clip_config.json", tmp_path)
+    torch.save(Bomb(tmp_path / "exploded"), tmp_path / "open_clip_pytorch_model.bin")
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_model(f"local-dir:{tmp_path}", device="cpu")
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights at all", b"PK\x03\x04"])
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_files_that_hold_no_weights_are_refused(
+    tmp_path: Path, tiny_arch: str, suffix: str, content: bytes
+) -> None:
+    path = tmp_path / f"clip.{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"weights of {tiny_arch}@{path} cannot be read"):
+        load_model(f"{tiny_arch}-gelu@{path}", device="cpu")
+
+
+def test_random_weights_for_benchmarks(tiny_arch: str) -> None:
+    loaded = load_model(f"{tiny_arch}/random", device="cpu")
+    assert loaded.clip.visual.conv1.weight.std() > 0
+    assert weights_id(f"{tiny_arch}/random") == f"{tiny_arch}/random"
+
+
+def test_random_weights_are_the_same_each_time_and_leave_other_chance_alone(
+    tiny_arch: str,
+) -> None:
+    """Their id is their name, so shards of several processes must have the same ones."""
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    first = load_model(f"{tiny_arch}/random", device="cpu", precision="fp32").clip.state_dict()
+    assert torch.equal(torch.rand(1), expected)
+    again = load_model(f"{tiny_arch}/random", device="cpu", precision="fp32").clip.state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_device("auto") == torch.device("cpu")
+    for absent in ("cuda", "cuda:0", "mps"):
+        with pytest.raises(ValueError, match=f"'{absent}' is not there"):
+            choose_device(absent)
+    for unknown in ("gpu", "", "meta", "xpu"):
+        with pytest.raises(ValueError, match="`device` to be auto, cpu, cuda or mps"):
+            choose_device(unknown)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("auto") == torch.device("cuda")
+    assert choose_device("cuda:1") == torch.device("cuda:1")
+    assert choose_device("mps") == torch.device("mps")
+    with pytest.raises(ValueError, match="'cuda:2' is not there: 2 CUDA devices found"):
+        choose_device("cuda:2")
+
+
+def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, cuda, mps = (torch.device(name) for name in ("cpu", "cuda", "mps"))
+    for has_bf16, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(clearclip_core.clip.loading, "cpu_has_bf16", lambda has=has_bf16: has)
+        assert choose_precision("auto", cpu) == expected
+        assert choose_precision("auto", cuda) == torch.float16
+        assert choose_precision("auto", mps) == torch.float32
+    assert choose_precision("fp32", cuda) == torch.float32
+    assert choose_precision("bf16", cpu) == torch.bfloat16
+    assert choose_precision("fp16", cuda) == torch.float16
+    with pytest.raises(ValueError, match="fp16 needs a GPU"):
+        choose_precision("fp16", cpu)
+    with pytest.raises(ValueError, match="auto, fp32, fp16, bf16, but got 'int8'"):
+        choose_precision("int8", cpu)
+
+
+def test_bf16_is_refused_on_a_card_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    capabilities = {0: (7, 5), 1: (8, 0)}
+    monkeypatch.setattr(
+        torch.cuda, "get_device_capability", lambda device: capabilities[device.index]
+    )
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    with pytest.raises(ValueError, match="bf16 needs Ampere or later, but Tesla T4 is older"):
+        choose_precision("bf16", torch.device("cuda:0"))
+    assert choose_precision("bf16", torch.device("cuda:1")) == torch.bfloat16
+    assert choose_precision("fp16", torch.device("cuda:0")) == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("files", "cpus"),
+    [
+        ({}, 8),
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu.max": "200000 100000\n"}, 2),
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "10000 100000\n"}, 1),
+        ({"cpu.max": "6400000 100000\n"}, 8),
+        ({"cpu.max": "nonsense"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+    ],
+)
+def test_usable_cpus_are_those_of_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], cpus: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert usable_cpus(tmp_path) == cpus
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "has_bf16"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu sse2 avx512f amx_bf16 amx_tile\n", True),
+        ("flags\t\t: fpu avx512_bf16\n", True),
+        ("flags\t\t: fpu avx2 avx512f\nbugs\t\t: bf16\n", False),
+        ("Features\t: fp asimd bf16 i8mm\n", True),
+        ("Features\t: fp asimd\n", False),
+        ("", False),
+    ],
+)
+def test_bf16_is_read_from_the_cpus_flags(tmp_path: Path, cpuinfo: str, has_bf16: bool) -> None:
+    path = tmp_path / "cpuinfo"
+    path.write_text(cpuinfo)
+    assert cpu_has_bf16(path) is has_bf16
+    assert cpu_has_bf16(tmp_path / "none") is False

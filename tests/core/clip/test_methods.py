@@ -1,0 +1,96 @@
+import dataclasses
+
+import pytest
+
+from clearclip_core import MAPS, METHODS, Method
+from clearclip_core.clip.methods import resolve_method
+
+
+def test_presets_are_the_papers() -> None:
+    assert dict(METHODS) == {
+        "clip": Method("qk", residual=True, ffn=True),
+        "maskclip": Method("identity", residual=True, ffn=True),
+        "sclip": Method("qq+kk", residual=True, ffn=True),
+        "clearclip": Method("qq", residual=False, ffn=False),
+        "clipsurgery": Method(
+            "vv", residual=True, ffn=False, alpha=1, blocks=6, remove_redundancy=True
+        ),
+        "gem": Method(
+            "ensemble", residual=True, ffn=False, alpha=1, blocks=6, positions_by_size=True
+        ),
+    }
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    names = "clip, maskclip, sclip, clearclip, clipsurgery, gem, or .*qk-res-a2, but got 'clearclp'"
+    with pytest.raises(ValueError, match=names):
+        resolve_method("clearclp")
+    for wrong in ("", "qk-ffn-res", "qk-res-a", "qk-res-a1.2.3", "qk+qk", "xx-res", "qk res"):
+        with pytest.raises(ValueError, match="`method` to be one of clip, maskclip"):
+            resolve_method(wrong)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"attention": "xx"}, "`attention`"),
+        ({"alpha": 2}, "ln_post cancels it"),
+        ({"alpha": 0}, "ln_post cancels it"),
+        ({"alpha": 0, "ffn": True}, "above 0 without a residual"),
+        ({"alpha": -1, "residual": True}, ">= 0"),
+        ({"alpha": float("nan"), "residual": True}, "finite"),
+        ({"blocks": 0}, "`blocks` to be 1 or more"),
+        ({"blocks": 2, "residual": True, "ffn": True}, "`ffn` to be False with several `blocks`"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(arguments: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Method(**arguments)  # type: ignore[arg-type]
+
+
+def test_alpha_zero_with_a_residual_is_the_residual_alone() -> None:
+    assert Method(alpha=0, residual=True).alpha == 0
+
+
+def test_a_method_says_what_it_is() -> None:
+    assert str(METHODS["sclip"]) == "sclip"
+    assert str(METHODS["gem"]) == "gem"
+    assert str(Method("vv", residual=True, alpha=2)) == "vv-res-a2"
+    assert str(Method("qq+kk", ffn=True)) == "qq+kk-ffn"
+    surgery = Method("vv", blocks=3, positions_by_size=True, remove_redundancy=True)
+    assert str(surgery) == "vv-b3-size-surgery"
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        *METHODS.values(),
+        *MAPS.values(),
+        Method("ensemble"),
+        Method("qk", True, True, alpha=0.1 + 0.2),
+        Method("identity+qk", True, alpha=1e-7),
+        Method("qq+kk", True, False, 1e22, 11, True, True),
+        Method("vv", ffn=True, alpha=0.5),
+    ],
+    ids=str,
+)
+def test_what_a_method_says_reads_back(method: Method) -> None:
+    assert resolve_method(str(method)) == method
+
+
+def test_what_makes_no_sense_is_refused_spelled_out_too() -> None:
+    with pytest.raises(ValueError, match="ln_post cancels it"):
+        resolve_method("qq-a2")
+
+
+def test_the_three_maps_are_sum_residual_and_attention() -> None:
+    assert {name: str(method) for name, method in MAPS.items()} == {
+        "X_sum": "qk-res",
+        "X_res": "qk-res-a0",
+        "X_attn": "qk",
+    }
+
+
+def test_a_method_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Method().alpha = 2  # type: ignore[misc]

@@ -1,0 +1,329 @@
+"""Model names, and the files that they stand for."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import huggingface_hub.constants
+import open_clip
+import pytest
+
+from clearclip_core import WeightsNotFoundError, download_weights, known_models, weights_id
+from clearclip_core.clip.weights import (
+    DEMO_FOLDER,
+    ModelName,
+    find_weights,
+    how_to_bring,
+    is_torchscript,
+    licence_of,
+    require_weights,
+    uses_quick_gelu,
+    verify_checksum,
+)
+
+FORMS = r"'arch/tag', 'arch@file', 'local-dir:path', 'hf-hub:org/repo' or 'demo'"
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("ViT-B-16/openai", ("tag", "ViT-B-16", "openai")),
+        ("ViT-B-16-quickgelu/dfn2b", ("tag", "ViT-B-16-quickgelu", "dfn2b")),
+        ("ViT-B-32/random", ("random", "ViT-B-32", "random")),
+        ("ViT-L-14@/models/clip.pt", ("file", "ViT-L-14", "/models/clip.pt")),
+        ("ViT-L-14-gelu@a/b@c.pt", ("file", "ViT-L-14", "a/b@c.pt")),
+        ("ViT-B-16-quickgelu@x.pt", ("file", "ViT-B-16-quickgelu", "x.pt")),
+        ("ViT-B-16-plus-240-quickgelu@x.pt", ("file", "ViT-B-16-plus-240", "x.pt")),
+        ("local-dir:models/mine", ("local-dir", "", "models/mine")),
+        ("hf-hub:laion/CLIP@x/y", ("hf-hub", "", "laion/CLIP@x/y")),
+        ("demo", ("demo", "", str(DEMO_FOLDER))),
+    ],
+)
+def test_every_form_of_name(name: str, parts: tuple[str, str, str]) -> None:
+    parsed = ModelName.parse(name)
+    assert (parsed.name, parsed.kind, parsed.arch, parsed.source) == (name, *parts)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "ViT-B-16", "ViT-B-16/", "ViT-B-16@", "local-dir:", "hf-hub:"]
+)
+def test_other_forms_are_refused_with_those_that_work(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{FORMS}, but got '{name}'"):
+        ModelName.parse(name)
+
+
+@pytest.mark.parametrize("name", ["ViT-Q-99/openai", "ViT-Q-99@x.pt", "/openai", "@x.pt"])
+def test_unknown_architectures_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"knows no architecture.*`clearclip models` lists"):
+        ModelName.parse(name)
+
+
+def test_an_unknown_tag_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"ViT-B-16 has no weights named 'opanai'.* openai, "):
+        ModelName.parse("ViT-B-16/opanai")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["RN50/openai", "RN50@x.pt", "ViT-B-16-SigLIP/webli", "coca_ViT-B-32/random", "EVA02-B-16@x"],
+)
+def test_what_cannot_be_read_out_densely_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"native Vision Transformer.*lists what works"):
+        ModelName.parse(name)
+
+
+def test_the_extra_for_text_towers_of_others_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'clearclip-label-studio\[hf\]'"):
+        ModelName.parse("roberta-ViT-B-32/laion2b_s12b_b32k")
+    with pytest.raises(ValueError, match=r"worldwide needs the extra: .*\[hf\]"):
+        ModelName.parse("ViT-H-14-worldwide/metaclip2_worldwide")  # for its tokenizer alone
+    assert ModelName.parse("ViT-B-32/openai").arch == "ViT-B-32"
+
+
+def test_known_models_and_their_licences() -> None:
+    models = {model.name: model for model in known_models()}
+    assert next(iter(models)) == "demo"
+    assert models["ViT-B-16/openai"].licence == "MIT"
+    assert models["ViT-L-14-336/openai"].licence == "MIT"
+    assert models["ViT-B-16/metaclip_400m"].licence == "CC-BY-NC-4.0"
+    assert models["ViT-H-14/laion2b_s32b_b79k"].needs == ""
+    assert models["roberta-ViT-B-32/laion2b_s12b_b32k"].needs == "hf"
+    assert models["ViT-H-14-worldwide/metaclip2_worldwide"].needs == "hf"
+    kinds = ("RN", "coca", "SigLIP", "EVA", "ViTamin", "MobileCLIP", "-quickgelu/", "convnext")
+    assert [name for name in models if any(kind in name for kind in kinds)] == []
+    assert licence_of("something_new") == "ask its publisher"
+
+
+@pytest.mark.parametrize(
+    ("arch", "tag", "quick_gelu"),
+    [
+        ("ViT-B-16", "openai", True),
+        ("ViT-B-16-quickgelu", "openai", True),
+        ("ViT-B-32", "laion400m_e32", True),
+        ("ViT-L-14", "laion400m_e32", False),
+        ("ViT-B-16", "metaclip_400m", True),
+        ("ViT-B-16", "laion2b_s34b_b88k", False),
+        ("ViT-B-16", "datacomp_xl_s13b_b90k", False),
+        ("roberta-ViT-B-32", "laion2b_s12b_b32k", True),  # its architecture says so, not its tag
+    ],
+)
+def test_quick_gelu_is_the_weights_own(arch: str, tag: str, quick_gelu: bool) -> None:
+    assert uses_quick_gelu(arch, tag) is quick_gelu
+
+
+def test_a_tag_is_its_own_id() -> None:
+    for name in ("ViT-B-16/openai", "hf-hub:org/repo", "ViT-B-16/random"):
+        assert weights_id(name) == name
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pt", "ckpt"])
+def test_a_files_id_follows_its_content(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"clip.{suffix}"
+    path.write_bytes(b"one")
+    first = weights_id(f"ViT-B-16@{path}")
+    assert first.startswith("ViT-B-16-")
+    assert weights_id(f"ViT-B-16@{path}") == first
+    ids = {first}
+    for content in (b"two", b"ones", bytes(1 << 17), bytes((1 << 17) + 1)):
+        path.write_bytes(content)
+        ids.add(weights_id(f"ViT-B-16@{path}"))
+    assert len(ids) == 5
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    shutil.copyfile(path, other / path.name)
+    assert weights_id(f"ViT-B-16@{other / path.name}") == weights_id(f"ViT-B-16@{path}")
+
+
+def test_a_folders_id_follows_weights_and_config(tmp_path: Path) -> None:
+    name = f"local-dir:{tmp_path}"
+    (tmp_path / "open_clip_config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"one")
+    ids = [weights_id(name)]
+    (tmp_path / "README.md").write_text("no part of the model")
+    assert weights_id(name) == ids[0]
+    (tmp_path / "model.safetensors").write_bytes(b"two")
+    ids.append(weights_id(name))
+    (tmp_path / "open_clip_config.json").write_text("{ }")
+    ids.append(weights_id(name))
+    assert len(set(ids)) == 3
+
+
+@pytest.mark.parametrize("kind", ["ViT-B-16@{}/none.pt", "local-dir:{}/none", "ViT-B-16@{}"])
+def test_missing_files_have_no_id(tmp_path: Path, kind: str) -> None:
+    name = kind.format(tmp_path)
+    with pytest.raises(WeightsNotFoundError, match=f"no weights at {tmp_path}"):
+        weights_id(name)
+
+
+def test_a_file_is_no_model_folder(tmp_path: Path) -> None:
+    (tmp_path / "clip.pt").write_bytes(b"one")
+    with pytest.raises(WeightsNotFoundError, match="no weights at"):
+        weights_id(f"local-dir:{tmp_path}/clip.pt")
+
+
+@pytest.fixture
+def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """The network gives these bytes, whatever is asked."""
+    content = os.urandom(100)
+    (tmp_path / "network").mkdir()
+    source = tmp_path / "network" / "open_clip_model.safetensors"
+    source.write_bytes(content)
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda *_, **__: str(source))
+    return content
+
+
+def test_fetched_weights_have_a_checksum_that_sha256sum_accepts(
+    tmp_path: Path, fetched: bytes
+) -> None:
+    folder = tmp_path / "carried" / "away"
+    path = download_weights("ViT-B-16/openai", folder)
+    assert path == folder / "ViT-B-16--openai.safetensors"
+    assert path.read_bytes() == fetched
+    assert sorted(file.name for file in folder.iterdir()) == [path.name, f"{path.name}.sha256"]
+    line = (folder / f"{path.name}.sha256").read_text()
+    assert line == f"{hashlib.sha256(fetched).hexdigest()}  {path.name}\n"
+    check = ["sha256sum", "-c", f"{path.name}.sha256"]
+    assert subprocess.run(check, cwd=folder, capture_output=True, check=False).returncode == 0
+    verify_checksum(path)
+    assert find_weights(ModelName.parse("ViT-B-16/openai"), folder) == path
+
+
+@pytest.mark.usefixtures("fetched")
+def test_weights_are_brought_as_the_sentence_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    name = ModelName.parse("ViT-B-16/openai")
+    assert "copy the files in FOLDER into the folder of weights" in how_to_bring(name)
+    carried, model_dir = tmp_path / "carried", tmp_path / "weights"
+    download_weights(name.name, carried)
+    shutil.copytree(carried, model_dir)
+    assert find_weights(name, model_dir) == model_dir / "ViT-B-16--openai.safetensors"
+
+
+@pytest.mark.usefixtures("fetched")
+def test_what_the_backend_keeps_by_default_is_found_without_naming_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    kept = download_weights("ViT-B-16/openai", tmp_path / ".cache" / "clearclip")
+    assert find_weights(ModelName.parse("ViT-B-16/openai")) == kept
+    assert {m.name: m.path for m in known_models()}["ViT-B-16/openai"] == kept
+
+
+@pytest.mark.usefixtures("fetched")
+@pytest.mark.parametrize("damage", ["content", "empty checksum"])
+def test_a_damaged_file_is_refused(tmp_path: Path, damage: str) -> None:
+    path = download_weights("ViT-B-16/openai", tmp_path)
+    if damage == "content":
+        path.write_bytes(path.read_bytes()[:-1])
+    else:
+        path.with_name(f"{path.name}.sha256").write_text("")
+    with pytest.raises(WeightsNotFoundError, match=r"safetensors is damaged: its checksum"):
+        verify_checksum(path)
+
+
+def test_a_file_without_a_checksum_is_not_judged(tmp_path: Path) -> None:
+    (tmp_path / "clip.pt").write_bytes(b"one")
+    verify_checksum(tmp_path / "clip.pt")
+
+
+def test_half_a_download_is_not_taken_for_a_whole(
+    tmp_path: Path, fetched: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(source: Path, target: Path) -> None:
+        Path(target).write_bytes(fetched[:50])
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", interrupted)
+    with pytest.raises(OSError, match="No space left"):
+        download_weights("ViT-B-16/openai", tmp_path / "to")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    assert find_weights(ModelName.parse("ViT-B-16/openai"), tmp_path / "to") is None
+
+
+def test_only_tags_can_be_fetched(tmp_path: Path) -> None:
+    for name in ("demo", "hf-hub:org/repo", "ViT-B-16@x.pt"):
+        with pytest.raises(ValueError, match="of the form 'arch/tag'"):
+            download_weights(name, tmp_path)
+
+
+def test_a_failed_download_says_how_to_bring_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(config: object, cache_dir: Path | None = None) -> str:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(open_clip, "download_pretrained", no_network)
+    sentence = r"clearclip models --download ViT-B-16/openai --to FOLDER.*ViT-B-16@FILE.*demo"
+    with pytest.raises(WeightsNotFoundError, match=sentence):
+        download_weights("ViT-B-16/openai", tmp_path)
+
+
+def test_weights_are_asked_for_before_they_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    fetched = []
+
+    def fetch(config: dict[str, str], cache_dir: Path | None = None) -> str:
+        fetched.append(cache_dir)
+        return str(tmp_path / "ViT-B-16--openai.pt")
+
+    monkeypatch.setattr(open_clip, "download_pretrained", fetch)
+    require_weights("ViT-B-16/openai", tmp_path)
+    assert fetched == [tmp_path]
+    (tmp_path / "ViT-B-16--openai.pt").write_bytes(b"weights")
+    for name in ("ViT-B-16/openai", f"local-dir:{tmp_path}", "demo", "ViT-B-16/random"):
+        require_weights(name, tmp_path)
+    assert fetched == [tmp_path]
+    for name in (f"ViT-B-16@{tmp_path}/none.pt", f"local-dir:{tmp_path}/none"):
+        with pytest.raises(WeightsNotFoundError, match="There are no weights at"):
+            require_weights(name)
+    with pytest.raises(ValueError, match=FORMS):
+        require_weights("magic")
+
+
+def test_weights_are_found_in_open_clips_caches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    name = ModelName.parse("ViT-B-16/openai")
+    assert find_weights(name) is None
+    by_url = tmp_path / ".cache" / "clip" / "ViT-B-16.pt"
+    by_url.parent.mkdir(parents=True)
+    by_url.write_bytes(b"url")
+    assert find_weights(name) == by_url
+    repository = tmp_path / "hub" / "models--timm--vit_base_patch16_clip_224.openai"
+    in_hub = repository / "snapshots" / "abc" / "open_clip_model.safetensors"
+    in_hub.parent.mkdir(parents=True)
+    in_hub.write_bytes(b"hub")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    assert find_weights(name) == in_hub
+    listed = {model.name: model.path for model in known_models()}
+    assert listed["ViT-B-16/openai"] == in_hub
+    assert listed["ViT-B-32/openai"] is None
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth", ".bin"])
+def test_a_folder_is_looked_into_first(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "ViT-B-16--openai.txt").write_text("about it")
+    path = tmp_path / f"ViT-B-16--openai{suffix}"
+    path.write_bytes(b"one")
+    assert find_weights(ModelName.parse("ViT-B-16/openai"), tmp_path) == path
+    assert {m.name: m.path for m in known_models(tmp_path)}["ViT-B-16/openai"] == path
+
+
+def test_what_is_no_archive_is_no_torchscript(tmp_path: Path) -> None:
+    (tmp_path / "clip.pt").write_bytes(b"code/")
+    assert not is_torchscript(tmp_path / "clip.pt")

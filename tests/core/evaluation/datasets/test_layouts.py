@@ -1,0 +1,117 @@
+"""What lies where, and what is said of folders that are not so."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
+from clearclip_core.evaluation.datasets.layouts import Layout, LayoutError
+from tests.core.evaluation import miniatures
+
+LISTED = Layout("pictures", ".jpg", "maps", ".png", "val.txt")
+
+
+def layout_of(benchmark: str) -> Layout:
+    layout = BENCHMARKS[benchmark].layout
+    assert layout is not None
+    return layout
+
+
+@pytest.mark.parametrize("benchmark", list(miniatures.FILE_VALUES))
+def test_pictures_and_maps_are_found_in_order(benchmark: str, tmp_path: Path) -> None:
+    made = miniatures.make(benchmark, tmp_path)
+    found = layout_of(benchmark).find(tmp_path)
+    assert [(each.picture, each.label_map) for each in found] == made
+
+
+def test_names_tell_the_pictures_apart(tmp_path: Path) -> None:
+    miniatures.make("cityscapes", tmp_path)
+    names = [each.name for each in layout_of("cityscapes").find(tmp_path)]
+    assert names == ["frankfurt/frankfurt_000000_000294", "munster/munster_000173_000019"]
+
+
+def test_a_folder_is_missing(tmp_path: Path) -> None:
+    miniatures.make("voc20", tmp_path)
+    shutil.rmtree(tmp_path / "SegmentationClass")
+    with pytest.raises(LayoutError) as refused:
+        layout_of("voc20").find(tmp_path)
+    assert str(refused.value) == (
+        f"Expected {tmp_path} to hold JPEGImages/, SegmentationClass/, "
+        "ImageSets/Segmentation/val.txt, but SegmentationClass/ is not there; it holds "
+        "ImageSets/, JPEGImages/."
+    )
+
+
+def test_the_folder_above_is_named_with_the_one_that_is_meant(tmp_path: Path) -> None:
+    miniatures.make("voc20", tmp_path / "VOCdevkit" / "VOC2012")
+    with pytest.raises(LayoutError, match=r"Did you mean .*VOCdevkit/VOC2012\?") as refused:
+        layout_of("voc20").find(tmp_path)
+    assert "are not there; it holds VOCdevkit/." in str(refused.value)
+
+
+def test_there_is_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(LayoutError, match=r"Expected a folder at .*/nowhere, but there is none"):
+        LISTED.find(tmp_path / "nowhere")
+
+
+def test_every_picture_and_map_is_looked_for(tmp_path: Path) -> None:
+    made = miniatures.make("voc20", tmp_path)
+    made[2][1].unlink()
+    with pytest.raises(LayoutError, match=r"Expected 3 label maps, but 1 are not there: .*000009"):
+        layout_of("voc20").find(tmp_path)
+    for picture, _ in made:
+        picture.unlink()
+    with pytest.raises(LayoutError, match="Expected 3 pictures, but 3 are not there"):
+        layout_of("voc20").find(tmp_path)
+
+
+@pytest.mark.parametrize("benchmark", ["ade20k", "coco_stuff", "coco_object", "cityscapes"])
+def test_pictures_that_no_file_lists_are_missed_where_their_maps_are(
+    benchmark: str, tmp_path: Path
+) -> None:
+    (picture, _), _ = miniatures.make(benchmark, tmp_path)
+    picture.unlink()
+    with pytest.raises(LayoutError) as refused:
+        layout_of(benchmark).find(tmp_path)
+    assert f"Expected 2 pictures, but 1 are not there: {picture}" in str(refused.value)
+
+
+def test_a_listing_may_have_a_byte_order_mark(tmp_path: Path) -> None:
+    """Windows' Notepad writes one."""
+    made = miniatures.make("voc20", tmp_path)
+    listing = tmp_path / "ImageSets" / "Segmentation" / "val.txt"
+    listing.write_bytes(b"\xef\xbb\xbf" + listing.read_bytes())
+    assert [each.picture for each in layout_of("voc20").find(tmp_path)] == [p for p, _ in made]
+
+
+def test_many_missing_files_are_counted_not_listed(tmp_path: Path) -> None:
+    for folder in ("pictures", "maps"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "val.txt").write_text("\n".join(f"p{index}" for index in range(50)))
+    with pytest.raises(LayoutError, match=r"50 are not there: .*p0.jpg, .*p2.jpg and 47 more\."):
+        LISTED.find(tmp_path)
+
+
+def test_a_map_of_another_suffix_is_pointed_out(tmp_path: Path) -> None:
+    (_, label_map), _ = miniatures.make("cityscapes", tmp_path)
+    label_map.unlink()
+    expected = r"There is frankfurt_000000_000294_gtFine_labelIds\.png\."
+    with pytest.raises(LayoutError, match=expected):
+        layout_of("cityscapes").find(tmp_path)
+
+
+def test_an_empty_data_set_or_a_picture_that_is_listed_twice(tmp_path: Path) -> None:
+    for folder in ("pictures", "maps"):
+        (tmp_path / folder).mkdir()
+    listing = tmp_path / "val.txt"
+    listing.write_text("\n")
+    with pytest.raises(LayoutError, match=r"Expected pictures at .*val.txt, but there are none"):
+        LISTED.find(tmp_path)
+    with pytest.raises(LayoutError, match=r"Expected pictures at .*pictures/\*\*/\*.jpg"):
+        Layout("pictures", ".jpg", "maps", ".png").find(tmp_path)
+    listing.write_text("a\nb\na\n")
+    with pytest.raises(LayoutError, match="to list each picture once"):
+        LISTED.find(tmp_path)

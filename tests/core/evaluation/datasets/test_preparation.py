@@ -1,0 +1,143 @@
+"""Label maps from published ones, against tables written down by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clearclip_core.evaluation.datasets.class_names import class_names
+from clearclip_core.evaluation.datasets.layouts import LayoutError
+from clearclip_core.evaluation.datasets.preparation import RECODINGS, prepare
+from tests.core.evaluation.miniatures import draw
+
+#: Category ids of COCO (a published map holds one less) -> name, from all over the list.
+COCO = {
+    1: "person",
+    10: "traffic light",
+    11: "fire hydrant",
+    13: "stop sign",
+    25: "giraffe",
+    27: "backpack",
+    28: "umbrella",
+    31: "handbag",
+    44: "bottle",
+    46: "wine glass",
+    65: "bed",
+    67: "dining table",
+    70: "toilet",
+    72: "tv",
+    82: "refrigerator",
+    84: "book",
+    90: "toothbrush",
+}
+STUFF = {92: "banner", 93: "blanket", 124: "grass", 149: "road", 182: "wood"}
+#: Cityscapes' ids of the classes that count.
+CITYSCAPES = {
+    7: "road",
+    8: "sidewalk",
+    11: "building",
+    12: "wall",
+    13: "fence",
+    17: "pole",
+    19: "trafficlight",
+    20: "trafficsign",
+    21: "vegetation",
+    22: "terrain",
+    23: "sky",
+    24: "person",
+    25: "rider",
+    26: "car",
+    27: "truck",
+    28: "bus",
+    31: "train",
+    32: "motorcycle",
+    33: "bicycle",
+}
+
+
+def write_map(path: Path, values: list[int]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.array([values], np.uint8)).save(path)
+    return path
+
+
+def read_map(path: Path) -> list[int]:
+    with Image.open(path) as picture:
+        return np.asarray(picture)[0].tolist()  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> Path:
+    values = [number - 1 for number in [*COCO, *STUFF]] + [255]
+    write_map(tmp_path / "annotations" / "val2017" / "000000000139.png", values)
+    draw(tmp_path / "images" / "val2017" / "000000000139.jpg", 0)
+    return tmp_path
+
+
+def test_coco_stuff_counts_its_classes_through(coco: Path) -> None:
+    (path,) = prepare("coco_stuff", coco)
+    assert path.name == "000000000139_labelTrainIds.png"
+    names = class_names("coco_stuff")
+    expected = [names.index(name.replace(" ", "")) for name in [*COCO.values(), *STUFF.values()]]
+    assert read_map(path) == [*expected, 255]
+
+
+def test_coco_object_keeps_things_and_calls_the_rest_background(coco: Path) -> None:
+    (path,) = prepare("coco_object", coco)
+    assert path.name == "000000000139_instanceTrainIds.png"
+    names = ("background", *class_names("coco_object"))
+    expected = [names.index(name) for name in COCO.values()]
+    assert read_map(path) == [*expected, *[0] * len(STUFF), 0]
+
+
+def test_coco_object_from_train_ids_is_the_same(coco: Path) -> None:
+    (train_ids,) = prepare("coco_stuff", coco)
+    (path,) = prepare("coco_object", coco)
+    direct = read_map(path)
+    path.unlink()
+    (coco / "annotations" / "val2017" / "000000000139.png").unlink()
+    assert train_ids.is_file()
+    (path,) = prepare("coco_object", coco)
+    assert read_map(path) == direct
+
+
+def test_every_value_of_coco_has_a_class(coco: Path) -> None:
+    (stuff,) = RECODINGS["coco_stuff"]
+    classes = sorted(set(stuff.values.values()))
+    assert classes == [*range(171), 255]
+    things = [v for v in stuff.values if v <= 90]
+    assert len(things) == 80
+
+
+def test_cityscapes_ids_become_train_ids(tmp_path: Path) -> None:
+    name = "frankfurt/frankfurt_000000_000294"
+    ids = [*range(34)]
+    write_map(tmp_path / "gtFine" / "val" / f"{name}_gtFine_labelIds.png", ids)
+    draw(tmp_path / "leftImg8bit" / "val" / f"{name}_leftImg8bit.png", 0)
+    (path,) = prepare("cityscapes", tmp_path)
+    assert path == tmp_path / "gtFine" / "val" / f"{name}_gtFine_labelTrainIds.png"
+    names = class_names("cityscapes")
+    assert read_map(path) == [
+        names.index(CITYSCAPES[number]) if number in CITYSCAPES else 255 for number in ids
+    ]
+
+
+def test_what_is_there_stays(coco: Path) -> None:
+    (path,) = prepare("coco_object", coco)
+    write_map(path, [5])
+    assert list(prepare("coco_object", coco)) == []
+    assert read_map(path) == [5]
+
+
+def test_what_is_missing_or_unknown_is_refused(coco: Path) -> None:
+    published = coco / "annotations" / "val2017" / "000000000139.png"
+    write_map(published, [0, 11])  # COCO has no category 12
+    with pytest.raises(LayoutError, match=r"000000000139.png: Expected values .* but got 11"):
+        list(prepare("coco_stuff", coco))
+    published.unlink()
+    with pytest.raises(LayoutError, match="Expected 1 label maps, but 1 are not there"):
+        list(prepare("coco_object", coco))
+    assert [p.name for p in published.parent.iterdir()] == []

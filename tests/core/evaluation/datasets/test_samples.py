@@ -1,0 +1,96 @@
+"""Pictures with their truth, and files that are not what they should be."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from clearclip_core import HELD_OUT_SEEDS, render_scene
+from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
+from clearclip_core.evaluation.datasets.layouts import LayoutError
+from clearclip_core.evaluation.datasets.samples import find_samples, read_label_map
+from tests.core.evaluation import miniatures
+
+VOC = BENCHMARKS["voc20"]
+
+
+def test_a_picture_is_read_as_opencv_reads_it(tmp_path: Path) -> None:
+    """MMSegmentation reads with OpenCV; a JPEG with thinned-out colours decodes the same here."""
+    made = miniatures.make("voc20", tmp_path)
+    for sample, (picture, label_map) in zip(find_samples(VOC, tmp_path), made, strict=True):
+        rgb, truth = sample.read()
+        assert (rgb == cv2.imread(str(picture))[:, :, ::-1]).all()
+        with Image.open(label_map) as stored:
+            values = np.asarray(stored)
+        expected = [255 if v in (0, 255) else v - 1 for v in values.ravel().tolist()]
+        assert truth.ravel().tolist() == expected
+        assert truth.dtype == np.uint8
+
+
+def test_drawn_scenes_need_no_files() -> None:
+    samples = find_samples(BENCHMARKS["demo"], None)
+    assert len({sample.name for sample in samples}) == len(samples) == 500
+    rgb, truth = samples[3].read()
+    scene = render_scene(HELD_OUT_SEEDS[3])
+    assert (rgb == scene.image).all()
+    assert (truth == scene.label_map).all()
+
+
+def test_digests_follow_the_files_wherever_they_lie(tmp_path: Path) -> None:
+    made = miniatures.make("voc20", tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+
+    def digests(folder: str) -> list[str]:
+        return [sample.digest for sample in find_samples(VOC, tmp_path / folder)]
+
+    first = digests("a")
+    assert len(set(first)) == len(made) == 3
+    assert digests("b") == first
+    _, label_map = made[0]
+    with Image.open(label_map) as stored:
+        shifted = np.asarray(stored) % 20 + 1  # an image of as many bytes, or nearly
+    Image.fromarray(shifted).save(label_map)
+    picture, _ = made[1]
+    miniatures.draw(picture, 77, (60, 52))
+    now = digests("a")
+    assert [one == other for one, other in zip(now, first, strict=True)] == [False, False, True]
+    assert len({sample.digest for sample in find_samples(BENCHMARKS["demo"], None)}) == 500
+
+
+def test_files_need_a_folder() -> None:
+    with pytest.raises(LayoutError, match=r"voc20 needs the folder of its data \(--data\)"):
+        find_samples(VOC, None)
+
+
+def test_the_first_map_is_looked_into_at_once(tmp_path: Path) -> None:
+    (_, label_map), *_ = miniatures.make("voc20", tmp_path)
+    miniatures.draw_map(label_map, 0, [99])
+    with pytest.raises(LayoutError, match=r"000033.png: .* to hold 0 to 20 and 255, but got 99"):
+        find_samples(VOC, tmp_path)
+    miniatures.draw_map(label_map, 0, [1], (44, 60))
+    with pytest.raises(LayoutError, match=r"as large as its picture, 60×44 px, but it has 44×60"):
+        find_samples(VOC, tmp_path)
+
+
+def test_files_that_are_no_pictures(tmp_path: Path) -> None:
+    (picture, label_map), *_ = miniatures.make("voc20", tmp_path)
+    kept = picture.read_bytes()
+    picture.write_bytes(kept[: len(kept) // 2])
+    with pytest.raises(LayoutError, match=r"000033.jpg cannot be read"):
+        find_samples(VOC, tmp_path)
+    picture.write_bytes(kept)
+    label_map.write_text("no picture")
+    with pytest.raises(LayoutError, match=r"000033.png cannot be read"):
+        find_samples(VOC, tmp_path)
+
+
+def test_a_painted_map_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "map.png"
+    Image.new("RGB", (4, 4)).save(path)
+    with pytest.raises(LayoutError, match=r"\(mode L or P\), but its mode is RGB"):
+        read_label_map(path)

@@ -1,0 +1,61 @@
+"""Settings and results that no model has to be run for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from clearclip_core import Method
+from clearclip_core.evaluation.confusion_matrix import Confusion
+from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
+from clearclip_core.evaluation.results import Result, Shard, Tally
+from clearclip_core.evaluation.run_config import Settings
+from clearclip_core.paper.ablation import Ablation, Score
+
+SETTINGS = Settings(
+    benchmark="voc20",
+    pictures=9,
+    limit=None,
+    own_names=False,
+    pictures_digest="a",
+    queries_digest="b",
+    model="ViT-B-16/openai",
+    weights="demo-1",
+    method="clearclip",
+    precision="fp16",
+    device="cuda",
+    short_side_px=448,
+    long_side_px=2048,
+    window_px=448,
+    stride_px=224,
+    mean=(1.5, 2, 3),
+    std=(4, 5, 6),
+    threshold=0.0,
+)
+
+
+def result(
+    benchmark: str,
+    percent: int,
+    method: str = "clearclip",
+    shard: Shard | None = None,
+    **other: Any,
+) -> Result:
+    """A result whose mIoU is so many percent.
+
+    The first two classes are each other's mistakes: with h hits and m misses either way the IoU of
+    both is h / (h + 2m), here p / 100 of h = 2p and m = 100 - p. All other classes have none.
+    """
+    counts = np.zeros((len(BENCHMARKS[benchmark].classes),) * 2, np.int64)
+    counts[:2, :2] = [[2 * percent, 100 - percent], [100 - percent, 2 * percent]]
+    settings = replace(SETTINGS, benchmark=benchmark, method=method, **other)
+    return Result(settings, shard or Shard(), Tally(Confusion(counts), 9, 4.5), {}, "a card")
+
+
+def ablation(benchmark: str, miou: dict[Method, float], **other: Any) -> Ablation:
+    """An ablation with the shares given."""
+    settings = replace(SETTINGS, benchmark=benchmark, method="ablation", **other)
+    scores = {method: Score(share, share / 2) for method, share in miou.items()}
+    return Ablation(settings, scores, {"torch": "2"}, "a card")

@@ -1,0 +1,202 @@
+"""The measurements of `clearclip bench`, by a clock that the tests turn themselves."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from clearclip_core import LoadedModel, Preprocessing, Segmenter, WindowFeatures
+from clearclip_core.evaluation.speed import (
+    MAX_LABELS,
+    Measurement,
+    as_json,
+    as_text,
+    label_words,
+    matmul_flops_per_s,
+    measure,
+    peak_gpu_memory_mb,
+    peak_memory_mb,
+    rounds,
+    stage_seconds,
+    window_flops,
+    window_seconds,
+)
+
+CPU = torch.device("cpu")
+WINDOW = torch.zeros(1, 3, 64, 64)
+
+
+class Clock:
+    """Goes on by one second whenever it is looked at."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1
+        return self.now
+
+
+@pytest.fixture(scope="module")
+def model(clip_model: open_clip.CLIP) -> LoadedModel:
+    tokenize = open_clip.SimpleTokenizer(context_length=16)
+    return LoadedModel("tiny", clip_model, tokenize, (100, 110, 120), (50, 60, 70))
+
+
+@pytest.fixture
+def segmenter(model: LoadedModel) -> Segmenter:
+    sizes = Preprocessing(short_side_px=64, long_side_px=256, window_px=64, stride_px=32)
+    return Segmenter(model, preprocessing=sizes, windows_at_once=3)
+
+
+def test_labels_are_all_different() -> None:
+    words = label_words(MAX_LABELS)
+    assert len(set(words)) == MAX_LABELS
+    assert all(word == word.strip() and word.count(" ") <= 2 for word in words)
+    assert label_words(5) == words[:5]
+
+
+@pytest.mark.parametrize("count", [0, MAX_LABELS + 1])
+def test_no_labels_or_more_than_there_are(count: int) -> None:
+    with pytest.raises(ValueError, match=f"`count` to be 1 to 1000, but got {count}"):
+        label_words(count)
+
+
+@pytest.mark.parametrize(
+    ("lengths_s", "budget_s", "expected"),
+    [
+        ([2, 2, 2, 2, 2, 2], 10, 5),
+        ([2, 2, 2, 2, 2, 2], 9.9, 4),
+        ([3, 1, 1, 1, 1, 1], 7, 3),  # after 3 + 1 + 1 s another of 3 does not fit
+        ([100], 10, 1),
+        ([2], 0, 1),
+    ],
+)
+def test_rounds_end_before_the_budget_does(
+    lengths_s: list[float], budget_s: float, expected: int
+) -> None:
+    now = [0.0]
+    seen = []
+    for number in rounds(budget_s, lambda: sum(now)):
+        now.append(lengths_s[number])
+        seen.append(number)
+    assert seen == list(range(expected))
+
+
+def test_every_stage_is_timed_by_itself(segmenter: Segmenter) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (90, 60)).save(file, "JPEG")
+    stages_s = stage_seconds(segmenter, file.getvalue(), ["sky"], budget_s=0, clock=Clock())
+    assert stages_s == dict.fromkeys(("read", "resize", "encode", "score", "decide", "masks"), 1)
+
+
+def test_windows_are_timed_by_batch_size(segmenter: Segmenter) -> None:
+    seconds = window_seconds(segmenter, WINDOW, budget_s=1000, clock=Clock())
+    assert seconds == {size: 1 / size for size in (1, 2, 3, 4, 8, 16)}
+
+
+def test_the_size_in_use_is_timed_whatever_the_budget(segmenter: Segmenter) -> None:
+    seconds = window_seconds(segmenter, WINDOW, budget_s=0, clock=Clock())
+    assert [*seconds] == [1, 3]
+
+
+def test_sizes_that_do_not_fit_are_left_out(
+    segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode: Callable[[torch.Tensor], WindowFeatures] = segmenter.encoder.forward
+
+    def small_card(pixels: torch.Tensor) -> WindowFeatures:
+        if len(pixels) > 4:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return encode(pixels)
+
+    monkeypatch.setattr(segmenter.encoder, "forward", small_card)
+    seconds = window_seconds(segmenter, WINDOW, budget_s=1000, clock=Clock())
+    assert [*seconds] == [1, 2, 3, 4]
+
+
+def test_every_matrix_product_of_the_encoder_is_counted(segmenter: Segmenter) -> None:
+    """Against the products as the architecture has them: 17 tokens of 64, 3 blocks."""
+    tokens, width = 17, 64
+    patches = 2 * 16 * (3 * 16 * 16) * width
+    block = 2 * tokens * (3 + 1 + 4 + 4) * width * width + 4 * tokens**2 * width
+    last = 2 * tokens * (2 + 1) * width * width + 4 * tokens**2 * width  # q, v and out alone
+    projection = 2 * 16 * width * 24
+    expected = patches + 2 * block + last + projection
+    assert window_flops(segmenter, WINDOW) == pytest.approx(expected, rel=0.02)
+
+
+def test_the_rate_of_a_matrix_product() -> None:
+    assert matmul_flops_per_s(CPU, torch.float32, Clock()) == 2 * 4096 * 1024 * 4096
+
+
+def test_memory_is_what_the_system_says() -> None:
+    status = Path("/proc/self/status")
+    if not status.exists():
+        assert peak_memory_mb() is None or peak_memory_mb() > 50
+        return
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    assert peak_memory_mb() == pytest.approx(int(line.split()[1]) * 1024 / 1e6, rel=0.1)
+    assert peak_gpu_memory_mb(CPU) is None
+
+
+def test_words_that_are_kept_are_told_apart(segmenter: Segmenter) -> None:
+    first = measure(segmenter, (90, 60), labels=3, budget_s=0)
+    assert (first.text_labels, first.text_sentences) == (3, 240)
+    again = measure(segmenter, (90, 60), labels=4, budget_s=0)
+    assert (again.text_labels, again.text_sentences) == (1, 80)
+    assert (again.method, again.precision, again.windows) == ("clearclip", "fp32", 2)
+    assert (again.picture_wh, again.resized_wh) == ((90, 60), (96, 64))
+
+
+MEASURED = Measurement(
+    model="demo",
+    method="clearclip",
+    precision="bf16",
+    device="A card",
+    threads=2,
+    cpu_flags=("avx2",),
+    torch="2.13.0",
+    picture_wh=(2048, 1367),
+    resized_wh=(671, 448),
+    windows=2,
+    windows_at_once=4,
+    labels=150,
+    stages_s={"read": 0.03, "encode": 0.4, "score": 0.01, "decide": 0.05, "masks": 0.01},
+    window_s={1: 0.3, 4: 0.2},
+    encoder_tflops=0.3,
+    matmul_tflops=0.5,
+    text_s=10.0,
+    text_labels=150,
+    text_sentences=12000,
+    memory_mb=1234.5,
+    gpu_memory_mb=5678.0,
+)
+
+
+def test_a_person_reads_the_figures() -> None:
+    rows = as_text(MEASURED).splitlines()
+    assert "model       demo, clearclip, bf16" in rows
+    assert "  encode             400.0   80.0%" in rows
+    assert "  together           500.0   2.00 pictures/s" in rows
+    assert "  4                  200.0   in use" in rows
+    assert "encoder     0.30 TFLOP/s, 60% of a plain matrix product's 0.50" in rows
+    assert "words       10.0 s to embed 150 labels, once (1200 sentences/s)" in rows
+    assert "memory      1,234 MB, loading included, of the GPU 5,678 MB" in rows
+    assert any("  new words           70.0" in row for row in rows)
+
+
+def test_a_program_reads_the_same_figures() -> None:
+    figures = json.loads(json.dumps(as_json(MEASURED)))
+    assert figures["stages_s"]["encode"] == 0.4
+    assert figures["window_s"] == {"1": 0.3, "4": 0.2}
+    assert figures["picture_s"] == pytest.approx(0.5)
+    assert figures["pictures_per_s"] == pytest.approx(2)
+    assert figures["new_words_s"] == pytest.approx(0.07)

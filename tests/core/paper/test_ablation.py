@@ -1,0 +1,110 @@
+"""Many readouts of one model: what they are, and that a shared trunk changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+
+from clearclip_core import DenseEncoder, Method, load_model
+from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
+from clearclip_core.evaluation.runner import predictor
+from clearclip_core.evaluation.task import Task
+from clearclip_core.paper.ablation import (
+    STUDIES,
+    Ablation,
+    methods_of,
+    readouts,
+    shared_features,
+)
+from tests.core.evaluation import factories as facts
+from tests.core.evaluation import miniatures
+
+
+def test_the_studies_are_the_papers() -> None:
+    rows = [(m.attention, m.residual, m.ffn, m.alpha) for m in STUDIES["table1"]]
+    assert rows == [
+        ("qq", True, True, 1),
+        ("qq", True, False, 1),
+        ("qq", False, True, 1),
+        ("qq", False, False, 1),
+    ]
+    assert len(set(STUDIES["figure5"])) == 5 * 4
+    assert {m.alpha for m in STUDIES["figure6"]} == {0.1, 0.5, 1, 2, 10, 100}
+    assert set(STUDIES["table1"]) < set(STUDIES["figure5"])
+    assert len(methods_of(STUDIES)) == len(set(methods_of(STUDIES))) == 20 + 5 * 5
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Task:
+    miniatures.make("context60", tmp_path)
+    return Task.of(BENCHMARKS["context60"], tmp_path, short_side_px=80)
+
+
+def test_a_shared_trunk_gives_what_each_method_gives_alone(task: Task, model_folder: Path) -> None:
+    model = load_model(f"local-dir:{model_folder}", device="cpu", precision="fp32")
+    methods = methods_of(STUDIES)
+    rgb, _ = task.samples[0].read()
+    segmenters = [task.segmenter(model, method) for method in methods]
+    together = list(shared_features(segmenters, rgb))
+    for segmenter, shared in zip(segmenters, together, strict=True):
+        alone = segmenter.encode(rgb)
+        assert alone.plan == shared.plan
+        torch.testing.assert_close(shared.patches, alone.patches, rtol=0, atol=1e-6)
+    assert (together[0].patches - together[-1].patches).abs().max() > 0.01
+
+    some = methods[::11]
+    maps = list(readouts(task, model, some)(rgb))
+    for method, label_map in zip(some, maps, strict=True):
+        (expected,) = predictor(task.segmenter(model, method), task.benchmark, task.labels)(rgb)
+        assert (label_map == expected).mean() > 0.999
+
+
+def test_scores_come_back_from_their_file_and_add_up(tmp_path: Path) -> None:
+    first = facts.ablation("voc20", {Method("qq"): 0.5, Method("vv", True, True, 0.5): 0.25})
+    first.write(tmp_path / "a.json")
+    read = Ablation.read(tmp_path / "a.json")
+    assert dict(read.scores) == dict(first.scores)
+    assert (read.settings, read.versions, read.hardware) == (
+        first.settings,
+        first.versions,
+        first.hardware,
+    )
+    more = facts.ablation("voc20", {Method("kk"): 0.75, Method("qq"): 0.125})
+    both = more.with_scores_of(read)
+    assert {str(method): score.miou for method, score in both.scores.items()} == {
+        "clearclip": 0.125,
+        "vv-res-ffn-a0.5": 0.25,
+        "kk": 0.75,
+    }
+
+
+def test_scores_of_other_versions_are_not_put_together() -> None:
+    first = facts.ablation("voc20", {Method("qq"): 0.5})
+    later = replace(facts.ablation("voc20", {Method("kk"): 0.5}), versions={"torch": "3"})
+    with pytest.raises(ValueError, match=r"same versions, but got \{'torch': '2'\} and .*'3'"):
+        later.with_scores_of(first)
+
+
+def test_a_file_that_is_no_ablation_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    for text in ("", "[]", "{}", '{"readouts": {}}'):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="to be written by `clearclip ablate`, but it is not"):
+            Ablation.read(path)
+
+
+def test_the_trunk_ends_before_the_last_block(clip_model: open_clip.CLIP) -> None:
+    """Against open_clip's own blocks, run one after the other."""
+    pixels = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 64, 64))).float()
+    encoder = DenseEncoder(clip_model, Method())
+    visual = clip_model.visual
+    with torch.inference_mode():
+        x = visual._embeds(pixels)
+        for block in visual.transformer.resblocks[:-1]:
+            x = block(x)
+        torch.testing.assert_close(encoder.run_trunk(pixels), x, rtol=1e-4, atol=1e-5)

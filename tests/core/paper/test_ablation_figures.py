@@ -1,0 +1,105 @@
+"""Pictures of figures: what they show, asked of matplotlib's own objects."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from clearclip_core import Method
+from clearclip_core.paper.ablation import STUDIES
+from clearclip_core.paper.ablation_figures import (
+    averages,
+    draw_alphas,
+    draw_combinations,
+    draw_figures,
+    draw_panels,
+)
+from tests.core.evaluation.factories import ablation
+
+FIVE, SIX = STUDIES["figure5"], STUDIES["figure6"]
+
+
+def rising(methods: tuple[Method, ...], step: float) -> dict[Method, float]:
+    return {method: step * (index + 1) for index, method in enumerate(methods)}
+
+
+def test_models_are_averaged_over_their_benchmarks() -> None:
+    found = [
+        ablation("voc20", rising(FIVE, 0.01)),
+        ablation("ade20k", rising(FIVE, 0.03)),
+        ablation("voc20", rising(FIVE, 0.02), model="demo", limit=9),
+        ablation("voc20", rising(FIVE[:3], 0.02), model="ViT-L-14/openai"),  # not complete
+    ]
+    panels = averages(found, FIVE)
+    assert list(panels) == [
+        "ViT-B-16/openai, fp16\nmean of VOC20, ADE20k",
+        "demo, fp16\nVOC20 (only 9 pictures)",
+    ]
+    first, second = panels.values()
+    assert first[FIVE[4]] == pytest.approx(100 * 0.02 * 5)
+    assert second[FIVE[19]] == pytest.approx(100 * 0.02 * 20)
+
+
+def test_bars_are_as_high_as_the_scores() -> None:
+    axes = Figure().add_subplot()
+    miou = {method: float(index) for index, method in enumerate(FIVE)}
+    draw_combinations(axes, miou)
+    assert len(axes.patches) == 20
+    for bar_group, (residual, ffn) in zip(
+        axes.containers, [(True, True), (True, False), (False, True), (False, False)], strict=True
+    ):
+        heights = [bar.get_height() for bar in bar_group]
+        names = ["qk", "identity", "vv", "kk", "qq"]
+        assert heights == [miou[Method(name, residual, ffn)] for name in names]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["q-k", "I", "v-v", "k-k", "q-q"]
+    xs = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in axes.patches)
+    assert all(right <= left for (_, right), (left, _) in itertools.pairwise(xs))
+
+
+def test_lines_go_through_the_scores() -> None:
+    axes = Figure().add_subplot()
+    miou = {method: float(index) for index, method in enumerate(SIX)}
+    draw_alphas(axes, miou)
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    assert set(lines) == {"q-k", "I", "v-v", "k-k", "q-q"}
+    line = lines["v-v"]
+    assert list(line.get_xdata()) == [0.1, 0.5, 1, 2, 10, 100]
+    assert list(line.get_ydata()) == [miou[Method("vv", True, True, a)] for a in line.get_xdata()]
+    assert axes.get_xscale() == "log"
+
+
+def test_all_panels_have_one_scale_that_shows_everything() -> None:
+    models = ["ViT-B-16/openai", "ViT-L-14/openai", "demo"]
+    found = [
+        ablation("voc20", rising(SIX, 0.005 * (index + 1)), model=model)
+        for index, model in enumerate(models)
+    ]
+    figure = draw_panels("Headline", averages(found, SIX), draw_alphas)
+    assert [axes.get_title().partition(",")[0] for axes in figure.axes] == models
+    highest = max(max(line.get_ydata()) for axes in figure.axes for line in axes.get_lines())
+    assert len({axes.get_ylim() for axes in figure.axes}) == 1
+    low, high = figure.axes[0].get_ylim()
+    assert low == 0
+    assert highest < high < 1.2 * highest
+
+
+def test_pictures_are_written_for_what_is_there(tmp_path: Path) -> None:
+    models = ["ViT-B-16/openai", "ViT-L-14/openai", "demo"]
+    some = [ablation("voc20", rising(FIVE, 0.02), model=model) for model in models]
+    assert draw_figures(some, tmp_path) == [tmp_path / "figure5.png"]
+    every = [*some, ablation("voc20", rising(SIX, 0.02))]
+    assert draw_figures(every, tmp_path / "b") == [
+        tmp_path / "b" / "figure5.png",
+        tmp_path / "b" / "figure6.png",
+    ]
+    with (
+        Image.open(tmp_path / "figure5.png") as five,
+        Image.open(tmp_path / "b" / "figure6.png") as six,
+    ):
+        assert five.width > 1.9 * six.width  # three panels in two columns
+        assert five.height > 1.5 * six.height
+    assert draw_figures([], tmp_path / "none") == []

@@ -1,0 +1,131 @@
+"""Figures as a person finds them: files of a size for slides, and all of the data in them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clearclip_core.paper.feature_figures import (
+    draw_examples,
+    draw_layers,
+    draw_norms,
+    require_matplotlib,
+    save_examples,
+    save_figures,
+)
+from clearclip_core.paper.feature_statistics import MapExample
+from tests.core.paper.test_feature_statistics import made_up
+
+TOWERS = [made_up("DINO", layers=12), made_up("ViT-L-14/openai", pictures=3, layers=24)]
+
+
+def test_two_files_of_a_size_for_slides(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "folder"
+    written = save_figures(TOWERS, folder)
+    assert written == [folder / "norms.png", folder / "layers.png"]
+    for path in written:
+        with Image.open(path) as picture:
+            assert min(picture.size) >= 1000
+            assert np.asarray(picture.convert("L")).std() > 10  # not blank
+
+
+def test_norms_are_drawn_by_attention_and_by_layer() -> None:
+    figure = draw_norms(TOWERS)
+    assert len(figure.axes) == 4
+    above, below = figure.axes[1], figure.axes[3]
+    assert above.get_title() == "ViT-L-14/openai"
+    heights = [bar.get_height() for bar in above.containers[-1]]
+    assert heights == pytest.approx(TOWERS[1].attention_norm.mean(axis=0))
+    names = [label.get_text() for label in above.get_xticklabels()]
+    assert names == ["q-k", "q-q", "k-k", "v-v", "identity"]
+    for index, line in enumerate(below.lines):
+        x, y = line.get_data()
+        assert list(x) == list(range(1, 25))
+        assert y == pytest.approx(TOWERS[1].norm[:, index].mean(axis=0))
+
+
+def test_layers_are_drawn_tower_by_tower() -> None:
+    figure = draw_layers(TOWERS)
+    assert len(figure.axes) == 6
+    for row, tower in enumerate(TOWERS):
+        entropy, maximum, channels = figure.axes[3 * row : 3 * row + 3]
+        assert tower.name in entropy.get_ylabel()
+        for axis, table in ((entropy, tower.entropy), (maximum, tower.maximum)):
+            for index, line in enumerate(axis.lines):
+                assert line.get_ydata() == pytest.approx(table[:, index].mean(axis=0))
+        for index, line in enumerate(channels.lines):
+            assert line.get_ydata() == pytest.approx(tower.channel_means[:, index].mean(axis=0))
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.texts] == [
+        "$X_{sum}$",
+        "$X_{res}$",
+        "$X_{attn}$",
+    ]
+    assert "Means over 2 or 3 pictures" in figure.get_supxlabel()
+
+
+def example(name: str = "ViT-B-16/openai") -> MapExample:
+    """20 rows; the left halves are sky, the right ones sea, one pixel is a ship, and some none."""
+    label_map = np.zeros((20, 30), np.int16)
+    label_map[:, 15:] = 1
+    label_map[0, 0], label_map[1, :5] = 2, -1
+    maps = {"X_sum": label_map, "X_res": label_map[:, ::-1], "X_attn": label_map}
+    image = np.full((20, 30, 3), 100, np.uint8)
+    return MapExample(name, image, ("sky", "sea", "ship"), {**maps, "ClearCLIP": label_map})
+
+
+def test_examples_are_drawn_under_their_labels_colours() -> None:
+    figure = draw_examples([example(), example("demo")])
+    rows = np.reshape(figure.axes, (2, 5))
+    assert [axis.get_title() for axis in rows[0]] == [
+        *("picture", "$X_{sum}$", "$X_{res}$", "$X_{attn}$", "ClearCLIP")
+    ]
+    assert [row[0].get_ylabel() for row in rows] == ["ViT-B-16/openai", "demo"]
+    picture, by_sum, by_residual = (np.asarray(axis.images[0].get_array()) for axis in rows[1][:3])
+    assert np.array_equal(picture, example().image)
+    sky, sea = (patch.get_facecolor()[:3] for patch in figure.legends[0].legend_handles)
+    for colour, column in ((sky, 10), (sea, 20)):
+        expected = np.rint(0.7 * 255 * np.array(colour) + 0.3 * 100)
+        assert by_sum[10, column] == pytest.approx(expected, abs=1)
+        assert by_residual[10, 29 - column] == pytest.approx(expected, abs=1)
+    assert by_sum[1, 2].tolist() == [100, 100, 100]  # none
+    names = [text.get_text() for text in figure.legends[0].texts]
+    assert names == ["sky", "sea"]  # one pixel needs no place in the legend
+
+
+def test_examples_are_a_file_of_a_size_for_slides(tmp_path: Path) -> None:
+    path = save_examples([example()], tmp_path / "new")
+    assert path == tmp_path / "new" / "maps.png"
+    with Image.open(path) as picture:
+        assert picture.width >= 2000
+
+
+def test_every_axis_has_a_label() -> None:
+    for figure in (draw_norms(TOWERS), draw_layers(TOWERS)):
+        for axis in figure.axes:
+            assert axis.get_xlabel()
+    assert all(axis.get_ylabel() for axis in draw_layers(TOWERS).axes)
+
+
+def test_maps_are_told_apart_without_colour() -> None:
+    lines = draw_norms(TOWERS).axes[3].lines
+    assert len({line.get_linestyle() for line in lines}) == 3
+    assert len({line.get_marker() for line in lines}) == 3
+
+
+def test_nothing_to_draw_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`found` to hold statistics"):
+        save_figures([], tmp_path)
+
+
+def test_without_matplotlib_a_sentence_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ValueError, match=r"pip install 'clearclip-label-studio\[paper\]'"):
+        require_matplotlib()

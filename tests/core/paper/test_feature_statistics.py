@@ -1,0 +1,223 @@
+"""Statistics of feature maps against plain numpy and scipy, on maps that stock blocks give."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import numpy as np
+import open_clip
+import pytest
+import scipy.special
+import scipy.stats
+import torch
+
+from clearclip_core import (
+    METHODS,
+    SCENE_LABELS,
+    DenseEncoder,
+    Method,
+    Preprocessing,
+    RGBArray,
+    Segmenter,
+    render_scene,
+)
+from clearclip_core.paper.feature_statistics import (
+    ATTENTIONS,
+    MAP_NAMES,
+    ImageTower,
+    MapExample,
+    MapStatistics,
+    as_lists,
+    as_table,
+    frobenius_norm,
+    map_statistics,
+    maximum,
+    normalized_entropy,
+    sorted_channel_means,
+)
+from tests.core.reference import attention
+
+MEAN, STD = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
+SIZES = Preprocessing(MEAN, STD, short_side_px=64, long_side_px=200, window_px=64, stride_px=32)
+
+
+def maps_of(*shape: int, scale: float = 1.0, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return scale * torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 40.0])
+def test_entropy_is_scipys_of_a_softmax_over_all_values(scale: float) -> None:
+    maps = maps_of(3, 10, 7, scale=scale)
+    for found, each in zip(normalized_entropy(maps).tolist(), maps.numpy(), strict=True):
+        expected = scipy.stats.entropy(scipy.special.softmax(each, axis=None).ravel())
+        assert found == pytest.approx(expected / np.log(10 * 7), rel=1e-9, abs=1e-12)
+
+
+def test_entropy_is_1_where_all_are_equal_and_0_where_one_stands_out() -> None:
+    maps = torch.full((2, 5, 4), 3.0)
+    maps[1, 2, 3] = 200.0
+    assert normalized_entropy(maps).tolist() == pytest.approx([1.0, 0.0], abs=1e-12)
+
+
+def test_entropy_of_half_precision_is_computed_in_full() -> None:
+    maps = maps_of(1, 784, 768, scale=5).half()
+    exact = normalized_entropy(maps.double())
+    assert torch.equal(normalized_entropy(maps), exact)
+
+
+def test_norms_and_maxima_are_numpys() -> None:
+    maps = maps_of(2, 9, 5, scale=3)
+    assert frobenius_norm(maps).tolist() == pytest.approx(
+        [np.linalg.norm(each, "fro") for each in maps.numpy()], rel=1e-12
+    )
+    assert maximum(maps).tolist() == [each.max() for each in maps.numpy()]
+
+
+def test_channel_means_are_sorted_between_0_and_1() -> None:
+    maps = maps_of(2, 9, 5, scale=3)
+    for found, each in zip(sorted_channel_means(maps).numpy(), maps.numpy(), strict=True):
+        means = np.sort([each[:, channel].mean() for channel in range(5)])
+        assert found == pytest.approx((means - means[0]) / (means[-1] - means[0]), rel=1e-9)
+    assert sorted_channel_means(torch.ones(1, 4, 3)).tolist() == [[0, 0, 0]]
+
+
+def stock_maps(clip: open_clip.CLIP, pixels: torch.Tensor) -> list[dict[str, np.ndarray]]:
+    """X_res, X_attn and X_sum of each block for one window, by listening to stock blocks."""
+    heard: list[torch.Tensor] = []
+    blocks = clip.visual.transformer.resblocks
+    hooks = [b.register_forward_pre_hook(lambda _, given: heard.append(given[0])) for b in blocks]
+    clip.visual(pixels[None])
+    for hook in hooks:
+        hook.remove()
+    found = []
+    for block, x in zip(blocks, heard, strict=True):
+        maps = {"X_res": x, **{name: attention(block, x, name) for name in ATTENTIONS}}
+        maps |= {"X_attn": maps["qk"], "X_sum": maps["X_res"] + maps["qk"]}
+        found.append({name: each[0, 1:].numpy() for name, each in maps.items()})
+    return found
+
+
+def windows_of(image: RGBArray) -> list[torch.Tensor]:
+    """Three windows of 64 px of a picture of 64 x 128 px."""
+    pixels = (image.astype(np.float64) - MEAN) / STD
+    cut = [pixels[:, left : left + 64].transpose(2, 0, 1) for left in (0, 32, 64)]
+    return [torch.from_numpy(np.ascontiguousarray(each)) for each in cut]
+
+
+@pytest.mark.parametrize("method", ["clearclip", "clipsurgery"])
+@pytest.mark.parametrize("at_once", [2, 8])
+def test_statistics_are_of_stock_blocks_and_means_over_windows(
+    clip_model: open_clip.CLIP, at_once: int, method: str
+) -> None:
+    """Whatever the encoder would read: its blocks are described as they were trained."""
+    clip = copy.deepcopy(clip_model).double()
+    images = [render_scene(seed, size_hw=(64, 128)).image for seed in (1, 2)]
+    encoder = DenseEncoder(clip, METHODS[method])
+    found = map_statistics(encoder, "tiny", images, SIZES, at_once)
+    assert (found.name, found.layers) == ("tiny", 3)
+    for picture, image in enumerate(images):
+        each = [stock_maps(clip, window) for window in windows_of(image)]
+        for index, name in enumerate(MAP_NAMES):
+            for layer in range(3):
+                maps = [window[layer][name] for window in each]
+                norms = [np.sqrt((m**2).sum()) for m in maps]
+                assert found.norm[picture, index, layer] == pytest.approx(np.mean(norms))
+                peaks = [m.max() for m in maps]
+                assert found.maximum[picture, index, layer] == pytest.approx(np.mean(peaks))
+                entropies = [
+                    scipy.stats.entropy(scipy.special.softmax(m, axis=None).ravel()) for m in maps
+                ]
+                expected = np.mean(entropies) / np.log(16 * 64)
+                assert found.entropy[picture, index, layer] == pytest.approx(expected)
+            curves = [np.sort(window[-1][name].mean(axis=0)) for window in each]
+            scaled = [(c - c[0]) / (c[-1] - c[0]) for c in curves]
+            assert found.channel_means[picture, index] == pytest.approx(np.mean(scaled, axis=0))
+        last = [
+            np.mean([np.sqrt((window[-1][name] ** 2).sum()) for window in each])
+            for name in ATTENTIONS
+        ]
+        assert found.attention_norm[picture] == pytest.approx(last)
+
+
+def test_the_three_maps_are_what_the_methods_read(clip_model: open_clip.CLIP) -> None:
+    """X_sum, X_res and X_attn, normalised and projected, are the features of `MAPS`."""
+    clip = copy.deepcopy(clip_model).double()
+    pixels = windows_of(render_scene(1, size_hw=(64, 128)).image)[0][None]
+    *_, last = DenseEncoder(clip, Method()).layer_maps(pixels)
+    maps = {"qk-res": last.sum, "qk-res-a0": last.residual, "qk": last.attention}
+    for name, each in maps.items():
+        alpha = 0.0 if name.endswith("a0") else 1.0
+        method = Method("qk", residual=name != "qk", alpha=alpha)
+        assert str(method) == name
+        expected = torch.nn.functional.normalize(
+            clip.visual.ln_post(each) @ clip.visual.proj, dim=-1
+        )
+        found = DenseEncoder(clip, method).encode(pixels).flatten(1, 2)
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
+
+
+def test_a_tower_is_loaded_by_its_models_name() -> None:
+    tower = ImageTower.of_model("demo", "cpu")
+    images = (render_scene(seed).image for seed in (3,))  # read one by one
+    sizes = Preprocessing.of_short_side(tower.mean, tower.std, 112)
+    found = map_statistics(tower.maps, tower.name, images, sizes)
+    assert (found.name, found.norm.shape) == ("demo", (1, 3, 5))
+
+
+def test_an_example_is_what_segmenters_of_the_maps_make() -> None:
+    tower = ImageTower.of_model("demo", "cpu")
+    assert tower.model is not None
+    image = render_scene(4, size_hw=(100, 150)).image
+    sizes = Preprocessing.of_short_side(tower.mean, tower.std, 112)
+    example = MapExample.of(tower.model, image, SCENE_LABELS, sizes)
+    assert (example.name, example.labels) == ("demo", SCENE_LABELS)
+    spelled_out = {"X_sum": "qk-res", "X_res": "qk-res-a0", "X_attn": "qk", "ClearCLIP": "qq"}
+    assert list(example.label_maps) == list(spelled_out)
+    for name, method in spelled_out.items():
+        expected = Segmenter(tower.model, method, sizes).segment(image, SCENE_LABELS).label_map
+        assert np.array_equal(example.label_maps[name], expected)
+
+
+def made_up(name: str = "tower", pictures: int = 2, layers: int = 4) -> MapStatistics:
+    rng = np.random.default_rng(0)
+    shape = (pictures, 3, layers)
+    return MapStatistics(
+        name,
+        norm=rng.uniform(10, 900, shape),
+        entropy=rng.uniform(0, 1, shape),
+        maximum=rng.uniform(1, 90, shape),
+        attention_norm=rng.uniform(10, 90, (pictures, 5)),
+        channel_means=np.sort(rng.uniform(0, 1, (pictures, 3, 8)), axis=-1),
+    )
+
+
+def test_lists_hold_every_picture_and_layer_by_name() -> None:
+    found = made_up()
+    read = json.loads(json.dumps(as_lists(found)))
+    assert (read["name"], read["layers"]) == ("tower", 4)
+    for key in ("norm", "entropy", "maximum"):
+        for index, name in enumerate(("X_sum", "X_res", "X_attn")):
+            expected = getattr(found, key)[:, index]
+            assert np.array(read[key][name]) == pytest.approx(expected, rel=1e-5)
+    assert list(read["attention_norm"]) == ["qk", "qq", "kk", "vv", "identity"]
+    assert read["attention_norm"]["vv"] == pytest.approx(found.attention_norm[:, 3], rel=1e-5)
+    means = (found.channel_means[0, 1] + found.channel_means[1, 1]) / 2
+    assert read["channel_means"]["X_res"] == pytest.approx(means, rel=1e-5)
+
+
+def test_a_table_says_the_last_block() -> None:
+    found = made_up()
+    table = as_table(found)
+    assert "tower, 4 blocks, 2 pictures" in table
+    (row,) = [line for line in table.splitlines() if line.startswith("X_res")]
+    expected = [each[:, 1, 3].mean() for each in (found.norm, found.entropy, found.maximum)]
+    assert [float(word) for word in row.split()[1:]] == pytest.approx(expected, abs=0.06)
+
+
+def test_no_pictures_are_refused(clip_model: open_clip.CLIP) -> None:
+    with pytest.raises(ValueError, match="`pictures` to hold one or more"):
+        map_statistics(DenseEncoder(clip_model, Method()), "tiny", [], SIZES)
+    with pytest.raises(ValueError, match="one or more pictures"):
+        made_up(pictures=0)

@@ -1,0 +1,287 @@
+"""Masks from clicks and boxes, on pictures made by hand: two colours, two meanings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from clearclip_core import (
+    BoolMask,
+    DenseFeatures,
+    Point,
+    PromptedMask,
+    RGBArray,
+    Scores,
+    Vocabulary,
+    WindowPlan,
+    segment_box,
+    segment_points,
+)
+from clearclip_core.images.preprocessing import Preprocessing
+
+GRASS, DOG, BOAT = range(3)
+WORDS = Vocabulary.of(["grass", "dog", "boat"])
+COLOURS = np.array([[60, 150, 70], [170, 110, 60]], np.uint8)
+
+
+class Picture:
+    """Something brown on green, and what a model that sees 16 px patches makes of it.
+
+    Args:
+        thing: (H, W) bool.
+        window_px: side of the model's windows.
+        seed: of the noise in the colours.
+    """
+
+    def __init__(self, thing: BoolMask, window_px: int = 64, seed: int = 0) -> None:
+        self.thing = thing
+        noise = np.random.default_rng(seed).integers(-6, 7, (*thing.shape, 3))
+        self.image: RGBArray = (COLOURS[thing.astype(int)] + noise).clip(0, 255).astype(np.uint8)
+        height, width = thing.shape
+        scale = 128 / min(height, width)
+        resized = int(height * scale + 0.5), int(width * scale + 0.5)
+        plan = WindowPlan((height, width), resized, window_px, window_px // 2, (16, 16))
+        small = Preprocessing((0, 0, 0), (1, 1, 1), 128).resize(
+            np.repeat(thing[..., None] * np.uint8(255), 3, axis=2)
+        )
+        pixels = torch.from_numpy(small[..., 0]).float()[None] / 255
+        shares = torch.stack([F.avg_pool2d(each, 16)[0] for each in plan.cut(pixels)])
+        axes = torch.eye(3)
+        patches = shares[..., None] * axes[DOG] + (1 - shares)[..., None] * axes[GRASS]
+        self.features = DenseFeatures(F.normalize(patches, dim=-1), plan)
+        self.scores = Scores.of(self.features, axes, WORDS)
+
+    def click(self, *points: Point, label: int = DOG) -> PromptedMask:
+        return segment_points(self.features, self.scores, label, points, self.image)
+
+    def box(self, *box_xyxy: float, label: int = DOG) -> PromptedMask:
+        left, top, right, bottom = box_xyxy
+        box = (left, top, right, bottom)
+        return segment_box(self.features, self.scores, label, box, self.image)
+
+
+def disc(size_hw: tuple[int, int], centre_xy: tuple[float, float], radius: float) -> BoolMask:
+    y, x = np.mgrid[: size_hw[0], : size_hw[1]]
+    return np.asarray(np.hypot(x - centre_xy[0], y - centre_xy[1]) < radius)
+
+
+def iou(one: BoolMask, other: BoolMask) -> float:
+    return float((one & other).sum() / (one | other).sum())
+
+
+@pytest.fixture(scope="module")
+def two_dogs() -> Picture:
+    size = 160, 256
+    return Picture(disc(size, (60, 80), 35) | disc(size, (190, 80), 35))
+
+
+@pytest.mark.parametrize("size_hw", [(160, 256), (256, 160), (131, 377), (128, 128)])
+def test_a_click_finds_the_thing_in_pictures_of_any_shape(size_hw: tuple[int, int]) -> None:
+    centre = size_hw[1] * 0.4, size_hw[0] * 0.6
+    picture = Picture(disc(size_hw, centre, 40))
+    found = picture.click(Point(*centre))
+    assert found.mask.shape == found.confidence.shape == size_hw
+    assert found.mask.dtype == bool
+    assert found.confidence.dtype == np.float16
+    assert iou(found.mask, picture.thing) > 0.93
+
+
+def test_a_click_takes_the_thing_clicked_and_not_its_like(two_dogs: Picture) -> None:
+    mask = two_dogs.click(Point(60, 80)).mask
+    assert iou(mask, disc((160, 256), (60, 80), 35)) > 0.93
+    both = two_dogs.click(Point(60, 80), Point(190, 80)).mask
+    assert iou(both, two_dogs.thing) > 0.93
+
+
+def test_windows_may_overlap_or_cover_all_at_once() -> None:
+    thing = disc((150, 210), (100, 70), 45)
+    for window_px in (32, 64, 448):
+        assert iou(Picture(thing, window_px).click(Point(100, 70)).mask, thing) > 0.93
+
+
+def test_a_picture_larger_than_is_decided_on_gets_its_mask_in_its_own_size() -> None:
+    thing = disc((1200, 1801), (1000, 500), 300)
+    picture = Picture(thing)
+    assert iou(picture.click(Point(1000, 500)).mask, thing) > 0.97
+    assert iou(picture.box(690, 190, 1310, 810).mask, thing) > 0.97
+
+
+def test_a_label_that_the_picture_does_not_show_gets_the_region_clicked(two_dogs: Picture) -> None:
+    mask = two_dogs.click(Point(60, 80), label=BOAT).mask
+    assert iou(mask, disc((160, 256), (60, 80), 35)) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("x", "y"), [(0, 0), (256, 160), (255.99, 0), (0.2, 159.9), (-30, 500), (128, 0)]
+)
+def test_clicks_at_and_beyond_the_border_count_at_the_nearest_pixel(
+    two_dogs: Picture, x: float, y: float
+) -> None:
+    mask = two_dogs.click(Point(x, y), label=GRASS).mask
+    assert mask[min(max(int(y), 0), 159), min(max(int(x), 0), 255)]
+    assert iou(mask, ~two_dogs.thing) > 0.9
+
+
+def test_confidence_is_high_inside_and_low_outside(two_dogs: Picture) -> None:
+    found = two_dogs.click(Point(60, 80))
+    assert found.confidence[found.mask].mean() > 0.9
+    assert found.confidence[~found.mask].mean() < 0.1
+
+
+def random_points(rng: np.random.Generator, count: int) -> list[Point]:
+    """Anywhere, near borders and near each other too, the first one positive."""
+    points = [Point(rng.uniform(-4, 260), rng.uniform(-4, 164), True)]
+    while len(points) < count:
+        last, far = points[-1], rng.choice([3.0, 30.0, 200.0])
+        x, y = last.x_px + rng.normal(0, far), last.y_px + rng.normal(0, far)
+        points.append(Point(x, y, bool(rng.random() < 0.5)))
+    return points
+
+
+def pixel(point: Point) -> tuple[int, int]:
+    return min(max(int(point.y_px // 1), 0), 159), min(max(int(point.x_px // 1), 0), 255)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_another_negative_point_never_adds_a_pixel(two_dogs: Picture, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    points = random_points(rng, int(rng.integers(1, 5)))
+    before = two_dogs.click(*points).mask
+    other = random_points(rng, 1)[0]
+    after = two_dogs.click(*points, Point(other.x_px, other.y_px, False)).mask
+    assert not (after & ~before).any()
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_positive_points_are_inside_and_negative_ones_outside(two_dogs: Picture, seed: int) -> None:
+    points = random_points(np.random.default_rng(100 + seed), 6)
+    mask = two_dogs.click(*points).mask
+    last = {pixel(point): point.positive for point in points}
+    assert {at: bool(mask[at]) for at in last} == last
+
+
+def test_a_negative_point_takes_away_what_is_around_it() -> None:
+    thing = disc((160, 256), (60, 80), 35) | disc((160, 256), (128, 80), 35)  # they touch
+    picture = Picture(thing)
+    assert picture.click(Point(60, 80)).mask[80, 128]
+    mask = picture.click(Point(60, 80), Point(128, 80, False)).mask
+    assert not mask[60:100, 115:].any()
+    assert iou(mask, disc((160, 256), (60, 80), 35)) > 0.8
+
+
+def test_maps_are_sharpened_in_any_batches(
+    two_dogs: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = [Point(60, 80), *(Point(60 + 5 * each, 100, False) for each in range(12))]
+    mask = two_dogs.click(*points).mask
+    assert mask.any()
+    for at_once in (1, 100):
+        monkeypatch.setattr("clearclip_core.prompting.prompts._MAPS_AT_ONCE", at_once)
+        assert (two_dogs.click(*points).mask == mask).all()
+
+
+def test_of_two_points_on_one_pixel_the_last_counts(two_dogs: Picture) -> None:
+    on, off = Point(60.2, 80.1), Point(60.9, 80.7, False)
+    assert not two_dogs.click(on, off).mask.any()
+    assert (two_dogs.click(off, on).mask == two_dogs.click(on).mask).all()
+    moved = two_dogs.click(Point(190, 80), on, off).mask
+    assert not (moved & ~two_dogs.click(Point(190, 80), on).mask).any()
+    assert not moved[80, 60]
+    assert moved[80, 190]
+
+
+def test_negative_points_alone_ask_for_nothing(two_dogs: Picture) -> None:
+    found = two_dogs.click(Point(60, 80, False))
+    assert not found.mask.any()
+    assert not found.confidence.any()
+
+
+def test_a_box_finds_the_label_and_nothing_outside(two_dogs: Picture) -> None:
+    mask = two_dogs.box(15, 40, 110, 120).mask
+    assert iou(mask, disc((160, 256), (60, 80), 35)) > 0.93
+    half = two_dogs.box(60, 0, 256, 160).mask
+    assert not half[:, :60].any()
+    assert iou(half[:, 60:], two_dogs.thing[:, 60:]) > 0.9
+
+
+def test_nothing_is_ever_outside_a_box(two_dogs: Picture) -> None:
+    rng = np.random.default_rng(5)
+    for label in (GRASS, DOG, BOAT) * 5:
+        x, y = np.sort(rng.uniform(-9, 265, 2)), np.sort(rng.uniform(-9, 169, 2))
+        box = x[0], y[0], x[1] + 1, y[1] + 1
+        inside = np.zeros((160, 256), bool)
+        inside[max(round(box[1]), 0) : round(box[3]), max(round(box[0]), 0) : round(box[2])] = True
+        assert not (two_dogs.box(*box, label=label).mask & ~inside).any()
+
+
+def test_a_label_that_a_box_does_not_hold_gets_what_stands_out_there(two_dogs: Picture) -> None:
+    mask = two_dogs.box(15, 35, 105, 125, label=BOAT).mask
+    assert iou(mask, disc((160, 256), (60, 80), 35)) > 0.85
+
+
+def test_a_label_a_little_likely_beside_the_thing_does_not_hide_it(two_dogs: Picture) -> None:
+    cosines = two_dogs.scores.cosines.clone()
+    cosines[BOAT] = cosines[GRASS] - 0.03  # on the grass a probability of 0.18
+    scores = replace(two_dogs.scores, cosines=cosines)
+    box = (15, 35, 105, 125)
+    mask = segment_box(two_dogs.features, scores, BOAT, box, two_dogs.image).mask
+    assert iou(mask, disc((160, 256), (60, 80), 35)) > 0.85
+
+
+def test_a_box_smaller_than_a_patch_is_never_empty(two_dogs: Picture) -> None:
+    """A patch is 20 px wide here; in a larger box where nothing stands out there is nothing."""
+    for x, y in ((120, 10), (124.4, 78.2), (58, 80), (0, 0), (250, 154)):
+        for label in (GRASS, DOG, BOAT):
+            assert two_dogs.box(x, y, x + 5, y + 6, label=label).mask.any()
+    mask = two_dogs.box(120, 10, 125, 16, label=BOAT).mask
+    assert mask.sum() == mask[10:16, 120:125].sum() == 30
+    assert not two_dogs.box(0, 0, 256, 160, label=BOAT).mask.any()
+
+
+def test_a_box_around_the_whole_picture_finds_all_of_the_label(two_dogs: Picture) -> None:
+    assert iou(two_dogs.box(0, 0, 256, 160).mask, two_dogs.thing) > 0.9
+    assert iou(two_dogs.box(-50, -50, 900, 900).mask, two_dogs.thing) > 0.9
+
+
+@pytest.mark.parametrize(
+    "box_xyxy",
+    [(20, 20, 20, 90), (20, 20, 90, 20), (90, 20, 20, 90), (300, 0, 400, 90), (-9, -9, -2, 50)],
+)
+def test_a_box_without_a_pixel_is_refused(
+    two_dogs: Picture, box_xyxy: tuple[float, float, float, float]
+) -> None:
+    with pytest.raises(ValueError, match="`box_xyxy` to cover pixels of a picture of 256 x 160"):
+        two_dogs.box(*box_xyxy)
+
+
+def test_what_does_not_fit_is_refused(two_dogs: Picture) -> None:
+    with pytest.raises(ValueError, match="`points` to hold one or more"):
+        two_dogs.click()
+    for label in (-1, 3):
+        with pytest.raises(ValueError, match=r"`label` to be in 0\.\.2"):
+            two_dogs.click(Point(1, 1), label=label)
+    other = Picture(disc((100, 100), (50, 50), 20))
+    with pytest.raises(ValueError, match="`image` to be"):
+        segment_points(two_dogs.features, two_dogs.scores, DOG, [Point(1, 1)], other.image)
+    with pytest.raises(ValueError, match="`features` and `scores` to be of one picture"):
+        segment_box(two_dogs.features, other.scores, DOG, (0, 0, 9, 9), other.image)
+
+
+def test_answers_are_the_same_every_time(two_dogs: Picture) -> None:
+    one, other = (two_dogs.click(Point(60, 80), Point(100, 90, False)) for _ in range(2))
+    assert (one.mask == other.mask).all()
+    assert (one.confidence == other.confidence).all()
+
+
+@pytest.mark.parametrize("size_hw", [(16, 16), (1, 40), (17, 400)])
+def test_the_smallest_pictures_have_masks_too(size_hw: tuple[int, int]) -> None:
+    image = np.full((*size_hw, 3), 90, np.uint8)
+    plan = WindowPlan(size_hw, (16, 48), 64, 32, (16, 16))
+    features = DenseFeatures(torch.ones(1, 1, 3, 1), plan)
+    scores = Scores.of(features, torch.ones(3, 1), WORDS)
+    assert segment_points(features, scores, DOG, [Point(0, 0)], image).mask[0, 0]
+    assert segment_box(features, scores, DOG, (0, 0, 3, 1), image).mask.shape == size_hw

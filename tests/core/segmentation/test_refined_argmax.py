@@ -1,0 +1,184 @@
+"""Refined label maps against every label refined at every pixel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import clearclip_core.segmentation.refined_argmax
+from clearclip_core import (
+    SCENE_LABELS,
+    Label,
+    Refinement,
+    Scores,
+    Segmenter,
+    Vocabulary,
+    WindowPlan,
+    guided,
+    render_scene,
+)
+from clearclip_core.segmentation.refined_argmax import competitors, decide_refined
+from tests.core.segmentation.test_sliding_windows import plan_of
+
+WORDS = Vocabulary(
+    (Label("sofa", ("sofa", "couch")), Label("sky"), Label("dog", ("dog", "puppy", "hound"))),
+    contrast=("wall", "floor"),
+)
+#: Patches of 12 px, with these tiles of 3: they fit, and their centres are pixels.
+FINE = Refinement(radius_patches=2, tiles_per_patch=4, epsilon=3e-4)
+PLAN = plan_of((96, 144), (128, 192))
+#: Where along the picture the eight queries are at home, in patches from the left.
+HOME = torch.tensor([0.0, 1.6, 4.0, 6.0, 6.4, 10.0, 8.4, 3.0])
+
+
+def scores_of(plan: WindowPlan = PLAN, words: Vocabulary = WORDS) -> Scores:
+    """Cosines that fall with the distance from home, and rise and fall a little by chance."""
+    generator = torch.Generator().manual_seed(1)
+    windows = torch.arange(len(plan.columns.starts_px)) * 2
+    along = (windows[:, None] + torch.arange(plan.columns.patches)).ravel()
+    distance = (HOME[: len(words.queries), None, None] - along).abs()
+    chance = torch.randn(
+        len(distance), len(plan.rows.starts_px) * plan.rows.patches, len(along), generator=generator
+    )
+    return Scores(0.01 * chance - 0.04 * distance, plan, words)
+
+
+def picture(height: int = 96, width: int = 144) -> np.ndarray:
+    """Blots of several patches under some noise: edges, and colours that vary everywhere."""
+    generator = np.random.default_rng(4)
+    blots = generator.integers(0, 240, (-(-height // 12), -(-width // 12), 3))
+    image = blots.repeat(12, axis=0).repeat(12, axis=1)[:height, :width]
+    return (image + generator.integers(0, 16, image.shape)).astype(np.uint8)
+
+
+def everywhere(scores: Scores) -> np.ndarray:
+    """(labels + 1, H, W): refined probabilities, the contrast words' at the end."""
+    as_labels = Vocabulary(
+        (*scores.vocabulary.labels, Label("contrast", scores.vocabulary.contrast))
+    )
+    plain = Scores(scores.cosines, scores.plan, as_labels).probabilities()
+    return guided(picture(), plain[:, 1::3, 1::3], scores.plan.patch_image_px, FINE)
+
+
+def test_what_competes_has_its_probabilities_at_the_places_asked_for() -> None:
+    scores = scores_of()
+    y, x = np.arange(1, 96, 3), np.arange(1, 144, 3)
+    found, owners = competitors(scores, y.astype(float), x.astype(float))
+    assert owners.tolist() == [0, 1, 2, -1]
+    assert found[:3] == pytest.approx(scores.probabilities()[:, 1::3, 1::3], abs=1e-5)
+
+
+def test_who_nowhere_comes_near_does_not_compete() -> None:
+    scores = scores_of()
+    cosines = scores.cosines.clone()
+    cosines[2] = -1  # the sky
+    hopeless = Scores(cosines, scores.plan, scores.vocabulary)
+    _, owners = competitors(hopeless, np.arange(96.0), np.arange(144.0))
+    assert owners.tolist() == [0, 2, -1]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.4, (0.5, 0.0, 0.3)])
+def test_it_is_the_largest_of_all_refined_probabilities(
+    threshold: float | tuple[float, ...],
+) -> None:
+    refined = everywhere(scores_of())
+    labels, confidence = decide_refined(scores_of(), picture(), threshold, FINE)
+    ordered = np.sort(refined, axis=0)
+    limits = np.append(np.broadcast_to(threshold, 3), 0)
+    winner = refined.argmax(axis=0)
+    best = ordered[-1].clip(0, 1)
+    expected = np.where((winner == 3) | (best < limits[winner]), -1, winner)
+    sure = (ordered[-1] - ordered[-2] > 1e-4) & (abs(best - limits[winner]) > 1e-4)
+    assert sure.mean() > 0.99
+    assert labels.dtype == np.int16
+    assert np.array_equal(labels[sure], expected[sure])
+    assert {-1, 0, 1, 2} == set(np.unique(labels).tolist())  # all of it happens here
+    assert confidence.dtype == np.float16
+    assert confidence == pytest.approx(best, abs=1e-3)
+
+
+def test_the_picture_matters() -> None:
+    scores = scores_of()
+    flat = np.full((96, 144, 3), 100, np.uint8)
+    assert (decide_refined(scores, flat)[0] != decide_refined(scores, picture())[0]).any()
+
+
+def test_where_the_background_label_stands_changes_nothing() -> None:
+    """It takes over the contrast words, which are queries of its own like its prompts."""
+    labels = Label("other", background=True), Label("sofa", ("sofa", "couch")), Label("dog")
+    first, last = (Vocabulary(each, WORDS.contrast) for each in (labels, (*labels[1:], labels[0])))
+    scores = scores_of(words=first)
+    rows = [first.queries.index(query) for query in last.queries]
+    moved = Scores(scores.cosines[rows], scores.plan, last)
+    found, confidence = decide_refined(scores, picture())
+    again, confidence_again = decide_refined(moved, picture())
+    assert {0, 1, 2} == set(np.unique(found).tolist())
+    assert np.array_equal(again, (found - 1) % 3)
+    assert np.array_equal(confidence_again, confidence)
+
+
+@pytest.mark.parametrize("elements", [1, 1 << 12])
+def test_batches_change_nothing(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
+    labels, confidence = decide_refined(scores_of(), picture(), 0.4)
+    monkeypatch.setattr("clearclip_core.segmentation.scores.CPU_BAND_ELEMENTS", elements)
+    monkeypatch.setattr(clearclip_core.segmentation.argmax, "BAND_ELEMENTS", elements)
+    again = decide_refined(scores_of(), picture(), 0.4)
+    assert (again[0] == labels).mean() > 0.999
+    assert again[1] == pytest.approx(confidence, abs=1e-3)
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (1, 50), (50, 1), (16, 16), (61, 85), (16, 12000)])
+def test_pictures_of_any_size(size_hw: tuple[int, int]) -> None:
+    plan = plan_of(size_hw, (64, 64 if size_hw[1] < 100 else 256))
+    labels, confidence = decide_refined(scores_of(plan), picture(*size_hw), 0.3)
+    assert labels.shape == confidence.shape == size_hw
+    assert set(np.unique(labels).tolist()) <= {-1, 0, 1, 2}
+    assert np.isfinite(confidence).all()
+
+
+def test_one_label_is_everywhere() -> None:
+    scores = scores_of(words=Vocabulary.of(["dog"]))
+    labels, confidence = decide_refined(scores, picture())
+    assert (labels == 0).all()
+    assert (confidence == 1).all()
+
+
+def test_a_picture_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`image` to be of size \(96, 144\)"):
+        decide_refined(scores_of(), picture(144, 96))
+    with pytest.raises(ValueError, match="`threshold`"):
+        decide_refined(scores_of(), picture(), (0.1, 0.2))
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    return Segmenter.load("demo", precision="fp32", device="cpu")
+
+
+def test_a_segmenter_refines_only_where_asked_for(segmenter: Segmenter) -> None:
+    image = render_scene(seed=10_000_001, size_hw=(224, 300)).image
+    scores = segmenter.score(segmenter.encode(image), SCENE_LABELS, contrast=True)
+    plain = scores.decide(0.3)
+    for result in (segmenter.decide(scores, 0.3), segmenter.decide(scores, 0.3, image=image)):
+        assert np.array_equal(result.label_map, plain[0])
+        assert np.array_equal(result.confidence, plain[1])
+    refined = decide_refined(scores, image, 0.3)
+    for result in (
+        segmenter.decide(scores, 0.3, image, refine=True),
+        segmenter.segment(image, SCENE_LABELS, contrast=True, threshold=0.3, refine=True),
+    ):
+        assert np.array_equal(result.label_map, refined[0])
+        assert np.array_equal(result.confidence, refined[1])
+    with pytest.raises(ValueError, match="`image`"):
+        segmenter.decide(scores, refine=True)
+
+
+def test_more_pixels_get_their_scenes_label(segmenter: Segmenter) -> None:
+    wrong = np.zeros(2)
+    for seed in range(10_000_000, 10_000_004):
+        scene = render_scene(seed=seed, size_hw=(448, 600))
+        for index, refine in enumerate((False, True)):
+            result = segmenter.segment(scene.image, SCENE_LABELS, refine=refine)
+            wrong[index] += (result.label_map != scene.label_map).mean()
+    assert wrong[1] < 0.7 * wrong[0]

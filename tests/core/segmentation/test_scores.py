@@ -1,0 +1,202 @@
+"""Label maps and probabilities against every query upsampled to full resolution."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import clearclip_core.segmentation.argmax
+import clearclip_core.segmentation.scores
+from clearclip_core import DenseFeatures, Label, Scores, Vocabulary, WindowPlan
+from tests.core.segmentation.test_sliding_windows import one_by_one, plan_of
+
+WORDS = Vocabulary(
+    (Label("sofa", ("sofa", "couch")), Label("sky"), Label("dog", ("dog", "puppy", "hound"))),
+    contrast=("wall", "floor"),
+)
+PLAN = plan_of((57, 83), (70, 102))
+OWNERS = (0, 0, 1, 2, 2, 2, -1, -1)
+
+
+def unit(*shape: int, seed: int) -> torch.Tensor:
+    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def features_of(plan: WindowPlan = PLAN) -> DenseFeatures:
+    return DenseFeatures(unit(plan.count, *plan.grid_hw, 12, seed=1), plan)
+
+
+def scores_of(words: Vocabulary = WORDS) -> Scores:
+    return Scores.of(features_of(), unit(len(words.queries), 12, seed=2), words)
+
+
+def softmax_at_full_resolution(scores: Scores) -> torch.Tensor:
+    """(Q, H, W): each query's cosines by explicit sums, one window after the other."""
+    patches = features_of().patches
+    queries = unit(len(scores.vocabulary.queries), 12, seed=2)
+    cosines = torch.einsum("nhwd,qd->nqhw", patches.double(), queries.double())
+    logits = 50 * one_by_one(PLAN, cosines)
+    exponents = torch.exp(logits - logits.amax(dim=0))
+    return exponents / exponents.sum(dim=0)
+
+
+def test_queries_belong_to_labels_as_written_here() -> None:
+    assert WORDS.query_labels == OWNERS
+
+
+def test_probabilities_are_the_best_query_of_a_softmax_over_all() -> None:
+    softmax = softmax_at_full_resolution(scores_of())
+    expected = torch.stack([softmax[0:2].amax(0), softmax[2], softmax[3:6].amax(0)])
+    probabilities = scores_of().probabilities()
+    assert probabilities.shape == (3, 57, 83)
+    assert probabilities == pytest.approx(expected.numpy(), abs=1e-4)
+    band = scores_of().probabilities(slice(10, 13))
+    assert band == pytest.approx(expected[:, 10:13].numpy(), abs=1e-4)
+
+
+def expected_labels(
+    softmax: torch.Tensor, thresholds: tuple[float, float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels pixel by pixel, and where they hang on a hair."""
+    ordered = softmax.sort(dim=0, descending=True).values
+    labels = np.empty(softmax.shape[1:], int)
+    unsure = (ordered[0] - ordered[1]).numpy() < 1e-3
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            best = int(softmax[:, y, x].argmax())
+            label, probability = OWNERS[best], float(softmax[best, y, x])
+            if label >= 0:
+                unsure[y, x] |= abs(probability - thresholds[label]) < 1e-3
+                label = label if probability >= thresholds[label] else -1
+            labels[y, x] = label
+    return labels, unsure
+
+
+@pytest.mark.parametrize("thresholds", [(0.0, 0.0, 0.0), (0.6, 0.6, 0.6), (0.9, 0.0, 0.5)])
+def test_label_map_is_argmax_with_thresholds(thresholds: tuple[float, float, float]) -> None:
+    expected, unsure = expected_labels(softmax_at_full_resolution(scores_of()), thresholds)
+    one_for_all = len(set(thresholds)) == 1
+    labels, confidence = scores_of().decide(thresholds[0] if one_for_all else thresholds)
+    assert labels.dtype == np.int16
+    assert unsure.mean() < 0.02
+    assert np.array_equal(labels[~unsure], expected[~unsure])
+    assert {-1, 0, 1, 2} == set(np.unique(labels).tolist())  # all of it happens here
+    assert np.array_equal(scores_of().label_map(thresholds), labels)
+    best = softmax_at_full_resolution(scores_of()).amax(dim=0).numpy()
+    assert confidence == pytest.approx(best, abs=2e-3)  # the winner's, contrast included
+
+
+def test_confidence_is_float16_between_zero_and_one() -> None:
+    _, confidence = scores_of().decide()
+    assert confidence.dtype == np.float16
+    assert confidence.shape == (57, 83)
+    assert 1 / 8 <= confidence.min() <= confidence.max() <= 1  # of 8 queries the best
+
+
+@pytest.mark.parametrize("elements", [1, 8 * 83 * 7, 8 * 83 * 56])
+def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
+    labels, confidence = scores_of().decide(0.4)
+    monkeypatch.setattr(clearclip_core.segmentation.argmax, "BAND_ELEMENTS", elements)
+    banded_labels, banded_confidence = scores_of().decide(0.4)
+    assert np.array_equal(banded_labels, labels)
+    assert banded_confidence == pytest.approx(confidence, abs=1e-3)
+
+
+@pytest.mark.parametrize("elements", [1, 8 * 83 * 7, 1 << 24])
+def test_what_a_gpu_computes_is_the_same(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
+    scores = scores_of()
+    labels, confidence = scores.decide(0.4)
+    monkeypatch.setattr(clearclip_core.segmentation.scores, "BAND_ELEMENTS", elements)
+    everywhere = scores._decide_everywhere(scores.thresholds(0.4))
+    assert (everywhere[0] == labels).mean() > 0.999
+    assert everywhere[1] == pytest.approx(confidence, abs=1e-3)
+
+
+def test_one_label_paints_everything_unless_contrast_words_compete() -> None:
+    """Left half of the features says "dog", right half says "grass"."""
+    dog, grass = torch.eye(2)
+    plan = plan_of((32, 64), (32, 64))
+    patches = torch.stack([dog, dog, grass, grass]).expand(1, 2, 4, 2)
+    features = DenseFeatures(patches, plan)
+    alone = Scores.of(features, dog[None], Vocabulary.of(["dog"])).label_map()
+    assert np.unique(alone).tolist() == [0]
+    words = Vocabulary.of(["dog"], contrast=["grass"])
+    contrasted = Scores.of(features, torch.stack([dog, grass]), words).label_map()
+    assert np.unique(contrasted[:, :32]).tolist() == [0]
+    assert np.unique(contrasted[:, 32:]).tolist() == [-1]
+
+
+def test_a_background_label_gets_what_the_contrast_words_win() -> None:
+    dog, grass, other = torch.eye(3)
+    patches = torch.stack([dog, dog, grass, grass]).expand(1, 2, 4, 3)
+    words = Vocabulary((Label("dog"), Label("other", background=True)), ("grass",))
+    embeddings = torch.stack([dog, other, grass])
+    scores = Scores.of(DenseFeatures(patches, plan_of((32, 64), (32, 64))), embeddings, words)
+    assert np.unique(scores.label_map()[:, 32:]).tolist() == [1]
+
+
+def test_redundancy_is_removed_window_by_window() -> None:
+    """Against CLIP Surgery's products of features, in numpy, one patch at a time."""
+    cls = unit(PLAN.count, 12, seed=4)
+    features = DenseFeatures(features_of().patches, PLAN, cls)
+    queries = unit(8, 12, seed=2)
+    made = Scores.of(features, queries, WORDS).cosines
+    expected = np.empty((PLAN.count, 8, 4, 4))
+    for window in range(PLAN.count):
+        share = np.exp(2 * (queries @ cls[window]).double().numpy())
+        weights = share / share.sum() * 8
+        for y, x in np.ndindex(4, 4):
+            patch = features.patches[window, y, x].double().numpy()
+            products = weights[:, None] * queries.double().numpy() * patch
+            expected[window, :, y, x] = (products - products.mean(axis=0)).sum(axis=1)
+    mosaic = PLAN.mosaic(torch.from_numpy(expected))
+    torch.testing.assert_close(made.double(), mosaic, rtol=1e-4, atol=1e-6)
+    assert len({tuple(np.round(cls[i].numpy(), 3)) for i in range(PLAN.count)}) == PLAN.count
+
+
+def test_a_single_class_keeps_its_cosine() -> None:
+    features = features_of()
+    weighed = DenseFeatures(features.patches, PLAN, unit(PLAN.count, 12, seed=4))
+    one, query = Vocabulary.of(["dog"]), unit(1, 12, seed=2)
+    assert torch.equal(
+        Scores.of(weighed, query, one).cosines, Scores.of(features, query, one).cosines
+    )
+
+
+def test_a_class_that_the_window_shows_weighs_more() -> None:
+    """Two patches alike between two classes: the CLS feature decides."""
+    dog, grass = torch.eye(2)
+    plan = plan_of((32, 32), (32, 32))
+    patches = F.normalize(dog + grass, dim=0).expand(1, 2, 2, 2)
+    for cls, winner in ((dog, 0), (grass, 1)):
+        features = DenseFeatures(patches, plan, cls[None])
+        scores = Scores.of(features, torch.stack([dog, grass]), Vocabulary.of(["dog", "grass"]))
+        assert np.unique(scores.label_map()).tolist() == [winner]
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`patches` to be of shape \(6, 4, 4\) \+ \(D,\)"):
+        DenseFeatures(torch.zeros(5, 4, 4, 12), PLAN)
+    with pytest.raises(ValueError, match=r"`cls` to be of shape \(6, 12\), but got \(6, 11\)"):
+        DenseFeatures(torch.zeros(6, 4, 4, 12), PLAN, torch.zeros(6, 11))
+    with pytest.raises(ValueError, match="`cosines` to hold 8 queries, but got 7"):
+        Scores.of(features_of(), unit(7, 12, seed=2), WORDS)
+    with pytest.raises(ValueError, match="`threshold` to be one number or 3, one for each"):
+        scores_of().label_map([0.1, 0.2])
+
+
+def test_label_maps_with_a_bias_are_those_of_every_query_at_every_pixel() -> None:
+    """As an adaptation makes them: queries of any length, and a bias for each."""
+    queries = 2 * unit(len(OWNERS), 12, seed=2)
+    bias = torch.linspace(-0.3, 0.3, len(OWNERS))
+    scores = Scores.of(features_of(), queries, WORDS, bias)
+    products = torch.einsum("nhwd,qd->nqhw", features_of().patches.double(), queries.double())
+    everywhere = one_by_one(PLAN, products) + bias.double()[:, None, None]  # (Q, H, W)
+    best, second = everywhere.topk(2, dim=0).values
+    sure = (best - second > 1e-5).numpy()
+    expected = np.array(OWNERS)[everywhere.argmax(dim=0).numpy()]
+    assert sure.mean() > 0.99
+    assert np.array_equal(scores.label_map()[sure], expected[sure])
+    assert np.array_equal(scores.decide()[0][sure], expected[sure])

@@ -1,0 +1,159 @@
+"""The separable matrices against windows upsampled, summed and counted one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from clearclip_core import WindowPlan
+from clearclip_core.segmentation.sliding_windows import window_starts
+
+PATCH_PX = 16
+
+
+def plan_of(
+    image_hw: tuple[int, int],
+    resized_hw: tuple[int, int],
+    window_px: int = 64,
+    stride_px: int = 32,
+) -> WindowPlan:
+    return WindowPlan(image_hw, resized_hw, window_px, stride_px, (PATCH_PX, PATCH_PX))
+
+
+@pytest.mark.parametrize(
+    ("side_px", "starts_px"),
+    [
+        (1, (0,)),
+        (448, (0,)),
+        (449, (0, 1)),
+        (600, (0, 152)),
+        (672, (0, 224)),
+        (673, (0, 224, 225)),
+        (796, (0, 224, 348)),
+        (2048, (0, 224, 448, 672, 896, 1120, 1344, 1568, 1600)),
+    ],
+)
+def test_window_starts_by_hand(side_px: int, starts_px: tuple[int, ...]) -> None:
+    assert window_starts(side_px, 448, 224) == starts_px
+
+
+def test_windows_without_overlap() -> None:
+    assert window_starts(672, 224, 224) == (0, 224, 448)
+    assert window_starts(700, 224, 224) == (0, 224, 448, 476)
+
+
+def test_boxes_go_row_by_row() -> None:
+    plan = plan_of((80, 100), (80, 100))
+    assert list(plan.boxes_xyxy()) == [
+        (0, 0, 64, 64),
+        (32, 0, 96, 64),
+        (36, 0, 100, 64),
+        (0, 16, 64, 80),
+        (32, 16, 96, 80),
+        (36, 16, 100, 80),
+    ]
+    assert plan.count == 6
+    assert plan.grid_hw == (4, 4)
+
+
+def test_a_side_that_is_no_multiple_of_the_patch_is_padded_smaller_half_first() -> None:
+    plan = plan_of((21, 64), (21, 64))  # 21 px are 2 patches of 16 with 11 px missing
+    assert plan.rows.padding_px == (5, 6)
+    assert plan.columns.padding_px == (0, 0)
+    assert plan.grid_hw == (2, 4)
+    (window,) = plan.cut(torch.ones(3, 21, 64))
+    assert window.shape == (3, 32, 64)
+    inked = window[0, :, 0].nonzero().flatten().tolist()
+    assert inked == list(range(5, 26))
+
+
+def test_cut_follows_the_boxes() -> None:
+    plan = plan_of((70, 130), (70, 130))
+    pixels = torch.arange(70 * 130.0).reshape(1, 70, 130).expand(3, -1, -1)
+    windows = list(plan.cut(pixels))
+    boxes = list(plan.boxes_xyxy())
+    assert len(windows) == len(boxes) == plan.count == 2 * 4
+    for window, (left, top, right, bottom) in zip(windows, boxes, strict=True):
+        assert torch.equal(window, pixels[:, top:bottom, left:right])
+
+
+def one_by_one(plan: WindowPlan, patches: torch.Tensor) -> torch.Tensor:
+    """(windows, C, h, w) -> (C, H, W), each step as the paper's experiments do it."""
+    height, width = plan.resized_hw
+    total = torch.zeros(patches.shape[1], height, width, dtype=patches.dtype)
+    count = torch.zeros(height, width, dtype=patches.dtype)
+    for window, (left, top, right, bottom) in zip(patches, plan.boxes_xyxy(), strict=True):
+        rows, columns = bottom - top, right - left
+        padded_hw = (window.shape[1] * PATCH_PX, window.shape[2] * PATCH_PX)
+        pixels = F.interpolate(window[None], padded_hw, mode="bilinear", align_corners=False)[0]
+        y, x = (padded_hw[0] - rows) // 2, (padded_hw[1] - columns) // 2
+        total[:, top:bottom, left:right] += pixels[:, y : y + rows, x : x + columns]
+        count[top:bottom, left:right] += 1
+    average = (total / count)[None]
+    return F.interpolate(average, plan.image_hw, mode="bilinear", align_corners=False)[0]
+
+
+@pytest.mark.parametrize(
+    ("image_hw", "resized_hw"),
+    [
+        ((64, 64), (64, 64)),
+        ((50, 310), (64, 397)),  # wide, made larger
+        ((613, 128), (306, 64)),  # tall, made smaller
+        ((33, 47), (33, 47)),  # smaller than a window, no multiple of the patch
+        ((101, 203), (71, 143)),  # odd
+        ((16, 900), (3, 150)),  # less than a patch
+        ((1, 1), (64, 64)),
+    ],
+)
+def test_the_matrices_are_the_whole_way(
+    image_hw: tuple[int, int], resized_hw: tuple[int, int]
+) -> None:
+    plan = plan_of(image_hw, resized_hw)
+    generator = torch.Generator().manual_seed(1)
+    patches = torch.rand(plan.count, 2, *plan.grid_hw, generator=generator, dtype=torch.float64)
+    rows, columns = (torch.from_numpy(axis.matrix) for axis in (plan.rows, plan.columns))
+    pixels = rows @ plan.mosaic(patches) @ columns.T
+    torch.testing.assert_close(pixels, one_by_one(plan, patches), rtol=0, atol=1e-5)
+
+
+def test_the_papers_sizes() -> None:
+    plan = WindowPlan((375, 500), (448, 597), 448, 224, (PATCH_PX, PATCH_PX))
+    assert (plan.count, plan.grid_hw) == (2, (28, 28))
+    patches = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(2)).double()
+    rows, columns = (torch.from_numpy(axis.matrix) for axis in (plan.rows, plan.columns))
+    pixels = rows @ plan.mosaic(patches) @ columns.T
+    torch.testing.assert_close(pixels, one_by_one(plan, patches), rtol=0, atol=1e-5)
+
+
+def area_averages(mask: np.ndarray, plan: WindowPlan) -> np.ndarray:
+    """(windows, h, w): the mask resized by exact areas, cut like a picture, averaged by patch."""
+    resized = mask.astype(float)
+    for axis, side_px in enumerate(plan.resized_hw):
+        fine = np.moveaxis(resized, axis, 0).repeat(side_px, axis=0)
+        coarse = fine.reshape(side_px, -1, fine.shape[1]).mean(axis=1)
+        resized = np.moveaxis(coarse, 0, axis)
+    both = torch.from_numpy(np.stack([resized, np.ones(plan.resized_hw), np.zeros_like(resized)]))
+    windows = F.avg_pool2d(torch.stack(list(plan.cut(both))), PATCH_PX)
+    return (windows[:, 0] / windows[:, 1]).numpy()
+
+
+@pytest.mark.parametrize(
+    ("image_hw", "resized_hw"),
+    [((57, 83), (70, 102)), ((140, 204), (70, 102)), ((300, 40), (150, 20)), ((9, 9), (63, 65))],
+    ids=["enlarged", "halved", "narrow", "one padded window"],
+)
+def test_coverage_is_the_average_over_the_pixels_under_a_patch(
+    image_hw: tuple[int, int], resized_hw: tuple[int, int]
+) -> None:
+    plan = plan_of(image_hw, resized_hw)
+    mask = np.random.default_rng(0).random(image_hw) < 0.3
+    assert plan.coverage(mask) == pytest.approx(area_averages(mask, plan), abs=1e-6)
+    assert (plan.coverage(np.ones(image_hw, np.bool_)) == pytest.approx(1.0)) is True
+    assert not plan.coverage(np.zeros(image_hw, np.bool_)).any()
+
+
+def test_coverage_refuses_a_mask_of_another_size() -> None:
+    with pytest.raises(ValueError, match="`mask` to be of size"):
+        plan_of((57, 83), (70, 102)).coverage(np.ones((83, 57), np.bool_))

@@ -1,0 +1,124 @@
+"""The two figures against a softmax of every pixel, class by class."""
+
+from __future__ import annotations
+
+import math
+from itertools import groupby
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from clearclip_core import Doubt, Label, Scores, Vocabulary, WindowPlan
+from tests.core.segmentation.test_sliding_windows import plan_of
+
+#: Patches of one pixel: the figures look at every pixel.
+PLAN = WindowPlan((9, 14), (9, 14), window_px=6, stride_px=3, patch_hw=(1, 1))
+WORDS = Vocabulary(
+    (Label("sofa", ("sofa", "couch")), Label("sky"), Label("dog", ("dog", "puppy", "hound"))),
+    contrast=("wall", "floor"),
+)
+VOCABULARIES = {
+    "synonyms and contrast": WORDS,
+    "no contrast": Vocabulary(WORDS.labels),
+    "one label": Vocabulary((Label("cat"),), contrast=("wall",)),
+    "one label, no contrast": Vocabulary((Label("cat"),)),
+    "background first": Vocabulary(
+        (Label("bg", background=True), Label("sky")), contrast=("wall", "floor")
+    ),
+    "many labels": Vocabulary.of([f"thing {i}" for i in range(150)]),
+}
+
+
+def scores_of(words: Vocabulary, plan: WindowPlan = PLAN, seed: int = 1) -> Scores:
+    generator = torch.Generator().manual_seed(seed)
+    rows, columns = plan.rows, plan.columns
+    size = len(rows.starts_px) * rows.patches, len(columns.starts_px) * columns.patches
+    cosines = torch.randn(len(words.queries), *size, generator=generator) * 0.04
+    return Scores(cosines, plan, words)
+
+
+def by_hand(scores: Scores, thresholds: list[float]) -> tuple[float, float]:
+    """Pixel after pixel and class after class, in plain floats."""
+    matrices = scores.plan.rows.matrix, scores.plan.columns.matrix
+    logits = np.einsum("yi,qij,xj->yxq", matrices[0], scores.cosines.double(), matrices[1])
+    owners = list(scores.vocabulary.query_labels)
+    margins, faults = [], []
+    for pixel in logits.reshape(-1, len(owners)) * scores.temperature:
+        each = [math.exp(value) for value in pixel]
+        groups = groupby(sorted(zip(owners, each, strict=True)), key=lambda pair: pair[0])
+        best = {owner: max(value for _, value in group) for owner, group in groups}
+        share = {owner: value / sum(best.values()) for owner, value in best.items()}
+        ordered = sorted(share, key=lambda owner: -share[owner])
+        margins.append(share[ordered[0]] - (share[ordered[1]] if len(ordered) > 1 else 0))
+        said = ordered[0]
+        if said >= 0 and best[said] / sum(each) < thresholds[said]:
+            said = -1
+        faults.append(1 - share.get(said, 0))
+    return 1 - sum(margins) / len(margins), sum(faults) / len(faults)
+
+
+@pytest.mark.parametrize("words", VOCABULARIES.values(), ids=VOCABULARIES)
+@pytest.mark.parametrize("threshold", [0.0, 0.4])
+def test_they_are_those_of_every_pixel(words: Vocabulary, threshold: float) -> None:
+    scores = scores_of(words)
+    doubt = Doubt.of(scores, threshold)
+    expected = by_hand(scores, [threshold] * len(words.labels))
+    assert (doubt.uncertainty, doubt.effort) == pytest.approx(expected, abs=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 2**31),
+    st.sampled_from(list(VOCABULARIES.values())[:5]),
+    st.lists(st.floats(0, 1, width=32), min_size=3, max_size=3),
+)
+def test_they_are_those_of_every_pixel_whatever_the_thresholds(
+    seed: int, words: Vocabulary, limits: list[float]
+) -> None:
+    plan = WindowPlan((5, 4), (5, 4), window_px=4, stride_px=2, patch_hw=(1, 1))
+    scores, thresholds = scores_of(words, plan, seed), limits[: len(words.labels)]
+    confidence = scores.decide()[1].astype(np.float64)
+    for limit in thresholds:  # a pixel just as likely, up to rounding, may fall on either side
+        assume(not np.isclose(confidence, limit, atol=1e-3).any())
+    doubt = Doubt.of(scores, thresholds)
+    assert (doubt.uncertainty, doubt.effort) == pytest.approx(by_hand(scores, thresholds), abs=1e-6)
+
+
+def test_one_place_a_patch_stands_for_all_pixels() -> None:
+    """Blots much larger than a patch: between places little changes."""
+    plan = plan_of((96, 144), (128, 192))
+    scores = scores_of(WORDS, plan)
+    along = torch.arange(scores.cosines.shape[2]).div(9).sin() * 0.05
+    smooth = along * torch.arange(8)[:, None, None].sub(3).sign() + torch.zeros_like(scores.cosines)
+    wide = Scores(smooth + torch.arange(8)[:, None, None] * 0.003, plan, WORDS)
+    doubt = Doubt.of(wide)
+    expected = by_hand(wide, [0.0] * 3)
+    assert (doubt.uncertainty, doubt.effort) == pytest.approx(expected, abs=0.02)
+    assert 0.05 < doubt.effort < doubt.uncertainty < 0.95
+
+
+def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = scores_of(WORDS)
+    whole = Doubt.of(scores)
+    monkeypatch.setattr("clearclip_core.segmentation.scores.CPU_BAND_ELEMENTS", 1)
+    banded = Doubt.of(scores)
+    assert banded.effort == pytest.approx(whole.effort, abs=1e-9)
+    assert banded.uncertainty == pytest.approx(whole.uncertainty, abs=1e-9)
+
+
+def test_what_is_certain_costs_nothing_and_what_is_even_costs_most() -> None:
+    sure = torch.tensor([0.9, -0.9]).reshape(2, 1, 1).expand(2, *scores_of(WORDS).cosines.shape[1:])
+    two = Vocabulary.of(["cat", "dog"])
+    assert Doubt.of(Scores(sure, PLAN, two)) == Doubt(0.0, 0.0)
+    even = Doubt.of(Scores(torch.zeros_like(sure), PLAN, two))
+    assert even == Doubt(1.0, 0.5)
+
+
+def test_a_figure_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`effort` to be in \[0, 1\], but got 1.5"):
+        Doubt(0.5, 1.5)
+    with pytest.raises(ValueError, match="`threshold` to be one number or 3"):
+        Doubt.of(scores_of(WORDS), [0.1])

@@ -1,0 +1,44 @@
+"""Pieces and samples of an axis against its full matrix."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from clearclip_core.segmentation.sliding_windows import Axis
+
+AXES = [
+    Axis(1367, 448, 448, (0,), 16),  # made larger afterwards, one window
+    Axis(2048, 671, 448, (0, 223), 16),
+    Axis(333, 160, 48, (0, 24, 48, 72, 96, 112), 16),
+    Axis(50, 160, 48, (0, 24, 48, 72, 96, 112), 16),  # made smaller afterwards
+    Axis(160, 160, 45, (0, 24, 48, 72, 96, 115), 16),  # padded
+    Axis(1, 64, 64, (0,), 16),
+    Axis(16, 3, 3, (0,), 16),
+    Axis(1, 1, 1, (0,), 16),
+]
+
+
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("piece_px", [1.0, 5.0, 12.0, 1000.0])
+def test_every_pixel_is_linear_between_the_ends_of_its_piece(axis: Axis, piece_px: float) -> None:
+    lattice = axis.course.lattice(piece_px)
+    ends = np.stack([lattice.lines[:-1], lattice.lines[1:]], axis=1)  # (pieces, 2, patches)
+    first, growth = (lattice.growth @ ends).transpose(1, 0, 2)
+    piece, place = lattice.piece_of_px, lattice.place_of_px
+    pixels = first[piece] + place[:, None] * growth[piece]
+    assert pixels == pytest.approx(axis.matrix, abs=1e-12)
+    assert lattice.longest_px <= max(np.ceil(piece_px), 1) + 1
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_samples_make_cubics_exactly(axis: Axis) -> None:
+    """The cube of what is linear in a piece is a cubic in it."""
+    slope = np.linspace(-1, 1, axis.matrix.shape[1])
+    for spacing_px in (1.0, 4.0, 30.0, np.inf):
+        samples = axis.course.samples(np.full(len(axis.course.bends) - 1, spacing_px))
+        made = samples.interpolate(((samples.lines @ slope) ** 3)[:, None])[:, 0]
+        assert made == pytest.approx((axis.matrix @ slope) ** 3, abs=1e-9)
+        part = samples.interpolate(((samples.lines @ slope) ** 3)[:, None], slice(0, 7))[:, 0]
+        assert part == pytest.approx(made[:7])
+    assert len(samples.lines) <= axis.image_px

@@ -1,0 +1,145 @@
+"""The backend's own page, in Chromium, beside the real Label Studio."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from backend.cli.demo import Studio
+
+pytestmark = pytest.mark.timeout(300)
+
+PICTURE = Path(__file__).parents[2] / "docs" / "images" / "dashboard.png"
+LABELS = ["sky", "grass", "tree", "house"]
+PHONE = {"width": 390, "height": 844}
+DESK = {"width": 1280, "height": 900}
+
+NewProject = Callable[..., int]
+
+
+@pytest.fixture
+def console(page: Page, backend_url: str) -> Iterator[Page]:
+    """The page, at a desk, in daylight; whatever Chromium complains about fails the test."""
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    page.set_viewport_size(DESK)
+    page.goto(backend_url)
+    expect(page.get_by_text("Ready")).to_be_visible(timeout=60_000)
+    yield page
+    page.emulate_media(color_scheme="no-preference")
+    page.set_viewport_size({"width": 1440, "height": 900})
+    assert not [each for each in complaints if "Security Policy" in each or "Error" in each]
+
+
+def prelabel(console: Page, project: int) -> int:
+    """Press the button; the value is the job's number."""
+    console.get_by_label("Project number").fill(str(project))
+    console.get_by_role("button", name="Prelabel project").click()
+    row = console.locator(".jobs li").filter(has_text=f"Project {project}").first
+    return int((row.get_attribute("id") or "").removeprefix("job-"))
+
+
+def stored(studio: Studio, project: int) -> int:
+    """Predictions of a project, as Label Studio has them."""
+    return len(list(studio.client.predictions.list(project=project)))
+
+
+def test_a_project_is_prelabeled_from_the_page(
+    console: Page, studio: Studio, new_project: NewProject
+) -> None:
+    project = new_project(LABELS, seeds=list(range(700, 712)))
+    job = prelabel(console, project)
+    console.evaluate("window.loadedOnce = true")
+    row = console.locator(f"#job-{job}")
+    expect(row).to_contain_text("done", timeout=120_000)
+    expect(row).to_contain_text("12 predicted of 12")
+    assert console.evaluate("window.loadedOnce"), "it has renewed itself, and was not loaded again"
+    assert stored(studio, project) == 12
+    expect(row.get_by_role("button")).to_have_count(0)
+
+
+def test_a_job_is_paused_resumed_and_cancelled_from_the_page(
+    console: Page, studio: Studio, new_project: NewProject
+) -> None:
+    project = new_project(LABELS, seeds=list(range(720, 780)))
+    job = prelabel(console, project)
+    row = console.locator(f"#job-{job}")
+    row.get_by_role("button", name="Pause").click()
+    expect(row).to_contain_text("paused")
+    row.get_by_role("button", name="Resume").click()
+    expect(row).to_contain_text("running", timeout=60_000)
+    console.once("dialog", lambda question: question.dismiss())
+    row.get_by_role("button", name="Cancel").click()
+    expect(row).not_to_contain_text("cancelled")
+    console.once("dialog", lambda question: question.accept())
+    row.get_by_role("button", name="Cancel").click()
+    expect(row).to_contain_text("cancelled")
+    assert stored(studio, project) < 60
+
+
+def test_an_error_leads_to_the_task_in_label_studio(
+    console: Page, studio: Studio, new_project: NewProject
+) -> None:
+    project = new_project(LABELS, seeds=[790])
+    studio.client.tasks.create(project=project, data={"image": "/data/upload/1/gone.png"})
+    task = max(task.id for task in studio.client.tasks.list(project=project))
+    job = prelabel(console, project)
+    expect(console.locator(f"#job-{job}")).to_contain_text("1 failed", timeout=60_000)
+    line = console.locator("#errors tr").filter(has_text=f"Task {task}").first
+    expect(line).to_contain_text("/data/upload/1/gone.png")
+    console.locator(f"#job-{job}").get_by_role("link", name="1 failed").click()
+    expect(console.get_by_role("heading", name=f"Job {job}")).to_be_visible()
+    console.get_by_role("link", name=f"Task {task}").click()
+    console.wait_for_url(f"{studio.url}/projects/{project}/data?task={task}*")
+
+
+def test_a_page_of_another_site_cannot_press_the_buttons(
+    page: Page, studio: Studio, backend_url: str
+) -> None:
+    """The browser itself says where the request comes from: here from Label Studio's page."""
+    page.goto(f"{studio.url}/user/login/")
+    with page.expect_response(f"{backend_url}/jobs") as answer:
+        page.evaluate(
+            """address => {
+                const form = document.createElement("form");
+                form.method = "post"; form.action = address;
+                const project = document.createElement("input");
+                project.name = "project"; project.value = "1";
+                form.append(project); document.body.append(form); form.submit();
+            }""",
+            f"{backend_url}/jobs",
+        )
+    assert answer.value.status == 403
+
+
+def test_the_readmes_picture_of_the_page(
+    console: Page, studio: Studio, new_project: NewProject, tmp_path: Path
+) -> None:
+    """At a desk and on a phone, in light and dark; one is kept when asked for."""
+    project = new_project(LABELS, seeds=list(range(800, 840)))
+    studio.client.tasks.create(project=project, data={"image": "/data/upload/1/gone.png"})
+    job = prelabel(console, project)
+    expect(console.locator(f"#job-{job} progress")).to_be_visible(timeout=60_000)
+    console.wait_for_timeout(4000)
+    backgrounds = {}
+    for size in (DESK, PHONE):
+        for scheme in ("dark", "light"):
+            console.set_viewport_size(size)  # type: ignore[arg-type]
+            console.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            path = tmp_path / f"{scheme}-{size['width']}.png"
+            console.screenshot(path=path, full_page=True, animations="disabled")
+            shot = np.asarray(Image.open(path).convert("RGB"))
+            backgrounds[scheme] = int(shot[2, 2].mean())
+            assert console.evaluate("document.documentElement.scrollWidth") <= size["width"]
+            assert shot.std() > 5
+    assert backgrounds["dark"] < 60 < 200 < backgrounds["light"]
+    if os.environ.get("TAKE_PICTURE"):
+        console.set_viewport_size(DESK)
+        console.screenshot(path=PICTURE, animations="disabled")
