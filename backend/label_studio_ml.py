@@ -15,8 +15,8 @@ from backend.label_studio.files import Studio
 from backend.label_studio.image_loader import ImageReader
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import predict_request
-from backend.prediction.deadline import Entry
 from backend.prediction.predictor import Pipeline
+from backend.prediction.task_runner import Entry
 from backend.settings import load_settings, share_model_dir
 
 share_model_dir()

@@ -22,7 +22,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from backend.network.http import HostRules
+from backend.network.host_rules import HostRules
 
 
 def _base_url(value: str) -> str:

@@ -1,12 +1,14 @@
 """ClearCLIP as a library: pictures and words in, masks out."""
 
+from clearclip_core.adaptation.adaptation import Adaptation
 from clearclip_core.adaptation.examples import Evidence, Example
-from clearclip_core.adaptation.fitting import Adaptation, Fit, adapt
+from clearclip_core.adaptation.fitting import Fit, adapt
 from clearclip_core.clip.dense_encoder import DenseEncoder, WindowFeatures
+from clearclip_core.clip.devices import usable_cpus
 from clearclip_core.clip.embedding_cache import EmbeddingStore
-from clearclip_core.clip.loading import LoadedModel, load_model, usable_cpus
+from clearclip_core.clip.loading import LoadedModel, load_model
 from clearclip_core.clip.methods import MAPS, METHODS, Method, resolve_method
-from clearclip_core.clip.text_encoder import TEMPLATES, Label, TextEncoder, Vocabulary
+from clearclip_core.clip.text_encoder import TEMPLATES, TextEncoder
 from clearclip_core.clip.weights import (
     KnownModel,
     WeightsNotFoundError,
@@ -14,13 +16,8 @@ from clearclip_core.clip.weights import (
     known_models,
     weights_id,
 )
-from clearclip_core.demo.scenes.render import (
-    HELD_OUT_SEEDS,
-    SCENE_LABELS,
-    SYNONYMS,
-    Scene,
-    render_scene,
-)
+from clearclip_core.demo.scenes.render import render_scene
+from clearclip_core.demo.scenes.scene import HELD_OUT_SEEDS, SCENE_LABELS, SYNONYMS, Scene
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray, to_rgb
 from clearclip_core.images.visualization import label_map_image, overlay, palette
 from clearclip_core.prompting.prompts import Point, PromptedMask, segment_box, segment_points
@@ -36,6 +33,7 @@ from clearclip_core.segmentation.scores import DenseFeatures, Scores
 from clearclip_core.segmentation.sliding_windows import WindowPlan
 from clearclip_core.segmentation.uncertainty import Doubt
 from clearclip_core.segmenter import PreparedPicture, Segmentation, Segmenter
+from clearclip_core.vocabulary import Label, Vocabulary
 
 __all__ = [
     "HELD_OUT_SEEDS",

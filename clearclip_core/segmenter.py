@@ -15,17 +15,18 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from clearclip_core.adaptation.fitting import Adaptation
+from clearclip_core.adaptation.adaptation import Adaptation
 from clearclip_core.clip.dense_encoder import DenseEncoder, WindowFeatures
 from clearclip_core.clip.embedding_cache import EmbeddingStore
 from clearclip_core.clip.loading import LoadedModel, load_model
 from clearclip_core.clip.methods import Method, resolve_method
-from clearclip_core.clip.text_encoder import Label, TextEncoder, Vocabulary
+from clearclip_core.clip.text_encoder import TextEncoder
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray, to_rgb
 from clearclip_core.segmentation.masks import BoolMask, label_masks
 from clearclip_core.segmentation.refined_argmax import decide_refined
 from clearclip_core.segmentation.scores import DenseFeatures, Scores
 from clearclip_core.segmentation.sliding_windows import WindowPlan
+from clearclip_core.vocabulary import Label, Vocabulary
 
 Picture = Image.Image | npt.NDArray[Any]
 Labels = Vocabulary | Iterable[str | Label]

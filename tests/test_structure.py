@@ -269,7 +269,7 @@ def test_readers_of_names_are_found(source: str, expected: set[str]) -> None:
         ("from . import text", {"clearclip_core.clip.text_encoder"}),
         (
             "def f():\n    from .text import Label",
-            {"clearclip_core.clip.text_encoder.Label"},
+            {"clearclip_core.vocabulary.Label"},
         ),
     ],
 )

@@ -21,10 +21,12 @@ from label_studio_sdk.label_interface import LabelInterface
 
 from backend.errors import BackendError, StudioRefused
 from backend.label_studio.client import connect
-from backend.label_studio.files import Studio, token_kind
+from backend.label_studio.files import Studio
 from backend.label_studio.image_loader import ImageReader
-from backend.label_studio.label_config_parser import LabelConfig, parse_label_config
+from backend.label_studio.label_config import LabelConfig
+from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
+from backend.label_studio.tokens import token_kind
 from backend.settings import Settings
 from backend.web.middleware.auth import Lock
 

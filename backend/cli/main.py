@@ -17,7 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
 from backend.cli.database import database
-from backend.cli.demo import DemoError, label_config, run_demo
+from backend.cli.demo import label_config, run_demo
+from backend.cli.demo_servers import DemoError
 from backend.cli.doctor import examine
 from backend.cli.export import export_tasks
 from backend.cli.options import Command, read_settings, sentences, settings_options
@@ -28,7 +29,8 @@ from backend.errors import BackendError
 from backend.feedback.annotation_reader import Reader, read_all
 from backend.feedback.annotation_store import Annotations
 from backend.feedback.learning.example_store import Lessons
-from backend.feedback.learning.learner import Learner, model_key, read_export, told
+from backend.feedback.learning.learner import Learner, model_key, told
+from backend.feedback.learning.version_file import read_export
 from backend.feedback.report.charts import plots
 from backend.feedback.report.statistics import Step, measure, to_csv
 from backend.feedback.report.tables import print_learned, print_savings
@@ -42,7 +44,7 @@ from backend.settings import Settings
 from backend.telemetry.logs import logging_config
 from backend.web.pages.learning import describe
 from backend.web.server import check_device, run_gunicorn
-from clearclip_core.cli.main import find_pictures
+from clearclip_core.images.files import find_pictures
 
 _PROJECT = click.IntRange(1, (1 << 31) - 1)  # as far as a database counts
 _FILE = click.Path(dir_okay=False, path_type=Path)

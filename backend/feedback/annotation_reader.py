@@ -35,9 +35,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from backend.errors import BadRequest, ImageRefused, LabelConfigError, ModelUnavailable
 from backend.feedback.annotation_store import Annotations, Kind, Mark, Read
 from backend.feedback.comparison import Corrected, Learner, compare
-from backend.label_studio.client import Annotation, Predicted, Projects, Wanted
-from backend.label_studio.label_config_parser import LabelConfig, parse_label_config
+from backend.label_studio.client import Projects
+from backend.label_studio.label_config import LabelConfig
+from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.records import Annotation, Predicted
 from backend.label_studio.requests import Task
+from backend.label_studio.task_filter import Wanted
 
 log = logging.getLogger(__name__)
 

@@ -25,9 +25,9 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from backend.errors import BadRequest, DataKeyError
-from backend.label_studio.label_config_parser import ImageTag, LabelConfig
-from backend.label_studio.region_writer import area_mask
-from backend.label_studio.requests import Area, Task, read_areas, written_labels
+from backend.label_studio.label_config import ImageTag, LabelConfig
+from backend.label_studio.region_reader import Area, area_mask, read_areas, written_labels
+from backend.label_studio.requests import Task
 from clearclip_core import BoolMask, boundary_band
 
 #: Pixels of a picture whose regions are compared: more is no picture that we predict.

@@ -19,7 +19,6 @@ from sqlalchemy import (
     Connection,
     Float,
     Integer,
-    LargeBinary,
     Row,
     String,
     Table,
@@ -82,24 +81,6 @@ _FAILURES: Final = Table(
     Column("task", BigInteger, nullable=False),
     Column("reason", Text, nullable=False),
     Column("at", Float, nullable=False),
-)
-
-#: Predictions; what they are for and how they move stands in `backend.prediction.outbox`.
-RESULTS: Final = Table(
-    "results",
-    METADATA,
-    Column("key", String(64), primary_key=True),
-    Column("task", BigInteger, nullable=False, index=True),
-    Column("project", Integer, index=True),
-    Column("version", Text, nullable=False),
-    Column("state", String(16), nullable=False, index=True),
-    Column("entry", LargeBinary),
-    Column("bytes", Integer, nullable=False, default=0),
-    Column("begun", Float, nullable=False),
-    Column("changed", Float, nullable=False, index=True),
-    Column("due", Float, nullable=False, default=0.0),
-    Column("owner", String(128), nullable=False, default=""),
-    Column("leased_until", Float, nullable=False, default=0.0),
 )
 
 

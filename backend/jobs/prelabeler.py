@@ -33,12 +33,14 @@ from backend.database.database import sentence
 from backend.errors import LabelConfigError, StudioRefused
 from backend.inference.engine import Urgency
 from backend.jobs.job_store import Failure, Job, LeaseLost, Only, Store
-from backend.label_studio.client import PAGE, Projects, Wanted
+from backend.label_studio.client import PAGE, Projects
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
-from backend.prediction.deadline import Outcome, Pending
+from backend.label_studio.task_filter import Wanted
+from backend.prediction.deadline import Pending
 from backend.prediction.outbox import Results
 from backend.prediction.predictor import Pipeline, Wish
+from backend.prediction.task_runner import Outcome
 from backend.telemetry.logs import printable
 
 log = logging.getLogger(__name__)

@@ -19,14 +19,16 @@ from backend.feedback.learning.versions import Learned
 from backend.inference.engine import Engine, Urgency
 from backend.jobs.job_store import Job, Store
 from backend.jobs.prelabeler import CHUNK, Prelabeler, predict_and_write
-from backend.label_studio.client import Projects, Wanted
+from backend.label_studio.client import Projects
 from backend.label_studio.files import Studio
 from backend.label_studio.image_loader import ImageReader
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
-from backend.prediction.deadline import Outcome, Pending
+from backend.label_studio.task_filter import Wanted
+from backend.prediction.deadline import Pending
 from backend.prediction.outbox import Results
 from backend.prediction.predictor import Pipeline
+from backend.prediction.task_runner import Outcome
 from backend.settings import Settings
 
 

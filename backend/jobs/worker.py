@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,13 +20,14 @@ from backend.feedback.annotation_store import Annotations
 from backend.feedback.learning.learner import Learner
 from backend.jobs.job_store import Job, LeaseLost, Store
 from backend.jobs.prelabeler import Prelabeler
-from backend.label_studio.client import Projects, Wanted
-from backend.label_studio.label_config_parser import LabelConfig, parse_label_config
-from backend.label_studio.requests import AnnotationsChanged, TasksCreated, TasksDeleted
+from backend.label_studio.client import Projects
+from backend.label_studio.label_config import LabelConfig
+from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.task_filter import Wanted
 from backend.prediction.deadline import Pending
 from backend.prediction.outbox import Results, Waiting
 from backend.prediction.predictor import Pipeline
-from backend.settings import Settings, prelabels
+from backend.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -257,29 +257,3 @@ def _is_final(error: StudioRefused | LabelConfigError) -> bool:
 def told(job: Job) -> str:
     """A job's counts in words."""
     return f"{job.done} done, {job.skipped} skipped, {job.failed} failed of {job.total}"
-
-
-def auto_prelabel(store: Store, settings: Settings, created: TasksCreated) -> Job | None:
-    """Queue new tasks, if their project has that switched on; at once, whatever else goes on."""
-    if settings.label_studio_api_key is None:
-        return None
-    wanted = prelabels(settings, created.project_id)
-    if not wanted and created.label_config:
-        with suppress(LabelConfigError):  # there is nothing to draw for
-            wanted = parse_label_config(created.label_config).prelabel
-    if not wanted:
-        return None
-    return store.start_job(created.project_id, kind="new", tasks=created.task_ids)
-
-
-def note_change(
-    annotations: Annotations, settings: Settings, happened: AnnotationsChanged | TasksDeleted
-) -> bool:
-    """Mark what has changed, to be read later; False where nobody could, for want of a token."""
-    if settings.label_studio_api_key is None:
-        return False
-    if isinstance(happened, TasksDeleted):
-        annotations.mark_tasks(happened.project_id, happened.task_ids)
-    else:
-        annotations.mark(happened.project_id, happened.annotation_ids)
-    return True

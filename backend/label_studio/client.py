@@ -10,8 +10,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import httpx
@@ -30,8 +29,10 @@ from tenacity import (
 )
 
 from backend.errors import StudioRefused, StudioUnreachable
-from backend.label_studio.files import token_kind
+from backend.label_studio.records import Annotation, Predicted, Stored, read_annotation
 from backend.label_studio.requests import Task
+from backend.label_studio.task_filter import Wanted
+from backend.label_studio.tokens import token_kind
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -48,117 +49,6 @@ _LONGEST_PAUSE_S: Final = 30.0
 _NO_RETRIES: Final[RequestOptions] = {"max_retries": 0}  # we try again ourselves
 
 _AGAIN: Final = (408, 425, 429, 500, 502, 503, 504)
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Tasks of a project, by what Label Studio knows of them.
-
-    Attributes:
-        lacking: those without a prediction of this ``model_version``; None for all.
-        having: those with one; None for all.
-        unlabeled: those without an annotation only.
-        labeled: those with one only.
-        after: those with a greater id.
-        ids: only these; None for all.
-        predicted: those with at least so many predictions, of whatever version.
-    """
-
-    lacking: str | None = None
-    having: str | None = None
-    unlabeled: bool = False
-    labeled: bool = False
-    after: int = 0
-    ids: tuple[int, ...] | None = None
-    predicted: int = 0
-
-    def query(self) -> str:
-        """The data manager's own query, ordered by id.
-
-        >>> Wanted(after=5).query()
-        '{"ordering":["tasks:id"],"filters":{"conjunction":"and","items":\
-[{"filter":"filter:tasks:id","operator":"greater","type":"Number","value":5}]}}'
-        """
-        items: list[dict[str, Any]] = []
-
-        def keep(column: str, operator: str, kind: str, value: Any) -> None:
-            name = f"filter:tasks:{column}"
-            items.append({"filter": name, "operator": operator, "type": kind, "value": value})
-
-        if self.after:
-            keep("id", "greater", "Number", self.after)
-        if self.lacking is not None:
-            keep("predictions_model_versions", "not_contains", "List", [self.lacking])
-        if self.having is not None:
-            keep("predictions_model_versions", "contains", "List", [self.having])
-        if self.unlabeled:
-            keep("total_annotations", "equal", "Number", 0)
-        if self.labeled:
-            keep("total_annotations", "greater", "Number", 0)
-        if self.predicted:
-            keep("total_predictions", "greater_or_equal", "Number", self.predicted)
-        query: dict[str, Any] = {"ordering": ["tasks:id"]}
-        if items:
-            query["filters"] = {"conjunction": "and", "items": items}
-        if self.ids is not None:
-            query["selectedItems"] = {"all": False, "included": list(self.ids)}
-        return json.dumps(query, separators=(",", ":"))
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A prediction that Label Studio has.
-
-    Attributes:
-        id: its own.
-        task: the task's.
-        version: its ``model_version``.
-        created: when it was stored, in seconds since the epoch.
-    """
-
-    id: int
-    task: int
-    version: str
-    created: float
-
-
-@dataclass(frozen=True)
-class Annotation:
-    """An annotation as Label Studio has it now. Times are in seconds since the epoch.
-
-    Attributes:
-        id: its own.
-        task: the task's.
-        project: the project's.
-        result: its regions, as they came.
-        prediction: the prediction that it began with; None where there was none, or none is left.
-        parent: the annotation that it is a copy of.
-        skipped: whether the annotator has passed the task over.
-        seconds: how long it took in all; None where nobody has measured it.
-        annotator: who has made it, by number.
-        created: when it was submitted.
-        updated: when it was changed last.
-    """
-
-    id: int
-    task: int
-    project: int
-    result: Sequence[Any] = field(repr=False)
-    prediction: int | None = None
-    parent: int | None = None
-    skipped: bool = False
-    seconds: float | None = None
-    annotator: int | None = None
-    created: float = 0.0
-    updated: float = 0.0
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """The regions of a prediction that Label Studio has, and its ``model_version``."""
-
-    version: str
-    result: Sequence[Any] = field(repr=False)
 
 
 class Projects:
@@ -354,7 +244,7 @@ class Projects:
         found = self._find(
             lambda client: client.annotations.get(id=annotation, request_options=_NO_RETRIES)
         )
-        return None if found is None else _annotation(found)
+        return None if found is None else read_annotation(found)
 
     def annotation_ids(self, task: int) -> list[int]:
         """The ids of a task's annotations; none where it is gone.
@@ -545,31 +435,6 @@ def _is_crowded(row: Any) -> bool:
     """Whether a task has more predictions than versions of them, or nobody can say."""
     versions = [each for each in (row.predictions_model_versions or "").split(",") if each]
     return int(row.total_predictions or 0) > len(versions)
-
-
-def _annotation(found: Any) -> Annotation:
-    """What the SDK has read, which checks nothing."""
-    return Annotation(
-        id=int(found.id),
-        task=int(found.task),
-        project=int(found.project),
-        result=found.result if isinstance(found.result, list) else (),
-        prediction=_number(found.parent_prediction),
-        parent=_number(found.parent_annotation),
-        skipped=bool(found.was_cancelled),
-        seconds=found.lead_time if isinstance(found.lead_time, int | float) else None,
-        annotator=_number(found.completed_by),
-        created=_seconds(found.created_at),
-        updated=_seconds(found.updated_at),
-    )
-
-
-def _number(value: Any) -> int | None:
-    return value if type(value) is int else None
-
-
-def _seconds(at: Any) -> float:
-    return at.timestamp() if isinstance(at, datetime) else 0.0
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -7,114 +7,24 @@ a redirect names; and there only with a request for a file. Which hosts are aske
 from __future__ import annotations
 
 import base64
-import json
 import re
 import threading
-import time
-from typing import Any, Literal
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import requests
 from requests.auth import HTTPBasicAuth
-from urllib3.exceptions import HTTPError
 from urllib3.util import parse_url
 
 from backend.errors import ImageNotFound, ImageRefused, ImageTooLarge
-from backend.network.http import Clock, HostRules, TimeLimit, origin, request
+from backend.label_studio.tokens import CANNOT_REACH, Access, Header
+from backend.network.host_rules import HostRules, origin
+from backend.network.http import request
+from backend.network.time_limit import Clock, TimeLimit
 from backend.settings import Settings
 
 _FILE_PATHS = ("/data/", "/tasks/", "/projects/", "/storage-data/")
 _MAX_REDIRECTS = 5
 _CHUNK_BYTES = 1 << 16
-_RENEW_BEFORE_S = 30.0
-_CANNOT_REACH = (requests.RequestException, HTTPError, OSError)
-
-
-class Access:
-    """A token and the one server that it is for.
-
-    A legacy token is sent as it is. A personal access token is exchanged for one that lives some
-    minutes, which is renewed before it ends, or sooner where the server says that it has.
-
-    Args:
-        url: address of the Label Studio server.
-        token: a legacy token, or a personal one (a JWT).
-        rules: which addresses may be connected to for it; None where the administrator vouches
-            for the server.
-    """
-
-    def __init__(self, url: str, token: str, rules: HostRules | None = None) -> None:
-        self._url = url
-        self._token = token
-        self._rules = rules
-        self._kind = token_kind(token)
-        self._lock = threading.Lock()
-        self._header = ""
-        self._renew_at = self._failed_at = 0.0  # on the monotonic clock
-
-    def is_for(self, url: str) -> bool:
-        """Whether a URL is of this server: same scheme, host and port."""
-        return origin(url) == origin(self._url)
-
-    def header(self, limit: TimeLimit, refused: str | None = None) -> str:
-        """The value of ``Authorization``; another than the one that was `refused`, if possible.
-
-        Of those who ask at the same time one exchanges the token; if it fails, it fails for all.
-
-        Raises:
-            ImageRefused: the personal access token cannot be exchanged within the limit.
-            HostRefused: the server has no address that may be connected to.
-        """
-        if self._kind == "legacy":
-            return f"Token {self._token}"
-        if self._kind == "access":
-            return f"Bearer {self._token}"
-        asked_at = time.monotonic()
-        if not self._lock.acquire(timeout=limit.left_s):
-            raise self._unreachable()
-        try:
-            if self._failed_at > asked_at:
-                raise self._unreachable()
-            if self._header in ("", refused) or time.monotonic() >= self._renew_at:
-                self._renew(self._exchange(limit))
-            return self._header
-        finally:
-            self._lock.release()
-
-    def _renew(self, access: str) -> None:
-        claims = _claims(access)
-        try:
-            lifetime_s = float(claims["exp"]) - float(claims["iat"])
-        except (KeyError, TypeError, ValueError):
-            lifetime_s = 300.0
-        self._header = f"Bearer {access}"
-        self._renew_at = time.monotonic() + lifetime_s - min(_RENEW_BEFORE_S, lifetime_s / 2)
-
-    def _exchange(self, limit: TimeLimit) -> str:
-        try:
-            response = request(
-                "POST",
-                f"{self._url}/api/token/refresh/",
-                rules=self._rules or HostRules(),
-                trusted=self._rules is None,
-                limit=limit,
-                json={"refresh": self._token},
-                auth=_Header(None),
-            )
-            answer = response.json() if response.status_code == 200 else None
-        except _CANNOT_REACH:  # a body that is no JSON, too
-            self._failed_at = time.monotonic()
-            raise self._unreachable() from None
-        access = answer.get("access") if isinstance(answer, dict) else None
-        if not isinstance(access, str):
-            raise ImageRefused(
-                f"Label Studio at {self._url} refused the personal access token of this backend "
-                f"(HTTP {response.status_code}): make a new one and set LABEL_STUDIO_API_KEY."
-            )
-        return access
-
-    def _unreachable(self) -> ImageRefused:
-        return ImageRefused(f"Label Studio at {self._url} cannot be reached.")
 
 
 class Studio:
@@ -335,11 +245,11 @@ class Studio:
                 rules=self._rules,
                 trusted=self._is_trusted(url),
                 limit=limit,
-                auth=basic or _Header(header),
+                auth=basic or Header(header),
                 headers={"Accept-Encoding": "identity"},
                 stream=True,
             )
-        except (*_CANNOT_REACH, ValueError):
+        except (*CANNOT_REACH, ValueError):
             if limit.is_over:
                 raise self._too_slow(called) from None
             raise ImageRefused(f"The host of {called} cannot be reached.") from None
@@ -364,7 +274,7 @@ class Studio:
             ):
                 content += chunk
                 too_large = len(content) > max_bytes
-        except _CANNOT_REACH:
+        except CANNOT_REACH:
             if not limit.is_over:
                 raise ImageRefused(f"The download of {called} broke off.") from None
         if limit.is_over:  # what was cut off may look like the end of a file without a length
@@ -388,18 +298,6 @@ class Studio:
             f"Label Studio wants a token for {called} (HTTP {status}): set LABEL_STUDIO_URL and "
             "LABEL_STUDIO_API_KEY."
         )
-
-
-class _Header(requests.auth.AuthBase):
-    """Sends this ``Authorization`` or none: never what a .netrc of this machine has."""
-
-    def __init__(self, value: str | None) -> None:
-        self._value = value
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._value is not None:
-            request.headers["Authorization"] = self._value
-        return request
 
 
 def _target(url: str, location: str) -> str:
@@ -433,25 +331,3 @@ def _shown(url: str) -> str:
     'https://host/a.png'
     """
     return re.sub("//[^/]*@", "//", re.sub("([?#](?!d=)|&).*", "", url, flags=re.DOTALL))[:200]
-
-
-def token_kind(token: str) -> Literal["legacy", "personal", "access"]:
-    """What kind of token it is; an access token is what a personal one is exchanged for.
-
-    >>> token_kind("c0ffee" * 6 + "beef")
-    'legacy'
-    """
-    kind = _claims(token).get("token_type")
-    if kind is None:
-        return "legacy"
-    return "personal" if kind == "refresh" else "access"
-
-
-def _claims(token: str) -> dict[str, Any]:
-    """The claims of a JWT, unverified; none of a legacy token, which is 40 hex digits."""
-    try:
-        payload = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (IndexError, ValueError):
-        return {}
-    return claims if isinstance(claims, dict) else {}

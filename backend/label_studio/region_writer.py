@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,25 +18,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from backend.label_studio.brush_rle import decode_rle, encode_rle
-from backend.label_studio.label_config_parser import Control, ControlKind, ControlLabel
-from backend.label_studio.requests import Area, Rectangle
+from backend.label_studio.brush_rle import encode_rle
+from backend.label_studio.label_config import Control, ControlKind, ControlLabel
 
 BoolMask = npt.NDArray[np.bool_]
 Box = tuple[slice, slice]  # rows, columns
 
 _TOLERANCE_SHARE = 0.001  # of the long side: how far a polygon may leave the mask's edge ...
 _TOLERANCE_PX = 1.0  # ... and at least
-_PAINTED = 128  # alpha of what counts as painted, where hands leave soft edges
-_SHIFT = 4  # bits of a pixel's fraction in which outlines are filled
-_BROKEN = (
-    AttributeError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    OSError,
-    Image.DecompressionBombError,
-)
 _DECIMALS = 4  # of percentages: 0.01 px of a picture of 10,000
 
 
@@ -134,97 +122,6 @@ def draw_regions(
                 )
             )
     return regions
-
-
-def area_mask(area: Area) -> BoolMask:
-    """The pixels that a region covers.
-
-    Returns:
-        (H, W) bool of ``area.size_hw``.
-
-    Raises:
-        ValueError: it is of another kind than we draw, or its geometry is broken.
-
-    >>> box = {"x": 50, "y": 0, "width": 50, "height": 100}
-    >>> area_mask(Area("rectanglelabels", "box", "img", None, (1, 4), box))
-    array([[False, False,  True,  True]])
-    """
-    value = area.value
-    try:
-        if area.kind == "brushlabels":
-            return decode_rle(value["rle"], *area.size_hw) >= _PAINTED
-        if area.kind == "bitmasklabels":
-            return _read_bitmask(value["imageDataURL"], area.size_hw)
-        if area.kind == "polygonlabels":
-            points = np.array(value["points"], dtype=np.float64)
-            return _outline_mask(points * area.size_hw[::-1] / 100, area.size_hw)
-        if area.kind == "rectanglelabels":
-            x, y, width, height = (float(value[key]) for key in ("x", "y", "width", "height"))
-            rotation = float(value.get("rotation", 0))
-            return rectangle_mask(Rectangle(x, y, width, height, rotation), area.size_hw)
-    except (*_BROKEN, cv2.error) as error:
-        raise ValueError(f"A region of the kind {area.kind} is broken: {error!r}.") from None
-    raise ValueError(f"A region of the kind {area.kind} covers no pixels.")
-
-
-def rectangle_corners(rectangle: Rectangle, size_hw: tuple[int, int]) -> npt.NDArray[np.float64]:
-    """The corners of a rectangle, clockwise from the one that it is turned about.
-
-    Returns:
-        (4, 2) float64: x and y in px.
-
-    Raises:
-        ValueError: a number is not finite.
-
-    >>> rectangle_corners(Rectangle(50, 0, 20, 10, rotation_degrees=90), (100, 200)).round()
-    array([[100.,   0.],
-           [100.,  40.],
-           [ 90.,  40.],
-           [ 90.,   0.]])
-    """
-    height, width = size_hw
-    origin = np.array([rectangle.x_percent * width, rectangle.y_percent * height]) / 100
-    angle = math.radians(rectangle.rotation_degrees)
-    along = np.array([math.cos(angle), math.sin(angle)]) * rectangle.width_percent * width / 100
-    down = np.array([-math.sin(angle), math.cos(angle)]) * rectangle.height_percent * height / 100
-    return _finite(origin + np.array([along * 0, along, along + down, down]))
-
-
-def rectangle_mask(rectangle: Rectangle, size_hw: tuple[int, int]) -> BoolMask:
-    """(H, W) bool: the pixels inside a rectangle, turned or not; none where a side is 0."""
-    corners = rectangle_corners(rectangle, size_hw)
-    mask = np.zeros(size_hw, dtype=np.bool_)
-    if rectangle.width_percent == 0 or rectangle.height_percent == 0:
-        return mask  # of an outline without area its edge would be filled
-    if rectangle.rotation_degrees % 360:
-        return _outline_mask(corners, size_hw)
-    (left, top), (right, bottom) = np.rint(corners[[0, 2]].clip(0, size_hw[::-1])).astype(int)
-    mask[top:bottom, left:right] = True
-    return mask
-
-
-def _outline_mask(points_px: npt.NDArray[np.float64], size_hw: tuple[int, int]) -> BoolMask:
-    """(H, W) bool: the pixels inside an outline, whose points (P, 2) are x and y."""
-    canvas = np.zeros(size_hw, dtype=np.uint8)
-    far = 2 * max(size_hw)  # what is beyond has no pixels, but numbers too large for OpenCV
-    points_px = _finite(points_px).clip(-far, far)
-    centred = np.rint((points_px - 0.5) * (1 << _SHIFT)).astype(np.int32)  # of pixels' middles
-    cv2.fillPoly(canvas, [centred], 1, shift=_SHIFT)
-    return canvas.astype(np.bool_)
-
-
-def _finite(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    if not np.isfinite(points).all():
-        raise ValueError("Expected a region's numbers to be finite, but got others.")
-    return points
-
-
-def _read_bitmask(url: str, size_hw: tuple[int, int]) -> BoolMask:
-    file = io.BytesIO(base64.b64decode(url.partition(",")[2]))
-    with Image.open(file) as picture:
-        if picture.size != size_hw[::-1]:
-            raise ValueError(f"A bitmask is {picture.size}, but its picture {size_hw[::-1]}.")
-        return np.asarray(picture.convert("RGBA"))[..., 3] >= _PAINTED
 
 
 def _shapes(

@@ -8,20 +8,25 @@ read where somebody needs it.
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast, get_args
-from urllib.parse import parse_qs
+from typing import Any, Literal
 
 from backend.errors import BadRequest
+from backend.label_studio.json_fields import (
+    json_object,
+    optional_text,
+    read_item_index,
+    read_number,
+    read_project_id,
+    read_texts,
+    required_text,
+    type_name,
+)
 
 #: Which tasks of a project: those without annotations, or all.
 Only = Literal["unlabeled", "all"]
 
-#: No percentage or angle is as large; neither infinity nor what is no number is below it.
-_FAR = 1e6
 #: As far as databases count.
 _LARGEST_PROJECT = (1 << 31) - 1
 _LARGEST_ID = (1 << 63) - 1
@@ -131,29 +136,6 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Area:
-    """A region that covers a part of a picture, its geometry as Label Studio writes it.
-
-    Attributes:
-        kind: its type, and the key of its labels in `value`.
-        control: name of the control that it was made with.
-        image: name of the image that it is on.
-        item_index: which picture of a list it is on.
-        size_hw: height and width of the picture in px, as the editor has measured it.
-        value: geometry and labels.
-        id: the region's.
-    """
-
-    kind: str
-    control: str
-    image: str
-    item_index: int | None
-    size_hw: tuple[int, int]
-    value: Mapping[str, Any] = field(repr=False)
-    id: str = ""
-
-
-@dataclass(frozen=True)
 class PredictRequest:
     """Tasks to predict with one label config; `context` is None unless an annotator waits."""
 
@@ -171,80 +153,6 @@ class SetupRequest:
     project_id: int | None = None
     hostname: str = ""
     access_token: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True)
-class JobRequest:
-    """A project to prelabel, see `backend.jobs.job_store.Job`."""
-
-    project: int
-    only: Only = "unlabeled"
-    view: int | None = None
-    limit: int | None = None
-
-
-def parse_job(body: bytes, is_form: bool = False) -> JobRequest:
-    """Read the body of ``POST /jobs``: JSON, or what a form sends. Empty fields are not given.
-
-    Raises:
-        BadRequest: not such a body, no project, or a value that cannot be.
-
-    >>> parse_job(b"project=7&filter=all", is_form=True)
-    JobRequest(project=7, only='all', view=None, limit=None)
-    """
-    fields = _form(body) if is_form else _json_object(body)
-    unknown = sorted(fields.keys() - {"project", "filter", "view", "limit"})
-    if unknown:
-        raise BadRequest(f"Expected project, filter, view and limit, but got {unknown[0][:50]!r}.")
-    project = _count(fields, "project")
-    if project is None:
-        raise BadRequest('Expected "project" to be the number of a project, but it is missing.')
-    given = fields.get("filter") or "unlabeled"
-    if given not in get_args(Only):
-        raise BadRequest('Expected "filter" to be unlabeled or all, but got something else.')
-    only = cast(Only, given)
-    return JobRequest(project, only, _count(fields, "view"), _count(fields, "limit"))
-
-
-@dataclass(frozen=True)
-class TurnRequest:
-    """What somebody wants of a project that learns; each is for some turns only.
-
-    Attributes:
-        number: a version to go back to, 0 for the words alone; None where it is not given.
-        keep_evidence: whether what corrections have taught stays.
-    """
-
-    number: int | None = None
-    keep_evidence: bool = False
-
-
-def parse_turn(body: bytes, is_form: bool = False) -> TurnRequest:
-    """Read the body of ``POST /projects/<id>/learning/<turn>``, which may be empty.
-
-    Raises:
-        BadRequest: not such a body, or a value that cannot be.
-
-    >>> parse_turn(b"number=3", is_form=True), parse_turn(b"").number
-    (TurnRequest(number=3, keep_evidence=False), None)
-    """
-    fields = {} if not body else _form(body) if is_form else _json_object(body)
-    unknown = sorted(fields.keys() - {"number", "keep_evidence"})
-    if unknown:
-        raise BadRequest(f"Expected number and keep_evidence, but got {unknown[0][:50]!r}.")
-    keep = fields.get("keep_evidence") or False
-    if keep not in (True, False, "true", "on"):
-        raise BadRequest('Expected "keep_evidence" to be true or false, but got something else.')
-    return TurnRequest(_count(fields, "number", least=0), bool(keep))
-
-
-def parse_project(query: Mapping[str, str]) -> int | None:
-    """The project that the query of ``GET /jobs`` asks for; None where it names none.
-
-    Raises:
-        BadRequest: it is no number of a project.
-    """
-    return _count(query, "project")
 
 
 @dataclass(frozen=True)
@@ -288,7 +196,7 @@ def parse_webhook(body: bytes) -> Happened | None:
     AnnotationsChanged(project_id=7, annotation_ids=(5,))
     """
     try:
-        message = _json_object(body)
+        message = json_object(body)
     except BadRequest:
         return None
     project, action = message.get("project"), message.get("action")
@@ -297,11 +205,11 @@ def parse_webhook(body: bytes) -> Happened | None:
     key = _TOLD_OF.get(action, "")
     things = message.get(key)
     ids = _ids([things] if key == "annotation" and isinstance(things, dict) else things)
-    project_id = _project_id(project.get("id"))
+    project_id = read_project_id(project.get("id"))
     if project_id is None or not 0 < project_id <= _LARGEST_PROJECT or not ids:
         return None
     if action == "TASKS_CREATED":
-        return TasksCreated(project_id, ids, _optional_text(project, "label_config"))
+        return TasksCreated(project_id, ids, optional_text(project, "label_config"))
     if action == "TASKS_DELETED":
         return TasksDeleted(project_id, ids)
     return AnnotationsChanged(project_id, ids)
@@ -323,12 +231,12 @@ def parse_setup(body: bytes) -> SetupRequest:
     >>> parse_setup(b'{"project": "7.1700000000", "schema": "<View/>"}').project_id
     7
     """
-    message = _json_object(body)
+    message = json_object(body)
     return SetupRequest(
-        label_config=_text(message, "schema"),
-        project_id=_project_id(message.get("project")),
-        hostname=_optional_text(message, "hostname"),
-        access_token=_optional_text(message, "access_token"),
+        label_config=required_text(message, "schema"),
+        project_id=read_project_id(message.get("project")),
+        hostname=optional_text(message, "hostname"),
+        access_token=optional_text(message, "access_token"),
     )
 
 
@@ -342,7 +250,7 @@ def parse_predict(body: bytes) -> PredictRequest:
     >>> request.tasks
     (Task(id=1, project_id=None, data={}),)
     """
-    return predict_request(_json_object(body))
+    return predict_request(json_object(body))
 
 
 def predict_request(message: Mapping[str, Any]) -> PredictRequest:
@@ -356,111 +264,15 @@ def predict_request(message: Mapping[str, Any]) -> PredictRequest:
     """
     tasks = message.get("tasks")
     if not isinstance(tasks, list):
-        raise BadRequest(f'Expected "tasks" to be a list, but got {_kind(tasks)}.')
+        raise BadRequest(f'Expected "tasks" to be a list, but got {type_name(tasks)}.')
     params = message.get("params")
     context = _context(params.get("context") if isinstance(params, dict) else None)
     return PredictRequest(
         tasks=tuple(_task(task, with_drawn=context is not None) for task in tasks),
-        label_config=_text(message, "label_config"),
-        project_id=_project_id(message.get("project")),
+        label_config=required_text(message, "label_config"),
+        project_id=read_project_id(message.get("project")),
         context=context,
     )
-
-
-def areas(task: Task) -> Iterator[Area]:
-    """The areas among the regions that a task has already; those of broken form are left out."""
-    return (area for raw in task.drawn if (area := _area(raw)) is not None)
-
-
-def read_areas(regions: Iterable[Any], controls: Container[str]) -> list[Area]:
-    """The areas that some controls have drawn, among the regions of a result.
-
-    Args:
-        regions: as they came.
-        controls: names of those whose areas are wanted.
-
-    Raises:
-        BadRequest: one of them is broken: the others do not say what was drawn in all.
-
-    >>> box = {"x": 0, "y": 0, "width": 50, "height": 50, "rectanglelabels": ["car"]}
-    >>> read_areas([{"from_name": "box", "type": "rectanglelabels", "value": box}], {"box"})
-    Traceback (most recent call last):
-    ...
-    backend.errors.BadRequest: Expected a region of "box" to have a type, a value and the size \
-of its picture, but got another.
-    """
-    found: list[Area] = []
-    for raw in regions:
-        name = _optional_text(raw, "from_name") if isinstance(raw, dict) else ""
-        if not name or name not in controls:
-            continue
-        area = _area(raw)
-        if area is None:
-            raise BadRequest(
-                f'Expected a region of "{name[:50]}" to have a type, a value and the size of its '
-                "picture, but got another."
-            )
-        found.append(area)
-    return found
-
-
-def written_labels(area: Area) -> list[str]:
-    """The labels of an area, as they are written: aliases where the editor wrote them."""
-    return _texts(area.value.get(area.kind))
-
-
-def _area(raw: Any) -> Area | None:
-    """An area, if a region is one."""
-    region = raw if isinstance(raw, dict) else {}
-    kind, value = region.get("type"), region.get("value")
-    size_hw = region.get("original_height"), region.get("original_width")
-    if not (
-        isinstance(kind, str)
-        and isinstance(value, dict)
-        and all(isinstance(side, int) and side > 0 for side in size_hw)
-    ):
-        return None
-    return Area(
-        kind=kind,
-        control=_optional_text(region, "from_name"),
-        image=_optional_text(region, "to_name"),
-        item_index=_item_index(region),
-        size_hw=cast("tuple[int, int]", size_hw),
-        value=value,
-        id=_optional_text(region, "id"),
-    )
-
-
-def _json_object(body: bytes) -> dict[str, Any]:
-    try:
-        message = json.loads(body)
-    except (ValueError, RecursionError):
-        raise BadRequest("Expected a body of JSON, but got something else.") from None
-    if not isinstance(message, dict):
-        raise BadRequest(f"Expected a JSON object, but got {_kind(message)}.")
-    return message
-
-
-def _form(body: bytes) -> dict[str, Any]:
-    """The fields of an HTML form; the last value of each."""
-    try:
-        fields = parse_qs(body.decode(), max_num_fields=20)
-    except ValueError:
-        raise BadRequest("Expected a body of form fields, but got something else.") from None
-    return {name: values[-1] for name, values in fields.items()}
-
-
-def _count(fields: Mapping[str, Any], name: str, least: int = 1) -> int | None:
-    """A whole number of at least so many, also as digits; None where it is not given."""
-    value = fields.get(name)
-    if value is None or value == "":
-        return None
-    digits = str(value).strip() if isinstance(value, int | str) else ""
-    if not re.fullmatch("[0-9]{1,9}", digits) or int(digits) < least:
-        raise BadRequest(
-            f'Expected "{name}" to be a whole number of {least} or more, but got another.'
-        )
-    return int(digits)
 
 
 def _task(raw: Any, with_drawn: bool = False) -> Task:
@@ -469,7 +281,7 @@ def _task(raw: Any, with_drawn: bool = False) -> Task:
     drawn, is_draft = _drawn(task) if with_drawn else ((), True)
     return Task(
         id=task_id if isinstance(task_id, int | str) else None,
-        project_id=_project_id(task.get("project")),
+        project_id=read_project_id(task.get("project")),
         data=data if isinstance(data, dict) else {},
         drawn=drawn,
         is_draft=is_draft,
@@ -483,7 +295,7 @@ def _drawn(task: Mapping[str, Any]) -> tuple[Sequence[Any], bool]:
     open. A prediction is nothing yet that anybody has accepted.
     """
     if drafts := _versions(task, "drafts"):
-        newest = max(drafts, key=lambda draft: _optional_text(draft, "updated_at"))
+        newest = max(drafts, key=lambda draft: optional_text(draft, "updated_at"))
         return newest["result"], True
     annotations = _versions(task, "annotations")
     return (annotations[0]["result"] if len(annotations) == 1 else ()), False
@@ -505,7 +317,9 @@ def _context(raw: Any) -> Context | None:
         return None
     regions = raw.get("result") if isinstance(raw, dict) else raw
     if not isinstance(regions, list):
-        raise BadRequest(f'Expected "context" to hold a list "result", but got {_kind(regions)}.')
+        raise BadRequest(
+            f'Expected "context" to hold a list "result", but got {type_name(regions)}.'
+        )
     return Context(tuple(prompt for region in regions if (prompt := _prompt(region)) is not None))
 
 
@@ -525,80 +339,35 @@ def _prompt(region: Any) -> Prompt | None:
         return None
     return Prompt(
         shape=shape,
-        labels=tuple(_texts(value.get(kind))),
-        control=_optional_text(region, "from_name"),
-        image=_optional_text(region, "to_name"),
-        item_index=_item_index(region),
-        id=_optional_text(region, "id"),
+        labels=tuple(read_texts(value.get(kind))),
+        control=optional_text(region, "from_name"),
+        image=optional_text(region, "to_name"),
+        item_index=read_item_index(region),
+        id=optional_text(region, "id"),
     )
 
 
 def _keypoint(value: Mapping[str, Any], is_positive: Any) -> Keypoint | None:
-    x, y = (_number(value.get(key)) for key in ("x", "y"))
+    x, y = (read_number(value.get(key)) for key in ("x", "y"))
     if x is None or y is None:
         return None
     return Keypoint(x, y, positive=is_positive is not False)
 
 
 def _rectangle(value: Mapping[str, Any]) -> Rectangle | None:
-    x, y, width, height = (_number(value.get(key)) for key in ("x", "y", "width", "height"))
+    x, y, width, height = (read_number(value.get(key)) for key in ("x", "y", "width", "height"))
     if x is None or y is None or width is None or height is None or min(width, height) < 0:
         return None
-    return Rectangle(x, y, width, height, _number(value.get("rotation")) or 0.0)
+    return Rectangle(x, y, width, height, read_number(value.get("rotation")) or 0.0)
 
 
 def _words(value: Mapping[str, Any]) -> Words | None:
     """The last text: those before it have been answered. One with a shape describes a region."""
     given = value.get("text")
-    texts = _texts([given] if isinstance(given, str) else given)
+    texts = read_texts([given] if isinstance(given, str) else given)
     return Words(_plain(texts[-1])) if texts and not _SHAPES & value.keys() else None
 
 
 def _plain(text: str) -> str:
     """What a tokenizer can take: no halves of letters, and no book."""
     return text[:_LONGEST_TEXT].encode("utf-8", "replace").decode()
-
-
-def _texts(given: Any) -> list[str]:
-    given = given if isinstance(given, list) else []
-    return [text for text in given if isinstance(text, str) and text.strip()]
-
-
-def _number(value: Any) -> float | None:
-    """A number, unless it is something else or beyond all reason."""
-    return float(value) if type(value) in (int, float) and abs(value) < _FAR else None
-
-
-def _item_index(region: Mapping[str, Any]) -> int | None:
-    index = region.get("item_index")
-    return index if type(index) is int and index >= 0 else None
-
-
-def _project_id(raw: Any) -> int | None:
-    """Projects are numbers, or "<number>.<time of creation>" in Label Studio's own requests."""
-    digits = str(raw).partition(".")[0] if isinstance(raw, int | str) else ""
-    return int(digits) if re.fullmatch("[0-9]{1,18}", digits) else None
-
-
-def _text(message: Mapping[str, Any], key: str) -> str:
-    value = message.get(key)
-    if not isinstance(value, str):
-        raise BadRequest(f'Expected "{key}" to be the label config as XML, but got {_kind(value)}.')
-    return value
-
-
-def _optional_text(message: Mapping[str, Any], key: str) -> str:
-    value = message.get(key)
-    return value if isinstance(value, str) else ""
-
-
-def _kind(value: Any) -> str:
-    """A JSON value in words, without its content.
-
-    >>> _kind(None), _kind([]), _kind(True)
-    ('nothing', 'a list', 'true or false')
-    """
-    if value is None:
-        return "nothing"
-    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
-    return names.get(type(value), "a number")

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextvars import Context, copy_context
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypeVar
+from collections import deque
+from collections.abc import Container, Mapping, Sequence
+from concurrent.futures import wait
+from dataclasses import replace
+from typing import Final, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -25,147 +23,18 @@ from backend.database.database import sentence
 from backend.jobs.job_store import Store
 from backend.label_studio.requests import Task
 from backend.prediction.outbox import Results, result_key
+from backend.prediction.task_runner import Batches, Item, Outcome, Work
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Tasks of batches of one project that are worked on at the same time: while the model has one
-#: picture, the next ones are fetched and the last ones drawn. Each may hold a picture in memory.
-AHEAD: Final = 4
-
-#: Threads that do so for all projects together; as many more for tasks that somebody has opened.
-_WORKERS: Final = 2 * AHEAD
 
 #: How often a result that another backend makes is looked for.
 _LOOK_AGAIN_S: Final = 0.5
 
 #: How long after its deadline an answer may still be on its way.
 _ANSWERED_S: Final = 10.0
-
-#: One task's entry: a prediction, or an empty list, which Label Studio asks for again.
-Entry = dict[str, Any] | list[Any]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What has become of a task.
-
-    Attributes:
-        entry: its prediction; ``[]`` where there is none, or none for this answer.
-        reason: why there is none; empty where it is only not there yet, or elsewhere.
-        may_pass: whether the same may succeed a little later, since a host was away.
-    """
-
-    entry: Entry
-    reason: str = ""
-    may_pass: bool = False
-
-
-Work = Callable[[Task], Outcome]
-
-#: A project, and whether its tasks were opened or came in a batch.
-_Line = tuple[int | None, bool]
-
-
-@dataclass(eq=False)
-class _Item:
-    """A task that waits for its turn, or is worked on; `context` is that of who asked first."""
-
-    task: Task
-    project: int | None
-    work: Work
-    key: str = ""
-    due: float = 0.0
-    opened: bool = False
-    outcome: Future[Outcome] = field(default_factory=Future)
-    context: Context = field(default_factory=copy_context)
-
-    @property
-    def line(self) -> _Line:
-        return self.project, self.opened
-
-
-class Batches:
-    """Works on the tasks of batches, `AHEAD` of one project at the same time; projects in turn."""
-
-    def __init__(self) -> None:
-        self._workers = {
-            opened: ThreadPoolExecutor(_WORKERS, thread_name_prefix=name)
-            for opened, name in ((False, "batch"), (True, "opened"))
-        }
-        self._lock = threading.Lock()
-        self._lines: dict[_Line, deque[_Item]] = {}
-        self._busy: Counter[_Line] = Counter()
-
-    def outcomes(
-        self, tasks: Sequence[Task], version: str, project: int | None, work: Work
-    ) -> list[Outcome]:
-        """What becomes of tasks, in their order; waits for all of them.
-
-        Args:
-            tasks: of one project.
-            version: the ``model_version`` of their predictions.
-            project: projects take turns.
-            work: what makes a task's outcome; an error that it raises is raised here.
-        """
-        items = [_Item(task, project, work) for task in tasks]
-        self._start(items)
-        return [item.outcome.result() for item in items]
-
-    def opened(self, task: Task, version: str, project: int | None, work: Work) -> Outcome:
-        """What becomes of a task that somebody has opened and looks at; see `outcomes`."""
-        return work(task)
-
-    def count_waiting(self) -> dict[int | None, int]:
-        """How many tasks are not done yet, by project."""
-        counts: Counter[int | None] = Counter()
-        with self._lock:
-            for (project, _), line in self._lines.items():
-                counts[project] += len(line)
-            for (project, _), busy in self._busy.items():
-                counts[project] += busy
-        return dict(+counts)
-
-    def _start(self, items: Iterable[_Item]) -> None:
-        with self._lock:
-            for item in items:
-                self._lines.setdefault(item.line, deque()).append(item)
-                self._fill(item.line)
-
-    def _fill(self, which: _Line) -> None:
-        """Hand tasks of a line to the threads, as many as it may have there; under the lock."""
-        line = self._lines.get(which)
-        while line and self._busy[which] < AHEAD:
-            self._busy[which] += 1
-            item = line.popleft()
-            self._workers[item.opened].submit(item.context.run, self._run, item)
-        if not line:
-            self._lines.pop(which, None)
-
-    def _run(self, item: _Item) -> None:
-        try:
-            outcome = self._make(item)
-        except Exception as error:  # noqa: BLE001 -- one task of a batch: whoever waits hears of it
-            self._fail([item, *self._rest(item.line)], error)
-        else:
-            item.outcome.set_result(outcome)
-        finally:
-            with self._lock:
-                self._busy[item.line] -= 1
-                self._fill(item.line)
-
-    def _make(self, item: _Item) -> Outcome:
-        return item.work(item.task)
-
-    def _rest(self, which: _Line) -> list[_Item]:
-        """All that wait in a line: what is no fault of one task would only hit each in turn."""
-        with self._lock:
-            return list(self._lines.pop(which, ()))
-
-    def _fail(self, items: Sequence[_Item], error: Exception) -> None:
-        for item in items:
-            item.outcome.set_exception(error)
 
 
 class Pending(Batches):
@@ -182,7 +51,7 @@ class Pending(Batches):
         self._store = store
         self._results = results
         self._deadline_s = deadline_s
-        self._making: dict[str, _Item] = {}
+        self._making: dict[str, Item] = {}
 
     def outcomes(
         self, tasks: Sequence[Task], version: str, project: int | None, work: Work
@@ -265,7 +134,7 @@ class Pending(Batches):
         work: Work,
         due: float,
         opened: bool = False,
-    ) -> dict[str, _Item]:
+    ) -> dict[str, Item]:
         """Have tasks made, those that nobody makes; with those that are being made here already."""
         with self._lock:
             joined = {key: self._making[key] for key in tasks if key in self._making}
@@ -275,7 +144,7 @@ class Pending(Batches):
                     self._bring_forward(item, work)
         claimed = self._results.claim(_without(tasks, joined), project, version)
         begun = {
-            key: _Item(task, project, work, key, due, opened)
+            key: Item(task, project, work, key, due, opened)
             for key, task in tasks.items()
             if key in claimed
         }
@@ -284,7 +153,7 @@ class Pending(Batches):
         self._start(begun.values())
         return joined | begun
 
-    def _bring_forward(self, item: _Item, work: Work) -> None:
+    def _bring_forward(self, item: Item, work: Work) -> None:
         """Let a task of a batch be made at once, if it still waits; under the lock."""
         line = self._lines.get(item.line)
         if line and item in line:
@@ -298,7 +167,7 @@ class Pending(Batches):
         others = _without(tasks, items)
         return _without(others, self._results.made(others))
 
-    def _make(self, item: _Item) -> Outcome:
+    def _make(self, item: Item) -> Outcome:
         """Make a task's outcome, and keep its prediction before anybody hears of it."""
         outcome = super()._make(item)
         if isinstance(outcome.entry, dict):
@@ -309,7 +178,7 @@ class Pending(Batches):
             self._making.pop(item.key, None)
         return replace(outcome, entry=[])  # as large as it may be, it is kept once
 
-    def _fail(self, items: Sequence[_Item], error: Exception) -> None:
+    def _fail(self, items: Sequence[Item], error: Exception) -> None:
         try:
             self._results.abandon(item.key for item in items)
         except SQLAlchemyError as lost:
@@ -320,7 +189,7 @@ class Pending(Batches):
         super()._fail(items, error)
 
 
-def _done(items: Mapping[str, _Item], end: float) -> dict[str, Outcome]:
+def _done(items: Mapping[str, Item], end: float) -> dict[str, Outcome]:
     """The outcomes of what is done by then; raises what is no fault of one task."""
     wait([item.outcome for item in items.values()], max(0.0, end - time.monotonic()))
     return {key: item.outcome.result() for key, item in items.items() if item.outcome.done()}

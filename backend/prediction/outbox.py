@@ -23,11 +23,45 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Float,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
-from backend.database.database import LEASE_S
-from backend.jobs.job_store import RESULTS, Store
+from backend.database.database import LEASE_S, METADATA
+from backend.jobs.job_store import Store
 from backend.label_studio.requests import Task
+
+#: Predictions; what they are for and how they move stands in `backend.prediction.outbox`.
+RESULTS: Final = Table(
+    "results",
+    METADATA,
+    Column("key", String(64), primary_key=True),
+    Column("task", BigInteger, nullable=False, index=True),
+    Column("project", Integer, index=True),
+    Column("version", Text, nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("entry", LargeBinary),
+    Column("bytes", Integer, nullable=False, default=0),
+    Column("begun", Float, nullable=False),
+    Column("changed", Float, nullable=False, index=True),
+    Column("due", Float, nullable=False, default=0.0),
+    Column("owner", String(128), nullable=False, default=""),
+    Column("leased_until", Float, nullable=False, default=0.0),
+)
 
 #: Most results that are kept, however small.
 MAX_COUNT: Final = 200_000

@@ -18,27 +18,21 @@ from backend.feedback.learning.example_store import Lessons
 from backend.feedback.learning.versions import Learned
 from backend.inference.engine import Engine, Urgency
 from backend.label_studio.image_loader import ReadImage
-from backend.label_studio.label_config_parser import (
-    ImageTag,
-    LabelConfig,
-    adapts,
-    parse_label_config,
-)
+from backend.label_studio.label_config import ImageTag, LabelConfig, adapts
+from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.region_reader import areas
 from backend.label_studio.region_writer import Region, draw_regions
-from backend.label_studio.requests import PredictRequest, Task, areas
-from backend.prediction.deadline import Batches, Entry, Outcome
+from backend.label_studio.requests import PredictRequest, Task
 from backend.prediction.interactive import (
-    Ask,
-    Clicks,
     Found,
-    Phrases,
     covered,
     rivals,
     segment_boxes,
     segment_clicks,
     segment_phrases,
-    understand,
 )
+from backend.prediction.prompt_parser import Ask, Clicks, Phrases, understand
+from backend.prediction.task_runner import Batches, Entry, Outcome
 from backend.settings import ScoreKind, Settings
 from backend.telemetry.task_tracker import Journal, Work
 from backend.telemetry.tracing import stage

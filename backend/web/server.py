@@ -10,11 +10,11 @@ from contextlib import suppress
 from typing import Any
 
 from backend.inference.engine import Engine
-from backend.network.http import Clock, TimeLimit
+from backend.network.time_limit import Clock, TimeLimit
 from backend.settings import Settings
 from backend.telemetry.logs import logging_config
 from backend.web.app import create_app
-from clearclip_core.clip.loading import choose_device, choose_precision
+from clearclip_core.clip.devices import choose_device, choose_precision
 
 #: Threads beside those that answer: they wait for requests that are slow to arrive.
 _THREADS_FOR_THE_SLOW = 64

@@ -13,6 +13,7 @@ import click
 from tqdm import tqdm
 
 from clearclip_core.cli.options import ModelOptions, model_options
+from clearclip_core.clip.device_info import device_name
 from clearclip_core.clip.methods import resolve_method
 from clearclip_core.evaluation.checkpoint import Bookmark
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
@@ -29,7 +30,6 @@ from clearclip_core.evaluation.results import (
 )
 from clearclip_core.evaluation.run_config import Settings, digest_of
 from clearclip_core.evaluation.runner import predictor, run_through
-from clearclip_core.evaluation.speed import device_name
 from clearclip_core.evaluation.task import Task, result_path
 
 

@@ -5,11 +5,9 @@ The paper's benchmarks, tables and figures are in `clearclip_core.evaluation`.
 
 from __future__ import annotations
 
-import glob
 import json
-import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -22,11 +20,12 @@ from tqdm import tqdm
 from clearclip_core.cli.evaluate import COMMANDS
 from clearclip_core.cli.options import MODEL_DIR_HELP, ModelOptions, model_options
 from clearclip_core.cli.paper import PAPER_COMMANDS
-from clearclip_core.clip.text_encoder import Label
 from clearclip_core.clip.weights import download_weights, known_models, require_weights
-from clearclip_core.demo.scenes.render import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
+from clearclip_core.demo.scenes.render import render_scene
+from clearclip_core.demo.scenes.scene import HELD_OUT_SEEDS, SCENE_LABELS
 from clearclip_core.evaluation.atomic_write import write_whole
 from clearclip_core.evaluation.speed import MAX_LABELS, as_json, as_text, measure
+from clearclip_core.images.files import RESULT_SUFFIXES, find_pictures, output_names
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray, to_rgb
 from clearclip_core.images.visualization import NONE_VALUE, label_map_image, overlay
 from clearclip_core.paper.feature_figures import require_matplotlib, save_examples, save_figures
@@ -37,9 +36,7 @@ from clearclip_core.paper.feature_statistics import (
     as_table,
     map_statistics,
 )
-
-_RESULT_SUFFIXES = (".labels.png", ".overlay.png")
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+from clearclip_core.vocabulary import Label
 
 
 @click.group()
@@ -119,9 +116,9 @@ def segment(
         target = out / name
         target.parent.mkdir(parents=True, exist_ok=True)
         label_map_image(result.label_map, len(vocabulary)).save(
-            f"{target}{_RESULT_SUFFIXES[0]}", optimize=True
+            f"{target}{RESULT_SUFFIXES[0]}", optimize=True
         )
-        overlay(rgb, result.label_map, result.labels).save(f"{target}{_RESULT_SUFFIXES[1]}")
+        overlay(rgb, result.label_map, result.labels).save(f"{target}{RESULT_SUFFIXES[1]}")
     click.echo(f"{len(paths) - failed} pictures segmented into {out}, {failed} failed.")
     if failed:
         raise SystemExit(1)
@@ -376,50 +373,6 @@ def parse_size(text: str) -> tuple[int, int]:
     if not match or min(sides) < 16 or max(sides) > 20_000:
         raise click.BadParameter(f"expected two sides of 16 to 20000 px as WxH, but got {text!r}.")
     return sides[0], sides[1]
-
-
-def find_pictures(patterns: Iterable[str]) -> list[Path]:
-    """Files, folders and globs -> picture files, sorted, each once.
-
-    What `clearclip segment` has written into a folder is left out.
-
-    Raises:
-        click.BadParameter: a pattern that matches nothing.
-    """
-    found: dict[Path, None] = {}
-    for pattern in patterns:
-        path = Path(pattern).expanduser()
-        if path.is_dir():
-            paths = sorted(p for p in path.rglob("*") if _is_picture(p))
-        elif path.is_file():
-            paths = [path]
-        else:
-            matches = map(Path, glob.glob(str(path), recursive=True))  # noqa: PTH207 -- Path.glob takes no absolute pattern
-            paths = sorted(p for p in matches if p.is_file())
-        if not paths:
-            raise click.BadParameter(f"no pictures at {pattern!r}.")
-        found.update(dict.fromkeys(paths))
-    return list(found)
-
-
-def _is_picture(path: Path) -> bool:
-    is_result = path.name.endswith(_RESULT_SUFFIXES)
-    return path.suffix.lower() in _SUFFIXES and not is_result and path.is_file()
-
-
-def output_names(paths: Sequence[Path]) -> list[Path]:
-    """A name of its own for each picture's results, below the output folder, without a suffix.
-
-    >>> [name.as_posix() for name in output_names([Path("a/x.jpg"), Path("a/y.png")])]
-    ['x', 'y']
-    >>> [name.as_posix() for name in output_names([Path("a/x.jpg"), Path("b/x.jpg")])]
-    ['a/x.jpg', 'b/x.jpg']
-    """
-    if len({path.stem.casefold() for path in paths}) == len(paths):
-        return [Path(path.stem) for path in paths]
-    full = [os.path.abspath(path) for path in paths]  # noqa: PTH100 -- links are not followed
-    common = os.path.commonpath([os.path.dirname(path) for path in full])  # noqa: PTH120
-    return [Path(path).relative_to(common) for path in full]
 
 
 if __name__ == "__main__":

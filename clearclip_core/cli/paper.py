@@ -16,13 +16,13 @@ from clearclip_core.cli.evaluate import (
     say_versions,
 )
 from clearclip_core.cli.options import ModelOptions, many_method_options
-from clearclip_core.clip.loading import choose_device
+from clearclip_core.clip.device_info import device_name
+from clearclip_core.clip.devices import choose_device
 from clearclip_core.clip.methods import METHODS
 from clearclip_core.evaluation.checkpoint import Bookmark
 from clearclip_core.evaluation.results import Result, Shard, other_versions
 from clearclip_core.evaluation.run_config import Settings, digest_of
 from clearclip_core.evaluation.runner import run_through
-from clearclip_core.evaluation.speed import device_name
 from clearclip_core.evaluation.task import result_path
 from clearclip_core.paper.ablation import STUDIES, Ablation, methods_of, readouts
 from clearclip_core.paper.ablation_figures import draw_figures

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from clearclip_core.demo.scenes.render import SCENE_LABELS, render_scene
+from clearclip_core.demo.scenes.render import render_scene
+from clearclip_core.demo.scenes.scene import SCENE_LABELS
 
 _COARSE = 4  # label shares are counted on every fourth pixel
 _POSITIVE, _NEGATIVE = 0.02, 0.003  # share of the crop above which, below which

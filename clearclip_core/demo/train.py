@@ -62,7 +62,7 @@ from tqdm import tqdm
 from clearclip_core.clip.text_encoder import TEMPLATES, TextEncoder
 from clearclip_core.demo.crops import Crops, Scenes, crops, render_scenes
 from clearclip_core.demo.losses import MEAN, STD, PresenceLosses
-from clearclip_core.demo.scenes.render import SCENE_LABELS, SYNONYMS
+from clearclip_core.demo.scenes.scene import SCENE_LABELS, SYNONYMS
 
 CONFIG: dict[str, Any] = {
     "model_cfg": {

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import io
 import itertools
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from clearclip_core.clip.loading import STUFF_WORDS
+from clearclip_core.clip.contrast_words import STUFF_WORDS
+from clearclip_core.clip.device_info import (
+    cpu_flags,
+    device_name,
+    peak_gpu_memory_mb,
+    peak_memory_mb,
+)
 from clearclip_core.clip.methods import METHODS, Method
-from clearclip_core.demo.scenes.render import SCENE_LABELS, render_scene
+from clearclip_core.demo.scenes.render import render_scene
+from clearclip_core.demo.scenes.scene import SCENE_LABELS
 from clearclip_core.images.preprocessing import RGBArray, to_rgb
 from clearclip_core.segmenter import Segmenter
 
 if sys.platform != "win32":
-    import resource
+    pass
 
 T = TypeVar("T")
 Clock = Callable[[], float]
@@ -44,9 +49,6 @@ _KINDS = (
 _BATCHES = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 4, 16, 32, 64), "mps": (1, 2, 4, 8, 16)}
 
 _PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
-
-#: Flags of a CPU that decide how fast it multiplies, as Linux names them on x86 and Arm.
-_MATRIX_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
 
 
 @dataclass(frozen=True)
@@ -365,38 +367,6 @@ def as_json(measured: Measurement) -> dict[str, Any]:
         "picture_s": measured.picture_s,
         "new_words_s": measured.new_words_s,
     }
-
-
-def device_name(device: torch.device) -> str:
-    """The graphics card's name, or the CPU's as far as the system tells it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
-
-
-def cpu_flags() -> tuple[str, ...]:
-    """Those of the CPU's flags that decide how fast it multiplies; none where Linux is not."""
-    flags = set((_cpuinfo("flags") or _cpuinfo("Features")).split())
-    return tuple(flag for flag in _MATRIX_FLAGS if flag in flags)
-
-
-def peak_memory_mb() -> float | None:
-    """The most memory that the process has held so far, in MB; None where it cannot be asked."""
-    if sys.platform == "win32":
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
-
-
-def peak_gpu_memory_mb(device: torch.device) -> float | None:
-    """The most memory that torch has held on a CUDA device, in MB; None elsewhere."""
-    return torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else None
-
-
-def _cpuinfo(key: str) -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), "")
 
 
 def _size(size_wh: tuple[int, int]) -> str:

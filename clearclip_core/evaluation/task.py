@@ -10,7 +10,6 @@ from clearclip_core.clip.dense_encoder import DenseEncoder
 from clearclip_core.clip.embedding_cache import EmbeddingStore
 from clearclip_core.clip.loading import LoadedModel
 from clearclip_core.clip.methods import Method
-from clearclip_core.clip.text_encoder import Label
 from clearclip_core.clip.weights import weights_id
 from clearclip_core.evaluation.datasets.benchmarks import SHORT_SIDE_PX, Benchmark
 from clearclip_core.evaluation.datasets.class_names import as_labels, read_labels
@@ -19,6 +18,7 @@ from clearclip_core.evaluation.results import Shard
 from clearclip_core.evaluation.run_config import Settings, digest_of
 from clearclip_core.images.preprocessing import Preprocessing
 from clearclip_core.segmenter import Segmenter
+from clearclip_core.vocabulary import Label
 
 _PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float64": "fp64"}
 

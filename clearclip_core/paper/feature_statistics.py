@@ -15,15 +15,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from clearclip_core.clip.dense_encoder import DenseEncoder, LayerMaps
-from clearclip_core.clip.loading import LoadedModel, choose_device, load_model
+from clearclip_core.clip.dense_encoder import DenseEncoder
+from clearclip_core.clip.devices import choose_device
+from clearclip_core.clip.loading import LoadedModel, load_model
 from clearclip_core.clip.methods import MAPS, METHODS
-from clearclip_core.clip.text_encoder import Label, Vocabulary
+from clearclip_core.clip.transformer import LayerMaps
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray
 from clearclip_core.paper.dino import DinoTower
 from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.sliding_windows import WindowPlan
 from clearclip_core.segmenter import Segmenter
+from clearclip_core.vocabulary import Label, Vocabulary
 
 Values = npt.NDArray[np.float64]
 

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from clearclip_core.clip.text_encoder import Vocabulary
 from clearclip_core.segmentation.argmax import BAND_ELEMENTS as CPU_BAND_ELEMENTS
 from clearclip_core.segmentation.argmax import Denominators, Winners, upsample
 from clearclip_core.segmentation.sliding_windows import WindowPlan
 from clearclip_core.segmentation.upsampling import Course, Matrix
+from clearclip_core.vocabulary import Vocabulary
 
 #: Cosines are multiplied by this before the softmax (the paper's released settings).
 TEMPERATURE = 50.0

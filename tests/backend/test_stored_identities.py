@@ -23,8 +23,9 @@ from backend.errors import ImageNotFound
 from backend.feedback.annotation_store import Annotations, Read
 from backend.feedback.comparison import Change
 from backend.feedback.learning.example_store import Lessons
-from backend.feedback.learning.learner import export, model_key, read_export
+from backend.feedback.learning.learner import model_key
 from backend.feedback.learning.thresholds import Paint
+from backend.feedback.learning.version_file import export, read_export
 from backend.feedback.learning.versions import Learned, Lesson, Version
 from backend.inference.feature_cache import FeatureFolder
 from backend.jobs.job_store import Failure, Store

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from clearclip_core import METHODS, DenseEncoder, load_model
-from clearclip_core.clip.loading import cpu_has_bf16
+from clearclip_core.clip.devices import cpu_has_bf16
 from tests.bench.conftest import Report
 from tests.bench.timing import compare, seconds
 

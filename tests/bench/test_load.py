@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from backend.cli import demo
+from backend.cli import demo, demo_servers
 from clearclip_core import render_scene
 from tests.bench.conftest import Report
 
@@ -140,11 +140,11 @@ async def load(port: int, pid: int, pictures: list[str]) -> Measured:
 
 
 def test_load(report: Report, tmp_path: Path) -> None:
-    port = demo.free_port(0)
+    port = demo_servers.free_port(0)
     url = f"http://127.0.0.1:{port}"
     pictures = [picture(10_000_300 + n) for n in range(8)]
     serve = ["serve", "--port", str(port), "--model", "demo"]
-    with demo.running(
+    with demo_servers.running(
         [sys.executable, "-m", "backend", *serve],
         variables={"BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": ""},
         health=f"{url}/health",

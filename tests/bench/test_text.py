@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from clearclip_core import TEMPLATES, EmbeddingStore, LoadedModel, TextEncoder, load_model
-from clearclip_core.clip.loading import cpu_has_bf16
+from clearclip_core.clip.devices import cpu_has_bf16
 from clearclip_core.evaluation.speed import label_words
 from tests.bench.conftest import Report
 from tests.bench.timing import compare, seconds

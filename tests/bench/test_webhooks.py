@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 from label_studio_sdk.converter import brush
 
-from backend.cli import demo
+from backend.cli import demo, demo_servers
 from backend.feedback.annotation_store import Annotations
 from backend.jobs.job_store import Store
 from clearclip_core import render_scene
@@ -79,11 +79,11 @@ def test_a_burst_of_webhooks(report: Report, tmp_path: Path) -> None:
         head = f"POST /webhook HTTP/1.1\r\nHost: b\r\nContent-Length: {len(content)}\r\n"
         messages.append(head.encode() + b"Connection: close\r\n\r\n" + content)
     seconds: list[float] = []
-    port = demo.free_port(0)
+    port = demo_servers.free_port(0)
     with studio.served() as server:
-        reach = demo.Studio(server.url, token=TOKEN)
+        reach = demo_servers.Studio(server.url, token=TOKEN)
         log = tmp_path / "log"
-        with demo.served_backend(reach, model="demo", port=port, log=log):
+        with demo_servers.served_backend(reach, model="demo", port=port, log=log):
             while httpx.get(f"http://127.0.0.1:{port}/ready", timeout=30).status_code != 200:
                 time.sleep(0.5)
 

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from backend.cli import demo
-from backend.cli.demo import Studio
+from backend.cli import demo, demo_servers
+from backend.cli.demo_servers import Studio
 
 MODEL = "demo"
 CHROMIUM = [
@@ -48,13 +48,13 @@ class DemoRun:
 
 @pytest.fixture(scope="session")
 def studio_command() -> str:
-    return demo.find_label_studio(os.environ.get("LABEL_STUDIO_COMMAND"))
+    return demo_servers.find_label_studio(os.environ.get("LABEL_STUDIO_COMMAND"))
 
 
 @pytest.fixture(scope="session")
 def demo_run(studio_command: str, tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
     data_dir = tmp_path_factory.mktemp("label-studio")
-    studio_port, backend_port = demo.free_port(0), demo.free_port(0)
+    studio_port, backend_port = demo_servers.free_port(0), demo_servers.free_port(0)
     command = f"{sys.executable} -m backend demo --once --model {MODEL}".split()
     command += ["--label-studio", studio_command, "--data-dir", str(data_dir)]
     command += ["--studio-port", str(studio_port), "--backend-port", str(backend_port)]
@@ -70,7 +70,7 @@ def demo_run(studio_command: str, tmp_path_factory: pytest.TempPathFactory) -> D
 
 @pytest.fixture(scope="session")
 def studio(demo_run: DemoRun, studio_command: str) -> Iterator[Studio]:
-    with demo.label_studio(
+    with demo_servers.label_studio(
         studio_command, data_dir=demo_run.data_dir, port=demo_run.studio_port
     ) as running:
         yield running
@@ -79,7 +79,9 @@ def studio(demo_run: DemoRun, studio_command: str) -> Iterator[Studio]:
 @pytest.fixture(scope="session")
 def backend_url(studio: Studio, demo_run: DemoRun, tmp_path_factory: pytest.TempPathFactory) -> Any:
     log = tmp_path_factory.mktemp("backend") / "log"
-    with demo.served_backend(studio, model=MODEL, port=demo_run.backend_port, log=log) as url:
+    with demo_servers.served_backend(
+        studio, model=MODEL, port=demo_run.backend_port, log=log
+    ) as url:
         yield url
 
 

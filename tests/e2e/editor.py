@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 from playwright.sync_api import Page
 
-from backend.cli.demo import Studio
+from backend.cli.demo_servers import Studio
 from tests.e2e.masks import Mask
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from backend.cli.demo import Studio
+from backend.cli.demo_servers import Studio
 
 pytestmark = pytest.mark.timeout(300)
 

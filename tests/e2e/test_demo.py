@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import re
 
-from backend.cli.demo import MEAN_IOU_FLOOR, free_port
+from backend.cli.demo import MEAN_IOU_FLOOR
+from backend.cli.demo_servers import free_port
 from tests.e2e.conftest import DemoRun
 
 

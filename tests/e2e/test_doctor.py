@@ -12,9 +12,9 @@ from pathlib import Path
 import requests
 from click.testing import CliRunner
 
-from backend.cli import demo
+from backend.cli import demo, demo_servers
 from backend.cli import main as cli
-from backend.cli.demo import Studio
+from backend.cli.demo_servers import Studio
 from tests.e2e.conftest import MODEL, WithPersonalToken
 
 LOGIN = {"BASIC_AUTH_USER": "studio", "BASIC_AUTH_PASS": "pass word"}
@@ -69,8 +69,8 @@ def test_a_backend_with_a_password(
     """Its webhook comes without a password until `--fix`; then Label Studio's calls get in."""
     project = new_project(["sky"], seeds=[10_000_200])
     log = tmp_path / "log"
-    with demo.served_backend(
-        studio, model=MODEL, port=demo.free_port(0), log=log, variables=LOGIN
+    with demo_servers.served_backend(
+        studio, model=MODEL, port=demo_servers.free_port(0), log=log, variables=LOGIN
     ) as url:
         demo.connect(studio, project, url, **BASIC_AUTH)
         (hook,) = studio.client.webhooks.list(project=str(project))
@@ -104,10 +104,10 @@ def test_a_password_that_label_studio_does_not_send(
     studio: Studio, new_project: Callable[..., int], tmp_path: Path
 ) -> None:
     project = new_project(["sky"], seeds=[10_000_200])
-    port = demo.free_port(0)
-    with demo.served_backend(studio, model=MODEL, port=port, log=tmp_path / "open") as url:
+    port = demo_servers.free_port(0)
+    with demo_servers.served_backend(studio, model=MODEL, port=port, log=tmp_path / "open") as url:
         demo.connect(studio, project, url)
-    with demo.served_backend(
+    with demo_servers.served_backend(
         studio, model=MODEL, port=port, log=tmp_path / "closed", variables=LOGIN
     ):
         diagnosis = doctor(studio, project, **LOGIN)
@@ -156,7 +156,7 @@ def test_tokens_that_are_refused(
 def test_addresses_that_are_wrong(studio: Studio, demo_project: int, backend_url: str) -> None:
     other = doctor(studio, demo_project, LABEL_STUDIO_URL=backend_url)
     assert "not as Label Studio does" in other.texts["label studio"]
-    port = demo.free_port(0)
+    port = demo_servers.free_port(0)
     nobody = doctor(studio, demo_project, LABEL_STUDIO_URL=f"http://127.0.0.1:{port}")
     assert "cannot be reached from here" in nobody.texts["label studio"]
     unset = doctor(studio, demo_project, LABEL_STUDIO_URL="", LABEL_STUDIO_API_KEY="")

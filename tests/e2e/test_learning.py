@@ -14,7 +14,7 @@ from label_studio_sdk.converter import brush
 from playwright.sync_api import Page
 
 from backend.cli import demo
-from backend.cli.demo import Studio
+from backend.cli.demo_servers import Studio
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.editor import Canvas, deepest_point, open_task
 from tests.e2e.masks import Mask, decode, iou

@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Page, Response
 
 from backend.cli import demo
-from backend.cli.demo import Studio
+from backend.cli.demo_servers import Studio
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.editor import Canvas, deepest_point, settled
 from tests.e2e.masks import Mask, decode, iou

@@ -11,8 +11,8 @@ import pytest
 import requests
 from label_studio_sdk.core.api_error import ApiError
 
-from backend.cli import demo
-from backend.cli.demo import DemoError, Studio
+from backend.cli import demo, demo_servers
+from backend.cli.demo_servers import DemoError, Studio
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.conftest import MODEL, WithPersonalToken
 from tests.e2e.masks import decode, iou
@@ -115,8 +115,8 @@ def test_basic_auth_lets_label_studio_in_and_nobody_else(
 ) -> None:
     project = new_project(["sky"], seeds=SEEDS[:1])
     login = {"BASIC_AUTH_USER": "studio", "BASIC_AUTH_PASS": "pass word"}
-    with demo.served_backend(
-        studio, model=MODEL, port=demo.free_port(0), log=tmp_path / "log", variables=login
+    with demo_servers.served_backend(
+        studio, model=MODEL, port=demo_servers.free_port(0), log=tmp_path / "log", variables=login
     ) as url:
         with pytest.raises(DemoError, match="cannot connect"):
             demo.connect(studio, project, url)
@@ -142,8 +142,8 @@ def test_images_are_fetched_with_a_personal_token_where_legacy_tokens_are_off(
     with pytest.raises(ApiError):
         studio.client.users.whoami()
     project = new_project(["sky"], seeds=SEEDS[:1], studio=personal)
-    with demo.served_backend(
-        personal, model=MODEL, port=demo.free_port(0), log=tmp_path / "log"
+    with demo_servers.served_backend(
+        personal, model=MODEL, port=demo_servers.free_port(0), log=tmp_path / "log"
     ) as url:
         demo.connect(personal, project, url)
         demo.retrieve_predictions(personal, project)

@@ -23,8 +23,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from backend.cli import demo
-from backend.cli.demo import Studio
+from backend.cli import demo, demo_servers
+from backend.cli.demo_servers import Studio
 from backend.jobs.job_store import Store
 from tests.backend.fakes.leases import end_leases
 from tests.e2e.conftest import MODEL, DemoRun
@@ -46,7 +46,7 @@ class OwnStudio:
 
     def start(self) -> Studio:
         return self.stack.enter_context(
-            demo.label_studio(self.command, data_dir=self.data_dir, port=self.port)
+            demo_servers.label_studio(self.command, data_dir=self.data_dir, port=self.port)
         )
 
     def stop(self) -> None:
@@ -63,7 +63,7 @@ def own_studio(
 ) -> Iterator[OwnStudio]:
     data_dir = tmp_path_factory.mktemp("own") / "label-studio"
     shutil.copytree(demo_run.data_dir, data_dir)
-    own = OwnStudio(studio_command, data_dir, demo.free_port(0))
+    own = OwnStudio(studio_command, data_dir, demo_servers.free_port(0))
     own.start()
     yield own
     own.stop()
@@ -95,8 +95,8 @@ def slow_backend(
     studio: Studio, seconds_a_picture: float, log: Path, **variables: str
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A backend whose model is slow: its address and its process."""
-    url = f"http://127.0.0.1:{(port := demo.free_port(0))}"
-    with demo.running(
+    url = f"http://127.0.0.1:{(port := demo_servers.free_port(0))}"
+    with demo_servers.running(
         [*SLOW, str(seconds_a_picture), "serve", "--port", str(port), *SMALL],
         variables=reach(studio) | variables,
         health=f"{url}/health",

@@ -17,7 +17,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from backend.cli import demo
-from backend.cli.demo import Studio
+from backend.cli.demo_servers import Studio
 from tests.e2e.editor import open_task, settled
 from tests.e2e.masks import decode
 

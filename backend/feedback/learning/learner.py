@@ -9,20 +9,18 @@ words alone never go live. All of it is for a background thread: it waits for th
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 import torch
 
 from backend.database.database import LEASE_S
-from backend.errors import BackendError, BadRequest, ImageRefused, LearningRefused, TaskError
+from backend.errors import BackendError, ImageRefused, LearningRefused, TaskError
 from backend.feedback.comparison import Corrected, CorrectedPicture
 from backend.feedback.learning.example_store import Lessons
 from backend.feedback.learning.thresholds import (
@@ -32,10 +30,11 @@ from backend.feedback.learning.thresholds import (
     measure,
     measure_patches,
 )
+from backend.feedback.learning.version_file import export
 from backend.feedback.learning.versions import Lesson, Next, Turn, Version
 from backend.inference.engine import Engine, Urgency
 from backend.label_studio.image_loader import ReadImage
-from backend.label_studio.label_config_parser import LabelConfig, adapts
+from backend.label_studio.label_config import LabelConfig, adapts
 from backend.label_studio.requests import Task
 from backend.settings import Adapt, Settings
 from clearclip_core import Adaptation, Example, Fit, Label, Vocabulary, adapt, resolve_method
@@ -45,8 +44,6 @@ log = logging.getLogger(__name__)
 #: Before a step that has failed is tried again, in seconds.
 _LATER_S: Final = 600.0
 
-#: The form of an exported version.
-_FORMAT: Final = 1
 
 #: Examples, what embeds prompts, and the labels of today -> what was found.
 FitExamples = Callable[
@@ -407,105 +404,6 @@ def told(version: Version, then: Next | None = None) -> str:
     better = "" if version.better else ", not better than the words alone"
     went = {"live": "; it is live", "stays": "; what was live stays", "words": "", None: ""}[then]
     return f"version {version.number} of {version.annotations} annotations{compared}{better}{went}"
-
-
-def export(settings: Settings, version: Version, adaptation: Adaptation | None, key: str) -> bytes:
-    """A version as a file, in JSON."""
-    value = {
-        "format": _FORMAT,
-        "model": {
-            "name": settings.model,
-            "method": settings.method,
-            "short_side_px": settings.short_side_px,
-            "key": key,
-        },
-        "annotations": version.annotations,
-        "pictures": version.pictures,
-        "digest": version.digest,
-        "text_iou": version.text_iou,
-        "adapted_iou": version.adapted_iou,
-        "text_ious": dict(version.text_ious),
-        "adapted_ious": dict(version.adapted_ious),
-        "thresholds": dict(version.thresholds),
-        "adapted_thresholds": dict(version.adapted_thresholds),
-        "adaptation": (
-            None if adaptation is None else base64.b64encode(adaptation.to_bytes()).decode()
-        ),
-    }
-    return json.dumps(value, indent=1).encode() + b"\n"
-
-
-def read_export(
-    data: bytes, key: str, width: int | None = None
-) -> tuple[Version, Adaptation | None]:
-    """Read what `export` wrote.
-
-    Args:
-        data: the file's bytes.
-        key: of the model in use, see `model_key`.
-        width: numbers in a feature of the model in use, where that is known.
-
-    Raises:
-        BadRequest: it is no such file, or of another model.
-    """
-    try:
-        value = json.loads(data)
-        if value["format"] != _FORMAT:
-            raise ValueError(f"format {value['format']!r}")
-        if value["model"]["key"] != key:
-            raise BadRequest(
-                "Expected what was learned with this model, but got what was learned with "
-                f"{_named(value['model'])}."
-            )
-        packed = value["adaptation"]
-        adaptation = None
-        if packed is not None:
-            adaptation = Adaptation.from_bytes(base64.b64decode(packed, validate=True), width)
-            if not np.isfinite([adaptation.directions.sum(), adaptation.offsets.sum()]).all():
-                raise ValueError("numbers that are none")
-        version = Version(
-            annotations=_count(value["annotations"]),
-            pictures=_count(value["pictures"]),
-            digest=str(value["digest"])[:64],
-            better=adaptation is not None,
-            text_iou=_share(value["text_iou"]),
-            adapted_iou=_share(value["adapted_iou"]),
-            text_ious=_shares(value["text_ious"]),
-            adapted_ious=_shares(value["adapted_ious"]),
-            thresholds=_shares(value["thresholds"]),
-            adapted_thresholds=_shares(value["adapted_thresholds"]),
-            origin="import",
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BadRequest(
-            f"Expected a file of `clearclip-backend adapt export`, but got another ({error})."
-        ) from None
-    return version, adaptation
-
-
-def _named(model: Mapping[str, Any]) -> str:
-    parts = (model.get("name"), model.get("method"), model.get("short_side_px"))
-    name, method, side = (str(part)[:100] for part in parts)
-    return f"{name}, {method}, {side} px, or other weights of that name"
-
-
-def _count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 31:
-        raise ValueError(f"{str(value)[:50]!r} is no number of things")
-    return value
-
-
-def _share(value: Any) -> float | None:
-    if value is None:
-        return None
-    if not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise ValueError(f"{str(value)[:50]!r} is no number from 0 to 1")
-    return float(value)
-
-
-def _shares(value: Any) -> dict[str, float]:
-    shares = {str(name): _share(each) for name, each in value.items()}
-    return {name: each for name, each in shares.items() if each is not None}
 
 
 def _only(names: set[str], values: Mapping[str, float]) -> dict[str, float]:

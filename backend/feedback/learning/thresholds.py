@@ -18,8 +18,8 @@ import numpy.typing as npt
 import torch
 
 from clearclip_core import BoolMask, Example, Segmentation, Vocabulary
+from clearclip_core.adaptation.adaptation import query_names
 from clearclip_core.adaptation.examples import UNLABELED
-from clearclip_core.adaptation.fitting import query_names
 from clearclip_core.segmentation.scores import TEMPERATURE
 
 #: Steps of confidence from 0 to 1: a threshold is one of their lower ends.

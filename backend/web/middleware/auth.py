@@ -15,6 +15,9 @@ import hashlib
 import hmac
 from dataclasses import dataclass, field
 
+from flask import Flask, request
+
+from backend.errors import Unauthorized
 from backend.settings import Settings
 
 
@@ -77,3 +80,23 @@ class Lock:
         """As browsers write it, and as Label Studio does."""
         pair = f"{self.user}:{self.password}"
         return [pair.encode(), pair.encode("latin-1", "xmlcharrefreplace")]
+
+
+def add_auth(app: Flask, settings: Settings) -> None:
+    lock = Lock.from_settings(settings)
+    if lock is None:
+        return
+
+    @app.before_request
+    def authorize() -> None:
+        if request.path == "/health":
+            return
+        authorization = request.headers.get("Authorization", "")
+        if lock.opens(authorization):
+            return
+        if request.path == "/webhook" and (
+            lock.opens_webhook(request.args.get("token", ""))
+            or lock.opens_webhook(authorization.removeprefix("Bearer "))
+        ):
+            return
+        raise Unauthorized("Expected basic auth with BASIC_AUTH_USER and BASIC_AUTH_PASS.")

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from backend.errors import Busy
 from backend.label_studio.requests import PredictRequest
-from backend.prediction.deadline import Entry
+from backend.prediction.task_runner import Entry
 
 log = logging.getLogger(__name__)
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
-import json
-import secrets
-import time
 from collections.abc import Callable
-from typing import Any
-from urllib.parse import urlsplit
 
-from flask import Blueprint, Response, render_template, request, url_for
+from flask import Blueprint, Response, request, url_for
 
-from backend.errors import BackendError, BadRequest, CrossSite, PayloadTooLarge
+from backend.errors import BackendError, BadRequest, PayloadTooLarge
 from backend.inference.engine import Engine
 from backend.jobs.job_store import Job, Store
-from backend.label_studio.requests import parse_job, parse_project
 from backend.settings import Settings
 from backend.web.metrics import CONTENT_TYPE, Metrics
+from backend.web.middleware.csrf import check_same_site, is_number_or_localhost
+from backend.web.middleware.responses import json_answer
+from backend.web.pages.forms import parse_job, parse_project
+from backend.web.pages.html import ago, count, duration, html_page, is_for_people, size
 from backend.web.pages.status import Overview
 
 #: A page posts some numbers.
@@ -30,12 +27,6 @@ _JOB = "<int(max=2147483647):job>"
 
 #: Failures of a job that ``/jobs/<id>`` names.
 _FAILURES = 100
-
-#: Nothing but what the page brings along, and what it asks of this server.
-_POLICY = (
-    "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; img-src data:; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
 
 
 NO_KEY = (
@@ -60,7 +51,7 @@ def make_console(
     """
     console = Blueprint("console", __name__)
     is_locked = settings.basic_auth_user is not None
-    is_local = _is_number_or_localhost(settings.host, loopback=True)
+    is_local = is_number_or_localhost(settings.host, loopback=True)
     for text in (duration, ago, count, size):
         console.add_app_template_filter(text)
     turns: dict[str, Callable[[int], Job]] = {
@@ -165,120 +156,7 @@ def make_console(
     return console
 
 
-def check_same_site(any_name: bool) -> None:
-    """Refuse a request that a browser has sent for a page of another site.
-
-    Browsers say where a request comes from, and pages cannot make them lie: ``Sec-Fetch-Site``
-    where the connection is trusted (https, localhost), ``Origin`` with every POST. The first is
-    right behind a reverse proxy too, which may rename the host. Other programs send neither, and
-    no password by themselves.
-
-    Args:
-        any_name: whether this backend may have any name. Where it listens on its own machine only
-            and has no password, a site could point a name of its own at that machine, and its
-            page would be of the same site; over https it could not, for want of a certificate.
-
-    Raises:
-        CrossSite: it is one.
-    """
-    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    if site is not None:
-        same = site in ("same-origin", "none")
-    else:
-        same = origin is None or origin in (f"http://{request.host}", f"https://{request.host}")
-    if not same:
-        raise CrossSite(
-            "A page of another site has sent this request. Open this backend's own page; behind a "
-            "reverse proxy, let it pass the Host header on."
-        )
-    if any_name or site is not None or origin is None or origin.startswith("https:"):
-        return
-    if not _is_number_or_localhost(urlsplit(origin).hostname or ""):
-        raise CrossSite(
-            f"This backend has no password, and {request.host} may be a name that another site has "
-            "pointed at it. Open its page as http://localhost with its port, or set "
-            "BASIC_AUTH_USER and BASIC_AUTH_PASS."
-        )
-
-
-def _is_number_or_localhost(host: str, loopback: bool = False) -> bool:
-    """Whether nobody elsewhere says what a host is; that it is this machine, with `loopback`.
-
-    >>> [_is_number_or_localhost(host) for host in ("localhost", "10.0.0.7", "::1", "a.example")]
-    [True, True, True, False]
-    >>> _is_number_or_localhost("0.0.0.0", loopback=True)
-    False
-    """
-    if host == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return address.is_loopback or not loopback
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds for people.
-
-    >>> duration(0.04), duration(7.6), duration(100), duration(7300), duration(200000)
-    ('40 ms', '8 s', '2 min', '2 h', '2 d')
-    >>> duration(None)
-    '–'
-    """
-    if seconds is None:
-        return "–"
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 1.5 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
-
-
-def ago(at: float) -> str:
-    """A time, seen from now."""
-    return f"{duration(max(0.0, time.time() - at))} ago"
-
-
-def count(number: float) -> str:
-    """A number of things, with thin spaces between the thousands.
-
-    >>> count(1234567).split("\N{NARROW NO-BREAK SPACE}"), count(12)
-    (['1', '234', '567'], '12')
-    """
-    return f"{number:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-
-
-def size(count: float) -> str:
-    """Bytes for people.
-
-    >>> size(0), size(3 << 20), size(80 << 30)
-    ('0 MB', '3 MB', '80.0 GB')
-    """
-    return f"{count / (1 << 30):.1f} GB" if count >= 1 << 30 else f"{count / (1 << 20):.0f} MB"
-
-
 def _short(body: bytes) -> bytes:
     if len(body) > _MAX_BODY:
         raise PayloadTooLarge(f"Expected at most {_MAX_BODY} bytes, but got more.")
     return body
-
-
-def is_for_people() -> bool:
-    """Whether a browser asks; Label Studio and other programs take any kind of answer."""
-    return "text/html" in request.headers.get("Accept", "")
-
-
-def html_page(template: str, **values: Any) -> Response:
-    """A page of ours, with nothing on it that comes from elsewhere."""
-    nonce = secrets.token_urlsafe(16)
-    response = Response(render_template(template, nonce=nonce, **values), mimetype="text/html")
-    response.headers["Content-Security-Policy"] = _POLICY.format(nonce=nonce)
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["Referrer-Policy"] = "same-origin"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    return response
-
-
-def json_answer(value: Any) -> Response:
-    """A value as JSON, as short as it can be."""
-    return Response(json.dumps(value, separators=(",", ":")), mimetype="application/json")

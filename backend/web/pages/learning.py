@@ -9,13 +9,16 @@ from typing import Any
 from flask import Blueprint, Response, request, url_for
 
 from backend.errors import BackendError, BadRequest, ModelUnavailable, PayloadTooLarge
-from backend.feedback.learning.learner import Learner, paints_of, read_export
+from backend.feedback.learning.learner import Learner, paints_of
 from backend.feedback.learning.thresholds import Paint, add_up
+from backend.feedback.learning.version_file import read_export
 from backend.feedback.learning.versions import State, due_after
 from backend.label_studio.files import Studio
-from backend.label_studio.requests import TurnRequest, parse_turn
 from backend.settings import Settings
-from backend.web.pages.dashboard import FORM, html_page, is_for_people, json_answer
+from backend.web.middleware.responses import json_answer
+from backend.web.pages.dashboard import FORM
+from backend.web.pages.forms import TurnRequest, parse_turn
+from backend.web.pages.html import html_page, is_for_people
 
 Json = dict[str, Any]
 

@@ -25,7 +25,8 @@ from backend.feedback.report.statistics import (
 )
 from backend.label_studio.files import Studio
 from backend.settings import Settings
-from backend.web.pages.dashboard import html_page, is_for_people, json_answer
+from backend.web.middleware.responses import json_answer
+from backend.web.pages.html import html_page, is_for_people
 
 Json = dict[str, Any]
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clearclip_core.clip.loading import LoadedModel
-from clearclip_core.demo.scenes.render import SCENE_LABELS
+from clearclip_core.demo.scenes.scene import SCENE_LABELS
 from clearclip_core.evaluation.confusion_matrix import IGNORE
 from clearclip_core.evaluation.datasets.class_names import BACKGROUND, class_names
 from clearclip_core.evaluation.datasets.layouts import Layout

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from clearclip_core.clip.text_encoder import Label
+from clearclip_core.vocabulary import Label
 
 #: The class of all that no other names, in the benchmarks that have one.
 BACKGROUND = "background"

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from clearclip_core.demo.scenes.render import HELD_OUT_SEEDS, render_scene
+from clearclip_core.demo.scenes.render import render_scene
+from clearclip_core.demo.scenes.scene import HELD_OUT_SEEDS
 from clearclip_core.evaluation.datasets.benchmarks import Benchmark
 from clearclip_core.evaluation.datasets.layouts import LayoutError, PictureFiles
 from clearclip_core.evaluation.run_config import digest_of

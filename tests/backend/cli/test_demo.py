@@ -21,8 +21,8 @@ import requests
 from label_studio_sdk.converter.brush import encode_rle
 from PIL import Image
 
-from backend.cli import demo
-from backend.cli.demo import DemoError
+from backend.cli import demo, demo_servers
+from backend.cli.demo_servers import DemoError
 from backend.label_studio.label_config_parser import parse_label_config
 from clearclip_core import SCENE_LABELS, render_scene
 
@@ -45,7 +45,7 @@ def serve(tmp_path: Path, port: int, *arguments: str, **options: Any) -> Any:
     script = tmp_path / "server.py"
     script.write_text(SERVER)
     defaults = {"variables": {"COLOUR": "green"}, "log": tmp_path / "log", "timeout_s": 20}
-    return demo.running(
+    return demo_servers.running(
         [sys.executable, str(script), str(port), *arguments],
         health=f"http://127.0.0.1:{port}/health",
         **{**defaults, **options},
@@ -74,8 +74,8 @@ def wait_until_gone(*pids: int) -> None:
 def test_a_server_ends_with_its_block_and_its_children_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
-    monkeypatch.setattr(demo, "PATIENCE_S", 1)
-    port = demo.free_port(0)
+    monkeypatch.setattr(demo_servers, "PATIENCE_S", 1)
+    port = demo_servers.free_port(0)
     with serve(tmp_path, port, *arguments):
         server, child, colour = requests.get(f"http://127.0.0.1:{port}/", timeout=20).text.split()
         assert colour == "green"
@@ -86,7 +86,7 @@ def test_a_server_ends_with_its_block_and_its_children_too(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
 def test_a_server_ends_when_we_are_killed(tmp_path: Path) -> None:
-    port = demo.free_port(0)
+    port = demo_servers.free_port(0)
     (tmp_path / "server.py").write_text(SERVER)
     parent = subprocess.Popen(
         [
@@ -95,7 +95,7 @@ def test_a_server_ends_when_we_are_killed(tmp_path: Path) -> None:
             textwrap.dedent(f"""
                 import sys, time
                 from pathlib import Path
-                from backend.cli.demo import running
+                from backend.cli.demo_servers import running
                 with running([sys.executable, {str(tmp_path / "server.py")!r}, "{port}"],
                              variables={{}}, log=Path({str(tmp_path / "log")!r}), timeout_s=60,
                              health="http://127.0.0.1:{port}/health"):
@@ -120,7 +120,7 @@ def test_only_the_given_variables_reach_a_server_that_is_to_have_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLOUR", "red")
-    port = demo.free_port(0)
+    port = demo_servers.free_port(0)
     with serve(tmp_path, port, variables={}, only_these=True):
         assert requests.get(f"http://127.0.0.1:{port}/", timeout=20).text.endswith("None")
 
@@ -128,7 +128,7 @@ def test_only_the_given_variables_reach_a_server_that_is_to_have_no_others(
 def test_a_server_that_ends_at_once_is_quoted(tmp_path: Path) -> None:
     with (
         pytest.raises(DemoError, match=r"ended with status 1(?s:.*)invalid literal for int"),
-        demo.running(
+        demo_servers.running(
             [sys.executable, "-c", "int('not a port')"],
             variables={},
             health="http://127.0.0.1:9/health",
@@ -142,10 +142,10 @@ def test_a_server_that_ends_at_once_is_quoted(tmp_path: Path) -> None:
 def test_a_server_that_never_answers_is_given_up_and_ended(tmp_path: Path) -> None:
     with (
         pytest.raises(DemoError, match="did not answer within 1 s"),
-        demo.running(
+        demo_servers.running(
             [sys.executable, "-c", "import time; time.sleep(600)"],
             variables={},
-            health=f"http://127.0.0.1:{demo.free_port(0)}/health",
+            health=f"http://127.0.0.1:{demo_servers.free_port(0)}/health",
             log=tmp_path / "log",
             timeout_s=1,
         ) as process,
@@ -158,8 +158,8 @@ def test_a_taken_port_is_not_used() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert demo.free_port(port) != port
-    assert demo.free_port(port) == port
+        assert demo_servers.free_port(port) != port
+    assert demo_servers.free_port(port) == port
 
 
 # ---- Label Studio ---------------------------------------------------------------------------
@@ -177,18 +177,18 @@ def test_label_studio_is_looked_for_in_three_places(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     with pytest.raises(DemoError, match=r"not installed here. Install it with: .*label-studio=="):
-        demo.find_label_studio()
+        demo_servers.find_label_studio()
     on_path = install(tmp_path / "bin" / "label-studio")
-    assert demo.find_label_studio() == on_path
+    assert demo_servers.find_label_studio() == on_path
     own = install(tmp_path / ".venv-label-studio" / "bin" / "label-studio")
-    assert demo.find_label_studio() == own
-    assert demo.find_label_studio(on_path) == on_path
+    assert demo_servers.find_label_studio() == own
+    assert demo_servers.find_label_studio(on_path) == on_path
     with pytest.raises(DemoError, match="`nowhere/label-studio` is no command"):
-        demo.find_label_studio("nowhere/label-studio")
+        demo_servers.find_label_studio("nowhere/label-studio")
 
 
 @pytest.fixture
-def refusing_studio() -> Iterator[demo.Studio]:
+def refusing_studio() -> Iterator[demo_servers.Studio]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
@@ -201,12 +201,12 @@ def refusing_studio() -> Iterator[demo.Studio]:
 
     server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield demo.Studio(f"http://127.0.0.1:{server.server_port}")
+    yield demo_servers.Studio(f"http://127.0.0.1:{server.server_port}")
     server.shutdown()
     server.server_close()
 
 
-def test_what_label_studio_refuses_is_said(refusing_studio: demo.Studio) -> None:
+def test_what_label_studio_refuses_is_said(refusing_studio: demo_servers.Studio) -> None:
     with pytest.raises(DemoError, match="Label Studio answered 403: no"):
         demo.upload(refusing_studio, 1, [("a.png", b"")])
 

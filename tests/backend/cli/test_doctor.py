@@ -16,7 +16,7 @@ from werkzeug.serving import make_server
 
 from backend import create_app
 from backend.cli.doctor import Finding, examine
-from backend.prediction.deadline import Outcome
+from backend.prediction.task_runner import Outcome
 from backend.settings import Settings, load_settings
 from backend.web.middleware.auth import Lock
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag

@@ -18,18 +18,19 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from backend import create_app
-from backend.cli.demo import free_port, running
+from backend.cli.demo_servers import free_port, running
 from backend.feedback.annotation_store import Annotations
 from backend.inference.engine import Engine
 from backend.jobs import prelabeler as prelabel
 from backend.jobs import worker
 from backend.jobs.job_store import Store
-from backend.jobs.worker import Worker, auto_prelabel
+from backend.jobs.worker import Worker
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task, TasksCreated
 from backend.prediction.outbox import Results, result_key
 from backend.prediction.predictor import Pipeline
 from backend.settings import Settings
+from backend.web.ml_backend.webhooks import auto_prelabel
 from tests.backend.fakes.colour_segmenter import (
     ColourSegmenter,
     brush_config,

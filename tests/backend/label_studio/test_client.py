@@ -14,7 +14,8 @@ import jwt
 import pytest
 
 from backend.errors import StudioRefused, StudioUnreachable
-from backend.label_studio.client import PAGE, Projects, Wanted
+from backend.label_studio.client import PAGE, Projects
+from backend.label_studio.task_filter import Wanted
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio

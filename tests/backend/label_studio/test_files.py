@@ -13,8 +13,10 @@ from types import SimpleNamespace
 import pytest
 
 from backend.errors import HostRefused, ImageNotFound, ImageRefused, ImageTooLarge
-from backend.label_studio.files import Access, Studio
-from backend.network.http import Clock, HostRules, TimeLimit
+from backend.label_studio.files import Studio
+from backend.label_studio.tokens import Access
+from backend.network.host_rules import HostRules
+from backend.network.time_limit import Clock, TimeLimit
 from backend.settings import load_settings
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 

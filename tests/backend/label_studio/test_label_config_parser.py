@@ -8,12 +8,8 @@ import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
 from backend.errors import DataKeyError, LabelConfigError
-from backend.label_studio.label_config_parser import (
-    ImageTag,
-    LabelConfig,
-    adapts,
-    parse_label_config,
-)
+from backend.label_studio.label_config import ImageTag, LabelConfig, adapts
+from backend.label_studio.label_config_parser import parse_label_config
 from backend.settings import Settings
 from clearclip_core import Label
 from tests.backend.fakes.colour_segmenter import brush_config

@@ -14,13 +14,8 @@ from label_studio_sdk.converter import brush
 from label_studio_sdk.label_interface import LabelInterface
 from PIL import Image
 
-from backend.label_studio.label_config_parser import (
-    CONTROL_KINDS,
-    Control,
-    ControlKind,
-    ControlLabel,
-    parse_label_config,
-)
+from backend.label_studio.label_config import CONTROL_KINDS, Control, ControlKind, ControlLabel
+from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.region_writer import draw_regions
 
 Mask = npt.NDArray[np.bool_]

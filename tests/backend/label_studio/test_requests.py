@@ -8,22 +8,20 @@ from typing import Any
 import pytest
 
 from backend.errors import BadRequest
+from backend.label_studio.region_reader import Area, areas
 from backend.label_studio.requests import (
-    Area,
     Context,
-    JobRequest,
     Keypoint,
     Prompt,
     Rectangle,
     Task,
     TasksCreated,
     Words,
-    areas,
-    parse_job,
     parse_predict,
     parse_setup,
     parse_webhook,
 )
+from backend.web.pages.forms import JobRequest, parse_job
 
 CONFIG = '<View><Image name="i" value="$image"/></View>'
 

@@ -14,7 +14,9 @@ import pytest
 import requests
 
 from backend.errors import HostRefused
-from backend.network.http import Clock, HostRules, TimeLimit, origin, request
+from backend.network.host_rules import HostRules, origin
+from backend.network.http import request
+from backend.network.time_limit import Clock, TimeLimit
 from tests.backend.fakes.local_server import Answer, LocalServer
 
 #: RFC 6890, its successors, and what clouds answer their own machines at.

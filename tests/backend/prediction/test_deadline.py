@@ -15,8 +15,9 @@ from sqlalchemy.exc import OperationalError
 from backend.database.database import LEASE_S
 from backend.jobs.job_store import Store
 from backend.label_studio.requests import Task
-from backend.prediction.deadline import _LOOK_AGAIN_S, AHEAD, Batches, Outcome, Pending
+from backend.prediction.deadline import _LOOK_AGAIN_S, Pending
 from backend.prediction.outbox import Results, result_key
+from backend.prediction.task_runner import AHEAD, Batches, Outcome
 from tests.backend.fakes.flaky_database import FlakyStore
 
 VERSION = "v1"

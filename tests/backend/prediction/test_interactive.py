@@ -20,11 +20,13 @@ from scipy.sparse.csgraph import dijkstra
 from backend import create_app
 from backend.inference.engine import Engine
 from backend.inference.feature_cache import FeatureCache
-from backend.label_studio.label_config_parser import LabelConfig, parse_label_config
-from backend.label_studio.region_writer import area_mask
-from backend.label_studio.requests import Context, Keypoint, Prompt, Rectangle, Task, Words, areas
+from backend.label_studio.label_config import LabelConfig
+from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.region_reader import area_mask, areas
+from backend.label_studio.requests import Context, Keypoint, Prompt, Rectangle, Task, Words
 from backend.prediction import interactive as module
-from backend.prediction.interactive import Boxes, Clicks, Phrases, read_words, rivals, understand
+from backend.prediction.interactive import rivals
+from backend.prediction.prompt_parser import Boxes, Clicks, Phrases, read_words, understand
 from backend.settings import Settings
 from clearclip_core import SCENE_LABELS, Label, RGBArray, Segmenter, render_scene
 from tests.backend.fakes.colour_segmenter import RGB, ColourSegmenter, colour_engine, data_url, flag

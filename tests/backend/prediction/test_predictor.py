@@ -16,8 +16,8 @@ from backend.inference.engine import Engine, Urgency
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Context, Keypoint, PredictRequest, Prompt, Task, Words
 from backend.prediction import predictor as module
-from backend.prediction.deadline import AHEAD
 from backend.prediction.predictor import Pipeline, urgency
+from backend.prediction.task_runner import AHEAD
 from backend.settings import Settings
 from clearclip_core import RGBArray
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, brush_config, colour_engine, flag

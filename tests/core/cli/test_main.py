@@ -18,7 +18,8 @@ from timm.models.vision_transformer import VisionTransformer
 
 import clearclip_core.clip.weights
 from clearclip_core import HELD_OUT_SEEDS, Segmenter, render_scene
-from clearclip_core.cli.main import find_pictures, main, output_names, parse_labels
+from clearclip_core.cli.main import main, parse_labels
+from clearclip_core.images.files import find_pictures, output_names
 
 
 def clearclip(*arguments: str | Path) -> Result:

@@ -15,7 +15,9 @@ from PIL import Image
 
 from clearclip_core import METHODS, DenseEncoder, Method
 from clearclip_core.clip.attention import scaled_dot_product
-from clearclip_core.clip.dense_encoder import encode_text, project, resize_position_embedding
+from clearclip_core.clip.dense_encoder import resize_position_embedding
+from clearclip_core.clip.text_tower import encode_text
+from clearclip_core.clip.transformer import project
 from tests.core.conftest import make_clip
 from tests.core.reference import attention
 

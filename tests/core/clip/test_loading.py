@@ -28,7 +28,7 @@ from clearclip_core import (
     usable_cpus,
     weights_id,
 )
-from clearclip_core.clip.loading import choose_device, choose_precision, cpu_has_bf16
+from clearclip_core.clip.devices import choose_device, choose_precision, cpu_has_bf16
 from tests.core.conftest import make_clip
 
 SENTENCES = ["a photo of a dog.", "snow"]

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from clearclip_core import LoadedModel, Preprocessing, Segmenter, WindowFeatures
+from clearclip_core.clip.device_info import peak_gpu_memory_mb, peak_memory_mb
 from clearclip_core.evaluation.speed import (
     MAX_LABELS,
     Measurement,
@@ -21,8 +22,6 @@ from clearclip_core.evaluation.speed import (
     label_words,
     matmul_flops_per_s,
     measure,
-    peak_gpu_memory_mb,
-    peak_memory_mb,
     rounds,
     stage_seconds,
     window_flops,

@@ -18,10 +18,12 @@ from backend.errors import BadRequest, ImageRefused, LearningRefused, StudioUnre
 from backend.feedback.comparison import Corrected, CorrectedPicture
 from backend.feedback.learning import example_store as lessons
 from backend.feedback.learning.example_store import Lessons
-from backend.feedback.learning.learner import Learner, export, model_key, read_export
+from backend.feedback.learning.learner import Learner, model_key
+from backend.feedback.learning.version_file import export, read_export
 from backend.inference.engine import Engine, Urgency
 from backend.jobs.job_store import Store
-from backend.label_studio.label_config_parser import LabelConfig, parse_label_config
+from backend.label_studio.label_config import LabelConfig
+from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import (
     Context,
     Keypoint,

@@ -18,8 +18,9 @@ from backend.jobs.job_store import Store
 from backend.label_studio.files import Studio
 from backend.label_studio.image_loader import ImageReader
 from backend.label_studio.requests import Task
-from backend.prediction.deadline import Outcome, Pending
+from backend.prediction.deadline import Pending
 from backend.prediction.outbox import Results
+from backend.prediction.task_runner import Outcome
 from backend.settings import Settings
 from backend.telemetry.task_tracker import Journal
 from backend.telemetry.tracing import stage

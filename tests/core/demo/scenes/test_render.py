@@ -6,13 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clearclip_core.demo.scenes.render import (
-    HELD_OUT_SEEDS,
-    SCENE_LABELS,
-    SYNONYMS,
-    Scene,
-    render_scene,
-)
+from clearclip_core.demo.scenes.render import render_scene
+from clearclip_core.demo.scenes.scene import HELD_OUT_SEEDS, SCENE_LABELS, SYNONYMS, Scene
 
 SMALL_HW = (112, 150)
 

@@ -1,0 +1,83 @@
+"""Read single fields of JSON objects, with errors that name them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from backend.errors import BadRequest
+
+#: No percentage or angle is as large; neither infinity nor what is no number is below it.
+_FAR = 1e6
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError):
+        raise BadRequest("Expected a body of JSON, but got something else.") from None
+    if not isinstance(message, dict):
+        raise BadRequest(f"Expected a JSON object, but got {type_name(message)}.")
+    return message
+
+
+def read_count(fields: Mapping[str, Any], name: str, least: int = 1) -> int | None:
+    """A whole number of at least so many, also as digits; None where it is not given."""
+    value = fields.get(name)
+    if value is None or value == "":
+        return None
+    digits = str(value).strip() if isinstance(value, int | str) else ""
+    if not re.fullmatch("[0-9]{1,9}", digits) or int(digits) < least:
+        raise BadRequest(
+            f'Expected "{name}" to be a whole number of {least} or more, but got another.'
+        )
+    return int(digits)
+
+
+def read_texts(given: Any) -> list[str]:
+    given = given if isinstance(given, list) else []
+    return [text for text in given if isinstance(text, str) and text.strip()]
+
+
+def read_number(value: Any) -> float | None:
+    """A number, unless it is something else or beyond all reason."""
+    return float(value) if type(value) in (int, float) and abs(value) < _FAR else None
+
+
+def read_item_index(region: Mapping[str, Any]) -> int | None:
+    index = region.get("item_index")
+    return index if type(index) is int and index >= 0 else None
+
+
+def read_project_id(raw: Any) -> int | None:
+    """Projects are numbers, or "<number>.<time of creation>" in Label Studio's own requests."""
+    digits = str(raw).partition(".")[0] if isinstance(raw, int | str) else ""
+    return int(digits) if re.fullmatch("[0-9]{1,18}", digits) else None
+
+
+def required_text(message: Mapping[str, Any], key: str) -> str:
+    value = message.get(key)
+    if not isinstance(value, str):
+        raise BadRequest(
+            f'Expected "{key}" to be the label config as XML, but got {type_name(value)}.'
+        )
+    return value
+
+
+def optional_text(message: Mapping[str, Any], key: str) -> str:
+    value = message.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def type_name(value: Any) -> str:
+    """A JSON value in words, without its content.
+
+    >>> type_name(None), type_name([]), type_name(True)
+    ('nothing', 'a list', 'true or false')
+    """
+    if value is None:
+        return "nothing"
+    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
+    return names.get(type(value), "a number")

@@ -1,0 +1,255 @@
+"""A labeling config as values: images, controls, labels and tools."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from backend.errors import DataKeyError
+from backend.settings import Adapt, ScoreKind, Settings
+from clearclip_core import Label
+
+ControlKind = Literal["brushlabels", "bitmasklabels", "polygonlabels", "rectanglelabels"]
+
+
+#: Kinds of controls that are drawn, in the order in which they are.
+CONTROL_KINDS: tuple[ControlKind, ...] = (
+    "brushlabels",
+    "bitmasklabels",
+    "polygonlabels",
+    "rectanglelabels",
+)
+
+
+_VARIABLE = re.compile(r"\$[\w[\].{}]+")  # as the editor reads them
+
+
+@dataclass(frozen=True)
+class ImageTag:
+    """An ``<Image>``: its name, and where in a task's data its picture or pictures are."""
+
+    name: str
+    value: str
+
+    def is_list(self, data: Mapping[str, Any]) -> bool:
+        """Whether a task has a list of pictures there; their regions then carry its index.
+
+        >>> ImageTag("img", "$pages").is_list({"pages": ["/data/1.png"]})
+        True
+        """
+        return bool(_VARIABLE.fullmatch(self.value)) and isinstance(
+            _look_up(data, self.value), list
+        )
+
+    def sources(self, data: Mapping[str, Any]) -> tuple[str, ...]:
+        """The addresses of its pictures in a task: one, or all of a list in their order.
+
+        Raises:
+            DataKeyError: the data has no such key, or something else than addresses there.
+
+        >>> ImageTag("img", "$shots[1].url").sources({"shots": [{}, {"url": "/data/b.png"}]})
+        ('/data/b.png',)
+        >>> ImageTag("img", "https://pictures.org/$name").sources({"name": "a.png"})
+        ('https://pictures.org/a.png',)
+        """
+        if _VARIABLE.fullmatch(self.value):
+            found = _look_up(data, self.value)
+        else:
+            found = _VARIABLE.sub(lambda variable: str(_look_up(data, variable[0])), self.value)
+        sources = tuple(found) if isinstance(found, list) else (found,)
+        if not sources or not all(isinstance(item, str) and item for item in sources):
+            raise DataKeyError(
+                f'Expected the task\'s data to hold an image address under "{self.value}" '
+                f'(<Image name="{self.name}">), but it holds something else.'
+            )
+        return sources
+
+
+@dataclass(frozen=True)
+class ControlLabel:
+    """A label as one control has it.
+
+    Attributes:
+        name: the name of its `clearclip_core.Label`.
+        written: how results of this control call it: its alias where it has one.
+        threshold: pixels, and so regions, less likely than this are not wanted, in [0, 1].
+    """
+
+    name: str
+    written: str
+    threshold: float = 0.0
+
+    @property
+    def spellings(self) -> frozenset[str]:
+        """How requests may call it."""
+        return frozenset((self.name, self.written))
+
+
+@dataclass(frozen=True)
+class Control:
+    """A control whose regions we draw.
+
+    Attributes:
+        kind: both the type of its regions and their label key.
+        name: its own.
+        to_names: names of the images that it is for.
+        labels: in the order of the config.
+        overlap: whether its regions may cover others that are drawn already.
+    """
+
+    kind: ControlKind
+    name: str
+    to_names: tuple[str, ...]
+    labels: tuple[ControlLabel, ...]
+    overlap: bool = True
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A control that an annotator asks with.
+
+    Attributes:
+        name: its own.
+        to_names: names of the images that it is for.
+        labels: none, where it has none.
+        prompt_label: how the label of words that name none is written; may be empty.
+        asks: whether the editor asks for an answer to it.
+    """
+
+    name: str
+    to_names: tuple[str, ...]
+    labels: tuple[ControlLabel, ...] = ()
+    prompt_label: str = ""
+    asks: bool = True
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """What a project wants drawn.
+
+    Attributes:
+        images: those that a control is for, in the order of the config.
+        controls: those for masks first.
+        labels: all labels of all controls, each once, in the order of the controls; at most one is
+            the background.
+        tools: what an annotator may ask with; changes nothing of what is predicted.
+        boxes: ``<RectangleLabels>`` that are tools beside other controls, which draw only the
+            answers for labels that no other control has.
+        box_labels: labels that only `boxes` have.
+        prelabel: whether new tasks are to be predicted at once.
+        score: what predictions are sorted by, where the project says so.
+        adapt: what follows corrections; None where the config does not say.
+    """
+
+    images: tuple[ImageTag, ...]
+    controls: tuple[Control, ...]
+    labels: tuple[Label, ...]
+    tools: tuple[Tool, ...] = ()
+    boxes: tuple[Control, ...] = ()
+    box_labels: tuple[Label, ...] = ()
+    prelabel: bool = False
+    score: ScoreKind | None = None
+    adapt: Adapt | None = None
+
+    def controls_of(self, image: str) -> tuple[Control, ...]:
+        """The controls for the image of that name."""
+        return tuple(control for control in self.controls if image in control.to_names)
+
+    def labels_of(self, image: str) -> tuple[Label, ...]:
+        """The labels that compete on the image of that name."""
+        names = {label.name for control in self.controls_of(image) for label in control.labels}
+        return tuple(label for label in self.labels if label.name in names)
+
+    def tool(self, name: str) -> Tool | None:
+        """The tool of that name."""
+        return next((tool for tool in self.tools if tool.name == name), None)
+
+    def label_written(self, written: str, image: str, tool_name: str = "") -> Label | None:
+        """The label on an image that a request calls so, by alias or, after that, by value.
+
+        A tool's labels need only share one of the two with the label that they ask for; that of
+        the same value comes first.
+
+        >>> xml = '''<View><Image name="img" value="$image"/>
+        ...   <BrushLabels name="mask" toName="img"><Label value="Car" alias="c"/></BrushLabels>
+        ...   <KeyPointLabels name="click" toName="img"><Label value="Car" alias="k"/>
+        ...   </KeyPointLabels></View>'''
+        >>> parse_label_config(xml).label_written("k", "img", tool_name="click").name
+        'Car'
+        """
+        tool = self.tool(tool_name)
+        called = sorted(
+            (own for own in (tool.labels if tool else ()) if written in own.spellings),
+            key=lambda own: own.written != written,
+        )
+        value = called[0].name if called else None
+        spellings = called[0].spellings if called else {written}
+
+        def fit(label: ControlLabel) -> tuple[bool, bool, bool]:
+            return label.name == value, label.written in spellings, label.name in spellings
+
+        for controls in (self.controls, self.boxes):
+            there = (own for each in controls if image in each.to_names for own in each.labels)
+            best = max(there, key=fit, default=None)
+            if best is not None and any(fit(best)):
+                return self._label(best.name)
+        return None
+
+    def answering(self, image: str, name: str) -> tuple[tuple[Control, ControlLabel], ...]:
+        """The controls that draw a label on an image, each with the label as it has it."""
+        for controls in (self.controls, self.boxes):
+            found = tuple(
+                (control, label)
+                for control in controls
+                for label in control.labels
+                if image in control.to_names and label.name == name
+            )
+            if found:
+                return found
+        return ()
+
+    def with_thresholds(self, thresholds: Mapping[str, float]) -> LabelConfig:
+        """The same with thresholds for labels, by name, where it sets none itself."""
+
+        def changed(controls: tuple[Control, ...]) -> tuple[Control, ...]:
+            return tuple(
+                replace(
+                    control,
+                    labels=tuple(
+                        replace(label, threshold=label.threshold or thresholds.get(label.name, 0.0))
+                        for label in control.labels
+                    ),
+                )
+                for control in controls
+            )
+
+        return replace(self, controls=changed(self.controls), boxes=changed(self.boxes))
+
+    def _label(self, name: str) -> Label:
+        return next(label for label in (*self.labels, *self.box_labels) if label.name == name)
+
+
+def adapts(settings: Settings, config: LabelConfig) -> Adapt:
+    """What of a project follows its corrections: as its config says, else as the settings do."""
+    return config.adapt or settings.adapt
+
+
+def _look_up(data: Mapping[str, Any], variable: str) -> Any:
+    """The value of a variable such as ``$image``, ``$shot.url`` or ``$pages[0]``."""
+    path = variable[1:]
+    if path in data:
+        return data[path]
+    found: Any = data
+    for key in re.findall(r"[^.[\]]+", path):
+        if isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+            found = found[int(key)]
+        elif isinstance(found, dict) and key in found:
+            found = found[key]
+        else:
+            known = ", ".join(map(str, data)) or "nothing"
+            raise DataKeyError(
+                f'The label config asks for "{variable}", but the task\'s data has only: {known}.'
+            )
+    return found

@@ -1,0 +1,89 @@
+"""Annotations and predictions as Label Studio stores them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A prediction that Label Studio has.
+
+    Attributes:
+        id: its own.
+        task: the task's.
+        version: its ``model_version``.
+        created: when it was stored, in seconds since the epoch.
+    """
+
+    id: int
+    task: int
+    version: str
+    created: float
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """An annotation as Label Studio has it now. Times are in seconds since the epoch.
+
+    Attributes:
+        id: its own.
+        task: the task's.
+        project: the project's.
+        result: its regions, as they came.
+        prediction: the prediction that it began with; None where there was none, or none is left.
+        parent: the annotation that it is a copy of.
+        skipped: whether the annotator has passed the task over.
+        seconds: how long it took in all; None where nobody has measured it.
+        annotator: who has made it, by number.
+        created: when it was submitted.
+        updated: when it was changed last.
+    """
+
+    id: int
+    task: int
+    project: int
+    result: Sequence[Any] = field(repr=False)
+    prediction: int | None = None
+    parent: int | None = None
+    skipped: bool = False
+    seconds: float | None = None
+    annotator: int | None = None
+    created: float = 0.0
+    updated: float = 0.0
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """The regions of a prediction that Label Studio has, and its ``model_version``."""
+
+    version: str
+    result: Sequence[Any] = field(repr=False)
+
+
+def read_annotation(found: Any) -> Annotation:
+    """What the SDK has read, which checks nothing."""
+    return Annotation(
+        id=int(found.id),
+        task=int(found.task),
+        project=int(found.project),
+        result=found.result if isinstance(found.result, list) else (),
+        prediction=_number(found.parent_prediction),
+        parent=_number(found.parent_annotation),
+        skipped=bool(found.was_cancelled),
+        seconds=found.lead_time if isinstance(found.lead_time, int | float) else None,
+        annotator=_number(found.completed_by),
+        created=_seconds(found.created_at),
+        updated=_seconds(found.updated_at),
+    )
+
+
+def _number(value: Any) -> int | None:
+    return value if type(value) is int else None
+
+
+def _seconds(at: Any) -> float:
+    return at.timestamp() if isinstance(at, datetime) else 0.0

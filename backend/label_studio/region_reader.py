@@ -1,0 +1,215 @@
+"""Read regions of annotations and predictions, and draw them as masks."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from backend.errors import BadRequest
+from backend.label_studio.brush_rle import decode_rle
+from backend.label_studio.json_fields import optional_text, read_item_index, read_texts
+from backend.label_studio.region_writer import BoolMask
+from backend.label_studio.requests import Rectangle, Task
+
+
+@dataclass(frozen=True)
+class Area:
+    """A region that covers a part of a picture, its geometry as Label Studio writes it.
+
+    Attributes:
+        kind: its type, and the key of its labels in `value`.
+        control: name of the control that it was made with.
+        image: name of the image that it is on.
+        item_index: which picture of a list it is on.
+        size_hw: height and width of the picture in px, as the editor has measured it.
+        value: geometry and labels.
+        id: the region's.
+    """
+
+    kind: str
+    control: str
+    image: str
+    item_index: int | None
+    size_hw: tuple[int, int]
+    value: Mapping[str, Any] = field(repr=False)
+    id: str = ""
+
+
+def areas(task: Task) -> Iterator[Area]:
+    """The areas among the regions that a task has already; those of broken form are left out."""
+    return (area for raw in task.drawn if (area := _area(raw)) is not None)
+
+
+def read_areas(regions: Iterable[Any], controls: Container[str]) -> list[Area]:
+    """The areas that some controls have drawn, among the regions of a result.
+
+    Args:
+        regions: as they came.
+        controls: names of those whose areas are wanted.
+
+    Raises:
+        BadRequest: one of them is broken: the others do not say what was drawn in all.
+
+    >>> box = {"x": 0, "y": 0, "width": 50, "height": 50, "rectanglelabels": ["car"]}
+    >>> read_areas([{"from_name": "box", "type": "rectanglelabels", "value": box}], {"box"})
+    Traceback (most recent call last):
+    ...
+    backend.errors.BadRequest: Expected a region of "box" to have a type, a value and the size \
+of its picture, but got another.
+    """
+    found: list[Area] = []
+    for raw in regions:
+        name = optional_text(raw, "from_name") if isinstance(raw, dict) else ""
+        if not name or name not in controls:
+            continue
+        area = _area(raw)
+        if area is None:
+            raise BadRequest(
+                f'Expected a region of "{name[:50]}" to have a type, a value and the size of its '
+                "picture, but got another."
+            )
+        found.append(area)
+    return found
+
+
+def written_labels(area: Area) -> list[str]:
+    """The labels of an area, as they are written: aliases where the editor wrote them."""
+    return read_texts(area.value.get(area.kind))
+
+
+def _area(raw: Any) -> Area | None:
+    """An area, if a region is one."""
+    region = raw if isinstance(raw, dict) else {}
+    kind, value = region.get("type"), region.get("value")
+    size_hw = region.get("original_height"), region.get("original_width")
+    if not (
+        isinstance(kind, str)
+        and isinstance(value, dict)
+        and all(isinstance(side, int) and side > 0 for side in size_hw)
+    ):
+        return None
+    return Area(
+        kind=kind,
+        control=optional_text(region, "from_name"),
+        image=optional_text(region, "to_name"),
+        item_index=read_item_index(region),
+        size_hw=cast("tuple[int, int]", size_hw),
+        value=value,
+        id=optional_text(region, "id"),
+    )
+
+
+_PAINTED = 128  # alpha of what counts as painted, where hands leave soft edges
+
+
+_SHIFT = 4  # bits of a pixel's fraction in which outlines are filled
+
+
+_BROKEN = (
+    AttributeError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    OSError,
+    Image.DecompressionBombError,
+)
+
+
+def area_mask(area: Area) -> BoolMask:
+    """The pixels that a region covers.
+
+    Returns:
+        (H, W) bool of ``area.size_hw``.
+
+    Raises:
+        ValueError: it is of another kind than we draw, or its geometry is broken.
+
+    >>> box = {"x": 50, "y": 0, "width": 50, "height": 100}
+    >>> area_mask(Area("rectanglelabels", "box", "img", None, (1, 4), box))
+    array([[False, False,  True,  True]])
+    """
+    value = area.value
+    try:
+        if area.kind == "brushlabels":
+            return decode_rle(value["rle"], *area.size_hw) >= _PAINTED
+        if area.kind == "bitmasklabels":
+            return _read_bitmask(value["imageDataURL"], area.size_hw)
+        if area.kind == "polygonlabels":
+            points = np.array(value["points"], dtype=np.float64)
+            return _outline_mask(points * area.size_hw[::-1] / 100, area.size_hw)
+        if area.kind == "rectanglelabels":
+            x, y, width, height = (float(value[key]) for key in ("x", "y", "width", "height"))
+            rotation = float(value.get("rotation", 0))
+            return rectangle_mask(Rectangle(x, y, width, height, rotation), area.size_hw)
+    except (*_BROKEN, cv2.error) as error:
+        raise ValueError(f"A region of the kind {area.kind} is broken: {error!r}.") from None
+    raise ValueError(f"A region of the kind {area.kind} covers no pixels.")
+
+
+def rectangle_corners(rectangle: Rectangle, size_hw: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """The corners of a rectangle, clockwise from the one that it is turned about.
+
+    Returns:
+        (4, 2) float64: x and y in px.
+
+    Raises:
+        ValueError: a number is not finite.
+
+    >>> rectangle_corners(Rectangle(50, 0, 20, 10, rotation_degrees=90), (100, 200)).round()
+    array([[100.,   0.],
+           [100.,  40.],
+           [ 90.,  40.],
+           [ 90.,   0.]])
+    """
+    height, width = size_hw
+    origin = np.array([rectangle.x_percent * width, rectangle.y_percent * height]) / 100
+    angle = math.radians(rectangle.rotation_degrees)
+    along = np.array([math.cos(angle), math.sin(angle)]) * rectangle.width_percent * width / 100
+    down = np.array([-math.sin(angle), math.cos(angle)]) * rectangle.height_percent * height / 100
+    return _finite(origin + np.array([along * 0, along, along + down, down]))
+
+
+def rectangle_mask(rectangle: Rectangle, size_hw: tuple[int, int]) -> BoolMask:
+    """(H, W) bool: the pixels inside a rectangle, turned or not; none where a side is 0."""
+    corners = rectangle_corners(rectangle, size_hw)
+    mask = np.zeros(size_hw, dtype=np.bool_)
+    if rectangle.width_percent == 0 or rectangle.height_percent == 0:
+        return mask  # of an outline without area its edge would be filled
+    if rectangle.rotation_degrees % 360:
+        return _outline_mask(corners, size_hw)
+    (left, top), (right, bottom) = np.rint(corners[[0, 2]].clip(0, size_hw[::-1])).astype(int)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def _outline_mask(points_px: npt.NDArray[np.float64], size_hw: tuple[int, int]) -> BoolMask:
+    """(H, W) bool: the pixels inside an outline, whose points (P, 2) are x and y."""
+    canvas = np.zeros(size_hw, dtype=np.uint8)
+    far = 2 * max(size_hw)  # what is beyond has no pixels, but numbers too large for OpenCV
+    points_px = _finite(points_px).clip(-far, far)
+    centred = np.rint((points_px - 0.5) * (1 << _SHIFT)).astype(np.int32)  # of pixels' middles
+    cv2.fillPoly(canvas, [centred], 1, shift=_SHIFT)
+    return canvas.astype(np.bool_)
+
+
+def _finite(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    if not np.isfinite(points).all():
+        raise ValueError("Expected a region's numbers to be finite, but got others.")
+    return points
+
+
+def _read_bitmask(url: str, size_hw: tuple[int, int]) -> BoolMask:
+    file = io.BytesIO(base64.b64decode(url.partition(",")[2]))
+    with Image.open(file) as picture:
+        if picture.size != size_hw[::-1]:
+            raise ValueError(f"A bitmask is {picture.size}, but its picture {size_hw[::-1]}.")
+        return np.asarray(picture.convert("RGBA"))[..., 3] >= _PAINTED

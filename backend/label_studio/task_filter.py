@@ -1,0 +1,62 @@
+"""Which tasks of a project are asked for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Tasks of a project, by what Label Studio knows of them.
+
+    Attributes:
+        lacking: those without a prediction of this ``model_version``; None for all.
+        having: those with one; None for all.
+        unlabeled: those without an annotation only.
+        labeled: those with one only.
+        after: those with a greater id.
+        ids: only these; None for all.
+        predicted: those with at least so many predictions, of whatever version.
+    """
+
+    lacking: str | None = None
+    having: str | None = None
+    unlabeled: bool = False
+    labeled: bool = False
+    after: int = 0
+    ids: tuple[int, ...] | None = None
+    predicted: int = 0
+
+    def query(self) -> str:
+        """The data manager's own query, ordered by id.
+
+        >>> Wanted(after=5).query()
+        '{"ordering":["tasks:id"],"filters":{"conjunction":"and","items":\
+[{"filter":"filter:tasks:id","operator":"greater","type":"Number","value":5}]}}'
+        """
+        items: list[dict[str, Any]] = []
+
+        def keep(column: str, operator: str, kind: str, value: Any) -> None:
+            name = f"filter:tasks:{column}"
+            items.append({"filter": name, "operator": operator, "type": kind, "value": value})
+
+        if self.after:
+            keep("id", "greater", "Number", self.after)
+        if self.lacking is not None:
+            keep("predictions_model_versions", "not_contains", "List", [self.lacking])
+        if self.having is not None:
+            keep("predictions_model_versions", "contains", "List", [self.having])
+        if self.unlabeled:
+            keep("total_annotations", "equal", "Number", 0)
+        if self.labeled:
+            keep("total_annotations", "greater", "Number", 0)
+        if self.predicted:
+            keep("total_predictions", "greater_or_equal", "Number", self.predicted)
+        query: dict[str, Any] = {"ordering": ["tasks:id"]}
+        if items:
+            query["filters"] = {"conjunction": "and", "items": items}
+        if self.ids is not None:
+            query["selectedItems"] = {"all": False, "included": list(self.ids)}
+        return json.dumps(query, separators=(",", ":"))

@@ -1,0 +1,138 @@
+"""The value that adapted scores follow: one linear function of the features a label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from clearclip_core.adaptation.examples import UNLABELED
+from clearclip_core.adaptation.serialization import (
+    check_names,
+    check_shape,
+    check_width,
+    digest_of,
+    pack,
+    unpack_as,
+)
+from clearclip_core.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class Adaptation:
+    """What corrections add to the text scores: for each label a direction and an offset.
+
+    Attributes:
+        names: of the labels that have learned, sorted; "" stands for the contrast words.
+        directions: (K, D) float32, added to the embeddings of a label's queries.
+        offsets: (K,) float32, added to their cosines.
+        pictures: how many were learned from.
+
+    Raises:
+        ValueError: the shapes do not fit, or names are not sorted.
+
+    >>> words = Vocabulary.of(["sky", "sea"])
+    >>> learned = Adaptation(("sea",), np.ones((1, 2), np.float32), np.ones(1, np.float32), 3)
+    >>> embeddings, bias = learned.apply(torch.eye(2), words)
+    >>> embeddings.tolist(), bias.tolist()
+    ([[1.0, 0.0], [1.0, 2.0]], [0.0, 1.0])
+    """
+
+    names: tuple[str, ...]
+    directions: npt.NDArray[np.float32]
+    offsets: npt.NDArray[np.float32]
+    pictures: int
+
+    def __post_init__(self) -> None:
+        check_names(self.names)
+        check_shape("directions", self.directions, (len(self.names), self.width))
+        check_shape("offsets", self.offsets, (len(self.names),))
+
+    @property
+    def width(self) -> int:
+        """Numbers in a feature, D."""
+        return int(self.directions.shape[-1])
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex digest of the content: equal ones make equal predictions."""
+        return digest_of(self._facts, self._arrays)
+
+    def apply(
+        self, embeddings: torch.Tensor, vocabulary: Vocabulary
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Text embeddings -> what to score features with instead.
+
+        A label's queries all get its term, contrast words that of "". Queries without a term stay
+        as they are, bit for bit.
+
+        Args:
+            embeddings: (Q, D) of ``vocabulary.queries``.
+            vocabulary: the words.
+
+        Raises:
+            ValueError: embeddings of another model.
+
+        Returns:
+            (Q, D) embeddings, no longer of length 1, and (Q,) what to add to the cosines.
+        """
+        check_width(self.width, int(embeddings.shape[-1]))
+        row = {name: index for index, name in enumerate(self.names)}
+        made, bias = embeddings.clone(), embeddings.new_zeros(len(embeddings))
+        for query, name in enumerate(query_names(vocabulary)):
+            if name in row:
+                made[query] += torch.from_numpy(self.directions[row[name]]).to(made)
+                bias[query] = float(self.offsets[row[name]])
+        return made, bias
+
+    def to_bytes(self) -> bytes:
+        """A safetensors file's bytes."""
+        return pack("adaptation", self._facts, self._arrays)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, width: int | None = None) -> Adaptation:
+        """Read what `to_bytes` wrote.
+
+        Args:
+            data: the bytes.
+            width: D of the model in use, if it is to be checked.
+
+        Raises:
+            ValueError: damaged bytes, another format, or made with another model.
+        """
+        made = unpack_as(
+            data,
+            "adaptation",
+            ("directions", "offsets"),
+            lambda facts, arrays: cls(
+                tuple(facts["names"]),
+                arrays["directions"],
+                arrays["offsets"],
+                int(facts["pictures"]),
+            ),
+        )
+        check_width(made.width, width)
+        return made
+
+    @property
+    def _facts(self) -> dict[str, Any]:
+        return {"names": list(self.names), "pictures": self.pictures}
+
+    @property
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        return {"directions": self.directions, "offsets": self.offsets}
+
+
+def query_names(vocabulary: Vocabulary) -> tuple[str, ...]:
+    """For each query the name of its label, "" for a contrast word."""
+    names = [*(label.name for label in vocabulary.labels), UNLABELED]
+    return tuple(names[index] for index in vocabulary.query_labels)
+
+
+def group_names(vocabulary: Vocabulary) -> tuple[str, ...]:
+    """The labels' names and, where there are contrast words, ""."""
+    return tuple(dict.fromkeys(query_names(vocabulary)))

@@ -1,0 +1,115 @@
+"""Choose the device, the number format and the number of CPU threads."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+
+def choose_device(device: str) -> torch.device:
+    """Resolve a device by name.
+
+    Raises:
+        ValueError: unknown, or not there.
+
+    >>> choose_device("cpu")
+    device(type='cpu')
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        where = torch.device(device)
+        known = where.type in ("cpu", "cuda", "mps")
+    except RuntimeError:
+        known = False
+    if not known:
+        raise ValueError(
+            f"Expected argument `device` to be auto, cpu, cuda or mps, but got {device!r}."
+        )
+    if where.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"Device {device!r} is not there: torch finds no Metal.")
+    if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"Device {device!r} is not there: {torch.cuda.device_count()} CUDA devices found."
+        )
+    return where
+
+
+def choose_precision(precision: str, device: torch.device) -> torch.dtype:
+    """Resolve a precision by name.
+
+    ``auto`` is fp16 on CUDA; on a CPU bf16 where its flags say that it multiplies bf16 in
+    hardware, else fp32.
+
+    Raises:
+        ValueError: unknown, fp16 on a CPU, or bf16 on a card that cannot multiply it.
+
+    >>> choose_precision("fp32", torch.device("cpu"))
+    torch.float32
+    """
+    known = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+    if precision == "auto":
+        if device.type == "cuda":
+            return torch.float16
+        return torch.bfloat16 if device.type == "cpu" and cpu_has_bf16() else torch.float32
+    if precision not in known:
+        raise ValueError(
+            f"Expected argument `precision` to be auto, {', '.join(known)}, but got {precision!r}."
+        )
+    if precision == "fp16" and device.type == "cpu":
+        raise ValueError("Precision fp16 needs a GPU; on a CPU take bf16, fp32 or auto.")
+    if precision == "bf16" and device.type == "cuda" and not _card_has_bf16(device):
+        card = torch.cuda.get_device_name(device)
+        raise ValueError(f"Precision bf16 needs Ampere or later, but {card} is older: take fp16.")
+    return known[precision]
+
+
+def _card_has_bf16(device: torch.device) -> bool:
+    """`torch.cuda.is_bf16_supported` asks the current card only, and slow emulation will do."""
+    return torch.cuda.get_device_capability(device)[0] >= 8
+
+
+def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the CPU's flags name bf16 arithmetic (AMX or AVX-512 on x86, BF16 on Arm).
+
+    False where the flags cannot be read.
+    """
+    if not cpuinfo.exists():
+        return False
+    for line in cpuinfo.read_text().splitlines():
+        if line.lower().startswith(("flags", "features")):
+            return bool({"amx_bf16", "avx512_bf16", "bf16"} & set(line.split()))
+    return False
+
+
+def usable_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """How many CPUs this process may keep busy: its affinity, and the quota of its container.
+
+    torch starts a thread for each CPU that it sees, also where a container may only use some of
+    their time; then the threads wait for one another. A program hands this number to
+    ``torch.set_num_threads`` at its start; the library itself never does.
+
+    Args:
+        cgroup: where the cgroup's files are mounted, of version 2 (``cpu.max``) or 1.
+
+    >>> usable_cpus() >= 1
+    True
+    """
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
+    quota = _cpu_quota(cgroup)
+    return cpus if quota is None else max(1, min(cpus, int(quota + 0.5)))
+
+
+def _cpu_quota(cgroup: Path) -> float | None:
+    """CPUs' worth of time that a cgroup may use, None for no limit."""
+    v2 = cgroup / "cpu.max"
+    v1 = (cgroup / "cpu" / "cpu.cfs_quota_us", cgroup / "cpu" / "cpu.cfs_period_us")
+    try:
+        words = v2.read_text().split() if v2.exists() else [path.read_text() for path in v1]
+        quota_us, period_us = (float(word) for word in words)
+    except (OSError, ValueError):  # no cgroups, or "max"
+        return None
+    return quota_us / period_us if quota_us > 0 else None  # version 1 writes -1 for no limit

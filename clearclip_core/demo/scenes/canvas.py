@@ -1,0 +1,242 @@
+"""The canvas that scenes are painted on, and the brush that paints things."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from clearclip_core.demo.scenes.scene import Scene
+from clearclip_core.demo.scenes.textures import (
+    LABEL_OF_MATERIAL,
+    MATERIAL_INDEX,
+    MATERIALS,
+    SHADES,
+    TILE,
+    Points,
+    Spot,
+    texture_bank,
+)
+
+#: Base colours. The lists overlap between materials on purpose.
+_COLOURS: Final[dict[str, str]] = {
+    "sky": "9fd3f2 6fb4e8 f7c9a0 f2a9b4 c9b8e8 b9c4cc 3d4a78 f6e3b4 8fd0c8",
+    "cloud": "ffffff f4eee4 d9dee6 f6c8c0 b4bccb f4dca8 a8a0c4",
+    "sun": "ffd84a ffb03a ff7a4a fff1c0 f25a5a ffffff f2a0c0",
+    "ridge": "7a8aa8 8a7a9c 6a8f86 b08a70 a4aab4 5a6488 c49a9a 94a870",
+    "grass": "7cb955 a3c64e 4f9a5e c9b44c 6aa88e 9a8ab8 d0a070 86a0a8",
+    "leaves": "3f8a4c 6aa84a c98a34 d0553f 2f7a74 b4a040 8a6aa8 e0a0b4",
+    "bark": "7a5638 5a4a44 a07c58 8a8078 4a3c50",
+    "wall": "f2e2c4 e0a48c c9d4dc b85a48 f4f0ea a8c4a0 e4c060 8a9ab8",
+    "roof": "a8483a 5a5a68 8a5a3c 3f6a7c c87a4a 6a7a4c",
+    "pane": "cfe6f2 5a7890 f8e49a 3c4a5c",
+    "asphalt": "8a8a90 6a6a74 a89c8c c4b094 54525e 9c8a9c b4b8b0",
+    "marking": "f8f4e8 f4d45a ffffff",
+    "bodywork": "d8443c 3c6ab8 f2c23a f4f2ee 4a9a6a 3a3c44 9ab4c4 e08a3c",
+    "tyre": "2c2c34 3a3438 24303a",
+    "waves": "5aa4cc 3c7ab0 5ab8b0 8a9cc4 c4a4b8 7c9a9c 4a5a8c a8c8b0",
+    "hull": "b8543c f0ece4 3c5a8c 8a5c3c e0b048 4a8a80",
+    "sail": "fbf7ec f2b8a0 e85a4a f4d878 a8c8e4 c4b4e0",
+    "cloth": "d8504a 3c78b8 f0b83c 5aa070 8a5aa0 f0eee8 3a3f54 e08aa0 5ab0b8",
+    "skin": "f4cfae d8a07c a8704c 7a4c34 f2dcc8",
+    "fur": "b07a48 e0c49a 5a4438 f0e8dc 8a8a8c 3a3638 c89058",
+    "nose": "241c1c 302428",
+    "petal": "e8506a f4c43c f8f4ee a86ad0 f08a4a 5a7ae0 f4a4c8 d03a3a",
+    "stem": "4f9a4a 3f7a54 86a83c 5a8a80",
+    "picket": "f6f2e8 b48a5c 8a6444 a4a8a4 d8b48c 7aa0a8 c06a54",
+    "stone": "8c8c92 a89a8a 6a6e7c b4867a c4bcae 7a8a7c 94789c",
+    "sand": "ecd8a4 e0bc84 d8a87c f0e4cc c8b8a8 e4b4a0 b8b0c0 c4c890",
+    "snow": "f6f8fc e4ecf8 f4e4ea d8dcec f4ecd8 c4d4e8 d4c8e0",
+}
+
+
+Colour = tuple[int, int, int]
+
+
+def clip_colour(channels: Iterable[float]) -> Colour:
+    red, green, blue = (max(0, min(255, round(value))) for value in channels)
+    return red, green, blue
+
+
+def shade(colour: Colour, factor: float) -> Colour:
+    """Darker below 1; above 1, nearer to white."""
+    if factor <= 1:
+        return clip_colour([value * factor for value in colour])
+    return clip_colour([value + (255 - value) * (factor - 1) for value in colour])
+
+
+_OVERSAMPLING = 2
+
+
+class Canvas:
+    """Paints colours and materials in the same stroke.
+
+    Coordinates are *points*: the short side of the picture is 448 of them, whatever its size.
+
+    Args:
+        size_hw: size of the finished picture in pixels.
+        rng: the source of every random choice in the scene.
+    """
+
+    def __init__(self, size_hw: tuple[int, int], rng: np.random.Generator) -> None:
+        self.size_hw = size_hw
+        self.rng = rng
+        self.pixels_per_point = min(size_hw) / 448
+        self.height, self.width = (side / self.pixels_per_point for side in size_hw)
+        self._scale = _OVERSAMPLING * self.pixels_per_point
+        size_wh = (size_hw[1] * _OVERSAMPLING, size_hw[0] * _OVERSAMPLING)
+        self._colours = Image.new("RGB", size_wh)
+        self._materials = Image.new("L", size_wh)
+        self._draw_colour = ImageDraw.Draw(self._colours)
+        self._draw_material = ImageDraw.Draw(self._materials)
+        tint = rng.uniform(-1, 1, 3)
+        self._gain = 1 + rng.uniform(0, 0.16) * tint + rng.uniform(-0.16, 0.06)
+
+    def colour(self, material: str) -> Colour:
+        """A random colour for a material, jittered and tinted like the rest of the scene."""
+        code = str(self.rng.choice(_COLOURS[material].split()))
+        base = np.array([int(code[start : start + 2], 16) for start in (0, 2, 4)])
+        if material not in ("skin", "fur") and self.rng.random() < 0.15:
+            base = self.rng.permutation(base)
+        return clip_colour((base + self.rng.normal(0, 11, 3)) * self._gain)
+
+    def polygon(self, material: str | None, points: Points, colour: Colour) -> None:
+        """Fill a polygon; without a material only its colour changes what is there (a shadow)."""
+        scaled = [(x * self._scale, y * self._scale) for x, y in points]
+        self._draw_colour.polygon(scaled, fill=colour)
+        if material is not None:
+            self._draw_material.polygon(scaled, fill=MATERIAL_INDEX[material])
+
+    def ellipse(self, material: str | None, centre: Spot, radii: Spot, colour: Colour) -> None:
+        """Fill an axis-parallel ellipse."""
+        (x, y), (across, down) = centre, radii
+        corners = (x - across, y - down, x + across, y + down)
+        box = [value * self._scale for value in corners]
+        self._draw_colour.ellipse(box, fill=colour)
+        if material is not None:
+            self._draw_material.ellipse(box, fill=MATERIAL_INDEX[material])
+
+    def limb(self, material: str, points: Points, width: float, colour: Colour) -> None:
+        """Draw a thick line with round ends."""
+        scaled = [(x * self._scale, y * self._scale) for x, y in points]
+        stroke, index = max(1, round(width * self._scale)), MATERIAL_INDEX[material]
+        self._draw_colour.line(scaled, fill=colour, width=stroke, joint="curve")
+        self._draw_material.line(scaled, fill=index, width=stroke, joint="curve")
+        for end in (points[0], points[-1]):
+            self.ellipse(material, end, (width / 2, width / 2), colour)
+
+    def strip(self, bottom: float, material: str | None, colour: Colour) -> None:
+        """Fill from the top of the picture down to `bottom`."""
+        corners = [(0, 0), (self.width, 0), (self.width, bottom), (0, bottom)]
+        self.polygon(material, corners, colour)
+
+    def slope(self, material: str, top: NDArray[np.float64], colour: Colour, far: float) -> None:
+        """Fill everything below a curve; `far` shades its upper edge.
+
+        Args:
+            top: y in points, at equal steps from the left to the right border.
+        """
+        left, right = (0.0, self.height + 50), (self.width, self.height + 50)
+        xs = np.linspace(0, self.width, len(top)).tolist()
+        for band in range(5):
+            lowered = top + (self.height + 40 - top) * ((band / 5) ** 1.5 if band else 0)
+            outline = [*zip(xs, lowered.tolist(), strict=True), right, left]
+            tone = shade(colour, far + (1 - far) * band / 4)
+            self.polygon(None if band else material, outline, tone)
+
+    def finish(self) -> Scene:
+        """Average down, add the textures, read off the labels."""
+        colours = np.asarray(self._colours.reduce(_OVERSAMPLING)).astype(np.int16)
+        materials = np.asarray(self._materials)[::_OVERSAMPLING, ::_OVERSAMPLING]
+        image = colours + self._grey_levels(materials)[:, :, None]
+        return Scene(
+            image=np.clip(image, 0, 255).astype(np.uint8),
+            label_map=LABEL_OF_MATERIAL[materials],
+        )
+
+    def _grey_levels(self, materials: NDArray[np.uint8]) -> NDArray[np.int16]:
+        """(H, W) texture to add: each material's tile, at a random place of its own."""
+        bank = texture_bank()
+        count = len(MATERIALS)
+        shade = self.rng.integers(SHADES, size=count)
+        start = (shade * count + np.arange(count)) * (TILE * TILE)
+        offset_y, offset_x = self.rng.integers(TILE, size=(2, count))
+        y, x = (
+            (np.arange(side) / self.pixels_per_point).astype(np.int32)[:, None] + offset
+            for side, offset in zip(self.size_hw, (offset_y, offset_x), strict=True)
+        )
+        rows = (y % TILE * TILE + start).astype(np.int32)  # (H, materials)
+        columns = (x % TILE).astype(np.int32)  # (W, materials)
+        height, width = self.size_hw
+        index = rows.ravel()[np.arange(height, dtype=np.int32)[:, None] * count + materials]
+        index += columns.ravel()[np.arange(width, dtype=np.int32)[None, :] * count + materials]
+        grey_levels: NDArray[np.int16] = bank.ravel()[index]
+        return grey_levels
+
+
+@dataclass(frozen=True)
+class Brush:
+    """Draws one thing in units of its own: it stands on (0, 0) and is 1 tall; x right, y up.
+
+    Args:
+        canvas: what is drawn on.
+        spot: where the thing stands, in points.
+        size: its height in points.
+        ground: the colour of what it stands on, for its shadow.
+        facing: -1 mirrors it.
+    """
+
+    canvas: Canvas
+    spot: Spot
+    size: float
+    ground: Colour
+    facing: int = 1
+
+    @property
+    def rng(self) -> np.random.Generator:
+        return self.canvas.rng
+
+    def turned(self) -> Brush:
+        """The same brush, facing left or right."""
+        return replace(self, facing=int(self.rng.choice((-1, 1))))
+
+    def colours(self, *materials: str) -> list[Colour]:
+        return [self.canvas.colour(material) for material in materials]
+
+    def polygon(self, material: str, points: Points, colour: Colour) -> None:
+        self.canvas.polygon(material, self._placed(points), colour)
+
+    def trapezoid(self, material: str, low: Spot, high: Spot, colour: Colour) -> None:
+        """Upright and symmetric: `low` and `high` are each half a width and a height."""
+        (half_low, bottom), (half_high, top) = low, high
+        corners = [(-half_low, bottom), (-half_high, top), (half_high, top), (half_low, bottom)]
+        self.polygon(material, corners, colour)
+
+    def box(self, material: str, foot: Spot, size_xy: Spot, colour: Colour) -> None:
+        """An upright box that stands on `foot`; its size is half a width and a height."""
+        (x, y), (half, high) = foot, size_xy
+        self.polygon(
+            material,
+            [(x - half, y), (x - half, y + high), (x + half, y + high), (x + half, y)],
+            colour,
+        )
+
+    def ellipse(self, material: str, centre: Spot, radii: Spot, colour: Colour) -> None:
+        scaled = (radii[0] * self.size, radii[1] * self.size)
+        self.canvas.ellipse(material, self._placed([centre])[0], scaled, colour)
+
+    def limb(self, material: str, points: Points, width: float, colour: Colour) -> None:
+        self.canvas.limb(material, self._placed(points), width * self.size, colour)
+
+    def shadow(self, half_width: float, x: float = 0.0) -> None:
+        half = half_width * self.size
+        spot = self._placed([(x, 0.0)])[0]
+        self.canvas.ellipse(None, spot, (half, half * 0.13), shade(self.ground, 0.72))
+
+    def _placed(self, points: Points) -> list[Spot]:
+        (x, y), run = self.spot, self.facing * self.size
+        return [(x + run * across, y - self.size * up) for across, up in points]

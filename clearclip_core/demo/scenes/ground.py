@@ -1,0 +1,133 @@
+"""Sky, mountains, strips of ground and the road of a scene."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clearclip_core.demo.scenes.canvas import Brush, Canvas, Colour, clip_colour, shade
+from clearclip_core.demo.scenes.objects import draw_cloud, draw_sun
+
+_ROAD_ENDS: Final = ((0.2, 0.8), (0.15, 0.85))  # far and near, in widths
+
+
+_GROUND_KINDS: Final = ("grass", "waves", "sand", "snow")
+
+
+@dataclass(frozen=True)
+class GroundStrip:
+    """A strip of ground: from its upper edge to the next one's, or to the bottom."""
+
+    material: str
+    top: NDArray[np.float64]  # (11,) y in points at each tenth of the width
+    colour: Colour
+
+    def edge(self, canvas: Canvas, x: float) -> float:
+        return float(np.interp(x, np.linspace(0, canvas.width, len(self.top)), self.top))
+
+
+def paint_sky(canvas: Canvas, horizon: float) -> None:
+    rng, colour = canvas.rng, canvas.colour("sky")
+    low = shade(colour, rng.uniform(0.8, 1.5))
+    canvas.strip(canvas.height, "sky", low)
+    for band in range(10, 0, -1):
+        blend = [a + (b - a) * band / 10 for a, b in zip(colour, low, strict=True)]
+        canvas.strip(max(horizon, 0) * band / 10, None, clip_colour(blend))
+    if horizon < 60:
+        return
+    if rng.random() < 0.5:
+        size = rng.uniform(28, 58)
+        spot = (rng.uniform(0.05, 0.95) * canvas.width, rng.uniform(0.15, 0.85) * horizon)
+        draw_sun(Brush(canvas, spot, size, low))
+    for _ in range(rng.choice((0, 1, 2, 3, 4), p=(0.25, 0.2, 0.25, 0.2, 0.1))):
+        spot = (rng.uniform(0, 1) * canvas.width, rng.uniform(0.1, 0.8) * horizon)
+        draw_cloud(Brush(canvas, spot, rng.uniform(45, 110), low))
+
+
+def paint_mountains(canvas: Canvas, horizon: float) -> None:
+    rng, foot = canvas.rng, horizon + 30
+    for distance in range(rng.integers(1, 3)):
+        colour = shade(canvas.colour("ridge"), 1.15 - 0.2 * distance)
+        for _ in range(rng.integers(1, 4)):
+            x, high = rng.uniform(0, 1) * canvas.width, rng.uniform(60, 190) - 30 * distance
+            brush = Brush(canvas, (x, foot), high, colour)
+            left, right = rng.uniform(0.8, 1.6), rng.uniform(0.8, 1.6)
+            peak, knee = (0.0, 1 + 30 / high), (-left * 0.45, rng.uniform(0.45, 0.7))
+            brush.polygon("ridge", [(-left, 0), knee, peak, (right, 0)], colour)
+            shaded = [peak, (right * 0.2, 0.45), (right * 0.05, 0), (right, 0)]
+            brush.polygon("ridge", shaded, shade(colour, 0.8))
+
+
+def paint_grounds(canvas: Canvas, horizon: float, water: bool) -> list[GroundStrip]:
+    """One to three kinds of ground, from the horizon down to the bottom."""
+    rng, names = canvas.rng, _choose_grounds(canvas.rng, water)
+    room = canvas.height - max(horizon, 0)
+    grounds: list[GroundStrip] = []
+    for number, name in enumerate(names):
+        level = horizon + room * number / len(names) * rng.uniform(0.75, 1.1)
+        top = np.full(11, level, dtype=np.float64)
+        if number or name != "waves":  # the sea is level at the horizon
+            bumps = np.linspace(0, rng.uniform(2, 7), 11) + rng.uniform(0, 6)
+            top += rng.uniform(2, 16) * np.sin(bumps)
+        if number:
+            top += rng.uniform(-0.15, 0.15) * room * np.linspace(-1, 1, 11)
+        grounds.append(GroundStrip(name, top, canvas.colour(name)))
+        canvas.slope(name, top, grounds[-1].colour, far=rng.uniform(0.85, 1.15))
+    return grounds
+
+
+def _choose_grounds(rng: np.random.Generator, water: bool) -> list[str]:
+    count = int(rng.choice((1, 2, 3), p=(0.4, 0.42, 0.18)))
+    kinds = rng.choice(_GROUND_KINDS, count, replace=False, p=(0.42, 0.14, 0.22, 0.22))
+    names = [str(kind) for kind in kinds]
+    if water and "waves" not in names:
+        names[0] = "waves"
+    if names == ["waves"]:  # the other things need land to stand on
+        names.append(str(rng.choice(["grass", "sand", "snow"])))
+    return names
+
+
+def paint_road(canvas: Canvas, horizon: float) -> GroundStrip:
+    """A road across the picture, or one that leads to the horizon."""
+    colour, marking = canvas.colour("asphalt"), canvas.colour("marking")
+    paint = _paint_road_across if canvas.rng.random() < 0.6 else _paint_road_away
+    return paint(canvas, max(horizon, 0.0), colour, marking)
+
+
+def _paint_road_across(
+    canvas: Canvas, start: float, colour: Colour, marking: Colour
+) -> GroundStrip:
+    rng, right = canvas.rng, canvas.width
+    middle = start + (canvas.height - start) * float(rng.uniform(0.45, 0.85))
+    half, rise = float(rng.uniform(28, 60)), float(rng.uniform(-60, 60))
+    left_y, right_y = middle - rise / 2, middle + rise / 2
+    upper, lower = [(0.0, left_y - half), (right, right_y - half)], [(right, right_y + half)]
+    canvas.polygon("asphalt", [*upper, *lower, (0.0, left_y + half)], colour)
+    for x in np.arange(rng.uniform(-40, 0), right, 64).tolist():
+        y0, y1 = (left_y + rise * end / right for end in (x, x + 34))
+        dash = [(x, y0 - 3), (x + 34, y1 - 3), (x + 34, y1 + 3), (x, y0 + 3)]
+        canvas.polygon("marking", dash, marking)
+    edge = np.linspace(left_y, right_y, 11, dtype=np.float64)
+    return GroundStrip("asphalt", edge, colour)
+
+
+def _paint_road_away(canvas: Canvas, start: float, colour: Colour, marking: Colour) -> GroundStrip:
+    far, near = (canvas.width * float(canvas.rng.uniform(*ends)) for ends in _ROAD_ENDS)
+    half_far, half_near = float(canvas.rng.uniform(8, 20)), float(canvas.rng.uniform(110, 200))
+    length = canvas.height + 5 - start
+
+    def across(t: float, half: float) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Left and right edge at `t`: 0 on the horizon, 1 at the bottom."""
+        x, y = far + (near - far) * t, start + 8 + length * t
+        return (x - half, y), (x + half, y)
+
+    corners = [*across(0, half_far), *reversed(across(1, half_near))]
+    canvas.polygon("asphalt", corners, colour)
+    for dash in range(7):
+        top, bottom = (((dash + part) / 7) ** 2 for part in (0.15, 0.65))
+        corners = [*across(top, 8 * top), *reversed(across(bottom, 8 * bottom))]
+        canvas.polygon("marking", corners, marking)
+    return GroundStrip("asphalt", np.full(11, start + length * 0.75), colour)

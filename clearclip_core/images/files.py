@@ -1,0 +1,59 @@
+"""Find image files, and name the files that are made of them."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import click
+
+RESULT_SUFFIXES = (".labels.png", ".overlay.png")
+
+
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+
+
+def find_pictures(patterns: Iterable[str]) -> list[Path]:
+    """Files, folders and globs -> picture files, sorted, each once.
+
+    What `clearclip segment` has written into a folder is left out.
+
+    Raises:
+        click.BadParameter: a pattern that matches nothing.
+    """
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        path = Path(pattern).expanduser()
+        if path.is_dir():
+            paths = sorted(p for p in path.rglob("*") if _is_picture(p))
+        elif path.is_file():
+            paths = [path]
+        else:
+            matches = map(Path, glob.glob(str(path), recursive=True))  # noqa: PTH207 -- Path.glob takes no absolute pattern
+            paths = sorted(p for p in matches if p.is_file())
+        if not paths:
+            raise click.BadParameter(f"no pictures at {pattern!r}.")
+        found.update(dict.fromkeys(paths))
+    return list(found)
+
+
+def _is_picture(path: Path) -> bool:
+    is_result = path.name.endswith(RESULT_SUFFIXES)
+    return path.suffix.lower() in _SUFFIXES and not is_result and path.is_file()
+
+
+def output_names(paths: Sequence[Path]) -> list[Path]:
+    """A name of its own for each picture's results, below the output folder, without a suffix.
+
+    >>> [name.as_posix() for name in output_names([Path("a/x.jpg"), Path("a/y.png")])]
+    ['x', 'y']
+    >>> [name.as_posix() for name in output_names([Path("a/x.jpg"), Path("b/x.jpg")])]
+    ['a/x.jpg', 'b/x.jpg']
+    """
+    if len({path.stem.casefold() for path in paths}) == len(paths):
+        return [Path(path.stem) for path in paths]
+    full = [os.path.abspath(path) for path in paths]  # noqa: PTH100 -- links are not followed
+    common = os.path.commonpath([os.path.dirname(path) for path in full])  # noqa: PTH120
+    return [Path(path).relative_to(common) for path in full]
