@@ -11,11 +11,11 @@ import threading
 from typing import Any, ClassVar
 
 from backend.inference.engine import Engine
-from backend.label_studio.files import Studio
+from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import predict_request
-from backend.prediction.predictor import Pipeline
+from backend.prediction.predictor import Predictor
 from backend.prediction.task_runner import Entry
 from backend.settings import load_settings, share_model_dir
 
@@ -30,7 +30,7 @@ class ClearClipModel(LabelStudioMLBase):  # type: ignore[misc]
     the environment's settings describe, made when the first of them predicts.
     """
 
-    _shared: ClassVar[Pipeline | None] = None
+    _shared: ClassVar[Predictor | None] = None
     _making: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, *args: Any, label_config: str | None = None, **kwargs: Any) -> None:
@@ -39,9 +39,9 @@ class ClearClipModel(LabelStudioMLBase):  # type: ignore[misc]
         super().__init__(*args, label_config=label_config, **kwargs)
 
     @classmethod
-    def use(cls, pipeline: Pipeline | None) -> None:
+    def use(cls, predictor: Predictor | None) -> None:
         """Share this pipeline instead of one made from the environment; None forgets it."""
-        ClearClipModel._shared = pipeline
+        ClearClipModel._shared = predictor
 
     def setup(self) -> None:
         """Tell label-studio-ml 2 the model's version; it calls this at the end of its own init."""
@@ -50,12 +50,12 @@ class ClearClipModel(LabelStudioMLBase):  # type: ignore[misc]
 
     def version(self) -> str:
         """The ``model_version`` of this label config, as /setup answers it."""
-        return self._pipeline().version(parse_label_config(self._config))
+        return self._predictor().version(parse_label_config(self._config))
 
     def predict(
         self, tasks: list[dict[str, Any]], context: dict[str, Any] | None = None, **kwargs: Any
     ) -> list[Entry]:
-        """One entry a task, see `Pipeline.predict`; waits for the model.
+        """One entry a task, see `Predictor.predict`; waits for the model.
 
         Args:
             tasks: as Label Studio sends them.
@@ -63,7 +63,9 @@ class ClearClipModel(LabelStudioMLBase):  # type: ignore[misc]
             kwargs: what else label-studio-ml hands on; not used.
         """
         message = {"tasks": tasks, "label_config": self._config}
-        return self._pipeline().predict(predict_request(message | {"params": {"context": context}}))
+        return self._predictor().predict(
+            predict_request(message | {"params": {"context": context}})
+        )
 
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Nothing is trained; the method is training-free."""
@@ -74,12 +76,12 @@ class ClearClipModel(LabelStudioMLBase):  # type: ignore[misc]
         return self._own_config or self.label_config or ""
 
     @classmethod
-    def _pipeline(cls) -> Pipeline:
+    def _predictor(cls) -> Predictor:
         with cls._making:
             if ClearClipModel._shared is None:
                 settings = load_settings()
                 engine = Engine.from_settings(settings)
                 engine.start()
-                reader = ImageReader(Studio.from_settings(settings), settings)
-                ClearClipModel._shared = Pipeline(engine, reader.read, settings, reader.recall)
+                reader = ImageReader(LabelStudioFiles.from_settings(settings), settings)
+                ClearClipModel._shared = Predictor(engine, reader.read, settings, reader.recall)
             return ClearClipModel._shared

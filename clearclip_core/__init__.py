@@ -1,7 +1,7 @@
 """ClearCLIP as a library: pictures and words in, masks out."""
 
 from clearclip_core.adaptation.adaptation import Adaptation
-from clearclip_core.adaptation.examples import Evidence, Example
+from clearclip_core.adaptation.examples import Example, SufficientStatistics
 from clearclip_core.adaptation.fitting import Fit, adapt
 from clearclip_core.clip.dense_encoder import DenseEncoder, WindowFeatures
 from clearclip_core.clip.devices import usable_cpus
@@ -31,8 +31,8 @@ from clearclip_core.segmentation.masks import (
 )
 from clearclip_core.segmentation.scores import DenseFeatures, Scores
 from clearclip_core.segmentation.sliding_windows import WindowPlan
-from clearclip_core.segmentation.uncertainty import Doubt
-from clearclip_core.segmenter import PreparedPicture, Segmentation, Segmenter
+from clearclip_core.segmentation.uncertainty import Uncertainty
+from clearclip_core.segmenter import PreparedImage, Segmentation, Segmenter
 from clearclip_core.vocabulary import Label, Vocabulary
 
 __all__ = [
@@ -46,9 +46,7 @@ __all__ = [
     "BoolMask",
     "DenseEncoder",
     "DenseFeatures",
-    "Doubt",
     "EmbeddingStore",
-    "Evidence",
     "Example",
     "Fit",
     "KnownModel",
@@ -56,7 +54,7 @@ __all__ = [
     "LoadedModel",
     "Method",
     "Point",
-    "PreparedPicture",
+    "PreparedImage",
     "Preprocessing",
     "PromptedMask",
     "RGBArray",
@@ -65,7 +63,9 @@ __all__ = [
     "Scores",
     "Segmentation",
     "Segmenter",
+    "SufficientStatistics",
     "TextEncoder",
+    "Uncertainty",
     "Vocabulary",
     "WeightsNotFoundError",
     "WindowFeatures",

@@ -28,7 +28,7 @@ from clearclip_core.segmentation.scores import DenseFeatures, Scores
 from clearclip_core.segmentation.sliding_windows import WindowPlan
 from clearclip_core.vocabulary import Label, Vocabulary
 
-Picture = Image.Image | npt.NDArray[Any]
+ImageLike = Image.Image | npt.NDArray[Any]
 Labels = Vocabulary | Iterable[str | Label]
 
 #: A contrast word whose embedding is at least this near to a label's means the same.
@@ -71,7 +71,7 @@ class Segmentation:
 
 
 @dataclass(frozen=True, eq=False)
-class PreparedPicture:
+class PreparedImage:
     """A picture resized and its windows planned: all that the encoder asks of it.
 
     Made by `Segmenter.prepare` on the CPU, in any thread.
@@ -172,7 +172,7 @@ class Segmenter:
         """What features depend on beside the picture, as a hex digest to key caches with.
 
         Covers every number of the image tower, the precision, the method, mean and std. With
-        ``PreparedPicture.digest`` it names the features of one picture.
+        ``PreparedImage.digest`` it names the features of one picture.
         """
         mean, std = self.preprocessing.mean, self.preprocessing.std
         digest = hashlib.sha256(f"({self.method.key}, {mean!r}, {std!r})".encode())
@@ -182,7 +182,7 @@ class Segmenter:
             digest.update(flat.view(torch.uint8).numpy())
         return digest.hexdigest()
 
-    def prepare(self, image: Picture) -> PreparedPicture:
+    def prepare(self, image: ImageLike) -> PreparedImage:
         """Resize a picture and plan its windows: the part that needs no model.
 
         Args:
@@ -197,9 +197,9 @@ class Segmenter:
             stride_px=self.preprocessing.stride_px,
             patch_hw=self.encoder.patch_size_hw,
         )
-        return PreparedPicture(resized, plan)
+        return PreparedImage(resized, plan)
 
-    def encode(self, image: Picture) -> DenseFeatures:
+    def encode(self, image: ImageLike) -> DenseFeatures:
         """Encode a picture: the expensive half, the same for all words.
 
         Args:
@@ -212,7 +212,7 @@ class Segmenter:
 
     @torch.inference_mode()
     def encode_batch(
-        self, pictures: Sequence[PreparedPicture], windows_at_once: int | None = None
+        self, pictures: Sequence[PreparedImage], windows_at_once: int | None = None
     ) -> list[DenseFeatures]:
         """Encode pictures together: windows of one size share batches, whosever they are.
 
@@ -242,7 +242,7 @@ class Segmenter:
                 found[index] = DenseFeatures(part.patches, plan, part.cls)
         return [found[index] for index in range(len(pictures))]
 
-    def _windows(self, pictures: Iterable[PreparedPicture]) -> Iterator[torch.Tensor]:
+    def _windows(self, pictures: Iterable[PreparedImage]) -> Iterator[torch.Tensor]:
         """All windows, one after the other; a picture is normalised when its turn comes."""
         device, dtype = self.encoder.device, self.encoder.dtype
         precise = torch.promote_types(dtype, torch.float32)
@@ -295,7 +295,7 @@ class Segmenter:
     @torch.inference_mode()
     def segment(
         self,
-        image: Picture,
+        image: ImageLike,
         labels: Labels,
         contrast: bool = False,
         threshold: float | Sequence[float] = 0.0,
@@ -322,7 +322,7 @@ class Segmenter:
         self,
         scores: Scores,
         threshold: float | Sequence[float] = 0.0,
-        image: Picture | None = None,
+        image: ImageLike | None = None,
         refine: bool = False,
     ) -> Segmentation:
         """Scores -> the best label of each pixel of the original picture.

@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from backend.cli.demo_servers import (
     DemoError,
-    Studio,
+    LabelStudioProcess,
     find_label_studio,
     free_port,
     label_studio,
@@ -82,13 +82,13 @@ def label_config(labels: Sequence[str]) -> str:
     return ET.tostring(view, encoding="unicode")
 
 
-def create_project(studio: Studio, labels: Sequence[str], *, title: str = TITLE) -> int:
+def create_project(studio: LabelStudioProcess, labels: Sequence[str], *, title: str = TITLE) -> int:
     """Create a project with one brush per label; the value is its id."""
     project = studio.client.projects.create(title=title, label_config=label_config(labels))
     return int(project.id)
 
 
-def upload(studio: Studio, project: int, files: Iterable[tuple[str, bytes]]) -> None:
+def upload(studio: LabelStudioProcess, project: int, files: Iterable[tuple[str, bytes]]) -> None:
     """Upload pictures, given as name and content: each becomes a task."""
     remaining = iter(files)
     while batch := list(islice(remaining, BATCH)):
@@ -100,7 +100,7 @@ def upload(studio: Studio, project: int, files: Iterable[tuple[str, bytes]]) -> 
             raise DemoError(f"{len(batch)} pictures became {answer['task_count']} tasks.")
 
 
-def connect(studio: Studio, project: int, url: str, **options: Any) -> None:
+def connect(studio: LabelStudioProcess, project: int, url: str, **options: Any) -> None:
     """Connect a backend to a project; options are the SDK's, such as basic auth."""
     options = {"title": "ClearCLIP", "is_interactive": True, **options}
     try:
@@ -109,7 +109,7 @@ def connect(studio: Studio, project: int, url: str, **options: Any) -> None:
         raise DemoError(f"Label Studio cannot connect to {url}: {error.body}") from error
 
 
-def retrieve_predictions(studio: Studio, project: int) -> None:
+def retrieve_predictions(studio: LabelStudioProcess, project: int) -> None:
     """Have Label Studio ask its backend for predictions, as "Retrieve predictions" does.
 
     It says nothing of what went wrong there: count what it has stored.
@@ -245,7 +245,7 @@ def _pictures(folder: Path) -> Iterator[tuple[str, bytes]]:
     return ((path.name, path.read_bytes()) for path in paths)
 
 
-def report(studio: Studio, project: int, *, floor: float | None) -> list[str]:
+def report(studio: LabelStudioProcess, project: int, *, floor: float | None) -> list[str]:
     """Print where to look and what has been stored; the value is what fell short, in sentences.
 
     Args:

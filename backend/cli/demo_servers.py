@@ -136,7 +136,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @dataclass(frozen=True)
-class Studio:
+class LabelStudioProcess:
     """A Label Studio that runs, and how to get in.
 
     Args:
@@ -189,12 +189,12 @@ def find_label_studio(command: str | None = None) -> str:
 
 
 @contextmanager
-def label_studio(command: str, *, data_dir: Path, port: int) -> Iterator[Studio]:
+def label_studio(command: str, *, data_dir: Path, port: int) -> Iterator[LabelStudioProcess]:
     """Run Label Studio on SQLite in `data_dir`; the first start there takes about 40 s.
 
     A copy of a folder that it has once run in starts in 3 s, users and projects included.
     """
-    studio = Studio(f"http://127.0.0.1:{port}")
+    studio = LabelStudioProcess(f"http://127.0.0.1:{port}")
     data_dir.mkdir(parents=True, exist_ok=True)
     variables = {
         "PATH": f"{Path(command).parent}:{os.defpath}",
@@ -232,7 +232,12 @@ def label_studio(command: str, *, data_dir: Path, port: int) -> Iterator[Studio]
 
 @contextmanager
 def served_backend(
-    studio: Studio, *, model: str, port: int, log: Path, variables: Mapping[str, str] | None = None
+    studio: LabelStudioProcess,
+    *,
+    model: str,
+    port: int,
+    log: Path,
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
     """Serve the backend for a Label Studio, in a process of its own; the value is its address.
 

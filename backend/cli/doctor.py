@@ -21,14 +21,14 @@ from label_studio_sdk.label_interface import LabelInterface
 
 from backend.errors import BackendError, StudioRefused
 from backend.label_studio.client import connect
-from backend.label_studio.files import Studio
+from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.label_studio.tokens import token_kind
 from backend.settings import Settings
-from backend.web.middleware.auth import Lock
+from backend.web.middleware.auth import BasicAuth
 
 _SHORT_S = 10.0
 _PREDICT_S = 120.0
@@ -68,7 +68,7 @@ class _Trouble(Exception):  # noqa: N818 -- what a doctor finds
         self.finding = text, advice
 
 
-def examine(
+def check_setup(
     settings: Settings, project_id: int, *, backend_url: str | None = None, fix: bool = False
 ) -> Iterator[Finding]:
     """Check a set-up.
@@ -86,7 +86,7 @@ def examine(
     >>> print(next(examine(load_settings(), 7)))  # doctest: +ELLIPSIS
     FAIL  settings         LABEL_STUDIO_URL is not set. Set it to the address at which ...
     """
-    patient = _Patient(settings, project_id, backend_url, fix)
+    patient = _Checks(settings, project_id, backend_url, fix)
     well: set[str] = set()
     for name, needs, check in _CHECKS:
         missing = [need for need in needs if need not in well]
@@ -101,7 +101,7 @@ def examine(
 
 
 @dataclass
-class _Patient:
+class _Checks:
     """What the checks have learned so far."""
 
     settings: Settings
@@ -118,8 +118,8 @@ class _Patient:
         return self.settings.label_studio_url or ""
 
     @property
-    def lock(self) -> Lock | None:
-        return Lock.from_settings(self.settings)
+    def lock(self) -> BasicAuth | None:
+        return BasicAuth.from_settings(self.settings)
 
     @property
     def client(self) -> LabelStudio:
@@ -174,7 +174,7 @@ class _Patient:
             ) from None
 
 
-def _settings(patient: _Patient) -> str:
+def _settings(patient: _Checks) -> str:
     if not patient.settings.label_studio_url:
         raise _Trouble(
             "LABEL_STUDIO_URL is not set.",
@@ -189,7 +189,7 @@ def _settings(patient: _Patient) -> str:
     return f"LABEL_STUDIO_URL is {patient.studio_url}; {locked}."
 
 
-def _studio(patient: _Patient) -> str:
+def _studio(patient: _Checks) -> str:
     url = f"{patient.studio_url}/api/version/"
     try:
         response = requests.get(url, timeout=_SHORT_S)
@@ -208,7 +208,7 @@ def _studio(patient: _Patient) -> str:
     return f"{patient.studio_url} is Label Studio {release}."
 
 
-def _token(patient: _Patient) -> str:
+def _token(patient: _Checks) -> str:
     key = patient.settings.label_studio_api_key
     kind = token_kind(key.get_secret_value() if key else "")
     advice = {
@@ -224,7 +224,7 @@ def _token(patient: _Patient) -> str:
     return f"The {kind} token is of {user.email}."
 
 
-def _project(patient: _Patient) -> str:
+def _project(patient: _Checks) -> str:
     project = patient.ask(
         lambda studio: studio.projects.get(id=patient.project_id),
         f"project {patient.project_id}",
@@ -234,7 +234,7 @@ def _project(patient: _Patient) -> str:
     return f"Project {patient.project_id} is {project.title!r}."
 
 
-def _label_config(patient: _Patient) -> str:
+def _label_config(patient: _Checks) -> str:
     try:
         patient.config = config = parse_label_config(patient.xml)
     except BackendError as error:
@@ -246,7 +246,7 @@ def _label_config(patient: _Patient) -> str:
     return f"{len(config.controls)} controls, {len(config.labels)} labels: {names}{more}."
 
 
-def _connection(patient: _Patient) -> str:
+def _connection(patient: _Checks) -> str:
     """Asking for the list makes Label Studio ask each backend for health and setup."""
     connected = patient.ask(
         lambda studio: studio.ml.list(project=patient.project_id),
@@ -283,7 +283,7 @@ def _connection(patient: _Patient) -> str:
     )
 
 
-def _backend(patient: _Patient) -> str:
+def _backend(patient: _Checks) -> str:
     patient.backend_url = patient.backend_url or f"http://127.0.0.1:{patient.settings.port}"
     response = patient.ask_backend("GET", "/health")
     body = _json(response)
@@ -302,7 +302,7 @@ def _backend(patient: _Patient) -> str:
     return f"{patient.backend_url} serves {body['model']}, {state}."
 
 
-def _setup(patient: _Patient) -> str:
+def _setup(patient: _Checks) -> str:
     body = {"project": str(patient.project_id), "schema": patient.xml}
     response = patient.ask_backend("POST", "/setup", json=body)
     answer = _json(response)
@@ -320,7 +320,7 @@ def _setup(patient: _Patient) -> str:
     return f"The model version is {version!r}."
 
 
-def _webhook(patient: _Patient) -> str:
+def _webhook(patient: _Checks) -> str:
     hooks = patient.ask(
         lambda studio: studio.webhooks.list(project=str(patient.project_id)),
         "the project's webhooks",
@@ -341,7 +341,7 @@ def _webhook(patient: _Patient) -> str:
     )
 
 
-def _lacks(hook: Any, lock: Lock | None) -> str | None:
+def _lacks(hook: Any, lock: BasicAuth | None) -> str | None:
     """What a webhook lacks, if anything."""
     if not hook.is_active:
         return f"The webhook to {hook.url.partition('?')[0]} is switched off"
@@ -357,7 +357,7 @@ def _lacks(hook: Any, lock: Lock | None) -> str | None:
     return "The webhook comes without the token that the backend asks for"
 
 
-def _set_up_webhook(patient: _Patient, place: str, hook: Any, headers: dict[str, str]) -> None:
+def _set_up_webhook(patient: _Checks, place: str, hook: Any, headers: dict[str, str]) -> None:
     wanted = {
         "is_active": True,
         "send_payload": True,
@@ -374,7 +374,7 @@ def _set_up_webhook(patient: _Patient, place: str, hook: Any, headers: dict[str,
     patient.ask(set_up, "the webhook", "The token's user must be a manager of the project.")
 
 
-def _picture(patient: _Patient) -> str:
+def _picture(patient: _Checks) -> str:
     page = patient.ask(
         lambda studio: (
             studio.tasks.list(project=patient.project_id, page_size=1, fields="all").items
@@ -386,7 +386,7 @@ def _picture(patient: _Patient) -> str:
         raise _Trouble("The project has no task yet.", "Import pictures, and look again.")
     patient.task = {"id": page[0].id, "project": patient.project_id, "data": page[0].data}
     task = Task(page[0].id, patient.project_id, page[0].data or {})
-    reader = ImageReader(Studio.from_settings(patient.settings), patient.settings)
+    reader = ImageReader(LabelStudioFiles.from_settings(patient.settings), patient.settings)
     assert patient.config is not None
     try:
         sources = [s for tag in patient.config.images for s in tag.sources(task.data)]
@@ -396,7 +396,7 @@ def _picture(patient: _Patient) -> str:
     return f"The picture of task {task.id} has {rgb.shape[1]} x {rgb.shape[0]} px."
 
 
-def _prediction(patient: _Patient) -> str:
+def _prediction(patient: _Checks) -> str:
     body = {
         "tasks": [patient.task],
         "label_config": patient.xml,
@@ -433,7 +433,7 @@ def _json(response: requests.Response) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-_CHECKS: tuple[tuple[str, tuple[str, ...], Callable[[_Patient], str]], ...] = (
+_CHECKS: tuple[tuple[str, tuple[str, ...], Callable[[_Checks], str]], ...] = (
     ("settings", (), _settings),
     ("label studio", ("settings",), _studio),
     ("token", ("label studio",), _token),

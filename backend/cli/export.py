@@ -14,7 +14,7 @@ from backend.errors import ImageInvalid, LabelConfigError
 from backend.inference.engine import Engine
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import PredictRequest, Task
-from backend.prediction.predictor import Pipeline
+from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 from clearclip_core import RGBArray, to_rgb
 
@@ -39,11 +39,11 @@ def export_tasks(
         tqdm(total=len(paths), unit="picture", disable=len(paths) == 1) as bar,
     ):
         engine.segmenter()  # or a sentence at once: nobody brings weights later
-        pipeline = Pipeline(engine, _read_file, settings)
+        predictor = Predictor(engine, _read_file, settings)
         for start in range(0, len(paths), _EXPORTED_AT_ONCE):
             some = slice(start, start + _EXPORTED_AT_ONCE)
             tasks = tuple(Task(str(path), None, {key: str(path)}) for path in paths[some])
-            entries = pipeline.predict(PredictRequest(tasks, xml))
+            entries = predictor.predict(PredictRequest(tasks, xml))
             for url, entry in zip(urls[some], entries, strict=True):
                 exported.append({"data": {key: url}, "predictions": [entry] if entry else []})
             bar.update(len(tasks))

@@ -19,25 +19,25 @@ from tqdm import tqdm
 from backend.cli.database import database
 from backend.cli.demo import label_config, run_demo
 from backend.cli.demo_servers import DemoError
-from backend.cli.doctor import examine
+from backend.cli.doctor import check_setup
 from backend.cli.export import export_tasks
 from backend.cli.options import Command, read_settings, sentences, settings_options
 from backend.cli.prelabel import make_prelabeler, run_job, signals_set
 from backend.cli.settings import env_example, markdown, table, write_into
 from backend.database.database import new_owner, sentence
 from backend.errors import BackendError
-from backend.feedback.annotation_reader import Reader, read_all
+from backend.feedback.annotation_reader import AnnotationReader, read_all
 from backend.feedback.annotation_store import Annotations
-from backend.feedback.learning.example_store import Lessons
-from backend.feedback.learning.learner import Learner, model_key, told
+from backend.feedback.learning.example_store import ExampleStore
+from backend.feedback.learning.learner import Learner, describe_version, model_key
 from backend.feedback.learning.version_file import read_export
 from backend.feedback.report.charts import plots
 from backend.feedback.report.statistics import Step, measure, to_csv
 from backend.feedback.report.tables import print_learned, print_savings
 from backend.inference.engine import Engine
-from backend.jobs.job_store import LeaseLost, Only, Store
-from backend.label_studio.client import Projects
-from backend.label_studio.files import Studio
+from backend.jobs.job_store import JobStore, LeaseLost, Only
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.settings import Settings
@@ -90,7 +90,7 @@ def serve(**given: str | None) -> None:
     logging.config.dictConfig(logging_config(settings))
     try:  # what can never work is said before anything starts
         Engine.from_settings(settings)
-        Store.from_settings(settings).check()
+        JobStore.from_settings(settings).check()
         check_device(settings)
     except (BackendError, ValueError) as error:
         raise click.ClickException(str(error)) from None
@@ -274,7 +274,7 @@ def report(
     logging.config.dictConfig(logging_config(settings, "WARNING"))
     stopping = threading.Event()
     try:
-        store = Store.from_settings(settings)
+        store = JobStore.from_settings(settings)
         store.check()
         annotations = Annotations(store, new_owner())
         with signals_set(stopping):
@@ -340,7 +340,7 @@ def doctor(project_id: int, backend_url: str | None, fix: bool, **given: str | N
     settings = read_settings(given)
     logging.config.dictConfig(logging_config(settings, "ERROR"))
     ill = 0
-    for finding in examine(settings, project_id, backend_url=backend_url, fix=fix):
+    for finding in check_setup(settings, project_id, backend_url=backend_url, fix=fix):
         click.echo(finding)
         ill += finding.well is False
     if ill:
@@ -459,7 +459,7 @@ def export_learned(learner: Learner, project: int, file: Path, number: int | Non
     version, data = learner.export(project, number)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(data)
-    click.echo(f"{file}: {told(version)}.")
+    click.echo(f"{file}: {describe_version(version)}.")
 
 
 @_steering("import")
@@ -493,9 +493,9 @@ def step(project: int, backfill: bool, **given: str | None) -> None:
         learner = _learner(settings, engine)
         learner.check()
         engine.segmenter()  # or a sentence at once: all that is read is to be learned from
-        annotations = Annotations(Store.from_settings(settings), new_owner())
+        annotations = Annotations(JobStore.from_settings(settings), new_owner())
         stack.enter_context(signals_set(stopping))
-        reader = Reader(annotations, projects, learner)
+        reader = AnnotationReader(annotations, projects, learner)
         reader.mark_gone(project, learner.lessons.annotations(project))
         _read_marked(reader, project, backfill, stopping)
         if stopping.is_set():
@@ -505,16 +505,18 @@ def step(project: int, backfill: bool, **given: str | None) -> None:
 
 
 def _learner(settings: Settings, engine: Engine | None = None) -> Learner:
-    store = Store.from_settings(settings)
+    store = JobStore.from_settings(settings)
     store.check()
     engine = engine or Engine.from_settings(settings)
-    reader = ImageReader(Studio.from_settings(settings), settings)
-    lessons = Lessons(store, new_owner(), lambda: model_key(settings, engine.model_id))
+    reader = ImageReader(LabelStudioFiles.from_settings(settings), settings)
+    lessons = ExampleStore(store, new_owner(), lambda: model_key(settings, engine.model_id))
     return Learner(settings, engine, reader.read, lessons)
 
 
-def _projects(settings: Settings, stopping: threading.Event) -> Projects:
-    projects = Projects.from_settings(settings, stopping=stopping, patience_s=_REPORT_PATIENCE_S)
+def _projects(settings: Settings, stopping: threading.Event) -> LabelStudioClient:
+    projects = LabelStudioClient.from_settings(
+        settings, stopping=stopping, retry_for_s=_REPORT_PATIENCE_S
+    )
     if projects is None:
         raise click.ClickException(
             "Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: annotations are read through the "
@@ -531,7 +533,9 @@ def _read_annotations(
     stopping: threading.Event,
 ) -> None:
     """Read those of a project that wait; all that it has, where that is asked for."""
-    projects = Projects.from_settings(settings, stopping=stopping, patience_s=_REPORT_PATIENCE_S)
+    projects = LabelStudioClient.from_settings(
+        settings, stopping=stopping, retry_for_s=_REPORT_PATIENCE_S
+    )
     if projects is None:
         if backfill:
             raise click.ClickException(
@@ -539,10 +543,12 @@ def _read_annotations(
                 "API of Label Studio."
             )
         return
-    _read_marked(Reader(annotations, projects), project, backfill, stopping)
+    _read_marked(AnnotationReader(annotations, projects), project, backfill, stopping)
 
 
-def _read_marked(reader: Reader, project: int, backfill: bool, stopping: threading.Event) -> None:
+def _read_marked(
+    reader: AnnotationReader, project: int, backfill: bool, stopping: threading.Event
+) -> None:
     with tqdm(unit="annotation", dynamic_ncols=True, desc=f"Project {project}") as bar:
 
         def watch(count: int) -> None:

@@ -13,18 +13,18 @@ from tqdm import tqdm
 
 from backend.database.database import has_died, new_owner
 from backend.errors import JobOver
-from backend.feedback.learning.example_store import Lessons
+from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.learner import model_key
 from backend.inference.engine import Engine
-from backend.jobs.job_store import Job, LeaseLost, Store
+from backend.jobs.job_store import Job, JobStore, LeaseLost
 from backend.jobs.prelabeler import Prelabeler, Report
 from backend.jobs.ray_prelabeler import ClusterPrelabeler
-from backend.label_studio.client import Projects
-from backend.label_studio.files import Studio
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
-from backend.prediction.deadline import Pending
-from backend.prediction.outbox import Results
-from backend.prediction.predictor import Pipeline
+from backend.prediction.deadline import DeadlineRunner
+from backend.prediction.outbox import PredictionOutbox
+from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 
 
@@ -34,13 +34,13 @@ def make_prelabeler(
     stack: ExitStack,
     where: str,
     actors: int | None,
-) -> tuple[Store, Prelabeler, str]:
+) -> tuple[JobStore, Prelabeler, str]:
     """All that a bulk run needs, without a server.
 
     Raises:
         ValueError: Label Studio cannot be reached for want of settings, or Ray is not installed.
     """
-    projects = Projects.from_settings(settings, stopping=stopping)
+    projects = LabelStudioClient.from_settings(settings, stopping=stopping)
     if projects is None:
         raise ValueError(
             "Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: predictions are written through the "
@@ -51,21 +51,21 @@ def make_prelabeler(
     engine = Engine.from_settings(settings)
     if where == "local":
         stack.enter_context(engine)
-    reader = ImageReader(Studio.from_settings(settings), settings)
-    store, owner = Store.from_settings(settings), new_owner()
+    reader = ImageReader(LabelStudioFiles.from_settings(settings), settings)
+    store, owner = JobStore.from_settings(settings), new_owner()
     store.check()
-    results = Results(store, owner, max_mb=settings.waiting_mb)
-    pending = Pending(store, results, settings.predict_deadline_s)
-    lessons = Lessons(store, owner, lambda: model_key(settings, engine.model_id))
-    pipeline = Pipeline(engine, reader.read, settings, reader.recall, pending, lessons=lessons)
-    parts = (store, results, pending, pipeline, projects, owner)
+    results = PredictionOutbox(store, owner, max_mb=settings.waiting_mb)
+    pending = DeadlineRunner(store, results, settings.predict_deadline_s)
+    lessons = ExampleStore(store, owner, lambda: model_key(settings, engine.model_id))
+    predictor = Predictor(engine, reader.read, settings, reader.recall, pending, lessons=lessons)
+    parts = (store, results, pending, predictor, projects, owner)
     if where == "ray":
         return store, ClusterPrelabeler(settings, actors, *parts), owner
     return store, Prelabeler(*parts), owner
 
 
 def run_job(
-    store: Store, prelabeler: Prelabeler, owner: str, job: Job, stopping: threading.Event
+    store: JobStore, prelabeler: Prelabeler, owner: str, job: Job, stopping: threading.Event
 ) -> Report:
     """Run a job here, with a bar, until it is over or Ctrl-C; or watch it where another does."""
     with (
@@ -87,7 +87,7 @@ def run_job(
     return prelabeler.report(job.id)
 
 
-def _rest(store: Store, owner: str, job: int) -> None:
+def _rest(store: JobStore, owner: str, job: int) -> None:
     """Leave a job that is not over for the same command to go on with."""
     with suppress(JobOver, LeaseLost):
         if not store.get_job(job).over:
@@ -96,7 +96,7 @@ def _rest(store: Store, owner: str, job: int) -> None:
 
 
 def _lease(
-    store: Store,
+    store: JobStore,
     owner: str,
     job: Job,
     stopping: threading.Event,

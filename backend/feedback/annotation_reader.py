@@ -33,21 +33,26 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.errors import BadRequest, ImageRefused, LabelConfigError, ModelUnavailable
-from backend.feedback.annotation_store import Annotations, Kind, Mark, Read
-from backend.feedback.comparison import Corrected, Learner, compare
-from backend.label_studio.client import Projects
+from backend.feedback.annotation_store import (
+    AnnotationOrigin,
+    Annotations,
+    PendingAnnotation,
+    ReadAnnotation,
+)
+from backend.feedback.comparison import AnnotationDiff, CorrectionListener, compare
+from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.records import Annotation, Predicted
+from backend.label_studio.records import Annotation, PredictionRegions
 from backend.label_studio.requests import Task
-from backend.label_studio.task_filter import Wanted
+from backend.label_studio.task_filter import TaskFilter
 
 log = logging.getLogger(__name__)
 
 #: Annotations that are leased at once.
-_AT_ONCE: Final = 10
+_BATCH_SIZE: Final = 10
 
-#: What `backend.prediction.predictor.Pipeline.version` makes, with whatever may come behind it.
+#: What `backend.prediction.predictor.Predictor.version` makes, with whatever may come behind it.
 _OUR_VERSION: Final = re.compile(r"\S.* \S+ [0-9a-f]{8}\b.*", re.DOTALL)
 
 
@@ -55,7 +60,7 @@ def _never() -> bool:
     return False
 
 
-class Reader:
+class AnnotationReader:
     """Reads marked annotations through Label Studio's API.
 
     Args:
@@ -66,7 +71,10 @@ class Reader:
     """
 
     def __init__(
-        self, annotations: Annotations, projects: Projects, learner: Learner | None = None
+        self,
+        annotations: Annotations,
+        projects: LabelStudioClient,
+        learner: CorrectionListener | None = None,
     ) -> None:
         self._annotations = annotations
         self._projects = projects
@@ -88,7 +96,7 @@ class Reader:
         """
         self._annotations.mark_all(project)
         count = 0
-        for task in self._projects.ids(project, Wanted(labeled=True)):
+        for task in self._projects.ids(project, TaskFilter(labeled=True)):
             found = self._projects.annotation_ids(task)
             self._annotations.mark(project, found)
             count += len(found)
@@ -105,7 +113,7 @@ class Reader:
             StudioUnreachable: Label Studio does not answer.
         """
         tasks = self._annotations.tasks(annotations)
-        there = set(self._projects.ids(project, Wanted(labeled=True), among=tasks))
+        there = set(self._projects.ids(project, TaskFilter(labeled=True), among=tasks))
         self._annotations.mark_tasks(project, set(tasks) - there)
 
     @property
@@ -133,7 +141,7 @@ class Reader:
         if pause():
             return 0
         untaught = self._learner is not None
-        marks = self._annotations.take(_AT_ONCE, project, untaught, since)
+        marks = self._annotations.take(_BATCH_SIZE, project, untaught, since)
         configs: dict[int, LabelConfig | str] = {}
         for number, mark in enumerate(marks):
             if number and pause():
@@ -146,7 +154,7 @@ class Reader:
                 raise
         return len(marks)
 
-    def _read(self, mark: Mark, configs: dict[int, LabelConfig | str]) -> None:
+    def _read(self, mark: PendingAnnotation, configs: dict[int, LabelConfig | str]) -> None:
         """Read one, let it be learned from, and take its mark away."""
         annotation = self._projects.annotation(mark.annotation)
         task = None
@@ -164,7 +172,7 @@ class Reader:
         if not done:  # another has read it meanwhile: who of us was the last is not known
             self._annotations.mark(mark.project, [mark.annotation])
 
-    def _teach(self, annotation: int, corrected: Corrected | None) -> bool:
+    def _teach(self, annotation: int, corrected: AnnotationDiff | None) -> bool:
         """Let it be learned from, or forgotten; False where somebody has to do so later."""
         if self._learner is None:
             return False
@@ -188,8 +196,8 @@ class Reader:
         annotation: Annotation,
         task: Task,
         configs: dict[int, LabelConfig | str],
-        before: Read | None,
-    ) -> tuple[Read, Corrected | None]:
+        before: ReadAnnotation | None,
+    ) -> tuple[ReadAnnotation, AnnotationDiff | None]:
         if annotation.skipped:
             return _row(annotation, "skipped"), None
         config = self._config(annotation.project, configs)
@@ -202,7 +210,7 @@ class Reader:
         except BadRequest as error:
             log.warning("Annotation %d cannot be read: %s", annotation.id, error)
             return _row(annotation, "broken", reason=str(error)), None
-        made = Corrected(
+        made = AnnotationDiff(
             annotation.id, annotation.project, task, config, pictures, annotation.updated
         )
         read = _remembered(_row(annotation, kind, prediction, made), before)
@@ -217,7 +225,9 @@ class Reader:
                 configs[project] = str(error)
         return configs[project]
 
-    def _beginning(self, annotation: Annotation) -> tuple[Kind, Predicted | None]:
+    def _beginning(
+        self, annotation: Annotation
+    ) -> tuple[AnnotationOrigin, PredictionRegions | None]:
         """How an annotation began, with the prediction where it can be compared with one."""
         if annotation.prediction is not None:
             prediction = self._projects.prediction(annotation.prediction)
@@ -238,12 +248,12 @@ class Reader:
 
 def _row(
     annotation: Annotation,
-    kind: Kind,
-    prediction: Predicted | None = None,
-    corrected: Corrected | None = None,
+    kind: AnnotationOrigin,
+    prediction: PredictionRegions | None = None,
+    corrected: AnnotationDiff | None = None,
     reason: str = "",
-) -> Read:
-    return Read(
+) -> ReadAnnotation:
+    return ReadAnnotation(
         annotation=annotation.id,
         project=annotation.project,
         task=annotation.task,
@@ -258,7 +268,7 @@ def _row(
     )
 
 
-def _remembered(read: Read, before: Read | None) -> Read:
+def _remembered(read: ReadAnnotation, before: ReadAnnotation | None) -> ReadAnnotation:
     """What was read; of one whose prediction is gone, what it was when that was there."""
     if before is None or read.kind not in ("lost", "scratch"):
         return read
@@ -266,13 +276,13 @@ def _remembered(read: Read, before: Read | None) -> Read:
     if before.kind == "compared" or untouched:
         return replace(read, kind=before.kind, version=before.version, changes=before.changes)
     if before.kind in ("converted", "foreign", "lost"):
-        kind: Kind = "foreign" if before.kind == "foreign" else "lost"
+        kind: AnnotationOrigin = "foreign" if before.kind == "foreign" else "lost"
         return replace(read, kind=kind, changes=())
     return read
 
 
 def read_all(
-    reader: Reader, project: int, stopping: threading.Event, watch: Callable[[int], None]
+    reader: AnnotationReader, project: int, stopping: threading.Event, watch: Callable[[int], None]
 ) -> int:
     """Read all marked annotations of a project that no other reads; how many.
 

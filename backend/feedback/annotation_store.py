@@ -42,11 +42,13 @@ from sqlalchemy import (
 )
 
 from backend.database.database import LEASE_S, METADATA
-from backend.feedback.comparison import Change
-from backend.jobs.job_store import Store
+from backend.feedback.comparison import LabelDiff
+from backend.jobs.job_store import JobStore
 
-#: How an annotation began, or why there is nothing to compare; see `Read`.
-Kind = Literal["compared", "scratch", "copy", "converted", "foreign", "lost", "skipped", "broken"]
+#: How an annotation began, or why there is nothing to compare; see `ReadAnnotation`.
+AnnotationOrigin = Literal[
+    "compared", "scratch", "copy", "converted", "foreign", "lost", "skipped", "broken"
+]
 
 #: Before what could not be read is tried again, in seconds: at first, and at most.
 _FIRST_PAUSE_S: Final = 15.0
@@ -59,7 +61,7 @@ _LOCK: Final = 0xC1EAA707
 _BURST: Final = 20
 
 #: Rows of one turn to write, and keys of one SQL statement.
-_AT_ONCE: Final = 400
+_BATCH_SIZE: Final = 400
 
 _ANNOTATIONS: Final = Table(
     "annotations",
@@ -91,7 +93,7 @@ _ROW: Final = _ANNOTATIONS.c
 
 
 @dataclass(frozen=True)
-class Read:
+class ReadAnnotation:
     """What was read of an annotation. Times are in seconds since the epoch.
 
     Attributes:
@@ -114,18 +116,18 @@ class Read:
     annotation: int
     project: int
     task: int
-    kind: Kind
+    kind: AnnotationOrigin
     version: str = ""
     annotator: int | None = None
     seconds: float | None = None
     created: float = 0.0
     updated: float = 0.0
-    changes: tuple[Change, ...] = ()
+    changes: tuple[LabelDiff, ...] = ()
     reason: str = ""
 
 
 @dataclass(frozen=True)
-class Mark:
+class PendingAnnotation:
     """An annotation to read.
 
     Attributes:
@@ -140,7 +142,7 @@ class Mark:
     project: int
     count: int
     tries: int = 0
-    before: Read | None = field(default=None, repr=False, compare=False)
+    before: ReadAnnotation | None = field(default=None, repr=False, compare=False)
 
 
 class Annotations:
@@ -157,7 +159,7 @@ class Annotations:
     [Mark(annotation=3, project=7, count=2, tries=0)]
     """
 
-    def __init__(self, store: Store, owner: str) -> None:
+    def __init__(self, store: JobStore, owner: str) -> None:
         self._store = store
         self._owner = owner
         self._marking, self._next = threading.Lock(), threading.Lock()
@@ -205,7 +207,7 @@ class Annotations:
         project: int | None = None,
         untaught: bool = False,
         since: float | None = None,
-    ) -> list[Mark]:
+    ) -> list[PendingAnnotation]:
         """Lease marks, of one project at a time: what is due longest first, then what is newest.
 
         Args:
@@ -232,7 +234,7 @@ class Annotations:
             self._set(connection, ids, owner=self._owner, leased_until=now + LEASE_S)
         self._held.update(ids)
         return [
-            Mark(
+            PendingAnnotation(
                 row.annotation, row.project, row.marked, row.tries, _read(row) if row.kind else None
             )
             for row in rows
@@ -251,7 +253,7 @@ class Annotations:
                 which = (_ROW.annotation.in_(some), *ours)
                 connection.execute(update(_ANNOTATIONS).where(*which).values(leased_until=until))
 
-    def settle(self, mark: Mark, read: Read, taught: bool = True) -> bool:
+    def settle(self, mark: PendingAnnotation, read: ReadAnnotation, taught: bool = True) -> bool:
         """Keep what was read; whether it was still ours to read.
 
         The mark goes, if no other has come meanwhile.
@@ -287,7 +289,7 @@ class Annotations:
             )
         return done
 
-    def drop(self, mark: Mark, taught: bool = True) -> bool:
+    def drop(self, mark: PendingAnnotation, taught: bool = True) -> bool:
         """Forget an annotation that is gone; whether it was still ours to read.
 
         Args:
@@ -303,7 +305,7 @@ class Annotations:
                 connection.execute(closing.where(*newest))
         return there
 
-    def postpone(self, mark: Mark) -> None:
+    def postpone(self, mark: PendingAnnotation) -> None:
         """Let what was read but not learned from wait, longer each time, up to days."""
         tried = {"due": self._store.clock() + _pause(mark.tries), "tries": mark.tries + 1}
         nobodys = (_ROW.open == 0, _ROW.untaught == 1, _ROW.owner == "")
@@ -311,7 +313,9 @@ class Annotations:
             which = (_ROW.annotation == mark.annotation, *nobodys)
             connection.execute(update(_ANNOTATIONS).where(*which).values(tried))
 
-    def put_back(self, marks: Sequence[Mark], failed: Mark | None = None) -> None:
+    def put_back(
+        self, marks: Sequence[PendingAnnotation], failed: PendingAnnotation | None = None
+    ) -> None:
         """Give leases back; the one that has failed waits longer each time."""
         now = self._store.clock()
         self._held.difference_update(mark.annotation for mark in marks)
@@ -323,16 +327,18 @@ class Annotations:
 
     # ---- who looks at them -------------------------------------------------------------------
 
-    def read(self, project: int) -> list[Read]:
+    def read(self, project: int) -> list[ReadAnnotation]:
         """All that was read of a project's annotations, in the order in which they were made."""
         return list(self.stream(project))
 
-    def stream(self, project: int) -> Iterator[Read]:
+    def stream(self, project: int) -> Iterator[ReadAnnotation]:
         """The same, one by one: of 100,000, all at once take 1 GB."""
         query = select(_ANNOTATIONS).where(_ROW.project == project, _ROW.kind != "")
         ordered = query.order_by(_ROW.created, _ROW.annotation)
         with self._store.read() as connection:
-            yield from map(_read, connection.execute(ordered.execution_options(yield_per=_AT_ONCE)))
+            yield from map(
+                _read, connection.execute(ordered.execution_options(yield_per=_BATCH_SIZE))
+            )
 
     def revision(self, project: int) -> tuple[Any, ...]:
         """A value that is another one once anything was read or dropped, not when it is marked."""
@@ -413,7 +419,7 @@ class Annotations:
         for some in _some(ids):
             connection.execute(update(_ANNOTATIONS).where(_ROW.annotation.in_(some)).values(values))
 
-    def _own(self, connection: Connection, mark: Mark, **values: Any) -> bool:
+    def _own(self, connection: Connection, mark: PendingAnnotation, **values: Any) -> bool:
         """Change a row that we have leased; whether it is still ours."""
         ours = (_ROW.annotation == mark.annotation, _ROW.owner == self._owner)
         return bool(connection.execute(update(_ANNOTATIONS).where(*ours).values(values)).rowcount)
@@ -428,9 +434,9 @@ def _closed(taught: bool) -> dict[str, int]:
     return {"open": 0, "untaught": 0} if taught else {"open": 0}
 
 
-def _read(row: Row[Any]) -> Read:
-    changes = tuple(Change.from_json(each) for each in json.loads(row.changes))
-    return Read(
+def _read(row: Row[Any]) -> ReadAnnotation:
+    changes = tuple(LabelDiff.from_json(each) for each in json.loads(row.changes))
+    return ReadAnnotation(
         annotation=row.annotation,
         project=row.project,
         task=row.task,
@@ -447,4 +453,4 @@ def _read(row: Row[Any]) -> Read:
 
 def _some(ids: Sequence[int]) -> Iterable[Sequence[int]]:
     """Ids in lists that one statement can hold."""
-    return (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE))
+    return (ids[start : start + _BATCH_SIZE] for start in range(0, len(ids), _BATCH_SIZE))

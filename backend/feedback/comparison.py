@@ -37,7 +37,7 @@ Result = Sequence[Any]
 
 
 @dataclass(frozen=True)
-class Change:
+class LabelDiff:
     """What became of one label on one picture.
 
     Attributes:
@@ -107,7 +107,7 @@ class Change:
         }
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Change:
+    def from_json(cls, value: Mapping[str, Any]) -> LabelDiff:
         """One that has been kept as JSON; a count that is not there is 0."""
         return cls(
             label=value["label"],
@@ -126,7 +126,7 @@ class Change:
 
 
 @dataclass(frozen=True, eq=False)
-class CorrectedPicture:
+class ImageDiff:
     """One picture of a task, as it was predicted and as it was left.
 
     Attributes:
@@ -143,11 +143,11 @@ class CorrectedPicture:
     size_hw: tuple[int, int]
     final: Mapping[str, BoolMask]
     predicted: Mapping[str, BoolMask] | None = None
-    changes: tuple[Change, ...] = ()
+    changes: tuple[LabelDiff, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
-class Corrected:
+class AnnotationDiff:
     """One annotation against the prediction that it started from.
 
     Attributes:
@@ -164,19 +164,19 @@ class Corrected:
     project: int
     task: Task
     config: LabelConfig
-    pictures: tuple[CorrectedPicture, ...]
+    pictures: tuple[ImageDiff, ...]
     updated: float
 
     @property
-    def changes(self) -> tuple[Change, ...]:
+    def changes(self) -> tuple[LabelDiff, ...]:
         """Those of all pictures."""
         return tuple(change for picture in self.pictures for change in picture.changes)
 
 
-class Learner(Protocol):
+class CorrectionListener(Protocol):
     """Who learns from corrections; each call may come again, and then changes nothing more."""
 
-    def learn(self, corrected: Corrected) -> None:
+    def learn(self, corrected: AnnotationDiff) -> None:
         """Take an annotation in; one that was taken in before is replaced.
 
         Raises:
@@ -223,7 +223,7 @@ class AreaMasks(Mapping[str, BoolMask]):
 
 def compare(
     predicted: Result | None, final: Result, config: LabelConfig, task: Task
-) -> tuple[CorrectedPicture, ...]:
+) -> tuple[ImageDiff, ...]:
     """Compare what was predicted for a task with what an annotator left.
 
     Args:
@@ -269,7 +269,7 @@ def _picture(
     after: Sequence[Area],
     config: LabelConfig,
     has_begun: bool,
-) -> CorrectedPicture | None:
+) -> ImageDiff | None:
     """One picture; None where all its regions are of labels that the config does not have."""
     predicted, final = _by_label(before, config, tag), _by_label(after, config, tag)
     for label in predicted.keys() | final.keys():
@@ -288,7 +288,7 @@ def _picture(
         changes = [_change(label, predicted, final, old, new) for label in labels]
     except ValueError as error:
         raise BadRequest(f"Expected regions that can be read, but got another: {error}") from None
-    return CorrectedPicture(
+    return ImageDiff(
         tag,
         item_index,
         size_hw,
@@ -350,7 +350,7 @@ def _change(
     final: Mapping[str, Sequence[Area]],
     old: Mapping[str, BoolMask],
     new: Mapping[str, BoolMask],
-) -> Change:
+) -> LabelDiff:
     was, is_ = predicted.get(label, ()), final.get(label, ())
     known, left = _labels_by_id(predicted), _labels_by_id(final)
     after = {area.id: area for area in is_ if area.id}
@@ -367,7 +367,7 @@ def _change(
     for area in is_:
         if area.id not in before or not area.id:
             counts["received" if area.id in known else "added"] += 1
-    return Change(label, relabelled=dict(relabelled), **counts, **_overlap(label, old, new))
+    return LabelDiff(label, relabelled=dict(relabelled), **counts, **_overlap(label, old, new))
 
 
 def _labels_by_id(side: Mapping[str, Sequence[Area]]) -> dict[str, list[str]]:

@@ -28,7 +28,7 @@ from clearclip_core import (
     Adaptation,
     DenseFeatures,
     Label,
-    PreparedPicture,
+    PreparedImage,
     Scores,
     Segmenter,
     WeightsNotFoundError,
@@ -40,7 +40,7 @@ from clearclip_core import (
 
 log = logging.getLogger(__name__)
 
-State = Literal["loading", "ready", "failed"]
+ModelState = Literal["loading", "ready", "failed"]
 
 #: After how many more urgent pictures a less urgent one has its turn.
 PATIENCE = 16
@@ -54,7 +54,7 @@ _LAST_BATCH_S = 5.0
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
-class Urgency(IntEnum):
+class Priority(IntEnum):
     """The order of service."""
 
     INTERACTIVE = 0  # an annotator has clicked and waits
@@ -71,7 +71,7 @@ class Urgency(IntEnum):
 class Status:
     """Where the model is; `reason` says why where it has failed to load, or is gone."""
 
-    state: State
+    state: ModelState
     reason: str = ""
 
 
@@ -99,8 +99,8 @@ class Snapshot:
     status: Status
     device: str
     precision: str
-    waiting: dict[Urgency, int]
-    lines: dict[tuple[Urgency, Hashable], int]
+    waiting: dict[Priority, int]
+    lines: dict[tuple[Priority, Hashable], int]
     vocabularies: int
     done: int
     failed: int
@@ -113,7 +113,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class EncodedImage:
     """A picture as the model sees it: what prompts are answered from."""
 
     features: DenseFeatures
@@ -124,19 +124,19 @@ class Look:
 class _Item:
     """A picture that waits; `began` once it is the model's, or will never be."""
 
-    picture: PreparedPicture
+    picture: PreparedImage
     key: str
     labels: tuple[Label, ...]
-    urgency: Urgency
+    priority: Priority
     project: Hashable
     adaptation: Adaptation | None = None
-    look: Future[Look] = field(default_factory=Future)
+    look: Future[EncodedImage] = field(default_factory=Future)
     began: threading.Event = field(default_factory=threading.Event)
     is_new: bool = True
 
 
 @dataclass(eq=False)
-class _Words:
+class _EmbeddingRequest:
     """A vocabulary that is being embedded, and the pictures and annotators that wait for it."""
 
     labels: tuple[Label, ...]
@@ -150,11 +150,11 @@ class _Words:
         return bool(self.waiting or self.asked)
 
     @property
-    def urgency(self) -> int:
+    def priority(self) -> int:
         """That of the most urgent who waits; where nobody does, less urgent than all."""
         if self.asked:
-            return Urgency.INTERACTIVE
-        return min((item.urgency for item in self.waiting), default=len(Urgency))
+            return Priority.INTERACTIVE
+        return min((item.priority for item in self.waiting), default=len(Priority))
 
 
 class Engine:
@@ -198,10 +198,10 @@ class Engine:
         self._device = self._precision = ""
         self._features_id = ""
         self._queue = FairQueue[_Item](PATIENCE)
-        self._words: dict[tuple[Label, ...], _Words] = {}
+        self._words: dict[tuple[Label, ...], _EmbeddingRequest] = {}
         self._words_come_next = False
-        self._waiting: Counter[Urgency] = Counter()
-        self._lines: Counter[tuple[Urgency, Hashable]] = Counter()
+        self._waiting: Counter[Priority] = Counter()
+        self._lines: Counter[tuple[Priority, Hashable]] = Counter()
         self._done = self._failed = self._batches = self._windows = self._turns = 0
         self._words_known = self._words_new = 0
 
@@ -299,7 +299,7 @@ class Engine:
                 status=self._status,
                 device=self._device,
                 precision=self._precision,
-                waiting={urgency: self._waiting[urgency] for urgency in Urgency},
+                waiting={priority: self._waiting[priority] for priority in Priority},
                 lines=dict(self._lines),
                 vocabularies=len(self._words),
                 done=self._done,
@@ -324,7 +324,7 @@ class Engine:
             self._changed.wait_for(lambda: self._status.state != "loading")
             return self._loaded()
 
-    def prime(self, labels: Iterable[Label]) -> None:
+    def warm_up(self, labels: Iterable[Label]) -> None:
         """Embed labels when there is nothing else to do, so that their first picture need not wait.
 
         Never waits; does nothing where as many vocabularies as pictures may wait for that.
@@ -358,23 +358,23 @@ class Engine:
 
     def score(
         self,
-        picture: PreparedPicture,
+        picture: PreparedImage,
         labels: tuple[Label, ...],
-        urgency: Urgency = Urgency.OPENED,
+        priority: Priority = Priority.OPENED,
         project: Hashable = None,
         adaptation: Adaptation | None = None,
     ) -> Scores:
         """Score a picture, contrast words included; see `look`, whose scores these are."""
-        return self.look(picture, labels, urgency, project, adaptation).scores
+        return self.look(picture, labels, priority, project, adaptation).scores
 
     def look(
         self,
-        picture: PreparedPicture,
+        picture: PreparedImage,
         labels: tuple[Label, ...],
-        urgency: Urgency = Urgency.INTERACTIVE,
+        priority: Priority = Priority.INTERACTIVE,
         project: Hashable = None,
         adaptation: Adaptation | None = None,
-    ) -> Look:
+    ) -> EncodedImage:
         """Encode and score a picture, contrast words included; waits for the model and its turn.
 
         `Segmenter.prepare` before this and `Segmenter.decide` after it are for the caller's own
@@ -393,7 +393,7 @@ class Engine:
         """
         self.segmenter()
         key = f"{self._features_id} {picture.digest}"
-        item = _Item(picture, key, labels, urgency, project, adaptation)
+        item = _Item(picture, key, labels, priority, project, adaptation)
         with stage("cache"):
             self._cache.load(key)
         with stage("wait"):
@@ -407,18 +407,18 @@ class Engine:
 
     def _enqueue(self, item: _Item) -> None:
         with self._changed:
-            if item.urgency is not Urgency.INTERACTIVE:
+            if item.priority is not Priority.INTERACTIVE:
                 self._changed.wait_for(lambda: self._has_room(item) or self._stopping.is_set())
             self._loaded()
             if not self._has_room(item):
                 raise Busy("Too many pictures wait for the model: try again in a moment.")
-            self._waiting[item.urgency] += 1
-            self._lines[item.urgency, item.project] += 1
-            self._queue.push(item, item.urgency, item.project)
+            self._waiting[item.priority] += 1
+            self._lines[item.priority, item.project] += 1
+            self._queue.push(item, item.priority, item.project)
             self._changed.notify_all()
 
     def _has_room(self, item: _Item) -> bool:
-        return self._waiting[item.urgency] < self._queue_size
+        return self._waiting[item.priority] < self._queue_size
 
     def _loaded(self) -> Segmenter:
         if self._segmenter is None:
@@ -480,7 +480,7 @@ class Engine:
             )
             return not self._stopping.is_set()
 
-    def _next_words(self) -> _Words | None:
+    def _next_words(self) -> _EmbeddingRequest | None:
         """The vocabulary whose turn it is, or None where it is the pictures'.
 
         Words that pictures wait for alternate with the other pictures; those that none waits for
@@ -492,9 +492,9 @@ class Engine:
                 return None
             self._words_come_next = False
             words = [w for w in self._words.values() if w.awaited or not self._queue]
-            return min(words, key=lambda w: (w.urgency, w.turn), default=None)
+            return min(words, key=lambda w: (w.priority, w.turn), default=None)
 
-    def _embed_some(self, segmenter: Segmenter, words: _Words) -> None:
+    def _embed_some(self, segmenter: Segmenter, words: _EmbeddingRequest) -> None:
         """Embed the next few prompts of a vocabulary; after the last, its pictures have a turn."""
         self._turns += 1
         words.turn = self._turns
@@ -523,7 +523,7 @@ class Engine:
             for embedded in asked:
                 embedded.set_result(None)
 
-    def _forget(self, words: _Words) -> tuple[list[_Item], list[Future[None]]]:
+    def _forget(self, words: _EmbeddingRequest) -> tuple[list[_Item], list[Future[None]]]:
         with self._changed:
             self._words.pop(words.labels, None)
             waiting, words.waiting = words.waiting, []
@@ -534,7 +534,7 @@ class Engine:
         """They came before all others of their project that wait now."""
         with self._changed:
             for item in reversed(items):
-                self._queue.push(item, item.urgency, item.project, first=True)
+                self._queue.push(item, item.priority, item.project, first=True)
 
     def _encode_some(self, segmenter: Segmenter) -> None:
         """Encode and score the pictures whose turn it is."""
@@ -565,26 +565,26 @@ class Engine:
         its words is not overtaken by less urgent ones before these had their turn.
         """
         items: list[_Item] = []
-        room, least_urgent = self._windows_at_once, max(Urgency)
+        room, least_urgent = self._windows_at_once, max(Priority)
         while (item := self._pop(room, least_urgent, at_any_cost=not items)) is not None:
             if self._has_words(segmenter, item):
                 items.append(item)
                 room -= self._cost(item)
             else:
-                least_urgent = item.urgency
+                least_urgent = item.priority
         keys = {item.key for item in items}
         with self._changed:
             same = self._queue.take(lambda other: other.key in keys)
         return items + [item for item in same if self._has_words(segmenter, item)]
 
-    def _pop(self, room: int, least_urgent: Urgency, at_any_cost: bool) -> _Item | None:
+    def _pop(self, room: int, least_urgent: Priority, at_any_cost: bool) -> _Item | None:
         """The next picture, if it fits into `room` windows and is urgent enough."""
         with self._changed:
             if not self._queue:
                 return None
             item = self._queue.peek()
             fits = at_any_cost or self._cost(item) <= room
-            return self._queue.pop() if fits and item.urgency <= least_urgent else None
+            return self._queue.pop() if fits and item.priority <= least_urgent else None
 
     def _cost(self, item: _Item) -> int:
         """In windows; kept features cost something too, so that a batch of them ends."""
@@ -609,11 +609,11 @@ class Engine:
                 self._words_come_next = True
         return known
 
-    def _vocabulary(self, labels: tuple[Label, ...]) -> _Words:
-        return self._words.setdefault(labels, _Words(labels))
+    def _vocabulary(self, labels: tuple[Label, ...]) -> _EmbeddingRequest:
+        return self._words.setdefault(labels, _EmbeddingRequest(labels))
 
     def _encode(
-        self, segmenter: Segmenter, pictures: list[PreparedPicture]
+        self, segmenter: Segmenter, pictures: list[PreparedImage]
     ) -> list[WindowFeatures | Exception]:
         """The features of each picture, or why it has none; the fault of one stays with it."""
         try:
@@ -625,7 +625,7 @@ class Engine:
         return [outcome for one in pictures for outcome in self._encode(segmenter, [one])]
 
     def _encode_in_memory(
-        self, segmenter: Segmenter, pictures: list[PreparedPicture]
+        self, segmenter: Segmenter, pictures: list[PreparedImage]
     ) -> list[WindowFeatures]:
         """Encode as one batch; where memory is too small for it, in batches half as large.
 
@@ -675,7 +675,7 @@ class Engine:
         with self._changed:
             self._done += 1
             self._leaves(item)
-        item.look.set_result(Look(features, scores))
+        item.look.set_result(EncodedImage(features, scores))
 
     def _fail(self, item: _Item, error: Exception) -> None:
         with self._changed:
@@ -685,8 +685,8 @@ class Engine:
 
     def _leaves(self, item: _Item) -> None:
         item.began.set()
-        self._waiting[item.urgency] -= 1
-        self._lines[item.urgency, item.project] -= 1
+        self._waiting[item.priority] -= 1
+        self._lines[item.priority, item.project] -= 1
         self._lines += Counter()  # without those at 0: projects come and go
         self._changed.notify_all()
 

@@ -46,7 +46,7 @@ class FairQueue(Generic[T]):
             for line in lines.values():
                 yield from line
 
-    def push(self, item: T, urgency: int, owner: Hashable, first: bool = False) -> None:
+    def push(self, item: T, priority: int, owner: Hashable, first: bool = False) -> None:
         """Let an item wait.
 
         Args:
@@ -55,7 +55,7 @@ class FairQueue(Generic[T]):
             owner: owners of one class take turns.
             first: before all others of its owner, instead of after them.
         """
-        line = self._classes.setdefault(urgency, OrderedDict()).setdefault(owner, deque())
+        line = self._classes.setdefault(priority, OrderedDict()).setdefault(owner, deque())
         if first:
             line.appendleft(item)
         else:
@@ -81,8 +81,8 @@ class FairQueue(Generic[T]):
         item = line.popleft()
         lines.move_to_end(owner)
         self._tidy()
-        for urgency in self._classes:
-            self._passed[urgency] = self._passed.get(urgency, 0) + 1
+        for priority in self._classes:
+            self._passed[priority] = self._passed.get(priority, 0) + 1
         self._passed[served] = 0
         return item
 
@@ -98,15 +98,15 @@ class FairQueue(Generic[T]):
     def _next_class(self) -> int:
         if not self._classes:
             raise IndexError("Nothing waits in the queue.")
-        passed = {urgency: self._passed.get(urgency, 0) for urgency in self._classes}
-        longest = max(self._classes, key=lambda urgency: (passed[urgency], -urgency))
+        passed = {priority: self._passed.get(priority, 0) for priority in self._classes}
+        longest = max(self._classes, key=lambda priority: (passed[priority], -priority))
         return longest if passed[longest] >= self._patience else min(self._classes)
 
     def _tidy(self) -> None:
         """Forget owners and classes without items."""
-        for urgency, lines in list(self._classes.items()):
+        for priority, lines in list(self._classes.items()):
             for owner in [owner for owner, line in lines.items() if not line]:
                 del lines[owner]
             if not lines:
-                del self._classes[urgency]
-                self._passed.pop(urgency, None)
+                del self._classes[priority]
+                self._passed.pop(priority, None)

@@ -1,6 +1,6 @@
 """What must outlive a process and be shared among several: jobs, in SQLite or PostgreSQL.
 
-Any number of threads and processes may hold a `Store` on the same database. A job is worked on by
+Any number of threads and processes may hold a `JobStore` on the same database. A job is worked on by
 the one who has leased it, and who renews the lease with each step; when it dies, the lease ends
 and another takes the job where it was left.
 """
@@ -35,8 +35,8 @@ from sqlalchemy import (
 from backend.database.database import LEASE_S, LOCK, METADATA, Database
 from backend.errors import JobNotFound, JobOver
 
-State = Literal["queued", "running", "paused", "cancelled", "done", "failed"]
-Kind = Literal["project", "new"]
+JobState = Literal["queued", "running", "paused", "cancelled", "done", "failed"]
+JobKind = Literal["project", "new"]
 Only = Literal["unlabeled", "all"]
 
 #: Failures of one job whose reasons are kept, the newest.
@@ -105,7 +105,7 @@ class Job:
         total: tasks that it is about; None until it has counted them.
         done: tasks that it has predicted.
         skipped: tasks that had a prediction of that version already.
-        failed: tasks that have none, see `Store.failures`.
+        failed: tasks that have none, see `JobStore.failures`.
         cursor: all tasks with ids up to this one are dealt with.
         worked_s: how long it was worked on, pauses left out.
         reason: why it has failed.
@@ -119,13 +119,13 @@ class Job:
 
     id: int
     project: int
-    kind: Kind
+    kind: JobKind
     only: Only
     view: int | None
     limit: int | None
     tasks: tuple[int, ...] | None
     scope: str | None = field(repr=False)
-    state: State
+    state: JobState
     version: str
     total: int | None
     done: int
@@ -192,7 +192,7 @@ class LeaseLost(RuntimeError):  # noqa: N818 -- what happened, in a word
     """Another works on it by now: whoever hears this stops, and has nothing to tidy up."""
 
 
-class Store(Database):
+class JobStore(Database):
     """Jobs in a database, which is opened and made when it is first used.
 
     Args:
@@ -215,7 +215,7 @@ class Store(Database):
         self,
         project: int,
         *,
-        kind: Kind = "project",
+        kind: JobKind = "project",
         only: Only = "unlabeled",
         view: int | None = None,
         limit: int | None = None,
@@ -228,7 +228,7 @@ class Store(Database):
         Raises:
             ValueError: an argument that cannot be.
         """
-        if kind not in get_args(Kind) or only not in get_args(Only):
+        if kind not in get_args(JobKind) or only not in get_args(Only):
             raise ValueError(f"Expected a kind and a filter of jobs, but got {kind!r}, {only!r}.")
         if limit is not None and limit < 1:
             raise ValueError(f"Expected argument `limit` to be 1 or more, but got {limit}.")
@@ -475,7 +475,7 @@ class Store(Database):
         self,
         connection: Connection,
         project: int,
-        kind: Kind,
+        kind: JobKind,
         only: Only,
         view: int | None,
         limit: int | None,
@@ -499,7 +499,7 @@ class Store(Database):
                 return job
         return None
 
-    def _turn(self, job: int, to: State, allowed: tuple[State, ...]) -> Job:
+    def _turn(self, job: int, to: JobState, allowed: tuple[JobState, ...]) -> Job:
         with self._jobs() as connection:
             before = self._get(connection, job)
             if before.state == to or (to == "queued" and before.state == "running"):

@@ -31,15 +31,15 @@ from tenacity import (
 
 from backend.database.database import sentence
 from backend.errors import LabelConfigError, StudioRefused
-from backend.inference.engine import Urgency
-from backend.jobs.job_store import Failure, Job, LeaseLost, Only, Store
-from backend.label_studio.client import PAGE, Projects
+from backend.inference.engine import Priority
+from backend.jobs.job_store import Failure, Job, JobStore, LeaseLost, Only
+from backend.label_studio.client import PAGE, LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
-from backend.label_studio.task_filter import Wanted
-from backend.prediction.deadline import Pending
-from backend.prediction.outbox import Results
-from backend.prediction.predictor import Pipeline, Wish
+from backend.label_studio.task_filter import TaskFilter
+from backend.prediction.deadline import DeadlineRunner
+from backend.prediction.outbox import PredictionOutbox
+from backend.prediction.predictor import PredictionSpec, Predictor
 from backend.prediction.task_runner import Outcome
 from backend.telemetry.logs import printable
 
@@ -61,7 +61,7 @@ _TRIES: Final = 3
 _CLOSING_PAUSE_S: Final = 2.0
 
 #: How often a running job's lease is renewed, and looked whether it is to rest.
-_LOOK_S: Final = 1.0
+_POLL_S: Final = 1.0
 
 #: How often a job goes on where the database was away, and the longest pause before, in seconds.
 _DATABASE_TRIES: Final = 10
@@ -176,17 +176,17 @@ class Prelabeler:
 
     def __init__(
         self,
-        store: Store,
-        results: Results,
-        pending: Pending,
-        pipeline: Pipeline,
-        projects: Projects,
+        store: JobStore,
+        results: PredictionOutbox,
+        pending: DeadlineRunner,
+        predictor: Predictor,
+        projects: LabelStudioClient,
         owner: str,
     ) -> None:
         self._store = store
         self._results = results
         self._pending = pending
-        self._pipeline = pipeline
+        self._predictor = predictor
         self._projects = projects
         self._owner = owner
 
@@ -203,7 +203,7 @@ class Prelabeler:
         Raises:
             BackendError: it could not be done, or Label Studio does not answer.
         """
-        job = Store("sqlite://").start_job(project, only=only, view=view, limit=limit)
+        job = JobStore("sqlite://").start_job(project, only=only, view=view, limit=limit)
         version = self._wish(job).version
         if (scope := self._scope(job, version)) is not None:
             job = replace(job, scope=json.dumps(scope))
@@ -220,12 +220,12 @@ class Prelabeler:
         """Work on a leased job until it is over, paused, or we are asked to stop.
 
         Args:
-            job: as `Store.lease_job` gave it.
+            job: as `JobStore.lease_job` gave it.
             stopping: once it is set, this ends soon; what is predicted by then is written.
             watch: hears of each step.
 
         Returns:
-            The job. One that was stopped is still ours: see `Store.let_go`.
+            The job. One that was stopped is still ours: see `JobStore.let_go`.
 
         Raises:
             StudioUnreachable: Label Studio does not answer; the job can go on later.
@@ -292,7 +292,7 @@ class Prelabeler:
 
         def keep() -> None:
             state = job.state
-            while not over.wait(_LOOK_S):
+            while not over.wait(_POLL_S):
                 try:
                     state = self._store.advance(job.id, self._owner).state
                     self._results.renew()
@@ -335,7 +335,7 @@ class Prelabeler:
 
     def _walk(self, job: Job, halt: threading.Event, watch: Callable[[Job], None]) -> Job:
         """Predict and write all that is left after the cursor, a few chunks at the same time."""
-        wish, chunks = self._wish(job), self._chunks(job)
+        spec, chunks = self._wish(job), self._chunks(job)
         moving: deque[Future[Step]] = deque()
         gapless = True
         with ThreadPoolExecutor(_CHUNKS_AHEAD, thread_name_prefix=f"job-{job.id}") as pool:
@@ -344,7 +344,7 @@ class Prelabeler:
                     while len(moving) < _CHUNKS_AHEAD and not halt.is_set():
                         if (chunk := next(chunks, None)) is None:
                             break
-                        moving.append(pool.submit(self._do, job, wish, chunk, halt))
+                        moving.append(pool.submit(self._do, job, spec, chunk, halt))
                     if not moving:
                         return job
                     step = moving.popleft().result()
@@ -379,18 +379,20 @@ class Prelabeler:
             tasks = [task for task in tasks if task.id not in failed]
             yield from (tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK))
 
-    def _do(self, job: Job, wish: Wish, tasks: Sequence[Task], halt: threading.Event) -> Step:
+    def _do(
+        self, job: Job, spec: PredictionSpec, tasks: Sequence[Task], halt: threading.Event
+    ) -> Step:
         """Predict a chunk and write it."""
 
         def work(task: Task) -> Outcome:
-            return Outcome([]) if halt.is_set() else self._pipeline.outcome(task, wish)
+            return Outcome([]) if halt.is_set() else self._predictor.outcome(task, spec)
 
         def predict(tasks: Sequence[Task]) -> list[Outcome]:
             return self._pending.until(
-                _NO_DEADLINE_S, tasks, wish.version, job.project, work, whole=True
+                _NO_DEADLINE_S, tasks, spec.version, job.project, work, whole=True
             )
 
-        return predict_and_write(self._projects, job.project, wish.version, tasks, predict, halt)
+        return predict_and_write(self._projects, job.project, spec.version, tasks, predict, halt)
 
     def _remove_doubles(self, job: Job, halt: threading.Event) -> None:
         """Leave one prediction of the version where a task has got several."""
@@ -405,14 +407,14 @@ class Prelabeler:
             if halt.is_set():
                 return
 
-    def _wish(self, job: Job) -> Wish:
+    def _wish(self, job: Job) -> PredictionSpec:
         """What is predicted: by the version that the job has begun with, if only lessons came."""
         config = parse_label_config(self._projects.label_config(job.project))
-        learned = self._pipeline.learned(config, job.project, keep=job.version)
-        return self._pipeline.wish(config, Urgency.BATCH, job.project, learned)
+        learned = self._predictor.learned(config, job.project, keep=job.version)
+        return self._predictor.spec(config, Priority.BATCH, job.project, learned)
 
-    def _wanted(self, job: Job, lacking: str | None = None, after: int = 0) -> Wanted:
-        return Wanted(lacking, unlabeled=job.only == "unlabeled", after=after, ids=job.ids)
+    def _wanted(self, job: Job, lacking: str | None = None, after: int = 0) -> TaskFilter:
+        return TaskFilter(lacking, unlabeled=job.only == "unlabeled", after=after, ids=job.ids)
 
     def _scope(self, job: Job, version: str) -> list[int] | None:
         """The tasks of a view, or the first that lack a prediction; None for the whole project."""
@@ -424,7 +426,7 @@ class Prelabeler:
 
 
 def predict_and_write(
-    projects: Projects,
+    projects: LabelStudioClient,
     project: int,
     version: str,
     tasks: Sequence[Task],

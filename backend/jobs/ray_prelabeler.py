@@ -15,19 +15,19 @@ from typing import Any
 import numpy as np
 
 from backend.errors import ModelUnavailable
-from backend.feedback.learning.versions import Learned
-from backend.inference.engine import Engine, Urgency
-from backend.jobs.job_store import Job, Store
+from backend.feedback.learning.versions import ActiveModel
+from backend.inference.engine import Engine, Priority
+from backend.jobs.job_store import Job, JobStore
 from backend.jobs.prelabeler import CHUNK, Prelabeler, predict_and_write
-from backend.label_studio.client import Projects
-from backend.label_studio.files import Studio
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
-from backend.label_studio.task_filter import Wanted
-from backend.prediction.deadline import Pending
-from backend.prediction.outbox import Results
-from backend.prediction.predictor import Pipeline
+from backend.label_studio.task_filter import TaskFilter
+from backend.prediction.deadline import DeadlineRunner
+from backend.prediction.outbox import PredictionOutbox
+from backend.prediction.predictor import Predictor
 from backend.prediction.task_runner import Outcome
 from backend.settings import Settings
 
@@ -50,14 +50,14 @@ class ClusterPrelabeler(Prelabeler):
         self,
         settings: Settings,
         actors: int | None,
-        store: Store,
-        results: Results,
-        pending: Pending,
-        pipeline: Pipeline,
-        projects: Projects,
+        store: JobStore,
+        results: PredictionOutbox,
+        pending: DeadlineRunner,
+        predictor: Predictor,
+        projects: LabelStudioClient,
         owner: str,
     ) -> None:
-        super().__init__(store, results, pending, pipeline, projects, owner)
+        super().__init__(store, results, pending, predictor, projects, owner)
         self._settings = settings
         self._actors = actors
 
@@ -66,7 +66,7 @@ class ClusterPrelabeler(Prelabeler):
         import ray
 
         failed = self._store.failed(job.id)
-        wanted = Wanted(job.version, unlabeled=job.only == "unlabeled")
+        wanted = TaskFilter(job.version, unlabeled=job.only == "unlabeled")
         ids = [i for i in self._projects.ids(job.project, wanted, job.ids) if i not in failed]
         if not ids:
             return job
@@ -97,7 +97,7 @@ class ClusterPrelabeler(Prelabeler):
         actors = self._actors or gpus or sum(node["Alive"] for node in ray.nodes())
         blocks = -(-len(ids) // CHUNK)
         config = parse_label_config(self._projects.label_config(job.project))
-        learned = self._pipeline.learned(config, job.project, keep=job.version)
+        learned = self._predictor.learned(config, job.project, keep=job.version)
         return ray.data.from_numpy_refs(
             [ray.put(some) for some in np.array_split(np.array(ids), blocks)]
         ).map_batches(
@@ -121,24 +121,24 @@ class Actor:
     """
 
     def __init__(
-        self, settings: Settings, project: int, version: str, learned: Learned | None = None
+        self, settings: Settings, project: int, version: str, learned: ActiveModel | None = None
     ) -> None:
-        projects = Projects.from_settings(settings)
+        projects = LabelStudioClient.from_settings(settings)
         assert projects is not None, "the driver has a token"
         self._projects = projects
         self._project = project
         self._version = version
         self._engine = Engine.from_settings(settings)
         self._engine.start()
-        reader = ImageReader(Studio.from_settings(settings), settings)
-        self._pipeline = Pipeline(self._engine, reader.read, settings)
+        reader = ImageReader(LabelStudioFiles.from_settings(settings), settings)
+        self._predictor = Predictor(self._engine, reader.read, settings)
         config = parse_label_config(projects.label_config(project))
-        self._wish = self._pipeline.wish(config, Urgency.BATCH, project, learned)
+        self._wish = self._predictor.spec(config, Priority.BATCH, project, learned)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         """Ray's own form: the ids of some tasks -> how many are done, and the failures as JSON."""
         ids = tuple(int(id_) for id_ in batch["data"])
-        wanted = Wanted(self._version, ids=ids)
+        wanted = TaskFilter(self._version, ids=ids)
         tasks = self._projects.tasks(self._project, wanted, size=len(ids))
         if not tasks or self._wish.version != self._version:
             return {"done": [0], "failures": ["[]"]}
@@ -153,4 +153,4 @@ class Actor:
         return {"done": [step.done], "failures": [json.dumps(step.failures)]}
 
     def _predict(self, tasks: Sequence[Task]) -> list[Outcome]:
-        return self._pipeline.outcomes(tasks, self._wish)
+        return self._predictor.outcomes(tasks, self._wish)

@@ -15,33 +15,33 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from backend.database.database import LEASE_S
 from backend.errors import BackendError, LabelConfigError, StudioRefused
-from backend.feedback.annotation_reader import Reader
+from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import Annotations
 from backend.feedback.learning.learner import Learner
-from backend.jobs.job_store import Job, LeaseLost, Store
+from backend.jobs.job_store import Job, JobStore, LeaseLost
 from backend.jobs.prelabeler import Prelabeler
-from backend.label_studio.client import Projects
+from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.task_filter import Wanted
-from backend.prediction.deadline import Pending
-from backend.prediction.outbox import Results, Waiting
-from backend.prediction.predictor import Pipeline
+from backend.label_studio.task_filter import TaskFilter
+from backend.prediction.deadline import DeadlineRunner
+from backend.prediction.outbox import OutboxItem, PredictionOutbox
+from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)
 
 #: Between two looks for work, in seconds.
-_LOOK_S: Final = 1.0
+_POLL_S: Final = 1.0
 
 #: Before what could not be done is tried again.
-_LATER_S: Final = 15.0
+_RETRY_AFTER_S: Final = 15.0
 
 #: How long an annotation is asked for before the next one has its turn, in seconds.
 _PATIENCE_S: Final = 20.0
 
 #: Predictions of one request to Label Studio.
-_AT_ONCE: Final = 50
+_BATCH_SIZE: Final = 50
 
 
 class Worker:
@@ -62,20 +62,20 @@ class Worker:
 
     def __init__(
         self,
-        store: Store,
-        results: Results,
+        store: JobStore,
+        results: PredictionOutbox,
         owner: str,
-        pipeline: Pipeline,
-        projects: Projects | None = None,
+        predictor: Predictor,
+        projects: LabelStudioClient | None = None,
         prelabeler: Prelabeler | None = None,
         annotations: Annotations | None = None,
-        reader: Reader | None = None,
+        reader: AnnotationReader | None = None,
         learner: Learner | None = None,
     ) -> None:
         self._store = store
         self._results = results
         self._owner = owner
-        self._pipeline = pipeline
+        self._predictor = predictor
         self._projects = projects
         self._prelabeler = prelabeler
         self._annotations = annotations
@@ -88,26 +88,28 @@ class Worker:
     def from_settings(
         cls,
         settings: Settings,
-        store: Store,
-        results: Results,
+        store: JobStore,
+        results: PredictionOutbox,
         owner: str,
-        pipeline: Pipeline,
-        pending: Pending,
+        predictor: Predictor,
+        pending: DeadlineRunner,
         annotations: Annotations,
         learner: Learner | None = None,
     ) -> Worker:
         """The worker of a backend: with a token for Label Studio, it runs jobs and reads what
         annotators have changed.
         """
-        worker = cls(store, results, owner, pipeline)
-        projects = Projects.from_settings(settings, stopping=worker._stopping)
+        worker = cls(store, results, owner, predictor)
+        projects = LabelStudioClient.from_settings(settings, stopping=worker._stopping)
         if projects is not None:
             worker._projects = projects
-            worker._prelabeler = Prelabeler(store, results, pending, pipeline, projects, owner)
-        soon = Projects.from_settings(settings, stopping=worker._stopping, patience_s=_PATIENCE_S)
+            worker._prelabeler = Prelabeler(store, results, pending, predictor, projects, owner)
+        soon = LabelStudioClient.from_settings(
+            settings, stopping=worker._stopping, retry_for_s=_PATIENCE_S
+        )
         if soon is not None:
             worker._annotations = annotations
-            worker._reader = Reader(annotations, soon, learner)
+            worker._reader = AnnotationReader(annotations, soon, learner)
             worker._learner = learner
         return worker
 
@@ -132,20 +134,20 @@ class Worker:
         """End soon: a job is given back, for another or for later."""
         self._stopping.set()
         for thread in self._threads:
-            thread.join(_LOOK_S)
+            thread.join(_POLL_S)
 
     def _repeat(self, round_: Callable[[], bool]) -> None:
         while not self._stopping.is_set():
             try:
                 busy = round_()
             except (BackendError, SQLAlchemyError) as error:
-                log.warning("%s; tried again in %g s", error, _LATER_S)
-                self._stopping.wait(_LATER_S)
+                log.warning("%s; tried again in %g s", error, _RETRY_AFTER_S)
+                self._stopping.wait(_RETRY_AFTER_S)
             except Exception:  # a round of the background, like a request
-                log.exception("The background has failed; tried again in %g s", _LATER_S)
-                self._stopping.wait(_LATER_S)
+                log.exception("The background has failed; tried again in %g s", _RETRY_AFTER_S)
+                self._stopping.wait(_RETRY_AFTER_S)
             else:
-                self._stopping.wait(0 if busy else _LOOK_S)
+                self._stopping.wait(0 if busy else _POLL_S)
 
     # ---- jobs --------------------------------------------------------------------------------
 
@@ -166,7 +168,7 @@ class Worker:
         except BackendError:
             self._store.let_go(job.id, self._owner)
             raise
-        log.info("Job %d is %s: %s", job.id, job.state, told(job))
+        log.info("Job %d is %s: %s", job.id, job.state, describe_job(job))
         return True
 
     # ---- annotations -------------------------------------------------------------------------
@@ -211,7 +213,7 @@ class Worker:
             log.info("Project %d: %d tasks of a backend that has died", project, len(claims))
             self._store.start_job(project, kind="new", only="all", tasks=claims.values())
             self._results.forget(claims)
-        waiting = self._results.take_due(_AT_ONCE)
+        waiting = self._results.take_due(_BATCH_SIZE)
         if not waiting:
             return False
         keys = [each.key for each in waiting]
@@ -220,24 +222,24 @@ class Worker:
         except (StudioRefused, LabelConfigError) as error:
             log.warning("%d predictions are not written: %s", len(keys), error)
             if not _is_final(error):
-                self._results.put_back(keys, self._results.now + _LATER_S)
+                self._results.put_back(keys, self._results.now + _RETRY_AFTER_S)
                 return True  # other projects have their turn meanwhile
         except BaseException:
-            self._results.put_back(keys, self._results.now + _LATER_S)
+            self._results.put_back(keys, self._results.now + _RETRY_AFTER_S)
             raise
         self._results.wrote(keys)
         return True
 
-    def _write(self, projects: Projects, waiting: Sequence[Waiting]) -> None:
+    def _write(self, projects: LabelStudioClient, waiting: Sequence[OutboxItem]) -> None:
         """Write predictions of one project and version, where they are the newest."""
         project, version = waiting[0].project, waiting[0].version
         config = parse_label_config(projects.label_config(project))
-        if not self._pipeline.knows(version, config, project):
+        if not self._predictor.knows(version, config, project):
             log.info("Project %d has another label config by now: %s is over", project, version)
             return
         entries = {each.task: each.prediction for each in waiting}
         begun = {each.task: each.begun for each in waiting}
-        wanted = Wanted(ids=tuple(entries), predicted=1)
+        wanted = TaskFilter(ids=tuple(entries), predicted=1)
         for task in projects.tasks(project, wanted):
             task_id = int(task.id or 0)
             if any(stored.created > begun[task_id] for stored in projects.stored(task_id)):
@@ -254,6 +256,6 @@ def _is_final(error: StudioRefused | LabelConfigError) -> bool:
     return error.status >= 400 and error.status not in (401, 403)
 
 
-def told(job: Job) -> str:
+def describe_job(job: Job) -> str:
     """A job's counts in words."""
     return f"{job.done} done, {job.skipped} skipped, {job.failed} failed of {job.total}"

@@ -1,7 +1,7 @@
 """Projects on Label Studio, through its SDK: what is there to predict, and where it is written.
 
 Label Studio may be down for a while, or busy: each call is tried again, with growing pauses, for
-`patience_s`. What it refuses for good is an error at once.
+`retry_for_s`. What it refuses for good is an error at once.
 """
 
 from __future__ import annotations
@@ -29,9 +29,14 @@ from tenacity import (
 )
 
 from backend.errors import StudioRefused, StudioUnreachable
-from backend.label_studio.records import Annotation, Predicted, Stored, read_annotation
+from backend.label_studio.records import (
+    Annotation,
+    PredictionRegions,
+    StoredPrediction,
+    read_annotation,
+)
 from backend.label_studio.requests import Task
-from backend.label_studio.task_filter import Wanted
+from backend.label_studio.task_filter import TaskFilter
 from backend.label_studio.tokens import token_kind
 from backend.settings import Settings
 
@@ -51,7 +56,7 @@ _NO_RETRIES: Final[RequestOptions] = {"max_retries": 0}  # we try again ourselve
 _AGAIN: Final = (408, 425, 429, 500, 502, 503, 504)
 
 
-class Projects:
+class LabelStudioClient:
     """The projects of one Label Studio.
 
     Args:
@@ -68,21 +73,21 @@ class Projects:
         url: str,
         api_key: str,
         *,
-        patience_s: float = 600.0,
+        retry_for_s: float = 600.0,
         timeout_s: float = 120.0,
         first_pause_s: float = 0.5,
         stopping: threading.Event | None = None,
     ) -> None:
         self.url = url
         self._api_key = api_key
-        self._patience_s = patience_s
+        self._patience_s = retry_for_s
         self._timeout_s = timeout_s
         self._first_pause_s = first_pause_s
         self._stopping = stopping or threading.Event()
         self._made: LabelStudio | None = None
 
     @classmethod
-    def from_settings(cls, settings: Settings, **options: Any) -> Projects | None:
+    def from_settings(cls, settings: Settings, **options: Any) -> LabelStudioClient | None:
         """Those of the Label Studio that settings name; None where they hold no token for one."""
         if settings.label_studio_url is None or settings.label_studio_api_key is None:
             return None
@@ -102,7 +107,7 @@ class Projects:
             ).label_config
         )
 
-    def count(self, project: int, wanted: Wanted) -> int:
+    def count(self, project: int, wanted: TaskFilter) -> int:
         """How many tasks there are.
 
         Raises:
@@ -116,7 +121,7 @@ class Projects:
             for some in _some(wanted.ids)
         )
 
-    def tasks(self, project: int, wanted: Wanted, size: int = PAGE) -> list[Task]:
+    def tasks(self, project: int, wanted: TaskFilter, size: int = PAGE) -> list[Task]:
         """The first tasks, in the order of their ids.
 
         Raises:
@@ -128,7 +133,7 @@ class Projects:
         return self._page(project, size, query=wanted.query())[0]
 
     def ids(
-        self, project: int, wanted: Wanted, among: Sequence[int] | None = None
+        self, project: int, wanted: TaskFilter, among: Sequence[int] | None = None
     ) -> Iterator[int]:
         """The ids of all tasks that are wanted, in ascending order, asked for as they are taken.
 
@@ -157,7 +162,7 @@ class Projects:
             Ids in ascending order, page by page; a page may have none.
         """
         for some in _some(among) if among is not None else [None]:
-            wanted: Wanted | None = Wanted(having=version, predicted=2, ids=some)
+            wanted: TaskFilter | None = TaskFilter(having=version, predicted=2, ids=some)
             while wanted is not None:
                 rows, _ = self._rows(project, PAGE, query=wanted.query())
                 yield [int(row.id) for row in rows if _is_crowded(row)]
@@ -210,7 +215,7 @@ class Projects:
         refused = {task: self._create(task, entries[task]) for task in missing}
         return {task: reason for task, reason in refused.items() if reason}
 
-    def stored(self, task: int) -> list[Stored]:
+    def stored(self, task: int) -> list[StoredPrediction]:
         """The predictions that a task has, the oldest first.
 
         Raises:
@@ -220,7 +225,7 @@ class Projects:
             lambda client: client.predictions.list(task=task, request_options=_NO_RETRIES)
         )
         all_ = (
-            Stored(each.id, task, each.model_version or "", each.created_at.timestamp())
+            StoredPrediction(each.id, task, each.model_version or "", each.created_at.timestamp())
             for each in found
         )
         return sorted(all_, key=lambda each: each.id)
@@ -232,7 +237,7 @@ class Projects:
             StudioRefused: there is no such project for this token.
             StudioUnreachable: Label Studio does not answer.
         """
-        return next(iter(self.tasks(project, Wanted(ids=(task,)), size=1)), None)
+        return next(iter(self.tasks(project, TaskFilter(ids=(task,)), size=1)), None)
 
     def annotation(self, annotation: int) -> Annotation | None:
         """One annotation; None where it is gone.
@@ -258,7 +263,7 @@ class Projects:
         )
         return sorted(int(each.id) for each in found or () if each.id is not None)
 
-    def prediction(self, prediction: int) -> Predicted | None:
+    def prediction(self, prediction: int) -> PredictionRegions | None:
         """One prediction; None where it is gone.
 
         Raises:
@@ -268,7 +273,11 @@ class Projects:
         found = self._find(
             lambda client: client.predictions.get(id=prediction, request_options=_NO_RETRIES)
         )
-        return None if found is None else Predicted(found.model_version or "", found.result or ())
+        return (
+            None
+            if found is None
+            else PredictionRegions(found.model_version or "", found.result or ())
+        )
 
     def delete(self, prediction: int) -> None:
         """Remove a prediction; one that is gone already is no error.
@@ -307,7 +316,7 @@ class Projects:
 
     def _lacking(self, project: int, version: str, ids: Iterable[int]) -> list[int]:
         """Those of the tasks that are there, and have no prediction of that version."""
-        wanted = Wanted(lacking=version, ids=tuple(ids))
+        wanted = TaskFilter(lacking=version, ids=tuple(ids))
         found = self.tasks(project, wanted, size=max(1, len(wanted.ids or ())))
         return [task.id for task in found if isinstance(task.id, int)]
 

@@ -27,7 +27,7 @@ _MAX_REDIRECTS = 5
 _CHUNK_BYTES = 1 << 16
 
 
-class Studio:
+class LabelStudioFiles:
     """The Label Studio that this backend belongs to, as configured or as it introduced itself.
 
     Args:
@@ -59,7 +59,7 @@ class Studio:
         self._max_file_mb = max_file_mb
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Studio:
+    def from_settings(cls, settings: Settings) -> LabelStudioFiles:
         """The Label Studio that settings describe."""
         key = settings.label_studio_api_key
         return cls(
@@ -100,7 +100,7 @@ class Studio:
         Raises:
             ImageNotFound: the server has no files at such a path, or no server is known.
 
-        >>> Studio("http://studio:8080").file_url("/data/upload/1/a.png")
+        >>> LabelStudioFiles("http://studio:8080").file_url("/data/upload/1/a.png")
         'http://studio:8080/data/upload/1/a.png'
         """
         base = self._url or self._learned()[0]
@@ -130,7 +130,7 @@ class Studio:
     def task_url(self, project_id: int | None, task_id: int | str | None = None) -> str | None:
         """Where a person opens a task, or a project; None where nobody knows.
 
-        >>> Studio("http://studio:8080").task_url(7, 3)
+        >>> LabelStudioFiles("http://studio:8080").task_url(7, 3)
         'http://studio:8080/projects/7/data?task=3'
         """
         base = self.browser_url
@@ -145,7 +145,7 @@ class Studio:
         Raises:
             ImageNotFound: no server is known, or the task has no number by which to ask.
 
-        >>> Studio("http://studio:8080").storage_url("s3://b/a.png", 3, 1)
+        >>> LabelStudioFiles("http://studio:8080").storage_url("s3://b/a.png", 3, 1)
         'http://studio:8080/tasks/3/presign/?fileuri=czM6Ly9iL2EucG5n'
         """
         if isinstance(task_id, int):

@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
 from backend.errors import ImageInvalid, ImageNotFound, ImageTooLarge
-from backend.label_studio.files import Studio
+from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.requests import Task
 from backend.settings import Settings
 from clearclip_core import to_rgb
@@ -72,7 +72,7 @@ class ImageReader:
         settings: the limits.
     """
 
-    def __init__(self, studio: Studio, settings: Settings) -> None:
+    def __init__(self, studio: LabelStudioFiles, settings: Settings) -> None:
         self._studio = studio
         self._max_file_mb = settings.max_image_mb
         self._max_megapixels = settings.max_image_megapixels

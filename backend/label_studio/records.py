@@ -9,7 +9,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredPrediction:
     """A prediction that Label Studio has.
 
     Attributes:
@@ -57,7 +57,7 @@ class Annotation:
 
 
 @dataclass(frozen=True)
-class Predicted:
+class PredictionRegions:
     """The regions of a prediction that Label Studio has, and its ``model_version``."""
 
     version: str

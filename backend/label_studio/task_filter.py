@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TaskFilter:
     """Tasks of a project, by what Label Studio knows of them.
 
     Attributes:
@@ -32,7 +32,7 @@ class Wanted:
     def query(self) -> str:
         """The data manager's own query, ordered by id.
 
-        >>> Wanted(after=5).query()
+        >>> TaskFilter(after=5).query()
         '{"ordering":["tasks:id"],"filters":{"conjunction":"and","items":\
 [{"filter":"filter:tasks:id","operator":"greater","type":"Number","value":5}]}}'
         """

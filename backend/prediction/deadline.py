@@ -1,6 +1,6 @@
 """The tasks of a batch: a few at the same time, and those that are not done in time go on.
 
-`Batches` works on the tasks of all requests; whoever asks waits for all of theirs. `Pending` waits
+`TaskRunner` works on the tasks of all requests; whoever asks waits for all of theirs. `DeadlineRunner` waits
 until a deadline only: what is not done by then is made all the same, kept, and taken from there by
 the next request, or written through Label Studio's API. A task that somebody has opened is made
 before those of batches, by the same deadline.
@@ -20,10 +20,10 @@ from typing import Final, TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.database.database import sentence
-from backend.jobs.job_store import Store
+from backend.jobs.job_store import JobStore
 from backend.label_studio.requests import Task
-from backend.prediction.outbox import Results, result_key
-from backend.prediction.task_runner import Batches, Item, Outcome, Work
+from backend.prediction.outbox import PredictionOutbox, result_key
+from backend.prediction.task_runner import Item, Outcome, TaskRunner, Work
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +31,13 @@ T = TypeVar("T")
 
 
 #: How often a result that another backend makes is looked for.
-_LOOK_AGAIN_S: Final = 0.5
+_POLL_S: Final = 0.5
 
 #: How long after its deadline an answer may still be on its way.
 _ANSWERED_S: Final = 10.0
 
 
-class Pending(Batches):
+class DeadlineRunner(TaskRunner):
     """Answers in time, and loses nothing.
 
     Args:
@@ -46,7 +46,7 @@ class Pending(Batches):
         deadline_s: how long an answer may take.
     """
 
-    def __init__(self, store: Store, results: Results, deadline_s: float) -> None:
+    def __init__(self, store: JobStore, results: PredictionOutbox, deadline_s: float) -> None:
         super().__init__()
         self._store = store
         self._results = results
@@ -56,7 +56,7 @@ class Pending(Batches):
     def outcomes(
         self, tasks: Sequence[Task], version: str, project: int | None, work: Work
     ) -> list[Outcome]:
-        """What becomes of tasks by the deadline, in their order; see `Batches.outcomes`.
+        """What becomes of tasks by the deadline, in their order; see `TaskRunner.outcomes`.
 
         A task that is being made already, here or by another backend on the same database, is
         joined, and not made a second time. What fails is noted in the store.
@@ -90,11 +90,11 @@ class Pending(Batches):
         Args:
             deadline_s: how long it may take.
             tasks: of one project.
-            version: see `Batches.outcomes`, likewise what follows.
+            version: see `TaskRunner.outcomes`, likewise what follows.
             project: whose tasks.
             work: what makes an outcome.
             opened: see `opened`.
-            whole: not in parts where predictions are large: see `Results.take`.
+            whole: not in parts where predictions are large: see `PredictionOutbox.take`.
         """
         asked, end = self._results.now, time.monotonic() + deadline_s
         by_key = {result_key(task, version): task for task in tasks}
@@ -105,7 +105,7 @@ class Pending(Batches):
             if opened:  # it may be the last of a long line there
                 return [work(task) for task in tasks]
             items |= self._begin(others, version, project, work, due)  # what another left undone
-            time.sleep(max(0.0, min(_LOOK_AGAIN_S, end - time.monotonic())))
+            time.sleep(max(0.0, min(_POLL_S, end - time.monotonic())))
         done = _done(items, end)
         open_ = _without(items, done)
         for item in open_.values():

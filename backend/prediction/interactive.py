@@ -1,6 +1,6 @@
 """Clicks, boxes and words -> what they mean -> one mask for a label.
 
-A context is understood first (`understand`), with nothing but the label config: for which label,
+A context is understood first (`parse_prompt`), with nothing but the label config: for which label,
 on which picture. Then it is drawn from the features and scores of that picture: `segment_clicks`,
 `segment_boxes`, `segment_phrases`.
 
@@ -46,7 +46,7 @@ _MOST_CLICKS = 50
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class LabelMask:
     """One label's mask.
 
     Attributes:
@@ -62,15 +62,15 @@ class Found:
     threshold: float | None = None
 
 
-def rivals(wish: Phrases, labels: Iterable[Label]) -> tuple[Label, ...]:
+def competing_labels(spec: Phrases, labels: Iterable[Label]) -> tuple[Label, ...]:
     """What competes where words are scored: the phrases first, then the project's other labels.
 
     A label that one of the phrases is for, or that one names ("red car", where there is a label
     "car"), means too much the same to be a rival.
     """
-    own = {phrase.label.name for phrase in wish.phrases}
-    said = [f" {plain_words(prompt)} " for phrase in wish.phrases for prompt in phrase.prompts]
-    phrases = (Label(_rival(i, phrase), phrase.prompts) for i, phrase in enumerate(wish.phrases))
+    own = {phrase.label.name for phrase in spec.phrases}
+    said = [f" {plain_words(prompt)} " for phrase in spec.phrases for prompt in phrase.prompts]
+    phrases = (Label(_competes(i, phrase), phrase.prompts) for i, phrase in enumerate(spec.phrases))
     others = (
         label
         for label in labels
@@ -80,7 +80,7 @@ def rivals(wish: Phrases, labels: Iterable[Label]) -> tuple[Label, ...]:
     return (*phrases, *others)
 
 
-def _rival(index: int, phrase: Phrase) -> str:
+def _competes(index: int, phrase: Phrase) -> str:
     """What a phrase is called among its rivals: as its label, where it says no more than that.
 
     So a label that corrections have taught keeps what it has learned; free words have nothing.
@@ -89,8 +89,8 @@ def _rival(index: int, phrase: Phrase) -> str:
 
 
 def segment_clicks(
-    wish: Clicks, features: DenseFeatures, scores: Scores, image: RGBArray
-) -> Iterator[Found]:
+    spec: Clicks, features: DenseFeatures, scores: Scores, image: RGBArray
+) -> Iterator[LabelMask]:
     """The region that clicks point at; nothing without a positive one on the picture.
 
     Of very many the first positive one counts, which says what is meant, and the newest.
@@ -98,19 +98,19 @@ def segment_clicks(
     height, width = image.shape[:2]
     points = [
         Point(point.x_percent / 100 * width, point.y_percent / 100 * height, point.positive)
-        for point in wish.points
+        for point in spec.points
         if 0 <= point.x_percent <= 100 and 0 <= point.y_percent <= 100
     ]
     meant = [point for point in points[:-_MOST_CLICKS] if point.positive][:1]
     points = [*meant, *points[-_MOST_CLICKS:]]
     if any(point.positive for point in points):
-        made = segment_points(features, scores, _index(wish.label, scores), points, image)
-        yield Found(wish.label.name, made.mask, made.confidence)
+        made = segment_points(features, scores, _index(spec.label, scores), points, image)
+        yield LabelMask(spec.label.name, made.mask, made.confidence)
 
 
 def segment_boxes(
-    wish: Boxes, features: DenseFeatures, scores: Scores, image: RGBArray
-) -> Iterator[Found]:
+    spec: Boxes, features: DenseFeatures, scores: Scores, image: RGBArray
+) -> Iterator[LabelMask]:
     """What is in boxes; nothing where they have no pixel of the picture.
 
     A turned box is looked at as the upright one around it, and what is outside of it cut off.
@@ -118,35 +118,35 @@ def segment_boxes(
     height, width = image.shape[:2]
     mask = np.zeros((height, width), np.bool_)
     confidence = np.zeros((height, width), np.float16)
-    for rectangle in wish.rectangles:
+    for rectangle in spec.rectangles:
         inside = rectangle_mask(rectangle, (height, width))
         corners = rectangle_corners(rectangle, (height, width)).clip(0, (width, height))
         left, top = np.floor(corners.min(axis=0)).tolist()
         right, bottom = np.ceil(corners.max(axis=0)).tolist()
         if inside.any() and left < right and top < bottom:
-            index = _index(wish.label, scores)
+            index = _index(spec.label, scores)
             made = segment_box(features, scores, index, (left, top, right, bottom), image)
             found = made.mask & inside
             mask |= found
             confidence[found] = np.maximum(confidence[found], made.confidence[found])
     if mask.any():
-        yield Found(wish.label.name, mask, confidence)
+        yield LabelMask(spec.label.name, mask, confidence)
 
 
-def segment_phrases(wish: Phrases, segmentation: Segmentation) -> Iterator[Found]:
+def segment_phrases(spec: Phrases, segmentation: Segmentation) -> Iterator[LabelMask]:
     """The masks of phrases, joined where they are for one label.
 
     Args:
         wish: the phrases.
-        segmentation: of the picture, by `rivals`.
+        segmentation: of the picture, by `competing_labels`.
     """
     masks: dict[str, BoolMask] = {}
-    for index, phrase in enumerate(wish.phrases):
+    for index, phrase in enumerate(spec.phrases):
         mask = segmentation.label_map == index
         name = phrase.label.name
         masks[name] = masks[name] | mask if name in masks else mask
     for name, mask in masks.items():
-        yield Found(name, mask, segmentation.confidence)
+        yield LabelMask(name, mask, segmentation.confidence)
 
 
 def covered(areas: Iterable[Area], controls: Collection[str], size_hw: tuple[int, int]) -> BoolMask:

@@ -42,7 +42,7 @@ from sqlalchemy import (
 )
 
 from backend.database.database import LEASE_S, METADATA
-from backend.jobs.job_store import Store
+from backend.jobs.job_store import JobStore
 from backend.label_studio.requests import Task
 
 #: Predictions; what they are for and how they move stands in `backend.prediction.outbox`.
@@ -67,7 +67,7 @@ RESULTS: Final = Table(
 MAX_COUNT: Final = 200_000
 
 #: Keys of one SQL statement.
-_AT_ONCE: Final = 400
+_BATCH_SIZE: Final = 400
 
 _SETTLED: Final = ("handed", "written")
 
@@ -75,7 +75,7 @@ Prediction = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Waiting:
+class OutboxItem:
     """A prediction on its way to Label Studio's API.
 
     Attributes:
@@ -95,7 +95,7 @@ class Waiting:
     begun: float
 
 
-class Results:
+class PredictionOutbox:
     """The results in a store, for one backend.
 
     Args:
@@ -109,7 +109,7 @@ class Results:
 
     def __init__(
         self,
-        store: Store,
+        store: JobStore,
         owner: str,
         *,
         max_mb: int = 512,
@@ -256,7 +256,7 @@ class Results:
                     .values(leased_until=self.now + LEASE_S)
                 )
 
-    def take_due(self, limit: int) -> list[Waiting]:
+    def take_due(self, limit: int) -> list[OutboxItem]:
         """Take results that are to be written now, of one project and version at a time."""
         now = self.now
         due = or_(
@@ -282,7 +282,7 @@ class Results:
             )
         self._held.update(row.key for row in rows)
         return [
-            Waiting(r.key, r.task, r.project, r.version, _unpack(r.entry), r.begun) for r in rows
+            OutboxItem(r.key, r.task, r.project, r.version, _unpack(r.entry), r.begun) for r in rows
         ]
 
     def wrote(self, keys: Iterable[str]) -> None:
@@ -433,7 +433,7 @@ def result_key(task: Task, version: str) -> str:
 def _some(keys: Iterable[str]) -> Iterable[list[str]]:
     """Keys in lists that one statement can hold."""
     all_ = list(keys)
-    return (all_[start : start + _AT_ONCE] for start in range(0, len(all_), _AT_ONCE))
+    return (all_[start : start + _BATCH_SIZE] for start in range(0, len(all_), _BATCH_SIZE))
 
 
 def _unpack(entry: bytes) -> Prediction:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from backend.errors import Busy, ImageRefused, ModelUnavailable, TaskError
-from backend.feedback.learning.example_store import Lessons
-from backend.feedback.learning.versions import Learned
-from backend.inference.engine import Engine, Urgency
+from backend.feedback.learning.example_store import ExampleStore
+from backend.feedback.learning.versions import ActiveModel
+from backend.inference.engine import Engine, Priority
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import ImageTag, LabelConfig, adapts
 from backend.label_studio.label_config_parser import parse_label_config
@@ -24,27 +24,27 @@ from backend.label_studio.region_reader import areas
 from backend.label_studio.region_writer import Region, draw_regions
 from backend.label_studio.requests import PredictRequest, Task
 from backend.prediction.interactive import (
-    Found,
+    LabelMask,
+    competing_labels,
     covered,
-    rivals,
     segment_boxes,
     segment_clicks,
     segment_phrases,
 )
-from backend.prediction.prompt_parser import Ask, Clicks, Phrases, understand
-from backend.prediction.task_runner import Batches, Entry, Outcome
+from backend.prediction.prompt_parser import Clicks, Phrases, PromptRequest, parse_prompt
+from backend.prediction.task_runner import Entry, Outcome, TaskRunner
 from backend.settings import ScoreKind, Settings
-from backend.telemetry.task_tracker import Journal, Work
+from backend.telemetry.task_tracker import TaskTracker, TrackedTask
 from backend.telemetry.tracing import stage
 from clearclip_core import (
     Adaptation,
     BoolMask,
-    Doubt,
     Label,
-    PreparedPicture,
+    PreparedImage,
     RGBArray,
     Scores,
     Segmentation,
+    Uncertainty,
     drop_islands,
     fill_holes,
 )
@@ -56,13 +56,13 @@ _ALGORITHM = 2
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ImagePrediction:
     """What was found on one picture.
 
     Attributes:
         regions: in the order of the controls and their labels.
         score: what the prediction is sorted by, in [0, 1]: the mean probability over the pixels
-            of all masks, unless the team wants a `Doubt`.
+            of all masks, unless the team wants a `Uncertainty`.
         pixels: how many it is the mean of.
     """
 
@@ -72,7 +72,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Wish:
+class PredictionSpec:
     """What a request asks for, the same for all its tasks.
 
     Attributes:
@@ -86,9 +86,9 @@ class Wish:
 
     config: LabelConfig
     version: str
-    urgency: Urgency
+    priority: Priority
     project: int | None
-    ask: Ask | None = None
+    ask: PromptRequest | None = None
     adaptation: Adaptation | None = None
 
 
@@ -107,11 +107,11 @@ class Picture:
     tag: ImageTag
     item_index: int | None
     rgb: RGBArray
-    prepared: PreparedPicture
+    prepared: PreparedImage
     task: Task
 
 
-class Pipeline:
+class Predictor:
     """Requests -> predictions.
 
     Args:
@@ -131,16 +131,16 @@ class Pipeline:
         read_image: ReadImage,
         settings: Settings,
         recall_image: ReadImage | None = None,
-        batches: Batches | None = None,
-        journal: Journal | None = None,
-        lessons: Lessons | None = None,
+        batches: TaskRunner | None = None,
+        tracker: TaskTracker | None = None,
+        lessons: ExampleStore | None = None,
     ) -> None:
         self._engine = engine
         self._read_image = read_image
         self._recall_image = recall_image or read_image
         self._settings = settings
-        self._batches = batches or Batches()
-        self._journal = journal or Journal()
+        self._batches = batches or TaskRunner()
+        self._tracker = tracker or TaskTracker()
         self._lessons = lessons
 
     def predict(self, request: PredictRequest) -> list[Entry]:
@@ -154,19 +154,19 @@ class Pipeline:
         config = parse_label_config(request.label_config)
         if request.context is not None and not request.context.prompts:
             return [{"result": []} for _ in request.tasks]
-        ask = understand(request.context, config, self._nearest) if request.context else None
+        ask = parse_prompt(request.context, config, self._nearest) if request.context else None
         if request.context is not None and ask is None:
             return [{"result": []} for _ in request.tasks]
         learned = self.learned(config, request.project_id)
-        wish = self.wish(config, urgency(request), request.project_id, learned, ask)
-        if wish.urgency is Urgency.BATCH:
-            return [outcome.entry for outcome in self.outcomes(request.tasks, wish)]
-        return [self._outcome_now(task, wish).entry for task in request.tasks]
+        spec = self.spec(config, priority(request), request.project_id, learned, ask)
+        if spec.priority is Priority.BATCH:
+            return [outcome.entry for outcome in self.outcomes(request.tasks, spec)]
+        return [self._outcome_now(task, spec).entry for task in request.tasks]
 
-    def prime(self, config: LabelConfig) -> None:
+    def warm_up(self, config: LabelConfig) -> None:
         """Have the words of a label config embedded before its first picture; never waits."""
         for tag in config.images:
-            self._engine.prime(config.labels_of(tag.name))
+            self._engine.warm_up(config.labels_of(tag.name))
 
     def version(self, config: LabelConfig, project: int | None = None) -> str:
         """Model, method, and a hash of weights, settings, vocabulary, and what was learned.
@@ -184,7 +184,9 @@ class Pipeline:
         """Whether predictions of a version are wanted: as now, or before the last lessons."""
         return self._version(config, self.learned(config, project, keep=version)) == version
 
-    def learned(self, config: LabelConfig, project: int | None, keep: str = "") -> Learned | None:
+    def learned(
+        self, config: LabelConfig, project: int | None, keep: str = ""
+    ) -> ActiveModel | None:
         """What predictions of a project follow now beside the words; None: nothing.
 
         Args:
@@ -207,14 +209,14 @@ class Pipeline:
                 return other
         return live
 
-    def wish(
+    def spec(
         self,
         config: LabelConfig,
-        urgency: Urgency,
+        priority: Priority,
         project: int | None,
-        learned: Learned | None,
-        ask: Ask | None = None,
-    ) -> Wish:
+        learned: ActiveModel | None,
+        ask: PromptRequest | None = None,
+    ) -> PredictionSpec:
         """What is asked for: one version for all of it, whatever the project learns meanwhile.
 
         Args:
@@ -229,11 +231,11 @@ class Pipeline:
         """
         version = self._version(config, learned)
         if learned is None:
-            return Wish(config, version, urgency, project, ask)
+            return PredictionSpec(config, version, priority, project, ask)
         config = config.with_thresholds(learned.thresholds)
-        return Wish(config, version, urgency, project, ask, learned.adaptation)
+        return PredictionSpec(config, version, priority, project, ask, learned.adaptation)
 
-    def _version(self, config: LabelConfig, learned: Learned | None) -> str:
+    def _version(self, config: LabelConfig, learned: ActiveModel | None) -> str:
         settings = self._settings
         parts: list[Any] = [
             _ALGORITHM,
@@ -252,16 +254,16 @@ class Pipeline:
         count = "" if learned is None else f" +{learned.annotations}"
         return f"{settings.model} {settings.method} {digest[:8]}{count}"
 
-    def outcomes(self, tasks: Sequence[Task], wish: Wish) -> list[Outcome]:
+    def outcomes(self, tasks: Sequence[Task], spec: PredictionSpec) -> list[Outcome]:
         """What becomes of the tasks of a batch, a few of them at the same time."""
-        work = partial(self.outcome, wish=wish)
-        return self._batches.outcomes(tasks, wish.version, wish.project, work)
+        work = partial(self.outcome, spec=spec)
+        return self._batches.outcomes(tasks, spec.version, spec.project, work)
 
-    def outcome(self, task: Task, wish: Wish) -> Outcome:
+    def outcome(self, task: Task, spec: PredictionSpec) -> Outcome:
         """The boundary between tasks: whatever happens to one of them stays with it."""
-        with self._journal.task(task.id, wish.project, wish.urgency.word) as work:
+        with self._tracker.task(task.id, spec.project, spec.priority.word) as work:
             try:
-                return Outcome(self._prediction(task, wish, work))
+                return Outcome(self._prediction(task, spec, work))
             except TaskError as error:
                 work.failed(error)
                 return Outcome([], str(error), may_pass=isinstance(error, ImageRefused))
@@ -271,30 +273,30 @@ class Pipeline:
                 work.failed(error)
                 return Outcome([], f"Unexpected {type(error).__name__}: see the backend's log.")
 
-    def _outcome_now(self, task: Task, wish: Wish) -> Outcome:
+    def _outcome_now(self, task: Task, spec: PredictionSpec) -> Outcome:
         """What becomes of a task that an annotator looks at."""
-        if wish.ask is not None:
-            return self.outcome(task, wish)
-        work = partial(self.outcome, wish=wish)
-        return self._batches.opened(task, wish.version, wish.project, work)
+        if spec.ask is not None:
+            return self.outcome(task, spec)
+        work = partial(self.outcome, spec=spec)
+        return self._batches.opened(task, spec.version, spec.project, work)
 
-    def _prediction(self, task: Task, wish: Wish, work: Work) -> Entry:
+    def _prediction(self, task: Task, spec: PredictionSpec, work: TrackedTask) -> Entry:
         """What is drawn on all pictures of a task, or the answer to what an annotator asks for."""
-        draw = self._draw_labels if wish.ask is None else self._draw_asked
-        drawn = [draw(picture, wish) for picture in self._pictures(task, wish)]
+        draw = self._draw_labels if spec.ask is None else self._draw_asked
+        drawn = [draw(picture, spec) for picture in self._pictures(task, spec)]
         regions = [region.to_json() for picture in drawn for region in picture.regions]
         work.drawn(len(regions), len(drawn))
-        return {"model_version": wish.version, "score": mean_score(drawn), "result": regions}
+        return {"model_version": spec.version, "score": mean_score(drawn), "result": regions}
 
-    def _pictures(self, task: Task, wish: Wish) -> Iterator[Picture]:
+    def _pictures(self, task: Task, spec: PredictionSpec) -> Iterator[Picture]:
         """The pictures of a task that are asked for, one after the other."""
         with stage("load"):
             segmenter = self._engine.segmenter()  # where it is gone, nothing needs to be fetched
-        read = self._read_image if wish.urgency is Urgency.BATCH else self._recall_image
-        for tag in wish.config.images if wish.ask is None else (wish.ask.image,):
+        read = self._read_image if spec.priority is Priority.BATCH else self._recall_image
+        for tag in spec.config.images if spec.ask is None else (spec.ask.image,):
             is_list = tag.is_list(task.data)
             for index, source in enumerate(tag.sources(task.data)):
-                if is_list and wish.ask and wish.ask.item_index not in (None, index):
+                if is_list and spec.ask and spec.ask.item_index not in (None, index):
                     continue
                 with stage("fetch"):
                     rgb = read(source, task)
@@ -302,32 +304,36 @@ class Pipeline:
                     prepared = segmenter.prepare(rgb)
                 yield Picture(tag, index if is_list else None, rgb, prepared, task)
 
-    def _draw_labels(self, picture: Picture, wish: Wish) -> Drawn:
+    def _draw_labels(self, picture: Picture, spec: PredictionSpec) -> ImagePrediction:
         """All labels of a picture, and how it ranks among the others."""
-        scores = self._score(picture, wish.config.labels_of(picture.tag.name), wish)
-        drawn = self._draw(self._find_labels(picture, scores, wish), picture, wish)
-        kind = self._score_kind(wish.config)
+        scores = self._score(picture, spec.config.labels_of(picture.tag.name), spec)
+        drawn = self._draw(self._find_labels(picture, scores, spec), picture, spec)
+        kind = self._score_kind(spec.config)
         if kind == "confidence":
             return drawn
-        doubt = Doubt.of(scores, least_thresholds(wish.config, picture.tag.name))
-        score = doubt.uncertainty if kind == "uncertainty" else doubt.effort
+        uncertainty = Uncertainty.of(scores, least_thresholds(spec.config, picture.tag.name))
+        score = uncertainty.uncertainty if kind == "uncertainty" else uncertainty.effort
         return replace(drawn, score=score, pixels=picture.rgb[..., 0].size)
 
-    def _draw_asked(self, picture: Picture, wish: Wish) -> Drawn:
-        return self._draw(self._find_asked(picture, wish), picture, wish)
+    def _draw_asked(self, picture: Picture, spec: PredictionSpec) -> ImagePrediction:
+        return self._draw(self._find_asked(picture, spec), picture, spec)
 
     def _score_kind(self, config: LabelConfig) -> ScoreKind:
         """What the predictions of a project are sorted by; its own word wins."""
         return config.score or self._settings.score
 
     def _find_labels(
-        self, picture: Picture, scores: Scores, wish: Wish, names: Collection[str] | None = None
-    ) -> Iterator[Found]:
+        self,
+        picture: Picture,
+        scores: Scores,
+        spec: PredictionSpec,
+        names: Collection[str] | None = None,
+    ) -> Iterator[LabelMask]:
         """All labels of a picture, or those of some names, where they win against all others."""
         segmentation = self._decide(scores, picture)
         wanted = dict.fromkeys(
             (label.name, label.threshold)
-            for control in wish.config.controls_of(picture.tag.name)
+            for control in spec.config.controls_of(picture.tag.name)
             for label in control.labels
             if names is None or label.name in names
         )
@@ -335,37 +341,37 @@ class Pipeline:
             mask = segmentation.label_map == segmentation.labels.index(name)
             if threshold > 0:
                 mask &= segmentation.confidence >= np.float16(threshold)
-            yield Found(name, self._clean(mask), segmentation.confidence, threshold)
+            yield LabelMask(name, self._clean(mask), segmentation.confidence, threshold)
 
-    def _find_asked(self, picture: Picture, wish: Wish) -> Iterator[Found]:
+    def _find_asked(self, picture: Picture, spec: PredictionSpec) -> Iterator[LabelMask]:
         """What an annotator asks for on a picture."""
-        assert wish.ask is not None
-        asked, labels = wish.ask.wish, wish.config.labels_of(picture.tag.name)
+        assert spec.ask is not None
+        asked, labels = spec.ask.spec, spec.config.labels_of(picture.tag.name)
         if isinstance(asked, Phrases):
             if asked.whole:
                 scores, names = (
-                    self._score(picture, labels, wish),
+                    self._score(picture, labels, spec),
                     {each.name for each in asked.whole},
                 )
-                yield from self._find_labels(picture, scores, wish, names)
+                yield from self._find_labels(picture, scores, spec, names)
             if asked.phrases:
-                scores = self._score(picture, rivals(asked, labels), wish)
+                scores = self._score(picture, competing_labels(asked, labels), spec)
                 segmentation = self._decide(scores, picture)
                 for found in segment_phrases(asked, segmentation):
                     yield replace(found, mask=self._clean(found.mask))
             return
         competing = labels if asked.label in labels else (*labels, asked.label)
         look = self._engine.look(
-            picture.prepared, competing, wish.urgency, wish.project, wish.adaptation
+            picture.prepared, competing, spec.priority, spec.project, spec.adaptation
         )
         if isinstance(asked, Clicks):
             yield from segment_clicks(asked, look.features, look.scores, picture.rgb)
         else:
             yield from segment_boxes(asked, look.features, look.scores, picture.rgb)
 
-    def _score(self, picture: Picture, labels: tuple[Label, ...], wish: Wish) -> Scores:
+    def _score(self, picture: Picture, labels: tuple[Label, ...], spec: PredictionSpec) -> Scores:
         return self._engine.score(
-            picture.prepared, labels, wish.urgency, wish.project, wish.adaptation
+            picture.prepared, labels, spec.priority, spec.project, spec.adaptation
         )
 
     @stage("decide")
@@ -382,19 +388,21 @@ class Pipeline:
         return round(self._settings.min_island_share * mask.size)
 
     @stage("draw")
-    def _draw(self, found: Iterable[Found], picture: Picture, wish: Wish) -> Drawn:
+    def _draw(
+        self, found: Iterable[LabelMask], picture: Picture, spec: PredictionSpec
+    ) -> ImagePrediction:
         """Masks as the controls have them that want them.
 
         One mask exists at a time, however many labels there are. The regions of each answer to an
         annotator have ids of their own: accepted, they replace none that is there.
         """
-        config, image = wish.config, picture.tag.name
+        config, image = spec.config, picture.tag.name
         order = [control.name for control in (*config.controls, *config.boxes)]
         regions: list[tuple[int, Region]] = []
         union = np.zeros(picture.rgb.shape[:2], np.bool_)
         total = 0.0
-        taken = None if wish.ask is None else self._taken(picture, wish)
-        owner = str(picture.task.id) if wish.ask is None else secrets.token_hex(8)
+        taken = None if spec.ask is None else self._taken(picture, spec)
+        owner = str(picture.task.id) if spec.ask is None else secrets.token_hex(8)
         for each in found:
             for control, label in config.answering(image, each.label):
                 if each.threshold not in (None, label.threshold):
@@ -419,12 +427,12 @@ class Pipeline:
             union |= new
         pixels = int(np.count_nonzero(union))
         ordered = [region for _, region in sorted(regions, key=lambda pair: pair[0])]
-        return Drawn(ordered, total / pixels if pixels else 0.0, pixels)
+        return ImagePrediction(ordered, total / pixels if pixels else 0.0, pixels)
 
-    def _taken(self, picture: Picture, wish: Wish) -> BoolMask | None:
+    def _taken(self, picture: Picture, spec: PredictionSpec) -> BoolMask | None:
         """What must stay free on a picture, if any control asks for that; else nothing is read."""
-        assert wish.ask is not None
-        controls = wish.config.controls_of(picture.tag.name)
+        assert spec.ask is not None
+        controls = spec.config.controls_of(picture.tag.name)
         exclusive = {control.name for control in controls if not control.overlap}
         if not exclusive:
             return None
@@ -433,7 +441,7 @@ class Pipeline:
             for area in areas(picture.task)
             if area.image == picture.tag.name
             and (area.item_index or 0) == (picture.item_index or 0)
-            and area.id not in wish.ask.region_ids
+            and area.id not in spec.ask.region_ids
         )
         height, width = picture.rgb.shape[:2]
         return covered(there, exclusive, (height, width))
@@ -460,11 +468,11 @@ class Pipeline:
         return owners[int((rows[:-1] @ rows[-1]).argmax())]
 
 
-def urgency(request: PredictRequest) -> Urgency:
+def priority(request: PredictRequest) -> Priority:
     """Who waits for an answer: an annotator who has clicked, one who has opened a task, or none."""
     if request.context is not None:
-        return Urgency.INTERACTIVE
-    return Urgency.OPENED if len(request.tasks) < 2 else Urgency.BATCH
+        return Priority.INTERACTIVE
+    return Priority.OPENED if len(request.tasks) < 2 else Priority.BATCH
 
 
 def least_thresholds(config: LabelConfig, image: str) -> list[float]:
@@ -484,7 +492,7 @@ def least_thresholds(config: LabelConfig, image: str) -> list[float]:
     ]
 
 
-def mean_score(drawn: list[Drawn]) -> float:
+def mean_score(drawn: list[ImagePrediction]) -> float:
     """The mean of the pictures' scores by their pixels, in [0, 1]; 0 where there are none.
 
     >>> mean_score([Drawn([], 0.5, 1), Drawn([], 0.9, 3)])

@@ -67,7 +67,7 @@ class Phrases:
 
 
 @dataclass(frozen=True)
-class Ask:
+class PromptRequest:
     """What an annotator asks for, and where.
 
     Attributes:
@@ -79,11 +79,11 @@ class Ask:
 
     image: ImageTag
     item_index: int | None
-    wish: Clicks | Boxes | Phrases
+    spec: Clicks | Boxes | Phrases
     region_ids: frozenset[str] = frozenset()
 
 
-def understand(context: Context, config: LabelConfig, nearest: Nearest) -> Ask | None:
+def parse_prompt(context: Context, config: LabelConfig, nearest: Nearest) -> PromptRequest | None:
     """What a context asks for; None, and a line in the log, where no answer is possible.
 
     The last prompt says what is asked for. Those before it that are of its kind, label and picture
@@ -100,7 +100,7 @@ def understand(context: Context, config: LabelConfig, nearest: Nearest) -> Ask |
         log.info("All that was drawn or typed was made with tools that ask nothing.")
         return None
     last = prompts[-1]
-    same = [prompt for prompt in prompts if _kin(prompt) == _kin(last)]
+    same = [prompt for prompt in prompts if _same_target(prompt) == _same_target(last)]
     image = _image(last, config)
     if image is None:
         log.info("A prompt is on %r, which is no image of ours.", last.image)
@@ -110,15 +110,15 @@ def understand(context: Context, config: LabelConfig, nearest: Nearest) -> Ask |
         phrases = read_words(
             last.shape.text, config, image.name, _prompt_label(last, config), nearest
         )
-        return Ask(image, last.item_index, phrases, ids)
+        return PromptRequest(image, last.item_index, phrases, ids)
     label = _label(last, config, image.name)
     if label is None:
         log.info("No control for the image %r draws any of %s.", image.name, last.labels)
         return None
     clicks = tuple(prompt.shape for prompt in same if isinstance(prompt.shape, Keypoint))
     boxes = tuple(prompt.shape for prompt in same if isinstance(prompt.shape, Rectangle))
-    wish = Clicks(label, clicks) if clicks else Boxes(label, boxes)
-    return Ask(image, last.item_index or 0, wish, ids)
+    spec = Clicks(label, clicks) if clicks else Boxes(label, boxes)
+    return PromptRequest(image, last.item_index or 0, spec, ids)
 
 
 def read_words(
@@ -244,7 +244,7 @@ def plain_words(text: str) -> str:
     return " ".join(re.findall(r"\w+", words(text)))
 
 
-def _kin(prompt: Prompt) -> tuple[object, ...]:
+def _same_target(prompt: Prompt) -> tuple[object, ...]:
     return type(prompt.shape), prompt.labels, prompt.image, prompt.item_index
 
 

@@ -65,7 +65,7 @@ class Item:
         return self.project, self.opened
 
 
-class Batches:
+class TaskRunner:
     """Works on the tasks of batches, `AHEAD` of one project at the same time; projects in turn."""
 
     def __init__(self) -> None:

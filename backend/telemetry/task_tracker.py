@@ -29,7 +29,7 @@ TaskId = int | str | None
 
 
 @dataclass(frozen=True)
-class Record:
+class TaskRecord:
     """How the work on one task ended.
 
     Attributes:
@@ -48,7 +48,7 @@ class Record:
 
     task: TaskId
     project: int | None
-    urgency: str
+    priority: str
     request: str
     ended_at: float
     seconds: float
@@ -78,16 +78,16 @@ class Running:
 
     task: TaskId
     project: int | None
-    urgency: str
+    priority: str
     seconds: float
     stage: str
 
 
-class Work:
+class TrackedTask:
     """One task, while it is worked on: where its end is told to the journal."""
 
-    def __init__(self, task: TaskId, project: int | None, urgency: str, stages: Stages) -> None:
-        self.task, self.project, self.urgency, self.stages = task, project, urgency, stages
+    def __init__(self, task: TaskId, project: int | None, priority: str, stages: Stages) -> None:
+        self.task, self.project, self.priority, self.stages = task, project, priority, stages
         self.start = time.monotonic()
         self.pictures = self.regions = 0
         self.error: BaseException | None = None
@@ -101,7 +101,7 @@ class Work:
         self.error = error
 
 
-class Journal:
+class TaskTracker:
     """Remembers what runs, the last failures, and how fast pictures are done; bounded.
 
     Safe to share between threads.
@@ -110,33 +110,33 @@ class Journal:
         listeners: hear each record; they must be quick and must not raise.
         clock: seconds that only grow; for tests.
 
-    >>> journal = Journal()
+    >>> tracker = Journal()
     >>> with journal.task(7, project=1, urgency="batch") as work:
     ...     work.drawn(regions=3)
-    >>> journal.done, journal.failed
+    >>> tracker.done, journal.failed
     (1, 0)
     """
 
     def __init__(
         self,
-        listeners: tuple[Callable[[Record], None], ...] = (),
+        listeners: tuple[Callable[[TaskRecord], None], ...] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._listeners = listeners
         self._clock = clock
         self._lock = threading.Lock()
-        self._running: dict[int, Work] = {}
-        self._failures: deque[Record] = deque(maxlen=REMEMBERED)
+        self._running: dict[int, TrackedTask] = {}
+        self._failures: deque[TaskRecord] = deque(maxlen=REMEMBERED)
         self._ends: deque[tuple[float, int]] = deque()
         self._done = self._failed = 0
         self._projects: OrderedDict[int | None, tuple[int, int]] = OrderedDict()
         self._started_at = clock()
 
     @contextmanager
-    def task(self, task: TaskId, project: int | None, urgency: str) -> Iterator[Work]:
+    def task(self, task: TaskId, project: int | None, priority: str) -> Iterator[TrackedTask]:
         """Work at a task within the block; whatever leaves it as an exception is a failure."""
-        with about(project=project, task=task, urgency=urgency), timed() as stages:
-            work = Work(task, project, urgency, stages)
+        with about(project=project, task=task, priority=priority), timed() as stages:
+            work = TrackedTask(task, project, priority, stages)
             with self._lock:
                 self._running[id(work)] = work
             try:
@@ -149,10 +149,10 @@ class Journal:
 
     def refused(self, error: BackendError, advice: str) -> None:
         """A request for predictions was refused before its tasks were known: nothing to count."""
-        record = Record(
+        record = TaskRecord(
             task=None,
             project=None,
-            urgency="batch",
+            priority="batch",
             request=str(facts().get("request", "")),
             ended_at=time.time(),
             seconds=0.0,
@@ -170,12 +170,12 @@ class Journal:
         with self._lock:
             works = list(self._running.values())
         return [
-            Running(work.task, work.project, work.urgency, now - work.start, work.stages.now)
+            Running(work.task, work.project, work.priority, now - work.start, work.stages.now)
             for work in sorted(works, key=lambda work: work.start)
         ]
 
     @property
-    def failures(self) -> list[Record]:
+    def failures(self) -> list[TaskRecord]:
         """The last tasks without a prediction and refused requests, the latest first."""
         with self._lock:
             return list(reversed(self._failures))
@@ -205,12 +205,12 @@ class Journal:
             count = sum(pictures for _, pictures in self._ends)
         return count / max(1.0, min(PACE_S, now - self._started_at))
 
-    def _end(self, work: Work) -> None:
+    def _end(self, work: TrackedTask) -> None:
         error = work.error
-        record = Record(
+        record = TaskRecord(
             task=work.task,
             project=work.project,
-            urgency=work.urgency,
+            priority=work.priority,
             request=str(facts().get("request", "")),
             ended_at=time.time(),
             seconds=time.monotonic() - work.start,
@@ -227,7 +227,7 @@ class Journal:
         for listener in self._listeners:
             listener(record)
 
-    def _count(self, record: Record) -> None:
+    def _count(self, record: TaskRecord) -> None:
         done, failed = self._projects.pop(record.project, (0, 0))
         if record.failed:
             self._failed += 1
@@ -246,7 +246,7 @@ class Journal:
             self._ends.popleft()
 
 
-def _write(record: Record, error: BaseException | None) -> None:
+def _write(record: TaskRecord, error: BaseException | None) -> None:
     """One line in the log: what became of a task, and where its time went."""
     stages = {f"{name}_ms": round(1000 * took) for name, took in record.stages.items()}
     more = {"facts": {"ms": round(1000 * record.seconds), **stages}}

@@ -6,19 +6,19 @@ from flask import Flask
 
 from backend.database.database import new_owner
 from backend.feedback.annotation_store import Annotations
-from backend.feedback.learning.example_store import Lessons
+from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.learner import Learner, model_key
 from backend.inference.engine import Engine
-from backend.jobs.job_store import Store
+from backend.jobs.job_store import JobStore
 from backend.jobs.worker import Worker
-from backend.label_studio.files import Studio
+from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.network.time_limit import Clock
-from backend.prediction.deadline import Pending
-from backend.prediction.outbox import Results
-from backend.prediction.predictor import Pipeline
+from backend.prediction.deadline import DeadlineRunner
+from backend.prediction.outbox import PredictionOutbox
+from backend.prediction.predictor import Predictor
 from backend.settings import Settings
-from backend.telemetry.task_tracker import Journal
+from backend.telemetry.task_tracker import TaskTracker
 from backend.web.metrics import Metrics
 from backend.web.middleware.auth import add_auth
 from backend.web.middleware.body import read_body
@@ -28,7 +28,7 @@ from backend.web.ml_backend.routes import add_routes
 from backend.web.pages.dashboard import make_console
 from backend.web.pages.learning import describe, make_tutor
 from backend.web.pages.report import make_report
-from backend.web.pages.status import Overview
+from backend.web.pages.status import StatusReport
 
 
 def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
@@ -47,27 +47,29 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     """
     given = engine
     engine = given or Engine.from_settings(settings)
-    studio = Studio.from_settings(settings)
+    studio = LabelStudioFiles.from_settings(settings)
     reader = ImageReader(studio, settings)
-    store, owner = Store.from_settings(settings), new_owner()
-    lessons = Lessons(store, owner, lambda: model_key(settings, engine.model_id))
+    store, owner = JobStore.from_settings(settings), new_owner()
+    lessons = ExampleStore(store, owner, lambda: model_key(settings, engine.model_id))
     metrics = Metrics(engine.snapshot, lambda: reader.kept, lessons.summary)
-    journal = Journal((metrics.task,))
-    results = Results(store, owner, max_mb=settings.waiting_mb)
-    pending = Pending(store, results, settings.predict_deadline_s)
-    pipeline = Pipeline(engine, reader.read, settings, reader.recall, pending, journal, lessons)
+    tracker = TaskTracker((metrics.task,))
+    results = PredictionOutbox(store, owner, max_mb=settings.waiting_mb)
+    pending = DeadlineRunner(store, results, settings.predict_deadline_s)
+    predictor = Predictor(engine, reader.read, settings, reader.recall, pending, tracker, lessons)
     annotations = Annotations(store, owner)
     learner = Learner(settings, engine, reader.read, lessons)
     worker = Worker.from_settings(
-        settings, store, results, owner, pipeline, pending, annotations, learner
+        settings, store, results, owner, predictor, pending, annotations, learner
     )
-    overview = Overview(settings, engine, journal, store, results, pending, studio, reader, lessons)
+    overview = StatusReport(
+        settings, engine, tracker, store, results, pending, studio, reader, lessons
+    )
     app = Flask("backend", static_folder=None, template_folder="web/pages/templates")
     app.extensions["worker"] = worker
     add_observation(app, metrics)
     add_auth(app, settings)
     clock = Clock()
-    add_routes(app, settings, engine, studio, pipeline, store, annotations, journal, clock)
+    add_routes(app, settings, engine, studio, predictor, store, annotations, tracker, clock)
     app.register_blueprint(
         make_console(settings, engine, store, metrics, overview, lambda: read_body(settings, clock))
     )

@@ -16,7 +16,7 @@ from backend.errors import ModelUnavailable
 from backend.feedback.learning.versions import Summary
 from backend.inference.engine import Snapshot
 from backend.label_studio.image_loader import KeptPictures
-from backend.telemetry.task_tracker import Record
+from backend.telemetry.task_tracker import TaskRecord
 
 log = logging.getLogger(__name__)
 
@@ -91,14 +91,14 @@ class Metrics:
         self._requests.labels(route, known, str(status)).inc()
         self._request_s.labels(route).observe(seconds)
 
-    def task(self, record: Record) -> None:
+    def task(self, record: TaskRecord) -> None:
         """The work on a task has ended."""
         for stage, seconds in record.stages.items():
             self._stage_s.labels(stage).observe(seconds)
         if record.failed:
             self._failures.labels(record.reason).inc()
         else:
-            self._tasks.labels(record.urgency).inc()
+            self._tasks.labels(record.priority).inc()
 
     def render(self) -> bytes:
         """All of them, as Prometheus reads it; see `CONTENT_TYPE`."""
@@ -129,8 +129,8 @@ class _EngineCollector(Collector):
             "Pictures that wait for the model, or are in it, by who waits.",
             labels=("urgency",),
         )
-        for urgency, count in now.waiting.items():
-            queue.add_metric((urgency.word,), count)
+        for priority, count in now.waiting.items():
+            queue.add_metric((priority.word,), count)
         yield queue
         yield _gauge(
             "queue_vocabularies", "Vocabularies that are being embedded.", now.vocabularies

@@ -16,7 +16,7 @@ from clearclip_core.adaptation.serialization import (
     check_shape,
     check_width,
     digest_of,
-    pack,
+    to_safetensors,
     unpack_as,
 )
 from clearclip_core.vocabulary import Vocabulary
@@ -91,7 +91,7 @@ class Adaptation:
 
     def to_bytes(self) -> bytes:
         """A safetensors file's bytes."""
-        return pack("adaptation", self._facts, self._arrays)
+        return to_safetensors("adaptation", self._facts, self._arrays)
 
     @classmethod
     def from_bytes(cls, data: bytes, width: int | None = None) -> Adaptation:

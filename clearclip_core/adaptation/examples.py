@@ -20,7 +20,7 @@ from clearclip_core.adaptation.serialization import (
     check_shape,
     check_width,
     digest_of,
-    pack,
+    to_safetensors,
     unpack_as,
 )
 from clearclip_core.segmentation.masks import BoolMask
@@ -40,7 +40,7 @@ HALF_PATCHES = 4.0
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class SufficientStatistics:
     """Sums over corrected pictures: add pictures, merge replicas, take a picture away again.
 
     In a picture a label with a coverage of n patches has the weight ``n / (n + 4)``, whatever
@@ -75,7 +75,7 @@ class Evidence:
         check_shape("moment", self.moment, (self.width, self.width))
 
     @classmethod
-    def empty(cls, width: int) -> Evidence:
+    def empty(cls, width: int) -> SufficientStatistics:
         """Of no picture; `width` is D."""
         return cls((), np.zeros(0), np.zeros((0, width)), np.zeros((width, width)), 0)
 
@@ -84,10 +84,10 @@ class Evidence:
         """Numbers in a feature, D."""
         return int(self.moment.shape[0])
 
-    def __add__(self, other: Evidence) -> Evidence:
+    def __add__(self, other: SufficientStatistics) -> SufficientStatistics:
         return self._plus(other, 1)
 
-    def __sub__(self, other: Evidence) -> Evidence:
+    def __sub__(self, other: SufficientStatistics) -> SufficientStatistics:
         return self._plus(other, -1)
 
     def whitening(self, shrinkage: float) -> Numbers:
@@ -110,7 +110,7 @@ class Evidence:
         root: Numbers = vectors * np.sqrt(counts.sum() / shrunk) @ vectors.T
         return root
 
-    def _plus(self, other: Evidence, sign: int) -> Evidence:
+    def _plus(self, other: SufficientStatistics, sign: int) -> SufficientStatistics:
         if other.width != self.width:
             raise ValueError(
                 f"Expected evidence of {self.width} numbers a feature, but got {other.width}."
@@ -122,7 +122,9 @@ class Evidence:
             counts[rows] += factor * each.counts
             sums[rows] += factor * each.sums
         moment = self.moment + sign * other.moment
-        return Evidence(names, counts, sums, moment, self.pictures + sign * other.pictures)
+        return SufficientStatistics(
+            names, counts, sums, moment, self.pictures + sign * other.pictures
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +179,7 @@ class Example:
             features: of the picture.
             masks: name of the label -> (H, W) bool, of the picture's own size; may overlap.
             known: names of all labels that the annotator could have used.
-            picture: what the picture is known by, such as ``PreparedPicture.digest``.
+            picture: what the picture is known by, such as ``PreparedImage.digest``.
 
         Raises:
             ValueError: a mask of another size, a label without a name, or features with CLS
@@ -233,7 +235,7 @@ class Example:
         return self.picture or self.digest
 
     @property
-    def evidence(self) -> Evidence:
+    def evidence(self) -> SufficientStatistics:
         """The picture's sums; what varies within a label is told by the patches that were kept."""
         areas, means = self.areas.astype(np.float64), self.means.astype(np.float64)
         counts = areas / (areas + HALF_PATCHES)
@@ -244,11 +246,11 @@ class Example:
         middles = shares.T @ patches  # (K, D), 0 for a label without a patch
         spread = _scatter(patches, shares @ counts) - _scatter(middles, counts)
         moment = spread + _scatter(means, counts)
-        return Evidence(self.names, counts, counts[:, None] * means, moment, 1)
+        return SufficientStatistics(self.names, counts, counts[:, None] * means, moment, 1)
 
     def to_bytes(self) -> bytes:
         """A safetensors file's bytes."""
-        return pack("example", self._facts, self._arrays)
+        return to_safetensors("example", self._facts, self._arrays)
 
     @classmethod
     def from_bytes(cls, data: bytes, width: int | None = None) -> Example:

@@ -25,10 +25,10 @@ from clearclip_core.adaptation.adaptation import Adaptation, group_names, query_
 from clearclip_core.adaptation.examples import (
     HALF_PATCHES,
     UNLABELED,
-    Evidence,
     Example,
     Floats,
     Numbers,
+    SufficientStatistics,
 )
 from clearclip_core.adaptation.serialization import (
     check_width,
@@ -112,10 +112,10 @@ def adapt(
     limit = PATCHES // max(1, len(ordered))
     shared = Counter(example.picture_key for example in ordered)
     lessons = [
-        _Lesson.of(example, embeddings, vocabulary, limit, shared[example.picture_key])
+        _Batch.of(example, embeddings, vocabulary, limit, shared[example.picture_key])
         for example in ordered
     ]
-    text = _Overlap(group_names(vocabulary))
+    text = _Iou(group_names(vocabulary))
     for lesson in lessons:
         text.add(lesson, lesson.text)
     pictures = len(shared)
@@ -136,13 +136,13 @@ def adapt(
 
 def _held_out(
     examples: Sequence[Example],
-    lessons: Sequence[_Lesson],
-    total: Evidence,
+    lessons: Sequence[_Batch],
+    total: SufficientStatistics,
     priors: Sequence[float],
     vocabulary: Vocabulary,
-) -> list[_Overlap]:
+) -> list[_Iou]:
     """For each prior how right labels are on pictures that were not learned from."""
-    overlaps = [_Overlap(group_names(vocabulary)) for _ in priors]
+    overlaps = [_Iou(group_names(vocabulary)) for _ in priors]
     pictures = list(dict.fromkeys(example.picture_key for example in examples))
     folds = min(_FOLDS, len(pictures))
     fold_of = {picture: index % folds for index, picture in enumerate(pictures)}
@@ -161,7 +161,7 @@ def _held_out(
 
 
 def _adaptation(
-    lessons: Sequence[_Lesson],
+    lessons: Sequence[_Batch],
     terms: tuple[Floats, Floats],
     vocabulary: Vocabulary,
     pictures: int,
@@ -175,7 +175,7 @@ def _adaptation(
 
 
 @dataclass(frozen=True, eq=False)
-class _Lesson:
+class _Batch:
     """An example in terms of a vocabulary of G groups of queries: labels, and contrast words.
 
     Attributes:
@@ -195,7 +195,7 @@ class _Lesson:
     @classmethod
     def of(
         cls, example: Example, embeddings: Floats, vocabulary: Vocabulary, limit: int, shared: int
-    ) -> _Lesson:
+    ) -> _Batch:
         """Make it of an example.
 
         Args:
@@ -239,12 +239,12 @@ def _balanced(areas: Floats) -> Floats:
     return made
 
 
-def _evidence(examples: Sequence[Example]) -> Evidence:
-    return sum((each.evidence for each in examples), Evidence.empty(examples[0].width))
+def _evidence(examples: Sequence[Example]) -> SufficientStatistics:
+    return sum((each.evidence for each in examples), SufficientStatistics.empty(examples[0].width))
 
 
 def _posterior_modes(
-    lessons: Sequence[_Lesson], evidence: Evidence, priors: Sequence[float]
+    lessons: Sequence[_Batch], evidence: SufficientStatistics, priors: Sequence[float]
 ) -> Iterator[tuple[Floats, Floats]]:
     """What to add to the groups' logits: for each prior (G, D) directions and (G,) offsets."""
     joined = _Posterior(lessons, evidence.whitening(_SHRINKAGE))
@@ -269,10 +269,10 @@ class _Posterior:
 
     Args:
         lessons: corrected pictures.
-        whiten: (D, D), see ``Evidence.whitening``.
+        whiten: (D, D), see ``SufficientStatistics.whitening``.
     """
 
-    def __init__(self, lessons: Sequence[_Lesson], whiten: Numbers) -> None:
+    def __init__(self, lessons: Sequence[_Batch], whiten: Numbers) -> None:
         def joined(field: str) -> torch.Tensor:
             return torch.from_numpy(np.concatenate([getattr(each, field) for each in lessons]))
 
@@ -313,14 +313,14 @@ class _Posterior:
         return directions.numpy().astype(np.float32), offsets.numpy().astype(np.float32)
 
 
-class _Overlap:
+class _Iou:
     """Intersections and unions of labels over sampled patches, each standing for several."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
         self._sums = np.zeros((3, len(names)))  # both, truth, made
 
-    def add(self, lesson: _Lesson, logits: Floats) -> None:
+    def add(self, lesson: _Batch, logits: Floats) -> None:
         winners = np.eye(len(self._names))[logits.argmax(axis=1)]  # (N, G)
         self._sums += (
             (winners * lesson.areas).sum(axis=0),

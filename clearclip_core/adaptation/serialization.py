@@ -20,7 +20,7 @@ T = TypeVar("T")
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
-def pack(kind: str, facts: Mapping[str, Any], arrays: Arrays) -> bytes:
+def to_safetensors(kind: str, facts: Mapping[str, Any], arrays: Arrays) -> bytes:
     """A safetensors file's bytes.
 
     Args:
@@ -40,8 +40,8 @@ def pack(kind: str, facts: Mapping[str, Any], arrays: Arrays) -> bytes:
     return packed
 
 
-def unpack(data: bytes, kind: str) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-    """What `pack` was given.
+def from_safetensors(data: bytes, kind: str) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    """What `to_safetensors` was given.
 
     Raises:
         ValueError: damaged bytes, another format, or another kind.
@@ -68,18 +68,18 @@ def unpack_as(
     names: Collection[str],
     make: Callable[[dict[str, Any], dict[str, npt.NDArray[Any]]], T],
 ) -> T:
-    """The value that is made of what `pack` was given.
+    """The value that is made of what `to_safetensors` was given.
 
     Args:
-        data: see `unpack`.
-        kind: see `unpack`.
+        data: see `from_safetensors`.
+        kind: see `from_safetensors`.
         names: of the arrays that there must be, and no others.
         make: facts and arrays -> the value.
 
     Raises:
-        ValueError: see `unpack`, or not what such a value is made of.
+        ValueError: see `from_safetensors`, or not what such a value is made of.
     """
-    facts, arrays = unpack(data, kind)
+    facts, arrays = from_safetensors(data, kind)
     try:
         if set(arrays) != set(names):
             raise KeyError(f"{sorted(arrays)} in place of {sorted(names)}")

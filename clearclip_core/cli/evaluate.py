@@ -15,7 +15,7 @@ from tqdm import tqdm
 from clearclip_core.cli.options import ModelOptions, model_options
 from clearclip_core.clip.device_info import device_name
 from clearclip_core.clip.methods import resolve_method
-from clearclip_core.evaluation.checkpoint import Bookmark
+from clearclip_core.evaluation.checkpoint import Checkpoint
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
 from clearclip_core.evaluation.datasets.layouts import LayoutError
 from clearclip_core.evaluation.datasets.preparation import RECODINGS, prepare
@@ -28,9 +28,9 @@ from clearclip_core.evaluation.results import (
     other_versions,
     versions,
 )
-from clearclip_core.evaluation.run_config import Settings, digest_of
+from clearclip_core.evaluation.run_config import RunConfig, digest_of
 from clearclip_core.evaluation.runner import predictor, run_through
-from clearclip_core.evaluation.task import Task, result_path
+from clearclip_core.evaluation.task import EvaluationTask, result_path
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,15 @@ class DataOptions:
     names: Path | None
     limit: int | None
 
-    def find(self, short_side_px: int) -> Task:
+    def find(self, short_side_px: int) -> EvaluationTask:
         """Look for the data, its errors as one sentence that says what to do.
 
         Raises:
-            click.ClickException: what `Task.of` raises.
+            click.ClickException: what `EvaluationTask.of` raises.
         """
         benchmark = BENCHMARKS[self.benchmark]
         try:
-            return Task.of(benchmark, self.data, self.names, self.limit, short_side_px)
+            return EvaluationTask.of(benchmark, self.data, self.names, self.limit, short_side_px)
         except LayoutError as error:
             hint = (
                 f"\nLabel maps that the publisher gives out are turned into {self.benchmark}'s by: "
@@ -147,13 +147,13 @@ def evaluate(
         segmenter = task.segmenter(model, method, options.model_dir)
         predict = predictor(segmenter, task.benchmark, task.labels)
         samples, classes = task.samples[shard.slice], len(task.benchmark.classes)
-        bookmark = Bookmark.beside(path, digest_of([settings.key, str(shard)]))
+        checkpoint = Checkpoint.beside(path, digest_of([settings.key, str(shard)]))
         with one_sentence():
-            (tally,) = run_through(predict, samples, classes, bookmark, 1, save_every_s)
+            (tally,) = run_through(predict, samples, classes, checkpoint, 1, save_every_s)
             hardware = device_name(segmenter.encoder.device)
             result = Result(settings, shard, tally, versions(), hardware)
             result.write(path)
-        bookmark.remove()
+        checkpoint.remove()
     else:
         say_versions(path, result.versions)
     click.echo(as_text(result))
@@ -207,7 +207,7 @@ def prepare_maps(benchmark: str, data: Path) -> None:
 COMMANDS = (evaluate, merge_shards, prepare_maps)
 
 
-def finished(path: Path, settings: Settings, shard: Shard) -> Result | None:
+def finished(path: Path, settings: RunConfig, shard: Shard) -> Result | None:
     """The result of an earlier run of the same settings; None where there is no file.
 
     Raises:

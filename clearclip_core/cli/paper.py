@@ -19,9 +19,9 @@ from clearclip_core.cli.options import ModelOptions, many_method_options
 from clearclip_core.clip.device_info import device_name
 from clearclip_core.clip.devices import choose_device
 from clearclip_core.clip.methods import METHODS
-from clearclip_core.evaluation.checkpoint import Bookmark
+from clearclip_core.evaluation.checkpoint import Checkpoint
 from clearclip_core.evaluation.results import Result, Shard, other_versions
-from clearclip_core.evaluation.run_config import Settings, digest_of
+from clearclip_core.evaluation.run_config import RunConfig, digest_of
 from clearclip_core.evaluation.runner import run_through
 from clearclip_core.evaluation.task import result_path
 from clearclip_core.paper.ablation import STUDIES, Ablation, methods_of, readouts
@@ -80,12 +80,12 @@ def ablate(
                 f"Readouts of these versions are not added to {path}. Name another folder with "
                 "--out, or move that file away."
             )
-        bookmark = Bookmark.beside(path, digest_of([settings.key, *map(str, missing)]))
+        checkpoint = Checkpoint.beside(path, digest_of([settings.key, *map(str, missing)]))
         predict = readouts(task, model, missing, options.model_dir)
         classes = len(task.benchmark.classes)
         with one_sentence():
             tallies = run_through(
-                predict, task.samples, classes, bookmark, len(missing), save_every_s
+                predict, task.samples, classes, checkpoint, len(missing), save_every_s
             )
             made = Ablation.of(
                 settings, missing, tallies, device_name(choose_device(options.device))
@@ -94,7 +94,7 @@ def ablate(
             with FileLock(out / ".lock"):  # another study may have been written meanwhile
                 known = known_scores(path, settings)
                 (made.with_scores_of(known) if known else made).write(path)
-        bookmark.remove()
+        checkpoint.remove()
     report_ablations(out)
 
 
@@ -134,7 +134,7 @@ def report_ablations(folder: Path) -> None:
         click.echo(path)
 
 
-def known_scores(path: Path, settings: Settings) -> Ablation | None:
+def known_scores(path: Path, settings: RunConfig) -> Ablation | None:
     """An earlier ablation of the same settings; None where there is no file.
 
     Raises:

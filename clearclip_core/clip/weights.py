@@ -24,7 +24,7 @@ from typing import Literal
 import huggingface_hub
 import open_clip
 
-Kind = Literal["tag", "file", "local-dir", "hf-hub", "demo", "random"]
+WeightsSource = Literal["tag", "file", "local-dir", "hf-hub", "demo", "random"]
 
 DEMO_FOLDER = Path(__file__).parents[1] / "demo" / "weights"
 
@@ -61,7 +61,7 @@ class ModelName:
     """
 
     name: str
-    kind: Kind
+    kind: WeightsSource
     arch: str
     source: str
 
@@ -75,7 +75,7 @@ class ModelName:
         >>> ModelName.parse("ViT-B-16/openai").source
         'openai'
         """
-        kind: Kind
+        kind: WeightsSource
         for kind in ("local-dir", "hf-hub"):
             if name.startswith(f"{kind}:"):
                 return cls(name, kind, "", _named(name, name.removeprefix(f"{kind}:")))

@@ -16,7 +16,7 @@ from clearclip_core.evaluation.results import Tally, dump, other_versions, versi
 
 
 @dataclass(frozen=True)
-class Bookmark:
+class Checkpoint:
     """The file from which an interrupted pass goes on.
 
     All tallies and how many pictures they have counted stand in one file, which is written whole
@@ -32,7 +32,7 @@ class Bookmark:
     key: str
 
     @classmethod
-    def beside(cls, result: Path, key: str) -> Bookmark:
+    def beside(cls, result: Path, key: str) -> Checkpoint:
         """The bookmark of a result that is to be; runs of other settings have their own."""
         return cls(result.with_name(f"{result.name}.{key[:12]}.partial"), key)
 

@@ -16,7 +16,7 @@ import numpy as np
 from clearclip_core.evaluation.atomic_write import write_whole
 from clearclip_core.evaluation.confusion_matrix import Confusion
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS, Benchmark
-from clearclip_core.evaluation.run_config import Settings
+from clearclip_core.evaluation.run_config import RunConfig
 
 #: Packages whose versions may change what comes out.
 _PACKAGES = (
@@ -85,7 +85,7 @@ class Result:
         hardware: name of the graphics card or CPU.
     """
 
-    settings: Settings
+    settings: RunConfig
     shard: Shard
     tally: Tally
     versions: Mapping[str, str]
@@ -136,7 +136,7 @@ class Result:
             confusion = Confusion(np.array(facts["confusion"], np.int64))
             tally = Tally(confusion, int(facts["pictures"]), float(facts["seconds"]))
             index, of = map(int, facts["shard"].split("/"))
-            settings = Settings.from_json(facts["settings"])
+            settings = RunConfig.from_json(facts["settings"])
             result = cls(settings, Shard(index, of), tally, facts["versions"], facts["hardware"])
             fits = len(confusion.counts) == len(result.benchmark.classes)
         except (ValueError, KeyError, TypeError, AttributeError) as error:

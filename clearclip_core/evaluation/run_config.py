@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunConfig:
     """All that a result depends on, machine and versions apart.
 
     Attributes:
@@ -86,7 +86,7 @@ class Settings:
         }
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Settings:
+    def from_json(cls, value: Mapping[str, Any]) -> RunConfig:
         """Read what `to_json` made.
 
         Raises:
@@ -117,7 +117,7 @@ class Settings:
             raise ValueError(f"Expected the settings of an evaluation, but got {others} too.")
         return made
 
-    def differences(self, other: Settings) -> str:
+    def differences(self, other: RunConfig) -> str:
         """What differs, as a person reads it; empty where nothing does.
 
         Args:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from clearclip_core.evaluation.checkpoint import Bookmark
+from clearclip_core.evaluation.checkpoint import Checkpoint
 from clearclip_core.evaluation.confusion_matrix import Confusion
 from clearclip_core.evaluation.datasets.benchmarks import Benchmark
 from clearclip_core.evaluation.datasets.samples import Sample, Truth
@@ -102,7 +102,7 @@ def run_through(
     predict: Predict,
     samples: Sequence[Sample],
     classes: int,
-    bookmark: Bookmark,
+    checkpoint: Checkpoint,
     methods: int = 1,
     save_every_s: float = 10.0,
 ) -> tuple[Tally, ...]:
@@ -124,7 +124,7 @@ def run_through(
         ValueError: the bookmark was written under other versions.
         OSError: the bookmark cannot be written.
     """
-    start = bookmark.load(methods) or (Tally(Confusion.empty(classes)),) * methods
+    start = checkpoint.load(methods) or (Tally(Confusion.empty(classes)),) * methods
     tallies, saved_at, saved = start, time.monotonic(), start[0].pictures
     bar = tqdm(total=len(samples), initial=saved, unit="picture")
     try:
@@ -132,10 +132,10 @@ def run_through(
             bar.set_postfix_str(f"mIoU {percent(tallies[-1].confusion.mean_iou).strip()}", False)
             bar.update()
             if time.monotonic() - saved_at >= save_every_s:
-                bookmark.save(tallies)
+                checkpoint.save(tallies)
                 saved_at, saved = time.monotonic(), tallies[0].pictures
     finally:
         bar.close()
         if tallies[0].pictures != saved:
-            bookmark.save(tallies)
+            checkpoint.save(tallies)
     return tallies

@@ -15,7 +15,7 @@ from clearclip_core.evaluation.datasets.benchmarks import SHORT_SIDE_PX, Benchma
 from clearclip_core.evaluation.datasets.class_names import as_labels, read_labels
 from clearclip_core.evaluation.datasets.samples import Sample, find_samples
 from clearclip_core.evaluation.results import Shard
-from clearclip_core.evaluation.run_config import Settings, digest_of
+from clearclip_core.evaluation.run_config import RunConfig, digest_of
 from clearclip_core.images.preprocessing import Preprocessing
 from clearclip_core.segmenter import Segmenter
 from clearclip_core.vocabulary import Label
@@ -24,7 +24,7 @@ _PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float6
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class EvaluationTask:
     """A benchmark with its data at hand.
 
     Attributes:
@@ -51,7 +51,7 @@ class Task:
         names: Path | None = None,
         limit: int | None = None,
         short_side_px: int = SHORT_SIDE_PX,
-    ) -> Task:
+    ) -> EvaluationTask:
         """Look for the data and read the words; no model is needed yet.
 
         Args:
@@ -87,7 +87,7 @@ class Task:
         store = EmbeddingStore.of(model, model_dir)
         return Segmenter(model, method, self.preprocessing(model), store=store)
 
-    def settings(self, model: LoadedModel, method: Method, called: str | None = None) -> Settings:
+    def settings(self, model: LoadedModel, method: Method, called: str | None = None) -> RunConfig:
         """All that a result will depend on.
 
         Args:
@@ -100,7 +100,7 @@ class Task:
         """
         sizes = self.preprocessing(model)
         encoder = DenseEncoder(model.clip, method)
-        return Settings(
+        return RunConfig(
             benchmark=self.benchmark.name,
             pictures=len(self.samples),
             limit=self.limit,
@@ -122,7 +122,7 @@ class Task:
         )
 
 
-def result_path(settings: Settings, shard: Shard, folder: Path = Path("results")) -> Path:
+def result_path(settings: RunConfig, shard: Shard, folder: Path = Path("results")) -> Path:
     """Where a result lies if nobody says: a name that can be read.
 
     Args:

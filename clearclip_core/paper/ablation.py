@@ -16,9 +16,9 @@ from clearclip_core.clip.methods import Method
 from clearclip_core.evaluation.atomic_write import write_whole
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS, Benchmark
 from clearclip_core.evaluation.results import Tally, dump, versions
-from clearclip_core.evaluation.run_config import Settings
+from clearclip_core.evaluation.run_config import RunConfig
 from clearclip_core.evaluation.runner import LabelMap, Predict
-from clearclip_core.evaluation.task import Task
+from clearclip_core.evaluation.task import EvaluationTask
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.paper.published_results import ALPHAS, ATTENTIONS, TABLE_1
 from clearclip_core.segmentation.scores import DenseFeatures, Scores
@@ -74,7 +74,7 @@ class Ablation:
         hardware: name of the graphics card or CPU.
     """
 
-    settings: Settings
+    settings: RunConfig
     scores: Mapping[Method, Score]
     versions: Mapping[str, str]
     hardware: str
@@ -87,7 +87,7 @@ class Ablation:
     @classmethod
     def of(
         cls,
-        settings: Settings,
+        settings: RunConfig,
         methods: Sequence[Method],
         tallies: Sequence[Tally],
         hardware: str,
@@ -141,7 +141,7 @@ class Ablation:
                 )
                 for row in facts["readouts"].values()
             }
-            settings = Settings.from_json(facts["settings"])
+            settings = RunConfig.from_json(facts["settings"])
             return cls(settings, scores, facts["versions"], facts["hardware"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
@@ -150,7 +150,10 @@ class Ablation:
 
 
 def readouts(
-    task: Task, model: LoadedModel, methods: Sequence[Method], model_dir: Path | None = None
+    task: EvaluationTask,
+    model: LoadedModel,
+    methods: Sequence[Method],
+    model_dir: Path | None = None,
 ) -> Predict:
     """The label maps of all readouts of a picture, one after the other.
 

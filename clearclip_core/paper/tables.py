@@ -10,7 +10,7 @@ from clearclip_core.clip.methods import METHODS, Method
 from clearclip_core.clip.weights import ModelName
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS, SHORT_SIDE_PX
 from clearclip_core.evaluation.results import Result, percent
-from clearclip_core.evaluation.run_config import Settings
+from clearclip_core.evaluation.run_config import RunConfig
 from clearclip_core.paper.ablation import Ablation
 from clearclip_core.paper.published_results import (
     MEASURED,
@@ -91,7 +91,7 @@ def own_rows(results: Iterable[Result]) -> list[OwnRow]:
     return [OwnRow(*key, miou) for key, miou in rows.items()]
 
 
-def _notes(settings: Settings) -> tuple[str, ...]:
+def _notes(settings: RunConfig) -> tuple[str, ...]:
     notes = [settings.precision]
     if settings.short_side_px != SHORT_SIDE_PX:
         notes.append(f"{settings.short_side_px} px")

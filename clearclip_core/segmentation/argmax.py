@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from clearclip_core.segmentation.upsampling import (
-    Course,
+    AxisSamples,
+    AxisUpsampling,
     Indices,
     Matrix,
-    Samples,
     Values,
     sparse_parts,
 )
@@ -55,7 +55,7 @@ class Band:
     cosines: Values
 
 
-class Winners:
+class ArgmaxBands:
     """The best query of each pixel, in bands of rows.
 
     Args:
@@ -66,7 +66,11 @@ class Winners:
     """
 
     def __init__(
-        self, cosines: Values, owners: npt.NDArray[np.int16], rows: Course, columns: Course
+        self,
+        cosines: Values,
+        owners: npt.NDArray[np.int16],
+        rows: AxisUpsampling,
+        columns: AxisUpsampling,
     ) -> None:
         self._cosines, self._owners, self._dtype = cosines, owners, cosines.dtype
         self._rows, self._columns = rows.lattice(CELL_PX), columns.lattice(CELL_PX)
@@ -101,8 +105,10 @@ class Winners:
             cells = np.indices(first.shape).reshape(2, -1)
             tiles = self._tiles(corners, pieces.start, cells[0], cells[1], first.reshape(-1, 1))
             peaks.transpose(0, 2, 1, 3)[:] = tiles.reshape(*first.shape, *self._tile_hw)
-        doubt = np.nonzero(~agreed)
-        for y, x, queries in _doubtful(corners, doubt[0], doubt[1], self._monomials.shape[1]):
+        uncertainty = np.nonzero(~agreed)
+        for y, x, queries in _doubtful(
+            corners, uncertainty[0], uncertainty[1], self._monomials.shape[1]
+        ):
             tiles = self._tiles(corners, pieces.start, y, x, queries)
             owners, peak = first_maximum(tiles, self._owners[queries])
             labels[y, :, x] = owners.reshape(-1, *self._tile_hw)
@@ -193,7 +199,7 @@ def first_maximum(
     return owner, largest
 
 
-class Denominators:
+class LogSumExp:
     """Log of the softmax's denominators at any pixel, up to a step of float16.
 
     A log-sum-exp is smooth where its logits are linear: it is computed at samples as far apart as
@@ -206,7 +212,7 @@ class Denominators:
         columns: the horizontal one.
     """
 
-    def __init__(self, logits: Values, rows: Course, columns: Course) -> None:
+    def __init__(self, logits: Values, rows: AxisUpsampling, columns: AxisUpsampling) -> None:
         # In the middle of 0, exponentials neither overflow nor vanish up to a range of 160.
         self._middle = (logits.max() + logits.min()) / 2
         dtype = logits.dtype if np.ptp(logits) < 160 else np.float64
@@ -232,7 +238,7 @@ def upsample(values: Values, rows: Values, columns: Values) -> Values:
     return made
 
 
-def _log_sum_exp(logits: Values, rows: Samples, columns: Samples) -> Values:
+def _log_sum_exp(logits: Values, rows: AxisSamples, columns: AxisSamples) -> Values:
     """(h, w, Q) -> (m, n) at the samples."""
     height, width, queries = logits.shape
     by_row = logits.transpose(0, 2, 1).reshape(height, -1)  # (h, Q*w)
@@ -249,7 +255,9 @@ def _log_sum_exp(logits: Values, rows: Samples, columns: Samples) -> Values:
     return np.log(made, out=made)
 
 
-def _spacings_px(logits: Values, rows: Course, columns: Course) -> tuple[Matrix, Matrix]:
+def _spacings_px(
+    logits: Values, rows: AxisUpsampling, columns: AxisUpsampling
+) -> tuple[Matrix, Matrix]:
     """How far samples may be apart in each piece between two bends of the rows and the columns."""
     down, along = (course.at(course.bends).astype(logits.dtype) for course in (rows, columns))
     spread = np.zeros(len(down) - 1), np.zeros(len(along) - 1)

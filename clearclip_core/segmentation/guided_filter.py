@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clearclip_core.images.preprocessing import RGBArray
-from clearclip_core.segmentation.upsampling import Course, Indices, Matrix
+from clearclip_core.segmentation.upsampling import AxisUpsampling, Indices, Matrix
 
 Maps = npt.NDArray[np.floating[Any]]
 Float32s = npt.NDArray[np.float32]
@@ -82,7 +82,7 @@ def guided(
     >>> np.flatnonzero(guided(picture, left, patch_px=16)[0, 0] > 0.5)[-1]
     np.int64(12)
     """
-    guide = Guide(image, patch_px, refinement)
+    guide = GuidedFilter(image, patch_px, refinement)
     if maps.ndim != 3 or not maps.size or not np.issubdtype(maps.dtype, np.floating):
         raise ValueError(
             f"Expected argument `maps` to be (K, h, w) float, but got {maps.shape} {maps.dtype}."
@@ -98,7 +98,7 @@ def guided(
     return made
 
 
-class Guide:
+class GuidedFilter:
     """A picture cut into square tiles, to whose colours maps are fitted.
 
     Tiles at the right and at the bottom may reach out of the picture, whose last pixels are
@@ -154,7 +154,9 @@ class Guide:
         if each.shape == self.image_hw:
             single = np.promote_types(each.dtype, np.float32)  # OpenCV does not shrink float16
             return self._means(self._pad(each.astype(single, copy=False)))
-        courses = [Course(np.eye(n), px) for n, px in zip(each.shape, self.image_hw, strict=True)]
+        courses = [
+            AxisUpsampling(np.eye(n), px) for n, px in zip(each.shape, self.image_hw, strict=True)
+        ]
         down, along = (
             course.at(course.positions(centres))
             for course, centres in zip(courses, self.centres_px, strict=True)

@@ -18,7 +18,7 @@ from clearclip_core.segmentation.argmax import candidates, first_maximum
 from clearclip_core.segmentation.guided_filter import (
     REFINEMENT,
     Float32s,
-    Guide,
+    GuidedFilter,
     Refinement,
     tile_corners,
 )
@@ -67,9 +67,9 @@ def decide_refined(
             f"Expected argument `image` to be of size {scores.plan.image_hw}, but got "
             f"{image.shape[:2]}."
         )
-    guide = Guide(image, scores.plan.patch_image_px, refinement)
+    guide = GuidedFilter(image, scores.plan.patch_image_px, refinement)
     probabilities, owners = competitors(scores, *guide.centres_px)
-    contest = Contest(guide, np.stack([guide.fit(each) for each in probabilities]))
+    contest = TileCandidates(guide, np.stack([guide.fit(each) for each in probabilities]))
     tile = guide.tile_px
     tiles = guide.tiles_hw[0], tile, guide.tiles_hw[1], tile
     labels, confidence = np.empty(tiles, np.int16), np.empty(tiles, np.float16)
@@ -108,12 +108,12 @@ def competitors(scores: Scores, y_px: Matrix, x_px: Matrix) -> tuple[Float32s, L
     return made[competing], owners[first[competing]]
 
 
-class Contest:
+class TileCandidates:
     """Which of some maps can be the largest in which tiles.
 
     Args:
         guide: the picture.
-        functions: (K, 4, rows + 1, columns + 1), see ``Guide.fit``.
+        functions: (K, 4, rows + 1, columns + 1), see ``GuidedFilter.fit``.
 
     Attributes:
         favourites: (rows, columns), the map that is largest in a tile's middle, at the middle of
@@ -121,7 +121,7 @@ class Contest:
         corners: (4, 4, rows, columns), the favourites' functions at the corners of the tiles.
     """
 
-    def __init__(self, guide: Guide, functions: Float32s) -> None:
+    def __init__(self, guide: GuidedFilter, functions: Float32s) -> None:
         self._functions, self._pixels = functions, guide.tile_px**2
         middle, half = guide.colour_range()
         at_middle = [_values(tile_corners(each).mean(axis=1), middle) for each in functions]

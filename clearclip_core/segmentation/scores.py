@@ -12,9 +12,9 @@ import numpy.typing as npt
 import torch
 
 from clearclip_core.segmentation.argmax import BAND_ELEMENTS as CPU_BAND_ELEMENTS
-from clearclip_core.segmentation.argmax import Denominators, Winners, upsample
+from clearclip_core.segmentation.argmax import ArgmaxBands, LogSumExp, upsample
 from clearclip_core.segmentation.sliding_windows import WindowPlan
-from clearclip_core.segmentation.upsampling import Course, Matrix
+from clearclip_core.segmentation.upsampling import AxisUpsampling, Matrix
 from clearclip_core.vocabulary import Vocabulary
 
 #: Cosines are multiplied by this before the softmax (the paper's released settings).
@@ -168,7 +168,7 @@ class Scores:
             return self._decide_everywhere(thresholds)
         labels = np.empty(self.plan.image_hw, np.int16)
         confidence = np.empty(self.plan.image_hw, np.float16)
-        denominators = Denominators(self._by_pixel * self.temperature, *self._courses)
+        denominators = LogSumExp(self._by_pixel * self.temperature, *self._courses)
         for band in self._winners.bands(with_cosines=True):
             logarithm = band.cosines * self.temperature - denominators.log(band.rows)
             probability = np.exp(np.minimum(logarithm, 0, out=logarithm), out=logarithm)
@@ -231,7 +231,7 @@ class Scores:
             yield some, upsample(self._by_pixel, down[some], along) * self.temperature
 
     @property
-    def _courses(self) -> tuple[Course, Course]:
+    def _courses(self) -> tuple[AxisUpsampling, AxisUpsampling]:
         return self.plan.rows.course, self.plan.columns.course
 
     @cached_property
@@ -240,9 +240,9 @@ class Scores:
         return self.cosines.permute(1, 2, 0).contiguous().cpu().numpy()
 
     @cached_property
-    def _winners(self) -> Winners:
+    def _winners(self) -> ArgmaxBands:
         owners = np.asarray(self.vocabulary.query_labels, np.int16)
-        return Winners(self._by_pixel, owners, *self._courses)
+        return ArgmaxBands(self._by_pixel, owners, *self._courses)
 
     @cached_property
     def _query_labels(self) -> torch.Tensor:

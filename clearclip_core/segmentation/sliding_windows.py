@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from clearclip_core.segmentation.upsampling import Course, Matrix
+from clearclip_core.segmentation.upsampling import AxisUpsampling, Matrix
 
 
 @dataclass(frozen=True)
@@ -190,18 +190,18 @@ class Axis:
         return shared.clip(0) / (last - first)
 
     @cached_property
-    def course(self) -> Course:
+    def course(self) -> AxisUpsampling:
         """The way from the mosaic's patches to pixels, for all that needs less than `matrix`."""
         before, _ = self.padding_px
         inside = slice(before, before + self.window_px)
-        padded = Course(np.eye(self.patches), self.patches * self.patch_px)
+        padded = AxisUpsampling(np.eye(self.patches), self.patches * self.patch_px)
         upsample = padded.at(padded.positions())[inside]
         windows = np.zeros((self.resized_px, len(self.starts_px), self.patches))
         for index, start in enumerate(self.starts_px):
             windows[start : start + self.window_px, index] += upsample
         mosaic = windows.reshape(self.resized_px, -1)
         # A row of each window sums to 1, so a row's sum is the number of windows that cover it.
-        return Course(mosaic / mosaic.sum(axis=1, keepdims=True), self.image_px)
+        return AxisUpsampling(mosaic / mosaic.sum(axis=1, keepdims=True), self.image_px)
 
 
 def window_starts(side_px: int, window_px: int, stride_px: int) -> tuple[int, ...]:

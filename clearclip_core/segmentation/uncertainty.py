@@ -13,7 +13,7 @@ from clearclip_core.segmentation.upsampling import Matrix
 
 
 @dataclass(frozen=True)
-class Doubt:
+class Uncertainty:
     """What is open about a picture.
 
     The classes are the labels and, together as one more, the contrast words. The probability of a
@@ -42,7 +42,7 @@ class Doubt:
                 raise ValueError(f"Expected argument `{name}` to be in [0, 1], but got {value}.")
 
     @classmethod
-    def of(cls, scores: Scores, threshold: float | Sequence[float] = 0.0) -> Doubt:
+    def of(cls, scores: Scores, threshold: float | Sequence[float] = 0.0) -> Uncertainty:
         """The doubt about a picture, from one place a patch, evenly spread; no edges are followed.
 
         Args:
@@ -57,8 +57,8 @@ class Doubt:
         >>> from clearclip_core import Vocabulary, WindowPlan
         >>> plan = WindowPlan((1, 2), (1, 2), window_px=2, stride_px=2, patch_hw=(1, 1))
         >>> cosines = torch.tensor([[0.75, 0.5], [0.25, 0.5]]).log().reshape(2, 1, 2)
-        >>> Doubt.of(Scores(cosines, plan, Vocabulary.of(["cat", "dog"]), temperature=1.0))
-        Doubt(uncertainty=0.75, effort=0.375)
+        >>> Uncertainty.of(Scores(cosines, plan, Vocabulary.of(["cat", "dog"]), temperature=1.0))
+        Uncertainty(uncertainty=0.75, effort=0.375)
         """
         thresholds = scores.thresholds(threshold)
         owners = np.asarray(scores.vocabulary.query_labels)

@@ -27,7 +27,7 @@ _LINES = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Course:
+class AxisUpsampling:
     """How one axis goes from patches to pixels, by way of the resized picture.
 
     Attributes:
@@ -76,7 +76,7 @@ class Course:
         inner = np.flatnonzero(second > _BEND)
         return np.asarray(np.unique(np.concatenate([ends, inner])), np.float64)
 
-    def lattice(self, piece_px: float) -> Lattice:
+    def lattice(self, piece_px: float) -> AxisPieces:
         """Cut the axis at its bends, and between them into pieces of `piece_px` at most."""
         bends = self.bends
         parts = np.ceil(np.diff(bends) / (self.scale * piece_px) - 1e-6).astype(int).clip(1)
@@ -86,9 +86,9 @@ class Course:
         first_px = self._first_px(ends)
         length = np.diff(ends)
         offset = (self.positions(first_px[:-1]) - ends[:-1]) / length
-        return Lattice(self.at(ends), first_px, offset, self.scale / length)
+        return AxisPieces(self.at(ends), first_px, offset, self.scale / length)
 
-    def samples(self, spacing_px: Matrix) -> Samples:
+    def samples(self, spacing_px: Matrix) -> AxisSamples:
         """Points of which cubics make pixels; where that saves nothing, the pixels themselves.
 
         Args:
@@ -104,7 +104,7 @@ class Course:
             parts.append((np.linspace(start, stop - 1, count), indices + total, weights))
             total += count
         points, indices, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return Samples(self.at(self.positions(points)), indices, weights)
+        return AxisSamples(self.at(self.positions(points)), indices, weights)
 
     def _first_px(self, ends: Matrix) -> Indices:
         """(pieces + 1,) the first pixel at or behind each end; the last piece takes the rest."""
@@ -114,7 +114,7 @@ class Course:
 
 
 @dataclass(frozen=True, eq=False)
-class Lattice:
+class AxisPieces:
     """One axis cut into pieces, in each of which every upsampled value is linear.
 
     Attributes:
@@ -157,7 +157,7 @@ class Lattice:
 
 
 @dataclass(frozen=True, eq=False)
-class Samples:
+class AxisSamples:
     """Points along one axis from which a smooth function's pixels are interpolated.
 
     Attributes:

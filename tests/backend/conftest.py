@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import pytest
 
-from backend.jobs.job_store import Store
+from backend.jobs.job_store import JobStore
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -72,8 +72,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(url: str, clock: Clock) -> Iterator[Store]:
-    store = Store(url, clock)
+def store(url: str, clock: Clock) -> Iterator[JobStore]:
+    store = JobStore(url, clock)
     yield store
     store.close()
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from backend.label_studio.files import Studio
+from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
-from backend.prediction.predictor import Pipeline
+from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag
 
@@ -27,8 +27,8 @@ def model_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any
     from backend.label_studio_ml import ClearClipModel
 
     settings = Settings()
-    reader = ImageReader(Studio.from_settings(settings), settings)
-    ClearClipModel.use(Pipeline(colour_engine(), reader.read, settings))
+    reader = ImageReader(LabelStudioFiles.from_settings(settings), settings)
+    ClearClipModel.use(Predictor(colour_engine(), reader.read, settings))
     yield ClearClipModel
     ClearClipModel.use(None)
 

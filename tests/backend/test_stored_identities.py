@@ -20,22 +20,22 @@ from sqlalchemy import text
 
 from backend import create_app
 from backend.errors import ImageNotFound
-from backend.feedback.annotation_store import Annotations, Read
-from backend.feedback.comparison import Change
-from backend.feedback.learning.example_store import Lessons
+from backend.feedback.annotation_store import Annotations, ReadAnnotation
+from backend.feedback.comparison import LabelDiff
+from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.learner import model_key
-from backend.feedback.learning.thresholds import Paint
+from backend.feedback.learning.thresholds import ThresholdCounts
 from backend.feedback.learning.version_file import export, read_export
-from backend.feedback.learning.versions import Learned, Lesson, Version
+from backend.feedback.learning.versions import ActiveModel, TrainingExample, Version
 from backend.inference.feature_cache import FeatureFolder
-from backend.jobs.job_store import Failure, Store
+from backend.jobs.job_store import Failure, JobStore
 from backend.jobs.prelabeler import Report
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.prediction.outbox import result_key
-from backend.prediction.predictor import Pipeline
+from backend.prediction.predictor import Predictor
 from backend.settings import Settings
-from backend.telemetry.task_tracker import Journal
+from backend.telemetry.task_tracker import TaskTracker
 from clearclip_core import WindowFeatures
 from tests.backend import test_errors
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag, teach
@@ -93,7 +93,7 @@ VERSION_JSON = {
 }
 
 #: What became of a label, as the column "changes" has it.
-CHANGE = Change("car", 1, 2, 3, {"van": 4}, 5, 6, 7, 8, 9, 10, 11)
+CHANGE = LabelDiff("car", 1, 2, 3, {"van": 4}, 5, 6, 7, 8, 9, 10, 11)
 CHANGES = (
     '[{"label": "car", "accepted": 1, "corrected": 2, "deleted": 3, "relabelled": {"van": 4}, '
     '"added": 5, "received": 6, "predicted_px": 7, "true_px": 8, "shared_px": 9, '
@@ -101,21 +101,21 @@ CHANGES = (
 )
 
 
-def version_of(config: str, learned: Learned | None = None, **settings: Any) -> str:
+def version_of(config: str, learned: ActiveModel | None = None, **settings: Any) -> str:
     """The ``model_version`` with the weights "colours-1"."""
     own = Settings(**{"model": "demo", "method": "clearclip"} | settings)
     lessons: Any = None if learned is None else Taught(learned)
-    pipeline = Pipeline(colour_engine(), lambda *_: flag("red"), own, lessons=lessons)
-    return pipeline.version(parse_label_config(config), 7)
+    predictor = Predictor(colour_engine(), lambda *_: flag("red"), own, lessons=lessons)
+    return predictor.version(parse_label_config(config), 7)
 
 
 class Taught:
     """A project that has learned this."""
 
-    def __init__(self, learned: Learned) -> None:
+    def __init__(self, learned: ActiveModel) -> None:
         self._learned = learned
 
-    def learned(self, *_: object) -> Learned:
+    def learned(self, *_: object) -> ActiveModel:
         return self._learned
 
 
@@ -163,11 +163,11 @@ def test_the_model_version_is_of_this_text() -> None:
 @pytest.mark.parametrize(
     ("learned", "expected"),
     [
-        (Learned(20, teach(wine="red"), {"wine": 0.3}), "demo clearclip 03e043f6 +20"),
-        (Learned(20, None, {"wine": 0.3, "a": 0.5}), "demo clearclip bbff364e +20"),
+        (ActiveModel(20, teach(wine="red"), {"wine": 0.3}), "demo clearclip 03e043f6 +20"),
+        (ActiveModel(20, None, {"wine": 0.3, "a": 0.5}), "demo clearclip bbff364e +20"),
     ],
 )
-def test_the_model_version_of_what_was_learned(learned: Learned, expected: str) -> None:
+def test_the_model_version_of_what_was_learned(learned: ActiveModel, expected: str) -> None:
     assert version_of(SIMPLE, learned) == expected
 
 
@@ -196,7 +196,7 @@ def test_a_kept_feature(tmp_path: Path, cls: torch.Tensor | None) -> None:
 # ---- rows ------------------------------------------------------------------------------------
 
 
-def columns_of(store: Store) -> dict[str, list[str]]:
+def columns_of(store: JobStore) -> dict[str, list[str]]:
     names = ("jobs", "failures", "results", "annotations", "lessons", "learned_versions")
     with store.read() as connection:
         return {
@@ -207,7 +207,7 @@ def columns_of(store: Store) -> dict[str, list[str]]:
 
 def test_the_columns_of_the_tables() -> None:
     lease = ["owner", "leased_until"]
-    assert columns_of(Store("sqlite://")) == {
+    assert columns_of(JobStore("sqlite://")) == {
         "jobs": [
             *("id", "project", "kind", "only", "view", "limit", "tasks", "scope", "state"),
             *("version", "total", "done", "skipped", "failed", "cursor", "worked_s", "reason"),
@@ -275,7 +275,7 @@ JOB_JSON = {
 
 
 def test_a_row_of_a_job() -> None:
-    scene = Scene(store=Store("sqlite://"))
+    scene = Scene(store=JobStore("sqlite://"))
     with scene.store.write() as connection:
         connection.execute(text(JOB_ROW))
     job = scene.store.get_job(5)
@@ -286,9 +286,9 @@ def test_a_row_of_a_job() -> None:
 
 
 def test_a_row_of_an_annotation() -> None:
-    store = Store("sqlite://")
+    store = JobStore("sqlite://")
     annotations = Annotations(store, "us")
-    read = Read(3, 7, 5, "compared", "v1", 2, 1.5, 10.0, 11.0, (CHANGE,), "")
+    read = ReadAnnotation(3, 7, 5, "compared", "v1", 2, 1.5, 10.0, 11.0, (CHANGE,), "")
     annotations.mark(7, [3])
     (mark,) = annotations.take(1)
     annotations.settle(mark, read)
@@ -301,22 +301,22 @@ def test_a_row_of_an_annotation() -> None:
 
 def test_a_change_that_an_older_release_has_kept() -> None:
     older = {"label": "car", "accepted": 1, "predicted_px": 2, "true_px": 3, "shared_px": 1}
-    expected = Change("car", accepted=1, predicted_px=2, true_px=3, shared_px=1)
-    assert Change.from_json(older) == expected
+    expected = LabelDiff("car", accepted=1, predicted_px=2, true_px=3, shared_px=1)
+    assert LabelDiff.from_json(older) == expected
 
 
 def test_how_right_a_label_was() -> None:
-    paint = Paint.empty() + Paint(
-        Paint.empty().right + 1, Paint.empty().wrong, 3.0, frozenset("ba")
+    paint = ThresholdCounts.empty() + ThresholdCounts(
+        ThresholdCounts.empty().right + 1, ThresholdCounts.empty().wrong, 3.0, frozenset("ba")
     )
     written = {"right": [1.0] * 50, "wrong": [0.0] * 50, "true_px": 3.0, "shown": ["a", "b"]}
     assert json.dumps(paint.to_json()) == json.dumps(written)
-    assert Paint.from_json(written).to_json() == written
+    assert ThresholdCounts.from_json(written).to_json() == written
 
 
 def test_a_row_of_a_learned_version() -> None:
-    store = Store("sqlite://", clock=lambda: 1000.0)
-    lessons = Lessons(store, "us", lambda: "model")
+    store = JobStore("sqlite://", clock=lambda: 1000.0)
+    lessons = ExampleStore(store, "us", lambda: "model")
     lessons.bring(7, VERSION, ADAPTATION)
     with store.read() as connection:
         row = connection.execute(text("SELECT * FROM learned_versions")).one()
@@ -327,7 +327,7 @@ def test_a_row_of_a_learned_version() -> None:
 
 
 def test_a_row_of_a_learned_version_is_read() -> None:
-    store = Store("sqlite://")
+    store = JobStore("sqlite://")
     row = {"facts": FACTS, "digest": "d" * 64, "adaptation": ADAPTATION_FILE}
     with store.write() as connection:
         connection.execute(
@@ -338,7 +338,7 @@ def test_a_row_of_a_learned_version_is_read() -> None:
             ),
             row,
         )
-    version, adaptation = Lessons(store, "us", lambda: "model").version(7, 1)
+    version, adaptation = ExampleStore(store, "us", lambda: "model").version(7, 1)
     assert adaptation is not None
     assert adaptation.digest == ADAPTATION.digest
     assert version.adapted_thresholds == {"wine": 0.2}
@@ -371,7 +371,7 @@ def test_the_file_of_a_learned_version() -> None:
 
 
 def test_the_file_of_a_prelabeled_project() -> None:
-    store = Store("sqlite://")
+    store = JobStore("sqlite://")
     with store.write() as connection:
         connection.execute(text(JOB_ROW))
     report = Report(store.get_job(5), [Failure(5, 41, "There is no file.", 1.0)])
@@ -451,10 +451,10 @@ def test_the_status(client: FlaskClient) -> None:
 
 
 def test_what_runs_and_what_failed_in_the_status() -> None:
-    scene = Scene(store=Store("sqlite://"))
-    with scene.journal.task(5, 7, "batch") as work:
+    scene = Scene(store=JobStore("sqlite://"))
+    with scene.tracker.task(5, 7, "batch") as work:
         work.failed(ImageNotFound("Gone."))
-    with scene.journal.task(6, 7, "opened"):
+    with scene.tracker.task(6, 7, "opened"):
         now = scene.read()
     (running,), (error,) = now["running"], now["errors"]
     assert running.pop("seconds") >= 0
@@ -471,8 +471,8 @@ def test_what_runs_and_what_failed_in_the_status() -> None:
 
 
 def test_the_last_step_in_the_status() -> None:
-    scene = Scene(store=Store("sqlite://", clock=lambda: 1000.0))
-    Lessons(scene.store, "us", lambda: "model").bring(7, VERSION, None)
+    scene = Scene(store=JobStore("sqlite://", clock=lambda: 1000.0))
+    ExampleStore(scene.store, "us", lambda: "model").bring(7, VERSION, None)
     assert json.dumps(scene.read()["learning"]) == json.dumps(
         {"live": 1, "pictures": 0, "last_step": VERSION_JSON}
     )
@@ -480,13 +480,13 @@ def test_the_last_step_in_the_status() -> None:
 
 def test_what_a_project_has_learned(client: FlaskClient) -> None:
     settings = Settings(model="demo")
-    store = Store.from_settings(settings)
+    store = JobStore.from_settings(settings)
     store.clock = lambda: 1000.0
-    lessons = Lessons(store, "us", lambda: model_key(settings, "colours-1"))
-    paint = Paint.empty() + Paint(
-        Paint.empty().right + 1, Paint.empty().wrong, 60.0, frozenset("abc")
+    lessons = ExampleStore(store, "us", lambda: model_key(settings, "colours-1"))
+    paint = ThresholdCounts.empty() + ThresholdCounts(
+        ThresholdCounts.empty().right + 1, ThresholdCounts.empty().wrong, 60.0, frozenset("abc")
     )
-    lessons.replace(1, 7, [Lesson("a", b"", json.dumps({"wine": paint.to_json()}))])
+    lessons.replace(1, 7, [TrainingExample("a", b"", json.dumps({"wine": paint.to_json()}))])
     lessons.bring(7, VERSION, teach(wine="red"))
     expected = {
         "project": 7,
@@ -524,10 +524,10 @@ FIGURES = [
 
 
 def test_the_report(client: FlaskClient) -> None:
-    annotations = Annotations(Store.from_settings(Settings()), "us")
+    annotations = Annotations(JobStore.from_settings(Settings()), "us")
     annotations.mark(7, [3])
     (mark,) = annotations.take(1)
-    annotations.settle(mark, Read(3, 7, 5, "compared", "v1", 2, 1.5, 1e9, 1e9, (CHANGE,)))
+    annotations.settle(mark, ReadAnnotation(3, 7, 5, "compared", "v1", 2, 1.5, 1e9, 1e9, (CHANGE,)))
     report = answer(client, "/projects/7/report.json")
     assert list(report) == [
         *("project", "label", "annotations", "waiting", "all", "step", "periods", "versions"),
@@ -551,7 +551,7 @@ def test_the_report(client: FlaskClient) -> None:
 
 
 def test_jobs_in_answers(client: FlaskClient) -> None:
-    with Store.from_settings(Settings()).write() as connection:
+    with JobStore.from_settings(Settings()).write() as connection:
         connection.execute(text(JOB_ROW))
     shown = JOB_JSON | {"url": "http://studio:8080/projects/7/data"}
     assert json.dumps(answer(client, "/jobs")) == json.dumps({"jobs": [shown]})
@@ -560,8 +560,8 @@ def test_jobs_in_answers(client: FlaskClient) -> None:
 
 def test_urgencies_in_metrics(client: FlaskClient) -> None:
     scraped = client.get("/metrics").get_data(as_text=True)
-    for urgency in ("interactive", "opened", "batch"):
-        assert f'clearclip_queue_pictures{{urgency="{urgency}"}} 0.0' in scraped
+    for priority in ("interactive", "opened", "batch"):
+        assert f'clearclip_queue_pictures{{priority="{priority}"}} 0.0' in scraped
 
 
 #: What a failure is counted and shown under.
@@ -575,8 +575,8 @@ REASONS = {
 
 
 def test_the_reasons_of_failures() -> None:
-    journal = Journal()
+    tracker = TaskTracker()
     for error in test_errors._all_errors().values():
-        with journal.task(1, 7, "batch") as work:
+        with tracker.task(1, 7, "batch") as work:
             work.failed(error("Gone."))
-    assert sorted(failure.reason for failure in journal.failures) == sorted(REASONS)
+    assert sorted(failure.reason for failure in tracker.failures) == sorted(REASONS)

@@ -22,10 +22,10 @@ from clearclip_core import (
     SCENE_LABELS,
     Adaptation,
     DenseFeatures,
-    Evidence,
     Example,
     Scene,
     Segmenter,
+    SufficientStatistics,
     Vocabulary,
     adapt,
     render_scene,
@@ -110,7 +110,7 @@ class Unseen:
         return 100 * float((both / union)[confusion.sum(axis=1) > 0].mean())
 
 
-def gaussian(evidence: Evidence, names: Sequence[str]) -> Adaptation:
+def gaussian(evidence: SufficientStatistics, names: Sequence[str]) -> Adaptation:
     """The candidate that was not chosen, in closed form: a Gaussian classifier joined with words.
 
     One covariance within labels, shrunk by a tenth; measured from the mean of the labels' means;
@@ -180,7 +180,7 @@ def test_learning(report: Report, style: str, renamed: bool) -> None:
         f"200 unseen scenes, mean of {ORDERS} orders; worst order {worst}; "
         f"{seconds[10]:.1f} s of processor for 10, {seconds[50]:.1f} s for 50",
     )
-    others = [Evidence.empty(examples[0].width) for _ in range(ORDERS)]
+    others = [SufficientStatistics.empty(examples[0].width) for _ in range(ORDERS)]
     for order in range(ORDERS):
         for index in order_of(order)[:10]:
             others[order] += examples[index].evidence

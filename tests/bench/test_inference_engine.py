@@ -17,7 +17,7 @@ import torch
 from flask import Flask
 
 from backend import create_app
-from backend.inference.engine import Engine, Urgency
+from backend.inference.engine import Engine, Priority
 from backend.inference.feature_cache import FeatureCache
 from backend.settings import Settings
 from clearclip_core import RGBArray, Segmenter, TextEncoder, render_scene
@@ -128,7 +128,7 @@ def test_a_click_during_a_batch(report: Report) -> None:
     with ThreadPoolExecutor(1) as other:
         batch = other.submit(predict, app, *tasks[:BATCH])
         for number in range(5):
-            wait_until(lambda: engine.snapshot().waiting[Urgency.BATCH] > 1 or batch.done())
+            wait_until(lambda: engine.snapshot().waiting[Priority.BATCH] > 1 or batch.done())
             assert not batch.done()
             before = engine.snapshot().batches
             waits.append(predict(app, tasks[BATCH + number], context=click))

@@ -87,10 +87,10 @@ def clicked(
     return segment_points(features, scores, label, points, scene.image).mask
 
 
-Ask = Callable[[list[Point]], BoolMask]
+PromptRequest = Callable[[list[Point]], BoolMask]
 
 
-def after_clicks(ask: Ask, truth: BoolMask) -> list[float]:
+def after_clicks(ask: PromptRequest, truth: BoolMask) -> list[float]:
     """IoU after each click."""
     points, found = [centre(truth)], []
     for _ in range(CLICKS):

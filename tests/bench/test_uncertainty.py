@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 from scipy.stats import spearmanr
 
-from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, Doubt, Segmenter, render_scene
+from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, Segmenter, Uncertainty, render_scene
 from tests.bench.conftest import Report
 
 SEEDS = HELD_OUT_SEEDS[400:500]
@@ -26,11 +26,13 @@ def test_scores_foretell_what_is_wrong(report: Report, labels: tuple[str, ...]) 
         scores = segmenter.score(segmenter.encode(scene.image), names, contrast=True)
         found = segmenter.decide(scores, image=scene.image, refine=True)
         start = time.perf_counter()
-        doubt = Doubt.of(scores)
+        uncertainty = Uncertainty.of(scores)
         took_s.append(time.perf_counter() - start)
         sure = found.confidence[found.label_map >= 0].astype(np.float64)  # none: sure of nothing
         wrong = (found.label_map != true_labels(scene.label_map, names)).mean()
-        rows.append((wrong, 1 - sure.sum() / max(len(sure), 1), doubt.uncertainty, doubt.effort))
+        rows.append(
+            (wrong, 1 - sure.sum() / max(len(sure), 1), uncertainty.uncertainty, uncertainty.effort)
+        )
     wrong_share, *figures = np.array(rows).T
     ranks = [spearmanr(wrong_share, figure).statistic for figure in figures]
     report.add(

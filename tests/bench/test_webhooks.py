@@ -18,7 +18,7 @@ from label_studio_sdk.converter import brush
 
 from backend.cli import demo, demo_servers
 from backend.feedback.annotation_store import Annotations
-from backend.jobs.job_store import Store
+from backend.jobs.job_store import JobStore
 from clearclip_core import render_scene
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.bench.conftest import Report
@@ -81,7 +81,7 @@ def test_a_burst_of_webhooks(report: Report, tmp_path: Path) -> None:
     seconds: list[float] = []
     port = demo_servers.free_port(0)
     with studio.served() as server:
-        reach = demo_servers.Studio(server.url, token=TOKEN)
+        reach = demo_servers.LabelStudioProcess(server.url, token=TOKEN)
         log = tmp_path / "log"
         with demo_servers.served_backend(reach, model="demo", port=port, log=log):
             while httpx.get(f"http://127.0.0.1:{port}/ready", timeout=30).status_code != 200:
@@ -98,7 +98,7 @@ def test_a_burst_of_webhooks(report: Report, tmp_path: Path) -> None:
                 return list(await asyncio.gather(*sends))
 
             statuses = asyncio.run(burst())
-            annotations = Annotations(Store(f"sqlite:///{log.with_suffix('.db')}"), "who looks")
+            annotations = Annotations(JobStore(f"sqlite:///{log.with_suffix('.db')}"), "who looks")
             end = time.monotonic() + 120
             while annotations.count_open() and time.monotonic() < end:
                 time.sleep(0.5)

@@ -20,7 +20,7 @@ from clearclip_core import (
     Label,
     LoadedModel,
     Method,
-    PreparedPicture,
+    PreparedImage,
     Preprocessing,
     RGBArray,
     Scores,
@@ -181,7 +181,7 @@ def test_a_digest_tells_pictures_and_geometries_apart(
     others = [
         segmenter.prepare(changed),
         other_stride.prepare(image),
-        PreparedPicture(prepared.resized, dataclasses.replace(prepared.plan, image_hw=(32, 70))),
+        PreparedImage(prepared.resized, dataclasses.replace(prepared.plan, image_hw=(32, 70))),
         segmenter.prepare(np.zeros((64, 140, 3), np.uint8)),
         segmenter.prepare(np.zeros((140, 64, 3), np.uint8)),
     ]

@@ -20,18 +20,18 @@ from safetensors import safe_open
 from safetensors.numpy import load
 
 from clearclip_core import Adaptation, Example, Method, Preprocessing, Segmenter, weights_id
-from clearclip_core.adaptation.serialization import pack
+from clearclip_core.adaptation.serialization import to_safetensors
 from clearclip_core.clip.embedding_cache import EmbeddingStore, text_tower_id
 from clearclip_core.clip.loading import LoadedModel, load_model
 from clearclip_core.clip.methods import MAPS
 from clearclip_core.evaluation import checkpoint as bookmarks
-from clearclip_core.evaluation.checkpoint import Bookmark
+from clearclip_core.evaluation.checkpoint import Checkpoint
 from clearclip_core.evaluation.confusion_matrix import Confusion
 from clearclip_core.evaluation.results import Result, Tally, dump
 from clearclip_core.evaluation.speed import Measurement, as_json
 from clearclip_core.paper.ablation import Ablation
 from clearclip_core.segmentation.sliding_windows import WindowPlan
-from clearclip_core.segmenter import PreparedPicture
+from clearclip_core.segmenter import PreparedImage
 from tests.core.evaluation.factories import SETTINGS, ablation, result
 
 PIXELS = (np.arange(4 * 6 * 3) % 251).astype(np.uint8).reshape(4, 6, 3)
@@ -122,7 +122,7 @@ def demo() -> LoadedModel:
     ],
 )
 def test_the_digest_of_a_prepared_picture(plan: WindowPlan, expected: str) -> None:
-    assert PreparedPicture(PIXELS, plan).digest == expected
+    assert PreparedImage(PIXELS, plan).digest == expected
 
 
 def test_the_digest_of_a_prepared_picture_is_of_this_text_and_the_pixels() -> None:
@@ -132,7 +132,7 @@ def test_the_digest_of_a_prepared_picture_is_of_this_text_and_the_pixels() -> No
     )
     plan = WindowPlan((683, 1024), (448, 672), 448, 224, (16, 16))
     expected = hashlib.sha256(text + PIXELS.tobytes()).hexdigest()
-    assert PreparedPicture(PIXELS, plan).digest == expected
+    assert PreparedImage(PIXELS, plan).digest == expected
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_a_packed_adaptation() -> None:
 def test_a_packed_adaptation_of_other_arrays_is_refused(names: tuple[str, ...]) -> None:
     arrays = {"directions": ADAPTATION.directions, "offsets": ADAPTATION.offsets}
     others = {name: arrays.get(name, np.zeros(2, np.float32)) for name in names}
-    packed = pack("adaptation", {"names": ["sea", "sky"], "pictures": 3}, others)
+    packed = to_safetensors("adaptation", {"names": ["sea", "sky"], "pictures": 3}, others)
     with pytest.raises(ValueError, match="Expected the bytes of an adaptation, but got others"):
         Adaptation.from_bytes(packed)
 
@@ -304,8 +304,8 @@ def test_the_file_of_an_interrupted_evaluation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bookmarks, "versions", lambda: {"torch": "2"})
-    bookmark = Bookmark.beside(tmp_path / "r.json", SETTINGS_KEY)
-    bookmark.save([Tally(Confusion(np.array([[1, 2], [3, 4]])), 7, 1.5)])
+    checkpoint = Checkpoint.beside(tmp_path / "r.json", SETTINGS_KEY)
+    checkpoint.save([Tally(Confusion(np.array([[1, 2], [3, 4]])), 7, 1.5)])
     path = tmp_path / "r.json.0ca3c559c2eb.partial"
     assert json.loads(path.read_text()) == {
         "key": SETTINGS_KEY,

@@ -21,7 +21,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from backend.cli import demo, demo_servers
-from backend.cli.demo_servers import Studio
+from backend.cli.demo_servers import LabelStudioProcess
 
 MODEL = "demo"
 CHROMIUM = [
@@ -69,7 +69,7 @@ def demo_run(studio_command: str, tmp_path_factory: pytest.TempPathFactory) -> D
 
 
 @pytest.fixture(scope="session")
-def studio(demo_run: DemoRun, studio_command: str) -> Iterator[Studio]:
+def studio(demo_run: DemoRun, studio_command: str) -> Iterator[LabelStudioProcess]:
     with demo_servers.label_studio(
         studio_command, data_dir=demo_run.data_dir, port=demo_run.studio_port
     ) as running:
@@ -77,7 +77,9 @@ def studio(demo_run: DemoRun, studio_command: str) -> Iterator[Studio]:
 
 
 @pytest.fixture(scope="session")
-def backend_url(studio: Studio, demo_run: DemoRun, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def backend_url(
+    studio: LabelStudioProcess, demo_run: DemoRun, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
     log = tmp_path_factory.mktemp("backend") / "log"
     with demo_servers.served_backend(
         studio, model=MODEL, port=demo_run.backend_port, log=log
@@ -86,18 +88,18 @@ def backend_url(studio: Studio, demo_run: DemoRun, tmp_path_factory: pytest.Temp
 
 
 @pytest.fixture(scope="session")
-def demo_project(studio: Studio, demo_run: DemoRun) -> int:
+def demo_project(studio: LabelStudioProcess, demo_run: DemoRun) -> int:
     found = re.search(r"/projects/(\d+)/data", demo_run.output)
     assert found, demo_run.output
     return int(found[1])
 
 
 @pytest.fixture
-def new_project(studio: Studio) -> Iterator[Callable[..., int]]:
+def new_project(studio: LabelStudioProcess) -> Iterator[Callable[..., int]]:
     """Make projects with uploaded scenes, `new_project(labels, seeds=...)`; removed at the end."""
     made = []
 
-    def make(labels: list[str], *, seeds: list[int], studio: Studio = studio) -> int:
+    def make(labels: list[str], *, seeds: list[int], studio: LabelStudioProcess = studio) -> int:
         made.append(demo.create_project(studio, labels, title="Scenes"))
         demo.upload(studio, made[-1], (demo.scene_file(seed) for seed in seeds))
         return made[-1]
@@ -108,7 +110,7 @@ def new_project(studio: Studio) -> Iterator[Callable[..., int]]:
 
 
 @dataclass(frozen=True)
-class WithPersonalToken(Studio):
+class WithPersonalToken(LabelStudioProcess):
     """Label Studio through a personal access token, and an access token made from it."""
 
     access: str = ""
@@ -119,7 +121,7 @@ class WithPersonalToken(Studio):
 
 
 @pytest.fixture(scope="session")
-def personal(studio: Studio) -> WithPersonalToken:
+def personal(studio: LabelStudioProcess) -> WithPersonalToken:
     """A user has one personal access token at most."""
     token = studio.post("/api/token/")["token"]
     return WithPersonalToken(studio.url, token=token)
@@ -127,7 +129,7 @@ def personal(studio: Studio) -> WithPersonalToken:
 
 @pytest.fixture
 def without_legacy_tokens(
-    studio: Studio, personal: WithPersonalToken, new_project: Any
+    studio: LabelStudioProcess, personal: WithPersonalToken, new_project: Any
 ) -> Iterator[WithPersonalToken]:
     """Legacy tokens are off meanwhile; `new_project` is cleaned up later."""
     access = studio.post("/api/token/refresh/", json={"refresh": personal.token})["access"]
@@ -139,7 +141,7 @@ def without_legacy_tokens(
 
 
 @pytest.fixture(scope="session")
-def page(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def page(studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """A page of Chromium, logged in: the system's, else Playwright's own."""
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(

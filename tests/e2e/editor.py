@@ -12,11 +12,11 @@ import numpy.typing as npt
 from PIL import Image
 from playwright.sync_api import Page
 
-from backend.cli.demo_servers import Studio
+from backend.cli.demo_servers import LabelStudioProcess
 from tests.e2e.masks import Mask
 
 
-def open_task(page: Page, studio: Studio, project: int, task: int) -> None:
+def open_task(page: Page, studio: LabelStudioProcess, project: int, task: int) -> None:
     page.goto(f"{studio.url}/projects/{project}/data?task={task}")
     page.wait_for_selector(".konvajs-content canvas")
     page.wait_for_function("window.Htx?.annotationStore?.selected?.regions?.length > 0")

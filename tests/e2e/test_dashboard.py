@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from backend.cli.demo_servers import Studio
+from backend.cli.demo_servers import LabelStudioProcess
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -46,13 +46,13 @@ def prelabel(console: Page, project: int) -> int:
     return int((row.get_attribute("id") or "").removeprefix("job-"))
 
 
-def stored(studio: Studio, project: int) -> int:
+def stored(studio: LabelStudioProcess, project: int) -> int:
     """Predictions of a project, as Label Studio has them."""
     return len(list(studio.client.predictions.list(project=project)))
 
 
 def test_a_project_is_prelabeled_from_the_page(
-    console: Page, studio: Studio, new_project: NewProject
+    console: Page, studio: LabelStudioProcess, new_project: NewProject
 ) -> None:
     project = new_project(LABELS, seeds=list(range(700, 712)))
     job = prelabel(console, project)
@@ -66,7 +66,7 @@ def test_a_project_is_prelabeled_from_the_page(
 
 
 def test_a_job_is_paused_resumed_and_cancelled_from_the_page(
-    console: Page, studio: Studio, new_project: NewProject
+    console: Page, studio: LabelStudioProcess, new_project: NewProject
 ) -> None:
     project = new_project(LABELS, seeds=list(range(720, 780)))
     job = prelabel(console, project)
@@ -85,7 +85,7 @@ def test_a_job_is_paused_resumed_and_cancelled_from_the_page(
 
 
 def test_an_error_leads_to_the_task_in_label_studio(
-    console: Page, studio: Studio, new_project: NewProject
+    console: Page, studio: LabelStudioProcess, new_project: NewProject
 ) -> None:
     project = new_project(LABELS, seeds=[790])
     studio.client.tasks.create(project=project, data={"image": "/data/upload/1/gone.png"})
@@ -101,7 +101,7 @@ def test_an_error_leads_to_the_task_in_label_studio(
 
 
 def test_a_page_of_another_site_cannot_press_the_buttons(
-    page: Page, studio: Studio, backend_url: str
+    page: Page, studio: LabelStudioProcess, backend_url: str
 ) -> None:
     """The browser itself says where the request comes from: here from Label Studio's page."""
     page.goto(f"{studio.url}/user/login/")
@@ -120,7 +120,7 @@ def test_a_page_of_another_site_cannot_press_the_buttons(
 
 
 def test_the_readmes_picture_of_the_page(
-    console: Page, studio: Studio, new_project: NewProject, tmp_path: Path
+    console: Page, studio: LabelStudioProcess, new_project: NewProject, tmp_path: Path
 ) -> None:
     """At a desk and on a phone, in light and dark; one is kept when asked for."""
     project = new_project(LABELS, seeds=list(range(800, 840)))

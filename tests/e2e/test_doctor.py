@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from backend.cli import demo, demo_servers
 from backend.cli import main as cli
-from backend.cli.demo_servers import Studio
+from backend.cli.demo_servers import LabelStudioProcess
 from tests.e2e.conftest import MODEL, WithPersonalToken
 
 LOGIN = {"BASIC_AUTH_USER": "studio", "BASIC_AUTH_PASS": "pass word"}
@@ -37,7 +37,7 @@ class Diagnosis:
         return {name for name, mark in self.marks.items() if mark == "FAIL"}
 
 
-def doctor(studio: Studio, project: int, *flags: str, **variables: str) -> Diagnosis:
+def doctor(studio: LabelStudioProcess, project: int, *flags: str, **variables: str) -> Diagnosis:
     reach = {"LABEL_STUDIO_URL": studio.url, "LABEL_STUDIO_API_KEY": studio.token}
     settings = {**reach, "BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": "", **variables}
     arguments = ["--project", str(project), *flags]
@@ -53,7 +53,7 @@ def doctor(studio: Studio, project: int, *flags: str, **variables: str) -> Diagn
     )
 
 
-def test_all_is_well(studio: Studio, demo_project: int, backend_url: str) -> None:
+def test_all_is_well(studio: LabelStudioProcess, demo_project: int, backend_url: str) -> None:
     diagnosis = doctor(studio, demo_project)
     assert diagnosis.ill() == set(), diagnosis.texts
     assert diagnosis.status == 0
@@ -64,7 +64,7 @@ def test_all_is_well(studio: Studio, demo_project: int, backend_url: str) -> Non
 
 
 def test_a_backend_with_a_password(
-    studio: Studio, new_project: Callable[..., int], tmp_path: Path
+    studio: LabelStudioProcess, new_project: Callable[..., int], tmp_path: Path
 ) -> None:
     """Its webhook comes without a password until `--fix`; then Label Studio's calls get in."""
     project = new_project(["sky"], seeds=[10_000_200])
@@ -101,7 +101,7 @@ def test_a_backend_with_a_password(
 
 
 def test_a_password_that_label_studio_does_not_send(
-    studio: Studio, new_project: Callable[..., int], tmp_path: Path
+    studio: LabelStudioProcess, new_project: Callable[..., int], tmp_path: Path
 ) -> None:
     project = new_project(["sky"], seeds=[10_000_200])
     port = demo_servers.free_port(0)
@@ -116,7 +116,7 @@ def test_a_password_that_label_studio_does_not_send(
 
 
 def test_what_is_missing_in_label_studio(
-    studio: Studio, backend_url: str, new_project: Callable[..., int]
+    studio: LabelStudioProcess, backend_url: str, new_project: Callable[..., int]
 ) -> None:
     empty = new_project(["sky"], seeds=[])
     diagnosis = doctor(studio, empty, "--backend-url", backend_url)
@@ -136,7 +136,7 @@ def test_what_is_missing_in_label_studio(
 
 
 def test_tokens_that_are_refused(
-    studio: Studio,
+    studio: LabelStudioProcess,
     demo_project: int,
     backend_url: str,
     without_legacy_tokens: WithPersonalToken,
@@ -153,7 +153,9 @@ def test_tokens_that_are_refused(
     assert "lives for minutes" in short.texts["token"]
 
 
-def test_addresses_that_are_wrong(studio: Studio, demo_project: int, backend_url: str) -> None:
+def test_addresses_that_are_wrong(
+    studio: LabelStudioProcess, demo_project: int, backend_url: str
+) -> None:
     other = doctor(studio, demo_project, LABEL_STUDIO_URL=backend_url)
     assert "not as Label Studio does" in other.texts["label studio"]
     port = demo_servers.free_port(0)
@@ -163,7 +165,7 @@ def test_addresses_that_are_wrong(studio: Studio, demo_project: int, backend_url
     assert unset.ill() == {"settings"}
 
 
-def test_the_command(studio: Studio, demo_project: int, backend_url: str) -> None:
+def test_the_command(studio: LabelStudioProcess, demo_project: int, backend_url: str) -> None:
     command = [sys.executable, "-m", "backend", "doctor", "--project", str(demo_project)]
     command += ["--label-studio-url", studio.url, "--label-studio-api-key", studio.token]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=300)

@@ -13,7 +13,7 @@ from PIL import Image
 from playwright.sync_api import Page
 
 from backend.cli import demo
-from backend.cli.demo_servers import Studio
+from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.editor import Canvas, deepest_point, open_task, settled
 from tests.e2e.masks import Mask, decode, iou
@@ -29,19 +29,23 @@ def _backend(backend_url: str) -> None:
     """Label Studio asks the backend whenever a task is opened."""
 
 
-def task_of(studio: Studio, project: int, index: int) -> tuple[int, npt.NDArray[np.int64]]:
+def task_of(
+    studio: LabelStudioProcess, project: int, index: int
+) -> tuple[int, npt.NDArray[np.int64]]:
     """The project's task of that index, and its scene's label map."""
     task = sorted(studio.client.tasks.list(project=project), key=lambda task: task.id)[index]
     return task.id, render_scene(demo.scene_seed(task.data["image"])).label_map
 
 
-def prediction_of(studio: Studio, task: int) -> dict[str, Mask]:
+def prediction_of(studio: LabelStudioProcess, task: int) -> dict[str, Mask]:
     """Label -> stored mask of a task's prediction."""
     (prediction,) = studio.client.predictions.list(task=task)
     return {region["value"]["brushlabels"][0]: decode(region) for region in prediction.result}
 
 
-def test_masks_are_seen_where_they_belong(page: Page, studio: Studio, demo_project: int) -> None:
+def test_masks_are_seen_where_they_belong(
+    page: Page, studio: LabelStudioProcess, demo_project: int
+) -> None:
     task, truth = task_of(studio, demo_project, 0)
     predicted = prediction_of(studio, task)
     open_task(page, studio, demo_project, task)
@@ -68,7 +72,7 @@ def test_masks_are_seen_where_they_belong(page: Page, studio: Studio, demo_proje
 
 
 def test_a_corrected_mask_is_stored_as_changed(
-    page: Page, studio: Studio, demo_project: int
+    page: Page, studio: LabelStudioProcess, demo_project: int
 ) -> None:
     task, truth = task_of(studio, demo_project, 4)
     predicted = prediction_of(studio, task)
@@ -101,7 +105,9 @@ def test_a_corrected_mask_is_stored_as_changed(
     assert far.mean() < 0.02, "something else went with it"
 
 
-def test_the_readmes_picture(page: Page, studio: Studio, demo_project: int, tmp_path: Path) -> None:
+def test_the_readmes_picture(
+    page: Page, studio: LabelStudioProcess, demo_project: int, tmp_path: Path
+) -> None:
     """Always taken; only kept when asked for, so that a test run changes no file."""
     task, _ = task_of(studio, demo_project, 1)
     open_task(page, studio, demo_project, task)

@@ -14,7 +14,7 @@ from label_studio_sdk.converter import brush
 from playwright.sync_api import Page
 
 from backend.cli import demo
-from backend.cli.demo_servers import Studio
+from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.editor import Canvas, deepest_point, open_task
 from tests.e2e.masks import Mask, decode, iou
@@ -89,7 +89,7 @@ def corrected(predicted: list[Region], true: Mapping[str, Mask]) -> list[Region]
 class Team:
     """A project, its backend, and what Label Studio and the backend say of both."""
 
-    def __init__(self, studio: Studio, project: int, backend_url: str) -> None:
+    def __init__(self, studio: LabelStudioProcess, project: int, backend_url: str) -> None:
         self.studio, self.project, self._url = studio, project, backend_url
         self.config = studio.client.projects.get(id=project).label_config
         self.images = {
@@ -166,7 +166,9 @@ def erase_a_little(page: Page, team: Team, task: int, predicted: list[Region]) -
         page.click("[data-testid=bottombar-submit-button]")
 
 
-def figures_by_hand(annotations: list[dict[str, Any]], studio: Studio) -> dict[str, Any]:
+def figures_by_hand(
+    annotations: list[dict[str, Any]], studio: LabelStudioProcess
+) -> dict[str, Any]:
     """The report's figures from an export: plain sums, and Label Studio's own decoder."""
     sums = {label: {"hit": 0, "old": 0, "new": 0} for label in CALLED.values()}
     ious: dict[str, list[float]] = {label: [] for label in CALLED.values()}
@@ -203,7 +205,7 @@ def figures_by_hand(annotations: list[dict[str, Any]], studio: Studio) -> dict[s
 
 
 def test_corrections_are_measured_learned_from_and_forgotten(
-    page: Page, studio: Studio, backend_url: str, new_project: Callable[..., int]
+    page: Page, studio: LabelStudioProcess, backend_url: str, new_project: Callable[..., int]
 ) -> None:
     project = new_project(list(CALLED.values()), seeds=SEEDS)
     demo.connect(studio, project, backend_url)

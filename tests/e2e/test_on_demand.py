@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Page, Response
 
 from backend.cli import demo
-from backend.cli.demo_servers import Studio
+from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.editor import Canvas, deepest_point, settled
 from tests.e2e.masks import Mask, decode, iou
@@ -39,7 +39,7 @@ class Annotator:
     """One task, open in the editor."""
 
     page: Page
-    studio: Studio
+    studio: LabelStudioProcess
     task: int
     truth: Any
     answers: list[Response] = field(default_factory=list)
@@ -135,7 +135,7 @@ class Annotator:
 
 
 @pytest.fixture(scope="module")
-def project(studio: Studio, backend_url: str) -> Iterator[int]:
+def project(studio: LabelStudioProcess, backend_url: str) -> Iterator[int]:
     """With `overlap="false"`, and without predictions in the way."""
     config = demo.label_config(LABELS).replace('name="mask"', 'name="mask" overlap="false"')
     assert "overlap" in config
@@ -157,7 +157,7 @@ def switch(page: Page, name: str, on: bool) -> None:
 
 
 @pytest.fixture
-def annotator(page: Page, studio: Studio, project: int) -> Iterator[Annotator]:
+def annotator(page: Page, studio: LabelStudioProcess, project: int) -> Iterator[Annotator]:
     demo.upload(studio, project, [demo.scene_file(SEED)])
     task = max(task.id for task in studio.client.tasks.list(project=project))
     page.goto(f"{studio.url}/projects/{project}/data?task={task}")

@@ -12,7 +12,7 @@ import requests
 from label_studio_sdk.core.api_error import ApiError
 
 from backend.cli import demo, demo_servers
-from backend.cli.demo_servers import DemoError, Studio
+from backend.cli.demo_servers import DemoError, LabelStudioProcess
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.conftest import MODEL, WithPersonalToken
 from tests.e2e.masks import decode, iou
@@ -20,19 +20,21 @@ from tests.e2e.masks import decode, iou
 SEEDS = [10_000_100, 10_000_101]
 
 
-def stored(studio: Studio, project: int) -> dict[int, list[dict[str, Any]]]:
+def stored(studio: LabelStudioProcess, project: int) -> dict[int, list[dict[str, Any]]]:
     """Task id -> the regions of its one prediction."""
     predictions = studio.client.predictions.list(project=project)
     assert len({prediction.task for prediction in predictions}) == len(predictions)
     return {prediction.task: prediction.result for prediction in predictions}
 
 
-def seeds_of(studio: Studio, project: int) -> dict[int, int]:
+def seeds_of(studio: LabelStudioProcess, project: int) -> dict[int, int]:
     tasks = studio.client.tasks.list(project=project)
     return {task.id: demo.scene_seed(task.data["image"]) for task in tasks}
 
 
-def test_each_scene_has_its_masks_in_the_right_place(studio: Studio, demo_project: int) -> None:
+def test_each_scene_has_its_masks_in_the_right_place(
+    studio: LabelStudioProcess, demo_project: int
+) -> None:
     seeds = seeds_of(studio, demo_project)
     predictions = stored(studio, demo_project)
     assert predictions.keys() == seeds.keys()
@@ -54,7 +56,7 @@ def test_each_scene_has_its_masks_in_the_right_place(studio: Studio, demo_projec
 
 
 def test_each_region_has_a_score_and_the_version_is_the_one_of_setup(
-    studio: Studio, demo_project: int, backend_url: str
+    studio: LabelStudioProcess, demo_project: int, backend_url: str
 ) -> None:
     config = studio.client.projects.get(id=demo_project).label_config
     setup = requests.post(
@@ -69,7 +71,7 @@ def test_each_region_has_a_score_and_the_version_is_the_one_of_setup(
 
 
 def test_the_data_manager_sorts_tasks_by_their_scores(
-    studio: Studio, demo_project: int, backend_url: str
+    studio: LabelStudioProcess, demo_project: int, backend_url: str
 ) -> None:
     scores = {
         prediction.task: prediction.score
@@ -84,7 +86,7 @@ def test_the_data_manager_sorts_tasks_by_their_scores(
 
 
 def test_tasks_that_have_a_prediction_are_not_predicted_again(
-    studio: Studio, demo_project: int, backend_url: str
+    studio: LabelStudioProcess, demo_project: int, backend_url: str
 ) -> None:
     before = {p.id for p in studio.client.predictions.list(project=demo_project)}
     demo.retrieve_predictions(studio, demo_project)
@@ -92,7 +94,7 @@ def test_tasks_that_have_a_prediction_are_not_predicted_again(
 
 
 def test_a_second_project_has_labels_of_its_own(
-    studio: Studio, backend_url: str, new_project: Callable[..., int]
+    studio: LabelStudioProcess, backend_url: str, new_project: Callable[..., int]
 ) -> None:
     project = new_project(["sky", "tree"], seeds=SEEDS)
     demo.connect(studio, project, backend_url)
@@ -111,7 +113,7 @@ def test_a_second_project_has_labels_of_its_own(
 
 
 def test_basic_auth_lets_label_studio_in_and_nobody_else(
-    studio: Studio, new_project: Callable[..., int], tmp_path: Path
+    studio: LabelStudioProcess, new_project: Callable[..., int], tmp_path: Path
 ) -> None:
     project = new_project(["sky"], seeds=SEEDS[:1])
     login = {"BASIC_AUTH_USER": "studio", "BASIC_AUTH_PASS": "pass word"}
@@ -133,7 +135,7 @@ def test_basic_auth_lets_label_studio_in_and_nobody_else(
 
 
 def test_images_are_fetched_with_a_personal_token_where_legacy_tokens_are_off(
-    studio: Studio,
+    studio: LabelStudioProcess,
     new_project: Callable[..., int],
     without_legacy_tokens: WithPersonalToken,
     tmp_path: Path,

@@ -24,8 +24,8 @@ import pytest
 from PIL import Image
 
 from backend.cli import demo, demo_servers
-from backend.cli.demo_servers import Studio
-from backend.jobs.job_store import Store
+from backend.cli.demo_servers import LabelStudioProcess
+from backend.jobs.job_store import JobStore
 from tests.backend.fakes.leases import end_leases
 from tests.e2e.conftest import MODEL, DemoRun
 
@@ -44,7 +44,7 @@ class OwnStudio:
     port: int
     stack: ExitStack = field(default_factory=ExitStack)
 
-    def start(self) -> Studio:
+    def start(self) -> LabelStudioProcess:
         return self.stack.enter_context(
             demo_servers.label_studio(self.command, data_dir=self.data_dir, port=self.port)
         )
@@ -53,8 +53,8 @@ class OwnStudio:
         self.stack.close()
 
     @property
-    def studio(self) -> Studio:
-        return Studio(f"http://127.0.0.1:{self.port}")
+    def studio(self) -> LabelStudioProcess:
+        return LabelStudioProcess(f"http://127.0.0.1:{self.port}")
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def make_project(own_studio: OwnStudio) -> Callable[[int], int]:
 
 @contextmanager
 def slow_backend(
-    studio: Studio, seconds_a_picture: float, log: Path, **variables: str
+    studio: LabelStudioProcess, seconds_a_picture: float, log: Path, **variables: str
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A backend whose model is slow: its address and its process."""
     url = f"http://127.0.0.1:{(port := demo_servers.free_port(0))}"
@@ -106,7 +106,7 @@ def slow_backend(
         yield url, process
 
 
-def reach(studio: Studio) -> dict[str, str]:
+def reach(studio: LabelStudioProcess) -> dict[str, str]:
     return {
         "LABEL_STUDIO_URL": studio.url,
         "LABEL_STUDIO_API_KEY": studio.token,
@@ -117,7 +117,7 @@ def reach(studio: Studio) -> dict[str, str]:
 
 
 def bulk_run(
-    studio: Studio, project: int, seconds_a_picture: float, database: Path, *more: str
+    studio: LabelStudioProcess, project: int, seconds_a_picture: float, database: Path, *more: str
 ) -> subprocess.Popen[str]:
     """``clearclip-backend prelabel`` with a slow model."""
     return subprocess.Popen(
@@ -130,19 +130,19 @@ def bulk_run(
     )
 
 
-def press_retrieve(studio: Studio, project: int) -> None:
+def press_retrieve(studio: LabelStudioProcess, project: int) -> None:
     """What the data manager does for all tasks at once."""
     everything = {"selectedItems": {"all": True, "excluded": []}}
     action = f"/api/dm/actions?id=retrieve_tasks_predictions&project={project}"
     studio.post(action, json=everything)
 
 
-def predictions(studio: Studio, project: int) -> Counter[int]:
+def predictions(studio: LabelStudioProcess, project: int) -> Counter[int]:
     """Task -> how many predictions it has."""
     return Counter(p.task for p in studio.client.predictions.list(project=project))
 
 
-def assert_each_task_has_one(studio: Studio, project: int, count: int) -> None:
+def assert_each_task_has_one(studio: LabelStudioProcess, project: int, count: int) -> None:
     stored = predictions(studio, project)
     assert len(stored) == count
     assert set(stored.values()) == {1}
@@ -190,14 +190,16 @@ def test_what_is_not_ready_by_the_deadline_is_written_through_the_api(
     assert_each_task_has_one(studio, project, 60)
 
 
-def kill_and_go_on(studio: Studio, project: int, tasks: int, kills: int, folder: Path) -> list[int]:
+def kill_and_go_on(
+    studio: LabelStudioProcess, project: int, tasks: int, kills: int, folder: Path
+) -> list[int]:
     """Kill bulk runs at random moments; the one after them ends complete, without duplicates.
 
     Returns:
         How many tasks had no prediction after each kill.
     """
     database, report = folder / "bulk.db", folder / "report.json"
-    store = Store(f"sqlite:///{database}")
+    store = JobStore(f"sqlite:///{database}")
     chance = random.Random(os.environ.get("PYTHONHASHSEED"))
     left = []
     for _ in range(kills):
@@ -222,7 +224,7 @@ def kill_and_go_on(studio: Studio, project: int, tasks: int, kills: int, folder:
     return left
 
 
-def counted(store: Store) -> int:
+def counted(store: JobStore) -> int:
     """Tasks with a prediction that the jobs of a database know of."""
     return sum(job.done + job.skipped for job in store.list_jobs())
 
@@ -256,7 +258,7 @@ def test_two_backends_share_a_job_and_one_of_them_is_killed(
 ) -> None:
     studio, project = own_studio.studio, make_project(60)
     url = f"sqlite:///{tmp_path}/shared.db"
-    store = Store(url)
+    store = JobStore(url)
     with ExitStack() as stack:
         processes = {}
         for number in range(2):

@@ -17,7 +17,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from backend.cli import demo
-from backend.cli.demo_servers import Studio
+from backend.cli.demo_servers import LabelStudioProcess
 from tests.e2e.editor import open_task, settled
 from tests.e2e.masks import decode
 
@@ -49,7 +49,7 @@ def erased(region: dict[str, Any]) -> dict[str, Any]:
     return changed | {"origin": "prediction-changed"}
 
 
-def by_hand(studio: Studio, project: int) -> dict[str, dict[str, float]]:
+def by_hand(studio: LabelStudioProcess, project: int) -> dict[str, dict[str, float]]:
     """The figures of each label, from what Label Studio has: its own decoder, and plain sums."""
     sums = {label: {"hit": 0, "predicted": 0, "true": 0, "ious": []} for label in LABELS}
     for each in studio.client.tasks.list(project=project):
@@ -82,7 +82,7 @@ def by_hand(studio: Studio, project: int) -> dict[str, dict[str, float]]:
 
 def test_what_annotators_do_is_what_the_report_says(
     page: Page,
-    studio: Studio,
+    studio: LabelStudioProcess,
     backend_url: str,
     new_project: Callable[..., int],
     tmp_path: Path,

@@ -50,16 +50,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from backend.database.database import LEASE_S, METADATA
 from backend.errors import LearningRefused
 from backend.feedback.learning.versions import (
-    Learned,
-    Lesson,
-    Next,
-    State,
+    ActiveModel,
+    LearningState,
+    Promotion,
+    StepLease,
     Summary,
-    Turn,
+    TrainingExample,
     Version,
     use,
 )
-from backend.jobs.job_store import Store
+from backend.jobs.job_store import JobStore
 from backend.settings import Adapt
 from clearclip_core import Adaptation
 
@@ -121,7 +121,7 @@ _LEARNERS: Final = Table(
 _LESSON, _VERSION, _STATE = _LESSONS.c, _VERSIONS.c, _LEARNERS.c
 
 
-class Lessons:
+class ExampleStore:
     """Lessons and versions in a store, for one backend.
 
     Args:
@@ -137,7 +137,7 @@ class Lessons:
     (True, 0)
     """
 
-    def __init__(self, store: Store, owner: str, model: Callable[[], str]) -> None:
+    def __init__(self, store: JobStore, owner: str, model: Callable[[], str]) -> None:
         self._store = store
         self._owner = owner
         self._model = model
@@ -156,7 +156,7 @@ class Lessons:
 
     # ---- lessons -----------------------------------------------------------------------------
 
-    def replace(self, annotation: int, project: int, lessons: Sequence[Lesson]) -> bool:
+    def replace(self, annotation: int, project: int, lessons: Sequence[TrainingExample]) -> bool:
         """Keep what an annotation teaches in place of what it has taught; whether that differs.
 
         Args:
@@ -238,25 +238,25 @@ class Lessons:
         with self._store.read() as connection:
             return list(connection.scalars(query.distinct().order_by(_LESSON.annotation)))
 
-    def lessons(self, project: int) -> list[Lesson]:
+    def lessons(self, project: int) -> list[TrainingExample]:
         """All lessons of a project, in the order of their digests."""
         query = select(_LESSONS).where(_LESSON.project == project, _LESSON.model == self.model)
         with self._store.read() as connection:
             rows = connection.execute(query.order_by(_LESSON.digest, _LESSON.paint))
             return [
-                Lesson(row.digest, row.example, row.paint, row.learned, row.annotation)
+                TrainingExample(row.digest, row.example, row.paint, row.learned, row.annotation)
                 for row in rows
             ]
 
     def paints(self, project: int) -> list[str]:
-        """`Lesson.paint` of all lessons of a project."""
+        """`TrainingExample.paint` of all lessons of a project."""
         query = select(_LESSON.paint).where(_LESSON.project == project, _LESSON.model == self.model)
         with self._store.read() as connection:
             return list(connection.scalars(query.order_by(_LESSON.digest, _LESSON.paint)))
 
     # ---- steps -------------------------------------------------------------------------------
 
-    def take_step(self, every: int, project: int | None = None) -> Turn | None:
+    def take_step(self, every: int, project: int | None = None) -> StepLease | None:
         """Lease a step that is due; None where none is, or another has it.
 
         Args:
@@ -286,9 +286,9 @@ class Lessons:
             self._change(
                 connection, row.project, model, owner=self._owner, leased_until=now + LEASE_S
             )
-            return Turn(row.project, row.changed, row.live)
+            return StepLease(row.project, row.changed, row.live)
 
-    def renew(self, turn: Turn) -> None:
+    def renew(self, turn: StepLease) -> None:
         """Keep a leased step for another while."""
         until = self._store.clock() + LEASE_S
         with self._store.write() as connection:
@@ -299,7 +299,7 @@ class Lessons:
             )
 
     def settle(
-        self, turn: Turn, made: Version | None, adaptation: Adaptation | None, then: Next
+        self, turn: StepLease, made: Version | None, adaptation: Adaptation | None, then: Promotion
     ) -> Version | None:
         """End a leased step.
 
@@ -341,7 +341,7 @@ class Lessons:
             self._drop_old_versions(connection, turn.project, model)
             return kept
 
-    def give_up(self, turn: Turn, trouble: str, later_s: float) -> None:
+    def give_up(self, turn: StepLease, trouble: str, later_s: float) -> None:
         """Give a leased step back that has failed, to be tried again after a while."""
         model = self.model
         with self._store.write() as connection:
@@ -358,7 +358,7 @@ class Lessons:
 
     # ---- who steers --------------------------------------------------------------------------
 
-    def ask(self, project: int) -> State:
+    def ask(self, project: int) -> LearningState:
         """Ask for a step, which somebody takes soon.
 
         Raises:
@@ -386,14 +386,16 @@ class Lessons:
                 "have those that are there read."
             )
 
-    def pin(self, project: int, pinned: bool = True) -> State:
+    def pin(self, project: int, pinned: bool = True) -> LearningState:
         """Let what is live stay as it is, or let it move again."""
         with self._store.write() as connection:
             self._lock_state(connection, project, self.model)
             self._change(connection, project, self.model, pinned=int(pinned), due=0.0)
         return self.state(project)
 
-    def roll_back(self, project: int, number: int | None = None, mode: Adapt = "scores") -> State:
+    def roll_back(
+        self, project: int, number: int | None = None, mode: Adapt = "scores"
+    ) -> LearningState:
         """Go back to an earlier version, and pin that.
 
         One that was not better than the words counts where thresholds are used: where the mode
@@ -431,7 +433,7 @@ class Lessons:
             self._change(connection, project, model, live=live, pinned=1)
         return self.state(project)
 
-    def reset(self, project: int, keep_lessons: bool = False) -> State:
+    def reset(self, project: int, keep_lessons: bool = False) -> LearningState:
         """Forget all versions, the pin, and the lessons too unless they are to be kept."""
         model = self.model
         with self._store.write() as connection:
@@ -471,15 +473,15 @@ class Lessons:
 
     # ---- who looks ---------------------------------------------------------------------------
 
-    def state(self, project: int) -> State:
+    def state(self, project: int) -> LearningState:
         """Where a project stands."""
         with self._store.read() as connection:
             query = select(_LEARNERS).where(*self._ours(project, self.model))
             row = connection.execute(query).first()
             annotations, pictures = self._count(connection, project, self.model)
         if row is None:
-            return State(project)
-        return State(
+            return LearningState(project)
+        return LearningState(
             project,
             row.live,
             bool(row.pinned),
@@ -531,7 +533,7 @@ class Lessons:
             raise LearningRefused(f"Project {project} has no version {number}.")
         return _version(row), _adaptation(row)
 
-    def learned(self, project: int | None, mode: Adapt) -> Learned | None:
+    def learned(self, project: int | None, mode: Adapt) -> ActiveModel | None:
         """What predictions of a project use now; None: the words alone.
 
         Where the database is away, what it has said last.
@@ -553,7 +555,7 @@ class Lessons:
                 self._kept[key] = found
         return None if found is None else use(*found, mode)
 
-    def earlier(self, project: int | None, mode: Adapt) -> Iterator[Learned | None]:
+    def earlier(self, project: int | None, mode: Adapt) -> Iterator[ActiveModel | None]:
         """What predictions of a project have used, or could have: the newest first, then nothing.
 
         Nothing comes where the words alone decide now.

@@ -21,18 +21,18 @@ import torch
 
 from backend.database.database import LEASE_S
 from backend.errors import BackendError, ImageRefused, LearningRefused, TaskError
-from backend.feedback.comparison import Corrected, CorrectedPicture
-from backend.feedback.learning.example_store import Lessons
+from backend.feedback.comparison import AnnotationDiff, ImageDiff
+from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.thresholds import (
-    Paint,
+    ThresholdCounts,
     add_up,
     best_thresholds,
     measure,
     measure_patches,
 )
 from backend.feedback.learning.version_file import export
-from backend.feedback.learning.versions import Lesson, Next, Turn, Version
-from backend.inference.engine import Engine, Urgency
+from backend.feedback.learning.versions import Promotion, StepLease, TrainingExample, Version
+from backend.inference.engine import Engine, Priority
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig, adapts
 from backend.label_studio.requests import Task
@@ -42,7 +42,7 @@ from clearclip_core import Adaptation, Example, Fit, Label, Vocabulary, adapt, r
 log = logging.getLogger(__name__)
 
 #: Before a step that has failed is tried again, in seconds.
-_LATER_S: Final = 600.0
+_RETRY_AFTER_S: Final = 600.0
 
 
 #: Examples, what embeds prompts, and the labels of today -> what was found.
@@ -67,7 +67,7 @@ class Learner:
         settings: Settings,
         engine: Engine,
         read_image: ReadImage,
-        lessons: Lessons,
+        lessons: ExampleStore,
         fit: FitExamples = adapt,
     ) -> None:
         self.settings = settings
@@ -113,7 +113,7 @@ class Learner:
 
     # ---- annotations -------------------------------------------------------------------------
 
-    def learn(self, corrected: Corrected) -> None:
+    def learn(self, corrected: AnnotationDiff) -> None:
         """Take an annotation in; one that was taken in before is replaced.
 
         A picture that cannot be learned from teaches nothing, and the log says why. One that is
@@ -148,7 +148,7 @@ class Learner:
         if self.lessons.forget(annotation):
             log.info("Annotation %d teaches nothing any more", annotation)
 
-    def _lesson(self, corrected: Corrected, picture: CorrectedPicture) -> Lesson | None:
+    def _lesson(self, corrected: AnnotationDiff, picture: ImageDiff) -> TrainingExample | None:
         segmenter = self._engine.segmenter()
         labels = corrected.config.labels_of(picture.tag.name)
         try:
@@ -163,13 +163,13 @@ class Learner:
             log.warning("Annotation %d cannot be learned from: %s", corrected.annotation, error)
             return None
         prepared = segmenter.prepare(rgb)
-        look = self._engine.look(prepared, labels, Urgency.BATCH, corrected.project)
+        look = self._engine.look(prepared, labels, Priority.BATCH, corrected.project)
         names = [label.name for label in labels]
         example = Example.of(look.features, picture.final, known=names, picture=prepared.digest)
         decided = segmenter.decide(look.scores, image=rgb, refine=self.settings.refine)
         paints = measure(decided, picture.final, example.picture_key)
         shown = {name: paint.to_json() for name, paint in sorted(paints.items())}
-        return Lesson(example.digest, example.to_bytes(), json.dumps(shown))
+        return TrainingExample(example.digest, example.to_bytes(), json.dumps(shown))
 
     # ---- steps -------------------------------------------------------------------------------
 
@@ -214,18 +214,18 @@ class Learner:
             raise LearningRefused(f"Another backend makes a step of project {project} just now.")
         return self._make(turn, config_of)
 
-    def _make(self, turn: Turn, config_of: Callable[[int], LabelConfig]) -> Version | None:
+    def _make(self, turn: StepLease, config_of: Callable[[int], LabelConfig]) -> Version | None:
         try:
             with self._leased(turn):
                 return self._settle(turn, config_of(turn.project))
         except BackendError as error:
-            self.lessons.give_up(turn, str(error), _LATER_S)
+            self.lessons.give_up(turn, str(error), _RETRY_AFTER_S)
             raise
         except BaseException as error:
-            self.lessons.give_up(turn, f"Unexpected {type(error).__name__}.", _LATER_S)
+            self.lessons.give_up(turn, f"Unexpected {type(error).__name__}.", _RETRY_AFTER_S)
             raise
 
-    def _settle(self, turn: Turn, config: LabelConfig) -> Version | None:
+    def _settle(self, turn: StepLease, config: LabelConfig) -> Version | None:
         mode = adapts(self.settings, config)
         lessons = self.lessons.lessons(turn.project)
         if mode == "off" or not lessons:
@@ -239,7 +239,7 @@ class Learner:
         then = self._next(turn, mode, made, lessons, examples, words)
         kept = self.lessons.settle(turn, made, adaptation, then)
         if kept is not None:
-            log.info("Project %d: %s", turn.project, told(kept, then))
+            log.info("Project %d: %s", turn.project, describe_version(kept, then))
         return kept
 
     def _words(self, labels: tuple[Label, ...]) -> _Words:
@@ -251,7 +251,7 @@ class Learner:
 
     def _version(
         self,
-        lessons: Sequence[Lesson],
+        lessons: Sequence[TrainingExample],
         examples: Sequence[Example],
         fit: Fit,
         adaptation: Adaptation | None,
@@ -282,14 +282,14 @@ class Learner:
 
     def _next(
         self,
-        turn: Turn,
+        turn: StepLease,
         mode: Adapt,
         made: Version,
-        lessons: Sequence[Lesson],
+        lessons: Sequence[TrainingExample],
         examples: Sequence[Example],
         words: _Words,
-    ) -> Next:
-        """What becomes of a version, see `backend.feedback.learning.versions.Next`.
+    ) -> Promotion:
+        """What becomes of a version, see `backend.feedback.learning.versions.Promotion`.
 
         One that is not better leaves what is live, if that is at least as good as the words on
         pictures that were corrected since and not before. One from a file leaves only to what is
@@ -315,7 +315,7 @@ class Learner:
         return "live" if mode == "all" else "words"
 
     @contextmanager
-    def _leased(self, turn: Turn) -> Iterator[None]:
+    def _leased(self, turn: StepLease) -> Iterator[None]:
         """Keep the lease beside the work."""
         over = threading.Event()
 
@@ -349,7 +349,7 @@ class _Words:
 
     def measure(
         self, examples: Sequence[Example], adaptation: Adaptation | None
-    ) -> dict[str, Paint]:
+    ) -> dict[str, ThresholdCounts]:
         """How right labels are on the patches of examples."""
         embeddings, bias = self._embeddings, torch.zeros(len(self._embeddings))
         if adaptation is not None:
@@ -388,12 +388,12 @@ def model_key(settings: Settings, model_id: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
 
 
-def paints_of(paint: str) -> dict[str, Paint]:
-    """How right the words alone were on the picture of a lesson, by label; see `Lesson.paint`."""
-    return {name: Paint.from_json(value) for name, value in json.loads(paint).items()}
+def paints_of(paint: str) -> dict[str, ThresholdCounts]:
+    """How right the words alone were on the picture of a lesson, by label; see `TrainingExample.paint`."""
+    return {name: ThresholdCounts.from_json(value) for name, value in json.loads(paint).items()}
 
 
-def told(version: Version, then: Next | None = None) -> str:
+def describe_version(version: Version, then: Promotion | None = None) -> str:
     """A version in words."""
     compared = ""
     if version.text_iou is not None and version.adapted_iou is not None:
@@ -410,7 +410,7 @@ def _only(names: set[str], values: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in values.items() if name in names}
 
 
-def _source(picture: CorrectedPicture, task: Task) -> str:
+def _source(picture: ImageDiff, task: Task) -> str:
     """The address of a picture.
 
     Raises:

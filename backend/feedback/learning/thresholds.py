@@ -35,7 +35,7 @@ Counts = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Paint:
+class ThresholdCounts:
     """How right a label was, by confidence; sums over pictures.
 
     Attributes:
@@ -58,12 +58,12 @@ class Paint:
     shown: frozenset[str] = frozenset()
 
     @classmethod
-    def empty(cls) -> Paint:
+    def empty(cls) -> ThresholdCounts:
         """Of no picture."""
         return cls(np.zeros(STEPS), np.zeros(STEPS))
 
-    def __add__(self, other: Paint) -> Paint:
-        return Paint(
+    def __add__(self, other: ThresholdCounts) -> ThresholdCounts:
+        return ThresholdCounts(
             self.right + other.right,
             self.wrong + other.wrong,
             self.true_px + other.true_px,
@@ -99,7 +99,7 @@ class Paint:
         }
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Paint:
+    def from_json(cls, value: Mapping[str, Any]) -> ThresholdCounts:
         """One that has been kept as JSON."""
         right, wrong = np.array(value["right"]), np.array(value["wrong"])
         return cls(right, wrong, value["true_px"], frozenset(value["shown"]))
@@ -107,7 +107,7 @@ class Paint:
 
 def measure(
     segmentation: Segmentation, masks: Mapping[str, BoolMask], picture: str
-) -> dict[str, Paint]:
+) -> dict[str, ThresholdCounts]:
     """How right the labels of a picture are.
 
     Args:
@@ -126,7 +126,7 @@ def measure(
         right = ours & true if true is not None else np.zeros_like(ours)
         true_px = 0 if true is None else int(np.count_nonzero(true))
         if true_px or ours.any():
-            measured[name] = Paint(
+            measured[name] = ThresholdCounts(
                 np.bincount(steps[right], minlength=STEPS).astype(np.float64),
                 np.bincount(steps[ours & ~right], minlength=STEPS).astype(np.float64),
                 true_px,
@@ -137,7 +137,7 @@ def measure(
 
 def measure_patches(
     example: Example, embeddings: torch.Tensor, bias: torch.Tensor, vocabulary: Vocabulary
-) -> dict[str, Paint]:
+) -> dict[str, ThresholdCounts]:
     """The same by the patches that an example has kept, in patches, for scores that have changed.
 
     As in `clearclip_core.adapt`, labels that the annotator did not know do not compete, and
@@ -170,7 +170,7 @@ def measure_patches(
             true = example.coverage[:, example.names.index(label.name)].astype(np.float64)
         total = float((weights * true).sum())
         if total or ours.any():
-            measured[label.name] = Paint(
+            measured[label.name] = ThresholdCounts(
                 _count(steps, ours * true),
                 _count(steps, ours * (1 - true - lost).clip(0)),
                 total,
@@ -183,15 +183,15 @@ def _count(steps: npt.NDArray[np.intp], weights: Counts) -> Counts:
     return np.bincount(steps, weights, STEPS).astype(np.float64)
 
 
-def add_up(pictures: Iterable[Mapping[str, Paint]]) -> dict[str, Paint]:
+def add_up(pictures: Iterable[Mapping[str, ThresholdCounts]]) -> dict[str, ThresholdCounts]:
     """The counts of several pictures together; their order does not matter."""
-    total: dict[str, Paint] = {}
+    total: dict[str, ThresholdCounts] = {}
     for picture in pictures:
         for name, paint in picture.items():
-            total[name] = total.get(name, Paint.empty()) + paint
+            total[name] = total.get(name, ThresholdCounts.empty()) + paint
     return dict(sorted(total.items()))
 
 
-def best_thresholds(paints: Mapping[str, Paint]) -> dict[str, float]:
+def best_thresholds(paints: Mapping[str, ThresholdCounts]) -> dict[str, float]:
     """Name of the label -> its threshold, for labels whose best is above 0."""
     return {name: best for name, paint in paints.items() if (best := paint.best)}

@@ -11,19 +11,19 @@ from backend.settings import Adapt
 from clearclip_core import Adaptation
 
 #: What becomes of a new version: it goes live, what was live stays, or the words alone decide.
-Next = Literal["live", "stays", "words"]
+Promotion = Literal["live", "stays", "words"]
 
 Origin = Literal["step", "import"]
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingExample:
     """What one corrected picture teaches.
 
     Attributes:
         digest: of its content.
         example: the bytes of a `clearclip_core.Example`.
-        paint: `backend.feedback.learning.thresholds.Paint` of the words alone, by label, as JSON.
+        paint: `backend.feedback.learning.thresholds.ThresholdCounts` of the words alone, by label, as JSON.
         learned: when its annotation was learned from first, in seconds since the epoch.
         annotation: whose it is, by id; 0 before it is kept.
     """
@@ -98,7 +98,7 @@ class Version:
 
 
 @dataclass(frozen=True)
-class State:
+class LearningState:
     """Where a project stands.
 
     Attributes:
@@ -151,7 +151,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Turn:
+class StepLease:
     """A leased step of a project; `changed` as it was when its lessons were to be read."""
 
     project: int
@@ -160,7 +160,7 @@ class Turn:
 
 
 @dataclass(frozen=True, eq=False)
-class Learned:
+class ActiveModel:
     """What predictions of a project use.
 
     Attributes:
@@ -189,7 +189,7 @@ def due_after(every: int, annotations: int) -> int:
     return max(every, annotations // 10)
 
 
-def use(version: Version, adaptation: Adaptation | None, mode: Adapt) -> Learned | None:
+def use(version: Version, adaptation: Adaptation | None, mode: Adapt) -> ActiveModel | None:
     """What a version changes in predictions of a project; None: nothing."""
     scores = adaptation if mode in ("scores", "all") else None
     thresholds: Mapping[str, float] = {}
@@ -197,4 +197,4 @@ def use(version: Version, adaptation: Adaptation | None, mode: Adapt) -> Learned
         thresholds = version.thresholds if scores is None else version.adapted_thresholds
     if scores is None and not thresholds:
         return None
-    return Learned(version.annotations, scores, thresholds)
+    return ActiveModel(version.annotations, scores, thresholds)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from backend.feedback.report.statistics import Savings
+from backend.feedback.report.statistics import PrelabelReport
 from backend.telemetry.logs import printable
 
 _WIDTH: Final = 520.0
@@ -48,7 +48,7 @@ class Series:
 PLOTS: Final = ("saved-paint", "over-time", "seconds")
 
 
-def plots(savings: Savings, standalone: bool = False) -> dict[str, str]:
+def plots(savings: PrelabelReport, standalone: bool = False) -> dict[str, str]:
     """All plots that there is anything for: name -> SVG.
 
     Args:

@@ -15,8 +15,8 @@ from operator import add, attrgetter
 from statistics import median
 from typing import Any, Final, Literal, get_args
 
-from backend.feedback.annotation_store import Kind, Read
-from backend.feedback.comparison import Change
+from backend.feedback.annotation_store import AnnotationOrigin, ReadAnnotation
+from backend.feedback.comparison import LabelDiff
 from backend.telemetry.logs import printable
 
 Step = Literal["day", "week"]
@@ -54,7 +54,7 @@ DEFINITIONS: Final[Mapping[str, str]] = {
 }
 
 #: Of annotations that are not compared.
-KINDS: Final[Mapping[Kind, str]] = {
+KINDS: Final[Mapping[AnnotationOrigin, str]] = {
     "compared": "began with a prediction of this backend",
     "scratch": "began from nothing",
     "copy": "are copies of another annotation",
@@ -67,7 +67,7 @@ KINDS: Final[Mapping[Kind, str]] = {
 
 
 @dataclass(frozen=True)
-class Quality:
+class LabelStatistics:
     """Sums over what became of labels on pictures.
 
     Attributes:
@@ -103,9 +103,9 @@ class Quality:
     mean_boundary_iou: float | None = None
 
     @classmethod
-    def of(cls, changes: Iterable[Change]) -> Quality:
+    def of(cls, changes: Iterable[LabelDiff]) -> LabelStatistics:
         """The sums of these changes."""
-        sums = _Sums()
+        sums = _LabelSums()
         for change in changes:
             sums.add(change)
         return sums.quality()
@@ -181,12 +181,12 @@ _SUMMED: Final = (
     "shared_px",
 )
 
-_summed: Final[Callable[[Change], tuple[int, ...]]] = attrgetter(*_SUMMED)
+_summed: Final[Callable[[LabelDiff], tuple[int, ...]]] = attrgetter(*_SUMMED)
 
 
 @dataclass
-class _Sums:
-    """A `Quality` in the making: changes are added one by one, and none is kept."""
+class _LabelSums:
+    """A `LabelStatistics` in the making: changes are added one by one, and none is kept."""
 
     counts: list[int] = field(default_factory=lambda: [0] * len(_SUMMED))
     relabelled: Counter[str] = field(default_factory=Counter)
@@ -195,7 +195,7 @@ class _Sums:
     bands: int = 0
     boundary_iou: float = 0.0
 
-    def add(self, change: Change) -> None:
+    def add(self, change: LabelDiff) -> None:
         self.counts = list(map(add, self.counts, _summed(change)))
         if change.relabelled:
             self.relabelled.update(change.relabelled)
@@ -206,7 +206,7 @@ class _Sums:
             self.bands += 1
             self.boundary_iou += boundary_iou
 
-    def add_all(self, other: _Sums) -> None:
+    def add_all(self, other: _LabelSums) -> None:
         self.counts = list(map(add, self.counts, other.counts))
         self.relabelled.update(other.relabelled)
         self.pictures += other.pictures
@@ -214,8 +214,8 @@ class _Sums:
         self.bands += other.bands
         self.boundary_iou += other.boundary_iou
 
-    def quality(self) -> Quality:
-        return Quality(
+    def quality(self) -> LabelStatistics:
+        return LabelStatistics(
             pictures=self.pictures,
             relabelled=dict(self.relabelled.most_common()),
             mean_iou=self.iou / self.pictures if self.pictures else None,
@@ -225,15 +225,15 @@ class _Sums:
 
 
 @dataclass
-class _Tally:
+class _DaySums:
     """What is counted of the annotations of a day that began alike, one by one likewise."""
 
     compared: int = 0
-    labels: defaultdict[str, _Sums] = field(default_factory=lambda: defaultdict(_Sums))
+    labels: defaultdict[str, _LabelSums] = field(default_factory=lambda: defaultdict(_LabelSums))
     with_prelabel: list[float] = field(default_factory=list)
     without_prelabel: list[float] = field(default_factory=list)
 
-    def add(self, read: Read, label: str | None) -> None:
+    def add(self, read: ReadAnnotation, label: str | None) -> None:
         if read.kind == "compared":
             self.compared += 1
         for change in read.changes:
@@ -294,14 +294,14 @@ class Group:
 
     name: str
     annotations: int
-    total: Quality
-    labels: Mapping[str, Quality]
+    total: LabelStatistics
+    labels: Mapping[str, LabelStatistics]
     seconds: Seconds
 
     @classmethod
-    def of(cls, name: str, tallies: Iterable[_Tally]) -> Group:
+    def of(cls, name: str, tallies: Iterable[_DaySums]) -> Group:
         """What they count together."""
-        whole, total = _Tally(), _Sums()
+        whole, total = _DaySums(), _LabelSums()
         for tally in tallies:
             whole.compared += tally.compared
             whole.with_prelabel += tally.with_prelabel
@@ -329,7 +329,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Savings:
+class PrelabelReport:
     """What the prelabels of a project save.
 
     Attributes:
@@ -345,7 +345,7 @@ class Savings:
     """
 
     project: int
-    kinds: Mapping[Kind, int]
+    kinds: Mapping[AnnotationOrigin, int]
     all: Group
     periods: tuple[Group, ...]
     step: Step
@@ -391,12 +391,12 @@ class Savings:
 
 def measure(
     project: int,
-    reads: Iterable[Read],
+    reads: Iterable[ReadAnnotation],
     *,
     waiting: int = 0,
     step: Step | None = None,
     label: str | None = None,
-) -> Savings:
+) -> PrelabelReport:
     """Add up what was read of a project's annotations.
 
     Args:
@@ -411,9 +411,9 @@ def measure(
     """
     if step is not None and step not in get_args(Step):
         raise ValueError(f"Expected argument `step` to be day or week, but got {step!r}.")
-    kinds: Counter[Kind] = Counter()
+    kinds: Counter[AnnotationOrigin] = Counter()
     broken = {}
-    tallies: defaultdict[tuple[date, str | None], _Tally] = defaultdict(_Tally)
+    tallies: defaultdict[tuple[date, str | None], _DaySums] = defaultdict(_DaySums)
     for read in reads:
         kinds[read.kind] += 1
         if read.kind == "broken":
@@ -424,9 +424,9 @@ def measure(
     chosen = step or _step([day for day, _ in tallies])
     days = ((_start(day, chosen).isoformat(), each) for (day, _), each in tallies.items())
     versions = ((name, each) for (_, name), each in tallies.items() if name is not None)
-    return Savings(
+    return PrelabelReport(
         project=project,
-        kinds={kind: kinds[kind] for kind in get_args(Kind)},
+        kinds={kind: kinds[kind] for kind in get_args(AnnotationOrigin)},
         all=Group.of("all", tallies.values()),
         periods=_groups(days),
         step=chosen,
@@ -437,7 +437,7 @@ def measure(
     )
 
 
-def advice(quality: Quality) -> str:
+def advice(quality: LabelStatistics) -> str:
     """What to do about a label whose predictions make more work than none.
 
     >>> print(advice(Quality(pictures=9, relabelled={"dog": 7}, corrected=2, predicted_px=5)))
@@ -464,11 +464,11 @@ def advice(quality: Quality) -> str:
     )
 
 
-def _few(quality: Quality) -> str:
+def _few(quality: LabelStatistics) -> str:
     return f" So far there are {quality.pictures} pictures only." if quality.pictures < FEW else ""
 
 
-def to_csv(savings: Savings) -> str:
+def to_csv(savings: PrelabelReport) -> str:
     """One line for each label, of all, of each period and of each model version.
 
     A line with the label "all" has them together; only these have seconds. A name that a
@@ -526,7 +526,7 @@ _COLUMNS: Final = (
 )
 
 
-def _flat(quality: Quality) -> Json:
+def _flat(quality: LabelStatistics) -> Json:
     return quality.to_json() | {"relabelled": sum(quality.relabelled.values())}
 
 
@@ -537,15 +537,15 @@ def _seconds(seconds: Seconds) -> Json:
     }
 
 
-def _groups(tallies: Iterable[tuple[str, _Tally]]) -> tuple[Group, ...]:
+def _groups(tallies: Iterable[tuple[str, _DaySums]]) -> tuple[Group, ...]:
     """By their names, in the order in which these are first seen."""
-    found: dict[str, list[_Tally]] = {}
+    found: dict[str, list[_DaySums]] = {}
     for name, tally in tallies:
         found.setdefault(name, []).append(tally)
     return tuple(Group.of(name, some) for name, some in found.items())
 
 
-def _day(read: Read) -> date:
+def _day(read: ReadAnnotation) -> date:
     return datetime.fromtimestamp(read.created, timezone.utc).date()
 
 

@@ -15,8 +15,8 @@ from backend.feedback.report.statistics import (
     KINDS,
     MOST_VERSIONS,
     Group,
-    Quality,
-    Savings,
+    LabelStatistics,
+    PrelabelReport,
 )
 from backend.telemetry.logs import printable
 
@@ -35,7 +35,7 @@ _COLUMNS = (
 )
 
 
-def print_savings(savings: Savings, console: Console) -> None:
+def print_savings(savings: PrelabelReport, console: Console) -> None:
     """Print what the prelabels of a project save.
 
     Args:
@@ -124,7 +124,7 @@ def _tenths(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f} %"
 
 
-def _summary(savings: Savings) -> str:
+def _summary(savings: PrelabelReport) -> str:
     kinds = [f"{count} {KINDS[kind]}" for kind, count in savings.kinds.items() if count]
     if savings.waiting:
         kinds.append(f"{savings.waiting} are still to be read")
@@ -138,7 +138,7 @@ def _summary(savings: Savings) -> str:
     )
 
 
-def _labels(savings: Savings) -> Table:
+def _labels(savings: PrelabelReport) -> Table:
     table = _table("By label", "label")
     for label, quality in savings.all.labels.items():
         _row(table, label, quality)
@@ -147,7 +147,7 @@ def _labels(savings: Savings) -> Table:
     return table
 
 
-def _versions_shown(savings: Savings) -> str:
+def _versions_shown(savings: PrelabelReport) -> str:
     count = len(savings.versions)
     left_out = f", the last {MOST_VERSIONS} of {count}" if count > MOST_VERSIONS else ""
     return f"By model version{left_out}"
@@ -168,7 +168,7 @@ def _table(title: str, first: str) -> Table:
     return table
 
 
-def _row(table: Table, name: str, quality: Quality, group: Group | None = None) -> None:
+def _row(table: Table, name: str, quality: LabelStatistics, group: Group | None = None) -> None:
     seconds = group.seconds if group is not None else None
     table.add_row(
         _safe(name),

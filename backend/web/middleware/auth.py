@@ -22,7 +22,7 @@ from backend.settings import Settings
 
 
 @dataclass(frozen=True)
-class Lock:
+class BasicAuth:
     """A user name and a password.
 
     Raises:
@@ -43,7 +43,7 @@ class Lock:
             raise ValueError("Expected arguments `user` and `password` to hold something.")
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Lock | None:
+    def from_settings(cls, settings: Settings) -> BasicAuth | None:
         """The lock that settings describe; None where everybody may ask."""
         user, password = settings.basic_auth_user, settings.basic_auth_pass
         if user is None or password is None:
@@ -83,7 +83,7 @@ class Lock:
 
 
 def add_auth(app: Flask, settings: Settings) -> None:
-    lock = Lock.from_settings(settings)
+    lock = BasicAuth.from_settings(settings)
     if lock is None:
         return
 

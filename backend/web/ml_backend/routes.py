@@ -7,14 +7,14 @@ from flask import Flask, Response, request
 from backend.errors import ModelUnavailable, PayloadTooLarge, RequestTooSlow
 from backend.feedback.annotation_store import Annotations
 from backend.inference.engine import Engine
-from backend.jobs.job_store import Store
-from backend.label_studio.files import Studio
+from backend.jobs.job_store import JobStore
+from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import TasksCreated, parse_predict, parse_setup, parse_webhook
 from backend.network.time_limit import Clock
-from backend.prediction.predictor import Pipeline
+from backend.prediction.predictor import Predictor
 from backend.settings import Settings
-from backend.telemetry.task_tracker import Journal
+from backend.telemetry.task_tracker import TaskTracker
 from backend.web.middleware.body import read_body
 from backend.web.middleware.responses import json_response
 from backend.web.ml_backend.admission import LABEL_STUDIO_AGENT, Admission
@@ -32,17 +32,17 @@ def add_routes(
     app: Flask,
     settings: Settings,
     engine: Engine,
-    studio: Studio,
-    pipeline: Pipeline,
-    store: Store,
+    studio: LabelStudioFiles,
+    predictor: Predictor,
+    store: JobStore,
     annotations: Annotations,
-    journal: Journal,
+    tracker: TaskTracker,
     clock: Clock,
 ) -> None:
     is_protected = settings.basic_auth_user is not None
     # Predictions wait for each other; a part of the threads is kept for health and setup.
     at_once = settings.threads - max(2, settings.threads // 4)
-    admission = Admission(pipeline.predict, at_once, settings.max_tasks)
+    admission = Admission(predictor.predict, at_once, settings.max_tasks)
 
     @app.route("/health", methods=["GET"])
     def health() -> Response:
@@ -58,8 +58,8 @@ def add_routes(
         if status.state == "failed":
             raise ModelUnavailable(status.reason)
         config = parse_label_config(asked.label_config)
-        version = pipeline.version(config, asked.project_id)
-        pipeline.prime(config)
+        version = predictor.version(config, asked.project_id)
+        predictor.warm_up(config)
         return json_response({"model_version": version})
 
     @app.route("/predict", methods=["POST"])
@@ -71,7 +71,7 @@ def add_routes(
             )
         except (PayloadTooLarge, RequestTooSlow) as error:
             if by_studio:  # which shows nobody why
-                journal.refused(error, _FEWER_AT_ONCE)
+                tracker.refused(error, _FEWER_AT_ONCE)
             raise
         return json_response({"results": entries})
 

@@ -6,13 +6,13 @@ from contextlib import suppress
 
 from backend.errors import LabelConfigError
 from backend.feedback.annotation_store import Annotations
-from backend.jobs.job_store import Job, Store
+from backend.jobs.job_store import Job, JobStore
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import AnnotationsChanged, TasksCreated, TasksDeleted
 from backend.settings import Settings, prelabels
 
 
-def auto_prelabel(store: Store, settings: Settings, created: TasksCreated) -> Job | None:
+def auto_prelabel(store: JobStore, settings: Settings, created: TasksCreated) -> Job | None:
     """Queue new tasks, if their project has that switched on; at once, whatever else goes on."""
     if settings.label_studio_api_key is None:
         return None

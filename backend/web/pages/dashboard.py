@@ -8,14 +8,14 @@ from flask import Blueprint, Response, request, url_for
 
 from backend.errors import BackendError, BadRequest, PayloadTooLarge
 from backend.inference.engine import Engine
-from backend.jobs.job_store import Job, Store
+from backend.jobs.job_store import Job, JobStore
 from backend.settings import Settings
 from backend.web.metrics import CONTENT_TYPE, Metrics
 from backend.web.middleware.csrf import check_same_site, is_number_or_localhost
 from backend.web.middleware.responses import json_answer
 from backend.web.pages.forms import parse_job, parse_project
 from backend.web.pages.html import ago, count, duration, html_page, is_for_people, size
-from backend.web.pages.status import Overview
+from backend.web.pages.status import StatusReport
 
 #: A page posts some numbers.
 _MAX_BODY = 1 << 16
@@ -38,9 +38,9 @@ NO_KEY = (
 def make_console(
     settings: Settings,
     engine: Engine,
-    store: Store,
+    store: JobStore,
     metrics: Metrics,
-    overview: Overview,
+    overview: StatusReport,
     read_body: Callable[[], bytes],
 ) -> Blueprint:
     """The routes as a blueprint; `read_body` is how a request's body is read, within its limits.

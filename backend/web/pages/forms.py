@@ -46,7 +46,7 @@ def parse_job(body: bytes, is_form: bool = False) -> JobRequest:
 
 
 @dataclass(frozen=True)
-class TurnRequest:
+class ActionRequest:
     """What somebody wants of a project that learns; each is for some turns only.
 
     Attributes:
@@ -58,13 +58,13 @@ class TurnRequest:
     keep_evidence: bool = False
 
 
-def parse_turn(body: bytes, is_form: bool = False) -> TurnRequest:
+def parse_action(body: bytes, is_form: bool = False) -> ActionRequest:
     """Read the body of ``POST /projects/<id>/learning/<turn>``, which may be empty.
 
     Raises:
         BadRequest: not such a body, or a value that cannot be.
 
-    >>> parse_turn(b"number=3", is_form=True), parse_turn(b"").number
+    >>> parse_action(b"number=3", is_form=True), parse_turn(b"").number
     (TurnRequest(number=3, keep_evidence=False), None)
     """
     fields = {} if not body else _form(body) if is_form else json_object(body)
@@ -74,7 +74,7 @@ def parse_turn(body: bytes, is_form: bool = False) -> TurnRequest:
     keep = fields.get("keep_evidence") or False
     if keep not in (True, False, "true", "on"):
         raise BadRequest('Expected "keep_evidence" to be true or false, but got something else.')
-    return TurnRequest(read_count(fields, "number", least=0), bool(keep))
+    return ActionRequest(read_count(fields, "number", least=0), bool(keep))
 
 
 def parse_project(query: Mapping[str, str]) -> int | None:

@@ -10,14 +10,14 @@ from flask import Blueprint, Response, request, url_for
 
 from backend.errors import BackendError, BadRequest, ModelUnavailable, PayloadTooLarge
 from backend.feedback.learning.learner import Learner, paints_of
-from backend.feedback.learning.thresholds import Paint, add_up
+from backend.feedback.learning.thresholds import ThresholdCounts, add_up
 from backend.feedback.learning.version_file import read_export
-from backend.feedback.learning.versions import State, due_after
-from backend.label_studio.files import Studio
+from backend.feedback.learning.versions import LearningState, due_after
+from backend.label_studio.files import LabelStudioFiles
 from backend.settings import Settings
 from backend.web.middleware.responses import json_answer
 from backend.web.pages.dashboard import FORM
-from backend.web.pages.forms import TurnRequest, parse_turn
+from backend.web.pages.forms import ActionRequest, parse_action
 from backend.web.pages.html import html_page, is_for_people
 
 Json = dict[str, Any]
@@ -26,7 +26,7 @@ Json = dict[str, Any]
 _PROJECT = "/projects/<int(min=1, max=2147483647):project>/learning"
 
 #: What people may do.
-TURNS = ("step", "pin", "unpin", "rollback", "reset")
+ACTIONS = ("step", "pin", "unpin", "rollback", "reset")
 
 #: A turn says a number; a file holds some numbers for each label.
 _MAX_TURN, _MAX_FILE = 1 << 16, 1 << 26
@@ -37,7 +37,7 @@ _NO_KEY = (
 
 
 def make_tutor(
-    settings: Settings, learner: Learner, studio: Studio, read_body: Callable[[], bytes]
+    settings: Settings, learner: Learner, studio: LabelStudioFiles, read_body: Callable[[], bytes]
 ) -> Blueprint:
     """The routes as a blueprint; none of them waits for the model or for Label Studio.
 
@@ -56,13 +56,13 @@ def make_tutor(
             _page(project) if is_for_people() else json_answer(describe(settings, learner, project))
         )
 
-    def ask(project: int, _: TurnRequest) -> State:
+    def ask(project: int, _: ActionRequest) -> LearningState:
         if settings.label_studio_api_key is None:
             raise BadRequest(_NO_KEY)
         learner.check()
         return lessons.ask(project)
 
-    turns: dict[str, Callable[[int, TurnRequest], State]] = {
+    turns: dict[str, Callable[[int, ActionRequest], LearningState]] = {
         "step": ask,
         "pin": lambda project, _: lessons.pin(project),
         "unpin": lambda project, _: lessons.pin(project, pinned=False),
@@ -70,11 +70,11 @@ def make_tutor(
         "reset": lambda project, asked: lessons.reset(project, asked.keep_evidence),
     }
 
-    @tutor.route(f"{_PROJECT}/<any({', '.join(TURNS)}):turn>", methods=["POST"])
+    @tutor.route(f"{_PROJECT}/<any({', '.join(ACTIONS)}):turn>", methods=["POST"])
     def steer(project: int, turn: str) -> Response:
         is_form = request.mimetype == FORM
         try:
-            turns[turn](project, parse_turn(_short(read_body()), is_form))
+            turns[turn](project, parse_action(_short(read_body()), is_form))
         except BackendError as error:
             if not is_form:
                 raise
@@ -119,7 +119,7 @@ def _short(body: bytes, most: int = _MAX_TURN) -> bytes:
 
 
 @lru_cache(maxsize=1)  # MB of text where there are many lessons
-def _added_up(paints: tuple[str, ...]) -> Mapping[str, Paint]:
+def _added_up(paints: tuple[str, ...]) -> Mapping[str, ThresholdCounts]:
     """What lessons count together: each view of a page asks for it, mostly of the same ones."""
     return add_up(map(paints_of, paints))
 
@@ -140,7 +140,7 @@ def describe(settings: Settings, learner: Learner, project: int) -> Json:
         versions = learner.lessons.versions(project)
         paints = _added_up(tuple(learner.lessons.paints(project)))
     except ModelUnavailable as error:
-        return known | State(project, trouble=str(error)).to_json()
+        return known | LearningState(project, trouble=str(error)).to_json()
     labels = {
         name: {
             "pictures": paint.pictures,

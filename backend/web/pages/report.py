@@ -18,12 +18,12 @@ from backend.feedback.report.statistics import (
     FEW,
     KINDS,
     MOST_VERSIONS,
-    Savings,
+    PrelabelReport,
     Step,
     measure,
     to_csv,
 )
-from backend.label_studio.files import Studio
+from backend.label_studio.files import LabelStudioFiles
 from backend.settings import Settings
 from backend.web.middleware.responses import json_answer
 from backend.web.pages.html import html_page, is_for_people
@@ -50,7 +50,7 @@ _PLOT_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 def make_report(
     settings: Settings,
     annotations: Annotations,
-    studio: Studio,
+    studio: LabelStudioFiles,
     learned: Callable[[int], Json] | None = None,
 ) -> Blueprint:
     """The routes as a blueprint; none of them asks Label Studio for anything.
@@ -65,10 +65,12 @@ def make_report(
     measuring = threading.Lock()  # who comes meanwhile mostly asks for the same
 
     @lru_cache(maxsize=_KEPT)
-    def measured(project: int, step: Step | None, label: str | None, revision: object) -> Savings:
+    def measured(
+        project: int, step: Step | None, label: str | None, revision: object
+    ) -> PrelabelReport:
         return measure(project, annotations.stream(project), step=step, label=label)
 
-    def found(project: int) -> Savings:
+    def found(project: int) -> PrelabelReport:
         step = request.args.get("step")
         if step not in (None, "day", "week"):
             raise BadRequest('Expected "step" to be day or week, but got something else.')
@@ -79,7 +81,7 @@ def make_report(
             savings = measured(project, cast("Step | None", step), label, revision)
         return replace(savings, waiting=waiting)
 
-    def as_json(savings: Savings) -> Response:
+    def as_json(savings: PrelabelReport) -> Response:
         more = {} if learned is None else {"learned": learned(savings.project)}
         return json_answer(savings.to_json() | more)
 

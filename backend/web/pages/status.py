@@ -16,17 +16,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from backend.errors import ModelUnavailable
 from backend.feedback.annotation_store import Annotations
-from backend.feedback.learning.example_store import Lessons
+from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.versions import Summary
-from backend.inference.engine import Engine, Snapshot, Urgency
-from backend.jobs.job_store import Failure, Job, Store
-from backend.label_studio.files import Studio
+from backend.inference.engine import Engine, Priority, Snapshot
+from backend.jobs.job_store import Failure, Job, JobStore
+from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
-from backend.prediction.deadline import Pending
-from backend.prediction.outbox import Results
+from backend.prediction.deadline import DeadlineRunner
+from backend.prediction.outbox import PredictionOutbox
 from backend.settings import Settings
 from backend.telemetry.logs import known_secrets, scrub
-from backend.telemetry.task_tracker import Journal, Record, Running, TaskId
+from backend.telemetry.task_tracker import Running, TaskId, TaskRecord, TaskTracker
 from backend.web.metrics import gpu_memory_bytes
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ _PACKAGES = (
 Json = dict[str, Any]
 
 
-class Overview:
+class StatusReport:
     """Reads the parts of a backend.
 
     Args:
@@ -71,17 +71,17 @@ class Overview:
         self,
         settings: Settings,
         engine: Engine,
-        journal: Journal,
-        store: Store,
-        results: Results,
-        pending: Pending,
-        studio: Studio,
+        tracker: TaskTracker,
+        store: JobStore,
+        results: PredictionOutbox,
+        pending: DeadlineRunner,
+        studio: LabelStudioFiles,
         reader: ImageReader,
-        lessons: Lessons,
+        lessons: ExampleStore,
     ) -> None:
         self._settings = settings
         self._engine = engine
-        self._journal = journal
+        self._tracker = tracker
         self._store = store
         self._results = results
         self._pending = pending
@@ -95,7 +95,7 @@ class Overview:
 
     def read(self) -> Json:
         """Everything; numbers in seconds, bytes and pieces, times in seconds since the epoch."""
-        now, journal = self._engine.snapshot(), self._journal
+        now, tracker = self._engine.snapshot(), self._tracker
         batches = self._pending.count_waiting()
         jobs, failures, unwritten, reports, trouble = self._from_store()
         return {
@@ -103,19 +103,19 @@ class Overview:
             "started_at": self._started_at,
             "label_studio": self._studio.browser_url,
             "model": self._model(now),
-            "queue": {urgency.word: count for urgency, count in now.waiting.items()},
+            "queue": {priority.word: count for priority, count in now.waiting.items()},
             "waiting": _waiting(now, batches),
             "vocabularies": now.vocabularies,
-            "running": [self.running(each) for each in journal.running],
-            "done": journal.done,
-            "failed": journal.failed,
+            "running": [self.running(each) for each in tracker.running],
+            "done": tracker.done,
+            "failed": tracker.failed,
             "remaining": _remaining(now, batches, jobs),
             "unwritten": unwritten,
-            "pictures_per_second": round(journal.pictures_per_second, 3),
+            "pictures_per_second": round(tracker.pictures_per_second, 3),
             "eta_s": _eta_s([job for job in jobs if job["state"] == "running"]),
             "projects": [
                 {"project": project, "done": done, "failed": failed}
-                for project, (done, failed) in reversed(journal.projects.items())
+                for project, (done, failed) in reversed(tracker.projects.items())
             ],
             "jobs": jobs,
             "jobs_trouble": trouble,
@@ -170,7 +170,7 @@ class Overview:
         return {
             "task": self._name(running.task),
             "project": running.project,
-            "urgency": running.urgency,
+            "urgency": running.priority,
             "seconds": running.seconds,
             "stage": running.stage,
             "url": self._studio.task_url(running.project, running.task),
@@ -231,7 +231,7 @@ class Overview:
         """The last failures, the latest first; one that came again and again is named once."""
         errors: dict[tuple[TaskId, str], Json] = {}
         for error in (
-            *(self._failed(record) for record in self._journal.failures),
+            *(self._failed(record) for record in self._tracker.failures),
             *(self.failure(failure, project) for failure, project in of_store),
         ):
             key = error["task"], error["sentence"]
@@ -243,7 +243,7 @@ class Overview:
             }
         return sorted(errors.values(), key=lambda one: -one["at"])[:FAILURES_SHOWN]
 
-    def _failed(self, failed: Record) -> Json:
+    def _failed(self, failed: TaskRecord) -> Json:
         return self._error(
             failed.task, failed.project, failed.ended_at, failed.sentence, failed.reason, None
         )
@@ -288,11 +288,11 @@ def package_versions() -> dict[str, str]:
 
 def _waiting(now: Snapshot, batches: Mapping[int | None, int]) -> list[Json]:
     """Who waits: pictures that annotators wait for, and tasks of batches, those in work too."""
-    lines = {key: count for key, count in now.lines.items() if key[0] is not Urgency.BATCH}
-    lines |= {(Urgency.BATCH, project): count for project, count in batches.items()}
+    lines = {key: count for key, count in now.lines.items() if key[0] is not Priority.BATCH}
+    lines |= {(Priority.BATCH, project): count for project, count in batches.items()}
     return [
-        {"urgency": urgency.word, "project": project, "count": count}
-        for (urgency, project), count in sorted(lines.items(), key=lambda line: line[0][0])
+        {"urgency": priority.word, "project": project, "count": count}
+        for (priority, project), count in sorted(lines.items(), key=lambda line: line[0][0])
     ]
 
 
@@ -302,7 +302,7 @@ def _remaining(now: Snapshot, batches: Mapping[int | None, int], jobs: list[Json
     return (
         sum(job["remaining"] or 0 for job in jobs if not job["over"])
         + sum(count for project, count in batches.items() if project not in running)
-        + sum(count for urgency, count in now.waiting.items() if urgency is not Urgency.BATCH)
+        + sum(count for priority, count in now.waiting.items() if priority is not Priority.BATCH)
     )
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from backend.cli import main as cli
 from backend.database.database import Database
 from backend.database.migrations.revisions import revisions
-from backend.jobs.job_store import Store
+from backend.jobs.job_store import JobStore
 from tests.backend.fakes.old_databases import check_feedback, check_jobs, execute, make_old, tables
 
 NEWEST = revisions()[-1]
@@ -98,7 +98,7 @@ def test_a_backup_is_restored(tmp_path: Path) -> None:
     result = run("database", "backup", file, *place)
     assert result.exit_code == 0
     assert f"is copied to {file}" in result.output
-    store = Store(place[1])
+    store = JobStore(place[1])
     store.start_job(70)
     store.close()
     result = run("database", "restore", file, *place)

@@ -188,7 +188,7 @@ def test_label_studio_is_looked_for_in_three_places(
 
 
 @pytest.fixture
-def refusing_studio() -> Iterator[demo_servers.Studio]:
+def refusing_studio() -> Iterator[demo_servers.LabelStudioProcess]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
@@ -201,12 +201,14 @@ def refusing_studio() -> Iterator[demo_servers.Studio]:
 
     server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield demo_servers.Studio(f"http://127.0.0.1:{server.server_port}")
+    yield demo_servers.LabelStudioProcess(f"http://127.0.0.1:{server.server_port}")
     server.shutdown()
     server.server_close()
 
 
-def test_what_label_studio_refuses_is_said(refusing_studio: demo_servers.Studio) -> None:
+def test_what_label_studio_refuses_is_said(
+    refusing_studio: demo_servers.LabelStudioProcess,
+) -> None:
     with pytest.raises(DemoError, match="Label Studio answered 403: no"):
         demo.upload(refusing_studio, 1, [("a.png", b"")])
 

@@ -15,10 +15,10 @@ import pytest
 from werkzeug.serving import make_server
 
 from backend import create_app
-from backend.cli.doctor import Finding, examine
+from backend.cli.doctor import Finding, check_setup
 from backend.prediction.task_runner import Outcome
 from backend.settings import Settings, load_settings
-from backend.web.middleware.auth import Lock
+from backend.web.middleware.auth import BasicAuth
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 
@@ -120,7 +120,7 @@ def studio_url(label_studio: LabelStudio) -> Iterator[str]:
 def found(studio_url: str, project: int = 7, **given: Any) -> dict[str, Finding]:
     options = {name: given.pop(name) for name in ("fix", "backend_url") if name in given}
     reach = {"label_studio_url": studio_url, "label_studio_api_key": TOKEN}
-    findings = list(examine(load_settings(**reach | given), project, **options))
+    findings = list(check_setup(load_settings(**reach | given), project, **options))
     assert [finding.name for finding in findings] == CHECKS
     for finding in findings:
         assert str(finding).count("\n") == 0
@@ -159,10 +159,10 @@ def test_a_picture_on_label_studio_is_fetched_with_the_token(
 
 
 def test_nothing_is_set() -> None:
-    findings = {f.name: f for f in examine(load_settings(), 7)}
+    findings = {f.name: f for f in check_setup(load_settings(), 7)}
     assert ill(findings) == ["settings"]
     assert all(f.well is None for name, f in findings.items() if name != "settings")
-    without_token = {f.name: f for f in examine(load_settings(label_studio_url="http://x"), 7)}
+    without_token = {f.name: f for f in check_setup(load_settings(label_studio_url="http://x"), 7)}
     assert "LABEL_STUDIO_API_KEY" in without_token["settings"].text
 
 
@@ -284,7 +284,7 @@ class TestWithAPassword:
         label_studio.webhooks[0]["headers"] = {"X-Team": "streets"}
         assert ill(found(studio_url, **LOCK)) == ["webhook"]
         assert ill(found(studio_url, fix=True, **LOCK)) == []
-        token = Lock("ann", "secret").webhook_token
+        token = BasicAuth("ann", "secret").webhook_token
         expected = {"X-Team": "streets", "Authorization": f"Bearer {token}"}
         assert label_studio.webhooks[0]["headers"] == expected
         assert ill(found(studio_url, **LOCK)) == []
@@ -293,7 +293,7 @@ class TestWithAPassword:
         ("headers", "query"),
         [
             ({"authorization": "Basic YW5uOnNlY3JldA=="}, ""),
-            ({}, "?token=" + Lock("ann", "secret").webhook_token),
+            ({}, "?token=" + BasicAuth("ann", "secret").webhook_token),
         ],
     )
     def test_other_ways_in_are_well_too(
@@ -327,7 +327,7 @@ def test_a_prediction_that_label_studio_would_refuse(
     region = {"type": "brushlabels", "from_name": "gone", "to_name": "image", "value": {}}
     entry = {"model_version": "x", "score": 0.5, "result": [region]}
     monkeypatch.setattr(
-        "backend.prediction.predictor.Pipeline.outcome", lambda *_, **__: Outcome(entry)
+        "backend.prediction.predictor.Predictor.outcome", lambda *_, **__: Outcome(entry)
     )
     findings = found(studio_url)
     assert ill(findings) == ["prediction"]
@@ -336,7 +336,7 @@ def test_a_prediction_that_label_studio_would_refuse(
 
 def test_no_prediction(studio_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "backend.prediction.predictor.Pipeline.outcome", lambda *_, **__: Outcome([])
+        "backend.prediction.predictor.Predictor.outcome", lambda *_, **__: Outcome([])
     )
     findings = found(studio_url)
     assert ill(findings) == ["prediction"]

@@ -14,7 +14,7 @@ import pytest
 from backend.database.backup import back_up, restore
 from backend.database.database import Database
 from backend.errors import DatabaseInUse, DatabaseTooNew
-from backend.jobs.job_store import Store
+from backend.jobs.job_store import JobStore
 from tests.backend.fakes.old_databases import (
     check_feedback,
     check_jobs,
@@ -159,7 +159,7 @@ def test_what_is_restored_is_there_and_what_was_there_is_kept(
 ) -> None:
     url, file = str(database.url), tmp_path / "monday.db"
     back_up(database, file)
-    store = Store(url)
+    store = JobStore(url)
     store.start_job(70)
     store.close()
     kept = restore(database, file)

@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from backend.database.database import Database
 from backend.database.migrations.revisions import revisions
-from backend.jobs.job_store import Store
+from backend.jobs.job_store import JobStore
 from backend.settings import Settings
 from tests.backend.fakes.old_databases import execute, make_old, tables
 
@@ -76,7 +76,7 @@ def test_a_database_that_can_be_had_is_checked_without_a_word(url: str) -> None:
 
 
 def test_a_database_that_is_up_to_date_is_opened_beside_one_who_writes(url: str) -> None:
-    writer, reader = Store(url), Database(url)
+    writer, reader = JobStore(url), Database(url)
     job = writer.start_job(7)
     with writer._jobs() as connection:  # the lock of an upgrade, too
         connection.execute(text("UPDATE jobs SET state = 'paused'"))
@@ -105,7 +105,7 @@ def test_a_user_who_may_not_make_tables_works_with_an_upgraded_database(
         ):
             connection.execute(text(statement))
     engine.dispose()
-    store = Store(url.replace("//test@", "//clerk@"))
+    store = JobStore(url.replace("//test@", "//clerk@"))
     assert store.start_job(7).id == 1
     store.close()
 

@@ -22,7 +22,7 @@ from backend.database import migrations
 from backend.database.database import METADATA, Database
 from backend.database.migrations.revisions import revisions
 from backend.errors import DatabaseTooNew
-from backend.jobs.job_store import Store
+from backend.jobs.job_store import JobStore
 from tests.backend.fakes.old_databases import (
     EARLIEST,
     STATES,
@@ -155,8 +155,8 @@ def test_a_database_of_a_newer_version_is_refused_in_a_sentence(url: str) -> Non
     for use in (
         Database(url).check,
         Database(url).revision,
-        Store(url).list_jobs,
-        lambda: Store(url).start_job(7),
+        JobStore(url).list_jobs,
+        lambda: JobStore(url).start_job(7),
     ):
         with pytest.raises(DatabaseTooNew, match=r"newer version .* 9999, .* install") as caught:
             use()

@@ -20,7 +20,7 @@ from clearclip_core import (
     Adaptation,
     DenseFeatures,
     Label,
-    PreparedPicture,
+    PreparedImage,
     RGBArray,
     Scores,
     Segmentation,
@@ -97,7 +97,7 @@ class ColourSegmenter:
         self.gate = threading.Event()
         self.gate.set()
         self.started = threading.Semaphore(0)
-        self.fault: Callable[[Sequence[PreparedPicture], int], None] = lambda *_: None
+        self.fault: Callable[[Sequence[PreparedImage], int], None] = lambda *_: None
 
     @property
     def encoded(self) -> list[tuple[int, ...]]:
@@ -109,12 +109,12 @@ class ColourSegmenter:
         """The prompts of each call of the text encoder."""
         return [prompts for work, prompts in self.log if work == "embed"]  # type: ignore[misc]
 
-    def prepare(self, image: RGBArray) -> PreparedPicture:
+    def prepare(self, image: RGBArray) -> PreparedImage:
         size_hw = image.shape[0], image.shape[1]
-        return PreparedPicture(image, WindowPlan(size_hw, size_hw, max(size_hw), 1, (1, 1)))
+        return PreparedImage(image, WindowPlan(size_hw, size_hw, max(size_hw), 1, (1, 1)))
 
     def encode_batch(
-        self, pictures: Sequence[PreparedPicture], windows_at_once: int
+        self, pictures: Sequence[PreparedImage], windows_at_once: int
     ) -> list[DenseFeatures]:
         self.log.append(("encode", tuple(picture.resized.shape[1] for picture in pictures)))
         self.started.release()

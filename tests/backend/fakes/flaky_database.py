@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
-from backend.jobs.job_store import Store
+from backend.jobs.job_store import JobStore
 
 
-class FlakyStore(Store):
+class FlakyStore(JobStore):
     """Is away for so many writes, as while PostgreSQL restarts or a disk is full."""
 
     away: float = 0

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 from backend.database.database import METADATA
-from backend.jobs.job_store import Store
+from backend.jobs.job_store import JobStore
 
 
-def end_leases(store: Store, owner: str) -> None:
+def end_leases(store: JobStore, owner: str) -> None:
     """Let all leases of an owner who died be over, as after half a minute."""
     with store.write() as connection:
         for name in ("jobs", "results"):

@@ -16,12 +16,12 @@ from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.engine import make_url
 
 from backend.database.migrations.revisions import revisions, upgrade
-from backend.feedback.annotation_store import Annotations, Read
-from backend.feedback.comparison import Change
-from backend.feedback.learning.example_store import Lessons
-from backend.feedback.learning.versions import Lesson, State, Version
-from backend.jobs.job_store import Failure, Job, Store
-from backend.prediction.outbox import Results
+from backend.feedback.annotation_store import Annotations, ReadAnnotation
+from backend.feedback.comparison import LabelDiff
+from backend.feedback.learning.example_store import ExampleStore
+from backend.feedback.learning.versions import LearningState, TrainingExample, Version
+from backend.jobs.job_store import Failure, Job, JobStore
+from backend.prediction.outbox import PredictionOutbox
 
 #: The tables of the release that had jobs only, and no revisions.
 EARLIEST = {"jobs", "failures", "results"}
@@ -93,13 +93,13 @@ def _run(url: str, name: str) -> None:
 
 def check_jobs(url: str) -> None:
     """Check that the store reads the jobs, failures and results of `make_old`."""
-    store = Store(url, lambda: 2000.0)
+    store = JobStore(url, lambda: 2000.0)
     assert store.list_jobs() == [QUEUED, FAILED]
     assert store.failures() == [
         Failure(0, 1 << 40, "Not an image.", 1010.5),
         Failure(1, 9, "No image: “é”.", 1000.0),
     ]
-    results = Results(store, "host:1:aa")
+    results = PredictionOutbox(store, "host:1:aa")
     ready, work = (
         "9a921aeca26bd960310b3e7379774726e6c224d0",
         "3b20c928fef8304601ae7de7dfa7ce47baa27b9d",
@@ -115,20 +115,22 @@ def check_jobs(url: str) -> None:
 
 def check_feedback(url: str) -> None:
     """Check that the stores read the annotations, lessons and versions of `make_old`."""
-    store = Store(url, lambda: 2000.0)
+    store = JobStore(url, lambda: 2000.0)
     annotations = Annotations(store, "me")
-    change = Change("car", accepted=1, relabelled={"dog": 2}, true_px=9)
-    assert annotations.read(7) == [Read(4, 7, 104, "compared", "v1", 4, 1.5, 10.0, 11.0, (change,))]
+    change = LabelDiff("car", accepted=1, relabelled={"dog": 2}, true_px=9)
+    assert annotations.read(7) == [
+        ReadAnnotation(4, 7, 104, "compared", "v1", 4, 1.5, 10.0, 11.0, (change,))
+    ]
     assert [mark.annotation for mark in annotations.take(10)] == [3]
-    lessons = Lessons(store, "me", lambda: "model")
-    assert lessons.lessons(7) == [Lesson("a", b"\x00\x01example", "{}", 1010.5, 3)]
-    assert lessons.state(7) == State(7, 1, False, 0, False, 1, 1, "")
+    lessons = ExampleStore(store, "me", lambda: "model")
+    assert lessons.lessons(7) == [TrainingExample("a", b"\x00\x01example", "{}", 1010.5, 3)]
+    assert lessons.state(7) == LearningState(7, 1, False, 0, False, 1, 1, "")
     version, adaptation = lessons.version(7, 1)
     assert version == VERSION
     assert adaptation is not None
     assert adaptation.names == ("car",)
     assert adaptation.directions.tolist() == [[0.5, 0.5]]
-    assert lessons.replace(5, 7, [Lesson("b", b"new", "{}")])
+    assert lessons.replace(5, 7, [TrainingExample("b", b"new", "{}")])
     store.close()
 
 

@@ -18,11 +18,11 @@ from backend.errors import (
     StudioRefused,
     StudioUnreachable,
 )
-from backend.feedback.annotation_reader import Reader, read_all
-from backend.feedback.annotation_store import Annotations, Read
-from backend.feedback.comparison import Corrected
-from backend.jobs.job_store import Store
-from backend.label_studio.client import Projects
+from backend.feedback.annotation_reader import AnnotationReader, read_all
+from backend.feedback.annotation_store import Annotations, ReadAnnotation
+from backend.feedback.comparison import AnnotationDiff
+from backend.jobs.job_store import JobStore
+from backend.label_studio.client import LabelStudioClient
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
@@ -45,10 +45,10 @@ def region(id_: str, label: str, columns: int, **more: Any) -> dict[str, Any]:
 class Notebook:
     """Takes down what there was to learn."""
 
-    known: dict[int, Corrected] = field(default_factory=dict)
+    known: dict[int, AnnotationDiff] = field(default_factory=dict)
     forgotten: list[int] = field(default_factory=list)
 
-    def learn(self, corrected: Corrected) -> None:
+    def learn(self, corrected: AnnotationDiff) -> None:
         self.known[corrected.annotation] = corrected
 
     def forget(self, annotation: int) -> None:
@@ -69,7 +69,7 @@ def server(studio: FakeStudio) -> Iterator[LocalServer]:
 
 @pytest.fixture
 def annotations(tmp_path: Path) -> Annotations:
-    return Annotations(Store(f"sqlite:///{tmp_path}/own.db"), "me")
+    return Annotations(JobStore(f"sqlite:///{tmp_path}/own.db"), "me")
 
 
 @pytest.fixture
@@ -78,12 +78,12 @@ def notebook() -> Notebook:
 
 
 @pytest.fixture
-def reader(server: LocalServer, annotations: Annotations, notebook: Notebook) -> Reader:
-    projects = Projects(server.url, TOKEN, patience_s=0.05, first_pause_s=0.01)
-    return Reader(annotations, projects, notebook)
+def reader(server: LocalServer, annotations: Annotations, notebook: Notebook) -> AnnotationReader:
+    projects = LabelStudioClient(server.url, TOKEN, retry_for_s=0.05, first_pause_s=0.01)
+    return AnnotationReader(annotations, projects, notebook)
 
 
-def read(reader: Reader, annotations: Annotations, *ids: int) -> list[Read]:
+def read(reader: AnnotationReader, annotations: Annotations, *ids: int) -> list[ReadAnnotation]:
     annotations.mark(7, ids)
     while reader.read_some():
         pass
@@ -92,7 +92,7 @@ def read(reader: Reader, annotations: Annotations, *ids: int) -> list[Read]:
 
 
 def test_an_annotation_is_compared_with_the_prediction_that_it_began_with(
-    reader: Reader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
+    reader: AnnotationReader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
 ) -> None:
     studio.add(1, OURS, result=[region("x", "red", 1)])
     prediction = studio.add(1, OURS, result=[region("a", "red", 4), region("b", "blue", 1)])
@@ -129,7 +129,7 @@ def test_an_annotation_is_compared_with_the_prediction_that_it_began_with(
     ],
 )
 def test_what_began_otherwise_is_not_compared(
-    reader: Reader,
+    reader: AnnotationReader,
     annotations: Annotations,
     studio: FakeStudio,
     notebook: Notebook,
@@ -148,7 +148,11 @@ def test_what_began_otherwise_is_not_compared(
 
 @pytest.mark.parametrize("version", [OURS, "yolo"])
 def test_predictions_that_were_made_annotations_teach_nothing_until_somebody_changes_them(
-    reader: Reader, annotations: Annotations, studio: FakeStudio, notebook: Notebook, version: str
+    reader: AnnotationReader,
+    annotations: Annotations,
+    studio: FakeStudio,
+    notebook: Notebook,
+    version: str,
 ) -> None:
     prediction = studio.add(1, version, result=[region("a", "red", 4)])
     made = studio.annotate(
@@ -167,7 +171,7 @@ def test_predictions_that_were_made_annotations_teach_nothing_until_somebody_cha
 
 @pytest.mark.parametrize("more", [{"lead_time": 2.0}, {"result": [region("a", "red", 6)]}])
 def test_what_somebody_has_looked_at_or_changed_is_compared(
-    reader: Reader,
+    reader: AnnotationReader,
     annotations: Annotations,
     studio: FakeStudio,
     notebook: Notebook,
@@ -182,7 +186,11 @@ def test_what_somebody_has_looked_at_or_changed_is_compared(
 
 @pytest.mark.parametrize("origin", ["prediction-changed", "manual"])
 def test_what_was_compared_stays_so_when_the_prediction_is_deleted(
-    reader: Reader, annotations: Annotations, studio: FakeStudio, notebook: Notebook, origin: str
+    reader: AnnotationReader,
+    annotations: Annotations,
+    studio: FakeStudio,
+    notebook: Notebook,
+    origin: str,
 ) -> None:
     prediction = studio.add(1, OURS, result=[region("a", "red", 4)])
     made = studio.annotate(
@@ -202,7 +210,7 @@ def test_what_was_compared_stays_so_when_the_prediction_is_deleted(
 
 
 def test_what_is_changed_emptied_or_deleted_later(
-    reader: Reader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
+    reader: AnnotationReader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
 ) -> None:
     prediction = studio.add(1, OURS, result=[region("a", "red", 4)])
     made = studio.annotate(1, [region("a", "red", 4)], parent_prediction=prediction)
@@ -219,7 +227,7 @@ def test_what_is_changed_emptied_or_deleted_later(
 
 
 def test_an_annotation_whose_task_is_gone_or_that_never_was(
-    reader: Reader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
+    reader: AnnotationReader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
 ) -> None:
     made = studio.annotate(1, [region("a", "red", 4)])
     assert len(read(reader, annotations, made["id"], 12345)) == 1
@@ -229,7 +237,7 @@ def test_an_annotation_whose_task_is_gone_or_that_never_was(
 
 
 def test_what_cannot_be_read_is_told_and_stops_nobody(
-    reader: Reader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
+    reader: AnnotationReader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
 ) -> None:
     broken = studio.annotate(1, [region("a", "red", 4) | {"original_width": None}])
     good = studio.annotate(2, [region("a", "red", 4)])
@@ -244,7 +252,7 @@ def test_what_cannot_be_read_is_told_and_stops_nobody(
 
 
 def test_one_that_label_studio_chokes_on_lets_the_others_pass(
-    reader: Reader, annotations: Annotations, studio: FakeStudio
+    reader: AnnotationReader, annotations: Annotations, studio: FakeStudio
 ) -> None:
     ids = [studio.annotate(n, [region("a", "red", n)])["id"] for n in (1, 2, 3)]
 
@@ -265,7 +273,7 @@ def test_one_that_label_studio_chokes_on_lets_the_others_pass(
 
 
 def test_a_token_that_is_refused_forgets_nothing(
-    reader: Reader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
+    reader: AnnotationReader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
 ) -> None:
     made = studio.annotate(1, [region("a", "red", 4)])
     read(reader, annotations, made["id"])
@@ -278,7 +286,7 @@ def test_a_token_that_is_refused_forgets_nothing(
 
 
 def test_a_project_is_read_from_the_beginning(
-    reader: Reader, annotations: Annotations, studio: FakeStudio
+    reader: AnnotationReader, annotations: Annotations, studio: FakeStudio
 ) -> None:
     prediction = studio.add(1, OURS, result=[region("a", "red", 4)])
     for task in (1, 2, 2):
@@ -300,7 +308,7 @@ def test_a_project_is_read_from_the_beginning(
 
 
 def test_what_is_gone_without_a_word_is_found(
-    reader: Reader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
+    reader: AnnotationReader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
 ) -> None:
     made = [studio.annotate(task, [region("a", "red", 4)])["id"] for task in (1, 2, 3, 4)]
     read(reader, annotations, *made)
@@ -326,17 +334,17 @@ def test_what_cannot_be_learned_from_now_is_read_all_the_same_and_learned_later(
     server: LocalServer, studio: FakeStudio, tmp_path: Path, trouble: Exception
 ) -> None:
     clock = Clock()
-    annotations = Annotations(Store(f"sqlite:///{tmp_path}/own.db", clock), "me")
+    annotations = Annotations(JobStore(f"sqlite:///{tmp_path}/own.db", clock), "me")
     tried: list[int] = []
 
     class Troubled(Notebook):
-        def learn(self, corrected: Corrected) -> None:
+        def learn(self, corrected: AnnotationDiff) -> None:
             tried.append(corrected.annotation)
             raise trouble
 
     made = [studio.annotate(n, [region("a", "red", 4)])["id"] for n in (1, 2)]
-    projects = Projects(server.url, TOKEN)
-    reader = Reader(annotations, projects, Troubled())
+    projects = LabelStudioClient(server.url, TOKEN)
+    reader = AnnotationReader(annotations, projects, Troubled())
     rows = read(reader, annotations, *made)
     assert [row.kind for row in rows] == ["scratch", "scratch"]
     assert sorted(tried) == made
@@ -346,7 +354,7 @@ def test_what_cannot_be_learned_from_now_is_read_all_the_same_and_learned_later(
     assert reader.read_some() == 0, "it waits longer"
     notebook = Notebook()
     clock.now += 16
-    learning = Reader(annotations, projects, notebook)
+    learning = AnnotationReader(annotations, projects, notebook)
     assert (learning.read_some(), learning.read_some()) == (2, 0)
     assert sorted(notebook.known) == made
     clock.now += 1e7
@@ -354,7 +362,7 @@ def test_what_cannot_be_learned_from_now_is_read_all_the_same_and_learned_later(
 
 
 def test_what_began_with_a_prediction_of_others_is_known_as_that_later(
-    reader: Reader, annotations: Annotations, studio: FakeStudio
+    reader: AnnotationReader, annotations: Annotations, studio: FakeStudio
 ) -> None:
     """Its time counts in no median, least of all in that of annotations from nothing."""
     prediction = studio.add(1, "yolo", result=[region("a", "red", 4)])
@@ -369,25 +377,25 @@ def test_what_fails_while_all_is_read_is_for_a_later_time(
     server: LocalServer, studio: FakeStudio, tmp_path: Path
 ) -> None:
     clock = Clock()
-    annotations = Annotations(Store(f"sqlite:///{tmp_path}/own.db", clock), "me")
+    annotations = Annotations(JobStore(f"sqlite:///{tmp_path}/own.db", clock), "me")
     tried: list[int] = []
 
     class Slow(Notebook):
-        def learn(self, corrected: Corrected) -> None:
+        def learn(self, corrected: AnnotationDiff) -> None:
             tried.append(corrected.annotation)
             clock.now += 20
             raise ImageRefused("The storage is away.")
 
     made = [studio.annotate(n, [region("a", "red", 4)])["id"] for n in range(1, 9)]
     annotations.mark(7, made)
-    reader = Reader(annotations, Projects(server.url, TOKEN), Slow())
+    reader = AnnotationReader(annotations, LabelStudioClient(server.url, TOKEN), Slow())
     assert read_all(reader, 7, threading.Event(), lambda _: None) == len(made)
     assert sorted(tried) == made
 
 
 def test_who_reads_without_learning_leaves_it_to_who_learns(
     server: LocalServer,
-    reader: Reader,
+    reader: AnnotationReader,
     annotations: Annotations,
     studio: FakeStudio,
     notebook: Notebook,
@@ -396,7 +404,7 @@ def test_who_reads_without_learning_leaves_it_to_who_learns(
     read(reader, annotations, kept, gone)
     notebook.known.pop(kept)
     del studio.annotations[gone]
-    alone = Reader(annotations, Projects(server.url, TOKEN))
+    alone = AnnotationReader(annotations, LabelStudioClient(server.url, TOKEN))
     assert [row.annotation for row in read(alone, annotations, kept, gone)] == [kept]
     assert alone.read_some() == 0
     assert reader.read_some() == 2
@@ -409,15 +417,15 @@ def test_who_has_lost_the_lease_has_it_read_again(
 ) -> None:
     """Another may have read what was there before, and have come last."""
     made = studio.annotate(1, [region("a", "red", 4)])
-    other = Annotations(Store(f"sqlite:///{tmp_path}/own.db", lambda: 4e9), "other")
+    other = Annotations(JobStore(f"sqlite:///{tmp_path}/own.db", lambda: 4e9), "other")
 
     class Slow(Notebook):
-        def learn(self, corrected: Corrected) -> None:
+        def learn(self, corrected: AnnotationDiff) -> None:
             super().learn(corrected)
             other.take(1)
 
     notebook = Slow()
-    reader = Reader(annotations, Projects(server.url, TOKEN), notebook)
+    reader = AnnotationReader(annotations, LabelStudioClient(server.url, TOKEN), notebook)
     annotations.mark(7, [made["id"]])
     assert reader.read_some() == 1
     assert annotations.read(7) == []

@@ -18,9 +18,9 @@ from sqlalchemy.exc import OperationalError
 
 from backend import create_app
 from backend.database.database import LEASE_S
-from backend.feedback.annotation_store import Annotations, Mark, Read
-from backend.feedback.comparison import Change
-from backend.jobs.job_store import Store
+from backend.feedback.annotation_store import Annotations, PendingAnnotation, ReadAnnotation
+from backend.feedback.comparison import LabelDiff
+from backend.jobs.job_store import JobStore
 from backend.settings import Settings
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import colour_engine
@@ -28,20 +28,22 @@ from tests.backend.fakes.flaky_database import FlakyStore
 
 
 @pytest.fixture
-def annotations(store: Store) -> Annotations:
+def annotations(store: JobStore) -> Annotations:
     return Annotations(store, "me")
 
 
 @pytest.fixture
-def other(store: Store) -> Annotations:
+def other(store: JobStore) -> Annotations:
     return Annotations(store, "other")
 
 
-def read_of(annotation: int, **more: Any) -> Read:
-    return Read(annotation, 7, task=100 + annotation, kind="compared", version="v", **more)
+def read_of(annotation: int, **more: Any) -> ReadAnnotation:
+    return ReadAnnotation(
+        annotation, 7, task=100 + annotation, kind="compared", version="v", **more
+    )
 
 
-def ids(marks: list[Mark]) -> list[int]:
+def ids(marks: list[PendingAnnotation]) -> list[int]:
     return [mark.annotation for mark in marks]
 
 
@@ -50,7 +52,7 @@ def test_a_mark_is_read_once_however_often_it_was_made(annotations: Annotations)
     annotations.mark(7, [3])
     marks = annotations.take(10)
     assert [(mark.annotation, mark.count) for mark in marks] == [(3, 2), (1, 1)]
-    change = Change("car", accepted=1, relabelled={"dog": 2}, true_px=9)
+    change = LabelDiff("car", accepted=1, relabelled={"dog": 2}, true_px=9)
     told = read_of(3, annotator=4, seconds=1.5, created=10.0, updated=11.0, changes=(change,))
     assert annotations.settle(marks[0], told)
     assert annotations.settle(marks[1], read_of(1))
@@ -139,7 +141,7 @@ def test_what_could_not_be_read_comes_again_ever_later(
         failed = next(mark for mark in marks if mark.annotation == 1)
         annotations.put_back(marks, failed=failed)
         assert ids(annotations.take(2)) == [2]
-        annotations.put_back([Mark(2, 7, 1)])
+        annotations.put_back([PendingAnnotation(2, 7, 1)])
         start = clock.now
         while len(found := annotations.take(2)) < 2:
             annotations.put_back(found)
@@ -196,7 +198,7 @@ def test_a_revision_is_another_once_anything_was_read_or_dropped(
     revisions.append(annotations.revision(7))
     assert len(set(revisions)) == len(revisions)
     annotations.mark(8, [9])
-    annotations.settle(annotations.take(1)[0], Read(9, 8, 1, "scratch"))
+    annotations.settle(annotations.take(1)[0], ReadAnnotation(9, 8, 1, "scratch"))
     assert annotations.revision(7) == revisions[-1]
 
 
@@ -350,7 +352,7 @@ def test_a_burst_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
         for number in range(1, 101)
         for action in ("ANNOTATION_CREATED", "ANNOTATION_UPDATED") * 2
     ]
-    reader = Annotations(Store(f"sqlite:///{tmp_path}/own.db"), "reader")
+    reader = Annotations(JobStore(f"sqlite:///{tmp_path}/own.db"), "reader")
     done = threading.Event()
     read: Counter[int] = Counter()
 
@@ -362,7 +364,7 @@ def test_a_burst_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
     def take() -> None:
         while not done.is_set() or reader.count_open():
             for mark in reader.take(10):
-                told_of = Read(mark.annotation, mark.project, 1, "scratch")
+                told_of = ReadAnnotation(mark.annotation, mark.project, 1, "scratch")
                 read[mark.annotation] += reader.settle(mark, told_of)
 
     senders = [threading.Thread(target=send, args=(messages[n::8],)) for n in range(8)]

@@ -14,7 +14,7 @@ from label_studio_sdk.converter import brush
 from PIL import Image
 
 from backend.errors import BadRequest
-from backend.feedback.comparison import Change, Corrected, compare
+from backend.feedback.comparison import AnnotationDiff, LabelDiff, compare
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 
@@ -61,7 +61,7 @@ def shape(
     return {"id": id_, "type": kind, "from_name": control, "value": value | {kind: [label]}} | size
 
 
-def change(predicted: list[Any], final: list[Any], label: str = "Car") -> Change:
+def change(predicted: list[Any], final: list[Any], label: str = "Car") -> LabelDiff:
     (picture,) = compare(predicted, final, CONFIG, TASK)
     return next(each for each in picture.changes if each.label == label)
 
@@ -182,7 +182,7 @@ def test_without_a_prediction_there_are_masks_and_nothing_to_compare() -> None:
     (picture,) = compare(None, [region("a", "Car", LEFT)], CONFIG, TASK)
     assert (picture.predicted, picture.changes) == (None, ())
     assert np.array_equal(picture.final["Car"], LEFT)
-    made = Corrected(3, 7, TASK, CONFIG, (picture,), 1.0)
+    made = AnnotationDiff(3, 7, TASK, CONFIG, (picture,), 1.0)
     assert (made.changes, made.pictures[0].size_hw) == ((), (4, 8))
     (all_new,) = compare([], [region("a", "Car", LEFT)], CONFIG, TASK)
     assert (all_new.predicted, all_new.changes[0].added) == ({}, 1)
@@ -233,5 +233,5 @@ def eroded_away(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 
 def test_a_change_is_kept_as_json() -> None:
-    made = Change("Car", 1, 2, 3, {"Dog": 4}, 5, 6, 7, 8, 9, 10, 11)
-    assert Change.from_json(made.to_json()) == made
+    made = LabelDiff("Car", 1, 2, 3, {"Dog": 4}, 5, 6, 7, 8, 9, 10, 11)
+    assert LabelDiff.from_json(made.to_json()) == made

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from backend.errors import Busy, ModelUnavailable
-from backend.inference.engine import PATIENCE, Engine, Status, Urgency, is_out_of_memory
+from backend.inference.engine import PATIENCE, Engine, Priority, Status, is_out_of_memory
 from backend.inference.feature_cache import FeatureCache
 from backend.settings import Settings
 from backend.telemetry.tracing import timed
@@ -21,7 +21,7 @@ from clearclip_core import SCENE_LABELS, Label, Segmenter, render_scene, usable_
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, colour_engine, flag
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-CLICK, OPENED, BATCH = Urgency.INTERACTIVE, Urgency.OPENED, Urgency.BATCH
+CLICK, OPENED, BATCH = Priority.INTERACTIVE, Priority.OPENED, Priority.BATCH
 RED = (Label("red"),)
 NEW = (Label("crimson"),)  # not embedded yet
 TWO_NEW = (Label("crimson"), Label("scarlet"))
@@ -51,13 +51,13 @@ class Scene:
     def ask(
         self,
         width: int,
-        urgency: Urgency = OPENED,
+        priority: Priority = OPENED,
         project: int = 1,
         labels: tuple[Label, ...] = RED,
     ) -> Future[Any]:
         """Ask in a thread of its own, while the model is held; returns once it is in the queue."""
         before = sum(self.engine.snapshot().waiting.values())
-        future = self.start(width, urgency, project, labels)
+        future = self.start(width, priority, project, labels)
         assert eventually(lambda: sum(self.engine.snapshot().waiting.values()) > before)
         return future
 
@@ -67,12 +67,12 @@ class Scene:
     def score(
         self,
         width: int,
-        urgency: Urgency = OPENED,
+        priority: Priority = OPENED,
         project: int = 1,
         labels: tuple[Label, ...] = RED,
     ) -> Any:
         picture = self.segmenter.prepare(flag("red", size_hw=(2, width)))
-        return self.engine.score(picture, labels, urgency, project)
+        return self.engine.score(picture, labels, priority, project)
 
     def hold(self) -> None:
         """Keep the model busy with a picture 99 wide."""
@@ -243,8 +243,8 @@ def test_a_batch_size_that_is_set_wins_over_the_segmenters() -> None:
 def test_clicks_come_first_then_opened_tasks_then_batches() -> None:
     scene = Scene(windows_at_once=1)
     scene.hold()
-    for width, urgency in ((1, BATCH), (2, OPENED), (3, CLICK), (4, BATCH), (5, CLICK)):
-        scene.ask(width, urgency)
+    for width, priority in ((1, BATCH), (2, OPENED), (3, CLICK), (4, BATCH), (5, CLICK)):
+        scene.ask(width, priority)
     scene.release()
     assert scene.served() == [(3,), (5,), (2,), (1,), (4,)]
 
@@ -433,11 +433,11 @@ def test_a_full_queue_is_said_at_once_to_clicks() -> None:
 
 
 @pytest.mark.parametrize("urgency", [BATCH, OPENED])
-def test_others_wait_for_room_and_all_get_through(urgency: Urgency) -> None:
+def test_others_wait_for_room_and_all_get_through(priority: Priority) -> None:
     scene = Scene(queue_size=2)
     scene.hold()
-    asked = [scene.start(width, urgency, width % 3) for width in range(1, 31)]
-    assert eventually(lambda: scene.engine.snapshot().waiting[urgency] == 2)
+    asked = [scene.start(width, priority, width % 3) for width in range(1, 31)]
+    assert eventually(lambda: scene.engine.snapshot().waiting[priority] == 2)
     scene.release()
     assert widths(asked) == list(range(1, 31))
     assert sum(map(len, scene.served())) == 30
@@ -489,8 +489,8 @@ def test_vocabularies_take_turns_and_the_urgent_go_first() -> None:
         return Label(f"{name}1"), Label(f"{name}2")
 
     scene.hold()
-    for width, urgency, name in ((1, BATCH, "a"), (2, BATCH, "b"), (3, CLICK, "c")):
-        scene.ask(width, urgency, labels=words(name))
+    for width, priority, name in ((1, BATCH, "a"), (2, BATCH, "b"), (3, CLICK, "c")):
+        scene.ask(width, priority, labels=words(name))
     scene.release()
     assert scene.served() == [
         *[("c1",), ("c2",), (3,)],
@@ -501,8 +501,8 @@ def test_vocabularies_take_turns_and_the_urgent_go_first() -> None:
 def test_setup_words_come_when_there_is_nothing_else_to_do() -> None:
     scene = Scene(windows_at_once=1)
     scene.hold()
-    scene.engine.prime(TWO_NEW)
-    scene.engine.prime(TWO_NEW)
+    scene.engine.warm_up(TWO_NEW)
+    scene.engine.warm_up(TWO_NEW)
     for width in (1, 2):
         scene.ask(width, BATCH)
     assert scene.engine.snapshot().vocabularies == 1
@@ -520,7 +520,7 @@ def test_setup_words_that_a_picture_needs_go_with_it_and_lose_no_progress() -> N
         assert go_on.wait(20)
 
     scene.segmenter.embed.fault = pause
-    scene.engine.prime(TWO_NEW)
+    scene.engine.warm_up(TWO_NEW)
     assert first_word.wait(20)
     scene.ask(1, BATCH, project=2)
     scene.ask(2, CLICK, labels=TWO_NEW)
@@ -538,7 +538,7 @@ def test_priming_never_waits_not_even_for_the_load() -> None:
 
     engine = Engine(load, lambda: "m", queue_size=3)
     for number in range(9):
-        engine.prime((Label(f"word {number}"),))
+        engine.warm_up((Label(f"word {number}"),))
     engine.start()
     assert engine.snapshot().vocabularies == 3
     may_load.set()
@@ -614,7 +614,7 @@ def test_stopping_tells_all_who_wait() -> None:
             future.result(20)
     with pytest.raises(ModelUnavailable, match="shutting down"):
         scene.score(6)
-    scene.engine.prime(NEW)
+    scene.engine.warm_up(NEW)
     scene.release()
     assert eventually(lambda: scene.engine.snapshot().done == 1)  # what was running is handed out
 

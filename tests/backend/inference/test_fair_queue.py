@@ -50,16 +50,16 @@ def test_under_any_load_the_first_of_each_class_is_served_within_a_bound() -> No
     passed = [0] * classes  # pops since a class with items was served
     waiting = [0] * classes
     for _ in range(5000):
-        for urgency in rng.choices(range(classes), [6, 1, 1], k=rng.choice([0, 1, 2])):
-            queue.push(urgency, urgency, rng.randrange(3))
-            waiting[urgency] += 1
+        for priority in rng.choices(range(classes), [6, 1, 1], k=rng.choice([0, 1, 2])):
+            queue.push(priority, priority, rng.randrange(3))
+            waiting[priority] += 1
         if not queue:
             continue
         served = queue.pop()
         waiting[served] -= 1
-        for urgency in range(classes):
-            idle = urgency == served or not waiting[urgency]
-            passed[urgency] = 0 if idle else passed[urgency] + 1
+        for priority in range(classes):
+            idle = priority == served or not waiting[priority]
+            passed[priority] = 0 if idle else passed[priority] + 1
         assert max(passed) < patience + classes
 
 

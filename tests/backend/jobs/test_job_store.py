@@ -12,13 +12,13 @@ import pytest
 
 from backend.database.database import LEASE_S
 from backend.errors import JobNotFound, JobOver
-from backend.jobs.job_store import LeaseLost, Store
+from backend.jobs.job_store import JobStore, LeaseLost
 from tests.backend.conftest import Clock
 
 ROOT = Path(__file__).parents[3]
 
 
-def test_a_job_from_its_start_to_its_end(store: Store, clock: Clock) -> None:
+def test_a_job_from_its_start_to_its_end(store: JobStore, clock: Clock) -> None:
     job = store.start_job(7, only="all", limit=10)
     assert (job.state, job.project, job.only, job.limit, job.total) == (
         "queued",
@@ -49,13 +49,15 @@ def test_what_is_written_outlives_the_process_that_wrote_it(url: str) -> None:
         "store = Store(sys.argv[1]); store.start_job(7, view=3, tasks=[5, 2, 5])"
     )
     subprocess.run([sys.executable, "-c", code, url], check=True, cwd=ROOT)
-    store = Store(url)
+    store = JobStore(url)
     (job,) = store.list_jobs()
     assert (job.project, job.view, job.tasks) == (7, 3, (2, 5))
     store.close()
 
 
-def test_the_rate_leaves_pauses_out_and_tells_how_long_it_takes(store: Store, clock: Clock) -> None:
+def test_the_rate_leaves_pauses_out_and_tells_how_long_it_takes(
+    store: JobStore, clock: Clock
+) -> None:
     job = store.start_job(7)
     store.lease_job("me")
     store.advance(job.id, "me", total=100)
@@ -71,7 +73,7 @@ def test_the_rate_leaves_pauses_out_and_tells_how_long_it_takes(store: Store, cl
     assert (step.rate, step.eta_s) == (2, 30)
 
 
-def test_a_step_that_comes_after_the_end_takes_no_lease(store: Store) -> None:
+def test_a_step_that_comes_after_the_end_takes_no_lease(store: JobStore) -> None:
     """A job's lease is kept up beside the work, which may end between two looks."""
     store.start_job(7)
     store.lease_job("me")
@@ -84,7 +86,9 @@ def test_a_step_that_comes_after_the_end_takes_no_lease(store: Store) -> None:
     assert leased.id == 1
 
 
-def test_nobody_gets_a_job_that_is_leased_until_the_lease_ends(store: Store, clock: Clock) -> None:
+def test_nobody_gets_a_job_that_is_leased_until_the_lease_ends(
+    store: JobStore, clock: Clock
+) -> None:
     job = store.start_job(7)
     store.lease_job("dies")
     assert store.lease_job("other") is None
@@ -102,7 +106,7 @@ def test_nobody_gets_a_job_that_is_leased_until_the_lease_ends(store: Store, clo
     assert store.get_job(job.id) == taken
 
 
-def test_one_job_of_a_project_at_a_time_the_oldest_first(store: Store) -> None:
+def test_one_job_of_a_project_at_a_time_the_oldest_first(store: JobStore) -> None:
     first, second = store.start_job(7), store.start_job(7, only="all")
     third = store.start_job(8)
     owners = {name: store.lease_job(name) for name in "abc"}
@@ -113,7 +117,7 @@ def test_one_job_of_a_project_at_a_time_the_oldest_first(store: Store) -> None:
     assert taken.id == second.id
 
 
-def test_equal_jobs_are_one(store: Store, clock: Clock) -> None:
+def test_equal_jobs_are_one(store: JobStore, clock: Clock) -> None:
     job = store.start_job(7)
     assert store.start_job(7).id == job.id
     store.lease_job("me")
@@ -126,7 +130,7 @@ def test_equal_jobs_are_one(store: Store, clock: Clock) -> None:
     assert store.start_job(7).id != job.id
 
 
-def test_new_tasks_gather_in_one_job_until_it_begins(store: Store) -> None:
+def test_new_tasks_gather_in_one_job_until_it_begins(store: JobStore) -> None:
     job = store.start_job(7, kind="new", tasks=[3, 4])
     assert store.start_job(7, kind="new", tasks=[4, 5]).id == job.id
     assert store.get_job(job.id).tasks == (3, 4, 5)
@@ -136,7 +140,7 @@ def test_new_tasks_gather_in_one_job_until_it_begins(store: Store) -> None:
     assert later.tasks == (6,)
 
 
-def test_who_works_on_it_sees_that_it_is_to_rest(store: Store) -> None:
+def test_who_works_on_it_sees_that_it_is_to_rest(store: JobStore) -> None:
     job = store.start_job(7)
     store.lease_job("me")
     store.pause(job.id)
@@ -149,7 +153,7 @@ def test_who_works_on_it_sees_that_it_is_to_rest(store: Store) -> None:
     assert taken.done == 1
 
 
-def test_a_job_that_is_resumed_at_once_stays_with_its_worker(store: Store) -> None:
+def test_a_job_that_is_resumed_at_once_stays_with_its_worker(store: JobStore) -> None:
     job = store.start_job(7)
     store.lease_job("me")
     store.pause(job.id)
@@ -158,7 +162,7 @@ def test_a_job_that_is_resumed_at_once_stays_with_its_worker(store: Store) -> No
     assert store.advance(job.id, "me").state == "running"
 
 
-def test_a_cancelled_job_stays_cancelled(store: Store) -> None:
+def test_a_cancelled_job_stays_cancelled(store: JobStore) -> None:
     job = store.start_job(7)
     store.lease_job("me")
     store.cancel(job.id)
@@ -170,7 +174,7 @@ def test_a_cancelled_job_stays_cancelled(store: Store) -> None:
         store.cancel(job.id + 1)
 
 
-def test_a_failed_job_says_why_and_can_go_on(store: Store) -> None:
+def test_a_failed_job_says_why_and_can_go_on(store: JobStore) -> None:
     job = store.start_job(7)
     store.lease_job("me")
     assert store.finish(job.id, "me", reason="There is no project 7.").state == "failed"
@@ -180,7 +184,7 @@ def test_a_failed_job_says_why_and_can_go_on(store: Store) -> None:
     assert taken.reason == ""
 
 
-def test_what_is_given_back_can_be_had_at_once(store: Store) -> None:
+def test_what_is_given_back_can_be_had_at_once(store: JobStore) -> None:
     job = store.start_job(7)
     store.lease_job("me")
     assert store.let_go(job.id, "me").state == "queued"
@@ -188,7 +192,9 @@ def test_what_is_given_back_can_be_had_at_once(store: Store) -> None:
     assert taken is not None
 
 
-def test_only_the_newest_failures_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_newest_failures_are_kept(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("backend.jobs.job_store._FAILURES_KEPT", 5)
     job, other = store.start_job(7), store.start_job(8)
     store.lease_job("me"), store.lease_job("me")
@@ -207,11 +213,11 @@ def test_only_the_newest_failures_are_kept(store: Store, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("arguments", [{"only": "some"}, {"kind": "old"}, {"limit": 0}])
 def test_jobs_that_cannot_be(arguments: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="Expected"):
-        Store("sqlite://").start_job(7, **arguments)  # type: ignore[arg-type]
+        JobStore("sqlite://").start_job(7, **arguments)  # type: ignore[arg-type]
 
 
 def test_threads_that_race_for_jobs_get_each_once(url: str) -> None:
-    stores = [Store(url) for _ in range(4)]
+    stores = [JobStore(url) for _ in range(4)]
     barrier = threading.Barrier(4)
     got: list[int] = []
 
@@ -237,7 +243,7 @@ def test_threads_that_race_for_jobs_get_each_once(url: str) -> None:
 
 
 def test_processes_that_race_for_one_count_lose_no_step(url: str) -> None:
-    store = Store(url)
+    store = JobStore(url)
     job = store.start_job(7)
     store.lease_job("shared")
     code = (
@@ -251,6 +257,6 @@ def test_processes_that_race_for_one_count_lose_no_step(url: str) -> None:
     store.close()
 
 
-def test_jobs_are_values(store: Store) -> None:
+def test_jobs_are_values(store: JobStore) -> None:
     job = store.start_job(7)
     assert replace(job) == store.get_job(job.id)

@@ -24,18 +24,18 @@ from sqlalchemy.exc import OperationalError
 
 from backend.cli import main as cli
 from backend.errors import ImageNotFound, ImageRefused, ModelUnavailable, StudioUnreachable
-from backend.feedback.learning.example_store import Lessons
-from backend.feedback.learning.versions import Lesson, Version
+from backend.feedback.learning.example_store import ExampleStore
+from backend.feedback.learning.versions import TrainingExample, Version
 from backend.inference.engine import Engine
 from backend.jobs import prelabeler as prelabel
-from backend.jobs.job_store import Failure, Job, LeaseLost, Store
+from backend.jobs.job_store import Failure, Job, JobStore, LeaseLost
 from backend.jobs.prelabeler import CHUNK, Plan, Prelabeler, Report
-from backend.label_studio.client import Projects
+from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
-from backend.prediction.deadline import Pending
-from backend.prediction.outbox import Results
-from backend.prediction.predictor import Pipeline
+from backend.prediction.deadline import DeadlineRunner
+from backend.prediction.outbox import PredictionOutbox
+from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 from clearclip_core import RGBArray
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag, teach
@@ -50,7 +50,7 @@ COUNT = 130  # several chunks, the last of them not full
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prelabel, "_CLOSING_PAUSE_S", 0.05)
-    monkeypatch.setattr(prelabel, "_LOOK_S", 0.05)
+    monkeypatch.setattr(prelabel, "_POLL_S", 0.05)
     monkeypatch.setattr(prelabel, "_DATABASE_PAUSE_S", 0.05)
 
 
@@ -75,9 +75,9 @@ def read_image(source: str, task: Task) -> RGBArray:
 class Bench:
     """One process that prelabels."""
 
-    store: Store
+    store: JobStore
     prelabeler: Prelabeler
-    pipeline: Pipeline
+    predictor: Predictor
     owner: str
     stopping: threading.Event
 
@@ -88,7 +88,7 @@ class Bench:
         return self.prelabeler.run(job, self.stopping, watch)
 
     def version(self, config: str) -> str:
-        return self.pipeline.version(parse_label_config(config))
+        return self.predictor.version(parse_label_config(config))
 
 
 @pytest.fixture
@@ -97,19 +97,19 @@ def make_bench(server: LocalServer, tmp_path: Path) -> Callable[..., Bench]:
         owner: str = "me",
         engine: Engine | None = None,
         read: Callable[[str, Task], RGBArray] = read_image,
-        patience_s: float = 20.0,
-        make_store: Callable[[str], Store] = Store,
+        retry_for_s: float = 20.0,
+        make_store: Callable[[str], JobStore] = JobStore,
     ) -> Bench:
         store = make_store(f"sqlite:///{tmp_path}/jobs.db")
-        results = Results(store, owner)
-        pending = Pending(store, results, 80)
-        pipeline = Pipeline(engine or colour_engine(), read, Settings(), batches=pending)
+        results = PredictionOutbox(store, owner)
+        pending = DeadlineRunner(store, results, 80)
+        predictor = Predictor(engine or colour_engine(), read, Settings(), batches=pending)
         stopping = threading.Event()
-        projects = Projects(
-            server.url, TOKEN, patience_s=patience_s, first_pause_s=0.01, stopping=stopping
+        projects = LabelStudioClient(
+            server.url, TOKEN, retry_for_s=retry_for_s, first_pause_s=0.01, stopping=stopping
         )
-        prelabeler = Prelabeler(store, results, pending, pipeline, projects, owner)
-        return Bench(store, prelabeler, pipeline, owner, stopping)
+        prelabeler = Prelabeler(store, results, pending, predictor, projects, owner)
+        return Bench(store, prelabeler, predictor, owner, stopping)
 
     return make
 
@@ -272,7 +272,7 @@ def test_a_run_that_dies_at_any_request_is_finished_by_another(
             return None if left[0] > 0 else Answer(403)
 
         studio.fault = die
-        bench = make_bench(f"dies-{number}", patience_s=0.1)
+        bench = make_bench(f"dies-{number}", retry_for_s=0.1)
         job = bench.run()
         assert job.state == "failed"
         bench.store.resume(job.id)
@@ -377,7 +377,7 @@ def test_patience_with_label_studio_ends_and_the_job_can_go_on(
     make_bench: Callable[..., Bench], studio: FakeStudio
 ) -> None:
     studio.fault = lambda asked: Answer(503) if asked.method == "POST" else None
-    bench = make_bench(patience_s=0.2)
+    bench = make_bench(retry_for_s=0.2)
     with pytest.raises(StudioUnreachable):
         bench.run()
     bench.store.let_go(1, "me")
@@ -470,12 +470,12 @@ def test_what_is_learned_meanwhile_leaves_a_job_its_version(
     """Else one that takes hours would begin anew with every few annotations, and never end."""
     bench = make_bench()
     start = bench.version(studio.label_config)
-    lessons = Lessons(bench.store, "who learns", lambda: "model")
-    bench.pipeline._lessons = lessons
+    lessons = ExampleStore(bench.store, "who learns", lambda: "model")
+    bench.predictor._lessons = lessons
 
     def learn(job: Job) -> None:
         if job.done:
-            lessons.replace(job.done, 7, [Lesson(f"{job.done}", b"", "{}")])
+            lessons.replace(job.done, 7, [TrainingExample(f"{job.done}", b"", "{}")])
             turn = lessons.take_step(1, 7)
             assert turn is not None
             learned = Version(job.done, job.done, f"{job.done}", better=True)
@@ -484,7 +484,7 @@ def test_what_is_learned_meanwhile_leaves_a_job_its_version(
     job = bench.run(learn)
     assert (job.state, job.version, job.done) == ("done", start, COUNT)
     assert studio.stored() == each_once()
-    newest = bench.pipeline.version(parse_label_config(studio.label_config), 7)
+    newest = bench.predictor.version(parse_label_config(studio.label_config), 7)
     assert newest != start
     job = bench.run(only="all")
     assert (job.state, job.version, job.done) == ("done", newest, COUNT)
@@ -635,12 +635,12 @@ def test_ctrl_c_writes_what_is_predicted_and_the_same_command_goes_on(tmp_path: 
         assert result.exit_code == 0, result.output
         assert studio.stored() == each_once(400)
         assert sum(studio.imports) == 400
-    assert len(Store(f"sqlite:///{database}").list_jobs()) == 1
+    assert len(JobStore(f"sqlite:///{database}").list_jobs()) == 1
 
 
 def test_a_killed_run_is_taken_over_at_once_on_the_same_machine(tmp_path: Path) -> None:
     database = tmp_path / "jobs.db"
-    store = Store(f"sqlite:///{database}")
+    store = JobStore(f"sqlite:///{database}")
     job = store.start_job(7)
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
@@ -656,7 +656,7 @@ def test_a_killed_run_is_taken_over_at_once_on_the_same_machine(tmp_path: Path) 
 
 def test_a_job_that_another_works_on_is_watched_to_its_end(tmp_path: Path) -> None:
     database = tmp_path / "jobs.db"
-    store = Store(f"sqlite:///{database}")
+    store = JobStore(f"sqlite:///{database}")
     job, other = store.start_job(7), "another:1:abcd"
     store.lease_job(other)
     with drawn_studio(2) as (studio, url):
@@ -687,7 +687,7 @@ def open_ended(command: list[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_reasons_from_outside_do_nothing_to_the_terminal() -> None:
-    job = Store("sqlite://").start_job(7)
+    job = JobStore("sqlite://").start_job(7)
     report = Report(replace(job, reason="\x1b[2J"), [Failure(job.id, 5, "Gone\x07\n1 done.", 0.0)])
     first, _, last = str(report).splitlines()
     assert first.endswith("queued. \ufffd[2J")

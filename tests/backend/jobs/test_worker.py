@@ -23,12 +23,12 @@ from backend.feedback.annotation_store import Annotations
 from backend.inference.engine import Engine
 from backend.jobs import prelabeler as prelabel
 from backend.jobs import worker
-from backend.jobs.job_store import Store
+from backend.jobs.job_store import JobStore
 from backend.jobs.worker import Worker
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task, TasksCreated
-from backend.prediction.outbox import Results, result_key
-from backend.prediction.predictor import Pipeline
+from backend.prediction.outbox import PredictionOutbox, result_key
+from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 from backend.web.ml_backend.webhooks import auto_prelabel
 from tests.backend.fakes.colour_segmenter import (
@@ -48,10 +48,10 @@ CONFIG = brush_config("red")
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_LOOK_S", 0.02)
-    monkeypatch.setattr(worker, "_LATER_S", 0.1)
+    monkeypatch.setattr(worker, "_POLL_S", 0.02)
+    monkeypatch.setattr(worker, "_RETRY_AFTER_S", 0.1)
     monkeypatch.setattr(prelabel, "_CLOSING_PAUSE_S", 0.05)
-    monkeypatch.setattr(prelabel, "_LOOK_S", 0.05)
+    monkeypatch.setattr(prelabel, "_POLL_S", 0.05)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ class Backend:
 
     client: Any
     worker: Worker
-    store: Store
+    store: JobStore
     segmenter: ColourSegmenter
     engine: Engine
 
@@ -98,7 +98,7 @@ def make_backend(server: LocalServer, tmp_path: Path) -> Iterator[Callable[..., 
         engine = colour_engine(segmenter)
         app = create_app(settings, engine)
         backend = Backend(
-            app.test_client(), app.extensions["worker"], Store(url), segmenter, engine
+            app.test_client(), app.extensions["worker"], JobStore(url), segmenter, engine
         )
         made.append(backend)
         return backend
@@ -118,8 +118,8 @@ def wait_for(condition: Callable[[], bool], within_s: float = 20.0) -> None:
 
 
 def version() -> str:
-    pipeline = Pipeline(colour_engine(), lambda *_: flag("red"), Settings())
-    return pipeline.version(parse_label_config(CONFIG))
+    predictor = Predictor(colour_engine(), lambda *_: flag("red"), Settings())
+    return predictor.version(parse_label_config(CONFIG))
 
 
 def test_what_is_late_for_the_answer_is_written_once(
@@ -181,7 +181,7 @@ def test_a_prediction_that_is_newer_is_left_alone(
     studio.add(3, "an older one", created=time.time() - 60)
     backend.worker.start()
     wait_for(lambda: studio.stored(version()) == {2: 1, 3: 1})
-    wait_for(lambda: Results(backend.store, "").count_waiting() == {})
+    wait_for(lambda: PredictionOutbox(backend.store, "").count_waiting() == {})
     assert studio.stored(version()) == {2: 1, 3: 1}
 
 
@@ -192,7 +192,7 @@ def test_a_label_config_that_has_changed_makes_results_worthless(
     keep(backend, 1)
     studio.label_config = brush_config("blue")
     backend.worker.start()
-    wait_for(lambda: Results(backend.store, "").count_waiting() == {})
+    wait_for(lambda: PredictionOutbox(backend.store, "").count_waiting() == {})
     assert studio.stored() == {}
 
 
@@ -222,8 +222,8 @@ def test_a_token_or_an_address_that_is_not_taken_costs_no_predictions(
 def test_a_project_that_is_refused_holds_up_no_other(
     make_backend: Callable[..., Backend], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "_LATER_S", 60.0)
-    monkeypatch.setattr(worker, "_AT_ONCE", 1)
+    monkeypatch.setattr(worker, "_RETRY_AFTER_S", 60.0)
+    monkeypatch.setattr(worker, "_BATCH_SIZE", 1)
     studio.fault = lambda asked: Answer(403) if "/projects/8" in asked.path else None
     backend = make_backend()
     keep(backend, 101, 102, 103, project=8)
@@ -264,9 +264,9 @@ def test_tasks_of_a_backend_that_died_are_queued(
     make_backend: Callable[..., Backend], studio: FakeStudio, tmp_path: Path
 ) -> None:
     backend = make_backend()
-    past = Store(f"sqlite:///{tmp_path}/shared.db", lambda: time.time() - 3600)
+    past = JobStore(f"sqlite:///{tmp_path}/shared.db", lambda: time.time() - 3600)
     tasks = [Task(i, 7, {"image": picture(i)}) for i in (5, 6)]
-    Results(past, "died").claim({result_key(t, version()): t for t in tasks}, 7, version())
+    PredictionOutbox(past, "died").claim({result_key(t, version()): t for t in tasks}, 7, version())
     backend.worker.start()
     wait_for(lambda: studio.stored() == {5: 1, 6: 1})
     (job,) = backend.store.list_jobs()
@@ -280,17 +280,17 @@ def test_tasks_of_a_backend_that_died_outlive_an_outage_of_the_database(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     backend = make_backend()
-    faults, start = [OperationalError("INSERT", {}, Exception("it shuts down"))], Store.start_job
+    faults, start = [OperationalError("INSERT", {}, Exception("it shuts down"))], JobStore.start_job
 
     def start_job(*arguments: Any, **more: Any) -> Any:
         if faults:
             raise faults.pop()
         return start(*arguments, **more)
 
-    past = Store(f"sqlite:///{tmp_path}/shared.db", lambda: time.time() - 3600)
+    past = JobStore(f"sqlite:///{tmp_path}/shared.db", lambda: time.time() - 3600)
     task = Task(5, 7, {"image": picture(5)})
-    Results(past, "died").claim({result_key(task, version()): task}, 7, version())
-    monkeypatch.setattr(Store, "start_job", start_job)
+    PredictionOutbox(past, "died").claim({result_key(task, version()): task}, 7, version())
+    monkeypatch.setattr(JobStore, "start_job", start_job)
     backend.worker.start()
     wait_for(lambda: studio.stored() == {5: 1})
 
@@ -313,14 +313,14 @@ def test_a_round_that_crashes_is_told_and_the_next_one_works(
 ) -> None:
     backend = make_backend()
     crashes = [ZeroDivisionError("a secret")]
-    lease = Store.lease_job
+    lease = JobStore.lease_job
 
     def crash(*arguments: Any) -> Any:
         if crashes:
             raise crashes.pop()
         return lease(*arguments)
 
-    monkeypatch.setattr(Store, "lease_job", crash)
+    monkeypatch.setattr(JobStore, "lease_job", crash)
     backend.worker.start()
     job = backend.store.start_job(7)
     wait_for(lambda: backend.store.get_job(job.id).over)
@@ -329,7 +329,7 @@ def test_a_round_that_crashes_is_told_and_the_next_one_works(
 
 def test_a_label_config_that_cannot_be_drawn_queues_nothing() -> None:
     settings = Settings(label_studio_url="http://studio", label_studio_api_key=TOKEN)  # type: ignore[arg-type]
-    store = Store("sqlite://")
+    store = JobStore("sqlite://")
     assert auto_prelabel(store, settings, TasksCreated(7, (1,))) is None
     assert auto_prelabel(store, settings, TasksCreated(7, (1,), "<View/>")) is None
     assert store.list_jobs() == []
@@ -337,7 +337,7 @@ def test_a_label_config_that_cannot_be_drawn_queues_nothing() -> None:
 
 def keep(backend: Backend, *ids: int, project: int = 7) -> None:
     """Results that were made after a deadline, by a backend that is no more."""
-    results = Results(backend.store, "made")
+    results = PredictionOutbox(backend.store, "made")
     for i in ids:
         task = Task(i, project, {"image": picture(i)})
         key = result_key(task, version())
@@ -351,7 +351,7 @@ def test_two_processes_share_a_postgresql_and_one_is_killed(
 ) -> None:
     studio.tasks |= {i: {"image": picture(i)} for i in range(41, 101)}
     url = postgres_url(f"shared-{tmp_path.name}"[:60])
-    store = Store(url)
+    store = JobStore(url)
     command = [sys.executable, "-m", "tests.e2e.slow_segmenter", "0.1", "serve", "--port"]
     reach = ["--label-studio-url", server.url, "--label-studio-api-key", TOKEN]
     small = ["--model", "demo", "--short-side-px", "64", "--database-url", url]

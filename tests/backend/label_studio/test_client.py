@@ -14,8 +14,8 @@ import jwt
 import pytest
 
 from backend.errors import StudioRefused, StudioUnreachable
-from backend.label_studio.client import PAGE, Projects
-from backend.label_studio.task_filter import Wanted
+from backend.label_studio.client import PAGE, LabelStudioClient
+from backend.label_studio.task_filter import TaskFilter
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
@@ -37,37 +37,37 @@ def server(studio: FakeStudio) -> Iterator[LocalServer]:
 
 
 @pytest.fixture
-def projects(server: LocalServer) -> Projects:
-    return Projects(server.url, TOKEN, patience_s=20, first_pause_s=0.01)
+def projects(server: LocalServer) -> LabelStudioClient:
+    return LabelStudioClient(server.url, TOKEN, retry_for_s=20, first_pause_s=0.01)
 
 
-def test_the_tasks_that_are_wanted(projects: Projects, studio: FakeStudio) -> None:
+def test_the_tasks_that_are_wanted(projects: LabelStudioClient, studio: FakeStudio) -> None:
     studio.annotated = {1, 3}
     for task in (1, 2):
         studio.add(task, VERSION)
     studio.add(4, "other")
 
-    def ids(wanted: Wanted) -> list[Any]:
+    def ids(wanted: TaskFilter) -> list[Any]:
         return [task.id for task in projects.tasks(7, wanted, size=4)]
 
-    assert ids(Wanted()) == [1, 2, 3, 4]
-    assert ids(Wanted(lacking=VERSION)) == [3, 4, 5, 6]
-    assert ids(Wanted(lacking=VERSION, unlabeled=True, after=4)) == [5, 6, 7, 8]
-    assert ids(Wanted(having=VERSION)) == [1, 2]
-    assert ids(Wanted(predicted=1)) == [1, 2, 4]
-    assert ids(Wanted(ids=(2, 9, 999), lacking=VERSION)) == [9]
-    assert ids(Wanted(ids=())) == []
-    assert projects.count(7, Wanted(lacking=VERSION)) == 248
-    assert projects.count(7, Wanted(ids=tuple(range(1, 1000)), unlabeled=True)) == 248
-    (first,) = projects.tasks(7, Wanted(), size=1)
+    assert ids(TaskFilter()) == [1, 2, 3, 4]
+    assert ids(TaskFilter(lacking=VERSION)) == [3, 4, 5, 6]
+    assert ids(TaskFilter(lacking=VERSION, unlabeled=True, after=4)) == [5, 6, 7, 8]
+    assert ids(TaskFilter(having=VERSION)) == [1, 2]
+    assert ids(TaskFilter(predicted=1)) == [1, 2, 4]
+    assert ids(TaskFilter(ids=(2, 9, 999), lacking=VERSION)) == [9]
+    assert ids(TaskFilter(ids=())) == []
+    assert projects.count(7, TaskFilter(lacking=VERSION)) == 248
+    assert projects.count(7, TaskFilter(ids=tuple(range(1, 1000)), unlabeled=True)) == 248
+    (first,) = projects.tasks(7, TaskFilter(), size=1)
     assert (first.data, first.project_id) == ({"image": "1.png"}, 7)
 
 
 def test_all_ids_are_walked_through_while_they_change(
-    projects: Projects, studio: FakeStudio
+    projects: LabelStudioClient, studio: FakeStudio
 ) -> None:
     walked = []
-    for task in projects.ids(7, Wanted(lacking=VERSION)):
+    for task in projects.ids(7, TaskFilter(lacking=VERSION)):
         walked.append(task)
         studio.add(task, VERSION)  # drops out of the pages that are still to come
     assert walked == list(range(1, 251))
@@ -75,7 +75,7 @@ def test_all_ids_are_walked_through_while_they_change(
 
 
 def test_tasks_that_may_have_doubles_are_told_without_their_predictions(
-    projects: Projects, studio: FakeStudio, server: LocalServer
+    projects: LabelStudioClient, studio: FakeStudio, server: LocalServer
 ) -> None:
     for task in studio.tasks:
         studio.add(task, "older")
@@ -89,7 +89,7 @@ def test_tasks_that_may_have_doubles_are_told_without_their_predictions(
     assert list(projects.crowded(7, VERSION, [])) == []
 
 
-def test_a_view_tells_its_ids(projects: Projects, studio: FakeStudio) -> None:
+def test_a_view_tells_its_ids(projects: LabelStudioClient, studio: FakeStudio) -> None:
     studio.views[3] = [*range(250, 100, -1), 5]
     assert projects.view_ids(7, 3) == [5, *range(101, 251)]
     with pytest.raises(StudioRefused, match="no such project, view or task"):
@@ -97,7 +97,7 @@ def test_a_view_tells_its_ids(projects: Projects, studio: FakeStudio) -> None:
 
 
 def test_predictions_are_written_in_one_request_and_never_twice(
-    projects: Projects, studio: FakeStudio
+    projects: LabelStudioClient, studio: FakeStudio
 ) -> None:
     studio.add(2, VERSION)
     assert projects.write(7, VERSION, dict.fromkeys(range(1, 11), ENTRY)) == {}
@@ -107,7 +107,7 @@ def test_predictions_are_written_in_one_request_and_never_twice(
 
 
 def test_an_answer_that_is_lost_does_not_store_them_twice(
-    projects: Projects, studio: FakeStudio
+    projects: LabelStudioClient, studio: FakeStudio
 ) -> None:
     studio.late = 1
     assert projects.write(7, VERSION, {1: ENTRY, 2: ENTRY}) == {}
@@ -115,7 +115,9 @@ def test_an_answer_that_is_lost_does_not_store_them_twice(
     assert studio.imports == [2]
 
 
-def test_one_that_is_not_taken_costs_no_other(projects: Projects, studio: FakeStudio) -> None:
+def test_one_that_is_not_taken_costs_no_other(
+    projects: LabelStudioClient, studio: FakeStudio
+) -> None:
     studio.refused = {2}
     refused = projects.write(7, VERSION, {1: ENTRY, 2: ENTRY, 3: ENTRY})
     assert refused.keys() == {2}
@@ -124,7 +126,7 @@ def test_one_that_is_not_taken_costs_no_other(projects: Projects, studio: FakeSt
 
 
 def test_what_is_too_large_for_a_proxy_is_sent_in_parts(
-    projects: Projects, studio: FakeStudio
+    projects: LabelStudioClient, studio: FakeStudio
 ) -> None:
     def fault(asked: Asked) -> Answer | None:
         return Answer(413, b"<h1>413</h1>") if len(asked.body) > 500 else None
@@ -137,13 +139,15 @@ def test_what_is_too_large_for_a_proxy_is_sent_in_parts(
     assert studio.stored() == dict.fromkeys(entries.keys() - {7}, 1)
 
 
-def test_tasks_that_are_gone_are_no_error(projects: Projects, studio: FakeStudio) -> None:
+def test_tasks_that_are_gone_are_no_error(projects: LabelStudioClient, studio: FakeStudio) -> None:
     assert projects.write(7, VERSION, {1: ENTRY, 999: ENTRY}) == {}
     assert studio.stored() == {1: 1}
     assert projects.write(7, VERSION, {}) == {}
 
 
-def test_what_is_stored_can_be_told_and_removed(projects: Projects, studio: FakeStudio) -> None:
+def test_what_is_stored_can_be_told_and_removed(
+    projects: LabelStudioClient, studio: FakeStudio
+) -> None:
     first, second = studio.add(5, VERSION, 100), studio.add(5, "other", 200)
     stored = projects.stored(5)
     assert [(each.id, each.version, each.created) for each in stored] == [
@@ -157,7 +161,7 @@ def test_what_is_stored_can_be_told_and_removed(projects: Projects, studio: Fake
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 def test_a_label_studio_that_is_down_for_a_while_is_waited_for(
-    projects: Projects, studio: FakeStudio, status: int, caplog: pytest.LogCaptureFixture
+    projects: LabelStudioClient, studio: FakeStudio, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     left = [Answer(status)] * 3
     studio.fault = lambda _: left.pop() if left else None
@@ -169,20 +173,20 @@ def test_a_label_studio_that_is_down_for_a_while_is_waited_for(
 def test_patience_ends(server: LocalServer, studio: FakeStudio) -> None:
     studio.fault = lambda _: Answer(503)
     with pytest.raises(StudioUnreachable, match="answers HTTP 503"):
-        Projects(server.url, TOKEN, patience_s=0.1, first_pause_s=0.01).label_config(7)
+        LabelStudioClient(server.url, TOKEN, retry_for_s=0.1, first_pause_s=0.01).label_config(7)
 
 
 def test_nobody_there() -> None:
     with LocalServer(lambda asked: Answer()) as server:
         url = server.url
     with pytest.raises(StudioUnreachable, match="cannot be reached"):
-        Projects(url, TOKEN, patience_s=0, first_pause_s=0.01).label_config(7)
+        LabelStudioClient(url, TOKEN, retry_for_s=0, first_pause_s=0.01).label_config(7)
 
 
 def test_who_is_to_stop_waits_no_longer() -> None:
     stopping = threading.Event()
     with LocalServer(lambda asked: Answer(503)) as server:
-        projects = Projects(server.url, TOKEN, first_pause_s=60, stopping=stopping)
+        projects = LabelStudioClient(server.url, TOKEN, first_pause_s=60, stopping=stopping)
         threading.Timer(0.2, stopping.set).start()
         started = time.monotonic()
         with pytest.raises(StudioUnreachable):
@@ -198,7 +202,7 @@ def test_what_is_refused_for_good_is_said_at_once(
     server: LocalServer, token: str, project: int, sentence: str
 ) -> None:
     with pytest.raises(StudioRefused, match=sentence) as caught:
-        Projects(server.url, token).label_config(project)
+        LabelStudioClient(server.url, token).label_config(project)
     assert token not in str(caught.value)
     assert len(server.asked) == 1
 
@@ -241,7 +245,7 @@ def test_an_access_token_that_has_just_ended_is_renewed(studio: FakeStudio) -> N
     """As it was sent in time, and arrived too late: the SDK sees that it ends, and no more."""
     tokens = Tokens(studio)
     with LocalServer(tokens) as server:
-        projects = Projects(server.url, token("refresh"), patience_s=0)
+        projects = LabelStudioClient(server.url, token("refresh"), retry_for_s=0)
         assert projects.label_config(7) == studio.label_config
         tokens.access = "ended"
         assert projects.label_config(7) == studio.label_config
@@ -253,7 +257,7 @@ def test_an_access_token_that_has_just_ended_is_renewed(studio: FakeStudio) -> N
 def test_a_client_that_another_thread_drops_is_used_all_the_same(
     server: LocalServer, studio: FakeStudio
 ) -> None:
-    class Dropped(Projects):
+    class Dropped(LabelStudioClient):
         @property
         def _made(self) -> Any:
             made, self.made = self.made, None
@@ -273,10 +277,14 @@ def test_a_proxy_that_answers_for_label_studio_while_a_token_is_renewed_is_waite
     page = Answer(502, b"<h1>502 Bad Gateway</h1>", {"Content-Type": "text/html"})
     tokens = Tokens(studio, [page, page])
     with LocalServer(tokens) as server:
-        projects = Projects(server.url, token("refresh"), patience_s=20, first_pause_s=0.01)
+        projects = LabelStudioClient(
+            server.url, token("refresh"), retry_for_s=20, first_pause_s=0.01
+        )
         assert projects.label_config(7) == studio.label_config
         tokens.access, tokens.lost = "ended", [page] * 1000
-        projects = Projects(server.url, token("refresh"), patience_s=0.1, first_pause_s=0.01)
+        projects = LabelStudioClient(
+            server.url, token("refresh"), retry_for_s=0.1, first_pause_s=0.01
+        )
         with pytest.raises(StudioUnreachable, match="no JSON"):
             projects.label_config(7)
 
@@ -285,7 +293,7 @@ def test_a_personal_token_that_is_not_taken_is_refused_soon(studio: FakeStudio) 
     tokens = Tokens(studio, [json_answer({"detail": "Token is blacklisted"}, 401)] * 1000)
     with LocalServer(tokens) as server:
         with pytest.raises(StudioRefused, match="check LABEL_STUDIO_API_KEY"):
-            Projects(server.url, token("refresh")).label_config(7)
+            LabelStudioClient(server.url, token("refresh")).label_config(7)
         assert len(server.asked) == 2
 
 
@@ -297,15 +305,15 @@ def test_no_token_goes_where_a_redirect_leads(status: int, key: str) -> None:
         redirect = Answer(status, headers={"Location": f"{place}?next=1"})
         with LocalServer(lambda asked: redirect) as server:
             with pytest.raises(StudioRefused, match=f"redirects to {place}: set LABEL_STUDIO_URL"):
-                Projects(server.url, key).label_config(7)
+                LabelStudioClient(server.url, key).label_config(7)
             assert len(server.asked) == 1
         assert elsewhere.asked == []
 
 
 def test_settings_without_a_token_have_no_projects() -> None:
-    assert Projects.from_settings(Settings()) is None
-    assert Projects.from_settings(Settings(label_studio_url="http://studio")) is None
+    assert LabelStudioClient.from_settings(Settings()) is None
+    assert LabelStudioClient.from_settings(Settings(label_studio_url="http://studio")) is None
     settings = Settings(label_studio_url="http://studio", label_studio_api_key=TOKEN)  # type: ignore[arg-type]
-    projects = Projects.from_settings(settings)
+    projects = LabelStudioClient.from_settings(settings)
     assert projects is not None
     assert projects.url == "http://studio"

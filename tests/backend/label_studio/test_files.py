@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from backend.errors import HostRefused, ImageNotFound, ImageRefused, ImageTooLarge
-from backend.label_studio.files import Studio
+from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.tokens import Access
 from backend.network.host_rules import HostRules
 from backend.network.time_limit import Clock, TimeLimit
@@ -74,17 +74,17 @@ def stranger() -> Iterator[LocalServer]:
         yield server
 
 
-def _fetch(studio: Studio) -> bytes:
+def _fetch(studio: LabelStudioFiles) -> bytes:
     return studio.download(studio.file_url("/data/upload/1/a.png"))
 
 
 def test_a_legacy_token(server: LocalServer) -> None:
-    assert _fetch(Studio(server.url, LEGACY)) == b"picture"
+    assert _fetch(LabelStudioFiles(server.url, LEGACY)) == b"picture"
     assert server.asked == [Asked("GET", "/data/upload/1/a.png", f"Token {LEGACY}")]
 
 
 def test_a_personal_token_is_exchanged_once(server: LocalServer, label_studio: LabelStudio) -> None:
-    studio = Studio(server.url, PERSONAL)
+    studio = LabelStudioFiles(server.url, PERSONAL)
     assert [_fetch(studio) for _ in range(3)] == [b"picture"] * 3
     assert label_studio.exchanges == 1
     assert all(PERSONAL not in (asked.authorization or "") for asked in server.asked)
@@ -93,7 +93,7 @@ def test_a_personal_token_is_exchanged_once(server: LocalServer, label_studio: L
 def test_a_personal_token_is_exchanged_once_by_many_threads(
     server: LocalServer, label_studio: LabelStudio
 ) -> None:
-    studio = Studio(server.url, PERSONAL)
+    studio = LabelStudioFiles(server.url, PERSONAL)
     threads = [threading.Thread(target=_fetch, args=(studio,)) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -112,7 +112,7 @@ def test_pictures_do_not_wait_one_after_the_other_for_a_token_that_does_not_come
         return Answer(500)
 
     with LocalServer(hang) as server:
-        studio = Studio(server.url, PERSONAL, timeout_s=2)
+        studio = LabelStudioFiles(server.url, PERSONAL, timeout_s=2)
 
         def fetch() -> None:
             together.wait(20)
@@ -134,7 +134,7 @@ def test_an_exchanged_token_is_renewed_before_it_ends(
     server: LocalServer, label_studio: LabelStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     label_studio.lifetime_s = 2000
-    studio = Studio(server.url, PERSONAL)
+    studio = LabelStudioFiles(server.url, PERSONAL)
     _fetch(studio)
     now = time.monotonic()
     monkeypatch.setattr(
@@ -148,7 +148,7 @@ def test_an_exchanged_token_is_renewed_before_it_ends(
 def test_an_exchanged_token_is_renewed_when_refused(
     server: LocalServer, label_studio: LabelStudio
 ) -> None:
-    studio = Studio(server.url, PERSONAL)
+    studio = LabelStudioFiles(server.url, PERSONAL)
     _fetch(studio)
     label_studio.valid = set()  # the server has restarted with other keys
     assert _fetch(studio) == b"picture"
@@ -158,24 +158,24 @@ def test_an_exchanged_token_is_renewed_when_refused(
 def test_an_access_token_is_sent_as_it_is(server: LocalServer, label_studio: LabelStudio) -> None:
     token = _jwt("access", 300)
     label_studio.valid = {f"Bearer {token}"}
-    assert _fetch(Studio(server.url, token)) == b"picture"
+    assert _fetch(LabelStudioFiles(server.url, token)) == b"picture"
 
 
 @pytest.mark.parametrize("token", [LEGACY[::-1], _jwt("refresh", 5), _jwt("access", 5)])
 def test_refused_tokens(server: LocalServer, token: str) -> None:
     with pytest.raises(ImageRefused, match="LABEL_STUDIO_API_KEY") as caught:
-        _fetch(Studio(server.url, token))
+        _fetch(LabelStudioFiles(server.url, token))
     assert token not in str(caught.value)
     assert len(server.asked) == 1
 
 
 def test_no_token(server: LocalServer) -> None:
     with pytest.raises(ImageRefused, match="LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"):
-        _fetch(Studio(server.url))
+        _fetch(LabelStudioFiles(server.url))
 
 
 def test_other_hosts_never_see_a_token(server: LocalServer, stranger: LocalServer) -> None:
-    studio = Studio(server.url, LEGACY, rules=LOOPBACK)
+    studio = LabelStudioFiles(server.url, LEGACY, rules=LOOPBACK)
     assert studio.download(f"{stranger.url}/a.png") == b"strange"
     studio.download(f"http://127.0.0.1:{server.port}@127.0.0.1:{stranger.port}/a.png")
     authorizations = [asked.authorization or "" for asked in stranger.asked]
@@ -185,7 +185,7 @@ def test_other_hosts_never_see_a_token(server: LocalServer, stranger: LocalServe
 
 def test_hosts_that_parsers_read_differently(server: LocalServer, stranger: LocalServer) -> None:
     """To Python's urlsplit the host is what follows the @, to the HTTP client what precedes it."""
-    studio = Studio(server.url, LEGACY, rules=LOOPBACK)
+    studio = LabelStudioFiles(server.url, LEGACY, rules=LOOPBACK)
     assert studio.download(f"{stranger.url}\\@127.0.0.1:{server.port}/a.png") == b"strange"
     assert stranger.asked[0].authorization is None
 
@@ -197,20 +197,20 @@ def test_redirects_leave_the_token_behind(
     label_studio.answers["/tasks/3/presign/?fileuri=czM6Ly9iL2EucG5n"] = Answer(
         303, headers={"Location": signed}
     )
-    studio = Studio(server.url, LEGACY, rules=LOOPBACK)
+    studio = LabelStudioFiles(server.url, LEGACY, rules=LOOPBACK)
     assert studio.download(studio.storage_url("s3://b/a.png", 3, 1)) == b"strange"
     assert stranger.asked == [Asked("GET", "/bucket/a.png?signature=1", None)]
 
 
 def test_redirects_on_the_host_keep_it(server: LocalServer, label_studio: LabelStudio) -> None:
     label_studio.answers["/data/old.png"] = Answer(302, headers={"Location": "upload/1/a.png"})
-    assert Studio(server.url, LEGACY).download(f"{server.url}/data/old.png") == b"picture"
+    assert LabelStudioFiles(server.url, LEGACY).download(f"{server.url}/data/old.png") == b"picture"
 
 
 def test_redirects_end(server: LocalServer, label_studio: LabelStudio) -> None:
     label_studio.answers["/data/loop"] = Answer(302, headers={"Location": "/data/loop"})
     with pytest.raises(ImageRefused, match="too many redirects"):
-        Studio(server.url, LEGACY).download(f"{server.url}/data/loop")
+        LabelStudioFiles(server.url, LEGACY).download(f"{server.url}/data/loop")
     assert len(server.asked) == 6
 
 
@@ -220,7 +220,7 @@ def test_redirects_to_files_are_not_followed(
     (tmp_path / "secret").write_bytes(b"secret")
     label_studio.answers["/data/x"] = Answer(302, headers={"Location": f"file://{tmp_path}/secret"})
     with pytest.raises(ImageNotFound, match="no http"):
-        Studio(server.url, LEGACY).download(f"{server.url}/data/x")
+        LabelStudioFiles(server.url, LEGACY).download(f"{server.url}/data/x")
 
 
 def test_passwords_in_a_netrc_are_not_sent(
@@ -229,14 +229,14 @@ def test_passwords_in_a_netrc_are_not_sent(
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login ann password secret\n")
     monkeypatch.setenv("NETRC", str(netrc))
-    Studio(rules=LOOPBACK).download(f"{stranger.url}/a.png")
+    LabelStudioFiles(rules=LOOPBACK).download(f"{stranger.url}/a.png")
     assert stranger.asked[0].authorization is None
 
 
 def test_passwords_in_a_url_are_sent_but_not_shown() -> None:
     with LocalServer(lambda asked: Answer(404)) as server:
         with pytest.raises(ImageNotFound) as caught:
-            Studio(rules=LOOPBACK).download(
+            LabelStudioFiles(rules=LOOPBACK).download(
                 f"http://ann:secret@127.0.0.1:{server.port}/a.png?key=hidden"
             )
         assert server.asked[0].authorization == "Basic " + base64.b64encode(b"ann:secret").decode()
@@ -245,54 +245,54 @@ def test_passwords_in_a_url_are_sent_but_not_shown() -> None:
 
 
 def test_what_setup_sends_is_used_where_nothing_is_configured(server: LocalServer) -> None:
-    studio = Studio(rules=LOOPBACK)
+    studio = LabelStudioFiles(rules=LOOPBACK)
     studio.learn(server.url + "/", LEGACY)
     assert _fetch(studio) == b"picture"
 
 
 def test_a_learned_token_stays_with_its_host(server: LocalServer, stranger: LocalServer) -> None:
-    studio = Studio(stranger.url)
+    studio = LabelStudioFiles(stranger.url)
     studio.learn(server.url, LEGACY)
     assert _fetch(studio) == b"strange"
     assert stranger.asked[0].authorization is None
 
 
 def test_a_learned_token_serves_the_configured_host_if_it_is_the_same(server: LocalServer) -> None:
-    studio = Studio(server.url)
+    studio = LabelStudioFiles(server.url)
     studio.learn(server.url, LEGACY)
     assert _fetch(studio) == b"picture"
 
 
 def test_a_configured_token_is_not_replaced(server: LocalServer, stranger: LocalServer) -> None:
-    studio = Studio(server.url, LEGACY)
+    studio = LabelStudioFiles(server.url, LEGACY)
     studio.learn(stranger.url, "b" * 40)
     assert _fetch(studio) == b"picture"
     assert stranger.asked == []
 
 
 def test_links_by_the_name_that_the_server_calls_itself(server: LocalServer) -> None:
-    studio = Studio(server.url, LEGACY)
+    studio = LabelStudioFiles(server.url, LEGACY)
     studio.learn("http://localhost:8080", "b" * 40)
     assert studio.download("http://localhost:8080/data/upload/1/a.png") == b"picture"
 
 
 @pytest.mark.parametrize("hostname", ["", "  ", "studio", "file:///etc", "http://", "http://["])
 def test_names_that_are_none_are_not_learned(hostname: str) -> None:
-    studio = Studio()
+    studio = LabelStudioFiles()
     studio.learn(hostname, LEGACY)
     with pytest.raises(ImageNotFound, match="set LABEL_STUDIO_URL"):
         studio.file_url("/data/upload/1/a.png")
 
 
 def test_a_server_under_a_path() -> None:
-    studio = Studio("https://host/label-studio")
+    studio = LabelStudioFiles("https://host/label-studio")
     expected = "https://host/label-studio/data/upload/1/a.png"
     assert studio.file_url("/label-studio/data/upload/1/a.png") == expected
     assert studio.file_url("/data/upload/1/a.png") == expected
 
 
 def test_storages_are_asked_by_task_or_by_project() -> None:
-    studio = Studio("http://studio")
+    studio = LabelStudioFiles("http://studio")
     fileuri = base64.urlsafe_b64encode("gs://b/ü?.png".encode()).decode().replace("=", "%3D")
     assert studio.storage_url("gs://b/ü?.png", None, 7).endswith(
         f"/projects/7/presign/?fileuri={fileuri}"
@@ -319,13 +319,13 @@ def test_answers_that_are_no_file(answer: Answer, error: type[Exception], senten
         LocalServer(lambda asked: answer) as server,
         pytest.raises(error, match=sentence) as caught,
     ):
-        Studio(rules=LOOPBACK, max_file_mb=1).download(f"{server.url}/a.png")
+        LabelStudioFiles(rules=LOOPBACK, max_file_mb=1).download(f"{server.url}/a.png")
     assert "\n" not in str(caught.value)
 
 
 def test_a_file_of_exactly_the_limit() -> None:
     with LocalServer(lambda asked: Answer(body=b"x" * (1 << 20))) as server:
-        assert len(Studio(rules=LOOPBACK, max_file_mb=1).download(server.url)) == 1 << 20
+        assert len(LabelStudioFiles(rules=LOOPBACK, max_file_mb=1).download(server.url)) == 1 << 20
 
 
 def test_slow_hosts() -> None:
@@ -337,13 +337,13 @@ def test_slow_hosts() -> None:
 
     with LocalServer(slow) as server:
         with pytest.raises(ImageRefused):
-            Studio(rules=LOOPBACK, timeout_s=0.2).download(f"{server.url}/a.png")
+            LabelStudioFiles(rules=LOOPBACK, timeout_s=0.2).download(f"{server.url}/a.png")
         given_up.set()
 
 
 def test_drops_that_never_end(drip: LocalServer) -> None:
     with pytest.raises(ImageRefused, match="took longer than"):
-        Studio(rules=LOOPBACK, timeout_s=0.3).download(f"{drip.url}/a.png")
+        LabelStudioFiles(rules=LOOPBACK, timeout_s=0.3).download(f"{drip.url}/a.png")
 
 
 @pytest.fixture
@@ -357,9 +357,9 @@ def test_nobody_there() -> None:
     with LocalServer(lambda asked: Answer()) as server:
         url = server.url
     with pytest.raises(ImageRefused, match="cannot be reached"):
-        Studio(rules=LOOPBACK).download(f"{url}/a.png")
+        LabelStudioFiles(rules=LOOPBACK).download(f"{url}/a.png")
     with pytest.raises(ImageRefused, match="cannot be reached"):
-        _fetch(Studio(url, PERSONAL))
+        _fetch(LabelStudioFiles(url, PERSONAL))
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"access": 3}'])
@@ -370,7 +370,7 @@ def test_strange_exchanges(body: bytes) -> None:
 
 def test_settings_become_a_studio(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings(label_studio_url=server.url, label_studio_api_key=LEGACY)
-    assert _fetch(Studio.from_settings(settings)) == b"picture"
+    assert _fetch(LabelStudioFiles.from_settings(settings)) == b"picture"
 
 
 # ---- which hosts are asked ----------------------------------------------------------------------
@@ -380,7 +380,7 @@ def test_other_hosts_of_this_machine_are_not_asked(
     server: LocalServer, stranger: LocalServer
 ) -> None:
     """The configured Label Studio is trusted at its own port only."""
-    studio = Studio(server.url, LEGACY)
+    studio = LabelStudioFiles(server.url, LEGACY)
     for url in (f"{stranger.url}/a.png", f"http://localhost:{stranger.port}/a.png"):
         with pytest.raises(HostRefused, match="no public address"):
             studio.download(url)
@@ -405,7 +405,7 @@ def test_redirects_to_private_addresses_are_not_followed(
     place = location.replace("{stranger}", stranger.url).replace("{port}", str(stranger.port))
     label_studio.answers["/data/x"] = Answer(302, headers={"Location": place})
     with pytest.raises((HostRefused, ImageRefused)) as caught:
-        Studio(server.url, LEGACY, timeout_s=3).download(f"{server.url}/data/x")
+        LabelStudioFiles(server.url, LEGACY, timeout_s=3).download(f"{server.url}/data/x")
     if "[" not in location:  # a machine without IPv6 cannot reach those at all
         assert isinstance(caught.value, HostRefused)
     assert stranger.asked == []
@@ -413,7 +413,7 @@ def test_redirects_to_private_addresses_are_not_followed(
 
 def test_who_has_no_password_teaches_no_private_address(server: LocalServer) -> None:
     for token in (LEGACY, PERSONAL):  # the latter would be sent to be exchanged
-        studio = Studio()
+        studio = LabelStudioFiles()
         studio.learn(server.url, token)
         with pytest.raises(HostRefused, match="set LABEL_STUDIO_URL"):
             _fetch(studio)
@@ -421,7 +421,7 @@ def test_who_has_no_password_teaches_no_private_address(server: LocalServer) -> 
 
 
 def test_who_has_the_password_does(server: LocalServer, stranger: LocalServer) -> None:
-    studio = Studio()
+    studio = LabelStudioFiles()
     studio.learn(server.url, PERSONAL, vouched=True)
     assert _fetch(studio) == b"picture"
     with pytest.raises(HostRefused):
@@ -434,7 +434,7 @@ def test_who_has_the_password_does(server: LocalServer, stranger: LocalServer) -
 def test_the_token_goes_along_for_files_only(
     server: LocalServer, label_studio: LabelStudio
 ) -> None:
-    studio = Studio(server.url, LEGACY)
+    studio = LabelStudioFiles(server.url, LEGACY)
     paths = ["/api/users/", "/", "/user/account", "/data/%2e%2e/api/users/", "/data/x/..%2f../api"]
     paths += ["/data/%252e%252e/api/", "/data/upload/../../api/projects/"]
     for path in paths:
@@ -467,11 +467,15 @@ def test_the_token_goes_along_for_files_only(
 )
 def test_paths_that_lead_elsewhere(path: str) -> None:
     with pytest.raises(ImageNotFound, match="no address of an image"):
-        Studio("http://studio").file_url(path)
+        LabelStudioFiles("http://studio").file_url(path)
 
 
 def test_dots_in_a_name_lead_nowhere() -> None:
-    assert Studio("http://studio").file_url("/data/upload/1/a..b...png").endswith("a..b...png")
+    assert (
+        LabelStudioFiles("http://studio")
+        .file_url("/data/upload/1/a..b...png")
+        .endswith("a..b...png")
+    )
 
 
 def test_a_header_that_never_ends_is_too_slow() -> None:
@@ -483,7 +487,7 @@ def test_a_header_that_never_ends_is_too_slow() -> None:
 
     with LocalServer(slow) as server:
         with pytest.raises(ImageRefused, match=r"took longer than 0\.2 s"):
-            Studio(server.url, LEGACY, timeout_s=0.2).download(f"{server.url}/data/a.png")
+            LabelStudioFiles(server.url, LEGACY, timeout_s=0.2).download(f"{server.url}/data/a.png")
         given_up.set()
 
 
@@ -491,10 +495,10 @@ def test_a_header_that_never_ends_is_too_slow() -> None:
 
 
 def test_people_are_sent_where_label_studio_says_that_it_is() -> None:
-    studio = Studio("http://label-studio:8080")
+    studio = LabelStudioFiles("http://label-studio:8080")
     assert studio.task_url(7) == "http://label-studio:8080/projects/7/data"
     studio.learn("https://studio.example.com/label/", "")
     assert studio.task_url(7, 3) == "https://studio.example.com/label/projects/7/data?task=3"
     assert studio.task_url(7, "3&x=<") == "https://studio.example.com/label/projects/7/data"
     assert studio.task_url(None, 3) is None
-    assert Studio().task_url(7, 3) is None
+    assert LabelStudioFiles().task_url(7, 3) is None

@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from backend.errors import ImageInvalid, ImageNotFound, ImageRefused, ImageTooLarge
 from backend.label_studio import image_loader as images
-from backend.label_studio.files import Studio
+from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.image_loader import FORMATS, ImageReader, KeptPictures, decode_image
 from backend.label_studio.requests import Task
 from backend.settings import load_settings
@@ -76,7 +76,7 @@ def _reader(url: str, **limits: Any) -> ImageReader:
     settings = load_settings(
         label_studio_url=url, label_studio_api_key=TOKEN, allowed_hosts="127.0.0.0/8", **limits
     )
-    return ImageReader(Studio.from_settings(settings), settings)
+    return ImageReader(LabelStudioFiles.from_settings(settings), settings)
 
 
 @pytest.mark.parametrize(
@@ -369,7 +369,7 @@ def test_what_is_kept_is_of_one_task_where_a_storage_has_it(server: LocalServer)
 
 def test_what_is_kept_is_of_one_label_studio(server: LocalServer, elsewhere: LocalServer) -> None:
     settings = load_settings(allowed_hosts="127.0.0.0/8")
-    studio = Studio.from_settings(settings)
+    studio = LabelStudioFiles.from_settings(settings)
     reader = ImageReader(studio, settings)
     for place in (server, elsewhere, server):
         studio.learn(place.url, TOKEN)

@@ -13,11 +13,11 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from backend.database.database import LEASE_S
-from backend.jobs.job_store import Store
+from backend.jobs.job_store import JobStore
 from backend.label_studio.requests import Task
-from backend.prediction.deadline import _LOOK_AGAIN_S, Pending
-from backend.prediction.outbox import Results, result_key
-from backend.prediction.task_runner import AHEAD, Batches, Outcome
+from backend.prediction.deadline import _POLL_S, DeadlineRunner
+from backend.prediction.outbox import PredictionOutbox, result_key
+from backend.prediction.task_runner import AHEAD, Outcome, TaskRunner
 from tests.backend.fakes.flaky_database import FlakyStore
 
 VERSION = "v1"
@@ -50,12 +50,12 @@ def url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def make_pending(url: str) -> Iterator[Callable[..., Pending]]:
+def make_pending(url: str) -> Iterator[Callable[..., DeadlineRunner]]:
     stores = []
 
-    def make(owner: str = "me", deadline_s: float = FOREVER_S) -> Pending:
-        stores.append(Store(url))
-        return Pending(stores[-1], Results(stores[-1], owner), deadline_s)
+    def make(owner: str = "me", deadline_s: float = FOREVER_S) -> DeadlineRunner:
+        stores.append(JobStore(url))
+        return DeadlineRunner(stores[-1], PredictionOutbox(stores[-1], owner), deadline_s)
 
     yield make
     for store in stores:
@@ -92,7 +92,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def test_all_that_is_ready_in_time_is_answered_in_order(
-    make_pending: Callable[..., Pending],
+    make_pending: Callable[..., DeadlineRunner],
 ) -> None:
     work = Worker()
     outcomes = make_pending().outcomes(tasks(3, 1, 2), VERSION, 7, work)
@@ -100,7 +100,7 @@ def test_all_that_is_ready_in_time_is_answered_in_order(
 
 
 def test_the_rest_goes_on_and_the_next_request_takes_it(
-    make_pending: Callable[..., Pending], monkeypatch: pytest.MonkeyPatch
+    make_pending: Callable[..., DeadlineRunner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def until_two_are_done(futures: list[Future[Outcome]], _: float) -> None:
         wait_for(lambda: sum(future.done() for future in futures) == 2)
@@ -117,7 +117,9 @@ def test_the_rest_goes_on_and_the_next_request_takes_it(
     assert sorted(work.made) == [1, 2, 3], "each was made once"
 
 
-def test_a_request_for_what_is_being_made_joins_it(make_pending: Callable[..., Pending]) -> None:
+def test_a_request_for_what_is_being_made_joins_it(
+    make_pending: Callable[..., DeadlineRunner],
+) -> None:
     work, pending = Worker(1), make_pending()
     with ThreadPoolExecutor() as pool:
         first = pool.submit(pending.outcomes, tasks(1), VERSION, 7, work)
@@ -133,7 +135,7 @@ def test_a_request_for_what_is_being_made_joins_it(make_pending: Callable[..., P
 
 
 def test_backends_on_one_database_share_the_work(
-    make_pending: Callable[..., Pending], monkeypatch: pytest.MonkeyPatch
+    make_pending: Callable[..., DeadlineRunner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work, here, there = Worker(1), make_pending("here"), make_pending("there")
     with ThreadPoolExecutor() as pool:
@@ -147,7 +149,9 @@ def test_backends_on_one_database_share_the_work(
     assert sorted(work.made) == [1, 2]
 
 
-def test_what_another_backend_has_made_is_taken(make_pending: Callable[..., Pending]) -> None:
+def test_what_another_backend_has_made_is_taken(
+    make_pending: Callable[..., DeadlineRunner],
+) -> None:
     work, here, there = Worker(1), make_pending("here"), make_pending("there", 0.2)
     assert made_of(there.outcomes(tasks(1), VERSION, 7, work)) == [None]
     with ThreadPoolExecutor() as pool:
@@ -159,7 +163,7 @@ def test_what_another_backend_has_made_is_taken(make_pending: Callable[..., Pend
 
 
 def test_what_is_there_is_handed_out_with_the_answer_and_no_sooner(
-    make_pending: Callable[..., Pending],
+    make_pending: Callable[..., DeadlineRunner],
 ) -> None:
     """Whoever answers first brings it; from two answers, Label Studio would store it twice."""
     work, pending = Worker(2), make_pending()
@@ -176,22 +180,24 @@ def test_what_is_there_is_handed_out_with_the_answer_and_no_sooner(
 
 
 def test_what_is_taken_over_from_the_dead_is_waited_for(
-    make_pending: Callable[..., Pending], url: str
+    make_pending: Callable[..., DeadlineRunner], url: str
 ) -> None:
     work, (task,) = Worker(1), tasks(1)
-    past = Store(url, lambda: time.time() - LEASE_S + 0.2)
-    Results(past, "died").claim({result_key(task, VERSION): task}, 7, VERSION)
+    past = JobStore(url, lambda: time.time() - LEASE_S + 0.2)
+    PredictionOutbox(past, "died").claim({result_key(task, VERSION): task}, 7, VERSION)
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(make_pending().outcomes, [task], VERSION, 7, work)
         assert work.started[1].wait(20)
-        time.sleep(2 * _LOOK_AGAIN_S)
+        time.sleep(2 * _POLL_S)
         assert not answer.done()
         work.let_go()
         assert made_of(answer.result(20)) == [1]
     past.close()
 
 
-def test_results_outlive_the_backend_that_made_them(make_pending: Callable[..., Pending]) -> None:
+def test_results_outlive_the_backend_that_made_them(
+    make_pending: Callable[..., DeadlineRunner],
+) -> None:
     work, dies = Worker(1), make_pending("dies", 0.1)
     dies.outcomes(tasks(1), VERSION, 7, work)
     work.let_go()
@@ -201,7 +207,7 @@ def test_results_outlive_the_backend_that_made_them(make_pending: Callable[..., 
 
 
 def test_only_what_no_request_waits_for_is_due(
-    make_pending: Callable[..., Pending], monkeypatch: pytest.MonkeyPatch
+    make_pending: Callable[..., DeadlineRunner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work, pending, over = Worker(2), make_pending(), threading.Event()
     monkeypatch.setattr("backend.prediction.deadline.wait", lambda *_: over.wait(20))
@@ -217,7 +223,7 @@ def test_only_what_no_request_waits_for_is_due(
     assert [waiting.task for waiting in pending._results.take_due(10)] == [2]
 
 
-def test_an_opened_task_takes_what_is_kept(make_pending: Callable[..., Pending]) -> None:
+def test_an_opened_task_takes_what_is_kept(make_pending: Callable[..., DeadlineRunner]) -> None:
     work, pending = Worker(1), make_pending(deadline_s=0.1)
     (task,) = tasks(1)
     assert pending.opened(task, VERSION, 7, work) == Outcome([]), "in time"
@@ -230,7 +236,7 @@ def test_an_opened_task_takes_what_is_kept(make_pending: Callable[..., Pending])
 
 
 def test_an_opened_task_comes_before_its_own_batch_and_is_made_once(
-    make_pending: Callable[..., Pending],
+    make_pending: Callable[..., DeadlineRunner],
 ) -> None:
     ahead = range(1, AHEAD + 1)
     work, pending = Worker(*ahead), make_pending()
@@ -245,7 +251,7 @@ def test_an_opened_task_comes_before_its_own_batch_and_is_made_once(
 
 
 def test_an_opened_task_does_not_wait_for_the_line_of_another_backend(
-    make_pending: Callable[..., Pending],
+    make_pending: Callable[..., DeadlineRunner],
 ) -> None:
     work, here, there = Worker(1), make_pending("here"), make_pending("there")
     with ThreadPoolExecutor() as pool:
@@ -256,7 +262,9 @@ def test_an_opened_task_does_not_wait_for_the_line_of_another_backend(
         assert made_of(batch.result(20)) == [1]
 
 
-def test_two_who_open_a_task_at_once_both_get_it(make_pending: Callable[..., Pending]) -> None:
+def test_two_who_open_a_task_at_once_both_get_it(
+    make_pending: Callable[..., DeadlineRunner],
+) -> None:
     """Annotators who begin a project together are all handed its first task."""
     work, pending = Worker(1), make_pending()
     with ThreadPoolExecutor() as pool:
@@ -267,26 +275,28 @@ def test_two_who_open_a_task_at_once_both_get_it(make_pending: Callable[..., Pen
         assert made_of([first.result(20), second.result(20)]) == [1, 1]
 
 
-def test_an_opened_task_that_fails_is_noted(make_pending: Callable[..., Pending], url: str) -> None:
+def test_an_opened_task_that_fails_is_noted(
+    make_pending: Callable[..., DeadlineRunner], url: str
+) -> None:
     gone = Outcome([], "No image.")
     assert make_pending().opened(tasks(1)[0], VERSION, 7, lambda _: gone) == gone
-    (failure,) = Store(url).failures()
+    (failure,) = JobStore(url).failures()
     assert (failure.job, failure.task, failure.reason) == (0, 1, "No image.")
 
 
 def test_a_task_that_fails_is_noted_and_may_be_asked_for_again(
-    make_pending: Callable[..., Pending], url: str
+    make_pending: Callable[..., DeadlineRunner], url: str
 ) -> None:
     pending = make_pending()
     answers = pending.outcomes(tasks(1), VERSION, 7, lambda _: Outcome([], "No image."))
     assert answers == [Outcome([], "No image.")]
-    (failure,) = Store(url).failures()
+    (failure,) = JobStore(url).failures()
     assert (failure.job, failure.task, failure.reason) == (0, 1, "No image.")
     assert made_of(pending.outcomes(tasks(1), VERSION, 7, Worker())) == [1]
 
 
 def test_what_is_no_fault_of_one_task_ends_all_of_them_at_once(
-    make_pending: Callable[..., Pending],
+    make_pending: Callable[..., DeadlineRunner],
 ) -> None:
     asked = []
 
@@ -295,7 +305,7 @@ def test_what_is_no_fault_of_one_task_ends_all_of_them_at_once(
         raise ConnectionError("the model is gone")
 
     pending = make_pending()
-    for batches in (Batches(), pending):
+    for batches in (TaskRunner(), pending):
         asked.clear()
         with pytest.raises(ConnectionError, match="the model is gone"):
             batches.outcomes(tasks(*range(500)), VERSION, 7, gone)
@@ -304,14 +314,16 @@ def test_what_is_no_fault_of_one_task_ends_all_of_them_at_once(
     assert made_of(pending.outcomes(tasks(1), VERSION, 7, Worker())) == [1], "it is not claimed"
 
 
-def test_a_task_that_is_sent_twice_is_made_once(make_pending: Callable[..., Pending]) -> None:
+def test_a_task_that_is_sent_twice_is_made_once(
+    make_pending: Callable[..., DeadlineRunner],
+) -> None:
     work = Worker()
     assert made_of(make_pending().outcomes(tasks(1, 1), VERSION, 7, work)) == [1, 1]
     assert work.made == [1]
 
 
 def test_projects_take_turns_and_none_takes_more_than_its_share() -> None:
-    batches, lock, seen = Batches(), threading.Lock(), []
+    batches, lock, seen = TaskRunner(), threading.Lock(), []
     gate = threading.Event()
 
     def work(task: Task) -> Outcome:
@@ -335,8 +347,8 @@ def test_projects_take_turns_and_none_takes_more_than_its_share() -> None:
 def test_an_outage_of_the_database_ends_the_requests_and_strands_no_task(url: str) -> None:
     now, ids = [1000.0], range(1, 11)
     store, work = FlakyStore(url, lambda: now[0]), Worker(*ids)
-    results = Results(store, "me")
-    pending = Pending(store, results, FOREVER_S)
+    results = PredictionOutbox(store, "me")
+    pending = DeadlineRunner(store, results, FOREVER_S)
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(pending.outcomes, tasks(*ids), VERSION, 7, work)
         assert work.started[1].wait(20)
@@ -349,7 +361,7 @@ def test_an_outage_of_the_database_ends_the_requests_and_strands_no_task(url: st
     now[0] += LEASE_S - 1
     results.renew()
     now[0] += 2
-    other = Pending(store, Results(store, "other"), FOREVER_S)
+    other = DeadlineRunner(store, PredictionOutbox(store, "other"), FOREVER_S)
     assert made_of(other.outcomes(tasks(*ids), VERSION, 7, Worker())) == list(ids)
     store.close()
 
@@ -357,8 +369,8 @@ def test_an_outage_of_the_database_ends_the_requests_and_strands_no_task(url: st
 def test_an_opened_task_does_without_a_database_that_is_away(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    store = Store("postgresql+psycopg://ann:secret@127.0.0.1:9/name")
-    pending = Pending(store, Results(store, "me"), 1.0)
+    store = JobStore("postgresql+psycopg://ann:secret@127.0.0.1:9/name")
+    pending = DeadlineRunner(store, PredictionOutbox(store, "me"), 1.0)
     assert made_of([pending.opened(tasks(1)[0], VERSION, 7, Worker())]) == [1]
     assert "waiting predictions" in caplog.text
     assert "secret" not in caplog.text

@@ -25,8 +25,8 @@ from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.region_reader import area_mask, areas
 from backend.label_studio.requests import Context, Keypoint, Prompt, Rectangle, Task, Words
 from backend.prediction import interactive as module
-from backend.prediction.interactive import rivals
-from backend.prediction.prompt_parser import Boxes, Clicks, Phrases, read_words, understand
+from backend.prediction.interactive import competing_labels
+from backend.prediction.prompt_parser import Boxes, Clicks, Phrases, parse_prompt, read_words
 from backend.settings import Settings
 from clearclip_core import SCENE_LABELS, Label, RGBArray, Segmenter, render_scene
 from tests.backend.fakes.colour_segmenter import RGB, ColourSegmenter, colour_engine, data_url, flag
@@ -756,10 +756,10 @@ def test_the_prompt_label_gets_what_names_none(caplog: pytest.LogCaptureFixture)
 def test_the_prompt_label_is_the_one_of_the_text_area() -> None:
     config = words_config(CAR, LIGHT, prompt_label="TrafficLight")
     prompt = Prompt(Words("lamp"), control="words", image="image")
-    ask = understand(Context((prompt,)), config, never)
+    ask = parse_prompt(Context((prompt,)), config, never)
     assert ask is not None
-    assert isinstance(ask.wish, Phrases)
-    assert ask.wish.phrases[0].label.name == "TrafficLight"
+    assert isinstance(ask.spec, Phrases)
+    assert ask.spec.phrases[0].label.name == "TrafficLight"
 
 
 def test_the_nearest_label_gets_what_is_left(caplog: pytest.LogCaptureFixture) -> None:
@@ -864,17 +864,17 @@ def test_only_the_last_words_are_answered(annotator: Annotator) -> None:
 
 def test_labels_that_words_name_are_no_rivals() -> None:
     found = read_words("red car, lamp -> tl", STREET, "image", "", never)
-    assert [label.name for label in rivals(found, STREET.labels)] == [
+    assert [label.name for label in competing_labels(found, STREET.labels)] == [
         "words 0",
         "words 1",
         "Veg",
         "background",
     ]
     over = read_words("red car -> Veg", STREET, "image", "", never)
-    names = [label.name for label in rivals(over, STREET.labels)]
+    names = [label.name for label in competing_labels(over, STREET.labels)]
     assert names == ["words 0", "TrafficLight", "background"]
     own = read_words("Veg", STREET, "image", "", never)
-    names = [label.name for label in rivals(own, STREET.labels)]
+    names = [label.name for label in competing_labels(own, STREET.labels)]
     assert names[0] == "Veg", "what it has learned counts"
 
 
@@ -891,12 +891,12 @@ def test_the_last_prompt_decides() -> None:
     box = Rectangle(1, 1, 2, 2)
     blue = prompt(Keypoint(3, 3), "blue")
     context = Context((prompt(first, "red"), blue, prompt(box, "red"), prompt(second, "red")))
-    ask = understand(context, config, never)
+    ask = parse_prompt(context, config, never)
     assert ask is not None
-    assert ask.wish == Clicks(Label("red"), (first, second))
-    ask = understand(Context((prompt(first, "red"), prompt(box, "red"))), config, never)
+    assert ask.spec == Clicks(Label("red"), (first, second))
+    ask = parse_prompt(Context((prompt(first, "red"), prompt(box, "red"))), config, never)
     assert ask is not None
-    assert ask.wish == Boxes(Label("red"), (box,))
+    assert ask.spec == Boxes(Label("red"), (box,))
 
 
 def test_a_click_without_a_label_is_for_the_only_one() -> None:
@@ -905,10 +905,10 @@ def test_a_click_without_a_label_is_for_the_only_one() -> None:
         "</View>"
     )
     bare = Context((Prompt(Keypoint(1, 1)),))
-    ask = understand(bare, one, never)
+    ask = parse_prompt(bare, one, never)
     assert ask is not None
-    assert ask.wish == Clicks(Label("red"), (Keypoint(1, 1),))
-    assert understand(bare, parse_label_config(CONFIG), never) is None
+    assert ask.spec == Clicks(Label("red"), (Keypoint(1, 1),))
+    assert parse_prompt(bare, parse_label_config(CONFIG), never) is None
 
 
 # The picture and its features are kept

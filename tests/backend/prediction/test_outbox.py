@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from backend.database.database import LEASE_S
-from backend.jobs.job_store import Store
+from backend.jobs.job_store import JobStore
 from backend.label_studio.requests import Task
-from backend.prediction.outbox import Results, result_key
+from backend.prediction.outbox import PredictionOutbox, result_key
 from tests.backend.conftest import Clock
 from tests.backend.fakes.flaky_database import FlakyStore
 
@@ -24,13 +24,13 @@ VERSION = "v1"
 
 
 @pytest.fixture
-def results(store: Store) -> Results:
-    return Results(store, "me")
+def results(store: JobStore) -> PredictionOutbox:
+    return PredictionOutbox(store, "me")
 
 
 @pytest.fixture
-def other(store: Store) -> Results:
-    return Results(store, "other")
+def other(store: JobStore) -> PredictionOutbox:
+    return PredictionOutbox(store, "other")
 
 
 def tasks(*ids: int, project: int = 7) -> dict[str, Task]:
@@ -42,7 +42,7 @@ def entry(number: int) -> dict[str, Any]:
     return {"model_version": VERSION, "score": 0.5, "result": [number]}
 
 
-def make(results: Results, *ids: int, due: float = 0.0) -> list[str]:
+def make(results: PredictionOutbox, *ids: int, due: float = 0.0) -> list[str]:
     some = tasks(*ids)
     assert results.claim(some, 7, VERSION) == some.keys()
     for key, task in some.items():
@@ -50,7 +50,9 @@ def make(results: Results, *ids: int, due: float = 0.0) -> list[str]:
     return list(some)
 
 
-def test_what_is_claimed_is_made_by_nobody_else(results: Results, other: Results) -> None:
+def test_what_is_claimed_is_made_by_nobody_else(
+    results: PredictionOutbox, other: PredictionOutbox
+) -> None:
     one, two = tasks(1, 2), tasks(2, 3)
     assert results.claim(one, 7, VERSION) == one.keys()
     assert other.claim(two, 7, VERSION) == tasks(3).keys()
@@ -61,7 +63,7 @@ def test_what_is_claimed_is_made_by_nobody_else(results: Results, other: Results
 
 
 def test_what_is_made_can_be_handed_out_and_again_later(
-    results: Results, other: Results, clock: Clock
+    results: PredictionOutbox, other: PredictionOutbox, clock: Clock
 ) -> None:
     (key,) = make(results, 1)
     assert other.take([key, "none"], clock.now) == {key: entry(1)}
@@ -69,7 +71,9 @@ def test_what_is_made_can_be_handed_out_and_again_later(
     assert results.take([key], clock.now) == {key: entry(1)}  # Label Studio had given up
 
 
-def test_two_answers_never_hold_the_same(results: Results, other: Results, clock: Clock) -> None:
+def test_two_answers_never_hold_the_same(
+    results: PredictionOutbox, other: PredictionOutbox, clock: Clock
+) -> None:
     asked = clock.now
     (key,) = make(results, 1)
     clock.now += 1
@@ -77,13 +81,13 @@ def test_two_answers_never_hold_the_same(results: Results, other: Results, clock
     assert other.take([key], asked) == {}
 
 
-def test_what_is_handed_out_is_not_written_too(results: Results, clock: Clock) -> None:
+def test_what_is_handed_out_is_not_written_too(results: PredictionOutbox, clock: Clock) -> None:
     first, _second = make(results, 1, 2)
     results.take([first], clock.now)
     assert [waiting.task for waiting in results.take_due(10)] == [2]
 
 
-def test_what_is_made_is_told_apart(results: Results, clock: Clock) -> None:
+def test_what_is_made_is_told_apart(results: PredictionOutbox, clock: Clock) -> None:
     first, second, third = make(results, 1, 2, 3)
     results.take([first], clock.now)
     results.take_due(1)
@@ -91,7 +95,7 @@ def test_what_is_made_is_told_apart(results: Results, clock: Clock) -> None:
     assert results.made([first, second, third, *tasks(4), "none"]) == {first, second, third}
 
 
-def test_what_is_written_is_not_handed_out_too(results: Results, clock: Clock) -> None:
+def test_what_is_written_is_not_handed_out_too(results: PredictionOutbox, clock: Clock) -> None:
     asked = clock.now
     (key,) = make(results, 1)
     (waiting,) = results.take_due(10)
@@ -103,14 +107,14 @@ def test_what_is_written_is_not_handed_out_too(results: Results, clock: Clock) -
     assert results.take_due(10) == []
 
 
-def test_what_somebody_still_waits_for_is_not_due(results: Results, clock: Clock) -> None:
+def test_what_somebody_still_waits_for_is_not_due(results: PredictionOutbox, clock: Clock) -> None:
     make(results, 1, due=clock.now + 90)
     assert results.take_due(10) == []
     clock.now += 91
     assert len(results.take_due(10)) == 1
 
 
-def test_what_could_not_be_written_is_due_again(results: Results, clock: Clock) -> None:
+def test_what_could_not_be_written_is_due_again(results: PredictionOutbox, clock: Clock) -> None:
     (key,) = make(results, 1)
     assert results.take_due(10)
     results.put_back([key], clock.now + 15)
@@ -119,7 +123,7 @@ def test_what_could_not_be_written_is_due_again(results: Results, clock: Clock) 
     assert len(results.take_due(10)) == 1
 
 
-def test_due_ones_come_by_project(results: Results, clock: Clock) -> None:
+def test_due_ones_come_by_project(results: PredictionOutbox, clock: Clock) -> None:
     make(results, 1)
     clock.now += 1
     some = tasks(2, project=8)
@@ -131,7 +135,9 @@ def test_due_ones_come_by_project(results: Results, clock: Clock) -> None:
     assert [waiting.task for waiting in results.take_due(10)] == [2]
 
 
-def test_claims_of_the_dead_are_taken_over(results: Results, other: Results, clock: Clock) -> None:
+def test_claims_of_the_dead_are_taken_over(
+    results: PredictionOutbox, other: PredictionOutbox, clock: Clock
+) -> None:
     some = tasks(1, 2)
     results.claim(some, 7, VERSION)
     clock.now += LEASE_S - 1
@@ -145,7 +151,9 @@ def test_claims_of_the_dead_are_taken_over(results: Results, other: Results, clo
     assert results.take(some, clock.now) == {}
 
 
-def test_writers_that_die_lose_nothing(results: Results, other: Results, clock: Clock) -> None:
+def test_writers_that_die_lose_nothing(
+    results: PredictionOutbox, other: PredictionOutbox, clock: Clock
+) -> None:
     make(results, 1)
     assert len(results.take_due(10)) == 1
     assert other.take_due(10) == []
@@ -153,12 +161,12 @@ def test_writers_that_die_lose_nothing(results: Results, other: Results, clock: 
     assert len(other.take_due(10)) == 1
 
 
-@pytest.mark.parametrize("end", [Results.wrote, lambda r, keys: r.put_back(keys, 0.0)])
+@pytest.mark.parametrize("end", [PredictionOutbox.wrote, lambda r, keys: r.put_back(keys, 0.0)])
 def test_what_the_database_has_not_heard_of_is_free_after_one_lease(
-    url: str, clock: Clock, end: Callable[[Results, list[str]], None]
+    url: str, clock: Clock, end: Callable[[PredictionOutbox, list[str]], None]
 ) -> None:
     store = FlakyStore(url, clock)
-    results, other = Results(store, "me"), Results(store, "other")
+    results, other = PredictionOutbox(store, "me"), PredictionOutbox(store, "other")
     keys = make(results, 1, 2)
     assert len(results.take_due(10)) == 2
     store.away = 1
@@ -172,7 +180,7 @@ def test_what_the_database_has_not_heard_of_is_free_after_one_lease(
 
 
 def test_orphans_are_told_until_somebody_sees_to_them(
-    results: Results, other: Results, clock: Clock
+    results: PredictionOutbox, other: PredictionOutbox, clock: Clock
 ) -> None:
     results.claim(tasks(1, 2), 7, VERSION)
     results.claim(tasks(3, project=8), 8, VERSION)
@@ -190,14 +198,16 @@ def test_orphans_are_told_until_somebody_sees_to_them(
     assert other.claim(tasks(1, 2), 7, VERSION) == tasks(2).keys(), "the first has an owner again"
 
 
-def test_what_is_abandoned_can_be_claimed_at_once(results: Results, other: Results) -> None:
+def test_what_is_abandoned_can_be_claimed_at_once(
+    results: PredictionOutbox, other: PredictionOutbox
+) -> None:
     some = tasks(1)
     results.claim(some, 7, VERSION)
     results.abandon(some)
     assert other.claim(some, 7, VERSION) == some.keys()
 
 
-def test_a_task_that_was_changed_is_another(results: Results, clock: Clock) -> None:
+def test_a_task_that_was_changed_is_another(results: PredictionOutbox, clock: Clock) -> None:
     make(results, 1)
     changed = Task(1, 7, {"image": "other.png"})
     key = result_key(changed, VERSION)
@@ -206,9 +216,9 @@ def test_a_task_that_was_changed_is_another(results: Results, clock: Clock) -> N
 
 
 def test_space_is_bounded_and_what_label_studio_has_goes_first(
-    store: Store, results: Results, clock: Clock
+    store: JobStore, results: PredictionOutbox, clock: Clock
 ) -> None:
-    small = Results(store, "me", max_count=10, trim_every=1)
+    small = PredictionOutbox(store, "me", max_count=10, trim_every=1)
     keys = []
     for number in range(1, 11):
         clock.now += 1
@@ -220,8 +230,8 @@ def test_space_is_bounded_and_what_label_studio_has_goes_first(
     assert left == set(keys) - {keys[7], keys[0]}
 
 
-def test_bytes_are_bounded_too(store: Store, clock: Clock) -> None:
-    small = Results(store, "me", max_mb=1, trim_every=1)
+def test_bytes_are_bounded_too(store: JobStore, clock: Clock) -> None:
+    small = PredictionOutbox(store, "me", max_mb=1, trim_every=1)
     noise = [str(hash((i, "x"))) for i in range(30_000)]
     keys = []
     for number in range(8):
@@ -235,8 +245,10 @@ def test_bytes_are_bounded_too(store: Store, clock: Clock) -> None:
     assert 0 < sum(left) < 8
 
 
-def test_one_answer_is_bounded_and_the_next_one_brings_the_rest(store: Store, clock: Clock) -> None:
-    small = Results(store, "me", max_mb=1)
+def test_one_answer_is_bounded_and_the_next_one_brings_the_rest(
+    store: JobStore, clock: Clock
+) -> None:
+    small = PredictionOutbox(store, "me", max_mb=1)
     some = tasks(1, 2, 3)
     small.claim(some, 7, VERSION)
     for key in some:
@@ -250,7 +262,7 @@ def test_one_answer_is_bounded_and_the_next_one_brings_the_rest(store: Store, cl
     assert small.take(some, clock.now, whole=True).keys() == some.keys()
 
 
-def test_counts_by_project(results: Results, clock: Clock) -> None:
+def test_counts_by_project(results: PredictionOutbox, clock: Clock) -> None:
     first, *_ = make(results, 1, 2)
     results.claim(tasks(3, project=8), 8, VERSION)
     assert results.count_waiting() == {7: 2, 8: 1}
@@ -268,7 +280,7 @@ def test_threads_and_processes_claim_each_task_once(url: str, tmp_path: Path) ->
         "    got += len(results.claim({result_key(t, 'v'): t for t in tasks}, 7, 'v'))\n"
         "print(got)"
     )
-    Store(url).list_jobs()
+    JobStore(url).list_jobs()
     runs = [
         subprocess.Popen(
             [sys.executable, "-c", code, url, f"p{i}"], cwd=ROOT, stdout=subprocess.PIPE
@@ -277,11 +289,13 @@ def test_threads_and_processes_claim_each_task_once(url: str, tmp_path: Path) ->
     ]
     got = [int(run.communicate(timeout=120)[0]) for run in runs]
     assert sum(got) == 200
-    store, claimed, barrier = Store(url), [], threading.Barrier(4)
+    store, claimed, barrier = JobStore(url), [], threading.Barrier(4)
 
     def race(number: int) -> None:
         barrier.wait(20)
-        claimed.extend(Results(store, f"t{number}").claim(tasks(*range(1000, 1050)), 7, VERSION))
+        claimed.extend(
+            PredictionOutbox(store, f"t{number}").claim(tasks(*range(1000, 1050)), 7, VERSION)
+        )
 
     threads = [threading.Thread(target=race, args=(number,)) for number in range(4)]
     for thread in threads:

@@ -12,11 +12,11 @@ from label_studio_sdk.converter.brush import decode_rle
 from label_studio_sdk.label_interface import LabelInterface
 
 from backend.errors import Busy, ImageNotFound, LabelConfigError, ModelUnavailable
-from backend.inference.engine import Engine, Urgency
+from backend.inference.engine import Engine, Priority
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Context, Keypoint, PredictRequest, Prompt, Task, Words
 from backend.prediction import predictor as module
-from backend.prediction.predictor import Pipeline, urgency
+from backend.prediction.predictor import Predictor, priority
 from backend.prediction.task_runner import AHEAD
 from backend.settings import Settings
 from clearclip_core import RGBArray
@@ -35,8 +35,8 @@ def read_image(source: str, task: Task) -> RGBArray:
     return IMAGES[source]
 
 
-def make_pipeline(**settings: object) -> Pipeline:
-    return Pipeline(colour_engine(), read_image, Settings(**settings))  # type: ignore[arg-type]
+def make_predictor(**settings: object) -> Predictor:
+    return Predictor(colour_engine(), read_image, Settings(**settings))  # type: ignore[arg-type]
 
 
 def request(config: str, *images: str, context: Context | None = None) -> PredictRequest:
@@ -52,7 +52,7 @@ def mask_of(region: dict[str, object]) -> npt.NDArray[np.bool_]:
 
 
 def test_each_label_is_one_region_in_its_place() -> None:
-    (entry,) = make_pipeline().predict(request(brush_config("blue", "red"), "flag"))
+    (entry,) = make_predictor().predict(request(brush_config("blue", "red"), "flag"))
     assert isinstance(entry, dict)
     blue, red = entry["result"]
     assert blue["value"]["brushlabels"] == ["blue"]
@@ -65,7 +65,7 @@ def test_each_label_is_one_region_in_its_place() -> None:
 
 def test_scores_are_means_over_pixels() -> None:
     """The stand-in is 0.75 sure on the left half, 0.5 on the right: red 20 px, blue 20 px."""
-    (entry,) = make_pipeline().predict(request(brush_config("blue", "red"), "flag"))
+    (entry,) = make_predictor().predict(request(brush_config("blue", "red"), "flag"))
     assert isinstance(entry, dict)
     assert [region["score"] for region in entry["result"]] == [0.5, 0.75]
     assert entry["score"] == pytest.approx((0.5 + 0.75) / 2)
@@ -73,7 +73,7 @@ def test_scores_are_means_over_pixels() -> None:
 
 def scored(score: str, config: str, **data: object) -> float:
     task = Task(1, 1, data)
-    (entry,) = make_pipeline(score=score).predict(PredictRequest((task,), config))
+    (entry,) = make_predictor(score=score).predict(PredictRequest((task,), config))
     assert isinstance(entry, dict)
     assert LabelInterface(config).validate_prediction(entry)
     return float(entry["score"])
@@ -114,7 +114,7 @@ def test_the_answer_to_a_prompt_keeps_its_confidence() -> None:
     config = brush_config("blue", "red")
     ask = Context((Prompt(Words("red"), image="image"),))
     entries = [
-        make_pipeline(score=score).predict(request(config, "flag", context=ask))[0]
+        make_predictor(score=score).predict(request(config, "flag", context=ask))[0]
         for score in ("confidence", "effort")
     ]
     scores = [entry["score"] for entry in entries if isinstance(entry, dict)]
@@ -130,7 +130,7 @@ def test_every_prediction_is_valid_to_the_sdk() -> None:
         '<RectangleLabels name="r" toName="image"><Label value="blue"/></RectangleLabels>'
         '<BitmaskLabels name="m" toName="image"><Label value="white"/></BitmaskLabels></View>'
     )
-    (entry,) = make_pipeline().predict(request(config, "flag"))
+    (entry,) = make_predictor().predict(request(config, "flag"))
     assert isinstance(entry, dict)
     kinds = [region["type"] for region in entry["result"]]
     assert kinds == ["brushlabels"] * 2 + ["bitmasklabels", "polygonlabels", "rectanglelabels"]
@@ -138,21 +138,21 @@ def test_every_prediction_is_valid_to_the_sdk() -> None:
 
 
 def test_one_bad_task_costs_no_other(caplog: pytest.LogCaptureFixture) -> None:
-    entries = make_pipeline().predict(request(brush_config("red"), "red", "gone", "flag"))
+    entries = make_predictor().predict(request(brush_config("red"), "red", "gone", "flag"))
     assert [bool(entry) for entry in entries] == [True, False, True]
     assert entries[1] == []
     assert "Task 2 has no prediction: There is no image gone." in caplog.text
 
 
 def test_a_crash_of_one_picture_stays_with_it(caplog: pytest.LogCaptureFixture) -> None:
-    entries = make_pipeline().predict(request(brush_config("red", "crash"), "red", "flag"))
+    entries = make_predictor().predict(request(brush_config("red", "crash"), "red", "flag"))
     assert entries == [[], []]
     assert "Task 1 has no prediction" in caplog.text
     assert "ZeroDivisionError" in caplog.text
 
 
 def test_nothing_found_is_an_answer_too() -> None:
-    (entry,) = make_pipeline().predict(request(brush_config("green"), "flag"))
+    (entry,) = make_predictor().predict(request(brush_config("green"), "flag"))
     assert isinstance(entry, dict)
     assert entry["result"] == []
     assert entry["score"] == 0
@@ -166,7 +166,7 @@ def test_unlikely_pixels_are_left_out_for_each_control_and_label() -> None:
         '<Label value="white"/><Label value="blue" model_score_threshold="0.1"/></BrushLabels>'
         '<PolygonLabels name="lax" toName="image"><Label value="white"/></PolygonLabels></View>'
     )
-    (entry,) = make_pipeline().predict(request(config, "flag"))
+    (entry,) = make_predictor().predict(request(config, "flag"))
     assert isinstance(entry, dict)
     white, blue, polygon = entry["result"]
     assert mask_of(white).sum() == 40 * 10  # only the half that is 0.75 sure
@@ -182,8 +182,8 @@ def test_specks_are_dropped_and_pinholes_filled() -> None:
     image[:, 60:] = 0
     image[80, 80] = (255, 0, 0)  # a speck
     IMAGES["specks"] = image
-    pipeline = make_pipeline(min_island_share=0.001)  # 10 px
-    (entry,) = pipeline.predict(request(brush_config("red"), "specks"))
+    predictor = make_predictor(min_island_share=0.001)  # 10 px
+    (entry,) = predictor.predict(request(brush_config("red"), "specks"))
     assert isinstance(entry, dict)
     expected = np.zeros((100, 100), bool)
     expected[:, :60] = True
@@ -197,7 +197,7 @@ def test_several_images_and_lists_keep_their_places() -> None:
         '<BrushLabels name="o" toName="one"><Label value="red"/></BrushLabels></View>'
     )
     data = {"a": {"front": "red"}, "pages": ["red", "flag", "wide"]}
-    (entry,) = make_pipeline().predict(PredictRequest((Task(1, 1, data),), config))
+    (entry,) = make_predictor().predict(PredictRequest((Task(1, 1, data),), config))
     assert isinstance(entry, dict)
     places = [(r["to_name"], r.get("item_index"), r["original_width"]) for r in entry["result"]]
     assert places == [("one", None, 60), ("many", 1, 60), ("many", 2, 200)]
@@ -205,7 +205,7 @@ def test_several_images_and_lists_keep_their_places() -> None:
 
 def test_the_version_follows_all_that_changes_masks() -> None:
     def version(config: str = brush_config("red"), **settings: object) -> str:
-        return make_pipeline(**settings).version(parse_label_config(config))
+        return make_predictor(**settings).version(parse_label_config(config))
 
     same = version()
     assert same == version()
@@ -229,7 +229,7 @@ def test_the_version_follows_all_that_changes_masks() -> None:
 
 def test_the_version_says_what_it_is_sorted_by_where_that_was_chosen() -> None:
     def version(config: str = brush_config("red"), **settings: object) -> str:
-        return make_pipeline(**settings).version(parse_label_config(config))
+        return make_predictor(**settings).version(parse_label_config(config))
 
     plain, effort = version(), version(score="effort")
     asks = {
@@ -241,16 +241,16 @@ def test_the_version_says_what_it_is_sorted_by_where_that_was_chosen() -> None:
 
 
 def test_the_version_is_the_one_of_the_predictions() -> None:
-    pipeline = make_pipeline()
+    predictor = make_predictor()
     config = brush_config("red")
-    (entry,) = pipeline.predict(request(config, "red"))
+    (entry,) = predictor.predict(request(config, "red"))
     assert isinstance(entry, dict)
-    assert entry["model_version"] == pipeline.version(parse_label_config(config))
+    assert entry["model_version"] == predictor.version(parse_label_config(config))
 
 
 def test_a_config_with_nothing_to_draw_is_refused() -> None:
     with pytest.raises(LabelConfigError, match="BrushLabels"):
-        make_pipeline().predict(request('<View><Image name="i" value="$image"/></View>', "red"))
+        make_predictor().predict(request('<View><Image name="i" value="$image"/></View>', "red"))
 
 
 def test_a_model_that_failed_costs_the_request_not_the_tasks() -> None:
@@ -260,24 +260,24 @@ def test_a_model_that_failed_costs_the_request_not_the_tasks() -> None:
     engine = Engine(load, lambda: "m", retry_after_s=60)  # type: ignore[arg-type]
     engine.start()
     with pytest.raises(ModelUnavailable):
-        Pipeline(engine, read_image, Settings()).predict(request(brush_config("red"), "red"))
+        Predictor(engine, read_image, Settings()).predict(request(brush_config("red"), "red"))
     engine.stop()
 
 
 def test_projects_share_nothing() -> None:
-    pipeline = make_pipeline()
-    one = pipeline.predict(request(brush_config("red"), "flag"))
-    other = pipeline.predict(request(brush_config("blue"), "flag"))
-    assert pipeline.predict(request(brush_config("red"), "flag")) == one
+    predictor = make_predictor()
+    one = predictor.predict(request(brush_config("red"), "flag"))
+    other = predictor.predict(request(brush_config("blue"), "flag"))
+    assert predictor.predict(request(brush_config("red"), "flag")) == one
     assert one != other
 
 
 def test_who_waits_decides_the_urgency() -> None:
     config = brush_config("red")
     click = Context((Prompt(Keypoint(50, 50), ("red",)),))
-    assert urgency(request(config, "red", context=click)) is Urgency.INTERACTIVE
-    assert urgency(request(config, "red")) is Urgency.OPENED
-    assert urgency(request(config, "red", "flag")) is Urgency.BATCH
+    assert priority(request(config, "red", context=click)) is Priority.INTERACTIVE
+    assert priority(request(config, "red")) is Priority.OPENED
+    assert priority(request(config, "red", "flag")) is Priority.BATCH
 
 
 def test_a_batch_fetches_and_prepares_a_few_pictures_ahead_of_the_model() -> None:
@@ -297,8 +297,8 @@ def test_a_batch_fetches_and_prepares_a_few_pictures_ahead_of_the_model() -> Non
     segmenter.gate.clear()
     answers: list[Any] = []
     tasks = request(brush_config("red"), *map(str, range(1, 21)))
-    pipeline = Pipeline(engine, counted, Settings())
-    asking = threading.Thread(target=lambda: answers.append(pipeline.predict(tasks)))
+    predictor = Predictor(engine, counted, Settings())
+    asking = threading.Thread(target=lambda: answers.append(predictor.predict(tasks)))
     asking.start()
     assert all_read.wait(20)  # while the model still has the first one
     assert len(read) == AHEAD
@@ -321,17 +321,17 @@ def test_a_slow_picture_holds_up_no_other_of_its_batch() -> None:
             assert others_done.wait(20)
         return flag("red", size_hw=(2, int(source)))
 
-    pipeline = Pipeline(colour_engine(), slow_first, Settings())
-    entries = pipeline.predict(request(brush_config("red"), *map(str, range(1, 13))))
+    predictor = Predictor(colour_engine(), slow_first, Settings())
+    entries = predictor.predict(request(brush_config("red"), *map(str, range(1, 13))))
     assert all(entries)
 
 
 def test_a_batch_gets_through_a_queue_of_one_beside_others() -> None:
-    pipeline = Pipeline(colour_engine(queue_size=1), read_image, Settings())
+    predictor = Predictor(colour_engine(queue_size=1), read_image, Settings())
     body = request(brush_config("red"), *["red", "flag", "wide"] * 7)
     answers: list[Any] = []
     threads = [
-        threading.Thread(target=lambda: answers.append(pipeline.predict(body))) for _ in range(5)
+        threading.Thread(target=lambda: answers.append(predictor.predict(body))) for _ in range(5)
     ]
     for thread in threads:
         thread.start()
@@ -344,17 +344,17 @@ def test_a_batch_gets_through_a_queue_of_one_beside_others() -> None:
 def test_many_batches_of_one_project_take_no_more_than_their_share() -> None:
     segmenter = ColourSegmenter()
     engine = colour_engine(segmenter)
-    pipeline = Pipeline(engine, read_image, Settings())
+    predictor = Predictor(engine, read_image, Settings())
     segmenter.gate.clear()
     tasks = tuple(Task(i, 1, {"image": "red"}) for i in range(9))
     bodies = [PredictRequest(tasks, brush_config("red"), project) for project in (1, 1, 1, 1, 2)]
-    threads = [threading.Thread(target=pipeline.predict, args=(body,)) for body in bodies]
+    threads = [threading.Thread(target=predictor.predict, args=(body,)) for body in bodies]
     for thread in threads:
         thread.start()
     end = time.monotonic() + 20
-    while engine.snapshot().waiting[Urgency.BATCH] < 2 * AHEAD and time.monotonic() < end:
+    while engine.snapshot().waiting[Priority.BATCH] < 2 * AHEAD and time.monotonic() < end:
         time.sleep(0.002)
-    assert engine.snapshot().waiting[Urgency.BATCH] == 2 * AHEAD  # half of them project 2's
+    assert engine.snapshot().waiting[Priority.BATCH] == 2 * AHEAD  # half of them project 2's
     segmenter.gate.set()
     for thread in threads:
         thread.join(20)
@@ -364,11 +364,11 @@ def test_many_batches_of_one_project_take_no_more_than_their_share() -> None:
 def test_a_full_queue_is_no_empty_prediction() -> None:
     segmenter = ColourSegmenter()
     engine = colour_engine(segmenter, queue_size=1)
-    pipeline = Pipeline(engine, read_image, Settings())
+    predictor = Predictor(engine, read_image, Settings())
     click = Context((Prompt(Keypoint(10, 50), ("red",)),))
 
     def ask(picture: str) -> None:
-        pipeline.predict(request(brush_config("red"), picture, context=click))
+        predictor.predict(request(brush_config("red"), picture, context=click))
 
     segmenter.gate.clear()
     holding = threading.Thread(target=ask, args=["red"], daemon=True)
@@ -394,10 +394,10 @@ def test_a_model_that_goes_away_ends_a_batch_at_once() -> None:
 
     def ask() -> None:
         with pytest.raises(ModelUnavailable):
-            pipeline.predict(request(brush_config("red"), *["red"] * 50))
+            predictor.predict(request(brush_config("red"), *["red"] * 50))
         failed.set()
 
-    pipeline = Pipeline(engine, counted, Settings())
+    predictor = Predictor(engine, counted, Settings())
     threading.Thread(target=ask, daemon=True).start()
     assert segmenter.started.acquire(timeout=20)
     engine.stop()
@@ -409,10 +409,10 @@ def test_a_model_that_goes_away_ends_a_batch_at_once() -> None:
 def test_priming_embeds_the_words_of_a_config_once() -> None:
     segmenter = ColourSegmenter(words_known=False)
     engine = colour_engine(segmenter)
-    pipeline = Pipeline(engine, read_image, Settings())
+    predictor = Predictor(engine, read_image, Settings())
     for _ in range(3):
-        pipeline.prime(parse_label_config(brush_config("red", "blue")))
-    pipeline.predict(request(brush_config("red", "blue"), "red"))
+        predictor.warm_up(parse_label_config(brush_config("red", "blue")))
+    predictor.predict(request(brush_config("red", "blue"), "red"))
     assert segmenter.embedded == [("grey",), ("red",), ("blue",)]
 
 
@@ -422,7 +422,7 @@ def test_pictures_that_annotators_have_open_are_recalled_those_of_batches_read()
     def way(name: str) -> Any:
         return lambda source, task: asked.append(name) or IMAGES[source]
 
-    pipeline = Pipeline(colour_engine(), way("read"), Settings(), way("recall"))
+    predictor = Predictor(colour_engine(), way("read"), Settings(), way("recall"))
     click = Context((Prompt(Keypoint(10, 50), ("red",)),))
     config = brush_config("red")
     for body in (
@@ -430,7 +430,7 @@ def test_pictures_that_annotators_have_open_are_recalled_those_of_batches_read()
         request(config, "red"),
         request(config, "red", context=click),
     ):
-        pipeline.predict(body)
+        predictor.predict(body)
     assert asked == ["read", "read", "recall", "recall"]
 
 
@@ -452,8 +452,8 @@ def test_masks_exist_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     words = [f"{colour} {number}" for number in range(10) for colour in ("red", "white", "blue")]
     segmenter = ColourSegmenter()
     segmenter.embed.known.update(words)
-    pipeline = Pipeline(colour_engine(segmenter), read_image, Settings())
-    (entry,) = pipeline.predict(request(brush_config(*words), "flag"))
+    predictor = Predictor(colour_engine(segmenter), read_image, Settings())
+    (entry,) = predictor.predict(request(brush_config(*words), "flag"))
     assert isinstance(entry, dict)
     assert len(entry["result"]) == 3
     assert most <= 2
@@ -465,8 +465,8 @@ def test_islands_are_dropped_before_holes_are_filled() -> None:
     image[40:60, 40:60] = 0
     image[49:51, 49:51] = (255, 0, 0)
     IMAGES["ring"] = image
-    pipeline = make_pipeline(min_island_share=0.0397)  # 397 px: the hole has 396, or 400
-    (entry,) = pipeline.predict(request(brush_config("red"), "ring"))
+    predictor = make_predictor(min_island_share=0.0397)  # 397 px: the hole has 396, or 400
+    (entry,) = predictor.predict(request(brush_config("red"), "ring"))
     assert isinstance(entry, dict)
     assert not mask_of(entry["result"][0])[40:60, 40:60].any()
 
@@ -482,6 +482,6 @@ def test_masks_are_refined_as_the_settings_say(refine: bool) -> None:
         return decide(scores, image=image, refine=refine)
 
     segmenter.decide = spy  # type: ignore[method-assign]
-    pipeline = Pipeline(colour_engine(segmenter), read_image, Settings(refine=refine))
-    pipeline.predict(request(brush_config("red"), "wide"))
+    predictor = Predictor(colour_engine(segmenter), read_image, Settings(refine=refine))
+    predictor.predict(request(brush_config("red"), "wide"))
     assert asked == [(refine, (10, 200, 3))]

@@ -16,7 +16,7 @@ import pytest
 from backend import create_app
 from backend.settings import Settings
 from backend.telemetry.logs import known_secrets, logging_config, scrub
-from backend.telemetry.task_tracker import Journal
+from backend.telemetry.task_tracker import TaskTracker
 from backend.telemetry.tracing import about, stage
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag
 
@@ -65,7 +65,7 @@ def lines(stream: io.StringIO) -> list[str]:
 
 def test_a_line_for_people(logged: Logged) -> None:
     stream = logged()
-    with about(request="r1"), Journal().task(7, 3, "batch") as work, stage("fetch"):
+    with about(request="r1"), TaskTracker().task(7, 3, "batch") as work, stage("fetch"):
         work.drawn(5)
     (line,) = lines(stream)
     assert " INFO backend.telemetry.task_tracker: Task 7: 5 regions (" in line
@@ -75,7 +75,7 @@ def test_a_line_for_people(logged: Logged) -> None:
 
 def test_a_line_for_machines(logged: Logged) -> None:
     stream = logged(log_format="JSON")
-    with about(request="r1"), Journal().task("sieben ä", 3, "batch") as work, stage("fetch"):
+    with about(request="r1"), TaskTracker().task("sieben ä", 3, "batch") as work, stage("fetch"):
         work.drawn(5)
     (line,) = lines(stream)
     event = json.loads(line)

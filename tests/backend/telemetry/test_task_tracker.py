@@ -9,14 +9,20 @@ from typing import Any
 import pytest
 
 from backend.errors import ImageNotFound
-from backend.telemetry.task_tracker import PACE_S, REMEMBERED, REMEMBERED_PROJECTS, Journal, Record
+from backend.telemetry.task_tracker import (
+    PACE_S,
+    REMEMBERED,
+    REMEMBERED_PROJECTS,
+    TaskRecord,
+    TaskTracker,
+)
 from backend.telemetry.tracing import about, stage
 
 
 def do(
-    journal: Journal, task: int, project: int | None = 1, error: Exception | None = None
+    tracker: TaskTracker, task: int, project: int | None = 1, error: Exception | None = None
 ) -> None:
-    with journal.task(task, project, "batch") as work:
+    with tracker.task(task, project, "batch") as work:
         if error is None:
             work.drawn(2)
         else:
@@ -24,90 +30,90 @@ def do(
 
 
 def test_a_record_says_who_what_and_where_the_time_went() -> None:
-    heard: list[Record] = []
-    journal = Journal((heard.append,))
-    with about(request="r1"), journal.task(7, 3, "opened") as work:
+    heard: list[TaskRecord] = []
+    tracker = TaskTracker((heard.append,))
+    with about(request="r1"), tracker.task(7, 3, "opened") as work:
         with stage("fetch"):
             pass
         work.drawn(5)
     (record,) = heard
-    assert (record.task, record.project, record.urgency) == (7, 3, "opened")
+    assert (record.task, record.project, record.priority) == (7, 3, "opened")
     assert (record.request, record.regions, record.failed) == ("r1", 5, False)
     assert set(record.stages) == {"fetch"}
     assert 0 <= record.stages["fetch"] <= record.seconds
 
 
 def test_what_runs_is_seen_with_its_stage() -> None:
-    journal = Journal()
-    with journal.task(1, 3, "batch"), journal.task(2, 4, "interactive"), stage("model"):
-        first, second = journal.running
-    assert (first.task, first.project, first.urgency, first.stage) == (1, 3, "batch", "")
+    tracker = TaskTracker()
+    with tracker.task(1, 3, "batch"), tracker.task(2, 4, "interactive"), stage("model"):
+        first, second = tracker.running
+    assert (first.task, first.project, first.priority, first.stage) == (1, 3, "batch", "")
     assert (second.task, second.project, second.stage) == (2, 4, "model")
-    assert journal.running == []
+    assert tracker.running == []
 
 
 def test_failures_are_remembered_the_latest_first_and_not_for_ever() -> None:
-    journal = Journal()
+    tracker = TaskTracker()
     for task in range(REMEMBERED + 10):
-        do(journal, task, error=ImageNotFound(f"There is no file {task}."))
-    assert len(journal.failures) == REMEMBERED
-    assert journal.failures[0].sentence == f"There is no file {REMEMBERED + 9}."
-    assert {failure.reason for failure in journal.failures} == {"ImageNotFound"}
-    assert (journal.done, journal.failed) == (0, REMEMBERED + 10)
+        do(tracker, task, error=ImageNotFound(f"There is no file {task}."))
+    assert len(tracker.failures) == REMEMBERED
+    assert tracker.failures[0].sentence == f"There is no file {REMEMBERED + 9}."
+    assert {failure.reason for failure in tracker.failures} == {"ImageNotFound"}
+    assert (tracker.done, tracker.failed) == (0, REMEMBERED + 10)
 
 
 def test_what_is_raised_is_a_failure_and_goes_on() -> None:
-    journal = Journal()
-    with pytest.raises(ZeroDivisionError), journal.task(1, 1, "batch"):
+    tracker = TaskTracker()
+    with pytest.raises(ZeroDivisionError), tracker.task(1, 1, "batch"):
         raise ZeroDivisionError
-    assert journal.failures[0].reason == "ZeroDivisionError"
-    assert journal.running == []
+    assert tracker.failures[0].reason == "ZeroDivisionError"
+    assert tracker.running == []
 
 
 def test_projects_are_counted_and_not_without_end() -> None:
-    journal = Journal()
-    do(journal, 1, project=5)
-    do(journal, 2, project=6)
-    do(journal, 3, project=5, error=ImageNotFound("No."))
-    assert journal.projects == {6: (1, 0), 5: (1, 1)}
+    tracker = TaskTracker()
+    do(tracker, 1, project=5)
+    do(tracker, 2, project=6)
+    do(tracker, 3, project=5, error=ImageNotFound("No."))
+    assert tracker.projects == {6: (1, 0), 5: (1, 1)}
     for project in range(1000, 1000 + REMEMBERED_PROJECTS):
-        do(journal, 1, project=project)
-    assert len(journal.projects) == REMEMBERED_PROJECTS
-    assert 5 not in journal.projects
-    assert journal.done == 2 + REMEMBERED_PROJECTS
+        do(tracker, 1, project=project)
+    assert len(tracker.projects) == REMEMBERED_PROJECTS
+    assert 5 not in tracker.projects
+    assert tracker.done == 2 + REMEMBERED_PROJECTS
 
 
 def test_the_pace_is_that_of_the_last_minute() -> None:
     now = [1000.0]
-    journal = Journal(clock=lambda: now[0])
+    tracker = TaskTracker(clock=lambda: now[0])
     now[0] += 20
     for task in range(40):
-        do(journal, task)
-    assert journal.pictures_per_second == pytest.approx(40 / 20)
+        do(tracker, task)
+    assert tracker.pictures_per_second == pytest.approx(40 / 20)
     now[0] += 50
-    assert journal.pictures_per_second == pytest.approx(40 / PACE_S)
-    with journal.task(1, 1, "batch") as work:
+    assert tracker.pictures_per_second == pytest.approx(40 / PACE_S)
+    with tracker.task(1, 1, "batch") as work:
         work.drawn(regions=9, pictures=5)
-    assert journal.pictures_per_second == pytest.approx(45 / PACE_S)
+    assert tracker.pictures_per_second == pytest.approx(45 / PACE_S)
     now[0] += 61
-    assert journal.pictures_per_second == 0
+    assert tracker.pictures_per_second == 0
 
 
 def test_threads_share_it() -> None:
-    journal = Journal()
+    tracker = TaskTracker()
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda task: do(journal, task, project=task % 3), range(300)))
-    assert journal.done == 300
-    assert sorted(journal.projects.values()) == [(100, 0)] * 3
+        list(threads.map(lambda task: do(tracker, task, project=task % 3), range(300)))
+    assert tracker.done == 300
+    assert sorted(tracker.projects.values()) == [(100, 0)] * 3
 
 
 def test_each_task_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "backend")
-    journal = Journal()
-    with journal.task(7, 3, "batch") as work, stage("fetch"):
+    tracker = TaskTracker()
+    with tracker.task(7, 3, "batch") as work, stage("fetch"):
         work.drawn(5)
-    do(journal, 8, error=ImageNotFound("There is no file."))
-    do(journal, 9, error=ZeroDivisionError("by zero"))
+    do(tracker, 8, error=ImageNotFound("There is no file."))
+    do(tracker, 9, error=ZeroDivisionError("by zero"))
     good, refused, unexpected = caplog.records
     assert (good.levelname, good.getMessage()) == ("INFO", "Task 7: 5 regions")
     facts: Any = vars(good)["facts"]

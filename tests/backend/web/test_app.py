@@ -22,7 +22,7 @@ from werkzeug.wrappers import Response
 
 from backend import create_app
 from backend.inference.engine import Engine
-from backend.jobs.job_store import Store
+from backend.jobs.job_store import JobStore
 from backend.settings import Settings
 from backend.telemetry.logs import Facts
 from tests.backend.fakes.colour_segmenter import (
@@ -350,7 +350,7 @@ def test_new_tasks_are_queued_where_their_project_has_that_switched_on(
         body = {"action": "TASKS_CREATED", "project": project, "tasks": [{"id": task}]}
         answer = client.post("/webhook", json=body)
         assert answer.get_json()["status"] == ("queued" if queued else "ignored")
-    jobs = Store.from_settings(Settings()).list_jobs()
+    jobs = JobStore.from_settings(Settings()).list_jobs()
     assert [(job.project, job.tasks) for job in jobs] == ([(7, (3, 4))] if queued else [])
 
 

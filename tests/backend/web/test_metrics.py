@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from backend.inference.engine import Engine
 from backend.label_studio.image_loader import KeptPictures
-from backend.telemetry.task_tracker import Record
+from backend.telemetry.task_tracker import TaskRecord
 from backend.web.metrics import CONTENT_TYPE, Metrics, gpu_memory_bytes
 from clearclip_core import Label
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, colour_engine, flag
@@ -29,8 +29,8 @@ def values(metrics: Metrics) -> dict[str, float]:
     return found
 
 
-def record(reason: str = "", **stages: float) -> Record:
-    return Record(1, 7, "opened", "r", 0.0, 1.0, stages, reason=reason)
+def record(reason: str = "", **stages: float) -> TaskRecord:
+    return TaskRecord(1, 7, "opened", "r", 0.0, 1.0, stages, reason=reason)
 
 
 def test_requests_are_counted_by_route_method_and_status() -> None:

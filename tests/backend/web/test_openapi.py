@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from backend import create_app
 from backend.feedback.report.charts import PLOTS
 from backend.feedback.report.statistics import Step
-from backend.inference.engine import State as ModelState
+from backend.inference.engine import ModelState as ModelState
+from backend.jobs.job_store import ModelState as JobState
 from backend.jobs.job_store import Only
-from backend.jobs.job_store import State as JobState
 from backend.settings import Settings
 from backend.web.openapi import description
-from backend.web.pages.learning import TURNS
+from backend.web.pages.learning import ACTIONS
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag
 
 
@@ -98,7 +98,7 @@ def enumerated(described: Any, name: str) -> list[list[str]]:
         ("/projects/{project}/report", "step", get_args(Step)),
         ("/projects/{project}/report.csv", "step", get_args(Step)),
         ("/projects/{project}/report/{plot}.svg", "plot", PLOTS),
-        ("/projects/{project}/learning/{turn}", "turn", TURNS),
+        ("/projects/{project}/learning/{turn}", "turn", ACTIONS),
     ],
 )
 def test_values_that_are_listed_are_those_of_the_code(

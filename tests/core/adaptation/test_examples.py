@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clearclip_core import DenseFeatures, Evidence, Example
+from clearclip_core import DenseFeatures, Example, SufficientStatistics
 from tests.core.segmentation.test_sliding_windows import plan_of
 
 WIDTH = 6
@@ -40,18 +40,20 @@ def example_of(seed: int, names: Sequence[str] = ("sky", "sofa")) -> Example:
     return Example.of(features_of(seed), masks_of(seed, names), ["sofa", "sky", "dog"])
 
 
-def total(examples: Sequence[Example]) -> Evidence:
-    return sum((example.evidence for example in examples), Evidence.empty(WIDTH))
+def total(examples: Sequence[Example]) -> SufficientStatistics:
+    return sum((example.evidence for example in examples), SufficientStatistics.empty(WIDTH))
 
 
-def shown(evidence: Evidence) -> dict[str, np.ndarray]:
+def shown(evidence: SufficientStatistics) -> dict[str, np.ndarray]:
     """The sums of labels that have any, by name."""
     rows = zip(evidence.names, evidence.counts, evidence.sums, strict=True)
     made = {name: np.append(row, count) for name, count, row in rows if abs(count) > 1e-9}
     return made | {"moment": evidence.moment.ravel()}
 
 
-def assert_same(one: Evidence, other: Evidence, tolerance: float = 1e-8) -> None:
+def assert_same(
+    one: SufficientStatistics, other: SufficientStatistics, tolerance: float = 1e-8
+) -> None:
     assert one.pictures == other.pictures
     assert shown(one).keys() == shown(other).keys()
     for name, numbers in shown(one).items():
@@ -105,13 +107,13 @@ def test_what_is_taken_away_was_never_there(gone: set[int]) -> None:
 
 def test_evidence_of_another_width_is_refused() -> None:
     with pytest.raises(ValueError, match="6 numbers a feature, but got 5"):
-        Evidence.empty(6) + Evidence.empty(5)
+        SufficientStatistics.empty(6) + SufficientStatistics.empty(5)
 
 
 def test_whitening_makes_the_spread_within_labels_a_sphere() -> None:
     rng = np.random.default_rng(0)
     stretched = rng.normal(size=(2, 5000, 3)) * [5, 1, 0.2] + rng.normal(size=(2, 1, 3)) * 20
-    evidence = Evidence(
+    evidence = SufficientStatistics(
         ("a", "b"),
         np.array([1.0, 3.0]),
         stretched.mean(axis=1) * [[1.0], [3.0]],

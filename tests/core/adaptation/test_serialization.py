@@ -7,14 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clearclip_core.adaptation.serialization import check_names, digest_of, pack, unpack
+from clearclip_core.adaptation.serialization import (
+    check_names,
+    digest_of,
+    from_safetensors,
+    to_safetensors,
+)
 
 FACTS = {"names": ["sky", "Straße"], "pictures": 3}
 ARRAYS = {"b": np.arange(6, dtype=np.float16).reshape(2, 3), "a": np.array([0.1, -0.0])}
 
 
 def test_what_was_packed_comes_out() -> None:
-    facts, arrays = unpack(pack("example", FACTS, ARRAYS), "example")
+    facts, arrays = from_safetensors(to_safetensors("example", FACTS, ARRAYS), "example")
     assert facts == FACTS
     assert {name: array.tolist() for name, array in arrays.items()} == {
         "a": [0.1, -0.0],
@@ -26,22 +31,22 @@ def test_what_was_packed_comes_out() -> None:
 @given(st.integers(0, 100_000), st.integers(1, 255))
 @settings(max_examples=200, deadline=None)
 def test_damaged_bytes_are_refused(place: int, change: int) -> None:
-    data = bytearray(pack("example", FACTS, ARRAYS))
+    data = bytearray(to_safetensors("example", FACTS, ARRAYS))
     data[place % len(data)] ^= change
     with pytest.raises(ValueError, match="Expected"):
-        unpack(bytes(data), "example")
+        from_safetensors(bytes(data), "example")
 
 
 @given(st.binary(max_size=200))
 @settings(max_examples=50, deadline=None)
 def test_any_other_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="Expected the bytes of an example"):
-        unpack(data, "example")
+        from_safetensors(data, "example")
 
 
 def test_another_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="an adaptation in format 1, but got 'example'"):
-        unpack(pack("example", FACTS, ARRAYS), "adaptation")
+        from_safetensors(to_safetensors("example", FACTS, ARRAYS), "adaptation")
 
 
 def test_the_digest_is_of_content_not_of_order() -> None:

@@ -11,10 +11,10 @@ from clearclip_core import Method
 from clearclip_core.evaluation.confusion_matrix import Confusion
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
 from clearclip_core.evaluation.results import Result, Shard, Tally
-from clearclip_core.evaluation.run_config import Settings
+from clearclip_core.evaluation.run_config import RunConfig
 from clearclip_core.paper.ablation import Ablation, Score
 
-SETTINGS = Settings(
+SETTINGS = RunConfig(
     benchmark="voc20",
     pictures=9,
     limit=None,

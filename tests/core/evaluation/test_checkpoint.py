@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from clearclip_core.evaluation import results
-from clearclip_core.evaluation.checkpoint import Bookmark
+from clearclip_core.evaluation.checkpoint import Checkpoint
 from clearclip_core.evaluation.confusion_matrix import Confusion
 from clearclip_core.evaluation.results import Tally
 
@@ -21,9 +21,9 @@ def start() -> tuple[Tally, ...]:
 def test_what_was_counted_comes_back(tmp_path: Path) -> None:
     counts = np.arange(9).reshape(3, 3) * 10**12
     tallies = [Tally(Confusion(counts), 7, 1.25), Tally(Confusion(counts.T.copy()), 7, 0.1)]
-    bookmark = Bookmark(tmp_path / "a" / "partial", "key")
-    bookmark.save(tallies)
-    kept = bookmark.load(2)
+    checkpoint = Checkpoint(tmp_path / "a" / "partial", "key")
+    checkpoint.save(tallies)
+    kept = checkpoint.load(2)
     assert kept is not None
     for before, after in zip(tallies, kept, strict=True):
         assert after.confusion.counts.tolist() == before.confusion.counts.tolist()
@@ -33,7 +33,7 @@ def test_what_was_counted_comes_back(tmp_path: Path) -> None:
 def test_what_other_versions_counted_is_not_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mark = Bookmark.beside(tmp_path / "r.json", "key")
+    mark = Checkpoint.beside(tmp_path / "r.json", "key")
     mark.save(start())
     monkeypatch.setattr(results, "version", lambda package: "99")
     sentence = rf"{mark.path} was counted .* torch {version('torch')}, now 99.* remove it to begin"
@@ -45,15 +45,15 @@ def test_what_other_versions_counted_is_not_gone_on_with(
 
 
 def test_a_bookmark_of_other_settings_or_no_bookmark_is_not_taken_up(tmp_path: Path) -> None:
-    bookmark = Bookmark.beside(tmp_path / "r.json", "key")
-    assert bookmark.load(2) is None
-    bookmark.save(start())
-    assert bookmark.load(2) is not None
-    assert Bookmark(bookmark.path, "other").load(2) is None
-    assert bookmark.load(3) is None
+    checkpoint = Checkpoint.beside(tmp_path / "r.json", "key")
+    assert checkpoint.load(2) is None
+    checkpoint.save(start())
+    assert checkpoint.load(2) is not None
+    assert Checkpoint(checkpoint.path, "other").load(2) is None
+    assert checkpoint.load(3) is None
     for text in ("", "[]", '{"key": "key"}', '{"key": "key", "pictures": 1, "confusion 0": [1]}'):
-        bookmark.path.write_text(text)
-        assert bookmark.load(2) is None
-    bookmark.remove()
-    bookmark.remove()
+        checkpoint.path.write_text(text)
+        assert checkpoint.load(2) is None
+    checkpoint.remove()
+    checkpoint.remove()
     assert list(tmp_path.iterdir()) == []

@@ -20,11 +20,11 @@ from clearclip_core.evaluation.results import (
     other_versions,
     versions,
 )
-from clearclip_core.evaluation.run_config import Settings
+from clearclip_core.evaluation.run_config import RunConfig
 from tests.core.evaluation.factories import SETTINGS
 
 
-def result(seed: int, shard: Shard, settings: Settings = SETTINGS) -> Result:
+def result(seed: int, shard: Shard, settings: RunConfig = SETTINGS) -> Result:
     counts = np.random.default_rng(seed).integers(0, 10**12, (20, 20))
     counts[7] = counts[:, 7] = 0  # no cat anywhere
     return Result(

@@ -6,12 +6,12 @@ import json
 from dataclasses import replace
 
 from clearclip_core.evaluation.results import dump
-from clearclip_core.evaluation.run_config import Settings
+from clearclip_core.evaluation.run_config import RunConfig
 from tests.core.evaluation.factories import SETTINGS
 
 
 def test_settings_tell_runs_apart() -> None:
-    again = Settings(**json.loads(dump({"s": SETTINGS.__dict__}))["s"])
+    again = RunConfig(**json.loads(dump({"s": SETTINGS.__dict__}))["s"])
     assert again == SETTINGS
     assert again.key == SETTINGS.key
     for change in ({"method": "clip"}, {"mean": (1, 2, 3)}, {"threshold": 0.1}, {"pictures": 8}):

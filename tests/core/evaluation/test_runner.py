@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from clearclip_core import Segmenter, load_model
-from clearclip_core.evaluation.checkpoint import Bookmark
+from clearclip_core.evaluation.checkpoint import Checkpoint
 from clearclip_core.evaluation.confusion_matrix import Confusion
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS, Benchmark
 from clearclip_core.evaluation.datasets.layouts import LayoutError
 from clearclip_core.evaluation.datasets.samples import find_samples
 from clearclip_core.evaluation.results import Tally
 from clearclip_core.evaluation.runner import evaluate, predictor, run_through
-from clearclip_core.evaluation.task import Task
+from clearclip_core.evaluation.task import EvaluationTask
 from tests.core.evaluation import miniatures
 from tests.core.evaluation import reference as plain
 
@@ -73,36 +73,36 @@ def test_pictures_are_taken_in_order_and_counted_for_each_method() -> None:
 
 def test_a_pass_goes_on_where_it_was(tmp_path: Path) -> None:
     whole = list(evaluate(predict, [Block(index) for index in range(7)], start()))[-1]
-    bookmark = Bookmark(tmp_path / "partial", "key")
+    checkpoint = Checkpoint(tmp_path / "partial", "key")
     cut = [Block(0), Block(1), Block(2), Block(-1)]
     with pytest.raises(LayoutError, match="broken"):
-        run_through(predict, cut, CLASSES, bookmark, 2)
-    kept = bookmark.load(2)
+        run_through(predict, cut, CLASSES, checkpoint, 2)
+    kept = checkpoint.load(2)
     assert kept is not None
     assert kept[0].pictures == 3
     blocks = [Block(index) for index in range(7)]
-    resumed = run_through(predict, blocks, CLASSES, bookmark, 2)
+    resumed = run_through(predict, blocks, CLASSES, checkpoint, 2)
     assert counts(resumed) == counts(whole)
     assert [len(block.reads) for block in blocks] == [0, 0, 0, 1, 1, 1, 1]
     assert resumed[1].seconds > kept[1].seconds > 0
 
 
 def test_bookmarks_are_kept_while_the_pass_goes_on(tmp_path: Path) -> None:
-    bookmark = Bookmark(tmp_path / "partial", "key")
+    checkpoint = Checkpoint(tmp_path / "partial", "key")
     seen = []
 
     def watched(rgb: np.ndarray) -> Iterator[np.ndarray]:
-        kept = bookmark.load(2)
+        kept = checkpoint.load(2)
         seen.append(kept[0].pictures if kept else 0)
         yield from predict(rgb)
 
-    run_through(watched, [Block(i) for i in range(4)], CLASSES, bookmark, 2, save_every_s=0)
+    run_through(watched, [Block(i) for i in range(4)], CLASSES, checkpoint, 2, save_every_s=0)
     assert seen == [0, 1, 2, 3]
 
 
 def test_no_pictures_are_no_error(tmp_path: Path) -> None:
     """A shard of more than there are pictures."""
-    (tally, _) = run_through(predict, [], CLASSES, Bookmark(tmp_path / "partial", "key"), 2)
+    (tally, _) = run_through(predict, [], CLASSES, Checkpoint(tmp_path / "partial", "key"), 2)
     assert tally.pictures == 0
     assert list(tmp_path.iterdir()) == []
 
@@ -130,7 +130,7 @@ def test_in_float64_plain_loops_give_the_same_label_maps(
     files = miniatures.make(name, tmp_path)
     model = load_model(f"local-dir:{sure_model_folder}", device="cpu", precision="fp32")
     exact = replace(model, clip=copy.deepcopy(model.clip).double())
-    task = Task.of(BENCHMARKS[name], tmp_path)
+    task = EvaluationTask.of(BENCHMARKS[name], tmp_path)
     segmenter = task.segmenter(exact, "clearclip")
     words = segmenter.embed([label.name for label in task.labels]).double()
     expected = plain.label_maps(name, exact.clip, words, [picture for picture, _ in files])

@@ -11,21 +11,21 @@ from clearclip_core import METHODS, Preprocessing, load_model
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
 from clearclip_core.evaluation.datasets.layouts import LayoutError
 from clearclip_core.evaluation.results import Shard
-from clearclip_core.evaluation.run_config import Settings
-from clearclip_core.evaluation.task import Task, result_path
+from clearclip_core.evaluation.run_config import RunConfig
+from clearclip_core.evaluation.task import EvaluationTask, result_path
 from tests.core.evaluation import miniatures
 
 VOC = BENCHMARKS["voc20"]
 MODEL = load_model("demo", device="cpu", precision="fp32")
 
 
-def settings(task: Task, method: str = "clearclip") -> Settings:
+def settings(task: EvaluationTask, method: str = "clearclip") -> RunConfig:
     return task.settings(MODEL, METHODS[method])
 
 
 def test_settings_name_what_was_run(tmp_path: Path) -> None:
     miniatures.make("cityscapes", tmp_path)
-    made = settings(Task.of(BENCHMARKS["cityscapes"], tmp_path), "sclip")
+    made = settings(EvaluationTask.of(BENCHMARKS["cityscapes"], tmp_path), "sclip")
     assert (made.benchmark, made.pictures, made.method) == ("cityscapes", 2, "sclip")
     assert (made.model, made.precision, made.device) == ("demo", "fp32", "cpu")
     assert (made.short_side_px, made.long_side_px) == (448, 2048)
@@ -37,39 +37,39 @@ def test_whatever_changes_the_result_changes_the_key(tmp_path: Path) -> None:
     miniatures.make("voc20", tmp_path)
     names = tmp_path / "names.txt"
     names.write_text("\n".join(f"{name}, thing" for name in VOC.classes))
-    task = Task.of(VOC, tmp_path)
+    task = EvaluationTask.of(VOC, tmp_path)
     others = [
-        settings(Task.of(VOC, tmp_path, names)),
-        settings(Task.of(VOC, tmp_path, limit=2)),
-        settings(Task.of(VOC, tmp_path, short_side_px=336)),
-        settings(Task.of(BENCHMARKS["voc21"], tmp_path)),
+        settings(EvaluationTask.of(VOC, tmp_path, names)),
+        settings(EvaluationTask.of(VOC, tmp_path, limit=2)),
+        settings(EvaluationTask.of(VOC, tmp_path, short_side_px=336)),
+        settings(EvaluationTask.of(BENCHMARKS["voc21"], tmp_path)),
         settings(task, "clip"),
         settings(replace(task, samples=task.samples[::-1])),
     ]
     assert len({settings(task).key, *(other.key for other in others)}) == 7
-    assert settings(Task.of(VOC, tmp_path)).key == settings(task).key
+    assert settings(EvaluationTask.of(VOC, tmp_path)).key == settings(task).key
 
 
 def test_a_segmenter_works_under_the_benchmarks_settings(tmp_path: Path) -> None:
     miniatures.make("voc20", tmp_path)
-    segmenter = Task.of(VOC, tmp_path, short_side_px=224).segmenter(MODEL, "maskclip")
+    segmenter = EvaluationTask.of(VOC, tmp_path, short_side_px=224).segmenter(MODEL, "maskclip")
     assert segmenter.preprocessing == Preprocessing(short_side_px=224, long_side_px=2048)
     assert segmenter.method == METHODS["maskclip"]
 
 
 def test_what_does_not_fit_is_refused_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(LayoutError):
-        Task.of(VOC, tmp_path)
+        EvaluationTask.of(VOC, tmp_path)
     miniatures.make("voc20", tmp_path)
     names = tmp_path / "names.txt"
     names.write_text("one\ntwo\n")
     with pytest.raises(ValueError, match="to have 20 lines"):
-        Task.of(VOC, tmp_path, names)
+        EvaluationTask.of(VOC, tmp_path, names)
 
 
 def test_results_have_readable_names(tmp_path: Path) -> None:
     miniatures.make("voc20", tmp_path)
-    plain = replace(settings(Task.of(VOC, tmp_path)), model="ViT-B-16/openai")
+    plain = replace(settings(EvaluationTask.of(VOC, tmp_path)), model="ViT-B-16/openai")
     file = replace(plain, model="ViT-B-16-gelu@/data/my weights.safetensors", short_side_px=336)
     assert result_path(plain, Shard()) == Path("results/voc20.ViT-B-16-openai.clearclip.json")
     assert result_path(file, Shard(2, 4), tmp_path) == (

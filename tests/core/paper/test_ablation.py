@@ -13,7 +13,7 @@ import torch
 from clearclip_core import DenseEncoder, Method, load_model
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
 from clearclip_core.evaluation.runner import predictor
-from clearclip_core.evaluation.task import Task
+from clearclip_core.evaluation.task import EvaluationTask
 from clearclip_core.paper.ablation import (
     STUDIES,
     Ablation,
@@ -40,12 +40,14 @@ def test_the_studies_are_the_papers() -> None:
 
 
 @pytest.fixture
-def task(tmp_path: Path) -> Task:
+def task(tmp_path: Path) -> EvaluationTask:
     miniatures.make("context60", tmp_path)
-    return Task.of(BENCHMARKS["context60"], tmp_path, short_side_px=80)
+    return EvaluationTask.of(BENCHMARKS["context60"], tmp_path, short_side_px=80)
 
 
-def test_a_shared_trunk_gives_what_each_method_gives_alone(task: Task, model_folder: Path) -> None:
+def test_a_shared_trunk_gives_what_each_method_gives_alone(
+    task: EvaluationTask, model_folder: Path
+) -> None:
     model = load_model(f"local-dir:{model_folder}", device="cpu", precision="fp32")
     methods = methods_of(STUDIES)
     rgb, _ = task.samples[0].read()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clearclip_core.segmentation.argmax import Denominators, Winners
+from clearclip_core.segmentation.argmax import ArgmaxBands, LogSumExp
 from clearclip_core.segmentation.sliding_windows import Axis
 
 #: Overlapping windows, the last one pushed back; 18 and 30 patches in all.
@@ -34,7 +34,7 @@ def test_winners_are_those_of_all_queries(dtype: type, queries: int, spread: flo
     values = cosines(queries, spread, dtype)
     full = everywhere(values.astype(np.float64))
     owners = np.arange(queries, dtype=np.int16)[::-1]
-    winners = Winners(values, owners, ROWS.course, COLUMNS.course)
+    winners = ArgmaxBands(values, owners, ROWS.course, COLUMNS.course)
     covered = 0
     for bare, band in zip(winners.bands(False), winners.bands(True), strict=True):
         assert bare.rows == band.rows
@@ -56,7 +56,7 @@ def test_denominators_are_good_to_a_step_of_float16(queries: int, spread: float)
     logits = cosines(queries, spread, np.float32)
     full = everywhere(logits.astype(np.float64))
     expected = np.log(np.exp(full).sum(axis=2))
-    denominators = Denominators(logits, ROWS.course, COLUMNS.course)
+    denominators = LogSumExp(logits, ROWS.course, COLUMNS.course)
     made = np.concatenate([denominators.log(slice(0, 100)), denominators.log(slice(100, 211))])
     assert made.shape == expected.shape
     assert np.abs(np.expm1(made - expected)).max() < 2**-11
@@ -68,5 +68,5 @@ def test_denominators_neither_overflow_nor_vanish() -> None:
     logits *= 400 / np.abs(logits).max()
     expected = everywhere(logits.astype(np.float64))
     expected = np.log(np.exp(expected).sum(axis=2))
-    made = Denominators(logits, ROWS.course, COLUMNS.course).log(slice(None))
+    made = LogSumExp(logits, ROWS.course, COLUMNS.course).log(slice(None))
     assert made == pytest.approx(expected, abs=1e-3)

@@ -11,7 +11,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from clearclip_core import Doubt, Label, Scores, Vocabulary, WindowPlan
+from clearclip_core import Label, Scores, Uncertainty, Vocabulary, WindowPlan
 from tests.core.segmentation.test_sliding_windows import plan_of
 
 #: Patches of one pixel: the figures look at every pixel.
@@ -64,9 +64,9 @@ def by_hand(scores: Scores, thresholds: list[float]) -> tuple[float, float]:
 @pytest.mark.parametrize("threshold", [0.0, 0.4])
 def test_they_are_those_of_every_pixel(words: Vocabulary, threshold: float) -> None:
     scores = scores_of(words)
-    doubt = Doubt.of(scores, threshold)
+    uncertainty = Uncertainty.of(scores, threshold)
     expected = by_hand(scores, [threshold] * len(words.labels))
-    assert (doubt.uncertainty, doubt.effort) == pytest.approx(expected, abs=1e-6)
+    assert (uncertainty.uncertainty, uncertainty.effort) == pytest.approx(expected, abs=1e-6)
 
 
 @settings(max_examples=25, deadline=None)
@@ -83,8 +83,10 @@ def test_they_are_those_of_every_pixel_whatever_the_thresholds(
     confidence = scores.decide()[1].astype(np.float64)
     for limit in thresholds:  # a pixel just as likely, up to rounding, may fall on either side
         assume(not np.isclose(confidence, limit, atol=1e-3).any())
-    doubt = Doubt.of(scores, thresholds)
-    assert (doubt.uncertainty, doubt.effort) == pytest.approx(by_hand(scores, thresholds), abs=1e-6)
+    uncertainty = Uncertainty.of(scores, thresholds)
+    assert (uncertainty.uncertainty, uncertainty.effort) == pytest.approx(
+        by_hand(scores, thresholds), abs=1e-6
+    )
 
 
 def test_one_place_a_patch_stands_for_all_pixels() -> None:
@@ -94,17 +96,17 @@ def test_one_place_a_patch_stands_for_all_pixels() -> None:
     along = torch.arange(scores.cosines.shape[2]).div(9).sin() * 0.05
     smooth = along * torch.arange(8)[:, None, None].sub(3).sign() + torch.zeros_like(scores.cosines)
     wide = Scores(smooth + torch.arange(8)[:, None, None] * 0.003, plan, WORDS)
-    doubt = Doubt.of(wide)
+    uncertainty = Uncertainty.of(wide)
     expected = by_hand(wide, [0.0] * 3)
-    assert (doubt.uncertainty, doubt.effort) == pytest.approx(expected, abs=0.02)
-    assert 0.05 < doubt.effort < doubt.uncertainty < 0.95
+    assert (uncertainty.uncertainty, uncertainty.effort) == pytest.approx(expected, abs=0.02)
+    assert 0.05 < uncertainty.effort < uncertainty.uncertainty < 0.95
 
 
 def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = scores_of(WORDS)
-    whole = Doubt.of(scores)
+    whole = Uncertainty.of(scores)
     monkeypatch.setattr("clearclip_core.segmentation.scores.CPU_BAND_ELEMENTS", 1)
-    banded = Doubt.of(scores)
+    banded = Uncertainty.of(scores)
     assert banded.effort == pytest.approx(whole.effort, abs=1e-9)
     assert banded.uncertainty == pytest.approx(whole.uncertainty, abs=1e-9)
 
@@ -112,13 +114,13 @@ def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_certain_costs_nothing_and_what_is_even_costs_most() -> None:
     sure = torch.tensor([0.9, -0.9]).reshape(2, 1, 1).expand(2, *scores_of(WORDS).cosines.shape[1:])
     two = Vocabulary.of(["cat", "dog"])
-    assert Doubt.of(Scores(sure, PLAN, two)) == Doubt(0.0, 0.0)
-    even = Doubt.of(Scores(torch.zeros_like(sure), PLAN, two))
-    assert even == Doubt(1.0, 0.5)
+    assert Uncertainty.of(Scores(sure, PLAN, two)) == Uncertainty(0.0, 0.0)
+    even = Uncertainty.of(Scores(torch.zeros_like(sure), PLAN, two))
+    assert even == Uncertainty(1.0, 0.5)
 
 
 def test_a_figure_that_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match=r"`effort` to be in \[0, 1\], but got 1.5"):
-        Doubt(0.5, 1.5)
+        Uncertainty(0.5, 1.5)
     with pytest.raises(ValueError, match="`threshold` to be one number or 3"):
-        Doubt.of(scores_of(WORDS), [0.1])
+        Uncertainty.of(scores_of(WORDS), [0.1])

@@ -14,26 +14,26 @@ from sqlalchemy import text
 from backend.database.database import LEASE_S
 from backend.errors import LearningRefused, ModelUnavailable
 from backend.feedback.learning import example_store as module
-from backend.feedback.learning.example_store import Lessons
-from backend.feedback.learning.versions import Learned, Lesson, Turn, Version
-from backend.jobs.job_store import Store
+from backend.feedback.learning.example_store import ExampleStore
+from backend.feedback.learning.versions import ActiveModel, StepLease, TrainingExample, Version
+from backend.jobs.job_store import JobStore
 from backend.settings import Adapt
 from clearclip_core import Adaptation
 from tests.backend.conftest import Clock
 
 
 @pytest.fixture
-def lessons(store: Store) -> Lessons:
-    return Lessons(store, "me", lambda: "model")
+def lessons(store: JobStore) -> ExampleStore:
+    return ExampleStore(store, "me", lambda: "model")
 
 
 @pytest.fixture
-def other(store: Store) -> Lessons:
-    return Lessons(store, "other", lambda: "model")
+def other(store: JobStore) -> ExampleStore:
+    return ExampleStore(store, "other", lambda: "model")
 
 
-def lesson(content: str) -> Lesson:
-    return Lesson(content, content.encode(), "{}")
+def lesson(content: str) -> TrainingExample:
+    return TrainingExample(content, content.encode(), "{}")
 
 
 def adaptation(number: float = 1.0) -> Adaptation:
@@ -44,12 +44,14 @@ def version(digest: str = "a", better: bool = True) -> Version:
     return Version(10, 12, digest, better, 0.4, 0.5, {"car": 0.4}, {"car": 0.5}, {"car": 0.3})
 
 
-def teach(lessons: Lessons, *annotations: int, project: int = 7) -> None:
+def teach(lessons: ExampleStore, *annotations: int, project: int = 7) -> None:
     for annotation in annotations:
         lessons.replace(annotation, project, [lesson(f"of {annotation}")])
 
 
-def make(lessons: Lessons, digest: str = "a", better: bool = True, number: float = 1.0) -> Version:
+def make(
+    lessons: ExampleStore, digest: str = "a", better: bool = True, number: float = 1.0
+) -> Version:
     """A step of project 7 that comes to something."""
     turn = lessons.take_step(1, 7)
     assert turn is not None
@@ -59,7 +61,7 @@ def make(lessons: Lessons, digest: str = "a", better: bool = True, number: float
     return kept
 
 
-def test_a_lesson_that_comes_again_changes_nothing(lessons: Lessons) -> None:
+def test_a_lesson_that_comes_again_changes_nothing(lessons: ExampleStore) -> None:
     assert lessons.replace(1, 7, [lesson("a"), lesson("b")])
     assert not lessons.replace(1, 7, [lesson("a"), lesson("b")])
     state = lessons.state(7)
@@ -72,7 +74,7 @@ def test_a_lesson_that_comes_again_changes_nothing(lessons: Lessons) -> None:
 
 
 def test_a_lesson_that_is_changed_keeps_the_time_at_which_it_came(
-    lessons: Lessons, clock: Clock
+    lessons: ExampleStore, clock: Clock
 ) -> None:
     teach(lessons, 1)
     (before,) = lessons.lessons(7)
@@ -83,7 +85,9 @@ def test_a_lesson_that_is_changed_keeps_the_time_at_which_it_came(
     assert known == {"changed": before.learned, "of 2": before.learned + 60}
 
 
-def test_the_order_in_which_several_learn_does_not_matter(lessons: Lessons, other: Lessons) -> None:
+def test_the_order_in_which_several_learn_does_not_matter(
+    lessons: ExampleStore, other: ExampleStore
+) -> None:
     teach(lessons, 3, 1)
     teach(other, 2)
     content = [(each.digest, each.example) for each in other.lessons(7)]
@@ -91,7 +95,7 @@ def test_the_order_in_which_several_learn_does_not_matter(lessons: Lessons, othe
     assert other.state(7).changed == 3
 
 
-def test_an_annotation_that_moves_to_another_project_is_there_alone(lessons: Lessons) -> None:
+def test_an_annotation_that_moves_to_another_project_is_there_alone(lessons: ExampleStore) -> None:
     teach(lessons, 1, project=7)
     make(lessons)
     teach(lessons, 1, project=8)
@@ -100,8 +104,8 @@ def test_an_annotation_that_moves_to_another_project_is_there_alone(lessons: Les
     assert lessons.state(8).pictures == 1
 
 
-def test_each_model_has_its_own(store: Store, lessons: Lessons) -> None:
-    elsewhere = Lessons(store, "me", lambda: "another")
+def test_each_model_has_its_own(store: JobStore, lessons: ExampleStore) -> None:
+    elsewhere = ExampleStore(store, "me", lambda: "another")
     teach(lessons, 1, 2)
     make(lessons)
     assert elsewhere.lessons(7) == []
@@ -111,16 +115,16 @@ def test_each_model_has_its_own(store: Store, lessons: Lessons) -> None:
 
 
 def test_what_is_deleted_is_forgotten_by_all_models_loaded_or_not(
-    store: Store, lessons: Lessons
+    store: JobStore, lessons: ExampleStore
 ) -> None:
     def unloaded() -> str:
         raise ModelUnavailable("The weights are missing.")
 
-    elsewhere = Lessons(store, "me", lambda: "another")
+    elsewhere = ExampleStore(store, "me", lambda: "another")
     for each in (lessons, elsewhere):
         teach(each, 1, 2)
         make(each)
-    assert Lessons(store, "me", unloaded).forget(1)
+    assert ExampleStore(store, "me", unloaded).forget(1)
     for each in (lessons, elsewhere):
         state = each.state(7)
         assert (state.annotations, state.changed, state.live) == (1, 1, 1)
@@ -132,13 +136,13 @@ def test_what_is_deleted_is_forgotten_by_all_models_loaded_or_not(
 
 
 def test_a_step_is_due_after_so_many_changes_and_one_takes_it(
-    lessons: Lessons, other: Lessons
+    lessons: ExampleStore, other: ExampleStore
 ) -> None:
     teach(lessons, 1, 2)
     assert lessons.take_step(3) is None
     lessons.forget(1)
     turn = lessons.take_step(3)
-    assert turn == Turn(7, changed=3)
+    assert turn == StepLease(7, changed=3)
     assert other.take_step(3) is None
     assert other.take_step(3, 7) is None
     teach(lessons, 4)  # meanwhile
@@ -146,7 +150,7 @@ def test_a_step_is_due_after_so_many_changes_and_one_takes_it(
     assert lessons.state(7).changed == 1
 
 
-def test_a_tenth_of_many_annotations_has_to_change(lessons: Lessons) -> None:
+def test_a_tenth_of_many_annotations_has_to_change(lessons: ExampleStore) -> None:
     teach(lessons, *range(1, 41))
     make(lessons)
     for annotation in (1, 2, 3):
@@ -158,10 +162,10 @@ def test_a_tenth_of_many_annotations_has_to_change(lessons: Lessons) -> None:
     assert turn is not None
     assert turn.project == 8
     lessons.forget(4)  # of 39, so 4 will do as 3 do
-    assert lessons.take_step(2) == Turn(7, changed=4, live=1)
+    assert lessons.take_step(2) == StepLease(7, changed=4, live=1)
 
 
-def test_a_step_can_be_asked_for(lessons: Lessons, other: Lessons) -> None:
+def test_a_step_can_be_asked_for(lessons: ExampleStore, other: ExampleStore) -> None:
     with pytest.raises(LearningRefused, match="no corrections"):
         lessons.ask(7)
     teach(lessons, 1)
@@ -174,7 +178,7 @@ def test_a_step_can_be_asked_for(lessons: Lessons, other: Lessons) -> None:
 
 
 def test_a_step_whose_maker_is_killed_is_taken_by_another(
-    lessons: Lessons, other: Lessons, clock: Clock
+    lessons: ExampleStore, other: ExampleStore, clock: Clock
 ) -> None:
     teach(lessons, 1, 2)
     lost = lessons.take_step(2)
@@ -191,7 +195,7 @@ def test_a_step_whose_maker_is_killed_is_taken_by_another(
     assert [each.digest for each in lessons.versions(7)] == ["good"]
 
 
-def test_a_step_that_fails_comes_again_later(lessons: Lessons, clock: Clock) -> None:
+def test_a_step_that_fails_comes_again_later(lessons: ExampleStore, clock: Clock) -> None:
     teach(lessons, 1)
     turn = lessons.take_step(1)
     assert turn is not None
@@ -204,13 +208,13 @@ def test_a_step_that_fails_comes_again_later(lessons: Lessons, clock: Clock) -> 
 
 
 def test_several_that_look_at_once_take_one_step(url: str) -> None:
-    stores = [Store(url) for _ in range(4)]
-    many = [Lessons(store, f"owner {i}", lambda: "model") for i, store in enumerate(stores)]
+    stores = [JobStore(url) for _ in range(4)]
+    many = [ExampleStore(store, f"owner {i}", lambda: "model") for i, store in enumerate(stores)]
     teach(many[0], 1)
-    taken: list[Turn | None] = []
+    taken: list[StepLease | None] = []
     start = threading.Barrier(len(many))
 
-    def take(lessons: Lessons) -> None:
+    def take(lessons: ExampleStore) -> None:
         start.wait(20)
         taken.append(lessons.take_step(1))
 
@@ -238,8 +242,8 @@ def test_whatever_comes_in_whatever_order_what_is_there_counts(
     moves: list[tuple[str, int, int, bool]],
 ) -> None:
     """Against a dictionary: two backends learn, forget and step by chance."""
-    store = Store("sqlite://")
-    both = [Lessons(store, owner, lambda: "model") for owner in ("one", "other")]
+    store = JobStore("sqlite://")
+    both = [ExampleStore(store, owner, lambda: "model") for owner in ("one", "other")]
     known: dict[int, str] = {}
     changed, stepped = 0, False
     for what, annotation, content, first in moves:
@@ -264,7 +268,7 @@ def test_whatever_comes_in_whatever_order_what_is_there_counts(
     assert (both[0].learned(7, "scores") is not None) == stepped
 
 
-def test_what_is_live_is_used_as_the_mode_says(lessons: Lessons, other: Lessons) -> None:
+def test_what_is_live_is_used_as_the_mode_says(lessons: ExampleStore, other: ExampleStore) -> None:
     assert lessons.learned(7, "all") is None
     teach(lessons, 1)
     make(lessons)
@@ -285,7 +289,7 @@ def test_what_is_live_is_used_as_the_mode_says(lessons: Lessons, other: Lessons)
 
 
 def test_where_the_database_is_away_what_it_said_last_counts(
-    store: Store, lessons: Lessons, caplog: pytest.LogCaptureFixture
+    store: JobStore, lessons: ExampleStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     teach(lessons, 1)
     make(lessons)
@@ -301,7 +305,7 @@ def test_where_the_database_is_away_what_it_said_last_counts(
 
 
 def test_a_version_of_another_release_counts_as_none(
-    store: Store, lessons: Lessons, caplog: pytest.LogCaptureFixture
+    store: JobStore, lessons: ExampleStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     teach(lessons, 1)
     make(lessons)
@@ -311,7 +315,9 @@ def test_a_version_of_another_release_counts_as_none(
     assert "cannot be used" in caplog.text
 
 
-def test_without_lessons_the_words_decide_at_once(lessons: Lessons, other: Lessons) -> None:
+def test_without_lessons_the_words_decide_at_once(
+    lessons: ExampleStore, other: ExampleStore
+) -> None:
     teach(lessons, 1, 2)
     make(lessons)
     lessons.forget(1)
@@ -321,7 +327,7 @@ def test_without_lessons_the_words_decide_at_once(lessons: Lessons, other: Lesso
     assert (other.state(7).changed, other.take_step(1)) == (0, None)
 
 
-def test_a_step_of_lessons_that_are_gone_by_then_is_not_kept(lessons: Lessons) -> None:
+def test_a_step_of_lessons_that_are_gone_by_then_is_not_kept(lessons: ExampleStore) -> None:
     teach(lessons, 1)
     turn = lessons.take_step(1)
     assert turn is not None
@@ -330,7 +336,7 @@ def test_a_step_of_lessons_that_are_gone_by_then_is_not_kept(lessons: Lessons) -
     assert lessons.learned(7, "scores") is None
 
 
-def test_where_a_project_is_pinned_nothing_moves(lessons: Lessons) -> None:
+def test_where_a_project_is_pinned_nothing_moves(lessons: ExampleStore) -> None:
     teach(lessons, 1, 2)
     make(lessons)
     running = lessons.take_step(1, 7)
@@ -349,7 +355,7 @@ def test_where_a_project_is_pinned_nothing_moves(lessons: Lessons) -> None:
     assert not lessons.pin(7, pinned=False).pinned
 
 
-def test_back_goes_to_the_last_better_one_and_stays_there(lessons: Lessons) -> None:
+def test_back_goes_to_the_last_better_one_and_stays_there(lessons: ExampleStore) -> None:
     with pytest.raises(LearningRefused, match="the words alone"):
         lessons.roll_back(7)
     teach(lessons, 1)
@@ -366,7 +372,7 @@ def test_back_goes_to_the_last_better_one_and_stays_there(lessons: Lessons) -> N
 
 
 @pytest.mark.parametrize("mode", ["thresholds", "all", "scores"])
-def test_back_goes_to_thresholds_where_they_are_used(lessons: Lessons, mode: Adapt) -> None:
+def test_back_goes_to_thresholds_where_they_are_used(lessons: ExampleStore, mode: Adapt) -> None:
     """By the mode; or, where only the label config says so, by what is live."""
     teach(lessons, 1)
     for digest in "abc":
@@ -380,7 +386,7 @@ def test_back_goes_to_thresholds_where_they_are_used(lessons: Lessons, mode: Ada
     assert lessons.roll_back(7, mode=mode).live is None
 
 
-def test_what_somebody_has_made_live_meanwhile_stays(lessons: Lessons) -> None:
+def test_what_somebody_has_made_live_meanwhile_stays(lessons: ExampleStore) -> None:
     teach(lessons, 1)
     turn = lessons.take_step(1)
     assert turn is not None
@@ -390,7 +396,7 @@ def test_what_somebody_has_made_live_meanwhile_stays(lessons: Lessons) -> None:
     assert (made.number, lessons.state(7).live) == (2, brought.number)
 
 
-def test_reset_forgets_all_or_all_but_the_lessons(lessons: Lessons) -> None:
+def test_reset_forgets_all_or_all_but_the_lessons(lessons: ExampleStore) -> None:
     teach(lessons, 1, 2)
     make(lessons)
     lessons.pin(7)
@@ -404,7 +410,7 @@ def test_reset_forgets_all_or_all_but_the_lessons(lessons: Lessons) -> None:
     assert lessons.settle(running, version(), adaptation(), "live") is None
 
 
-def test_what_equals_the_newest_version_is_no_new_one(lessons: Lessons) -> None:
+def test_what_equals_the_newest_version_is_no_new_one(lessons: ExampleStore) -> None:
     teach(lessons, 1)
     first = make(lessons)
     teach(lessons, 2)
@@ -416,7 +422,7 @@ def test_what_equals_the_newest_version_is_no_new_one(lessons: Lessons) -> None:
         lessons.version(7, 9)
 
 
-def test_what_comes_from_a_file_stays_without_lessons(lessons: Lessons) -> None:
+def test_what_comes_from_a_file_stays_without_lessons(lessons: ExampleStore) -> None:
     teach(lessons, 1)
     imported = Version(5, 5, "file", True, origin="import")
     assert lessons.bring(7, imported, adaptation()).number == 1
@@ -426,7 +432,7 @@ def test_what_comes_from_a_file_stays_without_lessons(lessons: Lessons) -> None:
     assert learned.annotations == 5
 
 
-def test_a_job_finds_the_version_that_it_has_begun_with(lessons: Lessons) -> None:
+def test_a_job_finds_the_version_that_it_has_begun_with(lessons: ExampleStore) -> None:
     def digests() -> Sequence[str | None]:
         return [each and each.digest for each in lessons.earlier(7, "scores")]
 
@@ -434,13 +440,13 @@ def test_a_job_finds_the_version_that_it_has_begun_with(lessons: Lessons) -> Non
     teach(lessons, 1)
     make(lessons, "a", number=1)
     make(lessons, "b", number=2)
-    used: Callable[[float], str] = lambda number: Learned(10, adaptation(number)).digest  # noqa: E731
+    used: Callable[[float], str] = lambda number: ActiveModel(10, adaptation(number)).digest  # noqa: E731
     assert digests() == [used(2), used(1), None]
     lessons.forget(1)
     assert digests() == []
 
 
-def test_what_is_kept_is_bounded(lessons: Lessons, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_is_bounded(lessons: ExampleStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_ANNOTATIONS", 2)
     monkeypatch.setattr(module, "MOST_VERSIONS", 2)
     teach(lessons, 5, 1, 3)

@@ -15,13 +15,13 @@ import torch
 
 from backend.database.database import LEASE_S
 from backend.errors import BadRequest, ImageRefused, LearningRefused, StudioUnreachable
-from backend.feedback.comparison import Corrected, CorrectedPicture
+from backend.feedback.comparison import AnnotationDiff, ImageDiff
 from backend.feedback.learning import example_store as lessons
-from backend.feedback.learning.example_store import Lessons
+from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.learner import Learner, model_key
 from backend.feedback.learning.version_file import export, read_export
-from backend.inference.engine import Engine, Urgency
-from backend.jobs.job_store import Store
+from backend.inference.engine import Engine, Priority
+from backend.jobs.job_store import JobStore
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import (
@@ -33,7 +33,7 @@ from backend.label_studio.requests import (
     Task,
     Words,
 )
-from backend.prediction.predictor import Pipeline
+from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 from clearclip_core import (
     SCENE_LABELS,
@@ -75,14 +75,14 @@ class Fits:
 class School:
     """One backend that learns on a database, and predicts."""
 
-    def __init__(self, store: Store, owner: str = "me", **settings: Any) -> None:
+    def __init__(self, store: JobStore, owner: str = "me", **settings: Any) -> None:
         self.settings = Settings(**{"adapt_every": 2} | settings)
         engine = colour_engine()
         key = model_key(self.settings, engine.model_id)
-        self.lessons = Lessons(store, owner, lambda: key)
+        self.lessons = ExampleStore(store, owner, lambda: key)
         self.fits = Fits()
         self.learner = Learner(self.settings, engine, read_image, self.lessons, self.fits)
-        self.pipeline = Pipeline(engine, read_image, self.settings, lessons=self.lessons)
+        self.predictor = Predictor(engine, read_image, self.settings, lessons=self.lessons)
 
     def learn(self, *annotations: int, config: str = CONFIG, image: str = "flag") -> None:
         for annotation in annotations:
@@ -93,7 +93,7 @@ class School:
 
     def predict(self, config: str = CONFIG, project: int = 7) -> dict[str, Any]:
         task = Task(1, project, {"image": "flag"})
-        (entry,) = self.pipeline.predict(PredictRequest((task,), config, project))
+        (entry,) = self.predictor.predict(PredictRequest((task,), config, project))
         assert isinstance(entry, dict)
         for region in entry["result"]:
             del region["id"]  # of the version too
@@ -104,8 +104,8 @@ class School:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(f"sqlite:///{tmp_path}/school.db", Clock())
+def store(tmp_path: Path) -> Iterator[JobStore]:
+    store = JobStore(f"sqlite:///{tmp_path}/school.db", Clock())
     yield store
     store.close()
 
@@ -123,14 +123,14 @@ def corrected(
     image: str = "flag",
     size_hw: tuple[int, int] = SIZE_HW,
     project: int = 7,
-) -> Corrected:
+) -> AnnotationDiff:
     parsed = parse_label_config(config)
-    picture = CorrectedPicture(parsed.images[0], None, size_hw, final)
+    picture = ImageDiff(parsed.images[0], None, size_hw, final)
     task = Task(annotation, project, {"image": image})
-    return Corrected(annotation, project, task, parsed, (picture,), 0.0)
+    return AnnotationDiff(annotation, project, task, parsed, (picture,), 0.0)
 
 
-def test_an_annotation_gives_what_its_picture_and_masks_teach(store: Store) -> None:
+def test_an_annotation_gives_what_its_picture_and_masks_teach(store: JobStore) -> None:
     school = School(store)
     school.learn(1)
     (lesson,) = school.lessons.lessons(7)
@@ -149,7 +149,7 @@ def test_an_annotation_gives_what_its_picture_and_masks_teach(store: Store) -> N
     assert school.lessons.lessons(7) == []
 
 
-def test_what_the_words_had_right_is_counted(store: Store) -> None:
+def test_what_the_words_had_right_is_counted(store: JobStore) -> None:
     """Blue is the right third, of which the annotator left the upper half."""
     upper = np.zeros(SIZE_HW, np.bool_)
     upper[:20, 40:] = True
@@ -165,7 +165,7 @@ def test_what_the_words_had_right_is_counted(store: Store) -> None:
 
 @pytest.mark.parametrize("image", ["gone", "wide"])
 def test_a_picture_that_does_not_fit_its_masks_teaches_nothing(
-    store: Store, caplog: pytest.LogCaptureFixture, image: str
+    store: JobStore, caplog: pytest.LogCaptureFixture, image: str
 ) -> None:
     school = School(store)
     school.learner.learn(corrected(1, {"wine": left_third()}, image=image))
@@ -173,7 +173,7 @@ def test_a_picture_that_does_not_fit_its_masks_teaches_nothing(
     assert "Annotation 1 cannot be learned from" in caplog.text
 
 
-def test_a_picture_that_is_not_handed_out_leaves_what_was_learned(store: Store) -> None:
+def test_a_picture_that_is_not_handed_out_leaves_what_was_learned(store: JobStore) -> None:
     school = School(store)
     school.learn(1, 2)
     school.step()
@@ -191,33 +191,32 @@ def test_a_picture_that_is_not_handed_out_leaves_what_was_learned(store: Store) 
     assert school.predict() == before
 
 
-def test_a_list_of_pictures_teaches_those_with_regions(store: Store) -> None:
+def test_a_list_of_pictures_teaches_those_with_regions(store: JobStore) -> None:
     xml = CONFIG.replace('value="$image"', 'valueList="$pages"')
     config = parse_label_config(xml)
     task = Task(1, 7, {"pages": ["red", "flag"]})
     pictures = tuple(
-        CorrectedPicture(config.images[0], index, SIZE_HW, {"wine": left_third()})
-        for index in (1, 5)
+        ImageDiff(config.images[0], index, SIZE_HW, {"wine": left_third()}) for index in (1, 5)
     )
     school = School(store)
-    school.learner.learn(Corrected(1, 7, task, config, pictures, 0.0))
+    school.learner.learn(AnnotationDiff(1, 7, task, config, pictures, 0.0))
     (lesson,) = school.lessons.lessons(7)
     assert np.array_equal(Example.from_bytes(lesson.example).means[1], [255, 0, 0])
 
 
-def test_where_nothing_was_learned_all_is_as_without(store: Store) -> None:
+def test_where_nothing_was_learned_all_is_as_without(store: JobStore) -> None:
     school = School(store)
-    plain = Pipeline(colour_engine(), read_image, Settings())
+    plain = Predictor(colour_engine(), read_image, Settings())
     config = parse_label_config(CONFIG)
-    assert school.pipeline.version(config, 7) == plain.version(config)
+    assert school.predictor.version(config, 7) == plain.version(config)
     school.learn(1)
-    assert school.pipeline.version(config, 7) == plain.version(config)
+    assert school.predictor.version(config, 7) == plain.version(config)
     task = Task(1, 7, {"image": "flag"})
     request = PredictRequest((task,), CONFIG, 7)
-    assert school.pipeline.predict(request) == plain.predict(request)
+    assert school.predictor.predict(request) == plain.predict(request)
 
 
-def test_a_step_comes_after_so_many_and_predictions_follow_it(store: Store) -> None:
+def test_a_step_comes_after_so_many_and_predictions_follow_it(store: JobStore) -> None:
     school = School(store)
     before = school.predict()
     school.learn(1)
@@ -241,7 +240,7 @@ def test_a_step_comes_after_so_many_and_predictions_follow_it(store: Store) -> N
     assert School(store, "another").predict() == after
 
 
-def test_without_annotations_all_is_as_at_the_start(store: Store) -> None:
+def test_without_annotations_all_is_as_at_the_start(store: JobStore) -> None:
     school = School(store)
     before = school.predict()
     school.learn(1, 2)
@@ -254,7 +253,7 @@ def test_without_annotations_all_is_as_at_the_start(store: Store) -> None:
     assert not school.step()
 
 
-def test_what_an_annotator_asks_for_follows_too(store: Store) -> None:
+def test_what_an_annotator_asks_for_follows_too(store: JobStore) -> None:
     school = School(store)
     xml = CONFIG.replace("</View>", '<TextArea name="t" toName="image"/></View>')
     shapes = [Keypoint(10, 50), Rectangle(0, 0, 30, 100), Words("wine"), Words("all")]
@@ -263,7 +262,7 @@ def test_what_an_annotator_asks_for_follows_too(store: Store) -> None:
         labels = () if isinstance(shape, Words) else ("wine",)
         context = Context((Prompt(shape, labels, "t", "image"),))
         task = Task(1, 7, {"image": "flag"})
-        (entry,) = school.pipeline.predict(PredictRequest((task,), xml, 7, context))
+        (entry,) = school.predictor.predict(PredictRequest((task,), xml, 7, context))
         assert isinstance(entry, dict)
         return [r for r in entry["result"] if r["value"]["brushlabels"] == ["wine"]]
 
@@ -279,7 +278,7 @@ def test_what_an_annotator_asks_for_follows_too(store: Store) -> None:
 
 
 @pytest.mark.parametrize("ious", [(0.5, 0.4), (0.5, 0.5)])
-def test_what_is_not_better_never_goes_live(store: Store, ious: tuple[float, float]) -> None:
+def test_what_is_not_better_never_goes_live(store: JobStore, ious: tuple[float, float]) -> None:
     school = School(store)
     before = school.predict()
     school.fits.ious = ious
@@ -293,7 +292,7 @@ def test_what_is_not_better_never_goes_live(store: Store, ious: tuple[float, flo
     assert school.predict() == before
 
 
-def test_as_good_as_the_words_is_good_enough(store: Store) -> None:
+def test_as_good_as_the_words_is_good_enough(store: JobStore) -> None:
     school = School(store)
     school.fits.ious = (0.5, 0.5)
     school.learn(1, 2)
@@ -306,7 +305,7 @@ def test_as_good_as_the_words_is_good_enough(store: Store) -> None:
     [("red", "other", True), ("white", "other", False), ("red", "flag", False)],
 )
 def test_what_was_live_stays_while_it_is_good_on_what_came_since(
-    store: Store, colour: str, image: str, stays: bool
+    store: JobStore, colour: str, image: str, stays: bool
 ) -> None:
     """The features of the stand-in are colours: a direction of red finds what is red.
 
@@ -328,7 +327,7 @@ def test_what_was_live_stays_while_it_is_good_on_what_came_since(
     assert school.labels() == (["wine", "blue"] if stays else ["blue"])
 
 
-def test_a_config_may_say_what_follows_corrections(store: Store) -> None:
+def test_a_config_may_say_what_follows_corrections(store: JobStore) -> None:
     school = School(store)
     off = brush_config("wine", "blue", attributes='adapt="OFF"')
     before = school.predict(off)
@@ -344,7 +343,7 @@ def test_a_config_may_say_what_follows_corrections(store: Store) -> None:
     assert School(store, adapt="off").labels(on) == ["wine", "blue"]
 
 
-def test_thresholds_are_used_where_somebody_asks_for_them(store: Store) -> None:
+def test_thresholds_are_used_where_somebody_asks_for_them(store: JobStore) -> None:
     """The stand-in is 0.75 sure on the left half, 0.5 on the right: only red's left is wanted."""
     for number in range(3):  # pictures that differ in one pixel
         IMAGES[f"reds{number}"] = flag("red", "red")
@@ -367,7 +366,7 @@ def test_thresholds_are_used_where_somebody_asks_for_them(store: Store) -> None:
 
     def drawn(config: str) -> npt.NDArray[np.bool_]:
         task = Task(1, 7, {"image": "reds0"})
-        (entry,) = school.pipeline.predict(PredictRequest((task,), config, 7))
+        (entry,) = school.predictor.predict(PredictRequest((task,), config, 7))
         assert isinstance(entry, dict)
         return mask_of(entry["result"][0])
 
@@ -376,7 +375,7 @@ def test_thresholds_are_used_where_somebody_asks_for_them(store: Store) -> None:
     assert drawn(brush_config("red")).all(), "scores are the default"
 
 
-def test_labels_that_come_later_leave_what_others_have_learned(store: Store) -> None:
+def test_labels_that_come_later_leave_what_others_have_learned(store: JobStore) -> None:
     school = School(store)
     school.learn(1, 2)
     school.step()
@@ -384,42 +383,42 @@ def test_labels_that_come_later_leave_what_others_have_learned(store: Store) -> 
     assert school.labels(brush_config("port", "blue")) == ["blue"]  # renamed: begins anew
 
 
-def test_a_request_keeps_the_version_that_it_has_begun_with(store: Store) -> None:
+def test_a_request_keeps_the_version_that_it_has_begun_with(store: JobStore) -> None:
     school = School(store)
     config = parse_label_config(CONFIG)
-    start = school.pipeline.version(config, 7)
+    start = school.predictor.version(config, 7)
     school.learn(1, 2)
     school.step()
-    first = school.pipeline.version(config, 7)
+    first = school.predictor.version(config, 7)
     school.fits.adaptation = teach(wine="white")
     school.learn(3, 4)
     school.step()
-    newest = school.pipeline.version(config, 7)
+    newest = school.predictor.version(config, 7)
     assert len({start, first, newest}) == 3
     for version in (start, first, newest):
-        assert school.pipeline.knows(version, config, 7)
-    assert not school.pipeline.knows("another", config, 7)
+        assert school.predictor.knows(version, config, 7)
+    assert not school.predictor.knows("another", config, 7)
     other = parse_label_config(brush_config("wine"))
-    assert not school.pipeline.knows(first, other, 7)
+    assert not school.predictor.knows(first, other, 7)
     for annotation in (1, 2, 3, 4):
         school.learner.forget(annotation)
-    assert not school.pipeline.knows(first, config, 7), "the words decide at once"
+    assert not school.predictor.knows(first, config, 7), "the words decide at once"
 
 
-def test_a_node_without_the_database_makes_the_same(store: Store) -> None:
+def test_a_node_without_the_database_makes_the_same(store: JobStore) -> None:
     """What the driver of a cluster hands on is all that it takes."""
     school = School(store)
     school.learn(1, 2)
     school.step()
     config, task = parse_label_config(CONFIG), Task(1, 7, {"image": "flag"})
-    learned = pickle.loads(pickle.dumps(school.pipeline.learned(config, 7)))  # as Ray does
-    node = Pipeline(colour_engine(), read_image, Settings())
-    entry = node.outcome(task, node.wish(config, Urgency.BATCH, 7, learned)).entry
-    (wanted,) = school.pipeline.predict(PredictRequest((task,), CONFIG, 7))
+    learned = pickle.loads(pickle.dumps(school.predictor.learned(config, 7)))  # as Ray does
+    node = Predictor(colour_engine(), read_image, Settings())
+    entry = node.outcome(task, node.spec(config, Priority.BATCH, 7, learned)).entry
+    (wanted,) = school.predictor.predict(PredictRequest((task,), CONFIG, 7))
     assert entry == wanted
 
 
-def test_what_is_learned_while_a_step_is_made_is_not_counted(store: Store) -> None:
+def test_what_is_learned_while_a_step_is_made_is_not_counted(store: JobStore) -> None:
     school = School(store)
     school.learn(1, 2)
 
@@ -434,7 +433,7 @@ def test_what_is_learned_while_a_step_is_made_is_not_counted(store: Store) -> No
 
 
 def test_an_annotation_that_is_too_old_to_count_costs_nothing(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lessons, "MOST_ANNOTATIONS", 2)
     asked: list[int] = []
@@ -452,7 +451,7 @@ def test_an_annotation_that_is_too_old_to_count_costs_nothing(
     assert (state.annotations, state.changed) == (2, 3)
 
 
-def test_a_step_that_fails_is_given_back_with_the_reason(store: Store) -> None:
+def test_a_step_that_fails_is_given_back_with_the_reason(store: JobStore) -> None:
     school = School(store)
     school.learn(1, 2)
 
@@ -468,7 +467,7 @@ def test_a_step_that_fails_is_given_back_with_the_reason(store: Store) -> None:
     assert school.step()
 
 
-def test_a_step_that_is_killed_is_made_by_another_and_comes_to_the_same(store: Store) -> None:
+def test_a_step_that_is_killed_is_made_by_another_and_comes_to_the_same(store: JobStore) -> None:
     school, other = School(store, "killed"), School(store, "other")
     school.learn(1, 2)
     assert school.lessons.take_step(2) is not None  # and nothing more is heard of it
@@ -479,7 +478,7 @@ def test_a_step_that_is_killed_is_made_by_another_and_comes_to_the_same(store: S
     assert school.labels() == ["wine", "blue"]
 
 
-def test_a_step_by_hand_is_refused_with_a_reason(store: Store) -> None:
+def test_a_step_by_hand_is_refused_with_a_reason(store: JobStore) -> None:
     school = School(store)
     now = parse_label_config(CONFIG)
     with pytest.raises(LearningRefused, match="no corrections"):
@@ -502,14 +501,14 @@ def test_a_step_by_hand_is_refused_with_a_reason(store: Store) -> None:
         surgery.learner.step(7, lambda _: now)
 
 
-def test_a_version_goes_to_another_backend_as_a_file(store: Store, tmp_path: Path) -> None:
+def test_a_version_goes_to_another_backend_as_a_file(store: JobStore, tmp_path: Path) -> None:
     school = School(store)
     school.learn(1, 2)
     school.step()
     version, adaptation = school.lessons.version(7, 1)
     data = export(school.settings, version, adaptation, school.lessons.model)
 
-    there = School(Store(f"sqlite:///{tmp_path}/there.db"))
+    there = School(JobStore(f"sqlite:///{tmp_path}/there.db"))
     brought, scores = read_export(data, there.lessons.model, there.learner.width)
     kept = there.lessons.bring(7, brought, scores)
     assert (kept.origin, kept.better, kept.annotations) == ("import", True, 2)
@@ -536,7 +535,7 @@ def test_a_version_goes_to_another_backend_as_a_file(store: Store, tmp_path: Pat
         read_export(data, "another")
 
 
-def test_what_comes_from_a_file_leaves_to_what_is_better_alone(store: Store) -> None:
+def test_what_comes_from_a_file_leaves_to_what_is_better_alone(store: JobStore) -> None:
     school = School(store)
     school.learn(1, 2)
     school.step()
@@ -576,26 +575,26 @@ def read_scene(source: str, task: Task) -> RGBArray:
     return render_scene(int(source), SCENE_HW).image
 
 
-def of_scene(annotation: int) -> Corrected:
+def of_scene(annotation: int) -> AnnotationDiff:
     """What somebody leaves who paints all of it right."""
     label_map = render_scene(annotation, SCENE_HW).label_map
     final = {
         name: label_map == index for index, name in enumerate(NAMES) if (label_map == index).any()
     }
     task = Task(annotation, 7, {"image": str(annotation)})
-    picture = CorrectedPicture(SCENES.images[0], None, SCENE_HW, final)
-    return Corrected(annotation, 7, task, SCENES, (picture,), 0.0)
+    picture = ImageDiff(SCENES.images[0], None, SCENE_HW, final)
+    return AnnotationDiff(annotation, 7, task, SCENES, (picture,), 0.0)
 
 
-def demo_learner(engine: Engine, store: Store, owner: str) -> Learner:
+def demo_learner(engine: Engine, store: JobStore, owner: str) -> Learner:
     settings = DEMO
-    lessons = Lessons(store, owner, lambda: model_key(settings, engine.model_id))
+    lessons = ExampleStore(store, owner, lambda: model_key(settings, engine.model_id))
     return Learner(settings, engine, read_scene, lessons)
 
 
 def test_replicas_come_to_the_same_in_whatever_order(demo: Engine, tmp_path: Path) -> None:
     annotations = list(range(301, 305))
-    alone, shared = (Store(f"sqlite:///{tmp_path}/{name}.db") for name in ("alone", "shared"))
+    alone, shared = (JobStore(f"sqlite:///{tmp_path}/{name}.db") for name in ("alone", "shared"))
     one = demo_learner(demo, alone, "one")
     for annotation in annotations:
         one.learn(of_scene(annotation))
@@ -624,16 +623,16 @@ def test_labels_whose_words_mean_nothing_are_found_after_some_corrections(
     demo: Engine, tmp_path: Path
 ) -> None:
     """The issue's own promise, on a small scale; tests/bench has the measured figures."""
-    learner = demo_learner(demo, Store(f"sqlite:///{tmp_path}/demo.db"), "me")
+    learner = demo_learner(demo, JobStore(f"sqlite:///{tmp_path}/demo.db"), "me")
     settings = DEMO
-    pipeline = Pipeline(demo, read_scene, settings, lessons=learner.lessons)
+    predictor = Predictor(demo, read_scene, settings, lessons=learner.lessons)
 
     def iou() -> float:
         both, either = 0, 0
         for seed in range(401, 407):
             task = Task(seed, 7, {"image": str(seed)})
-            wish = pipeline.wish(SCENES, Urgency.BATCH, 7, pipeline.learned(SCENES, 7))
-            entry = pipeline.outcome(task, wish).entry
+            spec = predictor.spec(SCENES, Priority.BATCH, 7, predictor.learned(SCENES, 7))
+            entry = predictor.outcome(task, spec).entry
             assert isinstance(entry, dict)
             drawn = {r["value"]["brushlabels"][0]: mask_of(r) for r in entry["result"]}
             true = of_scene(seed).pictures[0].final
@@ -656,7 +655,7 @@ def test_labels_whose_words_mean_nothing_are_found_after_some_corrections(
     assert iou() == before
 
 
-def test_the_width_is_known_once_the_model_is_loaded(demo: Engine, store: Store) -> None:
+def test_the_width_is_known_once_the_model_is_loaded(demo: Engine, store: JobStore) -> None:
     learner = demo_learner(demo, store, "me")
     words = demo.segmenter().embed(["sky"])
     assert learner.width == words.shape[-1]

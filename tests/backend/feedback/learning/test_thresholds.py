@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from backend.feedback.learning.thresholds import (
     STEPS,
-    Paint,
+    ThresholdCounts,
     add_up,
     best_thresholds,
     measure,
@@ -36,7 +36,7 @@ def picture(seed: int) -> tuple[Segmentation, dict[str, npt.NDArray[np.bool_]]]:
     return Segmentation(label_map, confidence, LABELS), masks
 
 
-def measured(*seeds: int) -> list[dict[str, Paint]]:
+def measured(*seeds: int) -> list[dict[str, ThresholdCounts]]:
     """One picture of each seed, of equal ones too."""
     return [measure(*picture(seed), f"{number}") for number, seed in enumerate(seeds)]
 
@@ -97,7 +97,7 @@ def test_a_label_that_should_be_nowhere_is_measured_and_has_no_threshold() -> No
 def test_counts_survive_as_json() -> None:
     (paints,) = measured(1)
     paint = paints["car"]
-    assert Paint.from_json(paint.to_json()).to_json() == paint.to_json()
+    assert ThresholdCounts.from_json(paint.to_json()).to_json() == paint.to_json()
 
 
 @given(arrays(np.float16, (6, 3), elements=st.floats(-1, 1, width=16)))

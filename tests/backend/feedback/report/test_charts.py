@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element, fromstring
 
-from backend.feedback.annotation_store import Kind, Read
-from backend.feedback.comparison import Change
+from backend.feedback.annotation_store import AnnotationOrigin, ReadAnnotation
+from backend.feedback.comparison import LabelDiff
 from backend.feedback.report.charts import PLOTS, plots
-from backend.feedback.report.statistics import Savings, measure
+from backend.feedback.report.statistics import PrelabelReport, measure
 
 DAY = 86400.0
 
 
-def savings_of(*shares: float, kind: Kind = "compared", name: str = "label {}") -> Savings:
+def savings_of(
+    *shares: float, kind: AnnotationOrigin = "compared", name: str = "label {}"
+) -> PrelabelReport:
     """A label a share of saved paint, a day an annotation."""
     reads = []
     for number, share in enumerate(shares):
         wrong = round(100 * (1 - share))
-        change = Change(
+        change = LabelDiff(
             name.format(number), 1, predicted_px=100 + wrong, true_px=100, shared_px=100
         )
         changes = (change,) if kind == "compared" else ()
-        reads.append(Read(number, 7, 1, kind, "v", 1, 10.0 + number, DAY * number, changes=changes))
+        reads.append(
+            ReadAnnotation(number, 7, 1, kind, "v", 1, 10.0 + number, DAY * number, changes=changes)
+        )
     return measure(7, reads)
 
 

@@ -13,23 +13,27 @@ from typing import Any
 
 import pytest
 
-from backend.feedback.annotation_store import Kind, Read
-from backend.feedback.comparison import Change
-from backend.feedback.report.statistics import Quality, advice, measure, to_csv
+from backend.feedback.annotation_store import AnnotationOrigin, ReadAnnotation
+from backend.feedback.comparison import LabelDiff
+from backend.feedback.report.statistics import LabelStatistics, advice, measure, to_csv
 
 MONDAY = datetime(2026, 11, 23, 12, tzinfo=timezone.utc).timestamp()
 DAY = 86400.0
 
 
 def read(
-    annotation: int, *changes: Change, kind: Kind = "compared", day: float = 0, **more: Any
-) -> Read:
+    annotation: int,
+    *changes: LabelDiff,
+    kind: AnnotationOrigin = "compared",
+    day: float = 0,
+    **more: Any,
+) -> ReadAnnotation:
     created = MONDAY + DAY * day
-    return Read(annotation, 7, annotation, kind, created=created, changes=changes, **more)
+    return ReadAnnotation(annotation, 7, annotation, kind, created=created, changes=changes, **more)
 
 
 #: 10 px of which 6 were hit, 2 beside: IoU 6/12, and 6 px of work instead of 10.
-CAR = Change(
+CAR = LabelDiff(
     "car",
     corrected=1,
     predicted_px=8,
@@ -38,17 +42,17 @@ CAR = Change(
     band_shared_px=1,
     band_px=4,
 )
-SAME = Change(
+SAME = LabelDiff(
     "car", accepted=1, predicted_px=20, true_px=20, shared_px=20, band_shared_px=9, band_px=9
 )
-FALSE = Change("dog", deleted=1, predicted_px=30, band_px=12)
-MISSED = Change("dog", added=1, true_px=10, band_px=10)
-OTHER = Change("dog", relabelled={"cat": 1}, predicted_px=5, band_px=5)
-CAT = Change("cat", received=1, true_px=5, band_px=5)
+FALSE = LabelDiff("dog", deleted=1, predicted_px=30, band_px=12)
+MISSED = LabelDiff("dog", added=1, true_px=10, band_px=10)
+OTHER = LabelDiff("dog", relabelled={"cat": 1}, predicted_px=5, band_px=5)
+CAT = LabelDiff("cat", received=1, true_px=5, band_px=5)
 
 
 def test_figures_of_a_label() -> None:
-    car = Quality.of([CAR, SAME])
+    car = LabelStatistics.of([CAR, SAME])
     assert (car.pictures, car.prelabels, car.accepted_share) == (2, 2, 0.5)
     assert car.mean_iou == (0.5 + 1) / 2
     assert car.mean_boundary_iou == (0.25 + 1) / 2
@@ -57,7 +61,7 @@ def test_figures_of_a_label() -> None:
 
 
 def test_false_missed_and_relabelled_regions() -> None:
-    dog, cat = Quality.of([FALSE, MISSED, OTHER]), Quality.of([CAT])
+    dog, cat = LabelStatistics.of([FALSE, MISSED, OTHER]), LabelStatistics.of([CAT])
     assert (dog.false, dog.missed, dict(dog.relabelled), dog.prelabels) == (2, 1, {"cat": 1}, 2)
     assert (dog.mean_iou, dog.accepted_share) == (0, 0)
     assert dog.saved_paint == 1 - (10 + 35) / 10
@@ -69,15 +73,15 @@ def test_false_missed_and_relabelled_regions() -> None:
 
 
 def test_nothing_to_measure() -> None:
-    none = Quality.of([])
+    none = LabelStatistics.of([])
     assert (none.mean_iou, none.saved_paint, none.accepted_share, none.harms) == (
         None,
         None,
         None,
         False,
     )
-    assert Quality.of([FALSE]).saved_paint is None
-    assert Quality.of([FALSE]).harms
+    assert LabelStatistics.of([FALSE]).saved_paint is None
+    assert LabelStatistics.of([FALSE]).harms
     empty = measure(7, [])
     assert (empty.periods, empty.versions, empty.harmful) == ((), (), {})
 
@@ -117,9 +121,9 @@ def test_a_project_by_time_and_by_version() -> None:
 
 def test_annotations_are_added_up_as_they_come_and_not_kept() -> None:
     """Of 100,000 there is never more than one; many of a day and version take the room of one."""
-    alive: list[weakref.ref[Read]] = []
+    alive: list[weakref.ref[ReadAnnotation]] = []
 
-    def some() -> Iterator[Read]:
+    def some() -> Iterator[ReadAnnotation]:
         for number in range(50):
             made = read(number, CAR, OTHER, version=f"v{number % 2}", day=number % 3)
             alive.append(weakref.ref(made))
@@ -129,20 +133,20 @@ def test_annotations_are_added_up_as_they_come_and_not_kept() -> None:
 
     savings = measure(7, some())
     assert savings.all.total == replace(
-        Quality.of([CAR, OTHER] * 50), mean_iou=pytest.approx(0.25), mean_boundary_iou=0.125
+        LabelStatistics.of([CAR, OTHER] * 50), mean_iou=pytest.approx(0.25), mean_boundary_iou=0.125
     )
     assert [group.annotations for group in savings.periods] == [17, 17, 16]
     assert [group.annotations for group in savings.versions] == [25, 25]
 
 
 def test_labels_that_are_mostly_missed_are_named_with_what_to_do() -> None:
-    scant = Change("dog", corrected=1, predicted_px=4, true_px=10, shared_px=4, band_px=10)
+    scant = LabelDiff("dog", corrected=1, predicted_px=4, true_px=10, shared_px=4, band_px=10)
     savings = measure(7, [read(1, scant, CAR), read(2, CAT)])
     assert list(savings.missing) == ["cat", "dog"]
     assert savings.missing["dog"].startswith("60 % of its pixels were painted by hand")
     assert savings.to_json()["missing"] == savings.missing
     assert savings.harmful == {}
-    half = Change("dog", corrected=1, predicted_px=5, true_px=10, shared_px=5, band_px=10)
+    half = LabelDiff("dog", corrected=1, predicted_px=5, true_px=10, shared_px=5, band_px=10)
     assert measure(7, [read(1, half)]).missing == {}
 
 
@@ -161,11 +165,11 @@ def test_one_label_over_time() -> None:
     reads = [read(1, CAR, FALSE, seconds=9.0), read(2, SAME, day=1), read(3, MISSED, day=2)]
     car = measure(7, reads, label="car")
     assert (car.label, list(car.all.labels), car.kinds["compared"]) == ("car", ["car"], 3)
-    assert car.all.total == Quality.of([CAR, SAME])
+    assert car.all.total == LabelStatistics.of([CAR, SAME])
     saved = [group.total.saved_paint for group in car.periods]
     assert saved == [pytest.approx(0.4), 1, None]
     assert car.all.seconds.with_prelabel == 9
-    assert measure(7, reads, label="cow").all.total == Quality()
+    assert measure(7, reads, label="cow").all.total == LabelStatistics()
 
 
 @pytest.mark.parametrize(
@@ -173,19 +177,22 @@ def test_one_label_over_time() -> None:
     [
         ([FALSE] * 6, "6 of its 6 regions were deleted"),
         ([OTHER] * 6, 'became "cat"'),
-        ([Change("dog", corrected=1, predicted_px=10, true_px=2, shared_px=2)] * 6, "80 % of its"),
+        (
+            [LabelDiff("dog", corrected=1, predicted_px=10, true_px=2, shared_px=2)] * 6,
+            "80 % of its",
+        ),
         ([FALSE] * 2, "2 pictures only"),
     ],
 )
-def test_advice_for_labels_that_do_harm(changes: list[Change], words: str) -> None:
-    made = Quality.of(changes)
+def test_advice_for_labels_that_do_harm(changes: list[LabelDiff], words: str) -> None:
+    made = LabelStatistics.of(changes)
     assert made.harms
     assert words in advice(made)
 
 
 @pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t=", "\r="])
 def test_names_are_no_formulas_for_a_spreadsheet(sign: str) -> None:
-    change = Change(f"{sign}cmd", accepted=1, predicted_px=5, true_px=5, shared_px=5)
+    change = LabelDiff(f"{sign}cmd", accepted=1, predicted_px=5, true_px=5, shared_px=5)
     text = to_csv(measure(7, [read(1, change, version=f"{sign}HYPERLINK()")]))
     cells = {cell for row in csv.reader(io.StringIO(text)) for cell in row}
     assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells)

@@ -6,16 +6,18 @@ import io
 
 from rich.console import Console
 
-from backend.feedback.annotation_store import Read
-from backend.feedback.comparison import Change
+from backend.feedback.annotation_store import ReadAnnotation
+from backend.feedback.comparison import LabelDiff
 from backend.feedback.report.statistics import measure
 from backend.feedback.report.tables import print_savings
 
 
 def test_names_from_outside_do_nothing_to_the_terminal() -> None:
     label, version = "\x1b[31mcar[bold]", "\x1b]0;title\x07v1"
-    change = Change(label, accepted=1, predicted_px=5, true_px=5, shared_px=5)
-    savings = measure(7, [Read(1, 7, 1, "compared", version, created=1.7e9, changes=(change,))])
+    change = LabelDiff(label, accepted=1, predicted_px=5, true_px=5, shared_px=5)
+    savings = measure(
+        7, [ReadAnnotation(1, 7, 1, "compared", version, created=1.7e9, changes=(change,))]
+    )
     file = io.StringIO()
     print_savings(savings, Console(file=file, width=200))
     text = file.getvalue()

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from backend.settings import load_settings
-from backend.web.middleware.auth import Lock
+from backend.web.middleware.auth import BasicAuth
 
 
 def by_requests(user: str, password: str) -> str:
@@ -21,7 +21,7 @@ def by_requests(user: str, password: str) -> str:
 
 @pytest.mark.parametrize("password", ["secret", "pass word", "a:b:c", "größe", "日本"])
 def test_the_right_password_in_both_encodings(password: str) -> None:
-    lock = Lock("ann", password)
+    lock = BasicAuth("ann", password)
     utf_8 = "Basic " + base64.b64encode(f"ann:{password}".encode()).decode()
     assert lock.header == utf_8
     assert lock.opens(utf_8)
@@ -42,24 +42,24 @@ def test_the_right_password_in_both_encodings(password: str) -> None:
     ],
 )
 def test_all_else_opens_nothing(authorization: str) -> None:
-    assert not Lock("ann", "secret").opens(authorization)
+    assert not BasicAuth("ann", "secret").opens(authorization)
 
 
 def test_the_webhooks_token_is_made_from_both_and_opens_nothing_else() -> None:
-    lock = Lock("ann", "secret")
+    lock = BasicAuth("ann", "secret")
     expected = hmac.new(b"secret", b"clearclip webhook ann", hashlib.sha256).hexdigest()
     assert lock.webhook_token == expected
     assert lock.opens_webhook(expected)
     assert not lock.opens(f"Bearer {expected}")
-    others = [Lock("ann", "other"), Lock("bob", "secret")]
+    others = [BasicAuth("ann", "other"), BasicAuth("bob", "secret")]
     assert not any(other.opens_webhook(expected) for other in others)
     assert not any(map(lock.opens_webhook, ("", "ä", expected[:-1], expected + " ", "secret")))
 
 
 def test_a_lock_comes_with_both_settings_and_hides_the_password() -> None:
-    assert Lock.from_settings(load_settings()) is None
-    lock = Lock.from_settings(load_settings(basic_auth_user="ann", basic_auth_pass="secret"))
-    assert lock == Lock("ann", "secret")
+    assert BasicAuth.from_settings(load_settings()) is None
+    lock = BasicAuth.from_settings(load_settings(basic_auth_user="ann", basic_auth_pass="secret"))
+    assert lock == BasicAuth("ann", "secret")
     assert "secret" not in repr(lock)
     with pytest.raises(ValueError, match="hold something"):
-        Lock("ann", "")
+        BasicAuth("ann", "")

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 
 from backend import create_app
 from backend.inference.engine import Engine
-from backend.jobs.job_store import Store
+from backend.jobs.job_store import JobStore
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import (
     ColourSegmenter,
@@ -53,7 +53,7 @@ class Console:
 
     def __init__(self, engine: Engine | None = None, **settings: Any) -> None:
         given = {"label_studio_url": "http://studio:8080", "label_studio_api_key": KEY, **settings}
-        self.store = Store.from_settings(Settings(**given))
+        self.store = JobStore.from_settings(Settings(**given))
         self.app = create_app(Settings(**given), engine or colour_engine())
         self.client: FlaskClient = self.app.test_client()
 

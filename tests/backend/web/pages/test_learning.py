@@ -15,10 +15,10 @@ from sqlalchemy import text
 
 from backend import create_app
 from backend.cli.main import main
-from backend.feedback.learning.example_store import Lessons
+from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.learner import model_key
-from backend.feedback.learning.versions import Lesson, Version
-from backend.jobs.job_store import Store
+from backend.feedback.learning.versions import TrainingExample, Version
+from backend.jobs.job_store import JobStore
 from backend.settings import Settings
 from clearclip_core import Adaptation, weights_id
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag, teach
@@ -45,15 +45,15 @@ def make_app(**settings: Any) -> Flask:
     return create_app(Settings(**KEYS | settings), colour_engine())
 
 
-def lessons_of(model: str = "") -> Lessons:
+def lessons_of(model: str = "") -> ExampleStore:
     """What a backend with the stand-in keeps, in the database of the test."""
     settings = Settings()
     key = model or model_key(settings, "colours-1")
-    return Lessons(Store.from_settings(settings), "who learns", lambda: key)
+    return ExampleStore(JobStore.from_settings(settings), "who learns", lambda: key)
 
 
-def learn(lessons: Lessons, *versions: Version, scores: Adaptation | None = None) -> None:
-    lessons.replace(1, 7, [Lesson("a", b"", PAINT)])
+def learn(lessons: ExampleStore, *versions: Version, scores: Adaptation | None = None) -> None:
+    lessons.replace(1, 7, [TrainingExample("a", b"", PAINT)])
     for version in versions:
         turn = lessons.take_step(1, 7)
         assert turn is not None
@@ -231,7 +231,7 @@ def test_what_watches_sees_it_and_does_without_the_database() -> None:
         'clearclip_learned_iou{scores="learned"} 0.5',
     ):
         assert line in metrics.splitlines()
-    with Store.from_settings(Settings()).write() as connection:
+    with JobStore.from_settings(Settings()).write() as connection:
         connection.execute(text("DROP TABLE learners"))
     told = client.get("/status").get_json(force=True)["learning"]
     assert told == {"live": 0, "pictures": 0, "last_step": None}
@@ -243,7 +243,7 @@ def test_what_watches_sees_it_and_does_without_the_database() -> None:
 
 
 @pytest.fixture
-def demo_lessons(monkeypatch: pytest.MonkeyPatch) -> Lessons:
+def demo_lessons(monkeypatch: pytest.MonkeyPatch) -> ExampleStore:
     """What a backend with the demo model keeps; the demo model's id is known without loading."""
     monkeypatch.setenv("MODEL", "demo")
     return lessons_of(model_key(Settings(), weights_id("demo")))
@@ -255,7 +255,9 @@ def run(*words: str, code: int = 0) -> str:
     return result.output
 
 
-def test_the_command_line_steers_without_a_server(demo_lessons: Lessons, tmp_path: Path) -> None:
+def test_the_command_line_steers_without_a_server(
+    demo_lessons: ExampleStore, tmp_path: Path
+) -> None:
     learn(demo_lessons, BETTER, Version(25, 26, "b", True, 0.4, 0.55))
     told = run("status", "--json", str(tmp_path / "a" / "learned.json"))
     assert "version 2 is live" in told
@@ -282,7 +284,7 @@ def test_a_step_by_hand_says_what_it_needs() -> None:
 
 
 def test_a_step_by_hand_reads_what_there_is_and_learns(
-    demo_lessons: Lessons, monkeypatch: pytest.MonkeyPatch
+    demo_lessons: ExampleStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noise = np.random.default_rng(5).integers(0, 256, (2, 4, 8, 3), np.uint8)
     tasks = {i: {"image": data_url(image)} for i, image in enumerate(noise, start=1)}

@@ -18,11 +18,11 @@ from flask.testing import FlaskClient
 
 from backend import create_app
 from backend.cli.main import main
-from backend.feedback.annotation_store import Annotations, Read
-from backend.feedback.comparison import Change
+from backend.feedback.annotation_store import Annotations, ReadAnnotation
+from backend.feedback.comparison import LabelDiff
 from backend.feedback.report.charts import PLOTS
-from backend.feedback.report.statistics import Savings, measure
-from backend.jobs.job_store import Store
+from backend.feedback.report.statistics import PrelabelReport, measure
+from backend.jobs.job_store import JobStore
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
@@ -32,17 +32,17 @@ from tests.backend.web.pages.test_dashboard import PEOPLE, Page
 
 REPORT = "/projects/7/report"
 KEYS = {"label_studio_url": "http://studio:8080", "label_studio_api_key": "a" * 40}
-GOOD = Change("car", accepted=1, predicted_px=20, true_px=20, shared_px=20)
-BAD = Change("<b>dog</b>", deleted=1, predicted_px=30)
+GOOD = LabelDiff("car", accepted=1, predicted_px=20, true_px=20, shared_px=20)
+BAD = LabelDiff("<b>dog</b>", deleted=1, predicted_px=30)
 
 
 def client_of(**settings: Any) -> FlaskClient:
     return create_app(Settings(**settings), colour_engine()).test_client()
 
 
-def keep(*reads: Read, waiting: int = 0) -> None:
+def keep(*reads: ReadAnnotation, waiting: int = 0) -> None:
     """What a backend has read, in the database of the test."""
-    annotations = Annotations(Store.from_settings(Settings()), "who reads")
+    annotations = Annotations(JobStore.from_settings(Settings()), "who reads")
     for read in reads:
         annotations.mark(read.project, [read.annotation])
         annotations.settle(annotations.take(1)[0], read)
@@ -50,9 +50,9 @@ def keep(*reads: Read, waiting: int = 0) -> None:
 
 
 READS = (
-    Read(1, 7, 1, "compared", OURS, 1, 12.0, 1e9, 1e9, (GOOD, BAD)),
-    Read(2, 7, 2, "scratch", "", 1, 40.0, 1e9, 1e9),
-    Read(3, 7, 3, "broken", created=1e9, reason="It has no size."),
+    ReadAnnotation(1, 7, 1, "compared", OURS, 1, 12.0, 1e9, 1e9, (GOOD, BAD)),
+    ReadAnnotation(2, 7, 2, "scratch", "", 1, 40.0, 1e9, 1e9),
+    ReadAnnotation(3, 7, 3, "broken", created=1e9, reason="It has no size."),
 )
 
 
@@ -133,7 +133,7 @@ def test_what_was_measured_is_measured_anew_only_after_something_was_read(
     client = client_of(**KEYS)
     asked: list[int] = []
 
-    def counted(project: int, *arguments: Any, **options: Any) -> Savings:
+    def counted(project: int, *arguments: Any, **options: Any) -> PrelabelReport:
         asked.append(project)
         return measure(project, *arguments, **options)
 
@@ -143,7 +143,7 @@ def test_what_was_measured_is_measured_anew_only_after_something_was_read(
     assert client.get(REPORT, headers=PEOPLE).status_code == 200
     assert client.get(f"{REPORT}.csv").status_code == 200
     assert asked == [7]
-    annotations = Annotations(Store.from_settings(Settings()), "who reads")
+    annotations = Annotations(JobStore.from_settings(Settings()), "who reads")
     annotations.mark(7, [1])
     told = client.get(f"{REPORT}.json").get_json()
     assert (told, asked) == (first | {"waiting": 1}, [7])
@@ -160,7 +160,7 @@ def test_of_many_versions_the_page_and_the_terminal_show_the_last() -> None:
     name = "ViT-B-16/openai clearclip 0000{:04d}"
     keep(
         *(
-            Read(n, 7, n, "compared", name.format(n), 1, 9.0, 1e9 + n, 1e9, (GOOD,))
+            ReadAnnotation(n, 7, n, "compared", name.format(n), 1, 9.0, 1e9 + n, 1e9, (GOOD,))
             for n in range(1, 53)
         )
     )

@@ -12,19 +12,19 @@ import pytest
 import torch
 
 from backend.errors import ImageNotFound
-from backend.feedback.learning.example_store import Lessons
-from backend.inference.engine import Engine, Urgency
-from backend.jobs.job_store import Store
-from backend.label_studio.files import Studio
+from backend.feedback.learning.example_store import ExampleStore
+from backend.inference.engine import Engine, Priority
+from backend.jobs.job_store import JobStore
+from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.label_studio.requests import Task
-from backend.prediction.deadline import Pending
-from backend.prediction.outbox import Results
+from backend.prediction.deadline import DeadlineRunner
+from backend.prediction.outbox import PredictionOutbox
 from backend.prediction.task_runner import Outcome
 from backend.settings import Settings
-from backend.telemetry.task_tracker import Journal
+from backend.telemetry.task_tracker import TaskTracker
 from backend.telemetry.tracing import stage
-from backend.web.pages.status import Overview, package_versions
+from backend.web.pages.status import StatusReport, package_versions
 from clearclip_core import Label
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, colour_engine, flag
 
@@ -34,26 +34,26 @@ KEY = "0123456789abcdef0123456789abcdef01234567"
 class Scene:
     """The parts of a backend, and the overview of them."""
 
-    def __init__(self, engine: Engine | None = None, store: Store | None = None) -> None:
+    def __init__(self, engine: Engine | None = None, store: JobStore | None = None) -> None:
         self.engine = engine or colour_engine()
-        self.journal, self.store = Journal(), store or Store.from_settings(Settings())
-        self.studio = Studio("http://label-studio:8080", KEY)
+        self.tracker, self.store = TaskTracker(), store or JobStore.from_settings(Settings())
+        self.studio = LabelStudioFiles("http://label-studio:8080", KEY)
         settings = Settings(
             model="demo", label_studio_url="http://label-studio:8080", label_studio_api_key=KEY
         )
-        self.results = Results(self.store, "us")
-        self.pending = Pending(self.store, self.results, 80)
+        self.results = PredictionOutbox(self.store, "us")
+        self.pending = DeadlineRunner(self.store, self.results, 80)
         self.reader = ImageReader(self.studio, settings)
-        self.overview = Overview(
+        self.overview = StatusReport(
             settings,
             self.engine,
-            self.journal,
+            self.tracker,
             self.store,
             self.results,
             self.pending,
             self.studio,
             self.reader,
-            Lessons(self.store, "us", lambda: "model"),
+            ExampleStore(self.store, "us", lambda: "model"),
         )
 
     def read(self) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def test_it_waits_for_no_model() -> None:
     pictures = [segmenter.prepare(flag("red", size_hw=(2, width))) for width in (3, 4)]
     threads = [
         threading.Thread(
-            target=scene.engine.score, args=(picture, (Label("red"),), Urgency.OPENED, project)
+            target=scene.engine.score, args=(picture, (Label("red"),), Priority.OPENED, project)
         )
         for picture, project in zip(pictures, (8, 9), strict=True)
     ]
@@ -140,9 +140,9 @@ def test_tasks_of_batches_wait_too_but_are_not_counted_beside_their_job() -> Non
 
 def test_what_runs_and_what_failed_is_linked_to_label_studio() -> None:
     scene = Scene()
-    with scene.journal.task(5, 7, "batch") as work:
+    with scene.tracker.task(5, 7, "batch") as work:
         work.failed(ImageNotFound("There is no file at /data/upload/7/a.png."))
-    with scene.journal.task(6, 7, "opened"), stage("model"):
+    with scene.tracker.task(6, 7, "opened"), stage("model"):
         now = scene.read()
     (running,) = now["running"]
     assert (running["task"], running["stage"]) == (6, "model")
@@ -168,7 +168,7 @@ def test_nothing_but_web_addresses_is_linked_to(hostname: str) -> None:
 
 def test_jobs_come_with_what_remains_and_when_they_end() -> None:
     now = [1000.0]
-    scene = Scene(store=Store("sqlite://", clock=lambda: now[0]))
+    scene = Scene(store=JobStore("sqlite://", clock=lambda: now[0]))
     over = scene.store.start_job(3)
     scene.store.cancel(over.id)
     running = scene.store.start_job(7, only="all", limit=50)
@@ -194,10 +194,10 @@ def test_a_task_that_failed_in_a_job_is_named_once() -> None:
     job = scene.store.start_job(7)
     scene.store.lease_job("worker")
     scene.store.advance(job.id, "worker", failures=[(5, "Gone."), (6, "Gone.")])
-    with scene.journal.task(5, 7, "batch") as work:
+    with scene.tracker.task(5, 7, "batch") as work:
         work.failed(ImageNotFound("Gone."))
     for _ in range(3):  # it is tried again
-        with scene.journal.task(5, 7, "batch") as work:
+        with scene.tracker.task(5, 7, "batch") as work:
             work.failed(ImageNotFound("Gone."))
     scene.store.note_failures([(6, "Gone.")])
     errors = {error["task"]: error for error in scene.read()["errors"]}
@@ -209,7 +209,7 @@ def test_a_task_that_failed_in_a_job_is_named_once() -> None:
 
 def test_a_database_that_is_gone_hides_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "jobs.db").write_bytes(b"this is no database" * 100)
-    scene = Scene(store=Store(f"sqlite:///{tmp_path}/jobs.db"))
+    scene = Scene(store=JobStore(f"sqlite:///{tmp_path}/jobs.db"))
     now = scene.read()
     assert now["jobs"] == []
     assert now["jobs_trouble"] == "The database of jobs cannot be read: DatabaseError."
@@ -218,7 +218,7 @@ def test_a_database_that_is_gone_hides_nothing_else(tmp_path: Path) -> None:
 
 def test_no_secret_is_seen() -> None:
     scene = Scene()
-    with scene.journal.task(f"\n{KEY}", 7, "batch") as work:
+    with scene.tracker.task(f"\n{KEY}", 7, "batch") as work:
         work.failed(RuntimeError(f"refused {KEY} at http://a:hunter2@host/"))
     text = json.dumps(scene.overview.read())
     assert KEY not in text
@@ -227,7 +227,7 @@ def test_no_secret_is_seen() -> None:
 
 def test_long_names_of_tasks_are_cut_off() -> None:
     scene = Scene()
-    with scene.journal.task("x" * 99 + KEY, 7, "batch") as work:
+    with scene.tracker.task("x" * 99 + KEY, 7, "batch") as work:
         work.failed(ImageNotFound("Gone."))
     (error,) = scene.read()["errors"]
     assert error["task"] == "x" * 99 + "…"
