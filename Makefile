@@ -28,6 +28,7 @@ check: $(VENV)/.made ## format, lint and types of the code; lint and schema of t
 	$(TOOLS) ruff format --check .
 	$(TOOLS) ruff check .
 	$(VENV)/bin/python -m mypy
+	PYTHONPATH=. $(VENV)/bin/lint-imports --no-cache
 	$(TOOLS) hadolint backend/Dockerfile
 	$(TOOLS) check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(TOOLS) check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml

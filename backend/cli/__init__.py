@@ -1,0 +1,1 @@
+"""The command line `clearclip-backend`; imports all of the backend."""

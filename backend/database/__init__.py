@@ -1,0 +1,1 @@
+"""The database: connections, migrations and backups; imports `settings` and what that imports."""

@@ -1,0 +1,2 @@
+"""What annotators changed: comparison, report and learning; imports `inference` and what that
+imports."""

@@ -41,9 +41,8 @@ from sqlalchemy import (
     update,
 )
 
-from backend.database.database import LEASE_S, METADATA
+from backend.database.database import LEASE_S, METADATA, Database
 from backend.feedback.comparison import LabelDiff
-from backend.jobs.job_store import JobStore
 
 #: How an annotation began, or why there is nothing to compare; see `ReadAnnotation`.
 AnnotationOrigin = Literal[
@@ -159,7 +158,7 @@ class Annotations:
     [Mark(annotation=3, project=7, count=2, tries=0)]
     """
 
-    def __init__(self, store: JobStore, owner: str) -> None:
+    def __init__(self, store: Database, owner: str) -> None:
         self._store = store
         self._owner = owner
         self._marking, self._next = threading.Lock(), threading.Lock()

@@ -1,0 +1,1 @@
+"""The one owner of the model: queue, batches and feature cache; knows nothing of Label Studio."""

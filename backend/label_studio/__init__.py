@@ -1,0 +1,2 @@
+"""Label Studio's API, files, tokens, requests, labeling config and regions; imports `settings`
+and what that imports."""

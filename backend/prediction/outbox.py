@@ -41,8 +41,7 @@ from sqlalchemy import (
     update,
 )
 
-from backend.database.database import LEASE_S, METADATA
-from backend.jobs.job_store import JobStore
+from backend.database.database import LEASE_S, METADATA, Database
 from backend.label_studio.requests import Task
 
 #: Predictions; what they are for and how they move stands in `backend.prediction.outbox`.
@@ -109,7 +108,7 @@ class PredictionOutbox:
 
     def __init__(
         self,
-        store: JobStore,
+        store: Database,
         owner: str,
         *,
         max_mb: int = 512,

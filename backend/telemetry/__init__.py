@@ -1,0 +1,1 @@
+"""Logs, tracing, and which task is where; imports `settings` and what that imports."""

@@ -1,0 +1,1 @@
+"""The command line `clearclip`; imports all of the core."""

@@ -35,3 +35,25 @@ STUFF_WORDS: tuple[str, ...] = (
     "shadow",
     "background",
 )
+
+#: All that the demo model knows: the 18 labels of the drawn scenes, in the order of their label maps.
+DEMO_WORDS: tuple[str, ...] = (
+    "sky",
+    "cloud",
+    "sun",
+    "mountain",
+    "grass",
+    "tree",
+    "house",
+    "road",
+    "car",
+    "water",
+    "boat",
+    "person",
+    "dog",
+    "flower",
+    "fence",
+    "rock",
+    "sand",
+    "snow",
+)

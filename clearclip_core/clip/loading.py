@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from clearclip_core.clip.contrast_words import STUFF_WORDS
+from clearclip_core.clip.contrast_words import DEMO_WORDS, STUFF_WORDS
 from clearclip_core.clip.dense_encoder import checked_visual
 from clearclip_core.clip.devices import choose_device, choose_precision
 from clearclip_core.clip.text_tower import encode_text
@@ -36,7 +36,6 @@ from clearclip_core.clip.weights import (
     uses_quick_gelu,
     verify_checksum,
 )
-from clearclip_core.demo.scenes.scene import SCENE_LABELS
 
 DEMO_NOTICE = (
     "These are demo weights: a tiny CLIP trained on drawn scenes. They know 18 drawn things and "
@@ -121,7 +120,7 @@ def load_model(
         tokenize=_tokenizer(parsed, tokenizer_name, folder),
         mean=mean,
         std=std,
-        contrast=SCENE_LABELS if is_demo else STUFF_WORDS,
+        contrast=DEMO_WORDS if is_demo else STUFF_WORDS,
         notice=DEMO_NOTICE if is_demo else None,
     )
 

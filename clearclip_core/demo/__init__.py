@@ -1,1 +1,1 @@
-"""The demo model: how it is trained, and its weights (drawn scenes only, not for photographs)."""
+"""The demo model: drawn scenes, training and weights; imports `clip` and `images`."""

@@ -1,1 +1,2 @@
-"""The paper's benchmarks: data sets, their metric, its tables and figures."""
+"""Benchmarks: data sets, confusion matrix, runner, checkpoint and speed; imports the segmenter
+and what that imports."""

@@ -1,0 +1,1 @@
+"""One mask from clicks or a box; imports `segmentation` and what that imports."""

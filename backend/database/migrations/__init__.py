@@ -1,1 +1,1 @@
-"""Changes of the database from one version of this package to the next."""
+"""The revisions of the database's tables, and how a database is brought to the newest (Alembic)."""

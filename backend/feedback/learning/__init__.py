@@ -1,0 +1,1 @@
+"""What projects learn from corrections: examples, versions and thresholds; imports no report."""

@@ -47,7 +47,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
-from backend.database.database import LEASE_S, METADATA
+from backend.database.database import LEASE_S, METADATA, Database
 from backend.errors import LearningRefused
 from backend.feedback.learning.versions import (
     ActiveModel,
@@ -59,7 +59,6 @@ from backend.feedback.learning.versions import (
     Version,
     use,
 )
-from backend.jobs.job_store import JobStore
 from backend.settings import Adapt
 from clearclip_core import Adaptation
 
@@ -137,7 +136,7 @@ class ExampleStore:
     (True, 0)
     """
 
-    def __init__(self, store: JobStore, owner: str, model: Callable[[], str]) -> None:
+    def __init__(self, store: Database, owner: str, model: Callable[[], str]) -> None:
         self._store = store
         self._owner = owner
         self._model = model

@@ -1,0 +1,1 @@
+"""What prelabels save: statistics, charts and tables; imports no learning."""

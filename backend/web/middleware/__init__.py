@@ -1,0 +1,1 @@
+"""What each request passes: log, limits, authentication and errors."""

@@ -1,0 +1,1 @@
+"""The routes that Label Studio calls."""

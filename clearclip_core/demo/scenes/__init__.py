@@ -1,0 +1,1 @@
+"""Drawn scenes with their truth: textures, canvas, things and ground."""

@@ -8,31 +8,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from clearclip_core.clip.contrast_words import DEMO_WORDS
+
 #: Seeds that no training ever sees.
 HELD_OUT_SEEDS: Final = range(10_000_000, 20_000_000)
 
 
 #: The words of the scenes, and with them what the values of a label map mean.
-SCENE_LABELS: Final[tuple[str, ...]] = (
-    "sky",
-    "cloud",
-    "sun",
-    "mountain",
-    "grass",
-    "tree",
-    "house",
-    "road",
-    "car",
-    "water",
-    "boat",
-    "person",
-    "dog",
-    "flower",
-    "fence",
-    "rock",
-    "sand",
-    "snow",
-)
+SCENE_LABELS: Final[tuple[str, ...]] = DEMO_WORDS
 
 
 #: Other words for each label, which the demo model learns too.

@@ -1,0 +1,1 @@
+"""Data sets of the benchmarks: layouts, class names and preparation."""
