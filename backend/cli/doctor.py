@@ -17,7 +17,7 @@ import httpx
 import requests
 from label_studio_sdk.client import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
-from label_studio_sdk.label_interface import LabelInterface
+from label_studio_sdk.label_interface import LabelInterface, control_tags
 
 from backend.errors import BackendError, StudioRefused
 from backend.label_studio.client import connect
@@ -416,13 +416,23 @@ def _prediction(patient: _Checks) -> str:
             f"Task {patient.task['id']} has no prediction.",
             "The backend's log says why, with the task's number.",
         )
-    errors = LabelInterface(patient.xml).validate_prediction(entry, return_errors=True)
+    known = _known_to_the_sdk(entry)
+    errors = LabelInterface(patient.xml).validate_prediction(known, return_errors=True)
     if errors:
         raise _Trouble(
             f"Label Studio would refuse the prediction: {str(errors[0])[:300]}",
             "Please report that, with the label config.",
         )
     return f"Task {patient.task['id']} has a valid prediction of {len(entry['result'])} regions."
+
+
+def _known_to_the_sdk(entry: dict[str, Any]) -> dict[str, Any]:
+    """Leave out bitmask regions, where the SDK is older than 2.1 and refuses all of them."""
+    if hasattr(control_tags, "BitmaskLabelsTag"):
+        return entry
+    return entry | {
+        "result": [region for region in entry["result"] if not region["type"].startswith("bitmask")]
+    }
 
 
 def _json(response: requests.Response) -> dict[str, Any]:

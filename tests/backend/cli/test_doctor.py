@@ -334,6 +334,17 @@ def test_a_prediction_that_label_studio_would_refuse(
     assert "would refuse" in findings["prediction"].text
 
 
+def test_bitmasks_are_not_held_against_an_sdk_that_knows_none(
+    studio_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    region = {"type": "bitmasklabels", "from_name": "gone", "to_name": "image", "value": {}}
+    entry = {"model_version": "x", "score": 0.5, "result": [region]}
+    monkeypatch.setattr("backend.pipeline.Pipeline.outcome", lambda *_, **__: Outcome(entry))
+    assert ill(found(studio_url)) == ["prediction"]
+    monkeypatch.delattr("label_studio_sdk.label_interface.control_tags.BitmaskLabelsTag")
+    assert ill(found(studio_url)) == []
+
+
 def test_no_prediction(studio_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "backend.prediction.predictor.Predictor.outcome", lambda *_, **__: Outcome([])
