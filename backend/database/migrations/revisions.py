@@ -92,8 +92,11 @@ def upgrade(connection: Connection, to: str = "head") -> None:
     before = current(connection)
     if before == (revisions()[-1] if to == "head" else to):
         return
+    is_new = not inspect(connection).get_table_names()
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     with _UPGRADING:
         command.upgrade(config, to)
-    log.info("The database is upgraded: revision %s, before: %s", current(connection), before)
+    level = logging.DEBUG if is_new else logging.INFO
+    told = ("none" if before is None else before, current(connection))
+    log.log(level, "The database is upgraded from revision %s to %s", *told)

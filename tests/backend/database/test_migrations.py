@@ -207,6 +207,14 @@ def test_threads_that_open_one_database_upgrade_it_once(
     check_jobs(url)
 
 
+def test_a_new_database_is_no_upgrade_to_tell_of(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "backend")
+    Database(url).check()
+    assert caplog.text == ""
+
+
 def test_threads_upgrade_databases_of_their_own(tmp_path: Path) -> None:
     urls = [f"sqlite:///{tmp_path}/{number}.db" for number in range(6)]
     for url in urls:
