@@ -432,7 +432,7 @@ def test_a_full_queue_is_said_at_once_to_clicks() -> None:
     assert scene.score(2, CLICK).image.shape[1] == 2
 
 
-@pytest.mark.parametrize("urgency", [BATCH, OPENED])
+@pytest.mark.parametrize("priority", [BATCH, OPENED])
 def test_others_wait_for_room_and_all_get_through(priority: Priority) -> None:
     scene = Scene(queue_size=2)
     scene.hold()
