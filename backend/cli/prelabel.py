@@ -23,6 +23,7 @@ from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.prediction.deadline import DeadlineRunner
+from backend.prediction.failures import FailureStore
 from backend.prediction.outbox import PredictionOutbox
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
@@ -55,7 +56,7 @@ def make_prelabeler(
     store, owner = JobStore.from_settings(settings), new_owner()
     store.check()
     results = PredictionOutbox(store, owner, max_mb=settings.waiting_mb)
-    pending = DeadlineRunner(store, results, settings.predict_deadline_s)
+    pending = DeadlineRunner(FailureStore(store), results, settings.predict_deadline_s)
     lessons = ExampleStore(store, owner, lambda: model_key(settings, engine.model_id))
     predictor = Predictor(engine, reader.read, settings, reader.recall, pending, lessons=lessons)
     parts = (store, results, pending, predictor, projects, owner)

@@ -24,7 +24,6 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
-    delete,
     exists,
     func,
     insert,
@@ -34,13 +33,11 @@ from sqlalchemy import (
 
 from backend.database.database import LEASE_S, LOCK, METADATA, Database
 from backend.errors import JobNotFound, JobOver
+from backend.prediction.failures import FailureStore
 
 JobState = Literal["queued", "running", "paused", "cancelled", "done", "failed"]
 JobKind = Literal["project", "new"]
 Only = Literal["unlabeled", "all"]
-
-#: Failures of one job whose reasons are kept, the newest.
-_FAILURES_KEPT: Final = 10_000
 
 _OVER: Final = ("cancelled", "done", "failed")
 
@@ -73,16 +70,6 @@ _JOBS: Final = Table(
     sqlite_autoincrement=True,
 )
 
-_FAILURES: Final = Table(
-    "failures",
-    METADATA,
-    Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("job", Integer, nullable=False, index=True),
-    Column("task", BigInteger, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("at", Float, nullable=False),
-)
-
 
 @dataclass(frozen=True)
 class Job:
@@ -105,7 +92,7 @@ class Job:
         total: tasks that it is about; None until it has counted them.
         done: tasks that it has predicted.
         skipped: tasks that had a prediction of that version already.
-        failed: tasks that have none, see `JobStore.failures`.
+        failed: tasks that have none, see `FailureStore`.
         cursor: all tasks with ids up to this one are dealt with.
         worked_s: how long it was worked on, pauses left out.
         reason: why it has failed.
@@ -169,23 +156,6 @@ class Job:
         if self.remaining is None or (self.remaining and not self.rate):
             return None
         return self.remaining / self.rate if self.remaining else 0.0
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A task that has no prediction.
-
-    Attributes:
-        job: the job's id; 0 where Label Studio itself has asked for the prediction.
-        task: the task's id.
-        reason: one sentence.
-        at: when, in seconds since the epoch.
-    """
-
-    job: int
-    task: int
-    reason: str
-    at: float
 
 
 class LeaseLost(RuntimeError):  # noqa: N818 -- what happened, in a word
@@ -311,26 +281,6 @@ class JobStore(Database):
             row = connection.execute(query.limit(1)).first()
         return None if row is None else _job(row)
 
-    def failures(self, job: int | None = None, limit: int = 100) -> list[Failure]:
-        """The last tasks without a prediction, of one job or of all, the newest first."""
-        query = (
-            select(_FAILURES)
-            .where(_FAILURES.c.reason != "")
-            .order_by(_FAILURES.c.id.desc())
-            .limit(limit)
-        )
-        if job is not None:
-            query = query.where(_FAILURES.c.job == job)
-        with self.read() as connection:
-            rows = connection.execute(query)
-            return [Failure(row.job, row.task, row.reason, row.at) for row in rows]
-
-    def failed(self, job: int) -> set[int]:
-        """All tasks of a job without a prediction."""
-        query = select(_FAILURES.c.task).where(_FAILURES.c.job == job)
-        with self.read() as connection:
-            return set(connection.scalars(query))
-
     # ---- what workers do ---------------------------------------------------------------------
 
     def lease_job(self, owner: str, job: int | None = None) -> Job | None:
@@ -419,9 +369,7 @@ class JobStore(Database):
             if before.state == "queued":  # paused and resumed before its worker could see it
                 changes["state"] = "running"
             if failures:
-                rows = [{"job": job, "task": t, "reason": r, "at": now} for t, r in failures]
-                connection.execute(insert(_FAILURES), rows)
-                self._trim_failures(connection, job)
+                FailureStore(self).insert(connection, failures, job)
             return self._change(connection, job, **changes)
 
     def let_go(self, job: int, owner: str) -> Job:
@@ -452,14 +400,6 @@ class JobStore(Database):
                 finished=self.clock(),
                 leased_until=0.0,
             )
-
-    def note_failures(self, failures: Sequence[tuple[int, str]], job: int = 0) -> None:
-        """Note tasks without a prediction, and why; job 0 is what Label Studio itself asks for."""
-        now = self.clock()
-        with self.write() as connection:
-            rows = [{"job": job, "task": task, "reason": why, "at": now} for task, why in failures]
-            connection.execute(insert(_FAILURES), rows)
-            self._trim_failures(connection, job)
 
     # ---- inside ------------------------------------------------------------------------------
 
@@ -525,25 +465,6 @@ class JobStore(Database):
         changes["updated"] = self.clock()
         connection.execute(update(_JOBS).where(_JOBS.c.id == job).values(changes))
         return self._get(connection, job)
-
-    def _trim_failures(self, connection: Connection, job: int) -> None:
-        """Drop the oldest; of a job, their reasons only, since it passes their tasks over."""
-        kept = (
-            select(_FAILURES.c.id)
-            .where(_FAILURES.c.job == job)
-            .order_by(_FAILURES.c.id.desc())
-            .offset(_FAILURES_KEPT)
-            .limit(1)
-        )
-        newest_dropped = connection.execute(kept).scalar()
-        if newest_dropped is None:
-            return
-        old = (_FAILURES.c.job == job, _FAILURES.c.id <= newest_dropped)
-        if job:
-            blank = update(_FAILURES).where(*old, _FAILURES.c.reason != "")
-            connection.execute(blank.values(reason=""))
-        else:
-            connection.execute(delete(_FAILURES).where(*old))
 
 
 def _job(row: Row[Any]) -> Job:

@@ -32,12 +32,13 @@ from tenacity import (
 from backend.database.database import sentence
 from backend.errors import LabelConfigError, StudioRefused
 from backend.inference.engine import Priority
-from backend.jobs.job_store import Failure, Job, JobStore, LeaseLost, Only
+from backend.jobs.job_store import Job, JobStore, LeaseLost, Only
 from backend.label_studio.client import PAGE, LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from backend.prediction.deadline import DeadlineRunner
+from backend.prediction.failures import Failure, FailureStore
 from backend.prediction.outbox import PredictionOutbox
 from backend.prediction.predictor import PredictionSpec, Predictor
 from backend.prediction.task_runner import Outcome
@@ -184,6 +185,7 @@ class Prelabeler:
         owner: str,
     ) -> None:
         self._store = store
+        self._failures = FailureStore(store)
         self._results = results
         self._pending = pending
         self._predictor = predictor
@@ -245,7 +247,7 @@ class Prelabeler:
 
     def report(self, job: int) -> Report:
         """How a job went."""
-        return Report(self._store.get_job(job), self._store.failures(job, limit=10_000))
+        return Report(self._store.get_job(job), self._failures.newest(job, limit=10_000))
 
     # ---- inside ------------------------------------------------------------------------------
 
@@ -364,7 +366,7 @@ class Prelabeler:
 
     def _chunks(self, job: Job) -> Iterator[list[Task]]:
         """The tasks after the cursor that lack a prediction, until the label config changes."""
-        failed = self._store.failed(job.id)
+        failed = self._failures.task_ids(job.id)
         cursor, ids = job.cursor, job.ids
         while self._wish(job).version == job.version:
             wanted = self._wanted(job, job.version, after=cursor)

@@ -65,7 +65,7 @@ class ClusterPrelabeler(Prelabeler):
         """Predict and write all that lacks a prediction, in whatever order it comes back."""
         import ray
 
-        failed = self._store.failed(job.id)
+        failed = self._failures.task_ids(job.id)
         wanted = TaskFilter(job.version, unlabeled=job.only == "unlabeled")
         ids = [i for i in self._projects.ids(job.project, wanted, job.ids) if i not in failed]
         if not ids:

@@ -25,6 +25,7 @@ from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.task_filter import TaskFilter
 from backend.prediction.deadline import DeadlineRunner
+from backend.prediction.failures import FailureStore
 from backend.prediction.outbox import OutboxItem, PredictionOutbox
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
@@ -73,6 +74,7 @@ class Worker:
         learner: Learner | None = None,
     ) -> None:
         self._store = store
+        self._failures = FailureStore(store)
         self._results = results
         self._owner = owner
         self._predictor = predictor
@@ -246,7 +248,7 @@ class Worker:
                 del entries[task_id]  # somebody has predicted it since
         for task_id, reason in projects.write(project, version, entries).items():
             log.warning("Task %d has no prediction: %s", task_id, reason)
-            self._store.note_failures([(task_id, reason)])
+            self._failures.add([(task_id, reason)])
 
 
 def _is_final(error: StudioRefused | LabelConfigError) -> bool:

@@ -20,8 +20,8 @@ from typing import Final, TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.database.database import sentence
-from backend.jobs.job_store import JobStore
 from backend.label_studio.requests import Task
+from backend.prediction.failures import FailureStore
 from backend.prediction.outbox import PredictionOutbox, result_key
 from backend.prediction.task_runner import Item, Outcome, TaskRunner, Work
 
@@ -41,14 +41,16 @@ class DeadlineRunner(TaskRunner):
     """Answers in time, and loses nothing.
 
     Args:
-        store: where failures are noted.
+        failures: where failures are kept.
         results: where what is made is kept until Label Studio has it.
         deadline_s: how long an answer may take.
     """
 
-    def __init__(self, store: JobStore, results: PredictionOutbox, deadline_s: float) -> None:
+    def __init__(
+        self, failures: FailureStore, results: PredictionOutbox, deadline_s: float
+    ) -> None:
         super().__init__()
-        self._store = store
+        self._failures = failures
         self._results = results
         self._deadline_s = deadline_s
         self._making: dict[str, Item] = {}
@@ -121,7 +123,7 @@ class DeadlineRunner(TaskRunner):
         def noting(task: Task) -> Outcome:
             outcome = work(task)
             if outcome.reason and isinstance(task.id, int):
-                self._store.note_failures([(task.id, outcome.reason)])
+                self._failures.add([(task.id, outcome.reason)])
             return outcome
 
         return noting

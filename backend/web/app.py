@@ -15,6 +15,7 @@ from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.network.time_limit import Clock
 from backend.prediction.deadline import DeadlineRunner
+from backend.prediction.failures import FailureStore
 from backend.prediction.outbox import PredictionOutbox
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
@@ -54,7 +55,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     metrics = Metrics(engine.snapshot, lambda: reader.kept, lessons.summary)
     tracker = TaskTracker((metrics.task,))
     results = PredictionOutbox(store, owner, max_mb=settings.waiting_mb)
-    pending = DeadlineRunner(store, results, settings.predict_deadline_s)
+    pending = DeadlineRunner(FailureStore(store), results, settings.predict_deadline_s)
     predictor = Predictor(engine, reader.read, settings, reader.recall, pending, tracker, lessons)
     annotations = Annotations(store, owner)
     learner = Learner(settings, engine, reader.read, lessons)

@@ -28,10 +28,11 @@ from backend.feedback.learning.thresholds import ThresholdCounts
 from backend.feedback.learning.version_file import export, read_export
 from backend.feedback.learning.versions import ActiveModel, TrainingExample, Version
 from backend.inference.feature_cache import FeatureFolder
-from backend.jobs.job_store import Failure, JobStore
+from backend.jobs.job_store import JobStore
 from backend.jobs.prelabeler import Report
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
+from backend.prediction.failures import Failure
 from backend.prediction.outbox import result_key
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings

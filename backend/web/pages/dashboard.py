@@ -9,6 +9,7 @@ from flask import Blueprint, Response, request, url_for
 from backend.errors import BackendError, BadRequest, PayloadTooLarge
 from backend.inference.engine import Engine
 from backend.jobs.job_store import Job, JobStore
+from backend.prediction.failures import FailureStore
 from backend.settings import Settings
 from backend.web.metrics import CONTENT_TYPE, Metrics
 from backend.web.middleware.csrf import check_same_site, is_number_or_localhost
@@ -49,7 +50,7 @@ def make_console(
     refused where a browser says that another site's page has sent it: with basic auth, a browser
     adds the password by itself; without, it may reach what that site cannot.
     """
-    console = Blueprint("console", __name__)
+    console, failures_of = Blueprint("console", __name__), FailureStore(store)
     is_locked = settings.basic_auth_user is not None
     is_local = is_number_or_localhost(settings.host, loopback=True)
     for text in (duration, ago, count, size):
@@ -110,7 +111,7 @@ def make_console(
     @console.route(f"/jobs/{_JOB}", methods=["GET"])
     def show(job: int) -> Response:
         found = store.get_job(job)
-        failures = store.failures(job, _FAILURES)
+        failures = failures_of.newest(job, _FAILURES)
         failed = [overview.failure(failure, found.project) for failure in failures]
         shown = {**overview.job(found), "failures": failed}
         return html_page("job.html", job=shown) if is_for_people() else json_answer(shown)

@@ -19,10 +19,11 @@ from backend.feedback.annotation_store import Annotations
 from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.versions import Summary
 from backend.inference.engine import Engine, Priority, Snapshot
-from backend.jobs.job_store import Failure, Job, JobStore
+from backend.jobs.job_store import Job, JobStore
 from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.prediction.deadline import DeadlineRunner
+from backend.prediction.failures import Failure, FailureStore
 from backend.prediction.outbox import PredictionOutbox
 from backend.settings import Settings
 from backend.telemetry.logs import known_secrets, scrub
@@ -83,6 +84,7 @@ class StatusReport:
         self._engine = engine
         self._tracker = tracker
         self._store = store
+        self._failures = FailureStore(store)
         self._results = results
         self._pending = pending
         self._studio = studio
@@ -217,7 +219,7 @@ class StatusReport:
         """
         try:
             jobs = sorted(self._store.list_jobs(limit=JOBS_SHOWN), key=lambda job: job.over)
-            failures = self._store.failures(limit=FAILURES_SHOWN)
+            failures = self._failures.newest(limit=FAILURES_SHOWN)
             unwritten = sum(self._results.count_waiting().values())
             reports = self._annotations.projects()
         except SQLAlchemyError as error:

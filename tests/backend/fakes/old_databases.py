@@ -20,7 +20,8 @@ from backend.feedback.annotation_store import Annotations, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.versions import LearningState, TrainingExample, Version
-from backend.jobs.job_store import Failure, Job, JobStore
+from backend.jobs.job_store import Job, JobStore
+from backend.prediction.failures import Failure, FailureStore
 from backend.prediction.outbox import PredictionOutbox
 
 #: The tables of the release that had jobs only, and no revisions.
@@ -95,7 +96,7 @@ def check_jobs(url: str) -> None:
     """Check that the store reads the jobs, failures and results of `make_old`."""
     store = JobStore(url, lambda: 2000.0)
     assert store.list_jobs() == [QUEUED, FAILED]
-    assert store.failures() == [
+    assert FailureStore(store).newest() == [
         Failure(0, 1 << 40, "Not an image.", 1010.5),
         Failure(1, 9, "No image: “é”.", 1000.0),
     ]
@@ -109,7 +110,7 @@ def check_jobs(url: str) -> None:
     entry = {"model_version": "v1", "score": 0.5, "result": [1]}
     assert results.take([ready, work], 2000.0) == {ready: entry}
     assert store.start_job(9).id == 3
-    store.note_failures([(4, "It is new.")])
+    FailureStore(store).add([(4, "It is new.")])
     store.close()
 
 

@@ -13,6 +13,7 @@ import pytest
 from backend.database.database import LEASE_S
 from backend.errors import JobNotFound, JobOver
 from backend.jobs.job_store import JobStore, LeaseLost
+from backend.prediction.failures import FailureStore
 from tests.backend.conftest import Clock
 
 ROOT = Path(__file__).parents[3]
@@ -38,7 +39,7 @@ def test_a_job_from_its_start_to_its_end(store: JobStore, clock: Clock) -> None:
     clock.now += 1
     over = store.finish(job.id, "me")
     assert (over.state, over.started, over.finished, over.over) == ("done", 1000, 1005, True)
-    (failure,) = store.failures(job.id)
+    (failure,) = FailureStore(store).newest(job.id)
     assert (failure.task, failure.reason, failure.at) == (50, "No image.", 1004)
     assert store.lease_job("other") is None
 
@@ -195,19 +196,19 @@ def test_what_is_given_back_can_be_had_at_once(store: JobStore) -> None:
 def test_only_the_newest_failures_are_kept(
     store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.jobs.job_store._FAILURES_KEPT", 5)
+    monkeypatch.setattr("backend.prediction.failures._MAX_REASONS", 5)
     job, other = store.start_job(7), store.start_job(8)
     store.lease_job("me"), store.lease_job("me")
     store.advance(other.id, "me", failures=[(99, "r")])
     for start in range(0, 12, 4):
         store.advance(job.id, "me", failures=[(start + i, "r") for i in range(4)])
-    assert [failure.task for failure in store.failures(job.id)] == [11, 10, 9, 8, 7]
-    assert [failure.task for failure in store.failures(other.id)] == [99]
-    assert len(store.failures(limit=3)) == 3
-    assert store.failed(job.id) == set(range(12)), "of those, only the reasons"
+    assert [failure.task for failure in FailureStore(store).newest(job.id)] == [11, 10, 9, 8, 7]
+    assert [failure.task for failure in FailureStore(store).newest(other.id)] == [99]
+    assert len(FailureStore(store).newest(limit=3)) == 3
+    assert FailureStore(store).task_ids(job.id) == set(range(12)), "of those, only the reasons"
     for start in range(0, 12, 4):
-        store.note_failures([(start + i, "r") for i in range(4)])
-    assert store.failed(0) == {7, 8, 9, 10, 11}
+        FailureStore(store).add([(start + i, "r") for i in range(4)])
+    assert FailureStore(store).task_ids(0) == {7, 8, 9, 10, 11}
 
 
 @pytest.mark.parametrize("arguments", [{"only": "some"}, {"kind": "old"}, {"limit": 0}])

@@ -28,12 +28,13 @@ from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.versions import TrainingExample, Version
 from backend.inference.engine import Engine
 from backend.jobs import prelabeler as prelabel
-from backend.jobs.job_store import Failure, Job, JobStore, LeaseLost
+from backend.jobs.job_store import Job, JobStore, LeaseLost
 from backend.jobs.prelabeler import CHUNK, Plan, Prelabeler, Report
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.prediction.deadline import DeadlineRunner
+from backend.prediction.failures import Failure, FailureStore
 from backend.prediction.outbox import PredictionOutbox
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
@@ -102,7 +103,7 @@ def make_bench(server: LocalServer, tmp_path: Path) -> Callable[..., Bench]:
     ) -> Bench:
         store = make_store(f"sqlite:///{tmp_path}/jobs.db")
         results = PredictionOutbox(store, owner)
-        pending = DeadlineRunner(store, results, 80)
+        pending = DeadlineRunner(FailureStore(store), results, 80)
         predictor = Predictor(engine or colour_engine(), read, Settings(), batches=pending)
         stopping = threading.Event()
         projects = LabelStudioClient(
@@ -205,12 +206,12 @@ def test_no_failure_counts_twice_however_many_there_are(
         if job.done == COUNT - 60:  # at the end, so that it is walked through again
             studio.tasks[COUNT + 1] = {"image": f"{COUNT + 1}"}
 
-    monkeypatch.setattr("backend.jobs.job_store._FAILURES_KEPT", 10)
+    monkeypatch.setattr("backend.prediction.failures._MAX_REASONS", 10)
     bench = make_bench(read=read)
     job = bench.run(add)
     assert (job.state, job.done, job.failed, job.total) == ("done", COUNT - 59, 60, COUNT + 1)
     assert max(asked.values()) == 1
-    assert bench.store.failed(job.id) == set(range(1, 61))
+    assert FailureStore(bench.store).task_ids(job.id) == set(range(1, 61))
     assert len(bench.prelabeler.report(job.id).failures) == 10
 
 

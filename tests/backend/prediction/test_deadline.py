@@ -16,6 +16,7 @@ from backend.database.database import LEASE_S
 from backend.jobs.job_store import JobStore
 from backend.label_studio.requests import Task
 from backend.prediction.deadline import _POLL_S, DeadlineRunner
+from backend.prediction.failures import FailureStore
 from backend.prediction.outbox import PredictionOutbox, result_key
 from backend.prediction.task_runner import AHEAD, Outcome, TaskRunner
 from tests.backend.fakes.flaky_database import FlakyStore
@@ -55,7 +56,9 @@ def make_pending(url: str) -> Iterator[Callable[..., DeadlineRunner]]:
 
     def make(owner: str = "me", deadline_s: float = FOREVER_S) -> DeadlineRunner:
         stores.append(JobStore(url))
-        return DeadlineRunner(stores[-1], PredictionOutbox(stores[-1], owner), deadline_s)
+        return DeadlineRunner(
+            FailureStore(stores[-1]), PredictionOutbox(stores[-1], owner), deadline_s
+        )
 
     yield make
     for store in stores:
@@ -280,7 +283,7 @@ def test_an_opened_task_that_fails_is_noted(
 ) -> None:
     gone = Outcome([], "No image.")
     assert make_pending().opened(tasks(1)[0], VERSION, 7, lambda _: gone) == gone
-    (failure,) = JobStore(url).failures()
+    (failure,) = FailureStore(JobStore(url)).newest()
     assert (failure.job, failure.task, failure.reason) == (0, 1, "No image.")
 
 
@@ -290,7 +293,7 @@ def test_a_task_that_fails_is_noted_and_may_be_asked_for_again(
     pending = make_pending()
     answers = pending.outcomes(tasks(1), VERSION, 7, lambda _: Outcome([], "No image."))
     assert answers == [Outcome([], "No image.")]
-    (failure,) = JobStore(url).failures()
+    (failure,) = FailureStore(JobStore(url)).newest()
     assert (failure.job, failure.task, failure.reason) == (0, 1, "No image.")
     assert made_of(pending.outcomes(tasks(1), VERSION, 7, Worker())) == [1]
 
@@ -348,7 +351,7 @@ def test_an_outage_of_the_database_ends_the_requests_and_strands_no_task(url: st
     now, ids = [1000.0], range(1, 11)
     store, work = FlakyStore(url, lambda: now[0]), Worker(*ids)
     results = PredictionOutbox(store, "me")
-    pending = DeadlineRunner(store, results, FOREVER_S)
+    pending = DeadlineRunner(FailureStore(store), results, FOREVER_S)
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(pending.outcomes, tasks(*ids), VERSION, 7, work)
         assert work.started[1].wait(20)
@@ -361,7 +364,7 @@ def test_an_outage_of_the_database_ends_the_requests_and_strands_no_task(url: st
     now[0] += LEASE_S - 1
     results.renew()
     now[0] += 2
-    other = DeadlineRunner(store, PredictionOutbox(store, "other"), FOREVER_S)
+    other = DeadlineRunner(FailureStore(store), PredictionOutbox(store, "other"), FOREVER_S)
     assert made_of(other.outcomes(tasks(*ids), VERSION, 7, Worker())) == list(ids)
     store.close()
 
@@ -370,7 +373,7 @@ def test_an_opened_task_does_without_a_database_that_is_away(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     store = JobStore("postgresql+psycopg://ann:secret@127.0.0.1:9/name")
-    pending = DeadlineRunner(store, PredictionOutbox(store, "me"), 1.0)
+    pending = DeadlineRunner(FailureStore(store), PredictionOutbox(store, "me"), 1.0)
     assert made_of([pending.opened(tasks(1)[0], VERSION, 7, Worker())]) == [1]
     assert "waiting predictions" in caplog.text
     assert "secret" not in caplog.text

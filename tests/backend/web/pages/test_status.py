@@ -19,6 +19,7 @@ from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.label_studio.requests import Task
 from backend.prediction.deadline import DeadlineRunner
+from backend.prediction.failures import FailureStore
 from backend.prediction.outbox import PredictionOutbox
 from backend.prediction.task_runner import Outcome
 from backend.settings import Settings
@@ -42,7 +43,7 @@ class Scene:
             model="demo", label_studio_url="http://label-studio:8080", label_studio_api_key=KEY
         )
         self.results = PredictionOutbox(self.store, "us")
-        self.pending = DeadlineRunner(self.store, self.results, 80)
+        self.pending = DeadlineRunner(FailureStore(self.store), self.results, 80)
         self.reader = ImageReader(self.studio, settings)
         self.overview = StatusReport(
             settings,
@@ -199,7 +200,7 @@ def test_a_task_that_failed_in_a_job_is_named_once() -> None:
     for _ in range(3):  # it is tried again
         with scene.tracker.task(5, 7, "batch") as work:
             work.failed(ImageNotFound("Gone."))
-    scene.store.note_failures([(6, "Gone.")])
+    FailureStore(scene.store).add([(6, "Gone.")])
     errors = {error["task"]: error for error in scene.read()["errors"]}
     assert sorted(errors) == [5, 6]
     assert len(scene.read()["errors"]) == 2
