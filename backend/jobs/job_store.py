@@ -169,7 +169,7 @@ class JobStore(Database):
         url: SQLAlchemy's: ``sqlite:///path`` or ``postgresql+psycopg://...``.
         clock: seconds since the epoch.
 
-    >>> store = Store("sqlite://")  # in memory
+    >>> store = JobStore("sqlite://")  # in memory
     >>> job = store.start_job(project=7)
     >>> job.id, job.state, store.start_job(project=7).id
     (1, 'queued', 1)

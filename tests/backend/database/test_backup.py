@@ -64,8 +64,8 @@ def process(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 #: Two rows a transaction, at which the counts of jobs 1 and 2 are equal.
 WRITER = """
 import sys, threading
-from backend.jobs.job_store import Store
-store = Store(sys.argv[1])
+from backend.jobs.job_store import JobStore
+store = JobStore(sys.argv[1])
 over = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
 count = 0
@@ -195,7 +195,7 @@ def test_nothing_is_restored_while_a_backend_has_the_database_open(
     url = str(database.url)
     back_up(database, tmp_path / "monday.db")
     code = (
-        "import sys; from backend.jobs.job_store import Store; store = Store(sys.argv[1])\n"
+        "import sys; from backend.jobs.job_store import JobStore; store = JobStore(sys.argv[1])\n"
         "store.start_job(70); print('ready', flush=True); sys.stdin.read(); store.close()"
     )
     with (

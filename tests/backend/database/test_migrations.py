@@ -169,8 +169,9 @@ def test_backends_that_start_together_upgrade_once(url: str) -> None:
     make_old(url, "0000_head")
     code = (
         "import logging, sys; logging.basicConfig(level=logging.INFO); import alembic.command\n"
-        "from backend.jobs.job_store import Store; print('ready', flush=True); sys.stdin.readline()\n"
-        "store = Store(sys.argv[1]); assert len(store.list_jobs()) == 2; store.close()"
+        "from backend.jobs.job_store import JobStore\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "store = JobStore(sys.argv[1]); assert len(store.list_jobs()) == 2; store.close()"
     )
     started = [
         subprocess.Popen(
@@ -248,7 +249,8 @@ def test_an_upgrade_that_fails_changes_nothing(url: str) -> None:
 def test_alembic_is_not_even_imported_where_a_database_is_up_to_date(url: str) -> None:
     Database(url).check()
     code = (
-        "import sys; from backend.jobs.job_store import Store; Store(sys.argv[1]).list_jobs()\n"
+        "import sys; from backend.jobs.job_store import JobStore\n"
+        "JobStore(sys.argv[1]).list_jobs()\n"
         "assert 'alembic' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, url], check=True, cwd=ROOT)

@@ -46,8 +46,8 @@ def test_a_job_from_its_start_to_its_end(store: JobStore, clock: Clock) -> None:
 
 def test_what_is_written_outlives_the_process_that_wrote_it(url: str) -> None:
     code = (
-        "import sys; from backend.jobs.job_store import Store; "
-        "store = Store(sys.argv[1]); store.start_job(7, view=3, tasks=[5, 2, 5])"
+        "import sys; from backend.jobs.job_store import JobStore; "
+        "store = JobStore(sys.argv[1]); store.start_job(7, view=3, tasks=[5, 2, 5])"
     )
     subprocess.run([sys.executable, "-c", code, url], check=True, cwd=ROOT)
     store = JobStore(url)
@@ -248,7 +248,7 @@ def test_processes_that_race_for_one_count_lose_no_step(url: str) -> None:
     job = store.start_job(7)
     store.lease_job("shared")
     code = (
-        "import sys; from backend.jobs.job_store import Store; store = Store(sys.argv[1])\n"
+        "import sys; from backend.jobs.job_store import JobStore; store = JobStore(sys.argv[1])\n"
         "for _ in range(25): store.advance(int(sys.argv[2]), 'shared', done=1)"
     )
     command = [sys.executable, "-c", code, url, str(job.id)]

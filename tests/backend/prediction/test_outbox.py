@@ -272,9 +272,10 @@ def test_counts_by_project(results: PredictionOutbox, clock: Clock) -> None:
 
 def test_threads_and_processes_claim_each_task_once(url: str, tmp_path: Path) -> None:
     code = (
-        "import sys; from backend.label_studio.requests import Task; from backend.jobs.job_store import Store\n"
-        "from backend.prediction.outbox import Results, result_key\n"
-        "results = Results(Store(sys.argv[1]), sys.argv[2]); got = 0\n"
+        "import sys; from backend.label_studio.requests import Task\n"
+        "from backend.jobs.job_store import JobStore\n"
+        "from backend.prediction.outbox import PredictionOutbox, result_key\n"
+        "results = PredictionOutbox(JobStore(sys.argv[1]), sys.argv[2]); got = 0\n"
         "for start in range(0, 200, 20):\n"
         "    tasks = [Task(i, 7, {}) for i in range(start, start + 20)]\n"
         "    got += len(results.claim({result_key(t, 'v'): t for t in tasks}, 7, 'v'))\n"
