@@ -28,7 +28,7 @@ class BasicAuth:
     Raises:
         ValueError: either is empty.
 
-    >>> lock = Lock("ann", "secret")
+    >>> lock = BasicAuth("ann", "secret")
     >>> lock.opens("Basic YW5uOnNlY3JldA=="), lock.opens("Basic YW5uOndyb25n"), lock.opens("")
     (True, False, False)
     >>> lock.opens_webhook(lock.webhook_token), lock.opens_webhook("secret")

@@ -64,8 +64,8 @@ def parse_action(body: bytes, is_form: bool = False) -> ActionRequest:
     Raises:
         BadRequest: not such a body, or a value that cannot be.
 
-    >>> parse_action(b"number=3", is_form=True), parse_turn(b"").number
-    (TurnRequest(number=3, keep_evidence=False), None)
+    >>> parse_action(b"number=3", is_form=True), parse_action(b"").number
+    (ActionRequest(number=3, keep_evidence=False), None)
     """
     fields = {} if not body else _form(body) if is_form else json_object(body)
     unknown = sorted(fields.keys() - {"number", "keep_evidence"})

@@ -207,7 +207,7 @@ def test_a_body_of_64_mb_of_old_annotations_is_normal(client: FlaskClient) -> No
 def test_an_unexpected_error_shows_no_traceback(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.web.app.parse_predict", lambda _: 1 / 0)
+    monkeypatch.setattr("backend.web.ml_backend.routes.parse_predict", lambda _: 1 / 0)
     response = client.post("/predict", json=predict_body(RED))
     assert response.status_code == 500
     assert error_of(response) == "Unexpected ZeroDivisionError: see the backend's log."
@@ -449,7 +449,7 @@ def test_refusals_and_crashes_are_one_line_each(
     caplog.clear()
     caplog.set_level(logging.INFO, "backend")
     client.post("/predict", data=b"{")
-    monkeypatch.setattr("backend.web.app.parse_predict", lambda _: 1 / 0)
+    monkeypatch.setattr("backend.web.ml_backend.routes.parse_predict", lambda _: 1 / 0)
     client.post("/predict", json=predict_body(RED))
     refused, crashed = caplog.records
     assert refused.levelname == "WARNING"
