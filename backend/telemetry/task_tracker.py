@@ -135,7 +135,7 @@ class TaskTracker:
     @contextmanager
     def task(self, task: TaskId, project: int | None, priority: str) -> Iterator[TrackedTask]:
         """Work at a task within the block; whatever leaves it as an exception is a failure."""
-        with about(project=project, task=task, priority=priority), timed() as stages:
+        with about(project=project, task=task, urgency=priority), timed() as stages:
             work = TrackedTask(task, project, priority, stages)
             with self._lock:
                 self._running[id(work)] = work

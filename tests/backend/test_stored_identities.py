@@ -561,8 +561,8 @@ def test_jobs_in_answers(client: FlaskClient) -> None:
 
 def test_urgencies_in_metrics(client: FlaskClient) -> None:
     scraped = client.get("/metrics").get_data(as_text=True)
-    for priority in ("interactive", "opened", "batch"):
-        assert f'clearclip_queue_pictures{{priority="{priority}"}} 0.0' in scraped
+    for urgency in ("interactive", "opened", "batch"):
+        assert f'clearclip_queue_pictures{{urgency="{urgency}"}} 0.0' in scraped
 
 
 #: What a failure is counted and shown under.
