@@ -10,13 +10,11 @@ from __future__ import annotations
 import threading
 from typing import Any, ClassVar
 
-from backend.inference.engine import Engine
-from backend.label_studio.files import LabelStudioFiles
-from backend.label_studio.image_loader import ImageReader
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import predict_request
 from backend.prediction.predictor import Predictor
 from backend.prediction.task_runner import Entry
+from backend.services import Services
 from backend.settings import load_settings, share_model_dir
 
 share_model_dir()
@@ -79,9 +77,7 @@ class ClearClipModel(LabelStudioMLBase):  # type: ignore[misc]
     def _predictor(cls) -> Predictor:
         with cls._making:
             if ClearClipModel._shared is None:
-                settings = load_settings()
-                engine = Engine.from_settings(settings)
-                engine.start()
-                reader = ImageReader(LabelStudioFiles.from_settings(settings), settings)
-                ClearClipModel._shared = Predictor(engine, reader.read, settings, reader.recall)
+                services = Services(load_settings())
+                services.engine.start()
+                ClearClipModel._shared = services.database_free_predictor()
             return ClearClipModel._shared

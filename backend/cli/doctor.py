@@ -21,12 +21,11 @@ from label_studio_sdk.label_interface import LabelInterface, control_tags
 
 from backend.errors import BackendError, StudioRefused
 from backend.label_studio.client import connect
-from backend.label_studio.files import LabelStudioFiles
-from backend.label_studio.image_loader import ImageReader
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.label_studio.tokens import token_kind
+from backend.services import Services
 from backend.settings import Settings
 from backend.web.middleware.auth import BasicAuth
 
@@ -386,11 +385,10 @@ def _picture(patient: _Checks) -> str:
         raise _Trouble("The project has no task yet.", "Import pictures, and look again.")
     patient.task = {"id": page[0].id, "project": patient.project_id, "data": page[0].data}
     task = Task(page[0].id, patient.project_id, page[0].data or {})
-    reader = ImageReader(LabelStudioFiles.from_settings(patient.settings), patient.settings)
     assert patient.config is not None
     try:
         sources = [s for tag in patient.config.images for s in tag.sources(task.data)]
-        rgb = reader.read(sources[0], task)
+        rgb = Services(patient.settings).images.read(sources[0], task)
     except BackendError as error:
         raise _Trouble(f"Task {task.id}: {error}", "The backend has no way to it either.") from None
     return f"The picture of task {task.id} has {rgb.shape[1]} x {rgb.shape[0]} px."

@@ -11,10 +11,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from backend.errors import ImageInvalid, LabelConfigError
-from backend.inference.engine import Engine
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import PredictRequest, Task
-from backend.prediction.predictor import Predictor
+from backend.services import Services
 from backend.settings import Settings
 from clearclip_core import RGBArray, to_rgb
 
@@ -34,12 +33,13 @@ def export_tasks(
     exported = []
     key = _data_key(xml)
     urls = [url_prefix + quote(_shown(path, root).as_posix().lstrip("/")) for path in paths]
+    services = Services(settings)
     with (
-        Engine.from_settings(settings) as engine,
+        services.engine as engine,
         tqdm(total=len(paths), unit="picture", disable=len(paths) == 1) as bar,
     ):
         engine.segmenter()  # or a sentence at once: nobody brings weights later
-        predictor = Predictor(engine, _read_file, settings)
+        predictor = services.database_free_predictor(_read_file)
         for start in range(0, len(paths), _EXPORTED_AT_ONCE):
             some = slice(start, start + _EXPORTED_AT_ONCE)
             tasks = tuple(Task(str(path), None, {key: str(path)}) for path in paths[some])

@@ -1,4 +1,4 @@
-"""``clearclip-backend``: serve, prelabel, report, adapt, database, doctor, export, settings, demo."""
+"""``clearclip-backend``: the command line."""
 
 from __future__ import annotations
 
@@ -24,22 +24,17 @@ from backend.cli.export import export_tasks
 from backend.cli.options import Command, read_settings, sentences, settings_options
 from backend.cli.prelabel import make_prelabeler, run_job, signals_set
 from backend.cli.settings import env_example, markdown, table, write_into
-from backend.database.database import new_owner, sentence
+from backend.database.database import sentence
 from backend.errors import BackendError
 from backend.feedback.annotation_reader import AnnotationReader, read_all
-from backend.feedback.annotation_store import Annotations
-from backend.feedback.learning.example_store import ExampleStore
-from backend.feedback.learning.learner import Learner, describe_version, model_key
+from backend.feedback.learning.learner import Learner, describe_version
 from backend.feedback.learning.version_file import read_export
 from backend.feedback.report.charts import plots
 from backend.feedback.report.statistics import Step, measure, to_csv
 from backend.feedback.report.tables import print_learned, print_savings
-from backend.inference.engine import Engine
-from backend.jobs.job_store import JobStore, LeaseLost, Only
-from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.files import LabelStudioFiles
-from backend.label_studio.image_loader import ImageReader
+from backend.jobs.job_store import LeaseLost, Only
 from backend.label_studio.label_config_parser import parse_label_config
+from backend.services import READ_RETRY_FOR_S, Services
 from backend.settings import Settings
 from backend.telemetry.logs import logging_config
 from backend.web.pages.learning import describe
@@ -69,9 +64,6 @@ _PRELABEL_SETTINGS = (
     "adapt",
 )
 
-#: How long the report waits for a Label Studio that is away, in seconds.
-_REPORT_PATIENCE_S = 20.0
-
 
 @click.group()
 @click.version_option(package_name="clearclip-label-studio")
@@ -89,8 +81,7 @@ def serve(**given: str | None) -> None:
     settings = read_settings(given)
     logging.config.dictConfig(logging_config(settings))
     try:  # what can never work is said before anything starts
-        Engine.from_settings(settings)
-        JobStore.from_settings(settings).check()
+        Services(settings).check()
         check_device(settings)
     except (BackendError, ValueError) as error:
         raise click.ClickException(str(error)) from None
@@ -215,12 +206,13 @@ def prelabel(
     stopping = threading.Event()
     try:
         with ExitStack() as stack:
-            store, prelabeler, owner = make_prelabeler(settings, stopping, stack, where, actors)
+            services = Services(settings, stopping=stopping)
+            prelabeler = make_prelabeler(services, stack, where, actors)
             if dry_run:
                 click.echo(prelabeler.plan(project, only=only, view=view, limit=limit))
                 return
-            job = store.start_job(project, only=only, view=view, limit=limit)
-            report = run_job(store, prelabeler, owner, job, stopping)
+            job = services.store.start_job(project, only=only, view=view, limit=limit)
+            report = run_job(services.store, prelabeler, services.owner, job, stopping)
     except SQLAlchemyError as error:
         raise click.ClickException(
             f"The database is away ({sentence(error)}): the same command goes on from here."
@@ -274,11 +266,11 @@ def report(
     logging.config.dictConfig(logging_config(settings, "WARNING"))
     stopping = threading.Event()
     try:
-        store = JobStore.from_settings(settings)
-        store.check()
-        annotations = Annotations(store, new_owner())
+        services = Services(settings, stopping=stopping)
+        services.store.check()
         with signals_set(stopping):
-            _read_annotations(settings, annotations, project, backfill, stopping)
+            _read_annotations(services, project, backfill)
+        annotations = services.annotations
         waiting = annotations.count_open(project)
         reads = annotations.stream(project)
         savings = measure(project, reads, waiting=waiting, step=step, label=label)
@@ -404,7 +396,9 @@ def _steering(name: str) -> Callable[[Command], Command]:
             settings = read_settings(given)
             logging.config.dictConfig(logging_config(settings, "WARNING"))
             with sentences():
-                command(_learner(settings), project, **own)
+                services = Services(settings)
+                services.store.check()
+                command(services.learner, project, **own)
 
         return adapt.command(name)(_PROJECT_OPTION(settings_options(*_LESSONS_SETTINGS)(run)))
 
@@ -488,62 +482,31 @@ def step(project: int, backfill: bool, **given: str | None) -> None:
     logging.config.dictConfig(logging_config(settings, "WARNING"))
     stopping = threading.Event()
     with sentences(), ExitStack() as stack:
-        projects = _projects(settings, stopping)
-        engine = stack.enter_context(Engine.from_settings(settings))
-        learner = _learner(settings, engine)
+        services = Services(settings, stopping=stopping)
+        client = services.required_client("annotations are read", retry_for_s=READ_RETRY_FOR_S)
+        engine = stack.enter_context(services.engine)
+        services.store.check()
+        learner = services.learner
         learner.check()
         engine.segmenter()  # or a sentence at once: all that is read is to be learned from
-        annotations = Annotations(JobStore.from_settings(settings), new_owner())
         stack.enter_context(signals_set(stopping))
-        reader = AnnotationReader(annotations, projects, learner)
+        reader = services.annotation_reader(client, learner)
         reader.mark_gone(project, learner.lessons.annotations(project))
         _read_marked(reader, project, backfill, stopping)
         if stopping.is_set():
             raise SystemExit(130)
-        learner.step(project, lambda number: parse_label_config(projects.label_config(number)))
+        learner.step(project, lambda number: parse_label_config(client.label_config(number)))
         print_learned(describe(settings, learner, project), Console())
 
 
-def _learner(settings: Settings, engine: Engine | None = None) -> Learner:
-    store = JobStore.from_settings(settings)
-    store.check()
-    engine = engine or Engine.from_settings(settings)
-    reader = ImageReader(LabelStudioFiles.from_settings(settings), settings)
-    lessons = ExampleStore(store, new_owner(), lambda: model_key(settings, engine.model_id))
-    return Learner(settings, engine, reader.read, lessons)
-
-
-def _projects(settings: Settings, stopping: threading.Event) -> LabelStudioClient:
-    projects = LabelStudioClient.from_settings(
-        settings, stopping=stopping, retry_for_s=_REPORT_PATIENCE_S
-    )
-    if projects is None:
-        raise click.ClickException(
-            "Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: annotations are read through the "
-            "API of Label Studio."
-        )
-    return projects
-
-
-def _read_annotations(
-    settings: Settings,
-    annotations: Annotations,
-    project: int,
-    backfill: bool,
-    stopping: threading.Event,
-) -> None:
+def _read_annotations(services: Services, project: int, backfill: bool) -> None:
     """Read those of a project that wait; all that it has, where that is asked for."""
-    projects = LabelStudioClient.from_settings(
-        settings, stopping=stopping, retry_for_s=_REPORT_PATIENCE_S
-    )
-    if projects is None:
-        if backfill:
-            raise click.ClickException(
-                "Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: annotations are read through the "
-                "API of Label Studio."
-            )
-        return
-    _read_marked(AnnotationReader(annotations, projects), project, backfill, stopping)
+    client = services.client(retry_for_s=READ_RETRY_FOR_S)
+    if client is None and backfill:
+        client = services.required_client("annotations are read")  # says what to set
+    if client is not None:
+        reader = services.annotation_reader(client)
+        _read_marked(reader, project, backfill, services.stopping)
 
 
 def _read_marked(

@@ -11,58 +11,31 @@ from types import FrameType
 
 from tqdm import tqdm
 
-from backend.database.database import has_died, new_owner
+from backend.database.database import has_died
 from backend.errors import JobOver
-from backend.feedback.learning.example_store import ExampleStore
-from backend.feedback.learning.learner import model_key
-from backend.inference.engine import Engine
 from backend.jobs.job_store import Job, JobStore, LeaseLost
 from backend.jobs.prelabeler import Prelabeler, Report
-from backend.jobs.ray_prelabeler import ClusterPrelabeler
-from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.files import LabelStudioFiles
-from backend.label_studio.image_loader import ImageReader
-from backend.prediction.deadline import DeadlineRunner
-from backend.prediction.failures import FailureStore
-from backend.prediction.outbox import PredictionOutbox
-from backend.prediction.predictor import Predictor
-from backend.settings import Settings
+from backend.services import Services
 
 
 def make_prelabeler(
-    settings: Settings,
-    stopping: threading.Event,
-    stack: ExitStack,
-    where: str,
-    actors: int | None,
-) -> tuple[JobStore, Prelabeler, str]:
-    """All that a bulk run needs, without a server.
+    services: Services, stack: ExitStack, where: str, actors: int | None
+) -> Prelabeler:
+    """Make what runs a job here or on a Ray cluster, and start the engine where it runs here.
 
     Raises:
         ValueError: Label Studio cannot be reached for want of settings, or Ray is not installed.
     """
-    projects = LabelStudioClient.from_settings(settings, stopping=stopping)
-    if projects is None:
-        raise ValueError(
-            "Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: predictions are written through the "
-            "API of Label Studio."
-        )
+    client = services.required_client("predictions are written")
     if where == "ray" and importlib.util.find_spec("ray") is None:
         raise ValueError("Ray is not installed here: pip install '.[ray]'.")
-    engine = Engine.from_settings(settings)
+    engine = services.engine
     if where == "local":
         stack.enter_context(engine)
-    reader = ImageReader(LabelStudioFiles.from_settings(settings), settings)
-    store, owner = JobStore.from_settings(settings), new_owner()
-    store.check()
-    results = PredictionOutbox(store, owner, max_mb=settings.waiting_mb)
-    pending = DeadlineRunner(FailureStore(store), results, settings.predict_deadline_s)
-    lessons = ExampleStore(store, owner, lambda: model_key(settings, engine.model_id))
-    predictor = Predictor(engine, reader.read, settings, reader.recall, pending, lessons=lessons)
-    parts = (store, results, pending, predictor, projects, owner)
+    services.store.check()
     if where == "ray":
-        return store, ClusterPrelabeler(settings, actors, *parts), owner
-    return store, Prelabeler(*parts), owner
+        return services.ray_prelabeler(client, actors)
+    return services.prelabeler(client)
 
 
 def run_job(

@@ -4,20 +4,9 @@ from __future__ import annotations
 
 from flask import Flask
 
-from backend.database.database import new_owner
-from backend.feedback.annotation_store import Annotations
-from backend.feedback.learning.example_store import ExampleStore
-from backend.feedback.learning.learner import Learner, model_key
 from backend.inference.engine import Engine
-from backend.jobs.job_store import JobStore
-from backend.jobs.worker import Worker
-from backend.label_studio.files import LabelStudioFiles
-from backend.label_studio.image_loader import ImageReader
 from backend.network.time_limit import Clock
-from backend.prediction.deadline import DeadlineRunner
-from backend.prediction.failures import FailureStore
-from backend.prediction.outbox import PredictionOutbox
-from backend.prediction.predictor import Predictor
+from backend.services import Services
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker
 from backend.web.metrics import Metrics
@@ -47,23 +36,23 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
         ValueError: settings name a model that does not exist.
     """
     given = engine
-    engine = given or Engine.from_settings(settings)
-    studio = LabelStudioFiles.from_settings(settings)
-    reader = ImageReader(studio, settings)
-    store, owner = JobStore.from_settings(settings), new_owner()
-    lessons = ExampleStore(store, owner, lambda: model_key(settings, engine.model_id))
-    metrics = Metrics(engine.snapshot, lambda: reader.kept, lessons.summary)
+    services = Services(settings, given)
+    engine, studio, reader = services.engine, services.files, services.images
+    store, annotations, learner = services.store, services.annotations, services.learner
+    metrics = Metrics(engine.snapshot, lambda: reader.kept, services.examples.summary)
     tracker = TaskTracker((metrics.task,))
-    results = PredictionOutbox(store, owner, max_mb=settings.waiting_mb)
-    pending = DeadlineRunner(FailureStore(store), results, settings.predict_deadline_s)
-    predictor = Predictor(engine, reader.read, settings, reader.recall, pending, tracker, lessons)
-    annotations = Annotations(store, owner)
-    learner = Learner(settings, engine, reader.read, lessons)
-    worker = Worker.from_settings(
-        settings, store, results, owner, predictor, pending, annotations, learner
-    )
+    predictor = services.predictor(tracker)
+    worker = services.worker(predictor)
     overview = StatusReport(
-        settings, engine, tracker, store, results, pending, studio, reader, lessons
+        settings,
+        engine,
+        tracker,
+        store,
+        services.outbox,
+        services.deadline,
+        studio,
+        reader,
+        services.examples,
     )
     app = Flask("backend", static_folder=None, template_folder="web/pages/templates")
     app.extensions["worker"] = worker

@@ -23,6 +23,7 @@ from click.testing import CliRunner
 from sqlalchemy.exc import OperationalError
 
 from backend.cli import main as cli
+from backend.database.database import new_owner
 from backend.errors import ImageNotFound, ImageRefused, ModelUnavailable, StudioUnreachable
 from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.versions import TrainingExample, Version
@@ -645,7 +646,7 @@ def test_a_killed_run_is_taken_over_at_once_on_the_same_machine(tmp_path: Path) 
     job = store.start_job(7)
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    host = re.sub(r":\d+:[^:]+$", "", cli.new_owner())
+    host = re.sub(r":\d+:[^:]+$", "", new_owner())
     store.lease_job(f"{host}:{dead.pid}:abcd")
     with drawn_studio(2) as (studio, url):
         result = CliRunner().invoke(cli.prelabel, arguments(url, database))

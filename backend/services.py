@@ -1,0 +1,236 @@
+"""Put the parts of the backend together: the one place where they are wired."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+from backend.database.database import new_owner
+from backend.feedback.annotation_reader import AnnotationReader
+from backend.feedback.annotation_store import Annotations
+from backend.feedback.learning.example_store import ExampleStore
+from backend.feedback.learning.learner import Learner, model_key
+from backend.inference.engine import Engine
+from backend.jobs.job_store import JobStore
+from backend.jobs.prelabeler import Prelabeler
+from backend.jobs.ray_prelabeler import ClusterPrelabeler
+from backend.jobs.worker import Worker
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.files import LabelStudioFiles
+from backend.label_studio.image_loader import ImageReader, ReadImage
+from backend.prediction.deadline import DeadlineRunner
+from backend.prediction.failures import FailureStore
+from backend.prediction.outbox import PredictionOutbox
+from backend.prediction.predictor import Predictor
+from backend.settings import Settings
+from backend.telemetry.task_tracker import TaskTracker
+
+#: How long a call of Label Studio's API is tried again, in seconds: for a job, which is to outlast
+#: a restart of Label Studio, and for one annotation, after which the next one has its turn.
+JOB_RETRY_FOR_S: Final = 600.0
+READ_RETRY_FOR_S: Final = 20.0
+
+
+@dataclass(frozen=True, eq=False)
+class Services:
+    """The parts that one process shares, made when they are first asked for, each of them once.
+
+    To make a part loads no model, opens no database and starts no thread. Ask from one thread.
+
+    Args:
+        settings: the settings that all parts are made from.
+        given_engine: the inference engine to use in place of one made from the settings.
+        stopping: once it is set, no call of Label Studio's API is tried again.
+
+    >>> services = Services(Settings(model="demo"))
+    >>> services.outbox is services.outbox
+    True
+    """
+
+    settings: Settings
+    given_engine: Engine | None = None
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def check(self) -> None:
+        """Refuse what can never work, before anything is started.
+
+        Raises:
+            DatabaseTooNew: a newer version has upgraded the database.
+            ValueError: the settings name no model, or the database cannot be opened.
+        """
+        _ = self.engine
+        self.store.check()
+
+    # ---- shared parts --------------------------------------------------------------------------
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The inference engine, which is not started.
+
+        Raises:
+            ValueError: the settings name a model or a method that does not exist.
+        """
+        return self.given_engine or Engine.from_settings(self.settings)
+
+    @cached_property
+    def files(self) -> LabelStudioFiles:
+        """Access to files of Label Studio and of other hosts."""
+        return LabelStudioFiles.from_settings(self.settings)
+
+    @cached_property
+    def images(self) -> ImageReader:
+        """The image loader, with its cache for images that annotators have open."""
+        return ImageReader(self.files, self.settings)
+
+    @cached_property
+    def store(self) -> JobStore:
+        """The job store, whose database the other stores share."""
+        return JobStore.from_settings(self.settings)
+
+    @cached_property
+    def owner(self) -> str:
+        """The name under which this process holds leases."""
+        return new_owner()
+
+    @cached_property
+    def outbox(self) -> PredictionOutbox:
+        """The predictions that wait for Label Studio."""
+        return PredictionOutbox(self.store, self.owner, max_mb=self.settings.waiting_mb)
+
+    @cached_property
+    def deadline(self) -> DeadlineRunner:
+        """The task runner that answers at the deadline and leaves the rest to the outbox."""
+        return DeadlineRunner(
+            FailureStore(self.store), self.outbox, self.settings.predict_deadline_s
+        )
+
+    @cached_property
+    def annotations(self) -> Annotations:
+        """The annotations that were read and that are still to be read."""
+        return Annotations(self.store, self.owner)
+
+    @cached_property
+    def examples(self) -> ExampleStore:
+        """The training examples and versions that belong to the model of the settings."""
+        return ExampleStore(
+            self.store, self.owner, lambda: model_key(self.settings, self.engine.model_id)
+        )
+
+    @cached_property
+    def learner(self) -> Learner:
+        """The learner, which makes versions of the training examples."""
+        return Learner(self.settings, self.engine, self.images.read, self.examples)
+
+    # ---- parts that differ between the server and the commands ----------------------------------
+
+    def predictor(self, tracker: TaskTracker | None = None) -> Predictor:
+        """Make the predictor of a server or a job, which uses the database.
+
+        It keeps the deadline, and follows what projects have learned.
+
+        Args:
+            tracker: is told about each task. The server shows it on its pages; a command has none.
+        """
+        images = self.images
+        return Predictor(
+            self.engine,
+            images.read,
+            self.settings,
+            images.recall,
+            self.deadline,
+            tracker,
+            self.examples,
+        )
+
+    def database_free_predictor(self, read_image: ReadImage | None = None) -> Predictor:
+        """Make a predictor for a process without a database, such as label-studio-ml's.
+
+        It answers when all tasks are done. Nothing there would deliver a late prediction, and no
+        project has learned anything unless the caller of `Predictor.spec` says so.
+
+        Args:
+            read_image: reads images in place of the image loader.
+        """
+        if read_image is not None:
+            return Predictor(self.engine, read_image, self.settings)
+        return Predictor(self.engine, self.images.read, self.settings, self.images.recall)
+
+    def client(self, *, retry_for_s: float = JOB_RETRY_FOR_S) -> LabelStudioClient | None:
+        """Make a client of Label Studio's API; None where the settings hold no token for it."""
+        return LabelStudioClient.from_settings(
+            self.settings, stopping=self.stopping, retry_for_s=retry_for_s
+        )
+
+    def required_client(
+        self, use: str, *, retry_for_s: float = JOB_RETRY_FOR_S
+    ) -> LabelStudioClient:
+        """Make a client of Label Studio's API.
+
+        Args:
+            use: the purpose, as it stands in the error: "annotations are read".
+            retry_for_s: how long a call is tried again, in seconds.
+
+        Raises:
+            ValueError: the settings hold no token.
+        """
+        client = self.client(retry_for_s=retry_for_s)
+        if client is None:
+            raise ValueError(
+                f"Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: {use} through the API of Label "
+                "Studio."
+            )
+        return client
+
+    def annotation_reader(
+        self, client: LabelStudioClient, learner: Learner | None = None
+    ) -> AnnotationReader:
+        """Make the reader of annotations that have changed.
+
+        Args:
+            client: Label Studio.
+            learner: learns from each of them; None: each stays due for a reader that has one.
+        """
+        return AnnotationReader(self.annotations, client, learner)
+
+    def prelabeler(self, client: LabelStudioClient) -> Prelabeler:
+        """Make what runs jobs in this process, for a command."""
+        return Prelabeler(
+            self.store, self.outbox, self.deadline, self.predictor(), client, self.owner
+        )
+
+    def ray_prelabeler(self, client: LabelStudioClient, actors: int | None) -> ClusterPrelabeler:
+        """Make what runs jobs on a Ray cluster; the engine here tells versions and is not started.
+
+        Args:
+            client: Label Studio.
+            actors: how many; None: one for each GPU, and without any one for each node.
+        """
+        return ClusterPrelabeler(
+            self.settings,
+            actors,
+            self.store,
+            self.outbox,
+            self.deadline,
+            self.predictor(),
+            client,
+            self.owner,
+        )
+
+    def worker(self, predictor: Predictor) -> Worker:
+        """Make the background work of a server, which is not started.
+
+        Args:
+            predictor: the one that answers requests, so that both tell the same tracker.
+        """
+        return Worker.from_settings(
+            self.settings,
+            self.store,
+            self.outbox,
+            self.owner,
+            predictor,
+            self.deadline,
+            self.annotations,
+            self.learner,
+        )
