@@ -31,7 +31,7 @@ from tenacity import (
 
 from backend.database.database import sentence
 from backend.errors import LabelConfigError, StudioRefused
-from backend.inference.engine import Priority
+from backend.inference.image_request import Priority
 from backend.jobs.job_store import Job, JobStore, LeaseLost, Only
 from backend.label_studio.client import PAGE, LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config

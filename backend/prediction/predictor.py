@@ -16,7 +16,8 @@ import numpy as np
 from backend.errors import Busy, ImageRefused, ModelUnavailable, TaskError
 from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.versions import ActiveModel
-from backend.inference.engine import Engine, Priority
+from backend.inference.engine import Engine
+from backend.inference.image_request import Priority
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import ImageTag, LabelConfig, adapts
 from backend.label_studio.label_config_parser import parse_label_config
@@ -361,13 +362,13 @@ class Predictor:
                     yield replace(found, mask=self._clean(found.mask))
             return
         competing = labels if asked.label in labels else (*labels, asked.label)
-        look = self._engine.look(
+        encoded = self._engine.encode(
             picture.prepared, competing, spec.priority, spec.project, spec.adaptation
         )
         if isinstance(asked, Clicks):
-            yield from segment_clicks(asked, look.features, look.scores, picture.rgb)
+            yield from segment_clicks(asked, encoded.features, encoded.scores, picture.rgb)
         else:
-            yield from segment_boxes(asked, look.features, look.scores, picture.rgb)
+            yield from segment_boxes(asked, encoded.features, encoded.scores, picture.rgb)
 
     def _score(self, picture: Picture, labels: tuple[Label, ...], spec: PredictionSpec) -> Scores:
         return self._engine.score(

@@ -32,7 +32,8 @@ from backend.feedback.learning.thresholds import (
 )
 from backend.feedback.learning.version_file import export
 from backend.feedback.learning.versions import Promotion, StepLease, TrainingExample, Version
-from backend.inference.engine import Engine, Priority
+from backend.inference.engine import Engine
+from backend.inference.image_request import Priority
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig, adapts
 from backend.label_studio.requests import Task
@@ -163,10 +164,10 @@ class Learner:
             log.warning("Annotation %d cannot be learned from: %s", corrected.annotation, error)
             return None
         prepared = segmenter.prepare(rgb)
-        look = self._engine.look(prepared, labels, Priority.BATCH, corrected.project)
+        encoded = self._engine.encode(prepared, labels, Priority.BATCH, corrected.project)
         names = [label.name for label in labels]
-        example = Example.of(look.features, picture.final, known=names, picture=prepared.digest)
-        decided = segmenter.decide(look.scores, image=rgb, refine=self.settings.refine)
+        example = Example.of(encoded.features, picture.final, known=names, picture=prepared.digest)
+        decided = segmenter.decide(encoded.scores, image=rgb, refine=self.settings.refine)
         paints = measure(decided, picture.final, example.picture_key)
         shown = {name: paint.to_json() for name, paint in sorted(paints.items())}
         return TrainingExample(example.digest, example.to_bytes(), json.dumps(shown))

@@ -18,7 +18,8 @@ from backend.errors import ModelUnavailable
 from backend.feedback.annotation_store import Annotations
 from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.versions import Summary
-from backend.inference.engine import Engine, Priority, Snapshot
+from backend.inference.engine import Engine, Snapshot
+from backend.inference.image_request import Priority
 from backend.jobs.job_store import Job, JobStore
 from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
@@ -290,7 +291,9 @@ def package_versions() -> dict[str, str]:
 
 def _waiting(now: Snapshot, batches: Mapping[int | None, int]) -> list[Json]:
     """Who waits: pictures that annotators wait for, and tasks of batches, those in work too."""
-    lines = {key: count for key, count in now.lines.items() if key[0] is not Priority.BATCH}
+    lines = {
+        key: count for key, count in now.waiting_by_project.items() if key[0] is not Priority.BATCH
+    }
     lines |= {(Priority.BATCH, project): count for project, count in batches.items()}
     return [
         {"urgency": priority.word, "project": project, "count": count}

@@ -13,8 +13,12 @@ import pytest
 import torch
 
 from backend.errors import Busy, ModelUnavailable
-from backend.inference.engine import PATIENCE, Engine, Priority, Status, is_out_of_memory
+from backend.inference.engine import Engine
 from backend.inference.feature_cache import FeatureCache
+from backend.inference.image_queue import MAX_SKIPS
+from backend.inference.image_request import Priority
+from backend.inference.memory import is_out_of_memory
+from backend.inference.model_loader import ModelStatus
 from backend.settings import Settings
 from backend.telemetry.tracing import timed
 from clearclip_core import SCENE_LABELS, Label, Segmenter, render_scene, usable_cpus
@@ -104,7 +108,7 @@ def test_nothing_loads_before_start() -> None:
     engine = Engine(lambda: loads.append(1), lambda: "m")  # type: ignore[func-returns-value, arg-type]
     assert threading.active_count() == before
     assert loads == []
-    assert engine.status == Status("loading")
+    assert engine.status == ModelStatus("loading")
 
 
 def test_there_is_one_owner_however_often_it_is_started() -> None:
@@ -158,7 +162,7 @@ def test_a_failed_load_is_said_at_once_and_tried_again() -> None:
     engine.start()
     with pytest.raises(ModelUnavailable, match="no weights: bring them"):
         engine.segmenter()
-    assert engine.status == Status("failed", "no weights: bring them")
+    assert engine.status == ModelStatus("failed", "no weights: bring them")
     assert eventually(lambda: engine.status.state == "ready")
     assert len(tries) == 3
     engine.segmenter()
@@ -259,13 +263,13 @@ def test_projects_take_turns() -> None:
 
 
 def test_no_batch_starves_under_clicks_that_never_end() -> None:
-    scene = Scene(windows_at_once=1, queue_size=PATIENCE + 9)
+    scene = Scene(windows_at_once=1, queue_size=MAX_SKIPS + 9)
     scene.hold()
     scene.ask(90, BATCH)
-    for width in range(PATIENCE + 4):
+    for width in range(MAX_SKIPS + 4):
         scene.ask(width + 1, CLICK)
     scene.release()
-    assert scene.served().index((90,)) == PATIENCE
+    assert scene.served().index((90,)) == MAX_SKIPS
 
 
 def test_a_click_during_a_batch_waits_for_the_running_pictures_only() -> None:
@@ -644,16 +648,16 @@ def test_the_snapshot_counts() -> None:
     scene.ask(2, CLICK)
     snapshot = scene.engine.snapshot()
     assert snapshot.waiting == {CLICK: 1, OPENED: 1, BATCH: 1}
-    assert snapshot.lines == {(OPENED, 99): 1, (BATCH, 1): 1, (CLICK, 1): 1}
+    assert snapshot.waiting_by_project == {(OPENED, 99): 1, (BATCH, 1): 1, (CLICK, 1): 1}
     assert (snapshot.device, snapshot.precision) == ("cpu", "float32")
     scene.release()
     scene.served()
     snapshot = scene.engine.snapshot()
     assert snapshot.waiting == {CLICK: 0, OPENED: 0, BATCH: 0}
-    assert snapshot.lines == {}
+    assert snapshot.waiting_by_project == {}
     assert (snapshot.done, snapshot.failed) == (3, 0)
     assert (snapshot.batches, snapshot.windows, snapshot.windows_at_once) == (2, 3, 4)
-    assert snapshot.status == Status("ready")
+    assert snapshot.status == ModelStatus("ready")
     assert (snapshot.words_known, snapshot.words_new) == (3, 0)
 
 
@@ -748,7 +752,7 @@ def test_a_missing_file_may_come_later(tmp_path: Any) -> None:
 def test_a_look_has_features_and_scores() -> None:
     engine = colour_engine()
     picture = ColourSegmenter().prepare(flag("red", size_hw=(2, 3)))
-    look = engine.look(picture, RED, CLICK)
+    look = engine.encode(picture, RED, CLICK)
     assert look.features.plan == picture.plan
     assert look.features.patches[0, 0, 0].tolist() == [255, 0, 0]
     assert look.scores.vocabulary.labels == RED

@@ -14,14 +14,14 @@ def drain(queue: FairQueue[str]) -> list[str]:
 
 
 def test_projects_take_turns_and_each_keeps_its_order() -> None:
-    queue = FairQueue[str](patience=99)
+    queue = FairQueue[str](max_skips=99)
     for item in ("a1", "a2", "a3", "b1", "c1", "c2"):
         queue.push(item, 1, item[0])
     assert drain(queue) == ["a1", "b1", "c1", "a2", "c2", "a3"]
 
 
 def test_who_comes_back_does_not_jump_the_turns() -> None:
-    queue = FairQueue[str](patience=99)
+    queue = FairQueue[str](max_skips=99)
     for item in ("a1", "a2", "a3"):
         queue.push(item, 1, "a")
     served = []
@@ -32,7 +32,7 @@ def test_who_comes_back_does_not_jump_the_turns() -> None:
 
 
 def test_the_urgent_come_first_but_not_for_ever() -> None:
-    queue = FairQueue[str](patience=3)
+    queue = FairQueue[str](max_skips=3)
     queue.push("batch", 2, "p")
     queue.push("opened", 1, "p")
     served = []
@@ -45,8 +45,8 @@ def test_the_urgent_come_first_but_not_for_ever() -> None:
 
 def test_under_any_load_the_first_of_each_class_is_served_within_a_bound() -> None:
     rng = random.Random(0)
-    patience, classes = 4, 3
-    queue = FairQueue[int](patience)
+    max_skips, classes = 4, 3
+    queue = FairQueue[int](max_skips)
     passed = [0] * classes  # pops since a class with items was served
     waiting = [0] * classes
     for _ in range(5000):
@@ -60,12 +60,12 @@ def test_under_any_load_the_first_of_each_class_is_served_within_a_bound() -> No
         for priority in range(classes):
             idle = priority == served or not waiting[priority]
             passed[priority] = 0 if idle else passed[priority] + 1
-        assert max(passed) < patience + classes
+        assert max(passed) < max_skips + classes
 
 
 def test_peek_is_the_next_pop() -> None:
     rng = random.Random(1)
-    queue = FairQueue[int](patience=2)
+    queue = FairQueue[int](max_skips=2)
     for item in range(200):
         queue.push(item, rng.randrange(3), rng.randrange(4))
     while queue:
@@ -73,7 +73,7 @@ def test_peek_is_the_next_pop() -> None:
 
 
 def test_first_stands_before_its_own_project_only() -> None:
-    queue = FairQueue[str](patience=9)
+    queue = FairQueue[str](max_skips=9)
     for item in ("a1", "b1", "b2"):
         queue.push(item, 1, item[0])
     queue.push("b0", 1, "b", first=True)
@@ -81,7 +81,7 @@ def test_first_stands_before_its_own_project_only() -> None:
 
 
 def test_what_is_taken_out_of_turn_leaves_the_others_in_order() -> None:
-    queue = FairQueue[str](patience=9)
+    queue = FairQueue[str](max_skips=9)
     for item in ("a1", "a2", "b1", "a3", "b2"):
         queue.push(item, 1, item[0])
     assert sorted(queue.take(lambda item: item.endswith("1"))) == ["a1", "b1"]
@@ -90,9 +90,9 @@ def test_what_is_taken_out_of_turn_leaves_the_others_in_order() -> None:
 
 
 def test_nothing_waits_in_an_empty_queue() -> None:
-    queue = FairQueue[str](patience=1)
+    queue = FairQueue[str](max_skips=1)
     for look in (queue.peek, queue.pop):
         with pytest.raises(IndexError):
             look()
-    with pytest.raises(ValueError, match="`patience` to be 1 or more, but got 0"):
-        FairQueue[str](patience=0)
+    with pytest.raises(ValueError, match="`max_skips` to be 1 or more, but got 0"):
+        FairQueue[str](max_skips=0)

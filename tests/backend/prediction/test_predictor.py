@@ -12,7 +12,8 @@ from label_studio_sdk.converter.brush import decode_rle
 from label_studio_sdk.label_interface import LabelInterface
 
 from backend.errors import Busy, ImageNotFound, LabelConfigError, ModelUnavailable
-from backend.inference.engine import Engine, Priority
+from backend.inference.engine import Engine
+from backend.inference.image_request import Priority
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Context, Keypoint, PredictRequest, Prompt, Task, Words
 from backend.prediction import predictor as module

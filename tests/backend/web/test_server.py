@@ -102,7 +102,7 @@ def test_what_the_process_writes_is_json_where_that_is_asked_for() -> None:
     loggers = {line["logger"] for line in lines}
     assert {
         "gunicorn.error",
-        "backend.inference.engine",
+        "backend.inference.model_loader",
         "backend.telemetry.task_tracker",
         "backend.web.middleware.request_log",
     } <= loggers

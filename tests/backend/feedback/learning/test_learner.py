@@ -20,7 +20,8 @@ from backend.feedback.learning import example_store as lessons
 from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.learner import Learner, model_key
 from backend.feedback.learning.version_file import export, read_export
-from backend.inference.engine import Engine, Priority
+from backend.inference.engine import Engine
+from backend.inference.image_request import Priority
 from backend.jobs.job_store import JobStore
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config

@@ -13,7 +13,8 @@ import torch
 
 from backend.errors import ImageNotFound
 from backend.feedback.learning.example_store import ExampleStore
-from backend.inference.engine import Engine, Priority
+from backend.inference.engine import Engine
+from backend.inference.image_request import Priority
 from backend.jobs.job_store import JobStore
 from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader

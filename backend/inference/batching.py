@@ -1,0 +1,140 @@
+"""Collect images into batches of windows, and encode them within the memory of the device."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+
+import torch
+
+from backend.inference.feature_cache import FeatureCache
+from backend.inference.image_queue import ImageQueue
+from backend.inference.image_request import ImageRequest, Priority
+from backend.inference.memory import free_memory, is_out_of_memory
+from backend.inference.vocabulary_queue import VocabularyQueue
+from clearclip_core import DenseFeatures, PreparedImage, Segmenter, WindowFeatures
+
+log = logging.getLogger(__name__)
+
+
+class BatchCollector:
+    """Takes the images of the next batch out of the queue.
+
+    Args:
+        images: the queue.
+        vocabularies: holds images whose words are not embedded yet.
+        cache: whose features cost no windows.
+    """
+
+    def __init__(
+        self, images: ImageQueue, vocabularies: VocabularyQueue, cache: FeatureCache
+    ) -> None:
+        self._images = images
+        self._vocabularies = vocabularies
+        self._cache = cache
+
+    def collect(self, segmenter: Segmenter, windows_at_once: int) -> list[ImageRequest]:
+        """Take images in the order of service, about as many as fill a batch of windows.
+
+        Others that wait for the features of one of them come along. An image that has to wait for
+        its words is not overtaken by less urgent ones before these had their turn.
+        """
+        batch: list[ImageRequest] = []
+        room, least_urgent = windows_at_once, max(Priority)
+        while (request := self._pop(room, least_urgent, at_any_cost=not batch)) is not None:
+            if self._vocabularies.admit(segmenter, request):
+                batch.append(request)
+                room -= self._cost(request)
+            else:
+                least_urgent = request.priority
+        keys = {request.key for request in batch}
+        same = self._images.take(lambda other: other.key in keys)
+        return batch + [each for each in same if self._vocabularies.admit(segmenter, each)]
+
+    def _pop(self, room: int, least_urgent: Priority, at_any_cost: bool) -> ImageRequest | None:
+        """Take the next image, if it fits into `room` windows and is urgent enough."""
+
+        def fits(request: ImageRequest) -> bool:
+            return request.priority <= least_urgent and (at_any_cost or self._cost(request) <= room)
+
+        return self._images.pop_if(fits)
+
+    def _cost(self, request: ImageRequest) -> int:
+        """Return the cost in windows; cached features cost 1, so that a batch of them ends."""
+        return 1 if request.key in self._cache else request.image.plan.count
+
+
+class BatchEncoder:
+    """Encodes images together, in smaller batches once memory was too small for larger ones.
+
+    Args:
+        changed: guards the counts.
+        windows_at_once: most windows of a batch; 0 until `fit` where the segmenter decides.
+
+    Attributes:
+        batches: how often the encoder was called.
+        windows: windows of all batches together.
+    """
+
+    def __init__(self, changed: threading.Condition, windows_at_once: int = 0) -> None:
+        self._changed = changed
+        self.windows_at_once = windows_at_once
+        self.batches = self.windows = 0
+
+    def fit(self, segmenter: Segmenter) -> None:
+        """Adopt the segmenter's batch size where none was given."""
+        self.windows_at_once = self.windows_at_once or segmenter.windows_at_once
+
+    def encode(
+        self, segmenter: Segmenter, images: Sequence[PreparedImage]
+    ) -> list[WindowFeatures | Exception]:
+        """Return the features of each image, or its error; the fault of one costs no other.
+
+        Features are in float16, as the cache keeps them: whether it has them changes no answer.
+        """
+        try:
+            return list(self._encode_in_memory(segmenter, images))
+        except Exception as error:  # noqa: BLE001 -- one image of a batch
+            if len(images) == 1:
+                return [error]
+            log.warning("%d pictures are encoded one by one: %s", len(images), error)
+        return [outcome for one in images for outcome in self.encode(segmenter, [one])]
+
+    def _encode_in_memory(
+        self, segmenter: Segmenter, images: Sequence[PreparedImage]
+    ) -> list[WindowFeatures]:
+        """Encode as one batch; where memory is too small for it, in batches half as large."""
+        windows = sum(image.plan.count for image in images)
+        while True:
+            at_once = min(windows, self.windows_at_once)
+            self._count(windows)
+            try:
+                encoded = segmenter.encode_batch(images, self.windows_at_once)
+                return [_half_precision(features) for features in encoded]
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or at_once == 1:
+                    raise
+            # Outside the handler: until it is left, the error's traceback keeps tensors alive.
+            self._halve(at_once, segmenter.encoder.device)
+
+    def _count(self, windows: int) -> None:
+        with self._changed:
+            self.batches += 1
+            self.windows += windows
+
+    def _halve(self, at_once: int, device: torch.device) -> None:
+        self.windows_at_once = at_once // 2
+        free_memory()
+        log.warning(
+            "%d windows are too many for the memory of %s: from now on at most %d at once",
+            at_once,
+            device,
+            self.windows_at_once,
+        )
+
+
+def _half_precision(features: DenseFeatures) -> WindowFeatures:
+    """Return features in float16, on the device where they are."""
+    windows = WindowFeatures(features.patches, features.cls)
+    return windows.to(features.patches.device, torch.float16)
