@@ -82,7 +82,7 @@ def check_setup(
         One finding for each check.
 
     >>> from backend.settings import load_settings
-    >>> print(next(examine(load_settings(), 7)))  # doctest: +ELLIPSIS
+    >>> print(next(check_setup(load_settings(), 7)))  # doctest: +ELLIPSIS
     FAIL  settings         LABEL_STUDIO_URL is not set. Set it to the address at which ...
     """
     patient = _Checks(settings, project_id, backend_url, fix)

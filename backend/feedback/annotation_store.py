@@ -151,11 +151,11 @@ class Annotations:
         store: the database.
         owner: who this is, see `backend.database.database.new_owner`.
 
-    >>> annotations = Annotations(Store("sqlite://"), "worker")
+    >>> annotations = Annotations(Database("sqlite://"), "worker")
     >>> annotations.mark(7, [3, 3])
     >>> annotations.mark(7, [3])
     >>> annotations.take(10)
-    [Mark(annotation=3, project=7, count=2, tries=0)]
+    [PendingAnnotation(annotation=3, project=7, count=2, tries=0)]
     """
 
     def __init__(self, store: Database, owner: str) -> None:

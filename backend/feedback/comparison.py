@@ -55,7 +55,7 @@ class LabelDiff:
             `clearclip_core.boundary_band`.
         band_px: that one of the two bands covers.
 
-    >>> change = Change("car", corrected=1, predicted_px=8, true_px=10, shared_px=6)
+    >>> change = LabelDiff("car", corrected=1, predicted_px=8, true_px=10, shared_px=6)
     >>> change.added_px, change.iou
     (4, 0.5)
     """

@@ -172,6 +172,7 @@ class LabelConfig:
         A tool's labels need only share one of the two with the label that they ask for; that of
         the same value comes first.
 
+        >>> from backend.label_studio.label_config_parser import parse_label_config
         >>> xml = '''<View><Image name="img" value="$image"/>
         ...   <BrushLabels name="mask" toName="img"><Label value="Car" alias="c"/></BrushLabels>
         ...   <KeyPointLabels name="click" toName="img"><Label value="Car" alias="k"/>

@@ -496,7 +496,7 @@ def least_thresholds(config: LabelConfig, image: str) -> list[float]:
 def mean_score(drawn: list[ImagePrediction]) -> float:
     """The mean of the pictures' scores by their pixels, in [0, 1]; 0 where there are none.
 
-    >>> mean_score([Drawn([], 0.5, 1), Drawn([], 0.9, 3)])
+    >>> mean_score([ImagePrediction([], 0.5, 1), ImagePrediction([], 0.9, 3)])
     0.8
     """
     pixels = sum(picture.pixels for picture in drawn)

@@ -110,10 +110,10 @@ class TaskTracker:
         listeners: hear each record; they must be quick and must not raise.
         clock: seconds that only grow; for tests.
 
-    >>> tracker = Journal()
-    >>> with journal.task(7, project=1, urgency="batch") as work:
+    >>> tracker = TaskTracker()
+    >>> with tracker.task(7, project=1, priority="batch") as work:
     ...     work.drawn(regions=3)
-    >>> tracker.done, journal.failed
+    >>> tracker.done, tracker.failed
     (1, 0)
     """
 

@@ -57,7 +57,7 @@ class SufficientStatistics:
     Raises:
         ValueError: the shapes do not fit, or names are not sorted.
 
-    >>> one = Evidence(("sky",), np.ones(1), np.array([[0.6, 0.8]]), np.eye(2), pictures=1)
+    >>> one = SufficientStatistics(("sky",), np.ones(1), np.array([[0.6, 0.8]]), np.eye(2), pictures=1)
     >>> (one + one - one).counts
     array([1.])
     """

@@ -28,8 +28,8 @@ def to_safetensors(kind: str, facts: Mapping[str, Any], arrays: Arrays) -> bytes
         facts: what JSON can say.
         arrays: by name; none is called "facts".
 
-    >>> packed = pack("example", {"names": ["sky"]}, {"areas": np.ones(2)})
-    >>> facts, arrays = unpack(packed, "example")
+    >>> packed = to_safetensors("example", {"names": ["sky"]}, {"areas": np.ones(2)})
+    >>> facts, arrays = from_safetensors(packed, "example")
     >>> facts, arrays["areas"].tolist()
     ({'names': ['sky']}, [1.0, 1.0])
     """

@@ -53,7 +53,7 @@ class AxisUpsampling:
 
         This is bilinear resizing with ``align_corners=False``.
 
-        >>> course = Course(np.eye(2), image_px=4)
+        >>> course = AxisUpsampling(np.eye(2), image_px=4)
         >>> course.at(course.positions()).tolist()
         [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]]
         """

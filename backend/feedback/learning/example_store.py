@@ -129,8 +129,8 @@ class ExampleStore:
         model: what the features of the model in use are known by; asked at each call, since
             weights may be brought later.
 
-    >>> lessons = Lessons(Store("sqlite://"), "worker", lambda: "demo")
-    >>> lessons.replace(3, 7, [Lesson("a", b"...", "{}")]), lessons.state(7).annotations
+    >>> lessons = ExampleStore(Database("sqlite://"), "worker", lambda: "demo")
+    >>> lessons.replace(3, 7, [TrainingExample("a", b"...", "{}")]), lessons.state(7).annotations
     (True, 1)
     >>> lessons.forget(3), lessons.state(7).annotations
     (True, 0)

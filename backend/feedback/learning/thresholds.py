@@ -44,10 +44,10 @@ class ThresholdCounts:
         true_px: pixels that it should have.
         shown: keys of the pictures that show it; what several annotators have corrected is one.
 
-    >>> sure = Paint.empty()
+    >>> sure = ThresholdCounts.empty()
     >>> sure.right[[20, 40]] = 10, 30
     >>> sure.wrong[20] = 15
-    >>> sure = Paint(sure.right, sure.wrong, true_px=50, shown=frozenset("abc"))
+    >>> sure = ThresholdCounts(sure.right, sure.wrong, true_px=50, shown=frozenset("abc"))
     >>> sure.best, sure.saved(0.0), sure.saved(0.42)
     (0.42, 0.5, 0.6)
     """

@@ -84,7 +84,7 @@ class LabelStatistics:
         mean_iou: over `pictures`; None where there is none.
         mean_boundary_iou: likewise.
 
-    >>> made = Quality.of([Change("car", corrected=1, predicted_px=8, true_px=10, shared_px=6)])
+    >>> made = LabelStatistics.of([LabelDiff("car", corrected=1, predicted_px=8, true_px=10, shared_px=6)])
     >>> made.saved_paint, made.accepted_share, made.mean_iou
     (0.4, 0.0, 0.5)
     """
@@ -440,7 +440,7 @@ def measure(
 def advice(quality: LabelStatistics) -> str:
     """What to do about a label whose predictions make more work than none.
 
-    >>> print(advice(Quality(pictures=9, relabelled={"dog": 7}, corrected=2, predicted_px=5)))
+    >>> print(advice(LabelStatistics(pictures=9, relabelled={"dog": 7}, corrected=2, predicted_px=5)))
     7 of its 9 regions became "dog": give the two labels predicted_values that tell them apart.
     """
     few = _few(quality)

@@ -50,6 +50,7 @@ def render_scene(seed: int, size_hw: tuple[int, int] = (448, 597)) -> Scene:
         >>> scene = render_scene(7, size_hw=(96, 128))
         >>> scene.image.shape, scene.label_map.shape
         ((96, 128, 3), (96, 128))
+        >>> from clearclip_core.demo.scenes.scene import SCENE_LABELS
         >>> "sky" in {SCENE_LABELS[index] for index in scene.label_map.ravel()}
         True
     """
