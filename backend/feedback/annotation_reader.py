@@ -65,7 +65,7 @@ class AnnotationReader:
 
     Args:
         annotations: the marks, and where it keeps what it has read.
-        projects: Label Studio.
+        client: Label Studio.
         learner: is told of each annotation too; without one, each is left to be read once more by
             who has one.
     """
@@ -73,11 +73,11 @@ class AnnotationReader:
     def __init__(
         self,
         annotations: Annotations,
-        projects: LabelStudioClient,
+        client: LabelStudioClient,
         learner: CorrectionListener | None = None,
     ) -> None:
         self._annotations = annotations
-        self._projects = projects
+        self._client = client
         self._learner = learner
 
     def mark_project(self, project: int, watch: Callable[[int], None] = lambda _: None) -> int:
@@ -96,8 +96,8 @@ class AnnotationReader:
         """
         self._annotations.mark_all(project)
         count = 0
-        for task in self._projects.ids(project, TaskFilter(labeled=True)):
-            found = self._projects.annotation_ids(task)
+        for task in self._client.ids(project, TaskFilter(labeled=True)):
+            found = self._client.annotation_ids(task)
             self._annotations.mark(project, found)
             count += len(found)
             watch(count)
@@ -113,7 +113,7 @@ class AnnotationReader:
             StudioUnreachable: Label Studio does not answer.
         """
         tasks = self._annotations.tasks(annotations)
-        there = set(self._projects.ids(project, TaskFilter(labeled=True), among=tasks))
+        there = set(self._client.ids(project, TaskFilter(labeled=True), among=tasks))
         self._annotations.mark_tasks(project, set(tasks) - there)
 
     @property
@@ -156,10 +156,10 @@ class AnnotationReader:
 
     def _read(self, mark: PendingAnnotation, configs: dict[int, LabelConfig | str]) -> None:
         """Read one, let it be learned from, and take its mark away."""
-        annotation = self._projects.annotation(mark.annotation)
+        annotation = self._client.annotation(mark.annotation)
         task = None
         if annotation is not None:
-            task = self._projects.task(annotation.project, annotation.task)
+            task = self._client.task(annotation.project, annotation.task)
         if annotation is None or task is None:
             taught = self._teach(mark.annotation, None)
             done = self._annotations.drop(mark, taught)
@@ -220,7 +220,7 @@ class AnnotationReader:
         """A project's label config, asked for once a round; or why there is nothing to compare."""
         if project not in configs:
             try:
-                configs[project] = parse_label_config(self._projects.label_config(project))
+                configs[project] = parse_label_config(self._client.label_config(project))
             except LabelConfigError as error:
                 configs[project] = str(error)
         return configs[project]
@@ -230,7 +230,7 @@ class AnnotationReader:
     ) -> tuple[AnnotationOrigin, PredictionRegions | None]:
         """How an annotation began, with the prediction where it can be compared with one."""
         if annotation.prediction is not None:
-            prediction = self._projects.prediction(annotation.prediction)
+            prediction = self._client.prediction(annotation.prediction)
             if prediction is None:
                 return "lost", None
             if annotation.seconds is None and list(annotation.result) == list(prediction.result):

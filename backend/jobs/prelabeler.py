@@ -171,7 +171,7 @@ class Prelabeler:
         results: claims on what is being predicted, renewed along with a job's lease.
         pending: works on the tasks, beside those that Label Studio asks for itself.
         pipeline: predicts them.
-        projects: Label Studio.
+        client: Label Studio.
         owner: who leases the jobs.
     """
 
@@ -181,7 +181,7 @@ class Prelabeler:
         results: PredictionOutbox,
         pending: DeadlineRunner,
         predictor: Predictor,
-        projects: LabelStudioClient,
+        client: LabelStudioClient,
         owner: str,
     ) -> None:
         self._store = store
@@ -189,7 +189,7 @@ class Prelabeler:
         self._results = results
         self._pending = pending
         self._predictor = predictor
-        self._projects = projects
+        self._client = client
         self._owner = owner
 
     def plan(
@@ -209,8 +209,8 @@ class Prelabeler:
         version = self._wish(job).version
         if (scope := self._scope(job, version)) is not None:
             job = replace(job, scope=json.dumps(scope))
-        there = self._projects.count(project, self._wanted(job))
-        lacking = self._projects.count(project, self._wanted(job, version))
+        there = self._client.count(project, self._wanted(job))
+        lacking = self._client.count(project, self._wanted(job, version))
         return Plan(project, version, lacking, there - lacking)
 
     def run(
@@ -315,7 +315,7 @@ class Prelabeler:
 
     def _open(self, job: Job) -> Job:
         """Find out what there is to do, and what has changed since somebody looked last."""
-        version, count = self._wish(job).version, self._projects.count
+        version, count = self._wish(job).version, self._client.count
         if job.ids is None and (scope := self._scope(job, version)) is not None:
             job = self._store.advance(job.id, self._owner, scope=scope)
         lacking = count(job.project, self._wanted(job, version))
@@ -373,7 +373,7 @@ class Prelabeler:
             if ids is not None:
                 some = tuple(id_ for id_ in ids if id_ > cursor)[:PAGE]
                 wanted = replace(wanted, ids=some, after=0)
-            tasks = self._projects.tasks(job.project, wanted)
+            tasks = self._client.tasks(job.project, wanted)
             last = wanted.ids[-1:] if wanted.ids is not None else [task.id for task in tasks[-1:]]
             if not last:
                 return
@@ -394,24 +394,24 @@ class Prelabeler:
                 _NO_DEADLINE_S, tasks, spec.version, job.project, work, whole=True
             )
 
-        return predict_and_write(self._projects, job.project, spec.version, tasks, predict, halt)
+        return predict_and_write(self._client, job.project, spec.version, tasks, predict, halt)
 
     def _remove_doubles(self, job: Job, halt: threading.Event) -> None:
         """Leave one prediction of the version where a task has got several."""
-        for tasks in self._projects.crowded(job.project, job.version, job.ids):
+        for tasks in self._client.crowded(job.project, job.version, job.ids):
             for task in tasks:
                 if halt.is_set():
                     return
-                stored = self._projects.stored(task)
+                stored = self._client.stored(task)
                 for double in [each for each in stored if each.version == job.version][1:]:
                     log.info("Task %s had a second prediction, which is removed", task)
-                    self._projects.delete(double.id)
+                    self._client.delete(double.id)
             if halt.is_set():
                 return
 
     def _wish(self, job: Job) -> PredictionSpec:
         """What is predicted: by the version that the job has begun with, if only lessons came."""
-        config = parse_label_config(self._projects.label_config(job.project))
+        config = parse_label_config(self._client.label_config(job.project))
         learned = self._predictor.learned(config, job.project, keep=job.version)
         return self._predictor.spec(config, Priority.BATCH, job.project, learned)
 
@@ -420,15 +420,15 @@ class Prelabeler:
 
     def _scope(self, job: Job, version: str) -> list[int] | None:
         """The tasks of a view, or the first that lack a prediction; None for the whole project."""
-        ids = None if job.view is None else self._projects.view_ids(job.project, job.view)
+        ids = None if job.view is None else self._client.view_ids(job.project, job.view)
         if job.limit is None:
             return ids
-        lacking = self._projects.ids(job.project, self._wanted(job, version), among=ids)
+        lacking = self._client.ids(job.project, self._wanted(job, version), among=ids)
         return list(islice(lacking, job.limit))
 
 
 def predict_and_write(
-    projects: LabelStudioClient,
+    client: LabelStudioClient,
     project: int,
     version: str,
     tasks: Sequence[Task],
@@ -438,7 +438,7 @@ def predict_and_write(
     """Predict some tasks and write their predictions, in one request.
 
     Args:
-        projects: Label Studio.
+        client: Label Studio.
         project: whose tasks.
         version: the ``model_version`` of the predictions.
         tasks: one or more; where the host of a picture is away, its task is predicted again.
@@ -453,11 +453,11 @@ def predict_and_write(
     for _ in range(_TRIES):
         again = [t for t, id_ in zip(tasks, ids, strict=True) if _open(by_id.get(id_))]
         if by_id and again and not halt.is_set():
-            projects.label_config(project)  # waits where Label Studio is away
+            client.label_config(project)  # waits where Label Studio is away
         made = predict(again)
         by_id |= {int(task.id or 0): each for task, each in zip(again, made, strict=True)}
     entries = {id_: each.entry for id_, each in by_id.items() if isinstance(each.entry, dict)}
-    refused = projects.write(project, version, entries)
+    refused = client.write(project, version, entries)
     failures = {id_: each.reason for id_, each in by_id.items() if each.reason} | refused
     left = len(ids) - len(entries.keys() | failures.keys())
     return Step(

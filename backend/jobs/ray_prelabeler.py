@@ -43,7 +43,7 @@ class ClusterPrelabeler(Prelabeler):
         results: likewise.
         pending: likewise.
         pipeline: tells versions only: its model need not be loaded here.
-        projects: likewise.
+        client: likewise.
         owner: likewise.
     """
 
@@ -55,10 +55,10 @@ class ClusterPrelabeler(Prelabeler):
         results: PredictionOutbox,
         pending: DeadlineRunner,
         predictor: Predictor,
-        projects: LabelStudioClient,
+        client: LabelStudioClient,
         owner: str,
     ) -> None:
-        super().__init__(store, results, pending, predictor, projects, owner)
+        super().__init__(store, results, pending, predictor, client, owner)
         self._settings = settings
         self._actors = actors
 
@@ -68,7 +68,7 @@ class ClusterPrelabeler(Prelabeler):
 
         failed = self._failures.task_ids(job.id)
         wanted = TaskFilter(job.version, unlabeled=job.only == "unlabeled")
-        ids = [i for i in self._projects.ids(job.project, wanted, job.ids) if i not in failed]
+        ids = [i for i in self._client.ids(job.project, wanted, job.ids) if i not in failed]
         if not ids:
             return job
         try:
@@ -97,7 +97,7 @@ class ClusterPrelabeler(Prelabeler):
         gpus = int(ray.cluster_resources().get("GPU", 0))
         actors = self._actors or gpus or sum(node["Alive"] for node in ray.nodes())
         blocks = -(-len(ids) // CHUNK)
-        config = parse_label_config(self._projects.label_config(job.project))
+        config = parse_label_config(self._client.label_config(job.project))
         learned = self._predictor.learned(config, job.project, keep=job.version)
         return ray.data.from_numpy_refs(
             [ray.put(some) for some in np.array_split(np.array(ids), blocks)]
@@ -124,27 +124,27 @@ class Actor:
     def __init__(
         self, settings: Settings, project: int, version: str, learned: ActiveModel | None = None
     ) -> None:
-        projects = LabelStudioClient.from_settings(settings)
-        assert projects is not None, "the driver has a token"
-        self._projects = projects
+        client = LabelStudioClient.from_settings(settings)
+        assert client is not None, "the driver has a token"
+        self._client = client
         self._project = project
         self._version = version
         self._engine = Engine.from_settings(settings)
         self._engine.start()
         reader = ImageReader(LabelStudioFiles.from_settings(settings), settings)
         self._predictor = Predictor(self._engine, reader.read, settings)
-        config = parse_label_config(projects.label_config(project))
+        config = parse_label_config(client.label_config(project))
         self._wish = self._predictor.spec(config, Priority.BATCH, project, learned)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         """Ray's own form: the ids of some tasks -> how many are done, and the failures as JSON."""
         ids = tuple(int(id_) for id_ in batch["data"])
         wanted = TaskFilter(self._version, ids=ids)
-        tasks = self._projects.tasks(self._project, wanted, size=len(ids))
+        tasks = self._client.tasks(self._project, wanted, size=len(ids))
         if not tasks or self._wish.version != self._version:
             return {"done": [0], "failures": ["[]"]}
         step = predict_and_write(
-            self._projects,
+            self._client,
             self._project,
             self._version,
             tasks,

@@ -54,7 +54,7 @@ class Worker:
         results: the predictions that wait, of the same store.
         owner: who leases the jobs.
         pipeline: tells the version that a label config has.
-        projects: Label Studio; None: results are kept until it asks, and no job is run.
+        client: Label Studio; None: results are kept until it asks, and no job is run.
         prelabeler: runs jobs; None: none is run.
         annotations: those that have changed, of the same store.
         reader: reads them; None: none is read.
@@ -67,7 +67,7 @@ class Worker:
         results: PredictionOutbox,
         owner: str,
         predictor: Predictor,
-        projects: LabelStudioClient | None = None,
+        client: LabelStudioClient | None = None,
         prelabeler: Prelabeler | None = None,
         annotations: Annotations | None = None,
         reader: AnnotationReader | None = None,
@@ -78,7 +78,7 @@ class Worker:
         self._results = results
         self._owner = owner
         self._predictor = predictor
-        self._projects = projects
+        self._client = client
         self._prelabeler = prelabeler
         self._annotations = annotations
         self._reader = reader
@@ -102,10 +102,10 @@ class Worker:
         annotators have changed.
         """
         worker = cls(store, results, owner, predictor)
-        projects = LabelStudioClient.from_settings(settings, stopping=worker._stopping)
-        if projects is not None:
-            worker._projects = projects
-            worker._prelabeler = Prelabeler(store, results, pending, predictor, projects, owner)
+        client = LabelStudioClient.from_settings(settings, stopping=worker._stopping)
+        if client is not None:
+            worker._client = client
+            worker._prelabeler = Prelabeler(store, results, pending, predictor, client, owner)
         soon = LabelStudioClient.from_settings(
             settings, stopping=worker._stopping, retry_for_s=_PATIENCE_S
         )
@@ -187,13 +187,13 @@ class Worker:
 
     def _learn(self) -> bool:
         """Make a new version of what a project has learned, where one is due; whether it was."""
-        projects, reader, learner = self._projects, self._reader, self._learner
-        if learner is None or reader is None or projects is None:
+        client, reader, learner = self._client, self._reader, self._learner
+        if learner is None or reader is None or client is None:
             return False
 
         def config_of(project: int) -> LabelConfig:
             reader.mark_gone(project, learner.lessons.annotations(project))
-            return parse_label_config(projects.label_config(project))
+            return parse_label_config(client.label_config(project))
 
         return learner.take_due_step(config_of)
 
@@ -209,7 +209,7 @@ class Worker:
 
     def _bring_results(self) -> bool:
         """Write what is due; whether there was anything."""
-        if self._projects is None:
+        if self._client is None:
             return False
         for project, claims in self._results.orphans().items():
             log.info("Project %d: %d tasks of a backend that has died", project, len(claims))
@@ -220,7 +220,7 @@ class Worker:
             return False
         keys = [each.key for each in waiting]
         try:
-            self._write(self._projects, waiting)
+            self._write(self._client, waiting)
         except (StudioRefused, LabelConfigError) as error:
             log.warning("%d predictions are not written: %s", len(keys), error)
             if not _is_final(error):
@@ -232,21 +232,21 @@ class Worker:
         self._results.wrote(keys)
         return True
 
-    def _write(self, projects: LabelStudioClient, waiting: Sequence[OutboxItem]) -> None:
+    def _write(self, client: LabelStudioClient, waiting: Sequence[OutboxItem]) -> None:
         """Write predictions of one project and version, where they are the newest."""
         project, version = waiting[0].project, waiting[0].version
-        config = parse_label_config(projects.label_config(project))
+        config = parse_label_config(client.label_config(project))
         if not self._predictor.knows(version, config, project):
             log.info("Project %d has another label config by now: %s is over", project, version)
             return
         entries = {each.task: each.prediction for each in waiting}
         begun = {each.task: each.begun for each in waiting}
         wanted = TaskFilter(ids=tuple(entries), predicted=1)
-        for task in projects.tasks(project, wanted):
+        for task in client.tasks(project, wanted):
             task_id = int(task.id or 0)
-            if any(stored.created > begun[task_id] for stored in projects.stored(task_id)):
+            if any(stored.created > begun[task_id] for stored in client.stored(task_id)):
                 del entries[task_id]  # somebody has predicted it since
-        for task_id, reason in projects.write(project, version, entries).items():
+        for task_id, reason in client.write(project, version, entries).items():
             log.warning("Task %d has no prediction: %s", task_id, reason)
             self._failures.add([(task_id, reason)])
 

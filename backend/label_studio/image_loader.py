@@ -68,12 +68,12 @@ class ImageReader:
     """Reads images, wherever a task has them.
 
     Args:
-        studio: fetches files from Label Studio, its storages, and elsewhere.
+        files: fetches files from Label Studio, its storages, and elsewhere.
         settings: the limits.
     """
 
-    def __init__(self, studio: LabelStudioFiles, settings: Settings) -> None:
-        self._studio = studio
+    def __init__(self, files: LabelStudioFiles, settings: Settings) -> None:
+        self._files = files
         self._max_file_mb = settings.max_image_mb
         self._max_megapixels = settings.max_image_megapixels
         self._kept: TTLCache[str, RGBArray] = TTLCache(
@@ -149,13 +149,13 @@ class ImageReader:
         if scheme.startswith(("data:", "http://", "https://")):
             return source
         if scheme.startswith(_STORAGES):
-            return self._studio.storage_url(source, task.id, task.project_id)
-        return self._studio.file_url(source)
+            return self._files.storage_url(source, task.id, task.project_id)
+        return self._files.file_url(source)
 
     def _fetch(self, address: str, source: str) -> bytes:
         if address[:5].lower() == "data:":
             return _read_data_url(address, self._max_file_mb)
-        return self._studio.download(address, called="" if address == source else source)
+        return self._files.download(address, called="" if address == source else source)
 
 
 def decode_image(content: bytes, max_megapixels: float) -> RGBArray:

@@ -37,7 +37,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     """
     given = engine
     services = Services(settings, given)
-    engine, studio, reader = services.engine, services.files, services.images
+    engine, files, reader = services.engine, services.files, services.images
     store, annotations, learner = services.store, services.annotations, services.learner
     metrics = Metrics(engine.snapshot, lambda: reader.kept, services.examples.summary)
     tracker = TaskTracker((metrics.task,))
@@ -50,7 +50,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
         store,
         services.outbox,
         services.deadline,
-        studio,
+        files,
         reader,
         services.examples,
     )
@@ -59,18 +59,16 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     add_observation(app, metrics)
     add_auth(app, settings)
     clock = Clock()
-    add_routes(app, settings, engine, studio, predictor, store, annotations, tracker, clock)
+    add_routes(app, settings, engine, files, predictor, store, annotations, tracker, clock)
     app.register_blueprint(
         make_console(settings, engine, store, metrics, overview, lambda: read_body(settings, clock))
     )
     app.register_blueprint(
         make_report(
-            settings, annotations, studio, lambda number: describe(settings, learner, number)
+            settings, annotations, files, lambda number: describe(settings, learner, number)
         )
     )
-    app.register_blueprint(
-        make_tutor(settings, learner, studio, lambda: read_body(settings, clock))
-    )
+    app.register_blueprint(make_tutor(settings, learner, files, lambda: read_body(settings, clock)))
     add_errors(app)
     if given is None:
         engine.start()

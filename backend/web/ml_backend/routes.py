@@ -32,7 +32,7 @@ def add_routes(
     app: Flask,
     settings: Settings,
     engine: Engine,
-    studio: LabelStudioFiles,
+    files: LabelStudioFiles,
     predictor: Predictor,
     store: JobStore,
     annotations: Annotations,
@@ -53,7 +53,7 @@ def add_routes(
     @app.route("/setup", methods=["POST"])
     def setup() -> Response:
         asked = parse_setup(read_body(settings, clock))
-        studio.learn(asked.hostname, asked.access_token, vouched=is_protected)
+        files.learn(asked.hostname, asked.access_token, vouched=is_protected)
         status = engine.status
         if status.state == "failed":
             raise ModelUnavailable(status.reason)

@@ -37,14 +37,14 @@ _NO_KEY = (
 
 
 def make_tutor(
-    settings: Settings, learner: Learner, studio: LabelStudioFiles, read_body: Callable[[], bytes]
+    settings: Settings, learner: Learner, files: LabelStudioFiles, read_body: Callable[[], bytes]
 ) -> Blueprint:
     """The routes as a blueprint; none of them waits for the model or for Label Studio.
 
     Args:
         settings: what is served.
         learner: who learns.
-        studio: whose project is linked to.
+        files: knows the address of Label Studio, to link to its projects.
         read_body: how a request's body is read, within its limits.
     """
     tutor = Blueprint("tutor", __name__)
@@ -105,7 +105,7 @@ def make_tutor(
         return html_page(
             "learning.html",
             learned=describe(settings, learner, project),
-            url=studio.task_url(project),
+            url=files.task_url(project),
             refusal=refusal,
         )
 

@@ -50,7 +50,7 @@ _PLOT_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 def make_report(
     settings: Settings,
     annotations: Annotations,
-    studio: LabelStudioFiles,
+    files: LabelStudioFiles,
     learned: Callable[[int], Json] | None = None,
 ) -> Blueprint:
     """The routes as a blueprint; none of them asks Label Studio for anything.
@@ -58,7 +58,7 @@ def make_report(
     Args:
         settings: what is served.
         annotations: what was read of them.
-        studio: whose project is linked to.
+        files: knows the address of Label Studio, to link to its projects.
         learned: what the model has learned in a project, shown beside.
     """
     report = Blueprint("report", __name__)
@@ -98,7 +98,7 @@ def make_report(
             kinds=KINDS,
             few=FEW,
             most_versions=MOST_VERSIONS,
-            url=studio.task_url(project),
+            url=files.task_url(project),
             no_key="" if settings.label_studio_api_key else _NO_KEY,
             learned=None if learned is None else learned(project),
         )

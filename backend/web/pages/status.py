@@ -64,7 +64,7 @@ class StatusReport:
         store: the jobs.
         results: predictions that are on their way to Label Studio.
         pending: tasks of batches that wait.
-        studio: whose tasks are linked to.
+        files: knows the address of Label Studio, to link to its tasks.
         reader: keeps the pictures that annotators have open.
         lessons: what projects have learned.
     """
@@ -77,7 +77,7 @@ class StatusReport:
         store: JobStore,
         results: PredictionOutbox,
         pending: DeadlineRunner,
-        studio: LabelStudioFiles,
+        files: LabelStudioFiles,
         reader: ImageReader,
         lessons: ExampleStore,
     ) -> None:
@@ -88,7 +88,7 @@ class StatusReport:
         self._failures = FailureStore(store)
         self._results = results
         self._pending = pending
-        self._studio = studio
+        self._files = files
         self._reader = reader
         self._lessons = lessons
         self._annotations = Annotations(store, "")
@@ -104,7 +104,7 @@ class StatusReport:
         return {
             "at": time.time(),
             "started_at": self._started_at,
-            "label_studio": self._studio.browser_url,
+            "label_studio": self._files.browser_url,
             "model": self._model(now),
             "queue": {priority.word: count for priority, count in now.waiting.items()},
             "waiting": _waiting(now, batches),
@@ -160,7 +160,7 @@ class StatusReport:
             "remaining": job.remaining,
             "rate": job.rate,
             "eta_s": job.eta_s,
-            "url": self._studio.task_url(job.project),
+            "url": self._files.task_url(job.project),
         }
 
     def failure(self, failure: Failure, project: int | None) -> Json:
@@ -176,7 +176,7 @@ class StatusReport:
             "urgency": running.priority,
             "seconds": running.seconds,
             "stage": running.stage,
-            "url": self._studio.task_url(running.project, running.task),
+            "url": self._files.task_url(running.project, running.task),
         }
 
     def _learning(self) -> Json:
@@ -267,7 +267,7 @@ class StatusReport:
             "at": at,
             "reason": reason,
             "sentence": self._clean(sentence),
-            "url": self._studio.task_url(project, task),
+            "url": self._files.task_url(project, task),
         }
 
     def _name(self, task: TaskId) -> TaskId:

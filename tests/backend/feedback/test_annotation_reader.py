@@ -79,8 +79,8 @@ def notebook() -> Notebook:
 
 @pytest.fixture
 def reader(server: LocalServer, annotations: Annotations, notebook: Notebook) -> AnnotationReader:
-    projects = LabelStudioClient(server.url, TOKEN, retry_for_s=0.05, first_pause_s=0.01)
-    return AnnotationReader(annotations, projects, notebook)
+    client = LabelStudioClient(server.url, TOKEN, retry_for_s=0.05, first_pause_s=0.01)
+    return AnnotationReader(annotations, client, notebook)
 
 
 def read(reader: AnnotationReader, annotations: Annotations, *ids: int) -> list[ReadAnnotation]:
@@ -343,8 +343,8 @@ def test_what_cannot_be_learned_from_now_is_read_all_the_same_and_learned_later(
             raise trouble
 
     made = [studio.annotate(n, [region("a", "red", 4)])["id"] for n in (1, 2)]
-    projects = LabelStudioClient(server.url, TOKEN)
-    reader = AnnotationReader(annotations, projects, Troubled())
+    client = LabelStudioClient(server.url, TOKEN)
+    reader = AnnotationReader(annotations, client, Troubled())
     rows = read(reader, annotations, *made)
     assert [row.kind for row in rows] == ["scratch", "scratch"]
     assert sorted(tried) == made
@@ -354,7 +354,7 @@ def test_what_cannot_be_learned_from_now_is_read_all_the_same_and_learned_later(
     assert reader.read_some() == 0, "it waits longer"
     notebook = Notebook()
     clock.now += 16
-    learning = AnnotationReader(annotations, projects, notebook)
+    learning = AnnotationReader(annotations, client, notebook)
     assert (learning.read_some(), learning.read_some()) == (2, 0)
     assert sorted(notebook.known) == made
     clock.now += 1e7

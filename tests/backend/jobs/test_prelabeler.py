@@ -107,10 +107,10 @@ def make_bench(server: LocalServer, tmp_path: Path) -> Callable[..., Bench]:
         pending = DeadlineRunner(FailureStore(store), results, 80)
         predictor = Predictor(engine or colour_engine(), read, Settings(), batches=pending)
         stopping = threading.Event()
-        projects = LabelStudioClient(
+        client = LabelStudioClient(
             server.url, TOKEN, retry_for_s=retry_for_s, first_pause_s=0.01, stopping=stopping
         )
-        prelabeler = Prelabeler(store, results, pending, predictor, projects, owner)
+        prelabeler = Prelabeler(store, results, pending, predictor, client, owner)
         return Bench(store, prelabeler, predictor, owner, stopping)
 
     return make

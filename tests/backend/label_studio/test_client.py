@@ -37,18 +37,18 @@ def server(studio: FakeStudio) -> Iterator[LocalServer]:
 
 
 @pytest.fixture
-def projects(server: LocalServer) -> LabelStudioClient:
+def client(server: LocalServer) -> LabelStudioClient:
     return LabelStudioClient(server.url, TOKEN, retry_for_s=20, first_pause_s=0.01)
 
 
-def test_the_tasks_that_are_wanted(projects: LabelStudioClient, studio: FakeStudio) -> None:
+def test_the_tasks_that_are_wanted(client: LabelStudioClient, studio: FakeStudio) -> None:
     studio.annotated = {1, 3}
     for task in (1, 2):
         studio.add(task, VERSION)
     studio.add(4, "other")
 
     def ids(wanted: TaskFilter) -> list[Any]:
-        return [task.id for task in projects.tasks(7, wanted, size=4)]
+        return [task.id for task in client.tasks(7, wanted, size=4)]
 
     assert ids(TaskFilter()) == [1, 2, 3, 4]
     assert ids(TaskFilter(lacking=VERSION)) == [3, 4, 5, 6]
@@ -57,17 +57,17 @@ def test_the_tasks_that_are_wanted(projects: LabelStudioClient, studio: FakeStud
     assert ids(TaskFilter(predicted=1)) == [1, 2, 4]
     assert ids(TaskFilter(ids=(2, 9, 999), lacking=VERSION)) == [9]
     assert ids(TaskFilter(ids=())) == []
-    assert projects.count(7, TaskFilter(lacking=VERSION)) == 248
-    assert projects.count(7, TaskFilter(ids=tuple(range(1, 1000)), unlabeled=True)) == 248
-    (first,) = projects.tasks(7, TaskFilter(), size=1)
+    assert client.count(7, TaskFilter(lacking=VERSION)) == 248
+    assert client.count(7, TaskFilter(ids=tuple(range(1, 1000)), unlabeled=True)) == 248
+    (first,) = client.tasks(7, TaskFilter(), size=1)
     assert (first.data, first.project_id) == ({"image": "1.png"}, 7)
 
 
 def test_all_ids_are_walked_through_while_they_change(
-    projects: LabelStudioClient, studio: FakeStudio
+    client: LabelStudioClient, studio: FakeStudio
 ) -> None:
     walked = []
-    for task in projects.ids(7, TaskFilter(lacking=VERSION)):
+    for task in client.ids(7, TaskFilter(lacking=VERSION)):
         walked.append(task)
         studio.add(task, VERSION)  # drops out of the pages that are still to come
     assert walked == list(range(1, 251))
@@ -75,7 +75,7 @@ def test_all_ids_are_walked_through_while_they_change(
 
 
 def test_tasks_that_may_have_doubles_are_told_without_their_predictions(
-    projects: LabelStudioClient, studio: FakeStudio, server: LocalServer
+    client: LabelStudioClient, studio: FakeStudio, server: LocalServer
 ) -> None:
     for task in studio.tasks:
         studio.add(task, "older")
@@ -83,89 +83,89 @@ def test_tasks_that_may_have_doubles_are_told_without_their_predictions(
     studio.add(5, VERSION)
     studio.add(205, VERSION)
     studio.add(6, "older")  # it may be of any version
-    assert [id_ for page in projects.crowded(7, VERSION) for id_ in page] == [5, 6, 205]
+    assert [id_ for page in client.crowded(7, VERSION) for id_ in page] == [5, 6, 205]
     assert len(server.asked) == 4
-    assert [id_ for page in projects.crowded(7, VERSION, [4, 5]) for id_ in page] == [5]
-    assert list(projects.crowded(7, VERSION, [])) == []
+    assert [id_ for page in client.crowded(7, VERSION, [4, 5]) for id_ in page] == [5]
+    assert list(client.crowded(7, VERSION, [])) == []
 
 
-def test_a_view_tells_its_ids(projects: LabelStudioClient, studio: FakeStudio) -> None:
+def test_a_view_tells_its_ids(client: LabelStudioClient, studio: FakeStudio) -> None:
     studio.views[3] = [*range(250, 100, -1), 5]
-    assert projects.view_ids(7, 3) == [5, *range(101, 251)]
+    assert client.view_ids(7, 3) == [5, *range(101, 251)]
     with pytest.raises(StudioRefused, match="no such project, view or task"):
-        projects.view_ids(7, 4)
+        client.view_ids(7, 4)
 
 
 def test_predictions_are_written_in_one_request_and_never_twice(
-    projects: LabelStudioClient, studio: FakeStudio
+    client: LabelStudioClient, studio: FakeStudio
 ) -> None:
     studio.add(2, VERSION)
-    assert projects.write(7, VERSION, dict.fromkeys(range(1, 11), ENTRY)) == {}
+    assert client.write(7, VERSION, dict.fromkeys(range(1, 11), ENTRY)) == {}
     assert studio.imports == [9]
-    assert projects.write(7, VERSION, dict.fromkeys(range(1, 11), ENTRY)) == {}
+    assert client.write(7, VERSION, dict.fromkeys(range(1, 11), ENTRY)) == {}
     assert studio.stored() == dict.fromkeys(range(1, 11), 1)
 
 
 def test_an_answer_that_is_lost_does_not_store_them_twice(
-    projects: LabelStudioClient, studio: FakeStudio
+    client: LabelStudioClient, studio: FakeStudio
 ) -> None:
     studio.late = 1
-    assert projects.write(7, VERSION, {1: ENTRY, 2: ENTRY}) == {}
+    assert client.write(7, VERSION, {1: ENTRY, 2: ENTRY}) == {}
     assert studio.stored() == {1: 1, 2: 1}
     assert studio.imports == [2]
 
 
 def test_one_that_is_not_taken_costs_no_other(
-    projects: LabelStudioClient, studio: FakeStudio
+    client: LabelStudioClient, studio: FakeStudio
 ) -> None:
     studio.refused = {2}
-    refused = projects.write(7, VERSION, {1: ENTRY, 2: ENTRY, 3: ENTRY})
+    refused = client.write(7, VERSION, {1: ENTRY, 2: ENTRY, 3: ENTRY})
     assert refused.keys() == {2}
     assert "no label" in refused[2]
     assert studio.stored() == {1: 1, 3: 1}
 
 
 def test_what_is_too_large_for_a_proxy_is_sent_in_parts(
-    projects: LabelStudioClient, studio: FakeStudio
+    client: LabelStudioClient, studio: FakeStudio
 ) -> None:
     def fault(asked: Asked) -> Answer | None:
         return Answer(413, b"<h1>413</h1>") if len(asked.body) > 500 else None
 
     studio.fault = fault
     entries = dict.fromkeys(range(1, 26), ENTRY) | {7: ENTRY | {"result": ["x" * 500]}}
-    refused = projects.write(7, VERSION, entries)
+    refused = client.write(7, VERSION, entries)
     assert refused.keys() == {7}
     assert "client_max_body_size" in refused[7]
     assert studio.stored() == dict.fromkeys(entries.keys() - {7}, 1)
 
 
-def test_tasks_that_are_gone_are_no_error(projects: LabelStudioClient, studio: FakeStudio) -> None:
-    assert projects.write(7, VERSION, {1: ENTRY, 999: ENTRY}) == {}
+def test_tasks_that_are_gone_are_no_error(client: LabelStudioClient, studio: FakeStudio) -> None:
+    assert client.write(7, VERSION, {1: ENTRY, 999: ENTRY}) == {}
     assert studio.stored() == {1: 1}
-    assert projects.write(7, VERSION, {}) == {}
+    assert client.write(7, VERSION, {}) == {}
 
 
 def test_what_is_stored_can_be_told_and_removed(
-    projects: LabelStudioClient, studio: FakeStudio
+    client: LabelStudioClient, studio: FakeStudio
 ) -> None:
     first, second = studio.add(5, VERSION, 100), studio.add(5, "other", 200)
-    stored = projects.stored(5)
+    stored = client.stored(5)
     assert [(each.id, each.version, each.created) for each in stored] == [
         (first, VERSION, 100),
         (second, "other", 200),
     ]
-    projects.delete(first)
-    projects.delete(first)
-    assert [each.id for each in projects.stored(5)] == [second]
+    client.delete(first)
+    client.delete(first)
+    assert [each.id for each in client.stored(5)] == [second]
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 def test_a_label_studio_that_is_down_for_a_while_is_waited_for(
-    projects: LabelStudioClient, studio: FakeStudio, status: int, caplog: pytest.LogCaptureFixture
+    client: LabelStudioClient, studio: FakeStudio, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     left = [Answer(status)] * 3
     studio.fault = lambda _: left.pop() if left else None
-    assert projects.label_config(7) == brush_config("red")
+    assert client.label_config(7) == brush_config("red")
     assert caplog.text.count("next try in") == 3
     assert TOKEN not in caplog.text
 
@@ -186,11 +186,11 @@ def test_nobody_there() -> None:
 def test_who_is_to_stop_waits_no_longer() -> None:
     stopping = threading.Event()
     with LocalServer(lambda asked: Answer(503)) as server:
-        projects = LabelStudioClient(server.url, TOKEN, first_pause_s=60, stopping=stopping)
+        client = LabelStudioClient(server.url, TOKEN, first_pause_s=60, stopping=stopping)
         threading.Timer(0.2, stopping.set).start()
         started = time.monotonic()
         with pytest.raises(StudioUnreachable):
-            projects.label_config(7)
+            client.label_config(7)
         assert time.monotonic() - started < 30
 
 
@@ -245,12 +245,12 @@ def test_an_access_token_that_has_just_ended_is_renewed(studio: FakeStudio) -> N
     """As it was sent in time, and arrived too late: the SDK sees that it ends, and no more."""
     tokens = Tokens(studio)
     with LocalServer(tokens) as server:
-        projects = LabelStudioClient(server.url, token("refresh"), retry_for_s=0)
-        assert projects.label_config(7) == studio.label_config
+        client = LabelStudioClient(server.url, token("refresh"), retry_for_s=0)
+        assert client.label_config(7) == studio.label_config
         tokens.access = "ended"
-        assert projects.label_config(7) == studio.label_config
+        assert client.label_config(7) == studio.label_config
         tokens.access = "ended"
-        assert projects.write(7, VERSION, {1: ENTRY}) == {}
+        assert client.write(7, VERSION, {1: ENTRY}) == {}
     assert studio.stored() == {1: 1}
 
 
@@ -267,8 +267,8 @@ def test_a_client_that_another_thread_drops_is_used_all_the_same(
         def _made(self, made: Any) -> None:
             self.made = made
 
-    projects = Dropped(server.url, TOKEN)
-    assert [projects.label_config(7) for _ in range(2)] == [studio.label_config] * 2
+    client = Dropped(server.url, TOKEN)
+    assert [client.label_config(7) for _ in range(2)] == [studio.label_config] * 2
 
 
 def test_a_proxy_that_answers_for_label_studio_while_a_token_is_renewed_is_waited_for(
@@ -277,16 +277,14 @@ def test_a_proxy_that_answers_for_label_studio_while_a_token_is_renewed_is_waite
     page = Answer(502, b"<h1>502 Bad Gateway</h1>", {"Content-Type": "text/html"})
     tokens = Tokens(studio, [page, page])
     with LocalServer(tokens) as server:
-        projects = LabelStudioClient(
-            server.url, token("refresh"), retry_for_s=20, first_pause_s=0.01
-        )
-        assert projects.label_config(7) == studio.label_config
+        client = LabelStudioClient(server.url, token("refresh"), retry_for_s=20, first_pause_s=0.01)
+        assert client.label_config(7) == studio.label_config
         tokens.access, tokens.lost = "ended", [page] * 1000
-        projects = LabelStudioClient(
+        client = LabelStudioClient(
             server.url, token("refresh"), retry_for_s=0.1, first_pause_s=0.01
         )
         with pytest.raises(StudioUnreachable, match="no JSON"):
-            projects.label_config(7)
+            client.label_config(7)
 
 
 def test_a_personal_token_that_is_not_taken_is_refused_soon(studio: FakeStudio) -> None:
@@ -314,6 +312,6 @@ def test_settings_without_a_token_have_no_projects() -> None:
     assert LabelStudioClient.from_settings(Settings()) is None
     assert LabelStudioClient.from_settings(Settings(label_studio_url="http://studio")) is None
     settings = Settings(label_studio_url="http://studio", label_studio_api_key=TOKEN)  # type: ignore[arg-type]
-    projects = LabelStudioClient.from_settings(settings)
-    assert projects is not None
-    assert projects.url == "http://studio"
+    client = LabelStudioClient.from_settings(settings)
+    assert client is not None
+    assert client.url == "http://studio"

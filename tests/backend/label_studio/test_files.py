@@ -74,8 +74,8 @@ def stranger() -> Iterator[LocalServer]:
         yield server
 
 
-def _fetch(studio: LabelStudioFiles) -> bytes:
-    return studio.download(studio.file_url("/data/upload/1/a.png"))
+def _fetch(files: LabelStudioFiles) -> bytes:
+    return files.download(files.file_url("/data/upload/1/a.png"))
 
 
 def test_a_legacy_token(server: LocalServer) -> None:
@@ -84,8 +84,8 @@ def test_a_legacy_token(server: LocalServer) -> None:
 
 
 def test_a_personal_token_is_exchanged_once(server: LocalServer, label_studio: LabelStudio) -> None:
-    studio = LabelStudioFiles(server.url, PERSONAL)
-    assert [_fetch(studio) for _ in range(3)] == [b"picture"] * 3
+    files = LabelStudioFiles(server.url, PERSONAL)
+    assert [_fetch(files) for _ in range(3)] == [b"picture"] * 3
     assert label_studio.exchanges == 1
     assert all(PERSONAL not in (asked.authorization or "") for asked in server.asked)
 
@@ -93,8 +93,8 @@ def test_a_personal_token_is_exchanged_once(server: LocalServer, label_studio: L
 def test_a_personal_token_is_exchanged_once_by_many_threads(
     server: LocalServer, label_studio: LabelStudio
 ) -> None:
-    studio = LabelStudioFiles(server.url, PERSONAL)
-    threads = [threading.Thread(target=_fetch, args=(studio,)) for _ in range(8)]
+    files = LabelStudioFiles(server.url, PERSONAL)
+    threads = [threading.Thread(target=_fetch, args=(files,)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -112,12 +112,12 @@ def test_pictures_do_not_wait_one_after_the_other_for_a_token_that_does_not_come
         return Answer(500)
 
     with LocalServer(hang) as server:
-        studio = LabelStudioFiles(server.url, PERSONAL, timeout_s=2)
+        files = LabelStudioFiles(server.url, PERSONAL, timeout_s=2)
 
         def fetch() -> None:
             together.wait(20)
             with pytest.raises(ImageRefused) as caught:
-                _fetch(studio)
+                _fetch(files)
             sentences.append(str(caught.value))
 
         threads = [threading.Thread(target=fetch) for _ in range(8)]
@@ -134,13 +134,13 @@ def test_an_exchanged_token_is_renewed_before_it_ends(
     server: LocalServer, label_studio: LabelStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     label_studio.lifetime_s = 2000
-    studio = LabelStudioFiles(server.url, PERSONAL)
-    _fetch(studio)
+    files = LabelStudioFiles(server.url, PERSONAL)
+    _fetch(files)
     now = time.monotonic()
     monkeypatch.setattr(
-        "backend.label_studio.files.time", SimpleNamespace(monotonic=lambda: now + 1990)
+        "backend.label_studio.tokens.time", SimpleNamespace(monotonic=lambda: now + 1990)
     )
-    _fetch(studio)
+    _fetch(files)
     assert label_studio.exchanges == 2
     assert len(server.asked) == 4
 
@@ -148,10 +148,10 @@ def test_an_exchanged_token_is_renewed_before_it_ends(
 def test_an_exchanged_token_is_renewed_when_refused(
     server: LocalServer, label_studio: LabelStudio
 ) -> None:
-    studio = LabelStudioFiles(server.url, PERSONAL)
-    _fetch(studio)
+    files = LabelStudioFiles(server.url, PERSONAL)
+    _fetch(files)
     label_studio.valid = set()  # the server has restarted with other keys
-    assert _fetch(studio) == b"picture"
+    assert _fetch(files) == b"picture"
     assert label_studio.exchanges == 2
 
 
@@ -175,9 +175,9 @@ def test_no_token(server: LocalServer) -> None:
 
 
 def test_other_hosts_never_see_a_token(server: LocalServer, stranger: LocalServer) -> None:
-    studio = LabelStudioFiles(server.url, LEGACY, rules=LOOPBACK)
-    assert studio.download(f"{stranger.url}/a.png") == b"strange"
-    studio.download(f"http://127.0.0.1:{server.port}@127.0.0.1:{stranger.port}/a.png")
+    files = LabelStudioFiles(server.url, LEGACY, rules=LOOPBACK)
+    assert files.download(f"{stranger.url}/a.png") == b"strange"
+    files.download(f"http://127.0.0.1:{server.port}@127.0.0.1:{stranger.port}/a.png")
     authorizations = [asked.authorization or "" for asked in stranger.asked]
     assert len(authorizations) == 2
     assert all("Token" not in value for value in authorizations)
@@ -185,8 +185,8 @@ def test_other_hosts_never_see_a_token(server: LocalServer, stranger: LocalServe
 
 def test_hosts_that_parsers_read_differently(server: LocalServer, stranger: LocalServer) -> None:
     """To Python's urlsplit the host is what follows the @, to the HTTP client what precedes it."""
-    studio = LabelStudioFiles(server.url, LEGACY, rules=LOOPBACK)
-    assert studio.download(f"{stranger.url}\\@127.0.0.1:{server.port}/a.png") == b"strange"
+    files = LabelStudioFiles(server.url, LEGACY, rules=LOOPBACK)
+    assert files.download(f"{stranger.url}\\@127.0.0.1:{server.port}/a.png") == b"strange"
     assert stranger.asked[0].authorization is None
 
 
@@ -197,8 +197,8 @@ def test_redirects_leave_the_token_behind(
     label_studio.answers["/tasks/3/presign/?fileuri=czM6Ly9iL2EucG5n"] = Answer(
         303, headers={"Location": signed}
     )
-    studio = LabelStudioFiles(server.url, LEGACY, rules=LOOPBACK)
-    assert studio.download(studio.storage_url("s3://b/a.png", 3, 1)) == b"strange"
+    files = LabelStudioFiles(server.url, LEGACY, rules=LOOPBACK)
+    assert files.download(files.storage_url("s3://b/a.png", 3, 1)) == b"strange"
     assert stranger.asked == [Asked("GET", "/bucket/a.png?signature=1", None)]
 
 
@@ -245,60 +245,60 @@ def test_passwords_in_a_url_are_sent_but_not_shown() -> None:
 
 
 def test_what_setup_sends_is_used_where_nothing_is_configured(server: LocalServer) -> None:
-    studio = LabelStudioFiles(rules=LOOPBACK)
-    studio.learn(server.url + "/", LEGACY)
-    assert _fetch(studio) == b"picture"
+    files = LabelStudioFiles(rules=LOOPBACK)
+    files.learn(server.url + "/", LEGACY)
+    assert _fetch(files) == b"picture"
 
 
 def test_a_learned_token_stays_with_its_host(server: LocalServer, stranger: LocalServer) -> None:
-    studio = LabelStudioFiles(stranger.url)
-    studio.learn(server.url, LEGACY)
-    assert _fetch(studio) == b"strange"
+    files = LabelStudioFiles(stranger.url)
+    files.learn(server.url, LEGACY)
+    assert _fetch(files) == b"strange"
     assert stranger.asked[0].authorization is None
 
 
 def test_a_learned_token_serves_the_configured_host_if_it_is_the_same(server: LocalServer) -> None:
-    studio = LabelStudioFiles(server.url)
-    studio.learn(server.url, LEGACY)
-    assert _fetch(studio) == b"picture"
+    files = LabelStudioFiles(server.url)
+    files.learn(server.url, LEGACY)
+    assert _fetch(files) == b"picture"
 
 
 def test_a_configured_token_is_not_replaced(server: LocalServer, stranger: LocalServer) -> None:
-    studio = LabelStudioFiles(server.url, LEGACY)
-    studio.learn(stranger.url, "b" * 40)
-    assert _fetch(studio) == b"picture"
+    files = LabelStudioFiles(server.url, LEGACY)
+    files.learn(stranger.url, "b" * 40)
+    assert _fetch(files) == b"picture"
     assert stranger.asked == []
 
 
 def test_links_by_the_name_that_the_server_calls_itself(server: LocalServer) -> None:
-    studio = LabelStudioFiles(server.url, LEGACY)
-    studio.learn("http://localhost:8080", "b" * 40)
-    assert studio.download("http://localhost:8080/data/upload/1/a.png") == b"picture"
+    files = LabelStudioFiles(server.url, LEGACY)
+    files.learn("http://localhost:8080", "b" * 40)
+    assert files.download("http://localhost:8080/data/upload/1/a.png") == b"picture"
 
 
 @pytest.mark.parametrize("hostname", ["", "  ", "studio", "file:///etc", "http://", "http://["])
 def test_names_that_are_none_are_not_learned(hostname: str) -> None:
-    studio = LabelStudioFiles()
-    studio.learn(hostname, LEGACY)
+    files = LabelStudioFiles()
+    files.learn(hostname, LEGACY)
     with pytest.raises(ImageNotFound, match="set LABEL_STUDIO_URL"):
-        studio.file_url("/data/upload/1/a.png")
+        files.file_url("/data/upload/1/a.png")
 
 
 def test_a_server_under_a_path() -> None:
-    studio = LabelStudioFiles("https://host/label-studio")
+    files = LabelStudioFiles("https://host/label-studio")
     expected = "https://host/label-studio/data/upload/1/a.png"
-    assert studio.file_url("/label-studio/data/upload/1/a.png") == expected
-    assert studio.file_url("/data/upload/1/a.png") == expected
+    assert files.file_url("/label-studio/data/upload/1/a.png") == expected
+    assert files.file_url("/data/upload/1/a.png") == expected
 
 
 def test_storages_are_asked_by_task_or_by_project() -> None:
-    studio = LabelStudioFiles("http://studio")
+    files = LabelStudioFiles("http://studio")
     fileuri = base64.urlsafe_b64encode("gs://b/ü?.png".encode()).decode().replace("=", "%3D")
-    assert studio.storage_url("gs://b/ü?.png", None, 7).endswith(
+    assert files.storage_url("gs://b/ü?.png", None, 7).endswith(
         f"/projects/7/presign/?fileuri={fileuri}"
     )
     with pytest.raises(ImageNotFound, match="no number"):
-        studio.storage_url("gs://b/a.png", "word", None)
+        files.storage_url("gs://b/a.png", "word", None)
 
 
 @pytest.mark.parametrize(
@@ -380,12 +380,12 @@ def test_other_hosts_of_this_machine_are_not_asked(
     server: LocalServer, stranger: LocalServer
 ) -> None:
     """The configured Label Studio is trusted at its own port only."""
-    studio = LabelStudioFiles(server.url, LEGACY)
+    files = LabelStudioFiles(server.url, LEGACY)
     for url in (f"{stranger.url}/a.png", f"http://localhost:{stranger.port}/a.png"):
         with pytest.raises(HostRefused, match="no public address"):
-            studio.download(url)
+            files.download(url)
     assert stranger.asked == []
-    assert _fetch(studio) == b"picture"
+    assert _fetch(files) == b"picture"
 
 
 @pytest.mark.parametrize(
@@ -413,36 +413,36 @@ def test_redirects_to_private_addresses_are_not_followed(
 
 def test_who_has_no_password_teaches_no_private_address(server: LocalServer) -> None:
     for token in (LEGACY, PERSONAL):  # the latter would be sent to be exchanged
-        studio = LabelStudioFiles()
-        studio.learn(server.url, token)
+        files = LabelStudioFiles()
+        files.learn(server.url, token)
         with pytest.raises(HostRefused, match="set LABEL_STUDIO_URL"):
-            _fetch(studio)
+            _fetch(files)
     assert server.asked == []
 
 
 def test_who_has_the_password_does(server: LocalServer, stranger: LocalServer) -> None:
-    studio = LabelStudioFiles()
-    studio.learn(server.url, PERSONAL, vouched=True)
-    assert _fetch(studio) == b"picture"
+    files = LabelStudioFiles()
+    files.learn(server.url, PERSONAL, vouched=True)
+    assert _fetch(files) == b"picture"
     with pytest.raises(HostRefused):
-        studio.download(f"{stranger.url}/a.png")
-    studio.learn(stranger.url, LEGACY)  # somebody else, without: takes the trust along
+        files.download(f"{stranger.url}/a.png")
+    files.learn(stranger.url, LEGACY)  # somebody else, without: takes the trust along
     with pytest.raises(HostRefused):
-        _fetch(studio)
+        _fetch(files)
 
 
 def test_the_token_goes_along_for_files_only(
     server: LocalServer, label_studio: LabelStudio
 ) -> None:
-    studio = LabelStudioFiles(server.url, LEGACY)
+    files = LabelStudioFiles(server.url, LEGACY)
     paths = ["/api/users/", "/", "/user/account", "/data/%2e%2e/api/users/", "/data/x/..%2f../api"]
     paths += ["/data/%252e%252e/api/", "/data/upload/../../api/projects/"]
     for path in paths:
         with pytest.raises(ImageRefused, match="no file of Label Studio's"):
-            studio.download(f"{server.url}{path}")
+            files.download(f"{server.url}{path}")
     label_studio.answers["/data/y"] = Answer(302, headers={"Location": "/api/users/"})
     with pytest.raises(ImageRefused, match="no file of Label Studio's"):
-        studio.download(f"{server.url}/data/y")
+        files.download(f"{server.url}/data/y")
     authorizations = {asked.path: asked.authorization for asked in server.asked}
     assert authorizations.pop("/data/y") == f"Token {LEGACY}"
     assert set(authorizations.values()) == {None}
@@ -495,10 +495,10 @@ def test_a_header_that_never_ends_is_too_slow() -> None:
 
 
 def test_people_are_sent_where_label_studio_says_that_it_is() -> None:
-    studio = LabelStudioFiles("http://label-studio:8080")
-    assert studio.task_url(7) == "http://label-studio:8080/projects/7/data"
-    studio.learn("https://studio.example.com/label/", "")
-    assert studio.task_url(7, 3) == "https://studio.example.com/label/projects/7/data?task=3"
-    assert studio.task_url(7, "3&x=<") == "https://studio.example.com/label/projects/7/data"
-    assert studio.task_url(None, 3) is None
+    files = LabelStudioFiles("http://label-studio:8080")
+    assert files.task_url(7) == "http://label-studio:8080/projects/7/data"
+    files.learn("https://studio.example.com/label/", "")
+    assert files.task_url(7, 3) == "https://studio.example.com/label/projects/7/data?task=3"
+    assert files.task_url(7, "3&x=<") == "https://studio.example.com/label/projects/7/data"
+    assert files.task_url(None, 3) is None
     assert LabelStudioFiles().task_url(7, 3) is None

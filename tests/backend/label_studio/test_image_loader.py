@@ -369,10 +369,10 @@ def test_what_is_kept_is_of_one_task_where_a_storage_has_it(server: LocalServer)
 
 def test_what_is_kept_is_of_one_label_studio(server: LocalServer, elsewhere: LocalServer) -> None:
     settings = load_settings(allowed_hosts="127.0.0.0/8")
-    studio = LabelStudioFiles.from_settings(settings)
-    reader = ImageReader(studio, settings)
+    files = LabelStudioFiles.from_settings(settings)
+    reader = ImageReader(files, settings)
     for place in (server, elsewhere, server):
-        studio.learn(place.url, TOKEN)
+        files.learn(place.url, TOKEN)
         reader.recall("/data/upload/7/1b2-a b.png", TASK)
     assert (len(server.asked), len(elsewhere.asked)) == (1, 1)
 

@@ -39,13 +39,13 @@ class Scene:
     def __init__(self, engine: Engine | None = None, store: JobStore | None = None) -> None:
         self.engine = engine or colour_engine()
         self.tracker, self.store = TaskTracker(), store or JobStore.from_settings(Settings())
-        self.studio = LabelStudioFiles("http://label-studio:8080", KEY)
+        self.files = LabelStudioFiles("http://label-studio:8080", KEY)
         settings = Settings(
             model="demo", label_studio_url="http://label-studio:8080", label_studio_api_key=KEY
         )
         self.results = PredictionOutbox(self.store, "us")
         self.pending = DeadlineRunner(FailureStore(self.store), self.results, 80)
-        self.reader = ImageReader(self.studio, settings)
+        self.reader = ImageReader(self.files, settings)
         self.overview = StatusReport(
             settings,
             self.engine,
@@ -53,7 +53,7 @@ class Scene:
             self.store,
             self.results,
             self.pending,
-            self.studio,
+            self.files,
             self.reader,
             ExampleStore(self.store, "us", lambda: "model"),
         )
@@ -157,14 +157,14 @@ def test_what_runs_and_what_failed_is_linked_to_label_studio() -> None:
 
 def test_links_go_where_label_studio_says_that_browsers_find_it() -> None:
     scene = Scene()
-    scene.studio.learn("https://studio.example.com/", "")
+    scene.files.learn("https://studio.example.com/", "")
     assert scene.read()["label_studio"] == "https://studio.example.com"
 
 
 @pytest.mark.parametrize("hostname", ["javascript:alert(1)", "data:text/html,x", "//x", "x"])
 def test_nothing_but_web_addresses_is_linked_to(hostname: str) -> None:
     scene = Scene()
-    scene.studio.learn(hostname, "")
+    scene.files.learn(hostname, "")
     assert scene.read()["label_studio"] == "http://label-studio:8080"
 
 
