@@ -25,6 +25,7 @@ from backend.cli.options import Command, read_settings, sentences, settings_opti
 from backend.cli.prelabel import make_prelabeler, run_job, signals_set
 from backend.cli.settings import env_example, markdown, table, write_into
 from backend.database.database import sentence
+from backend.database.leases import LeaseLost
 from backend.errors import BackendError
 from backend.feedback.annotation_reader import AnnotationReader, read_all
 from backend.feedback.learning.learner import Learner, describe_version
@@ -32,7 +33,7 @@ from backend.feedback.learning.version_file import read_export
 from backend.feedback.report.charts import plots
 from backend.feedback.report.statistics import Step, measure, to_csv
 from backend.feedback.report.tables import print_learned, print_savings
-from backend.jobs.job_store import LeaseLost, Only
+from backend.jobs.job_store import Only
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.services import READ_RETRY_FOR_S, Services
 from backend.settings import Settings

@@ -11,9 +11,9 @@ from types import FrameType
 
 from tqdm import tqdm
 
-from backend.database.database import has_died
+from backend.database.leases import LeaseLost, has_died
 from backend.errors import JobOver
-from backend.jobs.job_store import Job, JobStore, LeaseLost
+from backend.jobs.job_store import Job, JobStore
 from backend.jobs.prelabeler import Prelabeler, Report
 from backend.services import Services
 

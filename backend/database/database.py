@@ -1,18 +1,13 @@
-"""The database that backends share, SQLite or PostgreSQL: connections, transactions, owners.
+"""The database that backends share, SQLite or PostgreSQL: connections and transactions.
 
-Any number of threads and processes may hold a `Database` on the same URL. Work in it is leased for
-`LEASE_S` at a time by an owner, see `new_owner`. The clocks of all machines that share a database
-must agree to within a fraction of `LEASE_S`.
+Any number of threads and processes may hold a `Database` on the same URL.
 """
 
 from __future__ import annotations
 
-import os
-import secrets
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -22,19 +17,23 @@ from sqlalchemy import Connection, Engine, MetaData, create_engine, event, func,
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from backend.database.leases import LEASE_S as LEASE_S
+from backend.database.leases import has_died as has_died
+from backend.database.leases import new_owner as new_owner
 from backend.database.migrations.revisions import current, is_up_to_date, upgrade
 from backend.settings import Settings
 
-#: How long a lease lasts that is not renewed, in seconds.
-LEASE_S: Final = 30.0
-
 #: The advisory lock of PostgreSQL under which tables are made and jobs are changed.
 LOCK: Final = 0xC1EAC119
+
+#: The most keys of one SQL statement.
+MAX_KEYS: Final = 400
 
 #: All tables; each module that owns some registers them here.
 METADATA: Final = MetaData()
 
 _Database = TypeVar("_Database", bound="Database")
+Key = TypeVar("Key", int, str)
 
 
 class Database:
@@ -125,6 +124,17 @@ class Database:
             yield connection
 
     @contextmanager
+    def write_exclusively(self, lock: int) -> Iterator[Connection]:
+        """A transaction that may write, one at a time among all processes that use the lock.
+
+        Args:
+            lock: the number of an advisory lock of PostgreSQL. SQLite has one writer in any case.
+        """
+        with self.write() as connection:
+            take_lock(connection, lock)
+            yield connection
+
+    @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that only reads, and holds up nobody."""
         with self._opened().connect() as connection:
@@ -137,31 +147,21 @@ class Database:
             return self._engine
 
 
-def new_owner() -> str:
-    """A name for a worker, as no other has: machine, process, and a word by chance.
+def take_lock(connection: Connection, lock: int) -> None:
+    """Hold an advisory lock of PostgreSQL until the transaction ends; in SQLite, do nothing."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(lock)))
 
-    >>> new_owner().split(":")[1] == str(os.getpid()), new_owner() == new_owner()
-    (True, False)
+
+def key_batches(keys: Iterable[Key]) -> Iterator[list[Key]]:
+    """Split keys into lists that one SQL statement can hold.
+
+    >>> [len(batch) for batch in key_batches(range(900))]
+    [400, 400, 100]
     """
-    return f"{socket.gethostname()[:80]}:{os.getpid()}:{secrets.token_hex(4)}"
-
-
-def has_died(owner: str) -> bool:
-    """Whether an owner was a process of this machine that is no more; False where nobody knows.
-
-    >>> has_died(new_owner()), has_died("elsewhere:1:ab")
-    (False, False)
-    """
-    host, _, process = owner.rpartition(":")[0].rpartition(":")
-    if host != socket.gethostname()[:80] or not process.isdecimal():
-        return False
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:  # it is another user's
-        return False
-    return False
+    all_keys = list(keys)
+    for start in range(0, len(all_keys), MAX_KEYS):
+        yield all_keys[start : start + MAX_KEYS]
 
 
 def sentence(error: BaseException) -> str:
@@ -224,8 +224,7 @@ def _upgrade(engine: Engine) -> None:
         if is_up_to_date(connection):
             return
     with engine.begin() as connection:
-        if connection.dialect.name == "postgresql":  # two that start at once must not both upgrade
-            connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
+        take_lock(connection, LOCK)  # two that start at once must not both upgrade
         upgrade(connection)
 
 

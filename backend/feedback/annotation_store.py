@@ -41,7 +41,8 @@ from sqlalchemy import (
     update,
 )
 
-from backend.database.database import LEASE_S, METADATA, Database
+from backend.database.database import METADATA, Database
+from backend.database.leases import LEASE_S
 from backend.feedback.comparison import LabelDiff
 
 #: How an annotation began, or why there is nothing to compare; see `ReadAnnotation`.
@@ -149,7 +150,7 @@ class Annotations:
 
     Args:
         store: the database.
-        owner: who this is, see `backend.database.database.new_owner`.
+        owner: who this is, see `backend.database.leases.new_owner`.
 
     >>> annotations = Annotations(Database("sqlite://"), "worker")
     >>> annotations.mark(7, [3, 3])

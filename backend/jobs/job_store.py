@@ -1,8 +1,8 @@
-"""What must outlive a process and be shared among several: jobs, in SQLite or PostgreSQL.
+"""Jobs in the shared database.
 
-Any number of threads and processes may hold a `JobStore` on the same database. A job is worked on by
-the one who has leased it, and who renews the lease with each step; when it dies, the lease ends
-and another takes the job where it was left.
+Any number of threads and processes may use the same database. The owner that has leased a job works
+on it, and renews the lease with each step. When the owner dies, the lease ends, and another owner
+goes on where the job was left.
 """
 
 from __future__ import annotations
@@ -25,13 +25,22 @@ from sqlalchemy import (
     Text,
     and_,
     exists,
-    func,
     insert,
     select,
     update,
 )
 
-from backend.database.database import LEASE_S, LOCK, METADATA, Database
+from backend.database.database import LOCK, METADATA, Database
+from backend.database.leases import (
+    LEASE_S,
+    LeaseLost,
+    ended,
+    is_free,
+    is_leased,
+    lease_columns,
+    leased_to,
+    renewed,
+)
 from backend.errors import JobNotFound, JobOver
 from backend.prediction.failures import FailureStore
 
@@ -65,8 +74,7 @@ _JOBS: Final = Table(
     Column("updated", Float, nullable=False),
     Column("started", Float),
     Column("finished", Float),
-    Column("owner", String(128), nullable=False, default=""),
-    Column("leased_until", Float, nullable=False, default=0.0),
+    *lease_columns(),
     sqlite_autoincrement=True,
 )
 
@@ -156,10 +164,6 @@ class Job:
         if self.remaining is None or (self.remaining and not self.rate):
             return None
         return self.remaining / self.rate if self.remaining else 0.0
-
-
-class LeaseLost(RuntimeError):  # noqa: N818 -- what happened, in a word
-    """Another works on it by now: whoever hears this stops, and has nothing to tidy up."""
 
 
 class JobStore(Database):
@@ -274,9 +278,7 @@ class JobStore(Database):
 
     def holder(self, project: int) -> Job | None:
         """The job of a project that somebody works on."""
-        query = select(_JOBS).where(
-            _JOBS.c.project == project, _JOBS.c.leased_until >= self.clock()
-        )
+        query = select(_JOBS).where(_JOBS.c.project == project, is_leased(_JOBS, self.clock()))
         with self.read() as connection:
             row = connection.execute(query.limit(1)).first()
         return None if row is None else _job(row)
@@ -289,7 +291,7 @@ class JobStore(Database):
         The oldest that waits, or whose worker has died; one of a project at a time.
 
         Args:
-            owner: who takes it, see `backend.database.database.new_owner`.
+            owner: who takes it, see `backend.database.leases.new_owner`.
             job: only this one.
         """
         now = self.clock()
@@ -297,10 +299,10 @@ class JobStore(Database):
         taken = exists().where(
             other.c.project == _JOBS.c.project,
             other.c.id != _JOBS.c.id,
-            other.c.leased_until >= now,
+            is_leased(other, now),
         )
         query = select(_JOBS).where(_JOBS.c.state.in_(("queued", "running")), ~taken)
-        query = query.where(_JOBS.c.leased_until < now)
+        query = query.where(is_free(_JOBS, now))
         if job is not None:
             query = query.where(_JOBS.c.id == job)
         with self._jobs() as connection:
@@ -311,10 +313,9 @@ class JobStore(Database):
                 connection,
                 row.id,
                 state="running",
-                owner=owner,
-                leased_until=now + LEASE_S,
                 started=row.started if row.started is not None else now,
                 reason="",
+                **leased_to(owner, now),
             )
 
     def advance(
@@ -361,7 +362,7 @@ class JobStore(Database):
                 "worked_s": before.worked_s + max(0.0, min(now - before.updated, LEASE_S)),
             }
             if not before.over:  # else nobody would give that lease back
-                changes["leased_until"] = now + LEASE_S
+                changes |= renewed(now)
             given = {"version": version, "total": total, "cursor": cursor}
             changes |= {name: value for name, value in given.items() if value is not None}
             if scope is not None:
@@ -381,7 +382,7 @@ class JobStore(Database):
         with self._jobs() as connection:
             state = self._own(connection, job, owner).state
             state = "queued" if state == "running" else state
-            return self._change(connection, job, state=state, leased_until=0.0)
+            return self._change(connection, job, state=state, **ended())
 
     def finish(self, job: int, owner: str, reason: str = "") -> Job:
         """End a leased job: done, or failed where there is a reason.
@@ -398,7 +399,7 @@ class JobStore(Database):
                 state=state,
                 reason=reason,
                 finished=self.clock(),
-                leased_until=0.0,
+                **ended(),
             )
 
     # ---- inside ------------------------------------------------------------------------------
@@ -406,9 +407,7 @@ class JobStore(Database):
     @contextmanager
     def _jobs(self) -> Iterator[Connection]:
         """A transaction that changes jobs: one at a time, among all processes."""
-        with self.write() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
+        with self.write_exclusively(LOCK) as connection:
             yield connection
 
     def _equal(

@@ -13,12 +13,12 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from backend.database.database import LEASE_S
+from backend.database.leases import LEASE_S, LeaseLost
 from backend.errors import BackendError, LabelConfigError, StudioRefused
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import Annotations
 from backend.feedback.learning.learner import Learner
-from backend.jobs.job_store import Job, JobStore, LeaseLost
+from backend.jobs.job_store import Job, JobStore
 from backend.jobs.prelabeler import Prelabeler
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import LabelConfig
@@ -214,8 +214,8 @@ class Worker:
         for project, claims in self._results.orphans().items():
             log.info("Project %d: %d tasks of a backend that has died", project, len(claims))
             self._store.start_job(project, kind="new", only="all", tasks=claims.values())
-            self._results.forget(claims)
-        waiting = self._results.take_due(_BATCH_SIZE)
+            self._results.discard_orphans(claims)
+        waiting = self._results.lease_due(_BATCH_SIZE)
         if not waiting:
             return False
         keys = [each.key for each in waiting]
@@ -224,12 +224,12 @@ class Worker:
         except (StudioRefused, LabelConfigError) as error:
             log.warning("%d predictions are not written: %s", len(keys), error)
             if not _is_final(error):
-                self._results.put_back(keys, self._results.now + _RETRY_AFTER_S)
+                self._results.release(keys, self._results.now + _RETRY_AFTER_S)
                 return True  # other projects have their turn meanwhile
         except BaseException:
-            self._results.put_back(keys, self._results.now + _RETRY_AFTER_S)
+            self._results.release(keys, self._results.now + _RETRY_AFTER_S)
             raise
-        self._results.wrote(keys)
+        self._results.complete(keys)
         return True
 
     def _write(self, client: LabelStudioClient, waiting: Sequence[OutboxItem]) -> None:

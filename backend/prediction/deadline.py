@@ -1,9 +1,7 @@
-"""The tasks of a batch: a few at the same time, and those that are not done in time go on.
+"""Answer by a deadline; tasks that are not done by then go on and wait in the outbox.
 
-`TaskRunner` works on the tasks of all requests; whoever asks waits for all of theirs. `DeadlineRunner` waits
-until a deadline only: what is not done by then is made all the same, kept, and taken from there by
-the next request, or written through Label Studio's API. A task that somebody has opened is made
-before those of batches, by the same deadline.
+From the outbox, the next request takes them, or they are written through Label Studio's API. A task
+that somebody has opened is predicted before those of batches.
 """
 
 from __future__ import annotations
@@ -42,16 +40,14 @@ class DeadlineRunner(TaskRunner):
 
     Args:
         failures: where failures are kept.
-        results: where what is made is kept until Label Studio has it.
+        outbox: where what is made is kept until Label Studio has it.
         deadline_s: how long an answer may take.
     """
 
-    def __init__(
-        self, failures: FailureStore, results: PredictionOutbox, deadline_s: float
-    ) -> None:
+    def __init__(self, failures: FailureStore, outbox: PredictionOutbox, deadline_s: float) -> None:
         super().__init__()
         self._failures = failures
-        self._results = results
+        self._outbox = outbox
         self._deadline_s = deadline_s
         self._making: dict[str, Item] = {}
 
@@ -98,7 +94,7 @@ class DeadlineRunner(TaskRunner):
             opened: see `opened`.
             whole: not in parts where predictions are large: see `PredictionOutbox.take`.
         """
-        asked, end = self._results.now, time.monotonic() + deadline_s
+        asked, end = self._outbox.now, time.monotonic() + deadline_s
         by_key = {result_key(task, version): task for task in tasks}
         due = asked + deadline_s + _ANSWERED_S
         items = self._begin(by_key, version, project, work, due, opened)
@@ -115,7 +111,7 @@ class DeadlineRunner(TaskRunner):
         if open_:
             log.info("Project %s: %d tasks go on after the deadline", project, len(open_))
         # At the end, so that it is on its way at once; who looks at a task gets it in any case.
-        taken = self._results.take(by_key, math.inf if opened else asked, whole)
+        taken = self._outbox.take(by_key, math.inf if opened else asked, whole)
         outcomes = done | {key: Outcome(prediction) for key, prediction in taken.items()}
         return [outcomes.get(result_key(task, version), Outcome([])) for task in tasks]
 
@@ -144,7 +140,7 @@ class DeadlineRunner(TaskRunner):
                 item.due = max(item.due, due)
                 if opened:
                     self._bring_forward(item, work)
-        claimed = self._results.claim(_without(tasks, joined), project, version)
+        claimed = self._outbox.claim(_without(tasks, joined), project, version)
         begun = {
             key: Item(task, project, work, key, due, opened)
             for key, task in tasks.items()
@@ -167,22 +163,22 @@ class DeadlineRunner(TaskRunner):
     def _elsewhere(self, tasks: Mapping[str, Task], items: Container[str]) -> dict[str, Task]:
         """Tasks that are neither made here nor made already."""
         others = _without(tasks, items)
-        return _without(others, self._results.made(others))
+        return _without(others, self._outbox.find_made(others))
 
     def _make(self, item: Item) -> Outcome:
         """Make a task's outcome, and keep its prediction before anybody hears of it."""
         outcome = super()._make(item)
         if isinstance(outcome.entry, dict):
-            self._results.keep(item.key, outcome.entry, item.due)
+            self._outbox.add(item.key, outcome.entry, item.due)
         else:
-            self._results.drop([item.key])
+            self._outbox.discard([item.key])
         with self._lock:
             self._making.pop(item.key, None)
         return replace(outcome, entry=[])  # as large as it may be, it is kept once
 
     def _fail(self, items: Sequence[Item], error: Exception) -> None:
         try:
-            self._results.abandon(item.key for item in items)
+            self._outbox.abandon(item.key for item in items)
         except SQLAlchemyError as lost:
             log.warning("%s; %d claims end by themselves", sentence(lost), len(items))
         with self._lock:

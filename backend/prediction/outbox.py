@@ -1,15 +1,16 @@
-"""Predictions that Label Studio does not have yet: who makes them, and who brings them there.
+"""The outbox: predictions that Label Studio does not have yet, and the claims on those being made.
 
-A result is known by its task, the task's data, and the ``model_version``. It moves one way::
+A result is known by its task, the task's data, and the ``model_version``. Its state moves one way::
 
     work ──> ready ──> writing ──> written     through Label Studio's API
                 │         │
-                │         └──────> ready       Label Studio was not there
+                │         └──────> ready       Label Studio could not be reached
                 └────────────────> handed      in the answer of a /predict
 
-Of each there is one, whichever backends share the database: whoever claims it makes it. A claim
-that is not renewed ends, and another may take it over. So whoever is done with one renews it no
-more, even where the database was away just then and has not heard of it.
+There is one row for each result in a database: the backend that claims it makes it. A claim is a
+lease, see `backend.database.leases`: one that is not renewed ends, and another backend may take it
+over. A backend that is done with a claim stops to renew it before it writes that down, so that the
+claim ends even if the database cannot be reached just then.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import hashlib
 import json
 import math
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final
@@ -26,6 +27,7 @@ from typing import Any, Final
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Connection,
     Float,
     Integer,
@@ -33,6 +35,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    and_,
     delete,
     func,
     insert,
@@ -41,11 +44,20 @@ from sqlalchemy import (
     update,
 )
 
-from backend.database.database import LEASE_S, METADATA, Database
+from backend.database.database import METADATA, Database, key_batches
+from backend.database.leases import (
+    RELEASED,
+    ended,
+    is_free,
+    is_orphaned,
+    is_owned_by,
+    lease_columns,
+    leased_to,
+    renewed,
+)
 from backend.label_studio.requests import Task
 
-#: Predictions; what they are for and how they move stands in `backend.prediction.outbox`.
-RESULTS: Final = Table(
+_RESULTS: Final = Table(
     "results",
     METADATA,
     Column("key", String(64), primary_key=True),
@@ -58,17 +70,13 @@ RESULTS: Final = Table(
     Column("begun", Float, nullable=False),
     Column("changed", Float, nullable=False, index=True),
     Column("due", Float, nullable=False, default=0.0),
-    Column("owner", String(128), nullable=False, default=""),
-    Column("leased_until", Float, nullable=False, default=0.0),
+    *lease_columns(),
 )
 
-#: Most results that are kept, however small.
+#: The most results that are kept, however small.
 MAX_COUNT: Final = 200_000
 
-#: Keys of one SQL statement.
-_BATCH_SIZE: Final = 400
-
-_SETTLED: Final = ("handed", "written")
+_DELIVERED: Final = ("handed", "written")
 
 Prediction = dict[str, Any]
 
@@ -78,12 +86,12 @@ class OutboxItem:
     """A prediction on its way to Label Studio's API.
 
     Attributes:
-        key: the result's.
+        key: the result's key.
         task: the task's id.
         project: the task's project.
-        version: its ``model_version``.
+        version: the ``model_version``.
         prediction: as Label Studio takes it.
-        begun: when it was asked for, in seconds since the epoch.
+        begun: when it was claimed, in seconds since the epoch.
     """
 
     key: str
@@ -95,41 +103,43 @@ class OutboxItem:
 
 
 class PredictionOutbox:
-    """The results in a store, for one backend.
+    """The results in a database, as one backend uses them.
 
     Args:
-        store: the database.
-        owner: who this is, see `backend.database.database.new_owner`.
-        max_mb: most space that they may take; the oldest of those that Label Studio has got go
-            first, then the oldest.
-        max_count: most results.
-        trim_every: how many results are kept between two looks at how many there are.
+        database: any number of backends may share it.
+        owner: the owner of the leases, see `backend.database.leases.new_owner`.
+        max_mb: the most space of all results, in MiB. Delivered ones are deleted first, then the
+            oldest.
+        max_count: the most results.
+        trim_every: how many results are added between two checks of these limits.
     """
 
     def __init__(
         self,
-        store: Database,
+        database: Database,
         owner: str,
         *,
         max_mb: int = 512,
         max_count: int = MAX_COUNT,
         trim_every: int = 64,
     ) -> None:
-        self._store = store
+        self._database = database
         self._owner = owner
         self._max_bytes = max_mb << 20
         self._max_count = max_count
         self._trim_every = trim_every
-        self._kept = count()
-        self._held: set[str] = set()  # claims of ours that are renewed
+        self._added = count()
+        self._held: set[str] = set()  # keys of our leases that are renewed
 
     @property
     def now(self) -> float:
-        """The time on the store's clock."""
-        return self._store.clock()
+        """The time on the database's clock, in seconds since the epoch."""
+        return self._database.clock()
+
+    # ---- requests that make predictions ----------------------------------------------------------
 
     def claim(self, tasks: Mapping[str, Task], project: int | None, version: str) -> set[str]:
-        """Claim results that nobody makes or has made.
+        """Claim results that no backend makes or has made.
 
         Args:
             tasks: key -> task, see `result_key`.
@@ -137,228 +147,207 @@ class PredictionOutbox:
             version: the ``model_version``.
 
         Returns:
-            The keys of those that are ours to make now.
+            The keys of the results that this backend has to make.
         """
         claimed: set[str] = set()
-        for keys in _some(tasks):
-            with self._store.write() as connection:
-                states = self._states(connection, keys)
+        for keys in key_batches(tasks):
+            with self._database.write() as connection:
                 now = self.now
-                expired = [
-                    key for key, (state, until) in states.items() if state == "work" and until < now
-                ]
+                columns = (_RESULTS.c.key, and_(*_expired(now)).label("expired"))
+                query = select(*columns).where(_RESULTS.c.key.in_(keys))
+                known = {row.key: row.expired for row in connection.execute(query)}
+                expired = [key for key in keys if known.get(key)]
                 claimed.update(self._take_over(connection, expired, now))
                 rows = [
                     self._row(key, tasks[key], project, version, now)
                     for key in keys
-                    if key not in states
+                    if key not in known
                 ]
-                claimed.update(self._insert(connection, rows))
+                claimed.update(_insert(connection, rows))
         self._held.update(claimed)
         return claimed
 
-    def made(self, keys: Iterable[str]) -> set[str]:
-        """Those of the results that are made, whatever has become of them since."""
+    def find_made(self, keys: Iterable[str]) -> set[str]:
+        """Return the keys of the results that are made, delivered or not."""
         made: set[str] = set()
-        for some in _some(keys):
-            with self._store.read() as connection:
-                query = select(RESULTS.c.key)
-                query = query.where(RESULTS.c.key.in_(some), RESULTS.c.state != "work")
+        for batch in key_batches(keys):
+            with self._database.read() as connection:
+                query = select(_RESULTS.c.key)
+                query = query.where(_RESULTS.c.key.in_(batch), _RESULTS.c.state != "work")
                 made.update(connection.scalars(query))
         return made
 
     def take(self, keys: Iterable[str], asked: float, whole: bool = False) -> dict[str, Prediction]:
-        """Take results to hand them out in an answer now; nobody else brings them then.
+        """Take results for the answer of a request; they are not written through the API then.
 
-        What was handed out or written since the question was asked is with Label Studio already:
-        a second time, it would be stored twice. As JSON, they take half of `max_mb` at most (and
-        one more): the rest stays for the next answer.
+        What was handed out or written since the request came is with Label Studio already: a second
+        time, it would be stored twice. As JSON, the results of one answer take half of `max_mb` at
+        most (and one more): the rest stays for the next answer.
 
         Args:
-            keys: of the results.
-            asked: when the question came, in seconds since the epoch.
-            whole: all of them, however much that is.
+            keys: keys of results.
+            asked: when the request came, in seconds since the epoch.
+            whole: take all of them, however large they are.
 
         Returns:
-            The predictions that may be handed out.
+            key -> prediction.
         """
-        free = (RESULTS.c.state == "ready") | (
-            RESULTS.c.state.in_(_SETTLED) & (RESULTS.c.changed < asked)
+        free = (_RESULTS.c.state == "ready") | (
+            _RESULTS.c.state.in_(_DELIVERED) & (_RESULTS.c.changed < asked)
         )
-        query = select(RESULTS.c.key, RESULTS.c.entry).where(free).with_for_update()
-        query = query.order_by(RESULTS.c.state != "ready", RESULTS.c.key)
+        query = select(_RESULTS.c.key, _RESULTS.c.entry).where(free).with_for_update()
+        query = query.order_by(_RESULTS.c.state != "ready", _RESULTS.c.key)
         taken: dict[str, Prediction] = {}
-        room = math.inf if whole else self._max_bytes // 2
-        for some in _some(self.made(keys)):
-            with self._store.write() as connection:
-                for row in connection.execute(query.where(RESULTS.c.key.in_(some))):
-                    if room <= 0:
+        free_bytes = math.inf if whole else self._max_bytes // 2
+        for batch in key_batches(self.find_made(keys)):
+            with self._database.write() as connection:
+                for row in connection.execute(query.where(_RESULTS.c.key.in_(batch))):
+                    if free_bytes <= 0:
                         break
                     text = zlib.decompress(row.entry)
-                    room -= len(text)
+                    free_bytes -= len(text)
                     taken[row.key] = json.loads(text)
-                self._set(connection, [key for key in some if key in taken], "handed")
+                self._set_state(connection, [key for key in batch if key in taken], "handed")
         return taken
 
-    def keep(self, key: str, prediction: Prediction, due: float) -> None:
-        """Keep what was made of a claim, unless the claim has gone to another.
+    def add(self, key: str, prediction: Prediction, due: float) -> None:
+        """Add the prediction that was made of a claim, unless another backend has taken that over.
 
         Args:
-            key: of the result.
+            key: the result's key.
             prediction: as Label Studio takes it.
-            due: from when on it may be written, in seconds since the epoch; until then whoever
-                has asked for it may still take it.
+            due: the time from which it may be written through the API, in seconds since the epoch.
+                Until then, it may still be taken for the answer of the request.
         """
         self._held.discard(key)
         packed = zlib.compress(json.dumps(prediction, separators=(",", ":")).encode(), 1)
-        with self._store.write() as connection:
-            connection.execute(
-                update(RESULTS)
-                .where(RESULTS.c.key == key, *self._ours("work"))
-                .values(
-                    state="ready",
-                    entry=packed,
-                    bytes=len(packed),
-                    due=due,
-                    changed=self.now,
-                    leased_until=0.0,
-                )
-            )
-            if next(self._kept) % self._trim_every == 0:
+        changes = {
+            "state": "ready",
+            "entry": packed,
+            "bytes": len(packed),
+            "due": due,
+            "changed": self.now,
+            **ended(),
+        }
+        with self._database.write() as connection:
+            ours = update(_RESULTS).where(_RESULTS.c.key == key, *self._ours("work"))
+            connection.execute(ours.values(changes))
+            if next(self._added) % self._trim_every == 0:
                 self._trim(connection)
 
-    def drop(self, keys: Iterable[str]) -> None:
-        """Give claims back that come to nothing."""
-        for some in self._let_go(keys):
-            with self._store.write() as connection:
+    def discard(self, keys: Iterable[str]) -> None:
+        """Delete claims of which no prediction was made."""
+        for batch in self._stop_renewing(keys):
+            with self._database.write() as connection:
                 connection.execute(
-                    delete(RESULTS).where(RESULTS.c.key.in_(some), *self._ours("work"))
+                    delete(_RESULTS).where(_RESULTS.c.key.in_(batch), *self._ours("work"))
                 )
 
     def abandon(self, keys: Iterable[str]) -> None:
-        """Let claims end now, as if we had died: see `orphans`."""
-        for some in self._let_go(keys):
-            with self._store.write() as connection:
+        """End claims now, as if this backend had died: see `orphans`."""
+        for batch in self._stop_renewing(keys):
+            with self._database.write() as connection:
                 connection.execute(
-                    update(RESULTS)
-                    .where(RESULTS.c.key.in_(some), *self._ours("work"))
-                    .values(owner="", leased_until=0.0)
+                    update(_RESULTS)
+                    .where(_RESULTS.c.key.in_(batch), *self._ours("work"))
+                    .values(RELEASED)
                 )
 
     def renew(self) -> None:
-        """Keep all our claims for another while."""
-        for some in _some(self._held):
-            with self._store.write() as connection:
+        """Renew all leases of this backend."""
+        for batch in key_batches(self._held):
+            with self._database.write() as connection:
                 connection.execute(
-                    update(RESULTS)
-                    .where(RESULTS.c.key.in_(some), *self._ours("work", "writing"))
-                    .values(leased_until=self.now + LEASE_S)
+                    update(_RESULTS)
+                    .where(_RESULTS.c.key.in_(batch), *self._ours("work", "writing"))
+                    .values(renewed(self.now))
                 )
 
-    def take_due(self, limit: int) -> list[OutboxItem]:
-        """Take results that are to be written now, of one project and version at a time."""
+    # ---- delivery through Label Studio's API -----------------------------------------------------
+
+    def lease_due(self, limit: int) -> list[OutboxItem]:
+        """Lease results that are to be written now, of one project and version at a time."""
         now = self.now
         due = or_(
-            (RESULTS.c.state == "ready") & (RESULTS.c.due <= now),
-            (RESULTS.c.state == "writing") & (RESULTS.c.leased_until < now),
+            (_RESULTS.c.state == "ready") & (_RESULTS.c.due <= now),
+            (_RESULTS.c.state == "writing") & is_free(_RESULTS, now),
         )
-        query = select(RESULTS).where(due, RESULTS.c.project.is_not(None))
-        with self._store.write() as connection:
-            first = connection.execute(query.order_by(RESULTS.c.changed).limit(1)).first()
+        query = select(_RESULTS).where(due, _RESULTS.c.project.is_not(None))
+        query = query.order_by(_RESULTS.c.changed)
+        with self._database.write() as connection:
+            first = connection.execute(query.limit(1)).first()
             if first is None:
                 return []
-            same = (RESULTS.c.project == first.project, RESULTS.c.version == first.version)
-            rows = connection.execute(
-                query.where(*same)
-                .order_by(RESULTS.c.changed)
-                .limit(limit)
-                .with_for_update(skip_locked=True)
-            ).all()
+            same = (_RESULTS.c.project == first.project, _RESULTS.c.version == first.version)
+            locked = query.where(*same).limit(limit).with_for_update(skip_locked=True)
+            rows = connection.execute(locked).all()
             connection.execute(
-                update(RESULTS)
-                .where(RESULTS.c.key.in_([row.key for row in rows]))
-                .values(state="writing", owner=self._owner, leased_until=now + LEASE_S)
+                update(_RESULTS)
+                .where(_RESULTS.c.key.in_([row.key for row in rows]))
+                .values(state="writing", **leased_to(self._owner, now))
             )
         self._held.update(row.key for row in rows)
         return [
             OutboxItem(r.key, r.task, r.project, r.version, _unpack(r.entry), r.begun) for r in rows
         ]
 
-    def wrote(self, keys: Iterable[str]) -> None:
-        """Note that Label Studio has them, or is not to get them any more."""
-        for some in self._let_go(keys):
-            with self._store.write() as connection:
-                self._set(connection, some, "written", *self._ours("writing"))
+    def complete(self, keys: Iterable[str]) -> None:
+        """Mark leased results as written; also those that Label Studio will never take."""
+        for batch in self._stop_renewing(keys):
+            with self._database.write() as connection:
+                self._set_state(connection, batch, "written", *self._ours("writing"))
 
-    def put_back(self, keys: Iterable[str], due: float) -> None:
-        """Give back what could not be written: it is due again at another time."""
-        for some in self._let_go(keys):
-            with self._store.write() as connection:
-                self._set(connection, some, "ready", *self._ours("writing"), due=due)
+    def release(self, keys: Iterable[str], due: float) -> None:
+        """Release leased results that could not be written; they are due again at a later time."""
+        for batch in self._stop_renewing(keys):
+            with self._database.write() as connection:
+                self._set_state(connection, batch, "ready", *self._ours("writing"), due=due)
 
     def orphans(self) -> dict[int, dict[str, int]]:
-        """Claims whose owner has died, and whose tasks they were: project -> key -> task id.
+        """Return claims whose owner has died: project -> key -> task id.
 
-        Those that were not for a task of Label Studio's are left, for who asks again.
+        Claims on what is no task of Label Studio's are left to the next request for them.
         """
         found: dict[int, dict[str, int]] = {}
-        columns = (RESULTS.c.key, RESULTS.c.project, RESULTS.c.task)
-        with self._store.read() as connection:
-            for row in connection.execute(select(*columns).where(*self._dead())):
+        columns = (_RESULTS.c.key, _RESULTS.c.project, _RESULTS.c.task)
+        with self._database.read() as connection:
+            for row in connection.execute(select(*columns).where(*_orphaned(self.now))):
                 found.setdefault(row.project, {})[row.key] = row.task
         return found
 
-    def forget(self, keys: Iterable[str]) -> None:
-        """Drop claims of `orphans`, once somebody else sees to their tasks."""
-        for some in _some(keys):
-            with self._store.write() as connection:
-                connection.execute(delete(RESULTS).where(RESULTS.c.key.in_(some), *self._dead()))
+    def discard_orphans(self, keys: Iterable[str]) -> None:
+        """Delete claims of `orphans`, once their tasks are queued elsewhere."""
+        for batch in key_batches(keys):
+            with self._database.write() as connection:
+                connection.execute(
+                    delete(_RESULTS).where(_RESULTS.c.key.in_(batch), *_orphaned(self.now))
+                )
 
     def count_waiting(self) -> dict[int | None, int]:
-        """How many are being made or wait to be written, by project."""
-        open_ = RESULTS.c.state.not_in(_SETTLED)
-        query = select(RESULTS.c.project, func.count()).where(open_).group_by(RESULTS.c.project)
-        with self._store.read() as connection:
-            return {row[0]: row[1] for row in connection.execute(query)}
+        """Return the number of results that are being made or wait to be written, by project."""
+        waiting = _RESULTS.c.state.not_in(_DELIVERED)
+        query = select(_RESULTS.c.project, func.count()).where(waiting)
+        with self._database.read() as connection:
+            rows = connection.execute(query.group_by(_RESULTS.c.project))
+            return {row[0]: row[1] for row in rows}
 
-    # ---- inside ------------------------------------------------------------------------------
+    # ---- inside ----------------------------------------------------------------------------------
 
-    def _let_go(self, keys: Iterable[str]) -> Iterable[list[str]]:
-        """Renew claims no more; the value is their keys, in lists that one statement can hold."""
-        let_go = list(keys)
-        self._held.difference_update(let_go)
-        return _some(let_go)
+    def _stop_renewing(self, keys: Iterable[str]) -> Iterator[list[str]]:
+        """Renew leases no more; return their keys in batches."""
+        stopped = list(keys)
+        self._held.difference_update(stopped)
+        return key_batches(stopped)
 
-    def _ours(self, *states: str) -> tuple[Any, ...]:
-        return RESULTS.c.owner == self._owner, RESULTS.c.state.in_(states)
-
-    def _dead(self) -> tuple[Any, ...]:
-        return (
-            RESULTS.c.state == "work",
-            RESULTS.c.leased_until < self.now - LEASE_S,
-            RESULTS.c.project.is_not(None),
-            RESULTS.c.task > 0,
-        )
-
-    def _states(self, connection: Connection, keys: Sequence[str]) -> dict[str, tuple[str, float]]:
-        columns = (RESULTS.c.key, RESULTS.c.state, RESULTS.c.leased_until)
-        rows = connection.execute(select(*columns).where(RESULTS.c.key.in_(keys)))
-        return {row.key: (row.state, row.leased_until) for row in rows}
+    def _ours(self, *states: str) -> tuple[ColumnElement[bool], ...]:
+        return is_owned_by(_RESULTS, self._owner), _RESULTS.c.state.in_(states)
 
     def _take_over(self, connection: Connection, keys: Sequence[str], now: float) -> list[str]:
-        """Claims that have ended; each asks again, since another may have been faster."""
+        """Take over claims that have ended, except those that another backend took over first."""
+        ended_ = update(_RESULTS).where(*_expired(now))
+        taken = ended_.values(begun=now, **leased_to(self._owner, now))
         return [
-            key
-            for key in keys
-            if connection.execute(
-                update(RESULTS)
-                .where(
-                    RESULTS.c.key == key,
-                    RESULTS.c.state == "work",
-                    RESULTS.c.leased_until < now,
-                )
-                .values(owner=self._owner, leased_until=now + LEASE_S, begun=now)
-            ).rowcount
+            key for key in keys if connection.execute(taken.where(_RESULTS.c.key == key)).rowcount
         ]
 
     def _row(
@@ -372,53 +361,45 @@ class PredictionOutbox:
             "state": "work",
             "begun": now,
             "changed": now,
-            "owner": self._owner,
-            "leased_until": now + LEASE_S,
+            **leased_to(self._owner, now),
         }
 
-    def _insert(self, connection: Connection, rows: list[dict[str, Any]]) -> set[str]:
-        """Insert what is not there; the keys of those that were not."""
-        if not rows:
-            return set()
-        if connection.dialect.name == "postgresql":
-            from sqlalchemy.dialects.postgresql import insert as insert_or_leave
-
-            statement = insert_or_leave(RESULTS).values(rows).on_conflict_do_nothing()
-            return set(connection.scalars(statement.returning(RESULTS.c.key)))
-        connection.execute(insert(RESULTS), rows)  # SQLite has one writer: nothing comes between
-        return {row["key"] for row in rows}
-
-    def _set(
-        self, connection: Connection, keys: Sequence[str], state: str, *only: Any, **more: Any
+    def _set_state(
+        self,
+        connection: Connection,
+        keys: Sequence[str],
+        state: str,
+        *only: ColumnElement[bool],
+        **more: Any,
     ) -> None:
         if keys:
-            changes = {"state": state, "changed": self.now, "leased_until": 0.0, **more}
+            changes = {"state": state, "changed": self.now, **ended(), **more}
             connection.execute(
-                update(RESULTS).where(RESULTS.c.key.in_(keys), *only).values(changes)
+                update(_RESULTS).where(_RESULTS.c.key.in_(keys), *only).values(changes)
             )
 
     def _trim(self, connection: Connection) -> None:
-        """Drop the oldest where there are too many or they take too much space."""
-        kept = RESULTS.c.state != "work"
+        """Delete the oldest results where there are too many or they take too much space."""
+        made = _RESULTS.c.state != "work"
         used, number = connection.execute(
-            select(func.coalesce(func.sum(RESULTS.c.bytes), 0), func.count()).where(kept)
+            select(func.coalesce(func.sum(_RESULTS.c.bytes), 0), func.count()).where(made)
         ).one()
         if used <= self._max_bytes and number <= self._max_count:
             return
-        oldest = select(RESULTS.c.key, RESULTS.c.bytes).where(kept)
-        oldest = oldest.order_by(RESULTS.c.state.not_in(_SETTLED), RESULTS.c.changed)
-        dropped: list[str] = []
+        oldest = select(_RESULTS.c.key, _RESULTS.c.bytes).where(made)
+        oldest = oldest.order_by(_RESULTS.c.state.not_in(_DELIVERED), _RESULTS.c.changed)
+        trimmed: list[str] = []
         for key, size in connection.execute(oldest):
             if used <= 0.9 * self._max_bytes and number <= 0.9 * self._max_count:
                 break
-            dropped.append(key)
+            trimmed.append(key)
             used, number = used - size, number - 1
-        for some in _some(dropped):
-            connection.execute(delete(RESULTS).where(RESULTS.c.key.in_(some)))
+        for batch in key_batches(trimmed):
+            connection.execute(delete(_RESULTS).where(_RESULTS.c.key.in_(batch)))
 
 
 def result_key(task: Task, version: str) -> str:
-    """What a result is known by: a task that was changed has another.
+    """Return the key of a result; a task whose data was changed has another key.
 
     >>> tasks = [Task(1, 7, {"image": image}) for image in ("a.png", "b.png", "a.png")]
     >>> one, other, same = (result_key(task, "v1") for task in tasks)
@@ -429,10 +410,32 @@ def result_key(task: Task, version: str) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
 
 
-def _some(keys: Iterable[str]) -> Iterable[list[str]]:
-    """Keys in lists that one statement can hold."""
-    all_ = list(keys)
-    return (all_[start : start + _BATCH_SIZE] for start in range(0, len(all_), _BATCH_SIZE))
+def _expired(now: float) -> tuple[ColumnElement[bool], ...]:
+    """Match claims that another backend may take over."""
+    return _RESULTS.c.state == "work", is_free(_RESULTS, now)
+
+
+def _orphaned(now: float) -> tuple[ColumnElement[bool], ...]:
+    """Match claims on tasks of Label Studio whose owner has died."""
+    return (
+        _RESULTS.c.state == "work",
+        is_orphaned(_RESULTS, now),
+        _RESULTS.c.project.is_not(None),
+        _RESULTS.c.task > 0,
+    )
+
+
+def _insert(connection: Connection, rows: list[dict[str, Any]]) -> set[str]:
+    """Insert rows whose keys are not there yet; return the keys that were inserted."""
+    if not rows:
+        return set()
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as insert_or_leave
+
+        statement = insert_or_leave(_RESULTS).values(rows).on_conflict_do_nothing()
+        return set(connection.scalars(statement.returning(_RESULTS.c.key)))
+    connection.execute(insert(_RESULTS), rows)  # SQLite has one writer: nothing comes between
+    return {row["key"] for row in rows}
 
 
 def _unpack(entry: bytes) -> Prediction:

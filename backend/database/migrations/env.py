@@ -1,4 +1,4 @@
-"""Run revisions on the connection that `backend.database.migrations.revisions` hands over, for Alembic."""
+"""Run revisions for Alembic, on the connection that `revisions.upgrade` hands over."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Bring the tables of a database to the newest revision.
 
-A revision is a file of `backend.database.migrations.versions`, whose name begins with its number. The table
-``alembic_version`` of a database holds the number of the revision that it is at. A database without
-that table is empty, or of a release that had no revisions; it is upgraded from the first on.
+A revision is a file of `backend.database.migrations.versions`, whose name begins with its number.
+The table ``alembic_version`` of a database holds the number of the revision that it is at. A
+database without that table is empty, or of a release that had no revisions; it is upgraded from
+the first on.
 """
 
 from __future__ import annotations

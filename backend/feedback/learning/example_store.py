@@ -47,7 +47,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
-from backend.database.database import LEASE_S, METADATA, Database
+from backend.database.database import METADATA, Database
+from backend.database.leases import LEASE_S
 from backend.errors import LearningRefused
 from backend.feedback.learning.versions import (
     ActiveModel,
@@ -125,7 +126,7 @@ class ExampleStore:
 
     Args:
         store: the database.
-        owner: who this is, see `backend.database.database.new_owner`.
+        owner: who this is, see `backend.database.leases.new_owner`.
         model: what the features of the model in use are known by; asked at each call, since
             weights may be brought later.
 

@@ -19,7 +19,7 @@ from typing import Final
 
 import torch
 
-from backend.database.database import LEASE_S
+from backend.database.leases import LEASE_S
 from backend.errors import BackendError, ImageRefused, LearningRefused, TaskError
 from backend.feedback.comparison import AnnotationDiff, ImageDiff
 from backend.feedback.learning.example_store import ExampleStore

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import OperationalError
 
 from backend import create_app
-from backend.database.database import LEASE_S
+from backend.database.leases import LEASE_S
 from backend.feedback.annotation_store import Annotations, PendingAnnotation, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.jobs.job_store import JobStore

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from backend.database.database import LEASE_S
+from backend.database.leases import LEASE_S, LeaseLost
 from backend.errors import JobNotFound, JobOver
-from backend.jobs.job_store import JobStore, LeaseLost
+from backend.jobs.job_store import JobStore
 from backend.prediction.failures import FailureStore
 from tests.backend.conftest import Clock
 

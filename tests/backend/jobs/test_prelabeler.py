@@ -23,13 +23,13 @@ from click.testing import CliRunner
 from sqlalchemy.exc import OperationalError
 
 from backend.cli import main as cli
-from backend.database.database import new_owner
+from backend.database.leases import LeaseLost, new_owner
 from backend.errors import ImageNotFound, ImageRefused, ModelUnavailable, StudioUnreachable
 from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.versions import TrainingExample, Version
 from backend.inference.engine import Engine
 from backend.jobs import prelabeler as prelabel
-from backend.jobs.job_store import Job, JobStore, LeaseLost
+from backend.jobs.job_store import Job, JobStore
 from backend.jobs.prelabeler import CHUNK, Plan, Prelabeler, Report
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
@@ -329,7 +329,7 @@ def test_a_database_that_is_away_for_a_moment_is_waited_for(
             store.away = left.pop()
         return read_image(source, task)
 
-    monkeypatch.setattr("backend.prediction.outbox.LEASE_S", 2.0)
+    monkeypatch.setattr("backend.database.leases.LEASE_S", 2.0)
     bench = make_bench(read=read, make_store=FlakyStore)
     store = bench.store
     assert isinstance(store, FlakyStore)
@@ -341,7 +341,7 @@ def test_a_database_that_is_away_for_a_moment_is_waited_for(
 def test_a_database_that_stays_away_ends_a_run_and_the_job_can_go_on(
     make_bench: Callable[..., Bench], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.prediction.outbox.LEASE_S", 2.0)
+    monkeypatch.setattr("backend.database.leases.LEASE_S", 2.0)
     bench = make_bench(make_store=FlakyStore)
     assert isinstance(bench.store, FlakyStore)
 

@@ -343,7 +343,7 @@ def keep(backend: Backend, *ids: int, project: int = 7) -> None:
         key = result_key(task, version())
         results.claim({key: task}, project, version())
         prediction = {"model_version": version(), "score": 0.5, "result": []}
-        results.keep(key, prediction, 0.0)
+        results.add(key, prediction, 0.0)
 
 
 def test_two_processes_share_a_postgresql_and_one_is_killed(

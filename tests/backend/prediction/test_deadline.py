@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from backend.database.database import LEASE_S
+from backend.database.leases import LEASE_S
 from backend.jobs.job_store import JobStore
 from backend.label_studio.requests import Task
 from backend.prediction.deadline import _POLL_S, DeadlineRunner
@@ -218,12 +218,12 @@ def test_only_what_no_request_waits_for_is_due(
         answer = pool.submit(pending.outcomes, tasks(1, 2), VERSION, 7, work)
         assert work.started[2].wait(20)
         wait_for(lambda: pending.count_waiting() == {7: 1})
-        assert pending._results.take_due(10) == []
+        assert pending._outbox.lease_due(10) == []
         over.set()
         assert made_of(answer.result(20)) == [1, None]
     work.let_go()
     wait_for(lambda: pending.count_waiting() == {})
-    assert [waiting.task for waiting in pending._results.take_due(10)] == [2]
+    assert [waiting.task for waiting in pending._outbox.lease_due(10)] == [2]
 
 
 def test_an_opened_task_takes_what_is_kept(make_pending: Callable[..., DeadlineRunner]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from backend.database.database import LEASE_S
+from backend.database.leases import LEASE_S
 from backend.jobs.job_store import JobStore
 from backend.label_studio.requests import Task
 from backend.prediction.outbox import PredictionOutbox, result_key
@@ -46,7 +46,7 @@ def make(results: PredictionOutbox, *ids: int, due: float = 0.0) -> list[str]:
     some = tasks(*ids)
     assert results.claim(some, 7, VERSION) == some.keys()
     for key, task in some.items():
-        results.keep(key, entry(int(task.id or 0)), due)
+        results.add(key, entry(int(task.id or 0)), due)
     return list(some)
 
 
@@ -56,9 +56,9 @@ def test_what_is_claimed_is_made_by_nobody_else(
     one, two = tasks(1, 2), tasks(2, 3)
     assert results.claim(one, 7, VERSION) == one.keys()
     assert other.claim(two, 7, VERSION) == tasks(3).keys()
-    other.drop(one)  # it is not theirs to give back
+    other.discard(one)  # it is not theirs to give back
     assert other.claim(one, 7, VERSION) == set()
-    results.drop(one)
+    results.discard(one)
     assert other.claim(tasks(1), 7, VERSION) == tasks(1).keys()
 
 
@@ -84,43 +84,43 @@ def test_two_answers_never_hold_the_same(
 def test_what_is_handed_out_is_not_written_too(results: PredictionOutbox, clock: Clock) -> None:
     first, _second = make(results, 1, 2)
     results.take([first], clock.now)
-    assert [waiting.task for waiting in results.take_due(10)] == [2]
+    assert [waiting.task for waiting in results.lease_due(10)] == [2]
 
 
 def test_what_is_made_is_told_apart(results: PredictionOutbox, clock: Clock) -> None:
     first, second, third = make(results, 1, 2, 3)
     results.take([first], clock.now)
-    results.take_due(1)
+    results.lease_due(1)
     results.claim(tasks(4), 7, VERSION)
-    assert results.made([first, second, third, *tasks(4), "none"]) == {first, second, third}
+    assert results.find_made([first, second, third, *tasks(4), "none"]) == {first, second, third}
 
 
 def test_what_is_written_is_not_handed_out_too(results: PredictionOutbox, clock: Clock) -> None:
     asked = clock.now
     (key,) = make(results, 1)
-    (waiting,) = results.take_due(10)
+    (waiting,) = results.lease_due(10)
     assert (waiting.task, waiting.project, waiting.version) == (1, 7, VERSION)
     assert (waiting.prediction, waiting.begun) == (entry(1), asked)
     assert results.take([key], asked) == {}
-    results.wrote([key])
+    results.complete([key])
     assert results.take([key], asked) == {}
-    assert results.take_due(10) == []
+    assert results.lease_due(10) == []
 
 
 def test_what_somebody_still_waits_for_is_not_due(results: PredictionOutbox, clock: Clock) -> None:
     make(results, 1, due=clock.now + 90)
-    assert results.take_due(10) == []
+    assert results.lease_due(10) == []
     clock.now += 91
-    assert len(results.take_due(10)) == 1
+    assert len(results.lease_due(10)) == 1
 
 
 def test_what_could_not_be_written_is_due_again(results: PredictionOutbox, clock: Clock) -> None:
     (key,) = make(results, 1)
-    assert results.take_due(10)
-    results.put_back([key], clock.now + 15)
-    assert results.take_due(10) == []
+    assert results.lease_due(10)
+    results.release([key], clock.now + 15)
+    assert results.lease_due(10) == []
     clock.now += 16
-    assert len(results.take_due(10)) == 1
+    assert len(results.lease_due(10)) == 1
 
 
 def test_due_ones_come_by_project(results: PredictionOutbox, clock: Clock) -> None:
@@ -128,11 +128,11 @@ def test_due_ones_come_by_project(results: PredictionOutbox, clock: Clock) -> No
     clock.now += 1
     some = tasks(2, project=8)
     results.claim(some, 8, VERSION)
-    results.keep(next(iter(some)), entry(2), 0.0)
+    results.add(next(iter(some)), entry(2), 0.0)
     clock.now += 1
     make(results, 3)
-    assert [waiting.task for waiting in results.take_due(10)] == [1, 3]
-    assert [waiting.task for waiting in results.take_due(10)] == [2]
+    assert [waiting.task for waiting in results.lease_due(10)] == [1, 3]
+    assert [waiting.task for waiting in results.lease_due(10)] == [2]
 
 
 def test_claims_of_the_dead_are_taken_over(
@@ -147,7 +147,7 @@ def test_claims_of_the_dead_are_taken_over(
     clock.now += 2
     assert other.claim(some, 7, VERSION) == some.keys()
     for key in some:
-        results.keep(key, entry(0), 0.0)  # too late: it is the other's by now
+        results.add(key, entry(0), 0.0)  # too late: it is the other's by now
     assert results.take(some, clock.now) == {}
 
 
@@ -155,27 +155,27 @@ def test_writers_that_die_lose_nothing(
     results: PredictionOutbox, other: PredictionOutbox, clock: Clock
 ) -> None:
     make(results, 1)
-    assert len(results.take_due(10)) == 1
-    assert other.take_due(10) == []
+    assert len(results.lease_due(10)) == 1
+    assert other.lease_due(10) == []
     clock.now += LEASE_S + 1
-    assert len(other.take_due(10)) == 1
+    assert len(other.lease_due(10)) == 1
 
 
-@pytest.mark.parametrize("end", [PredictionOutbox.wrote, lambda r, keys: r.put_back(keys, 0.0)])
+@pytest.mark.parametrize("end", [PredictionOutbox.complete, lambda r, keys: r.release(keys, 0.0)])
 def test_what_the_database_has_not_heard_of_is_free_after_one_lease(
     url: str, clock: Clock, end: Callable[[PredictionOutbox, list[str]], None]
 ) -> None:
     store = FlakyStore(url, clock)
     results, other = PredictionOutbox(store, "me"), PredictionOutbox(store, "other")
     keys = make(results, 1, 2)
-    assert len(results.take_due(10)) == 2
+    assert len(results.lease_due(10)) == 2
     store.away = 1
     with pytest.raises(OperationalError):
         end(results, keys)
     clock.now += LEASE_S - 1
     results.renew()
     clock.now += 2
-    assert len(other.take_due(10)) == 2
+    assert len(other.lease_due(10)) == 2
     store.close()
 
 
@@ -193,7 +193,7 @@ def test_orphans_are_told_until_somebody_sees_to_them(
     }
     assert other.orphans() == found
     assert results.claim(tasks(1), 7, VERSION) == tasks(1).keys()
-    other.forget(found[7])
+    other.discard_orphans(found[7])
     assert other.orphans() == {8: found[8]}
     assert other.claim(tasks(1, 2), 7, VERSION) == tasks(2).keys(), "the first has an owner again"
 
@@ -239,7 +239,7 @@ def test_bytes_are_bounded_too(store: JobStore, clock: Clock) -> None:
         some = tasks(number + 1)
         small.claim(some, 7, VERSION)
         keys += list(some)
-        small.keep(keys[-1], {"result": noise}, 0.0)
+        small.add(keys[-1], {"result": noise}, 0.0)
     left = [bool(small.take([key], clock.now + 1)) for key in keys]
     assert left == sorted(left), "the oldest go first"
     assert 0 < sum(left) < 8
@@ -252,7 +252,7 @@ def test_one_answer_is_bounded_and_the_next_one_brings_the_rest(
     some = tasks(1, 2, 3)
     small.claim(some, 7, VERSION)
     for key in some:
-        small.keep(key, {"result": "x" * 300_000}, 0.0)
+        small.add(key, {"result": "x" * 300_000}, 0.0)
     first = small.take(some, clock.now)
     clock.now += 1
     second = small.take(some, clock.now)

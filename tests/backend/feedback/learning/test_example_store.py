@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from backend.database.database import LEASE_S
+from backend.database.leases import LEASE_S
 from backend.errors import LearningRefused, ModelUnavailable
 from backend.feedback.learning import example_store as module
 from backend.feedback.learning.example_store import ExampleStore

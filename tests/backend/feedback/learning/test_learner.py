@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from backend.database.database import LEASE_S
+from backend.database.leases import LEASE_S
 from backend.errors import BadRequest, ImageRefused, LearningRefused, StudioUnreachable
 from backend.feedback.comparison import AnnotationDiff, ImageDiff
 from backend.feedback.learning import example_store as lessons
