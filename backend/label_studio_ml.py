@@ -11,7 +11,7 @@ import threading
 from typing import Any, ClassVar
 
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.requests import predict_request
+from backend.label_studio.requests import read_predict_request
 from backend.prediction.predictor import Predictor
 from backend.prediction.task_runner import Entry
 from backend.services import Services
@@ -62,7 +62,7 @@ class ClearClipModel(LabelStudioMLBase):  # type: ignore[misc]
         """
         message = {"tasks": tasks, "label_config": self._config}
         return self._predictor().predict(
-            predict_request(message | {"params": {"context": context}})
+            read_predict_request(message | {"params": {"context": context}})
         )
 
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:

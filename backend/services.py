@@ -138,7 +138,7 @@ class Services:
             self.engine,
             images.read,
             self.settings,
-            images.recall,
+            images.read_cached,
             self.deadline,
             tracker,
             self.examples,
@@ -155,7 +155,7 @@ class Services:
         """
         if read_image is not None:
             return Predictor(self.engine, read_image, self.settings)
-        return Predictor(self.engine, self.images.read, self.settings, self.images.recall)
+        return Predictor(self.engine, self.images.read, self.settings, self.images.read_cached)
 
     def client(self, *, retry_for_s: float = JOB_RETRY_FOR_S) -> LabelStudioClient | None:
         """Make a client of Label Studio's API; None where the settings hold no token for it."""

@@ -304,7 +304,7 @@ def _by_label(areas: Iterable[Area], config: LabelConfig, tag: ImageTag) -> dict
         (control, label)
         for control in (*config.controls, *config.boxes)
         for label in control.labels
-        if any(control is each for each, _ in config.answering(tag.name, label.name))
+        if any(control is each for each, _ in config.controls_for(tag.name, label.name))
     ]
     names = {(control.name, label.name): label.name for control, label in there}
     names |= {(control.name, label.written): label.name for control, label in there}
@@ -327,7 +327,9 @@ def _choose_control(
     """Keep the areas of the one control that counts for a label."""
     for side in (final, predicted):
         there = {area.control for area in side.get(label, ())}
-        chosen = [each.name for each, _ in config.answering(tag.name, label) if each.name in there]
+        chosen = [
+            each.name for each, _ in config.controls_for(tag.name, label) if each.name in there
+        ]
         if chosen:
             break
     for side in (predicted, final):

@@ -373,7 +373,7 @@ class Prelabeler:
             wanted = self._wanted(job, job.version, after=cursor)
             if ids is not None:
                 some = tuple(id_ for id_ in ids if id_ > cursor)[:PAGE]
-                wanted = replace(wanted, ids=some, after=0)
+                wanted = replace(wanted, ids=some, after_id=0)
             tasks = self._client.tasks(job.project, wanted)
             last = wanted.ids[-1:] if wanted.ids is not None else [task.id for task in tasks[-1:]]
             if not last:
@@ -399,7 +399,7 @@ class Prelabeler:
 
     def _remove_doubles(self, job: Job, halt: threading.Event) -> None:
         """Leave one prediction of the version where a task has got several."""
-        for tasks in self._client.crowded(job.project, job.version, job.ids):
+        for tasks in self._client.possible_duplicates(job.project, job.version, job.ids):
             for task in tasks:
                 if halt.is_set():
                     return
@@ -417,7 +417,7 @@ class Prelabeler:
         return self._predictor.spec(config, Priority.BATCH, job.project, learned)
 
     def _wanted(self, job: Job, lacking: str | None = None, after: int = 0) -> TaskFilter:
-        return TaskFilter(lacking, unlabeled=job.only == "unlabeled", after=after, ids=job.ids)
+        return TaskFilter(lacking, unlabeled=job.only == "unlabeled", after_id=after, ids=job.ids)
 
     def _scope(self, job: Job, version: str) -> list[int] | None:
         """The tasks of a view, or the first that lack a prediction; None for the whole project."""

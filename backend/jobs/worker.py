@@ -241,7 +241,7 @@ class Worker:
             return
         entries = {each.task: each.prediction for each in waiting}
         begun = {each.task: each.begun for each in waiting}
-        wanted = TaskFilter(ids=tuple(entries), predicted=1)
+        wanted = TaskFilter(ids=tuple(entries), min_predictions=1)
         for task in client.tasks(project, wanted):
             task_id = int(task.id or 0)
             if any(stored.created > begun[task_id] for stored in client.stored(task_id)):

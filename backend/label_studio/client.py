@@ -143,12 +143,12 @@ class LabelStudioClient:
             among: only these, in ascending order; None for all.
         """
         for some in _some(among) if among is not None else [None]:
-            after = wanted.after
-            while tasks := self.tasks(project, replace(wanted, ids=some, after=after)):
+            after = wanted.after_id
+            while tasks := self.tasks(project, replace(wanted, ids=some, after_id=after)):
                 yield from (int(task.id or 0) for task in tasks)
                 after = int(tasks[-1].id or 0)
 
-    def crowded(
+    def possible_duplicates(
         self, project: int, version: str, among: Sequence[int] | None = None
     ) -> Iterator[list[int]]:
         """Tasks that may have several predictions of one version, as far as a list of tasks tells.
@@ -162,11 +162,13 @@ class LabelStudioClient:
             Ids in ascending order, page by page; a page may have none.
         """
         for some in _some(among) if among is not None else [None]:
-            wanted: TaskFilter | None = TaskFilter(having=version, predicted=2, ids=some)
+            wanted: TaskFilter | None = TaskFilter(
+                with_version=version, min_predictions=2, ids=some
+            )
             while wanted is not None:
                 rows, _ = self._rows(project, PAGE, query=wanted.query())
                 yield [int(row.id) for row in rows if _is_crowded(row)]
-                wanted = replace(wanted, after=int(rows[-1].id)) if rows else None
+                wanted = replace(wanted, after_id=int(rows[-1].id)) if rows else None
 
     def view_ids(self, project: int, view: int) -> list[int]:
         """The ids of the tasks that a view of the data manager shows, in ascending order.
@@ -316,7 +318,7 @@ class LabelStudioClient:
 
     def _lacking(self, project: int, version: str, ids: Iterable[int]) -> list[int]:
         """Those of the tasks that are there, and have no prediction of that version."""
-        wanted = TaskFilter(lacking=version, ids=tuple(ids))
+        wanted = TaskFilter(without_version=version, ids=tuple(ids))
         found = self.tasks(project, wanted, size=max(1, len(wanted.ids or ())))
         return [task.id for task in found if isinstance(task.id, int)]
 

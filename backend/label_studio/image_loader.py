@@ -34,7 +34,7 @@ ReadImage = Callable[[str, Task], RGBArray]
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 
 #: How long a kept picture is taken for what is at its address.
-KEPT_S = 600.0
+CACHE_TTL_S = 600.0
 
 _STORAGES = ("s3://", "gs://", "azure-blob://")
 _NEVER_IN_ADDRESSES = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
@@ -46,7 +46,7 @@ _BROKEN = (
 
 
 @dataclass(frozen=True)
-class KeptPictures:
+class ImageCacheStats:
     """How often a picture that is looked at was there already, and how much is kept."""
 
     hits: int
@@ -77,7 +77,7 @@ class ImageReader:
         self._max_file_mb = settings.max_image_mb
         self._max_megapixels = settings.max_image_megapixels
         self._kept: TTLCache[str, RGBArray] = TTLCache(
-            settings.picture_cache_mb << 20, KEPT_S, getsizeof=lambda rgb: rgb.nbytes
+            settings.picture_cache_mb << 20, CACHE_TTL_S, getsizeof=lambda rgb: rgb.nbytes
         )
         self._lock = threading.Lock()
         self._hits = self._misses = 0
@@ -103,8 +103,8 @@ class ImageReader:
         source = _checked(source)
         return decode_image(self._fetch(self._address(source, task), source), self._max_megapixels)
 
-    def recall(self, source: str, task: Task) -> RGBArray:
-        """Read an image that an annotator looks at: kept for the next click, `KEPT_S` at most.
+    def read_cached(self, source: str, task: Task) -> RGBArray:
+        """Read an image that an annotator looks at: kept for the next click, `CACHE_TTL_S` at most.
 
         Pictures of batches do not come here: they would drive out those that are needed again.
         Kept is under the full address, which names the Label Studio, and where a storage's
@@ -137,11 +137,11 @@ class ImageReader:
         return rgb
 
     @property
-    def kept(self) -> KeptPictures:
-        """What `recall` keeps."""
+    def cache_stats(self) -> ImageCacheStats:
+        """What `read_cached` keeps."""
         with self._lock:
             size, limit = int(self._kept.currsize), int(self._kept.maxsize)
-            return KeptPictures(self._hits, self._misses, size, limit)
+            return ImageCacheStats(self._hits, self._misses, size, limit)
 
     def _address(self, source: str, task: Task) -> str:
         """The full address: a ``data:`` URL, or where to download."""

@@ -13,13 +13,13 @@ from backend.errors import BadRequest
 _FAR = 1e6
 
 
-def json_object(body: bytes) -> dict[str, Any]:
+def parse_object(body: bytes) -> dict[str, Any]:
     try:
         message = json.loads(body)
     except (ValueError, RecursionError):
         raise BadRequest("Expected a body of JSON, but got something else.") from None
     if not isinstance(message, dict):
-        raise BadRequest(f"Expected a JSON object, but got {type_name(message)}.")
+        raise BadRequest(f"Expected a JSON object, but got {describe_type(message)}.")
     return message
 
 
@@ -57,24 +57,24 @@ def read_project_id(raw: Any) -> int | None:
     return int(digits) if re.fullmatch("[0-9]{1,18}", digits) else None
 
 
-def required_text(message: Mapping[str, Any], key: str) -> str:
+def read_label_config(message: Mapping[str, Any], key: str) -> str:
     value = message.get(key)
     if not isinstance(value, str):
         raise BadRequest(
-            f'Expected "{key}" to be the label config as XML, but got {type_name(value)}.'
+            f'Expected "{key}" to be the label config as XML, but got {describe_type(value)}.'
         )
     return value
 
 
-def optional_text(message: Mapping[str, Any], key: str) -> str:
+def read_text(message: Mapping[str, Any], key: str) -> str:
     value = message.get(key)
     return value if isinstance(value, str) else ""
 
 
-def type_name(value: Any) -> str:
+def describe_type(value: Any) -> str:
     """A JSON value in words, without its content.
 
-    >>> type_name(None), type_name([]), type_name(True)
+    >>> describe_type(None), describe_type([]), describe_type(True)
     ('nothing', 'a list', 'true or false')
     """
     if value is None:

@@ -115,14 +115,14 @@ class Tool:
         to_names: names of the images that it is for.
         labels: none, where it has none.
         prompt_label: how the label of words that name none is written; may be empty.
-        asks: whether the editor asks for an answer to it.
+        is_smart: whether the editor asks for an answer to it.
     """
 
     name: str
     to_names: tuple[str, ...]
     labels: tuple[ControlLabel, ...] = ()
     prompt_label: str = ""
-    asks: bool = True
+    is_smart: bool = True
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class LabelConfig:
         """The tool of that name."""
         return next((tool for tool in self.tools if tool.name == name), None)
 
-    def label_written(self, written: str, image: str, tool_name: str = "") -> Label | None:
+    def find_label(self, written: str, image: str, tool_name: str = "") -> Label | None:
         """The label on an image that a request calls so, by alias or, after that, by value.
 
         A tool's labels need only share one of the two with the label that they ask for; that of
@@ -177,7 +177,7 @@ class LabelConfig:
         ...   <BrushLabels name="mask" toName="img"><Label value="Car" alias="c"/></BrushLabels>
         ...   <KeyPointLabels name="click" toName="img"><Label value="Car" alias="k"/>
         ...   </KeyPointLabels></View>'''
-        >>> parse_label_config(xml).label_written("k", "img", tool_name="click").name
+        >>> parse_label_config(xml).find_label("k", "img", tool_name="click").name
         'Car'
         """
         tool = self.tool(tool_name)
@@ -198,7 +198,7 @@ class LabelConfig:
                 return self._label(best.name)
         return None
 
-    def answering(self, image: str, name: str) -> tuple[tuple[Control, ControlLabel], ...]:
+    def controls_for(self, image: str, name: str) -> tuple[tuple[Control, ControlLabel], ...]:
         """The controls that draw a label on an image, each with the label as it has it."""
         for controls in (self.controls, self.boxes):
             found = tuple(
@@ -232,7 +232,7 @@ class LabelConfig:
         return next(label for label in (*self.labels, *self.box_labels) if label.name == name)
 
 
-def adapts(settings: Settings, config: LabelConfig) -> Adapt:
+def adapt_mode(settings: Settings, config: LabelConfig) -> Adapt:
     """What of a project follows its corrections: as its config says, else as the settings do."""
     return config.adapt or settings.adapt
 

@@ -205,7 +205,7 @@ def _tools(root: Element, images: Mapping[str, ImageTag]) -> Iterator[Tool]:
                 to_names=to_names,
                 labels=_control_labels(element),
                 prompt_label=_get(element, "prompt_label").strip(),
-                asks=_is(element, "smartonly", "true") or not _is(element, "smart", "false"),
+                is_smart=_is(element, "smartonly", "true") or not _is(element, "smart", "false"),
             )
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from backend.errors import BadRequest
 from backend.label_studio.brush_rle import decode_rle
-from backend.label_studio.json_fields import optional_text, read_item_index, read_texts
+from backend.label_studio.json_fields import read_item_index, read_text, read_texts
 from backend.label_studio.region_writer import BoolMask
 from backend.label_studio.requests import Rectangle, Task
 
@@ -44,7 +44,7 @@ class Area:
     id: str = ""
 
 
-def areas(task: Task) -> Iterator[Area]:
+def drawn_areas(task: Task) -> Iterator[Area]:
     """The areas among the regions that a task has already; those of broken form are left out."""
     return (area for raw in task.drawn if (area := _area(raw)) is not None)
 
@@ -68,7 +68,7 @@ of its picture, but got another.
     """
     found: list[Area] = []
     for raw in regions:
-        name = optional_text(raw, "from_name") if isinstance(raw, dict) else ""
+        name = read_text(raw, "from_name") if isinstance(raw, dict) else ""
         if not name or name not in controls:
             continue
         area = _area(raw)
@@ -99,12 +99,12 @@ def _area(raw: Any) -> Area | None:
         return None
     return Area(
         kind=kind,
-        control=optional_text(region, "from_name"),
-        image=optional_text(region, "to_name"),
+        control=read_text(region, "from_name"),
+        image=read_text(region, "to_name"),
         item_index=read_item_index(region),
         size_hw=cast("tuple[int, int]", size_hw),
         value=value,
-        id=optional_text(region, "id"),
+        id=read_text(region, "id"),
     )
 
 

@@ -1,31 +1,27 @@
 """Request bodies -> typed requests: the only reader of raw dicts.
 
-Label Studio sends along all that it knows of a task. Its annotations, predictions and drafts, tens
-of megabytes of masks, are not looked into: a task here is its id, its project and its data. Only
-where an annotator waits for an answer, what is drawn already is kept as it came, for `areas` to
-read where somebody needs it.
+Label Studio sends a task with its annotations, predictions and drafts, which may be tens of
+megabytes of masks. A `Task` keeps its id, its project and its data. Where an annotator waits for an
+answer, it also keeps the regions that are drawn already, unread, for `region_reader.drawn_areas`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from backend.errors import BadRequest
 from backend.label_studio.json_fields import (
-    json_object,
-    optional_text,
+    describe_type,
+    parse_object,
     read_item_index,
+    read_label_config,
     read_number,
     read_project_id,
+    read_text,
     read_texts,
-    required_text,
-    type_name,
 )
-
-#: Which tasks of a project: those without annotations, or all.
-Only = Literal["unlabeled", "all"]
 
 #: As far as databases count.
 _LARGEST_PROJECT = (1 << 31) - 1
@@ -53,7 +49,7 @@ class Task:
         id: a number in Label Studio's own requests.
         project_id: likewise.
         data: what the label config's variables stand for.
-        drawn: regions that the task has already, as they came; see `areas`. Empty unless an
+        drawn: regions that the task has already, as they came; see `drawn_areas`. Empty unless an
             annotator waits.
         is_draft: whether `drawn` is what that annotator is working on; else it is the task's only
             annotation, which may be somebody else's.
@@ -181,10 +177,10 @@ class TasksDeleted:
 
 
 #: What a webhook tells of, that concerns us.
-Happened = TasksCreated | AnnotationsChanged | TasksDeleted
+WebhookEvent = TasksCreated | AnnotationsChanged | TasksDeleted
 
 
-def parse_webhook(body: bytes) -> Happened | None:
+def parse_webhook(body: bytes) -> WebhookEvent | None:
     """Read the body of ``POST /webhook``; None where it tells of nothing that concerns us.
 
     Nobody reads an answer to it: what makes no sense concerns us neither.
@@ -196,7 +192,7 @@ def parse_webhook(body: bytes) -> Happened | None:
     AnnotationsChanged(project_id=7, annotation_ids=(5,))
     """
     try:
-        message = json_object(body)
+        message = parse_object(body)
     except BadRequest:
         return None
     project, action = message.get("project"), message.get("action")
@@ -209,7 +205,7 @@ def parse_webhook(body: bytes) -> Happened | None:
     if project_id is None or not 0 < project_id <= _LARGEST_PROJECT or not ids:
         return None
     if action == "TASKS_CREATED":
-        return TasksCreated(project_id, ids, optional_text(project, "label_config"))
+        return TasksCreated(project_id, ids, read_text(project, "label_config"))
     if action == "TASKS_DELETED":
         return TasksDeleted(project_id, ids)
     return AnnotationsChanged(project_id, ids)
@@ -231,12 +227,12 @@ def parse_setup(body: bytes) -> SetupRequest:
     >>> parse_setup(b'{"project": "7.1700000000", "schema": "<View/>"}').project_id
     7
     """
-    message = json_object(body)
+    message = parse_object(body)
     return SetupRequest(
-        label_config=required_text(message, "schema"),
+        label_config=read_label_config(message, "schema"),
         project_id=read_project_id(message.get("project")),
-        hostname=optional_text(message, "hostname"),
-        access_token=optional_text(message, "access_token"),
+        hostname=read_text(message, "hostname"),
+        access_token=read_text(message, "access_token"),
     )
 
 
@@ -244,16 +240,16 @@ def parse_predict(body: bytes) -> PredictRequest:
     """Read the body of ``POST /predict``.
 
     Raises:
-        BadRequest: no JSON object, or what `predict_request` refuses.
+        BadRequest: no JSON object, or what `read_predict_request` refuses.
 
     >>> request = parse_predict(b'{"tasks": [{"id": 1, "data": {}}], "label_config": "<View/>"}')
     >>> request.tasks
     (Task(id=1, project_id=None, data={}),)
     """
-    return predict_request(json_object(body))
+    return read_predict_request(parse_object(body))
 
 
-def predict_request(message: Mapping[str, Any]) -> PredictRequest:
+def read_predict_request(message: Mapping[str, Any]) -> PredictRequest:
     """Read a message that has been taken from JSON already.
 
     A task that is no object, or has no data, is kept with none: it fails alone, when its image is
@@ -264,12 +260,12 @@ def predict_request(message: Mapping[str, Any]) -> PredictRequest:
     """
     tasks = message.get("tasks")
     if not isinstance(tasks, list):
-        raise BadRequest(f'Expected "tasks" to be a list, but got {type_name(tasks)}.')
+        raise BadRequest(f'Expected "tasks" to be a list, but got {describe_type(tasks)}.')
     params = message.get("params")
     context = _context(params.get("context") if isinstance(params, dict) else None)
     return PredictRequest(
         tasks=tuple(_task(task, with_drawn=context is not None) for task in tasks),
-        label_config=required_text(message, "label_config"),
+        label_config=read_label_config(message, "label_config"),
         project_id=read_project_id(message.get("project")),
         context=context,
     )
@@ -295,7 +291,7 @@ def _drawn(task: Mapping[str, Any]) -> tuple[Sequence[Any], bool]:
     open. A prediction is nothing yet that anybody has accepted.
     """
     if drafts := _versions(task, "drafts"):
-        newest = max(drafts, key=lambda draft: optional_text(draft, "updated_at"))
+        newest = max(drafts, key=lambda draft: read_text(draft, "updated_at"))
         return newest["result"], True
     annotations = _versions(task, "annotations")
     return (annotations[0]["result"] if len(annotations) == 1 else ()), False
@@ -318,7 +314,7 @@ def _context(raw: Any) -> Context | None:
     regions = raw.get("result") if isinstance(raw, dict) else raw
     if not isinstance(regions, list):
         raise BadRequest(
-            f'Expected "context" to hold a list "result", but got {type_name(regions)}.'
+            f'Expected "context" to hold a list "result", but got {describe_type(regions)}.'
         )
     return Context(tuple(prompt for region in regions if (prompt := _prompt(region)) is not None))
 
@@ -340,10 +336,10 @@ def _prompt(region: Any) -> Prompt | None:
     return Prompt(
         shape=shape,
         labels=tuple(read_texts(value.get(kind))),
-        control=optional_text(region, "from_name"),
-        image=optional_text(region, "to_name"),
+        control=read_text(region, "from_name"),
+        image=read_text(region, "to_name"),
         item_index=read_item_index(region),
-        id=optional_text(region, "id"),
+        id=read_text(region, "id"),
     )
 
 

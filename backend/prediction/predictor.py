@@ -19,9 +19,9 @@ from backend.feedback.learning.versions import ActiveModel
 from backend.inference.engine import Engine
 from backend.inference.image_request import Priority
 from backend.label_studio.image_loader import ReadImage
-from backend.label_studio.label_config import ImageTag, LabelConfig, adapts
+from backend.label_studio.label_config import ImageTag, LabelConfig, adapt_mode
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.region_reader import areas
+from backend.label_studio.region_reader import drawn_areas
 from backend.label_studio.region_writer import Region, draw_regions
 from backend.label_studio.requests import PredictRequest, Task
 from backend.prediction.interactive import (
@@ -201,7 +201,7 @@ class Predictor:
         """
         if self._lessons is None:
             return None
-        mode = adapts(self._settings, config)
+        mode = adapt_mode(self._settings, config)
         live = self._lessons.learned(project, mode)
         if keep in ("", self._version(config, live)):
             return live
@@ -405,7 +405,7 @@ class Predictor:
         taken = None if spec.ask is None else self._taken(picture, spec)
         owner = str(picture.task.id) if spec.ask is None else secrets.token_hex(8)
         for each in found:
-            for control, label in config.answering(image, each.label):
+            for control, label in config.controls_for(image, each.label):
                 if each.threshold not in (None, label.threshold):
                     continue
                 free = each.mask
@@ -439,7 +439,7 @@ class Predictor:
             return None
         there = (
             area
-            for area in areas(picture.task)
+            for area in drawn_areas(picture.task)
             if area.image == picture.tag.name
             and (area.item_index or 0) == (picture.item_index or 0)
             and area.id not in spec.ask.region_ids

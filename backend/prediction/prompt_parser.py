@@ -259,7 +259,7 @@ def _image(prompt: Prompt, config: LabelConfig) -> ImageTag | None:
 def _label(prompt: Prompt, config: LabelConfig, image: str) -> Label | None:
     """The label that a click or box is for: the one it carries, or the only one there is."""
     for written in prompt.labels:
-        label = config.label_written(written, image, prompt.control)
+        label = config.find_label(written, image, prompt.control)
         if label is not None:
             return label
     labels = config.labels_of(image)
@@ -268,7 +268,7 @@ def _label(prompt: Prompt, config: LabelConfig, image: str) -> Label | None:
 
 def _asks(prompt: Prompt, config: LabelConfig) -> bool:
     tool = config.tool(prompt.control)
-    return tool is None or tool.asks
+    return tool is None or tool.is_smart
 
 
 def _prompt_label(prompt: Prompt, config: LabelConfig) -> str:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from backend.errors import ModelUnavailable
 from backend.feedback.learning.versions import Summary
 from backend.inference.engine import Snapshot
-from backend.label_studio.image_loader import KeptPictures
+from backend.label_studio.image_loader import ImageCacheStats
 from backend.telemetry.task_tracker import TaskRecord
 
 log = logging.getLogger(__name__)
@@ -38,14 +38,14 @@ class Metrics:
 
     Args:
         snapshot: what the engine has done and has before it.
-        kept_pictures: the pictures that annotators have open.
+        image_cache_stats: the pictures that annotators have open.
         learned: what projects have learned.
     """
 
     def __init__(
         self,
         snapshot: Callable[[], Snapshot],
-        kept_pictures: Callable[[], KeptPictures],
+        image_cache_stats: Callable[[], ImageCacheStats],
         learned: Callable[[], Summary] = Summary,
     ) -> None:
         self._registry = registry = CollectorRegistry()
@@ -81,7 +81,7 @@ class Metrics:
             ("reason",),
             registry=registry,
         )
-        registry.register(_EngineCollector(snapshot, kept_pictures))
+        registry.register(_EngineCollector(snapshot, image_cache_stats))
         registry.register(_LearningCollector(learned))
         ProcessCollector(registry=registry)
 
@@ -110,10 +110,10 @@ class _EngineCollector(Collector):
     """What the engine counts itself, asked for at each scrape."""
 
     def __init__(
-        self, snapshot: Callable[[], Snapshot], kept_pictures: Callable[[], KeptPictures]
+        self, snapshot: Callable[[], Snapshot], image_cache_stats: Callable[[], ImageCacheStats]
     ) -> None:
         self._snapshot = snapshot
-        self._kept_pictures = kept_pictures
+        self._image_cache_stats = image_cache_stats
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: else the registry would ask the engine for names when it is made."""
@@ -147,7 +147,7 @@ class _EngineCollector(Collector):
         yield from _gpu_memory()
 
     def _caches(self, now: Snapshot) -> Iterator[Metric]:
-        kept = self._kept_pictures()
+        kept = self._image_cache_stats()
         hits = CounterMetricFamily(
             "clearclip_cache_hits", "What was there when it was needed.", labels=("cache",)
         )

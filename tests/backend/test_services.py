@@ -9,7 +9,7 @@ import pytest
 
 from backend import create_app
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.requests import predict_request
+from backend.label_studio.requests import read_predict_request
 from backend.services import Services
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag
@@ -84,7 +84,7 @@ def test_a_predictor_without_a_database_makes_none(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/jobs.db"
     services = Services(Settings(database_url=url), colour_engine())  # type: ignore[arg-type]
     task = {"id": 1, "data": {"image": data_url(flag("red", "blue"))}}
-    request = predict_request({"tasks": [task], "label_config": brush_config("red")})
+    request = read_predict_request({"tasks": [task], "label_config": brush_config("red")})
     (entry,) = services.database_free_predictor().predict(request)
     assert entry["result"]
     assert list(tmp_path.iterdir()) == []
@@ -95,6 +95,6 @@ def test_a_predictor_without_a_database_reads_images_as_it_is_told(tmp_path: Pat
     predictor = services.database_free_predictor(lambda source, task: flag("red", "blue"))
     task = {"id": 1, "data": {"image": "picture.png"}}
     (entry,) = predictor.predict(
-        predict_request({"tasks": [task], "label_config": brush_config("red")})
+        read_predict_request({"tasks": [task], "label_config": brush_config("red")})
     )
     assert entry["result"]

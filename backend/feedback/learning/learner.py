@@ -35,7 +35,7 @@ from backend.feedback.learning.versions import Promotion, StepLease, TrainingExa
 from backend.inference.engine import Engine
 from backend.inference.image_request import Priority
 from backend.label_studio.image_loader import ReadImage
-from backend.label_studio.label_config import LabelConfig, adapts
+from backend.label_studio.label_config import LabelConfig, adapt_mode
 from backend.label_studio.requests import Task
 from backend.settings import Adapt, Settings
 from clearclip_core import Adaptation, Example, Fit, Label, Vocabulary, adapt, resolve_method
@@ -126,7 +126,7 @@ class Learner:
         """
         if not self.can_learn:
             return  # what other methods have learned of it is theirs
-        if adapts(self.settings, corrected.config) == "off":
+        if adapt_mode(self.settings, corrected.config) == "off":
             self.forget(corrected.annotation)
             return
         if self.lessons.is_too_old(corrected.annotation, corrected.project):
@@ -206,7 +206,7 @@ class Learner:
         self.check()
         state = self.lessons.state(project)
         self.lessons.check_step(state.pinned, state.pictures, project)
-        if adapts(self.settings, config_of(project)) == "off":
+        if adapt_mode(self.settings, config_of(project)) == "off":
             raise LearningRefused(
                 f"Project {project} is not to learn: ADAPT, or adapt in its label config, is off."
             )
@@ -227,7 +227,7 @@ class Learner:
             raise
 
     def _settle(self, turn: StepLease, config: LabelConfig) -> Version | None:
-        mode = adapts(self.settings, config)
+        mode = adapt_mode(self.settings, config)
         lessons = self.lessons.lessons(turn.project)
         if mode == "off" or not lessons:
             return self.lessons.settle(turn, None, None, "stays" if mode == "off" else "words")

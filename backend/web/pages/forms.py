@@ -8,8 +8,8 @@ from typing import Any, cast, get_args
 from urllib.parse import parse_qs
 
 from backend.errors import BadRequest
-from backend.label_studio.json_fields import json_object, read_count
-from backend.label_studio.requests import Only
+from backend.jobs.job_store import Only
+from backend.label_studio.json_fields import parse_object, read_count
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def parse_job(body: bytes, is_form: bool = False) -> JobRequest:
     >>> parse_job(b"project=7&filter=all", is_form=True)
     JobRequest(project=7, only='all', view=None, limit=None)
     """
-    fields = _form(body) if is_form else json_object(body)
+    fields = _form(body) if is_form else parse_object(body)
     unknown = sorted(fields.keys() - {"project", "filter", "view", "limit"})
     if unknown:
         raise BadRequest(f"Expected project, filter, view and limit, but got {unknown[0][:50]!r}.")
@@ -67,7 +67,7 @@ def parse_action(body: bytes, is_form: bool = False) -> ActionRequest:
     >>> parse_action(b"number=3", is_form=True), parse_action(b"").number
     (ActionRequest(number=3, keep_evidence=False), None)
     """
-    fields = {} if not body else _form(body) if is_form else json_object(body)
+    fields = {} if not body else _form(body) if is_form else parse_object(body)
     unknown = sorted(fields.keys() - {"number", "keep_evidence"})
     if unknown:
         raise BadRequest(f"Expected number and keep_evidence, but got {unknown[0][:50]!r}.")

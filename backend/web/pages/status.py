@@ -209,7 +209,7 @@ class StatusReport:
         return {
             "features": now.cache.to_json(),
             "words": {"hits": now.words_known, "misses": now.words_new},
-            "pictures": self._reader.kept.to_json(),
+            "pictures": self._reader.cache_stats.to_json(),
         }
 
     def _from_store(

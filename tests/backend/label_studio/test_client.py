@@ -51,13 +51,13 @@ def test_the_tasks_that_are_wanted(client: LabelStudioClient, studio: FakeStudio
         return [task.id for task in client.tasks(7, wanted, size=4)]
 
     assert ids(TaskFilter()) == [1, 2, 3, 4]
-    assert ids(TaskFilter(lacking=VERSION)) == [3, 4, 5, 6]
-    assert ids(TaskFilter(lacking=VERSION, unlabeled=True, after=4)) == [5, 6, 7, 8]
-    assert ids(TaskFilter(having=VERSION)) == [1, 2]
-    assert ids(TaskFilter(predicted=1)) == [1, 2, 4]
-    assert ids(TaskFilter(ids=(2, 9, 999), lacking=VERSION)) == [9]
+    assert ids(TaskFilter(without_version=VERSION)) == [3, 4, 5, 6]
+    assert ids(TaskFilter(without_version=VERSION, unlabeled=True, after_id=4)) == [5, 6, 7, 8]
+    assert ids(TaskFilter(with_version=VERSION)) == [1, 2]
+    assert ids(TaskFilter(min_predictions=1)) == [1, 2, 4]
+    assert ids(TaskFilter(ids=(2, 9, 999), without_version=VERSION)) == [9]
     assert ids(TaskFilter(ids=())) == []
-    assert client.count(7, TaskFilter(lacking=VERSION)) == 248
+    assert client.count(7, TaskFilter(without_version=VERSION)) == 248
     assert client.count(7, TaskFilter(ids=tuple(range(1, 1000)), unlabeled=True)) == 248
     (first,) = client.tasks(7, TaskFilter(), size=1)
     assert (first.data, first.project_id) == ({"image": "1.png"}, 7)
@@ -67,7 +67,7 @@ def test_all_ids_are_walked_through_while_they_change(
     client: LabelStudioClient, studio: FakeStudio
 ) -> None:
     walked = []
-    for task in client.ids(7, TaskFilter(lacking=VERSION)):
+    for task in client.ids(7, TaskFilter(without_version=VERSION)):
         walked.append(task)
         studio.add(task, VERSION)  # drops out of the pages that are still to come
     assert walked == list(range(1, 251))
@@ -83,10 +83,10 @@ def test_tasks_that_may_have_doubles_are_told_without_their_predictions(
     studio.add(5, VERSION)
     studio.add(205, VERSION)
     studio.add(6, "older")  # it may be of any version
-    assert [id_ for page in client.crowded(7, VERSION) for id_ in page] == [5, 6, 205]
+    assert [id_ for page in client.possible_duplicates(7, VERSION) for id_ in page] == [5, 6, 205]
     assert len(server.asked) == 4
-    assert [id_ for page in client.crowded(7, VERSION, [4, 5]) for id_ in page] == [5]
-    assert list(client.crowded(7, VERSION, [])) == []
+    assert [id_ for page in client.possible_duplicates(7, VERSION, [4, 5]) for id_ in page] == [5]
+    assert list(client.possible_duplicates(7, VERSION, [])) == []
 
 
 def test_a_view_tells_its_ids(client: LabelStudioClient, studio: FakeStudio) -> None:

@@ -21,7 +21,7 @@ from PIL.PngImagePlugin import PngImageFile
 from backend.errors import ImageInvalid, ImageNotFound, ImageRefused, ImageTooLarge
 from backend.label_studio import image_loader as images
 from backend.label_studio.files import LabelStudioFiles
-from backend.label_studio.image_loader import FORMATS, ImageReader, KeptPictures, decode_image
+from backend.label_studio.image_loader import FORMATS, ImageCacheStats, ImageReader, decode_image
 from backend.label_studio.requests import Task
 from backend.settings import load_settings
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
@@ -177,7 +177,7 @@ def test_images_that_are_not_there(
     ],
 )
 def test_characters_that_no_address_has(server: LocalServer, source: str) -> None:
-    for read in (_reader(server.url).read, _reader(server.url).recall):
+    for read in (_reader(server.url).read, _reader(server.url).read_cached):
         with pytest.raises(ImageNotFound, match="characters that no address has") as caught:
             read(source, TASK)
         assert str(caught.value).isprintable()
@@ -348,22 +348,22 @@ def test_a_picture_that_is_open_is_fetched_once(server: LocalServer) -> None:
     reader = _reader(server.url)
     source = "/data/upload/7/1b2-a b.png"
     for _ in range(3):
-        rgb = reader.recall(source, TASK)
+        rgb = reader.read_cached(source, TASK)
         np.testing.assert_array_equal(rgb, PIXELS)
         assert not rgb.flags.writeable
-    reader.recall(f"  {source} ", TASK)
+    reader.read_cached(f"  {source} ", TASK)
     assert len(server.asked) == 1
-    assert reader.kept == KeptPictures(3, 1, PIXELS.nbytes, 256 << 20)
+    assert reader.cache_stats == ImageCacheStats(3, 1, PIXELS.nbytes, 256 << 20)
     reader.read(source, TASK)  # as a batch does, which is not served from there
     assert len(server.asked) == 2
 
 
 def test_what_is_kept_is_of_one_task_where_a_storage_has_it(server: LocalServer) -> None:
     reader = _reader(server.url)
-    reader.recall("s3://bucket/a ü.png", TASK)
+    reader.read_cached("s3://bucket/a ü.png", TASK)
     with pytest.raises(ImageNotFound):
-        reader.recall("s3://bucket/a ü.png", Task(id=4, project_id=8, data={}))
-    reader.recall("s3://bucket/a ü.png", TASK)
+        reader.read_cached("s3://bucket/a ü.png", Task(id=4, project_id=8, data={}))
+    reader.read_cached("s3://bucket/a ü.png", TASK)
     assert len(server.asked) == 2
 
 
@@ -373,7 +373,7 @@ def test_what_is_kept_is_of_one_label_studio(server: LocalServer, elsewhere: Loc
     reader = ImageReader(files, settings)
     for place in (server, elsewhere, server):
         files.learn(place.url, TOKEN)
-        reader.recall("/data/upload/7/1b2-a b.png", TASK)
+        reader.read_cached("/data/upload/7/1b2-a b.png", TASK)
     assert (len(server.asked), len(elsewhere.asked)) == (1, 1)
 
 
@@ -381,7 +381,7 @@ def test_errors_are_not_kept(server: LocalServer) -> None:
     reader = _reader(server.url)
     for _ in range(2):
         with pytest.raises(ImageNotFound):
-            reader.recall("/data/upload/7/gone.png", TASK)
+            reader.read_cached("/data/upload/7/gone.png", TASK)
     assert len(server.asked) == 2
 
 
@@ -398,20 +398,20 @@ def test_what_is_kept_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> No
     reader = _reader("http://127.0.0.1:1", picture_cache_mb=1)
     red, green, blue = sources
     for source in (red, green, red, blue, red):
-        reader.recall(source, TASK)
+        reader.read_cached(source, TASK)
     assert len(decoded) == 3
-    reader.recall(green, TASK)  # had not been used for longest
+    reader.read_cached(green, TASK)  # had not been used for longest
     assert len(decoded) == 4
     reader = _reader("http://127.0.0.1:1", picture_cache_mb=0)
     for _ in range(2):
-        reader.recall(red, TASK)
+        reader.read_cached(red, TASK)
     assert len(decoded) == 6
 
 
 def test_a_picture_that_is_kept_ages(monkeypatch: pytest.MonkeyPatch, server: LocalServer) -> None:
-    monkeypatch.setattr(images, "KEPT_S", 0.05)
+    monkeypatch.setattr(images, "CACHE_TTL_S", 0.05)
     reader = _reader(server.url)
-    reader.recall("/data/upload/7/1b2-a b.png", TASK)
+    reader.read_cached("/data/upload/7/1b2-a b.png", TASK)
     time.sleep(0.1)
-    reader.recall("/data/upload/7/1b2-a b.png", TASK)
+    reader.read_cached("/data/upload/7/1b2-a b.png", TASK)
     assert len(server.asked) == 2

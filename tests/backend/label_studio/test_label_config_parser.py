@@ -8,7 +8,7 @@ import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
 from backend.errors import DataKeyError, LabelConfigError
-from backend.label_studio.label_config import ImageTag, LabelConfig, adapts
+from backend.label_studio.label_config import ImageTag, LabelConfig, adapt_mode
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.settings import Settings
 from clearclip_core import Label
@@ -100,7 +100,7 @@ def test_written_names_are_those_that_the_sdk_knows() -> None:
 
 def test_names_are_read_by_alias_and_by_value() -> None:
     config = parse_label_config(MANY_TAGS)
-    found = [config.label_written(written, "photo") for written in ("TL1", "house", "unknown")]
+    found = [config.find_label(written, "photo") for written in ("TL1", "house", "unknown")]
     assert [label.name if label else None for label in found] == ["trafficLight", "house", None]
 
 
@@ -311,7 +311,7 @@ def test_a_tool_may_ask_nothing(attributes: str, asks: bool) -> None:
         "words"
     )
     assert tool is not None
-    assert tool.asks == asks
+    assert tool.is_smart == asks
 
 
 def test_tools_change_nothing_of_what_is_predicted() -> None:
@@ -343,7 +343,7 @@ def test_overlap_is_an_attribute_of_each_control() -> None:
 def test_a_tools_label_is_found_by_alias_or_value(
     written: str, tool: str, name: str | None
 ) -> None:
-    label = parse_label_config(TOOLS).label_written(written, "img", tool)
+    label = parse_label_config(TOOLS).find_label(written, "img", tool)
     assert (label.name if label else None) == name
 
 
@@ -356,7 +356,7 @@ def test_an_alias_comes_before_a_value() -> None:
         '<KeyPointLabels name="plain" toName="i"><Label value="blue"/></KeyPointLabels></View>'
     )
     found = {
-        (written, tool): label.name if (label := config.label_written(written, "i", tool)) else None
+        (written, tool): label.name if (label := config.find_label(written, "i", tool)) else None
         for written in ("blue", "navy", "red")
         for tool in ("", "same", "plain")
     }
@@ -381,9 +381,9 @@ def test_images_may_share_an_alias() -> None:
         '<KeyPointLabels name="click" toName="r"><Label value="right car" alias="car"/>'
         "</KeyPointLabels></View>"
     )
-    found = [config.label_written("car", image) for image in ("l", "r", "gone")]
+    found = [config.find_label("car", image) for image in ("l", "r", "gone")]
     assert [label.name if label else None for label in found] == ["left car", "right car", None]
-    clicked = config.label_written("car", "r", "click")
+    clicked = config.find_label("car", "r", "click")
     assert clicked is not None
     assert clicked.name == "right car"
 
@@ -392,13 +392,15 @@ def test_who_answers() -> None:
     config = parse_label_config(TOOLS)
 
     def answering(name: str) -> list[tuple[str, str]]:
-        return [(control.name, label.written) for control, label in config.answering("img", name)]
+        return [
+            (control.name, label.written) for control, label in config.controls_for("img", name)
+        ]
 
     assert answering("Car") == [("mask", "c")]
     assert answering("Tree") == [("poly", "Tree")]
     assert answering("busStop") == [("box", "busStop")]
     assert answering("only here") == []
-    assert config.answering("other", "Car") == ()
+    assert config.controls_for("other", "Car") == ()
     assert config.box_labels == (Label("busStop", ("bus stop",)),)
 
 
@@ -492,7 +494,7 @@ def test_a_huge_attribute_is_a_short_prompt() -> None:
 def test_a_config_may_say_what_follows_corrections(written: str, meant: str | None) -> None:
     config = parse_label_config(brush_config("red", attributes=written))
     assert config.adapt == meant
-    assert adapts(Settings(adapt="thresholds"), config) == (meant or "thresholds")
+    assert adapt_mode(Settings(adapt="thresholds"), config) == (meant or "thresholds")
 
 
 def test_what_may_not_follow_corrections_is_refused() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from backend.errors import BadRequest
-from backend.label_studio.region_reader import Area, areas
+from backend.label_studio.region_reader import Area, drawn_areas
 from backend.label_studio.requests import (
     Context,
     Keypoint,
@@ -152,7 +152,7 @@ def _task(**task: Any) -> Task:
 
 
 def _drawn(**task: Any) -> list[Area]:
-    return list(areas(_task(**task)))
+    return list(drawn_areas(_task(**task)))
 
 
 def _area(name: str, **changes: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from backend.inference.engine import Engine
 from backend.inference.feature_cache import FeatureCache
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.region_reader import area_mask, areas
+from backend.label_studio.region_reader import area_mask, drawn_areas
 from backend.label_studio.requests import Context, Keypoint, Prompt, Rectangle, Task, Words
 from backend.prediction import interactive as module
 from backend.prediction.interactive import competing_labels
@@ -543,7 +543,7 @@ def test_what_lies_inside_is_left_by_masks_not_by_outlines(
     image[disc(90)], image[disc(40)] = RGB["red"], RGB["blue"]
     there = {"drafts": [{"result": [brush(disc(60))], "updated_at": "2026-01-01"}]}
     (region,) = annotator.asks(image, keypoint(24, 50), config=exclusive(tag), **there)
-    (area,) = areas(Task(1, 1, {}, [region]))
+    (area,) = drawn_areas(Task(1, 1, {}, [region]))
     assert (area_mask(area) & disc(60)).any() != leaves_it
     assert iou(area_mask(area) | disc(60), disc(90)) > (0.7 if tag == "RectangleLabels" else 0.9)
 

@@ -7,7 +7,7 @@ import torch
 from prometheus_client.parser import text_string_to_metric_families
 
 from backend.inference.engine import Engine
-from backend.label_studio.image_loader import KeptPictures
+from backend.label_studio.image_loader import ImageCacheStats
 from backend.telemetry.task_tracker import TaskRecord
 from backend.web.metrics import CONTENT_TYPE, Metrics, gpu_memory_bytes
 from clearclip_core import Label
@@ -15,7 +15,7 @@ from tests.backend.fakes.colour_segmenter import ColourSegmenter, colour_engine,
 
 
 def make_metrics(engine: Engine | None = None) -> Metrics:
-    kept = KeptPictures(hits=3, misses=4, bytes=500, limit_bytes=1000)
+    kept = ImageCacheStats(hits=3, misses=4, bytes=500, limit_bytes=1000)
     return Metrics((engine or colour_engine()).snapshot, lambda: kept)
 
 
