@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,14 @@ import torch
 from PIL import Image
 
 from clearclip_core.adaptation.adaptation import Adaptation
-from clearclip_core.clip.dense_encoder import DenseEncoder, WindowFeatures
+from clearclip_core.clip.batching import (
+    batches,
+    check_windows_at_once,
+    choose_windows_at_once,
+    join_windows,
+    split_windows,
+)
+from clearclip_core.clip.dense_encoder import DenseEncoder
 from clearclip_core.clip.embedding_cache import EmbeddingStore
 from clearclip_core.clip.loading import LoadedModel, load_model
 from clearclip_core.clip.methods import Method, resolve_method
@@ -33,12 +39,6 @@ Labels = Vocabulary | Iterable[str | Label]
 
 #: A contrast word whose embedding is at least this near to a label's means the same.
 _SAME_MEANING = 0.95
-
-#: Windows of a batch on a CPU. ViT-B/16 in bf16 took 0.49, 0.46, 0.45 and 0.47 s of processor time
-#: a window in batches of 1, 2, 4 and 8 (AMD EPYC): larger ones outgrow the cache.
-_CPU_WINDOWS = 4
-_CUDA_WINDOWS = 64
-_OTHER_WINDOWS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +137,7 @@ class Segmenter:
             self.encoder.compile(dynamic=True)  # the last batch of a picture is a smaller one
         if windows_at_once is None:
             windows_at_once = choose_windows_at_once(self.encoder, self.preprocessing.window_px)
-        _check_windows_at_once(windows_at_once)
+        check_windows_at_once(windows_at_once)
         self.windows_at_once = windows_at_once
 
     @classmethod
@@ -228,7 +228,7 @@ class Segmenter:
             ValueError: `windows_at_once` is below 1.
         """
         at_once = self.windows_at_once if windows_at_once is None else windows_at_once
-        _check_windows_at_once(at_once)
+        check_windows_at_once(at_once)
         same_size: dict[tuple[int, int], list[int]] = {}
         for index, picture in enumerate(pictures):
             same_size.setdefault(picture.plan.grid_hw, []).append(index)
@@ -345,47 +345,3 @@ class Segmenter:
             label_map, confidence = decide_refined(scores, to_rgb(image), threshold)
         names = tuple(label.name for label in scores.vocabulary.labels)
         return Segmentation(label_map, confidence, names)
-
-
-def batches(windows: Iterator[torch.Tensor], at_once: int) -> Iterator[torch.Tensor]:
-    """Stack windows of one size into batches of `at_once`, the last one of what is left."""
-    while batch := list(islice(windows, at_once)):
-        yield torch.stack(batch)
-
-
-def join_windows(batches: Sequence[WindowFeatures]) -> WindowFeatures:
-    """The windows of batches, one after the other."""
-    patches = torch.cat([batch.patches for batch in batches])
-    cls = [batch.cls for batch in batches if batch.cls is not None]
-    return WindowFeatures(patches, torch.cat(cls) if cls else None)
-
-
-def split_windows(windows: WindowFeatures, counts: Sequence[int]) -> Iterator[WindowFeatures]:
-    """The next so many windows for each count; where there are several, in memory of their own."""
-    patches = torch.split(windows.patches, list(counts))
-    cls = repeat(None) if windows.cls is None else torch.split(windows.cls, list(counts))
-    for each, one in zip(patches, cls, strict=False):
-        if len(counts) == 1:
-            yield WindowFeatures(each, one)
-        else:
-            yield WindowFeatures(each.clone(), None if one is None else one.clone())
-
-
-def choose_windows_at_once(encoder: DenseEncoder, window_px: int) -> int:
-    """How many windows to encode as one batch where nobody says.
-
-    On a CPU 4. On CUDA as many as fit into half of the memory that is free, 64 at most. On other
-    devices 8, for their free memory cannot be asked for.
-    """
-    if encoder.device.type == "cpu":
-        return _CPU_WINDOWS
-    if encoder.device.type != "cuda":
-        return _OTHER_WINDOWS
-    free, _ = torch.cuda.mem_get_info(encoder.device)
-    fitting = free // 2 // encoder.activation_bytes((window_px, window_px))
-    return int(min(max(fitting, 1), _CUDA_WINDOWS))
-
-
-def _check_windows_at_once(windows: int) -> None:
-    if windows < 1:
-        raise ValueError(f"Expected argument `windows_at_once` to be 1 or more, but got {windows}.")

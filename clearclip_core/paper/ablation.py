@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from clearclip_core.clip.batching import batches, join_windows
 from clearclip_core.clip.loading import LoadedModel
 from clearclip_core.clip.methods import Method
 from clearclip_core.evaluation.atomic_write import write_whole
@@ -22,7 +23,7 @@ from clearclip_core.evaluation.task import EvaluationTask
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.paper.published_results import ALPHAS, ATTENTIONS, TABLE_1
 from clearclip_core.segmentation.scores import DenseFeatures, Scores
-from clearclip_core.segmenter import Segmenter, batches, join_windows
+from clearclip_core.segmenter import Segmenter
 
 #: With and without residual connection and FFN, in the order of Tab. 1.
 COMBINATIONS = ((True, True), (True, False), (False, True), (False, False))

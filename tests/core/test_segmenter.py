@@ -29,7 +29,6 @@ from clearclip_core import (
     Vocabulary,
     WindowFeatures,
 )
-from clearclip_core.segmenter import choose_windows_at_once
 
 MEAN, STD = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
 SIZES = Preprocessing(MEAN, STD, short_side_px=64, long_side_px=256, window_px=64, stride_px=32)
@@ -132,20 +131,6 @@ def test_features_of_a_batch_own_their_memory(model: LoadedModel) -> None:
         assert features.cls is not None
         for part in (features.patches, features.cls):
             assert part.untyped_storage().nbytes() == part.numel() * part.element_size()
-
-
-def test_a_batch_on_cuda_takes_half_of_the_free_memory(
-    model: LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    encoder = DenseEncoder(model.clip, METHODS["clearclip"])
-    assert choose_windows_at_once(encoder, 64) == 4
-    monkeypatch.setattr(DenseEncoder, "device", torch.device("cuda:0"))
-    one_window = encoder.activation_bytes((64, 64))
-    assert one_window == 17 * 16 * 64 * 4  # tokens, widths, width, bytes
-    for windows, chosen in ((0.5, 1), (1, 1), (20.5, 20), (1000, 64)):
-        free = int(2 * windows * one_window)
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 10**12))
-        assert choose_windows_at_once(encoder, 64) == chosen
 
 
 def test_compiling_is_asked_of_the_encoder_and_only_on_request(
