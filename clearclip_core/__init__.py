@@ -21,6 +21,7 @@ from clearclip_core.demo.scenes.scene import HELD_OUT_SEEDS, SCENE_LABELS, SYNON
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray, to_rgb
 from clearclip_core.images.visualization import label_map_image, overlay, palette
 from clearclip_core.prompting.prompts import Point, PromptedMask, segment_box, segment_points
+from clearclip_core.segmentation.dense_features import DenseFeatures
 from clearclip_core.segmentation.guided_filter import Refinement, guided
 from clearclip_core.segmentation.masks import (
     BoolMask,
@@ -29,7 +30,7 @@ from clearclip_core.segmentation.masks import (
     fill_holes,
     label_masks,
 )
-from clearclip_core.segmentation.scores import DenseFeatures, Scores
+from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.sliding_windows import WindowPlan
 from clearclip_core.segmentation.uncertainty import Uncertainty
 from clearclip_core.segmenter import PreparedImage, Segmentation, Segmenter

@@ -28,9 +28,10 @@ from clearclip_core.clip.loading import LoadedModel, load_model
 from clearclip_core.clip.methods import Method, resolve_method
 from clearclip_core.clip.text_encoder import TextEncoder
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray, to_rgb
+from clearclip_core.segmentation.dense_features import DenseFeatures
 from clearclip_core.segmentation.masks import BoolMask, label_masks
 from clearclip_core.segmentation.refined_argmax import decide_refined
-from clearclip_core.segmentation.scores import DenseFeatures, Scores
+from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.sliding_windows import WindowPlan
 from clearclip_core.vocabulary import Label, Vocabulary
 

@@ -23,8 +23,8 @@ from clearclip_core.adaptation.serialization import (
     to_safetensors,
     unpack_as,
 )
+from clearclip_core.segmentation.dense_features import DenseFeatures
 from clearclip_core.segmentation.masks import BoolMask
-from clearclip_core.segmentation.scores import DenseFeatures
 
 Numbers = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]

@@ -51,7 +51,7 @@ class Method:
             else by scale factor without it (the paper's released settings).
         remove_redundancy: take away from the similarities what all classes have in common,
             classes weighted by the CLS token (CLIP Surgery); see
-            `clearclip_core.segmentation.scores.without_redundancy`.
+            `clearclip_core.segmentation.redundancy.without_redundancy`.
 
     Raises:
         ValueError: unknown attention; alpha negative or not finite; alpha other than 1 where

@@ -15,9 +15,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
 from clearclip_core.images.preprocessing import RGBArray
+from clearclip_core.segmentation.dense_features import DenseFeatures
 from clearclip_core.segmentation.guided_filter import Refinement, guided
 from clearclip_core.segmentation.masks import BoolMask
-from clearclip_core.segmentation.scores import DenseFeatures, Scores
+from clearclip_core.segmentation.scores import Scores
 
 FloatMap = npt.NDArray[np.float32]
 
@@ -90,7 +91,7 @@ class GeodesicGrid:
         fine = _shrink(image, _FINE_PX)
         cells = _shrink(fine, _CELLS)
         down, along = (
-            axis.course.at((np.arange(n) + 0.5) * len(axis.course.resized) / n - 0.5)
+            axis.upsampling.at((np.arange(n) + 0.5) * len(axis.upsampling.resized) / n - 0.5)
             for axis, n in zip((plan.rows, plan.columns), cells.shape, strict=False)
         )
         lines = down.astype(np.float32), along.astype(np.float32)

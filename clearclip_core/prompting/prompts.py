@@ -24,8 +24,9 @@ import numpy.typing as npt
 
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.prompting.geodesic import STEP, FloatMap, GeodesicGrid, Pixel
+from clearclip_core.segmentation.dense_features import DenseFeatures
 from clearclip_core.segmentation.masks import BoolMask, drop_islands, fill_holes
-from clearclip_core.segmentation.scores import DenseFeatures, Scores
+from clearclip_core.segmentation.scores import Scores
 
 
 @dataclass(frozen=True)

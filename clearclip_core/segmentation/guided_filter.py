@@ -1,10 +1,10 @@
-"""Maps that follow the picture's edges: a colour guided filter, fitted small, applied full size.
+"""Colour guided filter: maps that follow the image's edges, fitted on a small image.
 
-Patches are some 16 px wide, so what is made of them has edges of stairs. A guided filter (He, Sun
-and Tang, "Guided Image Filtering", 2013) takes each map for a linear function of the picture's
-colours in every window of some patches: where the map changes, it changes where colours do. The
-linear functions vary slowly; so they are fitted on a shrunken picture ("Fast Guided Filter", He
-and Sun, 2015), and only their products with the colours are computed at full size.
+Maps made of patches, some 16 px wide, have edges like stairs. A guided filter (He, Sun and Tang,
+"Guided Image Filtering", 2013) fits each map by a linear function of the image's colours in every
+window of a few patches, so that the map changes where the colours change. The linear functions
+vary slowly. So they are fitted on a shrunken image ("Fast Guided Filter", He and Sun, 2015), and
+only their products with the colours are computed at full size.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ Float32s = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Refinement:
-    """How far and how closely maps follow the picture.
+    """Parameters of the guided filter.
 
-    The defaults were chosen on drawn scenes, with and without a sensor's noise and JPEG's marks
-    (`tests/bench/test_guided_filter.py`): half a patch more or less, or twice the epsilon, changes little.
+    The defaults are chosen on drawn scenes, with and without sensor noise and JPEG artefacts
+    (`tests/bench/test_guided_filter.py`). Half a patch more or less, or twice the epsilon, changes
+    little.
 
     Attributes:
         radius_patches: half the side of the windows in which a map is fitted to the colours.
-        tiles_per_patch: tiles along a patch's side; a map is fitted by its means in tiles.
-        epsilon: variance of colours, each in [0, 1], from which on they count: what is far below
-            is smoothed away as noise, what is far above is an edge.
+        tiles_per_patch: tiles along a patch's side; a map is fitted to its means in tiles.
+        epsilon: variance of colours, each in [0, 1]. Variance far below it is smoothed as noise,
+            variance far above it is kept as an edge.
 
     Raises:
         ValueError: a value is not positive.
@@ -52,23 +53,23 @@ class Refinement:
                 )
 
 
-#: What is used where nobody says otherwise.
+#: Default parameters.
 REFINEMENT = Refinement()
 
 
 def guided(
     image: RGBArray, maps: Maps, patch_px: float, refinement: Refinement = REFINEMENT
 ) -> Float32s:
-    """Refine maps of a picture, each for itself.
+    """Refine maps of an image, each by itself.
 
-    The filter is linear: maps that add up to 1 still do, and a constant map stays as it is. Next
-    to edges it may overshoot by some percent.
+    The filter is linear: maps that add up to 1 still do, and a constant map stays constant. Next
+    to edges values may overshoot by some percent.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        maps: (K, h, w) float, maps of the whole picture in its own size or a smaller one.
+        maps: (K, h, w) float, maps of the whole image, in its size or smaller.
         patch_px: side of a patch in px of `image`, the unit of the radius.
-        refinement: how far and how closely.
+        refinement: parameters of the filter.
 
     Raises:
         ValueError: an argument is not as described.
@@ -76,38 +77,38 @@ def guided(
     Returns:
         (K, H, W) float32.
 
-    >>> picture = np.zeros((32, 32, 3), np.uint8)
-    >>> picture[:, 13:] = 200
+    >>> image = np.zeros((32, 32, 3), np.uint8)
+    >>> image[:, 13:] = 200
     >>> left = np.array([[[1.0, 0.0], [1.0, 0.0]]])  # the edge is at a patch's end, at 16 px
-    >>> np.flatnonzero(guided(picture, left, patch_px=16)[0, 0] > 0.5)[-1]
+    >>> np.flatnonzero(guided(image, left, patch_px=16)[0, 0] > 0.5)[-1]
     np.int64(12)
     """
-    guide = GuidedFilter(image, patch_px, refinement)
+    guided_filter = GuidedFilter(image, patch_px, refinement)
     if maps.ndim != 3 or not maps.size or not np.issubdtype(maps.dtype, np.floating):
         raise ValueError(
             f"Expected argument `maps` to be (K, h, w) float, but got {maps.shape} {maps.dtype}."
         )
-    functions = np.stack([guide.fit(guide.tiles(each)) for each in maps])
+    functions = np.stack([guided_filter.fit(guided_filter.tile_means(one)) for one in maps])
     height, width = image.shape[:2]
-    made = np.empty((len(maps), height, width), np.float32)
-    for row in range(guide.tiles_hw[0]):
-        rows = slice(row * guide.tile_px, (row + 1) * guide.tile_px)
+    refined = np.empty((len(maps), height, width), np.float32)
+    for row in range(guided_filter.tiles_hw[0]):
+        rows = slice(row * guided_filter.tile_px, (row + 1) * guided_filter.tile_px)
         corners = tile_corners(functions[:, :, row : row + 2])  # (K, 4, 4, 1, columns)
-        values = guide.row_values(row, corners[..., 0, :])
-        made[:, rows] = values[:, : height - rows.start, :width]
-    return made
+        values = guided_filter.row_values(row, corners[..., 0, :])
+        refined[:, rows] = values[:, : height - rows.start, :width]
+    return refined
 
 
 class GuidedFilter:
-    """A picture cut into square tiles, to whose colours maps are fitted.
+    """A colour guided filter for one image, which is cut into square tiles.
 
-    Tiles at the right and at the bottom may reach out of the picture, whose last pixels are
+    Tiles at the right and at the bottom may reach beyond the image, whose last pixels are
     repeated there.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         patch_px: side of a patch in px of `image`.
-        refinement: how far and how closely.
+        refinement: parameters of the filter.
 
     Raises:
         ValueError: an argument is not as described.
@@ -116,62 +117,60 @@ class GuidedFilter:
     def __init__(
         self, image: RGBArray, patch_px: float, refinement: Refinement = REFINEMENT
     ) -> None:
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-            raise ValueError(
-                "Expected argument `image` to be (H, W, 3) uint8, but got "
-                f"{image.shape} {image.dtype}."
-            )
-        if not 0 < patch_px < np.inf:
-            raise ValueError(f"Expected argument `patch_px` to be positive, but got {patch_px}.")
+        _check(image, patch_px)
         self.image_hw = image.shape[0], image.shape[1]
         self.tile_px = max(1, round(patch_px / refinement.tiles_per_patch))
         self.tiles_hw = -(-image.shape[0] // self.tile_px), -(-image.shape[1] // self.tile_px)
         self._radius = max(1, round(refinement.radius_patches * patch_px / self.tile_px))
-        self._place = ((np.arange(self.tile_px) + 0.5) / self.tile_px).astype(np.float32)
-        ends = np.stack([1 - self._place, self._place])
+        self._fraction = ((np.arange(self.tile_px) + 0.5) / self.tile_px).astype(np.float32)
+        ends = np.stack([1 - self._fraction, self._fraction])
         self._bilinear = np.einsum("iy,jx->ijyx", ends, ends).reshape(4, -1)
         self._padded = self._pad(image)
-        colours = self._means(self._padded) / 255
+        colours = self._shrink(self._padded) / 255
         self._mean_colours = _window_means(colours, self._radius)
         self._colours = np.dstack([colours, np.ones(self.tiles_hw)])  # (h, w, 4)
-        products = colours[..., :, None] * colours[..., None, :]
-        covariance = _window_means(products.reshape(*self.tiles_hw, 9), self._radius)
-        covariance = covariance.reshape(products.shape)
-        covariance -= self._mean_colours[..., :, None] * self._mean_colours[..., None, :]
-        # In float64 what rounding leaves of a constant colour's covariance is far below epsilon.
+        covariance = self._covariance(colours)
+        # In float64 the rounding error of a constant colour's covariance is far below epsilon.
         self._inverse = np.linalg.inv(covariance + refinement.epsilon * np.eye(3))
 
     @property
     def centres_px(self) -> tuple[Matrix, Matrix]:
-        """Rows and columns of the tiles' centres; pixel 0 has its centre at 0."""
+        """Rows and columns of the tiles' centres in px; pixel 0 has its centre at 0."""
         height, width = self.tiles_hw
         rows = (np.arange(height, dtype=np.float64) + 0.5) * self.tile_px - 0.5
         columns = (np.arange(width, dtype=np.float64) + 0.5) * self.tile_px - 0.5
         return rows, columns
 
-    def tiles(self, each: Maps) -> Matrix:
-        """Shrink one map (h, w) of the whole picture, of its size or less, to the tiles."""
-        if each.shape == self.image_hw:
-            single = np.promote_types(each.dtype, np.float32)  # OpenCV does not shrink float16
-            return self._means(self._pad(each.astype(single, copy=False)))
-        courses = [
-            AxisUpsampling(np.eye(n), px) for n, px in zip(each.shape, self.image_hw, strict=True)
-        ]
-        down, along = (
-            course.at(course.positions(centres))
-            for course, centres in zip(courses, self.centres_px, strict=True)
-        )
-        return np.asarray(down @ each @ along.T, np.float64)
-
-    def fit(self, tiles: Matrix) -> Float32s:
-        """Fit one map's values in tiles to the colours in every window, and average the windows.
+    def tile_means(self, values: Maps) -> Matrix:
+        """Compute the means of a map in tiles.
 
         Args:
-            tiles: (rows, columns), see `tiles`.
+            values: (h, w) float, a map of the whole image, in its size or smaller.
 
         Returns:
-            (4, rows + 1, columns + 1) at the corners of the tiles: what red, green and blue, each
-            in [0, 255], are multiplied by, and what is added.
+            (rows, columns) float64.
+        """
+        if values.shape == self.image_hw:
+            single = np.promote_types(values.dtype, np.float32)  # OpenCV does not shrink float16
+            return self._shrink(self._pad(values.astype(single, copy=False)))
+        upsamplings = [
+            AxisUpsampling(np.eye(n), px) for n, px in zip(values.shape, self.image_hw, strict=True)
+        ]
+        down, along = (
+            axis.at(axis.positions(centres))
+            for axis, centres in zip(upsamplings, self.centres_px, strict=True)
+        )
+        return np.asarray(down @ values @ along.T, np.float64)
+
+    def fit(self, tiles: Matrix) -> Float32s:
+        """Fit one map to the colours in every window, and average the overlapping windows.
+
+        Args:
+            tiles: (rows, columns), see `tile_means`.
+
+        Returns:
+            (4, rows + 1, columns + 1) linear functions at the corners of the tiles: factors of
+            red, green and blue, each in [0, 255], and an offset.
         """
         means = _window_means(tiles[..., None] * self._colours, self._radius)  # (h, w, 4)
         covariance = means[..., :3] - self._mean_colours * means[..., 3:]
@@ -181,25 +180,25 @@ class GuidedFilter:
         return np.ascontiguousarray(function.transpose(2, 0, 1), np.float32)
 
     def row_values(self, row: int, corners: Float32s) -> Float32s:
-        """Values of linear functions at full size in one row of tiles.
+        """Evaluate linear functions at every pixel of one row of tiles.
 
         Args:
-            row: which row of tiles.
+            row: index of the row of tiles.
             corners: (..., 4, 4, columns): the functions, see `fit`, at the four corners of each
                 tile, see `tile_corners`.
 
         Returns:
-            (..., tile_px, columns * tile_px), what reaches out of the picture included.
+            (..., tile_px, columns * tile_px), pixels beyond the image included.
         """
         shape = (*corners.shape[:-2], 1, -1)
         top, bottom = (
-            (left[..., None] + (right - left)[..., None] * self._place).reshape(shape)
+            (left[..., None] + (right - left)[..., None] * self._fraction).reshape(shape)
             for left, right in (
                 (corners[..., 0, :], corners[..., 1, :]),
                 (corners[..., 2, :], corners[..., 3, :]),
             )
         )
-        planes = (bottom - top) * self._place[:, None]  # (..., 4, tile_px, W)
+        planes = (bottom - top) * self._fraction[:, None]  # (..., 4, tile_px, W)
         planes += top
         values: Float32s = planes[..., 3, :, :]
         colours = self._padded[row * self.tile_px : (row + 1) * self.tile_px].astype(np.float32)
@@ -210,7 +209,7 @@ class GuidedFilter:
         return values
 
     def tile_values(self, y: Indices, x: Indices, corners: Float32s) -> Float32s:
-        """Values of linear functions at full size in some tiles.
+        """Evaluate linear functions at every pixel of some tiles.
 
         Args:
             y: (N,) rows of tiles.
@@ -223,7 +222,7 @@ class GuidedFilter:
         count, tile, (height, width) = len(y), self.tile_px, self.tiles_hw
         tiles = self._padded.reshape(height, tile, width, tile, 3)[y, :, x]  # (N, tile, tile, 3)
         colours = tiles.reshape(count, 1, -1, 3).transpose(0, 3, 1, 2).astype(np.float32)
-        # The products of colours (and 1) with the four bilinear weights, the same for all maps.
+        # The products of colours (and 1) with the four bilinear weights are shared by all maps.
         products = np.empty((count, 4, 4, tile * tile), np.float32)
         np.multiply(colours, self._bilinear, out=products[:, :3])
         products[:, 3] = self._bilinear
@@ -231,7 +230,7 @@ class GuidedFilter:
         return values
 
     def colour_range(self) -> tuple[Float32s, Float32s]:
-        """(3, rows, columns) middle and half the range of each colour in each tile."""
+        """Return (3, rows, columns) the middle, and half the range, of each colour in each tile."""
         height, width = self.tiles_hw
         tiles = self._padded.reshape(height, self.tile_px, width, self.tile_px, 3)
         low, high = (
@@ -239,6 +238,14 @@ class GuidedFilter:
             for reduce in (np.min, np.max)
         )
         return (high + low) / 2, (high - low) / 2
+
+    def _covariance(self, colours: Matrix) -> Matrix:
+        """Return (rows, columns, 3, 3) covariances of the colours in the window of each tile."""
+        products = colours[..., :, None] * colours[..., None, :]
+        means = _window_means(products.reshape(*self.tiles_hw, 9), self._radius)
+        covariance: Matrix = means.reshape(products.shape)
+        covariance -= self._mean_colours[..., :, None] * self._mean_colours[..., None, :]
+        return covariance
 
     def _pad(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Repeat the last row and column up to whole tiles."""
@@ -248,36 +255,46 @@ class GuidedFilter:
         below, right = missing
         return np.asarray(cv2.copyMakeBorder(values, 0, below, 0, right, cv2.BORDER_REPLICATE))
 
-    def _means(self, padded: npt.NDArray[Any]) -> Matrix:
-        """(rows, columns, ...) float64 means in tiles."""
+    def _shrink(self, padded: npt.NDArray[Any]) -> Matrix:
+        """Return (rows, columns, ...) float64 means in tiles."""
         height, width = self.tiles_hw
         shrunken = cv2.resize(padded, (width, height), interpolation=cv2.INTER_AREA)
         return np.asarray(shrunken, np.float64)
 
 
+def _check(image: RGBArray, patch_px: float) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise ValueError(
+            f"Expected argument `image` to be (H, W, 3) uint8, but got {image.shape} {image.dtype}."
+        )
+    if not 0 < patch_px < np.inf:
+        raise ValueError(f"Expected argument `patch_px` to be positive, but got {patch_px}.")
+
+
 def tile_corners(functions: Float32s) -> Float32s:
-    """(..., rows + 1, columns + 1) -> (..., 4, rows, columns) at each tile's corners."""
+    """(..., rows + 1, columns + 1) -> (..., 4, rows, columns): values at each tile's corners."""
     above, below = functions[..., :-1, :], functions[..., 1:, :]
     ends = [above[..., :-1], above[..., 1:], below[..., :-1], below[..., 1:]]
     return np.stack(ends, axis=-3)
 
 
 def _window_means(values: Matrix, radius: int) -> Matrix:
-    """(h, w, C) -> means over the windows around each value, as far as they are inside."""
+    """Return (h, w, C) means over the part inside the map of the window around each value."""
     side = (2 * radius + 1, 2 * radius + 1)
     return _box(values, side) / _box(np.ones((*values.shape[:2], 1)), side)
 
 
 def _corner_means(values: Matrix, radius: int) -> Matrix:
-    """(h, w, C) -> (h + 1, w + 1, C) means over the windows around each corner."""
-    side = (2 * radius, 2 * radius)  # the value at OpenCV's anchor is the one behind the corner
+    """Return (h + 1, w + 1, C) means over the windows around each corner."""
+    side = (2 * radius, 2 * radius)  # OpenCV's anchor is the value after the corner
     padded, ones = (
-        np.pad(each, ((0, 1), (0, 1), (0, 0))) for each in (values, np.ones((*values.shape[:2], 1)))
+        np.pad(array, ((0, 1), (0, 1), (0, 0)))
+        for array in (values, np.ones((*values.shape[:2], 1)))
     )
     return _box(padded, side) / _box(ones, side)
 
 
 def _box(values: Matrix, side: tuple[int, int]) -> Matrix:
-    """Sums in windows, by running sums; outside there is nothing."""
+    """Return sums in windows, with zeros outside the map."""
     sums = cv2.boxFilter(values, -1, side, normalize=False, borderType=cv2.BORDER_CONSTANT)
-    return np.asarray(sums).reshape(values.shape)  # without OpenCV's dropping of a last 1
+    return np.asarray(sums).reshape(values.shape)  # OpenCV drops a last axis of 1

@@ -1,4 +1,4 @@
-"""Label map -> boolean masks without specks: small islands dropped, small holes filled."""
+"""Boolean masks of a label map: small islands dropped, small holes filled, boundary bands."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import numpy.typing as npt
 
 BoolMask = npt.NDArray[np.bool_]
 
-#: Masks are first looked at in blocks of this side: far apart parts need not share a pass.
+#: Masks are first searched in blocks of this side, so that parts far apart are cleaned apart.
 _BLOCK_PX = 32
 
 
 def label_masks(
     label_map: npt.NDArray[Any], min_island_px: int = 0, min_hole_px: int = 0
 ) -> dict[int, BoolMask]:
-    """One mask for each label that is left after cleaning; -1 stands for none.
+    """Make one mask for each label of a label map, without small islands and holes.
 
-    Islands are judged in the label map itself, so the masks stay disjoint unless holes are
+    Islands are searched in the label map itself, so the masks stay disjoint unless holes are
     filled.
 
     Args:
@@ -30,7 +30,8 @@ def label_masks(
         min_hole_px: holes of fewer pixels are filled.
 
     Returns:
-        index of the label -> (H, W) bool, in ascending order; labels with no pixel left out.
+        Index of the label -> (H, W) bool, in ascending order; labels without a pixel left are
+        left out.
 
     >>> label_masks(np.array([[0, 0, -1, 2]]))[0].tolist()
     [[True, True, False, False]]
@@ -74,7 +75,7 @@ def drop_islands(mask: BoolMask, min_px: int) -> BoolMask:
 
 
 def fill_holes(mask: BoolMask, max_px: int) -> BoolMask:
-    """Fill holes of fewer than `max_px` pixels; what touches the border is no hole.
+    """Fill holes of fewer than `max_px` pixels; a part that touches the border is no hole.
 
     Args:
         mask: (H, W) bool.
@@ -97,12 +98,41 @@ def fill_holes(mask: BoolMask, max_px: int) -> BoolMask:
     return filled
 
 
+def boundary_band(mask: BoolMask, share: float = 0.02) -> BoolMask:
+    """Return the band of a mask along its edge; the image's border counts as an edge.
+
+    Two such bands compared give the boundary IoU of Cheng et al., *Boundary IoU: Improving
+    Object-Centric Image Segmentation Evaluation*, CVPR 2021.
+
+    Args:
+        mask: (H, W) bool.
+        share: width of the band as a share of the image's diagonal, by default that of the paper
+            above. The band is at least a pixel wide.
+
+    Returns:
+        (H, W) bool, a new array.
+
+    >>> boundary_band(np.ones((3, 5), dtype=bool)).astype(int)
+    array([[1, 1, 1, 1, 1],
+           [1, 0, 0, 0, 1],
+           [1, 1, 1, 1, 1]])
+    """
+    width = max(1, round(share * math.hypot(*mask.shape)))
+    band = np.zeros_like(mask)
+    left, top, columns, rows = cv2.boundingRect(mask.view(np.uint8))
+    box = slice(top, top + rows), slice(left, left + columns)
+    padded = np.pad(mask[box].view(np.uint8), 1)
+    # Chebyshev distance to the nearest pixel outside: the number of erosions by 3 x 3 squares.
+    steps = cv2.distanceTransform(padded, cv2.DIST_C, 3)[1:-1, 1:-1]
+    band[box] = mask[box] & (steps <= width)
+    return band
+
+
 def _clusters(mask: BoolMask) -> Iterator[tuple[tuple[slice, slice], BoolMask]]:
-    """Boxes that hold all of a mask, no connected part (8-connectivity) in two of them.
+    """Find boxes that hold all of a mask, no connected part (8-connectivity) in two of them.
 
     Yields:
-        A box, and in it the pixels of the mask that belong there; pixels of other clusters, which
-        the box may hold too, are off.
+        A box, and the mask inside it without the pixels of other clusters.
     """
     rows = np.stack(
         [mask[top : top + _BLOCK_PX].any(axis=0) for top in range(0, len(mask), _BLOCK_PX)]
@@ -129,38 +159,8 @@ def _clusters(mask: BoolMask) -> Iterator[tuple[tuple[slice, slice], BoolMask]]:
 def _connected(
     mask: BoolMask, connectivity: int
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """(h, w) number of the connected part of each pixel, 0 outside, and (parts,) areas in px."""
+    """Number the connected parts: (h, w) numbers, 0 outside the mask, and (parts,) areas in px."""
     _, parts, stats, _ = cv2.connectedComponentsWithStats(
         mask.astype(np.uint8), connectivity=connectivity
     )
     return np.asarray(parts, np.int32), np.asarray(stats[:, cv2.CC_STAT_AREA], np.int32)
-
-
-def boundary_band(mask: BoolMask, share: float = 0.02) -> BoolMask:
-    """What of a mask lies near its edge; the picture's own edge counts as one.
-
-    Two such bands compared give the boundary IoU of Cheng et al., *Boundary IoU: Improving
-    Object-Centric Image Segmentation Evaluation*, CVPR 2021.
-
-    Args:
-        mask: (H, W) bool.
-        share: width of the band as a share of the picture's diagonal; theirs by default. It is a
-            pixel wide at least.
-
-    Returns:
-        (H, W) bool, a new array.
-
-    >>> boundary_band(np.ones((3, 5), dtype=bool)).astype(int)
-    array([[1, 1, 1, 1, 1],
-           [1, 0, 0, 0, 1],
-           [1, 1, 1, 1, 1]])
-    """
-    width = max(1, round(share * math.hypot(*mask.shape)))
-    band = np.zeros_like(mask)
-    left, top, columns, rows = cv2.boundingRect(mask.view(np.uint8))
-    box = slice(top, top + rows), slice(left, left + columns)
-    padded = np.pad(mask[box].view(np.uint8), 1)
-    # Steps to the nearest pixel outside, diagonal ones too: so many erosions by 3 x 3 squares.
-    steps = cv2.distanceTransform(padded, cv2.DIST_C, 3)[1:-1, 1:-1]
-    band[box] = mask[box] & (steps <= width)
-    return band

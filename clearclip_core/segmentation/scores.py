@@ -1,4 +1,4 @@
-"""Features and words -> cosines -> label maps and probabilities, in bands of rows."""
+"""Scores of an image against words: cosines, label maps and probabilities."""
 
 from __future__ import annotations
 
@@ -11,67 +11,32 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from clearclip_core.segmentation.argmax import BAND_ELEMENTS as CPU_BAND_ELEMENTS
-from clearclip_core.segmentation.argmax import ArgmaxBands, LogSumExp, upsample
+from clearclip_core.segmentation.argmax import ArgmaxBands
+from clearclip_core.segmentation.candidates import BATCH_ELEMENTS
+from clearclip_core.segmentation.dense_features import DenseFeatures
+from clearclip_core.segmentation.log_sum_exp import LogSumExp
+from clearclip_core.segmentation.redundancy import without_redundancy
 from clearclip_core.segmentation.sliding_windows import WindowPlan
-from clearclip_core.segmentation.upsampling import AxisUpsampling, Matrix
+from clearclip_core.segmentation.upsampling import AxisUpsampling, Matrix, upsample
 from clearclip_core.vocabulary import Vocabulary
 
 #: Cosines are multiplied by this before the softmax (the paper's released settings).
 TEMPERATURE = 50.0
 
-#: CLIP Surgery multiplies the CLS token's cosines by this before its softmax over classes.
-CLASS_TEMPERATURE = 2.0
-
-#: On a GPU a band of rows holds about this many cosines at once: 64 MiB in float32.
-BAND_ELEMENTS = 1 << 24
-
-
-@dataclass(frozen=True, eq=False)
-class DenseFeatures:
-    """Patch features of one picture, window by window, with the geometry to put them back.
-
-    A value: keep it, hand it to another thread, score it against any words.
-
-    Attributes:
-        patches: (windows, h, w, D), each feature of length 1.
-        plan: where the windows lie; ``plan.image_hw`` is the picture's own size.
-        cls: (windows, D), the windows' CLS features of length 1, where the method weighs classes
-            by them (see `without_redundancy`); None otherwise.
-
-    Raises:
-        ValueError: `patches` or `cls` does not fit `plan`.
-    """
-
-    patches: torch.Tensor
-    plan: WindowPlan
-    cls: torch.Tensor | None = None
-
-    def __post_init__(self) -> None:
-        wanted = (self.plan.count, *self.plan.grid_hw)
-        if self.patches.ndim != 4 or tuple(self.patches.shape[:3]) != wanted:
-            raise ValueError(
-                f"Expected argument `patches` to be of shape {wanted} + (D,), but got "
-                f"{tuple(self.patches.shape)}."
-            )
-        one_each = (self.plan.count, self.patches.shape[3])
-        if self.cls is not None and tuple(self.cls.shape) != one_each:
-            raise ValueError(
-                f"Expected argument `cls` to be of shape {one_each}, but got "
-                f"{tuple(self.cls.shape)}."
-            )
+#: On a GPU a band of rows holds about this many cosines: 64 MiB in float32.
+GPU_BATCH_ELEMENTS = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Cosines of patches and queries; full resolution exists only band by band.
+    """Cosines of patches and queries; full resolution is computed only band by band.
 
     Attributes:
-        cosines: (Q, I*h, J*w) float32 or float64, the windows' patch maps side by side; for a
-            method that removes redundancy its similarities; with what an `Adaptation` adds to
-            them, where there is one.
-        plan: the geometry.
-        vocabulary: whose queries the Q are.
+        cosines: (Q, I*h, J*w) float32 or float64, the windows' patch maps side by side. For a
+            method that removes redundancy these are its similarities. An `Adaptation` adds its
+            bias to them.
+        plan: positions of the windows.
+        vocabulary: the vocabulary with these Q queries.
         temperature: factor on the cosines before the softmax; no unit.
 
     Raises:
@@ -98,20 +63,20 @@ class Scores:
         vocabulary: Vocabulary,
         bias: torch.Tensor | None = None,
     ) -> Scores:
-        """Cosine of each patch with each query (Eq. 4 of the paper).
+        """Compute the cosine of each patch with each query (Eq. 4 of the paper).
 
-        Features with a CLS feature of each window get what `without_redundancy` makes of them.
+        Where the windows have CLS features, `without_redundancy` is applied to the cosines.
 
         Args:
             features: unit patch features.
-            embeddings: (Q, D) unit text embeddings of ``vocabulary.queries``, or what
-                ``Adaptation.apply`` has made of them.
+            embeddings: (Q, D) unit text embeddings of ``vocabulary.queries``, or the result of
+                ``Adaptation.apply`` for them.
             vocabulary: the words.
             bias: (Q,), added to the cosines of each query.
 
         Raises:
-            ValueError: a bias for features with CLS features: what weighs the classes has not
-                learned.
+            ValueError: a bias for features with CLS features, whose class weights cannot be
+                adapted.
         """
         patches = features.patches
         dtype = torch.promote_types(patches.dtype, torch.float32)
@@ -130,7 +95,7 @@ class Scores:
         return cls(mosaic.contiguous(), features.plan, vocabulary)
 
     def label_map(self, threshold: float | Sequence[float] = 0.0) -> npt.NDArray[np.int16]:
-        """The best label of each pixel of the original picture.
+        """Compute the best label of each pixel of the original image.
 
         Args:
             threshold: probability below which a pixel gets no label; one for all labels or one
@@ -147,17 +112,16 @@ class Scores:
             return self.decide(threshold)[0]
         self.thresholds(threshold)
         labels = np.empty(self.plan.image_hw, np.int16)
-        for band in self._winners.bands(with_cosines=False):
+        for band in self._argmax.bands(with_cosines=False):
             labels[band.rows] = band.labels
         return labels
 
     def decide(
         self, threshold: float | Sequence[float] = 0.0
     ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float16]]:
-        """Label map and the winner's probability, see `label_map`.
+        """Compute the label map and the winner's probability, see `label_map`.
 
-        Labels are exact. Probabilities, which take all queries, are within a step of float16: a
-        share of 2^-11 of their value.
+        Labels are exact. The relative error of probabilities is below 2^-11, a step of float16.
 
         Returns:
             (H, W) int16 labels, and (H, W) float16 probabilities in [0, 1] of the winning query,
@@ -168,19 +132,72 @@ class Scores:
             return self._decide_everywhere(thresholds)
         labels = np.empty(self.plan.image_hw, np.int16)
         confidence = np.empty(self.plan.image_hw, np.float16)
-        denominators = LogSumExp(self._by_pixel * self.temperature, *self._courses)
-        for band in self._winners.bands(with_cosines=True):
-            logarithm = band.cosines * self.temperature - denominators.log(band.rows)
+        log_sum_exp = LogSumExp(self._by_pixel * self.temperature, *self._upsamplings)
+        for band in self._argmax.bands(with_cosines=True):
+            logarithm = band.cosines * self.temperature - log_sum_exp.at_rows(band.rows)
             probability = np.exp(np.minimum(logarithm, 0, out=logarithm), out=logarithm)
             low = probability < thresholds[band.labels]
             labels[band.rows] = np.where(low, np.int16(-1), band.labels)
             confidence[band.rows] = probability
         return labels, confidence
 
+    def probabilities(self, rows: slice = slice(None)) -> npt.NDArray[np.float32]:
+        """Compute the probabilities of the labels in a band of rows of the original image.
+
+        They are the softmax over all queries, contrast words included. The largest of a label's
+        queries counts (the paper's released settings), so they need not add up to 1.
+
+        Args:
+            rows: rows of the image; all by default.
+
+        Returns:
+            (labels, rows, W) float32 in [0, 1].
+        """
+        softmax = (self._upsample(rows) * self.temperature).softmax(dim=0)
+        labels = range(len(self.vocabulary.labels))
+        best = [softmax[self._query_labels == label].amax(dim=0) for label in labels]
+        return torch.stack(best).cpu().numpy()
+
+    def logits_at(
+        self, y_px: Matrix, x_px: Matrix
+    ) -> Iterator[tuple[slice, npt.NDArray[np.floating[Any]]]]:
+        """Compute temperature times cosines at positions of the original image, in bands of rows.
+
+        Args:
+            y_px: (m,) rows, pixel 0 has its centre at 0.
+            x_px: (n,) columns.
+
+        Yields:
+            The slice of `y_px`, and (r, n, Q) logits.
+        """
+        rows, columns = self._upsamplings
+        down, along = rows.at(rows.positions(y_px)), columns.at(columns.positions(x_px))
+        step = max(1, BATCH_ELEMENTS // (len(self.cosines) * len(along)))
+        for start in range(0, len(down), step):
+            some = slice(start, start + step)
+            yield some, upsample(self._by_pixel, down[some], along) * self.temperature
+
+    def thresholds(self, threshold: float | Sequence[float]) -> npt.NDArray[np.float32]:
+        """Return each label's threshold, and at index -1 the contrast words', which is 0.
+
+        Returns:
+            (labels + 1,) float32.
+
+        Raises:
+            ValueError: neither one threshold nor one for each label.
+        """
+        count = len(self.vocabulary.labels)
+        if np.shape(threshold) not in ((), (count,)):
+            raise ValueError(
+                f"Expected argument `threshold` to be one number or {count}, one for each label, "
+                f"but got {threshold!r}."
+            )
+        return np.append(np.broadcast_to(threshold, count), 0.0).astype(np.float32)
+
     def _decide_everywhere(
         self, thresholds: npt.NDArray[np.float32]
     ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float16]]:
-        """All queries at all pixels, in bands of rows: what a GPU does sooner than think."""
+        """Compute all queries at all pixels: on a GPU faster than finding those that can win."""
         limits = torch.from_numpy(thresholds).to(self.cosines.device)
         labels = np.empty(self.plan.image_hw, np.int16)
         confidence = np.empty(self.plan.image_hw, np.float16)
@@ -194,45 +211,9 @@ class Scores:
             confidence[rows] = probability.cpu().numpy()
         return labels, confidence
 
-    def probabilities(self, rows: slice = slice(None)) -> npt.NDArray[np.float32]:
-        """Probabilities of the labels in a band of rows of the original picture.
-
-        Softmax over all queries, contrast words included; of a label's queries the largest
-        counts (the paper's released settings). So they need not add up to 1.
-
-        Args:
-            rows: which rows; all of them by default.
-
-        Returns:
-            (labels, rows, W) float32 in [0, 1].
-        """
-        softmax = (self._upsample(rows) * self.temperature).softmax(dim=0)
-        owners = self._query_labels
-        each = [softmax[owners == i].amax(dim=0) for i in range(len(self.vocabulary.labels))]
-        return torch.stack(each).cpu().numpy()
-
-    def logits_at(
-        self, y_px: Matrix, x_px: Matrix
-    ) -> Iterator[tuple[slice, npt.NDArray[np.floating[Any]]]]:
-        """Temperature times cosines at some places of the original picture, in bands of rows.
-
-        Args:
-            y_px: (m,) rows, pixel 0 has its centre at 0.
-            x_px: (n,) columns.
-
-        Yields:
-            Which of the rows, and (r, n, Q) logits.
-        """
-        rows, columns = self._courses
-        down, along = rows.at(rows.positions(y_px)), columns.at(columns.positions(x_px))
-        step = max(1, CPU_BAND_ELEMENTS // (len(self.cosines) * len(along)))
-        for start in range(0, len(down), step):
-            some = slice(start, start + step)
-            yield some, upsample(self._by_pixel, down[some], along) * self.temperature
-
     @property
-    def _courses(self) -> tuple[AxisUpsampling, AxisUpsampling]:
-        return self.plan.rows.course, self.plan.columns.course
+    def _upsamplings(self) -> tuple[AxisUpsampling, AxisUpsampling]:
+        return self.plan.rows.upsampling, self.plan.columns.upsampling
 
     @cached_property
     def _by_pixel(self) -> npt.NDArray[np.floating[Any]]:
@@ -240,9 +221,9 @@ class Scores:
         return self.cosines.permute(1, 2, 0).contiguous().cpu().numpy()
 
     @cached_property
-    def _winners(self) -> ArgmaxBands:
-        owners = np.asarray(self.vocabulary.query_labels, np.int16)
-        return ArgmaxBands(self._by_pixel, owners, *self._courses)
+    def _argmax(self) -> ArgmaxBands:
+        query_labels = np.asarray(self.vocabulary.query_labels, np.int16)
+        return ArgmaxBands(self._by_pixel, query_labels, *self._upsamplings)
 
     @cached_property
     def _query_labels(self) -> torch.Tensor:
@@ -254,23 +235,9 @@ class Scores:
         rows, columns = (torch.from_numpy(axis).to(self.cosines) for axis in axes)
         return rows, columns
 
-    def thresholds(self, threshold: float | Sequence[float]) -> npt.NDArray[np.float32]:
-        """(labels + 1,) float32: each label's threshold, and at index -1 the contrast words' 0.
-
-        Raises:
-            ValueError: neither one threshold nor one for each label.
-        """
-        count = len(self.vocabulary.labels)
-        if np.shape(threshold) not in ((), (count,)):
-            raise ValueError(
-                f"Expected argument `threshold` to be one number or {count}, one for each label, "
-                f"but got {threshold!r}."
-            )
-        return np.append(np.broadcast_to(threshold, count), 0.0).astype(np.float32)
-
     def _bands(self) -> Iterator[tuple[slice, torch.Tensor]]:
         height, width = self.plan.image_hw
-        step = max(1, BAND_ELEMENTS // (len(self.cosines) * width))
+        step = max(1, GPU_BATCH_ELEMENTS // (len(self.cosines) * width))
         for start in range(0, height, step):
             rows = slice(start, min(start + step, height))
             yield rows, self._upsample(rows)
@@ -279,32 +246,3 @@ class Scores:
         rows_matrix, columns_matrix = self._matrices
         bands = rows_matrix[rows] @ self.cosines  # (Q, r, J*w)
         return bands @ columns_matrix.T  # (Q, r, W)
-
-
-def without_redundancy(cosines: torch.Tensor, cls_cosines: torch.Tensor) -> torch.Tensor:
-    """Take away what the similarities of all classes have in common (CLIP Surgery).
-
-    With ``s = softmax(2 · cls_cosines)`` over the classes and ``w = s / mean(s)``, the similarity
-    of class c is ``w_c · cosine_c`` less the mean of that over all classes (Li et al., "CLIP
-    Surgery for Better Explainability with Enhancement in Open-Vocabulary Tasks", 2023). What a
-    window shows decides for that window alone. A single class keeps its plain cosine.
-
-    Every query counts as a class: the synonyms of a label one by one, contrast words too.
-
-    Args:
-        cosines: (windows, h, w, Q), of patches and queries.
-        cls_cosines: (windows, Q), of the windows' CLS features and queries.
-
-    Returns:
-        (windows, h, w, Q) similarities, whose mean over the queries is 0 where there are several.
-
-    >>> two = torch.tensor([0.3, 0.1]).reshape(1, 1, 1, 2)
-    >>> without_redundancy(two, torch.tensor([[0.2, 0.2]])).flatten()
-    tensor([ 0.1000, -0.1000])
-    """
-    if cosines.shape[-1] == 1:
-        return cosines
-    shares = (CLASS_TEMPERATURE * cls_cosines).softmax(dim=-1)
-    weights = shares / shares.mean(dim=-1, keepdim=True)  # (windows, Q)
-    weighted = cosines * weights[:, None, None]
-    return weighted - weighted.mean(dim=-1, keepdim=True)

@@ -1,9 +1,9 @@
-"""Sliding windows: where they lie, and how their patch scores go back to the picture.
+"""Sliding windows: their positions, and the upsampling of their patches to the original image.
 
 Bilinear upsampling, cutting off the padding, averaging overlaps and the resize to the original
-size are all linear and separable. So the whole way from patch scores to original pixels is one
-matrix for the rows and one for the columns: ``pixels = R · patches · Cᵀ``, exact in any band of
-rows, and nothing at full resolution has to exist before it is wanted.
+size are all linear and separable. So the upsampling from patch scores to original pixels is one
+matrix for the rows and one for the columns: ``pixels = R · patches · Cᵀ``. It is exact in any band
+of rows, and no map at full resolution has to exist before it is needed.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from clearclip_core.segmentation.upsampling import AxisUpsampling, Matrix
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """Geometry of the windows of one picture, row by row.
+    """Geometry of the windows of one image, row by row.
 
-    Windows of one picture are all of one size: the wanted one, or the picture's side where that
-    is smaller. The last window of a row or column is pushed back inside. A side that is no
-    multiple of the patch is padded on both ends, the smaller half first.
+    All windows of an image have one size: `window_px`, or the image's side where that is smaller.
+    The last window of a row or column is pushed back inside. A side that is no multiple of the
+    patch is padded at both ends, the smaller half first.
 
     Attributes:
         image_hw: original size in px.
-        resized_hw: size in px that the windows cut up.
-        window_px: wanted side of a window.
+        resized_hw: size in px of the resized image, from which the windows are cut.
+        window_px: side of a window.
         stride_px: step between windows.
         patch_hw: size of a patch in px.
     """
@@ -44,9 +44,9 @@ class WindowPlan:
 
     @property
     def key(self) -> str:
-        """Text that caches of features know this geometry by; equal for equal plans only.
+        """Key of this geometry in feature caches; equal for equal plans only.
 
-        Part of keys on disk: the words in it stay, whatever the attributes are called.
+        It is part of keys on disk, so its text does not follow renamed attributes.
         """
         return (
             f"WindowPlan(image_hw={self.image_hw!r}, resized_hw={self.resized_hw!r}, "
@@ -86,29 +86,29 @@ class WindowPlan:
 
     @property
     def patch_image_px(self) -> float:
-        """Side of a patch in px of the original picture; the mean where height and width differ."""
+        """Side of a patch in px of the original image; the mean of height and width."""
         sides = zip(self.patch_hw, self.image_hw, self.resized_hw, strict=True)
         return sum(patch * image / resized for patch, image, resized in sides) / 2
 
     def boxes_xyxy(self) -> Iterator[tuple[int, int, int, int]]:
-        """Each window's box in px of the resized picture, right and bottom exclusive."""
+        """Yield each window's box in px of the resized image, right and bottom exclusive."""
         for top in self.rows.starts_px:
             for left in self.columns.starts_px:
                 yield left, top, left + self.columns.window_px, top + self.rows.window_px
 
     def cut(self, pixels: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Cut a normalised picture (3, H, W) into its windows, zero-padded to whole patches."""
+        """Cut a normalised image (3, H, W) into its windows, zero-padded to whole patches."""
         (top, bottom), (left, right) = self.rows.padding_px, self.columns.padding_px
         for x0, y0, x1, y1 in self.boxes_xyxy():
             yield F.pad(pixels[:, y0:y1, x0:x1], (left, right, top, bottom))
 
     def coverage(self, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-        """How much of each window's patches a mask covers: averages over areas, exact.
+        """Compute the share of each patch's area that a mask covers, exactly.
 
-        Padding is no area. Where windows overlap, each patch sees what lies under it.
+        Padding does not count as area. Patches of overlapping windows are computed each by itself.
 
         Args:
-            mask: (H, W) bool, of the original picture's size.
+            mask: (H, W) bool, of the original image's size.
 
         Raises:
             ValueError: `mask` is of another size.
@@ -133,7 +133,8 @@ class WindowPlan:
             patches: (windows, C, h, w).
 
         Returns:
-            (C, I*h, J*w) for I rows and J columns of windows: what `Axis.matrix` multiplies.
+            (C, I*h, J*w) for I rows and J columns of windows, the order of the columns of
+            `Axis.matrix`.
         """
         rows, columns = len(self.rows.starts_px), len(self.columns.starts_px)
         _, channels, height, width = patches.shape
@@ -172,14 +173,14 @@ class Axis:
 
     @cached_property
     def matrix(self) -> Matrix:
-        """(image_px, windows * patches): original pixels from the mosaic's patches."""
-        return self.course.at(self.course.positions())
+        """(image_px, windows * patches): weights of the mosaic's patches in the original pixels."""
+        return self.upsampling.at(self.upsampling.positions())
 
     @cached_property
     def averages(self) -> Matrix:
-        """(windows * patches, image_px): the mosaic's patches from the original pixels under them.
+        """(windows * patches, image_px): weights of the original pixels in the mosaic's patches.
 
-        Each row sums to 1; a pixel under two patches counts for each with its share.
+        Each row sums to 1. A pixel that lies under two patches is split between them.
         """
         before, _ = self.padding_px
         edges_px = np.clip(np.arange(self.patches + 1) * self.patch_px - before, 0, self.window_px)
@@ -190,8 +191,8 @@ class Axis:
         return shared.clip(0) / (last - first)
 
     @cached_property
-    def course(self) -> AxisUpsampling:
-        """The way from the mosaic's patches to pixels, for all that needs less than `matrix`."""
+    def upsampling(self) -> AxisUpsampling:
+        """The upsampling from the mosaic's patches to pixels, for callers that need few rows."""
         before, _ = self.padding_px
         inside = slice(before, before + self.window_px)
         padded = AxisUpsampling(np.eye(self.patches), self.patches * self.patch_px)
@@ -205,7 +206,7 @@ class Axis:
 
 
 def window_starts(side_px: int, window_px: int, stride_px: int) -> tuple[int, ...]:
-    """Where windows begin on a side; the last one is pushed back inside.
+    """Compute where windows begin on a side; the last one is pushed back inside.
 
     >>> window_starts(600, 448, 224)
     (0, 152)

@@ -1,8 +1,9 @@
-"""Where one direction of the upsampling runs straight, and the few lines that say all of it.
+"""Upsampling along one axis: from patches to original pixels, and the pieces where it is linear.
 
-Along an axis the whole way from patches to original pixels is piecewise linear: it bends at patch
-centres and at edges of windows only. So what lies between two bends follows from its two ends,
-and a cell between two bends of the rows and two of the columns is bilinear in its four corners.
+Along an axis the upsampling from patches to original pixels is piecewise linear: its slope changes
+only at patch centres and at edges of windows. So all values between two breakpoints follow from
+those at its two ends, and a cell between two breakpoints of the rows and two of the columns is
+bilinear in its four corners.
 """
 
 from __future__ import annotations
@@ -19,19 +20,21 @@ Matrix = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 Values = npt.NDArray[np.floating[Any]]
 
-#: A second difference of weights above this is a bend; far above rounding, far below a weight.
-_BEND = 1e-9
+#: A second difference of weights above this is a breakpoint: far above rounding errors, and far
+#: below a weight.
+_MIN_BEND = 1e-9
 
-#: So many lines are multiplied at once: fewer patches have a part in few lines.
-_LINES = 64
+#: Rows of a block of `dense_blocks`: the fewer rows, the fewer patches have a weight in them.
+_BLOCK_ROWS = 64
 
 
 @dataclass(frozen=True, eq=False)
 class AxisUpsampling:
-    """How one axis goes from patches to pixels, by way of the resized picture.
+    """The linear upsampling of one axis: patches -> resized image -> original image.
 
     Attributes:
-        resized: (resized_px, windows * patches), the resized picture's pixels from the patches.
+        resized: (resized_px, windows * patches), weights of the patches in each pixel of the
+            resized image.
         image_px: original side in px.
     """
 
@@ -40,21 +43,28 @@ class AxisUpsampling:
 
     @property
     def scale(self) -> float:
-        """Pixels of the resized picture in one original pixel."""
+        """Pixels of the resized image in one original pixel."""
         return len(self.resized) / self.image_px
 
     def positions(self, pixels: npt.NDArray[Any] | None = None) -> Matrix:
-        """(N,) centres of original pixels, all by default, in px of the resized picture."""
+        """Return (N,) centres of original pixels in px of the resized image; all by default."""
         indices: npt.NDArray[Any] = np.arange(self.image_px) if pixels is None else pixels
         return np.asarray((indices + 0.5) * self.scale - 0.5, np.float64)
 
     def at(self, positions: Matrix) -> Matrix:
-        """(N, windows * patches): linear between the resized pixels, constant outside them.
+        """Return the weights of the patches at positions of the resized image.
 
-        This is bilinear resizing with ``align_corners=False``.
+        They are linear between the resized pixels and constant outside them: bilinear resizing
+        with ``align_corners=False``.
 
-        >>> course = AxisUpsampling(np.eye(2), image_px=4)
-        >>> course.at(course.positions()).tolist()
+        Args:
+            positions: (N,) in px of the resized image.
+
+        Returns:
+            (N, windows * patches).
+
+        >>> axis = AxisUpsampling(np.eye(2), image_px=4)
+        >>> axis.at(axis.positions()).tolist()
         [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]]
         """
         inside = np.clip(positions, 0, len(self.resized) - 1)
@@ -65,49 +75,58 @@ class AxisUpsampling:
         return between
 
     @cached_property
-    def bends(self) -> Matrix:
-        """(pieces + 1,) ascending positions between which all is linear; they hold all pixels."""
+    def breakpoints(self) -> Matrix:
+        """(pieces + 1,) ascending positions between which all weights are linear.
+
+        The first and the last enclose all pixels.
+        """
         padded = np.pad(self.resized, ((1, 1), (0, 0)), mode="edge")
         second = np.abs(np.diff(padded, n=2, axis=0)).max(axis=1)
         first, last = self.positions(np.array([0, self.image_px - 1]))
         ends = [min(first, 0.0), max(last, len(self.resized) - 1.0)]
-        if ends[0] == ends[1]:  # one pixel made of one: a piece has a length all the same
+        if ends[0] == ends[1]:  # one pixel made of one: a piece needs a length above 0
             ends[1] += 1.0
-        inner = np.flatnonzero(second > _BEND)
+        inner = np.flatnonzero(second > _MIN_BEND)
         return np.asarray(np.unique(np.concatenate([ends, inner])), np.float64)
 
-    def lattice(self, piece_px: float) -> AxisPieces:
-        """Cut the axis at its bends, and between them into pieces of `piece_px` at most."""
-        bends = self.bends
-        parts = np.ceil(np.diff(bends) / (self.scale * piece_px) - 1e-6).astype(int).clip(1)
-        pieces = zip(bends[:-1], bends[1:], parts, strict=True)
+    def pieces(self, piece_px: float) -> AxisPieces:
+        """Cut the axis at its breakpoints, and between them into pieces of at most `piece_px`.
+
+        Args:
+            piece_px: length in original pixels.
+        """
+        breakpoints = self.breakpoints
+        parts = np.ceil(np.diff(breakpoints) / (self.scale * piece_px) - 1e-6).astype(int).clip(1)
+        pieces = zip(breakpoints[:-1], breakpoints[1:], parts, strict=True)
         cuts = [np.linspace(low, high, count, endpoint=False) for low, high, count in pieces]
-        ends = np.concatenate([*cuts, bends[-1:]])
+        ends = np.concatenate([*cuts, breakpoints[-1:]])
         first_px = self._first_px(ends)
         length = np.diff(ends)
         offset = (self.positions(first_px[:-1]) - ends[:-1]) / length
         return AxisPieces(self.at(ends), first_px, offset, self.scale / length)
 
     def samples(self, spacing_px: Matrix) -> AxisSamples:
-        """Points of which cubics make pixels; where that saves nothing, the pixels themselves.
+        """Choose the points from which cubics interpolate the pixels.
+
+        Where that saves nothing, the points are the pixels themselves.
 
         Args:
-            spacing_px: (pieces,), how far points may be apart in each piece between two bends.
+            spacing_px: (pieces,), largest distance of two points between each two breakpoints.
         """
-        first_px = self._first_px(self.bends)
+        first_px = self._first_px(self.breakpoints)
         parts, total = [], 0
         for start, stop, spacing in zip(first_px[:-1], first_px[1:], spacing_px, strict=True):
             size = stop - start
             count = max(4, int(np.ceil((size - 1) / max(spacing, 1.0))) + 1)
-            count, weigh = (count, cubic) if count < size else (size, _each)
-            indices, weights = weigh(np.linspace(0, max(count - 1, 0), size), count)
+            count, interpolate = (count, lagrange_cubic) if count < size else (size, _identity)
+            indices, weights = interpolate(np.linspace(0, max(count - 1, 0), size), count)
             parts.append((np.linspace(start, stop - 1, count), indices + total, weights))
             total += count
         points, indices, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
         return AxisSamples(self.at(self.positions(points)), indices, weights)
 
     def _first_px(self, ends: Matrix) -> Indices:
-        """(pieces + 1,) the first pixel at or behind each end; the last piece takes the rest."""
+        """Return (pieces + 1,) the first pixel at or after each end of a piece."""
         first_px = np.searchsorted(self.positions(), ends)
         first_px[-1] = self.image_px
         return first_px
@@ -118,14 +137,15 @@ class AxisPieces:
     """One axis cut into pieces, in each of which every upsampled value is linear.
 
     Attributes:
-        lines: (pieces + 1, windows * patches), values on the pieces' ends from the patches.
+        matrix: (pieces + 1, windows * patches), weights of the patches at the pieces' ends.
         first_px: (pieces + 1,), piece i holds the pixels ``first_px[i]:first_px[i + 1]``, which
             may be none.
-        offset: (pieces,), where the first pixel lies between the ends, in [0, 1].
-        step: (pieces,), how far the next pixel is, in the same unit.
+        offset: (pieces,), position of the first pixel in the piece, in lengths of the piece,
+            in [0, 1].
+        step: (pieces,), distance of two pixels in lengths of the piece.
     """
 
-    lines: Matrix
+    matrix: Matrix
     first_px: Indices
     offset: Matrix
     step: Matrix
@@ -136,23 +156,26 @@ class AxisPieces:
 
     @property
     def longest_px(self) -> int:
-        """Pixels of the longest piece."""
+        """Number of pixels of the longest piece."""
         return int(np.diff(self.first_px).max())
 
     @cached_property
-    def growth(self) -> Matrix:
-        """(pieces, 2, 2): [value at the first pixel, growth a pixel] from the two ends' values."""
+    def start_and_slope(self) -> Matrix:
+        """(pieces, 2, 2) matrices: values at the two ends -> [value at the first pixel, slope].
+
+        The slope is the difference of two neighbouring pixels.
+        """
         weights = np.array([[1 - self.offset, self.offset], [-self.step, self.step]])
         return np.ascontiguousarray(weights.transpose(2, 0, 1))
 
     @cached_property
     def piece_of_px(self) -> Indices:
-        """(image_px,) the piece of each pixel."""
+        """(image_px,) the piece that holds each pixel."""
         return np.repeat(np.arange(len(self)), np.diff(self.first_px))
 
     @cached_property
-    def place_of_px(self) -> Indices:
-        """(image_px,) how many pixels of its piece come before it."""
+    def index_in_piece(self) -> Indices:
+        """(image_px,) the index of each pixel among those of its piece."""
         return np.arange(self.first_px[-1]) - self.first_px[self.piece_of_px]
 
 
@@ -161,18 +184,18 @@ class AxisSamples:
     """Points along one axis from which a smooth function's pixels are interpolated.
 
     Attributes:
-        lines: (points, windows * patches), values at the points from the patches.
-        indices: (image_px, 4), the points that make a pixel.
-        weights: (image_px, 4), with what weights; each row sums to 1.
+        matrix: (points, windows * patches), weights of the patches at the points.
+        indices: (image_px, 4), the points from which a pixel is interpolated.
+        weights: (image_px, 4), their weights; each row sums to 1.
     """
 
-    lines: Matrix
+    matrix: Matrix
     indices: Indices
     weights: Matrix
 
     def interpolate(self, values: Values, pixels: slice = slice(None)) -> Values:
-        """(points, ...) values at the points -> (pixels, ...) values at the pixels."""
-        if len(self.lines) == len(self.indices):  # the points are the pixels
+        """Interpolate (points, ...) values at the points to (pixels, ...) values at the pixels."""
+        if len(self.matrix) == len(self.indices):  # the points are the pixels
             return values[pixels]
         indices, weights = self.indices[pixels], self.weights[pixels].astype(values.dtype)
         made: Values = values[indices[:, 0]] * weights[:, :1]
@@ -181,32 +204,51 @@ class AxisSamples:
         return made
 
 
-def sparse_parts(lines: Values) -> Iterator[tuple[slice, Indices, Values]]:
-    """Split a matrix of lines, of which each takes few patches, into small dense ones.
+def upsample(values: Values, rows: Values, columns: Values) -> Values:
+    """Upsample maps along both axes.
 
     Args:
-        lines: (n, windows * patches), neighbours take about the same patches.
+        values: (h, w, Q).
+        rows: (m, h), weights for the rows.
+        columns: (n, w), weights for the columns.
+
+    Returns:
+        (m, n, Q).
+    """
+    height, width, queries = values.shape
+    bands = (rows @ values.reshape(height, -1)).reshape(-1, width, queries)
+    upsampled = np.empty((len(rows), len(columns), queries), values.dtype)
+    for some, patches, weights in dense_blocks(columns):
+        np.matmul(weights, bands[:, patches], out=upsampled[:, some])
+    return upsampled
+
+
+def dense_blocks(matrix: Values) -> Iterator[tuple[slice, Indices, Values]]:
+    """Split an upsampling matrix, whose rows are sparse, into small dense ones.
+
+    Args:
+        matrix: (n, windows * patches); neighbouring rows have weights for about the same patches.
 
     Yields:
-        Which lines, the patches that they take, and (lines, patches) their weights.
+        The rows of the block, the patches with weights in them, and (rows, patches) the weights.
     """
-    for start in range(0, len(lines), _LINES):
-        some = slice(start, start + _LINES)
-        taken = np.flatnonzero(lines[some].any(axis=0))
-        yield some, taken, lines[some, taken]
+    for start in range(0, len(matrix), _BLOCK_ROWS):
+        some = slice(start, start + _BLOCK_ROWS)
+        patches = np.flatnonzero(matrix[some].any(axis=0))
+        yield some, patches, matrix[some, patches]
 
 
-def cubic(at: Matrix, count: int) -> tuple[Indices, Matrix]:
-    """The cubic through the four points next to each place (Lagrange), points at 0, 1, 2...
+def lagrange_cubic(at: Matrix, count: int) -> tuple[Indices, Matrix]:
+    """Interpolate by the cubic through the four nearest points (Lagrange), points at 0, 1, 2...
 
     Args:
-        at: (N,) places in [0, count - 1].
+        at: (N,) positions in [0, count - 1].
         count: number of points, at least 4.
 
     Returns:
-        (N, 4) indices of points and (N, 4) their weights; each row of these sums to 1.
+        (N, 4) indices of points and (N, 4) their weights; each row of weights sums to 1.
 
-    >>> indices, weights = cubic(np.array([1.5]), 4)
+    >>> indices, weights = lagrange_cubic(np.array([1.5]), 4)
     >>> indices.tolist(), weights.tolist()
     ([[0, 1, 2, 3]], [[-0.0625, 0.5625, 0.5625, -0.0625]])
     """
@@ -219,7 +261,7 @@ def cubic(at: Matrix, count: int) -> tuple[Indices, Matrix]:
     return first[:, None] + np.arange(4), weights
 
 
-def _each(at: Matrix, count: int) -> tuple[Indices, Matrix]:
-    """Each place is a point itself."""
+def _identity(at: Matrix, count: int) -> tuple[Indices, Matrix]:
+    """Interpolate where each position is itself a point."""
     indices = np.repeat(at.astype(np.intp)[:, None], 4, axis=1)
     return indices, np.tile([1.0, 0.0, 0.0, 0.0], (len(at), 1))

@@ -32,7 +32,7 @@ from clearclip_core import (
     guided,
     render_scene,
 )
-from clearclip_core.segmentation.refined_argmax import competitors, decide_refined
+from clearclip_core.segmentation.refined_argmax import competing_probabilities, decide_refined
 from tests.bench.conftest import Report
 from tests.bench.timing import compare
 
@@ -98,7 +98,7 @@ def full_size_guided(scores: Scores, image: np.ndarray) -> np.ndarray:
     covariance -= middle[..., :, None] * middle[..., None, :]
     inverse = np.linalg.inv(covariance + 1e-4 * np.eye(3))
     places = [np.arange(side, dtype=float) for side in image.shape[:2]]
-    maps, owners = competitors(scores, *places)
+    maps, owners = competing_probabilities(scores, *places)
     best, labels = np.full(image.shape[:2], -np.inf), np.empty(image.shape[:2], np.int16)
     for each, owner in zip(maps, owners, strict=True):
         level = mean(each.astype(np.float64))
@@ -117,7 +117,7 @@ def pixel_adaptive(scores: Scores, image: np.ndarray) -> np.ndarray:
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     step = image.shape[0] / height, image.shape[1] / width
     places = [(np.arange(n) + 0.5) * s - 0.5 for n, s in zip((height, width), step, strict=True)]
-    maps, owners = competitors(scores, *places)
+    maps, owners = competing_probabilities(scores, *places)
     values = torch.from_numpy(maps)  # (K, h, w)
     colours = torch.from_numpy(small).permute(2, 0, 1).float() / 255
     around = torch.stack(list(neighbours(colours)))  # (N, 3, h, w)
@@ -277,7 +277,7 @@ def test_kornia(report: Report, segmenter: Segmenter) -> None:
     image = drawn(HELD_OUT_SEEDS[0], 448).image
     scores = scores_of(segmenter, image)
     patch_px = scores.plan.patch_image_px
-    maps, _ = competitors(scores, *(np.arange(n, dtype=float) for n in image.shape[:2]))
+    maps, _ = competing_probabilities(scores, *(np.arange(n, dtype=float) for n in image.shape[:2]))
     guide = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     values = torch.from_numpy(maps)[None]
     side = 6 * round(patch_px) + 1

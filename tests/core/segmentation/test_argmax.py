@@ -1,11 +1,11 @@
-"""Winners and denominators against every query computed in every pixel, in float64."""
+"""The argmax against every query computed in every pixel, in float64."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from clearclip_core.segmentation.argmax import ArgmaxBands, LogSumExp
+from clearclip_core.segmentation.argmax import ArgmaxBands
 from clearclip_core.segmentation.sliding_windows import Axis
 
 #: Overlapping windows, the last one pushed back; 18 and 30 patches in all.
@@ -33,10 +33,10 @@ def everywhere(values: np.ndarray) -> np.ndarray:
 def test_winners_are_those_of_all_queries(dtype: type, queries: int, spread: float) -> None:
     values = cosines(queries, spread, dtype)
     full = everywhere(values.astype(np.float64))
-    owners = np.arange(queries, dtype=np.int16)[::-1]
-    winners = ArgmaxBands(values, owners, ROWS.course, COLUMNS.course)
+    query_labels = np.arange(queries, dtype=np.int16)[::-1]
+    argmax = ArgmaxBands(values, query_labels, ROWS.upsampling, COLUMNS.upsampling)
     covered = 0
-    for bare, band in zip(winners.bands(False), winners.bands(True), strict=True):
+    for bare, band in zip(argmax.bands(False), argmax.bands(True), strict=True):
         assert bare.rows == band.rows
         assert band.rows.start == covered
         covered = band.rows.stop
@@ -46,27 +46,5 @@ def test_winners_are_those_of_all_queries(dtype: type, queries: int, spread: flo
         # Where two are equal up to rounding, either may win.
         assert won[..., 0] == pytest.approx(part.max(axis=2), abs=1e-6)
         assert band.cosines == pytest.approx(part.max(axis=2), abs=1e-6)
-        assert (band.labels == owners[part.argmax(axis=2)]).mean() > 0.999
+        assert (band.labels == query_labels[part.argmax(axis=2)]).mean() > 0.999
     assert covered == ROWS.image_px
-
-
-@pytest.mark.parametrize("queries", [1, 5, 150])
-@pytest.mark.parametrize("spread", [0.05, 1.5, 4.0, 15.0])
-def test_denominators_are_good_to_a_step_of_float16(queries: int, spread: float) -> None:
-    logits = cosines(queries, spread, np.float32)
-    full = everywhere(logits.astype(np.float64))
-    expected = np.log(np.exp(full).sum(axis=2))
-    denominators = LogSumExp(logits, ROWS.course, COLUMNS.course)
-    made = np.concatenate([denominators.log(slice(0, 100)), denominators.log(slice(100, 211))])
-    assert made.shape == expected.shape
-    assert np.abs(np.expm1(made - expected)).max() < 2**-11
-
-
-def test_denominators_neither_overflow_nor_vanish() -> None:
-    """Logits of a temperature of 400: exp(400) is more than float32 holds."""
-    logits = cosines(6, 1.0, np.float32)
-    logits *= 400 / np.abs(logits).max()
-    expected = everywhere(logits.astype(np.float64))
-    expected = np.log(np.exp(expected).sum(axis=2))
-    made = LogSumExp(logits, ROWS.course, COLUMNS.course).log(slice(None))
-    assert made == pytest.approx(expected, abs=1e-3)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-import clearclip_core.segmentation.refined_argmax
 from clearclip_core import (
     SCENE_LABELS,
     Label,
@@ -18,7 +17,7 @@ from clearclip_core import (
     guided,
     render_scene,
 )
-from clearclip_core.segmentation.refined_argmax import competitors, decide_refined
+from clearclip_core.segmentation.refined_argmax import competing_probabilities, decide_refined
 from tests.core.segmentation.test_sliding_windows import plan_of
 
 WORDS = Vocabulary(
@@ -64,8 +63,8 @@ def everywhere(scores: Scores) -> np.ndarray:
 def test_what_competes_has_its_probabilities_at_the_places_asked_for() -> None:
     scores = scores_of()
     y, x = np.arange(1, 96, 3), np.arange(1, 144, 3)
-    found, owners = competitors(scores, y.astype(float), x.astype(float))
-    assert owners.tolist() == [0, 1, 2, -1]
+    found, query_labels = competing_probabilities(scores, y.astype(float), x.astype(float))
+    assert query_labels.tolist() == [0, 1, 2, -1]
     assert found[:3] == pytest.approx(scores.probabilities()[:, 1::3, 1::3], abs=1e-5)
 
 
@@ -74,8 +73,8 @@ def test_who_nowhere_comes_near_does_not_compete() -> None:
     cosines = scores.cosines.clone()
     cosines[2] = -1  # the sky
     hopeless = Scores(cosines, scores.plan, scores.vocabulary)
-    _, owners = competitors(hopeless, np.arange(96.0), np.arange(144.0))
-    assert owners.tolist() == [0, 2, -1]
+    _, query_labels = competing_probabilities(hopeless, np.arange(96.0), np.arange(144.0))
+    assert query_labels.tolist() == [0, 2, -1]
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.4, (0.5, 0.0, 0.3)])
@@ -121,8 +120,8 @@ def test_where_the_background_label_stands_changes_nothing() -> None:
 @pytest.mark.parametrize("elements", [1, 1 << 12])
 def test_batches_change_nothing(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
     labels, confidence = decide_refined(scores_of(), picture(), 0.4)
-    monkeypatch.setattr("clearclip_core.segmentation.scores.CPU_BAND_ELEMENTS", elements)
-    monkeypatch.setattr(clearclip_core.segmentation.argmax, "BAND_ELEMENTS", elements)
+    for module in ("scores", "candidates"):
+        monkeypatch.setattr(f"clearclip_core.segmentation.{module}.BATCH_ELEMENTS", elements)
     again = decide_refined(scores_of(), picture(), 0.4)
     assert (again[0] == labels).mean() > 0.999
     assert again[1] == pytest.approx(confidence, abs=1e-3)

@@ -7,7 +7,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import clearclip_core.segmentation.argmax
 import clearclip_core.segmentation.scores
 from clearclip_core import DenseFeatures, Label, Scores, Vocabulary, WindowPlan
 from tests.core.segmentation.test_sliding_windows import one_by_one, plan_of
@@ -98,7 +97,8 @@ def test_confidence_is_float16_between_zero_and_one() -> None:
 @pytest.mark.parametrize("elements", [1, 8 * 83 * 7, 8 * 83 * 56])
 def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
     labels, confidence = scores_of().decide(0.4)
-    monkeypatch.setattr(clearclip_core.segmentation.argmax, "BAND_ELEMENTS", elements)
+    for module in ("argmax", "candidates", "log_sum_exp"):
+        monkeypatch.setattr(f"clearclip_core.segmentation.{module}.BATCH_ELEMENTS", elements)
     banded_labels, banded_confidence = scores_of().decide(0.4)
     assert np.array_equal(banded_labels, labels)
     assert banded_confidence == pytest.approx(confidence, abs=1e-3)
@@ -108,7 +108,7 @@ def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch, elements: int) ->
 def test_what_a_gpu_computes_is_the_same(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
     scores = scores_of()
     labels, confidence = scores.decide(0.4)
-    monkeypatch.setattr(clearclip_core.segmentation.scores, "BAND_ELEMENTS", elements)
+    monkeypatch.setattr(clearclip_core.segmentation.scores, "GPU_BATCH_ELEMENTS", elements)
     everywhere = scores._decide_everywhere(scores.thresholds(0.4))
     assert (everywhere[0] == labels).mean() > 0.999
     assert everywhere[1] == pytest.approx(confidence, abs=1e-3)
@@ -137,50 +137,7 @@ def test_a_background_label_gets_what_the_contrast_words_win() -> None:
     assert np.unique(scores.label_map()[:, 32:]).tolist() == [1]
 
 
-def test_redundancy_is_removed_window_by_window() -> None:
-    """Against CLIP Surgery's products of features, in numpy, one patch at a time."""
-    cls = unit(PLAN.count, 12, seed=4)
-    features = DenseFeatures(features_of().patches, PLAN, cls)
-    queries = unit(8, 12, seed=2)
-    made = Scores.of(features, queries, WORDS).cosines
-    expected = np.empty((PLAN.count, 8, 4, 4))
-    for window in range(PLAN.count):
-        share = np.exp(2 * (queries @ cls[window]).double().numpy())
-        weights = share / share.sum() * 8
-        for y, x in np.ndindex(4, 4):
-            patch = features.patches[window, y, x].double().numpy()
-            products = weights[:, None] * queries.double().numpy() * patch
-            expected[window, :, y, x] = (products - products.mean(axis=0)).sum(axis=1)
-    mosaic = PLAN.mosaic(torch.from_numpy(expected))
-    torch.testing.assert_close(made.double(), mosaic, rtol=1e-4, atol=1e-6)
-    assert len({tuple(np.round(cls[i].numpy(), 3)) for i in range(PLAN.count)}) == PLAN.count
-
-
-def test_a_single_class_keeps_its_cosine() -> None:
-    features = features_of()
-    weighed = DenseFeatures(features.patches, PLAN, unit(PLAN.count, 12, seed=4))
-    one, query = Vocabulary.of(["dog"]), unit(1, 12, seed=2)
-    assert torch.equal(
-        Scores.of(weighed, query, one).cosines, Scores.of(features, query, one).cosines
-    )
-
-
-def test_a_class_that_the_window_shows_weighs_more() -> None:
-    """Two patches alike between two classes: the CLS feature decides."""
-    dog, grass = torch.eye(2)
-    plan = plan_of((32, 32), (32, 32))
-    patches = F.normalize(dog + grass, dim=0).expand(1, 2, 2, 2)
-    for cls, winner in ((dog, 0), (grass, 1)):
-        features = DenseFeatures(patches, plan, cls[None])
-        scores = Scores.of(features, torch.stack([dog, grass]), Vocabulary.of(["dog", "grass"]))
-        assert np.unique(scores.label_map()).tolist() == [winner]
-
-
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"`patches` to be of shape \(6, 4, 4\) \+ \(D,\)"):
-        DenseFeatures(torch.zeros(5, 4, 4, 12), PLAN)
-    with pytest.raises(ValueError, match=r"`cls` to be of shape \(6, 12\), but got \(6, 11\)"):
-        DenseFeatures(torch.zeros(6, 4, 4, 12), PLAN, torch.zeros(6, 11))
     with pytest.raises(ValueError, match="`cosines` to hold 8 queries, but got 7"):
         Scores.of(features_of(), unit(7, 12, seed=2), WORDS)
     with pytest.raises(ValueError, match="`threshold` to be one number or 3, one for each"):

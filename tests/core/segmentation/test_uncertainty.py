@@ -105,7 +105,7 @@ def test_one_place_a_patch_stands_for_all_pixels() -> None:
 def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = scores_of(WORDS)
     whole = Uncertainty.of(scores)
-    monkeypatch.setattr("clearclip_core.segmentation.scores.CPU_BAND_ELEMENTS", 1)
+    monkeypatch.setattr("clearclip_core.segmentation.scores.BATCH_ELEMENTS", 1)
     banded = Uncertainty.of(scores)
     assert banded.effort == pytest.approx(whole.effort, abs=1e-9)
     assert banded.uncertainty == pytest.approx(whole.uncertainty, abs=1e-9)

@@ -22,13 +22,13 @@ AXES = [
 @pytest.mark.parametrize("axis", AXES)
 @pytest.mark.parametrize("piece_px", [1.0, 5.0, 12.0, 1000.0])
 def test_every_pixel_is_linear_between_the_ends_of_its_piece(axis: Axis, piece_px: float) -> None:
-    lattice = axis.course.lattice(piece_px)
-    ends = np.stack([lattice.lines[:-1], lattice.lines[1:]], axis=1)  # (pieces, 2, patches)
-    first, growth = (lattice.growth @ ends).transpose(1, 0, 2)
-    piece, place = lattice.piece_of_px, lattice.place_of_px
-    pixels = first[piece] + place[:, None] * growth[piece]
+    pieces = axis.upsampling.pieces(piece_px)
+    ends = np.stack([pieces.matrix[:-1], pieces.matrix[1:]], axis=1)  # (pieces, 2, patches)
+    first, slope = (pieces.start_and_slope @ ends).transpose(1, 0, 2)
+    piece, place = pieces.piece_of_px, pieces.index_in_piece
+    pixels = first[piece] + place[:, None] * slope[piece]
     assert pixels == pytest.approx(axis.matrix, abs=1e-12)
-    assert lattice.longest_px <= max(np.ceil(piece_px), 1) + 1
+    assert pieces.longest_px <= max(np.ceil(piece_px), 1) + 1
 
 
 @pytest.mark.parametrize("axis", AXES)
@@ -36,9 +36,9 @@ def test_samples_make_cubics_exactly(axis: Axis) -> None:
     """The cube of what is linear in a piece is a cubic in it."""
     slope = np.linspace(-1, 1, axis.matrix.shape[1])
     for spacing_px in (1.0, 4.0, 30.0, np.inf):
-        samples = axis.course.samples(np.full(len(axis.course.bends) - 1, spacing_px))
-        made = samples.interpolate(((samples.lines @ slope) ** 3)[:, None])[:, 0]
+        samples = axis.upsampling.samples(np.full(len(axis.upsampling.breakpoints) - 1, spacing_px))
+        made = samples.interpolate(((samples.matrix @ slope) ** 3)[:, None])[:, 0]
         assert made == pytest.approx((axis.matrix @ slope) ** 3, abs=1e-9)
-        part = samples.interpolate(((samples.lines @ slope) ** 3)[:, None], slice(0, 7))[:, 0]
+        part = samples.interpolate(((samples.matrix @ slope) ** 3)[:, None], slice(0, 7))[:, 0]
         assert part == pytest.approx(made[:7])
-    assert len(samples.lines) <= axis.image_px
+    assert len(samples.matrix) <= axis.image_px

@@ -1,0 +1,66 @@
+"""Cells of an image with the candidates that can win in them, in batches of similar size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from clearclip_core.segmentation.upsampling import Indices, Values
+
+#: A batch holds about this many values, which fit into the cache of one CPU core.
+BATCH_ELEMENTS = 1 << 19
+
+
+def candidate_batches(
+    possible: npt.NDArray[np.bool_], values_per_cell: int
+) -> Iterator[tuple[Indices, Indices]]:
+    """Batch cells that have about the same number of candidates.
+
+    Args:
+        possible: (N, Q) bool, whether candidate q can win somewhere in a cell; at least one can in
+            each cell.
+        values_per_cell: values that a cell has for each candidate. It sets the size of a batch.
+
+    Yields:
+        (n,) indices of cells, and (n, K) their candidates in ascending order. Where a cell has
+        fewer than K, its last candidate is repeated.
+    """
+    _, candidates = np.nonzero(possible)
+    counts = possible.sum(axis=1)
+    starts = np.cumsum(counts) - counts
+    order = np.argsort(counts, kind="stable")
+    done = 0
+    while done < len(order):
+        # At most a quarter more candidates than the cell with the fewest, to waste few values.
+        most = counts[order[done]] * 5 // 4 + 1
+        stop = int(np.searchsorted(counts[order], most, side="right"))
+        stop = min(stop, done + max(1, BATCH_ELEMENTS // int(most * values_per_cell)))
+        cells = order[done:stop]
+        rank = np.minimum(np.arange(counts[cells].max()), counts[cells, None] - 1)
+        yield cells, candidates[starts[cells, None] + rank]
+        done = stop
+
+
+def first_maximum(
+    values: Values, labels: npt.NDArray[np.int16]
+) -> tuple[npt.NDArray[np.int16], Values]:
+    """Return the label of the largest value of each pixel, and that value.
+
+    Of equal values the first wins.
+
+    Args:
+        values: (N, K, P), K candidates in P pixels of N cells.
+        labels: (N, K), the label of each candidate.
+
+    Returns:
+        (N, P) int16 labels and (N, P) values.
+    """
+    largest = values[:, 0].copy()
+    winner = np.repeat(labels[:, :1], values.shape[2], axis=1)
+    for index in range(1, values.shape[1]):
+        better = values[:, index] > largest
+        np.copyto(largest, values[:, index], where=better)
+        np.copyto(winner, labels[:, index, None], where=better)
+    return winner, largest

@@ -1,0 +1,44 @@
+"""Patch features of one image, with the geometry of its windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from clearclip_core.segmentation.sliding_windows import WindowPlan
+
+
+@dataclass(frozen=True, eq=False)
+class DenseFeatures:
+    """Patch features of one image, window by window, with the geometry of the windows.
+
+    An immutable value: it may be kept, shared by threads and scored against any words.
+
+    Attributes:
+        patches: (windows, h, w, D), each feature of length 1.
+        plan: positions of the windows; ``plan.image_hw`` is the size of the original image.
+        cls: (windows, D), the windows' CLS features of length 1, where the method weights classes
+            by them (see `without_redundancy`); None otherwise.
+
+    Raises:
+        ValueError: `patches` or `cls` does not fit `plan`.
+    """
+
+    patches: torch.Tensor
+    plan: WindowPlan
+    cls: torch.Tensor | None = None
+
+    def __post_init__(self) -> None:
+        wanted = (self.plan.count, *self.plan.grid_hw)
+        if self.patches.ndim != 4 or tuple(self.patches.shape[:3]) != wanted:
+            raise ValueError(
+                f"Expected argument `patches` to be of shape {wanted} + (D,), but got "
+                f"{tuple(self.patches.shape)}."
+            )
+        one_each = (self.plan.count, self.patches.shape[3])
+        if self.cls is not None and tuple(self.cls.shape) != one_each:
+            raise ValueError(
+                f"Expected argument `cls` to be of shape {one_each}, but got "
+                f"{tuple(self.cls.shape)}."
+            )
