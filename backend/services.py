@@ -13,6 +13,9 @@ from backend.feedback.annotation_store import Annotations
 from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.learner import Learner, model_key
 from backend.inference.engine import Engine
+from backend.jobs.delivery import PredictionDelivery
+from backend.jobs.feedback_updater import FeedbackUpdater
+from backend.jobs.job_runner import JobRunner
 from backend.jobs.job_store import JobStore
 from backend.jobs.prelabeler import Prelabeler
 from backend.jobs.ray_prelabeler import ClusterPrelabeler
@@ -219,18 +222,32 @@ class Services:
         )
 
     def worker(self, predictor: Predictor) -> Worker:
-        """Make the background work of a server, which is not started.
+        """Make the background threads of a server, which are not started.
+
+        Without a token for Label Studio, they only renew claims: predictions wait in the outbox
+        until Label Studio asks for them.
 
         Args:
             predictor: the one that answers requests, so that both tell the same tracker.
         """
-        return Worker.from_settings(
-            self.settings,
-            self.store,
-            self.outbox,
-            self.owner,
-            predictor,
-            self.deadline,
-            self.annotations,
-            self.learner,
+        client, reading_client = self.client(), self.client(retry_for_s=READ_RETRY_FOR_S)
+        if client is None or reading_client is None:
+            return Worker({}, [self.outbox.renew], self.stopping)
+        delivery = PredictionDelivery(
+            self.outbox, self.store, FailureStore(self.store), predictor, client
         )
+        prelabeler = Prelabeler(
+            self.store, self.outbox, self.deadline, predictor, client, self.owner
+        )
+        jobs = JobRunner(self.store, prelabeler, self.owner, self.stopping)
+        reader = self.annotation_reader(reading_client, self.learner)
+        feedback = FeedbackUpdater(
+            self.annotations, reader, self.learner, client, self.stopping.is_set
+        )
+        rounds = {
+            "results": delivery.deliver,
+            "jobs": jobs.run_next,
+            "annotations": feedback.read_annotations,
+            "steps": feedback.make_version,
+        }
+        return Worker(rounds, [self.outbox.renew, self.annotations.renew], self.stopping)

@@ -66,7 +66,7 @@ def _rest(store: JobStore, owner: str, job: int) -> None:
     with suppress(JobOver, LeaseLost):
         if not store.get_job(job).over:
             store.pause(job)
-            store.let_go(job, owner)
+            store.release(job, owner)
 
 
 def _lease(
@@ -86,7 +86,7 @@ def _lease(
             break
         holder = store.holder(job.project)
         if holder is not None and has_died(holder.owner):
-            store.let_go(holder.id, holder.owner)
+            store.release(holder.id, holder.owner)
             continue
         watch(now)
         stopping.wait(0.5)

@@ -8,8 +8,7 @@ goes on where the job was left.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
@@ -207,8 +206,8 @@ class JobStore(Database):
         if limit is not None and limit < 1:
             raise ValueError(f"Expected argument `limit` to be 1 or more, but got {limit}.")
         wanted = None if tasks is None else sorted(set(tasks))
-        with self._jobs() as connection:
-            there = self._equal(connection, project, kind, only, view, limit, wanted)
+        with self.write_exclusively(LOCK) as connection:
+            there = self._find_equal(connection, project, kind, only, view, limit, wanted)
             if there is None:
                 now = self.clock()
                 values = {
@@ -256,7 +255,7 @@ class JobStore(Database):
             JobNotFound: there is none of that number.
             JobOver: it is over.
         """
-        return self._turn(job, "paused", ("queued", "running"))
+        return self._set_state(job, "paused", ("queued", "running"))
 
     def resume(self, job: int) -> Job:
         """Let a job that was paused, or has failed, go on where it was.
@@ -265,7 +264,7 @@ class JobStore(Database):
             JobNotFound: there is none of that number.
             JobOver: it is over.
         """
-        return self._turn(job, "queued", ("paused", "failed"))
+        return self._set_state(job, "queued", ("paused", "failed"))
 
     def cancel(self, job: int) -> Job:
         """End a job; what it has predicted stays.
@@ -274,7 +273,7 @@ class JobStore(Database):
             JobNotFound: there is none of that number.
             JobOver: it is over.
         """
-        return self._turn(job, "cancelled", ("queued", "running", "paused"))
+        return self._set_state(job, "cancelled", ("queued", "running", "paused"))
 
     def holder(self, project: int) -> Job | None:
         """The job of a project that somebody works on."""
@@ -305,7 +304,7 @@ class JobStore(Database):
         query = query.where(is_free(_JOBS, now))
         if job is not None:
             query = query.where(_JOBS.c.id == job)
-        with self._jobs() as connection:
+        with self.write_exclusively(LOCK) as connection:
             row = connection.execute(query.order_by(_JOBS.c.id).limit(1)).first()
             if row is None:
                 return None
@@ -353,8 +352,8 @@ class JobStore(Database):
             LeaseLost: it is another's.
         """
         now = self.clock()
-        with self._jobs() as connection:
-            before = self._own(connection, job, owner)
+        with self.write_exclusively(LOCK) as connection:
+            before = self._owned(connection, job, owner)
             changes: dict[str, Any] = {
                 "done": before.done + done,
                 "skipped": before.skipped + skipped,
@@ -373,14 +372,14 @@ class JobStore(Database):
                 FailureStore(self).insert(connection, failures, job)
             return self._change(connection, job, **changes)
 
-    def let_go(self, job: int, owner: str) -> Job:
+    def release(self, job: int, owner: str) -> Job:
         """Give a lease back before its time: another may take the job at once, if it still waits.
 
         Raises:
             LeaseLost: it is another's already.
         """
-        with self._jobs() as connection:
-            state = self._own(connection, job, owner).state
+        with self.write_exclusively(LOCK) as connection:
+            state = self._owned(connection, job, owner).state
             state = "queued" if state == "running" else state
             return self._change(connection, job, state=state, **ended())
 
@@ -390,8 +389,8 @@ class JobStore(Database):
         Raises:
             LeaseLost: it is another's.
         """
-        with self._jobs() as connection:
-            before = self._own(connection, job, owner)
+        with self.write_exclusively(LOCK) as connection:
+            before = self._owned(connection, job, owner)
             state = before.state if before.state == "cancelled" else "failed" if reason else "done"
             return self._change(
                 connection,
@@ -404,13 +403,7 @@ class JobStore(Database):
 
     # ---- inside ------------------------------------------------------------------------------
 
-    @contextmanager
-    def _jobs(self) -> Iterator[Connection]:
-        """A transaction that changes jobs: one at a time, among all processes."""
-        with self.write_exclusively(LOCK) as connection:
-            yield connection
-
-    def _equal(
+    def _find_equal(
         self,
         connection: Connection,
         project: int,
@@ -438,8 +431,8 @@ class JobStore(Database):
                 return job
         return None
 
-    def _turn(self, job: int, to: JobState, allowed: tuple[JobState, ...]) -> Job:
-        with self._jobs() as connection:
+    def _set_state(self, job: int, to: JobState, allowed: tuple[JobState, ...]) -> Job:
+        with self.write_exclusively(LOCK) as connection:
             before = self._get(connection, job)
             if before.state == to or (to == "queued" and before.state == "running"):
                 return before
@@ -454,7 +447,7 @@ class JobStore(Database):
             raise JobNotFound(f"There is no job {job}.")
         return _job(row)
 
-    def _own(self, connection: Connection, job: int, owner: str) -> Job:
+    def _owned(self, connection: Connection, job: int, owner: str) -> Job:
         found = self._get(connection, job)
         if found.owner != owner:
             raise LeaseLost(f"Job {job} is worked on by {found.owner}.")

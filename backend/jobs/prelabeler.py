@@ -228,7 +228,7 @@ class Prelabeler:
             watch: hears of each step.
 
         Returns:
-            The job. One that was stopped is still ours: see `JobStore.let_go`.
+            The job. One that was stopped is still ours: see `JobStore.release`.
 
         Raises:
             StudioUnreachable: Label Studio does not answer; the job can go on later.

@@ -65,7 +65,7 @@ def test_the_rate_leaves_pauses_out_and_tells_how_long_it_takes(
     clock.now += 10
     assert store.advance(job.id, "me", done=20).eta_s == 40
     store.pause(job.id)
-    store.let_go(job.id, "me")
+    store.release(job.id, "me")
     clock.now += 10_000
     store.resume(job.id)
     store.lease_job("me")
@@ -101,7 +101,7 @@ def test_nobody_gets_a_job_that_is_leased_until_the_lease_ends(
     taken = store.lease_job("other")
     assert taken is not None
     assert (taken.owner, taken.cursor) == ("other", 9)
-    for step in (store.advance, store.finish, store.let_go):
+    for step in (store.advance, store.finish, store.release):
         with pytest.raises(LeaseLost):
             step(job.id, "dies")
     assert store.get_job(job.id) == taken
@@ -146,7 +146,7 @@ def test_who_works_on_it_sees_that_it_is_to_rest(store: JobStore) -> None:
     store.lease_job("me")
     store.pause(job.id)
     assert store.advance(job.id, "me", done=1).state == "paused"
-    assert store.let_go(job.id, "me").state == "paused"
+    assert store.release(job.id, "me").state == "paused"
     assert store.lease_job("other") is None
     store.resume(job.id)
     taken = store.lease_job("other")
@@ -188,7 +188,7 @@ def test_a_failed_job_says_why_and_can_go_on(store: JobStore) -> None:
 def test_what_is_given_back_can_be_had_at_once(store: JobStore) -> None:
     job = store.start_job(7)
     store.lease_job("me")
-    assert store.let_go(job.id, "me").state == "queued"
+    assert store.release(job.id, "me").state == "queued"
     taken = store.lease_job("other", job.id)
     assert taken is not None
 

@@ -227,7 +227,7 @@ def test_a_run_that_was_stopped_goes_on_and_does_nothing_twice(
 
     job = first.run(stop_soon)
     assert job.state == "running"
-    first.store.let_go(job.id, "first")
+    first.store.release(job.id, "first")
     stored = dict(studio.stored())
     assert 0 < len(stored) < COUNT
     second = make_bench("second").run()
@@ -250,7 +250,7 @@ def test_a_paused_job_rests_and_a_cancelled_one_ends(
     job = bench.run(pause)
     assert job.state == "paused"
     assert 0 < len(studio.stored()) < there / 2
-    bench.store.let_go(job.id, "me")
+    bench.store.release(job.id, "me")
     bench.store.resume(job.id)
 
     def cancel(job: Job) -> None:
@@ -353,7 +353,7 @@ def test_a_database_that_stays_away_ends_a_run_and_the_job_can_go_on(
         bench.run(leave)
     assert len(studio.stored()) < COUNT
     bench.store.away = 0
-    bench.store.let_go(1, "me")
+    bench.store.release(1, "me")
     assert bench.run().state == "done"
     assert studio.stored() == each_once()
 
@@ -382,7 +382,7 @@ def test_patience_with_label_studio_ends_and_the_job_can_go_on(
     bench = make_bench(retry_for_s=0.2)
     with pytest.raises(StudioUnreachable):
         bench.run()
-    bench.store.let_go(1, "me")
+    bench.store.release(1, "me")
     studio.fault = lambda _: None
     assert bench.run().state == "done"
     assert studio.stored() == each_once()
@@ -445,7 +445,7 @@ def test_a_run_that_is_stopped_looks_for_no_more_duplicates(
     job = bench.run(tasks=[1, 2])
     assert job.state == "running"
     assert studio.stored(version) == {1: 1, 2: 2}
-    bench.store.let_go(job.id, "me")
+    bench.store.release(job.id, "me")
     bench.stopping.clear()
     assert bench.run(tasks=[1, 2]).state == "done"
     assert studio.stored(version) == {1: 1, 2: 1}
@@ -530,7 +530,7 @@ def test_who_has_lost_the_lease_stops(make_bench: Callable[..., Bench], studio: 
 
     def steal(job: Job) -> None:
         if job.done and job.owner == "me":
-            bench.store.let_go(job.id, "me")
+            bench.store.release(job.id, "me")
             bench.store.lease_job("thief")
 
     with pytest.raises(LeaseLost):

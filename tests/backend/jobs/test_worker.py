@@ -21,8 +21,8 @@ from backend import create_app
 from backend.cli.demo_servers import free_port, running
 from backend.feedback.annotation_store import Annotations
 from backend.inference.engine import Engine
+from backend.jobs import delivery, worker
 from backend.jobs import prelabeler as prelabel
-from backend.jobs import worker
 from backend.jobs.job_store import JobStore
 from backend.jobs.worker import Worker
 from backend.label_studio.label_config_parser import parse_label_config
@@ -50,6 +50,7 @@ CONFIG = brush_config("red")
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "_POLL_S", 0.02)
     monkeypatch.setattr(worker, "_RETRY_AFTER_S", 0.1)
+    monkeypatch.setattr(delivery, "_RETRY_AFTER_S", 0.1)
     monkeypatch.setattr(prelabel, "_CLOSING_PAUSE_S", 0.05)
     monkeypatch.setattr(prelabel, "_POLL_S", 0.05)
 
@@ -223,7 +224,8 @@ def test_a_project_that_is_refused_holds_up_no_other(
     make_backend: Callable[..., Backend], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "_RETRY_AFTER_S", 60.0)
-    monkeypatch.setattr(worker, "_BATCH_SIZE", 1)
+    monkeypatch.setattr(delivery, "_RETRY_AFTER_S", 60.0)
+    monkeypatch.setattr(delivery, "_BATCH_SIZE", 1)
     studio.fault = lambda asked: Answer(403) if "/projects/8" in asked.path else None
     backend = make_backend()
     keep(backend, 101, 102, 103, project=8)

@@ -1,0 +1,59 @@
+"""Run queued jobs, one after the other."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from backend.database.leases import LeaseLost
+from backend.errors import BackendError
+from backend.jobs.job_store import Job, JobStore
+from backend.jobs.prelabeler import Prelabeler
+
+log = logging.getLogger(__name__)
+
+
+class JobRunner:
+    """Leases jobs and runs them.
+
+    Args:
+        store: the jobs.
+        prelabeler: runs one job.
+        owner: the owner of the leases.
+        stopping: once it is set, a running job is released for another backend or for later.
+    """
+
+    def __init__(
+        self, store: JobStore, prelabeler: Prelabeler, owner: str, stopping: threading.Event
+    ) -> None:
+        self._store = store
+        self._prelabeler = prelabeler
+        self._owner = owner
+        self._stopping = stopping
+
+    def run_next(self) -> bool:
+        """Run the next job as far as it goes; return whether there was one.
+
+        Raises:
+            BackendError: Label Studio or the model is away; the job is released.
+        """
+        job = self._store.lease_job(self._owner)
+        if job is None:
+            return False
+        log.info("Job %d: project %d, by %s", job.id, job.project, self._owner)
+        try:
+            job = self._prelabeler.run(job, self._stopping)
+            if not job.over:
+                self._store.release(job.id, self._owner)
+        except LeaseLost as error:
+            log.warning("%s", error)
+        except BackendError:
+            self._store.release(job.id, self._owner)
+            raise
+        log.info("Job %d is %s: %s", job.id, job.state, describe_job(job))
+        return True
+
+
+def describe_job(job: Job) -> str:
+    """Return a job's counts in words."""
+    return f"{job.done} done, {job.skipped} skipped, {job.failed} failed of {job.total}"
