@@ -10,8 +10,12 @@ from typing import Final
 from backend.database.leases import new_owner
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import Annotations
+from backend.feedback.learning.active_models import ActiveModels
 from backend.feedback.learning.example_store import ExampleStore
-from backend.feedback.learning.learner import Learner, model_key
+from backend.feedback.learning.learner import Learner
+from backend.feedback.learning.model_key import model_key
+from backend.feedback.learning.step_queue import StepQueue
+from backend.feedback.learning.version_registry import VersionRegistry
 from backend.inference.engine import Engine
 from backend.jobs.delivery import PredictionDelivery
 from backend.jobs.feedback_updater import FeedbackUpdater
@@ -114,17 +118,31 @@ class Services:
         """The annotations that were read and that are still to be read."""
         return Annotations(self.store, self.owner)
 
+    def _model_key(self) -> str:
+        return model_key(self.settings, self.engine.model_id)
+
     @cached_property
     def examples(self) -> ExampleStore:
-        """The training examples and versions that belong to the model of the settings."""
-        return ExampleStore(
-            self.store, self.owner, lambda: model_key(self.settings, self.engine.model_id)
-        )
+        """The training examples that belong to the model of the settings."""
+        return ExampleStore(self.store, self._model_key)
+
+    @cached_property
+    def registry(self) -> VersionRegistry:
+        """The learned versions that belong to the model of the settings."""
+        return VersionRegistry(self.store, self._model_key)
+
+    @cached_property
+    def active_models(self) -> ActiveModels:
+        """The learned versions that predictions use."""
+        return ActiveModels(self.store, self.registry)
 
     @cached_property
     def learner(self) -> Learner:
         """The learner, which makes versions of the training examples."""
-        return Learner(self.settings, self.engine, self.images.read, self.examples)
+        steps = StepQueue(self.store, self.owner, self._model_key)
+        return Learner(
+            self.settings, self.engine, self.images.read, self.examples, self.registry, steps
+        )
 
     # ---- parts that differ between the server and the commands ----------------------------------
 
@@ -144,7 +162,7 @@ class Services:
             images.read_cached,
             self.deadline,
             tracker,
-            self.examples,
+            self.active_models,
         )
 
     def database_free_predictor(self, read_image: ReadImage | None = None) -> Predictor:

@@ -28,8 +28,9 @@ from backend.database.database import sentence
 from backend.database.leases import LeaseLost
 from backend.errors import BackendError
 from backend.feedback.annotation_reader import AnnotationReader, read_all
-from backend.feedback.learning.learner import Learner, describe_version
+from backend.feedback.learning.learner import Learner
 from backend.feedback.learning.version_file import read_export
+from backend.feedback.learning.versions import describe_version
 from backend.feedback.report.charts import plots
 from backend.feedback.report.statistics import Step, measure, to_csv
 from backend.feedback.report.tables import print_learned, print_savings
@@ -379,8 +380,8 @@ def adapt() -> None:
     """
 
 
-#: What tells the lessons of one model from another's, and where they are.
-_LESSONS_SETTINGS = ("model", "method", "short_side_px", "model_dir", "database_url", "adapt")
+#: The settings that name the model and the database.
+_LEARNING_SETTINGS = ("model", "method", "short_side_px", "model_dir", "database_url", "adapt")
 
 _PROJECT_OPTION = click.option(
     "--project", type=_PROJECT, required=True, help="Number of the project."
@@ -401,7 +402,7 @@ def _steering(name: str) -> Callable[[Command], Command]:
                 services.store.check()
                 command(services.learner, project, **own)
 
-        return adapt.command(name)(_PROJECT_OPTION(settings_options(*_LESSONS_SETTINGS)(run)))
+        return adapt.command(name)(_PROJECT_OPTION(settings_options(*_LEARNING_SETTINGS)(run)))
 
     return add
 
@@ -419,14 +420,14 @@ def status(learner: Learner, project: int, json_file: Path | None) -> None:
 @_steering("pin")
 def pin(learner: Learner, project: int) -> None:
     """Let what is live stay as it is."""
-    learner.lessons.pin(project)
+    learner.registry.pin(project)
     print_learned(describe(learner.settings, learner, project), Console())
 
 
 @_steering("unpin")
 def unpin(learner: Learner, project: int) -> None:
     """Let it move again."""
-    learner.lessons.pin(project, pinned=False)
+    learner.registry.pin(project, pinned=False)
     print_learned(describe(learner.settings, learner, project), Console())
 
 
@@ -434,7 +435,7 @@ def unpin(learner: Learner, project: int) -> None:
 @click.option("--to", "number", type=click.IntRange(0), help="This version; 0: the words alone.")
 def rollback(learner: Learner, project: int, number: int | None) -> None:
     """Go back to the version before, or to the words alone, and pin that."""
-    learner.lessons.roll_back(project, number, learner.settings.adapt)
+    learner.registry.roll_back(project, number, learner.settings.adapt)
     print_learned(describe(learner.settings, learner, project), Console())
 
 
@@ -442,7 +443,7 @@ def rollback(learner: Learner, project: int, number: int | None) -> None:
 @click.option("--keep-evidence", is_flag=True, help="Keep what the annotations have taught.")
 def reset(learner: Learner, project: int, keep_evidence: bool) -> None:
     """Forget all versions, and what the annotations have taught."""
-    learner.lessons.reset(project, keep_lessons=keep_evidence)
+    learner.registry.reset(project, keep_examples=keep_evidence)
     print_learned(describe(learner.settings, learner, project), Console())
 
 
@@ -461,8 +462,8 @@ def export_learned(learner: Learner, project: int, file: Path, number: int | Non
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def import_learned(learner: Learner, project: int, file: Path) -> None:
     """Read what `export` wrote from FILE, and use it."""
-    version, adaptation = read_export(file.read_bytes(), learner.lessons.model)
-    learner.lessons.bring(project, version, adaptation)
+    version, adaptation = read_export(file.read_bytes(), learner.registry.model_key)
+    learner.registry.import_version(project, version, adaptation)
     print_learned(describe(learner.settings, learner, project), Console())
 
 
@@ -492,7 +493,7 @@ def step(project: int, backfill: bool, **given: str | None) -> None:
         engine.segmenter()  # or a sentence at once: all that is read is to be learned from
         stack.enter_context(signals_set(stopping))
         reader = services.annotation_reader(client, learner)
-        reader.mark_gone(project, learner.lessons.annotations(project))
+        reader.mark_gone(project, learner.examples.annotations(project))
         _read_marked(reader, project, backfill, stopping)
         if stopping.is_set():
             raise SystemExit(130)

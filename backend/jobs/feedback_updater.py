@@ -49,5 +49,5 @@ class FeedbackUpdater:
         return self._annotations.in_burst or self._is_stopping()
 
     def _label_config(self, project: int) -> LabelConfig:
-        self._reader.mark_gone(project, self._learner.lessons.annotations(project))
+        self._reader.mark_gone(project, self._learner.examples.annotations(project))
         return parse_label_config(self._client.label_config(project))

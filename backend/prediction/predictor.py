@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from backend.errors import Busy, ImageRefused, ModelUnavailable, TaskError
-from backend.feedback.learning.example_store import ExampleStore
+from backend.feedback.learning.active_models import ActiveModels
 from backend.feedback.learning.versions import ActiveModel
 from backend.inference.engine import Engine
 from backend.inference.image_request import Priority
@@ -123,7 +123,7 @@ class Predictor:
             again soon; `read_image` by default.
         batches: works on requests without a context; waits for all their tasks by default.
         journal: hears what becomes of each task; one of its own by default.
-        lessons: knows what projects have learned; by default none has learned anything.
+        active_models: what projects have learned; by default none has learned anything.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Predictor:
         recall_image: ReadImage | None = None,
         batches: TaskRunner | None = None,
         tracker: TaskTracker | None = None,
-        lessons: ExampleStore | None = None,
+        active_models: ActiveModels | None = None,
     ) -> None:
         self._engine = engine
         self._read_image = read_image
@@ -142,7 +142,7 @@ class Predictor:
         self._settings = settings
         self._batches = batches or TaskRunner()
         self._tracker = tracker or TaskTracker()
-        self._lessons = lessons
+        self._active_models = active_models
 
     def predict(self, request: PredictRequest) -> list[Entry]:
         """One entry a task, in their order; a task that fails has ``[]`` and a line in the log.
@@ -182,7 +182,7 @@ class Predictor:
         return self._version(config, self.learned(config, project))
 
     def knows(self, version: str, config: LabelConfig, project: int | None) -> bool:
-        """Whether predictions of a version are wanted: as now, or before the last lessons."""
+        """Whether predictions of a version are wanted: as now, or before the last corrections."""
         return self._version(config, self.learned(config, project, keep=version)) == version
 
     def learned(
@@ -199,13 +199,13 @@ class Predictor:
         Raises:
             ModelUnavailable: the weights are not there.
         """
-        if self._lessons is None:
+        if self._active_models is None:
             return None
         mode = adapt_mode(self._settings, config)
-        live = self._lessons.learned(project, mode)
+        live = self._active_models.get(project, mode)
         if keep in ("", self._version(config, live)):
             return live
-        for other in self._lessons.earlier(project, mode):
+        for other in self._active_models.earlier(project, mode):
             if self._version(config, other) == keep:
                 return other
         return live

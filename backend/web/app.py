@@ -39,7 +39,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     services = Services(settings, given)
     engine, files, reader = services.engine, services.files, services.images
     store, annotations, learner = services.store, services.annotations, services.learner
-    metrics = Metrics(engine.snapshot, lambda: reader.cache_stats, services.examples.summary)
+    metrics = Metrics(engine.snapshot, lambda: reader.cache_stats, services.registry.summary)
     tracker = TaskTracker((metrics.task,))
     predictor = services.predictor(tracker)
     worker = services.worker(predictor)
@@ -52,7 +52,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
         services.deadline,
         files,
         reader,
-        services.examples,
+        services.registry,
     )
     app = Flask("backend", static_folder=None, template_folder="web/pages/templates")
     app.extensions["worker"] = worker

@@ -22,10 +22,10 @@ from backend import create_app
 from backend.errors import ImageNotFound
 from backend.feedback.annotation_store import Annotations, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.learning.example_store import ExampleStore
-from backend.feedback.learning.learner import model_key
+from backend.feedback.learning.model_key import model_key
 from backend.feedback.learning.thresholds import ThresholdCounts
 from backend.feedback.learning.version_file import export, read_export
+from backend.feedback.learning.version_registry import VersionRegistry
 from backend.feedback.learning.versions import ActiveModel, TrainingExample, Version
 from backend.inference.feature_cache import FeatureFolder
 from backend.jobs.job_store import JobStore
@@ -40,6 +40,7 @@ from backend.telemetry.task_tracker import TaskTracker
 from clearclip_core import WindowFeatures
 from tests.backend import test_errors
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag, teach
+from tests.backend.fakes.learning_stores import LearningStores
 from tests.backend.web.pages.test_status import Scene
 from tests.core.test_stored_identities import ADAPTATION, ADAPTATION_FILE
 
@@ -105,8 +106,8 @@ CHANGES = (
 def version_of(config: str, learned: ActiveModel | None = None, **settings: Any) -> str:
     """The ``model_version`` with the weights "colours-1"."""
     own = Settings(**{"model": "demo", "method": "clearclip"} | settings)
-    lessons: Any = None if learned is None else Taught(learned)
-    predictor = Predictor(colour_engine(), lambda *_: flag("red"), own, lessons=lessons)
+    models: Any = None if learned is None else Taught(learned)
+    predictor = Predictor(colour_engine(), lambda *_: flag("red"), own, active_models=models)
     return predictor.version(parse_label_config(config), 7)
 
 
@@ -116,7 +117,7 @@ class Taught:
     def __init__(self, learned: ActiveModel) -> None:
         self._learned = learned
 
-    def learned(self, *_: object) -> ActiveModel:
+    def get(self, *_: object) -> ActiveModel:
         return self._learned
 
 
@@ -317,8 +318,8 @@ def test_how_right_a_label_was() -> None:
 
 def test_a_row_of_a_learned_version() -> None:
     store = JobStore("sqlite://", clock=lambda: 1000.0)
-    lessons = ExampleStore(store, "us", lambda: "model")
-    lessons.bring(7, VERSION, ADAPTATION)
+    registry = VersionRegistry(store, lambda: "model")
+    registry.import_version(7, VERSION, ADAPTATION)
     with store.read() as connection:
         row = connection.execute(text("SELECT * FROM learned_versions")).one()
     assert row.facts == FACTS
@@ -339,7 +340,7 @@ def test_a_row_of_a_learned_version_is_read() -> None:
             ),
             row,
         )
-    version, adaptation = ExampleStore(store, "us", lambda: "model").version(7, 1)
+    version, adaptation = VersionRegistry(store, lambda: "model").version(7, 1)
     assert adaptation is not None
     assert adaptation.digest == ADAPTATION.digest
     assert version.adapted_thresholds == {"wine": 0.2}
@@ -473,7 +474,7 @@ def test_what_runs_and_what_failed_in_the_status() -> None:
 
 def test_the_last_step_in_the_status() -> None:
     scene = Scene(store=JobStore("sqlite://", clock=lambda: 1000.0))
-    ExampleStore(scene.store, "us", lambda: "model").bring(7, VERSION, None)
+    VersionRegistry(scene.store, lambda: "model").import_version(7, VERSION, None)
     assert json.dumps(scene.read()["learning"]) == json.dumps(
         {"live": 1, "pictures": 0, "last_step": VERSION_JSON}
     )
@@ -483,12 +484,14 @@ def test_what_a_project_has_learned(client: FlaskClient) -> None:
     settings = Settings(model="demo")
     store = JobStore.from_settings(settings)
     store.clock = lambda: 1000.0
-    lessons = ExampleStore(store, "us", lambda: model_key(settings, "colours-1"))
+    learning = LearningStores.of(store, "us", lambda: model_key(settings, "colours-1"))
     paint = ThresholdCounts.empty() + ThresholdCounts(
         ThresholdCounts.empty().right + 1, ThresholdCounts.empty().wrong, 60.0, frozenset("abc")
     )
-    lessons.replace(1, 7, [TrainingExample("a", b"", json.dumps({"wine": paint.to_json()}))])
-    lessons.bring(7, VERSION, teach(wine="red"))
+    learning.examples.replace(
+        1, 7, [TrainingExample("a", b"", json.dumps({"wine": paint.to_json()}))]
+    )
+    learning.registry.import_version(7, VERSION, teach(wine="red"))
     expected = {
         "project": 7,
         "adapt": "scores",

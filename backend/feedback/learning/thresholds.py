@@ -9,6 +9,7 @@ add up over pictures. Islands and holes, which predictions drop and fill, are no
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -44,11 +45,11 @@ class ThresholdCounts:
         true_px: pixels that it should have.
         shown: keys of the pictures that show it; what several annotators have corrected is one.
 
-    >>> sure = ThresholdCounts.empty()
-    >>> sure.right[[20, 40]] = 10, 30
-    >>> sure.wrong[20] = 15
-    >>> sure = ThresholdCounts(sure.right, sure.wrong, true_px=50, shown=frozenset("abc"))
-    >>> sure.best, sure.saved(0.0), sure.saved(0.42)
+    >>> counts = ThresholdCounts.empty()
+    >>> counts.right[[20, 40]] = 10, 30
+    >>> counts.wrong[20] = 15
+    >>> counts = ThresholdCounts(counts.right, counts.wrong, true_px=50, shown=frozenset("abc"))
+    >>> counts.best, counts.saved(0.0), counts.saved(0.42)
     (0.42, 0.5, 0.6)
     """
 
@@ -59,7 +60,7 @@ class ThresholdCounts:
 
     @classmethod
     def empty(cls) -> ThresholdCounts:
-        """Of no picture."""
+        """Return the counts of no image: all 0."""
         return cls(np.zeros(STEPS), np.zeros(STEPS))
 
     def __add__(self, other: ThresholdCounts) -> ThresholdCounts:
@@ -72,25 +73,28 @@ class ThresholdCounts:
 
     @property
     def pictures(self) -> int:
-        """How many show it."""
+        """How many images show the label."""
         return len(self.shown)
 
     @property
     def best(self) -> float | None:
-        """The threshold, the lowest of equally good ones; None with too few pictures."""
+        """The best threshold, the lowest of equally good ones; None with too few images."""
         if self.pictures < FEWEST_PICTURES:
             return None
         gains = (self.right - self.wrong)[::-1].cumsum()[::-1]  # of all that is at least as sure
         return int(np.argmax(gains)) / STEPS
 
     def saved(self, threshold: float) -> float | None:
-        """The share of the true pixels that needs no painting, 1 or less; None without any."""
+        """Return the share of the true pixels that needs no painting, at most 1.
+
+        None where there is no true pixel.
+        """
         step = round(threshold * STEPS)
         gain = float((self.right - self.wrong)[step:].sum())
         return gain / self.true_px if self.true_px else None
 
     def to_json(self) -> dict[str, Any]:
-        """Its attributes, as `from_json` takes them."""
+        """Return the attributes as databases keep them; these names stay."""
         return {
             "right": self.right.tolist(),
             "wrong": self.wrong.tolist(),
@@ -100,7 +104,7 @@ class ThresholdCounts:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ThresholdCounts:
-        """One that has been kept as JSON."""
+        """Read counts that `to_json` has written."""
         right, wrong = np.array(value["right"]), np.array(value["wrong"])
         return cls(right, wrong, value["true_px"], frozenset(value["shown"]))
 
@@ -108,15 +112,15 @@ class ThresholdCounts:
 def measure(
     segmentation: Segmentation, masks: Mapping[str, BoolMask], picture: str
 ) -> dict[str, ThresholdCounts]:
-    """How right the labels of a picture are.
+    """Count the right and wrong pixels of each label of an image.
 
     Args:
-        segmentation: of the picture, without thresholds.
-        masks: name of the label -> (H, W) bool, what it should be; nothing for those left out.
-        picture: what it is known by, see `clearclip_core.Example.picture_key`.
+        segmentation: of the image, without thresholds.
+        masks: name of the label -> (H, W) bool, the true mask; a label that is left out has none.
+        picture: the key of the image, see `clearclip_core.Example.picture_key`.
 
     Returns:
-        Name of the label -> its counts, for labels that are there or should be.
+        Name of the label -> its counts, for labels that are predicted or true somewhere.
     """
     steps = np.searchsorted(_LOWER_ENDS, segmentation.confidence, side="right") - 1  # (H, W)
     measured = {}
@@ -138,16 +142,19 @@ def measure(
 def measure_patches(
     example: Example, embeddings: torch.Tensor, bias: torch.Tensor, vocabulary: Vocabulary
 ) -> dict[str, ThresholdCounts]:
-    """The same by the patches that an example has kept, in patches, for scores that have changed.
+    """Count the right and wrong patches of each label of an example, for scores that have changed.
 
     As in `clearclip_core.adapt`, labels that the annotator did not know do not compete, and
-    patches of labels that are no more are wrong for none.
+    patches of labels that the config has no more are wrong for no label.
 
     Args:
-        example: of a corrected picture.
-        embeddings: (Q, D), as `clearclip_core.Adaptation.apply` gives them.
-        bias: (Q,), likewise.
+        example: of a corrected image.
+        embeddings: (Q, D), as `clearclip_core.Adaptation.apply` returns them.
+        bias: (Q,), as `clearclip_core.Adaptation.apply` returns it.
         vocabulary: the labels of today.
+
+    Returns:
+        Name of the label -> its counts, in patches.
     """
     patches = torch.from_numpy(example.patches.astype(np.float32))
     cosines = patches @ embeddings.to(patches).T + bias.to(patches)
@@ -184,14 +191,19 @@ def _count(steps: npt.NDArray[np.intp], weights: Counts) -> Counts:
 
 
 def add_up(pictures: Iterable[Mapping[str, ThresholdCounts]]) -> dict[str, ThresholdCounts]:
-    """The counts of several pictures together; their order does not matter."""
+    """Add up the counts of several images; their order does not matter."""
     total: dict[str, ThresholdCounts] = {}
     for picture in pictures:
-        for name, paint in picture.items():
-            total[name] = total.get(name, ThresholdCounts.empty()) + paint
+        for name, counts in picture.items():
+            total[name] = total.get(name, ThresholdCounts.empty()) + counts
     return dict(sorted(total.items()))
 
 
-def best_thresholds(paints: Mapping[str, ThresholdCounts]) -> dict[str, float]:
-    """Name of the label -> its threshold, for labels whose best is above 0."""
-    return {name: best for name, paint in paints.items() if (best := paint.best)}
+def best_thresholds(counts: Mapping[str, ThresholdCounts]) -> dict[str, float]:
+    """Return name of the label -> its best threshold, for labels where that is above 0."""
+    return {name: best for name, each in counts.items() if (best := each.best)}
+
+
+def counts_from_json(text: str) -> dict[str, ThresholdCounts]:
+    """Read the `threshold_counts` of a training example: name of the label -> its counts."""
+    return {name: ThresholdCounts.from_json(value) for name, value in json.loads(text).items()}

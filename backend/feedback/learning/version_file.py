@@ -19,7 +19,14 @@ _FORMAT: Final = 1
 
 
 def export(settings: Settings, version: Version, adaptation: Adaptation | None, key: str) -> bytes:
-    """A version as a file, in JSON."""
+    """Return the JSON file of a version.
+
+    Args:
+        settings: name model, method and image size.
+        version: what was learned.
+        adaptation: what it adds to scores; None where it is not better than the words alone.
+        key: of the model in use, see `backend.feedback.learning.model_key.model_key`.
+    """
     value = {
         "format": _FORMAT,
         "model": {
@@ -51,7 +58,7 @@ def read_export(
 
     Args:
         data: the file's bytes.
-        key: of the model in use, see `model_key`.
+        key: of the model in use, see `backend.feedback.learning.model_key.model_key`.
         width: numbers in a feature of the model in use, where that is known.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What is known of learning, as values: a lesson, a numbered version, where a project stands."""
+"""Values of learning: a training example, a numbered version, where a project stands."""
 
 from __future__ import annotations
 
@@ -18,40 +18,41 @@ Origin = Literal["step", "import"]
 
 @dataclass(frozen=True)
 class TrainingExample:
-    """What one corrected picture teaches.
+    """One corrected image, as it is learned from.
 
     Attributes:
         digest: of its content.
         example: the bytes of a `clearclip_core.Example`.
-        paint: `backend.feedback.learning.thresholds.ThresholdCounts` of the words alone, by label, as JSON.
+        threshold_counts: how right the words alone were on the image: name of the label ->
+            `backend.feedback.learning.thresholds.ThresholdCounts`, as JSON.
         learned: when its annotation was learned from first, in seconds since the epoch.
-        annotation: whose it is, by id; 0 before it is kept.
+        annotation: the id of its annotation; 0 before it is kept.
     """
 
     digest: str
     example: bytes = field(repr=False)
-    paint: str = field(repr=False)
+    threshold_counts: str = field(repr=False)
     learned: float = 0.0
     annotation: int = 0
 
 
 @dataclass(frozen=True)
 class Version:
-    """What came of the lessons of a project.
+    """What a step has learned from the training examples of a project.
 
     Attributes:
-        annotations: how many it has learned from.
-        pictures: likewise.
+        annotations: how many annotations it has learned from.
+        pictures: how many images it has learned from.
         digest: of what it changes in predictions.
-        better: whether its scores are at least as good as the words alone; if not, they are not
-            kept, and only its thresholds can be used.
+        better: whether its adapted scores are at least as good as the words alone; if not, its
+            adaptation is not kept, and only its thresholds can be used.
         text_iou: mean IoU of the words alone on held-out corrections, in [0, 1]; None where it
             is not known.
-        adapted_iou: the same of the version.
-        text_ious: by label.
-        adapted_ious: by label.
-        thresholds: by label, for the words alone.
-        adapted_thresholds: by label, for its scores.
+        adapted_iou: mean IoU of the adapted scores on held-out corrections, in [0, 1].
+        text_ious: name of the label -> IoU of the words alone.
+        adapted_ious: name of the label -> IoU of the adapted scores.
+        thresholds: name of the label -> threshold for the words alone.
+        adapted_thresholds: name of the label -> threshold for the adapted scores.
         origin: a step here, or a file.
         created: when it was made, in seconds since the epoch.
         number: counts up from 1 in each project; 0 before it is kept.
@@ -73,7 +74,7 @@ class Version:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a database keeps of it in one column, as JSON; these names stay."""
+        """The columns that a database keeps together, as JSON; these names stay."""
         return {
             "text_iou": self.text_iou,
             "adapted_iou": self.adapted_iou,
@@ -84,7 +85,7 @@ class Version:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as answers have it; these names stay."""
+        """Return the JSON of answers; these names stay."""
         return {
             "annotations": self.annotations,
             "pictures": self.pictures,
@@ -104,11 +105,11 @@ class LearningState:
     Attributes:
         project: its id.
         live: number of the version that predictions use; None: the words alone.
-        pinned: whether that stays as it is.
+        pinned: whether the live version stays live.
         changed: annotations that were added, changed or deleted since the last step.
         asked: whether somebody has asked for a step.
-        annotations: how many it has lessons of.
-        pictures: likewise.
+        annotations: how many annotations it has training examples of.
+        pictures: how many images it has training examples of.
         trouble: why the last step has failed; empty where it has not.
     """
 
@@ -122,7 +123,7 @@ class LearningState:
     trouble: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as answers have it; these names stay."""
+        """Return the JSON of answers; these names stay."""
         return {
             "project": self.project,
             "live": self.live,
@@ -137,11 +138,11 @@ class LearningState:
 
 @dataclass(frozen=True)
 class Summary:
-    """What all projects have learned.
+    """Counts over all projects.
 
     Attributes:
-        live: projects with a version that predictions use.
-        pictures: that there are lessons of.
+        live: projects with a live version.
+        pictures: images with a training example.
         newest: the version of the last step; None before the first.
     """
 
@@ -152,7 +153,13 @@ class Summary:
 
 @dataclass(frozen=True)
 class StepLease:
-    """A leased step of a project; `changed` as it was when its lessons were to be read."""
+    """A leased step of a project.
+
+    Attributes:
+        project: its id.
+        changed: annotations that had changed when the step was leased.
+        live: number of the version that was live then; None: the words alone.
+    """
 
     project: int
     changed: int
@@ -161,12 +168,12 @@ class StepLease:
 
 @dataclass(frozen=True, eq=False)
 class ActiveModel:
-    """What predictions of a project use.
+    """What predictions of a project use beside the words.
 
     Attributes:
-        annotations: how many it has learned from.
-        adaptation: what scores get; None: the words alone.
-        thresholds: of labels for which the label config sets none.
+        annotations: how many annotations it has learned from.
+        adaptation: what is added to scores; None: the scores of the words alone.
+        thresholds: name of the label -> threshold, where the label config sets none.
     """
 
     annotations: int
@@ -175,13 +182,15 @@ class ActiveModel:
 
     @property
     def digest(self) -> str:
-        """Of all that changes predictions."""
+        """The digest of all that changes predictions."""
         scores = self.adaptation.digest if self.adaptation is not None else ""
         return scores + json.dumps(dict(self.thresholds), sort_keys=True)
 
 
 def due_after(every: int, annotations: int) -> int:
-    """Changes after which a step is due: a tenth of all annotations, at least `every`.
+    """Return the number of changes after which a step is due: a tenth of all annotations.
+
+    At least `every`.
 
     >>> due_after(10, 40), due_after(10, 1000)
     (10, 100)
@@ -190,7 +199,7 @@ def due_after(every: int, annotations: int) -> int:
 
 
 def use(version: Version, adaptation: Adaptation | None, mode: Adapt) -> ActiveModel | None:
-    """What a version changes in predictions of a project; None: nothing."""
+    """Return what a version changes in predictions of a project; None: nothing."""
     scores = adaptation if mode in ("scores", "all") else None
     thresholds: Mapping[str, float] = {}
     if mode in ("thresholds", "all"):
@@ -198,3 +207,19 @@ def use(version: Version, adaptation: Adaptation | None, mode: Adapt) -> ActiveM
     if scores is None and not thresholds:
         return None
     return ActiveModel(version.annotations, scores, thresholds)
+
+
+def describe_version(version: Version, promotion: Promotion | None = None) -> str:
+    """Describe a version in words; with its promotion, where that was decided just now."""
+    compared = ""
+    if version.text_iou is not None and version.adapted_iou is not None:
+        compared = (
+            f", IoU on held-out corrections {100 * version.adapted_iou:.1f} % "
+            f"(words alone {100 * version.text_iou:.1f} %)"
+        )
+    better = "" if version.better else ", not better than the words alone"
+    ends = {"live": "; it is live", "stays": "; what was live stays", "words": "", None: ""}
+    return (
+        f"version {version.number} of {version.annotations} annotations{compared}{better}"
+        f"{ends[promotion]}"
+    )

@@ -9,8 +9,8 @@ from typing import Any
 from flask import Blueprint, Response, request, url_for
 
 from backend.errors import BackendError, BadRequest, ModelUnavailable, PayloadTooLarge
-from backend.feedback.learning.learner import Learner, paints_of
-from backend.feedback.learning.thresholds import ThresholdCounts, add_up
+from backend.feedback.learning.learner import Learner
+from backend.feedback.learning.thresholds import ThresholdCounts, add_up, counts_from_json
 from backend.feedback.learning.version_file import read_export
 from backend.feedback.learning.versions import LearningState, due_after
 from backend.label_studio.files import LabelStudioFiles
@@ -48,7 +48,7 @@ def make_tutor(
         read_body: how a request's body is read, within its limits.
     """
     tutor = Blueprint("tutor", __name__)
-    lessons = learner.lessons
+    registry = learner.registry
 
     @tutor.route(_PROJECT, methods=["GET"])
     def show(project: int) -> Response:
@@ -60,14 +60,16 @@ def make_tutor(
         if settings.label_studio_api_key is None:
             raise BadRequest(_NO_KEY)
         learner.check()
-        return lessons.ask(project)
+        return learner.steps.request(project)
 
     turns: dict[str, Callable[[int, ActionRequest], LearningState]] = {
         "step": ask,
-        "pin": lambda project, _: lessons.pin(project),
-        "unpin": lambda project, _: lessons.pin(project, pinned=False),
-        "rollback": lambda project, asked: lessons.roll_back(project, asked.number, settings.adapt),
-        "reset": lambda project, asked: lessons.reset(project, asked.keep_evidence),
+        "pin": lambda project, _: registry.pin(project),
+        "unpin": lambda project, _: registry.pin(project, pinned=False),
+        "rollback": lambda project, asked: registry.roll_back(
+            project, asked.number, settings.adapt
+        ),
+        "reset": lambda project, asked: registry.reset(project, asked.keep_evidence),
     }
 
     @tutor.route(f"{_PROJECT}/<any({', '.join(ACTIONS)}):turn>", methods=["POST"])
@@ -97,8 +99,8 @@ def make_tutor(
     @tutor.route(f"{_PROJECT}/version", methods=["POST"])
     def take(project: int) -> Response:
         body = _short(read_body(), _MAX_FILE)
-        version, adaptation = read_export(body, lessons.model, learner.width)
-        lessons.bring(project, version, adaptation)
+        version, adaptation = read_export(body, registry.model_key, learner.width)
+        registry.import_version(project, version, adaptation)
         return json_answer(describe(settings, learner, project))
 
     def _page(project: int, refusal: str = "") -> Response:
@@ -118,10 +120,10 @@ def _short(body: bytes, most: int = _MAX_TURN) -> bytes:
     return body
 
 
-@lru_cache(maxsize=1)  # MB of text where there are many lessons
-def _added_up(paints: tuple[str, ...]) -> Mapping[str, ThresholdCounts]:
-    """What lessons count together: each view of a page asks for it, mostly of the same ones."""
-    return add_up(map(paints_of, paints))
+@lru_cache(maxsize=1)  # MB of text where there are many examples
+def _added_up(counts: tuple[str, ...]) -> Mapping[str, ThresholdCounts]:
+    """Add up the counts of examples; each view of a page asks for it, mostly of the same ones."""
+    return add_up(map(counts_from_json, counts))
 
 
 def describe(settings: Settings, learner: Learner, project: int) -> Json:
@@ -136,19 +138,19 @@ def describe(settings: Settings, learner: Learner, project: int) -> Json:
         "labels": {},
     }
     try:
-        state = learner.lessons.state(project)
-        versions = learner.lessons.versions(project)
-        paints = _added_up(tuple(learner.lessons.paints(project)))
+        state = learner.registry.state(project)
+        versions = learner.registry.versions(project)
+        counts = _added_up(tuple(learner.examples.threshold_counts(project)))
     except ModelUnavailable as error:
         return known | LearningState(project, trouble=str(error)).to_json()
     labels = {
         name: {
-            "pictures": paint.pictures,
-            "threshold": paint.best,
-            "saved": paint.saved(0.0),
-            "saved_with_threshold": None if paint.best is None else paint.saved(paint.best),
+            "pictures": each.pictures,
+            "threshold": each.best,
+            "saved": each.saved(0.0),
+            "saved_with_threshold": None if each.best is None else each.saved(each.best),
         }
-        for name, paint in paints.items()
+        for name, each in counts.items()
     }
     shown = [version.to_json() | {"live": version.number == state.live} for version in versions]
     known["every"] = due_after(settings.adapt_every, state.annotations)

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from backend.errors import ModelUnavailable
 from backend.feedback.annotation_store import Annotations
-from backend.feedback.learning.example_store import ExampleStore
+from backend.feedback.learning.version_registry import VersionRegistry
 from backend.feedback.learning.versions import Summary
 from backend.inference.engine import Engine, Snapshot
 from backend.inference.image_request import Priority
@@ -66,7 +66,7 @@ class StatusReport:
         pending: tasks of batches that wait.
         files: knows the address of Label Studio, to link to its tasks.
         reader: keeps the pictures that annotators have open.
-        lessons: what projects have learned.
+        registry: what projects have learned.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class StatusReport:
         pending: DeadlineRunner,
         files: LabelStudioFiles,
         reader: ImageReader,
-        lessons: ExampleStore,
+        registry: VersionRegistry,
     ) -> None:
         self._settings = settings
         self._engine = engine
@@ -90,7 +90,7 @@ class StatusReport:
         self._pending = pending
         self._files = files
         self._reader = reader
-        self._lessons = lessons
+        self._registry = registry
         self._annotations = Annotations(store, "")
         self._secrets = tuple(known_secrets(settings))
         self._versions = package_versions()
@@ -182,7 +182,7 @@ class StatusReport:
     def _learning(self) -> Json:
         """What projects have learned, all of them together; nothing where that cannot be read."""
         try:
-            found = self._lessons.summary()
+            found = self._registry.summary()
         except (SQLAlchemyError, ModelUnavailable):  # which is told of the jobs and of the model
             found = Summary()
         newest = found.newest

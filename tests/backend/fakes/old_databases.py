@@ -19,6 +19,7 @@ from backend.database.migrations.revisions import revisions, upgrade
 from backend.feedback.annotation_store import Annotations, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.learning.example_store import ExampleStore
+from backend.feedback.learning.version_registry import VersionRegistry
 from backend.feedback.learning.versions import LearningState, TrainingExample, Version
 from backend.jobs.job_store import Job, JobStore
 from backend.prediction.failures import Failure, FailureStore
@@ -115,7 +116,7 @@ def check_jobs(url: str) -> None:
 
 
 def check_feedback(url: str) -> None:
-    """Check that the stores read the annotations, lessons and versions of `make_old`."""
+    """Check that the stores read the annotations, training examples and versions of `make_old`."""
     store = JobStore(url, lambda: 2000.0)
     annotations = Annotations(store, "me")
     change = LabelDiff("car", accepted=1, relabelled={"dog": 2}, true_px=9)
@@ -123,15 +124,16 @@ def check_feedback(url: str) -> None:
         ReadAnnotation(4, 7, 104, "compared", "v1", 4, 1.5, 10.0, 11.0, (change,))
     ]
     assert [mark.annotation for mark in annotations.take(10)] == [3]
-    lessons = ExampleStore(store, "me", lambda: "model")
-    assert lessons.lessons(7) == [TrainingExample("a", b"\x00\x01example", "{}", 1010.5, 3)]
-    assert lessons.state(7) == LearningState(7, 1, False, 0, False, 1, 1, "")
-    version, adaptation = lessons.version(7, 1)
+    examples = ExampleStore(store, lambda: "model")
+    registry = VersionRegistry(store, lambda: "model")
+    assert examples.examples(7) == [TrainingExample("a", b"\x00\x01example", "{}", 1010.5, 3)]
+    assert registry.state(7) == LearningState(7, 1, False, 0, False, 1, 1, "")
+    version, adaptation = registry.version(7, 1)
     assert version == VERSION
     assert adaptation is not None
     assert adaptation.names == ("car",)
     assert adaptation.directions.tolist() == [[0.5, 0.5]]
-    assert lessons.replace(5, 7, [TrainingExample("b", b"new", "{}")])
+    assert examples.replace(5, 7, [TrainingExample("b", b"new", "{}")])
     store.close()
 
 

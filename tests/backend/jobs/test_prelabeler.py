@@ -25,7 +25,6 @@ from sqlalchemy.exc import OperationalError
 from backend.cli import main as cli
 from backend.database.leases import LeaseLost, new_owner
 from backend.errors import ImageNotFound, ImageRefused, ModelUnavailable, StudioUnreachable
-from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.versions import TrainingExample, Version
 from backend.inference.engine import Engine
 from backend.jobs import prelabeler as prelabel
@@ -43,6 +42,7 @@ from clearclip_core import RGBArray
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag, teach
 from tests.backend.fakes.flaky_database import FlakyStore
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.learning_stores import LearningStores
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 
 ROOT = Path(__file__).parents[3]
@@ -472,16 +472,16 @@ def test_what_is_learned_meanwhile_leaves_a_job_its_version(
     """Else one that takes hours would begin anew with every few annotations, and never end."""
     bench = make_bench()
     start = bench.version(studio.label_config)
-    lessons = ExampleStore(bench.store, "who learns", lambda: "model")
-    bench.predictor._lessons = lessons
+    learning = LearningStores.of(bench.store, "who learns")
+    bench.predictor._active_models = learning.active_models
 
     def learn(job: Job) -> None:
         if job.done:
-            lessons.replace(job.done, 7, [TrainingExample(f"{job.done}", b"", "{}")])
-            turn = lessons.take_step(1, 7)
-            assert turn is not None
+            learning.examples.replace(job.done, 7, [TrainingExample(f"{job.done}", b"", "{}")])
+            lease = learning.steps.lease_step(1, 7)
+            assert lease is not None
             learned = Version(job.done, job.done, f"{job.done}", better=True)
-            lessons.settle(turn, learned, teach(red="blue"), "live")
+            learning.steps.commit(lease, learned, teach(red="blue"), "live")
 
     job = bench.run(learn)
     assert (job.state, job.version, job.done) == ("done", start, COUNT)

@@ -16,13 +16,15 @@ import torch
 from backend.database.leases import LEASE_S
 from backend.errors import BadRequest, ImageRefused, LearningRefused, StudioUnreachable
 from backend.feedback.comparison import AnnotationDiff, ImageDiff
-from backend.feedback.learning import example_store as lessons
-from backend.feedback.learning.example_store import ExampleStore
-from backend.feedback.learning.learner import Learner, model_key
+from backend.feedback.learning import example_store
+from backend.feedback.learning.learner import Learner
+from backend.feedback.learning.model_key import model_key
 from backend.feedback.learning.version_file import export, read_export
+from backend.feedback.learning.version_fitter import FitExamples
 from backend.inference.engine import Engine
 from backend.inference.image_request import Priority
 from backend.jobs.job_store import JobStore
+from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import (
@@ -44,10 +46,12 @@ from clearclip_core import (
     Label,
     RGBArray,
     Vocabulary,
+    adapt,
     render_scene,
 )
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, flag, teach
+from tests.backend.fakes.learning_stores import LearningStores
 from tests.backend.prediction.test_predictor import IMAGES, mask_of, read_image
 
 Masks = Mapping[str, npt.NDArray[np.bool_]]
@@ -80,10 +84,12 @@ class School:
         self.settings = Settings(**{"adapt_every": 2} | settings)
         engine = colour_engine()
         key = model_key(self.settings, engine.model_id)
-        self.lessons = ExampleStore(store, owner, lambda: key)
+        self.stores = LearningStores.of(store, owner, lambda: key)
         self.fits = Fits()
-        self.learner = Learner(self.settings, engine, read_image, self.lessons, self.fits)
-        self.predictor = Predictor(engine, read_image, self.settings, lessons=self.lessons)
+        self.learner = make_learner(self.settings, engine, read_image, self.stores, self.fits)
+        self.predictor = Predictor(
+            engine, read_image, self.settings, active_models=self.stores.active_models
+        )
 
     def learn(self, *annotations: int, config: str = CONFIG, image: str = "flag") -> None:
         for annotation in annotations:
@@ -102,6 +108,17 @@ class School:
 
     def labels(self, config: str = CONFIG) -> list[str]:
         return [each["value"]["brushlabels"][0] for each in self.predict(config)["result"]]
+
+
+def make_learner(
+    settings: Settings,
+    engine: Engine,
+    read: ReadImage,
+    stores: LearningStores,
+    fit_examples: FitExamples = adapt,
+) -> Learner:
+    parts = (stores.examples, stores.registry, stores.steps)
+    return Learner(settings, engine, read, *parts, fit_examples)
 
 
 @pytest.fixture
@@ -134,20 +151,26 @@ def corrected(
 def test_an_annotation_gives_what_its_picture_and_masks_teach(store: JobStore) -> None:
     school = School(store)
     school.learn(1)
-    (lesson,) = school.lessons.lessons(7)
-    example = Example.from_bytes(lesson.example)
+    (stored,) = school.stores.examples.examples(7)
+    example = Example.from_bytes(stored.example)
     assert (example.known, example.names) == (("blue", "wine"), ("", "wine"))
     assert example.areas.tolist() == [40 * 40, 40 * 20]
     assert np.array_equal(example.means[1], [255, 0, 0])  # the stand-in's features are colours
     school.learner.learn(corrected(2, {}))
     assert (
-        len({Example.from_bytes(each.example).picture for each in school.lessons.lessons(7)}) == 1
+        len(
+            {
+                Example.from_bytes(each.example).picture
+                for each in school.stores.examples.examples(7)
+            }
+        )
+        == 1
     )
     school.learner.forget(2)
     school.learn(1)
-    assert school.lessons.state(7).changed == 3
+    assert school.stores.registry.state(7).changed == 3
     school.learner.forget(1)
-    assert school.lessons.lessons(7) == []
+    assert school.stores.examples.examples(7) == []
 
 
 def test_what_the_words_had_right_is_counted(store: JobStore) -> None:
@@ -156,12 +179,12 @@ def test_what_the_words_had_right_is_counted(store: JobStore) -> None:
     upper[:20, 40:] = True
     school = School(store)
     school.learner.learn(corrected(1, {"blue": upper}))
-    (paint,) = school.lessons.paints(7)
-    assert '"true_px": 400' in paint
+    (counts,) = school.stores.examples.threshold_counts(7)
+    assert '"true_px": 400' in counts
     for key, wanted in (("right", 400.0), ("wrong", 400.0)):
-        counts = [0.0] * 50
-        counts[25] = wanted  # the stand-in is 0.5 sure there
-        assert f'"{key}": {counts}' in paint
+        steps = [0.0] * 50
+        steps[25] = wanted  # the stand-in is 0.5 sure there
+        assert f'"{key}": {steps}' in counts
 
 
 @pytest.mark.parametrize("image", ["gone", "wide"])
@@ -170,7 +193,7 @@ def test_a_picture_that_does_not_fit_its_masks_teaches_nothing(
 ) -> None:
     school = School(store)
     school.learner.learn(corrected(1, {"wine": left_third()}, image=image))
-    assert school.lessons.lessons(7) == []
+    assert school.stores.examples.examples(7) == []
     assert "Annotation 1 cannot be learned from" in caplog.text
 
 
@@ -183,11 +206,11 @@ def test_a_picture_that_is_not_handed_out_leaves_what_was_learned(store: JobStor
     def refuse(source: str, task: Task) -> RGBArray:
         raise ImageRefused("The storage answers with HTTP 503.")
 
-    away = Learner(school.settings, colour_engine(), refuse, school.lessons)
+    away = make_learner(school.settings, colour_engine(), refuse, school.stores)
     for annotation in (1, 2, 3):
         with pytest.raises(ImageRefused):
             away.learn(corrected(annotation, {"wine": left_third()}))
-    state = school.lessons.state(7)
+    state = school.stores.registry.state(7)
     assert (state.annotations, state.changed, state.live) == (2, 0, 1)
     assert school.predict() == before
 
@@ -201,8 +224,8 @@ def test_a_list_of_pictures_teaches_those_with_regions(store: JobStore) -> None:
     )
     school = School(store)
     school.learner.learn(AnnotationDiff(1, 7, task, config, pictures, 0.0))
-    (lesson,) = school.lessons.lessons(7)
-    assert np.array_equal(Example.from_bytes(lesson.example).means[1], [255, 0, 0])
+    (stored,) = school.stores.examples.examples(7)
+    assert np.array_equal(Example.from_bytes(stored.example).means[1], [255, 0, 0])
 
 
 def test_where_nothing_was_learned_all_is_as_without(store: JobStore) -> None:
@@ -287,7 +310,7 @@ def test_what_is_not_better_never_goes_live(store: JobStore, ious: tuple[float, 
         school.fits.adaptation = None
     school.learn(1, 2)
     assert school.step()
-    (version,) = school.lessons.versions(7)
+    (version,) = school.stores.registry.versions(7)
     assert not version.better
     assert (version.text_iou, version.adapted_iou) == ious
     assert school.predict() == before
@@ -323,7 +346,7 @@ def test_what_was_live_stays_while_it_is_good_on_what_came_since(
     school.fits.ious = (0.5, 0.4)
     school.learn(3, 4, image=image)
     school.step()
-    assert [each.better for each in school.lessons.versions(7)] == [False, True]
+    assert [each.better for each in school.stores.registry.versions(7)] == [False, True]
     assert (school.predict()["model_version"] == first) == stays
     assert school.labels() == (["wine", "blue"] if stays else ["blue"])
 
@@ -338,7 +361,7 @@ def test_a_config_may_say_what_follows_corrections(store: JobStore) -> None:
     assert school.predict(off) == before
     assert school.predict() != before
     school.learn(1, config=off)
-    assert school.lessons.state(7).annotations == 1
+    assert school.stores.registry.state(7).annotations == 1
     assert School(store, adapt="off").predict() == before
     on = brush_config("wine", "blue", attributes='adapt="scores"')
     assert School(store, adapt="off").labels(on) == ["wine", "blue"]
@@ -357,12 +380,12 @@ def test_thresholds_are_used_where_somebody_asks_for_them(store: JobStore) -> No
     for annotation in range(3):
         school.learner.learn(corrected(annotation, {"red": left}, config=xml, image="reds0"))
     school.step(xml)
-    assert school.lessons.versions(7)[0].thresholds == {}, "three annotators of one picture"
+    assert school.stores.registry.versions(7)[0].thresholds == {}, "three annotators of one picture"
     for annotation in range(3):
         image = f"reds{annotation}"
         school.learner.learn(corrected(annotation, {"red": left}, config=xml, image=image))
     school.step(xml)
-    version, _ = school.lessons.versions(7)
+    version, _ = school.stores.registry.versions(7)
     assert version.thresholds == {"red": 0.52}
 
     def drawn(config: str) -> npt.NDArray[np.bool_]:
@@ -427,16 +450,16 @@ def test_what_is_learned_while_a_step_is_made_is_not_counted(store: JobStore) ->
         school.learn(3, 4, 5)
         return school.fits(*given)
 
-    learner = Learner(school.settings, colour_engine(), read_image, school.lessons, slow)
+    learner = make_learner(school.settings, colour_engine(), read_image, school.stores, slow)
     assert learner.take_due_step(lambda _: parse_label_config(CONFIG))
-    (version,) = school.lessons.versions(7)
+    (version,) = school.stores.registry.versions(7)
     assert (version.annotations, version.pictures) == (2, 2)
 
 
 def test_an_annotation_that_is_too_old_to_count_costs_nothing(
     store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lessons, "MOST_ANNOTATIONS", 2)
+    monkeypatch.setattr(example_store, "MOST_ANNOTATIONS", 2)
     asked: list[int] = []
 
     def read(source: str, task: Task) -> RGBArray:
@@ -444,11 +467,11 @@ def test_an_annotation_that_is_too_old_to_count_costs_nothing(
         return read_image(source, task)
 
     school = School(store)
-    learner = Learner(school.settings, colour_engine(), read, school.lessons)
+    learner = make_learner(school.settings, colour_engine(), read, school.stores)
     for annotation in (5, 4, 3, 1, 3, 4, 6, 4, 5):
         learner.learn(corrected(annotation, {"wine": left_third()}))
     assert asked == [5, 4, 4, 6, 5]
-    state = school.lessons.state(7)
+    state = school.stores.registry.state(7)
     assert (state.annotations, state.changed) == (2, 3)
 
 
@@ -461,7 +484,7 @@ def test_a_step_that_fails_is_given_back_with_the_reason(store: JobStore) -> Non
 
     with pytest.raises(StudioUnreachable):
         school.learner.take_due_step(away)
-    assert school.lessons.state(7).trouble == "Label Studio does not answer."
+    assert school.stores.registry.state(7).trouble == "Label Studio does not answer."
     assert not school.step()
     assert isinstance(store.clock, Clock)
     store.clock.now += 601
@@ -471,7 +494,7 @@ def test_a_step_that_fails_is_given_back_with_the_reason(store: JobStore) -> Non
 def test_a_step_that_is_killed_is_made_by_another_and_comes_to_the_same(store: JobStore) -> None:
     school, other = School(store, "killed"), School(store, "other")
     school.learn(1, 2)
-    assert school.lessons.take_step(2) is not None  # and nothing more is heard of it
+    assert school.stores.steps.lease_step(2) is not None  # and nothing more is heard of it
     assert not other.step()
     assert isinstance(store.clock, Clock)
     store.clock.now += LEASE_S + 1
@@ -488,16 +511,16 @@ def test_a_step_by_hand_is_refused_with_a_reason(store: JobStore) -> None:
     made = school.learner.step(7, lambda _: now)
     assert made is not None
     assert made.number == 1
-    assert school.lessons.take_step(1, 7) is not None
+    assert school.stores.steps.lease_step(1, 7) is not None
     with pytest.raises(LearningRefused, match="just now"):
         school.learner.step(7, lambda _: now)
     with pytest.raises(LearningRefused, match="is not to learn"):
         School(store, adapt="off").learner.step(7, lambda _: now)
     surgery = School(store, method="clipsurgery")
-    known = school.lessons.state(7)
+    known = school.stores.registry.state(7)
     surgery.learn(1, 2)
-    assert surgery.lessons.lessons(7) == []
-    assert school.lessons.state(7) == known, "what other methods have learned is left alone"
+    assert surgery.stores.examples.examples(7) == []
+    assert school.stores.registry.state(7) == known, "what other methods have learned is left alone"
     with pytest.raises(LearningRefused, match="clipsurgery cannot learn"):
         surgery.learner.step(7, lambda _: now)
 
@@ -506,12 +529,12 @@ def test_a_version_goes_to_another_backend_as_a_file(store: JobStore, tmp_path: 
     school = School(store)
     school.learn(1, 2)
     school.step()
-    version, adaptation = school.lessons.version(7, 1)
-    data = export(school.settings, version, adaptation, school.lessons.model)
+    version, adaptation = school.stores.registry.version(7, 1)
+    data = export(school.settings, version, adaptation, school.stores.registry.model_key)
 
     there = School(JobStore(f"sqlite:///{tmp_path}/there.db"))
-    brought, scores = read_export(data, there.lessons.model, there.learner.width)
-    kept = there.lessons.bring(7, brought, scores)
+    brought, scores = read_export(data, there.stores.registry.model_key, there.learner.width)
+    kept = there.stores.registry.import_version(7, brought, scores)
     assert (kept.origin, kept.better, kept.annotations) == ("import", True, 2)
     assert there.predict() == school.predict()
 
@@ -524,13 +547,14 @@ def test_a_version_goes_to_another_backend_as_a_file(store: JobStore, tmp_path: 
         (data.replace(b'"adaptation": "', b'"adaptation": "AAAA'), "another"),
     ):
         with pytest.raises(BadRequest, match=what):
-            read_export(wrong, there.lessons.model)
+            read_export(wrong, there.stores.registry.model_key)
     with pytest.raises(BadRequest, match="another model's"):
-        read_export(data, there.lessons.model, width=512)
+        read_export(data, there.stores.registry.model_key, width=512)
     endless = Adaptation(("wine",), np.full((1, 3), np.inf, np.float32), np.zeros(1, np.float32), 1)
     with pytest.raises(BadRequest, match="numbers that are none"):
         read_export(
-            export(school.settings, version, endless, school.lessons.model), there.lessons.model
+            export(school.settings, version, endless, school.stores.registry.model_key),
+            there.stores.registry.model_key,
         )
     with pytest.raises(BadRequest, match="learned with ViT-B-16/openai, clearclip, 448 px"):
         read_export(data, "another")
@@ -541,19 +565,21 @@ def test_what_comes_from_a_file_leaves_to_what_is_better_alone(store: JobStore) 
     school.learn(1, 2)
     school.step()
     brought, scores = read_export(
-        export(school.settings, *school.lessons.version(7, 1), school.lessons.model),
-        school.lessons.model,
+        export(
+            school.settings, *school.stores.registry.version(7, 1), school.stores.registry.model_key
+        ),
+        school.stores.registry.model_key,
     )
-    school.lessons.bring(7, brought, scores)
-    live = school.lessons.state(7).live
+    school.stores.registry.import_version(7, brought, scores)
+    live = school.stores.registry.state(7).live
     school.fits.adaptation, school.fits.ious = teach(wine="white"), (0.1, 0.2)
     school.learn(3, 4)
     school.step()
-    assert school.lessons.state(7).live == live
+    assert school.stores.registry.state(7).live == live
     school.fits.ious = (0.1, 1.0)
     school.learn(5, 6)
     school.step()
-    assert school.lessons.state(7).live != live
+    assert school.stores.registry.state(7).live != live
 
 
 # ---- the demo model on drawn scenes --------------------------------------------------------------
@@ -587,10 +613,12 @@ def of_scene(annotation: int) -> AnnotationDiff:
     return AnnotationDiff(annotation, 7, task, SCENES, (picture,), 0.0)
 
 
+def demo_stores(engine: Engine, store: JobStore, owner: str) -> LearningStores:
+    return LearningStores.of(store, owner, lambda: model_key(DEMO, engine.model_id))
+
+
 def demo_learner(engine: Engine, store: JobStore, owner: str) -> Learner:
-    settings = DEMO
-    lessons = ExampleStore(store, owner, lambda: model_key(settings, engine.model_id))
-    return Learner(settings, engine, read_scene, lessons)
+    return make_learner(DEMO, engine, read_scene, demo_stores(engine, store, owner))
 
 
 def test_replicas_come_to_the_same_in_whatever_order(demo: Engine, tmp_path: Path) -> None:
@@ -615,7 +643,7 @@ def test_replicas_come_to_the_same_in_whatever_order(demo: Engine, tmp_path: Pat
     learned = []
     for learner in (one, two[1]):
         assert learner.take_due_step(lambda _: SCENES)
-        (version,) = learner.lessons.versions(7)
+        (version,) = learner.registry.versions(7)
         learned.append((version.digest, version.text_iou, version.adapted_iou, version.annotations))
     assert learned[0] == learned[1]
 
@@ -624,9 +652,9 @@ def test_labels_whose_words_mean_nothing_are_found_after_some_corrections(
     demo: Engine, tmp_path: Path
 ) -> None:
     """The issue's own promise, on a small scale; tests/bench has the measured figures."""
-    learner = demo_learner(demo, JobStore(f"sqlite:///{tmp_path}/demo.db"), "me")
-    settings = DEMO
-    predictor = Predictor(demo, read_scene, settings, lessons=learner.lessons)
+    stores = demo_stores(demo, JobStore(f"sqlite:///{tmp_path}/demo.db"), "me")
+    learner = make_learner(DEMO, demo, read_scene, stores)
+    predictor = Predictor(demo, read_scene, DEMO, active_models=stores.active_models)
 
     def iou() -> float:
         both, either = 0, 0
@@ -648,7 +676,7 @@ def test_labels_whose_words_mean_nothing_are_found_after_some_corrections(
     for annotation in range(301, 307):
         learner.learn(of_scene(annotation))
     assert learner.take_due_step(lambda _: SCENES)
-    (version,) = learner.lessons.versions(7)
+    (version,) = learner.registry.versions(7)
     assert version.better
     assert iou() > before + 0.05
     for annotation in range(301, 307):
@@ -657,11 +685,12 @@ def test_labels_whose_words_mean_nothing_are_found_after_some_corrections(
 
 
 def test_the_width_is_known_once_the_model_is_loaded(demo: Engine, store: JobStore) -> None:
-    learner = demo_learner(demo, store, "me")
+    stores = demo_stores(demo, store, "me")
+    learner = make_learner(DEMO, demo, read_scene, stores)
     words = demo.segmenter().embed(["sky"])
     assert learner.width == words.shape[-1]
     assert isinstance(words, torch.Tensor)
-    unloaded = Learner(DEMO, Engine(demo.segmenter, lambda: "demo"), read_scene, learner.lessons)
+    unloaded = make_learner(DEMO, Engine(demo.segmenter, lambda: "demo"), read_scene, stores)
     assert unloaded.width is None
     learner.learn(of_scene(301))
     assert not unloaded.take_due_step(lambda _: SCENES), "it waits for the model"

@@ -15,14 +15,14 @@ from sqlalchemy import text
 
 from backend import create_app
 from backend.cli.main import main
-from backend.feedback.learning.example_store import ExampleStore
-from backend.feedback.learning.learner import model_key
+from backend.feedback.learning.model_key import model_key
 from backend.feedback.learning.versions import TrainingExample, Version
 from backend.jobs.job_store import JobStore
 from backend.settings import Settings
 from clearclip_core import Adaptation, weights_id
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag, teach
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.learning_stores import LearningStores
 from tests.backend.feedback.test_annotation_reader import region
 from tests.backend.web.pages.test_dashboard import PEOPLE, Page
 
@@ -45,19 +45,19 @@ def make_app(**settings: Any) -> Flask:
     return create_app(Settings(**KEYS | settings), colour_engine())
 
 
-def lessons_of(model: str = "") -> ExampleStore:
+def stores_of(model: str = "") -> LearningStores:
     """What a backend with the stand-in keeps, in the database of the test."""
     settings = Settings()
     key = model or model_key(settings, "colours-1")
-    return ExampleStore(JobStore.from_settings(settings), "who learns", lambda: key)
+    return LearningStores.of(JobStore.from_settings(settings), "who learns", lambda: key)
 
 
-def learn(lessons: ExampleStore, *versions: Version, scores: Adaptation | None = None) -> None:
-    lessons.replace(1, 7, [TrainingExample("a", b"", PAINT)])
+def learn(stores: LearningStores, *versions: Version, scores: Adaptation | None = None) -> None:
+    stores.examples.replace(1, 7, [TrainingExample("a", b"", PAINT)])
     for version in versions:
-        turn = lessons.take_step(1, 7)
-        assert turn is not None
-        lessons.settle(turn, version, scores or teach(wine="red"), "live")
+        lease = stores.steps.lease_step(1, 7)
+        assert lease is not None
+        stores.steps.commit(lease, version, scores or teach(wine="red"), "live")
 
 
 def test_a_project_that_has_learned_nothing() -> None:
@@ -71,7 +71,7 @@ def test_a_project_that_has_learned_nothing() -> None:
 
 def test_the_versions_and_the_thresholds_are_shown() -> None:
     ious: Any = {"text_ious": {"wine": 0.625}, "adapted_ious": {"wine": 0.3125, "rose": 0.875}}
-    learn(lessons_of(), BETTER, Version(25, 26, "b", True, 0.4, 0.55, **ious))
+    learn(stores_of(), BETTER, Version(25, 26, "b", True, 0.4, 0.55, **ious))
     client = make_app().test_client()
     told = client.get(LEARNING).get_json(force=True)
     assert [(v["number"], v["live"]) for v in told["versions"]] == [(2, True), (1, False)]
@@ -107,8 +107,8 @@ def press(client: FlaskClient, turn: str, **form: str) -> Any:
 
 
 def test_people_steer_with_buttons() -> None:
-    lessons = lessons_of()
-    learn(lessons, BETTER, Version(25, 26, "b", True, 0.4, 0.55))
+    stores = stores_of()
+    learn(stores, BETTER, Version(25, 26, "b", True, 0.4, 0.55))
     client = make_app().test_client()
     for turn, form, live, pinned in (
         ("pin", {}, 2, True),
@@ -121,21 +121,21 @@ def test_people_steer_with_buttons() -> None:
         response = press(client, turn, **form)
         assert response.status_code == 303
         assert response.headers["Location"].endswith(LEARNING)
-        state = lessons.state(7)
+        state = stores.registry.state(7)
         assert (state.live, state.pinned) == (live, pinned)
     assert press(client, "step").status_code == 303
-    assert lessons.state(7).asked
+    assert stores.registry.state(7).asked
     assert press(client, "reset", keep_evidence="on").status_code == 303
-    assert (lessons.versions(7), lessons.state(7).pictures) == ([], 1)
+    assert (stores.registry.versions(7), stores.registry.state(7).pictures) == ([], 1)
     assert press(client, "reset").status_code == 303
-    assert lessons.state(7).pictures == 0
+    assert stores.registry.state(7).pictures == 0
     refused = press(client, "step")
     assert refused.status_code == 409
     assert "no corrections to learn from" in Page(refused).text
 
 
 def test_programs_steer_with_json() -> None:
-    learn(lessons_of(), BETTER)
+    learn(stores_of(), BETTER)
     client = make_app().test_client()
     answer = client.post(f"{LEARNING}/rollback", json={"number": 0})
     assert (answer.status_code, answer.get_json(force=True)["live"]) == (200, None)
@@ -154,14 +154,14 @@ def test_programs_steer_with_json() -> None:
 
 
 def test_other_sites_and_strangers_steer_nothing() -> None:
-    learn(lessons_of(), BETTER)
+    learn(stores_of(), BETTER)
     elsewhere = {"Origin": "http://evil.example"}
     client = make_app().test_client()
     assert client.post(f"{LEARNING}/reset", headers=elsewhere).status_code == 403
     locked = make_app(basic_auth_user="ann", basic_auth_pass="secret").test_client()
     assert locked.post(f"{LEARNING}/reset").status_code == 401
     assert locked.get(LEARNING).status_code == 401
-    assert lessons_of().state(7).live == 1
+    assert stores_of().registry.state(7).live == 1
 
 
 def test_a_step_needs_a_token_and_a_method_that_can_learn() -> None:
@@ -176,19 +176,19 @@ def test_a_step_needs_a_token_and_a_method_that_can_learn() -> None:
 
 
 def test_a_version_goes_out_and_comes_in_as_a_file() -> None:
-    lessons = lessons_of()
+    stores = stores_of()
     client = make_app().test_client()
     nothing = client.get(f"{LEARNING}/version")
     assert nothing.status_code == 409
     assert "uses the words alone" in nothing.get_json(force=True)["error"]
-    learn(lessons, BETTER)
+    learn(stores, BETTER)
     response = client.get(f"{LEARNING}/version")
     assert response.headers["Content-Disposition"] == 'attachment; filename="learned-7-1.json"'
     there = client.post("/projects/8/learning/version", data=response.data)
     assert there.get_json(force=True)["live"] == 1
-    assert lessons.version(8, 1)[0].thresholds == {"wine": 0.3}
+    assert stores.registry.version(8, 1)[0].thresholds == {"wine": 0.3}
     assert client.post("/projects/8/learning/version", data=b"{}").status_code == 400
-    lessons.pin(8)
+    stores.registry.pin(8)
     assert client.post("/projects/8/learning/version", data=response.data).status_code == 409
     other = make_app(method="sclip").test_client()
     refused = other.post("/projects/8/learning/version", data=response.data)
@@ -208,17 +208,17 @@ def test_setup_and_predict_follow_what_is_live() -> None:
         return entry["model_version"], [r["value"]["brushlabels"][0] for r in entry["result"]]
 
     before = version_and_labels()
-    lessons = lessons_of()
-    learn(lessons, BETTER)
+    stores = stores_of()
+    learn(stores, BETTER)
     version, labels = version_and_labels()
     assert version.endswith(" +20")
     assert (before[1], labels) == (["blue"], ["wine", "blue"])
-    lessons.forget(1)
+    stores.examples.forget(1)
     assert version_and_labels() == before
 
 
 def test_what_watches_sees_it_and_does_without_the_database() -> None:
-    learn(lessons_of(), BETTER)
+    learn(stores_of(), BETTER)
     client = make_app().test_client()
     told = client.get("/status").get_json(force=True)["learning"]
     assert (told["live"], told["pictures"]) == (1, 1)
@@ -243,10 +243,10 @@ def test_what_watches_sees_it_and_does_without_the_database() -> None:
 
 
 @pytest.fixture
-def demo_lessons(monkeypatch: pytest.MonkeyPatch) -> ExampleStore:
+def demo_stores(monkeypatch: pytest.MonkeyPatch) -> LearningStores:
     """What a backend with the demo model keeps; the demo model's id is known without loading."""
     monkeypatch.setenv("MODEL", "demo")
-    return lessons_of(model_key(Settings(), weights_id("demo")))
+    return stores_of(model_key(Settings(), weights_id("demo")))
 
 
 def run(*words: str, code: int = 0) -> str:
@@ -256,9 +256,9 @@ def run(*words: str, code: int = 0) -> str:
 
 
 def test_the_command_line_steers_without_a_server(
-    demo_lessons: ExampleStore, tmp_path: Path
+    demo_stores: LearningStores, tmp_path: Path
 ) -> None:
-    learn(demo_lessons, BETTER, Version(25, 26, "b", True, 0.4, 0.55))
+    learn(demo_stores, BETTER, Version(25, 26, "b", True, 0.4, 0.55))
     told = run("status", "--json", str(tmp_path / "a" / "learned.json"))
     assert "version 2 is live" in told
     assert "55.0 %" in told
@@ -284,7 +284,7 @@ def test_a_step_by_hand_says_what_it_needs() -> None:
 
 
 def test_a_step_by_hand_reads_what_there_is_and_learns(
-    demo_lessons: ExampleStore, monkeypatch: pytest.MonkeyPatch
+    demo_stores: LearningStores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noise = np.random.default_rng(5).integers(0, 256, (2, 4, 8, 3), np.uint8)
     tasks = {i: {"image": data_url(image)} for i, image in enumerate(noise, start=1)}
@@ -298,6 +298,6 @@ def test_a_step_by_hand_reads_what_there_is_and_learns(
         told = run("step", "--backfill", "--short-side-px", "64")
     assert "2 annotations teach 2 pictures; 0 changed" in " ".join(told.split())
     smaller = Settings(short_side_px=64)
-    lessons = lessons_of(model_key(smaller, weights_id("demo")))
-    assert [version.annotations for version in lessons.versions(7)] == [2]
-    assert demo_lessons.versions(7) == []
+    stores = stores_of(model_key(smaller, weights_id("demo")))
+    assert [version.annotations for version in stores.registry.versions(7)] == [2]
+    assert demo_stores.registry.versions(7) == []

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from backend.errors import ImageNotFound
-from backend.feedback.learning.example_store import ExampleStore
+from backend.feedback.learning.version_registry import VersionRegistry
 from backend.inference.engine import Engine
 from backend.inference.image_request import Priority
 from backend.jobs.job_store import JobStore
@@ -55,7 +55,7 @@ class Scene:
             self.pending,
             self.files,
             self.reader,
-            ExampleStore(self.store, "us", lambda: "model"),
+            VersionRegistry(self.store, lambda: "model"),
         )
 
     def read(self) -> dict[str, Any]:

@@ -1,0 +1,61 @@
+"""Tables of training examples, of learned versions, and of where each project stands.
+
+The names of the tables and columns are those of earlier releases; they stay.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, Column, Float, Integer, LargeBinary, String, Table, Text
+
+from backend.database.database import METADATA
+
+EXAMPLES: Final = Table(
+    "lessons",
+    METADATA,
+    Column("annotation", BigInteger, primary_key=True, autoincrement=False),
+    Column("model", String(64), primary_key=True),
+    Column("picture", Integer, primary_key=True, autoincrement=False),
+    Column("project", Integer, nullable=False, index=True),
+    Column("digest", String(64), nullable=False),
+    Column("paint", Text, nullable=False),
+    Column("learned", Float, nullable=False),
+    Column("example", LargeBinary, nullable=False),  # last: SQLite reads all that comes before
+)
+
+VERSIONS: Final = Table(
+    "learned_versions",
+    METADATA,
+    Column("project", Integer, primary_key=True, autoincrement=False),
+    Column("model", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("origin", String(16), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("better", Integer, nullable=False),
+    Column("annotations", Integer, nullable=False),
+    Column("pictures", Integer, nullable=False),
+    Column("facts", Text, nullable=False),  # the rest of a `Version`, as JSON
+    Column("created", Float, nullable=False),
+    Column("adaptation", LargeBinary),
+)
+
+STATES: Final = Table(
+    "learners",
+    METADATA,
+    Column("project", Integer, primary_key=True, autoincrement=False),
+    Column("model", String(64), primary_key=True),
+    Column("live", Integer),
+    Column("pinned", Integer, nullable=False, default=0),
+    Column("changed", Integer, nullable=False, default=0),
+    Column("asked", Integer, nullable=False, default=0),
+    Column("trouble", Text, nullable=False, default=""),
+    Column("due", Float, nullable=False, default=0.0),
+    Column("owner", String(128), nullable=False, default=""),
+    Column("leased_until", Float, nullable=False, default=0.0),
+)
+
+
+def in_project(table: Table, project: int, model: str) -> tuple[Any, ...]:
+    """Return the conditions on the rows of one project and one model in a table."""
+    return table.c.project == project, table.c.model == model

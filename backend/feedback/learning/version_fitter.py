@@ -1,0 +1,190 @@
+"""Fits a version to the training examples of a project, and decides whether it goes live.
+
+`clearclip_core.adapt` fits the adaptation and holds out images to choose how much it counts. An
+adaptation that is not at least as good there as the words alone is not kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from backend.feedback.learning.thresholds import (
+    ThresholdCounts,
+    add_up,
+    best_thresholds,
+    counts_from_json,
+    measure_patches,
+)
+from backend.feedback.learning.versions import Promotion, TrainingExample, Version
+from backend.inference.engine import Engine
+from backend.settings import Adapt
+from clearclip_core import Adaptation, Example, Fit, Label, Vocabulary
+
+#: Examples, a function that embeds prompts, and the labels of today -> the fit.
+FitExamples = Callable[
+    [Sequence[Example], Callable[[Sequence[str]], torch.Tensor], Vocabulary], Fit
+]
+
+
+class LabelEmbeddings:
+    """The labels of today, with the embeddings of their prompts.
+
+    Args:
+        embed: prompts -> (N, D).
+        vocabulary: the labels, with their contrast words.
+    """
+
+    def __init__(
+        self, embed: Callable[[Sequence[str]], torch.Tensor], vocabulary: Vocabulary
+    ) -> None:
+        self.embed = embed
+        self.vocabulary = vocabulary
+        self._embeddings = embed(vocabulary.queries).to("cpu", torch.float32)
+
+    @classmethod
+    def of(cls, engine: Engine, labels: tuple[Label, ...]) -> LabelEmbeddings:
+        """Embed labels and their contrast words; waits for the model."""
+        engine.embed(labels)
+        segmenter = engine.segmenter()
+        return cls(segmenter.embed, segmenter.vocabulary(labels, contrast=True))
+
+    @property
+    def width(self) -> int:
+        """D, the numbers in a feature."""
+        return int(self._embeddings.shape[-1])
+
+    @property
+    def names(self) -> set[str]:
+        """The names of the labels."""
+        return {label.name for label in self.vocabulary.labels}
+
+    def measure(
+        self, examples: Sequence[Example], adaptation: Adaptation | None
+    ) -> dict[str, ThresholdCounts]:
+        """Count right and wrong patches of examples by label; None: by the words alone."""
+        embeddings, bias = self._embeddings, torch.zeros(len(self._embeddings))
+        if adaptation is not None:
+            embeddings, bias = adaptation.apply(embeddings, self.vocabulary)
+        return add_up(
+            measure_patches(example, embeddings, bias, self.vocabulary) for example in examples
+        )
+
+    def iou(self, examples: Sequence[Example], adaptation: Adaptation | None) -> float:
+        """Return the mean IoU, in [0, 1], of the labels that the examples show."""
+        ious = [
+            counts.right.sum() / (counts.true_px + counts.wrong.sum())
+            for counts in self.measure(examples, adaptation).values()
+            if counts.true_px
+        ]
+        return float(sum(ious)) / len(ious) if ious else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class FittedVersion:
+    """A version that was fitted to examples, before it is kept.
+
+    Attributes:
+        version: without number and time.
+        adaptation: what it adds to scores; None where it is not better than the words alone.
+        stored: the examples that it was fitted to.
+        examples: the same examples, read, in the same order.
+        labels: the labels of today.
+    """
+
+    version: Version
+    adaptation: Adaptation | None
+    stored: Sequence[TrainingExample]
+    examples: Sequence[Example]
+    labels: LabelEmbeddings
+
+    def promotion(
+        self, mode: Adapt, live: Version | None, live_adaptation: Adaptation | None
+    ) -> Promotion:
+        """Decide what becomes of the version.
+
+        A version that is not better than the words leaves the live one, if that one is at least as
+        good as the words on images that were corrected since it was made and not before. A version
+        from a file leaves only to a version that is better than it.
+
+        Args:
+            mode: what follows corrections; not "off".
+            live: the version that is live now; None where none is.
+            live_adaptation: the adaptation of that version.
+        """
+        if mode == "thresholds":
+            return "live"
+        if live is None or live_adaptation is None:
+            return "live" if self.version.better or mode == "all" else "words"
+        if self.version.better:
+            iou = self.version.adapted_iou or 0
+            imported = live.origin == "import"
+            stays = imported and self.labels.iou(self.examples, live_adaptation) > iou
+            return "stays" if stays else "live"
+        unseen = self._unseen(live)
+        if unseen and self.labels.iou(unseen, live_adaptation) >= self.labels.iou(unseen, None):
+            return "stays"
+        return "live" if mode == "all" else "words"
+
+    def _unseen(self, live: Version) -> list[Example]:
+        """Examples of images that the live version was not fitted to."""
+        seen = {
+            example.picture_key
+            for stored, example in zip(self.stored, self.examples, strict=True)
+            if stored.learned <= live.created and live.origin == "step"
+        }
+        return [example for example in self.examples if example.picture_key not in seen]
+
+
+def fit_version(
+    stored: Sequence[TrainingExample], labels: LabelEmbeddings, fit_examples: FitExamples
+) -> FittedVersion:
+    """Fit a version to the training examples of a project.
+
+    Args:
+        stored: the examples as they are kept, at least one.
+        labels: the labels of today.
+        fit_examples: `clearclip_core.adapt`.
+    """
+    examples = [Example.from_bytes(each.example, labels.width) for each in stored]
+    fit = fit_examples(examples, labels.embed, labels.vocabulary)
+    better = fit.adaptation is not None and fit.adapted_iou >= fit.text_iou
+    adaptation = fit.adaptation if better else None
+    counts = add_up(counts_from_json(each.threshold_counts) for each in stored)
+    thresholds = _only(labels.names, best_thresholds(counts))
+    adapted_thresholds = {}
+    if adaptation is not None:
+        adapted_counts = labels.measure(examples, adaptation)
+        adapted_thresholds = _only(labels.names, best_thresholds(adapted_counts))
+    version = Version(
+        annotations=len({each.annotation for each in stored}),
+        pictures=fit.pictures,
+        digest=_digest(adaptation, thresholds, adapted_thresholds),
+        better=adaptation is not None,
+        text_iou=fit.text_iou,
+        adapted_iou=fit.adapted_iou,
+        text_ious=dict(fit.text_ious),
+        adapted_ious=dict(fit.adapted_ious),
+        thresholds=thresholds,
+        adapted_thresholds=adapted_thresholds,
+    )
+    return FittedVersion(version, adaptation, stored, examples, labels)
+
+
+def _digest(
+    adaptation: Adaptation | None,
+    thresholds: Mapping[str, float],
+    adapted_thresholds: Mapping[str, float],
+) -> str:
+    digest = hashlib.sha256()
+    digest.update(adaptation.digest.encode() if adaptation is not None else b"")
+    digest.update(json.dumps([thresholds, adapted_thresholds], sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _only(names: set[str], values: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if name in names}
