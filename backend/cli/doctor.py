@@ -20,7 +20,7 @@ from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.label_interface import LabelInterface, control_tags
 
 from backend.errors import BackendError, StudioRefused
-from backend.label_studio.client import connect
+from backend.label_studio.connection import connect
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task

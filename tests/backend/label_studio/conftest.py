@@ -1,0 +1,28 @@
+"""A stand-in for Label Studio's API, and a client of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from backend.label_studio.client import LabelStudioClient
+from tests.backend.fakes.colour_segmenter import brush_config
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.local_server import LocalServer
+
+
+@pytest.fixture
+def studio() -> FakeStudio:
+    return FakeStudio(brush_config("red"), {i: {"image": f"{i}.png"} for i in range(1, 251)})
+
+
+@pytest.fixture
+def server(studio: FakeStudio) -> Iterator[LocalServer]:
+    with studio.served() as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: LocalServer) -> LabelStudioClient:
+    return LabelStudioClient(server.url, TOKEN, retry_for_s=20, first_pause_s=0.01)
