@@ -9,7 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from backend.inference.engine import Engine
 from backend.label_studio.image_loader import ImageCacheStats
 from backend.telemetry.task_tracker import TaskRecord
-from backend.web.metrics import CONTENT_TYPE, Metrics, gpu_memory_bytes
+from backend.web.gpu_memory import gpu_memory_bytes
+from backend.web.metrics import CONTENT_TYPE, Metrics
 from clearclip_core import Label
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, colour_engine, flag
 
