@@ -349,9 +349,9 @@ def _lacks(hook: Any, lock: BasicAuth | None) -> str | None:
     headers = hook.headers if isinstance(hook.headers, dict) else {}
     given = next((str(v) for name, v in headers.items() if name.lower() == "authorization"), "")
     _, _, token = hook.url.partition("?token=")
-    if lock is None or lock.opens(given):
+    if lock is None or lock.accepts(given):
         return None
-    if lock.opens_webhook(given.removeprefix("Bearer ")) or lock.opens_webhook(token):
+    if lock.accepts_webhook(given.removeprefix("Bearer ")) or lock.accepts_webhook(token):
         return None
     return "The webhook comes without the token that the backend asks for"
 

@@ -39,7 +39,7 @@ from backend.label_studio.label_config_parser import parse_label_config
 from backend.services import READ_RETRY_FOR_S, Services
 from backend.settings import Settings
 from backend.telemetry.logs import logging_config
-from backend.web.pages.learning import describe
+from backend.web.pages.learning_status import describe_learning
 from backend.web.server import check_device, run_gunicorn
 from clearclip_core.images.files import find_pictures
 
@@ -411,7 +411,7 @@ def _steering(name: str) -> Callable[[Command], Command]:
 @click.option("--json", "json_file", type=_FILE, help="Write all of it to this file.")
 def status(learner: Learner, project: int, json_file: Path | None) -> None:
     """Say where a project stands: its versions, and the thresholds that corrections suggest."""
-    described = describe(learner.settings, learner, project)
+    described = describe_learning(learner.settings, learner, project)
     if json_file is not None:
         _write(json_file, json.dumps(described, indent=2) + "\n")
     print_learned(described, Console())
@@ -421,14 +421,14 @@ def status(learner: Learner, project: int, json_file: Path | None) -> None:
 def pin(learner: Learner, project: int) -> None:
     """Let what is live stay as it is."""
     learner.registry.pin(project)
-    print_learned(describe(learner.settings, learner, project), Console())
+    print_learned(describe_learning(learner.settings, learner, project), Console())
 
 
 @_steering("unpin")
 def unpin(learner: Learner, project: int) -> None:
     """Let it move again."""
     learner.registry.pin(project, pinned=False)
-    print_learned(describe(learner.settings, learner, project), Console())
+    print_learned(describe_learning(learner.settings, learner, project), Console())
 
 
 @_steering("rollback")
@@ -436,7 +436,7 @@ def unpin(learner: Learner, project: int) -> None:
 def rollback(learner: Learner, project: int, number: int | None) -> None:
     """Go back to the version before, or to the words alone, and pin that."""
     learner.registry.roll_back(project, number, learner.settings.adapt)
-    print_learned(describe(learner.settings, learner, project), Console())
+    print_learned(describe_learning(learner.settings, learner, project), Console())
 
 
 @_steering("reset")
@@ -444,7 +444,7 @@ def rollback(learner: Learner, project: int, number: int | None) -> None:
 def reset(learner: Learner, project: int, keep_evidence: bool) -> None:
     """Forget all versions, and what the annotations have taught."""
     learner.registry.reset(project, keep_examples=keep_evidence)
-    print_learned(describe(learner.settings, learner, project), Console())
+    print_learned(describe_learning(learner.settings, learner, project), Console())
 
 
 @_steering("export")
@@ -464,7 +464,7 @@ def import_learned(learner: Learner, project: int, file: Path) -> None:
     """Read what `export` wrote from FILE, and use it."""
     version, adaptation = read_export(file.read_bytes(), learner.registry.model_key)
     learner.registry.import_version(project, version, adaptation)
-    print_learned(describe(learner.settings, learner, project), Console())
+    print_learned(describe_learning(learner.settings, learner, project), Console())
 
 
 @adapt.command()
@@ -498,7 +498,7 @@ def step(project: int, backfill: bool, **given: str | None) -> None:
         if stopping.is_set():
             raise SystemExit(130)
         learner.step(project, lambda number: parse_label_config(client.label_config(number)))
-        print_learned(describe(settings, learner, project), Console())
+        print_learned(describe_learning(settings, learner, project), Console())
 
 
 def _read_annotations(services: Services, project: int, backfill: bool) -> None:

@@ -1,23 +1,32 @@
-"""The routes that Label Studio calls; no logic."""
+"""Make the WSGI application."""
 
 from __future__ import annotations
 
-from flask import Flask
+from collections.abc import Iterator
+from functools import partial
+
+from flask import Blueprint, Flask
 
 from backend.inference.engine import Engine
-from backend.network.time_limit import Clock
+from backend.prediction.predictor import Predictor
 from backend.services import Services
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker
 from backend.web.metrics import Metrics
 from backend.web.middleware.auth import add_auth
-from backend.web.middleware.body import read_body
-from backend.web.middleware.errors import add_errors
-from backend.web.middleware.request_log import add_observation
-from backend.web.ml_backend.routes import add_routes
-from backend.web.pages.dashboard import make_console
-from backend.web.pages.learning import describe, make_tutor
-from backend.web.pages.report import make_report
+from backend.web.middleware.body import BodyReader
+from backend.web.middleware.csrf import add_csrf_check
+from backend.web.middleware.errors import add_error_handlers
+from backend.web.middleware.request_log import add_request_log
+from backend.web.ml_backend.admission import Admission
+from backend.web.ml_backend.routes import MlBackendRoutes
+from backend.web.ml_backend.webhooks import WebhookHandler
+from backend.web.pages.dashboard import DashboardRoutes
+from backend.web.pages.html import add_filters
+from backend.web.pages.jobs import JobRoutes
+from backend.web.pages.learning import LearningRoutes
+from backend.web.pages.learning_status import describe_learning
+from backend.web.pages.report import ReportRoutes
 from backend.web.pages.status import StatusReport
 
 
@@ -28,49 +37,78 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
 
     Args:
         settings: what to serve and how.
-        engine: the owner of the model; by default one is made from the settings and begins to
-            load in the background. One that is given is left as it is, and so is the worker that
-            does what needs no request, ``app.extensions["worker"]``; else that is started too.
+        engine: the inference engine. By default, an engine is made from the settings, and it and
+            the worker (``app.extensions["worker"]``) are started. With an engine of its own, the
+            caller starts both.
 
     Raises:
         ValueError: settings name a model that does not exist.
     """
-    given = engine
-    services = Services(settings, given)
-    engine, files, reader = services.engine, services.files, services.images
-    store, annotations, learner = services.store, services.annotations, services.learner
-    metrics = Metrics(engine.snapshot, lambda: reader.cache_stats, services.registry.summary)
+    services = Services(settings, engine)
+    images, registry = services.images, services.registry
+    metrics = Metrics(services.engine.snapshot, lambda: images.cache_stats, registry.summary)
     tracker = TaskTracker((metrics.task,))
     predictor = services.predictor(tracker)
     worker = services.worker(predictor)
-    overview = StatusReport(
-        settings,
-        engine,
-        tracker,
-        store,
-        services.outbox,
-        services.deadline,
-        files,
-        reader,
-        services.registry,
-    )
     app = Flask("backend", static_folder=None, template_folder="web/pages/templates")
     app.extensions["worker"] = worker
-    add_observation(app, metrics)
-    add_auth(app, settings)
-    clock = Clock()
-    add_routes(app, settings, engine, files, predictor, store, annotations, tracker, clock)
-    app.register_blueprint(
-        make_console(settings, engine, store, metrics, overview, lambda: read_body(settings, clock))
-    )
-    app.register_blueprint(
-        make_report(
-            settings, annotations, files, lambda number: describe(settings, learner, number)
-        )
-    )
-    app.register_blueprint(make_tutor(settings, learner, files, lambda: read_body(settings, clock)))
-    add_errors(app)
-    if given is None:
-        engine.start()
+    _add_middleware(app, settings, metrics)
+    add_filters(app)
+    body = BodyReader(settings)
+    app.register_blueprint(_ml_backend(services, predictor, tracker, body))
+    for pages in _pages(services, tracker, metrics, body):
+        app.register_blueprint(pages)
+    if engine is None:
+        services.engine.start()
         worker.start()
     return app
+
+
+def _add_middleware(app: Flask, settings: Settings, metrics: Metrics) -> None:
+    add_request_log(app, metrics)  # the first, as it names the request for the others
+    add_auth(app, settings)
+    add_csrf_check(app, settings)
+    add_error_handlers(app)
+
+
+def _ml_backend(
+    services: Services, predictor: Predictor, tracker: TaskTracker, body: BodyReader
+) -> Blueprint:
+    settings = services.settings
+    return MlBackendRoutes(
+        settings,
+        services.engine,
+        services.files,
+        predictor,
+        Admission.from_settings(settings, predictor.predict),
+        WebhookHandler(settings, services.store, services.annotations),
+        tracker,
+        body,
+    ).blueprint()
+
+
+def _pages(
+    services: Services, tracker: TaskTracker, metrics: Metrics, body: BodyReader
+) -> Iterator[Blueprint]:
+    settings, files, learner = services.settings, services.files, services.learner
+    status = _status(services, tracker)
+    dashboard = DashboardRoutes(settings, services.engine, metrics, status)
+    describe = partial(describe_learning, settings, learner)
+    yield dashboard.blueprint()
+    yield JobRoutes(settings, services.store, status.serializer, body, dashboard.render).blueprint()
+    yield ReportRoutes(settings, services.annotations, files, describe).blueprint()
+    yield LearningRoutes(settings, learner, files, body).blueprint()
+
+
+def _status(services: Services, tracker: TaskTracker) -> StatusReport:
+    return StatusReport(
+        services.settings,
+        services.engine,
+        tracker,
+        services.store,
+        services.outbox,
+        services.deadline,
+        services.files,
+        services.images,
+        services.registry,
+    )

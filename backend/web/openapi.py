@@ -1,4 +1,4 @@
-"""The description of the routes that the backend serves, as OpenAPI 3.1, from `openapi.yaml`."""
+"""Read the description of all routes, as OpenAPI 3.1, from `openapi.yaml`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import yaml
 Json = dict[str, Any]
 
 
-def description(locked: bool = False) -> Json:
+def description(has_password: bool = False) -> Json:
     """Describe the routes.
 
     Args:
-        locked: whether they ask for a user name and a password.
+        has_password: whether the routes ask for a user name and a password.
 
     Returns:
-        A new dictionary, as JSON has it.
+        A new JSON object, which the caller may change.
 
     >>> sorted(description()["paths"]["/jobs"])
     ['get', 'post']
@@ -29,8 +29,8 @@ def description(locked: bool = False) -> Json:
     del described["x-shared"]
     password = described.pop("x-password")
     described["info"]["version"] = _version()
-    if locked:
-        _lock(described, password)
+    if has_password:
+        _add_password(described, password)
     return described
 
 
@@ -44,12 +44,12 @@ def _read() -> Json:
 def _version() -> str:
     try:
         return version("clearclip-label-studio")
-    except PackageNotFoundError:  # run from its folder
+    except PackageNotFoundError:  # not installed: run from the repository
         return "0"
 
 
-def _lock(described: Json, password: Json) -> None:
-    """Ask for a password everywhere but for health; the webhook has a token of its own, too."""
+def _add_password(described: Json, password: Json) -> None:
+    """Ask for the password on all routes but ``/health``; the webhook accepts its token, too."""
     described["components"]["securitySchemes"] = password["securitySchemes"]
     basic: list[Json] = [{"basic": []}]
     token: list[Json] = [{"webhook": []}, {"webhookAddress": []}]

@@ -282,7 +282,7 @@ def test_a_row_of_a_job() -> None:
         connection.execute(text(JOB_ROW))
     job = scene.store.get_job(5)
     assert (job.id, job.tasks, job.ids, job.only) == (5, (1, 2, 4), (1, 2), "all")
-    assert json.dumps(scene.overview.job(job)) == json.dumps(JOB_JSON)
+    assert json.dumps(scene.status.serializer.job(job)) == json.dumps(JOB_JSON)
     (listed,) = scene.store.list_jobs()
     assert listed == job
 

@@ -61,7 +61,7 @@ def print_learned(learned: Mapping[str, Any], console: Console) -> None:
     """Print what a project has learned.
 
     Args:
-        learned: as `backend.web.pages.learning.describe` has it.
+        learned: as `backend.web.pages.learning_status.describe_learning` has it.
         console: where to.
     """
     live, pinned = learned["live"], ", pinned" if learned["pinned"] else ""

@@ -1,10 +1,10 @@
-"""Who may ask the backend: whoever has its user name and password, and for the webhook its token.
+"""Check basic auth, and the webhook's own token.
 
-Label Studio sends basic auth with everything but webhooks, which it calls without any. So there is
-a token for the webhook alone, made from the password: it opens nothing else, tells nothing of the
-password, and is the same in every process that has the same one. It comes with the webhook's own
-headers (``Authorization: Bearer ...``), which ``clearclip-backend doctor --fix`` sets in Label
-Studio, or in its address (``/webhook?token=...``).
+Label Studio sends basic auth with everything but webhooks, which it calls without any. The webhook
+therefore accepts a token of its own, derived from the password. The token opens no other route,
+does not reveal the password, and is equal in all processes with the same user and password. It
+comes in a header of the webhook (``Authorization: Bearer ...``), which
+``clearclip-backend doctor --fix`` sets in Label Studio, or in its address (``/webhook?token=...``).
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from backend.settings import Settings
 
 @dataclass(frozen=True)
 class BasicAuth:
-    """A user name and a password.
+    """Compare credentials of requests with a user name and a password.
 
     Raises:
-        ValueError: either is empty.
+        ValueError: the user name or the password is empty.
 
-    >>> lock = BasicAuth("ann", "secret")
-    >>> lock.opens("Basic YW5uOnNlY3JldA=="), lock.opens("Basic YW5uOndyb25n"), lock.opens("")
-    (True, False, False)
-    >>> lock.opens_webhook(lock.webhook_token), lock.opens_webhook("secret")
+    >>> auth = BasicAuth("ann", "secret")
+    >>> auth.accepts("Basic YW5uOnNlY3JldA=="), auth.accepts("Basic YW5uOndyb25n")
+    (True, False)
+    >>> auth.accepts_webhook(auth.webhook_token), auth.accepts_webhook("secret")
     (True, False)
     """
 
@@ -44,7 +44,7 @@ class BasicAuth:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> BasicAuth | None:
-        """The lock that settings describe; None where everybody may ask."""
+        """Make the check that settings ask for; None where they set no password."""
         user, password = settings.basic_auth_user, settings.basic_auth_pass
         if user is None or password is None:
             return None
@@ -52,51 +52,53 @@ class BasicAuth:
 
     @property
     def webhook_token(self) -> str:
-        """64 hex digits: HMAC-SHA256 of a fixed text and the user's name under the password."""
+        """64 hex digits: HMAC-SHA256 of a fixed text and the user name, keyed by the password."""
         text = f"clearclip webhook {self.user}".encode()
         return hmac.new(self.password.encode(), text, hashlib.sha256).hexdigest()
 
     @property
     def header(self) -> str:
-        """The value of ``Authorization`` that opens everything."""
+        """The value of ``Authorization`` that every route accepts."""
         return "Basic " + base64.b64encode(self._pairs[0]).decode()
 
-    def opens(self, authorization: str) -> bool:
-        """Whether this value of ``Authorization`` opens everything; in constant time."""
+    def accepts(self, authorization: str) -> bool:
+        """Tell whether a value of ``Authorization`` is right for every route; in constant time."""
         scheme, _, encoded = authorization.partition(" ")
         try:
             given = base64.b64decode(encoded.strip(), validate=True)
         except (binascii.Error, ValueError):
             given = b""
-        fits = [hmac.compare_digest(given, pair) for pair in self._pairs]
-        return any(fits) and scheme.lower() == "basic"
+        matches = [hmac.compare_digest(given, pair) for pair in self._pairs]
+        return any(matches) and scheme.lower() == "basic"
 
-    def opens_webhook(self, token: str) -> bool:
-        """Whether this token opens the webhook; in constant time."""
+    def accepts_webhook(self, token: str) -> bool:
+        """Tell whether a token is right for the webhook; in constant time."""
         return hmac.compare_digest(token.encode(), self.webhook_token.encode())
 
     @property
     def _pairs(self) -> list[bytes]:
-        """As browsers write it, and as Label Studio does."""
+        """``user:password`` in UTF-8, as browsers send it, and in Latin-1, as `requests` does."""
         pair = f"{self.user}:{self.password}"
         return [pair.encode(), pair.encode("latin-1", "xmlcharrefreplace")]
 
 
 def add_auth(app: Flask, settings: Settings) -> None:
-    lock = BasicAuth.from_settings(settings)
-    if lock is None:
+    """Ask for the password on every route but ``/health``, if the settings hold one."""
+    auth = BasicAuth.from_settings(settings)
+    if auth is None:
         return
 
     @app.before_request
     def authorize() -> None:
-        if request.path == "/health":
-            return
-        authorization = request.headers.get("Authorization", "")
-        if lock.opens(authorization):
-            return
-        if request.path == "/webhook" and (
-            lock.opens_webhook(request.args.get("token", ""))
-            or lock.opens_webhook(authorization.removeprefix("Bearer "))
-        ):
-            return
-        raise Unauthorized("Expected basic auth with BASIC_AUTH_USER and BASIC_AUTH_PASS.")
+        if not (request.path == "/health" or _is_authorized(auth)):
+            raise Unauthorized("Expected basic auth with BASIC_AUTH_USER and BASIC_AUTH_PASS.")
+
+
+def _is_authorized(auth: BasicAuth) -> bool:
+    authorization = request.headers.get("Authorization", "")
+    if auth.accepts(authorization):
+        return True
+    return request.path == "/webhook" and (
+        auth.accepts_webhook(request.args.get("token", ""))
+        or auth.accepts_webhook(authorization.removeprefix("Bearer "))
+    )

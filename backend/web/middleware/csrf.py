@@ -5,38 +5,58 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
-from flask import request
+from flask import Flask, request
 
 from backend.errors import CrossSite
+from backend.settings import Settings
+
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
-def check_same_site(any_name: bool) -> None:
-    """Refuse a request that a browser has sent for a page of another site.
+def add_csrf_check(app: Flask, settings: Settings) -> None:
+    """Check each request that may change something, on all routes.
 
-    Browsers say where a request comes from, and pages cannot make them lie: ``Sec-Fetch-Site``
+    With basic auth, a browser adds the password to such a request by itself. Without a password,
+    the browser may reach a backend that the other site cannot reach.
+    """
+    has_password = settings.basic_auth_user is not None
+    is_local = is_number_or_localhost(settings.host, loopback=True)
+    allow_any_name = has_password or not is_local
+
+    @app.before_request
+    def refuse_other_sites() -> None:
+        if request.method not in _SAFE_METHODS:
+            check_same_site(allow_any_name)
+
+
+def check_same_site(allow_any_name: bool) -> None:
+    """Refuse the current request if a browser has sent it for a page of another site.
+
+    Browsers say where a request comes from, and pages cannot change that: ``Sec-Fetch-Site``
     where the connection is trusted (https, localhost), ``Origin`` with every POST. The first is
     right behind a reverse proxy too, which may rename the host. Other programs send neither, and
-    no password by themselves.
+    add no password by themselves.
 
     Args:
-        any_name: whether this backend may have any name. Where it listens on its own machine only
-            and has no password, a site could point a name of its own at that machine, and its
-            page would be of the same site; over https it could not, for want of a certificate.
+        allow_any_name: whether this backend may be reached under any host name. A backend that
+            listens on its own machine only and has no password may not (DNS rebinding): another
+            site could point a name of its own at that machine, and the site's page would count as
+            the same site. Over https that fails, as the site has no certificate for this backend.
 
     Raises:
-        CrossSite: it is one.
+        CrossSite: a page of another site has sent the request.
     """
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     if site is not None:
-        same = site in ("same-origin", "none")
+        is_same = site in ("same-origin", "none")
     else:
-        same = origin is None or origin in (f"http://{request.host}", f"https://{request.host}")
-    if not same:
+        is_same = origin is None or origin in (f"http://{request.host}", f"https://{request.host}")
+    if not is_same:
         raise CrossSite(
             "A page of another site has sent this request. Open this backend's own page; behind a "
             "reverse proxy, let it pass the Host header on."
         )
-    if any_name or site is not None or origin is None or origin.startswith("https:"):
+    if allow_any_name or site is not None or origin is None or origin.startswith("https:"):
         return
     if not is_number_or_localhost(urlsplit(origin).hostname or ""):
         raise CrossSite(
@@ -47,7 +67,11 @@ def check_same_site(any_name: bool) -> None:
 
 
 def is_number_or_localhost(host: str, loopback: bool = False) -> bool:
-    """Whether nobody elsewhere says what a host is; that it is this machine, with `loopback`.
+    """Tell whether a host is an IP address or ``localhost``, which no DNS server decides.
+
+    Args:
+        host: name or address, without a port.
+        loopback: whether the address must belong to this machine only.
 
     >>> [is_number_or_localhost(host) for host in ("localhost", "10.0.0.7", "::1", "a.example")]
     [True, True, True, False]

@@ -1,4 +1,4 @@
-"""Turn errors into HTTP answers; no traceback leaves the process."""
+"""Turn errors into HTTP responses; no traceback leaves the process."""
 
 from __future__ import annotations
 
@@ -10,42 +10,46 @@ from werkzeug.exceptions import HTTPException
 from backend.errors import BackendError, Busy, Unauthorized
 from backend.web.middleware.responses import json_response
 
-#: Label Studio keeps nothing of an error but its reason phrase; more than this is cut off.
+#: Longest reason phrase. Label Studio keeps nothing of an error but this phrase.
 _REASON_LENGTH = 300
 
 
-def add_errors(app: Flask) -> None:
-    @app.errorhandler(BackendError)
-    def backend_error(error: BackendError) -> Response:
-        g.error = error
-        response = json_response({"error": str(error)})
-        response.status = f"{error.http_status} {_reason(error)}"
-        if isinstance(error, Unauthorized):
-            response.headers["WWW-Authenticate"] = 'Basic realm="clearclip"'
-        if isinstance(error, Busy):
-            response.headers["Retry-After"] = "5"
-        return response
+def add_error_handlers(app: Flask) -> None:
+    """Answer each error with its HTTP status and ``{"error": sentence}``."""
+    app.register_error_handler(BackendError, _answer_backend_error)
+    app.register_error_handler(HTTPException, _answer_http_error)
+    app.register_error_handler(Exception, _answer_unexpected_error)
 
-    @app.errorhandler(HTTPException)
-    def http_error(error: HTTPException) -> Response:
-        response = json_response({"error": f"{error.name}: {request.method} {request.path}"})
-        response.status_code = error.code or 500
-        for name, value in error.get_headers():
-            if name == "Allow":
-                response.headers[name] = value
-        return response
 
-    @app.errorhandler(Exception)
-    def unexpected(error: Exception) -> Response:
-        g.error = error
-        response = json_response(
-            {"error": f"Unexpected {type(error).__name__}: see the backend's log."}
-        )
-        response.status_code = 500
-        return response
+def _answer_backend_error(error: BackendError) -> Response:
+    g.error = error
+    response = json_response({"error": str(error)})
+    response.status = f"{error.http_status} {_reason(error)}"
+    if isinstance(error, Unauthorized):
+        response.headers["WWW-Authenticate"] = 'Basic realm="clearclip"'
+    if isinstance(error, Busy):
+        response.headers["Retry-After"] = "5"
+    return response
+
+
+def _answer_http_error(error: HTTPException) -> Response:
+    """Answer an error of the router, such as a path that no route has."""
+    sentence = f"{error.name}: {request.method} {request.path}"
+    response = json_response({"error": sentence}, error.code or 500)
+    for name, value in error.get_headers():
+        if name == "Allow":
+            response.headers[name] = value
+    return response
+
+
+def _answer_unexpected_error(error: Exception) -> Response:
+    g.error = error
+    return json_response(
+        {"error": f"Unexpected {type(error).__name__}: see the backend's log."}, 500
+    )
 
 
 def _reason(error: BackendError) -> str:
-    """A message as an HTTP reason phrase: one line of printable ASCII."""
+    """Return an error's message as an HTTP reason phrase: one line of printable ASCII."""
     line = re.sub(r"\s+", " ", str(error)).encode("ascii", "replace").decode()
     return re.sub(r"[^ -~]", "?", line)[:_REASON_LENGTH]

@@ -16,17 +16,15 @@ from backend.web.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-
-#: What a request may be called by whoever sends it.
+#: Request ids that are taken over from ``X-Request-ID``.
 _REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
+#: Routes that monitoring asks again and again: only their failures are logged above DEBUG.
+_POLLED_ROUTES = {"/", "/health", "/ready", "/status", "/metrics", "/jobs"}
 
-#: Routes that are asked again and again by who watches: said in the log only where they fail.
-_WATCHED = {"/", "/health", "/ready", "/status", "/metrics", "/jobs"}
 
-
-def add_observation(app: Flask, metrics: Metrics) -> None:
-    """A line in the log and a count for each request; its id goes along to all that it causes."""
+def add_request_log(app: Flask, metrics: Metrics) -> None:
+    """Log and count each request, and tag all log lines that it causes with its id."""
 
     @app.before_request
     def begin() -> None:
@@ -40,7 +38,7 @@ def add_observation(app: Flask, metrics: Metrics) -> None:
         seconds = time.perf_counter() - g.start
         route = str(request.url_rule) if request.url_rule else "other"
         metrics.request(route, request.method, response.status_code, seconds)
-        _write(route, response.status_code, seconds)
+        _log_request(route, response.status_code, seconds)
         response.headers["X-Request-ID"] = g.id
         return response
 
@@ -49,15 +47,15 @@ def add_observation(app: Flask, metrics: Metrics) -> None:
         g.trace.close()
 
 
-def _write(route: str, status: int, seconds: float) -> None:
-    """The line of a request that has been answered; without its query, which may hold a token."""
-    facts = {"facts": {"ms": round(1000 * seconds)}}
-    asked = (request.method, request.path, status)
+def _log_request(route: str, status: int, seconds: float) -> None:
+    """Log a request that has been answered, without its query, which may hold a token."""
+    extra = {"facts": {"ms": round(1000 * seconds)}}
+    line = (request.method, request.path, status)
     if isinstance(g.error, BackendError):
-        log.warning("%s %s: %d, %s", *asked, g.error, extra=facts)
+        log.warning("%s %s: %d, %s", *line, g.error, extra=extra)
     elif g.error is not None:
-        log.error("%s %s: %d", *asked, exc_info=g.error, extra=facts)
-    elif status < 400 and route in _WATCHED and request.method == "GET":
-        log.debug("%s %s: %d", *asked, extra=facts)
+        log.error("%s %s: %d", *line, exc_info=g.error, extra=extra)
+    elif status < 400 and route in _POLLED_ROUTES and request.method == "GET":
+        log.debug("%s %s: %d", *line, extra=extra)
     else:
-        log.info("%s %s: %d", *asked, extra=facts)
+        log.info("%s %s: %d", *line, extra=extra)

@@ -1,4 +1,4 @@
-"""Make JSON responses."""
+"""Make the responses that several routes share."""
 
 from __future__ import annotations
 
@@ -8,11 +8,22 @@ from typing import Any
 from flask import Response
 
 
-def json_response(value: Any) -> Response:
-    # flask.jsonify sorts keys, which takes long on answers of hundreds of thousands of numbers.
-    return Response(json.dumps(value, separators=(",", ":")), mimetype="application/json")
+def json_response(value: Any, status: int = 200) -> Response:
+    """Make a response of JSON without white space.
+
+    ``flask.jsonify`` sorts keys, which takes long on answers of hundreds of thousands of numbers.
+    """
+    body = json.dumps(value, separators=(",", ":"))
+    return Response(body, status=status, mimetype="application/json")
 
 
-def json_answer(value: Any) -> Response:
-    """A value as JSON, as short as it can be."""
-    return Response(json.dumps(value, separators=(",", ":")), mimetype="application/json")
+def see_other(url: str) -> Response:
+    """Send a browser that has posted a form to a page, which it asks for with GET (303)."""
+    return Response(status=303, headers={"Location": url})
+
+
+def attachment(data: str | bytes, mimetype: str, file_name: str) -> Response:
+    """Make a response that a browser saves as a file."""
+    response = Response(data, mimetype=mimetype)
+    response.headers["Content-Disposition"] = f'attachment; filename="{file_name}"'
+    return response

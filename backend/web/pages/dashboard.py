@@ -1,163 +1,81 @@
-"""The routes for those who watch and steer: the page, its JSON, metrics, and jobs."""
+"""Serve the dashboard, and what monitoring asks for: readiness, status and metrics."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
-from flask import Blueprint, Response, request, url_for
+from flask import Blueprint, Response, request
 
-from backend.errors import BackendError, BadRequest, PayloadTooLarge
+from backend.errors import BackendError
 from backend.inference.engine import Engine
-from backend.jobs.job_store import Job, JobStore
-from backend.prediction.failures import FailureStore
 from backend.settings import Settings
 from backend.web.metrics import CONTENT_TYPE, Metrics
-from backend.web.middleware.csrf import check_same_site, is_number_or_localhost
-from backend.web.middleware.responses import json_answer
-from backend.web.pages.forms import parse_job, parse_project
-from backend.web.pages.html import ago, count, duration, html_page, is_for_people, size
+from backend.web.middleware.responses import json_response
+from backend.web.pages.html import html_page, is_for_people
+from backend.web.pages.jobs import NO_KEY
 from backend.web.pages.status import StatusReport
 
-#: A page posts some numbers.
-_MAX_BODY = 1 << 16
 
-FORM = "application/x-www-form-urlencoded"
+@dataclass(frozen=True, eq=False)
+class DashboardRoutes:
+    """Answer ``/``, ``/ready``, ``/status`` and ``/metrics``; none of them waits for the model.
 
-#: A job's number in a route, as far as a database counts.
-_JOB = "<int(max=2147483647):job>"
-
-#: Failures of a job that ``/jobs/<id>`` names.
-_FAILURES = 100
-
-
-NO_KEY = (
-    "To prelabel a project this backend writes to Label Studio: set LABEL_STUDIO_URL and "
-    "LABEL_STUDIO_API_KEY."
-)
-
-
-def make_console(
-    settings: Settings,
-    engine: Engine,
-    store: JobStore,
-    metrics: Metrics,
-    overview: StatusReport,
-    read_body: Callable[[], bytes],
-) -> Blueprint:
-    """The routes as a blueprint; `read_body` is how a request's body is read, within its limits.
-
-    None of them waits for the model. What changes something, here and on all other routes, is
-    refused where a browser says that another site's page has sent it: with basic auth, a browser
-    adds the password by itself; without, it may reach what that site cannot.
+    Args:
+        settings: what is served.
+        engine: the inference engine.
+        metrics: what Prometheus scrapes.
+        status: what the dashboard shows.
     """
-    console, failures_of = Blueprint("console", __name__), FailureStore(store)
-    is_locked = settings.basic_auth_user is not None
-    is_local = is_number_or_localhost(settings.host, loopback=True)
-    for text in (duration, ago, count, size):
-        console.add_app_template_filter(text)
-    turns: dict[str, Callable[[int], Job]] = {
-        "pause": store.pause,
-        "resume": store.resume,
-        "cancel": store.cancel,
-    }
 
-    @console.before_app_request
-    def refuse_other_sites() -> None:
-        if request.method not in ("GET", "HEAD", "OPTIONS"):
-            check_same_site(any_name=is_locked or not is_local)
+    settings: Settings
+    engine: Engine
+    metrics: Metrics
+    status: StatusReport
 
-    @console.route("/", methods=["GET"])
-    def page() -> Response:
+    def blueprint(self) -> Blueprint:
+        """Make the blueprint of these routes."""
+        routes = Blueprint("dashboard", __name__)
+        routes.add_url_rule("/", "page", self.page, methods=["GET"])
+        routes.add_url_rule("/ready", "ready", self.ready, methods=["GET"])
+        routes.add_url_rule("/status", "status", self.read_status, methods=["GET"])
+        routes.add_url_rule("/metrics", "metrics", self.scrape, methods=["GET"])
+        return routes
+
+    def page(self) -> Response:
+        """Answer a browser with the dashboard, and a program as ``/health`` does."""
         if is_for_people():
-            return _page()
-        return json_answer({"status": "UP", "model": settings.model, "state": engine.status.state})
+            return self.render()
+        state = self.engine.status.state
+        return json_response({"status": "UP", "model": self.settings.model, "state": state})
 
-    @console.route("/ready", methods=["GET"])
-    def ready() -> Response:
-        status = engine.status
-        response = json_answer({"state": status.state, "reason": status.reason})
-        response.status_code = 200 if status.state == "ready" else 503
-        return response
+    def ready(self) -> Response:
+        """Answer 200 once the model is loaded, and 503 otherwise."""
+        status = self.engine.status
+        answer = {"state": status.state, "reason": status.reason}
+        return json_response(answer, 200 if status.state == "ready" else 503)
 
-    @console.route("/status", methods=["GET"])
-    def status() -> Response:
-        return json_answer(overview.read())
+    def read_status(self) -> Response:
+        """Answer with the whole status as JSON."""
+        return json_response(self.status.read())
 
-    @console.route("/metrics", methods=["GET"])
-    def scrape() -> Response:
-        return Response(metrics.render(), content_type=CONTENT_TYPE)
+    def scrape(self) -> Response:
+        """Answer with the metrics in Prometheus' text format."""
+        return Response(self.metrics.render(), content_type=CONTENT_TYPE)
 
-    @console.route("/jobs", methods=["GET"])
-    def jobs() -> Response:
-        project = parse_project(request.args)
-        return json_answer({"jobs": [overview.job(job) for job in store.list_jobs(project)]})
+    def render(self, refusal: BackendError | None = None) -> Response:
+        """Render the dashboard.
 
-    @console.route("/jobs", methods=["POST"])
-    def start() -> Response:
-        try:
-            asked = parse_job(_short(read_body()), request.mimetype == FORM)
-            if settings.label_studio_api_key is None:
-                raise BadRequest(NO_KEY)
-            job = store.start_job(
-                asked.project, only=asked.only, view=asked.view, limit=asked.limit
-            )
-        except BackendError as error:
-            return _refused(error)
-        response = _done(job, 201)
-        if response.status_code == 201:
-            response.headers["Location"] = url_for("console.show", job=job.id)
-        return response
-
-    @console.route(f"/jobs/{_JOB}", methods=["GET"])
-    def show(job: int) -> Response:
-        found = store.get_job(job)
-        failures = failures_of.newest(job, _FAILURES)
-        failed = [overview.failure(failure, found.project) for failure in failures]
-        shown = {**overview.job(found), "failures": failed}
-        return html_page("job.html", job=shown) if is_for_people() else json_answer(shown)
-
-    @console.route(f"/jobs/{_JOB}", methods=["DELETE"])
-    def delete(job: int) -> Response:
-        return _done(store.cancel(job))
-
-    @console.route(f"/jobs/{_JOB}/<any(pause, resume, cancel):turn>", methods=["POST"])
-    def turn(job: int, turn: str) -> Response:
-        try:
-            return _done(turns[turn](job))
-        except BackendError as error:
-            return _refused(error)
-
-    def _done(job: Job, status: int = 200) -> Response:
-        """The job as JSON; a browser goes back to the page."""
-        if request.mimetype == FORM:
-            return Response(status=303, headers={"Location": url_for("console.page")})
-        response = json_answer(overview.job(job))
-        response.status_code = status
-        return response
-
-    def _refused(error: BackendError) -> Response:
-        """A sentence on the page; to others than its forms, the error as JSON."""
-        if request.mimetype != FORM:
-            raise error
-        response = _page(str(error))
-        response.status_code = error.http_status
-        return response
-
-    def _page(refusal: str = "") -> Response:
-        if "part" in request.args:
-            return html_page("part.html", now=overview.read())
-        return html_page(
-            "page.html",
-            now=overview.read(),
-            can_prelabel=settings.label_studio_api_key is not None,
+        Args:
+            refusal: why what a form asked for was not done; it sets the response's status.
+        """
+        response = html_page(
+            # The page asks for this part of itself every few seconds.
+            "part.html" if "part" in request.args else "page.html",
+            now=self.status.read(),
+            can_prelabel=self.settings.label_studio_api_key is not None,
             no_key=NO_KEY,
             refusal=refusal,
         )
-
-    return console
-
-
-def _short(body: bytes) -> bytes:
-    if len(body) > _MAX_BODY:
-        raise PayloadTooLarge(f"Expected at most {_MAX_BODY} bytes, but got more.")
-    return body
+        if refusal is not None:
+            response.status_code = refusal.http_status
+        return response

@@ -11,10 +11,19 @@ from backend.errors import BadRequest
 from backend.jobs.job_store import Only
 from backend.label_studio.json_fields import parse_object, read_count
 
+#: The type of a body that a browser sends for a form.
+FORM_TYPE = "application/x-www-form-urlencoded"
+
+#: Largest form, or JSON in its place, in bytes: it holds a few numbers.
+MAX_FORM_BYTES = 1 << 16
+
+#: Most fields that are read of a form.
+_MAX_FIELDS = 20
+
 
 @dataclass(frozen=True)
 class JobRequest:
-    """A project to prelabel, see `backend.jobs.job_store.Job`."""
+    """Ask for a job; see `backend.jobs.job_store.Job` for the fields."""
 
     project: int
     only: Only = "unlabeled"
@@ -22,11 +31,29 @@ class JobRequest:
     limit: int | None = None
 
 
+@dataclass(frozen=True)
+class ActionRequest:
+    """The parameters of an action on what a project has learned.
+
+    Attributes:
+        number: for a rollback, the version to go back to; 0 for the text embeddings alone, None
+            for the version before the live one.
+        keep_evidence: for a reset, whether the training examples stay.
+    """
+
+    number: int | None = None
+    keep_evidence: bool = False
+
+
 def parse_job(body: bytes, is_form: bool = False) -> JobRequest:
-    """Read the body of ``POST /jobs``: JSON, or what a form sends. Empty fields are not given.
+    """Parse the body of ``POST /jobs``. An empty field counts as missing.
+
+    Args:
+        body: a JSON object, or an encoded form.
+        is_form: whether it is a form.
 
     Raises:
-        BadRequest: not such a body, no project, or a value that cannot be.
+        BadRequest: the body is neither, names no project, or has a value that is not allowed.
 
     >>> parse_job(b"project=7&filter=all", is_form=True)
     JobRequest(project=7, only='all', view=None, limit=None)
@@ -45,24 +72,15 @@ def parse_job(body: bytes, is_form: bool = False) -> JobRequest:
     return JobRequest(project, only, read_count(fields, "view"), read_count(fields, "limit"))
 
 
-@dataclass(frozen=True)
-class ActionRequest:
-    """What somebody wants of a project that learns; each is for some turns only.
-
-    Attributes:
-        number: a version to go back to, 0 for the words alone; None where it is not given.
-        keep_evidence: whether what corrections have taught stays.
-    """
-
-    number: int | None = None
-    keep_evidence: bool = False
-
-
 def parse_action(body: bytes, is_form: bool = False) -> ActionRequest:
-    """Read the body of ``POST /projects/<id>/learning/<turn>``, which may be empty.
+    """Parse the body of ``POST /projects/<id>/learning/<action>``, which may be empty.
+
+    Args:
+        body: a JSON object, or an encoded form.
+        is_form: whether it is a form.
 
     Raises:
-        BadRequest: not such a body, or a value that cannot be.
+        BadRequest: the body is neither, or has a value that is not allowed.
 
     >>> parse_action(b"number=3", is_form=True), parse_action(b"").number
     (ActionRequest(number=3, keep_evidence=False), None)
@@ -78,18 +96,18 @@ def parse_action(body: bytes, is_form: bool = False) -> ActionRequest:
 
 
 def parse_project(query: Mapping[str, str]) -> int | None:
-    """The project that the query of ``GET /jobs`` asks for; None where it names none.
+    """Return the project that the query of ``GET /jobs`` names; None if it names none.
 
     Raises:
-        BadRequest: it is no number of a project.
+        BadRequest: the value is not the number of a project.
     """
     return read_count(query, "project")
 
 
 def _form(body: bytes) -> dict[str, Any]:
-    """The fields of an HTML form; the last value of each."""
+    """Parse an HTML form; of a field that comes several times, the last value counts."""
     try:
-        fields = parse_qs(body.decode(), max_num_fields=20)
+        fields = parse_qs(body.decode(), max_num_fields=_MAX_FIELDS)
     except ValueError:
         raise BadRequest("Expected a body of form fields, but got something else.") from None
     return {name: values[-1] for name, values in fields.items()}

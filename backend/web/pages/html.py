@@ -1,4 +1,4 @@
-"""What all pages share: headers, and numbers as people read them."""
+"""Render pages: their headers, and filters that format numbers for people."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ import secrets
 import time
 from typing import Any
 
-from flask import Response, render_template, request
+from flask import Flask, Response, render_template, request
 
-#: Nothing but what the page brings along, and what it asks of this server.
+#: Content-Security-Policy: a page runs its own script and style, and asks only this server.
 _POLICY = (
     "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; img-src data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
 
+def add_filters(app: Flask) -> None:
+    """Let templates use `duration`, `ago`, `count` and `size`."""
+    for text_filter in (duration, ago, count, size):
+        app.add_template_filter(text_filter)
+
+
 def duration(seconds: float | None) -> str:
-    """Seconds for people.
+    """Format a duration in seconds; a dash for None.
 
     >>> duration(0.04), duration(7.6), duration(100), duration(7300), duration(200000)
     ('40 ms', '8 s', '2 min', '2 h', '2 d')
@@ -32,12 +38,12 @@ def duration(seconds: float | None) -> str:
 
 
 def ago(at: float) -> str:
-    """A time, seen from now."""
+    """Format how long ago a time was, in seconds since the epoch."""
     return f"{duration(max(0.0, time.time() - at))} ago"
 
 
 def count(number: float) -> str:
-    """A number of things, with thin spaces between the thousands.
+    """Format a count, with thin spaces between the thousands.
 
     >>> count(1234567).split("\N{NARROW NO-BREAK SPACE}"), count(12)
     (['1', '234', '567'], '12')
@@ -45,22 +51,24 @@ def count(number: float) -> str:
     return f"{number:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
-def size(count: float) -> str:
-    """Bytes for people.
+def size(n_bytes: float) -> str:
+    """Format a size in bytes.
 
     >>> size(0), size(3 << 20), size(80 << 30)
     ('0 MB', '3 MB', '80.0 GB')
     """
-    return f"{count / (1 << 30):.1f} GB" if count >= 1 << 30 else f"{count / (1 << 20):.0f} MB"
+    if n_bytes >= 1 << 30:
+        return f"{n_bytes / (1 << 30):.1f} GB"
+    return f"{n_bytes / (1 << 20):.0f} MB"
 
 
 def is_for_people() -> bool:
-    """Whether a browser asks; Label Studio and other programs take any kind of answer."""
+    """Tell whether a browser asks: Label Studio and other programs do not name ``text/html``."""
     return "text/html" in request.headers.get("Accept", "")
 
 
 def html_page(template: str, **values: Any) -> Response:
-    """A page of ours, with nothing on it that comes from elsewhere."""
+    """Render a template, with headers that keep content of other sites off the page."""
     nonce = secrets.token_urlsafe(16)
     response = Response(render_template(template, nonce=nonce, **values), mimetype="text/html")
     response.headers["Content-Security-Policy"] = _POLICY.format(nonce=nonce)

@@ -1,4 +1,4 @@
-"""The routes of the report: a page, its figures as JSON and CSV, and its plots as files."""
+"""Serve the report: as a page, as JSON and CSV, and its charts as files."""
 
 from __future__ import annotations
 
@@ -25,102 +25,136 @@ from backend.feedback.report.statistics import (
 )
 from backend.label_studio.files import LabelStudioFiles
 from backend.settings import Settings
-from backend.web.middleware.responses import json_answer
+from backend.web.middleware.responses import attachment, json_response
 from backend.web.pages.html import html_page, is_for_people
 
 Json = dict[str, Any]
 
-#: A project's number in a route, as far as a database counts.
+#: The start of each route; the number of a project is one that a database can hold.
 _REPORT = "/projects/<int(min=1, max=2147483647):project>/report"
 
-_NAMES = ", ".join(f'"{name}"' for name in PLOTS)
+_PLOT_NAMES = ", ".join(f'"{name}"' for name in PLOTS)
 
-#: Reports that are kept in memory, a few MB each where there are a thousand model versions.
-_KEPT = 8
+#: Reports in memory; each is a few MB where a project has a thousand model versions.
+_MAX_CACHED = 8
 
 _NO_KEY = (
     "What annotators change is read from Label Studio: set LABEL_STUDIO_URL and "
     "LABEL_STUDIO_API_KEY."
 )
 
-#: Of what a plot is a file: nothing that it would bring along runs or is asked for.
+#: For a chart that is opened as a file of its own: no script runs and nothing is loaded.
 _PLOT_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def make_report(
-    settings: Settings,
-    annotations: Annotations,
-    files: LabelStudioFiles,
-    learned: Callable[[int], Json] | None = None,
-) -> Blueprint:
-    """The routes as a blueprint; none of them asks Label Studio for anything.
+class ReportCache:
+    """Measure reports, and keep each until an annotation of its project is read again.
+
+    Args:
+        annotations: what was read of annotations.
+    """
+
+    def __init__(self, annotations: Annotations) -> None:
+        self._annotations = annotations
+        self._measuring = threading.Lock()  # of several requests for one report, one measures
+        self._measure_once = lru_cache(maxsize=_MAX_CACHED)(self._measure)
+
+    def report(self, project: int, step: Step | None, label: str | None) -> PrelabelReport:
+        """Return a project's report.
+
+        Args:
+            project: number of the project.
+            step: length of a period; None: by the time that the annotations span.
+            label: the label to report alone; None: all labels.
+        """
+        waiting = self._annotations.count_open(project)
+        with self._measuring:
+            revision = self._annotations.revision(project)
+            report = self._measure_once(project, step, label, revision)
+        return replace(report, waiting=waiting)
+
+    def _measure(
+        self, project: int, step: Step | None, label: str | None, _revision: object
+    ) -> PrelabelReport:
+        return measure(project, self._annotations.stream(project), step=step, label=label)
+
+
+class ReportRoutes:
+    """Answer the routes of ``/projects/<id>/report``; none of them asks Label Studio.
 
     Args:
         settings: what is served.
-        annotations: what was read of them.
-        files: knows the address of Label Studio, to link to its projects.
-        learned: what the model has learned in a project, shown beside.
+        annotations: what was read of annotations.
+        files: makes links to Label Studio.
+        describe_learning: describes what a project has learned, to show it with the report.
     """
-    report = Blueprint("report", __name__)
-    measuring = threading.Lock()  # who comes meanwhile mostly asks for the same
 
-    @lru_cache(maxsize=_KEPT)
-    def measured(
-        project: int, step: Step | None, label: str | None, revision: object
-    ) -> PrelabelReport:
-        return measure(project, annotations.stream(project), step=step, label=label)
+    def __init__(
+        self,
+        settings: Settings,
+        annotations: Annotations,
+        files: LabelStudioFiles,
+        describe_learning: Callable[[int], Json],
+    ) -> None:
+        self._has_key = settings.label_studio_api_key is not None
+        self._cache = ReportCache(annotations)
+        self._files = files
+        self._describe_learning = describe_learning
 
-    def found(project: int) -> PrelabelReport:
-        step = request.args.get("step")
-        if step not in (None, "day", "week"):
-            raise BadRequest('Expected "step" to be day or week, but got something else.')
-        label = request.args.get("label") or None
-        waiting = annotations.count_open(project)
-        with measuring:
-            revision = annotations.revision(project)
-            savings = measured(project, cast("Step | None", step), label, revision)
-        return replace(savings, waiting=waiting)
+    def blueprint(self) -> Blueprint:
+        """Make the blueprint of these routes."""
+        routes = Blueprint("report", __name__)
+        routes.add_url_rule(_REPORT, "page", self.page, methods=["GET"])
+        routes.add_url_rule(f"{_REPORT}.json", "figures", self.figures, methods=["GET"])
+        routes.add_url_rule(f"{_REPORT}.csv", "table", self.table, methods=["GET"])
+        plot = f"{_REPORT}/<any({_PLOT_NAMES}):plot>.svg"
+        routes.add_url_rule(plot, "plot", self.plot, methods=["GET"])
+        return routes
 
-    def as_json(savings: PrelabelReport) -> Response:
-        more = {} if learned is None else {"learned": learned(savings.project)}
-        return json_answer(savings.to_json() | more)
-
-    @report.route(_REPORT, methods=["GET"])
-    def page(project: int) -> Response:
-        savings = found(project)
+    def page(self, project: int) -> Response:
+        """Answer a browser with the report's page, and a program with its JSON."""
         if not is_for_people():
-            return as_json(savings)
+            return self.figures(project)
+        report = self._report(project)
         return html_page(
             "report.html",
-            savings=savings,
-            plots=plots(savings),
+            report=report,
+            plots=plots(report),
             definitions=DEFINITIONS,
             kinds=KINDS,
             few=FEW,
             most_versions=MOST_VERSIONS,
-            url=files.task_url(project),
-            no_key="" if settings.label_studio_api_key else _NO_KEY,
-            learned=None if learned is None else learned(project),
+            url=self._files.task_url(project),
+            no_key="" if self._has_key else _NO_KEY,
+            learned=self._describe_learning(project),
         )
 
-    @report.route(f"{_REPORT}.json", methods=["GET"])
-    def figures(project: int) -> Response:
-        return as_json(found(project))
+    def figures(self, project: int) -> Response:
+        """Answer with the report and what was learned, as JSON."""
+        report = self._report(project).to_json()
+        return json_response(report | {"learned": self._describe_learning(project)})
 
-    @report.route(f"{_REPORT}.csv", methods=["GET"])
-    def table(project: int) -> Response:
-        response = Response(to_csv(found(project)), mimetype="text/csv")
-        name = f"report-{project}.csv"
-        response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
-        return response
+    def table(self, project: int) -> Response:
+        """Answer with the report as a CSV file."""
+        return attachment(to_csv(self._report(project)), "text/csv", f"report-{project}.csv")
 
-    @report.route(f"{_REPORT}/<any({_NAMES}):plot>.svg", methods=["GET"])
-    def drawing(project: int, plot: str) -> Response:
-        drawn = plots(found(project), standalone=True)
+    def plot(self, project: int, plot: str) -> Response:
+        """Answer with a chart as an SVG file.
+
+        Raises:
+            PlotNotFound: the report has no figures for this chart.
+        """
+        drawn = plots(self._report(project), standalone=True)
         if plot not in drawn:
             raise PlotNotFound(f"There is nothing yet in project {project} for the plot {plot}.")
         response = Response(drawn[plot], mimetype="image/svg+xml")
         response.headers["Content-Security-Policy"] = _PLOT_POLICY
         return response
 
-    return report
+    def _report(self, project: int) -> PrelabelReport:
+        """Return the report that the query of the current request asks for."""
+        step = request.args.get("step")
+        if step not in (None, "day", "week"):
+            raise BadRequest('Expected "step" to be day or week, but got something else.')
+        label = request.args.get("label") or None
+        return self._cache.report(project, cast("Step | None", step), label)

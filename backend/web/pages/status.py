@@ -1,11 +1,10 @@
-"""All that can be seen of a running backend, as one value: for ``/status`` and for the page.
+"""Report the status of a running backend: for ``/status``, and for the dashboard.
 
-Nothing here waits for the model, for Label Studio, or for a picture.
+Nothing here waits for the model, for Label Studio, or for an image.
 """
 
 from __future__ import annotations
 
-import logging
 import platform
 import time
 from collections.abc import Mapping
@@ -15,32 +14,24 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.errors import ModelUnavailable
-from backend.feedback.annotation_store import Annotations
 from backend.feedback.learning.version_registry import VersionRegistry
 from backend.feedback.learning.versions import Summary
 from backend.inference.engine import Engine, Snapshot
 from backend.inference.image_request import Priority
-from backend.jobs.job_store import Job, JobStore
+from backend.jobs.job_store import JobStore
 from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.prediction.deadline import DeadlineRunner
-from backend.prediction.failures import Failure, FailureStore
 from backend.prediction.outbox import PredictionOutbox
 from backend.settings import Settings
-from backend.telemetry.logs import known_secrets, scrub
-from backend.telemetry.task_tracker import Running, TaskId, TaskRecord, TaskTracker
-from backend.web.metrics import gpu_memory_bytes
+from backend.telemetry.logs import known_secrets
+from backend.telemetry.task_tracker import TaskTracker
+from backend.web.gpu_memory import gpu_memory_bytes
+from backend.web.pages.database_status import DatabaseReader, DatabaseStatus
+from backend.web.pages.serializers import StatusSerializer, merge_failures
 
-log = logging.getLogger(__name__)
-
-#: Jobs that are shown, the newest; more are under ``/jobs``.
-JOBS_SHOWN = 20
-
-#: Failures that are shown.
-FAILURES_SHOWN = 20
-
-#: Longest name of a task that is shown.
-_NAME_LENGTH = 100
+#: How many jobs and how many failures are shown; ``/jobs`` lists more jobs.
+ROWS_SHOWN = 20
 
 _PACKAGES = (
     "clearclip-label-studio",
@@ -55,18 +46,21 @@ Json = dict[str, Any]
 
 
 class StatusReport:
-    """Reads the parts of a backend.
+    """Read the status of the backend's parts.
 
     Args:
-        settings: what is served; their secrets are cut out of all sentences.
-        engine: the owner of the model.
-        journal: what is worked on.
+        settings: what is served; its secrets are cut out of all sentences.
+        engine: the inference engine.
+        tracker: the tasks that run and that have failed.
         store: the jobs.
-        results: predictions that are on their way to Label Studio.
-        pending: tasks of batches that wait.
-        files: knows the address of Label Studio, to link to its tasks.
-        reader: keeps the pictures that annotators have open.
+        outbox: the predictions that are on their way to Label Studio.
+        deadline: the tasks of batches that wait.
+        files: makes links to Label Studio.
+        images: the images that annotators have open.
         registry: what projects have learned.
+
+    Attributes:
+        serializer: serializes single jobs and failures as this report does.
     """
 
     def __init__(
@@ -75,32 +69,33 @@ class StatusReport:
         engine: Engine,
         tracker: TaskTracker,
         store: JobStore,
-        results: PredictionOutbox,
-        pending: DeadlineRunner,
+        outbox: PredictionOutbox,
+        deadline: DeadlineRunner,
         files: LabelStudioFiles,
-        reader: ImageReader,
+        images: ImageReader,
         registry: VersionRegistry,
     ) -> None:
+        self.serializer = StatusSerializer(files, known_secrets(settings))
         self._settings = settings
         self._engine = engine
         self._tracker = tracker
-        self._store = store
-        self._failures = FailureStore(store)
-        self._results = results
-        self._pending = pending
+        self._database = DatabaseReader(store, outbox, ROWS_SHOWN)
+        self._deadline = deadline
         self._files = files
-        self._reader = reader
+        self._images = images
         self._registry = registry
-        self._annotations = Annotations(store, "")
-        self._secrets = tuple(known_secrets(settings))
         self._versions = package_versions()
         self._started_at = time.time()
 
     def read(self) -> Json:
-        """Everything; numbers in seconds, bytes and pieces, times in seconds since the epoch."""
-        now, tracker = self._engine.snapshot(), self._tracker
-        batches = self._pending.count_waiting()
-        jobs, failures, unwritten, reports, trouble = self._from_store()
+        """Read the status of one moment.
+
+        Returns:
+            JSON: durations in seconds, sizes in bytes, times in seconds since the epoch.
+        """
+        now, batches = self._engine.snapshot(), self._deadline.count_waiting()
+        database = self._database.read()
+        jobs = [self.serializer.job(job) for job in database.jobs]
         return {
             "at": time.time(),
             "started_at": self._started_at,
@@ -109,87 +104,22 @@ class StatusReport:
             "queue": {priority.word: count for priority, count in now.waiting.items()},
             "waiting": _waiting(now, batches),
             "vocabularies": now.vocabularies,
-            "running": [self.running(each) for each in tracker.running],
-            "done": tracker.done,
-            "failed": tracker.failed,
+            "running": [self.serializer.running_task(task) for task in self._tracker.running],
+            "done": self._tracker.done,
+            "failed": self._tracker.failed,
             "remaining": _remaining(now, batches, jobs),
-            "unwritten": unwritten,
-            "pictures_per_second": round(tracker.pictures_per_second, 3),
-            "eta_s": _eta_s([job for job in jobs if job["state"] == "running"]),
-            "projects": [
-                {"project": project, "done": done, "failed": failed}
-                for project, (done, failed) in reversed(tracker.projects.items())
-            ],
+            "unwritten": database.unwritten,
+            "pictures_per_second": round(self._tracker.pictures_per_second, 3),
+            "eta_s": _eta_s(jobs),
+            "projects": self._projects(),
             "jobs": jobs,
-            "jobs_trouble": trouble,
-            "reports": reports,
+            "jobs_trouble": database.trouble,
+            "reports": list(database.reports),
             "learning": self._learning(),
-            "errors": self._errors(failures),
+            "errors": self._errors(database),
             "caches": self._caches(now),
             "gpu_memory_bytes": gpu_memory_bytes(),
             "versions": self._versions,
-        }
-
-    def job(self, job: Job) -> Json:
-        """A job as JSON; of the tasks of one that names them, their number."""
-        return {
-            "id": job.id,
-            "project": job.project,
-            "kind": job.kind,
-            "view": job.view,
-            "limit": job.limit,
-            "tasks": None if job.tasks is None else len(job.tasks),
-            "scope": job.scope,
-            "state": job.state,
-            "version": job.version,
-            "total": job.total,
-            "done": job.done,
-            "skipped": job.skipped,
-            "failed": job.failed,
-            "cursor": job.cursor,
-            "worked_s": job.worked_s,
-            "reason": self._clean(job.reason),
-            "created": job.created,
-            "updated": job.updated,
-            "started": job.started,
-            "finished": job.finished,
-            "owner": job.owner,
-            "leased_until": job.leased_until,
-            "filter": job.only,
-            "over": job.over,
-            "remaining": job.remaining,
-            "rate": job.rate,
-            "eta_s": job.eta_s,
-            "url": self._files.task_url(job.project),
-        }
-
-    def failure(self, failure: Failure, project: int | None) -> Json:
-        """A task without a prediction, as the store has it."""
-        job = failure.job or None
-        return self._error(failure.task, project, failure.at, failure.reason, "", job)
-
-    def running(self, running: Running) -> Json:
-        """A task that is worked on."""
-        return {
-            "task": self._name(running.task),
-            "project": running.project,
-            "urgency": running.priority,
-            "seconds": running.seconds,
-            "stage": running.stage,
-            "url": self._files.task_url(running.project, running.task),
-        }
-
-    def _learning(self) -> Json:
-        """What projects have learned, all of them together; nothing where that cannot be read."""
-        try:
-            found = self._registry.summary()
-        except (SQLAlchemyError, ModelUnavailable):  # which is told of the jobs and of the model
-            found = Summary()
-        newest = found.newest
-        return {
-            "live": found.live,
-            "pictures": found.pictures,
-            "last_step": None if newest is None else newest.to_json(),
         }
 
     def _model(self, now: Snapshot) -> Json:
@@ -199,87 +129,47 @@ class StatusReport:
             "device": now.device,
             "precision": now.precision,
             "state": now.status.state,
-            "reason": self._clean(now.status.reason),
+            "reason": self.serializer.scrub(now.status.reason),
             "windows_at_once": now.windows_at_once,
             "pictures": now.done,
             "batches": now.batches,
         }
 
+    def _projects(self) -> list[Json]:
+        """The tasks done and failed by project, the latest project first."""
+        return [
+            {"project": project, "done": done, "failed": failed}
+            for project, (done, failed) in reversed(self._tracker.projects.items())
+        ]
+
+    def _learning(self) -> Json:
+        """What all projects have learned together; zeros where that cannot be read."""
+        try:
+            summary = self._registry.summary()
+        except (SQLAlchemyError, ModelUnavailable):  # "jobs_trouble" and "model" report these
+            summary = Summary()
+        newest = summary.newest
+        return {
+            "live": summary.live,
+            "pictures": summary.pictures,
+            "last_step": None if newest is None else newest.to_json(),
+        }
+
+    def _errors(self, database: DatabaseStatus) -> list[Json]:
+        of_process = [self.serializer.failed_task(record) for record in self._tracker.failures]
+        of_database = [self.serializer.failure(*failure) for failure in database.failures]
+        return merge_failures(of_process + of_database, ROWS_SHOWN)
+
     def _caches(self, now: Snapshot) -> Json:
         return {
             "features": now.cache.to_json(),
             "words": {"hits": now.words_known, "misses": now.words_new},
-            "pictures": self._reader.cache_stats.to_json(),
+            "pictures": self._images.cache_stats.to_json(),
         }
-
-    def _from_store(
-        self,
-    ) -> tuple[list[Json], list[tuple[Failure, int | None]], int, list[int], str]:
-        """Jobs, the last failures with their projects, how many predictions Label Studio has yet
-        to get, the projects that have a report, and what is wrong with the database, if anything.
-        """
-        try:
-            jobs = sorted(self._store.list_jobs(limit=JOBS_SHOWN), key=lambda job: job.over)
-            failures = self._failures.newest(limit=FAILURES_SHOWN)
-            unwritten = sum(self._results.count_waiting().values())
-            reports = self._annotations.projects()
-        except SQLAlchemyError as error:
-            log.warning("The database of jobs cannot be read: %s", error)
-            return [], [], 0, [], f"The database of jobs cannot be read: {type(error).__name__}."
-        projects = {job.id: job.project for job in jobs}
-        with_project = [(failure, projects.get(failure.job)) for failure in failures]
-        return [self.job(job) for job in jobs], with_project, unwritten, reports, ""
-
-    def _errors(self, of_store: list[tuple[Failure, int | None]]) -> list[Json]:
-        """The last failures, the latest first; one that came again and again is named once."""
-        errors: dict[tuple[TaskId, str], Json] = {}
-        for error in (
-            *(self._failed(record) for record in self._tracker.failures),
-            *(self.failure(failure, project) for failure, project in of_store),
-        ):
-            key = error["task"], error["sentence"]
-            known = errors.setdefault(key, error)
-            errors[key] = max(known, error, key=lambda one: one["at"]) | {
-                "project": known["project"] or error["project"],
-                "job": known["job"] or error["job"],
-                "url": known["url"] or error["url"],
-            }
-        return sorted(errors.values(), key=lambda one: -one["at"])[:FAILURES_SHOWN]
-
-    def _failed(self, failed: TaskRecord) -> Json:
-        return self._error(
-            failed.task, failed.project, failed.ended_at, failed.sentence, failed.reason, None
-        )
-
-    def _error(
-        self,
-        task: TaskId,
-        project: int | None,
-        at: float,
-        sentence: str,
-        reason: str,
-        job: int | None,
-    ) -> Json:
-        return {
-            "task": self._name(task),
-            "project": project,
-            "job": job,
-            "at": at,
-            "reason": reason,
-            "sentence": self._clean(sentence),
-            "url": self._files.task_url(project, task),
-        }
-
-    def _name(self, task: TaskId) -> TaskId:
-        """A task's number; what stands in its place comes from outside."""
-        return scrub(task, self._secrets, _NAME_LENGTH) if isinstance(task, str) else task
-
-    def _clean(self, sentence: str) -> str:
-        return scrub(sentence, self._secrets)
 
 
 def package_versions() -> dict[str, str]:
-    """The versions of what matters, Python's own too; empty for what is not installed."""
+    """Return the versions of Python and of the main packages; empty for one not installed."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -290,7 +180,11 @@ def package_versions() -> dict[str, str]:
 
 
 def _waiting(now: Snapshot, batches: Mapping[int | None, int]) -> list[Json]:
-    """Who waits: pictures that annotators wait for, and tasks of batches, those in work too."""
+    """Count waiting work by priority and project.
+
+    For annotators these are images in the engine's queue; for batches, tasks, running ones
+    included.
+    """
     lines = {
         key: count for key, count in now.waiting_by_project.items() if key[0] is not Priority.BATCH
     }
@@ -302,7 +196,7 @@ def _waiting(now: Snapshot, batches: Mapping[int | None, int]) -> list[Json]:
 
 
 def _remaining(now: Snapshot, batches: Mapping[int | None, int], jobs: list[Json]) -> int:
-    """What is still to be done: by jobs, and by batches of projects that no job works on."""
+    """Count what is still to be done; a running job already counts the batches of its project."""
     running = {job["project"] for job in jobs if job["state"] == "running"}
     return (
         sum(job["remaining"] or 0 for job in jobs if not job["over"])
@@ -312,6 +206,6 @@ def _remaining(now: Snapshot, batches: Mapping[int | None, int], jobs: list[Json
 
 
 def _eta_s(jobs: list[Json]) -> float | None:
-    """Seconds until the last of these jobs is done; None while nobody can say."""
-    known = [job["eta_s"] for job in jobs]
-    return max(known) if known and None not in known else None
+    """Return the seconds until the last running job ends; None if one of them has no estimate."""
+    estimates = [job["eta_s"] for job in jobs if job["state"] == "running"]
+    return max(estimates) if estimates and None not in estimates else None

@@ -21,13 +21,13 @@ def by_requests(user: str, password: str) -> str:
 
 @pytest.mark.parametrize("password", ["secret", "pass word", "a:b:c", "größe", "日本"])
 def test_the_right_password_in_both_encodings(password: str) -> None:
-    lock = BasicAuth("ann", password)
+    auth = BasicAuth("ann", password)
     utf_8 = "Basic " + base64.b64encode(f"ann:{password}".encode()).decode()
-    assert lock.header == utf_8
-    assert lock.opens(utf_8)
-    assert lock.opens(utf_8.replace("Basic", "basic"))
+    assert auth.header == utf_8
+    assert auth.accepts(utf_8)
+    assert auth.accepts(utf_8.replace("Basic", "basic"))
     if password != "日本":  # no latin letters, and so nothing that Label Studio could send
-        assert lock.opens(by_requests("ann", password))
+        assert auth.accepts(by_requests("ann", password))
 
 
 @pytest.mark.parametrize(
@@ -41,25 +41,25 @@ def test_the_right_password_in_both_encodings(password: str) -> None:
         "ann:secret",
     ],
 )
-def test_all_else_opens_nothing(authorization: str) -> None:
-    assert not BasicAuth("ann", "secret").opens(authorization)
+def test_all_else_is_refused(authorization: str) -> None:
+    assert not BasicAuth("ann", "secret").accepts(authorization)
 
 
-def test_the_webhooks_token_is_made_from_both_and_opens_nothing_else() -> None:
-    lock = BasicAuth("ann", "secret")
+def test_the_webhooks_token_is_made_from_both_and_nothing_else_is_accepted() -> None:
+    auth = BasicAuth("ann", "secret")
     expected = hmac.new(b"secret", b"clearclip webhook ann", hashlib.sha256).hexdigest()
-    assert lock.webhook_token == expected
-    assert lock.opens_webhook(expected)
-    assert not lock.opens(f"Bearer {expected}")
+    assert auth.webhook_token == expected
+    assert auth.accepts_webhook(expected)
+    assert not auth.accepts(f"Bearer {expected}")
     others = [BasicAuth("ann", "other"), BasicAuth("bob", "secret")]
-    assert not any(other.opens_webhook(expected) for other in others)
-    assert not any(map(lock.opens_webhook, ("", "ä", expected[:-1], expected + " ", "secret")))
+    assert not any(other.accepts_webhook(expected) for other in others)
+    assert not any(map(auth.accepts_webhook, ("", "ä", expected[:-1], expected + " ", "secret")))
 
 
-def test_a_lock_comes_with_both_settings_and_hides_the_password() -> None:
+def test_it_comes_with_both_settings_and_hides_the_password() -> None:
     assert BasicAuth.from_settings(load_settings()) is None
-    lock = BasicAuth.from_settings(load_settings(basic_auth_user="ann", basic_auth_pass="secret"))
-    assert lock == BasicAuth("ann", "secret")
-    assert "secret" not in repr(lock)
+    auth = BasicAuth.from_settings(load_settings(basic_auth_user="ann", basic_auth_pass="secret"))
+    assert auth == BasicAuth("ann", "secret")
+    assert "secret" not in repr(auth)
     with pytest.raises(ValueError, match="hold something"):
         BasicAuth("ann", "")

@@ -26,28 +26,28 @@ def busy(_: PredictRequest) -> list[Any]:
 
 
 def test_what_is_within_the_limits_is_answered_whole() -> None:
-    for by_studio in (False, True):
-        entries = Admission(numbered, 1, max_tasks=3).predict(lambda: asked(3), by_studio)
+    for by_label_studio in (False, True):
+        entries = Admission(numbered, 1, max_tasks=3).predict(lambda: asked(3), by_label_studio)
         assert entries == [{"result": [0]}, {"result": [1]}, {"result": [2]}]
 
 
 def test_label_studio_has_empty_entries_for_the_tasks_above_the_limit() -> None:
-    entries = Admission(numbered, 1, max_tasks=2).predict(lambda: asked(5), by_studio=True)
+    entries = Admission(numbered, 1, max_tasks=2).predict(lambda: asked(5), by_label_studio=True)
     assert entries == [{"result": [0]}, {"result": [1]}, [], [], []]
 
 
 def test_others_are_told_to_ask_for_fewer() -> None:
     with pytest.raises(Busy, match=r"5 tasks, more than MAX_TASKS \(2\)"):
-        Admission(numbered, 1, max_tasks=2).predict(lambda: asked(5), by_studio=False)
+        Admission(numbered, 1, max_tasks=2).predict(lambda: asked(5), by_label_studio=False)
 
 
 def test_a_full_queue_is_an_empty_entry_unless_an_annotator_waits() -> None:
     admission = Admission(busy, 1, max_tasks=9)
-    assert admission.predict(lambda: asked(1), by_studio=True) == [[]]
+    assert admission.predict(lambda: asked(1), by_label_studio=True) == [[]]
     with pytest.raises(Busy):
-        admission.predict(lambda: asked(1, Context()), by_studio=True)
+        admission.predict(lambda: asked(1, Context()), by_label_studio=True)
     with pytest.raises(Busy):
-        admission.predict(lambda: asked(1), by_studio=False)
+        admission.predict(lambda: asked(1), by_label_studio=False)
 
 
 def test_no_more_than_some_are_worked_on_at_once() -> None:
@@ -62,7 +62,9 @@ def test_no_more_than_some_are_worked_on_at_once() -> None:
     answers: list[Any] = []
     threads = [
         threading.Thread(
-            target=lambda: answers.append(admission.predict(lambda: asked(1), by_studio=False))
+            target=lambda: answers.append(
+                admission.predict(lambda: asked(1), by_label_studio=False)
+            )
         )
         for _ in range(2)
     ]
@@ -74,13 +76,13 @@ def test_no_more_than_some_are_worked_on_at_once() -> None:
         raise AssertionError("a body that there is no room for is not read")
 
     with pytest.raises(Busy):
-        admission.predict(unread, by_studio=False)
-    assert admission.predict(lambda: asked(3), by_studio=True) == [[], [], []]
+        admission.predict(unread, by_label_studio=False)
+    assert admission.predict(lambda: asked(3), by_label_studio=True) == [[], [], []]
     may_end.set()
     for thread in threads:
         thread.join(20)
     assert len(answers) == 2
-    assert admission.predict(lambda: asked(1), by_studio=False)
+    assert admission.predict(lambda: asked(1), by_label_studio=False)
 
 
 def test_a_request_that_cannot_be_read_leaves_its_place() -> None:
@@ -90,5 +92,5 @@ def test_a_request_that_cannot_be_read_leaves_its_place() -> None:
     admission = Admission(numbered, 1, max_tasks=9)
     for _ in range(3):
         with pytest.raises(BadRequest):
-            admission.predict(unreadable, by_studio=True)
-    assert admission.predict(lambda: asked(1), by_studio=False)
+            admission.predict(unreadable, by_label_studio=True)
+    assert admission.predict(lambda: asked(1), by_label_studio=False)

@@ -34,7 +34,7 @@ KEY = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Scene:
-    """The parts of a backend, and the overview of them."""
+    """The parts of a backend, and their status report."""
 
     def __init__(self, engine: Engine | None = None, store: JobStore | None = None) -> None:
         self.engine = engine or colour_engine()
@@ -46,7 +46,7 @@ class Scene:
         self.results = PredictionOutbox(self.store, "us")
         self.pending = DeadlineRunner(FailureStore(self.store), self.results, 80)
         self.reader = ImageReader(self.files, settings)
-        self.overview = StatusReport(
+        self.status = StatusReport(
             settings,
             self.engine,
             self.tracker,
@@ -60,7 +60,7 @@ class Scene:
 
     def read(self) -> dict[str, Any]:
         """What a client would get."""
-        now: dict[str, Any] = json.loads(json.dumps(self.overview.read()))
+        now: dict[str, Any] = json.loads(json.dumps(self.status.read()))
         return now
 
 
@@ -222,7 +222,7 @@ def test_no_secret_is_seen() -> None:
     scene = Scene()
     with scene.tracker.task(f"\n{KEY}", 7, "batch") as work:
         work.failed(RuntimeError(f"refused {KEY} at http://a:hunter2@host/"))
-    text = json.dumps(scene.overview.read())
+    text = json.dumps(scene.status.read())
     assert KEY not in text
     assert "hunter2" not in text
 

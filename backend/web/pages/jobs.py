@@ -1,0 +1,120 @@
+"""Serve jobs: start, list, show and steer them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flask import Blueprint, Response, request, url_for
+
+from backend.errors import BackendError, BadRequest
+from backend.jobs.job_store import Job, JobStore
+from backend.prediction.failures import FailureStore
+from backend.settings import Settings
+from backend.web.middleware.body import BodyReader
+from backend.web.middleware.responses import json_response, see_other
+from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, parse_job, parse_project
+from backend.web.pages.html import html_page, is_for_people
+from backend.web.pages.serializers import StatusSerializer
+
+#: The start of the routes of one job; its number is one that a database can hold.
+_JOB = "/jobs/<int(max=2147483647):job>"
+
+#: How many failures of a job ``/jobs/<id>`` names.
+_FAILURES_SHOWN = 100
+
+NO_KEY = (
+    "To prelabel a project this backend writes to Label Studio: set LABEL_STUDIO_URL and "
+    "LABEL_STUDIO_API_KEY."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class JobRoutes:
+    """Answer ``/jobs`` and the routes below it.
+
+    Args:
+        settings: what is served.
+        store: the jobs.
+        serializer: turns jobs and failures into JSON.
+        body: reads the bodies of requests.
+        dashboard: renders the dashboard, with a refusal on it.
+    """
+
+    settings: Settings
+    store: JobStore
+    serializer: StatusSerializer
+    body: BodyReader
+    dashboard: Callable[[BackendError], Response]
+
+    def blueprint(self) -> Blueprint:
+        """Make the blueprint of these routes."""
+        routes = Blueprint("jobs", __name__)
+        routes.add_url_rule("/jobs", "list", self.list_jobs, methods=["GET"])
+        routes.add_url_rule("/jobs", "start", self.start, methods=["POST"])
+        routes.add_url_rule(_JOB, "show", self.show, methods=["GET"])
+        routes.add_url_rule(_JOB, "cancel", self.cancel, methods=["DELETE"])
+        # The text of a route is the label of a metric, and so the name `turn` stays.
+        actions = "<any(pause, resume, cancel):turn>"
+        routes.add_url_rule(f"{_JOB}/{actions}", "act", self.act, methods=["POST"])
+        return routes
+
+    def list_jobs(self) -> Response:
+        """Answer with the newest jobs, of one project or of all."""
+        jobs = self.store.list_jobs(parse_project(request.args))
+        return json_response({"jobs": [self.serializer.job(job) for job in jobs]})
+
+    def start(self) -> Response:
+        """Start a job; where the project has an equal one that is not over, answer with that."""
+        try:
+            job = self._start()
+        except BackendError as error:
+            return self._refuse(error)
+        response = self._answer(job, 201)
+        if response.status_code == 201:
+            response.headers["Location"] = url_for("jobs.show", job=job.id)
+        return response
+
+    def show(self, job: int) -> Response:
+        """Answer with a job and its newest failures."""
+        found = self.store.get_job(job)
+        failures = FailureStore(self.store).newest(job, _FAILURES_SHOWN)
+        failed = [self.serializer.failure(failure, found.project) for failure in failures]
+        shown = {**self.serializer.job(found), "failures": failed}
+        return html_page("job.html", job=shown) if is_for_people() else json_response(shown)
+
+    def cancel(self, job: int) -> Response:
+        """Cancel a job for a program."""
+        return self._answer(self.store.cancel(job))
+
+    def act(self, job: int, turn: str) -> Response:
+        """Pause, resume or cancel a job; `turn` says which."""
+        actions = {
+            "pause": self.store.pause,
+            "resume": self.store.resume,
+            "cancel": self.store.cancel,
+        }
+        try:
+            return self._answer(actions[turn](job))
+        except BackendError as error:
+            return self._refuse(error)
+
+    def _start(self) -> Job:
+        asked = parse_job(self.body.read(MAX_FORM_BYTES), request.mimetype == FORM_TYPE)
+        if self.settings.label_studio_api_key is None:
+            raise BadRequest(NO_KEY)
+        return self.store.start_job(
+            asked.project, only=asked.only, view=asked.view, limit=asked.limit
+        )
+
+    def _answer(self, job: Job, status: int = 200) -> Response:
+        """Answer with the job as JSON; send a browser back to the dashboard."""
+        if request.mimetype == FORM_TYPE:
+            return see_other(url_for("dashboard.page"))
+        return json_response(self.serializer.job(job), status)
+
+    def _refuse(self, error: BackendError) -> Response:
+        """Show an error on the dashboard if its form was sent; else raise it, for JSON."""
+        if request.mimetype != FORM_TYPE:
+            raise error
+        return self.dashboard(error)

@@ -1,0 +1,60 @@
+"""Describe what a project has learned: for its routes, its page and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from backend.errors import ModelUnavailable
+from backend.feedback.learning.learner import Learner
+from backend.feedback.learning.thresholds import ThresholdCounts, add_up, counts_from_json
+from backend.feedback.learning.versions import LearningState, due_after
+from backend.settings import Settings
+
+Json = dict[str, Any]
+
+
+def describe_learning(settings: Settings, learner: Learner, project: int) -> Json:
+    """Describe a project's learning state, its versions, and the thresholds of its corrections.
+
+    Where the model is unavailable, the description has a ``trouble`` and neither versions nor
+    labels.
+    """
+    described: Json = {
+        "project": project,
+        "adapt": settings.adapt,
+        "every": settings.adapt_every,
+        "can_learn": learner.can_learn,
+        "has_key": settings.label_studio_api_key is not None,
+        "versions": [],
+        "labels": {},
+    }
+    try:
+        state = learner.registry.state(project)
+        versions = learner.registry.versions(project)
+        counts = _sum_counts(tuple(learner.examples.threshold_counts(project)))
+    except ModelUnavailable as error:
+        return described | LearningState(project, trouble=str(error)).to_json()
+    described["every"] = due_after(settings.adapt_every, state.annotations)
+    return described | {
+        **state.to_json(),
+        "versions": [v.to_json() | {"live": v.number == state.live} for v in versions],
+        "labels": {label: _describe_threshold(each) for label, each in counts.items()},
+    }
+
+
+def _describe_threshold(counts: ThresholdCounts) -> Json:
+    best = counts.best
+    return {
+        "pictures": counts.pictures,
+        "threshold": best,
+        "saved": counts.saved(0.0),
+        "saved_with_threshold": None if best is None else counts.saved(best),
+    }
+
+
+@lru_cache(maxsize=1)  # each view of a page asks again; many examples are MB of text
+def _sum_counts(counts: tuple[str, ...]) -> Mapping[str, ThresholdCounts]:
+    """Sum the stored counts of all training examples, by label."""
+    return add_up(map(counts_from_json, counts))

@@ -1,0 +1,137 @@
+"""Turn jobs, tasks and failures into JSON: with links to Label Studio, without secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from backend.jobs.job_store import Job
+from backend.label_studio.files import LabelStudioFiles
+from backend.prediction.failures import Failure
+from backend.telemetry.logs import scrub
+from backend.telemetry.task_tracker import Running, TaskId, TaskRecord
+
+Json = dict[str, Any]
+
+#: Longest task id that is shown, in characters.
+_TASK_ID_LENGTH = 100
+
+
+class StatusSerializer:
+    """Serialize what `StatusReport` and the job routes answer.
+
+    Args:
+        files: knows the address of Label Studio that browsers use.
+        secrets: texts to cut out of all sentences.
+    """
+
+    def __init__(self, files: LabelStudioFiles, secrets: Iterable[str]) -> None:
+        self._files = files
+        self._secrets = tuple(secrets)
+
+    def job(self, job: Job) -> Json:
+        """Serialize a job. Of the tasks that a job names, only their count is shown."""
+        return {
+            "id": job.id,
+            "project": job.project,
+            "kind": job.kind,
+            "view": job.view,
+            "limit": job.limit,
+            "tasks": None if job.tasks is None else len(job.tasks),
+            "scope": job.scope,
+            "state": job.state,
+            "version": job.version,
+            "total": job.total,
+            "done": job.done,
+            "skipped": job.skipped,
+            "failed": job.failed,
+            "cursor": job.cursor,
+            "worked_s": job.worked_s,
+            "reason": self.scrub(job.reason),
+            "created": job.created,
+            "updated": job.updated,
+            "started": job.started,
+            "finished": job.finished,
+            "owner": job.owner,
+            "leased_until": job.leased_until,
+            "filter": job.only,
+            "over": job.over,
+            "remaining": job.remaining,
+            "rate": job.rate,
+            "eta_s": job.eta_s,
+            "url": self._files.task_url(job.project),
+        }
+
+    def running_task(self, running: Running) -> Json:
+        """Serialize a task that is being worked on."""
+        return {
+            "task": self._task_id(running.task),
+            "project": running.project,
+            "urgency": running.priority,
+            "seconds": running.seconds,
+            "stage": running.stage,
+            "url": self._files.task_url(running.project, running.task),
+        }
+
+    def failed_task(self, record: TaskRecord) -> Json:
+        """Serialize a failure that this process remembers."""
+        return {
+            "task": self._task_id(record.task),
+            "project": record.project,
+            "job": None,
+            "at": record.ended_at,
+            "reason": record.reason,
+            "sentence": self.scrub(record.sentence),
+            "url": self._files.task_url(record.project, record.task),
+        }
+
+    def failure(self, failure: Failure, project: int | None) -> Json:
+        """Serialize a failure of the database, which does not know the task's project."""
+        return {
+            "task": failure.task,
+            "project": project,
+            "job": failure.job or None,
+            "at": failure.at,
+            "reason": "",
+            "sentence": self.scrub(failure.reason),
+            "url": self._files.task_url(project, failure.task),
+        }
+
+    def scrub(self, sentence: str) -> str:
+        """Cut secrets out of a sentence."""
+        return scrub(sentence, self._secrets)
+
+    def _task_id(self, task: TaskId) -> TaskId:
+        """Return a task's id; one that is a text comes from outside, and is scrubbed and cut."""
+        return scrub(task, self._secrets, _TASK_ID_LENGTH) if isinstance(task, str) else task
+
+
+def merge_failures(failures: Iterable[Json], limit: int) -> list[Json]:
+    """Merge failures of one task with one sentence, as several tries leave them.
+
+    Args:
+        failures: serialized, from this process and from the database.
+        limit: how many to return.
+
+    Returns:
+        The newest failures, newest first. Each has the project, job and link that any of the
+        merged ones has.
+
+    >>> known = {"task": 5, "sentence": "Gone.", "project": 7, "job": None, "url": "u", "at": 1.0}
+    >>> again = known | {"project": None, "job": 3, "url": None, "at": 2.0}
+    >>> merge_failures([known, again], limit=9) == [known | {"job": 3, "at": 2.0}]
+    True
+    """
+    merged: dict[tuple[TaskId, str], Json] = {}
+    for failure in failures:
+        key = failure["task"], failure["sentence"]
+        known = merged.setdefault(key, failure)
+        merged[key] = max(known, failure, key=_time) | {
+            name: known[name] or failure[name] for name in ("project", "job", "url")
+        }
+    return sorted(merged.values(), key=_time, reverse=True)[:limit]
+
+
+def _time(failure: Json) -> float:
+    at: float = failure["at"]
+    return at
