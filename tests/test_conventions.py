@@ -131,7 +131,7 @@ NAME_READERS = {"asdict", "astuple", "fields", "_asdict", "_fields", "__dict__",
 #: Files that have another use for them -> which, and why nothing of it is stored or answered.
 NAME_READERS_ALLOWED = {
     "clearclip_core/cli/options.py": {"fields"},  # pairs a command's options with a dataclass
-    "clearclip_core/cli/evaluate.py": {"fields"},  # pairs options, too
+    "clearclip_core/cli/data_options.py": {"fields"},  # pairs options, too
     "clearclip_core/clip/methods.py": {"repr"},  # of a number
     "backend/telemetry/logs.py": {"repr"},  # of a control character
 }

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 from tqdm import tqdm
 
+from clearclip_core.cli.data_options import DataOptions, data_options, save_option
+from clearclip_core.cli.errors import click_errors
 from clearclip_core.cli.options import ModelOptions, model_options
 from clearclip_core.clip.device_info import device_name
 from clearclip_core.clip.methods import resolve_method
 from clearclip_core.evaluation.checkpoint import Checkpoint
-from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
-from clearclip_core.evaluation.datasets.layouts import LayoutError
 from clearclip_core.evaluation.datasets.preparation import RECODINGS, prepare
-from clearclip_core.evaluation.datasets.samples import SCENES
 from clearclip_core.evaluation.results import (
     Result,
     Shard,
@@ -30,82 +25,7 @@ from clearclip_core.evaluation.results import (
 )
 from clearclip_core.evaluation.run_config import RunConfig, digest_of
 from clearclip_core.evaluation.runner import predictor, run_through
-from clearclip_core.evaluation.task import EvaluationTask, result_path
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    """The options of every command that reads a benchmark, see `data_options`."""
-
-    benchmark: str
-    data: Path | None
-    names: Path | None
-    limit: int | None
-
-    def find(self, short_side_px: int) -> EvaluationTask:
-        """Look for the data, its errors as one sentence that says what to do.
-
-        Raises:
-            click.ClickException: what `EvaluationTask.of` raises.
-        """
-        benchmark = BENCHMARKS[self.benchmark]
-        try:
-            return EvaluationTask.of(benchmark, self.data, self.names, self.limit, short_side_px)
-        except LayoutError as error:
-            hint = (
-                f"\nLabel maps that the publisher gives out are turned into {self.benchmark}'s by: "
-                f"clearclip prepare {self.benchmark} --data {self.data}"
-            )
-            can_be_made = self.benchmark in RECODINGS and self.data is not None
-            raise click.ClickException(f"{error}{hint if can_be_made else ''}") from error
-        except (OSError, ValueError) as error:
-            raise click.ClickException(str(error)) from error
-
-
-def data_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that choose the data; it gets them as one `DataOptions`."""
-
-    @functools.wraps(command)
-    def with_options(**arguments: Any) -> None:
-        chosen = {field.name: arguments.pop(field.name) for field in fields(DataOptions)}
-        command(data=DataOptions(**chosen), **arguments)
-
-    for option in reversed(_DATA_OPTIONS):
-        with_options = option(with_options)
-    return with_options
-
-
-_DATA_OPTIONS = (
-    click.option(
-        "--benchmark",
-        required=True,
-        type=click.Choice(list(BENCHMARKS)),
-        help=f"What to measure on; demo is {SCENES} drawn scenes, for the demo model.",
-    ),
-    click.option(
-        "--data",
-        type=click.Path(path_type=Path),
-        help="Folder of the data set, laid out as for MMSegmentation.",
-    ),
-    click.option(
-        "--names",
-        type=click.Path(path_type=Path, exists=True, dir_okay=False),
-        help="Other words for the classes: one line a class, several words divided by commas.",
-    ),
-    click.option(
-        "--limit", type=click.IntRange(min=1), help="Take only the first pictures, for a try."
-    ),
-)
-
-
-save_option = click.option(
-    "--save-every",
-    "save_every_s",
-    default=10.0,
-    show_default=True,
-    type=click.FloatRange(min=0),
-    help="Seconds of work that a killed process may lose.",
-)
+from clearclip_core.evaluation.task import result_path
 
 
 @click.command("eval")
@@ -135,11 +55,11 @@ def evaluate(
     in the same way, and one that is through is only printed. Several processes or GPUs share the
     work by --shard, and `clearclip merge` puts their results together.
     """
-    with one_sentence():
+    with click_errors():
         method = resolve_method(options.method)
     task = data.find(options.short_side_px)
     model = options.load_model()
-    with one_sentence():
+    with click_errors():
         settings = task.settings(model, method)
     path = out or result_path(settings, shard)
     result = finished(path, settings, shard)
@@ -148,7 +68,7 @@ def evaluate(
         predict = predictor(segmenter, task.benchmark, task.labels)
         samples, classes = task.samples[shard.slice], len(task.benchmark.classes)
         checkpoint = Checkpoint.beside(path, digest_of([settings.key, str(shard)]))
-        with one_sentence():
+        with click_errors():
             (tally,) = run_through(predict, samples, classes, checkpoint, 1, save_every_s)
             hardware = device_name(segmenter.encoder.device)
             result = Result(settings, shard, tally, versions(), hardware)
@@ -175,7 +95,7 @@ def merge_shards(results: tuple[Path, ...], out: Path | None) -> None:
 
     RESULTS are the JSON files of all shards, in any order.
     """
-    with one_sentence():
+    with click_errors():
         whole = merge([Result.read(path) for path in results])
         path = out or result_path(whole.settings, Shard(), results[0].parent)
         finished(path, whole.settings, Shard())  # refuses to write over another
@@ -198,13 +118,9 @@ def prepare_maps(benchmark: str, data: Path) -> None:
     coco_stuff and coco_object: from COCO-Stuff's annotations/val2017/*.png (coco_object also from
     *_labelTrainIds.png); cityscapes: from gtFine's *_labelIds.png. What is there already stays.
     """
-    with one_sentence():
+    with click_errors():
         written = sum(1 for _ in tqdm(prepare(benchmark, data), unit="map"))
     click.echo(f"{written} label maps written, for {benchmark}.")
-
-
-#: What `clearclip` gets from here.
-COMMANDS = (evaluate, merge_shards, prepare_maps)
 
 
 def finished(path: Path, settings: RunConfig, shard: Shard) -> Result | None:
@@ -215,7 +131,7 @@ def finished(path: Path, settings: RunConfig, shard: Shard) -> Result | None:
     """
     if not path.exists():
         return None
-    with one_sentence():
+    with click_errors():
         result = Result.read(path)
     differences = settings.differences(result.settings)
     if str(shard) != str(result.shard):
@@ -249,12 +165,3 @@ def parse_shard(text: str) -> Shard:
         return Shard(int(index), int(of))
     except ValueError as error:
         raise click.BadParameter(f"expected I/N with I from 0 to N-1, but got {text!r}.") from error
-
-
-@contextmanager
-def one_sentence() -> Iterator[None]:
-    """What a file or a value is refused for, without a traceback."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise click.ClickException(str(error)) from error

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import click
 
+from clearclip_core.cli.errors import click_errors
 from clearclip_core.clip.loading import LoadedModel, load_model
 from clearclip_core.clip.methods import METHODS
 from clearclip_core.clip.weights import DEFAULT_FOLDER, WeightsNotFoundError
@@ -25,7 +25,7 @@ MODEL_DIR_HELP = (
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """The options of every command that loads a model, see `model_options`."""
+    """Values of the options of a command that loads a model, see `model_options`."""
 
     model: str
     device: str
@@ -35,12 +35,12 @@ class ModelOptions:
     method: str = _DEFAULT_METHOD
 
     def load(self) -> Segmenter:
-        """Load the segmenter, its errors as one sentence.
+        """Load the segmenter and print the model's notice.
 
         Raises:
-            click.ClickException: what `Segmenter.load` raises.
+            click.ClickException: `Segmenter.load` failed; the message is its.
         """
-        with _one_sentence():
+        with click_errors((ValueError, WeightsNotFoundError)):
             segmenter = Segmenter.load(
                 self.model,
                 self.method,
@@ -49,41 +49,36 @@ class ModelOptions:
                 self.short_side_px,
                 self.model_dir,
             )
-        _say_notice(segmenter.model)
+        _print_notice(segmenter.model)
         return segmenter
 
     def load_model(self) -> LoadedModel:
-        """Load the model alone, its errors as one sentence.
+        """Load the model without a segmenter and print its notice.
 
         Raises:
-            click.ClickException: what `load_model` raises.
+            click.ClickException: `load_model` failed; the message is its.
         """
-        with _one_sentence():
+        with click_errors((ValueError, WeightsNotFoundError)):
             model = load_model(self.model, self.device, self.precision, self.model_dir)
-        _say_notice(model)
+        _print_notice(model)
         return model
 
 
-@contextmanager
-def _one_sentence() -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, WeightsNotFoundError) as error:
-        raise click.ClickException(str(error)) from error
-
-
-def _say_notice(model: LoadedModel) -> None:
+def _print_notice(model: LoadedModel) -> None:
     if model.notice:
         click.echo(model.notice, err=True)
 
 
 def model_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that choose a model; it gets them as one `ModelOptions`."""
+    """Give a command the options that choose a model, as one `ModelOptions` argument."""
     return _with_options(command, _MODEL_OPTIONS)
 
 
 def many_method_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The same for a command that takes many methods; `ModelOptions.method` says nothing then."""
+    """Give a command the options of `model_options` without ``--method``.
+
+    For commands that measure many methods and ignore `ModelOptions.method`.
+    """
     return _with_options(command, [each for each in _MODEL_OPTIONS if each is not _METHOD])
 
 

@@ -8,13 +8,9 @@ from pathlib import Path
 import click
 from filelock import FileLock
 
-from clearclip_core.cli.evaluate import (
-    DataOptions,
-    data_options,
-    one_sentence,
-    save_option,
-    say_versions,
-)
+from clearclip_core.cli.data_options import DataOptions, data_options, save_option
+from clearclip_core.cli.errors import click_errors
+from clearclip_core.cli.evaluate import say_versions
 from clearclip_core.cli.options import ModelOptions, many_method_options
 from clearclip_core.clip.device_info import device_name
 from clearclip_core.clip.devices import choose_device
@@ -62,11 +58,11 @@ def ablate(
     paper's figures. What is measured already is not measured again, and a run that was cut off
     goes on where it was.
     """
-    with one_sentence():
+    with click_errors():
         require_matplotlib()
     task = data.find(options.short_side_px)
     model = options.load_model()
-    with one_sentence():
+    with click_errors():
         settings = task.settings(model, METHODS["clearclip"], called="ablation")
     path = result_path(settings, Shard(), out)
     known = known_scores(path, settings)
@@ -83,7 +79,7 @@ def ablate(
         checkpoint = Checkpoint.beside(path, digest_of([settings.key, *map(str, missing)]))
         predict = readouts(task, model, missing, options.model_dir)
         classes = len(task.benchmark.classes)
-        with one_sentence():
+        with click_errors():
             tallies = run_through(
                 predict, task.samples, classes, checkpoint, len(missing), save_every_s
             )
@@ -106,7 +102,7 @@ def tables(results: tuple[Path, ...]) -> None:
     RESULTS are files of `clearclip eval`, or folders of them. Each row says whose it is: measured
     by the paper's authors, cited by them, or yours.
     """
-    with one_sentence():
+    with click_errors():
         own = [Result.read(path) for path in result_files(results)]
         rows = own_rows(own)
         two, three = table_2(rows), table_3(rows)
@@ -116,17 +112,13 @@ def tables(results: tuple[Path, ...]) -> None:
         click.echo(f"\nDrawn scenes, no benchmark of the paper\n\n{demo_table(own)}")
 
 
-#: What `clearclip` gets from here.
-PAPER_COMMANDS = (ablate, tables)
-
-
 def report_ablations(folder: Path) -> None:
     """Print Tab. 1 and draw the figures, of all ablations in a folder.
 
     Raises:
         click.ClickException: a file cannot be read or written.
     """
-    with one_sentence():
+    with click_errors():
         found = [Ablation.read(path) for path in sorted(folder.glob("*.json"))]
         click.echo(f"mIoU in % (Tab. 1)\n\n{table_1(found)}\n")
         pictures = draw_figures(found, folder)
@@ -142,7 +134,7 @@ def known_scores(path: Path, settings: RunConfig) -> Ablation | None:
     """
     if not path.exists():
         return None
-    with one_sentence():
+    with click_errors():
         known = Ablation.read(path)
     differences = settings.differences(known.settings)
     if differences:

@@ -14,14 +14,12 @@ from typing import Any
 import numpy as np
 import open_clip
 import pytest
-from click.testing import CliRunner, Result
 from PIL import Image
 
 from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, SYNONYMS, load_model, render_scene
-from clearclip_core.cli.main import main
 from clearclip_core.evaluation.results import Shard
-from tests.core.evaluation import miniatures
-from tests.core.evaluation import reference as plain
+from tests.core.cli.clearclip import clearclip
+from tests.core.evaluation import miniatures, reference
 from tests.core.evaluation.factories import result as result_of
 
 REPOSITORY = Path(__file__).parents[3]
@@ -36,13 +34,6 @@ NAMES = {
     "cityscapes": {0: "road", 6: "trafficlight", 18: "bicycle"},
     "ade20k": {0: "wall", 8: "windowpane", 149: "flag"},
 }
-
-
-def clearclip(*arguments: str | Path) -> Result:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    assert "Traceback" not in result.output
-    return result
 
 
 def facts_of(path: Path) -> dict[str, Any]:
@@ -64,15 +55,15 @@ def model(sure_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def plain_text(sure_clip: open_clip.CLIP) -> plain.PlainText:
-    return plain.PlainText(sure_clip)
+def plain_text(sure_clip: open_clip.CLIP) -> reference.PlainText:
+    return reference.PlainText(sure_clip)
 
 
 @pytest.mark.parametrize("benchmark", list(miniatures.FILE_VALUES))
 def test_every_benchmark_measures_what_plain_loops_measure(
     benchmark: str,
     model: list[str],
-    plain_text: plain.PlainText,
+    plain_text: reference.PlainText,
     sure_clip: open_clip.CLIP,
     tmp_path: Path,
 ) -> None:
@@ -88,15 +79,15 @@ def test_every_benchmark_measures_what_plain_loops_measure(
     assert len(names) == miniatures.FILE_VALUES[benchmark][2]
 
     pictures, maps = zip(*files, strict=True)
-    predicted = plain.label_maps(benchmark, sure_clip, plain_text(names), pictures)
-    if benchmark in plain.THRESHOLDS:
+    predicted = reference.label_maps(benchmark, sure_clip, plain_text(names), pictures)
+    if benchmark in reference.THRESHOLDS:
         sure = np.mean(np.concatenate([label_map.ravel() for label_map in predicted]) != 0)
         assert 0.05 < sure < 0.95
-    expected = plain.confusion(benchmark, maps, predicted)
+    expected = reference.confusion(benchmark, maps, predicted)
     # Both compute in float32, by other ways: where two classes are as good as equal they may part.
     moved = np.abs(np.array(expected) - np.array(facts["confusion"])).sum() / 2
     assert moved <= 0.003 * np.sum(expected)
-    assert facts["miou"] == pytest.approx(plain.mean_iou(facts["confusion"]), abs=1e-12)
+    assert facts["miou"] == pytest.approx(reference.mean_iou(facts["confusion"]), abs=1e-12)
     assert facts["pictures"] == len(files)
     assert f"mIoU {100 * facts['miou']:.1f}" in result.output
     assert (tmp_path / "result.json").read_text().startswith('{\n  "miou"')
@@ -140,12 +131,12 @@ def test_own_names_synonyms_and_the_threshold_of_the_background(tmp_path: Path) 
     clip = load_model("demo", device="cpu", precision="fp32").clip
     segmenter_words = [word for line in lines for word in line]
     owners = [index for index, line in enumerate(lines) for _ in line]
-    embeddings = plain.PlainText(clip)(segmenter_words)
+    embeddings = reference.PlainText(clip)(segmenter_words)
     pictures, maps = zip(*files, strict=True)
-    predicted = plain.label_maps("voc21", clip, embeddings, pictures, owners)
+    predicted = reference.label_maps("voc21", clip, embeddings, pictures, owners)
     background = np.mean([label_map == 0 for label_map in predicted])
     assert 0.05 < background < 0.9
-    expected = np.array(plain.confusion("voc21", maps, predicted))
+    expected = np.array(reference.confusion("voc21", maps, predicted))
     moved = np.abs(expected - np.array(facts["confusion"])).sum() / 2
     assert moved <= 0.001 * expected.sum()
 

@@ -7,23 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 from filelock import FileLock, Timeout
 
 from clearclip_core import Method, load_model
 from clearclip_core.cli import paper as paper_commands
-from clearclip_core.cli.main import main
 from clearclip_core.paper.ablation import Ablation, methods_of
-from tests.core.evaluation import factories as facts
-from tests.core.evaluation import miniatures
-from tests.core.evaluation import reference as plain
-
-
-def clearclip(*arguments: str | Path) -> Result:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    assert "Traceback" not in result.output
-    return result
+from tests.core.cli.clearclip import clearclip
+from tests.core.evaluation import factories, miniatures, reference
 
 
 @pytest.fixture
@@ -68,12 +58,12 @@ def test_clearclips_row_is_what_plain_loops_measure(
     pictures, maps = zip(*files, strict=True)
     clip = load_model(f"local-dir:{model_folder}", device="cpu", precision="fp32").clip
     names = (
-        Path(plain.__file__).parents[3]
+        Path(reference.__file__).parents[3]
         / "clearclip_core/evaluation/datasets/class_names/cityscapes.txt"
     )
-    embeddings = plain.PlainText(clip)(names.read_text().split())
-    predicted = plain.label_maps("cityscapes", clip, embeddings, pictures)
-    expected = plain.mean_iou(plain.confusion("cityscapes", maps, predicted))
+    embeddings = reference.PlainText(clip)(names.read_text().split())
+    predicted = reference.label_maps("cityscapes", clip, embeddings, pictures)
+    expected = reference.mean_iou(reference.confusion("cityscapes", maps, predicted))
     assert readouts["clearclip"]["miou"] == pytest.approx(expected, abs=2e-3)
 
 
@@ -150,9 +140,9 @@ def test_tables_alone_are_the_papers() -> None:
 
 
 def test_tables_with_files_and_folders_of_results(tmp_path: Path) -> None:
-    facts.result("voc20", 50).write(tmp_path / "many" / "a.json")
-    facts.result("voc21", 60, "gem").write(tmp_path / "many" / "b.json")
-    facts.result("demo", 70, model="demo").write(tmp_path / "c.json")
+    factories.result("voc20", 50).write(tmp_path / "many" / "a.json")
+    factories.result("voc21", 60, "gem").write(tmp_path / "many" / "b.json")
+    factories.result("demo", 70, model="demo").write(tmp_path / "c.json")
     result = clearclip("tables", tmp_path / "many", tmp_path / "c.json")
     assert result.exit_code == 0, result.output
     assert result.output.count("**yours**") == 2
@@ -161,7 +151,7 @@ def test_tables_with_files_and_folders_of_results(tmp_path: Path) -> None:
 
 
 def test_tables_refuse_what_they_cannot_read(tmp_path: Path) -> None:
-    facts.ablation("voc20", {Method("qq"): 0.5}).write(tmp_path / "a.json")
+    factories.ablation("voc20", {Method("qq"): 0.5}).write(tmp_path / "a.json")
     refused = clearclip("tables", tmp_path)
     assert refused.exit_code == 1
     assert "to be a result of `clearclip eval`, but it is not" in refused.output

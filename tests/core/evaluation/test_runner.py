@@ -19,8 +19,7 @@ from clearclip_core.evaluation.datasets.samples import find_samples
 from clearclip_core.evaluation.results import Tally
 from clearclip_core.evaluation.runner import evaluate, predictor, run_through
 from clearclip_core.evaluation.task import EvaluationTask
-from tests.core.evaluation import miniatures
-from tests.core.evaluation import reference as plain
+from tests.core.evaluation import miniatures, reference
 
 CLASSES = 3
 
@@ -133,8 +132,8 @@ def test_in_float64_plain_loops_give_the_same_label_maps(
     task = EvaluationTask.of(BENCHMARKS[name], tmp_path)
     segmenter = task.segmenter(exact, "clearclip")
     words = segmenter.embed([label.name for label in task.labels]).double()
-    expected = plain.label_maps(name, exact.clip, words, [picture for picture, _ in files])
-    if name in plain.THRESHOLDS:
+    expected = reference.label_maps(name, exact.clip, words, [picture for picture, _ in files])
+    if name in reference.THRESHOLDS:
         assert 0.05 < np.mean(np.concatenate([found.ravel() for found in expected]) != 0) < 0.95
     predict_one = predictor(segmenter, task.benchmark, task.labels)
     for sample, label_map in zip(task.samples, expected, strict=True):

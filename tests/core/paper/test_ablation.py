@@ -21,8 +21,7 @@ from clearclip_core.paper.ablation import (
     readouts,
     shared_features,
 )
-from tests.core.evaluation import factories as facts
-from tests.core.evaluation import miniatures
+from tests.core.evaluation import factories, miniatures
 
 
 def test_the_studies_are_the_papers() -> None:
@@ -67,7 +66,7 @@ def test_a_shared_trunk_gives_what_each_method_gives_alone(
 
 
 def test_scores_come_back_from_their_file_and_add_up(tmp_path: Path) -> None:
-    first = facts.ablation("voc20", {Method("qq"): 0.5, Method("vv", True, True, 0.5): 0.25})
+    first = factories.ablation("voc20", {Method("qq"): 0.5, Method("vv", True, True, 0.5): 0.25})
     first.write(tmp_path / "a.json")
     read = Ablation.read(tmp_path / "a.json")
     assert dict(read.scores) == dict(first.scores)
@@ -76,7 +75,7 @@ def test_scores_come_back_from_their_file_and_add_up(tmp_path: Path) -> None:
         first.versions,
         first.hardware,
     )
-    more = facts.ablation("voc20", {Method("kk"): 0.75, Method("qq"): 0.125})
+    more = factories.ablation("voc20", {Method("kk"): 0.75, Method("qq"): 0.125})
     both = more.with_scores_of(read)
     assert {str(method): score.miou for method, score in both.scores.items()} == {
         "clearclip": 0.125,
@@ -86,8 +85,8 @@ def test_scores_come_back_from_their_file_and_add_up(tmp_path: Path) -> None:
 
 
 def test_scores_of_other_versions_are_not_put_together() -> None:
-    first = facts.ablation("voc20", {Method("qq"): 0.5})
-    later = replace(facts.ablation("voc20", {Method("kk"): 0.5}), versions={"torch": "3"})
+    first = factories.ablation("voc20", {Method("qq"): 0.5})
+    later = replace(factories.ablation("voc20", {Method("kk"): 0.5}), versions={"torch": "3"})
     with pytest.raises(ValueError, match=r"same versions, but got \{'torch': '2'\} and .*'3'"):
         later.with_scores_of(first)
 

@@ -1,0 +1,96 @@
+"""The options of every command that reads a benchmark."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
+from clearclip_core.evaluation.datasets.layouts import LayoutError
+from clearclip_core.evaluation.datasets.preparation import RECODINGS
+from clearclip_core.evaluation.datasets.samples import SCENES
+from clearclip_core.evaluation.task import EvaluationTask
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Values of the options of a command that reads a benchmark, see `data_options`."""
+
+    benchmark: str
+    data: Path | None
+    names: Path | None
+    limit: int | None
+
+    def find(self, short_side_px: int) -> EvaluationTask:
+        """Find the data and read the class names.
+
+        Args:
+            short_side_px: the size to which images are resized.
+
+        Raises:
+            click.ClickException: `EvaluationTask.of` failed; the message also names the command
+                that makes missing label maps, where there is one.
+        """
+        benchmark = BENCHMARKS[self.benchmark]
+        try:
+            return EvaluationTask.of(benchmark, self.data, self.names, self.limit, short_side_px)
+        except LayoutError as error:
+            hint = (
+                f"\nLabel maps that the publisher gives out are turned into {self.benchmark}'s by: "
+                f"clearclip prepare {self.benchmark} --data {self.data}"
+            )
+            can_be_made = self.benchmark in RECODINGS and self.data is not None
+            raise click.ClickException(f"{error}{hint if can_be_made else ''}") from error
+        except (OSError, ValueError) as error:
+            raise click.ClickException(str(error)) from error
+
+
+def data_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that choose the data, as one `DataOptions` argument."""
+
+    @functools.wraps(command)
+    def with_options(**arguments: Any) -> None:
+        chosen = {field.name: arguments.pop(field.name) for field in fields(DataOptions)}
+        command(data=DataOptions(**chosen), **arguments)
+
+    for option in reversed(_DATA_OPTIONS):
+        with_options = option(with_options)
+    return with_options
+
+
+_DATA_OPTIONS = (
+    click.option(
+        "--benchmark",
+        required=True,
+        type=click.Choice(list(BENCHMARKS)),
+        help=f"What to measure on; demo is {SCENES} drawn scenes, for the demo model.",
+    ),
+    click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        help="Folder of the data set, laid out as for MMSegmentation.",
+    ),
+    click.option(
+        "--names",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="Other words for the classes: one line a class, several words separated by commas.",
+    ),
+    click.option(
+        "--limit", type=click.IntRange(min=1), help="Measure only this many of the first pictures."
+    ),
+)
+
+
+save_option = click.option(
+    "--save-every",
+    "save_every_s",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Seconds of work that a killed process may lose.",
+)

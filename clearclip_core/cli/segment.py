@@ -1,0 +1,130 @@
+"""`clearclip segment`: write label maps and overlays of image files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from clearclip_core.cli.image_source import ImageFileError, read_image
+from clearclip_core.cli.options import ModelOptions, model_options
+from clearclip_core.images.files import RESULT_SUFFIXES, find_pictures, output_names
+from clearclip_core.images.preprocessing import RGBArray
+from clearclip_core.images.visualization import NONE_VALUE, label_map_image, overlay
+from clearclip_core.segmenter import Segmentation
+from clearclip_core.vocabulary import Label
+
+
+@click.command()
+@click.argument("pictures", nargs=-1, required=True)
+@click.option(
+    "--labels",
+    required=True,
+    help='What to look for: "sky,tree,horse"; prompts of a label: "sofa=sofa|couch,cat".',
+)
+@model_options
+@click.option(
+    "--contrast/--no-contrast",
+    default=False,
+    show_default=True,
+    help="Let generic words compete, so that pixels that no label fits get none.",
+)
+@click.option(
+    "--threshold",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="Pixels less likely than this get no label.",
+)
+@click.option(
+    "--refine/--no-refine",
+    default=True,
+    show_default=True,
+    help="Let masks follow the picture's edges; without, they are the paper's.",
+)
+@click.option(
+    "-o",
+    "--out",
+    default="out",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the results.",
+)
+def segment(
+    options: ModelOptions,
+    pictures: tuple[str, ...],
+    labels: str,
+    contrast: bool,
+    threshold: float,
+    refine: bool,
+    out: Path,
+) -> None:
+    """Write a label map and an overlay of each picture.
+
+    PICTURES are files, folders or globs. The results of photo.jpg are photo.labels.png, a palette
+    image whose values are label indices and 255 for none, and photo.overlay.png. Where two
+    pictures have the same name, the results of all pictures keep folder and suffix:
+    a/photo.jpg.labels.png.
+    """
+    vocabulary = parse_labels(labels)
+    paths = find_pictures(pictures)
+    segmenter = options.load()
+    named = list(zip(paths, output_names(paths), strict=True))
+    failed = 0
+    for path, name in tqdm(named, unit="picture", disable=len(paths) == 1):
+        try:
+            image = read_image(path)
+        except ImageFileError as error:
+            click.echo(str(error), err=True)
+            failed += 1
+            continue
+        result = segmenter.segment(image, vocabulary, contrast, threshold, refine)
+        write_segmentation(out / name, image, result)
+    click.echo(f"{len(paths) - failed} pictures segmented into {out}, {failed} failed.")
+    if failed:
+        raise SystemExit(1)
+
+
+def write_segmentation(target: Path, image: RGBArray, result: Segmentation) -> None:
+    """Write the label map and the overlay of an image.
+
+    Args:
+        target: path of the results without their suffixes; its folder is made where it is missing.
+        image: (H, W, 3) uint8 RGB.
+        result: the segmentation of the image.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    label_map_suffix, overlay_suffix = RESULT_SUFFIXES
+    target.parent.mkdir(parents=True, exist_ok=True)
+    palette_image = label_map_image(result.label_map, len(result.labels))
+    palette_image.save(f"{target}{label_map_suffix}", optimize=True)
+    overlay(image, result.label_map, result.labels).save(f"{target}{overlay_suffix}")
+
+
+def parse_labels(text: str) -> tuple[Label, ...]:
+    """Parse the labels of a command line, and their prompts.
+
+    Raises:
+        click.BadParameter: no label, a label without a name, the same name twice, or more labels
+            than a label map can hold.
+
+    >>> [label.prompts for label in parse_labels("sofa=sofa|couch, cat")]
+    [('sofa', 'couch'), ('cat',)]
+    """
+    labels = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, prompts = (piece.strip() for piece in part.partition("="))
+        words = tuple(filter(None, (prompt.strip() for prompt in prompts.split("|"))))
+        try:
+            labels.append(Label(name, words))
+        except ValueError as error:
+            raise click.BadParameter(f"{part!r} names no label.") from error
+    names = [label.name for label in labels]
+    if not names or len(set(names)) != len(names):
+        raise click.BadParameter(f"expected one or more different labels, but got {text!r}.")
+    if len(names) > NONE_VALUE:
+        raise click.BadParameter(f"expected at most {NONE_VALUE} labels, but got {len(names)}.")
+    return tuple(labels)

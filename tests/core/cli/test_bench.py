@@ -1,0 +1,53 @@
+"""`clearclip bench` as a person uses it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.core.cli.clearclip import clearclip
+
+
+def test_a_machine_is_measured(tiny_arch: str, tmp_path: Path) -> None:
+    """What is printed is what is written down; random weights will do."""
+    model = [f"--model={tiny_arch}/random", "--device=cpu", "--precision=fp32", "--short-side=64"]
+    file = tmp_path / "bench.json"
+    result = clearclip(
+        "bench", *model, "--size=90x60", "--labels=3", "--batch=3", "--seconds=0", f"--json={file}"
+    )
+    assert result.exit_code == 0
+    figures = json.loads(file.read_text())
+    assert figures["picture_wh"] == [90, 60]
+    assert figures["resized_wh"] == [96, 64]
+    assert (figures["labels"], figures["windows_at_once"]) == (3, 3)
+    assert figures["model"] == f"{tiny_arch}/random"
+    assert [*figures["stages_s"]] == ["read", "resize", "encode", "score", "decide", "masks"]
+    assert "3" in figures["window_s"]
+    assert figures["pictures_per_s"] == pytest.approx(1 / sum(figures["stages_s"].values()))
+    for shown in ("90×60 px, resized to 96×64", "3 labels", "pictures/s", "clearclip, fp32"):
+        assert shown in result.output
+    assert f"{figures['pictures_per_s']:.2f} pictures/s" in result.output
+    assert f"{1000 * figures['window_s']['3']:.1f}   in use" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--size=90"], "expected two sides of 16 to 20000 px as WxH, but got '90'"),
+        (["--size=90x8"], "expected two sides of 16"),
+        (["--size=90x90000"], "expected two sides of 16"),
+        (["--labels=0"], "'--labels'"),
+        (["--labels=1001"], "'--labels'"),
+        (["--batch=0"], "'--batch'"),
+        (["--json=nowhere/bench.json"], "No such file or directory"),
+        (["--model=ViT-B-16"], "of the form 'arch/tag'"),
+        (["--model=ViT-B-16/random", "--precision=fp16", "--device=cpu"], "fp16 needs a GPU"),
+        (["--model=ViT-B-16/random", "--device=tpu"], "to be auto, cpu, cuda or mps"),
+    ],
+)
+def test_what_cannot_be_measured(arguments: list[str], sentence: str) -> None:
+    result = clearclip("bench", *arguments)
+    assert result.exit_code in (1, 2)
+    assert sentence in result.output

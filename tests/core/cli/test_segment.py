@@ -1,0 +1,204 @@
+"""`clearclip segment` as a person uses it: files in, files out, one line an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import clearclip_core.clip.weights
+from clearclip_core import HELD_OUT_SEEDS, Segmenter, render_scene
+from clearclip_core.cli.segment import parse_labels
+from tests.core.cli.clearclip import clearclip, draw, written
+
+
+@pytest.fixture
+def options(model_folder: Path, tmp_path: Path) -> list[str]:
+    """A small model, and the folder `out`."""
+    model = f"--model=local-dir:{model_folder}"
+    return [model, "--short-side=64", "--device=cpu", "--precision=fp32", f"-o{tmp_path / 'out'}"]
+
+
+def test_a_file_becomes_a_label_map_and_an_overlay(
+    photos: Path, options: list[str], tmp_path: Path
+) -> None:
+    result = clearclip("segment", photos / "two.png", "--labels", "sky, dog", *options)
+    assert result.exit_code == 0
+    assert f"1 pictures segmented into {tmp_path / 'out'}, 0 failed." in result.output
+    assert written(tmp_path / "out") == {"two.labels.png", "two.overlay.png"}
+    with Image.open(tmp_path / "out" / "two.labels.png") as labels:
+        assert (labels.mode, labels.size) == ("P", (40, 90))
+        assert set(np.unique(np.asarray(labels)).tolist()) <= {0, 1}
+    with Image.open(tmp_path / "out" / "two.overlay.png") as overlay:
+        assert overlay.height == 90
+        assert overlay.width > 40  # the legend
+
+
+def test_a_folder_is_searched_to_the_bottom(
+    photos: Path, options: list[str], tmp_path: Path
+) -> None:
+    assert clearclip("segment", photos, "--labels=sky,dog", *options).exit_code == 0
+    names = {"one", "two", "Three"}
+    kinds = ("labels", "overlay")
+    assert written(tmp_path / "out") == {f"{n}.{kind}.png" for n in names for kind in kinds}
+
+
+def test_a_glob(
+    photos: Path, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    assert clearclip("segment", "photos/t*", "--labels=sky,dog", *options).exit_code == 0
+    assert written(tmp_path / "out") == {"two.labels.png", "two.overlay.png"}
+
+
+def test_a_broken_picture_costs_only_itself(
+    photos: Path, options: list[str], tmp_path: Path
+) -> None:
+    whole = (photos / "one.jpg").read_bytes()
+    (photos / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (photos / "no-picture.png").write_text("no picture")
+    result = clearclip("segment", photos, "--labels=sky,dog", *options)
+    assert result.exit_code == 1
+    assert "3 pictures segmented" in result.output
+    assert "2 failed." in result.output
+    assert f"{photos / 'cut.jpg'}: " in result.output
+    assert f"{photos / 'no-picture.png'}: cannot identify image file" in result.output
+    assert len(written(tmp_path / "out")) == 6
+
+
+def test_a_picture_over_pillows_limit_costs_only_itself(
+    photos: Path, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(photos / "large.png", (200, 200))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)  # twice as many are an error
+    result = clearclip("segment", photos, "--labels=sky,dog", *options)
+    assert result.exit_code == 1
+    assert "large.png: Image size (40000 pixels) exceeds limit" in result.output
+    assert len(written(tmp_path / "out")) == 6
+
+
+@pytest.mark.parametrize("others", ["b/x.png", "a/x.png", "a/deep/x.jpg"])
+def test_pictures_that_share_a_name_do_not_overwrite_each_other(
+    tmp_path: Path, options: list[str], others: str
+) -> None:
+    draw(tmp_path / "a" / "x.jpg", (60, 50))
+    draw(tmp_path / others, (50, 70))
+    arguments = [tmp_path / "a" / "x.jpg", tmp_path / others]
+    assert clearclip("segment", *arguments, "--labels=sky,dog", *options).exit_code == 0
+    sizes = []
+    for name in written(tmp_path / "out"):
+        if name.endswith(".labels.png"):
+            with Image.open(tmp_path / "out" / name) as labels:
+                sizes.append(labels.size)
+    assert sorted(sizes) == [(50, 70), (60, 50)]
+    assert len(written(tmp_path / "out")) == 4
+
+
+def test_results_inside_the_folder_are_not_taken_for_pictures(
+    photos: Path, options: list[str]
+) -> None:
+    for _ in range(2):
+        result = clearclip("segment", photos, "--labels=sky", *options, "-o", photos / "out")
+        assert "3 pictures segmented" in result.output
+        assert len(written(photos / "out")) == 6
+
+
+def test_a_turned_photo_is_upright(tmp_path: Path, options: list[str]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (60, 30)).save(tmp_path / "turned.jpg", exif=exif)
+    clearclip("segment", tmp_path / "turned.jpg", "--labels=sky", *options)
+    with Image.open(tmp_path / "out" / "turned.labels.png") as labels:
+        assert labels.size == (30, 60)
+
+
+def test_a_threshold_leaves_pixels_without_a_label(
+    photos: Path, options: list[str], tmp_path: Path
+) -> None:
+    clearclip("segment", photos / "one.jpg", "--labels=sky,dog", "--threshold=1", *options)
+    with Image.open(tmp_path / "out" / "one.labels.png") as labels:
+        assert np.unique(np.asarray(labels)).tolist() == [255]
+
+
+@pytest.mark.parametrize(("option", "refine"), [((), True), (("--no-refine",), False)])
+def test_masks_follow_edges_unless_told_not_to(
+    tmp_path: Path, option: tuple[str, ...], refine: bool
+) -> None:
+    scene = render_scene(seed=HELD_OUT_SEEDS[0], size_hw=(224, 300)).image
+    Image.fromarray(scene).save(tmp_path / "scene.png")
+    model = ("--model=demo", "--device=cpu", "--precision=fp32", "--short-side=224")
+    clearclip(
+        "segment", tmp_path / "scene.png", "--labels=sky,grass", f"-o{tmp_path}", *model, *option
+    )
+    segmenter = Segmenter.load("demo", "clearclip", "cpu", "fp32", 224)
+    expected = segmenter.segment(scene, ["sky", "grass"], refine=refine).label_map
+    other = segmenter.segment(scene, ["sky", "grass"], refine=not refine).label_map
+    with Image.open(tmp_path / "scene.labels.png") as labels:
+        assert np.array_equal(np.asarray(labels), expected)
+    assert not np.array_equal(expected, other)
+
+
+def test_the_demo_model_says_what_it_is(
+    photos: Path, options: list[str], model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clearclip_core.clip.weights, "DEMO_FOLDER", model_folder)
+    result = clearclip("segment", photos, "--labels=sky", *options, "--model=demo")
+    assert result.exit_code == 0
+    assert result.output.count("drawn scenes") == 1
+
+
+@pytest.mark.parametrize("method", ["clipsurgery", "gem", "qk-res-a0", "identity-ffn"])
+def test_a_method_is_a_preset_or_spelled_out(
+    photos: Path, options: list[str], tmp_path: Path, method: str
+) -> None:
+    result = clearclip(
+        "segment", photos / "two.png", "--labels=sky,dog,cat", *options, f"--method={method}"
+    )
+    assert result.exit_code == 0
+    assert written(tmp_path / "out") == {"two.labels.png", "two.overlay.png"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--labels="], "one or more different labels"),
+        (["--labels=sky,dog,sky"], "one or more different labels, but got 'sky,dog,sky'"),
+        (["--labels=sky,=dog"], "'=dog' names no label"),
+        (["--labels=" + ",".join(map(str, range(256)))], "at most 255 labels, but got 256"),
+        (["--labels=sky", "--method=magic"], "clipsurgery, gem, or one that is spelled out"),
+        (["--labels=sky", "--method=qq-a2"], "`alpha` to be 1 without residual and FFN"),
+        (["--labels=sky", "--model=ViT-B-16"], "of the form 'arch/tag'"),
+        (["--labels=sky", "--model=RN50/openai"], "cannot be read out densely"),
+        (["--labels=sky", "--model=local-dir:nowhere"], "There are no weights at nowhere."),
+        (["--labels=sky", "--device=gpu"], "auto, cpu, cuda or mps, but got 'gpu'"),
+        (["--labels=sky", "--precision=fp16"], "fp16 needs a GPU"),
+        (["--labels=sky", "--short-side=0"], "0 is not in the range"),
+        (["--labels=sky", "--threshold=2"], "2.0 is not in the range"),
+        (["--labels=sky", "nowhere.jpg"], "no pictures at 'nowhere.jpg'"),
+    ],
+)
+def test_errors_are_one_sentence(
+    photos: Path, options: list[str], tmp_path: Path, arguments: list[str], sentence: str
+) -> None:
+    result = clearclip("segment", photos / "one.jpg", *options, *arguments)
+    assert result.exit_code in (1, 2)
+    (error,) = [line for line in result.output.splitlines() if line.startswith("Error: ")]
+    assert sentence in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_do_not_go_into_a_file(photos: Path, options: list[str]) -> None:
+    result = clearclip("segment", photos, "--labels=sky", *options, "-o", photos / "notes.txt")
+    assert result.exit_code == 2
+    assert "is a file" in result.output
+
+
+def test_labels_and_their_prompts() -> None:
+    labels = parse_labels(" sofa = sofa | couch ,cat,, tree=| ")
+    assert [(label.name, label.prompts) for label in labels] == [
+        ("sofa", ("sofa", "couch")),
+        ("cat", ("cat",)),
+        ("tree", ("tree",)),
+    ]

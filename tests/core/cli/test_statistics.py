@@ -1,0 +1,118 @@
+"""`clearclip statistics` as a person uses it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import save_file
+from timm.models.vision_transformer import VisionTransformer
+
+from clearclip_core import HELD_OUT_SEEDS
+from tests.core.cli.clearclip import clearclip, written
+
+
+def test_statistics_of_pictures_are_a_table_and_two_figures(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "statistics"
+    (photos / "broken.png").write_text("no picture")
+    result = clearclip(
+        *("statistics", photos, "--model=demo", "--device=cpu", "--short-side=112", "-o", out)
+    )
+    assert result.exit_code == 1  # for the broken one, which is told of once
+    assert result.output.count("broken.png: cannot identify image file") == 1
+    assert "demo, 5 blocks, 3 pictures" in result.output
+    assert written(out) == {"statistics.json", "norms.png", "layers.png"}
+    facts = json.loads((out / "statistics.json").read_text())
+    assert facts["short_side_px"] == 112
+    assert facts["pictures"] == [
+        str(photos / name) for name in ("one.jpg", "trip/Three.JPG", "two.png")
+    ]
+    (tower,) = facts["towers"]
+    assert (tower["name"], np.shape(tower["norm"]["X_attn"])) == ("demo", (3, 5))
+
+
+def test_statistics_of_drawn_scenes_compare_towers(model_folder: Path, tmp_path: Path) -> None:
+    vit = VisionTransformer(
+        img_size=32, patch_size=16, embed_dim=64, depth=2, num_heads=1, num_classes=0
+    )
+    save_file(vit.state_dict(), tmp_path / "vits.safetensors")
+    models = ["--model=demo", f"--model=local-dir:{model_folder}"]
+    dino = f"--dino={tmp_path / 'vits.safetensors'}"
+    out = tmp_path / "out"
+    result = clearclip(
+        *("statistics", *models, dino, "--scenes=2", "--short-side=64", "--device=cpu"), "-o", out
+    )
+    assert result.exit_code == 0
+    assert written(out) == {"statistics.json", "norms.png", "layers.png", "maps.png"}
+    facts = json.loads((out / "statistics.json").read_text())
+    names = ["DINO (vits)", "demo", f"local-dir:{model_folder}"]
+    assert [(each["name"], each["layers"]) for each in facts["towers"]] == [
+        (name, layers) for name, layers in zip(names, (2, 5, 3), strict=True)
+    ]
+    assert facts["pictures"] == [f"drawn scene {seed}" for seed in HELD_OUT_SEEDS[:2]]
+
+
+def test_statistics_of_a_model_that_is_not_there_are_refused_before_the_first_picture(
+    tmp_path: Path,
+) -> None:
+    models = ["--model=demo", "--model=local-dir:nowhere"]
+    refused = clearclip("statistics", *models, "--scenes=2", "-o", tmp_path / "out")
+    assert refused.output == "Error: There are no weights at nowhere.\n"
+    assert refused.exit_code == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_statistics_of_a_model_outlive_one_that_cannot_be_loaded(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(model_folder, tmp_path / "broken")
+    (tmp_path / "broken" / "open_clip_model.safetensors").write_bytes(b"cut off")
+    models = ["--model=demo", f"--model=local-dir:{tmp_path / 'broken'}"]
+    sizes = ["--scenes=2", "--short-side=64", "--device=cpu"]
+    refused = clearclip("statistics", *models, *sizes, "-o", tmp_path / "out")
+    assert refused.exit_code == 1
+    assert f"Error: The weights of local-dir:{tmp_path / 'broken'} cannot" in refused.output
+    facts = json.loads((tmp_path / "out" / "statistics.json").read_text())
+    assert [(tower["name"], np.shape(tower["norm"]["X_attn"])) for tower in facts["towers"]] == [
+        ("demo", (2, 5))
+    ]
+
+
+def test_labels_ask_for_an_example_of_ones_own_pictures(photos: Path, tmp_path: Path) -> None:
+    options = ["--model=demo", "--short-side=64", "--device=cpu", "-o", tmp_path / "out"]
+    assert clearclip("statistics", photos / "two.png", "--labels=sky,dog", *options).exit_code == 0
+    assert (tmp_path / "out" / "maps.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--model=demo", "--labels="], "one or more different labels"),
+        (["--model=demo", "--dino=nowhere.pth"], "There are no DINO weights at nowhere.pth: bring"),
+        (["--model=demo", "--model=magic"], "of the form 'arch/tag'"),
+        (["--model=local-dir:nowhere"], "There are no weights at nowhere."),
+        (["nowhere/*.jpg"], "no pictures at 'nowhere/*.jpg'"),
+        (["--scenes=0"], "0 is not in the range"),
+    ],
+)
+def test_statistics_that_cannot_be_had_are_one_sentence(
+    tmp_path: Path, arguments: list[str], sentence: str
+) -> None:
+    result = clearclip("statistics", *arguments, "-o", tmp_path / "out")
+    assert result.exit_code in (1, 2)
+    (error,) = [line for line in result.output.splitlines() if line.startswith("Error: ")]
+    assert sentence in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_statistics_without_matplotlib_say_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    result = clearclip("statistics", "--model=demo", "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "pip install 'clearclip-label-studio[paper]'" in result.output
