@@ -60,22 +60,22 @@ def evaluate(
     task = data.find(options.short_side_px)
     model = options.load_model()
     with click_errors():
-        settings = task.settings(model, method)
-    path = out or result_path(settings, shard)
-    result = finished(path, settings, shard)
+        config = task.run_config(model, method)
+    path = out or result_path(config, shard)
+    result = existing_result(path, config, shard)
     if result is None:
         segmenter = task.segmenter(model, method, options.model_dir)
         predict = predictor(segmenter, task.benchmark, task.labels)
         samples, classes = task.samples[shard.slice], len(task.benchmark.classes)
-        checkpoint = Checkpoint.beside(path, digest_of([settings.key, str(shard)]))
+        checkpoint = Checkpoint.beside(path, digest_of([config.key, str(shard)]))
         with click_errors():
             (tally,) = run_through(predict, samples, classes, checkpoint, 1, save_every_s)
             hardware = device_name(segmenter.encoder.device)
-            result = Result(settings, shard, tally, versions(), hardware)
+            result = Result(config, shard, tally, versions(), hardware)
             result.write(path)
         checkpoint.remove()
     else:
-        say_versions(path, result.versions)
+        warn_of_versions(path, result.versions)
     click.echo(as_text(result))
     click.echo(f"\n{path}")
 
@@ -97,8 +97,8 @@ def merge_shards(results: tuple[Path, ...], out: Path | None) -> None:
     """
     with click_errors():
         whole = merge([Result.read(path) for path in results])
-        path = out or result_path(whole.settings, Shard(), results[0].parent)
-        finished(path, whole.settings, Shard())  # refuses to write over another
+        path = out or result_path(whole.config, Shard(), results[0].parent)
+        existing_result(path, whole.config, Shard())  # refuses to write over another
         whole.write(path)
     click.echo(as_text(whole))
     click.echo(f"\n{path}")
@@ -123,7 +123,7 @@ def prepare_maps(benchmark: str, data: Path) -> None:
     click.echo(f"{written} label maps written, for {benchmark}.")
 
 
-def finished(path: Path, settings: RunConfig, shard: Shard) -> Result | None:
+def existing_result(path: Path, config: RunConfig, shard: Shard) -> Result | None:
     """The result of an earlier run of the same settings; None where there is no file.
 
     Raises:
@@ -133,7 +133,7 @@ def finished(path: Path, settings: RunConfig, shard: Shard) -> Result | None:
         return None
     with click_errors():
         result = Result.read(path)
-    differences = settings.differences(result.settings)
+    differences = config.differences(result.config)
     if str(shard) != str(result.shard):
         differences = ", ".join(filter(None, [differences, f"shard {shard} and {result.shard}"]))
     if differences:
@@ -144,7 +144,7 @@ def finished(path: Path, settings: RunConfig, shard: Shard) -> Result | None:
     return result
 
 
-def say_versions(path: Path, measured: Mapping[str, str]) -> None:
+def warn_of_versions(path: Path, measured: Mapping[str, str]) -> None:
     """Tell the user of an earlier result which versions it was measured with, if not these."""
     others = other_versions(measured)
     if others:

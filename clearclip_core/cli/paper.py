@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from clearclip_core.cli.data_options import DataOptions, data_options, save_option
 from clearclip_core.cli.errors import click_errors
-from clearclip_core.cli.evaluate import say_versions
+from clearclip_core.cli.evaluate import warn_of_versions
 from clearclip_core.cli.options import ModelOptions, many_method_options
 from clearclip_core.clip.device_info import device_name
 from clearclip_core.clip.devices import choose_device
@@ -63,11 +63,11 @@ def ablate(
     task = data.find(options.short_side_px)
     model = options.load_model()
     with click_errors():
-        settings = task.settings(model, METHODS["clearclip"], called="ablation")
-    path = result_path(settings, Shard(), out)
-    known = known_scores(path, settings)
+        config = task.run_config(model, METHODS["clearclip"], called="ablation")
+    path = result_path(config, Shard(), out)
+    known = existing_ablation(path, config)
     if known:
-        say_versions(path, known.versions)
+        warn_of_versions(path, known.versions)
     wanted = methods_of(STUDIES if study == _ALL else [study])
     missing = [method for method in wanted if known is None or method not in known.scores]
     if missing:
@@ -76,19 +76,17 @@ def ablate(
                 f"Readouts of these versions are not added to {path}. Name another folder with "
                 "--out, or move that file away."
             )
-        checkpoint = Checkpoint.beside(path, digest_of([settings.key, *map(str, missing)]))
+        checkpoint = Checkpoint.beside(path, digest_of([config.key, *map(str, missing)]))
         predict = readouts(task, model, missing, options.model_dir)
         classes = len(task.benchmark.classes)
         with click_errors():
             tallies = run_through(
                 predict, task.samples, classes, checkpoint, len(missing), save_every_s
             )
-            made = Ablation.of(
-                settings, missing, tallies, device_name(choose_device(options.device))
-            )
+            made = Ablation.of(config, missing, tallies, device_name(choose_device(options.device)))
             out.mkdir(parents=True, exist_ok=True)
             with FileLock(out / ".lock"):  # another study may have been written meanwhile
-                known = known_scores(path, settings)
+                known = existing_ablation(path, config)
                 (made.with_scores_of(known) if known else made).write(path)
         checkpoint.remove()
     report_ablations(out)
@@ -108,7 +106,7 @@ def tables(results: tuple[Path, ...]) -> None:
         two, three = table_2(rows), table_3(rows)
     click.echo(f"mIoU in %, benchmarks without a background class (Tab. 2)\n\n{two}")
     click.echo(f"\nmIoU in %, benchmarks with a background class (Tab. 3)\n\n{three}")
-    if any(result.settings.benchmark == "demo" for result in own):
+    if any(result.config.benchmark == "demo" for result in own):
         click.echo(f"\nDrawn scenes, no benchmark of the paper\n\n{demo_table(own)}")
 
 
@@ -126,7 +124,7 @@ def report_ablations(folder: Path) -> None:
         click.echo(path)
 
 
-def known_scores(path: Path, settings: RunConfig) -> Ablation | None:
+def existing_ablation(path: Path, config: RunConfig) -> Ablation | None:
     """An earlier ablation of the same settings; None where there is no file.
 
     Raises:
@@ -136,7 +134,7 @@ def known_scores(path: Path, settings: RunConfig) -> Ablation | None:
         return None
     with click_errors():
         known = Ablation.read(path)
-    differences = settings.differences(known.settings)
+    differences = config.differences(known.config)
     if differences:
         raise click.ClickException(
             f"{path} holds an ablation of other settings ({differences}). Name another folder "

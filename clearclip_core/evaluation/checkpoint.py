@@ -42,15 +42,15 @@ class Checkpoint:
         Raises:
             OSError: the file cannot be written.
         """
-        facts: dict[str, Any] = {
+        content: dict[str, Any] = {
             "key": self.key,
             "versions": versions(),
             "pictures": tallies[0].pictures,
         }
         for index, tally in enumerate(tallies):
-            facts[f"seconds {index}"] = tally.seconds
-            facts[f"confusion {index}"] = tally.confusion.counts.tolist()
-        write_whole(self.path, dump(facts))
+            content[f"seconds {index}"] = tally.seconds
+            content[f"confusion {index}"] = tally.confusion.counts.tolist()
+        write_whole(self.path, dump(content))
 
     def load(self, methods: int) -> tuple[Tally, ...] | None:
         """What has been counted; None where there is nothing to go on from.
@@ -62,15 +62,15 @@ class Checkpoint:
             ValueError: it was counted under other versions.
         """
         try:
-            facts = json.loads(self.path.read_text(encoding="utf-8"))
-            if facts["key"] != self.key:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            if content["key"] != self.key:
                 return None
-            others = other_versions(facts["versions"])
+            others = other_versions(content["versions"])
             tallies = tuple(
                 Tally(
-                    Confusion(np.array(facts[f"confusion {index}"], np.int64)),
-                    int(facts["pictures"]),
-                    float(facts[f"seconds {index}"]),
+                    Confusion(np.array(content[f"confusion {index}"], np.int64)),
+                    int(content["pictures"]),
+                    float(content[f"seconds {index}"]),
                 )
                 for index in range(methods)
             )

@@ -85,7 +85,7 @@ class Result:
         hardware: name of the graphics card or CPU.
     """
 
-    settings: RunConfig
+    config: RunConfig
     shard: Shard
     tally: Tally
     versions: Mapping[str, str]
@@ -94,7 +94,7 @@ class Result:
     @property
     def benchmark(self) -> Benchmark:
         """The row of the table of benchmarks."""
-        return BENCHMARKS[self.settings.benchmark]
+        return BENCHMARKS[self.config.benchmark]
 
     @property
     def is_whole(self) -> bool:
@@ -112,7 +112,7 @@ class Result:
             "seconds_per_picture": tally.seconds / max(tally.pictures, 1),
             "seconds": tally.seconds,
             "shard": str(self.shard),
-            "settings": self.settings.to_json(),
+            "settings": self.config.to_json(),
             "versions": dict(self.versions),
             "hardware": self.hardware,
             "iou": iou,
@@ -132,19 +132,19 @@ class Result:
             OSError: the file cannot be read.
         """
         try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            confusion = Confusion(np.array(facts["confusion"], np.int64))
-            tally = Tally(confusion, int(facts["pictures"]), float(facts["seconds"]))
-            index, of = map(int, facts["shard"].split("/"))
-            settings = RunConfig.from_json(facts["settings"])
-            result = cls(settings, Shard(index, of), tally, facts["versions"], facts["hardware"])
+            content = json.loads(path.read_text(encoding="utf-8"))
+            confusion = Confusion(np.array(content["confusion"], np.int64))
+            tally = Tally(confusion, int(content["pictures"]), float(content["seconds"]))
+            index, of = map(int, content["shard"].split("/"))
+            config = RunConfig.from_json(content["settings"])
+            result = cls(config, Shard(index, of), tally, content["versions"], content["hardware"])
             fits = len(confusion.counts) == len(result.benchmark.classes)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"Expected {path} to be a result of `clearclip eval`, but it is not: {error!r}."
             ) from error
         if not fits:
-            raise ValueError(f"Expected {path} to hold all classes of {settings.benchmark}.")
+            raise ValueError(f"Expected {path} to hold all classes of {config.benchmark}.")
         return result
 
 
@@ -158,7 +158,7 @@ def merge(parts: Sequence[Result]) -> Result:
         raise ValueError("Expected the shards of a run, but got none.")
     first = parts[0]
     for part in parts[1:]:
-        differences = first.settings.differences(part.settings)
+        differences = first.config.differences(part.config)
         if differences:
             raise ValueError(f"Expected shards of one run, but they differ in {differences}.")
         if part.versions != first.versions:
@@ -176,7 +176,7 @@ def merge(parts: Sequence[Result]) -> Result:
         sum(part.tally.seconds for part in parts),
     )
     hardware = ", ".join(dict.fromkeys(part.hardware for part in parts))
-    return Result(first.settings, Shard(), tally, first.versions, hardware)
+    return Result(first.config, Shard(), tally, first.versions, hardware)
 
 
 def as_text(result: Result) -> str:
@@ -186,11 +186,11 @@ def as_text(result: Result) -> str:
     half = -(-len(cells) // 2)
     left, right = cells[:half], [*cells[half:], *[""] * (len(cells) % 2)]
     rows = [f"{a}    {b}".rstrip() for a, b in zip(left, right, strict=True)]
-    settings, tally = result.settings, result.tally
+    config, tally = result.config, result.tally
     part = "" if result.is_whole else f", shard {result.shard} only"
     return "\n".join(
         [
-            f"{settings.benchmark}, {settings.model}, {settings.method}, {settings.precision}",
+            f"{config.benchmark}, {config.model}, {config.method}, {config.precision}",
             "",
             *rows,
             "",
@@ -230,10 +230,10 @@ def other_versions(measured: Mapping[str, str]) -> str:
     )
 
 
-def dump(facts: Mapping[str, Any]) -> bytes:
+def dump(content: Mapping[str, Any]) -> bytes:
     """JSON that a person can read: one line a fact, and a matrix one line a row."""
     lines = []
-    for name, value in facts.items():
+    for name, value in content.items():
         if isinstance(value, list) and value and isinstance(value[0], list):
             rows = ",\n    ".join(json.dumps(row) for row in value)
             lines.append(f"  {json.dumps(name)}: [\n    {rows}\n  ]")

@@ -131,6 +131,6 @@ class RunConfig:
         )
 
 
-def digest_of(facts: object) -> str:
+def digest_of(content: object) -> str:
     """Hex digest of anything that JSON can hold."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -87,7 +87,9 @@ class EvaluationTask:
         store = EmbeddingStore.of(model, model_dir)
         return Segmenter(model, method, self.preprocessing(model), store=store)
 
-    def settings(self, model: LoadedModel, method: Method, called: str | None = None) -> RunConfig:
+    def run_config(
+        self, model: LoadedModel, method: Method, called: str | None = None
+    ) -> RunConfig:
         """All that a result will depend on.
 
         Args:
@@ -122,7 +124,7 @@ class EvaluationTask:
         )
 
 
-def result_path(settings: RunConfig, shard: Shard, folder: Path = Path("results")) -> Path:
+def result_path(config: RunConfig, shard: Shard, folder: Path = Path("results")) -> Path:
     """Where a result lies if nobody says: a name that can be read.
 
     Args:
@@ -130,9 +132,9 @@ def result_path(settings: RunConfig, shard: Shard, folder: Path = Path("results"
         shard: which share of it.
         folder: of all results.
     """
-    parts = [settings.benchmark, _safe(settings.model), settings.method]
-    if settings.short_side_px != SHORT_SIDE_PX:
-        parts.append(f"{settings.short_side_px}px")
+    parts = [config.benchmark, _safe(config.model), config.method]
+    if config.short_side_px != SHORT_SIDE_PX:
+        parts.append(f"{config.short_side_px}px")
     if shard.of > 1:
         parts.append(f"shard-{shard.index}-of-{shard.of}")
     return folder / f"{'.'.join(parts)}.json"

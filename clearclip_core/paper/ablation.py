@@ -76,7 +76,7 @@ class Ablation:
         hardware: name of the graphics card or CPU.
     """
 
-    settings: RunConfig
+    config: RunConfig
     scores: Mapping[Method, Score]
     versions: Mapping[str, str]
     hardware: str
@@ -84,12 +84,12 @@ class Ablation:
     @property
     def benchmark(self) -> Benchmark:
         """The row of the table of benchmarks."""
-        return BENCHMARKS[self.settings.benchmark]
+        return BENCHMARKS[self.config.benchmark]
 
     @classmethod
     def of(
         cls,
-        settings: RunConfig,
+        config: RunConfig,
         methods: Sequence[Method],
         tallies: Sequence[Tally],
         hardware: str,
@@ -99,7 +99,7 @@ class Ablation:
             method: Score(tally.confusion.mean_iou, tally.confusion.pixel_accuracy)
             for method, tally in zip(methods, tallies, strict=True)
         }
-        return cls(settings, scores, versions(), hardware)
+        return cls(config, scores, versions(), hardware)
 
     def with_scores_of(self, earlier: Ablation) -> Ablation:
         """The scores of both, these before those of an earlier run.
@@ -113,19 +113,19 @@ class Ablation:
                 f"{dict(self.versions)}."
             )
         return Ablation(
-            self.settings, {**earlier.scores, **self.scores}, self.versions, self.hardware
+            self.config, {**earlier.scores, **self.scores}, self.versions, self.hardware
         )
 
     def write(self, path: Path) -> None:
         """Write a JSON file, whole or not at all."""
         rows = {str(method): _row(method, score) for method, score in self.scores.items()}
-        facts = {
+        content = {
             "readouts": rows,
-            "settings": self.settings.to_json(),
+            "settings": self.config.to_json(),
             "versions": dict(self.versions),
             "hardware": self.hardware,
         }
-        write_whole(path, dump(facts))
+        write_whole(path, dump(content))
 
     @classmethod
     def read(cls, path: Path) -> Ablation:
@@ -136,15 +136,15 @@ class Ablation:
             OSError: the file cannot be read.
         """
         try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8"))
             scores = {
                 Method(row["attention"], row["residual"], row["ffn"], row["alpha"]): Score(
                     row["miou"], row["pixel_accuracy"]
                 )
-                for row in facts["readouts"].values()
+                for row in content["readouts"].values()
             }
-            settings = RunConfig.from_json(facts["settings"])
-            return cls(settings, scores, facts["versions"], facts["hardware"])
+            config = RunConfig.from_json(content["settings"])
+            return cls(config, scores, content["versions"], content["hardware"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"Expected {path} to be written by `clearclip ablate`, but it is not: {error!r}."

@@ -69,7 +69,7 @@ def averages(
     groups: dict[str, dict[str, Ablation]] = {}
     for each in ablations:
         if set(methods) <= set(each.scores):
-            groups.setdefault(_name(each), {})[each.settings.benchmark] = each
+            groups.setdefault(_name(each), {})[each.config.benchmark] = each
     panels = {}
     for name, own in groups.items():
         titles = [_title(own[benchmark]) for benchmark in BENCHMARKS if benchmark in own]
@@ -83,14 +83,14 @@ def averages(
 
 def _name(ablation: Ablation) -> str:
     """What tells a panel from others: the model, and sizes and formats that are unlike."""
-    settings = ablation.settings
-    size = "" if settings.short_side_px == SHORT_SIDE_PX else f", {settings.short_side_px} px"
-    return f"{settings.model}{size}, {settings.precision}"
+    config = ablation.config
+    size = "" if config.short_side_px == SHORT_SIDE_PX else f", {config.short_side_px} px"
+    return f"{config.model}{size}, {config.precision}"
 
 
 def _title(ablation: Ablation) -> str:
-    settings = ablation.settings
-    few = "" if settings.limit is None else f" (only {settings.pictures} pictures)"
+    config = ablation.config
+    few = "" if config.limit is None else f" (only {config.pictures} pictures)"
     return f"{ablation.benchmark.title}{few}"
 
 

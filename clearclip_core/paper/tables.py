@@ -71,33 +71,33 @@ def own_rows(results: Iterable[Result]) -> list[OwnRow]:
     """
     rows: dict[tuple[str, str, tuple[str, ...]], dict[str, float]] = {}
     every = sorted(results, key=lambda result: not result.is_whole)
-    whole = {result.settings for result in every if result.is_whole}
+    whole = {result.config for result in every if result.is_whole}
     for result in every:
-        settings = result.settings
-        if not result.is_whole and settings in whole:
+        config = result.config
+        if not result.is_whole and config in whole:
             continue
         if not result.is_whole:
             raise ValueError(
-                f"Expected whole runs, but got shard {result.shard} of {settings.benchmark}: "
+                f"Expected whole runs, but got shard {result.shard} of {config.benchmark}: "
                 "put the shards together with `clearclip merge` first."
             )
-        row = rows.setdefault((settings.method, settings.model, _notes(settings)), {})
-        if settings.benchmark in row:
+        row = rows.setdefault((config.method, config.model, _notes(config)), {})
+        if config.benchmark in row:
             raise ValueError(
-                f"Expected one result of {settings.method}, {settings.model} on "
-                f"{settings.benchmark}, but got two."
+                f"Expected one result of {config.method}, {config.model} on "
+                f"{config.benchmark}, but got two."
             )
-        row[settings.benchmark] = result.tally.confusion.mean_iou
+        row[config.benchmark] = result.tally.confusion.mean_iou
     return [OwnRow(*key, miou) for key, miou in rows.items()]
 
 
-def _notes(settings: RunConfig) -> tuple[str, ...]:
-    notes = [settings.precision]
-    if settings.short_side_px != SHORT_SIDE_PX:
-        notes.append(f"{settings.short_side_px} px")
-    if settings.limit is not None:
-        notes.append(f"only {settings.pictures} pictures")
-    if settings.own_names:
+def _notes(config: RunConfig) -> tuple[str, ...]:
+    notes = [config.precision]
+    if config.short_side_px != SHORT_SIDE_PX:
+        notes.append(f"{config.short_side_px} px")
+    if config.limit is not None:
+        notes.append(f"only {config.pictures} pictures")
+    if config.own_names:
         notes.append("own names")
     return tuple(notes)
 
@@ -107,12 +107,12 @@ def table_1(ablations: Sequence[Ablation]) -> str:
 
     Benchmarks that are not in the paper's table follow behind the mean, which is of its own five.
     """
-    measured = {each.settings.benchmark for each in ablations}
+    measured = {each.config.benchmark for each in ablations}
     others = [name for name in BENCHMARKS if name in measured - set(WITHOUT_BACKGROUND)]
     titles = [*_titles(WITHOUT_BACKGROUND), "Avg.", *_titles(others)]
     rows = []
-    for model in dict.fromkeys([TABLE_1_MODEL, *(each.settings.model for each in ablations)]):
-        own = [each for each in ablations if each.settings.model == model]
+    for model in dict.fromkeys([TABLE_1_MODEL, *(each.config.model for each in ablations)]):
+        own = [each for each in ablations if each.config.model == model]
         for method, paper in TABLE_1.items():
             parts = ["qq", *("✓" if part else "✗" for part in (method.residual, method.ffn))]
             if model == TABLE_1_MODEL:
@@ -130,8 +130,8 @@ def _ablated(ablations: Sequence[Ablation], method: Method) -> list[OwnRow]:
     rows: dict[tuple[str, ...], dict[str, float]] = {}
     for each in ablations:
         if method in each.scores:
-            row = rows.setdefault(_notes(each.settings), {})
-            row[each.settings.benchmark] = each.scores[method].miou
+            row = rows.setdefault(_notes(each.config), {})
+            row[each.config.benchmark] = each.scores[method].miou
     return [OwnRow(str(method), "", notes, miou) for notes, miou in rows.items()]
 
 
@@ -147,16 +147,16 @@ def table_3(own: Sequence[OwnRow]) -> str:
 
 def demo_table(results: Iterable[Result]) -> str:
     """What methods reach on the drawn scenes, best first; shards are left out."""
-    found = [each for each in results if each.settings.benchmark == "demo" and each.is_whole]
+    found = [each for each in results if each.config.benchmark == "demo" and each.is_whole]
     found.sort(key=lambda each: -each.tally.confusion.mean_iou)
     rows = [
         [
-            each.settings.method,
-            each.settings.model,
+            each.config.method,
+            each.config.model,
             percent(each.tally.confusion.mean_iou).strip(),
             percent(each.tally.confusion.pixel_accuracy).strip(),
             str(each.tally.pictures),
-            ", ".join(_notes(each.settings)),
+            ", ".join(_notes(each.config)),
         ]
         for each in found
     ]

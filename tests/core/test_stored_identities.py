@@ -24,7 +24,7 @@ from clearclip_core.adaptation.serialization import to_safetensors
 from clearclip_core.clip.embedding_cache import EmbeddingStore, text_tower_id
 from clearclip_core.clip.loading import LoadedModel, load_model
 from clearclip_core.clip.methods import MAPS
-from clearclip_core.evaluation import checkpoint as bookmarks
+from clearclip_core.evaluation import checkpoint as checkpoint_module
 from clearclip_core.evaluation.checkpoint import Checkpoint
 from clearclip_core.evaluation.confusion_matrix import Confusion
 from clearclip_core.evaluation.results import Result, Tally, dump
@@ -32,7 +32,7 @@ from clearclip_core.evaluation.speed import Measurement, as_json
 from clearclip_core.paper.ablation import Ablation
 from clearclip_core.segmentation.sliding_windows import WindowPlan
 from clearclip_core.segmenter import PreparedImage
-from tests.core.evaluation.factories import SETTINGS, ablation, result
+from tests.core.evaluation.factories import CONFIG, ablation, result
 
 PIXELS = (np.arange(4 * 6 * 3) % 251).astype(np.uint8).reshape(4, 6, 3)
 
@@ -77,7 +77,7 @@ ADAPTATION_FILE = base64.b64decode(
 )
 
 #: `SETTINGS` of an evaluation, as its files have them.
-SETTINGS_JSON = {
+CONFIG_JSON = {
     "benchmark": "voc20",
     "pictures": 9,
     "limit": None,
@@ -97,7 +97,7 @@ SETTINGS_JSON = {
     "std": [4, 5, 6],
     "threshold": 0.0,
 }
-SETTINGS_KEY = "0ca3c559c2eb95eefa452740ac39615e592b0b0827c80614ec6d29e97712d84a"
+CONFIG_KEY = "0ca3c559c2eb95eefa452740ac39615e592b0b0827c80614ec6d29e97712d84a"
 
 
 @pytest.fixture(scope="module")
@@ -224,10 +224,10 @@ def test_a_packed_adaptation_of_other_arrays_is_refused(names: tuple[str, ...]) 
 
 
 def test_the_key_of_an_evaluation() -> None:
-    assert SETTINGS.key == SETTINGS_KEY
-    other = replace(SETTINGS, limit=5, threshold=0.5, method="qk-res-a2")
+    assert CONFIG.key == CONFIG_KEY
+    other = replace(CONFIG, limit=5, threshold=0.5, method="qk-res-a2")
     assert other.key == "cdd362bde475fb8705342126da38e88c821983406418300c9635ada682fef209"
-    assert SETTINGS.differences(other) == (
+    assert CONFIG.differences(other) == (
         "limit None and 5, method 'clearclip' and 'qk-res-a2', threshold 0.0 and 0.5"
     )
 
@@ -243,14 +243,14 @@ def test_the_file_of_a_result(tmp_path: Path) -> None:
         "seconds_per_picture": 0.5,
         "seconds": 4.5,
         "shard": "0/1",
-        "settings": SETTINGS_JSON,
+        "settings": CONFIG_JSON,
         "versions": {},
         "hardware": "a card",
     }
     assert list(written)[9:] == ["iou", "confusion"]
-    assert list(written["settings"]) == list(SETTINGS_JSON)
+    assert list(written["settings"]) == list(CONFIG_JSON)
     read = Result.read(path)
-    assert read.settings == SETTINGS
+    assert read.config == CONFIG
 
 
 def test_the_file_of_an_ablation(tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_the_file_of_an_ablation(tmp_path: Path) -> None:
                 "pixel_accuracy": 0.125,
             },
         },
-        "settings": SETTINGS_JSON | {"method": "ablation"},
+        "settings": CONFIG_JSON | {"method": "ablation"},
         "versions": {"torch": "2"},
         "hardware": "a card",
     }
@@ -282,7 +282,7 @@ def test_the_file_of_an_ablation(tmp_path: Path) -> None:
     ablation("voc20", scores).write(path)
     assert path.read_bytes() == dump(written)
     read = Ablation.read(path)
-    assert read.settings == replace(SETTINGS, method="ablation")
+    assert read.config == replace(CONFIG, method="ablation")
     assert {method: score.miou for method, score in read.scores.items()} == scores
 
 
@@ -303,12 +303,12 @@ def test_a_result_with_other_settings_is_refused(tmp_path: Path, change: str) ->
 def test_the_file_of_an_interrupted_evaluation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bookmarks, "versions", lambda: {"torch": "2"})
-    checkpoint = Checkpoint.beside(tmp_path / "r.json", SETTINGS_KEY)
+    monkeypatch.setattr(checkpoint_module, "versions", lambda: {"torch": "2"})
+    checkpoint = Checkpoint.beside(tmp_path / "r.json", CONFIG_KEY)
     checkpoint.save([Tally(Confusion(np.array([[1, 2], [3, 4]])), 7, 1.5)])
     path = tmp_path / "r.json.0ca3c559c2eb.partial"
     assert json.loads(path.read_text()) == {
-        "key": SETTINGS_KEY,
+        "key": CONFIG_KEY,
         "versions": {"torch": "2"},
         "pictures": 7,
         "seconds 0": 1.5,

@@ -36,10 +36,10 @@ NAMES = {
 }
 
 
-def facts_of(path: Path) -> dict[str, Any]:
-    facts = json.loads(path.read_text())
-    assert isinstance(facts, dict)
-    return facts
+def read_json(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_text())
+    assert isinstance(content, dict)
+    return content
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +73,8 @@ def test_every_benchmark_measures_what_plain_loops_measure(
         "eval", f"--benchmark={benchmark}", f"--data={tmp_path / 'data'}", *model, f"-o{out}"
     )
     assert result.exit_code == 0, result.output
-    facts = facts_of(out)
-    names = list(facts["iou"])
+    content = read_json(out)
+    names = list(content["iou"])
     assert {index: names[index] for index in NAMES[benchmark]} == NAMES[benchmark]
     assert len(names) == miniatures.FILE_VALUES[benchmark][2]
 
@@ -85,11 +85,11 @@ def test_every_benchmark_measures_what_plain_loops_measure(
         assert 0.05 < sure < 0.95
     expected = reference.confusion(benchmark, maps, predicted)
     # Both compute in float32, by other ways: where two classes are as good as equal they may part.
-    moved = np.abs(np.array(expected) - np.array(facts["confusion"])).sum() / 2
+    moved = np.abs(np.array(expected) - np.array(content["confusion"])).sum() / 2
     assert moved <= 0.003 * np.sum(expected)
-    assert facts["miou"] == pytest.approx(reference.mean_iou(facts["confusion"]), abs=1e-12)
-    assert facts["pictures"] == len(files)
-    assert f"mIoU {100 * facts['miou']:.1f}" in result.output
+    assert content["miou"] == pytest.approx(reference.mean_iou(content["confusion"]), abs=1e-12)
+    assert content["pictures"] == len(files)
+    assert f"mIoU {100 * content['miou']:.1f}" in result.output
     assert (tmp_path / "result.json").read_text().startswith('{\n  "miou"')
 
 
@@ -125,8 +125,8 @@ def test_own_names_synonyms_and_the_threshold_of_the_background(tmp_path: Path) 
         *("--model=demo", "--device=cpu", "--precision=fp32", f"-o{out}"),
     )
     assert result.exit_code == 0, result.output
-    facts = facts_of(out)
-    assert list(facts["iou"])[:2] == ["background", "aeroplane"]  # the benchmark's own names
+    content = read_json(out)
+    assert list(content["iou"])[:2] == ["background", "aeroplane"]  # the benchmark's own names
 
     clip = load_model("demo", device="cpu", precision="fp32").clip
     segmenter_words = [word for line in lines for word in line]
@@ -137,7 +137,7 @@ def test_own_names_synonyms_and_the_threshold_of_the_background(tmp_path: Path) 
     background = np.mean([label_map == 0 for label_map in predicted])
     assert 0.05 < background < 0.9
     expected = np.array(reference.confusion("voc21", maps, predicted))
-    moved = np.abs(expected - np.array(facts["confusion"])).sum() / 2
+    moved = np.abs(expected - np.array(content["confusion"])).sum() / 2
     assert moved <= 0.001 * expected.sum()
 
 
@@ -154,7 +154,7 @@ def test_shards_put_together_are_one_run(model: list[str], tmp_path: Path) -> No
     merged = clearclip("merge", *shards[::-1])
     assert merged.exit_code == 0, merged.output
     (path,) = tmp_path.glob("voc20.*.json")
-    whole, together = facts_of(tmp_path / "whole.json"), facts_of(path)
+    whole, together = read_json(tmp_path / "whole.json"), read_json(path)
     for name in ("confusion", "miou", "iou", "pixel_accuracy", "pictures", "settings", "shard"):
         assert together[name] == whole[name]
     assert together["pictures"] == 3
@@ -169,15 +169,15 @@ def test_merging_writes_over_nothing_but_the_same_run(tmp_path: Path) -> None:
     refused = clearclip("merge", *shards)
     assert refused.exit_code == 1
     assert f"{whole} holds a result of other settings (precision 'fp16' and" in refused.output
-    assert facts_of(whole)["miou"] == pytest.approx(0.8)
+    assert read_json(whole)["miou"] == pytest.approx(0.8)
     onto_itself = clearclip("merge", *shards, "-o", shards[0])
     assert onto_itself.exit_code == 1
     assert "(shard 0/1 and 0/2)" in onto_itself.output
-    assert facts_of(shards[0])["shard"] == "0/2"
+    assert read_json(shards[0])["shard"] == "0/2"
     whole.unlink()
     for _ in range(2):
         assert clearclip("merge", *shards).exit_code == 0
-    assert facts_of(whole)["miou"] == pytest.approx(0.2)
+    assert read_json(whole)["miou"] == pytest.approx(0.2)
 
 
 def test_a_killed_run_goes_on_and_counts_nothing_twice(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_killed_run_goes_on_and_counts_nothing_twice(tmp_path: Path) -> None:
             time.sleep(0.005)
         running.send_signal(signal.SIGKILL)
     assert not out.exists()
-    done = facts_of(kept[0])["pictures"]
+    done = read_json(kept[0])["pictures"]
     assert 1 <= done < 14
     again = subprocess.run(cut, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     first = re.search(r"(\d+)/14 ", again.stderr)
@@ -200,8 +200,8 @@ def test_a_killed_run_goes_on_and_counts_nothing_twice(tmp_path: Path) -> None:
     assert int(first[1]) >= done
     whole = tmp_path / "whole.json"
     subprocess.run([*common, f"-o{whole}"], cwd=REPOSITORY, capture_output=True, check=True)
-    assert facts_of(out)["confusion"] == facts_of(whole)["confusion"]
-    assert facts_of(out)["pictures"] == 14
+    assert read_json(out)["confusion"] == read_json(whole)["confusion"]
+    assert read_json(out)["pictures"] == 14
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.json", "whole.json"]
 
 
@@ -247,9 +247,9 @@ def test_a_result_of_other_versions_is_printed_with_a_word(
     common = ("eval", "--benchmark=voc20", f"--data={tmp_path}", *model, "--short-side=64")
     first = clearclip(*common, f"-o{out}")
     assert "other versions" not in first.output
-    facts = facts_of(out)
-    ours = facts["versions"]["torch"]
-    out.write_text(json.dumps({**facts, "versions": {**facts["versions"], "torch": "1.0"}}))
+    content = read_json(out)
+    ours = content["versions"]["torch"]
+    out.write_text(json.dumps({**content, "versions": {**content["versions"], "torch": "1.0"}}))
     again = clearclip(*common, f"-o{out}")
     assert again.exit_code == 0
     word = f"{out} was measured with other versions: torch 1.0, now {ours}."

@@ -26,12 +26,12 @@ def test_statistics_of_pictures_are_a_table_and_two_figures(photos: Path, tmp_pa
     assert result.output.count("broken.png: cannot identify image file") == 1
     assert "demo, 5 blocks, 3 pictures" in result.output
     assert written(out) == {"statistics.json", "norms.png", "layers.png"}
-    facts = json.loads((out / "statistics.json").read_text())
-    assert facts["short_side_px"] == 112
-    assert facts["pictures"] == [
+    content = json.loads((out / "statistics.json").read_text())
+    assert content["short_side_px"] == 112
+    assert content["pictures"] == [
         str(photos / name) for name in ("one.jpg", "trip/Three.JPG", "two.png")
     ]
-    (tower,) = facts["towers"]
+    (tower,) = content["towers"]
     assert (tower["name"], np.shape(tower["norm"]["X_attn"])) == ("demo", (3, 5))
 
 
@@ -48,12 +48,12 @@ def test_statistics_of_drawn_scenes_compare_towers(model_folder: Path, tmp_path:
     )
     assert result.exit_code == 0
     assert written(out) == {"statistics.json", "norms.png", "layers.png", "maps.png"}
-    facts = json.loads((out / "statistics.json").read_text())
+    content = json.loads((out / "statistics.json").read_text())
     names = ["DINO (vits)", "demo", f"local-dir:{model_folder}"]
-    assert [(each["name"], each["layers"]) for each in facts["towers"]] == [
+    assert [(each["name"], each["layers"]) for each in content["towers"]] == [
         (name, layers) for name, layers in zip(names, (2, 5, 3), strict=True)
     ]
-    assert facts["pictures"] == [f"drawn scene {seed}" for seed in HELD_OUT_SEEDS[:2]]
+    assert content["pictures"] == [f"drawn scene {seed}" for seed in HELD_OUT_SEEDS[:2]]
 
 
 def test_statistics_of_a_model_that_is_not_there_are_refused_before_the_first_picture(
@@ -76,8 +76,8 @@ def test_statistics_of_a_model_outlive_one_that_cannot_be_loaded(
     refused = clearclip("statistics", *models, *sizes, "-o", tmp_path / "out")
     assert refused.exit_code == 1
     assert f"Error: The weights of local-dir:{tmp_path / 'broken'} cannot" in refused.output
-    facts = json.loads((tmp_path / "out" / "statistics.json").read_text())
-    assert [(tower["name"], np.shape(tower["norm"]["X_attn"])) for tower in facts["towers"]] == [
+    content = json.loads((tmp_path / "out" / "statistics.json").read_text())
+    assert [(tower["name"], np.shape(tower["norm"]["X_attn"])) for tower in content["towers"]] == [
         ("demo", (2, 5))
     ]
 

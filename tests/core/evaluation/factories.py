@@ -14,7 +14,7 @@ from clearclip_core.evaluation.results import Result, Shard, Tally
 from clearclip_core.evaluation.run_config import RunConfig
 from clearclip_core.paper.ablation import Ablation, Score
 
-SETTINGS = RunConfig(
+CONFIG = RunConfig(
     benchmark="voc20",
     pictures=9,
     limit=None,
@@ -50,12 +50,12 @@ def result(
     """
     counts = np.zeros((len(BENCHMARKS[benchmark].classes),) * 2, np.int64)
     counts[:2, :2] = [[2 * percent, 100 - percent], [100 - percent, 2 * percent]]
-    settings = replace(SETTINGS, benchmark=benchmark, method=method, **other)
-    return Result(settings, shard or Shard(), Tally(Confusion(counts), 9, 4.5), {}, "a card")
+    config = replace(CONFIG, benchmark=benchmark, method=method, **other)
+    return Result(config, shard or Shard(), Tally(Confusion(counts), 9, 4.5), {}, "a card")
 
 
 def ablation(benchmark: str, miou: dict[Method, float], **other: Any) -> Ablation:
     """An ablation with the shares given."""
-    settings = replace(SETTINGS, benchmark=benchmark, method="ablation", **other)
+    config = replace(CONFIG, benchmark=benchmark, method="ablation", **other)
     scores = {method: Score(share, share / 2) for method, share in miou.items()}
-    return Ablation(settings, scores, {"torch": "2"}, "a card")
+    return Ablation(config, scores, {"torch": "2"}, "a card")

@@ -21,14 +21,14 @@ from clearclip_core.evaluation.results import (
     versions,
 )
 from clearclip_core.evaluation.run_config import RunConfig
-from tests.core.evaluation.factories import SETTINGS
+from tests.core.evaluation.factories import CONFIG
 
 
-def result(seed: int, shard: Shard, settings: RunConfig = SETTINGS) -> Result:
+def result(seed: int, shard: Shard, config: RunConfig = CONFIG) -> Result:
     counts = np.random.default_rng(seed).integers(0, 10**12, (20, 20))
     counts[7] = counts[:, 7] = 0  # no cat anywhere
     return Result(
-        settings, shard, Tally(Confusion(counts), 3, 1.5 * seed), versions(), f"card {seed % 2}"
+        config, shard, Tally(Confusion(counts), 3, 1.5 * seed), versions(), f"card {seed % 2}"
     )
 
 
@@ -36,7 +36,7 @@ def test_a_result_comes_back_from_its_file(tmp_path: Path) -> None:
     written = result(1, Shard())
     written.write(tmp_path / "a" / "r.json")
     read = Result.read(tmp_path / "a" / "r.json")
-    assert read.settings == written.settings
+    assert read.config == written.config
     assert (read.tally.confusion.counts == written.tally.confusion.counts).all()
     assert (read.tally.pictures, read.tally.seconds) == (3, 1.5)
     assert (read.versions, read.hardware, read.shard) == (versions(), "card 1", Shard())
@@ -45,18 +45,18 @@ def test_a_result_comes_back_from_its_file(tmp_path: Path) -> None:
 def test_a_file_holds_measures_settings_and_versions(tmp_path: Path) -> None:
     made = result(2, Shard(1, 4))
     made.write(tmp_path / "r.json")
-    facts = json.loads((tmp_path / "r.json").read_text())
-    counts = np.array(facts["confusion"])
+    content = json.loads((tmp_path / "r.json").read_text())
+    counts = np.array(content["confusion"])
     ship = counts[3, 3] / (counts[3].sum() + counts[:, 3].sum() - counts[3, 3])
-    assert facts["iou"]["ship"] == pytest.approx(ship)
-    assert facts["iou"]["cat"] is None
-    assert facts["pixel_accuracy"] == pytest.approx(np.trace(counts) / counts.sum())
-    known = [value for value in facts["iou"].values() if value is not None]
-    assert facts["miou"] == pytest.approx(sum(known) / 19)
-    assert facts["seconds_per_picture"] == 1.0
-    assert facts["shard"] == "1/4"
-    assert facts["settings"]["threshold"] == 0
-    assert {"python", "torch", "open_clip_torch", "numpy"} <= set(facts["versions"])
+    assert content["iou"]["ship"] == pytest.approx(ship)
+    assert content["iou"]["cat"] is None
+    assert content["pixel_accuracy"] == pytest.approx(np.trace(counts) / counts.sum())
+    known = [value for value in content["iou"].values() if value is not None]
+    assert content["miou"] == pytest.approx(sum(known) / 19)
+    assert content["seconds_per_picture"] == 1.0
+    assert content["shard"] == "1/4"
+    assert content["settings"]["threshold"] == 0
+    assert {"python", "torch", "open_clip_torch", "numpy"} <= set(content["versions"])
 
 
 def test_other_versions_are_named() -> None:
@@ -87,7 +87,7 @@ def test_shards_are_added_exactly(tmp_path: Path) -> None:
         ([result(0, Shard(0, 2)), result(1, Shard(0, 2))], "once, but got 0/2, 0/2"),
         ([result(0, Shard(0, 2)), result(1, Shard(1, 3))], "once, but got 0/2, 1/3"),
         (
-            [result(0, Shard(0, 2)), result(1, Shard(1, 2), replace(SETTINGS, method="clip"))],
+            [result(0, Shard(0, 2)), result(1, Shard(1, 2), replace(CONFIG, method="clip"))],
             "differ in method 'clearclip' and 'clip'",
         ),
         (
@@ -120,8 +120,8 @@ def test_files_that_are_no_results_are_refused(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(ValueError, match="to be a result of `clearclip eval`, but it is not"):
             Result.read(path)
-    facts = result(1, Shard()).as_json()
-    path.write_bytes(dump(facts | {"confusion": [[1, 2], [3, 4]]}))
+    content = result(1, Shard()).as_json()
+    path.write_bytes(dump(content | {"confusion": [[1, 2], [3, 4]]}))
     with pytest.raises(ValueError, match="to hold all classes of voc20"):
         Result.read(path)
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 from clearclip_core.evaluation.results import dump
 from clearclip_core.evaluation.run_config import RunConfig
-from tests.core.evaluation.factories import SETTINGS
+from tests.core.evaluation.factories import CONFIG
 
 
 def test_settings_tell_runs_apart() -> None:
-    again = RunConfig(**json.loads(dump({"s": SETTINGS.__dict__}))["s"])
-    assert again == SETTINGS
-    assert again.key == SETTINGS.key
+    again = RunConfig(**json.loads(dump({"s": CONFIG.__dict__}))["s"])
+    assert again == CONFIG
+    assert again.key == CONFIG.key
     for change in ({"method": "clip"}, {"mean": (1, 2, 3)}, {"threshold": 0.1}, {"pictures": 8}):
-        other = replace(SETTINGS, **change)
-        assert other.key != SETTINGS.key
-        assert next(iter(change)) in SETTINGS.differences(other)
+        other = replace(CONFIG, **change)
+        assert other.key != CONFIG.key
+        assert next(iter(change)) in CONFIG.differences(other)

@@ -19,13 +19,13 @@ VOC = BENCHMARKS["voc20"]
 MODEL = load_model("demo", device="cpu", precision="fp32")
 
 
-def settings(task: EvaluationTask, method: str = "clearclip") -> RunConfig:
-    return task.settings(MODEL, METHODS[method])
+def run_config(task: EvaluationTask, method: str = "clearclip") -> RunConfig:
+    return task.run_config(MODEL, METHODS[method])
 
 
 def test_settings_name_what_was_run(tmp_path: Path) -> None:
     miniatures.make("cityscapes", tmp_path)
-    made = settings(EvaluationTask.of(BENCHMARKS["cityscapes"], tmp_path), "sclip")
+    made = run_config(EvaluationTask.of(BENCHMARKS["cityscapes"], tmp_path), "sclip")
     assert (made.benchmark, made.pictures, made.method) == ("cityscapes", 2, "sclip")
     assert (made.model, made.precision, made.device) == ("demo", "fp32", "cpu")
     assert (made.short_side_px, made.long_side_px) == (448, 2048)
@@ -39,15 +39,15 @@ def test_whatever_changes_the_result_changes_the_key(tmp_path: Path) -> None:
     names.write_text("\n".join(f"{name}, thing" for name in VOC.classes))
     task = EvaluationTask.of(VOC, tmp_path)
     others = [
-        settings(EvaluationTask.of(VOC, tmp_path, names)),
-        settings(EvaluationTask.of(VOC, tmp_path, limit=2)),
-        settings(EvaluationTask.of(VOC, tmp_path, short_side_px=336)),
-        settings(EvaluationTask.of(BENCHMARKS["voc21"], tmp_path)),
-        settings(task, "clip"),
-        settings(replace(task, samples=task.samples[::-1])),
+        run_config(EvaluationTask.of(VOC, tmp_path, names)),
+        run_config(EvaluationTask.of(VOC, tmp_path, limit=2)),
+        run_config(EvaluationTask.of(VOC, tmp_path, short_side_px=336)),
+        run_config(EvaluationTask.of(BENCHMARKS["voc21"], tmp_path)),
+        run_config(task, "clip"),
+        run_config(replace(task, samples=task.samples[::-1])),
     ]
-    assert len({settings(task).key, *(other.key for other in others)}) == 7
-    assert settings(EvaluationTask.of(VOC, tmp_path)).key == settings(task).key
+    assert len({run_config(task).key, *(other.key for other in others)}) == 7
+    assert run_config(EvaluationTask.of(VOC, tmp_path)).key == run_config(task).key
 
 
 def test_a_segmenter_works_under_the_benchmarks_settings(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_what_does_not_fit_is_refused_without_a_model(tmp_path: Path) -> None:
 
 def test_results_have_readable_names(tmp_path: Path) -> None:
     miniatures.make("voc20", tmp_path)
-    plain = replace(settings(EvaluationTask.of(VOC, tmp_path)), model="ViT-B-16/openai")
+    plain = replace(run_config(EvaluationTask.of(VOC, tmp_path)), model="ViT-B-16/openai")
     file = replace(plain, model="ViT-B-16-gelu@/data/my weights.safetensors", short_side_px=336)
     assert result_path(plain, Shard()) == Path("results/voc20.ViT-B-16-openai.clearclip.json")
     assert result_path(file, Shard(2, 4), tmp_path) == (

@@ -70,8 +70,8 @@ def test_scores_come_back_from_their_file_and_add_up(tmp_path: Path) -> None:
     first.write(tmp_path / "a.json")
     read = Ablation.read(tmp_path / "a.json")
     assert dict(read.scores) == dict(first.scores)
-    assert (read.settings, read.versions, read.hardware) == (
-        first.settings,
+    assert (read.config, read.versions, read.hardware) == (
+        first.config,
         first.versions,
         first.hardware,
     )
