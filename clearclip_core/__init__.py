@@ -1,8 +1,9 @@
 """ClearCLIP as a library: pictures and words in, masks out."""
 
 from clearclip_core.adaptation.adaptation import Adaptation
-from clearclip_core.adaptation.examples import Example, SufficientStatistics
+from clearclip_core.adaptation.examples import Example
 from clearclip_core.adaptation.fitting import Fit, adapt
+from clearclip_core.adaptation.sufficient_statistics import SufficientStatistics
 from clearclip_core.clip.dense_encoder import DenseEncoder, WindowFeatures
 from clearclip_core.clip.devices import usable_cpus
 from clearclip_core.clip.embedding_cache import EmbeddingStore

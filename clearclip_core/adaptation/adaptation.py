@@ -1,4 +1,4 @@
-"""The value that adapted scores follow: one linear function of the features a label."""
+"""Adapted scores: one linear function of the features a label, added to the text scores."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from clearclip_core.vocabulary import Vocabulary
 
 @dataclass(frozen=True, eq=False)
 class Adaptation:
-    """What corrections add to the text scores: for each label a direction and an offset.
+    """Terms that corrections add to the text scores: a direction and an offset a label.
 
     Attributes:
-        names: of the labels that have learned, sorted; "" stands for the contrast words.
+        names: names of the adapted labels, sorted; "" stands for the contrast words.
         directions: (K, D) float32, added to the embeddings of a label's queries.
-        offsets: (K,) float32, added to their cosines.
-        pictures: how many were learned from.
+        offsets: (K,) float32, added to the cosines of a label's queries.
+        pictures: number of corrected images.
 
     Raises:
         ValueError: the shapes do not fit, or names are not sorted.
@@ -54,72 +54,72 @@ class Adaptation:
 
     @property
     def width(self) -> int:
-        """Numbers in a feature, D."""
+        """Dimension of the features, D."""
         return int(self.directions.shape[-1])
 
     @cached_property
     def digest(self) -> str:
-        """Hex digest of the content: equal ones make equal predictions."""
-        return digest_of(self._facts, self._arrays)
+        """Hex digest of the content; equal digests give equal predictions."""
+        return digest_of(self._metadata, self._arrays)
 
     def apply(
         self, embeddings: torch.Tensor, vocabulary: Vocabulary
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Text embeddings -> what to score features with instead.
+        """Add the labels' terms to text embeddings.
 
-        A label's queries all get its term, contrast words that of "". Queries without a term stay
-        as they are, bit for bit.
+        All queries of a label get its term; contrast words get the term of "". Queries without a
+        term stay as they are, bit for bit.
 
         Args:
-            embeddings: (Q, D) of ``vocabulary.queries``.
-            vocabulary: the words.
+            embeddings: (Q, D) embeddings of ``vocabulary.queries``.
+            vocabulary: labels and contrast words.
 
         Raises:
             ValueError: embeddings of another model.
 
         Returns:
-            (Q, D) embeddings, no longer of length 1, and (Q,) what to add to the cosines.
+            (Q, D) embeddings, no longer of length 1, and (Q,) offsets of the cosines.
         """
         check_width(self.width, int(embeddings.shape[-1]))
         row = {name: index for index, name in enumerate(self.names)}
-        made, bias = embeddings.clone(), embeddings.new_zeros(len(embeddings))
+        adapted, bias = embeddings.clone(), embeddings.new_zeros(len(embeddings))
         for query, name in enumerate(query_names(vocabulary)):
             if name in row:
-                made[query] += torch.from_numpy(self.directions[row[name]]).to(made)
+                adapted[query] += torch.from_numpy(self.directions[row[name]]).to(adapted)
                 bias[query] = float(self.offsets[row[name]])
-        return made, bias
+        return adapted, bias
 
     def to_bytes(self) -> bytes:
-        """A safetensors file's bytes."""
-        return to_safetensors("adaptation", self._facts, self._arrays)
+        """Return the adaptation as the bytes of a safetensors file."""
+        return to_safetensors("adaptation", self._metadata, self._arrays)
 
     @classmethod
     def from_bytes(cls, data: bytes, width: int | None = None) -> Adaptation:
-        """Read what `to_bytes` wrote.
+        """Read an adaptation from the bytes of `to_bytes`.
 
         Args:
             data: the bytes.
-            width: D of the model in use, if it is to be checked.
+            width: expected dimension of the features; None accepts any.
 
         Raises:
-            ValueError: damaged bytes, another format, or made with another model.
+            ValueError: damaged bytes, another format, or features of another model.
         """
         made = unpack_as(
             data,
             "adaptation",
             ("directions", "offsets"),
-            lambda facts, arrays: cls(
-                tuple(facts["names"]),
+            lambda metadata, arrays: cls(
+                tuple(metadata["names"]),
                 arrays["directions"],
                 arrays["offsets"],
-                int(facts["pictures"]),
+                int(metadata["pictures"]),
             ),
         )
         check_width(made.width, width)
         return made
 
     @property
-    def _facts(self) -> dict[str, Any]:
+    def _metadata(self) -> dict[str, Any]:
         return {"names": list(self.names), "pictures": self.pictures}
 
     @property
@@ -128,11 +128,11 @@ class Adaptation:
 
 
 def query_names(vocabulary: Vocabulary) -> tuple[str, ...]:
-    """For each query the name of its label, "" for a contrast word."""
+    """Return the label's name of each query, "" for a contrast word."""
     names = [*(label.name for label in vocabulary.labels), UNLABELED]
     return tuple(names[index] for index in vocabulary.query_labels)
 
 
 def group_names(vocabulary: Vocabulary) -> tuple[str, ...]:
-    """The labels' names and, where there are contrast words, ""."""
+    """Return the names of the labels and, where there are contrast words, ""."""
     return tuple(dict.fromkeys(query_names(vocabulary)))

@@ -1,4 +1,4 @@
-"""Facts and arrays as bytes that tell of damage, and what the values made of them check."""
+"""Safetensors bytes with metadata and a digest, and checks of the values read from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-#: Part of all bytes; another number when they are read in another way.
+#: Version of the format, stored in the bytes; changes with the meaning of the content.
 _FORMAT = 1
 
 T = TypeVar("T")
@@ -20,36 +20,43 @@ T = TypeVar("T")
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
-def to_safetensors(kind: str, facts: Mapping[str, Any], arrays: Arrays) -> bytes:
-    """A safetensors file's bytes.
+def to_safetensors(kind: str, metadata: Mapping[str, Any], arrays: Arrays) -> bytes:
+    """Serialize metadata and arrays as the bytes of a safetensors file, with a digest.
 
     Args:
-        kind: what they hold, a word.
-        facts: what JSON can say.
-        arrays: by name; none is called "facts".
+        kind: name of the type of the content, such as "example".
+        metadata: values that JSON can hold.
+        arrays: by name; the name "facts" is reserved for the metadata.
 
-    >>> packed = to_safetensors("example", {"names": ["sky"]}, {"areas": np.ones(2)})
-    >>> facts, arrays = from_safetensors(packed, "example")
-    >>> facts, arrays["areas"].tolist()
+    >>> data = to_safetensors("example", {"names": ["sky"]}, {"areas": np.ones(2)})
+    >>> metadata, arrays = from_safetensors(data, "example")
+    >>> metadata, arrays["areas"].tolist()
     ({'names': ['sky']}, [1.0, 1.0])
     """
-    known = {"kind": kind, "format": _FORMAT, "digest": digest_of(facts, arrays), "facts": facts}
-    text = np.frombuffer(json.dumps(known).encode(), np.uint8)
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    packed: bytes = save({"facts": text, **whole})
+    header = {
+        "kind": kind,
+        "format": _FORMAT,
+        "digest": digest_of(metadata, arrays),
+        "facts": metadata,
+    }
+    text = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    packed: bytes = save({"facts": text, **contiguous})
     return packed
 
 
 def from_safetensors(data: bytes, kind: str) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-    """What `to_safetensors` was given.
+    """Read metadata and arrays from the bytes of `to_safetensors`.
 
     Raises:
         ValueError: damaged bytes, another format, or another kind.
     """
     try:
         arrays = dict(load(data))
-        known = json.loads(arrays.pop("facts").tobytes())
-        found, version, digest, facts = (known[k] for k in ("kind", "format", "digest", "facts"))
+        header = json.loads(arrays.pop("facts").tobytes())
+        found, version, digest, metadata = (
+            header[k] for k in ("kind", "format", "digest", "facts")
+        )
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise ValueError(f"Expected the bytes of an {kind}, but got others ({error}).") from None
     if (found, version) != (kind, _FORMAT):
@@ -57,9 +64,9 @@ def from_safetensors(data: bytes, kind: str) -> tuple[dict[str, Any], dict[str, 
             f"Expected the bytes of an {kind} in format {_FORMAT}, but got {found!r} in format "
             f"{version!r}."
         )
-    if digest != digest_of(facts, arrays):
+    if digest != digest_of(metadata, arrays):
         raise ValueError(f"Expected the bytes of an {kind}, but some of them are damaged.")
-    return facts, arrays
+    return metadata, arrays
 
 
 def unpack_as(
@@ -68,29 +75,29 @@ def unpack_as(
     names: Collection[str],
     make: Callable[[dict[str, Any], dict[str, npt.NDArray[Any]]], T],
 ) -> T:
-    """The value that is made of what `to_safetensors` was given.
+    """Read a value from the bytes of `to_safetensors`.
 
     Args:
-        data: see `from_safetensors`.
-        kind: see `from_safetensors`.
-        names: of the arrays that there must be, and no others.
-        make: facts and arrays -> the value.
+        data: the bytes.
+        kind: name of the type of the content.
+        names: names of the arrays that the bytes must hold, and no others.
+        make: metadata and arrays -> the value.
 
     Raises:
-        ValueError: see `from_safetensors`, or not what such a value is made of.
+        ValueError: damaged bytes, another format, another kind, or other content.
     """
-    facts, arrays = from_safetensors(data, kind)
+    metadata, arrays = from_safetensors(data, kind)
     try:
         if set(arrays) != set(names):
             raise KeyError(f"{sorted(arrays)} in place of {sorted(names)}")
-        return make(facts, arrays)
+        return make(metadata, arrays)
     except (KeyError, TypeError) as error:
         raise ValueError(f"Expected the bytes of an {kind}, but got others ({error}).") from None
 
 
-def digest_of(facts: Mapping[str, Any], arrays: Arrays) -> str:
-    """Hex digest of the content."""
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+def digest_of(metadata: Mapping[str, Any], arrays: Arrays) -> str:
+    """Return a hex digest of metadata and arrays, whatever their order."""
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
@@ -98,13 +105,21 @@ def digest_of(facts: Mapping[str, Any], arrays: Arrays) -> str:
 
 
 def check_names(names: tuple[str, ...]) -> None:
-    """Refuse names that are not sorted, or not all different."""
+    """Check that names are sorted and all different.
+
+    Raises:
+        ValueError: they are not.
+    """
     if list(names) != sorted(set(names)):
         raise ValueError(f"Expected names to be sorted and all different, but got {names}.")
 
 
 def check_shape(name: str, array: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
-    """Refuse an array of another shape, by the argument's name."""
+    """Check the shape of an array.
+
+    Raises:
+        ValueError: another shape; the message names the argument.
+    """
     if array.shape != shape:
         raise ValueError(
             f"Expected argument `{name}` to be of shape {shape}, but got {array.shape}."
@@ -112,7 +127,11 @@ def check_shape(name: str, array: npt.NDArray[Any], shape: tuple[int, ...]) -> N
 
 
 def check_width(width: int, wanted: int | None) -> None:
-    """Refuse features of another model; None takes all."""
+    """Check the dimension of features; `wanted` None accepts any.
+
+    Raises:
+        ValueError: features of another model.
+    """
     if wanted is not None and width != wanted:
         raise ValueError(
             f"Expected features of {wanted} numbers, but got {width}: they are another model's."

@@ -110,26 +110,26 @@ class Unseen:
         return 100 * float((both / union)[confusion.sum(axis=1) > 0].mean())
 
 
-def gaussian(evidence: SufficientStatistics, names: Sequence[str]) -> Adaptation:
+def gaussian(statistics: SufficientStatistics, names: Sequence[str]) -> Adaptation:
     """The candidate that was not chosen, in closed form: a Gaussian classifier joined with words.
 
     One covariance within labels, shrunk by a tenth; measured from the mean of the labels' means;
     a label's weight is n / (n + 0.5) for n pictures that show it. Of the weights and shrinkages
     that were tried, these gained most on other seeds.
     """
-    rows = [index for index, name in enumerate(evidence.names) if name in names]
-    counts = evidence.counts[rows]
-    means = evidence.sums[rows] / counts[:, None]
+    rows = [index for index, name in enumerate(statistics.names) if name in names]
+    counts = statistics.counts[rows]
+    means = statistics.sums[rows] / counts[:, None]
     middle = means.mean(axis=0)
-    root = evidence.whitening(0.1)
+    root = statistics.whitening(0.1)
     directions = (means - middle) @ (root @ root)
     offsets = -(directions * (means + middle)).sum(axis=1) / 2
     factors = counts / (counts + 0.5) / TEMPERATURE
     return Adaptation(
-        tuple(evidence.names[index] for index in rows),
+        tuple(statistics.names[index] for index in rows),
         (factors[:, None] * directions).astype(np.float32),
         (factors * offsets).astype(np.float32),
-        evidence.pictures,
+        statistics.pictures,
     )
 
 
@@ -183,7 +183,7 @@ def test_learning(report: Report, style: str, renamed: bool) -> None:
     others = [SufficientStatistics.empty(examples[0].width) for _ in range(ORDERS)]
     for order in range(ORDERS):
         for index in order_of(order)[:10]:
-            others[order] += examples[index].evidence
+            others[order] += examples[index].statistics
     joined = [gain(gaussian(each, names_of(renamed))) for each in others]
     own = [example_of(each, scene.label_map, renamed) for each, scene in measured.encoded]
     report.add(

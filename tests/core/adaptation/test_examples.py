@@ -41,23 +41,23 @@ def example_of(seed: int, names: Sequence[str] = ("sky", "sofa")) -> Example:
 
 
 def total(examples: Sequence[Example]) -> SufficientStatistics:
-    return sum((example.evidence for example in examples), SufficientStatistics.empty(WIDTH))
+    return sum((example.statistics for example in examples), SufficientStatistics.empty(WIDTH))
 
 
-def shown(evidence: SufficientStatistics) -> dict[str, np.ndarray]:
+def sums_by_label(statistics: SufficientStatistics) -> dict[str, np.ndarray]:
     """The sums of labels that have any, by name."""
-    rows = zip(evidence.names, evidence.counts, evidence.sums, strict=True)
+    rows = zip(statistics.names, statistics.counts, statistics.sums, strict=True)
     made = {name: np.append(row, count) for name, count, row in rows if abs(count) > 1e-9}
-    return made | {"moment": evidence.moment.ravel()}
+    return made | {"moment": statistics.moment.ravel()}
 
 
 def assert_same(
     one: SufficientStatistics, other: SufficientStatistics, tolerance: float = 1e-8
 ) -> None:
     assert one.pictures == other.pictures
-    assert shown(one).keys() == shown(other).keys()
-    for name, numbers in shown(one).items():
-        assert numbers == pytest.approx(shown(other)[name], abs=tolerance), name
+    assert sums_by_label(one).keys() == sums_by_label(other).keys()
+    for name, numbers in sums_by_label(one).items():
+        assert numbers == pytest.approx(sums_by_label(other)[name], abs=tolerance), name
 
 
 def in_one_go(seeds: Sequence[int]) -> dict[str, np.ndarray]:
@@ -81,7 +81,10 @@ def in_one_go(seeds: Sequence[int]) -> dict[str, np.ndarray]:
 
 def test_sums_are_those_of_all_patches_in_one_go() -> None:
     """So few patches that all are kept: they are rounded to float16."""
-    found, expected = shown(total([example_of(seed) for seed in range(7)])), in_one_go(range(7))
+    found, expected = (
+        sums_by_label(total([example_of(seed) for seed in range(7)])),
+        in_one_go(range(7)),
+    )
     assert found.keys() == expected.keys()
     for name, numbers in expected.items():
         assert found[name] == pytest.approx(numbers, abs=3e-3 if name == "moment" else 1e-6)
@@ -101,11 +104,11 @@ def test_what_is_taken_away_was_never_there(gone: set[int]) -> None:
     examples = [example_of(seed, ("sky", "sofa", "dog")[: 1 + seed % 3]) for seed in range(6)]
     rest = total(examples)
     for index in gone:
-        rest -= examples[index].evidence
+        rest -= examples[index].statistics
     assert_same(rest, total([each for i, each in enumerate(examples) if i not in gone]))
 
 
-def test_evidence_of_another_width_is_refused() -> None:
+def test_statistics_of_another_width_is_refused() -> None:
     with pytest.raises(ValueError, match="6 numbers a feature, but got 5"):
         SufficientStatistics.empty(6) + SufficientStatistics.empty(5)
 
@@ -113,14 +116,14 @@ def test_evidence_of_another_width_is_refused() -> None:
 def test_whitening_makes_the_spread_within_labels_a_sphere() -> None:
     rng = np.random.default_rng(0)
     stretched = rng.normal(size=(2, 5000, 3)) * [5, 1, 0.2] + rng.normal(size=(2, 1, 3)) * 20
-    evidence = SufficientStatistics(
+    statistics = SufficientStatistics(
         ("a", "b"),
         np.array([1.0, 3.0]),
         stretched.mean(axis=1) * [[1.0], [3.0]],
         np.einsum("knd,kne,k->de", stretched, stretched, [1 / 5000, 3 / 5000]),
         pictures=3,
     )
-    inside = [each - each.mean(axis=0) for each in stretched @ evidence.whitening(1e-9)]
+    inside = [each - each.mean(axis=0) for each in stretched @ statistics.whitening(1e-9)]
     spread = (inside[0].T @ inside[0] + 3 * inside[1].T @ inside[1]) / 20000
     assert spread == pytest.approx(np.eye(3), abs=1e-3)
 
@@ -175,7 +178,7 @@ def test_examples_survive_their_bytes() -> None:
     assert read.digest == example.digest
     assert (read.known, read.names) == (("dog", "sky", "sofa"), example.names)
     assert np.array_equal(read.patches, example.patches)
-    assert_same(read.evidence, example.evidence, 0)
+    assert_same(read.statistics, example.statistics, 0)
     assert read.picture_key == read.digest
     named = replace(example, picture="p")
     assert Example.from_bytes(named.to_bytes()).picture_key == named.picture_key == "p"

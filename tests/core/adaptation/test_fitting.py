@@ -37,7 +37,9 @@ def embed(prompts: Sequence[str]) -> torch.Tensor:
 PLACES = {"sofa": embed(["sofa"])[0], "sky": embed(["blicket"])[0], "": embed(["wall"])[0]}
 
 
-def taught(seed: int, places: Mapping[str, torch.Tensor] = PLACES) -> tuple[DenseFeatures, dict]:
+def drawn_image(
+    seed: int, places: Mapping[str, torch.Tensor] = PLACES
+) -> tuple[DenseFeatures, dict]:
     """A picture of two labels and nothing, whose features lie at their places but for noise."""
     rng = np.random.default_rng(seed)
     left, right = sorted(rng.choice(np.arange(1, 4), 2, replace=False) * 16)
@@ -50,25 +52,25 @@ def taught(seed: int, places: Mapping[str, torch.Tensor] = PLACES) -> tuple[Dens
     return DenseFeatures(F.normalize(means + 0.15 * noise, dim=-1), SMALL), masks
 
 
-def lessons(count: int) -> list[Example]:
-    return [Example.of(*taught(seed), known=["sofa", "sky", "dog"]) for seed in range(count)]
+def examples_of(count: int) -> list[Example]:
+    return [Example.of(*drawn_image(seed), known=["sofa", "sky", "dog"]) for seed in range(count)]
 
 
 def learn(count: int = 8, vocabulary: Vocabulary = WORDS) -> Adaptation:
-    made = adapt(lessons(count), embed, vocabulary).adaptation
+    made = adapt(examples_of(count), embed, vocabulary).adaptation
     assert made is not None
     return made
 
 
 def test_pictures_that_were_not_learned_from_are_labelled_better() -> None:
-    fit = adapt(lessons(8), embed, WORDS)
+    fit = adapt(examples_of(8), embed, WORDS)
     assert fit.pictures == 8
     assert fit.adapted_iou > fit.text_iou + 0.2
     assert fit.adaptation is not None
     embeddings, bias = fit.adaptation.apply(embed(WORDS.queries), WORDS)
     shares = []
     for seed in range(100, 105):
-        features, masks = taught(seed)
+        features, masks = drawn_image(seed)
         truth = np.select([masks["sofa"], masks["sky"]], [0, 1], -1)
         with_words = Scores.of(features, embed(WORDS.queries), WORDS).label_map()
         learned = Scores.of(features, embeddings, WORDS, bias).label_map()
@@ -89,7 +91,7 @@ def test_labels_without_corrections_keep_their_scores_bit_for_bit() -> None:
     assert sofa.numpy() == pytest.approx(
         couch.numpy(), abs=1e-6
     )  # all queries get the label's term
-    features, _ = taught(3)
+    features, _ = drawn_image(3)
     plain = Scores.of(features, embeddings, WORDS).cosines
     adapted = Scores.of(features, made, WORDS, bias).cosines
     assert adapted[dog].numpy() == pytest.approx(plain[dog].numpy(), abs=1e-7)
@@ -104,13 +106,16 @@ def test_renamed_and_new_labels_leave_what_the_others_learned() -> None:
 def test_labels_that_came_later_had_no_chance_on_older_pictures() -> None:
     """Even one whose word is just where the sky's features lie."""
     later = Vocabulary((*WORDS.labels, Label("blicket")), WORDS.contrast)
-    assert adapt(lessons(4), embed, later).text_ious == adapt(lessons(4), embed, WORDS).text_ious
-    knowing = [Example.of(*taught(seed), known=["blicket"]) for seed in range(4)]
-    assert adapt(knowing, embed, later).text_ious != adapt(lessons(4), embed, later).text_ious
+    assert (
+        adapt(examples_of(4), embed, later).text_ious
+        == adapt(examples_of(4), embed, WORDS).text_ious
+    )
+    knowing = [Example.of(*drawn_image(seed), known=["blicket"]) for seed in range(4)]
+    assert adapt(knowing, embed, later).text_ious != adapt(examples_of(4), embed, later).text_ious
 
 
 def test_order_makes_no_difference_to_a_bit() -> None:
-    one, other = (adapt(some, embed, WORDS) for some in (lessons(6), lessons(6)[::-1]))
+    one, other = (adapt(some, embed, WORDS) for some in (examples_of(6), examples_of(6)[::-1]))
     assert one.adaptation is not None
     assert other.adaptation is not None
     assert one.adaptation.digest == other.adaptation.digest
@@ -119,14 +124,14 @@ def test_order_makes_no_difference_to_a_bit() -> None:
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_nothing_is_learned_where_nothing_can_be_held_out(count: int) -> None:
-    fit = adapt(lessons(count), embed, WORDS)
+    fit = adapt(examples_of(count), embed, WORDS)
     assert (fit.adaptation, fit.prior, fit.pictures) == (None, None, count)
     assert fit.text_iou == fit.adapted_iou
 
 
-def told_by(count: int, picture: str, places: Mapping[str, torch.Tensor]) -> list[Example]:
+def corrections_of(count: int, picture: str, places: Mapping[str, torch.Tensor]) -> list[Example]:
     """A picture as several annotators leave it: each paints the sky lower by another patch."""
-    features, masks = taught(int(picture), places)
+    features, masks = drawn_image(int(picture), places)
     made = []
     for lower in range(count):
         masks["sky"][: 16 * lower] = False
@@ -135,10 +140,10 @@ def told_by(count: int, picture: str, places: Mapping[str, torch.Tensor]) -> lis
 
 
 def test_one_picture_is_one_however_many_annotators_it_had() -> None:
-    fit = adapt(told_by(3, "5", PLACES), embed, WORDS)
+    fit = adapt(corrections_of(3, "5", PLACES), embed, WORDS)
     assert (fit.adaptation, fit.prior, fit.pictures) == (None, None, 1)
     assert fit.text_iou == fit.adapted_iou
-    some = [example for picture in "567" for example in told_by(3, picture, PLACES)]
+    some = [example for picture in "567" for example in corrections_of(3, picture, PLACES)]
     fit = adapt(some, embed, WORDS)
     assert fit.adaptation is not None
     assert (fit.pictures, fit.adaptation.pictures) == (3, 3)
@@ -146,7 +151,7 @@ def test_one_picture_is_one_however_many_annotators_it_had() -> None:
 
 def test_a_second_annotator_who_agrees_changes_nothing() -> None:
     """Nor where one picture has two and the others one: it still counts as one."""
-    once = [example for seed in range(6) for example in told_by(1, f"{seed}", PLACES)]
+    once = [example for seed in range(6) for example in corrections_of(1, f"{seed}", PLACES)]
     one = adapt(once, embed, WORDS)
     assert one.adaptation is not None
     for more in (once, once[:1]):
@@ -187,19 +192,21 @@ def test_what_is_known_by_heart_does_not_go_live() -> None:
 
 def test_words_that_are_right_are_left_alone() -> None:
     right = {"sofa": embed(["sofa"])[0], "sky": embed(["sky"])[0], "": embed(["wall"])[0]}
-    fit = adapt([Example.of(*taught(i, right), known=["sofa"]) for i in range(4)], embed, WORDS)
+    fit = adapt(
+        [Example.of(*drawn_image(i, right), known=["sofa"]) for i in range(4)], embed, WORDS
+    )
     assert fit.text_iou > 0.95
     assert fit.adapted_iou >= fit.text_iou
 
 
 def test_examples_of_another_model_are_refused() -> None:
     with pytest.raises(ValueError, match="another model"):
-        adapt(lessons(2), lambda prompts: torch.ones(len(prompts), 5), WORDS)
+        adapt(examples_of(2), lambda prompts: torch.ones(len(prompts), 5), WORDS)
 
 
 def posterior(fit_prior: float) -> tuple[torch.Tensor, torch.Tensor]:
     """The best terms by autograd, all in one: directions and offsets of sofa, sky, dog and ""."""
-    examples = sorted(lessons(8), key=lambda each: each.digest)
+    examples = sorted(examples_of(8), key=lambda each: each.digest)
     names = ["sofa", "sky", "dog", ""]
     owners = [[0, 1], [2], [3], [4, 5]]
     root = torch.from_numpy(total(examples).whitening(0.1))
@@ -237,7 +244,7 @@ def posterior(fit_prior: float) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_terms_are_the_posterior_mode() -> None:
-    fit = adapt(lessons(8), embed, WORDS)
+    fit = adapt(examples_of(8), embed, WORDS)
     assert fit.adaptation is not None
     assert fit.prior is not None
     directions, offsets = posterior(fit.prior)
@@ -251,13 +258,13 @@ def test_terms_are_the_posterior_mode() -> None:
 
 def test_other_bytes_are_refused() -> None:
     learned = learn().to_bytes()
-    for data in (b"", b"nonsense", learned[:-1], lessons(1)[0].to_bytes()):
+    for data in (b"", b"nonsense", learned[:-1], examples_of(1)[0].to_bytes()):
         with pytest.raises(ValueError, match="bytes of an adaptation"):
             Adaptation.from_bytes(data)
     with pytest.raises(ValueError, match="another model"):
         Adaptation.from_bytes(learned, width=WIDTH + 1)
     with pytest.raises(ValueError, match="another model"):
-        Example.from_bytes(lessons(1)[0].to_bytes(), width=512)
+        Example.from_bytes(examples_of(1)[0].to_bytes(), width=512)
 
 
 def test_adaptations_survive_their_bytes() -> None:

@@ -14,13 +14,13 @@ from clearclip_core.adaptation.serialization import (
     to_safetensors,
 )
 
-FACTS = {"names": ["sky", "Straße"], "pictures": 3}
+METADATA = {"names": ["sky", "Straße"], "pictures": 3}
 ARRAYS = {"b": np.arange(6, dtype=np.float16).reshape(2, 3), "a": np.array([0.1, -0.0])}
 
 
 def test_what_was_packed_comes_out() -> None:
-    facts, arrays = from_safetensors(to_safetensors("example", FACTS, ARRAYS), "example")
-    assert facts == FACTS
+    metadata, arrays = from_safetensors(to_safetensors("example", METADATA, ARRAYS), "example")
+    assert metadata == METADATA
     assert {name: array.tolist() for name, array in arrays.items()} == {
         "a": [0.1, -0.0],
         "b": [[0, 1, 2], [3, 4, 5]],
@@ -31,7 +31,7 @@ def test_what_was_packed_comes_out() -> None:
 @given(st.integers(0, 100_000), st.integers(1, 255))
 @settings(max_examples=200, deadline=None)
 def test_damaged_bytes_are_refused(place: int, change: int) -> None:
-    data = bytearray(to_safetensors("example", FACTS, ARRAYS))
+    data = bytearray(to_safetensors("example", METADATA, ARRAYS))
     data[place % len(data)] ^= change
     with pytest.raises(ValueError, match="Expected"):
         from_safetensors(bytes(data), "example")
@@ -46,14 +46,14 @@ def test_any_other_bytes_are_refused(data: bytes) -> None:
 
 def test_another_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="an adaptation in format 1, but got 'example'"):
-        from_safetensors(to_safetensors("example", FACTS, ARRAYS), "adaptation")
+        from_safetensors(to_safetensors("example", METADATA, ARRAYS), "adaptation")
 
 
 def test_the_digest_is_of_content_not_of_order() -> None:
     turned = {name: ARRAYS[name] for name in ("a", "b")}
-    assert digest_of(FACTS, ARRAYS) == digest_of(dict(reversed(FACTS.items())), turned)
-    assert digest_of(FACTS, ARRAYS) != digest_of(FACTS, ARRAYS | {"a": np.array([0.1, 0.0])})
-    assert digest_of(FACTS, ARRAYS) != digest_of({**FACTS, "pictures": 4}, ARRAYS)
+    assert digest_of(METADATA, ARRAYS) == digest_of(dict(reversed(METADATA.items())), turned)
+    assert digest_of(METADATA, ARRAYS) != digest_of(METADATA, ARRAYS | {"a": np.array([0.1, 0.0])})
+    assert digest_of(METADATA, ARRAYS) != digest_of({**METADATA, "pictures": 4}, ARRAYS)
 
 
 def test_names_are_sorted_and_different() -> None:
