@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging.config
 import shlex
 from collections.abc import Callable
 from functools import wraps
@@ -12,13 +11,12 @@ from typing import Any
 import click
 from sqlalchemy.engine import URL
 
-from backend.cli.options import Command, read_settings, sentences, settings_options
+from backend.cli.options import Command, with_settings
 from backend.database.backup import back_up
 from backend.database.backup import restore as restore_backup
 from backend.database.database import Database
 from backend.database.migrations.revisions import revisions
 from backend.settings import Settings
-from backend.telemetry.logs import logging_config
 
 
 @click.group()
@@ -33,15 +31,12 @@ def _command(name: str) -> Callable[[Command], Command]:
     """Make a command of `database` whose first argument is the database of the settings."""
 
     def add(command: Command) -> Command:
+        @with_settings("model_dir", "database_url")
         @wraps(command)
-        def run(**given: Any) -> None:
-            own = {key: given.pop(key) for key in list(given) if key not in Settings.model_fields}
-            settings = read_settings(given)
-            logging.config.dictConfig(logging_config(settings, "WARNING"))
-            with sentences():
-                command(Database.from_settings(settings), **own)
+        def run(settings: Settings, **own: Any) -> None:
+            command(Database.from_settings(settings), **own)
 
-        return database.command(name)(settings_options("model_dir", "database_url")(run))
+        return database.command(name)(run)
 
     return add
 

@@ -1,179 +1,61 @@
-"""The demo: the real Label Studio beside the backend, with drawn scenes or one's own pictures.
+"""``clearclip-backend demo``: the real Label Studio beside the backend, with a project prelabeled.
 
-Label Studio runs from an environment of its own, on SQLite, and both listen on 127.0.0.1 only.
-What the demo needs of Label Studio goes through its public API, as any user's script would, and
-predictions come through Label Studio's own "Retrieve predictions". The pieces are the end-to-end
-tests' pieces too: `label_studio`, `served_backend`, `create_project`, `upload`,
-`retrieve_predictions`.
+The project has drawn scenes, or one's own pictures. Label Studio runs in an environment of its own,
+on SQLite. Both servers listen on 127.0.0.1 only. The demo uses Label Studio's public API, as any
+user's script would, and predictions come through Label Studio's own "Retrieve predictions". The
+end-to-end tests use the parts of the demo too.
 """
 
 from __future__ import annotations
 
-import io
-import re
 import signal
 import tempfile
-import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
-from label_studio_sdk.converter.brush import decode_rle
-from label_studio_sdk.core.api_error import ApiError
-from PIL import Image
-from tqdm import tqdm
+import click
 
+from backend.cli.demo_scenes import mean_iou, predicted_label_map, scene_file, scene_seed
 from backend.cli.demo_servers import (
-    DemoError,
     LabelStudioProcess,
     find_label_studio,
-    free_port,
     label_studio,
-    last_lines,
     served_backend,
 )
-from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, palette, render_scene
+from backend.cli.label_config import split_names
+from backend.cli.label_studio_project import connect, create_project, retrieve_predictions, upload
+from backend.cli.server_process import DemoError, free_port, last_lines
+from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
 
-TITLE: Final = "ClearCLIP demo"
 SCENES: Final = 12
-#: The demo falls short below this, with the demo model, over its twelve scenes.
+
+#: The demo falls short below this mean IoU, with the demo model, over its twelve scenes.
 MEAN_IOU_FLOOR: Final = 0.6
 PICTURES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"})
-BATCH: Final = 16  # tasks in one Retrieve: all of its results are lost if it takes too long
 
 
-# ---- processes ------------------------------------------------------------------------------
-
-
-# ---- the two servers ------------------------------------------------------------------------
-
-
-#: A tool of the magic wand alone: beside the ordinary one, which asks nothing, it confuses.
-_ASKS: Final = {"smart": "true", "smartOnly": "true"}
-
-
-# ---- a project ------------------------------------------------------------------------------
-
-
-def label_config(labels: Sequence[str]) -> str:
-    """A labeling config with one brush per label, each in a colour of its own.
-
-    With it come the tools that an annotator asks with: clicks, boxes and words.
-
-    >>> label_config(["sky"])  # doctest: +ELLIPSIS
-    '<View><Image name="image" value="$image" zoom="true" /><BrushLabels name="mask" ...'
-    """
-    view = ET.Element("View")
-    ET.SubElement(view, "Image", name="image", value="$image", zoom="true")
-    controls = [
-        ET.SubElement(view, "BrushLabels", name="mask", toName="image"),
-        ET.SubElement(view, "KeyPointLabels", _ASKS, name="click", toName="image"),
-        ET.SubElement(view, "RectangleLabels", _ASKS, name="box", toName="image"),
-    ]
-    for control in controls:
-        for label, rgb in zip(labels, palette(len(labels)), strict=True):
-            ET.SubElement(control, "Label", value=label, background=f"#{bytes(rgb).hex()}")
-    ET.SubElement(view, "TextArea", name="words", toName="image", placeholder="words, or: all")
-    return ET.tostring(view, encoding="unicode")
-
-
-def create_project(studio: LabelStudioProcess, labels: Sequence[str], *, title: str = TITLE) -> int:
-    """Create a project with one brush per label; the value is its id."""
-    project = studio.client.projects.create(title=title, label_config=label_config(labels))
-    return int(project.id)
-
-
-def upload(studio: LabelStudioProcess, project: int, files: Iterable[tuple[str, bytes]]) -> None:
-    """Upload pictures, given as name and content: each becomes a task."""
-    remaining = iter(files)
-    while batch := list(islice(remaining, BATCH)):
-        answer = studio.post(
-            f"/api/projects/{project}/import",
-            files={name: (name, content) for name, content in batch},  # a field of its own each
-        )
-        if answer["task_count"] != len(batch):
-            raise DemoError(f"{len(batch)} pictures became {answer['task_count']} tasks.")
-
-
-def connect(studio: LabelStudioProcess, project: int, url: str, **options: Any) -> None:
-    """Connect a backend to a project; options are the SDK's, such as basic auth."""
-    options = {"title": "ClearCLIP", "is_interactive": True, **options}
+@click.command()
+@click.option(
+    "--images",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of your own pictures in place of drawn scenes.",
+)
+@click.option("--labels", default="", help='Labels for your own pictures: "sky,tree,horse".')
+@click.option("--model", default="demo", show_default=True, help="See `clearclip models`.")
+@click.option("--once", is_flag=True, help="End after the report; not 0 if anything fell short.")
+@click.option("--label-studio", "label_studio_command", help="Path of the label-studio command.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Keep Label Studio's data here.")
+@click.option("--studio-port", default=8080, show_default=True, help="Port of Label Studio.")
+@click.option("--backend-port", default=9090, show_default=True, help="Port of the backend.")
+def demo(labels: str, **given: Any) -> None:
+    """Start the real Label Studio beside the backend and prelabel a project."""
     try:
-        studio.client.ml.create(project=project, url=url, **options)
-    except ApiError as error:
-        raise DemoError(f"Label Studio cannot connect to {url}: {error.body}") from error
-
-
-def retrieve_predictions(studio: LabelStudioProcess, project: int) -> None:
-    """Have Label Studio ask its backend for predictions, as "Retrieve predictions" does.
-
-    It says nothing of what went wrong there: count what it has stored.
-    """
-    tasks = [task.id for task in studio.client.tasks.list(project=project)]
-    with tqdm(total=len(tasks), desc="Predictions", unit="task", leave=False) as progress:
-        for start in range(0, len(tasks), BATCH):
-            batch = tasks[start : start + BATCH]
-            studio.post(
-                f"/api/dm/actions?id=retrieve_tasks_predictions&project={project}",
-                json={"selectedItems": {"all": False, "included": batch}},
-            )
-            progress.update(len(batch))
-
-
-def scene_file(seed: int) -> tuple[str, bytes]:
-    """A drawn scene to upload: its name, which tells the seed, and a PNG file."""
-    content = io.BytesIO()
-    Image.fromarray(render_scene(seed).image).save(content, "png")
-    return f"scene-{seed}.png", content.getvalue()
-
-
-def scene_seed(path: str) -> int:
-    """The seed of a scene, from the address that Label Studio gave its picture.
-
-    >>> scene_seed("/data/upload/1/0a1b2c3d-scene-10000003.png")
-    10000003
-    """
-    found = re.search(r"scene-(\d+)\.png$", path)
-    if not found:
-        raise ValueError(f"Expected argument `path` to name a drawn scene, but got {path!r}.")
-    return int(found[1])
-
-
-def predicted_label_map(
-    result: Sequence[Mapping[str, Any]], size_hw: tuple[int, ...]
-) -> npt.NDArray[np.int64]:
-    """The brush regions of a stored prediction -> (H, W) index into `SCENE_LABELS`, -1 = none."""
-    label_map = np.full(size_hw, -1, dtype=np.int64)
-    for region in result:
-        mask = decode_rle(region["value"]["rle"]).reshape(*size_hw, 4)[..., 3] > 127
-        label_map[mask] = SCENE_LABELS.index(region["value"]["brushlabels"][0])
-    return label_map
-
-
-def mean_iou(pairs: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]) -> float:
-    """Dataset-level mIoU in [0, 1] of (predicted, true) label maps, each (H, W), -1 = none.
-
-    Intersections and unions are summed over all pictures, then averaged over the labels that
-    occur.
-
-    >>> mean_iou([(np.array([[0, 1, 1, 1]]), np.array([[0, 0, 1, 1]]))])  # 1/2 and 2/3
-    0.5833333333333333
-    """
-    count = len(SCENE_LABELS)
-    confusion = np.zeros((count + 1, count + 1), dtype=np.int64)  # true x predicted, last: none
-    for predicted, true in pairs:
-        np.add.at(confusion, (true.ravel(), predicted.ravel()), 1)
-    hits = np.diag(confusion)[:count]
-    unions = confusion.sum(axis=0)[:count] + confusion.sum(axis=1)[:count] - hits
-    return float((hits[unions > 0] / unions[unions > 0]).mean())
-
-
-# ---- the whole ------------------------------------------------------------------------------
+        raise SystemExit(run_demo(labels=split_names(labels), **given))
+    except DemoError as error:
+        raise click.ClickException(str(error)) from None
 
 
 def run_demo(
@@ -187,31 +69,31 @@ def run_demo(
     studio_port: int = 8080,
     backend_port: int = 9090,
 ) -> int:
-    """Start both servers, prelabel a new project through Label Studio, and say how it went.
+    """Start both servers, prelabel a new project through Label Studio, and print a report.
 
     Args:
-        images: folder of pictures; None: twelve drawn scenes, whose ground truth is known.
+        images: folder of pictures; None: twelve drawn scenes, which have a ground truth.
         labels: the project's labels; needed with `images`, refused without.
         model: what the backend serves.
         once: end after the report, instead of staying up until Ctrl-C.
         label_studio_command: the label-studio command, if it is not where it is looked for.
         data_dir: Label Studio's folder, kept; None: a temporary one, removed at the end.
         studio_port: Label Studio's port; another one if that is taken.
-        backend_port: the backend's port, likewise.
+        backend_port: the backend's port; another one if that is taken.
 
     Returns:
         The exit status: 0 if every task got a prediction and, for the scenes under the demo
         model, the mean IoU reached `MEAN_IOU_FLOOR`; else 1.
 
     Raises:
-        DemoError: what is missing or has failed, in a sentence.
+        DemoError: something is missing or has failed; the message is a sentence.
     """
     if (images is None) != (not labels):
         raise DemoError("Pictures and labels go together: give both, or none for drawn scenes.")
     files = map(scene_file, HELD_OUT_SEEDS[:SCENES]) if images is None else _pictures(images)
     command = find_label_studio(label_studio_command)
     with ExitStack() as stack:
-        stack.enter_context(_signals_end_us())
+        stack.enter_context(_ended_by_signals())
         folder = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         _say("Starting Label Studio. In a new folder it takes about a minute.")
         port = free_port(studio_port)
@@ -246,12 +128,15 @@ def _pictures(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def report(studio: LabelStudioProcess, project: int, *, floor: float | None) -> list[str]:
-    """Print where to look and what has been stored; the value is what fell short, in sentences.
+    """Print the addresses and counts of a project.
 
     Args:
         studio: where the project is.
         project: its id.
         floor: least mean IoU against the scenes' ground truth; None: there is no ground truth.
+
+    Returns:
+        A sentence for each shortfall.
     """
     tasks = {task.id: task.data["image"] for task in studio.client.tasks.list(project=project)}
     predictions = {p.task: p.result for p in studio.client.predictions.list(project=project)}
@@ -283,8 +168,11 @@ def _say(*lines: str) -> None:
 
 
 @contextmanager
-def _signals_end_us() -> Iterator[None]:
-    """Ctrl-C, a closed terminal and `kill` all unwind the stack, which ends the servers."""
+def _ended_by_signals() -> Iterator[None]:
+    """Unwind the stack, and so end the servers, on `kill` and where the terminal is closed.
+
+    Ctrl-C does so by itself.
+    """
 
     def unwind(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)

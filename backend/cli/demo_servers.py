@@ -1,16 +1,12 @@
-"""Start and end the servers of the demo: Label Studio and the backend."""
+"""Start the servers of the demo: Label Studio and the backend."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
-import socket
-import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,131 +14,21 @@ from typing import Any, Final
 import requests
 from label_studio_sdk.client import LabelStudio
 
+from backend.cli.server_process import DemoError, running
+
 INSTALL_LABEL_STUDIO: Final = (
     "python3 -m venv .venv-label-studio && .venv-label-studio/bin/pip install label-studio==1.23.2"
 )
 
 
-PATIENCE_S: Final = 10  # before a server that does not end is killed
-
-
-class DemoError(RuntimeError):
-    """What the demo needs is missing or has failed; the message says it in a sentence."""
-
-
-def free_port(preferred: int) -> int:
-    """The preferred port where it is free on 127.0.0.1, else any free one.
-
-    Label Studio itself would move to the next port without a word.
-    """
-    for port in (preferred, 0):
-        with closing(socket.socket()) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise DemoError("There is no free port on 127.0.0.1.")
-
-
-@contextmanager
-def running(
-    command: Sequence[str],
-    *,
-    variables: Mapping[str, str],
-    only_these: bool = False,
-    health: str,
-    log: Path,
-    timeout_s: float,
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server until the end of the block, and whatever it has started in turn.
-
-    Args:
-        command: program and arguments; it gets a process group of its own.
-        variables: its environment variables, on top of ours.
-        only_these: keep ours from it.
-        health: the URL that answers 200 once the server is up.
-        log: file for what it prints.
-        timeout_s: how long that may take.
-
-    Raises:
-        DemoError: if it ends or is not up in time, with the last lines of its log.
-    """
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*_ends_with_us(), *_with(variables, only_these), *command],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        _wait_until_up(process, health=health, log=log, timeout_s=timeout_s)
-        yield process
-    finally:
-        _stop(process)
-
-
-def _ends_with_us() -> list[str]:
-    """On Linux, a child can ask to be ended when we are, even if we are killed."""
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "TERM"] if setpriv and sys.platform == "linux" else []
-
-
-def _with(variables: Mapping[str, str], only_these: bool) -> list[str]:
-    """`env` sets variables for a child without our reading any, and keeps them out of `ps`."""
-    return ["env", *(["-i"] if only_these else []), *(f"{k}={v}" for k, v in variables.items())]
-
-
-def _wait_until_up(
-    process: subprocess.Popen[bytes], *, health: str, log: Path, timeout_s: float
-) -> None:
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise DemoError(
-                f"The server for {health} ended with status {process.returncode}. "
-                f"Its last lines:\n{last_lines(log)}"
-            )
-        try:
-            if requests.get(health, timeout=2).ok:
-                return
-        except requests.RequestException:
-            pass  # not up yet
-        time.sleep(0.3)
-    raise DemoError(
-        f"{health} did not answer within {timeout_s:.0f} s. "
-        f"Its server's last lines:\n{last_lines(log)}"
-    )
-
-
-def last_lines(log: Path, count: int = 20) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-count:])
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the whole process group: asked first, then by force."""
-    for signal_ in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, signal_)
-        except ProcessLookupError:
-            break
-        try:
-            process.wait(PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            continue
-    process.wait()
-
-
 @dataclass(frozen=True)
 class LabelStudioProcess:
-    """A Label Studio that runs, and how to get in.
+    """A running Label Studio and the login of its user.
 
     Args:
         url: its address, without a slash at the end.
         username: e-mail address of its user.
-        password: that user's.
+        password: that user's password.
         token: that user's legacy token, 40 hex digits.
     """
 
@@ -153,14 +39,20 @@ class LabelStudioProcess:
 
     @property
     def client(self) -> LabelStudio:
+        """A client of the SDK."""
         return LabelStudio(base_url=self.url, api_key=self.token)
 
     @property
     def authorization(self) -> str:
+        """The value of the header ``Authorization``."""
         return f"Token {self.token}"
 
     def post(self, path: str, **request: Any) -> Any:
-        """What the SDK has no call for: the answer's JSON, of a request that must succeed."""
+        """Send a POST request that the SDK has no call for, and return the JSON of the response.
+
+        Raises:
+            DemoError: the response is an error.
+        """
         response = requests.post(
             self.url + path,
             headers={"Authorization": self.authorization},
@@ -173,10 +65,10 @@ class LabelStudioProcess:
 
 
 def find_label_studio(command: str | None = None) -> str:
-    """The label-studio command: the given one, else `.venv-label-studio`'s, else the PATH's.
+    """Return the label-studio command: the given one, else `.venv-label-studio`'s, else the PATH's.
 
     Raises:
-        DemoError: if there is none, with how to install it.
+        DemoError: there is none; the message says how to install it.
     """
     for candidate in (
         [command] if command else [".venv-label-studio/bin/label-studio", "label-studio"]
@@ -190,9 +82,10 @@ def find_label_studio(command: str | None = None) -> str:
 
 @contextmanager
 def label_studio(command: str, *, data_dir: Path, port: int) -> Iterator[LabelStudioProcess]:
-    """Run Label Studio on SQLite in `data_dir`; the first start there takes about 40 s.
+    """Run Label Studio on SQLite in `data_dir`.
 
-    A copy of a folder that it has once run in starts in 3 s, users and projects included.
+    The first start there takes about 40 s. A copy of a folder in which it has run before starts in
+    3 s, users and projects included.
     """
     studio = LabelStudioProcess(f"http://127.0.0.1:{port}")
     data_dir.mkdir(parents=True, exist_ok=True)
@@ -207,7 +100,7 @@ def label_studio(command: str, *, data_dir: Path, port: int) -> Iterator[LabelSt
         "LABEL_STUDIO_PASSWORD": studio.password,
         "LABEL_STUDIO_USER_TOKEN": studio.token,
         "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
-        # A backend on 127.0.0.1 is what both of these are there to forbid.
+        # Both of these would forbid a backend on 127.0.0.1.
         "ML_BLOCK_LOCAL_IP": "false",
         "SSRF_PROTECTION_ENABLED": "false",
         "ML_TIMEOUT_PREDICT": "3600",
@@ -239,15 +132,23 @@ def served_backend(
     log: Path,
     variables: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
-    """Serve the backend for a Label Studio, in a process of its own; the value is its address.
+    """Serve the backend for a Label Studio, in a process of its own.
 
-    `variables` are settings on top, and win.
+    Args:
+        studio: the Label Studio that it works for.
+        model: the model that it serves.
+        port: where it listens, on 127.0.0.1.
+        log: file that its output is written to; its database lies beside it.
+        variables: further settings, which win.
+
+    Yields:
+        The address of the backend.
     """
     url = f"http://127.0.0.1:{port}"
     serve = ["serve", "--host", "127.0.0.1", "--port", str(port), "--model", model]
     reach = {"LABEL_STUDIO_URL": studio.url, "LABEL_STUDIO_API_KEY": studio.token}
-    unset = {"BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": ""}  # whatever the shell says
-    # Jobs of another Label Studio must not meet this one, whose projects have the same numbers.
+    unset = {"BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": ""}  # even where the shell sets them
+    # A database of its own: projects of another Label Studio have the same numbers.
     own = {"DATABASE_URL": f"sqlite:///{log.absolute().with_suffix('.db')}"}
     with running(
         [sys.executable, "-m", "backend", *serve],

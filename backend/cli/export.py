@@ -1,30 +1,98 @@
-"""Pictures of a folder as Label Studio tasks with predictions, ready to import."""
+"""``clearclip-backend export``: pictures of a folder as tasks with predictions."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import click
 from PIL import Image
 from tqdm import tqdm
 
+from backend.cli.label_config import label_config, split_names
+from backend.cli.options import with_settings
 from backend.errors import ImageInvalid, LabelConfigError
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import PredictRequest, Task
 from backend.services import Services
 from backend.settings import Settings
 from clearclip_core import RGBArray, to_rgb
+from clearclip_core.images.files import find_pictures
 
 #: Pictures between two steps of the progress bar; those of one step overlap.
-_EXPORTED_AT_ONCE = 16
+_BATCH_SIZE = 16
+
+
+@click.command()
+@click.argument("pictures", nargs=-1, required=True)
+@click.option("--labels", help='Names of the labels: "sky,tree,horse".')
+@click.option(
+    "--label-config",
+    "config_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The project's labeling config as an XML file, in place of --labels.",
+)
+@click.option(
+    "--url-prefix",
+    default="/data/local-files/?d=",
+    show_default=True,
+    help="What stands before a picture's path in the tasks.",
+)
+@click.option(
+    "--root",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder that the paths in the tasks start from, such as Label Studio's "
+    "LOCAL_FILES_DOCUMENT_ROOT; else they are as written here.",
+)
+@click.option(
+    "-o", "--out", default="tasks.json", show_default=True, type=click.Path(), help="File to write."
+)
+@with_settings(
+    "model", "method", "device", "precision", "short_side_px", "model_dir", "min_island_share"
+)
+def export(
+    settings: Settings,
+    pictures: tuple[str, ...],
+    labels: str | None,
+    config_file: Path | None,
+    url_prefix: str,
+    root: Path | None,
+    out: str,
+) -> None:
+    """Write pictures as Label Studio tasks with predictions, ready to import.
+
+    PICTURES are files, folders or globs. With --labels, the labeling config that the predictions
+    belong to is written beside the tasks.
+    """
+    if (labels is None) == (config_file is None):
+        raise click.UsageError("Give either --labels or --label-config.")
+    xml = config_file.read_text() if config_file else label_config(split_names(labels or ""))
+    tasks = export_tasks(find_pictures(pictures), xml, settings, url_prefix, root)
+    target = Path(out)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(tasks))
+    if labels is not None:
+        target.with_suffix(".label-config.xml").write_text(xml)
+    missing = sum(not task["predictions"] for task in tasks)
+    click.echo(f"{len(tasks)} tasks written to {target}, {missing} of them without predictions.")
+    if missing:
+        raise SystemExit(1)
 
 
 def export_tasks(
     paths: list[Path], xml: str, settings: Settings, url_prefix: str, root: Path | None
 ) -> list[dict[str, Any]]:
-    """Each picture as a task, its prediction made by the pipeline that answers /predict.
+    """Make a task of each picture, with the prediction that /predict would answer.
+
+    Args:
+        paths: the pictures.
+        xml: the labeling config.
+        settings: the model and its limits.
+        url_prefix: what stands before each path in the tasks.
+        root: folder that paths in the tasks start from; None: they are as in `paths`.
 
     Raises:
         BackendError: the labeling config has not one picture, or the model cannot be loaded.
@@ -38,20 +106,20 @@ def export_tasks(
         services.engine as engine,
         tqdm(total=len(paths), unit="picture", disable=len(paths) == 1) as bar,
     ):
-        engine.segmenter()  # or a sentence at once: nobody brings weights later
+        engine.segmenter()  # raises now where no model can be loaded
         predictor = services.database_free_predictor(_read_file)
-        for start in range(0, len(paths), _EXPORTED_AT_ONCE):
-            some = slice(start, start + _EXPORTED_AT_ONCE)
-            tasks = tuple(Task(str(path), None, {key: str(path)}) for path in paths[some])
+        for start in range(0, len(paths), _BATCH_SIZE):
+            batch = slice(start, start + _BATCH_SIZE)
+            tasks = tuple(Task(str(path), None, {key: str(path)}) for path in paths[batch])
             entries = predictor.predict(PredictRequest(tasks, xml))
-            for url, entry in zip(urls[some], entries, strict=True):
+            for url, entry in zip(urls[batch], entries, strict=True):
                 exported.append({"data": {key: url}, "predictions": [entry] if entry else []})
             bar.update(len(tasks))
     return exported
 
 
 def _shown(path: Path, root: Path | None) -> Path:
-    """A picture's path as its task has it: from `root`, else as it is."""
+    """Return a picture's path as its task has it: from `root`, else as it is."""
     if root is None:
         return path
     if not path.resolve().is_relative_to(root.resolve()):
@@ -60,7 +128,7 @@ def _shown(path: Path, root: Path | None) -> Path:
 
 
 def _data_key(xml: str) -> str:
-    """The key under which a task's data has its one picture."""
+    """Return the key under which a task's data has its one picture."""
     images = parse_label_config(xml).images
     if len(images) != 1 or not re.fullmatch(r"\$\w+", images[0].value):
         raise LabelConfigError('Expected one <Image> with a value such as "$image" to export for.')

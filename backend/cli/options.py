@@ -1,28 +1,67 @@
-"""What the commands share: one flag for each setting, and errors said in a sentence."""
+"""Share options, settings and error sentences among the commands."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging.config
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Final, Literal, get_args
 
 import click
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.errors import BackendError
 from backend.settings import Settings, load_settings, variables
+from backend.telemetry.logs import logging_config
 
 Command = Callable[..., Any]
 
 #: What the help shows for the values of a flag.
 _VALUES: dict[Any, str] = {int: "NUMBER", float: "NUMBER", bool: "true|false", Path: "FOLDER"}
 
+#: A file to write.
+OUTPUT_FILE: Final = click.Path(dir_okay=False, path_type=Path)
+
+#: The settings of a process that predicts or learns, and that listens nowhere.
+MODEL_SETTINGS: Final = (
+    "label_studio_url",
+    "label_studio_api_key",
+    "allowed_hosts",
+    "model",
+    "method",
+    "device",
+    "precision",
+    "short_side_px",
+    "refine",
+    "score",
+    "model_dir",
+    "database_url",
+    "max_image_mb",
+    "max_image_megapixels",
+    "min_island_share",
+    "adapt",
+)
+
+project_option = click.option(
+    "--project",
+    type=click.IntRange(1, (1 << 31) - 1),  # as far as a database counts
+    required=True,
+    help="Number of the project.",
+)
+
+backfill_option = click.option(
+    "--backfill",
+    is_flag=True,
+    help="First read all annotations that the project has, whenever they were made.",
+)
+
 
 def settings_options(*fields: str) -> Callable[[Command], Command]:
-    """One flag for each of these fields of `Settings`, or for all of them.
+    """Add one flag for each of these fields of `Settings`, or for all of them.
 
-    The environment variable stands in the help; a flag wins over it.
+    The help names the environment variable. A flag wins over it.
     """
 
     def add(command: Command) -> Command:
@@ -44,18 +83,56 @@ def settings_options(*fields: str) -> Callable[[Command], Command]:
     return add
 
 
-def read_settings(given: dict[str, str | None]) -> Settings:
-    """Read the environment and the flags that were given; what is wrong ends the command."""
+def with_settings(*fields: str) -> Callable[[Command], Command]:
+    """Add a flag for each field, and call the command with `Settings` as its first argument.
+
+    Only warnings are logged beside what the command prints. An error that people can do something
+    about ends the command with a sentence.
+    """
+
+    def add(command: Command) -> Command:
+        @wraps(command)
+        def run(**given: Any) -> None:
+            own = {name: given.pop(name) for name in [*given] if name not in Settings.model_fields}
+            settings = configure(given, "WARNING")
+            with sentences():
+                command(settings, **own)
+
+        return settings_options(*fields)(run)
+
+    return add
+
+
+def configure(
+    given: Mapping[str, str | None], level: Literal["WARNING", "ERROR"] | None = None
+) -> Settings:
+    """Read the settings and set up logging.
+
+    Args:
+        given: the flags by field name, which win over the environment; None: not given.
+        level: least severity that is logged, in place of LOG_LEVEL.
+
+    Raises:
+        click.ClickException: a value is wrong.
+    """
     try:
-        return load_settings(**given)
+        settings = load_settings(**given)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
+    logging.config.dictConfig(logging_config(settings, level))
+    return settings
 
 
 @contextmanager
 def sentences() -> Iterator[None]:
-    """What people can do something about is said in a sentence."""
+    """End the command with a sentence in place of a traceback, where people can do something."""
     try:
         yield
     except (BackendError, SQLAlchemyError, ValueError) as error:
         raise click.ClickException(str(error)) from None
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a file, and make its folder where there is none."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The settings as a table, as a Markdown table and as `.env.example`."""
+"""``clearclip-backend settings``: list the settings for a terminal, the docs or Docker Compose."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
+from rich.console import Console
 from rich.table import Table
 
+from backend.cli.options import OUTPUT_FILE, sentences, write_text
 from backend.settings import Settings, variables
 
-#: Every field of `Settings`, by what it is about.
+#: Every field of `Settings`, by topic.
 GROUPS: dict[str, tuple[str, ...]] = {
     "Label Studio": ("label_studio_url", "label_studio_api_key", "allowed_hosts"),
     "Model": ("model", "method", "device", "precision", "short_side_px", "compile", "model_dir"),
@@ -44,10 +47,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Logs": ("log_level", "log_format"),
 }
 
-#: What docker-compose.yml sets itself: addresses and folders inside its network and containers.
+#: Set by docker-compose.yml itself: addresses in its network, and folders in its containers.
 COMPOSE_OWN = {"label_studio_url", "host", "port", "model_dir"}
 
-#: A page that has the Markdown table has it between these lines.
+#: The Markdown table stands in a page between these lines.
 BEGIN, END = "<!-- settings:begin -->", "<!-- settings:end -->"
 
 _COMPOSE = """\
@@ -94,6 +97,37 @@ _BACKEND = """\
 """
 
 
+@click.command("settings")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "markdown", "env"]),
+    default="table",
+    show_default=True,
+    help="For the terminal, as Markdown, or as the .env.example of Docker Compose.",
+)
+@click.option(
+    "--into",
+    type=OUTPUT_FILE,
+    help="Write to this file: Markdown between its lines settings:begin and settings:end.",
+)
+def list_settings(form: str, into: Path | None) -> None:
+    """List every setting with its default and description; values that are set are not shown."""
+    if form == "table":
+        if into is not None:
+            raise click.UsageError("--into needs --format markdown or env.")
+        Console().print(table())
+        return
+    text = markdown() if form == "markdown" else env_example()
+    if into is None:
+        click.echo(text, nl=False)
+    elif form == "env":
+        write_text(into, text)
+    else:
+        with sentences():
+            write_into(into, text)
+
+
 def table() -> Table:
     """Return every setting with its default and description, for a terminal."""
     found = Table("variable", "default", "what it does")
@@ -119,7 +153,7 @@ clipsurgery or gem. |'
 
 
 def env_example() -> str:
-    """Return `.env.example`: what docker-compose.yml reads, then the settings it hands on."""
+    """Return `.env.example`: the variables of docker-compose.yml, then the settings it hands on."""
     return "\n".join([_COMPOSE, _BACKEND, *_groups()])
 
 
@@ -144,10 +178,10 @@ def _entry(field: str) -> str:
 
 
 def write_into(page: Path, text: str) -> None:
-    """Replace what a page has between the lines `BEGIN` and `END`.
+    """Replace the text of a page between the lines `BEGIN` and `END`.
 
     Raises:
-        ValueError: the page has not both lines, in this order.
+        ValueError: the page lacks one of the lines, or they are in the other order.
     """
     before, begin, rest = page.read_text(encoding="utf-8").partition(f"{BEGIN}\n")
     _, end, after = rest.partition(END)

@@ -22,14 +22,15 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from backend.cli import demo, demo_servers
+from backend.cli import server_process
+from backend.cli.label_config import label_config
 from clearclip_core import render_scene
 from tests.bench.conftest import Report
 
 SECONDS = 60
 #: How many clients do what, each the next time a second after its last answer.
 CLIENTS = {"health": 80, "setup": 60, "interactive": 40, "batch": 20}
-CONFIG = demo.label_config(["sky", "grass", "tree"])
+CONFIG = label_config(["sky", "grass", "tree"])
 
 
 @dataclass
@@ -140,11 +141,11 @@ async def load(port: int, pid: int, pictures: list[str]) -> Measured:
 
 
 def test_load(report: Report, tmp_path: Path) -> None:
-    port = demo_servers.free_port(0)
+    port = server_process.free_port(0)
     url = f"http://127.0.0.1:{port}"
     pictures = [picture(10_000_300 + n) for n in range(8)]
     serve = ["serve", "--port", str(port), "--model", "demo"]
-    with demo_servers.running(
+    with server_process.running(
         [sys.executable, "-m", "backend", *serve],
         variables={"BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": ""},
         health=f"{url}/health",

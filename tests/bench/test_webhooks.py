@@ -16,7 +16,8 @@ import httpx
 import numpy as np
 from label_studio_sdk.converter import brush
 
-from backend.cli import demo, demo_servers
+from backend.cli import demo_servers, server_process
+from backend.cli.label_config import label_config
 from backend.feedback.annotation_store import Annotations
 from backend.jobs.job_store import JobStore
 from clearclip_core import render_scene
@@ -25,7 +26,7 @@ from tests.bench.conftest import Report
 
 A_SECOND = 200
 SECONDS = 10
-CONFIG = demo.label_config(["sky", "grass", "tree"])
+CONFIG = label_config(["sky", "grass", "tree"])
 
 
 def regions() -> list[dict[str, Any]]:
@@ -79,7 +80,7 @@ def test_a_burst_of_webhooks(report: Report, tmp_path: Path) -> None:
         head = f"POST /webhook HTTP/1.1\r\nHost: b\r\nContent-Length: {len(content)}\r\n"
         messages.append(head.encode() + b"Connection: close\r\n\r\n" + content)
     seconds: list[float] = []
-    port = demo_servers.free_port(0)
+    port = server_process.free_port(0)
     with studio.served() as server:
         reach = demo_servers.LabelStudioProcess(server.url, token=TOKEN)
         log = tmp_path / "log"

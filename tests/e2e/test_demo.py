@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 
 from backend.cli.demo import MEAN_IOU_FLOOR
-from backend.cli.demo_servers import free_port
+from backend.cli.server_process import free_port
 from tests.e2e.conftest import DemoRun
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import requests
 from click.testing import CliRunner
 
-from backend.cli import demo, demo_servers
+from backend.cli import demo_scenes, demo_servers, label_studio_project, server_process
 from backend.cli import main as cli
 from backend.cli.demo_servers import LabelStudioProcess
 from tests.e2e.conftest import MODEL, WithPersonalToken
@@ -70,9 +70,9 @@ def test_a_backend_with_a_password(
     project = new_project(["sky"], seeds=[10_000_200])
     log = tmp_path / "log"
     with demo_servers.served_backend(
-        studio, model=MODEL, port=demo_servers.free_port(0), log=log, variables=LOGIN
+        studio, model=MODEL, port=server_process.free_port(0), log=log, variables=LOGIN
     ) as url:
-        demo.connect(studio, project, url, **BASIC_AUTH)
+        label_studio_project.connect(studio, project, url, **BASIC_AUTH)
         (hook,) = studio.client.webhooks.list(project=str(project))
         assert hook.headers == {}
         before = doctor(studio, project, **LOGIN)
@@ -88,7 +88,8 @@ def test_a_backend_with_a_password(
         assert requests.post(hook.url, json={}, timeout=20).status_code == 401
         assert requests.post(hook.url, json={}, headers=hook.headers, timeout=20).ok
         refused = log.read_text().count("POST /webhook: 401")
-        demo.upload(studio, project, [demo.scene_file(10_000_201)])  # which calls the webhook
+        scenes = [demo_scenes.scene_file(10_000_201)]
+        label_studio_project.upload(studio, project, scenes)  # which calls the webhook
         assert log.read_text().count("POST /webhook: 401") == refused
 
         wrong = doctor(studio, project, **{**LOGIN, "BASIC_AUTH_PASS": "another"})
@@ -104,9 +105,9 @@ def test_a_password_that_label_studio_does_not_send(
     studio: LabelStudioProcess, new_project: Callable[..., int], tmp_path: Path
 ) -> None:
     project = new_project(["sky"], seeds=[10_000_200])
-    port = demo_servers.free_port(0)
+    port = server_process.free_port(0)
     with demo_servers.served_backend(studio, model=MODEL, port=port, log=tmp_path / "open") as url:
-        demo.connect(studio, project, url)
+        label_studio_project.connect(studio, project, url)
     with demo_servers.served_backend(
         studio, model=MODEL, port=port, log=tmp_path / "closed", variables=LOGIN
     ):
@@ -158,7 +159,7 @@ def test_addresses_that_are_wrong(
 ) -> None:
     other = doctor(studio, demo_project, LABEL_STUDIO_URL=backend_url)
     assert "not as Label Studio does" in other.texts["label studio"]
-    port = demo_servers.free_port(0)
+    port = server_process.free_port(0)
     nobody = doctor(studio, demo_project, LABEL_STUDIO_URL=f"http://127.0.0.1:{port}")
     assert "cannot be reached from here" in nobody.texts["label studio"]
     unset = doctor(studio, demo_project, LABEL_STUDIO_URL="", LABEL_STUDIO_API_KEY="")

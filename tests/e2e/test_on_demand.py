@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, Response
 
-from backend.cli import demo
+from backend.cli import demo_scenes, label_studio_project
 from backend.cli.demo_servers import LabelStudioProcess
+from backend.cli.label_config import label_config
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.editor import Canvas, deepest_point, settled
 from tests.e2e.masks import Mask, decode, iou
@@ -137,7 +138,7 @@ class Annotator:
 @pytest.fixture(scope="module")
 def project(studio: LabelStudioProcess, backend_url: str) -> Iterator[int]:
     """With `overlap="false"`, and without predictions in the way."""
-    config = demo.label_config(LABELS).replace('name="mask"', 'name="mask" overlap="false"')
+    config = label_config(LABELS).replace('name="mask"', 'name="mask" overlap="false"')
     assert "overlap" in config
     made = studio.client.projects.create(
         title="On demand",
@@ -145,7 +146,7 @@ def project(studio: LabelStudioProcess, backend_url: str) -> Iterator[int]:
         show_collab_predictions=False,
         evaluate_predictions_automatically=False,
     )
-    demo.connect(studio, made.id, backend_url)
+    label_studio_project.connect(studio, made.id, backend_url)
     yield int(made.id)
     studio.client.projects.delete(id=made.id)
 
@@ -158,7 +159,7 @@ def switch(page: Page, name: str, on: bool) -> None:
 
 @pytest.fixture
 def annotator(page: Page, studio: LabelStudioProcess, project: int) -> Iterator[Annotator]:
-    demo.upload(studio, project, [demo.scene_file(SEED)])
+    label_studio_project.upload(studio, project, [demo_scenes.scene_file(SEED)])
     task = max(task.id for task in studio.client.tasks.list(project=project))
     page.goto(f"{studio.url}/projects/{project}/data?task={task}")
     page.wait_for_selector(".konvajs-content canvas")

@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from backend.cli import demo, demo_servers
+from backend.cli import demo_scenes, demo_servers, label_studio_project, server_process
 from backend.cli.demo_servers import LabelStudioProcess
 from backend.jobs.job_store import JobStore
 from tests.backend.fakes.leases import end_leases
@@ -63,7 +63,7 @@ def own_studio(
 ) -> Iterator[OwnStudio]:
     data_dir = tmp_path_factory.mktemp("own") / "label-studio"
     shutil.copytree(demo_run.data_dir, data_dir)
-    own = OwnStudio(studio_command, data_dir, demo_servers.free_port(0))
+    own = OwnStudio(studio_command, data_dir, server_process.free_port(0))
     own.start()
     yield own
     own.stop()
@@ -72,7 +72,7 @@ def own_studio(
 @pytest.fixture(scope="module")
 def make_project(own_studio: OwnStudio) -> Callable[[int], int]:
     """A project of its own with so many small scenes."""
-    name, content = demo.scene_file(10_000_200)
+    name, content = demo_scenes.scene_file(10_000_200)
     scene = Image.open(io.BytesIO(content)).resize((96, 72))
 
     def small(number: int) -> bytes:
@@ -82,9 +82,11 @@ def make_project(own_studio: OwnStudio) -> Callable[[int], int]:
         return file.getvalue()
 
     def make(count: int) -> int:
-        project = demo.create_project(own_studio.studio, LABELS, title="Many scenes")
+        project = label_studio_project.create_project(
+            own_studio.studio, LABELS, title="Many scenes"
+        )
         files = ((f"{number}-{name}", small(number)) for number in range(count))
-        demo.upload(own_studio.studio, project, files)
+        label_studio_project.upload(own_studio.studio, project, files)
         return project
 
     return make
@@ -95,8 +97,8 @@ def slow_backend(
     studio: LabelStudioProcess, seconds_a_picture: float, log: Path, **variables: str
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A backend whose model is slow: its address and its process."""
-    url = f"http://127.0.0.1:{(port := demo_servers.free_port(0))}"
-    with demo_servers.running(
+    url = f"http://127.0.0.1:{(port := server_process.free_port(0))}"
+    with server_process.running(
         [*SLOW, str(seconds_a_picture), "serve", "--port", str(port), *SMALL],
         variables=reach(studio) | variables,
         health=f"{url}/health",
@@ -166,7 +168,7 @@ def test_pressing_retrieve_again_predicts_all_of_300_tasks(
         "DATABASE_URL": f"sqlite:///{tmp_path}/one.db",
     }
     with slow_backend(studio, 0.04, tmp_path / "log", **options) as (url, _):
-        demo.connect(studio, project, url)
+        label_studio_project.connect(studio, project, url)
         counts = []
         while len(counts) < 40 and (not counts or counts[-1] < 300):
             press_retrieve(studio, project)
@@ -182,7 +184,7 @@ def test_what_is_not_ready_by_the_deadline_is_written_through_the_api(
     studio, project = own_studio.studio, make_project(60)
     options = {"PREDICT_DEADLINE_S": "2", "DATABASE_URL": f"sqlite:///{tmp_path}/one.db"}
     with slow_backend(studio, 0.1, tmp_path / "log", **options) as (url, _):
-        demo.connect(studio, project, url)
+        label_studio_project.connect(studio, project, url)
         press_retrieve(studio, project)
         assert len(predictions(studio, project)) < 60
         press_retrieve(studio, project)  # while the rest is made and written
@@ -290,8 +292,8 @@ def test_new_tasks_are_predicted_as_they_come(
     studio, project = own_studio.studio, make_project(1)
     options = {"AUTO_PRELABEL": str(project), "DATABASE_URL": f"sqlite:///{tmp_path}/one.db"}
     with slow_backend(studio, 0.0, tmp_path / "log", **options) as (url, _):
-        demo.connect(studio, project, url)
-        files = [demo.scene_file(seed) for seed in (10_000_201, 10_000_202)]
-        demo.upload(studio, project, files)
+        label_studio_project.connect(studio, project, url)
+        files = [demo_scenes.scene_file(seed) for seed in (10_000_201, 10_000_202)]
+        label_studio_project.upload(studio, project, files)
         wait_for(lambda: len(predictions(studio, project)) == 2, "the new tasks' predictions")
     assert_each_task_has_one(studio, project, 2)

@@ -21,8 +21,9 @@ import requests
 from label_studio_sdk.converter.brush import encode_rle
 from PIL import Image
 
-from backend.cli import demo, demo_servers
-from backend.cli.demo_servers import DemoError
+from backend.cli import demo, demo_scenes, demo_servers, label_studio_project, server_process
+from backend.cli.label_config import label_config
+from backend.cli.server_process import DemoError
 from backend.label_studio.label_config_parser import parse_label_config
 from clearclip_core import SCENE_LABELS, render_scene
 
@@ -45,7 +46,7 @@ def serve(tmp_path: Path, port: int, *arguments: str, **options: Any) -> Any:
     script = tmp_path / "server.py"
     script.write_text(SERVER)
     defaults = {"variables": {"COLOUR": "green"}, "log": tmp_path / "log", "timeout_s": 20}
-    return demo_servers.running(
+    return server_process.running(
         [sys.executable, str(script), str(port), *arguments],
         health=f"http://127.0.0.1:{port}/health",
         **{**defaults, **options},
@@ -74,8 +75,8 @@ def wait_until_gone(*pids: int) -> None:
 def test_a_server_ends_with_its_block_and_its_children_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
-    monkeypatch.setattr(demo_servers, "PATIENCE_S", 1)
-    port = demo_servers.free_port(0)
+    monkeypatch.setattr(server_process, "STOP_TIMEOUT_S", 1)
+    port = server_process.free_port(0)
     with serve(tmp_path, port, *arguments):
         server, child, colour = requests.get(f"http://127.0.0.1:{port}/", timeout=20).text.split()
         assert colour == "green"
@@ -86,7 +87,7 @@ def test_a_server_ends_with_its_block_and_its_children_too(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
 def test_a_server_ends_when_we_are_killed(tmp_path: Path) -> None:
-    port = demo_servers.free_port(0)
+    port = server_process.free_port(0)
     (tmp_path / "server.py").write_text(SERVER)
     parent = subprocess.Popen(
         [
@@ -120,7 +121,7 @@ def test_only_the_given_variables_reach_a_server_that_is_to_have_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLOUR", "red")
-    port = demo_servers.free_port(0)
+    port = server_process.free_port(0)
     with serve(tmp_path, port, variables={}, only_these=True):
         assert requests.get(f"http://127.0.0.1:{port}/", timeout=20).text.endswith("None")
 
@@ -128,7 +129,7 @@ def test_only_the_given_variables_reach_a_server_that_is_to_have_no_others(
 def test_a_server_that_ends_at_once_is_quoted(tmp_path: Path) -> None:
     with (
         pytest.raises(DemoError, match=r"ended with status 1(?s:.*)invalid literal for int"),
-        demo_servers.running(
+        server_process.running(
             [sys.executable, "-c", "int('not a port')"],
             variables={},
             health="http://127.0.0.1:9/health",
@@ -142,10 +143,10 @@ def test_a_server_that_ends_at_once_is_quoted(tmp_path: Path) -> None:
 def test_a_server_that_never_answers_is_given_up_and_ended(tmp_path: Path) -> None:
     with (
         pytest.raises(DemoError, match="did not answer within 1 s"),
-        demo_servers.running(
+        server_process.running(
             [sys.executable, "-c", "import time; time.sleep(600)"],
             variables={},
-            health=f"http://127.0.0.1:{demo_servers.free_port(0)}/health",
+            health=f"http://127.0.0.1:{server_process.free_port(0)}/health",
             log=tmp_path / "log",
             timeout_s=1,
         ) as process,
@@ -158,8 +159,8 @@ def test_a_taken_port_is_not_used() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert demo_servers.free_port(port) != port
-    assert demo_servers.free_port(port) == port
+        assert server_process.free_port(port) != port
+    assert server_process.free_port(port) == port
 
 
 # ---- Label Studio ---------------------------------------------------------------------------
@@ -210,7 +211,7 @@ def test_what_label_studio_refuses_is_said(
     refusing_studio: demo_servers.LabelStudioProcess,
 ) -> None:
     with pytest.raises(DemoError, match="Label Studio answered 403: no"):
-        demo.upload(refusing_studio, 1, [("a.png", b"")])
+        label_studio_project.upload(refusing_studio, 1, [("a.png", b"")])
 
 
 @pytest.mark.parametrize("options", [{"labels": ["sky"]}, {"images": Path()}])
@@ -229,14 +230,14 @@ def test_a_folder_without_pictures_is_refused_before_anything_starts(tmp_path: P
 
 
 def test_the_label_config_has_every_label_in_a_colour_of_its_own() -> None:
-    view = ET.fromstring(demo.label_config(["sky", 'a "quoted" <label>', "tree"]))
+    view = ET.fromstring(label_config(["sky", 'a "quoted" <label>', "tree"]))
     labels = view.findall("BrushLabels/Label")
     assert [label.get("value") for label in labels] == ["sky", 'a "quoted" <label>', "tree"]
     assert len({label.get("background") for label in labels}) == 3
 
 
 def test_the_label_config_has_tools_that_ask_for_every_label() -> None:
-    config = parse_label_config(demo.label_config(["sky", "tree"]))
+    config = parse_label_config(label_config(["sky", "tree"]))
     assert [control.kind for control in config.controls] == ["brushlabels"]
     for name in ("click", "box"):
         tool = config.tool(name)
@@ -246,11 +247,11 @@ def test_the_label_config_has_tools_that_ask_for_every_label() -> None:
 
 
 def test_scenes_are_named_after_their_seeds() -> None:
-    name, content = demo.scene_file(7)
-    assert demo.scene_seed(f"/data/upload/1/0a1b2c3d-{name}") == 7
+    name, content = demo_scenes.scene_file(7)
+    assert demo_scenes.scene_seed(f"/data/upload/1/0a1b2c3d-{name}") == 7
     assert (np.asarray(Image.open(io.BytesIO(content))) == render_scene(7).image).all()
     with pytest.raises(ValueError, match="name a drawn scene"):
-        demo.scene_seed("/data/upload/7/0a1b2c3d-holiday.png")
+        demo_scenes.scene_seed("/data/upload/7/0a1b2c3d-holiday.png")
 
 
 def test_a_stored_prediction_of_the_truth_is_the_truth() -> None:
@@ -264,7 +265,7 @@ def test_a_stored_prediction_of_the_truth_is_the_truth() -> None:
         }
         for index in np.unique(truth)[:-1]  # the last label is predicted nowhere
     ]
-    predicted = demo.predicted_label_map(result, truth.shape)
+    predicted = demo_scenes.predicted_label_map(result, truth.shape)
     last = np.unique(truth)[-1]
     assert (predicted == np.where(truth == last, -1, truth)).all()
 
@@ -280,4 +281,4 @@ def test_mean_iou_is_that_of_a_loop_over_the_pixels() -> None:
                 both += p == label and t == label
                 either += p == label or t == label
         ious.append(both / either)
-    assert demo.mean_iou(pairs) == pytest.approx(np.mean(ious))
+    assert demo_scenes.mean_iou(pairs) == pytest.approx(np.mean(ious))

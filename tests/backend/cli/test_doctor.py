@@ -339,7 +339,9 @@ def test_bitmasks_are_not_held_against_an_sdk_that_knows_none(
 ) -> None:
     region = {"type": "bitmasklabels", "from_name": "gone", "to_name": "image", "value": {}}
     entry = {"model_version": "x", "score": 0.5, "result": [region]}
-    monkeypatch.setattr("backend.pipeline.Pipeline.outcome", lambda *_, **__: Outcome(entry))
+    monkeypatch.setattr(
+        "backend.prediction.predictor.Predictor.outcome", lambda *_, **__: Outcome(entry)
+    )
     assert ill(found(studio_url)) == ["prediction"]
     monkeypatch.delattr("label_studio_sdk.label_interface.control_tags.BitmaskLabelsTag")
     assert ill(found(studio_url)) == []

@@ -11,7 +11,7 @@ from backend.cli.main import main
 from backend.cli.settings import GROUPS
 from backend.settings import Settings, variables
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def settings(*arguments: str, status: int = 0) -> Result:

@@ -603,7 +603,7 @@ def test_a_database_that_is_away_ends_the_command_with_a_sentence(
     def run(*_: object) -> None:
         raise OperationalError("SELECT", {}, Exception("it shuts down"))
 
-    monkeypatch.setattr(cli, "run_job", run)
+    monkeypatch.setattr("backend.cli.prelabel.run_job", run)
     with drawn_studio(1) as (_, url):
         result = CliRunner().invoke(cli.prelabel, arguments(url, tmp_path / "jobs.db"))
     assert result.exit_code == 1

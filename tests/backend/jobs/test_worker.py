@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from backend import create_app
-from backend.cli.demo_servers import free_port, running
+from backend.cli.server_process import free_port, running
 from backend.feedback.annotation_store import Annotations
 from backend.inference.engine import Engine
 from backend.jobs import delivery, worker

@@ -1,0 +1,159 @@
+"""``clearclip-backend adapt``: see and steer what a project has learned from its corrections."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from backend.cli.annotations import read_annotations
+from backend.cli.options import (
+    MODEL_SETTINGS,
+    OUTPUT_FILE,
+    Command,
+    backfill_option,
+    project_option,
+    with_settings,
+    write_text,
+)
+from backend.cli.signals import stopped_by_signals
+from backend.feedback.learning.learner import Learner
+from backend.feedback.learning.version_file import read_export
+from backend.feedback.learning.versions import describe_version
+from backend.feedback.report.tables import print_learned
+from backend.label_studio.label_config_parser import parse_label_config
+from backend.services import READ_RETRY_FOR_S, Services
+from backend.settings import Settings
+from backend.web.pages.learning_status import describe_learning
+
+#: The settings that name the model and the database.
+_LEARNING_SETTINGS = ("model", "method", "short_side_px", "model_dir", "database_url", "adapt")
+
+
+@click.group()
+def adapt() -> None:
+    """See and steer what a project has learned from its corrections.
+
+    Give it the settings of the backend, above all MODEL and DATABASE_URL.
+    """
+
+
+def _learner_command(name: str) -> Callable[[Command], Command]:
+    """Make a command of `adapt` whose first arguments are the learner and the project.
+
+    It loads no model.
+    """
+
+    def add(command: Command) -> Command:
+        @with_settings(*_LEARNING_SETTINGS)
+        @wraps(command)
+        def run(settings: Settings, project: int, **own: Any) -> None:
+            services = Services(settings)
+            services.store.check()
+            command(services.learner, project, **own)
+
+        return adapt.command(name)(project_option(run))
+
+    return add
+
+
+@_learner_command("status")
+@click.option("--json", "json_file", type=OUTPUT_FILE, help="Write all of it to this file.")
+def status(learner: Learner, project: int, json_file: Path | None) -> None:
+    """Show the versions of a project, and the thresholds that corrections suggest."""
+    described = describe_learning(learner.settings, learner, project)
+    if json_file is not None:
+        write_text(json_file, json.dumps(described, indent=2) + "\n")
+    print_learned(described, Console())
+
+
+@_learner_command("pin")
+def pin(learner: Learner, project: int) -> None:
+    """Keep the live version until `unpin`."""
+    learner.registry.pin(project)
+    _print_status(learner, project)
+
+
+@_learner_command("unpin")
+def unpin(learner: Learner, project: int) -> None:
+    """Let new versions go live again."""
+    learner.registry.pin(project, pinned=False)
+    _print_status(learner, project)
+
+
+@_learner_command("rollback")
+@click.option(
+    "--to", "number", type=click.IntRange(0), help="Number of the version; 0: the words alone."
+)
+def rollback(learner: Learner, project: int, number: int | None) -> None:
+    """Go back to the version before, or to the words alone, and pin it."""
+    learner.registry.roll_back(project, number, learner.settings.adapt)
+    _print_status(learner, project)
+
+
+@_learner_command("reset")
+@click.option("--keep-evidence", is_flag=True, help="Keep what the annotations have taught.")
+def reset(learner: Learner, project: int, keep_evidence: bool) -> None:
+    """Delete all versions, and what the annotations have taught."""
+    learner.registry.reset(project, keep_examples=keep_evidence)
+    _print_status(learner, project)
+
+
+@_learner_command("export")
+@click.option(
+    "--version", "number", type=click.IntRange(1), help="Number of the version; else the live one."
+)
+@click.argument("file", type=OUTPUT_FILE)
+def export_version(learner: Learner, project: int, file: Path, number: int | None) -> None:
+    """Write the live version to FILE, for another project or backend with the same model."""
+    version, data = learner.export(project, number)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(data)
+    click.echo(f"{file}: {describe_version(version)}.")
+
+
+@_learner_command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def import_version(learner: Learner, project: int, file: Path) -> None:
+    """Read a version that `export` wrote to FILE, and make it live."""
+    version, adaptation = read_export(file.read_bytes(), learner.registry.model_key)
+    learner.registry.import_version(project, version, adaptation)
+    _print_status(learner, project)
+
+
+@adapt.command()
+@project_option
+@backfill_option
+@with_settings(*MODEL_SETTINGS)
+def step(settings: Settings, project: int, backfill: bool) -> None:
+    """Learn from all corrections of a project now: read pending ones, and make a version.
+
+    A backend that serves does so by itself, see ADAPT_EVERY.
+    """
+    services = Services(settings, stopping=threading.Event())
+    with ExitStack() as stack:
+        client = services.required_client("annotations are read", retry_for_s=READ_RETRY_FOR_S)
+        engine = stack.enter_context(services.engine)
+        services.store.check()
+        learner = services.learner
+        learner.check()
+        engine.segmenter()  # raises now where no model can be loaded: learning needs one
+        stack.enter_context(stopped_by_signals(services.stopping))
+        reader = services.annotation_reader(client, learner)
+        reader.mark_gone(project, learner.examples.annotations(project))
+        read_annotations(reader, project, backfill, services.stopping)
+        if services.stopping.is_set():
+            raise SystemExit(130)
+        learner.step(project, lambda number: parse_label_config(client.label_config(number)))
+        _print_status(learner, project)
+
+
+def _print_status(learner: Learner, project: int) -> None:
+    print_learned(describe_learning(learner.settings, learner, project), Console())

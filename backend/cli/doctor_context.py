@@ -1,0 +1,157 @@
+"""What all checks of `doctor` use: the result of a check, and requests to both servers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpx
+import requests
+from label_studio_sdk.client import LabelStudio
+from label_studio_sdk.core.api_error import ApiError
+
+from backend.errors import StudioRefused
+from backend.label_studio.connection import connect
+from backend.label_studio.label_config import LabelConfig
+from backend.settings import Settings
+from backend.web.middleware.auth import BasicAuth
+
+#: Longest wait for an answer of Label Studio or of the backend, in seconds.
+TIMEOUT_S: Final = 10.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of a check.
+
+    Attributes:
+        name: name of the check.
+        well: whether it has passed; None: it was not made.
+        text: the observation, in a sentence.
+        advice: what to do, where it has failed.
+
+    >>> print(Finding("token", False, "It is refused.", "Make a new one."))
+    FAIL  token            It is refused. Make a new one.
+    """
+
+    name: str
+    well: bool | None
+    text: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        mark = {True: "ok", False: "FAIL", None: "-"}[self.well]
+        return f"{mark:<4}  {self.name:<15}  {self.text} {self.advice}".rstrip()
+
+
+class CheckFailed(Exception):  # noqa: N818 -- a result, no error of the program
+    """A check that fails, with the observation and the advice of its `Finding`."""
+
+    def __init__(self, text: str, advice: str) -> None:
+        super().__init__(text)
+        self.finding = text, advice
+
+
+@dataclass
+class CheckContext:
+    """The arguments of the checks, and what earlier checks have read for later ones.
+
+    Attributes:
+        settings: those of the backend.
+        project_id: the project in Label Studio.
+        backend_url: address of the backend from here; None until Label Studio has told it.
+        fix: set up the webhook where it is not.
+        xml: the project's labeling config.
+        config: the parsed labeling config.
+        ml: the connection of Label Studio to the backend.
+        task: the first task of the project.
+    """
+
+    settings: Settings
+    project_id: int
+    backend_url: str | None
+    fix: bool
+    xml: str = ""
+    config: LabelConfig | None = None
+    ml: Any = None
+    task: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def studio_url(self) -> str:
+        """The address of Label Studio; empty: not set."""
+        return self.settings.label_studio_url or ""
+
+    @property
+    def auth(self) -> BasicAuth | None:
+        """The user name and password of the backend."""
+        return BasicAuth.from_settings(self.settings)
+
+    @property
+    def client(self) -> LabelStudio:
+        """A client of the SDK, with the token of the settings."""
+        key = self.settings.label_studio_api_key
+        token = key.get_secret_value() if key else ""
+        return connect(self.studio_url, token, TIMEOUT_S)
+
+    def ask(self, call: Callable[[LabelStudio], Any], what: str, advice: str) -> Any:
+        """Ask Label Studio's API.
+
+        Args:
+            call: asks the client.
+            what: the thing that is asked for, as it stands in the error.
+            advice: what to do where Label Studio refuses it.
+
+        Raises:
+            CheckFailed: Label Studio refuses it or does not answer.
+        """
+        try:
+            return call(self.client)
+        except ApiError as error:
+            raise CheckFailed(
+                f"Label Studio answered HTTP {error.status_code} for {what}.", advice
+            ) from None
+        except StudioRefused as error:
+            raise CheckFailed(str(error), "Do what that says, and look again.") from None
+        except (httpx.HTTPError, ValueError) as error:
+            raise CheckFailed(
+                f"Label Studio gave no answer for {what} ({type(error).__name__}).",
+                f"Look into the log of Label Studio at {self.studio_url}.",
+            ) from None
+
+    def ask_backend(self, method: str, path: str, **options: Any) -> requests.Response:
+        """Send a request to the backend, with the password.
+
+        The request for /health comes without: only its response shows that the server there is
+        this backend.
+
+        Raises:
+            CheckFailed: the backend cannot be reached.
+        """
+        url = str(self.backend_url).rstrip("/") + path
+        headers = {"Authorization": self.auth.header} if self.auth and path != "/health" else {}
+        headers |= options.pop("headers", {})
+        try:
+            return requests.request(
+                method,
+                url,
+                headers=headers,
+                allow_redirects=False,
+                **{"timeout": TIMEOUT_S, **options},
+            )
+        except (requests.RequestException, ValueError) as error:
+            raise CheckFailed(
+                f"{url} cannot be reached from here ({type(error).__name__}).",
+                "Start the backend with `clearclip-backend serve`; if only Label Studio can reach "
+                "that address, say another one with --backend-url.",
+            ) from None
+
+
+def json_object(response: requests.Response) -> dict[str, Any]:
+    """Return the JSON object of a response; empty: it is none."""
+    try:
+        body = json.loads(response.content)
+    except ValueError:
+        body = None
+    return body if isinstance(body, dict) else {}

@@ -1,0 +1,95 @@
+"""``clearclip-backend report``: what the prelabels of a project save."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from backend.cli.annotations import read_annotations
+from backend.cli.options import (
+    OUTPUT_FILE,
+    backfill_option,
+    project_option,
+    with_settings,
+    write_text,
+)
+from backend.cli.signals import stopped_by_signals
+from backend.feedback.report.charts import plots
+from backend.feedback.report.statistics import Step, measure, to_csv
+from backend.feedback.report.tables import print_savings
+from backend.services import READ_RETRY_FOR_S, Services
+from backend.settings import Settings
+
+
+@click.command()
+@project_option
+@backfill_option
+@click.option(
+    "--step",
+    type=click.Choice(["day", "week"]),
+    help="Count by day or by week; by default by day, and by week beyond three weeks.",
+)
+@click.option("--label", help="Count this label only.")
+@click.option("--json", "json_file", type=OUTPUT_FILE, help="Write all figures to this file.")
+@click.option(
+    "--csv", "csv_file", type=OUTPUT_FILE, help="Write the figures as a table to this file."
+)
+@click.option(
+    "--plots",
+    "plots_folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write the plots as SVG into this folder.",
+)
+@with_settings("label_studio_url", "label_studio_api_key", "model_dir", "database_url")
+def report(
+    settings: Settings,
+    project: int,
+    backfill: bool,
+    step: Step | None,
+    label: str | None,
+    json_file: Path | None,
+    csv_file: Path | None,
+    plots_folder: Path | None,
+) -> None:
+    """Report how much work the prelabels of a project save, from the corrected annotations.
+
+    The backend that serves reads annotations as they are submitted. Where LABEL_STUDIO_API_KEY is
+    set, the command first reads those that it has not read yet.
+    """
+    services = Services(settings, stopping=threading.Event())
+    services.store.check()
+    _read_pending(services, project, backfill)
+    annotations = services.annotations
+    savings = measure(
+        project,
+        annotations.stream(project),
+        waiting=annotations.count_open(project),
+        step=step,
+        label=label,
+    )
+    if json_file is not None:
+        write_text(json_file, json.dumps(savings.to_json(), indent=2) + "\n")
+    if csv_file is not None:
+        write_text(csv_file, to_csv(savings))
+    if plots_folder is not None:
+        for name, svg in plots(savings, standalone=True).items():
+            write_text(plots_folder / f"{name}.svg", svg)
+    print_savings(savings, Console())
+    if services.stopping.is_set():
+        raise SystemExit(130)
+
+
+def _read_pending(services: Services, project: int, backfill: bool) -> None:
+    """Read pending annotations; without a token there is nothing to read them with."""
+    client = services.client(retry_for_s=READ_RETRY_FOR_S)
+    if client is None and backfill:
+        client = services.required_client("annotations are read")  # raises
+    if client is None:
+        return
+    with stopped_by_signals(services.stopping):
+        reader = services.annotation_reader(client)
+        read_annotations(reader, project, backfill, services.stopping)
