@@ -48,7 +48,7 @@ class ClearClipModel(LabelStudioMLBase):  # type: ignore[misc]
 
     def version(self) -> str:
         """The ``model_version`` of this label config, as /setup answers it."""
-        return self._predictor().version(parse_label_config(self._config))
+        return self._predictor().versions.current(parse_label_config(self._config))
 
     def predict(
         self, tasks: list[dict[str, Any]], context: dict[str, Any] | None = None, **kwargs: Any

@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 #: Annotations that are leased at once.
 _BATCH_SIZE: Final = 10
 
-#: What `backend.prediction.predictor.Predictor.version` makes, with whatever may come behind it.
+#: What `backend.prediction.model_version.ModelVersions` makes, with whatever may come behind it.
 _OUR_VERSION: Final = re.compile(r"\S.* \S+ [0-9a-f]{8}\b.*", re.DOTALL)
 
 

@@ -87,7 +87,7 @@ class PredictionDelivery:
         """Write predictions of one project and version, except where a task has a newer one."""
         project, version = items[0].project, items[0].version
         config = parse_label_config(self._client.label_config(project))
-        if not self._predictor.knows(version, config, project):
+        if not self._predictor.versions.is_wanted(version, config, project):
             log.info("Project %d has another label config by now: %s is over", project, version)
             return
         predictions = {item.task: item.prediction for item in items}

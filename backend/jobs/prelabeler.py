@@ -41,7 +41,8 @@ from backend.label_studio.task_filter import TaskFilter
 from backend.prediction.deadline import DeadlineRunner
 from backend.prediction.failures import Failure, FailureStore
 from backend.prediction.outbox import PredictionOutbox
-from backend.prediction.predictor import PredictionSpec, Predictor
+from backend.prediction.prediction_spec import PredictionSpec
+from backend.prediction.predictor import Predictor
 from backend.prediction.task_runner import Outcome
 from backend.telemetry.logs import printable
 
@@ -413,7 +414,7 @@ class Prelabeler:
     def _wish(self, job: Job) -> PredictionSpec:
         """What is predicted: by the version that the job has begun with, if only lessons came."""
         config = parse_label_config(self._client.label_config(job.project))
-        learned = self._predictor.learned(config, job.project, keep=job.version)
+        learned = self._predictor.versions.active_model(config, job.project, keep=job.version)
         return self._predictor.spec(config, Priority.BATCH, job.project, learned)
 
     def _wanted(self, job: Job, lacking: str | None = None, after: int = 0) -> TaskFilter:

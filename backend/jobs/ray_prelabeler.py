@@ -98,7 +98,7 @@ class ClusterPrelabeler(Prelabeler):
         actors = self._actors or gpus or sum(node["Alive"] for node in ray.nodes())
         blocks = -(-len(ids) // CHUNK)
         config = parse_label_config(self._client.label_config(job.project))
-        learned = self._predictor.learned(config, job.project, keep=job.version)
+        learned = self._predictor.versions.active_model(config, job.project, keep=job.version)
         return ray.data.from_numpy_refs(
             [ray.put(some) for some in np.array_split(np.array(ids), blocks)]
         ).map_batches(

@@ -1,18 +1,7 @@
-"""Clicks, boxes and words -> what they mean -> one mask for a label.
+"""Segment what an annotator's clicks, boxes or words ask for: one mask for each label.
 
-A context is understood first (`parse_prompt`), with nothing but the label config: for which label,
-on which picture. Then it is drawn from the features and scores of that picture: `segment_clicks`,
-`segment_boxes`, `segment_phrases`.
-
-Words name their label like this; the first rule that fits counts, phrase by phrase (they are
-separated by commas):
-
-1. ``all`` is the whole picture, for every label; ``car all`` and ``all car`` for that one.
-2. ``red car -> Car`` says so.
-3. A label's own name, alias or prompt in the text: the longest, of equal ones the first.
-4. The only label there is.
-5. The ``prompt_label`` of the text area.
-6. The label whose text is nearest; its name goes to the log.
+A prompt is parsed first (`backend.prediction.prompt_parser`). Its masks are then made from the
+features and scores of its image.
 """
 
 from __future__ import annotations
@@ -40,20 +29,19 @@ from clearclip_core import (
 
 log = logging.getLogger(__name__)
 
-
-#: So many clicks count, for each costs a walk over the picture.
-_MOST_CLICKS = 50
+#: Most clicks that count: the time for a mask grows with each.
+_MAX_CLICKS = 50
 
 
 @dataclass(frozen=True, eq=False)
 class LabelMask:
-    """One label's mask.
+    """The mask of a label.
 
     Attributes:
-        label: its name.
+        label: name of the label.
         mask: (H, W) bool.
         confidence: (H, W) float16 in [0, 1].
-        threshold: which controls want it: those whose label has this threshold; None for all.
+        threshold: it is drawn by the controls whose label has this threshold; by all where None.
     """
 
     label: str
@@ -62,86 +50,80 @@ class LabelMask:
     threshold: float | None = None
 
 
-def competing_labels(spec: Phrases, labels: Iterable[Label]) -> tuple[Label, ...]:
-    """What competes where words are scored: the phrases first, then the project's other labels.
+def competing_labels(phrases: Phrases, labels: Iterable[Label]) -> tuple[Label, ...]:
+    """Return the labels that compete where phrases are scored: the phrases, then other labels.
 
-    A label that one of the phrases is for, or that one names ("red car", where there is a label
-    "car"), means too much the same to be a rival.
+    A label does not compete if a phrase is for it, or if a phrase names it ("red car", where there
+    is a label "car"): the two mean too much the same.
     """
-    own = {phrase.label.name for phrase in spec.phrases}
-    said = [f" {plain_words(prompt)} " for phrase in spec.phrases for prompt in phrase.prompts]
-    phrases = (Label(_competes(i, phrase), phrase.prompts) for i, phrase in enumerate(spec.phrases))
+    own = {phrase.label.name for phrase in phrases.phrases}
+    texts = [f" {plain_words(prompt)} " for phrase in phrases.phrases for prompt in phrase.prompts]
     others = (
         label
         for label in labels
         if label.name not in own
-        and not any(f" {plain_words(prompt)} " in text for prompt in label.prompts for text in said)
+        and not any(
+            f" {plain_words(prompt)} " in text for prompt in label.prompts for text in texts
+        )
     )
-    return (*phrases, *others)
-
-
-def _competes(index: int, phrase: Phrase) -> str:
-    """What a phrase is called among its rivals: as its label, where it says no more than that.
-
-    So a label that corrections have taught keeps what it has learned; free words have nothing.
-    """
-    return phrase.label.name if phrase.prompts == phrase.label.prompts else f"words {index}"
+    return (*map(_phrase_label, range(len(phrases.phrases)), phrases.phrases), *others)
 
 
 def segment_clicks(
-    spec: Clicks, features: DenseFeatures, scores: Scores, image: RGBArray
+    clicks: Clicks, features: DenseFeatures, scores: Scores, image: RGBArray
 ) -> Iterator[LabelMask]:
-    """The region that clicks point at; nothing without a positive one on the picture.
+    """Yield the mask of the region that clicks point at; none without a positive one on the image.
 
-    Of very many the first positive one counts, which says what is meant, and the newest.
+    Of more than 50 clicks, the first positive one and the newest count: the first one chooses the
+    object.
     """
     height, width = image.shape[:2]
     points = [
         Point(point.x_percent / 100 * width, point.y_percent / 100 * height, point.positive)
-        for point in spec.points
+        for point in clicks.points
         if 0 <= point.x_percent <= 100 and 0 <= point.y_percent <= 100
     ]
-    meant = [point for point in points[:-_MOST_CLICKS] if point.positive][:1]
-    points = [*meant, *points[-_MOST_CLICKS:]]
+    first = [point for point in points[:-_MAX_CLICKS] if point.positive][:1]
+    points = [*first, *points[-_MAX_CLICKS:]]
     if any(point.positive for point in points):
-        made = segment_points(features, scores, _index(spec.label, scores), points, image)
-        yield LabelMask(spec.label.name, made.mask, made.confidence)
+        made = segment_points(features, scores, _index(clicks.label, scores), points, image)
+        yield LabelMask(clicks.label.name, made.mask, made.confidence)
 
 
 def segment_boxes(
-    spec: Boxes, features: DenseFeatures, scores: Scores, image: RGBArray
+    boxes: Boxes, features: DenseFeatures, scores: Scores, image: RGBArray
 ) -> Iterator[LabelMask]:
-    """What is in boxes; nothing where they have no pixel of the picture.
+    """Yield the mask of the object in boxes; none where they have no pixel of the image.
 
-    A turned box is looked at as the upright one around it, and what is outside of it cut off.
+    A rotated box is segmented as the upright one around it; pixels outside of it are cut off.
     """
     height, width = image.shape[:2]
     mask = np.zeros((height, width), np.bool_)
     confidence = np.zeros((height, width), np.float16)
-    for rectangle in spec.rectangles:
+    for rectangle in boxes.rectangles:
         inside = rectangle_mask(rectangle, (height, width))
         corners = rectangle_corners(rectangle, (height, width)).clip(0, (width, height))
         left, top = np.floor(corners.min(axis=0)).tolist()
         right, bottom = np.ceil(corners.max(axis=0)).tolist()
         if inside.any() and left < right and top < bottom:
-            index = _index(spec.label, scores)
+            index = _index(boxes.label, scores)
             made = segment_box(features, scores, index, (left, top, right, bottom), image)
             found = made.mask & inside
             mask |= found
             confidence[found] = np.maximum(confidence[found], made.confidence[found])
     if mask.any():
-        yield LabelMask(spec.label.name, mask, confidence)
+        yield LabelMask(boxes.label.name, mask, confidence)
 
 
-def segment_phrases(spec: Phrases, segmentation: Segmentation) -> Iterator[LabelMask]:
-    """The masks of phrases, joined where they are for one label.
+def segment_phrases(phrases: Phrases, segmentation: Segmentation) -> Iterator[LabelMask]:
+    """Yield the masks of phrases, joined where they are for one label.
 
     Args:
-        wish: the phrases.
-        segmentation: of the picture, by `competing_labels`.
+        phrases: the phrases.
+        segmentation: of the image, into `competing_labels`.
     """
     masks: dict[str, BoolMask] = {}
-    for index, phrase in enumerate(spec.phrases):
+    for index, phrase in enumerate(phrases.phrases):
         mask = segmentation.label_map == index
         name = phrase.label.name
         masks[name] = masks[name] | mask if name in masks else mask
@@ -150,14 +132,14 @@ def segment_phrases(spec: Phrases, segmentation: Segmentation) -> Iterator[Label
 
 
 def covered(areas: Iterable[Area], controls: Collection[str], size_hw: tuple[int, int]) -> BoolMask:
-    """What regions of some controls cover.
+    """Return the mask that regions of some controls cover.
 
-    A region that cannot be read, or whose picture had another size, covers nothing.
+    A region that cannot be read, or whose image had another size, covers nothing.
 
     Args:
-        areas: on one picture.
-        controls: names of those that count; nothing of the others is decoded.
-        size_hw: height and width of the picture in px.
+        areas: the regions of one image.
+        controls: names of the controls; regions of others are not decoded.
+        size_hw: height and width of the image in px.
 
     Returns:
         (H, W) bool.
@@ -174,3 +156,13 @@ def covered(areas: Iterable[Area], controls: Collection[str], size_hw: tuple[int
 
 def _index(label: Label, scores: Scores) -> int:
     return [own.name for own in scores.vocabulary.labels].index(label.name)
+
+
+def _phrase_label(index: int, phrase: Phrase) -> Label:
+    """Return a phrase as a label: by its label's name if it has the label's own prompts.
+
+    Adaptations go by name: so a label that has learned keeps what it has learned, and free words
+    follow nothing.
+    """
+    own = phrase.prompts == phrase.label.prompts
+    return Label(phrase.label.name if own else f"words {index}", phrase.prompts)

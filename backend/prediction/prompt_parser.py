@@ -1,32 +1,38 @@
-"""Parse an annotator's clicks, box or words into what they ask for."""
+"""Parse an annotator's clicks, boxes or words into a prompt request.
+
+Words name their label by the first rule that fits, phrase by phrase; commas separate phrases:
+
+1. ``all`` is the whole image, for every label; ``car all`` and ``all car`` for that one.
+2. ``red car -> Car`` names the label.
+3. A label's own name, alias or prompt in the text: the longest, of equal ones the first.
+4. The only label there is.
+5. The ``prompt_label`` of the text area.
+6. The label whose text embedding is nearest; its name goes to the log.
+"""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from backend.label_studio.label_config import ImageTag, LabelConfig
+from backend.label_studio.label_config import ImageTag, LabelConfig, Tool
 from backend.label_studio.label_config_parser import words
 from backend.label_studio.requests import Context, Keypoint, Prompt, Rectangle, Words
 from clearclip_core import Label
 
 log = logging.getLogger(__name__)
 
-
-log = logging.getLogger(__name__)
-
 _ARROW = "->|→"
 
-
-#: Of these labels, the one that means most what a text says.
+#: Returns the one of some labels whose meaning is nearest to a text.
 Nearest = Callable[[str, Sequence[Label]], Label]
 
 
 @dataclass(frozen=True)
 class Clicks:
-    """Points on a thing, and beside it, that is to have a label."""
+    """Points on an object that is to have a label, and beside it."""
 
     label: Label
     points: tuple[Keypoint, ...]
@@ -34,7 +40,7 @@ class Clicks:
 
 @dataclass(frozen=True)
 class Boxes:
-    """Boxes around things that are to have a label; most often one."""
+    """Boxes around objects that are to have a label; most often one."""
 
     label: Label
     rectangles: tuple[Rectangle, ...]
@@ -42,11 +48,11 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Phrase:
-    """Words, and the label that what they describe is to have.
+    """Words that describe an object, and the label that it is to have.
 
     Attributes:
-        prompts: the words; several where a label's own stand for them.
-        label: whose region it becomes.
+        prompts: the words; a label's own prompts where the words are its name.
+        label: the label of the region.
     """
 
     prompts: tuple[str, ...]
@@ -55,11 +61,11 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Phrases:
-    """Words that compete, and labels that are asked for as in a prediction.
+    """Phrases that compete, and labels whose masks are those of a prediction.
 
     Attributes:
         phrases: in their order.
-        whole: labels whose masks are wanted as nobody had asked for a special thing.
+        whole: labels that are asked for on the whole image.
     """
 
     phrases: tuple[Phrase, ...] = ()
@@ -68,34 +74,34 @@ class Phrases:
 
 @dataclass(frozen=True)
 class PromptRequest:
-    """What an annotator asks for, and where.
+    """An annotator's prompt on an image.
 
     Attributes:
-        image: the tag of the picture.
-        item_index: which picture of a list; None for all of it.
-        wish: what is asked for.
-        region_ids: of the prompts themselves, which are no regions to stay clear of.
+        image: the image tag.
+        item_index: index of the image in a list; None for all images of it.
+        query: the clicks, boxes or words.
+        region_ids: ids of the prompts' own regions, which an answer may cover.
     """
 
     image: ImageTag
     item_index: int | None
-    spec: Clicks | Boxes | Phrases
+    query: Clicks | Boxes | Phrases
     region_ids: frozenset[str] = frozenset()
 
 
 def parse_prompt(context: Context, config: LabelConfig, nearest: Nearest) -> PromptRequest | None:
-    """What a context asks for; None, and a line in the log, where no answer is possible.
+    """Parse the prompts of a context; None, and a line in the log, where no answer is possible.
 
-    The last prompt says what is asked for. Those before it that are of its kind, label and picture
-    count with it: the editor sends all clicks that are not accepted yet. What was made with a tool
-    that asks nothing is passed over.
+    The last prompt decides. Earlier ones of its kind, label and image count with it: the editor
+    sends all clicks that are not accepted yet. Prompts of tools that ask nothing are ignored.
 
     Args:
         context: the prompts.
-        config: the project's.
+        config: label config of the project.
         nearest: decides on words that name no label.
     """
-    prompts = [prompt for prompt in context.prompts if _asks(prompt, config)]
+    tools = {tool.name: tool for tool in reversed(config.tools)}  # of equal names the first
+    prompts = [prompt for prompt in context.prompts if _asks(prompt, tools)]
     if not prompts:
         log.info("All that was drawn or typed was made with tools that ask nothing.")
         return None
@@ -105,11 +111,12 @@ def parse_prompt(context: Context, config: LabelConfig, nearest: Nearest) -> Pro
     if image is None:
         log.info("A prompt is on %r, which is no image of ours.", last.image)
         return None
+    labels = config.labels_of(image.name)
     ids = frozenset(prompt.id for prompt in same if prompt.id)
     if isinstance(last.shape, Words):
-        phrases = read_words(
-            last.shape.text, config, image.name, _prompt_label(last, config), nearest
-        )
+        tool = tools.get(last.control)
+        prompt_label = tool.prompt_label if tool else ""
+        phrases = read_words(last.shape.text, config, labels, prompt_label, nearest)
         return PromptRequest(image, last.item_index, phrases, ids)
     label = _label(last, config, image.name)
     if label is None:
@@ -117,23 +124,23 @@ def parse_prompt(context: Context, config: LabelConfig, nearest: Nearest) -> Pro
         return None
     clicks = tuple(prompt.shape for prompt in same if isinstance(prompt.shape, Keypoint))
     boxes = tuple(prompt.shape for prompt in same if isinstance(prompt.shape, Rectangle))
-    spec = Clicks(label, clicks) if clicks else Boxes(label, boxes)
-    return PromptRequest(image, last.item_index or 0, spec, ids)
+    query = Clicks(label, clicks) if clicks else Boxes(label, boxes)
+    return PromptRequest(image, last.item_index or 0, query, ids)
 
 
 def read_words(
-    text: str, config: LabelConfig, image: str, prompt_label: str, nearest: Nearest
+    text: str, config: LabelConfig, labels: Sequence[Label], prompt_label: str, nearest: Nearest
 ) -> Phrases:
-    """Which labels words are for, by the rules above.
+    """Parse words into phrases and their labels, by the rules above.
 
     Args:
         text: one phrase, or several with commas between them.
-        config: the project's.
-        image: name of the image, whose labels they may be.
+        config: label config of the project.
+        labels: the labels of the image, which the words may name.
         prompt_label: the label of words that name none; may be empty.
-        nearest: decides where nothing else does.
+        nearest: decides on words that no other rule fits.
     """
-    reader = _Reader(config, image, prompt_label, nearest)
+    reader = _PhraseReader(config, labels, prompt_label, nearest)
     phrases: list[Phrase] = []
     whole: list[Label] = []
     for part in reader.parts(text):
@@ -148,13 +155,13 @@ def read_words(
     )
 
 
-class _Reader:
-    """Reads one phrase after the other."""
+class _PhraseReader:
+    """Finds the labels of phrases on an image."""
 
     def __init__(
-        self, config: LabelConfig, image: str, prompt_label: str, nearest: Nearest
+        self, config: LabelConfig, labels: Sequence[Label], prompt_label: str, nearest: Nearest
     ) -> None:
-        self._labels = config.labels_of(image)
+        self._labels = tuple(labels)
         self._titles = {label.name: _titles(label, config) for label in self._labels}
         self._default = self._named(prompt_label)
         if prompt_label and self._default is None:
@@ -162,14 +169,14 @@ class _Reader:
         self._nearest = nearest
 
     def parts(self, text: str) -> list[str]:
-        """The phrases of a text: between commas, unless these are in the name of a label."""
+        """Split a text into phrases at commas, unless these are in the name of a label."""
         sides = [side for side in re.split(_ARROW, text, maxsplit=1) if "," in side]
         if self.whole(text) or any(map(self._named, sides)):
             return [text]
         return [part for part in map(str.strip, text.split(",")) if part]
 
     def whole(self, part: str) -> tuple[Label, ...]:
-        """The labels whose whole-picture masks a phrase asks for, if it does."""
+        """Return the labels that a phrase asks for on the whole image, if it does."""
         text = words(part)
         if text == "all":
             return () if self._named(text) else self._labels
@@ -178,17 +185,17 @@ class _Reader:
         return (label,) if label else ()
 
     def phrase(self, part: str) -> Phrase:
-        """The words of a phrase and the label that they are for."""
+        """Parse a phrase into words and their label."""
         text, *arrow = (side.strip() for side in re.split(_ARROW, part, maxsplit=1))
         wanted = self._named(arrow[0]) if arrow else None
         if not text:
             text = arrow[0] if arrow and arrow[0] else part
-        label = wanted or self._named(text) or self._within(text) or self._otherwise(text)
+        label = wanted or self._named(text) or self._within(text) or self._fallback(text)
         own = words(text) in self._titles[label.name]
         return Phrase(label.prompts if own else (text,), label)
 
     def _named(self, text: str) -> Label | None:
-        """The label that is called so, or has that prompt."""
+        """Return the label with that name or alias, else the one with that prompt."""
         wanted = words(text)
         if not wanted:
             return None
@@ -201,7 +208,7 @@ class _Reader:
         return None
 
     def _within(self, text: str) -> Label | None:
-        """The label that is named in a text; the longest name, of equal ones the first."""
+        """Return the label that a text names; the longest name, of equal ones the first."""
         spaced = f" {plain_words(text)} "
         found = [
             (-len(name), spaced.index(f" {name} "), index)
@@ -211,19 +218,20 @@ class _Reader:
         ]
         return self._labels[min(found)[2]] if found else None
 
-    def _otherwise(self, text: str) -> Label:
-        things = [label for label in self._labels if not label.background] or list(self._labels)
-        if len(things) == 1:
-            return things[0]
+    def _fallback(self, text: str) -> Label:
+        """Return the label of words that name none; never the background beside other labels."""
+        labels = [label for label in self._labels if not label.background] or list(self._labels)
+        if len(labels) == 1:
+            return labels[0]
         if self._default is not None:
             return self._default
-        label = self._nearest(text, things)
+        label = self._nearest(text, labels)
         log.info("%r names no label: it is drawn as %s, the nearest.", text, label.name)
         return label
 
 
 def _titles(label: Label, config: LabelConfig) -> frozenset[str]:
-    """How a label is called: its value and its aliases, as words."""
+    """Return the names of a label, its value and its aliases, as words."""
     spellings = {label.name}.union(
         *(
             own.spellings
@@ -236,7 +244,7 @@ def _titles(label: Label, config: LabelConfig) -> frozenset[str]:
 
 
 def plain_words(text: str) -> str:
-    """Words without what stands between them.
+    """Return the words of a text without punctuation.
 
     >>> plain_words("the T-shirt, red")
     'the t shirt red'
@@ -249,7 +257,7 @@ def _same_target(prompt: Prompt) -> tuple[object, ...]:
 
 
 def _image(prompt: Prompt, config: LabelConfig) -> ImageTag | None:
-    """The image that a prompt is on; where it does not say, the first one that has its label."""
+    """Return the image tag of a prompt; without a name, the first tag that has its label."""
     if prompt.image:
         return next((tag for tag in config.images if tag.name == prompt.image), None)
     fitting = (tag for tag in config.images if _label(prompt, config, tag.name))
@@ -257,7 +265,7 @@ def _image(prompt: Prompt, config: LabelConfig) -> ImageTag | None:
 
 
 def _label(prompt: Prompt, config: LabelConfig, image: str) -> Label | None:
-    """The label that a click or box is for: the one it carries, or the only one there is."""
+    """Return the label of a click or box: the one it carries, or the only one there is."""
     for written in prompt.labels:
         label = config.find_label(written, image, prompt.control)
         if label is not None:
@@ -266,11 +274,6 @@ def _label(prompt: Prompt, config: LabelConfig, image: str) -> Label | None:
     return labels[0] if len(labels) == 1 and not prompt.labels else None
 
 
-def _asks(prompt: Prompt, config: LabelConfig) -> bool:
-    tool = config.tool(prompt.control)
+def _asks(prompt: Prompt, tools: Mapping[str, Tool]) -> bool:
+    tool = tools.get(prompt.control)
     return tool is None or tool.is_smart
-
-
-def _prompt_label(prompt: Prompt, config: LabelConfig) -> str:
-    tool = config.tool(prompt.control)
-    return tool.prompt_label if tool else ""

@@ -108,7 +108,7 @@ def version_of(config: str, learned: ActiveModel | None = None, **settings: Any)
     own = Settings(**{"model": "demo", "method": "clearclip"} | settings)
     models: Any = None if learned is None else Taught(learned)
     predictor = Predictor(colour_engine(), lambda *_: flag("red"), own, active_models=models)
-    return predictor.version(parse_label_config(config), 7)
+    return predictor.versions.current(parse_label_config(config), 7)
 
 
 class Taught:

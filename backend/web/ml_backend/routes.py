@@ -75,7 +75,7 @@ class MlBackendRoutes:
         if status.state == "failed":
             raise ModelUnavailable(status.reason)
         config = parse_label_config(asked.label_config)
-        version = self.predictor.version(config, asked.project_id)
+        version = self.predictor.versions.current(config, asked.project_id)
         self.predictor.warm_up(config)
         return json_response({"model_version": version})
 

@@ -90,7 +90,7 @@ class Bench:
         return self.prelabeler.run(job, self.stopping, watch)
 
     def version(self, config: str) -> str:
-        return self.predictor.version(parse_label_config(config))
+        return self.predictor.versions.current(parse_label_config(config))
 
 
 @pytest.fixture
@@ -473,7 +473,7 @@ def test_what_is_learned_meanwhile_leaves_a_job_its_version(
     bench = make_bench()
     start = bench.version(studio.label_config)
     learning = LearningStores.of(bench.store, "who learns")
-    bench.predictor._active_models = learning.active_models
+    bench.predictor.versions._active_models = learning.active_models
 
     def learn(job: Job) -> None:
         if job.done:
@@ -486,7 +486,7 @@ def test_what_is_learned_meanwhile_leaves_a_job_its_version(
     job = bench.run(learn)
     assert (job.state, job.version, job.done) == ("done", start, COUNT)
     assert studio.stored() == each_once()
-    newest = bench.predictor.version(parse_label_config(studio.label_config), 7)
+    newest = bench.predictor.versions.current(parse_label_config(studio.label_config), 7)
     assert newest != start
     job = bench.run(only="all")
     assert (job.state, job.version, job.done) == ("done", newest, COUNT)

@@ -120,7 +120,7 @@ def wait_for(condition: Callable[[], bool], within_s: float = 20.0) -> None:
 
 def version() -> str:
     predictor = Predictor(colour_engine(), lambda *_: flag("red"), Settings())
-    return predictor.version(parse_label_config(CONFIG))
+    return predictor.versions.current(parse_label_config(CONFIG))
 
 
 def test_what_is_late_for_the_answer_is_written_once(

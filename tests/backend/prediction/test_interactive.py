@@ -178,7 +178,7 @@ def test_of_very_many_clicks_the_first_and_the_newest_count(
         walks.append(args)
         return dijkstra(*args, **options)
 
-    monkeypatch.setattr("clearclip_core.prompting.prompts.dijkstra", counted)
+    monkeypatch.setattr("clearclip_core.prompting.geodesic.dijkstra", counted)
     beside = [keypoint(60 + each % 37, each / 10, positive=False) for each in range(1000)]
     mask = annotator.mask(TWO, keypoint(*CENTRE), *beside)
     assert 40 < len(walks) < 60
@@ -674,7 +674,7 @@ def never(text: str, labels: Any) -> Label:
 
 def read(text: str, config: LabelConfig = STREET, prompt_label: str = "") -> list[tuple[str, ...]]:
     """Each phrase as the name of its label, and its prompts."""
-    read = read_words(text, config, "image", prompt_label, never)
+    read = read_words(text, config, config.labels_of("image"), prompt_label, never)
     return [(phrase.label.name, *phrase.prompts) for phrase in read.phrases]
 
 
@@ -730,7 +730,7 @@ def test_commas_in_the_name_of_a_label_separate_nothing(
 
 def test_a_label_with_a_comma_may_be_asked_for_whole() -> None:
     config = words_config('<Label value="door, double door"/>', CAR)
-    found = read_words("all door, double door", config, "image", "", never)
+    found = read_words("all door, double door", config, config.labels_of("image"), "", never)
     assert [label.name for label in found.whole] == ["door, double door"]
     assert found.phrases == ()
 
@@ -748,7 +748,9 @@ def test_the_only_label_gets_the_mask() -> None:
 def test_the_prompt_label_gets_what_names_none(caplog: pytest.LogCaptureFixture) -> None:
     assert read("black cat", prompt_label="tree") == [("Veg", "black cat")]
     assert read("red car", prompt_label="tree") == [("Car", "red car")]
-    found = read_words("cat", STREET, "image", "nobody", lambda text, labels: labels[0])
+    found = read_words(
+        "cat", STREET, STREET.labels_of("image"), "nobody", lambda text, labels: labels[0]
+    )
     assert found.phrases[0].label.name == "Car"
     assert "prompt_label='nobody' is the name of no label." in caplog.text
 
@@ -758,8 +760,8 @@ def test_the_prompt_label_is_the_one_of_the_text_area() -> None:
     prompt = Prompt(Words("lamp"), control="words", image="image")
     ask = parse_prompt(Context((prompt,)), config, never)
     assert ask is not None
-    assert isinstance(ask.spec, Phrases)
-    assert ask.spec.phrases[0].label.name == "TrafficLight"
+    assert isinstance(ask.query, Phrases)
+    assert ask.query.phrases[0].label.name == "TrafficLight"
 
 
 def test_the_nearest_label_gets_what_is_left(caplog: pytest.LogCaptureFixture) -> None:
@@ -777,25 +779,25 @@ def test_the_rest_is_never_the_nearest() -> None:
         asked.extend(labels)
         return labels[0]  # type: ignore[no-any-return]
 
-    read_words("cat", STREET, "image", "", nearest)
+    read_words("cat", STREET, STREET.labels_of("image"), "", nearest)
     assert [label.name for label in asked] == ["Car", "TrafficLight", "Veg"]
 
 
 @pytest.mark.parametrize("text", ["all", "ALL", " all "])
 def test_all_is_every_label(text: str) -> None:
-    found = read_words(text, STREET, "image", "", never)
+    found = read_words(text, STREET, STREET.labels_of("image"), "", never)
     assert [label.name for label in found.whole] == ["Car", "TrafficLight", "Veg", "background"]
     assert found.phrases == ()
 
 
 @pytest.mark.parametrize("text", ["car all", "all car", "All Car", "van all"])
 def test_all_beside_a_label_is_that_one(text: str) -> None:
-    found = read_words(text, STREET, "image", "", never)
+    found = read_words(text, STREET, STREET.labels_of("image"), "", never)
     assert [label.name for label in found.whole] == ["Car"]
 
 
 def test_a_label_that_is_asked_for_whole_is_asked_for_once() -> None:
-    found = read_words("all car, Car, red car, bush", STREET, "image", "", never)
+    found = read_words("all car, Car, red car, bush", STREET, STREET.labels_of("image"), "", never)
     assert [label.name for label in found.whole] == ["Car"]
     assert [phrase.prompts for phrase in found.phrases] == [("red car",), ("bush",)]
 
@@ -863,17 +865,17 @@ def test_only_the_last_words_are_answered(annotator: Annotator) -> None:
 
 
 def test_labels_that_words_name_are_no_rivals() -> None:
-    found = read_words("red car, lamp -> tl", STREET, "image", "", never)
+    found = read_words("red car, lamp -> tl", STREET, STREET.labels_of("image"), "", never)
     assert [label.name for label in competing_labels(found, STREET.labels)] == [
         "words 0",
         "words 1",
         "Veg",
         "background",
     ]
-    over = read_words("red car -> Veg", STREET, "image", "", never)
+    over = read_words("red car -> Veg", STREET, STREET.labels_of("image"), "", never)
     names = [label.name for label in competing_labels(over, STREET.labels)]
     assert names == ["words 0", "TrafficLight", "background"]
-    own = read_words("Veg", STREET, "image", "", never)
+    own = read_words("Veg", STREET, STREET.labels_of("image"), "", never)
     names = [label.name for label in competing_labels(own, STREET.labels)]
     assert names[0] == "Veg", "what it has learned counts"
 
@@ -893,10 +895,10 @@ def test_the_last_prompt_decides() -> None:
     context = Context((prompt(first, "red"), blue, prompt(box, "red"), prompt(second, "red")))
     ask = parse_prompt(context, config, never)
     assert ask is not None
-    assert ask.spec == Clicks(Label("red"), (first, second))
+    assert ask.query == Clicks(Label("red"), (first, second))
     ask = parse_prompt(Context((prompt(first, "red"), prompt(box, "red"))), config, never)
     assert ask is not None
-    assert ask.spec == Boxes(Label("red"), (box,))
+    assert ask.query == Boxes(Label("red"), (box,))
 
 
 def test_a_click_without_a_label_is_for_the_only_one() -> None:
@@ -907,7 +909,7 @@ def test_a_click_without_a_label_is_for_the_only_one() -> None:
     bare = Context((Prompt(Keypoint(1, 1)),))
     ask = parse_prompt(bare, one, never)
     assert ask is not None
-    assert ask.spec == Clicks(Label("red"), (Keypoint(1, 1),))
+    assert ask.query == Clicks(Label("red"), (Keypoint(1, 1),))
     assert parse_prompt(bare, parse_label_config(CONFIG), never) is None
 
 

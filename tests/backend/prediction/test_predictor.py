@@ -16,7 +16,7 @@ from backend.inference.engine import Engine
 from backend.inference.image_request import Priority
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Context, Keypoint, PredictRequest, Prompt, Task, Words
-from backend.prediction import predictor as module
+from backend.prediction import mask_prediction as module
 from backend.prediction.predictor import Predictor, priority
 from backend.prediction.task_runner import AHEAD
 from backend.settings import Settings
@@ -206,7 +206,7 @@ def test_several_images_and_lists_keep_their_places() -> None:
 
 def test_the_version_follows_all_that_changes_masks() -> None:
     def version(config: str = brush_config("red"), **settings: object) -> str:
-        return make_predictor(**settings).version(parse_label_config(config))
+        return make_predictor(**settings).versions.current(parse_label_config(config))
 
     same = version()
     assert same == version()
@@ -230,7 +230,7 @@ def test_the_version_follows_all_that_changes_masks() -> None:
 
 def test_the_version_says_what_it_is_sorted_by_where_that_was_chosen() -> None:
     def version(config: str = brush_config("red"), **settings: object) -> str:
-        return make_predictor(**settings).version(parse_label_config(config))
+        return make_predictor(**settings).versions.current(parse_label_config(config))
 
     plain, effort = version(), version(score="effort")
     asks = {
@@ -246,7 +246,7 @@ def test_the_version_is_the_one_of_the_predictions() -> None:
     config = brush_config("red")
     (entry,) = predictor.predict(request(config, "red"))
     assert isinstance(entry, dict)
-    assert entry["model_version"] == predictor.version(parse_label_config(config))
+    assert entry["model_version"] == predictor.versions.current(parse_label_config(config))
 
 
 def test_a_config_with_nothing_to_draw_is_refused() -> None:

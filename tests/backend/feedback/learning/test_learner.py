@@ -232,9 +232,9 @@ def test_where_nothing_was_learned_all_is_as_without(store: JobStore) -> None:
     school = School(store)
     plain = Predictor(colour_engine(), read_image, Settings())
     config = parse_label_config(CONFIG)
-    assert school.predictor.version(config, 7) == plain.version(config)
+    assert school.predictor.versions.current(config, 7) == plain.versions.current(config)
     school.learn(1)
-    assert school.predictor.version(config, 7) == plain.version(config)
+    assert school.predictor.versions.current(config, 7) == plain.versions.current(config)
     task = Task(1, 7, {"image": "flag"})
     request = PredictRequest((task,), CONFIG, 7)
     assert school.predictor.predict(request) == plain.predict(request)
@@ -410,23 +410,23 @@ def test_labels_that_come_later_leave_what_others_have_learned(store: JobStore) 
 def test_a_request_keeps_the_version_that_it_has_begun_with(store: JobStore) -> None:
     school = School(store)
     config = parse_label_config(CONFIG)
-    start = school.predictor.version(config, 7)
+    start = school.predictor.versions.current(config, 7)
     school.learn(1, 2)
     school.step()
-    first = school.predictor.version(config, 7)
+    first = school.predictor.versions.current(config, 7)
     school.fits.adaptation = teach(wine="white")
     school.learn(3, 4)
     school.step()
-    newest = school.predictor.version(config, 7)
+    newest = school.predictor.versions.current(config, 7)
     assert len({start, first, newest}) == 3
     for version in (start, first, newest):
-        assert school.predictor.knows(version, config, 7)
-    assert not school.predictor.knows("another", config, 7)
+        assert school.predictor.versions.is_wanted(version, config, 7)
+    assert not school.predictor.versions.is_wanted("another", config, 7)
     other = parse_label_config(brush_config("wine"))
-    assert not school.predictor.knows(first, other, 7)
+    assert not school.predictor.versions.is_wanted(first, other, 7)
     for annotation in (1, 2, 3, 4):
         school.learner.forget(annotation)
-    assert not school.predictor.knows(first, config, 7), "the words decide at once"
+    assert not school.predictor.versions.is_wanted(first, config, 7), "the words decide at once"
 
 
 def test_a_node_without_the_database_makes_the_same(store: JobStore) -> None:
@@ -435,7 +435,9 @@ def test_a_node_without_the_database_makes_the_same(store: JobStore) -> None:
     school.learn(1, 2)
     school.step()
     config, task = parse_label_config(CONFIG), Task(1, 7, {"image": "flag"})
-    learned = pickle.loads(pickle.dumps(school.predictor.learned(config, 7)))  # as Ray does
+    learned = pickle.loads(
+        pickle.dumps(school.predictor.versions.active_model(config, 7))
+    )  # as Ray does
     node = Predictor(colour_engine(), read_image, Settings())
     entry = node.outcome(task, node.spec(config, Priority.BATCH, 7, learned)).entry
     (wanted,) = school.predictor.predict(PredictRequest((task,), CONFIG, 7))
@@ -660,7 +662,9 @@ def test_labels_whose_words_mean_nothing_are_found_after_some_corrections(
         both, either = 0, 0
         for seed in range(401, 407):
             task = Task(seed, 7, {"image": str(seed)})
-            spec = predictor.spec(SCENES, Priority.BATCH, 7, predictor.learned(SCENES, 7))
+            spec = predictor.spec(
+                SCENES, Priority.BATCH, 7, predictor.versions.active_model(SCENES, 7)
+            )
             entry = predictor.outcome(task, spec).entry
             assert isinstance(entry, dict)
             drawn = {r["value"]["brushlabels"][0]: mask_of(r) for r in entry["result"]}

@@ -1,0 +1,126 @@
+"""Predict the masks of an image: of its labels, or of an annotator's prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from backend.inference.engine import Engine
+from backend.prediction.interactive import (
+    LabelMask,
+    competing_labels,
+    segment_boxes,
+    segment_clicks,
+    segment_phrases,
+)
+from backend.prediction.prediction_spec import PredictionSpec, TaskImage
+from backend.prediction.prompt_parser import Boxes, Clicks, Phrases, PromptRequest
+from backend.settings import Settings
+from backend.telemetry.tracing import stage
+from clearclip_core import (
+    BoolMask,
+    Label,
+    Scores,
+    Segmentation,
+    drop_islands,
+    fill_holes,
+)
+
+
+class MaskPredictor:
+    """Asks the engine for scores and makes masks of them, one at a time.
+
+    Args:
+        engine: the owner of the model.
+        settings: whether masks are refined, and the size of islands that are dropped.
+    """
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
+        self._settings = settings
+
+    def score(
+        self, image: TaskImage, spec: PredictionSpec, labels: tuple[Label, ...] | None = None
+    ) -> Scores:
+        """Return the scores of labels that compete on an image; by default its own labels.
+
+        Raises:
+            ModelUnavailable: the model has failed to load, or the engine has stopped.
+        """
+        return self._engine.score(
+            image.prepared, labels or image.labels, spec.priority, spec.project, spec.adaptation
+        )
+
+    def predict_labels(
+        self, image: TaskImage, scores: Scores, names: Collection[str] | None = None
+    ) -> Iterator[LabelMask]:
+        """Yield the masks of labels, where they win against all others.
+
+        A label has one mask for each threshold that a control has for it.
+
+        Args:
+            image: the image.
+            scores: of the image's own labels.
+            names: names of the labels; None for all.
+        """
+        segmentation = self._decide(scores, image)
+        wanted = dict.fromkeys(
+            (label.name, label.threshold)
+            for control in image.controls
+            for label in control.labels
+            if names is None or label.name in names
+        )
+        for name, threshold in wanted:
+            mask = segmentation.label_map == segmentation.labels.index(name)
+            if threshold > 0:
+                mask &= segmentation.confidence >= np.float16(threshold)
+            yield LabelMask(name, self._clean(mask), segmentation.confidence, threshold)
+
+    def predict_prompt(
+        self, image: TaskImage, prompt: PromptRequest, spec: PredictionSpec
+    ) -> Iterator[LabelMask]:
+        """Yield the masks that answer an annotator's prompt."""
+        if isinstance(prompt.query, Phrases):
+            return self._predict_phrases(image, prompt.query, spec)
+        return self._predict_region(image, prompt.query, spec)
+
+    def _predict_phrases(
+        self, image: TaskImage, phrases: Phrases, spec: PredictionSpec
+    ) -> Iterator[LabelMask]:
+        if phrases.whole:
+            names = {label.name for label in phrases.whole}
+            yield from self.predict_labels(image, self.score(image, spec), names)
+        if phrases.phrases:
+            scores = self.score(image, spec, competing_labels(phrases, image.labels))
+            for found in segment_phrases(phrases, self._decide(scores, image)):
+                yield replace(found, mask=self._clean(found.mask))
+
+    def _predict_region(
+        self, image: TaskImage, query: Clicks | Boxes, spec: PredictionSpec
+    ) -> Iterator[LabelMask]:
+        own = image.labels
+        competing = own if query.label in own else (*own, query.label)
+        encoded = self._engine.encode(
+            image.prepared, competing, spec.priority, spec.project, spec.adaptation
+        )
+        if isinstance(query, Clicks):
+            yield from segment_clicks(query, encoded.features, encoded.scores, image.rgb)
+        else:
+            yield from segment_boxes(query, encoded.features, encoded.scores, image.rgb)
+
+    @stage("decide")
+    def _decide(self, scores: Scores, image: TaskImage) -> Segmentation:
+        refine = self._settings.refine
+        return self._engine.segmenter().decide(scores, image=image.rgb, refine=refine)
+
+    def _clean(self, mask: BoolMask) -> BoolMask:
+        """Return a mask without islands and holes that are too small."""
+        min_px = min_island_px(self._settings, mask)
+        return fill_holes(drop_islands(mask, min_px), min_px)
+
+
+def min_island_px(settings: Settings, mask: BoolMask) -> int:
+    """Return the size in px below which an island of a mask is dropped."""
+    return round(settings.min_island_share * mask.size)

@@ -1,0 +1,123 @@
+"""The ``model_version`` of predictions: a hash of all that changes masks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from backend.feedback.learning.active_models import ActiveModels
+from backend.feedback.learning.versions import ActiveModel
+from backend.label_studio.label_config import LabelConfig, adapt_mode
+from backend.prediction.image_prediction import score_kind
+from backend.settings import Settings
+
+#: Raised by one whenever the same settings would give other masks than before.
+_ALGORITHM = 2
+
+
+class ModelVersions:
+    """Tells which version the predictions of a project have, and what they follow.
+
+    Args:
+        settings: model, method, and the limits that change masks.
+        model_id: identifies the weights; raises `ModelUnavailable` where they are not there.
+        active_models: what projects have learned; None where none has learned anything.
+    """
+
+    def __init__(
+        self, settings: Settings, model_id: Callable[[], str], active_models: ActiveModels | None
+    ) -> None:
+        self._settings = settings
+        self._model_id = model_id
+        self._active_models = active_models
+
+    def current(self, config: LabelConfig, project: int | None = None) -> str:
+        """Return the version of predictions made now; see `of`.
+
+        Raises:
+            ModelUnavailable: the weights are not there.
+        """
+        return self.of(config, self.active_model(config, project))
+
+    def is_wanted(self, version: str, config: LabelConfig, project: int | None) -> bool:
+        """Return whether a version is the current one, or was before the last training step."""
+        return self.of(config, self.active_model(config, project, keep=version)) == version
+
+    def active_model(
+        self, config: LabelConfig, project: int | None, keep: str = ""
+    ) -> ActiveModel | None:
+        """Return what predictions of a project follow beside the words; None for the words alone.
+
+        Args:
+            config: label config of the project.
+            project: id of the project.
+            keep: the version of a job that has begun. Where only the learned model has changed
+                since, that version's model is returned in place of the live one.
+
+        Raises:
+            ModelUnavailable: the weights are not there.
+        """
+        if self._active_models is None:
+            return None
+        mode = adapt_mode(self._settings, config)
+        live = self._active_models.get(project, mode)
+        if keep in ("", self.of(config, live)):
+            return live
+        for earlier in self._active_models.earlier(project, mode):
+            if self.of(config, earlier) == keep:
+                return earlier
+        return live
+
+    def of(self, config: LabelConfig, learned: ActiveModel | None) -> str:
+        """Return model, method, and a hash of weights, settings, vocabulary and learned model.
+
+        Equal versions mean equal masks, up to rounding on another device or in another precision.
+        The version is known before the weights are loaded. Where a project has learned, it ends
+        with the number of annotations learned from: ``demo clearclip 1a2b3c4d +20``.
+
+        Raises:
+            ModelUnavailable: the weights are not there.
+        """
+        settings = self._settings
+        parts: list[Any] = [
+            _ALGORITHM,
+            self._model_id(),
+            settings.method,
+            settings.short_side_px,
+            settings.min_island_share,
+            settings.refine,
+            _config_parts(config),
+        ]
+        if (score := score_kind(settings, config)) != "confidence":
+            parts.append(score)
+        if learned is not None:
+            parts.append(learned.digest)
+        digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        count = "" if learned is None else f" +{learned.annotations}"
+        return f"{settings.model} {settings.method} {digest[:8]}{count}"
+
+
+def _config_parts(config: LabelConfig) -> list[list[dict[str, Any]]]:
+    """Return the parts of a label config that change masks; these names are part of the hash."""
+    return [
+        [{"name": image.name, "value": image.value} for image in config.images],
+        [
+            {
+                "kind": control.kind,
+                "name": control.name,
+                "to_names": control.to_names,
+                "labels": [
+                    {"name": own.name, "written": own.written, "threshold": own.threshold}
+                    for own in control.labels
+                ],
+                "overlap": control.overlap,
+            }
+            for control in config.controls
+        ],
+        [
+            {"name": label.name, "prompts": label.prompts, "background": label.background}
+            for label in config.labels
+        ],
+    ]
