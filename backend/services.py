@@ -9,7 +9,7 @@ from typing import Final
 
 from backend.database.leases import new_owner
 from backend.feedback.annotation_reader import AnnotationReader
-from backend.feedback.annotation_store import Annotations
+from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.learning.active_models import ActiveModels
 from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.learner import Learner
@@ -114,9 +114,9 @@ class Services:
         )
 
     @cached_property
-    def annotations(self) -> Annotations:
+    def annotations(self) -> AnnotationStore:
         """The annotations that were read and that are still to be read."""
-        return Annotations(self.store, self.owner)
+        return AnnotationStore(self.store, self.owner)
 
     def _model_key(self) -> str:
         return model_key(self.settings, self.engine.model_id)

@@ -20,7 +20,7 @@ from backend.cli.options import (
 from backend.cli.signals import stopped_by_signals
 from backend.feedback.report.charts import plots
 from backend.feedback.report.statistics import Step, measure, to_csv
-from backend.feedback.report.tables import print_savings
+from backend.feedback.report.tables import print_report
 from backend.services import READ_RETRY_FOR_S, Services
 from backend.settings import Settings
 
@@ -78,7 +78,7 @@ def report(
     if plots_folder is not None:
         for name, svg in plots(savings, standalone=True).items():
             write_text(plots_folder / f"{name}.svg", svg)
-    print_savings(savings, Console())
+    print_report(savings, Console())
     if services.stopping.is_set():
         raise SystemExit(130)
 

@@ -1,2 +1,2 @@
-"""What annotators changed: comparison, report and learning; imports `inference` and what that
-imports."""
+"""Compares annotations with predictions, reports on them and learns from them; imports `inference`
+and what that imports."""

@@ -1,24 +1,23 @@
 """Reads annotations that have changed, and compares each with the prediction that it began with.
 
-What is read is what Label Studio has now; how often and in which order it has told of changes does
-not matter. An annotation that cannot be read is kept as broken, with a sentence, and never stops
-those behind it.
+The present state in Label Studio is read; the number and order of its messages do not matter. An
+annotation that cannot be read is kept as broken, with a reason, and does not stop the next ones.
 
-What counts as what:
+The kinds of annotations:
 
 - **compared**: it began with a prediction of a model version such as this backend writes.
 - **scratch**: no prediction, no copy, and no region of it says that it came from a prediction.
-- **copy**: of another annotation, whose work it was.
-- **converted**: the prediction itself, as Label Studio makes annotations of predictions by the
-  thousand: no time was measured, and nothing is changed. What a script has left as it was looks the
-  same. Nobody has looked at it, so nothing is learned from it, until somebody changes it.
-- **foreign**: the prediction has another model's version.
-- **lost**: its regions came from a prediction that is not there any more.
-- **skipped**: the task was passed over.
+- **copy**: it was made from another annotation.
+- **converted**: the prediction itself, as Label Studio makes annotations of predictions in bulk: no
+  time was measured, and nothing is changed. An annotation that a script made of a prediction looks
+  alike. Nobody has looked at it, so nothing is learned from it until somebody changes it.
+- **foreign**: the prediction has the version of another model.
+- **lost**: its regions came from a prediction that is deleted by now.
+- **skipped**: the annotator skipped the task.
 
-How an annotation began stays known, with its figures, where the prediction is deleted later.
+The kind and the figures of an annotation stay where its prediction is deleted later.
 
-Each annotation counts by itself, also where a task has several. Drafts are no annotations yet.
+Each annotation counts by itself, also where a task has several. Drafts do not count.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from backend.errors import BadRequest, ImageRefused, LabelConfigError, ModelUnavailable
 from backend.feedback.annotation_store import (
     AnnotationOrigin,
-    Annotations,
+    AnnotationStore,
     PendingAnnotation,
     ReadAnnotation,
 )
@@ -52,7 +51,7 @@ log = logging.getLogger(__name__)
 #: Annotations that are leased at once.
 _BATCH_SIZE: Final = 10
 
-#: What `backend.prediction.model_version.ModelVersions` makes, with whatever may come behind it.
+#: A version from `backend.prediction.model_version.ModelVersions`, with or without a suffix.
 _OUR_VERSION: Final = re.compile(r"\S.* \S+ [0-9a-f]{8}\b.*", re.DOTALL)
 
 
@@ -61,18 +60,18 @@ def _never() -> bool:
 
 
 class AnnotationReader:
-    """Reads marked annotations through Label Studio's API.
+    """Reads annotations that are marked as changed, through Label Studio's API.
 
     Args:
-        annotations: the marks, and where it keeps what it has read.
+        annotations: the annotations to read, and what was read of them.
         client: Label Studio.
-        learner: is told of each annotation too; without one, each is left to be read once more by
-            who has one.
+        learner: learns from each annotation; without one, each annotation is left to be read once
+            more by a reader that has one.
     """
 
     def __init__(
         self,
-        annotations: Annotations,
+        annotations: AnnotationStore,
         client: LabelStudioClient,
         learner: CorrectionListener | None = None,
     ) -> None:
@@ -81,14 +80,14 @@ class AnnotationReader:
         self._learner = learner
 
     def mark_project(self, project: int, watch: Callable[[int], None] = lambda _: None) -> int:
-        """Mark all annotations that a project has, and those that it had when they were read.
+        """Mark all annotations of a project, those too that it had and has no more.
 
         Args:
             project: its id.
-            watch: called with how many it has found so far.
+            watch: called with the number of annotations found so far.
 
         Returns:
-            How many the project has.
+            The number of annotations of the project.
 
         Raises:
             StudioRefused: there is no such project for this token.
@@ -104,9 +103,9 @@ class AnnotationReader:
         return count
 
     def mark_gone(self, project: int, annotations: Iterable[int]) -> None:
-        """Mark, of annotations that were read, those whose task is gone or has none any more.
+        """Mark those of some annotations whose task is gone or has no annotation any more.
 
-        Label Studio does not tell of all that it deletes.
+        Label Studio does not send a webhook for everything that it deletes.
 
         Raises:
             StudioRefused: there is no such project for this token.
@@ -118,7 +117,7 @@ class AnnotationReader:
 
     @property
     def now(self) -> float:
-        """The time on the clock by which annotations are due."""
+        """The time on the clock by which annotations are due, in seconds since the epoch."""
         return self._annotations.now
 
     def read_some(
@@ -127,66 +126,70 @@ class AnnotationReader:
         pause: Callable[[], bool] = _never,
         since: float | None = None,
     ) -> int:
-        """Read some of the annotations that are marked; how many, 0 where there is none.
+        """Read a batch of the annotations that are due.
 
         Args:
-            project: of this one only.
-            pause: asked before each; where it says so, what is left is given back.
-            since: only what was due at that time; by default what is due now.
+            project: of this project only.
+            pause: asked before each annotation; where it returns True, the rest is given back.
+            since: only those that were due at that time, in seconds since the epoch; now by
+                default.
+
+        Returns:
+            How many were read; 0 where none is due.
 
         Raises:
             StudioRefused: the token may not see one of them.
-            StudioUnreachable: Label Studio does not answer; they wait for a later time.
+            StudioUnreachable: Label Studio does not answer; the rest is due again later.
         """
         if pause():
             return 0
-        untaught = self._learner is not None
-        marks = self._annotations.take(_BATCH_SIZE, project, untaught, since)
+        unlearned = self._learner is not None
+        batch = self._annotations.lease(_BATCH_SIZE, project, unlearned, since)
         configs: dict[int, LabelConfig | str] = {}
-        for number, mark in enumerate(marks):
+        for number, pending in enumerate(batch):
             if number and pause():
-                self._annotations.put_back(marks[number:])
+                self._annotations.release(batch[number:])
                 return number
             try:
-                self._read(mark, configs)
+                self._read(pending, configs)
             except BaseException:
-                self._annotations.put_back(marks[number:], failed=mark)
+                self._annotations.release(batch[number:], failed=pending)
                 raise
-        return len(marks)
+        return len(batch)
 
-    def _read(self, mark: PendingAnnotation, configs: dict[int, LabelConfig | str]) -> None:
-        """Read one, let it be learned from, and take its mark away."""
-        annotation = self._client.annotation(mark.annotation)
+    def _read(self, pending: PendingAnnotation, configs: dict[int, LabelConfig | str]) -> None:
+        """Read an annotation, learn from it, and complete it."""
+        annotation = self._client.annotation(pending.annotation)
         task = None
         if annotation is not None:
             task = self._client.task(annotation.project, annotation.task)
         if annotation is None or task is None:
-            taught = self._teach(mark.annotation, None)
-            done = self._annotations.drop(mark, taught)
+            learned = self._learn(pending.annotation, None)
+            done = self._annotations.discard(pending, learned)
         else:
-            read, corrected = self._compare(annotation, task, configs, mark.before)
-            taught = self._teach(mark.annotation, corrected)
-            done = self._annotations.settle(mark, read, taught)
-            if not taught and self._learner is not None:
-                self._annotations.postpone(mark)
-        if not done:  # another has read it meanwhile: who of us was the last is not known
-            self._annotations.mark(mark.project, [mark.annotation])
+            read, diff = self._compare(annotation, task, configs, pending.before)
+            learned = self._learn(pending.annotation, diff)
+            done = self._annotations.complete(pending, read, learned)
+            if not learned and self._learner is not None:
+                self._annotations.postpone(pending)
+        if not done:  # another backend has read it meanwhile, and may have read an older state
+            self._annotations.mark(pending.project, [pending.annotation])
 
-    def _teach(self, annotation: int, corrected: AnnotationDiff | None) -> bool:
-        """Let it be learned from, or forgotten; False where somebody has to do so later."""
+    def _learn(self, annotation: int, diff: AnnotationDiff | None) -> bool:
+        """Have an annotation learned from or forgotten; False where that is to be done later."""
         if self._learner is None:
             return False
-        if corrected is None or not any(picture.final for picture in corrected.pictures):
+        if diff is None or not any(image.final for image in diff.pictures):
             self._learner.forget(annotation)
             return True
         try:
-            self._learner.learn(corrected)
+            self._learner.learn(diff)
         except (ImageRefused, ModelUnavailable) as error:
             log.warning("Annotation %d is learned from later: %s", annotation, error)
             return False
         except SQLAlchemyError:
             raise
-        except Exception:  # whatever a picture does to its decoder, those behind it are read
+        except Exception:  # a broken image must not stop the annotations behind it
             log.exception("Annotation %d is learned from later", annotation)
             return False
         return True
@@ -199,25 +202,25 @@ class AnnotationReader:
         before: ReadAnnotation | None,
     ) -> tuple[ReadAnnotation, AnnotationDiff | None]:
         if annotation.skipped:
-            return _row(annotation, "skipped"), None
+            return _read_annotation(annotation, "skipped"), None
         config = self._config(annotation.project, configs)
         if isinstance(config, str):
-            return _row(annotation, "broken", reason=config), None
-        kind, prediction = self._beginning(annotation)
+            return _read_annotation(annotation, "broken", reason=config), None
+        kind, prediction = self._origin(annotation)
         predicted = prediction.result if prediction else None
         try:
             pictures = compare(predicted, annotation.result, config, task)
         except BadRequest as error:
             log.warning("Annotation %d cannot be read: %s", annotation.id, error)
-            return _row(annotation, "broken", reason=str(error)), None
-        made = AnnotationDiff(
+            return _read_annotation(annotation, "broken", reason=str(error)), None
+        diff = AnnotationDiff(
             annotation.id, annotation.project, task, config, pictures, annotation.updated
         )
-        read = _remembered(_row(annotation, kind, prediction, made), before)
-        return read, None if read.kind == "converted" else made
+        read = _keep_origin(_read_annotation(annotation, kind, prediction, diff), before)
+        return read, None if read.kind == "converted" else diff
 
     def _config(self, project: int, configs: dict[int, LabelConfig | str]) -> LabelConfig | str:
-        """A project's label config, asked for once a round; or why there is nothing to compare."""
+        """Return a project's label config, read once a batch, or why it cannot be read."""
         if project not in configs:
             try:
                 configs[project] = parse_label_config(self._client.label_config(project))
@@ -225,10 +228,8 @@ class AnnotationReader:
                 configs[project] = str(error)
         return configs[project]
 
-    def _beginning(
-        self, annotation: Annotation
-    ) -> tuple[AnnotationOrigin, PredictionRegions | None]:
-        """How an annotation began, with the prediction where it can be compared with one."""
+    def _origin(self, annotation: Annotation) -> tuple[AnnotationOrigin, PredictionRegions | None]:
+        """Return the kind of an annotation, and the prediction to compare it with."""
         if annotation.prediction is not None:
             prediction = self._client.prediction(annotation.prediction)
             if prediction is None:
@@ -246,11 +247,11 @@ class AnnotationReader:
         return "scratch", None
 
 
-def _row(
+def _read_annotation(
     annotation: Annotation,
     kind: AnnotationOrigin,
     prediction: PredictionRegions | None = None,
-    corrected: AnnotationDiff | None = None,
+    diff: AnnotationDiff | None = None,
     reason: str = "",
 ) -> ReadAnnotation:
     return ReadAnnotation(
@@ -263,13 +264,13 @@ def _row(
         seconds=annotation.seconds,
         created=annotation.created,
         updated=annotation.updated,
-        changes=corrected.changes if corrected else (),
+        changes=diff.changes if diff else (),
         reason=reason,
     )
 
 
-def _remembered(read: ReadAnnotation, before: ReadAnnotation | None) -> ReadAnnotation:
-    """What was read; of one whose prediction is gone, what it was when that was there."""
+def _keep_origin(read: ReadAnnotation, before: ReadAnnotation | None) -> ReadAnnotation:
+    """Return what was read, with the earlier kind and changes where the prediction is gone."""
     if before is None or read.kind not in ("lost", "scratch"):
         return read
     untouched = before.kind == "converted" and before.updated == read.updated
@@ -284,13 +285,13 @@ def _remembered(read: ReadAnnotation, before: ReadAnnotation | None) -> ReadAnno
 def read_all(
     reader: AnnotationReader, project: int, stopping: threading.Event, watch: Callable[[int], None]
 ) -> int:
-    """Read all marked annotations of a project that no other reads; how many.
+    """Read all annotations of a project that are due; return how many.
 
     Raises:
         StudioRefused: the token may not see one of them.
         StudioUnreachable: Label Studio does not answer.
     """
-    count, since = 0, reader.now  # what fails meanwhile is for a later time
+    count, since = 0, reader.now  # an annotation that fails is not read again here
     while not stopping.is_set():
         some = reader.read_some(project, stopping.is_set, since)
         if not some:

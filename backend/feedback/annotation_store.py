@@ -1,15 +1,15 @@
-"""Annotations that have changed, and what was read of each: a row an annotation.
+"""Annotations that have changed, and what was read of each: one row for each annotation.
 
-A webhook only marks: that annotation has changed, whatever of it, so that neither the order in
-which they come nor a second one of the same matters. Whoever leases a mark asks Label Studio what
-is there now, and takes the mark away if no other has come meanwhile::
+A webhook marks an annotation as changed and says no more, so that neither the order of messages nor
+a repeated one matters. A reader leases the annotation, asks Label Studio for its present state, and
+completes it unless it was marked again meanwhile::
 
-    mark ──> marked ──> leased ──> read          `settle`, or `drop` where it is gone
-               ^           │
-               └───────────┘                     Label Studio was not there; marked again; died
+    mark ──> pending ──> leased ──> read         `complete`, or `discard` where it is gone
+                ^          │
+                └──────────┘                     Label Studio was away; marked again; reader died
 
-Backends that share a database share the rows; the lease of one that dies ends. Who reads without
-anybody to learn from it, as the command line does, leaves the row to be read once more by who has.
+Backends that share a database share the rows; the lease of a backend that dies ends. A reader
+without a learner, such as the command line, leaves the row for a reader that has one.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ AnnotationOrigin = Literal[
     "compared", "scratch", "copy", "converted", "foreign", "lost", "skipped", "broken"
 ]
 
-#: Before what could not be read is tried again, in seconds: at first, and at most.
-_FIRST_PAUSE_S: Final = 15.0
-_LONGEST_PAUSE_S: Final = 3600.0
+#: Before an annotation that could not be read is tried again, in seconds: at first, and at most.
+_FIRST_RETRY_S: Final = 15.0
+_LONGEST_RETRY_S: Final = 3600.0
 
-#: The advisory lock of PostgreSQL that puts changes of annotations one after the other.
+#: The advisory lock of PostgreSQL under which annotations are changed, one writer at a time.
 _LOCK: Final = 0xC1EAA707
 
-#: As many messages within a second are no annotators' any more, but an import or a bulk action.
+#: So many messages within a second come from an import or a bulk action, not from annotators.
 _BURST: Final = 20
 
-#: Rows of one turn to write, and keys of one SQL statement.
+#: Rows of one transaction that marks, and keys of one SQL statement.
 _BATCH_SIZE: Final = 400
 
 _ANNOTATIONS: Final = Table(
@@ -98,18 +98,18 @@ class ReadAnnotation:
 
     Attributes:
         annotation: its id.
-        project: its project's.
-        task: its task's.
-        kind: "compared" with the prediction of ours that it began with. Else it began from
-            "scratch", as a "copy" of another annotation, with a "foreign" prediction that is not
-            ours, or with one that is "lost", since somebody has deleted it; it is a prediction that
-            was "converted" as it is; or it was "skipped", or is "broken".
+        project: the id of its project.
+        task: the id of its task.
+        kind: "compared": it began with a prediction of this backend and was compared with it.
+            "scratch", "copy", "foreign", "lost": it began from nothing, from another annotation,
+            with a prediction of another model, or with a prediction that is deleted by now.
+            "converted": it is a prediction as it was. "skipped", "broken": see `reason`.
         version: the ``model_version`` of the prediction that it was compared with.
-        annotator: who has made it, by number.
+        annotator: the id of the user who made it.
         seconds: how long it took in all, as Label Studio has measured it.
         created: when it was submitted first.
         updated: when it was changed last.
-        changes: what became of each label on each picture.
+        changes: what became of each label on each image.
         reason: why it is broken, in a sentence.
     """
 
@@ -128,11 +128,11 @@ class ReadAnnotation:
 
 @dataclass(frozen=True)
 class PendingAnnotation:
-    """An annotation to read.
+    """An annotation that is leased to be read.
 
     Attributes:
         annotation: its id.
-        project: its project's, as who marked it said.
+        project: the id of its project, as the message said that marked it.
         count: how often it has been marked.
         tries: how often it could not be read since it was marked first.
         before: what was read of it last; None where nothing was.
@@ -145,85 +145,87 @@ class PendingAnnotation:
     before: ReadAnnotation | None = field(default=None, repr=False, compare=False)
 
 
-class Annotations:
-    """The annotations in a store, for one backend.
+class AnnotationStore:
+    """The annotations in a database, for one backend.
 
     Args:
-        store: the database.
-        owner: who this is, see `backend.database.leases.new_owner`.
+        database: where they are kept.
+        owner: the name of this backend, see `backend.database.leases.new_owner`.
 
-    >>> annotations = Annotations(Database("sqlite://"), "worker")
+    >>> annotations = AnnotationStore(Database("sqlite://"), "worker")
     >>> annotations.mark(7, [3, 3])
     >>> annotations.mark(7, [3])
-    >>> annotations.take(10)
+    >>> annotations.lease(10)
     [PendingAnnotation(annotation=3, project=7, count=2, tries=0)]
     """
 
-    def __init__(self, store: Database, owner: str) -> None:
-        self._store = store
+    def __init__(self, database: Database, owner: str) -> None:
+        self._database = database
         self._owner = owner
-        self._marking, self._next = threading.Lock(), threading.Lock()
+        self._marking, self._next_marker = threading.Lock(), threading.Lock()
         self._marked_at: deque[float] = deque(maxlen=_BURST)
-        self._held: set[int] = set()  # leases of ours that are renewed
+        self._leased: set[int] = set()  # ids of annotations whose leases are renewed
 
-    # ---- who tells of changes ----------------------------------------------------------------
+    # ---- marking -----------------------------------------------------------------------------
 
     def mark(self, project: int, annotations: Iterable[int]) -> None:
-        """Note that annotations of a project are new, changed or gone."""
-        self._marked_at.append(self._store.clock())
-        for some in _some(sorted(set(annotations))):
-            with self._turn(), self._write() as connection:
-                self._mark(connection, project, some)
+        """Mark annotations of a project that are new, changed or gone."""
+        self._marked_at.append(self._database.clock())
+        for batch in _batches(sorted(set(annotations))):
+            with self._alone(), self._write() as connection:
+                self._mark(connection, project, batch)
 
     @property
     def in_burst(self) -> bool:
-        """Whether so many were told of here within a second that reading had better wait.
+        """Whether so many messages came within a second that reading had better wait.
 
-        Each of them is waited for by Label Studio; what they tell of is not lost.
+        Label Studio waits for the answer to each message; what they mark is not lost.
         """
         first = self._marked_at[0] if len(self._marked_at) == _BURST else 0.0
-        return self._store.clock() - first < 1
+        return self._database.clock() - first < 1
 
     def mark_tasks(self, project: int, tasks: Iterable[int]) -> None:
-        """Note that tasks have changed or are gone, and so what was read of their annotations."""
-        read_first = and_(_ROW.task == 0, _ROW.leased_until > 0)  # just now: may be one of theirs
-        for some in _some(sorted(set(tasks))):
-            self._again(_ROW.project == project, or_(_ROW.task.in_(some), read_first))
+        """Mark the annotations of tasks that have changed or are gone."""
+        # one that is read for the first time now may belong to one of the tasks
+        read_first = and_(_ROW.task == 0, _ROW.leased_until > 0)
+        for batch in _batches(sorted(set(tasks))):
+            self._mark_again(_ROW.project == project, or_(_ROW.task.in_(batch), read_first))
 
     def mark_all(self, project: int) -> None:
-        """Have all annotations of a project that are known read anew."""
-        self._again(_ROW.project == project)
+        """Mark all known annotations of a project."""
+        self._mark_again(_ROW.project == project)
 
-    # ---- who reads them ----------------------------------------------------------------------
+    # ---- reading -----------------------------------------------------------------------------
 
     @property
     def now(self) -> float:
-        """The time on the store's clock."""
-        return self._store.clock()
+        """The time on the database's clock, in seconds since the epoch."""
+        return self._database.clock()
 
-    def take(
+    def lease(
         self,
         limit: int,
         project: int | None = None,
-        untaught: bool = False,
+        unlearned: bool = False,
         since: float | None = None,
     ) -> list[PendingAnnotation]:
-        """Lease marks, of one project at a time: what is due longest first, then what is newest.
+        """Lease annotations of one project: the longest due first, then the newest.
 
         Args:
             limit: at most so many.
-            project: of this one only.
-            untaught: those too that were read already, but that nobody has learned from.
-            since: only those that were due at that time; by default those that are due now.
+            project: of this project only.
+            unlearned: lease annotations too that were read already but not learned from.
+            since: only those that were due at that time, in seconds since the epoch; now by
+                default.
         """
-        now = self._store.clock()
+        now = self._database.clock()
         due = now if since is None else since
-        wanted = or_(_ROW.open == 1, _ROW.untaught == 1) if untaught else _ROW.open == 1
+        wanted = or_(_ROW.open == 1, _ROW.untaught == 1) if unlearned else _ROW.open == 1
         free = [wanted, _ROW.due <= due, _ROW.leased_until < now]
         if project is not None:
             free.append(_ROW.project == project)
         query = select(_ANNOTATIONS).where(*free).order_by(_ROW.due, _ROW.annotation.desc())
-        with self._store.read() as connection:  # most often there is nothing, and nobody waits
+        with self._database.read() as connection:  # most often nothing is due: no lock
             first = connection.execute(query.limit(1)).first()
         if first is None:
             return []
@@ -231,37 +233,43 @@ class Annotations:
             same = query.where(_ROW.project == first.project).limit(limit)
             rows = connection.execute(same).all()
             ids = [row.annotation for row in rows]
-            self._set(connection, ids, owner=self._owner, leased_until=now + LEASE_S)
-        self._held.update(ids)
+            self._update(connection, ids, owner=self._owner, leased_until=now + LEASE_S)
+        self._leased.update(ids)
         return [
             PendingAnnotation(
-                row.annotation, row.project, row.marked, row.tries, _read(row) if row.kind else None
+                row.annotation,
+                row.project,
+                row.marked,
+                row.tries,
+                _from_row(row) if row.kind else None,
             )
             for row in rows
         ]
 
     def renew(self) -> None:
-        """Keep all our leases for another while.
+        """Renew the leases of this backend for another `LEASE_S`.
 
-        Whoever is done with one renews it no more, even if the database does not hear of it: the
-        lease ends then, and another may have it.
+        A lease that was given up here is not renewed, even if the database could not be told: it
+        ends then, and another backend may take it.
         """
-        until = self._store.clock() + LEASE_S
+        until = self._database.clock() + LEASE_S
         ours = (_ROW.owner == self._owner, _ROW.leased_until > 0)
-        for some in _some(list(self._held)):
+        for batch in _batches(list(self._leased)):
             with self._write() as connection:
-                which = (_ROW.annotation.in_(some), *ours)
+                which = (_ROW.annotation.in_(batch), *ours)
                 connection.execute(update(_ANNOTATIONS).where(*which).values(leased_until=until))
 
-    def settle(self, mark: PendingAnnotation, read: ReadAnnotation, taught: bool = True) -> bool:
-        """Keep what was read; whether it was still ours to read.
+    def complete(
+        self, pending: PendingAnnotation, read: ReadAnnotation, learned: bool = True
+    ) -> bool:
+        """Keep what was read; return whether the lease was still held.
 
-        The mark goes, if no other has come meanwhile.
+        The annotation is pending no more, unless it was marked again meanwhile.
 
         Args:
-            mark: what was leased.
-            read: what was there.
-            taught: whether it was learned from.
+            pending: from `lease`.
+            read: what was read.
+            learned: whether it was learned from.
         """
         values = {
             "project": read.project,
@@ -274,113 +282,116 @@ class Annotations:
             "updated": read.updated,
             "changes": json.dumps([change.to_json() for change in read.changes]),
             "reason": read.reason,
-            "seen": mark.count,
+            "seen": pending.count,
             "tries": 0,
             "owner": "",
             "leased_until": 0.0,
         }
-        self._held.discard(mark.annotation)
+        self._leased.discard(pending.annotation)
         with self._write() as connection:
-            done = self._own(connection, mark, **values)
+            done = self._update_leased(connection, pending, **values)
             connection.execute(
                 update(_ANNOTATIONS)
-                .where(_ROW.annotation == mark.annotation, _ROW.seen == _ROW.marked)
-                .values(_closed(taught))
+                .where(_ROW.annotation == pending.annotation, _ROW.seen == _ROW.marked)
+                .values(_closed(learned))
             )
         return done
 
-    def drop(self, mark: PendingAnnotation, taught: bool = True) -> bool:
-        """Forget an annotation that is gone; whether it was still ours to read.
+    def discard(self, pending: PendingAnnotation, learned: bool = True) -> bool:
+        """Forget an annotation that is gone; return whether the lease was still held.
 
         Args:
-            mark: what was leased.
-            taught: whether who learns has forgotten it too; else a row stays, with nothing in it.
+            pending: from `lease`.
+            learned: whether the learner has forgotten it too; otherwise an empty row stays.
         """
-        self._held.discard(mark.annotation)
+        self._leased.discard(pending.annotation)
         with self._write() as connection:
-            there = self._own(connection, mark, kind="", changes="[]", owner="", leased_until=0.0)
+            there = self._update_leased(
+                connection, pending, kind="", changes="[]", owner="", leased_until=0.0
+            )
             if there:
-                newest = (_ROW.annotation == mark.annotation, _ROW.marked == mark.count)
-                closing = delete(_ANNOTATIONS) if taught else update(_ANNOTATIONS).values(open=0)
+                newest = (_ROW.annotation == pending.annotation, _ROW.marked == pending.count)
+                closing = delete(_ANNOTATIONS) if learned else update(_ANNOTATIONS).values(open=0)
                 connection.execute(closing.where(*newest))
         return there
 
-    def postpone(self, mark: PendingAnnotation) -> None:
-        """Let what was read but not learned from wait, longer each time, up to days."""
-        tried = {"due": self._store.clock() + _pause(mark.tries), "tries": mark.tries + 1}
-        nobodys = (_ROW.open == 0, _ROW.untaught == 1, _ROW.owner == "")
+    def postpone(self, pending: PendingAnnotation) -> None:
+        """Postpone an annotation that was read but not learned from, longer each time."""
+        due = self._database.clock() + _retry_delay_s(pending.tries)
+        tried = {"due": due, "tries": pending.tries + 1}
+        unleased = (_ROW.open == 0, _ROW.untaught == 1, _ROW.owner == "")
         with self._write() as connection:
-            which = (_ROW.annotation == mark.annotation, *nobodys)
+            which = (_ROW.annotation == pending.annotation, *unleased)
             connection.execute(update(_ANNOTATIONS).where(*which).values(tried))
 
-    def put_back(
-        self, marks: Sequence[PendingAnnotation], failed: PendingAnnotation | None = None
+    def release(
+        self, leased: Sequence[PendingAnnotation], failed: PendingAnnotation | None = None
     ) -> None:
-        """Give leases back; the one that has failed waits longer each time."""
-        now = self._store.clock()
-        self._held.difference_update(mark.annotation for mark in marks)
+        """Give leases back; the annotation that could not be read waits longer each time."""
+        now = self._database.clock()
+        self._leased.difference_update(each.annotation for each in leased)
         with self._write() as connection:
-            for mark in marks:
-                pause = min(_pause(mark.tries), _LONGEST_PAUSE_S)
-                later = {"due": now + pause, "tries": mark.tries + 1} if mark == failed else {}
-                self._own(connection, mark, owner="", leased_until=0.0, **later)
+            for each in leased:
+                due = now + min(_retry_delay_s(each.tries), _LONGEST_RETRY_S)
+                later = {"due": due, "tries": each.tries + 1} if each == failed else {}
+                self._update_leased(connection, each, owner="", leased_until=0.0, **later)
 
-    # ---- who looks at them -------------------------------------------------------------------
+    # ---- what was read -----------------------------------------------------------------------
 
     def read(self, project: int) -> list[ReadAnnotation]:
-        """All that was read of a project's annotations, in the order in which they were made."""
+        """Return what was read of a project's annotations, in the order of their creation."""
         return list(self.stream(project))
 
     def stream(self, project: int) -> Iterator[ReadAnnotation]:
-        """The same, one by one: of 100,000, all at once take 1 GB."""
+        """Yield what was read of a project's annotations one by one: 100,000 at once take 1 GB."""
         query = select(_ANNOTATIONS).where(_ROW.project == project, _ROW.kind != "")
         ordered = query.order_by(_ROW.created, _ROW.annotation)
-        with self._store.read() as connection:
+        with self._database.read() as connection:
             yield from map(
-                _read, connection.execute(ordered.execution_options(yield_per=_BATCH_SIZE))
+                _from_row, connection.execute(ordered.execution_options(yield_per=_BATCH_SIZE))
             )
 
     def revision(self, project: int) -> tuple[Any, ...]:
-        """A value that is another one once anything was read or dropped, not when it is marked."""
+        """Return a value that changes once anything is read or discarded, not when it is marked."""
         ids, times = func.sum(cast(_ROW.annotation, Float)), func.sum(_ROW.seen)
         to_learn = func.sum(_ROW.untaught * (1 - _ROW.open))  # is read once more, without a mark
         query = select(func.count(), ids, times, to_learn)
-        with self._store.read() as connection:
+        with self._database.read() as connection:
             row = connection.execute(query.where(_ROW.project == project, _ROW.kind != "")).one()
         return tuple(row)
 
     def tasks(self, annotations: Iterable[int]) -> list[int]:
-        """The tasks of annotations, as far as these were read, in ascending order."""
+        """Return the tasks of annotations that were read, in ascending order."""
         found: set[int] = set()
-        with self._store.read() as connection:
-            for some in _some(sorted(set(annotations))):
-                query = select(_ROW.task).where(_ROW.annotation.in_(some), _ROW.task > 0)
+        with self._database.read() as connection:
+            for batch in _batches(sorted(set(annotations))):
+                query = select(_ROW.task).where(_ROW.annotation.in_(batch), _ROW.task > 0)
                 found.update(connection.scalars(query))
         return sorted(found)
 
     def count_open(self, project: int | None = None) -> int:
-        """How many wait to be read."""
+        """Return how many annotations are still to be read."""
         query = select(func.count()).where(_ROW.open == 1)
         if project is not None:
             query = query.where(_ROW.project == project)
-        with self._store.read() as connection:
+        with self._database.read() as connection:
             return int(connection.execute(query).scalar_one())
 
     def projects(self) -> list[int]:
-        """The projects of which anything was read, in ascending order."""
+        """Return the projects of which anything was read, in ascending order."""
         query = select(_ROW.project).where(_ROW.kind != "").distinct().order_by(_ROW.project)
-        with self._store.read() as connection:
+        with self._database.read() as connection:
             return list(connection.scalars(query))
 
     # ---- inside ------------------------------------------------------------------------------
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Who marks, one at a time: SQLite lets writers that meet wait by chance, and rather long.
+    def _alone(self) -> Iterator[None]:
+        """Let one thread mark at a time: SQLite lets writers that meet wait by chance, and long.
 
-        Thousands are marked in many turns, and whoever waits meanwhile has the next one.
+        Thousands are marked in many transactions; a thread that waits has the next one.
         """
-        with self._next:  # held by who waits, or else who has just had a turn might have it again
+        with self._next_marker:  # held while waiting, so that the last thread cannot overtake
             self._marking.acquire()
         try:
             yield
@@ -389,8 +400,8 @@ class Annotations:
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
-        """A transaction that changes rows: one at a time, so that no two wait for each other."""
-        with self._store.write() as connection:
+        """Open a transaction that changes rows; one at a time, so that none deadlocks."""
+        with self._database.write() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
             yield connection
@@ -407,34 +418,38 @@ class Annotations:
         rows = [{"annotation": id_, "project": project, "marked": 1} for id_ in ids]
         connection.execute(statement, rows)
 
-    def _again(self, *which: Any) -> None:
-        with self._turn(), self._write() as connection:
+    def _mark_again(self, *which: Any) -> None:
+        with self._alone(), self._write() as connection:
             connection.execute(
                 update(_ANNOTATIONS)
                 .where(*which)
                 .values(marked=_ROW.marked + 1, open=1, untaught=1, due=0.0)
             )
 
-    def _set(self, connection: Connection, ids: Sequence[int], **values: Any) -> None:
-        for some in _some(ids):
-            connection.execute(update(_ANNOTATIONS).where(_ROW.annotation.in_(some)).values(values))
+    def _update(self, connection: Connection, ids: Sequence[int], **values: Any) -> None:
+        for batch in _batches(ids):
+            connection.execute(
+                update(_ANNOTATIONS).where(_ROW.annotation.in_(batch)).values(values)
+            )
 
-    def _own(self, connection: Connection, mark: PendingAnnotation, **values: Any) -> bool:
-        """Change a row that we have leased; whether it is still ours."""
-        ours = (_ROW.annotation == mark.annotation, _ROW.owner == self._owner)
+    def _update_leased(
+        self, connection: Connection, pending: PendingAnnotation, **values: Any
+    ) -> bool:
+        """Change a row that is leased here; return False where the lease has gone to another."""
+        ours = (_ROW.annotation == pending.annotation, _ROW.owner == self._owner)
         return bool(connection.execute(update(_ANNOTATIONS).where(*ours).values(values)).rowcount)
 
 
-def _pause(tries: int) -> float:
-    """How long to wait after so many failures, in seconds: twice as long as the last time."""
-    return _FIRST_PAUSE_S * 2.0 ** min(tries, 15)
+def _retry_delay_s(tries: int) -> float:
+    """Return the retry delay after so many failures: twice as long each time, up to days."""
+    return _FIRST_RETRY_S * 2.0 ** min(tries, 15)
 
 
-def _closed(taught: bool) -> dict[str, int]:
-    return {"open": 0, "untaught": 0} if taught else {"open": 0}
+def _closed(learned: bool) -> dict[str, int]:
+    return {"open": 0, "untaught": 0} if learned else {"open": 0}
 
 
-def _read(row: Row[Any]) -> ReadAnnotation:
+def _from_row(row: Row[Any]) -> ReadAnnotation:
     changes = tuple(LabelDiff.from_json(each) for each in json.loads(row.changes))
     return ReadAnnotation(
         annotation=row.annotation,
@@ -451,6 +466,6 @@ def _read(row: Row[Any]) -> ReadAnnotation:
     )
 
 
-def _some(ids: Sequence[int]) -> Iterable[Sequence[int]]:
-    """Ids in lists that one statement can hold."""
+def _batches(ids: Sequence[int]) -> Iterable[Sequence[int]]:
+    """Split ids into batches that one statement can hold."""
     return (ids[start : start + _BATCH_SIZE] for start in range(0, len(ids), _BATCH_SIZE))

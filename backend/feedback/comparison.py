@@ -1,18 +1,18 @@
-"""What an annotator left of a prediction: per picture and label, in regions and in pixels.
+"""Compares a prediction with an annotation, by image and label, in regions and in pixels.
 
-Pure: two results as Label Studio has them, and the label config that they are about.
+Pure functions of two results of Label Studio and the label config.
 
-- A region of the prediction is known again by its id, which the editor keeps. It was **accepted**
-  where it covers the same pixels as before, **corrected** where others, **relabelled** where it is
-  of another label now, and **deleted** where it is gone. A region with an id that the prediction
-  has not was **added** by hand.
-- In pixels, a label is all that its regions cover together; of a brush's soft edge, what is more
-  than half painted.
-- Where several controls draw a label, the first of the config counts that has a region of it in the
-  annotation; if none has, the first that has one in the prediction. A box around a mask is not the
-  mask.
-- Labels are known by value or by alias. Regions of labels that the config does not have, and of
-  prompt tools, are left aside.
+- The editor keeps the ids of regions, so a region of the prediction is found again by its id. It
+  was **accepted** where it covers the same pixels as before, **corrected** where it covers others,
+  **relabelled** where it has another label now, and **deleted** where it is gone. A region with an
+  id that the prediction does not have was **added** by hand.
+- The mask of a label is the union of its regions. A pixel of a brush's soft edge belongs to it
+  where it is more than half painted.
+- Where several controls draw a label, one of them counts: the first in the config that has a region
+  of it in the annotation; if none has, the first that has one in the prediction. A box around a
+  mask is not compared with the mask.
+- Labels are matched by value or by alias. Regions of prompt tools, and of labels that the config
+  does not have, are left out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from backend.label_studio.region_reader import Area, area_mask, read_areas, writ
 from backend.label_studio.requests import Task
 from clearclip_core import BoolMask, boundary_band
 
-#: Pixels of a picture whose regions are compared: more is no picture that we predict.
+#: Pixels of an image whose regions are compared: larger images are not predicted.
 LARGEST_PX: Final = 1 << 28
 
 Result = Sequence[Any]
@@ -38,22 +38,22 @@ Result = Sequence[Any]
 
 @dataclass(frozen=True)
 class LabelDiff:
-    """What became of one label on one picture.
+    """The difference of one label on one image between prediction and annotation.
 
     Attributes:
         label: its name.
         accepted: regions of the prediction that were left as they are.
-        corrected: that cover other pixels now.
-        deleted: that are gone.
-        relabelled: that have another label now: its name -> how many.
+        corrected: regions of the prediction that cover other pixels now.
+        deleted: regions of the prediction that are gone.
+        relabelled: name of another label -> regions of the prediction that have that label now.
         added: regions that the annotator drew.
-        received: that the prediction had given another label.
+        received: regions to which the prediction had given another label.
         predicted_px: pixels that the prediction covers.
-        true_px: that the annotation covers.
-        shared_px: that both cover.
+        true_px: pixels that the annotation covers.
+        shared_px: pixels that both cover.
         band_shared_px: pixels that the boundary bands of both cover, see
             `clearclip_core.boundary_band`.
-        band_px: that one of the two bands covers.
+        band_px: pixels that the boundary band of either covers.
 
     >>> change = LabelDiff("car", corrected=1, predicted_px=8, true_px=10, shared_px=6)
     >>> change.added_px, change.iou
@@ -86,11 +86,11 @@ class LabelDiff:
 
     @property
     def boundary_iou(self) -> float | None:
-        """Likewise of the boundary bands (Cheng et al., 2021)."""
+        """Boundary IoU (Cheng et al., 2021); None where neither has a boundary band."""
         return self.band_shared_px / self.band_px if self.band_px else None
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as databases keep it; these names stay."""
+        """Return the JSON that databases keep; these names stay."""
         return {
             "label": self.label,
             "accepted": self.accepted,
@@ -108,7 +108,7 @@ class LabelDiff:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> LabelDiff:
-        """One that has been kept as JSON; a count that is not there is 0."""
+        """Read what `to_json` has written; a missing count is 0."""
         return cls(
             label=value["label"],
             accepted=value.get("accepted", 0),
@@ -127,15 +127,16 @@ class LabelDiff:
 
 @dataclass(frozen=True, eq=False)
 class ImageDiff:
-    """One picture of a task, as it was predicted and as it was left.
+    """The difference on one image of a task between prediction and annotation.
 
     Attributes:
-        tag: the image it belongs to.
-        item_index: which picture of a list; None where the image is no list.
+        tag: the image tag of the config.
+        item_index: index in a list of images; None where the tag shows no list.
         size_hw: height and width in px.
-        final: name of a label -> (H, W) bool, for labels that the annotation has there.
-        predicted: likewise of the prediction; None where there was none to begin with.
-        changes: what became of each label, in the order of the config; none without a prediction.
+        final: name of a label -> (H, W) bool, for the labels of the annotation.
+        predicted: name of a label -> (H, W) bool, for the labels of the prediction; None where the
+            annotator began without one.
+        changes: of each label, in the order of the config; empty without a prediction.
     """
 
     tag: ImageTag
@@ -148,15 +149,15 @@ class ImageDiff:
 
 @dataclass(frozen=True, eq=False)
 class AnnotationDiff:
-    """One annotation against the prediction that it started from.
+    """The difference between an annotation and the prediction that it began with.
 
     Attributes:
         annotation: its id.
-        project: its project's.
-        task: the task, its data included.
-        config: the project's label config when it was read.
-        pictures: those with a region of ours, in the order of the config. A picture of the task
-            that is not among them has none, and nobody knows its size.
+        project: the id of its project.
+        task: its task, with data.
+        config: the project's label config when the annotation was read.
+        pictures: images with a region of a label of the config, in the order of the config. Other
+            images of the task are left out: without a region, their size is not known.
         updated: when the annotation was changed last, in seconds since the epoch.
     """
 
@@ -169,31 +170,31 @@ class AnnotationDiff:
 
     @property
     def changes(self) -> tuple[LabelDiff, ...]:
-        """Those of all pictures."""
+        """The changes of all images."""
         return tuple(change for picture in self.pictures for change in picture.changes)
 
 
 class CorrectionListener(Protocol):
-    """Who learns from corrections; each call may come again, and then changes nothing more."""
+    """Learns from corrections; a call that is repeated changes nothing more."""
 
-    def learn(self, corrected: AnnotationDiff) -> None:
-        """Take an annotation in; one that was taken in before is replaced.
+    def learn(self, diff: AnnotationDiff) -> None:
+        """Learn from an annotation, in place of what it taught before.
 
         Raises:
-            ImageRefused: a picture is not handed out now; what was taken in before stays.
-            ModelUnavailable: the model is not there; likewise.
+            ImageRefused: the storage does not hand out an image now; earlier examples stay.
+            ModelUnavailable: the model is not there; earlier examples stay.
         """
 
     def forget(self, annotation: int) -> None:
-        """Take an annotation out again, if it was taken in: deleted, skipped or emptied."""
+        """Forget an annotation that is deleted, skipped or emptied, if it was learned from."""
 
 
 class AreaMasks(Mapping[str, BoolMask]):
-    """Masks of labels, drawn from their areas whenever one is asked for: large ones take memory.
+    """Masks of labels, drawn from their areas on each access: large masks take memory.
 
     Args:
-        areas: name of a label -> its areas, all on one picture.
-        size_hw: height and width of the picture in px.
+        areas: name of a label -> its areas, all on one image.
+        size_hw: height and width of the image in px.
 
     >>> left = Area("rectanglelabels", "box", "img", None, (1, 4),
     ...             {"x": 0, "y": 0, "width": 50, "height": 100})
@@ -212,7 +213,7 @@ class AreaMasks(Mapping[str, BoolMask]):
         return mask
 
     def __contains__(self, label: object) -> bool:
-        return label in self._areas  # the one of Mapping would draw it
+        return label in self._areas  # Mapping's own would draw the mask
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._areas)
@@ -224,27 +225,32 @@ class AreaMasks(Mapping[str, BoolMask]):
 def compare(
     predicted: Result | None, final: Result, config: LabelConfig, task: Task
 ) -> tuple[ImageDiff, ...]:
-    """Compare what was predicted for a task with what an annotator left.
+    """Compare the prediction of a task with an annotation.
 
     Args:
-        predicted: the result of the prediction; None where the annotator began with none.
+        predicted: the result of the prediction; None where the annotator began without one.
         final: the result of the annotation.
-        config: the project's.
-        task: says which images are lists.
+        config: the project's label config.
+        task: its data say which image tags show lists.
+
+    Returns:
+        The images with a region of a label of the config.
 
     Raises:
-        BadRequest: a region cannot be read, or its picture has two sizes.
+        BadRequest: a region cannot be read, or the regions of an image disagree on its size.
     """
     names = {control.name for control in (*config.controls, *config.boxes)}
-    before = _by_picture(read_areas(predicted or (), names))
-    after = _by_picture(read_areas(final, names))
+    before = _by_image(read_areas(predicted or (), names))
+    after = _by_image(read_areas(final, names))
     pictures = []
     for tag in config.images:
         items = sorted({item for name, item in (*before, *after) if name == tag.name})
         for item in items:
             sides = (before.get((tag.name, item), []), after.get((tag.name, item), []))
             index = item if _is_list(tag, task) else None
-            pictures.append(_picture(tag, index, *sides, config, has_begun=predicted is not None))
+            pictures.append(
+                _compare_image(tag, index, *sides, config, has_begun=predicted is not None)
+            )
     return tuple(picture for picture in pictures if picture is not None)
 
 
@@ -255,14 +261,14 @@ def _is_list(tag: ImageTag, task: Task) -> bool:
         return False
 
 
-def _by_picture(areas: Iterable[Area]) -> dict[tuple[str, int], list[Area]]:
+def _by_image(areas: Iterable[Area]) -> dict[tuple[str, int], list[Area]]:
     found: dict[tuple[str, int], list[Area]] = {}
     for area in areas:
         found.setdefault((area.image, area.item_index or 0), []).append(area)
     return found
 
 
-def _picture(
+def _compare_image(
     tag: ImageTag,
     item_index: int | None,
     before: Sequence[Area],
@@ -270,7 +276,7 @@ def _picture(
     config: LabelConfig,
     has_begun: bool,
 ) -> ImageDiff | None:
-    """One picture; None where all its regions are of labels that the config does not have."""
+    """Compare one image; None where the config has none of its labels."""
     predicted, final = _by_label(before, config, tag), _by_label(after, config, tag)
     for label in predicted.keys() | final.keys():
         _choose_control(label, predicted, final, config, tag)
@@ -285,7 +291,7 @@ def _picture(
     order = [label.name for label in (*config.labels, *config.box_labels)]
     labels = [label for label in order if label in old or label in new]
     try:
-        changes = [_change(label, predicted, final, old, new) for label in labels]
+        changes = [_compare_label(label, predicted, final, old, new) for label in labels]
     except ValueError as error:
         raise BadRequest(f"Expected regions that can be read, but got another: {error}") from None
     return ImageDiff(
@@ -299,7 +305,7 @@ def _picture(
 
 
 def _by_label(areas: Iterable[Area], config: LabelConfig, tag: ImageTag) -> dict[str, list[Area]]:
-    """The areas of each label, by its name, in the order in which they stand."""
+    """Return name of a label -> its areas, in their order."""
     there = [
         (control, label)
         for control in (*config.controls, *config.boxes)
@@ -324,7 +330,7 @@ def _choose_control(
     config: LabelConfig,
     tag: ImageTag,
 ) -> None:
-    """Keep the areas of the one control that counts for a label."""
+    """Keep the areas of the one control that counts for a label, see above."""
     for side in (final, predicted):
         there = {area.control for area in side.get(label, ())}
         chosen = [
@@ -346,7 +352,7 @@ def _size(areas: Iterable[Area]) -> tuple[int, int]:
     return size_hw
 
 
-def _change(
+def _compare_label(
     label: str,
     predicted: Mapping[str, Sequence[Area]],
     final: Mapping[str, Sequence[Area]],
@@ -385,14 +391,14 @@ def _same_pixels(one: Area, other: Area) -> bool:
     if one.kind == other.kind and one.size_hw == other.size_hw:
         keys = (one.value.keys() | other.value.keys()) - {one.kind}
         if all(one.value.get(key) == other.value.get(key) for key in keys):
-            return True  # most often: nothing needs to be drawn
+            return True  # most often, and then nothing is drawn
     return np.array_equal(area_mask(one), area_mask(other))
 
 
 def _overlap(
     label: str, old: Mapping[str, BoolMask], new: Mapping[str, BoolMask]
 ) -> dict[str, int]:
-    """What two masks share, in pixels; one that is not there covers none."""
+    """Count pixels of two masks and of their boundary bands; a missing mask covers none."""
     was, is_ = old.get(label), new.get(label)
     if was is None or is_ is None:
         mask = is_ if was is None else was

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from backend.feedback.annotation_reader import AnnotationReader
-from backend.feedback.annotation_store import Annotations
+from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.learning.learner import Learner
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import LabelConfig
@@ -25,7 +25,7 @@ class FeedbackUpdater:
 
     def __init__(
         self,
-        annotations: Annotations,
+        annotations: AnnotationStore,
         reader: AnnotationReader,
         learner: Learner,
         client: LabelStudioClient,

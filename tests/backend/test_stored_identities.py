@@ -20,7 +20,7 @@ from sqlalchemy import text
 
 from backend import create_app
 from backend.errors import ImageNotFound
-from backend.feedback.annotation_store import Annotations, ReadAnnotation
+from backend.feedback.annotation_store import AnnotationStore, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.learning.model_key import model_key
 from backend.feedback.learning.thresholds import ThresholdCounts
@@ -289,11 +289,11 @@ def test_a_row_of_a_job() -> None:
 
 def test_a_row_of_an_annotation() -> None:
     store = JobStore("sqlite://")
-    annotations = Annotations(store, "us")
+    annotations = AnnotationStore(store, "us")
     read = ReadAnnotation(3, 7, 5, "compared", "v1", 2, 1.5, 10.0, 11.0, (CHANGE,), "")
     annotations.mark(7, [3])
-    (mark,) = annotations.take(1)
-    annotations.settle(mark, read)
+    (pending,) = annotations.lease(1)
+    annotations.complete(pending, read)
     with store.read() as connection:
         row = connection.execute(text("SELECT * FROM annotations")).one()
         assert row.changes == CHANGES
@@ -528,10 +528,12 @@ FIGURES = [
 
 
 def test_the_report(client: FlaskClient) -> None:
-    annotations = Annotations(JobStore.from_settings(Settings()), "us")
+    annotations = AnnotationStore(JobStore.from_settings(Settings()), "us")
     annotations.mark(7, [3])
-    (mark,) = annotations.take(1)
-    annotations.settle(mark, ReadAnnotation(3, 7, 5, "compared", "v1", 2, 1.5, 1e9, 1e9, (CHANGE,)))
+    (pending,) = annotations.lease(1)
+    annotations.complete(
+        pending, ReadAnnotation(3, 7, 5, "compared", "v1", 2, 1.5, 1e9, 1e9, (CHANGE,))
+    )
     report = answer(client, "/projects/7/report.json")
     assert list(report) == [
         *("project", "label", "annotations", "waiting", "all", "step", "periods", "versions"),

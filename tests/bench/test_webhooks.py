@@ -18,7 +18,7 @@ from label_studio_sdk.converter import brush
 
 from backend.cli import demo_servers, server_process
 from backend.cli.label_config import label_config
-from backend.feedback.annotation_store import Annotations
+from backend.feedback.annotation_store import AnnotationStore
 from backend.jobs.job_store import JobStore
 from clearclip_core import render_scene
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
@@ -99,7 +99,9 @@ def test_a_burst_of_webhooks(report: Report, tmp_path: Path) -> None:
                 return list(await asyncio.gather(*sends))
 
             statuses = asyncio.run(burst())
-            annotations = Annotations(JobStore(f"sqlite:///{log.with_suffix('.db')}"), "who looks")
+            annotations = AnnotationStore(
+                JobStore(f"sqlite:///{log.with_suffix('.db')}"), "who looks"
+            )
             end = time.monotonic() + 120
             while annotations.count_open() and time.monotonic() < end:
                 time.sleep(0.5)

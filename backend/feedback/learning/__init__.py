@@ -1,1 +1,1 @@
-"""What projects learn from corrections: examples, versions and thresholds; imports no report."""
+"""Learns from corrections: examples, steps, versions and thresholds; imports no report."""

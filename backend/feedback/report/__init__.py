@@ -1,1 +1,1 @@
-"""What prelabels save: statistics, charts and tables; imports no learning."""
+"""Reports what prelabels save: statistics, charts and tables; imports no learning."""

@@ -1,7 +1,7 @@
-"""Plots as SVG: in a page, which brings the colours, or as files of their own for reports.
+"""Draws charts as SVG, for a page or as files.
 
-They have no style attributes: the page's policy allows none. In a page their colours are its own,
-light or dark; a file brings its own, on white. Series differ by more than their colour.
+Charts have no style attributes: the page's content security policy allows none. In a page they take
+its colours, light or dark; a file has colours of its own, on white. Series differ by dashes too.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from backend.feedback.report.statistics import PrelabelReport
 from backend.telemetry.logs import printable
 
 _WIDTH: Final = 520.0
-_LETTER: Final = 7.5  # width of one, about
+_LETTER: Final = 7.5  # width of a letter, about
 _ROW: Final = 24.0
 _HEIGHT: Final = 250.0  # of a plot over time
 _TICKS: Final = 4
 
-#: Labels of a plot, and letters of a name; beyond, plots are no use.
+#: Most labels of a chart, and letters of a name: more cannot be read.
 _MOST_LABELS: Final = 40
 _LONGEST_NAME: Final = 20
 
@@ -38,21 +38,21 @@ _DASHES: Final = ("", "7 3", "2 3")
 
 @dataclass(frozen=True)
 class Series:
-    """A line of a plot: a value for each period, or None where there is none."""
+    """A line of a chart: one value for each period, None where there is none."""
 
     name: str
     values: tuple[float | None, ...]
 
 
-#: What they are called.
+#: The names of the charts.
 PLOTS: Final = ("saved-paint", "over-time", "seconds")
 
 
-def plots(savings: PrelabelReport, standalone: bool = False) -> dict[str, str]:
-    """All plots that there is anything for: name -> SVG.
+def plots(report: PrelabelReport, standalone: bool = False) -> dict[str, str]:
+    """Draw all charts that there are figures for: name -> SVG.
 
     Args:
-        savings: what they show.
+        report: the figures.
         standalone: whether they are files, with colours of their own.
 
     >>> from backend.feedback.report.statistics import measure
@@ -61,33 +61,33 @@ def plots(savings: PrelabelReport, standalone: bool = False) -> dict[str, str]:
     """
     made: dict[str, Element] = {}
     labels = {
-        name: -1.0 if quality.saved_paint is None else quality.saved_paint
-        for name, quality in savings.all.labels.items()
-        if quality.saved_paint is not None or quality.harms
+        name: -1.0 if statistics.saved_paint is None else statistics.saved_paint
+        for name, statistics in report.all.labels.items()
+        if statistics.saved_paint is not None or statistics.harms
     }
     if labels:
         made["saved-paint"] = _bars("Saved paint by label", labels)
-    starts = [group.name for group in savings.periods]
+    starts = [group.name for group in report.periods]
     shares = [
-        Series("accepted", tuple(group.total.accepted_share for group in savings.periods)),
-        Series("mean IoU", tuple(group.total.mean_iou for group in savings.periods)),
-        Series("saved paint", tuple(group.total.saved_paint for group in savings.periods)),
+        Series("accepted", tuple(group.total.accepted_share for group in report.periods)),
+        Series("mean IoU", tuple(group.total.mean_iou for group in report.periods)),
+        Series("saved paint", tuple(group.total.saved_paint for group in report.periods)),
     ]
     if any(value is not None for series in shares for value in series.values):
-        made["over-time"] = _lines(f"Prelabels by {savings.step}", starts, shares, _percent)
+        made["over-time"] = _lines(f"Prelabels by {report.step}", starts, shares, _percent)
     seconds = [
-        Series("with prelabel", tuple(g.seconds.with_prelabel for g in savings.periods)),
-        Series("without", tuple(g.seconds.without_prelabel for g in savings.periods)),
+        Series("with prelabel", tuple(g.seconds.with_prelabel for g in report.periods)),
+        Series("without", tuple(g.seconds.without_prelabel for g in report.periods)),
     ]
     seconds = [each for each in seconds if any(value is not None for value in each.values)]
     if seconds:
-        title = f"Seconds an annotation, median by {savings.step}"
+        title = f"Seconds an annotation, median by {report.step}"
         made["seconds"] = _lines(title, starts, seconds, lambda value: f"{value:g}")
     return {name: _written(svg, standalone) for name, svg in made.items()}
 
 
 def _bars(title: str, values: dict[str, float]) -> Element:
-    """A bar for each, the best first; what is below -1 is cut off there."""
+    """Draw a bar for each value, the best first; values below -1 are cut off there."""
     rows = sorted(values.items(), key=lambda row: -row[1])
     rows = (
         rows
@@ -123,7 +123,7 @@ def _bars(title: str, values: dict[str, float]) -> Element:
 def _lines(
     title: str, starts: Sequence[str], series: Sequence[Series], shown: Callable[[float], str]
 ) -> Element:
-    """Lines over periods; one period alone has points."""
+    """Draw lines over periods; a single period has points."""
     svg = _canvas(title, _HEIGHT + 30)
     found = [value for each in series for value in each.values if value is not None]
     low, high = _range(found, shares=shown is _percent)
@@ -155,7 +155,7 @@ def _lines(
 
 
 def _range(values: Sequence[float], shares: bool) -> tuple[float, float]:
-    """From where to where an axis goes, so that its ticks are round numbers."""
+    """Return the ends of an axis, so that its ticks are round numbers."""
     if shares:
         return (-1.0 if min(values) < 0 else 0.0), 1.0
     least = max(values) / _TICKS

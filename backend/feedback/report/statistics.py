@@ -1,6 +1,7 @@
-"""What the prelabels of a project save: figures by label, by time and by model version.
+"""Sums up what prelabels save in a project: by label, by time and by model version.
 
-All of it comes from what `backend.feedback.annotation_reader` has read. `DEFINITIONS` says what each figure is.
+The figures come from annotations that `backend.feedback.annotation_reader` has read. `DEFINITIONS`
+defines each of them.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from backend.telemetry.logs import printable
 
 Step = Literal["day", "week"]
 
-#: Days from the first to the last annotation that are shown one by one; beyond, in weeks.
+#: Days from the first to the last annotation that are shown one by one; longer spans in weeks.
 _DAYS_SHOWN: Final = 21
 
-#: Pictures of a label below which its figures say little.
+#: Images of a label below which its figures say little.
 FEW: Final = 5
 
-#: Model versions that people are shown, the newest; files have all.
+#: Model versions that pages and terminals show, the newest; files have all.
 MOST_VERSIONS: Final = 50
 
 Json = dict[str, Any]
@@ -53,7 +54,7 @@ DEFINITIONS: Final[Mapping[str, str]] = {
     "pictures, and often of other people.",
 }
 
-#: Of annotations that are not compared.
+#: The kinds of annotations in words, as the end of a sentence.
 KINDS: Final[Mapping[AnnotationOrigin, str]] = {
     "compared": "began with a prediction of this backend",
     "scratch": "began from nothing",
@@ -68,23 +69,24 @@ KINDS: Final[Mapping[AnnotationOrigin, str]] = {
 
 @dataclass(frozen=True)
 class LabelStatistics:
-    """Sums over what became of labels on pictures.
+    """Sums over the differences of a label, or of all labels, on images.
 
     Attributes:
-        pictures: where the label was predicted or is annotated.
+        pictures: images where the label was predicted or is annotated.
         accepted: predicted regions that were left as they are.
-        corrected: that have other pixels.
-        deleted: that are gone.
-        relabelled: name of a label -> how many have that one instead.
+        corrected: predicted regions that cover other pixels now.
+        deleted: predicted regions that are gone.
+        relabelled: name of another label -> predicted regions that have that label now.
         added: regions that the annotator drew.
         received: regions that were predicted with another label.
         predicted_px: pixels of the predictions.
         true_px: pixels of the annotations.
         shared_px: pixels of both.
-        mean_iou: over `pictures`; None where there is none.
-        mean_boundary_iou: likewise.
+        mean_iou: mean over `pictures`, in [0, 1]; None where there is none.
+        mean_boundary_iou: mean over images with a boundary, in [0, 1]; None without any.
 
-    >>> made = LabelStatistics.of([LabelDiff("car", corrected=1, predicted_px=8, true_px=10, shared_px=6)])
+    >>> diff = LabelDiff("car", corrected=1, predicted_px=8, true_px=10, shared_px=6)
+    >>> made = LabelStatistics.of([diff])
     >>> made.saved_paint, made.accepted_share, made.mean_iou
     (0.4, 0.0, 0.5)
     """
@@ -104,20 +106,20 @@ class LabelStatistics:
 
     @classmethod
     def of(cls, changes: Iterable[LabelDiff]) -> LabelStatistics:
-        """The sums of these changes."""
+        """Sum up differences."""
         sums = _LabelSums()
         for change in changes:
             sums.add(change)
-        return sums.quality()
+        return sums.statistics()
 
     @property
     def prelabels(self) -> int:
-        """Regions that were predicted."""
+        """Predicted regions."""
         return self.accepted + self.corrected + self.false
 
     @property
     def false(self) -> int:
-        """Those that were deleted or given another label."""
+        """Predicted regions that were deleted or given another label."""
         return self.deleted + sum(self.relabelled.values())
 
     @property
@@ -127,27 +129,27 @@ class LabelStatistics:
 
     @property
     def accepted_share(self) -> float | None:
-        """Accepted regions among those that were predicted; None where there is none."""
+        """Share of the predicted regions that were accepted; None where none was predicted."""
         return self.accepted / self.prelabels if self.prelabels else None
 
     @property
     def saved_paint(self) -> float | None:
-        """See `DEFINITIONS`; None where no pixel is annotated."""
+        """Saved paint, at most 1, see `DEFINITIONS`; None where no pixel is annotated."""
         wrong = self.predicted_px + self.true_px - 2 * self.shared_px
         return 1 - wrong / self.true_px if self.true_px else None
 
     @property
     def harms(self) -> bool:
-        """Whether the predictions make more work than none would."""
+        """Whether the predictions make more work than drawing from nothing."""
         return self.predicted_px - self.shared_px > self.shared_px
 
     @property
     def misses(self) -> bool:
-        """Whether the predictions, harmless as they are, lack most of what was left to draw."""
+        """Whether the predictions do no harm, but lack most of the annotated pixels."""
         return not self.harms and 2 * self.shared_px < self.true_px
 
     def to_json(self) -> Json:
-        """Its figures; shares to six digits."""
+        """Return the figures as JSON; shares to six digits."""
         return {
             "pictures": self.pictures,
             "prelabels": self.prelabels,
@@ -186,7 +188,7 @@ _summed: Final[Callable[[LabelDiff], tuple[int, ...]]] = attrgetter(*_SUMMED)
 
 @dataclass
 class _LabelSums:
-    """A `LabelStatistics` in the making: changes are added one by one, and none is kept."""
+    """Running sums of `LabelStatistics`: differences are added one by one and not kept."""
 
     counts: list[int] = field(default_factory=lambda: [0] * len(_SUMMED))
     relabelled: Counter[str] = field(default_factory=Counter)
@@ -214,7 +216,7 @@ class _LabelSums:
         self.bands += other.bands
         self.boundary_iou += other.boundary_iou
 
-    def quality(self) -> LabelStatistics:
+    def statistics(self) -> LabelStatistics:
         return LabelStatistics(
             pictures=self.pictures,
             relabelled=dict(self.relabelled.most_common()),
@@ -226,7 +228,7 @@ class _LabelSums:
 
 @dataclass
 class _DaySums:
-    """What is counted of the annotations of a day that began alike, one by one likewise."""
+    """Running sums of the annotations of one day and one model version."""
 
     compared: int = 0
     labels: defaultdict[str, _LabelSums] = field(default_factory=lambda: defaultdict(_LabelSums))
@@ -246,13 +248,13 @@ class _DaySums:
 
 @dataclass(frozen=True)
 class Seconds:
-    """How long annotations took.
+    """How long annotations took, in seconds.
 
     Attributes:
-        with_prelabel: median; None where none was measured.
-        without_prelabel: likewise.
-        n_with: how many were measured.
-        n_without: likewise.
+        with_prelabel: median of those that began with a prediction; None where none was measured.
+        without_prelabel: median of those that began from nothing; None where none was measured.
+        n_with: annotations with a prediction that were measured.
+        n_without: annotations from nothing that were measured.
     """
 
     with_prelabel: float | None = None
@@ -262,7 +264,7 @@ class Seconds:
 
     @classmethod
     def of(cls, with_: Sequence[float], without: Sequence[float]) -> Seconds:
-        """Of the times of annotations that began with a prediction, and of those without."""
+        """Take the medians of times with and without a prediction, in seconds."""
         return cls(
             median(with_) if with_ else None,
             median(without) if without else None,
@@ -271,7 +273,7 @@ class Seconds:
         )
 
     def to_json(self) -> Json:
-        """Its figures."""
+        """Return the figures as JSON."""
         return {
             "with_prelabel": self.with_prelabel,
             "without_prelabel": self.without_prelabel,
@@ -282,14 +284,14 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Group:
-    """Some of the annotations.
+    """The statistics of some annotations.
 
     Attributes:
         name: the first day of a period, or a model version.
-        annotations: how many of them are compared.
-        total: all labels together.
-        labels: name -> of this one.
-        seconds: how long they took.
+        annotations: how many were compared with a prediction.
+        total: the statistics of all labels together.
+        labels: name of a label -> its statistics.
+        seconds: how long the annotations took.
     """
 
     name: str
@@ -299,49 +301,52 @@ class Group:
     seconds: Seconds
 
     @classmethod
-    def of(cls, name: str, tallies: Iterable[_DaySums]) -> Group:
-        """What they count together."""
+    def of(cls, name: str, all_sums: Iterable[_DaySums]) -> Group:
+        """Add up running sums."""
         whole, total = _DaySums(), _LabelSums()
-        for tally in tallies:
-            whole.compared += tally.compared
-            whole.with_prelabel += tally.with_prelabel
-            whole.without_prelabel += tally.without_prelabel
-            for label, sums in tally.labels.items():
+        for day in all_sums:
+            whole.compared += day.compared
+            whole.with_prelabel += day.with_prelabel
+            whole.without_prelabel += day.without_prelabel
+            for label, sums in day.labels.items():
                 whole.labels[label].add_all(sums)
                 total.add_all(sums)
         return cls(
             name,
             whole.compared,
-            total.quality(),
-            {name: whole.labels[name].quality() for name in sorted(whole.labels, key=str.casefold)},
+            total.statistics(),
+            {
+                name: whole.labels[name].statistics()
+                for name in sorted(whole.labels, key=str.casefold)
+            },
             Seconds.of(whole.with_prelabel, whole.without_prelabel),
         )
 
     def to_json(self) -> Json:
-        """Its figures."""
+        """Return the figures as JSON."""
         return {
             "name": self.name,
             "annotations": self.annotations,
             "total": self.total.to_json(),
-            "labels": {label: quality.to_json() for label, quality in self.labels.items()},
+            "labels": {label: statistics.to_json() for label, statistics in self.labels.items()},
             "seconds": self.seconds.to_json(),
         }
 
 
 @dataclass(frozen=True)
 class PrelabelReport:
-    """What the prelabels of a project save.
+    """The report on the prelabels of a project.
 
     Attributes:
-        project: its number.
-        kinds: how many annotations there are of each kind.
-        all: all of them.
-        periods: by the day or week (from Monday, UTC) in which they were submitted.
-        step: which of the two.
+        project: its id.
+        kinds: kind -> number of annotations.
+        all: the statistics of all annotations.
+        periods: by the day or week (from Monday, UTC) in which annotations were submitted.
+        step: the length of a period.
         versions: by model version, in the order in which they were first seen.
-        broken: annotations that could not be read, with the reason.
-        waiting: how many are still to be read.
-        label: of which alone the figures are; None for all.
+        broken: id of an annotation that could not be read -> the reason.
+        waiting: how many annotations are still to be read.
+        label: the only label of the figures; None for all labels.
     """
 
     project: int
@@ -356,13 +361,13 @@ class PrelabelReport:
 
     @property
     def harmful(self) -> dict[str, str]:
-        """Labels whose predictions make more work than none -> what to do."""
+        """Name of a label whose predictions make more work than none -> advice."""
         found = {name: made for name, made in self.all.labels.items() if made.harms}
         return {name: advice(made) for name, made in found.items()}
 
     @property
     def missing(self) -> dict[str, str]:
-        """Labels whose predictions do no harm, but lack most pixels -> what to do."""
+        """Name of a label whose predictions do no harm, but lack most pixels -> advice."""
         return {
             name: f"{round(100 * (1 - made.shared_px / made.true_px))} % of its pixels were "
             "painted by hand: add words for it to its predicted_values. What was painted "
@@ -372,7 +377,7 @@ class PrelabelReport:
         }
 
     def to_json(self) -> Json:
-        """All of it."""
+        """Return the report as JSON, with the definitions."""
         return {
             "project": self.project,
             "label": self.label,
@@ -397,37 +402,38 @@ def measure(
     step: Step | None = None,
     label: str | None = None,
 ) -> PrelabelReport:
-    """Add up what was read of a project's annotations.
+    """Make the report of what was read of a project's annotations.
 
     Args:
-        project: its number.
-        reads: in the order in which the annotations were made; none of them is kept.
-        waiting: how many are still to be read.
-        step: length of a period; by default days, or weeks where there are more than three of them.
-        label: look at what became of this one only; at all by default.
+        project: its id.
+        reads: in the order in which the annotations were made; none of them is kept in memory.
+        waiting: how many annotations are still to be read.
+        step: the length of a period; by default a day, or a week where annotations span more than
+            three weeks.
+        label: count this label only; by default all labels.
 
     Raises:
-        ValueError: a step that is none.
+        ValueError: `step` is neither day nor week.
     """
     if step is not None and step not in get_args(Step):
         raise ValueError(f"Expected argument `step` to be day or week, but got {step!r}.")
     kinds: Counter[AnnotationOrigin] = Counter()
     broken = {}
-    tallies: defaultdict[tuple[date, str | None], _DaySums] = defaultdict(_DaySums)
+    all_sums: defaultdict[tuple[date, str | None], _DaySums] = defaultdict(_DaySums)
     for read in reads:
         kinds[read.kind] += 1
         if read.kind == "broken":
             broken[read.annotation] = read.reason
         if read.kind != "skipped":
             version = read.version if read.kind == "compared" else None
-            tallies[_day(read), version].add(read, label)
-    chosen = step or _step([day for day, _ in tallies])
-    days = ((_start(day, chosen).isoformat(), each) for (day, _), each in tallies.items())
-    versions = ((name, each) for (_, name), each in tallies.items() if name is not None)
+            all_sums[_day(read), version].add(read, label)
+    chosen = step or _step([day for day, _ in all_sums])
+    days = ((_start(day, chosen).isoformat(), each) for (day, _), each in all_sums.items())
+    versions = ((name, each) for (_, name), each in all_sums.items() if name is not None)
     return PrelabelReport(
         project=project,
         kinds={kind: kinds[kind] for kind in get_args(AnnotationOrigin)},
-        all=Group.of("all", tallies.values()),
+        all=Group.of("all", all_sums.values()),
         periods=_groups(days),
         step=chosen,
         versions=_groups(versions),
@@ -437,60 +443,65 @@ def measure(
     )
 
 
-def advice(quality: LabelStatistics) -> str:
-    """What to do about a label whose predictions make more work than none.
+def advice(statistics: LabelStatistics) -> str:
+    """Return advice on a label whose predictions make more work than none.
 
-    >>> print(advice(LabelStatistics(pictures=9, relabelled={"dog": 7}, corrected=2, predicted_px=5)))
+    >>> made = LabelStatistics(pictures=9, relabelled={"dog": 7}, corrected=2, predicted_px=5)
+    >>> print(advice(made))
     7 of its 9 regions became "dog": give the two labels predicted_values that tell them apart.
     """
-    few = _few(quality)
-    prelabels = quality.prelabels
-    if 2 * sum(quality.relabelled.values()) >= prelabels > 0:
-        name, count = next(iter(quality.relabelled.items()))
+    few = _few(statistics)
+    prelabels = statistics.prelabels
+    if 2 * sum(statistics.relabelled.values()) >= prelabels > 0:
+        name, count = next(iter(statistics.relabelled.items()))
         return (
             f'{count} of its {prelabels} regions became "{name}": give the two labels '
             f"predicted_values that tell them apart.{few}"
         )
-    if 2 * quality.deleted >= prelabels > 0:
+    if 2 * statistics.deleted >= prelabels > 0:
         return (
-            f"{quality.deleted} of its {prelabels} regions were deleted: raise its "
+            f"{statistics.deleted} of its {prelabels} regions were deleted: raise its "
             "model_score_threshold, or leave the label out of the predictions with "
             f'model_score_threshold="1".{few}'
         )
-    wrong = round(100 * (1 - quality.shared_px / quality.predicted_px)) if prelabels else 0
+    wrong = round(100 * (1 - statistics.shared_px / statistics.predicted_px)) if prelabels else 0
     return (
         f"{wrong} % of its predicted pixels were erased: raise its model_score_threshold, or add "
         f"words for it to its predicted_values.{few}"
     )
 
 
-def _few(quality: LabelStatistics) -> str:
-    return f" So far there are {quality.pictures} pictures only." if quality.pictures < FEW else ""
+def _few(statistics: LabelStatistics) -> str:
+    return (
+        f" So far there are {statistics.pictures} pictures only."
+        if statistics.pictures < FEW
+        else ""
+    )
 
 
-def to_csv(savings: PrelabelReport) -> str:
-    """One line for each label, of all, of each period and of each model version.
+def to_csv(report: PrelabelReport) -> str:
+    """Return the report as CSV: one line for each label, in all, by period and by model version.
 
-    A line with the label "all" has them together; only these have seconds. A name that a
-    spreadsheet would take for a formula has a ' before it.
+    Lines with the label "all" sum up all labels; only they have seconds. A name that a spreadsheet
+    would take for a formula gets a ' in front.
     """
     file = io.StringIO()
     writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    groups = [("all", "all", savings.all)]
-    groups += [(group.name, "all", group) for group in savings.periods]
-    groups += [("all", group.name, group) for group in savings.versions]
+    groups = [("all", "all", report.all)]
+    groups += [(group.name, "all", group) for group in report.periods]
+    groups += [("all", group.name, group) for group in report.versions]
     for period, version, group in groups:
         where = {"period": period, "model_version": _cell(version)}
         figures = {"annotations": group.annotations, **_seconds(group.seconds)}
         writer.writerow({**where, "label": "all", **figures, **_flat(group.total)})
-        for label, quality in group.labels.items():
-            writer.writerow({**where, "label": _cell(label), **_flat(quality)})
+        for label, statistics in group.labels.items():
+            writer.writerow({**where, "label": _cell(label), **_flat(statistics)})
     return file.getvalue()
 
 
 def _cell(text: str) -> str:
-    """A name that no spreadsheet takes for a formula.
+    """Return a name as a cell that no spreadsheet takes for a formula.
 
     >>> _cell("=1+1"), _cell("car")
     ("'=1+1", 'car')
@@ -526,8 +537,8 @@ _COLUMNS: Final = (
 )
 
 
-def _flat(quality: LabelStatistics) -> Json:
-    return quality.to_json() | {"relabelled": sum(quality.relabelled.values())}
+def _flat(statistics: LabelStatistics) -> Json:
+    return statistics.to_json() | {"relabelled": sum(statistics.relabelled.values())}
 
 
 def _seconds(seconds: Seconds) -> Json:
@@ -537,11 +548,11 @@ def _seconds(seconds: Seconds) -> Json:
     }
 
 
-def _groups(tallies: Iterable[tuple[str, _DaySums]]) -> tuple[Group, ...]:
-    """By their names, in the order in which these are first seen."""
+def _groups(all_sums: Iterable[tuple[str, _DaySums]]) -> tuple[Group, ...]:
+    """Group running sums by their names, in the order in which these are first seen."""
     found: dict[str, list[_DaySums]] = {}
-    for name, tally in tallies:
-        found.setdefault(name, []).append(tally)
+    for name, sums in all_sums:
+        found.setdefault(name, []).append(sums)
     return tuple(Group.of(name, some) for name, some in found.items())
 
 
@@ -554,7 +565,7 @@ def _step(days: Sequence[date]) -> Step:
 
 
 def _start(day: date, step: Step) -> date:
-    """The first day of the period of a day.
+    """Return the first day of the period that a day is in.
 
     >>> _start(date(2026, 11, 25), "week").isoformat()
     '2026-11-23'

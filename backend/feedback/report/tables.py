@@ -1,4 +1,4 @@
-"""The report, and what was learned, as tables on a terminal."""
+"""Prints the report, and what was learned, as tables on a terminal."""
 
 from __future__ import annotations
 
@@ -35,25 +35,23 @@ _COLUMNS = (
 )
 
 
-def print_savings(savings: PrelabelReport, console: Console) -> None:
-    """Print what the prelabels of a project save.
+def print_report(report: PrelabelReport, console: Console) -> None:
+    """Print the report on the prelabels of a project.
 
     Args:
-        savings: the figures.
-        console: where to.
+        report: the figures.
+        console: the terminal.
     """
-    console.print(_summary(savings))
-    if savings.all.labels:
-        console.print(_labels(savings))
-        console.print(_groups(f"By {savings.step}", "from", savings.periods))
-        console.print(
-            _groups(_versions_shown(savings), "version", savings.versions[-MOST_VERSIONS:])
-        )
-    for label, what in savings.harmful.items():
+    console.print(_summary(report))
+    if report.all.labels:
+        console.print(_labels(report))
+        console.print(_groups(f"By {report.step}", "from", report.periods))
+        console.print(_groups(_versions_shown(report), "version", report.versions[-MOST_VERSIONS:]))
+    for label, what in report.harmful.items():
         console.print(f"[bold red]{_safe(label)} costs more than it saves:[/] {_safe(what)}")
-    for label, what in savings.missing.items():
+    for label, what in report.missing.items():
         console.print(f"[bold]{_safe(label)} is mostly missed:[/] {_safe(what)}")
-    for name, text in DEFINITIONS.items() if savings.all.labels else ():
+    for name, text in DEFINITIONS.items() if report.all.labels else ():
         console.print(f"[bold]{name}[/]: {_safe(text)}", style="dim", highlight=False)
 
 
@@ -61,8 +59,8 @@ def print_learned(learned: Mapping[str, Any], console: Console) -> None:
     """Print what a project has learned.
 
     Args:
-        learned: as `backend.web.pages.learning_status.describe_learning` has it.
-        console: where to.
+        learned: from `backend.web.pages.learning_status.describe_learning`.
+        console: the terminal.
     """
     live, pinned = learned["live"], ", pinned" if learned["pinned"] else ""
     now = f"version {live} is live" if live else "the words alone"
@@ -100,7 +98,7 @@ def _versions(versions: list[Mapping[str, Any]]) -> Table:
 
 
 def _thresholds(labels: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Of the words alone: what would have saved most paint on the corrections so far."""
+    """Tabulate the thresholds of the words alone that would have saved most paint so far."""
     table = Table(title="Thresholds that would have saved most paint", title_justify="left")
     table.add_column("label", overflow="fold")
     for column in ("pictures", "threshold", "saved without", "saved with"):
@@ -124,31 +122,31 @@ def _tenths(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f} %"
 
 
-def _summary(savings: PrelabelReport) -> str:
-    kinds = [f"{count} {KINDS[kind]}" for kind, count in savings.kinds.items() if count]
-    if savings.waiting:
-        kinds.append(f"{savings.waiting} are still to be read")
+def _summary(report: PrelabelReport) -> str:
+    kinds = [f"{count} {KINDS[kind]}" for kind, count in report.kinds.items() if count]
+    if report.waiting:
+        kinds.append(f"{report.waiting} are still to be read")
     if not kinds:
         return (
-            f"Project {savings.project}: no annotation has been read yet. --backfill reads those "
+            f"Project {report.project}: no annotation has been read yet. --backfill reads those "
             "that it has."
         )
     return (
-        f"Project {savings.project}: {sum(savings.kinds.values())} annotations; {', '.join(kinds)}."
+        f"Project {report.project}: {sum(report.kinds.values())} annotations; {', '.join(kinds)}."
     )
 
 
-def _labels(savings: PrelabelReport) -> Table:
+def _labels(report: PrelabelReport) -> Table:
     table = _table("By label", "label")
-    for label, quality in savings.all.labels.items():
-        _row(table, label, quality)
+    for label, statistics in report.all.labels.items():
+        _row(table, label, statistics)
     table.add_section()
-    _row(table, "all", savings.all.total, savings.all)
+    _row(table, "all", report.all.total, report.all)
     return table
 
 
-def _versions_shown(savings: PrelabelReport) -> str:
-    count = len(savings.versions)
+def _versions_shown(report: PrelabelReport) -> str:
+    count = len(report.versions)
     left_out = f", the last {MOST_VERSIONS} of {count}" if count > MOST_VERSIONS else ""
     return f"By model version{left_out}"
 
@@ -168,22 +166,22 @@ def _table(title: str, first: str) -> Table:
     return table
 
 
-def _row(table: Table, name: str, quality: LabelStatistics, group: Group | None = None) -> None:
+def _row(table: Table, name: str, statistics: LabelStatistics, group: Group | None = None) -> None:
     seconds = group.seconds if group is not None else None
     table.add_row(
         _safe(name),
-        str(quality.pictures),
-        str(quality.prelabels),
-        _percent(quality.accepted_share),
-        _two_digits(quality.mean_iou),
-        _two_digits(quality.mean_boundary_iou),
-        _percent(quality.saved_paint),
-        str(quality.false),
-        str(quality.missed),
-        str(sum(quality.relabelled.values())),
+        str(statistics.pictures),
+        str(statistics.prelabels),
+        _percent(statistics.accepted_share),
+        _two_digits(statistics.mean_iou),
+        _two_digits(statistics.mean_boundary_iou),
+        _percent(statistics.saved_paint),
+        str(statistics.false),
+        str(statistics.missed),
+        str(sum(statistics.relabelled.values())),
         _number(seconds.with_prelabel if seconds else None),
         _number(seconds.without_prelabel if seconds else None),
-        style="red" if quality.harms else None,
+        style="red" if statistics.harms else None,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backend.errors import LabelConfigError
-from backend.feedback.annotation_store import Annotations
+from backend.feedback.annotation_store import AnnotationStore
 from backend.jobs.job_store import Job, JobStore
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import AnnotationsChanged, TasksCreated, TasksDeleted
@@ -28,7 +28,7 @@ class WebhookHandler:
 
     settings: Settings
     store: JobStore
-    annotations: Annotations
+    annotations: AnnotationStore
 
     def handle(self, event: TasksCreated | AnnotationsChanged | TasksDeleted | None) -> Json:
         """Handle an event.
@@ -66,7 +66,7 @@ def auto_prelabel(store: JobStore, settings: Settings, created: TasksCreated) ->
 
 
 def mark_changed(
-    annotations: Annotations, settings: Settings, event: AnnotationsChanged | TasksDeleted
+    annotations: AnnotationStore, settings: Settings, event: AnnotationsChanged | TasksDeleted
 ) -> bool:
     """Mark annotations that have changed, to be read later.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from backend.feedback.annotation_store import Annotations
+from backend.feedback.annotation_store import AnnotationStore
 from backend.jobs.job_store import Job, JobStore
 from backend.prediction.failures import Failure, FailureStore
 from backend.prediction.outbox import PredictionOutbox
@@ -48,7 +48,7 @@ class DatabaseReader:
         self._outbox = outbox
         self._limit = limit
         self._failures = FailureStore(store)
-        self._annotations = Annotations(store, "")
+        self._annotations = AnnotationStore(store, "")
 
     def read(self) -> DatabaseStatus:
         """Read the database; where that fails, the status holds nothing but the trouble."""

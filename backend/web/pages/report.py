@@ -11,7 +11,7 @@ from typing import Any, cast
 from flask import Blueprint, Response, request
 
 from backend.errors import BadRequest, PlotNotFound
-from backend.feedback.annotation_store import Annotations
+from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.report.charts import PLOTS, plots
 from backend.feedback.report.statistics import (
     DEFINITIONS,
@@ -54,7 +54,7 @@ class ReportCache:
         annotations: what was read of annotations.
     """
 
-    def __init__(self, annotations: Annotations) -> None:
+    def __init__(self, annotations: AnnotationStore) -> None:
         self._annotations = annotations
         self._measuring = threading.Lock()  # of several requests for one report, one measures
         self._measure_once = lru_cache(maxsize=_MAX_CACHED)(self._measure)
@@ -92,7 +92,7 @@ class ReportRoutes:
     def __init__(
         self,
         settings: Settings,
-        annotations: Annotations,
+        annotations: AnnotationStore,
         files: LabelStudioFiles,
         describe_learning: Callable[[int], Json],
     ) -> None:

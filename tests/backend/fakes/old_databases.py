@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.engine import make_url
 
 from backend.database.migrations.revisions import revisions, upgrade
-from backend.feedback.annotation_store import Annotations, ReadAnnotation
+from backend.feedback.annotation_store import AnnotationStore, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.version_registry import VersionRegistry
@@ -118,12 +118,12 @@ def check_jobs(url: str) -> None:
 def check_feedback(url: str) -> None:
     """Check that the stores read the annotations, training examples and versions of `make_old`."""
     store = JobStore(url, lambda: 2000.0)
-    annotations = Annotations(store, "me")
+    annotations = AnnotationStore(store, "me")
     change = LabelDiff("car", accepted=1, relabelled={"dog": 2}, true_px=9)
     assert annotations.read(7) == [
         ReadAnnotation(4, 7, 104, "compared", "v1", 4, 1.5, 10.0, 11.0, (change,))
     ]
-    assert [mark.annotation for mark in annotations.take(10)] == [3]
+    assert [each.annotation for each in annotations.lease(10)] == [3]
     examples = ExampleStore(store, lambda: "model")
     registry = VersionRegistry(store, lambda: "model")
     assert examples.examples(7) == [TrainingExample("a", b"\x00\x01example", "{}", 1010.5, 3)]

@@ -19,7 +19,7 @@ from backend.errors import (
     StudioUnreachable,
 )
 from backend.feedback.annotation_reader import AnnotationReader, read_all
-from backend.feedback.annotation_store import Annotations, ReadAnnotation
+from backend.feedback.annotation_store import AnnotationStore, ReadAnnotation
 from backend.feedback.comparison import AnnotationDiff
 from backend.jobs.job_store import JobStore
 from backend.label_studio.client import LabelStudioClient
@@ -68,8 +68,8 @@ def server(studio: FakeStudio) -> Iterator[LocalServer]:
 
 
 @pytest.fixture
-def annotations(tmp_path: Path) -> Annotations:
-    return Annotations(JobStore(f"sqlite:///{tmp_path}/own.db"), "me")
+def annotations(tmp_path: Path) -> AnnotationStore:
+    return AnnotationStore(JobStore(f"sqlite:///{tmp_path}/own.db"), "me")
 
 
 @pytest.fixture
@@ -78,12 +78,14 @@ def notebook() -> Notebook:
 
 
 @pytest.fixture
-def reader(server: LocalServer, annotations: Annotations, notebook: Notebook) -> AnnotationReader:
+def reader(
+    server: LocalServer, annotations: AnnotationStore, notebook: Notebook
+) -> AnnotationReader:
     client = LabelStudioClient(server.url, TOKEN, retry_for_s=0.05, first_pause_s=0.01)
     return AnnotationReader(annotations, client, notebook)
 
 
-def read(reader: AnnotationReader, annotations: Annotations, *ids: int) -> list[ReadAnnotation]:
+def read(reader: AnnotationReader, annotations: AnnotationStore, *ids: int) -> list[ReadAnnotation]:
     annotations.mark(7, ids)
     while reader.read_some():
         pass
@@ -92,7 +94,7 @@ def read(reader: AnnotationReader, annotations: Annotations, *ids: int) -> list[
 
 
 def test_an_annotation_is_compared_with_the_prediction_that_it_began_with(
-    reader: AnnotationReader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
+    reader: AnnotationReader, annotations: AnnotationStore, studio: FakeStudio, notebook: Notebook
 ) -> None:
     studio.add(1, OURS, result=[region("x", "red", 1)])
     prediction = studio.add(1, OURS, result=[region("a", "red", 4), region("b", "blue", 1)])
@@ -130,7 +132,7 @@ def test_an_annotation_is_compared_with_the_prediction_that_it_began_with(
 )
 def test_what_began_otherwise_is_not_compared(
     reader: AnnotationReader,
-    annotations: Annotations,
+    annotations: AnnotationStore,
     studio: FakeStudio,
     notebook: Notebook,
     more: dict[str, Any],
@@ -149,7 +151,7 @@ def test_what_began_otherwise_is_not_compared(
 @pytest.mark.parametrize("version", [OURS, "yolo"])
 def test_predictions_that_were_made_annotations_teach_nothing_until_somebody_changes_them(
     reader: AnnotationReader,
-    annotations: Annotations,
+    annotations: AnnotationStore,
     studio: FakeStudio,
     notebook: Notebook,
     version: str,
@@ -172,7 +174,7 @@ def test_predictions_that_were_made_annotations_teach_nothing_until_somebody_cha
 @pytest.mark.parametrize("more", [{"lead_time": 2.0}, {"result": [region("a", "red", 6)]}])
 def test_what_somebody_has_looked_at_or_changed_is_compared(
     reader: AnnotationReader,
-    annotations: Annotations,
+    annotations: AnnotationStore,
     studio: FakeStudio,
     notebook: Notebook,
     more: dict[str, Any],
@@ -187,7 +189,7 @@ def test_what_somebody_has_looked_at_or_changed_is_compared(
 @pytest.mark.parametrize("origin", ["prediction-changed", "manual"])
 def test_what_was_compared_stays_so_when_the_prediction_is_deleted(
     reader: AnnotationReader,
-    annotations: Annotations,
+    annotations: AnnotationStore,
     studio: FakeStudio,
     notebook: Notebook,
     origin: str,
@@ -210,7 +212,7 @@ def test_what_was_compared_stays_so_when_the_prediction_is_deleted(
 
 
 def test_what_is_changed_emptied_or_deleted_later(
-    reader: AnnotationReader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
+    reader: AnnotationReader, annotations: AnnotationStore, studio: FakeStudio, notebook: Notebook
 ) -> None:
     prediction = studio.add(1, OURS, result=[region("a", "red", 4)])
     made = studio.annotate(1, [region("a", "red", 4)], parent_prediction=prediction)
@@ -227,7 +229,7 @@ def test_what_is_changed_emptied_or_deleted_later(
 
 
 def test_an_annotation_whose_task_is_gone_or_that_never_was(
-    reader: AnnotationReader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
+    reader: AnnotationReader, annotations: AnnotationStore, studio: FakeStudio, notebook: Notebook
 ) -> None:
     made = studio.annotate(1, [region("a", "red", 4)])
     assert len(read(reader, annotations, made["id"], 12345)) == 1
@@ -237,7 +239,7 @@ def test_an_annotation_whose_task_is_gone_or_that_never_was(
 
 
 def test_what_cannot_be_read_is_told_and_stops_nobody(
-    reader: AnnotationReader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
+    reader: AnnotationReader, annotations: AnnotationStore, studio: FakeStudio, notebook: Notebook
 ) -> None:
     broken = studio.annotate(1, [region("a", "red", 4) | {"original_width": None}])
     good = studio.annotate(2, [region("a", "red", 4)])
@@ -252,7 +254,7 @@ def test_what_cannot_be_read_is_told_and_stops_nobody(
 
 
 def test_one_that_label_studio_chokes_on_lets_the_others_pass(
-    reader: AnnotationReader, annotations: Annotations, studio: FakeStudio
+    reader: AnnotationReader, annotations: AnnotationStore, studio: FakeStudio
 ) -> None:
     ids = [studio.annotate(n, [region("a", "red", n)])["id"] for n in (1, 2, 3)]
 
@@ -273,7 +275,7 @@ def test_one_that_label_studio_chokes_on_lets_the_others_pass(
 
 
 def test_a_token_that_is_refused_forgets_nothing(
-    reader: AnnotationReader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
+    reader: AnnotationReader, annotations: AnnotationStore, studio: FakeStudio, notebook: Notebook
 ) -> None:
     made = studio.annotate(1, [region("a", "red", 4)])
     read(reader, annotations, made["id"])
@@ -286,7 +288,7 @@ def test_a_token_that_is_refused_forgets_nothing(
 
 
 def test_a_project_is_read_from_the_beginning(
-    reader: AnnotationReader, annotations: Annotations, studio: FakeStudio
+    reader: AnnotationReader, annotations: AnnotationStore, studio: FakeStudio
 ) -> None:
     prediction = studio.add(1, OURS, result=[region("a", "red", 4)])
     for task in (1, 2, 2):
@@ -308,7 +310,7 @@ def test_a_project_is_read_from_the_beginning(
 
 
 def test_what_is_gone_without_a_word_is_found(
-    reader: AnnotationReader, annotations: Annotations, studio: FakeStudio, notebook: Notebook
+    reader: AnnotationReader, annotations: AnnotationStore, studio: FakeStudio, notebook: Notebook
 ) -> None:
     made = [studio.annotate(task, [region("a", "red", 4)])["id"] for task in (1, 2, 3, 4)]
     read(reader, annotations, *made)
@@ -334,7 +336,7 @@ def test_what_cannot_be_learned_from_now_is_read_all_the_same_and_learned_later(
     server: LocalServer, studio: FakeStudio, tmp_path: Path, trouble: Exception
 ) -> None:
     clock = Clock()
-    annotations = Annotations(JobStore(f"sqlite:///{tmp_path}/own.db", clock), "me")
+    annotations = AnnotationStore(JobStore(f"sqlite:///{tmp_path}/own.db", clock), "me")
     tried: list[int] = []
 
     class Troubled(Notebook):
@@ -362,7 +364,7 @@ def test_what_cannot_be_learned_from_now_is_read_all_the_same_and_learned_later(
 
 
 def test_what_began_with_a_prediction_of_others_is_known_as_that_later(
-    reader: AnnotationReader, annotations: Annotations, studio: FakeStudio
+    reader: AnnotationReader, annotations: AnnotationStore, studio: FakeStudio
 ) -> None:
     """Its time counts in no median, least of all in that of annotations from nothing."""
     prediction = studio.add(1, "yolo", result=[region("a", "red", 4)])
@@ -377,7 +379,7 @@ def test_what_fails_while_all_is_read_is_for_a_later_time(
     server: LocalServer, studio: FakeStudio, tmp_path: Path
 ) -> None:
     clock = Clock()
-    annotations = Annotations(JobStore(f"sqlite:///{tmp_path}/own.db", clock), "me")
+    annotations = AnnotationStore(JobStore(f"sqlite:///{tmp_path}/own.db", clock), "me")
     tried: list[int] = []
 
     class Slow(Notebook):
@@ -396,7 +398,7 @@ def test_what_fails_while_all_is_read_is_for_a_later_time(
 def test_who_reads_without_learning_leaves_it_to_who_learns(
     server: LocalServer,
     reader: AnnotationReader,
-    annotations: Annotations,
+    annotations: AnnotationStore,
     studio: FakeStudio,
     notebook: Notebook,
 ) -> None:
@@ -413,16 +415,16 @@ def test_who_reads_without_learning_leaves_it_to_who_learns(
 
 
 def test_who_has_lost_the_lease_has_it_read_again(
-    server: LocalServer, annotations: Annotations, studio: FakeStudio, tmp_path: Path
+    server: LocalServer, annotations: AnnotationStore, studio: FakeStudio, tmp_path: Path
 ) -> None:
     """Another may have read what was there before, and have come last."""
     made = studio.annotate(1, [region("a", "red", 4)])
-    other = Annotations(JobStore(f"sqlite:///{tmp_path}/own.db", lambda: 4e9), "other")
+    other = AnnotationStore(JobStore(f"sqlite:///{tmp_path}/own.db", lambda: 4e9), "other")
 
     class Slow(Notebook):
         def learn(self, corrected: AnnotationDiff) -> None:
             super().learn(corrected)
-            other.take(1)
+            other.lease(1)
 
     notebook = Slow()
     reader = AnnotationReader(annotations, LabelStudioClient(server.url, TOKEN), notebook)

@@ -1,4 +1,4 @@
-"""Marks and what was read of them, on SQLite and on a real PostgreSQL; the webhook that marks."""
+"""Marks and what was read of them, on SQLite and on a real PostgreSQL; the webhook that pending."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from backend import create_app
 from backend.database.leases import LEASE_S
-from backend.feedback.annotation_store import Annotations, PendingAnnotation, ReadAnnotation
+from backend.feedback.annotation_store import AnnotationStore, PendingAnnotation, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.jobs.job_store import JobStore
 from backend.settings import Settings
@@ -28,13 +28,13 @@ from tests.backend.fakes.flaky_database import FlakyStore
 
 
 @pytest.fixture
-def annotations(store: JobStore) -> Annotations:
-    return Annotations(store, "me")
+def annotations(store: JobStore) -> AnnotationStore:
+    return AnnotationStore(store, "me")
 
 
 @pytest.fixture
-def other(store: JobStore) -> Annotations:
-    return Annotations(store, "other")
+def other(store: JobStore) -> AnnotationStore:
+    return AnnotationStore(store, "other")
 
 
 def read_of(annotation: int, **more: Any) -> ReadAnnotation:
@@ -43,84 +43,84 @@ def read_of(annotation: int, **more: Any) -> ReadAnnotation:
     )
 
 
-def ids(marks: list[PendingAnnotation]) -> list[int]:
-    return [mark.annotation for mark in marks]
+def ids(pending: list[PendingAnnotation]) -> list[int]:
+    return [each.annotation for each in pending]
 
 
-def test_a_mark_is_read_once_however_often_it_was_made(annotations: Annotations) -> None:
+def test_a_mark_is_read_once_however_often_it_was_made(annotations: AnnotationStore) -> None:
     annotations.mark(7, [3, 1, 3])
     annotations.mark(7, [3])
-    marks = annotations.take(10)
-    assert [(mark.annotation, mark.count) for mark in marks] == [(3, 2), (1, 1)]
+    pending = annotations.lease(10)
+    assert [(each.annotation, each.count) for each in pending] == [(3, 2), (1, 1)]
     change = LabelDiff("car", accepted=1, relabelled={"dog": 2}, true_px=9)
     told = read_of(3, annotator=4, seconds=1.5, created=10.0, updated=11.0, changes=(change,))
-    assert annotations.settle(marks[0], told)
-    assert annotations.settle(marks[1], read_of(1))
-    assert annotations.take(10) == []
+    assert annotations.complete(pending[0], told)
+    assert annotations.complete(pending[1], read_of(1))
+    assert annotations.lease(10) == []
     assert annotations.count_open() == 0
     assert annotations.read(7) == [read_of(1), told]
     assert annotations.read(8) == []
     assert annotations.projects() == [7]
 
 
-def test_a_change_that_comes_while_it_is_read_is_read_too(annotations: Annotations) -> None:
+def test_a_change_that_comes_while_it_is_read_is_read_too(annotations: AnnotationStore) -> None:
     annotations.mark(7, [3])
-    (mark,) = annotations.take(10)
+    (pending,) = annotations.lease(10)
     annotations.mark(7, [3])
-    assert annotations.take(10) == []  # it is leased
-    annotations.settle(mark, read_of(3))
+    assert annotations.lease(10) == []  # it is leased
+    annotations.complete(pending, read_of(3))
     assert annotations.count_open(7) == 1
-    (again,) = annotations.take(10)
+    (again,) = annotations.lease(10)
     assert again.count == 2
-    annotations.settle(again, read_of(3, seconds=2.0))
+    annotations.complete(again, read_of(3, seconds=2.0))
     assert annotations.count_open(7) == 0
     assert annotations.read(7) == [read_of(3, seconds=2.0)]
 
 
-def test_what_is_gone_is_forgotten(annotations: Annotations) -> None:
+def test_what_is_gone_is_forgotten(annotations: AnnotationStore) -> None:
     annotations.mark(7, [3])
-    annotations.settle(annotations.take(1)[0], read_of(3))
+    annotations.complete(annotations.lease(1)[0], read_of(3))
     annotations.mark(7, [3])
-    assert annotations.drop(annotations.take(1)[0])
+    assert annotations.discard(annotations.lease(1)[0])
     assert (annotations.read(7), annotations.count_open()) == ([], 0)
     annotations.mark(7, [4])
-    (mark,) = annotations.take(1)
+    (pending,) = annotations.lease(1)
     annotations.mark(7, [4])
-    assert annotations.drop(mark)
-    assert ids(annotations.take(1)) == [4]
+    assert annotations.discard(pending)
+    assert ids(annotations.lease(1)) == [4]
 
 
 def test_marks_are_leased_by_one_and_those_of_the_dead_by_another(
-    annotations: Annotations, other: Annotations, clock: Clock
+    annotations: AnnotationStore, other: AnnotationStore, clock: Clock
 ) -> None:
     annotations.mark(7, [1, 2, 3])
-    assert ids(annotations.take(2)) == [3, 2]  # the newest first
-    assert ids(other.take(9)) == [1]
+    assert ids(annotations.lease(2)) == [3, 2]  # the newest first
+    assert ids(other.lease(9)) == [1]
     clock.now += 0.9 * LEASE_S
     annotations.renew()
     clock.now += 0.9 * LEASE_S
-    (taken,) = other.take(9)
+    (taken,) = other.lease(9)
     assert taken.annotation == 1  # it did not renew its own, and may have it again
     clock.now += 1.1 * LEASE_S
-    late = other.take(9)
+    late = other.lease(9)
     assert ids(late) == [3, 2, 1]
-    assert not annotations.settle(late[0], read_of(3))
-    assert not annotations.drop(late[0])
+    assert not annotations.complete(late[0], read_of(3))
+    assert not annotations.discard(late[0])
     assert annotations.read(7) == []
-    assert other.settle(late[0], read_of(3))
+    assert other.complete(late[0], read_of(3))
 
 
 def test_an_outage_of_the_database_keeps_no_annotation_from_others(
     tmp_path: Path, clock: Clock
 ) -> None:
     store = FlakyStore(f"sqlite:///{tmp_path}/own.db", clock)
-    mine, other = Annotations(store, "me"), Annotations(store, "other")
+    mine, other = AnnotationStore(store, "me"), AnnotationStore(store, "other")
     mine.mark(7, [1, 2, 3])
-    one, two, three = mine.take(3)
+    one, two, three = mine.lease(3)
     for end in (
-        lambda: mine.settle(one, read_of(3)),
-        lambda: mine.drop(two),
-        lambda: mine.put_back([three], failed=three),
+        lambda: mine.complete(one, read_of(3)),
+        lambda: mine.discard(two),
+        lambda: mine.release([three], failed=three),
     ):
         store.away = 1
         with pytest.raises(OperationalError):
@@ -128,81 +128,83 @@ def test_an_outage_of_the_database_keeps_no_annotation_from_others(
     clock.now += 0.9 * LEASE_S
     mine.renew()
     clock.now += 0.9 * LEASE_S
-    assert ids(other.take(9)) == [3, 2, 1]
+    assert ids(other.lease(9)) == [3, 2, 1]
 
 
 def test_what_could_not_be_read_comes_again_ever_later(
-    annotations: Annotations, clock: Clock
+    annotations: AnnotationStore, clock: Clock
 ) -> None:
     annotations.mark(7, [1, 2])
     waited = []
     for _ in range(3):
-        marks = annotations.take(2)
-        failed = next(mark for mark in marks if mark.annotation == 1)
-        annotations.put_back(marks, failed=failed)
-        assert ids(annotations.take(2)) == [2]
-        annotations.put_back([PendingAnnotation(2, 7, 1)])
+        pending = annotations.lease(2)
+        failed = next(each for each in pending if each.annotation == 1)
+        annotations.release(pending, failed=failed)
+        assert ids(annotations.lease(2)) == [2]
+        annotations.release([PendingAnnotation(2, 7, 1)])
         start = clock.now
-        while len(found := annotations.take(2)) < 2:
-            annotations.put_back(found)
+        while len(found := annotations.lease(2)) < 2:
+            annotations.release(found)
             clock.now += 1
-        annotations.put_back(found)
+        annotations.release(found)
         waited.append(clock.now - start)
     assert waited == [15, 30, 60]
-    first = next(mark for mark in annotations.take(2) if mark.annotation == 1)
-    annotations.put_back([first], failed=first)
+    first = next(each for each in annotations.lease(2) if each.annotation == 1)
+    annotations.release([first], failed=first)
     annotations.mark(7, [1])  # it has changed: it may be readable now
-    assert ids(annotations.take(2)) == [1]
+    assert ids(annotations.lease(2)) == [1]
 
 
 def test_what_nobody_has_learned_from_is_read_by_who_does(
-    annotations: Annotations, other: Annotations
+    annotations: AnnotationStore, other: AnnotationStore
 ) -> None:
     annotations.mark(7, [1, 2, 3])
-    three, two, one = annotations.take(9)
-    annotations.settle(one, read_of(1), taught=False)
-    annotations.drop(two, taught=False)
-    annotations.settle(three, read_of(3))
+    three, two, one = annotations.lease(9)
+    annotations.complete(one, read_of(1), learned=False)
+    annotations.discard(two, learned=False)
+    annotations.complete(three, read_of(3))
     assert annotations.count_open() == 0
-    assert annotations.take(9) == []
+    assert annotations.lease(9) == []
     assert [row.annotation for row in annotations.read(7)] == [1, 3]
-    two, one = other.take(9, untaught=True)
+    two, one = other.lease(9, unlearned=True)
     assert (one.annotation, two.annotation) == (1, 2)
-    other.settle(one, read_of(1))
-    other.drop(two)
-    assert other.take(9, untaught=True) == []
+    other.complete(one, read_of(1))
+    other.discard(two)
+    assert other.lease(9, unlearned=True) == []
     other.mark(7, [3])
-    assert ids(other.take(9, untaught=True)) == [3]
+    assert ids(other.lease(9, unlearned=True)) == [3]
 
 
 def test_a_revision_is_another_once_anything_was_read_or_dropped(
-    annotations: Annotations,
+    annotations: AnnotationStore,
 ) -> None:
     revisions = [annotations.revision(7)]
 
     def read_them(*numbers: int, **more: Any) -> None:
         annotations.mark(7, numbers)
         assert annotations.revision(7) == revisions[-1]
-        for mark in annotations.take(9):
-            annotations.settle(mark, read_of(mark.annotation), **more)
+        for each in annotations.lease(9):
+            annotations.complete(each, read_of(each.annotation), **more)
         revisions.append(annotations.revision(7))
 
     read_them(1)
     read_them(2, 4)
     read_them(1)
-    read_them(3, taught=False)
-    annotations.settle(annotations.take(1, untaught=True)[0], read_of(3))
+    read_them(3, learned=False)
+    annotations.complete(annotations.lease(1, unlearned=True)[0], read_of(3))
     revisions.append(annotations.revision(7))
     annotations.mark(7, [2])
-    annotations.drop(annotations.take(1)[0])
+    annotations.discard(annotations.lease(1)[0])
     revisions.append(annotations.revision(7))
     assert len(set(revisions)) == len(revisions)
     annotations.mark(8, [9])
-    annotations.settle(annotations.take(1)[0], ReadAnnotation(9, 8, 1, "scratch"))
+    annotations.complete(annotations.lease(1)[0], ReadAnnotation(9, 8, 1, "scratch"))
     assert annotations.revision(7) == revisions[-1]
 
 
-def test_a_burst_is_known_and_over_after_a_second(annotations: Annotations, clock: Clock) -> None:
+def test_a_burst_is_known_and_over_after_a_second(
+    annotations: AnnotationStore, clock: Clock
+) -> None:
     for number in range(1, 31):
         assert annotations.in_burst == (number > 20)
         annotations.mark(7, [number])
@@ -215,7 +217,7 @@ def test_a_burst_is_known_and_over_after_a_second(annotations: Annotations, cloc
         assert not annotations.in_burst
 
 
-def test_a_bulk_action_holds_nobody_up(annotations: Annotations) -> None:
+def test_a_bulk_action_holds_nobody_up(annotations: AnnotationStore) -> None:
     """Who comes while ten thousand are marked need not wait for the last of them."""
     turns: list[str] = []
     bulk = threading.Thread(target=annotations.mark, args=(7, range(1, 10_001)), name="bulk")
@@ -228,7 +230,7 @@ def test_a_bulk_action_holds_nobody_up(annotations: Annotations) -> None:
         if len(turns) == 1:
             one.start()
             give_up = time.monotonic() + 30
-            while not annotations._next.locked() and time.monotonic() < give_up:  # it waits
+            while not annotations._next_marker.locked() and time.monotonic() < give_up:  # it waits
                 time.sleep(0.001)
 
     assert annotations.count_open() == 0
@@ -241,39 +243,41 @@ def test_a_bulk_action_holds_nobody_up(annotations: Annotations) -> None:
         event.remove(Engine, "commit", note)
     assert (turns.count("bulk"), turns.count("one"), turns[-1]) == (25, 1, "bulk")
     assert annotations.count_open() == 10_000
-    assert {mark.annotation: mark.count for mark in annotations.take(5)}[9_998] == 2
+    assert {each.annotation: each.count for each in annotations.lease(5)}[9_998] == 2
 
 
-def test_one_project_at_a_time(annotations: Annotations) -> None:
+def test_one_project_at_a_time(annotations: AnnotationStore) -> None:
     annotations.mark(7, [1, 3])
     annotations.mark(8, [2])
-    assert ids(annotations.take(9)) == [3, 1]
-    assert ids(annotations.take(9)) == [2]
+    assert ids(annotations.lease(9)) == [3, 1]
+    assert ids(annotations.lease(9)) == [2]
     annotations.mark(9, [4])
-    assert annotations.take(9, project=7) == []
-    assert ids(annotations.take(9, project=9)) == [4]
+    assert annotations.lease(9, project=7) == []
+    assert ids(annotations.lease(9, project=9)) == [4]
 
 
-def test_tasks_and_projects_are_marked_as_far_as_they_are_known(annotations: Annotations) -> None:
+def test_tasks_and_projects_are_marked_as_far_as_they_are_known(
+    annotations: AnnotationStore,
+) -> None:
     annotations.mark(7, [1, 2])
-    for mark in annotations.take(2):
-        annotations.settle(mark, read_of(mark.annotation))
+    for each in annotations.lease(2):
+        annotations.complete(each, read_of(each.annotation))
     annotations.mark_tasks(8, [101])
     assert annotations.count_open() == 0
     annotations.mark_tasks(7, [101, 555])
-    assert ids(annotations.take(9)) == [1]
+    assert ids(annotations.lease(9)) == [1]
     annotations.mark_all(7)
-    assert ids(annotations.take(9)) == [2]
+    assert ids(annotations.lease(9)) == [2]
 
 
 def test_a_task_that_goes_while_its_annotation_is_read_first_has_it_read_again(
-    annotations: Annotations,
+    annotations: AnnotationStore,
 ) -> None:
     annotations.mark(7, [1, 2])
-    (mark,) = annotations.take(1)
+    (pending,) = annotations.lease(1)
     annotations.mark_tasks(7, [102])
-    annotations.settle(mark, read_of(2))
-    assert {(each.annotation, each.count) for each in annotations.take(9)} == {(1, 1), (2, 2)}
+    annotations.complete(pending, read_of(2))
+    assert {(each.annotation, each.count) for each in annotations.lease(9)} == {(1, 1), (2, 2)}
     assert annotations.tasks([2, 1, 3]) == [102]
 
 
@@ -352,7 +356,7 @@ def test_a_burst_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
         for number in range(1, 101)
         for action in ("ANNOTATION_CREATED", "ANNOTATION_UPDATED") * 2
     ]
-    reader = Annotations(JobStore(f"sqlite:///{tmp_path}/own.db"), "reader")
+    reader = AnnotationStore(JobStore(f"sqlite:///{tmp_path}/own.db"), "reader")
     done = threading.Event()
     read: Counter[int] = Counter()
 
@@ -363,9 +367,9 @@ def test_a_burst_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
 
     def take() -> None:
         while not done.is_set() or reader.count_open():
-            for mark in reader.take(10):
-                told_of = ReadAnnotation(mark.annotation, mark.project, 1, "scratch")
-                read[mark.annotation] += reader.settle(mark, told_of)
+            for each in reader.lease(10):
+                told_of = ReadAnnotation(each.annotation, each.project, 1, "scratch")
+                read[each.annotation] += reader.complete(each, told_of)
 
     senders = [threading.Thread(target=send, args=(messages[n::8],)) for n in range(8)]
     taker = threading.Thread(target=take)

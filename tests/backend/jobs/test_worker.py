@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 
 from backend import create_app
 from backend.cli.server_process import free_port, running
-from backend.feedback.annotation_store import Annotations
+from backend.feedback.annotation_store import AnnotationStore
 from backend.inference.engine import Engine
 from backend.jobs import delivery, worker
 from backend.jobs import prelabeler as prelabel
@@ -392,7 +392,7 @@ def test_an_annotation_of_the_webhook_is_read(
     backend.worker.start()
     body = {"action": "ANNOTATION_CREATED", "project": {"id": 7}, "annotation": {"id": made["id"]}}
     assert backend.client.post("/webhook", json=body).get_json() == {"status": "noted"}
-    annotations = Annotations(backend.store, "who looks")
+    annotations = AnnotationStore(backend.store, "who looks")
     wait_for(lambda: [read.task for read in annotations.read(7)] == [8])
     studio.annotations.clear()
     body = {"action": "ANNOTATIONS_DELETED", "project": {"id": 7}, "annotations": [made]}

@@ -9,7 +9,7 @@ from rich.console import Console
 from backend.feedback.annotation_store import ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.report.statistics import measure
-from backend.feedback.report.tables import print_savings
+from backend.feedback.report.tables import print_report
 
 
 def test_names_from_outside_do_nothing_to_the_terminal() -> None:
@@ -19,7 +19,7 @@ def test_names_from_outside_do_nothing_to_the_terminal() -> None:
         7, [ReadAnnotation(1, 7, 1, "compared", version, created=1.7e9, changes=(change,))]
     )
     file = io.StringIO()
-    print_savings(savings, Console(file=file, width=200))
+    print_report(savings, Console(file=file, width=200))
     text = file.getvalue()
     assert "\x1b" not in text
     assert "\x07" not in text

@@ -18,7 +18,7 @@ from flask.testing import FlaskClient
 
 from backend import create_app
 from backend.cli.main import main
-from backend.feedback.annotation_store import Annotations, ReadAnnotation
+from backend.feedback.annotation_store import AnnotationStore, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.report.charts import PLOTS
 from backend.feedback.report.statistics import PrelabelReport, measure
@@ -42,10 +42,10 @@ def client_of(**settings: Any) -> FlaskClient:
 
 def keep(*reads: ReadAnnotation, waiting: int = 0) -> None:
     """What a backend has read, in the database of the test."""
-    annotations = Annotations(JobStore.from_settings(Settings()), "who reads")
+    annotations = AnnotationStore(JobStore.from_settings(Settings()), "who reads")
     for read in reads:
         annotations.mark(read.project, [read.annotation])
-        annotations.settle(annotations.take(1)[0], read)
+        annotations.complete(annotations.lease(1)[0], read)
     annotations.mark(7, range(1000, 1000 + waiting))
 
 
@@ -143,14 +143,14 @@ def test_what_was_measured_is_measured_anew_only_after_something_was_read(
     assert client.get(REPORT, headers=PEOPLE).status_code == 200
     assert client.get(f"{REPORT}.csv").status_code == 200
     assert asked == [7]
-    annotations = Annotations(JobStore.from_settings(Settings()), "who reads")
+    annotations = AnnotationStore(JobStore.from_settings(Settings()), "who reads")
     annotations.mark(7, [1])
     told = client.get(f"{REPORT}.json").get_json()
     assert (told, asked) == (first | {"waiting": 1}, [7])
-    annotations.settle(annotations.take(1)[0], replace(READS[0], changes=(GOOD,)))
+    annotations.complete(annotations.lease(1)[0], replace(READS[0], changes=(GOOD,)))
     assert list(client.get(f"{REPORT}.json").get_json()["all"]["labels"]) == ["car"]
     annotations.mark(7, [2])
-    annotations.drop(annotations.take(1)[0])
+    annotations.discard(annotations.lease(1)[0])
     assert client.get(f"{REPORT}.json").get_json()["annotations"]["scratch"] == 0
     client.get(f"{REPORT}.json?label=car")
     assert asked == [7] * 4
