@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final
 
 from backend.database.leases import new_owner
@@ -229,7 +229,7 @@ class Services:
             actors: how many; None: one for each GPU, and without any one for each node.
         """
         return ClusterPrelabeler(
-            self.settings,
+            partial(make_actor_parts, self.settings),
             actors,
             self.store,
             self.outbox,
@@ -269,3 +269,14 @@ class Services:
             "steps": feedback.make_version,
         }
         return Worker(rounds, [self.outbox.renew, self.annotations.renew], self.stopping)
+
+
+def make_actor_parts(settings: Settings) -> tuple[LabelStudioClient, Predictor]:
+    """Make the client and the predictor of a Ray actor, on its node, and start the engine there.
+
+    The node needs no database: the driver keeps the job, and tells what the project has learned.
+    """
+    services = Services(settings)
+    client = services.required_client("predictions are written")
+    services.engine.start()
+    return client, services.database_free_predictor()

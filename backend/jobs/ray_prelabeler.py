@@ -16,13 +16,10 @@ import numpy as np
 
 from backend.errors import ModelUnavailable
 from backend.feedback.learning.versions import ActiveModel
-from backend.inference.engine import Engine
 from backend.inference.image_request import Priority
 from backend.jobs.job_store import Job, JobStore
 from backend.jobs.prelabeler import CHUNK, Prelabeler, predict_and_write
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.files import LabelStudioFiles
-from backend.label_studio.image_loader import ImageReader
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
@@ -30,14 +27,16 @@ from backend.prediction.deadline import DeadlineRunner
 from backend.prediction.outbox import PredictionOutbox
 from backend.prediction.predictor import Predictor
 from backend.prediction.task_runner import Outcome
-from backend.settings import Settings
+
+#: Makes the client of Label Studio and the predictor of an actor, on the actor's node.
+MakeParts = Callable[[], tuple[LabelStudioClient, Predictor]]
 
 
 class ClusterPrelabeler(Prelabeler):
     """Runs jobs on the Ray cluster that ``RAY_ADDRESS`` names, or that runs on this machine.
 
     Args:
-        settings: what each actor serves; they travel to the nodes, the token among them.
+        make_parts: travels to the nodes, with the settings and the token in it.
         actors: how many; None: one for each GPU, and without any one for each node.
         store: see `Prelabeler`, also for what follows.
         results: likewise.
@@ -49,7 +48,7 @@ class ClusterPrelabeler(Prelabeler):
 
     def __init__(
         self,
-        settings: Settings,
+        make_parts: MakeParts,
         actors: int | None,
         store: JobStore,
         results: PredictionOutbox,
@@ -59,7 +58,7 @@ class ClusterPrelabeler(Prelabeler):
         owner: str,
     ) -> None:
         super().__init__(store, results, pending, predictor, client, owner)
-        self._settings = settings
+        self._make_parts = make_parts
         self._actors = actors
 
     def _walk(self, job: Job, halt: threading.Event, watch: Callable[[Job], None]) -> Job:
@@ -103,7 +102,7 @@ class ClusterPrelabeler(Prelabeler):
             [ray.put(some) for some in np.array_split(np.array(ids), blocks)]
         ).map_batches(
             Actor,
-            fn_constructor_args=(self._settings, job.project, job.version, learned),
+            fn_constructor_args=(self._make_parts, job.project, job.version, learned),
             batch_size=CHUNK,
             compute=ray.data.ActorPoolStrategy(size=min(actors, blocks)),
             num_gpus=min(1.0, gpus / actors) if gpus else None,
@@ -115,33 +114,27 @@ class Actor:
     """Holds the model on a node, and predicts and writes the tasks that come in.
 
     Args:
-        settings: as the driver has them.
+        make_parts: makes the client and the predictor, with the settings of the driver.
         project: whose tasks.
         version: the ``model_version`` that is wanted; for any other, nothing is done.
         learned: what the project has learned, as the driver's database has it.
     """
 
     def __init__(
-        self, settings: Settings, project: int, version: str, learned: ActiveModel | None = None
+        self, make_parts: MakeParts, project: int, version: str, learned: ActiveModel | None = None
     ) -> None:
-        client = LabelStudioClient.from_settings(settings)
-        assert client is not None, "the driver has a token"
-        self._client = client
+        self._client, self._predictor = make_parts()
         self._project = project
         self._version = version
-        self._engine = Engine.from_settings(settings)
-        self._engine.start()
-        reader = ImageReader(LabelStudioFiles.from_settings(settings), settings)
-        self._predictor = Predictor(self._engine, reader.read, settings)
-        config = parse_label_config(client.label_config(project))
-        self._wish = self._predictor.spec(config, Priority.BATCH, project, learned)
+        config = parse_label_config(self._client.label_config(project))
+        self._spec = self._predictor.spec(config, Priority.BATCH, project, learned)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         """Ray's own form: the ids of some tasks -> how many are done, and the failures as JSON."""
         ids = tuple(int(id_) for id_ in batch["data"])
         wanted = TaskFilter(self._version, ids=ids)
         tasks = self._client.tasks(self._project, wanted, size=len(ids))
-        if not tasks or self._wish.version != self._version:
+        if not tasks or self._spec.version != self._version:
             return {"done": [0], "failures": ["[]"]}
         step = predict_and_write(
             self._client,
@@ -154,4 +147,4 @@ class Actor:
         return {"done": [step.done], "failures": [json.dumps(step.failures)]}
 
     def _predict(self, tasks: Sequence[Task]) -> list[Outcome]:
-        return self._predictor.outcomes(tasks, self._wish)
+        return self._predictor.outcomes(tasks, self._spec)

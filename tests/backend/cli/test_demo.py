@@ -96,7 +96,7 @@ def test_a_server_ends_when_we_are_killed(tmp_path: Path) -> None:
             textwrap.dedent(f"""
                 import sys, time
                 from pathlib import Path
-                from backend.cli.demo_servers import running
+                from backend.cli.server_process import running
                 with running([sys.executable, {str(tmp_path / "server.py")!r}, "{port}"],
                              variables={{}}, log=Path({str(tmp_path / "log")!r}), timeout_s=60,
                              health="http://127.0.0.1:{port}/health"):
