@@ -41,7 +41,7 @@ from clearclip_core import WindowFeatures
 from tests.backend import test_errors
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag, teach
 from tests.backend.fakes.learning_stores import LearningStores
-from tests.backend.web.pages.test_status import Scene
+from tests.backend.web.pages.status_scene import Scene
 from tests.core.test_stored_identities import ADAPTATION, ADAPTATION_FILE
 
 SETTINGS = Settings(model="demo", method="clearclip", short_side_px=448)

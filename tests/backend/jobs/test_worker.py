@@ -26,11 +26,10 @@ from backend.jobs import prelabeler as prelabel
 from backend.jobs.job_store import JobStore
 from backend.jobs.worker import Worker
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.requests import Task, TasksCreated
+from backend.label_studio.requests import Task
 from backend.prediction.outbox import PredictionOutbox, result_key
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
-from backend.web.ml_backend.webhooks import auto_prelabel
 from tests.backend.fakes.colour_segmenter import (
     ColourSegmenter,
     brush_config,
@@ -327,14 +326,6 @@ def test_a_round_that_crashes_is_told_and_the_next_one_works(
     job = backend.store.start_job(7)
     wait_for(lambda: backend.store.get_job(job.id).over)
     assert "The background has failed" in caplog.text
-
-
-def test_a_label_config_that_cannot_be_drawn_queues_nothing() -> None:
-    settings = Settings(label_studio_url="http://studio", label_studio_api_key=TOKEN)  # type: ignore[arg-type]
-    store = JobStore("sqlite://")
-    assert auto_prelabel(store, settings, TasksCreated(7, (1,))) is None
-    assert auto_prelabel(store, settings, TasksCreated(7, (1,), "<View/>")) is None
-    assert store.list_jobs() == []
 
 
 def keep(backend: Backend, *ids: int, project: int = 7) -> None:

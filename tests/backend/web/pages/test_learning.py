@@ -24,7 +24,7 @@ from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, da
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.learning_stores import LearningStores
 from tests.backend.feedback.test_annotation_reader import region
-from tests.backend.web.pages.test_dashboard import PEOPLE, Page
+from tests.backend.web.pages.browser import PEOPLE, Page
 
 LEARNING = "/projects/7/learning"
 KEYS = {"label_studio_url": "http://studio:8080", "label_studio_api_key": "a" * 40}

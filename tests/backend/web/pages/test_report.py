@@ -28,7 +28,7 @@ from tests.backend.fakes.colour_segmenter import brush_config, colour_engine
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import LocalServer
 from tests.backend.feedback.test_annotation_reader import OURS, region
-from tests.backend.web.pages.test_dashboard import PEOPLE, Page
+from tests.backend.web.pages.browser import PEOPLE, Page
 
 REPORT = "/projects/7/report"
 KEYS = {"label_studio_url": "http://studio:8080", "label_studio_api_key": "a" * 40}

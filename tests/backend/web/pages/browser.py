@@ -1,0 +1,70 @@
+"""A browser before a backend with a stand-in for the model."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from typing import Any
+
+from flask.testing import FlaskClient
+
+from backend import create_app
+from backend.inference.engine import Engine
+from backend.jobs.job_store import JobStore
+from backend.settings import Settings
+from tests.backend.fakes.colour_segmenter import (
+    colour_engine,
+)
+
+KEY = "0123456789abcdef0123456789abcdef01234567"
+
+
+PEOPLE = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+HERE = {"Origin": "http://localhost"}
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: its elements, and the text in them."""
+
+    def __init__(self, response: Any) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(response.data.decode())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+class Dashboard:
+    """A backend with a store, and a browser before it."""
+
+    def __init__(self, engine: Engine | None = None, **settings: Any) -> None:
+        given = {"label_studio_url": "http://studio:8080", "label_studio_api_key": KEY, **settings}
+        self.store = JobStore.from_settings(Settings(**given))
+        self.app = create_app(Settings(**given), engine or colour_engine())
+        self.client: FlaskClient = self.app.test_client()
+
+    def page(self, path: str = "/") -> Page:
+        response = self.client.get(path, headers=PEOPLE)
+        assert response.status_code == 200
+        return Page(response)
+
+    def post(self, path: str, form: dict[str, Any] | None = None, **headers: str) -> Any:
+        """As a form of the page does."""
+        return self.client.post(path, data=form or {"x": "1"}, headers=headers or HERE)
+
+
+def started(dashboard: Dashboard, done: int = 0, total: int | None = None) -> int:
+    """A job in work."""
+    job = dashboard.store.start_job(7)
+    dashboard.store.lease_job("worker", job.id)
+    dashboard.store.advance(job.id, "worker", total=total, done=done)
+    return job.id

@@ -1,0 +1,52 @@
+"""The parts of a backend, and its status report."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from backend.feedback.learning.version_registry import VersionRegistry
+from backend.inference.engine import Engine
+from backend.jobs.job_store import JobStore
+from backend.label_studio.files import LabelStudioFiles
+from backend.label_studio.image_loader import ImageReader
+from backend.prediction.deadline import DeadlineRunner
+from backend.prediction.failures import FailureStore
+from backend.prediction.outbox import PredictionOutbox
+from backend.settings import Settings
+from backend.telemetry.task_tracker import TaskTracker
+from backend.web.pages.status import StatusReport
+from tests.backend.fakes.colour_segmenter import colour_engine
+
+KEY = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Scene:
+    """The parts of a backend, and their status report."""
+
+    def __init__(self, engine: Engine | None = None, store: JobStore | None = None) -> None:
+        self.engine = engine or colour_engine()
+        self.tracker, self.store = TaskTracker(), store or JobStore.from_settings(Settings())
+        self.files = LabelStudioFiles("http://label-studio:8080", KEY)
+        settings = Settings(
+            model="demo", label_studio_url="http://label-studio:8080", label_studio_api_key=KEY
+        )
+        self.results = PredictionOutbox(self.store, "us")
+        self.pending = DeadlineRunner(FailureStore(self.store), self.results, 80)
+        self.reader = ImageReader(self.files, settings)
+        self.status = StatusReport(
+            settings,
+            self.engine,
+            self.tracker,
+            self.store,
+            self.results,
+            self.pending,
+            self.files,
+            self.reader,
+            VersionRegistry(self.store, lambda: "model"),
+        )
+
+    def read(self) -> dict[str, Any]:
+        """What a client would get."""
+        now: dict[str, Any] = json.loads(json.dumps(self.status.read()))
+        return now

@@ -1,0 +1,107 @@
+"""People and programs start and steer jobs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.backend.web.pages.browser import Dashboard, Page, started
+
+
+def test_a_job_is_started_paused_resumed_and_cancelled_from_the_page(dashboard: Dashboard) -> None:
+    response = dashboard.post("/jobs", {"project": " 7 ", "filter": "all", "view": ""})
+    assert response.status_code == 303
+    assert response.headers["Location"].endswith("/")
+    (job,) = dashboard.store.list_jobs()
+    assert (job.project, job.only, job.view, job.state) == (7, "all", None, "queued")
+    for turn, state in (("pause", "paused"), ("resume", "queued"), ("cancel", "cancelled")):
+        assert dashboard.post(f"/jobs/{job.id}/{turn}").status_code == 303
+        assert dashboard.store.get_job(job.id).state == state
+    assert dashboard.post("/jobs/1/resume").status_code == 409  # and says why, on the page
+    assert "it cannot become queued" in Page(dashboard.post("/jobs/1/resume")).text
+
+
+def test_a_job_is_started_listed_read_and_cancelled_by_a_program(dashboard: Dashboard) -> None:
+    client = dashboard.client
+    response = client.post("/jobs", json={"project": 7, "filter": "all", "view": 3, "limit": 10})
+    assert response.status_code == 201
+    assert response.headers["Location"].endswith("/jobs/1")
+    job = json.loads(response.data)
+    expected = {"id": 1, "project": 7, "filter": "all", "view": 3, "limit": 10, "state": "queued"}
+    assert expected.items() <= job.items()
+    assert json.loads(client.get("/jobs").data)["jobs"] == [job]
+    assert json.loads(client.get("/jobs?project=8").data)["jobs"] == []
+    dashboard.store.lease_job("worker")
+    dashboard.store.advance(1, "worker", total=5, done=1, failures=[(41, "There is no file.")])
+    read = json.loads(client.get("/jobs/1").data)
+    assert (read["done"], read["failed"], read["remaining"]) == (1, 1, 3)
+    (failure,) = read["failures"]
+    assert (failure["task"], failure["sentence"]) == (41, "There is no file.")
+    assert failure["url"] == "http://studio:8080/projects/7/data?task=41"
+    assert json.loads(client.post("/jobs/1/pause").data)["state"] == "paused"
+    assert json.loads(client.delete("/jobs/1").data)["state"] == "cancelled"
+    assert client.post("/jobs/1/pause").status_code == 409
+    assert client.get("/jobs/2").status_code == client.delete("/jobs/2").status_code == 404
+
+
+def test_pressing_twice_starts_one_job(dashboard: Dashboard) -> None:
+    for _ in range(2):
+        dashboard.post("/jobs", {"project": "7"})
+    assert len(dashboard.store.list_jobs()) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"{}", b'{"project": "x"}', b'{"project": 0}', b'{"project": -1}'],
+)
+def test_a_job_that_cannot_be_is_refused_in_one_sentence(dashboard: Dashboard, body: bytes) -> None:
+    response = dashboard.client.post("/jobs", data=body, content_type="application/json")
+    assert response.status_code == 400
+    assert json.loads(response.data)["error"].startswith("Expected ")
+    assert dashboard.store.list_jobs() == []
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"project": ""},
+        {"project": "seven"},
+        {"project": "7" * 30},
+        {"project": "7", "filter": "none"},
+        {"project": "7", "limit": "0"},
+        {"project": "7", "what": "x"},
+    ],
+)
+def test_a_wrong_form_is_answered_on_the_page(dashboard: Dashboard, form: dict[str, str]) -> None:
+    response = dashboard.post("/jobs", form)
+    assert response.status_code == 400
+    page = Page(response)
+    assert "Expected " in page.text
+    assert page.all("form"), "and can be corrected there"
+    assert dashboard.store.list_jobs() == []
+
+
+def test_a_large_body_is_refused(dashboard: Dashboard) -> None:
+    response = dashboard.client.post("/jobs", data=b"project=" + b"7" * (1 << 17))
+    assert response.status_code == 413
+
+
+def test_without_a_key_nothing_can_be_written_and_that_is_said() -> None:
+    dashboard = Dashboard(label_studio_api_key=None)
+    page = dashboard.page()
+    assert "set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY" in page.text
+    assert page.all("form") == []
+    response = dashboard.client.post("/jobs", json={"project": 7})
+    assert response.status_code == 400
+    assert "LABEL_STUDIO_API_KEY" in json.loads(response.data)["error"]
+
+
+def test_reading_changes_nothing(dashboard: Dashboard) -> None:
+    job = started(dashboard)
+    for path in ("pause", "resume", "cancel"):
+        assert dashboard.client.get(f"/jobs/{job}/{path}").status_code == 405
+    for project in ("x", "0", "9" * 30):
+        assert dashboard.client.get(f"/jobs?project={project}").status_code == 400
+    assert dashboard.client.get(f"/jobs/{'9' * 30}").status_code == 404
+    assert dashboard.store.get_job(job).state == "running"

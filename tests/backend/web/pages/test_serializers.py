@@ -1,0 +1,75 @@
+"""Jobs, tasks and failures as JSON: linked, and without secrets."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from backend.errors import ImageNotFound
+from backend.prediction.failures import FailureStore
+from backend.telemetry.tracing import stage
+from tests.backend.web.pages.status_scene import KEY, Scene
+
+
+def test_what_runs_and_what_failed_is_linked_to_label_studio() -> None:
+    scene = Scene()
+    with scene.tracker.task(5, 7, "batch") as work:
+        work.failed(ImageNotFound("There is no file at /data/upload/7/a.png."))
+    with scene.tracker.task(6, 7, "opened"), stage("model"):
+        now = scene.read()
+    (running,) = now["running"]
+    assert (running["task"], running["stage"]) == (6, "model")
+    assert running["url"] == "http://label-studio:8080/projects/7/data?task=6"
+    (error,) = now["errors"]
+    assert error["url"] == "http://label-studio:8080/projects/7/data?task=5"
+    assert error["sentence"] == "There is no file at /data/upload/7/a.png."
+    assert now["projects"] == [{"project": 7, "done": 0, "failed": 1}]
+
+
+def test_links_go_where_label_studio_says_that_browsers_find_it() -> None:
+    scene = Scene()
+    scene.files.learn("https://studio.example.com/", "")
+    assert scene.read()["label_studio"] == "https://studio.example.com"
+
+
+@pytest.mark.parametrize("hostname", ["javascript:alert(1)", "data:text/html,x", "//x", "x"])
+def test_nothing_but_web_addresses_is_linked_to(hostname: str) -> None:
+    scene = Scene()
+    scene.files.learn(hostname, "")
+    assert scene.read()["label_studio"] == "http://label-studio:8080"
+
+
+def test_a_task_that_failed_in_a_job_is_named_once() -> None:
+    scene = Scene()
+    job = scene.store.start_job(7)
+    scene.store.lease_job("worker")
+    scene.store.advance(job.id, "worker", failures=[(5, "Gone."), (6, "Gone.")])
+    with scene.tracker.task(5, 7, "batch") as work:
+        work.failed(ImageNotFound("Gone."))
+    for _ in range(3):  # it is tried again
+        with scene.tracker.task(5, 7, "batch") as work:
+            work.failed(ImageNotFound("Gone."))
+    FailureStore(scene.store).add([(6, "Gone.")])
+    errors = {error["task"]: error for error in scene.read()["errors"]}
+    assert sorted(errors) == [5, 6]
+    assert len(scene.read()["errors"]) == 2
+    assert (errors[5]["project"], errors[5]["job"]) == (7, job.id)
+    assert errors[6]["url"] == "http://label-studio:8080/projects/7/data?task=6"
+
+
+def test_no_secret_is_seen() -> None:
+    scene = Scene()
+    with scene.tracker.task(f"\n{KEY}", 7, "batch") as work:
+        work.failed(RuntimeError(f"refused {KEY} at http://a:hunter2@host/"))
+    text = json.dumps(scene.status.read())
+    assert KEY not in text
+    assert "hunter2" not in text
+
+
+def test_long_names_of_tasks_are_cut_off() -> None:
+    scene = Scene()
+    with scene.tracker.task("x" * 99 + KEY, 7, "batch") as work:
+        work.failed(ImageNotFound("Gone."))
+    (error,) = scene.read()["errors"]
+    assert error["task"] == "x" * 99 + "…"
