@@ -577,6 +577,7 @@ REASONS = {
     *("PlotNotFound", "JobOver", "LearningRefused", "StudioUnreachable", "StudioRefused"),
     *("TaskError", "DataKeyError", "ImageNotFound", "ImageRefused", "HostRefused"),
     *("ImageInvalid", "ImageTooLarge"),
+    *("DatabaseInUse", "DatabaseTooNew"),
 }
 
 

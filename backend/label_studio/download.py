@@ -1,0 +1,173 @@
+"""Download files of Label Studio and of other hosts, within limits of time and size."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote, urljoin
+
+import requests
+from requests.auth import HTTPBasicAuth
+from urllib3.util import parse_url
+
+from backend.errors import ImageNotFound, ImageRefused, ImageTooLarge
+from backend.label_studio.instance import LabelStudioInstance
+from backend.label_studio.tokens import CANNOT_REACH, Header
+from backend.network.host_rules import origin
+from backend.network.http import request
+from backend.network.time_limit import Clock, TimeLimit
+
+_MAX_REDIRECTS = 5
+_CHUNK_BYTES = 1 << 16
+_LONGEST_NAME = 200  # letters of a file's name in an error
+
+
+class Downloader:
+    """Downloads files; sends the token of Label Studio along where the file is Label Studio's.
+
+    Args:
+        instance: the Label Studio of this backend.
+        timeout_s: longest time that one file may take, in seconds.
+        max_file_mb: largest file, in MiB.
+    """
+
+    def __init__(self, instance: LabelStudioInstance, timeout_s: float, max_file_mb: int) -> None:
+        self._instance = instance
+        self._timeout_s = timeout_s
+        self._max_file_mb = max_file_mb
+        self._clock = Clock()
+
+    def download(self, url: str, called: str = "") -> bytes:
+        """Return the content of a file on an http or https host, following redirects.
+
+        Args:
+            url: where the file is. A link to Label Studio by the name that it announced itself
+                with goes to its configured address.
+            called: name of the file in errors; by default its URL without secrets.
+
+        Raises:
+            ImageNotFound: there is no such file.
+            ImageRefused: the host cannot be reached, or refuses the file, or takes too long.
+            HostRefused: the host, or one that it redirects to, has no address that may be
+                connected to.
+            ImageTooLarge: it is larger than the limit.
+        """
+        called = called[:_LONGEST_NAME] or _without_secrets(url)
+        url = self._instance.configured_address(url)
+        with TimeLimit(self._timeout_s, self._clock) as limit:
+            for _ in range(_MAX_REDIRECTS + 1):
+                with self._get(url, called, limit) as response:
+                    if not response.is_redirect:
+                        return self._content(response, called, limit)
+                    url = _redirect_target(url, response.headers["location"])
+        raise ImageRefused(f"{called} leads to too many redirects.")
+
+    def _get(self, url: str, called: str, limit: TimeLimit) -> requests.Response:
+        """Send one GET request; send it again where an exchanged token has ended early."""
+        if origin(url) is None:
+            raise ImageNotFound(
+                f"{called} leads to {_without_secrets(url)!r}, which is no http or https address."
+            )
+        access = self._instance.access_for(url)
+        if access is None:
+            return self._send(url, None, called, limit)
+        header = access.header(limit)
+        response = self._send(url, header, called, limit)
+        if response.status_code == 401:
+            renewed = access.header(limit, refused=header)
+            if renewed != header:
+                response.close()
+                return self._send(url, renewed, called, limit)
+        return response
+
+    def _send(
+        self, url: str, header: str | None, called: str, limit: TimeLimit
+    ) -> requests.Response:
+        user, _, password = (parse_url(url).auth or "").partition(":")
+        basic = HTTPBasicAuth(unquote(user), unquote(password)) if user and not header else None
+        try:
+            return request(
+                "GET",
+                url,
+                rules=self._instance.rules,
+                trusted=self._instance.is_trusted(url),
+                limit=limit,
+                auth=basic or Header(header),
+                headers={"Accept-Encoding": "identity"},
+                stream=True,
+            )
+        except (*CANNOT_REACH, ValueError):
+            if limit.is_over:
+                raise self._too_slow(called) from None
+            raise ImageRefused(f"The host of {called} cannot be reached.") from None
+
+    def _content(self, response: requests.Response, called: str, limit: TimeLimit) -> bytes:
+        if response.status_code in (404, 410):
+            raise ImageNotFound(f"There is no file at {called}.")
+        if response.status_code in (401, 403):
+            raise ImageRefused(self._refusal(response, called))
+        if response.status_code != 200:
+            raise ImageRefused(f"{called} answered HTTP {response.status_code}.")
+        content, too_large = b"", False
+        try:
+            content, too_large = _read(response, self._max_file_mb << 20)
+        except CANNOT_REACH:
+            if not limit.is_over:
+                raise ImageRefused(f"The download of {called} broke off.") from None
+        if limit.is_over:  # a body without a length that was cut off looks complete
+            raise self._too_slow(called)
+        if too_large:
+            raise ImageTooLarge(f"{called} is larger than the limit of {self._max_file_mb} MB.")
+        return content
+
+    def _too_slow(self, called: str) -> ImageRefused:
+        return ImageRefused(f"{called} took longer than {self._timeout_s:g} s to arrive.")
+
+    def _refusal(self, response: requests.Response, called: str) -> str:
+        status = response.status_code
+        if not self._instance.is_own(response.url):
+            return f"{called} is not for everyone (HTTP {status})."
+        if "Authorization" in response.request.headers:
+            return (
+                f"Label Studio refused {called} to the token of this backend (HTTP {status}): "
+                "check LABEL_STUDIO_API_KEY."
+            )
+        if not self._instance.is_file(response.url):
+            return f"{called} is no file of Label Studio's: it is asked for without the token."
+        return (
+            f"Label Studio wants a token for {called} (HTTP {status}): set LABEL_STUDIO_URL and "
+            "LABEL_STUDIO_API_KEY."
+        )
+
+
+def _read(response: requests.Response, max_bytes: int) -> tuple[bytes, bool]:
+    """Read a body; stop where it is over the limit, which the second value tells."""
+    length = response.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:18]) > max_bytes:
+        return b"", True
+    content = bytearray()
+    while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
+        content += chunk
+        if len(content) > max_bytes:
+            return b"", True
+    return bytes(content), False
+
+
+def _redirect_target(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise ImageRefused(
+            f"{_without_secrets(url)} redirects to an address that is none."
+        ) from None
+
+
+def _without_secrets(url: str) -> str:
+    """Return a URL for a message: without a password, and without what may be a signature.
+
+    The query of Label Studio's local files stays, since it names the file.
+
+    >>> _without_secrets("https://ann:secret@host/a.png?X-Amz-Signature=secret")
+    'https://host/a.png'
+    """
+    url = re.sub("([?#](?!d=)|&).*", "", url, flags=re.DOTALL)
+    return re.sub("//[^/]*@", "//", url)[:_LONGEST_NAME]

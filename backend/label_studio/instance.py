@@ -1,0 +1,159 @@
+"""The Label Studio instance that this backend belongs to: its addresses and its token.
+
+A token goes to the host of the Label Studio that it is for, never to another that a task or a
+redirect names, and there only with a request for a file.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+
+from urllib3.util import parse_url
+
+from backend.label_studio.tokens import Access
+from backend.network.host_rules import HostRules, origin
+
+_FILE_PATHS = ("/data/", "/tasks/", "/projects/", "/storage-data/")
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """What Label Studio has said of itself when it connected.
+
+    Attributes:
+        url: its address.
+        access: its token, with the host that it is for; None where none is needed.
+        is_vouched: whether the request had the backend's password.
+    """
+
+    url: str
+    access: Access | None = field(repr=False)
+    is_vouched: bool
+
+
+class LabelStudioInstance:
+    """Holds the address and the token of one Label Studio, as configured or as it announced them.
+
+    Any number of threads may share it.
+
+    Args:
+        url: configured address.
+        api_key: configured token; counts only together with `url`.
+        rules: which other hosts may be asked, and which addresses may be connected to.
+    """
+
+    def __init__(self, url: str | None, api_key: str | None, rules: HostRules) -> None:
+        self.url = url
+        self.rules = rules
+        self._access = Access(url, api_key) if url and api_key else None
+        self._setup: _Setup | None = None  # replaced as a whole, so that no lock is needed
+
+    def learn(self, hostname: str, access_token: str, vouched: bool) -> None:
+        """Keep the address and the token that Label Studio sends when it connects.
+
+        The token is used only where none is configured, and only for the host that it came with.
+        The address is used where none is configured, and to recognize links to Label Studio.
+
+        Args:
+            hostname: address of Label Studio.
+            access_token: its token; may be empty.
+            vouched: whether the request had the backend's password. Without it anybody may have
+                sent the request, so that only a public address is connected to.
+        """
+        url = hostname.strip().rstrip("/")
+        if origin(url) is None:
+            return
+        is_wanted = self._access is None and (self.url is None or self.is_configured(url))
+        access = None
+        if is_wanted and access_token:
+            rules = None if self.is_configured(url) or vouched else self.rules
+            access = Access(url, access_token, rules)
+        self._setup = _Setup(url, access, vouched)
+
+    @property
+    def announced_url(self) -> str | None:
+        """The address that Label Studio has announced itself with."""
+        setup = self._setup
+        return setup.url if setup is not None else None
+
+    @property
+    def base_url(self) -> str | None:
+        """The address at which this backend reaches Label Studio: as configured, else announced."""
+        return self.url or self.announced_url
+
+    def is_configured(self, url: str) -> bool:
+        """Return whether a URL is on the host of the configured address."""
+        return self.url is not None and origin(self.url) == origin(url)
+
+    def is_own(self, url: str) -> bool:
+        """Return whether a URL is on the host of `base_url`."""
+        base = self.base_url
+        return base is not None and origin(base) == origin(url)
+
+    def is_trusted(self, url: str) -> bool:
+        """Return whether an administrator vouches for the host of a URL.
+
+        An administrator configures hosts, and has the backend's password.
+        """
+        setup = self._setup
+        is_announced = setup is not None and setup.is_vouched and origin(setup.url) == origin(url)
+        return self.is_configured(url) or is_announced or self.rules.vouch_for(url)
+
+    def is_file(self, url: str) -> bool:
+        """Return whether a URL of this Label Studio is one of a file.
+
+        A token opens all other URLs as well, and must not be sent there.
+        """
+        return is_file_path(relative_path(parse_url(url).request_uri, self.base_url))
+
+    def access_for(self, url: str) -> Access | None:
+        """Return the token to send with a request for a URL; None for a request without one."""
+        setup = self._setup
+        access = self._access or (setup.access if setup is not None else None)
+        if access is None or not access.is_for(url) or not self.is_file(url):
+            return None
+        return access
+
+    def configured_address(self, url: str) -> str:
+        """Return the configured address of a link to Label Studio by its announced name.
+
+        Inside containers the two names differ. Other URLs are returned as they are.
+        """
+        announced = self.announced_url
+        if not self.url or not announced or origin(url) != origin(announced):
+            return url
+        parts = urlsplit(url)
+        path = relative_path(parts.path, announced)
+        return self.url + (f"{path}?{parts.query}" if parts.query else path)
+
+
+def relative_path(path: str, base_url: str | None) -> str:
+    """Return a path without that of a base URL, which Label Studio writes into its links.
+
+    >>> relative_path("/label-studio/data/a.png", "https://host/label-studio")
+    '/data/a.png'
+    """
+    prefix = urlsplit(base_url or "").path
+    return path[len(prefix) :] if prefix and path.startswith(f"{prefix}/") else path
+
+
+def is_file_path(path: str) -> bool:
+    """Return whether Label Studio hands out a file at a path.
+
+    >>> is_file_path("/data/upload/1/a.png"), is_file_path("/data/../api/users/")
+    (True, False)
+    """
+    return path.startswith(_FILE_PATHS) and not _has_parent_step(path)
+
+
+def _has_parent_step(path: str) -> bool:
+    """Return whether a path has a step upwards, in any of its encodings.
+
+    >>> _has_parent_step("/data/%252e%252E%5Capi"), _has_parent_step("/data/a..b")
+    (True, False)
+    """
+    for _ in range(3):
+        path = unquote(path)
+    return ".." in re.split(r"[/\\?&=]", path)

@@ -1,0 +1,160 @@
+"""Downloads over real HTTP: redirects, errors, limits of time and size."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backend.errors import HostRefused, ImageNotFound, ImageRefused, ImageTooLarge
+from backend.label_studio.files import LabelStudioFiles
+from tests.backend.fakes.file_studio import (
+    LEGACY,
+    LOOPBACK,
+    PERSONAL,
+    FileStudio,
+    fetch_file,
+)
+from tests.backend.fakes.local_server import Answer, Asked, LocalServer
+
+
+def test_no_token(file_server: LocalServer) -> None:
+    with pytest.raises(ImageRefused, match="LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"):
+        fetch_file(LabelStudioFiles(file_server.url))
+
+
+def test_redirects_end(file_server: LocalServer, file_studio: FileStudio) -> None:
+    file_studio.answers["/data/loop"] = Answer(302, headers={"Location": "/data/loop"})
+    with pytest.raises(ImageRefused, match="too many redirects"):
+        LabelStudioFiles(file_server.url, LEGACY).download(f"{file_server.url}/data/loop")
+    assert len(file_server.asked) == 6
+
+
+def test_redirects_to_files_are_not_followed(
+    file_server: LocalServer, file_studio: FileStudio, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    file_studio.answers["/data/x"] = Answer(302, headers={"Location": f"file://{tmp_path}/secret"})
+    with pytest.raises(ImageNotFound, match="no http"):
+        LabelStudioFiles(file_server.url, LEGACY).download(f"{file_server.url}/data/x")
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "{stranger}/a.png",
+        "//127.0.0.1:{port}/a.png",
+        "http://2130706433:{port}/",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://[::ffff:169.254.169.254]/latest/",
+        "http://[fd00:ec2::254]/latest/",
+    ],
+)
+def test_redirects_to_private_addresses_are_not_followed(
+    file_server: LocalServer, stranger: LocalServer, file_studio: FileStudio, location: str
+) -> None:
+    place = location.replace("{stranger}", stranger.url).replace("{port}", str(stranger.port))
+    file_studio.answers["/data/x"] = Answer(302, headers={"Location": place})
+    with pytest.raises((HostRefused, ImageRefused)) as caught:
+        LabelStudioFiles(file_server.url, LEGACY, timeout_s=3).download(f"{file_server.url}/data/x")
+    if "[" not in location:  # a machine without IPv6 cannot reach those at all
+        assert isinstance(caught.value, HostRefused)
+    assert stranger.asked == []
+
+
+def test_passwords_in_a_netrc_are_not_sent(
+    stranger: LocalServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login ann password secret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    LabelStudioFiles(rules=LOOPBACK).download(f"{stranger.url}/a.png")
+    assert stranger.asked[0].authorization is None
+
+
+def test_passwords_in_a_url_are_sent_but_not_shown() -> None:
+    with LocalServer(lambda asked: Answer(404)) as server:
+        with pytest.raises(ImageNotFound) as caught:
+            LabelStudioFiles(rules=LOOPBACK).download(
+                f"http://ann:secret@127.0.0.1:{server.port}/a.png?key=hidden"
+            )
+        assert server.asked[0].authorization == "Basic " + base64.b64encode(b"ann:secret").decode()
+    assert "secret" not in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "sentence"),
+    [
+        (Answer(404), ImageNotFound, "There is no file at"),
+        (Answer(410), ImageNotFound, "There is no file at"),
+        (Answer(403), ImageRefused, "HTTP 403"),
+        (Answer(500, b"<html>traceback"), ImageRefused, "answered HTTP 500"),
+        (Answer(204), ImageRefused, "answered HTTP 204"),
+        (Answer(200, b"half", length=8), ImageRefused, "broke off"),
+        (Answer(200, b"", length=3 << 20), ImageTooLarge, "larger than the limit of 1 MB"),
+        (Answer(200, b"x" * (1 << 20) + b"x"), ImageTooLarge, "larger than the limit of 1 MB"),
+    ],
+)
+def test_answers_that_are_no_file(answer: Answer, error: type[Exception], sentence: str) -> None:
+    with (
+        LocalServer(lambda asked: answer) as server,
+        pytest.raises(error, match=sentence) as caught,
+    ):
+        LabelStudioFiles(rules=LOOPBACK, max_file_mb=1).download(f"{server.url}/a.png")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_exactly_the_limit() -> None:
+    with LocalServer(lambda asked: Answer(body=b"x" * (1 << 20))) as server:
+        assert len(LabelStudioFiles(rules=LOOPBACK, max_file_mb=1).download(server.url)) == 1 << 20
+
+
+def test_slow_hosts() -> None:
+    given_up = threading.Event()
+
+    def slow(asked: Asked) -> Answer:
+        given_up.wait(60)  # who waited for all of it would have its answer
+        return Answer(body=b"late")
+
+    with LocalServer(slow) as server:
+        with pytest.raises(ImageRefused):
+            LabelStudioFiles(rules=LOOPBACK, timeout_s=0.2).download(f"{server.url}/a.png")
+        given_up.set()
+
+
+@pytest.fixture
+def drip() -> Iterator[LocalServer]:
+    """Writes a byte now and then, each in time for a timeout of a single read; 3 s for all."""
+    with LocalServer(lambda asked: Answer(body=b"x" * 30), pause_s=0.1) as server:
+        yield server
+
+
+def test_drops_that_never_end(drip: LocalServer) -> None:
+    with pytest.raises(ImageRefused, match="took longer than"):
+        LabelStudioFiles(rules=LOOPBACK, timeout_s=0.3).download(f"{drip.url}/a.png")
+
+
+def test_a_header_that_never_ends_is_too_slow() -> None:
+    given_up = threading.Event()
+
+    def slow(asked: Asked) -> Answer:
+        given_up.wait(60)  # who waited for all of it would have its answer
+        return Answer(headers={f"X-{number}": "y" for number in range(3)})
+
+    with LocalServer(slow) as server:
+        with pytest.raises(ImageRefused, match=r"took longer than 0\.2 s"):
+            LabelStudioFiles(server.url, LEGACY, timeout_s=0.2).download(f"{server.url}/data/a.png")
+        given_up.set()
+
+
+def test_nobody_there() -> None:
+    with LocalServer(lambda asked: Answer()) as server:
+        url = server.url
+    with pytest.raises(ImageRefused, match="cannot be reached"):
+        LabelStudioFiles(rules=LOOPBACK).download(f"{url}/a.png")
+    with pytest.raises(ImageRefused, match="cannot be reached"):
+        fetch_file(LabelStudioFiles(url, PERSONAL))
