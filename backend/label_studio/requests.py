@@ -274,6 +274,8 @@ def read_predict_request(message: Mapping[str, Any]) -> PredictRequest:
 def _task(raw: Any, with_drawn: bool = False) -> Task:
     task = raw if isinstance(raw, dict) else {}
     task_id, data = task.get("id"), task.get("data")
+    if isinstance(task_id, int) and abs(task_id) > _LARGEST_ID:
+        task_id = None  # no database holds it
     drawn, is_draft = _drawn(task) if with_drawn else ((), True)
     return Task(
         id=task_id if isinstance(task_id, int | str) else None,

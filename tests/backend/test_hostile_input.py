@@ -147,6 +147,12 @@ def test_bodies(app: Flask, body: Any) -> None:
         assert len(answer["results"]) == len(body["tasks"])
 
 
+@pytest.mark.parametrize("task_id", [1 << 63, -(1 << 63) - 1, 10**30, True])
+def test_ids_that_no_database_holds(app: Flask, task_id: int) -> None:
+    answer = ask(app, {"tasks": [GOOD_TASK | {"id": task_id}], "label_config": CONFIG})
+    assert len(answer["results"]) == 1
+
+
 @FUZZ
 @given(region=REGIONS, drawn=st.lists(REGIONS, max_size=2))
 def test_prompts_on_a_good_picture(app: Flask, region: Any, drawn: Any) -> None:
