@@ -18,6 +18,7 @@ import open_clip
 import pytest
 import torch
 
+import clearclip_core.clip.devices
 import clearclip_core.clip.loading
 import clearclip_core.clip.weights
 from clearclip_core import (
@@ -408,7 +409,7 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, cuda, mps = (torch.device(name) for name in ("cpu", "cuda", "mps"))
     for has_bf16, expected in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(clearclip_core.clip.loading, "cpu_has_bf16", lambda has=has_bf16: has)
+        monkeypatch.setattr(clearclip_core.clip.devices, "cpu_has_bf16", lambda has=has_bf16: has)
         assert choose_precision("auto", cpu) == expected
         assert choose_precision("auto", cuda) == torch.float16
         assert choose_precision("auto", mps) == torch.float32
