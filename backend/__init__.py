@@ -11,7 +11,7 @@ __all__ = ["create_app"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `create_app`, and torch with it, when it is asked for: see `backend.__main__`."""
+    """Import `create_app`, and torch with it, on first use: see `backend.__main__`."""
     if name != "create_app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from backend.web.app import create_app

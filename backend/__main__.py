@@ -1,4 +1,4 @@
-"""``clearclip-backend``, with what has to be set before torch is loaded."""
+"""Set the environment that torch and Ray read when they are loaded, and run the command line."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import os
 def main() -> None:
     """Run the command line.
 
-    OpenMP's threads spin while they wait for each other, which is a little faster where they have
-    the cores to themselves and several times slower where they do not: beside Label Studio, or
-    beside the threads that read pictures and draw masks. So they are asked to sleep.
+    OpenMP's threads are set to sleep while they wait for each other. By default they spin, which is
+    several times slower where they share the cores: with Label Studio, or with the threads that
+    read images and draw masks.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports to its makers by default
     from backend.cli.main import main as run
 
     run()

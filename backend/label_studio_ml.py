@@ -1,8 +1,8 @@
-"""The pipeline's label-studio-ml face, for those who host their models with that package.
+"""Adapt the predictor to label-studio-ml, for servers that host their models with that package.
 
-Importing this imports label-studio-ml, whose 2.x opens a SQLite file in ``MODEL_DIR`` when it is
-imported; without that variable, in the current folder. So it gets the backend's own ``MODEL_DIR``.
-The server of `create_app` does without label-studio-ml.
+This module imports label-studio-ml. Its version 2 opens an SQLite file in ``MODEL_DIR`` when it is
+imported, or in the current folder without that variable. So ``MODEL_DIR`` is set first, to the
+folder of the backend. The server of `create_app` does not use label-studio-ml.
 """
 
 from __future__ import annotations
@@ -22,43 +22,43 @@ from label_studio_ml.model import LabelStudioMLBase  # noqa: E402
 
 
 class ClearClipModel(LabelStudioMLBase):  # type: ignore[misc]
-    """Predicts like `create_app`, one instance a label config; works with label-studio-ml 1 and 2.
+    """Predicts as the server does; works with label-studio-ml 1 and 2.
 
-    label-studio-ml makes an instance for each project or request. They share one pipeline, which
-    the environment's settings describe, made when the first of them predicts.
+    label-studio-ml makes an instance for each project or request. All instances share one
+    predictor, which is made from the settings of the environment when the first of them predicts.
     """
 
     _shared: ClassVar[Predictor | None] = None
     _making: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, *args: Any, label_config: str | None = None, **kwargs: Any) -> None:
-        # label-studio-ml 2 keeps one config a project, and so none to rely on where none is named.
+        # label-studio-ml 2 keeps one config for each project: not to be relied on without one.
         self._own_config = label_config
         super().__init__(*args, label_config=label_config, **kwargs)
 
     @classmethod
     def use(cls, predictor: Predictor | None) -> None:
-        """Share this pipeline instead of one made from the environment; None forgets it."""
+        """Share this predictor in place of one made from the environment; None: make a new one."""
         ClearClipModel._shared = predictor
 
     def setup(self) -> None:
-        """Tell label-studio-ml 2 the model's version; it calls this at the end of its own init."""
+        """Tell label-studio-ml 2 the model version; it calls this at the end of its own init."""
         if self._config:
             self.set("model_version", self.version())
 
     def version(self) -> str:
-        """The ``model_version`` of this label config, as /setup answers it."""
+        """Return the ``model_version`` of this label config, as /setup answers it."""
         return self._predictor().versions.current(parse_label_config(self._config))
 
     def predict(
         self, tasks: list[dict[str, Any]], context: dict[str, Any] | None = None, **kwargs: Any
     ) -> list[Entry]:
-        """One entry a task, see `Predictor.predict`; waits for the model.
+        """Return one entry for each task, see `Predictor.predict`; it waits for the model.
 
         Args:
             tasks: as Label Studio sends them.
-            context: what an annotator drew or typed in the editor.
-            kwargs: what else label-studio-ml hands on; not used.
+            context: the prompt of an annotator: regions drawn or words typed in the editor.
+            kwargs: further arguments of label-studio-ml, which are not used.
         """
         message = {"tasks": tasks, "label_config": self._config}
         return self._predictor().predict(
@@ -66,7 +66,7 @@ class ClearClipModel(LabelStudioMLBase):  # type: ignore[misc]
         )
 
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Nothing is trained; the method is training-free."""
+        """Train nothing: the method is training-free."""
         return {}
 
     @property

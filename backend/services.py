@@ -215,18 +215,24 @@ class Services:
         """
         return AnnotationReader(self.annotations, client, learner)
 
-    def prelabeler(self, client: LabelStudioClient) -> Prelabeler:
-        """Make what runs jobs in this process, for a command."""
-        return Prelabeler(
-            self.store, self.outbox, self.deadline, self.predictor(), client, self.owner
-        )
-
-    def ray_prelabeler(self, client: LabelStudioClient, actors: int | None) -> ClusterPrelabeler:
-        """Make what runs jobs on a Ray cluster; the engine here tells versions and is not started.
+    def prelabeler(
+        self, client: LabelStudioClient, predictor: Predictor | None = None
+    ) -> Prelabeler:
+        """Make the prelabeler, which runs jobs in this process.
 
         Args:
             client: Label Studio.
-            actors: how many; None: one for each GPU, and without any one for each node.
+            predictor: the server's; None: one of its own, for a command.
+        """
+        predictor = predictor or self.predictor()
+        return Prelabeler(self.store, self.outbox, self.deadline, predictor, client, self.owner)
+
+    def ray_prelabeler(self, client: LabelStudioClient, actors: int | None) -> ClusterPrelabeler:
+        """Make the prelabeler that runs jobs on a Ray cluster; the engine here need not be started.
+
+        Args:
+            client: Label Studio.
+            actors: how many; None: one for each GPU, or one for each node where none has a GPU.
         """
         return ClusterPrelabeler(
             partial(make_actor_parts, self.settings),
@@ -254,9 +260,7 @@ class Services:
         delivery = PredictionDelivery(
             self.outbox, self.store, FailureStore(self.store), predictor, client
         )
-        prelabeler = Prelabeler(
-            self.store, self.outbox, self.deadline, predictor, client, self.owner
-        )
+        prelabeler = self.prelabeler(client, predictor)
         jobs = JobRunner(self.store, prelabeler, self.owner, self.stopping)
         reader = self.annotation_reader(reading_client, self.learner)
         feedback = FeedbackUpdater(

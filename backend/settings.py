@@ -1,4 +1,4 @@
-"""Settings: the only reader of the environment."""
+"""Read the settings from the environment; no other module reads it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _base_url(value: str) -> str:
     try:
         parts = urlsplit(url)
         is_base = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number
+    except ValueError:  # the port is not a number
         is_base = False
     if not is_base or parts.query or parts.fragment or parts.username is not None:
         raise ValueError("expected an address such as http://label-studio:8080")
@@ -62,9 +62,9 @@ def _database_url(value: SecretStr) -> SecretStr:
     try:
         url = make_url(value.get_secret_value())
         is_sqlite = url.get_backend_name() == "sqlite"
-        # An @ or / in a password moves a part of it to where it would be told.
+        # The part of a password after an @ or / would count as host or name, which are shown.
         is_plain = is_sqlite or "@" not in f"{url.host}{url.database}{url.query}"
-    except (ArgumentError, ValueError):  # a port that is no number
+    except (ArgumentError, ValueError):  # the port is not a number
         is_plain = False
     if not is_plain:
         raise ValueError(
@@ -74,9 +74,9 @@ def _database_url(value: SecretStr) -> SecretStr:
     return value
 
 
-#: What the score of a prediction says, by which Label Studio's data manager sorts tasks.
+#: The meaning of a prediction's score, by which Label Studio's data manager sorts tasks.
 ScoreKind = Literal["confidence", "uncertainty", "effort"]
-#: What of a project follows its corrections.
+#: The parts of a project's predictions that follow its corrections.
 Adapt = Literal["scores", "thresholds", "all", "off"]
 
 AutoOrCount = Annotated[Literal["auto"] | int, PlainValidator(_auto_or_count)]
@@ -88,13 +88,13 @@ DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 
 
 class Settings(BaseSettings):
-    """What a backend is told when it starts; frozen.
+    """The settings of a backend; frozen.
 
     Each field is an environment variable of the same name in capitals; an empty variable counts
     as not set. Values given to the constructor win over the environment.
 
     Raises:
-        pydantic.ValidationError: a value that cannot be; `load_settings` makes sentences of it.
+        pydantic.ValidationError: a value is not allowed; `load_settings` makes sentences of it.
 
     >>> Settings(port=9191).port
     9191
@@ -188,8 +188,8 @@ class Settings(BaseSettings):
     )
     score: ScoreKind = Field(
         default="confidence",
-        description="What predictions are sorted by in Label Studio: confidence, uncertainty or "
-        'effort; score="effort" on a control in the labeling config wins.',
+        description="Score that predictions are sorted by in Label Studio: confidence, uncertainty "
+        'or effort; score="effort" on a control in the labeling config wins.',
     )
     model_dir: Path = Field(
         default=Path("~/.cache/clearclip"),
@@ -197,8 +197,8 @@ class Settings(BaseSettings):
     )
     database_url: DatabaseUrl | None = Field(
         default=None,
-        description="Where jobs, waiting predictions, what annotators left and what projects have "
-        "learned are kept, such as postgresql+psycopg://user:password@host/name; else SQLite in "
+        description="Database of jobs, waiting predictions, read annotations and learned versions, "
+        "such as postgresql+psycopg://user:password@host/name; else SQLite in "
         "MODEL_DIR/clearclip.db.",
     )
     predict_deadline_s: float = Field(
@@ -219,8 +219,9 @@ class Settings(BaseSettings):
     )
     adapt: Adapt = Field(
         default="scores",
-        description="What follows corrections: scores, thresholds, all or off; for one project "
-        'adapt="..." on a control in the labeling config, which wins. Needs LABEL_STUDIO_API_KEY.',
+        description="Parts of predictions that follow corrections: scores, thresholds, all or off; "
+        'for one project adapt="..." on a control in the labeling config, which wins. Needs '
+        "LABEL_STUDIO_API_KEY.",
     )
     adapt_every: int = Field(
         default=10,
@@ -308,7 +309,7 @@ class Settings(BaseSettings):
 
 
 def prelabels(settings: Settings, project: int) -> bool:
-    """Whether new tasks of a project are predicted at once, as far as settings say.
+    """Return whether the settings have new tasks of a project predicted at once.
 
     >>> prelabels(Settings(auto_prelabel="7, 12"), 12), prelabels(Settings(auto_prelabel="7"), 12)
     (True, False)
@@ -317,7 +318,7 @@ def prelabels(settings: Settings, project: int) -> bool:
 
 
 def variables(field: str) -> tuple[str, ...]:
-    """The environment variables of a field, the preferred one first.
+    """Return the environment variables of a field, the preferred one first.
 
     >>> variables("label_studio_url")
     ('LABEL_STUDIO_URL', 'LABEL_STUDIO_HOST')
@@ -331,10 +332,13 @@ def variables(field: str) -> tuple[str, ...]:
 
 
 def load_settings(**given: Any) -> Settings:
-    """Read the environment; what is given here by field name, and not None, wins over it.
+    """Read the settings from the environment and from arguments.
+
+    Args:
+        given: values by field name, which win over the environment; None: not given.
 
     Raises:
-        ValueError: with one sentence for each wrong value, which never shows a secret.
+        ValueError: a value is wrong; the message has a sentence for each, and never a secret.
 
     >>> load_settings(port=70000)
     Traceback (most recent call last):
@@ -348,10 +352,10 @@ def load_settings(**given: Any) -> Settings:
 
 
 def share_model_dir() -> None:
-    """Set MODEL_DIR in the environment, with its default and in full, for a package that reads it.
+    """Set MODEL_DIR in the environment to its full path, for packages that read it.
 
     Raises:
-        ValueError: as `load_settings` does.
+        ValueError: a setting is wrong, see `load_settings`.
     """
     os.environ["MODEL_DIR"] = str(load_settings().model_dir)
 
