@@ -1,1 +1,1 @@
-"""The HTTP server: application, routes, pages and middleware; imports all but `cli`."""
+"""Serve HTTP: the application, its server, metrics and OpenAPI; imports all but `cli`."""

@@ -1,1 +1,1 @@
-"""What each request passes: log, limits, authentication and errors."""
+"""Handle what all requests share: log, limits, auth and errors; imports no routes or pages."""

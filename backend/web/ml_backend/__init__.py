@@ -1,1 +1,1 @@
-"""The routes that Label Studio calls."""
+"""Serve the routes that Label Studio calls; imports `middleware`, and no pages."""

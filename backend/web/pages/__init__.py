@@ -1,1 +1,1 @@
-"""The pages that people open."""
+"""Serve the pages that people open, and their JSON; imports `middleware`, and no ML routes."""
