@@ -18,7 +18,7 @@ from backend.cli.signals import stopped_by_signals
 from backend.database.database import sentence
 from backend.database.leases import LeaseLost, has_died
 from backend.errors import JobOver
-from backend.jobs.job_store import Job, Only
+from backend.jobs.job import Job, Only
 from backend.jobs.prelabeler import Prelabeler, Report
 from backend.services import Services
 from backend.settings import Settings

@@ -7,7 +7,8 @@ import threading
 
 from backend.database.leases import LeaseLost
 from backend.errors import BackendError
-from backend.jobs.job_store import Job, JobStore
+from backend.jobs.job import Job
+from backend.jobs.job_store import JobStore
 from backend.jobs.prelabeler import Prelabeler
 
 log = logging.getLogger(__name__)

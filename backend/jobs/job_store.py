@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, get_args
 
 from sqlalchemy import (
     BigInteger,
@@ -41,13 +40,8 @@ from backend.database.leases import (
     renewed,
 )
 from backend.errors import JobNotFound, JobOver
+from backend.jobs.job import OVER, Job, JobKind, JobState, Only
 from backend.prediction.failures import FailureStore
-
-JobState = Literal["queued", "running", "paused", "cancelled", "done", "failed"]
-JobKind = Literal["project", "new"]
-Only = Literal["unlabeled", "all"]
-
-_OVER: Final = ("cancelled", "done", "failed")
 
 _JOBS: Final = Table(
     "jobs",
@@ -59,7 +53,7 @@ _JOBS: Final = Table(
     Column("view", Integer),
     Column("limit", Integer),
     Column("tasks", Text),  # a JSON list of ids
-    Column("scope", Text),  # likewise
+    Column("scope", Text),  # a JSON list of ids
     Column("state", String(16), nullable=False, index=True),
     Column("version", Text, nullable=False, default=""),
     Column("total", Integer),
@@ -76,93 +70,6 @@ _JOBS: Final = Table(
     *lease_columns(),
     sqlite_autoincrement=True,
 )
-
-
-@dataclass(frozen=True)
-class Job:
-    """A piece of a project to predict, and how far it has come.
-
-    Times are in seconds since the epoch.
-
-    Attributes:
-        id: counts up from 1.
-        project: whose tasks.
-        kind: a whole project, as somebody asked for; or tasks that are new in it.
-        only: tasks without annotations, or all.
-        view: tasks of this view of the data manager only; None for all.
-        limit: at most so many predictions; None for all.
-        tasks: these tasks only; None for all.
-        scope: a JSON list of the tasks that it has found to be about, where it has looked them up
-            once; see `ids`.
-        state: queued jobs wait for a worker, paused ones for somebody who resumes them.
-        version: the ``model_version`` of its predictions; empty until it has begun.
-        total: tasks that it is about; None until it has counted them.
-        done: tasks that it has predicted.
-        skipped: tasks that had a prediction of that version already.
-        failed: tasks that have none, see `FailureStore`.
-        cursor: all tasks with ids up to this one are dealt with.
-        worked_s: how long it was worked on, pauses left out.
-        reason: why it has failed.
-        created: when it was asked for.
-        updated: when anything of it has changed last.
-        started: when it was first worked on.
-        finished: when it was done, cancelled or failed.
-        owner: who works on it, or did last.
-        leased_until: until when nobody else may.
-    """
-
-    id: int
-    project: int
-    kind: JobKind
-    only: Only
-    view: int | None
-    limit: int | None
-    tasks: tuple[int, ...] | None
-    scope: str | None = field(repr=False)
-    state: JobState
-    version: str
-    total: int | None
-    done: int
-    skipped: int
-    failed: int
-    cursor: int
-    worked_s: float
-    reason: str
-    created: float
-    updated: float
-    started: float | None
-    finished: float | None
-    owner: str
-    leased_until: float
-
-    @property
-    def ids(self) -> tuple[int, ...] | None:
-        """The tasks that it is about, in ascending order; None for all of the project."""
-        return self.tasks if self.scope is None else tuple(json.loads(self.scope))
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more will come of it."""
-        return self.state in _OVER
-
-    @property
-    def remaining(self) -> int | None:
-        """Tasks that are still to be dealt with; None while nobody knows."""
-        if self.total is None:
-            return None
-        return max(0, self.total - self.done - self.skipped - self.failed)
-
-    @property
-    def rate(self) -> float:
-        """Predictions a second, over the time in which it was worked on."""
-        return self.done / self.worked_s if self.worked_s > 0 else 0.0
-
-    @property
-    def eta_s(self) -> float | None:
-        """Seconds until it is done at this rate; None while nobody can say."""
-        if self.remaining is None or (self.remaining and not self.rate):
-            return None
-        return self.remaining / self.rate if self.remaining else 0.0
 
 
 class JobStore(Database):
@@ -438,7 +345,7 @@ class JobStore(Database):
                 return before
             if before.state not in allowed:
                 raise JobOver(f"Job {job} is {before.state}: it cannot become {to}.")
-            finished = self.clock() if to in _OVER else None
+            finished = self.clock() if to in OVER else None
             return self._change(connection, job, state=to, finished=finished)
 
     def _get(self, connection: Connection, job: int) -> Job:

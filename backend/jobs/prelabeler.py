@@ -33,7 +33,8 @@ from backend.database.database import sentence
 from backend.database.leases import LeaseLost
 from backend.errors import LabelConfigError, StudioRefused
 from backend.inference.image_request import Priority
-from backend.jobs.job_store import Job, JobStore, Only
+from backend.jobs.job import Job, Only
+from backend.jobs.job_store import JobStore
 from backend.label_studio.client import PAGE, LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task

@@ -8,7 +8,8 @@ from typing import Any
 
 from backend.errors import LabelConfigError
 from backend.feedback.annotation_store import AnnotationStore
-from backend.jobs.job_store import Job, JobStore
+from backend.jobs.job import Job
+from backend.jobs.job_store import JobStore
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import AnnotationsChanged, TasksCreated, TasksDeleted
 from backend.settings import Settings, prelabels

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.feedback.annotation_store import AnnotationStore
-from backend.jobs.job_store import Job, JobStore
+from backend.jobs.job import Job
+from backend.jobs.job_store import JobStore
 from backend.prediction.failures import Failure, FailureStore
 from backend.prediction.outbox import PredictionOutbox
 

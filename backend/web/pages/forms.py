@@ -8,7 +8,7 @@ from typing import Any, cast, get_args
 from urllib.parse import parse_qs
 
 from backend.errors import BadRequest
-from backend.jobs.job_store import Only
+from backend.jobs.job import Only
 from backend.label_studio.json_fields import parse_object, read_count
 
 #: The type of a body that a browser sends for a form.
@@ -23,7 +23,7 @@ _MAX_FIELDS = 20
 
 @dataclass(frozen=True)
 class JobRequest:
-    """Ask for a job; see `backend.jobs.job_store.Job` for the fields."""
+    """Ask for a job; see `backend.jobs.job.Job` for the fields."""
 
     project: int
     only: Only = "unlabeled"

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from flask import Blueprint, Response, request, url_for
 
 from backend.errors import BackendError, BadRequest
-from backend.jobs.job_store import Job, JobStore
+from backend.jobs.job import Job
+from backend.jobs.job_store import JobStore
 from backend.prediction.failures import FailureStore
 from backend.settings import Settings
 from backend.web.middleware.body import BodyReader

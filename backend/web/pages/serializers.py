@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from backend.jobs.job_store import Job
+from backend.jobs.job import Job
 from backend.label_studio.files import LabelStudioFiles
 from backend.prediction.failures import Failure
 from backend.telemetry.logs import scrub

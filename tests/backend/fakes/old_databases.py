@@ -21,7 +21,8 @@ from backend.feedback.comparison import LabelDiff
 from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.version_registry import VersionRegistry
 from backend.feedback.learning.versions import LearningState, TrainingExample, Version
-from backend.jobs.job_store import Job, JobStore
+from backend.jobs.job import Job
+from backend.jobs.job_store import JobStore
 from backend.prediction.failures import Failure, FailureStore
 from backend.prediction.outbox import PredictionOutbox
 

@@ -28,7 +28,8 @@ from backend.errors import ImageNotFound, ImageRefused, ModelUnavailable, Studio
 from backend.feedback.learning.versions import TrainingExample, Version
 from backend.inference.engine import Engine
 from backend.jobs import prelabeler as prelabel
-from backend.jobs.job_store import Job, JobStore
+from backend.jobs.job import Job
+from backend.jobs.job_store import JobStore
 from backend.jobs.prelabeler import CHUNK, Plan, Prelabeler, Report
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config

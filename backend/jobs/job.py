@@ -1,0 +1,100 @@
+"""A job: tasks of a project to predict."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+JobState = Literal["queued", "running", "paused", "cancelled", "done", "failed"]
+JobKind = Literal["project", "new"]
+Only = Literal["unlabeled", "all"]
+
+#: States in which nothing more happens to a job.
+OVER: Final = ("cancelled", "done", "failed")
+
+
+@dataclass(frozen=True)
+class Job:
+    """The tasks of a project to predict, and how many of them are done.
+
+    Times are in seconds since the epoch.
+
+    Attributes:
+        id: counts up from 1.
+        project: the project of the tasks.
+        kind: "project" for a whole project, as somebody asked for; "new" for its new tasks.
+        only: "unlabeled" for tasks without annotations, or "all".
+        view: tasks of this view of the data manager only; None for all.
+        limit: the most predictions; None for all.
+        tasks: these tasks only; None for all.
+        scope: a JSON list of task ids, where a view or a limit was looked up; see `ids`.
+        state: a queued job waits for a worker, a paused one for somebody who resumes it.
+        version: the ``model_version`` of its predictions; empty before it has started.
+        total: the number of its tasks; None before they are counted.
+        done: the number of tasks that are predicted.
+        skipped: the number of tasks that had a prediction of that version already.
+        failed: the number of tasks without a prediction, see `FailureStore`.
+        cursor: the task id up to which all tasks are done, skipped or failed.
+        worked_s: the seconds that it ran, without pauses.
+        reason: why it has failed, in a sentence.
+        created: when it was queued first.
+        updated: when a column changed last.
+        started: when it was leased first.
+        finished: when it was done, cancelled or failed.
+        owner: the owner of the lease, or of the last one.
+        leased_until: when the lease ends.
+    """
+
+    id: int
+    project: int
+    kind: JobKind
+    only: Only
+    view: int | None
+    limit: int | None
+    tasks: tuple[int, ...] | None
+    scope: str | None = field(repr=False)
+    state: JobState
+    version: str
+    total: int | None
+    done: int
+    skipped: int
+    failed: int
+    cursor: int
+    worked_s: float
+    reason: str
+    created: float
+    updated: float
+    started: float | None
+    finished: float | None
+    owner: str
+    leased_until: float
+
+    @property
+    def ids(self) -> tuple[int, ...] | None:
+        """The ids of its tasks, in ascending order; None for all tasks of the project."""
+        return self.tasks if self.scope is None else tuple(json.loads(self.scope))
+
+    @property
+    def over(self) -> bool:
+        """Whether it is cancelled, done or failed."""
+        return self.state in OVER
+
+    @property
+    def remaining(self) -> int | None:
+        """The number of tasks that are left; None before they are counted."""
+        if self.total is None:
+            return None
+        return max(0, self.total - self.done - self.skipped - self.failed)
+
+    @property
+    def rate(self) -> float:
+        """Predictions per second, over the time that it ran."""
+        return self.done / self.worked_s if self.worked_s > 0 else 0.0
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds until it is done at this rate; None where the rate is unknown."""
+        if self.remaining is None or (self.remaining and not self.rate):
+            return None
+        return self.remaining / self.rate if self.remaining else 0.0
