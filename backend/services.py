@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Final
 
+from backend.database.database import Database
 from backend.database.leases import new_owner
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import AnnotationStore
@@ -68,7 +69,7 @@ class Services:
             ValueError: the settings name no model, or the database cannot be opened.
         """
         _ = self.engine
-        self.store.check()
+        self.database.check()
 
     # ---- shared parts --------------------------------------------------------------------------
 
@@ -92,9 +93,14 @@ class Services:
         return ImageReader(self.files, self.settings)
 
     @cached_property
+    def database(self) -> Database:
+        """The database that all stores share."""
+        return Database.from_settings(self.settings)
+
+    @cached_property
     def store(self) -> JobStore:
-        """The job store, whose database the other stores share."""
-        return JobStore.from_settings(self.settings)
+        """The job store."""
+        return JobStore(self.database)
 
     @cached_property
     def owner(self) -> str:
@@ -104,19 +110,19 @@ class Services:
     @cached_property
     def outbox(self) -> PredictionOutbox:
         """The predictions that wait for Label Studio."""
-        return PredictionOutbox(self.store, self.owner, max_mb=self.settings.waiting_mb)
+        return PredictionOutbox(self.database, self.owner, max_mb=self.settings.waiting_mb)
 
     @cached_property
     def deadline(self) -> DeadlineRunner:
         """The task runner that answers at the deadline and leaves the rest to the outbox."""
         return DeadlineRunner(
-            FailureStore(self.store), self.outbox, self.settings.predict_deadline_s
+            FailureStore(self.database), self.outbox, self.settings.predict_deadline_s
         )
 
     @cached_property
     def annotations(self) -> AnnotationStore:
         """The annotations that were read and that are still to be read."""
-        return AnnotationStore(self.store, self.owner)
+        return AnnotationStore(self.database, self.owner)
 
     def _model_key(self) -> str:
         return model_key(self.settings, self.engine.model_id)
@@ -124,22 +130,22 @@ class Services:
     @cached_property
     def examples(self) -> ExampleStore:
         """The training examples that belong to the model of the settings."""
-        return ExampleStore(self.store, self._model_key)
+        return ExampleStore(self.database, self._model_key)
 
     @cached_property
     def registry(self) -> VersionRegistry:
         """The learned versions that belong to the model of the settings."""
-        return VersionRegistry(self.store, self._model_key)
+        return VersionRegistry(self.database, self._model_key)
 
     @cached_property
     def active_models(self) -> ActiveModels:
         """The learned versions that predictions use."""
-        return ActiveModels(self.store, self.registry)
+        return ActiveModels(self.database, self.registry)
 
     @cached_property
     def learner(self) -> Learner:
         """The learner, which makes versions of the training examples."""
-        steps = StepQueue(self.store, self.owner, self._model_key)
+        steps = StepQueue(self.database, self.owner, self._model_key)
         return Learner(
             self.settings, self.engine, self.images.read, self.examples, self.registry, steps
         )
@@ -258,7 +264,7 @@ class Services:
         if client is None or reading_client is None:
             return Worker({}, [self.outbox.renew], self.stopping)
         delivery = PredictionDelivery(
-            self.outbox, self.store, FailureStore(self.store), predictor, client
+            self.outbox, self.store, FailureStore(self.database), predictor, client
         )
         prelabeler = self.prelabeler(client, predictor)
         jobs = JobRunner(self.store, prelabeler, self.owner, self.stopping)

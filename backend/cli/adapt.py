@@ -56,7 +56,7 @@ def _learner_command(name: str) -> Callable[[Command], Command]:
         @wraps(command)
         def run(settings: Settings, project: int, **own: Any) -> None:
             services = Services(settings)
-            services.store.check()
+            services.database.check()
             command(services.learner, project, **own)
 
         return adapt.command(name)(project_option(run))
@@ -141,7 +141,7 @@ def step(settings: Settings, project: int, backfill: bool) -> None:
     with ExitStack() as stack:
         client = services.required_client("annotations are read", retry_for_s=READ_RETRY_FOR_S)
         engine = stack.enter_context(services.engine)
-        services.store.check()
+        services.database.check()
         learner = services.learner
         learner.check()
         engine.segmenter()  # raises now where no model can be loaded: learning needs one

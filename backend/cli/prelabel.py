@@ -122,7 +122,7 @@ def make_prelabeler(
     engine = services.engine
     if where == "local":
         stack.enter_context(engine)
-    services.store.check()
+    services.database.check()
     if where == "ray":
         return services.ray_prelabeler(client, actors)
     return services.prelabeler(client)
@@ -175,7 +175,7 @@ def _lease(services: Services, job: Job, show: Callable[[Job], None]) -> Job | N
         now = store.get_job(job.id)
         if now.over:
             break
-        holder = store.holder(job.project)
+        holder = store.leased_job(job.project)
         if holder is not None and has_died(holder.owner):
             store.release(holder.id, holder.owner)
             continue

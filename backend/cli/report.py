@@ -61,7 +61,7 @@ def report(
     set, the command first reads those that it has not read yet.
     """
     services = Services(settings, stopping=threading.Event())
-    services.store.check()
+    services.database.check()
     _read_pending(services, project, backfill)
     annotations = services.annotations
     savings = measure(

@@ -72,14 +72,13 @@ _JOBS: Final = Table(
 )
 
 
-class JobStore(Database):
-    """Jobs in a database, which is opened and made when it is first used.
+class JobStore:
+    """The jobs table of a database.
 
     Args:
-        url: SQLAlchemy's: ``sqlite:///path`` or ``postgresql+psycopg://...``.
-        clock: seconds since the epoch.
+        database: any number of stores, threads and processes may share it.
 
-    >>> store = JobStore("sqlite://")  # in memory
+    >>> store = JobStore(Database("sqlite://"))  # in memory
     >>> job = store.start_job(project=7)
     >>> job.id, job.state, store.start_job(project=7).id
     (1, 'queued', 1)
@@ -89,7 +88,11 @@ class JobStore(Database):
     ('paused', 'queued', 'cancelled')
     """
 
-    # ---- what people and routes ask for ------------------------------------------------------
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._failures = FailureStore(database)
+
+    # ---- requests of people ----------------------------------------------------------------------
 
     def start_job(
         self,
@@ -101,62 +104,60 @@ class JobStore(Database):
         limit: int | None = None,
         tasks: Iterable[int] | None = None,
     ) -> Job:
-        """Queue a job; an equal one that is not over takes its place, resumed if it was paused.
+        """Queue a job, unless there is an equal one that is not over; that is resumed if paused.
 
-        New tasks of a project join those that wait in its queued job of that kind.
+        New tasks of a project join its queued job of kind "new".
+
+        Args:
+            project: the project's id.
+            kind: see `Job`, like the arguments that follow.
+            only: which tasks of the project.
+            view: the id of a view in Label Studio's data manager.
+            limit: the most predictions, 1 or more.
+            tasks: ids of tasks.
+
+        Returns:
+            The job that was queued, or the one that was there.
 
         Raises:
-            ValueError: an argument that cannot be.
+            ValueError: an argument is not in its range.
         """
         if kind not in get_args(JobKind) or only not in get_args(Only):
             raise ValueError(f"Expected a kind and a filter of jobs, but got {kind!r}, {only!r}.")
         if limit is not None and limit < 1:
             raise ValueError(f"Expected argument `limit` to be 1 or more, but got {limit}.")
         wanted = None if tasks is None else sorted(set(tasks))
-        with self.write_exclusively(LOCK) as connection:
-            there = self._find_equal(connection, project, kind, only, view, limit, wanted)
-            if there is None:
-                now = self.clock()
-                values = {
-                    "project": project,
-                    "kind": kind,
-                    "only": only,
-                    "view": view,
-                    "limit": limit,
-                    "tasks": None if wanted is None else json.dumps(wanted),
-                    "state": "queued",
-                    "created": now,
-                    "updated": now,
-                }
-                made = connection.execute(insert(_JOBS).values(values)).inserted_primary_key
-                assert made is not None
-                return self._get(connection, made[0])
+        with self.database.write_exclusively(LOCK) as connection:
+            equal = self._find_equal(connection, project, kind, only, view, limit, wanted)
+            if equal is None:
+                asked = {"project": project, "kind": kind, "only": only, "view": view}
+                return self._insert(connection, {**asked, "limit": limit}, wanted)
             if kind == "new":
-                merged = sorted({*(there.tasks or ()), *(wanted or ())})
-                return self._change(connection, there.id, tasks=json.dumps(merged))
-            if there.state == "paused":
-                return self._change(connection, there.id, state="queued")
-            return there
+                merged = sorted({*(equal.tasks or ()), *(wanted or ())})
+                return self._change(connection, equal.id, tasks=json.dumps(merged))
+            if equal.state == "paused":
+                return self._change(connection, equal.id, state="queued")
+            return equal
 
     def list_jobs(self, project: int | None = None, limit: int = 100) -> list[Job]:
-        """The newest jobs, of one project or of all, the newest first."""
+        """Return the newest jobs, of one project or of all, newest first."""
         query = select(_JOBS).order_by(_JOBS.c.id.desc()).limit(limit)
         if project is not None:
             query = query.where(_JOBS.c.project == project)
-        with self.read() as connection:
+        with self.database.read() as connection:
             return [_job(row) for row in connection.execute(query)]
 
     def get_job(self, job: int) -> Job:
-        """One job.
+        """Return one job.
 
         Raises:
             JobNotFound: there is none of that number.
         """
-        with self.read() as connection:
+        with self.database.read() as connection:
             return self._get(connection, job)
 
     def pause(self, job: int) -> Job:
-        """Let a job rest until it is resumed.
+        """Pause a job until it is resumed.
 
         Raises:
             JobNotFound: there is none of that number.
@@ -165,7 +166,7 @@ class JobStore(Database):
         return self._set_state(job, "paused", ("queued", "running"))
 
     def resume(self, job: int) -> Job:
-        """Let a job that was paused, or has failed, go on where it was.
+        """Queue a job again that was paused or has failed; it goes on where it was.
 
         Raises:
             JobNotFound: there is none of that number.
@@ -174,7 +175,7 @@ class JobStore(Database):
         return self._set_state(job, "queued", ("paused", "failed"))
 
     def cancel(self, job: int) -> Job:
-        """End a job; what it has predicted stays.
+        """Cancel a job; the predictions that it has written stay.
 
         Raises:
             JobNotFound: there is none of that number.
@@ -182,25 +183,27 @@ class JobStore(Database):
         """
         return self._set_state(job, "cancelled", ("queued", "running", "paused"))
 
-    def holder(self, project: int) -> Job | None:
-        """The job of a project that somebody works on."""
-        query = select(_JOBS).where(_JOBS.c.project == project, is_leased(_JOBS, self.clock()))
-        with self.read() as connection:
+    def leased_job(self, project: int) -> Job | None:
+        """Return the job of a project that an owner has leased; None where there is none."""
+        query = select(_JOBS).where(
+            _JOBS.c.project == project, is_leased(_JOBS, self.database.clock())
+        )
+        with self.database.read() as connection:
             row = connection.execute(query.limit(1)).first()
         return None if row is None else _job(row)
 
-    # ---- what workers do ---------------------------------------------------------------------
+    # ---- work under a lease ----------------------------------------------------------------------
 
     def lease_job(self, owner: str, job: int | None = None) -> Job | None:
-        """Take a job to work on; None where none may be had.
+        """Lease the oldest job that waits, or whose owner has died; None where there is none.
 
-        The oldest that waits, or whose worker has died; one of a project at a time.
+        Of each project, one job at a time is leased.
 
         Args:
-            owner: who takes it, see `backend.database.leases.new_owner`.
-            job: only this one.
+            owner: the owner of the lease, see `backend.database.leases.new_owner`.
+            job: the id of the only job to lease; None for any.
         """
-        now = self.clock()
+        now = self.database.clock()
         other = _JOBS.alias()
         taken = exists().where(
             other.c.project == _JOBS.c.project,
@@ -211,7 +214,7 @@ class JobStore(Database):
         query = query.where(is_free(_JOBS, now))
         if job is not None:
             query = query.where(_JOBS.c.id == job)
-        with self.write_exclusively(LOCK) as connection:
+        with self.database.write_exclusively(LOCK) as connection:
             row = connection.execute(query.order_by(_JOBS.c.id).limit(1)).first()
             if row is None:
                 return None
@@ -237,29 +240,29 @@ class JobStore(Database):
         skipped: int = 0,
         failures: Sequence[tuple[int, str]] = (),
     ) -> Job:
-        """Write down a step of a leased job, all or nothing of it, and renew the lease.
+        """Write a step of a leased job in one transaction, and renew the lease.
 
         The lease of a job that is over is not renewed.
 
         Args:
-            job: its id.
-            owner: who has leased it.
-            version: set, where given; `total`, `cursor` and `scope` likewise.
-            total: see `Job`.
-            cursor: see `Job`.
-            scope: ids of tasks.
-            done: how many more than before.
-            skipped: likewise.
-            failures: tasks and reasons, likewise.
+            job: the job's id.
+            owner: the owner of the lease.
+            version: the new value of `Job.version`; None leaves it.
+            total: the new value of `Job.total`; None leaves it.
+            cursor: the new value of `Job.cursor`; None leaves it.
+            scope: the new value of `Job.ids`; None leaves it.
+            done: the number of tasks that were predicted in this step.
+            skipped: the number of tasks that were skipped in this step.
+            failures: task ids and reasons of the tasks that failed in this step.
 
         Returns:
-            The job as it is now: where it is not running any more, its worker lets go of it.
+            The job as it is now. If it is not running any more, its owner has to release it.
 
         Raises:
-            LeaseLost: it is another's.
+            LeaseLost: another owner has the lease.
         """
-        now = self.clock()
-        with self.write_exclusively(LOCK) as connection:
+        now = self.database.clock()
+        with self.database.write_exclusively(LOCK) as connection:
             before = self._owned(connection, job, owner)
             changes: dict[str, Any] = {
                 "done": before.done + done,
@@ -267,36 +270,36 @@ class JobStore(Database):
                 "failed": before.failed + len(failures),
                 "worked_s": before.worked_s + max(0.0, min(now - before.updated, LEASE_S)),
             }
-            if not before.over:  # else nobody would give that lease back
+            if not before.over:  # nobody would release that lease
                 changes |= renewed(now)
             given = {"version": version, "total": total, "cursor": cursor}
             changes |= {name: value for name, value in given.items() if value is not None}
             if scope is not None:
                 changes["scope"] = json.dumps(sorted(set(scope)))
-            if before.state == "queued":  # paused and resumed before its worker could see it
+            if before.state == "queued":  # paused and resumed before its owner noticed
                 changes["state"] = "running"
             if failures:
-                FailureStore(self).insert(connection, failures, job)
+                self._failures.insert(connection, failures, job)
             return self._change(connection, job, **changes)
 
     def release(self, job: int, owner: str) -> Job:
-        """Give a lease back before its time: another may take the job at once, if it still waits.
+        """End the lease of a job, so that another owner may lease the job at once.
 
         Raises:
-            LeaseLost: it is another's already.
+            LeaseLost: another owner has the lease.
         """
-        with self.write_exclusively(LOCK) as connection:
+        with self.database.write_exclusively(LOCK) as connection:
             state = self._owned(connection, job, owner).state
             state = "queued" if state == "running" else state
             return self._change(connection, job, state=state, **ended())
 
     def finish(self, job: int, owner: str, reason: str = "") -> Job:
-        """End a leased job: done, or failed where there is a reason.
+        """Finish a leased job: done, or failed where there is a reason.
 
         Raises:
-            LeaseLost: it is another's.
+            LeaseLost: another owner has the lease.
         """
-        with self.write_exclusively(LOCK) as connection:
+        with self.database.write_exclusively(LOCK) as connection:
             before = self._owned(connection, job, owner)
             state = before.state if before.state == "cancelled" else "failed" if reason else "done"
             return self._change(
@@ -304,11 +307,22 @@ class JobStore(Database):
                 job,
                 state=state,
                 reason=reason,
-                finished=self.clock(),
+                finished=self.database.clock(),
                 **ended(),
             )
 
-    # ---- inside ------------------------------------------------------------------------------
+    # ---- inside ----------------------------------------------------------------------------------
+
+    def _insert(
+        self, connection: Connection, asked: dict[str, Any], tasks: Sequence[int] | None
+    ) -> Job:
+        now = self.database.clock()
+        times = {"created": now, "updated": now}
+        ids = None if tasks is None else json.dumps(tasks)
+        statement = insert(_JOBS).values(asked | times | {"tasks": ids, "state": "queued"})
+        key = connection.execute(statement).inserted_primary_key
+        assert key is not None
+        return self._get(connection, key[0])
 
     def _find_equal(
         self,
@@ -320,7 +334,7 @@ class JobStore(Database):
         limit: int | None,
         tasks: list[int] | None,
     ) -> Job | None:
-        """A job of the same kind that is not over; new tasks join only what has not begun."""
+        """Return an equal job that is not over; of kind "new", any that has not started."""
         states = ("queued",) if kind == "new" else ("queued", "running", "paused")
         query = select(_JOBS).where(
             and_(
@@ -339,13 +353,13 @@ class JobStore(Database):
         return None
 
     def _set_state(self, job: int, to: JobState, allowed: tuple[JobState, ...]) -> Job:
-        with self.write_exclusively(LOCK) as connection:
+        with self.database.write_exclusively(LOCK) as connection:
             before = self._get(connection, job)
             if before.state == to or (to == "queued" and before.state == "running"):
                 return before
             if before.state not in allowed:
                 raise JobOver(f"Job {job} is {before.state}: it cannot become {to}.")
-            finished = self.clock() if to in OVER else None
+            finished = self.database.clock() if to in OVER else None
             return self._change(connection, job, state=to, finished=finished)
 
     def _get(self, connection: Connection, job: int) -> Job:
@@ -361,7 +375,7 @@ class JobStore(Database):
         return found
 
     def _change(self, connection: Connection, job: int, **changes: Any) -> Job:
-        changes["updated"] = self.clock()
+        changes["updated"] = self.database.clock()
         connection.execute(update(_JOBS).where(_JOBS.c.id == job).values(changes))
         return self._get(connection, job)
 

@@ -29,7 +29,7 @@ from tenacity import (
     wait_exponential,
 )
 
-from backend.database.database import sentence
+from backend.database.database import Database, sentence
 from backend.database.leases import LeaseLost
 from backend.errors import LabelConfigError, StudioRefused
 from backend.inference.image_request import Priority
@@ -188,7 +188,7 @@ class Prelabeler:
         owner: str,
     ) -> None:
         self._store = store
-        self._failures = FailureStore(store)
+        self._failures = FailureStore(store.database)
         self._results = results
         self._pending = pending
         self._predictor = predictor
@@ -208,7 +208,7 @@ class Prelabeler:
         Raises:
             BackendError: it could not be done, or Label Studio does not answer.
         """
-        job = JobStore("sqlite://").start_job(project, only=only, view=view, limit=limit)
+        job = JobStore(Database("sqlite://")).start_job(project, only=only, view=view, limit=limit)
         version = self._wish(job).version
         if (scope := self._scope(job, version)) is not None:
             job = replace(job, scope=json.dumps(scope))

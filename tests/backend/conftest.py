@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import pytest
 
+from backend.database.database import Database
 from backend.jobs.job_store import JobStore
 
 
@@ -72,10 +73,15 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(url: str, clock: Clock) -> Iterator[JobStore]:
-    store = JobStore(url, clock)
-    yield store
-    store.close()
+def database(url: str, clock: Clock) -> Iterator[Database]:
+    database = Database(url, clock)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def store(database: Database) -> JobStore:
+    return JobStore(database)
 
 
 @pytest.fixture(scope="session")

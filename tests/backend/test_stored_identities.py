@@ -19,6 +19,7 @@ from safetensors import safe_open
 from sqlalchemy import text
 
 from backend import create_app
+from backend.database.database import Database
 from backend.errors import ImageNotFound
 from backend.feedback.annotation_store import AnnotationStore, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
@@ -200,7 +201,7 @@ def test_a_kept_feature(tmp_path: Path, cls: torch.Tensor | None) -> None:
 
 def columns_of(store: JobStore) -> dict[str, list[str]]:
     names = ("jobs", "failures", "results", "annotations", "lessons", "learned_versions")
-    with store.read() as connection:
+    with store.database.read() as connection:
         return {
             name: list(connection.execute(text(f"SELECT * FROM {name}")).keys())
             for name in (*names, "learners")
@@ -209,7 +210,7 @@ def columns_of(store: JobStore) -> dict[str, list[str]]:
 
 def test_the_columns_of_the_tables() -> None:
     lease = ["owner", "leased_until"]
-    assert columns_of(JobStore("sqlite://")) == {
+    assert columns_of(JobStore(Database("sqlite://"))) == {
         "jobs": [
             *("id", "project", "kind", "only", "view", "limit", "tasks", "scope", "state"),
             *("version", "total", "done", "skipped", "failed", "cursor", "worked_s", "reason"),
@@ -277,8 +278,8 @@ JOB_JSON = {
 
 
 def test_a_row_of_a_job() -> None:
-    scene = Scene(store=JobStore("sqlite://"))
-    with scene.store.write() as connection:
+    scene = Scene(store=JobStore(Database("sqlite://")))
+    with scene.store.database.write() as connection:
         connection.execute(text(JOB_ROW))
     job = scene.store.get_job(5)
     assert (job.id, job.tasks, job.ids, job.only) == (5, (1, 2, 4), (1, 2), "all")
@@ -288,13 +289,13 @@ def test_a_row_of_a_job() -> None:
 
 
 def test_a_row_of_an_annotation() -> None:
-    store = JobStore("sqlite://")
-    annotations = AnnotationStore(store, "us")
+    store = JobStore(Database("sqlite://"))
+    annotations = AnnotationStore(store.database, "us")
     read = ReadAnnotation(3, 7, 5, "compared", "v1", 2, 1.5, 10.0, 11.0, (CHANGE,), "")
     annotations.mark(7, [3])
     (pending,) = annotations.lease(1)
     annotations.complete(pending, read)
-    with store.read() as connection:
+    with store.database.read() as connection:
         row = connection.execute(text("SELECT * FROM annotations")).one()
         assert row.changes == CHANGES
         assert (row.kind, row.version, row.annotator, row.seconds) == ("compared", "v1", 2, 1.5)
@@ -317,10 +318,10 @@ def test_how_right_a_label_was() -> None:
 
 
 def test_a_row_of_a_learned_version() -> None:
-    store = JobStore("sqlite://", clock=lambda: 1000.0)
-    registry = VersionRegistry(store, lambda: "model")
+    store = JobStore(Database("sqlite://", clock=lambda: 1000.0))
+    registry = VersionRegistry(store.database, lambda: "model")
     registry.import_version(7, VERSION, ADAPTATION)
-    with store.read() as connection:
+    with store.database.read() as connection:
         row = connection.execute(text("SELECT * FROM learned_versions")).one()
     assert row.facts == FACTS
     assert (row.number, row.origin, row.digest, row.better) == (1, "step", "d" * 64, 1)
@@ -329,9 +330,9 @@ def test_a_row_of_a_learned_version() -> None:
 
 
 def test_a_row_of_a_learned_version_is_read() -> None:
-    store = JobStore("sqlite://")
+    store = JobStore(Database("sqlite://"))
     row = {"facts": FACTS, "digest": "d" * 64, "adaptation": ADAPTATION_FILE}
-    with store.write() as connection:
+    with store.database.write() as connection:
         connection.execute(
             text(
                 "INSERT INTO learned_versions (project, model, number, origin, digest, better, "
@@ -340,7 +341,7 @@ def test_a_row_of_a_learned_version_is_read() -> None:
             ),
             row,
         )
-    version, adaptation = VersionRegistry(store, lambda: "model").version(7, 1)
+    version, adaptation = VersionRegistry(store.database, lambda: "model").version(7, 1)
     assert adaptation is not None
     assert adaptation.digest == ADAPTATION.digest
     assert version.adapted_thresholds == {"wine": 0.2}
@@ -373,8 +374,8 @@ def test_the_file_of_a_learned_version() -> None:
 
 
 def test_the_file_of_a_prelabeled_project() -> None:
-    store = JobStore("sqlite://")
-    with store.write() as connection:
+    store = JobStore(Database("sqlite://"))
+    with store.database.write() as connection:
         connection.execute(text(JOB_ROW))
     report = Report(store.get_job(5), [Failure(5, 41, "There is no file.", 1.0)])
     assert json.dumps(report.to_json()) == json.dumps(
@@ -453,7 +454,7 @@ def test_the_status(client: FlaskClient) -> None:
 
 
 def test_what_runs_and_what_failed_in_the_status() -> None:
-    scene = Scene(store=JobStore("sqlite://"))
+    scene = Scene(store=JobStore(Database("sqlite://")))
     with scene.tracker.task(5, 7, "batch") as work:
         work.failed(ImageNotFound("Gone."))
     with scene.tracker.task(6, 7, "opened"):
@@ -473,8 +474,8 @@ def test_what_runs_and_what_failed_in_the_status() -> None:
 
 
 def test_the_last_step_in_the_status() -> None:
-    scene = Scene(store=JobStore("sqlite://", clock=lambda: 1000.0))
-    VersionRegistry(scene.store, lambda: "model").import_version(7, VERSION, None)
+    scene = Scene(store=JobStore(Database("sqlite://", clock=lambda: 1000.0)))
+    VersionRegistry(scene.store.database, lambda: "model").import_version(7, VERSION, None)
     assert json.dumps(scene.read()["learning"]) == json.dumps(
         {"live": 1, "pictures": 0, "last_step": VERSION_JSON}
     )
@@ -482,9 +483,9 @@ def test_the_last_step_in_the_status() -> None:
 
 def test_what_a_project_has_learned(client: FlaskClient) -> None:
     settings = Settings(model="demo")
-    store = JobStore.from_settings(settings)
-    store.clock = lambda: 1000.0
-    learning = LearningStores.of(store, "us", lambda: model_key(settings, "colours-1"))
+    store = JobStore(Database.from_settings(settings))
+    store.database.clock = lambda: 1000.0
+    learning = LearningStores.of(store.database, "us", lambda: model_key(settings, "colours-1"))
     paint = ThresholdCounts.empty() + ThresholdCounts(
         ThresholdCounts.empty().right + 1, ThresholdCounts.empty().wrong, 60.0, frozenset("abc")
     )
@@ -528,7 +529,7 @@ FIGURES = [
 
 
 def test_the_report(client: FlaskClient) -> None:
-    annotations = AnnotationStore(JobStore.from_settings(Settings()), "us")
+    annotations = AnnotationStore(Database.from_settings(Settings()), "us")
     annotations.mark(7, [3])
     (pending,) = annotations.lease(1)
     annotations.complete(
@@ -557,7 +558,7 @@ def test_the_report(client: FlaskClient) -> None:
 
 
 def test_jobs_in_answers(client: FlaskClient) -> None:
-    with JobStore.from_settings(Settings()).write() as connection:
+    with Database.from_settings(Settings()).write() as connection:
         connection.execute(text(JOB_ROW))
     shown = JOB_JSON | {"url": "http://studio:8080/projects/7/data"}
     assert json.dumps(answer(client, "/jobs")) == json.dumps({"jobs": [shown]})

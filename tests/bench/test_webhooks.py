@@ -18,8 +18,8 @@ from label_studio_sdk.converter import brush
 
 from backend.cli import demo_servers, server_process
 from backend.cli.label_config import label_config
+from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
-from backend.jobs.job_store import JobStore
 from clearclip_core import render_scene
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.bench.conftest import Report
@@ -100,7 +100,7 @@ def test_a_burst_of_webhooks(report: Report, tmp_path: Path) -> None:
 
             statuses = asyncio.run(burst())
             annotations = AnnotationStore(
-                JobStore(f"sqlite:///{log.with_suffix('.db')}"), "who looks"
+                Database(f"sqlite:///{log.with_suffix('.db')}"), "who looks"
             )
             end = time.monotonic() + 120
             while annotations.count_open() and time.monotonic() < end:

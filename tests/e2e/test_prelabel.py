@@ -25,6 +25,7 @@ from PIL import Image
 
 from backend.cli import demo_scenes, demo_servers, label_studio_project, server_process
 from backend.cli.demo_servers import LabelStudioProcess
+from backend.database.database import Database
 from backend.jobs.job_store import JobStore
 from tests.backend.fakes.leases import end_leases
 from tests.e2e.conftest import MODEL, DemoRun
@@ -201,7 +202,7 @@ def kill_and_go_on(
         How many tasks had no prediction after each kill.
     """
     database, report = folder / "bulk.db", folder / "report.json"
-    store = JobStore(f"sqlite:///{database}")
+    store = JobStore(Database(f"sqlite:///{database}"))
     chance = random.Random(os.environ.get("PYTHONHASHSEED"))
     left = []
     for _ in range(kills):
@@ -213,7 +214,7 @@ def kill_and_go_on(
         os.killpg(run.pid, signal.SIGKILL)
         run.wait()
         (job,) = store.list_jobs()
-        end_leases(store, job.owner)
+        end_leases(store.database, job.owner)
         left.append(tasks - len(predictions(studio, project)))
     run = bulk_run(studio, project, 0.01, database, "--report", str(report))
     output, _ = run.communicate(timeout=PATIENCE_S)
@@ -260,7 +261,7 @@ def test_two_backends_share_a_job_and_one_of_them_is_killed(
 ) -> None:
     studio, project = own_studio.studio, make_project(60)
     url = f"sqlite:///{tmp_path}/shared.db"
-    store = JobStore(url)
+    store = JobStore(Database(url))
     with ExitStack() as stack:
         processes = {}
         for number in range(2):
@@ -272,7 +273,7 @@ def test_two_backends_share_a_job_and_one_of_them_is_killed(
         owner = store.get_job(job.id).owner
         (dies,) = (p for p in processes.values() if owns(p, owner))
         os.killpg(dies.pid, signal.SIGKILL)
-        end_leases(store, owner)
+        end_leases(store.database, owner)
         wait_for(lambda: store.get_job(job.id).over, "the end of the job")
         over = store.get_job(job.id)
     assert over.owner != owner

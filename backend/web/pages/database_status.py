@@ -48,8 +48,8 @@ class DatabaseReader:
         self._store = store
         self._outbox = outbox
         self._limit = limit
-        self._failures = FailureStore(store)
-        self._annotations = AnnotationStore(store, "")
+        self._failures = FailureStore(store.database)
+        self._annotations = AnnotationStore(store.database, "")
 
     def read(self) -> DatabaseStatus:
         """Read the database; where that fails, the status holds nothing but the trouble."""

@@ -79,7 +79,7 @@ class JobRoutes:
     def show(self, job: int) -> Response:
         """Answer with a job and its newest failures."""
         found = self.store.get_job(job)
-        failures = FailureStore(self.store).newest(job, _FAILURES_SHOWN)
+        failures = FailureStore(self.store.database).newest(job, _FAILURES_SHOWN)
         failed = [self.serializer.failure(failure, found.project) for failure in failures]
         shown = {**self.serializer.job(found), "failures": failed}
         return html_page("job.html", job=shown) if is_for_people() else json_response(shown)

@@ -98,9 +98,9 @@ def test_a_backup_is_restored(tmp_path: Path) -> None:
     result = run("database", "backup", file, *place)
     assert result.exit_code == 0
     assert f"is copied to {file}" in result.output
-    store = JobStore(place[1])
+    store = JobStore(Database(place[1]))
     store.start_job(70)
-    store.close()
+    store.database.close()
     result = run("database", "restore", file, *place)
     assert result.exit_code == 0
     kept = [each for each in tmp_path.iterdir() if "before-restore" in each.name]

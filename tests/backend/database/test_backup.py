@@ -64,13 +64,13 @@ def process(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 #: Two rows a transaction, at which the counts of jobs 1 and 2 are equal.
 WRITER = """
 import sys, threading
-from backend.jobs.job_store import JobStore
-store = JobStore(sys.argv[1])
+from backend.database.database import Database
+database = Database(sys.argv[1])
 over = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
 count = 0
 while not over.is_set():
-    with store.write() as connection:
+    with database.write() as connection:
         for job in (1, 2):
             connection.exec_driver_sql(
                 "INSERT INTO failures (job, task, reason, at) VALUES (?, 1, ?, 0)", (job, "x" * 500)
@@ -78,7 +78,7 @@ while not over.is_set():
     count += 1
     if count == 2000:
         print("ready", flush=True)
-store.close()
+database.close()
 """
 
 
@@ -159,9 +159,9 @@ def test_what_is_restored_is_there_and_what_was_there_is_kept(
 ) -> None:
     url, file = str(database.url), tmp_path / "monday.db"
     back_up(database, file)
-    store = JobStore(url)
+    store = JobStore(Database(url))
     store.start_job(70)
-    store.close()
+    store.database.close()
     kept = restore(database, file)
     check_jobs(url)
     check_feedback(url)
@@ -195,8 +195,9 @@ def test_nothing_is_restored_while_a_backend_has_the_database_open(
     url = str(database.url)
     back_up(database, tmp_path / "monday.db")
     code = (
-        "import sys; from backend.jobs.job_store import JobStore; store = JobStore(sys.argv[1])\n"
-        "store.start_job(70); print('ready', flush=True); sys.stdin.read(); store.close()"
+        "import sys; from backend.database.database import Database\n"
+        "from backend.jobs.job_store import JobStore; store = JobStore(Database(sys.argv[1]))\n"
+        "store.start_job(70); print('ready', flush=True); sys.stdin.read(); store.database.close()"
     )
     with (
         process(code, url),

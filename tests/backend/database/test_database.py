@@ -12,7 +12,7 @@ from filelock import FileLock
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from backend.database.database import Database
+from backend.database.database import LOCK, Database
 from backend.database.migrations.revisions import revisions
 from backend.jobs.job_store import JobStore
 from backend.settings import Settings
@@ -76,9 +76,9 @@ def test_a_database_that_can_be_had_is_checked_without_a_word(url: str) -> None:
 
 
 def test_a_database_that_is_up_to_date_is_opened_beside_one_who_writes(url: str) -> None:
-    writer, reader = JobStore(url), Database(url)
+    writer, reader = JobStore(Database(url)), Database(url)
     job = writer.start_job(7)
-    with writer._jobs() as connection:  # the lock of an upgrade, too
+    with writer.database.write_exclusively(LOCK) as connection:  # the lock of an upgrade, too
         connection.execute(text("UPDATE jobs SET state = 'paused'"))
         begun = time.monotonic()
         with reader.read() as other:
@@ -86,7 +86,7 @@ def test_a_database_that_is_up_to_date_is_opened_beside_one_who_writes(url: str)
         assert time.monotonic() - begun < 10
         assert reader.revision() == revisions()[-1]
     reader.close()
-    writer.close()
+    writer.database.close()
 
 
 def test_a_user_who_may_not_make_tables_works_with_an_upgraded_database(
@@ -105,9 +105,9 @@ def test_a_user_who_may_not_make_tables_works_with_an_upgraded_database(
         ):
             connection.execute(text(statement))
     engine.dispose()
-    store = JobStore(url.replace("//test@", "//clerk@"))
+    store = JobStore(Database(url.replace("//test@", "//clerk@")))
     assert store.start_job(7).id == 1
-    store.close()
+    store.database.close()
 
 
 def test_what_is_in_memory_is_made_as_well() -> None:

@@ -155,8 +155,8 @@ def test_a_database_of_a_newer_version_is_refused_in_a_sentence(url: str) -> Non
     for use in (
         Database(url).check,
         Database(url).revision,
-        JobStore(url).list_jobs,
-        lambda: JobStore(url).start_job(7),
+        JobStore(Database(url)).list_jobs,
+        lambda: JobStore(Database(url)).start_job(7),
     ):
         with pytest.raises(DatabaseTooNew, match=r"newer version .* 9999, .* install") as caught:
             use()
@@ -169,9 +169,11 @@ def test_backends_that_start_together_upgrade_once(url: str) -> None:
     make_old(url, "0000_head")
     code = (
         "import logging, sys; logging.basicConfig(level=logging.INFO); import alembic.command\n"
+        "from backend.database.database import Database\n"
         "from backend.jobs.job_store import JobStore\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
-        "store = JobStore(sys.argv[1]); assert len(store.list_jobs()) == 2; store.close()"
+        "store = JobStore(Database(sys.argv[1])); assert len(store.list_jobs()) == 2\n"
+        "store.database.close()"
     )
     started = [
         subprocess.Popen(
@@ -249,8 +251,9 @@ def test_an_upgrade_that_fails_changes_nothing(url: str) -> None:
 def test_alembic_is_not_even_imported_where_a_database_is_up_to_date(url: str) -> None:
     Database(url).check()
     code = (
-        "import sys; from backend.jobs.job_store import JobStore\n"
-        "JobStore(sys.argv[1]).list_jobs()\n"
+        "import sys; from backend.database.database import Database\n"
+        "from backend.jobs.job_store import JobStore\n"
+        "JobStore(Database(sys.argv[1])).list_jobs()\n"
         "assert 'alembic' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, url], check=True, cwd=ROOT)

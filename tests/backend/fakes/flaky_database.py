@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
-from backend.jobs.job_store import JobStore
+from backend.database.database import Database
 
 
-class FlakyStore(JobStore):
+class FlakyDatabase(Database):
     """Is away for so many writes, as while PostgreSQL restarts or a disk is full."""
 
     away: float = 0

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 
-from backend.database.database import METADATA
-from backend.jobs.job_store import JobStore
+from backend.database.database import METADATA, Database
 
 
-def end_leases(store: JobStore, owner: str) -> None:
+def end_leases(database: Database, owner: str) -> None:
     """Let all leases of an owner who died be over, as after half a minute."""
-    with store.write() as connection:
+    with database.write() as connection:
         for name in ("jobs", "results"):
             table = METADATA.tables[name]
             mine = table.update().where(table.c.owner == owner)

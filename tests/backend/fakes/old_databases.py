@@ -15,6 +15,7 @@ import psycopg
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.engine import make_url
 
+from backend.database.database import Database
 from backend.database.migrations.revisions import revisions, upgrade
 from backend.feedback.annotation_store import AnnotationStore, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
@@ -96,13 +97,13 @@ def _run(url: str, name: str) -> None:
 
 def check_jobs(url: str) -> None:
     """Check that the store reads the jobs, failures and results of `make_old`."""
-    store = JobStore(url, lambda: 2000.0)
+    store = JobStore(Database(url, lambda: 2000.0))
     assert store.list_jobs() == [QUEUED, FAILED]
-    assert FailureStore(store).newest() == [
+    assert FailureStore(store.database).newest() == [
         Failure(0, 1 << 40, "Not an image.", 1010.5),
         Failure(1, 9, "No image: “é”.", 1000.0),
     ]
-    results = PredictionOutbox(store, "host:1:aa")
+    results = PredictionOutbox(store.database, "host:1:aa")
     ready, work = (
         "9a921aeca26bd960310b3e7379774726e6c224d0",
         "3b20c928fef8304601ae7de7dfa7ce47baa27b9d",
@@ -112,21 +113,21 @@ def check_jobs(url: str) -> None:
     entry = {"model_version": "v1", "score": 0.5, "result": [1]}
     assert results.take([ready, work], 2000.0) == {ready: entry}
     assert store.start_job(9).id == 3
-    FailureStore(store).add([(4, "It is new.")])
-    store.close()
+    FailureStore(store.database).add([(4, "It is new.")])
+    store.database.close()
 
 
 def check_feedback(url: str) -> None:
     """Check that the stores read the annotations, training examples and versions of `make_old`."""
-    store = JobStore(url, lambda: 2000.0)
-    annotations = AnnotationStore(store, "me")
+    store = JobStore(Database(url, lambda: 2000.0))
+    annotations = AnnotationStore(store.database, "me")
     change = LabelDiff("car", accepted=1, relabelled={"dog": 2}, true_px=9)
     assert annotations.read(7) == [
         ReadAnnotation(4, 7, 104, "compared", "v1", 4, 1.5, 10.0, 11.0, (change,))
     ]
     assert [each.annotation for each in annotations.lease(10)] == [3]
-    examples = ExampleStore(store, lambda: "model")
-    registry = VersionRegistry(store, lambda: "model")
+    examples = ExampleStore(store.database, lambda: "model")
+    registry = VersionRegistry(store.database, lambda: "model")
     assert examples.examples(7) == [TrainingExample("a", b"\x00\x01example", "{}", 1010.5, 3)]
     assert registry.state(7) == LearningState(7, 1, False, 0, False, 1, 1, "")
     version, adaptation = registry.version(7, 1)
@@ -135,7 +136,7 @@ def check_feedback(url: str) -> None:
     assert adaptation.names == ("car",)
     assert adaptation.directions.tolist() == [[0.5, 0.5]]
     assert examples.replace(5, 7, [TrainingExample("b", b"new", "{}")])
-    store.close()
+    store.database.close()
 
 
 FAILED = Job(

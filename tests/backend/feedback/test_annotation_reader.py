@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from label_studio_sdk.converter import brush
 
+from backend.database.database import Database
 from backend.errors import (
     ImageRefused,
     ModelUnavailable,
@@ -21,7 +22,6 @@ from backend.errors import (
 from backend.feedback.annotation_reader import AnnotationReader, read_all
 from backend.feedback.annotation_store import AnnotationStore, ReadAnnotation
 from backend.feedback.comparison import AnnotationDiff
-from backend.jobs.job_store import JobStore
 from backend.label_studio.client import LabelStudioClient
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import brush_config
@@ -69,7 +69,7 @@ def server(studio: FakeStudio) -> Iterator[LocalServer]:
 
 @pytest.fixture
 def annotations(tmp_path: Path) -> AnnotationStore:
-    return AnnotationStore(JobStore(f"sqlite:///{tmp_path}/own.db"), "me")
+    return AnnotationStore(Database(f"sqlite:///{tmp_path}/own.db"), "me")
 
 
 @pytest.fixture
@@ -336,7 +336,7 @@ def test_what_cannot_be_learned_from_now_is_read_all_the_same_and_learned_later(
     server: LocalServer, studio: FakeStudio, tmp_path: Path, trouble: Exception
 ) -> None:
     clock = Clock()
-    annotations = AnnotationStore(JobStore(f"sqlite:///{tmp_path}/own.db", clock), "me")
+    annotations = AnnotationStore(Database(f"sqlite:///{tmp_path}/own.db", clock), "me")
     tried: list[int] = []
 
     class Troubled(Notebook):
@@ -379,7 +379,7 @@ def test_what_fails_while_all_is_read_is_for_a_later_time(
     server: LocalServer, studio: FakeStudio, tmp_path: Path
 ) -> None:
     clock = Clock()
-    annotations = AnnotationStore(JobStore(f"sqlite:///{tmp_path}/own.db", clock), "me")
+    annotations = AnnotationStore(Database(f"sqlite:///{tmp_path}/own.db", clock), "me")
     tried: list[int] = []
 
     class Slow(Notebook):
@@ -419,7 +419,7 @@ def test_who_has_lost_the_lease_has_it_read_again(
 ) -> None:
     """Another may have read what was there before, and have come last."""
     made = studio.annotate(1, [region("a", "red", 4)])
-    other = AnnotationStore(JobStore(f"sqlite:///{tmp_path}/own.db", lambda: 4e9), "other")
+    other = AnnotationStore(Database(f"sqlite:///{tmp_path}/own.db", lambda: 4e9), "other")
 
     class Slow(Notebook):
         def learn(self, corrected: AnnotationDiff) -> None:

@@ -17,24 +17,24 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import OperationalError
 
 from backend import create_app
+from backend.database.database import Database
 from backend.database.leases import LEASE_S
 from backend.feedback.annotation_store import AnnotationStore, PendingAnnotation, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
-from backend.jobs.job_store import JobStore
 from backend.settings import Settings
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import colour_engine
-from tests.backend.fakes.flaky_database import FlakyStore
+from tests.backend.fakes.flaky_database import FlakyDatabase
 
 
 @pytest.fixture
-def annotations(store: JobStore) -> AnnotationStore:
-    return AnnotationStore(store, "me")
+def annotations(database: Database) -> AnnotationStore:
+    return AnnotationStore(database, "me")
 
 
 @pytest.fixture
-def other(store: JobStore) -> AnnotationStore:
-    return AnnotationStore(store, "other")
+def other(database: Database) -> AnnotationStore:
+    return AnnotationStore(database, "other")
 
 
 def read_of(annotation: int, **more: Any) -> ReadAnnotation:
@@ -113,8 +113,8 @@ def test_marks_are_leased_by_one_and_those_of_the_dead_by_another(
 def test_an_outage_of_the_database_keeps_no_annotation_from_others(
     tmp_path: Path, clock: Clock
 ) -> None:
-    store = FlakyStore(f"sqlite:///{tmp_path}/own.db", clock)
-    mine, other = AnnotationStore(store, "me"), AnnotationStore(store, "other")
+    database = FlakyDatabase(f"sqlite:///{tmp_path}/own.db", clock)
+    mine, other = AnnotationStore(database, "me"), AnnotationStore(database, "other")
     mine.mark(7, [1, 2, 3])
     one, two, three = mine.lease(3)
     for end in (
@@ -122,7 +122,7 @@ def test_an_outage_of_the_database_keeps_no_annotation_from_others(
         lambda: mine.discard(two),
         lambda: mine.release([three], failed=three),
     ):
-        store.away = 1
+        database.away = 1
         with pytest.raises(OperationalError):
             end()
     clock.now += 0.9 * LEASE_S
@@ -356,7 +356,7 @@ def test_a_burst_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
         for number in range(1, 101)
         for action in ("ANNOTATION_CREATED", "ANNOTATION_UPDATED") * 2
     ]
-    reader = AnnotationStore(JobStore(f"sqlite:///{tmp_path}/own.db"), "reader")
+    reader = AnnotationStore(Database(f"sqlite:///{tmp_path}/own.db"), "reader")
     done = threading.Event()
     read: Counter[int] = Counter()
 

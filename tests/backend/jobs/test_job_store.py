@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from backend.database.database import Database
 from backend.database.leases import LEASE_S, LeaseLost
 from backend.errors import JobNotFound, JobOver
 from backend.jobs.job_store import JobStore
@@ -39,21 +40,22 @@ def test_a_job_from_its_start_to_its_end(store: JobStore, clock: Clock) -> None:
     clock.now += 1
     over = store.finish(job.id, "me")
     assert (over.state, over.started, over.finished, over.over) == ("done", 1000, 1005, True)
-    (failure,) = FailureStore(store).newest(job.id)
+    (failure,) = FailureStore(store.database).newest(job.id)
     assert (failure.task, failure.reason, failure.at) == (50, "No image.", 1004)
     assert store.lease_job("other") is None
 
 
 def test_what_is_written_outlives_the_process_that_wrote_it(url: str) -> None:
     code = (
-        "import sys; from backend.jobs.job_store import JobStore; "
-        "store = JobStore(sys.argv[1]); store.start_job(7, view=3, tasks=[5, 2, 5])"
+        "import sys; from backend.database.database import Database; "
+        "from backend.jobs.job_store import JobStore; "
+        "store = JobStore(Database(sys.argv[1])); store.start_job(7, view=3, tasks=[5, 2, 5])"
     )
     subprocess.run([sys.executable, "-c", code, url], check=True, cwd=ROOT)
-    store = JobStore(url)
+    store = JobStore(Database(url))
     (job,) = store.list_jobs()
     assert (job.project, job.view, job.tasks) == (7, 3, (2, 5))
-    store.close()
+    store.database.close()
 
 
 def test_the_rate_leaves_pauses_out_and_tells_how_long_it_takes(
@@ -80,7 +82,7 @@ def test_a_step_that_comes_after_the_end_takes_no_lease(store: JobStore) -> None
     store.lease_job("me")
     store.finish(1, "me", "It cannot go on.")
     assert store.advance(1, "me", done=2).done == 2
-    assert store.holder(7) is None
+    assert store.leased_job(7) is None
     store.resume(1)
     leased = store.lease_job("you")
     assert leased is not None
@@ -202,23 +204,31 @@ def test_only_the_newest_failures_are_kept(
     store.advance(other.id, "me", failures=[(99, "r")])
     for start in range(0, 12, 4):
         store.advance(job.id, "me", failures=[(start + i, "r") for i in range(4)])
-    assert [failure.task for failure in FailureStore(store).newest(job.id)] == [11, 10, 9, 8, 7]
-    assert [failure.task for failure in FailureStore(store).newest(other.id)] == [99]
-    assert len(FailureStore(store).newest(limit=3)) == 3
-    assert FailureStore(store).task_ids(job.id) == set(range(12)), "of those, only the reasons"
+    assert [failure.task for failure in FailureStore(store.database).newest(job.id)] == [
+        11,
+        10,
+        9,
+        8,
+        7,
+    ]
+    assert [failure.task for failure in FailureStore(store.database).newest(other.id)] == [99]
+    assert len(FailureStore(store.database).newest(limit=3)) == 3
+    assert FailureStore(store.database).task_ids(job.id) == set(range(12)), (
+        "of those, only the reasons"
+    )
     for start in range(0, 12, 4):
-        FailureStore(store).add([(start + i, "r") for i in range(4)])
-    assert FailureStore(store).task_ids(0) == {7, 8, 9, 10, 11}
+        FailureStore(store.database).add([(start + i, "r") for i in range(4)])
+    assert FailureStore(store.database).task_ids(0) == {7, 8, 9, 10, 11}
 
 
 @pytest.mark.parametrize("arguments", [{"only": "some"}, {"kind": "old"}, {"limit": 0}])
 def test_jobs_that_cannot_be(arguments: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="Expected"):
-        JobStore("sqlite://").start_job(7, **arguments)  # type: ignore[arg-type]
+        JobStore(Database("sqlite://")).start_job(7, **arguments)  # type: ignore[arg-type]
 
 
 def test_threads_that_race_for_jobs_get_each_once(url: str) -> None:
-    stores = [JobStore(url) for _ in range(4)]
+    stores = [JobStore(Database(url)) for _ in range(4)]
     barrier = threading.Barrier(4)
     got: list[int] = []
 
@@ -240,22 +250,23 @@ def test_threads_that_race_for_jobs_get_each_once(url: str) -> None:
     assert sorted(got) == sorted(job.id for job in jobs)
     assert all(job.state == "done" for job in jobs)
     for store in stores:
-        store.close()
+        store.database.close()
 
 
 def test_processes_that_race_for_one_count_lose_no_step(url: str) -> None:
-    store = JobStore(url)
+    store = JobStore(Database(url))
     job = store.start_job(7)
     store.lease_job("shared")
     code = (
-        "import sys; from backend.jobs.job_store import JobStore; store = JobStore(sys.argv[1])\n"
+        "import sys; from backend.database.database import Database\n"
+        "from backend.jobs.job_store import JobStore; store = JobStore(Database(sys.argv[1]))\n"
         "for _ in range(25): store.advance(int(sys.argv[2]), 'shared', done=1)"
     )
     command = [sys.executable, "-c", code, url, str(job.id)]
     running = [subprocess.Popen(command, cwd=ROOT) for _ in range(3)]
     assert [process.wait(120) for process in running] == [0, 0, 0]
     assert store.get_job(job.id).done == 75
-    store.close()
+    store.database.close()
 
 
 def test_jobs_are_values(store: JobStore) -> None:

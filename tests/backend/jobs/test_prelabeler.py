@@ -23,6 +23,7 @@ from click.testing import CliRunner
 from sqlalchemy.exc import OperationalError
 
 from backend.cli import main as cli
+from backend.database.database import Database
 from backend.database.leases import LeaseLost, new_owner
 from backend.errors import ImageNotFound, ImageRefused, ModelUnavailable, StudioUnreachable
 from backend.feedback.learning.versions import TrainingExample, Version
@@ -41,7 +42,7 @@ from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 from clearclip_core import RGBArray
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag, teach
-from tests.backend.fakes.flaky_database import FlakyStore
+from tests.backend.fakes.flaky_database import FlakyDatabase
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.learning_stores import LearningStores
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
@@ -101,11 +102,11 @@ def make_bench(server: LocalServer, tmp_path: Path) -> Callable[..., Bench]:
         engine: Engine | None = None,
         read: Callable[[str, Task], RGBArray] = read_image,
         retry_for_s: float = 20.0,
-        make_store: Callable[[str], JobStore] = JobStore,
+        make_database: Callable[[str], Database] = Database,
     ) -> Bench:
-        store = make_store(f"sqlite:///{tmp_path}/jobs.db")
-        results = PredictionOutbox(store, owner)
-        pending = DeadlineRunner(FailureStore(store), results, 80)
+        store = JobStore(make_database(f"sqlite:///{tmp_path}/jobs.db"))
+        results = PredictionOutbox(store.database, owner)
+        pending = DeadlineRunner(FailureStore(store.database), results, 80)
         predictor = Predictor(engine or colour_engine(), read, Settings(), batches=pending)
         stopping = threading.Event()
         client = LabelStudioClient(
@@ -213,7 +214,7 @@ def test_no_failure_counts_twice_however_many_there_are(
     job = bench.run(add)
     assert (job.state, job.done, job.failed, job.total) == ("done", COUNT - 59, 60, COUNT + 1)
     assert max(asked.values()) == 1
-    assert FailureStore(bench.store).task_ids(job.id) == set(range(1, 61))
+    assert FailureStore(bench.store.database).task_ids(job.id) == set(range(1, 61))
     assert len(bench.prelabeler.report(job.id).failures) == 10
 
 
@@ -327,15 +328,15 @@ def test_a_database_that_is_away_for_a_moment_is_waited_for(
 
     def read(source: str, task: Task) -> RGBArray:
         if source == "30" and left:
-            store.away = left.pop()
+            database.away = left.pop()
         return read_image(source, task)
 
     monkeypatch.setattr("backend.database.leases.LEASE_S", 2.0)
-    bench = make_bench(read=read, make_store=FlakyStore)
-    store = bench.store
-    assert isinstance(store, FlakyStore)
+    bench = make_bench(read=read, make_database=FlakyDatabase)
+    database = bench.store.database
+    assert isinstance(database, FlakyDatabase)
     assert bench.run().state == "done"
-    assert store.away <= 0
+    assert database.away <= 0
     assert studio.stored() == each_once()
 
 
@@ -343,17 +344,18 @@ def test_a_database_that_stays_away_ends_a_run_and_the_job_can_go_on(
     make_bench: Callable[..., Bench], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("backend.database.leases.LEASE_S", 2.0)
-    bench = make_bench(make_store=FlakyStore)
-    assert isinstance(bench.store, FlakyStore)
+    bench = make_bench(make_database=FlakyDatabase)
+    database = bench.store.database
+    assert isinstance(database, FlakyDatabase)
 
     def leave(job: Job) -> None:
         if job.done:
-            bench.store.away = float("inf")  # type: ignore[attr-defined]
+            database.away = float("inf")
 
     with pytest.raises(OperationalError):
         bench.run(leave)
     assert len(studio.stored()) < COUNT
-    bench.store.away = 0
+    database.away = 0
     bench.store.release(1, "me")
     assert bench.run().state == "done"
     assert studio.stored() == each_once()
@@ -362,15 +364,15 @@ def test_a_database_that_stays_away_ends_a_run_and_the_job_can_go_on(
 def test_a_lease_outlives_an_outage_of_the_database(
     make_bench: Callable[..., Bench], studio: FakeStudio
 ) -> None:
-    bench = make_bench(make_store=FlakyStore)
-    store = bench.store
-    assert isinstance(store, FlakyStore)
+    bench = make_bench(make_database=FlakyDatabase)
+    store, database = bench.store, bench.store.database
+    assert isinstance(database, FlakyDatabase)
     store.start_job(7)
     job = store.lease_job("me")
     assert job is not None
     with bench.prelabeler._leased(job, bench.stopping) as halt:
-        store.away = 2
-        wait_for(lambda: store.away <= 0)
+        database.away = 2
+        wait_for(lambda: database.away <= 0)
         last = store.get_job(job.id).leased_until
         wait_for(lambda: store.get_job(job.id).leased_until > last)
         assert not halt.is_set()
@@ -473,7 +475,7 @@ def test_what_is_learned_meanwhile_leaves_a_job_its_version(
     """Else one that takes hours would begin anew with every few annotations, and never end."""
     bench = make_bench()
     start = bench.version(studio.label_config)
-    learning = LearningStores.of(bench.store, "who learns")
+    learning = LearningStores.of(bench.store.database, "who learns")
     bench.predictor.versions._active_models = learning.active_models
 
     def learn(job: Job) -> None:
@@ -638,12 +640,12 @@ def test_ctrl_c_writes_what_is_predicted_and_the_same_command_goes_on(tmp_path: 
         assert result.exit_code == 0, result.output
         assert studio.stored() == each_once(400)
         assert sum(studio.imports) == 400
-    assert len(JobStore(f"sqlite:///{database}").list_jobs()) == 1
+    assert len(JobStore(Database(f"sqlite:///{database}")).list_jobs()) == 1
 
 
 def test_a_killed_run_is_taken_over_at_once_on_the_same_machine(tmp_path: Path) -> None:
     database = tmp_path / "jobs.db"
-    store = JobStore(f"sqlite:///{database}")
+    store = JobStore(Database(f"sqlite:///{database}"))
     job = store.start_job(7)
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
@@ -659,7 +661,7 @@ def test_a_killed_run_is_taken_over_at_once_on_the_same_machine(tmp_path: Path) 
 
 def test_a_job_that_another_works_on_is_watched_to_its_end(tmp_path: Path) -> None:
     database = tmp_path / "jobs.db"
-    store = JobStore(f"sqlite:///{database}")
+    store = JobStore(Database(f"sqlite:///{database}"))
     job, other = store.start_job(7), "another:1:abcd"
     store.lease_job(other)
     with drawn_studio(2) as (studio, url):
@@ -690,7 +692,7 @@ def open_ended(command: list[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_reasons_from_outside_do_nothing_to_the_terminal() -> None:
-    job = JobStore("sqlite://").start_job(7)
+    job = JobStore(Database("sqlite://")).start_job(7)
     report = Report(replace(job, reason="\x1b[2J"), [Failure(job.id, 5, "Gone\x07\n1 done.", 0.0)])
     first, _, last = str(report).splitlines()
     assert first.endswith("queued. \ufffd[2J")

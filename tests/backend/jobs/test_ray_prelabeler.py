@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from backend.cli import main as cli
+from backend.database.database import Database
 from backend.jobs.job_store import JobStore
 from tests.backend.jobs.test_prelabeler import ROOT, arguments, drawn_studio, each_once
 
@@ -39,7 +40,7 @@ def test_actors_predict_what_is_missing_and_write_it_once(tmp_path: Path) -> Non
     told = json.loads(report.read_text())
     assert (told["state"], told["total"], told["done"], told["failed"]) == ("done", 59, 58, 1)
     assert [failure["task"] for failure in told["failures"]] == [4]
-    assert all(job.over for job in JobStore(f"sqlite:///{tmp_path}/jobs.db").list_jobs())
+    assert all(job.over for job in JobStore(Database(f"sqlite:///{tmp_path}/jobs.db")).list_jobs())
 
 
 def test_a_cluster_that_cannot_load_the_model_says_why(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 
 from backend import create_app
 from backend.cli.server_process import free_port, running
+from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
 from backend.inference.engine import Engine
 from backend.jobs import delivery, worker
@@ -98,7 +99,7 @@ def make_backend(server: LocalServer, tmp_path: Path) -> Iterator[Callable[..., 
         engine = colour_engine(segmenter)
         app = create_app(settings, engine)
         backend = Backend(
-            app.test_client(), app.extensions["worker"], JobStore(url), segmenter, engine
+            app.test_client(), app.extensions["worker"], JobStore(Database(url)), segmenter, engine
         )
         made.append(backend)
         return backend
@@ -181,7 +182,7 @@ def test_a_prediction_that_is_newer_is_left_alone(
     studio.add(3, "an older one", created=time.time() - 60)
     backend.worker.start()
     wait_for(lambda: studio.stored(version()) == {2: 1, 3: 1})
-    wait_for(lambda: PredictionOutbox(backend.store, "").count_waiting() == {})
+    wait_for(lambda: PredictionOutbox(backend.store.database, "").count_waiting() == {})
     assert studio.stored(version()) == {2: 1, 3: 1}
 
 
@@ -192,7 +193,7 @@ def test_a_label_config_that_has_changed_makes_results_worthless(
     keep(backend, 1)
     studio.label_config = brush_config("blue")
     backend.worker.start()
-    wait_for(lambda: PredictionOutbox(backend.store, "").count_waiting() == {})
+    wait_for(lambda: PredictionOutbox(backend.store.database, "").count_waiting() == {})
     assert studio.stored() == {}
 
 
@@ -265,9 +266,11 @@ def test_tasks_of_a_backend_that_died_are_queued(
     make_backend: Callable[..., Backend], studio: FakeStudio, tmp_path: Path
 ) -> None:
     backend = make_backend()
-    past = JobStore(f"sqlite:///{tmp_path}/shared.db", lambda: time.time() - 3600)
+    past = JobStore(Database(f"sqlite:///{tmp_path}/shared.db", lambda: time.time() - 3600))
     tasks = [Task(i, 7, {"image": picture(i)}) for i in (5, 6)]
-    PredictionOutbox(past, "died").claim({result_key(t, version()): t for t in tasks}, 7, version())
+    PredictionOutbox(past.database, "died").claim(
+        {result_key(t, version()): t for t in tasks}, 7, version()
+    )
     backend.worker.start()
     wait_for(lambda: studio.stored() == {5: 1, 6: 1})
     (job,) = backend.store.list_jobs()
@@ -288,9 +291,9 @@ def test_tasks_of_a_backend_that_died_outlive_an_outage_of_the_database(
             raise faults.pop()
         return start(*arguments, **more)
 
-    past = JobStore(f"sqlite:///{tmp_path}/shared.db", lambda: time.time() - 3600)
+    past = JobStore(Database(f"sqlite:///{tmp_path}/shared.db", lambda: time.time() - 3600))
     task = Task(5, 7, {"image": picture(5)})
-    PredictionOutbox(past, "died").claim({result_key(task, version()): task}, 7, version())
+    PredictionOutbox(past.database, "died").claim({result_key(task, version()): task}, 7, version())
     monkeypatch.setattr(JobStore, "start_job", start_job)
     backend.worker.start()
     wait_for(lambda: studio.stored() == {5: 1})
@@ -330,7 +333,7 @@ def test_a_round_that_crashes_is_told_and_the_next_one_works(
 
 def keep(backend: Backend, *ids: int, project: int = 7) -> None:
     """Results that were made after a deadline, by a backend that is no more."""
-    results = PredictionOutbox(backend.store, "made")
+    results = PredictionOutbox(backend.store.database, "made")
     for i in ids:
         task = Task(i, project, {"image": picture(i)})
         key = result_key(task, version())
@@ -344,7 +347,7 @@ def test_two_processes_share_a_postgresql_and_one_is_killed(
 ) -> None:
     studio.tasks |= {i: {"image": picture(i)} for i in range(41, 101)}
     url = postgres_url(f"shared-{tmp_path.name}"[:60])
-    store = JobStore(url)
+    store = JobStore(Database(url))
     command = [sys.executable, "-m", "tests.e2e.slow_segmenter", "0.1", "serve", "--port"]
     reach = ["--label-studio-url", server.url, "--label-studio-api-key", TOKEN]
     small = ["--model", "demo", "--short-side-px", "64", "--database-url", url]
@@ -366,13 +369,13 @@ def test_two_processes_share_a_postgresql_and_one_is_killed(
         group = os.getpgid(int(owner.split(":")[1]))  # gunicorn's worker is a child of its master
         assert group in [process.pid for process in processes]
         os.killpg(group, signal.SIGKILL)
-        end_leases(store, owner)
+        end_leases(store.database, owner)
         wait_for(lambda: store.get_job(job.id).over, within_s=120)
     over = store.get_job(job.id)
     assert over.owner != owner
     assert (over.state, over.done, over.failed) == ("done", 100, 0)
     assert studio.stored() == dict.fromkeys(range(1, 101), 1)
-    store.close()
+    store.database.close()
 
 
 def test_an_annotation_of_the_webhook_is_read(
@@ -383,7 +386,7 @@ def test_an_annotation_of_the_webhook_is_read(
     backend.worker.start()
     body = {"action": "ANNOTATION_CREATED", "project": {"id": 7}, "annotation": {"id": made["id"]}}
     assert backend.client.post("/webhook", json=body).get_json() == {"status": "noted"}
-    annotations = AnnotationStore(backend.store, "who looks")
+    annotations = AnnotationStore(backend.store.database, "who looks")
     wait_for(lambda: [read.task for read in annotations.read(7)] == [8])
     studio.annotations.clear()
     body = {"action": "ANNOTATIONS_DELETED", "project": {"id": 7}, "annotations": [made]}

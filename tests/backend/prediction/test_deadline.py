@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from backend.database.database import Database
 from backend.database.leases import LEASE_S
-from backend.jobs.job_store import JobStore
 from backend.label_studio.requests import Task
 from backend.prediction.deadline import _POLL_S, DeadlineRunner
 from backend.prediction.failures import FailureStore
 from backend.prediction.outbox import PredictionOutbox, result_key
 from backend.prediction.task_runner import AHEAD, Outcome, TaskRunner
-from tests.backend.fakes.flaky_database import FlakyStore
+from tests.backend.fakes.flaky_database import FlakyDatabase
 
 VERSION = "v1"
 FOREVER_S = 60.0
@@ -55,14 +55,14 @@ def make_pending(url: str) -> Iterator[Callable[..., DeadlineRunner]]:
     stores = []
 
     def make(owner: str = "me", deadline_s: float = FOREVER_S) -> DeadlineRunner:
-        stores.append(JobStore(url))
+        stores.append(Database(url))
         return DeadlineRunner(
             FailureStore(stores[-1]), PredictionOutbox(stores[-1], owner), deadline_s
         )
 
     yield make
-    for store in stores:
-        store.close()
+    for database in stores:
+        database.close()
 
 
 def tasks(*ids: int) -> list[Task]:
@@ -186,7 +186,7 @@ def test_what_is_taken_over_from_the_dead_is_waited_for(
     make_pending: Callable[..., DeadlineRunner], url: str
 ) -> None:
     work, (task,) = Worker(1), tasks(1)
-    past = JobStore(url, lambda: time.time() - LEASE_S + 0.2)
+    past = Database(url, lambda: time.time() - LEASE_S + 0.2)
     PredictionOutbox(past, "died").claim({result_key(task, VERSION): task}, 7, VERSION)
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(make_pending().outcomes, [task], VERSION, 7, work)
@@ -283,7 +283,7 @@ def test_an_opened_task_that_fails_is_noted(
 ) -> None:
     gone = Outcome([], "No image.")
     assert make_pending().opened(tasks(1)[0], VERSION, 7, lambda _: gone) == gone
-    (failure,) = FailureStore(JobStore(url)).newest()
+    (failure,) = FailureStore(Database(url)).newest()
     assert (failure.job, failure.task, failure.reason) == (0, 1, "No image.")
 
 
@@ -293,7 +293,7 @@ def test_a_task_that_fails_is_noted_and_may_be_asked_for_again(
     pending = make_pending()
     answers = pending.outcomes(tasks(1), VERSION, 7, lambda _: Outcome([], "No image."))
     assert answers == [Outcome([], "No image.")]
-    (failure,) = FailureStore(JobStore(url)).newest()
+    (failure,) = FailureStore(Database(url)).newest()
     assert (failure.job, failure.task, failure.reason) == (0, 1, "No image.")
     assert made_of(pending.outcomes(tasks(1), VERSION, 7, Worker())) == [1]
 
@@ -349,31 +349,31 @@ def test_projects_take_turns_and_none_takes_more_than_its_share() -> None:
 
 def test_an_outage_of_the_database_ends_the_requests_and_strands_no_task(url: str) -> None:
     now, ids = [1000.0], range(1, 11)
-    store, work = FlakyStore(url, lambda: now[0]), Worker(*ids)
-    results = PredictionOutbox(store, "me")
-    pending = DeadlineRunner(FailureStore(store), results, FOREVER_S)
+    database, work = FlakyDatabase(url, lambda: now[0]), Worker(*ids)
+    results = PredictionOutbox(database, "me")
+    pending = DeadlineRunner(FailureStore(database), results, FOREVER_S)
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(pending.outcomes, tasks(*ids), VERSION, 7, work)
         assert work.started[1].wait(20)
-        store.away = float("inf")
+        database.away = float("inf")
         work.let_go()
         with pytest.raises(OperationalError):
             answer.result(20)
     wait_for(lambda: pending.count_waiting() == {})
-    store.away = 0
+    database.away = 0
     now[0] += LEASE_S - 1
     results.renew()
     now[0] += 2
-    other = DeadlineRunner(FailureStore(store), PredictionOutbox(store, "other"), FOREVER_S)
+    other = DeadlineRunner(FailureStore(database), PredictionOutbox(database, "other"), FOREVER_S)
     assert made_of(other.outcomes(tasks(*ids), VERSION, 7, Worker())) == list(ids)
-    store.close()
+    database.close()
 
 
 def test_an_opened_task_does_without_a_database_that_is_away(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    store = JobStore("postgresql+psycopg://ann:secret@127.0.0.1:9/name")
-    pending = DeadlineRunner(FailureStore(store), PredictionOutbox(store, "me"), 1.0)
+    database = Database("postgresql+psycopg://ann:secret@127.0.0.1:9/name")
+    pending = DeadlineRunner(FailureStore(database), PredictionOutbox(database, "me"), 1.0)
     assert made_of([pending.opened(tasks(1)[0], VERSION, 7, Worker())]) == [1]
     assert "waiting predictions" in caplog.text
     assert "secret" not in caplog.text

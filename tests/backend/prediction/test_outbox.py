@@ -12,25 +12,25 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from backend.database.database import Database
 from backend.database.leases import LEASE_S
-from backend.jobs.job_store import JobStore
 from backend.label_studio.requests import Task
 from backend.prediction.outbox import PredictionOutbox, result_key
 from tests.backend.conftest import Clock
-from tests.backend.fakes.flaky_database import FlakyStore
+from tests.backend.fakes.flaky_database import FlakyDatabase
 
 ROOT = Path(__file__).parents[3]
 VERSION = "v1"
 
 
 @pytest.fixture
-def results(store: JobStore) -> PredictionOutbox:
-    return PredictionOutbox(store, "me")
+def results(database: Database) -> PredictionOutbox:
+    return PredictionOutbox(database, "me")
 
 
 @pytest.fixture
-def other(store: JobStore) -> PredictionOutbox:
-    return PredictionOutbox(store, "other")
+def other(database: Database) -> PredictionOutbox:
+    return PredictionOutbox(database, "other")
 
 
 def tasks(*ids: int, project: int = 7) -> dict[str, Task]:
@@ -165,18 +165,18 @@ def test_writers_that_die_lose_nothing(
 def test_what_the_database_has_not_heard_of_is_free_after_one_lease(
     url: str, clock: Clock, end: Callable[[PredictionOutbox, list[str]], None]
 ) -> None:
-    store = FlakyStore(url, clock)
-    results, other = PredictionOutbox(store, "me"), PredictionOutbox(store, "other")
+    database = FlakyDatabase(url, clock)
+    results, other = PredictionOutbox(database, "me"), PredictionOutbox(database, "other")
     keys = make(results, 1, 2)
     assert len(results.lease_due(10)) == 2
-    store.away = 1
+    database.away = 1
     with pytest.raises(OperationalError):
         end(results, keys)
     clock.now += LEASE_S - 1
     results.renew()
     clock.now += 2
     assert len(other.lease_due(10)) == 2
-    store.close()
+    database.close()
 
 
 def test_orphans_are_told_until_somebody_sees_to_them(
@@ -216,9 +216,9 @@ def test_a_task_that_was_changed_is_another(results: PredictionOutbox, clock: Cl
 
 
 def test_space_is_bounded_and_what_label_studio_has_goes_first(
-    store: JobStore, results: PredictionOutbox, clock: Clock
+    database: Database, results: PredictionOutbox, clock: Clock
 ) -> None:
-    small = PredictionOutbox(store, "me", max_count=10, trim_every=1)
+    small = PredictionOutbox(database, "me", max_count=10, trim_every=1)
     keys = []
     for number in range(1, 11):
         clock.now += 1
@@ -230,8 +230,8 @@ def test_space_is_bounded_and_what_label_studio_has_goes_first(
     assert left == set(keys) - {keys[7], keys[0]}
 
 
-def test_bytes_are_bounded_too(store: JobStore, clock: Clock) -> None:
-    small = PredictionOutbox(store, "me", max_mb=1, trim_every=1)
+def test_bytes_are_bounded_too(database: Database, clock: Clock) -> None:
+    small = PredictionOutbox(database, "me", max_mb=1, trim_every=1)
     noise = [str(hash((i, "x"))) for i in range(30_000)]
     keys = []
     for number in range(8):
@@ -246,9 +246,9 @@ def test_bytes_are_bounded_too(store: JobStore, clock: Clock) -> None:
 
 
 def test_one_answer_is_bounded_and_the_next_one_brings_the_rest(
-    store: JobStore, clock: Clock
+    database: Database, clock: Clock
 ) -> None:
-    small = PredictionOutbox(store, "me", max_mb=1)
+    small = PredictionOutbox(database, "me", max_mb=1)
     some = tasks(1, 2, 3)
     small.claim(some, 7, VERSION)
     for key in some:
@@ -273,15 +273,15 @@ def test_counts_by_project(results: PredictionOutbox, clock: Clock) -> None:
 def test_threads_and_processes_claim_each_task_once(url: str, tmp_path: Path) -> None:
     code = (
         "import sys; from backend.label_studio.requests import Task\n"
-        "from backend.jobs.job_store import JobStore\n"
+        "from backend.database.database import Database\n"
         "from backend.prediction.outbox import PredictionOutbox, result_key\n"
-        "results = PredictionOutbox(JobStore(sys.argv[1]), sys.argv[2]); got = 0\n"
+        "results = PredictionOutbox(Database(sys.argv[1]), sys.argv[2]); got = 0\n"
         "for start in range(0, 200, 20):\n"
         "    tasks = [Task(i, 7, {}) for i in range(start, start + 20)]\n"
         "    got += len(results.claim({result_key(t, 'v'): t for t in tasks}, 7, 'v'))\n"
         "print(got)"
     )
-    JobStore(url).list_jobs()
+    Database(url).check()
     runs = [
         subprocess.Popen(
             [sys.executable, "-c", code, url, f"p{i}"], cwd=ROOT, stdout=subprocess.PIPE
@@ -290,12 +290,12 @@ def test_threads_and_processes_claim_each_task_once(url: str, tmp_path: Path) ->
     ]
     got = [int(run.communicate(timeout=120)[0]) for run in runs]
     assert sum(got) == 200
-    store, claimed, barrier = JobStore(url), [], threading.Barrier(4)
+    database, claimed, barrier = Database(url), [], threading.Barrier(4)
 
     def race(number: int) -> None:
         barrier.wait(20)
         claimed.extend(
-            PredictionOutbox(store, f"t{number}").claim(tasks(*range(1000, 1050)), 7, VERSION)
+            PredictionOutbox(database, f"t{number}").claim(tasks(*range(1000, 1050)), 7, VERSION)
         )
 
     threads = [threading.Thread(target=race, args=(number,)) for number in range(4)]
@@ -304,4 +304,4 @@ def test_threads_and_processes_claim_each_task_once(url: str, tmp_path: Path) ->
     for thread in threads:
         thread.join(60)
     assert len(claimed) == len(set(claimed)) == 50
-    store.close()
+    database.close()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from backend.jobs.job_store import JobStore
+from backend.database.database import Database
 from tests.backend.fakes.learning_stores import LearningStores
 
 
 @pytest.fixture
-def learning(store: JobStore) -> LearningStores:
-    return LearningStores.of(store, "me")
+def learning(database: Database) -> LearningStores:
+    return LearningStores.of(database, "me")
 
 
 @pytest.fixture
-def other(store: JobStore) -> LearningStores:
-    return LearningStores.of(store, "other")
+def other(database: Database) -> LearningStores:
+    return LearningStores.of(database, "other")

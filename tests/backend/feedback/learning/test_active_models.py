@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import pytest
 from sqlalchemy import text
 
+from backend.database.database import Database
 from backend.feedback.learning.versions import ActiveModel
-from backend.jobs.job_store import JobStore
 from tests.backend.fakes.learning_stores import LearningStores, adaptation
 
 
@@ -35,13 +35,13 @@ def test_what_is_live_is_used_as_the_mode_says(
 
 
 def test_where_the_database_is_away_what_it_said_last_counts(
-    store: JobStore, learning: LearningStores, caplog: pytest.LogCaptureFixture
+    database: Database, learning: LearningStores, caplog: pytest.LogCaptureFixture
 ) -> None:
     learning.replace_all(1)
     learning.make_version()
     before = learning.active_models.get(7, "scores")
     assert before is not None
-    with store.write() as connection:
+    with database.write() as connection:
         connection.execute(text("DROP TABLE learners"))
     assert learning.active_models.get(8, "scores") is None
     after = learning.active_models.get(7, "scores")
@@ -51,11 +51,11 @@ def test_where_the_database_is_away_what_it_said_last_counts(
 
 
 def test_a_version_of_another_release_counts_as_none(
-    store: JobStore, learning: LearningStores, caplog: pytest.LogCaptureFixture
+    database: Database, learning: LearningStores, caplog: pytest.LogCaptureFixture
 ) -> None:
     learning.replace_all(1)
     learning.make_version()
-    with store.write() as connection:
+    with database.write() as connection:
         connection.execute(text("UPDATE learned_versions SET adaptation = :b"), {"b": b"other"})
     assert learning.active_models.get(7, "scores") is None
     assert "cannot be used" in caplog.text

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from backend.database.database import Database
 from backend.errors import ModelUnavailable
-from backend.jobs.job_store import JobStore
 from tests.backend.conftest import Clock
 from tests.backend.fakes.learning_stores import LearningStores, example
 
@@ -53,8 +53,8 @@ def test_an_annotation_that_moves_to_another_project_is_there_alone(
     assert learning.registry.state(8).pictures == 1
 
 
-def test_each_model_has_its_own(store: JobStore, learning: LearningStores) -> None:
-    elsewhere = LearningStores.of(store, "me", lambda: "another")
+def test_each_model_has_its_own(database: Database, learning: LearningStores) -> None:
+    elsewhere = LearningStores.of(database, "me", lambda: "another")
     learning.replace_all(1, 2)
     learning.make_version()
     assert elsewhere.examples.examples(7) == []
@@ -64,16 +64,16 @@ def test_each_model_has_its_own(store: JobStore, learning: LearningStores) -> No
 
 
 def test_what_is_deleted_is_forgotten_by_all_models_loaded_or_not(
-    store: JobStore, learning: LearningStores
+    database: Database, learning: LearningStores
 ) -> None:
     def unloaded() -> str:
         raise ModelUnavailable("The weights are missing.")
 
-    elsewhere = LearningStores.of(store, "me", lambda: "another")
+    elsewhere = LearningStores.of(database, "me", lambda: "another")
     for each in (learning, elsewhere):
         each.replace_all(1, 2)
         each.make_version()
-    assert LearningStores.of(store, "me", unloaded).examples.forget(1)
+    assert LearningStores.of(database, "me", unloaded).examples.forget(1)
     for each in (learning, elsewhere):
         state = each.registry.state(7)
         assert (state.annotations, state.changed, state.live) == (1, 1, 1)

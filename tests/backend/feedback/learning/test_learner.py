@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from backend.database.database import Database
 from backend.database.leases import LEASE_S
 from backend.errors import BadRequest, ImageRefused, LearningRefused, StudioUnreachable
 from backend.feedback.comparison import AnnotationDiff, ImageDiff
@@ -23,7 +24,6 @@ from backend.feedback.learning.version_file import export, read_export
 from backend.feedback.learning.version_fitter import FitExamples
 from backend.inference.engine import Engine
 from backend.inference.image_request import Priority
-from backend.jobs.job_store import JobStore
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
@@ -80,11 +80,11 @@ class Fits:
 class School:
     """One backend that learns on a database, and predicts."""
 
-    def __init__(self, store: JobStore, owner: str = "me", **settings: Any) -> None:
+    def __init__(self, database: Database, owner: str = "me", **settings: Any) -> None:
         self.settings = Settings(**{"adapt_every": 2} | settings)
         engine = colour_engine()
         key = model_key(self.settings, engine.model_id)
-        self.stores = LearningStores.of(store, owner, lambda: key)
+        self.stores = LearningStores.of(database, owner, lambda: key)
         self.fits = Fits()
         self.learner = make_learner(self.settings, engine, read_image, self.stores, self.fits)
         self.predictor = Predictor(
@@ -122,10 +122,10 @@ def make_learner(
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[JobStore]:
-    store = JobStore(f"sqlite:///{tmp_path}/school.db", Clock())
-    yield store
-    store.close()
+def store(tmp_path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path}/school.db", Clock())
+    yield database
+    database.close()
 
 
 def left_third() -> npt.NDArray[np.bool_]:
@@ -148,8 +148,8 @@ def corrected(
     return AnnotationDiff(annotation, project, task, parsed, (picture,), 0.0)
 
 
-def test_an_annotation_gives_what_its_picture_and_masks_teach(store: JobStore) -> None:
-    school = School(store)
+def test_an_annotation_gives_what_its_picture_and_masks_teach(database: Database) -> None:
+    school = School(database)
     school.learn(1)
     (stored,) = school.stores.examples.examples(7)
     example = Example.from_bytes(stored.example)
@@ -173,11 +173,11 @@ def test_an_annotation_gives_what_its_picture_and_masks_teach(store: JobStore) -
     assert school.stores.examples.examples(7) == []
 
 
-def test_what_the_words_had_right_is_counted(store: JobStore) -> None:
+def test_what_the_words_had_right_is_counted(database: Database) -> None:
     """Blue is the right third, of which the annotator left the upper half."""
     upper = np.zeros(SIZE_HW, np.bool_)
     upper[:20, 40:] = True
-    school = School(store)
+    school = School(database)
     school.learner.learn(corrected(1, {"blue": upper}))
     (counts,) = school.stores.examples.threshold_counts(7)
     assert '"true_px": 400' in counts
@@ -189,16 +189,16 @@ def test_what_the_words_had_right_is_counted(store: JobStore) -> None:
 
 @pytest.mark.parametrize("image", ["gone", "wide"])
 def test_a_picture_that_does_not_fit_its_masks_teaches_nothing(
-    store: JobStore, caplog: pytest.LogCaptureFixture, image: str
+    database: Database, caplog: pytest.LogCaptureFixture, image: str
 ) -> None:
-    school = School(store)
+    school = School(database)
     school.learner.learn(corrected(1, {"wine": left_third()}, image=image))
     assert school.stores.examples.examples(7) == []
     assert "Annotation 1 cannot be learned from" in caplog.text
 
 
-def test_a_picture_that_is_not_handed_out_leaves_what_was_learned(store: JobStore) -> None:
-    school = School(store)
+def test_a_picture_that_is_not_handed_out_leaves_what_was_learned(database: Database) -> None:
+    school = School(database)
     school.learn(1, 2)
     school.step()
     before = school.predict()
@@ -215,21 +215,21 @@ def test_a_picture_that_is_not_handed_out_leaves_what_was_learned(store: JobStor
     assert school.predict() == before
 
 
-def test_a_list_of_pictures_teaches_those_with_regions(store: JobStore) -> None:
+def test_a_list_of_pictures_teaches_those_with_regions(database: Database) -> None:
     xml = CONFIG.replace('value="$image"', 'valueList="$pages"')
     config = parse_label_config(xml)
     task = Task(1, 7, {"pages": ["red", "flag"]})
     pictures = tuple(
         ImageDiff(config.images[0], index, SIZE_HW, {"wine": left_third()}) for index in (1, 5)
     )
-    school = School(store)
+    school = School(database)
     school.learner.learn(AnnotationDiff(1, 7, task, config, pictures, 0.0))
     (stored,) = school.stores.examples.examples(7)
     assert np.array_equal(Example.from_bytes(stored.example).means[1], [255, 0, 0])
 
 
-def test_where_nothing_was_learned_all_is_as_without(store: JobStore) -> None:
-    school = School(store)
+def test_where_nothing_was_learned_all_is_as_without(database: Database) -> None:
+    school = School(database)
     plain = Predictor(colour_engine(), read_image, Settings())
     config = parse_label_config(CONFIG)
     assert school.predictor.versions.current(config, 7) == plain.versions.current(config)
@@ -240,8 +240,8 @@ def test_where_nothing_was_learned_all_is_as_without(store: JobStore) -> None:
     assert school.predictor.predict(request) == plain.predict(request)
 
 
-def test_a_step_comes_after_so_many_and_predictions_follow_it(store: JobStore) -> None:
-    school = School(store)
+def test_a_step_comes_after_so_many_and_predictions_follow_it(database: Database) -> None:
+    school = School(database)
     before = school.predict()
     school.learn(1)
     assert not school.step()
@@ -261,11 +261,11 @@ def test_a_step_comes_after_so_many_and_predictions_follow_it(store: JobStore) -
     assert name.rsplit(" ", 1)[0] == before["model_version"].rsplit(" ", 1)[0]
     assert name != before["model_version"]
     assert school.predict(project=8) == before
-    assert School(store, "another").predict() == after
+    assert School(database, "another").predict() == after
 
 
-def test_without_annotations_all_is_as_at_the_start(store: JobStore) -> None:
-    school = School(store)
+def test_without_annotations_all_is_as_at_the_start(database: Database) -> None:
+    school = School(database)
     before = school.predict()
     school.learn(1, 2)
     school.step()
@@ -277,8 +277,8 @@ def test_without_annotations_all_is_as_at_the_start(store: JobStore) -> None:
     assert not school.step()
 
 
-def test_what_an_annotator_asks_for_follows_too(store: JobStore) -> None:
-    school = School(store)
+def test_what_an_annotator_asks_for_follows_too(database: Database) -> None:
+    school = School(database)
     xml = CONFIG.replace("</View>", '<TextArea name="t" toName="image"/></View>')
     shapes = [Keypoint(10, 50), Rectangle(0, 0, 30, 100), Words("wine"), Words("all")]
 
@@ -302,8 +302,8 @@ def test_what_an_annotator_asks_for_follows_too(store: JobStore) -> None:
 
 
 @pytest.mark.parametrize("ious", [(0.5, 0.4), (0.5, 0.5)])
-def test_what_is_not_better_never_goes_live(store: JobStore, ious: tuple[float, float]) -> None:
-    school = School(store)
+def test_what_is_not_better_never_goes_live(database: Database, ious: tuple[float, float]) -> None:
+    school = School(database)
     before = school.predict()
     school.fits.ious = ious
     if ious[0] == ious[1]:
@@ -316,8 +316,8 @@ def test_what_is_not_better_never_goes_live(store: JobStore, ious: tuple[float, 
     assert school.predict() == before
 
 
-def test_as_good_as_the_words_is_good_enough(store: JobStore) -> None:
-    school = School(store)
+def test_as_good_as_the_words_is_good_enough(database: Database) -> None:
+    school = School(database)
     school.fits.ious = (0.5, 0.5)
     school.learn(1, 2)
     school.step()
@@ -329,20 +329,20 @@ def test_as_good_as_the_words_is_good_enough(store: JobStore) -> None:
     [("red", "other", True), ("white", "other", False), ("red", "flag", False)],
 )
 def test_what_was_live_stays_while_it_is_good_on_what_came_since(
-    store: JobStore, colour: str, image: str, stays: bool
+    database: Database, colour: str, image: str, stays: bool
 ) -> None:
     """The features of the stand-in are colours: a direction of red finds what is red.
 
     On a picture that it has learned from it would be good at any rate.
     """
     IMAGES["other"] = flag("red", "blue", "white")
-    school = School(store)
+    school = School(database)
     school.fits.adaptation = teach(wine=colour)
     school.learn(1, 2)
     school.step()
     first = school.predict()["model_version"]
-    assert isinstance(store.clock, Clock)
-    store.clock.now += 1
+    assert isinstance(database.clock, Clock)
+    database.clock.now += 1
     school.fits.ious = (0.5, 0.4)
     school.learn(3, 4, image=image)
     school.step()
@@ -351,8 +351,8 @@ def test_what_was_live_stays_while_it_is_good_on_what_came_since(
     assert school.labels() == (["wine", "blue"] if stays else ["blue"])
 
 
-def test_a_config_may_say_what_follows_corrections(store: JobStore) -> None:
-    school = School(store)
+def test_a_config_may_say_what_follows_corrections(database: Database) -> None:
+    school = School(database)
     off = brush_config("wine", "blue", attributes='adapt="OFF"')
     before = school.predict(off)
     assert before == school.predict()
@@ -362,12 +362,12 @@ def test_a_config_may_say_what_follows_corrections(store: JobStore) -> None:
     assert school.predict() != before
     school.learn(1, config=off)
     assert school.stores.registry.state(7).annotations == 1
-    assert School(store, adapt="off").predict() == before
+    assert School(database, adapt="off").predict() == before
     on = brush_config("wine", "blue", attributes='adapt="scores"')
-    assert School(store, adapt="off").labels(on) == ["wine", "blue"]
+    assert School(database, adapt="off").labels(on) == ["wine", "blue"]
 
 
-def test_thresholds_are_used_where_somebody_asks_for_them(store: JobStore) -> None:
+def test_thresholds_are_used_where_somebody_asks_for_them(database: Database) -> None:
     """The stand-in is 0.75 sure on the left half, 0.5 on the right: only red's left is wanted."""
     for number in range(3):  # pictures that differ in one pixel
         IMAGES[f"reds{number}"] = flag("red", "red")
@@ -376,7 +376,7 @@ def test_thresholds_are_used_where_somebody_asks_for_them(store: JobStore) -> No
     left[:, :30] = True
     xml = brush_config("red", attributes='adapt="thresholds"')
     own = xml.replace('value="red"', 'value="red" model_score_threshold="0.3"')
-    school = School(store)
+    school = School(database)
     for annotation in range(3):
         school.learner.learn(corrected(annotation, {"red": left}, config=xml, image="reds0"))
     school.step(xml)
@@ -399,16 +399,16 @@ def test_thresholds_are_used_where_somebody_asks_for_them(store: JobStore) -> No
     assert drawn(brush_config("red")).all(), "scores are the default"
 
 
-def test_labels_that_come_later_leave_what_others_have_learned(store: JobStore) -> None:
-    school = School(store)
+def test_labels_that_come_later_leave_what_others_have_learned(database: Database) -> None:
+    school = School(database)
     school.learn(1, 2)
     school.step()
     assert school.labels(brush_config("wine", "white", "blue")) == ["wine", "white", "blue"]
     assert school.labels(brush_config("port", "blue")) == ["blue"]  # renamed: begins anew
 
 
-def test_a_request_keeps_the_version_that_it_has_begun_with(store: JobStore) -> None:
-    school = School(store)
+def test_a_request_keeps_the_version_that_it_has_begun_with(database: Database) -> None:
+    school = School(database)
     config = parse_label_config(CONFIG)
     start = school.predictor.versions.current(config, 7)
     school.learn(1, 2)
@@ -429,9 +429,9 @@ def test_a_request_keeps_the_version_that_it_has_begun_with(store: JobStore) -> 
     assert not school.predictor.versions.is_wanted(first, config, 7), "the words decide at once"
 
 
-def test_a_node_without_the_database_makes_the_same(store: JobStore) -> None:
+def test_a_node_without_the_database_makes_the_same(database: Database) -> None:
     """What the driver of a cluster hands on is all that it takes."""
-    school = School(store)
+    school = School(database)
     school.learn(1, 2)
     school.step()
     config, task = parse_label_config(CONFIG), Task(1, 7, {"image": "flag"})
@@ -444,8 +444,8 @@ def test_a_node_without_the_database_makes_the_same(store: JobStore) -> None:
     assert entry == wanted
 
 
-def test_what_is_learned_while_a_step_is_made_is_not_counted(store: JobStore) -> None:
-    school = School(store)
+def test_what_is_learned_while_a_step_is_made_is_not_counted(database: Database) -> None:
+    school = School(database)
     school.learn(1, 2)
 
     def slow(*given: Any) -> Fit:
@@ -459,7 +459,7 @@ def test_what_is_learned_while_a_step_is_made_is_not_counted(store: JobStore) ->
 
 
 def test_an_annotation_that_is_too_old_to_count_costs_nothing(
-    store: JobStore, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(example_store, "MOST_ANNOTATIONS", 2)
     asked: list[int] = []
@@ -468,7 +468,7 @@ def test_an_annotation_that_is_too_old_to_count_costs_nothing(
         asked.append(task.id or 0)
         return read_image(source, task)
 
-    school = School(store)
+    school = School(database)
     learner = make_learner(school.settings, colour_engine(), read, school.stores)
     for annotation in (5, 4, 3, 1, 3, 4, 6, 4, 5):
         learner.learn(corrected(annotation, {"wine": left_third()}))
@@ -477,8 +477,8 @@ def test_an_annotation_that_is_too_old_to_count_costs_nothing(
     assert (state.annotations, state.changed) == (2, 3)
 
 
-def test_a_step_that_fails_is_given_back_with_the_reason(store: JobStore) -> None:
-    school = School(store)
+def test_a_step_that_fails_is_given_back_with_the_reason(database: Database) -> None:
+    school = School(database)
     school.learn(1, 2)
 
     def away(project: int) -> LabelConfig:
@@ -488,24 +488,24 @@ def test_a_step_that_fails_is_given_back_with_the_reason(store: JobStore) -> Non
         school.learner.take_due_step(away)
     assert school.stores.registry.state(7).trouble == "Label Studio does not answer."
     assert not school.step()
-    assert isinstance(store.clock, Clock)
-    store.clock.now += 601
+    assert isinstance(database.clock, Clock)
+    database.clock.now += 601
     assert school.step()
 
 
-def test_a_step_that_is_killed_is_made_by_another_and_comes_to_the_same(store: JobStore) -> None:
-    school, other = School(store, "killed"), School(store, "other")
+def test_a_step_that_is_killed_is_made_by_another_and_comes_to_the_same(database: Database) -> None:
+    school, other = School(database, "killed"), School(database, "other")
     school.learn(1, 2)
     assert school.stores.steps.lease_step(2) is not None  # and nothing more is heard of it
     assert not other.step()
-    assert isinstance(store.clock, Clock)
-    store.clock.now += LEASE_S + 1
+    assert isinstance(database.clock, Clock)
+    database.clock.now += LEASE_S + 1
     assert other.step()
     assert school.labels() == ["wine", "blue"]
 
 
-def test_a_step_by_hand_is_refused_with_a_reason(store: JobStore) -> None:
-    school = School(store)
+def test_a_step_by_hand_is_refused_with_a_reason(database: Database) -> None:
+    school = School(database)
     now = parse_label_config(CONFIG)
     with pytest.raises(LearningRefused, match="no corrections"):
         school.learner.step(7, lambda _: now)
@@ -517,8 +517,8 @@ def test_a_step_by_hand_is_refused_with_a_reason(store: JobStore) -> None:
     with pytest.raises(LearningRefused, match="just now"):
         school.learner.step(7, lambda _: now)
     with pytest.raises(LearningRefused, match="is not to learn"):
-        School(store, adapt="off").learner.step(7, lambda _: now)
-    surgery = School(store, method="clipsurgery")
+        School(database, adapt="off").learner.step(7, lambda _: now)
+    surgery = School(database, method="clipsurgery")
     known = school.stores.registry.state(7)
     surgery.learn(1, 2)
     assert surgery.stores.examples.examples(7) == []
@@ -527,14 +527,14 @@ def test_a_step_by_hand_is_refused_with_a_reason(store: JobStore) -> None:
         surgery.learner.step(7, lambda _: now)
 
 
-def test_a_version_goes_to_another_backend_as_a_file(store: JobStore, tmp_path: Path) -> None:
-    school = School(store)
+def test_a_version_goes_to_another_backend_as_a_file(database: Database, tmp_path: Path) -> None:
+    school = School(database)
     school.learn(1, 2)
     school.step()
     version, adaptation = school.stores.registry.version(7, 1)
     data = export(school.settings, version, adaptation, school.stores.registry.model_key)
 
-    there = School(JobStore(f"sqlite:///{tmp_path}/there.db"))
+    there = School(Database(f"sqlite:///{tmp_path}/there.db"))
     brought, scores = read_export(data, there.stores.registry.model_key, there.learner.width)
     kept = there.stores.registry.import_version(7, brought, scores)
     assert (kept.origin, kept.better, kept.annotations) == ("import", True, 2)
@@ -562,8 +562,8 @@ def test_a_version_goes_to_another_backend_as_a_file(store: JobStore, tmp_path: 
         read_export(data, "another")
 
 
-def test_what_comes_from_a_file_leaves_to_what_is_better_alone(store: JobStore) -> None:
-    school = School(store)
+def test_what_comes_from_a_file_leaves_to_what_is_better_alone(database: Database) -> None:
+    school = School(database)
     school.learn(1, 2)
     school.step()
     brought, scores = read_export(
@@ -615,17 +615,17 @@ def of_scene(annotation: int) -> AnnotationDiff:
     return AnnotationDiff(annotation, 7, task, SCENES, (picture,), 0.0)
 
 
-def demo_stores(engine: Engine, store: JobStore, owner: str) -> LearningStores:
-    return LearningStores.of(store, owner, lambda: model_key(DEMO, engine.model_id))
+def demo_stores(engine: Engine, database: Database, owner: str) -> LearningStores:
+    return LearningStores.of(database, owner, lambda: model_key(DEMO, engine.model_id))
 
 
-def demo_learner(engine: Engine, store: JobStore, owner: str) -> Learner:
-    return make_learner(DEMO, engine, read_scene, demo_stores(engine, store, owner))
+def demo_learner(engine: Engine, database: Database, owner: str) -> Learner:
+    return make_learner(DEMO, engine, read_scene, demo_stores(engine, database, owner))
 
 
 def test_replicas_come_to_the_same_in_whatever_order(demo: Engine, tmp_path: Path) -> None:
     annotations = list(range(301, 305))
-    alone, shared = (JobStore(f"sqlite:///{tmp_path}/{name}.db") for name in ("alone", "shared"))
+    alone, shared = (Database(f"sqlite:///{tmp_path}/{name}.db") for name in ("alone", "shared"))
     one = demo_learner(demo, alone, "one")
     for annotation in annotations:
         one.learn(of_scene(annotation))
@@ -654,7 +654,7 @@ def test_labels_whose_words_mean_nothing_are_found_after_some_corrections(
     demo: Engine, tmp_path: Path
 ) -> None:
     """The issue's own promise, on a small scale; tests/bench has the measured figures."""
-    stores = demo_stores(demo, JobStore(f"sqlite:///{tmp_path}/demo.db"), "me")
+    stores = demo_stores(demo, Database(f"sqlite:///{tmp_path}/demo.db"), "me")
     learner = make_learner(DEMO, demo, read_scene, stores)
     predictor = Predictor(demo, read_scene, DEMO, active_models=stores.active_models)
 
@@ -688,8 +688,8 @@ def test_labels_whose_words_mean_nothing_are_found_after_some_corrections(
     assert iou() == before
 
 
-def test_the_width_is_known_once_the_model_is_loaded(demo: Engine, store: JobStore) -> None:
-    stores = demo_stores(demo, store, "me")
+def test_the_width_is_known_once_the_model_is_loaded(demo: Engine, database: Database) -> None:
+    stores = demo_stores(demo, database, "me")
     learner = make_learner(DEMO, demo, read_scene, stores)
     words = demo.segmenter().embed(["sky"])
     assert learner.width == words.shape[-1]

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backend.database.database import Database
 from backend.database.leases import LEASE_S
 from backend.errors import LearningRefused
 from backend.feedback.learning.versions import StepLease, Version
-from backend.jobs.job_store import JobStore
 from tests.backend.conftest import Clock
 from tests.backend.fakes.learning_stores import LearningStores, adaptation, example, version
 
@@ -91,8 +91,8 @@ def test_a_step_that_fails_comes_again_later(learning: LearningStores, clock: Cl
 
 
 def test_several_that_look_at_once_take_one_step(url: str) -> None:
-    stores = [JobStore(url) for _ in range(4)]
-    many = [LearningStores.of(store, f"owner {i}") for i, store in enumerate(stores)]
+    stores = [Database(url) for _ in range(4)]
+    many = [LearningStores.of(database, f"owner {i}") for i, database in enumerate(stores)]
     many[0].replace_all(1)
     taken: list[StepLease | None] = []
     start = threading.Barrier(len(many))
@@ -107,8 +107,8 @@ def test_several_that_look_at_once_take_one_step(url: str) -> None:
     for thread in threads:
         thread.join(60)
     assert sum(lease is not None for lease in taken) == 1
-    for store in stores:
-        store.close()
+    for database in stores:
+        database.close()
 
 
 MOVES = st.tuples(
@@ -125,8 +125,8 @@ def test_whatever_comes_in_whatever_order_what_is_there_counts(
     moves: list[tuple[str, int, int, bool]],
 ) -> None:
     """Against a dictionary: two backends learn, forget and step by chance."""
-    store = JobStore("sqlite://")
-    both = [LearningStores.of(store, owner) for owner in ("one", "other")]
+    database = Database("sqlite://")
+    both = [LearningStores.of(database, owner) for owner in ("one", "other")]
     known: dict[int, str] = {}
     changed, stepped = 0, False
     for what, annotation, content, first in moves:

@@ -7,6 +7,7 @@ import json
 import pytest
 from flask.testing import FlaskClient
 
+from backend.database.database import Database
 from backend.jobs.job_store import JobStore
 from backend.label_studio.requests import TasksCreated
 from backend.settings import Settings
@@ -49,7 +50,7 @@ def test_new_tasks_are_queued_where_their_project_has_that_switched_on(
         body = {"action": "TASKS_CREATED", "project": project, "tasks": [{"id": task}]}
         answer = client.post("/webhook", json=body)
         assert answer.get_json()["status"] == ("queued" if queued else "ignored")
-    jobs = JobStore.from_settings(Settings()).list_jobs()
+    jobs = JobStore(Database.from_settings(Settings())).list_jobs()
     assert [(job.project, job.tasks) for job in jobs] == ([(7, (3, 4))] if queued else [])
 
 
@@ -61,7 +62,7 @@ def test_without_a_token_new_tasks_cannot_be_queued() -> None:
 
 def test_a_label_config_that_cannot_be_drawn_queues_nothing() -> None:
     settings = Settings(label_studio_url="http://studio", label_studio_api_key=TOKEN)  # type: ignore[arg-type]
-    store = JobStore("sqlite://")
+    store = JobStore(Database("sqlite://"))
     assert auto_prelabel(store, settings, TasksCreated(7, (1,))) is None
     assert auto_prelabel(store, settings, TasksCreated(7, (1,), "<View/>")) is None
     assert store.list_jobs() == []

@@ -8,6 +8,7 @@ from typing import Any
 from flask.testing import FlaskClient
 
 from backend import create_app
+from backend.database.database import Database
 from backend.inference.engine import Engine
 from backend.jobs.job_store import JobStore
 from backend.settings import Settings
@@ -48,7 +49,7 @@ class Dashboard:
 
     def __init__(self, engine: Engine | None = None, **settings: Any) -> None:
         given = {"label_studio_url": "http://studio:8080", "label_studio_api_key": KEY, **settings}
-        self.store = JobStore.from_settings(Settings(**given))
+        self.store = JobStore(Database.from_settings(Settings(**given)))
         self.app = create_app(Settings(**given), engine or colour_engine())
         self.client: FlaskClient = self.app.test_client()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from backend.database.database import Database
 from backend.feedback.learning.version_registry import VersionRegistry
 from backend.inference.engine import Engine
 from backend.jobs.job_store import JobStore
@@ -26,13 +27,16 @@ class Scene:
 
     def __init__(self, engine: Engine | None = None, store: JobStore | None = None) -> None:
         self.engine = engine or colour_engine()
-        self.tracker, self.store = TaskTracker(), store or JobStore.from_settings(Settings())
+        self.tracker, self.store = (
+            TaskTracker(),
+            store or JobStore(Database.from_settings(Settings())),
+        )
         self.files = LabelStudioFiles("http://label-studio:8080", KEY)
         settings = Settings(
             model="demo", label_studio_url="http://label-studio:8080", label_studio_api_key=KEY
         )
-        self.results = PredictionOutbox(self.store, "us")
-        self.pending = DeadlineRunner(FailureStore(self.store), self.results, 80)
+        self.results = PredictionOutbox(self.store.database, "us")
+        self.pending = DeadlineRunner(FailureStore(self.store.database), self.results, 80)
         self.reader = ImageReader(self.files, settings)
         self.status = StatusReport(
             settings,
@@ -43,7 +47,7 @@ class Scene:
             self.pending,
             self.files,
             self.reader,
-            VersionRegistry(self.store, lambda: "model"),
+            VersionRegistry(self.store.database, lambda: "model"),
         )
 
     def read(self) -> dict[str, Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from backend.database.database import Database
 from backend.jobs.job_store import JobStore
 from tests.backend.web.pages.status_scene import Scene
 
 
 def test_a_database_that_is_gone_hides_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "jobs.db").write_bytes(b"this is no database" * 100)
-    scene = Scene(store=JobStore(f"sqlite:///{tmp_path}/jobs.db"))
+    scene = Scene(store=JobStore(Database(f"sqlite:///{tmp_path}/jobs.db")))
     now = scene.read()
     assert now["jobs"] == []
     assert now["jobs_trouble"] == "The database of jobs cannot be read: DatabaseError."

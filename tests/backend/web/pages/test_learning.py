@@ -15,9 +15,9 @@ from sqlalchemy import text
 
 from backend import create_app
 from backend.cli.main import main
+from backend.database.database import Database
 from backend.feedback.learning.model_key import model_key
 from backend.feedback.learning.versions import TrainingExample, Version
-from backend.jobs.job_store import JobStore
 from backend.settings import Settings
 from clearclip_core import Adaptation, weights_id
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag, teach
@@ -49,7 +49,7 @@ def stores_of(model: str = "") -> LearningStores:
     """What a backend with the stand-in keeps, in the database of the test."""
     settings = Settings()
     key = model or model_key(settings, "colours-1")
-    return LearningStores.of(JobStore.from_settings(settings), "who learns", lambda: key)
+    return LearningStores.of(Database.from_settings(settings), "who learns", lambda: key)
 
 
 def learn(stores: LearningStores, *versions: Version, scores: Adaptation | None = None) -> None:
@@ -231,7 +231,7 @@ def test_what_watches_sees_it_and_does_without_the_database() -> None:
         'clearclip_learned_iou{scores="learned"} 0.5',
     ):
         assert line in metrics.splitlines()
-    with JobStore.from_settings(Settings()).write() as connection:
+    with Database.from_settings(Settings()).write() as connection:
         connection.execute(text("DROP TABLE learners"))
     told = client.get("/status").get_json(force=True)["learning"]
     assert told == {"live": 0, "pictures": 0, "last_step": None}

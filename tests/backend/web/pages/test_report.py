@@ -18,11 +18,11 @@ from flask.testing import FlaskClient
 
 from backend import create_app
 from backend.cli.main import main
+from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.report.charts import PLOTS
 from backend.feedback.report.statistics import PrelabelReport, measure
-from backend.jobs.job_store import JobStore
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
@@ -42,7 +42,7 @@ def client_of(**settings: Any) -> FlaskClient:
 
 def keep(*reads: ReadAnnotation, waiting: int = 0) -> None:
     """What a backend has read, in the database of the test."""
-    annotations = AnnotationStore(JobStore.from_settings(Settings()), "who reads")
+    annotations = AnnotationStore(Database.from_settings(Settings()), "who reads")
     for read in reads:
         annotations.mark(read.project, [read.annotation])
         annotations.complete(annotations.lease(1)[0], read)
@@ -143,7 +143,7 @@ def test_what_was_measured_is_measured_anew_only_after_something_was_read(
     assert client.get(REPORT, headers=PEOPLE).status_code == 200
     assert client.get(f"{REPORT}.csv").status_code == 200
     assert asked == [7]
-    annotations = AnnotationStore(JobStore.from_settings(Settings()), "who reads")
+    annotations = AnnotationStore(Database.from_settings(Settings()), "who reads")
     annotations.mark(7, [1])
     told = client.get(f"{REPORT}.json").get_json()
     assert (told, asked) == (first | {"waiting": 1}, [7])

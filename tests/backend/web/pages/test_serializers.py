@@ -50,7 +50,7 @@ def test_a_task_that_failed_in_a_job_is_named_once() -> None:
     for _ in range(3):  # it is tried again
         with scene.tracker.task(5, 7, "batch") as work:
             work.failed(ImageNotFound("Gone."))
-    FailureStore(scene.store).add([(6, "Gone.")])
+    FailureStore(scene.store.database).add([(6, "Gone.")])
     errors = {error["task"]: error for error in scene.read()["errors"]}
     assert sorted(errors) == [5, 6]
     assert len(scene.read()["errors"]) == 2
