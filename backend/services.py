@@ -158,7 +158,7 @@ class Services:
         It keeps the deadline, and follows what projects have learned.
 
         Args:
-            tracker: is told about each task. The server shows it on its pages; a command has none.
+            tracker: records each task for the pages of the server; a command has none.
         """
         images = self.images
         return Predictor(

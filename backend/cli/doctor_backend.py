@@ -23,7 +23,7 @@ def check_backend(context: CheckContext) -> str:
     if response.status_code != 200 or "model" not in body:
         raise CheckFailed(
             f"{context.backend_url} answers HTTP {response.status_code}, but not as this backend.",
-            "Connect the address of `clearclip-backend serve`, or say it with --backend-url.",
+            "Connect the address of `clearclip-backend serve`, or give it with --backend-url.",
         )
     state = body.get("state")
     if state == "failed":
@@ -64,7 +64,7 @@ def check_image(context: CheckContext) -> str:
         "The token's user must be a member of the project.",
     )
     if not page:
-        raise CheckFailed("The project has no task yet.", "Import pictures, and look again.")
+        raise CheckFailed("The project has no task yet.", "Import pictures, and run this again.")
     context.task = {"id": page[0].id, "project": context.project_id, "data": page[0].data}
     task = Task(page[0].id, context.project_id, page[0].data or {})
     assert context.config is not None
@@ -73,7 +73,7 @@ def check_image(context: CheckContext) -> str:
         rgb = Services(context.settings).images.read(sources[0], task)
     except BackendError as error:
         raise CheckFailed(
-            f"Task {task.id}: {error}", "The backend has no way to it either."
+            f"Task {task.id}: {error}", "The backend cannot read it either."
         ) from None
     return f"The picture of task {task.id} has {rgb.shape[1]} x {rgb.shape[0]} px."
 

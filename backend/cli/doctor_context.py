@@ -113,7 +113,7 @@ class CheckContext:
                 f"Label Studio answered HTTP {error.status_code} for {what}.", advice
             ) from None
         except StudioRefused as error:
-            raise CheckFailed(str(error), "Do what that says, and look again.") from None
+            raise CheckFailed(str(error), "Do what that says, and run this again.") from None
         except (httpx.HTTPError, ValueError) as error:
             raise CheckFailed(
                 f"Label Studio gave no answer for {what} ({type(error).__name__}).",
@@ -144,7 +144,7 @@ class CheckContext:
             raise CheckFailed(
                 f"{url} cannot be reached from here ({type(error).__name__}).",
                 "Start the backend with `clearclip-backend serve`; if only Label Studio can reach "
-                "that address, say another one with --backend-url.",
+                "that address, give another one with --backend-url.",
             ) from None
 
 

@@ -129,5 +129,6 @@ def check_connection(context: CheckContext) -> str:
             "Type BASIC_AUTH_USER and BASIC_AUTH_PASS into the Model dialog.",
         )
     raise CheckFailed(
-        f"{first.url} refuses the project: {message[:300]}", "Do what that says, and look again."
+        f"{first.url} refuses the project: {message[:300]}",
+        "Do what that says, and run this again.",
     )

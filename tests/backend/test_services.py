@@ -76,8 +76,8 @@ def test_commands_and_server_make_predictions_of_one_version() -> None:
     body = {"project": "7", "schema": brush_config("red")}
     version = served.post("/setup", json=body).get_json()["model_version"]
     services = Services(settings, colour_engine())
-    assert services.predictor().version(config, 7) == version
-    assert services.database_free_predictor().version(config) == version
+    assert services.predictor().versions.current(config, 7) == version
+    assert services.database_free_predictor().versions.current(config) == version
 
 
 def test_a_predictor_without_a_database_makes_none(tmp_path: Path) -> None:
