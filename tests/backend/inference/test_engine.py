@@ -4,200 +4,34 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from backend.errors import Busy, ModelUnavailable
+from backend.errors import ModelUnavailable
 from backend.inference.engine import Engine
 from backend.inference.feature_cache import FeatureCache
 from backend.inference.image_queue import MAX_SKIPS
-from backend.inference.image_request import Priority
-from backend.inference.memory import is_out_of_memory
 from backend.inference.model_loader import ModelStatus
 from backend.settings import Settings
 from backend.telemetry.tracing import timed
 from clearclip_core import SCENE_LABELS, Label, Segmenter, render_scene, usable_cpus
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, colour_engine, flag
+from tests.backend.inference.scene import (
+    BATCH,
+    CLICK,
+    NEW,
+    OPENED,
+    RED,
+    Scene,
+    eventually,
+    widths,
+)
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-CLICK, OPENED, BATCH = Priority.INTERACTIVE, Priority.OPENED, Priority.BATCH
-RED = (Label("red"),)
-NEW = (Label("crimson"),)  # not embedded yet
-TWO_NEW = (Label("crimson"), Label("scarlet"))
-
-
-def eventually(condition: Callable[[], Any], timeout_s: float = 20) -> bool:
-    end = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.002)
-    return True
-
-
-class Scene:
-    """An engine with the stand-in, and requests that come in a known order.
-
-    A picture is known by its width. While the model is held, whatever is asked waits.
-    """
-
-    def __init__(self, words_known: bool = True, **options: Any) -> None:
-        self.segmenter = ColourSegmenter(words_known=words_known)
-        self.engine = colour_engine(self.segmenter, **options)
-        self.segmenter.log.clear()
-        self._threads = ThreadPoolExecutor(40)
-
-    def ask(
-        self,
-        width: int,
-        priority: Priority = OPENED,
-        project: int = 1,
-        labels: tuple[Label, ...] = RED,
-    ) -> Future[Any]:
-        """Ask in a thread of its own, while the model is held; returns once it is in the queue."""
-        before = sum(self.engine.snapshot().waiting.values())
-        future = self.start(width, priority, project, labels)
-        assert eventually(lambda: sum(self.engine.snapshot().waiting.values()) > before)
-        return future
-
-    def start(self, *asked: Any) -> Future[Any]:
-        return self._threads.submit(self.score, *asked)
-
-    def score(
-        self,
-        width: int,
-        priority: Priority = OPENED,
-        project: int = 1,
-        labels: tuple[Label, ...] = RED,
-    ) -> Any:
-        picture = self.segmenter.prepare(flag("red", size_hw=(2, width)))
-        return self.engine.score(picture, labels, priority, project)
-
-    def hold(self) -> None:
-        """Keep the model busy with a picture 99 wide."""
-        while self.segmenter.started.acquire(blocking=False):
-            pass  # batches from before
-        self.segmenter.gate.clear()
-        self.ask(99, project=99)
-        assert self.segmenter.started.acquire(timeout=20)
-
-    def release(self) -> None:
-        self.segmenter.gate.set()
-
-    def served(self) -> list[tuple[Any, ...]]:
-        """What the model did once it was released."""
-        assert eventually(lambda: not sum(self.engine.snapshot().waiting.values()))
-        return [what for _, what in self.segmenter.log if what != (99,)]
-
-
-def widths(futures: list[Future[Any]]) -> list[int]:
-    return [future.result(20).image.shape[1] for future in futures]
-
-
-# Loading
-
-
-def test_nothing_loads_before_start() -> None:
-    loads: list[int] = []
-    before = threading.active_count()
-    engine = Engine(lambda: loads.append(1), lambda: "m")  # type: ignore[func-returns-value, arg-type]
-    assert threading.active_count() == before
-    assert loads == []
-    assert engine.status == ModelStatus("loading")
-
-
-def test_there_is_one_owner_however_often_it_is_started() -> None:
-    loads: list[int] = []
-
-    def load() -> Any:
-        loads.append(1)
-        return ColourSegmenter()
-
-    with Engine(load, lambda: "m") as engine:
-        engine.start()
-        engine.segmenter()
-        engine.start()
-    assert loads == [1]
-    with pytest.raises(ModelUnavailable, match="shutting down"):
-        engine.segmenter()
-
-
-def test_whoever_comes_early_waits_for_the_load() -> None:
-    may_load = threading.Event()
-    segmenter: Any = ColourSegmenter()
-
-    def load() -> Any:
-        assert may_load.wait(20)
-        return segmenter
-
-    engine = Engine(load, lambda: "m")
-    engine.start()
-    got: list[Any] = []
-    waiting = threading.Thread(target=lambda: got.append(engine.segmenter()))
-    waiting.start()
-    assert engine.status.state == "loading"
-    assert got == []
-    may_load.set()
-    waiting.join(20)
-    assert got == [segmenter]
-    assert engine.status.state == "ready"
-    assert segmenter.embedded == [("grey",)]  # the first request does not pay for them
-
-
-def test_a_failed_load_is_said_at_once_and_tried_again() -> None:
-    tries: list[int] = []
-
-    def load() -> Any:
-        tries.append(1)
-        if len(tries) < 3:
-            raise FileNotFoundError("no weights: bring them")
-        return ColourSegmenter()
-
-    engine = Engine(load, lambda: "m", retry_after_s=0.2)
-    engine.start()
-    with pytest.raises(ModelUnavailable, match="no weights: bring them"):
-        engine.segmenter()
-    assert engine.status == ModelStatus("failed", "no weights: bring them")
-    assert eventually(lambda: engine.status.state == "ready")
-    assert len(tries) == 3
-    engine.segmenter()
-
-
-def test_any_error_of_a_load_reaches_those_who_wait() -> None:
-    class OddError(Exception):
-        pass
-
-    def load() -> Any:
-        raise OddError
-
-    engine = Engine(load, lambda: "m", retry_after_s=60)
-    engine.start()
-    with pytest.raises(ModelUnavailable, match="OddError"):
-        engine.segmenter()
-    engine.stop()
-
-
-def test_an_error_after_the_weights_are_read_reaches_them_too() -> None:
-    segmenter: Any = ColourSegmenter()
-    segmenter.embed = lambda _: 1 / 0
-    engine = Engine(lambda: segmenter, lambda: "m", retry_after_s=60)
-    engine.start()
-    assert eventually(lambda: engine.status.state == "failed")
-    with pytest.raises(ModelUnavailable, match="division by zero"):
-        engine.segmenter()
-    engine.stop()
-
-
-def test_demo_weights_say_what_they_are_once(caplog: pytest.LogCaptureFixture) -> None:
-    engine = colour_engine(ColourSegmenter(notice="for drawn scenes only"))
-    for _ in range(3):
-        engine.segmenter()
-    assert caplog.text.count("for drawn scenes only") == 1
 
 
 # Order of service
@@ -220,28 +54,10 @@ def test_one_thread_and_one_batch_at_a_time() -> None:
     assert threads == {"model"}
 
 
-def test_waiting_pictures_become_one_batch_up_to_its_size() -> None:
-    scene = Scene()  # four windows at once
-    scene.hold()
-    asked = [scene.ask(width) for width in range(1, 7)]
-    scene.release()
-    assert widths(asked) == [1, 2, 3, 4, 5, 6]
-    assert scene.served() == [(1, 2, 3, 4), (5, 6)]
-
-
 def test_a_picture_that_comes_alone_waits_for_no_other() -> None:
     scene = Scene()
     assert [scene.score(width).image.shape[1] for width in (1, 2)] == [1, 2]
     assert scene.served() == [(1,), (2,)]
-
-
-def test_a_batch_size_that_is_set_wins_over_the_segmenters() -> None:
-    scene = Scene(windows_at_once=2)
-    scene.hold()
-    for width in (1, 2, 3):
-        scene.ask(width)
-    scene.release()
-    assert scene.served() == [(1, 2), (3,)]
 
 
 def test_clicks_come_first_then_opened_tasks_then_batches() -> None:
@@ -329,254 +145,6 @@ def test_features_of_other_weights_are_not_used(tmp_path: Any) -> None:
     engine = colour_engine(other, cache=FeatureCache.from_settings(settings))
     engine.score(other.prepare(flag("red", size_hw=(2, 7))), RED)
     assert other.encoded == [(7,)]
-
-
-# What one failure costs
-
-
-def test_a_crash_of_one_picture_costs_no_other_of_its_batch() -> None:
-    scene = Scene()
-
-    def crash_on_two(pictures: Any, _: int) -> None:
-        if any(picture.resized.shape[1] == 2 for picture in pictures):
-            raise ZeroDivisionError("two")
-
-    scene.segmenter.fault = crash_on_two
-    scene.hold()
-    one, two, three = (scene.ask(width) for width in (1, 2, 3))
-    scene.release()
-    assert widths([one, three]) == [1, 3]
-    with pytest.raises(ZeroDivisionError, match="two"):
-        two.result(20)
-    assert scene.served() == [(1, 2, 3), (1,), (2,), (3,)]
-    snapshot = scene.engine.snapshot()
-    assert (snapshot.done, snapshot.failed) == (3, 1)  # with the one that held the model
-    assert scene.score(4).image.shape[1] == 4
-
-
-def test_a_crash_while_scoring_stays_with_its_picture_too() -> None:
-    scene = Scene()
-    scene.hold()
-    good, bad = scene.ask(1), scene.ask(2, labels=(Label("crash"),))
-    scene.release()
-    assert widths([good]) == [1]
-    with pytest.raises(ZeroDivisionError):
-        bad.result(20)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
-        RuntimeError("MPS backend out of memory (MPS allocated: 18.1 GB)"),
-        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
-        MemoryError(),
-    ],
-)
-def test_too_little_memory_halves_the_batch_for_good(
-    error: Exception, caplog: pytest.LogCaptureFixture
-) -> None:
-    scene = Scene(windows_at_once=8)
-    limits: list[int] = []
-
-    def fits_two(pictures: Any, windows_at_once: int) -> None:
-        limits.append(windows_at_once)
-        if min(windows_at_once, len(pictures)) > 2:
-            raise error
-
-    scene.segmenter.fault = fits_two
-    scene.hold()
-    asked = [scene.ask(width) for width in range(1, 9)]
-    scene.release()
-    assert widths(asked) == list(range(1, 9))
-    assert limits == [8, 8, 4, 2]  # the first one held the model
-    assert scene.engine.snapshot().windows_at_once == 2
-    assert caplog.text.count("from now on at most") == 2
-    scene.hold()
-    for width in (11, 12, 13):
-        scene.ask(width)
-    scene.release()
-    assert scene.served()[-2:] == [(11, 12), (13,)]
-
-
-def test_a_picture_that_never_fits_fails_alone() -> None:
-    scene = Scene()
-
-    def no_room_for_two(pictures: Any, _: int) -> None:
-        if any(picture.resized.shape[1] == 2 for picture in pictures):
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
-
-    scene.segmenter.fault = no_room_for_two
-    scene.hold()
-    asked = [scene.ask(width) for width in (1, 2, 3)]
-    scene.release()
-    assert widths([asked[0], asked[2]]) == [1, 3]
-    with pytest.raises(torch.cuda.OutOfMemoryError):
-        asked[1].result(20)
-    assert scene.engine.snapshot().windows_at_once == 1
-
-
-def test_other_errors_are_not_taken_for_too_little_memory() -> None:
-    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    assert not is_out_of_memory(ValueError("out of memory"))
-
-
-# The bound of the queue
-
-
-def test_a_full_queue_is_said_at_once_to_clicks() -> None:
-    scene = Scene(queue_size=1)
-    scene.hold()
-    scene.ask(1, CLICK)
-    with pytest.raises(Busy):
-        scene.score(2, CLICK)
-    scene.ask(3, BATCH)  # others have room of their own
-    scene.release()
-    scene.served()
-    assert scene.score(2, CLICK).image.shape[1] == 2
-
-
-@pytest.mark.parametrize("priority", [BATCH, OPENED])
-def test_others_wait_for_room_and_all_get_through(priority: Priority) -> None:
-    scene = Scene(queue_size=2)
-    scene.hold()
-    asked = [scene.start(width, priority, width % 3) for width in range(1, 31)]
-    assert eventually(lambda: scene.engine.snapshot().waiting[priority] == 2)
-    scene.release()
-    assert widths(asked) == list(range(1, 31))
-    assert sum(map(len, scene.served())) == 30
-
-
-# Words
-
-
-def test_new_words_are_embedded_before_their_picture_is_scored() -> None:
-    scene = Scene()
-    assert scene.score(1, labels=TWO_NEW).image.shape[1] == 1
-    assert scene.served() == [("crimson",), ("scarlet",), (1,)]
-    scene.score(2, labels=TWO_NEW)
-    assert scene.served()[3:] == [(2,)]
-
-
-def test_a_larger_batch_takes_more_words_at_once() -> None:
-    scene = Scene(windows_at_once=8)
-    scene.score(1, labels=TWO_NEW)
-    assert scene.served() == [("crimson", "scarlet"), (1,)]
-
-
-def test_a_new_vocabulary_delays_others_by_one_slice_at_a_time() -> None:
-    scene = Scene(windows_at_once=1)
-    vocabulary = tuple(Label(f"word {number}") for number in range(100))
-    scene.hold()
-    slow = scene.ask(1, labels=vocabulary)
-    for width in (2, 3, 4):
-        scene.ask(width, BATCH, project=2)
-    scene.release()
-    assert scene.served()[:6] == [("word 0",), (2,), ("word 1",), (3,), ("word 2",), (4,)]
-    assert slow.result(20).image.shape[1] == 1
-
-
-def test_words_of_a_click_come_before_less_urgent_pictures() -> None:
-    scene = Scene(windows_at_once=1)
-    scene.hold()
-    for width in (1, 2, 3):
-        scene.ask(width, BATCH)
-    scene.ask(50, CLICK, labels=NEW)
-    scene.release()
-    assert scene.served() == [("crimson",), (50,), (1,), (2,), (3,)]
-
-
-def test_vocabularies_take_turns_and_the_urgent_go_first() -> None:
-    scene = Scene(windows_at_once=1)
-
-    def words(name: str) -> tuple[Label, ...]:
-        return Label(f"{name}1"), Label(f"{name}2")
-
-    scene.hold()
-    for width, priority, name in ((1, BATCH, "a"), (2, BATCH, "b"), (3, CLICK, "c")):
-        scene.ask(width, priority, labels=words(name))
-    scene.release()
-    assert scene.served() == [
-        *[("c1",), ("c2",), (3,)],
-        *[("a1",), ("b1",), ("a2",), (1,), ("b2",), (2,)],
-    ]
-
-
-def test_setup_words_come_when_there_is_nothing_else_to_do() -> None:
-    scene = Scene(windows_at_once=1)
-    scene.hold()
-    scene.engine.warm_up(TWO_NEW)
-    scene.engine.warm_up(TWO_NEW)
-    for width in (1, 2):
-        scene.ask(width, BATCH)
-    assert scene.engine.snapshot().vocabularies == 1
-    scene.release()
-    assert eventually(lambda: not scene.engine.snapshot().vocabularies)
-    assert scene.served() == [(1,), (2,), ("crimson",), ("scarlet",)]
-
-
-def test_setup_words_that_a_picture_needs_go_with_it_and_lose_no_progress() -> None:
-    scene = Scene(windows_at_once=1)
-    first_word, go_on = threading.Event(), threading.Event()
-
-    def pause(prompts: Any) -> None:
-        first_word.set()
-        assert go_on.wait(20)
-
-    scene.segmenter.embed.fault = pause
-    scene.engine.warm_up(TWO_NEW)
-    assert first_word.wait(20)
-    scene.ask(1, BATCH, project=2)
-    scene.ask(2, CLICK, labels=TWO_NEW)
-    go_on.set()
-    assert scene.served() == [("crimson",), ("scarlet",), (2,), (1,)]
-
-
-def test_priming_never_waits_not_even_for_the_load() -> None:
-    may_load = threading.Event()
-    segmenter: Any = ColourSegmenter()
-
-    def load() -> Any:
-        assert may_load.wait(20)
-        return segmenter
-
-    engine = Engine(load, lambda: "m", queue_size=3)
-    for number in range(9):
-        engine.warm_up((Label(f"word {number}"),))
-    engine.start()
-    assert engine.snapshot().vocabularies == 3
-    may_load.set()
-    assert eventually(lambda: not engine.snapshot().vocabularies)
-    assert segmenter.embedded == [("grey",), ("word 0",), ("word 1",), ("word 2",)]
-
-
-def test_words_that_crash_cost_their_own_pictures_only() -> None:
-    scene = Scene(windows_at_once=1)
-
-    def crash(prompts: Any) -> None:
-        if "crimson" in prompts:
-            raise ZeroDivisionError("words")
-
-    scene.segmenter.embed.fault = crash
-    scene.hold()
-    bad, good = scene.ask(1, labels=NEW), scene.ask(2, labels=(Label("navy"),))
-    scene.release()
-    with pytest.raises(ZeroDivisionError, match="words"):
-        bad.result(20)
-    assert widths([good]) == [2]
-    assert scene.engine.snapshot().vocabularies == 0
-
-
-def test_too_little_memory_for_several_words_takes_them_one_by_one() -> None:
-    scene = Scene(windows_at_once=8)
-
-    def one_fits(prompts: Any) -> None:
-        if len(prompts) > 1:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
-
-    scene.segmenter.embed.fault = one_fits
-    scene.score(1, labels=TWO_NEW)
-    assert scene.served() == [("crimson", "scarlet"), ("crimson",), ("scarlet",), (1,)]
 
 
 # The real model
@@ -774,53 +342,3 @@ def test_class_weights_outlive_the_encoder(tmp_path: Any, disk_mb: int) -> None:
             found = engine.score(picture, labels).cosines
             assert engine.snapshot().batches == (0 if turn else 1)
         torch.testing.assert_close(found, expected, rtol=0, atol=5e-3)
-
-
-def test_words_that_are_known_are_given_at_once() -> None:
-    scene = Scene()
-    scene.hold()
-    rows = scene.engine.embed((Label("red"), Label("sky", ("blue", "red"))))
-    assert rows.tolist() == [[1, 0, 0], [0, 0, 1], [1, 0, 0]]
-    scene.release()
-    assert scene.served() == []
-
-
-def test_words_of_an_annotator_come_before_pictures_and_their_words() -> None:
-    scene = Scene(words_known=False)
-    scene.segmenter.embed.known.update(["red"])
-    scene.hold()
-    scene.ask(3, BATCH, labels=TWO_NEW)
-    scene.ask(4, BATCH)
-    with ThreadPoolExecutor(1) as other:
-        asked = other.submit(scene.engine.embed, (Label("navy"),))
-        assert eventually(lambda: scene.engine.snapshot().vocabularies == 1)
-        scene.release()
-        assert asked.result(20).tolist() == [[0, 0, 1]]
-    assert scene.served()[0] == ("navy",)
-
-
-def test_words_that_cannot_be_embedded_fail_who_asked() -> None:
-    segmenter = ColourSegmenter(words_known=False)
-    engine = colour_engine(segmenter)
-
-    def fault(prompts: Any) -> None:
-        raise ZeroDivisionError("no such word")
-
-    segmenter.embed.fault = fault
-    with pytest.raises(ZeroDivisionError):
-        engine.embed(RED)
-    segmenter.embed.fault = lambda _: None
-    assert engine.embed(RED).tolist() == [[1, 0, 0]]
-
-
-def test_words_of_an_engine_that_stops_are_given_up() -> None:
-    scene = Scene(words_known=False)
-    scene.segmenter.embed.known.update(["red"])
-    scene.hold()
-    with ThreadPoolExecutor(1) as other:
-        asked = other.submit(scene.engine.embed, NEW)
-        assert eventually(lambda: scene.engine.snapshot().vocabularies == 1)
-        scene.engine.stop()
-        with pytest.raises(ModelUnavailable, match="shutting down"):
-            asked.result(20)
-    scene.release()

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import threading
 import time
-import weakref
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,7 @@ from backend.errors import Busy, ImageNotFound, LabelConfigError, ModelUnavailab
 from backend.inference.engine import Engine
 from backend.inference.image_request import Priority
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.requests import Context, Keypoint, PredictRequest, Prompt, Task, Words
-from backend.prediction import mask_prediction as module
+from backend.label_studio.requests import Context, Keypoint, PredictRequest, Prompt, Task
 from backend.prediction.predictor import Predictor, priority
 from backend.prediction.task_runner import AHEAD
 from backend.settings import Settings
@@ -72,56 +70,6 @@ def test_scores_are_means_over_pixels() -> None:
     assert entry["score"] == pytest.approx((0.5 + 0.75) / 2)
 
 
-def scored(score: str, config: str, **data: object) -> float:
-    task = Task(1, 1, data)
-    (entry,) = make_predictor(score=score).predict(PredictRequest((task,), config))
-    assert isinstance(entry, dict)
-    assert LabelInterface(config).validate_prediction(entry)
-    return float(entry["score"])
-
-
-def test_predictions_may_be_sorted_by_what_is_open_about_a_picture() -> None:
-    """White fits no word: red, blue and the contrast words are a third each on a third of it."""
-    config = brush_config("blue", "red")
-    assert scored("uncertainty", config, image="flag") == pytest.approx(1 / 3, abs=1e-6)
-    assert scored("effort", config, image="flag") == pytest.approx(2 / 9, abs=1e-6)
-    assert scored("uncertainty", config, image="red") == 0
-    # Below its threshold nothing is drawn; and that nothing is there is as unlikely.
-    picky = brush_config("blue", "white", "red", attributes='model_score_threshold="0.9"')
-    assert scored("effort", picky, image="flag") == pytest.approx(0, abs=1e-6)
-    assert scored("effort", brush_config("green"), image="flag") == pytest.approx(0.5, abs=1e-6)
-
-
-def test_all_pictures_of_a_task_count_by_their_pixels() -> None:
-    config = (
-        '<View><Image name="many" valueList="$pages"/>'
-        '<BrushLabels name="m" toName="many"><Label value="red"/></BrushLabels></View>'
-    )
-    # Of 2400 pixels a third is red, of 2000 a half; the others are as likely a contrast word.
-    expected = (2400 * 2 / 3 + 2000 / 2) / 4400
-    pages = ["flag", "wide"]
-    assert scored("uncertainty", config, pages=pages) == pytest.approx(expected, abs=1e-6)
-    assert scored("effort", config, pages=pages) == pytest.approx(expected / 2, abs=1e-6)
-
-
-def test_what_a_project_is_sorted_by_is_its_own_choice() -> None:
-    own = brush_config("blue", "red", attributes='score="effort"')
-    assert scored("uncertainty", own, image="flag") == pytest.approx(2 / 9, abs=1e-6)
-    plain = brush_config("blue", "red", attributes='score="confidence"')
-    assert scored("effort", plain, image="flag") == pytest.approx((0.5 + 0.75) / 2)
-
-
-def test_the_answer_to_a_prompt_keeps_its_confidence() -> None:
-    config = brush_config("blue", "red")
-    ask = Context((Prompt(Words("red"), image="image"),))
-    entries = [
-        make_predictor(score=score).predict(request(config, "flag", context=ask))[0]
-        for score in ("confidence", "effort")
-    ]
-    scores = [entry["score"] for entry in entries if isinstance(entry, dict)]
-    assert scores == [0.75, 0.75]
-
-
 def test_every_prediction_is_valid_to_the_sdk() -> None:
     config = (
         '<View><Image name="image" value="$image"/>'
@@ -160,37 +108,6 @@ def test_nothing_found_is_an_answer_too() -> None:
     assert entry["model_version"]
 
 
-def test_unlikely_pixels_are_left_out_for_each_control_and_label() -> None:
-    config = (
-        '<View><Image name="image" value="$image"/>'
-        '<BrushLabels name="strict" toName="image" model_score_threshold="0.6">'
-        '<Label value="white"/><Label value="blue" model_score_threshold="0.1"/></BrushLabels>'
-        '<PolygonLabels name="lax" toName="image"><Label value="white"/></PolygonLabels></View>'
-    )
-    (entry,) = make_predictor().predict(request(config, "flag"))
-    assert isinstance(entry, dict)
-    white, blue, polygon = entry["result"]
-    assert mask_of(white).sum() == 40 * 10  # only the half that is 0.75 sure
-    assert mask_of(blue).sum() == 40 * 20
-    assert polygon["from_name"] == "lax"
-    xs = [x for x, _ in polygon["value"]["points"]]
-    assert (min(xs), max(xs)) == pytest.approx((100 / 3, 200 / 3), abs=0.01)
-
-
-def test_specks_are_dropped_and_pinholes_filled() -> None:
-    image = flag("red", size_hw=(100, 100))
-    image[10, 10] = image[50, 50] = 0  # two pinholes
-    image[:, 60:] = 0
-    image[80, 80] = (255, 0, 0)  # a speck
-    IMAGES["specks"] = image
-    predictor = make_predictor(min_island_share=0.001)  # 10 px
-    (entry,) = predictor.predict(request(brush_config("red"), "specks"))
-    assert isinstance(entry, dict)
-    expected = np.zeros((100, 100), bool)
-    expected[:, :60] = True
-    assert np.array_equal(mask_of(entry["result"][0]), expected)
-
-
 def test_several_images_and_lists_keep_their_places() -> None:
     config = (
         '<View><Image name="one" value="$a.front"/><Image name="many" valueList="$pages"/>'
@@ -202,43 +119,6 @@ def test_several_images_and_lists_keep_their_places() -> None:
     assert isinstance(entry, dict)
     places = [(r["to_name"], r.get("item_index"), r["original_width"]) for r in entry["result"]]
     assert places == [("one", None, 60), ("many", 1, 60), ("many", 2, 200)]
-
-
-def test_the_version_follows_all_that_changes_masks() -> None:
-    def version(config: str = brush_config("red"), **settings: object) -> str:
-        return make_predictor(**settings).versions.current(parse_label_config(config))
-
-    same = version()
-    assert same == version()
-    assert same.startswith("ViT-B-16/openai clearclip ")
-    others = {
-        version(brush_config("red", "blue")),
-        version(brush_config("red", attributes='model_score_threshold="0.5"')),
-        version(
-            '<View><Image name="image" value="$image"/><BrushLabels name="mask" toName="image">'
-            '<Label value="red" predicted_values="crimson"/></BrushLabels></View>'
-        ),
-        version(short_side_px=672),
-        version(min_island_share=0.01),
-        version(refine=False),
-        version(method="sclip"),
-        version(model="ViT-B-16/dfn2b"),
-    }
-    assert len(others | {same}) == 9
-    assert same == version(precision="fp32", device="cpu")
-
-
-def test_the_version_says_what_it_is_sorted_by_where_that_was_chosen() -> None:
-    def version(config: str = brush_config("red"), **settings: object) -> str:
-        return make_predictor(**settings).versions.current(parse_label_config(config))
-
-    plain, effort = version(), version(score="effort")
-    asks = {
-        kind: brush_config("red", attributes=f'score="{kind}"') for kind in ("confidence", "effort")
-    }
-    assert version(asks["confidence"], score="uncertainty") == version(score="confidence") == plain
-    assert version(asks["effort"]) == effort
-    assert len({plain, effort, version(score="uncertainty")}) == 3
 
 
 def test_the_version_is_the_one_of_the_predictions() -> None:
@@ -433,56 +313,3 @@ def test_pictures_that_annotators_have_open_are_recalled_those_of_batches_read()
     ):
         predictor.predict(body)
     assert asked == ["read", "read", "recall", "recall"]
-
-
-def test_masks_exist_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many labels there are: a mask of a photograph is 12 MB."""
-    alive: set[int] = set()
-    most = 0
-
-    def drop(mask: Any, min_px: int) -> Any:
-        nonlocal most
-        own = mask.copy()
-        alive.add(id(own))
-        weakref.finalize(own, alive.discard, id(own))
-        most = max(most, len(alive))
-        return own
-
-    monkeypatch.setattr(module, "drop_islands", drop)
-    monkeypatch.setattr(module, "fill_holes", lambda mask, min_px: mask)
-    words = [f"{colour} {number}" for number in range(10) for colour in ("red", "white", "blue")]
-    segmenter = ColourSegmenter()
-    segmenter.embed.known.update(words)
-    predictor = Predictor(colour_engine(segmenter), read_image, Settings())
-    (entry,) = predictor.predict(request(brush_config(*words), "flag"))
-    assert isinstance(entry, dict)
-    assert len(entry["result"]) == 3
-    assert most <= 2
-
-
-def test_islands_are_dropped_before_holes_are_filled() -> None:
-    """As in the library: an island in a hole would else make two of it."""
-    image = flag("red", size_hw=(100, 100))
-    image[40:60, 40:60] = 0
-    image[49:51, 49:51] = (255, 0, 0)
-    IMAGES["ring"] = image
-    predictor = make_predictor(min_island_share=0.0397)  # 397 px: the hole has 396, or 400
-    (entry,) = predictor.predict(request(brush_config("red"), "ring"))
-    assert isinstance(entry, dict)
-    assert not mask_of(entry["result"][0])[40:60, 40:60].any()
-
-
-@pytest.mark.parametrize("refine", [True, False])
-def test_masks_are_refined_as_the_settings_say(refine: bool) -> None:
-    segmenter = ColourSegmenter()
-    asked = []
-    decide = segmenter.decide
-
-    def spy(scores: Any, *, image: RGBArray, refine: bool) -> Any:
-        asked.append((refine, image.shape))
-        return decide(scores, image=image, refine=refine)
-
-    segmenter.decide = spy  # type: ignore[method-assign]
-    predictor = Predictor(colour_engine(segmenter), read_image, Settings(refine=refine))
-    predictor.predict(request(brush_config("red"), "wide"))
-    assert asked == [(refine, (10, 200, 3))]

@@ -1,0 +1,153 @@
+"""An annotator who asks a served stand-in as Label Studio would, and what is asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from flask.testing import FlaskClient
+from label_studio_sdk.converter.brush import decode_rle
+from label_studio_sdk.label_interface import LabelInterface
+
+from backend import create_app
+from backend.inference.engine import Engine
+from backend.label_studio.label_config import LabelConfig
+from backend.label_studio.label_config_parser import parse_label_config
+from backend.settings import Settings
+from clearclip_core import Label, RGBArray
+from tests.backend.fakes.colour_segmenter import RGB, colour_engine, data_url
+
+Mask = npt.NDArray[np.bool_]
+LABELS = '<Label value="red"/><Label value="blue"/>'
+TOOLS = (
+    f'<KeyPointLabels name="click" toName="image" smart="true">{LABELS}</KeyPointLabels>'
+    f'<RectangleLabels name="box" toName="image" smart="true">{LABELS}</RectangleLabels>'
+    '<TextArea name="words" toName="image"/>'
+)
+IMAGE = '<Image name="image" value="$image"/>'
+BRUSH = f'<BrushLabels name="mask" toName="image">{LABELS}</BrushLabels>'
+CONFIG = f"<View>{IMAGE}{BRUSH}{TOOLS}</View>"
+
+
+def config_of(*controls: str) -> str:
+    return f"<View>{IMAGE}{''.join(controls)}{TOOLS}</View>"
+
+
+def keypoint(
+    x: float, y: float, label: str = "red", positive: bool = True, **changes: Any
+) -> dict[str, Any]:
+    return {
+        "id": "k",
+        "type": "keypointlabels",
+        "from_name": "click",
+        "to_name": "image",
+        "original_width": 60,
+        "original_height": 40,
+        "is_positive": positive,
+        "value": {"x": x, "y": y, "width": 0.5, "keypointlabels": [label]},
+        **changes,
+    }
+
+
+def rectangle(
+    x: float, y: float, width: float, height: float, label: str = "red", **value: Any
+) -> dict[str, Any]:
+    sides = {"x": x, "y": y, "width": width, "height": height, "rotation": 0, **value}
+    return {
+        "id": "r",
+        "type": "rectanglelabels",
+        "from_name": "box",
+        "to_name": "image",
+        "original_width": 60,
+        "original_height": 40,
+        "value": {**sides, "rectanglelabels": [label]},
+    }
+
+
+def textarea(*texts: str) -> dict[str, Any]:
+    place = {"id": "t", "type": "textarea", "from_name": "words", "to_name": "image"}
+    return {**place, "value": {"text": list(texts)}}
+
+
+class Annotator:
+    """Asks a served stand-in as Label Studio would."""
+
+    def __init__(self, engine: Engine | None = None, **settings: Any) -> None:
+        self.client: FlaskClient = create_app(
+            Settings(**{"min_island_share": 0, **settings}), engine or colour_engine()
+        ).test_client()
+
+    def asks(
+        self,
+        image: RGBArray | str,
+        *context: Any,
+        config: str = CONFIG,
+        **task: Any,
+    ) -> list[dict[str, Any]]:
+        """The regions of the answer."""
+        url = image if isinstance(image, str) else data_url(image)
+        body = {
+            "tasks": [{"id": 1, "project": 1, "data": {"image": url}, **task}],
+            "label_config": config,
+            "project": "1.7",
+            "params": {"context": {"result": list(context)}},
+        }
+        response = self.client.post("/predict", json=body)
+        assert response.status_code == 200
+        (entry,) = response.get_json()["results"]
+        if "score" in entry:
+            assert LabelInterface(config).validate_prediction(entry)
+            assert 0 <= entry["score"] <= 1
+        return list(entry["result"])
+
+    def mask(self, image: RGBArray | str, *context: Any, **options: Any) -> Mask:
+        """The one brush mask of the answer."""
+        (region,) = self.asks(image, *context, **options)
+        return mask_of(region)
+
+
+def mask_of(region: dict[str, Any]) -> Mask:
+    """Decoded by Label Studio's own converter."""
+    flat = np.array(decode_rle(region["value"]["rle"]))
+    shape = region["original_height"], region["original_width"], 4
+    return flat.reshape(shape)[..., 3] > 127  # type: ignore[no-any-return]
+
+
+def iou(one: Mask, other: Mask) -> float:
+    return float((one & other).sum() / (one | other).sum())
+
+
+def painted(size_hw: tuple[int, int], **boxes: tuple[int, int, int, int]) -> RGBArray:
+    """Boxes of colours (left, top, right, bottom in px) on black."""
+    image = np.zeros((*size_hw, 3), np.uint8)
+    for colour, (left, top, right, bottom) in boxes.items():
+        image[top:bottom, left:right] = RGB[colour]
+    return image
+
+
+def of_colour(image: RGBArray, colour: str) -> Mask:
+    return (image == RGB[colour]).all(axis=-1)  # type: ignore[no-any-return]
+
+
+TWO = painted((120, 200), red=(20, 30, 80, 100), blue=(120, 20, 190, 70))
+CENTRE = 25, 50  # of the red box, in percent
+
+
+def words_config(*labels: str, prompt_label: str = "") -> LabelConfig:
+    attribute = f'prompt_label="{prompt_label}"' if prompt_label else ""
+    return parse_label_config(
+        f'<View>{IMAGE}<BrushLabels name="mask" toName="image">{"".join(labels)}</BrushLabels>'
+        f'<TextArea name="words" toName="image" {attribute}/></View>'
+    )
+
+
+CAR = '<Label value="Car" predicted_values="car, van"/>'
+LIGHT = '<Label value="TrafficLight" alias="tl"/>'
+TREE = '<Label value="Veg" alias="tree" predicted_values="tree, bush"/>'
+REST = '<Label value="background"/>'
+STREET = words_config(CAR, LIGHT, TREE, REST)
+
+
+def never(text: str, labels: Any) -> Label:
+    raise AssertionError("the meaning of words is asked for last")

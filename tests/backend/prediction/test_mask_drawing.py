@@ -1,0 +1,221 @@
+"""Answers to prompts stay clear of regions that are drawn already."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+from label_studio_sdk.converter.brush import mask2rle
+from PIL import Image
+
+from backend.label_studio.region_reader import area_mask, drawn_areas
+from backend.label_studio.requests import Task
+from backend.prediction import interactive as module
+from tests.backend.fakes.colour_segmenter import RGB
+from tests.backend.prediction.annotator import (
+    CENTRE,
+    CONFIG,
+    LABELS,
+    TWO,
+    Annotator,
+    Mask,
+    config_of,
+    iou,
+    keypoint,
+    of_colour,
+    painted,
+    rectangle,
+    textarea,
+)
+
+
+def brush(mask: Mask, name: str = "old", label: str = "blue", **changes: Any) -> dict[str, Any]:
+    return {
+        "id": name,
+        "type": "brushlabels",
+        "from_name": "mask",
+        "to_name": "image",
+        "original_width": mask.shape[1],
+        "original_height": mask.shape[0],
+        "value": {
+            "format": "rle",
+            "rle": mask2rle(mask.astype(np.uint8) * 255),
+            "brushlabels": [label],
+        },
+        **changes,
+    }
+
+
+LEFT = np.zeros(TWO.shape[:2], bool)
+LEFT[:, :50] = True
+EXCLUSIVE = config_of(
+    f'<BrushLabels name="mask" toName="image" overlap="false">{LABELS}</BrushLabels>'
+)
+
+
+def area_of(kind: str, **value: Any) -> dict[str, Any]:
+    return brush(LEFT) | {"type": kind, "value": value | {kind: ["blue"]}}
+
+
+def bitmask_url(mask: Mask) -> str:
+    rgba = np.zeros((*mask.shape, 4), np.uint8)
+    rgba[..., 3] = mask * 255
+    file = io.BytesIO()
+    Image.fromarray(rgba).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        brush(LEFT),
+        area_of("bitmasklabels", imageDataURL=bitmask_url(LEFT)),
+        area_of("polygonlabels", points=[[0, 0], [25, 0], [25, 100], [0, 100]]),
+        area_of("rectanglelabels", x=0, y=0, width=25, height=100, rotation=0),
+    ],
+    ids=lambda region: region["type"],
+)
+def test_a_new_mask_leaves_what_is_there(annotator: Annotator, region: Any) -> None:
+    there = {"drafts": [{"result": [region], "updated_at": "2026-01-01"}]}
+    free = annotator.mask(TWO, keypoint(32, 50), config=CONFIG, **there)
+    kept = annotator.mask(TWO, keypoint(32, 50), config=EXCLUSIVE, **there)
+    assert free[60, 30]
+    assert not (kept & LEFT).any() or (kept & LEFT).sum() <= TWO.shape[0]  # a column, rounded
+    assert np.array_equal(kept[:, 52:], free[:, 52:])
+
+
+def disc(radius_px: int) -> Mask:
+    """(200, 300), around the middle."""
+    rows, columns = np.mgrid[:200, :300] + 0.5
+    return np.asarray(np.hypot(rows - 100, columns - 150) < radius_px)
+
+
+def exclusive(tag: str) -> str:
+    return config_of(f'<{tag} name="mask" toName="image" overlap="false">{LABELS}</{tag}>')
+
+
+@pytest.mark.parametrize(
+    ("tag", "leaves_it"),
+    [
+        ("BrushLabels", True),
+        ("BitmaskLabels", True),
+        ("PolygonLabels", False),
+        ("RectangleLabels", False),
+    ],
+)
+def test_what_lies_inside_is_left_by_masks_not_by_outlines(
+    annotator: Annotator, tag: str, leaves_it: bool
+) -> None:
+    image = np.zeros((200, 300, 3), np.uint8)
+    image[disc(90)], image[disc(40)] = RGB["red"], RGB["blue"]
+    there = {"drafts": [{"result": [brush(disc(60))], "updated_at": "2026-01-01"}]}
+    (region,) = annotator.asks(image, keypoint(24, 50), config=exclusive(tag), **there)
+    (area,) = drawn_areas(Task(1, 1, {}, [region]))
+    assert (area_mask(area) & disc(60)).any() != leaves_it
+    assert iou(area_mask(area) | disc(60), disc(90)) > (0.7 if tag == "RectangleLabels" else 0.9)
+
+
+def test_slivers_along_what_is_there_are_no_regions() -> None:
+    """A polygon keeps to its mask to within a pixel."""
+    annotator = Annotator(min_island_share=0.0005)
+    image = np.zeros((200, 300, 3), np.uint8)
+    image[disc(80)] = RGB["red"]
+    config, click = exclusive("PolygonLabels"), keypoint(50, 50)
+    accepted = annotator.asks(image, click, config=config)
+    assert len(accepted) == 1
+    there = {"drafts": [{"result": accepted, "updated_at": "2026-01-01"}]}
+    assert annotator.asks(image, click, config=config, **there) == []
+
+
+def test_a_thing_smaller_than_a_speck_keeps_what_is_left_of_it() -> None:
+    annotator = Annotator(min_island_share=0.0005)  # 100 px
+    image = painted((400, 500), red=(200, 100, 208, 108))
+    there = np.zeros((400, 500), np.bool_)
+    there[50:200, 50:201] = True  # one column of the thing
+    drafts = {"drafts": [{"result": [brush(there)], "updated_at": "2026-01-01"}]}
+    box = rectangle(39.2, 24, 3.2, 4)
+    whole = annotator.mask(image, box)
+    left = annotator.mask(image, box, config=EXCLUSIVE, **drafts)
+    assert whole.sum() < 100
+    assert np.array_equal(left, whole & ~there)
+
+
+def test_a_mask_of_which_nothing_is_left_is_logged(
+    annotator: Annotator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    there = {"drafts": [{"result": [brush(np.ones_like(LEFT))], "updated_at": "2026-01-01"}]}
+    assert annotator.asks(TWO, keypoint(*CENTRE), config=EXCLUSIVE, **there) == []
+    assert "Nothing is left of a mask: regions of task 1 cover it already." in caplog.text
+
+
+@pytest.mark.parametrize("prompt", [keypoint(*CENTRE), textarea("red")], ids=lambda p: p["id"])
+def test_an_annotation_is_left_too_unless_it_has_most_of_the_mask(
+    annotator: Annotator, prompt: Any
+) -> None:
+    """Another annotator's covers the same things, and leaves the first prompts something."""
+
+    def asks(taken: Mask) -> Mask:
+        there = {"annotations": [{"completed_by": 1, "result": [brush(taken)]}]}
+        return annotator.mask(TWO, prompt, config=EXCLUSIVE, **there)
+
+    free = annotator.mask(TWO, prompt)
+    part = free & (np.arange(200) < 40)
+    assert np.array_equal(asks(part), free & ~part)
+    assert np.array_equal(asks(free & (np.arange(200) < 60)), free)
+    assert np.array_equal(asks(free), free)
+
+
+def test_words_leave_what_is_there_too(annotator: Annotator) -> None:
+    there = {"drafts": [{"result": [brush(LEFT)], "updated_at": "2026-01-01"}]}
+    for text in ("red", "red all"):
+        kept = annotator.mask(TWO, textarea(text), config=EXCLUSIVE, **there)
+        assert np.array_equal(kept, of_colour(TWO, "red") & ~LEFT)
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        brush(LEFT, name="k"),  # the prompt's own id
+        brush(LEFT, from_name="other"),
+        brush(LEFT, to_name="other"),
+        brush(LEFT, item_index=1),
+        brush(LEFT[:, :100]),  # another size
+        brush(LEFT, value={"rle": [1, 2, 3]}),
+        brush(LEFT, value={"rle": None}),
+        brush(LEFT, value={}),
+        area_of("bitmasklabels", imageDataURL="data:,x"),
+        area_of("bitmasklabels", imageDataURL=bitmask_url(LEFT[:, :100])),
+        area_of("bitmasklabels", imageDataURL=7),
+        area_of("polygonlabels", points=[[0, 0], [1e999, 0], [25, 100]]),
+        area_of("polygonlabels", points=[["x", 0]]),
+        area_of("polygonlabels", points=[]),
+        area_of("polygonlabels", points=[[1, 2, 3]]),
+        area_of("rectanglelabels", x=0, y=0, width=25, height="y"),
+        area_of("rectanglelabels", x=0, y=0, width=25, height=10**400),
+        area_of("ellipselabels", x=0, y=0, radiusX=25, radiusY=25),
+        "nonsense",
+    ],
+    ids=repr,
+)
+def test_what_is_elsewhere_or_broken_takes_nothing_away(annotator: Annotator, region: Any) -> None:
+    there = {"drafts": [{"result": [region], "updated_at": "2026-01-01"}]}
+    free = annotator.mask(TWO, keypoint(32, 50))
+    assert np.array_equal(annotator.mask(TWO, keypoint(32, 50), config=EXCLUSIVE, **there), free)
+
+
+def test_nothing_is_decoded_that_is_not_needed(
+    annotator: Annotator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = []
+    monkeypatch.setattr(module, "area_mask", lambda area: decoded.append(area.id) or LEFT)
+    regions = [brush(LEFT, "mine"), brush(LEFT, "other's", from_name="other"), brush(LEFT, "k")]
+    there = {"drafts": [{"result": regions, "updated_at": "2026-01-01"}]}
+    annotator.asks(TWO, keypoint(32, 50), **there)
+    assert decoded == []
+    annotator.asks(TWO, keypoint(32, 50), config=EXCLUSIVE, **there)
+    assert decoded == ["mine"]

@@ -1,0 +1,106 @@
+"""Masks of labels: one at a time, cleaned, refined."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backend.prediction import mask_prediction as module
+from backend.prediction.predictor import Predictor
+from backend.settings import Settings
+from clearclip_core import RGBArray
+from tests.backend.fakes.colour_segmenter import ColourSegmenter, brush_config, colour_engine, flag
+from tests.backend.prediction.test_predictor import (
+    IMAGES,
+    make_predictor,
+    mask_of,
+    read_image,
+    request,
+)
+
+
+def test_unlikely_pixels_are_left_out_for_each_control_and_label() -> None:
+    config = (
+        '<View><Image name="image" value="$image"/>'
+        '<BrushLabels name="strict" toName="image" model_score_threshold="0.6">'
+        '<Label value="white"/><Label value="blue" model_score_threshold="0.1"/></BrushLabels>'
+        '<PolygonLabels name="lax" toName="image"><Label value="white"/></PolygonLabels></View>'
+    )
+    (entry,) = make_predictor().predict(request(config, "flag"))
+    assert isinstance(entry, dict)
+    white, blue, polygon = entry["result"]
+    assert mask_of(white).sum() == 40 * 10  # only the half that is 0.75 sure
+    assert mask_of(blue).sum() == 40 * 20
+    assert polygon["from_name"] == "lax"
+    xs = [x for x, _ in polygon["value"]["points"]]
+    assert (min(xs), max(xs)) == pytest.approx((100 / 3, 200 / 3), abs=0.01)
+
+
+def test_specks_are_dropped_and_pinholes_filled() -> None:
+    image = flag("red", size_hw=(100, 100))
+    image[10, 10] = image[50, 50] = 0  # two pinholes
+    image[:, 60:] = 0
+    image[80, 80] = (255, 0, 0)  # a speck
+    IMAGES["specks"] = image
+    predictor = make_predictor(min_island_share=0.001)  # 10 px
+    (entry,) = predictor.predict(request(brush_config("red"), "specks"))
+    assert isinstance(entry, dict)
+    expected = np.zeros((100, 100), bool)
+    expected[:, :60] = True
+    assert np.array_equal(mask_of(entry["result"][0]), expected)
+
+
+def test_masks_exist_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many labels there are: a mask of a photograph is 12 MB."""
+    alive: set[int] = set()
+    most = 0
+
+    def drop(mask: Any, min_px: int) -> Any:
+        nonlocal most
+        own = mask.copy()
+        alive.add(id(own))
+        weakref.finalize(own, alive.discard, id(own))
+        most = max(most, len(alive))
+        return own
+
+    monkeypatch.setattr(module, "drop_islands", drop)
+    monkeypatch.setattr(module, "fill_holes", lambda mask, min_px: mask)
+    words = [f"{colour} {number}" for number in range(10) for colour in ("red", "white", "blue")]
+    segmenter = ColourSegmenter()
+    segmenter.embed.known.update(words)
+    predictor = Predictor(colour_engine(segmenter), read_image, Settings())
+    (entry,) = predictor.predict(request(brush_config(*words), "flag"))
+    assert isinstance(entry, dict)
+    assert len(entry["result"]) == 3
+    assert most <= 2
+
+
+def test_islands_are_dropped_before_holes_are_filled() -> None:
+    """As in the library: an island in a hole would else make two of it."""
+    image = flag("red", size_hw=(100, 100))
+    image[40:60, 40:60] = 0
+    image[49:51, 49:51] = (255, 0, 0)
+    IMAGES["ring"] = image
+    predictor = make_predictor(min_island_share=0.0397)  # 397 px: the hole has 396, or 400
+    (entry,) = predictor.predict(request(brush_config("red"), "ring"))
+    assert isinstance(entry, dict)
+    assert not mask_of(entry["result"][0])[40:60, 40:60].any()
+
+
+@pytest.mark.parametrize("refine", [True, False])
+def test_masks_are_refined_as_the_settings_say(refine: bool) -> None:
+    segmenter = ColourSegmenter()
+    asked = []
+    decide = segmenter.decide
+
+    def spy(scores: Any, *, image: RGBArray, refine: bool) -> Any:
+        asked.append((refine, image.shape))
+        return decide(scores, image=image, refine=refine)
+
+    segmenter.decide = spy  # type: ignore[method-assign]
+    predictor = Predictor(colour_engine(segmenter), read_image, Settings(refine=refine))
+    predictor.predict(request(brush_config("red"), "wide"))
+    assert asked == [(refine, (10, 200, 3))]

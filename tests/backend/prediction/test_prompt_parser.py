@@ -1,0 +1,196 @@
+"""From an annotator's clicks, boxes and words to a prompt request."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backend.label_studio.label_config import LabelConfig
+from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.requests import Context, Keypoint, Prompt, Rectangle, Words
+from backend.prediction.prompt_parser import Boxes, Clicks, Phrases, parse_prompt, read_words
+from clearclip_core import Label
+from tests.backend.prediction.annotator import (
+    CAR,
+    CONFIG,
+    IMAGE,
+    LIGHT,
+    REST,
+    STREET,
+    TWO,
+    Annotator,
+    mask_of,
+    never,
+    of_colour,
+    textarea,
+    words_config,
+)
+
+
+def read(text: str, config: LabelConfig = STREET, prompt_label: str = "") -> list[tuple[str, ...]]:
+    """Each phrase as the name of its label, and its prompts."""
+    read = read_words(text, config, config.labels_of("image"), prompt_label, never)
+    return [(phrase.label.name, *phrase.prompts) for phrase in read.phrases]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("red car -> Car", ("Car", "red car")),
+        ("rusty thing->tl", ("TrafficLight", "rusty thing")),
+        ("old thing → traffic light", ("TrafficLight", "old thing")),
+        ("green car -> Veg", ("Veg", "green car")),
+        ("-> Car", ("Car", "car", "van")),
+        ("car ->", ("Car", "car", "van")),
+        ("red car -> Spaceship", ("Car", "red car")),
+        ("Car", ("Car", "car", "van")),
+        ("CAR", ("Car", "car", "van")),
+        ("van", ("Car", "van")),
+        ("trafficLight", ("TrafficLight", "traffic light")),
+        ("tl", ("TrafficLight", "traffic light")),
+        ("the traffic light by the car", ("TrafficLight", "the traffic light by the car")),
+        ("a bush!", ("Veg", "a bush!")),
+        ("van or tree", ("Veg", "van or tree")),  # the longest
+        ("car near van", ("Car", "car near van")),
+    ],
+)
+def test_a_label_that_is_named_gets_the_mask(text: str, expected: tuple[str, ...]) -> None:
+    assert read(text) == [expected]
+
+
+def test_phrases_are_separated_by_commas() -> None:
+    assert read(" red car -> tl,bush, van,, bush") == [
+        ("TrafficLight", "red car"),
+        ("Veg", "bush"),
+        ("Car", "van"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("door, double door", [("door, double door",) * 2]),
+        (" Door,  double door ", [("door, double door",) * 2]),
+        ("door, double door -> Car", [("Car", "door, double door")]),
+        ("red gate -> door, double door", [("door, double door", "red gate")]),
+        ("van, bush -> Car", [("Car", "van"), ("Car", "bush")]),
+    ],
+)
+def test_commas_in_the_name_of_a_label_separate_nothing(
+    text: str, expected: list[tuple[str, ...]]
+) -> None:
+    config = words_config('<Label value="door, double door"/>', CAR)
+    assert read(text, config) == expected
+
+
+def test_a_label_with_a_comma_may_be_asked_for_whole() -> None:
+    config = words_config('<Label value="door, double door"/>', CAR)
+    found = read_words("all door, double door", config, config.labels_of("image"), "", never)
+    assert [label.name for label in found.whole] == ["door, double door"]
+    assert found.phrases == ()
+
+
+def test_a_part_of_a_word_names_nothing() -> None:
+    assert read("carpet", prompt_label="Veg") == [("Veg", "carpet")]
+
+
+def test_the_only_label_gets_the_mask() -> None:
+    assert read("black cat", words_config(CAR)) == [("Car", "black cat")]
+    assert read("black cat", words_config(CAR, REST)) == [("Car", "black cat")]
+    assert read("black cat", words_config(REST)) == [("background", "black cat")]
+
+
+def test_the_prompt_label_gets_what_names_none(caplog: pytest.LogCaptureFixture) -> None:
+    assert read("black cat", prompt_label="tree") == [("Veg", "black cat")]
+    assert read("red car", prompt_label="tree") == [("Car", "red car")]
+    found = read_words(
+        "cat", STREET, STREET.labels_of("image"), "nobody", lambda text, labels: labels[0]
+    )
+    assert found.phrases[0].label.name == "Car"
+    assert "prompt_label='nobody' is the name of no label." in caplog.text
+
+
+def test_the_prompt_label_is_the_one_of_the_text_area() -> None:
+    config = words_config(CAR, LIGHT, prompt_label="TrafficLight")
+    prompt = Prompt(Words("lamp"), control="words", image="image")
+    ask = parse_prompt(Context((prompt,)), config, never)
+    assert ask is not None
+    assert isinstance(ask.query, Phrases)
+    assert ask.query.phrases[0].label.name == "TrafficLight"
+
+
+def test_the_nearest_label_gets_what_is_left(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    (region,) = Annotator().asks(TWO, textarea("navy"))
+    assert region["value"]["brushlabels"] == ["blue"]
+    assert np.array_equal(mask_of(region), of_colour(TWO, "blue"))
+    assert "'navy' names no label: it is drawn as blue, the nearest." in caplog.text
+
+
+def test_the_rest_is_never_the_nearest() -> None:
+    asked = []
+
+    def nearest(text: str, labels: Any) -> Label:
+        asked.extend(labels)
+        return labels[0]  # type: ignore[no-any-return]
+
+    read_words("cat", STREET, STREET.labels_of("image"), "", nearest)
+    assert [label.name for label in asked] == ["Car", "TrafficLight", "Veg"]
+
+
+@pytest.mark.parametrize("text", ["all", "ALL", " all "])
+def test_all_is_every_label(text: str) -> None:
+    found = read_words(text, STREET, STREET.labels_of("image"), "", never)
+    assert [label.name for label in found.whole] == ["Car", "TrafficLight", "Veg", "background"]
+    assert found.phrases == ()
+
+
+@pytest.mark.parametrize("text", ["car all", "all car", "All Car", "van all"])
+def test_all_beside_a_label_is_that_one(text: str) -> None:
+    found = read_words(text, STREET, STREET.labels_of("image"), "", never)
+    assert [label.name for label in found.whole] == ["Car"]
+
+
+def test_a_label_that_is_asked_for_whole_is_asked_for_once() -> None:
+    found = read_words("all car, Car, red car, bush", STREET, STREET.labels_of("image"), "", never)
+    assert [label.name for label in found.whole] == ["Car"]
+    assert [phrase.prompts for phrase in found.phrases] == [("red car",), ("bush",)]
+
+
+def test_all_may_be_in_other_words() -> None:
+    assert read("all my cars", prompt_label="Veg") == [("Veg", "all my cars")]
+    config = words_config('<Label value="all"/>', CAR)
+    assert read("all", config) == [("all", "all")]
+
+
+def test_the_last_prompt_decides() -> None:
+    config = parse_label_config(CONFIG)
+
+    def prompt(shape: Any, label: str, **place: Any) -> Prompt:
+        return Prompt(shape, (label,), **place)
+
+    first, second = Keypoint(1, 1), Keypoint(2, 2, positive=False)
+    box = Rectangle(1, 1, 2, 2)
+    blue = prompt(Keypoint(3, 3), "blue")
+    context = Context((prompt(first, "red"), blue, prompt(box, "red"), prompt(second, "red")))
+    ask = parse_prompt(context, config, never)
+    assert ask is not None
+    assert ask.query == Clicks(Label("red"), (first, second))
+    ask = parse_prompt(Context((prompt(first, "red"), prompt(box, "red"))), config, never)
+    assert ask is not None
+    assert ask.query == Boxes(Label("red"), (box,))
+
+
+def test_a_click_without_a_label_is_for_the_only_one() -> None:
+    one = parse_label_config(
+        f'<View>{IMAGE}<BrushLabels name="m" toName="image"><Label value="red"/></BrushLabels>'
+        "</View>"
+    )
+    bare = Context((Prompt(Keypoint(1, 1)),))
+    ask = parse_prompt(bare, one, never)
+    assert ask is not None
+    assert ask.query == Clicks(Label("red"), (Keypoint(1, 1),))
+    assert parse_prompt(bare, parse_label_config(CONFIG), never) is None
