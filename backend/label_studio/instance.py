@@ -99,7 +99,7 @@ class LabelStudioInstance:
         """
         setup = self._setup
         is_announced = setup is not None and setup.is_vouched and origin(setup.url) == origin(url)
-        return self.is_configured(url) or is_announced or self.rules.vouch_for(url)
+        return self.is_configured(url) or is_announced or self.rules.is_allowed_host(url)
 
     def is_file(self, url: str) -> bool:
         """Return whether a URL of this Label Studio is one of a file.

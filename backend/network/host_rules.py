@@ -10,34 +10,28 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import parse_url
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
 Origin = tuple[str, str, int]  # scheme, host, port
 
 
-#: Global by the registry, but a cloud's own: Azure's WireServer; and those that older releases of
-#: Python take for global.
+#: Not public, although Python takes them for global: Azure's WireServer, which is global by the
+#: registry, and two networks that only newer releases of Python know.
 _NOT_PUBLIC = tuple(
     map(ipaddress.ip_network, ("168.63.129.16/32", "192.0.0.0/24", "100.64.0.0/10"))
 )
 
-
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-
 
 _NAME = re.compile(r"(\*\.)?([a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class HostRules:
-    """Hosts that the administrator vouches for, beside Label Studio and public addresses.
+    """Hosts that the administrator allows, beside Label Studio and public addresses.
 
     Attributes:
-        names: host, or suffix that begins with a dot; and the port, None for all.
-        networks: addresses that any host may have.
+        names: pairs of a host, or a suffix that begins with a dot, and a port; None for all ports.
+        networks: networks whose addresses any host may have.
     """
 
     names: tuple[tuple[str, int | None], ...] = ()
@@ -45,16 +39,16 @@ class HostRules:
 
     @classmethod
     def parse(cls, text: str) -> HostRules:
-        """Read ``ALLOWED_HOSTS``: names, ``*.`` before a name, addresses and networks, by comma.
+        """Parse ``ALLOWED_HOSTS``: names, ``*.`` and a name, addresses and networks, with commas.
 
         Raises:
             ValueError: an entry is none of these.
 
         >>> rules = HostRules.parse("minio:9000, *.pictures.org, 10.1.0.0/16")
-        >>> rules.vouch_for("http://minio:9000/a.png"), rules.vouch_for("http://minio/a.png")
-        (True, False)
-        >>> rules.permit("10.1.2.3"), rules.permit("10.2.0.1"), rules.permit("9.9.9.9")
-        (True, False, True)
+        >>> [rules.is_allowed_host(f"http://minio{port}/a.png") for port in (":9000", "")]
+        [True, False]
+        >>> [rules.is_allowed_address(ip) for ip in ("10.1.2.3", "10.2.0.1", "9.9.9.9")]
+        [True, False, True]
         """
         names: list[tuple[str, int | None]] = []
         networks: list[Network] = []
@@ -73,8 +67,8 @@ class HostRules:
             names.append((host, int(match[3]) if match[3] else None))
         return cls(tuple(names), tuple(networks))
 
-    def vouch_for(self, url: str) -> bool:
-        """Whether a URL's host is named, so that it may have any address."""
+    def is_allowed_host(self, url: str) -> bool:
+        """Return whether a URL's host is named, so that it may have any address."""
         found = origin(url)
         if found is None:
             return False
@@ -85,8 +79,8 @@ class HostRules:
             for name, only_port in self.names
         )
 
-    def permit(self, address: str) -> bool:
-        """Whether an address may be connected to, whatever its name."""
+    def is_allowed_address(self, address: str) -> bool:
+        """Return whether an address may be connected to, whatever its host's name."""
         ip = ipaddress.ip_address(address.partition("%")[0])
         inner = _inner(ip)
         if any(each in network for network in self.networks for each in (ip, inner)):
@@ -95,7 +89,7 @@ class HostRules:
 
 
 def origin(url: str) -> Origin | None:
-    """Scheme, host and port of an http(s) URL, as the HTTP client reads it; else None.
+    """Return scheme, host and port of an http(s) URL as the HTTP client reads it; else None.
 
     >>> origin("HTTP://Studio/data"), origin("https://studio:8443"), origin("file:///etc/passwd")
     (('http', 'studio', 80), ('https', 'studio', 8443), None)
@@ -110,7 +104,7 @@ def origin(url: str) -> Origin | None:
 
 
 def _inner(ip: Address) -> Address:
-    """The IPv4 address that an IPv6 address stands for, where it stands for one."""
+    """Return the IPv4 address that an IPv6 address contains; any other address unchanged."""
     if isinstance(ip, ipaddress.IPv4Address):
         return ip
     if ip in _NAT64:

@@ -1,10 +1,10 @@
-"""Which hosts files may be fetched from, held where connections are made.
+"""HTTP requests that connect to allowed addresses only (protection from SSRF).
 
-A task may name any address, and a server may redirect to any. So that nobody reaches through this
-backend what only this backend can reach, a connection is made to public addresses only, unless the
-administrator vouches for the host: by ``LABEL_STUDIO_URL``, or in ``ALLOWED_HOSTS``. What counts is
-the address that is connected to, not the name: a name is looked up once, and the connection goes to
-the very address that was checked, in each step of a redirect anew.
+A task may name any address, and a server may redirect to any. Nobody is to reach through this
+backend what only this backend can reach. So connections are made to public addresses only, unless
+the administrator allows the host by ``LABEL_STUDIO_URL`` or in ``ALLOWED_HOSTS``. The address is
+checked, not the name: a name is looked up once, and the connection goes to the address that was
+checked. Each redirect is checked anew.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ def request(
     limit: TimeLimit,
     **options: Any,
 ) -> requests.Response:
-    """One HTTP request, no redirect followed, to a host that may be asked.
+    """Send one HTTP request; follow no redirect.
 
     Args:
         method: GET or POST.
-        url: what to ask for.
-        rules: which addresses may be connected to.
-        trusted: whether the administrator vouches for the host. Only then a proxy of the
-            environment (``HTTP_PROXY``, ``NO_PROXY``) is used: of what a proxy connects to, nobody
-            here can tell the address.
-        limit: ends it.
+        url: address of the resource.
+        rules: the addresses that may be connected to.
+        trusted: whether the administrator allows the host. Only then a proxy of the environment
+            (``HTTP_PROXY``, ``NO_PROXY``) is used: the address to which a proxy connects cannot be
+            checked here.
+        limit: ends the request.
         options: see `requests.request`.
 
     Raises:
-        HostRefused: all addresses of the host are ones that may not be connected to.
-        requests.RequestException: it cannot be reached.
+        HostRefused: no address of the host may be connected to.
+        requests.RequestException: the host cannot be reached.
     """
-    dial = partial(_dial, permit=None if trusted else rules.permit, limit=limit)
+    dial = partial(_dial, is_allowed=None if trusted else rules.is_allowed_address, limit=limit)
     with requests.Session() as session:
         for scheme in ("http://", "https://"):
             session.mount(scheme, _Adapter(dial, proxied=trusted))
@@ -59,7 +59,7 @@ def request(
 
 
 class _Adapter(HTTPAdapter):
-    """Connects by a function of ours; through a proxy only where that is wanted."""
+    """Connects by a given function; through a proxy only if it may."""
 
     def __init__(self, dial: Dial, proxied: bool) -> None:
         self._dial = dial
@@ -81,7 +81,7 @@ class _Adapter(HTTPAdapter):
     ) -> Any:
         pool: Any = super().get_connection_with_tls_context(request, verify, proxies, cert)
         if (select_proxy(str(request.url), proxies) or "").lower().startswith("socks"):
-            return pool  # connects in its own way; `send` has seen to it that it may
+            return pool  # connects in its own way; `send` gives proxies to trusted hosts only
         kind = _HttpsConnection if pool.scheme == "https" else _HttpConnection
         pool.ConnectionCls = partial(kind, dial=self._dial)
         return pool
@@ -106,18 +106,18 @@ class _HttpsConnection(HTTPSConnection):
 
 
 def _dial(
-    host: str, port: int, permit: Callable[[str], bool] | None, limit: TimeLimit
+    host: str, port: int, is_allowed: Callable[[str], bool] | None, limit: TimeLimit
 ) -> socket.socket:
-    """Connect to the first address of a host that may be, and can be, connected to."""
+    """Connect to the first address of a host that is allowed and can be reached."""
     found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-    permitted = [each for each in found if permit is None or permit(str(each[4][0]))]
-    if not permitted:
+    allowed = [each for each in found if is_allowed is None or is_allowed(str(each[4][0]))]
+    if not allowed:
         raise HostRefused(
             f"{host} has no public address: set LABEL_STUDIO_URL if it is Label Studio, or name "
             "it in ALLOWED_HOSTS if pictures may come from there."
         )
     failure = OSError("no address")
-    for family, kind, protocol, _, address in permitted:
+    for family, kind, protocol, _, address in allowed:
         connection = socket.socket(family, kind, protocol)
         try:
             connection.settimeout(limit.left_s)

@@ -12,7 +12,7 @@ from types import TracebackType
 
 
 class Clock:
-    """Calls functions when their time has come, in one thread for all.
+    """Calls functions at set times, all in one thread.
 
     A timer for each request would be a thread for each request.
     """
@@ -23,7 +23,7 @@ class Clock:
         self._count = 0
 
     def call_at(self, when: float, function: Callable[[], None]) -> None:
-        """Call a function at a time of the monotonic clock; it must be quick, and raise nothing."""
+        """Call a function at a time of the monotonic clock; it must be quick and raise nothing."""
         with self._changed:
             if not self._count:
                 threading.Thread(target=self._run, name="clock", daemon=True).start()
@@ -44,15 +44,15 @@ class Clock:
 
 
 class TimeLimit:
-    """Ends the connections that were made under it once its time is up; a context manager.
+    """Closes the connections made under it when its time is over; a context manager.
 
-    A timeout of a single read is no such limit: a server that sends a byte now and then, of a
-    header or of a handshake, keeps within it for ever. Only the lookup of a name is outside of it,
-    which the system's resolver ends on its own.
+    A timeout of a single read is no such limit: a server that sends a byte of a header or of a
+    handshake now and then never exceeds it. The lookup of a name is not limited: the system's
+    resolver ends it on its own.
 
     Args:
-        seconds: how long all may take.
-        clock: tells when it is over.
+        seconds: time for everything together.
+        clock: calls it when the time is over.
     """
 
     def __init__(self, seconds: float, clock: Clock) -> None:
@@ -74,7 +74,7 @@ class TimeLimit:
         self.lift()
 
     def lift(self) -> None:
-        """Let connections be from now on."""
+        """Stop limiting the connections made so far."""
         with self._lock:
             for connection in self._connections:
                 connection.close()
@@ -82,16 +82,19 @@ class TimeLimit:
 
     @property
     def left_s(self) -> float:
-        """Seconds that are left; never quite 0, which sockets take for no limit at all."""
+        """Seconds that are left; at least 0.001, as sockets take 0 for no timeout."""
         return max(0.001, self._end - time.monotonic())
 
     @property
     def is_over(self) -> bool:
-        """Whether the time is up."""
+        """Whether the time is over."""
         return time.monotonic() >= self._end
 
     def hold(self, connection: socket.socket) -> None:
-        """Let a connection end with the time; through a handle that TLS cannot take away."""
+        """Close a connection when the time is over.
+
+        A duplicate of the socket is kept, because TLS takes over the original.
+        """
         with self._lock:
             self._connections.append(connection.dup())
         if self.is_over:

@@ -24,22 +24,22 @@ PUBLIC += ["64:ff9b::8.8.8.8", "2002:808:808::1"]
 
 @pytest.mark.parametrize("address", NOT_PUBLIC)
 def test_addresses_that_are_not_public(address: str) -> None:
-    assert not HostRules().permit(address)
+    assert not HostRules().is_allowed_address(address)
 
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_addresses_that_are(address: str) -> None:
-    assert HostRules().permit(address)
+    assert HostRules().is_allowed_address(address)
 
 
 def test_a_star_stands_for_subdomains_and_for_nothing_that_only_ends_so() -> None:
     rules = HostRules.parse("*.lab.example")
-    assert rules.vouch_for("https://a.b.lab.example/x")
-    assert not rules.vouch_for("https://lab.example/x")
-    assert not rules.vouch_for("https://evillab.example/x")
-    assert not rules.vouch_for("https://a.lab.example.evil.org/x")
-    assert not rules.vouch_for("https://a.lab.example@evil.org/x")
-    assert not rules.vouch_for("ftp://a.lab.example/x")
+    assert rules.is_allowed_host("https://a.b.lab.example/x")
+    assert not rules.is_allowed_host("https://lab.example/x")
+    assert not rules.is_allowed_host("https://evillab.example/x")
+    assert not rules.is_allowed_host("https://a.lab.example.evil.org/x")
+    assert not rules.is_allowed_host("https://a.lab.example@evil.org/x")
+    assert not rules.is_allowed_host("ftp://a.lab.example/x")
 
 
 @pytest.mark.parametrize(
