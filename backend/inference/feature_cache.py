@@ -1,4 +1,4 @@
-"""Features of pictures, kept: in memory and, on request, on disk; both bounded in bytes."""
+"""Cache features of images in memory and, on request, on disk; both bounded in bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from clearclip_core import WindowFeatures
 
 log = logging.getLogger(__name__)
 
-#: Once a folder is over its limit, it shrinks to this share of it, so that not every file asks.
+#: Share of its limit to which a full folder shrinks, so that not every new file makes it shrink.
 _SHRINK_TO = 0.9
 
 _CGROUP_LIMITS = (
@@ -33,7 +33,7 @@ _CGROUP_LIMITS = (
 
 @dataclass(frozen=True)
 class CacheUse:
-    """What a cache did so far, and what it holds now."""
+    """Counts of a cache since its start, and its present contents."""
 
     hits: int
     misses: int
@@ -42,7 +42,7 @@ class CacheUse:
     limit_bytes: int
 
     def to_json(self) -> dict[str, int]:
-        """The counts as `/status` has them."""
+        """Return the counts as `/status` has them."""
         return {
             "hits": self.hits,
             "misses": self.misses,
@@ -53,15 +53,15 @@ class CacheUse:
 
 
 class FeatureCache:
-    """Features of windows by key; what has not been used for longest is dropped first.
+    """Keeps features of windows by key; evicts the least recently used.
 
-    Kept are float16 tensors on the CPU: features are unit vectors, whose label maps differ from
-    those in float32 in one pixel of thousands. The geometry comes with each request's own picture.
-    Safe to share between threads.
+    Features are kept as float16 tensors on the CPU. They are unit vectors, whose label maps differ
+    from those in float32 in one pixel of thousands. The geometry is not kept: it comes with the
+    image of each request. Safe to share between threads.
 
     Args:
-        limit_bytes: of all tensors in memory; 0 keeps none.
-        disk: where they outlive the process, if anywhere.
+        limit_bytes: most bytes of all tensors in memory; 0 keeps none.
+        disk: a folder in which features outlive the process; None for none.
 
     >>> cache = FeatureCache(limit_bytes=1024)
     >>> cache.put("a", WindowFeatures(torch.ones(1, 2, 2, 8)))
@@ -77,10 +77,11 @@ class FeatureCache:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> FeatureCache:
-        """The cache that settings describe.
+        """Return the cache that settings describe.
 
         Raises:
-            ValueError: it is larger than this machine's memory, or its folder cannot be made.
+            ValueError: the cache is larger than this machine's memory, or its folder cannot be
+                made.
         """
         limit_bytes, most_bytes = settings.feature_cache_mb << 20, machine_memory_bytes()
         if limit_bytes > most_bytes:
@@ -97,7 +98,7 @@ class FeatureCache:
             raise ValueError(f"FEATURE_DISK_CACHE_MB: {folder} cannot be used: {error}.") from None
 
     def get(self, key: str) -> WindowFeatures | None:
-        """Features in float16 on the CPU, from memory; None where there are none."""
+        """Return features in float16 on the CPU, if they are in memory; else None."""
         with self._lock:
             features = self._memory.get(key)
             self._hits += features is not None
@@ -105,26 +106,26 @@ class FeatureCache:
             return features
 
     def __contains__(self, key: str) -> bool:
-        """Whether they are in memory; counts as no use of them."""
+        """Return whether features are in memory; this counts as no use of them."""
         with self._lock:
             return key in self._memory
 
     def put(self, key: str, features: WindowFeatures) -> None:
-        """Keep features in memory; those that are larger than all of it are not kept."""
+        """Keep features in memory, unless they are larger than the whole cache."""
         half = features.to("cpu", torch.float16)
         if _bytes_of(half) <= self._memory.maxsize:
             with self._lock:
                 self._memory[key] = half
 
     def load(self, key: str) -> None:
-        """Bring features from disk to memory, where they are only on disk."""
+        """Load features from disk into memory, unless they are in memory already."""
         if self._disk is not None and key not in self:
             features = self._disk.read(key)
             if features is not None:
                 self.put(key, features)
 
     def save(self, key: str) -> None:
-        """Bring features from memory to disk, where they are only in memory."""
+        """Save features from memory to disk, unless they are on disk already."""
         if self._disk is not None:
             with self._lock:
                 features = self._memory.get(key)
@@ -133,7 +134,7 @@ class FeatureCache:
 
     @property
     def use(self) -> CacheUse:
-        """Counts since the start, and what is in memory now."""
+        """Counts since the start, and the present contents of the memory."""
         with self._lock:
             memory = self._memory
             return CacheUse(
@@ -142,14 +143,14 @@ class FeatureCache:
 
 
 class FeatureFolder:
-    """One safetensors file a picture; the oldest by time of use go once they are too many bytes.
+    """Keeps features in one safetensors file an image; evicts the least recently used files.
 
-    A file that is damaged, or is not what its name says, is removed when it is asked for. Nothing
-    that goes wrong on the disk ever costs more than the file.
+    A file that is damaged, or has another key than its name says, is removed when it is read. An
+    error of the disk never costs more than the file.
 
     Args:
-        folder: made where it is missing.
-        limit_bytes: of all files together.
+        folder: path of the folder, which is made if it is missing.
+        limit_bytes: most bytes of all files together.
 
     Raises:
         OSError: the folder cannot be made or read.
@@ -160,17 +161,17 @@ class FeatureFolder:
         self._folder = folder
         self._limit_bytes = limit_bytes
         self._lock = threading.Lock()
-        for left in folder.glob("*.tmp"):  # by a process that was killed while it wrote
-            left.unlink(missing_ok=True)
+        for unfinished in folder.glob("*.tmp"):  # of a process that was killed while it wrote
+            unfinished.unlink(missing_ok=True)
         self._bytes = sum(size for _, size, _ in self._files())
         self._shrink()
 
     def read(self, key: str) -> WindowFeatures | None:
-        """Features in float16, or None."""
+        """Return features in float16; None if there is no file, or a damaged one."""
         path = self._path(key)
         try:
             features = _read(path, key)
-            os.utime(path)  # by which the oldest are told
+            os.utime(path)  # the time of last use, by which files are evicted
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError, ValueError) as error:
@@ -180,7 +181,7 @@ class FeatureFolder:
         return features
 
     def write(self, key: str, features: WindowFeatures) -> None:
-        """Write a file, unless it is there; whole or not at all."""
+        """Write features atomically, unless their file exists; log an error of the disk."""
         path = self._path(key)
         if path.exists():
             return
@@ -205,11 +206,11 @@ class FeatureFolder:
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
 
     def _files(self) -> Iterator[tuple[int, int, Path]]:
-        """Time of last use, size, and path of each file."""
+        """Yield the time of last use in ns, the size in bytes, and the path of each file."""
         for path in self._folder.glob("*.safetensors"):
             try:
                 stat = path.stat()
-            except FileNotFoundError:  # another process took it away
+            except FileNotFoundError:  # another process has removed it
                 continue
             yield stat.st_mtime_ns, stat.st_size, path
 
@@ -236,14 +237,14 @@ class FeatureFolder:
 
 
 def machine_memory_bytes() -> int:
-    """Memory of this machine, or of its container where that has less."""
+    """Return the bytes of memory of this machine, or of its container if that has less."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limits = [path.read_text().strip() for path in _CGROUP_LIMITS if path.is_file()]
     return min([machine, *(int(limit) for limit in limits if limit.isdigit())])
 
 
 def _tensors(features: WindowFeatures) -> dict[str, torch.Tensor]:
-    """By their names in files, contiguous; without those that are None."""
+    """Return contiguous tensors by their names in files, without those that are None."""
     named = {"patches": features.patches, "cls": features.cls}
     return {name: tensor.contiguous() for name, tensor in named.items() if tensor is not None}
 
@@ -260,10 +261,10 @@ def _metadata(key: str, features: WindowFeatures) -> dict[str, str]:
 
 
 def _read(path: Path, key: str) -> WindowFeatures:
-    """The features in a file.
+    """Read the features in a file.
 
     Raises:
-        ValueError: they are not what was written under that key.
+        ValueError: the file holds anything but the features that were written under that key.
     """
     with safe_open(path, "pt") as file:
         if set(file.keys()) not in ({"patches"}, {"patches", "cls"}):
@@ -275,5 +276,5 @@ def _read(path: Path, key: str) -> WindowFeatures:
     if dtypes != {torch.float16} or features.patches.ndim != 4:
         raise ValueError("it does not hold float16 patches (windows, h, w, D)")
     if metadata != _metadata(key, features):
-        raise ValueError("its content or its key is another one")
+        raise ValueError("its checksum or its key does not match")
     return features

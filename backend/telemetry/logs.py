@@ -1,10 +1,10 @@
-"""Log lines: one an event, for people or as JSON, and never with a secret in it.
+"""Configure logging: one line an event, as text or JSON, without secrets.
 
-Messages are written so that they hold none. Here stands the second guard, for those of libraries
-and for texts that come from outside: what looks like a secret, or like a picture, is cut out.
+Messages of this code are written without secrets. The formatters are a second guard, for messages
+of libraries and for texts from outside: they cut out whatever looks like a secret or an image.
 
-Plain `logging` is enough: the lines of gunicorn and all libraries come through it anyway, and what
-the thread works at is in `backend.telemetry.tracing`.
+Plain `logging` is enough: gunicorn and all libraries use it, and `backend.telemetry.tracing` knows
+the task of each thread.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from pydantic import SecretStr
 from backend.settings import Settings
 from backend.telemetry.tracing import Fact, facts
 
-#: Longest message, and longest fact; what is longer comes from outside.
+#: Most letters of a message, and of a fact; longer ones come from outside.
 _MESSAGE_LENGTH = 2000
 _FACT_LENGTH = 100
 
-#: Errors that led to an error, and calls of each, that are named.
+#: Most errors in a chain of causes that are logged, and most calls of each.
 _CHAIN = 3
 _CALLS = 12
 
 _CUT = "…"
 
-#: What looks like one, and what stands in its place. A text from outside is searched for them: none
-#: may look for its end again from each letter of a long word.
+#: Patterns of secrets, and their replacements. They run on texts from outside: none may take
+#: quadratic time, by a search for its end from each letter of a long word.
 _SECRETS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"""data:[\w/+.-]*[;,][^\s'"]*""", re.I), f"data:{_CUT}"),
     (re.compile(r"""//[^\s/'"]*@"""), f"//{_CUT}@"),
@@ -63,15 +63,15 @@ _PLAIN = re.compile(r"[\w.:/+-]+")
 
 
 def logging_config(settings: Settings, level: str | None = None) -> dict[str, Any]:
-    """What `logging.config.dictConfig` is to be given: ours at a level, libraries from WARNING on.
+    """Return the argument of `logging.config.dictConfig`; libraries log from WARNING on.
 
     Args:
-        settings: level, format, and the secrets that are cut out wherever they turn up.
-        level: another than the settings'.
+        settings: level, format, and the secrets that are cut out of all lines.
+        level: the level of the backend's loggers, in place of the settings'.
     """
     ours = {"level": level or settings.log_level}
     server = {"level": "INFO", "handlers": [], "propagate": True}
-    silent = {"level": "CRITICAL", "handlers": [], "propagate": False}  # `create_app` tells more
+    silent = {"level": "CRITICAL", "handlers": [], "propagate": False}  # `create_app` logs more
     lines = {"()": JsonLines if settings.log_format == "json" else TextLines}
     return {
         "version": 1,
@@ -97,7 +97,7 @@ def logging_config(settings: Settings, level: str | None = None) -> dict[str, An
 
 
 def known_secrets(settings: Settings) -> Iterator[str]:
-    """The secrets of settings, in the forms in which they travel."""
+    """Yield the secrets of settings, in the forms in which they are sent."""
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         if isinstance(value, SecretStr):
@@ -111,14 +111,14 @@ def known_secrets(settings: Settings) -> Iterator[str]:
 
 
 def scrub(text: str, secrets: Collection[str] = (), length: int = _MESSAGE_LENGTH) -> str:
-    """A text without what looks like a secret or a picture, on one line, cut off at a length.
+    """Return a text on one line, cut off at a length, without secrets and images.
 
     >>> scrub("GET http://ann:pw@host/a.png?X-Amz-Signature=abc: Token 0123456789")
     'GET http://…@host/a.png?… Token …'
     >>> scrub("one\\ntwo")
     'one\\\\ntwo'
     """
-    text = _without(text, secrets)[: 4 * length]  # before the search: it may be a book
+    text = _without(text, secrets)[: 4 * length]  # before the search: it may be very long
     for pattern, instead in _SECRETS:
         text = pattern.sub(instead, text)
     clean = _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
@@ -126,7 +126,7 @@ def scrub(text: str, secrets: Collection[str] = (), length: int = _MESSAGE_LENGT
 
 
 def printable(text: str) -> str:
-    """A text from outside for a terminal, a table or a plot: no letter of it does anything.
+    """Replace the control characters of a text from outside, for a terminal, a table or a plot.
 
     >>> printable("a\x1b[31mb")
     'a\ufffd[31mb'
@@ -137,7 +137,7 @@ def printable(text: str) -> str:
 
 
 class Facts(logging.Filter):
-    """Adds to a record what its thread works at."""
+    """Adds the facts of the thread's context to each record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Keep every record."""
@@ -146,10 +146,10 @@ class Facts(logging.Filter):
 
 
 class _Lines(logging.Formatter):
-    """What both formats have in common.
+    """The base of both formats.
 
     Args:
-        secrets: cut out wherever they turn up.
+        secrets: texts that are cut out of all lines.
     """
 
     def __init__(self, secrets: Collection[str] = ()) -> None:
@@ -173,10 +173,13 @@ class _Lines(logging.Formatter):
 
 
 class TextLines(_Lines):
-    """For people: ``2026-11-25 09:12:03 INFO backend.telemetry.task_tracker: Task 7: 5 regions (ms=84)``."""
+    """Formats records for people.
+
+    ``2026-11-25 09:12:03 INFO backend.telemetry.task_tracker: Task 7: 5 regions (ms=84)``
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line."""
+        """Return one line."""
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
         error = self._error(record)
         pairs = " ".join(f"{name}={_word(value)}" for name, value in self._facts(record).items())
@@ -185,10 +188,10 @@ class TextLines(_Lines):
 
 
 class JsonLines(_Lines):
-    """For machines: an object with time, level, logger, message, error, and all facts."""
+    """Formats records as JSON objects of time, level, logger, message, error, and all facts."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line."""
+        """Return one line."""
         at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         error = self._error(record)
         line = {
@@ -215,7 +218,7 @@ def _word(value: Fact) -> str:
 
 
 def _describe(error: BaseException) -> str:
-    """An error with the way to it, the last call first, and what led to it; without values."""
+    """Describe an error, its calls, the last one first, and its causes; without values."""
     parts: list[str] = []
     chain: BaseException | None = error
     while chain is not None and len(parts) < _CHAIN:

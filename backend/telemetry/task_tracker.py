@@ -1,4 +1,4 @@
-"""What the backend is doing and has done, task by task: for logs, metrics and the page."""
+"""Track tasks that run, failed or are done, for logs, metrics and the dashboard."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from backend.telemetry.tracing import Stages, about, facts, timed
 
 log = logging.getLogger(__name__)
 
-#: Over how many seconds the pace is measured.
+#: Seconds over which the pace is measured.
 PACE_S = 60.0
 
-#: How many failures, and how many projects, are remembered: both come from whoever asks.
-REMEMBERED = 50
-REMEMBERED_PROJECTS = 200
+#: Most failures, and most projects, that are kept: clients can send any number of both.
+MAX_FAILURES = 50
+MAX_PROJECTS = 200
 
-#: How much of a failure's sentence is remembered; the log has all of it.
+#: Most letters of a failure's sentence that are kept; the log has all of it.
 _SENTENCE_LENGTH = 300
 
 TaskId = int | str | None
@@ -30,20 +30,20 @@ TaskId = int | str | None
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """How the work on one task ended.
+    """The end of the work on one task.
 
     Attributes:
-        task: number of the task, as its request has it.
-        project: number of its project.
-        urgency: who waited: ``interactive``, ``opened`` or ``batch``.
-        request: the request that asked for it.
-        ended_at: seconds since the epoch.
-        seconds: that it took, waiting included.
-        stages: the same, by stage.
-        pictures: that it has, as far as they were looked at.
-        regions: that were drawn.
+        task: id of the task, as its request has it.
+        project: id of its project.
+        priority: ``interactive``, ``opened`` or ``batch``.
+        request: id of the HTTP request.
+        ended_at: time of the end, in seconds since the epoch.
+        seconds: duration, waiting included.
+        stages: seconds by stage.
+        pictures: number of images that were predicted.
+        regions: number of regions that were drawn.
         reason: code of the error, where it failed; else empty.
-        sentence: what is wrong; else empty.
+        sentence: text of the error, where it failed; else empty.
     """
 
     task: TaskId
@@ -69,11 +69,11 @@ class Running:
     """A task that is being worked on.
 
     Attributes:
-        task: its number.
-        project: number of its project.
-        urgency: who waits.
-        seconds: since it began.
-        stage: that it is in.
+        task: id of the task.
+        project: id of its project.
+        priority: ``interactive``, ``opened`` or ``batch``.
+        seconds: time since it began.
+        stage: its present stage.
     """
 
     task: TaskId
@@ -84,7 +84,7 @@ class Running:
 
 
 class TrackedTask:
-    """One task, while it is worked on: where its end is told to the journal."""
+    """Takes the result of one task while it is worked on."""
 
     def __init__(self, task: TaskId, project: int | None, priority: str, stages: Stages) -> None:
         self.task, self.project, self.priority, self.stages = task, project, priority, stages
@@ -93,22 +93,22 @@ class TrackedTask:
         self.error: BaseException | None = None
 
     def drawn(self, regions: int, pictures: int = 1) -> None:
-        """It has a prediction."""
+        """Note that the task has a prediction."""
         self.pictures, self.regions = pictures, regions
 
     def failed(self, error: BaseException) -> None:
-        """It has none, for that reason."""
+        """Note that the task has no prediction because of an error."""
         self.error = error
 
 
 class TaskTracker:
-    """Remembers what runs, the last failures, and how fast pictures are done; bounded.
+    """Keeps running tasks, the latest failures and the pace, within bounds.
 
     Safe to share between threads.
 
     Args:
-        listeners: hear each record; they must be quick and must not raise.
-        clock: seconds that only grow; for tests.
+        listeners: called with each record; they must be quick and must not raise.
+        clock: monotonic time in seconds.
 
     >>> tracker = TaskTracker()
     >>> with tracker.task(7, project=1, priority="batch") as work:
@@ -126,7 +126,7 @@ class TaskTracker:
         self._clock = clock
         self._lock = threading.Lock()
         self._running: dict[int, TrackedTask] = {}
-        self._failures: deque[TaskRecord] = deque(maxlen=REMEMBERED)
+        self._failures: deque[TaskRecord] = deque(maxlen=MAX_FAILURES)
         self._ends: deque[tuple[float, int]] = deque()
         self._done = self._failed = 0
         self._projects: OrderedDict[int | None, tuple[int, int]] = OrderedDict()
@@ -134,7 +134,7 @@ class TaskTracker:
 
     @contextmanager
     def task(self, task: TaskId, project: int | None, priority: str) -> Iterator[TrackedTask]:
-        """Work at a task within the block; whatever leaves it as an exception is a failure."""
+        """Track a task within the block; an exception that leaves the block is a failure."""
         with about(project=project, task=task, urgency=priority), timed() as stages:
             work = TrackedTask(task, project, priority, stages)
             with self._lock:
@@ -148,7 +148,7 @@ class TaskTracker:
                 self._end(work)
 
     def refused(self, error: BackendError, advice: str) -> None:
-        """A request for predictions was refused before its tasks were known: nothing to count."""
+        """Keep the failure of a request that was refused as a whole; count no task."""
         record = TaskRecord(
             task=None,
             project=None,
@@ -165,7 +165,7 @@ class TaskTracker:
 
     @property
     def running(self) -> list[Running]:
-        """The tasks that are worked on now, the longest first."""
+        """The tasks that are worked on now, the longest-running first."""
         now = time.monotonic()
         with self._lock:
             works = list(self._running.values())
@@ -182,23 +182,23 @@ class TaskTracker:
 
     @property
     def done(self) -> int:
-        """How many tasks got a prediction since the start."""
+        """The number of tasks that got a prediction since the start."""
         return self._done
 
     @property
     def failed(self) -> int:
-        """How many tasks got none."""
+        """The number of tasks that failed since the start."""
         return self._failed
 
     @property
     def projects(self) -> dict[int | None, tuple[int, int]]:
-        """Tasks done and failed by project, of those that were last worked on; the latest last."""
+        """The numbers of done and failed tasks of recent projects; the latest project last."""
         with self._lock:
             return dict(self._projects)
 
     @property
     def pictures_per_second(self) -> float:
-        """The pace of the last `PACE_S` seconds, or since the start where that is less."""
+        """The pace in images per second over the last `PACE_S` seconds, or since the start."""
         now = self._clock()
         with self._lock:
             self._forget(now)
@@ -237,7 +237,7 @@ class TaskTracker:
             self._done += 1
             self._ends.append((self._clock(), record.pictures))
             self._projects[record.project] = done + 1, failed
-        if len(self._projects) > REMEMBERED_PROJECTS:
+        if len(self._projects) > MAX_PROJECTS:
             self._projects.popitem(last=False)
         self._forget(self._clock())
 
@@ -247,7 +247,7 @@ class TaskTracker:
 
 
 def _write(record: TaskRecord, error: BaseException | None) -> None:
-    """One line in the log: what became of a task, and where its time went."""
+    """Log the end of a task, with its time by stage."""
     stages = {f"{name}_ms": round(1000 * took) for name, took in record.stages.items()}
     more = {"facts": {"ms": round(1000 * record.seconds), **stages}}
     if error is None:

@@ -1,8 +1,8 @@
-"""What a thread works at, and where its time goes: carried along, so that nobody hands it on.
+"""Trace work through threads: facts for log lines, and time by stage.
 
-`about` says what the work is about, for whoever writes a line in a log meanwhile; `timed` and
-`stage` measure. Both live in context variables: each thread has its own, and
-``contextvars.copy_context().run`` takes them along to another.
+`about` adds facts to all log lines of its block; `timed` and `stage` measure. Both are kept in
+context variables: each thread has its own, and ``contextvars.copy_context().run`` carries them
+over to another.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _facts: ContextVar[Mapping[str, Fact]] = ContextVar("facts", default=_NOTHING)
 
 
 class Stages:
-    """The seconds of one piece of work by stage, and the stage that it is in.
+    """Measures one piece of work by stage, in seconds.
 
-    Written by the thread that works, read by any.
+    Written by the thread that works, read by any thread.
 
     >>> with timed() as stages:
     ...     with stage("draw"), stage("fetch"):
@@ -36,11 +36,11 @@ class Stages:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.now = ""
-        self._inner = 0.0  # what stages inside the present one have taken
+        self._inner = 0.0  # seconds of the stages inside the present one
 
     @contextmanager
     def enter(self, name: str) -> Iterator[None]:
-        """Be in a stage; what stages inside it take is theirs alone."""
+        """Measure a stage; the time of stages inside it counts for those alone."""
         outer, outer_inner = self.now, self._inner
         self.now, self._inner = name, 0.0
         start = time.perf_counter()
@@ -53,7 +53,7 @@ class Stages:
             self._add(name, own)
 
     def _add(self, name: str, seconds: float) -> None:
-        # A new dict each time: who reads meanwhile has one that does not change.
+        # A new dict each time: a reader in another thread has one that does not change.
         self.seconds = {**self.seconds, name: self.seconds.get(name, 0.0) + max(0.0, seconds)}
 
 
@@ -62,7 +62,7 @@ _stages: ContextVar[Stages | None] = ContextVar("stages", default=None)
 
 @contextmanager
 def about(**facts: Fact) -> Iterator[None]:
-    """Say what is worked at; on top of what was said before, until the end of the block.
+    """Add facts to the log lines of the block, beside those of the blocks around it.
 
     >>> with about(request="a1"), about(task=7):
     ...     dict(facts())
@@ -76,13 +76,13 @@ def about(**facts: Fact) -> Iterator[None]:
 
 
 def facts() -> Mapping[str, Fact]:
-    """What this thread works at."""
+    """Return the facts of this thread's context."""
     return _facts.get()
 
 
 @contextmanager
 def timed() -> Iterator[Stages]:
-    """Measure the stages of what happens in the block, in this thread."""
+    """Measure the stages of the block, in this thread."""
     token = _stages.set(Stages())
     stages = _stages.get()
     assert stages is not None
@@ -94,7 +94,7 @@ def timed() -> Iterator[Stages]:
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Measure a stage of what is `timed`; elsewhere, do nothing. A decorator as well."""
+    """Measure a stage within `timed`; do nothing elsewhere. Also a decorator."""
     stages = _stages.get()
     if stages is None:
         yield

@@ -10,9 +10,9 @@ import pytest
 
 from backend.errors import ImageNotFound
 from backend.telemetry.task_tracker import (
+    MAX_FAILURES,
+    MAX_PROJECTS,
     PACE_S,
-    REMEMBERED,
-    REMEMBERED_PROJECTS,
     TaskRecord,
     TaskTracker,
 )
@@ -54,12 +54,12 @@ def test_what_runs_is_seen_with_its_stage() -> None:
 
 def test_failures_are_remembered_the_latest_first_and_not_for_ever() -> None:
     tracker = TaskTracker()
-    for task in range(REMEMBERED + 10):
+    for task in range(MAX_FAILURES + 10):
         do(tracker, task, error=ImageNotFound(f"There is no file {task}."))
-    assert len(tracker.failures) == REMEMBERED
-    assert tracker.failures[0].sentence == f"There is no file {REMEMBERED + 9}."
+    assert len(tracker.failures) == MAX_FAILURES
+    assert tracker.failures[0].sentence == f"There is no file {MAX_FAILURES + 9}."
     assert {failure.reason for failure in tracker.failures} == {"ImageNotFound"}
-    assert (tracker.done, tracker.failed) == (0, REMEMBERED + 10)
+    assert (tracker.done, tracker.failed) == (0, MAX_FAILURES + 10)
 
 
 def test_what_is_raised_is_a_failure_and_goes_on() -> None:
@@ -76,11 +76,11 @@ def test_projects_are_counted_and_not_without_end() -> None:
     do(tracker, 2, project=6)
     do(tracker, 3, project=5, error=ImageNotFound("No."))
     assert tracker.projects == {6: (1, 0), 5: (1, 1)}
-    for project in range(1000, 1000 + REMEMBERED_PROJECTS):
+    for project in range(1000, 1000 + MAX_PROJECTS):
         do(tracker, 1, project=project)
-    assert len(tracker.projects) == REMEMBERED_PROJECTS
+    assert len(tracker.projects) == MAX_PROJECTS
     assert 5 not in tracker.projects
-    assert tracker.done == 2 + REMEMBERED_PROJECTS
+    assert tracker.done == 2 + MAX_PROJECTS
 
 
 def test_the_pace_is_that_of_the_last_minute() -> None:
