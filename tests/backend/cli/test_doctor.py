@@ -209,7 +209,7 @@ def test_a_label_config_that_asks_for_nothing(studio_url: str, label_studio: Lab
     [
         ("DI", None, "ML_BLOCK_LOCAL_IP"),
         ("ER", "401 Client Error: UNAUTHORIZED for url", "Model dialog"),
-        ("ER", "503 Server Error: There are no weights", "look again"),
+        ("ER", "503 Server Error: There are no weights", "Do what that says, and run this again"),
     ],
 )
 def test_label_studio_does_not_reach_the_backend(
