@@ -17,9 +17,6 @@ from sqlalchemy import Connection, Engine, MetaData, create_engine, event, func,
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from backend.database.leases import LEASE_S as LEASE_S
-from backend.database.leases import has_died as has_died
-from backend.database.leases import new_owner as new_owner
 from backend.database.migrations.revisions import current, is_up_to_date, upgrade
 from backend.settings import Settings
 

@@ -41,8 +41,15 @@ from sqlalchemy import (
     update,
 )
 
-from backend.database.database import METADATA, Database
-from backend.database.leases import LEASE_S
+from backend.database.database import MAX_KEYS, METADATA, Database, key_batches
+from backend.database.leases import (
+    RELEASED,
+    is_free,
+    is_owned_by,
+    lease_columns,
+    leased_to,
+    renewed,
+)
 from backend.feedback.comparison import LabelDiff
 
 #: How an annotation began, or why there is nothing to compare; see `ReadAnnotation`.
@@ -60,9 +67,6 @@ _LOCK: Final = 0xC1EAA707
 #: So many messages within a second come from an import or a bulk action, not from annotators.
 _BURST: Final = 20
 
-#: Rows of one transaction that marks, and keys of one SQL statement.
-_BATCH_SIZE: Final = 400
-
 _ANNOTATIONS: Final = Table(
     "annotations",
     METADATA,
@@ -75,8 +79,7 @@ _ANNOTATIONS: Final = Table(
     Column("untaught", Integer, nullable=False, default=1, index=True),
     Column("due", Float, nullable=False, default=0.0),
     Column("tries", Integer, nullable=False, default=0),
-    Column("owner", String(128), nullable=False, default=""),
-    Column("leased_until", Float, nullable=False, default=0.0),
+    *lease_columns(),
     # what was read
     Column("kind", String(16), nullable=False, default=""),
     Column("task", BigInteger, nullable=False, default=0, index=True),
@@ -171,7 +174,7 @@ class AnnotationStore:
     def mark(self, project: int, annotations: Iterable[int]) -> None:
         """Mark annotations of a project that are new, changed or gone."""
         self._marked_at.append(self._database.clock())
-        for batch in _batches(sorted(set(annotations))):
+        for batch in key_batches(sorted(set(annotations))):
             with self._alone(), self._write() as connection:
                 self._mark(connection, project, batch)
 
@@ -188,7 +191,7 @@ class AnnotationStore:
         """Mark the annotations of tasks that have changed or are gone."""
         # one that is read for the first time now may belong to one of the tasks
         read_first = and_(_ROW.task == 0, _ROW.leased_until > 0)
-        for batch in _batches(sorted(set(tasks))):
+        for batch in key_batches(sorted(set(tasks))):
             self._mark_again(_ROW.project == project, or_(_ROW.task.in_(batch), read_first))
 
     def mark_all(self, project: int) -> None:
@@ -221,7 +224,7 @@ class AnnotationStore:
         now = self._database.clock()
         due = now if since is None else since
         wanted = or_(_ROW.open == 1, _ROW.untaught == 1) if unlearned else _ROW.open == 1
-        free = [wanted, _ROW.due <= due, _ROW.leased_until < now]
+        free = [wanted, _ROW.due <= due, is_free(_ANNOTATIONS, now)]
         if project is not None:
             free.append(_ROW.project == project)
         query = select(_ANNOTATIONS).where(*free).order_by(_ROW.due, _ROW.annotation.desc())
@@ -233,7 +236,7 @@ class AnnotationStore:
             same = query.where(_ROW.project == first.project).limit(limit)
             rows = connection.execute(same).all()
             ids = [row.annotation for row in rows]
-            self._update(connection, ids, owner=self._owner, leased_until=now + LEASE_S)
+            self._update(connection, ids, **leased_to(self._owner, now))
         self._leased.update(ids)
         return [
             PendingAnnotation(
@@ -252,12 +255,12 @@ class AnnotationStore:
         A lease that was given up here is not renewed, even if the database could not be told: it
         ends then, and another backend may take it.
         """
-        until = self._database.clock() + LEASE_S
-        ours = (_ROW.owner == self._owner, _ROW.leased_until > 0)
-        for batch in _batches(list(self._leased)):
+        values = renewed(self._database.clock())
+        ours = (is_owned_by(_ANNOTATIONS, self._owner), _ROW.leased_until > 0)
+        for batch in key_batches(self._leased):
             with self._write() as connection:
                 which = (_ROW.annotation.in_(batch), *ours)
-                connection.execute(update(_ANNOTATIONS).where(*which).values(leased_until=until))
+                connection.execute(update(_ANNOTATIONS).where(*which).values(values))
 
     def complete(
         self, pending: PendingAnnotation, read: ReadAnnotation, learned: bool = True
@@ -284,8 +287,7 @@ class AnnotationStore:
             "reason": read.reason,
             "seen": pending.count,
             "tries": 0,
-            "owner": "",
-            "leased_until": 0.0,
+            **RELEASED,
         }
         self._leased.discard(pending.annotation)
         with self._write() as connection:
@@ -306,9 +308,7 @@ class AnnotationStore:
         """
         self._leased.discard(pending.annotation)
         with self._write() as connection:
-            there = self._update_leased(
-                connection, pending, kind="", changes="[]", owner="", leased_until=0.0
-            )
+            there = self._update_leased(connection, pending, kind="", changes="[]", **RELEASED)
             if there:
                 newest = (_ROW.annotation == pending.annotation, _ROW.marked == pending.count)
                 closing = delete(_ANNOTATIONS) if learned else update(_ANNOTATIONS).values(open=0)
@@ -334,7 +334,7 @@ class AnnotationStore:
             for each in leased:
                 due = now + min(_retry_delay_s(each.tries), _LONGEST_RETRY_S)
                 later = {"due": due, "tries": each.tries + 1} if each == failed else {}
-                self._update_leased(connection, each, owner="", leased_until=0.0, **later)
+                self._update_leased(connection, each, **RELEASED, **later)
 
     # ---- what was read -----------------------------------------------------------------------
 
@@ -348,7 +348,7 @@ class AnnotationStore:
         ordered = query.order_by(_ROW.created, _ROW.annotation)
         with self._database.read() as connection:
             yield from map(
-                _from_row, connection.execute(ordered.execution_options(yield_per=_BATCH_SIZE))
+                _from_row, connection.execute(ordered.execution_options(yield_per=MAX_KEYS))
             )
 
     def revision(self, project: int) -> tuple[Any, ...]:
@@ -364,7 +364,7 @@ class AnnotationStore:
         """Return the tasks of annotations that were read, in ascending order."""
         found: set[int] = set()
         with self._database.read() as connection:
-            for batch in _batches(sorted(set(annotations))):
+            for batch in key_batches(sorted(set(annotations))):
                 query = select(_ROW.task).where(_ROW.annotation.in_(batch), _ROW.task > 0)
                 found.update(connection.scalars(query))
         return sorted(found)
@@ -401,9 +401,7 @@ class AnnotationStore:
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         """Open a transaction that changes rows; one at a time, so that none deadlocks."""
-        with self._database.write() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+        with self._database.write_exclusively(_LOCK) as connection:
             yield connection
 
     def _mark(self, connection: Connection, project: int, ids: Sequence[int]) -> None:
@@ -427,7 +425,7 @@ class AnnotationStore:
             )
 
     def _update(self, connection: Connection, ids: Sequence[int], **values: Any) -> None:
-        for batch in _batches(ids):
+        for batch in key_batches(ids):
             connection.execute(
                 update(_ANNOTATIONS).where(_ROW.annotation.in_(batch)).values(values)
             )
@@ -436,7 +434,7 @@ class AnnotationStore:
         self, connection: Connection, pending: PendingAnnotation, **values: Any
     ) -> bool:
         """Change a row that is leased here; return False where the lease has gone to another."""
-        ours = (_ROW.annotation == pending.annotation, _ROW.owner == self._owner)
+        ours = (_ROW.annotation == pending.annotation, is_owned_by(_ANNOTATIONS, self._owner))
         return bool(connection.execute(update(_ANNOTATIONS).where(*ours).values(values)).rowcount)
 
 
@@ -464,8 +462,3 @@ def _from_row(row: Row[Any]) -> ReadAnnotation:
         changes=changes,
         reason=row.reason,
     )
-
-
-def _batches(ids: Sequence[int]) -> Iterable[Sequence[int]]:
-    """Split ids into batches that one statement can hold."""
-    return (ids[start : start + _BATCH_SIZE] for start in range(0, len(ids), _BATCH_SIZE))

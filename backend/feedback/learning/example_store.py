@@ -17,8 +17,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, delete, insert, or_, select, update
 
 from backend.database.database import Database
+from backend.database.leases import RELEASED
 from backend.feedback.learning.project_state import (
-    NO_LEASE,
     change_state,
     count_examples,
     lock_state,
@@ -192,4 +192,4 @@ def _end_without_examples(connection: Connection, project: int, model: str) -> N
         .where(or_(STATES.c.live.is_(None), STATES.c.live.not_in(imported)))
         .values(live=None)
     )
-    change_state(connection, project, model, changed=0, asked=0, **NO_LEASE)
+    change_state(connection, project, model, changed=0, asked=0, **RELEASED)

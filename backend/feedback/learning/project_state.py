@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, update
 
 from backend.errors import LearningRefused
 from backend.feedback.learning.tables import EXAMPLES, STATES, in_project
 from backend.feedback.learning.versions import LearningState
-
-#: Columns of a step that nobody has leased.
-NO_LEASE: Final = {"owner": "", "leased_until": 0.0}
 
 
 def lock_state(connection: Connection, project: int, model: str) -> Row[Any]:

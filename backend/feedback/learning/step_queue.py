@@ -19,9 +19,15 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, Select, and_, func, or_, select, update
 
 from backend.database.database import Database
-from backend.database.leases import LEASE_S
+from backend.database.leases import (
+    LEASE_S,
+    RELEASED,
+    is_free,
+    is_owned_by,
+    leased_to,
+    renewed,
+)
 from backend.feedback.learning.project_state import (
-    NO_LEASE,
     change_state,
     check_step,
     count_examples,
@@ -77,7 +83,9 @@ class StepQueue:
             project: lease the step of this project, due or not.
         """
         model, now = self._model_key(), self._database.clock()
-        query = select(STATES).where(_STATE.model == model, _STATE.pinned == 0, _is_free(now))
+        query = select(STATES).where(
+            _STATE.model == model, _STATE.pinned == 0, is_free(STATES, now)
+        )
         if project is None:
             query = _due_first(query, every, now)
         else:
@@ -110,13 +118,12 @@ class StepQueue:
 
     def renew(self, lease: StepLease) -> None:
         """Renew a lease for another `LEASE_S`."""
-        until = self._database.clock() + LEASE_S
         with self._database.write() as connection:
             connection.execute(
                 update(STATES)
                 .where(*in_project(STATES, lease.project, self._model_key()))
-                .where(_STATE.owner == self._owner)
-                .values(leased_until=until)
+                .where(is_owned_by(STATES, self._owner))
+                .values(renewed(self._database.clock()))
             )
 
     def commit(
@@ -157,7 +164,7 @@ class StepQueue:
                 changed=max(0, state.changed - lease.changed),
                 asked=0,
                 trouble="",
-                **NO_LEASE,
+                **RELEASED,
             )
             delete_old_versions(connection, project, model)
             return kept
@@ -174,19 +181,14 @@ class StepQueue:
         due = self._database.clock() + retry_after_s
         with self._database.write() as connection:
             if self._owns(lock_state(connection, project, model)):
-                changes = {"trouble": trouble, "due": due, **NO_LEASE}
+                changes = {"trouble": trouble, "due": due, **RELEASED}
                 change_state(connection, project, model, **changes)
 
     def _take_lease(self, connection: Connection, project: int, model: str, now: float) -> None:
-        lease = {"owner": self._owner, "leased_until": now + LEASE_S}
-        change_state(connection, project, model, **lease)
+        change_state(connection, project, model, **leased_to(self._owner, now))
 
     def _owns(self, state: Row[Any]) -> bool:
         return bool(state.owner == self._owner)
-
-
-def _is_free(now: float) -> Any:
-    return _STATE.leased_until < now
 
 
 def _due_first(query: Select[Any], every: int, now: float) -> Select[Any]:

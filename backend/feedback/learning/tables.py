@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, Column, Float, Integer, LargeBinary, String, Table, Text
 
 from backend.database.database import METADATA
+from backend.database.leases import lease_columns
 
 EXAMPLES: Final = Table(
     "lessons",
@@ -51,8 +52,7 @@ STATES: Final = Table(
     Column("asked", Integer, nullable=False, default=0),
     Column("trouble", Text, nullable=False, default=""),
     Column("due", Float, nullable=False, default=0.0),
-    Column("owner", String(128), nullable=False, default=""),
-    Column("leased_until", Float, nullable=False, default=0.0),
+    *lease_columns(),
 )
 
 

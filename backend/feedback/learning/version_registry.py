@@ -15,9 +15,9 @@ from typing import Final
 from sqlalchemy import Connection, delete, func, select
 
 from backend.database.database import Database
+from backend.database.leases import RELEASED
 from backend.errors import LearningRefused
 from backend.feedback.learning.project_state import (
-    NO_LEASE,
     change_state,
     check_not_pinned,
     count_examples,
@@ -221,5 +221,5 @@ def _reset_state(connection: Connection, project: int, model: str) -> None:
         asked=0,
         trouble="",
         due=0.0,
-        **NO_LEASE,
+        **RELEASED,
     )
