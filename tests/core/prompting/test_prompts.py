@@ -179,8 +179,8 @@ def test_maps_are_sharpened_in_any_batches(
     points = [Point(60, 80), *(Point(60 + 5 * each, 100, False) for each in range(12))]
     mask = two_dogs.click(*points).mask
     assert mask.any()
-    for at_once in (1, 100):
-        monkeypatch.setattr("clearclip_core.prompting.prompts._MAPS_AT_ONCE", at_once)
+    for batch_size in (1, 100):
+        monkeypatch.setattr("clearclip_core.prompting.prompts._MAP_BATCH_SIZE", batch_size)
         assert (two_dogs.click(*points).mask == mask).all()
 
 
@@ -254,7 +254,7 @@ def test_a_box_around_the_whole_picture_finds_all_of_the_label(two_dogs: Picture
 def test_a_box_without_a_pixel_is_refused(
     two_dogs: Picture, box_xyxy: tuple[float, float, float, float]
 ) -> None:
-    with pytest.raises(ValueError, match="`box_xyxy` to cover pixels of a picture of 256 x 160"):
+    with pytest.raises(ValueError, match="`box_xyxy` to cover pixels of an image of 256 x 160"):
         two_dogs.box(*box_xyxy)
 
 
@@ -267,7 +267,7 @@ def test_what_does_not_fit_is_refused(two_dogs: Picture) -> None:
     other = Picture(disc((100, 100), (50, 50), 20))
     with pytest.raises(ValueError, match="`image` to be"):
         segment_points(two_dogs.features, two_dogs.scores, DOG, [Point(1, 1)], other.image)
-    with pytest.raises(ValueError, match="`features` and `scores` to be of one picture"):
+    with pytest.raises(ValueError, match="`features` and `scores` to be of one image"):
         segment_box(two_dogs.features, other.scores, DOG, (0, 0, 9, 9), other.image)
 
 

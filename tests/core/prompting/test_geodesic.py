@@ -1,0 +1,49 @@
+"""Geodesic distances on grids that are small enough to add up by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from clearclip_core.prompting.geodesic import GeodesicGrid
+
+
+def colours(*rows: str) -> np.ndarray:
+    """(h, w, 3): the lightness of each digit, in tens."""
+    lightness = np.array([[10.0 * int(digit) for digit in row] for row in rows], np.float32)
+    return np.stack([lightness, *np.zeros((2, *lightness.shape))], axis=2)
+
+
+def plain(size_hw: tuple[int, int]) -> np.ndarray:
+    return np.ones((*size_hw, 1), np.float32)
+
+
+def test_without_edges_each_step_costs_half_a_unit() -> None:
+    grid = GeodesicGrid(colours("0000", "0000", "0000"), plain((3, 4)))
+    seeds = np.zeros((3, 4), bool)
+    seeds[0, 0] = seeds[2, 3] = True
+    steps = [[0, 1, 2, 2], [1, 2, 2, 1], [2, 2, 1, 0]]
+    assert grid.distance(seeds) == pytest.approx(0.5 * np.array(steps))
+
+
+def test_a_path_goes_around_an_edge_where_that_is_shorter() -> None:
+    grid = GeodesicGrid(colours("00000", "00900", "00000"), plain((3, 5)))
+    seeds = np.zeros((3, 5), bool)
+    seeds[1, 0] = True
+    distance = grid.distance(seeds)
+    assert distance[1, 2] == pytest.approx(0.5 + 90 + 0.5)
+    assert distance[1, 4] == pytest.approx(6 * 0.5)  # around, not through
+
+
+def test_a_change_of_class_is_an_edge_too() -> None:
+    certain = np.array([[[1, 0], [1, 0], [1, 0], [0, 1]]], np.float32)
+    grid = GeodesicGrid(colours("0000"), certain)
+    distance = grid.distance(np.array([[True, False, False, False]]))
+    assert distance[0] == pytest.approx([0, 0.5, 1, 1.5 + 30 * 2**0.5])
+
+
+def test_a_difference_that_half_of_all_steps_have_is_no_edge() -> None:
+    grid = GeodesicGrid(colours("01010", "10101"), plain((2, 5)))
+    seeds = np.zeros((2, 5), bool)
+    seeds[0, 0] = True
+    assert grid.distance(seeds)[1, 4] == pytest.approx(5 * 0.5)
