@@ -1,4 +1,4 @@
-"""ClearCLIP as a library: pictures and words in, masks out."""
+"""ClearCLIP as a library: images and words in, masks out."""
 
 from clearclip_core.adaptation.adaptation import Adaptation
 from clearclip_core.adaptation.examples import Example

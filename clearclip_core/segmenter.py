@@ -1,4 +1,4 @@
-"""Segmenter: encode a picture, score it against words, segment it. Composition only."""
+"""Segmenter: encode an image, score it against words, decide the label of each pixel."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ from clearclip_core.vocabulary import Label, Vocabulary
 ImageLike = Image.Image | npt.NDArray[Any]
 Labels = Vocabulary | Iterable[str | Label]
 
-#: A contrast word whose embedding is at least this near to a label's means the same.
+#: A contrast word means the same as a label if the cosine of their embeddings is at least this.
 _SAME_MEANING = 0.95
 
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """The labels of a picture's pixels.
+    """The label of each pixel of an image.
 
     Attributes:
-        label_map: (H, W) int16, index into `labels`, -1 for none.
+        label_map: (H, W) int16, index into `labels`, -1 for no label.
         confidence: (H, W) float16 in [0, 1], probability of the winning query.
         labels: names of the labels.
     """
@@ -57,29 +57,32 @@ class Segmentation:
     labels: tuple[str, ...]
 
     def masks(self, min_island_px: int = 0, min_hole_px: int = 0) -> dict[str, BoolMask]:
-        """Name of the label -> (H, W) bool; labels without a pixel are left out.
+        """Return one mask for each label that has a pixel.
 
         Args:
             min_island_px: connected parts of fewer pixels are dropped.
             min_hole_px: holes of fewer pixels are filled.
+
+        Returns:
+            Name of the label -> (H, W) bool.
         """
         masks = label_masks(self.label_map, min_island_px, min_hole_px)
         return {self.labels[index]: mask for index, mask in masks.items()}
 
     def score(self, mask: BoolMask) -> float:
-        """Mean probability inside a mask, in [0, 1]; 0 for an empty one."""
+        """Compute the mean probability inside a mask (H, W), in [0, 1]; 0 for an empty mask."""
         return float(self.confidence[mask].mean(dtype=np.float64)) if mask.any() else 0.0
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedImage:
-    """A picture resized and its windows planned: all that the encoder asks of it.
+    """A resized image and the positions of its windows: the input of the encoder.
 
     Made by `Segmenter.prepare` on the CPU, in any thread.
 
     Attributes:
-        resized: (h, w, 3) uint8, what the encoder will see.
-        plan: where the windows lie; ``plan.image_hw`` is the picture's own size.
+        resized: (h, w, 3) uint8 RGB.
+        plan: positions of the windows; ``plan.image_hw`` is the size of the original image.
     """
 
     resized: RGBArray
@@ -87,7 +90,7 @@ class PreparedImage:
 
     @cached_property
     def digest(self) -> str:
-        """Hex digest of the bytes and the geometry: equal ones have equal features."""
+        """Hex digest of the pixels and the geometry; equal digests mean equal features."""
         digest = hashlib.sha256(self.plan.key.encode())
         digest.update(self.resized.tobytes())
         return digest.hexdigest()
@@ -96,19 +99,18 @@ class PreparedImage:
 class Segmenter:
     """Open-vocabulary segmentation with a CLIP model (Sec. 3.3 of the paper).
 
-    Keeps no state between calls but the text embeddings it has computed; may be shared by
-    threads.
+    It keeps no state between calls except for text embeddings, and may be shared by threads.
 
     Args:
         model: a loaded model.
-        method: a preset's name, or a `Method`.
+        method: name of a preset, or a `Method`.
         preprocessing: sizes, mean and std; by default the paper's sizes and the model's own mean
             and std.
-        windows_at_once: how many windows are encoded as one batch; by default see
-            `choose_windows_at_once`.
-        store: where text embeddings outlive the process; nowhere by default.
-        compile: compile the encoder with ``torch.compile`` when the first picture comes, which
-            takes up to minutes; meant for CUDA (on a CPU it needs a C++ compiler).
+        windows_at_once: windows that are encoded as one batch, at most. By default 4 on a CPU, on
+            CUDA as many as fit into half of the free memory, 64 at most, and 8 on other devices.
+        store: text embeddings on disk; by default they are kept in memory only.
+        compile: compile the encoder with ``torch.compile`` at the first image, which takes up to
+            minutes. It is meant for CUDA; on a CPU it needs a C++ compiler.
 
     Raises:
         ValueError: unknown method, or `windows_at_once` is below 1.
@@ -135,7 +137,7 @@ class Segmenter:
         self.embed = TextEncoder(model.embed, store=store)
         self.preprocessing = preprocessing or Preprocessing(model.mean, model.std)
         if compile:
-            self.encoder.compile(dynamic=True)  # the last batch of a picture is a smaller one
+            self.encoder.compile(dynamic=True)  # the last batch of an image may be smaller
         if windows_at_once is None:
             windows_at_once = choose_windows_at_once(self.encoder, self.preprocessing.window_px)
         check_windows_at_once(windows_at_once)
@@ -153,14 +155,19 @@ class Segmenter:
         download: bool = True,
         compile: bool = False,
     ) -> Segmenter:
-        """Load a model by name; see `load_model` for the arguments and errors.
+        """Load a model by name; see `load_model` for the other arguments and the errors.
 
         Args:
-            short_side_px: pictures are resized to this short side; more sees smaller things and
-                takes longer. The long side is limited to 2048 px at 448, and in proportion.
-            folder: beside weights, text embeddings are kept there (``embeddings/``), so that a
-                vocabulary is embedded once, not once a process. Without a folder nothing is
-                written.
+            name: see `load_model`.
+            method: name of a preset, or a `Method`.
+            device: see `load_model`.
+            precision: see `load_model`.
+            short_side_px: images are resized to this short side. A larger one finds smaller
+                objects and takes longer. The long side is limited to 2048 px at 448, and in
+                proportion otherwise.
+            folder: folder of weights. Text embeddings are kept in its ``embeddings/``, so that a
+                vocabulary is embedded once for all processes. Without a folder nothing is written.
+            download: see `load_model`.
             compile: see the class.
         """
         method = resolve_method(method)
@@ -170,10 +177,10 @@ class Segmenter:
 
     @cached_property
     def features_id(self) -> str:
-        """What features depend on beside the picture, as a hex digest to key caches with.
+        """Hex digest of all that features depend on beside the image, as a key of caches.
 
-        Covers every number of the image tower, the precision, the method, mean and std. With
-        ``PreparedImage.digest`` it names the features of one picture.
+        It covers every number of the image tower, the precision, the method, mean and std.
+        Together with ``PreparedImage.digest`` it identifies the features of one image.
         """
         mean, std = self.preprocessing.mean, self.preprocessing.std
         digest = hashlib.sha256(f"({self.method.key}, {mean!r}, {std!r})".encode())
@@ -184,7 +191,7 @@ class Segmenter:
         return digest.hexdigest()
 
     def prepare(self, image: ImageLike) -> PreparedImage:
-        """Resize a picture and plan its windows: the part that needs no model.
+        """Resize an image and plan its windows, without the model.
 
         Args:
             image: see `to_rgb`.
@@ -201,7 +208,7 @@ class Segmenter:
         return PreparedImage(resized, plan)
 
     def encode(self, image: ImageLike) -> DenseFeatures:
-        """Encode a picture: the expensive half, the same for all words.
+        """Encode an image: the expensive half, which does not depend on the words.
 
         Args:
             image: see `to_rgb`.
@@ -213,58 +220,68 @@ class Segmenter:
 
     @torch.inference_mode()
     def encode_batch(
-        self, pictures: Sequence[PreparedImage], windows_at_once: int | None = None
+        self, images: Sequence[PreparedImage], windows_at_once: int | None = None
     ) -> list[DenseFeatures]:
-        """Encode pictures together: windows of one size share batches, whosever they are.
+        """Encode several images together: windows of one size share batches.
 
         Args:
-            pictures: from `prepare`, of any sizes.
+            images: from `prepare`, of any sizes.
             windows_at_once: windows of a batch at most; the segmenter's own by default.
 
         Returns:
-            The features of each picture in the order given, in the model's dtype, on its device;
-            each in memory of its own, so that dropping it frees it.
+            The features of each image in the order given, in the model's dtype, on its device.
+            They share no memory, so that dropping one frees its memory.
 
         Raises:
             ValueError: `windows_at_once` is below 1.
         """
-        at_once = self.windows_at_once if windows_at_once is None else windows_at_once
-        check_windows_at_once(at_once)
-        same_size: dict[tuple[int, int], list[int]] = {}
-        for index, picture in enumerate(pictures):
-            same_size.setdefault(picture.plan.grid_hw, []).append(index)
-        found: dict[int, DenseFeatures] = {}
-        for indices in same_size.values():
-            plans = [pictures[index].plan for index in indices]
-            windows = self._windows(pictures[index] for index in indices)
-            encoded = join_windows([self.encoder(batch) for batch in batches(windows, at_once)])
-            parts = split_windows(encoded, [plan.count for plan in plans])
-            for index, plan, part in zip(indices, plans, parts, strict=True):
-                found[index] = DenseFeatures(part.patches, plan, part.cls)
-        return [found[index] for index in range(len(pictures))]
+        batch_size = self.windows_at_once if windows_at_once is None else windows_at_once
+        check_windows_at_once(batch_size)
+        by_size: dict[tuple[int, int], list[int]] = {}
+        for index, image in enumerate(images):
+            by_size.setdefault(image.plan.grid_hw, []).append(index)
+        features: dict[int, DenseFeatures] = {}
+        for indices in by_size.values():
+            same_size = [images[index] for index in indices]
+            features |= zip(indices, self._encode_same_size(same_size, batch_size), strict=True)
+        return [features[index] for index in range(len(images))]
 
-    def _windows(self, pictures: Iterable[PreparedImage]) -> Iterator[torch.Tensor]:
-        """All windows, one after the other; a picture is normalised when its turn comes."""
+    def _encode_same_size(
+        self, images: Sequence[PreparedImage], batch_size: int
+    ) -> Iterator[DenseFeatures]:
+        """Encode images whose windows have one size, in their order."""
+        windows = self._windows(images)
+        encoded = join_windows([self.encoder(batch) for batch in batches(windows, batch_size)])
+        parts = split_windows(encoded, [image.plan.count for image in images])
+        for image, part in zip(images, parts, strict=True):
+            yield DenseFeatures(part.patches, image.plan, part.cls)
+
+    def _windows(self, images: Iterable[PreparedImage]) -> Iterator[torch.Tensor]:
+        """Yield the windows (3, h, w) of all images; each image is normalised as it is reached."""
         device, dtype = self.encoder.device, self.encoder.dtype
         precise = torch.promote_types(dtype, torch.float32)
-        for picture in pictures:
-            pixels = self.preprocessing.normalize(picture.resized, device, precise)
-            yield from picture.plan.cut(pixels.to(dtype))  # (3, H, W)
+        for image in images:
+            pixels = self.preprocessing.normalize(image.resized, device, precise)
+            yield from image.plan.cut(pixels.to(dtype))  # (3, H, W)
 
     def vocabulary(self, labels: Labels, contrast: bool = False) -> Vocabulary:
-        """Labels as a vocabulary, on request with the model's own contrast words.
+        """Build a vocabulary of labels, on request with the model's own contrast words.
 
-        Contrast words that a label uses, or that mean the same to the model (cosine of the
-        embeddings 0.95 or more), are left out.
+        A contrast word is left out that a label uses, or whose embedding has a cosine of 0.95 or
+        more with that of a label's prompt.
+
+        Args:
+            labels: names, `Label` values or a `Vocabulary`.
+            contrast: add the model's contrast words, unless the vocabulary has its own.
         """
-        made = Vocabulary.of(labels)
-        if not contrast or made.contrast:
-            return made
-        prompts = [prompt for label in made.labels for prompt in label.prompts]
-        likeness = self.embed(self.model.contrast) @ self.embed(prompts).T  # (words, prompts)
-        other = (likeness.amax(dim=1) < _SAME_MEANING).tolist()
-        words = (word for word, kept in zip(self.model.contrast, other, strict=True) if kept)
-        return Vocabulary(made.labels, tuple(words))
+        vocabulary = Vocabulary.of(labels)
+        if not contrast or vocabulary.contrast:
+            return vocabulary
+        prompts = [prompt for label in vocabulary.labels for prompt in label.prompts]
+        cosines = self.embed(self.model.contrast) @ self.embed(prompts).T  # (words, prompts)
+        different = (cosines.amax(dim=1) < _SAME_MEANING).tolist()
+        words = (word for word, kept in zip(self.model.contrast, different, strict=True) if kept)
+        return Vocabulary(vocabulary.labels, tuple(words))
 
     @torch.inference_mode()
     def score(
@@ -280,11 +297,10 @@ class Segmenter:
             features: from `encode` with the same model.
             labels: names, `Label` values or a `Vocabulary`.
             contrast: let the model's contrast words compete; pixels where they win get no label.
-            adaptation: what corrections have taught, see `adapt`; by default the words alone
-                decide.
+            adaptation: scores adapted to corrected images, see `adapt`; none by default.
 
         Raises:
-            ValueError: an adaptation of another model, or for a method that cannot learn.
+            ValueError: an adaptation of another model, or a method that cannot be adapted.
         """
         vocabulary = self.vocabulary(labels, contrast)
         embeddings = self.embed(vocabulary.queries)
@@ -303,7 +319,7 @@ class Segmenter:
         refine: bool = False,
         adaptation: Adaptation | None = None,
     ) -> Segmentation:
-        """Encode, score and decide at once.
+        """Encode an image, score it against words and decide its labels.
 
         Args:
             image: see `to_rgb`.
@@ -326,22 +342,22 @@ class Segmenter:
         image: ImageLike | None = None,
         refine: bool = False,
     ) -> Segmentation:
-        """Scores -> the best label of each pixel of the original picture.
+        """Decide the best label of each pixel of the original image.
 
         Args:
             scores: from `score`.
             threshold: see `segment`.
-            image: the picture, which only `refine` needs; see `to_rgb`.
-            refine: let labels, probabilities and thresholds follow the picture's edges, see
-                `decide_refined`. Without it the result is the paper's.
+            image: the image, which only `refine` needs; see `to_rgb`.
+            refine: refine the probabilities along the image's edges by a guided filter before
+                labels are decided. Without it the result is the paper's.
 
         Raises:
-            ValueError: to be refined without `image`, or with one of another size.
+            ValueError: `refine` without `image`, or with an image of another size.
         """
         if not refine:
             label_map, confidence = scores.decide(threshold)
         elif image is None:
-            raise ValueError("Expected argument `image` to be a picture with `refine`, got None.")
+            raise ValueError("Expected argument `image` to be an image with `refine`, got None.")
         else:
             label_map, confidence = decide_refined(scores, to_rgb(image), threshold)
         names = tuple(label.name for label in scores.vocabulary.labels)

@@ -1,4 +1,4 @@
-"""Labels and the prompts that stand for them: the vocabulary that competes for pixels."""
+"""Labels, their text prompts, and the vocabulary of labels and contrast words."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from functools import cached_property
 
 @dataclass(frozen=True)
 class Label:
-    """A class of a project and the words that stand for it.
+    """A class and the words that describe it.
 
     Attributes:
-        name: how the class is called in results.
-        prompts: words or phrases that describe it; each is a query of its own and the best one
-            counts. Empty means the name itself.
-        background: the class stands for all that no other label names, and takes over the
-            contrast words of its `Vocabulary`.
+        name: name of the class in results.
+        prompts: words or phrases that describe it. Each is a query of its own, and the best one
+            counts. By default the name.
+        background: whether the class stands for all that no other label names. It then takes over
+            the contrast words of its `Vocabulary`.
 
     Raises:
-        ValueError: an empty name or prompt, or prompts that are one string.
+        ValueError: an empty name or prompt, or a string in place of a tuple of prompts.
 
     >>> Label("sofa", ("sofa", "couch")).prompts
     ('sofa', 'couch')
@@ -48,15 +48,15 @@ class Vocabulary:
     """Labels, and contrast words that compete with them but never appear in a result.
 
     Without contrast words every pixel gets some label: with the one label "dog" a softmax over
-    one class paints the whole picture. Contrast words win where no label fits. Those that a label
-    uses as a prompt itself are left out.
+    one class labels the whole image. Contrast words win where no label fits. A contrast word that
+    a label has as a prompt is left out.
 
     Attributes:
-        labels: at least one, names all different.
-        contrast: words that stand for everything else.
+        labels: one or more labels with different names.
+        contrast: words for everything else.
 
     Raises:
-        ValueError: no labels, a name that stands twice, or two background labels.
+        ValueError: no labels, two labels of one name, or two background labels.
 
     >>> words = Vocabulary((Label("dog"), Label("lawn", ("grass",))), contrast=("grass", "sky"))
     >>> words.queries
@@ -81,10 +81,10 @@ class Vocabulary:
     def of(
         cls, labels: Vocabulary | Iterable[str | Label], contrast: Iterable[str] = ()
     ) -> Vocabulary:
-        """Build a vocabulary from names or labels; one that is built already passes through.
+        """Build a vocabulary from names or labels; a vocabulary is returned unchanged.
 
         Raises:
-            ValueError: one string, which would be read letter by letter.
+            ValueError: a single string, which would be read letter by letter.
 
         >>> [label.name for label in Vocabulary.of(["sky", Label("tree")]).labels]
         ['sky', 'tree']
@@ -93,31 +93,31 @@ class Vocabulary:
             return labels
         if isinstance(labels, str):
             raise ValueError(f"Expected argument `labels` to be several names, but got {labels!r}.")
-        made = tuple(Label(label) if isinstance(label, str) else label for label in labels)
-        return cls(made, tuple(contrast))
+        built = tuple(Label(label) if isinstance(label, str) else label for label in labels)
+        return cls(built, tuple(contrast))
 
     @property
     def queries(self) -> tuple[str, ...]:
         """Every prompt of every label, then the contrast words that no label uses.
 
-        Those that a background label takes over stand behind its own prompts: what belongs to one
-        class follows one another.
+        A background label's contrast words follow its own prompts, so that the queries of one
+        class are consecutive.
         """
         return tuple(query for query, _ in self._pairs)
 
     @property
     def query_labels(self) -> tuple[int, ...]:
-        """For each query the index of its label; -1 for a contrast word."""
+        """The index of each query's label; -1 for a contrast word."""
         return tuple(index for _, index in self._pairs)
 
     @cached_property
     def _pairs(self) -> tuple[tuple[str, int], ...]:
-        prompts = [(p, i) for i, label in enumerate(self.labels) for p in label.prompts]
+        prompts = [(word, i) for i, label in enumerate(self.labels) for word in label.prompts]
         used = {_normal_form(prompt) for prompt, _ in prompts}
-        rest = dict.fromkeys(word for word in self.contrast if _normal_form(word) not in used)
+        unused = dict.fromkeys(word for word in self.contrast if _normal_form(word) not in used)
         backgrounds = [i for i, label in enumerate(self.labels) if label.background]
-        owner = backgrounds[0] if backgrounds else -1
-        pairs = (*prompts, *((word, owner) for word in rest))
+        label_of_contrast = backgrounds[0] if backgrounds else -1
+        pairs = (*prompts, *((word, label_of_contrast) for word in unused))
         return tuple(sorted(pairs, key=lambda pair: pair[1] % (len(self.labels) + 1)))  # -1 last
 
 

@@ -1,4 +1,4 @@
-"""Find image files, and name the files that are made of them."""
+"""Image files: find them, and name the files of their results."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from pathlib import Path
 
 import click
 
+#: Ends of the names of files that `clearclip segment` writes.
 RESULT_SUFFIXES = (".labels.png", ".overlay.png")
-
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 
 
 def find_pictures(patterns: Iterable[str]) -> list[Path]:
-    """Files, folders and globs -> picture files, sorted, each once.
+    """Find the image files that files, folders and globs name, each once.
 
-    What `clearclip segment` has written into a folder is left out.
+    Those of one folder or glob are sorted. Files that `clearclip segment` has written into a
+    folder are left out.
 
     Raises:
         click.BadParameter: a pattern that matches nothing.
@@ -27,7 +28,7 @@ def find_pictures(patterns: Iterable[str]) -> list[Path]:
     for pattern in patterns:
         path = Path(pattern).expanduser()
         if path.is_dir():
-            paths = sorted(p for p in path.rglob("*") if _is_picture(p))
+            paths = sorted(p for p in path.rglob("*") if _is_image(p))
         elif path.is_file():
             paths = [path]
         else:
@@ -39,13 +40,8 @@ def find_pictures(patterns: Iterable[str]) -> list[Path]:
     return list(found)
 
 
-def _is_picture(path: Path) -> bool:
-    is_result = path.name.endswith(RESULT_SUFFIXES)
-    return path.suffix.lower() in _SUFFIXES and not is_result and path.is_file()
-
-
 def output_names(paths: Sequence[Path]) -> list[Path]:
-    """A name of its own for each picture's results, below the output folder, without a suffix.
+    """Choose a different name for each image's results, below the output folder, without a suffix.
 
     >>> [name.as_posix() for name in output_names([Path("a/x.jpg"), Path("a/y.png")])]
     ['x', 'y']
@@ -57,3 +53,8 @@ def output_names(paths: Sequence[Path]) -> list[Path]:
     full = [os.path.abspath(path) for path in paths]  # noqa: PTH100 -- links are not followed
     common = os.path.commonpath([os.path.dirname(path) for path in full])  # noqa: PTH120
     return [Path(path).relative_to(common) for path in full]
+
+
+def _is_image(path: Path) -> bool:
+    is_result = path.name.endswith(RESULT_SUFFIXES)
+    return path.suffix.lower() in _SUFFIXES and not is_result and path.is_file()

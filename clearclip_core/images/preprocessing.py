@@ -1,4 +1,4 @@
-"""Pictures of any kind -> RGB arrays -> resized, normalised model input."""
+"""Images of any kind to RGB arrays, and these to resized, normalised model input."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from PIL import ExifTags, Image
 
 RGBArray = npt.NDArray[np.uint8]
 
-#: EXIF orientation -> what turns the pixels upright.
-_TURNS = {
+#: EXIF orientation -> the transposition that turns the pixels upright.
+_TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -27,33 +27,33 @@ _TURNS = {
 _UNREADABLE_EXIF = (LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error)
 
 
-def to_rgb(picture: Image.Image | npt.NDArray[Any]) -> RGBArray:
-    """Turn a picture of any mode into an upright 8-bit RGB array.
+def to_rgb(image: Image.Image | npt.NDArray[Any]) -> RGBArray:
+    """Convert an image of any mode into an upright 8-bit RGB array.
 
-    Pillow pictures are turned as their EXIF orientation says, where it can be read. Transparent
-    pixels are laid over white, 16-bit grey keeps its upper 8 bits, as browsers show both; float
-    pictures are taken as 0 to 1, or 0 to 255 where a value is above 1.
+    Pillow images are turned by their EXIF orientation, where it can be read. Transparent pixels
+    are laid over white and 16-bit grey keeps its upper 8 bits, as browsers show both. Floats are
+    taken as 0 to 1, or as 0 to 255 where a value is above 1.
 
     Args:
-        picture: a Pillow image of any mode, or an array (H, W), (H, W, 1), (H, W, 3) or
+        image: a Pillow image of any mode, or an array (H, W), (H, W, 1), (H, W, 3) or
             (H, W, 4): uint8, uint16, bool or float.
 
     Returns:
         (H, W, 3) uint8, C-contiguous.
 
     Raises:
-        ValueError: an array of another shape or dtype, or an empty picture.
+        ValueError: an array of another shape or dtype, or an empty image.
 
     >>> to_rgb(Image.new("LA", (2, 1), (0, 0))).tolist()
     [[[255, 255, 255], [255, 255, 255]]]
     """
-    if isinstance(picture, Image.Image):
-        return _pillow_to_rgb(picture)
-    return _array_to_rgb(np.asarray(picture))
+    if isinstance(image, Image.Image):
+        return _pillow_to_rgb(image)
+    return _array_to_rgb(np.asarray(image))
 
 
-def _pillow_to_rgb(picture: Image.Image) -> RGBArray:
-    upright = _upright(picture)
+def _pillow_to_rgb(image: Image.Image) -> RGBArray:
+    upright = _upright(image)
     if upright.mode.startswith("I"):  # Pillow has 16-bit grey as I;16 or, in 32 bits, as I
         return _array_to_rgb(np.clip(np.asarray(upright), 0, 65535).astype(np.uint16))
     if upright.mode == "F":
@@ -64,21 +64,23 @@ def _pillow_to_rgb(picture: Image.Image) -> RGBArray:
     return np.ascontiguousarray(_of_mode(upright, "RGB"), dtype=np.uint8)
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    """Only the pixels are turned: ``ImageOps.exif_transpose`` writes the EXIF anew, which fails
-    on much that cameras and editors leave there, and copies what needs no turn.
+def _upright(image: Image.Image) -> Image.Image:
+    """Turn the pixels by the EXIF orientation.
+
+    ``ImageOps.exif_transpose`` also rewrites the EXIF data, which fails on many files of cameras
+    and editors, and it copies images that need no turn.
     """
-    picture.load()  # a TIFF is turned by this
+    image.load()  # Pillow turns a TIFF when it loads it
     try:
-        turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+        transposition = _TRANSPOSITIONS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except _UNREADABLE_EXIF:
-        return picture
-    return picture if turn is None else picture.transpose(turn)
+        return image
+    return image if transposition is None else image.transpose(transposition)
 
 
-def _of_mode(picture: Image.Image, mode: str) -> Image.Image:
-    """The picture itself where it is of that mode; ``convert`` would copy it."""
-    return picture if picture.mode == mode else picture.convert(mode)
+def _of_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Convert an image to a mode; unlike ``convert``, return it uncopied if it has the mode."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _array_to_rgb(array: npt.NDArray[Any]) -> RGBArray:
@@ -86,7 +88,7 @@ def _array_to_rgb(array: npt.NDArray[Any]) -> RGBArray:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
         raise ValueError(
-            "Expected argument `picture` to be an array of shape (H, W), (H, W, 1), (H, W, 3) or "
+            "Expected argument `image` to be an array of shape (H, W), (H, W, 1), (H, W, 3) or "
             f"(H, W, 4), but got {array.shape}."
         )
     values = _to_uint8(array)
@@ -107,19 +109,22 @@ def _to_uint8(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:  # of either byte order
         return (array >> 8).astype(np.uint8)
     raise ValueError(
-        f"Expected argument `picture` to hold uint8, uint16, bool or floats, but got {array.dtype}."
+        f"Expected argument `image` to hold uint8, uint16, bool or floats, but got {array.dtype}."
     )
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes model input (Sec. 4.1 of the paper and its released settings).
+    """Sizes and statistics that turn an image into model input.
+
+    The defaults are those of Sec. 4.1 of the paper and of its released settings.
 
     Attributes:
-        mean: per RGB channel, in units of 0-255.
-        std: likewise.
-        short_side_px: the short side is resized to this, aspect kept ...
-        long_side_px: ... unless that makes the long side longer than this.
+        mean: mean of each RGB channel, in units of 0-255.
+        std: standard deviation of each RGB channel, in units of 0-255.
+        short_side_px: size to which the short side is resized, aspect kept, unless the long side
+            would exceed `long_side_px`.
+        long_side_px: limit of the long side.
         window_px: side of the square sliding window.
         stride_px: step between windows.
 
@@ -155,7 +160,7 @@ class Preprocessing:
         std: tuple[float, float, float],
         short_side_px: int = 448,
     ) -> Preprocessing:
-        """The paper's sizes for another short side: the long side is limited in proportion.
+        """Build the paper's sizes for another short side, the limit of the long side in proportion.
 
         >>> Preprocessing.of_short_side((0, 0, 0), (1, 1, 1), 896).long_side_px
         4096
@@ -163,7 +168,7 @@ class Preprocessing:
         return cls(mean, std, short_side_px, max(2048, round(2048 * short_side_px / 448)))
 
     def resized_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
-        """The size to which a picture of `image_hw` is resized, each side at least 1 px.
+        """Compute the size to which an image of `image_hw` is resized, each side at least 1 px.
 
         >>> Preprocessing().resized_hw((1080, 1920))
         (448, 796)
@@ -174,7 +179,7 @@ class Preprocessing:
         return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
     def resize(self, rgb: RGBArray) -> RGBArray:
-        """Bilinear on uint8 without antialiasing (cv2's ``INTER_LINEAR``), to `resized_hw`."""
+        """Resize (H, W, 3) uint8 to `resized_hw`: bilinear, not antialiased (``INTER_LINEAR``)."""
         height, width = self.resized_hw((rgb.shape[0], rgb.shape[1]))
         resized = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_LINEAR)
         return np.asarray(resized, dtype=np.uint8)
@@ -185,18 +190,18 @@ class Preprocessing:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> torch.Tensor:
-        """Apply mean and std, on the device: only bytes are sent there.
+        """Subtract the mean and divide by the std, on the device, so that only bytes are sent there.
 
         Args:
             rgb: (H, W, 3) uint8.
-            device: where the result is wanted.
+            device: device of the result.
             dtype: float32 or float64.
 
         Returns:
-            (3, H, W), in that dtype.
+            (3, H, W) in `dtype`.
         """
         pixels = torch.from_numpy(rgb)
-        if torch.device(device).type == "cuda":  # from pinned memory the copy need not be awaited
+        if torch.device(device).type == "cuda":  # a copy from pinned memory does not block
             pixels = pixels.pin_memory()
         pixels = pixels.to(device, non_blocking=True).permute(2, 0, 1)
         mean, std = (

@@ -1,4 +1,4 @@
-"""What a person looks at: palettes, label map PNGs, overlays with a legend."""
+"""Palettes, label map PNGs, and overlays with a legend."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GOLDEN_ANGLE = 0.381966
 
 
 def palette(count: int) -> RGBArray:
-    """Colours far apart for neighbouring indices: (count, 3) uint8.
+    """Make (count, 3) uint8 colours that are far apart for neighbouring indices.
 
     >>> len({tuple(colour) for colour in palette(150).tolist()})
     150
@@ -34,10 +34,10 @@ def palette(count: int) -> RGBArray:
 
 
 def label_map_image(label_map: npt.NDArray[Any], count: int) -> Image.Image:
-    """A label map as a palette PNG: pixel values are label indices, 255 is none.
+    """Make a palette image of a label map: pixel values are label indices, 255 is no label.
 
     Args:
-        label_map: (H, W) int, -1 for none.
+        label_map: (H, W) int, -1 for no label.
         count: number of labels, at most 255.
 
     Raises:
@@ -56,12 +56,12 @@ def label_map_image(label_map: npt.NDArray[Any], count: int) -> Image.Image:
 def overlay(
     rgb: RGBArray, label_map: npt.NDArray[Any], labels: Sequence[str], opacity: float = 0.55
 ) -> Image.Image:
-    """A picture under its labels' colours, with a legend of the labels it has.
+    """Lay the labels' colours over an image, with a legend of the labels in it.
 
     Args:
         rgb: (H, W, 3) uint8.
-        label_map: (H, W) int, index into `labels`, -1 for none.
-        labels: names.
+        label_map: (H, W) int, index into `labels`, -1 for no label.
+        labels: names of the labels.
         opacity: of the colours, 0 to 1.
     """
     colours = palette(len(labels))
@@ -74,11 +74,11 @@ def overlay(
 def blend(
     rgb: RGBArray, label_map: npt.NDArray[Any], colours: RGBArray, opacity: float = 0.55
 ) -> RGBArray:
-    """A picture under its labels' colours: (H, W, 3) uint8.
+    """Lay the labels' colours over an image: (H, W, 3) uint8.
 
     Args:
         rgb: (H, W, 3) uint8.
-        label_map: (H, W) int, index into `colours`, -1 for none.
+        label_map: (H, W) int, index into `colours`, -1 for no label.
         colours: (labels, 3) uint8.
         opacity: of the colours, 0 to 1.
     """
@@ -90,7 +90,7 @@ def blend(
 
 
 def label_shares(label_map: npt.NDArray[Any], count: int) -> npt.NDArray[np.float64]:
-    """(count,): which share of a label map each label has.
+    """Compute (count,) the share of a label map's pixels that each label has.
 
     >>> label_shares(np.array([[0, 0, 2, -1]]), 3).tolist()
     [0.5, 0.0, 0.25]
@@ -99,18 +99,18 @@ def label_shares(label_map: npt.NDArray[Any], count: int) -> npt.NDArray[np.floa
     return np.asarray(np.bincount(inside.ravel(), minlength=count) / label_map.size)
 
 
-def _with_legend(picture: Image.Image, entries: list[tuple[str, tuple[int, ...]]]) -> Image.Image:
-    size = max(12, min(picture.size) // 28)
+def _with_legend(image: Image.Image, entries: list[tuple[str, tuple[int, ...]]]) -> Image.Image:
+    size = max(12, min(image.size) // 28)
     font = ImageFont.load_default(size)
     line = round(size * 1.6)
-    rows = max(1, (picture.height - size) // line)
+    rows = max(1, (image.height - size) // line)
     column = size * 3 + max((round(font.getlength(text)) for text, _ in entries), default=0)
     columns = -(-len(entries) // rows)
-    canvas = Image.new("RGB", (picture.width + columns * column, picture.height), "white")
-    canvas.paste(picture)
+    canvas = Image.new("RGB", (image.width + columns * column, image.height), "white")
+    canvas.paste(image)
     draw = ImageDraw.Draw(canvas)
     for index, (text, colour) in enumerate(entries):
-        x = picture.width + index // rows * column + size // 2
+        x = image.width + index // rows * column + size // 2
         y = size // 2 + index % rows * line
         draw.rectangle((x, y, x + size, y + size), fill=colour)
         draw.text((x + size * 1.5, y + size / 2), text, fill="black", font=font, anchor="lm")

@@ -146,7 +146,7 @@ def _click_mask(
 ) -> BoolMask:
     """Decide (h', w') the mask of clicks at the size of the fine image."""
     fine_image = image.fine
-    fine = np.ones(image.geometry.fine_hw, bool)
+    fine: BoolMask = np.ones(image.geometry.fine_hw, bool)
     for start in range(0, len(log_odds), _MAP_BATCH_SIZE):
         fine &= (fine_image.sharpen(log_odds[start : start + _MAP_BATCH_SIZE]) > 0).all(axis=0)
     fine_image.fill_around(fine, inside, True)
