@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-#: Each term and the parts of `Projections` that it reads beside the value.
+#: Name of each term -> the parts of `Projections` that it needs beside the value.
 TERMS: dict[str, tuple[str, ...]] = {
     "qk": ("query", "key"),
     "qq": ("query", "query"),
@@ -17,20 +17,20 @@ TERMS: dict[str, tuple[str, ...]] = {
     "ensemble": ("query", "key", "token_length"),
 }
 
-#: So many weights of attention maps exist at once on a CPU: 3 MiB in bf16.
+#: Weights of attention maps that are computed at once on a CPU: 3 MiB in bf16.
 _MAP_ELEMENTS = 3 << 19
 
 
 class Projections(NamedTuple):
-    """Query, key and value of one block, each (B, heads, N, d), and what they were made of.
+    """Query, key and value of one block, and the mean length of its tokens.
 
-    What the wanted attention does not need may be None.
+    Parts that the attention does not need may be None.
 
     Attributes:
-        query: may be that of fewer tokens, for ``qk``.
-        key: of all tokens, as the value.
-        value: likewise.
-        token_length: (B,) float32 or float64, mean Euclidean length of a picture's tokens before
+        query: (B, heads, N, d); for ``qk`` it may have fewer tokens than the key.
+        key: (B, heads, N, d).
+        value: (B, heads, N, d).
+        token_length: (B,) float32 or float64, mean Euclidean length of a window's tokens before
             the projection.
     """
 
@@ -44,7 +44,7 @@ def parse_terms(attention: str) -> tuple[str, ...]:
     """Split an attention's name into its terms: ``"qq+kk"`` -> ``("qq", "kk")``.
 
     Raises:
-        ValueError: a term is unknown or stands twice.
+        ValueError: an unknown term, or one that occurs twice.
 
     >>> parse_terms("qq+kk")
     ('qq', 'kk')
@@ -59,7 +59,7 @@ def parse_terms(attention: str) -> tuple[str, ...]:
 
 
 def needed_projections(attention: str) -> frozenset[str]:
-    """Names of the parts of `Projections` that an attention reads; ``"value"`` is among them.
+    """Return the names of the parts of `Projections` that an attention needs, with ``"value"``.
 
     >>> sorted(needed_projections("qq"))
     ['query', 'value']
@@ -68,7 +68,7 @@ def needed_projections(attention: str) -> frozenset[str]:
 
 
 def attend(projections: Projections, attention: str = "qq") -> torch.Tensor:
-    """Sum over the terms of ``softmax(a bᵀ/√d) · value`` (Eq. 1 and Sec. 3.3 of the paper).
+    """Sum ``softmax(a bᵀ/√d) · value`` over the terms (Eq. 1 and Sec. 3.3 of the paper).
 
     The term ``identity`` is the value itself (MaskCLIP), ``ensemble`` is that of
     `attend_ensemble` (GEM). A sum of terms adds the softmaxed maps, as SCLIP does, so its rows
@@ -82,7 +82,7 @@ def attend(projections: Projections, attention: str = "qq") -> torch.Tensor:
         (B, heads, N, d), in the dtype of the value.
 
     Raises:
-        ValueError: an unknown term, or a projection that it needs is None.
+        ValueError: an unknown term, or one that needs a projection which is None.
 
     >>> value = torch.eye(2).reshape(1, 1, 2, 2)
     >>> torch.equal(attend(Projections(None, None, value), "identity"), value)
@@ -110,16 +110,16 @@ def _attend_term(projections: Projections, term: str) -> torch.Tensor:
 def attend_ensemble(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, token_length: torch.Tensor
 ) -> torch.Tensor:
-    """GEM's attention: mean of three self-self attentions on the unit sphere.
+    """Compute GEM's attention: the mean of three self-self attentions on the unit sphere.
 
     Query, key and value each take the place of z: ``z`` of length 1, once
     ``z ← softmax(τ z zᵀ) z`` and of length 1 again, then ``softmax(τ z zᵀ) · value``, with
     ``τ = token_length / √d`` (Bousselham et al., "Grounding Everything", CVPR 2024).
 
     Args:
-        query: (B, heads, N, d), as the others.
-        key: likewise.
-        value: likewise.
+        query: (B, heads, N, d).
+        key: (B, heads, N, d).
+        value: (B, heads, N, d).
         token_length: (B,), see `Projections`.
 
     Returns:
@@ -129,18 +129,18 @@ def attend_ensemble(
     outputs = []
     for part in (query, key, value):
         z = F.normalize(part, dim=-1)
-        z = F.normalize(scaled_dot_product(z * length, z, z), dim=-1)  # √d is divided by there
+        z = F.normalize(scaled_dot_product(z * length, z, z), dim=-1)  # which divides by √d
         outputs.append(scaled_dot_product(z * length, z, value))
     return torch.stack(outputs).mean(0)
 
 
 def scaled_dot_product(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """``softmax(q kᵀ/√d) · v``; (B, heads, M, N) is never kept.
+    """Compute ``softmax(q kᵀ/√d) · v`` without keeping the maps (B, heads, M, N) in memory.
 
     Args:
         query: (B, heads, M, d).
-        key: (B, heads, N, d), as the value.
-        value: likewise.
+        key: (B, heads, N, d).
+        value: (B, heads, N, d).
 
     Returns:
         (B, heads, M, d), in the dtype of the value.
@@ -151,11 +151,11 @@ def scaled_dot_product(query: torch.Tensor, key: torch.Tensor, value: torch.Tens
 
 
 def _few_heads_at_once(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """The same by plain products, which use a CPU's bf16 instructions.
+    """Compute `scaled_dot_product` by plain products, which use a CPU's bf16 instructions.
 
-    torch's fused kernel does not: it takes as long as in fp32. Maps of a few heads stay in the
-    cache and in memory that the allocator has at hand; for all heads at once, fresh pages cost as
-    much as the products.
+    torch's fused kernel does not use them: it takes as long as in fp32. Maps of a few heads stay
+    in the cache and in memory that the allocator reuses. Maps of all heads would need new pages,
+    which cost as much time as the products.
     """
     batch, heads, tokens, width = query.shape
     step = max(1, _MAP_ELEMENTS // (tokens * key.shape[2]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-#: Generic words for what no label names; where they win, nothing is predicted.
+#: Contrast words of models for photographs: where they win, nothing is predicted.
 STUFF_WORDS: tuple[str, ...] = (
     "sky",
     "cloud",
@@ -36,7 +36,8 @@ STUFF_WORDS: tuple[str, ...] = (
     "background",
 )
 
-#: All that the demo model knows: the 18 labels of the drawn scenes, in the order of their label maps.
+#: Contrast words of the demo model, which are all that it knows: the 18 labels of the drawn
+#: scenes, in the order of their label maps.
 DEMO_WORDS: tuple[str, ...] = (
     "sky",
     "cloud",

@@ -1,4 +1,4 @@
-"""Dense CLIP features: the only file that touches the insides of open_clip's models."""
+"""Dense encoder: patch features of a CLIP image tower, its last blocks read out by a method."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from clearclip_core.clip.image_tower import checked_visual
 from clearclip_core.clip.methods import Method
+from clearclip_core.clip.position_embedding import resize_position_embedding
 from clearclip_core.clip.transformer import (
     LastBlocks,
     LayerMaps,
@@ -20,25 +22,20 @@ from clearclip_core.clip.transformer import (
     run_block,
 )
 
-_WORKS = (
-    "ClearCLIP needs one of open_clip's native Vision Transformers (CLIP, OpenCLIP, MetaCLIP, "
-    "DFN: ViT-B-32, ViT-B-16, ViT-L-14, ViT-L-14-336, ViT-H-14 and their like)"
-)
-
 
 class WindowFeatures(NamedTuple):
-    """What the encoder makes of windows; all features are of length 1.
+    """Features of a batch of windows, each of length 1.
 
     Attributes:
         patches: (B, h, w, D).
-        cls: (B, D), the CLS token's; None where the method has no use for it.
+        cls: (B, D), features of the CLS token; None where the method does not need them.
     """
 
     patches: torch.Tensor
     cls: torch.Tensor | None = None
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> WindowFeatures:
-        """The same on a device, and in another dtype where one is given."""
+        """Move the features to a device, and convert them if a dtype is given."""
         patches = self.patches.to(device, dtype or self.patches.dtype)
         return WindowFeatures(patches, None if self.cls is None else self.cls.to(patches))
 
@@ -46,15 +43,15 @@ class WindowFeatures(NamedTuple):
 class DenseEncoder(nn.Module):
     """Patch features of a CLIP image tower, its last blocks read out by a `Method`.
 
-    All blocks but the last compute what open_clip's own do. Of the last one only what the method
-    needs is computed: ``clearclip`` projects query and value alone and never runs the FFN.
+    All blocks before the last ones compute the same as open_clip's own. Of the last ones only what
+    the method needs is computed: ``clearclip`` projects query and value alone and runs no FFN.
 
     Args:
         clip_model: a model made by open_clip whose image tower is a native ViT.
-        method: how to read the last block out (Sec. 3.3 of the paper).
+        method: readout of the last blocks (Sec. 3.3 of the paper).
 
     Raises:
-        ValueError: an image tower that cannot be taken apart.
+        ValueError: an image tower that is no native ViT.
 
     >>> import open_clip
     >>> tiny = open_clip.CLIP(
@@ -83,19 +80,19 @@ class DenseEncoder(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Dtype in which pixels are expected and features come out."""
+        """Dtype of the pixels and of the features."""
         return self.visual.conv1.weight.dtype  # type: ignore[no-any-return]
 
     @property
     def device(self) -> torch.device:
-        """Device on which pixels are expected."""
+        """Device of the pixels and of the features."""
         return self.visual.conv1.weight.device  # type: ignore[no-any-return]
 
     def activation_bytes(self, window_hw: tuple[int, int]) -> int:
-        """Estimate of the memory that one window takes at its peak, between FFN layers.
+        """Estimate the peak memory of one window in bytes, which is reached between FFN layers.
 
-        Counts what lives there at once: the hidden layer before and after its activation (4 widths
-        each) and tokens, residual and norms (4 widths), with a third as much for workspaces.
+        It holds the hidden layer before and after its activation (4 widths each) and tokens,
+        residual and norms (4 widths), and a third as much for workspaces.
 
         Args:
             window_hw: height and width in px.
@@ -105,7 +102,7 @@ class DenseEncoder(nn.Module):
         return int(tokens * self.visual.conv1.out_channels * 16 * self.dtype.itemsize)
 
     def forward(self, pixels: torch.Tensor) -> WindowFeatures:
-        """Encode normalised pixels; what ``compile()`` compiles.
+        """Encode normalised pixels; ``compile()`` compiles this.
 
         Args:
             pixels: see `encode`.
@@ -116,7 +113,9 @@ class DenseEncoder(nn.Module):
         return self.read_out(self.run_trunk(pixels), self._grid_of(pixels))
 
     def run_trunk(self, pixels: torch.Tensor) -> torch.Tensor:
-        """What the blocks that the method reads out get: the same for methods of as many blocks.
+        """Run the blocks before those that the method reads out.
+
+        Encoders whose methods read out the same number of blocks share the result.
 
         Args:
             pixels: see `encode`.
@@ -133,15 +132,16 @@ class DenseEncoder(nn.Module):
         return tokens
 
     def read_out(self, tokens: torch.Tensor, grid_hw: tuple[int, int]) -> WindowFeatures:
-        """The last blocks, as the method reads them.
+        """Run the last blocks as the method reads them out.
 
         Args:
-            tokens: from `run_trunk`, of this encoder or one whose method shares its trunk.
+            tokens: from `run_trunk` of this encoder, or of one whose method reads out as many
+                blocks.
             grid_hw: patches (h, w).
         """
         dense = self.last(tokens)
         if not self.method.remove_redundancy:
-            dense = dense[:, 1:]  # (B, h*w, width): the CLS token is no patch
+            dense = dense[:, 1:]  # (B, h*w, width), without the CLS token
         dense = F.normalize(self.visual.ln_post(dense) @ self.visual.proj, dim=-1)
         patches = dense[:, -grid_hw[0] * grid_hw[1] :].reshape(len(dense), *grid_hw, -1)
         return WindowFeatures(patches, dense[:, 0] if self.method.remove_redundancy else None)
@@ -163,13 +163,13 @@ class DenseEncoder(nn.Module):
         return self.forward(pixels).patches
 
     def layer_maps(self, pixels: torch.Tensor, last: Sequence[str] = ()) -> Iterator[LayerMaps]:
-        """The feature maps of each block, first to last, as the model was trained.
+        """Yield the feature maps of each block, first to last, as the model was trained.
 
-        What the method reads is another matter: of the last block it is a function of these.
+        The method does not change them; its readout is a function of those of the last blocks.
 
         Args:
             pixels: see `encode`.
-            last: further attentions that are computed in the last block.
+            last: further attentions to compute in the last block.
 
         Raises:
             ValueError: wrong rank, channels or sides, or an unknown attention.
@@ -179,7 +179,7 @@ class DenseEncoder(nn.Module):
         return layer_maps(tokens, blocks, attention_outputs, feed_forward, last)
 
     def embed(self, pixels: torch.Tensor, grid_hw: tuple[int, int]) -> torch.Tensor:
-        """Pixels to the first block's tokens, CLS first: (B, 1 + h*w, width)."""
+        """Embed pixels into the first block's tokens, CLS first: (B, 1 + h*w, width)."""
         patches = self._project_patches(pixels, grid_hw)  # (B, h*w, width)
         cls = self.visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
         tokens = torch.cat([cls, patches], dim=1)
@@ -192,7 +192,7 @@ class DenseEncoder(nn.Module):
         return self.visual.ln_pre(tokens + positions.to(tokens.dtype))  # type: ignore[no-any-return]
 
     def _project_patches(self, pixels: torch.Tensor, grid_hw: tuple[int, int]) -> torch.Tensor:
-        """``conv1``, whose stride is its kernel, as the one matrix product that it is."""
+        """Apply ``conv1``, whose stride equals its kernel, as one matrix product."""
         conv, (patch_h, patch_w) = self.visual.conv1, self.patch_size_hw
         cut = pixels.reshape(len(pixels), 3, grid_hw[0], patch_h, grid_hw[1], patch_w)
         flat = cut.permute(0, 2, 4, 1, 3, 5).reshape(len(pixels), grid_hw[0] * grid_hw[1], -1)
@@ -212,70 +212,3 @@ class DenseEncoder(nn.Module):
                 f"{patch_h}x{patch_w}, but got {height}x{width}."
             )
         return height // patch_h, width // patch_w
-
-
-def resize_position_embedding(
-    embedding: torch.Tensor,
-    trained_grid_hw: tuple[int, int],
-    grid_hw: tuple[int, int],
-    by_size: bool = False,
-) -> torch.Tensor:
-    """Resize position embeddings to another patch grid, as DINO does, or by size.
-
-    As DINO does: bicubic, no antialiasing, by the scale factors ``(h + 0.1) / √N`` and
-    ``(w + 0.1) / √N`` rather than by size (the paper's released settings); untouched where the
-    number of tokens is the trained one. By size: bicubic with antialiasing (GEM); untouched where
-    the grid is the trained one.
-
-    Args:
-        embedding: (1 + N, width), CLS first.
-        trained_grid_hw: the patch grid of the N trained positions.
-        grid_hw: the wanted patch grid (h, w).
-        by_size: which of the two.
-
-    Returns:
-        (1 + h*w, width), in the dtype of `embedding`.
-    """
-    same_count = grid_hw[0] * grid_hw[1] == trained_grid_hw[0] * trained_grid_hw[1]
-    if tuple(grid_hw) == tuple(trained_grid_hw) if by_size else same_count:
-        return embedding
-    cls, patches = embedding[:1], embedding[1:]
-    precise = patches.to(torch.promote_types(patches.dtype, torch.float32))
-    grid = precise.T.reshape(1, -1, *trained_grid_hw)  # (1, width, √N, √N)
-    if by_size:
-        resized = F.interpolate(grid, grid_hw, mode="bicubic", antialias=True)
-    else:
-        scale = tuple((n + 0.1) / m for n, m in zip(grid_hw, trained_grid_hw, strict=True))
-        resized = F.interpolate(grid, scale_factor=scale, mode="bicubic", align_corners=False)
-    assert resized.shape[2:] == grid_hw, (resized.shape, grid_hw)
-    return torch.cat([cls, resized.flatten(2)[0].T.to(embedding.dtype)])
-
-
-def checked_visual(clip_model: nn.Module) -> Any:
-    """The image tower of a model that can be taken apart.
-
-    Raises:
-        ValueError: any other model, with a sentence that says what works.
-    """
-    visual = getattr(clip_model, "visual", None)
-    reason = _why_unsupported(visual)
-    if reason:
-        raise ValueError(f"{_WORKS}, but this model {reason}.")
-    return visual
-
-
-def _why_unsupported(visual: Any) -> str | None:
-    if visual is None:
-        return "has no image tower"
-    blocks = getattr(getattr(visual, "transformer", None), "resblocks", None)
-    if blocks is None or not hasattr(visual, "conv1"):
-        return f"has an image tower of another kind ({type(visual).__name__})"
-    if getattr(visual, "attn_pool", None) is not None:
-        return "pools by attention"
-    if getattr(visual, "final_ln_after_pool", False):
-        return "normalises after pooling"
-    if not isinstance(getattr(blocks[-1], "attn", None), nn.MultiheadAttention):
-        return "has attention blocks of another kind"
-    if getattr(visual, "proj", None) is None:
-        return "has no projection into the text space"
-    return None

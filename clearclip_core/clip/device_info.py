@@ -1,4 +1,4 @@
-"""Name the device, its matrix instructions and the peak memory of this process."""
+"""Facts about the device: its name, matrix instructions and peak memory."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _MATRIX_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", 
 
 
 def device_name(device: torch.device) -> str:
-    """The graphics card's name, or the CPU's as far as the system tells it."""
+    """Return the name of the GPU, or of the CPU as far as the system names it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def cpu_flags() -> tuple[str, ...]:
-    """Those of the CPU's flags that decide how fast it multiplies; none where Linux is not."""
+    """Return the CPU's flags that decide how fast it multiplies; none outside Linux."""
     flags = set((_cpuinfo("flags") or _cpuinfo("Features")).split())
     return tuple(flag for flag in _MATRIX_FLAGS if flag in flags)
 
 
 def peak_memory_mb() -> float | None:
-    """The most memory that the process has held so far, in MB; None where it cannot be asked."""
+    """Return the peak memory of this process in MB; None on Windows."""
     if sys.platform == "win32":
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -37,7 +37,7 @@ def peak_memory_mb() -> float | None:
 
 
 def peak_gpu_memory_mb(device: torch.device) -> float | None:
-    """The most memory that torch has held on a CUDA device, in MB; None elsewhere."""
+    """Return the peak memory of torch on a CUDA device in MB; None for other devices."""
     return torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else None
 
 

@@ -9,10 +9,10 @@ import torch
 
 
 def choose_device(device: str) -> torch.device:
-    """Resolve a device by name.
+    """Resolve a device by name; ``auto`` is CUDA where there is one, otherwise the CPU.
 
     Raises:
-        ValueError: unknown, or not there.
+        ValueError: an unknown device, or one that this machine does not have.
 
     >>> choose_device("cpu")
     device(type='cpu')
@@ -40,11 +40,10 @@ def choose_device(device: str) -> torch.device:
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
     """Resolve a precision by name.
 
-    ``auto`` is fp16 on CUDA; on a CPU bf16 where its flags say that it multiplies bf16 in
-    hardware, else fp32.
+    ``auto`` is fp16 on CUDA, bf16 on a CPU whose flags name bf16 arithmetic, and fp32 otherwise.
 
     Raises:
-        ValueError: unknown, fp16 on a CPU, or bf16 on a card that cannot multiply it.
+        ValueError: an unknown precision, fp16 on a CPU, or bf16 on a GPU without bf16 arithmetic.
 
     >>> choose_precision("fp32", torch.device("cpu"))
     torch.float32
@@ -67,7 +66,10 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
 
 
 def _card_has_bf16(device: torch.device) -> bool:
-    """`torch.cuda.is_bf16_supported` asks the current card only, and slow emulation will do."""
+    """Whether the GPU has bf16 arithmetic.
+
+    `torch.cuda.is_bf16_supported` checks the current device only, and accepts slow emulation.
+    """
     return torch.cuda.get_device_capability(device)[0] >= 8
 
 
@@ -85,14 +87,14 @@ def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def usable_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """How many CPUs this process may keep busy: its affinity, and the quota of its container.
+    """Count the CPUs that this process may use by its affinity and its container's quota.
 
-    torch starts a thread for each CPU that it sees, also where a container may only use some of
-    their time; then the threads wait for one another. A program hands this number to
-    ``torch.set_num_threads`` at its start; the library itself never does.
+    torch starts a thread for each CPU of the machine, even where a container may use only part of
+    their time; then the threads wait for one another. A program passes this number to
+    ``torch.set_num_threads`` when it starts; the library itself never does.
 
     Args:
-        cgroup: where the cgroup's files are mounted, of version 2 (``cpu.max``) or 1.
+        cgroup: folder of the mounted cgroup files, of version 2 (``cpu.max``) or 1.
 
     >>> usable_cpus() >= 1
     True
@@ -104,12 +106,12 @@ def usable_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def _cpu_quota(cgroup: Path) -> float | None:
-    """CPUs' worth of time that a cgroup may use, None for no limit."""
+    """Return the number of CPUs whose time a cgroup may use; None for no limit."""
     v2 = cgroup / "cpu.max"
     v1 = (cgroup / "cpu" / "cpu.cfs_quota_us", cgroup / "cpu" / "cpu.cfs_period_us")
     try:
-        words = v2.read_text().split() if v2.exists() else [path.read_text() for path in v1]
-        quota_us, period_us = (float(word) for word in words)
+        fields = v2.read_text().split() if v2.exists() else [path.read_text() for path in v1]
+        quota_us, period_us = (float(field) for field in fields)
     except (OSError, ValueError):  # no cgroups, or "max"
         return None
     return quota_us / period_us if quota_us > 0 else None  # version 1 writes -1 for no limit

@@ -1,4 +1,4 @@
-"""Text embeddings on disk: what a text tower has computed once, no process computes again."""
+"""Cache of text embeddings on disk, shared by processes."""
 
 from __future__ import annotations
 
@@ -23,24 +23,23 @@ log = logging.getLogger(__name__)
 
 _KEY = "embedding"
 
-#: Part of every file's name; another number when sentences are averaged in another way.
+#: Part of every file's name, to be changed when sentences are averaged in another way.
 _VERSION = 1
 
 
 class EmbeddingStore:
-    """A folder of text embeddings, one small safetensors file a prompt.
+    """A folder of text embeddings, with one small safetensors file for each prompt.
 
-    A file is named by a hash of the weights and of the sentences that were averaged, so that
-    neither another model nor other templates ever meet it. Files appear whole (written beside,
-    then renamed) and never change: processes share a folder without locks. A file that is damaged
-    counts as missing and is replaced. A folder that cannot be written costs one warning in the
-    log; what it holds is still read.
+    A file's name is a hash of the weights and of the averaged sentences, so that other models and
+    other templates have other files. Files are written under another name and renamed, and never
+    change, so processes share a folder without locks. A damaged file counts as missing and is
+    replaced. If the folder cannot be written, one warning is logged, and its files are still read.
 
     Args:
-        folder: where the files lie; made when the first is written.
-        weights: tells these weights, in this precision, from all others; see `text_tower_id`.
-        limit: how many files are kept, whatever their weights (of ViT-B/16 about 2.3 kB each).
-            Beyond it the tenth that was written first is deleted.
+        folder: folder of the files; created when the first is written.
+        weights: identifier of the weights in their precision, see `text_tower_id`.
+        limit: files that are kept, of all weights together (those of ViT-B/16 have about 2.3 kB
+            each). Above it the oldest tenth is deleted.
 
     >>> import tempfile
     >>> store = EmbeddingStore(Path(tempfile.mkdtemp()), weights="abc")
@@ -55,24 +54,29 @@ class EmbeddingStore:
         self._folder = folder
         self._weights = weights
         self._limit = limit
-        self._count: int | None = None  # of files; asked of the disk at the first write
+        self._count: int | None = None  # files in the folder; counted at the first write
         self._writable = True
         self._lock = threading.Lock()
 
     @classmethod
     def of(cls, model: LoadedModel, folder: Path | None) -> EmbeddingStore | None:
-        """The store of a model, in ``folder/embeddings``.
+        """Build the store of a model in ``folder/embeddings``.
 
-        None without a folder, and for random weights, which no other process has.
+        Returns:
+            None without a folder, and for random weights, which no other process shares.
         """
         if folder is None or ModelName.parse(model.name).kind == "random":
             return None
         return cls(folder / "embeddings", text_tower_id(model))
 
     def get(self, sentences: Sequence[str]) -> torch.Tensor | None:
-        """The embedding of a prompt's sentences, (D,) float32 on the CPU; None if it is not there.
+        """Read the embedding of a prompt's sentences, bit for bit as it was put.
 
-        Bit for bit what was put.
+        Args:
+            sentences: the prompt in each template, in their order.
+
+        Returns:
+            (D,) float32 on the CPU; None if it is missing or damaged.
         """
         try:
             with safe_open(self._path(sentences), "pt") as file:
@@ -83,7 +87,7 @@ class EmbeddingStore:
         return embedding if whole else None
 
     def put(self, sentences: Sequence[str], embedding: torch.Tensor) -> None:
-        """Keep the embedding of a prompt's sentences; a folder that refuses it is no error.
+        """Write the embedding of a prompt's sentences; a failed write is logged, not raised.
 
         Args:
             sentences: the prompt in each template, in their order.
@@ -118,12 +122,12 @@ class EmbeddingStore:
         self._count += 1
 
     def _prune(self) -> None:
-        """Keep the folder below its limit; parts that a crash left behind count as well."""
+        """Delete the oldest files above the limit; parts that a crash left behind count as well."""
         if self._count is None or self._count <= self._limit:
             return
         written = []
         for path in self._folder.iterdir():
-            with suppress(FileNotFoundError):  # another process may be pruning, too
+            with suppress(FileNotFoundError):  # another process may be pruning as well
                 written.append((path.stat().st_mtime_ns, path))
         written.sort()
         kept = min(self._limit * 9 // 10, len(written))
@@ -133,9 +137,9 @@ class EmbeddingStore:
 
 
 def text_tower_id(model: LoadedModel) -> str:
-    """Hex digest of every number of a model's text tower, in its precision, and of its tokenizer.
+    """Compute the hex digest of a model's text tower, in its precision, and of its tokenizer.
 
-    A name would not do: the file behind it may change. Takes about 0.2 s for ViT-B/16.
+    It covers every number, because the file behind a model's name may change.
     """
     digest = hashlib.sha256(json.dumps(model.tokenize(["A photo of a café."]).tolist()).encode())
     for name, tensor in model.clip.state_dict().items():

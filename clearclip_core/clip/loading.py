@@ -1,4 +1,4 @@
-"""Model names -> open_clip models with their weights, on a device, in a precision.
+"""Load open_clip models with their weights by name, on a device, in a precision.
 
 Nothing here unpickles code: safetensors, ``weights_only`` state dicts, and TorchScript archives of
 which only the tensors are taken.
@@ -21,8 +21,8 @@ from safetensors import SafetensorError
 from torch import nn
 
 from clearclip_core.clip.contrast_words import DEMO_WORDS, STUFF_WORDS
-from clearclip_core.clip.dense_encoder import checked_visual
 from clearclip_core.clip.devices import choose_device, choose_precision
+from clearclip_core.clip.image_tower import checked_visual
 from clearclip_core.clip.text_tower import encode_text
 from clearclip_core.clip.weights import (
     ModelName,
@@ -55,16 +55,16 @@ _READ_ERRORS = (
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A CLIP model with what belongs to it.
+    """A CLIP model with its tokenizer, preprocessing statistics and contrast words.
 
     Attributes:
-        name: its model name.
+        name: the model name.
         clip: open_clip's model, in eval mode.
         tokenize: sentences -> (S, context) token ids.
-        mean: per RGB channel, in units of 0-255.
-        std: likewise.
-        contrast: words for what no label names, that this model understands.
-        notice: what a user has to know before trusting it, if anything.
+        mean: mean of each RGB channel, in units of 0-255.
+        std: standard deviation of each RGB channel, in units of 0-255.
+        contrast: contrast words that this model understands.
+        notice: a warning to users about the model's limits, if there is one.
     """
 
     name: str
@@ -76,7 +76,7 @@ class LoadedModel:
     notice: str | None = None
 
     def embed(self, sentences: Sequence[str]) -> torch.Tensor:
-        """Sentences -> (S, D) float32 text embeddings, not normalised, on the model's device."""
+        """Embed sentences: (S, D) float32, not normalised, on the model's device."""
         device = next(self.clip.parameters()).device
         with torch.inference_mode():
             return encode_text(self.clip, self.tokenize(list(sentences)).to(device))
@@ -95,8 +95,9 @@ def load_model(
         name: see `clearclip_core.clip.weights`.
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``; see `choose_precision`.
-        folder: where weights are looked for first and kept when they are downloaded; without one
-            a tag's are looked for in `DEFAULT_FOLDER` too, and kept in open_clip's own cache.
+        folder: folder in which weights are looked up first, and kept when they are downloaded.
+            Without one, a tag's weights are also looked up in `DEFAULT_FOLDER`, and kept in
+            open_clip's own cache.
         download: whether weights that are not on disk may be fetched.
 
     Raises:
@@ -108,15 +109,15 @@ def load_model(
     True
     """
     parsed = ModelName.parse(name)
-    where = choose_device(device)
-    dtype = choose_precision(precision, where)
+    torch_device = choose_device(device)
+    dtype = choose_precision(precision, torch_device)
     clip, tokenizer_name = _create(parsed, folder, download)
     checked_visual(clip)
     mean, std = _mean_std(parsed, clip)
     is_demo = parsed.kind == "demo"
     return LoadedModel(
         name=name,
-        clip=clip.eval().requires_grad_(False).to(where, dtype),
+        clip=clip.eval().requires_grad_(False).to(torch_device, dtype),
         tokenize=_tokenizer(parsed, tokenizer_name, folder),
         mean=mean,
         std=std,
@@ -126,7 +127,7 @@ def load_model(
 
 
 def _create(name: ModelName, folder: Path | None, download: bool) -> tuple[nn.Module, str]:
-    """The model with its weights, and the name under which open_clip knows its tokenizer."""
+    """Create the model with its weights; return it with open_clip's name of its tokenizer."""
     if name.kind in ("demo", "local-dir"):
         schema = f"local-dir:{existing_path(name)}"
         with _read_errors(schema):
@@ -155,7 +156,7 @@ def _create(name: ModelName, folder: Path | None, download: bool) -> tuple[nn.Mo
 
 
 def _tokenizer(name: ModelName, schema: str, folder: Path | None) -> Any:
-    """open_clip's tokenizer; some are Hugging Face's, which have files of their own."""
+    """Create the tokenizer; those of Hugging Face are read from files of their own."""
     try:
         return open_clip.get_tokenizer(schema, cache_dir=folder if name.kind == "hf-hub" else None)
     except (ImportError, OSError, ValueError) as error:
@@ -185,7 +186,7 @@ def _create_from_file(arch: str, path: Path, quick_gelu: bool) -> nn.Module:
 
 
 def _create_from_torchscript(arch: str, path: Path) -> nn.Module:
-    """OpenAI's archive: its tensors are taken, its code is not run."""
+    """Load the tensors of OpenAI's TorchScript archive without running its code."""
     tensors = torch.jit.load(str(path), "cpu").state_dict()  # type: ignore[no-untyped-call]
     for key in ("input_resolution", "context_length", "vocab_size"):
         tensors.pop(key, None)
@@ -197,12 +198,12 @@ def _create_from_torchscript(arch: str, path: Path) -> nn.Module:
 
 
 @contextmanager
-def _read_errors(what: str) -> Iterator[None]:
-    """What torch, safetensors and open_clip say of a bad file, as one sentence."""
+def _read_errors(weights: str) -> Iterator[None]:
+    """Turn the errors of torch, safetensors and open_clip for a bad file into one sentence."""
     try:
         yield
     except _READ_ERRORS as error:
-        raise ValueError(f"The weights of {what} cannot be read: {_reason(error)}") from error
+        raise ValueError(f"The weights of {weights} cannot be read: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
@@ -210,7 +211,7 @@ def _reason(error: Exception) -> str:
 
 
 def _quick_gelu_of_file(name: ModelName, path: Path) -> bool:
-    """Whether a bare file's model was trained with QuickGELU: asked for, or known by checksum."""
+    """Whether a file's model was trained with QuickGELU, by its model name or its checksum."""
     if is_torchscript(path):  # only OpenAI's own archives are
         return True
     written = name.name.split("@", 1)[0]
@@ -227,7 +228,7 @@ def _quick_gelu_of_file(name: ModelName, path: Path) -> bool:
 
 
 def _mean_std(name: ModelName, clip: nn.Module) -> Any:
-    """Mean and std in units of 0-255: the tag's own, else the model config's."""
+    """Return mean and std in units of 0-255: the tag's own, otherwise the model config's."""
     config = open_clip.get_model_preprocess_cfg(clip)
     if name.kind == "tag":
         config = {**config, **open_clip.get_pretrained_cfg(name.arch, name.source)}

@@ -1,4 +1,4 @@
-"""How the last blocks are read out: one frozen value, and the known presets by name."""
+"""Methods to read out the last blocks: a frozen value, and the presets by name."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ class Method:
     mixed rows; they are Eqs. 2-3 with the other part left out.
 
     With more than one of ``blocks``, ``X`` is the input of the first of them, and ``X_attn`` the
-    sum of their attention outputs. Each is computed from what the block gets in the model as it
-    was trained, which goes on unchanged: a second path beside it that gathers attention outputs
-    and has no FFN (CLIP Surgery, GEM).
+    sum of their attention outputs. Each is computed from the block's input in the trained model,
+    which is left unchanged: beside it a second path sums the attention outputs and has no FFN
+    (CLIP Surgery, GEM).
 
     Attributes:
         attention: terms of `clearclip_core.clip.attention.TERMS`, joined by ``+``.
         residual: keep the residual connection of the attention.
         ffn: keep the feed-forward network and its own residual.
         alpha: weight of the attention output (Sec. 3.3, Fig. 6); no unit, >= 0.
-        blocks: how many of the last blocks; all of a model that has fewer.
-        positions_by_size: position embeddings are resized by size with antialiasing (GEM),
-            else by scale factor without it (the paper's released settings).
-        remove_redundancy: take away from the similarities what all classes have in common,
+        blocks: number of last blocks; all blocks of a model that has fewer.
+        positions_by_size: resize position embeddings by size with antialiasing (GEM), otherwise by
+            scale factor without it (the paper's released settings).
+        remove_redundancy: subtract from the similarities what all classes have in common, with
             classes weighted by the CLS token (CLIP Surgery); see
             `clearclip_core.segmentation.redundancy.without_redundancy`.
 
@@ -95,9 +95,9 @@ class Method:
 
     @property
     def key(self) -> str:
-        """Text that caches of features know this method by; equal for equal methods only.
+        """Key of this method in feature caches; equal for equal methods only.
 
-        Part of keys on disk: the words in it stay, whatever the attributes are called.
+        It is part of keys on disk, so its text does not follow renamed attributes.
         """
         return (
             f"Method(attention={self.attention!r}, residual={self.residual!r}, ffn={self.ffn!r}, "
@@ -107,7 +107,7 @@ class Method:
         )
 
     def __str__(self) -> str:
-        """The preset's name, or every part spelled out; `resolve_method` reads both."""
+        """Return the preset's name, or every part spelled out; `resolve_method` reads both."""
         for name, preset in METHODS.items():
             if preset == self:
                 return name
@@ -145,13 +145,18 @@ MAPS: Mapping[str, Method] = MappingProxyType(
 
 
 def resolve_method(method: str | Method) -> Method:
-    """Look a preset up by name, or read one that is spelled out; a `Method` passes through.
+    """Look up a preset by name, or parse a method that is spelled out.
 
-    Spelled out are the attention and what is not as in `Method`'s defaults, in this order:
-    ``res``, ``ffn``, ``a`` and alpha, ``b`` and the number of blocks, ``size``, ``surgery``.
+    A method is spelled out as its attention, followed by the parts that differ from `Method`'s
+    defaults, joined by ``-`` in this order: ``res``, ``ffn``, ``a`` and alpha, ``b`` and the
+    number of blocks, ``size``, ``surgery``.
+
+    Args:
+        method: a name, or a `Method`, which is returned unchanged.
 
     Raises:
-        ValueError: unknown name; the message lists the known ones. Or what `Method` raises.
+        ValueError: an unknown name, for which the message lists the known ones, or parts that
+            `Method` refuses.
 
     >>> resolve_method("sclip").attention
     'qq+kk'
@@ -189,6 +194,6 @@ def _unknown(method: str) -> ValueError:
 
 
 def _shortest(number: float) -> str:
-    """The fewest digits that read back as the same number."""
+    """Format a number with the fewest digits that read back as the same number."""
     short = f"{number:g}"
     return short if float(short) == number else repr(float(number))

@@ -1,9 +1,8 @@
-"""Words: labels and their prompts, prompt templates, text embeddings."""
+"""Text encoder: prompts in templates to text embeddings, each computed once."""
 
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
@@ -12,29 +11,30 @@ from cachetools import LRUCache
 from open_clip import OPENAI_IMAGENET_TEMPLATES
 
 from clearclip_core.clip.embedding_cache import EmbeddingStore
+from clearclip_core.clip.fair_lock import FairLock
 
 #: The 80 prompt templates of CLIP's ImageNet evaluation; each turns a word into a sentence.
 TEMPLATES: tuple[Callable[[str], str], ...] = tuple(OPENAI_IMAGENET_TEMPLATES)
 
 
 class TextEncoder:
-    """Prompts -> text embeddings, each computed once and kept: in memory, and on disk if asked.
+    """Embed prompts; embeddings are cached in memory, and on disk with a store.
 
-    A prompt's embedding is that of its sentences, one a template: each normalised, averaged,
-    normalised again (Sec. 4.1 of the paper).
+    A prompt is put into each template. The embeddings of these sentences are normalised, averaged
+    and normalised again (Sec. 4.1 of the paper).
 
-    May be shared by threads. New prompts are embedded slice by slice (6 prompts in 80 templates),
-    and threads take turns slice by slice: a word asked by one does not wait for the thousand of
-    another, and what is through stays, even if the rest is never finished.
+    A text encoder may be shared by threads. New prompts are embedded in slices (of 6 prompts with
+    80 templates), and threads alternate after each slice. So one prompt does not wait until
+    another thread has embedded a thousand, and a finished slice stays cached if a later one fails.
 
     Args:
         encode: sentences -> (S, D) float embeddings, not normalised; called by one thread at a
             time.
         templates: each turns a prompt into a sentence.
-        batch: how many sentences are encoded at once, at most. On a CPU 64 to 256 are equally
-            fast.
-        store: where embeddings outlive the process.
-        remembered: how many prompts are kept in memory; the longest unused goes first.
+        batch: sentences that are encoded at once, at most.
+        store: cache of embeddings on disk.
+        remembered: prompts whose embeddings are kept in memory; the least recently used is
+            dropped first.
 
     Raises:
         ValueError: `batch` or `remembered` is below 1.
@@ -60,7 +60,7 @@ class TextEncoder:
         self._store = store
         self._memory: LRUCache[str, torch.Tensor] = LRUCache(remembered)
         self._memory_lock = threading.Lock()
-        self._turn = _FairLock()
+        self._encode_lock = FairLock()
 
     def __call__(self, prompts: Sequence[str]) -> torch.Tensor:
         """Embed prompts.
@@ -71,22 +71,22 @@ class TextEncoder:
         Returns:
             (Q, D) float32, each row of length 1, on the CPU.
         """
-        rows = self._recalled(prompts)
+        rows = self._look_up(prompts)
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in rows]
         for start in range(0, len(new), self._prompts_at_once):
-            rows |= self._computed(new[start : start + self._prompts_at_once])
+            rows |= self._compute(new[start : start + self._prompts_at_once])
         return torch.stack([rows[prompt] for prompt in prompts])
 
     def missing(self, prompts: Sequence[str]) -> list[str]:
-        """The prompts that are neither in memory nor on disk, each once, in their order.
+        """Return the prompts that are neither in memory nor on disk, each once, in their order.
 
-        Those that are on disk are in memory afterwards.
+        Embeddings on disk are read into memory.
         """
-        rows = self._recalled(prompts)
+        rows = self._look_up(prompts)
         return [prompt for prompt in dict.fromkeys(prompts) if prompt not in rows]
 
-    def _recalled(self, prompts: Iterable[str]) -> dict[str, torch.Tensor]:
-        """Those of the prompts that need no computing."""
+    def _look_up(self, prompts: Iterable[str]) -> dict[str, torch.Tensor]:
+        """Look up the embeddings of prompts in memory and on disk."""
         wanted = dict.fromkeys(prompts)
         with self._memory_lock:
             rows = {prompt: self._memory[prompt] for prompt in wanted if prompt in self._memory}
@@ -97,10 +97,10 @@ class TextEncoder:
         self._remember(found)
         return rows | found
 
-    def _computed(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Embed a slice, but for what another thread or process has done in the meantime."""
-        with self._turn:
-            rows = self._recalled(prompts)
+    def _compute(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Embed a slice, except for prompts that another thread or process has embedded since."""
+        with self._encode_lock:
+            rows = self._look_up(prompts)
             new = [prompt for prompt in prompts if prompt not in rows]
             made = dict(zip(new, self._embed(new), strict=True)) if new else {}
             self._remember(made)
@@ -117,9 +117,9 @@ class TextEncoder:
         return [template(prompt) for template in self.templates]
 
     def _embed(self, prompts: Sequence[str]) -> list[torch.Tensor]:
-        """Rows of (D,) float32 on the CPU, each in memory of its own."""
+        """Compute (D,) float32 embeddings on the CPU that share no memory."""
         sentences = [sentence for prompt in prompts for sentence in self._sentences(prompt)]
-        # Sentences of about one length share a batch: the tower runs to the longest's end.
+        # Sentences of similar length share a batch: the tower runs up to the longest one's end.
         order = sorted(range(len(sentences)), key=lambda i: len(sentences[i].split()))
         batches = (order[i : i + self._batch] for i in range(0, len(order), self._batch))
         made = torch.cat([self._encode([sentences[i] for i in batch]) for batch in batches])
@@ -127,31 +127,3 @@ class TextEncoder:
         each[order] = F.normalize(made.float(), dim=-1)  # (prompts*templates, D), as they were
         mean = each.reshape(len(prompts), len(self.templates), -1).mean(1)  # (prompts, D)
         return [row.clone() for row in F.normalize(mean, dim=-1).cpu()]
-
-
-class _FairLock:
-    """A lock that serves its threads in the order in which they came.
-
-    `threading.Lock` may hand a thread the lock again that it has just let go, for as long as it
-    likes.
-    """
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._line: deque[object] = deque()
-
-    def __enter__(self) -> None:
-        place = object()
-        with self._changed:
-            self._line.append(place)
-            try:
-                self._changed.wait_for(lambda: self._line[0] is place)
-            except BaseException:  # an interrupt: who waits behind must not wait for ever
-                self._line.remove(place)
-                self._changed.notify_all()
-                raise
-
-    def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self._line.popleft()
-            self._changed.notify_all()

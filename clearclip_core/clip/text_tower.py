@@ -9,10 +9,10 @@ from torch import nn
 
 
 def encode_text(clip_model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    """Text embeddings of a model's own text tower, not normalised.
+    """Embed token ids by a model's own text tower; embeddings are not normalised.
 
-    A causal tower that reads out the end-of-text token sees nothing behind it: the padding is cut
-    off first, which changes no embedding and makes short prompts about five times faster.
+    In a causal tower that reads out the end-of-text token, the padding after it has no effect. It
+    is cut off first, which changes no embedding and makes short prompts several times faster.
 
     Args:
         clip_model: a model made by open_clip.
@@ -24,7 +24,7 @@ def encode_text(clip_model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     tower: Any = clip_model
     if not _reads_end_of_text(tower):
         return tower.encode_text(tokens).float()  # type: ignore[no-any-return]
-    ends = tokens.argmax(dim=-1)  # the end-of-text id is the largest of all
+    ends = tokens.argmax(dim=-1)  # the end-of-text token has the largest id
     length = int(ends.max()) + 1
     x = tower.token_embedding(tokens[:, :length]) + tower.positional_embedding[:length]
     x = tower.transformer(x, attn_mask=tower.attn_mask[:length, :length])  # (B, length, width)

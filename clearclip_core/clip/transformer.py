@@ -1,4 +1,4 @@
-"""The arithmetic of CLIP's transformer blocks, one part at a time."""
+"""CLIP's transformer blocks, decomposed into attention, residual and FFN."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ PARTS = ("query", "key", "value")  # the order of the rows of a fused projection
 
 
 class LayerMaps(NamedTuple):
-    """What passes a block at the patches (Eq. 2 of the paper): feature maps of one layer.
+    """Feature maps of one block at the patches (Eq. 2 of the paper).
 
     Attributes:
-        residual: (B, N, width), ``X_res``: the block's input.
-        attentions: name of an attention -> (B, N, width), ``X_attn`` with it; ``"qk"``, which the
-            model was trained with, is among them.
+        residual: (B, N, width), ``X_res``, the block's input.
+        attentions: name of an attention -> (B, N, width), ``X_attn`` with it. ``"qk"``, with which
+            the model was trained, is among them.
     """
 
     residual: torch.Tensor
@@ -30,7 +30,7 @@ class LayerMaps(NamedTuple):
 
     @property
     def attention(self) -> torch.Tensor:
-        """``X_attn`` as the model was trained."""
+        """``X_attn`` with the attention of the trained model."""
         return self.attentions["qk"]
 
     @property
@@ -40,9 +40,9 @@ class LayerMaps(NamedTuple):
 
 
 class LastBlocks(nn.Module):
-    """The last residual attention blocks, decomposed as Eqs. 1-3 of the paper; mostly it is one.
+    """The last residual attention blocks, one or more, decomposed as in Eqs. 1-3 of the paper.
 
-    Shares the stock blocks' parameters; their attention must have fused q, k, v projections.
+    They share the stock blocks' parameters, whose attention must have fused q, k, v projections.
     """
 
     def __init__(self, blocks: Sequence[Any], method: Method) -> None:
@@ -51,9 +51,9 @@ class LastBlocks(nn.Module):
         self.method = method
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(B, N, width) -> (B, N, width): the input to ``ln_post`` of `Method`'s table.
+        """Compute the input to ``ln_post`` of `Method`'s table: (B, N, width) -> (B, N, width).
 
-        Where the method weighs classes, the CLS token is that of the model as it was trained.
+        Where the method weights classes, the CLS token is that of the trained model.
         """
         method, x, outputs = self.method, tokens, []
         *earlier, last = self.blocks
@@ -62,8 +62,8 @@ class LastBlocks(nn.Module):
             outputs.append(attention_output(block, projections, method.attention))
             x = x + attention_output(block, projections, "qk")
             x = x + feed_forward(block, x)
-        asked = (method.attention, "qk") if method.remove_redundancy else (method.attention,)
-        projections = project(last, x, *asked)
+        needed = (method.attention, "qk") if method.remove_redundancy else (method.attention,)
+        projections = project(last, x, *needed)
         outputs.append(attention_output(last, projections, method.attention))
         attended = method.alpha * sum(outputs[1:], outputs[0])
         summed = tokens + attended if method.residual else attended
@@ -81,14 +81,14 @@ def layer_maps(
     feed: Callable[[Any, torch.Tensor], torch.Tensor],
     last: Sequence[str] = (),
 ) -> Iterator[LayerMaps]:
-    """Walk through residual attention blocks of any make.
+    """Run residual attention blocks of any implementation and yield their feature maps.
 
     Args:
         tokens: (B, 1 + N, width), CLS first: the first block's input.
         blocks: one or more.
         attend_all: block, tokens and names of attentions -> their outputs by name.
         feed: block and tokens -> output of its FFN branch.
-        last: further attentions that are computed in the last block.
+        last: further attentions to compute in the last block.
 
     Yields:
         The maps of each block, without the CLS token.
@@ -109,22 +109,23 @@ def _at_patches(tokens: torch.Tensor, outputs: Mapping[str, torch.Tensor]) -> La
 def attention_outputs(
     block: Any, tokens: torch.Tensor, attentions: Sequence[str]
 ) -> dict[str, torch.Tensor]:
-    """`attention_output` for several attentions by name, from one projection."""
+    """Compute `attention_output` for several attentions by name, from one projection."""
     projections = project(block, tokens, *attentions)
     return {name: attention_output(block, projections, name) for name in attentions}
 
 
 def run_block(block: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """What a stock block computes (Eqs. 2-3), without its detours: (B, N, width) -> the same.
+    """Run a stock block (Eqs. 2-3): (B, N, width) -> (B, N, width).
 
-    The stock block's fused inference kernel keeps an attention map of all heads and tokens.
+    The result is that of the stock block, whose fused inference kernel would keep an attention map
+    of all heads and tokens in memory.
     """
     tokens = tokens + attention_output(block, project(block, tokens, "qk"), "qk")
     return tokens + feed_forward(block, tokens)
 
 
 def cls_output(block: Any, tokens: torch.Tensor, projections: Projections) -> torch.Tensor:
-    """The CLS token that `run_block` makes, without the others: (B, N, width) -> (B, 1, width)."""
+    """Compute the CLS token of `run_block` alone: (B, N, width) -> (B, 1, width)."""
     assert projections.query is not None
     first = projections._replace(query=projections.query[:, :, :1])
     cls = tokens[:, :1] + attention_output(block, first, "qk")
@@ -132,7 +133,7 @@ def cls_output(block: Any, tokens: torch.Tensor, projections: Projections) -> to
 
 
 def attention_output(block: Any, projections: Projections, attention: str) -> torch.Tensor:
-    """``X_attn`` of Eq. 2, layer scale included: (B, N, width).
+    """Compute ``X_attn`` of Eq. 2, layer scale included: (B, N, width).
 
     Args:
         block: a stock block.
@@ -146,7 +147,7 @@ def attention_output(block: Any, projections: Projections, attention: str) -> to
 
 
 def project(block: Any, tokens: torch.Tensor, *attentions: str) -> Projections:
-    """Eq. 1 for what any of the attentions reads; the rest is None.
+    """Compute the projections of Eq. 1 that any of the attentions needs; the others are None.
 
     Args:
         block: a stock block.
@@ -171,35 +172,37 @@ def project(block: Any, tokens: torch.Tensor, *attentions: str) -> Projections:
 
 
 def mean_length(tokens: torch.Tensor) -> torch.Tensor:
-    """(B, N, width) -> (B,): mean Euclidean length of each picture's tokens, float32 or float64."""
+    """Compute (B,) mean Euclidean lengths of (B, N, width) tokens, in float32 or float64."""
     precise = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
     return precise.square().sum(dim=-1).sqrt().mean(dim=-1)
 
 
 def feed_forward(block: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """FFN branch of a block (Eq. 3), layer scale included: (B, N, width) -> (B, N, width)."""
+    """Run the FFN branch of a block (Eq. 3), layer scale included; (B, N, width) as its input."""
     mlp = block.mlp
     hidden = apply_linear(mlp.c_fc, block.ln_2(tokens))  # (B, N, 4*width)
     if isinstance(mlp.gelu, QuickGELU) and not torch.is_grad_enabled():
-        hidden = hidden.mul(1.702).sigmoid_().mul_(hidden)  # the same with one copy, not three
+        hidden = (
+            hidden.mul(1.702).sigmoid_().mul_(hidden)
+        )  # QuickGELU with one copy instead of three
     else:
         hidden = mlp.gelu(hidden)
     return block.ls_2(apply_linear(mlp.c_proj, hidden))  # type: ignore[no-any-return]
 
 
 def apply_linear(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """A module's `linear`; one that is not quite ``nn.Linear`` (adapters, int8) runs itself."""
+    """Apply `linear` with a module's weights; other modules than ``nn.Linear`` run themselves."""
     if type(module) is not nn.Linear:
         return module(x)  # type: ignore[no-any-return]
     return linear(x, module.weight, module.bias)
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """``x Wᵀ + b``: (B, N, in) -> (B, N, out); on a CPU as the 1×1 convolution that it is.
+    """Compute ``x Wᵀ + b``: (B, N, in) -> (B, N, out), on a CPU as a 1×1 convolution.
 
-    On x86 torch multiplies float32 matrices with MKL, which leaves AVX-512 unused on CPUs of
-    other makers, but convolves with oneDNN, which uses it: 2.2 times as fast on an AMD EPYC. In
-    bfloat16 both are oneDNN, and the convolution alone adds the bias on the way: a tenth faster.
+    On x86 torch multiplies float32 matrices with MKL, which leaves AVX-512 unused on CPUs that
+    are not Intel's, but convolves with oneDNN, which uses it. In bfloat16 both are oneDNN, but
+    only the convolution fuses the addition of the bias.
     """
     by_mkl = x.device.type == "cpu" and torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
     if not by_mkl or torch.is_grad_enabled():

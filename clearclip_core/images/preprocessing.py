@@ -190,7 +190,7 @@ class Preprocessing:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> torch.Tensor:
-        """Subtract the mean and divide by the std, on the device, so that only bytes are sent there.
+        """Subtract the mean and divide by the std, on the device: only bytes are sent there.
 
         Args:
             rgb: (H, W, 3) uint8.

@@ -14,7 +14,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models.vision_transformer import VisionTransformer
 
 from clearclip_core.clip.attention import Projections, attend
-from clearclip_core.clip.dense_encoder import resize_position_embedding
+from clearclip_core.clip.position_embedding import resize_position_embedding
 from clearclip_core.clip.transformer import LayerMaps, layer_maps
 from clearclip_core.clip.weights import WeightsNotFoundError
 

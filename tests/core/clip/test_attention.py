@@ -5,7 +5,13 @@ import pytest
 import scipy.special
 import torch
 
-from clearclip_core.clip.attention import Projections, attend, needed_projections, parse_terms
+from clearclip_core.clip.attention import (
+    Projections,
+    attend,
+    needed_projections,
+    parse_terms,
+    scaled_dot_product,
+)
 
 
 def explicit(left: torch.Tensor, right: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -79,3 +85,17 @@ def test_only_needed_projections_are_named() -> None:
     assert needed_projections("qq") == {"query", "value"}
     assert needed_projections("qq+kk") == {"query", "key", "value"}
     assert needed_projections("ensemble") == {"query", "key", "value", "token_length"}
+
+
+@pytest.mark.parametrize("tokens", [5, 785])
+@pytest.mark.parametrize("heads", [1, 5])
+def test_attention_in_bf16_is_that_of_float32(heads: int, tokens: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, tokens, 3 * heads * 16)
+    fused = torch.randn(shape, generator=generator).bfloat16()
+    parts = [part.unflatten(-1, (heads, 16)).transpose(1, 2) for part in fused.chunk(3, dim=-1)]
+    weights = (parts[0].float() @ parts[1].float().transpose(2, 3) / 4).softmax(dim=-1)
+    with torch.inference_mode():
+        out = scaled_dot_product(*parts)
+    assert (out.shape, out.dtype) == ((2, heads, tokens, 16), torch.bfloat16)
+    torch.testing.assert_close(out.float(), weights @ parts[2].float(), rtol=0.02, atol=0.02)

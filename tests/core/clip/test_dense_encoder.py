@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import copy
 import itertools
-import math
 
-import numpy as np
 import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 
 from clearclip_core import METHODS, DenseEncoder, Method
-from clearclip_core.clip.attention import scaled_dot_product
-from clearclip_core.clip.dense_encoder import resize_position_embedding
-from clearclip_core.clip.text_tower import encode_text
 from clearclip_core.clip.transformer import project
 from tests.core.conftest import make_clip
 from tests.core.reference import attention
@@ -85,42 +79,6 @@ def test_the_faster_ways_of_inference_change_nothing(
         dense = DenseEncoder(model, METHODS["clip"]).encode(pixels).flatten(1, 2)
     torch.testing.assert_close(dense, expected, rtol=1e-9, atol=1e-10)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
-@pytest.mark.parametrize("tokens", [5, 785])
-@pytest.mark.parametrize("heads", [1, 5])
-def test_attention_in_bf16_is_that_of_float32(heads: int, tokens: int) -> None:
-    generator = torch.Generator().manual_seed(0)
-    shape = (2, tokens, 3 * heads * 16)
-    fused = torch.randn(shape, generator=generator).bfloat16()
-    parts = [part.unflatten(-1, (heads, 16)).transpose(1, 2) for part in fused.chunk(3, dim=-1)]
-    weights = (parts[0].float() @ parts[1].float().transpose(2, 3) / 4).softmax(dim=-1)
-    with torch.inference_mode():
-        out = scaled_dot_product(*parts)
-    assert (out.shape, out.dtype) == ((2, heads, tokens, 16), torch.bfloat16)
-    torch.testing.assert_close(out.float(), weights @ parts[2].float(), rtol=0.02, atol=0.02)
-
-
-def test_adapters_in_the_place_of_a_linear_layer_run(clip_model: open_clip.CLIP) -> None:
-    class Doubled(torch.nn.Linear):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return 2 * super().forward(x)
-
-    plain, adapted = copy.deepcopy(clip_model), copy.deepcopy(clip_model)
-    for block, other in zip(
-        plain.visual.transformer.resblocks, adapted.visual.transformer.resblocks, strict=True
-    ):
-        layer = Doubled(256, 64)
-        layer.load_state_dict(block.mlp.c_proj.state_dict())
-        other.mlp.c_proj = layer.requires_grad_(False)
-        block.mlp.c_proj.weight *= 2
-        block.mlp.c_proj.bias *= 2
-    with torch.inference_mode():
-        one, two = (
-            DenseEncoder(model, METHODS["clearclip"]).encode(pixels_of(64, 64))
-            for model in (plain, adapted)
-        )
-    torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("attention", ["qk", "qq", "kk", "vv", "identity", "qq+kk", "qk+vv"])
@@ -201,57 +159,6 @@ def test_wrong_pixels_are_refused(clip_model: open_clip.CLIP, shape: tuple[int, 
         DenseEncoder(clip_model, METHODS["clearclip"]).encode(torch.zeros(shape))
 
 
-def test_positions_are_untouched_at_the_trained_size(clip_model: open_clip.CLIP) -> None:
-    positions = clip_model.visual.positional_embedding
-    assert resize_position_embedding(positions, (4, 4), (4, 4)) is positions
-    assert resize_position_embedding(positions, (4, 4), (2, 8)) is positions  # same number
-
-
-def cubic(samples: list[float], at: float) -> float:
-    """Cubic convolution (Keys 1981) with a = -0.75, edges repeated."""
-    a, total = -0.75, 0.0
-    for i in range(math.floor(at) - 1, math.floor(at) + 3):
-        d = abs(at - i)
-        near = (a + 2) * d**3 - (a + 3) * d**2 + 1
-        weight = near if d <= 1 else a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a
-        total += weight * samples[min(max(i, 0), len(samples) - 1)]
-    return total
-
-
-def test_positions_are_resized_by_factor_not_by_size() -> None:
-    """As DINO does: sample points lie at (i + 0.5) / factor - 0.5, factor (w + 0.1) / √N."""
-    samples = [0.0, 3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0]
-    grid = torch.tensor(samples).expand(8, 8).reshape(64, 1)
-    resized = resize_position_embedding(torch.cat([grid[:1], grid]), (8, 8), (8, 16))
-    assert resized.shape == (1 + 8 * 16, 1)
-    row = resized[1:].reshape(8, 16)[4].tolist()
-    expected = [cubic(samples, (i + 0.5) / (16.1 / 8) - 0.5) for i in range(16)]
-    assert row == pytest.approx(expected, abs=1e-4)
-    by_size = [cubic(samples, (i + 0.5) / (16 / 8) - 0.5) for i in range(16)]
-    assert row != pytest.approx(by_size, abs=1e-2)
-
-
-def test_positions_by_size_are_those_of_pillows_bicubic() -> None:
-    """Which antialiases, as GEM's resizing does; the grid has rows and columns of their own."""
-    generator = torch.Generator().manual_seed(2)
-    embedding = torch.randn(1 + 5 * 7, 3, generator=generator)
-    for height, width in ((9, 4), (3, 14), (10, 14)):
-        resized = resize_position_embedding(embedding, (5, 7), (height, width), by_size=True)
-        assert torch.equal(resized[0], embedding[0])
-        for channel in range(3):
-            grid = embedding[1:, channel].reshape(5, 7).numpy()
-            expected = Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC)
-            got = resized[1:, channel].reshape(height, width).numpy()
-            assert got == pytest.approx(np.asarray(expected), abs=1e-5)
-
-
-def test_positions_by_size_are_untouched_on_the_trained_grid_alone() -> None:
-    embedding = torch.randn(17, 3, generator=torch.Generator().manual_seed(2))
-    assert resize_position_embedding(embedding, (4, 4), (4, 4), by_size=True) is embedding
-    same_number = resize_position_embedding(embedding, (4, 4), (2, 8), by_size=True)
-    assert (same_number - embedding).abs().max() > 0.1
-
-
 @pytest.mark.parametrize("name", ["clipsurgery", "gem"])
 def test_the_second_path_is_its_input_and_the_attention_outputs_along_the_first(name: str) -> None:
     """Against stock blocks, whose inputs are listened to: 6 of 8 blocks."""
@@ -286,23 +193,3 @@ def test_features_are_of_length_one_in_every_precision(name: str, dtype: torch.d
         if part is not None:
             lengths = part.float().norm(dim=-1)
             torch.testing.assert_close(lengths, torch.ones_like(lengths), rtol=0.02, atol=0)
-
-
-@pytest.mark.parametrize(
-    ("vision", "why"),
-    [
-        ({"layers": [1, 1, 1, 1], "width": 16}, "another kind"),
-        ({"attentional_pool": True}, "pools by attention"),
-        ({"final_ln_after_pool": True}, "normalises after pooling"),
-        ({"block_type": "custom"}, "attention blocks of another kind"),
-    ],
-)
-def test_towers_that_cannot_be_taken_apart_are_refused(vision: dict[str, object], why: str) -> None:
-    with pytest.raises(ValueError, match=f"native Vision Transformers.*{why}"):
-        DenseEncoder(make_clip(**vision), METHODS["clearclip"])
-
-
-def test_text_without_its_padding_is_the_same(clip_model: open_clip.CLIP) -> None:
-    tokens = open_clip.SimpleTokenizer(context_length=16)(["a dog", "a photo of one red car", ""])
-    expected = clip_model.encode_text(tokens)
-    torch.testing.assert_close(encode_text(clip_model, tokens), expected, rtol=0, atol=1e-5)

@@ -135,14 +135,14 @@ def test_arrays_of_each_kind(shape: tuple[int, ...], dtype: str) -> None:
 
 @pytest.mark.parametrize("shape", [(5,), (2, 5, 2), (2, 5, 5), (1, 2, 5, 3), (0, 5, 3), (5, 0)])
 def test_arrays_of_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"`picture` to be an array of shape \(H, W\)"):
+    with pytest.raises(ValueError, match=r"`image` to be an array of shape \(H, W\)"):
         to_rgb(np.zeros(shape, np.uint8))
 
 
 @pytest.mark.parametrize("dtype", ["i1", "i4", "i8", "u4", "c8", "U1"])
 def test_arrays_of_other_dtypes_are_refused(dtype: str) -> None:
     """An int64 array may hold 8 or 16 bits: guessing would show a black picture."""
-    with pytest.raises(ValueError, match="`picture` to hold uint8, uint16, bool or floats"):
+    with pytest.raises(ValueError, match="`image` to hold uint8, uint16, bool or floats"):
         to_rgb(np.zeros((2, 2), dtype))
 
 

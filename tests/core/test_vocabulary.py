@@ -1,0 +1,72 @@
+"""Labels, their prompts and contrast words as queries."""
+
+from __future__ import annotations
+
+import pytest
+
+from clearclip_core import Label, Vocabulary
+
+
+def test_a_label_stands_for_itself_unless_it_has_prompts() -> None:
+    assert Label("dog").prompts == ("dog",)
+    assert Label("pet", ("dog", "cat")).prompts == ("dog", "cat")
+
+
+@pytest.mark.parametrize(
+    ("name", "prompts"), [("", ()), (" ", ("dog",)), ("dog", ("",)), ("dog", ("dog", " "))]
+)
+def test_labels_without_words_are_refused(name: str, prompts: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="`name` and `prompts` to hold words"):
+        Label(name, prompts)
+
+
+def test_one_string_is_not_taken_for_its_letters() -> None:
+    with pytest.raises(ValueError, match="`prompts` to be a tuple of words, but got 'couch'"):
+        Label("sofa", "couch")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="`labels` to be several names, but got 'dog'"):
+        Vocabulary.of("dog")
+
+
+def test_every_prompt_is_a_query_of_its_label() -> None:
+    words = Vocabulary.of([Label("sofa", ("sofa", "couch")), "sky"])
+    assert words.queries == ("sofa", "couch", "sky")
+    assert words.query_labels == (0, 0, 1)
+
+
+def test_contrast_words_come_last_and_belong_to_no_label() -> None:
+    words = Vocabulary.of(["dog"], contrast=["sky", "grass", "sky"])
+    assert words.queries == ("dog", "sky", "grass")
+    assert words.query_labels == (0, -1, -1)
+
+
+@pytest.mark.parametrize("used", ["tree s", "Tree_s", " TREE-S ", "tree  s", "tree__s"])
+def test_a_contrast_word_that_a_label_uses_is_left_out(used: str) -> None:
+    """Whatever the case and however the words are joined; other words are not touched."""
+    words = Vocabulary.of([Label("wood", (used,))], contrast=["tree s", "tree_s", "trees"])
+    assert words.queries == (used, "trees")
+
+
+def test_only_prompts_count_not_the_name() -> None:
+    words = Vocabulary.of([Label("sky", ("cloud",))], contrast=["sky", "cloud"])
+    assert words.queries == ("cloud", "sky")
+
+
+def test_a_background_label_takes_over_the_contrast_words() -> None:
+    labels = (Label("dog"), Label("other", background=True), Label("cat"))
+    words = Vocabulary(labels, ("sky", "cat", "sand"))
+    assert words.queries == ("dog", "other", "sky", "sand", "cat")
+    assert words.query_labels == (0, 1, 1, 1, 2)
+
+
+def test_wrong_vocabularies_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"one or more different names, but got \[\]"):
+        Vocabulary(())
+    with pytest.raises(ValueError, match=r"different names, but got \['dog', 'dog'\]"):
+        Vocabulary.of(["dog", Label("dog", ("puppy",))])
+    with pytest.raises(ValueError, match="at most one background label"):
+        Vocabulary((Label("a", background=True), Label("b", background=True)))
+
+
+def test_a_vocabulary_passes_through() -> None:
+    words = Vocabulary.of(["dog"], ["sky"])
+    assert Vocabulary.of(words) is words
