@@ -23,15 +23,15 @@ from torch import nn
 from clearclip_core.clip.contrast_words import DEMO_WORDS, STUFF_WORDS
 from clearclip_core.clip.devices import choose_device, choose_precision
 from clearclip_core.clip.image_tower import checked_visual
+from clearclip_core.clip.model_name import ModelName
 from clearclip_core.clip.text_tower import encode_text
 from clearclip_core.clip.weights import (
-    ModelName,
     WeightsNotFoundError,
     existing_path,
     fetch_weights,
     find_weights,
-    how_to_bring,
     is_torchscript,
+    missing_weights_help,
     tag_of_checksum,
     uses_quick_gelu,
     verify_checksum,
@@ -138,10 +138,10 @@ def _create(name: ModelName, folder: Path | None, download: bool) -> tuple[nn.Mo
             cache = {"cache_dir": folder} if download else {}
             return open_clip.create_model(schema, require_pretrained=True, **cache), schema
         except (OSError, RuntimeError) as error:
-            raise WeightsNotFoundError(how_to_bring(name)) from error
+            raise WeightsNotFoundError(missing_weights_help(name)) from error
     if name.kind == "random":
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(0)  # the same ones in every process
+            torch.default_generator.manual_seed(0)  # equal weights in every process
             return open_clip.create_model(name.arch, load_weights=False), name.arch
     if name.kind == "file":
         path = existing_path(name)
@@ -149,7 +149,7 @@ def _create(name: ModelName, folder: Path | None, download: bool) -> tuple[nn.Mo
         return _create_from_file(name.arch, path, _quick_gelu_of_file(name, path)), name.arch
     found = find_weights(name, folder) or (fetch_weights(name, folder) if download else None)
     if found is None:
-        raise WeightsNotFoundError(how_to_bring(name))
+        raise WeightsNotFoundError(missing_weights_help(name))
     verify_checksum(found)
     quick_gelu = uses_quick_gelu(name.arch, name.source)
     return _create_from_file(name.arch, found, quick_gelu), name.arch
@@ -173,7 +173,7 @@ def _hub_snapshot(name: ModelName, folder: Path | None) -> str:
             name.source, cache_dir=folder, local_files_only=True
         )
     except OSError as error:
-        raise WeightsNotFoundError(how_to_bring(name)) from error
+        raise WeightsNotFoundError(missing_weights_help(name)) from error
 
 
 def _create_from_file(arch: str, path: Path, quick_gelu: bool) -> nn.Module:

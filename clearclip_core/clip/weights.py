@@ -1,39 +1,24 @@
-"""Model names, and where their weights lie: on disk, in open_clip's caches, or to be fetched.
-
-==================  ===========================================================================
-``arch/tag``        open_clip's own pair, such as ``ViT-B-16/openai``; from the folder given, else
-                    open_clip's cache, else downloaded
-``arch@file``       a weights file: safetensors, a state dict, or OpenAI's TorchScript archive
-``local-dir:path``  a folder with ``open_clip_config.json`` and weights
-``hf-hub:org/repo`` the same from Hugging Face
-``demo``            the tiny model in this package, for drawn scenes only
-``arch/random``     random weights, always the same ones, for benchmarks only
-==================  ===========================================================================
-"""
+"""Weights: find them on disk and in open_clip's caches, download them, check them."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import shutil
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import huggingface_hub
 import open_clip
 
-WeightsSource = Literal["tag", "file", "local-dir", "hf-hub", "demo", "random"]
+from clearclip_core.clip.model_name import DEMO_FOLDER, ModelName, is_native, needs_hf
 
-DEMO_FOLDER = Path(__file__).parents[1] / "demo" / "weights"
-
-#: Where weights are looked for when no folder is given: where the backend keeps its own.
+#: Folder of weights by default, which the backend shares.
 DEFAULT_FOLDER = Path("~/.cache/clearclip")
 
 _SUFFIXES = {".safetensors", ".pt", ".pth", ".bin"}
 
-#: Tag prefixes and the licence under which their publishers give the weights away.
+#: Prefix of a tag -> licence under which its publisher provides the weights.
 _LICENCES = {
     "openai": "MIT",
     "laion": "MIT",
@@ -46,79 +31,15 @@ _LICENCES = {
 
 
 class WeightsNotFoundError(FileNotFoundError):
-    """Weights that are not on disk and could not be fetched; says how to bring them."""
-
-
-@dataclass(frozen=True)
-class ModelName:
-    """A model name, taken apart.
-
-    Attributes:
-        name: as it was written.
-        kind: which of the forms of this module's docstring it has.
-        arch: open_clip's architecture, ``""`` where a folder's config tells it.
-        source: tag, file, folder or repository.
-    """
-
-    name: str
-    kind: WeightsSource
-    arch: str
-    source: str
-
-    @classmethod
-    def parse(cls, name: str) -> ModelName:
-        """Take a model name apart; nothing is loaded.
-
-        Raises:
-            ValueError: not one of the forms, or an unknown architecture or tag.
-
-        >>> ModelName.parse("ViT-B-16/openai").source
-        'openai'
-        """
-        kind: WeightsSource
-        for kind in ("local-dir", "hf-hub"):
-            if name.startswith(f"{kind}:"):
-                return cls(name, kind, "", _named(name, name.removeprefix(f"{kind}:")))
-        if name == "demo":
-            return cls(name, "demo", "", str(DEMO_FOLDER))
-        if "@" in name:
-            arch, path = name.split("@", 1)
-            return cls(name, "file", _checked_arch(_file_arch(arch)), _named(name, path))
-        arch, _, tag = name.partition("/")
-        if not tag:
-            raise _not_a_name(name)
-        _checked_arch(arch)
-        if tag != "random" and tag not in open_clip.list_pretrained_tags_by_model(arch):
-            tags = ", ".join(open_clip.list_pretrained_tags_by_model(arch)) or "none"
-            raise ValueError(f"{arch} has no weights named {tag!r}; open_clip knows: {tags}.")
-        return cls(name, "random" if tag == "random" else "tag", arch, tag)
-
-
-def _named(name: str, source: str) -> str:
-    if not source:
-        raise _not_a_name(name)
-    return source
-
-
-def _not_a_name(name: str) -> ValueError:
-    return ValueError(
-        "Expected a model name of the form 'arch/tag', 'arch@file', 'local-dir:path', "
-        f"'hf-hub:org/repo' or 'demo', but got {name!r}. `clearclip models` lists them."
-    )
-
-
-def _file_arch(written: str) -> str:
-    """The architecture in `arch@file`, where any may be followed by -gelu or -quickgelu."""
-    if written.endswith("-quickgelu") and open_clip.get_model_config(written) is None:
-        return written.removesuffix("-quickgelu")
-    return written.removesuffix("-gelu")
+    """Raised where weights are not on disk and could not be downloaded; says how to get them."""
 
 
 def weights_id(name: str) -> str:
-    """What tells these weights from others, without loading them.
+    """Identify weights without loading them.
 
-    A tag is its own name; of a file its size and first 64 KiB are hashed (a safetensors header
-    lies there), of a folder its config as well.
+    A tag, a Hugging Face repository and random weights are identified by the model name, a file by
+    a hash of its name, size and first 64 KiB (with the header of a safetensors file), a folder by
+    a hash of these for its weights and its config.
 
     Raises:
         ValueError: unknown name.
@@ -143,9 +64,9 @@ class KnownModel:
 
     Attributes:
         name: the model name.
-        licence: of the weights, as their publisher states it.
-        path: where the weights lie on disk, or None.
-        needs: an extra that has to be installed, or ``""``.
+        licence: licence of the weights, as their publisher states it.
+        path: file or folder of the weights, None where they are not on disk.
+        needs: extra that has to be installed, or ``""``.
     """
 
     name: str
@@ -155,20 +76,24 @@ class KnownModel:
 
 
 def known_models(folder: Path | None = None) -> list[KnownModel]:
-    """Every pair of architecture and weights of open_clip that can be read out densely."""
+    """List all pairs of architecture and weights of open_clip that can be read out densely.
+
+    Args:
+        folder: folder of weights; `DEFAULT_FOLDER` by default.
+    """
     rows = [KnownModel("demo", "Apache-2.0", DEMO_FOLDER, "")]
     for arch, tag in open_clip.list_pretrained():
         # A name with and one without -quickgelu are the same weights: the tag decides.
-        if arch.endswith("-quickgelu") or not _is_native(arch):
+        if arch.endswith("-quickgelu") or not is_native(arch):
             continue
         name = ModelName(f"{arch}/{tag}", "tag", arch, tag)
-        needs = "hf" if _needs_hf(arch) else ""
+        needs = "hf" if needs_hf(arch) else ""
         rows.append(KnownModel(name.name, licence_of(tag), find_weights(name, folder), needs))
     return rows
 
 
 def licence_of(tag: str) -> str:
-    """Licence of a tag's weights, as far as known.
+    """Return the licence of a tag's weights, as far as it is known.
 
     >>> licence_of("laion2b_s34b_b88k")
     'MIT'
@@ -180,10 +105,15 @@ def licence_of(tag: str) -> str:
 
 
 def find_weights(name: ModelName, folder: Path | None = None) -> Path | None:
-    """Where a tag's weights lie: in `folder`, else in open_clip's own caches; None if nowhere.
+    """Find a tag's weights on disk, in a folder or in open_clip's own caches.
 
-    In a folder, by default `DEFAULT_FOLDER`, both what `download_weights` wrote and what
-    `fetch_weights` keeps there is found.
+    Args:
+        name: a model name of the form ``arch/tag``.
+        folder: folder with files of `download_weights` or `fetch_weights`, by default
+            `DEFAULT_FOLDER`; it is searched first.
+
+    Returns:
+        The file, None if there is none.
     """
     folder = folder or DEFAULT_FOLDER.expanduser()
     for path in sorted(folder.glob(f"{_file_stem(name)}.*")):
@@ -199,10 +129,13 @@ def find_weights(name: ModelName, folder: Path | None = None) -> Path | None:
 
 
 def download_weights(name: str, folder: Path) -> Path:
-    """Fetch a tag's weights into a folder that can be carried to a machine without network.
+    """Download a tag's weights into a folder that can be copied to a machine without network.
 
-    Writes ``<arch>--<tag>.<suffix>`` and beside it ``….sha256`` in the format of ``sha256sum``,
-    which is checked whenever the weights are loaded.
+    Writes ``<arch>--<tag>.<suffix>`` and a file ``….sha256`` in the format of ``sha256sum``, which
+    is checked whenever the weights are loaded.
+
+    Returns:
+        The file of the weights.
 
     Raises:
         ValueError: not of the form ``arch/tag``.
@@ -214,7 +147,7 @@ def download_weights(name: str, folder: Path) -> Path:
     source = fetch_weights(parsed)
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{_file_stem(parsed)}{source.suffix}"
-    part = target.with_name(f"{target.name}.part")  # half a file never bears the name of a whole
+    part = target.with_name(f"{target.name}.part")  # a partial download never has the final name
     shutil.copyfile(source, part)
     part.replace(target)
     _checksum_file(target).write_text(f"{_sha256(target)}  {target.name}\n")
@@ -222,9 +155,9 @@ def download_weights(name: str, folder: Path) -> Path:
 
 
 def tag_of_checksum(arch: str, path: Path) -> str | None:
-    """The tag of a file that `download_weights` named, or whose URL carries its checksum.
+    """Find the tag of a weights file by its name or by the checksum in the tag's URL.
 
-    Expects that `verify_checksum` has been asked before.
+    Only a file that `download_weights` named is found by name. Call `verify_checksum` first.
     """
     tags = open_clip.list_pretrained_tags_by_model(arch)
     stems = {_file_stem(ModelName("", "tag", arch, tag)): tag for tag in tags}
@@ -238,40 +171,6 @@ def tag_of_checksum(arch: str, path: Path) -> str | None:
     return None
 
 
-def _checked_arch(arch: str) -> str:
-    if open_clip.get_model_config(arch) is None:
-        raise ValueError(
-            f"open_clip knows no architecture {arch!r}; `clearclip models` lists them."
-        )
-    if not _is_native(arch):
-        raise ValueError(
-            f"{arch} cannot be read out densely: ClearCLIP needs a native Vision Transformer with "
-            "a CLS token, without attention pooling or a norm after pooling. `clearclip models` "
-            "lists what works."
-        )
-    if _needs_hf(arch) and importlib.util.find_spec("transformers") is None:
-        raise ValueError(f"{arch} needs the extra: pip install 'clearclip-label-studio[hf]'.")
-    return arch
-
-
-def _needs_hf(arch: str) -> bool:
-    """Whether the text tower, or its tokenizer alone, comes from Hugging Face."""
-    text = open_clip.get_model_config(arch)["text_cfg"]
-    return "hf_model_name" in text or "hf_tokenizer_name" in text
-
-
-def _is_native(arch: str) -> bool:
-    config = open_clip.get_model_config(arch)
-    vision = config["vision_cfg"]
-    return (
-        "timm_model_name" not in vision
-        and isinstance(vision.get("layers", 12), int)
-        and not vision.get("attentional_pool")
-        and not vision.get("final_ln_after_pool")
-        and "multimodal_cfg" not in config
-    )
-
-
 def uses_quick_gelu(arch: str, tag: str) -> bool:
     """Whether a tag's weights were trained with QuickGELU: the tag or its architecture says so."""
     config = {**open_clip.get_model_config(arch), **open_clip.get_pretrained_cfg(arch, tag)}
@@ -279,6 +178,11 @@ def uses_quick_gelu(arch: str, tag: str) -> bool:
 
 
 def existing_path(name: ModelName) -> Path:
+    """Return the file or folder of a model name.
+
+    Raises:
+        WeightsNotFoundError: it does not exist.
+    """
     path = Path(name.source).expanduser()
     if not (path.is_file() if name.kind == "file" else path.is_dir()):
         raise WeightsNotFoundError(f"There are no weights at {path}.")
@@ -286,7 +190,7 @@ def existing_path(name: ModelName) -> Path:
 
 
 def fetch_weights(name: ModelName, folder: Path | None = None) -> Path:
-    """Download a tag's weights as open_clip does, into `folder` or its own cache.
+    """Download a tag's weights as open_clip does, into `folder` or open_clip's own cache.
 
     Raises:
         WeightsNotFoundError: the download failed.
@@ -295,17 +199,17 @@ def fetch_weights(name: ModelName, folder: Path | None = None) -> Path:
     try:
         return Path(open_clip.download_pretrained(config, cache_dir=folder))
     except (OSError, RuntimeError) as error:  # hub and URL errors alike
-        raise WeightsNotFoundError(how_to_bring(name)) from error
+        raise WeightsNotFoundError(missing_weights_help(name)) from error
 
 
 def require_weights(name: str, folder: Path | None = None) -> None:
-    """Find out before hours of work whether a model's weights are there; a tag's are fetched.
+    """Check before a long run that a model's weights are on disk; download those of a tag.
 
-    A repository of ``hf-hub:`` is asked for only when it is loaded.
+    A repository of ``hf-hub:`` is downloaded only when it is loaded.
 
     Raises:
-        ValueError: unknown name.
-        WeightsNotFoundError: no weights.
+        ValueError: an unknown name.
+        WeightsNotFoundError: the weights are missing, or the download failed.
     """
     parsed = ModelName.parse(name)
     if parsed.kind in ("file", "local-dir"):
@@ -314,7 +218,8 @@ def require_weights(name: str, folder: Path | None = None) -> None:
         fetch_weights(parsed, folder)
 
 
-def how_to_bring(name: ModelName) -> str:
+def missing_weights_help(name: ModelName) -> str:
+    """Explain how to get the weights of a model onto this machine."""
     if name.kind == "hf-hub":
         return (
             f"The weights of {name.name} are not on this machine and could not be fetched: bring "
@@ -352,6 +257,7 @@ def _in_url_cache(url: str, cache: Path | None) -> Path | None:
 
 
 def is_torchscript(path: Path) -> bool:
+    """Whether a file is a TorchScript archive."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -363,6 +269,11 @@ def _checksum_file(path: Path) -> Path:
 
 
 def verify_checksum(path: Path) -> None:
+    """Check a weights file against the checksum file beside it, if there is one.
+
+    Raises:
+        WeightsNotFoundError: the checksums differ.
+    """
     expected = _checksum_file(path)
     if expected.exists() and expected.read_text().split()[:1] != [_sha256(path)]:
         raise WeightsNotFoundError(f"{path} is damaged: its checksum is not that of {expected}.")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from clearclip_core.clip.methods import METHODS, Method
-from clearclip_core.clip.weights import ModelName
+from clearclip_core.clip.model_name import ModelName
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS, SHORT_SIDE_PX
 from clearclip_core.evaluation.results import Result, percent
 from clearclip_core.evaluation.run_config import RunConfig

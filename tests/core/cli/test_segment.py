@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import clearclip_core.clip.weights
+import clearclip_core.clip.model_name
 from clearclip_core import HELD_OUT_SEEDS, Segmenter, render_scene
 from clearclip_core.cli.segment import parse_labels
 from tests.core.cli.clearclip import clearclip, draw, written
@@ -143,7 +143,7 @@ def test_masks_follow_edges_unless_told_not_to(
 def test_the_demo_model_says_what_it_is(
     photos: Path, options: list[str], model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clearclip_core.clip.weights, "DEMO_FOLDER", model_folder)
+    monkeypatch.setattr(clearclip_core.clip.model_name, "DEMO_FOLDER", model_folder)
     result = clearclip("segment", photos, "--labels=sky", *options, "--model=demo")
     assert result.exit_code == 0
     assert result.output.count("drawn scenes") == 1

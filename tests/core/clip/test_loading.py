@@ -107,7 +107,7 @@ def test_folders_that_hold_no_model_are_refused(
 def test_the_demo_model_says_what_it_is(
     model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clearclip_core.clip.weights, "DEMO_FOLDER", model_folder)
+    monkeypatch.setattr(clearclip_core.clip.model_name, "DEMO_FOLDER", model_folder)
     loaded = load_model("demo", device="cpu", precision="fp32")
     assert loaded.notice is not None
     assert "drawn scenes" in loaded.notice
@@ -118,7 +118,7 @@ def test_the_demo_model_says_what_it_is(
 def test_a_demo_model_that_is_missing_is_not_looked_for_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clearclip_core.clip.weights, "DEMO_FOLDER", tmp_path / "weights")
+    monkeypatch.setattr(clearclip_core.clip.model_name, "DEMO_FOLDER", tmp_path / "weights")
     with pytest.raises(WeightsNotFoundError, match="no weights at"):
         load_model("demo", device="cpu")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -14,76 +13,17 @@ import open_clip
 import pytest
 
 from clearclip_core import WeightsNotFoundError, download_weights, known_models, weights_id
+from clearclip_core.clip.model_name import ModelName
 from clearclip_core.clip.weights import (
-    DEMO_FOLDER,
-    ModelName,
     find_weights,
-    how_to_bring,
     is_torchscript,
     licence_of,
+    missing_weights_help,
     require_weights,
     uses_quick_gelu,
     verify_checksum,
 )
-
-FORMS = r"'arch/tag', 'arch@file', 'local-dir:path', 'hf-hub:org/repo' or 'demo'"
-
-
-@pytest.mark.parametrize(
-    ("name", "parts"),
-    [
-        ("ViT-B-16/openai", ("tag", "ViT-B-16", "openai")),
-        ("ViT-B-16-quickgelu/dfn2b", ("tag", "ViT-B-16-quickgelu", "dfn2b")),
-        ("ViT-B-32/random", ("random", "ViT-B-32", "random")),
-        ("ViT-L-14@/models/clip.pt", ("file", "ViT-L-14", "/models/clip.pt")),
-        ("ViT-L-14-gelu@a/b@c.pt", ("file", "ViT-L-14", "a/b@c.pt")),
-        ("ViT-B-16-quickgelu@x.pt", ("file", "ViT-B-16-quickgelu", "x.pt")),
-        ("ViT-B-16-plus-240-quickgelu@x.pt", ("file", "ViT-B-16-plus-240", "x.pt")),
-        ("local-dir:models/mine", ("local-dir", "", "models/mine")),
-        ("hf-hub:laion/CLIP@x/y", ("hf-hub", "", "laion/CLIP@x/y")),
-        ("demo", ("demo", "", str(DEMO_FOLDER))),
-    ],
-)
-def test_every_form_of_name(name: str, parts: tuple[str, str, str]) -> None:
-    parsed = ModelName.parse(name)
-    assert (parsed.name, parsed.kind, parsed.arch, parsed.source) == (name, *parts)
-
-
-@pytest.mark.parametrize(
-    "name", ["", "ViT-B-16", "ViT-B-16/", "ViT-B-16@", "local-dir:", "hf-hub:"]
-)
-def test_other_forms_are_refused_with_those_that_work(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{FORMS}, but got '{name}'"):
-        ModelName.parse(name)
-
-
-@pytest.mark.parametrize("name", ["ViT-Q-99/openai", "ViT-Q-99@x.pt", "/openai", "@x.pt"])
-def test_unknown_architectures_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=r"knows no architecture.*`clearclip models` lists"):
-        ModelName.parse(name)
-
-
-def test_an_unknown_tag_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"ViT-B-16 has no weights named 'opanai'.* openai, "):
-        ModelName.parse("ViT-B-16/opanai")
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["RN50/openai", "RN50@x.pt", "ViT-B-16-SigLIP/webli", "coca_ViT-B-32/random", "EVA02-B-16@x"],
-)
-def test_what_cannot_be_read_out_densely_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=r"native Vision Transformer.*lists what works"):
-        ModelName.parse(name)
-
-
-def test_the_extra_for_text_towers_of_others_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'clearclip-label-studio\[hf\]'"):
-        ModelName.parse("roberta-ViT-B-32/laion2b_s12b_b32k")
-    with pytest.raises(ValueError, match=r"worldwide needs the extra: .*\[hf\]"):
-        ModelName.parse("ViT-H-14-worldwide/metaclip2_worldwide")  # for its tokenizer alone
-    assert ModelName.parse("ViT-B-32/openai").arch == "ViT-B-32"
+from tests.core.clip.test_model_name import FORMS
 
 
 def test_known_models_and_their_licences() -> None:
@@ -200,7 +140,7 @@ def test_weights_are_brought_as_the_sentence_says(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     name = ModelName.parse("ViT-B-16/openai")
-    assert "copy the files in FOLDER into the folder of weights" in how_to_bring(name)
+    assert "copy the files in FOLDER into the folder of weights" in missing_weights_help(name)
     carried, model_dir = tmp_path / "carried", tmp_path / "weights"
     download_weights(name.name, carried)
     shutil.copytree(carried, model_dir)
@@ -255,7 +195,7 @@ def test_only_tags_can_be_fetched(tmp_path: Path) -> None:
             download_weights(name, tmp_path)
 
 
-def test_a_failed_download_says_how_to_bring_the_weights(
+def test_a_failed_download_says_missing_weights_help_the_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_network(config: object, cache_dir: Path | None = None) -> str:
