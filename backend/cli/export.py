@@ -20,7 +20,7 @@ from backend.label_studio.requests import PredictRequest, Task
 from backend.services import Services
 from backend.settings import Settings
 from clearclip_core import RGBArray, to_rgb
-from clearclip_core.images.files import find_pictures
+from clearclip_core.images.files import find_images
 
 #: Pictures between two steps of the progress bar; those of one step overlap.
 _BATCH_SIZE = 16
@@ -70,7 +70,7 @@ def export(
     if (labels is None) == (config_file is None):
         raise click.UsageError("Give either --labels or --label-config.")
     xml = config_file.read_text() if config_file else label_config(split_names(labels or ""))
-    tasks = export_tasks(find_pictures(pictures), xml, settings, url_prefix, root)
+    tasks = export_tasks(find_images(pictures), xml, settings, url_prefix, root)
     target = Path(out)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(tasks))

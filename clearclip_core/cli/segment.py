@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from clearclip_core.cli.image_source import ImageFileError, read_image
 from clearclip_core.cli.options import ModelOptions, model_options
-from clearclip_core.images.files import RESULT_SUFFIXES, find_pictures, output_names
+from clearclip_core.images.files import RESULT_SUFFIXES, find_images, output_names
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.images.visualization import NONE_VALUE, label_map_image, overlay
 from clearclip_core.segmenter import Segmentation
@@ -68,7 +68,7 @@ def segment(
     a/photo.jpg.labels.png.
     """
     vocabulary = parse_labels(labels)
-    paths = find_pictures(pictures)
+    paths = find_images(pictures)
     segmenter = options.load()
     named = list(zip(paths, output_names(paths), strict=True))
     failed = 0

@@ -18,7 +18,7 @@ from clearclip_core.cli.segment import parse_labels
 from clearclip_core.clip.weights import require_weights
 from clearclip_core.demo.scenes.scene import SCENE_LABELS
 from clearclip_core.evaluation.atomic_write import write_whole
-from clearclip_core.images.files import find_pictures
+from clearclip_core.images.files import find_images
 from clearclip_core.images.preprocessing import Preprocessing
 from clearclip_core.paper.feature_figures import require_matplotlib, save_examples, save_figures
 from clearclip_core.paper.feature_statistics import (
@@ -97,7 +97,7 @@ def statistics(
     words: tuple[str | Label, ...] = () if pictures else SCENE_LABELS
     if labels is not None:
         words = parse_labels(labels)
-    source = ImageSource(find_pictures(pictures), 0 if pictures else scenes)
+    source = ImageSource(find_images(pictures), 0 if pictures else scenes)
     table = out / "statistics.json"
     found, examples = [], []
     with click_errors():

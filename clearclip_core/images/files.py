@@ -15,7 +15,7 @@ RESULT_SUFFIXES = (".labels.png", ".overlay.png")
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 
 
-def find_pictures(patterns: Iterable[str]) -> list[Path]:
+def find_images(patterns: Iterable[str]) -> list[Path]:
     """Find the image files that files, folders and globs name, each once.
 
     Those of one folder or glob are sorted. Files that `clearclip segment` has written into a

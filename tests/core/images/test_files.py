@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clearclip_core.images.files import find_pictures, output_names
+from clearclip_core.images.files import find_images, output_names
 
 
 def touch(*paths: Path) -> None:
@@ -18,17 +18,17 @@ def touch(*paths: Path) -> None:
 def test_a_glob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path / "photos" / "one.jpg", tmp_path / "photos" / "trip" / "Three.JPG")
     monkeypatch.chdir(tmp_path)
-    assert find_pictures(["photos/**/*.JPG"]) == [Path("photos/trip/Three.JPG")]
+    assert find_images(["photos/**/*.JPG"]) == [Path("photos/trip/Three.JPG")]
     with pytest.raises(Exception, match=r"no pictures at 'photos/\*\.gif'"):
-        find_pictures(["photos/*.gif"])
+        find_images(["photos/*.gif"])
 
 
 def test_pictures_are_taken_once_and_in_order(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     one, two, three = photos / "one.jpg", photos / "two.png", photos / "trip" / "Three.JPG"
     touch(one, two, three, photos / "notes.txt")
-    assert find_pictures([str(photos)]) == [one, three, two]
-    assert find_pictures([str(two), str(photos), str(photos / "*.png")]) == [two, one, three]
+    assert find_images([str(photos)]) == [one, three, two]
+    assert find_images([str(two), str(photos), str(photos / "*.png")]) == [two, one, three]
 
 
 @pytest.mark.parametrize(
