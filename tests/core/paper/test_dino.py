@@ -11,7 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from clearclip_core.clip.weights import WeightsNotFoundError
 from clearclip_core.paper.dino import DinoTower
-from tests.core.clip.test_dense_encoder import cubic
+from tests.core.clip.test_position_embedding import cubic
 
 
 def small_vit() -> VisionTransformer:
