@@ -17,9 +17,7 @@ import open_clip
 import pytest
 import torch
 
-import clearclip_core.clip.devices
-import clearclip_core.clip.loading
-import clearclip_core.clip.weights
+import clearclip_core.clip.model_name
 from clearclip_core import (
     SCENE_LABELS,
     WeightsNotFoundError,
