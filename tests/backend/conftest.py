@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import logging
 import os
 import shutil
 import socket
@@ -33,20 +32,6 @@ def _database_of_the_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 def _own_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Backends of tests must not share jobs, nor write into the home of who runs them."""
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/own.db")
-
-
-@pytest.fixture(autouse=True)
-def _own_logging() -> Iterator[None]:
-    """What a command sets up for its own process must not outlive its test."""
-    names = (None, "backend", "clearclip_core", "gunicorn.error", "gunicorn.access")
-    loggers = [logging.getLogger(name) for name in names]
-    before = [(each.level, each.handlers[:], each.propagate) for each in loggers]
-    yield
-    for logger, (level, handlers, propagate) in zip(loggers, before, strict=True):
-        for handler in set(logger.handlers) - set(handlers):
-            logger.removeHandler(handler)
-        logger.setLevel(level)
-        logger.propagate = propagate
 
 
 @dataclass

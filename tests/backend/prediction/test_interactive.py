@@ -419,8 +419,6 @@ def test_labels_that_words_name_are_no_rivals() -> None:
     assert names[0] == "Veg", "what it has learned counts"
 
 
-
-
 # The picture and its features are kept
 
 
