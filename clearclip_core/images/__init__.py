@@ -1,2 +1,2 @@
-"""Images: any picture to RGB and to model input, overlays, palettes and image files; imports no
+"""Images: any image to RGB and to model input, overlays, palettes and image files; imports no
 other folder."""
