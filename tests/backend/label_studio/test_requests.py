@@ -8,13 +8,11 @@ from typing import Any
 import pytest
 
 from backend.errors import BadRequest
-from backend.label_studio.region_reader import Area, drawn_areas
 from backend.label_studio.requests import (
     Context,
     Keypoint,
     Prompt,
     Rectangle,
-    Task,
     TasksCreated,
     Words,
     parse_predict,
@@ -138,65 +136,6 @@ def test_a_click_may_have_no_label(labels: Any) -> None:
 
 def test_the_empty_context_after_submit() -> None:
     assert _context() == Context()
-
-
-def _version(*regions: Any, at: str = "2026-01-01T00:00:00Z", **rest: Any) -> dict[str, Any]:
-    return {"result": list(regions), "updated_at": at, **rest}
-
-
-def _task(**task: Any) -> Task:
-    context = {"result": [{"type": "textarea", "value": {"text": "cat"}}]}
-    body = _body(tasks=[{"id": 1, "data": {}, **task}], params={"context": context})
-    return parse_predict(body).tasks[0]
-
-
-def _drawn(**task: Any) -> list[Area]:
-    return list(drawn_areas(_task(**task)))
-
-
-def _area(name: str, **changes: Any) -> dict[str, Any]:
-    place = {"from_name": "mask", "to_name": "img", "original_width": 6, "original_height": 4}
-    return {"id": name, "type": "brushlabels", "value": {"rle": [1]}, **place, **changes}
-
-
-def test_what_is_drawn_already_is_the_newest_draft() -> None:
-    old, new = _version(_area("old")), _version(_area("new"), at="2026-01-02T00:00:00Z")
-    assert [area.id for area in _drawn(drafts=[old, new], annotations=[old])] == ["new"]
-    assert [area.id for area in _drawn(drafts=[old], annotations=[new])] == ["old"]
-    assert _task(drafts=[old], annotations=[new]).is_draft
-    assert _drawn(predictions=[new]) == []
-    expected = Area("brushlabels", "mask", "img", None, (4, 6), {"rle": [1]}, "new")
-    assert _drawn(drafts=[new]) == [expected]
-
-
-def test_without_a_draft_it_is_the_only_annotation() -> None:
-    """Of several, nobody says which is open, or whose it is."""
-    mine, other = _version(_area("mine"), completed_by=1), _version(_area("other"), completed_by=2)
-    skipped = _version(_area("skipped"), was_cancelled=True)
-    assert [area.id for area in _drawn(drafts=[], annotations=[mine, skipped])] == ["mine"]
-    assert not _task(annotations=[mine]).is_draft
-    assert _drawn(annotations=[mine, other]) == []
-
-
-@pytest.mark.parametrize("drafts", [None, 3, [None], [{}], [{"result": "x"}], [{"result": None}]])
-def test_strange_drafts_are_none(drafts: Any) -> None:
-    assert _drawn(drafts=drafts) == []
-
-
-@pytest.mark.parametrize(
-    "region",
-    [
-        None,
-        {},
-        _area("a", type=None),
-        _area("a", value=None),
-        _area("a", original_width=None),
-        _area("a", original_height=0),
-        _area("a", original_height="4"),
-    ],
-)
-def test_strange_regions_are_left_out(region: Any) -> None:
-    assert [area.id for area in _drawn(drafts=[_version(region, _area("good"))])] == ["good"]
 
 
 @pytest.mark.parametrize("params", [None, [], {}, {"context": None}, {"context": {}}])

@@ -1,0 +1,100 @@
+"""Single fields of JSON objects, of the expected types and of others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from backend.errors import BadRequest
+from backend.label_studio.json_fields import (
+    describe_type,
+    parse_object,
+    read_count,
+    read_item_index,
+    read_label_config,
+    read_number,
+    read_project_id,
+    read_text,
+    read_texts,
+)
+
+
+def test_an_object() -> None:
+    assert parse_object(b'{"a": 1}') == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [(b"", "a body of JSON"), (b"[" * 100_000, "a body of JSON"), (b"[]", "but got a list")],
+)
+def test_bodies_that_are_no_object(body: bytes, sentence: str) -> None:
+    with pytest.raises(BadRequest, match=sentence):
+        parse_object(body)
+
+
+@pytest.mark.parametrize(
+    ("value", "count"), [(None, None), ("", None), (3, 3), (" 3 ", 3), ("007", 7)]
+)
+def test_counts(value: Any, count: int | None) -> None:
+    assert read_count({"n": value}, "n") == count
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "x", "1e3", [], "1" * 10])
+def test_counts_that_are_none(value: Any) -> None:
+    with pytest.raises(BadRequest, match='Expected "n" to be a whole number of 1 or more'):
+        read_count({"n": value}, "n")
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [(3, 3.0), (-1.5, -1.5), (True, None), ("3", None), (1e6, None), (float("nan"), None)],
+)
+def test_numbers(value: Any, number: float | None) -> None:
+    assert read_number(value) == number
+
+
+@pytest.mark.parametrize(
+    ("value", "id_"),
+    [
+        (7, 7),
+        ("7", 7),
+        ("7.1700000000", 7),
+        ("x", None),
+        (None, None),
+        (-7, None),
+        ("1" * 19, None),
+    ],
+)
+def test_project_ids(value: Any, id_: int | None) -> None:
+    assert read_project_id(value) == id_
+
+
+@pytest.mark.parametrize(
+    ("value", "index"), [(0, 0), (2, 2), (-1, None), (True, None), ("0", None)]
+)
+def test_item_indices(value: Any, nth: int | None) -> None:
+    assert read_item_index({"item_index": value}) == nth
+
+
+def test_texts() -> None:
+    assert read_texts(["car", " ", 3, None, "sky"]) == ["car", "sky"]
+    assert read_texts("car") == []
+    assert (read_text({"a": "b"}, "a"), read_text({"a": 3}, "a"), read_text({}, "a")) == (
+        "b",
+        "",
+        "",
+    )
+
+
+def test_a_label_config_is_required() -> None:
+    assert read_label_config({"schema": "<View/>"}, "schema") == "<View/>"
+    with pytest.raises(BadRequest, match='Expected "schema" to be the label config as XML'):
+        read_label_config({"schema": 3}, "schema")
+
+
+@pytest.mark.parametrize(
+    ("value", "name"), [({}, "an object"), ("", "a string"), (1, "a number"), (1.5, "a number")]
+)
+def test_types_in_words(value: Any, name: str) -> None:
+    assert describe_type(value) == name

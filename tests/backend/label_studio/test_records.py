@@ -1,0 +1,53 @@
+"""Annotations as the SDK hands them over, which checks nothing."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from types import SimpleNamespace
+from typing import Any
+
+from backend.label_studio.records import Annotation, read_annotation
+
+
+def _found(**changes: Any) -> SimpleNamespace:
+    fields: dict[str, Any] = {
+        "id": 5,
+        "task": 3,
+        "project": 7,
+        "result": [{"id": "a"}],
+        "parent_prediction": 2,
+        "parent_annotation": None,
+        "was_cancelled": False,
+        "lead_time": 1.5,
+        "completed_by": 4,
+        "created_at": datetime(1970, 1, 1, 0, 1, tzinfo=timezone.utc),
+        "updated_at": datetime(1970, 1, 1, 0, 2, tzinfo=timezone.utc),
+    }
+    return SimpleNamespace(**(fields | changes))
+
+
+def test_an_annotation() -> None:
+    assert read_annotation(_found()) == Annotation(
+        id=5,
+        task=3,
+        project=7,
+        result=[{"id": "a"}],
+        prediction=2,
+        seconds=1.5,
+        annotator=4,
+        created=60.0,
+        updated=120.0,
+    )
+
+
+def test_fields_of_other_types_count_as_missing() -> None:
+    found = _found(
+        result=None,
+        parent_prediction={"id": 2},
+        was_cancelled=None,
+        lead_time="1",
+        completed_by={"id": 4},
+        created_at=None,
+        updated_at="today",
+    )
+    assert read_annotation(found) == Annotation(id=5, task=3, project=7, result=())

@@ -1,0 +1,103 @@
+"""Regions as Label Studio sends them, read and drawn as masks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from backend.label_studio.region_reader import Area, area_mask, drawn_areas, written_labels
+from backend.label_studio.requests import Task, read_predict_request
+
+
+def _version(*regions: Any, at: str = "2026-01-01T00:00:00Z", **rest: Any) -> dict[str, Any]:
+    return {"result": list(regions), "updated_at": at, **rest}
+
+
+def _task(**task: Any) -> Task:
+    context = {"result": [{"type": "textarea", "value": {"text": "cat"}}]}
+    tasks = [{"id": 1, "data": {}, **task}]
+    message = {"tasks": tasks, "label_config": "<View/>", "params": {"context": context}}
+    return read_predict_request(message).tasks[0]
+
+
+def _drawn(**task: Any) -> list[Area]:
+    return list(drawn_areas(_task(**task)))
+
+
+def _area(name: str, **changes: Any) -> dict[str, Any]:
+    place = {"from_name": "mask", "to_name": "img", "original_width": 6, "original_height": 4}
+    return {"id": name, "type": "brushlabels", "value": {"rle": [1]}, **place, **changes}
+
+
+def test_what_is_drawn_already_is_the_newest_draft() -> None:
+    old, new = _version(_area("old")), _version(_area("new"), at="2026-01-02T00:00:00Z")
+    assert [area.id for area in _drawn(drafts=[old, new], annotations=[old])] == ["new"]
+    assert [area.id for area in _drawn(drafts=[old], annotations=[new])] == ["old"]
+    assert _task(drafts=[old], annotations=[new]).is_draft
+    assert _drawn(predictions=[new]) == []
+    expected = Area("brushlabels", "mask", "img", None, (4, 6), {"rle": [1]}, "new")
+    assert _drawn(drafts=[new]) == [expected]
+
+
+def test_without_a_draft_it_is_the_only_annotation() -> None:
+    """Of several, nobody says which is open, or whose it is."""
+    mine, other = _version(_area("mine"), completed_by=1), _version(_area("other"), completed_by=2)
+    skipped = _version(_area("skipped"), was_cancelled=True)
+    assert [area.id for area in _drawn(drafts=[], annotations=[mine, skipped])] == ["mine"]
+    assert not _task(annotations=[mine]).is_draft
+    assert _drawn(annotations=[mine, other]) == []
+
+
+@pytest.mark.parametrize("drafts", [None, 3, [None], [{}], [{"result": "x"}], [{"result": None}]])
+def test_strange_drafts_are_none(drafts: Any) -> None:
+    assert _drawn(drafts=drafts) == []
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        None,
+        {},
+        _area("a", type=None),
+        _area("a", value=None),
+        _area("a", original_width=None),
+        _area("a", original_height=0),
+        _area("a", original_height="4"),
+    ],
+)
+def test_strange_regions_are_left_out(region: Any) -> None:
+    assert [area.id for area in _drawn(drafts=[_version(region, _area("good"))])] == ["good"]
+
+
+def test_a_polygon_covers_the_pixels_inside_to_within_one_at_its_edge() -> None:
+    corners = [[20, 10], [60, 10], [60, 50], [20, 50]]  # columns 40 to 120, rows 10 to 50
+    mask = area_mask(Area("polygonlabels", "tag", "img", None, (100, 200), {"points": corners}))
+    assert mask[10:50, 40:120].all()
+    mask[9:51, 39:121] = False
+    assert not mask.any()
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("brushlabels", {"rle": [1, 2]}),
+        ("brushlabels", {"rle": "x"}),
+        ("bitmasklabels", {"imageDataURL": "data:image/png;base64,AAAA"}),
+        ("bitmasklabels", {}),
+        ("polygonlabels", {"points": [["x", 1]]}),
+        ("polygonlabels", {"points": [[float("inf"), 1], [1, 1], [1, 2]]}),
+        ("rectanglelabels", {"x": 1, "y": 1, "width": 1}),
+        ("rectanglelabels", {"x": float("nan"), "y": 1, "width": 1, "height": 1}),
+        ("ellipselabels", {"x": 1, "y": 1}),
+    ],
+)
+def test_broken_geometry_is_refused(kind: str, value: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"region|rle|convert"):
+        area_mask(Area(kind, "tag", "img", None, (4, 8), value))
+
+
+def test_labels_that_are_no_texts_are_left_out() -> None:
+    value = {"brushlabels": ["car", 3, "", " ", None, "c"], "labels": ["sky"]}
+    area = Area("brushlabels", "tag", "img", None, (4, 8), value)
+    assert written_labels(area) == ["car", "c"]
