@@ -1,2 +1,1 @@
-"""Label Studio's API, files, tokens, requests, labeling config and regions; imports `settings`
-and what that imports."""
+"""Talk to Label Studio: API, files, requests, labeling config, regions; may import `settings`."""

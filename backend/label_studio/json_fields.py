@@ -1,4 +1,4 @@
-"""Read single fields of JSON objects, with errors that name them."""
+"""Read single fields of JSON objects, with errors that name the field."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from typing import Any
 
 from backend.errors import BadRequest
 
-#: No percentage or angle is as large; neither infinity nor what is no number is below it.
-_FAR = 1e6
+#: Bound of percentages and angles. Infinity and NaN are not below it.
+_LARGEST_NUMBER = 1e6
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
+    """Parse a body that holds a JSON object.
+
+    Raises:
+        BadRequest: it is no JSON, or another value than an object.
+    """
     try:
         message = json.loads(body)
     except (ValueError, RecursionError):
@@ -24,7 +29,11 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def read_count(fields: Mapping[str, Any], name: str, least: int = 1) -> int | None:
-    """A whole number of at least so many, also as digits; None where it is not given."""
+    """Read a whole number of at least `least`, also as digits; None where it is not given.
+
+    Raises:
+        BadRequest: another value.
+    """
     value = fields.get(name)
     if value is None or value == "":
         return None
@@ -37,27 +46,38 @@ def read_count(fields: Mapping[str, Any], name: str, least: int = 1) -> int | No
 
 
 def read_texts(given: Any) -> list[str]:
+    """Read the texts of a list; other items and blank ones are left out."""
     given = given if isinstance(given, list) else []
     return [text for text in given if isinstance(text, str) and text.strip()]
 
 
 def read_number(value: Any) -> float | None:
-    """A number, unless it is something else or beyond all reason."""
-    return float(value) if type(value) in (int, float) and abs(value) < _FAR else None
+    """Read a number below 1e6 in size; None for another value."""
+    return float(value) if type(value) in (int, float) and abs(value) < _LARGEST_NUMBER else None
 
 
 def read_item_index(region: Mapping[str, Any]) -> int | None:
+    """Read which image of a list a region is on; None where the region does not say."""
     index = region.get("item_index")
     return index if type(index) is int and index >= 0 else None
 
 
 def read_project_id(raw: Any) -> int | None:
-    """Projects are numbers, or "<number>.<time of creation>" in Label Studio's own requests."""
+    """Read the id of a project, which Label Studio also sends as "<id>.<time of creation>".
+
+    >>> read_project_id("7.1700000000"), read_project_id("seven")
+    (7, None)
+    """
     digits = str(raw).partition(".")[0] if isinstance(raw, int | str) else ""
     return int(digits) if re.fullmatch("[0-9]{1,18}", digits) else None
 
 
 def read_label_config(message: Mapping[str, Any], key: str) -> str:
+    """Read the label config of a request.
+
+    Raises:
+        BadRequest: there is no text at the key.
+    """
     value = message.get(key)
     if not isinstance(value, str):
         raise BadRequest(
@@ -67,12 +87,13 @@ def read_label_config(message: Mapping[str, Any], key: str) -> str:
 
 
 def read_text(message: Mapping[str, Any], key: str) -> str:
+    """Read a text; empty where there is another value."""
     value = message.get(key)
     return value if isinstance(value, str) else ""
 
 
 def describe_type(value: Any) -> str:
-    """A JSON value in words, without its content.
+    """Name the type of a JSON value in words.
 
     >>> describe_type(None), describe_type([]), describe_type(True)
     ('nothing', 'a list', 'true or false')

@@ -10,13 +10,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class StoredPrediction:
-    """A prediction that Label Studio has.
+    """A prediction that Label Studio has stored.
 
     Attributes:
         id: its own.
         task: the task's.
         version: its ``model_version``.
-        created: when it was stored, in seconds since the epoch.
+        created: time at which it was stored, in seconds since the epoch.
     """
 
     id: int
@@ -36,11 +36,11 @@ class Annotation:
         result: its regions, as they came.
         prediction: the prediction that it began with; None where there was none, or none is left.
         parent: the annotation that it is a copy of.
-        skipped: whether the annotator has passed the task over.
-        seconds: how long it took in all; None where nobody has measured it.
-        annotator: who has made it, by number.
-        created: when it was submitted.
-        updated: when it was changed last.
+        skipped: whether the annotator has skipped the task.
+        seconds: working time on it in all, Label Studio's ``lead_time``; None where not measured.
+        annotator: id of its annotator.
+        created: time of its submission.
+        updated: time of its last change.
     """
 
     id: int
@@ -65,7 +65,7 @@ class PredictionRegions:
 
 
 def read_annotation(found: Any) -> Annotation:
-    """What the SDK has read, which checks nothing."""
+    """Make an `Annotation` of what the SDK has read, which does not check types."""
     return Annotation(
         id=int(found.id),
         task=int(found.task),

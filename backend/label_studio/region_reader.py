@@ -20,19 +20,31 @@ from backend.label_studio.json_fields import read_item_index, read_text, read_te
 from backend.label_studio.region_writer import BoolMask
 from backend.label_studio.requests import Rectangle, Task
 
+_MIN_ALPHA = 128  # of a painted pixel: the editor's brushes have soft edges
+_SHIFT = 4  # fractional bits of the coordinates in which outlines are filled
+
+_BROKEN = (
+    AttributeError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    OSError,
+    Image.DecompressionBombError,
+)
+
 
 @dataclass(frozen=True)
 class Area:
-    """A region that covers a part of a picture, its geometry as Label Studio writes it.
+    """A region that covers a part of an image, with its geometry as Label Studio writes it.
 
     Attributes:
         kind: its type, and the key of its labels in `value`.
         control: name of the control that it was made with.
         image: name of the image that it is on.
-        item_index: which picture of a list it is on.
-        size_hw: height and width of the picture in px, as the editor has measured it.
+        item_index: index in a list of images; None where the image is no list.
+        size_hw: height and width of the image in px, as the editor has measured it.
         value: geometry and labels.
-        id: the region's.
+        id: id of the region.
     """
 
     kind: str
@@ -45,19 +57,19 @@ class Area:
 
 
 def drawn_areas(task: Task) -> Iterator[Area]:
-    """The areas among the regions that a task has already; those of broken form are left out."""
-    return (area for raw in task.drawn if (area := _area(raw)) is not None)
+    """Iterate over the areas among the regions of a task; broken regions are left out."""
+    return (area for raw in task.drawn if (area := _read_area(raw)) is not None)
 
 
 def read_areas(regions: Iterable[Any], controls: Container[str]) -> list[Area]:
-    """The areas that some controls have drawn, among the regions of a result.
+    """Read the areas that some controls have drawn, among the regions of a result.
 
     Args:
-        regions: as they came.
-        controls: names of those whose areas are wanted.
+        regions: regions of a result, as they came.
+        controls: names of the controls.
 
     Raises:
-        BadRequest: one of them is broken: the others do not say what was drawn in all.
+        BadRequest: one of them is broken, so that the others alone would be incomplete.
 
     >>> box = {"x": 0, "y": 0, "width": 50, "height": 50, "rectanglelabels": ["car"]}
     >>> read_areas([{"from_name": "box", "type": "rectanglelabels", "value": box}], {"box"})
@@ -71,7 +83,7 @@ of its picture, but got another.
         name = read_text(raw, "from_name") if isinstance(raw, dict) else ""
         if not name or name not in controls:
             continue
-        area = _area(raw)
+        area = _read_area(raw)
         if area is None:
             raise BadRequest(
                 f'Expected a region of "{name[:50]}" to have a type, a value and the size of its '
@@ -82,56 +94,18 @@ of its picture, but got another.
 
 
 def written_labels(area: Area) -> list[str]:
-    """The labels of an area, as they are written: aliases where the editor wrote them."""
+    """Return the labels of an area as the editor writes them: aliases where there are some."""
     return read_texts(area.value.get(area.kind))
 
 
-def _area(raw: Any) -> Area | None:
-    """An area, if a region is one."""
-    region = raw if isinstance(raw, dict) else {}
-    kind, value = region.get("type"), region.get("value")
-    size_hw = region.get("original_height"), region.get("original_width")
-    if not (
-        isinstance(kind, str)
-        and isinstance(value, dict)
-        and all(isinstance(side, int) and side > 0 for side in size_hw)
-    ):
-        return None
-    return Area(
-        kind=kind,
-        control=read_text(region, "from_name"),
-        image=read_text(region, "to_name"),
-        item_index=read_item_index(region),
-        size_hw=cast("tuple[int, int]", size_hw),
-        value=value,
-        id=read_text(region, "id"),
-    )
-
-
-_PAINTED = 128  # alpha of what counts as painted, where hands leave soft edges
-
-
-_SHIFT = 4  # bits of a pixel's fraction in which outlines are filled
-
-
-_BROKEN = (
-    AttributeError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    OSError,
-    Image.DecompressionBombError,
-)
-
-
 def area_mask(area: Area) -> BoolMask:
-    """The pixels that a region covers.
+    """Return the mask of the pixels that an area covers.
 
     Returns:
         (H, W) bool of ``area.size_hw``.
 
     Raises:
-        ValueError: it is of another kind than we draw, or its geometry is broken.
+        ValueError: an area of an unknown kind, or with a broken geometry.
 
     >>> box = {"x": 50, "y": 0, "width": 50, "height": 100}
     >>> area_mask(Area("rectanglelabels", "box", "img", None, (1, 4), box))
@@ -140,7 +114,7 @@ def area_mask(area: Area) -> BoolMask:
     value = area.value
     try:
         if area.kind == "brushlabels":
-            return decode_rle(value["rle"], *area.size_hw) >= _PAINTED
+            return decode_rle(value["rle"], *area.size_hw) >= _MIN_ALPHA
         if area.kind == "bitmasklabels":
             return _read_bitmask(value["imageDataURL"], area.size_hw)
         if area.kind == "polygonlabels":
@@ -156,7 +130,7 @@ def area_mask(area: Area) -> BoolMask:
 
 
 def rectangle_corners(rectangle: Rectangle, size_hw: tuple[int, int]) -> npt.NDArray[np.float64]:
-    """The corners of a rectangle, clockwise from the one that it is turned about.
+    """Return the corners of a rectangle, clockwise from the one that it is rotated about.
 
     Returns:
         (4, 2) float64: x and y in px.
@@ -179,11 +153,11 @@ def rectangle_corners(rectangle: Rectangle, size_hw: tuple[int, int]) -> npt.NDA
 
 
 def rectangle_mask(rectangle: Rectangle, size_hw: tuple[int, int]) -> BoolMask:
-    """(H, W) bool: the pixels inside a rectangle, turned or not; none where a side is 0."""
+    """Return the mask (H, W) bool of the pixels inside a rectangle; empty where a side is 0."""
     corners = rectangle_corners(rectangle, size_hw)
     mask = np.zeros(size_hw, dtype=np.bool_)
     if rectangle.width_percent == 0 or rectangle.height_percent == 0:
-        return mask  # of an outline without area its edge would be filled
+        return mask  # OpenCV would fill the pixels along the edge
     if rectangle.rotation_degrees % 360:
         return _outline_mask(corners, size_hw)
     (left, top), (right, bottom) = np.rint(corners[[0, 2]].clip(0, size_hw[::-1])).astype(int)
@@ -191,12 +165,34 @@ def rectangle_mask(rectangle: Rectangle, size_hw: tuple[int, int]) -> BoolMask:
     return mask
 
 
+def _read_area(raw: Any) -> Area | None:
+    """Read a region; None where it is no area."""
+    region = raw if isinstance(raw, dict) else {}
+    kind, value = region.get("type"), region.get("value")
+    size_hw = region.get("original_height"), region.get("original_width")
+    if not (
+        isinstance(kind, str)
+        and isinstance(value, dict)
+        and all(isinstance(side, int) and side > 0 for side in size_hw)
+    ):
+        return None
+    return Area(
+        kind=kind,
+        control=read_text(region, "from_name"),
+        image=read_text(region, "to_name"),
+        item_index=read_item_index(region),
+        size_hw=cast("tuple[int, int]", size_hw),
+        value=value,
+        id=read_text(region, "id"),
+    )
+
+
 def _outline_mask(points_px: npt.NDArray[np.float64], size_hw: tuple[int, int]) -> BoolMask:
-    """(H, W) bool: the pixels inside an outline, whose points (P, 2) are x and y."""
+    """Return the mask (H, W) bool of the pixels inside an outline, points (P, 2) of x and y."""
     canvas = np.zeros(size_hw, dtype=np.uint8)
-    far = 2 * max(size_hw)  # what is beyond has no pixels, but numbers too large for OpenCV
+    far = 2 * max(size_hw)  # OpenCV overflows on larger numbers, and no pixels lie beyond
     points_px = _finite(points_px).clip(-far, far)
-    centred = np.rint((points_px - 0.5) * (1 << _SHIFT)).astype(np.int32)  # of pixels' middles
+    centred = np.rint((points_px - 0.5) * (1 << _SHIFT)).astype(np.int32)  # 0 is a pixel's centre
     cv2.fillPoly(canvas, [centred], 1, shift=_SHIFT)
     return canvas.astype(np.bool_)
 
@@ -212,4 +208,4 @@ def _read_bitmask(url: str, size_hw: tuple[int, int]) -> BoolMask:
     with Image.open(file) as picture:
         if picture.size != size_hw[::-1]:
             raise ValueError(f"A bitmask is {picture.size}, but its picture {size_hw[::-1]}.")
-        return np.asarray(picture.convert("RGBA"))[..., 3] >= _PAINTED
+        return np.asarray(picture.convert("RGBA"))[..., 3] >= _MIN_ALPHA

@@ -1,4 +1,4 @@
-"""Which tasks of a project are asked for."""
+"""Select tasks of a project."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class TaskFilter:
-    """Tasks of a project, by what Label Studio knows of them.
+    """Conditions on the tasks of a project, all of which a task has to meet.
 
     Attributes:
-        without_version: those without a prediction of this ``model_version``; None for all.
-        with_version: those with one; None for all.
-        unlabeled: those without an annotation only.
-        labeled: those with one only.
-        after_id: those with a greater id.
-        ids: only these; None for all.
-        min_predictions: those with at least so many predictions, of whatever version.
+        without_version: has no prediction of this ``model_version``; None for no condition.
+        with_version: has a prediction of this ``model_version``; None for no condition.
+        unlabeled: has no annotation.
+        labeled: has an annotation.
+        after_id: has a greater id.
+        ids: is one of these; None for no condition.
+        min_predictions: has at least so many predictions, of any version.
     """
 
     without_version: str | None = None
@@ -30,7 +30,7 @@ class TaskFilter:
     min_predictions: int = 0
 
     def query(self) -> str:
-        """The data manager's own query, ordered by id.
+        """Return the query of the data manager that lists the tasks by ascending id.
 
         >>> TaskFilter(after_id=5).query()
         '{"ordering":["tasks:id"],"filters":{"conjunction":"and","items":\
@@ -38,22 +38,22 @@ class TaskFilter:
         """
         items: list[dict[str, Any]] = []
 
-        def keep(column: str, operator: str, kind: str, value: Any) -> None:
+        def require(column: str, operator: str, kind: str, value: Any) -> None:
             name = f"filter:tasks:{column}"
             items.append({"filter": name, "operator": operator, "type": kind, "value": value})
 
         if self.after_id:
-            keep("id", "greater", "Number", self.after_id)
+            require("id", "greater", "Number", self.after_id)
         if self.without_version is not None:
-            keep("predictions_model_versions", "not_contains", "List", [self.without_version])
+            require("predictions_model_versions", "not_contains", "List", [self.without_version])
         if self.with_version is not None:
-            keep("predictions_model_versions", "contains", "List", [self.with_version])
+            require("predictions_model_versions", "contains", "List", [self.with_version])
         if self.unlabeled:
-            keep("total_annotations", "equal", "Number", 0)
+            require("total_annotations", "equal", "Number", 0)
         if self.labeled:
-            keep("total_annotations", "greater", "Number", 0)
+            require("total_annotations", "greater", "Number", 0)
         if self.min_predictions:
-            keep("total_predictions", "greater_or_equal", "Number", self.min_predictions)
+            require("total_predictions", "greater_or_equal", "Number", self.min_predictions)
         query: dict[str, Any] = {"ordering": ["tasks:id"]}
         if items:
             query["filters"] = {"conjunction": "and", "items": items}

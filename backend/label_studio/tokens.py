@@ -1,4 +1,4 @@
-"""Label Studio's two kinds of tokens, and the headers they are sent in."""
+"""Send Label Studio's tokens: legacy ones, and personal ones that are exchanged first."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from backend.network.http import request
 from backend.network.time_limit import TimeLimit
 
 _RENEW_BEFORE_S = 30.0
+_DEFAULT_LIFETIME_S = 300.0
 
-
+#: Errors of a request to a host that cannot be reached, or that breaks off.
 CANNOT_REACH = (requests.RequestException, HTTPError, OSError)
 
 
@@ -45,13 +46,18 @@ class Access:
         self._renew_at = self._failed_at = 0.0  # on the monotonic clock
 
     def is_for(self, url: str) -> bool:
-        """Whether a URL is of this server: same scheme, host and port."""
+        """Return whether a URL has the scheme, host and port of this server."""
         return origin(url) == origin(self._url)
 
     def header(self, limit: TimeLimit, refused: str | None = None) -> str:
-        """The value of ``Authorization``; another than the one that was `refused`, if possible.
+        """Return the value of ``Authorization`` for a request.
 
-        Of those who ask at the same time one exchanges the token; if it fails, it fails for all.
+        Of threads that ask at the same time one exchanges the token; if it fails, it fails for all.
+
+        Args:
+            limit: longest time that an exchange may take.
+            refused: a value that the server has refused: the token is exchanged anew if this
+                value is still the newest.
 
         Raises:
             ImageRefused: the personal access token cannot be exchanged within the limit.
@@ -78,7 +84,7 @@ class Access:
         try:
             lifetime_s = float(claims["exp"]) - float(claims["iat"])
         except (KeyError, TypeError, ValueError):
-            lifetime_s = 300.0
+            lifetime_s = _DEFAULT_LIFETIME_S
         self._header = f"Bearer {access}"
         self._renew_at = time.monotonic() + lifetime_s - min(_RENEW_BEFORE_S, lifetime_s / 2)
 
@@ -94,7 +100,7 @@ class Access:
                 auth=Header(None),
             )
             answer = response.json() if response.status_code == 200 else None
-        except CANNOT_REACH:  # a body that is no JSON, too
+        except CANNOT_REACH:  # includes the error of requests for a body that is no JSON
             self._failed_at = time.monotonic()
             raise self._unreachable() from None
         access = answer.get("access") if isinstance(answer, dict) else None
@@ -110,7 +116,7 @@ class Access:
 
 
 class Header(requests.auth.AuthBase):
-    """Sends this ``Authorization`` or none: never what a .netrc of this machine has."""
+    """Sends a value of ``Authorization`` or none, never one of a .netrc of this machine."""
 
     def __init__(self, value: str | None) -> None:
         self._value = value
@@ -122,7 +128,7 @@ class Header(requests.auth.AuthBase):
 
 
 def token_kind(token: str) -> Literal["legacy", "personal", "access"]:
-    """What kind of token it is; an access token is what a personal one is exchanged for.
+    """Return the kind of a token; a personal token is exchanged for access tokens.
 
     >>> token_kind("c0ffee" * 6 + "beef")
     'legacy'
@@ -134,7 +140,7 @@ def token_kind(token: str) -> Literal["legacy", "personal", "access"]:
 
 
 def _claims(token: str) -> dict[str, Any]:
-    """The claims of a JWT, unverified; none of a legacy token, which is 40 hex digits."""
+    """Read the claims of a JWT without verifying it; none of a legacy token (40 hex digits)."""
     try:
         payload = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))

@@ -70,9 +70,7 @@ def test_project_ids(value: Any, id_: int | None) -> None:
     assert read_project_id(value) == id_
 
 
-@pytest.mark.parametrize(
-    ("value", "index"), [(0, 0), (2, 2), (-1, None), (True, None), ("0", None)]
-)
+@pytest.mark.parametrize(("value", "nth"), [(0, 0), (2, 2), (-1, None), (True, None), ("0", None)])
 def test_item_indices(value: Any, nth: int | None) -> None:
     assert read_item_index({"item_index": value}) == nth
 
