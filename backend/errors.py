@@ -1,12 +1,12 @@
-"""What can go wrong, and the HTTP status that says so.
+"""Define the errors that the backend raises on purpose, with the HTTP status of each.
 
 ::
 
     BackendError                500
     ├── BadRequest              400   the request itself is wrong
-    │   └── LabelConfigError    400   its label config does not parse, or asks for nothing we draw
+    │   └── LabelConfigError    400   its label config does not parse, or has nothing that we draw
     ├── Unauthorized            401   basic auth is on, and missing or wrong
-    ├── CrossSite               403   a page of another site has sent it, in a user's name
+    ├── CrossSite               403   a page of another site has sent it in a user's name
     ├── RequestTooSlow          408   the request did not arrive within REQUEST_TIMEOUT_S
     ├── PayloadTooLarge         413   the request is over MAX_BODY_MB
     ├── ModelUnavailable        503   the model has failed to load, or the backend shuts down
@@ -19,20 +19,20 @@
     ├── DatabaseInUse           409   a database that a backend works with cannot be restored
     ├── DatabaseTooNew          424   a newer version of the backend has upgraded the database
     ├── StudioUnreachable       424   Label Studio's API does not answer, or not in time
-    ├── StudioRefused           424   Label Studio's API does not do what it is asked for
+    ├── StudioRefused           424   Label Studio's API refuses a request
     └── TaskError               422   one task has no prediction; the others of its request have
         ├── DataKeyError        422   the label config names a key that the task's data lacks
         ├── ImageNotFound       422   there is no image at that address, or no way to it
-        ├── ImageRefused        424   Label Studio or another server did not hand the image out
+        ├── ImageRefused        424   Label Studio or another server refuses the image
         ├── HostRefused         403   the image is on a host that must not be asked
         ├── ImageInvalid        422   not an image, or a truncated one
         └── ImageTooLarge       413   over MAX_IMAGE_MB or MAX_IMAGE_MEGAPIXELS
 
-The message of each is one sentence for the person who reads it in Label Studio or in a log: what
-is wrong, and what to do where that is known. It never holds a token.
+The message of each is one sentence for the reader of Label Studio or of a log. It says what is
+wrong, and what to do where that is known. It never holds a token.
 """
 
-# ruff: noqa: N818 -- HTTP's own names, and the tree says what they are
+# ruff: noqa: N818 -- the names are those of HTTP, and the tree marks them as errors
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class BackendError(Exception):
     """Root of all errors that the backend raises on purpose.
 
     Attributes:
-        http_status: what a request is answered with.
-        code: what `/status` and metrics call it, whatever the class is called.
+        http_status: HTTP status of the answer.
+        code: name of the error in `/status` and metrics; stays when the class is renamed.
 
     >>> ImageTooLarge("The image has 400 megapixels, more than the limit of 150.").http_status
     413
@@ -55,14 +55,14 @@ class BackendError(Exception):
 
 
 class BadRequest(BackendError):
-    """The request itself is wrong: sent again, it fails again."""
+    """The request itself is wrong, and fails again when it is repeated."""
 
     http_status = 400
     code = "BadRequest"
 
 
 class LabelConfigError(BadRequest):
-    """The label config does not parse, or has no control on an image that we can draw with."""
+    """The label config does not parse, or has no control on an image that we draw."""
 
     code = "LabelConfigError"
 
@@ -75,7 +75,7 @@ class Unauthorized(BackendError):
 
 
 class CrossSite(BackendError):
-    """A browser has sent this for a page of another site: its user may know nothing of it."""
+    """A browser has sent the request for a page of another site, maybe unknown to its user."""
 
     http_status = 403
     code = "CrossSite"
@@ -103,7 +103,7 @@ class ModelUnavailable(BackendError):
 
 
 class Busy(BackendError):
-    """Every thread that may predict is taken, or too much is asked at once: come again later."""
+    """Every thread for predictions is taken, or the request has too many tasks: repeat it later."""
 
     http_status = 429
     code = "Busy"
@@ -131,14 +131,14 @@ class JobOver(BackendError):
 
 
 class LearningRefused(BackendError):
-    """What a project learns cannot be moved like that: it is pinned, or there is nothing there."""
+    """A project's version cannot be changed: it is pinned, or there is no version to change to."""
 
     http_status = 409
     code = "LearningRefused"
 
 
 class DatabaseInUse(BackendError):
-    """A database that somebody works with cannot be restored."""
+    """A database that a backend works with cannot be restored."""
 
     http_status = 409
     code = "DatabaseInUse"
@@ -152,18 +152,18 @@ class DatabaseTooNew(BackendError):
 
 
 class StudioUnreachable(BackendError):
-    """Label Studio's API does not answer, however often it is asked."""
+    """Label Studio's API does not answer within the time for retries."""
 
     http_status = 424
     code = "StudioUnreachable"
 
 
 class StudioRefused(BackendError):
-    """Label Studio's API does not do what it is asked for.
+    """Label Studio's API refuses a request.
 
     Args:
-        message: see `BackendError`.
-        status: the HTTP status of its answer.
+        message: one sentence for people.
+        status: HTTP status of Label Studio's answer.
     """
 
     http_status = 424
@@ -175,7 +175,7 @@ class StudioRefused(BackendError):
 
 
 class TaskError(BackendError):
-    """One task cannot be predicted; it never costs the others of its request."""
+    """One task cannot be predicted; the other tasks of its request are."""
 
     http_status = 422
     code = "TaskError"
@@ -194,7 +194,7 @@ class ImageNotFound(TaskError):
 
 
 class ImageRefused(TaskError):
-    """The server of the image cannot be reached, or answered that we may not have it."""
+    """The server of the image cannot be reached, or refuses it."""
 
     http_status = 424
     code = "ImageRefused"
@@ -208,7 +208,7 @@ class HostRefused(TaskError):
 
 
 class ImageInvalid(TaskError):
-    """What came is not an image, or not all of it."""
+    """The file is no image, or is truncated."""
 
     code = "ImageInvalid"
 
@@ -221,7 +221,7 @@ class ImageTooLarge(TaskError):
 
 
 def code_of(error: BaseException) -> str:
-    """What `/status` and metrics call an error; one that is not ours goes by its class.
+    """Return the name of an error in `/status` and metrics; that of its class for a foreign one.
 
     >>> code_of(ImageTooLarge("400 megapixels.")), code_of(ZeroDivisionError())
     ('ImageTooLarge', 'ZeroDivisionError')

@@ -1,4 +1,4 @@
-"""Label Studio's run-length encoding of brush masks, both ways.
+"""Encode and decode brush masks in Label Studio's run-length encoding.
 
 The format is that of ``rle-pack`` from thi.ng/umbrella over a mask flattened as RGBA, so each pixel
 stands four times. A stream of bits, padded to bytes:
@@ -21,7 +21,7 @@ _LONGEST_RUN = 1 << _LENGTH_BITS[-1]
 _HEADER_BITS = 32 + 5 + 4 * 4
 _CHANNELS = 4
 
-#: How much of a stream is looked up beforehand at once, with some bytes of memory for each bit.
+#: Bytes of a stream whose token lengths are looked up at once; needs some bytes for each bit.
 _PART_BYTES = 1 << 18
 
 
@@ -59,13 +59,13 @@ def decode_rle(rle: Sequence[int], height: int, width: int) -> npt.NDArray[np.ui
     Args:
         rle: bytes of the stream.
         height: of the mask, in pixels.
-        width: likewise.
+        width: of the mask, in pixels.
 
     Returns:
-        (H, W) uint8, the alpha channel: what is over 127 counts as painted.
+        (H, W) uint8, the alpha channel: a pixel over 127 counts as painted.
 
     Raises:
-        ValueError: bytes that are none, a stream that is cut off or that holds another number of
+        ValueError: values that are no bytes, a stream that is cut off, or another number of
             pixels.
 
     >>> decode_rle(encode_rle(np.array([[True, False]])), 1, 2)
@@ -95,7 +95,7 @@ def decode_rle(rle: Sequence[int], height: int, width: int) -> npt.NDArray[np.ui
 
 
 def _pack_header() -> int:
-    """What follows the number of values, at the upper end of 32 bits."""
+    """Return the header after the number of values, at the upper end of 32 bits."""
     packed = _WORD_BITS - 1
     for size in _LENGTH_BITS:
         packed = packed << 4 | size - 1
@@ -105,7 +105,7 @@ def _pack_header() -> int:
 def _run_tokens(
     lengths: npt.NDArray[np.int64], values: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.bool_]]:
-    """One token for each run, several for a very long one.
+    """Make one token for each run, several for a run over 2^16 values.
 
     Returns:
         (M,) big-endian uint32, each token at the upper end, and (M, 32) bool, the bits in use.
@@ -115,7 +115,7 @@ def _run_tokens(
     pieces_of = np.repeat(np.arange(lengths.size), pieces)
     piece_lengths = np.full(pieces_of.size, _LONGEST_RUN)
     piece_lengths[last] = lengths - (pieces - 1) * _LONGEST_RUN
-    # the size fits the whole run: the rest of a long one is written with 16 bits as well
+    # The length size fits the whole run, so that the rest of a long one has 16 bits as well.
     index = np.searchsorted(1 << np.array(_LENGTH_BITS[:3]), lengths)[pieces_of]
     bits = np.array(_LENGTH_BITS)[index]
     word = np.where(values, 255, 0)[pieces_of]
@@ -125,21 +125,21 @@ def _run_tokens(
 
 
 def _bits(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
-    """(N, K) big-endian uint32 -> (N, 32 K) bits."""
+    """Unpack words: (N, K) big-endian uint32 -> (N, 32 K) uint8 bits."""
     return np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=1)
 
 
 def _read_tokens(
     data: bytes, n_values: int, word_bits: int, length_bits: Sequence[int]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Find the tokens and what they say, up to the last value.
+    """Find the tokens up to the last value, and read their headers.
 
     Returns:
         (N,) bool, whether it is a run; (N,) its length in values; (N,) bit where values begin.
     """
     heads = _heads(data)
     starts = _token_starts(data, heads.data, word_bits, length_bits)
-    tokens = heads[starts >> 3].astype(np.int64) << (starts & 7)  # what is above 32 bits: not read
+    tokens = heads[starts >> 3].astype(np.int64) << (starts & 7)  # bits above the 32nd are not read
     is_run = tokens >> 31 & 1 == 1
     bits = np.array(length_bits)[tokens >> 29 & 0b11]
     counts = (tokens >> (29 - bits) & (1 << bits) - 1) + 1
@@ -161,10 +161,10 @@ def _read_tokens(
 def _token_starts(
     data: bytes, heads: memoryview, word_bits: int, length_bits: Sequence[int]
 ) -> npt.NDArray[np.int64]:
-    """The bit where each token begins: each says where the next one does, the one loop there is.
+    """Find the bit at which each token begins, one after the other.
 
-    How long a run's token is, its first three bits say; so that is looked up beforehand, for every
-    bit at which one could begin.
+    Each token tells where the next one begins. The first three bits of a run's token tell its
+    length, which is looked up beforehand for every bit at which a token could begin.
     """
     steps_by_code = bytes([0] * 4 + [3 + bits + word_bits for bits in length_bits]).ljust(256)
     found: list[npt.NDArray[np.int64]] = []
@@ -180,7 +180,7 @@ def _token_starts(
         while at < end:
             keep(at)
             step = steps[at]
-            if not step:  # a literal, which brings as many values as it counts
+            if not step:  # a literal, whose length depends on its count
                 bit = 8 * first + at
                 token = heads[bit >> 3] << (bit & 7)
                 size = length_bits[token >> 29 & 0b11]
@@ -192,7 +192,7 @@ def _token_starts(
 
 
 def _heads(data: bytes) -> npt.NDArray[np.uint32]:
-    """(len(data),) the 32 bits that begin at each byte."""
+    """Return the 32 bits that begin at each byte, (len(data),) uint32."""
     source = np.frombuffer(data + b"\0" * 3, dtype=np.uint8)
     heads = np.empty((len(data), 4), np.uint8)
     for byte in range(4):

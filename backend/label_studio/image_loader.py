@@ -1,4 +1,4 @@
-"""The address of an image in a task -> (H, W, 3) RGB."""
+"""Load the images of tasks as RGB arrays."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ RGBArray = npt.NDArray[np.uint8]
 #: An address and the task that names it -> (H, W, 3) uint8; raises `TaskError`.
 ReadImage = Callable[[str, Task], RGBArray]
 
-#: What is decoded: formats that need no program beside Pillow.
+#: Formats that are decoded: those that Pillow reads without another program.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 
-#: How long a kept picture is taken for what is at its address.
+#: Age in seconds up to which a cached image stands for the file at its address.
 CACHE_TTL_S = 600.0
 
 _STORAGES = ("s3://", "gs://", "azure-blob://")
 _NEVER_IN_ADDRESSES = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
-_HALVES = re.compile("[\ud800-\udfff]")
+_LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 _BROKEN = (
     *(ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError),
     *(SyntaxError, TypeError, ValueError, struct.error, zlib.error),
@@ -47,7 +47,7 @@ _BROKEN = (
 
 @dataclass(frozen=True)
 class ImageCacheStats:
-    """How often a picture that is looked at was there already, and how much is kept."""
+    """Hits, misses and bytes of the cache for images that annotators have open."""
 
     hits: int
     misses: int
@@ -55,7 +55,7 @@ class ImageCacheStats:
     limit_bytes: int
 
     def to_json(self) -> dict[str, int]:
-        """The counts as `/status` has them."""
+        """Return the counts as `/status` has them."""
         return {
             "hits": self.hits,
             "misses": self.misses,
@@ -65,11 +65,11 @@ class ImageCacheStats:
 
 
 class ImageReader:
-    """Reads images, wherever a task has them.
+    """Reads the images of tasks from Label Studio, its storages and other hosts.
 
     Args:
         files: fetches files from Label Studio, its storages, and elsewhere.
-        settings: the limits.
+        settings: limits of size and of the cache.
     """
 
     def __init__(self, files: LabelStudioFiles, settings: Settings) -> None:
@@ -89,14 +89,14 @@ class ImageReader:
             source: ``/data/upload/...``, ``/data/local-files/?d=...`` and other paths on Label
                 Studio; ``http://`` and ``https://``; ``s3://``, ``gs://`` and ``azure-blob://``,
                 which Label Studio resolves; ``data:``. Files of this machine are never read.
-            task: whose image it is; names it where Label Studio resolves an address.
+            task: task of the image; its id goes along where Label Studio resolves an address.
 
         Returns:
             (H, W, 3) uint8, turned upright as its EXIF orientation says.
 
         Raises:
             ImageNotFound: there is no such image, or it is an address of another kind.
-            ImageRefused: its host cannot be reached, or does not hand it out.
+            ImageRefused: its host cannot be reached, or refuses it.
             ImageInvalid: it is not an image of `FORMATS`, or truncated.
             ImageTooLarge: it is over the limit of bytes or pixels.
         """
@@ -104,18 +104,18 @@ class ImageReader:
         return decode_image(self._fetch(self._address(source, task), source), self._max_megapixels)
 
     def read_cached(self, source: str, task: Task) -> RGBArray:
-        """Read an image that an annotator looks at: kept for the next click, `CACHE_TTL_S` at most.
+        """Read an image that an annotator has open, through the cache, for the next click.
 
-        Pictures of batches do not come here: they would drive out those that are needed again.
-        Kept is under the full address, which names the Label Studio, and where a storage's
-        address has to be resolved the task: what one project may see is not another's for that.
+        Batches use `read`: their images would evict those that are needed again. The cache key
+        is the full address. For a storage it includes the task, so that a project does not see
+        an image that only another project may see.
 
         Args:
             source: see `read`.
             task: see `read`.
 
         Returns:
-            As `read`, read-only.
+            (H, W, 3) uint8 as of `read`, read-only.
 
         Raises:
             TaskError: see `read`.
@@ -138,13 +138,13 @@ class ImageReader:
 
     @property
     def cache_stats(self) -> ImageCacheStats:
-        """What `read_cached` keeps."""
+        """The state of the cache of `read_cached`."""
         with self._lock:
             size, limit = int(self._kept.currsize), int(self._kept.maxsize)
             return ImageCacheStats(self._hits, self._misses, size, limit)
 
     def _address(self, source: str, task: Task) -> str:
-        """The full address: a ``data:`` URL, or where to download."""
+        """Return the full address: a ``data:`` URL, or the URL to download."""
         scheme = source[:16].lower()
         if scheme.startswith(("data:", "http://", "https://")):
             return source
@@ -159,7 +159,7 @@ class ImageReader:
 
 
 def decode_image(content: bytes, max_megapixels: float) -> RGBArray:
-    """Decode the bytes of an image file; the first picture, where it has several.
+    """Decode the bytes of an image file; the first image, where it has several.
 
     Its size is read from the header and checked before anything is decoded.
 
@@ -189,11 +189,11 @@ def decode_image(content: bytes, max_megapixels: float) -> RGBArray:
 
 
 def _check(picture: Image.Image, max_megapixels: float) -> None:
-    """Refuse what is not to be decoded, by its header.
+    """Refuse a format or a size by the header of the file.
 
     Raises:
         ImageInvalid: it is of another format.
-        ImageTooLarge: it is over the limit, or the tiles are of which a TIFF is made.
+        ImageTooLarge: it, or a tile of a TIFF, is over the limit.
     """
     if picture.format not in FORMATS:
         raise ImageInvalid(f"The image is a {picture.format} file; expected {', '.join(FORMATS)}.")
@@ -209,14 +209,14 @@ def _check(picture: Image.Image, max_megapixels: float) -> None:
 
 
 def _checked(source: str) -> str:
-    """An address without spaces around it.
+    """Return an address without spaces around it.
 
     Raises:
-        ImageNotFound: it has control characters, which forge lines of logs and headers, or halves
-            of letters; newlines in ``data:`` are well.
+        ImageNotFound: it has control characters, which forge lines of logs and headers, or lone
+            surrogates. A ``data:`` URL may have newlines.
     """
     source = source.strip()
-    unwanted = _HALVES if source[:5].lower() == "data:" else _NEVER_IN_ADDRESSES
+    unwanted = _LONE_SURROGATES if source[:5].lower() == "data:" else _NEVER_IN_ADDRESSES
     if unwanted.search(source):
         raise ImageNotFound(
             f"{source[:200]!r} is no address of an image: it has characters that no address has."
@@ -226,7 +226,7 @@ def _checked(source: str) -> str:
 
 def _read_data_url(url: str, max_file_mb: int) -> bytes:
     head, comma, data = url.partition(",")
-    if len(data) > 3 * max_file_mb << 20:  # each byte is three letters at most
+    if len(data) > 3 * max_file_mb << 20:  # a byte is written with three letters at most
         raise ImageTooLarge(f"The image in the data: URL is over the limit of {max_file_mb} MB.")
     try:
         content = unquote_to_bytes(data)

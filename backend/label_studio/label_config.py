@@ -1,4 +1,4 @@
-"""A labeling config as values: images, controls, labels and tools."""
+"""Hold a labeling config as values: images, controls, labels and tools."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _VARIABLE = re.compile(r"\$[\w[\].{}]+")  # as the editor reads them
 
 @dataclass(frozen=True)
 class ImageTag:
-    """An ``<Image>``: its name, and where in a task's data its picture or pictures are."""
+    """An ``<Image>``: its name, and the variable that its address or addresses come from."""
 
     name: str
     value: str
 
     def is_list(self, data: Mapping[str, Any]) -> bool:
-        """Whether a task has a list of pictures there; their regions then carry its index.
+        """Return whether a task has a list of images there; regions then carry an index.
 
         >>> ImageTag("img", "$pages").is_list({"pages": ["/data/1.png"]})
         True
@@ -44,10 +44,10 @@ class ImageTag:
         )
 
     def sources(self, data: Mapping[str, Any]) -> tuple[str, ...]:
-        """The addresses of its pictures in a task: one, or all of a list in their order.
+        """Return the addresses of its images in a task: one, or all of a list in their order.
 
         Raises:
-            DataKeyError: the data has no such key, or something else than addresses there.
+            DataKeyError: the data has no such key, or another value than addresses there.
 
         >>> ImageTag("img", "$shots[1].url").sources({"shots": [{}, {"url": "/data/b.png"}]})
         ('/data/b.png',)
@@ -73,8 +73,8 @@ class ControlLabel:
 
     Attributes:
         name: the name of its `clearclip_core.Label`.
-        written: how results of this control call it: its alias where it has one.
-        threshold: pixels, and so regions, less likely than this are not wanted, in [0, 1].
+        written: its text in results of this control: its alias where it has one.
+        threshold: probability in [0, 1] below which pixels and regions are left out.
     """
 
     name: str
@@ -83,17 +83,17 @@ class ControlLabel:
 
     @property
     def spellings(self) -> frozenset[str]:
-        """How requests may call it."""
+        """The texts that requests may name it by."""
         return frozenset((self.name, self.written))
 
 
 @dataclass(frozen=True)
 class Control:
-    """A control whose regions we draw.
+    """A control whose regions the backend draws.
 
     Attributes:
         kind: both the type of its regions and their label key.
-        name: its own.
+        name: its name.
         to_names: names of the images that it is for.
         labels: in the order of the config.
         overlap: whether its regions may cover others that are drawn already.
@@ -108,14 +108,14 @@ class Control:
 
 @dataclass(frozen=True)
 class Tool:
-    """A control that an annotator asks with.
+    """A control that an annotator makes prompts with.
 
     Attributes:
-        name: its own.
+        name: its name.
         to_names: names of the images that it is for.
-        labels: none, where it has none.
-        prompt_label: how the label of words that name none is written; may be empty.
-        is_smart: whether the editor asks for an answer to it.
+        labels: its labels, if any.
+        prompt_label: text of the label for words that name none; may be empty.
+        is_smart: whether the editor asks for an answer to its regions.
     """
 
     name: str
@@ -127,20 +127,20 @@ class Tool:
 
 @dataclass(frozen=True)
 class LabelConfig:
-    """What a project wants drawn.
+    """The images, controls and labels of a project.
 
     Attributes:
         images: those that a control is for, in the order of the config.
         controls: those for masks first.
         labels: all labels of all controls, each once, in the order of the controls; at most one is
             the background.
-        tools: what an annotator may ask with; changes nothing of what is predicted.
+        tools: controls that an annotator may make prompts with; predictions ignore them.
         boxes: ``<RectangleLabels>`` that are tools beside other controls, which draw only the
             answers for labels that no other control has.
         box_labels: labels that only `boxes` have.
         prelabel: whether new tasks are to be predicted at once.
-        score: what predictions are sorted by, where the project says so.
-        adapt: what follows corrections; None where the config does not say.
+        score: score that predictions are sorted by; None where the config does not say.
+        adapt: parts that follow corrections; None where the config does not say.
     """
 
     images: tuple[ImageTag, ...]
@@ -154,20 +154,20 @@ class LabelConfig:
     adapt: Adapt | None = None
 
     def controls_of(self, image: str) -> tuple[Control, ...]:
-        """The controls for the image of that name."""
+        """Return the controls for the image of that name."""
         return tuple(control for control in self.controls if image in control.to_names)
 
     def labels_of(self, image: str) -> tuple[Label, ...]:
-        """The labels that compete on the image of that name."""
+        """Return the labels that compete on the image of that name."""
         names = {label.name for control in self.controls_of(image) for label in control.labels}
         return tuple(label for label in self.labels if label.name in names)
 
     def tool(self, name: str) -> Tool | None:
-        """The tool of that name."""
+        """Return the tool of that name, if any."""
         return next((tool for tool in self.tools if tool.name == name), None)
 
     def find_label(self, written: str, image: str, tool_name: str = "") -> Label | None:
-        """The label on an image that a request calls so, by alias or, after that, by value.
+        """Find the label on an image that a request names, by alias or, after that, by value.
 
         A tool's labels need only share one of the two with the label that they ask for; that of
         the same value comes first.
@@ -199,7 +199,7 @@ class LabelConfig:
         return None
 
     def controls_for(self, image: str, name: str) -> tuple[tuple[Control, ControlLabel], ...]:
-        """The controls that draw a label on an image, each with the label as it has it."""
+        """Return the controls that draw a label on an image, each with its own label."""
         for controls in (self.controls, self.boxes):
             found = tuple(
                 (control, label)
@@ -212,7 +212,7 @@ class LabelConfig:
         return ()
 
     def with_thresholds(self, thresholds: Mapping[str, float]) -> LabelConfig:
-        """The same with thresholds for labels, by name, where it sets none itself."""
+        """Return a config with these thresholds, by label, where this one sets none itself."""
 
         def changed(controls: tuple[Control, ...]) -> tuple[Control, ...]:
             return tuple(
@@ -233,12 +233,12 @@ class LabelConfig:
 
 
 def adapt_mode(settings: Settings, config: LabelConfig) -> Adapt:
-    """What of a project follows its corrections: as its config says, else as the settings do."""
+    """Return the parts of a project that follow corrections: of its config, else the settings."""
     return config.adapt or settings.adapt
 
 
 def _look_up(data: Mapping[str, Any], variable: str) -> Any:
-    """The value of a variable such as ``$image``, ``$shot.url`` or ``$pages[0]``."""
+    """Look up the value of a variable such as ``$image``, ``$shot.url`` or ``$pages[0]``."""
     path = variable[1:]
     if path in data:
         return data[path]

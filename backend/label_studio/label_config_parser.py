@@ -1,4 +1,4 @@
-"""Labeling config XML -> images, controls, labels with their prompts and thresholds.
+"""Parse the XML of a labeling config into images, controls, labels and their prompts.
 
 Tags and attributes are found in any letter case, as the editor does. What is drawn:
 
@@ -58,8 +58,7 @@ from clearclip_core import Label
 MAX_CONFIG_LENGTH = 2_000_000
 #: Tags within tags. Every control is searched for labels, so that nested ones add up.
 MAX_DEPTH = 100
-#: Letters of one prompt: more than the 77 tokens hold that CLIP reads, which it cuts off after
-#: having looked at all of them.
+#: Letters of one prompt. CLIP reads 77 tokens of it, but its tokenizer reads all letters first.
 MAX_PROMPT_LENGTH = 1000
 
 _SUPPORTED = "<BrushLabels>, <BitmaskLabels>, <PolygonLabels> or <RectangleLabels>"
@@ -68,11 +67,11 @@ _BACKGROUND_NAMES = ("background", "other")
 
 
 def parse_label_config(xml: str) -> LabelConfig:
-    """Read a project's labeling config.
+    """Parse a project's labeling config.
 
     Raises:
-        LabelConfigError: the XML does not parse, or has no control on an image that we can draw
-            with, or a threshold that is no number in [0, 1], or an unknown score.
+        LabelConfigError: the XML does not parse, or has no control on an image that the backend
+            draws, or a threshold that is no number in [0, 1], or an unknown score.
 
     >>> config = parse_label_config('''<View>
     ...   <Image name="img" value="$image"/>
@@ -112,7 +111,7 @@ def parse_label_config(xml: str) -> LabelConfig:
 
 
 def words(name: str) -> str:
-    """A name as words, the way a caption would have them.
+    """Return a name as the words of a caption.
 
     >>> words("trafficLight"), words("traffic_light"), words("TrafficLight"), words("TV")
     ('traffic light', 'traffic light', 'traffic light', 'tv')
@@ -127,7 +126,7 @@ def _parse(xml: str) -> Element:
             f"Expected a label config of at most {MAX_CONFIG_LENGTH} letters, but got {len(xml)}."
         )
     try:
-        # Without a document type: the defaults that one gives to attributes multiply like entities.
+        # A document type may set defaults of attributes, which multiply like entities.
         root: Element = fromstring(xml.strip(), forbid_dtd=True)
     except DTDForbidden:
         raise LabelConfigError("Expected a label config without <!DOCTYPE>, but got one.") from None
@@ -146,7 +145,7 @@ def _find(root: Element, tag: str) -> Iterator[Element]:
 
 
 def _get(element: Element, attribute: str) -> str:
-    """An attribute in any letter case, as it is written; empty where there is none but spaces."""
+    """Return an attribute, its name in any letter case; empty where it is missing or blank."""
     found = (text for key, text in element.attrib.items() if key.lower() == attribute)
     text = next(found, "")
     return text if text.strip() else ""
@@ -168,7 +167,7 @@ def _to_names(element: Element) -> list[str]:
 
 
 def _label_elements(control: Element) -> list[Element]:
-    """The labels of a control, each value once."""
+    """List the labels of a control, each value once."""
     by_name: dict[str, Element] = {}
     for element in _find(control, "label"):
         by_name.setdefault(_name(element), element)
@@ -253,7 +252,7 @@ def _adapt(controls: Iterable[Element]) -> Adapt | None:
 
 
 def _labels(controls: Iterable[Element], known: Collection[str] = ()) -> Iterator[Label]:
-    """One label for each name but the known, with the prompts that all controls give it."""
+    """Merge the labels of controls by name, with all their prompts; leave the known ones out."""
     elements: dict[str, list[Element]] = {}
     for control in controls:
         for element in _label_elements(control):
@@ -267,7 +266,7 @@ def _labels(controls: Iterable[Element], known: Collection[str] = ()) -> Iterato
 
 
 def _background(elements: Mapping[str, list[Element]]) -> str | None:
-    """The one label that stands for the rest: one that is marked, before one that is called so."""
+    """Find the background label: one that is marked as such, else one that is named so."""
     for name, same in elements.items():
         if any(_is(element, "background", "true") for element in same):
             return name
@@ -289,7 +288,7 @@ def _prompts(label: Element) -> list[str]:
 
 
 def _reads_as_words(alias: str) -> bool:
-    """Whether a caption could say it: letters alone, and not just an abbreviation or a code.
+    """Return whether an alias reads as words: letters, and not only an abbreviation or a code.
 
     >>> [_reads_as_words(alias) for alias in ("traffic light", "sky", "tl", "cls 3", "c1", "")]
     [True, True, False, False, False, False]

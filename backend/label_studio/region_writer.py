@@ -1,4 +1,4 @@
-"""Masks -> the regions that Label Studio shows, and back: brush, bitmask, polygon, rectangle.
+"""Turn masks into the regions that Label Studio shows: brush, bitmask, polygon, rectangle.
 
 A mask is one brush or bitmask region (an editor freezes on many), but one polygon or rectangle for
 each of its islands.
@@ -34,14 +34,14 @@ class Region:
     """One region of a prediction.
 
     Attributes:
-        id: follows from its owner, place and content, so the same prediction has the same ids.
+        id: digest of its owner, place and content, so that equal predictions have equal ids.
         kind: type of the region, and the key of its label in `value`.
         from_name: name of the control.
         to_name: name of the image.
-        size_hw: height and width of the upright picture, in pixels.
-        value: geometry and label, in Label Studio's words.
+        size_hw: height and width of the upright image in px.
+        value: geometry and label in the format of Label Studio.
         score: mean probability inside, in [0, 1].
-        item_index: which picture of a list it is on; None where the image is no list.
+        item_index: index in a list of images; None where the image is no list.
     """
 
     id: str
@@ -54,7 +54,7 @@ class Region:
     item_index: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The region as it stands in the result of a prediction."""
+        """Return the region as an entry of a prediction's result."""
         height, width = self.size_hw
         result = {
             "id": self.id,
@@ -86,12 +86,12 @@ def draw_regions(
     Args:
         mask: (H, W) bool, of the upright picture.
         confidence: (H, W) float, probability of the label in [0, 1].
-        control: says what is drawn.
-        label: says what is written, and the least score that is wanted.
+        control: control that says which kind of region to draw.
+        label: label that says what to write, and the least score of a region.
         to_name: name of the image.
-        item_index: which picture of a list, if it is a list.
-        min_island_px: smaller islands become no polygon or rectangle.
-        owner: what these regions belong to, such as a task: enters the ids.
+        item_index: index in a list of images; None where the image is no list.
+        min_island_px: area in px below which islands become no polygon or rectangle.
+        owner: name of the task or other owner of these regions; enters their ids.
 
     Returns:
         No region for an empty mask; else one, or one for each island, the largest first.
@@ -127,7 +127,7 @@ def draw_regions(
 def _shapes(
     mask: BoolMask, kind: ControlKind, min_island_px: int
 ) -> Iterator[tuple[Box, BoolMask, dict[str, Any]]]:
-    """The parts of a mask that become a region each: box, mask inside the box, geometry."""
+    """Iterate over the parts of a mask that become regions: box, mask in the box, geometry."""
     if not mask.any():
         return
     if kind == "brushlabels":
@@ -145,7 +145,7 @@ def _shapes(
 
 
 def _png_data_url(mask: BoolMask) -> str:
-    """A full-size RGBA picture of which only the alpha channel counts."""
+    """Encode a mask as a PNG, RGBA in full size, of which only the alpha channel counts."""
     rgba = np.zeros((*mask.shape, 4), dtype=np.uint8)
     rgba[..., 3] = np.where(mask, 255, 0)
     file = io.BytesIO()
@@ -154,7 +154,7 @@ def _png_data_url(mask: BoolMask) -> str:
 
 
 def _islands(mask: BoolMask, min_island_px: int) -> Iterator[tuple[Box, BoolMask]]:
-    """Parts that hang together, also over corners: box and mask inside it, the largest first."""
+    """Iterate over 8-connected components: box and mask inside the box, the largest first."""
     count, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA]
     for part in sorted(range(1, count), key=lambda part: -areas[part]):
@@ -178,7 +178,7 @@ def _rectangle(shape: tuple[int, ...], box: Box) -> dict[str, Any]:
 
 
 def _outline(shape: tuple[int, ...], box: Box, island: BoolMask) -> list[list[float]]:
-    """The outer edge of an island, in percent: points between pixels, not in their middles.
+    """Return the outer edge of an island in percent, as points between pixels, not at centres.
 
     A corner of the pixel grid belongs to the island if one of its four pixels does. The outline of
     these corners runs along the edge of the pixels, so that thin islands have an area as well.

@@ -1,4 +1,4 @@
-"""Request bodies -> typed requests: the only reader of raw dicts.
+"""Parse the bodies of Label Studio's requests; no other module reads their raw dicts.
 
 Label Studio sends a task with its annotations, predictions and drafts, which may be tens of
 megabytes of masks. A `Task` keeps its id, its project and its data. Where an annotator waits for an
@@ -23,11 +23,11 @@ from backend.label_studio.json_fields import (
     read_texts,
 )
 
-#: As far as databases count.
+#: Largest values of the id columns of Label Studio's database.
 _LARGEST_PROJECT = (1 << 31) - 1
 _LARGEST_ID = (1 << 63) - 1
-#: What happens, as Label Studio calls it -> where its message names what it has happened to.
-_TOLD_OF = {
+#: Action of a webhook -> key of the objects in its body.
+_EVENT_KEYS = {
     "TASKS_CREATED": "tasks",
     "TASKS_DELETED": "tasks",
     "ANNOTATION_CREATED": "annotation",
@@ -35,24 +35,24 @@ _TOLD_OF = {
     "ANNOTATION_UPDATED": "annotation",
     "ANNOTATIONS_DELETED": "annotations",
 }
-#: What the values of regions have, of one kind or another, that say where they are.
-_SHAPES = {"x", "points", "rle", "imageDataURL"}
-#: Letters of what an annotator types: some phrases.
+#: Keys of geometry, one of which the value of every region with a place has.
+_GEOMETRY_KEYS = {"x", "points", "rle", "imageDataURL"}
+#: Letters that are read of a text that an annotator types.
 _LONGEST_TEXT = 1000
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task: what a log needs to name it, and the data that its label config refers to.
+    """A task: its ids, and the data that the label config refers to.
 
     Attributes:
         id: a number in Label Studio's own requests.
-        project_id: likewise.
-        data: what the label config's variables stand for.
-        drawn: regions that the task has already, as they came; see `drawn_areas`. Empty unless an
-            annotator waits.
-        is_draft: whether `drawn` is what that annotator is working on; else it is the task's only
-            annotation, which may be somebody else's.
+        project_id: id of its project.
+        data: values of the label config's variables.
+        drawn: regions of the open draft or annotation, as they came; see `drawn_areas`. Empty
+            unless an annotator waits.
+        is_draft: whether `drawn` is the draft of that annotator; else it is the task's only
+            annotation, which may be another annotator's.
     """
 
     id: int | str | None
@@ -64,7 +64,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Keypoint:
-    """A click, in percent of the upright picture's width and height."""
+    """A click, in percent of the upright image's width and height."""
 
     x_percent: float
     y_percent: float
@@ -73,13 +73,13 @@ class Keypoint:
 
 @dataclass(frozen=True)
 class Rectangle:
-    """A box, in percent of the upright picture's width and height; no side is negative.
+    """A box, in percent of the upright image's width and height; no side is negative.
 
     Attributes:
-        x_percent: of its top left corner.
-        y_percent: likewise.
-        width_percent: before it is turned.
-        height_percent: likewise.
+        x_percent: x of its top left corner.
+        y_percent: y of its top left corner.
+        width_percent: its width before the rotation.
+        height_percent: its height before the rotation.
         rotation_degrees: clockwise, about the top left corner.
     """
 
@@ -92,22 +92,22 @@ class Rectangle:
 
 @dataclass(frozen=True)
 class Words:
-    """What an annotator typed last."""
+    """The last text that an annotator has typed."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One region of a context that asks for something.
+    """One region of a context that asks for an answer.
 
     Attributes:
-        shape: what was drawn or typed.
-        labels: as the editor writes them: aliases where there are some.
-        control: name of the control that it was made with; empty where that is not said.
-        image: name of the image that it is on, likewise.
-        item_index: which picture of a list it is on; None where that is not said.
-        id: the region's.
+        shape: the click, the box or the text.
+        labels: labels as the editor writes them: aliases where there are some.
+        control: name of the control that it was made with; empty where it is not given.
+        image: name of the image that it is on; empty where it is not given.
+        item_index: index in a list of images; None where it is not given.
+        id: id of the region.
     """
 
     shape: Keypoint | Rectangle | Words
@@ -120,12 +120,12 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Context:
-    """What an annotator just drew or typed in the editor, waiting for an answer.
+    """The prompts of an annotator who waits for an answer in the editor.
 
     Attributes:
-        prompts: in their order. None after Submit in a project with a text area, after the last
-            click was taken back, and where all there is was made with other tools: only an empty
-            answer leaves the annotation as it is.
+        prompts: prompts in their order. Empty after Submit in a project with a text area, after
+            the last click was undone, and where all regions were made with other tools; only an
+            empty answer then leaves the annotation as it is.
     """
 
     prompts: tuple[Prompt, ...] = ()
@@ -143,7 +143,7 @@ class PredictRequest:
 
 @dataclass(frozen=True)
 class SetupRequest:
-    """A project introduces itself; `hostname` and `access_token` are empty where not sent."""
+    """A project connects; `hostname` and `access_token` are empty where not sent."""
 
     label_config: str
     project_id: int | None = None
@@ -162,7 +162,7 @@ class TasksCreated:
 
 @dataclass(frozen=True)
 class AnnotationsChanged:
-    """Annotations of a project are new, changed or gone: which of it, only Label Studio knows."""
+    """Annotations of a project were created, changed or deleted; Label Studio knows which."""
 
     project_id: int
     annotation_ids: tuple[int, ...]
@@ -170,20 +170,20 @@ class AnnotationsChanged:
 
 @dataclass(frozen=True)
 class TasksDeleted:
-    """Tasks of a project are gone, and their annotations with them."""
+    """Tasks of a project were deleted, and their annotations with them."""
 
     project_id: int
     task_ids: tuple[int, ...]
 
 
-#: What a webhook tells of, that concerns us.
+#: Events of a webhook that the backend acts on.
 WebhookEvent = TasksCreated | AnnotationsChanged | TasksDeleted
 
 
 def parse_webhook(body: bytes) -> WebhookEvent | None:
-    """Read the body of ``POST /webhook``; None where it tells of nothing that concerns us.
+    """Read the body of ``POST /webhook``; None for an event that the backend does not act on.
 
-    Nobody reads an answer to it: what makes no sense concerns us neither.
+    Label Studio does not read the answer, so that a broken body is no error.
 
     >>> parse_webhook(b'{"action": "TASKS_CREATED", "project": {"id": 7}, "tasks": [{"id": 3}]}')
     TasksCreated(project_id=7, task_ids=(3,), label_config='')
@@ -198,9 +198,9 @@ def parse_webhook(body: bytes) -> WebhookEvent | None:
     project, action = message.get("project"), message.get("action")
     if not isinstance(project, dict) or not isinstance(action, str):
         return None
-    key = _TOLD_OF.get(action, "")
-    things = message.get(key)
-    ids = _ids([things] if key == "annotation" and isinstance(things, dict) else things)
+    key = _EVENT_KEYS.get(action, "")
+    objects = message.get(key)
+    ids = _read_ids([objects] if key == "annotation" and isinstance(objects, dict) else objects)
     project_id = read_project_id(project.get("id"))
     if project_id is None or not 0 < project_id <= _LARGEST_PROJECT or not ids:
         return None
@@ -209,13 +209,6 @@ def parse_webhook(body: bytes) -> WebhookEvent | None:
     if action == "TASKS_DELETED":
         return TasksDeleted(project_id, ids)
     return AnnotationsChanged(project_id, ids)
-
-
-def _ids(given: Any) -> tuple[int, ...]:
-    """The ids of things, those that can be."""
-    things = given if isinstance(given, list) else []
-    ids = [thing.get("id") for thing in things if isinstance(thing, dict)]
-    return tuple(id_ for id_ in ids if type(id_) is int and 0 < id_ <= _LARGEST_ID)
 
 
 def parse_setup(body: bytes) -> SetupRequest:
@@ -250,33 +243,40 @@ def parse_predict(body: bytes) -> PredictRequest:
 
 
 def read_predict_request(message: Mapping[str, Any]) -> PredictRequest:
-    """Read a message that has been taken from JSON already.
+    """Read the message of ``POST /predict``, parsed from JSON already.
 
-    A task that is no object, or has no data, is kept with none: it fails alone, when its image is
-    looked for.
+    A task that is no object, or has no data, is kept without data: it fails alone, when its image
+    is read.
 
     Raises:
-        BadRequest: tasks that are no list, no label config, or a context that is none.
+        BadRequest: no list of tasks, no label config, or a context without a list of regions.
     """
     tasks = message.get("tasks")
     if not isinstance(tasks, list):
         raise BadRequest(f'Expected "tasks" to be a list, but got {describe_type(tasks)}.')
     params = message.get("params")
-    context = _context(params.get("context") if isinstance(params, dict) else None)
+    context = _read_context(params.get("context") if isinstance(params, dict) else None)
     return PredictRequest(
-        tasks=tuple(_task(task, with_drawn=context is not None) for task in tasks),
+        tasks=tuple(_read_task(task, with_drawn=context is not None) for task in tasks),
         label_config=read_label_config(message, "label_config"),
         project_id=read_project_id(message.get("project")),
         context=context,
     )
 
 
-def _task(raw: Any, with_drawn: bool = False) -> Task:
+def _read_ids(given: Any) -> tuple[int, ...]:
+    """Read the ids of objects; ids that no database has are left out."""
+    objects = given if isinstance(given, list) else []
+    ids = [entry.get("id") for entry in objects if isinstance(entry, dict)]
+    return tuple(id_ for id_ in ids if type(id_) is int and 0 < id_ <= _LARGEST_ID)
+
+
+def _read_task(raw: Any, with_drawn: bool = False) -> Task:
     task = raw if isinstance(raw, dict) else {}
     task_id, data = task.get("id"), task.get("data")
     if isinstance(task_id, int) and abs(task_id) > _LARGEST_ID:
         task_id = None  # no database holds it
-    drawn, is_draft = _drawn(task) if with_drawn else ((), True)
+    drawn, is_draft = _read_drawn(task) if with_drawn else ((), True)
     return Task(
         id=task_id if isinstance(task_id, int | str) else None,
         project_id=read_project_id(task.get("project")),
@@ -286,20 +286,20 @@ def _task(raw: Any, with_drawn: bool = False) -> Task:
     )
 
 
-def _drawn(task: Mapping[str, Any]) -> tuple[Sequence[Any], bool]:
-    """The regions of the newest draft; else of the only annotation. Whether it is a draft.
+def _read_drawn(task: Mapping[str, Any]) -> tuple[Sequence[Any], bool]:
+    """Return the regions of the newest draft, else of the only annotation; and if it is a draft.
 
-    Label Studio sends the drafts of who asks, but the annotations of all, and not which of them is
-    open. A prediction is nothing yet that anybody has accepted.
+    Label Studio sends the drafts of the annotator who asks, but the annotations of all annotators,
+    and does not tell which of them is open. Nobody has accepted a prediction yet.
     """
-    if drafts := _versions(task, "drafts"):
+    if drafts := _read_versions(task, "drafts"):
         newest = max(drafts, key=lambda draft: read_text(draft, "updated_at"))
         return newest["result"], True
-    annotations = _versions(task, "annotations")
+    annotations = _read_versions(task, "annotations")
     return (annotations[0]["result"] if len(annotations) == 1 else ()), False
 
 
-def _versions(task: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+def _read_versions(task: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
     given = task.get(key)
     return [
         version
@@ -310,7 +310,7 @@ def _versions(task: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
     ]
 
 
-def _context(raw: Any) -> Context | None:
+def _read_context(raw: Any) -> Context | None:
     if raw is None or raw == {}:
         return None
     regions = raw.get("result") if isinstance(raw, dict) else raw
@@ -318,21 +318,23 @@ def _context(raw: Any) -> Context | None:
         raise BadRequest(
             f'Expected "context" to hold a list "result", but got {describe_type(regions)}.'
         )
-    return Context(tuple(prompt for region in regions if (prompt := _prompt(region)) is not None))
+    return Context(
+        tuple(prompt for region in regions if (prompt := _read_prompt(region)) is not None)
+    )
 
 
-def _prompt(region: Any) -> Prompt | None:
-    """A prompt, if the region is one: it never costs the others of its context."""
+def _read_prompt(region: Any) -> Prompt | None:
+    """Read a prompt; None where the region is none, which leaves the other prompts valid."""
     if not isinstance(region, dict) or not isinstance(region.get("value"), dict):
         return None
     kind, value = region.get("type"), region["value"]
     shape: Keypoint | Rectangle | Words | None = None
     if kind in ("keypointlabels", "keypoint"):
-        shape = _keypoint(value, region.get("is_positive"))
+        shape = _read_keypoint(value, region.get("is_positive"))
     elif kind in ("rectanglelabels", "rectangle"):
-        shape = _rectangle(value)
+        shape = _read_rectangle(value)
     elif kind == "textarea":
-        shape = _words(value)
+        shape = _read_words(value)
     if shape is None:
         return None
     return Prompt(
@@ -345,27 +347,27 @@ def _prompt(region: Any) -> Prompt | None:
     )
 
 
-def _keypoint(value: Mapping[str, Any], is_positive: Any) -> Keypoint | None:
+def _read_keypoint(value: Mapping[str, Any], is_positive: Any) -> Keypoint | None:
     x, y = (read_number(value.get(key)) for key in ("x", "y"))
     if x is None or y is None:
         return None
     return Keypoint(x, y, positive=is_positive is not False)
 
 
-def _rectangle(value: Mapping[str, Any]) -> Rectangle | None:
+def _read_rectangle(value: Mapping[str, Any]) -> Rectangle | None:
     x, y, width, height = (read_number(value.get(key)) for key in ("x", "y", "width", "height"))
     if x is None or y is None or width is None or height is None or min(width, height) < 0:
         return None
     return Rectangle(x, y, width, height, read_number(value.get("rotation")) or 0.0)
 
 
-def _words(value: Mapping[str, Any]) -> Words | None:
-    """The last text: those before it have been answered. One with a shape describes a region."""
+def _read_words(value: Mapping[str, Any]) -> Words | None:
+    """Read the last text, as those before it are answered. Text with geometry is a description."""
     given = value.get("text")
     texts = read_texts([given] if isinstance(given, str) else given)
-    return Words(_plain(texts[-1])) if texts and not _SHAPES & value.keys() else None
+    return Words(_clean_text(texts[-1])) if texts and not _GEOMETRY_KEYS & value.keys() else None
 
 
-def _plain(text: str) -> str:
-    """What a tokenizer can take: no halves of letters, and no book."""
+def _clean_text(text: str) -> str:
+    """Shorten a text, and replace lone surrogates, which no tokenizer takes."""
     return text[:_LONGEST_TEXT].encode("utf-8", "replace").decode()
