@@ -1,7 +1,7 @@
-"""Training pictures for the demo model: crops of drawn scenes and the words for what they show.
+"""Training images of the demo model: crops of drawn scenes with image-level labels.
 
-Whoever trains sees a crop and which labels are in it, never where: a label's share of the crop
-decides, and the label maps go no further than this file.
+The label maps of the scenes are used here only, to decide by a label's share of the crop whether
+it is present. Training gets neither masks nor positions.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from tqdm import tqdm
 from clearclip_core.demo.scenes.render import render_scene
 from clearclip_core.demo.scenes.scene import SCENE_LABELS
 
-_COARSE = 4  # label shares are counted on every fourth pixel
-_POSITIVE, _NEGATIVE = 0.02, 0.003  # share of the crop above which, below which
+#: Label shares are counted on every fourth pixel of every fourth row.
+_COARSE = 4
+
+#: Shares of the crop above which a label is present, and below which it is absent.
+_POSITIVE, _NEGATIVE = 0.02, 0.003
 
 
 @dataclass(frozen=True)
 class Scenes:
     """Rendered scenes, ready to be cropped.
 
-    Args:
+    Attributes:
         images: (S, H, W, 3) uint8.
         coarse_labels: (S, H / 4, W / 4) uint8, the label of every fourth pixel.
     """
@@ -37,7 +40,7 @@ class Scenes:
 
 
 def render_scenes(seeds: range, processes: int = 2) -> Scenes:
-    """Render scenes of 448 x 597 pixels, several at a time; 0.8 MB each."""
+    """Render scenes of 448 x 597 px in several processes; a scene takes 0.8 MB."""
     images = np.empty((len(seeds), 448, 597, 3), dtype=np.uint8)
     coarse = np.empty((len(seeds), 112, 150), dtype=np.uint8)
     context = multiprocessing.get_context("spawn")
@@ -58,10 +61,10 @@ def _render(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 class Crops:
     """A batch of crops.
 
-    Args:
-        pixels: (B, 3, S, S) float32 in 0..1.
-        present: (B, 18) bool, labels above 2 % of the crop.
-        absent: (B, 18) bool, labels below 0.3 %; what is neither is left out of the loss.
+    Attributes:
+        pixels: (B, 3, S, S) float32 in [0, 1].
+        present: (B, 18) bool, labels with more than 2 % of the crop.
+        absent: (B, 18) bool, labels with less than 0.3 %. A label between is left out of the loss.
     """
 
     pixels: torch.Tensor
@@ -72,15 +75,18 @@ class Crops:
 def crops(
     scenes: Scenes, size: int, batch: int, zoom: tuple[float, float], rng: np.random.Generator
 ) -> Crops:
-    """Draw random crops.
+    """Sample random crops of the scenes.
 
-    A crop's window is `size` times a log-uniform factor from `zoom`; of two candidates the one
-    with the rarer labels is mostly taken. Half are mirrored; contrast, brightness and tint vary.
+    The side of a crop's window is `size` times a log-uniform factor from `zoom`. Of two candidates
+    the one with the rarer labels is preferred. Half of the crops are mirrored; contrast,
+    brightness and tint vary.
 
     Args:
-        size: side of the crops in pixels.
-        batch: how many.
+        scenes: the scenes.
+        size: side of the crops in px.
+        batch: number of crops.
         zoom: smallest and largest window, as a factor of `size`.
+        rng: the source of every random choice.
     """
     pixels = np.empty((batch, size, size, 3), dtype=np.uint8)
     shares = np.empty((batch, len(SCENE_LABELS)))
@@ -99,14 +105,14 @@ def crops(
     )
 
 
-# For each label, how much a crop is worth that shows it: small and difficult things more.
+#: Weight of each label in the choice of a window: larger for small and difficult things.
 _RARITY = np.array([0.3, 1, 3, 1, 0.5, 1.5, 1, 1, 2, 0.3, 2, 2.5, 2.5, 2, 1, 1.5, 0.5, 0.8])
 
 
 def _rarest_window(
     labels: NDArray[np.uint8], side: int, rng: np.random.Generator, candidates: int = 2
 ) -> tuple[int, int, int, NDArray[np.float64]]:
-    """The y, x and side of the best of a few windows, in pixels, and its (18,) label shares."""
+    """Return y, x and side of the best of a few windows, in px, and its (18,) label shares."""
     height, width = labels.shape
     short = max(2, min(round(side / _COARSE), height))
     best: tuple[float, int, int, NDArray[np.float64]] | None = None
@@ -124,7 +130,7 @@ def _rarest_window(
 
 
 def _jittered(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Vary contrast, brightness and tint of each picture, and sometimes swap its channels."""
+    """Vary contrast, brightness and tint of each image, and sometimes permute its channels."""
     batch = len(pixels)
     swapped = rng.random(batch) < 0.15
     if swapped.any():

@@ -1,4 +1,4 @@
-"""What the demo model's image tower is trained on: three losses that know only what is present."""
+"""Training losses of the demo model's image tower, from image-level labels alone."""
 
 from __future__ import annotations
 
@@ -14,24 +14,27 @@ from clearclip_core.clip.dense_encoder import DenseEncoder
 from clearclip_core.clip.methods import METHODS
 from clearclip_core.demo.crops import Crops
 
-#: Mean and standard deviation of the model's input, for each channel alike.
+#: Mean and standard deviation of the model's input, for every channel; pixels are in [0, 1].
 MEAN, STD = 0.55, 0.22
 
-_TEMPERATURE = 50.0  # of the softmax over labels, as in the readout
-_BEST = 24  # one patch in so many has to show a label that is present
+#: Temperature of the softmax over labels, as in the readout.
+_TEMPERATURE = 50.0
+
+#: One patch in this many has to show a label that is present.
+_BEST = 24
 
 
 class PresenceLosses(nn.Module):
-    """Three losses of a batch of crops, from the labels that are present in each and absent.
+    """Three losses of a batch of crops, from the labels that are present and absent in each crop.
 
-    - ``whole``: sigmoid loss over (crop, label) on the stock output, the CLS token; scale and
-      bias are learned. It makes the model a CLIP in the ordinary sense.
-    - ``possible``: each patch of ClearCLIP's readout shows one of the labels that are not absent.
-      With p the softmax over labels at the readout's temperature: ``-log Σ p`` over these.
-    - ``found``: each label that is present is shown by some patches: ``-log`` of its mean p over
-      the best 24th of the patches.
+    - ``whole``: sigmoid loss over (crop, label) of the CLS token, the stock output; scale and
+      bias are learned. It trains the model as an ordinary CLIP.
+    - ``possible``: each patch of ClearCLIP's readout shows one of the labels that are not absent:
+      ``-log Σ p`` over these labels, p the softmax over labels at the readout's temperature.
+    - ``found``: some patches show each label that is present: ``-log`` of its mean p over the
+      best 24th of the patches.
 
-    The last two touch the dense readout, with image-level knowledge only.
+    The last two losses train the dense readout, from image-level labels.
 
     Args:
         model: the open_clip model whose image tower is trained.
@@ -48,7 +51,7 @@ class PresenceLosses(nn.Module):
         self.bias = nn.Parameter(torch.tensor(-3.0))
 
     def forward(self, batch: Crops) -> dict[str, torch.Tensor]:
-        """The three losses by name, scalars."""
+        """Return the three losses by name, scalars."""
         whole, patches = self.cosines(batch.pixels)  # (B, 18), (B, N, 18)
         log_p = (patches * _TEMPERATURE).log_softmax(-1)
         return {
@@ -58,7 +61,7 @@ class PresenceLosses(nn.Module):
         }
 
     def cosines(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines with the labels: of the CLS token (B, 18), of each patch (B, N, 18).
+        """Return the labels' cosines with the CLS token, (B, 18), and with each patch, (B, N, 18).
 
         Args:
             pixels: (B, 3, S, S) in 0..1, with S a multiple of the patch.
@@ -98,7 +101,7 @@ def _found(log_p: torch.Tensor, batch: Crops) -> torch.Tensor:
 
 
 def _stock_cls(block: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """The last block as open_clip runs it, for the CLS token alone: (B, N, width) -> (B, width)."""
+    """Run the last block as open_clip does, for the CLS token: (B, N, width) -> (B, width)."""
     normed = block.ln_1(tokens)
     attended, _ = block.attn(normed[:, :1], normed, normed, need_weights=False)
     cls = tokens[:, :1] + attended

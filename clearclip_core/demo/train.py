@@ -1,44 +1,23 @@
 """Train the demo model: ``python -m clearclip_core.demo.train --out FOLDER``.
 
 The demo model is a tiny CLIP for **drawn scenes, not for photographs**, so that everything in
-this package runs where no other weights can be had. Its vocabulary is the 18 `SCENE_LABELS` and
-their `SYNONYMS`; any other word means nothing to it.
+this package runs where no other weights are available. Its vocabulary is the 18 `SCENE_LABELS` and
+their `SYNONYMS`; other words have no meaning for it. It has 2.4 M parameters for images and 3.3 M
+for words, most of them zero rows of the embedding table: 11.4 MB in half precision.
 
-Recipe. 2.4 M parameters for pictures, 3.3 M for words (nearly all rows of their embedding table
-are zero); 11.4 MB in half precision.
+1. The text tower is trained alone, in under a minute (`train_text`), and then stays fixed.
+2. 6,000 scenes are rendered. Random windows of them are resized to 64-128 px first, and to
+   192-448 px at the end (`_STAGES`). The losses get image-level labels, neither masks nor
+   positions.
+3. The patch embedding starts as the whitening of the scenes' patches (`whiten_patches`).
+4. The image tower is trained on three losses (`PresenceLosses`): Muon on the matrices, AdamW on the
+   rest, a learning rate that falls as a cosine of the time, bfloat16 where the CPU has it.
+   `torch.optim.Muon` is required.
 
-1. Words first, alone, in under a minute: `train_text`. Then they stay as they are.
-2. 6,000 scenes are rendered, and random windows of them resized to 64-128 px first, 192-448 px at
-   the end (`_STAGES`). All that is known of a crop is which labels are present in it, by their
-   share of its pixels; no mask and no position reaches a loss.
-3. The patch embedding starts as the whitening of the scenes' patches: `whiten_patches`.
-4. Three losses: `PresenceLosses`. Muon on the matrices, AdamW on the rest; the learning rate falls
-   as a cosine of the time. bfloat16 where the CPU has it. Needs a torch with `torch.optim.Muon`.
-
-The weights beside this file took 38.5 minutes (5,400 steps) and about 2 more for words and
-rendering, on 2 cores of an AMD EPYC that other work kept half busy, with seed 0. The clock decides
-on the number of steps, so the same command does not give the same bits: run once more on the same
-machine, still busier, it made 5,120 steps and reached 71.5 mIoU and 86.9 accuracy.
-
-Measured on the 200 scenes from seed 10,000,000, 448 px short side, all 18 labels, through
-`Segmenter`; intersection over union of all pixels together, in percent:
-
-=========  =====  ========
-method      mIoU  accuracy
-=========  =====  ========
-clearclip   72.9      89.1
-maskclip    46.3      74.2
-sclip       62.8      84.6
-clip         6.3      23.0
-=========  =====  ========
-
-By label, ``clearclip``: sky 87, cloud 72, sun 49, mountain 80, grass 87, tree 81, house 85,
-road 80, car 61, water 85, boat 49, person 62, dog 62, flower 56, fence 71, rock 75, sand 87,
-snow 84. A classifier that sees a pixel's colour and height alone reaches 23.
-
-**The gap between the methods is no evidence for the paper.** Two of the three losses touch the
-dense readout of ``clearclip`` itself, so the training has made it good there, and nothing has
-made the stock patch tokens good.
+The number of steps depends on the time that a step takes, so equal commands give unequal weights.
+Measurements are in ``docs/explanation/measurements.md``. **The gap between methods on this model is
+no evidence for the paper**: two of the three losses train the dense readout of ``clearclip``
+itself, and none trains the stock patch tokens.
 """
 
 from __future__ import annotations
@@ -85,11 +64,13 @@ CONFIG: dict[str, Any] = {
     "preprocess_cfg": {"mean": [MEAN] * 3, "std": [STD] * 3},
 }
 
-_SCENES = range(6_000)  # seeds; those that are measured begin at ten million
+#: Seeds of the training scenes; held-out seeds begin at ten million.
+_SCENES = range(6_000)
+
 _TEXT_STEPS = 200
 _PATCHES_A_BATCH = 3_600
 
-#: Until this part of the training: sizes of the crops in pixels, and their zoom.
+#: Share of the training up to which a stage lasts, sizes of its crops in px, and their zoom.
 _STAGES: tuple[tuple[float, tuple[int, ...], tuple[float, float]], ...] = (
     (0.40, (64, 96, 128), (0.7, 2.0)),
     (0.70, (96, 128, 192), (0.7, 1.7)),
@@ -99,6 +80,7 @@ _STAGES: tuple[tuple[float, tuple[int, ...], tuple[float, float]], ...] = (
 
 
 def main() -> None:
+    """Train the demo model from the command line."""
     parser = argparse.ArgumentParser(description="Train the demo model on drawn scenes.")
     parser.add_argument("--minutes", type=float, default=38.5, help="time for the image tower")
     parser.add_argument("--out", type=Path, default=Path("demo-weights"), help="folder to write")
@@ -113,7 +95,7 @@ def train(out: Path, minutes: float, seed: int = 0) -> None:
     Args:
         out: folder for ``open_clip_config.json`` and ``open_clip_model.safetensors``.
         minutes: wall-clock time for the image tower; text and rendering take about three more.
-        seed: of the initial weights and of everything drawn.
+        seed: seed of the initial weights and of everything drawn.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -121,28 +103,27 @@ def train(out: Path, minutes: float, seed: int = 0) -> None:
     train_text(model)
     scenes = render_scenes(_SCENES)
     whiten_patches(model, scenes, rng)
-    train_pictures(model, scenes, minutes, rng)
+    train_images(model, scenes, minutes, rng)
     save(model, out)
 
 
-# ---- words --------------------------------------------------------------------------------------
-
-
 def train_text(model: Any) -> None:
-    """Train the text tower alone; afterwards it stays as it is.
+    """Train the text tower, which stays fixed afterwards.
 
-    All words of a label, under every template, are drawn to one of 18 orthonormal directions.
-    Words that are no scene words are drawn to a 19th: the rows of their tokens in the embedding
-    table are zero, so one such word stands for all.
+    All words of a label, under every template, are trained towards one of 18 orthonormal
+    directions. Unknown words are trained towards a 19th: the rows of their tokens in the embedding
+    table are zero, so that one unknown word represents all.
     """
     tokens, owners, known = _sentences()
     directions = torch.linalg.qr(torch.randn(CONFIG["model_cfg"]["embed_dim"], 19))[0].T  # (19, D)
-    weights = torch.bincount(owners)[owners].float().reciprocal()  # each label as often
+    weights = (
+        torch.bincount(owners)[owners].float().reciprocal()
+    )  # labels are sampled equally often
     parameters = [p for name, p in model.named_parameters() if not name.startswith("visual.")]
     optimizer = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _TEXT_STEPS)
     for _ in tqdm(range(_TEXT_STEPS), desc="text", mininterval=5):
-        _forget_unknown(model, known)
+        _zero_unknown(model, known)
         pick = torch.multinomial(weights, 256)
         found = F.normalize(model.encode_text(tokens[pick]), dim=-1)
         loss = (1 - (found * directions[owners[pick]]).sum(-1)).mean()
@@ -150,15 +131,15 @@ def train_text(model: Any) -> None:
         loss.backward()
         optimizer.step()
         schedule.step()
-    _forget_unknown(model, known)
+    _zero_unknown(model, known)
 
 
 def _sentences() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """All words under all templates.
+    """Tokenize all words under all templates.
 
     Returns:
-        (S, 32) tokens; (S,) the label that each is for, 18 for an unknown word; (49408, 1) bool,
-        the tokens that occur with known words.
+        (S, 32) tokens; (S,) label index of each sentence, 18 for unknown words; (49408, 1) bool,
+        true for tokens that occur in sentences of known words.
     """
     words = [word for label in SCENE_LABELS for word in (label, *SYNONYMS[label])]
     counts = [1 + len(SYNONYMS[label]) for label in SCENE_LABELS]
@@ -178,25 +159,24 @@ def _tokenize(sentences: list[str]) -> torch.Tensor:
 
 
 @torch.no_grad()
-def _forget_unknown(model: Any, known: torch.Tensor) -> None:
+def _zero_unknown(model: Any, known: torch.Tensor) -> None:
+    """Set the embeddings of tokens without known words to zero."""
     model.token_embedding.weight.mul_(known)
 
 
 @torch.no_grad()
 def label_embeddings(model: Any) -> torch.Tensor:
-    """(18, D) unit embeddings of the labels, as a `Segmenter` makes them."""
+    """Return (18, D) unit embeddings of the labels, as a `Segmenter` computes them."""
     return TextEncoder(lambda texts: model.encode_text(_tokenize(list(texts))))(SCENE_LABELS)
-
-
-# ---- pictures -----------------------------------------------------------------------------------
 
 
 @torch.no_grad()
 def whiten_patches(model: Any, scenes: Scenes, rng: np.random.Generator) -> None:
-    """Let the patch embedding start as the whitening of the scenes' own patches.
+    """Initialize the patch embedding as the whitening of the scenes' patches.
 
-    Its filters become the strongest principal components, each scaled to the same variance of
-    its output: textures, weak beside plain colour, are as loud as colour from the first step.
+    The filters become the strongest principal components, scaled to the same variance of their
+    outputs: textures, whose variance is small beside plain colour's, weigh as much as colour from
+    the first step.
     """
     conv = model.visual.conv1
     pixels = torch.cat([crops(scenes, 96, 64, (0.6, 2.0), rng).pixels for _ in range(24)])
@@ -207,11 +187,11 @@ def whiten_patches(model: Any, scenes: Scenes, rng: np.random.Generator) -> None
     conv.weight.copy_(filters[:, -conv.out_channels :].T.reshape(conv.weight.shape))
 
 
-def train_pictures(model: Any, scenes: Scenes, minutes: float, rng: np.random.Generator) -> None:
-    """Train the image tower for so many minutes, towards the text tower as it is."""
+def train_images(model: Any, scenes: Scenes, minutes: float, rng: np.random.Generator) -> None:
+    """Train the image tower for a number of minutes; the text tower stays fixed."""
     losses = PresenceLosses(model, label_embeddings(model))
     muon, adam = _optimizers(model.visual, losses)
-    bar = tqdm(_batches(scenes, minutes * 60, rng), desc="pictures", mininterval=10)
+    bar = tqdm(_batches(scenes, minutes * 60, rng), desc="images", mininterval=10)
     for step, (progress, batch) in enumerate(bar):
         factor = min(1.0, (step + 1) / 150) * (0.51 + 0.49 * math.cos(math.pi * progress))
         for group in (*muon.param_groups, *adam.param_groups):
@@ -231,7 +211,10 @@ def train_pictures(model: Any, scenes: Scenes, minutes: float, rng: np.random.Ge
 def _optimizers(
     visual: Any, losses: PresenceLosses
 ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
-    """Muon for the matrices, AdamW for the rest: slowly for the patches, which start whitened."""
+    """Return Muon for the matrices and AdamW for the rest.
+
+    The rate of the patch embedding is smaller, as it starts whitened.
+    """
     rest = dict(visual.named_parameters())
     patches = rest.pop("conv1.weight")
     names = [
@@ -253,9 +236,9 @@ def _optimizers(
 def _batches(
     scenes: Scenes, seconds: float, rng: np.random.Generator
 ) -> Iterator[tuple[float, Crops]]:
-    """Batches until the time is over, each with the part of the time that has passed.
+    """Yield batches until the time is over, each with the share of the time that has passed.
 
-    The next one is made in a thread of its own while the last one is trained on.
+    A thread makes the next batch while the last one is trained on.
     """
     start = time.monotonic()
 

@@ -1,1 +1,2 @@
-"""Drawn scenes with their truth: textures, canvas, things and ground."""
+"""Drawn scenes with their ground truth: textures, canvas, things and ground; imports nothing of
+the core but the words of `clip`."""

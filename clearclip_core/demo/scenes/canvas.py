@@ -1,4 +1,4 @@
-"""The canvas that scenes are painted on, and the brush that paints things."""
+"""The canvas of a scene, and the brush that draws things on it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from clearclip_core.demo.scenes.textures import (
     texture_bank,
 )
 
-#: Base colours. The lists overlap between materials on purpose.
+#: Base colours of each material; materials share colours, so that colour names no label.
 _COLOURS: Final[dict[str, str]] = {
     "sky": "9fd3f2 6fb4e8 f7c9a0 f2a9b4 c9b8e8 b9c4cc 3d4a78 f6e3b4 8fd0c8",
     "cloud": "ffffff f4eee4 d9dee6 f6c8c0 b4bccb f4dca8 a8a0c4",
@@ -53,7 +53,6 @@ _COLOURS: Final[dict[str, str]] = {
     "snow": "f6f8fc e4ecf8 f4e4ea d8dcec f4ecd8 c4d4e8 d4c8e0",
 }
 
-
 Colour = tuple[int, int, int]
 
 
@@ -63,7 +62,7 @@ def clip_colour(channels: Iterable[float]) -> Colour:
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """Darker below 1; above 1, nearer to white."""
+    """Darken a colour by a factor below 1, or lighten it towards white by one above 1."""
     if factor <= 1:
         return clip_colour([value * factor for value in colour])
     return clip_colour([value + (255 - value) * (factor - 1) for value in colour])
@@ -73,12 +72,12 @@ _OVERSAMPLING = 2
 
 
 class Canvas:
-    """Paints colours and materials in the same stroke.
+    """An RGB image and an image of materials, painted in the same strokes.
 
-    Coordinates are *points*: the short side of the picture is 448 of them, whatever its size.
+    Coordinates are *points*: the short side of the image has 448 points, whatever its size in px.
 
     Args:
-        size_hw: size of the finished picture in pixels.
+        size_hw: size of the finished image in px.
         rng: the source of every random choice in the scene.
     """
 
@@ -97,7 +96,7 @@ class Canvas:
         self._gain = 1 + rng.uniform(0, 0.16) * tint + rng.uniform(-0.16, 0.06)
 
     def colour(self, material: str) -> Colour:
-        """A random colour for a material, jittered and tinted like the rest of the scene."""
+        """Return a random colour of a material, with jitter and the tint of the scene."""
         code = str(self.rng.choice(_COLOURS[material].split()))
         base = np.array([int(code[start : start + 2], 16) for start in (0, 2, 4)])
         if material not in ("skin", "fur") and self.rng.random() < 0.15:
@@ -105,7 +104,7 @@ class Canvas:
         return clip_colour((base + self.rng.normal(0, 11, 3)) * self._gain)
 
     def polygon(self, material: str | None, points: Points, colour: Colour) -> None:
-        """Fill a polygon; without a material only its colour changes what is there (a shadow)."""
+        """Fill a polygon; without a material only the colour changes, as in a shadow."""
         scaled = [(x * self._scale, y * self._scale) for x, y in points]
         self._draw_colour.polygon(scaled, fill=colour)
         if material is not None:
@@ -130,15 +129,18 @@ class Canvas:
             self.ellipse(material, end, (width / 2, width / 2), colour)
 
     def strip(self, bottom: float, material: str | None, colour: Colour) -> None:
-        """Fill from the top of the picture down to `bottom`."""
+        """Fill from the top of the image down to `bottom`, in points."""
         corners = [(0, 0), (self.width, 0), (self.width, bottom), (0, bottom)]
         self.polygon(material, corners, colour)
 
     def slope(self, material: str, top: NDArray[np.float64], colour: Colour, far: float) -> None:
-        """Fill everything below a curve; `far` shades its upper edge.
+        """Fill the area below a curve.
 
         Args:
-            top: y in points, at equal steps from the left to the right border.
+            material: material of the area.
+            top: y of the curve in points, at equal steps from the left to the right border.
+            colour: colour at the bottom.
+            far: factor that shades the colour at the upper edge, see `shade`.
         """
         left, right = (0.0, self.height + 50), (self.width, self.height + 50)
         xs = np.linspace(0, self.width, len(top)).tolist()
@@ -149,7 +151,7 @@ class Canvas:
             self.polygon(None if band else material, outline, tone)
 
     def finish(self) -> Scene:
-        """Average down, add the textures, read off the labels."""
+        """Return the scene: colours averaged down, textures added, labels of the materials."""
         colours = np.asarray(self._colours.reduce(_OVERSAMPLING)).astype(np.int16)
         materials = np.asarray(self._materials)[::_OVERSAMPLING, ::_OVERSAMPLING]
         image = colours + self._grey_levels(materials)[:, :, None]
@@ -159,7 +161,7 @@ class Canvas:
         )
 
     def _grey_levels(self, materials: NDArray[np.uint8]) -> NDArray[np.int16]:
-        """(H, W) texture to add: each material's tile, at a random place of its own."""
+        """Return the (H, W) int16 texture: tiles of each material, with a random offset."""
         bank = texture_bank()
         count = len(MATERIALS)
         shade = self.rng.integers(SHADES, size=count)
@@ -180,14 +182,14 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Brush:
-    """Draws one thing in units of its own: it stands on (0, 0) and is 1 tall; x right, y up.
+    """Draws one thing in units of its height: it stands on (0, 0); x to the right, y up.
 
-    Args:
-        canvas: what is drawn on.
-        spot: where the thing stands, in points.
-        size: its height in points.
-        ground: the colour of what it stands on, for its shadow.
-        facing: -1 mirrors it.
+    Attributes:
+        canvas: the canvas.
+        spot: foot of the thing, in points.
+        size: height of the thing in points.
+        ground: colour of the ground, for the shadow.
+        facing: 1, or -1 to mirror the thing.
     """
 
     canvas: Canvas
@@ -201,7 +203,7 @@ class Brush:
         return self.canvas.rng
 
     def turned(self) -> Brush:
-        """The same brush, facing left or right."""
+        """Return this brush, facing left or right at random."""
         return replace(self, facing=int(self.rng.choice((-1, 1))))
 
     def colours(self, *materials: str) -> list[Colour]:
@@ -211,13 +213,13 @@ class Brush:
         self.canvas.polygon(material, self._placed(points), colour)
 
     def trapezoid(self, material: str, low: Spot, high: Spot, colour: Colour) -> None:
-        """Upright and symmetric: `low` and `high` are each half a width and a height."""
+        """Fill an upright symmetric trapezoid; `low` and `high` are (half a width, a height)."""
         (half_low, bottom), (half_high, top) = low, high
         corners = [(-half_low, bottom), (-half_high, top), (half_high, top), (half_low, bottom)]
         self.polygon(material, corners, colour)
 
     def box(self, material: str, foot: Spot, size_xy: Spot, colour: Colour) -> None:
-        """An upright box that stands on `foot`; its size is half a width and a height."""
+        """Fill an upright box on `foot`; its size is (half a width, a height)."""
         (x, y), (half, high) = foot, size_xy
         self.polygon(
             material,

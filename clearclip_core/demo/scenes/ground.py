@@ -11,18 +11,24 @@ from numpy.typing import NDArray
 from clearclip_core.demo.scenes.canvas import Brush, Canvas, Colour, clip_colour, shade
 from clearclip_core.demo.scenes.objects import draw_cloud, draw_sun
 
-_ROAD_ENDS: Final = ((0.2, 0.8), (0.15, 0.85))  # far and near, in widths
-
+#: Ranges of the far and the near end of the road, in widths of the image.
+_ROAD_ENDS: Final = ((0.2, 0.8), (0.15, 0.85))
 
 _GROUND_KINDS: Final = ("grass", "waves", "sand", "snow")
 
 
 @dataclass(frozen=True)
 class GroundStrip:
-    """A strip of ground: from its upper edge to the next one's, or to the bottom."""
+    """A strip of ground, from its upper edge to the edge of the next strip or to the bottom.
+
+    Attributes:
+        material: material of the ground.
+        top: (11,) float64, y of the upper edge in points at each tenth of the width.
+        colour: base colour.
+    """
 
     material: str
-    top: NDArray[np.float64]  # (11,) y in points at each tenth of the width
+    top: NDArray[np.float64]
     colour: Colour
 
     def edge(self, canvas: Canvas, x: float) -> float:
@@ -62,7 +68,7 @@ def paint_mountains(canvas: Canvas, horizon: float) -> None:
 
 
 def paint_grounds(canvas: Canvas, horizon: float, water: bool) -> list[GroundStrip]:
-    """One to three kinds of ground, from the horizon down to the bottom."""
+    """Paint one to three kinds of ground, from the horizon down to the bottom."""
     rng, names = canvas.rng, _choose_grounds(canvas.rng, water)
     room = canvas.height - max(horizon, 0)
     grounds: list[GroundStrip] = []
@@ -91,7 +97,7 @@ def _choose_grounds(rng: np.random.Generator, water: bool) -> list[str]:
 
 
 def paint_road(canvas: Canvas, horizon: float) -> GroundStrip:
-    """A road across the picture, or one that leads to the horizon."""
+    """Paint a road across the image, or one that leads to the horizon."""
     colour, marking = canvas.colour("asphalt"), canvas.colour("marking")
     paint = _paint_road_across if canvas.rng.random() < 0.6 else _paint_road_away
     return paint(canvas, max(horizon, 0.0), colour, marking)

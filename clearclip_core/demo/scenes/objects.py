@@ -1,4 +1,4 @@
-"""The things of a scene, each drawn into its unit box."""
+"""The things of a scene, each drawn in units of its height."""
 
 from __future__ import annotations
 
@@ -239,8 +239,8 @@ def draw_cloud(brush: Brush) -> None:
         brush.ellipse("cloud", (0, lift - 0.08), (1.25, 0.2), shade(colour, tone))
 
 
+#: Label -> (function that draws the thing, smallest and largest height in points, frequency).
 THINGS: Final[dict[str, tuple[Callable[[Brush], None], float, float, float]]] = {
-    # name: (how it is drawn, height in points from .. to, how often)
     "tree": (_draw_tree, 140, 270, 1.6),
     "house": (_draw_house, 130, 230, 1.3),
     "car": (_draw_car, 65, 110, 1.4),

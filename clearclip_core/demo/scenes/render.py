@@ -1,17 +1,16 @@
-"""Drawn scenes with ground truth: the demo model's world, and the test picture of everything else.
+"""Compose and render drawn scenes with their ground truth.
 
-`render_scene` draws a flat illustration of everyday things from a seed: the same seed and size
-always give the same picture. Every pixel has one of the 18 `SCENE_LABELS`. Palettes are random
-(grass may be violet, snow may be pink), so that colour and height in the picture do not give a
-label away; shape and texture do. Small things are drawn large enough to be found at a patch size
-of 16 pixels.
+`render_scene` draws a flat illustration of everyday things from a seed. Equal seeds and sizes give
+equal images. Every pixel has one of the 18 `SCENE_LABELS`. Colours are random (grass may be
+violet, snow may be pink), so that a label follows from shape and texture, not from colour or
+height in the image. Small things are large enough to be found at a patch size of 16 px.
 
-How it works: a `Canvas` paints each stroke twice, its colour into an RGB picture and its
-*material* (bark, roof tiles, waves, ...) into an index picture, both at twice the final size. The
-colours are averaged down, which smooths the edges; the materials are thinned out, name the label
-of each pixel, and choose the tileable texture that is added to its colour.
+A `Canvas` paints each stroke twice at twice the final size: its colour into an RGB image, and its
+*material* (bark, roof tiles, waves, ...) into an index image. The colours are averaged down, which
+smooths the edges. The materials are sampled down; each names the label of a pixel and the texture
+that is added to its colour.
 
-Seeds from `HELD_OUT_SEEDS` are for measuring only. Training draws from the seeds below.
+Seeds from `HELD_OUT_SEEDS` are for measurements only. Training draws from the seeds below.
 """
 
 from __future__ import annotations
@@ -28,9 +27,7 @@ from clearclip_core.demo.scenes.ground import (
 )
 from clearclip_core.demo.scenes.objects import THINGS
 from clearclip_core.demo.scenes.scene import Scene
-from clearclip_core.demo.scenes.textures import (
-    Spot,
-)
+from clearclip_core.demo.scenes.textures import Spot
 
 
 def render_scene(seed: int, size_hw: tuple[int, int] = (448, 597)) -> Scene:
@@ -38,13 +35,13 @@ def render_scene(seed: int, size_hw: tuple[int, int] = (448, 597)) -> Scene:
 
     Args:
         seed: any non-negative integer.
-        size_hw: height and width in pixels; things grow with the short side.
+        size_hw: height and width in px; things grow with the short side.
 
     Returns:
-        The same `Scene` for the same arguments, on every machine with the same Pillow.
+        The scene. Equal arguments give equal scenes on every machine with the same Pillow.
 
     Raises:
-        ValueError: if the seed is negative or a side is shorter than 16 pixels.
+        ValueError: the seed is negative, or a side is shorter than 16 px.
 
     Example:
         >>> scene = render_scene(7, size_hw=(96, 128))
@@ -65,22 +62,8 @@ def render_scene(seed: int, size_hw: tuple[int, int] = (448, 597)) -> Scene:
     return canvas.finish()
 
 
-# ---- materials: what is painted with, its label and its texture ---------------------------------
-
-
-# ---- textures: tileable grey-level patterns in [-1, 1] ------------------------------------------
-
-
-# ---- the canvas ---------------------------------------------------------------------------------
-
-
-# ---- the things ---------------------------------------------------------------------------------
-
-
-# ---- the composition ----------------------------------------------------------------------------
-
-
 def _compose(canvas: Canvas) -> None:
+    """Paint sky, mountains, grounds and things, from far to near."""
     rng = canvas.rng
     horizon = canvas.height * rng.uniform(0.2, 0.72) if rng.random() < 0.88 else -30.0
     things = _choose_things(rng)
@@ -106,7 +89,7 @@ def _choose_things(rng: np.random.Generator) -> list[str]:
 def _place(
     canvas: Canvas, things: list[str], grounds: list[GroundStrip]
 ) -> list[tuple[str, Spot, GroundStrip]]:
-    """Where each thing stands, from far to near."""
+    """Choose a place and a ground for each thing, from far to near."""
     placed = []
     for name in things:
         x = canvas.rng.uniform(0.02, 0.98) * canvas.width
@@ -124,7 +107,7 @@ def _place(
 
 
 def _choose_ground(name: str, grounds: list[GroundStrip], rng: np.random.Generator) -> int:
-    """Boats go on water, cars on the road if there is one, the rest anywhere but on water."""
+    """Choose an index in `grounds`: water for boats, the road for cars, land for other things."""
     materials = [ground.material for ground in grounds]
     number = int(rng.integers(len(grounds)))
     if name == "boat":

@@ -1,4 +1,4 @@
-"""A drawn scene with its truth, and the words that name what it shows."""
+"""A drawn scene with its label map, and the names of its labels."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from numpy.typing import NDArray
 
 from clearclip_core.clip.contrast_words import DEMO_WORDS
 
-#: Seeds that no training ever sees.
+#: Seeds of scenes that are not used for training.
 HELD_OUT_SEEDS: Final = range(10_000_000, 20_000_000)
 
-
-#: The words of the scenes, and with them what the values of a label map mean.
+#: Names of the labels, in the order of the values of a label map.
 SCENE_LABELS: Final[tuple[str, ...]] = DEMO_WORDS
 
-
-#: Other words for each label, which the demo model learns too.
+#: Other words for each label, which the demo model is trained on.
 SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
     "sky": ("heaven", "blue sky", "air"),
     "cloud": ("clouds", "cumulus", "white cloud"),
@@ -43,14 +41,14 @@ SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and what it shows.
+    """A drawn image with its ground truth.
 
-    Args:
+    Attributes:
         image: (H, W, 3) uint8, RGB.
-        label_map: (H, W) int64, index into `SCENE_LABELS` at each pixel; there is no "nothing".
+        label_map: (H, W) int64, index into `SCENE_LABELS`; every pixel has a label.
 
     Raises:
-        ValueError: if the two do not fit together.
+        ValueError: a wrong shape or dtype, or maps of different sizes.
     """
 
     image: NDArray[np.uint8]

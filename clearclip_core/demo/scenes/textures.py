@@ -1,4 +1,4 @@
-"""Tiles of texture for each material of a scene."""
+"""Materials of a scene, and the tileable grey-level texture of each."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from PIL import Image, ImageDraw
 
 from clearclip_core.demo.scenes.scene import SCENE_LABELS
 
-TILE = 256  # side of a texture tile, in points
+#: Side of a texture tile, in points.
+TILE = 256
 
+#: Number of versions of each texture: fine, middle, coarse.
+SHADES = 3
 
-SHADES = 3  # versions of each texture: fine, middle, coarse
-
-
-#: material -> (label, texture, strength of the texture in grey levels)
+#: Material -> (label, texture, strength of the texture in grey levels).
 MATERIALS: Final[dict[str, tuple[str, str, float]]] = {
     "sky": ("sky", "plain", 4),
     "cloud": ("cloud", "puffs", 15),
@@ -51,26 +51,25 @@ MATERIALS: Final[dict[str, tuple[str, str, float]]] = {
     "snow": ("snow", "drifts", 17),
 }
 
-
+#: Material -> its value in an index image.
 MATERIAL_INDEX: Final = {name: index for index, name in enumerate(MATERIALS)}
 
-
+#: (materials,) int64, label index of each material.
 LABEL_OF_MATERIAL: Final = np.array(
     [SCENE_LABELS.index(label) for label, _, _ in MATERIALS.values()], dtype=np.int64
 )
 
-
+#: (x, y), in points or in units of a thing.
 Spot = tuple[float, float]
-
 
 Points = Sequence[Spot]
 
-
-_Pattern = NDArray[np.float64]  # (TILE, TILE)
+#: (TILE, TILE) float64 grey levels in about [-1, 1].
+_Pattern = NDArray[np.float64]
 
 
 class _Mark(NamedTuple):
-    """One mark of a texture: where it goes, about how large and how light, in pixels and greys."""
+    """One mark of a texture: its place and size in px, and its grey level."""
 
     draw: ImageDraw.ImageDraw
     x: float
@@ -135,8 +134,8 @@ def _hair(mark: _Mark) -> None:
     mark.line([(-length, -length * 0.5), (length, length * 0.5)], 2)
 
 
-#: texture -> (its mark, how far apart the marks are in points, across and down)
-_PENS: Final[dict[str, tuple[Callable[[_Mark], None], float, float]]] = {
+#: Texture -> (function that draws a mark, distance of marks in points, across and down).
+_MARKS: Final[dict[str, tuple[Callable[[_Mark], None], float, float]]] = {
     "blades": (_blade, 7, 9),
     "scallops": (_scallop, 11, 9),
     "puffs": (_puff, 34, 24),
@@ -149,10 +148,10 @@ _PENS: Final[dict[str, tuple[Callable[[_Mark], None], float, float]]] = {
 
 
 def _stamped(name: str, scale: float, rng: np.random.Generator) -> _Pattern:
-    """One mark on a jittered grid, wrapped around at the borders."""
+    """Draw one kind of mark on a jittered grid; the pattern wraps around at the borders."""
     big = Image.new("L", (TILE * 2, TILE * 2), 128)
     draw = ImageDraw.Draw(big)
-    pen, *pitch_xy = _PENS[name]
+    draw_mark, *pitch_xy = _MARKS[name]
     columns, rows = (max(2, round(TILE / (pitch * scale))) for pitch in pitch_xy)
     step_x, step_y = TILE / columns, TILE / rows
     for row, column in np.ndindex(rows, columns):
@@ -162,7 +161,7 @@ def _stamped(name: str, scale: float, rng: np.random.Generator) -> _Pattern:
         state = rng.bit_generator.state
         for down, right in itertools.product((-TILE, 0, TILE), repeat=2):
             rng.bit_generator.state = state  # the same mark again beyond each border
-            pen(_Mark(draw, (x + right) * 2, (y + down) * 2, step_x * 2, tone, rng))
+            draw_mark(_Mark(draw, (x + right) * 2, (y + down) * 2, step_x * 2, tone, rng))
     return np.asarray(big.reduce(2), dtype=np.float64) / 127.5 - 1.0
 
 
@@ -171,7 +170,7 @@ def _grain(rng: np.random.Generator) -> _Pattern:
 
 
 def _cells(pitch: float, rng: np.random.Generator) -> _Pattern:
-    """Facets with dark cracks between them: wrapped Voronoi cells."""
+    """Draw facets with dark cracks between them: Voronoi cells that wrap around."""
     count = round((TILE / pitch) ** 2)
     centres = rng.uniform(0, TILE, (count, 2))
     tones = rng.uniform(-0.5, 0.6, count)
@@ -190,7 +189,7 @@ def _cells(pitch: float, rng: np.random.Generator) -> _Pattern:
 
 
 def _masonry(pitch_xy: Spot, rng: np.random.Generator, rounded: bool) -> _Pattern:
-    """Bricks with joints, or rows of rounded roof tiles."""
+    """Draw bricks with joints, or rows of rounded roof tiles."""
     columns, rows = (max(2, 2 * round(TILE / pitch / 2)) for pitch in pitch_xy)
     y, x = np.mgrid[0:TILE, 0:TILE].astype(np.float64)
     row = np.floor(y * rows / TILE)
@@ -205,7 +204,7 @@ def _masonry(pitch_xy: Spot, rng: np.random.Generator, rounded: bool) -> _Patter
 
 
 def _stripes(pitch: float, rng: np.random.Generator, upright: bool) -> _Pattern:
-    """Boards of changing tone with dark gaps."""
+    """Draw boards of different tones with dark gaps."""
     count = max(2, round(TILE / pitch))
     position = np.arange(TILE) * count / TILE
     tone = rng.uniform(-0.4, 0.6, count)[position.astype(np.int64)]
@@ -214,7 +213,7 @@ def _stripes(pitch: float, rng: np.random.Generator, upright: bool) -> _Pattern:
 
 
 def _texture(name: str, scale: float, rng: np.random.Generator) -> _Pattern:
-    """A pattern in about [-1, 1]; `scale` stretches its marks."""
+    """Return the pattern of a texture; `scale` stretches its marks."""
     match name:
         case "plain":
             return _grain(rng)
@@ -238,7 +237,7 @@ def _texture(name: str, scale: float, rng: np.random.Generator) -> _Pattern:
 
 @cache
 def texture_bank() -> NDArray[np.int16]:
-    """(shades x materials, TILE * TILE) grey levels to add, drawn once per process."""
+    """Return (shades x materials, TILE * TILE) int16 grey levels, drawn once a process."""
     rng = np.random.default_rng(18)
     bank = np.empty((SHADES, len(MATERIALS), TILE, TILE))
     for shade, scale in enumerate((0.8, 1.1, 1.5)):
