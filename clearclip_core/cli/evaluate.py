@@ -1,4 +1,4 @@
-"""``clearclip eval``, ``merge`` and ``prepare``: measure a model on a benchmark."""
+"""`clearclip eval`, `merge` and `prepare`: measure a model on a benchmark."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def evaluate(
 ) -> None:
     """Measure mIoU on a benchmark, as the paper does.
 
-    The result is a JSON file. A run that was cut off goes on where it was if it is started again
-    in the same way, and one that is through is only printed. Several processes or GPUs share the
-    work by --shard, and `clearclip merge` puts their results together.
+    The result is a JSON file. Start an interrupted run again with equal options to resume it; the
+    result of a finished run is only printed. With --shard, several processes or GPUs share the
+    work, and `clearclip merge` merges their results.
     """
     with click_errors():
         method = resolve_method(options.method)
@@ -88,17 +88,17 @@ def evaluate(
     "-o",
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Result file; by default as if one process had measured all.",
+    help="Result file; by default the file that one process would write.",
 )
 def merge_shards(results: tuple[Path, ...], out: Path | None) -> None:
-    """Put the shards of one run together, exactly as one process counts it.
+    """Merge the shards of one run, exactly as if one process had counted it.
 
     RESULTS are the JSON files of all shards, in any order.
     """
     with click_errors():
         whole = merge([Result.read(path) for path in results])
         path = out or result_path(whole.config, Shard(), results[0].parent)
-        existing_result(path, whole.config, Shard())  # refuses to write over another
+        existing_result(path, whole.config, Shard())  # another result is not overwritten
         whole.write(path)
     click.echo(as_text(whole))
     click.echo(f"\n{path}")
@@ -116,7 +116,7 @@ def prepare_maps(benchmark: str, data: Path) -> None:
     """Make a benchmark's label maps from the published ones, beside them.
 
     coco_stuff and coco_object: from COCO-Stuff's annotations/val2017/*.png (coco_object also from
-    *_labelTrainIds.png); cityscapes: from gtFine's *_labelIds.png. What is there already stays.
+    *_labelTrainIds.png); cityscapes: from gtFine's *_labelIds.png. Existing files stay.
     """
     with click_errors():
         written = sum(1 for _ in tqdm(prepare(benchmark, data), unit="map"))
@@ -124,10 +124,10 @@ def prepare_maps(benchmark: str, data: Path) -> None:
 
 
 def existing_result(path: Path, config: RunConfig, shard: Shard) -> Result | None:
-    """The result of an earlier run of the same settings; None where there is no file.
+    """Read the result of an earlier run of one configuration; None where there is no file.
 
     Raises:
-        click.ClickException: the file holds something else, which is not written over.
+        click.ClickException: the file holds another result, or cannot be read.
     """
     if not path.exists():
         return None
@@ -145,17 +145,17 @@ def existing_result(path: Path, config: RunConfig, shard: Shard) -> Result | Non
 
 
 def warn_of_versions(path: Path, measured: Mapping[str, str]) -> None:
-    """Tell the user of an earlier result which versions it was measured with, if not these."""
+    """Print the versions of an earlier result that differ from the installed ones."""
     others = other_versions(measured)
     if others:
         click.echo(f"{path} was measured with other versions: {others}.", err=True)
 
 
 def parse_shard(text: str) -> Shard:
-    """Read a shard as it is written on a command line.
+    """Parse a shard of a command line.
 
     Raises:
-        click.BadParameter: not two numbers I/N with I below N.
+        click.BadParameter: the text is not two numbers I/N with I below N.
 
     >>> parse_shard("3/4")
     Shard(index=3, of=4)

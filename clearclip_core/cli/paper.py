@@ -1,4 +1,4 @@
-"""``clearclip ablate`` and ``tables``: the paper's tables and figures."""
+"""`clearclip ablate` and `tables`: the paper's tables and figures."""
 
 from __future__ import annotations
 
@@ -55,8 +55,7 @@ def ablate(
     """Repeat Tab. 1 and Figs. 5-6 of the paper on a benchmark.
 
     Writes a JSON file of all readouts, figure5.png and figure6.png, and prints Tab. 1 beside the
-    paper's figures. What is measured already is not measured again, and a run that was cut off
-    goes on where it was.
+    paper's figures. Only missing readouts are measured, and an interrupted run is resumed.
     """
     with click_errors():
         require_matplotlib()
@@ -85,7 +84,7 @@ def ablate(
             )
             made = Ablation.of(config, missing, tallies, device_name(choose_device(options.device)))
             out.mkdir(parents=True, exist_ok=True)
-            with FileLock(out / ".lock"):  # another study may have been written meanwhile
+            with FileLock(out / ".lock"):  # another process may have added a study
                 known = existing_ablation(path, config)
                 (made.with_scores_of(known) if known else made).write(path)
         checkpoint.remove()
@@ -95,9 +94,9 @@ def ablate(
 @click.command("tables", short_help="Print Tables 2 and 3 of the paper beside your results.")
 @click.argument("results", nargs=-1, type=click.Path(path_type=Path, exists=True))
 def tables(results: tuple[Path, ...]) -> None:
-    """Print Tabs. 2 and 3 of the paper, and results of your own beside them.
+    """Print Tabs. 2 and 3 of the paper, and your own results beside them.
 
-    RESULTS are files of `clearclip eval`, or folders of them. Each row says whose it is: measured
+    RESULTS are files of `clearclip eval`, or folders of them. Each row names its source: measured
     by the paper's authors, cited by them, or yours.
     """
     with click_errors():
@@ -111,7 +110,7 @@ def tables(results: tuple[Path, ...]) -> None:
 
 
 def report_ablations(folder: Path) -> None:
-    """Print Tab. 1 and draw the figures, of all ablations in a folder.
+    """Print Tab. 1 and draw the figures of all ablations in a folder.
 
     Raises:
         click.ClickException: a file cannot be read or written.
@@ -125,10 +124,10 @@ def report_ablations(folder: Path) -> None:
 
 
 def existing_ablation(path: Path, config: RunConfig) -> Ablation | None:
-    """An earlier ablation of the same settings; None where there is no file.
+    """Read an earlier ablation of one configuration; None where there is no file.
 
     Raises:
-        click.ClickException: the file holds something else, which is not written over.
+        click.ClickException: the file holds another ablation, or cannot be read.
     """
     if not path.exists():
         return None
@@ -144,7 +143,7 @@ def existing_ablation(path: Path, config: RunConfig) -> Ablation | None:
 
 
 def result_files(paths: Iterable[Path]) -> list[Path]:
-    """Files as they are, and the JSON files of folders."""
+    """Return the given files, and the JSON files of the given folders."""
     return [
         file
         for path in paths

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whenever the process may die."""
+"""Write and remove files atomically."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file at once: until all of it is on the disk, the old one stays.
+    """Write a file atomically: until all of it is on the disk, the old one stays.
 
-    Folders are made as needed.
+    Missing folders are made.
 
     Raises:
-        OSError: what the file system says.
+        OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
@@ -24,13 +24,13 @@ def write_whole(path: Path, data: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(path)
-    except BaseException:  # an interrupt as well: no half files are left behind
+    except BaseException:  # an interrupt must not leave a partial file, either
         part.unlink(missing_ok=True)
         raise
 
 
 def remove_whole(path: Path) -> None:
-    """Remove a file, if it is there, with what killed processes left of it half written."""
+    """Remove a file, if it exists, and partial files that killed processes left."""
     path.unlink(missing_ok=True)
     for part in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         part.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Where an interrupted pass over a data set goes on."""
+"""The checkpoint of a pass over a data set."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from clearclip_core.evaluation.results import Tally, dump, other_versions, versi
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The file from which an interrupted pass goes on.
+    """The file from which an interrupted pass is resumed.
 
-    All tallies and how many pictures they have counted stand in one file, which is written whole
-    or not at all: whenever the process dies, nothing is counted twice. So do the versions of the
-    packages that counted: no pass goes on under others.
+    One file holds all tallies and the number of images that they count, and is written atomically:
+    if the process dies, no image is counted twice. The file also holds the versions of the
+    packages; a pass is not resumed under other versions.
 
     Attributes:
-        path: of the file.
-        key: of all settings; what was written under others is not taken up.
+        path: path of the file.
+        key: digest of the run's configuration; a checkpoint with another key is ignored.
     """
 
     path: Path
@@ -33,11 +33,11 @@ class Checkpoint:
 
     @classmethod
     def beside(cls, result: Path, key: str) -> Checkpoint:
-        """The bookmark of a result that is to be; runs of other settings have their own."""
+        """Return the checkpoint of a result file; each key has a file of its own."""
         return cls(result.with_name(f"{result.name}.{key[:12]}.partial"), key)
 
     def save(self, tallies: Sequence[Tally]) -> None:
-        """Keep what has been counted.
+        """Write the tallies.
 
         Raises:
             OSError: the file cannot be written.
@@ -53,13 +53,13 @@ class Checkpoint:
         write_whole(self.path, dump(content))
 
     def load(self, methods: int) -> tuple[Tally, ...] | None:
-        """What has been counted; None where there is nothing to go on from.
+        """Read the tallies; None where there is no checkpoint of this key.
 
         Args:
-            methods: how many tallies there are to be.
+            methods: number of tallies.
 
         Raises:
-            ValueError: it was counted under other versions.
+            ValueError: the checkpoint was written under other versions.
         """
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
@@ -74,14 +74,8 @@ class Checkpoint:
                 )
                 for index in range(methods)
             )
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-        ):  # none, or no file of ours
-            return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None  # no file, or not a checkpoint
         if others:
             raise ValueError(
                 f"{self.path} was counted under other versions ({others}). Go on with those, or "
@@ -90,5 +84,5 @@ class Checkpoint:
         return tallies
 
     def remove(self) -> None:
-        """The pass is through."""
+        """Remove the file, as the pass is complete."""
         remove_whole(self.path)

@@ -1,4 +1,4 @@
-"""The confusion matrix of a data set, and what is read from it."""
+"""The confusion matrix of a data set, IoU and pixel accuracy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-#: Pixels of the ground truth that do not count, as in PASCAL VOC and MMSegmentation.
+#: Value of ground-truth pixels that are not counted, as in PASCAL VOC and MMSegmentation.
 IGNORE = 255
 
 Counts = npt.NDArray[np.int64]
@@ -17,13 +17,13 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Confusion:
-    """How often each class was taken for which, in pixels of all pictures together.
+    """Confusion matrix: pixels of all images by true and by predicted class.
 
-    Matrices of different pictures are added: sums of whole numbers are the same in any order, so
-    parts of a data set that were counted in different processes give exactly the whole.
+    Matrices of different images are added. Sums of integers are exact in any order, so parts of a
+    data set that are counted in different processes give exactly the matrix of the whole.
 
     Attributes:
-        counts: (C, C) int64; rows are the truth, columns what was predicted.
+        counts: (C, C) int64; rows are the truth, columns the prediction.
 
     Raises:
         ValueError: not square, not whole numbers, or a negative one.
@@ -49,17 +49,17 @@ class Confusion:
 
     @classmethod
     def empty(cls, classes: int) -> Confusion:
-        """No pixels yet."""
+        """Return a matrix of zeros."""
         return cls(np.zeros((classes, classes), np.int64))
 
     @classmethod
     def of(cls, truth: npt.NDArray[Any], predicted: npt.NDArray[Any], classes: int) -> Confusion:
-        """Count the pixels of one picture.
+        """Count the pixels of one image.
 
         Args:
-            truth: (H, W) class indices; 255 does not count.
+            truth: (H, W) class indices; 255 is not counted.
             predicted: (H, W) class indices.
-            classes: how many there are, C.
+            classes: number of classes, C.
 
         Raises:
             ValueError: maps of different sizes, or an index that is no class.
@@ -82,10 +82,10 @@ class Confusion:
 
     @classmethod
     def sum(cls, parts: Sequence[Confusion]) -> Confusion:
-        """Matrices of different pictures together.
+        """Add the matrices of different images.
 
         Raises:
-            ValueError: none, or of different numbers of classes.
+            ValueError: no matrix, or different numbers of classes.
         """
         if len({part.counts.shape for part in parts}) != 1:
             raise ValueError("Expected argument `parts` to be matrices of the same classes.")
@@ -95,8 +95,8 @@ class Confusion:
     def iou(self) -> npt.NDArray[np.float64]:
         """Intersection over union of each class, (C,) in [0, 1].
 
-        nan for a class that is neither in the data nor ever predicted: it has no union. A class
-        that is predicted but absent has 0.
+        nan for a class that is neither in the data nor predicted: its union is empty. A class that
+        is predicted but not in the data has 0.
         """
         hits = self.counts.diagonal()
         union = self.counts.sum(axis=0) + self.counts.sum(axis=1) - hits
@@ -106,7 +106,7 @@ class Confusion:
 
     @property
     def mean_iou(self) -> float:
-        """Mean of `iou` over the classes that have one, as MMSegmentation takes it; nan for none.
+        """Mean of `iou` without its nan values, as in MMSegmentation; nan where all are nan.
 
         Intersections and unions are summed over all pictures before they are divided (the
         benchmarks' mIoU, Sec. 4.1 of the paper).
@@ -116,6 +116,6 @@ class Confusion:
 
     @property
     def pixel_accuracy(self) -> float:
-        """Share of the pixels that got their own class, in [0, 1]; nan where no pixel counts."""
+        """Share of pixels with the true class, in [0, 1]; nan where no pixel is counted."""
         total = self.counts.sum()
         return float(self.counts.diagonal().sum() / total) if total else float("nan")

@@ -1,4 +1,4 @@
-"""What a run measured, under which settings: JSON files that can be merged exactly."""
+"""Results of runs as JSON files, and the exact merge of shards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from clearclip_core.evaluation.confusion_matrix import Confusion
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS, Benchmark
 from clearclip_core.evaluation.run_config import RunConfig
 
-#: Packages whose versions may change what comes out.
+#: Packages whose versions may change a result.
 _PACKAGES = (
     "clearclip-label-studio",
     "torch",
@@ -31,7 +31,7 @@ _PACKAGES = (
 
 @dataclass(frozen=True)
 class Shard:
-    """A share of a data set: every `of`-th picture from `index` on.
+    """A share of a data set: every `of`-th image, starting at `index`.
 
     Raises:
         ValueError: an index that is not in 0 to `of` - 1.
@@ -54,18 +54,18 @@ class Shard:
 
     @property
     def slice(self) -> slice:
-        """Which pictures are its own."""
+        """Slice of the samples that belong to the shard."""
         return slice(self.index, None, self.of)
 
 
 @dataclass(frozen=True, eq=False)
 class Tally:
-    """What has been counted so far.
+    """Counts of the images so far.
 
     Attributes:
-        confusion: of the pictures that are through.
-        pictures: how many those are.
-        seconds: the time that they took, from a picture in memory to its label map.
+        confusion: confusion matrix of the images.
+        pictures: number of images.
+        seconds: time from the images in memory to their label maps.
     """
 
     confusion: Confusion
@@ -78,10 +78,10 @@ class Result:
     """A finished run, or a finished shard of one.
 
     Attributes:
-        settings: under which it ran.
-        shard: which share of the pictures it took.
-        tally: what it counted.
-        versions: of Python and of the packages that matter.
+        config: configuration of the run.
+        shard: the share of the images.
+        tally: the counts.
+        versions: versions of Python and of the packages that may change a result.
         hardware: name of the graphics card or CPU.
     """
 
@@ -93,16 +93,16 @@ class Result:
 
     @property
     def benchmark(self) -> Benchmark:
-        """The row of the table of benchmarks."""
+        """The benchmark of the run."""
         return BENCHMARKS[self.config.benchmark]
 
     @property
     def is_whole(self) -> bool:
-        """Whether every picture of the run is counted."""
+        """Whether all images of the run are counted."""
         return self.shard.of == 1
 
     def as_json(self) -> dict[str, Any]:
-        """Measures first, then all that they came from; None for a class without one."""
+        """Return measures, configuration and counts; the IoU of a class without one is None."""
         tally = self.tally
         iou = dict(zip(self.benchmark.classes, map(_number, tally.confusion.iou), strict=True))
         return {
@@ -120,15 +120,15 @@ class Result:
         }
 
     def write(self, path: Path) -> None:
-        """Write the JSON file, whole or not at all."""
+        """Write the JSON file atomically."""
         write_whole(path, dump(self.as_json()))
 
     @classmethod
     def read(cls, path: Path) -> Result:
-        """Read a JSON file; its measures follow from its confusion matrix.
+        """Read a JSON file; the measures are computed from its confusion matrix.
 
         Raises:
-            ValueError: no such result.
+            ValueError: the file is not a result of `clearclip eval`.
             OSError: the file cannot be read.
         """
         try:
@@ -149,10 +149,10 @@ class Result:
 
 
 def merge(parts: Sequence[Result]) -> Result:
-    """All shards of one run, in any order -> the run, exactly as one process counts it.
+    """Merge all shards of one run, in any order, exactly as if one process had counted it.
 
     Raises:
-        ValueError: none; shards of different runs or versions; one that is missing or there twice.
+        ValueError: no shards, shards of different runs or versions, a missing or a repeated shard.
     """
     if not parts:
         raise ValueError("Expected the shards of a run, but got none.")
@@ -180,7 +180,7 @@ def merge(parts: Sequence[Result]) -> Result:
 
 
 def as_text(result: Result) -> str:
-    """The result as a person likes to read it: classes in two columns, then the means."""
+    """Format a result for the terminal: classes in two columns, then the means."""
     classes, iou = result.benchmark.classes, result.tally.confusion.iou
     cells = [f"{name[:20]:20} {percent(value)}" for name, value in zip(classes, iou, strict=True)]
     half = -(-len(cells) // 2)
@@ -203,7 +203,7 @@ def as_text(result: Result) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in percent, in five characters; a dash where there is none.
+    """Format a share in percent, in five characters; a dash for nan.
 
     >>> percent(0.8091), percent(float("nan"))
     (' 80.9', '    -')
@@ -212,15 +212,15 @@ def percent(share: float) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that may change what comes out."""
+    """Return the versions of Python and of the packages that may change a result."""
     return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
 
 
 def other_versions(measured: Mapping[str, str]) -> str:
-    """What is not of the version of now, as a person reads it; empty where nothing is.
+    """Describe the versions that differ from the installed ones; "" where none differs.
 
     Args:
-        measured: the versions of a measurement.
+        measured: versions of a measurement.
     """
     now = versions()
     return ", ".join(
@@ -231,7 +231,7 @@ def other_versions(measured: Mapping[str, str]) -> str:
 
 
 def dump(content: Mapping[str, Any]) -> bytes:
-    """JSON that a person can read: one line a fact, and a matrix one line a row."""
+    """Encode JSON with one line a value, and one line a row of a matrix."""
     lines = []
     for name, value in content.items():
         if isinstance(value, list) and value and isinstance(value[0], list):
@@ -244,5 +244,5 @@ def dump(content: Mapping[str, Any]) -> bytes:
 
 
 def _number(value: float) -> float | None:
-    """JSON has no nan."""
+    """Return None for nan, which JSON lacks."""
     return None if math.isnan(value) else float(value)

@@ -1,4 +1,4 @@
-"""Everything that a result depends on, machine and versions apart."""
+"""The configuration of an evaluation, and its digest."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import Any
 
 @dataclass(frozen=True)
 class RunConfig:
-    """All that a result depends on, machine and versions apart.
+    """Everything that a result depends on, except the machine and the versions of packages.
 
     Attributes:
-        benchmark: its name.
-        pictures: how many the whole run takes.
-        limit: to how many of the first pictures it was limited, if it was.
-        pictures_digest: of their names and files, wherever those lie.
-        own_names: whether the words come from a file of one's own.
-        queries_digest: of the words that are asked for, class by class.
-        model: the model name.
-        weights: what tells its weights from others, see `weights_id`.
-        method: the method's name, or its parts.
+        benchmark: name of the benchmark.
+        pictures: number of images of the whole run.
+        limit: limit of the number of images; None without a limit.
+        pictures_digest: digest of the images' names and files, wherever these lie.
+        own_names: whether the class names come from a file of the user.
+        queries_digest: digest of the queries of each class.
+        model: name of the model.
+        weights: id of the model's weights, see `weights_id`.
+        method: name of the method, or its parts.
         precision: fp32, fp16 or bf16.
-        device: kind of device, cpu, cuda or mps.
-        short_side_px: of a resized picture.
-        long_side_px: at most, of a resized picture.
-        window_px: side of a window.
-        stride_px: between windows.
-        mean: of colours, 0-255, RGB.
-        std: likewise.
+        device: type of the device: cpu, cuda or mps.
+        short_side_px: short side of a resized image.
+        long_side_px: limit of the long side of a resized image.
+        window_px: side of a sliding window.
+        stride_px: step between sliding windows.
+        mean: mean of each RGB channel, in units of 0-255.
+        std: standard deviation of each RGB channel, in units of 0-255.
         threshold: probability below which a pixel is background.
     """
 
@@ -54,16 +54,16 @@ class RunConfig:
     threshold: float
 
     def __post_init__(self) -> None:
-        for name in ("mean", "std"):  # JSON has lists only
+        for name in ("mean", "std"):  # JSON gives lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @property
     def key(self) -> str:
-        """Hex digest of all settings: other settings, another key."""
+        """Hex digest of the configuration."""
         return digest_of(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """All settings under the names that they have in files and in `key`; these stay."""
+        """Return all values under their names in files, on which `key` depends."""
         return {
             "benchmark": self.benchmark,
             "pictures": self.pictures,
@@ -87,11 +87,11 @@ class RunConfig:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RunConfig:
-        """Read what `to_json` made.
+        """Read the value of `to_json`.
 
         Raises:
-            KeyError: a setting is missing.
-            ValueError: there are others.
+            KeyError: a name is missing.
+            ValueError: there are unknown names.
         """
         made = cls(
             benchmark=value["benchmark"],
@@ -118,10 +118,10 @@ class RunConfig:
         return made
 
     def differences(self, other: RunConfig) -> str:
-        """What differs, as a person reads it; empty where nothing does.
+        """Describe the values that differ; "" where none differs.
 
         Args:
-            other: settings that were expected to be these.
+            other: the configuration to compare with.
         """
         own, others = self.to_json(), other.to_json()
         return ", ".join(
@@ -131,6 +131,6 @@ class RunConfig:
         )
 
 
-def digest_of(content: object) -> str:
-    """Hex digest of anything that JSON can hold."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def digest_of(value: object) -> str:
+    """Return a hex digest of a value that JSON can hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

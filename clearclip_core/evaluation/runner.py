@@ -1,4 +1,4 @@
-"""One pass over a data set: pictures in, tallies out, from wherever an earlier pass ended."""
+"""One pass over a data set: count the label maps of all images, resuming an earlier pass."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.segmenter import Labels, Segmenter
 
 LabelMap = npt.NDArray[np.int16]
-#: (H, W, 3) uint8 -> one label map a method that is measured, each made when it is asked for.
+#: (H, W, 3) uint8 RGB -> one label map a method, computed lazily.
 Predict = Callable[[RGBArray], Iterable[LabelMap]]
 
-#: Pictures that are read while the model works on another.
+#: Number of images that are read ahead of the model.
 _AHEAD = 4
 
 
 def predictor(segmenter: Segmenter, benchmark: Benchmark, labels: Labels) -> Predict:
-    """A segmenter's answer as the benchmark takes it.
+    """Return the function that predicts class indices of a benchmark with a segmenter.
 
     Args:
-        segmenter: with the benchmark's preprocessing.
-        benchmark: which.
-        labels: one for each of its classes, in their order.
+        segmenter: a segmenter with the benchmark's preprocessing.
+        benchmark: the benchmark.
+        labels: one label for each class, in order.
     """
     vocabulary = segmenter.vocabulary(labels)
 
@@ -47,20 +47,20 @@ def predictor(segmenter: Segmenter, benchmark: Benchmark, labels: Labels) -> Pre
 def evaluate(
     predict: Predict, samples: Sequence[Sample], start: Sequence[Tally]
 ) -> Iterator[tuple[Tally, ...]]:
-    """Go over the pictures that are not counted yet.
+    """Count the images that are not counted yet.
 
-    Pictures are taken one by one and in order, so that how many are through says which.
+    Images are counted one by one and in order, so their number says which are counted.
 
     Args:
-        predict: gives one label map for each of `start`.
-        samples: all pictures, those that `start` has counted included.
-        start: one tally a method, all of the same pictures.
+        predict: returns one label map for each of `start`.
+        samples: all images, including those of `start`.
+        start: one tally a method, all of the same images.
 
     Yields:
-        The tallies after each picture.
+        The tallies after each image.
 
     Raises:
-        LayoutError: a picture that cannot be read, or does not fit its label map.
+        LayoutError: an image that cannot be read, or does not fit its label map.
     """
     tallies = tuple(start)
     for rgb, truth in _read_ahead(samples[tallies[0].pictures :]):
@@ -82,19 +82,18 @@ def _counted(
 
 
 def _read_ahead(samples: Sequence[Sample]) -> Iterator[tuple[RGBArray, Truth]]:
-    """Read in another thread, in order."""
-    waiting: deque[Future[tuple[RGBArray, Truth]]] = deque()
-    left = iter(samples)
+    """Read samples in another thread, in order."""
+    pending: deque[Future[tuple[RGBArray, Truth]]] = deque()
     with ThreadPoolExecutor(1) as reader:
         try:
-            for sample in left:
-                waiting.append(reader.submit(sample.read))
-                if len(waiting) > _AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            for sample in samples:
+                pending.append(reader.submit(sample.read))
+                if len(pending) > _AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
-            for future in waiting:
+            for future in pending:
                 future.cancel()
 
 
@@ -106,23 +105,23 @@ def run_through(
     methods: int = 1,
     save_every_s: float = 10.0,
 ) -> tuple[Tally, ...]:
-    """Count a data set to its end, with a progress bar, from where an earlier pass was cut off.
+    """Count a data set to its end with a progress bar, resuming from a checkpoint.
 
-    The bar shows the mIoU so far, of the last method where there are several. The bookmark is
-    left in place: whoever has written the results down removes it.
+    The bar shows the mIoU of the last method so far. The checkpoint stays; the caller removes it
+    after the result is written.
 
     Args:
         predict: see `evaluate`.
-        samples: all pictures of this process.
-        classes: how many the benchmark has.
-        bookmark: where to go on from.
-        methods: how many label maps `predict` gives.
-        save_every_s: seconds between two bookmarks; what a killed process may lose.
+        samples: all images of this process.
+        classes: number of classes of the benchmark.
+        checkpoint: the checkpoint to resume from and to write.
+        methods: number of label maps that `predict` returns.
+        save_every_s: seconds between two checkpoints, which a killed process may lose.
 
     Raises:
-        LayoutError: a picture that cannot be read, or does not fit its label map.
-        ValueError: the bookmark was written under other versions.
-        OSError: the bookmark cannot be written.
+        LayoutError: an image that cannot be read, or does not fit its label map.
+        ValueError: the checkpoint was written under other versions.
+        OSError: the checkpoint cannot be written.
     """
     start = checkpoint.load(methods) or (Tally(Confusion.empty(classes)),) * methods
     tallies, saved_at, saved = start, time.monotonic(), start[0].pictures

@@ -1,11 +1,10 @@
-"""What a machine reaches with a model: the measurements behind ``clearclip bench``."""
+"""Speed and memory of a model on this machine, as ``clearclip bench`` measures them."""
 
 from __future__ import annotations
 
 import io
 import itertools
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,13 +28,10 @@ from clearclip_core.demo.scenes.scene import SCENE_LABELS
 from clearclip_core.images.preprocessing import RGBArray, to_rgb
 from clearclip_core.segmenter import Segmenter
 
-if sys.platform != "win32":
-    pass
-
 T = TypeVar("T")
 Clock = Callable[[], float]
 
-#: How many labels `label_words` has.
+#: Number of labels that `label_words` can return.
 MAX_LABELS = 1000
 
 _KINDS = (
@@ -45,7 +41,7 @@ _KINDS = (
     *("near", "clean", "dirty", "smooth", "rough", "plain", "striped", "round", "narrow", "wide"),
 )
 
-#: Windows encoded at once, by the type of the device.
+#: Batch sizes that are measured, by the type of the device.
 _BATCHES = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 4, 16, 32, 64), "mps": (1, 2, 4, 8, 16)}
 
 _PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
@@ -53,34 +49,33 @@ _PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured; seconds are medians, sizes are (width, height).
+    """Figures of a measurement; seconds are medians, sizes are (width, height) in px.
 
     Attributes:
-        model: the model name.
-        method: the method's numbers.
+        model: name of the model.
+        method: name of the method, or its parts.
         precision: fp32, fp16 or bf16.
         device: name of the graphics card or CPU.
-        threads: how many threads torch computes with on a CPU.
-        cpu_flags: those of the CPU's flags that decide how fast it multiplies; empty where they
+        threads: number of threads of torch on the CPU.
+        cpu_flags: flags of the CPU that decide the speed of matrix products; empty where they
             cannot be read.
-        torch: its version.
-        picture_wh: of the picture.
-        resized_wh: of what the encoder sees.
-        windows: how many windows the picture has.
-        windows_at_once: how many windows the encoder gets as one batch.
-        labels: how many.
-        stages_s: name of the stage -> seconds of one picture, in the order of the pipeline: read
-            (from a JPEG in memory), resize, encode, score, decide (for all pixels of the picture),
-            masks.
+        torch: version of torch.
+        picture_wh: size of the image.
+        resized_wh: size of the resized image.
+        windows: number of sliding windows.
+        windows_at_once: batch size of the encoder, in windows.
+        labels: number of labels.
+        stages_s: name of the stage -> seconds of one image, in order: read (from a JPEG in memory),
+            resize, encode, score, decide (for all pixels of the image), masks.
         window_s: batch size -> seconds a window, of the encoder alone.
-        encoder_tflops: rate at which the encoder multiplies, at its best batch size; 10¹² a
-            second.
-        matmul_tflops: rate of one large matrix product on the same device, in the same dtype.
+        encoder_tflops: speed of the encoder's matrix products at its best batch size, in 10¹²
+            operations a second.
+        matmul_tflops: speed of one large matrix product on the same device, in the same dtype.
         text_s: seconds to embed the labels.
-        text_labels: how many of the labels were computed; the others came from the disk.
-        text_sentences: how many sentences those were.
-        memory_mb: peak of the process so far, loading included; None where it cannot be asked.
-        gpu_memory_mb: peak of the graphics card's, the model included; None without CUDA.
+        text_labels: number of labels that were embedded; the others came from the cache.
+        text_sentences: number of sentences that were embedded.
+        memory_mb: peak memory of the process, loading included; None where it is unknown.
+        gpu_memory_mb: peak memory of the graphics card, the model included; None without CUDA.
     """
 
     model: str
@@ -107,12 +102,12 @@ class Measurement:
 
     @property
     def picture_s(self) -> float:
-        """Seconds of one picture, all stages together."""
+        """Seconds of one image, all stages together."""
         return sum(self.stages_s.values())
 
     @property
     def new_words_s(self) -> float:
-        """Seconds of a picture whose features are kept, with words that are embedded already."""
+        """Seconds of an image whose features are cached, with labels that are embedded already."""
         return sum(self.stages_s[stage] for stage in ("score", "decide", "masks"))
 
 
@@ -126,12 +121,12 @@ def measure(
     """Measure a segmenter on a drawn scene.
 
     Args:
-        segmenter: what is measured, with its ``windows_at_once``.
-        size_wh: of the scene in px, each side at least 16.
-        labels: how many labels compete, 1 to `MAX_LABELS`.
-        budget_s: seconds for repeating; everything is measured once even if that takes longer,
-            and embedding the labels comes on top.
-        clock: where the seconds come from.
+        segmenter: the segmenter, with its ``windows_at_once``.
+        size_wh: size of the scene in px, each side at least 16.
+        labels: number of labels, 1 to `MAX_LABELS`.
+        budget_s: time for repetitions in s. Everything is measured at least once; embedding the
+            labels is not included.
+        clock: returns the time in s.
 
     Raises:
         ValueError: a size or a number of labels out of range.
@@ -175,7 +170,7 @@ def measure(
 
 
 def label_words(count: int) -> tuple[str, ...]:
-    """So many different labels of one or two words, the simplest first.
+    """Return different labels of one or two words, the simplest first.
 
     Raises:
         ValueError: below 1 or above `MAX_LABELS`.
@@ -191,9 +186,9 @@ def label_words(count: int) -> tuple[str, ...]:
 
 
 def rounds(budget_s: float, clock: Clock = time.perf_counter) -> Iterator[int]:
-    """Count rounds for as long as another one like the longest before fits into the budget.
+    """Count rounds while another round of the longest duration so far fits into the budget.
 
-    There is always a first one.
+    There is at least one round.
     """
     started, longest_s = clock(), 0.0
     for number in itertools.count():
@@ -211,7 +206,7 @@ def stage_seconds(
     budget_s: float,
     clock: Clock = time.perf_counter,
 ) -> dict[str, float]:
-    """Median seconds of each stage of one picture, from its file's bytes to boolean masks."""
+    """Return the median seconds of each stage of one image, from file bytes to boolean masks."""
     device = segmenter.encoder.device
     times: dict[str, list[float]] = {}
 
@@ -230,7 +225,7 @@ def stage_seconds(
         result = stage("decide", lambda: segmenter.decide(scores))
         stage("masks", result.masks)
 
-    picture()  # the first is slow: memory is fetched, kernels are chosen
+    picture()  # the first call is slow: memory is allocated, kernels are chosen
     times.clear()
     for _ in rounds(budget_s, clock):
         picture()
@@ -244,16 +239,16 @@ def window_seconds(
     budget_s: float,
     clock: Clock = time.perf_counter,
 ) -> dict[int, float]:
-    """Batch size -> median seconds a window, of the encoder alone.
+    """Return the encoder's median seconds a window by batch size.
 
-    The segmenter's own batch size is among them. Sizes that do not fit into a GPU's memory are
-    left out, and so are larger ones whose turn does not come within the budget.
+    The segmenter's own batch size is always measured. Batch sizes that do not fit into a GPU's
+    memory are left out, and so are larger ones that the budget does not reach.
 
     Args:
-        segmenter: whose encoder is measured.
+        segmenter: the segmenter of the encoder.
         window: (1, 3, H, W), in the encoder's dtype, on its device.
-        budget_s: seconds for repeating.
-        clock: where the seconds come from.
+        budget_s: time for repetitions in s.
+        clock: returns the time in s.
     """
     encoder, own = segmenter.encoder, segmenter.windows_at_once
     ends = clock() + budget_s
@@ -263,7 +258,7 @@ def window_seconds(
             continue
         batch = window.expand(size, -1, -1, -1).contiguous()
         try:
-            encoder(batch)  # the first is slow: memory is fetched, kernels are chosen
+            encoder(batch)  # the first call is slow: memory is allocated, kernels are chosen
             times[size] = [_seconds(partial(encoder, batch), encoder.device, clock)]
         except torch.cuda.OutOfMemoryError:
             break
@@ -276,8 +271,8 @@ def window_seconds(
 
 @torch.inference_mode()
 def window_flops(segmenter: Segmenter, window: torch.Tensor) -> int:
-    """How many additions and multiplications the encoder's matrix products take for a window."""
-    on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # torch leaves it out
+    """Count the additions and multiplications of the encoder's matrix products for a window."""
+    on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # torch does not count it
     with FlopCounterMode(display=False, custom_mapping={on_cpu: _attention_flops}) as counter:
         segmenter.encoder.encode(window)
     return int(counter.get_total_flops())
@@ -292,7 +287,7 @@ def _attention_flops(query: torch.Size, key: torch.Size, *_: object, **__: objec
 def matmul_flops_per_s(
     device: torch.device, dtype: torch.dtype, clock: Clock = time.perf_counter
 ) -> float:
-    """Rate of the device's own matrix product, of a size as in a ViT-L: what bounds an encoder."""
+    """Measure the speed of a matrix product of a ViT-L's size: an upper bound of an encoder's."""
     rows = 4096 if device.type == "cpu" else 32768
     left = torch.randn(rows, 1024, device=device).to(dtype)
     right = torch.randn(1024, 4096, device=device).to(dtype)
@@ -301,7 +296,7 @@ def matmul_flops_per_s(
 
 
 def as_text(measured: Measurement) -> str:
-    """The measurement as a person likes to read it."""
+    """Format a measurement for the terminal."""
     m = measured
     flags = f" ({' '.join(m.cpu_flags)})" if m.cpu_flags else ""
     together = f"{1 / m.picture_s:.2f} pictures/s"
@@ -340,7 +335,7 @@ def as_text(measured: Measurement) -> str:
 
 
 def as_json(measured: Measurement) -> dict[str, Any]:
-    """The same facts under names that stay, with what follows from them."""
+    """Return the figures, and those derived from them, under the names of JSON files."""
     return {
         "model": measured.model,
         "method": measured.method,
@@ -401,7 +396,7 @@ def _seconds(function: Callable[[], object], device: torch.device, clock: Clock)
 
 
 def _finish(device: torch.device) -> None:
-    """Wait for what a GPU has been told to do."""
+    """Wait until a GPU has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -1,4 +1,4 @@
-"""What is to be measured: the pictures of a benchmark, and the words that are asked for."""
+"""An evaluation task: a benchmark with its samples and labels."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float6
 
 @dataclass(frozen=True, eq=False)
 class EvaluationTask:
-    """A benchmark with its data at hand.
+    """A benchmark with its samples and labels.
 
     Attributes:
-        benchmark: which.
-        samples: its pictures; all of them, unless only the first ones are wanted.
-        labels: one for each of its classes.
-        short_side_px: to which pictures are resized.
-        limit: how many of the first pictures are wanted, if not all.
-        own_names: whether the words come from a file of one's own.
+        benchmark: the benchmark.
+        samples: its images, up to `limit`.
+        labels: one label for each class.
+        short_side_px: short side of resized images.
+        limit: limit of the number of images; None without a limit.
+        own_names: whether the class names come from a file of the user.
     """
 
     benchmark: Benchmark
@@ -52,14 +52,14 @@ class EvaluationTask:
         limit: int | None = None,
         short_side_px: int = SHORT_SIDE_PX,
     ) -> EvaluationTask:
-        """Look for the data and read the words; no model is needed yet.
+        """Find the data and read the class names; needs no model.
 
         Args:
-            benchmark: which.
-            data: folder of the data set.
-            names: file of other words, see `read_labels`.
-            limit: take only so many pictures.
-            short_side_px: see the class.
+            benchmark: the benchmark.
+            data: folder of the data set; None for the drawn scenes.
+            names: file of other class names, see `read_labels`.
+            limit: limit of the number of images.
+            short_side_px: short side of resized images.
 
         Raises:
             ValueError: a folder or a file of names that does not fit the benchmark.
@@ -71,18 +71,18 @@ class EvaluationTask:
         return cls(benchmark, samples, labels, short_side_px, limit, names is not None)
 
     def preprocessing(self, model: LoadedModel) -> Preprocessing:
-        """The benchmark's, at this task's size."""
+        """Return the benchmark's preprocessing at this task's size."""
         return self.benchmark.preprocessing(model, self.short_side_px)
 
     def segmenter(
         self, model: LoadedModel, method: str | Method, model_dir: Path | None = None
     ) -> Segmenter:
-        """A segmenter under the benchmark's settings.
+        """Return a segmenter with the benchmark's preprocessing.
 
         Args:
             model: a loaded model.
-            method: a preset's name, or a `Method`.
-            model_dir: where embeddings of words are kept; nowhere without one.
+            method: name of a preset, or a `Method`.
+            model_dir: folder of the text embedding cache; None for no cache.
         """
         store = EmbeddingStore.of(model, model_dir)
         return Segmenter(model, method, self.preprocessing(model), store=store)
@@ -90,15 +90,15 @@ class EvaluationTask:
     def run_config(
         self, model: LoadedModel, method: Method, called: str | None = None
     ) -> RunConfig:
-        """All that a result will depend on.
+        """Return the configuration of a run.
 
         Args:
             model: a loaded model.
-            method: how it is read out.
-            called: what stands for the method, where there are many; by default its name.
+            method: the method.
+            called: name in place of the method's, for runs of several methods.
 
         Raises:
-            LayoutError: a picture or label map that cannot be read.
+            LayoutError: an image or label map cannot be read.
         """
         sizes = self.preprocessing(model)
         encoder = DenseEncoder(model.clip, method)
@@ -125,12 +125,12 @@ class EvaluationTask:
 
 
 def result_path(config: RunConfig, shard: Shard, folder: Path = Path("results")) -> Path:
-    """Where a result lies if nobody says: a name that can be read.
+    """Return the default path of a result file.
 
     Args:
-        settings: of the run.
-        shard: which share of it.
-        folder: of all results.
+        config: configuration of the run.
+        shard: the share of the images.
+        folder: folder of the results.
     """
     parts = [config.benchmark, _safe(config.model), config.method]
     if config.short_side_px != SHORT_SIDE_PX:

@@ -1,4 +1,4 @@
-"""Tab. 1 and Figs. 5-6 of the paper: many readouts of one model, on one benchmark."""
+"""The ablation of Tab. 1 and Figs. 5-6 of the paper: several methods on one benchmark."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from clearclip_core.segmenter import Segmenter
 #: With and without residual connection and FFN, in the order of Tab. 1.
 COMBINATIONS = ((True, True), (True, False), (False, True), (False, False))
 
-#: What the paper repeats -> the readouts that it needs. In Fig. 6 the FFN stays, as in Eqs. 2-3:
-#: the paper does not say.
+#: Study of the paper -> its methods. In Fig. 6 the FFN stays, as in Eqs. 2-3; the paper does not
+#: say whether it does.
 STUDIES: Mapping[str, tuple[Method, ...]] = MappingProxyType(
     {
         "table1": tuple(TABLE_1),
@@ -49,7 +49,7 @@ STUDIES: Mapping[str, tuple[Method, ...]] = MappingProxyType(
 
 
 def methods_of(studies: Iterable[str]) -> list[Method]:
-    """Every readout that the studies need, each once.
+    """Return the methods of several studies, each once.
 
     >>> len(methods_of(["table1"])), len(methods_of(STUDIES))
     (4, 45)
@@ -59,7 +59,7 @@ def methods_of(studies: Iterable[str]) -> list[Method]:
 
 @dataclass(frozen=True)
 class Score:
-    """What one readout reaches; shares in [0, 1]."""
+    """Measures of one method, in [0, 1]."""
 
     miou: float
     pixel_accuracy: float
@@ -67,12 +67,12 @@ class Score:
 
 @dataclass(frozen=True, eq=False)
 class Ablation:
-    """Readouts of one model on one benchmark.
+    """Scores of several methods of one model on one benchmark.
 
     Attributes:
-        settings: of the run; its ``method`` says nothing.
-        scores: readout -> what it reaches.
-        versions: of the packages that matter.
+        config: configuration of the run; its ``method`` is a placeholder.
+        scores: method -> its measures.
+        versions: versions of the packages that may change a result.
         hardware: name of the graphics card or CPU.
     """
 
@@ -83,7 +83,7 @@ class Ablation:
 
     @property
     def benchmark(self) -> Benchmark:
-        """The row of the table of benchmarks."""
+        """The benchmark of the run."""
         return BENCHMARKS[self.config.benchmark]
 
     @classmethod
@@ -94,7 +94,7 @@ class Ablation:
         tallies: Sequence[Tally],
         hardware: str,
     ) -> Ablation:
-        """From what was counted for each readout."""
+        """Make an ablation of the tally of each method."""
         scores = {
             method: Score(tally.confusion.mean_iou, tally.confusion.pixel_accuracy)
             for method, tally in zip(methods, tallies, strict=True)
@@ -102,10 +102,10 @@ class Ablation:
         return cls(config, scores, versions(), hardware)
 
     def with_scores_of(self, earlier: Ablation) -> Ablation:
-        """The scores of both, these before those of an earlier run.
+        """Return an ablation with the scores of both; these replace earlier ones.
 
         Raises:
-            ValueError: the earlier ones are of other versions.
+            ValueError: the earlier scores are of other versions.
         """
         if earlier.versions != self.versions:
             raise ValueError(
@@ -117,7 +117,7 @@ class Ablation:
         )
 
     def write(self, path: Path) -> None:
-        """Write a JSON file, whole or not at all."""
+        """Write a JSON file atomically."""
         rows = {str(method): _row(method, score) for method, score in self.scores.items()}
         content = {
             "readouts": rows,
@@ -132,7 +132,7 @@ class Ablation:
         """Read a JSON file.
 
         Raises:
-            ValueError: no such ablation.
+            ValueError: the file is not an ablation of `clearclip ablate`.
             OSError: the file cannot be read.
         """
         try:
@@ -157,15 +157,15 @@ def readouts(
     methods: Sequence[Method],
     model_dir: Path | None = None,
 ) -> Predict:
-    """The label maps of all readouts of a picture, one after the other.
+    """Return the function that predicts the label maps of several methods.
 
-    All blocks but the last are run once a picture, whatever the number of readouts.
+    All blocks but the last run once an image.
 
     Args:
-        task: the benchmark.
-        model: whose last block is read.
-        methods: how; each reads the last block alone.
-        model_dir: where embeddings of words are kept; nowhere without one.
+        task: the benchmark with its samples.
+        model: the model.
+        methods: methods that change the last block only.
+        model_dir: folder of the text embedding cache; None for no cache.
     """
     segmenters = [task.segmenter(model, method, model_dir) for method in methods]
     first = segmenters[0]
@@ -183,11 +183,12 @@ def readouts(
 
 @torch.inference_mode()
 def shared_features(segmenters: Sequence[Segmenter], rgb: RGBArray) -> Iterator[DenseFeatures]:
-    """Features of a picture for several readouts of one trunk.
+    """Yield the features of an image for each segmenter; the trunk runs once.
 
     Args:
-        segmenters: of one model and preprocessing, whose methods read the last block alone.
-        rgb: (H, W, 3) uint8.
+        segmenters: segmenters of one model and preprocessing, whose methods change the last block
+            only.
+        rgb: (H, W, 3) uint8 RGB.
     """
     first = segmenters[0]
     encoder, picture = first.encoder, first.prepare(rgb)
@@ -201,7 +202,7 @@ def shared_features(segmenters: Sequence[Segmenter], rgb: RGBArray) -> Iterator[
 
 
 def _row(method: Method, score: Score) -> dict[str, Any]:
-    """A readout in the file; `Ablation.read` takes it apart again."""
+    """Return a method and its measures as JSON, as `Ablation.read` expects them."""
     return {
         "attention": method.attention,
         "residual": method.residual,

@@ -1,4 +1,4 @@
-"""Figs. 5 and 6 of the paper as pictures, from ablations of one's own."""
+"""Draw Figs. 5 and 6 of the paper from ablations."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: How the paper writes the attentions.
+#: The attentions in the notation of the paper.
 _SIGNS = {"qk": "q-k", "identity": "I", "vv": "v-v", "kk": "k-k", "qq": "q-q"}
-#: Colours that stay apart for the colour-blind and in grey (Okabe and Ito's).
+#: Okabe and Ito's colours, which differ for the colour-blind and in grey.
 _COLOURS = ("#0072B2", "#E69F00", "#56B4E9", "#D55E00", "#009E73")
 _MARKERS = ("o", "s", "^", "D", "v")
 _COMBINATION_NAMES = ("with both", "without FFN", "without residual", "without either")
 
 
 def draw_figures(ablations: Sequence[Ablation], folder: Path) -> list[Path]:
-    """Draw what the ablations suffice for: ``figure5.png`` and ``figure6.png``.
+    """Draw ``figure5.png`` and ``figure6.png``, if the ablations hold their methods.
 
-    Each model has a panel, averaged over the benchmarks that it was measured on.
+    Each model has a panel with the mean over its benchmarks.
 
     Args:
-        ablations: of any models and benchmarks.
-        folder: of the pictures.
+        ablations: ablations of any models and benchmarks.
+        folder: folder of the image files.
 
     Raises:
         ValueError: matplotlib is not installed; the message says how.
 
     Returns:
-        The pictures written.
+        Paths of the files written.
     """
     require_matplotlib()
     written = []
@@ -58,13 +58,13 @@ def draw_figures(ablations: Sequence[Ablation], folder: Path) -> list[Path]:
 def averages(
     ablations: Sequence[Ablation], methods: Sequence[Method]
 ) -> dict[str, dict[Method, float]]:
-    """Title of a panel -> readout -> mIoU in percent, the mean over benchmarks.
+    """Return title of a panel -> method -> mIoU in percent, mean over benchmarks.
 
-    A model counts where an ablation of it has all the readouts.
+    An ablation is used if it holds all methods.
 
     Args:
-        ablations: of any models and benchmarks.
-        methods: the readouts that the figure shows.
+        ablations: ablations of any models and benchmarks.
+        methods: the methods of the figure.
     """
     groups: dict[str, dict[str, Ablation]] = {}
     for each in ablations:
@@ -82,7 +82,7 @@ def averages(
 
 
 def _name(ablation: Ablation) -> str:
-    """What tells a panel from others: the model, and sizes and formats that are unlike."""
+    """Return the title of a panel: the model, precision and a size unlike the paper's."""
     config = ablation.config
     size = "" if config.short_side_px == SHORT_SIDE_PX else f", {config.short_side_px} px"
     return f"{config.model}{size}, {config.precision}"
@@ -95,7 +95,7 @@ def _title(ablation: Ablation) -> str:
 
 
 def draw_combinations(axes: Axes, miou: Mapping[Method, float]) -> None:
-    """Fig. 5: bars of the four combinations, a group for each attention."""
+    """Draw Fig. 5: bars of the four combinations, a group for each attention."""
     width = 0.2
     for index, (residual, ffn) in enumerate(COMBINATIONS):
         heights = [miou[Method(attention, residual, ffn)] for attention in ATTENTIONS]
@@ -107,7 +107,7 @@ def draw_combinations(axes: Axes, miou: Mapping[Method, float]) -> None:
 
 
 def draw_alphas(axes: Axes, miou: Mapping[Method, float]) -> None:
-    """Fig. 6: a line for each attention over the factor α."""
+    """Draw Fig. 6: a line for each attention over the factor α."""
     for attention, colour, marker in zip(ATTENTIONS, _COLOURS, _MARKERS, strict=True):
         heights = [miou[Method(attention, True, True, alpha)] for alpha in ALPHAS]
         axes.plot(ALPHAS, heights, marker=marker, color=colour, label=_SIGNS[attention])
@@ -122,11 +122,11 @@ def draw_panels(
     panels: Mapping[str, Mapping[Method, float]],
     draw: Callable[[Axes, Mapping[Method, float]], None],
 ) -> Figure:
-    """A panel a model, all of one scale, so that models can be compared.
+    """Draw a panel for each model; all have one scale, so that models can be compared.
 
     Args:
-        headline: of the whole figure.
-        panels: from `averages`; one or more.
+        headline: title of the figure.
+        panels: one or more panels, see `averages`.
         draw: `draw_combinations` or `draw_alphas`.
     """
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""DINO's Vision Transformers in timm, block by block: what Fig. 4 compares CLIP with."""
+"""Feature maps of DINO's Vision Transformers in timm, which Fig. 4 compares with CLIP."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from clearclip_core.clip.position_embedding import resize_position_embedding
 from clearclip_core.clip.transformer import LayerMaps, layer_maps
 from clearclip_core.clip.weights import WeightsNotFoundError
 
-#: Width of a head in all of DINO's Vision Transformers.
+#: Width of an attention head in all of DINO's Vision Transformers.
 _HEAD_WIDTH = 64
 
 _READ_ERRORS = (
@@ -36,14 +36,14 @@ _READ_ERRORS = (
 class DinoTower:
     """One of DINO's Vision Transformers (ViT-S/16, S/8, B/16, B/8) with its weights.
 
-    Position embeddings are resized as DINO's authors do.
+    Position embeddings are resized as in DINO's own code.
 
     Args:
         vit: timm's model, in eval mode.
 
     Attributes:
-        mean: per RGB channel, in units of 0-255 (ImageNet's).
-        std: likewise.
+        mean: ImageNet's mean of each RGB channel, in units of 0-255.
+        std: ImageNet's standard deviation of each RGB channel, in units of 0-255.
     """
 
     mean: tuple[float, float, float]
@@ -58,17 +58,17 @@ class DinoTower:
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> DinoTower:
-        """Read a weights file; nothing is downloaded, and no code is unpickled.
+        """Load a weights file; nothing is downloaded, and no code is unpickled.
 
         Args:
             path: a state dict of the backbone, safetensors or torch's own: timm's
                 ``vit_base_patch16_224.dino`` or the ``dino_vitbase16_pretrain.pth`` of DINO's
                 authors.
-            device: where it computes.
+            device: the device of the model.
 
         Raises:
             WeightsNotFoundError: there is no such file.
-            ValueError: the file does not hold such weights.
+            ValueError: the file does not hold the backbone of a DINO ViT.
         """
         if not path.is_file():
             raise WeightsNotFoundError(
@@ -104,11 +104,11 @@ class DinoTower:
         return self.vit.pos_embed.device  # type: ignore[no-any-return]
 
     def layer_maps(self, pixels: torch.Tensor, last: Sequence[str] = ()) -> Iterator[LayerMaps]:
-        """The feature maps of each block; see ``DenseEncoder.layer_maps``.
+        """Yield the feature maps of each block; see ``DenseEncoder.layer_maps``.
 
         Args:
             pixels: (B, 3, H, W), normalised with `mean` and `std`; H and W multiples of the patch.
-            last: further attentions that are computed in the last block.
+            last: further attentions to compute in the last block.
         """
         return layer_maps(
             self._embed(pixels), self.vit.blocks, _attention_outputs, _feed_forward, last
@@ -125,7 +125,7 @@ class DinoTower:
 
 
 def _vit_of_shape(weights: Mapping[str, torch.Tensor]) -> VisionTransformer:
-    """The architecture that fits the shapes of the weights."""
+    """Return an untrained model of the architecture that fits the shapes of the weights."""
     width, _, patch_px, _ = weights["patch_embed.proj.weight"].shape
     side = round((weights["pos_embed"].shape[1] - 1) ** 0.5)
     return VisionTransformer(

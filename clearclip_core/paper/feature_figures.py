@@ -1,6 +1,6 @@
-"""Figs. 2 to 4 of the paper from one's own pictures and models, drawn for a talk.
+"""Draw Figs. 2 to 4 of the paper from feature statistics.
 
-matplotlib is an extra: it is asked for when a figure is drawn, not before.
+matplotlib is an extra and is imported only when a figure is drawn.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Of Okabe and Ito's colours, which the colour-blind tell apart; shapes and dashes tell them too.
+#: Okabe and Ito's colours, which differ for the colour-blind, with different markers and dashes.
 _STYLES: dict[str, dict[str, Any]] = {
     "X_sum": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
     "X_res": {"color": "#D55E00", "linestyle": "--", "marker": "s"},
@@ -40,7 +40,7 @@ _ATTENTION_NAMES = {
     "identity": "identity",
 }
 
-_LOOK: Any = {
+_RC_PARAMS: Any = {
     "font.size": 13,
     "axes.titlesize": 14,
     "axes.labelsize": 13,
@@ -57,18 +57,18 @@ _LOOK: Any = {
 
 _PANEL_INCHES = (4.6, 3.7)
 
-#: A label with less of a map than this is not in its legend.
+#: Share of a label map from which on a label is in the legend.
 _LEGEND_SHARE = 0.01
 
 
 def require_matplotlib() -> None:
-    """Find out before hours of work whether the figures can be drawn.
+    """Check that matplotlib is installed, before hours of measurement.
 
     Raises:
         ValueError: matplotlib is not installed; the message says how.
     """
     try:
-        import matplotlib.figure  # noqa: F401 -- whether it is there is all that is asked
+        import matplotlib.figure  # noqa: F401 -- imported to check
     except ImportError as error:
         raise ValueError(
             "Figures need the extra: pip install 'clearclip-label-studio[paper]'."
@@ -79,11 +79,11 @@ def save_figures(found: Sequence[MapStatistics], folder: Path) -> list[Path]:
     """Write ``norms.png`` (Fig. 2) and ``layers.png`` (Fig. 4).
 
     Args:
-        found: the towers' statistics, one or more.
-        folder: made where it is missing.
+        found: statistics of one or more towers.
+        folder: folder of the files; made where it is missing.
 
     Returns:
-        The files written.
+        Paths of the files written.
 
     Raises:
         ValueError: matplotlib is not installed, or there are no statistics.
@@ -94,27 +94,27 @@ def save_figures(found: Sequence[MapStatistics], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, draw in (("norms.png", draw_norms), ("layers.png", draw_layers)):
-        with _look():
+        with _style():
             draw(found).savefig(folder / name)
         written.append(folder / name)
     return written
 
 
 def save_examples(examples: Sequence[MapExample], folder: Path) -> Path:
-    """Write ``maps.png`` (Figs. 1 and 3): a row an example.
+    """Write ``maps.png`` (Figs. 1 and 3), one row for each example.
 
     Raises:
         ValueError: matplotlib is not installed.
     """
     require_matplotlib()
     folder.mkdir(parents=True, exist_ok=True)
-    with _look():
+    with _style():
         draw_examples(examples).savefig(folder / "maps.png")
     return folder / "maps.png"
 
 
 def draw_examples(examples: Sequence[MapExample]) -> Figure:
-    """Pictures, and under their labels' colours what each map of the last block says."""
+    """Draw images, and their label maps by each map of the last block."""
     from matplotlib.patches import Patch
 
     names = ["picture", *examples[0].label_maps]
@@ -143,7 +143,7 @@ def draw_examples(examples: Sequence[MapExample]) -> Figure:
 
 
 def draw_norms(found: Sequence[MapStatistics]) -> Figure:
-    """Frobenius norms: of the last block by attention (Fig. 2), and by layer; a column a tower."""
+    """Draw Frobenius norms by attention (Fig. 2) and by layer; one column for each tower."""
     figure, axes = _panels(2, len(found), share_rows=False)
     for (above, below), tower in zip(axes.T, found, strict=True):
         above.set_title(tower.name)
@@ -152,12 +152,12 @@ def draw_norms(found: Sequence[MapStatistics]) -> Figure:
         below.set_ylim(0, None)
     _label(axes[0], "attention of the last block", "Frobenius norm")
     _label(axes[1], "layer", "Frobenius norm")
-    _explain(figure, axes[1, 0], found)
+    _add_legend(figure, axes[1, 0], found)
     return figure
 
 
 def draw_layers(found: Sequence[MapStatistics]) -> Figure:
-    """Entropies, maxima, channel means (Fig. 4 a-c); a row a tower, alike in scale."""
+    """Draw entropies, maxima and channel means (Fig. 4 a-c); one row for each tower."""
     figure, axes = _panels(len(found), 3, share_rows=True)
     for (entropy, maximum, channels), tower in zip(axes, found, strict=True):
         _draw_by_layer(entropy, tower.entropy)
@@ -171,7 +171,7 @@ def draw_layers(found: Sequence[MapStatistics]) -> Figure:
     titles = ("a  Entropy of all values", "b  Largest value", "c  Means of the channels")
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, loc="left")
-    _explain(figure, axes[0, 0], found)
+    _add_legend(figure, axes[0, 0], found)
     return figure
 
 
@@ -191,15 +191,15 @@ def _panels(
 
 
 @contextmanager
-def _look() -> Iterator[None]:
+def _style() -> Iterator[None]:
     import matplotlib as mpl
 
-    with mpl.rc_context(_LOOK):
+    with mpl.rc_context(_RC_PARAMS):
         yield
 
 
 def _draw_by_layer(axis: Axes, values: Values) -> None:
-    """Mean over the pictures, and a band of one standard deviation; (pictures, 3, layers)."""
+    """Draw mean and standard deviation over the images of (images, 3, layers) values."""
     layers = np.arange(1, values.shape[2] + 1)
     for index, name in enumerate(MAP_NAMES):
         mean, spread = values[:, index].mean(axis=0), values[:, index].std(axis=0)
@@ -211,7 +211,7 @@ def _draw_by_layer(axis: Axes, values: Values) -> None:
 
 
 def _draw_attention_norms(axis: Axes, tower: MapStatistics) -> None:
-    """``X_attn`` by attention, and ``X_res``, which no attention changes, across."""
+    """Draw bars of ``X_attn`` by attention, and a line of ``X_res``, equal for all attentions."""
     places = np.arange(len(ATTENTIONS))
     mean, spread = tower.attention_norm.mean(axis=0), tower.attention_norm.std(axis=0)
     axis.bar(places, mean, yerr=spread, width=0.6, color=_STYLES["X_attn"]["color"], capsize=4)
@@ -233,7 +233,7 @@ def _draw_channel_means(axis: Axes, tower: MapStatistics) -> None:
 
 
 def _log_scale(axis: Axes, tables: Sequence[Values]) -> None:
-    """Logarithmic where values differ by more than ten times, if all of them allow it."""
+    """Set a logarithmic scale where positive means differ by a factor of more than ten."""
     from matplotlib.ticker import FuncFormatter
 
     means = np.concatenate([table.mean(axis=0).ravel() for table in tables])
@@ -248,8 +248,8 @@ def _label(axes: Sequence[Axes], below: str, beside: str) -> None:
     axes[0].set_ylabel(beside)
 
 
-def _explain(figure: Figure, axis: Axes, found: Sequence[MapStatistics]) -> None:
-    """A legend above, and below it what is drawn."""
+def _add_legend(figure: Figure, axis: Axes, found: Sequence[MapStatistics]) -> None:
+    """Add a legend above the panels, and a caption below."""
     handles, names = axis.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=len(names))
     pictures = sorted({len(tower.norm) for tower in found})

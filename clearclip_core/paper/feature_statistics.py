@@ -1,6 +1,6 @@
-"""The paper's statistics of feature maps (Figs. 2-4): norms, entropies, maxima, channel means.
+"""Statistics of feature maps (Figs. 2-4): norms, entropies, maxima and channel means.
 
-And what a picture's segmentation looks like by each map of the last block.
+`MapExample` is an image segmented by each map of the last block (Figs. 1 and 3).
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ MAP_NAMES = ("X_sum", "X_res", "X_attn")
 #: The attentions that Fig. 2 compares in the last block.
 ATTENTIONS = ("qk", "qq", "kk", "vv", "identity")
 
-#: Digits of a figure in JSON.
+#: Significant digits of a number in JSON.
 _DIGITS = 7
 
 
 class Tower(Protocol):
-    """An image tower that tells its feature maps: `DenseEncoder`, `DinoTower`."""
+    """An image tower that yields its feature maps: `DenseEncoder`, `DinoTower`."""
 
     @property
     def patch_size_hw(self) -> tuple[int, int]: ...
@@ -56,14 +56,14 @@ class Tower(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ImageTower:
-    """A tower with what belongs to it, in float32.
+    """A tower in float32, with its name and normalisation.
 
     Attributes:
-        maps: the tower itself.
-        name: what it is called in figures.
-        mean: per RGB channel, in units of 0-255.
-        std: likewise.
-        model: the CLIP model whose tower it is; None for DINO, which knows no words.
+        maps: the tower.
+        name: name in figures.
+        mean: mean of each RGB channel, in units of 0-255.
+        std: standard deviation of each RGB channel, in units of 0-255.
+        model: the CLIP model of the tower; None for DINO, which has no text tower.
     """
 
     maps: Tower
@@ -74,24 +74,24 @@ class ImageTower:
 
     @classmethod
     def of_model(cls, name: str, device: str = "auto", folder: Path | None = None) -> ImageTower:
-        """The image tower of a CLIP model; see `load_model` for the arguments and errors."""
+        """Load the image tower of a CLIP model; see `load_model` for the arguments and errors."""
         model = load_model(name, device, "fp32", folder)
         maps = DenseEncoder(model.clip, METHODS["clip"])
         return cls(maps, name, model.mean, model.std, model)
 
     @classmethod
     def of_dino(cls, path: Path, device: str = "auto") -> ImageTower:
-        """A DINO tower from a file; see `DinoTower.load` for the errors."""
+        """Load a DINO tower from a file; see `DinoTower.load` for the errors."""
         tower = DinoTower.load(path, choose_device(device))
         return cls(tower, f"DINO ({path.stem})", tower.mean, tower.std)
 
 
 @dataclass(frozen=True, eq=False)
 class MapExample:
-    """One picture, segmented by each of the last block's maps (Figs. 1 and 3).
+    """An image segmented by each map of the last block (Figs. 1 and 3).
 
     Attributes:
-        name: the tower's.
+        name: name of the model.
         image: (H, W, 3) uint8.
         labels: names of the labels.
         label_maps: ``X_sum``, ``X_res``, ``X_attn`` and ``ClearCLIP`` -> (H, W) int16, index of
@@ -112,13 +112,13 @@ class MapExample:
         labels: Iterable[str | Label],
         preprocessing: Preprocessing,
     ) -> MapExample:
-        """Segment a picture four times.
+        """Segment an image by ``X_sum``, ``X_res``, ``X_attn`` and ClearCLIP.
 
         Args:
             model: a CLIP model.
             image: (H, W, 3) uint8.
             labels: names, or `Label` values.
-            preprocessing: sizes and windows, and the model's own mean and std.
+            preprocessing: sizes, windows, and the mean and std of the model.
         """
         words = Vocabulary.of(labels)
         readouts = {**MAPS, "ClearCLIP": METHODS["clearclip"]}
@@ -135,22 +135,22 @@ class MapExample:
 
 @dataclass(frozen=True, eq=False)
 class MapStatistics:
-    """Statistics of one tower's feature maps at the patches, over pictures.
+    """Statistics of one tower's feature maps at the patches, by image.
 
-    A picture's value is the mean over its windows.
+    The value of an image is the mean over its windows.
 
     Attributes:
-        name: the tower's.
-        norm: (pictures, 3, layers), Frobenius norms; maps in the order of `MAP_NAMES`.
-        entropy: (pictures, 3, layers), normalised entropies in [0, 1] (Eq. 5).
-        maximum: (pictures, 3, layers), largest values.
-        attention_norm: (pictures, 5), Frobenius norm of the last block's ``X_attn`` with each of
+        name: name of the tower.
+        norm: (images, 3, layers), Frobenius norms; maps in the order of `MAP_NAMES`.
+        entropy: (images, 3, layers), normalised entropies in [0, 1] (Eq. 5).
+        maximum: (images, 3, layers), largest values.
+        attention_norm: (images, 5), Frobenius norm of the last block's ``X_attn`` with each of
             `ATTENTIONS`.
-        channel_means: (pictures, 3, width), of the last block: means of the channels over the
+        channel_means: (images, 3, width), of the last block: means of the channels over the
             patches, scaled to 0 to 1, in ascending order.
 
     Raises:
-        ValueError: no pictures.
+        ValueError: no images.
     """
 
     name: str
@@ -166,7 +166,7 @@ class MapStatistics:
 
     @property
     def layers(self) -> int:
-        """How many blocks the tower has."""
+        """Number of blocks of the tower."""
         return int(self.norm.shape[2])
 
 
@@ -177,20 +177,20 @@ def map_statistics(
     preprocessing: Preprocessing,
     windows_at_once: int = 4,
 ) -> MapStatistics:
-    """Send pictures through a tower and describe the feature maps of each of its blocks.
+    """Compute the statistics of a tower's feature maps over images.
 
     Args:
-        tower: with its weights.
-        name: what it is called in figures.
-        pictures: (H, W, 3) uint8 each, read one by one.
-        preprocessing: sizes and windows, and the tower's own mean and std.
-        windows_at_once: windows of a batch at most.
+        tower: the tower.
+        name: name of the tower in figures.
+        pictures: (H, W, 3) uint8 RGB images, taken one by one.
+        preprocessing: sizes, windows, and the mean and std of the tower.
+        windows_at_once: batch size, in windows.
 
     Raises:
-        ValueError: no pictures.
+        ValueError: no images.
     """
     found = [
-        _of_picture(tower, _windows(tower, picture, preprocessing), windows_at_once)
+        _image_statistics(tower, _windows(tower, picture, preprocessing), windows_at_once)
         for picture in pictures
     ]
     if not found:
@@ -217,10 +217,14 @@ def _windows(
 
 
 @torch.inference_mode()
-def _of_picture(
+def _image_statistics(
     tower: Tower, windows: Iterator[torch.Tensor], at_once: int
 ) -> tuple[Values, Values, Values]:
-    """(3 statistics, 3 maps, layers), (attentions,) and (3 maps, width), means over windows."""
+    """Return the means over an image's windows.
+
+    Returns:
+        (3 statistics, 3 maps, layers), (attentions,) and (3 maps, width) float64.
+    """
     parts: list[tuple[torch.Tensor, ...]] = []
     every = list(windows)
     for start in range(0, len(every), at_once):
@@ -240,12 +244,12 @@ def _of_picture(
 
 
 def _describe(maps: torch.Tensor) -> torch.Tensor:
-    """(B, N, width) -> (3, B): Frobenius norm, normalised entropy, maximum."""
+    """Return Frobenius norm, normalised entropy and maximum: (B, N, width) -> (3, B)."""
     return torch.stack([frobenius_norm(maps), normalized_entropy(maps), maximum(maps)])
 
 
 def frobenius_norm(maps: torch.Tensor) -> torch.Tensor:
-    """Root of the sum of squares of each map: (B, N, width) -> (B,) float64 on the CPU.
+    """Return the Frobenius norm of each map: (B, N, width) -> (B,) float64 on the CPU.
 
     >>> frobenius_norm(torch.tensor([[[3.0, 0.0], [0.0, 4.0]]])).tolist()
     [5.0]
@@ -254,14 +258,14 @@ def frobenius_norm(maps: torch.Tensor) -> torch.Tensor:
 
 
 def normalized_entropy(maps: torch.Tensor) -> torch.Tensor:
-    """Entropy of a softmax over all values of a map, over its largest possible (Eq. 5).
+    """Return the entropy of a softmax over all values of a map, divided by its maximum (Eq. 5).
 
     Args:
         maps: (B, N, width).
 
     Returns:
-        (B,) float64 in [0, 1] on the CPU: 1 where all values are equal, near 0 where one stands
-        out.
+        (B,) float64 in [0, 1] on the CPU: 1 where all values are equal, near 0 where one value is
+        much larger than the others.
 
     >>> normalized_entropy(torch.zeros(1, 4, 8)).tolist()
     [1.0]
@@ -273,14 +277,14 @@ def normalized_entropy(maps: torch.Tensor) -> torch.Tensor:
 
 
 def maximum(maps: torch.Tensor) -> torch.Tensor:
-    """Largest value of each map: (B, N, width) -> (B,) float64 on the CPU."""
+    """Return the largest value of each map: (B, N, width) -> (B,) float64 on the CPU."""
     return _precise(maps).amax(dim=(1, 2))
 
 
 def sorted_channel_means(maps: torch.Tensor) -> torch.Tensor:
-    """Mean of each channel over the patches, scaled to 0 to 1, in ascending order (Fig. 4c).
+    """Return the channels' means over the patches, scaled to 0 to 1, ascending (Fig. 4c).
 
-    The paper does not say how it normalises; here the smallest mean becomes 0, the largest 1.
+    The paper does not describe its normalisation. Here the smallest mean becomes 0, the largest 1.
 
     Args:
         maps: (B, N, width).
@@ -297,12 +301,12 @@ def sorted_channel_means(maps: torch.Tensor) -> torch.Tensor:
 
 
 def _precise(maps: torch.Tensor) -> torch.Tensor:
-    """Sums over a million values of which some are a hundred times the others."""
+    """Return float64 on the CPU: sums are over a million values of very different size."""
     return maps.to("cpu", torch.float64)
 
 
 def as_lists(found: MapStatistics) -> dict[str, Any]:
-    """The same under names, each list by picture and then by layer."""
+    """Return the statistics as JSON lists, by image and then by layer."""
     tables = {"norm": found.norm, "entropy": found.entropy, "maximum": found.maximum}
     return {
         "name": found.name,
@@ -322,7 +326,7 @@ def as_lists(found: MapStatistics) -> dict[str, Any]:
 
 
 def as_table(found: MapStatistics) -> str:
-    """The last block and the first, as a person likes to read them."""
+    """Format the statistics of the last block for the terminal."""
     lines = [f"{found.name}, {found.layers} blocks, {len(found.norm)} pictures", ""]
     lines.append(f"{'':10}{'norm':>12}{'entropy':>10}{'maximum':>10}   (last block)")
     for index, name in enumerate(MAP_NAMES):

@@ -1,4 +1,4 @@
-"""The figures that the paper prints (Tabs. 1-3), in percent, with where each row comes from.
+"""Published results of the paper (Tabs. 1-3), in percent, with the source of each row.
 
 "Unless explicitly mentioned, all reported results are directly cited from the respective papers"
 (Sec. 4.1); the authors ran ClearCLIP, SCLIP* and all rows of ViT-L/14 themselves.
@@ -26,12 +26,12 @@ class PaperRow:
     """A row of Tab. 2 or 3.
 
     Attributes:
-        method: as the paper calls it.
+        method: name of the method in the paper.
         encoder: the image tower.
-        miou: in percent, one for each column of the table and then their mean; None where the
-            paper has a dash.
+        miou: mIoU in percent for each column of the table, and their mean; None where the paper
+            has a dash.
         source: `CITED`, `CITED_FROM_TCL` or `MEASURED`.
-        preset: our method that measures the same, if there is one.
+        preset: name of the preset that repeats the row, if there is one.
     """
 
     method: str
@@ -41,7 +41,7 @@ class PaperRow:
     preset: str | None = None
 
 
-#: Tab. 2. SCLIP is cited with renamed classes, SCLIP* measured without: ours is the latter.
+#: Tab. 2. SCLIP is cited with renamed classes, SCLIP* is measured without: the preset is SCLIP*.
 TABLE_2 = (
     PaperRow("GroupViT", _S, (79.7, 23.4, 15.3, 11.1, 9.2, 27.7), CITED_FROM_TCL),
     PaperRow("CoCu", _S, (None, None, 13.6, 15.0, 11.1, None)),
@@ -78,7 +78,7 @@ TABLE_3 = (
     PaperRow("ClearCLIP", _B, (51.8, 32.6, 33.0, 39.1), MEASURED, "clearclip"),
 )
 
-#: Tab. 1, of CLIP-B/16: method -> mIoU in percent on `WITHOUT_BACKGROUND`, and their mean.
+#: Tab. 1, for CLIP ViT-B/16: method -> mIoU in percent on `WITHOUT_BACKGROUND`, and their mean.
 TABLE_1 = {
     Method("qq", residual=True, ffn=True): (68.4, 24.9, 14.7, 20.8, 7.6, 27.3),
     Method("qq", residual=True, ffn=False): (62.8, 25.5, 14.6, 19.5, 6.9, 25.9),

@@ -1,4 +1,4 @@
-"""Tabs. 1-3 of the paper beside results of one's own, as Markdown; each row says whose it is."""
+"""Tabs. 1-3 of the paper beside the user's results, as Markdown with a source for each row."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from clearclip_core.paper.published_results import (
     PaperRow,
 )
 
-#: How rows of one's own are marked.
+#: Source of rows that the user measured.
 OWN = "**yours**"
 
 _NAMES = {"clip": "CLIP", "maskclip": "MaskCLIP", "sclip": "SCLIP", "clearclip": "ClearCLIP"}
@@ -32,13 +32,13 @@ _NAMES |= {"clipsurgery": "CLIPsurgery", "gem": "GEM"}
 
 @dataclass(frozen=True)
 class OwnRow:
-    """What one model and method reached on the benchmarks of a table.
+    """The user's results of one model and method.
 
     Attributes:
-        method: the method's name.
-        model: the model's name.
-        notes: what is not as in the paper.
-        miou: benchmark -> share in [0, 1].
+        method: name of the method.
+        model: name of the model.
+        notes: precision, and deviations from the paper's protocol.
+        miou: benchmark -> mIoU in [0, 1].
     """
 
     method: str
@@ -48,13 +48,13 @@ class OwnRow:
 
     @property
     def encoder(self) -> str:
-        """The architecture, written as the paper writes it; empty where the name has none."""
+        """Architecture in the notation of the paper; "" where the name has none."""
         arch = ModelName.parse(self.model).arch or ""
         parts = arch.split("-")
         return f"{'-'.join(parts[:2])}/{parts[2]}" if len(parts) > 2 else arch
 
     def cells(self, benchmarks: Sequence[str], others: Sequence[str] = ()) -> list[str]:
-        """mIoU in percent on each benchmark, their mean where all are there, and on others."""
+        """Return mIoU in percent: of each benchmark, their mean if complete, and of others."""
         values = [self.miou.get(name, math.nan) for name in benchmarks]
         mean = sum(values) / len(values)
         behind = [self.miou.get(name, math.nan) for name in others]
@@ -62,12 +62,12 @@ class OwnRow:
 
 
 def own_rows(results: Iterable[Result]) -> list[OwnRow]:
-    """Results of one model and method under the same settings, side by side.
+    """Group results by model, method and notes.
 
-    Shards of a run that is there as a whole, too, are left out.
+    Shards are left out if the whole run is among the results.
 
     Raises:
-        ValueError: shards only, or two results of the same settings.
+        ValueError: shards without the whole run, or two results of one configuration.
     """
     rows: dict[tuple[str, str, tuple[str, ...]], dict[str, float]] = {}
     every = sorted(results, key=lambda result: not result.is_whole)
@@ -103,9 +103,9 @@ def _notes(config: RunConfig) -> tuple[str, ...]:
 
 
 def table_1(ablations: Sequence[Ablation]) -> str:
-    """Tab. 1 with ablations of one's own, of any models.
+    """Format Tab. 1 with the user's ablations of any models.
 
-    Benchmarks that are not in the paper's table follow behind the mean, which is of its own five.
+    The mean is of the table's five benchmarks; other benchmarks follow it.
     """
     measured = {each.config.benchmark for each in ablations}
     others = [name for name in BENCHMARKS if name in measured - set(WITHOUT_BACKGROUND)]
@@ -126,7 +126,7 @@ def table_1(ablations: Sequence[Ablation]) -> str:
 
 
 def _ablated(ablations: Sequence[Ablation], method: Method) -> list[OwnRow]:
-    """One readout of one model: a row for each way in which it was measured."""
+    """Return the rows of one method of one model, one for each set of notes."""
     rows: dict[tuple[str, ...], dict[str, float]] = {}
     for each in ablations:
         if method in each.scores:
@@ -136,17 +136,17 @@ def _ablated(ablations: Sequence[Ablation], method: Method) -> list[OwnRow]:
 
 
 def table_2(own: Sequence[OwnRow]) -> str:
-    """Tab. 2, benchmarks without a background class."""
+    """Format Tab. 2, benchmarks without a background class."""
     return _beside(TABLE_2, WITHOUT_BACKGROUND, own)
 
 
 def table_3(own: Sequence[OwnRow]) -> str:
-    """Tab. 3, benchmarks with a background class."""
+    """Format Tab. 3, benchmarks with a background class."""
     return _beside(TABLE_3, WITH_BACKGROUND, own)
 
 
 def demo_table(results: Iterable[Result]) -> str:
-    """What methods reach on the drawn scenes, best first; shards are left out."""
+    """Format results on the drawn scenes, best first; shards are left out."""
     found = [each for each in results if each.config.benchmark == "demo" and each.is_whole]
     found.sort(key=lambda each: -each.tally.confusion.mean_iou)
     rows = [
@@ -196,7 +196,7 @@ def _printed(value: float | None) -> str:
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns line up.
+    """Format a Markdown table with aligned columns.
 
     >>> print(markdown(["a", "bc"], [["123", "4"]]))
     | a   | bc |

@@ -1,4 +1,4 @@
-"""The one table of benchmarks: what each asks for, and how its data are read."""
+"""The table of benchmarks: data set, classes and protocol of each."""
 
 from __future__ import annotations
 
@@ -17,26 +17,25 @@ from clearclip_core.evaluation.datasets.class_names import BACKGROUND, class_nam
 from clearclip_core.evaluation.datasets.layouts import Layout
 from clearclip_core.images.preprocessing import Preprocessing
 
-#: How many pixels the short side of a picture has (Sec. 4.1 of the paper).
+#: Short side of a resized image in px (Sec. 4.1 of the paper).
 SHORT_SIDE_PX = 448
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A data set, its classes, and the settings under which the paper measures on it.
+    """A data set, its classes, and the protocol under which the paper measures on it.
 
     Attributes:
-        name: how commands call it.
-        title: how the paper's tables call it.
+        name: name in commands.
+        title: name in the paper's tables.
         classes: names in the order of the data set's indices.
-        layout: where its files lie; None for the drawn scenes, which have none.
-        reduce_zero_label: the files' 0 means "nothing of these" and does not count; class 0 is
-            written as 1, and so on.
-        threshold: pixels whose class is less likely than this become class 0, the background.
+        layout: layout of the files; None for the drawn scenes.
+        reduce_zero_label: value 0 in a label map is not counted, and value n is class n - 1.
+        threshold: pixels whose class has a lower probability become class 0, the background.
         window_px: side of a sliding window.
-        stride_px: step between windows.
-        paper_colours: normalise colours as the paper does for every model, rather than as the
-            model was trained.
+        stride_px: step between sliding windows.
+        paper_colours: normalise colours with the paper's mean and std for every model, not with
+            the model's own.
 
     Raises:
         ValueError: a threshold, but no background class to fall back to.
@@ -64,13 +63,16 @@ class Benchmark:
 
     @property
     def has_background(self) -> bool:
-        """Whether class 0 is what falls below the threshold."""
+        """Whether class 0 is the background, which pixels below the threshold get."""
         return self.classes[0] == BACKGROUND
 
     def preprocessing(
         self, model: LoadedModel, short_side_px: int = SHORT_SIDE_PX
     ) -> Preprocessing:
-        """Sizes, mean and std; the long side is limited to 2048 px at 448, and in proportion."""
+        """Return sizes, mean and std.
+
+        The limit of the long side is 2048 px at a short side of 448 px, and in proportion.
+        """
         mean, std = model.mean, model.std
         if self.paper_colours:
             mean, std = Preprocessing.mean, Preprocessing.std
@@ -78,10 +80,10 @@ class Benchmark:
         return replace(sizes, window_px=self.window_px, stride_px=self.stride_px)
 
     def truth(self, label_map: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """A file's label map -> class indices, 255 for what does not count.
+        """Return the class indices of a file's label map; 255 is not counted.
 
         Raises:
-            ValueError: a value that is no class.
+            ValueError: the map holds a value that is no class.
 
         >>> BENCHMARKS["voc20"].truth(np.array([[0, 1, 20, 255]], np.uint8)).tolist()
         [[255, 0, 19, 255]]
@@ -99,7 +101,7 @@ class Benchmark:
         return np.asarray(truth, np.uint8)
 
     def decision(self, label_map: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
-        """A segmenter's label map -> class indices: where it has none, the background."""
+        """Return the class indices of a segmenter's label map; without a label it is background."""
         if not self.has_background:
             return np.asarray(label_map, np.int16)
         return np.where(label_map < 0, 0, label_map).astype(np.int16)
@@ -160,8 +162,8 @@ _TABLE = (
     Benchmark("demo", "drawn scenes", SCENE_LABELS, None, paper_colours=False),
 )
 
-#: Name -> benchmark: the paper's eight, and the drawn scenes that the demo model knows.
+#: Name -> benchmark: the paper's eight, and the drawn scenes of the demo model.
 #:
-#: Cityscapes' 2048 x 1024 px become 896 x 448 like all else (Sec. 4.1), of which windows of 224 px
-#: without overlap are the paper's released setting; the other windows overlap by half.
+#: Images of Cityscapes are resized from 2048 x 1024 px to 896 x 448 px (Sec. 4.1). Its windows of
+#: 224 px without overlap are the paper's released setting; those of the others overlap by half.
 BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType({row.name: row for row in _TABLE})

@@ -1,8 +1,8 @@
-"""Class names of the benchmarks, and name files of one's own.
+"""Class names of the benchmarks, and files of other names.
 
-The files in ``classes/`` hold the names as evaluations of CLIP ask for them, one line a class in
-the order of the data sets' indices: VOC's boat is a "ship", and names of two words are mostly
-written as one ("tvmonitor", "trafficlight"). No names are expanded (Sec. 4.1 of the paper).
+The files in ``class_names/`` hold the names that evaluations of CLIP use, one line a class in the
+order of the data sets' indices: VOC's boat is a "ship", and most names of two words are written as
+one ("tvmonitor", "trafficlight"). No names are expanded (Sec. 4.1 of the paper).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pathlib import Path
 
 from clearclip_core.vocabulary import Label
 
-#: The class of all that no other names, in the benchmarks that have one.
+#: Name of the class of pixels without another class.
 BACKGROUND = "background"
 
 
 def class_names(name: str) -> tuple[str, ...]:
-    """The lines of one of the files in ``classes/``.
+    """Return the lines of a file in ``class_names/``.
 
     >>> class_names("voc20")[3:6]
     ('ship', 'bottle', 'bus')
@@ -28,17 +28,17 @@ def class_names(name: str) -> tuple[str, ...]:
 
 
 def as_labels(classes: Sequence[str]) -> tuple[Label, ...]:
-    """Each class asked for by its own name."""
+    """Return one label a class, whose only prompt is the class name."""
     return tuple(Label(name) for name in classes)
 
 
 def read_labels(path: Path, classes: Sequence[str]) -> tuple[Label, ...]:
-    """Other words for the classes of a benchmark, from a file.
+    """Read a file of other names for the classes of a benchmark.
 
     Args:
-        path: a text file in UTF-8, one line a class in the order of `classes`; several words of a
-            class are divided by commas, and each is a query of its own.
-        classes: the benchmark's names, which results go on to use.
+        path: a text file in UTF-8, one line a class in the order of `classes`. The words of a
+            class are separated by commas; each is a query.
+        classes: the benchmark's names, under which results are written.
 
     Raises:
         ValueError: not as many lines as classes, or a line without a word.

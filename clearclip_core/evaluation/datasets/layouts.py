@@ -1,4 +1,4 @@
-"""Where a data set keeps its pictures and label maps, in MMSegmentation's way."""
+"""Layouts of data sets: folders and names of images and label maps, as MMSegmentation has them."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-#: How many names a message lists.
+#: Number of names that a message lists.
 _SHOWN = 3
 
-#: What the names of maps end with that are made from published ones.
+#: End of the names of label maps that are made from published ones.
 _DERIVED = "TrainIds"
 
 
 class LayoutError(ValueError):
-    """A folder that is not what was expected; the message says both."""
+    """A folder that does not fit a layout; the message names what was expected and found."""
 
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """One picture of a data set and its ground truth.
+    """Paths of an image of a data set and of its ground truth.
 
     Attributes:
-        name: path of the picture below the pictures' folder, without its suffix.
-        picture: path of the picture.
+        name: path of the image below the folder of images, without suffix.
+        picture: path of the image.
         label_map: path of the label map, a grey or palette PNG of class indices.
     """
 
@@ -34,17 +34,17 @@ class PictureFiles:
 
 @dataclass(frozen=True)
 class Layout:
-    """Folders, suffixes, and the file that lists the pictures.
+    """Folders, suffixes, and the file that lists the images.
 
-    A picture ``PICTURES/x/y`` + `picture_suffix` has its label map at ``MAPS/x/y`` + `map_suffix`.
+    The label map of ``PICTURES/x/y`` + `picture_suffix` is ``MAPS/x/y`` + `map_suffix`.
 
     Attributes:
-        pictures: folder of the pictures, below the data set's.
-        picture_suffix: what their names end with.
+        pictures: folder of the images, below the data set's.
+        picture_suffix: end of the images' names.
         maps: folder of the label maps.
-        map_suffix: what their names end with.
-        listing: text file with a picture's name on each line; without one, all in `pictures` and
-            `maps` are taken.
+        map_suffix: end of the label maps' names.
+        listing: text file with the name of an image on each line; None for all files in
+            `pictures` and `maps`.
     """
 
     pictures: str
@@ -54,10 +54,10 @@ class Layout:
     listing: str | None = None
 
     def find(self, root: Path) -> list[PictureFiles]:
-        """Every picture of a data set, in the order of the listing or else of their names.
+        """Find all images of a data set, in the order of the listing, or of their names.
 
         Raises:
-            LayoutError: a folder or file of the layout, a picture, or a label map is missing.
+            LayoutError: a folder, the listing, an image, or a label map is missing.
         """
         self._check_folders(root)
         names = self._listed(root) if self.listing else self._found(root)
@@ -77,7 +77,7 @@ class Layout:
         return found
 
     def missing(self, root: Path) -> list[str]:
-        """Those of the layout's folders and files that `root` lacks."""
+        """Return the folders and files of the layout that `root` lacks."""
         folders = [name for name in (self.pictures, self.maps) if not (root / name).is_dir()]
         listing = [self.listing] if self.listing and not (root / self.listing).is_file() else []
         return [*(f"{name}/" for name in folders), *listing]
@@ -99,7 +99,7 @@ class Layout:
         return [f"{self.pictures}/", f"{self.maps}/", *([self.listing] if self.listing else [])]
 
     def _hint(self, root: Path) -> str:
-        """The folder below that would do, if there is one."""
+        """Return a hint at a folder below `root` that fits the layout, or ""."""
         below = sorted(path for depth in ("*", "*/*") for path in root.glob(depth) if path.is_dir())
         fitting = next((path for path in below if not self.missing(path)), None)
         return f" Did you mean {fitting}?" if fitting else ""
@@ -136,7 +136,7 @@ def _check_files(kind: str, paths: list[Path]) -> None:
 
 
 def _hint_of_suffix(missing: Path) -> str:
-    """What lies where a file was expected, for a wrong suffix is the usual reason."""
+    """Return a hint at files with another suffix beside a missing file, or ""."""
     stem = missing.name.split(".")[0].split("_labelTrainIds")[0].split("_instanceTrainIds")[0]
     others = sorted(path.name for path in missing.parent.glob(f"{stem}*"))
     return f" There is {_some(others)}." if others else ""

@@ -1,4 +1,4 @@
-"""Label maps of the benchmarks from those that the data sets' publishers give out."""
+"""Make label maps of the benchmarks from the published ones."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
 from clearclip_core.evaluation.datasets.layouts import Layout, LayoutError
 from clearclip_core.evaluation.datasets.samples import Truth, read_label_map
 
-#: Values below COCO's 80 things and 91 kinds of stuff that no class has. A value is COCO's
-#: category id less one.
+#: Values without a class among COCO's 80 things and 91 kinds of stuff. A value is COCO's category
+#: id minus one.
 _COCO_GAPS = {11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90}
 _COCO_THINGS = 80
 _COCO_VALUES = [value for value in range(182) if value not in _COCO_GAPS]
 
-#: Cityscapes' label ids of the 19 classes that count, in the order of their train ids.
+#: Cityscapes' label ids of the 19 evaluated classes, in the order of their train ids.
 _CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
 
 @dataclass(frozen=True)
 class Recoding:
-    """A published label map's suffix, and what becomes of its values.
+    """The suffix of published label maps, and the classes of their values.
 
     Attributes:
-        suffix: what the file's name ends with, in place of the benchmark's own.
+        suffix: end of the file's name, in place of the benchmark's suffix.
         values: value in the file -> value in the benchmark's label map.
     """
 
@@ -40,10 +40,10 @@ class Recoding:
     values: Mapping[int, int]
 
     def apply(self, label_map: Truth) -> Truth:
-        """Translate every pixel.
+        """Recode every pixel.
 
         Raises:
-            ValueError: a value that is not expected.
+            ValueError: the map holds an unknown value.
 
         >>> Recoding(".png", {0: 1, 7: 255}).apply(np.array([[7, 0]], np.uint8)).tolist()
         [[255, 1]]
@@ -58,7 +58,7 @@ class Recoding:
 
 
 def _things_only(train_ids: Mapping[int, int]) -> dict[int, int]:
-    """COCO-Object: things from 1 on, and 0 for stuff and for what has no label."""
+    """Return COCO-Object's values: things from 1 on, and 0 for stuff and pixels without a label."""
     return {
         value: train_id + 1 if train_id < _COCO_THINGS else 0
         for value, train_id in train_ids.items()
@@ -66,7 +66,7 @@ def _things_only(train_ids: Mapping[int, int]) -> dict[int, int]:
 
 
 _STUFF = {value: index for index, value in enumerate(_COCO_VALUES)} | {IGNORE: IGNORE}
-_STUFF_AGAIN = {index: index for index in range(len(_COCO_VALUES))} | {IGNORE: IGNORE}
+_STUFF_TRAIN_IDS = {index: index for index in range(len(_COCO_VALUES))} | {IGNORE: IGNORE}
 _CITYSCAPES = dict.fromkeys([*range(34), IGNORE], IGNORE) | {
     value: index for index, value in enumerate(_CITYSCAPES_IDS)
 }
@@ -77,7 +77,7 @@ RECODINGS: Mapping[str, tuple[Recoding, ...]] = MappingProxyType(
         "coco_stuff": (Recoding(".png", _STUFF),),
         "coco_object": (
             Recoding(".png", _things_only(_STUFF)),
-            Recoding("_labelTrainIds.png", _things_only(_STUFF_AGAIN)),
+            Recoding("_labelTrainIds.png", _things_only(_STUFF_TRAIN_IDS)),
         ),
         "cityscapes": (Recoding("_gtFine_labelIds.png", _CITYSCAPES),),
     }
@@ -85,16 +85,16 @@ RECODINGS: Mapping[str, tuple[Recoding, ...]] = MappingProxyType(
 
 
 def prepare(name: str, root: Path) -> Iterator[Path]:
-    """Make the label maps of a benchmark that are not there yet.
+    """Make the missing label maps of a benchmark.
 
-    All published ones are looked for before the first is read.
+    All published label maps are found before the first is read.
 
     Args:
         name: one of `RECODINGS`.
         root: the data set's folder.
 
     Yields:
-        The path of each label map when it has been written.
+        The path of each label map after it is written.
 
     Raises:
         LayoutError: the folder does not fit, or a published label map is missing or unknown.

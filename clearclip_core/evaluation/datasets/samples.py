@@ -1,4 +1,4 @@
-"""The pictures of a benchmark with their ground truth, read when their turn comes."""
+"""Samples of a benchmark: images with their ground truth, read on demand."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ from clearclip_core.evaluation.datasets.layouts import LayoutError, PictureFiles
 from clearclip_core.evaluation.run_config import digest_of
 from clearclip_core.images.preprocessing import RGBArray, to_rgb
 
-#: How many drawn scenes the benchmark `demo` takes.
+#: Number of drawn scenes of the benchmark `demo`.
 SCENES = 500
 
 Truth = npt.NDArray[np.uint8]
 
 
 class Sample(Protocol):
-    """One picture of a benchmark."""
+    """One image of a benchmark with its ground truth."""
 
     @property
     def name(self) -> str:
-        """What tells it from the others; the same in every process."""
+        """Name of the sample, unique in the benchmark and equal in every process."""
 
     @property
     def digest(self) -> str:
-        """Another one where it has another name, or its files are not the same.
+        """Hex digest of the name and the files.
 
         Raises:
-            LayoutError: files that cannot be read.
+            LayoutError: the files cannot be read.
         """
 
     def read(self) -> tuple[RGBArray, Truth]:
-        """(H, W, 3) uint8 RGB, and (H, W) uint8 class indices, 255 for what does not count.
+        """Read (H, W, 3) uint8 RGB, and (H, W) uint8 class indices; 255 is not counted.
 
         Raises:
-            LayoutError: files that cannot be read, or do not fit together or the benchmark.
+            LayoutError: the files cannot be read, differ in size, or do not fit the benchmark.
         """
 
 
 @dataclass(frozen=True)
 class FileSample:
-    """A picture of a data set."""
+    """A sample of a data set."""
 
     files: PictureFiles
     benchmark: Benchmark
@@ -62,7 +62,7 @@ class FileSample:
 
     @property
     def digest(self) -> str:
-        """See `Sample`: of the picture its size in bytes, of the label map all that it holds."""
+        """Hex digest of the name, the size of the image file and the content of the label map."""
         try:
             size = self.files.picture.stat().st_size
             label_map = hashlib.sha256(self.files.label_map.read_bytes()).hexdigest()
@@ -91,7 +91,7 @@ class FileSample:
 
 @dataclass(frozen=True)
 class SceneSample:
-    """A drawn scene that no training has seen."""
+    """A drawn scene that is not used for training."""
 
     seed: int
 
@@ -112,14 +112,16 @@ class SceneSample:
 
 
 def find_samples(benchmark: Benchmark, root: Path | None) -> Sequence[Sample]:
-    """All pictures of a benchmark, each checked to be there; the first one is looked into.
+    """Find all samples of a benchmark.
+
+    All files are checked to exist, and the first sample is read.
 
     Args:
-        benchmark: which.
-        root: the data set's folder; None for the drawn scenes.
+        benchmark: the benchmark.
+        root: folder of the data set; None for the drawn scenes.
 
     Raises:
-        LayoutError: the folder does not fit the benchmark, or there is none.
+        LayoutError: the folder does not fit the benchmark, or is not given.
     """
     if benchmark.layout is None:
         return [SceneSample(seed) for seed in HELD_OUT_SEEDS[:SCENES]]
@@ -131,13 +133,13 @@ def find_samples(benchmark: Benchmark, root: Path | None) -> Sequence[Sample]:
 
 
 def read_label_map(path: Path) -> Truth:
-    """A label map as a file holds it: grey levels, or the indices of a palette.
+    """Read the values of a label map: grey levels, or the indices of a palette.
 
     Returns:
         (H, W) uint8.
 
     Raises:
-        LayoutError: no such picture, or one in colour.
+        LayoutError: the file cannot be read, or is an image in colour.
     """
     try:
         with Image.open(path) as picture:
