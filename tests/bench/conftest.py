@@ -31,13 +31,13 @@ class Report:
     rows: list[tuple[str, str, str, str]] = field(default_factory=list)
 
     def add(self, figure: str, goal: str, measured: str, detail: str = "") -> None:
-        """Keep one figure.
+        """Add a row to the table.
 
         Args:
-            figure: what was measured.
-            goal: what it should reach, with the least that is acceptable in brackets.
-            measured: what came out.
-            detail: seconds, sizes, the device.
+            figure: name of the figure.
+            goal: value to reach, and in brackets the lowest acceptable one.
+            measured: the measured value.
+            detail: seconds, sizes and device of the measurement.
         """
         self.rows.append((figure, goal, measured, detail))
         print(f"\n{figure}: {measured} (goal: {goal or 'none'}) {detail}")
@@ -85,13 +85,13 @@ def machine() -> str:
 
 @pytest.fixture(autouse=True)
 def _own_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What another run has left in the user's own would be found, not computed."""
+    """Use an empty database: features and jobs of earlier runs would be found, not computed."""
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/bench.db")
 
 
 @pytest.fixture(scope="session")
 def report(request: pytest.FixtureRequest) -> Iterator[Report]:
-    """The table; written when all benchmarks are through."""
+    """Collect the figures, and write the table after the last benchmark."""
     made = Report()
     yield made
     results: Path | None = request.config.getoption("--results")

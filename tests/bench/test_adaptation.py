@@ -1,10 +1,9 @@
-"""How much corrections teach: mIoU of the demo model on drawn scenes that it has not seen.
+"""Gain of adaptation: mIoU of the demo model on held-out drawn scenes after corrections.
 
 Scenes are as the model knows them, in other colours, or with two labels whose names are no words.
 Some are corrected (an annotator leaves what was drawn), in several orders; the label maps of
-others are compared with what was drawn, at every fourth pixel of every fourth row. Neither are of
-the seeds that the strengths of `clearclip_core.adaptation.fitting` were found on, nor of the model's
-training.
+others are compared with the ground truth, at every fourth pixel of every fourth row. None of the
+seeds was used to choose the constants of `clearclip_core.adaptation`, or to train the model.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ from tests.bench.conftest import Report
 COUNTS = (1, 2, 5, 10, 20, 50)
 ORDERS = 5
 CORRECTED, UNSEEN = HELD_OUT_SEEDS[1000:1060], HELD_OUT_SEEDS[2000:2200]
-#: Labels that are given a name which means nothing to the model.
+#: Labels that get a name without a meaning for the model.
 NONSENSE = {"tree": "blicket", "road": "dax"}
-#: Every which pixel is compared.
+#: Step between the pixels that are compared.
 STEP = 4
 
 Styled = Callable[[np.ndarray], np.ndarray]
@@ -55,7 +54,7 @@ STYLES: dict[str, Styled] = {
     "darkened": darkened,
     "negatives": lambda image: 255 - image,
 }
-#: What is to be gained after 10 corrections, and in brackets the least.
+#: Gain of mIoU to reach after 10 corrections, and in brackets the lowest acceptable one.
 GOALS = {
     ("as they are", False): "+3 (+1) after 10",
     ("channels R, G, B as B, R, G", False): "+12 (+8) after 10",
@@ -84,7 +83,7 @@ def example_of(features: DenseFeatures, label_map: np.ndarray, renamed: bool) ->
 
 
 class Unseen:
-    """Scenes to measure by: their features at hand, what was drawn at every fourth pixel."""
+    """Held-out scenes: their features, and the ground truth at every fourth pixel."""
 
     def __init__(self, style: Styled) -> None:
         made = [encoded(seed, style) for seed in UNSEEN]
@@ -111,7 +110,7 @@ class Unseen:
 
 
 def gaussian(statistics: SufficientStatistics, names: Sequence[str]) -> Adaptation:
-    """The candidate that was not chosen, in closed form: a Gaussian classifier joined with words.
+    """Return the alternative in closed form: a Gaussian classifier joined with the text scores.
 
     One covariance within labels, shrunk by a tenth; measured from the mean of the labels' means;
     a label's weight is n / (n + 0.5) for n pictures that show it. Of the weights and shrinkages
@@ -198,7 +197,7 @@ def test_learning(report: Report, style: str, renamed: bool) -> None:
 
 @pytest.mark.parametrize("renamed", [False, True], ids=["words", "two nonsense words"])
 def test_learning_refined(report: Report, renamed: bool) -> None:
-    """Whole label maps as users get them, refined, of fewer scenes."""
+    """Measure whole refined label maps, of fewer scenes."""
     words = Vocabulary.of(names_of(renamed))
     examples = [example_of(*corrected("as they are")[i], renamed) for i in order_of(0)[:10]]
     learned = adapt(examples, segmenter().embed, words).adaptation

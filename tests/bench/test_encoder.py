@@ -40,10 +40,10 @@ def encoding(encoder: DenseEncoder, pixels: torch.Tensor) -> Callable[[], None]:
 
 
 def counted_flops(encoder: DenseEncoder, pixels: torch.Tensor) -> int:
-    """Of all matrix products, attention's included.
+    """Count the operations of all matrix products, attention's included.
 
-    Counted with gradients allowed, where the encoder takes none of its own ways, and with plain
-    attention, for the counter does not know the CPU's fused one.
+    Gradients are allowed, which turns the encoder's own kernels off, and attention is computed
+    unfused, as the counter does not know the CPU's fused kernel.
     """
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         encoder.encode(pixels)
@@ -51,7 +51,7 @@ def counted_flops(encoder: DenseEncoder, pixels: torch.Tensor) -> int:
 
 
 class Products:
-    """The four products of a block, by ``F.linear`` without a bias: the floor's rate.
+    """The four matrix products of a block by ``F.linear`` without bias: a lower bound of the time.
 
     Attributes:
         flops: 2 · rows · (entries of the four weight matrices), of all blocks.
@@ -112,7 +112,7 @@ def test_windows_a_second_by_batch_size(report: Report, device: str, precision: 
 
 @pytest.mark.parametrize(("device", "precision"), SETUPS)
 def test_encoder_against_open_clips_own(report: Report, device: str, precision: str) -> None:
-    """open_clip's image tower at this size, all blocks in full: what stock code takes."""
+    """Measure open_clip's image tower at this size, all blocks in full."""
     encoder = load(device, precision)
     stock_model = load_model(MODEL, device, precision).clip
     assert isinstance(stock_model, open_clip.CLIP)

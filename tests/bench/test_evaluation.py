@@ -1,6 +1,6 @@
 """`clearclip eval --benchmark demo` with every method, on 500 drawn scenes.
 
-The paper's order is looked for, not asked for: the demo model's training favours dense readouts.
+The order of methods is reported, not asserted: the demo model's training favours dense readouts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from clearclip_core import METHODS
 from clearclip_core.cli.main import main
 from tests.bench.conftest import Report
 
-#: Best first, as in Tab. 2 of the paper for ViT-B/16 on VOC20.
+#: Methods, best first, as in Tab. 2 of the paper for ViT-B/16 on VOC20.
 PAPER_ORDER = ("clearclip", "sclip", "maskclip", "clip")
 
 

@@ -1,8 +1,8 @@
-"""Which refinement: edges, overlap and cost of each candidate on drawn scenes.
+"""Compare refinement methods: boundary IoU, mIoU and cost on drawn scenes.
 
-The candidates that were not chosen live here. Time is the processor's, all threads together, from
-scores to label map: on a shared machine the clock tells of others. A larger short side also counts
-what the encoder takes more.
+Alternatives to the guided filter are implemented here. Time is CPU time of all threads from scores
+to label map, as wall time depends on other processes. A larger short side includes the additional
+time of the encoder.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from clearclip_core.segmentation.refined_argmax import competing_probabilities, 
 from tests.bench.conftest import Report
 from tests.bench.timing import compare
 
-#: Short side of the scenes in px -> how many of them.
+#: Short side of the scenes in px -> number of scenes.
 SCENES = {448: 40, 1500: 8}
 
 
@@ -59,7 +59,7 @@ class Overlap:
 
     @property
     def percent(self) -> tuple[float, float]:
-        """mIoU and boundary IoU, means over the labels."""
+        """Format mIoU and boundary IoU in percent, means over the labels."""
         shares = self.sums[[0, 2]] / np.maximum(self.sums[[1, 3]], 1)
         seen = self.sums[1] > 0
         area, band = (100 * shares[:, seen].mean(axis=1)).tolist()
@@ -84,7 +84,7 @@ Candidate = Callable[[Scores, np.ndarray], np.ndarray]
 
 
 def full_size_guided(scores: Scores, image: np.ndarray) -> np.ndarray:
-    """The guided filter of 2013: every pixel's window, nothing shrunken (He, Sun and Tang)."""
+    """The guided filter of 2013 at full resolution (He, Sun and Tang)."""
     radius = round(3 * scores.plan.patch_image_px)
     side = (2 * radius + 1, 2 * radius + 1)
 
@@ -112,7 +112,7 @@ def full_size_guided(scores: Scores, image: np.ndarray) -> np.ndarray:
 
 
 def pixel_adaptive(scores: Scores, image: np.ndarray) -> np.ndarray:
-    """PAMR (Araslanov and Roth, 2020) on the resized picture: what is far larger takes minutes."""
+    """PAMR (Araslanov and Roth, 2020) on the resized image, as larger ones take minutes."""
     height, width = scores.plan.resized_hw
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     step = image.shape[0] / height, image.shape[1] / width
@@ -134,7 +134,7 @@ def pixel_adaptive(scores: Scores, image: np.ndarray) -> np.ndarray:
 
 
 def neighbours(values: torch.Tensor) -> Iterator[torch.Tensor]:
-    """(C, h, w) -> as many for each of 8 directions and 6 dilations."""
+    """Return the neighbours of each pixel in 8 directions at 6 dilations, of (C, h, w)."""
     height, width = values.shape[1:]
     for dilation in (1, 2, 4, 8, 12, 24):
         padded = F.pad(values[None], [dilation] * 4, mode="replicate")[0]
@@ -159,7 +159,7 @@ CANDIDATES: dict[str, tuple[int, Candidate]] = {
         lambda scores, image: decide_refined(scores, image)[0],
     ),
 }
-#: What takes seconds or gigabytes on large pictures is measured on small ones.
+#: Methods that take seconds or gigabytes on large images are measured on small ones.
 SMALL_ONLY = {"guided filter at full size"}
 
 
@@ -205,7 +205,7 @@ def drawn(seed: int, short_px: int) -> Scene:
 
 
 def worn_down(image: np.ndarray, seed: int) -> np.ndarray:
-    """A sensor's noise of 4 grey levels, then JPEG of quality 80."""
+    """Add a sensor's noise of 4 grey levels, then compress as JPEG of quality 80."""
     noise = np.random.default_rng(seed).normal(0, 4, image.shape)
     noisy = np.clip(image + noise, 0, 255).round().astype(np.uint8)
     _, encoded = cv2.imencode(".jpg", noisy[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
@@ -261,7 +261,7 @@ print(mib("VmHWM") - before)
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
 def test_memory(report: Report) -> None:
-    """At random weights all labels are about as likely: 150 compete, the worst there is."""
+    """Measure the worst case: at random weights all 150 labels have similar probabilities."""
     command = [sys.executable, "-c", _MEMORY]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     report.add(
@@ -272,7 +272,7 @@ def test_memory(report: Report) -> None:
 
 
 def test_kornia(report: Report, segmenter: Segmenter) -> None:
-    """A well-kept library has a guided filter: on the competing labels of one small picture."""
+    """Compare with kornia's guided filter on the competing labels of one small image."""
     filters = pytest.importorskip("kornia.filters", reason="pip install kornia to compare")
     image = drawn(HELD_OUT_SEEDS[0], 448).image
     scores = scores_of(segmenter, image)

@@ -1,7 +1,7 @@
 """The served backend under load: many annotators at once, a click during a batch, a picture again.
 
-ViT-B/16 at random weights is as fast as with any others; words are embedded in one template, since
-the figures here are of pictures.
+The speed of ViT-B/16 does not depend on its weights, so they are random. Words are embedded in one
+template, as the figures are about images.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def picture(seed: int) -> RGBArray:
 
 
 def predict(app: Flask, *tasks: Any, labels: tuple[str, ...] = LABELS, **params: Any) -> float:
-    """Seconds until the answer is there; none of its entries may be empty."""
+    """Return the seconds until the response; none of its predictions may be empty."""
     body = {
         "tasks": list(tasks),
         "label_config": brush_config(*labels),

@@ -28,14 +28,14 @@ from clearclip_core import render_scene
 from tests.bench.conftest import Report
 
 SECONDS = 60
-#: How many clients do what, each the next time a second after its last answer.
+#: Kind of request -> number of clients; each sends the next request 1 s after its last response.
 CLIENTS = {"health": 80, "setup": 60, "interactive": 40, "batch": 20}
 CONFIG = label_config(["sky", "grass", "tree"])
 
 
 @dataclass
 class Measured:
-    """What the clients have seen, and the server's memory meanwhile."""
+    """Response times and errors of the clients, and the server's memory."""
 
     seconds: dict[str, list[float]] = field(default_factory=lambda: {k: [] for k in CLIENTS})
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -51,7 +51,7 @@ def picture(seed: int) -> str:
 
 
 def requests_of(kind: str, pictures: list[str]) -> list[bytes]:
-    """What clients of a kind send, as it goes over the wire: making it takes their time."""
+    """Prepare the requests of a kind of client as bytes, so that clients only send."""
     if kind == "health":
         return [over_the_wire("GET", "/health")]
     if kind == "setup":

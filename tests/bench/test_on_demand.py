@@ -1,7 +1,7 @@
-"""On demand, from the request to the answer: the first prompt on a picture, and those after it.
+"""Time from a prompt to its response: the first prompt on an image, and further ones.
 
-ViT-B/16 at random weights is as fast as with any others; its masks mean nothing, so what a click
-finds may be small or large. Words are embedded in one template where that is not what is timed.
+The speed of ViT-B/16 does not depend on its weights, so they are random; masks may be of any size.
+Words are embedded in one template, except where embedding is timed.
 """
 
 from __future__ import annotations
@@ -87,9 +87,9 @@ def test_prompts(
 
 
 class Annotator:
-    """Asks about one picture, which comes in the request; a draft with a large mask comes along.
+    """An annotator of one image, which is part of the request, with a draft of a large mask.
 
-    The new mask must not cover it, so that it has to be decoded.
+    The new mask must not cover the draft, so the backend has to decode it.
     """
 
     def __init__(self, app: Flask, scene: Scene) -> None:
@@ -103,7 +103,7 @@ class Annotator:
         self._task = {"id": 1, "data": {"image": url}, "drafts": [self._draft()]}
 
     def _draft(self) -> dict[str, Any]:
-        """A brush over a quarter of the picture, ragged at its edges."""
+        """Return a brush mask of a quarter of the image with ragged edges."""
         height, width = self._scene.label_map.shape
         y, x = np.mgrid[:height, :width]
         mask = np.hypot(y - height / 2, x - width / 2) < 0.28 * width + 9 * np.sin(y + x)
@@ -120,7 +120,7 @@ class Annotator:
         return {**place, **size, "value": value}
 
     def _next(self) -> tuple[str, np.ndarray]:
-        """The next thing on the picture: its label, and rows and columns of its pixels."""
+        """Return the next thing on the image: its label, and rows and columns of its pixels."""
         self._turn += 1
         label = int(self._labels[self._turn % len(self._labels)])
         return SCENE_LABELS[label], np.argwhere(self._scene.label_map == label)
@@ -149,7 +149,7 @@ class Annotator:
         return {"type": "textarea", "from_name": "words", "to_name": "image", "value": value}
 
     def asks(self, prompt: dict[str, Any]) -> float:
-        """Milliseconds until the answer is there."""
+        """Return the milliseconds until the response."""
         body = {
             "tasks": [self._task],
             "label_config": CONFIG,

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.bench.conftest import Report
 from tests.e2e.conftest import demo_run, studio_command
 from tests.e2e.test_prelabel import (
-    OwnStudio,
+    OwnLabelStudio,
     kill_and_go_on,
     make_project,
     own_studio,
@@ -21,7 +21,7 @@ TASKS, KILLS = 240, 10
 
 
 def test_killed_at_random_moments(
-    report: Report, own_studio: OwnStudio, make_project: Callable[[int], int], tmp_path: Path
+    report: Report, own_studio: OwnLabelStudio, make_project: Callable[[int], int], tmp_path: Path
 ) -> None:
     project = make_project(TASKS)
     left = kill_and_go_on(own_studio.studio, project, TASKS, KILLS, tmp_path)

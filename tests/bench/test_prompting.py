@@ -1,4 +1,4 @@
-"""Masks from clicks, boxes and words: how good by a simulated annotator, and how fast.
+"""Masks from clicks, boxes and words: IoU by a simulated annotator, and speed.
 
 The annotator asks for each thing of a drawn scene that is larger than four patches: a connected
 part of one label. The first click is at its centre, the point farthest from its border; the next
@@ -35,7 +35,7 @@ from tests.bench.conftest import Report
 from tests.bench.timing import seconds
 
 SCENES = 200
-#: Sizes in px with how many scenes of each are asked about.
+#: Sizes in px, and the number of scenes of each.
 SIZES = {(448, 597): SCENES, (896, 1194): 20}
 LEAST_PATCHES = 4
 CLICKS = 3
@@ -69,7 +69,7 @@ def centre(mask: BoolMask, positive: bool = True) -> Point:
 
 
 def correction(mask: BoolMask, truth: BoolMask) -> Point | None:
-    """A click at the centre of the largest error; none where all is right."""
+    """Return a click at the centre of the largest error; None where the mask is exact."""
     errors = [(part, True) for part in parts(truth & ~mask)]
     errors += [(part, False) for part in parts(mask & ~truth)]
     if not errors:
@@ -91,7 +91,7 @@ PromptRequest = Callable[[list[Point]], BoolMask]
 
 
 def after_clicks(ask: PromptRequest, truth: BoolMask) -> list[float]:
-    """IoU after each click."""
+    """Return the IoU after each click."""
     points, found = [centre(truth)], []
     for _ in range(CLICKS):
         mask = ask(points)
@@ -147,14 +147,14 @@ def test_quality_of_prompted_masks(
 
 @cache
 def picture(size_hw: tuple[int, int]) -> np.ndarray:
-    """Drawn at a megapixel at most, enlarged to its size."""
+    """Draw an image of at most a megapixel and enlarge it to a size."""
     shrunken = tuple(min(side, round(side * 1024 / max(size_hw))) for side in size_hw)
     drawn = render_scene(3, (shrunken[0], shrunken[1])).image
     return np.asarray(cv2.resize(drawn, size_hw[::-1], interpolation=cv2.INTER_CUBIC))
 
 
 def with_width(features: DenseFeatures, width: int) -> DenseFeatures:
-    """Random features where the demo model's are."""
+    """Return random features in place of the demo model's."""
     generator = torch.Generator().manual_seed(0)
     shape = (*features.patches.shape[:3], width)
     return DenseFeatures(

@@ -1,8 +1,8 @@
 """Picture -> label map -> masks: ours against a plain implementation of the paper.
 
-ViT-B/16 at random weights is as fast as with any others. How many queries can win somewhere does
-depend on the cosines; so beside random words, whose cosines hardly differ at random weights, there
-are words whose cosines differ as a trained model's do.
+The speed of ViT-B/16 does not depend on its weights, so they are random. The number of queries that
+are the argmax somewhere depends on the cosines: random words, whose cosines are nearly equal at
+random weights, are measured beside words with the cosines' spread of a trained model.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Bench:
         return F.normalize(torch.randn(count, 512, generator=generator), dim=-1)
 
     def spread_words(self, count: int) -> torch.Tensor:
-        """What patches of the picture differ in, scaled to a trained model's cosines."""
+        """Return embeddings along the patches' main differences, with a trained model's cosines."""
         patches = self.features.patches.float().cpu().reshape(-1, 512)
         different = patches - patches.mean(dim=0)
         generator = torch.Generator().manual_seed(count)
@@ -142,7 +142,7 @@ def test_picture_to_label_map(
 
 
 def beside_the_encoder(segmenter: Segmenter, picture: bytes, words: torch.Tensor) -> int:
-    """All that is not the encoder's: decoding, resizing, scores, labels, masks, brush strokes."""
+    """Measure all stages but the encoder: decoding, resizing, scores, labels, masks, brush RLE."""
     segmenter.prepare(Image.open(io.BytesIO(picture)))
     made = scores(_features[segmenter.encoder.device.type], words)
     names = tuple(label.name for label in made.vocabulary.labels)

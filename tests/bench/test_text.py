@@ -1,4 +1,4 @@
-"""Words: how fast a text tower embeds them, and how fast they come back from the disk."""
+"""Text embeddings: speed of the text tower, and of the cache on disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LABELS = 50
 
 
 def one_by_one(model: LoadedModel, words: tuple[str, ...]) -> torch.Tensor:
-    """The usual way: a word's 80 sentences as one batch, each padded to the full context."""
+    """Embed a word's 80 sentences as one batch, each padded to the full context."""
     rows = []
     with torch.inference_mode():
         for word in words:
@@ -51,7 +51,7 @@ def test_words_are_embedded(report: Report, precision: str) -> None:
 
 
 def test_the_batch_size_matters_little(report: Report) -> None:
-    """Sizes in turn, so that a machine whose speed drifts is the same to all."""
+    """Measure batch sizes in turn, so that a drift of the machine's speed affects all of them."""
     model = load_model(MODEL, "cpu")
     words = label_words(6)  # a slice: 480 sentences
     times: dict[int, list[float]] = {32: [], 64: [], 128: [], 256: []}
@@ -68,7 +68,7 @@ def test_the_batch_size_matters_little(report: Report) -> None:
 
 
 def test_a_thousand_labels(report: Report, tmp_path: Path) -> None:
-    """The first time is extrapolated from fewer labels: each costs the same."""
+    """Extrapolate the time without a cache from fewer labels, as all labels take equal time."""
     model = load_model(MODEL, "cpu")
     words = label_words(1000)
     store = EmbeddingStore(tmp_path, "weights")

@@ -1,4 +1,4 @@
-"""How well the scores that tasks are sorted by foretell what is wrong in a picture."""
+"""How well the uncertainty scores of tasks predict the error of their label maps."""
 
 from __future__ import annotations
 
@@ -46,6 +46,6 @@ def test_scores_foretell_what_is_wrong(report: Report, labels: tuple[str, ...]) 
 
 
 def true_labels(label_map: npt.NDArray[np.uint8], names: list[str]) -> npt.NDArray[np.int16]:
-    """The scene's own labels as indices of names, -1 for those that are none of them."""
+    """Return the scene's label map as indices of `names`, -1 for other labels."""
     places = [names.index(name) if name in names else -1 for name in SCENE_LABELS]
     return np.array(places, np.int16)[label_map]

@@ -1,6 +1,6 @@
-"""Two hundred webhooks a second against the served process, which then reads what they tell of.
+"""Two hundred webhooks a second against the served process, which then reads their annotations.
 
-Label Studio waits for each of them, for a second at most, before it answers its annotator.
+Label Studio waits for each webhook, up to 1 s, before it responds to the annotator.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CONFIG = label_config(["sky", "grass", "tree"])
 
 
 def regions() -> list[dict[str, Any]]:
-    """Six masks of a drawn scene, as an annotation has them."""
+    """Return six masks of a drawn scene as regions of an annotation."""
     label_map = render_scene(3, size_hw=(768, 1024)).label_map
     found = np.unique(label_map)[:6]
     return [

@@ -1,4 +1,4 @@
-"""Honest timings on a noisy machine: both sides in turn, and the median of the pairs' ratios."""
+"""Compare two timings on a noisy machine: both in turn, and the median of the pairs' ratios."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Comparison:
     Attributes:
         reference_s: seconds of one call of the reference.
         ours_s: seconds of one call of ours.
-        ratio: how many times as fast ours is, the median of the rounds' own ratios.
+        ratio: reference_s / ours_s, the median of the rounds' ratios.
     """
 
     reference_s: float
@@ -30,7 +30,7 @@ class Comparison:
 def compare(
     reference: Callable[[], Any], ours: Callable[[], Any], rounds: int = 5, warm_up: bool = True
 ) -> Comparison:
-    """Time the two in turn, so that a machine whose speed drifts is the same to both."""
+    """Time two functions in turn, so that a drift of the machine's speed affects both."""
     if warm_up:
         reference()
         ours()

@@ -1,8 +1,7 @@
 """The real Label Studio, the real backend with the demo model, and the real Chromium.
 
-The demo itself makes the data: `demo_run` is `clearclip-backend demo --once`, from nothing. The
-other fixtures start the same two servers again on the folder that it has left, so that Label
-Studio's first start (40 s) is waited for once.
+The fixture `demo_run` runs `clearclip-backend demo --once` in an empty folder. The other fixtures
+start both servers again in that folder, so that Label Studio's first start (40 s) happens once.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ CHROMIUM = [
 
 @dataclass(frozen=True)
 class DemoRun:
-    """What `clearclip-backend demo --once` has said and left."""
+    """Output and folder of `clearclip-backend demo --once`."""
 
     status: int
     output: str
@@ -124,7 +123,7 @@ class WithPersonalToken(LabelStudioProcess):
 
 @pytest.fixture(scope="session")
 def personal(studio: LabelStudioProcess) -> WithPersonalToken:
-    """A user has one personal access token at most."""
+    """Make a personal access token; a user has at most one."""
     token = studio.post("/api/token/")["token"]
     return WithPersonalToken(studio.url, token=token)
 
@@ -133,7 +132,7 @@ def personal(studio: LabelStudioProcess) -> WithPersonalToken:
 def without_legacy_tokens(
     studio: LabelStudioProcess, personal: WithPersonalToken, new_project: Any
 ) -> Iterator[WithPersonalToken]:
-    """Legacy tokens are off meanwhile; `new_project` is cleaned up later."""
+    """Turn legacy tokens off during a test; `new_project` is cleaned up after it."""
     access = studio.post("/api/token/refresh/", json={"refresh": personal.token})["access"]
     renewed = replace(personal, access=access)  # it lives for five minutes
     allowed = {"api_tokens_enabled": True, "legacy_api_tokens_enabled": False}

@@ -1,4 +1,4 @@
-"""The editor in Chromium: opening a task, and where the picture's pixels are on the screen."""
+"""The editor in Chromium: open a task, and find the image's pixels on the screen."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def open_task(page: Page, studio: LabelStudioProcess, project: int, task: int) -
 
 
 def settled(page: Page, **options: Any) -> bytes:
-    """A screenshot, once two in a row are the same."""
+    """Take screenshots until two in a row are equal, and return the last."""
     before, deadline = b"", time.monotonic() + 30
     while time.monotonic() < deadline:
         page.wait_for_timeout(200)
@@ -37,7 +37,7 @@ def settled(page: Page, **options: Any) -> bytes:
 
 
 def deepest_point(mask: Mask) -> tuple[int, int]:
-    """Row and column farthest from all that is not in the mask, and from the picture's edge."""
+    """Return row and column of the mask's pixel farthest from its outside and the image's edge."""
     framed = np.pad(mask, 1).astype(np.uint8)
     depth = cv2.distanceTransform(framed, cv2.DIST_L2, 5)
     row, column = np.unravel_index(depth.argmax(), depth.shape)
@@ -45,7 +45,7 @@ def deepest_point(mask: Mask) -> tuple[int, int]:
 
 
 class Canvas:
-    """The editor's picture: where its pixels are on the screen, and what is seen there."""
+    """The image in the editor: positions and colours of its pixels on the screen."""
 
     def __init__(self, page: Page, size_hw: tuple[int, ...]) -> None:
         self.page = page
@@ -60,8 +60,8 @@ class Canvas:
         self.xs = (np.arange(size_hw[1]) + 0.5) / size_hw[1] * width * zoom + left  # of columns
         self.ys = (np.arange(size_hw[0]) + 0.5) / size_hw[0] * height * zoom + top  # of rows
 
-    def look(self) -> tuple[npt.NDArray[np.int64], Mask]:
-        """The canvas at each of the picture's pixels: (H, W, 3) colours, and (H, W) in sight."""
+    def read_pixels(self) -> tuple[npt.NDArray[np.int64], Mask]:
+        """Return (H, W, 3) colours of the image's pixels on the screen, and (H, W) bool visible."""
         shot = np.asarray(
             Image.open(io.BytesIO(self.page.screenshot(clip=self.box))).convert("RGB")
         )
@@ -71,5 +71,5 @@ class Canvas:
         return shot[ys.clip(0, height - 1), xs.clip(0, width - 1)].astype(np.int64), in_sight
 
     def on_screen(self, row: int, column: int) -> tuple[float, float]:
-        """Where a pixel of the picture is on the page."""
+        """Return the position of an image's pixel on the page."""
         return self.box["x"] + float(self.xs[column]), self.box["y"] + float(self.ys[row])

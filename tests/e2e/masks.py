@@ -1,4 +1,4 @@
-"""Masks as Label Studio's own converter reads them, and how alike two masks are."""
+"""Decode masks with Label Studio's own converter, and compare masks by IoU."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Mask = npt.NDArray[np.bool_]
 
 
 def decode(region: dict[str, Any]) -> Mask:
-    """A stored brush region -> (H, W) mask."""
+    """Decode a stored brush region into a (H, W) bool mask."""
     height, width = region["original_height"], region["original_width"]
     return np.asarray(decode_rle(region["value"]["rle"]).reshape(height, width, 4)[..., 3] > 127)
 
 
 def iou(a: Mask, b: Mask) -> float:
-    """Intersection over union of two masks."""
+    """Return the intersection over union of two masks."""
     return float((a & b).sum() / (a | b).sum())

@@ -1,4 +1,4 @@
-"""The backend with a model that takes its time: ``python -m tests.e2e.slow_segmenter SECONDS serve ...``."""
+"""The backend with a slow model: ``python -m tests.e2e.slow_segmenter SECONDS serve ...``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clearclip_core import Segmenter
 
 
 def slow_down(seconds_a_picture: float) -> None:
-    """Let each picture cost that much more."""
+    """Delay the encoding of each image by a number of seconds."""
     encode = Segmenter.encode_batch
 
     def slowly(self: Segmenter, pictures: Sequence[Any], windows_at_once: int) -> Any:

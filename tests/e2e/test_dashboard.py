@@ -25,7 +25,7 @@ NewProject = Callable[..., int]
 
 @pytest.fixture
 def console(page: Page, backend_url: str) -> Iterator[Page]:
-    """The page, at a desk, in daylight; whatever Chromium complains about fails the test."""
+    """Open the dashboard on a wide screen in light colours; errors of Chromium fail the test."""
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
@@ -39,7 +39,7 @@ def console(page: Page, backend_url: str) -> Iterator[Page]:
 
 
 def prelabel(console: Page, project: int) -> int:
-    """Press the button; the value is the job's number."""
+    """Press the button and return the number of the job."""
     console.get_by_label("Project number").fill(str(project))
     console.get_by_role("button", name="Prelabel project").click()
     row = console.locator(".jobs li").filter(has_text=f"Project {project}").first
@@ -47,7 +47,7 @@ def prelabel(console: Page, project: int) -> int:
 
 
 def stored(studio: LabelStudioProcess, project: int) -> int:
-    """Predictions of a project, as Label Studio has them."""
+    """Return the number of predictions that Label Studio has of a project."""
     return len(list(studio.client.predictions.list(project=project)))
 
 
@@ -103,7 +103,7 @@ def test_an_error_leads_to_the_task_in_label_studio(
 def test_a_page_of_another_site_cannot_press_the_buttons(
     page: Page, studio: LabelStudioProcess, backend_url: str
 ) -> None:
-    """The browser itself says where the request comes from: here from Label Studio's page."""
+    """The request comes from Label Studio's page, as the browser's headers say."""
     page.goto(f"{studio.url}/user/login/")
     with page.expect_response(f"{backend_url}/jobs") as answer:
         page.evaluate(
@@ -122,7 +122,7 @@ def test_a_page_of_another_site_cannot_press_the_buttons(
 def test_the_readmes_picture_of_the_page(
     console: Page, studio: LabelStudioProcess, new_project: NewProject, tmp_path: Path
 ) -> None:
-    """At a desk and on a phone, in light and dark; one is kept when asked for."""
+    """Take the page on a wide and a narrow screen, light and dark; one is kept on request."""
     project = new_project(LABELS, seeds=list(range(800, 840)))
     studio.client.tasks.create(project=project, data={"image": "/data/upload/1/gone.png"})
     job = prelabel(console, project)

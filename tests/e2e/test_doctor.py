@@ -1,4 +1,4 @@
-"""`clearclip-backend doctor` as a user runs it, on the real Label Studio, well and ill."""
+"""`clearclip-backend doctor` as a user runs it, on the real Label Studio."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BASIC_AUTH = {
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What `doctor` has printed: the mark and the text of each check."""
+    """Output of `doctor`: the mark and the text of each check."""
 
     status: int
     marks: dict[str, str]
@@ -66,7 +66,7 @@ def test_all_is_well(studio: LabelStudioProcess, demo_project: int, backend_url:
 def test_a_backend_with_a_password(
     studio: LabelStudioProcess, new_project: Callable[..., int], tmp_path: Path
 ) -> None:
-    """Its webhook comes without a password until `--fix`; then Label Studio's calls get in."""
+    """Label Studio's webhook lacks the password until `--fix` adds it."""
     project = new_project(["sky"], seeds=[10_000_200])
     log = tmp_path / "log"
     with demo_servers.served_backend(

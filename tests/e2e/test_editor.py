@@ -26,19 +26,19 @@ REGIONS = "Htx.annotationStore.selected.regions"
 
 @pytest.fixture(autouse=True)
 def _backend(backend_url: str) -> None:
-    """Label Studio asks the backend whenever a task is opened."""
+    """Serve the backend, which Label Studio calls whenever a task is opened."""
 
 
 def task_of(
     studio: LabelStudioProcess, project: int, index: int
 ) -> tuple[int, npt.NDArray[np.int64]]:
-    """The project's task of that index, and its scene's label map."""
+    """Return a task of the project by its index, and the label map of its scene."""
     task = sorted(studio.client.tasks.list(project=project), key=lambda task: task.id)[index]
     return task.id, render_scene(demo_scenes.scene_seed(task.data["image"])).label_map
 
 
 def prediction_of(studio: LabelStudioProcess, task: int) -> dict[str, Mask]:
-    """Label -> stored mask of a task's prediction."""
+    """Return label -> stored mask of a task's prediction."""
     (prediction,) = studio.client.predictions.list(task=task)
     return {region["value"]["brushlabels"][0]: decode(region) for region in prediction.result}
 
@@ -55,7 +55,7 @@ def test_masks_are_seen_where_they_belong(
     assert sorted(labels) == sorted(predicted)
 
     page.evaluate(f"{REGIONS}.forEach(region => region.toggleHidden())")
-    bare, in_sight = canvas.look()
+    bare, in_sight = canvas.read_pixels()
     assert in_sight.mean() > 0.8
     seen_against_truth = []
     for index, label in enumerate(labels):
@@ -63,7 +63,7 @@ def test_masks_are_seen_where_they_belong(
         if true.mean() < 0.05:
             continue
         page.evaluate(f"{REGIONS}[{index}].toggleHidden()")
-        seen = np.abs(canvas.look()[0] - bare).sum(axis=2) > 20
+        seen = np.abs(canvas.read_pixels()[0] - bare).sum(axis=2) > 20
         page.evaluate(f"{REGIONS}[{index}].toggleHidden()")
         assert iou(seen & in_sight, predicted[label] & in_sight) > 0.9, label
         seen_against_truth.append(iou(seen & in_sight, true & in_sight))
@@ -108,7 +108,7 @@ def test_a_corrected_mask_is_stored_as_changed(
 def test_the_readmes_picture(
     page: Page, studio: LabelStudioProcess, demo_project: int, tmp_path: Path
 ) -> None:
-    """Always taken; only kept when asked for, so that a test run changes no file."""
+    """Take the picture of the docs; it is kept on request only, so that tests change no file."""
     task, _ = task_of(studio, demo_project, 1)
     open_task(page, studio, demo_project, task)
     page.click("[aria-label=move-tool]")

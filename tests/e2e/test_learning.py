@@ -1,4 +1,4 @@
-"""Annotators correct two words that mean nothing to the model, and it learns what they mean."""
+"""Annotators correct predictions of two words that the model does not know, and it adapts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.e2e.masks import Mask, decode, iou
 
 pytestmark = pytest.mark.timeout(300)
 
-#: What the scenes show -> what this team calls it.
+#: Label of the scenes -> name of the label in the project.
 CALLED = {
     **{name: name for name in ("sky", "mountain", "grass", "house")},
     "tree": "blorp",
@@ -41,14 +41,14 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 
 def true_masks(image: str) -> dict[str, Mask]:
-    """Label -> mask, of those that a scene shows."""
+    """Return label -> mask, of labels that a scene shows."""
     label_map = render_scene(demo_scenes.scene_seed(image)).label_map
     masks = {label: label_map == SCENE_LABELS.index(name) for name, label in CALLED.items()}
     return {label: mask for label, mask in masks.items() if mask.any()}
 
 
 def masks_of(result: Iterable[Region]) -> dict[str, Mask]:
-    """Label -> what all its regions cover."""
+    """Return label -> union of its regions' masks."""
     masks: dict[str, Mask] = {}
     for region in result:
         if region["type"] == "brushlabels":
@@ -58,7 +58,7 @@ def masks_of(result: Iterable[Region]) -> dict[str, Mask]:
 
 
 def mean_iou(pairs: Iterable[tuple[Mapping[str, Mask], Mapping[str, Mask]]]) -> dict[str, float]:
-    """Label -> its pixels in all (predicted, true) pictures, those in both over those in any."""
+    """Return label -> IoU over all (predicted, true) pairs of masks together."""
     shared, either = dict.fromkeys(CALLED.values(), 0), dict.fromkeys(CALLED.values(), 0)
     for predicted, true in pairs:
         nothing = np.zeros_like(next(iter(true.values())))
@@ -70,7 +70,7 @@ def mean_iou(pairs: Iterable[tuple[Mapping[str, Mask], Mapping[str, Mask]]]) -> 
 
 
 def corrected(predicted: list[Region], true: Mapping[str, Mask]) -> list[Region]:
-    """What an annotator leaves who keeps what is good, mends or removes the rest, and adds."""
+    """Return regions as an annotator corrects them: some kept, changed or removed, some added."""
     by_label = {region["value"]["brushlabels"][0]: region for region in predicted}
     left = []
     for label, mask in true.items():
@@ -87,7 +87,7 @@ def corrected(predicted: list[Region], true: Mapping[str, Mask]) -> list[Region]
 
 
 class Team:
-    """A project, its backend, and what Label Studio and the backend say of both."""
+    """A project and its backend, with queries to Label Studio and the backend."""
 
     def __init__(self, studio: LabelStudioProcess, project: int, backend_url: str) -> None:
         self.studio, self.project, self._url = studio, project, backend_url
@@ -98,7 +98,7 @@ class Team:
         self.tasks = sorted(self.images)
 
     def version(self) -> str:
-        """What Label Studio is told when it sets the backend up."""
+        """Return the model version in the response of /setup."""
         body = {"project": f"{self.project}.1", "schema": self.config, "hostname": self.studio.url}
         answer = requests.post(f"{self._url}/setup", json=body, timeout=60)
         return str(answer.json()["model_version"])
@@ -109,14 +109,14 @@ class Team:
         return told
 
     def retrieve(self, tasks: list[int]) -> None:
-        """Select tasks in the data manager, and press Retrieve predictions."""
+        """Run the action Retrieve Predictions of the data manager on tasks."""
         self.studio.post(
             f"/api/dm/actions?id=retrieve_tasks_predictions&project={self.project}",
             json={"selectedItems": {"all": False, "included": tasks}},
         )
 
     def predictions(self, version: str) -> dict[int, Any]:
-        """Task -> its one prediction of a version."""
+        """Return task -> its only prediction of a version."""
         found = [
             each
             for each in self.studio.client.predictions.list(project=self.project)
@@ -126,7 +126,7 @@ class Team:
         return {each.task: each for each in found}
 
     def shown(self, task: int) -> set[str]:
-        """The versions of the predictions that an annotator sees who presses Label Tasks."""
+        """Return the versions of the predictions that Label Studio shows an annotator."""
         answer = self.studio.post(
             f"/api/dm/actions?id=next_task&project={self.project}",
             json={"selectedItems": {"all": False, "included": [task]}},
@@ -135,14 +135,14 @@ class Team:
         return {each["model_version"] for each in answer["predictions"]}
 
     def quality(self, version: str, tasks: Iterable[int]) -> dict[str, float]:
-        """Label -> IoU of the predictions of a version with what the scenes show."""
+        """Return label -> IoU of the predictions of a version with the ground truth."""
         stored = self.predictions(version)
         return mean_iou(
             (masks_of(stored[task].result), true_masks(self.images[task])) for task in tasks
         )
 
     def exported(self) -> list[dict[str, Any]]:
-        """All annotations as Label Studio exports them."""
+        """Return all annotations as Label Studio exports them."""
         path = f"{self.studio.url}/api/projects/{self.project}/export?exportType=JSON"
         headers = {"Authorization": self.studio.authorization}
         tasks = requests.get(path, headers=headers, timeout=60).json()
@@ -150,7 +150,7 @@ class Team:
 
 
 def erase_a_little(page: Page, team: Team, task: int, predicted: list[Region]) -> None:
-    """In the editor: a stroke of the eraser in the middle of the largest region, and Submit."""
+    """Erase a stroke in the middle of the largest region in the editor, and submit."""
     open_task(page, team.studio, team.project, task)
     region = max(predicted, key=lambda region: decode(region).sum())
     mask = decode(region)
@@ -169,7 +169,7 @@ def erase_a_little(page: Page, team: Team, task: int, predicted: list[Region]) -
 def figures_by_hand(
     annotations: list[dict[str, Any]], studio: LabelStudioProcess
 ) -> dict[str, Any]:
-    """The report's figures from an export: plain sums, and Label Studio's own decoder."""
+    """Compute the report's figures from an export with Label Studio's own decoder."""
     sums = {label: {"hit": 0, "old": 0, "new": 0} for label in CALLED.values()}
     ious: dict[str, list[float]] = {label: [] for label in CALLED.values()}
     counts = dict.fromkeys(("accepted", "corrected", "deleted", "added"), 0)
@@ -254,7 +254,7 @@ def test_corrections_are_measured_learned_from_and_forgotten(
 
 
 def check_the_report(team: Team) -> None:
-    """Against Label Studio's own export of the same annotations."""
+    """Compare the report with figures from Label Studio's export of its annotations."""
     expected = figures_by_hand(team.exported(), team.studio)
     told = team.report()["all"]
     for label, figures in expected["labels"].items():

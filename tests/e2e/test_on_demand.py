@@ -1,4 +1,4 @@
-"""An annotator asks, by clicks, boxes and words, and gets one mask; in Chromium.
+"""An annotator prompts with clicks, boxes and words, and gets one mask; in Chromium.
 
 The scene has two dogs, one before the other: to the label they are one thing, to a click two.
 """
@@ -61,7 +61,7 @@ class Annotator:
         return np.asarray(self.truth == SCENE_LABELS.index(label))
 
     def takes(self, tool: str, label: str) -> None:
-        """A tool of the magic wand, and its own label of that name."""
+        """Choose a tool and its label."""
         self.page.locator(".lsf-tool_smart").first.hover()
         self.page.locator(f"[aria-label={tool}]").last.click()
         place = {"key-point-tool": 1, "rectangle-tool": 2}[tool]
@@ -69,11 +69,11 @@ class Annotator:
         self.page.mouse.move(5, 5)
         if self.bare is None:  # before, the brush's slider may lie over the picture
             settled(self.page)
-            self.bare, in_sight = self.canvas.look()
+            self.bare, in_sight = self.canvas.read_pixels()
             assert in_sight.mean() > 0.8
 
     def asks(self, prompt: Any) -> None:
-        """Do something that makes the editor ask, and wait until its answer is drawn."""
+        """Do something that sends a prompt, and wait until the response is drawn."""
         ids = f"[...{SUGGESTIONS}, ...{REGIONS}].filter({IS_BRUSH}).map(r => r.id).join()"
         before = self.page.evaluate(ids)
         with self.page.expect_response(lambda answer: answer.url.endswith(ASKED)) as asked:
@@ -111,13 +111,13 @@ class Annotator:
         self.asks(lambda: self.page.keyboard.press("Shift+Enter"))
 
     def labels(self, regions: str) -> list[str]:
-        """Labels of the brush regions among those."""
+        """Return the labels of the brush regions among some of the editor's regions."""
         found: list[str] = self.page.evaluate(f"{regions}.filter({IS_BRUSH}).map(r => r.labels[0])")
         return found
 
     def seen(self) -> Mask:
-        """Where the screen has changed since the first tool was taken, in pixels of the picture."""
-        shown, _ = self.canvas.look()
+        """Return the image's pixels that changed on the screen since the first tool was chosen."""
+        shown, _ = self.canvas.read_pixels()
         return np.asarray(np.abs(shown - self.bare).sum(axis=2) > 20)
 
     def accepts(self) -> None:
@@ -125,7 +125,7 @@ class Annotator:
         self.page.wait_for_function(f"{SUGGESTIONS}.length === 0")
 
     def submits(self) -> list[dict[str, Any]]:
-        """The regions that Label Studio has stored then."""
+        """Submit the annotation, and return the regions that Label Studio stores."""
         stored = f"/api/tasks/{self.task}/annotations"
         with self.page.expect_response(lambda answer: stored in answer.url):
             self.page.click("[data-testid=bottombar-submit-button]")
@@ -137,7 +137,7 @@ class Annotator:
 
 @pytest.fixture(scope="module")
 def project(studio: LabelStudioProcess, backend_url: str) -> Iterator[int]:
-    """With `overlap="false"`, and without predictions in the way."""
+    """Make a project with `overlap="false"` that shows no predictions."""
     config = label_config(LABELS).replace('name="mask"', 'name="mask" overlap="false"')
     assert "overlap" in config
     made = studio.client.projects.create(
@@ -205,7 +205,7 @@ def test_a_box_then_words_beside_it(annotator: Annotator) -> None:
     house = annotator.of("house")
     annotator.draws_box("house", house)
     assert annotator.labels(SUGGESTIONS) == ["house"]
-    # What is accepted comes along with the draft, which the editor saves seconds later.
+    # Accepted regions come with the draft, which the editor saves some seconds later.
     with annotator.page.expect_response(lambda answer: "/drafts" in answer.url):
         annotator.accepts()
 

@@ -1,4 +1,4 @@
-"""What Label Studio has stored, against the ground truth of the scenes."""
+"""Predictions that Label Studio has stored, against the ground truth of the scenes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SEEDS = [10_000_100, 10_000_101]
 
 
 def stored(studio: LabelStudioProcess, project: int) -> dict[int, list[dict[str, Any]]]:
-    """Task id -> the regions of its one prediction."""
+    """Return task id -> regions of its only prediction."""
     predictions = studio.client.predictions.list(project=project)
     assert len({prediction.task for prediction in predictions}) == len(predictions)
     return {prediction.task: prediction.result for prediction in predictions}

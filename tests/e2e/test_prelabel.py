@@ -1,6 +1,6 @@
 """Whole projects on the real Label Studio, with a slow model, killed and stopped in the middle.
 
-What is there at the end is counted by Label Studio's own API.
+The predictions at the end are counted through Label Studio's own API.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PATIENCE_S = 180
 
 
 @dataclass
-class OwnStudio:
+class OwnLabelStudio:
     """A Label Studio that a test may stop and start again."""
 
     command: str
@@ -61,18 +61,18 @@ class OwnStudio:
 @pytest.fixture(scope="module")
 def own_studio(
     studio_command: str, demo_run: DemoRun, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OwnStudio]:
+) -> Iterator[OwnLabelStudio]:
     data_dir = tmp_path_factory.mktemp("own") / "label-studio"
     shutil.copytree(demo_run.data_dir, data_dir)
-    own = OwnStudio(studio_command, data_dir, server_process.free_port(0))
+    own = OwnLabelStudio(studio_command, data_dir, server_process.free_port(0))
     own.start()
     yield own
     own.stop()
 
 
 @pytest.fixture(scope="module")
-def make_project(own_studio: OwnStudio) -> Callable[[int], int]:
-    """A project of its own with so many small scenes."""
+def make_project(own_studio: OwnLabelStudio) -> Callable[[int], int]:
+    """Make a project with a number of small scenes."""
     name, content = demo_scenes.scene_file(10_000_200)
     scene = Image.open(io.BytesIO(content)).resize((96, 72))
 
@@ -97,7 +97,7 @@ def make_project(own_studio: OwnStudio) -> Callable[[int], int]:
 def slow_backend(
     studio: LabelStudioProcess, seconds_a_picture: float, log: Path, **variables: str
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A backend whose model is slow: its address and its process."""
+    """Serve a backend with a slow model; the value is its address and its process."""
     url = f"http://127.0.0.1:{(port := server_process.free_port(0))}"
     with server_process.running(
         [*SLOW, str(seconds_a_picture), "serve", "--port", str(port), *SMALL],
@@ -134,14 +134,14 @@ def bulk_run(
 
 
 def press_retrieve(studio: LabelStudioProcess, project: int) -> None:
-    """What the data manager does for all tasks at once."""
+    """Run the action Retrieve Predictions of the data manager on all tasks."""
     everything = {"selectedItems": {"all": True, "excluded": []}}
     action = f"/api/dm/actions?id=retrieve_tasks_predictions&project={project}"
     studio.post(action, json=everything)
 
 
 def predictions(studio: LabelStudioProcess, project: int) -> Counter[int]:
-    """Task -> how many predictions it has."""
+    """Return task -> number of its predictions."""
     return Counter(p.task for p in studio.client.predictions.list(project=project))
 
 
@@ -159,9 +159,9 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 
 def test_pressing_retrieve_again_predicts_all_of_300_tasks(
-    own_studio: OwnStudio, make_project: Callable[[int], int], tmp_path: Path
+    own_studio: OwnLabelStudio, make_project: Callable[[int], int], tmp_path: Path
 ) -> None:
-    """Without a token of its own, the backend has nothing but the answers to bring them by."""
+    """The backend has no token, so only its responses can deliver the predictions."""
     studio, project = own_studio.studio, make_project(300)
     options = {
         "LABEL_STUDIO_API_KEY": "",
@@ -180,7 +180,7 @@ def test_pressing_retrieve_again_predicts_all_of_300_tasks(
 
 
 def test_what_is_not_ready_by_the_deadline_is_written_through_the_api(
-    own_studio: OwnStudio, make_project: Callable[[int], int], tmp_path: Path
+    own_studio: OwnLabelStudio, make_project: Callable[[int], int], tmp_path: Path
 ) -> None:
     studio, project = own_studio.studio, make_project(60)
     options = {"PREDICT_DEADLINE_S": "2", "DATABASE_URL": f"sqlite:///{tmp_path}/one.db"}
@@ -196,10 +196,10 @@ def test_what_is_not_ready_by_the_deadline_is_written_through_the_api(
 def kill_and_go_on(
     studio: LabelStudioProcess, project: int, tasks: int, kills: int, folder: Path
 ) -> list[int]:
-    """Kill bulk runs at random moments; the one after them ends complete, without duplicates.
+    """Kill bulk runs at random moments, and let the last run finish, without duplicates.
 
     Returns:
-        How many tasks had no prediction after each kill.
+        The number of tasks without a prediction after each kill.
     """
     database, report = folder / "bulk.db", folder / "report.json"
     store = JobStore(Database(f"sqlite:///{database}"))
@@ -208,7 +208,7 @@ def kill_and_go_on(
     for _ in range(kills):
         written = tasks - left[-1] if left else 0
         run = bulk_run(studio, project, 0.15, database)
-        # Asked of the database: while Label Studio takes its time, the run could come to its end.
+        # The database is asked, as the run could end while Label Studio responds.
         wait_for(lambda written=written: counted(store) > written, "progress")  # type: ignore[misc]
         time.sleep(chance.uniform(0, 1.5))
         os.killpg(run.pid, signal.SIGKILL)
@@ -228,19 +228,19 @@ def kill_and_go_on(
 
 
 def counted(store: JobStore) -> int:
-    """Tasks with a prediction that the jobs of a database know of."""
+    """Return the number of predicted tasks in the jobs of a database."""
     return sum(job.done + job.skipped for job in store.list_jobs())
 
 
 def test_a_bulk_run_that_is_killed_three_times_ends_complete_and_without_duplicates(
-    own_studio: OwnStudio, make_project: Callable[[int], int], tmp_path: Path
+    own_studio: OwnLabelStudio, make_project: Callable[[int], int], tmp_path: Path
 ) -> None:
     left = kill_and_go_on(own_studio.studio, make_project(160), 160, 3, tmp_path)
     assert left[0] > left[1] > 0
 
 
 def test_a_bulk_run_outlives_a_label_studio_that_is_away_for_a_while(
-    own_studio: OwnStudio, make_project: Callable[[int], int], tmp_path: Path
+    own_studio: OwnLabelStudio, make_project: Callable[[int], int], tmp_path: Path
 ) -> None:
     studio, project = own_studio.studio, make_project(80)
     run = bulk_run(studio, project, 0.1, tmp_path / "bulk.db")
@@ -257,7 +257,7 @@ def test_a_bulk_run_outlives_a_label_studio_that_is_away_for_a_while(
 
 
 def test_two_backends_share_a_job_and_one_of_them_is_killed(
-    own_studio: OwnStudio, make_project: Callable[[int], int], tmp_path: Path
+    own_studio: OwnLabelStudio, make_project: Callable[[int], int], tmp_path: Path
 ) -> None:
     studio, project = own_studio.studio, make_project(60)
     url = f"sqlite:///{tmp_path}/shared.db"
@@ -287,9 +287,9 @@ def owns(process: subprocess.Popen[bytes], owner: str) -> bool:
 
 
 def test_new_tasks_are_predicted_as_they_come(
-    own_studio: OwnStudio, make_project: Callable[[int], int], tmp_path: Path
+    own_studio: OwnLabelStudio, make_project: Callable[[int], int], tmp_path: Path
 ) -> None:
-    """Label Studio tells of them through the webhook that it has set up on connecting."""
+    """Label Studio reports new tasks through the webhook that connecting sets up."""
     studio, project = own_studio.studio, make_project(1)
     options = {"AUTO_PRELABEL": str(project), "DATABASE_URL": f"sqlite:///{tmp_path}/one.db"}
     with slow_backend(studio, 0.0, tmp_path / "log", **options) as (url, _):

@@ -1,4 +1,4 @@
-"""Annotators correct predictions in the real Label Studio; the report says what they did."""
+"""Annotators correct predictions in the real Label Studio; the report counts the corrections."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DESK = {"width": 1280, "height": 900}
 
 
 def report(backend_url: str, project: int, **kinds: int) -> dict[str, Any]:
-    """The report, once it knows of so many annotations."""
+    """Wait until the report has a number of annotations, and return it."""
     end = time.monotonic() + 60
     while True:
         asked = requests.get(f"{backend_url}/projects/{project}/report.json", timeout=30)
@@ -41,7 +41,7 @@ def report(backend_url: str, project: int, **kinds: int) -> dict[str, Any]:
 
 
 def erased(region: dict[str, Any]) -> dict[str, Any]:
-    """The region without the left half of its pixels, as Label Studio's converter writes it."""
+    """Erase the left half of a region's pixels, written by Label Studio's converter."""
     changed = copy.deepcopy(region)
     mask = decode(region)
     mask[:, : int(np.median(np.flatnonzero(mask.any(axis=0))))] = False
@@ -50,7 +50,7 @@ def erased(region: dict[str, Any]) -> dict[str, Any]:
 
 
 def by_hand(studio: LabelStudioProcess, project: int) -> dict[str, dict[str, float]]:
-    """The figures of each label, from what Label Studio has: its own decoder, and plain sums."""
+    """Compute the figures of each label from Label Studio's data with its own decoder."""
     sums = {label: {"hit": 0, "predicted": 0, "true": 0, "ious": []} for label in LABELS}
     for each in studio.client.tasks.list(project=project):
         for made in studio.client.annotations.list(id=each.id):
@@ -149,11 +149,11 @@ def test_what_annotators_do_is_what_the_report_says(
     studio.client.annotations.update(id=changed, lead_time=20.0)
     assert report(backend_url, project, compared=3, converted=3)["all"] == before
 
-    look_at_the_page(page, backend_url, project, tmp_path)
+    check_the_page(page, backend_url, project, tmp_path)
 
 
-def look_at_the_page(page: Page, backend_url: str, project: int, folder: Path) -> None:
-    """At a desk and on a phone, in light and dark; a plot is saved as pixels."""
+def check_the_page(page: Page, backend_url: str, project: int, folder: Path) -> None:
+    """Check the page on a wide and a narrow screen, light and dark; save a plot as an image."""
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
