@@ -49,9 +49,9 @@ class LabelStudioFiles:
             max_file_mb=settings.max_image_mb,
         )
 
-    def learn(self, hostname: str, access_token: str, vouched: bool = False) -> None:
-        """Keep what Label Studio says of itself; see `LabelStudioInstance.learn`."""
-        self._instance.learn(hostname, access_token, vouched)
+    def use_setup(self, hostname: str, access_token: str, trusted: bool = False) -> None:
+        """Keep what Label Studio says of itself; see `LabelStudioInstance.use_setup`."""
+        self._instance.use_setup(hostname, access_token, trusted)
 
     def download(self, url: str, called: str = "") -> bytes:
         """Return the content of a file; see `Downloader.download`."""

@@ -25,12 +25,12 @@ class _Setup:
     Attributes:
         url: its address.
         access: its token, with the host that it is for; None where none is needed.
-        is_vouched: whether the request had the backend's password.
+        is_trusted: whether the request had the backend's password.
     """
 
     url: str
     access: Access | None = field(repr=False)
-    is_vouched: bool
+    is_trusted: bool
 
 
 class LabelStudioInstance:
@@ -50,7 +50,7 @@ class LabelStudioInstance:
         self._access = Access(url, api_key) if url and api_key else None
         self._setup: _Setup | None = None  # replaced as a whole, so that no lock is needed
 
-    def learn(self, hostname: str, access_token: str, vouched: bool) -> None:
+    def use_setup(self, hostname: str, access_token: str, trusted: bool) -> None:
         """Keep the address and the token that Label Studio sends when it connects.
 
         The token is used only where none is configured, and only for the host that it came with.
@@ -59,7 +59,7 @@ class LabelStudioInstance:
         Args:
             hostname: address of Label Studio.
             access_token: its token; may be empty.
-            vouched: whether the request had the backend's password. Without it anybody may have
+            trusted: whether the request had the backend's password. Without it anybody may have
                 sent the request, so that only a public address is connected to.
         """
         url = hostname.strip().rstrip("/")
@@ -68,9 +68,9 @@ class LabelStudioInstance:
         is_wanted = self._access is None and (self.url is None or self.is_configured(url))
         access = None
         if is_wanted and access_token:
-            rules = None if self.is_configured(url) or vouched else self.rules
+            rules = None if self.is_configured(url) or trusted else self.rules
             access = Access(url, access_token, rules)
-        self._setup = _Setup(url, access, vouched)
+        self._setup = _Setup(url, access, trusted)
 
     @property
     def announced_url(self) -> str | None:
@@ -98,7 +98,7 @@ class LabelStudioInstance:
         An administrator configures hosts, and has the backend's password.
         """
         setup = self._setup
-        is_announced = setup is not None and setup.is_vouched and origin(setup.url) == origin(url)
+        is_announced = setup is not None and setup.is_trusted and origin(setup.url) == origin(url)
         return self.is_configured(url) or is_announced or self.rules.is_allowed_host(url)
 
     def is_file(self, url: str) -> bool:

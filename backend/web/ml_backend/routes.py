@@ -70,7 +70,7 @@ class MlBackendRoutes:
     def setup(self) -> Response:
         """Learn a project's address, and answer with the version of its predictions."""
         asked = parse_setup(self.body.read())
-        self.files.learn(asked.hostname, asked.access_token, vouched=self._has_password)
+        self.files.use_setup(asked.hostname, asked.access_token, trusted=self._has_password)
         status = self.engine.status
         if status.state == "failed":
             raise ModelUnavailable(status.reason)

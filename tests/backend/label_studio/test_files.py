@@ -73,7 +73,7 @@ def test_dots_in_a_name_lead_nowhere() -> None:
 def test_people_are_sent_where_label_studio_says_that_it_is() -> None:
     files = LabelStudioFiles("http://label-studio:8080")
     assert files.task_url(7) == "http://label-studio:8080/projects/7/data"
-    files.learn("https://studio.example.com/label/", "")
+    files.use_setup("https://studio.example.com/label/", "")
     assert files.task_url(7, 3) == "https://studio.example.com/label/projects/7/data?task=3"
     assert files.task_url(7, "3&x=<") == "https://studio.example.com/label/projects/7/data"
     assert files.task_url(None, 3) is None

@@ -372,7 +372,7 @@ def test_what_is_kept_is_of_one_label_studio(server: LocalServer, elsewhere: Loc
     files = LabelStudioFiles.from_settings(settings)
     reader = ImageReader(files, settings)
     for place in (server, elsewhere, server):
-        files.learn(place.url, TOKEN)
+        files.use_setup(place.url, TOKEN)
         reader.read_cached("/data/upload/7/1b2-a b.png", TASK)
     assert (len(server.asked), len(elsewhere.asked)) == (1, 1)
 

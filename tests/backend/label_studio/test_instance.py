@@ -71,13 +71,13 @@ def test_the_token_goes_along_for_files_only(
 
 def test_what_setup_sends_is_used_where_nothing_is_configured(file_server: LocalServer) -> None:
     files = LabelStudioFiles(rules=LOOPBACK)
-    files.learn(file_server.url + "/", LEGACY)
+    files.use_setup(file_server.url + "/", LEGACY)
     assert fetch_file(files) == b"picture"
 
 
 def test_a_sent_token_stays_with_its_host(file_server: LocalServer, stranger: LocalServer) -> None:
     files = LabelStudioFiles(stranger.url)
-    files.learn(file_server.url, LEGACY)
+    files.use_setup(file_server.url, LEGACY)
     assert fetch_file(files) == b"strange"
     assert stranger.asked[0].authorization is None
 
@@ -86,27 +86,27 @@ def test_a_sent_token_serves_the_configured_host_where_it_is_one(
     file_server: LocalServer,
 ) -> None:
     files = LabelStudioFiles(file_server.url)
-    files.learn(file_server.url, LEGACY)
+    files.use_setup(file_server.url, LEGACY)
     assert fetch_file(files) == b"picture"
 
 
 def test_a_configured_token_is_kept(file_server: LocalServer, stranger: LocalServer) -> None:
     files = LabelStudioFiles(file_server.url, LEGACY)
-    files.learn(stranger.url, "b" * 40)
+    files.use_setup(stranger.url, "b" * 40)
     assert fetch_file(files) == b"picture"
     assert stranger.asked == []
 
 
 def test_links_by_the_name_that_the_server_calls_itself(file_server: LocalServer) -> None:
     files = LabelStudioFiles(file_server.url, LEGACY)
-    files.learn("http://localhost:8080", "b" * 40)
+    files.use_setup("http://localhost:8080", "b" * 40)
     assert files.download("http://localhost:8080/data/upload/1/a.png") == b"picture"
 
 
 @pytest.mark.parametrize("hostname", ["", "  ", "studio", "file:///etc", "http://", "http://["])
 def test_names_that_are_none_are_not_learned(hostname: str) -> None:
     files = LabelStudioFiles()
-    files.learn(hostname, LEGACY)
+    files.use_setup(hostname, LEGACY)
     with pytest.raises(ImageNotFound, match="set LABEL_STUDIO_URL"):
         files.file_url("/data/upload/1/a.png")
 
@@ -126,7 +126,7 @@ def test_other_hosts_of_this_machine_are_not_asked(
 def test_who_has_no_password_teaches_no_private_address(file_server: LocalServer) -> None:
     for token in (LEGACY, PERSONAL):  # the latter would be sent to be exchanged
         files = LabelStudioFiles()
-        files.learn(file_server.url, token)
+        files.use_setup(file_server.url, token)
         with pytest.raises(HostRefused, match="set LABEL_STUDIO_URL"):
             fetch_file(files)
     assert file_server.asked == []
@@ -134,10 +134,10 @@ def test_who_has_no_password_teaches_no_private_address(file_server: LocalServer
 
 def test_who_has_the_password_does(file_server: LocalServer, stranger: LocalServer) -> None:
     files = LabelStudioFiles()
-    files.learn(file_server.url, PERSONAL, vouched=True)
+    files.use_setup(file_server.url, PERSONAL, trusted=True)
     assert fetch_file(files) == b"picture"
     with pytest.raises(HostRefused):
         files.download(f"{stranger.url}/a.png")
-    files.learn(stranger.url, LEGACY)  # somebody else, without: takes the trust along
+    files.use_setup(stranger.url, LEGACY)  # somebody else, without: takes the trust along
     with pytest.raises(HostRefused):
         fetch_file(files)

@@ -29,14 +29,14 @@ def test_what_runs_and_what_failed_is_linked_to_label_studio() -> None:
 
 def test_links_go_where_label_studio_says_that_browsers_find_it() -> None:
     scene = Scene()
-    scene.files.learn("https://studio.example.com/", "")
+    scene.files.use_setup("https://studio.example.com/", "")
     assert scene.read()["label_studio"] == "https://studio.example.com"
 
 
 @pytest.mark.parametrize("hostname", ["javascript:alert(1)", "data:text/html,x", "//x", "x"])
 def test_nothing_but_web_addresses_is_linked_to(hostname: str) -> None:
     scene = Scene()
-    scene.files.learn(hostname, "")
+    scene.files.use_setup(hostname, "")
     assert scene.read()["label_studio"] == "http://label-studio:8080"
 
 
