@@ -19,7 +19,8 @@ from backend.database.database import sentence
 from backend.database.leases import LeaseLost, has_died
 from backend.errors import JobOver
 from backend.jobs.job import Job, Only
-from backend.jobs.prelabeler import Prelabeler, Report
+from backend.jobs.job_report import JobReport
+from backend.jobs.prelabeler import Prelabeler
 from backend.services import Services
 from backend.settings import Settings
 
@@ -128,7 +129,7 @@ def make_prelabeler(
     return services.prelabeler(client)
 
 
-def run_job(services: Services, prelabeler: Prelabeler, job: Job) -> Report:
+def run_job(services: Services, prelabeler: Prelabeler, job: Job) -> JobReport:
     """Run a job here with a progress bar, or show its progress where another process runs it.
 
     It returns when the job is over, or after Ctrl-C.

@@ -1,1 +1,1 @@
-"""The database: connections, migrations and backups; imports `settings` and what that imports."""
+"""The database: connections, leases, migrations and backups; imports `settings` and what that imports."""

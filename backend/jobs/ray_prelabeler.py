@@ -17,9 +17,10 @@ import numpy as np
 from backend.errors import ModelUnavailable
 from backend.feedback.learning.versions import ActiveModel
 from backend.inference.image_request import Priority
+from backend.jobs.chunk import CHUNK, predict_and_write
 from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore
-from backend.jobs.prelabeler import CHUNK, Prelabeler, predict_and_write
+from backend.jobs.prelabeler import Prelabeler
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
@@ -39,12 +40,12 @@ class ClusterPrelabeler(Prelabeler):
     Args:
         make_parts: travels to the nodes, with the settings and the token in it.
         actors: how many; None: one for each GPU, and without any one for each node.
-        store: see `Prelabeler`, also for what follows.
-        results: likewise.
-        pending: likewise.
-        pipeline: tells versions only: its model need not be loaded here.
-        client: likewise.
-        owner: likewise.
+        store: see `Prelabeler`, like the arguments that follow.
+        outbox: the claims on tasks.
+        deadline: is not used here: the actors run the tasks.
+        predictor: knows the versions; its model need not be loaded here.
+        client: Label Studio.
+        owner: the owner of the jobs' leases.
     """
 
     def __init__(
@@ -52,13 +53,13 @@ class ClusterPrelabeler(Prelabeler):
         make_parts: MakeParts,
         actors: int | None,
         store: JobStore,
-        results: PredictionOutbox,
-        pending: DeadlineRunner,
+        outbox: PredictionOutbox,
+        deadline: DeadlineRunner,
         predictor: Predictor,
         client: LabelStudioClient,
         owner: str,
     ) -> None:
-        super().__init__(store, results, pending, predictor, client, owner)
+        super().__init__(store, outbox, deadline, predictor, client, owner)
         self._make_parts = make_parts
         self._actors = actors
 

@@ -29,8 +29,8 @@ from backend.feedback.learning.version_file import export, read_export
 from backend.feedback.learning.version_registry import VersionRegistry
 from backend.feedback.learning.versions import ActiveModel, TrainingExample, Version
 from backend.inference.feature_cache import FeatureFolder
+from backend.jobs.job_report import JobReport
 from backend.jobs.job_store import JobStore
-from backend.jobs.prelabeler import Report
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.prediction.failures import Failure
@@ -377,7 +377,7 @@ def test_the_file_of_a_prelabeled_project() -> None:
     store = JobStore(Database("sqlite://"))
     with store.database.write() as connection:
         connection.execute(text(JOB_ROW))
-    report = Report(store.get_job(5), [Failure(5, 41, "There is no file.", 1.0)])
+    report = JobReport(store.get_job(5), [Failure(5, 41, "There is no file.", 1.0)])
     assert json.dumps(report.to_json()) == json.dumps(
         {
             "job": 5,

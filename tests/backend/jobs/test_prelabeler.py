@@ -29,9 +29,11 @@ from backend.errors import ImageNotFound, ImageRefused, ModelUnavailable, Studio
 from backend.feedback.learning.versions import TrainingExample, Version
 from backend.inference.engine import Engine
 from backend.jobs import prelabeler as prelabel
+from backend.jobs.chunk import CHUNK
 from backend.jobs.job import Job
+from backend.jobs.job_report import JobPlan, JobReport
 from backend.jobs.job_store import JobStore
-from backend.jobs.prelabeler import CHUNK, Plan, Prelabeler, Report
+from backend.jobs.prelabeler import Prelabeler
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
@@ -370,7 +372,7 @@ def test_a_lease_outlives_an_outage_of_the_database(
     store.start_job(7)
     job = store.lease_job("me")
     assert job is not None
-    with bench.prelabeler._leased(job, bench.stopping) as halt:
+    with bench.prelabeler._keep_lease(job, bench.stopping) as halt:
         database.away = 2
         wait_for(lambda: database.away <= 0)
         last = store.get_job(job.id).leased_until
@@ -431,7 +433,7 @@ def test_a_run_that_is_stopped_looks_for_no_more_duplicates(
     version = bench.version(studio.label_config)
     for task in (1, 1, 2, 2):
         studio.add(task, version)
-    remove, halts = bench.prelabeler._remove_doubles, []
+    remove, halts = bench.prelabeler._remove_duplicates, []
 
     def watched(job: Job, halt: threading.Event) -> None:
         halts.append(halt)
@@ -443,7 +445,7 @@ def test_a_run_that_is_stopped_looks_for_no_more_duplicates(
             assert halts[0].wait(20)
         return None
 
-    monkeypatch.setattr(bench.prelabeler, "_remove_doubles", watched)
+    monkeypatch.setattr(bench.prelabeler, "_remove_duplicates", watched)
     studio.fault = fault
     job = bench.run(tasks=[1, 2])
     assert job.state == "running"
@@ -549,9 +551,9 @@ def test_a_plan_tells_and_does_nothing(
     studio.add(1, version)
     studio.annotated = {2}
     studio.views[1] = [1, 2, 3, 4]
-    assert bench.prelabeler.plan(7) == Plan(7, version, COUNT - 2, 1)
-    assert bench.prelabeler.plan(7, only="all", view=1) == Plan(7, version, 3, 1)
-    assert bench.prelabeler.plan(7, view=1, limit=1) == Plan(7, version, 1, 0)
+    assert bench.prelabeler.plan(7) == JobPlan(7, version, COUNT - 2, 1)
+    assert bench.prelabeler.plan(7, only="all", view=1) == JobPlan(7, version, 3, 1)
+    assert bench.prelabeler.plan(7, view=1, limit=1) == JobPlan(7, version, 1, 0)
     assert bench.store.list_jobs() == []
     assert "127 tasks" not in str(bench.prelabeler.plan(7))
 
@@ -693,7 +695,9 @@ def open_ended(command: list[str]) -> Iterator[subprocess.Popen[str]]:
 
 def test_reasons_from_outside_do_nothing_to_the_terminal() -> None:
     job = JobStore(Database("sqlite://")).start_job(7)
-    report = Report(replace(job, reason="\x1b[2J"), [Failure(job.id, 5, "Gone\x07\n1 done.", 0.0)])
+    report = JobReport(
+        replace(job, reason="\x1b[2J"), [Failure(job.id, 5, "Gone\x07\n1 done.", 0.0)]
+    )
     first, _, last = str(report).splitlines()
     assert first.endswith("queued. \ufffd[2J")
     assert last == "1 x Gone\ufffd\ufffd1 done."
