@@ -1,1 +1,2 @@
-"""The database: connections, leases, migrations and backups; imports `settings` and what that imports."""
+"""The database: connections, leases, migrations and backups; imports `settings` and what that
+imports."""
