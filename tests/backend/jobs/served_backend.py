@@ -1,0 +1,70 @@
+"""A backend with its background threads, for tests of delivery, jobs and feedback."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from backend.inference.engine import Engine
+from backend.jobs.job_store import JobStore
+from backend.jobs.worker import Worker
+from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.requests import Task
+from backend.prediction.outbox import PredictionOutbox, result_key
+from backend.prediction.predictor import Predictor
+from backend.settings import Settings
+from tests.backend.fakes.colour_segmenter import (
+    ColourSegmenter,
+    brush_config,
+    colour_engine,
+    data_url,
+    flag,
+)
+
+CONFIG = brush_config("red")
+
+
+@dataclass
+class Backend:
+    """The parts of a backend as `serve` runs it."""
+
+    client: Any
+    worker: Worker
+    store: JobStore
+    segmenter: ColourSegmenter
+    engine: Engine
+
+    def predict(self, *ids: int) -> list[Any]:
+        tasks = [{"id": i, "project": 7, "data": {"image": picture(i)}} for i in ids]
+        body = {"tasks": tasks, "label_config": CONFIG, "project": "7.1"}
+        results: list[Any] = self.client.post("/predict", json=body).get_json()["results"]
+        return results
+
+
+def picture(number: int) -> str:
+    return data_url(flag("red", "blue", size_hw=(4, 8 + number)))
+
+
+def version() -> str:
+    predictor = Predictor(colour_engine(), lambda *_: flag("red"), Settings())
+    return predictor.versions.current(parse_label_config(CONFIG))
+
+
+def keep(backend: Backend, *ids: int, project: int = 7) -> None:
+    """Add predictions that a backend made after a deadline, before it ended."""
+    results = PredictionOutbox(backend.store.database, "made")
+    for i in ids:
+        task = Task(i, project, {"image": picture(i)})
+        key = result_key(task, version())
+        results.claim({key: task}, project, version())
+        prediction = {"model_version": version(), "score": 0.5, "result": []}
+        results.add(key, prediction, 0.0)
+
+
+def wait_for(condition: Callable[[], bool], within_s: float = 20.0) -> None:
+    end = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
