@@ -7,42 +7,27 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
 from backend.database.database import Database
 from backend.database.leases import LEASE_S
-from backend.label_studio.requests import Task
 from backend.prediction.deadline import _POLL_S, DeadlineRunner
 from backend.prediction.failures import FailureStore
 from backend.prediction.outbox import PredictionOutbox, result_key
-from backend.prediction.task_runner import AHEAD, Outcome, TaskRunner
+from backend.prediction.task_runner import AHEAD, Outcome
 from tests.backend.fakes.flaky_database import FlakyDatabase
+from tests.backend.prediction.held_work import (
+    VERSION,
+    GoneModel,
+    HeldWork,
+    made_of,
+    tasks,
+    wait_for,
+)
 
-VERSION = "v1"
 FOREVER_S = 60.0
-
-
-class Worker:
-    """Makes predictions; those of tasks that are held up wait until they are let go."""
-
-    def __init__(self, *held: int) -> None:
-        self.made: list[Any] = []
-        self.held = {task: threading.Event() for task in held}
-        self.started = {task: threading.Event() for task in held}
-
-    def __call__(self, task: Task) -> Outcome:
-        if task.id in self.held:
-            self.started[task.id].set()  # type: ignore[index]
-            assert self.held[task.id].wait(30)  # type: ignore[index]
-        self.made.append(task.id)
-        return Outcome({"model_version": VERSION, "score": 0.5, "result": [task.id]})
-
-    def let_go(self) -> None:
-        for event in self.held.values():
-            event.set()
 
 
 @pytest.fixture
@@ -51,7 +36,7 @@ def url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def make_pending(url: str) -> Iterator[Callable[..., DeadlineRunner]]:
+def make_runner(url: str) -> Iterator[Callable[..., DeadlineRunner]]:
     stores = []
 
     def make(owner: str = "me", deadline_s: float = FOREVER_S) -> DeadlineRunner:
@@ -63,15 +48,6 @@ def make_pending(url: str) -> Iterator[Callable[..., DeadlineRunner]]:
     yield make
     for database in stores:
         database.close()
-
-
-def tasks(*ids: int) -> list[Task]:
-    return [Task(i, 7, {"image": f"{i}.png"}) for i in ids]
-
-
-def made_of(outcomes: list[Outcome]) -> list[Any]:
-    """The task that each entry is of; None where there is none."""
-    return [o.entry["result"][0] if isinstance(o.entry, dict) else None for o in outcomes]
 
 
 class Clock:
@@ -87,50 +63,43 @@ class Clock:
         self._is_late = True
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def test_all_that_is_ready_in_time_is_answered_in_order(
-    make_pending: Callable[..., DeadlineRunner],
+    make_runner: Callable[..., DeadlineRunner],
 ) -> None:
-    work = Worker()
-    outcomes = make_pending().outcomes(tasks(3, 1, 2), VERSION, 7, work)
+    work = HeldWork()
+    outcomes = make_runner().outcomes(tasks(3, 1, 2), VERSION, 7, work)
     assert made_of(outcomes) == [3, 1, 2]
 
 
 def test_the_rest_goes_on_and_the_next_request_takes_it(
-    make_pending: Callable[..., DeadlineRunner], monkeypatch: pytest.MonkeyPatch
+    make_runner: Callable[..., DeadlineRunner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def until_two_are_done(futures: list[Future[Outcome]], _: float) -> None:
         wait_for(lambda: sum(future.done() for future in futures) == 2)
 
-    work, pending = Worker(2), make_pending(deadline_s=0)
+    work, runner = HeldWork(2), make_runner(deadline_s=0)
     with monkeypatch.context() as patch:
         patch.setattr("backend.prediction.deadline.wait", until_two_are_done)
-        answer = pending.outcomes(tasks(1, 2, 3), VERSION, 7, work)
+        answer = runner.outcomes(tasks(1, 2, 3), VERSION, 7, work)
     assert made_of(answer) == [1, None, 3]
-    assert pending.count_waiting() == {7: 1}
-    work.let_go()
-    wait_for(lambda: pending.count_waiting() == {})
-    assert made_of(pending.outcomes(tasks(2), VERSION, 7, work)) == [2]
+    assert runner.count_waiting() == {7: 1}
+    work.release()
+    wait_for(lambda: runner.count_waiting() == {})
+    assert made_of(runner.outcomes(tasks(2), VERSION, 7, work)) == [2]
     assert sorted(work.made) == [1, 2, 3], "each was made once"
 
 
 def test_a_request_for_what_is_being_made_joins_it(
-    make_pending: Callable[..., DeadlineRunner],
+    make_runner: Callable[..., DeadlineRunner],
 ) -> None:
-    work, pending = Worker(1), make_pending()
+    work, runner = HeldWork(1), make_runner()
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(pending.outcomes, tasks(1), VERSION, 7, work)
+        first = pool.submit(runner.outcomes, tasks(1), VERSION, 7, work)
         assert work.started[1].wait(20)
-        second = pool.submit(pending.outcomes, tasks(1, 2), VERSION, 7, work)
+        second = pool.submit(runner.outcomes, tasks(1, 2), VERSION, 7, work)
         wait_for(lambda: 2 in work.made)
         assert not second.done(), "it waits for the first task too"
-        work.let_go()
+        work.release()
         answers = [made_of(first.result(20)), made_of(second.result(20))]
     assert sorted(work.made) == [1, 2]
     handed = [answers[0][0], answers[1][0]]
@@ -138,234 +107,204 @@ def test_a_request_for_what_is_being_made_joins_it(
 
 
 def test_backends_on_one_database_share_the_work(
-    make_pending: Callable[..., DeadlineRunner], monkeypatch: pytest.MonkeyPatch
+    make_runner: Callable[..., DeadlineRunner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work, here, there = Worker(1), make_pending("here"), make_pending("there")
+    work, here, there = HeldWork(1), make_runner("here"), make_runner("there")
     with ThreadPoolExecutor() as pool:
         first = pool.submit(there.outcomes, tasks(1), VERSION, 7, work)
         assert work.started[1].wait(20)
         with monkeypatch.context() as patch:
             patch.setattr("backend.prediction.deadline.time", Clock())
             assert made_of(here.outcomes(tasks(1, 2), VERSION, 7, work)) == [None, 2]
-        work.let_go()
+        work.release()
         assert made_of(first.result(20)) == [1]
     assert sorted(work.made) == [1, 2]
 
 
 def test_what_another_backend_has_made_is_taken(
-    make_pending: Callable[..., DeadlineRunner],
+    make_runner: Callable[..., DeadlineRunner],
 ) -> None:
-    work, here, there = Worker(1), make_pending("here"), make_pending("there", 0.2)
+    work, here, there = HeldWork(1), make_runner("here"), make_runner("there", 0.2)
     assert made_of(there.outcomes(tasks(1), VERSION, 7, work)) == [None]
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(here.outcomes, tasks(1), VERSION, 7, work)
         time.sleep(0.2)
-        work.let_go()
+        work.release()
         assert made_of(waiting.result(20)) == [1]
     assert work.made == [1]
 
 
 def test_what_is_there_is_handed_out_with_the_answer_and_no_sooner(
-    make_pending: Callable[..., DeadlineRunner],
+    make_runner: Callable[..., DeadlineRunner],
 ) -> None:
     """Whoever answers first brings it; from two answers, Label Studio would store it twice."""
-    work, pending = Worker(2), make_pending()
-    pending.until(0.0, tasks(1), VERSION, 7, work)
-    wait_for(lambda: pending.count_waiting() == {})
+    work, runner = HeldWork(2), make_runner()
+    runner.until(0.0, tasks(1), VERSION, 7, work)
+    wait_for(lambda: runner.count_waiting() == {})
     with ThreadPoolExecutor() as pool:
-        slow = pool.submit(pending.outcomes, tasks(1, 2), VERSION, 7, work)
+        slow = pool.submit(runner.outcomes, tasks(1, 2), VERSION, 7, work)
         assert work.started[2].wait(20)
-        assert made_of(pending.outcomes(tasks(1), VERSION, 7, work)) == [1]
-        work.let_go()
+        assert made_of(runner.outcomes(tasks(1), VERSION, 7, work)) == [1]
+        work.release()
         assert made_of(slow.result(20)) == [None, 2]
-    assert made_of(pending.outcomes(tasks(1), VERSION, 7, work)) == [1], "in case that one was lost"
+    assert made_of(runner.outcomes(tasks(1), VERSION, 7, work)) == [1], "in case that one was lost"
     assert work.made == [1, 2]
 
 
 def test_what_is_taken_over_from_the_dead_is_waited_for(
-    make_pending: Callable[..., DeadlineRunner], url: str
+    make_runner: Callable[..., DeadlineRunner], url: str
 ) -> None:
-    work, (task,) = Worker(1), tasks(1)
+    work, (task,) = HeldWork(1), tasks(1)
     past = Database(url, lambda: time.time() - LEASE_S + 0.2)
     PredictionOutbox(past, "died").claim({result_key(task, VERSION): task}, 7, VERSION)
     with ThreadPoolExecutor() as pool:
-        answer = pool.submit(make_pending().outcomes, [task], VERSION, 7, work)
+        answer = pool.submit(make_runner().outcomes, [task], VERSION, 7, work)
         assert work.started[1].wait(20)
         time.sleep(2 * _POLL_S)
         assert not answer.done()
-        work.let_go()
+        work.release()
         assert made_of(answer.result(20)) == [1]
     past.close()
 
 
 def test_results_outlive_the_backend_that_made_them(
-    make_pending: Callable[..., DeadlineRunner],
+    make_runner: Callable[..., DeadlineRunner],
 ) -> None:
-    work, dies = Worker(1), make_pending("dies", 0.1)
+    work, dies = HeldWork(1), make_runner("dies", 0.1)
     dies.outcomes(tasks(1), VERSION, 7, work)
-    work.let_go()
+    work.release()
     wait_for(lambda: dies.count_waiting() == {})
-    assert made_of(make_pending("lives").outcomes(tasks(1), VERSION, 7, work)) == [1]
+    assert made_of(make_runner("lives").outcomes(tasks(1), VERSION, 7, work)) == [1]
     assert work.made == [1]
 
 
 def test_only_what_no_request_waits_for_is_due(
-    make_pending: Callable[..., DeadlineRunner], monkeypatch: pytest.MonkeyPatch
+    make_runner: Callable[..., DeadlineRunner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work, pending, over = Worker(2), make_pending(), threading.Event()
+    work, runner, over = HeldWork(2), make_runner(), threading.Event()
     monkeypatch.setattr("backend.prediction.deadline.wait", lambda *_: over.wait(20))
     with ThreadPoolExecutor() as pool:
-        answer = pool.submit(pending.outcomes, tasks(1, 2), VERSION, 7, work)
+        answer = pool.submit(runner.outcomes, tasks(1, 2), VERSION, 7, work)
         assert work.started[2].wait(20)
-        wait_for(lambda: pending.count_waiting() == {7: 1})
-        assert pending._outbox.lease_due(10) == []
+        wait_for(lambda: runner.count_waiting() == {7: 1})
+        assert runner._outbox.lease_due(10) == []
         over.set()
         assert made_of(answer.result(20)) == [1, None]
-    work.let_go()
-    wait_for(lambda: pending.count_waiting() == {})
-    assert [waiting.task for waiting in pending._outbox.lease_due(10)] == [2]
+    work.release()
+    wait_for(lambda: runner.count_waiting() == {})
+    assert [waiting.task for waiting in runner._outbox.lease_due(10)] == [2]
 
 
-def test_an_opened_task_takes_what_is_kept(make_pending: Callable[..., DeadlineRunner]) -> None:
-    work, pending = Worker(1), make_pending(deadline_s=0.1)
+def test_an_opened_task_takes_what_is_kept(make_runner: Callable[..., DeadlineRunner]) -> None:
+    work, runner = HeldWork(1), make_runner(deadline_s=0.1)
     (task,) = tasks(1)
-    assert pending.opened(task, VERSION, 7, work) == Outcome([]), "in time"
-    work.let_go()
-    wait_for(lambda: pending.count_waiting() == {})
-    assert made_of([pending.opened(task, VERSION, 7, work)]) == [1]
+    assert runner.opened(task, VERSION, 7, work) == Outcome([]), "in time"
+    work.release()
+    wait_for(lambda: runner.count_waiting() == {})
+    assert made_of([runner.opened(task, VERSION, 7, work)]) == [1]
     assert work.made == [1]
-    assert made_of([make_pending().opened(task, "v2", 7, work)]) == [1]
+    assert made_of([make_runner().opened(task, "v2", 7, work)]) == [1]
     assert work.made == [1, 1]
 
 
 def test_an_opened_task_comes_before_its_own_batch_and_is_made_once(
-    make_pending: Callable[..., DeadlineRunner],
+    make_runner: Callable[..., DeadlineRunner],
 ) -> None:
     ahead = range(1, AHEAD + 1)
-    work, pending = Worker(*ahead), make_pending()
+    work, runner = HeldWork(*ahead), make_runner()
     with ThreadPoolExecutor() as pool:
-        batch = pool.submit(pending.outcomes, tasks(*ahead, 8, 9), VERSION, 7, work)
-        wait_for(lambda: pending.count_waiting() == {7: AHEAD + 2})
-        assert made_of([pending.opened(tasks(9)[0], VERSION, 7, work)]) == [9]
+        batch = pool.submit(runner.outcomes, tasks(*ahead, 8, 9), VERSION, 7, work)
+        wait_for(lambda: runner.count_waiting() == {7: AHEAD + 2})
+        assert made_of([runner.opened(tasks(9)[0], VERSION, 7, work)]) == [9]
         assert work.made == [9]
-        work.let_go()
+        work.release()
         assert made_of(batch.result(20)) == [*ahead, 8, None]
     assert sorted(work.made) == [*ahead, 8, 9]
 
 
 def test_an_opened_task_does_not_wait_for_the_line_of_another_backend(
-    make_pending: Callable[..., DeadlineRunner],
+    make_runner: Callable[..., DeadlineRunner],
 ) -> None:
-    work, here, there = Worker(1), make_pending("here"), make_pending("there")
+    work, here, there = HeldWork(1), make_runner("here"), make_runner("there")
     with ThreadPoolExecutor() as pool:
         batch = pool.submit(there.outcomes, tasks(1), VERSION, 7, work)
         assert work.started[1].wait(20)
-        assert made_of([here.opened(tasks(1)[0], VERSION, 7, Worker())]) == [1]
-        work.let_go()
+        assert made_of([here.opened(tasks(1)[0], VERSION, 7, HeldWork())]) == [1]
+        work.release()
         assert made_of(batch.result(20)) == [1]
 
 
 def test_two_who_open_a_task_at_once_both_get_it(
-    make_pending: Callable[..., DeadlineRunner],
+    make_runner: Callable[..., DeadlineRunner],
 ) -> None:
     """Annotators who begin a project together are all handed its first task."""
-    work, pending = Worker(1), make_pending()
+    work, runner = HeldWork(1), make_runner()
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(pending.opened, tasks(1)[0], VERSION, 7, work)
+        first = pool.submit(runner.opened, tasks(1)[0], VERSION, 7, work)
         assert work.started[1].wait(20)
-        second = pool.submit(pending.opened, tasks(1)[0], VERSION, 7, work)
-        work.let_go()
+        second = pool.submit(runner.opened, tasks(1)[0], VERSION, 7, work)
+        work.release()
         assert made_of([first.result(20), second.result(20)]) == [1, 1]
 
 
 def test_an_opened_task_that_fails_is_noted(
-    make_pending: Callable[..., DeadlineRunner], url: str
+    make_runner: Callable[..., DeadlineRunner], url: str
 ) -> None:
     gone = Outcome([], "No image.")
-    assert make_pending().opened(tasks(1)[0], VERSION, 7, lambda _: gone) == gone
+    assert make_runner().opened(tasks(1)[0], VERSION, 7, lambda _: gone) == gone
     (failure,) = FailureStore(Database(url)).newest()
     assert (failure.job, failure.task, failure.reason) == (0, 1, "No image.")
 
 
 def test_a_task_that_fails_is_noted_and_may_be_asked_for_again(
-    make_pending: Callable[..., DeadlineRunner], url: str
+    make_runner: Callable[..., DeadlineRunner], url: str
 ) -> None:
-    pending = make_pending()
-    answers = pending.outcomes(tasks(1), VERSION, 7, lambda _: Outcome([], "No image."))
+    runner = make_runner()
+    answers = runner.outcomes(tasks(1), VERSION, 7, lambda _: Outcome([], "No image."))
     assert answers == [Outcome([], "No image.")]
     (failure,) = FailureStore(Database(url)).newest()
     assert (failure.job, failure.task, failure.reason) == (0, 1, "No image.")
-    assert made_of(pending.outcomes(tasks(1), VERSION, 7, Worker())) == [1]
+    assert made_of(runner.outcomes(tasks(1), VERSION, 7, HeldWork())) == [1]
 
 
 def test_what_is_no_fault_of_one_task_ends_all_of_them_at_once(
-    make_pending: Callable[..., DeadlineRunner],
+    make_runner: Callable[..., DeadlineRunner],
 ) -> None:
-    asked = []
-
-    def gone(task: Task) -> Outcome:
-        asked.append(task.id)
-        raise ConnectionError("the model is gone")
-
-    pending = make_pending()
-    for batches in (TaskRunner(), pending):
-        asked.clear()
-        with pytest.raises(ConnectionError, match="the model is gone"):
-            batches.outcomes(tasks(*range(500)), VERSION, 7, gone)
-        assert len(asked) < 500
-    wait_for(lambda: pending.count_waiting() == {})
-    assert made_of(pending.outcomes(tasks(1), VERSION, 7, Worker())) == [1], "it is not claimed"
+    runner, work = make_runner(), GoneModel()
+    with pytest.raises(ConnectionError, match="the model is gone"):
+        runner.outcomes(tasks(*range(500)), VERSION, 7, work)
+    assert len(work.asked) < 500
+    wait_for(lambda: runner.count_waiting() == {})
+    assert made_of(runner.outcomes(tasks(1), VERSION, 7, HeldWork())) == [1], "it is not claimed"
 
 
 def test_a_task_that_is_sent_twice_is_made_once(
-    make_pending: Callable[..., DeadlineRunner],
+    make_runner: Callable[..., DeadlineRunner],
 ) -> None:
-    work = Worker()
-    assert made_of(make_pending().outcomes(tasks(1, 1), VERSION, 7, work)) == [1, 1]
+    work = HeldWork()
+    assert made_of(make_runner().outcomes(tasks(1, 1), VERSION, 7, work)) == [1, 1]
     assert work.made == [1]
-
-
-def test_projects_take_turns_and_none_takes_more_than_its_share() -> None:
-    batches, lock, seen = TaskRunner(), threading.Lock(), []
-    gate = threading.Event()
-
-    def work(task: Task) -> Outcome:
-        with lock:
-            seen.append(task.project_id)
-        assert gate.wait(20)
-        return Outcome([])
-
-    with ThreadPoolExecutor() as pool:
-        for project in (1, 1, 2):
-            some = [Task(i, project, {}) for i in range(20)]
-            pool.submit(batches.outcomes, some, VERSION, project, work)
-        wait_for(lambda: len(seen) == 2 * AHEAD)
-        time.sleep(0.1)
-        assert sorted(seen) == [1] * AHEAD + [2] * AHEAD
-        assert batches.count_waiting() == {1: 40, 2: 20}
-        gate.set()
-    assert len(seen) == 60
 
 
 def test_an_outage_of_the_database_ends_the_requests_and_strands_no_task(url: str) -> None:
     now, ids = [1000.0], range(1, 11)
-    database, work = FlakyDatabase(url, lambda: now[0]), Worker(*ids)
+    database, work = FlakyDatabase(url, lambda: now[0]), HeldWork(*ids)
     results = PredictionOutbox(database, "me")
-    pending = DeadlineRunner(FailureStore(database), results, FOREVER_S)
+    runner = DeadlineRunner(FailureStore(database), results, FOREVER_S)
     with ThreadPoolExecutor() as pool:
-        answer = pool.submit(pending.outcomes, tasks(*ids), VERSION, 7, work)
+        answer = pool.submit(runner.outcomes, tasks(*ids), VERSION, 7, work)
         assert work.started[1].wait(20)
         database.away = float("inf")
-        work.let_go()
+        work.release()
         with pytest.raises(OperationalError):
             answer.result(20)
-    wait_for(lambda: pending.count_waiting() == {})
+    wait_for(lambda: runner.count_waiting() == {})
     database.away = 0
     now[0] += LEASE_S - 1
     results.renew()
     now[0] += 2
     other = DeadlineRunner(FailureStore(database), PredictionOutbox(database, "other"), FOREVER_S)
-    assert made_of(other.outcomes(tasks(*ids), VERSION, 7, Worker())) == list(ids)
+    assert made_of(other.outcomes(tasks(*ids), VERSION, 7, HeldWork())) == list(ids)
     database.close()
 
 
@@ -373,7 +312,7 @@ def test_an_opened_task_does_without_a_database_that_is_away(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     database = Database("postgresql+psycopg://ann:secret@127.0.0.1:9/name")
-    pending = DeadlineRunner(FailureStore(database), PredictionOutbox(database, "me"), 1.0)
-    assert made_of([pending.opened(tasks(1)[0], VERSION, 7, Worker())]) == [1]
+    runner = DeadlineRunner(FailureStore(database), PredictionOutbox(database, "me"), 1.0)
+    assert made_of([runner.opened(tasks(1)[0], VERSION, 7, HeldWork())]) == [1]
     assert "waiting predictions" in caplog.text
     assert "secret" not in caplog.text
