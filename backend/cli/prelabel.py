@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from backend.cli.options import MODEL_SETTINGS, OUTPUT_FILE, with_settings, write_text
 from backend.cli.signals import stopped_by_signals
-from backend.database.database import sentence
+from backend.database.database import error_message
 from backend.database.leases import LeaseLost, has_died
 from backend.errors import JobOver
 from backend.jobs.job import Job, Only
@@ -91,7 +91,7 @@ def prelabel(
             report = run_job(services, prelabeler, job)
     except SQLAlchemyError as error:
         raise click.ClickException(
-            f"The database is away ({sentence(error)}): the same command goes on from here."
+            f"The database is away ({error_message(error)}): the same command goes on from here."
         ) from None
     except LeaseLost as error:
         raise click.ClickException(str(error)) from None

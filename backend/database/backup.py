@@ -1,7 +1,7 @@
 """Backups of an SQLite database, made and restored through SQLite's online backup.
 
-The online backup copies pages inside of transactions: a copy is whole although a backend writes
-meanwhile, and what is restored arrives in the file that is there, whole or not at all.
+The online backup copies pages inside of transactions. So a copy is whole although a backend writes
+meanwhile, and a restored backup replaces the content of the file wholly or not at all.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from backend.database.database import Database, alone
+from backend.database.database import Database, file_lock
 from backend.database.migrations.revisions import check_known
 from backend.errors import DatabaseInUse
 
-#: How long a command that has just opened the database may take to close it, in seconds.
-_WAIT_S: Final = 2.0
+#: How long to wait for a command that has just opened the database and closes it, in seconds.
+_BUSY_TIMEOUT_S: Final = 2.0
 
 
 def back_up(database: Database, to: Path) -> None:
@@ -35,20 +35,21 @@ def back_up(database: Database, to: Path) -> None:
     source = _file_of(database)
     if not source.exists():
         raise ValueError(f"There is no database at {source} to back up.")
-    with _told(f"{source} cannot be copied to {to}"), closing(_read_only(source)) as connection:
+    failure = f"{source} cannot be copied to {to}"
+    with _as_value_error(failure), closing(_read_only(source)) as connection:
         to.parent.mkdir(parents=True, exist_ok=True)
         _copy(connection, to)
 
 
 def restore(database: Database, backup: Path) -> Path | None:
-    """Replace what an SQLite database holds by a backup of it.
+    """Replace the content of an SQLite database by a backup of it.
 
     Args:
         database: no process may work with it meanwhile.
         backup: a file that `back_up` made.
 
     Returns:
-        A copy of what the database held before, beside it; None: there was no database.
+        The file beside the database with its earlier content; None if there was no database.
 
     Raises:
         DatabaseInUse: another process works with the database.
@@ -59,35 +60,37 @@ def restore(database: Database, backup: Path) -> Path | None:
     _check_backup(backup)
     if target.exists() and target.samefile(backup):
         raise ValueError(f"{backup} is the database itself: name a backup of it.")
-    with _told(f"{backup} cannot be restored to {target}"), alone(database.url):
+    failure = f"{backup} cannot be restored to {target}"
+    with _as_value_error(failure), file_lock(database.url):
         existed = target.exists()
         with closing(_connect(target)) as connection:
             _check_unused(connection, target)
-            kept = _keep(connection, target) if existed else None
+            earlier = _copy_aside(connection, target) if existed else None
             with closing(_read_only(backup)) as source:
                 source.backup(connection)
-    return kept
+    return earlier
 
 
 def _file_of(database: Database) -> Path:
+    """Return the file of a database; a ValueError says that it has none."""
     if database.file is None:
         raise ValueError(f"The database {database.name} is no SQLite file.")
     return database.file
 
 
 def _check_backup(file: Path) -> None:
-    """Refuse a file that is no whole database of a version that is known.
+    """Check that a file is an undamaged database of this backend, of a known version.
 
     Raises:
         DatabaseTooNew: it is from a newer version.
-        ValueError: it is something else, or damaged.
+        ValueError: it is damaged, or no database of this backend.
     """
-    with _told(f"{file} cannot be read"), closing(_read_only(file)) as connection:
+    with _as_value_error(f"{file} cannot be read"), closing(_read_only(file)) as connection:
         if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise ValueError(f"{file} is damaged: take another backup.")
         query = "SELECT name FROM sqlite_master WHERE type = 'table'"
         tables = {name for (name,) in connection.execute(query)}
-        if not {"jobs", "failures", "results"} <= tables:  # which even the first release made
+        if not {"jobs", "failures", "results"} <= tables:  # tables of the first release
             raise ValueError(f"{file} is no database of this backend.")
         if "alembic_version" in tables:
             (revision,) = connection.execute(
@@ -97,7 +100,9 @@ def _check_backup(file: Path) -> None:
 
 
 def _check_unused(connection: sqlite3.Connection, file: Path) -> None:
-    """Refuse a database that another connection has open: SQLite leaves WAL only with the last one.
+    """Check that no other connection has a database open.
+
+    SQLite leaves the WAL mode only for the last open connection.
 
     Raises:
         DatabaseInUse: another connection is open.
@@ -120,12 +125,12 @@ def _check_unused(connection: sqlite3.Connection, file: Path) -> None:
         )
 
 
-def _keep(connection: sqlite3.Connection, file: Path) -> Path:
-    """Copy a database to a new file beside it, whose name holds the time of day."""
+def _copy_aside(connection: sqlite3.Connection, file: Path) -> Path:
+    """Copy a database to a new file beside it, named by date and time."""
     now = time.strftime("%Y%m%d-%H%M%S")
-    kept = file.with_name(f"{file.stem}.before-restore-{now}{file.suffix}")
-    _copy(connection, kept)
-    return kept
+    aside = file.with_name(f"{file.stem}.before-restore-{now}{file.suffix}")
+    _copy(connection, aside)
+    return aside
 
 
 def _copy(connection: sqlite3.Connection, to: Path) -> None:
@@ -140,7 +145,7 @@ def _copy(connection: sqlite3.Connection, to: Path) -> None:
         part = Path(folder) / to.name
         with closing(_connect(part)) as copy:
             connection.backup(copy)
-            copy.execute("PRAGMA journal_mode=DELETE")  # one file, without another beside it
+            copy.execute("PRAGMA journal_mode=DELETE")  # without WAL, it is one file
         try:
             to.hardlink_to(part)
         except FileExistsError:
@@ -150,7 +155,7 @@ def _copy(connection: sqlite3.Connection, to: Path) -> None:
 
 
 def _connect(file: Path) -> sqlite3.Connection:
-    return sqlite3.connect(file, timeout=_WAIT_S, isolation_level=None)
+    return sqlite3.connect(file, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
 
 
 def _read_only(file: Path) -> sqlite3.Connection:
@@ -158,9 +163,9 @@ def _read_only(file: Path) -> sqlite3.Connection:
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Say what could not be done, and why, in one sentence."""
+def _as_value_error(failure: str) -> Iterator[None]:
+    """Raise errors of files and of SQLite as a ValueError: the failure, then the reason."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
-        raise ValueError(f"{what}: {error}.") from None
+        raise ValueError(f"{failure}: {error}.") from None

@@ -34,11 +34,11 @@ Key = TypeVar("Key", int, str)
 
 
 class Database:
-    """A database, which is opened, and made or upgraded, when it is first used.
+    """A database, opened at its first use, and created or upgraded then.
 
     Args:
-        url: SQLAlchemy's: ``sqlite:///path`` or ``postgresql+psycopg://...``.
-        clock: seconds since the epoch.
+        url: URL of SQLAlchemy: ``sqlite:///path`` or ``postgresql+psycopg://...``.
+        clock: returns the time in seconds since the epoch.
     """
 
     def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
@@ -49,7 +49,7 @@ class Database:
 
     @classmethod
     def from_settings(cls: type[_Database], settings: Settings) -> _Database:
-        """The database that settings name; by default ``MODEL_DIR/clearclip.db``."""
+        """Make the database of the settings; by default ``MODEL_DIR/clearclip.db``."""
         url = settings.database_url
         return cls(
             url.get_secret_value() if url else f"sqlite:///{settings.model_dir / 'clearclip.db'}"
@@ -57,12 +57,12 @@ class Database:
 
     @property
     def url(self) -> URL:
-        """SQLAlchemy's URL, which shows no password."""
+        """The URL; as text, it hides the password."""
         return self._url
 
     @property
     def name(self) -> str:
-        """The URL as people may read it: without its password, and without what follows a ``?``."""
+        """The URL for logs and messages, without the password and the query after ``?``."""
         return self._url.set(query={}).render_as_string()
 
     @property
@@ -71,26 +71,26 @@ class Database:
         return _file(self._url)
 
     def check(self) -> None:
-        """Open the database, upgrade it where it is of an earlier version, and close it again.
+        """Open the database, upgrade it from an earlier version, and close it again.
 
         Raises:
             DatabaseTooNew: a newer version has upgraded it.
-            ValueError: it cannot be had, in a sentence without its password.
+            ValueError: it cannot be opened; the message names it without its password.
         """
-        with self._told("written"), self.write():
+        with self._as_value_error("written"), self.write():
             pass
         self.close()
 
     def revision(self) -> str | None:
-        """Read the revision of the database, and change nothing; None: it has none.
+        """Read the revision of the database and change nothing; None if it has none.
 
         Raises:
             DatabaseTooNew: a newer version has upgraded it.
-            ValueError: it cannot be had, in a sentence without its password.
+            ValueError: it cannot be opened; the message names it without its password.
         """
         if self.file is not None and not self.file.exists():
             return None
-        with self._told("read"), alone(self._url):
+        with self._as_value_error("read"), file_lock(self._url):
             engine = _connect(self._url)
             try:
                 with engine.connect() as connection:
@@ -99,12 +99,14 @@ class Database:
                 engine.dispose()
 
     @contextmanager
-    def _told(self, done: str) -> Iterator[None]:
+    def _as_value_error(self, done: str) -> Iterator[None]:
+        """Raise errors of the database as a ValueError that says what to set."""
         try:
             yield
         except (OSError, SQLAlchemyError, ImportError) as error:
             raise ValueError(
-                f"The database {self.name} cannot be {done} ({sentence(error)}): set DATABASE_URL."
+                f"The database {self.name} cannot be {done} ({error_message(error)}): "
+                "set DATABASE_URL."
             ) from None
 
     def close(self) -> None:
@@ -116,16 +118,16 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that may write, committed at the end of the block."""
-        with self._opened().begin() as connection:
+        """Open a transaction that may write; it is committed at the end of the block."""
+        with self._open_engine().begin() as connection:
             yield connection
 
     @contextmanager
     def write_exclusively(self, lock: int) -> Iterator[Connection]:
-        """A transaction that may write, one at a time among all processes that use the lock.
+        """Open a transaction that may write, one at a time among all processes that use the lock.
 
         Args:
-            lock: the number of an advisory lock of PostgreSQL. SQLite has one writer in any case.
+            lock: number of an advisory lock of PostgreSQL. SQLite has only one writer anyway.
         """
         with self.write() as connection:
             take_lock(connection, lock)
@@ -133,11 +135,11 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that only reads, and holds up nobody."""
-        with self._opened().connect() as connection:
+        """Open a transaction that only reads; no other transaction waits for it."""
+        with self._open_engine().connect() as connection:
             yield connection.execution_options(reads_only=True)
 
-    def _opened(self) -> Engine:
+    def _open_engine(self) -> Engine:
         with self._lock:
             if self._engine is None:
                 self._engine = _open(self._url)
@@ -161,24 +163,24 @@ def key_batches(keys: Iterable[Key]) -> Iterator[list[Key]]:
         yield all_keys[start : start + MAX_KEYS]
 
 
-def sentence(error: BaseException) -> str:
-    """What a database says itself, without the statement that was sent to it.
+def error_message(error: BaseException) -> str:
+    """Return the first line of the database's own message, without the SQL statement.
 
-    >>> sentence(SQLAlchemyError("It shuts down.\\nMore about that."))
+    >>> error_message(SQLAlchemyError("It shuts down.\\nMore about that."))
     'It shuts down.'
     """
     return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
 
 
 def _open(url: URL) -> Engine:
-    """Connect, and bring the tables to the newest revision.
+    """Connect, and upgrade the tables to the newest revision.
 
     Raises:
-        DatabaseTooNew: they are at one that this version does not know.
+        DatabaseTooNew: their revision is unknown to this version.
     """
     engine = _connect(url)
     try:
-        with alone(url):
+        with file_lock(url):
             _upgrade(engine)
     except BaseException:
         engine.dispose()
@@ -195,10 +197,11 @@ def _connect(url: URL) -> Engine:
     return engine
 
 
-def alone(url: URL) -> AbstractContextManager[object]:
-    """Open an SQLite file while no other process opens it; its folder is made where it is missing.
+def file_lock(url: URL) -> AbstractContextManager[object]:
+    """Return a lock under which one process at a time opens an SQLite file; make its folder.
 
-    While one process makes a new file, SQLite refuses the others at once and lets none wait.
+    Without it, SQLite refuses all other processes at once while one creates the file; they would
+    not wait. For a database in memory and for PostgreSQL the lock does nothing.
     """
     file = _file(url)
     if file is None:
@@ -215,24 +218,27 @@ def _file(url: URL) -> Path | None:
 
 
 def _upgrade(engine: Engine) -> None:
-    """Upgrade a database that needs it; one that does not is only read, beside who writes."""
+    """Upgrade a database that is not up to date; others may write while this is checked."""
     with engine.connect() as connection:
         connection.execution_options(reads_only=True)
         if is_up_to_date(connection):
             return
     with engine.begin() as connection:
-        take_lock(connection, LOCK)  # two that start at once must not both upgrade
+        take_lock(connection, LOCK)  # two processes that start at once must not both upgrade
         upgrade(connection)
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:
-    """Readers beside one writer, and transactions that begin where we say so."""
+    """Let readers work beside one writer, and let `_begin_sqlite` begin all transactions."""
     connection.isolation_level = None
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    """Writers wait for each other at the beginning: one that has read first could not."""
+    """Begin a transaction; one that may write takes the write lock at its beginning.
+
+    There, SQLite lets it wait for other writers. After a first read, SQLite might refuse it.
+    """
     reads_only = connection.get_execution_options().get("reads_only")
     connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")

@@ -29,7 +29,7 @@ from tenacity import (
     wait_exponential,
 )
 
-from backend.database.database import Database, sentence
+from backend.database.database import Database, error_message
 from backend.database.leases import LeaseLost
 from backend.errors import LabelConfigError, StudioRefused
 from backend.inference.image_request import Priority
@@ -207,7 +207,9 @@ class Prelabeler:
                 except LeaseLost:
                     state = "cancelled"
                 except SQLAlchemyError as error:  # it may be back before the lease ends
-                    log.warning("Job %d: its lease is not renewed: %s", job.id, sentence(error))
+                    log.warning(
+                        "Job %d: its lease is not renewed: %s", job.id, error_message(error)
+                    )
                 if stopping.is_set() or state != "running":
                     halt.set()
 
@@ -335,5 +337,5 @@ class Prelabeler:
 
 def _log_retry(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
-    told = sentence(error) if error else ""
+    told = error_message(error) if error else ""
     log.warning("%s; the job goes on in %.0f s", told, state.upcoming_sleep)

@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from backend.database.database import sentence
+from backend.database.database import error_message
 from backend.label_studio.requests import Task
 from backend.prediction.failures import FailureStore
 from backend.prediction.outbox import PredictionOutbox, result_key
@@ -70,7 +70,7 @@ class DeadlineRunner(TaskRunner):
         try:
             return self.until(self._deadline_s, [task], version, project, noting, opened=True)[0]
         except SQLAlchemyError as error:
-            log.warning("The database of waiting predictions: %s", sentence(error))
+            log.warning("The database of waiting predictions: %s", error_message(error))
             return work(task)
 
     def until(
@@ -180,7 +180,7 @@ class DeadlineRunner(TaskRunner):
         try:
             self._outbox.abandon(item.key for item in items)
         except SQLAlchemyError as lost:
-            log.warning("%s; %d claims end by themselves", sentence(lost), len(items))
+            log.warning("%s; %d claims end by themselves", error_message(lost), len(items))
         with self._lock:
             for item in items:
                 self._making.pop(item.key, None)
