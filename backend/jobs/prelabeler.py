@@ -298,7 +298,7 @@ class Prelabeler:
             return Outcome([]) if halt.is_set() else self._predictor.outcome(task, spec)
 
         def predict(tasks: Sequence[Task]) -> list[Outcome]:
-            return self._deadline.until(
+            return self._deadline.run_until(
                 _NO_DEADLINE_S, tasks, spec.version, job.project, work, whole=True
             )
 
@@ -337,5 +337,5 @@ class Prelabeler:
 
 def _log_retry(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
-    told = error_message(error) if error else ""
-    log.warning("%s; the job goes on in %.0f s", told, state.upcoming_sleep)
+    message = error_message(error) if error else ""
+    log.warning("%s; the job goes on in %.0f s", message, state.upcoming_sleep)

@@ -1,7 +1,7 @@
-"""Answer by a deadline; tasks that are not done by then go on and wait in the outbox.
+"""Answer by a deadline; tasks that are not done by then go on, and their predictions are kept.
 
-From the outbox, the next request takes them, or they are written through Label Studio's API. A task
-that somebody has opened is predicted before those of batches.
+They wait in the outbox, from which the next request takes them, or they are written through Label
+Studio's API. A task that somebody has opened runs before the tasks of batches.
 """
 
 from __future__ import annotations
@@ -21,27 +21,26 @@ from backend.database.database import error_message
 from backend.label_studio.requests import Task
 from backend.prediction.failures import FailureStore
 from backend.prediction.outbox import PredictionOutbox, result_key
-from backend.prediction.task_runner import Item, Outcome, TaskRunner, Work
+from backend.prediction.task_runner import Outcome, QueuedTask, TaskRunner, Work
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-
-#: How often a result that another backend makes is looked for.
+#: Interval of looking for results that another backend makes, in seconds.
 _POLL_S: Final = 0.5
 
-#: How long after its deadline an answer may still be on its way.
-_ANSWERED_S: Final = 10.0
+#: How long after its deadline an answer may still be on its way, in seconds.
+_ANSWER_MARGIN_S: Final = 10.0
 
 
 class DeadlineRunner(TaskRunner):
-    """Answers in time, and loses nothing.
+    """Runs tasks, answers by a deadline, and keeps predictions that are late.
 
     Args:
-        failures: where failures are kept.
-        outbox: where what is made is kept until Label Studio has it.
-        deadline_s: how long an answer may take.
+        failures: gets the tasks that fail.
+        outbox: keeps predictions until Label Studio has them.
+        deadline_s: the time for an answer, in seconds.
     """
 
     def __init__(self, failures: FailureStore, outbox: PredictionOutbox, deadline_s: float) -> None:
@@ -49,31 +48,38 @@ class DeadlineRunner(TaskRunner):
         self._failures = failures
         self._outbox = outbox
         self._deadline_s = deadline_s
-        self._making: dict[str, Item] = {}
+        self._in_progress: dict[str, QueuedTask] = {}
 
-    def outcomes(
+    def run(
         self, tasks: Sequence[Task], version: str, project: int | None, work: Work
     ) -> list[Outcome]:
-        """What becomes of tasks by the deadline, in their order; see `TaskRunner.outcomes`.
+        """Run tasks and wait until the deadline; return their outcomes in order.
 
-        A task that is being made already, here or by another backend on the same database, is
-        joined, and not made a second time. What fails is noted in the store.
+        A task that runs already, here or in another backend on the database, is waited for and
+        does not run a second time. Failures are recorded. See `TaskRunner.run` for the arguments.
+
+        Raises:
+            SQLAlchemyError: the database of the outbox is away.
         """
-        return self.until(self._deadline_s, tasks, version, project, self._noting(work))
+        work = self._recording_failures(work)
+        return self.run_until(self._deadline_s, tasks, version, project, work)
 
-    def opened(self, task: Task, version: str, project: int | None, work: Work) -> Outcome:
-        """Likewise, for a task that somebody has opened: before all those of batches.
+    def run_opened(self, task: Task, version: str, project: int | None, work: Work) -> Outcome:
+        """Run a task that somebody has opened, before the tasks of batches; return its outcome.
 
-        Two who open it at the same moment both get it. They can do without the database.
+        It is handed to everybody who opens the task, even if another answer had it already. While
+        the database is away, the task runs without it.
         """
-        noting = self._noting(work)
+        recording = self._recording_failures(work)
         try:
-            return self.until(self._deadline_s, [task], version, project, noting, opened=True)[0]
+            return self.run_until(
+                self._deadline_s, [task], version, project, recording, opened=True
+            )[0]
         except SQLAlchemyError as error:
             log.warning("The database of waiting predictions: %s", error_message(error))
             return work(task)
 
-    def until(
+    def run_until(
         self,
         deadline_s: float,
         tasks: Sequence[Task],
@@ -83,48 +89,54 @@ class DeadlineRunner(TaskRunner):
         opened: bool = False,
         whole: bool = False,
     ) -> list[Outcome]:
-        """The same with another deadline, and nothing noted.
+        """Run tasks with a deadline of their own; return their outcomes, record no failures.
 
         Args:
-            deadline_s: how long it may take.
+            deadline_s: the time for the answer, in seconds.
             tasks: of one project.
-            version: see `TaskRunner.outcomes`, likewise what follows.
-            project: whose tasks.
-            work: what makes an outcome.
-            opened: see `opened`.
-            whole: not in parts where predictions are large: see `PredictionOutbox.take`.
+            version: the ``model_version`` of their predictions.
+            project: the tasks' project.
+            work: makes the outcome of a task; an error that it raises is raised here.
+            opened: whether somebody has opened the tasks: see `run_opened`.
+            whole: take all predictions, however large they are: see `PredictionOutbox.take`.
+
+        Raises:
+            SQLAlchemyError: the database of the outbox is away.
         """
         asked, end = self._outbox.now, time.monotonic() + deadline_s
         by_key = {result_key(task, version): task for task in tasks}
-        due = asked + deadline_s + _ANSWERED_S
-        items = self._begin(by_key, version, project, work, due, opened)
-        _done(items, end)
-        while (others := self._elsewhere(by_key, items)) and time.monotonic() < end:
-            if opened:  # it may be the last of a long line there
+        due = asked + deadline_s + _ANSWER_MARGIN_S
+        queued = self._join_or_start(by_key, version, project, work, due, opened)
+        _wait_for_outcomes(queued, end)
+        while (others := self._running_elsewhere(by_key, queued)) and time.monotonic() < end:
+            if opened:  # there, it may be the last of a long queue
                 return [work(task) for task in tasks]
-            items |= self._begin(others, version, project, work, due)  # what another left undone
+            # Another backend may have died: its claims end, and its tasks start here.
+            queued |= self._join_or_start(others, version, project, work, due)
             time.sleep(max(0.0, min(_POLL_S, end - time.monotonic())))
-        done = _done(items, end)
-        open_ = _without(items, done)
-        for item in open_.values():
-            item.due = 0.0
-        if open_:
-            log.info("Project %s: %d tasks go on after the deadline", project, len(open_))
-        # At the end, so that it is on its way at once; who looks at a task gets it in any case.
+        done = _wait_for_outcomes(queued, end)
+        late = _without(queued, done)
+        for each in late.values():
+            each.due = 0.0
+        if late:
+            log.info("Project %s: %d tasks go on after the deadline", project, len(late))
+        # Predictions are taken last, so that the answer leaves at once with all that are made.
         taken = self._outbox.take(by_key, math.inf if opened else asked, whole)
         outcomes = done | {key: Outcome(prediction) for key, prediction in taken.items()}
         return [outcomes.get(result_key(task, version), Outcome([])) for task in tasks]
 
-    def _noting(self, work: Work) -> Work:
-        def noting(task: Task) -> Outcome:
+    def _recording_failures(self, work: Work) -> Work:
+        """Return work that also adds a task that fails to the failure store."""
+
+        def recording(task: Task) -> Outcome:
             outcome = work(task)
             if outcome.reason and isinstance(task.id, int):
                 self._failures.add([(task.id, outcome.reason)])
             return outcome
 
-        return noting
+        return recording
 
-    def _begin(
+    def _join_or_start(
         self,
         tasks: Mapping[str, Task],
         version: str,
@@ -132,66 +144,74 @@ class DeadlineRunner(TaskRunner):
         work: Work,
         due: float,
         opened: bool = False,
-    ) -> dict[str, Item]:
-        """Have tasks made, those that nobody makes; with those that are being made here already."""
+    ) -> dict[str, QueuedTask]:
+        """Claim and start the tasks that no backend runs; return all that run or wait here."""
         with self._lock:
-            joined = {key: self._making[key] for key in tasks if key in self._making}
-            for item in joined.values():
-                item.due = max(item.due, due)
+            joined = {key: self._in_progress[key] for key in tasks if key in self._in_progress}
+            for each in joined.values():
+                each.due = max(each.due, due)
                 if opened:
-                    self._bring_forward(item, work)
+                    self._bring_forward(each, work)
         claimed = self._outbox.claim(_without(tasks, joined), project, version)
-        begun = {
-            key: Item(task, project, work, key, due, opened)
+        started = {
+            key: QueuedTask(task, project, work, key, due, opened)
             for key, task in tasks.items()
             if key in claimed
         }
         with self._lock:
-            self._making |= begun
-        self._start(begun.values())
-        return joined | begun
+            self._in_progress |= started
+        self._enqueue(started.values())
+        return joined | started
 
-    def _bring_forward(self, item: Item, work: Work) -> None:
-        """Let a task of a batch be made at once, if it still waits; under the lock."""
-        line = self._lines.get(item.line)
-        if line and item in line:
-            line.remove(item)
-            item.work, item.opened = work, True
-            self._lines.setdefault(item.line, deque()).append(item)
-            self._fill(item.line)
+    def _bring_forward(self, queued: QueuedTask, work: Work) -> None:
+        """Move a task of a batch that still waits to the opened tasks of its project.
 
-    def _elsewhere(self, tasks: Mapping[str, Task], items: Container[str]) -> dict[str, Task]:
-        """Tasks that are neither made here nor made already."""
-        others = _without(tasks, items)
+        The caller holds the lock.
+        """
+        queue = self._queues.get(queued.queue_key)
+        if queue and queued in queue:
+            queue.remove(queued)
+            queued.work, queued.opened = work, True
+            self._queues.setdefault(queued.queue_key, deque()).append(queued)
+            self._submit_next(queued.queue_key)
+
+    def _running_elsewhere(
+        self, tasks: Mapping[str, Task], here: Container[str]
+    ) -> dict[str, Task]:
+        """Return the tasks that neither run here nor have a result in the outbox."""
+        others = _without(tasks, here)
         return _without(others, self._outbox.find_made(others))
 
-    def _make(self, item: Item) -> Outcome:
-        """Make a task's outcome, and keep its prediction before anybody hears of it."""
-        outcome = super()._make(item)
+    def _make_outcome(self, queued: QueuedTask) -> Outcome:
+        """Make the outcome of a task, and keep its prediction before any request sees it."""
+        outcome = super()._make_outcome(queued)
         if isinstance(outcome.entry, dict):
-            self._outbox.add(item.key, outcome.entry, item.due)
+            self._outbox.add(queued.key, outcome.entry, queued.due)
         else:
-            self._outbox.discard([item.key])
+            self._outbox.discard([queued.key])
         with self._lock:
-            self._making.pop(item.key, None)
-        return replace(outcome, entry=[])  # as large as it may be, it is kept once
+            self._in_progress.pop(queued.key, None)
+        return replace(outcome, entry=[])  # a prediction may be large: only the outbox keeps it
 
-    def _fail(self, items: Sequence[Item], error: Exception) -> None:
+    def _fail(self, queued: Sequence[QueuedTask], error: Exception) -> None:
         try:
-            self._outbox.abandon(item.key for item in items)
+            self._outbox.abandon(each.key for each in queued)
         except SQLAlchemyError as lost:
-            log.warning("%s; %d claims end by themselves", error_message(lost), len(items))
+            log.warning("%s; %d claims end by themselves", error_message(lost), len(queued))
         with self._lock:
-            for item in items:
-                self._making.pop(item.key, None)
-        super()._fail(items, error)
+            for each in queued:
+                self._in_progress.pop(each.key, None)
+        super()._fail(queued, error)
 
 
-def _done(items: Mapping[str, Item], end: float) -> dict[str, Outcome]:
-    """The outcomes of what is done by then; raises what is no fault of one task."""
-    wait([item.outcome for item in items.values()], max(0.0, end - time.monotonic()))
-    return {key: item.outcome.result() for key, item in items.items() if item.outcome.done()}
+def _wait_for_outcomes(queued: Mapping[str, QueuedTask], end: float) -> dict[str, Outcome]:
+    """Wait until tasks are done or the monotonic time is `end`; return the outcomes by key.
+
+    An error that is no fault of one task is raised.
+    """
+    wait([each.outcome for each in queued.values()], max(0.0, end - time.monotonic()))
+    return {key: each.outcome.result() for key, each in queued.items() if each.outcome.done()}
 
 
-def _without(these: Mapping[str, T], those: Container[str]) -> dict[str, T]:
-    return {key: value for key, value in these.items() if key not in those}
+def _without(mapping: Mapping[str, T], keys: Container[str]) -> dict[str, T]:
+    return {key: value for key, value in mapping.items() if key not in keys}

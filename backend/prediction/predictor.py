@@ -41,7 +41,8 @@ class Predictor:
         settings: the limits.
         recall_image: reads images that annotators have open, which may be asked for again soon;
             `read_image` by default.
-        batches: runs the tasks of requests without a prompt; waits for all of them by default.
+        task_runner: runs the tasks of requests without a prompt; by default it waits for all of
+            them.
         tracker: records the end of each task; one of the predictor's own by default.
         active_models: what projects have learned; by default none has learned anything.
 
@@ -55,7 +56,7 @@ class Predictor:
         read_image: ReadImage,
         settings: Settings,
         recall_image: ReadImage | None = None,
-        batches: TaskRunner | None = None,
+        task_runner: TaskRunner | None = None,
         tracker: TaskTracker | None = None,
         active_models: ActiveModels | None = None,
     ) -> None:
@@ -63,7 +64,7 @@ class Predictor:
         self._read_image = read_image
         self._recall_image = recall_image or read_image
         self._settings = settings
-        self._batches = batches or TaskRunner()
+        self._task_runner = task_runner or TaskRunner()
         self._tracker = tracker or TaskTracker()
         self._masks = MaskPredictor(engine, settings)
         self._drawer = MaskDrawer(settings)
@@ -121,7 +122,7 @@ class Predictor:
     def outcomes(self, tasks: Sequence[Task], spec: PredictionSpec) -> list[Outcome]:
         """Return the outcomes of the tasks of a batch; a few of them run at the same time."""
         work = partial(self.outcome, spec=spec)
-        return self._batches.outcomes(tasks, spec.version, spec.project, work)
+        return self._task_runner.run(tasks, spec.version, spec.project, work)
 
     def outcome(self, task: Task, spec: PredictionSpec) -> Outcome:
         """Return the outcome of one task; its errors cost no other task.
@@ -158,7 +159,7 @@ class Predictor:
         """Return the outcome of a task that an annotator has open."""
         if spec.prompt is None:
             work = partial(self.outcome, spec=spec)
-            return self._batches.opened(task, spec.version, spec.project, work)
+            return self._task_runner.run_opened(task, spec.version, spec.project, work)
         return self.outcome(task, spec)
 
     def _prediction(self, task: Task, spec: PredictionSpec, work: TrackedTask) -> Entry:

@@ -12,27 +12,26 @@ from typing import Any, Final
 
 from backend.label_studio.requests import Task
 
-#: Tasks of batches of one project that are worked on at the same time: while the model has one
-#: picture, the next ones are fetched and the last ones drawn. Each may hold a picture in memory.
-AHEAD: Final = 4
+#: Tasks of one project's batches that run at the same time: while the model has one image, the
+#: next ones are fetched and the last ones drawn. Each task may hold an image in memory.
+PROJECT_CONCURRENCY: Final = 4
 
+#: Threads for the batches of all projects; as many more run tasks that somebody has opened.
+_THREADS: Final = 2 * PROJECT_CONCURRENCY
 
-#: Threads that do so for all projects together; as many more for tasks that somebody has opened.
-_WORKERS: Final = 2 * AHEAD
-
-
-#: One task's entry: a prediction, or an empty list, which Label Studio asks for again.
+#: The entry of one task: a prediction, or an empty list, which Label Studio asks for again.
 Entry = dict[str, Any] | list[Any]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What has become of a task.
+    """The result of a task.
 
     Attributes:
         entry: its prediction; ``[]`` where there is none, or none for this answer.
-        reason: why there is none; empty where it is only not there yet, or elsewhere.
-        may_pass: whether the same may succeed a little later, since a host was away.
+        reason: why the task has failed; empty if it has not failed, even if its prediction is
+            not made yet or went to another answer.
+        may_pass: whether a later attempt may succeed, since a host was away.
     """
 
     entry: Entry
@@ -40,16 +39,28 @@ class Outcome:
     may_pass: bool = False
 
 
+#: Makes the outcome of a task.
 Work = Callable[[Task], Outcome]
 
-
-#: A project, and whether its tasks were opened or came in a batch.
-_Line = tuple[int | None, bool]
+#: The project of a queue, and whether its tasks were opened or came in a batch.
+_QueueKey = tuple[int | None, bool]
 
 
 @dataclass(eq=False)
-class Item:
-    """A task that waits for its turn, or is worked on; `context` is that of who asked first."""
+class QueuedTask:
+    """A task that waits or runs.
+
+    Attributes:
+        task: the task.
+        project: its project.
+        work: makes its outcome.
+        key: the key of its result in the outbox; empty where there is no outbox.
+        due: the time from which its prediction may be written through the API, in seconds since
+            the epoch.
+        opened: whether somebody has opened the task.
+        outcome: is set when the task is done.
+        context: context variables of the request that asked for the task first.
+    """
 
     task: Task
     project: int | None
@@ -61,87 +72,93 @@ class Item:
     context: Context = field(default_factory=copy_context)
 
     @property
-    def line(self) -> _Line:
+    def queue_key(self) -> _QueueKey:
+        """The queue in which the task waits."""
         return self.project, self.opened
 
 
 class TaskRunner:
-    """Works on the tasks of batches, `AHEAD` of one project at the same time; projects in turn."""
+    """Runs the tasks of batches, `PROJECT_CONCURRENCY` of each project at the same time."""
 
     def __init__(self) -> None:
-        self._workers = {
-            opened: ThreadPoolExecutor(_WORKERS, thread_name_prefix=name)
+        self._threads = {
+            opened: ThreadPoolExecutor(_THREADS, thread_name_prefix=name)
             for opened, name in ((False, "batch"), (True, "opened"))
         }
         self._lock = threading.Lock()
-        self._lines: dict[_Line, deque[Item]] = {}
-        self._busy: Counter[_Line] = Counter()
+        self._queues: dict[_QueueKey, deque[QueuedTask]] = {}
+        self._running: Counter[_QueueKey] = Counter()
 
-    def outcomes(
+    def run(
         self, tasks: Sequence[Task], version: str, project: int | None, work: Work
     ) -> list[Outcome]:
-        """What becomes of tasks, in their order; waits for all of them.
+        """Run tasks and wait for all of them; return their outcomes in order.
 
         Args:
             tasks: of one project.
             version: the ``model_version`` of their predictions.
-            project: projects take turns.
-            work: what makes a task's outcome; an error that it raises is raised here.
+            project: the tasks' project; projects take turns.
+            work: makes the outcome of a task; an error that it raises is raised here.
         """
-        items = [Item(task, project, work) for task in tasks]
-        self._start(items)
-        return [item.outcome.result() for item in items]
+        queued = [QueuedTask(task, project, work) for task in tasks]
+        self._enqueue(queued)
+        return [each.outcome.result() for each in queued]
 
-    def opened(self, task: Task, version: str, project: int | None, work: Work) -> Outcome:
-        """What becomes of a task that somebody has opened and looks at; see `outcomes`."""
+    def run_opened(self, task: Task, version: str, project: int | None, work: Work) -> Outcome:
+        """Run a task that somebody has opened; return its outcome. See `run` for the arguments."""
         return work(task)
 
     def count_waiting(self) -> dict[int | None, int]:
-        """How many tasks are not done yet, by project."""
+        """Count the tasks that are not done yet, by project."""
         counts: Counter[int | None] = Counter()
         with self._lock:
-            for (project, _), line in self._lines.items():
-                counts[project] += len(line)
-            for (project, _), busy in self._busy.items():
-                counts[project] += busy
+            for (project, _), queue in self._queues.items():
+                counts[project] += len(queue)
+            for (project, _), running in self._running.items():
+                counts[project] += running
         return dict(+counts)
 
-    def _start(self, items: Iterable[Item]) -> None:
+    def _enqueue(self, queued: Iterable[QueuedTask]) -> None:
         with self._lock:
-            for item in items:
-                self._lines.setdefault(item.line, deque()).append(item)
-                self._fill(item.line)
+            for each in queued:
+                self._queues.setdefault(each.queue_key, deque()).append(each)
+                self._submit_next(each.queue_key)
 
-    def _fill(self, which: _Line) -> None:
-        """Hand tasks of a line to the threads, as many as it may have there; under the lock."""
-        line = self._lines.get(which)
-        while line and self._busy[which] < AHEAD:
-            self._busy[which] += 1
-            item = line.popleft()
-            self._workers[item.opened].submit(item.context.run, self._run, item)
-        if not line:
-            self._lines.pop(which, None)
+    def _submit_next(self, key: _QueueKey) -> None:
+        """Submit tasks of a queue to its threads, up to the limit of a project.
 
-    def _run(self, item: Item) -> None:
+        The caller holds the lock.
+        """
+        queue = self._queues.get(key)
+        while queue and self._running[key] < PROJECT_CONCURRENCY:
+            self._running[key] += 1
+            queued = queue.popleft()
+            self._threads[queued.opened].submit(queued.context.run, self._run_queued, queued)
+        if not queue:
+            self._queues.pop(key, None)
+
+    def _run_queued(self, queued: QueuedTask) -> None:
+        key = queued.queue_key
         try:
-            outcome = self._make(item)
-        except Exception as error:  # noqa: BLE001 -- one task of a batch: whoever waits hears of it
-            self._fail([item, *self._rest(item.line)], error)
+            outcome = self._make_outcome(queued)
+        except Exception as error:  # noqa: BLE001 -- raised in the thread that waits for the task
+            # Such an error is no fault of one task: the tasks behind it would fail one by one.
+            self._fail([queued, *self._empty_queue(key)], error)
         else:
-            item.outcome.set_result(outcome)
+            queued.outcome.set_result(outcome)
         finally:
             with self._lock:
-                self._busy[item.line] -= 1
-                self._fill(item.line)
+                self._running[key] -= 1
+                self._submit_next(key)
 
-    def _make(self, item: Item) -> Outcome:
-        return item.work(item.task)
+    def _make_outcome(self, queued: QueuedTask) -> Outcome:
+        return queued.work(queued.task)
 
-    def _rest(self, which: _Line) -> list[Item]:
-        """All that wait in a line: what is no fault of one task would only hit each in turn."""
+    def _empty_queue(self, key: _QueueKey) -> list[QueuedTask]:
+        """Remove all tasks of a queue and return them."""
         with self._lock:
-            return list(self._lines.pop(which, ()))
+            return list(self._queues.pop(key, ()))
 
-    def _fail(self, items: Sequence[Item], error: Exception) -> None:
-        for item in items:
-            item.outcome.set_exception(error)
+    def _fail(self, queued: Sequence[QueuedTask], error: Exception) -> None:
+        for each in queued:
+            each.outcome.set_exception(error)

@@ -109,7 +109,7 @@ def make_bench(server: LocalServer, tmp_path: Path) -> Callable[..., Bench]:
         store = JobStore(make_database(f"sqlite:///{tmp_path}/jobs.db"))
         results = PredictionOutbox(store.database, owner)
         pending = DeadlineRunner(FailureStore(store.database), results, 80)
-        predictor = Predictor(engine or colour_engine(), read, Settings(), batches=pending)
+        predictor = Predictor(engine or colour_engine(), read, Settings(), task_runner=pending)
         stopping = threading.Event()
         client = LabelStudioClient(
             server.url, TOKEN, retry_for_s=retry_for_s, first_pause_s=0.01, stopping=stopping

@@ -16,7 +16,7 @@ from backend.database.leases import LEASE_S
 from backend.prediction.deadline import _POLL_S, DeadlineRunner
 from backend.prediction.failures import FailureStore
 from backend.prediction.outbox import PredictionOutbox, result_key
-from backend.prediction.task_runner import AHEAD, Outcome
+from backend.prediction.task_runner import PROJECT_CONCURRENCY, Outcome
 from tests.backend.fakes.flaky_database import FlakyDatabase
 from tests.backend.prediction.held_work import (
     VERSION,
@@ -67,7 +67,7 @@ def test_all_that_is_ready_in_time_is_answered_in_order(
     make_runner: Callable[..., DeadlineRunner],
 ) -> None:
     work = HeldWork()
-    outcomes = make_runner().outcomes(tasks(3, 1, 2), VERSION, 7, work)
+    outcomes = make_runner().run(tasks(3, 1, 2), VERSION, 7, work)
     assert made_of(outcomes) == [3, 1, 2]
 
 
@@ -80,12 +80,12 @@ def test_the_rest_goes_on_and_the_next_request_takes_it(
     work, runner = HeldWork(2), make_runner(deadline_s=0)
     with monkeypatch.context() as patch:
         patch.setattr("backend.prediction.deadline.wait", until_two_are_done)
-        answer = runner.outcomes(tasks(1, 2, 3), VERSION, 7, work)
+        answer = runner.run(tasks(1, 2, 3), VERSION, 7, work)
     assert made_of(answer) == [1, None, 3]
     assert runner.count_waiting() == {7: 1}
     work.release()
     wait_for(lambda: runner.count_waiting() == {})
-    assert made_of(runner.outcomes(tasks(2), VERSION, 7, work)) == [2]
+    assert made_of(runner.run(tasks(2), VERSION, 7, work)) == [2]
     assert sorted(work.made) == [1, 2, 3], "each was made once"
 
 
@@ -94,9 +94,9 @@ def test_a_request_for_what_is_being_made_joins_it(
 ) -> None:
     work, runner = HeldWork(1), make_runner()
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(runner.outcomes, tasks(1), VERSION, 7, work)
+        first = pool.submit(runner.run, tasks(1), VERSION, 7, work)
         assert work.started[1].wait(20)
-        second = pool.submit(runner.outcomes, tasks(1, 2), VERSION, 7, work)
+        second = pool.submit(runner.run, tasks(1, 2), VERSION, 7, work)
         wait_for(lambda: 2 in work.made)
         assert not second.done(), "it waits for the first task too"
         work.release()
@@ -111,11 +111,11 @@ def test_backends_on_one_database_share_the_work(
 ) -> None:
     work, here, there = HeldWork(1), make_runner("here"), make_runner("there")
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(there.outcomes, tasks(1), VERSION, 7, work)
+        first = pool.submit(there.run, tasks(1), VERSION, 7, work)
         assert work.started[1].wait(20)
         with monkeypatch.context() as patch:
             patch.setattr("backend.prediction.deadline.time", Clock())
-            assert made_of(here.outcomes(tasks(1, 2), VERSION, 7, work)) == [None, 2]
+            assert made_of(here.run(tasks(1, 2), VERSION, 7, work)) == [None, 2]
         work.release()
         assert made_of(first.result(20)) == [1]
     assert sorted(work.made) == [1, 2]
@@ -125,9 +125,9 @@ def test_what_another_backend_has_made_is_taken(
     make_runner: Callable[..., DeadlineRunner],
 ) -> None:
     work, here, there = HeldWork(1), make_runner("here"), make_runner("there", 0.2)
-    assert made_of(there.outcomes(tasks(1), VERSION, 7, work)) == [None]
+    assert made_of(there.run(tasks(1), VERSION, 7, work)) == [None]
     with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(here.outcomes, tasks(1), VERSION, 7, work)
+        waiting = pool.submit(here.run, tasks(1), VERSION, 7, work)
         time.sleep(0.2)
         work.release()
         assert made_of(waiting.result(20)) == [1]
@@ -139,15 +139,15 @@ def test_what_is_there_is_handed_out_with_the_answer_and_no_sooner(
 ) -> None:
     """Whoever answers first brings it; from two answers, Label Studio would store it twice."""
     work, runner = HeldWork(2), make_runner()
-    runner.until(0.0, tasks(1), VERSION, 7, work)
+    runner.run_until(0.0, tasks(1), VERSION, 7, work)
     wait_for(lambda: runner.count_waiting() == {})
     with ThreadPoolExecutor() as pool:
-        slow = pool.submit(runner.outcomes, tasks(1, 2), VERSION, 7, work)
+        slow = pool.submit(runner.run, tasks(1, 2), VERSION, 7, work)
         assert work.started[2].wait(20)
-        assert made_of(runner.outcomes(tasks(1), VERSION, 7, work)) == [1]
+        assert made_of(runner.run(tasks(1), VERSION, 7, work)) == [1]
         work.release()
         assert made_of(slow.result(20)) == [None, 2]
-    assert made_of(runner.outcomes(tasks(1), VERSION, 7, work)) == [1], "in case that one was lost"
+    assert made_of(runner.run(tasks(1), VERSION, 7, work)) == [1], "in case that one was lost"
     assert work.made == [1, 2]
 
 
@@ -158,7 +158,7 @@ def test_what_is_taken_over_from_the_dead_is_waited_for(
     past = Database(url, lambda: time.time() - LEASE_S + 0.2)
     PredictionOutbox(past, "died").claim({result_key(task, VERSION): task}, 7, VERSION)
     with ThreadPoolExecutor() as pool:
-        answer = pool.submit(make_runner().outcomes, [task], VERSION, 7, work)
+        answer = pool.submit(make_runner().run, [task], VERSION, 7, work)
         assert work.started[1].wait(20)
         time.sleep(2 * _POLL_S)
         assert not answer.done()
@@ -171,10 +171,10 @@ def test_results_outlive_the_backend_that_made_them(
     make_runner: Callable[..., DeadlineRunner],
 ) -> None:
     work, dies = HeldWork(1), make_runner("dies", 0.1)
-    dies.outcomes(tasks(1), VERSION, 7, work)
+    dies.run(tasks(1), VERSION, 7, work)
     work.release()
     wait_for(lambda: dies.count_waiting() == {})
-    assert made_of(make_runner("lives").outcomes(tasks(1), VERSION, 7, work)) == [1]
+    assert made_of(make_runner("lives").run(tasks(1), VERSION, 7, work)) == [1]
     assert work.made == [1]
 
 
@@ -184,7 +184,7 @@ def test_only_what_no_request_waits_for_is_due(
     work, runner, over = HeldWork(2), make_runner(), threading.Event()
     monkeypatch.setattr("backend.prediction.deadline.wait", lambda *_: over.wait(20))
     with ThreadPoolExecutor() as pool:
-        answer = pool.submit(runner.outcomes, tasks(1, 2), VERSION, 7, work)
+        answer = pool.submit(runner.run, tasks(1, 2), VERSION, 7, work)
         assert work.started[2].wait(20)
         wait_for(lambda: runner.count_waiting() == {7: 1})
         assert runner._outbox.lease_due(10) == []
@@ -198,24 +198,24 @@ def test_only_what_no_request_waits_for_is_due(
 def test_an_opened_task_takes_what_is_kept(make_runner: Callable[..., DeadlineRunner]) -> None:
     work, runner = HeldWork(1), make_runner(deadline_s=0.1)
     (task,) = tasks(1)
-    assert runner.opened(task, VERSION, 7, work) == Outcome([]), "in time"
+    assert runner.run_opened(task, VERSION, 7, work) == Outcome([]), "in time"
     work.release()
     wait_for(lambda: runner.count_waiting() == {})
-    assert made_of([runner.opened(task, VERSION, 7, work)]) == [1]
+    assert made_of([runner.run_opened(task, VERSION, 7, work)]) == [1]
     assert work.made == [1]
-    assert made_of([make_runner().opened(task, "v2", 7, work)]) == [1]
+    assert made_of([make_runner().run_opened(task, "v2", 7, work)]) == [1]
     assert work.made == [1, 1]
 
 
 def test_an_opened_task_comes_before_its_own_batch_and_is_made_once(
     make_runner: Callable[..., DeadlineRunner],
 ) -> None:
-    ahead = range(1, AHEAD + 1)
+    ahead = range(1, PROJECT_CONCURRENCY + 1)
     work, runner = HeldWork(*ahead), make_runner()
     with ThreadPoolExecutor() as pool:
-        batch = pool.submit(runner.outcomes, tasks(*ahead, 8, 9), VERSION, 7, work)
-        wait_for(lambda: runner.count_waiting() == {7: AHEAD + 2})
-        assert made_of([runner.opened(tasks(9)[0], VERSION, 7, work)]) == [9]
+        batch = pool.submit(runner.run, tasks(*ahead, 8, 9), VERSION, 7, work)
+        wait_for(lambda: runner.count_waiting() == {7: PROJECT_CONCURRENCY + 2})
+        assert made_of([runner.run_opened(tasks(9)[0], VERSION, 7, work)]) == [9]
         assert work.made == [9]
         work.release()
         assert made_of(batch.result(20)) == [*ahead, 8, None]
@@ -227,9 +227,9 @@ def test_an_opened_task_does_not_wait_for_the_line_of_another_backend(
 ) -> None:
     work, here, there = HeldWork(1), make_runner("here"), make_runner("there")
     with ThreadPoolExecutor() as pool:
-        batch = pool.submit(there.outcomes, tasks(1), VERSION, 7, work)
+        batch = pool.submit(there.run, tasks(1), VERSION, 7, work)
         assert work.started[1].wait(20)
-        assert made_of([here.opened(tasks(1)[0], VERSION, 7, HeldWork())]) == [1]
+        assert made_of([here.run_opened(tasks(1)[0], VERSION, 7, HeldWork())]) == [1]
         work.release()
         assert made_of(batch.result(20)) == [1]
 
@@ -240,9 +240,9 @@ def test_two_who_open_a_task_at_once_both_get_it(
     """Annotators who begin a project together are all handed its first task."""
     work, runner = HeldWork(1), make_runner()
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(runner.opened, tasks(1)[0], VERSION, 7, work)
+        first = pool.submit(runner.run_opened, tasks(1)[0], VERSION, 7, work)
         assert work.started[1].wait(20)
-        second = pool.submit(runner.opened, tasks(1)[0], VERSION, 7, work)
+        second = pool.submit(runner.run_opened, tasks(1)[0], VERSION, 7, work)
         work.release()
         assert made_of([first.result(20), second.result(20)]) == [1, 1]
 
@@ -251,7 +251,7 @@ def test_an_opened_task_that_fails_is_noted(
     make_runner: Callable[..., DeadlineRunner], url: str
 ) -> None:
     gone = Outcome([], "No image.")
-    assert make_runner().opened(tasks(1)[0], VERSION, 7, lambda _: gone) == gone
+    assert make_runner().run_opened(tasks(1)[0], VERSION, 7, lambda _: gone) == gone
     (failure,) = FailureStore(Database(url)).newest()
     assert (failure.job, failure.task, failure.reason) == (0, 1, "No image.")
 
@@ -260,11 +260,11 @@ def test_a_task_that_fails_is_noted_and_may_be_asked_for_again(
     make_runner: Callable[..., DeadlineRunner], url: str
 ) -> None:
     runner = make_runner()
-    answers = runner.outcomes(tasks(1), VERSION, 7, lambda _: Outcome([], "No image."))
+    answers = runner.run(tasks(1), VERSION, 7, lambda _: Outcome([], "No image."))
     assert answers == [Outcome([], "No image.")]
     (failure,) = FailureStore(Database(url)).newest()
     assert (failure.job, failure.task, failure.reason) == (0, 1, "No image.")
-    assert made_of(runner.outcomes(tasks(1), VERSION, 7, HeldWork())) == [1]
+    assert made_of(runner.run(tasks(1), VERSION, 7, HeldWork())) == [1]
 
 
 def test_what_is_no_fault_of_one_task_ends_all_of_them_at_once(
@@ -272,17 +272,17 @@ def test_what_is_no_fault_of_one_task_ends_all_of_them_at_once(
 ) -> None:
     runner, work = make_runner(), GoneModel()
     with pytest.raises(ConnectionError, match="the model is gone"):
-        runner.outcomes(tasks(*range(500)), VERSION, 7, work)
+        runner.run(tasks(*range(500)), VERSION, 7, work)
     assert len(work.asked) < 500
     wait_for(lambda: runner.count_waiting() == {})
-    assert made_of(runner.outcomes(tasks(1), VERSION, 7, HeldWork())) == [1], "it is not claimed"
+    assert made_of(runner.run(tasks(1), VERSION, 7, HeldWork())) == [1], "it is not claimed"
 
 
 def test_a_task_that_is_sent_twice_is_made_once(
     make_runner: Callable[..., DeadlineRunner],
 ) -> None:
     work = HeldWork()
-    assert made_of(make_runner().outcomes(tasks(1, 1), VERSION, 7, work)) == [1, 1]
+    assert made_of(make_runner().run(tasks(1, 1), VERSION, 7, work)) == [1, 1]
     assert work.made == [1]
 
 
@@ -292,7 +292,7 @@ def test_an_outage_of_the_database_ends_the_requests_and_strands_no_task(url: st
     results = PredictionOutbox(database, "me")
     runner = DeadlineRunner(FailureStore(database), results, FOREVER_S)
     with ThreadPoolExecutor() as pool:
-        answer = pool.submit(runner.outcomes, tasks(*ids), VERSION, 7, work)
+        answer = pool.submit(runner.run, tasks(*ids), VERSION, 7, work)
         assert work.started[1].wait(20)
         database.away = float("inf")
         work.release()
@@ -304,7 +304,7 @@ def test_an_outage_of_the_database_ends_the_requests_and_strands_no_task(url: st
     results.renew()
     now[0] += 2
     other = DeadlineRunner(FailureStore(database), PredictionOutbox(database, "other"), FOREVER_S)
-    assert made_of(other.outcomes(tasks(*ids), VERSION, 7, HeldWork())) == list(ids)
+    assert made_of(other.run(tasks(*ids), VERSION, 7, HeldWork())) == list(ids)
     database.close()
 
 
@@ -313,6 +313,6 @@ def test_an_opened_task_does_without_a_database_that_is_away(
 ) -> None:
     database = Database("postgresql+psycopg://ann:secret@127.0.0.1:9/name")
     runner = DeadlineRunner(FailureStore(database), PredictionOutbox(database, "me"), 1.0)
-    assert made_of([runner.opened(tasks(1)[0], VERSION, 7, HeldWork())]) == [1]
+    assert made_of([runner.run_opened(tasks(1)[0], VERSION, 7, HeldWork())]) == [1]
     assert "waiting predictions" in caplog.text
     assert "secret" not in caplog.text

@@ -16,7 +16,7 @@ from backend.inference.image_request import Priority
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Context, Keypoint, PredictRequest, Prompt, Task
 from backend.prediction.predictor import Predictor, priority
-from backend.prediction.task_runner import AHEAD
+from backend.prediction.task_runner import PROJECT_CONCURRENCY
 from backend.settings import Settings
 from clearclip_core import RGBArray
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, brush_config, colour_engine, flag
@@ -171,7 +171,7 @@ def test_a_batch_fetches_and_prepares_a_few_pictures_ahead_of_the_model() -> Non
     def counted(source: str, task: Task) -> RGBArray:
         with lock:
             read.append(source)
-            if len(read) == AHEAD:
+            if len(read) == PROJECT_CONCURRENCY:
                 all_read.set()
         return flag("red", size_hw=(2, int(source)))
 
@@ -182,7 +182,7 @@ def test_a_batch_fetches_and_prepares_a_few_pictures_ahead_of_the_model() -> Non
     asking = threading.Thread(target=lambda: answers.append(predictor.predict(tasks)))
     asking.start()
     assert all_read.wait(20)  # while the model still has the first one
-    assert len(read) == AHEAD
+    assert len(read) == PROJECT_CONCURRENCY
     segmenter.gate.set()
     asking.join(20)
     widths = [entry["result"][0]["original_width"] for entry in answers[0]]
@@ -233,9 +233,10 @@ def test_many_batches_of_one_project_take_no_more_than_their_share() -> None:
     for thread in threads:
         thread.start()
     end = time.monotonic() + 20
-    while engine.snapshot().waiting[Priority.BATCH] < 2 * AHEAD and time.monotonic() < end:
+    expected = 2 * PROJECT_CONCURRENCY  # half of them project 2's
+    while engine.snapshot().waiting[Priority.BATCH] < expected and time.monotonic() < end:
         time.sleep(0.002)
-    assert engine.snapshot().waiting[Priority.BATCH] == 2 * AHEAD  # half of them project 2's
+    assert engine.snapshot().waiting[Priority.BATCH] == expected
     segmenter.gate.set()
     for thread in threads:
         thread.join(20)

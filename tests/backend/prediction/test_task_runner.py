@@ -9,14 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from backend.label_studio.requests import Task
-from backend.prediction.task_runner import AHEAD, Outcome, TaskRunner
+from backend.prediction.task_runner import PROJECT_CONCURRENCY, Outcome, TaskRunner
 from tests.backend.prediction.held_work import VERSION, GoneModel, tasks, wait_for
 
 
 def test_what_is_no_fault_of_one_task_ends_all_of_them_at_once() -> None:
     work = GoneModel()
     with pytest.raises(ConnectionError, match="the model is gone"):
-        TaskRunner().outcomes(tasks(*range(500)), VERSION, 7, work)
+        TaskRunner().run(tasks(*range(500)), VERSION, 7, work)
     assert len(work.asked) < 500
 
 
@@ -33,10 +33,10 @@ def test_projects_take_turns_and_none_takes_more_than_its_share() -> None:
     with ThreadPoolExecutor() as pool:
         for project in (1, 1, 2):
             some = [Task(i, project, {}) for i in range(20)]
-            pool.submit(runner.outcomes, some, VERSION, project, work)
-        wait_for(lambda: len(seen) == 2 * AHEAD)
+            pool.submit(runner.run, some, VERSION, project, work)
+        wait_for(lambda: len(seen) == 2 * PROJECT_CONCURRENCY)
         time.sleep(0.1)
-        assert sorted(seen) == [1] * AHEAD + [2] * AHEAD
+        assert sorted(seen) == [1] * PROJECT_CONCURRENCY + [2] * PROJECT_CONCURRENCY
         assert runner.count_waiting() == {1: 40, 2: 20}
         gate.set()
     assert len(seen) == 60

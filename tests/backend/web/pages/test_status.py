@@ -77,7 +77,7 @@ def test_tasks_of_batches_wait_too_but_are_not_counted_beside_their_job() -> Non
         return Outcome({"result": []})
 
     tasks = [Task(number, 7, {}) for number in range(10)]
-    batch = threading.Thread(target=scene.pending.outcomes, args=(tasks, "v", 7, work))
+    batch = threading.Thread(target=scene.pending.run, args=(tasks, "v", 7, work))
     batch.start()
     end = time.monotonic() + 20
     while scene.read()["remaining"] < 10 and time.monotonic() < end:
