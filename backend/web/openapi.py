@@ -36,7 +36,7 @@ def description(has_password: bool = False) -> Json:
 
 @cache
 def _read() -> Json:
-    text = files("backend").joinpath("web", "openapi.yaml").read_text(encoding="utf-8")
+    text = (files("backend") / "web" / "openapi.yaml").read_text(encoding="utf-8")
     read: Json = yaml.safe_load(text)
     return read
 

@@ -23,7 +23,7 @@ def class_names(name: str) -> tuple[str, ...]:
     >>> class_names("voc20")[3:6]
     ('ship', 'bottle', 'bus')
     """
-    text = files(__package__).joinpath("class_names", f"{name}.txt").read_text(encoding="utf-8")
+    text = (files(__package__) / "class_names" / f"{name}.txt").read_text(encoding="utf-8")
     return tuple(text.splitlines())
 
 
