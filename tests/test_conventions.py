@@ -126,6 +126,24 @@ def test_nothing_is_unpickled(path: Path) -> None:
     assert not unpicklers, f"{ids(path)} imports {unpicklers}"
 
 
+@pytest.mark.parametrize("path", FILES, ids=ids)
+def test_images_are_opened_in_one_place(path: Path) -> None:
+    """`PIL.Image.open` tries all of Pillow's decoders, of which one starts Ghostscript."""
+    if ids(path) == "clearclip_core/images/opening.py":
+        return
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    opened = [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr == "open"
+        and ast.unparse(node.value).endswith("Image")
+    ]
+    imported = {"PIL.Image.open", "cv2.imread", "cv2.imdecode"} & set(imported_modules(path))
+    assert not opened, f"{ids(path)} opens an image in line {opened}"
+    assert not imported, f"{ids(path)} imports {imported}"
+
+
 #: What takes its words from the names of Python: what is stored or answered spells its own out.
 NAME_READERS = {"asdict", "astuple", "fields", "_asdict", "_fields", "__dict__", "vars", "repr"}
 #: Files that have another use for them -> which, and why nothing of it is stored or answered.

@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import quote
 
 import click
-from PIL import Image
 from tqdm import tqdm
 
 from backend.cli.label_config import label_config, split_names
@@ -21,6 +20,7 @@ from backend.services import Services
 from backend.settings import Settings
 from clearclip_core import RGBArray, to_rgb
 from clearclip_core.images.files import find_images
+from clearclip_core.images.opening import open_image
 
 #: Pictures between two steps of the progress bar; those of one step overlap.
 _BATCH_SIZE = 16
@@ -137,7 +137,7 @@ def _data_key(xml: str) -> str:
 
 def _read_file(source: str, task: Task) -> RGBArray:
     try:
-        with Image.open(source) as picture:
+        with open_image(source) as picture:
             return to_rgb(picture)
     except (OSError, ValueError, SyntaxError) as error:
         raise ImageInvalid(f"{source} cannot be read as an image: {error}.") from None

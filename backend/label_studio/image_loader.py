@@ -24,14 +24,12 @@ from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.requests import Task
 from backend.settings import Settings
 from clearclip_core import to_rgb
+from clearclip_core.images.opening import FORMATS, open_image
 
 RGBArray = npt.NDArray[np.uint8]
 
 #: An address and the task that names it -> (H, W, 3) uint8; raises `TaskError`.
 ReadImage = Callable[[str, Task], RGBArray]
-
-#: Formats that are decoded: those that Pillow reads without another program.
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 
 #: Age in seconds up to which a cached image stands for the file at its address.
 CACHE_TTL_S = 600.0
@@ -175,7 +173,7 @@ def decode_image(content: bytes, max_megapixels: float) -> RGBArray:
         ImageTooLarge: over the limit.
     """
     try:
-        with Image.open(io.BytesIO(content)) as picture:
+        with open_image(io.BytesIO(content)) as picture:
             _check(picture, max_megapixels)
             return to_rgb(picture)
     except UnidentifiedImageError:
@@ -192,11 +190,8 @@ def _check(picture: Image.Image, max_megapixels: float) -> None:
     """Refuse a format or a size by the header of the file.
 
     Raises:
-        ImageInvalid: it is of another format.
         ImageTooLarge: it, or a tile of a TIFF, is over the limit.
     """
-    if picture.format not in FORMATS:
-        raise ImageInvalid(f"The image is a {picture.format} file; expected {', '.join(FORMATS)}.")
     tags = picture.tag_v2 if isinstance(picture, TiffImageFile) else {}
     tile = tags.get(TILEWIDTH, 0), tags.get(TILELENGTH, 0)
     for thing, (width, height) in (("image has", picture.size), ("tiles of the image have", tile)):

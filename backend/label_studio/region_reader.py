@@ -19,6 +19,7 @@ from backend.label_studio.brush_rle import decode_rle
 from backend.label_studio.json_fields import read_item_index, read_text, read_texts
 from backend.label_studio.region_writer import BoolMask
 from backend.label_studio.requests import Rectangle, Task
+from clearclip_core.images.opening import open_image
 
 _MIN_ALPHA = 128  # of a painted pixel: the editor's brushes have soft edges
 _SHIFT = 4  # fractional bits of the coordinates in which outlines are filled
@@ -205,7 +206,7 @@ def _finite(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def _read_bitmask(url: str, size_hw: tuple[int, int]) -> BoolMask:
     file = io.BytesIO(base64.b64decode(url.partition(",")[2]))
-    with Image.open(file) as picture:
+    with open_image(file, formats=("PNG",)) as picture:
         if picture.size != size_hw[::-1]:
             raise ValueError(f"A bitmask is {picture.size}, but its picture {size_hw[::-1]}.")
         return np.asarray(picture.convert("RGBA"))[..., 3] >= _MIN_ALPHA

@@ -10,6 +10,7 @@ from PIL import Image
 
 from clearclip_core.demo.scenes.render import render_scene
 from clearclip_core.demo.scenes.scene import HELD_OUT_SEEDS
+from clearclip_core.images.opening import open_image
 from clearclip_core.images.preprocessing import RGBArray, to_rgb
 
 
@@ -24,7 +25,7 @@ def read_image(path: Path) -> RGBArray:
         ImageFileError: the file cannot be read, or is larger than Pillow's limit.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return to_rgb(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageFileError(f"{path}: {error}") from error

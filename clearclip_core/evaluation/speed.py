@@ -25,6 +25,7 @@ from clearclip_core.clip.device_info import (
 from clearclip_core.clip.methods import METHODS, Method
 from clearclip_core.demo.scenes.render import render_scene
 from clearclip_core.demo.scenes.scene import SCENE_LABELS
+from clearclip_core.images.opening import open_image
 from clearclip_core.images.preprocessing import RGBArray, to_rgb
 from clearclip_core.segmenter import Segmenter
 
@@ -384,7 +385,7 @@ def _jpeg(rgb: RGBArray) -> bytes:
 
 
 def _read(jpeg: bytes) -> RGBArray:
-    with Image.open(io.BytesIO(jpeg)) as picture:
+    with open_image(io.BytesIO(jpeg)) as picture:
         return to_rgb(picture)
 
 

@@ -10,13 +10,13 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from clearclip_core.demo.scenes.render import render_scene
 from clearclip_core.demo.scenes.scene import HELD_OUT_SEEDS
 from clearclip_core.evaluation.datasets.benchmarks import Benchmark
 from clearclip_core.evaluation.datasets.layouts import LayoutError, PictureFiles
 from clearclip_core.evaluation.run_config import digest_of
+from clearclip_core.images.opening import open_image
 from clearclip_core.images.preprocessing import RGBArray, to_rgb
 
 #: Number of drawn scenes of the benchmark `demo`.
@@ -73,7 +73,7 @@ class FileSample:
     def read(self) -> tuple[RGBArray, Truth]:
         """See `Sample`."""
         try:
-            with Image.open(self.files.picture) as picture:
+            with open_image(self.files.picture) as picture:
                 rgb = to_rgb(picture)
         except (OSError, SyntaxError, ValueError) as error:
             raise LayoutError(f"{self.files.picture} cannot be read: {error}") from error
@@ -142,7 +142,7 @@ def read_label_map(path: Path) -> Truth:
         LayoutError: the file cannot be read, or is an image in colour.
     """
     try:
-        with Image.open(path) as picture:
+        with open_image(path) as picture:
             mode, values = picture.mode, np.asarray(picture)
     except (OSError, SyntaxError, ValueError) as error:
         raise LayoutError(f"{path} cannot be read: {error}") from error

@@ -21,9 +21,10 @@ from PIL.PngImagePlugin import PngImageFile
 from backend.errors import ImageInvalid, ImageNotFound, ImageRefused, ImageTooLarge
 from backend.label_studio import image_loader as images
 from backend.label_studio.files import LabelStudioFiles
-from backend.label_studio.image_loader import FORMATS, ImageCacheStats, ImageReader, decode_image
+from backend.label_studio.image_loader import ImageCacheStats, ImageReader, decode_image
 from backend.label_studio.requests import Task
 from backend.settings import load_settings
+from clearclip_core.images.opening import FORMATS
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 
 TOKEN = "c0ffee" * 6 + "beef"
@@ -270,7 +271,7 @@ def test_files_that_are_no_images(content: bytes) -> None:
 
 
 def test_formats_that_run_programs_are_refused() -> None:
-    with pytest.raises(ImageInvalid, match=r"is a EPS file; expected .*JPEG"):
+    with pytest.raises(ImageInvalid, match=r"not an image that can be read; expected .*JPEG"):
         decode_image(_file(Image.new("RGB", (4, 4)), "EPS"), 1)
     assert "EPS" not in FORMATS
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import io
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from backend.label_studio.region_reader import Area, area_mask, drawn_areas, written_labels
 from backend.label_studio.requests import Task, read_predict_request
@@ -101,3 +105,21 @@ def test_labels_that_are_no_texts_are_left_out() -> None:
     value = {"brushlabels": ["car", 3, "", " ", None, "c"], "labels": ["sky"]}
     area = Area("brushlabels", "tag", "img", None, (4, 8), value)
     assert written_labels(area) == ["car", "c"]
+
+
+@pytest.mark.parametrize("image_format", ["EPS", "TIFF"])
+def test_a_bitmask_is_a_png_and_starts_no_other_program(
+    image_format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostScript in an annotation ran in Ghostscript, which Pillow starts for EPS."""
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)  # as where Pillow may look for it
+    file = io.BytesIO()
+    Image.new("RGB", (6, 4)).save(file, image_format)
+    url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    area = Area("bitmasklabels", "mask", "img", None, (4, 6), {"imageDataURL": url}, "a")
+    with pytest.raises(ValueError, match="is broken"):
+        area_mask(area)
+    assert not (tmp_path / "started").exists()
