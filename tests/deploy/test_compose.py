@@ -182,11 +182,18 @@ def test_the_backend_has_the_token_of_label_studios_user_and_its_address() -> No
 def test_there_is_one_backend_a_profile_and_both_have_the_same_address() -> None:
     assert {tuple(SERVICES[name]["profiles"]) for name in BACKENDS} == {("cpu",), ("gpu",)}
     assert {tuple(SERVICES[name]["networks"]["default"]["aliases"]) for name in BACKENDS} == {
-        ("backend",)
+        ("backend", "backend.internal")
     }
     (device,) = SERVICES["backend-gpu"]["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
     assert "deploy" not in SERVICES["backend-cpu"]
+
+
+def test_the_address_to_connect_is_one_that_label_studio_makes_a_webhook_for() -> None:
+    (address,) = re.findall(r"http://(backend[^ ]*):9090", "\n".join(EXAMPLE_LINES))
+    assert "." in address  # Django takes no URL whose host has no dot, localhost apart
+    for name in BACKENDS:
+        assert address in SERVICES[name]["networks"]["default"]["aliases"]
 
 
 def test_images_are_pinned_and_what_people_open_is_published_on_an_address_one_chooses() -> None:
