@@ -196,6 +196,11 @@ def test_the_address_to_connect_is_one_that_label_studio_makes_a_webhook_for() -
         assert address in SERVICES[name]["networks"]["default"]["aliases"]
 
 
+def test_label_studio_reports_its_errors_to_nobody() -> None:
+    told = SERVICES["label-studio"]["environment"]
+    assert told["SENTRY_DSN"] == told["FRONTEND_SENTRY_DSN"] == ""
+
+
 def test_images_are_pinned_and_what_people_open_is_published_on_an_address_one_chooses() -> None:
     published = {name for name, service in SERVICES.items() if "ports" in service}
     assert published == {"label-studio", *BACKENDS}
