@@ -201,6 +201,17 @@ def test_label_studio_reports_its_errors_to_nobody() -> None:
     assert told["SENTRY_DSN"] == told["FRONTEND_SENTRY_DSN"] == ""
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_service_gains_privileges_or_fills_the_machine(name: str) -> None:
+    service = SERVICES[name]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert 0 < service["pids_limit"] <= 4096
+    assert service["logging"]["driver"] == "json-file"
+    assert set(service["logging"]["options"]) == {"max-size", "max-file"}
+    if name in BACKENDS:
+        assert service["cap_drop"] == ["ALL"]
+
+
 def test_images_are_pinned_and_what_people_open_is_published_on_an_address_one_chooses() -> None:
     published = {name for name, service in SERVICES.items() if "ports" in service}
     assert published == {"label-studio", *BACKENDS}
@@ -224,6 +235,8 @@ def test_named_volumes_hold_all_that_must_last() -> None:
 
 def test_every_service_has_a_healthcheck() -> None:
     assert "HEALTHCHECK" in DOCKERFILE  # the backends'
+    # A first start without compiled bytecode, on a busy machine, takes minutes.
+    assert "--start-period=300s" in DOCKERFILE
     assert all("healthcheck" in SERVICES[name] for name in ("label-studio", "postgres"))
 
 
