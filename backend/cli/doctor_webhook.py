@@ -7,6 +7,11 @@ from typing import Any
 from label_studio_sdk.client import LabelStudio
 
 from backend.cli.doctor_context import CheckContext, CheckFailed
+from backend.label_studio.webhook_address import (
+    has_webhook_host,
+    is_address_of,
+    webhook_address,
+)
 from backend.web.middleware.auth import BasicAuth
 
 
@@ -17,9 +22,11 @@ def check_webhook(context: CheckContext) -> str:
         "the project's webhooks",
         "The token's user must be a manager of the project.",
     )
-    place = f"{str(context.ml.url).rstrip('/')}/webhook"
-    ours = [hook for hook in hooks if hook.url.partition("?")[0] == place]
+    place = webhook_address(context.ml.url)
+    ours = [hook for hook in hooks if is_address_of(hook.url, context.ml.url)]
     hook = next(iter(sorted(ours, key=lambda hook: _defect(hook, context.auth) or "")), None)
+    if hook is None:
+        _check_host(context.ml.url)
     defect = f"There is none to {place}" if hook is None else _defect(hook, context.auth)
     if defect and context.fix:
         headers = {"Authorization": f"Bearer {context.auth.webhook_token}"} if context.auth else {}
@@ -30,6 +37,17 @@ def check_webhook(context: CheckContext) -> str:
     return f"Label Studio tells {place} what happens" + (
         ", with its token." if context.auth else "."
     )
+
+
+def _check_host(backend_url: str) -> None:
+    """Check that Label Studio can make a webhook for the address of the backend."""
+    if not has_webhook_host(backend_url):
+        raise CheckFailed(
+            f"The project is connected to {backend_url}, a host without a dot: Label Studio makes "
+            "no webhook for it.",
+            "In the project's settings, under Model, change the address to one with a dot, such as "
+            "http://backend.internal:9090 with Docker Compose, then run this again with --fix.",
+        )
 
 
 def _defect(hook: Any, auth: BasicAuth | None) -> str | None:

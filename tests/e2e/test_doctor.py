@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import requests
 from click.testing import CliRunner
+from label_studio_sdk.core.api_error import ApiError
 
 from backend.cli import demo_scenes, demo_servers, label_studio_project, server_process
 from backend.cli import main as cli
@@ -99,6 +101,20 @@ def test_a_backend_with_a_password(
     assert gone.ill() == {"connection", "backend"}
     assert "cannot reach" in gone.texts["connection"]
     assert gone.marks["prediction"] == "-"
+
+
+def test_label_studio_makes_no_webhook_for_a_host_without_a_dot(
+    studio: LabelStudioProcess, new_project: Callable[..., int]
+) -> None:
+    """As the check of the webhook expects; else Compose needs no `backend.internal`."""
+    project = new_project(["sky"], seeds=[])
+    with pytest.raises(ApiError) as refused:
+        studio.client.webhooks.create(url="http://backend:9090/webhook", project=project)
+    assert refused.value.status_code == 400
+    assert refused.value.body["validation_errors"] == {"url": ["Enter a valid URL."]}
+    for host in ("backend.internal", "localhost", "10.1.2.3", "[::1]"):
+        url = f"http://{host}:9090/webhook"
+        assert studio.client.webhooks.create(url=url, project=project).url == url
 
 
 def test_a_password_that_label_studio_does_not_send(

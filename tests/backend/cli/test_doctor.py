@@ -34,6 +34,7 @@ class LabelStudio:
 
     def __init__(self, backend_url: str) -> None:
         self.token = TOKEN
+        self.validation_errors: dict[str, list[str]] = {}  # of a webhook that is made or changed
         self.webhooks: list[dict[str, Any]] = [
             {
                 "id": 5,
@@ -74,6 +75,9 @@ class LabelStudio:
     def _webhooks(self, asked: Asked) -> Answer:
         if asked.method == "GET":
             return _json(self.webhooks)
+        if self.validation_errors:
+            body = {"detail": "Validation error", "validation_errors": self.validation_errors}
+            return _json(body, 400)
         if asked.method == "POST":
             self.webhooks.append({"id": 6, **json.loads(asked.body)})
             return _json(self.webhooks[-1], 201)
@@ -271,6 +275,42 @@ def test_a_webhook_that_is_half_there_is_mended(
     assert ill(found(studio_url)) == ["webhook"]
     assert ill(found(studio_url, fix=True)) == []
     assert label_studio.webhooks[0][lack] is True
+
+
+@pytest.mark.parametrize("fix", [False, True])
+def test_a_host_for_which_label_studio_makes_no_webhook(
+    studio_url: str, label_studio: LabelStudio, backend_url: str, fix: bool
+) -> None:
+    label_studio.webhooks.clear()
+    label_studio.answers["/api/ml/"][0]["url"] = "http://backend:9090"
+    findings = found(studio_url, fix=fix, backend_url=backend_url)
+    assert ill(findings) == ["webhook"]
+    assert "http://backend:9090, a host without a dot" in findings["webhook"].text
+    assert "http://backend.internal:9090" in findings["webhook"].advice
+    assert label_studio.webhooks == [], "it is not tried"
+
+
+def test_a_webhook_that_is_there_is_well_whatever_its_host(
+    studio_url: str, label_studio: LabelStudio, backend_url: str
+) -> None:
+    label_studio.webhooks[0]["url"] = "http://backend:9090/webhook"
+    label_studio.answers["/api/ml/"][0]["url"] = "http://backend:9090"
+    assert ill(found(studio_url, backend_url=backend_url)) == []
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_label_studios_own_words_of_a_webhook_that_it_refuses(
+    studio_url: str, label_studio: LabelStudio, is_there: bool
+) -> None:
+    label_studio.validation_errors = {"url": ["Enter a valid URL.", "Too long."], "x": ["No."]}
+    label_studio.webhooks[0]["is_active"] = False
+    if not is_there:
+        label_studio.webhooks.clear()
+    findings = found(studio_url, fix=True)
+    assert ill(findings) == ["webhook"]
+    assert "HTTP 400" in findings["webhook"].text
+    assert "url: Enter a valid URL. Too long.; x: No." in findings["webhook"].text
+    assert "manager" not in findings["webhook"].advice
 
 
 class TestWithAPassword:
