@@ -24,6 +24,7 @@ from backend.jobs.job_runner import JobRunner
 from backend.jobs.job_store import JobStore
 from backend.jobs.prelabeler import Prelabeler
 from backend.jobs.ray_prelabeler import ClusterPrelabeler
+from backend.jobs.webhook_watch import WebhookWatch
 from backend.jobs.worker import Worker
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.files import LabelStudioFiles
@@ -149,6 +150,11 @@ class Services:
         return Learner(
             self.settings, self.engine, self.images.read, self.examples, self.registry, steps
         )
+
+    @cached_property
+    def webhook_watch(self) -> WebhookWatch:
+        """The watch of connected projects that have no webhook."""
+        return WebhookWatch(self.settings, self.client(retry_for_s=READ_RETRY_FOR_S))
 
     # ---- parts that differ between the server and the commands ----------------------------------
 
@@ -277,6 +283,7 @@ class Services:
             "jobs": jobs.run_next,
             "annotations": feedback.read_annotations,
             "steps": feedback.make_version,
+            "webhooks": self.webhook_watch.check,
         }
         return Worker(rounds, [self.outbox.renew, self.annotations.renew], self.stopping)
 

@@ -19,6 +19,7 @@ from backend.label_studio.records import (
     Annotation,
     PredictionRegions,
     StoredPrediction,
+    Webhook,
     read_annotation,
 )
 from backend.label_studio.requests import Task
@@ -87,6 +88,30 @@ class LabelStudioClient:
                 lambda sdk: sdk.projects.get(id=project, request_options=NO_RETRIES)
             ).label_config
         )
+
+    def webhooks(self) -> list[Webhook]:
+        """List the webhooks of all projects.
+
+        Raises:
+            StudioRefused: the token may not see them.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        found = self._connection.call(lambda sdk: sdk.webhooks.list(request_options=NO_RETRIES))
+        return [Webhook(each.project, each.url, each.is_active is not False) for each in found]
+
+    def backend_urls(self, project: int) -> list[str]:
+        """List the addresses of the backends that are connected to a project.
+
+        Label Studio asks each of them for health and setup meanwhile.
+
+        Raises:
+            StudioRefused: there is no such project for this token.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        found = self._connection.call(
+            lambda sdk: sdk.ml.list(project=project, request_options=NO_RETRIES)
+        )
+        return [each.url for each in found if each.url]
 
     def count(self, project: int, wanted: TaskFilter) -> int:
         """Count the tasks of a project that pass a filter.

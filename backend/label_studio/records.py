@@ -9,6 +9,21 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class Webhook:
+    """A webhook of Label Studio.
+
+    Attributes:
+        project: the project that it tells of; None: all of the organization.
+        url: the address that is told.
+        is_active: whether it is switched on.
+    """
+
+    project: int | None
+    url: str
+    is_active: bool
+
+
+@dataclass(frozen=True)
 class StoredPrediction:
     """A prediction that Label Studio has stored.
 

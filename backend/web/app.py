@@ -82,6 +82,7 @@ def _ml_backend(
         predictor,
         Admission.from_settings(settings, predictor.predict),
         WebhookHandler(settings, services.store, services.annotations),
+        services.webhook_watch,
         tracker,
         body,
     ).blueprint()
@@ -92,7 +93,9 @@ def _pages(
 ) -> Iterator[Blueprint]:
     settings, files, learner = services.settings, services.files, services.learner
     status = _status(services, tracker)
-    dashboard = DashboardRoutes(settings, services.engine, metrics, status)
+    dashboard = DashboardRoutes(
+        settings, services.engine, metrics, status, files, services.webhook_watch
+    )
     describe = partial(describe_learning, settings, learner)
     yield dashboard.blueprint()
     yield JobRoutes(settings, services.store, status.serializer, body, dashboard.render).blueprint()

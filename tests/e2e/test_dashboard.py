@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from backend.cli import label_studio_project
 from backend.cli.demo_servers import LabelStudioProcess
 
 pytestmark = pytest.mark.timeout(300)
@@ -63,6 +64,17 @@ def test_a_project_is_prelabeled_from_the_page(
     assert console.evaluate("window.loadedOnce"), "it has renewed itself, and was not loaded again"
     assert stored(studio, project) == 12
     expect(row.get_by_role("button")).to_have_count(0)
+
+
+def test_a_connected_project_without_a_webhook_is_named(
+    console: Page, studio: LabelStudioProcess, backend_url: str, new_project: NewProject
+) -> None:
+    project = new_project(["sky"], seeds=[])
+    label_studio_project.connect(studio, project, backend_url)
+    for hook in studio.client.webhooks.list(project=str(project)):
+        studio.client.webhooks.delete(id=hook.id)
+    notice = console.get_by_text(f"Project {project} has no webhook to this backend")
+    expect(notice).to_be_visible(timeout=60_000)
 
 
 def test_a_job_is_paused_resumed_and_cancelled_from_the_page(

@@ -8,6 +8,7 @@ from flask import Blueprint, Response, request
 
 from backend.errors import ModelUnavailable, PayloadTooLarge, RequestTooSlow
 from backend.inference.engine import Engine
+from backend.jobs.webhook_watch import WebhookWatch
 from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import parse_predict, parse_setup, parse_webhook
@@ -38,6 +39,7 @@ class MlBackendRoutes:
         predictor: tells model versions.
         admission: lets requests for predictions through to the predictor.
         webhooks: handles webhooks.
+        webhook_watch: watches whether connected projects have a webhook.
         tracker: shows refused requests on the dashboard.
         body: reads the bodies of requests.
     """
@@ -48,6 +50,7 @@ class MlBackendRoutes:
     predictor: Predictor
     admission: Admission
     webhooks: WebhookHandler
+    webhook_watch: WebhookWatch
     tracker: TaskTracker
     body: BodyReader
 
@@ -75,6 +78,7 @@ class MlBackendRoutes:
         if status.state == "failed":
             raise ModelUnavailable(status.reason)
         config = parse_label_config(asked.label_config)
+        self.webhook_watch.note_setup(asked.project_id, config)
         version = self.predictor.versions.current(config, asked.project_id)
         self.predictor.warm_up(config)
         return json_response({"model_version": version})

@@ -33,6 +33,8 @@ class FakeStudio:
         refused: ids of tasks whose predictions are not taken.
         fault: called with each request; what it returns is the answer.
         annotations: id -> annotation.
+        webhooks: of all projects.
+        backends: those that are connected to the project.
         late: predictions are stored, and then the answer is an error, so many times.
     """
 
@@ -47,6 +49,8 @@ class FakeStudio:
     predictions: list[dict[str, Any]] = field(default_factory=list)
     imports: list[int] = field(default_factory=list)
     annotations: dict[int, dict[str, Any]] = field(default_factory=dict)
+    webhooks: list[dict[str, Any]] = field(default_factory=list)
+    backends: list[dict[str, Any]] = field(default_factory=list)
     lock: Any = field(default_factory=threading.RLock)
     _ids: Iterator[int] = field(default_factory=lambda: count(1))
 
@@ -104,6 +108,10 @@ class FakeStudio:
             return _json({"id": self.project, "label_config": self.label_config})
         if path == f"/api/projects/{self.project}/import/predictions":
             return self._import(json.loads(asked.body))
+        if path == "/api/webhooks":
+            return _json(self.webhooks)
+        if path == "/api/ml" and given["project"] == str(self.project):
+            return _json(self.backends)
         if path == "/api/tasks" and given["project"] == str(self.project):
             return self._tasks(given)
         if path == "/api/predictions" and asked.method == "GET":

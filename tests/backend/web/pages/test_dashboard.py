@@ -7,7 +7,10 @@ import threading
 import time
 from typing import Any
 
+import pytest
+
 from backend.inference.engine import Engine
+from backend.jobs import webhook_watch, worker
 from tests.backend.fakes.colour_segmenter import (
     ColourSegmenter,
     brush_config,
@@ -15,6 +18,7 @@ from tests.backend.fakes.colour_segmenter import (
     data_url,
     flag,
 )
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.web.pages.browser import PEOPLE, Dashboard, Page, started
 
 
@@ -88,6 +92,30 @@ def test_nothing_here_waits_for_a_model_that_is_busy() -> None:
     segmenter.gate.set()
     asking.join(20)
     assert answers[0].status_code == 200
+
+
+def test_the_page_names_connected_projects_that_nobody_tells_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(webhook_watch, "_SETTLED_AFTER_S", 0.0)
+    monkeypatch.setattr(worker, "_POLL_S", 0.02)
+    connected = [{"id": 1, "url": "http://backend:9090", "project": 7}]
+    with FakeStudio(brush_config("red"), {}, backends=connected).served() as server:
+        dashboard = Dashboard(label_studio_url=server.url, label_studio_api_key=TOKEN)
+        assert "webhook" not in dashboard.page().text
+        body = {"schema": brush_config("red"), "project": "7.1", "hostname": "http://studio:8080"}
+        assert dashboard.client.post("/setup", json=body).status_code == 200
+        assert server.asked == [], "no request of Label Studio waits for Label Studio"
+        dashboard.app.extensions["worker"].start()
+        end = time.monotonic() + 20
+        while "webhook" not in dashboard.page("/?part=1").text:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        dashboard.app.extensions["worker"].stop()
+    page = dashboard.page()
+    assert "Project 7 has no webhook to this backend" in page.text
+    assert "clearclip-backend doctor --project 7" in page.text
+    assert "http://studio:8080/projects/7/data" in [link["href"] for link in page.all("a")]
 
 
 def test_status_is_the_same_as_json(dashboard: Dashboard) -> None:
