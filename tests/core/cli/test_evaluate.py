@@ -298,6 +298,7 @@ def test_label_maps_are_made_where_they_are_missing(
         (["--benchmark=demo", "--shard=half"], "but got 'half'"),
         (["--benchmark=demo", "--model=no-such"], "of the form 'arch/tag'"),
         (["--benchmark=demo", "--limit=0"], "'--limit'"),
+        (["--benchmark=demo", "--save-every=nan"], "expected a finite number, but got 'nan'"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(arguments: list[str], sentence: str) -> None:
