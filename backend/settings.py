@@ -101,6 +101,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
+        allow_inf_nan=False,
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,

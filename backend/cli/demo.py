@@ -29,6 +29,7 @@ from backend.cli.label_config import split_names
 from backend.cli.label_studio_project import connect, create_project, retrieve_predictions, upload
 from backend.cli.server_process import DemoError, free_port, last_lines
 from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
+from clearclip_core.images.files import is_hidden
 
 SCENES: Final = 12
 
@@ -121,7 +122,8 @@ def run_demo(
 
 
 def _pictures(folder: Path) -> Iterator[tuple[str, bytes]]:
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURES)
+    shown = (path for path in folder.glob("*") if not is_hidden(path, folder))
+    paths = sorted(path for path in shown if path.suffix.lower() in PICTURES)
     if not paths:
         raise DemoError(f"There is no picture ({', '.join(sorted(PICTURES))}) in {folder}.")
     return ((path.name, path.read_bytes()) for path in paths)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from backend.feedback.learning.active_models import ActiveModels
 from backend.feedback.learning.versions import ActiveModel
@@ -15,6 +15,9 @@ from backend.settings import Settings
 
 #: Raised by one whenever the same settings would give other masks than before.
 _ALGORITHM = 2
+
+#: In place of `_ALGORITHM` for a preset whose masks alone have changed: the others' versions stay.
+_ALGORITHM_OF_PRESETS: Final = {"clipsurgery": 3}
 
 
 class ModelVersions:
@@ -82,7 +85,7 @@ class ModelVersions:
         """
         settings = self._settings
         parts: list[Any] = [
-            _ALGORITHM,
+            _ALGORITHM_OF_PRESETS.get(settings.method, _ALGORITHM),
             self._model_id(),
             settings.method,
             settings.short_side_px,

@@ -113,7 +113,8 @@ class Example:
         patches = flat.detach().to("cpu", torch.float32).numpy()  # (P, D)
         names, coverage = _coverage(features.plan, masks)
         areas = coverage.sum(axis=0, dtype=np.float64)
-        means = coverage.T.astype(np.float64) @ patches / areas[:, None]
+        with np.errstate(invalid="ignore"):  # of features that are not finite, see `is_finite`
+            means = coverage.T.astype(np.float64) @ patches / areas[:, None]
         sampled, weights = _sample(coverage, max(1, SAMPLE_SIZE // patches.shape[1]))
         return cls(
             tuple(sorted({*known, *masks})),
@@ -135,6 +136,14 @@ class Example:
     def digest(self) -> str:
         """Hex digest of the content."""
         return digest_of(self._metadata, self._arrays)
+
+    @cached_property
+    def is_finite(self) -> bool:
+        """Whether all numbers are finite; `clearclip_core.adapt` leaves other examples out.
+
+        A feature is nan or infinite where an activation was too large for the model's precision.
+        """
+        return all(np.isfinite(array).all() for array in self._arrays.values())
 
     @property
     def picture_key(self) -> str:

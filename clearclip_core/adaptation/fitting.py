@@ -70,8 +70,9 @@ def adapt(
 
     The strength of the prior is chosen by cross-validation: each image is scored by an adaptation
     to the others, so all IoUs are of images that were not learned from. One image alone gives no
-    adaptation. Examples of one image are held out together and share its weight. The outcome
-    depends neither on the order of the examples nor on the machine that made them.
+    adaptation. Examples of one image are held out together and share its weight. Examples with
+    numbers that are not finite are left out and not counted. The outcome depends neither on the
+    order of the examples nor on the machine that made them.
 
     Args:
         examples: one for each correction.
@@ -81,7 +82,8 @@ def adapt(
     Raises:
         ValueError: examples of another model.
     """
-    ordered = sorted(examples, key=lambda example: (example.picture_key, example.digest))
+    finite = (example for example in examples if example.is_finite)
+    ordered = sorted(finite, key=lambda example: (example.picture_key, example.digest))
     images = Counter(example.picture_key for example in ordered)
     batches = _batches(ordered, images, embed, vocabulary)
     text = _Iou(group_names(vocabulary))

@@ -8,6 +8,7 @@ from typing import IO
 
 import click
 
+from clearclip_core.cli.finite_range import FiniteRange
 from clearclip_core.cli.options import ModelOptions, model_options
 from clearclip_core.evaluation.speed import MAX_LABELS, as_json, as_text, measure
 
@@ -37,7 +38,7 @@ from clearclip_core.evaluation.speed import MAX_LABELS, as_json, as_text, measur
     "budget_s",
     default=20.0,
     show_default=True,
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     help="How long to repeat; loading and embedding the labels come on top.",
 )
 @click.option(

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from clearclip_core.cli.finite_range import FiniteRange
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
 from clearclip_core.evaluation.datasets.layouts import LayoutError
 from clearclip_core.evaluation.datasets.preparation import RECODINGS
@@ -91,6 +92,6 @@ save_option = click.option(
     "save_every_s",
     default=10.0,
     show_default=True,
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     help="Seconds of work that a killed process may lose.",
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
+from clearclip_core.cli.finite_range import FiniteRange
 from clearclip_core.cli.image_source import ImageFileError, read_image
 from clearclip_core.cli.options import ModelOptions, model_options
 from clearclip_core.images.files import RESULT_SUFFIXES, find_images, output_names
@@ -34,7 +35,7 @@ from clearclip_core.vocabulary import Label
     "--threshold",
     default=0.0,
     show_default=True,
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     help="Pixels less likely than this get no label.",
 )
 @click.option(

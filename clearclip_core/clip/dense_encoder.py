@@ -187,7 +187,7 @@ class DenseEncoder(nn.Module):
             self.visual.positional_embedding,
             self.visual.grid_size,
             grid_hw,
-            by_size=self.method.positions_by_size,
+            how=self.method.positions,
         )
         return self.visual.ln_pre(tokens + positions.to(tokens.dtype))  # type: ignore[no-any-return]
 

@@ -43,11 +43,14 @@ DEMO_NOTICE = (
 )
 
 _READ_ERRORS = (
+    AssertionError,
     AttributeError,
     EOFError,
     KeyError,
     OSError,
     RuntimeError,
+    StopIteration,
+    TypeError,
     pickle.UnpicklingError,
     SafetensorError,
 )
@@ -203,7 +206,15 @@ def _read_errors(weights: str) -> Iterator[None]:
     try:
         yield
     except _READ_ERRORS as error:
-        raise ValueError(f"The weights of {weights} cannot be read: {_reason(error)}") from error
+        reason = _reason(error)
+        if _is_of_another_architecture(error):
+            reason = f"they are another architecture's ({reason})."
+        raise ValueError(f"The weights of {weights} cannot be read: {reason}") from error
+
+
+def _is_of_another_architecture(error: Exception) -> bool:
+    """Whether an error of open_clip or torch says that tensors do not fit a model."""
+    return isinstance(error, AssertionError) or "in loading state_dict" in str(error)
 
 
 def _reason(error: Exception) -> str:

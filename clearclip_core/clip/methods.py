@@ -9,11 +9,17 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from clearclip_core.clip.attention import parse_terms
+from clearclip_core.clip.position_embedding import RESIZES, Resize
 
 _NUMBER = r"[0-9.]+(?:e[+-]?[0-9]+)?"
 _SPELLED_OUT = re.compile(
     rf"(?P<attention>[a-z+]+)(?P<residual>-res)?(?P<ffn>-ffn)?(?:-a(?P<alpha>{_NUMBER}))?"
-    r"(?:-b(?P<blocks>[0-9]+))?(?P<positions_by_size>-size)?(?P<remove_redundancy>-surgery)?"
+    r"(?:-b(?P<blocks>[0-9]+))?(?P<positions>-size|-bilinear)?(?P<remove_redundancy>-surgery)?"
+)
+
+#: Positions as `Method.key` writes them: the first two as when there were only these.
+_POSITIONS_IN_KEYS: Mapping[Resize, str] = MappingProxyType(
+    {"factor": "False", "size": "True", "bilinear": "'bilinear'"}
 )
 
 
@@ -47,16 +53,17 @@ class Method:
         ffn: keep the feed-forward network and its own residual.
         alpha: weight of the attention output (Sec. 3.3, Fig. 6); no unit, >= 0.
         blocks: number of last blocks; all blocks of a model that has fewer.
-        positions_by_size: resize position embeddings by size with antialiasing (GEM), otherwise by
-            scale factor without it (the paper's released settings).
+        positions: how position embeddings are resized: by scale ``factor`` (the paper's released
+            settings), by ``size`` (GEM) or ``bilinear`` (CLIP Surgery); see
+            `clearclip_core.clip.position_embedding.resize_position_embedding`.
         remove_redundancy: subtract from the similarities what all classes have in common, with
             classes weighted by the CLS token (CLIP Surgery); see
             `clearclip_core.segmentation.redundancy.without_redundancy`.
 
     Raises:
-        ValueError: unknown attention; alpha negative or not finite; alpha other than 1 where
-            ``ln_post`` would cancel it; alpha 0 without a residual (nothing would be left);
-            less than one block; an FFN with several blocks.
+        ValueError: unknown attention or positions; alpha negative or not finite; alpha other than
+            1 where ``ln_post`` would cancel it; alpha 0 without a residual (nothing would be
+            left); less than one block; an FFN with several blocks.
 
     >>> Method() == METHODS["clearclip"]
     True
@@ -67,7 +74,7 @@ class Method:
     ffn: bool = False
     alpha: float = 1.0
     blocks: int = 1
-    positions_by_size: bool = False
+    positions: Resize = "factor"
     remove_redundancy: bool = False
 
     def __post_init__(self) -> None:
@@ -87,6 +94,11 @@ class Method:
             )
         if self.blocks < 1:
             raise ValueError(f"Expected argument `blocks` to be 1 or more, but got {self.blocks}.")
+        if self.positions not in RESIZES:
+            raise ValueError(
+                f"Expected argument `positions` to be one of {', '.join(RESIZES)}, but got "
+                f"{self.positions!r}."
+            )
         if self.ffn and self.blocks > 1:
             raise ValueError(
                 "Expected argument `ffn` to be False with several `blocks`, whose second path has "
@@ -102,7 +114,7 @@ class Method:
         return (
             f"Method(attention={self.attention!r}, residual={self.residual!r}, ffn={self.ffn!r}, "
             f"alpha={self.alpha!r}, blocks={self.blocks!r}, "
-            f"positions_by_size={self.positions_by_size!r}, "
+            f"positions_by_size={_POSITIONS_IN_KEYS[self.positions]}, "
             f"remove_redundancy={self.remove_redundancy!r})"
         )
 
@@ -117,7 +129,7 @@ class Method:
             "ffn" if self.ffn else "",
             "" if self.alpha == 1 else f"a{_shortest(self.alpha)}",
             "" if self.blocks == 1 else f"b{self.blocks}",
-            "size" if self.positions_by_size else "",
+            "" if self.positions == "factor" else self.positions,
             "surgery" if self.remove_redundancy else "",
         )
         return "-".join(filter(None, parts))
@@ -129,8 +141,10 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "maskclip": Method(attention="identity", residual=True, ffn=True),
         "sclip": Method(attention="qq+kk", residual=True, ffn=True),
         "clearclip": Method(attention="qq", residual=False, ffn=False),
-        "clipsurgery": Method(attention="vv", residual=True, blocks=6, remove_redundancy=True),
-        "gem": Method(attention="ensemble", residual=True, blocks=6, positions_by_size=True),
+        "clipsurgery": Method(
+            attention="vv", residual=True, blocks=6, positions="bilinear", remove_redundancy=True
+        ),
+        "gem": Method(attention="ensemble", residual=True, blocks=6, positions="size"),
     }
 )
 
@@ -149,7 +163,7 @@ def resolve_method(method: str | Method) -> Method:
 
     A method is spelled out as its attention, followed by the parts that differ from `Method`'s
     defaults, joined by ``-`` in this order: ``res``, ``ffn``, ``a`` and alpha, ``b`` and the
-    number of blocks, ``size``, ``surgery``.
+    number of blocks, ``size`` or ``bilinear``, ``surgery``.
 
     Args:
         method: a name, or a `Method`, which is returned unchanged.
@@ -181,9 +195,14 @@ def resolve_method(method: str | Method) -> Method:
         ffn=parts["ffn"] is not None,
         alpha=alpha,
         blocks=int(parts["blocks"] or 1),
-        positions_by_size=parts["positions_by_size"] is not None,
+        positions=_resize_of(parts["positions"]),
         remove_redundancy=parts["remove_redundancy"] is not None,
     )
+
+
+def _resize_of(part: str | None) -> Resize:
+    """Return the way to resize that a part of a spelled-out method names."""
+    return next((how for how in RESIZES if part == f"-{how}"), "factor")
 
 
 def _unknown(method: str) -> ValueError:

@@ -2,39 +2,53 @@
 
 from __future__ import annotations
 
+from typing import Final, Literal, get_args
+
 import torch
 import torch.nn.functional as F
+
+#: How position embeddings are resized, see `resize_position_embedding`.
+Resize = Literal["factor", "size", "bilinear"]
+
+RESIZES: Final[tuple[Resize, ...]] = get_args(Resize)
 
 
 def resize_position_embedding(
     embedding: torch.Tensor,
     trained_grid_hw: tuple[int, int],
     grid_hw: tuple[int, int],
-    by_size: bool = False,
+    how: Resize = "factor",
 ) -> torch.Tensor:
-    """Resize position embeddings to another patch grid, by scale factors or by size.
+    """Resize position embeddings to another patch grid.
 
-    By scale factors, as DINO does (the paper's released settings): bicubic without antialiasing,
-    with the factors ``(h + 0.1) / √N`` and ``(w + 0.1) / √N``; unchanged where the number of
-    tokens is the trained one. By size (GEM): bicubic with antialiasing; unchanged where the grid
-    is the trained one.
+    ============ ================================================================================
+    ``factor``   as DINO does (the paper's released settings): bicubic without antialiasing, with
+                 the factors ``(h + 0.1) / √N`` and ``(w + 0.1) / √N``; unchanged where the number
+                 of tokens is the trained one
+    ``size``     as GEM does: bicubic with antialiasing, by size
+    ``bilinear`` as CLIP Surgery does: bilinear without antialiasing, by size, corners not aligned
+    ============ ================================================================================
+
+    Resized by size, the embeddings are unchanged where the grid is the trained one.
 
     Args:
         embedding: (1 + N, width), CLS first.
         trained_grid_hw: the patch grid of the N trained positions.
         grid_hw: the new patch grid (h, w).
-        by_size: resize by size, otherwise by scale factors.
+        how: one of `RESIZES`.
 
     Returns:
         (1 + h*w, width), in the dtype of `embedding`.
     """
     same_count = grid_hw[0] * grid_hw[1] == trained_grid_hw[0] * trained_grid_hw[1]
-    if tuple(grid_hw) == tuple(trained_grid_hw) if by_size else same_count:
+    if tuple(grid_hw) == tuple(trained_grid_hw) if how != "factor" else same_count:
         return embedding
     cls, patches = embedding[:1], embedding[1:]
     precise = patches.to(torch.promote_types(patches.dtype, torch.float32))
     grid = precise.T.reshape(1, -1, *trained_grid_hw)  # (1, width, √N, √N)
-    if by_size:
+    if how == "bilinear":
+        resized = F.interpolate(grid, grid_hw, mode="bilinear", align_corners=False)
+    elif how == "size":
         resized = F.interpolate(grid, grid_hw, mode="bicubic", antialias=True)
     else:
         scale = tuple((n + 0.1) / m for n, m in zip(grid_hw, trained_grid_hw, strict=True))

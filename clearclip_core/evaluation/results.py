@@ -28,6 +28,19 @@ _PACKAGES = (
     "opencv-python-headless",
 )
 
+#: Errors of a file whose content is not what was expected.
+NOT_A_RESULT = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+
+#: Limit of the characters of an error that quotes a file's content.
+_QUOTED = 100
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -139,9 +152,10 @@ class Result:
             config = RunConfig.from_json(content["settings"])
             result = cls(config, Shard(index, of), tally, content["versions"], content["hardware"])
             fits = len(confusion.counts) == len(result.benchmark.classes)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except NOT_A_RESULT as error:
             raise ValueError(
-                f"Expected {path} to be a result of `clearclip eval`, but it is not: {error!r}."
+                f"Expected {path} to be a result of `clearclip eval`, but it is not: "
+                f"{why_not(error)}."
             ) from error
         if not fits:
             raise ValueError(f"Expected {path} to hold all classes of {config.benchmark}.")
@@ -228,6 +242,20 @@ def other_versions(measured: Mapping[str, str]) -> str:
         for name in now
         if measured.get(name) != now[name]
     )
+
+
+def why_not(error: Exception) -> str:
+    """Describe one of `NOT_A_RESULT` in a line; an error may hold the whole file.
+
+    >>> why_not(KeyError("x" * 10_000))[-8:]
+    'xxxx ...'
+    """
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no text"
+    if isinstance(error, json.JSONDecodeError):
+        return f"it is no JSON ({error})"
+    described = f"{error!r}"
+    return described if len(described) <= _QUOTED else f"{described[:_QUOTED]} ..."
 
 
 def dump(content: Mapping[str, Any]) -> bytes:

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from tqdm import tqdm
 
 from clearclip_core.evaluation.checkpoint import Checkpoint
@@ -17,6 +18,7 @@ from clearclip_core.evaluation.datasets.benchmarks import Benchmark
 from clearclip_core.evaluation.datasets.samples import Sample, Truth
 from clearclip_core.evaluation.results import Tally, percent
 from clearclip_core.images.preprocessing import RGBArray
+from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmenter import Labels, Segmenter
 
 LabelMap = npt.NDArray[np.int16]
@@ -30,15 +32,19 @@ _AHEAD = 4
 def predictor(segmenter: Segmenter, benchmark: Benchmark, labels: Labels) -> Predict:
     """Return the function that predicts class indices of a benchmark with a segmenter.
 
+    The words are embedded here, once: no image's time includes it.
+
     Args:
         segmenter: a segmenter with the benchmark's preprocessing.
         benchmark: the benchmark.
         labels: one label for each class, in order.
     """
     vocabulary = segmenter.vocabulary(labels)
+    embeddings = segmenter.embed(vocabulary.queries)
 
+    @torch.inference_mode()
     def predict(rgb: RGBArray) -> Iterable[LabelMap]:
-        scores = segmenter.score(segmenter.encode(rgb), vocabulary)
+        scores = Scores.of(segmenter.encode(rgb), embeddings, vocabulary)
         yield benchmark.decision(scores.label_map(benchmark.threshold))
 
     return predict

@@ -18,8 +18,8 @@ _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 def find_images(patterns: Iterable[str]) -> list[Path]:
     """Find the image files that files, folders and globs name, each once.
 
-    Those of one folder or glob are sorted. Files that `clearclip segment` has written into a
-    folder are left out.
+    Those of one folder or glob are sorted. Of a folder, files that `clearclip segment` has written
+    and hidden files are left out.
 
     Raises:
         click.BadParameter: a pattern that matches nothing.
@@ -28,7 +28,7 @@ def find_images(patterns: Iterable[str]) -> list[Path]:
     for pattern in patterns:
         path = Path(pattern).expanduser()
         if path.is_dir():
-            paths = sorted(p for p in path.rglob("*") if _is_image(p))
+            paths = sorted(p for p in path.rglob("*") if _is_image(p) and not is_hidden(p, path))
         elif path.is_file():
             paths = [path]
         else:
@@ -38,6 +38,17 @@ def find_images(patterns: Iterable[str]) -> list[Path]:
             raise click.BadParameter(f"no pictures at {pattern!r}.")
         found.update(dict.fromkeys(paths))
     return list(found)
+
+
+def is_hidden(path: Path, folder: Path) -> bool:
+    """Whether a file in a folder is hidden: its name, or a folder's on the way, begins with a dot.
+
+    macOS keeps ``._photo.jpg`` beside a photo on other systems' drives: its metadata, no image.
+
+    >>> is_hidden(Path("a/._x.jpg"), Path("a")), is_hidden(Path(".a/x.jpg"), Path(".a"))
+    (True, False)
+    """
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def output_names(paths: Sequence[Path]) -> list[Path]:

@@ -16,7 +16,7 @@ from clearclip_core.clip.loading import LoadedModel
 from clearclip_core.clip.methods import Method
 from clearclip_core.evaluation.atomic_write import write_whole
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS, Benchmark
-from clearclip_core.evaluation.results import Tally, dump, versions
+from clearclip_core.evaluation.results import NOT_A_RESULT, Tally, dump, versions, why_not
 from clearclip_core.evaluation.run_config import RunConfig
 from clearclip_core.evaluation.runner import LabelMap, Predict
 from clearclip_core.evaluation.task import EvaluationTask
@@ -145,9 +145,10 @@ class Ablation:
             }
             config = RunConfig.from_json(content["settings"])
             return cls(config, scores, content["versions"], content["hardware"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except NOT_A_RESULT as error:
             raise ValueError(
-                f"Expected {path} to be written by `clearclip ablate`, but it is not: {error!r}."
+                f"Expected {path} to be written by `clearclip ablate`, but it is not: "
+                f"{why_not(error)}."
             ) from error
 
 

@@ -28,6 +28,8 @@ _READ_ERRORS = (
     OSError,
     RuntimeError,
     ValueError,
+    StopIteration,
+    TypeError,
     pickle.UnpicklingError,
     SafetensorError,
 )
@@ -83,7 +85,7 @@ class DinoTower:
         except _READ_ERRORS as error:
             raise ValueError(
                 f"{path} does not hold the backbone of one of DINO's Vision Transformers, such as "
-                f"timm's vit_base_patch16_224.dino: {str(error).splitlines()[0]}"
+                f"timm's vit_base_patch16_224.dino: {_first_line(error)}"
             ) from error
         return cls(vit.eval().requires_grad_(False).to(device))
 
@@ -122,6 +124,11 @@ class DinoTower:
             self.vit.pos_embed[0], self.vit.patch_embed.grid_size, tuple(projected.shape[2:])
         )
         return tokens + positions
+
+
+def _first_line(error: Exception) -> str:
+    """Return the first line of an error's message; its type where it has none."""
+    return str(error).split("\n")[0] or type(error).__name__
 
 
 def _vit_of_shape(weights: Mapping[str, torch.Tensor]) -> VisionTransformer:

@@ -163,6 +163,23 @@ def test_the_model_version_is_of_this_text() -> None:
     assert version_of(SIMPLE).endswith(hashlib.sha256(parsed.encode()).hexdigest()[:8])
 
 
+def test_the_model_version_of_a_preset_whose_masks_have_changed() -> None:
+    """As the first release wrote it, but for the number of the algorithm, which was 2."""
+    parsed = (
+        '[3, "colours-1", "clipsurgery", 448, 0.0005, true, [[{"name": "image", "value": '
+        '"$image"}], [{"kind": "brushlabels", "labels": [{"name": "blue", "threshold": 0.0, '
+        '"written": "blue"}, {"name": "red", "threshold": 0.0, "written": "red"}], "name": '
+        '"mask", "overlap": true, "to_names": ["image"]}], [{"background": false, "name": '
+        '"blue", "prompts": ["blue"]}, {"background": false, "name": "red", "prompts": '
+        '["red"]}]]]'
+    )
+    expected = hashlib.sha256(parsed.encode()).hexdigest()[:8]
+    assert version_of(SIMPLE, method="clipsurgery") == f"demo clipsurgery {expected}"
+    before = hashlib.sha256(parsed.replace("[3", "[2", 1).encode()).hexdigest()[:8]
+    assert before == "ae20d785"
+    assert version_of(SIMPLE, method="vv-res-b6-surgery") == "demo vv-res-b6-surgery fa10a9c9"
+
+
 @pytest.mark.parametrize(
     ("learned", "expected"),
     [

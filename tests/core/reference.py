@@ -95,11 +95,15 @@ class Reference:
         return features.reshape(height, width, -1), cls if method.remove_redundancy else None
 
     def positions(self, height: int, width: int) -> torch.Tensor:
-        """Position embeddings for another grid, as DINO or GEM resizes them."""
+        """Position embeddings for another grid, as DINO, GEM or CLIP Surgery resizes them."""
         embedding = self.visual.positional_embedding
         rows, columns = self.visual.grid_size
         grid = embedding[1:].T.reshape(1, -1, rows, columns)
-        if self.method.positions_by_size:
+        if self.method.positions == "bilinear":
+            if (height, width) == (rows, columns):
+                return embedding
+            resized = F.interpolate(grid, size=(height, width), mode="bilinear")
+        elif self.method.positions == "size":
             if (height, width) == (rows, columns):
                 return embedding
             resized = F.interpolate(

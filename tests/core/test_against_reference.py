@@ -98,7 +98,7 @@ COMBINATIONS = [
     Method("qq", blocks=6),
     Method("kk", residual=True, blocks=2, alpha=3.0),
     Method("qq", remove_redundancy=True),
-    Method("qk", residual=True, ffn=True, positions_by_size=True),
+    Method("qk", residual=True, ffn=True, positions="size"),
 ]
 
 

@@ -23,7 +23,7 @@ from clearclip_core import Adaptation, Example, Method, Preprocessing, Segmenter
 from clearclip_core.adaptation.serialization import to_safetensors
 from clearclip_core.clip.embedding_cache import EmbeddingStore, text_tower_id
 from clearclip_core.clip.loading import LoadedModel, load_model
-from clearclip_core.clip.methods import MAPS
+from clearclip_core.clip.methods import MAPS, resolve_method
 from clearclip_core.evaluation import checkpoint as checkpoint_module
 from clearclip_core.evaluation.checkpoint import Checkpoint
 from clearclip_core.evaluation.confusion_matrix import Confusion
@@ -140,13 +140,22 @@ def test_the_digest_of_a_prepared_picture_is_of_this_text_and_the_pixels() -> No
     [
         ("clearclip", "b49ff930626b3519c852f42fc155ad427845ac7f3831956a035f857210d1d5ca"),
         ("gem", "8023bca20f6aa8f2f2aea97c5e5561467825538d0ac1ff4b6bc5bb77f3f07aa7"),
-        ("clipsurgery", "da6183765f3d13ad33f485a8c954c4076ad9fbb86040fd964012804349a46c3f"),
+        ("vv-res-b6-surgery", "da6183765f3d13ad33f485a8c954c4076ad9fbb86040fd964012804349a46c3f"),
+        ("clipsurgery", "777b6fa98d3d22ad64ac2e627fea48926ff4769b46960d306af2c19866770749"),
         ("qk-res-a2", "28e66c797f1424c3d4b88fb5dd701f55113b07e8385e7bc342e8ac93760c0f7e"),
         (MAPS["X_res"], "8279dad91656394026c0c15127c5cc3ac40dc0ebc0a5ba18dc809fe3dcf323a6"),
     ],
 )
 def test_the_key_of_features(demo: LoadedModel, method: str | Method, expected: str) -> None:
     assert Segmenter(demo, method).features_id == expected
+
+
+def test_the_key_of_a_method_is_this_text() -> None:
+    """The first release knew only `positions_by_size`, and `clipsurgery` without bilinear ones."""
+    start = "Method(attention='vv', residual=True, ffn=False, alpha=1.0, blocks=6, "
+    for name, positions in (("", "False"), ("-size", "True"), ("-bilinear", "'bilinear'")):
+        expected = f"{start}positions_by_size={positions}, remove_redundancy=True)"
+        assert resolve_method(f"vv-res-b6{name}-surgery").key == expected
 
 
 def test_the_key_of_features_with_another_mean_and_std(demo: LoadedModel) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from typing import Final
 
 from backend.errors import ImageRefused, TaskError
 from backend.feedback.comparison import AnnotationDiff, ImageDiff
@@ -21,6 +22,11 @@ from backend.settings import Settings
 from clearclip_core import Example, RGBArray, Segmenter
 
 log = logging.getLogger(__name__)
+
+#: Why an example is left out: some activation was too large for the model's precision.
+NOT_FINITE: Final = (
+    "the model's features of its picture are not all finite numbers; PRECISION=fp32 may help."
+)
 
 
 class ExampleBuilder:
@@ -50,8 +56,9 @@ class ExampleBuilder:
         for image in diff.pictures:
             segmenter = self._engine.segmenter()  # without a model, no image needs to be read
             rgb = self._read(diff, image)
-            if rgb is not None:
-                examples.append(self._build_one(segmenter, diff, image, rgb))
+            built = None if rgb is None else self._build_one(segmenter, diff, image, rgb)
+            if built is not None:
+                examples.append(built)
         return examples
 
     def _read(self, diff: AnnotationDiff, image: ImageDiff) -> RGBArray | None:
@@ -71,12 +78,16 @@ class ExampleBuilder:
 
     def _build_one(
         self, segmenter: Segmenter, diff: AnnotationDiff, image: ImageDiff, rgb: RGBArray
-    ) -> TrainingExample:
+    ) -> TrainingExample | None:
+        """Build the example of an image; None where its features are not finite numbers."""
         labels = diff.config.labels_of(image.tag.name)
         prepared = segmenter.prepare(rgb)
         encoded = self._engine.encode(prepared, labels, Priority.BATCH, diff.project)
         names = [label.name for label in labels]
         example = Example.of(encoded.features, image.final, known=names, picture=prepared.digest)
+        if not example.is_finite:
+            log.warning("Annotation %d cannot be learned from: %s", diff.annotation, NOT_FINITE)
+            return None
         decided = segmenter.decide(encoded.scores, image=rgb, refine=self._refine)
         counts = measure(decided, image.final, example.picture_key)
         as_json = json.dumps({name: each.to_json() for name, each in sorted(counts.items())})

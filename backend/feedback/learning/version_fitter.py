@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from backend.feedback.learning.example_builder import NOT_FINITE
 from backend.feedback.learning.thresholds import (
     ThresholdCounts,
     add_up,
@@ -24,6 +26,8 @@ from backend.feedback.learning.versions import Promotion, TrainingExample, Versi
 from backend.inference.engine import Engine
 from backend.settings import Adapt
 from clearclip_core import Adaptation, Example, Fit, Label, Vocabulary
+
+log = logging.getLogger(__name__)
 
 #: Examples, a function that embeds prompts, and the labels of today -> the fit.
 FitExamples = Callable[
@@ -145,12 +149,14 @@ def fit_version(
 ) -> FittedVersion:
     """Fit a version to the training examples of a project.
 
+    Examples with numbers that are not finite are left out, and the log says which.
+
     Args:
         stored: the examples as they are kept, at least one.
         labels: the labels of today.
         fit_examples: `clearclip_core.adapt`.
     """
-    examples = [Example.from_bytes(each.example, labels.width) for each in stored]
+    stored, examples = _read(stored, labels.width)
     fit = fit_examples(examples, labels.embed, labels.vocabulary)
     better = fit.adaptation is not None and fit.adapted_iou >= fit.text_iou
     adaptation = fit.adaptation if better else None
@@ -173,6 +179,21 @@ def fit_version(
         adapted_thresholds=adapted_thresholds,
     )
     return FittedVersion(version, adaptation, stored, examples, labels)
+
+
+def _read(
+    stored: Sequence[TrainingExample], width: int
+) -> tuple[list[TrainingExample], list[Example]]:
+    """Read the examples that can be learned from; return them as they are kept, and read."""
+    kept, examples = [], []
+    for each in stored:
+        example = Example.from_bytes(each.example, width)
+        if example.is_finite:
+            kept.append(each)
+            examples.append(example)
+        else:
+            log.warning("Annotation %d is not learned from: %s", each.annotation, NOT_FINITE)
+    return kept, examples
 
 
 def _digest(

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from clearclip_core.images.files import is_hidden
+
 #: Number of names that a message lists.
 _SHOWN = 3
 
@@ -118,7 +120,8 @@ class Layout:
 
 
 def _names(folder: Path, suffix: str) -> set[str]:
-    paths = (path.relative_to(folder).as_posix() for path in folder.rglob(f"*{suffix}"))
+    found = (path for path in folder.rglob(f"*{suffix}") if not is_hidden(path, folder))
+    paths = (path.relative_to(folder).as_posix() for path in found)
     names = (path.removesuffix(suffix) for path in paths)
     return {name for name in names if not name.endswith(_DERIVED)}  # beside the published ones
 

@@ -18,6 +18,7 @@ def test_pictures_and_labels_go_together(options: dict[str, Any]) -> None:
 
 
 def test_a_folder_without_pictures_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "._hidden.jpg").touch()  # macOS's, beside a photo
     (tmp_path / "notes.txt").write_text("no picture")
     with pytest.raises(DemoError, match=r"There is no picture \(.*\.png.*\) in "):
         run_demo(images=tmp_path, labels=["sky"], label_studio_command="nowhere")

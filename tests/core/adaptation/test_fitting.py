@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -120,6 +121,27 @@ def test_order_makes_no_difference_to_a_bit() -> None:
     assert other.adaptation is not None
     assert one.adaptation.digest == other.adaptation.digest
     assert (one.text_iou, one.adapted_iou) == (other.text_iou, other.adapted_iou)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_example_that_is_not_finite_is_left_out_and_the_others_stay_to_a_bit(
+    value: float,
+) -> None:
+    """One patch of it, as a picture gives it, and as earlier releases have kept it."""
+    features, masks = drawn_image(50)
+    features.patches[0, 2, 1, 3] = value
+    broken = Example.of(features, masks, known=["sofa", "sky", "dog"])
+    whole = Example.of(*drawn_image(50), known=["sofa", "sky", "dog"])
+    assert (broken.is_finite, whole.is_finite) == (False, True)
+    patches = whole.patches.copy()
+    patches[0, 0] = value
+    kept = Example.from_bytes(replace(whole, patches=patches).to_bytes())
+    expected = adapt(examples_of(6), embed, WORDS)
+    fit = adapt([broken, *examples_of(6), kept], embed, WORDS)
+    assert expected.adaptation is not None
+    assert fit.adaptation is not None
+    assert fit.adaptation.digest == expected.adaptation.digest
+    assert asdict(replace(fit, adaptation=None)) == asdict(replace(expected, adaptation=None))
 
 
 @pytest.mark.parametrize("count", [0, 1])

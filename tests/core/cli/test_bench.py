@@ -41,6 +41,8 @@ def test_a_machine_is_measured(tiny_arch: str, tmp_path: Path) -> None:
         (["--labels=0"], "'--labels'"),
         (["--labels=1001"], "'--labels'"),
         (["--batch=0"], "'--batch'"),
+        (["--seconds=nan"], "'--seconds': expected a finite number, but got 'nan'"),
+        (["--seconds=inf"], "'--seconds': expected a finite number, but got 'inf'"),
         (["--json=nowhere/bench.json"], "No such file or directory"),
         (["--model=ViT-B-16"], "of the form 'arch/tag'"),
         (["--model=ViT-B-16/random", "--precision=fp16", "--device=cpu"], "fp16 needs a GPU"),

@@ -298,12 +298,37 @@ def test_label_maps_are_made_where_they_are_missing(
         (["--benchmark=demo", "--shard=half"], "but got 'half'"),
         (["--benchmark=demo", "--model=no-such"], "of the form 'arch/tag'"),
         (["--benchmark=demo", "--limit=0"], "'--limit'"),
+        (["--benchmark=demo", "--save-every=nan"], "expected a finite number, but got 'nan'"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(arguments: list[str], sentence: str) -> None:
     refused = clearclip("eval", *arguments)
     assert refused.exit_code != 0
     assert sentence in refused.output
+
+
+@pytest.mark.parametrize("command", ["merge", "tables"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        bytes(range(256)) * 1000,
+        b"a picture's words " * 10_000,
+        b'{"settings": ' + b"[" * 100_000,
+        b'{"confusion": [[' + b"9" * 4000 + b"]]}",
+        b'{"confusion": [["' + b"many words " * 10_000 + b'"]]}',
+    ],
+    ids=["binary", "text", "deep", "large number", "long word"],
+)
+def test_a_file_that_is_no_result_is_not_printed(
+    tmp_path: Path, command: str, content: bytes
+) -> None:
+    path = tmp_path / "r.json"
+    path.write_bytes(content)
+    refused = clearclip(command, path)
+    assert refused.exit_code == 1
+    (line,) = refused.output.splitlines()
+    assert f"Expected {path} to be a result of `clearclip eval`, but it is not: " in line
+    assert len(line) < 300 + len(str(path))
 
 
 def test_a_file_that_is_no_result_is_refused(tmp_path: Path) -> None:

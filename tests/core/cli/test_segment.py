@@ -176,6 +176,7 @@ def test_a_method_is_a_preset_or_spelled_out(
         (["--labels=sky", "--precision=fp16"], "fp16 needs a GPU"),
         (["--labels=sky", "--short-side=0"], "0 is not in the range"),
         (["--labels=sky", "--threshold=2"], "2.0 is not in the range"),
+        (["--labels=sky", "--threshold=nan"], "expected a finite number, but got 'nan'"),
         (["--labels=sky", "nowhere.jpg"], "no pictures at 'nowhere.jpg'"),
     ],
 )

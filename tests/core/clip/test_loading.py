@@ -313,6 +313,31 @@ def test_weights_of_another_architecture_are_refused(
         assert "\n" not in str(e.value)
 
 
+def test_another_text_width_is_told_with_file_and_architecture(
+    tmp_path: Path, safetensors_file: Path, model_folder: Path
+) -> None:
+    """Texts as long as the file's, and as many patches, so that nothing but the width differs."""
+    config = json.loads((model_folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"]["width"] = 64
+    (tmp_path / "Wide-ViT.json").write_text(json.dumps(config["model_cfg"]))
+    open_clip.add_model_config(tmp_path / "Wide-ViT.json")
+    sentence = f"weights of Wide-ViT@{safetensors_file} cannot be read: they are another arch"
+    with pytest.raises(ValueError, match=sentence) as caught:
+        load_model(f"Wide-ViT-gelu@{safetensors_file}", device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [{}, [], {1: torch.zeros(1)}, {"state_dict": None}])
+def test_a_file_without_named_tensors_is_one_sentence(
+    tmp_path: Path, tiny_arch: str, content: object
+) -> None:
+    path = tmp_path / "clip.pt"
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=f"weights of {tiny_arch}@{path} cannot be read: ") as e:
+        load_model(f"{tiny_arch}-gelu@{path}", device="cpu")
+    assert "\n" not in str(e.value)
+
+
 class Bomb:
     """Creates a file when it is unpickled."""
 

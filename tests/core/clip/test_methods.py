@@ -13,11 +13,15 @@ def test_presets_are_the_papers() -> None:
         "sclip": Method("qq+kk", residual=True, ffn=True),
         "clearclip": Method("qq", residual=False, ffn=False),
         "clipsurgery": Method(
-            "vv", residual=True, ffn=False, alpha=1, blocks=6, remove_redundancy=True
+            "vv",
+            residual=True,
+            ffn=False,
+            alpha=1,
+            blocks=6,
+            positions="bilinear",
+            remove_redundancy=True,
         ),
-        "gem": Method(
-            "ensemble", residual=True, ffn=False, alpha=1, blocks=6, positions_by_size=True
-        ),
+        "gem": Method("ensemble", residual=True, ffn=False, alpha=1, blocks=6, positions="size"),
     }
 
 
@@ -39,6 +43,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         ({"alpha": 0, "ffn": True}, "above 0 without a residual"),
         ({"alpha": -1, "residual": True}, ">= 0"),
         ({"alpha": float("nan"), "residual": True}, "finite"),
+        ({"positions": "nearest"}, "`positions` to be one of factor, size, bilinear"),
         ({"blocks": 0}, "`blocks` to be 1 or more"),
         ({"blocks": 2, "residual": True, "ffn": True}, "`ffn` to be False with several `blocks`"),
     ],
@@ -57,8 +62,9 @@ def test_a_method_says_what_it_is() -> None:
     assert str(METHODS["gem"]) == "gem"
     assert str(Method("vv", residual=True, alpha=2)) == "vv-res-a2"
     assert str(Method("qq+kk", ffn=True)) == "qq+kk-ffn"
-    surgery = Method("vv", blocks=3, positions_by_size=True, remove_redundancy=True)
+    surgery = Method("vv", blocks=3, positions="size", remove_redundancy=True)
     assert str(surgery) == "vv-b3-size-surgery"
+    assert str(Method("vv", positions="bilinear")) == "vv-bilinear"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +75,8 @@ def test_a_method_says_what_it_is() -> None:
         Method("ensemble"),
         Method("qk", True, True, alpha=0.1 + 0.2),
         Method("identity+qk", True, alpha=1e-7),
-        Method("qq+kk", True, False, 1e22, 11, True, True),
+        Method("qq+kk", True, False, 1e22, 11, "size", True),
+        Method("vv", residual=True, positions="bilinear"),
         Method("vv", ffn=True, alpha=0.5),
     ],
     ids=str,

@@ -48,7 +48,7 @@ def test_positions_by_size_are_those_of_pillows_bicubic() -> None:
     generator = torch.Generator().manual_seed(2)
     embedding = torch.randn(1 + 5 * 7, 3, generator=generator)
     for height, width in ((9, 4), (3, 14), (10, 14)):
-        resized = resize_position_embedding(embedding, (5, 7), (height, width), by_size=True)
+        resized = resize_position_embedding(embedding, (5, 7), (height, width), how="size")
         assert torch.equal(resized[0], embedding[0])
         for channel in range(3):
             grid = embedding[1:, channel].reshape(5, 7).numpy()
@@ -59,6 +59,47 @@ def test_positions_by_size_are_those_of_pillows_bicubic() -> None:
 
 def test_positions_by_size_are_untouched_on_the_trained_grid_alone() -> None:
     embedding = torch.randn(17, 3, generator=torch.Generator().manual_seed(2))
-    assert resize_position_embedding(embedding, (4, 4), (4, 4), by_size=True) is embedding
-    same_number = resize_position_embedding(embedding, (4, 4), (2, 8), by_size=True)
+    assert resize_position_embedding(embedding, (4, 4), (4, 4), how="size") is embedding
+    same_number = resize_position_embedding(embedding, (4, 4), (2, 8), how="size")
+    assert (same_number - embedding).abs().max() > 0.1
+
+
+def linear(samples: list[list[float]], row: float, column: float) -> float:
+    """Bilinear interpolation at a point, edges repeated, written out."""
+    height, width = len(samples), len(samples[0])
+    total = 0.0
+    for i in range(math.floor(row), math.floor(row) + 2):
+        for j in range(math.floor(column), math.floor(column) + 2):
+            weight = (1 - abs(row - i)) * (1 - abs(column - j))
+            nearest = samples[min(max(i, 0), height - 1)][min(max(j, 0), width - 1)]
+            total += weight * nearest
+    return total
+
+
+@pytest.mark.parametrize(("height", "width"), [(9, 4), (3, 14), (10, 14), (2, 3)])
+def test_bilinear_positions_are_clip_surgerys(height: int, width: int) -> None:
+    """Its `interpolate(grid, size, mode="bilinear")`: sample points at (i + 0.5) · old / new - 0.5.
+
+    Corners are not aligned, and nothing is antialiased where a side becomes smaller.
+    """
+    embedding = torch.randn(1 + 5 * 7, 3, generator=torch.Generator().manual_seed(2))
+    resized = resize_position_embedding(embedding, (5, 7), (height, width), how="bilinear")
+    grid = embedding[1:].T.reshape(1, 3, 5, 7)
+    theirs = torch.nn.functional.interpolate(grid, (height, width), mode="bilinear")
+    assert torch.equal(resized[0], embedding[0])
+    assert torch.equal(resized[1:], theirs[0].flatten(1).T)
+    for channel in range(3):
+        samples = grid[0, channel].tolist()
+        expected = [
+            linear(samples, (i + 0.5) * 5 / height - 0.5, (j + 0.5) * 7 / width - 0.5)
+            for i in range(height)
+            for j in range(width)
+        ]
+        assert resized[1:, channel].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_bilinear_positions_are_untouched_on_the_trained_grid_alone() -> None:
+    embedding = torch.randn(17, 3, generator=torch.Generator().manual_seed(2))
+    assert resize_position_embedding(embedding, (4, 4), (4, 4), how="bilinear") is embedding
+    same_number = resize_position_embedding(embedding, (4, 4), (2, 8), how="bilinear")
     assert (same_number - embedding).abs().max() > 0.1

@@ -97,6 +97,9 @@ def test_a_file_that_is_no_ablation_is_refused(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(ValueError, match="to be written by `clearclip ablate`, but it is not"):
             Ablation.read(path)
+    path.write_bytes(bytes(range(256)) * 1000)
+    with pytest.raises(ValueError, match=r"`clearclip ablate`, but it is not: it is no text\.$"):
+        Ablation.read(path)
 
 
 def test_the_trunk_ends_before_the_last_block(clip_model: open_clip.CLIP) -> None:

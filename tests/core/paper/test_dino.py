@@ -92,7 +92,7 @@ def test_the_pixels_are_normalised_as_for_imagenet(
     assert tower.std == pytest.approx((58.395, 57.12, 57.375))
 
 
-@pytest.mark.parametrize("content", ["garbage", "empty", "clip", "missing part"])
+@pytest.mark.parametrize("content", ["garbage", "empty", "clip", "missing part", "no tensors"])
 def test_other_files_are_refused(
     weights: dict[str, torch.Tensor], safetensors_file: Path, tmp_path: Path, content: str
 ) -> None:
@@ -104,6 +104,9 @@ def test_other_files_are_refused(
         path.write_bytes(b"")
     elif content == "clip":
         path = safetensors_file
+    elif content == "no tensors":
+        path = tmp_path / "dino.pth"
+        torch.save({}, path)
     else:
         save_file({name: w for name, w in weights.items() if name != "norm.weight"}, path)
     with pytest.raises(ValueError, match=r"does not hold the backbone of one of DINO's"):

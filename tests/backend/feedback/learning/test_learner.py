@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from backend.feedback.learning.learner import Learner
 from backend.feedback.learning.model_key import model_key
 from backend.feedback.learning.version_file import export, read_export
 from backend.feedback.learning.version_fitter import FitExamples
+from backend.feedback.learning.versions import TrainingExample
 from backend.inference.engine import Engine
 from backend.inference.image_request import Priority
 from backend.label_studio.image_loader import ReadImage
@@ -41,6 +43,7 @@ from backend.settings import Settings
 from clearclip_core import (
     SCENE_LABELS,
     Adaptation,
+    DenseFeatures,
     Example,
     Fit,
     Label,
@@ -50,7 +53,13 @@ from clearclip_core import (
     render_scene,
 )
 from tests.backend.conftest import Clock
-from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, flag, teach
+from tests.backend.fakes.colour_segmenter import (
+    ColourSegmenter,
+    brush_config,
+    colour_engine,
+    flag,
+    teach,
+)
 from tests.backend.fakes.learning_stores import LearningStores
 from tests.backend.prediction.test_predictor import IMAGES, mask_of, read_image
 
@@ -195,6 +204,24 @@ def test_a_picture_that_does_not_fit_its_masks_teaches_nothing(
     school.learner.learn(corrected(1, {"wine": left_third()}, image=image))
     assert school.stores.examples.examples(7) == []
     assert "Annotation 1 cannot be learned from" in caplog.text
+
+
+def test_features_that_are_not_finite_are_not_kept_and_the_log_says_whose(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    encode = ColourSegmenter.encode_batch
+
+    def too_large(*given: Any) -> list[DenseFeatures]:
+        (features,) = encode(*given)
+        features.patches[0, 0, 0, 0] = torch.nan
+        return [features]
+
+    school = School(database)
+    with monkeypatch.context() as patched:
+        patched.setattr(ColourSegmenter, "encode_batch", too_large)
+        school.learn(1)
+    assert "Annotation 1 cannot be learned from: the model's features" in caplog.text
+    assert school.stores.examples.annotations(7) == []
 
 
 def test_a_picture_that_is_not_handed_out_leaves_what_was_learned(database: Database) -> None:
@@ -648,6 +675,34 @@ def test_replicas_come_to_the_same_in_whatever_order(demo: Engine, tmp_path: Pat
         (version,) = learner.registry.versions(7)
         learned.append((version.digest, version.text_iou, version.adapted_iou, version.annotations))
     assert learned[0] == learned[1]
+
+
+def test_an_example_that_is_not_finite_stops_no_step(
+    demo: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Earlier releases have kept such examples; the others teach what they teach without it."""
+    learned = []
+    for name in ("without", "with"):
+        learner = demo_learner(demo, Database(f"sqlite:///{tmp_path}/{name}.db"), "me")
+        for annotation in range(301, 305):
+            learner.learn(of_scene(annotation))
+        if name == "with":
+            learner.examples.replace(999, 7, [not_finite(learner.examples.examples(7)[0])])
+        assert learner.take_due_step(lambda _: SCENES)
+        (version,) = learner.registry.versions(7)
+        learned.append(replace(version, created=0.0))
+        assert ("Annotation 999 is not learned from: " in caplog.text) == (name == "with")
+    assert learned[0] == learned[1]
+    assert learned[0].annotations == 4
+
+
+def not_finite(stored: TrainingExample) -> TrainingExample:
+    """An example with a number that is none in one of its patches."""
+    example = Example.from_bytes(stored.example)
+    patches = example.patches.copy()
+    patches[0, 0] = np.nan
+    broken = replace(example, patches=patches)
+    return TrainingExample(broken.digest, broken.to_bytes(), stored.threshold_counts)
 
 
 def test_labels_whose_words_mean_nothing_are_found_after_some_corrections(

@@ -33,6 +33,17 @@ def test_names_tell_the_pictures_apart(tmp_path: Path) -> None:
     assert names == ["frankfurt/frankfurt_000000_000294", "munster/munster_000173_000019"]
 
 
+@pytest.mark.parametrize("benchmark", list(miniatures.FILE_VALUES))
+def test_macos_files_beside_pictures_and_maps_are_no_pictures(
+    benchmark: str, tmp_path: Path
+) -> None:
+    made = miniatures.make(benchmark, tmp_path)
+    for path in (path for pair in made for path in pair):
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    found = layout_of(benchmark).find(tmp_path)
+    assert [(each.picture, each.label_map) for each in found] == made
+
+
 def test_a_folder_is_missing(tmp_path: Path) -> None:
     miniatures.make("voc20", tmp_path)
     shutil.rmtree(tmp_path / "SegmentationClass")
