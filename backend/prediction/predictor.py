@@ -14,6 +14,7 @@ from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import PredictRequest, Task
+from backend.prediction.capabilities import capabilities
 from backend.prediction.image_prediction import (
     ImagePrediction,
     least_thresholds,
@@ -24,6 +25,7 @@ from backend.prediction.mask_drawing import MaskDrawer
 from backend.prediction.mask_prediction import MaskPredictor
 from backend.prediction.model_version import ModelVersions
 from backend.prediction.prediction_spec import PredictionSpec, TaskImage
+from backend.prediction.prewarmer import Prewarmer
 from backend.prediction.prompt_parser import PromptRequest, parse_prompt
 from backend.prediction.task_runner import Entry, Outcome, TaskRunner
 from backend.settings import Settings
@@ -66,6 +68,7 @@ class Predictor:
         self._settings = settings
         self._task_runner = task_runner or TaskRunner()
         self._tracker = tracker or TaskTracker()
+        self._prewarmer = Prewarmer(engine, self._recall_image)
         self._masks = MaskPredictor(engine, settings)
         self._drawer = MaskDrawer(settings)
         self.versions = ModelVersions(settings, lambda: engine.model_id, active_models)
@@ -73,12 +76,20 @@ class Predictor:
     def predict(self, request: PredictRequest) -> list[Entry]:
         """Return one entry for each task in their order; ``[]`` for a task that fails.
 
+        An editor's ``capabilities`` needs no task: one entry answers it.
+
         Raises:
             LabelConfigError: the label config has nothing to draw.
             ModelUnavailable: the model has failed to load.
             Busy: too many clicks wait for the model.
         """
+        event = request.context.event if request.context else ""
+        if event == "capabilities":
+            return [capabilities(self._settings)]
         config = parse_label_config(request.label_config)
+        if event == "prewarm":
+            for task in request.tasks:
+                self._prewarmer.prewarm(task, config, request.project_id)
         prompt = self._prompt(request, config)
         if request.context is not None and prompt is None:
             return [{"result": []} for _ in request.tasks]
@@ -145,9 +156,10 @@ class Predictor:
 
     def _prompt(self, request: PredictRequest, config: LabelConfig) -> PromptRequest | None:
         """Return the prompt of a request; None where it has none that can be answered."""
-        if request.context is None or not request.context.prompts:
+        context = request.context
+        if context is None or context.event != "predict" or not context.prompts:
             return None
-        return parse_prompt(request.context, config, self._nearest)
+        return parse_prompt(context, config, self._nearest)
 
     def _nearest(self, text: str, labels: Sequence[Label]) -> Label:
         """Return the label with the prompt whose embedding is nearest to a text's."""
