@@ -97,6 +97,7 @@ class Control:
         to_names: names of the images that it is for.
         labels: in the order of the config.
         overlap: whether its regions may cover others that are drawn already.
+        is_predicted: whether predictions have regions of it; answers to prompts always do.
     """
 
     kind: ControlKind
@@ -104,6 +105,7 @@ class Control:
     to_names: tuple[str, ...]
     labels: tuple[ControlLabel, ...]
     overlap: bool = True
+    is_predicted: bool = True
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,10 @@ class ModelVersions:
 
 
 def _config_parts(config: LabelConfig) -> list[list[dict[str, Any]]]:
-    """Return the parts of a label config that change masks; these names are part of the hash."""
+    """Return the parts of a label config that change masks; these names are part of the hash.
+
+    A part for an attribute that came later stands there only where the attribute is used.
+    """
     return [
         [{"name": image.name, "value": image.value} for image in config.images],
         [
@@ -113,6 +116,7 @@ def _config_parts(config: LabelConfig) -> list[list[dict[str, Any]]]:
                     for own in control.labels
                 ],
                 "overlap": control.overlap,
+                **({} if control.is_predicted else {"is_predicted": False}),
             }
             for control in config.controls
         ],

@@ -188,7 +188,10 @@ class Predictor:
         read = self._read_image if spec.priority is Priority.BATCH else self._recall_image
         prompt = spec.prompt
         for tag in spec.config.images if prompt is None else (prompt.image,):
-            controls, labels = spec.config.controls_of(tag.name), spec.config.labels_of(tag.name)
+            controls = tuple(filter(spec.draws, spec.config.controls_of(tag.name)))
+            if not controls:
+                continue  # nothing of it is predicted
+            labels = spec.config.labels_of(tag.name)  # those that are not drawn compete too
             is_list = tag.is_list(task.data)
             for index, source in enumerate(tag.sources(task.data)):
                 if is_list and prompt and prompt.item_index not in (None, index):

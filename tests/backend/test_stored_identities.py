@@ -150,6 +150,13 @@ def test_the_model_version(config: str, settings: dict[str, Any], expected: str)
     assert version_of(config, **settings) == expected
 
 
+def test_the_model_version_of_a_control_that_is_predicted_stays() -> None:
+    plain = version_of(brush_config("blue", "red"))
+    for word in ("yes", "auto"):
+        assert version_of(brush_config("blue", "red", attributes=f'prelabel="{word}"')) == plain
+    assert version_of(brush_config("blue", "red", attributes='prelabel="no"')) != plain
+
+
 def test_the_model_version_is_of_this_text() -> None:
     """Spelled out once, so that the text can be read from a hash that is stored."""
     parsed = (

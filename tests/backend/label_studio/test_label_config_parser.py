@@ -414,6 +414,26 @@ def test_a_control_may_ask_for_predictions_of_new_tasks() -> None:
     assert not asks("")
 
 
+def test_a_control_may_be_left_out_of_predictions() -> None:
+    def is_predicted(attribute: str) -> bool:
+        (control,) = parse_label_config(brush_config("red", attributes=attribute)).controls
+        return control.is_predicted
+
+    assert not is_predicted('prelabel="no"')
+    assert not is_predicted('preLabel=" No "')
+    assert all(map(is_predicted, ("", 'prelabel=""', 'prelabel="yes"', 'prelabel="auto"')))
+    for other in ("false", "true", "never"):
+        with pytest.raises(LabelConfigError, match=f"yes, no or auto, but got '{other}'"):
+            is_predicted(f'prelabel="{other}"')
+
+
+def test_a_tool_that_may_draw_answers_is_checked_too() -> None:
+    box = '<RectangleLabels name="t" toName="i" smart="true" prelabel="x"><Label value="a"/>'
+    brush = '<BrushLabels name="b" toName="i"><Label value="a"/></BrushLabels>'
+    with pytest.raises(LabelConfigError, match="Expected prelabel to be yes, no or auto"):
+        parse_label_config(f"<View>{IMAGE}{brush}{box}</RectangleLabels></View>")
+
+
 def test_a_project_may_say_what_its_predictions_are_sorted_by() -> None:
     def said(*attributes: str) -> str | None:
         controls = "".join(

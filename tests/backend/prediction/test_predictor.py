@@ -14,7 +14,15 @@ from backend.errors import Busy, ImageNotFound, LabelConfigError, ModelUnavailab
 from backend.inference.engine import Engine
 from backend.inference.image_request import Priority
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.requests import Context, Keypoint, PredictRequest, Prompt, Task
+from backend.label_studio.requests import (
+    Context,
+    Keypoint,
+    PredictRequest,
+    Prompt,
+    Rectangle,
+    Task,
+    Words,
+)
 from backend.prediction.predictor import Predictor, priority
 from backend.prediction.task_runner import PROJECT_CONCURRENCY
 from backend.settings import Settings
@@ -314,3 +322,61 @@ def test_pictures_that_annotators_have_open_are_recalled_those_of_batches_read()
     ):
         predictor.predict(body)
     assert asked == ["read", "read", "recall", "recall"]
+
+
+LABELS = '<Label value="red"/><Label value="blue"/>'
+
+
+def three_controls(brush: str = "", polygon: str = "", rectangle: str = "") -> str:
+    return (
+        '<View><Image name="image" value="$image"/>'
+        f'<BrushLabels name="b" toName="image" {brush}>{LABELS}</BrushLabels>'
+        f'<PolygonLabels name="p" toName="image" {polygon}>{LABELS}</PolygonLabels>'
+        f'<RectangleLabels name="r" toName="image" {rectangle}>{LABELS}</RectangleLabels></View>'
+    )
+
+
+def kinds_of(entry: object) -> list[str]:
+    assert isinstance(entry, dict)
+    return [region["type"] for region in entry["result"]]
+
+
+def test_a_control_that_is_not_predicted_answers_prompts_only() -> None:
+    off = 'prelabel="no"'
+    config = three_controls(polygon=off, rectangle=off)
+    predictor = make_predictor()
+    (opened,) = predictor.predict(request(config, "flag"))
+    assert kinds_of(opened) == ["brushlabels"] * 2
+    batch = predictor.predict(request(config, "flag", "red"))
+    assert list(map(kinds_of, batch)) == [["brushlabels"] * 2, ["brushlabels"]]
+    every = ["brushlabels", "polygonlabels", "rectanglelabels"]
+    click = Prompt(Keypoint(10, 50), ("red",), image="image")
+    box = Prompt(Rectangle(0, 0, 40, 100), ("red",), image="image")
+    for prompt in (click, box, Prompt(Words("red")), Prompt(Words("red all"))):
+        (answer,) = predictor.predict(request(config, "flag", context=Context((prompt,))))
+        assert kinds_of(answer) == every, prompt
+
+
+def test_labels_that_are_not_predicted_compete_nevertheless() -> None:
+    config = (
+        '<View><Image name="image" value="$image"/>'
+        '<BrushLabels name="b" toName="image"><Label value="red"/></BrushLabels>'
+        '<BrushLabels name="n" toName="image" prelabel="no"><Label value="blue"/></BrushLabels>'
+        "</View>"
+    )
+    (entry,) = make_predictor(score="effort").predict(request(config, "flag"))
+    (alone,) = make_predictor().predict(request(brush_config("red", "blue"), "flag"))
+    assert isinstance(entry, dict)
+    assert isinstance(alone, dict)
+    (red,) = entry["result"]
+    assert red["value"] == alone["result"][0]["value"]
+    assert 0 <= entry["score"] <= 1
+
+
+def test_a_picture_of_which_nothing_is_predicted_is_not_read() -> None:
+    predictor = make_predictor()
+    config = brush_config("red", attributes='prelabel="no"')
+    (entry,) = predictor.predict(request(config, "gone"))
+    assert isinstance(entry, dict)
+    assert entry["result"] == []
+    assert entry["model_version"] == predictor.versions.current(parse_label_config(config))
