@@ -10,7 +10,8 @@ Tags and attributes are found in any letter case, as the editor does. What is dr
   its ``alias`` where it has one, as the editor does.
 - Words for the model: ``predicted_values="tabby cat, kitten"``; else the alias where that reads
   as words; else the value. Underscores and CamelCase are read as words.
-- ``model_score_threshold="0.4"`` on a control, or on one label of it.
+- ``model_score_threshold="0.4"`` on a control, or on one label of it; 1 means never, and 0 that no
+  learned threshold applies.
 - ``overlap="false"`` on several controls, or on one: a mask that an annotator asks for there leaves
   out what regions of these controls cover already. Polygons and boxes, drawn around what is left,
   may close over what lies inside.
@@ -212,21 +213,28 @@ def _tools(root: Element, images: Mapping[str, ImageTag]) -> Iterator[Tool]:
 
 
 def _control_labels(element: Element) -> tuple[ControlLabel, ...]:
-    threshold = _threshold(element, 0.0)
-    return tuple(
-        ControlLabel(
+    of_all = _threshold(element)
+
+    def read(label: Element) -> ControlLabel:
+        own = _threshold(label)
+        threshold = of_all if own is None else own
+        return ControlLabel(
             name=_name(label),
             written=_get(label, "alias") or _name(label),
-            threshold=_threshold(label, threshold),
+            threshold=threshold or 0.0,
+            has_threshold=threshold is not None,
         )
-        for label in _label_elements(element)
-    )
+
+    return tuple(map(read, _label_elements(element)))
 
 
-def _threshold(element: Element, default: float) -> float:
+def _threshold(element: Element) -> float | None:
+    """Read the threshold of a control or a label; None where it sets none."""
     text = _get(element, "model_score_threshold")
+    if not text:
+        return None
     try:
-        threshold = float(text) if text else default
+        threshold = float(text)
     except ValueError:
         threshold = -1
     if not 0 <= threshold <= 1:

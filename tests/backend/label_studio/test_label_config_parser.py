@@ -531,3 +531,16 @@ def test_learned_thresholds_are_for_labels_that_have_none() -> None:
     made = config.with_thresholds({"a": 0.5, "b": 0.7, "gone": 0.9})
     assert [label.threshold for label in made.controls[0].labels] == [0.5, 0.2, 0.0]
     assert config.with_thresholds({}) == config
+
+
+def test_a_threshold_of_zero_is_set_as_any_other() -> None:
+    config = parse_label_config(
+        '<View><Image name="i" value="$i"/>'
+        '<BrushLabels name="m" toName="i" model_score_threshold="0"><Label value="a"/>'
+        "</BrushLabels>"
+        '<PolygonLabels name="p" toName="i" model_score_threshold="0.4"><Label value="a"/>'
+        '<Label value="b" model_score_threshold="0.0"/></PolygonLabels></View>'
+    )
+    made = config.with_thresholds({"a": 0.5, "b": 0.7})
+    thresholds = [[label.threshold for label in control.labels] for control in made.controls]
+    assert thresholds == [[0.0], [0.4, 0.0]]
