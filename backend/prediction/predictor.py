@@ -31,7 +31,7 @@ from backend.prediction.task_runner import Entry, Outcome, TaskRunner
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker, TrackedTask
 from backend.telemetry.tracing import stage
-from clearclip_core import Label
+from clearclip_core import Label, PreparedImage, RGBArray
 
 
 class Predictor:
@@ -144,7 +144,7 @@ class Predictor:
         """
         with self._tracker.task(task.id, spec.project, spec.priority.word) as work:
             try:
-                return Outcome(self._prediction(task, spec, work))
+                return self._predict_task(task, spec, work)
             except TaskError as error:
                 work.failed(error)
                 return Outcome([], str(error), may_pass=isinstance(error, ImageRefused))
@@ -174,34 +174,77 @@ class Predictor:
             return self._task_runner.run_opened(task, spec.version, spec.project, work)
         return self.outcome(task, spec)
 
-    def _prediction(self, task: Task, spec: PredictionSpec, work: TrackedTask) -> Entry:
-        """Return the prediction of all images of a task, or the answer to a prompt."""
-        images = [self._predict_image(image, spec) for image in self._images(task, spec)]
+    def _predict_task(self, task: Task, spec: PredictionSpec, work: TrackedTask) -> Outcome:
+        """Return the prediction of a task's images, or the answer to a prompt.
+
+        An image that is missing costs no other one of its task.
+
+        Raises:
+            TaskError: no image can be predicted, or the host of one is away, which may pass.
+        """
+        images: list[ImagePrediction] = []
+        errors: list[TaskError] = []
+        for image in self._images(task, spec):
+            if isinstance(image, TaskError):
+                errors.append(image)
+            else:
+                images.append(self._predict_image(image, spec))
+        if errors and not images:
+            raise errors[0]
         regions = [region.to_json() for image in images for region in image.regions]
         work.drawn(len(regions), len(images))
-        return {"model_version": spec.version, "score": mean_score(images), "result": regions}
+        entry = {"model_version": spec.version, "score": mean_score(images), "result": regions}
+        if not errors:
+            return Outcome(entry)
+        missing = _missing(errors, len(images))
+        work.incomplete(missing)
+        return Outcome(entry, missing=str(missing))
 
-    def _images(self, task: Task, spec: PredictionSpec) -> Iterator[TaskImage]:
-        """Yield the images of a task that are asked for, one after the other."""
+    def _images(self, task: Task, spec: PredictionSpec) -> Iterator[TaskImage | TaskError]:
+        """Yield the images of a task that are asked for, or the error of each, one by one.
+
+        Raises:
+            ImageRefused: the host of one is away: the whole task is asked for again.
+        """
         with stage("load"):
-            segmenter = self._engine.segmenter()  # where it is gone, nothing needs to be fetched
-        read = self._read_image if spec.priority is Priority.BATCH else self._recall_image
+            self._engine.segmenter()  # where it is gone, nothing needs to be fetched
         prompt = spec.prompt
         for tag in spec.config.images if prompt is None else (prompt.image,):
             controls = tuple(filter(spec.draws, spec.config.controls_of(tag.name)))
             if not controls:
                 continue  # nothing of it is predicted
             labels = spec.config.labels_of(tag.name)  # those that are not drawn compete too
-            is_list = tag.is_list(task.data)
-            for index, source in enumerate(tag.sources(task.data)):
+            try:
+                is_list, sources = tag.is_list(task.data), tag.sources(task.data)
+            except TaskError as error:
+                yield error
+                continue
+            for index, source in enumerate(sources):
                 if is_list and prompt and prompt.item_index not in (None, index):
                     continue
-                with stage("fetch"):
-                    rgb = read(source, task)
-                with stage("prepare"):
-                    prepared = segmenter.prepare(rgb)
+                try:
+                    rgb, prepared = self._read(source, task, spec)
+                except ImageRefused:
+                    raise
+                except TaskError as error:
+                    yield error
+                    continue
                 item_index = index if is_list else None
                 yield TaskImage(tag.name, controls, labels, item_index, rgb, prepared, task)
+
+    def _read(
+        self, source: str, task: Task, spec: PredictionSpec
+    ) -> tuple[RGBArray, PreparedImage]:
+        """Read an image of a task, and prepare it for the model.
+
+        Raises:
+            TaskError: it cannot be read.
+        """
+        read = self._read_image if spec.priority is Priority.BATCH else self._recall_image
+        with stage("fetch"):
+            rgb = read(source, task)
+        with stage("prepare"):
+            return rgb, self._engine.segmenter().prepare(rgb)
 
     def _predict_image(self, image: TaskImage, spec: PredictionSpec) -> ImagePrediction:
         """Predict all labels of an image, or answer a prompt on it."""
@@ -216,6 +259,13 @@ class Predictor:
             return drawn
         kind = score_kind(self._settings, spec.config)
         return drawn.sorted_by(kind, scores, least_thresholds(image.controls, image.labels))
+
+
+def _missing(errors: Sequence[TaskError], predicted: int) -> TaskError:
+    """Return an error of the first one's class that names all images that are not predicted."""
+    reasons = " ".join(dict.fromkeys(map(str, errors)))
+    total = predicted + len(errors)
+    return type(errors[0])(f"Predicted without {len(errors)} of {total} pictures: {reasons}")
 
 
 def priority(request: PredictRequest) -> Priority:

@@ -10,7 +10,7 @@ import pytest
 from label_studio_sdk.converter.brush import decode_rle
 from label_studio_sdk.label_interface import LabelInterface
 
-from backend.errors import Busy, ImageNotFound, LabelConfigError, ModelUnavailable
+from backend.errors import Busy, ImageNotFound, ImageRefused, LabelConfigError, ModelUnavailable
 from backend.inference.engine import Engine
 from backend.inference.image_request import Priority
 from backend.label_studio.label_config_parser import parse_label_config
@@ -24,8 +24,9 @@ from backend.label_studio.requests import (
     Words,
 )
 from backend.prediction.predictor import Predictor, priority
-from backend.prediction.task_runner import PROJECT_CONCURRENCY
+from backend.prediction.task_runner import PROJECT_CONCURRENCY, Outcome
 from backend.settings import Settings
+from backend.telemetry.task_tracker import TaskTracker
 from clearclip_core import RGBArray
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, brush_config, colour_engine, flag
 
@@ -127,6 +128,86 @@ def test_several_images_and_lists_keep_their_places() -> None:
     assert isinstance(entry, dict)
     places = [(r["to_name"], r.get("item_index"), r["original_width"]) for r in entry["result"]]
     assert places == [("one", None, 60), ("many", 1, 60), ("many", 2, 200)]
+
+
+TWO_TAGS = (
+    '<View><Image name="one" value="$front"/><Image name="many" valueList="$pages"/>'
+    '<BrushLabels name="m" toName="one,many"><Label value="red"/></BrushLabels>'
+    '<TextArea name="words" toName="many"/></View>'
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "places", "reason", "sentence"),
+    [
+        (
+            {"front": "red", "pages": ["red", "gone", "flag"]},
+            [("one", None), ("many", 0), ("many", 2)],
+            "ImageNotFound",
+            "Predicted without 1 of 4 pictures: There is no image gone.",
+        ),
+        (
+            {"front": "gone", "pages": ["red", "gone"]},
+            [("many", 0)],
+            "ImageNotFound",
+            "Predicted without 2 of 3 pictures: There is no image gone.",
+        ),
+        (
+            {"pages": ["red"]},
+            [("many", 0)],
+            "DataKeyError",
+            'Predicted without 1 of 2 pictures: The label config asks for "$front", but the '
+            "task's data has only: pages.",
+        ),
+    ],
+)
+def test_a_missing_picture_costs_no_other_of_its_task(
+    data: dict[str, Any],
+    places: list[tuple[str, int | None]],
+    reason: str,
+    sentence: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tracker = TaskTracker()
+    predictor = Predictor(colour_engine(), read_image, Settings(), tracker=tracker)
+    (entry,) = predictor.predict(PredictRequest((Task(5, 1, data),), TWO_TAGS))
+    assert isinstance(entry, dict)
+    assert [(r["to_name"], r.get("item_index")) for r in entry["result"]] == places
+    (record,) = tracker.failures
+    assert (record.task, record.reason, record.sentence) == (5, reason, sentence)
+    assert (record.failed, record.pictures) == (False, len(places))
+    assert (tracker.done, tracker.failed, tracker.projects) == (1, 0, {None: (1, 0)})
+    assert sentence in caplog.text
+
+
+def test_words_are_answered_on_the_pictures_that_are_there() -> None:
+    task = Task(1, 1, {"front": "red", "pages": ["gone", "flag"]})
+    words = Context((Prompt(Words("red"), control="words", image="many"),))
+    (entry,) = make_predictor().predict(PredictRequest((task,), TWO_TAGS, 1, words))
+    assert isinstance(entry, dict)
+    assert [r["item_index"] for r in entry["result"]] == [1]
+
+
+def test_a_task_without_any_of_its_pictures_fails() -> None:
+    task = Task(1, 1, {"front": "gone", "pages": ["gone"]})
+    tracker = TaskTracker()
+    predictor = Predictor(colour_engine(), read_image, Settings(), tracker=tracker)
+    assert predictor.predict(PredictRequest((task,), TWO_TAGS)) == [[]]
+    (record,) = tracker.failures
+    assert (record.failed, record.sentence) == (True, "There is no image gone.")
+
+
+def test_a_picture_whose_host_is_away_is_asked_for_again_with_its_task() -> None:
+    def read(source: str, task: Task) -> RGBArray:
+        if source == "away":
+            raise ImageRefused("The host of away cannot be reached.")
+        return read_image(source, task)
+
+    predictor = Predictor(colour_engine(), read, Settings())
+    config = parse_label_config(TWO_TAGS)
+    spec = predictor.spec(config, Priority.BATCH, 1, None)
+    outcome = predictor.outcome(Task(1, 1, {"front": "red", "pages": ["away"]}), spec)
+    assert outcome == Outcome([], "The host of away cannot be reached.", may_pass=True)
 
 
 def test_the_version_is_the_one_of_the_predictions() -> None:
