@@ -33,6 +33,11 @@ from clearclip_core.images.files import is_hidden
 
 SCENES: Final = 12
 
+#: How annotators click where the prelabels are: on most of a picture.
+COVERED_SPOT: Final = (
+    "A smart click on a spot that any region covers asks nothing: Label Studio selects the "
+    "region.\n              Ctrl+click works (Ctrl+Alt+click for a negative point)."
+)
 #: The demo falls short below this mean IoU, with the demo model, over its twelve scenes.
 MEAN_IOU_FLOOR: Final = 0.6
 PICTURES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"})
@@ -149,6 +154,7 @@ def report(studio: LabelStudioProcess, project: int, *, floor: float | None) -> 
         f"Login         {studio.username}  {studio.password}",
         f"Tasks         {len(tasks)}, {len(predictions)} of them with predictions",
         f"Regions       {regions}",
+        f"Smart clicks  {COVERED_SPOT}",
     )
     missing = len(tasks.keys() - predictions.keys())
     shortfalls = [f"{missing} of {len(tasks)} tasks have no prediction."] if missing else []

@@ -10,7 +10,9 @@ Pure functions of two results of Label Studio and the label config.
   where it is more than half painted.
 - Where several controls draw a label, one of them counts: the first in the config that has a region
   of it in the annotation; if none has, the first that has one in the prediction. A box around a
-  mask is not compared with the mask.
+  mask is not compared with the mask, except where the annotation has a region only of controls with
+  ``prelabel="no"``: the prediction's first control is compared with these.
+- Labels that only controls with ``prelabel="no"`` have are not missed by the prediction.
 - Labels are matched by value or by alias. Regions of prompt tools, and of labels that the config
   does not have, are left out.
 """
@@ -25,7 +27,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from backend.errors import BadRequest, DataKeyError
-from backend.label_studio.label_config import ImageTag, LabelConfig
+from backend.label_studio.label_config import Control, ImageTag, LabelConfig
 from backend.label_studio.region_reader import Area, area_mask, read_areas, written_labels
 from backend.label_studio.requests import Task
 from clearclip_core import BoolMask, boundary_band
@@ -289,7 +291,11 @@ def _compare_image(
     )
     old, new = AreaMasks(predicted, size_hw), AreaMasks(final, size_hw)
     order = [label.name for label in (*config.labels, *config.box_labels)]
-    labels = [label for label in order if label in old or label in new]
+    labels = [
+        label
+        for label in order
+        if label in old or (label in new and _is_predicted(label, config, tag))
+    ]
     try:
         changes = [_compare_label(label, predicted, final, old, new) for label in labels]
     except ValueError as error:
@@ -331,15 +337,22 @@ def _choose_control(
     tag: ImageTag,
 ) -> None:
     """Keep the areas of the one control that counts for a label, see above."""
-    for side in (final, predicted):
-        there = {area.control for area in side.get(label, ())}
-        chosen = [
-            each.name for each, _ in config.controls_for(tag.name, label) if each.name in there
-        ]
-        if chosen:
-            break
-    for side in (predicted, final):
-        side[label] = [area for area in side.get(label, ()) if area.control == chosen[0]]
+    controls = [each for each, _ in config.controls_for(tag.name, label)]
+    old, new = predicted.get(label, []), final.get(label, [])
+    chosen = (_there(controls, new) or _there(controls, old))[0]
+    before = _there([chosen] if chosen.is_predicted else [chosen, *controls], old)
+    predicted[label] = [area for area in old if before and area.control == before[0].name]
+    final[label] = [area for area in new if area.control == chosen.name]
+
+
+def _there(controls: Iterable[Control], areas: Iterable[Area]) -> list[Control]:
+    """Return the controls that have one of the areas."""
+    names = {area.control for area in areas}
+    return [control for control in controls if control.name in names]
+
+
+def _is_predicted(label: str, config: LabelConfig, tag: ImageTag) -> bool:
+    return any(control.is_predicted for control, _ in config.controls_for(tag.name, label))
 
 
 def _size(areas: Iterable[Area]) -> tuple[int, int]:

@@ -74,12 +74,21 @@ class ControlLabel:
     Attributes:
         name: the name of its `clearclip_core.Label`.
         written: its text in results of this control: its alias where it has one.
-        threshold: probability in [0, 1] below which pixels and regions are left out.
+        threshold: probability in [0, 1] below which pixels and regions are left out; 1 is never
+            reached, also where a probability is rounded to 1.
+        has_threshold: whether the config sets it, be it to 0; else a learned one may take its
+            place.
     """
 
     name: str
     written: str
     threshold: float = 0.0
+    has_threshold: bool = False
+
+    @property
+    def is_never_predicted(self) -> bool:
+        """Whether no prediction reaches the threshold."""
+        return self.threshold >= 1
 
     @property
     def spellings(self) -> frozenset[str]:
@@ -97,6 +106,7 @@ class Control:
         to_names: names of the images that it is for.
         labels: in the order of the config.
         overlap: whether its regions may cover others that are drawn already.
+        is_predicted: whether predictions have regions of it; answers to prompts always do.
     """
 
     kind: ControlKind
@@ -104,6 +114,7 @@ class Control:
     to_names: tuple[str, ...]
     labels: tuple[ControlLabel, ...]
     overlap: bool = True
+    is_predicted: bool = True
 
 
 @dataclass(frozen=True)
@@ -219,7 +230,9 @@ class LabelConfig:
                 replace(
                     control,
                     labels=tuple(
-                        replace(label, threshold=label.threshold or thresholds.get(label.name, 0.0))
+                        label
+                        if label.has_threshold
+                        else replace(label, threshold=thresholds.get(label.name, 0.0))
                         for label in control.labels
                     ),
                 )

@@ -10,13 +10,15 @@ Tags and attributes are found in any letter case, as the editor does. What is dr
   its ``alias`` where it has one, as the editor does.
 - Words for the model: ``predicted_values="tabby cat, kitten"``; else the alias where that reads
   as words; else the value. Underscores and CamelCase are read as words.
-- ``model_score_threshold="0.4"`` on a control, or on one label of it.
+- ``model_score_threshold="0.4"`` on a control, or on one label of it; 1 means never, and 0 that no
+  learned threshold applies.
 - ``overlap="false"`` on several controls, or on one: a mask that an annotator asks for there leaves
   out what regions of these controls cover already. Polygons and boxes, drawn around what is left,
   may close over what lies inside.
 - A label called "background" or "other", or marked ``background="true"``, is what no other label
   names. A colour in that attribute is the editor's own use of it.
-- ``prelabel="auto"`` on a control: new tasks of the project are predicted at once.
+- ``prelabel`` on a control: with ``no`` it is left out of predictions, and answers prompts only;
+  ``yes`` is the default; with ``auto`` new tasks of the project are predicted at once.
 - ``score="effort"`` on a control: what the project's predictions are sorted by. The first counts.
 - ``adapt="thresholds"`` on a control: what of the project follows its corrections; scores,
   thresholds, all or off.
@@ -71,7 +73,8 @@ def parse_label_config(xml: str) -> LabelConfig:
 
     Raises:
         LabelConfigError: the XML does not parse, or has no control on an image that the backend
-            draws, or a threshold that is no number in [0, 1], or an unknown score.
+            draws, or a threshold that is no number in [0, 1], or an unknown value of another
+            attribute.
 
     >>> config = parse_label_config('''<View>
     ...   <Image name="img" value="$image"/>
@@ -104,7 +107,7 @@ def parse_label_config(xml: str) -> LabelConfig:
         tools=tuple(_tools(root, images)),
         boxes=tuple(_control(element, images) for element in boxes),
         box_labels=tuple(_labels(boxes, known={label.name for label in labels})),
-        prelabel=any(_is(element, "prelabel", "auto") for element in drawn),
+        prelabel=any(_prelabel(element) == "auto" for element in drawn),
         score=next(filter(None, map(_score, drawn)), None),
         adapt=_adapt(drawn),
     )
@@ -192,6 +195,7 @@ def _control(element: Element, images: Mapping[str, ImageTag]) -> Control:
         to_names=tuple(name for name in _to_names(element) if name in images),
         labels=_control_labels(element),
         overlap=not _is(element, "overlap", "false"),
+        is_predicted=_prelabel(element) != "no",
     )
 
 
@@ -209,21 +213,28 @@ def _tools(root: Element, images: Mapping[str, ImageTag]) -> Iterator[Tool]:
 
 
 def _control_labels(element: Element) -> tuple[ControlLabel, ...]:
-    threshold = _threshold(element, 0.0)
-    return tuple(
-        ControlLabel(
+    of_all = _threshold(element)
+
+    def read(label: Element) -> ControlLabel:
+        own = _threshold(label)
+        threshold = of_all if own is None else own
+        return ControlLabel(
             name=_name(label),
             written=_get(label, "alias") or _name(label),
-            threshold=_threshold(label, threshold),
+            threshold=threshold or 0.0,
+            has_threshold=threshold is not None,
         )
-        for label in _label_elements(element)
-    )
+
+    return tuple(map(read, _label_elements(element)))
 
 
-def _threshold(element: Element, default: float) -> float:
+def _threshold(element: Element) -> float | None:
+    """Read the threshold of a control or a label; None where it sets none."""
     text = _get(element, "model_score_threshold")
+    if not text:
+        return None
     try:
-        threshold = float(text) if text else default
+        threshold = float(text)
     except ValueError:
         threshold = -1
     if not 0 <= threshold <= 1:
@@ -231,6 +242,14 @@ def _threshold(element: Element, default: float) -> float:
             f"Expected model_score_threshold to be a number from 0 to 1, but got {text!r}."
         )
     return threshold
+
+
+def _prelabel(control: Element) -> str:
+    text = _get(control, "prelabel")
+    word = text.strip().lower() or "yes"
+    if word not in ("yes", "no", "auto"):
+        raise LabelConfigError(f"Expected prelabel to be yes, no or auto, but got {text!r}.")
+    return word
 
 
 def _score(control: Element) -> ScoreKind | None:

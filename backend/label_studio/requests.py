@@ -120,15 +120,18 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Context:
-    """The prompts of an annotator who waits for an answer in the editor.
+    """What an annotator's editor asks.
 
     Attributes:
         prompts: prompts in their order. Empty after Submit in a project with a text area, after
             the last click was undone, and where all regions were made with other tools; only an
             empty answer then leaves the annotation as it is.
+        event: ``predict`` answers the prompts. An editor may send other events, such as
+            ``capabilities`` and ``prewarm``, or such as only trackers of videos know.
     """
 
     prompts: tuple[Prompt, ...] = ()
+    event: str = "predict"
 
 
 @dataclass(frozen=True)
@@ -313,14 +316,16 @@ def _read_versions(task: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
 def _read_context(raw: Any) -> Context | None:
     if raw is None or raw == {}:
         return None
+    event = read_text(raw, "event") if isinstance(raw, dict) else ""
     regions = raw.get("result") if isinstance(raw, dict) else raw
+    if regions is None and event:
+        regions = []  # only prompts have some
     if not isinstance(regions, list):
         raise BadRequest(
             f'Expected "context" to hold a list "result", but got {describe_type(regions)}.'
         )
-    return Context(
-        tuple(prompt for region in regions if (prompt := _read_prompt(region)) is not None)
-    )
+    prompts = tuple(prompt for region in regions if (prompt := _read_prompt(region)) is not None)
+    return Context(prompts, event or "predict")
 
 
 def _read_prompt(region: Any) -> Prompt | None:
@@ -330,7 +335,7 @@ def _read_prompt(region: Any) -> Prompt | None:
     kind, value = region.get("type"), region["value"]
     shape: Keypoint | Rectangle | Words | None = None
     if kind in ("keypointlabels", "keypoint"):
-        shape = _read_keypoint(value, region.get("is_positive"))
+        shape = _read_keypoint(value, is_positive=region.get("is_positive") is not False)
     elif kind in ("rectanglelabels", "rectangle"):
         shape = _read_rectangle(value)
     elif kind == "textarea":
@@ -347,11 +352,12 @@ def _read_prompt(region: Any) -> Prompt | None:
     )
 
 
-def _read_keypoint(value: Mapping[str, Any], is_positive: Any) -> Keypoint | None:
+def _read_keypoint(value: Mapping[str, Any], is_positive: bool) -> Keypoint | None:
+    """Read a click; newer editors write ``positive`` into the value beside the region's own."""
     x, y = (read_number(value.get(key)) for key in ("x", "y"))
     if x is None or y is None:
         return None
-    return Keypoint(x, y, positive=is_positive is not False)
+    return Keypoint(x, y, positive=is_positive and value.get("positive") is not False)
 
 
 def _read_rectangle(value: Mapping[str, Any]) -> Rectangle | None:

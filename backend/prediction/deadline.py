@@ -126,12 +126,13 @@ class DeadlineRunner(TaskRunner):
         return [outcomes.get(result_key(task, version), Outcome([])) for task in tasks]
 
     def _recording_failures(self, work: Work) -> Work:
-        """Return work that also adds a task that fails to the failure store."""
+        """Return work that also adds a task without a whole prediction to the failure store."""
 
         def recording(task: Task) -> Outcome:
             outcome = work(task)
-            if outcome.reason and isinstance(task.id, int):
-                self._failures.add([(task.id, outcome.reason)])
+            reason = outcome.reason or outcome.missing
+            if reason and isinstance(task.id, int):
+                self._failures.add([(task.id, reason)])
             return outcome
 
         return recording

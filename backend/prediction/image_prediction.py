@@ -50,7 +50,7 @@ def score_kind(settings: Settings, config: LabelConfig) -> ScoreKind:
 
 
 def least_thresholds(controls: Iterable[Control], labels: Iterable[Label]) -> list[float]:
-    """Return the probability from which on any of the controls draws each label.
+    """Return the probability from which on any of the controls draws each label; 1 where none does.
 
     >>> from backend.label_studio.label_config_parser import parse_label_config
     >>> config = parse_label_config('''<View><Image name="img" value="$image"/>
@@ -61,7 +61,10 @@ def least_thresholds(controls: Iterable[Control], labels: Iterable[Label]) -> li
     [0.0, 0.4]
     """
     own = [label for control in controls for label in control.labels]
-    return [min(each.threshold for each in own if each.name == label.name) for label in labels]
+    return [
+        min((each.threshold for each in own if each.name == label.name), default=1.0)
+        for label in labels
+    ]
 
 
 def mean_score(predictions: list[ImagePrediction]) -> float:

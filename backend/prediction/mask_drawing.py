@@ -70,7 +70,7 @@ class MaskDrawer:
         config = spec.config
         order = [control.name for control in (*config.controls, *config.boxes)]
         for control, label in config.controls_for(image.tag, mask.label):
-            if mask.threshold not in (None, label.threshold):
+            if not spec.draws(control) or mask.threshold not in (None, label.threshold):
                 continue
             drawn = mask.mask
             if taken is not None and not control.overlap:

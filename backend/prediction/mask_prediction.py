@@ -70,7 +70,7 @@ class MaskPredictor:
             (label.name, label.threshold)
             for control in image.controls
             for label in control.labels
-            if names is None or label.name in names
+            if (names is None or label.name in names) and not label.is_never_predicted
         )
         for name, threshold in wanted:
             mask = segmentation.label_map == segmentation.labels.index(name)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from backend.feedback.learning.active_models import ActiveModels
 from backend.feedback.learning.versions import ActiveModel
-from backend.label_studio.label_config import LabelConfig, adapt_mode
+from backend.label_studio.label_config import ControlLabel, LabelConfig, adapt_mode
 from backend.prediction.image_prediction import score_kind
 from backend.settings import Settings
 
@@ -91,7 +91,7 @@ class ModelVersions:
             settings.short_side_px,
             settings.min_island_share,
             settings.refine,
-            _config_parts(config),
+            _config_parts(config, has_learned=learned is not None),
         ]
         if (score := score_kind(settings, config)) != "confidence":
             parts.append(score)
@@ -102,8 +102,11 @@ class ModelVersions:
         return f"{settings.model} {settings.method} {digest[:8]}{count}"
 
 
-def _config_parts(config: LabelConfig) -> list[list[dict[str, Any]]]:
-    """Return the parts of a label config that change masks; these names are part of the hash."""
+def _config_parts(config: LabelConfig, has_learned: bool) -> list[list[dict[str, Any]]]:
+    """Return the parts of a label config that change masks; these names are part of the hash.
+
+    A part for an attribute or a meaning that came later stands there only where it is used.
+    """
     return [
         [{"name": image.name, "value": image.value} for image in config.images],
         [
@@ -111,11 +114,9 @@ def _config_parts(config: LabelConfig) -> list[list[dict[str, Any]]]:
                 "kind": control.kind,
                 "name": control.name,
                 "to_names": control.to_names,
-                "labels": [
-                    {"name": own.name, "written": own.written, "threshold": own.threshold}
-                    for own in control.labels
-                ],
+                "labels": [_label_parts(own, has_learned) for own in control.labels],
                 "overlap": control.overlap,
+                **({} if control.is_predicted else {"is_predicted": False}),
             }
             for control in config.controls
         ],
@@ -124,3 +125,12 @@ def _config_parts(config: LabelConfig) -> list[list[dict[str, Any]]]:
             for label in config.labels
         ],
     ]
+
+
+def _label_parts(own: ControlLabel, has_learned: bool) -> dict[str, Any]:
+    parts: dict[str, Any] = {"name": own.name, "written": own.written, "threshold": own.threshold}
+    if own.is_never_predicted:
+        parts["is_never_predicted"] = True
+    if has_learned and own.has_threshold and own.threshold == 0:
+        parts["has_threshold"] = True  # no learned one takes its place
+    return parts

@@ -31,6 +31,10 @@ class PredictionSpec:
     prompt: PromptRequest | None = None
     adaptation: Adaptation | None = None
 
+    def draws(self, control: Control) -> bool:
+        """Return whether a control has regions: all answer prompts, some are not predicted."""
+        return self.prompt is not None or control.is_predicted
+
 
 @dataclass(frozen=True, eq=False)
 class TaskImage:
@@ -38,7 +42,7 @@ class TaskImage:
 
     Attributes:
         tag: name of the image tag.
-        controls: the controls for the image.
+        controls: the controls for the image that are drawn.
         labels: the labels that compete on it.
         item_index: its index in a list; None where the task has no list there.
         rgb: (H, W, 3) uint8.

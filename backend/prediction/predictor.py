@@ -14,6 +14,7 @@ from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import PredictRequest, Task
+from backend.prediction.capabilities import capabilities
 from backend.prediction.image_prediction import (
     ImagePrediction,
     least_thresholds,
@@ -24,12 +25,13 @@ from backend.prediction.mask_drawing import MaskDrawer
 from backend.prediction.mask_prediction import MaskPredictor
 from backend.prediction.model_version import ModelVersions
 from backend.prediction.prediction_spec import PredictionSpec, TaskImage
+from backend.prediction.prewarmer import Prewarmer
 from backend.prediction.prompt_parser import PromptRequest, parse_prompt
 from backend.prediction.task_runner import Entry, Outcome, TaskRunner
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker, TrackedTask
 from backend.telemetry.tracing import stage
-from clearclip_core import Label
+from clearclip_core import Label, PreparedImage, RGBArray
 
 
 class Predictor:
@@ -66,6 +68,7 @@ class Predictor:
         self._settings = settings
         self._task_runner = task_runner or TaskRunner()
         self._tracker = tracker or TaskTracker()
+        self._prewarmer = Prewarmer(engine, self._recall_image)
         self._masks = MaskPredictor(engine, settings)
         self._drawer = MaskDrawer(settings)
         self.versions = ModelVersions(settings, lambda: engine.model_id, active_models)
@@ -73,12 +76,20 @@ class Predictor:
     def predict(self, request: PredictRequest) -> list[Entry]:
         """Return one entry for each task in their order; ``[]`` for a task that fails.
 
+        An editor's ``capabilities`` needs no task: one entry answers it.
+
         Raises:
             LabelConfigError: the label config has nothing to draw.
             ModelUnavailable: the model has failed to load.
             Busy: too many clicks wait for the model.
         """
+        event = request.context.event if request.context else ""
+        if event == "capabilities":
+            return [capabilities(self._settings)]
         config = parse_label_config(request.label_config)
+        if event == "prewarm":
+            for task in request.tasks:
+                self._prewarmer.prewarm(task, config, request.project_id)
         prompt = self._prompt(request, config)
         if request.context is not None and prompt is None:
             return [{"result": []} for _ in request.tasks]
@@ -133,7 +144,7 @@ class Predictor:
         """
         with self._tracker.task(task.id, spec.project, spec.priority.word) as work:
             try:
-                return Outcome(self._prediction(task, spec, work))
+                return self._predict_task(task, spec, work)
             except TaskError as error:
                 work.failed(error)
                 return Outcome([], str(error), may_pass=isinstance(error, ImageRefused))
@@ -145,9 +156,10 @@ class Predictor:
 
     def _prompt(self, request: PredictRequest, config: LabelConfig) -> PromptRequest | None:
         """Return the prompt of a request; None where it has none that can be answered."""
-        if request.context is None or not request.context.prompts:
+        context = request.context
+        if context is None or context.event != "predict" or not context.prompts:
             return None
-        return parse_prompt(request.context, config, self._nearest)
+        return parse_prompt(context, config, self._nearest)
 
     def _nearest(self, text: str, labels: Sequence[Label]) -> Label:
         """Return the label with the prompt whose embedding is nearest to a text's."""
@@ -162,31 +174,77 @@ class Predictor:
             return self._task_runner.run_opened(task, spec.version, spec.project, work)
         return self.outcome(task, spec)
 
-    def _prediction(self, task: Task, spec: PredictionSpec, work: TrackedTask) -> Entry:
-        """Return the prediction of all images of a task, or the answer to a prompt."""
-        images = [self._predict_image(image, spec) for image in self._images(task, spec)]
+    def _predict_task(self, task: Task, spec: PredictionSpec, work: TrackedTask) -> Outcome:
+        """Return the prediction of a task's images, or the answer to a prompt.
+
+        An image that is missing costs no other one of its task.
+
+        Raises:
+            TaskError: no image can be predicted, or the host of one is away, which may pass.
+        """
+        images: list[ImagePrediction] = []
+        errors: list[TaskError] = []
+        for image in self._images(task, spec):
+            if isinstance(image, TaskError):
+                errors.append(image)
+            else:
+                images.append(self._predict_image(image, spec))
+        if errors and not images:
+            raise errors[0]
         regions = [region.to_json() for image in images for region in image.regions]
         work.drawn(len(regions), len(images))
-        return {"model_version": spec.version, "score": mean_score(images), "result": regions}
+        entry = {"model_version": spec.version, "score": mean_score(images), "result": regions}
+        if not errors:
+            return Outcome(entry)
+        missing = _missing(errors, len(images))
+        work.incomplete(missing)
+        return Outcome(entry, missing=str(missing))
 
-    def _images(self, task: Task, spec: PredictionSpec) -> Iterator[TaskImage]:
-        """Yield the images of a task that are asked for, one after the other."""
+    def _images(self, task: Task, spec: PredictionSpec) -> Iterator[TaskImage | TaskError]:
+        """Yield the images of a task that are asked for, or the error of each, one by one.
+
+        Raises:
+            ImageRefused: the host of one is away: the whole task is asked for again.
+        """
         with stage("load"):
-            segmenter = self._engine.segmenter()  # where it is gone, nothing needs to be fetched
-        read = self._read_image if spec.priority is Priority.BATCH else self._recall_image
+            self._engine.segmenter()  # where it is gone, nothing needs to be fetched
         prompt = spec.prompt
         for tag in spec.config.images if prompt is None else (prompt.image,):
-            controls, labels = spec.config.controls_of(tag.name), spec.config.labels_of(tag.name)
-            is_list = tag.is_list(task.data)
-            for index, source in enumerate(tag.sources(task.data)):
+            controls = tuple(filter(spec.draws, spec.config.controls_of(tag.name)))
+            if not controls:
+                continue  # nothing of it is predicted
+            labels = spec.config.labels_of(tag.name)  # those that are not drawn compete too
+            try:
+                is_list, sources = tag.is_list(task.data), tag.sources(task.data)
+            except TaskError as error:
+                yield error
+                continue
+            for index, source in enumerate(sources):
                 if is_list and prompt and prompt.item_index not in (None, index):
                     continue
-                with stage("fetch"):
-                    rgb = read(source, task)
-                with stage("prepare"):
-                    prepared = segmenter.prepare(rgb)
+                try:
+                    rgb, prepared = self._read(source, task, spec)
+                except ImageRefused:
+                    raise
+                except TaskError as error:
+                    yield error
+                    continue
                 item_index = index if is_list else None
                 yield TaskImage(tag.name, controls, labels, item_index, rgb, prepared, task)
+
+    def _read(
+        self, source: str, task: Task, spec: PredictionSpec
+    ) -> tuple[RGBArray, PreparedImage]:
+        """Read an image of a task, and prepare it for the model.
+
+        Raises:
+            TaskError: it cannot be read.
+        """
+        read = self._read_image if spec.priority is Priority.BATCH else self._recall_image
+        with stage("fetch"):
+            rgb = read(source, task)
+        with stage("prepare"):
+            return rgb, self._engine.segmenter().prepare(rgb)
 
     def _predict_image(self, image: TaskImage, spec: PredictionSpec) -> ImagePrediction:
         """Predict all labels of an image, or answer a prompt on it."""
@@ -201,6 +259,13 @@ class Predictor:
             return drawn
         kind = score_kind(self._settings, spec.config)
         return drawn.sorted_by(kind, scores, least_thresholds(image.controls, image.labels))
+
+
+def _missing(errors: Sequence[TaskError], predicted: int) -> TaskError:
+    """Return an error of the first one's class that names all images that are not predicted."""
+    reasons = " ".join(dict.fromkeys(map(str, errors)))
+    total = predicted + len(errors)
+    return type(errors[0])(f"Predicted without {len(errors)} of {total} pictures: {reasons}")
 
 
 def priority(request: PredictRequest) -> Priority:

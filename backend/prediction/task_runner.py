@@ -32,11 +32,13 @@ class Outcome:
         reason: why the task has failed; empty if it has not failed, even if its prediction is
             not made yet or went to another answer.
         may_pass: whether a later attempt may succeed, since a host was away.
+        missing: why its prediction lacks some of its images; empty where it lacks none.
     """
 
     entry: Entry
     reason: str = ""
     may_pass: bool = False
+    missing: str = ""
 
 
 #: Makes the outcome of a task.

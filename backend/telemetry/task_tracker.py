@@ -42,8 +42,9 @@ class TaskRecord:
         stages: seconds by stage.
         pictures: number of images that were predicted.
         regions: number of regions that were drawn.
-        reason: code of the error, where it failed; else empty.
-        sentence: text of the error, where it failed; else empty.
+        reason: code of the error, where it failed or is incomplete; else empty.
+        sentence: text of the error, where it failed or is incomplete; else empty.
+        is_incomplete: whether it has a prediction, but not of all its images.
     """
 
     task: TaskId
@@ -57,11 +58,12 @@ class TaskRecord:
     regions: int = 0
     reason: str = ""
     sentence: str = ""
+    is_incomplete: bool = False
 
     @property
     def failed(self) -> bool:
         """Whether the task has no prediction."""
-        return bool(self.reason)
+        return bool(self.reason) and not self.is_incomplete
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class TrackedTask:
         self.start = time.monotonic()
         self.pictures = self.regions = 0
         self.error: BaseException | None = None
+        self.is_incomplete = False
 
     def drawn(self, regions: int, pictures: int = 1) -> None:
         """Note that the task has a prediction."""
@@ -98,7 +101,11 @@ class TrackedTask:
 
     def failed(self, error: BaseException) -> None:
         """Note that the task has no prediction because of an error."""
-        self.error = error
+        self.error, self.is_incomplete = error, False
+
+    def incomplete(self, error: BackendError) -> None:
+        """Note that the task's prediction lacks some of its images because of an error."""
+        self.error, self.is_incomplete = error, True
 
 
 class TaskTracker:
@@ -176,7 +183,7 @@ class TaskTracker:
 
     @property
     def failures(self) -> list[TaskRecord]:
-        """The last tasks without a prediction and refused requests, the latest first."""
+        """The last tasks without a whole prediction and refused requests, the latest first."""
         with self._lock:
             return list(reversed(self._failures))
 
@@ -219,6 +226,7 @@ class TaskTracker:
             regions=work.regions,
             reason=code_of(error) if error is not None else "",
             sentence=str(error)[:_SENTENCE_LENGTH] if error is not None else "",
+            is_incomplete=work.is_incomplete,
         )
         with self._lock:
             del self._running[id(work)]
@@ -229,9 +237,10 @@ class TaskTracker:
 
     def _count(self, record: TaskRecord) -> None:
         done, failed = self._projects.pop(record.project, (0, 0))
+        if record.reason:
+            self._failures.append(record)
         if record.failed:
             self._failed += 1
-            self._failures.append(record)
             self._projects[record.project] = done, failed + 1
         else:
             self._done += 1
@@ -252,6 +261,8 @@ def _write(record: TaskRecord, error: BaseException | None) -> None:
     more = {"facts": {"ms": round(1000 * record.seconds), **stages}}
     if error is None:
         log.info("Task %s: %d regions", record.task, record.regions, extra=more)
+    elif record.is_incomplete:
+        log.warning("Task %s: %d regions. %s", record.task, record.regions, error, extra=more)
     elif isinstance(error, BackendError):
         log.warning("Task %s has no prediction: %s", record.task, error, extra=more)
     else:

@@ -150,6 +150,30 @@ def test_the_model_version(config: str, settings: dict[str, Any], expected: str)
     assert version_of(config, **settings) == expected
 
 
+def test_the_model_version_of_a_threshold_of_one_or_zero() -> None:
+    """What 0.1.0 stored for 1, and for 0 after learning, had other masks."""
+
+    def version(threshold: str, learned: ActiveModel | None = None) -> str:
+        attribute = f'model_score_threshold="{threshold}"'
+        return version_of(brush_config("red", attributes=attribute), learned)
+
+    learned = ActiveModel(20, None, {"red": 0.3})
+    assert version("0.999") == "demo clearclip fcae16f9"
+    assert version("0.999", learned) == "demo clearclip 0923db92 +20"
+    assert version("1") == version("1.0") != "demo clearclip 2bd99d03"
+    assert version("0") == "demo clearclip a6196d51"
+    assert version_of(brush_config("red")) == "demo clearclip a6196d51"
+    assert version("0", learned) != "demo clearclip 8a91730a +20"
+    assert version_of(brush_config("red"), learned) == "demo clearclip 8a91730a +20"
+
+
+def test_the_model_version_of_a_control_that_is_predicted_stays() -> None:
+    plain = version_of(brush_config("blue", "red"))
+    for word in ("yes", "auto"):
+        assert version_of(brush_config("blue", "red", attributes=f'prelabel="{word}"')) == plain
+    assert version_of(brush_config("blue", "red", attributes='prelabel="no"')) != plain
+
+
 def test_the_model_version_is_of_this_text() -> None:
     """Spelled out once, so that the text can be read from a hash that is stored."""
     parsed = (

@@ -159,6 +159,34 @@ def test_a_box_around_a_mask_is_not_the_mask() -> None:
     assert change(both, []).predicted_px == 8
 
 
+PARTLY = parse_label_config(
+    """<View><Image name="img" value="$image"/>
+    <BrushLabels name="mask" toName="img"><Label value="Car"/></BrushLabels>
+    <RectangleLabels name="box" toName="img" prelabel="no"><Label value="Car"/>
+      <Label value="Sign"/></RectangleLabels></View>"""
+)
+
+
+def test_a_prediction_is_compared_with_a_control_that_is_not_predicted() -> None:
+    box = shape("rectanglelabels", "box", "Car", {"x": 0, "y": 0, "width": 50, "height": 50})
+    predicted = [region("a", "Car", WIDE)]
+    (picture,) = compare(predicted, [box], PARTLY, TASK)
+    (car,) = picture.changes
+    assert (car.predicted_px, car.true_px, car.shared_px) == (12, 8, 8)
+    assert (car.deleted, car.added) == (1, 1)
+    (kept,) = compare(predicted, [*predicted, box], PARTLY, TASK)
+    assert (kept.changes[0].accepted, kept.changes[0].true_px) == (1, 12)
+
+
+def test_what_is_never_predicted_is_not_missed() -> None:
+    sign = shape("rectanglelabels", "box", "Sign", {"x": 0, "y": 0, "width": 50, "height": 50})
+    (picture,) = compare([], [sign], PARTLY, TASK)
+    assert picture.changes == ()
+    assert picture.final["Sign"].sum() == 8
+    (before,) = compare([sign], [sign], PARTLY, TASK)  # it was predicted once
+    assert before.changes[0].accepted == 1
+
+
 def test_prompts_and_labels_that_are_not_ours_are_left_aside() -> None:
     prompt = shape("rectanglelabels", "tool", "Dog", {"x": 0, "y": 0, "width": 9, "height": 9})
     other = region("o", "Unicorn", LEFT)

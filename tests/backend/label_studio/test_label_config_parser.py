@@ -414,6 +414,26 @@ def test_a_control_may_ask_for_predictions_of_new_tasks() -> None:
     assert not asks("")
 
 
+def test_a_control_may_be_left_out_of_predictions() -> None:
+    def is_predicted(attribute: str) -> bool:
+        (control,) = parse_label_config(brush_config("red", attributes=attribute)).controls
+        return control.is_predicted
+
+    assert not is_predicted('prelabel="no"')
+    assert not is_predicted('preLabel=" No "')
+    assert all(map(is_predicted, ("", 'prelabel=""', 'prelabel="yes"', 'prelabel="auto"')))
+    for other in ("false", "true", "never"):
+        with pytest.raises(LabelConfigError, match=f"yes, no or auto, but got '{other}'"):
+            is_predicted(f'prelabel="{other}"')
+
+
+def test_a_tool_that_may_draw_answers_is_checked_too() -> None:
+    box = '<RectangleLabels name="t" toName="i" smart="true" prelabel="x"><Label value="a"/>'
+    brush = '<BrushLabels name="b" toName="i"><Label value="a"/></BrushLabels>'
+    with pytest.raises(LabelConfigError, match="Expected prelabel to be yes, no or auto"):
+        parse_label_config(f"<View>{IMAGE}{brush}{box}</RectangleLabels></View>")
+
+
 def test_a_project_may_say_what_its_predictions_are_sorted_by() -> None:
     def said(*attributes: str) -> str | None:
         controls = "".join(
@@ -511,3 +531,16 @@ def test_learned_thresholds_are_for_labels_that_have_none() -> None:
     made = config.with_thresholds({"a": 0.5, "b": 0.7, "gone": 0.9})
     assert [label.threshold for label in made.controls[0].labels] == [0.5, 0.2, 0.0]
     assert config.with_thresholds({}) == config
+
+
+def test_a_threshold_of_zero_is_set_as_any_other() -> None:
+    config = parse_label_config(
+        '<View><Image name="i" value="$i"/>'
+        '<BrushLabels name="m" toName="i" model_score_threshold="0"><Label value="a"/>'
+        "</BrushLabels>"
+        '<PolygonLabels name="p" toName="i" model_score_threshold="0.4"><Label value="a"/>'
+        '<Label value="b" model_score_threshold="0.0"/></PolygonLabels></View>'
+    )
+    made = config.with_thresholds({"a": 0.5, "b": 0.7})
+    thresholds = [[label.threshold for label in control.labels] for control in made.controls]
+    assert thresholds == [[0.0], [0.4, 0.0]]

@@ -230,3 +230,28 @@ def test_webhooks_of_no_concern(changes: dict[str, object]) -> None:
 def test_what_is_typed_can_be_tokenized(text: str, read: str) -> None:
     region = {"type": "textarea", "value": {"text": [text]}}
     assert _context(region).prompts == (Prompt(Words(read)),)
+
+
+@pytest.mark.parametrize(
+    ("is_positive", "positive", "read"),
+    [(None, True, True), (None, False, False), (True, False, False), (False, True, False)],
+)
+def test_a_click_is_negative_in_either_spelling(
+    is_positive: bool | None, positive: bool, read: bool
+) -> None:
+    value = {"x": 45.2, "y": 30.1, "positive": positive}
+    own = {} if is_positive is None else {"is_positive": is_positive}
+    (prompt,) = _context({"type": "keypointlabels", "value": value, **own}).prompts
+    assert prompt.shape == Keypoint(45.2, 30.1, positive=read)
+
+
+@pytest.mark.parametrize("event", ["capabilities", "prewarm", "track", "something new"])
+def test_an_event_needs_no_regions(event: str) -> None:
+    context = {"event": event, "frame": 0, "window": 20, "direction": "forward"}
+    assert parse_predict(_body(params={"context": context})).context == Context(event=event)
+
+
+def test_a_click_may_name_its_event() -> None:
+    click = {"type": "keypointlabels", "value": {"x": 1, "y": 2}}
+    context = {"event": "predict", "result": [click]}
+    assert parse_predict(_body(params={"context": context})).context == _context(click)

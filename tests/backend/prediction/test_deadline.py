@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from backend.database.database import Database
 from backend.database.leases import LEASE_S
+from backend.label_studio.requests import Task
 from backend.prediction.deadline import _POLL_S, DeadlineRunner
 from backend.prediction.failures import FailureStore
 from backend.prediction.outbox import PredictionOutbox, result_key
@@ -254,6 +256,19 @@ def test_an_opened_task_that_fails_is_noted(
     assert make_runner().run_opened(tasks(1)[0], VERSION, 7, lambda _: gone) == gone
     (failure,) = FailureStore(Database(url)).newest()
     assert (failure.job, failure.task, failure.reason) == (0, 1, "No image.")
+
+
+def test_what_a_prediction_lacks_is_noted_beside_it(
+    make_runner: Callable[..., DeadlineRunner], url: str
+) -> None:
+    whole = HeldWork()
+
+    def work(task: Task) -> Outcome:
+        return replace(whole(task), missing="Predicted without 1 of 3 pictures.")
+
+    assert made_of(make_runner().run(tasks(1), VERSION, 7, work)) == [1]
+    (failure,) = FailureStore(Database(url)).newest()
+    assert (failure.task, failure.reason) == (1, "Predicted without 1 of 3 pictures.")
 
 
 def test_a_task_that_fails_is_noted_and_may_be_asked_for_again(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from backend.prediction import mask_prediction as module
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
-from clearclip_core import RGBArray
+from clearclip_core import RGBArray, Segmentation
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, brush_config, colour_engine, flag
 from tests.backend.prediction.test_predictor import (
     IMAGES,
@@ -37,6 +38,29 @@ def test_unlikely_pixels_are_left_out_for_each_control_and_label() -> None:
     assert polygon["from_name"] == "lax"
     xs = [x for x, _ in polygon["value"]["points"]]
     assert (min(xs), max(xs)) == pytest.approx((100 / 3, 200 / 3), abs=0.01)
+
+
+class CertainSegmenter(ColourSegmenter):
+    """Is sure of each pixel, as a model is whose probability is rounded to 1."""
+
+    def decide(self, scores: Any, *, image: RGBArray, refine: bool = False) -> Segmentation:
+        made = super().decide(scores, image=image, refine=refine)
+        return replace(made, confidence=np.ones_like(made.confidence))
+
+
+def test_a_threshold_of_one_is_never_reached() -> None:
+    labels = '<Label value="red"/><Label value="blue" model_score_threshold="0.9"/>'
+    controls = "".join(
+        f'<{kind} name="{kind}" toName="image" model_score_threshold="1">{labels}</{kind}>'
+        for kind in ("BrushLabels", "BitmaskLabels", "PolygonLabels", "RectangleLabels")
+    )
+    config = f'<View><Image name="image" value="$image"/>{controls}</View>'
+    predictor = Predictor(colour_engine(CertainSegmenter()), read_image, Settings())
+    (entry,) = predictor.predict(request(config, "flag"))
+    assert isinstance(entry, dict)
+    drawn = [(region["from_name"], region["value"][region["type"]]) for region in entry["result"]]
+    kinds = ("BrushLabels", "BitmaskLabels", "PolygonLabels", "RectangleLabels")
+    assert drawn == [(kind, ["blue"]) for kind in kinds]
 
 
 def test_specks_are_dropped_and_pinholes_filled() -> None:

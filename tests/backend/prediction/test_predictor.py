@@ -10,14 +10,23 @@ import pytest
 from label_studio_sdk.converter.brush import decode_rle
 from label_studio_sdk.label_interface import LabelInterface
 
-from backend.errors import Busy, ImageNotFound, LabelConfigError, ModelUnavailable
+from backend.errors import Busy, ImageNotFound, ImageRefused, LabelConfigError, ModelUnavailable
 from backend.inference.engine import Engine
 from backend.inference.image_request import Priority
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.requests import Context, Keypoint, PredictRequest, Prompt, Task
+from backend.label_studio.requests import (
+    Context,
+    Keypoint,
+    PredictRequest,
+    Prompt,
+    Rectangle,
+    Task,
+    Words,
+)
 from backend.prediction.predictor import Predictor, priority
-from backend.prediction.task_runner import PROJECT_CONCURRENCY
+from backend.prediction.task_runner import PROJECT_CONCURRENCY, Outcome
 from backend.settings import Settings
+from backend.telemetry.task_tracker import TaskTracker
 from clearclip_core import RGBArray
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, brush_config, colour_engine, flag
 
@@ -119,6 +128,86 @@ def test_several_images_and_lists_keep_their_places() -> None:
     assert isinstance(entry, dict)
     places = [(r["to_name"], r.get("item_index"), r["original_width"]) for r in entry["result"]]
     assert places == [("one", None, 60), ("many", 1, 60), ("many", 2, 200)]
+
+
+TWO_TAGS = (
+    '<View><Image name="one" value="$front"/><Image name="many" valueList="$pages"/>'
+    '<BrushLabels name="m" toName="one,many"><Label value="red"/></BrushLabels>'
+    '<TextArea name="words" toName="many"/></View>'
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "places", "reason", "sentence"),
+    [
+        (
+            {"front": "red", "pages": ["red", "gone", "flag"]},
+            [("one", None), ("many", 0), ("many", 2)],
+            "ImageNotFound",
+            "Predicted without 1 of 4 pictures: There is no image gone.",
+        ),
+        (
+            {"front": "gone", "pages": ["red", "gone"]},
+            [("many", 0)],
+            "ImageNotFound",
+            "Predicted without 2 of 3 pictures: There is no image gone.",
+        ),
+        (
+            {"pages": ["red"]},
+            [("many", 0)],
+            "DataKeyError",
+            'Predicted without 1 of 2 pictures: The label config asks for "$front", but the '
+            "task's data has only: pages.",
+        ),
+    ],
+)
+def test_a_missing_picture_costs_no_other_of_its_task(
+    data: dict[str, Any],
+    places: list[tuple[str, int | None]],
+    reason: str,
+    sentence: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tracker = TaskTracker()
+    predictor = Predictor(colour_engine(), read_image, Settings(), tracker=tracker)
+    (entry,) = predictor.predict(PredictRequest((Task(5, 1, data),), TWO_TAGS))
+    assert isinstance(entry, dict)
+    assert [(r["to_name"], r.get("item_index")) for r in entry["result"]] == places
+    (record,) = tracker.failures
+    assert (record.task, record.reason, record.sentence) == (5, reason, sentence)
+    assert (record.failed, record.pictures) == (False, len(places))
+    assert (tracker.done, tracker.failed, tracker.projects) == (1, 0, {None: (1, 0)})
+    assert sentence in caplog.text
+
+
+def test_words_are_answered_on_the_pictures_that_are_there() -> None:
+    task = Task(1, 1, {"front": "red", "pages": ["gone", "flag"]})
+    words = Context((Prompt(Words("red"), control="words", image="many"),))
+    (entry,) = make_predictor().predict(PredictRequest((task,), TWO_TAGS, 1, words))
+    assert isinstance(entry, dict)
+    assert [r["item_index"] for r in entry["result"]] == [1]
+
+
+def test_a_task_without_any_of_its_pictures_fails() -> None:
+    task = Task(1, 1, {"front": "gone", "pages": ["gone"]})
+    tracker = TaskTracker()
+    predictor = Predictor(colour_engine(), read_image, Settings(), tracker=tracker)
+    assert predictor.predict(PredictRequest((task,), TWO_TAGS)) == [[]]
+    (record,) = tracker.failures
+    assert (record.failed, record.sentence) == (True, "There is no image gone.")
+
+
+def test_a_picture_whose_host_is_away_is_asked_for_again_with_its_task() -> None:
+    def read(source: str, task: Task) -> RGBArray:
+        if source == "away":
+            raise ImageRefused("The host of away cannot be reached.")
+        return read_image(source, task)
+
+    predictor = Predictor(colour_engine(), read, Settings())
+    config = parse_label_config(TWO_TAGS)
+    spec = predictor.spec(config, Priority.BATCH, 1, None)
+    outcome = predictor.outcome(Task(1, 1, {"front": "red", "pages": ["away"]}), spec)
+    assert outcome == Outcome([], "The host of away cannot be reached.", may_pass=True)
 
 
 def test_the_version_is_the_one_of_the_predictions() -> None:
@@ -314,3 +403,61 @@ def test_pictures_that_annotators_have_open_are_recalled_those_of_batches_read()
     ):
         predictor.predict(body)
     assert asked == ["read", "read", "recall", "recall"]
+
+
+LABELS = '<Label value="red"/><Label value="blue"/>'
+
+
+def three_controls(brush: str = "", polygon: str = "", rectangle: str = "") -> str:
+    return (
+        '<View><Image name="image" value="$image"/>'
+        f'<BrushLabels name="b" toName="image" {brush}>{LABELS}</BrushLabels>'
+        f'<PolygonLabels name="p" toName="image" {polygon}>{LABELS}</PolygonLabels>'
+        f'<RectangleLabels name="r" toName="image" {rectangle}>{LABELS}</RectangleLabels></View>'
+    )
+
+
+def kinds_of(entry: object) -> list[str]:
+    assert isinstance(entry, dict)
+    return [region["type"] for region in entry["result"]]
+
+
+def test_a_control_that_is_not_predicted_answers_prompts_only() -> None:
+    off = 'prelabel="no"'
+    config = three_controls(polygon=off, rectangle=off)
+    predictor = make_predictor()
+    (opened,) = predictor.predict(request(config, "flag"))
+    assert kinds_of(opened) == ["brushlabels"] * 2
+    batch = predictor.predict(request(config, "flag", "red"))
+    assert list(map(kinds_of, batch)) == [["brushlabels"] * 2, ["brushlabels"]]
+    every = ["brushlabels", "polygonlabels", "rectanglelabels"]
+    click = Prompt(Keypoint(10, 50), ("red",), image="image")
+    box = Prompt(Rectangle(0, 0, 40, 100), ("red",), image="image")
+    for prompt in (click, box, Prompt(Words("red")), Prompt(Words("red all"))):
+        (answer,) = predictor.predict(request(config, "flag", context=Context((prompt,))))
+        assert kinds_of(answer) == every, prompt
+
+
+def test_labels_that_are_not_predicted_compete_nevertheless() -> None:
+    config = (
+        '<View><Image name="image" value="$image"/>'
+        '<BrushLabels name="b" toName="image"><Label value="red"/></BrushLabels>'
+        '<BrushLabels name="n" toName="image" prelabel="no"><Label value="blue"/></BrushLabels>'
+        "</View>"
+    )
+    (entry,) = make_predictor(score="effort").predict(request(config, "flag"))
+    (alone,) = make_predictor().predict(request(brush_config("red", "blue"), "flag"))
+    assert isinstance(entry, dict)
+    assert isinstance(alone, dict)
+    (red,) = entry["result"]
+    assert red["value"] == alone["result"][0]["value"]
+    assert 0 <= entry["score"] <= 1
+
+
+def test_a_picture_of_which_nothing_is_predicted_is_not_read() -> None:
+    predictor = make_predictor()
+    config = brush_config("red", attributes='prelabel="no"')
+    (entry,) = predictor.predict(request(config, "gone"))
+    assert isinstance(entry, dict)
+    assert entry["result"] == []
+    assert entry["model_version"] == predictor.versions.current(parse_label_config(config))

@@ -122,3 +122,21 @@ def test_each_task_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
     assert "There is no file." in refused.getMessage()
     assert unexpected.levelname == "ERROR"
     assert unexpected.exc_info
+
+
+def test_an_incomplete_task_is_done_and_is_shown_with_the_reason(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    records: list[TaskRecord] = []
+    tracker = TaskTracker((records.append,))
+    with tracker.task(7, 3, "batch") as work:
+        work.drawn(5, pictures=2)
+        work.incomplete(ImageNotFound("Predicted without 1 of 3 pictures: there is no file."))
+    assert (tracker.done, tracker.failed, tracker.projects) == (1, 0, {3: (1, 0)})
+    assert tracker.failures == records
+    assert (records[0].failed, records[0].reason) == (False, "ImageNotFound")
+    (line,) = caplog.records
+    assert line.levelname == "WARNING"
+    assert line.getMessage() == (
+        "Task 7: 5 regions. Predicted without 1 of 3 pictures: there is no file."
+    )
