@@ -18,7 +18,7 @@
     ├── LearningRefused         409   a project is pinned, or has nothing to learn or go back to
     ├── DatabaseInUse           409   a database that a backend works with cannot be restored
     ├── DatabaseTooNew          424   a newer version of the backend has upgraded the database
-    ├── StudioUnreachable       424   Label Studio's API does not answer, or not in time
+    ├── StudioUnreachable       424   Label Studio's API does not answer, or another in its place
     ├── StudioRefused           424   Label Studio's API refuses a request
     └── TaskError               422   one task has no prediction; the others of its request have
         ├── DataKeyError        422   the label config names a key that the task's data lacks
