@@ -56,8 +56,8 @@ class _Prediction(_Id):
 
 
 class _Annotation(_Id):
-    task: int
-    project: int
+    task: int | None
+    project: int | None
 
 
 class _Import(_Checked):
