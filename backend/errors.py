@@ -6,6 +6,7 @@
     ├── BadRequest              400   the request itself is wrong
     │   └── LabelConfigError    400   its label config does not parse, or has nothing that we draw
     ├── Unauthorized            401   basic auth is on, and missing or wrong
+    ├── TooManyGuesses          429   too many wrong passwords came from the address of the client
     ├── CrossSite               403   a page of another site has sent it in a user's name
     ├── RequestTooSlow          408   the request did not arrive within REQUEST_TIMEOUT_S
     ├── PayloadTooLarge         413   the request is over MAX_BODY_MB
@@ -18,7 +19,7 @@
     ├── LearningRefused         409   a project is pinned, or has nothing to learn or go back to
     ├── DatabaseInUse           409   a database that a backend works with cannot be restored
     ├── DatabaseTooNew          424   a newer version of the backend has upgraded the database
-    ├── StudioUnreachable       424   Label Studio's API does not answer, or not in time
+    ├── StudioUnreachable       424   Label Studio's API does not answer, or another in its place
     ├── StudioRefused           424   Label Studio's API refuses a request
     └── TaskError               422   one task has no prediction; the others of its request have
         ├── DataKeyError        422   the label config names a key that the task's data lacks
@@ -72,6 +73,21 @@ class Unauthorized(BackendError):
 
     http_status = 401
     code = "Unauthorized"
+
+
+class TooManyGuesses(BackendError):
+    """Too many wrong passwords came from the address of the client, or in all.
+
+    Args:
+        retry_after_s: time after which the next password is checked, in seconds.
+    """
+
+    http_status = 429
+    code = "TooManyGuesses"
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"Too many wrong passwords: the next one is checked in {retry_after_s} s.")
+        self.retry_after_s = retry_after_s
 
 
 class CrossSite(BackendError):

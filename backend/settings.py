@@ -115,6 +115,12 @@ class Settings(BaseSettings):
         description="Where this backend reaches Label Studio; else the address that Label Studio "
         "sends when it connects.",
     )
+    label_studio_browser_url: BaseUrl | None = Field(
+        default=None,
+        validation_alias=AliasChoices("LABEL_STUDIO_BROWSER_URL", "LABEL_STUDIO_HOST"),
+        description="Where people open Label Studio, if that is another address, as with "
+        "containers: links of the pages lead there.",
+    )
     label_studio_api_key: SecretStr | None = Field(
         default=None,
         validation_alias=AliasChoices("LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"),

@@ -13,6 +13,7 @@ from label_studio_sdk.client import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 
 from backend.errors import StudioRefused
+from backend.label_studio.answers import ForeignAnswerError
 from backend.label_studio.connection import connect
 from backend.label_studio.label_config import LabelConfig
 from backend.settings import Settings
@@ -121,6 +122,11 @@ class CheckContext:
             raise CheckFailed(f"{refusal}.", advice) from None
         except StudioRefused as error:
             raise CheckFailed(str(error), "Do what that says, and run this again.") from None
+        except ForeignAnswerError as error:
+            raise CheckFailed(
+                f"What should be Label Studio {error}.",
+                f"Open {self.studio_url} in a browser and see what answers there.",
+            ) from None
         except (httpx.HTTPError, ValueError) as error:
             raise CheckFailed(
                 f"Label Studio gave no answer for {what} ({type(error).__name__}).",

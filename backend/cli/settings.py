@@ -15,7 +15,12 @@ from backend.settings import Settings, variables
 
 #: Every field of `Settings`, by topic.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Label Studio": ("label_studio_url", "label_studio_api_key", "allowed_hosts"),
+    "Label Studio": (
+        "label_studio_url",
+        "label_studio_browser_url",
+        "label_studio_api_key",
+        "allowed_hosts",
+    ),
     "Model": ("model", "method", "device", "precision", "short_side_px", "compile", "model_dir"),
     "Predictions": (
         "refine",

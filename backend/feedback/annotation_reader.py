@@ -1,7 +1,8 @@
 """Reads annotations that have changed, and compares each with the prediction that it began with.
 
 The present state in Label Studio is read; the number and order of its messages do not matter. An
-annotation that cannot be read is kept as broken, with a reason, and does not stop the next ones.
+annotation that cannot be read, for whatever reason of its own, is kept as broken, with that reason,
+and does not stop the next ones. Where Label Studio or the database is away, all wait.
 
 The kinds of annotations:
 
@@ -29,9 +30,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 
-from backend.errors import BadRequest, ImageRefused, LabelConfigError, ModelUnavailable
+from backend.errors import (
+    BackendError,
+    ImageRefused,
+    LabelConfigError,
+    ModelUnavailable,
+    StudioRefused,
+    StudioUnreachable,
+)
 from backend.feedback.annotation_store import (
     AnnotationOrigin,
     AnnotationStore,
@@ -159,21 +167,42 @@ class AnnotationReader:
 
     def _read(self, pending: PendingAnnotation, configs: dict[int, LabelConfig | str]) -> None:
         """Read an annotation, learn from it, and complete it."""
-        annotation = self._client.annotation(pending.annotation)
-        task = None
-        if annotation is not None:
-            task = self._client.task(annotation.project, annotation.task)
-        if annotation is None or task is None:
-            learned = self._learn(pending.annotation, None)
+        try:
+            read, diff = self._look_up(pending, configs)
+        except Exception as error:  # noqa: BLE001 -- `_reason` raises an outage again
+            read, diff = _broken(pending, error), None
+        learned = self._learn(pending.annotation, diff)
+        if read is None:
             done = self._annotations.discard(pending, learned)
         else:
-            read, diff = self._compare(annotation, task, configs, pending.before)
-            learned = self._learn(pending.annotation, diff)
-            done = self._annotations.complete(pending, read, learned)
+            done = self._complete(pending, read, learned)
             if not learned and self._learner is not None:
                 self._annotations.postpone(pending)
         if not done:  # another backend has read it meanwhile, and may have read an older state
             self._annotations.mark(pending.project, [pending.annotation])
+
+    def _look_up(
+        self, pending: PendingAnnotation, configs: dict[int, LabelConfig | str]
+    ) -> tuple[ReadAnnotation | None, AnnotationDiff | None]:
+        """Return what Label Studio has of an annotation; None where it or its task is gone."""
+        annotation = self._client.annotation(pending.annotation)
+        if annotation is None:
+            return None, None
+        task = self._client.task(annotation.project, annotation.task)
+        if task is None:
+            return None, None
+        try:
+            return self._compare(annotation, task, configs, pending.before)
+        except Exception as error:  # noqa: BLE001 -- `_reason` raises an outage again
+            reason = _reason(pending.annotation, error)
+            return _read_annotation(annotation, "broken", reason=reason), None
+
+    def _complete(self, pending: PendingAnnotation, read: ReadAnnotation, learned: bool) -> bool:
+        """Keep what was read, or that the database has no place for it."""
+        try:
+            return self._annotations.complete(pending, read, learned)
+        except Exception as error:  # noqa: BLE001 -- `_reason` raises an outage again
+            return self._annotations.complete(pending, _broken(pending, error), learned)
 
     def _learn(self, annotation: int, diff: AnnotationDiff | None) -> bool:
         """Have an annotation learned from or forgotten; False where that is to be done later."""
@@ -208,11 +237,7 @@ class AnnotationReader:
             return _read_annotation(annotation, "broken", reason=config), None
         kind, prediction = self._origin(annotation)
         predicted = prediction.result if prediction else None
-        try:
-            pictures = compare(predicted, annotation.result, config, task)
-        except BadRequest as error:
-            log.warning("Annotation %d cannot be read: %s", annotation.id, error)
-            return _read_annotation(annotation, "broken", reason=str(error)), None
+        pictures = compare(predicted, annotation.result, config, task)
         diff = AnnotationDiff(
             annotation.id, annotation.project, task, config, pictures, annotation.updated
         )
@@ -267,6 +292,34 @@ def _read_annotation(
         changes=diff.changes if diff else (),
         reason=reason,
     )
+
+
+def _broken(pending: PendingAnnotation, error: Exception) -> ReadAnnotation:
+    """Return what is known of an annotation where an error hides all that it says itself."""
+    return ReadAnnotation(
+        annotation=pending.annotation,
+        project=pending.project,
+        task=pending.before.task if pending.before else 0,
+        kind="broken",
+        reason=_reason(pending.annotation, error),
+    )
+
+
+def _reason(annotation: int, error: Exception) -> str:
+    """Say and log why an annotation cannot be read.
+
+    Raises:
+        Exception: the error itself, where it says nothing of the annotation: Label Studio or the
+            database is away.
+    """
+    is_outage = isinstance(error, StudioRefused | StudioUnreachable | SQLAlchemyError)
+    if is_outage and not isinstance(error, DataError):
+        raise error
+    if isinstance(error, BackendError):
+        log.warning("Annotation %d cannot be read: %s", annotation, error)
+        return str(error)
+    log.error("Annotation %d cannot be read", annotation, exc_info=error)
+    return f"Unexpected {type(error).__name__}: see the backend's log."
 
 
 def _keep_origin(read: ReadAnnotation, before: ReadAnnotation | None) -> ReadAnnotation:

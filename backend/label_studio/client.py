@@ -83,11 +83,10 @@ class LabelStudioClient:
             StudioRefused: there is no such project for this token.
             StudioUnreachable: Label Studio does not answer.
         """
-        return str(
-            self._connection.call(
-                lambda sdk: sdk.projects.get(id=project, request_options=NO_RETRIES)
-            ).label_config
+        found = self._connection.call(
+            lambda sdk: sdk.projects.get(id=project, request_options=NO_RETRIES)
         )
+        return str(found.label_config)
 
     def webhooks(self) -> list[Webhook]:
         """List the webhooks of all projects.
@@ -283,11 +282,10 @@ class LabelStudioClient:
         found = self._connection.find(
             lambda sdk: sdk.predictions.get(id=prediction, request_options=NO_RETRIES)
         )
-        return (
-            None
-            if found is None
-            else PredictionRegions(found.model_version or "", found.result or ())
-        )
+        if found is None:
+            return None
+        regions = found.result if isinstance(found.result, list) else ()
+        return PredictionRegions(found.model_version or "", regions)
 
     def delete(self, prediction: int) -> None:
         """Delete a prediction; one that is gone already is no error.

@@ -11,6 +11,7 @@ from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.core.request_options import RequestOptions
 
 from backend.errors import StudioRefused
+from backend.label_studio.answers import check_answer
 from backend.label_studio.retrying import Retrier
 from backend.label_studio.tokens import token_kind
 
@@ -91,7 +92,9 @@ class Connection:
 
 
 def connect(url: str, api_key: str, timeout_s: float) -> LabelStudio:
-    """Make a client of the SDK that follows no redirect, which would take the token along.
+    """Make a client of the SDK that checks each answer, also one to an exchange of tokens.
+
+    It follows no redirect, which would take the token along.
 
     Args:
         url: address of Label Studio.
@@ -108,6 +111,6 @@ def connect(url: str, api_key: str, timeout_s: float) -> LabelStudio:
                 response.status_code,
             )
 
-    hooks = {"response": [refuse_redirects]}
+    hooks = {"response": [refuse_redirects, check_answer]}
     client = httpx.Client(timeout=timeout_s, follow_redirects=False, event_hooks=hooks)
     return LabelStudio(base_url=url, api_key=api_key, httpx_client=client)

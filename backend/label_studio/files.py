@@ -20,6 +20,7 @@ class LabelStudioFiles:
     Args:
         url: address of Label Studio, if configured.
         api_key: a token for it, if configured; needs `url`.
+        browser_url: address of Label Studio for people, if another one is configured.
         rules: which other hosts may be asked, and which addresses may be connected to.
         timeout_s: longest time that one file may take, in seconds.
         max_file_mb: largest file, in MiB.
@@ -30,11 +31,12 @@ class LabelStudioFiles:
         url: str | None = None,
         api_key: str | None = None,
         *,
+        browser_url: str | None = None,
         rules: HostRules | None = None,
         timeout_s: float = 30.0,
         max_file_mb: int = 100,
     ) -> None:
-        self._instance = LabelStudioInstance(url, api_key, rules or HostRules())
+        self._instance = LabelStudioInstance(url, api_key, rules or HostRules(), browser_url)
         self._downloader = Downloader(self._instance, timeout_s, max_file_mb)
 
     @classmethod
@@ -44,6 +46,7 @@ class LabelStudioFiles:
         return cls(
             settings.label_studio_url,
             key.get_secret_value() if key else None,
+            browser_url=settings.label_studio_browser_url,
             rules=HostRules.parse(settings.allowed_hosts),
             timeout_s=settings.download_timeout_s,
             max_file_mb=settings.max_image_mb,
@@ -104,11 +107,8 @@ class LabelStudioFiles:
 
     @property
     def browser_url(self) -> str | None:
-        """The address of Label Studio for people: as it announced itself, else as configured.
-
-        Inside containers the two differ, and a browser can open only the announced one.
-        """
-        return self._instance.announced_url or self._instance.url
+        """The address of Label Studio for people; see `LabelStudioInstance.browser_url`."""
+        return self._instance.browser_url
 
     def task_url(self, project_id: int | None, task_id: int | str | None = None) -> str | None:
         """Return the address of a task or a project for people; None where it is not known.

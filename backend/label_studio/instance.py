@@ -42,11 +42,19 @@ class LabelStudioInstance:
         url: configured address.
         api_key: configured token; counts only together with `url`.
         rules: which other hosts may be asked, and which addresses may be connected to.
+        browser_url: configured address for people, where it is another one.
     """
 
-    def __init__(self, url: str | None, api_key: str | None, rules: HostRules) -> None:
+    def __init__(
+        self,
+        url: str | None,
+        api_key: str | None,
+        rules: HostRules,
+        browser_url: str | None = None,
+    ) -> None:
         self.url = url
         self.rules = rules
+        self._browser_url = browser_url
         self._access = Access(url, api_key) if url and api_key else None
         self._setup: _Setup | None = None  # replaced as a whole, so that no lock is needed
 
@@ -54,7 +62,8 @@ class LabelStudioInstance:
         """Keep the address and the token that Label Studio sends when it connects.
 
         The token is used only where none is configured, and only for the host that it came with.
-        The address is used where none is configured, and to recognize links to Label Studio.
+        The address is used where none is configured. One that came with the backend's password
+        also serves to recognize links to Label Studio.
 
         Args:
             hostname: address of Label Studio.
@@ -82,6 +91,14 @@ class LabelStudioInstance:
     def base_url(self) -> str | None:
         """The address at which this backend reaches Label Studio: as configured, else announced."""
         return self.url or self.announced_url
+
+    @property
+    def browser_url(self) -> str | None:
+        """The address for people: as configured, else announced.
+
+        Without a password anybody can announce one, so that it never replaces a configured one.
+        """
+        return self._browser_url or self.base_url
 
     def is_configured(self, url: str) -> bool:
         """Return whether a URL is on the host of the configured address."""
@@ -117,16 +134,19 @@ class LabelStudioInstance:
         return access
 
     def configured_address(self, url: str) -> str:
-        """Return the configured address of a link to Label Studio by its announced name.
+        """Return the configured address of a link to Label Studio by another of its names.
 
-        Inside containers the two names differ. Other URLs are returned as they are.
+        Inside containers the name for people and the announced one differ from the configured
+        one. Other URLs are returned as they are.
         """
-        announced = self.announced_url
-        if not self.url or not announced or origin(url) != origin(announced):
-            return url
-        parts = urlsplit(url)
-        path = relative_path(parts.path, announced)
-        return self.url + (f"{path}?{parts.query}" if parts.query else path)
+        setup = self._setup
+        announced = setup.url if setup is not None and setup.is_trusted else None
+        for name in (self._browser_url, announced):
+            if self.url and name and origin(url) == origin(name):
+                parts = urlsplit(url)
+                path = relative_path(parts.path, name)
+                return self.url + (f"{path}?{parts.query}" if parts.query else path)
+        return url
 
 
 def relative_path(path: str, base_url: str | None) -> str:

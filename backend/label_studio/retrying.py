@@ -22,6 +22,7 @@ from tenacity import (
 )
 
 from backend.errors import StudioRefused, StudioUnreachable
+from backend.label_studio.answers import ForeignAnswerError
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,9 @@ class Retrier:
             if is_transient(error):
                 raise self._unreachable(f"answers HTTP {error.status_code}") from None
             raise StudioRefused(describe(self._url, error), error.status_code or 0) from None
-        except httpx.TransportError as error:
+        except ForeignAnswerError as error:
+            raise self._unreachable(str(error)) from None
+        except (httpx.TransportError, httpx.DecodingError) as error:
             raise self._unreachable(f"cannot be reached ({type(error).__name__})") from None
         except json.JSONDecodeError:
             raise self._unreachable("answers what is no JSON") from None
@@ -88,6 +91,8 @@ class Retrier:
         error = state.outcome.exception() if state.outcome else None
         name = type(error).__name__
         reason = f"HTTP {error.status_code}" if isinstance(error, ApiError) else name
+        if isinstance(error, ForeignAnswerError):
+            reason = str(error)
         pause_s = state.next_action.sleep if state.next_action else 0
         log.warning("Label Studio at %s: %s; next try in %.1f s", self._url, reason, pause_s)
 
@@ -101,7 +106,10 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, ApiError):
         return error.status_code in _TRANSIENT_STATUSES
     # A proxy may answer in HTML where the SDK renews a token and expects JSON.
-    return isinstance(error, httpx.TransportError | json.JSONDecodeError)
+    return isinstance(
+        error,
+        httpx.TransportError | httpx.DecodingError | json.JSONDecodeError | ForeignAnswerError,
+    )
 
 
 def describe(url: str, error: ApiError) -> str:

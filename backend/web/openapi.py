@@ -60,3 +60,4 @@ def _add_password(described: Json, password: Json) -> None:
                 continue
             operation["security"] = basic + (token if path == "/webhook" else [])
             operation["responses"]["401"] = password["refusal"]
+            operation["responses"].setdefault("429", password["guesses"])

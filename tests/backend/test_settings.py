@@ -35,6 +35,20 @@ def test_both_names_of_the_url_are_read(monkeypatch: pytest.MonkeyPatch, name: s
     assert load_settings().label_studio_url == "http://studio:8080/label"
 
 
+def test_what_label_studio_calls_its_host_is_for_people_where_the_url_is_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As `.env` of Compose has it; an empty variable does not count."""
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://label-studio:8080")
+    monkeypatch.setenv("LABEL_STUDIO_HOST", "http://localhost:8080/")
+    monkeypatch.setenv("LABEL_STUDIO_BROWSER_URL", "")
+    settings = load_settings()
+    assert settings.label_studio_url == "http://label-studio:8080"
+    assert settings.label_studio_browser_url == "http://localhost:8080"
+    monkeypatch.setenv("LABEL_STUDIO_BROWSER_URL", "https://studio.example.com")
+    assert load_settings().label_studio_browser_url == "https://studio.example.com"
+
+
 @pytest.mark.parametrize("name", ["LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"])
 def test_both_names_of_the_token_are_read_and_hidden(
     monkeypatch: pytest.MonkeyPatch, name: str

@@ -70,6 +70,7 @@ def test_what_the_example_offers_is_what_holds_without_it(monkeypatch: pytest.Mo
 def test_the_example_gives_no_secret_and_compose_asks_for_each() -> None:
     assert {name for name, value in EXAMPLE.items() if not value} == SECRETS | {
         "BASIC_AUTH_USER",
+        "LABEL_STUDIO_BROWSER_URL",
         "BASIC_AUTH_PASS",
         "ALLOWED_HOSTS",
         "AUTO_PRELABEL",
@@ -88,6 +89,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
 #: A value that is not the default for every setting, as `.env` may have it.
 SET = {
     "LABEL_STUDIO_URL": "http://elsewhere:1",
+    "LABEL_STUDIO_BROWSER_URL": "http://people:2",
     "LABEL_STUDIO_API_KEY": "token",
     "ALLOWED_HOSTS": "minio:9000",
     "MODEL": "demo",

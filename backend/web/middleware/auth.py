@@ -19,6 +19,7 @@ from flask import Flask, request
 
 from backend.errors import Unauthorized
 from backend.settings import Settings
+from backend.web.middleware.guess_limit import GuessLimit
 
 
 @dataclass(frozen=True)
@@ -83,15 +84,31 @@ class BasicAuth:
 
 
 def add_auth(app: Flask, settings: Settings) -> None:
-    """Ask for the password on every route but ``/health``, if the settings hold one."""
+    """Ask for the password on every route but ``/health``, if the settings hold one.
+
+    Wrong ones are counted. A request without any, as browsers send first, is no guess.
+    """
     auth = BasicAuth.from_settings(settings)
     if auth is None:
         return
+    guesses = GuessLimit()
 
     @app.before_request
     def authorize() -> None:
-        if not (request.path == "/health" or _is_authorized(auth)):
+        if request.path == "/health":
+            return
+        is_right = _is_authorized(auth)
+        if credentials := _credentials():
+            guesses.count(request.remote_addr or "", credentials, is_right=is_right)
+        if not is_right:
             raise Unauthorized("Expected basic auth with BASIC_AUTH_USER and BASIC_AUTH_PASS.")
+
+
+def _credentials() -> str:
+    """Return what the current request has in place of a password; empty where it has nothing."""
+    authorization = request.headers.get("Authorization", "")
+    token = request.args.get("token", "") if request.path == "/webhook" else ""
+    return f"{authorization}\n{token}" if authorization or token else ""
 
 
 def _is_authorized(auth: BasicAuth) -> bool:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from flask import request
 from werkzeug.exceptions import ClientDisconnected
 
-from backend.errors import PayloadTooLarge, RequestTooSlow
+from backend.errors import BadRequest, PayloadTooLarge, RequestTooSlow
 from backend.network.time_limit import Clock, TimeLimit
 from backend.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 class BodyReader:
@@ -29,6 +33,7 @@ class BodyReader:
         Raises:
             PayloadTooLarge: the body is larger than a limit.
             RequestTooSlow: the body did not arrive in time.
+            BadRequest: its chunks are broken, or it ends too early.
         """
         limit = self._max_mb << 20
         if (request.content_length or 0) > limit:
@@ -42,17 +47,22 @@ class BodyReader:
         return body
 
     def _read_in_time(self, size: int) -> bytes:
+        body: bytes | None = None
         with TimeLimit(self._timeout_s, self._clock) as time_limit:
             if connection := request.environ.get("gunicorn.socket"):
                 time_limit.hold(connection)
             try:
-                body: bytes = request.stream.read(size)
+                body = request.stream.read(size)
             except ClientDisconnected:
                 body = b""
+            except Exception:  # the server's own, such as gunicorn's for the size of a chunk
+                log.debug("The body cannot be read", exc_info=True)
         if time_limit.is_over:
             raise RequestTooSlow(
                 f"The request took longer than REQUEST_TIMEOUT_S ({self._timeout_s:g})."
             )
+        if body is None:
+            raise BadRequest("The body cannot be read: its chunks are broken, or it ends early.")
         return body
 
     def _too_large(self) -> PayloadTooLarge:

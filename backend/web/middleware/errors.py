@@ -7,7 +7,7 @@ import re
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from backend.errors import BackendError, Busy, Unauthorized
+from backend.errors import BackendError, Busy, TooManyGuesses, Unauthorized
 from backend.web.middleware.responses import json_response
 
 #: Longest reason phrase. Label Studio keeps nothing of an error but this phrase.
@@ -29,6 +29,8 @@ def _answer_backend_error(error: BackendError) -> Response:
         response.headers["WWW-Authenticate"] = 'Basic realm="clearclip"'
     if isinstance(error, Busy):
         response.headers["Retry-After"] = "5"
+    if isinstance(error, TooManyGuesses):
+        response.headers["Retry-After"] = str(error.retry_after_s)
     return response
 
 

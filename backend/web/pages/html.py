@@ -72,7 +72,5 @@ def html_page(template: str, **values: Any) -> Response:
     nonce = secrets.token_urlsafe(16)
     response = Response(render_template(template, nonce=nonce, **values), mimetype="text/html")
     response.headers["Content-Security-Policy"] = _POLICY.format(nonce=nonce)
-    response.headers["Cache-Control"] = "no-store"
     response.headers["Referrer-Policy"] = "same-origin"
-    response.headers["X-Content-Type-Options"] = "nosniff"
     return response

@@ -135,7 +135,7 @@ class FakeStudio:
         if found and asked.method == "DELETE":
             there = len(self.predictions)
             self.predictions = [p for p in self.predictions if p["id"] != int(found[1])]
-            return Answer(204 if len(self.predictions) < there else 404)
+            return Answer(204) if len(self.predictions) < there else _found(None)
         return _json({"detail": "Not found."}, 404)
 
     def _import(self, body: list[dict[str, Any]]) -> Answer:

@@ -19,6 +19,7 @@ from backend.errors import (
     StudioRefused,
     StudioUnreachable,
 )
+from backend.feedback import annotation_reader
 from backend.feedback.annotation_reader import AnnotationReader, read_all
 from backend.feedback.annotation_store import AnnotationStore, ReadAnnotation
 from backend.feedback.comparison import AnnotationDiff
@@ -91,6 +92,44 @@ def read(reader: AnnotationReader, annotations: AnnotationStore, *ids: int) -> l
         pass
     assert annotations.count_open() == 0
     return annotations.read(7)
+
+
+def test_one_that_cannot_be_read_is_kept_as_broken_and_holds_up_none(
+    reader: AnnotationReader,
+    annotations: AnnotationStore,
+    studio: FakeStudio,
+    notebook: Notebook,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compare = annotation_reader.compare
+
+    def fail_on_one(predicted: Any, result: Any, *more: Any) -> Any:
+        return 1 / 0 if result[0]["id"] == "odd" else compare(predicted, result, *more)
+
+    monkeypatch.setattr(annotation_reader, "compare", fail_on_one)
+    good = [region("a", "red", 4)]
+    made = [
+        studio.annotate(1, good, 1.0),
+        studio.annotate(2, [region("odd", "red", 4)], 2.0),  # an error of ours
+        studio.annotate(3, good, 3.0, project=None),
+        studio.annotate(4, good, 4.0, completed_by=1 << 70),  # no integer of a database
+        studio.annotate(5, good, 5.0),
+    ]
+    annotations.mark(7, [each["id"] for each in made])
+    assert reader.read_some() == 5
+    assert annotations.count_open() == 0
+    rows = {row.annotation: row for row in annotations.read(7)}
+    first, odd, homeless, huge, last = (rows[each["id"]] for each in made)
+    assert (first.kind, last.kind) == ("scratch", "scratch")
+    assert (odd.kind, odd.task, odd.created) == ("broken", 2, 2.0)
+    assert odd.reason == "Unexpected ZeroDivisionError: see the backend's log."
+    assert (homeless.kind, huge.kind) == ("broken", "broken")
+    assert "TypeError" in homeless.reason
+    assert "OverflowError" in huge.reason
+    assert set(notebook.known) >= {first.annotation, last.annotation}
+    monkeypatch.setattr(annotation_reader, "compare", compare)
+    assert {row.kind for row in read(reader, annotations, odd.annotation)} == {"scratch", "broken"}
+    assert next(row for row in annotations.read(7) if row.annotation == odd.annotation).reason == ""
 
 
 def test_an_annotation_is_compared_with_the_prediction_that_it_began_with(

@@ -118,6 +118,27 @@ def test_a_token_or_an_address_that_is_not_taken_costs_no_predictions(
     wait_for(lambda: studio.stored() == {1: 1})
 
 
+@pytest.mark.parametrize(
+    "foreign",
+    [Answer(200, b"{}"), Answer(200, b"<h1>Maintenance</h1>"), Answer(404, b"<h1>404</h1>")],
+    ids=["object", "page", "not-found-page"],
+)
+def test_what_answers_in_label_studios_place_costs_no_predictions_and_no_job(
+    make_backend: Callable[..., Backend], studio: FakeStudio, foreign: Answer
+) -> None:
+    left = [foreign]
+    studio.fault = lambda _: left.pop() if left else None
+    backend = make_backend()
+    keep(backend, 1)
+    backend.worker.start()
+    wait_for(lambda: studio.stored() == {1: 1})
+    left.append(foreign)
+    job = backend.store.start_job(7)
+    wait_for(lambda: backend.store.get_job(job.id).over)
+    assert backend.store.get_job(job.id).state == "done"
+    assert studio.stored() == dict.fromkeys(range(1, 41), 1)
+
+
 def test_a_project_that_is_refused_holds_up_no_other(
     make_backend: Callable[..., Backend], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,9 +70,28 @@ def test_dots_in_a_name_lead_nowhere() -> None:
     )
 
 
-def test_people_are_sent_where_label_studio_says_that_it_is() -> None:
+@pytest.mark.parametrize("trusted", [False, True])
+def test_no_announced_address_replaces_a_configured_one(trusted: bool) -> None:
+    """As without a password anybody can announce one."""
     files = LabelStudioFiles("http://label-studio:8080")
+    files.use_setup("https://evil.example.com", "", trusted)
     assert files.task_url(7) == "http://label-studio:8080/projects/7/data"
+    assert files.browser_url == "http://label-studio:8080"
+    files = LabelStudioFiles("http://studio:8080", browser_url="https://people.example.com")
+    files.use_setup("https://evil.example.com", "", trusted)
+    assert files.task_url(7, 3) == "https://people.example.com/projects/7/data?task=3"
+    assert files.file_url("/data/upload/1/a.png") == "http://studio:8080/data/upload/1/a.png"
+
+
+def test_people_are_sent_to_label_studio_by_the_name_of_its_own_setting() -> None:
+    settings = load_settings(
+        label_studio_url="http://studio:8080", label_studio_browser_url="http://localhost:8080"
+    )
+    assert LabelStudioFiles.from_settings(settings).browser_url == "http://localhost:8080"
+
+
+def test_people_are_sent_where_label_studio_says_that_it_is() -> None:
+    files = LabelStudioFiles()
     files.use_setup("https://studio.example.com/label/", "")
     assert files.task_url(7, 3) == "https://studio.example.com/label/projects/7/data?task=3"
     assert files.task_url(7, "3&x=<") == "https://studio.example.com/label/projects/7/data"

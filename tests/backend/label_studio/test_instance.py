@@ -99,8 +99,21 @@ def test_a_configured_token_is_kept(file_server: LocalServer, stranger: LocalSer
 
 def test_links_by_the_name_that_the_server_calls_itself(file_server: LocalServer) -> None:
     files = LabelStudioFiles(file_server.url, LEGACY)
-    files.use_setup("http://localhost:8080", "b" * 40)
+    files.use_setup("http://localhost:8080", "b" * 40, trusted=True)
     assert files.download("http://localhost:8080/data/upload/1/a.png") == b"picture"
+    files = LabelStudioFiles(file_server.url, LEGACY, browser_url="http://localhost:8080/label")
+    assert files.download("http://localhost:8080/label/data/upload/1/a.png") == b"picture"
+
+
+@pytest.mark.parametrize("path", ["", "/data"])
+def test_who_has_no_password_makes_no_other_host_a_name_of_label_studio(
+    file_server: LocalServer, stranger: LocalServer, path: str
+) -> None:
+    files = LabelStudioFiles(file_server.url, LEGACY, rules=LOOPBACK)
+    files.use_setup(stranger.url + path, "")
+    assert files.download(f"{stranger.url}/data/upload/1/a.png") == b"strange"
+    files.use_setup(file_server.url + path, "")  # its own name, with a path that is none
+    assert files.download(f"{file_server.url}/data/upload/1/a.png") == b"picture"
 
 
 @pytest.mark.parametrize("hostname", ["", "  ", "studio", "file:///etc", "http://", "http://["])

@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+import pytest
 import requests
 
 from tests.backend.fakes.colour_segmenter import brush_config, data_url
@@ -43,6 +44,41 @@ def served(*flags: str, **variables: str) -> Iterator[Served]:
     finally:
         process.terminate()
         process.communicate(timeout=30)
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        b"zz\r\n{}\r\n0\r\n\r\n",
+        b"-2\r\n{}\r\n0\r\n\r\n",
+        b"2\r\n{}XX0\r\n\r\n",
+        b"2;=\r\n{}\r\n0\r\n\r\n",
+        b"0\r\nbad trailer\r\n\r\n",
+        b"5" * 10_000,
+    ],
+    ids=["size", "negative", "terminator", "extension", "trailer", "long-size"],
+)
+def test_a_body_in_broken_chunks_is_400(plain_server: Served, chunks: bytes) -> None:
+    """As is one that ends too early; gunicorn raises errors of its own while it is read."""
+    url, _ = plain_server
+    host, port = url.removeprefix("http://").split(":")
+    for route in (b"/setup", b"/predict", b"/webhook", b"/jobs"):
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(
+                b"POST " + route + b" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+                b"Content-Type: application/json\r\nConnection: close\r\n\r\n" + chunks
+            )
+            connection.shutdown(socket.SHUT_WR)
+            with suppress(ConnectionResetError), connection.makefile("rb") as answer:
+                assert answer.readline().startswith(b"HTTP/1.1 400 ")
+                assert b"Traceback" not in answer.read()
+    assert requests.get(f"{url}/health", timeout=5).status_code == 200
+
+
+@pytest.fixture(scope="module")
+def plain_server() -> Iterator[Served]:
+    with served("--model", "demo") as server:
+        yield server
 
 
 def test_health_and_setup_answer_in_time_while_it_loads_and_predicts() -> None:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from backend.errors import ImageNotFound
+from backend.label_studio.files import LabelStudioFiles
 from backend.prediction.failures import FailureStore
 from backend.telemetry.tracing import stage
 from tests.backend.web.pages.status_scene import KEY, Scene
@@ -27,10 +28,14 @@ def test_what_runs_and_what_failed_is_linked_to_label_studio() -> None:
     assert now["projects"] == [{"project": 7, "done": 0, "failed": 1}]
 
 
-def test_links_go_where_label_studio_says_that_browsers_find_it() -> None:
+def test_links_go_to_the_configured_address_whatever_is_announced() -> None:
     scene = Scene()
-    scene.files.use_setup("https://studio.example.com/", "")
-    assert scene.read()["label_studio"] == "https://studio.example.com"
+    scene.files.use_setup("https://evil.example.com/", "")
+    with scene.tracker.task(6, 7, "opened"):
+        now = scene.read()
+    assert now["label_studio"] == "http://label-studio:8080"
+    assert now["running"][0]["url"] == "http://label-studio:8080/projects/7/data?task=6"
+    assert "evil" not in json.dumps(now)
 
 
 @pytest.mark.parametrize("hostname", ["javascript:alert(1)", "data:text/html,x", "//x", "x"])
@@ -38,6 +43,9 @@ def test_nothing_but_web_addresses_is_linked_to(hostname: str) -> None:
     scene = Scene()
     scene.files.use_setup(hostname, "")
     assert scene.read()["label_studio"] == "http://label-studio:8080"
+    files = LabelStudioFiles()
+    files.use_setup(hostname, "")
+    assert files.browser_url is None
 
 
 def test_a_task_that_failed_in_a_job_is_named_once() -> None:

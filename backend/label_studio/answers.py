@@ -1,0 +1,127 @@
+"""Check every answer of Label Studio's API, before anything is concluded from it.
+
+A login or maintenance page, or a proxy, may answer in Label Studio's place, even with HTTP 200. The
+SDK checks no types: of ``{}`` it makes a project whose label config is None.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any, Final
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+#: Refusals that a proxy may send as a page for people. What they mean does not depend on the body.
+_UNCHECKED_REFUSALS: Final = (401, 403, 408, 413, 425, 429)
+
+
+class ForeignAnswerError(Exception):
+    """An answer is not one of Label Studio's API; the message goes on after "Label Studio"."""
+
+
+class _Checked(BaseModel):
+    """The fields of an answer that the backend reads; others may have any value."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class _Id(_Checked):
+    id: int
+
+
+class _Project(_Id):
+    label_config: str
+
+
+class _TaskRow(_Id):
+    data: dict[str, Any]
+    total_predictions: int | None = None
+    predictions_model_versions: str | None = None
+
+
+class _TaskPage(_Checked):
+    tasks: list[_TaskRow]
+    total: int
+
+
+class _StoredPrediction(_Id):
+    model_version: str | None = None
+    created_at: datetime = Field(strict=False)  # text in JSON
+
+
+class _Prediction(_Id):
+    model_version: str | None = None
+
+
+class _Annotation(_Id):
+    task: int | None
+    project: int | None
+
+
+class _Import(_Checked):
+    created: int
+
+
+class _AccessToken(_Checked):
+    access: str
+
+
+#: Method and end of the path -> what the answer must hold. Other answers must be JSON.
+_ANSWERS: Final = [
+    (re.compile(pattern), TypeAdapter[Any](kind))
+    for pattern, kind in (
+        (r"GET .*/api/projects/\d+/?", _Project),
+        (r"GET .*/api/tasks/?", _TaskPage),
+        (r"GET .*/api/predictions/?", list[_StoredPrediction]),
+        (r"GET .*/api/predictions/\d+/?", _Prediction),
+        (r"GET .*/api/annotations/\d+/?", _Annotation),
+        (r"GET .*/api/tasks/\d+/annotations/?", list[_Id]),
+        (r"POST .*/import/predictions/?", _Import),
+        (r"POST .*/api/predictions/?", _Id),
+        (r"POST .*/api/token/refresh/?", _AccessToken),
+    )
+]
+
+
+def check_answer(response: httpx.Response) -> None:
+    """Refuse an answer that Label Studio's API does not give to such a request.
+
+    Raises:
+        ForeignAnswerError: it is no JSON, or lacks what the backend reads of it; or it is a
+            refusal that Label Studio has not made itself.
+    """
+    if response.is_client_error and response.status_code not in _UNCHECKED_REFUSALS:
+        _read_json(response)
+    if not response.is_success or response.status_code == 204:
+        return
+    answer = _read_json(response)
+    asked = f"{response.request.method} {response.request.url.path}"
+    if response.request.method == "DELETE":  # of what is deleted, only HTTP 204 tells
+        raise ForeignAnswerError(f"answers HTTP {response.status_code} where it should delete")
+    for pattern, kind in _ANSWERS:
+        if pattern.fullmatch(asked):
+            _check(kind, answer, response)
+
+
+def _read_json(response: httpx.Response) -> Any:
+    try:
+        response.read()
+        return response.json()
+    except (ValueError, RecursionError):
+        raise ForeignAnswerError(
+            f"answers HTTP {response.status_code} with what is no JSON: it may be a login or "
+            "maintenance page, or LABEL_STUDIO_URL may be the address of something else"
+        ) from None
+
+
+def _check(kind: TypeAdapter[Any], answer: Any, response: httpx.Response) -> None:
+    try:
+        kind.validate_python(answer)
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"])) or "the whole answer"
+        raise ForeignAnswerError(
+            f"answers HTTP {response.status_code} for {response.request.url.path} with JSON that "
+            f"its API does not send: {place[:100]} is missing or of a wrong type"
+        ) from None

@@ -1,0 +1,154 @@
+"""Slow the guessing of passwords down, per address of clients and in all.
+
+A wrong password costs one try. Each address has some, and gets them back one by one. Where it has
+none left, the answer is HTTP 429 whether the password is right or not, or the answer would tell.
+Where too many passwords are wrong in all, an address has one try and waits until it has all back.
+
+Nobody who has the right password is locked out: an address at which it was right once has it
+checked at any time, and each address has a first try. A wrong password that is repeated is no
+guess: it costs no further try, as where Label Studio has an old one stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import math
+import secrets
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from backend.errors import TooManyGuesses
+
+#: Tries of an address, and the time after which it gets one back, in seconds.
+_TRIES: Final = 10
+_TRY_EVERY_S: Final = 10.0
+
+#: The same of all addresses together.
+_TRIES_IN_ALL: Final = 100
+_TRY_IN_ALL_EVERY_S: Final = 1.0
+
+#: The most addresses that are remembered: with wrong passwords, and with the right one.
+_MAX_CLIENTS: Final = 4096
+_MAX_KNOWN: Final = 4096
+
+#: Wrong passwords of an address that are remembered, as digests.
+_REMEMBERED: Final = 16
+
+
+@dataclass
+class _Tries:
+    """The tries that are left, of an address or of all."""
+
+    size: int
+    every_s: float
+    at: float
+    left: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.left = float(self.size)
+
+    def refill(self, now: float) -> None:
+        self.left = min(float(self.size), self.left + (now - self.at) / self.every_s)
+        self.at = now
+
+
+@dataclass
+class _Client:
+    """The tries of an address, and digests of its last wrong passwords."""
+
+    tries: _Tries
+    refused: deque[bytes] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+
+
+class GuessLimit:
+    """Counts wrong passwords; any number of threads may share it.
+
+    Args:
+        clock: seconds on a clock that is never set back.
+
+    >>> limit = GuessLimit()
+    >>> limit.count("192.0.2.1", "Basic YTph", is_right=False)
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._key = secrets.token_bytes(32)
+        self._in_all = _Tries(_TRIES_IN_ALL, _TRY_IN_ALL_EVERY_S, clock())
+        self._clients: OrderedDict[str, _Client] = OrderedDict()
+        self._known: OrderedDict[str, None] = OrderedDict()
+
+    def count(self, address: str, credentials: str, *, is_right: bool) -> None:
+        """Count the credentials of a request.
+
+        Args:
+            address: address of the client.
+            credentials: what the request has in place of a password; not empty.
+            is_right: whether they are the right ones.
+
+        Raises:
+            TooManyGuesses: no try is left for that address; says nothing of the credentials.
+        """
+        place = _network(address)
+        with self._lock:
+            if is_right and place in self._known:
+                self._known.move_to_end(place)
+                return
+            client = self._client(place)
+            digest = hashlib.blake2b(credentials.encode("utf-8", "replace"), key=self._key).digest()
+            if not is_right and digest in client.refused:
+                return
+            self._take_try(client.tries, is_right)
+            if is_right:
+                self._known[place] = None
+                _trim(self._known, _MAX_KNOWN)
+            else:
+                client.refused.append(digest)
+
+    def _client(self, place: str) -> _Client:
+        client = self._clients.get(place)
+        if client is None:
+            client = self._clients[place] = _Client(_Tries(_TRIES, _TRY_EVERY_S, self._clock()))
+            _trim(self._clients, _MAX_CLIENTS)
+        self._clients.move_to_end(place)
+        return client
+
+    def _take_try(self, tries: _Tries, is_right: bool) -> None:
+        """Take a try for wrong credentials; refuse where there is none, even for right ones."""
+        now = self._clock()
+        tries.refill(now)
+        self._in_all.refill(now)
+        needed = 1 if self._in_all.left >= 1 else tries.size
+        if tries.left < needed:
+            raise TooManyGuesses(math.ceil((needed - tries.left) * tries.every_s))
+        if not is_right:
+            tries.left -= 1
+            self._in_all.left = max(0.0, self._in_all.left - 1)
+
+
+def _network(address: str) -> str:
+    """Return what counts as one address: of IPv6, the network that a site has to itself.
+
+    >>> _network("2001:db8:1:2:3:4:5:6"), _network("::ffff:192.0.2.1"), _network("192.0.2.1")
+    ('2001:db8:1:2::/64', '192.0.2.1', '192.0.2.1')
+    """
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:  # a socket of this machine has none
+        return ""
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((parsed, 64), strict=False))
+
+
+def _trim(entries: OrderedDict[str, Any], size: int) -> None:
+    """Forget the entries that were used longest ago."""
+    while len(entries) > size:
+        entries.popitem(last=False)

@@ -1,0 +1,110 @@
+"""What answers in Label Studio's place is taken for an outage, never for an answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from backend.errors import StudioUnreachable
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.task_filter import TaskFilter
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.local_server import Answer, Asked, LocalServer
+
+VERSION = "demo clearclip 12ab"
+ENTRY: dict[str, Any] = {"model_version": VERSION, "score": 0.5, "result": []}
+
+PAGE = Answer(200, b"<h1>Log in</h1>", {"Content-Type": "text/html"})
+
+#: Answers of others, which no call may take for one of Label Studio's API.
+FOREIGN = {
+    "page": PAGE,
+    "not-found-page": Answer(404, b"<h1>404 Not Found</h1>"),
+    "bad-request-page": Answer(400, b"<h1>400 Bad Request</h1>"),
+    "empty": Answer(200),
+    "null": Answer(200, b"null"),
+    "object": Answer(200, b"{}"),
+    "list-of-null": Answer(200, b"[null]"),
+    "number": Answer(200, b"17"),
+    "cut": Answer(200, b'{"tasks": [{"id": 1, "da'),
+    "not-unicode": Answer(200, b'{"id": "\xff"}'),
+    "deep": Answer(200, b"[" * 100_000),
+    "no-gzip": Answer(200, b"plain", {"Content-Encoding": "gzip"}),
+    "wrong-types": Answer(
+        200,
+        json.dumps(
+            {"id": "7", "label_config": None, "tasks": {}, "total": "many", "created": None}
+        ).encode(),
+    ),
+}
+
+#: Calls of the client -> what each returns of the stand-in below.
+CALLS: dict[str, tuple[Callable[[LabelStudioClient, FakeStudio], Any], Any]] = {
+    "label_config": (lambda client, studio: client.label_config(7) == studio.label_config, True),
+    "tasks": (lambda client, _: [task.id for task in client.tasks(7, TaskFilter(), 2)], [1, 2]),
+    "count": (lambda client, _: client.count(7, TaskFilter()), 250),
+    "view_ids": (lambda client, _: client.view_ids(7, 3), [4, 5]),
+    "stored": (lambda client, _: [each.id for each in client.stored(5)], [1]),
+    "prediction": (lambda client, _: getattr(client.prediction(1), "version", None), VERSION),
+    "annotation": (lambda client, _: getattr(client.annotation(2), "task", None), 6),
+    "annotation_ids": (lambda client, _: client.annotation_ids(6), [2]),
+    "write": (lambda client, _: client.write(7, VERSION, {9: ENTRY}), {}),
+    "delete": (lambda client, _: client.delete(1), None),
+}
+
+
+@pytest.fixture
+def studio(studio: FakeStudio) -> FakeStudio:
+    studio.views[3] = [4, 5]
+    studio.add(5, VERSION, created=10)
+    studio.annotate(6, [])
+    return studio
+
+
+@pytest.mark.parametrize("foreign", FOREIGN.values(), ids=FOREIGN)
+@pytest.mark.parametrize("call", CALLS)
+def test_what_is_no_answer_of_label_studio_is_waited_out(
+    client: LabelStudioClient, studio: FakeStudio, call: str, foreign: Answer
+) -> None:
+    left = [foreign] * 2
+    studio.fault = lambda _: left.pop() if left else None
+    ask, expected = CALLS[call]
+    assert ask(client, studio) == expected
+    assert left == []
+    assert studio.stored()[5] == (0 if call == "delete" else 1)
+    assert studio.stored()[9] == (1 if call == "write" else 0)
+
+
+@pytest.mark.parametrize(
+    ("foreign", "sentence"),
+    [
+        (PAGE, "HTTP 200 with what is no JSON: it may be a login or maintenance page"),
+        (Answer(404, b"<h1>?</h1>"), "HTTP 404 with what is no JSON"),
+        (Answer(200, b"{}"), r"/api/projects/7/ with JSON that .* send: id is missing or of a wr"),
+        (Answer(200, b"[]"), "the whole answer is missing or of a wrong type"),
+    ],
+)
+def test_a_person_understands_what_is_wrong(
+    server: LocalServer, studio: FakeStudio, foreign: Answer, sentence: str
+) -> None:
+    studio.fault = lambda _: foreign
+    client = LabelStudioClient(server.url, TOKEN, retry_for_s=0.1, first_pause_s=0.01)
+    with pytest.raises(StudioUnreachable, match=sentence):
+        client.label_config(7)
+
+
+@pytest.mark.parametrize("foreign", FOREIGN.values(), ids=FOREIGN)
+def test_a_foreign_answer_to_an_import_stores_each_prediction_once(
+    client: LabelStudioClient, studio: FakeStudio, foreign: Answer
+) -> None:
+    left = [foreign] * 2
+
+    def fault(asked: Asked) -> Answer | None:
+        return left.pop() if left and asked.path.partition("?")[0].endswith("predictions") else None
+
+    studio.fault = fault
+    assert client.write(7, VERSION, {8: ENTRY, 9: ENTRY}) == {}
+    assert (studio.stored()[8], studio.stored()[9], left) == (1, 1, [])
