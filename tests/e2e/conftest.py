@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,13 +38,24 @@ CHROMIUM = [
 
 @dataclass(frozen=True)
 class DemoRun:
-    """Output and folder of `clearclip-backend demo --once`."""
+    """Output and folder of `clearclip-backend demo --once`, and what it left behind.
+
+    Attributes:
+        listening: those of its two ports on which a server answered after its end.
+    """
 
     status: int
     output: str
     data_dir: Path
     studio_port: int
     backend_port: int
+    listening: tuple[int, ...]
+
+
+def is_listening(port: int) -> bool:
+    """Return whether a server accepts connections to a port of this machine."""
+    with closing(socket.socket()) as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +77,10 @@ def demo_run(studio_command: str, tmp_path_factory: pytest.TempPathFactory) -> D
         text=True,
         timeout=600,
     )
-    return DemoRun(finished.returncode, finished.stdout, data_dir, studio_port, backend_port)
+    listening = tuple(filter(is_listening, (studio_port, backend_port)))  # before others use them
+    return DemoRun(
+        finished.returncode, finished.stdout, data_dir, studio_port, backend_port, listening
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import re
-import socket
-
-import pytest
 
 from backend.cli.demo import MEAN_IOU_FLOOR
 from tests.e2e.conftest import DemoRun
@@ -20,6 +17,4 @@ def test_the_demo_ends_well_and_says_what_there_is(demo_run: DemoRun) -> None:
 
 
 def test_the_demo_leaves_no_server_behind(demo_run: DemoRun) -> None:
-    for port in (demo_run.studio_port, demo_run.backend_port):
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", port), timeout=10)
+    assert demo_run.listening == ()

@@ -115,7 +115,7 @@ def test_the_page_names_connected_projects_that_nobody_tells_of(
     page = dashboard.page()
     assert "Project 7 has no webhook to this backend" in page.text
     assert "clearclip-backend doctor --project 7" in page.text
-    assert "http://studio:8080/projects/7/data" in [link["href"] for link in page.all("a")]
+    assert f"{server.url}/projects/7/data" in [link["href"] for link in page.all("a")]
 
 
 def test_status_is_the_same_as_json(dashboard: Dashboard) -> None:
