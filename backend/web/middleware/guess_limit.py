@@ -17,10 +17,12 @@ import math
 import secrets
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
+
+from cachetools import LRUCache
 
 from backend.errors import TooManyGuesses
 
@@ -80,8 +82,8 @@ class GuessLimit:
         self._lock = threading.Lock()
         self._key = secrets.token_bytes(32)
         self._in_all = _Tries(_TRIES_IN_ALL, _TRY_IN_ALL_EVERY_S, clock())
-        self._clients: OrderedDict[str, _Client] = OrderedDict()
-        self._known: OrderedDict[str, None] = OrderedDict()
+        self._clients: LRUCache[str, _Client] = LRUCache(_MAX_CLIENTS)
+        self._known: LRUCache[str, bool] = LRUCache(_MAX_KNOWN)
 
     def count(self, address: str, credentials: str, *, is_right: bool) -> None:
         """Count the credentials of a request.
@@ -96,8 +98,7 @@ class GuessLimit:
         """
         place = _network(address)
         with self._lock:
-            if is_right and place in self._known:
-                self._known.move_to_end(place)
+            if is_right and self._known.get(place):
                 return
             client = self._client(place)
             digest = hashlib.blake2b(credentials.encode("utf-8", "replace"), key=self._key).digest()
@@ -105,8 +106,7 @@ class GuessLimit:
                 return
             self._take_try(client.tries, is_right)
             if is_right:
-                self._known[place] = None
-                _trim(self._known, _MAX_KNOWN)
+                self._known[place] = True
             else:
                 client.refused.append(digest)
 
@@ -114,8 +114,6 @@ class GuessLimit:
         client = self._clients.get(place)
         if client is None:
             client = self._clients[place] = _Client(_Tries(_TRIES, _TRY_EVERY_S, self._clock()))
-            _trim(self._clients, _MAX_CLIENTS)
-        self._clients.move_to_end(place)
         return client
 
     def _take_try(self, tries: _Tries, is_right: bool) -> None:
@@ -146,9 +144,3 @@ def _network(address: str) -> str:
     if parsed.ipv4_mapped is not None:
         return str(parsed.ipv4_mapped)
     return str(ipaddress.ip_network((parsed, 64), strict=False))
-
-
-def _trim(entries: OrderedDict[str, Any], size: int) -> None:
-    """Forget the entries that were used longest ago."""
-    while len(entries) > size:
-        entries.popitem(last=False)
