@@ -5,7 +5,7 @@ The size of an example is bounded: it holds means of the labels and a sample of 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -39,6 +39,9 @@ UNLABELED = ""
 #: Limit of the numbers in an example's sample of patches: 192 kB in float16.
 SAMPLE_SIZE = 98_304
 
+#: Cells a side of the grid by which similar images are found.
+LAYOUT_CELLS = 4
+
 #: Number of patches at which a label of an image has the weight 1/2; large areas tend to 1.
 HALF_PATCHES = 4.0
 
@@ -58,6 +61,15 @@ class Example:
         weights: (N,) float32, number of patches that each sampled patch stands for.
         picture: id of the image, equal in all corrections of the image; "" where the image has no
             other correction.
+        annotator: opaque id of who made the correction; "" where nobody knows.
+        kept: (N, K) float16 in [0, 1], the part of `coverage` that a prediction showed and the
+            annotator left untouched; None where nobody knows.
+        removed_names: names of the labels that a prediction showed somewhere and the annotator
+            took away there, sorted.
+        removed: (N, R) float16 in [0, 1], share of each sampled patch where that happened to each
+            label of `removed_names`; None where there is no such label.
+        layout: (16, D) float16, mean feature of each cell of a 4 x 4 grid over the image, row by
+            row, by which similar images are found; None in examples of version 0.1.
 
     Raises:
         ValueError: the shapes do not fit, or names are not sorted.
@@ -71,6 +83,11 @@ class Example:
     coverage: npt.NDArray[np.float16]
     weights: npt.NDArray[np.float32]
     picture: str = ""
+    annotator: str = ""
+    kept: npt.NDArray[np.float16] | None = None
+    removed_names: tuple[str, ...] = ()
+    removed: npt.NDArray[np.float16] | None = None
+    layout: npt.NDArray[np.float16] | None = None
 
     def __post_init__(self) -> None:
         check_names(self.known)
@@ -81,6 +98,13 @@ class Example:
         check_shape("patches", self.patches, (sampled, self.width))
         check_shape("coverage", self.coverage, (sampled, labels))
         check_shape("weights", self.weights, (sampled,))
+        check_names(self.removed_names)
+        if self.kept is not None:
+            check_shape("kept", self.kept, self.coverage.shape)
+        if self.removed is not None:
+            check_shape("removed", self.removed, (sampled, len(self.removed_names)))
+        if self.layout is not None:
+            check_shape("layout", self.layout, (LAYOUT_CELLS**2, self.width))
 
     @classmethod
     def of(
@@ -89,6 +113,10 @@ class Example:
         masks: Mapping[str, BoolMask],
         known: Collection[str],
         picture: str = "",
+        *,
+        annotator: str = "",
+        kept: Mapping[str, BoolMask] | None = None,
+        removed: Mapping[str, BoolMask] | None = None,
     ) -> Example:
         """Make an example of an image's features and the masks that its annotator left.
 
@@ -97,6 +125,11 @@ class Example:
             masks: name of the label -> (H, W) bool, in the size of the image; may overlap.
             known: names of all labels that the annotator could have used.
             picture: id of the image, such as ``PreparedImage.digest``.
+            annotator: opaque id of who made the correction, the same in all of that person's.
+            kept: name of the label -> (H, W) bool, the part of its mask that a prediction showed
+                and the annotator left untouched; None where nobody knows.
+            removed: name of the label -> (H, W) bool, the area that a prediction showed as the
+                label and that the annotator took from it.
 
         Raises:
             ValueError: a mask of another size, a label without a name, or features with CLS
@@ -116,6 +149,7 @@ class Example:
         with np.errstate(invalid="ignore"):  # of features that are not finite, see `is_finite`
             means = coverage.T.astype(np.float64) @ patches / areas[:, None]
         sampled, weights = _sample(coverage, max(1, SAMPLE_SIZE // patches.shape[1]))
+        removed_names, taken = _shares(features.plan, removed or {})
         return cls(
             tuple(sorted({*known, *masks})),
             names,
@@ -125,6 +159,11 @@ class Example:
             coverage[sampled].astype(np.float16),
             weights.astype(np.float32),
             picture,
+            annotator,
+            _kept(features.plan, names, kept)[sampled] if kept is not None else None,
+            removed_names,
+            taken[sampled].astype(np.float16) if removed_names else None,
+            _layout(features),
         )
 
     @property
@@ -192,7 +231,13 @@ class Example:
                 arrays["coverage"],
                 arrays["weights"],
                 str(metadata.get("picture", "")),
+                str(metadata.get("annotator", "")),
+                arrays.get("kept"),
+                tuple(metadata.get("removed", ())),
+                arrays.get("removed"),
+                arrays.get("layout"),
             ),
+            optional=("kept", "removed", "layout"),
         )
         check_width(made.width, width)
         return made
@@ -200,17 +245,24 @@ class Example:
     @property
     def _metadata(self) -> dict[str, Any]:
         metadata = {"known": list(self.known), "names": list(self.names)}
-        return metadata | ({"picture": self.picture} if self.picture else {})
+        # Absent values stay out, so that examples of version 0.1 keep their digests.
+        more = {
+            "picture": self.picture,
+            "annotator": self.annotator,
+            "removed": list(self.removed_names),
+        }
+        return metadata | {name: value for name, value in more.items() if value}
 
     @property
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        optional = {"kept": self.kept, "removed": self.removed, "layout": self.layout}
         return {
             "areas": self.areas,
             "means": self.means,
             "patches": self.patches,
             "coverage": self.coverage,
             "weights": self.weights,
-        }
+        } | {name: array for name, array in optional.items() if array is not None}
 
 
 def _coverage(
@@ -231,6 +283,35 @@ def _coverage(
     covered = {UNLABELED: plan.coverage(rest).reshape(-1)} | covered
     names = tuple(name for name, each in covered.items() if each.any())
     return names, np.stack([covered[name] for name in names], axis=1)
+
+
+def _shares(
+    plan: WindowPlan, masks: Mapping[str, BoolMask]
+) -> tuple[tuple[str, ...], Float32Array]:
+    """Return the names of masks with an area, and (P, R) shares of each patch that they cover."""
+    covered = {name: plan.coverage(masks[name]).reshape(-1) for name in sorted(masks)}
+    names = tuple(name for name, each in covered.items() if each.any())
+    empty = np.zeros((plan.count * plan.grid_hw[0] * plan.grid_hw[1], 0), np.float32)
+    return names, np.stack([covered[name] for name in names], axis=1) if names else empty
+
+
+def _kept(
+    plan: WindowPlan, names: Sequence[str], kept: Mapping[str, BoolMask]
+) -> npt.NDArray[np.float16]:
+    """Return the (P, K) shares of each patch that the labels `names` keep as predicted."""
+    found, shares = _shares(plan, kept)
+    aligned = np.zeros((len(shares), len(names)), np.float16)
+    for index, name in enumerate(names):
+        if name in found:
+            aligned[:, index] = shares[:, found.index(name)]
+    return aligned
+
+
+def _layout(features: DenseFeatures) -> npt.NDArray[np.float16]:
+    """Average the features over the cells of a grid over the image, (16, D)."""
+    mosaic = features.plan.mosaic(features.patches.permute(0, 3, 1, 2)).float()
+    cells = torch.nn.functional.adaptive_avg_pool2d(mosaic[None], LAYOUT_CELLS)[0]
+    return cells.flatten(1).T.contiguous().cpu().numpy().astype(np.float16)
 
 
 def _sample(

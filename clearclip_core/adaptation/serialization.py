@@ -74,21 +74,23 @@ def unpack_as(
     kind: str,
     names: Collection[str],
     make: Callable[[dict[str, Any], dict[str, npt.NDArray[Any]]], T],
+    optional: Collection[str] = (),
 ) -> T:
     """Read a value from the bytes of `to_safetensors`.
 
     Args:
         data: the bytes.
         kind: name of the type of the content.
-        names: names of the arrays that the bytes must hold, and no others.
+        names: names of the arrays that the bytes must hold.
         make: metadata and arrays -> the value.
+        optional: names of the arrays that they may hold; there are no others.
 
     Raises:
         ValueError: damaged bytes, another format, another kind, or other content.
     """
     metadata, arrays = from_safetensors(data, kind)
     try:
-        if set(arrays) != set(names):
+        if set(arrays) - set(optional) != set(names):
             raise KeyError(f"{sorted(arrays)} in place of {sorted(names)}")
         return make(metadata, arrays)
     except (KeyError, TypeError) as error:

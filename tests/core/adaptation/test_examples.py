@@ -185,6 +185,55 @@ def test_examples_survive_their_bytes() -> None:
     assert named.digest != example.digest
 
 
+def test_what_a_prediction_showed_is_kept_beside_the_masks() -> None:
+    masks = masks_of(0)
+    masks["sky"] = np.zeros((80, 64), np.bool_)
+    masks["sky"][:32] = True
+    untouched = np.zeros((80, 64), np.bool_)
+    untouched[:16] = True
+    example = Example.of(
+        features_of(0),
+        masks,
+        ["sofa", "sky", "dog"],
+        annotator="a1",
+        kept={"sky": untouched},
+        removed={"sofa": np.zeros((80, 64), np.bool_), "dog": untouched},
+    )
+    assert (example.annotator, example.removed_names) == ("a1", ("dog",))
+    assert example.kept is not None
+    assert example.removed is not None
+    sky = example.names.index("sky")
+    shares = SMALL.coverage(untouched).ravel()
+    assert len(example.patches) == len(shares)  # so few patches that all are sampled
+    assert example.kept[:, sky].tolist() == shares.tolist() == example.removed[:, 0].tolist()
+    assert not np.delete(example.kept, sky, axis=1).any()
+    read = Example.from_bytes(example.to_bytes(), WIDTH)
+    assert read.digest == example.digest != example_of(0).digest
+    assert np.array_equal(read.kept, example.kept)
+    assert np.array_equal(read.removed, example.removed)
+
+
+def test_an_example_without_the_new_fields_keeps_its_digest() -> None:
+    """Examples of version 0.1 have neither an annotator nor a layout."""
+    old = replace(example_of(0), layout=None)
+    assert set(old._arrays) == {"areas", "means", "patches", "coverage", "weights"}
+    read = Example.from_bytes(old.to_bytes())
+    assert (read.annotator, read.kept, read.removed_names, read.removed, read.layout) == (
+        "",
+        None,
+        (),
+        None,
+        None,
+    )
+
+
+def test_the_layout_averages_the_features_of_each_part_of_the_image() -> None:
+    plan = plan_of((64, 64), (64, 64))  # one window of 4 x 4 patches: a patch a cell
+    made = torch.randn(1, 4, 4, WIDTH, generator=torch.manual_seed(0))
+    example = Example.of(DenseFeatures(made, plan), {}, ["sky"])
+    assert example.layout == pytest.approx(made.reshape(16, WIDTH).numpy(), abs=2e-3)
+
+
 def test_examples_refuse_what_they_cannot_learn_from() -> None:
     with pytest.raises(ValueError, match="size"):
         Example.of(features_of(0), {"sky": np.ones((3, 3), np.bool_)}, ["sky"])
