@@ -1,6 +1,7 @@
 """ClearCLIP as a library: images and words in, masks out."""
 
 from clearclip_core.adaptation.adaptation import Adaptation
+from clearclip_core.adaptation.contradictions import SetAside
 from clearclip_core.adaptation.examples import Example
 from clearclip_core.adaptation.fitting import Fit, adapt
 from clearclip_core.adaptation.sufficient_statistics import SufficientStatistics
@@ -65,6 +66,7 @@ __all__ = [
     "Scores",
     "Segmentation",
     "Segmenter",
+    "SetAside",
     "SufficientStatistics",
     "TextEncoder",
     "Uncertainty",

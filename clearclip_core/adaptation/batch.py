@@ -1,19 +1,18 @@
-"""Training examples in terms of a vocabulary: text logits and observations of their patches."""
+"""Training examples in terms of a vocabulary: text logits, and what was painted on each patch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
+from scipy.special import softmax
 
 from clearclip_core.adaptation.adaptation import group_names, query_names
-from clearclip_core.adaptation.examples import HALF_PATCHES, UNLABELED, Example, Float32Array
+from clearclip_core.adaptation.examples import UNLABELED, Example, Float32Array
 from clearclip_core.segmentation.scores import TEMPERATURE
 from clearclip_core.vocabulary import Vocabulary
-
-#: Exponent of a label's area in its weight. At 1, frequent labels outweigh rare ones; at 1/2, the
-#: area of a small label grows too large beside the area without a label.
-_AREA_POWER = 0.75
 
 #: The logit of a label that could not be chosen.
 _ABSENT = np.float32(-1e4)
@@ -24,29 +23,35 @@ class Batch:
     """A training example for a vocabulary of G groups of queries: the labels, and contrast words.
 
     Attributes:
+        example: digest of the training example.
+        annotator: opaque id of who made it; "" where nobody knows.
         patches: (N, D) float32, features of the sampled patches.
         text: (N, G) float32, text logits: the best query of each group.
-        truth: (N, G) float32, weight of each patch as an observation of each group; the weights
-            of an image sum to 1.
-        areas: (N, G) float32, area of each group in each patch, in patches of the image.
+        painted: (N, G) float32 in [0, 1], share of each patch that each group's label covers.
+        covered: (N,) float32 in [0, 1], share of each patch that any label covers, also one that
+            the vocabulary lacks.
+        kept: (N,) float32 in [0, 1], share of each patch whose paint stands as predicted.
+        removed: (N, G) float32 in [0, 1], share of each patch where a prediction showed the label
+            and the annotator took it away.
         weights: (N,) float32, number of patches of the image that each patch stands for, without
             the area of labels that the vocabulary lacks.
+        boxes: (G,) bool, the labels whose paint is of boxes.
     """
 
+    example: str
+    annotator: str
     patches: Float32Array
     text: Float32Array
-    truth: Float32Array
-    areas: Float32Array
+    painted: Float32Array
+    covered: Float32Array
+    kept: Float32Array
+    removed: Float32Array
     weights: Float32Array
+    boxes: npt.NDArray[np.bool_]
 
     @classmethod
     def of(
-        cls,
-        example: Example,
-        embeddings: Float32Array,
-        vocabulary: Vocabulary,
-        limit: int,
-        shared: int,
+        cls, example: Example, embeddings: Float32Array, vocabulary: Vocabulary, limit: int
     ) -> Batch:
         """Make the batch of an example.
 
@@ -55,41 +60,79 @@ class Batch:
             embeddings: (Q, D) float32 embeddings of the vocabulary's queries.
             vocabulary: the groups.
             limit: number of patches at most.
-            shared: number of examples of the image, which share its weight.
         """
         count = len(example.patches)
-        kept = min(count, max(1, limit))
-        sampled = ((np.arange(kept) + 0.5) * count / kept).astype(np.intp)
+        sampled_count = min(count, max(1, limit))
+        sampled = ((np.arange(sampled_count) + 0.5) * count / sampled_count).astype(np.intp)
         patches = example.patches[sampled].astype(np.float32)
-        weights = example.weights[sampled] * np.float32(count / kept)
-        names, owners = group_names(vocabulary), query_names(vocabulary)
-        removed = [i for i, name in enumerate(example.names) if name not in {*names, UNLABELED}]
-        unknown = example.coverage[sampled][:, removed].astype(np.float32).sum(axis=1)
-        logits = np.float32(TEMPERATURE) * (patches @ embeddings.T)
-        text = np.full((kept, len(names)), _ABSENT, np.float32)
-        areas = np.zeros_like(text)
-        for group, name in enumerate(names):
-            queries = [query for query, owner in enumerate(owners) if owner == name]
-            # A label that was added after the correction could not be chosen.
-            if name == UNLABELED or name in example.known:
-                text[:, group] = logits[:, queries].max(axis=1)
-            if name in example.names:
-                areas[:, group] = example.coverage[sampled, example.names.index(name)] * weights
-        # The area of removed labels is no observation, nor a patch without any present label.
-        weights = weights * (1 - unknown).clip(0) * (text > _ABSENT).any(axis=1)
-        truth, share = _balanced(areas), np.float32(1 / shared)
-        return cls(patches, text, truth * share, areas * share, weights.astype(np.float32) * share)
+        names = group_names(vocabulary)
+        text = _text_logits(patches, embeddings, vocabulary, example)
+        coverage = example.coverage[sampled].astype(np.float32)
+        labels = [name for name in example.names if name != UNLABELED]
+        painted = _columns(coverage, example.names, names)
+        kept = None if example.kept is None else example.kept[sampled].astype(np.float32)
+        lost = [i for i, name in enumerate(example.names) if name not in {*names, UNLABELED}]
+        known = (1 - coverage[:, lost].sum(axis=1)).clip(0) * (text > _ABSENT).any(axis=1)
+        removed = (
+            np.zeros((len(sampled), 0), np.float32)
+            if example.removed is None
+            else example.removed[sampled].astype(np.float32)
+        )
+        return cls(
+            example.digest,
+            example.annotator,
+            patches,
+            text,
+            painted,
+            _covered(coverage, example.names),
+            np.zeros(len(sampled), np.float32) if kept is None else kept.sum(axis=1).clip(0, 1),
+            _columns(removed, example.removed_names, names),
+            example.weights[sampled] * np.float32(count / sampled_count) * known,
+            np.array([name in example.boxes and name in labels for name in names]),
+        )
+
+    @cached_property
+    def words(self) -> Float32Array:
+        """(N, G) float32 probabilities of the groups by the words alone."""
+        shares: Float32Array = softmax(self.text, axis=1)
+        return shares
+
+    @cached_property
+    def predicted(self) -> npt.NDArray[np.intp]:
+        """(N,) group of each patch by the words alone."""
+        groups: npt.NDArray[np.intp] = self.text.argmax(axis=1)
+        return groups
 
 
-def _balanced(areas: Float32Array) -> Float32Array:
-    """Return (N, G) weights of an image that sum to 1, from its areas in patches.
+def _text_logits(
+    patches: Float32Array, embeddings: Float32Array, vocabulary: Vocabulary, example: Example
+) -> Float32Array:
+    """Compute the (N, G) logits of the groups' best queries.
 
-    The weight of a group grows less than in proportion to its area, see `_AREA_POWER`.
+    A label that was added after the correction could not be chosen and has no chance.
     """
-    totals = areas.sum(axis=0)
-    shares = totals**_AREA_POWER * totals / (totals + HALF_PATCHES)
-    if not shares.any():
-        return areas
-    factors = shares / np.where(totals > 0, totals, 1) / shares.sum()
-    balanced: Float32Array = areas * factors.astype(np.float32)
-    return balanced
+    names, owners = group_names(vocabulary), query_names(vocabulary)
+    logits = np.float32(TEMPERATURE) * (patches @ embeddings.T)
+    text = np.full((len(patches), len(names)), _ABSENT, np.float32)
+    for group, name in enumerate(names):
+        queries = [query for query, owner in enumerate(owners) if owner == name]
+        if name == UNLABELED or name in example.known:
+            text[:, group] = logits[:, queries].max(axis=1)
+    return text
+
+
+def _columns(shares: Float32Array, own: tuple[str, ...], names: tuple[str, ...]) -> Float32Array:
+    """Put the columns of the labels `own` at the places of the groups; the area of none is left."""
+    placed = np.zeros((len(shares), len(names)), np.float32)
+    for group, name in enumerate(names):
+        if name in own and name != UNLABELED:
+            placed[:, group] = shares[:, own.index(name)]
+    return placed
+
+
+def _covered(coverage: Float32Array, names: tuple[str, ...]) -> Float32Array:
+    """Return the (N,) share of each patch that any label covers."""
+    if UNLABELED not in names:
+        return np.ones(len(coverage), np.float32)
+    covered: Float32Array = 1 - coverage[:, names.index(UNLABELED)]
+    return covered

@@ -28,7 +28,7 @@ from clearclip_core.adaptation.sufficient_statistics import (
     scatter_matrix,
 )
 from clearclip_core.segmentation.dense_features import DenseFeatures
-from clearclip_core.segmentation.masks import BoolMask
+from clearclip_core.segmentation.masks import BoolMask, is_made_of_boxes
 from clearclip_core.segmentation.sliding_windows import WindowPlan
 
 Float32Array = npt.NDArray[np.float32]
@@ -68,6 +68,7 @@ class Example:
             took away there, sorted.
         removed: (N, R) float16 in [0, 1], share of each sampled patch where that happened to each
             label of `removed_names`; None where there is no such label.
+        boxes: names of the labels whose mask is made of boxes, sorted.
         layout: (16, D) float16, mean feature of each cell of a 4 x 4 grid over the image, row by
             row, by which similar images are found; None in examples of version 0.1.
 
@@ -87,6 +88,7 @@ class Example:
     kept: npt.NDArray[np.float16] | None = None
     removed_names: tuple[str, ...] = ()
     removed: npt.NDArray[np.float16] | None = None
+    boxes: tuple[str, ...] = ()
     layout: npt.NDArray[np.float16] | None = None
 
     def __post_init__(self) -> None:
@@ -99,6 +101,7 @@ class Example:
         check_shape("coverage", self.coverage, (sampled, labels))
         check_shape("weights", self.weights, (sampled,))
         check_names(self.removed_names)
+        check_names(self.boxes)
         if self.kept is not None:
             check_shape("kept", self.kept, self.coverage.shape)
         if self.removed is not None:
@@ -144,7 +147,7 @@ class Example:
             raise ValueError("Expected labels to have names, but got an empty one.")
         flat = features.patches.reshape(-1, features.patches.shape[-1])
         patches = flat.detach().to("cpu", torch.float32).numpy()  # (P, D)
-        names, coverage = _coverage(features.plan, masks)
+        names, coverage, boxes = _coverage(features.plan, masks)
         areas = coverage.sum(axis=0, dtype=np.float64)
         with np.errstate(invalid="ignore"):  # of features that are not finite, see `is_finite`
             means = coverage.T.astype(np.float64) @ patches / areas[:, None]
@@ -163,6 +166,7 @@ class Example:
             _kept(features.plan, names, kept)[sampled] if kept is not None else None,
             removed_names,
             taken[sampled].astype(np.float16) if removed_names else None,
+            boxes,
             _layout(features),
         )
 
@@ -235,6 +239,7 @@ class Example:
                 arrays.get("kept"),
                 tuple(metadata.get("removed", ())),
                 arrays.get("removed"),
+                tuple(metadata.get("boxes", ())),
                 arrays.get("layout"),
             ),
             optional=("kept", "removed", "layout"),
@@ -250,39 +255,48 @@ class Example:
             "picture": self.picture,
             "annotator": self.annotator,
             "removed": list(self.removed_names),
+            "boxes": list(self.boxes),
         }
         return metadata | {name: value for name, value in more.items() if value}
 
     @property
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        optional = {"kept": self.kept, "removed": self.removed, "layout": self.layout}
-        return {
+        optional: dict[str, npt.NDArray[Any] | None] = {
+            "kept": self.kept,
+            "removed": self.removed,
+            "layout": self.layout,
+        }
+        arrays: dict[str, npt.NDArray[Any]] = {
             "areas": self.areas,
             "means": self.means,
             "patches": self.patches,
             "coverage": self.coverage,
             "weights": self.weights,
-        } | {name: array for name, array in optional.items() if array is not None}
+        }
+        return arrays | {name: array for name, array in optional.items() if array is not None}
 
 
 def _coverage(
     plan: WindowPlan, masks: Mapping[str, BoolMask]
-) -> tuple[tuple[str, ...], Float32Array]:
+) -> tuple[tuple[str, ...], Float32Array, tuple[str, ...]]:
     """Return the names of labels with an area, and (P, K) shares of each patch that they cover.
 
-    The area without a label comes first. Only one mask is held at a time, as `masks` may make
-    them on demand.
+    The area without a label comes first. Last come the names of the labels whose mask is of boxes.
+    Only one mask is held at a time, as `masks` may make them on demand.
     """
     rest = np.ones(plan.image_hw, np.bool_)
     covered: dict[str, Float32Array] = {}
+    boxes = []
     for name in sorted(masks):
         mask = masks[name]
         covered[name] = plan.coverage(mask).reshape(-1)
         rest &= ~mask
+        if is_made_of_boxes(mask):
+            boxes.append(name)
         del mask
     covered = {UNLABELED: plan.coverage(rest).reshape(-1)} | covered
     names = tuple(name for name, each in covered.items() if each.any())
-    return names, np.stack([covered[name] for name in names], axis=1)
+    return names, np.stack([covered[name] for name in names], axis=1), tuple(boxes)
 
 
 def _shares(

@@ -3,53 +3,74 @@
 No network is trained, and no score is made from images alone. For each label that was corrected,
 a linear function of the features is added to its text logit. The functions are the mode of the
 posterior of a multinomial logistic regression, whose prior is a Gaussian around the text logits:
-a convex problem with one solution, found in seconds. The strength of the prior is chosen by
-cross-validation over corrected images. A label without corrections keeps its text score. All terms
-are linear in the features, as the text scores are, so label maps stay exact (`Adaptation`).
+a convex problem with one solution, found in seconds. The words of a label weigh less where they
+are wrong: the precision of its prior is chosen by cross-validation. What goes live has to gain on
+held-out images beyond chance, and may cost no label more than a bound. A label without corrections
+keeps its text score. All terms are linear in the features, as the text scores are, so label maps
+stay exact (`Adaptation`).
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from clearclip_core.adaptation.acceptance import Comparison
 from clearclip_core.adaptation.adaptation import Adaptation, group_names
 from clearclip_core.adaptation.batch import Batch
-from clearclip_core.adaptation.examples import UNLABELED, Example, Float32Array
-from clearclip_core.adaptation.posterior import posterior_modes
+from clearclip_core.adaptation.contradictions import (
+    BOX,
+    EXCHANGED,
+    BoolArray,
+    SetAside,
+    find_contradictions,
+)
+from clearclip_core.adaptation.cross_validation import PRIORS, CrossValidation
+from clearclip_core.adaptation.evidence import Evidence, gather_evidence
+from clearclip_core.adaptation.examples import UNLABELED, Example
+from clearclip_core.adaptation.posterior import Terms
 from clearclip_core.adaptation.serialization import check_width
-from clearclip_core.adaptation.sufficient_statistics import SufficientStatistics
+from clearclip_core.adaptation.similarity import cluster
+from clearclip_core.adaptation.sufficient_statistics import Float64Array
 from clearclip_core.segmentation.scores import TEMPERATURE
 from clearclip_core.vocabulary import Vocabulary
 
-#: Precisions of the prior, in images, the largest first. With few images only the larger ones are
-#: tried: those whose product with the number of images is at least `_LEAST_PRIOR`.
-PRIORS = (3.0, 1.0, 0.3, 0.1)
-_LEAST_PRIOR = 1.5
-
-#: Folds of the cross-validation.
-_FOLDS = 5
+#: How much of a label's IoU an adaptation may cost: it is refused where nine draws of held-out
+#: images in ten say that a label loses more.
+LABEL_LOSS = 0.03
 
 #: Limit of the patches of all examples together; of many examples, each gives fewer.
 PATCHES = 12_000
+
+#: Number of different images that a label must be painted on.
+_FEWEST_IMAGES = 2
+
+#: How often labels that lose too much are left out and the rest is tried again.
+_ROUNDS = 3
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
     """The outcome of `adapt`.
 
+    IoUs are of patches of held-out images. Where nobody painted, or paint stands as it was
+    predicted, the words' own answer counts as right, as far as they are sure: what changes there
+    counts as a loss.
+
     Attributes:
         adaptation: scores with corrections; None where none is better than the text scores.
-        text_iou: IoU of the text scores on held-out corrections, mean over labels, in [0, 1].
-        adapted_iou: IoU of the adapted scores on held-out corrections, mean over labels.
+        text_iou: IoU of the text scores, mean over labels, in [0, 1].
+        adapted_iou: IoU of the adapted scores, mean over labels.
         text_ious: IoU of the text scores by label.
         adapted_ious: IoU of the adapted scores by label.
-        prior: precision of the prior, in images; None without an adaptation.
+        priors: precision of the prior of each adapted label, in images.
         pictures: number of corrected images.
+        refused: name of each corrected label that is not adapted -> why, as a sentence.
+        set_aside: paint that was not learned from.
     """
 
     adaptation: Adaptation | None
@@ -57,158 +78,220 @@ class Fit:
     adapted_iou: float
     text_ious: Mapping[str, float]
     adapted_ious: Mapping[str, float]
-    prior: float | None
+    priors: Mapping[str, float]
     pictures: int
+    refused: Mapping[str, str]
+    set_aside: tuple[SetAside, ...]
 
 
 def adapt(
     examples: Iterable[Example],
     embed: Callable[[Sequence[str]], torch.Tensor],
     vocabulary: Vocabulary,
+    trusted: Collection[str] = (),
+    label_loss: float = LABEL_LOSS,
 ) -> Fit:
     """Fit an adaptation of the text scores to training examples.
 
-    The strength of the prior is chosen by cross-validation: each image is scored by an adaptation
-    to the others, so all IoUs are of images that were not learned from. One image alone gives no
-    adaptation. Examples of one image are held out together and share its weight. Examples with
-    numbers that are not finite are left out and not counted. The outcome depends neither on the
-    order of the examples nor on the machine that made them.
+    Each image is scored by an adaptation to the others, so all IoUs are of images that were not
+    learned from. Near-duplicates count as one image, and one image alone gives no adaptation.
+    Examples with numbers that are not finite are left out and not counted. The outcome depends
+    neither on the order of the examples nor on the machine that made them.
 
     Args:
         examples: one for each correction.
         embed: prompts -> (Q, D) unit embeddings, such as `TextEncoder`.
         vocabulary: the labels in use; corrections of other labels are left out.
+        trusted: digests of examples of which nothing is set aside.
+        label_loss: IoU in [0, 1]; an adaptation is refused where a label loses more than that with
+            a confidence of nine in ten.
 
     Raises:
         ValueError: examples of another model.
     """
     finite = (example for example in examples if example.is_finite)
     ordered = sorted(finite, key=lambda example: (example.picture_key, example.digest))
-    images = Counter(example.picture_key for example in ordered)
-    batches = _batches(ordered, images, embed, vocabulary)
-    text = _Iou(group_names(vocabulary))
-    for batch in batches:
-        text.add(batch, batch.text)
-    unadapted = Fit(None, text.mean, text.mean, text.ious, text.ious, None, len(images))
-    if len(images) < 2:
-        return unadapted
-    total = _total_statistics(ordered)
-    priors = [prior for prior in PRIORS if prior * len(images) >= _LEAST_PRIOR]
-    ious = _cross_validate(ordered, batches, total, priors, vocabulary)
-    best = max(range(len(priors)), key=lambda index: ious[index].mean)
-    if ious[best].mean <= text.mean:
-        return unadapted
-    *_, terms = posterior_modes(batches, total, priors[: best + 1])
-    adaptation = _adaptation(batches, terms, vocabulary, len(images))
-    chosen = ious[best]
-    return Fit(
-        adaptation, text.mean, chosen.mean, text.ious, chosen.ious, priors[best], len(images)
-    )
+    names = group_names(vocabulary)
+    batches = _batches(ordered, embed, vocabulary)
+    clusters = cluster(ordered)
+    aside = _set_aside(batches, clusters, names, trusted) if batches else []
+    evidence = gather_evidence(batches, clusters, names, aside)
+    pictures = len({example.picture_key for example in ordered})
+    return _Fitting(evidence, names, pictures, tuple(aside), label_loss).fit()
+
+
+def _set_aside(
+    batches: Sequence[Batch],
+    clusters: npt.NDArray[np.intp],
+    names: Sequence[str],
+    trusted: Collection[str],
+) -> list[SetAside]:
+    """Find the paint that is not learned from: what the words and the others' paint contradict."""
+    aside = find_contradictions(batches, names, trusted)
+    certain = [each for each in aside if each.reason in (BOX, EXCHANGED)]
+    if len(certain) == len(aside):
+        return aside
+    evidence = gather_evidence(batches, clusters, names, certain)
+    learning = np.any([each.shows(len(names)) for each in evidence], axis=0)
+    if not learning.any() or len(np.unique(clusters)) < 2:
+        return aside
+    held_out = CrossValidation(evidence).predict(learning)
+    return find_contradictions(batches, names, trusted, held_out)
+
+
+class _Fitting:
+    """One fit.
+
+    Args:
+        evidence: what the examples say.
+        names: names of the groups.
+        pictures: number of corrected images.
+        set_aside: paint that is not learned from.
+        label_loss: IoU that a label may lose at most.
+    """
+
+    def __init__(
+        self,
+        evidence: Sequence[Evidence],
+        names: Sequence[str],
+        pictures: int,
+        set_aside: tuple[SetAside, ...],
+        label_loss: float,
+    ) -> None:
+        self._evidence = evidence
+        self._names = names
+        self._pictures = pictures
+        self._set_aside = set_aside
+        self._label_loss = label_loss
+        self._refused: dict[str, str] = {}
+
+    def fit(self) -> Fit:
+        """Try the labels with enough images; leave out those that lose too much; try again."""
+        learning = self._learnable()
+        if not learning.any():
+            return self._words_alone()
+        validation = CrossValidation(self._evidence)
+        for _ in range(_ROUNDS):
+            precisions = validation.choose_precisions(learning)
+            comparison = validation.compare(learning, precisions)
+            losing = comparison.highs < -self._label_loss
+            if comparison.gain_bound > 0 and not losing.any():
+                terms = validation.fit(learning, precisions)
+                return self._adapted(learning, precisions, terms, comparison)
+            self._refuse(learning, losing, comparison)
+            if not (losing & learning).any() or not (learning & ~losing).any():
+                break
+            learning = learning & ~losing
+        return self._words_alone(comparison)
+
+    def _learnable(self) -> BoolArray:
+        """Return (G,) bool: the labels that are painted on enough images."""
+        groups = len(self._names)
+        images: list[set[int]] = [set() for _ in range(groups)]
+        painted: list[set[int]] = [set() for _ in range(groups)]
+        for each in self._evidence:
+            shown = each.shows(groups)
+            for group in range(groups):
+                if shown[group]:
+                    images[group].add(each.cluster)
+                if each.batch.painted[:, group].any():
+                    painted[group].add(each.cluster)
+        for name, some, all_ in zip(self._names, images, painted, strict=True):
+            if all_ and len(some) < _FEWEST_IMAGES:
+                self._refused[name] = (
+                    f"It can be learned from {len(some)} of {len(all_)} different pictures that "
+                    f"show it, and needs {_FEWEST_IMAGES}."
+                )
+        return np.array([len(some) >= _FEWEST_IMAGES for some in images])
+
+    def _refuse(self, learning: BoolArray, losing: BoolArray, comparison: Comparison) -> None:
+        """Write down why labels are not adapted."""
+        bound = f"the bound of {100 * self._label_loss:.3g}"
+        losers = [f"“{self._names[group]}”" for group in np.flatnonzero(losing)]
+        for group in np.flatnonzero(learning):
+            lost = 100 * (comparison.before - comparison.after)[group]
+            if losing[group]:
+                reason = f"It loses {lost:.1f} points of IoU on held-out pictures, above {bound}."
+            elif losers:
+                reason = f"With it {', '.join(losers)} loses more points of IoU than {bound}."
+            else:
+                reason = "That it gains on held-out pictures is not certain."
+            self._refused[self._names[group]] = reason
+
+    def _adapted(
+        self,
+        learning: BoolArray,
+        precisions: Float64Array,
+        terms: Terms,
+        comparison: Comparison,
+    ) -> Fit:
+        """Make the adaptation of the labels that learn; terms of logits become cosines'."""
+        rows = sorted(np.flatnonzero(learning).tolist(), key=lambda index: self._names[index])
+        directions, offsets = (term[rows] / np.float32(TEMPERATURE) for term in terms)
+        labels = tuple(self._names[row] for row in rows)
+        adaptation = Adaptation(labels, directions, offsets, self._pictures)
+        found = [self._names[group] for group in np.flatnonzero(learning)]
+        priors = dict(zip(found, precisions.tolist(), strict=True))
+        for name in found:
+            self._refused.pop(name, None)
+        return self._fit(adaptation, comparison.before, comparison.after, priors)
+
+    def _words_alone(self, comparison: Comparison | None = None) -> Fit:
+        """Return the fit without an adaptation."""
+        before = comparison.before if comparison is not None else self._words_ious()
+        return self._fit(None, before, before, {})
+
+    def _words_ious(self) -> Float64Array:
+        if not self._evidence:
+            return np.zeros(len(self._names))
+        return CrossValidation(self._evidence).words_ious()
+
+    def _fit(
+        self,
+        adaptation: Adaptation | None,
+        before: Float64Array,
+        after: Float64Array,
+        priors: Mapping[str, float],
+    ) -> Fit:
+        text, adapted = (self._by_label(ious) for ious in (before, after))
+        return Fit(
+            adaptation,
+            _mean(text),
+            _mean(adapted),
+            text,
+            adapted,
+            priors,
+            self._pictures,
+            dict(self._refused),
+            self._set_aside,
+        )
+
+    def _by_label(self, ious: Float64Array) -> dict[str, float]:
+        """IoU by label, of the labels that occur."""
+        occurs = {int(group) for each in self._evidence for group in np.unique(each.truth)}
+        return {
+            name: float(ious[group])
+            for group, name in enumerate(self._names)
+            if name != UNLABELED and group in occurs
+        }
 
 
 def _batches(
     examples: Sequence[Example],
-    images: Mapping[str, int],
     embed: Callable[[Sequence[str]], torch.Tensor],
     vocabulary: Vocabulary,
 ) -> list[Batch]:
-    """Make the batch of each example; `images` counts the examples of each image."""
+    """Make the batch of each example."""
     embeddings = embed(vocabulary.queries).to("cpu", torch.float32).numpy()
     for example in examples:
         check_width(example.width, embeddings.shape[1])
     limit = PATCHES // max(1, len(examples))
-    return [
-        Batch.of(example, embeddings, vocabulary, limit, images[example.picture_key])
-        for example in examples
-    ]
+    return [Batch.of(example, embeddings, vocabulary, limit) for example in examples]
 
 
-def _cross_validate(
-    examples: Sequence[Example],
-    batches: Sequence[Batch],
-    total: SufficientStatistics,
-    priors: Sequence[float],
-    vocabulary: Vocabulary,
-) -> list[_Iou]:
-    """Measure the IoU on held-out images for each prior."""
-    ious = [_Iou(group_names(vocabulary)) for _ in priors]
-    for held_out_examples, held_out, training in _folds(examples, batches):
-        statistics = total - _total_statistics(held_out_examples)
-        modes = posterior_modes(training, statistics, priors)
-        for iou, (directions, offsets) in zip(ious, modes, strict=True):
-            for batch in held_out:
-                iou.add(batch, batch.text + batch.patches @ directions.T + offsets)
-    return ious
+def _mean(ious: Mapping[str, float]) -> float:
+    """Mean over labels; 0 without one."""
+    return sum(ious.values()) / len(ious) if ious else 0.0
 
 
-def _folds(
-    examples: Sequence[Example], batches: Sequence[Batch]
-) -> Iterator[tuple[list[Example], list[Batch], list[Batch]]]:
-    """Yield held-out examples, their batches and the training batches; images are not divided."""
-    images = list(dict.fromkeys(example.picture_key for example in examples))
-    folds = min(_FOLDS, len(images))
-    fold_of = {image: index % folds for index, image in enumerate(images)}
-    pairs = [
-        (fold_of[example.picture_key], example, batch)
-        for example, batch in zip(examples, batches, strict=True)
-    ]
-    for fold in range(folds):
-        yield (
-            [example for own, example, _ in pairs if own == fold],
-            [batch for own, _, batch in pairs if own == fold],
-            [batch for own, _, batch in pairs if own != fold],
-        )
-
-
-def _adaptation(
-    batches: Sequence[Batch],
-    terms: tuple[Float32Array, Float32Array],
-    vocabulary: Vocabulary,
-    pictures: int,
-) -> Adaptation:
-    """Make the adaptation of the groups with corrections; terms of logits become cosines'."""
-    names = group_names(vocabulary)
-    seen = np.any([batch.truth.any(axis=0) for batch in batches], axis=0)
-    rows = sorted(np.flatnonzero(seen).tolist(), key=lambda index: names[index])
-    directions, offsets = (term[rows] / np.float32(TEMPERATURE) for term in terms)
-    return Adaptation(tuple(names[row] for row in rows), directions, offsets, pictures)
-
-
-def _total_statistics(examples: Sequence[Example]) -> SufficientStatistics:
-    empty = SufficientStatistics.empty(examples[0].width)
-    return sum((each.statistics for each in examples), empty)
-
-
-class _Iou:
-    """Intersections and unions of labels, accumulated over sampled patches.
-
-    Args:
-        names: names of the groups, in the order of the logits.
-    """
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = names
-        self._sums = np.zeros((3, len(names)))  # intersection, truth, prediction
-
-    def add(self, batch: Batch, logits: Float32Array) -> None:
-        """Count the patches of a batch by their largest logit, (N, G)."""
-        predicted = np.eye(len(self._names))[logits.argmax(axis=1)]  # (N, G)
-        self._sums += (
-            (predicted * batch.areas).sum(axis=0),
-            batch.areas.sum(axis=0),
-            batch.weights @ predicted,
-        )
-
-    @property
-    def ious(self) -> dict[str, float]:
-        """IoU by label, of labels with an area."""
-        intersection, truth, predicted = self._sums
-        shares = intersection / np.maximum(truth + predicted - intersection, 1e-12)
-        each = zip(self._names, shares.tolist(), truth, strict=True)
-        return {name: share for name, share, area in each if name != UNLABELED and area > 0}
-
-    @property
-    def mean(self) -> float:
-        """Mean IoU over labels with an area; 0 without one."""
-        ious = self.ious
-        return sum(ious.values()) / len(ious) if ious else 0.0
+__all__ = ["LABEL_LOSS", "PRIORS", "Fit", "adapt"]

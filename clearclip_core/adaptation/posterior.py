@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.optimize import minimize
 
-from clearclip_core.adaptation.batch import Batch
+from clearclip_core.adaptation.contradictions import BoolArray
+from clearclip_core.adaptation.evidence import Evidence
 from clearclip_core.adaptation.examples import Float32Array
 from clearclip_core.adaptation.sufficient_statistics import Float64Array, SufficientStatistics
 
@@ -21,28 +22,8 @@ _OFFSET_SCALE = 10**0.5
 
 _STOP = {"maxiter": 200, "ftol": 1e-7, "gtol": 1e-5}
 
-
-def posterior_modes(
-    batches: Sequence[Batch], statistics: SufficientStatistics, priors: Sequence[float]
-) -> Iterator[tuple[Float32Array, Float32Array]]:
-    """Find the mode of the posterior for each prior.
-
-    Args:
-        batches: the corrected images.
-        statistics: their sufficient statistics.
-        priors: precisions of the prior, the largest first: each search starts at the last mode.
-
-    Yields:
-        For each prior (G, D) directions and (G,) offsets to add to the groups' logits, float32.
-    """
-    posterior = Posterior(batches, statistics.whitening(_SHRINKAGE))
-    mode = np.zeros(posterior.shape)
-    for prior in priors:
-        found = minimize(
-            posterior.negative_log, mode.ravel(), (prior,), "L-BFGS-B", jac=True, options=_STOP
-        )
-        mode = found.x.reshape(posterior.shape)
-        yield posterior.terms(mode)
+#: (G, D) directions and (G,) offsets to add to the groups' logits, float32.
+Terms = tuple[Float32Array, Float32Array]
 
 
 class Posterior:
@@ -50,41 +31,65 @@ class Posterior:
 
     The model is a softmax over the groups' text logits plus a linear function of the whitened
     features. The prior is a Gaussian around weights of 0, at which the logits are the text's. The
-    negative log posterior is convex and has one minimum. Only groups with corrections have
-    weights; the logits of the others stay.
+    negative log posterior is convex and has one minimum. Only the groups that learn have weights;
+    the logits of the others stay.
 
     All products are computed by torch, which shares its threads with the model; NumPy would start
     threads of its own.
 
     Args:
-        batches: the corrected images.
-        whiten: (D, D) float64, see ``SufficientStatistics.whitening``.
+        evidence: the corrected images.
+        statistics: their sufficient statistics.
+        learning: (G,) bool, the groups that have weights.
     """
 
-    def __init__(self, batches: Sequence[Batch], whiten: Float64Array) -> None:
-        def concatenate(field: str) -> torch.Tensor:
-            return torch.from_numpy(np.concatenate([getattr(each, field) for each in batches]))
-
-        patches = concatenate("patches").double()
-        truth = concatenate("truth").double()
-        self._text = concatenate("text").double()
+    def __init__(
+        self,
+        evidence: Sequence[Evidence],
+        statistics: SufficientStatistics,
+        learning: BoolArray,
+    ) -> None:
+        patches = _joined([each.batch.patches for each in evidence])
+        truth = _joined([each.observations for each in evidence])
+        self._text = _joined([each.batch.text for each in evidence])
         self._counts = truth.sum(dim=1)
         self._mean = self._counts @ patches / self._counts.sum().clamp(min=1e-12)
-        self._whiten = torch.from_numpy(whiten)
+        self._whiten = torch.from_numpy(statistics.whitening(_SHRINKAGE))
         white = (patches - self._mean) @ self._whiten
         self._white = F.pad(white, (0, 1), value=_OFFSET_SCALE)  # (N, D + 1)
-        self._adapted = truth.any(dim=0)
-        self._truth = truth[:, self._adapted]
-        self._linear = self._truth.T @ self._white
+        self._adapted = torch.from_numpy(learning)
+        self._linear = truth[:, self._adapted].T @ self._white
         self._constant = float((truth * self._text).sum())
         self.shape = self._linear.shape[0], self._linear.shape[1]
 
-    def negative_log(self, flat: Float64Array, prior: float) -> tuple[float, Float64Array]:
+    def mode(
+        self, precisions: Float64Array, start: Float64Array | None = None
+    ) -> tuple[Float64Array, Terms]:
+        """Find the mode.
+
+        Args:
+            precisions: (L,) of the prior of each group that learns, in images.
+            start: (L, D + 1) weights to begin at; None begins at the text's.
+
+        Returns:
+            (L, D + 1) float64 weights, and the terms of all groups.
+        """
+        first = np.zeros(self.shape) if start is None else start
+        column = torch.from_numpy(precisions)[:, None]
+        found = minimize(
+            self.negative_log, first.ravel(), (column,), "L-BFGS-B", jac=True, options=_STOP
+        )
+        weights = found.x.reshape(self.shape)
+        return weights, self.terms(weights)
+
+    def negative_log(
+        self, flat: Float64Array, precisions: torch.Tensor
+    ) -> tuple[float, Float64Array]:
         """Return the negative log posterior up to a constant, and its gradient.
 
         Args:
-            flat: (L * (D + 1),) float64 weights of the L groups with corrections.
-            prior: precision of the Gaussian prior, in images.
+            flat: (L * (D + 1),) float64 weights of the L groups that learn.
+            precisions: (L, 1) float64, of the Gaussian prior of each group, in images.
         """
         weights = torch.from_numpy(flat).reshape(self.shape)
         logits = self._text.clone()
@@ -92,11 +97,11 @@ class Posterior:
         sums = torch.logsumexp(logits, dim=1)
         value = self._counts @ sums - (self._linear * weights).sum() - self._constant
         shares = torch.exp(logits[:, self._adapted] - sums[:, None]) * self._counts[:, None]
-        gradient = shares.T @ self._white - self._linear + prior * weights
-        value = value + prior / 2 * (weights * weights).sum()
+        gradient = shares.T @ self._white - self._linear + precisions * weights
+        value = value + (precisions * weights * weights).sum() / 2
         return float(value), gradient.reshape(-1).numpy()
 
-    def terms(self, weights: Float64Array) -> tuple[Float32Array, Float32Array]:
+    def terms(self, weights: Float64Array) -> Terms:
         """Return weights as (G, D) directions and (G,) offsets of the features' logits, float32.
 
         Args:
@@ -109,3 +114,7 @@ class Posterior:
         offsets[self._adapted] = free[:, -1] * _OFFSET_SCALE
         offsets -= directions @ self._mean
         return directions.numpy().astype(np.float32), offsets.numpy().astype(np.float32)
+
+
+def _joined(arrays: Sequence[Float32Array]) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate(arrays)).double()

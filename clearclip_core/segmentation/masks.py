@@ -15,6 +15,12 @@ BoolMask = npt.NDArray[np.bool_]
 #: Masks are first searched in blocks of this side, so that parts far apart are cleaned apart.
 _BLOCK_PX = 32
 
+#: A part of a mask is a box where it fills this share of its bounding box, whose sides have at
+#: least so many px. A mask is made of boxes where they have more than this share of its area.
+_BOX_FILL = 0.95
+_BOX_SIDE_PX = 8
+_BOX_SHARE = 0.6
+
 
 def label_masks(
     label_map: npt.NDArray[Any], min_island_px: int = 0, min_hole_px: int = 0
@@ -164,3 +170,20 @@ def _connected(
         mask.astype(np.uint8), connectivity=connectivity
     )
     return np.asarray(parts, np.int32), np.asarray(stats[:, cv2.CC_STAT_AREA], np.int32)
+
+
+def is_made_of_boxes(mask: BoolMask) -> bool:
+    """Tell whether most of a mask's area is in connected parts that fill their bounding box.
+
+    A part counts as a box from a side of 8 px on, where it fills at least 95 % of the box.
+
+    Args:
+        mask: (H, W) bool.
+
+    >>> is_made_of_boxes(np.ones((9, 9), bool)), is_made_of_boxes(np.tri(9, dtype=bool))
+    (True, False)
+    """
+    _, _, parts, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    widths, heights, areas = parts[1:, cv2.CC_STAT_WIDTH :].T.astype(np.int64)
+    filled = (areas >= _BOX_FILL * widths * heights) & (np.minimum(widths, heights) >= _BOX_SIDE_PX)
+    return bool(areas[filled].sum() > _BOX_SHARE * areas.sum())

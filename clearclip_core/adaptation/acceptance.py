@@ -1,0 +1,99 @@
+"""Whether an adaptation goes live: its IoU on held-out images, label by label, with its bounds.
+
+The images are drawn again with replacement (bootstrap; Efron, "Bootstrap Methods: Another Look at
+the Jackknife", 1979), near-duplicates as one. A bound fits the number of images: of few images the
+IoU varies more, and its lower bound is lower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from clearclip_core.adaptation.evidence import Evidence
+from clearclip_core.adaptation.examples import Float32Array
+from clearclip_core.adaptation.sufficient_statistics import Float64Array
+
+#: Draws of the bootstrap, and the share of them that may lie below a lower bound.
+_DRAWS = 400
+_BELOW = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Held-out IoU of one kind of scores against another's, in [0, 1].
+
+    Attributes:
+        before: (G,) float64, IoU of each group by the former.
+        after: (G,) float64, IoU by the latter.
+        gain: mean of the differences over the groups that occur.
+        gain_bound: lower bound of `gain`: below it lies one draw in ten.
+        lows: (G,) float64, lower bound of each group's difference: below it lies one draw in ten; 0
+            for a group that does not occur.
+        highs: (G,) float64, upper bound of each group's difference: above it lies one draw in ten.
+    """
+
+    before: Float64Array
+    after: Float64Array
+    gain: float
+    gain_bound: float
+    lows: Float64Array
+    highs: Float64Array
+
+
+def count_patches(evidence: Evidence, logits: Float32Array) -> Float64Array:
+    """Count the patches of an example: (3, G) of right ones, of the target, and of the logits.
+
+    Args:
+        evidence: targets of N patches. Where nobody painted, it is the words' own answer, which
+            counts as much as the words are sure of it.
+        logits: (N, G).
+    """
+    groups, predicted = logits.shape[1], logits.argmax(axis=1)
+    weights = evidence.batch.weights * np.float32(evidence.share) * evidence.certainty
+    right = weights * (predicted == evidence.truth)
+
+    def sums(of: npt.NDArray[np.intp], weights: Float32Array) -> Float64Array:
+        return np.bincount(of, weights, minlength=groups).astype(np.float64)
+
+    return np.stack(
+        [sums(predicted, right), sums(evidence.truth, weights), sums(predicted, weights)]
+    )
+
+
+def compare(
+    before: Sequence[Float64Array], after: Sequence[Float64Array], clusters: npt.NDArray[np.intp]
+) -> Comparison:
+    """Compare the counts of two kinds of scores on the same examples.
+
+    Args:
+        before: n counts (3, G) of `count_patches`.
+        after: n counts.
+        clusters: (n,) numbers of the images, which are drawn.
+    """
+    draws = _draws(clusters)
+    old, new = (_ious(np.einsum("bn,nkg->bkg", draws, np.stack(each))) for each in (before, after))
+    occurs = np.stack(before)[:, 1].sum(axis=0) > 0
+    differences = np.where(occurs, new - old, 0)
+    means = differences.sum(axis=1) / max(1, int(occurs.sum()))
+    low, high = np.quantile(differences[1:], (_BELOW, 1 - _BELOW), axis=0)
+    bound = float(np.quantile(means[1:], _BELOW))
+    return Comparison(old[0], new[0], float(means[0]), bound, low, high)
+
+
+def _draws(clusters: npt.NDArray[np.intp]) -> Float64Array:
+    """Return (1 + draws, n) weights of examples: all once, then the draws; always the same."""
+    count = int(clusters.max()) + 1
+    shares = np.full(count, 1 / count)
+    drawn = np.random.default_rng(0).multinomial(count, shares, size=_DRAWS)
+    return np.concatenate([np.ones((1, count)), drawn])[:, clusters]
+
+
+def _ious(counts: Float64Array) -> Float64Array:
+    """Return IoUs (..., G) of counts (..., 3, G)."""
+    right, truth, predicted = np.moveaxis(counts, -2, 0)
+    ious: Float64Array = right / np.maximum(truth + predicted - right, 1e-12)
+    return ious

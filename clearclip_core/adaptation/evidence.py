@@ -1,0 +1,239 @@
+"""What an annotation says of each patch, and what it leaves open.
+
+Paint says which label a patch shows. A patch without paint says little: the annotator may paint
+some labels only, forget small things, or stop halfway. There the words' own answer is the target,
+without the labels that the annotator had a reason to paint and did not. So what nobody painted
+moves no label, and holds those in place that paint elsewhere would move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import softmax
+
+from clearclip_core.adaptation.batch import Batch
+from clearclip_core.adaptation.contradictions import BoolArray, SetAside
+from clearclip_core.adaptation.examples import HALF_PATCHES, Float32Array
+from clearclip_core.adaptation.sufficient_statistics import SufficientStatistics
+
+#: Exponent of a label's area in its weight. At 1, frequent labels outweigh rare ones; at 1/2, the
+#: area of a small label grows too large beside the area without a label.
+_AREA_POWER = 0.75
+
+#: Shares of a patch: paint on all of it; on none of it; more than that is of several labels.
+_ALL = 0.9
+_NONE = 0.1
+_OVERLAP = 1.05
+
+#: A label that covers less of a patch is not counted there.
+_TRACE = 0.05
+
+#: The words are sure of a label from this probability on.
+_SURE = 0.5
+
+#: Completeness: of the patches on which the words are sure of a label and that show nothing else,
+#: an annotator has painted at least this share with it, over all pictures and on this one; and the
+#: smallest number of such patches that says something.
+_COMPLETE = 0.85
+_COMPLETE_PICTURE = 0.8
+_ENOUGH_PATCHES = 10
+
+#: Smallest probability that is left where the labels of an annotator are ruled out.
+_POSSIBLE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What is known of the patches of an example.
+
+    Attributes:
+        batch: the example for a vocabulary of G groups; its `weights` are 0 where nothing counts.
+        target: (N, G) float32, probability of each group on each patch.
+        known: (N,) bool, patches whose target is paint; the words' own answer is that of others.
+        cluster: number of the image, see `similarity.cluster`.
+        share: weight of the example among those of its cluster, in (0, 1].
+    """
+
+    batch: Batch
+    target: Float32Array
+    known: BoolArray
+    cluster: int
+    share: float
+
+    @cached_property
+    def truth(self) -> npt.NDArray[np.intp]:
+        """(N,) the most probable group of each patch."""
+        groups: npt.NDArray[np.intp] = self.target.argmax(axis=1)
+        return groups
+
+    @cached_property
+    def certainty(self) -> Float32Array:
+        """(N,) float32 in [0, 1]: 1 where the target is paint, else the words' probability."""
+        certain: Float32Array = np.where(self.known, 1, self.target.max(axis=1)).astype(np.float32)
+        return certain
+
+    @cached_property
+    def observations(self) -> Float32Array:
+        """(N, G) float32 weights of the patches as observations of the groups.
+
+        Those of paint sum to 1 on an image, and those of other patches to their share of it.
+        """
+        areas = self.target * self.batch.weights[:, None]
+        painted = _balanced(areas * self.known[:, None])
+        total = max(float(self.batch.weights.sum()), 1e-9)
+        others = areas * ~self.known[:, None] / np.float32(total)
+        weights: Float32Array = (painted + others) * np.float32(self.share)
+        return weights
+
+    @property
+    def statistics(self) -> SufficientStatistics:
+        """Sufficient statistics of the patches, each of its most probable group."""
+        groups = [group for group in np.unique(self.truth) if self._area(group) > 0]
+        counts = np.array([self._area(group) for group in groups])
+        shares = np.stack(
+            [(self.truth == group) * self.batch.weights for group in groups] or [np.zeros(0)]
+        )
+        return _statistics(self.batch.patches, groups, counts, shares, self.share)
+
+    def shows(self, groups: int) -> BoolArray:
+        """Return (G,) bool: the groups that paint shows on at least two patches."""
+        painted = (self.target[self.known] > _SURE).sum(axis=0)
+        return np.asarray(painted >= 2) if len(painted) else np.zeros(groups, bool)
+
+    def _area(self, group: int) -> float:
+        return float(self.batch.weights[self.truth == group].sum())
+
+
+def gather_evidence(
+    batches: Sequence[Batch],
+    clusters: npt.NDArray[np.intp],
+    names: Sequence[str],
+    aside: Collection[SetAside],
+) -> list[Evidence]:
+    """Work out what is known of the patches of examples.
+
+    Args:
+        batches: n examples for one vocabulary.
+        clusters: (n,) numbers of their images, near-duplicates alike.
+        names: names of the G groups.
+        aside: paint that is not learned from.
+    """
+    painted = _complete_labels(batches)
+    sizes = np.bincount(clusters)
+    evidence = []
+    for batch, cluster in zip(batches, clusters.tolist(), strict=True):
+        labels = {each.label for each in aside if each.example == batch.example}
+        excluded = painted[batch.annotator] & _is_complete(batch, painted[batch.annotator])
+        without = np.array([name in labels for name in names])
+        target, known, counts = _targets(batch, without, excluded)
+        weighed = replace(batch, weights=batch.weights * counts)
+        evidence.append(Evidence(weighed, target, known, cluster, 1 / int(sizes[cluster])))
+    return evidence
+
+
+def _targets(
+    batch: Batch, without: BoolArray, excluded: BoolArray
+) -> tuple[Float32Array, BoolArray, BoolArray]:
+    """Return (N, G) targets, (N,) whether they are paint, and (N,) whether the patch counts.
+
+    Args:
+        batch: the example.
+        without: (G,) bool, labels whose paint is set aside.
+        excluded: (G,) bool, labels that the annotator would have painted.
+    """
+    paint = np.where(without | (batch.painted < _TRACE), 0, batch.painted)
+    total = paint.sum(axis=1)
+    whole = (total >= _ALL) & (batch.painted.sum(axis=1) <= _OVERLAP)
+    kept = batch.kept > _SURE
+    known = whole & ~kept & (batch.covered - total.clip(0, 1) <= _NONE)
+    bare = batch.covered < _NONE
+    others = _ruled_out(_without_removed(batch), bare[:, None] & excluded)
+    target = np.where(known[:, None], paint / np.maximum(total, 1e-9)[:, None], others)
+    # What stands as predicted says no more than that the words agree, or nothing.
+    counts = ~kept | (batch.painted.argmax(axis=1) == batch.predicted)
+    return target.astype(np.float32), known, counts
+
+
+def _without_removed(batch: Batch) -> Float32Array:
+    """Return (N, G) probabilities by the words, given that no removed prediction was right."""
+    removed = batch.removed > _SURE
+    removed &= ~removed.all(axis=1, keepdims=True)
+    shares: Float32Array = softmax(np.where(removed, -np.inf, batch.text), axis=1)
+    return shares
+
+
+def _ruled_out(target: Float32Array, impossible: BoolArray) -> Float32Array:
+    """Take impossible groups out of (N, G) targets, where the words see anything else."""
+    left = np.where(impossible, 0, target)
+    total = left.sum(axis=1, keepdims=True)
+    cleaned: Float32Array = np.where(total > _POSSIBLE, left / np.maximum(total, _POSSIBLE), target)
+    return cleaned
+
+
+def _sure(batch: Batch) -> BoolArray:
+    """Return (N, G) bool: patches on which the words are sure of a label, painted so or bare."""
+    sure = batch.words > _SURE
+    return sure & ((batch.painted > _SURE) | (batch.covered < _NONE)[:, None])
+
+
+def _complete_labels(batches: Sequence[Batch]) -> dict[str, BoolArray]:
+    """Return for each annotator (G,) bool: the labels that are painted wherever they are seen."""
+    complete = {}
+    for annotator in {batch.annotator for batch in batches}:
+        own = [batch for batch in batches if batch.annotator == annotator]
+        seen = sum(_sure(batch).sum(axis=0) for batch in own)
+        painted = sum((_sure(batch) & (batch.painted > _SURE)).sum(axis=0) for batch in own)
+        complete[annotator] = (seen >= _ENOUGH_PATCHES) & (painted >= _COMPLETE * seen)
+    return complete
+
+
+def _is_complete(batch: Batch, labels: BoolArray) -> bool:
+    """Tell whether the labels are painted on this picture wherever they are seen."""
+    sure = _sure(batch) & labels
+    painted = (sure & (batch.painted > _SURE)).sum()
+    return bool(painted >= _COMPLETE_PICTURE * sure.sum())
+
+
+def _balanced(areas: Float32Array) -> Float32Array:
+    """Return (N, G) weights of an image that sum to 1, from its areas in patches.
+
+    The weight of a group grows less than in proportion to its area, see `_AREA_POWER`.
+    """
+    totals = areas.sum(axis=0)
+    shares = totals**_AREA_POWER * totals / (totals + HALF_PATCHES)
+    if not shares.any():
+        return areas
+    factors = shares / np.where(totals > 0, totals, 1) / shares.sum()
+    balanced: Float32Array = areas * factors.astype(np.float32)
+    return balanced
+
+
+def _statistics(
+    patches: Float32Array,
+    groups: Sequence[int],
+    counts: npt.NDArray[np.float64],
+    shares: npt.NDArray[np.floating],
+    share: float,
+) -> SufficientStatistics:
+    """Sum up patches by group.
+
+    Args:
+        patches: (N, D).
+        groups: K numbers of groups, ascending.
+        counts: (K,) areas in patches.
+        shares: (K, N) area of each patch in each group.
+        share: weight of the image.
+    """
+    if not len(groups):
+        return SufficientStatistics.empty(patches.shape[1])
+    weights = share * counts / (counts + HALF_PATCHES)
+    exact = patches.astype(np.float64)
+    normal = shares.astype(np.float64) / counts[:, None]
+    moment = (exact * (weights @ normal)[:, None]).T @ exact
+    names = tuple(f"{group:06d}" for group in groups)
+    return SufficientStatistics(names, weights, weights[:, None] * (normal @ exact), moment, 1)

@@ -1,0 +1,306 @@
+"""What paint, missing paint and kept predictions say of a patch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from clearclip_core import DenseFeatures, Example, Label, Vocabulary
+from clearclip_core.adaptation.acceptance import compare, count_patches
+from clearclip_core.adaptation.adaptation import group_names
+from clearclip_core.adaptation.batch import Batch
+from clearclip_core.adaptation.contradictions import (
+    BOX,
+    EXCHANGED,
+    MOSTLY,
+    OUTLIER,
+    find_contradictions,
+)
+from clearclip_core.adaptation.evidence import Evidence, gather_evidence
+from clearclip_core.adaptation.similarity import cluster
+from tests.core.segmentation.test_sliding_windows import plan_of
+
+SIDE = 16  # of a patch, px
+GRID = 8  # patches a side
+PLAN = plan_of((SIDE * GRID,) * 2, (SIDE * GRID,) * 2, window_px=SIDE * GRID)
+LABELS = ("sky", "tree", "road")
+WORDS = Vocabulary(tuple(Label(name) for name in LABELS), ("wall",))
+NAMES = group_names(WORDS)
+#: The word of each group is an axis of the features.
+AXES = torch.eye(len(NAMES))
+#: Quarters of every picture: what the features look like there, to a word that is sure of it.
+SHOWN = ("sky", "tree", "road", "")
+
+
+def embed(prompts: Sequence[str]) -> torch.Tensor:
+    return AXES[[[*LABELS, "wall"].index(prompt) for prompt in prompts]]
+
+
+def quarter(index: int) -> np.ndarray:
+    """(8, 8) bool: a quarter of the picture's patches, in reading order, with a notch."""
+    rows, columns = divmod(index, 2)
+    made = np.zeros((GRID, GRID), bool)
+    made[4 * rows : 4 * rows + 4, 4 * columns : 4 * columns + 4] = True
+    return made
+
+
+def pixels(patches: np.ndarray) -> np.ndarray:
+    return np.kron(patches, np.ones((SIDE, SIDE), bool))
+
+
+def features(seed: int, shown: Sequence[str] = SHOWN) -> DenseFeatures:
+    """Features that lie near the words of what is shown, and differ from picture to picture."""
+    made = torch.zeros(1, GRID, GRID, len(NAMES))
+    for index, name in enumerate(shown):
+        made[0][torch.from_numpy(quarter(index))] = AXES[NAMES.index(name)]
+    noise = torch.randn(made.shape, generator=torch.manual_seed(seed))
+    return DenseFeatures(made + 0.02 * noise, PLAN)
+
+
+def notched(index: int) -> np.ndarray:
+    """A quarter without a corner patch, in px: no box."""
+    patches = quarter(index)
+    rows, columns = divmod(index, 2)
+    patches[4 * rows, 4 * columns] = False
+    return pixels(patches)
+
+
+def example(
+    seed: int,
+    masks: Mapping[str, np.ndarray],
+    annotator: str = "a",
+    **more: Mapping[str, np.ndarray],
+) -> Example:
+    return Example.of(features(seed), masks, LABELS, f"{seed}", annotator=annotator, **more)
+
+
+def batches(examples: Sequence[Example], vocabulary: Vocabulary = WORDS) -> list[Batch]:
+    embeddings = embed(vocabulary.queries).numpy()
+    return [Batch.of(each, embeddings, vocabulary, 1000) for each in examples]
+
+
+def gather(examples: Sequence[Example], trusted: Sequence[str] = ()) -> list[Evidence]:
+    made = batches(examples)
+    aside = find_contradictions(made, NAMES, trusted)
+    return gather_evidence(made, np.arange(len(made)), NAMES, aside)
+
+
+def target_of(evidence: Evidence, index: int) -> np.ndarray:
+    """The (G,) mean target of a quarter."""
+    target: np.ndarray = evidence.target.reshape(GRID, GRID, -1)[quarter(index)].mean(axis=0)
+    return target
+
+
+ALL = {name: notched(index) for index, name in enumerate(LABELS)}
+
+
+def test_paint_is_what_a_patch_shows_whatever_the_words_say() -> None:
+    """What is the road's quarter is painted as a tree, on all pictures but with no word for it."""
+    (evidence,) = gather([example(0, {"tree": notched(3)})])
+    painted = pixels(quarter(3)) & notched(3)
+    known = PLAN.coverage(painted).ravel() > 0.5
+    assert evidence.known.tolist() == known.tolist()
+    assert evidence.target[known] == pytest.approx(
+        np.eye(4)[NAMES.index("tree")][None].repeat(known.sum(), axis=0)
+    )
+
+
+def test_where_nobody_painted_the_words_keep_their_answer() -> None:
+    """Only the sky is painted: nothing says that trees are none."""
+    first, _ = gather([example(seed, {"sky": notched(0)}) for seed in range(2)])
+    assert not first.known.reshape(GRID, GRID)[quarter(1)].any()
+    assert target_of(first, 1) == pytest.approx(np.eye(4)[NAMES.index("tree")], abs=0.01)
+
+
+def test_what_is_painted_wherever_it_is_seen_is_not_where_it_is_not_painted() -> None:
+    """The sky is painted on every picture; on one its word sees it in a bare corner too."""
+    shown = ("sky", "tree", "road", "sky")
+    complete = [example(seed, ALL) for seed in range(9)]
+    other = Example.of(features(9, shown), ALL, LABELS, "9", annotator="a")
+    evidence = gather([*complete, other])[-1]
+    bare = target_of(evidence, 3)
+    # Half of what the word sees of the sky is bare here: this picture was not painted to the full.
+    assert bare[NAMES.index("sky")] > 0.9
+    corner = quarter(3)
+    corner[:, 5:] = corner[5:] = False  # a single patch, far from half
+    small = features(9)
+    mixed = 0.5 * AXES[NAMES.index("sky")] + 0.48 * AXES[NAMES.index("")]
+    small.patches[0][torch.from_numpy(corner)] = mixed
+    tiny = Example.of(small, ALL, LABELS, "9", annotator="a")
+    evidence = gather([*complete, tiny])[-1]
+    assert evidence.batch.words.reshape(GRID, GRID, -1)[corner][0, NAMES.index("sky")] > 0.6
+    assert evidence.target.reshape(GRID, GRID, -1)[corner][0, NAMES.index("sky")] == 0
+
+
+def test_labels_of_another_annotator_rule_nothing_out() -> None:
+    painters = [example(seed, ALL, "a") for seed in range(5)]
+    other = example(9, {"tree": notched(1)}, "b")
+    evidence = gather([*painters, other])[-1]
+    assert target_of(evidence, 0)[NAMES.index("sky")] > 0.9
+
+
+def test_a_removed_prediction_rules_its_label_out_there() -> None:
+    taken = {"tree": pixels(quarter(1))}
+    (evidence,) = gather([example(0, {"sky": notched(0)}, removed=taken)])
+    assert target_of(evidence, 1)[NAMES.index("tree")] == 0
+    assert target_of(evidence, 1).sum() == pytest.approx(1)
+
+
+def test_paint_that_stands_as_predicted_teaches_no_more_than_agreement() -> None:
+    """Of a label that the words do not see there, it says nothing at all."""
+    masks = {"sky": notched(0), "tree": notched(3)}
+    (evidence,) = gather([example(0, masks, kept=masks)])
+    assert not evidence.known.any()
+    painted = PLAN.coverage(notched(3)).ravel() > 0.5
+    assert not evidence.batch.weights[painted].any()
+    assert evidence.batch.weights[PLAN.coverage(notched(0)).ravel() > 0.5].all()
+    assert np.abs(evidence.target - evidence.batch.words).max() < 1e-6
+
+
+def test_paint_of_several_labels_on_one_patch_is_not_known() -> None:
+    (evidence,) = gather([example(0, {"sky": notched(0), "tree": notched(0)})])
+    assert not evidence.known.any()
+
+
+def test_observations_of_an_image_sum_to_one_and_to_its_unpainted_share() -> None:
+    (evidence,) = gather([example(0, ALL)])
+    painted = evidence.observations[evidence.known].sum()
+    assert painted == pytest.approx(1, abs=1e-5)
+    assert evidence.observations.sum() - painted == pytest.approx(
+        (~evidence.known).mean(), abs=1e-5
+    )
+
+
+# ---- contradictions -------------------------------------------------------------------------
+
+
+def reasons(examples: Sequence[Example], trusted: Sequence[str] = ()) -> dict[tuple[int, str], str]:
+    digests = [each.digest for each in examples]
+    found = find_contradictions(batches(examples), NAMES, trusted)
+    return {(digests.index(each.example), each.label): each.reason for each in found}
+
+
+def test_boxes_teach_nothing() -> None:
+    boxed = example(0, {"sky": pixels(quarter(0)), "tree": notched(1)})
+    assert reasons([boxed]) == {(0, "sky"): BOX}
+    (evidence,) = gather([boxed])
+    assert target_of(evidence, 0)[NAMES.index("sky")] > 0.9  # the words' own answer
+    assert not evidence.known.reshape(GRID, GRID)[quarter(0)].any()
+
+
+def test_one_exchange_among_many_pictures_is_set_aside_until_it_is_trusted() -> None:
+    right = [example(seed, ALL) for seed in range(4)]
+    wrong = example(9, {"sky": notched(1), "tree": notched(0), "road": notched(2)})
+    examples = [*right, wrong]
+    assert reasons(examples) == {(4, "sky"): OUTLIER, (4, "tree"): OUTLIER}
+    assert reasons(examples, trusted=[wrong.digest]) == {}
+    held_out = [each.predicted for each in batches(examples)]
+    made = find_contradictions(batches(examples), NAMES, (), held_out)
+    assert {each.label for each in made} == {"sky", "tree"}
+    others = gather(examples, [wrong.digest])  # as if the others' paint agreed
+    agreeing = [*held_out[:4], others[4].truth]
+    assert find_contradictions(batches(examples), NAMES, (), agreeing) == []
+
+
+def test_a_picture_whose_paint_mostly_contradicts_is_set_aside_as_a_whole() -> None:
+    right = [example(seed, ALL) for seed in range(4)]
+    shifted = {"sky": notched(1), "tree": notched(2), "road": notched(0)}
+    (*_, last) = examples = [*right, example(9, shifted), example(10, shifted, "b")]
+    found = reasons(examples)
+    assert {name for index, name in found if index == 4} == set(LABELS)
+    assert {name for index, name in found if index == 5} == set(LABELS)
+    assert reasons(examples, trusted=[last.digest]).keys() == {(4, name) for name in LABELS}
+
+
+def test_all_of_an_annotator_who_mostly_contradicts_is_set_aside() -> None:
+    right = [example(seed, ALL) for seed in range(6)]
+    careless = [
+        example(10, {"sky": notched(1), "tree": notched(0)}, "b"),
+        example(11, {"sky": notched(1), "tree": notched(0), "road": notched(2)}, "b"),
+        example(12, {"road": notched(2)}, "b"),
+    ]
+    found = reasons([*right, *careless])
+    assert found[8, "road"] == MOSTLY
+    assert not any(index < 6 for index, _ in found)
+
+
+def test_labels_that_are_exchanged_on_all_pictures_are_set_aside() -> None:
+    swapped = {"sky": notched(1), "tree": notched(0), "road": notched(2)}
+    found = reasons([example(seed, swapped) for seed in range(4)])
+    assert {name for _, name in found if _ == 0} >= {"sky", "tree"}
+    assert found[0, "sky"] == EXCHANGED
+    assert (0, "road") not in found or found[0, "road"] == MOSTLY
+
+
+def test_a_label_whose_word_means_nothing_is_no_contradiction() -> None:
+    """All roads are called trees, and nothing looks like a tree to the word."""
+    shown = ("sky", "", "road", "road")
+    masks = {"sky": notched(0), "tree": notched(2) | notched(3)}
+    examples = [Example.of(features(seed, shown), masks, LABELS, f"{seed}") for seed in range(4)]
+    assert reasons(examples) == {}
+
+
+# ---- similar images -------------------------------------------------------------------------
+
+
+def test_frames_of_a_video_count_as_one_image_and_other_pictures_do_not() -> None:
+    turned = ("road", "", "sky", "tree")
+    frames = [Example.of(features(seed), ALL, LABELS, f"{seed}") for seed in range(3)]
+    others = [
+        Example.of(features(9, turned), ALL, LABELS, "9"),
+        Example.of(features(9, ("tree", "sky", "sky", "road")), ALL, LABELS, "8"),
+    ]
+    found = cluster([*frames, *others])
+    assert len({*found[:3]}) == 1
+    assert len({*found}) == 3
+    assert cluster([]).tolist() == []
+
+
+def test_examples_of_one_image_are_one_without_a_layout_too() -> None:
+    old = [replace(example(seed, ALL), layout=None, picture=f"{seed // 2}") for seed in range(4)]
+    assert cluster(old).tolist() == [0, 0, 1, 1]
+
+
+# ---- the gate -------------------------------------------------------------------------------
+
+
+def test_counts_are_of_the_target_and_weigh_what_the_words_are_sure_of() -> None:
+    (evidence,) = gather([example(0, {"sky": notched(0)})])
+    right, truth, predicted = count_patches(evidence, evidence.batch.text)
+    words = evidence.batch.words.max(axis=1)
+    certainty = np.where(evidence.known, 1, words)
+    assert truth.sum() == pytest.approx(certainty.sum(), rel=1e-5)
+    assert right == pytest.approx(truth)
+    assert predicted == pytest.approx(truth)
+    turned = np.roll(evidence.batch.text, 1, axis=1)
+    assert count_patches(evidence, turned)[0].sum() == pytest.approx(0, abs=1e-6)
+
+
+def test_a_comparison_has_bounds_that_fit_the_number_of_images() -> None:
+    """One label, of 10 patches an image; 4 more of them are right on every second image."""
+
+    def counts(n: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        before = [np.array([[5.0], [10.0], [10.0]]) for _ in range(n)]
+        after = [np.array([[5.0 + 4 * (i % 2)], [10.0], [10.0]]) for i in range(n)]
+        return before, after
+
+    few, many = (compare(*counts(n), np.arange(n)) for n in (4, 100))
+    assert few.before.tolist() == [pytest.approx(1 / 3)]
+    assert few.after.tolist() == [pytest.approx(7 / 13)] == many.after.tolist()
+    assert few.gain == pytest.approx(7 / 13 - 1 / 3)
+    assert few.lows[0] < many.lows[0] < few.gain < many.highs[0] < few.highs[0]
+    assert few.gain_bound == pytest.approx(few.lows[0])
+    same = compare(counts(4)[0], counts(4)[0], np.arange(4))
+    assert (same.gain, same.gain_bound, same.lows.tolist()) == (0, 0, [0])
+
+
+def test_images_that_are_alike_are_drawn_together() -> None:
+    before = [np.array([[5.0], [10.0], [10.0]])] * 8
+    after = [np.array([[9.0], [10.0], [10.0]])] * 4 + before[:4]
+    alone = compare(before, after, np.arange(8))
+    pairs = compare(before, after, np.arange(8) // 4)
+    assert pairs.lows[0] < alone.lows[0]
