@@ -82,7 +82,15 @@ class Fits:
         assert embed(vocabulary.queries).shape == (len(vocabulary.queries), 3)
         text, adapted = self.ious
         return Fit(
-            self.adaptation, text, adapted, {"wine": text}, {"wine": adapted}, None, len(examples)
+            self.adaptation,
+            text,
+            adapted,
+            {"wine": text},
+            {"wine": adapted},
+            {},
+            len(examples),
+            {},
+            (),
         )
 
 
