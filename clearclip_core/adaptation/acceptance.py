@@ -45,23 +45,24 @@ class Comparison:
 
 
 def count_patches(evidence: Evidence, logits: Float32Array) -> Float64Array:
-    """Count the patches of an example: (3, G) of right ones, of the target, and of the logits.
+    """Count the patches of an example: (3, G) of right ones, of the truth, and of the logits.
+
+    A painted patch is true for each label as far as that covers it, so thin things count. Where
+    nobody painted, the words' own answer is true, as far as the words are sure of it.
 
     Args:
-        evidence: targets of N patches. Where nobody painted, it is the words' own answer, which
-            counts as much as the words are sure of it.
+        evidence: what is known of N patches.
         logits: (N, G).
     """
-    groups, predicted = logits.shape[1], logits.argmax(axis=1)
-    weights = evidence.batch.weights * np.float32(evidence.share) * evidence.certainty
-    right = weights * (predicted == evidence.truth)
-
-    def sums(of: npt.NDArray[np.intp], weights: Float32Array) -> Float64Array:
-        return np.bincount(of, weights, minlength=groups).astype(np.float64)
-
-    return np.stack(
-        [sums(predicted, right), sums(evidence.truth, weights), sums(predicted, weights)]
-    )
+    patches, predicted = np.arange(len(logits)), logits.argmax(axis=1)
+    answer = np.zeros_like(evidence.target)
+    answer[patches, evidence.truth] = evidence.certainty
+    true = np.where(evidence.known[:, None], evidence.target, answer)
+    true = true * (evidence.batch.weights * np.float32(evidence.share))[:, None]
+    chosen = np.zeros_like(true)
+    chosen[patches, predicted] = true.sum(axis=1)
+    right = np.where(chosen > 0, true, 0)
+    return np.stack([each.sum(axis=0, dtype=np.float64) for each in (right, true, chosen)])
 
 
 def compare(

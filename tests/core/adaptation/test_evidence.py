@@ -280,6 +280,17 @@ def test_counts_are_of_the_target_and_weigh_what_the_words_are_sure_of() -> None
     assert count_patches(evidence, turned)[0].sum() == pytest.approx(0, abs=1e-6)
 
 
+def test_a_thing_that_is_thinner_than_a_patch_counts_as_far_as_it_covers_it() -> None:
+    """A quarter of one patch is a tree, the rest of it and all others are sky."""
+    tree = np.zeros((SIDE * GRID,) * 2, bool)
+    tree[:8, :8] = True
+    (evidence,) = gather([example(0, {"sky": ~tree, "tree": tree})])
+    right, truth, predicted = count_patches(evidence, np.eye(4)[[1] + [0] * 63].astype(np.float32))
+    assert right == pytest.approx([63, 0.25, 0, 0])
+    assert truth == pytest.approx([63.75, 0.25, 0, 0])
+    assert predicted == pytest.approx([63, 1, 0, 0])
+
+
 def test_a_comparison_has_bounds_that_fit_the_number_of_images() -> None:
     """One label, of 10 patches an image; 4 more of them are right on every second image."""
 
