@@ -284,7 +284,8 @@ def test_a_thing_that_is_thinner_than_a_patch_counts_as_far_as_it_covers_it() ->
     """A quarter of one patch is a tree, the rest of it and all others are sky."""
     tree = np.zeros((SIDE * GRID,) * 2, bool)
     tree[:8, :8] = True
-    (evidence,) = gather([example(0, {"sky": ~tree, "tree": tree})])
+    painted = example(0, {"sky": ~tree, "tree": tree})
+    (evidence,) = gather([painted], [painted.digest])  # the words see other things there
     right, truth, predicted = count_patches(evidence, np.eye(4)[[1] + [0] * 63].astype(np.float32))
     assert right == pytest.approx([63, 0.25, 0, 0])
     assert truth == pytest.approx([63.75, 0.25, 0, 0])
