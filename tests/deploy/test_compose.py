@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from backend.settings import Settings, variables
 
@@ -16,6 +18,9 @@ COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 DOCKERFILE = (ROOT / "backend" / "Dockerfile").read_text(encoding="utf-8")
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE)["services"]
 BACKENDS = ["backend-cpu", "backend-gpu"]
+DEPLOY = ROOT / "deploy"
+#: The last stage of the Dockerfile: what an image holds.
+IMAGE = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
 
 EXAMPLE_LINES = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
 #: What `.env` gives, as `docker compose` reads it: comments and blank lines apart.
@@ -172,6 +177,56 @@ def test_label_studio_may_reach_a_private_address_and_waits_for_predictions() ->
     assert float(told["ML_TIMEOUT_PREDICT"]) > 100
 
 
+def test_label_studio_runs_under_a_server_that_waits_longer_than_label_studio_itself() -> None:
+    service = SERVICES["label-studio"]
+    (shell, _, command) = service["command"]
+    assert shell == "sh"
+    assert re.fullmatch(r"label-studio init && exec uwsgi --ini (\S+)", command)
+    (config,) = service["configs"]
+    assert command.endswith(config["target"])
+    ini = configparser.ConfigParser()
+    ini.read(ROOT / yaml.safe_load(COMPOSE)["configs"][config["source"]]["file"])
+    for limit in ("harakiri", "http-timeout"):
+        assert ini.getint("uwsgi", limit) > float(service["environment"]["ML_TIMEOUT_PREDICT"])
+    assert ini["uwsgi"]["http"].endswith(":8080")  # the port that is published and asked for health
+
+
+def test_the_proxy_leads_to_both_services_and_sets_no_time_limit() -> None:
+    proxy = SERVICES["proxy"]
+    assert proxy["profiles"] == ["tls"]
+    caddyfile = (DEPLOY / "Caddyfile").read_text(encoding="utf-8")
+    aliases = SERVICES["backend-cpu"]["networks"]["default"]["aliases"]
+    for host, port in re.findall(r"reverse_proxy (\S+):(\d+)", caddyfile):
+        assert (host == "label-studio" and port == "8080") or (host in aliases and port == "9090")
+    assert "timeout" not in re.sub(r"#.*", "", caddyfile)
+    assert set(re.findall(r"\{\$(\w+)\}", caddyfile)) == set(proxy["environment"])
+    # Django refuses forms of another origin, and the proxy's is one: Caddy asks without TLS.
+    origin = SERVICES["label-studio"]["environment"]["CSRF_TRUSTED_ORIGINS"]
+    assert origin == "https://" + proxy["environment"]["PROXY_HOST"]
+
+
+def test_a_profile_makes_the_database_before_the_backend_starts() -> None:
+    service = SERVICES["create-database"]
+    assert service["profiles"] == ["database"]
+    assert service["restart"] == "no"
+    assert service["image"] == SERVICES["postgres"]["image"]
+    assert service["environment"]["PGPASSWORD"] == "${POSTGRES_PASSWORD:?}"
+    for name in BACKENDS:
+        assert SERVICES[name]["depends_on"]["create-database"] == {
+            "condition": "service_completed_successfully",
+            "required": False,
+        }
+
+
+def test_every_file_that_is_handed_to_a_service_is_there() -> None:
+    configs = yaml.safe_load(COMPOSE)["configs"]
+    used = [
+        config["source"] for service in SERVICES.values() for config in service.get("configs", [])
+    ]
+    assert sorted(used) == sorted(configs)
+    assert all((ROOT / config["file"]).is_file() for config in configs.values())
+
+
 def test_the_backend_has_the_token_of_label_studios_user_and_its_address() -> None:
     user = SERVICES["label-studio"]["environment"]
     assert user["LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN"] == "true"
@@ -207,32 +262,49 @@ def test_label_studio_reports_its_errors_to_nobody() -> None:
 def test_no_service_gains_privileges_or_fills_the_machine(name: str) -> None:
     service = SERVICES[name]
     assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["cap_drop"] == ["ALL"]
     assert 0 < service["pids_limit"] <= 4096
+    assert re.fullmatch(r"\d+[gm]|\$\{\w+_MEMORY:-\d+g\}", service["mem_limit"])
     assert service["logging"]["driver"] == "json-file"
     assert set(service["logging"]["options"]) == {"max-size", "max-file"}
-    if name in BACKENDS:
-        assert service["cap_drop"] == ["ALL"]
+    if name not in ("label-studio", "postgres"):  # whose images write beside their volumes
+        assert service["read_only"] is True
+
+
+def test_only_two_services_keep_capabilities() -> None:
+    kept = {name: service["cap_add"] for name, service in SERVICES.items() if "cap_add" in service}
+    assert kept == {
+        "postgres": ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"],
+        "proxy": ["NET_BIND_SERVICE"],
+    }
 
 
 def test_images_are_pinned_and_what_people_open_is_published_on_an_address_one_chooses() -> None:
     published = {name for name, service in SERVICES.items() if "ports" in service}
-    assert published == {"label-studio", *BACKENDS}
+    assert published == {"label-studio", "proxy", *BACKENDS}
     for name in BACKENDS:
         assert SERVICES[name]["ports"] == ["${BACKEND_BIND:-127.0.0.1}:${BACKEND_PORT:-9090}:9090"]
     assert SERVICES["label-studio"]["ports"] == [
         "${LABEL_STUDIO_BIND:-127.0.0.1}:${LABEL_STUDIO_PORT:-8080}:8080"
     ]
-    for name in ("label-studio", "postgres"):
+    assert SERVICES["proxy"]["ports"] == [
+        "${PROXY_BIND:-0.0.0.0}:80:80",
+        "${PROXY_BIND:-0.0.0.0}:443:443",
+        "${BACKEND_BIND:-127.0.0.1}:9443:9443",
+    ]
+    for name in set(SERVICES) - set(BACKENDS):
         assert re.search(r":\d+\.\d+", SERVICES[name]["image"])
 
 
 def test_named_volumes_hold_all_that_must_last() -> None:
     volumes = yaml.safe_load(COMPOSE)["volumes"]
     mounted = {
-        mount.rsplit(":", 1)[0] for service in SERVICES.values() for mount in service["volumes"]
+        mount.rsplit(":", 1)[0]
+        for service in SERVICES.values()
+        for mount in service.get("volumes", [])
     }
-    assert mounted == {"label-studio", "postgres", "${MODELS:-models}"}
-    assert set(volumes) == {"label-studio", "postgres", "models"}
+    assert mounted == {"label-studio", "postgres", "${MODELS:-models}", "proxy"}
+    assert set(volumes) == {"label-studio", "postgres", "models", "proxy"}
 
 
 def test_every_service_has_a_healthcheck() -> None:
@@ -243,15 +315,29 @@ def test_every_service_has_a_healthcheck() -> None:
 
 
 def test_the_image_runs_as_nobody_special_and_keeps_weights_where_it_may_write() -> None:
-    assert DOCKERFILE.index("USER 1000") < DOCKERFILE.index('CMD ["clearclip-backend", "serve"]')
-    assert "MODEL_DIR=/models" in DOCKERFILE
-    assert "--owner clearclip /models" in DOCKERFILE
+    serve = 'CMD ["clearclip-backend", "serve", "--wait"]'
+    assert IMAGE.index("USER 1000") < IMAGE.index(serve)
+    assert "MODEL_DIR=/models" in IMAGE
+    assert "--owner clearclip /models" in IMAGE
     assert all(mount.endswith(":/models") for mount in SERVICES["backend-cpu"]["volumes"])
+
+
+def test_the_image_holds_compiled_bytecode_and_nothing_that_builds() -> None:
+    assert "UV_COMPILE_BYTECODE=1" in DOCKERFILE
+    assert "python -m compileall" in IMAGE
+    assert "pip uninstall" in IMAGE
+    assert re.findall(r"^COPY .*", IMAGE, re.MULTILINE) == [
+        "COPY --from=build /opt/clearclip /opt/clearclip"
+    ]
+    assert not re.search(r"pip install|\buv\b", IMAGE)
 
 
 def test_the_image_takes_label_studio_ml_from_a_commit_without_its_dependencies() -> None:
     assert re.search(r"LABEL_STUDIO_ML=[0-9a-f]{40}\n", DOCKERFILE)
-    assert re.search(r"--no-deps \\\n\s*\"https://github.com/HumanSignal/label-stud", DOCKERFILE)
+    assert re.search(
+        r"--no-deps --no-build-isolation \\\n\s*\"https://github.com/HumanSignal/label-stud",
+        DOCKERFILE,
+    )
 
 
 def test_the_image_has_the_commit_of_label_studio_ml_that_the_extra_names() -> None:
@@ -261,8 +347,68 @@ def test_the_image_has_the_commit_of_label_studio_ml_that_the_extra_names() -> N
     assert f'label-studio-ml = ["label-studio-ml @ {archive}"]' in project
 
 
-def test_the_image_installs_what_the_project_asks_for_as_it_stands() -> None:
-    assert "--requirement pyproject.toml --extra postgres" in re.sub(r"\\\n\s*", "", DOCKERFILE)
+def pinned(file: str) -> dict[str, Requirement]:
+    """The requirements of a file by name, of those for Linux and the image's Python."""
+    text = re.sub(r"\s*\\\n\s*--hash=\S+", "", (DEPLOY / file).read_text(encoding="utf-8"))
+    (python,) = set(re.findall(r"^FROM python:(\d+\.\d+)-", DOCKERFILE, re.MULTILINE))
+    there = {
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "platform_machine": "x86_64",
+        "implementation_name": "cpython",
+    }
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    found = [Requirement(line) for line in lines]
+    kept = [one for one in found if one.marker is None or one.marker.evaluate(there)]
+    assert len({one.name for one in kept}) == len(kept)
+    return {one.name: one for one in kept}
+
+
+def requirements() -> list[Requirement]:
+    """What the images need: dependencies of the project, its extra postgres and requirements.in."""
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (dependencies,) = re.findall(r"^dependencies = \[\n(.*?)^\]", project, re.MULTILINE | re.DOTALL)
+    (extra,) = re.findall(r"^postgres = \[(.*?)\]  #", project, re.MULTILINE)
+    named = re.findall(r'"([^"]+)"', re.sub(r"#.*", "", dependencies)) + re.findall(
+        r'"([^"]+)"', extra
+    )
+    return [*map(Requirement, named), *pinned("requirements.in").values()]
+
+
+def test_the_lock_file_and_torch_have_a_release_of_everything_that_is_asked_for() -> None:
+    there = {name.lower().replace("_", "-"): one for name, one in locked().items()}
+    for asked in requirements():
+        if asked.marker is not None and not asked.marker.evaluate({"python_version": "3.12"}):
+            continue
+        (pin,) = there[asked.name.lower().replace("_", "-")].specifier
+        assert pin.operator == "=="
+        assert asked.specifier.contains(pin.version), f"make lock: {asked}"
+
+
+def locked() -> dict[str, Requirement]:
+    return pinned("requirements.lock") | pinned("torch.txt")
+
+
+def test_every_release_in_the_lock_file_has_hashes_and_no_address() -> None:
+    text = (DEPLOY / "requirements.lock").read_text(encoding="utf-8")
+    entries = re.split(r"\n(?=\S)", text)
+    assert all("--hash=sha256:" in entry for entry in entries if not entry.startswith("#"))
+    assert "://" not in text
+    # Each build of torch, and the parts of CUDA that it needs, are of torch's own index.
+    names = set(pinned("requirements.lock"))
+    unlocked = set(pinned("unlocked.txt"))
+    assert not {name for name in names if re.match(r"torch|nvidia|cuda|triton", name)}
+    assert not names & unlocked
+
+
+def test_the_image_installs_the_lock_file_by_its_hashes_and_the_torch_of_its_file() -> None:
+    flat = re.sub(r"\\\n\s*", "", DOCKERFILE)
+    assert "--no-deps --require-hashes --requirement requirements.lock" in flat
+    assert '--torch-backend "${TORCH_BACKEND}" --requirement torch.txt' in flat
+    assert SERVICES["backend-gpu"]["build"]["args"] == {"TORCH_BACKEND": "${TORCH_CUDA:-cu130}"}
+    assert EXAMPLE["TORCH_CUDA"] == "cu130"
 
 
 def test_the_build_context_holds_all_that_is_copied_and_nothing_else() -> None:
@@ -270,7 +416,7 @@ def test_the_build_context_holds_all_that_is_copied_and_nothing_else() -> None:
     assert lines[1] == "*"
     copied = {
         word.removeprefix("./")
-        for line in re.findall(r"^COPY (.*)$", DOCKERFILE, re.MULTILINE)
+        for line in re.findall(r"^COPY (?!--from)(.*)$", DOCKERFILE, re.MULTILINE)
         for word in line.split()[:-1]
     }
     assert {line[1:] for line in lines if line.startswith("!")} == copied
