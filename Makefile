@@ -26,6 +26,9 @@ demo: $(VENV)/.made $(STUDIO_VENV)/.made ## Label Studio and the backend on draw
 test: $(VENV)/.made $(STUDIO_VENV)/.made browser postgres ## all tests, the real Label Studio and Chromium included (ARGS: pytest's)
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio $(VENV)/bin/python -m pytest $(ARGS)
 
+test-compose: ## build the image and walk through Docker Compose with a real engine (ARGS: --file more.yml)
+	$(PYTHON) -m tests.deploy.walk --results docs/explanation/measurements.md $(ARGS)
+
 check: $(VENV)/.made ## format, lint and types of the code; lint and schema of the container files and the workflow
 	$(TOOLS) ruff format --check .
 	$(TOOLS) ruff check .
@@ -34,7 +37,7 @@ check: $(VENV)/.made ## format, lint and types of the code; lint and schema of t
 	$(TOOLS) hadolint backend/Dockerfile
 	$(TOOLS) check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(TOOLS) check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
-	$(TOOLS) shellcheck .ci/run
+	$(TOOLS) shellcheck .ci/run deploy/create-database.sh
 
 docs: $(VENV)/.made ## the pages of docs/, into site/; warnings are errors
 	PYTHONPATH=. $(VENV)/bin/python -m sphinx -W --keep-going -n -q docs site
