@@ -58,7 +58,7 @@ def on_a_folder_of_root(
             status = ["docker", "exec", name, "clearclip-backend", "database", "status"]
             assert "up to date" in run(*status)
     finally:
-        run("docker", "rm", "--force", name)
+        run("docker", "rm", "--force", "--volumes", name)
         run(*as_root, "chown", "-R", "0", "/models")
 
 

@@ -178,10 +178,13 @@ def with_profiles(steps: Walk) -> None:
     )
     with steps.step("up with the profiles database and tls"):
         steps.up()
-    with steps.step("log in through the proxy"):
+    with steps.step("a new password, and a login through the proxy"):
+        new = secrets.token_hex(8)
+        reset = ["label-studio", "reset_password", "--username", EMAIL, "--password", new]
+        steps.compose("exec", "-T", "label-studio", *reset)
         root = "/data/caddy/pki/authorities/local/root.crt"
         authority = steps.compose("exec", "-T", "proxy", "cat", root)
-        steps.inside("tls", "label.test", EMAIL, steps.secrets["LABEL_STUDIO_PASSWORD"], authority)
+        steps.inside("tls", "label.test", EMAIL, new, authority)
     with steps.step("connect, predict, learn and doctor on PostgreSQL"):
         project = str(steps.inside("connect", str(PICTURES))["project"])
         assert steps.inside("predict", project)["predicted"] == PICTURES
