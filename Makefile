@@ -35,7 +35,7 @@ check: $(VENV)/.made ## format, lint and types of the code; lint and schema of t
 	$(VENV)/bin/python -m mypy
 	PYTHONPATH=. $(VENV)/bin/lint-imports --no-cache
 	$(TOOLS) hadolint backend/Dockerfile
-	$(TOOLS) check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(TOOLS) check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml tests/deploy/closed-network.yml
 	$(TOOLS) check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 	$(TOOLS) shellcheck .ci/run deploy/create-database.sh
 
