@@ -10,13 +10,15 @@ STUDIO := label-studio==1.23.2
 # The reference to label-studio-ml 2.x; what 2.x, 1.0.9 and the SDK import beside the default install.
 STUDIO_ML := $(shell sed -nE 's/^label-studio-ml = \["(.*)"\]$$/\1/p' pyproject.toml)
 STUDIO_IMPORTS := attrs colorama doclang label-studio-tools redis rq semver~=3.0.2
+# The same release as the image's.
+UV := $(shell sed -nE 's/.*pip install .*(uv==[0-9.]+).*/\1/p' backend/Dockerfile)
 TOOLS = PATH="$(abspath $(VENV))/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs settings bench picture browser postgres
+.PHONY: help demo test test-compose check docs settings lock bench picture browser postgres
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: $(VENV)/.made $(STUDIO_VENV)/.made ## Label Studio and the backend on drawn scenes (ARGS=--once: check and exit)
 	$(VENV)/bin/clearclip-backend demo --label-studio $(STUDIO_VENV)/bin/label-studio $(ARGS)
@@ -24,15 +26,18 @@ demo: $(VENV)/.made $(STUDIO_VENV)/.made ## Label Studio and the backend on draw
 test: $(VENV)/.made $(STUDIO_VENV)/.made browser postgres ## all tests, the real Label Studio and Chromium included (ARGS: pytest's)
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio $(VENV)/bin/python -m pytest $(ARGS)
 
+test-compose: ## build the image and walk through Docker Compose with a real engine (ARGS: --file more.yml)
+	$(PYTHON) -m tests.deploy.walk --results docs/explanation/measurements.md $(ARGS)
+
 check: $(VENV)/.made ## format, lint and types of the code; lint and schema of the container files and the workflow
 	$(TOOLS) ruff format --check .
 	$(TOOLS) ruff check .
 	$(VENV)/bin/python -m mypy
 	PYTHONPATH=. $(VENV)/bin/lint-imports --no-cache
 	$(TOOLS) hadolint backend/Dockerfile
-	$(TOOLS) check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(TOOLS) check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml tests/deploy/closed-network.yml
 	$(TOOLS) check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
-	$(TOOLS) shellcheck .ci/run
+	$(TOOLS) shellcheck .ci/run deploy/create-database.sh
 
 docs: $(VENV)/.made ## the pages of docs/, into site/; warnings are errors
 	PYTHONPATH=. $(VENV)/bin/python -m sphinx -W --keep-going -n -q docs site
@@ -40,6 +45,13 @@ docs: $(VENV)/.made ## the pages of docs/, into site/; warnings are errors
 settings: $(VENV)/.made ## write the settings anew into .env.example and the page of the docs
 	$(VENV)/bin/clearclip-backend settings --format env --into .env.example
 	test ! -e $(SETTINGS_PAGE) || $(VENV)/bin/clearclip-backend settings --format markdown --into $(SETTINGS_PAGE)
+
+lock: $(VENV)/.made ## choose the releases in the images anew, into deploy/requirements.lock
+	$(VENV)/bin/python -m pip install --quiet '$(UV)'
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-annotate \
+	--custom-compile-command 'make lock' --constraints deploy/torch.txt --excludes deploy/unlocked.txt \
+	--no-emit-package torch --no-emit-package torchvision --output-file deploy/requirements.lock \
+	--extra postgres pyproject.toml deploy/requirements.in
 
 bench: $(VENV)/.made $(STUDIO_VENV)/.made ## benchmarks and the longer studies, into docs/explanation/measurements.md (ARGS: a part, only printed)
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio OMP_WAIT_POLICY=PASSIVE \

@@ -76,10 +76,12 @@ POSTGRES_PASSWORD=
 
 # == Containers ==
 
-# cpu, or gpu for one NVIDIA GPU (needs the NVIDIA Container Toolkit).
+# cpu, or gpu for one NVIDIA GPU (needs the NVIDIA Container Toolkit). With a comma after it:
+# database makes the PostgreSQL database that DATABASE_URL below names; tls puts a proxy with TLS
+# in front.
 COMPOSE_PROFILES=cpu
-# The build of torch in the gpu profile's image.
-TORCH_CUDA=cu128
+# The build of torch in the gpu profile's image: cu130, or cu126 for cards before Turing.
+TORCH_CUDA=cu130
 # Label Studio's first user.
 LABEL_STUDIO_USERNAME=admin@example.com
 # The address of Label Studio that people type into their browsers.
@@ -91,9 +93,23 @@ LABEL_STUDIO_PORT=8080
 # Where the backend's page listens. Set BASIC_AUTH_USER and BASIC_AUTH_PASS before others reach it.
 BACKEND_BIND=127.0.0.1
 BACKEND_PORT=9090
-# The volume of weights, or a folder such as /srv/models. Without network, put weights into a folder
-# first: clearclip models --download NAME --to FOLDER
+# The volume of weights, or a folder such as /srv/models, which user 1000 must own (chown -R 1000).
+# Without network, put weights into it first: clearclip models --download NAME --to FOLDER
 MODELS=models
+# The most memory of the backend and of Label Studio. One that needs more is ended and starts anew.
+BACKEND_MEMORY=8g
+LABEL_STUDIO_MEMORY=4g
+
+# == TLS: profile tls ==
+
+# The name in people's browsers; set LABEL_STUDIO_HOST=https:// and this name, too. The backend's
+# page is at port 9443, where BACKEND_BIND listens.
+PROXY_HOST=localhost
+# internal: a certificate that browsers warn of. An e-mail address: one by ACME, such as Let's
+# Encrypt's, for a public name. Or two paths in the container: certificate and key.
+PROXY_TLS=internal
+# Where ports 80 and 443 listen.
+PROXY_BIND=0.0.0.0
 """
 
 _BACKEND = """\

@@ -18,6 +18,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.database.migrations.revisions import current, is_up_to_date, upgrade
+from backend.database.permissions import advice
 from backend.settings import Settings
 
 #: The advisory lock of PostgreSQL under which tables are made and jobs are changed.
@@ -106,7 +107,7 @@ class Database:
         except (OSError, SQLAlchemyError, ImportError) as error:
             raise ValueError(
                 f"The database {self.name} cannot be {done} ({error_message(error)}): "
-                "set DATABASE_URL."
+                f"{advice(self.file)}"
             ) from None
 
     def close(self) -> None:

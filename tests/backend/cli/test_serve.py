@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
-from backend.cli.serve import serve
+from backend.cli.serve import serve, wait_for_database
+from backend.database.database import Database
 from backend.settings import Settings
 
 
 def test_serve_has_a_flag_for_every_setting() -> None:
     flags = {flag for parameter in serve.params for flag in parameter.opts}
-    assert flags == {"--" + name.replace("_", "-") for name in Settings.model_fields}
+    settings = {"--" + name.replace("_", "-") for name in Settings.model_fields}
+    assert flags == {*settings, "--wait"}
 
 
 @pytest.mark.parametrize(
@@ -38,3 +47,33 @@ def test_serve_refuses_what_cannot_work(arguments: list[str], sentence: str) -> 
     assert result.exit_code != 0
     assert sentence in result.output
     assert "Traceback" not in result.output
+
+
+def test_serve_waits_for_a_database_and_names_each_reason_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    in_the_way = tmp_path / "models"
+    in_the_way.write_text("a file where the folder should be")
+
+    def mend() -> None:
+        while not caplog.records:
+            time.sleep(0.01)
+        time.sleep(0.1)  # for more tries with the same reason
+        in_the_way.unlink()
+
+    mending = threading.Thread(target=mend)
+    mending.start()
+    with caplog.at_level(logging.ERROR):
+        wait_for_database(Database(f"sqlite:///{in_the_way}/clearclip.db"), retry_delay_s=0.01)
+    mending.join()
+    (record,) = caplog.records
+    assert "clearclip.db cannot be written" in record.getMessage()
+    assert (in_the_way / "clearclip.db").exists()
+
+
+def test_a_signal_ends_the_wait_for_a_database(tmp_path: Path) -> None:
+    (tmp_path / "models").write_text("a file where the folder should be")
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with pytest.raises(SystemExit) as ended:
+        wait_for_database(Database(f"sqlite:///{tmp_path}/models/clearclip.db"))
+    assert not ended.value.code

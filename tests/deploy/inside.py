@@ -1,0 +1,188 @@
+"""What `walk.py` does inside the backend's container: as a person with a browser, over HTTP.
+
+`docker compose exec -T backend-cpu python - STEP ARGUMENTS < inside.py` runs one step, which ends
+with a line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import requests
+from label_studio_sdk.converter import brush
+
+from backend.cli import demo_scenes, label_studio_project
+from backend.cli.demo_servers import LabelStudioProcess
+from clearclip_core import SCENE_LABELS, render_scene
+
+BACKEND = "http://backend.internal:9090"
+#: Label of the scenes -> name of the label in the project; two that the model does not know.
+CALLED = {"sky": "sky", "grass": "grass", "house": "house", "tree": "blorp", "road": "zindle"}
+FIRST_SEED = 10_000_700
+
+
+def studio() -> LabelStudioProcess:
+    """Return Label Studio as the backend's own settings name it."""
+    return LabelStudioProcess(
+        os.environ["LABEL_STUDIO_URL"], token=os.environ["LABEL_STUDIO_API_KEY"]
+    )
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 600) -> Any:
+    """Return the first true value of a condition."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f"{what} has not come in {seconds:g} s"
+        time.sleep(0.5)
+    return value
+
+
+def is_up(url: str) -> bool:
+    """Return whether a server answers /health."""
+    try:
+        return requests.get(f"{url}/health", timeout=5).ok
+    except requests.RequestException:
+        return False
+
+
+def ready() -> dict[str, Any]:
+    """Wait until both servers answer and the model is loaded."""
+    wait_for(lambda: is_up(studio().url), "Label Studio", 1200)
+    wait_for(lambda: is_up(BACKEND), "the backend")
+    wait_for(lambda: requests.get(f"{BACKEND}/ready", timeout=5).ok, "the model")
+    return {}
+
+
+def closed() -> dict[str, Any]:
+    """Check that no network but the containers' own is reached, and that nothing is written."""
+    routes = Path("/proc/net/route").read_text().splitlines()[1:]
+    assert routes, "expected a network"
+    assert all(line.split()[1] != "00000000" for line in routes), "there is a default route"
+    for folder in ("/", "/opt/clearclip", str(Path.home())):
+        assert os.statvfs(folder).f_flag & os.ST_RDONLY, f"{folder} is not read-only"
+    return {}
+
+
+def connect(pictures: str) -> dict[str, Any]:
+    """Make a project with drawn scenes, and connect the backend as the docs say."""
+    server = studio()
+    project = label_studio_project.create_project(server, list(CALLED.values()), title="Walk")
+    add(str(project), pictures)
+    label_studio_project.connect(server, project, BACKEND)
+    hooks = server.client.webhooks.list(project=project)
+    assert [hook.url for hook in hooks] == [f"{BACKEND}/webhook"], "no webhook"
+    return {"project": project}
+
+
+def add(project: str, pictures: str) -> dict[str, Any]:
+    """Upload more drawn scenes."""
+    seeds = range(FIRST_SEED, FIRST_SEED + int(pictures))
+    files = (demo_scenes.scene_file(seed) for seed in seeds)
+    label_studio_project.upload(studio(), int(project), files)
+    return {}
+
+
+def predictions(project: str) -> dict[int, Any]:
+    """Return task -> its newest prediction."""
+    found = studio().client.predictions.list(project=int(project))
+    return {each.task: each for each in sorted(found, key=lambda each: each.id)}
+
+
+def predict(project: str) -> dict[str, Any]:
+    """Retrieve predictions of all tasks in one request, as the data manager does."""
+    server = studio()
+    server.post(
+        f"/api/dm/actions?id=retrieve_tasks_predictions&project={project}",
+        json={"selectedItems": {"all": True, "excluded": []}},
+    )
+    return count(project)
+
+
+def count(project: str) -> dict[str, Any]:
+    """Count the tasks, and those that have a prediction with regions."""
+    tasks = list(studio().client.tasks.list(project=int(project)))
+    predicted = [task for task, each in predictions(project).items() if each.result]
+    return {"tasks": len(tasks), "predicted": len(predicted)}
+
+
+def annotate(project: str) -> dict[str, Any]:
+    """Submit what each scene shows, and wait until the project has learned from it."""
+    client, before, first = studio().client, version(project)["version"], predictions(project)
+    for task in list(client.tasks.list(project=int(project))):
+        client.annotations.create(
+            id=task.id,
+            result=truth(task.data["image"], first[task.id].result[0]),
+            parent_prediction=first[task.id].id,
+            lead_time=20.0,
+        )
+    wait_for(lambda: compared(project) == len(first), "the last annotation")
+    after = wait_for(
+        lambda: (now := version(project)["version"]) != before and now, "a version that has learned"
+    )
+    assert re.search(r" \+\d+$", after), after
+    return {"version": after}
+
+
+def truth(image: str, template: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return one brush region for each label that a scene shows."""
+    label_map = render_scene(demo_scenes.scene_seed(image)).label_map
+    regions = []
+    for name, label in CALLED.items():
+        mask = label_map == SCENE_LABELS.index(name)
+        if mask.any():
+            rle = brush.mask2rle(mask.astype(np.uint8) * 255)
+            value = {"format": "rle", "rle": rle, "brushlabels": [label]}
+            regions.append(template | {"id": label, "value": value, "origin": "manual"})
+    return regions
+
+
+def compared(project: str) -> int:
+    """Return how many annotations the backend has compared with its predictions."""
+    report = requests.get(f"{BACKEND}/projects/{project}/report.json", timeout=60).json()
+    return int(report["annotations"]["compared"])
+
+
+def version(project: str) -> dict[str, Any]:
+    """Return the model version that the backend tells Label Studio, as at every Retrieve."""
+    config = studio().client.projects.get(id=int(project)).label_config
+    body = {"project": f"{project}.1", "schema": config, "hostname": studio().url}
+    answer = requests.post(f"{BACKEND}/setup", json=body, timeout=60)
+    answer.raise_for_status()
+    return {"version": answer.json()["model_version"]}
+
+
+def tls(host: str, email: str, password: str, authority: str) -> dict[str, Any]:
+    """Log in through the proxy, and open the dashboard, with the certificate checked."""
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file, requests.Session() as browser:
+        file.write(authority)
+        file.flush()
+        browser.verify = file.name
+        browser.trust_env = False
+        page = browser.get(f"https://{host}/user/login/", timeout=60)
+        page.raise_for_status()
+        assert all(cookie.secure for cookie in browser.cookies)
+        form = {
+            "csrfmiddlewaretoken": browser.cookies["csrftoken"],
+            "email": email,
+            "password": password,
+        }
+        headers = {"Origin": f"https://{host}", "Referer": page.url}
+        answer = browser.post(page.url, data=form, headers=headers, timeout=60)
+        answer.raise_for_status()
+        assert answer.url != page.url, "the login was refused"
+        browser.get(f"https://{host}:9443/", timeout=60).raise_for_status()
+    return {}
+
+
+if __name__ == "__main__":
+    step, *arguments = sys.argv[1:]
+    print(json.dumps(globals()[step](*arguments)))
