@@ -68,24 +68,43 @@ class LabelEmbeddings:
         return {label.name for label in self.vocabulary.labels}
 
     def measure(
-        self, examples: Sequence[Example], adaptation: Adaptation | None
+        self,
+        examples: Sequence[Example],
+        adaptation: Adaptation | None,
+        *,
+        with_kept: bool = True,
     ) -> dict[str, ThresholdCounts]:
-        """Count right and wrong patches of examples by label; None: by the words alone."""
+        """Count right and wrong patches of examples by label; see `measure_patches`.
+
+        Args:
+            examples: the examples.
+            adaptation: what is added to scores; None: the words alone.
+            with_kept: whether what annotators kept as predicted counts.
+        """
         embeddings, bias = self._embeddings, torch.zeros(len(self._embeddings))
         if adaptation is not None:
             embeddings, bias = adaptation.apply(embeddings, self.vocabulary)
         return add_up(
-            measure_patches(example, embeddings, bias, self.vocabulary) for example in examples
+            measure_patches(example, embeddings, bias, self.vocabulary, with_kept=with_kept)
+            for example in examples
         )
 
     def iou(self, examples: Sequence[Example], adaptation: Adaptation | None) -> float:
-        """Return the mean IoU, in [0, 1], of the labels that the examples show."""
-        ious = [
-            counts.right.sum() / (counts.true_px + counts.wrong.sum())
-            for counts in self.measure(examples, adaptation).values()
+        """Return the mean IoU, in [0, 1], of the labels that annotators drew in the examples.
+
+        What they kept as predicted does not count: it would favour what had predicted it.
+        """
+        ious = self.ious(examples, adaptation).values()
+        return sum(ious) / len(ious) if ious else 0.0
+
+    def ious(self, examples: Sequence[Example], adaptation: Adaptation | None) -> dict[str, float]:
+        """Return name of the label -> IoU, of the labels that annotators drew in the examples."""
+        measured = self.measure(examples, adaptation, with_kept=False)
+        return {
+            name: float(counts.right.sum() / (counts.true_px + counts.wrong.sum()))
+            for name, counts in measured.items()
             if counts.true_px
-        ]
-        return float(sum(ious)) / len(ious) if ious else 0.0
+        }
 
 
 @dataclass(frozen=True, eq=False)

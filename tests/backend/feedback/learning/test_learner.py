@@ -18,6 +18,7 @@ from backend.database.database import Database
 from backend.database.leases import LEASE_S
 from backend.errors import BadRequest, ImageRefused, LearningRefused, StudioUnreachable
 from backend.feedback.comparison import AnnotationDiff, ImageDiff
+from backend.feedback.evidence import Evidence
 from backend.feedback.learning import example_store
 from backend.feedback.learning.learner import Learner
 from backend.feedback.learning.model_key import model_key
@@ -158,11 +159,12 @@ def corrected(
     image: str = "flag",
     size_hw: tuple[int, int] = SIZE_HW,
     project: int = 7,
+    evidence: Evidence | None = None,
 ) -> AnnotationDiff:
     parsed = parse_label_config(config)
-    picture = ImageDiff(parsed.images[0], None, size_hw, final)
+    picture = ImageDiff(parsed.images[0], None, size_hw, final, evidence or Evidence(final))
     task = Task(annotation, project, {"image": image})
-    return AnnotationDiff(annotation, project, task, parsed, (picture,), 0.0)
+    return AnnotationDiff(annotation, project, task, parsed, (picture,), 0.0, "somebody")
 
 
 def test_an_annotation_gives_what_its_picture_and_masks_teach(database: Database) -> None:
@@ -173,7 +175,7 @@ def test_an_annotation_gives_what_its_picture_and_masks_teach(database: Database
     assert (example.known, example.names) == (("blue", "wine"), ("", "wine"))
     assert example.areas.tolist() == [40 * 40, 40 * 20]
     assert np.array_equal(example.means[1], [255, 0, 0])  # the stand-in's features are colours
-    school.learner.learn(corrected(2, {}))
+    school.learner.learn(corrected(2, {"blue": left_third()}))
     assert (
         len(
             {
@@ -187,6 +189,36 @@ def test_an_annotation_gives_what_its_picture_and_masks_teach(database: Database
     school.learn(1)
     assert school.stores.registry.state(7).changed == 3
     school.learner.forget(1)
+    assert school.stores.examples.examples(7) == []
+
+
+def test_an_example_says_who_drew_what_and_what_was_kept_or_removed(database: Database) -> None:
+    upper, lower = left_third(), left_third()
+    upper[20:], lower[:20] = False, False
+    said = Evidence({"wine": left_third()}, {"wine": upper}, {"blue": lower})
+    school = School(database)
+    school.learner.learn(corrected(1, {"wine": left_third()}, evidence=said))
+    (stored,) = school.stores.examples.examples(7)
+    example = Example.from_bytes(stored.example)
+    assert example.annotator == "somebody"
+    assert example.names == ("", "wine")
+    assert example.kept is not None
+    assert example.removed is not None
+    assert example.removed_names == ("blue",)
+    assert np.array_equal(example.kept[:, 0], np.zeros(len(example.weights)))
+    judged = example.coverage[:, 1] - example.kept[:, 1]
+    assert np.array_equal(judged, example.removed[:, 0]), "the lower half of the left third"
+    assert 0 < judged.sum() < example.coverage[:, 1].sum()
+
+
+def test_an_image_of_which_the_annotation_says_nothing_gives_no_example(
+    database: Database,
+) -> None:
+    """An image whose labels are rectangles, for one."""
+    school = School(database)
+    school.learn(1)
+    boxes = corrected(1, {"wine": left_third()}, image="gone", evidence=Evidence({}))
+    school.learner.learn(boxes)  # and it is not read for that
     assert school.stores.examples.examples(7) == []
 
 
@@ -254,8 +286,9 @@ def test_a_list_of_pictures_teaches_those_with_regions(database: Database) -> No
     xml = CONFIG.replace('value="$image"', 'valueList="$pages"')
     config = parse_label_config(xml)
     task = Task(1, 7, {"pages": ["red", "flag"]})
+    masks = {"wine": left_third()}
     pictures = tuple(
-        ImageDiff(config.images[0], index, SIZE_HW, {"wine": left_third()}) for index in (1, 5)
+        ImageDiff(config.images[0], index, SIZE_HW, masks, Evidence(masks)) for index in (1, 5)
     )
     school = School(database)
     school.learner.learn(AnnotationDiff(1, 7, task, config, pictures, 0.0))
@@ -646,7 +679,7 @@ def of_scene(annotation: int) -> AnnotationDiff:
         name: label_map == index for index, name in enumerate(NAMES) if (label_map == index).any()
     }
     task = Task(annotation, 7, {"image": str(annotation)})
-    picture = ImageDiff(SCENES.images[0], None, SCENE_HW, final)
+    picture = ImageDiff(SCENES.images[0], None, SCENE_HW, final, Evidence(final))
     return AnnotationDiff(annotation, 7, task, SCENES, (picture,), 0.0)
 
 
