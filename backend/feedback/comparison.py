@@ -29,7 +29,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from backend.errors import BadRequest, DataKeyError
-from backend.feedback.evidence import Evidence, LazyMasks, find_evidence, has_same_pixels
+from backend.feedback.evidence import ImageEvidence, LazyMasks, find_evidence, has_same_pixels
 from backend.label_studio.label_config import Control, ImageTag, LabelConfig
 from backend.label_studio.region_reader import Area, read_areas, written_labels
 from backend.label_studio.requests import Task
@@ -150,7 +150,7 @@ class ImageDiff:
     item_index: int | None
     size_hw: tuple[int, int]
     final: Mapping[str, BoolMask]
-    evidence: Evidence
+    evidence: ImageEvidence
     predicted: Mapping[str, BoolMask] | None = None
     changes: tuple[LabelDiff, ...] = ()
 
@@ -168,6 +168,8 @@ class AnnotationDiff:
             images of the task are left out: without a region, their size is not known.
         updated: when the annotation was changed last, in seconds since the epoch.
         annotator: opaque key of the annotator; empty where nobody knows.
+        began_with: the ``model_version`` of the prediction that it began with; empty where it began
+            with none, None where nobody knows.
     """
 
     annotation: int
@@ -177,6 +179,7 @@ class AnnotationDiff:
     pictures: tuple[ImageDiff, ...]
     updated: float
     annotator: str = ""
+    began_with: str | None = None
 
     @property
     def changes(self) -> tuple[LabelDiff, ...]:

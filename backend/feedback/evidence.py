@@ -78,7 +78,7 @@ class LazyMasks(Mapping[str, BoolMask]):
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class ImageEvidence:
     """What an annotation says of one image.
 
     Attributes:
@@ -106,7 +106,7 @@ class Evidence:
 
 def find_evidence(
     predicted: AreasByLabel | None, final: AreasByLabel, size_hw: tuple[int, int]
-) -> Evidence:
+) -> ImageEvidence:
     """Find what an annotation says of an image.
 
     Args:
@@ -135,7 +135,9 @@ def find_evidence(
             continue
         cover = over if began_anew else None
         removed[label] = partial(_removed, areas, final.get(label, ()), cover, size_hw)
-    return Evidence(LazyMasks.of_areas(shaped, size_hw), LazyMasks(kept_masks), LazyMasks(removed))
+    return ImageEvidence(
+        LazyMasks.of_areas(shaped, size_hw), LazyMasks(kept_masks), LazyMasks(removed)
+    )
 
 
 def draw_areas(areas: Iterable[Area], size_hw: tuple[int, int]) -> BoolMask:

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from backend.feedback.evidence import Evidence
+from backend.feedback.evidence import ImageEvidence
 from backend.feedback.learning.patch_evidence import PatchEvidence
 from clearclip_core import BoolMask, Example, Segmentation, Vocabulary
 from clearclip_core.adaptation.adaptation import query_names
@@ -117,7 +117,7 @@ class ThresholdCounts:
 
 
 def measure(
-    segmentation: Segmentation, evidence: Evidence, picture: str
+    segmentation: Segmentation, evidence: ImageEvidence, picture: str
 ) -> dict[str, ThresholdCounts]:
     """Count the right and wrong pixels of each label of an image.
 
@@ -162,8 +162,6 @@ def measure_patches(
     embeddings: torch.Tensor,
     bias: torch.Tensor,
     vocabulary: Vocabulary,
-    *,
-    with_kept: bool = True,
 ) -> dict[str, ThresholdCounts]:
     """Count the right and wrong patches of each label of an example, for scores that have changed.
 
@@ -175,8 +173,6 @@ def measure_patches(
         embeddings: (Q, D), as `clearclip_core.Adaptation.apply` returns them.
         bias: (Q,), as `clearclip_core.Adaptation.apply` returns it.
         vocabulary: the labels of today.
-        with_kept: whether patches count that the annotator kept as they were predicted. Without
-            them, the counts do not favour the scores that had predicted them.
 
     Returns:
         Name of the label -> its counts, in patches.
@@ -197,7 +193,7 @@ def measure_patches(
             continue
         judged = patchwise.judge(label.name)
         ours = weights * (owners == index)
-        kept = ours * judged.kept if with_kept else np.zeros_like(ours)
+        kept = ours * judged.kept  # and what is kept and not ours counts nothing
         total = float((weights * judged.drawn + kept).sum())
         if total or ours.any():
             measured[label.name] = ThresholdCounts(

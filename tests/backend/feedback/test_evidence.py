@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from backend.feedback.comparison import ImageDiff, compare
-from backend.feedback.evidence import Evidence, LazyMasks
+from backend.feedback.evidence import ImageEvidence, LazyMasks
 from tests.backend.feedback.test_comparison import CONFIG, LEFT, TASK, WIDE, drawn, region, shape
 
 RIGHT = drawn("....####", "....####", "........", "........")
@@ -25,7 +25,7 @@ def picture_of(predicted: list[Any] | None, final: list[Any]) -> ImageDiff:
     return picture
 
 
-def said(predicted: list[Any] | None, final: list[Any]) -> Evidence:
+def said(predicted: list[Any] | None, final: list[Any]) -> ImageEvidence:
     return picture_of(predicted, final).evidence
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,12 @@ from backend.database.database import Database
 from backend.database.leases import LEASE_S
 from backend.errors import BadRequest, ImageRefused, LearningRefused, StudioUnreachable
 from backend.feedback.comparison import AnnotationDiff, ImageDiff
-from backend.feedback.evidence import Evidence
+from backend.feedback.evidence import ImageEvidence
 from backend.feedback.learning import example_store
 from backend.feedback.learning.learner import Learner
 from backend.feedback.learning.model_key import model_key
 from backend.feedback.learning.version_file import export, read_export
-from backend.feedback.learning.version_fitter import FitExamples
+from backend.feedback.learning.version_fitter import FitExamples, LabelEmbeddings
 from backend.feedback.learning.versions import TrainingExample
 from backend.inference.engine import Engine
 from backend.inference.image_request import Priority
@@ -74,11 +74,19 @@ class Fits:
     """A stand-in for `clearclip_core.adapt` that says what it is told to."""
 
     def __init__(self) -> None:
+        self.trusted: list[tuple[str, ...]] = []
         self.adaptation: Adaptation | None = teach(wine="red")
         self.ious = (0.4, 0.6)
         self.asked: list[tuple[int, Vocabulary]] = []
 
-    def __call__(self, examples: Sequence[Example], embed: Any, vocabulary: Vocabulary) -> Fit:
+    def __call__(
+        self,
+        examples: Sequence[Example],
+        embed: Any,
+        vocabulary: Vocabulary,
+        trusted: Collection[str] = (),
+    ) -> Fit:
+        self.trusted.append(tuple(sorted(trusted)))
         self.asked.append((len(examples), vocabulary))
         assert embed(vocabulary.queries).shape == (len(vocabulary.queries), 3)
         text, adapted = self.ious
@@ -135,7 +143,7 @@ def make_learner(
     stores: LearningStores,
     fit_examples: FitExamples = adapt,
 ) -> Learner:
-    parts = (stores.examples, stores.registry, stores.steps)
+    parts = (stores.examples, stores.registry, stores.steps, stores.trials)
     return Learner(settings, engine, read, *parts, fit_examples)
 
 
@@ -159,12 +167,15 @@ def corrected(
     image: str = "flag",
     size_hw: tuple[int, int] = SIZE_HW,
     project: int = 7,
-    evidence: Evidence | None = None,
+    evidence: ImageEvidence | None = None,
+    began_with: str | None = "",
 ) -> AnnotationDiff:
     parsed = parse_label_config(config)
-    picture = ImageDiff(parsed.images[0], None, size_hw, final, evidence or Evidence(final))
+    picture = ImageDiff(parsed.images[0], None, size_hw, final, evidence or ImageEvidence(final))
     task = Task(annotation, project, {"image": image})
-    return AnnotationDiff(annotation, project, task, parsed, (picture,), 0.0, "somebody")
+    return AnnotationDiff(
+        annotation, project, task, parsed, (picture,), 0.0, "somebody", began_with
+    )
 
 
 def test_an_annotation_gives_what_its_picture_and_masks_teach(database: Database) -> None:
@@ -195,7 +206,7 @@ def test_an_annotation_gives_what_its_picture_and_masks_teach(database: Database
 def test_an_example_says_who_drew_what_and_what_was_kept_or_removed(database: Database) -> None:
     upper, lower = left_third(), left_third()
     upper[20:], lower[:20] = False, False
-    said = Evidence({"wine": left_third()}, {"wine": upper}, {"blue": lower})
+    said = ImageEvidence({"wine": left_third()}, {"wine": upper}, {"blue": lower})
     school = School(database)
     school.learner.learn(corrected(1, {"wine": left_third()}, evidence=said))
     (stored,) = school.stores.examples.examples(7)
@@ -217,7 +228,7 @@ def test_an_image_of_which_the_annotation_says_nothing_gives_no_example(
     """An image whose labels are rectangles, for one."""
     school = School(database)
     school.learn(1)
-    boxes = corrected(1, {"wine": left_third()}, image="gone", evidence=Evidence({}))
+    boxes = corrected(1, {"wine": left_third()}, image="gone", evidence=ImageEvidence({}))
     school.learner.learn(boxes)  # and it is not read for that
     assert school.stores.examples.examples(7) == []
 
@@ -288,7 +299,7 @@ def test_a_list_of_pictures_teaches_those_with_regions(database: Database) -> No
     task = Task(1, 7, {"pages": ["red", "flag"]})
     masks = {"wine": left_third()}
     pictures = tuple(
-        ImageDiff(config.images[0], index, SIZE_HW, masks, Evidence(masks)) for index in (1, 5)
+        ImageDiff(config.images[0], index, SIZE_HW, masks, ImageEvidence(masks)) for index in (1, 5)
     )
     school = School(database)
     school.learner.learn(AnnotationDiff(1, 7, task, config, pictures, 0.0))
@@ -652,6 +663,153 @@ def test_what_comes_from_a_file_leaves_to_what_is_better_alone(database: Databas
     assert school.stores.registry.state(7).live != live
 
 
+# ---- after a version went live -------------------------------------------------------------------
+
+
+class Stripes:
+    """Pictures of a red and a blue stripe; wine is drawn in red, and learning finds it or not."""
+
+    def __init__(self, database: Database, learned: str = "white") -> None:
+        self.school = School(database)
+        self.school.fits.adaptation = teach(wine=learned)
+        for number in range(90):
+            IMAGES[f"stripe {number}"] = flag("red", "blue", size_hw=(4, 4 + number))
+        self.learn(0, 2)
+        assert self.school.step()
+
+    def learn(self, first: int, count: int, began_with: str | None = "") -> None:
+        for number in range(first, first + count):
+            size_hw = (4, 4 + number)
+            wine = (IMAGES[f"stripe {number}"] == (255, 0, 0)).all(axis=-1)
+            masks = {"wine": wine, "blue": ~wine}
+            self.school.learner.learn(
+                corrected(
+                    100 + number,
+                    masks,
+                    image=f"stripe {number}",
+                    size_hw=size_hw,
+                    began_with=began_with,
+                )
+            )
+
+    @property
+    def live(self) -> int | None:
+        return self.school.stores.registry.state(7).live
+
+    @property
+    def compared(self) -> int:
+        return len(self.school.stores.trials.pictures(7))
+
+
+def against(school: School, example: int = 0) -> float:
+    """By how much what is live beats the words alone on an example; for tests of the fixture."""
+    stored = school.stores.examples.examples(7)[example]
+    labels = LabelEmbeddings.of(colour_engine(), parse_label_config(CONFIG).labels)
+    read = [Example.from_bytes(stored.example)]
+    _, scores = school.stores.registry.live_version(7)
+    return labels.iou(read, scores) - labels.iou(read, None)
+
+
+def test_a_version_that_is_worse_on_what_came_since_is_rolled_back_by_itself(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    worse = Stripes(database, "blue")
+    assert against(worse.school) < -0.2
+    words = worse.school.predict()["model_version"]
+    worse.learn(2, 60)
+    assert worse.live is None
+    ((project, rollback),) = worse.school.stores.trials.rollbacks()
+    assert (project, rollback.number, rollback.target) == (7, 1, None)
+    assert 5 < rollback.pictures < 30
+    assert rollback.mean < -0.2
+    assert rollback.annotations[0] == 102, "those that it was fitted to do not count"
+    assert rollback.sentence in caplog.text
+    assert worse.school.predict()["model_version"] != words
+
+
+def test_a_version_that_is_as_good_or_better_stays(database: Database) -> None:
+    better = Stripes(database, "red")
+    assert against(better.school) >= 0
+    better.learn(2, 40)
+    assert better.live == 1
+    assert better.compared == 40
+    assert better.school.stores.trials.rollbacks() == []
+
+
+@pytest.mark.parametrize(
+    ("began_with", "counts"),
+    [
+        ("", True),
+        ("colours clearclip 12ab34cd +2", True),
+        ("colours clearclip 12ab34cd +1", False),
+        ("colours clearclip 12ab34cd", False),
+        (None, False),
+    ],
+)
+def test_what_began_with_an_earlier_prediction_speaks_for_that_one_and_does_not_count(
+    database: Database, began_with: str | None, counts: bool
+) -> None:
+    worse = Stripes(database, "blue")
+    worse.learn(2, 3, began_with)
+    assert worse.compared == (3 if counts else 0)
+
+
+def test_pictures_that_a_version_was_fitted_to_do_not_count(database: Database) -> None:
+    worse = Stripes(database, "blue")
+    for annotation in (500, 501):
+        wine = (IMAGES["stripe 0"] == (255, 0, 0)).all(axis=-1)
+        worse.school.learner.learn(
+            corrected(annotation, {"wine": wine}, image="stripe 0", size_hw=(4, 4))
+        )
+    assert worse.compared == 0
+
+
+def test_the_next_fit_does_not_bring_back_what_was_rolled_back(database: Database) -> None:
+    worse = Stripes(database, "blue")
+    worse.learn(2, 60)
+    assert worse.live is None
+    assert worse.school.step()
+    newest = worse.school.stores.registry.versions(7)[0]
+    assert worse.live is None
+    assert "version 1 did, which was rolled back" in newest.objection
+    assert newest.better, "the check on held-out corrections sees nothing"
+
+
+def test_what_the_other_corrections_teach_is_tried_on_those_that_convicted(
+    database: Database,
+) -> None:
+    worse = Stripes(database, "blue")
+    worse.learn(2, 60)
+    assert worse.live is None
+    worse.school.fits.adaptation = teach(wine="blue", blue="white")  # another, and as bad
+    assert worse.school.step()
+    newest = worse.school.stores.registry.versions(7)[0]
+    assert worse.live is None
+    assert "for which version 1 was rolled back" in newest.objection
+    worse.school.fits.adaptation = teach(wine="red")
+    worse.learn(62, 3)
+    assert worse.school.learner.step(7, lambda _: parse_label_config(CONFIG))
+    assert worse.live is not None
+    assert worse.school.stores.registry.versions(7)[0].objection == ""
+
+
+def test_what_is_pinned_is_not_rolled_back(database: Database) -> None:
+    worse = Stripes(database, "blue")
+    worse.school.stores.registry.pin(7)
+    worse.learn(2, 40)
+    assert (worse.live, worse.compared) == (1, 40)
+
+
+def test_annotations_that_are_trusted_are_told_to_the_fit(database: Database) -> None:
+    school = School(database)
+    school.learn(1)
+    school.learner.learn(corrected(2, {"blue": left_third()}))
+    school.stores.examples.trust(7, 2)
+    assert school.step()
+    digests = {each.annotation: each.digest for each in school.stores.examples.examples(7)}
+    assert school.fits.trusted == [(digests[2],)]
+
+
 # ---- the demo model on drawn scenes --------------------------------------------------------------
 
 SCENE_HW = (96, 128)
@@ -679,7 +837,7 @@ def of_scene(annotation: int) -> AnnotationDiff:
         name: label_map == index for index, name in enumerate(NAMES) if (label_map == index).any()
     }
     task = Task(annotation, 7, {"image": str(annotation)})
-    picture = ImageDiff(SCENES.images[0], None, SCENE_HW, final, Evidence(final))
+    picture = ImageDiff(SCENES.images[0], None, SCENE_HW, final, ImageEvidence(final))
     return AnnotationDiff(annotation, 7, task, SCENES, (picture,), 0.0)
 
 
