@@ -11,12 +11,12 @@ those of another model stay beside them and are not used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, Select, delete, insert, or_, select, update
 
-from backend.database.database import Database
+from backend.database.database import Database, key_batches
 from backend.database.leases import RELEASED
 from backend.errors import LearningRefused
 from backend.feedback.learning.project_state import (
@@ -151,6 +151,15 @@ class ExampleStore:
                 TrainingExample(row.digest, row.example, row.paint, row.learned, row.annotation)
                 for row in rows
             ]
+
+    def bytes_of(self, project: int, annotations: Collection[int]) -> list[bytes]:
+        """Return the bytes of the examples of some annotations, in no particular order."""
+        found: list[bytes] = []
+        with self._database.read() as connection:
+            for batch in key_batches(sorted(set(annotations))):
+                query = select(_EXAMPLE.example).where(_EXAMPLE.annotation.in_(batch))
+                found.extend(connection.scalars(query.where(*self._in(project))))
+        return found
 
     def threshold_counts(self, project: int) -> list[str]:
         """Return `TrainingExample.threshold_counts` of all examples, ordered by their digests."""

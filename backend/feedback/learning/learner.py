@@ -77,7 +77,7 @@ class Learner:
         self.trials = trials
         self.can_learn = can_learn(settings)
         self._engine = engine
-        self._watch = VersionWatch(registry, trials, engine)
+        self._watch = VersionWatch(registry, trials, examples, engine)
         self._builder = ExampleBuilder(settings, engine, read_image)
         self._fit_examples = fit_examples
 

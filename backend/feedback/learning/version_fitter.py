@@ -36,7 +36,9 @@ log = logging.getLogger(__name__)
 
 #: Examples, a function that embeds prompts, the labels of today, and the digests of examples that
 #: are never set aside -> the fit.
-FitExamples = Callable[..., Fit]
+FitExamples = Callable[
+    [Sequence[Example], Callable[[Sequence[str]], torch.Tensor], Vocabulary, Collection[str]], Fit
+]
 
 #: Examples -> the adaptation that is fitted to them.
 FitTo = Callable[[Sequence[Example]], Adaptation | None]
@@ -89,8 +91,7 @@ class LabelEmbeddings:
         self, examples: Sequence[Example], fit_examples: FitExamples, trusted: Collection[str]
     ) -> Fit:
         """Fit an adaptation to examples; those with the digests `trusted` are never set aside."""
-        more = (trusted,) if trusted else ()
-        return fit_examples(examples, self.embed, self.vocabulary, *more)
+        return fit_examples(examples, self.embed, self.vocabulary, trusted)
 
     def iou(self, examples: Sequence[Example], adaptation: Adaptation | None) -> float:
         """Return the mean IoU, in [0, 1], of the labels that the examples show; see `ious`."""
@@ -217,7 +218,7 @@ def fit_version(
         adapted_ious=dict(fit.adapted_ious),
         thresholds=thresholds,
         adapted_thresholds=adapted_thresholds,
-        refused=dict(getattr(fit, "refused", {})),
+        refused=dict(fit.refused),
         set_aside=_set_aside(fit, stored),
     )
     return FittedVersion(version, adaptation, stored, examples, labels)
@@ -250,7 +251,7 @@ def _set_aside(fit: Fit, stored: Iterable[TrainingExample]) -> tuple[SetAsideAnn
         annotations.setdefault(example.digest, []).append(example.annotation)
     found = {
         (annotation, each.label): SetAsideAnnotation(annotation, each.label, each.reason)
-        for each in getattr(fit, "set_aside", ())
+        for each in fit.set_aside
         for annotation in annotations.get(each.example, ())
     }
     return tuple(found[key] for key in sorted(found))

@@ -5,7 +5,8 @@ with none. An annotation keeps much of the prediction that it began with; one th
 prediction of an earlier version would speak for that one. As it is, what annotators leave unseen
 speaks for the version that is live, and can only delay its rollback. What they kept counts as true.
 
-Pictures that the version was fitted to do not count, and none counts twice.
+Pictures that the version was fitted to do not count, and none counts twice; nor does a picture that
+is nearly the same as one that counted shortly before, such as the next frame of a video.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Final
 
 from backend.errors import LearningRefused
 from backend.feedback.comparison import AnnotationDiff
+from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.trial_store import TrialStore
 from backend.feedback.learning.trials import Trial, TrialPicture
 from backend.feedback.learning.version_fitter import FittedVersion, FitTo, LabelEmbeddings
@@ -24,8 +26,12 @@ from backend.feedback.learning.version_registry import VersionRegistry
 from backend.feedback.learning.versions import TrainingExample, Version
 from backend.inference.engine import Engine
 from clearclip_core import Adaptation, Example
+from clearclip_core.adaptation.similarity import cluster
 
 log = logging.getLogger(__name__)
+
+#: Pictures of a trial, the last ones, among which near-duplicates are looked for.
+_LATELY: Final = 50
 
 #: Of a version that is not known to have been fitted to a picture.
 _NONE: Final[frozenset[str]] = frozenset()
@@ -38,11 +44,13 @@ class VersionWatch:
     Args:
         registry: the versions.
         trials: what they did after they went live.
+        examples: the training examples.
         engine: embeds labels.
     """
 
     registry: VersionRegistry
     trials: TrialStore
+    examples: ExampleStore
     engine: Engine
 
     def observe(self, diff: AnnotationDiff, examples: Sequence[TrainingExample]) -> None:
@@ -107,6 +115,7 @@ class VersionWatch:
         labels = LabelEmbeddings.of(self.engine, diff.config.labels)
         read = (Example.from_bytes(each.example, labels.width) for each in examples)
         new = [each for each in read if each.picture_key not in fitted]
+        new = self._without_near_duplicates(diff, trial, new)
         pictures = [
             picture
             for each in new
@@ -116,6 +125,23 @@ class VersionWatch:
             rolled_back = self.trials.add(diff.project, pictures, adaptation.digest)
             if rolled_back is not None:
                 log.warning("Project %d: %s", diff.project, rolled_back.sentence)
+
+    def _without_near_duplicates(
+        self, diff: AnnotationDiff, trial: Trial, examples: Sequence[Example]
+    ) -> list[Example]:
+        """Leave out examples of pictures nearly the same as one that counted lately, or before."""
+        pictures = self.trials.pictures(diff.project)
+        lately = {each.annotation for each in pictures[-_LATELY:] if each.number == trial.number}
+        stored = self.examples.bytes_of(diff.project, lately - {diff.annotation})
+        counted = [Example.from_bytes(each) for each in stored]
+        numbers = cluster([*counted, *examples]).tolist()
+        known = set(numbers[: len(counted)])
+        kept = []
+        for number, example in zip(numbers[len(counted) :], examples, strict=True):
+            if number not in known:
+                kept.append(example)
+                known.add(number)
+        return kept
 
     def _fitted_pictures(self, project: int, version: Version) -> frozenset[str] | None:
         """Return the keys of the pictures that a version was fitted to; None: nobody knows."""

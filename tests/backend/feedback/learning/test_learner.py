@@ -55,6 +55,7 @@ from clearclip_core import (
 )
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import (
+    RGB,
     ColourSegmenter,
     brush_config,
     colour_engine,
@@ -666,31 +667,28 @@ def test_what_comes_from_a_file_leaves_to_what_is_better_alone(database: Databas
 # ---- after a version went live -------------------------------------------------------------------
 
 
-class Stripes:
-    """Pictures of a red and a blue stripe; wine is drawn in red, and learning finds it or not."""
+class Mosaics:
+    """Pictures of red and blue cells; wine is drawn in red, and learning finds it there or not."""
 
     def __init__(self, database: Database, learned: str = "white") -> None:
         self.school = School(database)
         self.school.fits.adaptation = teach(wine=learned)
+        chance = np.random.default_rng(7)
         for number in range(90):
-            IMAGES[f"stripe {number}"] = flag("red", "blue", size_hw=(4, 4 + number))
+            IMAGES[f"mosaic {number}"] = mosaic(chance.random((4, 4)) < 0.5)
         self.learn(0, 2)
         assert self.school.step()
 
     def learn(self, first: int, count: int, began_with: str | None = "") -> None:
         for number in range(first, first + count):
-            size_hw = (4, 4 + number)
-            wine = (IMAGES[f"stripe {number}"] == (255, 0, 0)).all(axis=-1)
-            masks = {"wine": wine, "blue": ~wine}
-            self.school.learner.learn(
-                corrected(
-                    100 + number,
-                    masks,
-                    image=f"stripe {number}",
-                    size_hw=size_hw,
-                    began_with=began_with,
-                )
-            )
+            self.correct(100 + number, f"mosaic {number}", began_with)
+
+    def correct(self, annotation: int, image: str, began_with: str | None = "") -> None:
+        wine = (IMAGES[image] == RGB["red"]).all(axis=-1)
+        masks, size_hw = {"wine": wine, "blue": ~wine}, (4, 4)
+        self.school.learner.learn(
+            corrected(annotation, masks, image=image, size_hw=size_hw, began_with=began_with)
+        )
 
     @property
     def live(self) -> int | None:
@@ -699,6 +697,10 @@ class Stripes:
     @property
     def compared(self) -> int:
         return len(self.school.stores.trials.pictures(7))
+
+
+def mosaic(is_red: npt.NDArray[np.bool_]) -> RGBArray:
+    return np.where(is_red[..., None], RGB["red"], RGB["blue"]).astype(np.uint8)
 
 
 def against(school: School, example: int = 0) -> float:
@@ -713,7 +715,7 @@ def against(school: School, example: int = 0) -> float:
 def test_a_version_that_is_worse_on_what_came_since_is_rolled_back_by_itself(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    worse = Stripes(database, "blue")
+    worse = Mosaics(database, "blue")
     assert against(worse.school) < -0.2
     words = worse.school.predict()["model_version"]
     worse.learn(2, 60)
@@ -728,7 +730,7 @@ def test_a_version_that_is_worse_on_what_came_since_is_rolled_back_by_itself(
 
 
 def test_a_version_that_is_as_good_or_better_stays(database: Database) -> None:
-    better = Stripes(database, "red")
+    better = Mosaics(database, "red")
     assert against(better.school) >= 0
     better.learn(2, 40)
     assert better.live == 1
@@ -749,23 +751,32 @@ def test_a_version_that_is_as_good_or_better_stays(database: Database) -> None:
 def test_what_began_with_an_earlier_prediction_speaks_for_that_one_and_does_not_count(
     database: Database, began_with: str | None, counts: bool
 ) -> None:
-    worse = Stripes(database, "blue")
+    worse = Mosaics(database, "blue")
     worse.learn(2, 3, began_with)
     assert worse.compared == (3 if counts else 0)
 
 
 def test_pictures_that_a_version_was_fitted_to_do_not_count(database: Database) -> None:
-    worse = Stripes(database, "blue")
+    worse = Mosaics(database, "blue")
     for annotation in (500, 501):
-        wine = (IMAGES["stripe 0"] == (255, 0, 0)).all(axis=-1)
-        worse.school.learner.learn(
-            corrected(annotation, {"wine": wine}, image="stripe 0", size_hw=(4, 4))
-        )
+        worse.correct(annotation, "mosaic 0")
     assert worse.compared == 0
 
 
+def test_a_picture_and_its_near_duplicates_count_once(database: Database) -> None:
+    worse = Mosaics(database, "blue")
+    IMAGES["next frame"] = IMAGES["mosaic 2"].copy()
+    IMAGES["next frame"][0, 0] -= IMAGES["next frame"][0, 0] // 100
+    IMAGES["other"] = mosaic(~(IMAGES["mosaic 2"] == RGB["red"]).all(axis=-1))
+    for annotation, image in enumerate(("mosaic 2", "mosaic 2", "next frame"), start=500):
+        worse.correct(annotation, image)
+    assert worse.compared == 1
+    worse.correct(600, "other")
+    assert worse.compared == 2
+
+
 def test_the_next_fit_does_not_bring_back_what_was_rolled_back(database: Database) -> None:
-    worse = Stripes(database, "blue")
+    worse = Mosaics(database, "blue")
     worse.learn(2, 60)
     assert worse.live is None
     assert worse.school.step()
@@ -778,7 +789,7 @@ def test_the_next_fit_does_not_bring_back_what_was_rolled_back(database: Databas
 def test_what_the_other_corrections_teach_is_tried_on_those_that_convicted(
     database: Database,
 ) -> None:
-    worse = Stripes(database, "blue")
+    worse = Mosaics(database, "blue")
     worse.learn(2, 60)
     assert worse.live is None
     worse.school.fits.adaptation = teach(wine="blue", blue="white")  # another, and as bad
@@ -794,7 +805,7 @@ def test_what_the_other_corrections_teach_is_tried_on_those_that_convicted(
 
 
 def test_what_is_pinned_is_not_rolled_back(database: Database) -> None:
-    worse = Stripes(database, "blue")
+    worse = Mosaics(database, "blue")
     worse.school.stores.registry.pin(7)
     worse.learn(2, 40)
     assert (worse.live, worse.compared) == (1, 40)
