@@ -16,6 +16,7 @@ from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.learner import Learner
 from backend.feedback.learning.model_key import model_key
 from backend.feedback.learning.step_queue import StepQueue
+from backend.feedback.learning.trial_store import TrialStore
 from backend.feedback.learning.version_registry import VersionRegistry
 from backend.inference.engine import Engine
 from backend.jobs.delivery import PredictionDelivery
@@ -148,7 +149,13 @@ class Services:
         """The learner, which makes versions of the training examples."""
         steps = StepQueue(self.database, self.owner, self._model_key)
         return Learner(
-            self.settings, self.engine, self.images.read, self.examples, self.registry, steps
+            self.settings,
+            self.engine,
+            self.images.read,
+            self.examples,
+            self.registry,
+            steps,
+            TrialStore(self.database, self._model_key),
         )
 
     @cached_property

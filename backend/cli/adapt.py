@@ -106,6 +106,22 @@ def reset(learner: Learner, project: int, keep_evidence: bool) -> None:
     _print_status(learner, project)
 
 
+@_learner_command("trust")
+@click.argument("annotation", type=click.IntRange(1))
+def trust(learner: Learner, project: int, annotation: int) -> None:
+    """Never set the annotation of that number aside."""
+    learner.examples.trust(project, annotation)
+    _print_status(learner, project)
+
+
+@_learner_command("distrust")
+@click.argument("annotation", type=click.IntRange(1))
+def distrust(learner: Learner, project: int, annotation: int) -> None:
+    """Set the annotation of that number aside again where it contradicts others."""
+    learner.examples.trust(project, annotation, trusted=False)
+    _print_status(learner, project)
+
+
 @_learner_command("export")
 @click.option(
     "--version", "number", type=click.IntRange(1), help="Number of the version; else the live one."

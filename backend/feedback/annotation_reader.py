@@ -23,6 +23,7 @@ Each annotation counts by itself, also where a task has several. Drafts do not c
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 import threading
@@ -239,10 +240,18 @@ class AnnotationReader:
         predicted = prediction.result if prediction else None
         pictures = compare(predicted, annotation.result, config, task)
         diff = AnnotationDiff(
-            annotation.id, annotation.project, task, config, pictures, annotation.updated
+            annotation.id,
+            annotation.project,
+            task,
+            config,
+            pictures,
+            annotation.updated,
+            _annotator_key(annotation.annotator),
         )
         read = _keep_origin(_read_annotation(annotation, kind, prediction, diff), before)
-        return read, None if read.kind == "converted" else diff
+        if read.kind == "converted":
+            return read, None
+        return read, replace(diff, began_with=_began_with(read))
 
     def _config(self, project: int, configs: dict[int, LabelConfig | str]) -> LabelConfig | str:
         """Return a project's label config, read once a batch, or why it cannot be read."""
@@ -292,6 +301,23 @@ def _read_annotation(
         changes=diff.changes if diff else (),
         reason=reason,
     )
+
+
+def _began_with(read: ReadAnnotation) -> str | None:
+    """Return the version of the prediction that an annotation began with.
+
+    Empty where it began with none; None where nobody knows, or where it is of another model.
+    """
+    return {"compared": read.version, "scratch": ""}.get(read.kind)
+
+
+def _annotator_key(user: int | None) -> str:
+    """Return the key by which an annotator's work is told apart; it names nobody.
+
+    Args:
+        user: the id that Label Studio has given to the annotator; None where it does not say.
+    """
+    return "" if user is None else hashlib.sha256(f"annotator {user}".encode()).hexdigest()[:12]
 
 
 def _broken(pending: PendingAnnotation, error: Exception) -> ReadAnnotation:

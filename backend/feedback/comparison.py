@@ -15,20 +15,23 @@ Pure functions of two results of Label Studio and the label config.
 - Labels that only controls with ``prelabel="no"`` have are not missed by the prediction.
 - Labels are matched by value or by alias. Regions of prompt tools, and of labels that the config
   does not have, are left out.
+
+What the annotation says beyond that, to those who learn from it: `backend.feedback.evidence`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import numpy as np
 
 from backend.errors import BadRequest, DataKeyError
+from backend.feedback.evidence import ImageEvidence, LazyMasks, find_evidence, has_same_pixels
 from backend.label_studio.label_config import Control, ImageTag, LabelConfig
-from backend.label_studio.region_reader import Area, area_mask, read_areas, written_labels
+from backend.label_studio.region_reader import Area, read_areas, written_labels
 from backend.label_studio.requests import Task
 from clearclip_core import BoolMask, boundary_band
 
@@ -135,7 +138,9 @@ class ImageDiff:
         tag: the image tag of the config.
         item_index: index in a list of images; None where the tag shows no list.
         size_hw: height and width in px.
-        final: name of a label -> (H, W) bool, for the labels of the annotation.
+        final: name of a label -> (H, W) bool, for the labels of the annotation; a rectangle is
+            filled.
+        evidence: what the annotation says of the labels, and where it says nothing.
         predicted: name of a label -> (H, W) bool, for the labels of the prediction; None where the
             annotator began without one.
         changes: of each label, in the order of the config; empty without a prediction.
@@ -145,6 +150,7 @@ class ImageDiff:
     item_index: int | None
     size_hw: tuple[int, int]
     final: Mapping[str, BoolMask]
+    evidence: ImageEvidence
     predicted: Mapping[str, BoolMask] | None = None
     changes: tuple[LabelDiff, ...] = ()
 
@@ -161,6 +167,9 @@ class AnnotationDiff:
         pictures: images with a region of a label of the config, in the order of the config. Other
             images of the task are left out: without a region, their size is not known.
         updated: when the annotation was changed last, in seconds since the epoch.
+        annotator: opaque key of the annotator; empty where nobody knows.
+        began_with: the ``model_version`` of the prediction that it began with; empty where it began
+            with none, None where nobody knows.
     """
 
     annotation: int
@@ -169,6 +178,8 @@ class AnnotationDiff:
     config: LabelConfig
     pictures: tuple[ImageDiff, ...]
     updated: float
+    annotator: str = ""
+    began_with: str | None = None
 
     @property
     def changes(self) -> tuple[LabelDiff, ...]:
@@ -189,39 +200,6 @@ class CorrectionListener(Protocol):
 
     def forget(self, annotation: int) -> None:
         """Forget an annotation that is deleted, skipped or emptied, if it was learned from."""
-
-
-class AreaMasks(Mapping[str, BoolMask]):
-    """Masks of labels, drawn from their areas on each access: large masks take memory.
-
-    Args:
-        areas: name of a label -> its areas, all on one image.
-        size_hw: height and width of the image in px.
-
-    >>> left = Area("rectanglelabels", "box", "img", None, (1, 4),
-    ...             {"x": 0, "y": 0, "width": 50, "height": 100})
-    >>> AreaMasks({"car": [left]}, (1, 4))["car"]
-    array([[ True,  True, False, False]])
-    """
-
-    def __init__(self, areas: Mapping[str, Sequence[Area]], size_hw: tuple[int, int]) -> None:
-        self._areas = areas
-        self._size_hw = size_hw
-
-    def __getitem__(self, label: str) -> BoolMask:
-        mask = np.zeros(self._size_hw, dtype=np.bool_)
-        for area in self._areas[label]:
-            mask |= area_mask(area)
-        return mask
-
-    def __contains__(self, label: object) -> bool:
-        return label in self._areas  # Mapping's own would draw the mask
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._areas)
-
-    def __len__(self) -> int:
-        return len(self._areas)
 
 
 def compare(
@@ -289,7 +267,7 @@ def _compare_image(
     size_hw = _size(
         area for side in (predicted, final) for areas in side.values() for area in areas
     )
-    old, new = AreaMasks(predicted, size_hw), AreaMasks(final, size_hw)
+    old, new = LazyMasks.of_areas(predicted, size_hw), LazyMasks.of_areas(final, size_hw)
     order = [label.name for label in (*config.labels, *config.box_labels)]
     labels = [
         label
@@ -298,6 +276,7 @@ def _compare_image(
     ]
     try:
         changes = [_compare_label(label, predicted, final, old, new) for label in labels]
+        evidence = find_evidence(predicted if has_begun else None, final, size_hw)
     except ValueError as error:
         raise BadRequest(f"Expected regions that can be read, but got another: {error}") from None
     return ImageDiff(
@@ -305,6 +284,7 @@ def _compare_image(
         item_index,
         size_hw,
         new,
+        evidence,
         old if has_begun else None,
         tuple(changes) if has_begun else (),
     )
@@ -379,7 +359,7 @@ def _compare_label(
     relabelled: Counter[str] = Counter()
     for area in was:
         if area.id in after:
-            counts["accepted" if _same_pixels(area, after[area.id]) else "corrected"] += 1
+            counts["accepted" if has_same_pixels(area, after[area.id]) else "corrected"] += 1
         elif area.id in left:
             relabelled[left[area.id][0]] += 1
         else:
@@ -398,14 +378,6 @@ def _labels_by_id(side: Mapping[str, Sequence[Area]]) -> dict[str, list[str]]:
             if area.id:
                 found.setdefault(area.id, []).append(label)
     return found
-
-
-def _same_pixels(one: Area, other: Area) -> bool:
-    if one.kind == other.kind and one.size_hw == other.size_hw:
-        keys = (one.value.keys() | other.value.keys()) - {one.kind}
-        if all(one.value.get(key) == other.value.get(key) for key in keys):
-            return True  # most often, and then nothing is drawn
-    return np.array_equal(area_mask(one), area_mask(other))
 
 
 def _overlap(

@@ -46,6 +46,8 @@ class Area:
         size_hw: height and width of the image in px, as the editor has measured it.
         value: geometry and labels.
         id: id of the region.
+        origin: where the region came from, as Label Studio has it: "prediction" while it stands as
+            a prediction showed it, "prediction-changed", or "manual"; empty where it does not say.
     """
 
     kind: str
@@ -55,6 +57,7 @@ class Area:
     size_hw: tuple[int, int]
     value: Mapping[str, Any] = field(repr=False)
     id: str = ""
+    origin: str = ""
 
 
 def drawn_areas(task: Task) -> Iterator[Area]:
@@ -185,6 +188,7 @@ def _read_area(raw: Any) -> Area | None:
         size_hw=cast("tuple[int, int]", size_hw),
         value=value,
         id=read_text(region, "id"),
+        origin=read_text(region, "origin"),
     )
 
 

@@ -1,7 +1,8 @@
 """Builds training examples from the images that an annotator has corrected.
 
 An image is read and encoded as for a prediction. Its features are summed up over the masks that the
-annotator left, and the prediction of the words alone is compared with those masks.
+annotator left, and the prediction of the words alone is compared with those masks. An image gives
+no example where the annotation says nothing of its labels, see `backend.feedback.evidence`.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class ExampleBuilder:
         """
         examples = []
         for image in diff.pictures:
+            if image.evidence.is_empty:
+                continue
             segmenter = self._engine.segmenter()  # without a model, no image needs to be read
             rgb = self._read(diff, image)
             built = None if rgb is None else self._build_one(segmenter, diff, image, rgb)
@@ -84,12 +87,21 @@ class ExampleBuilder:
         prepared = segmenter.prepare(rgb)
         encoded = self._engine.encode(prepared, labels, Priority.BATCH, diff.project)
         names = [label.name for label in labels]
-        example = Example.of(encoded.features, image.final, known=names, picture=prepared.digest)
+        evidence = image.evidence
+        example = Example.of(
+            encoded.features,
+            evidence.masks,
+            known=names,
+            picture=prepared.digest,
+            annotator=diff.annotator,
+            kept=evidence.kept,
+            removed=evidence.removed,
+        )
         if not example.is_finite:
             log.warning("Annotation %d cannot be learned from: %s", diff.annotation, NOT_FINITE)
             return None
         decided = segmenter.decide(encoded.scores, image=rgb, refine=self._refine)
-        counts = measure(decided, image.final, example.picture_key)
+        counts = measure(decided, evidence, example.picture_key)
         as_json = json.dumps({name: each.to_json() for name, each in sorted(counts.items())})
         return TrainingExample(example.digest, example.to_bytes(), as_json)
 

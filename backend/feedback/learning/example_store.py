@@ -11,19 +11,20 @@ those of another model stay beside them and are not used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, Select, delete, insert, or_, select, update
 
-from backend.database.database import Database
+from backend.database.database import Database, key_batches
 from backend.database.leases import RELEASED
+from backend.errors import LearningRefused
 from backend.feedback.learning.project_state import (
     change_state,
     count_examples,
     lock_state,
 )
-from backend.feedback.learning.tables import EXAMPLES, STATES, VERSIONS, in_project
+from backend.feedback.learning.tables import EXAMPLES, STATES, TRUSTED, VERSIONS, in_project
 from backend.feedback.learning.versions import TrainingExample
 
 #: Annotations of a project that are learned from, the newest.
@@ -99,7 +100,34 @@ class ExampleStore:
                     forgotten = True
                     change_state(connection, project, model, changed=state.changed + 1)
                     _end_without_examples(connection, project, model)
+            connection.execute(delete(TRUSTED).where(TRUSTED.c.annotation == annotation))
         return forgotten
+
+    def trust(self, project: int, annotation: int, trusted: bool = True) -> None:
+        """Trust an annotation, so that no version sets it aside; or trust it no more.
+
+        Raises:
+            LearningRefused: the project has no example of it.
+        """
+        if trusted and annotation not in self.annotations(project):
+            raise LearningRefused(f"Project {project} does not learn from annotation {annotation}.")
+        row = {"project": project, "annotation": annotation}
+        its = (TRUSTED.c.project == project, TRUSTED.c.annotation == annotation)
+        model = self._model_key()
+        with self._database.write() as connection:
+            state = lock_state(connection, project, model)
+            there = connection.execute(select(TRUSTED).where(*its)).first() is not None
+            if there == trusted:
+                return
+            change = insert(TRUSTED).values(row) if trusted else delete(TRUSTED).where(*its)
+            connection.execute(change)
+            change_state(connection, project, model, changed=state.changed + 1)
+
+    def trusted(self, project: int) -> list[int]:
+        """Return the annotations of a project that are trusted, in ascending order."""
+        query = select(TRUSTED.c.annotation).where(TRUSTED.c.project == project)
+        with self._database.read() as connection:
+            return list(connection.scalars(query.order_by(TRUSTED.c.annotation)))
 
     def is_too_old(self, annotation: int, project: int) -> bool:
         """Whether a project has `MOST_ANNOTATIONS` newer annotations than this one."""
@@ -123,6 +151,15 @@ class ExampleStore:
                 TrainingExample(row.digest, row.example, row.paint, row.learned, row.annotation)
                 for row in rows
             ]
+
+    def bytes_of(self, project: int, annotations: Collection[int]) -> list[bytes]:
+        """Return the bytes of the examples of some annotations, in no particular order."""
+        found: list[bytes] = []
+        with self._database.read() as connection:
+            for batch in key_batches(sorted(set(annotations))):
+                query = select(_EXAMPLE.example).where(_EXAMPLE.annotation.in_(batch))
+                found.extend(connection.scalars(query.where(*self._in(project))))
+        return found
 
     def threshold_counts(self, project: int) -> list[str]:
         """Return `TrainingExample.threshold_counts` of all examples, ordered by their digests."""

@@ -8,7 +8,8 @@ background thread: they wait for the model.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from backend.errors import BackendError, LearningRefused
@@ -18,15 +19,22 @@ from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.model_key import can_learn
 from backend.feedback.learning.project_state import check_step
 from backend.feedback.learning.step_queue import StepQueue
+from backend.feedback.learning.trial_store import TrialStore
 from backend.feedback.learning.version_file import export
-from backend.feedback.learning.version_fitter import FitExamples, LabelEmbeddings, fit_version
+from backend.feedback.learning.version_fitter import (
+    FitExamples,
+    LabelEmbeddings,
+    digests_of,
+    fit_version,
+)
 from backend.feedback.learning.version_registry import VersionRegistry
+from backend.feedback.learning.version_watch import VersionWatch
 from backend.feedback.learning.versions import StepLease, Version, describe_version
 from backend.inference.engine import Engine
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig, adapt_mode
 from backend.settings import Settings
-from clearclip_core import adapt
+from clearclip_core import Adaptation, Example, adapt
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +55,7 @@ class Learner:
         examples: the training examples.
         registry: the versions.
         steps: the steps that are due.
+        trials: what versions do after they went live.
         fit_examples: fits an adaptation to examples.
     """
 
@@ -58,14 +67,17 @@ class Learner:
         examples: ExampleStore,
         registry: VersionRegistry,
         steps: StepQueue,
+        trials: TrialStore,
         fit_examples: FitExamples = adapt,
     ) -> None:
         self.settings = settings
         self.examples = examples
         self.registry = registry
         self.steps = steps
+        self.trials = trials
         self.can_learn = can_learn(settings)
         self._engine = engine
+        self._watch = VersionWatch(registry, trials, examples, engine)
         self._builder = ExampleBuilder(settings, engine, read_image)
         self._fit_examples = fit_examples
 
@@ -106,7 +118,8 @@ class Learner:
     def learn(self, diff: AnnotationDiff) -> None:
         """Keep the training examples of an annotation in place of those that it gave before.
 
-        An annotation that is older than all that count is left aside.
+        An annotation that is older than all that count is left aside. Where what it says shows that
+        the live version is worse than what was live before, that version is rolled back.
 
         Raises:
             ImageRefused: the storage does not hand out an image now; earlier examples stay.
@@ -120,13 +133,12 @@ class Learner:
         if self.examples.is_too_old(diff.annotation, diff.project):
             return
         examples = self._builder.build(diff)
-        if self.examples.replace(diff.annotation, diff.project, examples):
-            log.info(
-                "Project %d: annotation %d teaches %d pictures",
-                diff.project,
-                diff.annotation,
-                len(examples),
-            )
+        if not self.examples.replace(diff.annotation, diff.project, examples):
+            return
+        teaches = (diff.project, diff.annotation, len(examples))
+        log.info("Project %d: annotation %d teaches %d pictures", *teaches)
+        if adapt_mode(self.settings, diff.config) != "thresholds":
+            self._watch.observe(diff, examples)
 
     def forget(self, annotation: int) -> None:
         """Delete the training examples of an annotation that is deleted, skipped or emptied."""
@@ -193,10 +205,20 @@ class Learner:
         if mode == "off" or not stored:
             return self.steps.commit(lease, None, None, "stays" if mode == "off" else "words")
         labels = LabelEmbeddings.of(self._engine, config.labels)
-        fitted = fit_version(stored, labels, self._fit_examples)
+        trusted = self.examples.trusted(project)
+        fitted = fit_version(stored, labels, self._fit_examples, trusted)
         live = self.registry.version(project, lease.live) if lease.live else (None, None)
-        promotion = fitted.promotion(mode, *live)
-        kept = self.steps.commit(lease, fitted.version, fitted.adaptation, promotion)
+        promotion, version = fitted.promotion(mode, *live), fitted.version
+        if promotion == "live" and mode != "thresholds":
+            digests = digests_of(stored, trusted)
+
+            def fit_to(examples: Sequence[Example]) -> Adaptation | None:
+                return labels.fit(examples, self._fit_examples, digests).adaptation
+
+            objection = self._watch.objection(project, fitted, live[1], fit_to)
+            if objection:
+                promotion, version = "stays", replace(version, objection=objection)
+        kept = self.steps.commit(lease, version, fitted.adaptation, promotion, fitted.pictures)
         if kept is not None:
             log.info("Project %d: %s", project, describe_version(kept, promotion))
         return kept

@@ -12,7 +12,7 @@ One backend at a time holds the lease of a project's step; the lease of a backen
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -35,6 +35,7 @@ from backend.feedback.learning.project_state import (
     read_state,
 )
 from backend.feedback.learning.tables import EXAMPLES, STATES, in_project
+from backend.feedback.learning.trial_store import keep_fitted_pictures
 from backend.feedback.learning.version_rows import delete_old_versions, insert_version
 from backend.feedback.learning.versions import LearningState, Promotion, StepLease, Version
 from clearclip_core import Adaptation
@@ -132,6 +133,7 @@ class StepQueue:
         version: Version | None,
         adaptation: Adaptation | None,
         promotion: Promotion,
+        pictures: Collection[str] = (),
     ) -> Version | None:
         """End a leased step with its result.
 
@@ -144,6 +146,7 @@ class StepQueue:
             version: the new version; None where there are no examples.
             adaptation: what it adds to scores, where it is better than the words alone.
             promotion: whether the version goes live.
+            pictures: keys of the pictures that it was fitted to.
 
         Returns:
             The version as it is kept; None where none is.
@@ -156,6 +159,7 @@ class StepQueue:
             kept = None
             if version is not None:
                 kept = insert_version(connection, project, model, version, adaptation, now)
+                keep_fitted_pictures(connection, project, model, kept.number, pictures)
             change_state(
                 connection,
                 project,

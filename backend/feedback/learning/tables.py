@@ -56,6 +56,65 @@ STATES: Final = Table(
 )
 
 
+#: The pictures that a version was fitted to.
+FITTED_PICTURES: Final = Table(
+    "fitted_pictures",
+    METADATA,
+    Column("project", Integer, primary_key=True, autoincrement=False),
+    Column("model", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("pictures", Text, nullable=False),  # keys of pictures, as JSON
+)
+
+#: The version that is live and on trial, and what it is compared with.
+TRIALS: Final = Table(
+    "trials",
+    METADATA,
+    Column("project", Integer, primary_key=True, autoincrement=False),
+    Column("model", String(64), primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("before", Integer),
+    Column("since", Float, nullable=False),
+)
+
+#: The pictures on which versions were compared with the one before and with the words.
+TRIAL_PICTURES: Final = Table(
+    "trial_pictures",
+    METADATA,
+    Column("project", Integer, primary_key=True, autoincrement=False),
+    Column("model", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("picture", String(64), primary_key=True),
+    Column("annotation", BigInteger, nullable=False),
+    Column("from_before", Float),
+    Column("from_words", Float, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+ROLLBACKS: Final = Table(
+    "rollbacks",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("project", Integer, nullable=False, index=True),
+    Column("model", String(64), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("target", Integer),
+    Column("at", Float, nullable=False),
+    Column("facts", Text, nullable=False),  # the rest of a `Rollback`, as JSON
+    sqlite_autoincrement=True,
+)
+
+TRUSTED: Final = Table(
+    "trusted_annotations",
+    METADATA,
+    Column("project", Integer, primary_key=True, autoincrement=False),
+    Column("annotation", BigInteger, primary_key=True, autoincrement=False),
+)
+
+#: All that is kept of what versions did after they went live.
+OF_TRIALS: Final = (FITTED_PICTURES, TRIALS, TRIAL_PICTURES, ROLLBACKS)
+
+
 def in_project(table: Table, project: int, model: str) -> tuple[Any, ...]:
     """Return the conditions on the rows of one project and one model in a table."""
     return table.c.project == project, table.c.model == model

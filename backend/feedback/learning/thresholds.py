@@ -5,6 +5,11 @@ that it has wrong: of a label with ``T`` true pixels, ``S`` right and ``W`` wron
 paint is ``(S - W) / T``, which is ``1 - (FP + FN) / T``. Pixels less sure than a threshold are not
 predicted; so what is kept of a picture are counts of right and wrong pixels by confidence, which
 add up over pictures. Islands and holes, which predictions drop and fill, are not looked at.
+
+Only what was judged counts, see `backend.feedback.evidence`. What an annotator kept as it was
+predicted is right where the scores agree with it; where they do not, it counts nothing. A pixel is
+wrong where it was removed from the label, where something drawn covers it, and where it has no
+label on an image on which the label itself was drawn.
 """
 
 from __future__ import annotations
@@ -18,6 +23,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from backend.feedback.evidence import ImageEvidence
+from backend.feedback.learning.patch_evidence import PatchEvidence
 from clearclip_core import BoolMask, Example, Segmentation, Vocabulary
 from clearclip_core.adaptation.adaptation import query_names
 from clearclip_core.adaptation.examples import UNLABELED
@@ -110,37 +117,51 @@ class ThresholdCounts:
 
 
 def measure(
-    segmentation: Segmentation, masks: Mapping[str, BoolMask], picture: str
+    segmentation: Segmentation, evidence: ImageEvidence, picture: str
 ) -> dict[str, ThresholdCounts]:
     """Count the right and wrong pixels of each label of an image.
 
     Args:
         segmentation: of the image, without thresholds.
-        masks: name of the label -> (H, W) bool, the true mask; a label that is left out has none.
+        evidence: what the annotation says of the image.
         picture: the key of the image, see `clearclip_core.Example.picture_key`.
 
     Returns:
         Name of the label -> its counts, for labels that are predicted or true somewhere.
     """
     steps = np.searchsorted(_LOWER_ENDS, segmentation.confidence, side="right") - 1  # (H, W)
+    nothing = np.zeros(segmentation.label_map.shape, np.bool_)
+    drawn, kept = nothing.copy(), nothing.copy()
+    for name in evidence.masks:
+        drawn |= _or(evidence.drawn(name), nothing)
+        kept |= _or(evidence.kept.get(name), nothing)
     measured = {}
     for index, name in enumerate(segmentation.labels):
         ours = segmentation.label_map == index
-        true = masks.get(name)
-        right = ours & true if true is not None else np.zeros_like(ours)
-        true_px = 0 if true is None else int(np.count_nonzero(true))
+        true, own = _or(evidence.masks.get(name), nothing), _or(evidence.drawn(name), nothing)
+        is_drawn = bool(own.any())
+        others = drawn | ~kept if is_drawn else drawn | _or(evidence.removed.get(name), nothing)
+        right, wrong = ours & true, ours & ~true & others
+        true_px = int(np.count_nonzero(own | right))
         if true_px or ours.any():
             measured[name] = ThresholdCounts(
                 np.bincount(steps[right], minlength=STEPS).astype(np.float64),
-                np.bincount(steps[ours & ~right], minlength=STEPS).astype(np.float64),
+                np.bincount(steps[wrong], minlength=STEPS).astype(np.float64),
                 true_px,
-                frozenset([picture] if true_px else []),
+                frozenset([picture] if is_drawn else []),
             )
     return measured
 
 
+def _or(mask: BoolMask | None, otherwise: BoolMask) -> BoolMask:
+    return otherwise if mask is None else mask
+
+
 def measure_patches(
-    example: Example, embeddings: torch.Tensor, bias: torch.Tensor, vocabulary: Vocabulary
+    example: Example,
+    embeddings: torch.Tensor,
+    bias: torch.Tensor,
+    vocabulary: Vocabulary,
 ) -> dict[str, ThresholdCounts]:
     """Count the right and wrong patches of each label of an example, for scores that have changed.
 
@@ -160,28 +181,26 @@ def measure_patches(
     cosines = patches @ embeddings.to(patches).T + bias.to(patches)
     names = query_names(vocabulary)
     cosines[:, [name not in {*example.known, UNLABELED} for name in names]] = -torch.inf
-    gone = [i for i, name in enumerate(example.names) if name not in {*names, UNLABELED}]
-    lost = example.coverage[:, gone].astype(np.float64).sum(axis=1)
     best = (cosines * TEMPERATURE).softmax(dim=1).max(dim=1)  # (N,)
     owners = np.array(vocabulary.query_labels)[best.indices.numpy()]
     sure = best.values.numpy().astype(np.float16)
     steps = np.searchsorted(_LOWER_ENDS, sure, side="right") - 1
     weights = example.weights.astype(np.float64)
+    patchwise = PatchEvidence.of(example, {*names, UNLABELED})
     measured = {}
     for index, label in enumerate(vocabulary.labels):
         if label.name not in example.known:
             continue
+        judged = patchwise.judge(label.name)
         ours = weights * (owners == index)
-        true: Counts = np.zeros(len(weights))
-        if label.name in example.names:
-            true = example.coverage[:, example.names.index(label.name)].astype(np.float64)
-        total = float((weights * true).sum())
+        kept = ours * judged.kept  # and what is kept and not ours counts nothing
+        total = float((weights * judged.drawn + kept).sum())
         if total or ours.any():
             measured[label.name] = ThresholdCounts(
-                _count(steps, ours * true),
-                _count(steps, ours * (1 - true - lost).clip(0)),
+                _count(steps, ours * judged.drawn + kept),
+                _count(steps, ours * judged.wrong),
                 total,
-                frozenset([example.picture_key] if total else []),
+                frozenset([example.picture_key] if judged.drawn.any() else []),
             )
     return measured
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -22,17 +22,26 @@ from backend.feedback.learning.thresholds import (
     counts_from_json,
     measure_patches,
 )
-from backend.feedback.learning.versions import Promotion, TrainingExample, Version
+from backend.feedback.learning.versions import (
+    Promotion,
+    SetAsideAnnotation,
+    TrainingExample,
+    Version,
+)
 from backend.inference.engine import Engine
 from backend.settings import Adapt
 from clearclip_core import Adaptation, Example, Fit, Label, Vocabulary
 
 log = logging.getLogger(__name__)
 
-#: Examples, a function that embeds prompts, and the labels of today -> the fit.
+#: Examples, a function that embeds prompts, the labels of today, and the digests of examples that
+#: are never set aside -> the fit.
 FitExamples = Callable[
-    [Sequence[Example], Callable[[Sequence[str]], torch.Tensor], Vocabulary], Fit
+    [Sequence[Example], Callable[[Sequence[str]], torch.Tensor], Vocabulary, Collection[str]], Fit
 ]
+
+#: Examples -> the adaptation that is fitted to them.
+FitTo = Callable[[Sequence[Example]], Adaptation | None]
 
 
 class LabelEmbeddings:
@@ -78,14 +87,29 @@ class LabelEmbeddings:
             measure_patches(example, embeddings, bias, self.vocabulary) for example in examples
         )
 
+    def fit(
+        self, examples: Sequence[Example], fit_examples: FitExamples, trusted: Collection[str]
+    ) -> Fit:
+        """Fit an adaptation to examples; those with the digests `trusted` are never set aside."""
+        return fit_examples(examples, self.embed, self.vocabulary, trusted)
+
     def iou(self, examples: Sequence[Example], adaptation: Adaptation | None) -> float:
-        """Return the mean IoU, in [0, 1], of the labels that the examples show."""
-        ious = [
-            counts.right.sum() / (counts.true_px + counts.wrong.sum())
-            for counts in self.measure(examples, adaptation).values()
+        """Return the mean IoU, in [0, 1], of the labels that the examples show; see `ious`."""
+        ious = self.ious(examples, adaptation).values()
+        return sum(ious) / len(ious) if ious else 0.0
+
+    def ious(self, examples: Sequence[Example], adaptation: Adaptation | None) -> dict[str, float]:
+        """Return name of the label -> IoU, of the labels that the examples show.
+
+        What annotators kept as predicted counts as true: without it, only what a prediction had
+        wrong would count against it.
+        """
+        measured = self.measure([replace(each, kept=None) for each in examples], adaptation)
+        return {
+            name: float(counts.right.sum() / (counts.true_px + counts.wrong.sum()))
+            for name, counts in measured.items()
             if counts.true_px
-        ]
-        return float(sum(ious)) / len(ious) if ious else 0.0
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +158,19 @@ class FittedVersion:
             return "stays"
         return "live" if mode == "all" else "words"
 
+    def split(self, annotations: Collection[int]) -> tuple[list[Example], list[Example]]:
+        """Return the examples of some annotations, and those of all others."""
+        pairs = list(zip(self.stored, self.examples, strict=True))
+        return (
+            [example for stored, example in pairs if stored.annotation in annotations],
+            [example for stored, example in pairs if stored.annotation not in annotations],
+        )
+
+    @property
+    def pictures(self) -> set[str]:
+        """The keys of the images that it was fitted to."""
+        return {example.picture_key for example in self.examples}
+
     def _unseen(self, live: Version) -> list[Example]:
         """Examples of images that the live version was not fitted to."""
         seen = {
@@ -145,7 +182,10 @@ class FittedVersion:
 
 
 def fit_version(
-    stored: Sequence[TrainingExample], labels: LabelEmbeddings, fit_examples: FitExamples
+    stored: Sequence[TrainingExample],
+    labels: LabelEmbeddings,
+    fit_examples: FitExamples,
+    trusted: Collection[int] = (),
 ) -> FittedVersion:
     """Fit a version to the training examples of a project.
 
@@ -155,9 +195,10 @@ def fit_version(
         stored: the examples as they are kept, at least one.
         labels: the labels of today.
         fit_examples: `clearclip_core.adapt`.
+        trusted: annotations whose examples are never set aside.
     """
     stored, examples = _read(stored, labels.width)
-    fit = fit_examples(examples, labels.embed, labels.vocabulary)
+    fit = labels.fit(examples, fit_examples, digests_of(stored, trusted))
     better = fit.adaptation is not None and fit.adapted_iou >= fit.text_iou
     adaptation = fit.adaptation if better else None
     counts = add_up(counts_from_json(each.threshold_counts) for each in stored)
@@ -177,6 +218,8 @@ def fit_version(
         adapted_ious=dict(fit.adapted_ious),
         thresholds=thresholds,
         adapted_thresholds=adapted_thresholds,
+        refused=dict(fit.refused),
+        set_aside=_set_aside(fit, stored),
     )
     return FittedVersion(version, adaptation, stored, examples, labels)
 
@@ -194,6 +237,24 @@ def _read(
         else:
             log.warning("Annotation %d is not learned from: %s", each.annotation, NOT_FINITE)
     return kept, examples
+
+
+def digests_of(stored: Iterable[TrainingExample], annotations: Collection[int]) -> frozenset[str]:
+    """Return the digests of the examples of some annotations."""
+    return frozenset(each.digest for each in stored if each.annotation in annotations)
+
+
+def _set_aside(fit: Fit, stored: Iterable[TrainingExample]) -> tuple[SetAsideAnnotation, ...]:
+    """Name the annotations whose examples were set aside, each label once."""
+    annotations: dict[str, list[int]] = {}
+    for example in stored:
+        annotations.setdefault(example.digest, []).append(example.annotation)
+    found = {
+        (annotation, each.label): SetAsideAnnotation(annotation, each.label, each.reason)
+        for each in fit.set_aside
+        for annotation in annotations.get(each.example, ())
+    }
+    return tuple(found[key] for key in sorted(found))
 
 
 def _digest(

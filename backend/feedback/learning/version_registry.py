@@ -24,7 +24,15 @@ from backend.feedback.learning.project_state import (
     lock_state,
     read_state,
 )
-from backend.feedback.learning.tables import EXAMPLES, STATES, VERSIONS, in_project
+from backend.feedback.learning.tables import (
+    EXAMPLES,
+    OF_TRIALS,
+    STATES,
+    TRUSTED,
+    VERSIONS,
+    in_project,
+)
+from backend.feedback.learning.trial_store import read_rollbacks
 from backend.feedback.learning.version_rows import (
     adaptation_from_row,
     insert_version,
@@ -35,6 +43,9 @@ from backend.settings import Adapt
 from clearclip_core import Adaptation
 
 _VERSION: Final = VERSIONS.c
+
+#: Rollbacks of all projects that a summary names.
+_ROLLBACKS_SHOWN: Final = 5
 
 
 class VersionRegistry:
@@ -127,13 +138,18 @@ class VersionRegistry:
         return kept
 
     def reset(self, project: int, keep_examples: bool = False) -> LearningState:
-        """Delete all versions of a project, the pin, and the examples unless they are kept."""
+        """Delete all versions of a project, what they did, and the pin.
+
+        The examples, and which annotations are trusted, are deleted too unless they are kept.
+        """
         model = self.model_key
         with self._database.write() as connection:
             lock_state(connection, project, model)
-            connection.execute(delete(VERSIONS).where(*in_project(VERSIONS, project, model)))
+            deleted = (VERSIONS, *OF_TRIALS, *(() if keep_examples else (EXAMPLES,)))
+            for table in deleted:
+                connection.execute(delete(table).where(*in_project(table, project, model)))
             if not keep_examples:
-                connection.execute(delete(EXAMPLES).where(*in_project(EXAMPLES, project, model)))
+                connection.execute(delete(TRUSTED).where(TRUSTED.c.project == project))
             _reset_state(connection, project, model)
         return self.state(project)
 
@@ -162,6 +178,7 @@ class VersionRegistry:
                 int(connection.execute(live).scalar_one()),
                 int(connection.execute(pictures).scalar_one()),
                 None if newest is None else version_from_row(newest),
+                tuple(read_rollbacks(connection, model, limit=_ROLLBACKS_SHOWN)),
             )
 
     def versions(self, project: int) -> list[Version]:

@@ -6,10 +6,10 @@ import json
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, func, insert, select
+from sqlalchemy import Connection, Row, delete, func, insert, not_, select, update
 
-from backend.feedback.learning.tables import STATES, VERSIONS, in_project
-from backend.feedback.learning.versions import Version
+from backend.feedback.learning.tables import FITTED_PICTURES, STATES, VERSIONS, in_project
+from backend.feedback.learning.versions import SetAsideAnnotation, Version
 from clearclip_core import Adaptation
 
 #: Versions that are kept of a project: the newest, and the live one.
@@ -39,7 +39,7 @@ def insert_version(
     """
     newest = _newest_row(connection, project, model)
     if newest is not None and (newest.digest, newest.origin) == (version.digest, version.origin):
-        return version_from_row(newest)
+        return _refresh(connection, version_from_row(newest), project, model, version)
     number = 1 if newest is None else newest.number + 1
     kept = replace(version, number=number, created=now)
     connection.execute(
@@ -60,6 +60,19 @@ def insert_version(
     return kept
 
 
+def _refresh(
+    connection: Connection, kept: Version, project: int, model: str, version: Version
+) -> Version:
+    """Give a version that is kept the reasons of an equal one that was made later."""
+    reasons = {name: getattr(version, name) for name in ("refused", "set_aside", "objection")}
+    fresh = replace(kept, **reasons)
+    if fresh != kept:
+        its = (*in_project(VERSIONS, project, model), VERSIONS.c.number == kept.number)
+        facts = {"facts": json.dumps(fresh.facts)}
+        connection.execute(update(VERSIONS).where(*its).values(facts))
+    return fresh
+
+
 def delete_old_versions(connection: Connection, project: int, model: str) -> None:
     """Delete the oldest versions of a project beyond `MOST_VERSIONS`, but not the live one."""
     versions = in_project(VERSIONS, project, model)
@@ -68,13 +81,10 @@ def delete_old_versions(connection: Connection, project: int, model: str) -> Non
     if last is None:
         return
     live = select(STATES.c.live).where(*in_project(STATES, project, model)).scalar_subquery()
-    connection.execute(
-        delete(VERSIONS).where(
-            *versions,
-            VERSIONS.c.number <= last,
-            VERSIONS.c.number != func.coalesce(live, 0),
-        )
-    )
+    for table in (VERSIONS, FITTED_PICTURES):
+        old = in_project(table, project, model)
+        is_live = table.c.number == func.coalesce(live, 0)
+        connection.execute(delete(table).where(*old, table.c.number <= last, not_(is_live)))
 
 
 def version_from_row(row: Row[Any]) -> Version:
@@ -94,6 +104,9 @@ def version_from_row(row: Row[Any]) -> Version:
         adapted_ious=facts.get("adapted_ious", {}),
         thresholds=facts.get("thresholds", {}),
         adapted_thresholds=facts.get("adapted_thresholds", {}),
+        refused=facts.get("refused", {}),
+        set_aside=tuple(SetAsideAnnotation(**each) for each in facts.get("set_aside", ())),
+        objection=facts.get("objection", ""),
     )
 
 

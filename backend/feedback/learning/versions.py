@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from backend.feedback.learning.trials import Rollback
 from backend.settings import Adapt
 from clearclip_core import Adaptation
 
@@ -37,6 +38,25 @@ class TrainingExample:
 
 
 @dataclass(frozen=True)
+class SetAsideAnnotation:
+    """An annotation that a version was not fitted to, for one label.
+
+    Attributes:
+        annotation: its id.
+        label: the name of the label.
+        reason: why, in a sentence.
+    """
+
+    annotation: int
+    label: str
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON that databases keep and answers hold; these names stay."""
+        return {"annotation": self.annotation, "label": self.label, "reason": self.reason}
+
+
+@dataclass(frozen=True)
 class Version:
     """What a step has learned from the training examples of a project.
 
@@ -53,6 +73,9 @@ class Version:
         adapted_ious: name of the label -> IoU of the adapted scores.
         thresholds: name of the label -> threshold for the words alone.
         adapted_thresholds: name of the label -> threshold for the adapted scores.
+        refused: name of the label -> why what corrections say of it was not taken over.
+        set_aside: annotations that were set aside.
+        objection: why it did not go live though it is better; empty where nothing spoke against it.
         origin: a step here, or a file.
         created: when it was made, in seconds since the epoch.
         number: counts up from 1 in each project; 0 before it is kept.
@@ -68,6 +91,9 @@ class Version:
     adapted_ious: Mapping[str, float] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)
     adapted_thresholds: Mapping[str, float] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    set_aside: tuple[SetAsideAnnotation, ...] = ()
+    objection: str = ""
     origin: Origin = "step"
     created: float = 0.0
     number: int = 0
@@ -82,6 +108,10 @@ class Version:
             "adapted_ious": dict(self.adapted_ious),
             "thresholds": dict(self.thresholds),
             "adapted_thresholds": dict(self.adapted_thresholds),
+            # later ones are there only where they say something: earlier releases have none
+            **({"refused": dict(self.refused)} if self.refused else {}),
+            **({"set_aside": [e.to_json() for e in self.set_aside]} if self.set_aside else {}),
+            **({"objection": self.objection} if self.objection else {}),
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -144,11 +174,13 @@ class Summary:
         live: projects with a live version.
         pictures: images with a training example.
         newest: the version of the last step; None before the first.
+        rollbacks: projects with versions that were rolled back in them, the newest first.
     """
 
     live: int = 0
     pictures: int = 0
     newest: Version | None = None
+    rollbacks: tuple[tuple[int, Rollback], ...] = ()
 
 
 @dataclass(frozen=True)

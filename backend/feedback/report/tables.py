@@ -71,10 +71,36 @@ def print_learned(learned: Mapping[str, Any], console: Console) -> None:
     )
     if learned["trouble"]:
         console.print(f"[bold red]The last step has failed:[/] {_safe(learned['trouble'])}")
+    for rollback in learned.get("rollbacks", [])[:1]:
+        console.print(f"[bold red]{_safe(rollback['reason'])}[/]", highlight=False)
     if learned["versions"]:
         console.print(_versions(learned["versions"]))
+    for version in learned["versions"]:
+        if version["live"] or version is learned["versions"][0]:
+            _print_reasons(version, console)
+    if learned.get("trusted"):
+        trusted = ", ".join(map(str, learned["trusted"]))
+        console.print(f"Annotations that are trusted: {trusted}.", highlight=False)
     if learned["labels"]:
         console.print(_thresholds(learned["labels"]))
+
+
+def _print_reasons(version: Mapping[str, Any], console: Console) -> None:
+    """Print what a version has not taken over, and why."""
+    number = version["number"]
+    if version.get("objection"):
+        console.print(f"Version {number}: {_safe(version['objection'])}", highlight=False)
+    for label, reason in version.get("refused", {}).items():
+        console.print(
+            f"Version {number} leaves {_safe(label or 'no label')} as it was: {_safe(reason)}",
+            highlight=False,
+        )
+    for each in version.get("set_aside", []):
+        console.print(
+            f"Version {number} sets annotation {each['annotation']} aside for "
+            f"{_safe(each['label'] or 'all labels')}: {_safe(each['reason'])}",
+            highlight=False,
+        )
 
 
 def _versions(versions: list[Mapping[str, Any]]) -> Table:
@@ -85,6 +111,7 @@ def _versions(versions: list[Mapping[str, Any]]) -> Table:
         table.add_column(column, justify="right")
     for each in versions:
         notes = ["live" if each["live"] else "" if each["better"] else "not better"]
+        notes += ["held back"] if each.get("objection") and not each["live"] else []
         notes += ["from a file"] if each["origin"] == "import" else []
         table.add_row(
             str(each["number"]),

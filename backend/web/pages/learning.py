@@ -24,7 +24,7 @@ Json = dict[str, Any]
 _LEARNING = "/projects/<int(min=1, max=2147483647):project>/learning"
 
 #: The actions of people, as the last part of a route.
-ACTIONS = ("step", "pin", "unpin", "rollback", "reset")
+ACTIONS = ("step", "pin", "unpin", "rollback", "reset", "trust", "distrust")
 
 #: Largest version file, in bytes: it holds some numbers for each label.
 _MAX_FILE_BYTES = 1 << 26
@@ -108,6 +108,13 @@ class LearningRoutes:
                 registry.roll_back(project, asked.number, self.settings.adapt)
             case "reset":
                 registry.reset(project, asked.keep_evidence)
+            case "trust" | "distrust":
+                self._trust(project, asked.annotation, trusted=action == "trust")
+
+    def _trust(self, project: int, annotation: int | None, trusted: bool) -> None:
+        if annotation is None:
+            raise BadRequest('Expected "annotation" to be the number of one, but it is missing.')
+        self.learner.examples.trust(project, annotation, trusted)
 
     def _check_step(self) -> None:
         if self.settings.label_studio_api_key is None:

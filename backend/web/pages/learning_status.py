@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from backend.errors import ModelUnavailable
 from backend.feedback.learning.learner import Learner
 from backend.feedback.learning.thresholds import ThresholdCounts, add_up, counts_from_json
+from backend.feedback.learning.trials import TrialPicture
 from backend.feedback.learning.versions import LearningState, due_after
 from backend.settings import Settings
 
@@ -34,6 +35,7 @@ def describe_learning(settings: Settings, learner: Learner, project: int) -> Jso
         state = learner.registry.state(project)
         versions = learner.registry.versions(project)
         counts = _sum_counts(tuple(learner.examples.threshold_counts(project)))
+        trial = _describe_trial(learner, project)
     except ModelUnavailable as error:
         return described | LearningState(project, trouble=str(error)).to_json()
     described["every"] = due_after(settings.adapt_every, state.annotations)
@@ -41,6 +43,36 @@ def describe_learning(settings: Settings, learner: Learner, project: int) -> Jso
         **state.to_json(),
         "versions": [v.to_json() | {"live": v.number == state.live} for v in versions],
         "labels": {label: _describe_threshold(each) for label, each in counts.items()},
+        **trial,
+    }
+
+
+def _describe_trial(learner: Learner, project: int) -> Json:
+    """Describe what the live version did since, what was rolled back, and whom people trust.
+
+    Each key is there only where there is something to say.
+    """
+    rollbacks = [each.to_json() for _, each in learner.trials.rollbacks(project)]
+    said = {
+        "trial": summarize_trial(learner.trials.pictures(project)),
+        "rollbacks": rollbacks,
+        "trusted": learner.examples.trusted(project),
+    }
+    return {key: value for key, value in said.items() if value}
+
+
+def summarize_trial(pictures: Sequence[TrialPicture]) -> Json | None:
+    """Return how the newest version on trial compares, in mean IoU; None without a picture."""
+    if not pictures:
+        return None
+    number = pictures[-1].number
+    own = [each for each in pictures if each.number == number]
+    before = [each.from_before for each in own if each.from_before is not None]
+    return {
+        "number": number,
+        "pictures": len(own),
+        "from_words": sum(each.from_words for each in own) / len(own),
+        "from_before": sum(before) / len(before) if before else None,
     }
 
 

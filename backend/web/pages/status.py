@@ -149,10 +149,12 @@ class StatusReport:
         except (SQLAlchemyError, ModelUnavailable):  # "jobs_trouble" and "model" report these
             summary = Summary()
         newest = summary.newest
+        rolled_back = [{"project": key} | each.to_json() for key, each in summary.rollbacks]
         return {
             "live": summary.live,
             "pictures": summary.pictures,
             "last_step": None if newest is None else newest.to_json(),
+            **({"rolled_back": rolled_back} if rolled_back else {}),
         }
 
     def _errors(self, database: DatabaseStatus) -> list[Json]:

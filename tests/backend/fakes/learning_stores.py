@@ -11,6 +11,7 @@ from backend.database.database import Database
 from backend.feedback.learning.active_models import ActiveModels
 from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.step_queue import StepQueue
+from backend.feedback.learning.trial_store import TrialStore
 from backend.feedback.learning.version_registry import VersionRegistry
 from backend.feedback.learning.versions import TrainingExample, Version
 from clearclip_core import Adaptation
@@ -24,6 +25,7 @@ class LearningStores:
     registry: VersionRegistry
     steps: StepQueue
     active_models: ActiveModels
+    trials: TrialStore
 
     @classmethod
     def of(
@@ -36,6 +38,7 @@ class LearningStores:
             registry,
             StepQueue(database, owner, model_key),
             ActiveModels(database, registry),
+            TrialStore(database, model_key),
         )
 
     def replace_all(self, *annotations: int, project: int = 7) -> None:
@@ -49,7 +52,8 @@ class LearningStores:
         assert lease is not None
         scores = adaptation(number) if better else None
         promotion = "live" if better else "words"
-        kept = self.steps.commit(lease, version(digest, better), scores, promotion)
+        made = version(digest, better)
+        kept = self.steps.commit(lease, made, scores, promotion, pictures=["p", "q"])
         assert kept is not None
         return kept
 

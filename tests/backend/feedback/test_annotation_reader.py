@@ -156,6 +156,37 @@ def test_an_annotation_is_compared_with_the_prediction_that_it_began_with(
     (picture,) = notebook.known[row.annotation].pictures
     assert notebook.known[row.annotation].task.data == {"image": "1.png"}
     assert picture.final["red"].sum() == 24
+    removed = {label: mask.sum() for label, mask in picture.evidence.removed.items()}
+    assert removed == {"red": 0, "blue": 4}
+
+
+def test_annotators_are_told_apart_by_a_key_that_names_nobody(
+    reader: AnnotationReader, annotations: AnnotationStore, studio: FakeStudio, notebook: Notebook
+) -> None:
+    made = [
+        studio.annotate(1, [region("a", "red", 6)], completed_by=user) for user in (3, 4, 3, None)
+    ]
+    read(reader, annotations, *(each["id"] for each in made))
+    first, other, again, unknown = (notebook.known[each["id"]].annotator for each in made)
+    assert first == again != other
+    assert unknown == ""
+    assert len(first) == 12
+    assert first.strip("0123456789abcdef") == ""
+
+
+def test_what_stands_as_a_prediction_showed_it_was_kept_wherever_it_came_from(
+    reader: AnnotationReader, annotations: AnnotationStore, studio: FakeStudio, notebook: Notebook
+) -> None:
+    ours, foreign = (
+        studio.add(1, version, result=[region("a", "red", 4)]) for version in (OURS, "yolo")
+    )
+    left = [region("a", "red", 4, origin="prediction"), region("n", "blue", 2, origin="manual")]
+    for prediction in (ours, foreign, 99):
+        made = studio.annotate(1, left, parent_prediction=prediction)
+        read(reader, annotations, made["id"])
+        (picture,) = notebook.known[made["id"]].pictures
+        assert list(picture.evidence.kept) == ["red"]
+        assert sorted(picture.evidence.masks) == ["blue", "red"]
 
 
 @pytest.mark.parametrize(

@@ -210,7 +210,7 @@ def test_without_a_prediction_there_are_masks_and_nothing_to_compare() -> None:
     (picture,) = compare(None, [region("a", "Car", LEFT)], CONFIG, TASK)
     assert (picture.predicted, picture.changes) == (None, ())
     assert np.array_equal(picture.final["Car"], LEFT)
-    made = AnnotationDiff(3, 7, TASK, CONFIG, (picture,), 1.0)
+    made = AnnotationDiff(3, 7, TASK, CONFIG, (picture,), 1.0, "somebody")
     assert (made.changes, made.pictures[0].size_hw) == ((), (4, 8))
     (all_new,) = compare([], [region("a", "Car", LEFT)], CONFIG, TASK)
     assert (all_new.predicted, all_new.changes[0].added) == ({}, 1)

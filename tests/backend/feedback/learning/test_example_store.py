@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from backend.database.database import Database
-from backend.errors import ModelUnavailable
+from backend.errors import LearningRefused, ModelUnavailable
 from tests.backend.conftest import Clock
 from tests.backend.fakes.learning_stores import LearningStores, example
 
@@ -94,3 +96,22 @@ def test_without_examples_the_words_decide_at_once(
     learning.examples.forget(2)
     assert other.active_models.get(7, "scores") is None
     assert (other.registry.state(7).changed, other.steps.lease_step(1)) == (0, None)
+
+
+def test_an_annotation_is_trusted_until_it_is_not_or_is_gone(
+    learning: LearningStores, other: LearningStores
+) -> None:
+    with pytest.raises(LearningRefused, match="does not learn from annotation 3"):
+        learning.examples.trust(7, 3)
+    learning.replace_all(3, 4, 5)
+    before = learning.registry.state(7).changed
+    for annotation in (3, 4, 4):
+        learning.examples.trust(7, annotation)
+    assert other.examples.trusted(7) == [3, 4]
+    assert other.registry.state(7).changed == before + 2, "the next fit is due sooner"
+    other.examples.trust(7, 4, trusted=False)
+    other.examples.trust(7, 99, trusted=False)
+    assert learning.examples.trusted(7) == [3]
+    learning.examples.forget(3)
+    assert learning.examples.trusted(7) == []
+    assert learning.examples.trusted(8) == []

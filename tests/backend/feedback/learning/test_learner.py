@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from backend.database.database import Database
 from backend.database.leases import LEASE_S
 from backend.errors import BadRequest, ImageRefused, LearningRefused, StudioUnreachable
 from backend.feedback.comparison import AnnotationDiff, ImageDiff
+from backend.feedback.evidence import ImageEvidence
 from backend.feedback.learning import example_store
 from backend.feedback.learning.learner import Learner
 from backend.feedback.learning.model_key import model_key
 from backend.feedback.learning.version_file import export, read_export
-from backend.feedback.learning.version_fitter import FitExamples
+from backend.feedback.learning.version_fitter import FitExamples, LabelEmbeddings
 from backend.feedback.learning.versions import TrainingExample
 from backend.inference.engine import Engine
 from backend.inference.image_request import Priority
@@ -54,6 +55,7 @@ from clearclip_core import (
 )
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import (
+    RGB,
     ColourSegmenter,
     brush_config,
     colour_engine,
@@ -73,11 +75,19 @@ class Fits:
     """A stand-in for `clearclip_core.adapt` that says what it is told to."""
 
     def __init__(self) -> None:
+        self.trusted: list[tuple[str, ...]] = []
         self.adaptation: Adaptation | None = teach(wine="red")
         self.ious = (0.4, 0.6)
         self.asked: list[tuple[int, Vocabulary]] = []
 
-    def __call__(self, examples: Sequence[Example], embed: Any, vocabulary: Vocabulary) -> Fit:
+    def __call__(
+        self,
+        examples: Sequence[Example],
+        embed: Any,
+        vocabulary: Vocabulary,
+        trusted: Collection[str] = (),
+    ) -> Fit:
+        self.trusted.append(tuple(sorted(trusted)))
         self.asked.append((len(examples), vocabulary))
         assert embed(vocabulary.queries).shape == (len(vocabulary.queries), 3)
         text, adapted = self.ious
@@ -134,7 +144,7 @@ def make_learner(
     stores: LearningStores,
     fit_examples: FitExamples = adapt,
 ) -> Learner:
-    parts = (stores.examples, stores.registry, stores.steps)
+    parts = (stores.examples, stores.registry, stores.steps, stores.trials)
     return Learner(settings, engine, read, *parts, fit_examples)
 
 
@@ -158,11 +168,15 @@ def corrected(
     image: str = "flag",
     size_hw: tuple[int, int] = SIZE_HW,
     project: int = 7,
+    evidence: ImageEvidence | None = None,
+    began_with: str | None = "",
 ) -> AnnotationDiff:
     parsed = parse_label_config(config)
-    picture = ImageDiff(parsed.images[0], None, size_hw, final)
+    picture = ImageDiff(parsed.images[0], None, size_hw, final, evidence or ImageEvidence(final))
     task = Task(annotation, project, {"image": image})
-    return AnnotationDiff(annotation, project, task, parsed, (picture,), 0.0)
+    return AnnotationDiff(
+        annotation, project, task, parsed, (picture,), 0.0, "somebody", began_with
+    )
 
 
 def test_an_annotation_gives_what_its_picture_and_masks_teach(database: Database) -> None:
@@ -173,7 +187,7 @@ def test_an_annotation_gives_what_its_picture_and_masks_teach(database: Database
     assert (example.known, example.names) == (("blue", "wine"), ("", "wine"))
     assert example.areas.tolist() == [40 * 40, 40 * 20]
     assert np.array_equal(example.means[1], [255, 0, 0])  # the stand-in's features are colours
-    school.learner.learn(corrected(2, {}))
+    school.learner.learn(corrected(2, {"blue": left_third()}))
     assert (
         len(
             {
@@ -187,6 +201,36 @@ def test_an_annotation_gives_what_its_picture_and_masks_teach(database: Database
     school.learn(1)
     assert school.stores.registry.state(7).changed == 3
     school.learner.forget(1)
+    assert school.stores.examples.examples(7) == []
+
+
+def test_an_example_says_who_drew_what_and_what_was_kept_or_removed(database: Database) -> None:
+    upper, lower = left_third(), left_third()
+    upper[20:], lower[:20] = False, False
+    said = ImageEvidence({"wine": left_third()}, {"wine": upper}, {"blue": lower})
+    school = School(database)
+    school.learner.learn(corrected(1, {"wine": left_third()}, evidence=said))
+    (stored,) = school.stores.examples.examples(7)
+    example = Example.from_bytes(stored.example)
+    assert example.annotator == "somebody"
+    assert example.names == ("", "wine")
+    assert example.kept is not None
+    assert example.removed is not None
+    assert example.removed_names == ("blue",)
+    assert np.array_equal(example.kept[:, 0], np.zeros(len(example.weights)))
+    judged = example.coverage[:, 1] - example.kept[:, 1]
+    assert np.array_equal(judged, example.removed[:, 0]), "the lower half of the left third"
+    assert 0 < judged.sum() < example.coverage[:, 1].sum()
+
+
+def test_an_image_of_which_the_annotation_says_nothing_gives_no_example(
+    database: Database,
+) -> None:
+    """An image whose labels are rectangles, for one."""
+    school = School(database)
+    school.learn(1)
+    boxes = corrected(1, {"wine": left_third()}, image="gone", evidence=ImageEvidence({}))
+    school.learner.learn(boxes)  # and it is not read for that
     assert school.stores.examples.examples(7) == []
 
 
@@ -254,8 +298,9 @@ def test_a_list_of_pictures_teaches_those_with_regions(database: Database) -> No
     xml = CONFIG.replace('value="$image"', 'valueList="$pages"')
     config = parse_label_config(xml)
     task = Task(1, 7, {"pages": ["red", "flag"]})
+    masks = {"wine": left_third()}
     pictures = tuple(
-        ImageDiff(config.images[0], index, SIZE_HW, {"wine": left_third()}) for index in (1, 5)
+        ImageDiff(config.images[0], index, SIZE_HW, masks, ImageEvidence(masks)) for index in (1, 5)
     )
     school = School(database)
     school.learner.learn(AnnotationDiff(1, 7, task, config, pictures, 0.0))
@@ -619,6 +664,163 @@ def test_what_comes_from_a_file_leaves_to_what_is_better_alone(database: Databas
     assert school.stores.registry.state(7).live != live
 
 
+# ---- after a version went live -------------------------------------------------------------------
+
+
+class Mosaics:
+    """Pictures of red and blue cells; wine is drawn in red, and learning finds it there or not."""
+
+    def __init__(self, database: Database, learned: str = "white") -> None:
+        self.school = School(database)
+        self.school.fits.adaptation = teach(wine=learned)
+        chance = np.random.default_rng(7)
+        for number in range(90):
+            IMAGES[f"mosaic {number}"] = mosaic(chance.random((4, 4)) < 0.5)
+        self.learn(0, 2)
+        assert self.school.step()
+
+    def learn(self, first: int, count: int, began_with: str | None = "") -> None:
+        for number in range(first, first + count):
+            self.correct(100 + number, f"mosaic {number}", began_with)
+
+    def correct(self, annotation: int, image: str, began_with: str | None = "") -> None:
+        wine = (IMAGES[image] == RGB["red"]).all(axis=-1)
+        masks, size_hw = {"wine": wine, "blue": ~wine}, (4, 4)
+        self.school.learner.learn(
+            corrected(annotation, masks, image=image, size_hw=size_hw, began_with=began_with)
+        )
+
+    @property
+    def live(self) -> int | None:
+        return self.school.stores.registry.state(7).live
+
+    @property
+    def compared(self) -> int:
+        return len(self.school.stores.trials.pictures(7))
+
+
+def mosaic(is_red: npt.NDArray[np.bool_]) -> RGBArray:
+    return np.where(is_red[..., None], RGB["red"], RGB["blue"]).astype(np.uint8)
+
+
+def against(school: School, example: int = 0) -> float:
+    """By how much what is live beats the words alone on an example; for tests of the fixture."""
+    stored = school.stores.examples.examples(7)[example]
+    labels = LabelEmbeddings.of(colour_engine(), parse_label_config(CONFIG).labels)
+    read = [Example.from_bytes(stored.example)]
+    _, scores = school.stores.registry.live_version(7)
+    return labels.iou(read, scores) - labels.iou(read, None)
+
+
+def test_a_version_that_is_worse_on_what_came_since_is_rolled_back_by_itself(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    worse = Mosaics(database, "blue")
+    assert against(worse.school) < -0.2
+    words = worse.school.predict()["model_version"]
+    worse.learn(2, 60)
+    assert worse.live is None
+    ((project, rollback),) = worse.school.stores.trials.rollbacks()
+    assert (project, rollback.number, rollback.target) == (7, 1, None)
+    assert 5 < rollback.pictures < 30
+    assert rollback.mean < -0.2
+    assert rollback.annotations[0] == 102, "those that it was fitted to do not count"
+    assert rollback.sentence in caplog.text
+    assert worse.school.predict()["model_version"] != words
+
+
+def test_a_version_that_is_as_good_or_better_stays(database: Database) -> None:
+    better = Mosaics(database, "red")
+    assert against(better.school) >= 0
+    better.learn(2, 40)
+    assert better.live == 1
+    assert better.compared == 40
+    assert better.school.stores.trials.rollbacks() == []
+
+
+@pytest.mark.parametrize(
+    ("began_with", "counts"),
+    [
+        ("", True),
+        ("colours clearclip 12ab34cd +2", True),
+        ("colours clearclip 12ab34cd +1", False),
+        ("colours clearclip 12ab34cd", False),
+        (None, False),
+    ],
+)
+def test_what_began_with_an_earlier_prediction_speaks_for_that_one_and_does_not_count(
+    database: Database, began_with: str | None, counts: bool
+) -> None:
+    worse = Mosaics(database, "blue")
+    worse.learn(2, 3, began_with)
+    assert worse.compared == (3 if counts else 0)
+
+
+def test_pictures_that_a_version_was_fitted_to_do_not_count(database: Database) -> None:
+    worse = Mosaics(database, "blue")
+    for annotation in (500, 501):
+        worse.correct(annotation, "mosaic 0")
+    assert worse.compared == 0
+
+
+def test_a_picture_and_its_near_duplicates_count_once(database: Database) -> None:
+    worse = Mosaics(database, "blue")
+    IMAGES["next frame"] = IMAGES["mosaic 2"].copy()
+    IMAGES["next frame"][0, 0] -= IMAGES["next frame"][0, 0] // 100
+    IMAGES["other"] = mosaic(~(IMAGES["mosaic 2"] == RGB["red"]).all(axis=-1))
+    for annotation, image in enumerate(("mosaic 2", "mosaic 2", "next frame"), start=500):
+        worse.correct(annotation, image)
+    assert worse.compared == 1
+    worse.correct(600, "other")
+    assert worse.compared == 2
+
+
+def test_the_next_fit_does_not_bring_back_what_was_rolled_back(database: Database) -> None:
+    worse = Mosaics(database, "blue")
+    worse.learn(2, 60)
+    assert worse.live is None
+    assert worse.school.step()
+    newest = worse.school.stores.registry.versions(7)[0]
+    assert worse.live is None
+    assert "version 1 did, which was rolled back" in newest.objection
+    assert newest.better, "the check on held-out corrections sees nothing"
+
+
+def test_what_the_other_corrections_teach_is_tried_on_those_that_convicted(
+    database: Database,
+) -> None:
+    worse = Mosaics(database, "blue")
+    worse.learn(2, 60)
+    assert worse.live is None
+    worse.school.fits.adaptation = teach(wine="blue", blue="white")  # another, and as bad
+    assert worse.school.step()
+    newest = worse.school.stores.registry.versions(7)[0]
+    assert worse.live is None
+    assert "for which version 1 was rolled back" in newest.objection
+    worse.school.fits.adaptation = teach(wine="red")
+    worse.learn(62, 3)
+    assert worse.school.learner.step(7, lambda _: parse_label_config(CONFIG))
+    assert worse.live is not None
+    assert worse.school.stores.registry.versions(7)[0].objection == ""
+
+
+def test_what_is_pinned_is_not_rolled_back(database: Database) -> None:
+    worse = Mosaics(database, "blue")
+    worse.school.stores.registry.pin(7)
+    worse.learn(2, 40)
+    assert (worse.live, worse.compared) == (1, 40)
+
+
+def test_annotations_that_are_trusted_are_told_to_the_fit(database: Database) -> None:
+    school = School(database)
+    school.learn(1)
+    school.learner.learn(corrected(2, {"blue": left_third()}))
+    school.stores.examples.trust(7, 2)
+    assert school.step()
+    digests = {each.annotation: each.digest for each in school.stores.examples.examples(7)}
+    assert school.fits.trusted == [(digests[2],)]
+
+
 # ---- the demo model on drawn scenes --------------------------------------------------------------
 
 SCENE_HW = (96, 128)
@@ -646,7 +848,7 @@ def of_scene(annotation: int) -> AnnotationDiff:
         name: label_map == index for index, name in enumerate(NAMES) if (label_map == index).any()
     }
     task = Task(annotation, 7, {"image": str(annotation)})
-    picture = ImageDiff(SCENES.images[0], None, SCENE_HW, final)
+    picture = ImageDiff(SCENES.images[0], None, SCENE_HW, final, ImageEvidence(final))
     return AnnotationDiff(annotation, 7, task, SCENES, (picture,), 0.0)
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from backend.feedback.evidence import ImageEvidence
 from backend.feedback.learning.thresholds import (
     STEPS,
     ThresholdCounts,
@@ -18,7 +19,7 @@ from backend.feedback.learning.thresholds import (
     measure,
     measure_patches,
 )
-from clearclip_core import Example, Segmentation, Vocabulary
+from clearclip_core import DenseFeatures, Example, Segmentation, Vocabulary, WindowPlan
 
 LABELS = ("car", "sky", "tree")
 
@@ -38,7 +39,21 @@ def picture(seed: int) -> tuple[Segmentation, dict[str, npt.NDArray[np.bool_]]]:
 
 def measured(*seeds: int) -> list[dict[str, ThresholdCounts]]:
     """One picture of each seed, of equal ones too."""
-    return [measure(*picture(seed), f"{number}") for number, seed in enumerate(seeds)]
+    pictures = [picture(seed) for seed in seeds]
+    return [
+        measure(segmentation, all_said(segmentation, masks), f"{number}")
+        for number, (segmentation, masks) in enumerate(pictures)
+    ]
+
+
+def all_said(segmentation: Segmentation, masks: dict[str, npt.NDArray[np.bool_]]) -> ImageEvidence:
+    """What an annotation says that has removed all that was predicted and is not in its masks."""
+    nothing = np.zeros_like(segmentation.label_map, np.bool_)
+    removed = {
+        name: (segmentation.label_map == index) & ~masks.get(name, nothing)
+        for index, name in enumerate(LABELS)
+    }
+    return ImageEvidence(masks, removed=removed)
 
 
 def saved_paint(
@@ -195,3 +210,67 @@ def test_labels_that_come_and_go_compete_where_they_were_known() -> None:
         measured = paints[name]
         found = measured.right.sum() / (measured.true_px + measured.wrong.sum())
         assert found == pytest.approx(right / union, abs=1e-3), name
+
+
+def bar(*columns: int) -> npt.NDArray[np.bool_]:
+    """A mask of these columns of a picture of 1 x 8 px."""
+    mask = np.zeros((1, 8), np.bool_)
+    mask[:, columns] = True
+    return mask
+
+
+def counted(evidence: ImageEvidence, label: str = "car") -> tuple[float, float, float, int]:
+    """Right, wrong and true pixels where the car is in columns 0 to 3 and the sky in 4 to 7."""
+    label_map = np.repeat(np.array([[0, 1]], np.int16), 4, axis=1)
+    segmentation = Segmentation(label_map, np.full((1, 8), 0.5, np.float16), LABELS)
+    counts = measure(segmentation, evidence, "p")[label]
+    return counts.right.sum(), counts.wrong.sum(), counts.true_px, counts.pictures
+
+
+def test_what_nobody_judged_counts_for_no_threshold() -> None:
+    assert counted(ImageEvidence({})) == (0, 0, 0, 0)
+    assert counted(ImageEvidence({"sky": bar(6, 7)})) == (0, 0, 0, 0)
+    assert counted(ImageEvidence({"sky": bar(3, 4)})) == (0, 1, 0, 0), "the sky was drawn there"
+    assert counted(ImageEvidence({}, removed={"car": bar(0, 1)})) == (0, 2, 0, 0)
+    assert counted(ImageEvidence({"car": bar(2, 3, 4)})) == (2, 2, 3, 1), (
+        "the car was drawn elsewhere"
+    )
+
+
+def test_what_was_kept_is_right_where_scores_agree_and_no_more() -> None:
+    kept = {"car": bar(2, 3, 4)}
+    assert counted(ImageEvidence(kept, kept)) == (2, 0, 2, 0)
+    assert counted(ImageEvidence({"sky": bar(2, 3)}, {"sky": bar(2, 3)})) == (0, 0, 0, 0)
+    both = ImageEvidence({"car": bar(1), "sky": bar(2, 3)}, {"sky": bar(2, 3)})
+    assert counted(both) == (1, 1, 1, 1), "nobody judged whether the sky that was kept is a car"
+    partly = ImageEvidence({"car": bar(0, 1, 4, 5)}, {"car": bar(1, 5)})
+    assert counted(partly) == (2, 2, 3, 1)
+
+
+def counted_patches(evidence: ImageEvidence) -> tuple[float, float, float, int]:
+    """As `counted`, from a training example with a patch for each pixel."""
+    patches = torch.tensor([[1.0, 0, 0]] * 4 + [[0, 1.0, 0]] * 4)
+    plan = WindowPlan((1, 8), (1, 8), 8, 1, (1, 1))
+    masks, kept, removed = evidence.masks, evidence.kept, evidence.removed
+    example = Example.of(
+        DenseFeatures(patches[None, None], plan), masks, LABELS, kept=kept, removed=removed
+    )
+    vocabulary = Vocabulary.of(LABELS)
+    counts = measure_patches(example, torch.eye(3), torch.zeros(3), vocabulary)["car"]
+    return counts.right.sum(), counts.wrong.sum(), counts.true_px, counts.pictures
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        ImageEvidence({}),
+        ImageEvidence({"sky": bar(3, 4)}),
+        ImageEvidence({}, removed={"car": bar(0, 1)}),
+        ImageEvidence({"car": bar(2, 3, 4)}),
+        ImageEvidence({"car": bar(2, 3, 4)}, {"car": bar(2, 3, 4)}),
+        ImageEvidence({"car": bar(1), "sky": bar(2, 3)}, {"sky": bar(2, 3)}),
+        ImageEvidence({"car": bar(0, 1, 4, 5)}, {"car": bar(1, 5)}),
+    ],
+)
+def test_patches_are_judged_as_pixels_are(evidence: ImageEvidence) -> None:
+    assert counted_patches(evidence) == counted(evidence)

@@ -17,7 +17,8 @@ from backend import create_app
 from backend.cli.main import main
 from backend.database.database import Database
 from backend.feedback.learning.model_key import model_key
-from backend.feedback.learning.versions import TrainingExample, Version
+from backend.feedback.learning.trials import TrialPicture
+from backend.feedback.learning.versions import SetAsideAnnotation, TrainingExample, Version
 from backend.settings import Settings
 from clearclip_core import Adaptation, weights_id
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag, teach
@@ -98,6 +99,104 @@ def test_the_versions_and_the_thresholds_are_shown() -> None:
         turns = {action.rsplit("/", 1)[1] for action in actions if action}
         assert turns == {"step", "pin", "rollback", "reset"}
     assert client.get("/projects/7/report.json").get_json(force=True)["learned"] == told
+
+
+HELD = Version(
+    30,
+    31,
+    "c",
+    True,
+    0.4,
+    0.6,
+    refused={"<i>rose</i>": "It would lose more than it may.", "": "It says too little."},
+    set_aside=(SetAsideAnnotation(1, "wine", "Two others <b>say</b> otherwise."),),
+    objection="It is still worse where version 2 was.",
+)
+
+
+def test_what_was_not_taken_over_is_said_with_a_button_to_trust() -> None:
+    stores = stores_of()
+    learn(stores, BETTER)
+    lease = stores.steps.lease_step(1, 7)
+    assert lease is not None
+    stores.steps.commit(lease, HELD, teach(wine="blue"), "stays")
+    client = make_app().test_client()
+    newest, live = client.get(LEARNING).get_json(force=True)["versions"]
+    assert (newest["live"], live["live"]) == (False, True)
+    assert newest["refused"]["<i>rose</i>"] == "It would lose more than it may."
+    assert newest["set_aside"] == [
+        {"annotation": 1, "label": "wine", "reason": "Two others <b>say</b> otherwise."}
+    ]
+    page = Page(client.get(LEARNING, headers=PEOPLE))
+    for shown in (
+        "held back",
+        "Not taken over by version 2",
+        "It is still worse where version 2 was.",
+        "<i>rose</i>",
+        "no label",
+        "Two others <b>say</b> otherwise.",
+        "Trust this annotation",
+    ):
+        assert shown in page.text
+    (form,) = [f for f in page.all("form") if (f["action"] or "").endswith("/trust")]
+    assert form["action"] == f"{LEARNING}/trust"
+    assert press(client, "trust", annotation="1").status_code == 303
+    assert stores.examples.trusted(7) == [1]
+    again = make_app().test_client()  # as after a restart
+    assert again.get(LEARNING).get_json(force=True)["trusted"] == [1]
+    page = Page(again.get(LEARNING, headers=PEOPLE))
+    assert "trusted from the next version on" in page.text
+    assert "Trust this annotation" not in page.text
+    assert press(again, "distrust", annotation="1").status_code == 303
+    assert stores.examples.trusted(7) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [({}, 400), ({"annotation": "x"}, 400), ({"annotation": 9}, 409)]
+)
+def test_only_an_annotation_that_is_learned_from_can_be_trusted(
+    body: dict[str, Any], status: int
+) -> None:
+    learn(stores_of(), BETTER)
+    client = make_app().test_client()
+    assert client.post(f"{LEARNING}/trust", json=body).status_code == status
+    elsewhere = {"Origin": "http://evil.example"}
+    form = {"annotation": 1}
+    assert client.post(f"{LEARNING}/trust", json=form, headers=elsewhere).status_code == 403
+
+
+def test_a_version_on_trial_and_one_that_was_rolled_back_are_shown() -> None:
+    stores = stores_of()
+    learn(stores, BETTER)
+    assert stores.trials.current(7) is not None
+    fine = [TrialPicture(1, f"p{index}", index, None, 0.125) for index in range(3)]
+    stores.trials.add(7, fine, "digest")
+    client = make_app().test_client()
+    told = client.get(LEARNING).get_json(force=True)
+    assert told["trial"] == {
+        "number": 1,
+        "pictures": 3,
+        "from_words": 0.125,
+        "from_before": None,
+    }
+    assert (
+        "+12.5 points of mean IoU against the words"
+        in Page(client.get(LEARNING, headers=PEOPLE)).text
+    )
+    assert "rolled_back" not in client.get("/status").get_json(force=True)["learning"]
+    worse = [TrialPicture(1, f"q{index}", index, None, -0.5) for index in range(30)]
+    assert stores.trials.add(7, worse, "digest") is not None
+    told = client.get(LEARNING).get_json(force=True)
+    assert "trial" not in told
+    (rollback,) = told["rollbacks"]
+    assert (rollback["number"], rollback["to"], rollback["pictures"]) == (1, 0, 33)
+    for address in (LEARNING, "/projects/7/report"):
+        assert (
+            "Version 1 was rolled back to the words alone"
+            in Page(client.get(address, headers=PEOPLE)).text
+        )
+    (noticed,) = client.get("/status").get_json(force=True)["learning"]["rolled_back"]
+    assert noticed == {"project": 7} | rollback
 
 
 def press(client: FlaskClient, turn: str, **form: str) -> Any:
@@ -277,6 +376,29 @@ def test_the_command_line_steers_without_a_server(
     (tmp_path / "wrong.json").write_text("{}")
     assert "adapt export" in run("import", str(tmp_path / "wrong.json"), code=1)
     assert "nothing to export" in run("export", str(tmp_path / "c.json"), code=1)
+
+
+def test_the_command_line_says_what_was_not_taken_over_and_trusts(
+    demo_stores: LearningStores, tmp_path: Path
+) -> None:
+    learn(demo_stores, BETTER, HELD)
+    told = " ".join(run("status", "--json", str(tmp_path / "learned.json")).split())
+    for said in (
+        "Version 2: It is still worse where version 2 was.",
+        "Version 2 leaves <i>rose</i> as it was: It would lose more than it may.",
+        "Version 2 sets annotation 1 aside for wine: Two others <b>say</b> otherwise.",
+    ):
+        assert said in told
+    written = json.loads((tmp_path / "learned.json").read_text())
+    assert written["versions"][0]["set_aside"][0]["annotation"] == 1
+    assert "trusted: 1." in run("trust", "1")
+    assert demo_stores.examples.trusted(7) == [1]
+    assert "does not learn from annotation 9" in run("trust", "9", code=1)
+    assert "trusted" not in run("distrust", "1")
+    worse = [TrialPicture(2, f"q{index}", index, None, -0.5) for index in range(30)]
+    demo_stores.trials.current(7)
+    assert demo_stores.trials.add(7, worse, "digest") is not None
+    assert "Version 2 was rolled back to the words alone" in " ".join(run("status").split())
 
 
 def test_a_step_by_hand_says_what_it_needs() -> None:
