@@ -224,6 +224,13 @@ class Settings(BaseSettings):
         description="Projects whose new tasks are predicted at once: 7,12 or all; for others "
         'prelabel="auto" on a control in the labeling config. Needs LABEL_STUDIO_API_KEY.',
     )
+    poll_interval_s: float = Field(
+        default=60,
+        ge=0,
+        description="How often Label Studio is asked what has changed in connected projects, in "
+        "seconds, so that nothing depends on its webhooks alone; 0 never. Needs "
+        "LABEL_STUDIO_API_KEY.",
+    )
     adapt: Adapt = Field(
         default="scores",
         description="Parts of predictions that follow corrections: scores, thresholds, all or off; "

@@ -20,6 +20,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "label_studio_browser_url",
         "label_studio_api_key",
         "allowed_hosts",
+        "poll_interval_s",
     ),
     "Model": ("model", "method", "device", "precision", "short_side_px", "compile", "model_dir"),
     "Predictions": (

@@ -22,6 +22,7 @@ from backend.web.middleware.request_log import add_request_log
 from backend.web.ml_backend.admission import Admission
 from backend.web.ml_backend.routes import MlBackendRoutes
 from backend.web.ml_backend.webhooks import WebhookHandler
+from backend.web.pages.connection_status import ConnectionStatus
 from backend.web.pages.dashboard import DashboardRoutes
 from backend.web.pages.html import add_filters
 from backend.web.pages.jobs import JobRoutes
@@ -85,6 +86,7 @@ def _ml_backend(
         Admission.from_settings(settings, predictor.predict),
         WebhookHandler(settings, services.store, services.annotations),
         services.webhook_watch,
+        services.change_poller,
         tracker,
         body,
     ).blueprint()
@@ -95,9 +97,7 @@ def _pages(
 ) -> Iterator[Blueprint]:
     settings, files, learner = services.settings, services.files, services.learner
     status = _status(services, tracker)
-    dashboard = DashboardRoutes(
-        settings, services.engine, metrics, status, files, services.webhook_watch
-    )
+    dashboard = DashboardRoutes(settings, services.engine, metrics, status)
     describe = partial(describe_learning, settings, learner)
     yield dashboard.blueprint()
     yield JobRoutes(settings, services.store, status.serializer, body, dashboard.render).blueprint()
@@ -116,4 +116,5 @@ def _status(services: Services, tracker: TaskTracker) -> StatusReport:
         services.files,
         services.images,
         services.registry,
+        ConnectionStatus(services.webhook_watch, services.change_poller, services.files),
     )

@@ -36,6 +36,9 @@ class FakeStudio:
         webhooks: of all projects.
         backends: those that are connected to the project.
         late: predictions are stored, and then the answer is an error, so many times.
+        now: its clock: the time of the last change, in seconds since the epoch.
+        made: task -> when it was created; 0 where it is not here.
+        changed: task -> when it, or an annotation of it, was changed last; else when it was made.
     """
 
     label_config: str
@@ -52,6 +55,9 @@ class FakeStudio:
     webhooks: list[dict[str, Any]] = field(default_factory=list)
     backends: list[dict[str, Any]] = field(default_factory=list)
     lock: Any = field(default_factory=threading.RLock)
+    now: float = 1e9
+    made: dict[int, float] = field(default_factory=dict)
+    changed: dict[int, float] = field(default_factory=dict)
     _ids: Iterator[int] = field(default_factory=lambda: count(1))
 
     def served(self) -> LocalServer:
@@ -89,7 +95,30 @@ class FakeStudio:
             "created_at": _at(created),
             "updated_at": _at(created),
         } | more
+        self.touch(task)
         return self.annotations[id_]
+
+    def touch(self, task: int, after_s: float = 1.0) -> float:
+        """Let its clock go on, and a task have been changed now; the value is the time."""
+        self.now += after_s
+        self.changed[task] = self.now
+        return self.now
+
+    def create(self, data: dict[str, Any]) -> int:
+        """Let the project have a new task; the value is its id."""
+        task = max(self.tasks, default=0) + 1
+        self.tasks[task] = data
+        self.made[task] = self.touch(task)
+        return task
+
+    def update(self, annotation: int, **more: Any) -> None:
+        """Let an annotation be changed."""
+        found = self.annotations[annotation]
+        found |= more | {"updated_at": _at(self.touch(found["task"]))}
+
+    def remove(self, annotation: int) -> None:
+        """Let an annotation be deleted, or turned into a draft: the API shows no difference."""
+        self.touch(self.annotations.pop(annotation)["task"])
 
     def answer(self, asked: Asked) -> Answer:
         """What the real one would answer."""
@@ -159,6 +188,8 @@ class FakeStudio:
             found = self.views[int(given["view"])]
         else:
             found = [task for task in sorted(self.tasks) if self._fits(task, given["query"])]
+        if "-tasks:updated_at" in given.get("query", ""):
+            found = sorted(found, key=self._changed_at, reverse=True)
         size, page = int(given["page_size"]), int(given.get("page", 1))
         some = found[size * (page - 1) : size * page]
         rows = [self._row(task, given.get("query", "")) for task in some]
@@ -170,9 +201,16 @@ class FakeStudio:
         versions = [p["model_version"] for p in self.predictions if p["task"] == task]
         row = {"id": task, "data": self.tasks[task], "project": self.project}
         row["total_predictions"] = len(versions)
+        skips = [a["was_cancelled"] for a in self.annotations.values() if a["task"] == task]
+        row |= {"total_annotations": skips.count(False), "cancelled_annotations": skips.count(True)}
+        row["created_at"] = _at(self.made.get(task, 0.0))
+        row["updated_at"] = _at(self._changed_at(task))
         if "predictions_model_versions" in query:
             row["predictions_model_versions"] = ", ".join(set(versions))
         return row
+
+    def _changed_at(self, task: int) -> float:
+        return self.changed.get(task, self.made.get(task, 0.0))
 
     def _is_annotated(self, task: int) -> bool:
         return task in {*self.annotated, *(each["task"] for each in self.annotations.values())}
@@ -191,6 +229,7 @@ class FakeStudio:
                 ("predictions_model_versions", "not_contains"): lambda v: v[0] not in versions,
                 ("total_annotations", "equal"): lambda v: self._is_annotated(task) == bool(v),
                 ("total_annotations", "greater"): lambda v: self._is_annotated(task),
+                ("updated_at", "greater"): lambda v: self._changed_at(task) > _read(v),
                 ("total_predictions", "greater_or_equal"): lambda v: len(versions) >= v,
             }[column, each["operator"]]
             if not fits(value):
@@ -204,6 +243,12 @@ def _found(value: dict[str, Any] | None) -> Answer:
 
 def _at(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat()
+
+
+def _read(time: str) -> float:
+    """The seconds since the epoch of a time in a filter of the data manager, which is in UTC."""
+    read = datetime.strptime(time, "%Y-%m-%dT%H:%M:%S.%fZ")
+    return read.replace(tzinfo=timezone.utc).timestamp()
 
 
 def _json(value: Any, status: int = 200) -> Answer:
