@@ -26,6 +26,7 @@ from backend.jobs.job_store import JobStore
 from backend.jobs.poll_store import PollStore
 from backend.jobs.prelabeler import Prelabeler
 from backend.jobs.ray_prelabeler import ClusterPrelabeler
+from backend.jobs.token_watch import TokenWatch
 from backend.jobs.webhook_watch import WebhookWatch
 from backend.jobs.worker import Worker
 from backend.label_studio.client import LabelStudioClient
@@ -157,6 +158,11 @@ class Services:
     def webhook_watch(self) -> WebhookWatch:
         """The watch of connected projects that have no webhook."""
         return WebhookWatch(self.settings, self.client(retry_for_s=READ_RETRY_FOR_S))
+
+    @cached_property
+    def token_watch(self) -> TokenWatch:
+        """The watch of the token for Label Studio."""
+        return TokenWatch(self.client(retry_for_s=READ_RETRY_FOR_S))
 
     @cached_property
     def change_poller(self) -> ChangePoller:
@@ -299,6 +305,7 @@ class Services:
             "steps": feedback.make_version,
             "webhooks": self.webhook_watch.check,
             "changes": self.change_poller.poll,
+            "token": self.token_watch.check,
         }
         renewals = [self.outbox.renew, self.annotations.renew, self.change_poller.polls.renew]
         return Worker(rounds, renewals, self.stopping)

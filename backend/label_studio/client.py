@@ -81,6 +81,16 @@ class LabelStudioClient:
         key = settings.label_studio_api_key.get_secret_value()
         return cls(settings.label_studio_url, key, **options)
 
+    def user(self) -> str:
+        """Return the e-mail address of the user whose token this is.
+
+        Raises:
+            StudioRefused: Label Studio refuses the token.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        found = self._connection.call(lambda sdk: sdk.users.whoami(request_options=NO_RETRIES))
+        return str(found.email)
+
     def label_config(self, project: int) -> str:
         """Return the labeling config of a project, as it is now.
 

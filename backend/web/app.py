@@ -116,5 +116,7 @@ def _status(services: Services, tracker: TaskTracker) -> StatusReport:
         services.files,
         services.images,
         services.registry,
-        ConnectionStatus(services.webhook_watch, services.change_poller, services.files),
+        ConnectionStatus(
+            services.token_watch, services.webhook_watch, services.change_poller, services.files
+        ),
     )

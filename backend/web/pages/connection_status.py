@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from backend.jobs.change_poller import ChangePoller
 from backend.jobs.poll_store import Poll
+from backend.jobs.token_watch import TokenWatch
 from backend.jobs.webhook_watch import WebhookWatch
 from backend.label_studio.files import LabelStudioFiles
 
@@ -21,11 +22,13 @@ class ConnectionStatus:
     """Read what background threads have found out about Label Studio; ask it nothing.
 
     Args:
+        token_watch: whether Label Studio accepts the token.
         webhook_watch: which connected projects have no webhook.
         change_poller: which projects are polled for changes.
         files: makes links to Label Studio.
     """
 
+    token_watch: TokenWatch
     webhook_watch: WebhookWatch
     change_poller: ChangePoller
     files: LabelStudioFiles
@@ -37,12 +40,13 @@ class ConnectionStatus:
             scrub: cuts secrets out of a sentence.
 
         Returns:
-            JSON: ``poll_interval_s``, None where nothing is polled; the
+            JSON: ``trouble``, a sentence; ``poll_interval_s``, None where nothing is polled; the
             projects that are ``polled``; and those ``without_webhook``. Times are in seconds since
             the epoch.
         """
         poller = self.change_poller
         return {
+            "trouble": scrub(self.token_watch.trouble),
             "poll_interval_s": poller.settings.poll_interval_s if poller.is_on else None,
             "polled": [self._poll(poll, scrub) for poll in self._polls()],
             "without_webhook": [self._link(each) for each in self.webhook_watch.without_webhook],

@@ -31,6 +31,7 @@ class FakeStudio:
         tasks: id -> data.
         annotated: ids of tasks with an annotation; those of `annotations` have one too.
         refused: ids of tasks whose predictions are not taken.
+        token: the one that it accepts.
         fault: called with each request; what it returns is the answer.
         annotations: id -> annotation.
         webhooks: of all projects.
@@ -47,6 +48,7 @@ class FakeStudio:
     annotated: set[int] = field(default_factory=set)
     refused: set[int] = field(default_factory=set)
     views: dict[int, list[int]] = field(default_factory=dict)
+    token: str = TOKEN
     fault: Callable[[Asked], Answer | None] = _always
     late: int = 0
     predictions: list[dict[str, Any]] = field(default_factory=list)
@@ -125,7 +127,7 @@ class FakeStudio:
         faulty = self.fault(asked)
         if faulty is not None:
             return faulty
-        if asked.authorization != f"Token {TOKEN}":
+        if asked.authorization != f"Token {self.token}":
             return _json({"detail": "Invalid token."}, 401)
         url = urlsplit(asked.path)
         given = {key: values[0] for key, values in parse_qs(url.query).items()}
@@ -133,6 +135,8 @@ class FakeStudio:
             return self._route(asked, url.path.rstrip("/"), given)
 
     def _route(self, asked: Asked, path: str, given: dict[str, str]) -> Answer:
+        if path == "/api/current-user/whoami":
+            return _json({"id": 1, "email": "ann@example.com"})
         if path == f"/api/projects/{self.project}":
             return _json({"id": self.project, "label_config": self.label_config})
         if path == f"/api/projects/{self.project}/import/predictions":

@@ -12,6 +12,7 @@ from backend.inference.engine import Engine
 from backend.jobs.change_poller import ChangePoller
 from backend.jobs.job_store import JobStore
 from backend.jobs.poll_store import PollStore
+from backend.jobs.token_watch import TokenWatch
 from backend.jobs.webhook_watch import WebhookWatch
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.files import LabelStudioFiles
@@ -54,7 +55,9 @@ class Scene:
             self.files,
             self.reader,
             VersionRegistry(self.store.database, lambda: "model"),
-            ConnectionStatus(WebhookWatch(settings, None), self._poller(settings), self.files),
+            ConnectionStatus(
+                TokenWatch(None), WebhookWatch(settings, None), self._poller(settings), self.files
+            ),
         )
 
     def _poller(self, settings: Settings) -> ChangePoller:

@@ -27,5 +27,5 @@ def test_polls_are_shown_and_their_troubles_scrubbed() -> None:
 
 def test_polling_that_is_switched_off_shows_nothing() -> None:
     now = Dashboard(poll_interval_s=0).client.get("/status").get_json()["connection"]
-    expected = {"poll_interval_s": None, "polled": [], "without_webhook": []}
+    expected = {"trouble": "", "poll_interval_s": None, "polled": [], "without_webhook": []}
     assert now == expected

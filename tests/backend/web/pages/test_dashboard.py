@@ -133,6 +133,23 @@ def test_the_page_names_connected_projects_that_nobody_tells_of(
     assert f"{server.url}/projects/7/data" in [link["href"] for link in page.all("a")]
 
 
+def test_the_page_says_that_label_studio_refuses_the_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker, "_POLL_S", 0.02)
+    with FakeStudio(brush_config("red"), {}, token="another").served() as server:
+        dashboard = Dashboard(label_studio_url=server.url, label_studio_api_key=TOKEN)
+        dashboard.app.extensions["worker"].start()
+        end = time.monotonic() + 20
+        while "refuses the token of this backend (HTTP 401)" not in dashboard.page().text:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        dashboard.app.extensions["worker"].stop()
+    status = json.loads(dashboard.client.get("/status").data)["connection"]
+    assert "Set LABEL_STUDIO_API_KEY" in status["trouble"]
+    assert TOKEN not in json.dumps(status)
+
+
 def test_status_is_the_same_as_json(dashboard: Dashboard) -> None:
     started(dashboard, done=30, total=120)
     status = json.loads(dashboard.client.get("/status").data)
