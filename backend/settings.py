@@ -257,6 +257,13 @@ class Settings(BaseSettings):
     basic_auth_pass: SecretStr | None = Field(
         default=None, min_length=1, description="Password that goes with BASIC_AUTH_USER."
     )
+    trusted_proxies: int = Field(
+        default=0,
+        ge=0,
+        le=10,
+        description="How many reverse proxies stand before this backend; what they say in "
+        "X-Forwarded-For, -Host, -Proto and -Prefix is believed. 0 believes nobody.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severity that is logged."
     )

@@ -33,7 +33,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Learning from corrections": ("adapt", "adapt_every"),
     "Database": ("database_url",),
-    "Access": ("basic_auth_user", "basic_auth_pass", "host", "port"),
+    "Access": ("basic_auth_user", "basic_auth_pass", "host", "port", "trusted_proxies"),
     "Speed and memory": (
         "batch_windows",
         "queue_size",
