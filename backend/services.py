@@ -19,12 +19,15 @@ from backend.feedback.learning.step_queue import StepQueue
 from backend.feedback.learning.trial_store import TrialStore
 from backend.feedback.learning.version_registry import VersionRegistry
 from backend.inference.engine import Engine
+from backend.jobs.change_poller import ChangePoller
 from backend.jobs.delivery import PredictionDelivery
 from backend.jobs.feedback_updater import FeedbackUpdater
 from backend.jobs.job_runner import JobRunner
 from backend.jobs.job_store import JobStore
+from backend.jobs.poll_store import PollStore
 from backend.jobs.prelabeler import Prelabeler
 from backend.jobs.ray_prelabeler import ClusterPrelabeler
+from backend.jobs.token_watch import TokenWatch
 from backend.jobs.webhook_watch import WebhookWatch
 from backend.jobs.worker import Worker
 from backend.label_studio.client import LabelStudioClient
@@ -163,6 +166,23 @@ class Services:
         """The watch of connected projects that have no webhook."""
         return WebhookWatch(self.settings, self.client(retry_for_s=READ_RETRY_FOR_S))
 
+    @cached_property
+    def token_watch(self) -> TokenWatch:
+        """The watch of the token for Label Studio."""
+        return TokenWatch(self.client(retry_for_s=READ_RETRY_FOR_S))
+
+    @cached_property
+    def change_poller(self) -> ChangePoller:
+        """The poller of what has changed in connected projects."""
+        return ChangePoller(
+            self.settings,
+            PollStore(self.database, self.owner),
+            self.annotations,
+            self.store,
+            self.client(retry_for_s=READ_RETRY_FOR_S),
+            self.stopping.is_set,
+        )
+
     # ---- parts that differ between the server and the commands ----------------------------------
 
     def predictor(self, tracker: TaskTracker | None = None) -> Predictor:
@@ -291,8 +311,11 @@ class Services:
             "annotations": feedback.read_annotations,
             "steps": feedback.make_version,
             "webhooks": self.webhook_watch.check,
+            "changes": self.change_poller.poll,
+            "token": self.token_watch.check,
         }
-        return Worker(rounds, [self.outbox.renew, self.annotations.renew], self.stopping)
+        renewals = [self.outbox.renew, self.annotations.renew, self.change_poller.polls.renew]
+        return Worker(rounds, renewals, self.stopping)
 
 
 def make_actor_parts(settings: Settings) -> tuple[LabelStudioClient, Predictor]:

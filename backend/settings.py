@@ -224,6 +224,13 @@ class Settings(BaseSettings):
         description="Projects whose new tasks are predicted at once: 7,12 or all; for others "
         'prelabel="auto" on a control in the labeling config. Needs LABEL_STUDIO_API_KEY.',
     )
+    poll_interval_s: float = Field(
+        default=60,
+        ge=0,
+        description="How often Label Studio is asked what has changed in connected projects, in "
+        "seconds, so that nothing depends on its webhooks alone; 0 never. Needs "
+        "LABEL_STUDIO_API_KEY.",
+    )
     adapt: Adapt = Field(
         default="scores",
         description="Parts of predictions that follow corrections: scores, thresholds, all or off; "
@@ -249,6 +256,13 @@ class Settings(BaseSettings):
     )
     basic_auth_pass: SecretStr | None = Field(
         default=None, min_length=1, description="Password that goes with BASIC_AUTH_USER."
+    )
+    trusted_proxies: int = Field(
+        default=0,
+        ge=0,
+        le=10,
+        description="How many reverse proxies stand before this backend; what they say in "
+        "X-Forwarded-For, -Host, -Proto and -Prefix is believed. 0 believes nobody.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severity that is logged."

@@ -9,6 +9,7 @@ import click
 
 from backend.cli.doctor_backend import (
     check_backend,
+    check_backend_token,
     check_image,
     check_prediction,
     check_setup_route,
@@ -36,6 +37,7 @@ _CHECKS: Final[tuple[tuple[str, tuple[str, ...], Callable[[CheckContext], str]],
     ("connection", ("project",), check_connection),
     ("backend", ("project",), check_backend),
     ("setup", ("backend", "label config"), check_setup_route),
+    ("backend token", ("setup",), check_backend_token),
     ("webhook", ("connection", "backend"), check_webhook),
     ("picture", ("label config",), check_image),
     ("prediction", ("setup", "picture"), check_prediction),

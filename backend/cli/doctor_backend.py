@@ -54,6 +54,19 @@ def check_setup_route(context: CheckContext) -> str:
     return f"The model version is {version!r}."
 
 
+def check_backend_token(context: CheckContext) -> str:
+    """Check that Label Studio accepts the token with which the backend was started."""
+    answer = json_object(context.ask_backend("GET", "/status"))
+    connection = answer.get("connection")
+    trouble = connection.get("trouble") if isinstance(connection, dict) else None
+    if trouble:
+        raise CheckFailed(
+            f"The running backend says: {trouble}",
+            "These settings may be newer than those that it was started with: start it again.",
+        )
+    return "Label Studio accepts the token of the running backend."
+
+
 def check_image(context: CheckContext) -> str:
     """Check that the image of the first task can be read."""
     page = context.ask(

@@ -20,6 +20,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "label_studio_browser_url",
         "label_studio_api_key",
         "allowed_hosts",
+        "poll_interval_s",
     ),
     "Model": ("model", "method", "device", "precision", "short_side_px", "compile", "model_dir"),
     "Predictions": (
@@ -32,7 +33,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Learning from corrections": ("adapt", "adapt_every"),
     "Database": ("database_url",),
-    "Access": ("basic_auth_user", "basic_auth_pass", "host", "port"),
+    "Access": ("basic_auth_user", "basic_auth_pass", "host", "port", "trusted_proxies"),
     "Speed and memory": (
         "batch_windows",
         "queue_size",

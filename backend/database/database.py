@@ -24,6 +24,9 @@ from backend.settings import Settings
 #: The advisory lock of PostgreSQL under which tables are made and jobs are changed.
 LOCK: Final = 0xC1EAC119
 
+#: Longest wait for a connection to PostgreSQL, in seconds: a host that is gone says nothing.
+_CONNECT_TIMEOUT_S: Final = 10
+
 #: The most keys of one SQL statement.
 MAX_KEYS: Final = 400
 
@@ -190,6 +193,9 @@ def _open(url: URL) -> Engine:
 
 
 def _connect(url: URL) -> Engine:
+    if url.get_backend_name() == "postgresql":
+        timeout = {"connect_timeout": str(_CONNECT_TIMEOUT_S)}
+        url = url.update_query_dict({**timeout, **url.query})  # the settings' own wins
     if url.get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True)
     engine = create_engine(url, connect_args={"timeout": 60})

@@ -1,8 +1,8 @@
 """Annotations that have changed, and what was read of each: one row for each annotation.
 
-A webhook marks an annotation as changed and says no more, so that neither the order of messages nor
-a repeated one matters. A reader leases the annotation, asks Label Studio for its present state, and
-completes it unless it was marked again meanwhile::
+A webhook or a poll marks an annotation as changed and says no more, so that neither the order of
+messages nor a repeated one matters. A reader leases the annotation, asks Label Studio for its
+present state, and completes it unless it was marked again meanwhile::
 
     mark ──> pending ──> leased ──> read         `complete`, or `discard` where it is gone
                 ^          │
@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -194,6 +194,41 @@ class AnnotationStore:
         for batch in key_batches(sorted(set(tasks))):
             self._mark_again(_ROW.project == project, or_(_ROW.task.in_(batch), read_first))
 
+    def mark_different(self, project: int, found: Mapping[int, Mapping[int, float]]) -> int:
+        """Mark annotations that are in another state than the one that was read, or are gone.
+
+        Those that are marked already are left as they are.
+
+        Args:
+            project: its id.
+            found: id of a task -> id of each annotation that it has -> time of its last change, in
+                seconds since the epoch.
+
+        Returns:
+            The number of annotations that were marked.
+        """
+        now = {id_: updated for each in found.values() for id_, updated in each.items()}
+        known = self._known(project, found, now)
+        gone = {row.annotation for row in known if row.task in found and row.kind} - set(now)
+        read = {row.annotation for row in known if row.updated == now.get(row.annotation)}
+        marked = {row.annotation for row in known if row.open}
+        different = (set(now) - read | gone) - marked
+        if different:
+            self.mark(project, different)
+        return len(different)
+
+    def _known(self, project: int, tasks: Iterable[int], ids: Iterable[int]) -> list[Row[Any]]:
+        """Read the rows of annotations that are of some tasks, or have some ids."""
+        columns = (_ROW.annotation, _ROW.task, _ROW.updated, _ROW.open, _ROW.kind)
+        conditions = [_ROW.task.in_(batch) for batch in key_batches(sorted(tasks))]
+        conditions += [_ROW.annotation.in_(batch) for batch in key_batches(sorted(ids))]
+        rows: list[Row[Any]] = []
+        with self._database.read() as connection:
+            for condition in conditions:
+                query = select(*columns).where(_ROW.project == project, condition)
+                rows += connection.execute(query)
+        return rows
+
     def mark_all(self, project: int) -> None:
         """Mark all known annotations of a project."""
         self._mark_again(_ROW.project == project)
@@ -368,6 +403,12 @@ class AnnotationStore:
                 query = select(_ROW.task).where(_ROW.annotation.in_(batch), _ROW.task > 0)
                 found.update(connection.scalars(query))
         return sorted(found)
+
+    def project_tasks(self, project: int) -> list[int]:
+        """Return the tasks of a project of which anything was read, in ascending order."""
+        query = select(_ROW.task).where(_ROW.project == project, _ROW.kind != "", _ROW.task > 0)
+        with self._database.read() as connection:
+            return sorted(connection.scalars(query.distinct()))
 
     def count_open(self, project: int | None = None) -> int:
         """Return how many annotations are still to be read."""

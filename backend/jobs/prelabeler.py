@@ -17,23 +17,14 @@ from dataclasses import replace
 from itertools import islice
 from typing import Final
 
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    sleep_using_event,
-    stop_after_attempt,
-    stop_any,
-    stop_when_event_set,
-    wait_exponential,
-)
+from sqlalchemy.exc import SQLAlchemyError
 
 from backend.database.database import Database, error_message
 from backend.database.leases import LeaseLost
 from backend.errors import LabelConfigError, StudioRefused
 from backend.inference.image_request import Priority
 from backend.jobs.chunk import CHUNK, ChunkResult, predict_and_write
+from backend.jobs.database_outages import DatabaseOutages
 from backend.jobs.job import Job, Only
 from backend.jobs.job_report import JobPlan, JobReport
 from backend.jobs.job_store import JobStore
@@ -61,10 +52,6 @@ _CLOSING_PAUSE_S: Final = 2.0
 
 #: How often a running job's lease is renewed and its state is read, in seconds.
 _POLL_S: Final = 1.0
-
-#: How many times a job goes on where the database was away, and the longest pause before it.
-_DATABASE_TRIES: Final = 10
-_DATABASE_PAUSE_S: Final = 20.0
 
 _NO_DEADLINE_S: Final = 1e8
 
@@ -141,15 +128,13 @@ class Prelabeler:
             LeaseLost: another owner has the lease.
             SQLAlchemyError: the database stays away; the job can go on later.
         """
-        tries = Retrying(
-            retry=retry_if_exception_type(OperationalError),
-            wait=wait_exponential(max=_DATABASE_PAUSE_S),
-            stop=stop_any(stop_after_attempt(_DATABASE_TRIES), stop_when_event_set(stopping)),
-            sleep=sleep_using_event(stopping),
-            before_sleep=_log_retry,
-            reraise=True,
-        )
-        return tries(self._run, job.id, stopping, watch)
+        outages = DatabaseOutages(stopping)
+
+        def tell(job: Job) -> None:
+            outages.end()
+            watch(job)
+
+        return outages.outlive(lambda: self._run(job.id, stopping, tell))
 
     def report(self, job: int) -> JobReport:
         """Return the report of a job."""
@@ -333,9 +318,3 @@ class Prelabeler:
             return ids
         lacking = self._client.ids(job.project, self._filter(job, version), among=ids)
         return list(islice(lacking, job.limit))
-
-
-def _log_retry(state: RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    message = error_message(error) if error else ""
-    log.warning("%s; the job goes on in %.0f s", message, state.upcoming_sleep)

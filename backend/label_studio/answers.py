@@ -39,6 +39,8 @@ class _TaskRow(_Id):
     data: dict[str, Any]
     total_predictions: int | None = None
     predictions_model_versions: str | None = None
+    total_annotations: int | None = None
+    cancelled_annotations: int | None = None
 
 
 class _TaskPage(_Checked):

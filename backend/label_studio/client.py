@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from label_studio_sdk.client import LabelStudio
 
+from backend.label_studio.changes import ChangeList
 from backend.label_studio.connection import NO_RETRIES, Connection
 from backend.label_studio.prediction_writer import PredictionWriter
 from backend.label_studio.records import (
@@ -46,6 +47,9 @@ class LabelStudioClient:
         timeout_s: longest wait for one answer, in seconds.
         first_pause_s: pause before the second try, in seconds; see `Retrier`.
         stopping: once it is set, no call is repeated.
+
+    Attributes:
+        changes: lists what has changed.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class LabelStudioClient:
         )
         self._connection = Connection(url, api_key, retrier, timeout_s)
         self._writer = PredictionWriter(self._connection, self.tasks)
+        self.changes = ChangeList(self._connection)
 
     @classmethod
     def from_settings(cls, settings: Settings, **options: Any) -> LabelStudioClient | None:
@@ -75,6 +80,16 @@ class LabelStudioClient:
             return None
         key = settings.label_studio_api_key.get_secret_value()
         return cls(settings.label_studio_url, key, **options)
+
+    def user(self) -> str:
+        """Return the e-mail address of the user whose token this is.
+
+        Raises:
+            StudioRefused: Label Studio refuses the token.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        found = self._connection.call(lambda sdk: sdk.users.whoami(request_options=NO_RETRIES))
+        return str(found.email)
 
     def label_config(self, project: int) -> str:
         """Return the labeling config of a project, as it is now.

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from backend.errors import ImageNotFound
 from backend.label_studio.download import Downloader
-from backend.label_studio.instance import LabelStudioInstance, is_file_path, relative_path
+from backend.label_studio.instance import LabelStudioInstance, is_file_path
 from backend.network.host_rules import HostRules
 from backend.settings import Settings
 
@@ -69,8 +69,7 @@ class LabelStudioFiles:
         >>> LabelStudioFiles("http://studio:8080").file_url("/data/upload/1/a.png")
         'http://studio:8080/data/upload/1/a.png'
         """
-        base = self._instance.base_url
-        path = relative_path(path, base)
+        base, path = self._instance.base_url, self._instance.file_path(path)
         if not is_file_path(path):
             raise ImageNotFound(
                 f"{path[:200]!r} is no address of an image: expected http://, https://, s3://, "

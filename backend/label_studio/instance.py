@@ -121,9 +121,23 @@ class LabelStudioInstance:
     def is_file(self, url: str) -> bool:
         """Return whether a URL of this Label Studio is one of a file.
 
-        A token opens all other URLs as well, and must not be sent there.
+        A token opens all other URLs as well, and must not be sent there. Where Label Studio is
+        under a path of its host, another application may be beside it.
         """
-        return is_file_path(relative_path(parse_url(url).request_uri, self.base_url))
+        path = path_below(parse_url(url).request_uri, self.base_url)
+        return path is not None and is_file_path(path)
+
+    def file_path(self, path: str) -> str:
+        """Return a path in a task without the prefix that Label Studio writes before it.
+
+        Behind a reverse proxy, Label Studio writes the path of its address for people, which the
+        address that is configured may lack. Other paths are returned as they are.
+        """
+        for name in (self.url, self._browser_url, self.announced_url):
+            below = path_below(path, name)
+            if below is not None and below != path and is_file_path(below):
+                return below
+        return path
 
     def access_for(self, url: str) -> Access | None:
         """Return the token to send with a request for a URL; None for a request without one."""
@@ -142,21 +156,25 @@ class LabelStudioInstance:
         setup = self._setup
         announced = setup.url if setup is not None and setup.is_trusted else None
         for name in (self._browser_url, announced):
-            if self.url and name and origin(url) == origin(name):
-                parts = urlsplit(url)
-                path = relative_path(parts.path, name)
+            if not self.url or not name or origin(url) != origin(name):
+                continue
+            parts = urlsplit(url)
+            path = path_below(parts.path, name)
+            if path is not None:
                 return self.url + (f"{path}?{parts.query}" if parts.query else path)
         return url
 
 
-def relative_path(path: str, base_url: str | None) -> str:
-    """Return a path without that of a base URL, which Label Studio writes into its links.
+def path_below(path: str, base_url: str | None) -> str | None:
+    """Return a path without that of a base URL; None where it is not below that.
 
-    >>> relative_path("/label-studio/data/a.png", "https://host/label-studio")
-    '/data/a.png'
+    >>> path_below("/label/data/a.png", "https://host/label"), path_below("/a.png", "https://host")
+    ('/data/a.png', '/a.png')
+    >>> path_below("/labels/a.png", "https://host/label") is None
+    True
     """
     prefix = urlsplit(base_url or "").path
-    return path[len(prefix) :] if prefix and path.startswith(f"{prefix}/") else path
+    return path[len(prefix) :] if path.startswith(f"{prefix}/") else None
 
 
 def is_file_path(path: str) -> bool:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime, timezone
+from typing import Any, Final
+
+#: Times in filters of the data manager, in UTC.
+_TIME: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,9 @@ class TaskFilter:
         after_id: has a greater id.
         ids: is one of these; None for no condition.
         min_predictions: has at least so many predictions, of any version.
+        changed_after: it, an annotation or a prediction of it was changed after that time, in
+            seconds since the epoch on Label Studio's clock; None for no condition.
+        newest_change_first: no condition; lists the task that was changed last first, not by id.
     """
 
     without_version: str | None = None
@@ -28,9 +35,11 @@ class TaskFilter:
     after_id: int = 0
     ids: tuple[int, ...] | None = None
     min_predictions: int = 0
+    changed_after: float | None = None
+    newest_change_first: bool = False
 
     def query(self) -> str:
-        """Return the query of the data manager that lists the tasks by ascending id.
+        """Return the query of the data manager that lists the tasks, by ascending id by default.
 
         >>> TaskFilter(after_id=5).query()
         '{"ordering":["tasks:id"],"filters":{"conjunction":"and","items":\
@@ -54,7 +63,11 @@ class TaskFilter:
             require("total_annotations", "greater", "Number", 0)
         if self.min_predictions:
             require("total_predictions", "greater_or_equal", "Number", self.min_predictions)
-        query: dict[str, Any] = {"ordering": ["tasks:id"]}
+        if self.changed_after is not None:
+            time = datetime.fromtimestamp(max(0.0, self.changed_after), timezone.utc)
+            require("updated_at", "greater", "Datetime", time.strftime(_TIME))
+        order = "-tasks:updated_at" if self.newest_change_first else "tasks:id"
+        query: dict[str, Any] = {"ordering": [order]}
         if items:
             query["filters"] = {"conjunction": "and", "items": items}
         if self.ids is not None:

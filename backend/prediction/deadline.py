@@ -56,13 +56,15 @@ class DeadlineRunner(TaskRunner):
         """Run tasks and wait until the deadline; return their outcomes in order.
 
         A task that runs already, here or in another backend on the database, is waited for and
-        does not run a second time. Failures are recorded. See `TaskRunner.run` for the arguments.
-
-        Raises:
-            SQLAlchemyError: the database of the outbox is away.
+        does not run a second time. Failures are recorded. While the database is away, the tasks run
+        without it. See `TaskRunner.run` for the arguments.
         """
-        work = self._recording_failures(work)
-        return self.run_until(self._deadline_s, tasks, version, project, work)
+        work, end = self._recording_failures(work), time.monotonic() + self._deadline_s
+        try:
+            return self.run_until(self._deadline_s, tasks, version, project, work)
+        except SQLAlchemyError as error:
+            _log_outage(error)
+            return self._run_unkept(tasks, project, work, end)
 
     def run_opened(self, task: Task, version: str, project: int | None, work: Work) -> Outcome:
         """Run a task that somebody has opened, before the tasks of batches; return its outcome.
@@ -76,7 +78,7 @@ class DeadlineRunner(TaskRunner):
                 self._deadline_s, [task], version, project, recording, opened=True
             )[0]
         except SQLAlchemyError as error:
-            log.warning("The database of waiting predictions: %s", error_message(error))
+            _log_outage(error)
             return work(task)
 
     def run_until(
@@ -125,6 +127,29 @@ class DeadlineRunner(TaskRunner):
         outcomes = done | {key: Outcome(prediction) for key, prediction in taken.items()}
         return [outcomes.get(result_key(task, version), Outcome([])) for task in tasks]
 
+    def _run_unkept(
+        self, tasks: Sequence[Task], project: int | None, work: Work, end: float
+    ) -> list[Outcome]:
+        """Run tasks without the outbox until the monotonic time is `end`; return their outcomes.
+
+        A prediction that is late would be lost, so that tasks which still wait then are dropped:
+        Label Studio asks for them again.
+        """
+        queued = [QueuedTask(task, project, work) for task in tasks]
+        self._enqueue(queued)
+        wait([each.outcome for each in queued], max(0.0, end - time.monotonic()))
+        self._drop_waiting(queued)
+        return [each.outcome.result() if each.outcome.done() else Outcome([]) for each in queued]
+
+    def _drop_waiting(self, queued: Sequence[QueuedTask]) -> None:
+        """Remove those of some tasks of one project that have not begun."""
+        dropped = set(map(id, queued))
+        with self._lock:
+            for queue in self._queues.values():
+                kept = [each for each in queue if id(each) not in dropped]
+                queue.clear()
+                queue.extend(kept)
+
     def _recording_failures(self, work: Work) -> Work:
         """Return work that also adds a task without a whole prediction to the failure store."""
 
@@ -132,7 +157,10 @@ class DeadlineRunner(TaskRunner):
             outcome = work(task)
             reason = outcome.reason or outcome.missing
             if reason and isinstance(task.id, int):
-                self._failures.add([(task.id, reason)])
+                try:
+                    self._failures.add([(task.id, reason)])
+                except SQLAlchemyError as error:  # the log of the task tracker has the reason
+                    _log_outage(error)
             return outcome
 
         return recording
@@ -186,6 +214,8 @@ class DeadlineRunner(TaskRunner):
     def _make_outcome(self, queued: QueuedTask) -> Outcome:
         """Make the outcome of a task, and keep its prediction before any request sees it."""
         outcome = super()._make_outcome(queued)
+        if not queued.key:
+            return outcome
         if isinstance(outcome.entry, dict):
             self._outbox.add(queued.key, outcome.entry, queued.due)
         else:
@@ -196,13 +226,17 @@ class DeadlineRunner(TaskRunner):
 
     def _fail(self, queued: Sequence[QueuedTask], error: Exception) -> None:
         try:
-            self._outbox.abandon(each.key for each in queued)
+            self._outbox.abandon(each.key for each in queued if each.key)
         except SQLAlchemyError as lost:
             log.warning("%s; %d claims end by themselves", error_message(lost), len(queued))
         with self._lock:
             for each in queued:
                 self._in_progress.pop(each.key, None)
         super()._fail(queued, error)
+
+
+def _log_outage(error: SQLAlchemyError) -> None:
+    log.warning("The database of waiting predictions: %s", error_message(error))
 
 
 def _wait_for_outcomes(queued: Mapping[str, QueuedTask], end: float) -> dict[str, Outcome]:

@@ -18,10 +18,12 @@ from backend.web.middleware.body import BodyReader
 from backend.web.middleware.csrf import add_csrf_check
 from backend.web.middleware.errors import add_error_handlers
 from backend.web.middleware.headers import add_security_headers
+from backend.web.middleware.proxy import add_proxy_headers
 from backend.web.middleware.request_log import add_request_log
 from backend.web.ml_backend.admission import Admission
 from backend.web.ml_backend.routes import MlBackendRoutes
 from backend.web.ml_backend.webhooks import WebhookHandler
+from backend.web.pages.connection_status import ConnectionStatus
 from backend.web.pages.dashboard import DashboardRoutes
 from backend.web.pages.html import add_filters
 from backend.web.pages.jobs import JobRoutes
@@ -66,6 +68,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
 
 
 def _add_middleware(app: Flask, settings: Settings, metrics: Metrics) -> None:
+    add_proxy_headers(app, settings)
     add_request_log(app, metrics)  # the first, as it names the request for the others
     add_security_headers(app)
     add_auth(app, settings)
@@ -85,6 +88,7 @@ def _ml_backend(
         Admission.from_settings(settings, predictor.predict),
         WebhookHandler(settings, services.store, services.annotations),
         services.webhook_watch,
+        services.change_poller,
         tracker,
         body,
     ).blueprint()
@@ -95,9 +99,7 @@ def _pages(
 ) -> Iterator[Blueprint]:
     settings, files, learner = services.settings, services.files, services.learner
     status = _status(services, tracker)
-    dashboard = DashboardRoutes(
-        settings, services.engine, metrics, status, files, services.webhook_watch
-    )
+    dashboard = DashboardRoutes(settings, services.engine, metrics, status)
     describe = partial(describe_learning, settings, learner)
     yield dashboard.blueprint()
     yield JobRoutes(settings, services.store, status.serializer, body, dashboard.render).blueprint()
@@ -116,4 +118,7 @@ def _status(services: Services, tracker: TaskTracker) -> StatusReport:
         services.files,
         services.images,
         services.registry,
+        ConnectionStatus(
+            services.token_watch, services.webhook_watch, services.change_poller, services.files
+        ),
     )

@@ -478,7 +478,8 @@ def test_the_answer_to_a_request_for_predictions(client: FlaskClient) -> None:
 def test_the_status(client: FlaskClient) -> None:
     now = answer(client, "/status")
     assert list(now) == [
-        *("at", "started_at", "label_studio", "model", "queue", "waiting", "vocabularies"),
+        *("at", "started_at", "label_studio", "connection", "model", "queue", "waiting"),
+        "vocabularies",
         *("running", "done", "failed", "remaining", "unwritten", "pictures_per_second", "eta_s"),
         *("projects", "jobs", "jobs_trouble", "reports", "learning", "errors", "caches"),
         *("gpu_memory_bytes", "versions"),

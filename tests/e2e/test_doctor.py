@@ -47,7 +47,7 @@ def doctor(studio: LabelStudioProcess, project: int, *flags: str, **variables: s
     assert finished.exception is None or isinstance(finished.exception, SystemExit)
     assert studio.token not in finished.output
     lines = re.findall(r"^(ok|FAIL|-) +(\w+(?: \w+)?)  +(.*)$", finished.output, re.MULTILINE)
-    assert len(lines) == 11, finished.output
+    assert len(lines) == 12, finished.output
     return Diagnosis(
         finished.exit_code,
         {name: mark for mark, name, _ in lines},
@@ -187,5 +187,5 @@ def test_the_command(studio: LabelStudioProcess, demo_project: int, backend_url:
     command += ["--label-studio-url", studio.url, "--label-studio-api-key", studio.token]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    assert len(re.findall("^ok ", finished.stdout, re.MULTILINE)) == 11
+    assert len(re.findall("^ok ", finished.stdout, re.MULTILINE)) == 12
     assert finished.stderr == ""

@@ -8,6 +8,7 @@ from flask import Blueprint, Response, request
 
 from backend.errors import ModelUnavailable, PayloadTooLarge, RequestTooSlow
 from backend.inference.engine import Engine
+from backend.jobs.change_poller import ChangePoller
 from backend.jobs.webhook_watch import WebhookWatch
 from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.label_config_parser import parse_label_config
@@ -40,6 +41,7 @@ class MlBackendRoutes:
         admission: lets requests for predictions through to the predictor.
         webhooks: handles webhooks.
         webhook_watch: watches whether connected projects have a webhook.
+        change_poller: polls connected projects for changes.
         tracker: shows refused requests on the dashboard.
         body: reads the bodies of requests.
     """
@@ -51,6 +53,7 @@ class MlBackendRoutes:
     admission: Admission
     webhooks: WebhookHandler
     webhook_watch: WebhookWatch
+    change_poller: ChangePoller
     tracker: TaskTracker
     body: BodyReader
 
@@ -79,6 +82,7 @@ class MlBackendRoutes:
             raise ModelUnavailable(status.reason)
         config = parse_label_config(asked.label_config)
         self.webhook_watch.note_setup(asked.project_id, config)
+        self.change_poller.note_setup(asked.project_id)
         version = self.predictor.versions.current(config, asked.project_id)
         self.predictor.warm_up(config)
         return json_response({"model_version": version})

@@ -8,8 +8,6 @@ from flask import Blueprint, Response, request
 
 from backend.errors import BackendError
 from backend.inference.engine import Engine
-from backend.jobs.webhook_watch import WebhookWatch
-from backend.label_studio.files import LabelStudioFiles
 from backend.settings import Settings
 from backend.web.metrics import CONTENT_TYPE, Metrics
 from backend.web.middleware.responses import json_response
@@ -27,16 +25,12 @@ class DashboardRoutes:
         engine: the inference engine.
         metrics: what Prometheus scrapes.
         status: what the dashboard shows.
-        files: makes links to Label Studio.
-        webhook_watch: which connected projects have no webhook.
     """
 
     settings: Settings
     engine: Engine
     metrics: Metrics
     status: StatusReport
-    files: LabelStudioFiles
-    webhook_watch: WebhookWatch
 
     def blueprint(self) -> Blueprint:
         """Make the blueprint of these routes."""
@@ -80,10 +74,6 @@ class DashboardRoutes:
             now=self.status.read(),
             can_prelabel=self.settings.label_studio_api_key is not None,
             no_key=NO_KEY,
-            without_webhook={
-                project: self.files.task_url(project)
-                for project in self.webhook_watch.without_webhook
-            },
             refusal=refusal,
         )
         if refusal is not None:

@@ -27,6 +27,7 @@ from backend.settings import Settings
 from backend.telemetry.logs import known_secrets
 from backend.telemetry.task_tracker import TaskTracker
 from backend.web.gpu_memory import gpu_memory_bytes
+from backend.web.pages.connection_status import ConnectionStatus
 from backend.web.pages.database_status import DatabaseReader, DatabaseStatus
 from backend.web.pages.serializers import StatusSerializer, merge_failures
 
@@ -58,6 +59,7 @@ class StatusReport:
         files: makes links to Label Studio.
         images: the images that annotators have open.
         registry: what projects have learned.
+        connection: whether Label Studio can be asked, and tells of changes.
 
     Attributes:
         serializer: serializes single jobs and failures as this report does.
@@ -74,6 +76,7 @@ class StatusReport:
         files: LabelStudioFiles,
         images: ImageReader,
         registry: VersionRegistry,
+        connection: ConnectionStatus,
     ) -> None:
         self.serializer = StatusSerializer(files, known_secrets(settings))
         self._settings = settings
@@ -84,6 +87,7 @@ class StatusReport:
         self._files = files
         self._images = images
         self._registry = registry
+        self._connection = connection
         self._versions = package_versions()
         self._started_at = time.time()
 
@@ -100,6 +104,7 @@ class StatusReport:
             "at": time.time(),
             "started_at": self._started_at,
             "label_studio": self._files.browser_url,
+            "connection": self._connection.read(self.serializer.scrub),
             "model": self._model(now),
             "queue": {priority.word: count for priority, count in now.waiting.items()},
             "waiting": _waiting(now, batches),

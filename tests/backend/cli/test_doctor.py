@@ -16,6 +16,7 @@ from werkzeug.serving import make_server
 
 from backend import create_app
 from backend.cli.doctor import Finding, check_setup
+from backend.jobs.token_watch import TokenWatch
 from backend.prediction.task_runner import Outcome
 from backend.settings import Settings, load_settings
 from backend.web.middleware.auth import BasicAuth
@@ -25,7 +26,7 @@ from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 TOKEN = "c0ffee" * 6 + "beef"
 PNG = base64.b64decode(data_url(flag("red", "blue")).partition(",")[2])
 CHECKS = ["settings", "label studio", "token", "project", "label config", "connection"]
-CHECKS += ["backend", "setup", "webhook", "picture", "prediction"]
+CHECKS += ["backend", "setup", "backend token", "webhook", "picture", "prediction"]
 LOCK = {"basic_auth_user": "ann", "basic_auth_pass": "secret"}
 
 
@@ -394,3 +395,15 @@ def test_no_prediction(studio_url: str, monkeypatch: pytest.MonkeyPatch) -> None
     findings = found(studio_url)
     assert ill(findings) == ["prediction"]
     assert "log says why" in findings["prediction"].advice
+
+
+def test_a_running_backend_whose_token_label_studio_refuses(
+    studio_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings have the new token already, and the backend was started with the old one."""
+    refused = property(lambda self: "Label Studio refuses the token of this backend.")
+    monkeypatch.setattr(TokenWatch, "trouble", refused)
+    findings = found(studio_url)
+    assert ill(findings) == ["backend token"]
+    assert "refuses the token" in findings["backend token"].text
+    assert "start it again" in findings["backend token"].advice

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from filelock import FileLock
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
+from backend.database import database
 from backend.database.database import LOCK, Database
 from backend.database.migrations.revisions import revisions
 from backend.jobs.job_store import JobStore
@@ -69,6 +71,16 @@ def test_a_database_that_cannot_be_had_is_told_in_a_sentence(url: str) -> None:
         Database(url).check()
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_postgresql_that_takes_a_connection_and_says_nothing_is_not_waited_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(database, "_CONNECT_TIMEOUT_S", 2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with pytest.raises(ValueError, match="timeout"):
+            Database(f"postgresql+psycopg://ann@127.0.0.1:{port}/name").check()
 
 
 def test_a_database_that_can_be_had_is_checked_without_a_word(url: str) -> None:

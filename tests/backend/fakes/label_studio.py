@@ -31,11 +31,15 @@ class FakeStudio:
         tasks: id -> data.
         annotated: ids of tasks with an annotation; those of `annotations` have one too.
         refused: ids of tasks whose predictions are not taken.
+        token: the one that it accepts.
         fault: called with each request; what it returns is the answer.
         annotations: id -> annotation.
         webhooks: of all projects.
         backends: those that are connected to the project.
         late: predictions are stored, and then the answer is an error, so many times.
+        now: its clock: the time of the last change, in seconds since the epoch.
+        made: task -> when it was created; 0 where it is not here.
+        changed: task -> when it, or an annotation of it, was changed last; else when it was made.
     """
 
     label_config: str
@@ -44,6 +48,7 @@ class FakeStudio:
     annotated: set[int] = field(default_factory=set)
     refused: set[int] = field(default_factory=set)
     views: dict[int, list[int]] = field(default_factory=dict)
+    token: str = TOKEN
     fault: Callable[[Asked], Answer | None] = _always
     late: int = 0
     predictions: list[dict[str, Any]] = field(default_factory=list)
@@ -52,6 +57,9 @@ class FakeStudio:
     webhooks: list[dict[str, Any]] = field(default_factory=list)
     backends: list[dict[str, Any]] = field(default_factory=list)
     lock: Any = field(default_factory=threading.RLock)
+    now: float = 1e9
+    made: dict[int, float] = field(default_factory=dict)
+    changed: dict[int, float] = field(default_factory=dict)
     _ids: Iterator[int] = field(default_factory=lambda: count(1))
 
     def served(self) -> LocalServer:
@@ -89,14 +97,37 @@ class FakeStudio:
             "created_at": _at(created),
             "updated_at": _at(created),
         } | more
+        self.touch(task)
         return self.annotations[id_]
+
+    def touch(self, task: int, after_s: float = 1.0) -> float:
+        """Let its clock go on, and a task have been changed now; the value is the time."""
+        self.now += after_s
+        self.changed[task] = self.now
+        return self.now
+
+    def create(self, data: dict[str, Any]) -> int:
+        """Let the project have a new task; the value is its id."""
+        task = max(self.tasks, default=0) + 1
+        self.tasks[task] = data
+        self.made[task] = self.touch(task)
+        return task
+
+    def update(self, annotation: int, **more: Any) -> None:
+        """Let an annotation be changed."""
+        found = self.annotations[annotation]
+        found |= more | {"updated_at": _at(self.touch(found["task"]))}
+
+    def remove(self, annotation: int) -> None:
+        """Let an annotation be deleted, or turned into a draft: the API shows no difference."""
+        self.touch(self.annotations.pop(annotation)["task"])
 
     def answer(self, asked: Asked) -> Answer:
         """What the real one would answer."""
         faulty = self.fault(asked)
         if faulty is not None:
             return faulty
-        if asked.authorization != f"Token {TOKEN}":
+        if asked.authorization != f"Token {self.token}":
             return _json({"detail": "Invalid token."}, 401)
         url = urlsplit(asked.path)
         given = {key: values[0] for key, values in parse_qs(url.query).items()}
@@ -104,6 +135,8 @@ class FakeStudio:
             return self._route(asked, url.path.rstrip("/"), given)
 
     def _route(self, asked: Asked, path: str, given: dict[str, str]) -> Answer:
+        if path == "/api/current-user/whoami":
+            return _json({"id": 1, "email": "ann@example.com"})
         if path == f"/api/projects/{self.project}":
             return _json({"id": self.project, "label_config": self.label_config})
         if path == f"/api/projects/{self.project}/import/predictions":
@@ -159,6 +192,8 @@ class FakeStudio:
             found = self.views[int(given["view"])]
         else:
             found = [task for task in sorted(self.tasks) if self._fits(task, given["query"])]
+        if "-tasks:updated_at" in given.get("query", ""):
+            found = sorted(found, key=self._changed_at, reverse=True)
         size, page = int(given["page_size"]), int(given.get("page", 1))
         some = found[size * (page - 1) : size * page]
         rows = [self._row(task, given.get("query", "")) for task in some]
@@ -170,9 +205,16 @@ class FakeStudio:
         versions = [p["model_version"] for p in self.predictions if p["task"] == task]
         row = {"id": task, "data": self.tasks[task], "project": self.project}
         row["total_predictions"] = len(versions)
+        skips = [a["was_cancelled"] for a in self.annotations.values() if a["task"] == task]
+        row |= {"total_annotations": skips.count(False), "cancelled_annotations": skips.count(True)}
+        row["created_at"] = _at(self.made.get(task, 0.0))
+        row["updated_at"] = _at(self._changed_at(task))
         if "predictions_model_versions" in query:
             row["predictions_model_versions"] = ", ".join(set(versions))
         return row
+
+    def _changed_at(self, task: int) -> float:
+        return self.changed.get(task, self.made.get(task, 0.0))
 
     def _is_annotated(self, task: int) -> bool:
         return task in {*self.annotated, *(each["task"] for each in self.annotations.values())}
@@ -191,6 +233,7 @@ class FakeStudio:
                 ("predictions_model_versions", "not_contains"): lambda v: v[0] not in versions,
                 ("total_annotations", "equal"): lambda v: self._is_annotated(task) == bool(v),
                 ("total_annotations", "greater"): lambda v: self._is_annotated(task),
+                ("updated_at", "greater"): lambda v: self._changed_at(task) > _read(v),
                 ("total_predictions", "greater_or_equal"): lambda v: len(versions) >= v,
             }[column, each["operator"]]
             if not fits(value):
@@ -204,6 +247,12 @@ def _found(value: dict[str, Any] | None) -> Answer:
 
 def _at(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat()
+
+
+def _read(time: str) -> float:
+    """The seconds since the epoch of a time in a filter of the data manager, which is in UTC."""
+    read = datetime.strptime(time, "%Y-%m-%dT%H:%M:%S.%fZ")
+    return read.replace(tzinfo=timezone.utc).timestamp()
 
 
 def _json(value: Any, status: int = 200) -> Answer:

@@ -28,6 +28,7 @@ from backend.database.leases import LeaseLost, new_owner
 from backend.errors import ImageNotFound, ImageRefused, ModelUnavailable, StudioUnreachable
 from backend.feedback.learning.versions import TrainingExample, Version
 from backend.inference.engine import Engine
+from backend.jobs import database_outages
 from backend.jobs import prelabeler as prelabel
 from backend.jobs.chunk import CHUNK
 from backend.jobs.job import Job
@@ -57,7 +58,7 @@ COUNT = 130  # several chunks, the last of them not full
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prelabel, "_CLOSING_PAUSE_S", 0.05)
     monkeypatch.setattr(prelabel, "_POLL_S", 0.05)
-    monkeypatch.setattr(prelabel, "_DATABASE_PAUSE_S", 0.05)
+    monkeypatch.setattr(database_outages, "_PAUSE_S", 0.05)
 
 
 @pytest.fixture
@@ -342,10 +343,32 @@ def test_a_database_that_is_away_for_a_moment_is_waited_for(
     assert studio.stored() == each_once()
 
 
+def test_any_number_of_outages_of_the_database_is_outlived(
+    make_bench: Callable[..., Bench], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prelabel, "_POLL_S", 20.0)  # nothing else writes
+    bench, outages = make_bench(make_database=FlakyDatabase), [0]
+    database, run = bench.store.database, bench.prelabeler._run
+    assert isinstance(database, FlakyDatabase)
+
+    def counted(*arguments: Any) -> Job:
+        outages[0] += 1
+        return run(*arguments)
+
+    def leave(job: Job) -> None:
+        database.away = 1 if outages[0] <= 15 else 0
+
+    monkeypatch.setattr(bench.prelabeler, "_run", counted)
+    assert bench.run(leave).state == "done"
+    assert outages[0] > 15
+    assert studio.stored() == each_once()
+
+
 def test_a_database_that_stays_away_ends_a_run_and_the_job_can_go_on(
     make_bench: Callable[..., Bench], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("backend.database.leases.LEASE_S", 2.0)
+    monkeypatch.setattr(database_outages, "_OUTAGE_S", 0.3)
     bench = make_bench(make_database=FlakyDatabase)
     database = bench.store.database
     assert isinstance(database, FlakyDatabase)

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy.exc import OperationalError
 
 from backend.database.database import Database
 from backend.database.leases import LEASE_S
@@ -301,7 +300,7 @@ def test_a_task_that_is_sent_twice_is_made_once(
     assert work.made == [1]
 
 
-def test_an_outage_of_the_database_ends_the_requests_and_strands_no_task(url: str) -> None:
+def test_an_outage_of_the_database_costs_no_prediction_and_strands_no_task(url: str) -> None:
     now, ids = [1000.0], range(1, 11)
     database, work = FlakyDatabase(url, lambda: now[0]), HeldWork(*ids)
     results = PredictionOutbox(database, "me")
@@ -311,8 +310,7 @@ def test_an_outage_of_the_database_ends_the_requests_and_strands_no_task(url: st
         assert work.started[1].wait(20)
         database.away = float("inf")
         work.release()
-        with pytest.raises(OperationalError):
-            answer.result(20)
+        assert made_of(answer.result(20)) == list(ids)
     wait_for(lambda: runner.count_waiting() == {})
     database.away = 0
     now[0] += LEASE_S - 1
@@ -323,11 +321,50 @@ def test_an_outage_of_the_database_ends_the_requests_and_strands_no_task(url: st
     database.close()
 
 
+def without_database(deadline_s: float) -> DeadlineRunner:
+    """A runner whose PostgreSQL is not there."""
+    database = Database("postgresql+psycopg://ann:secret@127.0.0.1:9/name")
+    return DeadlineRunner(FailureStore(database), PredictionOutbox(database, "me"), deadline_s)
+
+
+def test_a_batch_does_without_a_database_that_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    runner, ids = without_database(FOREVER_S), range(1, 3 * PROJECT_CONCURRENCY)
+    assert made_of(runner.run(tasks(*ids), VERSION, 7, HeldWork())) == list(ids)
+    assert "waiting predictions" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_a_task_that_fails_while_the_database_is_away_costs_no_other_one() -> None:
+    work = HeldWork()
+
+    def failing(task: Task) -> Outcome:
+        return Outcome([], "Gone.") if task.id == 2 else work(task)
+
+    assert made_of(without_database(FOREVER_S).run(tasks(1, 2, 3), VERSION, 7, failing)) == [
+        1,
+        None,
+        3,
+    ]
+
+
+def test_without_a_database_what_is_late_is_not_begun() -> None:
+    ids = range(1, 2 * PROJECT_CONCURRENCY)
+    runner, work = without_database(0.5), HeldWork(*range(2, 2 * PROJECT_CONCURRENCY))
+    assert made_of(runner.run(tasks(*ids), VERSION, 7, work)) == [1, *[None] * (len(ids) - 1)]
+    work.release()
+    wait_for(lambda: runner.count_waiting() == {})
+    assert len(work.made) == 1 + PROJECT_CONCURRENCY
+
+
+def test_a_model_that_is_gone_is_said_while_the_database_is_away() -> None:
+    with pytest.raises(ConnectionError):
+        without_database(FOREVER_S).run(tasks(1, 2), VERSION, 7, GoneModel())
+
+
 def test_an_opened_task_does_without_a_database_that_is_away(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    database = Database("postgresql+psycopg://ann:secret@127.0.0.1:9/name")
-    runner = DeadlineRunner(FailureStore(database), PredictionOutbox(database, "me"), 1.0)
+    runner = without_database(1.0)
     assert made_of([runner.run_opened(tasks(1)[0], VERSION, 7, HeldWork())]) == [1]
     assert "waiting predictions" in caplog.text
     assert "secret" not in caplog.text

@@ -41,6 +41,15 @@ def test_predict_answers_masks_in_their_place(client: FlaskClient) -> None:
     assert (mask[:, 30:] == 0).all()
 
 
+def test_several_tasks_are_answered_while_the_database_is_away() -> None:
+    app = make_app(database_url="postgresql+psycopg://ann@127.0.0.1:9/name")
+    one, *_ = predict_body(RED)["tasks"]
+    body = predict_body(RED) | {"tasks": [one | {"id": number} for number in (1, 2, 3)]}
+    response = app.test_client().post("/predict", json=body)
+    entries = json.loads(response.data)["results"]
+    assert [len(entry["result"]) for entry in entries] == [1, 1, 1]
+
+
 def test_the_label_config_of_each_request_decides(client: FlaskClient) -> None:
     for label in ("red", "blue", "red"):
         body = predict_body(RED, config=brush_config(label))

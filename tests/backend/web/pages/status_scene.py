@@ -6,9 +6,15 @@ import json
 from typing import Any
 
 from backend.database.database import Database
+from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.learning.version_registry import VersionRegistry
 from backend.inference.engine import Engine
+from backend.jobs.change_poller import ChangePoller
 from backend.jobs.job_store import JobStore
+from backend.jobs.poll_store import PollStore
+from backend.jobs.token_watch import TokenWatch
+from backend.jobs.webhook_watch import WebhookWatch
+from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.prediction.deadline import DeadlineRunner
@@ -16,6 +22,7 @@ from backend.prediction.failures import FailureStore
 from backend.prediction.outbox import PredictionOutbox
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker
+from backend.web.pages.connection_status import ConnectionStatus
 from backend.web.pages.status import StatusReport
 from tests.backend.fakes.colour_segmenter import colour_engine
 
@@ -48,7 +55,17 @@ class Scene:
             self.files,
             self.reader,
             VersionRegistry(self.store.database, lambda: "model"),
+            ConnectionStatus(
+                TokenWatch(None), WebhookWatch(settings, None), self._poller(settings), self.files
+            ),
         )
+
+    def _poller(self, settings: Settings) -> ChangePoller:
+        database = self.store.database
+        self.polls = PollStore(database, "us")
+        client = LabelStudioClient("http://label-studio:8080", KEY)
+        annotations = AnnotationStore(database, "us")
+        return ChangePoller(settings, self.polls, annotations, self.store, client)
 
     def read(self) -> dict[str, Any]:
         """What a client would get."""

@@ -1,0 +1,128 @@
+"""Ask Label Studio what has changed in a project, in the order of its own clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from label_studio_sdk.client import LabelStudio
+
+from backend.label_studio.connection import NO_RETRIES, Connection
+from backend.label_studio.task_filter import TaskFilter
+
+#: Tasks of one request for changed ones.
+CHANGES_PAGE: Final = 100
+
+
+@dataclass(frozen=True)
+class ChangedTask:
+    """A task as a list of changes shows it. Times are in seconds since the epoch, on Label Studio's
+    clock.
+
+    Attributes:
+        id: its own.
+        created: when it was created.
+        updated: when it, one of its annotations or one of its predictions was changed last.
+        annotations: the number of its annotations, skipped ones included.
+        predictions: the number of its predictions.
+    """
+
+    id: int
+    created: float
+    updated: float
+    annotations: int
+    predictions: int
+
+
+class ChangeList:
+    """Lists changes in projects of one Label Studio.
+
+    Label Studio sets the time of a task's last change also where an annotation of it is submitted,
+    changed, deleted or turned into a draft. It tells nothing of a task that is deleted.
+
+    Args:
+        connection: calls the API.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def newest(self, project: int) -> tuple[float, int]:
+        """Return the time of the newest change of a project's tasks, and the number of its tasks.
+
+        Raises:
+            StudioRefused: there is no such project for this token.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        query = TaskFilter(newest_change_first=True).query()
+        rows, total = self._rows(project, 1, query)
+        return max((row.updated for row in rows), default=0.0), total
+
+    def tasks(self, project: int, since: float, after_id: int = 0) -> list[ChangedTask]:
+        """List the first `CHANGES_PAGE` tasks that were changed after a time, by ascending id.
+
+        Raises:
+            StudioRefused: there is no such project for this token.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        wanted = TaskFilter(changed_after=since, after_id=after_id)
+        return self._rows(project, CHANGES_PAGE, wanted.query())[0]
+
+    def annotations(self, task: int) -> dict[int, float]:
+        """Return the annotations of a task: id -> time of the last change; none of a deleted task.
+
+        Raises:
+            StudioRefused: the token may not see it.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        found = self._connection.find(
+            lambda sdk: sdk.annotations.list(id=task, request_options=NO_RETRIES)
+        )
+        return {int(each.id): _seconds(each.updated_at) for each in found or () if each.id}
+
+    def connected_at(self, project: int) -> float | None:
+        """Return when the first of a project's backends was connected; None where none is.
+
+        Label Studio asks each of them for health and setup meanwhile.
+
+        Raises:
+            StudioRefused: there is no such project for this token.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        found = self._connection.call(
+            lambda sdk: sdk.ml.list(project=project, request_options=NO_RETRIES)
+        )
+        return min((_seconds(each.created_at) for each in found), default=None)
+
+    def _rows(self, project: int, size: int, query: str) -> tuple[list[ChangedTask], int]:
+        """List tasks that pass a query, and count all of them."""
+
+        def ask(sdk: LabelStudio) -> Any:
+            return sdk.tasks.list(
+                project=project,
+                fields="task_only",
+                resolve_uri=False,
+                page=1,
+                page_size=size,
+                query=query,
+                request_options=NO_RETRIES,
+            )
+
+        answer = self._connection.call(ask)
+        return [_changed_task(row) for row in answer.items or ()], int(answer.response.total)
+
+
+def _changed_task(row: Any) -> ChangedTask:
+    """Make a `ChangedTask` of a row as the SDK has read it, which does not check types."""
+    return ChangedTask(
+        id=int(row.id),
+        created=_seconds(row.created_at),
+        updated=_seconds(row.updated_at),
+        annotations=int(row.total_annotations or 0) + int(row.cancelled_annotations or 0),
+        predictions=int(row.total_predictions or 0),
+    )
+
+
+def _seconds(at: Any) -> float:
+    return at.timestamp() if isinstance(at, datetime) else 0.0

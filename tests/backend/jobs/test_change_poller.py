@@ -1,0 +1,417 @@
+"""Changes found by polling a stand-in for Label Studio's API; none of its webhooks is sent.
+
+The real one: `tests/e2e/test_polling.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from backend.database.database import Database
+from backend.database.leases import LEASE_S
+from backend.errors import StudioUnreachable
+from backend.feedback.annotation_reader import AnnotationReader
+from backend.feedback.annotation_store import AnnotationStore
+from backend.jobs.change_poller import ChangePoller
+from backend.jobs.job_store import JobStore
+from backend.jobs.poll_store import PollStore
+from backend.label_studio.client import LabelStudioClient
+from backend.settings import Settings
+from tests.backend.conftest import Clock
+from tests.backend.fakes.colour_segmenter import brush_config
+from tests.backend.fakes.flaky_database import FlakyDatabase
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.local_server import Answer, Asked, LocalServer
+
+CONFIG = brush_config("red")
+DAY_S = 86_400.0
+
+
+class Team:
+    """A Label Studio, and a backend that polls it every minute."""
+
+    def __init__(self, server: LocalServer, database: Database, clock: Clock, **more: Any) -> None:
+        self.clock, self.server = clock, server
+        owner = f"me{id(self)}"
+        client = LabelStudioClient(server.url, TOKEN, retry_for_s=0)
+        self.annotations = AnnotationStore(database, owner)
+        self.jobs = JobStore(database)
+        self.polls = PollStore(database, owner)
+        self.poller = ChangePoller(
+            Settings(**more), self.polls, self.annotations, self.jobs, client
+        )
+        self.reader = AnnotationReader(self.annotations, client)
+
+    def connect(self) -> None:
+        self.poller.note_setup(7)
+        self.clock.now += 10
+        self.poll(0)
+
+    def poll(self, after_s: float = 60.0) -> None:
+        """Poll once that time is over."""
+        self.clock.now += after_s
+        while self.poller.poll():
+            pass
+
+    def read(self) -> list[int]:
+        """Read what is marked; the value is the ids, in ascending order."""
+        marked = self.annotations.lease(1000)
+        self.annotations.release(marked)
+        while self.reader.read_some():
+            pass
+        return sorted(each.annotation for each in marked)
+
+
+@pytest.fixture
+def studio() -> FakeStudio:
+    studio = FakeStudio(CONFIG, {task: {"image": "/data/a.png"} for task in range(1, 6)})
+    studio.backends = [{"id": 1, "url": "http://here:9090", "created_at": "2001-09-09T01:46:40Z"}]
+    return studio
+
+
+@pytest.fixture
+def server(studio: FakeStudio) -> Iterator[LocalServer]:
+    with studio.served() as server:
+        yield server
+
+
+@pytest.fixture
+def own(tmp_path: Path, clock: Clock) -> Iterator[FlakyDatabase]:
+    database = FlakyDatabase(f"sqlite:///{tmp_path}/own.db", clock)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def team(server: LocalServer, own: FlakyDatabase, clock: Clock) -> Team:
+    team = Team(server, own, clock)
+    team.connect()
+    return team
+
+
+def asked(server: LocalServer) -> list[str]:
+    """What was asked since this was called last, without the query."""
+    paths = [each.path.partition("?")[0] for each in server.asked]
+    server.asked.clear()
+    return paths
+
+
+def open_(team: Team) -> int:
+    return team.annotations.count_open(7)
+
+
+def test_an_annotation_is_marked_without_a_webhook(team: Team, studio: FakeStudio) -> None:
+    made = studio.annotate(2, [])
+    team.poll()
+    assert team.read() == [made["id"]]
+    assert [each.task for each in team.annotations.read(7)] == [2]
+
+
+def test_what_happened_before_the_first_poll_and_after_the_connection_is_found(
+    server: LocalServer, own: FlakyDatabase, clock: Clock, studio: FakeStudio
+) -> None:
+    studio.changed = dict.fromkeys(studio.tasks, studio.now - 1000)
+    studio.annotations[900] = studio.annotate(1, []) | {"id": 900}
+    studio.changed[1] = studio.now - 1000  # before the connection
+    made = studio.annotate(2, [])
+    team = Team(server, own, clock)
+    team.connect()
+    assert team.read() == [made["id"]]
+
+
+def test_a_change_is_read_once(team: Team, studio: FakeStudio) -> None:
+    made = studio.annotate(2, [])
+    for _ in range(4):
+        team.poll()
+        assert open_(team) == 1
+    team.read()
+    for _ in range(4):
+        team.poll()
+    assert open_(team) == 0
+    studio.update(made["id"], lead_time=99.0)
+    team.poll()
+    assert team.read() == [made["id"]]
+    assert [each.seconds for each in team.annotations.read(7)] == [99.0]
+
+
+def test_what_a_webhook_told_of_is_not_read_again(team: Team, studio: FakeStudio) -> None:
+    made = studio.annotate(2, [])
+    team.annotations.mark(7, [made["id"]])
+    team.read()
+    team.poll()
+    assert open_(team) == 0
+
+
+def test_a_deleted_annotation_and_one_that_became_a_draft_are_forgotten(
+    team: Team, studio: FakeStudio
+) -> None:
+    ids = [studio.annotate(2, [])["id"] for _ in range(3)]
+    team.poll()
+    assert team.read() == ids
+    studio.remove(ids[0])
+    team.poll()
+    team.read()
+    assert [each.annotation for each in team.annotations.read(7)] == ids[1:]
+    studio.remove(ids[1])
+    studio.remove(ids[2])
+    team.poll()
+    team.read()
+    assert team.annotations.read(7) == []
+
+
+def test_annotations_of_a_deleted_task_are_forgotten(team: Team, studio: FakeStudio) -> None:
+    kept, gone = studio.annotate(2, []), studio.annotate(3, [])
+    team.poll()
+    team.read()
+    del studio.tasks[3], studio.annotations[gone["id"]]
+    studio.create({"image": "/data/b.png"})  # the number of tasks is as it was
+    team.poll()
+    assert open_(team) == 1
+    team.read()
+    assert [each.annotation for each in team.annotations.read(7)] == [kept["id"]]
+
+
+def test_a_quiet_project_costs_one_request(
+    team: Team, studio: FakeStudio, server: LocalServer
+) -> None:
+    studio.annotate(2, [])
+    for _ in range(3):
+        team.poll()
+    asked(server)
+    for _ in range(3):
+        team.poll()
+    assert asked(server) == ["/api/tasks/"] * 3
+
+
+def test_a_changed_task_is_looked_into_once(
+    team: Team, studio: FakeStudio, server: LocalServer
+) -> None:
+    studio.annotate(2, [])
+    asked(server)
+    for _ in range(3):
+        team.poll()
+    assert asked(server).count("/api/tasks/2/annotations/") == 1
+
+
+def test_a_task_without_annotations_costs_no_request_of_its_own(
+    team: Team, studio: FakeStudio, server: LocalServer
+) -> None:
+    for task in studio.tasks:
+        studio.touch(task)  # as Label Studio does where it stores a prediction
+    asked(server)
+    team.poll()
+    assert set(asked(server)) == {"/api/tasks/"}
+
+
+def test_more_changes_than_a_page_holds_are_all_found(team: Team, studio: FakeStudio) -> None:
+    studio.tasks |= {task: {"image": "/data/a.png"} for task in range(6, 256)}
+    ids = [studio.annotate(task, [])["id"] for task in range(1, 256)]
+    studio.changed = dict.fromkeys(studio.tasks, studio.now)  # a bulk action, all at one time
+    team.poll()
+    assert open_(team) == len(ids)
+
+
+def test_a_change_that_becomes_visible_late_is_found(team: Team, studio: FakeStudio) -> None:
+    """One of a long transaction, or of a server of Label Studio's whose clock is behind."""
+    studio.annotate(2, [])
+    team.poll()
+    team.read()
+    late = studio.annotate(3, [])
+    studio.changed[3] = studio.changed[2] - 50
+    team.poll(30)
+    assert open_(team) == 0, "it is not due yet"
+    team.poll(30)
+    assert team.read() == [late["id"]]
+
+
+@pytest.mark.parametrize("years", [-10, 10])
+def test_the_clocks_of_label_studio_and_of_the_backend_may_differ(
+    server: LocalServer, own: FlakyDatabase, studio: FakeStudio, clock: Clock, years: int
+) -> None:
+    clock.now = 1e9 + years * 365 * DAY_S
+    team = Team(server, own, clock)
+    team.connect()
+    for task in (2, 3):
+        made = studio.annotate(task, [])
+        team.poll()
+        assert team.read() == [made["id"]]
+
+
+def test_an_outage_of_label_studio_loses_nothing(
+    team: Team, studio: FakeStudio, server: LocalServer
+) -> None:
+    ids = [studio.annotate(task, [])["id"] for task in (1, 2, 3)]
+    studio.fault = lambda asked: Answer(503) if "/tasks/2/" in asked.path else None
+    with pytest.raises(StudioUnreachable):
+        team.poll()
+    (poll,) = team.polls.list_polls()
+    assert "HTTP 503" in poll.trouble
+    assert poll.since == 1e9, "it has not moved"
+    studio.fault = lambda asked: None
+    team.poll()
+    assert team.read() == ids
+    (poll,) = team.polls.list_polls()
+    assert (poll.trouble, poll.since) == ("", studio.now)
+
+
+@pytest.mark.parametrize("after_writes", range(5))
+def test_an_outage_of_the_database_loses_nothing(
+    team: Team, studio: FakeStudio, own: FlakyDatabase, after_writes: int
+) -> None:
+    """Wherever in a poll it begins: leasing, marking, moving the mark."""
+    team.read()
+    ids = [studio.annotate(task, [])["id"] for task in (1, 2)]
+    own.good = after_writes
+    with suppress(OperationalError):
+        team.poll()
+    own.good = inf
+    team.clock.now += LEASE_S
+    team.polls.renew()
+    team.poll()
+    assert team.read() == ids
+    (poll,) = team.polls.list_polls()
+    assert poll.since == studio.now
+
+
+def test_a_backend_that_was_away_for_days_finds_everything(
+    team: Team, studio: FakeStudio, server: LocalServer, own: FlakyDatabase
+) -> None:
+    kept, changed, removed = (studio.annotate(task, []) for task in (1, 2, 3))
+    team.poll()
+    team.read()
+    studio.now += 3 * DAY_S
+    team.clock.now += 3 * DAY_S
+    studio.update(changed["id"], lead_time=50.0)
+    studio.remove(removed["id"])
+    new = studio.annotate(4, [])
+    another = Team(server, own, team.clock)
+    another.poll()
+    assert open_(another) == 3
+    another.read()
+    read = {each.annotation: each.seconds for each in another.annotations.read(7)}
+    assert read == {kept["id"]: 10.0, changed["id"]: 50.0, new["id"]: 10.0}
+
+
+def test_of_two_backends_one_polls(
+    team: Team, studio: FakeStudio, server: LocalServer, own: FlakyDatabase
+) -> None:
+    other = Team(server, own, team.clock)
+    other.connect()
+    studio.annotate(2, [])
+    team.clock.now += 60
+    asked(server)
+    team.poll(0)
+    other.poll(0)
+    assert asked(server).count("/api/tasks/2/annotations/") == 1
+
+
+def test_new_tasks_are_queued_where_their_project_is_prelabeled(
+    server: LocalServer, own: FlakyDatabase, clock: Clock, studio: FakeStudio
+) -> None:
+    team = Team(server, own, clock, auto_prelabel="7")
+    team.connect()
+    assert team.jobs.list_jobs() == [], "tasks from before the connection are not new"
+    new = [studio.create({"image": "/data/b.png"}) for _ in range(2)]
+    for _ in range(4):
+        team.poll()
+    (job,) = team.jobs.list_jobs()
+    assert (job.kind, job.project, list(job.tasks or ())) == ("new", 7, new)
+
+
+def test_new_tasks_that_the_webhook_told_of_are_not_queued_again(
+    server: LocalServer, own: FlakyDatabase, clock: Clock, studio: FakeStudio
+) -> None:
+    studio.label_config = CONFIG.replace("<BrushLabels", '<BrushLabels prelabel="auto"')
+    team = Team(server, own, clock)
+    team.connect()
+    told, predicted, lost = (studio.create({"image": "/data/b.png"}) for _ in range(3))
+    studio.add(predicted, "v1")
+    done = team.jobs.start_job(7, kind="new", tasks=[told])
+    team.jobs.cancel(done.id)
+    team.poll()
+    newest = team.jobs.list_jobs()[0]
+    assert (len(team.jobs.list_jobs()), newest.tasks) == (2, (lost,))
+
+
+def test_new_tasks_of_other_projects_are_not_queued(team: Team, studio: FakeStudio) -> None:
+    studio.create({"image": "/data/b.png"})
+    team.poll()
+    assert team.jobs.list_jobs() == []
+
+
+def test_a_project_that_is_not_connected_or_gone_is_not_polled(
+    team: Team, studio: FakeStudio, server: LocalServer
+) -> None:
+    team.poller.note_setup(8)
+    team.poll(10)
+    assert [each.project for each in team.polls.list_polls()] == [7]
+    studio.backends.clear()
+    team.poll(3601)
+    assert team.polls.list_polls() == []
+    asked(server)
+    team.poll()
+    assert asked(server) == []
+
+
+def test_a_project_that_is_deleted_is_forgotten(team: Team, studio: FakeStudio) -> None:
+    studio.project = 9
+    team.poll()
+    assert team.polls.list_polls() == []
+
+
+def test_a_project_that_the_token_may_not_see_says_so(
+    team: Team, studio: FakeStudio, caplog: pytest.LogCaptureFixture
+) -> None:
+    studio.fault = lambda asked: Answer(403)
+    team.poll()
+    (poll,) = team.polls.list_polls()
+    assert "HTTP 403" in poll.trouble
+    assert "HTTP 403" in caplog.text
+    assert TOKEN not in caplog.text
+
+
+@pytest.mark.parametrize("settings", [{"poll_interval_s": 0}])
+def test_it_can_be_switched_off(
+    server: LocalServer, own: FlakyDatabase, clock: Clock, settings: dict[str, Any]
+) -> None:
+    team = Team(server, own, clock, **settings)
+    team.connect()
+    assert asked(server) == []
+    assert not team.poller.is_on
+
+
+def test_a_setup_while_the_project_is_being_connected_leaves_time_for_that(
+    server: LocalServer, own: FlakyDatabase, clock: Clock
+) -> None:
+    team = Team(server, own, clock)
+    team.poller.note_setup(7)
+    team.poll(5)
+    assert asked(server) == []
+
+
+def test_a_poll_that_is_to_stop_leaves_the_page_to_another(
+    team: Team, studio: FakeStudio, server: LocalServer, own: FlakyDatabase
+) -> None:
+    ids = [studio.annotate(task, [])["id"] for task in (1, 2, 3)]
+    stopping = False
+
+    def stop(each: Asked) -> Answer | None:
+        nonlocal stopping
+        stopping = stopping or "/tasks/2/" in each.path
+        return None
+
+    studio.fault = stop
+    team.poller.is_stopping = lambda: stopping
+    team.poll()
+    assert (open_(team), stopping) == (0, True)
+    another = Team(server, own, team.clock)
+    team.polls.renew()
+    another.poll(60)
+    assert another.read() == ids

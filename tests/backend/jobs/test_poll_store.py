@@ -1,0 +1,94 @@
+"""How far projects were polled, on SQLite and on a real PostgreSQL."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from backend.database.database import Database
+from backend.database.leases import LEASE_S
+from backend.jobs.poll_store import Poll, PollStore
+from tests.backend.conftest import Clock
+
+
+@pytest.fixture
+def polls(database: Database) -> PollStore:
+    return PollStore(database, "me")
+
+
+@pytest.fixture
+def other(database: Database) -> PollStore:
+    return PollStore(database, "other")
+
+
+def test_a_project_is_added_once(polls: PollStore) -> None:
+    polls.add(7, 100.25)
+    polls.add(7, 200.0)
+    assert polls.list_polls() == [Poll(7, 100.25)]
+
+
+def test_the_longest_due_is_leased_first_and_by_one(
+    polls: PollStore, other: PollStore, clock: Clock
+) -> None:
+    for project in (7, 8):
+        polls.add(project, 1.0)
+    first = polls.lease()
+    assert first is not None
+    polls.finish(first, 60.0)
+    clock.now += 61
+    leased = polls.lease(), other.lease(), polls.lease()
+    assert [each.project if each else None for each in leased] == [
+        15 - first.project,
+        first.project,
+        None,
+    ]
+
+
+def test_what_is_finished_is_kept(polls: PollStore, clock: Clock) -> None:
+    polls.add(7, 1.0)
+    poll = polls.lease()
+    assert poll is not None
+    done = replace(poll, since=1.7e9 + 0.123456, noted=2.0, walked=3.0, tasks=4)
+    polls.finish(done, 60.0)
+    assert polls.list_polls() == [replace(done, polled=clock.now)]
+    clock.now += 59
+    assert polls.lease() is None
+    clock.now += 2
+    assert polls.lease() == replace(done, polled=1000.0)
+
+
+def test_a_failure_leaves_the_mark(polls: PollStore, clock: Clock) -> None:
+    polls.add(7, 1.0)
+    poll = polls.lease()
+    assert poll is not None
+    polls.fail(7, "Away.", 60.0)
+    assert polls.list_polls() == [replace(poll, trouble="Away.")]
+    clock.now += 61
+    assert polls.lease() is not None
+
+
+def test_the_lease_of_one_that_died_ends_and_its_late_word_counts_for_nothing(
+    polls: PollStore, other: PollStore, clock: Clock
+) -> None:
+    polls.add(7, 1.0)
+    poll = polls.lease()
+    assert poll is not None
+    clock.now += 0.9 * LEASE_S
+    polls.renew()
+    clock.now += 0.9 * LEASE_S
+    assert other.lease() is None
+    polls.let_go(7)
+    polls.renew()
+    clock.now += LEASE_S
+    assert other.lease() == poll
+    polls.finish(replace(poll, since=9.0), 60.0)
+    polls.fail(7, "Late.", 60.0)
+    assert polls.list_polls() == [poll]
+
+
+def test_a_project_is_removed(polls: PollStore) -> None:
+    polls.add(7, 1.0)
+    polls.remove(7)
+    polls.remove(7)
+    assert polls.list_polls() == []
