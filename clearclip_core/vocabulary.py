@@ -1,4 +1,4 @@
-"""Labels, their text prompts, and the vocabulary of labels and contrast words."""
+"""Labels, their prompts, files of their names, and the vocabulary of labels and contrast words."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+
+#: Lines that a names file has at most: value 255 of a label map is not counted.
+_MAX_NAMES = 255
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,41 @@ class Vocabulary:
         label_of_contrast = backgrounds[0] if backgrounds else -1
         pairs = (*prompts, *((word, label_of_contrast) for word in unused))
         return tuple(sorted(pairs, key=lambda pair: pair[1] % (len(self.labels) + 1)))  # -1 last
+
+
+def read_names(path: Path) -> tuple[Label | None, ...]:
+    """Read which labels the values of label maps stand for.
+
+    Args:
+        path: a text file in UTF-8, whose first line names value 0, the next one value 1. The words
+            of a line are separated by commas: the first is the label's name, and each is a prompt.
+            The line "-" is for a value that is not counted.
+
+    Returns:
+        The label of each value; None where it is not counted.
+
+    Raises:
+        ValueError: a line without a word, a name twice, no name, or more than 255 lines.
+        OSError: the file cannot be read.
+    """
+    lines = path.read_text(encoding="utf-8-sig").strip("\n").split("\n")
+    labels = [_read_line(line, f"line {n} of {path}") for n, line in enumerate(lines, 1)]
+    names = [label.name for label in labels if label is not None]
+    if not names or len(set(names)) != len(names) or len(lines) > _MAX_NAMES:
+        raise ValueError(
+            f"Expected {path} to hold one or more different names in at most {_MAX_NAMES} lines, "
+            f"but got {len(lines)} lines with {len(set(names))} different names."
+        )
+    return tuple(labels)
+
+
+def _read_line(line: str, where: str) -> Label | None:
+    if line.strip() == "-":
+        return None
+    words = tuple(filter(None, (word.strip() for word in line.split(","))))
+    if not words:
+        raise ValueError(f"Expected {where} to name a label, or to be -, but it is empty.")
+    return Label(words[0], words)
 
 
 def _normal_form(word: str) -> str:

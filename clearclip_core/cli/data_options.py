@@ -12,10 +12,10 @@ import click
 
 from clearclip_core.cli.finite_range import FiniteRange
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
-from clearclip_core.evaluation.datasets.layouts import LayoutError
 from clearclip_core.evaluation.datasets.preparation import RECODINGS
 from clearclip_core.evaluation.datasets.samples import SCENES
 from clearclip_core.evaluation.task import EvaluationTask
+from clearclip_core.images.label_maps import LayoutError
 
 
 @dataclass(frozen=True)

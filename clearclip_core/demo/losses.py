@@ -12,10 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from clearclip_core.clip.dense_encoder import DenseEncoder
 from clearclip_core.clip.methods import METHODS
+from clearclip_core.demo.architecture import MEAN, STD
 from clearclip_core.demo.crops import Crops
-
-#: Mean and standard deviation of the model's input, for every channel; pixels are in [0, 1].
-MEAN, STD = 0.55, 0.22
 
 #: Temperature of the softmax over labels, as in the readout.
 _TEMPERATURE = 50.0
@@ -38,13 +36,15 @@ class PresenceLosses(nn.Module):
 
     Args:
         model: the open_clip model whose image tower is trained.
-        texts: (18, D) unit text embeddings of the labels.
+        texts: (L, D) unit text embeddings of the labels.
+        in_bfloat16: multiply matrices in bfloat16.
     """
 
     texts: torch.Tensor
 
-    def __init__(self, model: nn.Module, texts: torch.Tensor) -> None:
+    def __init__(self, model: nn.Module, texts: torch.Tensor, in_bfloat16: bool = True) -> None:
         super().__init__()
+        self.in_bfloat16 = in_bfloat16
         self.encoder = DenseEncoder(model, METHODS["clearclip"])
         self.register_buffer("texts", texts)
         self.scale = nn.Parameter(torch.tensor(math.log(15.0)))
@@ -52,7 +52,7 @@ class PresenceLosses(nn.Module):
 
     def forward(self, batch: Crops) -> dict[str, torch.Tensor]:
         """Return the three losses by name, scalars."""
-        whole, patches = self.cosines(batch.pixels)  # (B, 18), (B, N, 18)
+        whole, patches = self.cosines(batch.pixels)  # (B, L), (B, N, L)
         log_p = (patches * _TEMPERATURE).log_softmax(-1)
         return {
             "whole": self._whole(whole, batch),
@@ -61,7 +61,7 @@ class PresenceLosses(nn.Module):
         }
 
     def cosines(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the labels' cosines with the CLS token, (B, 18), and with each patch, (B, N, 18).
+        """Return the labels' cosines with the CLS token, (B, L), and with each patch, (B, N, L).
 
         Args:
             pixels: (B, 3, S, S) in 0..1, with S a multiple of the patch.
@@ -69,7 +69,7 @@ class PresenceLosses(nn.Module):
         side = pixels.shape[-1] // self.encoder.patch_size_hw[0]
         # The fused CPU kernel is the slower one for few tokens.
         kernel = SDPBackend.MATH if side <= 12 else SDPBackend.FLASH_ATTENTION
-        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(kernel):
+        with torch.autocast("cpu", torch.bfloat16, self.in_bfloat16), sdpa_kernel(kernel):
             tokens = self.encoder.embed((pixels - MEAN) / STD, (side, side))
             for block in self.encoder.trunk:
                 tokens = block(tokens)
@@ -95,9 +95,9 @@ def _possible(log_p: torch.Tensor, batch: Crops) -> torch.Tensor:
 
 
 def _found(log_p: torch.Tensor, batch: Crops) -> torch.Tensor:
-    best = log_p.topk(max(1, log_p.shape[1] // _BEST), dim=1).values  # (B, k, 18)
-    shown = best.exp().mean(1).clamp(1e-4, 1 - 1e-4)  # (B, 18)
-    return -shown[batch.present].log().mean()
+    best = log_p.topk(max(1, log_p.shape[1] // _BEST), dim=1).values  # (B, k, L)
+    shown = best.exp().mean(1).clamp(1e-4, 1 - 1e-4)  # (B, L)
+    return -shown[batch.present].log().sum() / batch.present.sum().clamp(min=1)
 
 
 def _stock_cls(block: Any, tokens: torch.Tensor) -> torch.Tensor:

@@ -15,8 +15,9 @@ from tqdm import tqdm
 from clearclip_core.evaluation.checkpoint import Checkpoint
 from clearclip_core.evaluation.confusion_matrix import Confusion
 from clearclip_core.evaluation.datasets.benchmarks import Benchmark
-from clearclip_core.evaluation.datasets.samples import Sample, Truth
+from clearclip_core.evaluation.datasets.samples import Sample
 from clearclip_core.evaluation.results import Tally, percent
+from clearclip_core.images.label_maps import Truth
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmenter import Labels, Segmenter
