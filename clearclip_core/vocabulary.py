@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-#: Lines that a names file has at most: value 255 of a label map is not counted.
-_MAX_NAMES = 255
+#: Names of a label that stands for all that no other label names, in lower case.
+BACKGROUND_NAMES = ("background", "other")
+
+#: Lines of a file of names that name no label, and what `MapNames.indices` has for them.
+_UNNAMED: dict[str, int | None] = {"-": -1, "?": None}
+
+#: Lines that a file of names has at most.
+_MAX_NAMES = 254
 
 
 @dataclass(frozen=True)
@@ -125,39 +131,63 @@ class Vocabulary:
         return tuple(sorted(pairs, key=lambda pair: pair[1] % (len(self.labels) + 1)))  # -1 last
 
 
-def read_names(path: Path) -> tuple[Label | None, ...]:
-    """Read which labels the values of label maps stand for.
+@dataclass(frozen=True)
+class MapNames:
+    """What the values of label maps stand for, from a file of names.
 
-    Args:
-        path: a text file in UTF-8, whose first line names value 0, the next one value 1. The words
-            of a line are separated by commas: the first is the label's name, and each is a prompt.
-            The line "-" is for a value that is not counted.
-
-    Returns:
-        The label of each value; None where it is not counted.
-
-    Raises:
-        ValueError: a line without a word, a name twice, no name, or more than 255 lines.
-        OSError: the file cannot be read.
+    Attributes:
+        labels: the labels, in the order of their values.
+        indices: for each value from 0 on, the index of its label; -1 where pixels have no label,
+            None where they are not counted.
     """
-    lines = path.read_text(encoding="utf-8-sig").strip("\n").split("\n")
-    labels = [_read_line(line, f"line {n} of {path}") for n, line in enumerate(lines, 1)]
-    names = [label.name for label in labels if label is not None]
-    if not names or len(set(names)) != len(names) or len(lines) > _MAX_NAMES:
-        raise ValueError(
-            f"Expected {path} to hold one or more different names in at most {_MAX_NAMES} lines, "
-            f"but got {len(lines)} lines with {len(set(names))} different names."
-        )
-    return tuple(labels)
+
+    labels: tuple[Label, ...]
+    indices: tuple[int | None, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> MapNames:
+        """Read a file of names.
+
+        Args:
+            path: a text file in UTF-8, whose first line is for value 0, the next one for value 1.
+                A label's line has its words, separated by commas: the first is its name, and each
+                is a prompt. The line "-" is for pixels without a label, "?" for pixels that are not
+                counted. The first label called "background" or "other" is the
+                background, as in a project.
+
+        Raises:
+            ValueError: a line without a word, a name twice, no name, or more than 254 lines.
+            OSError: the file cannot be read.
+        """
+        lines = path.read_text(encoding="utf-8-sig").strip("\n").split("\n")
+        labels: list[Label] = []
+        indices: list[int | None] = []
+        for number, line in enumerate(lines, 1):
+            if line.strip() in _UNNAMED:
+                indices.append(_UNNAMED[line.strip()])
+            else:
+                indices.append(len(labels))
+                label = _read_label(line, f"line {number} of {path}")
+                first = not any(each.background for each in labels)
+                labels.append(replace(label, background=first and _is_background(label)))
+        names = {label.name for label in labels}
+        if not names or len(names) != len(labels) or len(lines) > _MAX_NAMES:
+            raise ValueError(
+                f"Expected {path} to hold one or more different names in at most {_MAX_NAMES} "
+                f"lines, but got {len(lines)} lines with {len(names)} different names."
+            )
+        return cls(tuple(labels), tuple(indices))
 
 
-def _read_line(line: str, where: str) -> Label | None:
-    if line.strip() == "-":
-        return None
+def _read_label(line: str, where: str) -> Label:
     words = tuple(filter(None, (word.strip() for word in line.split(","))))
     if not words:
-        raise ValueError(f"Expected {where} to name a label, or to be -, but it is empty.")
+        raise ValueError(f"Expected {where} to name a label, or to be - or ?, but it is empty.")
     return Label(words[0], words)
+
+
+def _is_background(label: Label) -> bool:
+    return label.name.casefold() in BACKGROUND_NAMES
 
 
 def _normal_form(word: str) -> str:

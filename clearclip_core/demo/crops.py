@@ -1,4 +1,9 @@
-"""Crops of training images with image-level labels."""
+"""Crops of training images with the labels that are present in them.
+
+A crop of a drawn scene is labelled as a whole. A crop of a photograph shows most labels of its
+folder, which says little, so it is also divided into cells of 64 px, each a small crop that the
+model sees in its surroundings.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from clearclip_core.demo.training_images import COARSE, TrainingImages
+
+#: Side of a cell in px.
+CELL_PX = 64
 
 #: Shares of the crop above which a label is present, and below which it is absent.
 _POSITIVE, _NEGATIVE = 0.02, 0.003
@@ -23,11 +31,15 @@ class Crops:
         pixels: (B, 3, S, S) float32 in [0, 1].
         present: (B, L) bool, labels with more than 2 % of the crop.
         absent: (B, L) bool, labels with less than 0.3 %. A label between is left out of the loss.
+        cell_present: (B, C * C, L) bool, `present` for each of C x C cells, row by row.
+        cell_absent: (B, C * C, L) bool, `absent` for each cell.
     """
 
     pixels: torch.Tensor
     present: torch.Tensor
     absent: torch.Tensor
+    cell_present: torch.Tensor
+    cell_absent: torch.Tensor
 
 
 def crops(
@@ -50,23 +62,50 @@ def crops(
         zoom: smallest and largest window, as a factor of `size`.
         rng: the source of every random choice.
     """
+    cells = max(1, size // CELL_PX) if source.cells else 1
     pixels = np.empty((batch, size, size, 3), dtype=np.uint8)
-    shares = np.empty((batch, len(source.labels)))
+    shares = np.empty((batch, cells, cells, len(source.labels)))
     for index in range(batch):
         number = int(rng.integers(len(source.images)))
         side = int(size * np.exp(rng.uniform(*np.log(zoom))))
         labels = source.coarse_labels[number]
-        y, x, side, shares[index] = _rarest_window(labels, source.rarity, side, rng)
-        window = source.images[number][y : y + side, x : x + side]
-        method = cv2.INTER_AREA if side > 1.4 * size else cv2.INTER_LINEAR
-        crop = cv2.resize(window, (size, size), interpolation=method)
-        pixels[index] = crop[:, ::-1] if rng.random() < 0.5 else crop
+        y, x, short = _rarest_window(labels, source.rarity, side, rng)
+        crop = _cut(source.images[number], y, x, short, size)
+        found = _cell_shares(labels[y : y + short, x : x + short], cells, len(source.labels))
+        mirrored = rng.random() < 0.5
+        pixels[index] = crop[:, ::-1] if mirrored else crop
+        shares[index] = found[:, ::-1] if mirrored else found
     inputs = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+    whole = torch.from_numpy(shares.mean((1, 2)))
+    by_cell = torch.from_numpy(shares.reshape(batch, cells * cells, -1))
     return Crops(
         _jittered(inputs, rng, source.any_colour),
-        torch.from_numpy(shares > _POSITIVE),
-        torch.from_numpy(shares < _NEGATIVE),
+        whole > _POSITIVE,
+        whole < _NEGATIVE,
+        by_cell > _POSITIVE,
+        by_cell < _NEGATIVE,
     )
+
+
+def _cut(image: NDArray[np.uint8], y: int, x: int, short: int, size: int) -> NDArray[np.uint8]:
+    """Cut a window, given in coarse pixels, and resize it to `size` px."""
+    side = short * COARSE
+    window = image[y * COARSE : y * COARSE + side, x * COARSE : x * COARSE + side]
+    method = cv2.INTER_AREA if side > 1.4 * size else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(window, (size, size), interpolation=method), np.uint8)
+
+
+def _cell_shares(labels: NDArray[np.uint8], cells: int, count: int) -> NDArray[np.float64]:
+    """Return the share of each label in each cell of a square: (cells, cells, labels)."""
+    side = len(labels)
+    rows = np.arange(side) * cells // side
+    places = rows[:, None] * cells + rows
+    known = np.minimum(labels, count)  # all values without a label become one
+    flat = np.bincount(
+        (places * (count + 1) + known).ravel(), minlength=cells * cells * (count + 1)
+    )
+    counts = flat.reshape(cells, cells, count + 1)
+    return np.asarray(counts[..., :count] / np.maximum(counts.sum(-1, keepdims=True), 1))
 
 
 def _rarest_window(
@@ -75,11 +114,11 @@ def _rarest_window(
     side: int,
     rng: np.random.Generator,
     candidates: int = 2,
-) -> tuple[int, int, int, NDArray[np.float64]]:
-    """Return y, x and side of the best of a few windows, in px, and its (L,) label shares."""
+) -> tuple[int, int, int]:
+    """Return y, x and side of the best of a few windows, in coarse pixels."""
     height, width = labels.shape
     short = max(2, min(round(side / COARSE), height, width))
-    best: tuple[float, int, int, NDArray[np.float64]] | None = None
+    best: tuple[float, int, int] | None = None
     for _ in range(candidates):
         y = int(rng.integers(height - short + 1))
         x = int(rng.integers(width - short + 1))
@@ -87,10 +126,9 @@ def _rarest_window(
         share = counts[: len(weights)] / short**2
         rarity = float(weights[share > _POSITIVE].sum()) * rng.uniform(0.5, 1.5)
         if best is None or rarity > best[0]:
-            best = rarity, y, x, share
+            best = rarity, y, x
     assert best is not None
-    _, y, x, share = best
-    return y * COARSE, x * COARSE, short * COARSE, share
+    return best[1], best[2], short
 
 
 def _jittered(pixels: torch.Tensor, rng: np.random.Generator, any_colour: bool) -> torch.Tensor:

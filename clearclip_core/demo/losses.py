@@ -32,7 +32,7 @@ class PresenceLosses(nn.Module):
     - ``found``: some patches show each label that is present: ``-log`` of its mean p over the
       best 24th of the patches.
 
-    The last two losses train the dense readout, from image-level labels.
+    The last two losses train the dense readout, from the labels of each crop, or of each cell.
 
     Args:
         model: the open_clip model whose image tower is trained.
@@ -53,11 +53,11 @@ class PresenceLosses(nn.Module):
     def forward(self, batch: Crops) -> dict[str, torch.Tensor]:
         """Return the three losses by name, scalars."""
         whole, patches = self.cosines(batch.pixels)  # (B, L), (B, N, L)
-        log_p = (patches * _TEMPERATURE).log_softmax(-1)
+        log_p = by_cell((patches * _TEMPERATURE).log_softmax(-1), batch)
         return {
             "whole": self._whole(whole, batch),
-            "possible": _possible(log_p, batch),
-            "found": _found(log_p, batch),
+            "possible": possible_loss(log_p, batch),
+            "found": found_loss(log_p, batch),
         }
 
     def cosines(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -89,15 +89,28 @@ class PresenceLosses(nn.Module):
         return F.binary_cross_entropy_with_logits(logits[known], target)
 
 
-def _possible(log_p: torch.Tensor, batch: Crops) -> torch.Tensor:
-    possible = log_p.masked_fill(batch.absent[:, None], -1e4)
-    return -possible.logsumexp(-1).mean()
+def by_cell(patches: torch.Tensor, batch: Crops) -> torch.Tensor:
+    """Group the patches of each cell: (B, N, L) -> (B * C * C, N / (C * C), L)."""
+    cells = math.isqrt(batch.cell_present.shape[1])
+    side = math.isqrt(patches.shape[1]) // cells
+    grid = patches.reshape(-1, cells, side, cells, side, patches.shape[-1])
+    return grid.transpose(2, 3).reshape(-1, side * side, patches.shape[-1])
 
 
-def _found(log_p: torch.Tensor, batch: Crops) -> torch.Tensor:
-    best = log_p.topk(max(1, log_p.shape[1] // _BEST), dim=1).values  # (B, k, L)
-    shown = best.exp().mean(1).clamp(1e-4, 1 - 1e-4)  # (B, L)
-    return -shown[batch.present].log().sum() / batch.present.sum().clamp(min=1)
+def possible_loss(log_p: torch.Tensor, batch: Crops) -> torch.Tensor:
+    """Return ``possible`` of `PresenceLosses` from `by_cell` of the log probabilities."""
+    absent = batch.cell_absent.flatten(0, 1)  # (B * C * C, L)
+    known = ~absent.all(-1)  # where no label is possible, nothing is known of the patches
+    possible = log_p[known].masked_fill(absent[known, None], -1e4)
+    return -possible.logsumexp(-1).sum() / max(1, possible.shape[0] * possible.shape[1])
+
+
+def found_loss(log_p: torch.Tensor, batch: Crops) -> torch.Tensor:
+    """Return ``found`` of `PresenceLosses` from `by_cell` of the log probabilities."""
+    present = batch.cell_present.flatten(0, 1)
+    best = log_p.topk(max(1, log_p.shape[1] // _BEST), dim=1).values  # (B * C * C, k, L)
+    shown = best.exp().mean(1).clamp(1e-4, 1 - 1e-4)  # (B * C * C, L)
+    return -shown[present].log().sum() / present.sum().clamp(min=1)
 
 
 def _stock_cls(block: Any, tokens: torch.Tensor) -> torch.Tensor:

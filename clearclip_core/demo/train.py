@@ -7,12 +7,13 @@ for it. It has 2.4 M parameters for images and 3.3 M for words, most of them zer
 embedding table: 11.4 MB in half precision.
 
 With ``--data FOLDER --names FILE`` the pictures of ``FOLDER/images`` take the place of the scenes,
-and the words of FILE that of the vocabulary.
+and the words of FILE that of the vocabulary. Their crops are also labelled by cells of 64 px, see
+`clearclip_core.demo.crops`.
 
 1. The text tower is trained alone, in under a minute (`train_text`), and then stays fixed.
 2. 6,000 scenes are rendered, or the folder is read. Random windows of them are resized to 64-128 px
-   first, and to 192-448 px at the end (`_STAGES`). The losses get image-level labels, neither masks
-   nor positions.
+   first, and to 192-448 px at the end (`_SCENE_STAGES`). The losses get the labels that are
+   present, neither masks nor positions.
 3. The patch embedding starts as the whitening of the images' patches (`whiten_patches`).
 4. The image tower is trained on three losses (`PresenceLosses`): Muon on the matrices, AdamW on the
    rest, a learning rate that falls as a cosine of the time, in the faster of bfloat16 and float32
@@ -40,7 +41,8 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from clearclip_core.demo.architecture import CONFIG, MEAN, STD
@@ -49,17 +51,29 @@ from clearclip_core.demo.losses import PresenceLosses
 from clearclip_core.demo.text_training import label_embeddings, train_text
 from clearclip_core.demo.training_images import TrainingImages, read_folder, render_scenes
 
+#: Name of the file of weights in an open_clip folder.
+WEIGHTS = "open_clip_model.safetensors"
+
 #: Seeds of the training scenes; held-out seeds begin at ten million.
 _SCENES = range(6_000)
 
-_PATCHES_A_BATCH = 3_600
+#: Patches of a batch: cells say more of a patch, so that fewer do.
+_SCENE_PATCHES, _CELL_PATCHES = 3_600, 1_800
 
 #: Share of the training up to which a stage lasts, sizes of its crops in px, and their zoom.
-_STAGES: tuple[tuple[float, tuple[int, ...], tuple[float, float]], ...] = (
+_Stages = tuple[tuple[float, tuple[int, ...], tuple[float, float]], ...]
+_SCENE_STAGES: _Stages = (
     (0.40, (64, 96, 128), (0.7, 2.0)),
     (0.70, (96, 128, 192), (0.7, 1.7)),
     (0.88, (128, 192, 256), (0.75, 1.4)),
     (1.00, (192, 256, 320, 448), (0.8, 1.25)),
+)
+
+#: Of pictures with cells: sizes are multiples of a cell.
+_CELL_STAGES: _Stages = (
+    (0.30, (128, 192), (0.7, 1.5)),
+    (0.60, (192, 256), (0.75, 1.4)),
+    (1.00, (256, 320, 448), (0.8, 1.25)),
 )
 
 #: Size of the crops that measure the speed of a step, in px.
@@ -80,45 +94,56 @@ def main(arguments: list[str] | None = None) -> None:
         "--names", type=Path, help="words of each mask value, one line a value, name first"
     )
     parser.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto")
+    parser.add_argument(
+        "--start", type=Path, help="folder of an earlier run with these names, to go on from"
+    )
     options = parser.parse_args(arguments)
     if (options.data is None) != (options.names is None):
         parser.error("--data and --names belong together.")
     try:
         images = _training_images(options.data, options.names, options.part)
+        model = _start(options.start, options.seed)
     except (OSError, ValueError) as error:
         sys.exit(str(error))
-    train(images, options.out, options.minutes, options.seed, options.precision)
+    rng = np.random.default_rng(options.seed)
+    if options.start is None:
+        train_text(model, images.labels)
+        whiten_patches(model, images, rng)
+    losses = PresenceLosses(model, label_embeddings(model, images.labels))
+    losses.in_bfloat16 = _in_bfloat16(options.precision, losses, images, rng)
+    train_images(losses, images, options.minutes, rng)
+    save(model, options.out)
+
+
+def _start(folder: Path | None, seed: int) -> Any:
+    """Return a model at random weights, or at those of an earlier run.
+
+    Raises:
+        OSError: the weights cannot be read.
+        ValueError: they are of another architecture.
+    """
+    torch.manual_seed(seed)
+    model = open_clip.CLIP(**CONFIG["model_cfg"])
+    if folder is not None:
+        try:
+            model.load_state_dict(load_file(folder / WEIGHTS))
+        except (RuntimeError, SafetensorError) as error:
+            raise ValueError(f"The weights in {folder} cannot be read: {error}") from error
+    return model
+
+
+def _in_bfloat16(
+    precision: str, losses: PresenceLosses, images: TrainingImages, rng: np.random.Generator
+) -> bool:
+    if precision != "auto":
+        return precision == "bf16"
+    return faster_in_bfloat16(losses, _draw(images, _TIMED_SIZE, (1.0, 1.0), rng))
 
 
 def _training_images(data: Path | None, names: Path | None, part: str) -> TrainingImages:
     if data is None or names is None:
         return render_scenes(_SCENES)
     return read_folder(data, names, part)
-
-
-def train(
-    images: TrainingImages, out: Path, minutes: float, seed: int = 0, precision: str = "auto"
-) -> None:
-    """Train both towers and write an open_clip folder.
-
-    Args:
-        images: what to train on.
-        out: folder for ``open_clip_config.json`` and ``open_clip_model.safetensors``.
-        minutes: wall-clock time for the image tower.
-        seed: seed of the initial weights and of everything drawn.
-        precision: ``bf16``, ``fp32``, or ``auto`` for the faster one.
-    """
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    model = open_clip.CLIP(**CONFIG["model_cfg"])
-    train_text(model, images.labels)
-    whiten_patches(model, images, rng)
-    losses = PresenceLosses(model, label_embeddings(model, images.labels))
-    losses.in_bfloat16 = precision == "bf16"
-    if precision == "auto":
-        losses.in_bfloat16 = faster_in_bfloat16(losses, _draw(images, _TIMED_SIZE, (1.0, 1.0), rng))
-    train_images(losses, images, minutes, rng)
-    save(model, out)
 
 
 @torch.no_grad()
@@ -220,9 +245,10 @@ def _batches(
     A thread makes the next batch while the last one is trained on.
     """
     start = time.monotonic()
+    stages = _CELL_STAGES if images.cells else _SCENE_STAGES
 
     def draw(progress: float) -> Crops:
-        _, sizes, zoom = next(stage for stage in _STAGES if progress <= stage[0])
+        _, sizes, zoom = next(stage for stage in stages if progress <= stage[0])
         return _draw(images, int(rng.choice(sizes)), zoom, rng)
 
     with ThreadPoolExecutor(1) as pool:
@@ -236,7 +262,8 @@ def _batches(
 def _draw(
     images: TrainingImages, size: int, zoom: tuple[float, float], rng: np.random.Generator
 ) -> Crops:
-    return crops(images, size, _PATCHES_A_BATCH // (size // 16) ** 2, zoom, rng)
+    patches = _CELL_PATCHES if images.cells else _SCENE_PATCHES
+    return crops(images, size, patches // (size // 16) ** 2, zoom, rng)
 
 
 def save(model: Any, folder: Path) -> None:
@@ -244,7 +271,7 @@ def save(model: Any, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "open_clip_config.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
     tensors = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, folder / "open_clip_model.safetensors")
+    save_file(tensors, folder / WEIGHTS)
 
 
 if __name__ == "__main__":

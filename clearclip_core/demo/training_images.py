@@ -27,7 +27,7 @@ from clearclip_core.images.label_maps import (
     class_indices,
     pair_files,
 )
-from clearclip_core.vocabulary import Label, read_names
+from clearclip_core.vocabulary import Label, MapNames
 
 #: Label shares are counted on every fourth pixel of every fourth row.
 COARSE = 4
@@ -53,10 +53,11 @@ class TrainingImages:
     Attributes:
         labels: the labels, their prompts being the words that are learned.
         images: (H, W, 3) uint8 each.
-        coarse_labels: (H // 4, W // 4) uint8 each, the label index of every fourth pixel; 255 for
-            none.
+        coarse_labels: (H // 4, W // 4) uint8 each, the label index of every fourth pixel; 254
+            or 255 for none.
         rarity: (L,), the weight of each label in the choice of a crop.
         any_colour: a label's colour says nothing, so that crops may have swapped channels.
+        cells: crops are also labelled by cells, see `clearclip_core.demo.crops`.
     """
 
     labels: tuple[Label, ...]
@@ -64,6 +65,7 @@ class TrainingImages:
     coarse_labels: Sequence[NDArray[np.uint8]]
     rarity: NDArray[np.float64]
     any_colour: bool
+    cells: bool
 
 
 def render_scenes(seeds: range, processes: int = 2) -> TrainingImages:
@@ -76,7 +78,8 @@ def render_scenes(seeds: range, processes: int = 2) -> TrainingImages:
         for image, labels in bar:
             images.append(image)
             coarse.append(labels)
-    return TrainingImages(SCENE_WORDS, images, coarse, np.array(_SCENE_RARITY), any_colour=True)
+    rarity = np.array(_SCENE_RARITY)
+    return TrainingImages(SCENE_WORDS, images, coarse, rarity, any_colour=True, cells=False)
 
 
 def _render(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -95,7 +98,7 @@ def read_folder(folder: Path, names: Path, part: str = "") -> TrainingImages:
 
     Args:
         folder: holds ``images/`` and ``masks/``, see `pair_files`.
-        names: the labels of the maps' values, see `read_names`.
+        names: the labels of the maps' values, see `MapNames.read`.
         part: a folder below both, such as ``train``; by default everything in them.
 
     Raises:
@@ -103,26 +106,24 @@ def read_folder(folder: Path, names: Path, part: str = "") -> TrainingImages:
         ValueError: the names cannot be read, or are fewer than 2 or more than 127.
         OSError: the file of names cannot be read.
     """
-    values = read_names(names)
-    labels = tuple(label for label in values if label is not None)
+    values = MapNames.read(names)
+    labels = values.labels
     if not 2 <= len(labels) <= MAX_LABELS:
         raise ValueError(
             f"Expected {names} to name 2 to {MAX_LABELS} labels, but got {len(labels)}."
         )
     files = pair_files(folder / "images" / part, folder / "masks" / part)
-    counted = [label is not None for label in values]
-    read = [_read(each, counted) for each in tqdm(files, desc="read", unit="picture")]
+    read = [_read(each, values) for each in tqdm(files, desc="read", unit="picture")]
     coarse = [labels for _, labels in read]
     rarity = _rarity(coarse, len(labels))
-    return TrainingImages(labels, [image for image, _ in read], coarse, rarity, any_colour=False)
+    images = [image for image, _ in read]
+    return TrainingImages(labels, images, coarse, rarity, any_colour=False, cells=True)
 
 
-def _read(
-    files: PictureFiles, counted: Sequence[bool]
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _read(files: PictureFiles, names: MapNames) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     image, values = files.read()
     try:
-        truth = class_indices(values, counted)
+        truth = class_indices(values, names.indices)
     except ValueError as error:
         raise LayoutError(f"{files.label_map}: {error}") from error
     height, width = truth.shape

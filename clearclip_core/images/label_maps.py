@@ -17,6 +17,9 @@ from clearclip_core.images.preprocessing import RGBArray, to_rgb
 #: Value of ground-truth pixels that are not counted, as in PASCAL VOC and MMSegmentation.
 IGNORE = 255
 
+#: Value of pixels that are counted, but have no class.
+NOTHING = 254
+
 #: Number of names that a message lists.
 _SHOWN = 3
 
@@ -131,28 +134,29 @@ def read_label_map(path: Path) -> Truth:
     return np.asarray(values, np.uint8)
 
 
-def class_indices(values: Truth, counted: Sequence[bool]) -> Truth:
+def class_indices(values: Truth, indices: Sequence[int | None]) -> Truth:
     """Replace the values of a label map by class indices.
 
     Args:
         values: (H, W), the values of a label map; 255 stays.
-        counted: for each value from 0 on, whether it is a class. The classes are numbered in their
-            order; other values become 255.
+        indices: for each value from 0 on, its class index; -1 for pixels without a class, which
+            become 254, and None for pixels that are not counted, which become 255.
 
     Raises:
-        ValueError: the map holds a value without an entry in `counted`.
+        ValueError: the map holds a value without an entry in `indices`.
 
-    >>> class_indices(np.array([[0, 1, 2, 255]], np.uint8), [False, True, True]).tolist()
-    [[255, 0, 1, 255]]
+    >>> class_indices(np.array([[0, 1, 2, 255]], np.uint8), [-1, 0, None]).tolist()
+    [[254, 0, 255, 255]]
     """
-    wrong = np.unique(values[(values >= len(counted)) & (values != IGNORE)])
+    wrong = np.unique(values[(values >= len(indices)) & (values != IGNORE)])
     if wrong.size:
         raise ValueError(
-            f"Expected a label map to hold 0 to {len(counted) - 1} and {IGNORE}, but got "
+            f"Expected a label map to hold 0 to {len(indices) - 1} and {IGNORE}, but got "
             f"{wrong[0]}."
         )
     table = np.full(256, IGNORE, np.uint8)
-    table[: len(counted)] = np.where(counted, np.cumsum(counted) - 1, IGNORE)
+    for value, index in enumerate(indices):
+        table[value] = IGNORE if index is None else NOTHING if index < 0 else index
     return table[values]
 
 

@@ -14,7 +14,7 @@ def make_folder(
     """Write pictures, label maps and the file of names; return the folder and that file.
 
     Value 1 is the sky, reddish and above; value 2 the pavement, bluish and below; the tenth of the
-    columns on the right has value 0, which is not counted.
+    columns on the right has value 0, which is no label.
     """
     height, width = size_hw
     rng = np.random.default_rng(0)

@@ -9,13 +9,14 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from clearclip_core import Segmenter
 from clearclip_core.demo import text_training
 from clearclip_core.demo.architecture import CONFIG
 from clearclip_core.demo.crops import Crops
-from clearclip_core.demo.losses import PresenceLosses
-from clearclip_core.demo.train import faster_in_bfloat16, main
+from clearclip_core.demo.losses import PresenceLosses, by_cell, found_loss, possible_loss
+from clearclip_core.demo.train import WEIGHTS, faster_in_bfloat16, main
 from tests.core.demo.halves import make_folder
 
 
@@ -55,7 +56,11 @@ def test_a_folder_that_does_not_fit_ends_with_a_sentence(tmp_path: Path) -> None
 
 def batch() -> Crops:
     present = torch.tensor([[True, False], [True, True]])
-    return Crops(torch.rand(2, 3, 64, 64), present, ~present)
+    return labelled(torch.rand(2, 3, 64, 64), present)
+
+
+def labelled(pixels: torch.Tensor, present: torch.Tensor) -> Crops:
+    return Crops(pixels, present, ~present, present[:, None], ~present[:, None])
 
 
 def losses() -> PresenceLosses:
@@ -82,5 +87,35 @@ def test_the_faster_kind_of_number_is_chosen(seconds: tuple[float, float], faste
 
 def test_losses_are_numbers_where_no_label_is_present() -> None:
     one = batch()
-    nothing = Crops(one.pixels, torch.zeros_like(one.present), torch.ones_like(one.present))
+    nothing = labelled(one.pixels, torch.zeros_like(one.present))
     assert all(torch.isfinite(loss) for loss in losses()(nothing).values())
+
+
+def test_labels_of_a_cell_are_asked_of_its_own_patches() -> None:
+    """The left half of the patches shows one label and the right half another, without doubt."""
+    log_p = torch.full((1, 8, 8, 2), -20.0)
+    log_p[:, :, :4, 0] = log_p[:, :, 4:, 1] = 0.0
+    one, other = [True, False], [False, True]
+
+    def found(cells: list[list[bool]]) -> float:
+        present = torch.tensor([cells])
+        whole = torch.ones(1, 2, dtype=torch.bool)
+        made = Crops(torch.empty(1, 3, 128, 128), whole, ~whole, present, ~present)
+        patches = by_cell(log_p.flatten(1, 2), made)
+        return float(possible_loss(patches, made) + found_loss(patches, made))
+
+    assert found([one, other, one, other]) < 0.01
+    assert found([other, one, other, one]) > 5
+
+
+@pytest.mark.usefixtures("_short_text_training")
+def test_training_goes_on_from_earlier_weights(tmp_path: Path) -> None:
+    data, names = make_folder(tmp_path, "")
+    once = ["--data", str(data), "--names", str(names), "--minutes", "0.0001"]
+    main([*once, "--out", str(tmp_path / "first")])
+    main([*once, "--out", str(tmp_path / "second"), "--start", str(tmp_path / "first")])
+    first, second = (load_file(tmp_path / name / WEIGHTS) for name in ("first", "second"))
+    assert torch.equal(first["token_embedding.weight"], second["token_embedding.weight"])
+    (tmp_path / "first" / WEIGHTS).write_bytes(b"no weights")
+    with pytest.raises(SystemExit, match=r"The weights in .*first cannot be read"):
+        main([*once, "--start", str(tmp_path / "first")])

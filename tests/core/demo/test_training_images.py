@@ -28,7 +28,7 @@ def test_a_folder_is_read_at_the_size_of_predictions(tmp_path: Path) -> None:
     # Value 1 (sky) above, value 2 (pavement) below, and a tenth on the right is not counted.
     assert (first[:56, :150] == 0).all()
     assert (first[56:, :150] == 1).all()
-    assert (first[:, 153:] == 255).all()
+    assert (first[:, 153:] == 254).all()
 
 
 def test_a_folder_without_that_part_is_refused(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_crops_say_which_labels_they_show() -> None:
     image[:224, :, 0] = image[224:, :, 2] = 255
     labels = np.zeros((112, 112), np.uint8)
     labels[56:] = 1
-    source = TrainingImages(LABELS, [image], [labels], np.ones(2), any_colour=False)
+    source = TrainingImages(LABELS, [image], [labels], np.ones(2), any_colour=False, cells=False)
     made = crops(source, 64, 60, (0.9, 1.1), np.random.default_rng(0))
     assert made.pixels.shape == (60, 3, 64, 64)
     red = (made.pixels[:, 0] > made.pixels[:, 2]).float().mean((1, 2))
@@ -71,6 +71,34 @@ def test_crops_say_which_labels_they_show() -> None:
 def test_pixels_without_a_label_make_none_present() -> None:
     labels = np.full((112, 112), 255, np.uint8)
     image = np.zeros((448, 448, 3), np.uint8)
-    source = TrainingImages(LABELS, [image], [labels], np.ones(2), any_colour=False)
+    source = TrainingImages(LABELS, [image], [labels], np.ones(2), any_colour=False, cells=False)
     made = crops(source, 64, 4, (0.9, 1.1), np.random.default_rng(0))
     assert not made.present.any()
+
+
+def test_cells_say_which_labels_they_show() -> None:
+    """The picture is red above and blue below; both halves of a crop of all of it are cells."""
+    image = np.zeros((448, 448, 3), np.uint8)
+    image[:224, :, 0] = image[224:, :, 2] = 255
+    labels = np.zeros((112, 112), np.uint8)
+    labels[56:] = 1
+    source = TrainingImages(LABELS, [image], [labels], np.ones(2), any_colour=False, cells=True)
+    made = crops(source, 128, 3, (448 / 128, 448 / 128), np.random.default_rng(0))
+    assert made.present.tolist() == [[True, True]] * 3
+    red, blue = [True, False], [False, True]
+    assert made.cell_present.tolist() == [[red, red, blue, blue]] * 3
+    assert made.cell_absent.tolist() == [[blue, blue, red, red]] * 3
+
+
+def test_cells_are_mirrored_with_their_crop() -> None:
+    """The picture is red on the left and blue on the right, unless it is mirrored."""
+    image = np.zeros((448, 448, 3), np.uint8)
+    image[:, :224, 0] = image[:, 224:, 2] = 255
+    labels = np.zeros((112, 112), np.uint8)
+    labels[:, 56:] = 1
+    source = TrainingImages(LABELS, [image], [labels], np.ones(2), any_colour=False, cells=True)
+    made = crops(source, 128, 20, (448 / 128, 448 / 128), np.random.default_rng(0))
+    left = made.pixels[:, 0, :, :60].mean((1, 2)) > made.pixels[:, 2, :, :60].mean((1, 2))
+    assert 0 < left.sum() < 20
+    assert (made.cell_present[:, 0, 0] == left).all()
+    assert (made.cell_present[:, 1, 0] == ~left).all()

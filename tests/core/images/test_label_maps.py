@@ -72,11 +72,11 @@ def test_a_label_map_of_another_size_is_refused(tmp_path: Path) -> None:
 
 def test_values_become_indices_of_the_classes_that_count() -> None:
     values = np.array([[0, 1, 2], [3, 255, 0]], np.uint8)
-    indices = class_indices(values, [True, False, True, True])
-    assert indices.tolist() == [[0, 255, 1], [2, 255, 0]]
+    indices = class_indices(values, [0, None, 1, -1])
+    assert indices.tolist() == [[0, 255, 1], [254, 255, 0]]
     assert indices.dtype == np.uint8
 
 
 def test_values_without_a_name_are_refused() -> None:
     with pytest.raises(ValueError, match="to hold 0 to 1 and 255, but got 7"):
-        class_indices(np.array([[0, 7, 9]], np.uint8), [True, True])
+        class_indices(np.array([[0, 7, 9]], np.uint8), [0, 1])
