@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from clearclip_core.images.label_maps import LayoutError
 class DataOptions:
     """Values of the options of a command that reads a benchmark, see `data_options`."""
 
-    benchmark: str
+    benchmark: str | None
     data: Path | None
     names: Path | None
     limit: int | None
@@ -37,6 +37,7 @@ class DataOptions:
             click.ClickException: `EvaluationTask.of` failed; the message also names the command
                 that makes missing label maps, where there is one.
         """
+        assert self.benchmark is not None
         benchmark = BENCHMARKS[self.benchmark]
         try:
             return EvaluationTask.of(benchmark, self.data, self.names, self.limit, short_side_px)
@@ -52,25 +53,39 @@ class DataOptions:
 
 
 def data_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that choose the data, as one `DataOptions` argument."""
+    """Give a command the options that choose a benchmark, as one `DataOptions` argument."""
+    return _with_options(command, _DATA_OPTIONS)
 
+
+def optional_data_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `data_options`; ``--benchmark`` may be left out."""
+    return _with_options(command, (_benchmark_option(required=False), *_DATA_OPTIONS[1:]))
+
+
+def _with_options(
+    command: Callable[..., None], options: Sequence[Callable[[Any], Any]]
+) -> Callable[..., None]:
     @functools.wraps(command)
     def with_options(**arguments: Any) -> None:
         chosen = {field.name: arguments.pop(field.name) for field in fields(DataOptions)}
         command(data=DataOptions(**chosen), **arguments)
 
-    for option in reversed(_DATA_OPTIONS):
+    for option in reversed(options):
         with_options = option(with_options)
     return with_options
 
 
-_DATA_OPTIONS = (
-    click.option(
+def _benchmark_option(required: bool) -> Callable[[Any], Any]:
+    return click.option(
         "--benchmark",
-        required=True,
+        required=required,
         type=click.Choice(list(BENCHMARKS)),
         help=f"What to measure on; demo is {SCENES} drawn scenes, for the demo model.",
-    ),
+    )
+
+
+_DATA_OPTIONS = (
+    _benchmark_option(required=True),
     click.option(
         "--data",
         type=click.Path(path_type=Path),
