@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from clearclip_core.demo.training_images import COARSE, TrainingImages
@@ -41,6 +42,17 @@ class Crops:
     cell_present: torch.Tensor
     cell_absent: torch.Tensor
 
+    def padded(self, labels: int) -> Crops:
+        """Return the crops with more labels, up to a number of them, that are absent everywhere."""
+        more = (0, labels - self.present.shape[-1])
+        return Crops(
+            self.pixels,
+            F.pad(self.present, more, value=False),
+            F.pad(self.absent, more, value=True),
+            F.pad(self.cell_present, more, value=False),
+            F.pad(self.cell_absent, more, value=True),
+        )
+
 
 def crops(
     source: TrainingImages,
@@ -62,7 +74,7 @@ def crops(
         zoom: smallest and largest window, as a factor of `size`.
         rng: the source of every random choice.
     """
-    cells = max(1, size // CELL_PX) if source.cells else 1
+    cells = max(1, size // CELL_PX) if source.photographs else 1
     pixels = np.empty((batch, size, size, 3), dtype=np.uint8)
     shares = np.empty((batch, cells, cells, len(source.labels)))
     for index in range(batch):
@@ -79,7 +91,7 @@ def crops(
     whole = torch.from_numpy(shares.mean((1, 2)))
     by_cell = torch.from_numpy(shares.reshape(batch, cells * cells, -1))
     return Crops(
-        _jittered(inputs, rng, source.any_colour),
+        _jittered(inputs, rng, swap=not source.photographs),
         whole > _POSITIVE,
         whole < _NEGATIVE,
         by_cell > _POSITIVE,
@@ -131,11 +143,11 @@ def _rarest_window(
     return best[1], best[2], short
 
 
-def _jittered(pixels: torch.Tensor, rng: np.random.Generator, any_colour: bool) -> torch.Tensor:
+def _jittered(pixels: torch.Tensor, rng: np.random.Generator, swap: bool) -> torch.Tensor:
     """Vary contrast, brightness and tint of each image; permute channels of some on request."""
     batch = len(pixels)
     swapped = rng.random(batch) < 0.15
-    if any_colour and swapped.any():
+    if swap and swapped.any():
         where = torch.from_numpy(swapped)
         pixels[where] = pixels[where][:, torch.from_numpy(rng.permutation(3))]
     gain = torch.from_numpy(rng.uniform(0.75, 1.25, (batch, 1, 1, 1)) * np.ones((1, 3, 1, 1)))

@@ -36,7 +36,8 @@ class PresenceLosses(nn.Module):
 
     Args:
         model: the open_clip model whose image tower is trained.
-        texts: (L, D) unit text embeddings of the labels.
+        texts: (L, D) unit text embeddings of the labels; embeddings that follow those of the
+            crops' labels are of words that no crop shows.
         in_bfloat16: multiply matrices in bfloat16.
     """
 
@@ -52,6 +53,7 @@ class PresenceLosses(nn.Module):
 
     def forward(self, batch: Crops) -> dict[str, torch.Tensor]:
         """Return the three losses by name, scalars."""
+        batch = batch.padded(len(self.texts))
         whole, patches = self.cosines(batch.pixels)  # (B, L), (B, N, L)
         log_p = by_cell((patches * _TEMPERATURE).log_softmax(-1), batch)
         return {

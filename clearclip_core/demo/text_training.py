@@ -14,6 +14,9 @@ from clearclip_core.clip.text_encoder import TEMPLATES, TextEncoder
 from clearclip_core.demo.architecture import CONFIG
 from clearclip_core.vocabulary import Label
 
+#: A word that stands for all that a model does not know.
+UNKNOWN = Label("xylophone")
+
 _TEXT_STEPS = 200
 
 
@@ -60,7 +63,7 @@ def _sentences(labels: Sequence[Label]) -> tuple[torch.Tensor, torch.Tensor, tor
     counts = torch.tensor([len(label.prompts) for label in labels])
     owners = torch.arange(len(labels)).repeat_interleave(counts * len(TEMPLATES))
     tokens = _tokenize([template(word) for word in words for template in TEMPLATES])
-    unknown = _tokenize([t("xylophone" * n) for n in (1, 2) for t in TEMPLATES])
+    unknown = _tokenize([t(UNKNOWN.name * n) for n in (1, 2) for t in TEMPLATES])
     known = torch.zeros(CONFIG["model_cfg"]["text_cfg"]["vocab_size"], 1, dtype=torch.bool)
     known[tokens.flatten()] = True
     owners = torch.cat([owners, torch.full((len(unknown),), len(labels))])

@@ -48,7 +48,7 @@ from tqdm import tqdm
 from clearclip_core.demo.architecture import CONFIG, MEAN, STD
 from clearclip_core.demo.crops import Crops, crops
 from clearclip_core.demo.losses import PresenceLosses
-from clearclip_core.demo.text_training import label_embeddings, train_text
+from clearclip_core.demo.text_training import UNKNOWN, label_embeddings, train_text
 from clearclip_core.demo.training_images import TrainingImages, read_folder, render_scenes
 
 #: Name of the file of weights in an open_clip folder.
@@ -58,7 +58,7 @@ WEIGHTS = "open_clip_model.safetensors"
 _SCENES = range(6_000)
 
 #: Patches of a batch: cells say more of a patch, so that fewer do.
-_SCENE_PATCHES, _CELL_PATCHES = 3_600, 1_800
+_SCENE_PATCHES, _PHOTOGRAPH_PATCHES = 3_600, 1_800
 
 #: Share of the training up to which a stage lasts, sizes of its crops in px, and their zoom.
 _Stages = tuple[tuple[float, tuple[int, ...], tuple[float, float]], ...]
@@ -69,8 +69,8 @@ _SCENE_STAGES: _Stages = (
     (1.00, (192, 256, 320, 448), (0.8, 1.25)),
 )
 
-#: Of pictures with cells: sizes are multiples of a cell.
-_CELL_STAGES: _Stages = (
+#: Of photographs: sizes are multiples of a cell.
+_PHOTOGRAPH_STAGES: _Stages = (
     (0.30, (128, 192), (0.7, 1.5)),
     (0.60, (192, 256), (0.75, 1.4)),
     (1.00, (256, 320, 448), (0.8, 1.25)),
@@ -109,7 +109,8 @@ def main(arguments: list[str] | None = None) -> None:
     if options.start is None:
         train_text(model, images.labels)
         whiten_patches(model, images, rng)
-    losses = PresenceLosses(model, label_embeddings(model, images.labels))
+    words = (*images.labels, UNKNOWN) if images.photographs else images.labels
+    losses = PresenceLosses(model, label_embeddings(model, words))
     losses.in_bfloat16 = _in_bfloat16(options.precision, losses, images, rng)
     train_images(losses, images, options.minutes, rng)
     save(model, options.out)
@@ -245,7 +246,7 @@ def _batches(
     A thread makes the next batch while the last one is trained on.
     """
     start = time.monotonic()
-    stages = _CELL_STAGES if images.cells else _SCENE_STAGES
+    stages = _PHOTOGRAPH_STAGES if images.photographs else _SCENE_STAGES
 
     def draw(progress: float) -> Crops:
         _, sizes, zoom = next(stage for stage in stages if progress <= stage[0])
@@ -262,7 +263,7 @@ def _batches(
 def _draw(
     images: TrainingImages, size: int, zoom: tuple[float, float], rng: np.random.Generator
 ) -> Crops:
-    patches = _CELL_PATCHES if images.cells else _SCENE_PATCHES
+    patches = _PHOTOGRAPH_PATCHES if images.photographs else _SCENE_PATCHES
     return crops(images, size, patches // (size // 16) ** 2, zoom, rng)
 
 

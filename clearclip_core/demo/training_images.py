@@ -56,16 +56,15 @@ class TrainingImages:
         coarse_labels: (H // 4, W // 4) uint8 each, the label index of every fourth pixel; 254
             or 255 for none.
         rarity: (L,), the weight of each label in the choice of a crop.
-        any_colour: a label's colour says nothing, so that crops may have swapped channels.
-        cells: crops are also labelled by cells, see `clearclip_core.demo.crops`.
+        photographs: crops are labelled by cells, see `clearclip_core.demo.crops`, and keep their
+            colours, which say nothing in drawn scenes.
     """
 
     labels: tuple[Label, ...]
     images: Sequence[NDArray[np.uint8]]
     coarse_labels: Sequence[NDArray[np.uint8]]
     rarity: NDArray[np.float64]
-    any_colour: bool
-    cells: bool
+    photographs: bool
 
 
 def render_scenes(seeds: range, processes: int = 2) -> TrainingImages:
@@ -79,7 +78,7 @@ def render_scenes(seeds: range, processes: int = 2) -> TrainingImages:
             images.append(image)
             coarse.append(labels)
     rarity = np.array(_SCENE_RARITY)
-    return TrainingImages(SCENE_WORDS, images, coarse, rarity, any_colour=True, cells=False)
+    return TrainingImages(SCENE_WORDS, images, coarse, rarity, photographs=False)
 
 
 def _render(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -117,7 +116,7 @@ def read_folder(folder: Path, names: Path, part: str = "") -> TrainingImages:
     coarse = [labels for _, labels in read]
     rarity = _rarity(coarse, len(labels))
     images = [image for image, _ in read]
-    return TrainingImages(labels, images, coarse, rarity, any_colour=False, cells=True)
+    return TrainingImages(labels, images, coarse, rarity, photographs=True)
 
 
 def _read(files: PictureFiles, names: MapNames) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

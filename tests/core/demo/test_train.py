@@ -119,3 +119,15 @@ def test_training_goes_on_from_earlier_weights(tmp_path: Path) -> None:
     (tmp_path / "first" / WEIGHTS).write_bytes(b"no weights")
     with pytest.raises(SystemExit, match=r"The weights in .*first cannot be read"):
         main([*once, "--start", str(tmp_path / "first")])
+
+
+def test_words_that_no_crop_shows_are_absent_everywhere() -> None:
+    padded = batch().padded(3)
+    assert padded.present.tolist() == [[True, False, False], [True, True, False]]
+    assert padded.absent.tolist() == [[False, True, True], [False, False, True]]
+    assert padded.cell_present.shape == padded.cell_absent.shape == (2, 1, 3)
+    assert padded.cell_absent[:, :, 2].all()
+    torch.manual_seed(0)
+    model = open_clip.CLIP(**CONFIG["model_cfg"])
+    found = PresenceLosses(model, torch.eye(3, 128))(batch())
+    assert all(torch.isfinite(loss) for loss in found.values())

@@ -57,7 +57,7 @@ def test_crops_say_which_labels_they_show() -> None:
     image[:224, :, 0] = image[224:, :, 2] = 255
     labels = np.zeros((112, 112), np.uint8)
     labels[56:] = 1
-    source = TrainingImages(LABELS, [image], [labels], np.ones(2), any_colour=False, cells=False)
+    source = TrainingImages(LABELS, [image], [labels], np.ones(2), photographs=False)
     made = crops(source, 64, 60, (0.9, 1.1), np.random.default_rng(0))
     assert made.pixels.shape == (60, 3, 64, 64)
     red = (made.pixels[:, 0] > made.pixels[:, 2]).float().mean((1, 2))
@@ -71,7 +71,7 @@ def test_crops_say_which_labels_they_show() -> None:
 def test_pixels_without_a_label_make_none_present() -> None:
     labels = np.full((112, 112), 255, np.uint8)
     image = np.zeros((448, 448, 3), np.uint8)
-    source = TrainingImages(LABELS, [image], [labels], np.ones(2), any_colour=False, cells=False)
+    source = TrainingImages(LABELS, [image], [labels], np.ones(2), photographs=False)
     made = crops(source, 64, 4, (0.9, 1.1), np.random.default_rng(0))
     assert not made.present.any()
 
@@ -82,7 +82,7 @@ def test_cells_say_which_labels_they_show() -> None:
     image[:224, :, 0] = image[224:, :, 2] = 255
     labels = np.zeros((112, 112), np.uint8)
     labels[56:] = 1
-    source = TrainingImages(LABELS, [image], [labels], np.ones(2), any_colour=False, cells=True)
+    source = TrainingImages(LABELS, [image], [labels], np.ones(2), photographs=True)
     made = crops(source, 128, 3, (448 / 128, 448 / 128), np.random.default_rng(0))
     assert made.present.tolist() == [[True, True]] * 3
     red, blue = [True, False], [False, True]
@@ -96,7 +96,7 @@ def test_cells_are_mirrored_with_their_crop() -> None:
     image[:, :224, 0] = image[:, 224:, 2] = 255
     labels = np.zeros((112, 112), np.uint8)
     labels[:, 56:] = 1
-    source = TrainingImages(LABELS, [image], [labels], np.ones(2), any_colour=False, cells=True)
+    source = TrainingImages(LABELS, [image], [labels], np.ones(2), photographs=True)
     made = crops(source, 128, 20, (448 / 128, 448 / 128), np.random.default_rng(0))
     left = made.pixels[:, 0, :, :60].mean((1, 2)) > made.pixels[:, 2, :, :60].mean((1, 2))
     assert 0 < left.sum() < 20
