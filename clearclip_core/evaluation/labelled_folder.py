@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from clearclip_core.evaluation.runner import Readable
 from clearclip_core.images.label_maps import (
     LayoutError,
     PictureFiles,
@@ -57,7 +58,7 @@ class LabelledFolder:
         labels: the labels.
     """
 
-    pictures: tuple[LabelledPicture, ...]
+    pictures: tuple[Readable, ...]
     labels: tuple[Label, ...]
 
     @classmethod

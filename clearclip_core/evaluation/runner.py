@@ -31,6 +31,10 @@ Predict = Callable[[RGBArray], Iterable[LabelMap]]
 class Readable(Protocol):
     """An image with its ground truth."""
 
+    @property
+    def name(self) -> str:
+        """Name of the image."""
+
     def read(self) -> tuple[RGBArray, Truth]:
         """Read (H, W, 3) uint8 RGB, and (H, W) uint8 class indices."""
 

@@ -67,7 +67,7 @@ pedestrian, person, people
 bicyclist, cyclist, bicycle
 """
 #: Pictures that are measured, spread over all.
-PICTURES = 60
+PICTURES = 30
 MINUTES = 45
 
 
