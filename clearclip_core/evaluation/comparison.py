@@ -228,13 +228,14 @@ def _predicted(folder: LabelledFolder, candidates: Sequence[Candidate]) -> Itera
     count = len(folder.labels)
     bar = tqdm(read_ahead(folder.pictures), total=len(folder.pictures), unit="picture")
     for picture, (rgb, truth) in zip(folder.pictures, bar, strict=True):
-        made = list(predict_all(candidates, rgb))
-        found = [(overlaps(each.masks, truth, count), each.seconds) for each in made]
+        found, maps = [], []
+        for made in predict_all(candidates, rgb):  # large masks exist for one candidate at a time
+            found.append((overlaps(made.masks, truth, count), made.seconds))
+            maps.append(_reduced(made.label_map((truth.shape[0], truth.shape[1]))))
         sums = tuple(LabelFigures.of(sum(some, MaskOverlap())) for some, _ in found)
         wrong = [_wrong_px(figures.overlap) for figures in sums]
         share = fmean(wrong) / max(1, np.count_nonzero(truth != IGNORE))
         true = np.where(truth >= NOTHING, -1, truth.astype(np.int16))
-        maps = [_reduced(each.label_map((truth.shape[0], truth.shape[1]))) for each in made]
         image = _reduced(rgb, cv2.INTER_AREA)
         shown = ShownPicture(picture.name, image, _reduced(true), tuple(maps), sums)
         yield _Measured(shown, found, share)

@@ -23,8 +23,8 @@ _STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem; }
 table { border-collapse: collapse; } th, td { padding: .2rem .8rem; text-align: right; }
 th { border-bottom: 1px solid #999; } th.name, td.name { text-align: left; }
-figure { display: inline-block; margin: 0 1rem 1rem 0; vertical-align: top; }
-img { display: block; max-width: 100%; } figcaption { max-width: 30rem; }
+figure { display: inline-block; margin: 0 1% 1rem 0; vertical-align: top; width: 32%; }
+img { display: block; width: 100%; }
 .key { display: inline-block; width: 1em; height: 1em; margin: 0 .3em 0 1em; }
 """
 

@@ -69,6 +69,8 @@ bicyclist, cyclist, bicycle
 #: Pictures that are measured, spread over all.
 PICTURES = 30
 MINUTES = 45
+#: How prompts are asked for, see `tests.bench.test_prompting`.
+ASKED = "simulated annotator, each thing larger than four patches"
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,9 +204,9 @@ def test_prompts(report: Report, world: World) -> None:
             words.append(iou((refined == label) & counted, scene.label_map == label))
     for count in range(CLICKS):
         found = [each[count] for each in clicks]
-        add_ious(report, f"{count + 1} click{'s' if count else ''}: {world.name}", found, "", "")
-    add_ious(report, f"a box: {world.name}", boxes, "", "")
-    add_ious(report, f"words, all pixels of a label: {world.name}", words, "", "")
+        add_ious(report, f"{count + 1} click{'s' if count else ''}: {world.name}", found, "", ASKED)
+    add_ious(report, f"a box: {world.name}", boxes, "", ASKED)
+    add_ious(report, f"words, all pixels of a label: {world.name}", words, "", ASKED)
 
 
 def test_effort_foretells_what_is_wrong(report: Report, world: World) -> None:
