@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -144,6 +144,9 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         train([*options, "--minutes", str(MINUTES), "--out", weights])
     segmenter = Segmenter.load(f"local-dir:{weights}", device="cpu", precision="fp32")
     folder = unseen(data, names)
+    # Like the demo model's, its contrast words are those that it knows: others mean nothing to it.
+    words = tuple(label.name for label in folder.labels)
+    segmenter.model = replace(segmenter.model, contrast=words)
     name = f"street model (no CLIP), {len(folder.pictures)} photographs"
     return World(name, segmenter, folder)
 
@@ -166,11 +169,10 @@ def test_methods(report: Report, world: World, method: str) -> None:
     report.add(f"mIoU of {method}: {world.name}", "", measured, detail)
 
 
-def test_refinement_and_contrast_words(report: Report, world: World) -> None:
+def test_refinement(report: Report, world: World) -> None:
     rules = {
         "as the paper": AS_PAPER,
         "refined": PredictionRule(contrast=False, min_island_share=0),
-        "with contrast words": PredictionRule(refine=False, min_island_share=0),
         "as the backend": AS_BACKEND,
     }
     for name, figures in zip(rules, world.figures(*rules.values()), strict=True):
