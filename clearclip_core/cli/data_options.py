@@ -54,12 +54,12 @@ class DataOptions:
 
 def data_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that choose a benchmark, as one `DataOptions` argument."""
-    return _with_options(command, _DATA_OPTIONS)
+    return _with_options(command, _options(own_pictures=False))
 
 
 def optional_data_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of `data_options`; ``--benchmark`` may be left out."""
-    return _with_options(command, (_benchmark_option(required=False), *_DATA_OPTIONS[1:]))
+    return _with_options(command, _options(own_pictures=True))
 
 
 def _with_options(
@@ -75,31 +75,36 @@ def _with_options(
     return with_options
 
 
-def _benchmark_option(required: bool) -> Callable[[Any], Any]:
-    return click.option(
-        "--benchmark",
-        required=required,
-        type=click.Choice(list(BENCHMARKS)),
-        help=f"What to measure on; demo is {SCENES} drawn scenes, for the demo model.",
+def _options(own_pictures: bool) -> tuple[Callable[[Any], Any], ...]:
+    """Return the options of a benchmark, or with those words that own pictures need beside it."""
+    names = (
+        " Of --images: what the mask values stand for, one line a value." if own_pictures else ""
     )
-
-
-_DATA_OPTIONS = (
-    _benchmark_option(required=True),
-    click.option(
-        "--data",
-        type=click.Path(path_type=Path),
-        help="Folder of the data set, laid out as for MMSegmentation.",
-    ),
-    click.option(
-        "--names",
-        type=click.Path(path_type=Path, exists=True, dir_okay=False),
-        help="Other words for the classes: one line a class, several words separated by commas.",
-    ),
-    click.option(
-        "--limit", type=click.IntRange(min=1), help="Measure only this many of the first pictures."
-    ),
-)
+    limit = "; of --images, spread over all" if own_pictures else ""
+    return (
+        click.option(
+            "--benchmark",
+            required=not own_pictures,
+            type=click.Choice(list(BENCHMARKS)),
+            help=f"What to measure on; demo is {SCENES} drawn scenes, for the demo model.",
+        ),
+        click.option(
+            "--data",
+            type=click.Path(path_type=Path),
+            help="Folder of the data set, laid out as for MMSegmentation.",
+        ),
+        click.option(
+            "--names",
+            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            help="Other words for the classes: one line a class, several words separated by "
+            f"commas.{names}",
+        ),
+        click.option(
+            "--limit",
+            type=click.IntRange(min=1),
+            help=f"Measure only this many of the first pictures{limit}.",
+        ),
+    )
 
 
 save_option = click.option(
