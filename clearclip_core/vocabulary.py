@@ -1,11 +1,21 @@
-"""Labels, their text prompts, and the vocabulary of labels and contrast words."""
+"""Labels, their prompts, files of their names, and the vocabulary of labels and contrast words."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
+
+#: Names of a label that stands for all that no other label names, in lower case.
+BACKGROUND_NAMES = ("background", "other")
+
+#: Lines of a file of names that name no label, and what `MapNames.indices` has for them.
+_UNNAMED: dict[str, int | None] = {"-": -1, "?": None}
+
+#: Lines that a file of names has at most.
+_MAX_NAMES = 254
 
 
 @dataclass(frozen=True)
@@ -119,6 +129,65 @@ class Vocabulary:
         label_of_contrast = backgrounds[0] if backgrounds else -1
         pairs = (*prompts, *((word, label_of_contrast) for word in unused))
         return tuple(sorted(pairs, key=lambda pair: pair[1] % (len(self.labels) + 1)))  # -1 last
+
+
+@dataclass(frozen=True)
+class MapNames:
+    """What the values of label maps stand for, from a file of names.
+
+    Attributes:
+        labels: the labels, in the order of their values.
+        indices: for each value from 0 on, the index of its label; -1 where pixels have no label,
+            None where they are not counted.
+    """
+
+    labels: tuple[Label, ...]
+    indices: tuple[int | None, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> MapNames:
+        """Read a file of names.
+
+        Args:
+            path: a text file in UTF-8, whose first line is for value 0, the next one for value 1.
+                A label's line has its words, separated by commas: the first is its name, and each
+                is a prompt. The line "-" is for pixels without a label, "?" for pixels that are not
+                counted. The first label called "background" or "other" is the
+                background, as in a project.
+
+        Raises:
+            ValueError: a line without a word, a name twice, no name, or more than 254 lines.
+            OSError: the file cannot be read.
+        """
+        lines = path.read_text(encoding="utf-8-sig").strip("\n").split("\n")
+        labels: list[Label] = []
+        indices: list[int | None] = []
+        for number, line in enumerate(lines, 1):
+            if line.strip() in _UNNAMED:
+                indices.append(_UNNAMED[line.strip()])
+            else:
+                indices.append(len(labels))
+                label = _read_label(line, f"line {number} of {path}")
+                first = not any(each.background for each in labels)
+                labels.append(replace(label, background=first and _is_background(label)))
+        names = {label.name for label in labels}
+        if not names or len(names) != len(labels) or len(lines) > _MAX_NAMES:
+            raise ValueError(
+                f"Expected {path} to hold one or more different names in at most {_MAX_NAMES} "
+                f"lines, but got {len(lines)} lines with {len(names)} different names."
+            )
+        return cls(tuple(labels), tuple(indices))
+
+
+def _read_label(line: str, where: str) -> Label:
+    words = tuple(filter(None, (word.strip() for word in line.split(","))))
+    if not words:
+        raise ValueError(f"Expected {where} to name a label, or to be - or ?, but it is empty.")
+    return Label(words[0], words)
+
+
+def _is_background(label: Label) -> bool:
+    return label.name.casefold() in BACKGROUND_NAMES
 
 
 def _normal_form(word: str) -> str:

@@ -33,7 +33,8 @@ from backend.feedback.evidence import ImageEvidence, LazyMasks, find_evidence, h
 from backend.label_studio.label_config import Control, ImageTag, LabelConfig
 from backend.label_studio.region_reader import Area, read_areas, written_labels
 from backend.label_studio.requests import Task
-from clearclip_core import BoolMask, boundary_band
+from clearclip_core import BoolMask
+from clearclip_core.evaluation.mask_overlap import MaskOverlap
 
 #: Pixels of an image whose regions are compared: larger images are not predicted.
 LARGEST_PX: Final = 1 << 28
@@ -86,13 +87,18 @@ class LabelDiff:
     @property
     def iou(self) -> float | None:
         """Intersection over union; None where neither covers anything."""
-        union = self.predicted_px + self.added_px
-        return self.shared_px / union if union else None
+        return self._overlap.iou
 
     @property
     def boundary_iou(self) -> float | None:
         """Boundary IoU (Cheng et al., 2021); None where neither has a boundary band."""
-        return self.band_shared_px / self.band_px if self.band_px else None
+        return self._overlap.boundary_iou
+
+    @property
+    def _overlap(self) -> MaskOverlap:
+        return MaskOverlap(
+            self.predicted_px, self.true_px, self.shared_px, self.band_shared_px, self.band_px
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON that databases keep; these names stay."""
@@ -384,17 +390,11 @@ def _overlap(
     label: str, old: Mapping[str, BoolMask], new: Mapping[str, BoolMask]
 ) -> dict[str, int]:
     """Count pixels of two masks and of their boundary bands; a missing mask covers none."""
-    was, is_ = old.get(label), new.get(label)
-    if was is None or is_ is None:
-        mask = is_ if was is None else was
-        assert mask is not None
-        whole, band = int(np.count_nonzero(mask)), int(np.count_nonzero(boundary_band(mask)))
-        return {"true_px" if was is None else "predicted_px": whole, "band_px": band}
-    was_band, is_band = boundary_band(was), boundary_band(is_)
+    overlap = MaskOverlap.of(old.get(label), new.get(label))
     return {
-        "predicted_px": int(np.count_nonzero(was)),
-        "true_px": int(np.count_nonzero(is_)),
-        "shared_px": int(np.count_nonzero(was & is_)),
-        "band_shared_px": int(np.count_nonzero(was_band & is_band)),
-        "band_px": int(np.count_nonzero(was_band | is_band)),
+        "predicted_px": overlap.predicted_px,
+        "true_px": overlap.true_px,
+        "shared_px": overlap.shared_px,
+        "band_shared_px": overlap.band_shared_px,
+        "band_px": overlap.band_px,
     }

@@ -55,6 +55,7 @@ from backend.label_studio.label_config import (
 )
 from backend.settings import Adapt, ScoreKind
 from clearclip_core import Label
+from clearclip_core.vocabulary import BACKGROUND_NAMES
 
 #: Letters of a label config; ten thousand labels with their words fit.
 MAX_CONFIG_LENGTH = 2_000_000
@@ -65,7 +66,6 @@ MAX_PROMPT_LENGTH = 1000
 
 _SUPPORTED = "<BrushLabels>, <BitmaskLabels>, <PolygonLabels> or <RectangleLabels>"
 _TOOL_KINDS = ("keypointlabels", "keypoint", "rectanglelabels", "rectangle", "textarea")
-_BACKGROUND_NAMES = ("background", "other")
 
 
 def parse_label_config(xml: str) -> LabelConfig:
@@ -291,7 +291,7 @@ def _background(elements: Mapping[str, list[Element]]) -> str | None:
             return name
     for name, same in elements.items():
         called = {words(text) for element in same for text in (name, _get(element, "alias"))}
-        if called & set(_BACKGROUND_NAMES):
+        if called & set(BACKGROUND_NAMES):
             return name
     return None
 

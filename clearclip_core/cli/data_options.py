@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,17 @@ import click
 
 from clearclip_core.cli.finite_range import FiniteRange
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
-from clearclip_core.evaluation.datasets.layouts import LayoutError
 from clearclip_core.evaluation.datasets.preparation import RECODINGS
 from clearclip_core.evaluation.datasets.samples import SCENES
 from clearclip_core.evaluation.task import EvaluationTask
+from clearclip_core.images.label_maps import LayoutError
 
 
 @dataclass(frozen=True)
 class DataOptions:
     """Values of the options of a command that reads a benchmark, see `data_options`."""
 
-    benchmark: str
+    benchmark: str | None
     data: Path | None
     names: Path | None
     limit: int | None
@@ -37,6 +37,7 @@ class DataOptions:
             click.ClickException: `EvaluationTask.of` failed; the message also names the command
                 that makes missing label maps, where there is one.
         """
+        assert self.benchmark is not None
         benchmark = BENCHMARKS[self.benchmark]
         try:
             return EvaluationTask.of(benchmark, self.data, self.names, self.limit, short_side_px)
@@ -52,39 +53,58 @@ class DataOptions:
 
 
 def data_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that choose the data, as one `DataOptions` argument."""
+    """Give a command the options that choose a benchmark, as one `DataOptions` argument."""
+    return _with_options(command, _options(own_pictures=False))
 
+
+def optional_data_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `data_options`; ``--benchmark`` may be left out."""
+    return _with_options(command, _options(own_pictures=True))
+
+
+def _with_options(
+    command: Callable[..., None], options: Sequence[Callable[[Any], Any]]
+) -> Callable[..., None]:
     @functools.wraps(command)
     def with_options(**arguments: Any) -> None:
         chosen = {field.name: arguments.pop(field.name) for field in fields(DataOptions)}
         command(data=DataOptions(**chosen), **arguments)
 
-    for option in reversed(_DATA_OPTIONS):
+    for option in reversed(options):
         with_options = option(with_options)
     return with_options
 
 
-_DATA_OPTIONS = (
-    click.option(
-        "--benchmark",
-        required=True,
-        type=click.Choice(list(BENCHMARKS)),
-        help=f"What to measure on; demo is {SCENES} drawn scenes, for the demo model.",
-    ),
-    click.option(
-        "--data",
-        type=click.Path(path_type=Path),
-        help="Folder of the data set, laid out as for MMSegmentation.",
-    ),
-    click.option(
-        "--names",
-        type=click.Path(path_type=Path, exists=True, dir_okay=False),
-        help="Other words for the classes: one line a class, several words separated by commas.",
-    ),
-    click.option(
-        "--limit", type=click.IntRange(min=1), help="Measure only this many of the first pictures."
-    ),
-)
+def _options(own_pictures: bool) -> tuple[Callable[[Any], Any], ...]:
+    """Return the options of a benchmark, or with those words that own pictures need beside it."""
+    names = (
+        " Of --images: what the mask values stand for, one line a value." if own_pictures else ""
+    )
+    limit = "; of --images, spread over all" if own_pictures else ""
+    return (
+        click.option(
+            "--benchmark",
+            required=not own_pictures,
+            type=click.Choice(list(BENCHMARKS)),
+            help=f"What to measure on; demo is {SCENES} drawn scenes, for the demo model.",
+        ),
+        click.option(
+            "--data",
+            type=click.Path(path_type=Path),
+            help="Folder of the data set, laid out as for MMSegmentation.",
+        ),
+        click.option(
+            "--names",
+            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            help="Other words for the classes: one line a class, several words separated by "
+            f"commas.{names}",
+        ),
+        click.option(
+            "--limit",
+            type=click.IntRange(min=1),
+            help=f"Measure only this many of the first pictures{limit}.",
+        ),
+    )
 
 
 save_option = click.option(

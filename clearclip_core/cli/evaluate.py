@@ -1,4 +1,4 @@
-"""`clearclip eval`, `merge` and `prepare`: measure a model on a benchmark."""
+"""`clearclip eval`, `merge` and `prepare`: measure models on benchmarks and on own pictures."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from clearclip_core.cli.data_options import DataOptions, data_options, save_option
+from clearclip_core.cli.data_options import DataOptions, optional_data_options, save_option
 from clearclip_core.cli.errors import click_errors
-from clearclip_core.cli.options import ModelOptions, model_options
+from clearclip_core.cli.evaluate_folder import FolderOptions, folder_options
+from clearclip_core.cli.options import ModelOptions, several_model_options
 from clearclip_core.clip.device_info import device_name
 from clearclip_core.clip.methods import resolve_method
 from clearclip_core.evaluation.checkpoint import Checkpoint
@@ -29,8 +30,9 @@ from clearclip_core.evaluation.task import result_path
 
 
 @click.command("eval")
-@data_options
-@model_options
+@optional_data_options
+@folder_options
+@several_model_options
 @click.option(
     "--shard",
     default="0/1",
@@ -43,18 +45,44 @@ from clearclip_core.evaluation.task import result_path
     "-o",
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Result file; by default results/BENCHMARK.MODEL.METHOD.json.",
+    help="Result file; by default results/BENCHMARK.MODEL.METHOD.json, none of pictures.",
 )
 @save_option
 def evaluate(
+    options: tuple[ModelOptions, ...],
+    data: DataOptions,
+    folder: FolderOptions,
+    shard: Shard,
+    out: Path | None,
+    save_every_s: float,
+) -> None:
+    """Measure on your own labelled pictures as the backend predicts, or mIoU on a benchmark.
+
+    --images, --masks and --names measure on your pictures: mIoU, boundary IoU, saved paint and
+    accepted masks of each model, method and file of prompts. A mask is a PNG of label values with
+    the path of its picture.
+
+    --benchmark measures as the paper does. The result is a JSON file. Start an interrupted run
+    again with equal options to resume it; the result of a finished run is only printed. With
+    --shard, several processes or GPUs share the work, and `clearclip merge` merges their results.
+    """
+    if folder.images is not None:
+        if data.benchmark or data.data or shard.of > 1:
+            raise click.UsageError("--images goes without --benchmark, --data and --shard.")
+        folder.measure(options, data.names, data.limit, out)
+    elif data.benchmark is None:
+        raise click.UsageError("name a --benchmark, or --images with --masks and --names.")
+    elif len(options) > 1 or folder != FolderOptions():
+        raise click.UsageError(
+            "--benchmark takes one --model and one --method, and no option of --images."
+        )
+    else:
+        _evaluate_benchmark(options[0], data, shard, out, save_every_s)
+
+
+def _evaluate_benchmark(
     options: ModelOptions, data: DataOptions, shard: Shard, out: Path | None, save_every_s: float
 ) -> None:
-    """Measure mIoU on a benchmark, as the paper does.
-
-    The result is a JSON file. Start an interrupted run again with equal options to resume it; the
-    result of a finished run is only printed. With --shard, several processes or GPUs share the
-    work, and `clearclip merge` merges their results.
-    """
     with click_errors():
         method = resolve_method(options.method)
     task = data.find(options.short_side_px)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,6 +18,7 @@ from clearclip_core.clip.weights import DEFAULT_FOLDER, WeightsNotFoundError
 from clearclip_core.segmenter import Segmenter
 
 _DEFAULT_METHOD = "clearclip"
+_DEFAULT_MODEL = "ViT-B-16/openai"
 
 MODEL_DIR_HELP = (
     f"Folder of fetched weights; by default an ARCH/TAG is looked for in {DEFAULT_FOLDER}."
@@ -82,6 +84,27 @@ def many_method_options(command: Callable[..., None]) -> Callable[..., None]:
     return _with_options(command, [each for each in _MODEL_OPTIONS if each is not _METHOD])
 
 
+def several_model_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `model_options`; ``--model`` and ``--method`` may be repeated.
+
+    The command gets a tuple of `ModelOptions`: the methods of the first model, then those of the
+    next.
+    """
+
+    @functools.wraps(command)
+    def combined(models: tuple[str, ...], methods: tuple[str, ...], **arguments: Any) -> None:
+        shared = {name: arguments.pop(name) for name in _SHARED}
+        pairs = itertools.product(dict.fromkeys(models), dict.fromkeys(methods))
+        command(
+            tuple(ModelOptions(model=model, method=method, **shared) for model, method in pairs),
+            **arguments,
+        )
+
+    for option in (*reversed(_MODEL_OPTIONS[2:]), _METHODS, _MODELS):
+        combined = option(combined)
+    return combined
+
+
 def _with_options(
     command: Callable[..., None], options: Sequence[Callable[[Any], Any]]
 ) -> Callable[..., None]:
@@ -104,8 +127,29 @@ _METHOD = click.option(
     help=f"{', '.join(METHODS)}, or one spelled out: qk-res-a2.",
 )
 
+_METHODS = click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    default=(_DEFAULT_METHOD,),
+    show_default=True,
+    help=f"{', '.join(METHODS)}, or one spelled out: qk-res-a2. Several are compared.",
+)
+
+_MODELS = click.option(
+    "--model",
+    "models",
+    multiple=True,
+    default=(_DEFAULT_MODEL,),
+    show_default=True,
+    help="See `models`. Several are compared.",
+)
+
+#: Fields of `ModelOptions` beside the model and the method.
+_SHARED = ("device", "precision", "short_side_px", "model_dir")
+
 _MODEL_OPTIONS = (
-    click.option("--model", default="ViT-B-16/openai", show_default=True, help="See `models`."),
+    click.option("--model", default=_DEFAULT_MODEL, show_default=True, help="See `models`."),
     _METHOD,
     click.option(
         "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-#: Value of ground-truth pixels that are not counted, as in PASCAL VOC and MMSegmentation.
-IGNORE = 255
+from clearclip_core.images.label_maps import IGNORE
 
 Counts = npt.NDArray[np.int64]
 

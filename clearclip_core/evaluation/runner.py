@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +16,9 @@ from tqdm import tqdm
 from clearclip_core.evaluation.checkpoint import Checkpoint
 from clearclip_core.evaluation.confusion_matrix import Confusion
 from clearclip_core.evaluation.datasets.benchmarks import Benchmark
-from clearclip_core.evaluation.datasets.samples import Sample, Truth
+from clearclip_core.evaluation.datasets.samples import Sample
 from clearclip_core.evaluation.results import Tally, percent
+from clearclip_core.images.label_maps import Truth
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmenter import Labels, Segmenter
@@ -24,6 +26,18 @@ from clearclip_core.segmenter import Labels, Segmenter
 LabelMap = npt.NDArray[np.int16]
 #: (H, W, 3) uint8 RGB -> one label map a method, computed lazily.
 Predict = Callable[[RGBArray], Iterable[LabelMap]]
+
+
+class Readable(Protocol):
+    """An image with its ground truth."""
+
+    @property
+    def name(self) -> str:
+        """Name of the image."""
+
+    def read(self) -> tuple[RGBArray, Truth]:
+        """Read (H, W, 3) uint8 RGB, and (H, W) uint8 class indices."""
+
 
 #: Number of images that are read ahead of the model.
 _AHEAD = 4
@@ -69,7 +83,7 @@ def evaluate(
         LayoutError: an image that cannot be read, or does not fit its label map.
     """
     tallies = tuple(start)
-    for rgb, truth in _read_ahead(samples[tallies[0].pictures :]):
+    for rgb, truth in read_ahead(samples[tallies[0].pictures :]):
         tallies = tuple(_counted(tallies, predict(rgb), truth))
         yield tallies
 
@@ -87,8 +101,12 @@ def _counted(
         yield Tally(both, tally.pictures + 1, tally.seconds + seconds)
 
 
-def _read_ahead(samples: Sequence[Sample]) -> Iterator[tuple[RGBArray, Truth]]:
-    """Read samples in another thread, in order."""
+def read_ahead(samples: Sequence[Readable]) -> Iterator[tuple[RGBArray, Truth]]:
+    """Read samples in another thread, in order.
+
+    Raises:
+        LayoutError: an image that cannot be read, or does not fit its label map.
+    """
     pending: deque[Future[tuple[RGBArray, Truth]]] = deque()
     with ThreadPoolExecutor(1) as reader:
         try:

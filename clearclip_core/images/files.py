@@ -28,7 +28,7 @@ def find_images(patterns: Iterable[str]) -> list[Path]:
     for pattern in patterns:
         path = Path(pattern).expanduser()
         if path.is_dir():
-            paths = sorted(p for p in path.rglob("*") if _is_image(p) and not is_hidden(p, path))
+            paths = sorted(p for p in path.rglob("*") if is_image(p) and not is_hidden(p, path))
         elif path.is_file():
             paths = [path]
         else:
@@ -66,6 +66,7 @@ def output_names(paths: Sequence[Path]) -> list[Path]:
     return [Path(path).relative_to(common) for path in full]
 
 
-def _is_image(path: Path) -> bool:
+def is_image(path: Path) -> bool:
+    """Whether a path is an image file, by its suffix, and no result of `clearclip segment`."""
     is_result = path.name.endswith(RESULT_SUFFIXES)
     return path.suffix.lower() in _SUFFIXES and not is_result and path.is_file()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from clearclip_core import Label, Vocabulary
+from clearclip_core.vocabulary import MapNames
 
 
 def test_a_label_stands_for_itself_unless_it_has_prompts() -> None:
@@ -70,3 +73,39 @@ def test_wrong_vocabularies_are_refused() -> None:
 def test_a_vocabulary_passes_through() -> None:
     words = Vocabulary.of(["dog"], ["sky"])
     assert Vocabulary.of(words) is words
+
+
+def names_file(folder: Path, text: str) -> Path:
+    path = folder / "names.txt"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_names_file_names_each_value_with_its_words(tmp_path: Path) -> None:
+    path = names_file(tmp_path, "-\nsky\n ? \npavement, sidewalk\nOther\n")
+    names = MapNames.read(path)
+    assert names.labels == (
+        Label("sky", ("sky",)),
+        Label("pavement", ("pavement", "sidewalk")),
+        Label("Other", ("Other",), background=True),
+    )
+    assert names.indices == (-1, 0, None, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "sky\n\ncar\n",
+            "line 2 of .*names.txt to name a label, .*, but it is empty",
+        ),
+        ("sky\nsky\n", "different names in at most 254 lines, but got 2 lines with 1 diff"),
+        ("-\n", "but got 1 lines with 0 different names"),
+        ("".join(f"a{n}\n" for n in range(255)), "but got 255 lines"),
+    ],
+)
+def test_names_files_that_name_no_labels_are_refused(
+    tmp_path: Path, text: str, reason: str
+) -> None:
+    with pytest.raises(ValueError, match=reason):
+        MapNames.read(names_file(tmp_path, text))

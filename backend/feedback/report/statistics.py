@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, get_args
 from backend.feedback.annotation_store import AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.telemetry.logs import printable
+from clearclip_core.evaluation.mask_overlap import MaskOverlap
 
 Step = Literal["day", "week"]
 
@@ -135,8 +136,7 @@ class LabelStatistics:
     @property
     def saved_paint(self) -> float | None:
         """Saved paint, at most 1, see `DEFINITIONS`; None where no pixel is annotated."""
-        wrong = self.predicted_px + self.true_px - 2 * self.shared_px
-        return 1 - wrong / self.true_px if self.true_px else None
+        return MaskOverlap(self.predicted_px, self.true_px, self.shared_px).saved_paint
 
     @property
     def harms(self) -> bool:

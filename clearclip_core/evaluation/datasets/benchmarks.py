@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from clearclip_core.clip.loading import LoadedModel
 from clearclip_core.demo.scenes.scene import SCENE_LABELS
-from clearclip_core.evaluation.confusion_matrix import IGNORE
 from clearclip_core.evaluation.datasets.class_names import BACKGROUND, class_names
 from clearclip_core.evaluation.datasets.layouts import Layout
+from clearclip_core.images.label_maps import IGNORE
 from clearclip_core.images.preprocessing import Preprocessing
 
 #: Short side of a resized image in px (Sec. 4.1 of the paper).

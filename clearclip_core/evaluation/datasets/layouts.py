@@ -7,31 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clearclip_core.images.files import is_hidden
+from clearclip_core.images.label_maps import LayoutError, PictureFiles
 
 #: Number of names that a message lists.
 _SHOWN = 3
 
 #: End of the names of label maps that are made from published ones.
 _DERIVED = "TrainIds"
-
-
-class LayoutError(ValueError):
-    """A folder that does not fit a layout; the message names what was expected and found."""
-
-
-@dataclass(frozen=True)
-class PictureFiles:
-    """Paths of an image of a data set and of its ground truth.
-
-    Attributes:
-        name: path of the image below the folder of images, without suffix.
-        picture: path of the image.
-        label_map: path of the label map, a grey or palette PNG of class indices.
-    """
-
-    name: str
-    picture: Path
-    label_map: Path
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,9 @@ import numpy as np
 from PIL import Image
 
 from clearclip_core.evaluation.atomic_write import write_whole
-from clearclip_core.evaluation.confusion_matrix import IGNORE
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
-from clearclip_core.evaluation.datasets.layouts import Layout, LayoutError
-from clearclip_core.evaluation.datasets.samples import Truth, read_label_map
+from clearclip_core.evaluation.datasets.layouts import Layout
+from clearclip_core.images.label_maps import IGNORE, LayoutError, Truth, read_label_map
 
 #: Values without a class among COCO's 80 things and 91 kinds of stuff. A value is COCO's category
 #: id minus one.

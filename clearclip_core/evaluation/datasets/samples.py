@@ -9,20 +9,16 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from clearclip_core.demo.scenes.render import render_scene
 from clearclip_core.demo.scenes.scene import HELD_OUT_SEEDS
 from clearclip_core.evaluation.datasets.benchmarks import Benchmark
-from clearclip_core.evaluation.datasets.layouts import LayoutError, PictureFiles
 from clearclip_core.evaluation.run_config import digest_of
-from clearclip_core.images.opening import open_image
-from clearclip_core.images.preprocessing import RGBArray, to_rgb
+from clearclip_core.images.label_maps import LayoutError, PictureFiles, Truth
+from clearclip_core.images.preprocessing import RGBArray
 
 #: Number of drawn scenes of the benchmark `demo`.
 SCENES = 500
-
-Truth = npt.NDArray[np.uint8]
 
 
 class Sample(Protocol):
@@ -72,17 +68,7 @@ class FileSample:
 
     def read(self) -> tuple[RGBArray, Truth]:
         """See `Sample`."""
-        try:
-            with open_image(self.files.picture) as picture:
-                rgb = to_rgb(picture)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise LayoutError(f"{self.files.picture} cannot be read: {error}") from error
-        label_map = read_label_map(self.files.label_map)
-        if label_map.shape != rgb.shape[:2]:
-            raise LayoutError(
-                f"Expected {self.files.label_map} to be as large as its picture, "
-                f"{_size(rgb)} px, but it has {_size(label_map)}."
-            )
+        rgb, label_map = self.files.read()
         try:
             return rgb, self.benchmark.truth(label_map)
         except ValueError as error:
@@ -130,29 +116,3 @@ def find_samples(benchmark: Benchmark, root: Path | None) -> Sequence[Sample]:
     samples = [FileSample(files, benchmark) for files in benchmark.layout.find(root)]
     samples[0].read()
     return samples
-
-
-def read_label_map(path: Path) -> Truth:
-    """Read the values of a label map: grey levels, or the indices of a palette.
-
-    Returns:
-        (H, W) uint8.
-
-    Raises:
-        LayoutError: the file cannot be read, or is an image in colour.
-    """
-    try:
-        with open_image(path) as picture:
-            mode, values = picture.mode, np.asarray(picture)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise LayoutError(f"{path} cannot be read: {error}") from error
-    if mode not in ("L", "P"):
-        raise LayoutError(
-            f"Expected {path} to be a grey or palette picture of class indices (mode L or P), but "
-            f"its mode is {mode}."
-        )
-    return np.asarray(values, np.uint8)
-
-
-def _size(array: npt.NDArray[np.uint8]) -> str:
-    return f"{array.shape[1]}×{array.shape[0]}"

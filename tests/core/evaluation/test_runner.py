@@ -17,11 +17,11 @@ from clearclip_core.clip.loading import LoadedModel
 from clearclip_core.evaluation.checkpoint import Checkpoint
 from clearclip_core.evaluation.confusion_matrix import Confusion
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS, Benchmark
-from clearclip_core.evaluation.datasets.layouts import LayoutError
 from clearclip_core.evaluation.datasets.samples import find_samples
 from clearclip_core.evaluation.results import Tally
 from clearclip_core.evaluation.runner import evaluate, predictor, run_through
 from clearclip_core.evaluation.task import EvaluationTask
+from clearclip_core.images.label_maps import LayoutError
 from tests.core.evaluation import miniatures, reference
 
 CLASSES = 3

@@ -9,10 +9,10 @@ import pytest
 
 from clearclip_core import METHODS, Preprocessing, load_model
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
-from clearclip_core.evaluation.datasets.layouts import LayoutError
 from clearclip_core.evaluation.results import Shard
 from clearclip_core.evaluation.run_config import RunConfig
 from clearclip_core.evaluation.task import EvaluationTask, result_path
+from clearclip_core.images.label_maps import LayoutError
 from tests.core.evaluation import miniatures
 
 VOC = BENCHMARKS["voc20"]

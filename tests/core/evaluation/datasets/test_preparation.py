@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from clearclip_core.evaluation.datasets.class_names import class_names
-from clearclip_core.evaluation.datasets.layouts import LayoutError
 from clearclip_core.evaluation.datasets.preparation import RECODINGS, prepare
+from clearclip_core.images.label_maps import LayoutError
 from tests.core.evaluation.miniatures import draw
 
 #: Category ids of COCO (a published map holds one less) -> name, from all over the list.

@@ -1,0 +1,131 @@
+"""Candidates for a folder of labelled pictures: a model, a method and prompts that are compared."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from clearclip_core.images.preprocessing import RGBArray
+from clearclip_core.segmentation.masks import BoolMask
+from clearclip_core.segmentation.scores import Scores
+from clearclip_core.segmenter import Segmenter
+from clearclip_core.vocabulary import Label, Vocabulary
+
+#: Share of the image below which the backend drops islands and fills holes, by default.
+MIN_ISLAND_SHARE: Final = 0.0005
+
+
+@dataclass(frozen=True)
+class PredictionRule:
+    """How masks are made of scores.
+
+    Attributes:
+        contrast: the model's contrast words compete with the labels.
+        refine: masks follow the edges of the image.
+        threshold: pixels with a lower probability get no label.
+        min_island_share: parts of a mask, and holes in it, that are smaller than this share of the
+            image are dropped or filled.
+    """
+
+    contrast: bool = True
+    refine: bool = True
+    threshold: float = 0.0
+    min_island_share: float = MIN_ISLAND_SHARE
+
+
+#: The backend's defaults, and the paper's protocol.
+AS_BACKEND: Final = PredictionRule()
+AS_PAPER: Final = PredictionRule(contrast=False, refine=False, min_island_share=0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A model, a method and prompts.
+
+    Attributes:
+        segmenter: of the model and the method. Candidates that share it share its features.
+        labels: the labels, with the prompts.
+        model: name of the model, in tables.
+        prompts: name of the prompts, in tables.
+        rule: how masks are made.
+    """
+
+    segmenter: Segmenter
+    labels: tuple[Label, ...]
+    model: str
+    prompts: str
+    rule: PredictionRule = AS_BACKEND
+
+    @property
+    def method(self) -> str:
+        """Name of the method."""
+        return str(self.segmenter.method)
+
+    @cached_property
+    def _words(self) -> tuple[Vocabulary, torch.Tensor]:
+        vocabulary = self.segmenter.vocabulary(self.labels, self.rule.contrast)
+        return vocabulary, self.segmenter.embed(vocabulary.queries)
+
+    def embed(self) -> None:
+        """Embed the words, so that no image's time includes it."""
+        assert self._words
+
+    @torch.inference_mode()
+    def masks(self, features: Any, rgb: RGBArray) -> dict[int, BoolMask]:
+        """Predict the masks of an image from its features: index of the label -> (H, W) bool."""
+        vocabulary, embeddings = self._words
+        scores = Scores.of(features, embeddings, vocabulary)
+        made = self.segmenter.decide(scores, self.rule.threshold, rgb, self.rule.refine)
+        min_px = round(self.rule.min_island_share * made.label_map.size)
+        index = {label.name: number for number, label in enumerate(self.labels)}
+        return {index[name]: mask for name, mask in made.masks(min_px, min_px).items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """What a candidate predicts for an image.
+
+    Attributes:
+        masks: index of the label -> (H, W) bool, for labels with a pixel.
+        seconds: time from the image in memory to the masks, the encoder's share included.
+    """
+
+    masks: dict[int, BoolMask]
+    seconds: float
+
+    def label_map(self, size_hw: tuple[int, int]) -> npt.NDArray[np.int16]:
+        """Return the (H, W) label indices, -1 for no label."""
+        made = np.full(size_hw, -1, np.int16)
+        for index, mask in self.masks.items():
+            made[mask] = index
+        return made
+
+
+def predict_all(candidates: Sequence[Candidate], rgb: RGBArray) -> Iterator[Predicted]:
+    """Predict an image with each candidate; it is encoded once for those that share a segmenter.
+
+    Args:
+        candidates: the candidates.
+        rgb: (H, W, 3) uint8.
+
+    Yields:
+        The prediction of each candidate, in order.
+    """
+    encoded: dict[int, tuple[Any, float]] = {}
+    for candidate in candidates:
+        key = id(candidate.segmenter)
+        if key not in encoded:
+            began = time.perf_counter()
+            features = candidate.segmenter.encode(rgb)
+            encoded[key] = features, time.perf_counter() - began
+        features, encoding_s = encoded[key]
+        began = time.perf_counter()
+        masks = candidate.masks(features, rgb)
+        yield Predicted(masks, encoding_s + time.perf_counter() - began)

@@ -1,0 +1,157 @@
+"""A comparison as one HTML page that needs no network."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from typing import Final
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from clearclip_core.evaluation.comparison import Comparison, LabelFigures, ShownPicture
+from clearclip_core.images.preprocessing import RGBArray
+from clearclip_core.images.visualization import blend, palette
+
+#: Nothing is loaded or run but what stands in the page.
+_POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+_STYLE: Final = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem; }
+table { border-collapse: collapse; } th, td { padding: .2rem .8rem; text-align: right; }
+th { border-bottom: 1px solid #999; } th.name, td.name { text-align: left; }
+figure { display: inline-block; margin: 0 1% 1rem 0; vertical-align: top; width: 32%; }
+img { display: block; width: 100%; }
+.key { display: inline-block; width: 1em; height: 1em; margin: 0 .3em 0 1em; }
+"""
+
+#: Columns of the tables, and what their figures mean.
+DEFINITIONS: Final[dict[str, str]] = {
+    "IoU": "Intersection over union of a label's pixels, summed over all pictures; in the first "
+    "table, the mean over the labels.",
+    "boundary IoU": "The same of the pixels within 2 % of the picture's diagonal of an edge (Cheng "
+    "et al., 2021).",
+    "saved paint": "1 - (pixels to paint + pixels to erase) / pixels of the label: 100 where "
+    "nothing is left to do, 0 where drawing it from nothing is as much work, below 0 where the "
+    "prediction makes more work than none.",
+    "accepted": "Share of the predicted masks with an IoU of at least 0.9.",
+}
+
+
+def as_page(comparison: Comparison) -> bytes:
+    """Return a comparison as an HTML page, with the worst pictures side by side."""
+    html = Element("html", lang="en")
+    head = SubElement(html, "head")
+    SubElement(head, "meta", charset="utf-8")
+    SubElement(head, "meta", {"http-equiv": "Content-Security-Policy", "content": _POLICY})
+    _text(head, "title", "Is it good enough?")
+    _text(head, "style", _STYLE)
+    body = SubElement(html, "body")
+    _text(body, "h1", "Is it good enough?")
+    _summary(body, comparison)
+    _labels(body, comparison)
+    _definitions(body)
+    _pictures(body, comparison)
+    return b"<!DOCTYPE html>\n" + bytes(tostring(html, "utf-8", method="html"))
+
+
+def cells(iou: float | None, boundary_iou: float | None, figures: LabelFigures) -> list[str]:
+    """Format IoU, boundary IoU, saved paint and acceptance in percent; a dash for none."""
+    shares = (iou, boundary_iou, figures.overlap.saved_paint, figures.accepted_share)
+    return ["-" if share is None else f"{100 * share:.1f}" for share in shares]
+
+
+def _summary(body: Element, comparison: Comparison) -> None:
+    pictures = len(comparison.figures[0].seconds)
+    _text(body, "p", f"{pictures} pictures, {len(comparison.labels)} labels; figures in percent.")
+    names = ["model", "method", "prompts"]
+    rows = []
+    for candidate, figures in zip(comparison.candidates, comparison.figures, strict=True):
+        shares = cells(figures.mean_iou, figures.mean_boundary_iou, figures.all)
+        called = [candidate.model, candidate.method, candidate.prompts]
+        rows.append([*called, *shares, f"{figures.seconds_per_picture:.2f}"])
+    _table(body, [*names, *DEFINITIONS, "s a picture"], rows, len(names))
+
+
+def _labels(body: Element, comparison: Comparison) -> None:
+    best = comparison.best
+    _text(body, "h2", f"By label: {title(comparison, best)}")
+    rows = []
+    for name, figures in zip(comparison.labels, comparison.figures[best].labels, strict=True):
+        overlap = figures.overlap
+        shares = cells(overlap.iou, overlap.boundary_iou, figures)
+        rows.append([name, str(figures.pictures), *shares])
+    _table(body, ["label", "pictures", *DEFINITIONS], rows, 1)
+
+
+def _definitions(body: Element) -> None:
+    for name, meaning in DEFINITIONS.items():
+        line = SubElement(body, "p")
+        _text(line, "b", f"{name}: ").tail = meaning
+
+
+def _pictures(body: Element, comparison: Comparison) -> None:
+    if not comparison.worst:
+        return
+    _text(body, "h2", "The pictures with most to paint or erase")
+    colours = palette(len(comparison.labels))
+    key = SubElement(body, "p")
+    for name, colour in zip(comparison.labels, colours.tolist(), strict=True):
+        SubElement(
+            key, "span", {"class": "key", "style": f"background: rgb{tuple(colour)}"}
+        ).tail = name
+    for picture in comparison.worst:
+        _picture(body, comparison, picture, colours)
+
+
+def _picture(
+    body: Element, comparison: Comparison, picture: ShownPicture, colours: RGBArray
+) -> None:
+    _text(body, "h3", picture.name)
+    row = SubElement(body, "div")
+    _figure(row, picture.image, "picture")
+    _figure(row, blend(picture.image, picture.truth, colours), "truth")
+    for index, label_map in enumerate(picture.predicted):
+        saved = picture.figures[index].overlap.saved_paint
+        paint = "" if saved is None else f"; saved paint {100 * saved:.1f}"
+        caption = f"{title(comparison, index)}{paint}"
+        _figure(row, blend(picture.image, label_map, colours), caption)
+
+
+def title(comparison: Comparison, index: int) -> str:
+    """Name a candidate by what tells it from the others; its method where nothing does."""
+    candidates = comparison.candidates
+    kinds: Sequence[Callable[[int], str]] = (
+        lambda n: candidates[n].model,
+        lambda n: candidates[n].method,
+        lambda n: candidates[n].prompts,
+    )
+    places = range(len(candidates))
+    telling = [kind(index) for kind in kinds if len({kind(place) for place in places}) > 1]
+    return ", ".join(telling) or candidates[index].method
+
+
+def _figure(row: Element, image: npt.NDArray[np.uint8], caption: str) -> None:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=85)
+    data = base64.b64encode(file.getvalue()).decode()
+    figure = SubElement(row, "figure")
+    SubElement(figure, "img", src=f"data:image/jpeg;base64,{data}", alt="")
+    _text(figure, "figcaption", caption)
+
+
+def _table(body: Element, header: Sequence[str], rows: Sequence[Sequence[str]], names: int) -> None:
+    table = SubElement(body, "table")
+    for kind, cells_ in (("th", header), *(("td", row) for row in rows)):
+        line = SubElement(table, "tr")
+        for place, text in enumerate(cells_):
+            _text(line, kind, text, **({"class": "name"} if place < names else {}))
+
+
+def _text(parent: Element, tag: str, text: str, **attributes: str) -> Element:
+    element = SubElement(parent, tag, attributes)
+    element.text = text
+    return element

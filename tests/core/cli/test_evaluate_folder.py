@@ -1,0 +1,130 @@
+"""`clearclip eval --images` as a person uses it, on drawn scenes saved as files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clearclip_core import (
+    HELD_OUT_SEEDS,
+    SCENE_LABELS,
+    SYNONYMS,
+    Segmenter,
+    label_map_image,
+    render_scene,
+)
+from tests.core.cli.clearclip import clearclip
+
+SEEDS = HELD_OUT_SEEDS[:2]
+MODEL = ("--model=demo", "--device=cpu", "--precision=fp32", "--short-side=224")
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> list[str]:
+    """Two pictures of 96 x 128 px: one label map grey, the other with a palette."""
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    for number, seed in enumerate(SEEDS):
+        scene = render_scene(seed, (96, 128))
+        Image.fromarray(scene.image).save(tmp_path / "images" / f"{seed}.png")
+        values = Image.fromarray(scene.label_map.astype(np.uint8))
+        palette = label_map_image(scene.label_map, len(SCENE_LABELS))
+        (values, palette)[number].save(tmp_path / "masks" / f"{seed}.png")
+    (tmp_path / "names.txt").write_text("\n".join(SCENE_LABELS))
+    return [
+        f"--images={tmp_path / 'images'}",
+        f"--masks={tmp_path / 'masks'}",
+        f"--names={tmp_path / 'names.txt'}",
+    ]
+
+
+def test_own_pictures_are_measured_as_plain_loops_measure(
+    options: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.json"
+    result = clearclip("eval", *MODEL, *options, "--as-paper", f"--out={out}")
+    assert result.exit_code == 0, result.output
+    assert "2 pictures, 18 labels" in result.output
+    segmenter = Segmenter.load("demo", device="cpu", precision="fp32", short_side_px=224)
+    both, union, wrong, true = (np.zeros(18) for _ in range(4))
+    for seed in SEEDS:
+        scene = render_scene(seed, (96, 128))
+        made = segmenter.segment(scene.image, SCENE_LABELS).label_map
+        for index in range(18):
+            ours, theirs = made == index, scene.label_map == index
+            both[index] += (ours & theirs).sum()
+            union[index] += (ours | theirs).sum()
+            wrong[index] += (ours != theirs).sum()
+            true[index] += theirs.sum()
+    (run,) = json.loads(out.read_text())["runs"]
+    seen = union > 0
+    assert run["miou"] == pytest.approx((both[seen] / union[seen]).mean())
+    assert run["saved_paint"] == pytest.approx(1 - wrong.sum() / true.sum())
+    assert run["labels"]["sky"]["iou"] == pytest.approx(both[0] / union[0])
+
+
+def test_methods_and_prompts_are_compared_in_one_table(options: list[str], tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text("\n".join(SYNONYMS[name][0] for name in SCENE_LABELS))
+    page = tmp_path / "page.html"
+    result = clearclip(
+        *("eval", *MODEL, *options, "--method=clearclip", "--method=maskclip"),
+        *(f"--prompts={tmp_path / 'names.txt'}", f"--prompts={tmp_path / 'other.txt'}"),
+        *(f"--page={page}", "--worst=1"),
+    )
+    assert result.exit_code == 0, result.output
+    rows = [line.split()[:3] for line in result.output.splitlines() if line.startswith("demo ")]
+    assert rows == [
+        ["demo", method, prompts]
+        for method in ("clearclip", "maskclip")
+        for prompts in ("names.txt", "other.txt")
+    ]
+    # The picture, its truth and four predictions.
+    assert page.read_text().count("data:image/jpeg") == 6
+    assert result.output.count("These are demo weights") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ((), "name a --benchmark, or --images with --masks and --names"),
+        (("--benchmark=demo", "--model=demo", "--model=other"), "takes one --model"),
+        (("--benchmark=demo", "--as-paper"), "no option of --images"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(arguments: tuple[str, ...], reason: str) -> None:
+    result = clearclip("eval", *arguments)
+    assert result.exit_code == 2
+    assert reason in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (("--benchmark=demo",), "--images goes without --benchmark"),
+        (("--shard=0/2",), "--images goes without --benchmark, --data and --shard"),
+        (("--as-paper", "--no-refine"), "--as-paper goes without --threshold and --no-refine"),
+    ],
+)
+def test_options_that_do_not_fit_pictures_are_refused(
+    options: list[str], more: tuple[str, ...], reason: str
+) -> None:
+    result = clearclip("eval", *MODEL, *options, *more)
+    assert result.exit_code == 2
+    assert reason in " ".join(result.output.split())
+
+
+def test_pictures_need_masks_and_names(options: list[str]) -> None:
+    result = clearclip("eval", *MODEL, options[0], options[2])
+    assert result.exit_code == 2
+    assert "--images needs --masks and --names" in result.output
+
+
+def test_a_mask_that_does_not_fit_ends_with_a_sentence(options: list[str], tmp_path: Path) -> None:
+    Image.new("L", (9, 9)).save(tmp_path / "masks" / f"{SEEDS[0]}.png")
+    result = clearclip("eval", *MODEL, *options)
+    assert result.exit_code == 1
+    assert "to be as large as its picture, 128×96 px, but it has 9×9" in result.output

@@ -1,0 +1,133 @@
+"""Training a tiny CLIP on a folder of pictures with label maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from clearclip_core import Segmenter
+from clearclip_core.demo import text_training
+from clearclip_core.demo.architecture import CONFIG
+from clearclip_core.demo.crops import Crops
+from clearclip_core.demo.losses import PresenceLosses, by_cell, found_loss, possible_loss
+from clearclip_core.demo.train import WEIGHTS, faster_in_bfloat16, main
+from tests.core.demo.halves import make_folder
+
+
+@pytest.fixture
+def _short_text_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The words are not what is tested."""
+    monkeypatch.setattr(text_training, "_TEXT_STEPS", 2)
+
+
+@pytest.mark.usefixtures("_short_text_training")
+def test_a_model_is_trained_on_a_folder(tmp_path: Path) -> None:
+    data, names = make_folder(tmp_path, "train")
+    out = tmp_path / "weights"
+    main(
+        [
+            *("--data", str(data), "--part", "train", "--names", str(names)),
+            *("--minutes", "0.02", "--out", str(out)),
+        ]
+    )
+    segmenter = Segmenter.load(f"local-dir:{out}", device="cpu")
+    labels = segmenter.segment(np.zeros((64, 80, 3), np.uint8), ["sky", "pavement"]).label_map
+    assert labels.shape == (64, 80)
+    assert torch.isfinite(segmenter.embed(["sky", "sidewalk", "xylophone"])).all()
+
+
+def test_data_and_names_belong_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--data", str(tmp_path)])
+    assert "--data and --names belong together" in capsys.readouterr().err
+
+
+def test_a_folder_that_does_not_fit_ends_with_a_sentence(tmp_path: Path) -> None:
+    _, names = make_folder(tmp_path, "")
+    with pytest.raises(SystemExit, match=r"Expected a folder at .*images/val, but there is none"):
+        main(["--data", str(tmp_path), "--part", "val", "--names", str(names)])
+
+
+def batch() -> Crops:
+    present = torch.tensor([[True, False], [True, True]])
+    return labelled(torch.rand(2, 3, 64, 64), present)
+
+
+def labelled(pixels: torch.Tensor, present: torch.Tensor) -> Crops:
+    return Crops(pixels, present, ~present, present[:, None], ~present[:, None])
+
+
+def losses() -> PresenceLosses:
+    torch.manual_seed(0)
+    return PresenceLosses(open_clip.CLIP(**CONFIG["model_cfg"]), torch.eye(2, 128))
+
+
+@pytest.mark.parametrize(("seconds", "faster"), [((3.0, 5.0), True), ((5.0, 3.0), False)])
+def test_the_faster_kind_of_number_is_chosen(seconds: tuple[float, float], faster: bool) -> None:
+    """The clock says how long a step in bfloat16 and one in float32 take."""
+    made = losses()
+
+    def clock() -> Iterator[float]:
+        now = 0.0
+        while True:
+            yield now
+            now += seconds[0] if made.in_bfloat16 else seconds[1]
+            yield now
+
+    ticks = clock()
+    assert faster_in_bfloat16(made, batch(), lambda: next(ticks)) is faster
+    assert all(parameter.grad is None for parameter in made.encoder.parameters())
+
+
+def test_losses_are_numbers_where_no_label_is_present() -> None:
+    one = batch()
+    nothing = labelled(one.pixels, torch.zeros_like(one.present))
+    assert all(torch.isfinite(loss) for loss in losses()(nothing).values())
+
+
+def test_labels_of_a_cell_are_asked_of_its_own_patches() -> None:
+    """The left half of the patches shows one label and the right half another, without doubt."""
+    log_p = torch.full((1, 8, 8, 2), -20.0)
+    log_p[:, :, :4, 0] = log_p[:, :, 4:, 1] = 0.0
+    one, other = [True, False], [False, True]
+
+    def found(cells: list[list[bool]]) -> float:
+        present = torch.tensor([cells])
+        whole = torch.ones(1, 2, dtype=torch.bool)
+        made = Crops(torch.empty(1, 3, 128, 128), whole, ~whole, present, ~present)
+        patches = by_cell(log_p.flatten(1, 2), made)
+        return float(possible_loss(patches, made) + found_loss(patches, made))
+
+    assert found([one, other, one, other]) < 0.01
+    assert found([other, one, other, one]) > 5
+
+
+@pytest.mark.usefixtures("_short_text_training")
+def test_training_goes_on_from_earlier_weights(tmp_path: Path) -> None:
+    data, names = make_folder(tmp_path, "")
+    once = ["--data", str(data), "--names", str(names), "--minutes", "0.0001"]
+    main([*once, "--out", str(tmp_path / "first")])
+    main([*once, "--out", str(tmp_path / "second"), "--start", str(tmp_path / "first")])
+    first, second = (load_file(tmp_path / name / WEIGHTS) for name in ("first", "second"))
+    assert torch.equal(first["token_embedding.weight"], second["token_embedding.weight"])
+    (tmp_path / "first" / WEIGHTS).write_bytes(b"no weights")
+    with pytest.raises(SystemExit, match=r"The weights in .*first cannot be read"):
+        main([*once, "--start", str(tmp_path / "first")])
+
+
+def test_words_that_no_crop_shows_are_absent_everywhere() -> None:
+    padded = batch().padded(3)
+    assert padded.present.tolist() == [[True, False, False], [True, True, False]]
+    assert padded.absent.tolist() == [[False, True, True], [False, False, True]]
+    assert padded.cell_present.shape == padded.cell_absent.shape == (2, 1, 3)
+    assert padded.cell_absent[:, :, 2].all()
+    torch.manual_seed(0)
+    model = open_clip.CLIP(**CONFIG["model_cfg"])
+    found = PresenceLosses(model, torch.eye(3, 128))(batch())
+    assert all(torch.isfinite(loss) for loss in found.values())

@@ -1,0 +1,59 @@
+"""Candidates predict as the library does, and encode a picture once for a segmenter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, Label, RGBArray, Segmenter, render_scene
+from clearclip_core.evaluation.candidate import (
+    AS_BACKEND,
+    AS_PAPER,
+    Candidate,
+    PredictionRule,
+    predict_all,
+)
+
+LABELS = tuple(Label(name) for name in ("sky", "grass", "tree", "house"))
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    return Segmenter.load("demo", device="cpu", precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def image() -> RGBArray:
+    return render_scene(HELD_OUT_SEEDS[3], (96, 128)).image
+
+
+def test_the_paper_gives_each_pixel_its_best_label(segmenter: Segmenter, image: RGBArray) -> None:
+    (made,) = predict_all([Candidate(segmenter, LABELS, "demo", "", AS_PAPER)], image)
+    expected = segmenter.segment(image, LABELS).label_map
+    assert (made.label_map(expected.shape) == expected).all()  # type: ignore[arg-type]
+    assert (expected >= 0).all()
+    assert made.seconds > 0
+
+
+def test_the_backend_lets_other_words_win(segmenter: Segmenter, image: RGBArray) -> None:
+    rule = PredictionRule(threshold=0.3, min_island_share=0.01)
+    (made,) = predict_all([Candidate(segmenter, LABELS, "demo", "", rule)], image)
+    segmentation = segmenter.segment(image, LABELS, contrast=True, threshold=0.3, refine=True)
+    min_px = round(0.01 * 96 * 128)
+    expected = segmentation.masks(min_px, min_px)
+    assert {LABELS[index].name for index in made.masks} == set(expected)
+    for index, mask in made.masks.items():
+        assert np.array_equal(mask, expected[LABELS[index].name])
+
+
+def test_a_picture_is_encoded_once_for_a_segmenter(
+    segmenter: Segmenter, image: RGBArray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    encode = segmenter.encode
+    monkeypatch.setattr(segmenter, "encode", lambda rgb: calls.append(1) or encode(rgb))  # type: ignore[func-returns-value]
+    whole = tuple(Label(name) for name in SCENE_LABELS)
+    pair = [Candidate(segmenter, words, "demo", "", AS_BACKEND) for words in (LABELS, whole)]
+    made = list(predict_all(pair, image))
+    assert len(calls) == 1
+    assert len(made) == 2

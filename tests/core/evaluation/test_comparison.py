@@ -1,0 +1,176 @@
+"""Candidates compared on labelled pictures, by figures that are worked out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from clearclip_core import BoolMask, Label
+from clearclip_core.evaluation import comparison
+from clearclip_core.evaluation.candidate import Candidate, Predicted
+from clearclip_core.evaluation.comparison import Comparison, LabelFigures, compare, overlaps
+from clearclip_core.evaluation.comparison_page import as_page
+from clearclip_core.evaluation.labelled_folder import LabelledFolder
+from clearclip_core.evaluation.mask_overlap import MaskOverlap
+from clearclip_core.images.label_maps import LayoutError
+
+NAMES = "sky\ncar, van\n-\n?\n"
+
+
+def make_folder(root: Path, maps: Sequence[npt.NDArray[np.uint8]]) -> LabelledFolder:
+    for kind in ("images", "masks"):
+        (root / kind).mkdir()
+    for number, values in enumerate(maps):
+        Image.fromarray(values).save(root / "masks" / f"{number}.png")
+        Image.new("RGB", values.shape[::-1]).save(root / "images" / f"{number}.jpg")
+    (root / "names.txt").write_text(NAMES)
+    return LabelledFolder.find(root / "images", root / "masks", root / "names.txt")
+
+
+@dataclass(frozen=True, eq=False)
+class Fixed:
+    """A candidate that predicts the same masks on every picture."""
+
+    masks: dict[int, BoolMask]
+    model: str = "m"
+    method: str = "clearclip"
+    prompts: str = "names.txt"
+
+    def embed(self) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def _fixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def predict(candidates: Sequence[Fixed], rgb: Any) -> list[Predicted]:
+        return [Predicted(each.masks, 0.5) for each in candidates]
+
+    monkeypatch.setattr(comparison, "predict_all", predict)
+
+
+def candidates(*masks: dict[int, BoolMask]) -> list[Candidate]:
+    fixed: list[Any] = [Fixed(each, f"model-{number}") for number, each in enumerate(masks)]
+    return fixed
+
+
+def columns(*values: int) -> npt.NDArray[np.uint8]:
+    """A label map of 10 rows whose columns have these values."""
+    return np.tile(np.array(values, np.uint8), (10, 1))
+
+
+def mask(*places: int, width: int = 4) -> BoolMask:
+    made = np.zeros((10, width), bool)
+    made[:, list(places)] = True
+    return made
+
+
+def test_a_folder_is_read_with_the_labels_of_its_names(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, [columns(0, 1, 2, 3)])
+    assert folder.labels == (Label("sky", ("sky",)), Label("car", ("car", "van")))
+    _, truth = folder.pictures[0].read()
+    assert truth[0].tolist() == [0, 1, 254, 255]
+
+
+def test_some_of_many_pictures_are_spread_over_all(tmp_path: Path) -> None:
+    make_folder(tmp_path, [columns(0)] * 6)
+    paths = tmp_path / "images", tmp_path / "masks", tmp_path / "names.txt"
+    some = LabelledFolder.find(*paths, limit=3)
+    assert [picture.name for picture in some.pictures] == ["0", "2", "4"]
+
+
+def test_values_without_a_name_are_refused_with_their_file(tmp_path: Path) -> None:
+    with pytest.raises(LayoutError, match=r"0.png: Expected a label map to hold 0 to 3 and 255"):
+        make_folder(tmp_path, [columns(0, 9)])
+
+
+def test_other_words_need_a_line_for_each_label(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, [columns(0, 1)])
+    words = tmp_path / "words.txt"
+    words.write_text("heaven\nautomobile, taxi\n")
+    assert [label.prompts for label in folder.with_prompts(words)] == [
+        ("heaven",),
+        ("automobile", "taxi"),
+    ]
+    assert [label.name for label in folder.with_prompts(words)] == ["sky", "car"]
+    words.write_text("heaven\n")
+    with pytest.raises(ValueError, match="to have words for 2 labels, one a line, but got 1"):
+        folder.with_prompts(words)
+
+
+def test_pixels_that_are_not_counted_count_for_neither_side() -> None:
+    truth = np.array([[0, 255, 254, 1]], np.uint8)
+    sky, car = overlaps({0: np.array([[True, True, True, False]])}, truth, 2)
+    assert (sky.predicted_px, sky.true_px, sky.shared_px) == (2, 1, 1)
+    assert (car.predicted_px, car.true_px, car.shared_px) == (0, 1, 0)
+
+
+def test_figures_are_of_the_sums_over_all_pictures(tmp_path: Path) -> None:
+    """Sky: 20 of 20 and then 10 of 30 pixels found; car: 10 erased and 10 painted."""
+    folder = make_folder(tmp_path, [columns(0, 0, 2, 1), columns(0, 0, 0, 3)])
+    first = {0: mask(0, 1), 1: mask(2)}
+    made = compare(folder, candidates(first))
+    (figures,) = made.figures
+    sky, car = figures.labels
+    assert (sky.pictures, sky.predicted, sky.accepted) == (2, 2, 1)
+    assert sky.overlap.iou == pytest.approx(40 / 50)
+    assert sky.overlap.saved_paint == pytest.approx(1 - 10 / 50)
+    assert (car.pictures, car.predicted, car.accepted) == (2, 2, 0)
+    assert car.overlap.iou == pytest.approx(0 / 30)
+    assert car.overlap.saved_paint == pytest.approx(1 - 30 / 10)
+    assert figures.mean_iou == pytest.approx((40 / 50 + 0) / 2)
+    assert figures.all.overlap.saved_paint == pytest.approx(1 - 40 / 60)
+    assert figures.all.accepted_share == pytest.approx(1 / 4)
+    assert figures.seconds_per_picture == 0.5
+
+
+def test_a_mask_is_accepted_from_nine_tenths_on() -> None:
+    assert LabelFigures.of(MaskOverlap(10, 9, 9)).accepted == 1
+    assert LabelFigures.of(MaskOverlap(11, 9, 9)).accepted == 0
+    assert LabelFigures.of(MaskOverlap(0, 9, 0)).accepted_share is None
+
+
+def test_the_worst_pictures_are_kept_the_worst_first(tmp_path: Path) -> None:
+    maps = [columns(0, 0, 0, 0), columns(1, 1, 1, 1), columns(0, 0, 1, 1)]
+    folder = make_folder(tmp_path, maps)
+    made = compare(folder, candidates({0: mask(0, 1, 2, 3)}), shown=2)
+    assert [picture.name for picture in made.worst] == ["1", "2"]
+    assert (made.worst[0].truth == 1).all()
+    assert (made.worst[0].predicted[0] == 0).all()
+
+
+def test_the_best_candidate_saves_most_paint(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, [columns(0, 0, 1, 1)])
+    made = compare(folder, candidates({}, {0: mask(0, 1), 1: mask(2, 3)}, {0: mask(3)}))
+    assert made.best == 1
+
+
+def page_of(made: Comparison) -> str:
+    return as_page(made).decode()
+
+
+def test_a_page_needs_no_network_and_escapes_names(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, [columns(0, 0, 1, 1)])
+    evil: Any = Fixed({0: mask(0)}, model="<script>alert(1)</script>")
+    other: Any = Fixed({1: mask(2, 3)}, model="plain")
+    page = page_of(compare(folder, [evil, other], shown=1))
+    assert page.startswith("<!DOCTYPE html>")
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "http:" not in page
+    assert "https:" not in page
+    assert "default-src 'none'" in page
+    assert page.count("data:image/jpeg;base64,") == 4  # picture, truth and two predictions
+    assert "saved paint 50.0" in page
+
+
+def test_a_page_without_pictures_has_the_tables(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, [columns(0, 0, 1, 1)])
+    page = page_of(compare(folder, candidates({0: mask(0, 1)})))
+    assert "data:image" not in page
+    assert '<td class="name">sky</td><td>1</td><td>100.0</td>' in page
