@@ -23,6 +23,7 @@ from backend.jobs.feedback_updater import FeedbackUpdater
 from backend.jobs.job_runner import JobRunner
 from backend.jobs.job_store import JobStore
 from backend.jobs.prelabeler import Prelabeler
+from backend.jobs.project_titles import ProjectTitles
 from backend.jobs.ray_prelabeler import ClusterPrelabeler
 from backend.jobs.webhook_watch import WebhookWatch
 from backend.jobs.worker import Worker
@@ -156,6 +157,11 @@ class Services:
         """The watch of connected projects that have no webhook."""
         return WebhookWatch(self.settings, self.client(retry_for_s=READ_RETRY_FOR_S))
 
+    @cached_property
+    def project_titles(self) -> ProjectTitles:
+        """The titles of Label Studio's projects."""
+        return ProjectTitles(self.client(retry_for_s=READ_RETRY_FOR_S))
+
     # ---- parts that differ between the server and the commands ----------------------------------
 
     def predictor(self, tracker: TaskTracker | None = None) -> Predictor:
@@ -284,6 +290,7 @@ class Services:
             "annotations": feedback.read_annotations,
             "steps": feedback.make_version,
             "webhooks": self.webhook_watch.check,
+            "titles": self.project_titles.check,
         }
         return Worker(rounds, [self.outbox.renew, self.annotations.renew], self.stopping)
 

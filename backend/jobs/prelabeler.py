@@ -264,7 +264,7 @@ class Prelabeler:
                         job.id,
                         self._owner,
                         cursor=cursor,
-                        done=step.done,
+                        done=len(step.made),
                         failures=step.failures,
                     )
                     watch(job)

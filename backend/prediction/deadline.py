@@ -61,7 +61,7 @@ class DeadlineRunner(TaskRunner):
         Raises:
             SQLAlchemyError: the database of the outbox is away.
         """
-        work = self._recording_failures(work)
+        work = self._recording_failures(work, project)
         return self.run_until(self._deadline_s, tasks, version, project, work)
 
     def run_opened(self, task: Task, version: str, project: int | None, work: Work) -> Outcome:
@@ -70,7 +70,7 @@ class DeadlineRunner(TaskRunner):
         It is handed to everybody who opens the task, even if another answer had it already. While
         the database is away, the task runs without it.
         """
-        recording = self._recording_failures(work)
+        recording = self._recording_failures(work, project)
         try:
             return self.run_until(
                 self._deadline_s, [task], version, project, recording, opened=True
@@ -125,14 +125,14 @@ class DeadlineRunner(TaskRunner):
         outcomes = done | {key: Outcome(prediction) for key, prediction in taken.items()}
         return [outcomes.get(result_key(task, version), Outcome([])) for task in tasks]
 
-    def _recording_failures(self, work: Work) -> Work:
+    def _recording_failures(self, work: Work, project: int | None) -> Work:
         """Return work that also adds a task without a whole prediction to the failure store."""
 
         def recording(task: Task) -> Outcome:
             outcome = work(task)
             reason = outcome.reason or outcome.missing
             if reason and isinstance(task.id, int):
-                self._failures.add([(task.id, reason)])
+                self._failures.add([(task.id, reason)], project=project)
             return outcome
 
         return recording
@@ -188,6 +188,8 @@ class DeadlineRunner(TaskRunner):
         outcome = super()._make_outcome(queued)
         if isinstance(outcome.entry, dict):
             self._outbox.add(queued.key, outcome.entry, queued.due)
+            if isinstance(queued.task.id, int) and not outcome.missing:
+                self._failures.solve([queued.task.id])
         else:
             self._outbox.discard([queued.key])
         with self._lock:

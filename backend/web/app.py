@@ -55,6 +55,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     app.extensions["worker"] = worker
     _add_middleware(app, settings, metrics)
     add_filters(app)
+    app.jinja_env.globals["project_title"] = services.project_titles.name
     body = BodyReader(settings)
     app.register_blueprint(_ml_backend(services, predictor, tracker, body))
     for pages in _pages(services, tracker, metrics, body):
@@ -96,7 +97,13 @@ def _pages(
     settings, files, learner = services.settings, services.files, services.learner
     status = _status(services, tracker)
     dashboard = DashboardRoutes(
-        settings, services.engine, metrics, status, files, services.webhook_watch
+        settings,
+        services.engine,
+        metrics,
+        status,
+        files,
+        services.webhook_watch,
+        services.project_titles,
     )
     describe = partial(describe_learning, settings, learner)
     yield dashboard.blueprint()

@@ -8,6 +8,7 @@ from flask import Blueprint, Response, request
 
 from backend.errors import BackendError
 from backend.inference.engine import Engine
+from backend.jobs.project_titles import ProjectTitles
 from backend.jobs.webhook_watch import WebhookWatch
 from backend.label_studio.files import LabelStudioFiles
 from backend.settings import Settings
@@ -29,6 +30,7 @@ class DashboardRoutes:
         status: what the dashboard shows.
         files: makes links to Label Studio.
         webhook_watch: which connected projects have no webhook.
+        titles: the projects that can be prelabeled.
     """
 
     settings: Settings
@@ -37,6 +39,7 @@ class DashboardRoutes:
     status: StatusReport
     files: LabelStudioFiles
     webhook_watch: WebhookWatch
+    titles: ProjectTitles
 
     def blueprint(self) -> Blueprint:
         """Make the blueprint of these routes."""
@@ -80,6 +83,7 @@ class DashboardRoutes:
             now=self.status.read(),
             can_prelabel=self.settings.label_studio_api_key is not None,
             no_key=NO_KEY,
+            projects=self.titles.choices(),
             without_webhook={
                 project: self.files.task_url(project)
                 for project in self.webhook_watch.without_webhook

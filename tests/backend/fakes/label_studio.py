@@ -35,6 +35,7 @@ class FakeStudio:
         annotations: id -> annotation.
         webhooks: of all projects.
         backends: those that are connected to the project.
+        titles: project -> its title, for lists of projects.
         late: predictions are stored, and then the answer is an error, so many times.
     """
 
@@ -51,6 +52,7 @@ class FakeStudio:
     annotations: dict[int, dict[str, Any]] = field(default_factory=dict)
     webhooks: list[dict[str, Any]] = field(default_factory=list)
     backends: list[dict[str, Any]] = field(default_factory=list)
+    titles: dict[int, str] = field(default_factory=dict)
     lock: Any = field(default_factory=threading.RLock)
     _ids: Iterator[int] = field(default_factory=lambda: count(1))
 
@@ -106,6 +108,9 @@ class FakeStudio:
     def _route(self, asked: Asked, path: str, given: dict[str, str]) -> Answer:
         if path == f"/api/projects/{self.project}":
             return _json({"id": self.project, "label_config": self.label_config})
+        if path == "/api/projects" and given["include"] == "id,title":
+            found = [{"id": each, "title": title} for each, title in self.titles.items()]
+            return _json({"count": len(found), "next": None, "previous": None, "results": found})
         if path == f"/api/projects/{self.project}/import/predictions":
             return self._import(json.loads(asked.body))
         if path == "/api/webhooks":
