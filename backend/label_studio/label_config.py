@@ -107,12 +107,15 @@ class Control:
     """A control whose regions the backend draws.
 
     Attributes:
-        kind: both the type of its regions and their label key.
+        kind: both the type of its regions and their label key; of a ``<Labels>``, that of the
+            control that its tool would be with labels of its own.
         name: its name.
         to_names: names of the images that it is for.
         labels: in the order of the config.
         overlap: whether its regions may cover others that are drawn already.
         is_predicted: whether predictions have regions of it; answers to prompts always do.
+        tool: name of the ``<Brush>``, ``<Bitmask>``, ``<Polygon>`` or ``<Rectangle>`` that draws
+            the regions of a ``<Labels>``; empty for a control that has labels of its own.
     """
 
     kind: ControlKind
@@ -121,6 +124,7 @@ class Control:
     labels: tuple[ControlLabel, ...]
     overlap: bool = True
     is_predicted: bool = True
+    tool: str = ""
 
 
 @dataclass(frozen=True)

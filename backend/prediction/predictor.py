@@ -191,9 +191,10 @@ class Predictor:
                 images.append(self._predict_image(image, spec))
         if errors and not images:
             raise errors[0]
-        regions = [region.to_json() for image in images for region in image.regions]
+        regions = [region for image in images for region in image.regions]
+        result = [entry for region in regions for entry in region.to_json()]
         work.drawn(len(regions), len(images))
-        entry = {"model_version": spec.version, "score": mean_score(images), "result": regions}
+        entry = {"model_version": spec.version, "score": mean_score(images), "result": result}
         if not errors:
             return Outcome(entry)
         missing = _missing(errors, len(images))
