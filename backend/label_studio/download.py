@@ -150,6 +150,11 @@ class Downloader:
         status = response.status_code
         if not self._instance.is_own(response.url):
             return f"{called} is not for everyone (HTTP {status})."
+        if status == 403 and self._instance.kind_of(response.url) == "local":
+            return (
+                f"Label Studio serves no local files, such as {called} (HTTP 403): start it with "
+                "LOCAL_FILES_SERVING_ENABLED=true."
+            )
         if "Authorization" in response.request.headers:
             return (
                 f"Label Studio refused {called} to the token of this backend (HTTP {status}): "

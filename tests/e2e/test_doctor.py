@@ -165,7 +165,7 @@ def test_pictures_of_all_kinds_and_smart_tools_that_ask_nothing(
     assert diagnosis.ill() == {"picture", "smart tools"}
     assert "2 of 3 kinds of address" in diagnosis.texts["picture"]
     assert "no storage that hands out s3://no-such-bucket/a.png" in diagnosis.texts["picture"]
-    assert "no local storage of the task's project" in diagnosis.texts["picture"]
+    assert "LOCAL_FILES_SERVING_ENABLED" in diagnosis.texts["picture"], "it is off there"
     assert "Interactive preannotations are off" in diagnosis.texts["smart tools"]
 
 

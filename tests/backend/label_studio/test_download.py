@@ -115,6 +115,9 @@ def test_answers_that_are_no_file(answer: Answer, error: type[Exception], senten
         ("/tasks/3/presign/?fileuri=czM6Ly9iL2EucG5n", 404, ImageNotFound, "has no storage that"),
         ("/data/local-files/?d=a/b.png", 404, ImageNotFound, "or no local storage of the task's"),
         ("/data/upload/1/a.png", 404, ImageNotFound, "There is no file at"),
+        # where it serves no local files at all
+        ("/data/local-files/?d=a/b.png", 403, ImageRefused, "LOCAL_FILES_SERVING_ENABLED=true"),
+        ("/data/upload/1/a.png", 403, ImageRefused, "check LABEL_STUDIO_API_KEY"),
         # and where an uploaded file is gone from its disk
         ("/data/upload/1/a.png", 500, ImageRefused, "its uploaded file may be gone"),
         ("/data/local-files/?d=a/b.png", 500, ImageRefused, "answered HTTP 500"),
