@@ -26,6 +26,7 @@ from backend.jobs.job_runner import JobRunner
 from backend.jobs.job_store import JobStore
 from backend.jobs.poll_store import PollStore
 from backend.jobs.prelabeler import Prelabeler
+from backend.jobs.project_titles import ProjectTitles
 from backend.jobs.ray_prelabeler import ClusterPrelabeler
 from backend.jobs.token_watch import TokenWatch
 from backend.jobs.webhook_watch import WebhookWatch
@@ -183,6 +184,11 @@ class Services:
             self.stopping.is_set,
         )
 
+    @cached_property
+    def project_titles(self) -> ProjectTitles:
+        """The titles of Label Studio's projects."""
+        return ProjectTitles(self.client(retry_for_s=READ_RETRY_FOR_S))
+
     # ---- parts that differ between the server and the commands ----------------------------------
 
     def predictor(self, tracker: TaskTracker | None = None) -> Predictor:
@@ -313,6 +319,7 @@ class Services:
             "webhooks": self.webhook_watch.check,
             "changes": self.change_poller.poll,
             "token": self.token_watch.check,
+            "titles": self.project_titles.check,
         }
         renewals = [self.outbox.renew, self.annotations.renew, self.change_poller.polls.renew]
         return Worker(rounds, renewals, self.stopping)

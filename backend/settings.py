@@ -81,9 +81,26 @@ Adapt = Literal["scores", "thresholds", "all", "off"]
 
 AutoOrCount = Annotated[Literal["auto"] | int, PlainValidator(_auto_or_count)]
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+def _api_key(key: SecretStr) -> SecretStr:
+    """Return a token without space around it; refuse characters that no token has.
+
+    With such a character no request can be sent, and any host would seem to be out of reach.
+    """
+    text = key.get_secret_value().strip()
+    if re.fullmatch(r"[A-Za-z0-9._~+/=-]+", text) is None:
+        raise ValueError(
+            "it has a space, a quotation mark or another character that no token has: copy it "
+            "again from Label Studio, under Account & Settings"
+        )
+    return SecretStr(text)
+
+
 ProjectsOrAll = Annotated[str, AfterValidator(_projects_or_all)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 Hosts = Annotated[str, AfterValidator(_hosts)]
+ApiKey = Annotated[SecretStr, AfterValidator(_api_key)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 
 
@@ -121,7 +138,7 @@ class Settings(BaseSettings):
         description="Where people open Label Studio, if that is another address, as with "
         "containers: links of the pages lead there.",
     )
-    label_studio_api_key: SecretStr | None = Field(
+    label_studio_api_key: ApiKey | None = Field(
         default=None,
         validation_alias=AliasChoices("LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"),
         description="A legacy or a personal access token, to fetch pictures from Label Studio, "

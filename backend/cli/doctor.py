@@ -10,11 +10,11 @@ import click
 from backend.cli.doctor_backend import (
     check_backend,
     check_backend_token,
-    check_image,
     check_prediction,
     check_setup_route,
 )
-from backend.cli.doctor_context import CheckContext, CheckFailed, Finding
+from backend.cli.doctor_context import CheckContext, CheckFailed, CheckWarned, Finding
+from backend.cli.doctor_label_config import check_exports, check_smart_tools
 from backend.cli.doctor_label_studio import (
     check_connection,
     check_label_config,
@@ -23,6 +23,7 @@ from backend.cli.doctor_label_studio import (
     check_settings,
     check_token,
 )
+from backend.cli.doctor_pictures import check_images
 from backend.cli.doctor_webhook import check_webhook
 from backend.cli.options import configure, settings_options
 from backend.settings import Settings
@@ -34,12 +35,14 @@ _CHECKS: Final[tuple[tuple[str, tuple[str, ...], Callable[[CheckContext], str]],
     ("token", ("label studio",), check_token),
     ("project", ("token",), check_project),
     ("label config", ("project",), check_label_config),
+    ("exports", ("label config",), check_exports),
     ("connection", ("project",), check_connection),
+    ("smart tools", ("connection", "label config"), check_smart_tools),
     ("backend", ("project",), check_backend),
     ("setup", ("backend", "label config"), check_setup_route),
     ("backend token", ("setup",), check_backend_token),
     ("webhook", ("connection", "backend"), check_webhook),
-    ("picture", ("label config",), check_image),
+    ("picture", ("label config",), check_images),
     ("prediction", ("setup", "picture"), check_prediction),
 )
 
@@ -102,6 +105,9 @@ def check_setup(
             continue
         try:
             yield Finding(name, True, check(context))
+            passed.add(name)
+        except CheckWarned as warned:
+            yield Finding(name, True, *warned.finding, warns=True)
             passed.add(name)
         except CheckFailed as failed:
             yield Finding(name, False, *failed.finding)

@@ -1,4 +1,4 @@
-"""The checks of the running backend: health, setup, one image and one prediction."""
+"""The checks of the running backend: health, setup and one prediction."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from typing import Any, Final
 from label_studio_sdk.label_interface import LabelInterface, control_tags
 
 from backend.cli.doctor_context import CheckContext, CheckFailed, json_object
-from backend.errors import BackendError
-from backend.label_studio.requests import Task
-from backend.services import Services
 
 #: Longest wait for a prediction, in seconds.
 _PREDICT_TIMEOUT_S: Final = 120.0
@@ -65,30 +62,6 @@ def check_backend_token(context: CheckContext) -> str:
             "These settings may be newer than those that it was started with: start it again.",
         )
     return "Label Studio accepts the token of the running backend."
-
-
-def check_image(context: CheckContext) -> str:
-    """Check that the image of the first task can be read."""
-    page = context.ask(
-        lambda studio: (
-            studio.tasks.list(project=context.project_id, page_size=1, fields="all").items
-        ),
-        "a task",
-        "The token's user must be a member of the project.",
-    )
-    if not page:
-        raise CheckFailed("The project has no task yet.", "Import pictures, and run this again.")
-    context.task = {"id": page[0].id, "project": context.project_id, "data": page[0].data}
-    task = Task(page[0].id, context.project_id, page[0].data or {})
-    assert context.config is not None
-    try:
-        sources = [s for tag in context.config.images for s in tag.sources(task.data)]
-        rgb = Services(context.settings).images.read(sources[0], task)
-    except BackendError as error:
-        raise CheckFailed(
-            f"Task {task.id}: {error}", "The backend cannot read it either."
-        ) from None
-    return f"The picture of task {task.id} has {rgb.shape[1]} x {rgb.shape[0]} px."
 
 
 def check_prediction(context: CheckContext) -> str:

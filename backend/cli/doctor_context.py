@@ -34,7 +34,8 @@ class Finding:
         name: name of the check.
         well: whether it has passed; None: it was not made.
         text: the observation, in a sentence.
-        advice: what to do, where it has failed.
+        advice: what to do, where it has failed or warns.
+        warns: whether it has passed, but something later will not go well.
 
     >>> print(Finding("token", False, "It is refused.", "Make a new one."))
     FAIL  token            It is refused. Make a new one.
@@ -44,9 +45,10 @@ class Finding:
     well: bool | None
     text: str
     advice: str = ""
+    warns: bool = False
 
     def __str__(self) -> str:
-        mark = {True: "ok", False: "FAIL", None: "-"}[self.well]
+        mark = "warn" if self.warns else {True: "ok", False: "FAIL", None: "-"}[self.well]
         return f"{mark:<4}  {self.name:<15}  {self.text} {self.advice}".rstrip()
 
 
@@ -56,6 +58,10 @@ class CheckFailed(Exception):  # noqa: N818 -- a result, no error of the program
     def __init__(self, text: str, advice: str) -> None:
         super().__init__(text)
         self.finding = text, advice
+
+
+class CheckWarned(CheckFailed):
+    """A check that passes, with what will not go well later and the advice of its `Finding`."""
 
 
 @dataclass

@@ -19,7 +19,8 @@ from backend.cli.options import (
 )
 from backend.cli.signals import stopped_by_signals
 from backend.feedback.report.charts import plots
-from backend.feedback.report.statistics import Step, measure, to_csv
+from backend.feedback.report.csv_table import to_csv
+from backend.feedback.report.statistics import Step, measure
 from backend.feedback.report.tables import print_report
 from backend.services import READ_RETRY_FOR_S, Services
 from backend.settings import Settings

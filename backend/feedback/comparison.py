@@ -23,10 +23,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
-
-import numpy as np
 
 from backend.errors import BadRequest, DataKeyError
 from backend.feedback.evidence import ImageEvidence, LazyMasks, find_evidence, has_same_pixels
@@ -60,6 +58,7 @@ class LabelDiff:
         band_shared_px: pixels that the boundary bands of both cover, see
             `clearclip_core.boundary_band`.
         band_px: pixels that the boundary band of either covers.
+        image: index of the image among those of its annotation that are compared.
 
     >>> change = LabelDiff("car", corrected=1, predicted_px=8, true_px=10, shared_px=6)
     >>> change.added_px, change.iou
@@ -78,6 +77,7 @@ class LabelDiff:
     shared_px: int = 0
     band_shared_px: int = 0
     band_px: int = 0
+    image: int = 0
 
     @property
     def added_px(self) -> int:
@@ -115,6 +115,7 @@ class LabelDiff:
             "shared_px": self.shared_px,
             "band_shared_px": self.band_shared_px,
             "band_px": self.band_px,
+            **({"image": self.image} if self.image else {}),
         }
 
     @classmethod
@@ -133,6 +134,7 @@ class LabelDiff:
             shared_px=value.get("shared_px", 0),
             band_shared_px=value.get("band_shared_px", 0),
             band_px=value.get("band_px", 0),
+            image=value.get("image", 0),
         )
 
 
@@ -190,7 +192,11 @@ class AnnotationDiff:
     @property
     def changes(self) -> tuple[LabelDiff, ...]:
         """The changes of all images."""
-        return tuple(change for picture in self.pictures for change in picture.changes)
+        return tuple(
+            replace(change, image=index)
+            for index, picture in enumerate(self.pictures)
+            for change in picture.changes
+        )
 
 
 class CorrectionListener(Protocol):

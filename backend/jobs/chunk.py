@@ -23,13 +23,13 @@ class ChunkResult:
     """The result of a chunk.
 
     Attributes:
-        done: the number of tasks whose prediction is written.
+        made: the ids of the tasks whose prediction is written.
         failures: task ids and reasons of tasks without a prediction.
         cursor: the id of the last task.
         whole: whether no task is left over.
     """
 
-    done: int
+    made: list[int]
     failures: list[tuple[int, str]]
     cursor: int
     whole: bool
@@ -69,7 +69,7 @@ def predict_and_write(
     failures = {id_: each.reason for id_, each in by_id.items() if each.reason} | refused
     left = len(ids) - len(entries.keys() | failures.keys())
     return ChunkResult(
-        done=len(entries.keys() - refused.keys()),
+        made=[id_ for id_ in entries if id_ not in refused],
         failures=list(failures.items()),
         cursor=ids[-1],
         whole=not (left and halt.is_set()),

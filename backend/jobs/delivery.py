@@ -99,7 +99,7 @@ class PredictionDelivery:
                 del predictions[task_id]
         for task_id, reason in self._client.write(project, version, predictions).items():
             log.warning("Task %d has no prediction: %s", task_id, reason)
-            self._failures.add([(task_id, reason)])
+            self._failures.add([(task_id, reason)], project=project)
 
 
 def _is_final(error: StudioRefused | LabelConfigError) -> bool:

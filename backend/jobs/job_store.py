@@ -279,7 +279,7 @@ class JobStore:
             if before.state == "queued":  # paused and resumed before its owner noticed
                 changes["state"] = "running"
             if failures:
-                self._failures.insert(connection, failures, job)
+                self._failures.insert(connection, failures, job, before.project)
             return self._change(connection, job, **changes)
 
     def release(self, job: int, owner: str) -> Job:

@@ -249,7 +249,7 @@ class Prelabeler:
                         job.id,
                         self._owner,
                         cursor=cursor,
-                        done=step.done,
+                        done=len(step.made),
                         failures=step.failures,
                     )
                     watch(job)

@@ -75,12 +75,14 @@ class ClusterPrelabeler(Prelabeler):
         try:
             for rows in self._spread(job, ids).iter_batches(batch_size=None):
                 told = [json.loads(failures) for failures in rows["failures"]]
+                made = [task for some in rows["made"] for task in json.loads(some)]
                 job = self._store.advance(
                     job.id,
                     self._owner,
-                    done=int(sum(rows["done"])),
+                    done=len(made),
                     failures=[(task, reason) for some in told for task, reason in some],
                 )
+                self._failures.solve(made)  # the nodes have no database
                 watch(job)
                 if halt.is_set():
                     break
@@ -132,12 +134,12 @@ class Actor:
         self._spec = self._predictor.spec(config, Priority.BATCH, project, learned)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        """Ray's own form: the ids of some tasks -> how many are done, and the failures as JSON."""
+        """Ray's own form: the ids of some tasks -> those predicted and the failures, as JSON."""
         ids = tuple(int(id_) for id_ in batch["data"])
         wanted = TaskFilter(self._version, ids=ids)
         tasks = self._client.tasks(self._project, wanted, size=len(ids))
         if not tasks or self._spec.version != self._version:
-            return {"done": [0], "failures": ["[]"]}
+            return {"made": ["[]"], "failures": ["[]"]}
         step = predict_and_write(
             self._client,
             self._project,
@@ -146,7 +148,7 @@ class Actor:
             self._predict,
             threading.Event(),
         )
-        return {"done": [step.done], "failures": [json.dumps(step.failures)]}
+        return {"made": [json.dumps(step.made)], "failures": [json.dumps(step.failures)]}
 
     def _predict(self, tasks: Sequence[Task]) -> list[Outcome]:
         return self._predictor.outcomes(tasks, self._spec)

@@ -31,6 +31,9 @@ from backend.settings import Settings
 #: Tasks of one request for them; each carries its data.
 PAGE: Final = 100
 
+#: Projects whose titles are read.
+MOST_TITLES: Final = 1000
+
 #: Ids of one request, which go into its address.
 _IDS_AT_ONCE: Final = 400
 
@@ -102,6 +105,20 @@ class LabelStudioClient:
             lambda sdk: sdk.projects.get(id=project, request_options=NO_RETRIES)
         )
         return str(found.label_config)
+
+    def project_titles(self) -> dict[int, str]:
+        """Return the titles of the newest projects, at most `MOST_TITLES`: id -> title.
+
+        Raises:
+            StudioRefused: the token may not list projects.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        found = self._connection.call(
+            lambda sdk: sdk.projects.list(
+                include="id,title", page=1, page_size=MOST_TITLES, request_options=NO_RETRIES
+            )
+        )
+        return {int(each.id): str(each.title or "") for each in found.items or ()}
 
     def webhooks(self) -> list[Webhook]:
         """List the webhooks of all projects.

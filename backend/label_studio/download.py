@@ -102,11 +102,11 @@ class Downloader:
 
     def _content(self, response: requests.Response, called: str, limit: TimeLimit) -> bytes:
         if response.status_code in (404, 410):
-            raise ImageNotFound(f"There is no file at {called}.")
+            raise ImageNotFound(self._absence(response, called))
         if response.status_code in (401, 403):
             raise ImageRefused(self._refusal(response, called))
         if response.status_code != 200:
-            raise ImageRefused(f"{called} answered HTTP {response.status_code}.")
+            raise ImageRefused(self._failure(response, called))
         content, too_large = b"", False
         try:
             content, too_large = _read(response, self._max_file_mb << 20)
@@ -122,10 +122,39 @@ class Downloader:
     def _too_slow(self, called: str) -> ImageRefused:
         return ImageRefused(f"{called} took longer than {self._timeout_s:g} s to arrive.")
 
+    def _absence(self, response: requests.Response, called: str) -> str:
+        """Say that a file is missing, or that Label Studio knows no storage that has it.
+
+        Label Studio answers both with HTTP 404, and names neither.
+        """
+        kind = self._instance.kind_of(response.url)
+        if kind == "storage":
+            return (
+                f"Label Studio has no storage that hands out {called}: connect the bucket to the "
+                "task's project, under Settings, Cloud Storage."
+            )
+        if kind == "local":
+            return (
+                f"Label Studio hands out no file at {called}: either the file is gone, or no local "
+                "storage of the task's project (Settings, Cloud Storage) has its folder."
+            )
+        return f"There is no file at {called}."
+
+    def _failure(self, response: requests.Response, called: str) -> str:
+        status = response.status_code
+        if status == 500 and self._instance.kind_of(response.url) == "upload":
+            return f"Label Studio cannot read {called} (HTTP 500): its uploaded file may be gone."
+        return f"{called} answered HTTP {status}."
+
     def _refusal(self, response: requests.Response, called: str) -> str:
         status = response.status_code
         if not self._instance.is_own(response.url):
             return f"{called} is not for everyone (HTTP {status})."
+        if status == 403 and self._instance.kind_of(response.url) == "local":
+            return (
+                f"Label Studio serves no local files, such as {called} (HTTP 403): start it with "
+                "LOCAL_FILES_SERVING_ENABLED=true."
+            )
         if "Authorization" in response.request.headers:
             return (
                 f"Label Studio refused {called} to the token of this backend (HTTP {status}): "

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from urllib3.util import parse_url
 
 from backend.label_studio.tokens import Access
 from backend.network.host_rules import HostRules, origin
+
+#: Where Label Studio has a file from: an upload, its local storages, or its other storages.
+FileKind = Literal["upload", "local", "storage"]
 
 _FILE_PATHS = ("/data/", "/tasks/", "/projects/", "/storage-data/")
 
@@ -138,6 +142,17 @@ class LabelStudioInstance:
             if below is not None and below != path and is_file_path(below):
                 return below
         return path
+
+    def kind_of(self, url: str) -> FileKind | None:
+        """Return where this Label Studio has a file from; None where a URL is none of its files."""
+        path = path_below(parse_url(url).request_uri, self.base_url)
+        if path is None or not self.is_own(url) or not is_file_path(path):
+            return None
+        if path.startswith("/data/local-files"):
+            return "local"
+        if path.startswith("/data/"):
+            return "upload"
+        return "storage"
 
     def access_for(self, url: str) -> Access | None:
         """Return the token to send with a request for a URL; None for a request without one."""

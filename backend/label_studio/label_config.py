@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from backend.errors import DataKeyError
@@ -24,6 +25,11 @@ CONTROL_KINDS: tuple[ControlKind, ...] = (
 
 
 _VARIABLE = re.compile(r"\$[\w[\].{}]+")  # as the editor reads them
+
+
+#: Keys of a task's data that are looked through for one that is meant: so many, and so long.
+_MOST_KEYS = 100
+_LONGEST_KEY = 100
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class ImageTag:
         if not sources or not all(isinstance(item, str) and item for item in sources):
             raise DataKeyError(
                 f'Expected the task\'s data to hold an image address under "{self.value}" '
-                f'(<Image name="{self.name}">), but it holds something else.'
+                f'(<Image name="{self.name}">), but it holds {_described(found)}.'
             )
         return sources
 
@@ -101,12 +107,15 @@ class Control:
     """A control whose regions the backend draws.
 
     Attributes:
-        kind: both the type of its regions and their label key.
+        kind: both the type of its regions and their label key; of a ``<Labels>``, that of the
+            control that its tool would be with labels of its own.
         name: its name.
         to_names: names of the images that it is for.
         labels: in the order of the config.
         overlap: whether its regions may cover others that are drawn already.
         is_predicted: whether predictions have regions of it; answers to prompts always do.
+        tool: name of the ``<Brush>``, ``<Bitmask>``, ``<Polygon>`` or ``<Rectangle>`` that draws
+            the regions of a ``<Labels>``; empty for a control that has labels of its own.
     """
 
     kind: ControlKind
@@ -115,6 +124,7 @@ class Control:
     labels: tuple[ControlLabel, ...]
     overlap: bool = True
     is_predicted: bool = True
+    tool: str = ""
 
 
 @dataclass(frozen=True)
@@ -250,6 +260,23 @@ def adapt_mode(settings: Settings, config: LabelConfig) -> Adapt:
     return config.adapt or settings.adapt
 
 
+def _described(found: Any) -> str:
+    """Describe what stands where an image address should; never its text, which may be long.
+
+    >>> _described(None), _described(""), _described([]), _described({"url": "a.png"})
+    ('nothing', 'an empty text', 'an empty list', 'an object with the keys: url')
+    """
+    if found is None:
+        return "nothing"
+    if isinstance(found, str | list) and not found:
+        return f"an empty {'text' if isinstance(found, str) else 'list'}"
+    if isinstance(found, list):
+        return "a list with something else than addresses"
+    if isinstance(found, dict):
+        return f"an object with the keys: {', '.join(map(str, found))}"
+    return "a number" if isinstance(found, int | float) else "something else"
+
+
 def _look_up(data: Mapping[str, Any], variable: str) -> Any:
     """Look up the value of a variable such as ``$image``, ``$shot.url`` or ``$pages[0]``."""
     path = variable[1:]
@@ -263,7 +290,10 @@ def _look_up(data: Mapping[str, Any], variable: str) -> Any:
             found = found[key]
         else:
             known = ", ".join(map(str, data)) or "nothing"
+            short = [key for key in map(str, data) if len(key) <= _LONGEST_KEY]
+            near = get_close_matches(path[:_LONGEST_KEY], short[:_MOST_KEYS], n=1)
             raise DataKeyError(
                 f'The label config asks for "{variable}", but the task\'s data has only: {known}.'
+                + (f' Write "${near[0]}" if that is meant.' if near else "")
             )
     return found

@@ -6,6 +6,8 @@ Tags and attributes are found in any letter case, as the editor does. What is dr
   ``toName`` is one or more ``<Image>``; those for masks first, else in the order of the config.
   ``<RectangleLabels>`` with ``smart="true"`` or ``smartOnly="true"`` beside another control is an
   annotator's tool for prompts and is left alone, as are all other tags.
+- ``<Labels>`` with a ``<Brush>``, ``<Bitmask>``, ``<Polygon>`` or ``<Rectangle>`` for the same
+  image: one control, drawn with the first of these kinds that has no ``prelabel="no"``.
 - A label is known by its ``value``: written in several controls, it is one query. Results carry
   its ``alias`` where it has one, as the editor does.
 - Words for the model: ``predicted_values="tabby cat, kitten"``; else the alias where that reads
@@ -38,29 +40,35 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import cast, get_args
-from xml.etree.ElementTree import Element, ParseError
-
-from defusedxml import DefusedXmlException, DTDForbidden
-from defusedxml.ElementTree import fromstring
+from xml.etree.ElementTree import Element
 
 from backend.errors import LabelConfigError
 from backend.label_studio.label_config import (
     CONTROL_KINDS,
     Control,
-    ControlKind,
     ControlLabel,
     ImageTag,
     LabelConfig,
     Tool,
 )
+from backend.label_studio.label_config_elements import (
+    FoundControl,
+    attribute_of,
+    find,
+    find_controls,
+    has_word,
+    image_tags,
+    is_prompt_tool,
+    label_elements,
+    label_name,
+    parse_xml,
+    prelabel_of,
+    to_names,
+)
 from backend.settings import Adapt, ScoreKind
 from clearclip_core import Label
 from clearclip_core.vocabulary import BACKGROUND_NAMES
 
-#: Letters of a label config; ten thousand labels with their words fit.
-MAX_CONFIG_LENGTH = 2_000_000
-#: Tags within tags. Every control is searched for labels, so that nested ones add up.
-MAX_DEPTH = 100
 #: Letters of one prompt. CLIP reads 77 tokens of it, but its tokenizer reads all letters first.
 MAX_PROMPT_LENGTH = 1000
 
@@ -83,33 +91,34 @@ def parse_label_config(xml: str) -> LabelConfig:
     >>> config.labels
     (Label(name='trafficLight', prompts=('traffic light',), background=False),)
     """
-    root = _parse(xml)
-    images = {tag.name: tag for tag in _image_tags(root)}
-    repeated = {element for repeater in _find(root, "repeater") for element in repeater.iter()}
-    elements = [
-        element
-        for kind in CONTROL_KINDS
-        for element in _find(root, kind)
-        if element not in repeated and set(_to_names(element)) & images.keys()
+    root = parse_xml(xml)
+    images = {tag.name: tag for tag in image_tags(root)}
+    repeated = {element for repeater in find(root, "repeater") for element in repeater.iter()}
+    found = [
+        each
+        for each in find_controls(root, images)
+        if each.labels not in repeated and each.tool not in repeated
     ]
-    elements = [element for element in elements if _label_elements(element)]
-    if not elements:
+    if not found:
         raise LabelConfigError(_why_nothing(root, images, bool(repeated)))
-    drawn = [element for element in elements if not _is_prompt_tool(element)] or elements
-    boxes = [element for element in elements if element not in drawn]
-    controls = tuple(_control(element, images) for element in drawn)
-    labels = tuple(_labels(drawn))
+    drawn = [each for each in found if not is_prompt_tool(each)] or found
+    boxes = [each for each in found if each not in drawn]
+    controls = tuple(_control(each, images) for each in drawn)
+    elements = [element for each in drawn for element in each.elements]
+    labels = tuple(_labels(each.labels for each in drawn))
     used = {name for control in controls for name in control.to_names}
     return LabelConfig(
         images=tuple(tag for tag in images.values() if tag.name in used),
         controls=controls,
         labels=labels,
         tools=tuple(_tools(root, images)),
-        boxes=tuple(_control(element, images) for element in boxes),
-        box_labels=tuple(_labels(boxes, known={label.name for label in labels})),
-        prelabel=any(_prelabel(element) == "auto" for element in drawn),
-        score=next(filter(None, map(_score, drawn)), None),
-        adapt=_adapt(drawn),
+        boxes=tuple(_control(each, images) for each in boxes),
+        box_labels=tuple(
+            _labels((each.labels for each in boxes), known={label.name for label in labels})
+        ),
+        prelabel=any(prelabel_of(element) == "auto" for element in elements),
+        score=next(filter(None, map(_score, elements)), None),
+        adapt=_adapt(elements),
     )
 
 
@@ -123,92 +132,34 @@ def words(name: str) -> str:
     return " ".join(spaced.replace("_", " ").split()).lower()
 
 
-def _parse(xml: str) -> Element:
-    if len(xml) > MAX_CONFIG_LENGTH:
-        raise LabelConfigError(
-            f"Expected a label config of at most {MAX_CONFIG_LENGTH} letters, but got {len(xml)}."
-        )
-    try:
-        # A document type may set defaults of attributes, which multiply like entities.
-        root: Element = fromstring(xml.strip(), forbid_dtd=True)
-    except DTDForbidden:
-        raise LabelConfigError("Expected a label config without <!DOCTYPE>, but got one.") from None
-    except (ParseError, DefusedXmlException, ValueError) as error:
-        raise LabelConfigError(f"The label config is not well-formed XML: {error}.") from None
-    level, depth = [root], 0
-    while level:
-        level, depth = [child for element in level for child in element], depth + 1
-        if depth > MAX_DEPTH:
-            raise LabelConfigError(f"The label config is nested more than {MAX_DEPTH} tags deep.")
-    return root
-
-
-def _find(root: Element, tag: str) -> Iterator[Element]:
-    return (element for element in root.iter() if element.tag.lower() == tag)
-
-
-def _get(element: Element, attribute: str) -> str:
-    """Return an attribute, its name in any letter case; empty where it is missing or blank."""
-    found = (text for key, text in element.attrib.items() if key.lower() == attribute)
-    text = next(found, "")
-    return text if text.strip() else ""
-
-
-def _is(element: Element, attribute: str, word: str) -> bool:
-    return _get(element, attribute).strip().lower() == word
-
-
-def _image_tags(root: Element) -> Iterator[ImageTag]:
-    for element in _find(root, "image"):
-        value = (_get(element, "valuelist") or _get(element, "value")).strip()
-        if _get(element, "name") and value:
-            yield ImageTag(_get(element, "name"), value)
-
-
-def _to_names(element: Element) -> list[str]:
-    return [name.strip() for name in _get(element, "toname").split(",")]
-
-
-def _label_elements(control: Element) -> list[Element]:
-    """List the labels of a control, each value once."""
-    by_name: dict[str, Element] = {}
-    for element in _find(control, "label"):
-        by_name.setdefault(_name(element), element)
-    by_name.pop("", None)
-    return list(by_name.values())
-
-
-def _name(label: Element) -> str:
-    return _get(label, "value") or _get(label, "alias")
-
-
-def _is_prompt_tool(control: Element) -> bool:
-    return control.tag.lower() == "rectanglelabels" and (
-        _is(control, "smart", "true") or _is(control, "smartonly", "true")
-    )
-
-
-def _control(element: Element, images: Mapping[str, ImageTag]) -> Control:
+def _control(found: FoundControl, images: Mapping[str, ImageTag]) -> Control:
+    names = [set(to_names(element)) for element in found.elements]
     return Control(
-        kind=cast(ControlKind, element.tag.lower()),
-        name=_get(element, "name"),
-        to_names=tuple(name for name in _to_names(element) if name in images),
-        labels=_control_labels(element),
-        overlap=not _is(element, "overlap", "false"),
-        is_predicted=_prelabel(element) != "no",
+        kind=found.kind,
+        name=attribute_of(found.labels, "name"),
+        to_names=tuple(
+            name
+            for name in to_names(found.labels)
+            if name in images and all(name in each for each in names)
+        ),
+        labels=_control_labels(found.labels),
+        overlap=not any(has_word(element, "overlap", "false") for element in found.elements),
+        is_predicted=all(prelabel_of(element) != "no" for element in found.elements),
+        tool="" if found.tool is None else attribute_of(found.tool, "name"),
     )
 
 
 def _tools(root: Element, images: Mapping[str, ImageTag]) -> Iterator[Tool]:
     for kind in _TOOL_KINDS:
-        for element in _find(root, kind):
-            to_names = tuple(name for name in _to_names(element) if name in images)
+        for element in find(root, kind):
+            names = tuple(name for name in to_names(element) if name in images)
             yield Tool(
-                name=_get(element, "name"),
-                to_names=to_names,
+                name=attribute_of(element, "name"),
+                to_names=names,
                 labels=_control_labels(element),
-                prompt_label=_get(element, "prompt_label").strip(),
-                is_smart=_is(element, "smartonly", "true") or not _is(element, "smart", "false"),
+                prompt_label=attribute_of(element, "prompt_label").strip(),
+                is_smart=has_word(element, "smartonly", "true")
+                or not has_word(element, "smart", "false"),
             )
 
 
@@ -219,18 +170,18 @@ def _control_labels(element: Element) -> tuple[ControlLabel, ...]:
         own = _threshold(label)
         threshold = of_all if own is None else own
         return ControlLabel(
-            name=_name(label),
-            written=_get(label, "alias") or _name(label),
+            name=label_name(label),
+            written=attribute_of(label, "alias") or label_name(label),
             threshold=threshold or 0.0,
             has_threshold=threshold is not None,
         )
 
-    return tuple(map(read, _label_elements(element)))
+    return tuple(map(read, label_elements(element)))
 
 
 def _threshold(element: Element) -> float | None:
     """Read the threshold of a control or a label; None where it sets none."""
-    text = _get(element, "model_score_threshold")
+    text = attribute_of(element, "model_score_threshold")
     if not text:
         return None
     try:
@@ -244,16 +195,8 @@ def _threshold(element: Element) -> float | None:
     return threshold
 
 
-def _prelabel(control: Element) -> str:
-    text = _get(control, "prelabel")
-    word = text.strip().lower() or "yes"
-    if word not in ("yes", "no", "auto"):
-        raise LabelConfigError(f"Expected prelabel to be yes, no or auto, but got {text!r}.")
-    return word
-
-
 def _score(control: Element) -> ScoreKind | None:
-    text = _get(control, "score")
+    text = attribute_of(control, "score")
     kind = text.strip().lower() or None
     if kind is not None and kind not in get_args(ScoreKind):
         known = ", ".join(get_args(ScoreKind))
@@ -262,7 +205,9 @@ def _score(control: Element) -> ScoreKind | None:
 
 
 def _adapt(controls: Iterable[Element]) -> Adapt | None:
-    given = [text for element in controls if (text := _get(element, "adapt").strip().lower())]
+    given = [
+        text for element in controls if (text := attribute_of(element, "adapt").strip().lower())
+    ]
     if given and given[0] not in get_args(Adapt):
         raise LabelConfigError(
             f"Expected adapt to be scores, thresholds, all or off, but got {given[0]!r}."
@@ -274,8 +219,8 @@ def _labels(controls: Iterable[Element], known: Collection[str] = ()) -> Iterato
     """Merge the labels of controls by name, with all their prompts; leave the known ones out."""
     elements: dict[str, list[Element]] = {}
     for control in controls:
-        for element in _label_elements(control):
-            elements.setdefault(_name(element), []).append(element)
+        for element in label_elements(control):
+            elements.setdefault(label_name(element), []).append(element)
     background = None if known else _background(elements)
     for name, same in elements.items():
         if name in known:
@@ -287,19 +232,21 @@ def _labels(controls: Iterable[Element], known: Collection[str] = ()) -> Iterato
 def _background(elements: Mapping[str, list[Element]]) -> str | None:
     """Find the background label: one that is marked as such, else one that is named so."""
     for name, same in elements.items():
-        if any(_is(element, "background", "true") for element in same):
+        if any(has_word(element, "background", "true") for element in same):
             return name
     for name, same in elements.items():
-        called = {words(text) for element in same for text in (name, _get(element, "alias"))}
+        called = {
+            words(text) for element in same for text in (name, attribute_of(element, "alias"))
+        }
         if called & set(BACKGROUND_NAMES):
             return name
     return None
 
 
 def _prompts(label: Element) -> list[str]:
-    given = [prompt.strip() for prompt in _get(label, "predicted_values").split(",")]
-    alias = words(_get(label, "alias"))
-    name = _name(label)
+    given = [prompt.strip() for prompt in attribute_of(label, "predicted_values").split(",")]
+    alias = words(attribute_of(label, "alias"))
+    name = label_name(label)
     prompts = [prompt for prompt in given if prompt] or [
         alias if _reads_as_words(alias) else words(name) or name
     ]
@@ -321,13 +268,19 @@ def _reads_as_words(alias: str) -> bool:
 def _why_nothing(root: Element, images: Mapping[str, ImageTag], has_repeater: bool) -> str:
     if not images:
         return 'Expected the label config to have an <Image name="..." value="$...">, but got none.'
-    if any(_get(element, "value") for kind in CONTROL_KINDS for element in _find(root, kind)):
+    controls = (element for kind in (*CONTROL_KINDS, "labels") for element in find(root, kind))
+    if any(attribute_of(element, "value") for element in controls):
         return (
             'Labels that come from the task (value="$...") are not supported: write them as '
             "<Label> tags in the label config."
         )
     if has_repeater:
         return f"Controls in a <Repeater> are not supported: put {_SUPPORTED} outside of it."
+    if any(label_elements(element) for element in find(root, "labels")):
+        return (
+            "Expected a <Brush>, <Bitmask>, <Polygon> or <Rectangle> beside <Labels>, with "
+            f"toName of the same <Image>, but got none: add one, or write {_SUPPORTED}."
+        )
     return (
         f"Expected the label config to have {_SUPPORTED} with one or more <Label> tags and toName "
         "of an <Image>, but got none."

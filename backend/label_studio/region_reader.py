@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import cv2
 import numpy as np
@@ -23,6 +23,14 @@ from clearclip_core.images.opening import open_image
 
 _MIN_ALPHA = 128  # of a painted pixel: the editor's brushes have soft edges
 _SHIFT = 4  # fractional bits of the coordinates in which outlines are filled
+
+#: What tells the geometry of a region from others: key of its value -> kind.
+_KINDS_BY_KEY: Final[Mapping[str, str]] = {
+    "rle": "brushlabels",
+    "imageDataURL": "bitmasklabels",
+    "points": "polygonlabels",
+    "height": "rectanglelabels",
+}
 
 _BROKEN = (
     AttributeError,
@@ -88,6 +96,8 @@ of its picture, but got another.
         if not name or name not in controls:
             continue
         area = _read_area(raw)
+        if area is not None and area.kind == "labels":
+            continue  # a point, or another shape without an area, of a tool beside <Labels>
         if area is None:
             raise BadRequest(
                 f'Expected a region of "{name[:50]}" to have a type, a value and the size of its '
@@ -173,6 +183,8 @@ def _read_area(raw: Any) -> Area | None:
     """Read a region; None where it is no area."""
     region = raw if isinstance(raw, dict) else {}
     kind, value = region.get("type"), region.get("value")
+    if kind == "labels" and isinstance(value, dict):
+        kind, value = _as_control(value)
     size_hw = region.get("original_height"), region.get("original_width")
     if not (
         isinstance(kind, str)
@@ -190,6 +202,17 @@ def _read_area(raw: Any) -> Area | None:
         id=read_text(region, "id"),
         origin=read_text(region, "origin"),
     )
+
+
+def _as_control(value: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Return the kind and the value that a region of a ``<Labels>`` has with labels of its own.
+
+    >>> _as_control({"points": [[0, 0]], "labels": ["car"]})
+    ('polygonlabels', {'points': [[0, 0]], 'polygonlabels': ['car']})
+    """
+    kind = next((kind for key, kind in _KINDS_BY_KEY.items() if key in value), "labels")
+    shape = {key: each for key, each in value.items() if key != "labels"}
+    return kind, shape | {kind: value.get("labels")}
 
 
 def _outline_mask(points_px: npt.NDArray[np.float64], size_hw: tuple[int, int]) -> BoolMask:

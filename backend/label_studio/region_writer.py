@@ -42,6 +42,7 @@ class Region:
         value: geometry and label in the format of Label Studio.
         score: mean probability inside, in [0, 1].
         item_index: index in a list of images; None where the image is no list.
+        tool: name of the tool beside a ``<Labels>``, see `Control.tool`.
     """
 
     id: str
@@ -52,22 +53,37 @@ class Region:
     value: dict[str, Any]
     score: float
     item_index: int | None = None
+    tool: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the region as an entry of a prediction's result."""
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return the region as entries of a prediction's result: mostly one.
+
+        Of a ``<Labels>`` and its tool, the editor writes two entries of one id: the tool's has the
+        geometry alone, that of the labels has it too.
+        """
+        if not self.tool:
+            return [self._entry(self.kind, self.from_name, self.value)]
+        shape = {key: value for key, value in self.value.items() if key != self.kind}
+        labels = {"labels": self.value[self.kind]}
+        return [
+            self._entry(self.kind.removesuffix("labels"), self.tool, shape),
+            self._entry("labels", self.from_name, shape | labels),
+        ]
+
+    def _entry(self, type_: str, from_name: str, value: dict[str, Any]) -> dict[str, Any]:
         height, width = self.size_hw
-        result = {
+        entry = {
             "id": self.id,
-            "type": self.kind,
-            "from_name": self.from_name,
+            "type": type_,
+            "from_name": from_name,
             "to_name": self.to_name,
             "original_width": width,
             "original_height": height,
             "image_rotation": 0,
-            "value": self.value,
+            "value": value,
             "score": self.score,
         }
-        return result if self.item_index is None else result | {"item_index": self.item_index}
+        return entry if self.item_index is None else entry | {"item_index": self.item_index}
 
 
 def draw_regions(
@@ -119,6 +135,7 @@ def draw_regions(
                     value=value | {control.kind: [label.written]},
                     score=round(score, 6),
                     item_index=item_index,
+                    tool=control.tool,
                 )
             )
     return regions

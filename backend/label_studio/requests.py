@@ -344,7 +344,8 @@ def _read_prompt(region: Any) -> Prompt | None:
         return None
     return Prompt(
         shape=shape,
-        labels=tuple(read_texts(value.get(kind))),
+        # of a tool beside <Labels>, the labels have that key
+        labels=tuple(read_texts(value.get(kind)) or read_texts(value.get("labels"))),
         control=read_text(region, "from_name"),
         image=read_text(region, "to_name"),
         item_index=read_item_index(region),

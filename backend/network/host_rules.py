@@ -74,9 +74,18 @@ class HostRules:
             return False
         _, host, port = found
         return any(
-            (host.endswith(name) if name.startswith(".") else host == name)
-            and only_port in (None, port)
-            for name, only_port in self.names
+            _has_name(host, name) and only_port in (None, port) for name, only_port in self.names
+        )
+
+    def ports_of(self, host: str) -> list[int]:
+        """Return the ports for which a host is named, in ascending order.
+
+        >>> HostRules.parse("minio:9000, *.pictures.org:81").ports_of("a.pictures.org")
+        [81]
+        """
+        host = host.lower()
+        return sorted(
+            {port for name, port in self.names if port is not None and _has_name(host, name)}
         )
 
     def is_allowed_address(self, address: str) -> bool:
@@ -86,6 +95,11 @@ class HostRules:
         if any(each in network for network in self.networks for each in (ip, inner)):
             return True
         return _is_public(inner)
+
+
+def _has_name(host: str, name: str) -> bool:
+    """Return whether a host has a name of `HostRules.names`."""
+    return host.endswith(name) if name.startswith(".") else host == name
 
 
 def origin(url: str) -> Origin | None:

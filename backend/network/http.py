@@ -51,7 +51,7 @@ def request(
         HostRefused: no address of the host may be connected to.
         requests.RequestException: the host cannot be reached.
     """
-    dial = partial(_dial, is_allowed=None if trusted else rules.is_allowed_address, limit=limit)
+    dial = partial(_dial, rules=None if trusted else rules, limit=limit)
     with requests.Session() as session:
         for scheme in ("http://", "https://"):
             session.mount(scheme, _Adapter(dial, proxied=trusted))
@@ -105,17 +105,19 @@ class _HttpsConnection(HTTPSConnection):
         return self._dial(self._dns_host, self.port)
 
 
-def _dial(
-    host: str, port: int, is_allowed: Callable[[str], bool] | None, limit: TimeLimit
-) -> socket.socket:
-    """Connect to the first address of a host that is allowed and can be reached."""
+def _dial(host: str, port: int, rules: HostRules | None, limit: TimeLimit) -> socket.socket:
+    """Connect to the first address of a host that is allowed and can be reached.
+
+    Args:
+        host: its name or address.
+        port: of the host.
+        rules: the addresses that may be connected to; None: all.
+        limit: ends the connection.
+    """
     found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-    allowed = [each for each in found if is_allowed is None or is_allowed(str(each[4][0]))]
+    allowed = [each for each in found if rules is None or rules.is_allowed_address(str(each[4][0]))]
     if not allowed:
-        raise HostRefused(
-            f"{host} has no public address: set LABEL_STUDIO_URL if it is Label Studio, or name "
-            "it in ALLOWED_HOSTS if pictures may come from there."
-        )
+        raise HostRefused(_refusal(host, port, rules.ports_of(host) if rules else []))
     failure = OSError("no address")
     for family, kind, protocol, _, address in allowed:
         connection = socket.socket(family, kind, protocol)
@@ -130,3 +132,17 @@ def _dial(
         else:
             return connection
     raise failure
+
+
+def _refusal(host: str, port: int, named_ports: list[int]) -> str:
+    """Return why a host is refused, and what to write where it is named for other ports only."""
+    if named_ports:
+        ports = " and ".join(map(str, named_ports))
+        return (
+            f"{host}:{port} has no public address, and ALLOWED_HOSTS names the host for port "
+            f"{ports} only: add {host}:{port} if pictures may come from there."
+        )
+    return (
+        f"{host} has no public address: set LABEL_STUDIO_URL if it is Label Studio, or name "
+        "it in ALLOWED_HOSTS if pictures may come from there."
+    )

@@ -59,7 +59,7 @@ class DeadlineRunner(TaskRunner):
         does not run a second time. Failures are recorded. While the database is away, the tasks run
         without it. See `TaskRunner.run` for the arguments.
         """
-        work, end = self._recording_failures(work), time.monotonic() + self._deadline_s
+        work, end = self._recording_failures(work, project), time.monotonic() + self._deadline_s
         try:
             return self.run_until(self._deadline_s, tasks, version, project, work)
         except SQLAlchemyError as error:
@@ -72,7 +72,7 @@ class DeadlineRunner(TaskRunner):
         It is handed to everybody who opens the task, even if another answer had it already. While
         the database is away, the task runs without it.
         """
-        recording = self._recording_failures(work)
+        recording = self._recording_failures(work, project)
         try:
             return self.run_until(
                 self._deadline_s, [task], version, project, recording, opened=True
@@ -150,7 +150,7 @@ class DeadlineRunner(TaskRunner):
                 queue.clear()
                 queue.extend(kept)
 
-    def _recording_failures(self, work: Work) -> Work:
+    def _recording_failures(self, work: Work, project: int | None) -> Work:
         """Return work that also adds a task without a whole prediction to the failure store."""
 
         def recording(task: Task) -> Outcome:
@@ -158,7 +158,7 @@ class DeadlineRunner(TaskRunner):
             reason = outcome.reason or outcome.missing
             if reason and isinstance(task.id, int):
                 try:
-                    self._failures.add([(task.id, reason)])
+                    self._failures.add([(task.id, reason)], project=project)
                 except SQLAlchemyError as error:  # the log of the task tracker has the reason
                     _log_outage(error)
             return outcome
@@ -218,6 +218,8 @@ class DeadlineRunner(TaskRunner):
             return outcome
         if isinstance(outcome.entry, dict):
             self._outbox.add(queued.key, outcome.entry, queued.due)
+            if isinstance(queued.task.id, int) and not outcome.missing:
+                self._failures.solve([queued.task.id])
         else:
             self._outbox.discard([queued.key])
         with self._lock:

@@ -1,38 +1,50 @@
-"""Failures: tasks without a prediction, and why, in the shared database."""
+"""Failures: tasks without a prediction, and why, in the shared database.
+
+A failure is open until its task is predicted, by whichever backend on the database.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Connection,
     Float,
     Integer,
     Table,
     Text,
     delete,
+    func,
     insert,
     select,
+    text,
     update,
 )
 
-from backend.database.database import METADATA, Database
+from backend.database.database import METADATA, Database, key_batches
 
 #: Failures of one job that keep their reason: the newest.
 _MAX_REASONS: Final = 10_000
+
+#: How long an open failure is listed, in seconds: nothing tells when its task is deleted.
+_LISTED_FOR_S: Final = 30 * 86400.0
 
 _FAILURES: Final = Table(
     "failures",
     METADATA,
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("job", Integer, nullable=False, index=True),
-    Column("task", BigInteger, nullable=False),
+    Column("task", BigInteger, nullable=False, index=True),
     Column("reason", Text, nullable=False),
     Column("at", Float, nullable=False),
+    Column("project", Integer),
+    # when the task was predicted after the failure; 0 where it was not
+    Column("solved", Float, nullable=False, server_default=text("0")),
 )
 
 
@@ -53,6 +65,40 @@ class Failure:
     at: float
 
 
+@dataclass(frozen=True)
+class FailingTask:
+    """A task without a prediction, with all failures since it had one.
+
+    Attributes:
+        task: the task's id.
+        project: its project; None where that is not known.
+        job: the id of the job that has met the newest failure; 0 where it was none.
+        reason: of the newest failure, one sentence.
+        at: when the newest failure was, in seconds since the epoch.
+        since: when the first one was.
+    """
+
+    task: int
+    project: int | None
+    job: int
+    reason: str
+    at: float
+    since: float
+
+
+@dataclass(frozen=True)
+class FailureCount:
+    """How many tasks have no prediction.
+
+    Attributes:
+        tasks: the number of tasks, however often each has failed.
+        since: when the first of their failures was, in seconds since the epoch; None without any.
+    """
+
+    tasks: int = 0
+    since: float | None = None
+
+
 class FailureStore:
     """The failures table of a database.
 
@@ -64,18 +110,70 @@ class FailureStore:
         self._database = database
 
     def newest(self, job: int | None = None, limit: int = 100) -> list[Failure]:
-        """Return the newest failures that have a reason, of one job or of all, newest first."""
-        query = (
-            select(_FAILURES)
-            .where(_FAILURES.c.reason != "")
-            .order_by(_FAILURES.c.id.desc())
-            .limit(limit)
-        )
+        """Return the newest open failures that have a reason, of one job or of all."""
+        query = select(_FAILURES).where(*_open()).order_by(_FAILURES.c.id.desc()).limit(limit)
         if job is not None:
             query = query.where(_FAILURES.c.job == job)
         with self._database.read() as connection:
             rows = connection.execute(query)
             return [Failure(row.job, row.task, row.reason, row.at) for row in rows]
+
+    def failing(self, limit: int = 100) -> list[FailingTask]:
+        """Return the tasks with open failures, the one that failed last first."""
+        row = _FAILURES.c
+        last = func.max(row.id).label("last")
+        group = (
+            select(last, func.min(row.at).label("since"), func.max(row.project).label("project"))
+            .where(*self._listed())
+            .group_by(row.task)
+            .order_by(last.desc())
+            .limit(limit)
+            .subquery()
+        )
+        query = (
+            select(row.task, group.c.project, row.job, row.reason, row.at, group.c.since)
+            .join(group, row.id == group.c.last)
+            .order_by(row.id.desc())
+        )
+        with self._database.read() as connection:
+            return [FailingTask(*each) for each in connection.execute(query)]
+
+    def count(self) -> FailureCount:
+        """Count the tasks with open failures."""
+        tasks = func.count(_FAILURES.c.task.distinct())
+        query = select(tasks, func.min(_FAILURES.c.at)).where(*self._listed())
+        with self._database.read() as connection:
+            return FailureCount(*connection.execute(query).one())
+
+    def solved_at(self, tasks: Collection[int]) -> dict[int, float]:
+        """Return when tasks were predicted after a failure that is stored: id -> time.
+
+        A task that has never failed, or not been predicted since, is left out.
+        """
+        row = _FAILURES.c
+        found: dict[int, float] = {}
+        for some in key_batches(tasks):
+            query = select(row.task, func.max(row.solved).label("solved")).where(
+                row.task.in_(some), row.solved > 0
+            )
+            with self._database.read() as connection:
+                rows = connection.execute(query.group_by(row.task))
+                found |= {each.task: each.solved for each in rows}
+        return found
+
+    def solve(self, tasks: Collection[int]) -> None:
+        """Note that tasks have been predicted: their failures are open no more."""
+        for some in key_batches(tasks):
+            open_ = (_FAILURES.c.task.in_(some), _FAILURES.c.solved == 0)
+            with self._database.read() as connection:  # most tasks have none: nobody waits then
+                if (
+                    connection.execute(select(_FAILURES.c.id).where(*open_).limit(1)).first()
+                    is None
+                ):
+                    continue
+            with self._database.write() as connection:
+                solved = self._database.clock()
+                connection.execute(update(_FAILURES).where(*open_).values(solved=solved))
 
     def task_ids(self, job: int) -> set[int]:
         """Return the ids of all tasks of a job that have failed."""
@@ -83,22 +181,38 @@ class FailureStore:
         with self._database.read() as connection:
             return set(connection.scalars(query))
 
-    def add(self, failures: Sequence[tuple[int, str]], job: int = 0) -> None:
+    def add(
+        self, failures: Sequence[tuple[int, str]], job: int = 0, project: int | None = None
+    ) -> None:
         """Insert failures in a transaction of their own.
 
         Args:
             failures: one or more task ids and reasons.
             job: the job's id; 0 where Label Studio itself has asked for the predictions.
+            project: the tasks' project, where that is known.
         """
         with self._database.write() as connection:
-            self.insert(connection, failures, job)
+            self.insert(connection, failures, job, project)
 
-    def insert(self, connection: Connection, failures: Sequence[tuple[int, str]], job: int) -> None:
+    def insert(
+        self,
+        connection: Connection,
+        failures: Sequence[tuple[int, str]],
+        job: int,
+        project: int | None,
+    ) -> None:
         """Insert failures in the caller's transaction; see `add`."""
-        now = self._database.clock()
-        rows = [{"job": job, "task": task, "reason": why, "at": now} for task, why in failures]
+        known = {"job": job, "project": project, "at": self._database.clock()}
+        rows = [{"task": task, "reason": why, **known} for task, why in failures]
         connection.execute(insert(_FAILURES), rows)
         _trim(connection, job)
+
+    def _listed(self) -> tuple[ColumnElement[bool], ...]:
+        return *_open(), _FAILURES.c.at > self._database.clock() - _LISTED_FOR_S
+
+
+def _open() -> tuple[ColumnElement[bool], ...]:
+    return _FAILURES.c.solved == 0, _FAILURES.c.reason != ""
 
 
 def _trim(connection: Connection, job: int) -> None:

@@ -117,6 +117,7 @@ def _config_parts(config: LabelConfig, has_learned: bool) -> list[list[dict[str,
                 "labels": [_label_parts(own, has_learned) for own in control.labels],
                 "overlap": control.overlap,
                 **({} if control.is_predicted else {"is_predicted": False}),
+                **({"tool": control.tool} if control.tool else {}),
             }
             for control in config.controls
         ],

@@ -31,7 +31,7 @@ from backend.prediction.task_runner import Entry, Outcome, TaskRunner
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker, TrackedTask
 from backend.telemetry.tracing import stage
-from clearclip_core import Label, PreparedImage, RGBArray
+from clearclip_core import PreparedImage, RGBArray
 
 
 class Predictor:
@@ -159,13 +159,7 @@ class Predictor:
         context = request.context
         if context is None or context.event != "predict" or not context.prompts:
             return None
-        return parse_prompt(context, config, self._nearest)
-
-    def _nearest(self, text: str, labels: Sequence[Label]) -> Label:
-        """Return the label with the prompt whose embedding is nearest to a text's."""
-        rows = self._engine.embed((*labels, Label(text)))  # (prompts + 1, D)
-        owners = [label for label in labels for _ in label.prompts]
-        return owners[int((rows[:-1] @ rows[-1]).argmax())]
+        return parse_prompt(context, config)
 
     def _outcome_now(self, task: Task, spec: PredictionSpec) -> Outcome:
         """Return the outcome of a task that an annotator has open."""
@@ -191,9 +185,10 @@ class Predictor:
                 images.append(self._predict_image(image, spec))
         if errors and not images:
             raise errors[0]
-        regions = [region.to_json() for image in images for region in image.regions]
+        regions = [region for image in images for region in image.regions]
+        result = [entry for region in regions for entry in region.to_json()]
         work.drawn(len(regions), len(images))
-        entry = {"model_version": spec.version, "score": mean_score(images), "result": regions}
+        entry = {"model_version": spec.version, "score": mean_score(images), "result": result}
         if not errors:
             return Outcome(entry)
         missing = _missing(errors, len(images))

@@ -7,14 +7,16 @@ Words name their label by the first rule that fits, phrase by phrase; commas sep
 3. A label's own name, alias or prompt in the text: the longest, of equal ones the first.
 4. The only label there is.
 5. The ``prompt_label`` of the text area.
-6. The label whose text embedding is nearest; its name goes to the log.
+
+Words that name no label get no answer: drawn as some label, they would be a wrong one, of which the
+editor cannot tell. The log says so.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from backend.label_studio.label_config import ImageTag, LabelConfig, Tool
@@ -25,9 +27,6 @@ from clearclip_core import Label
 log = logging.getLogger(__name__)
 
 _ARROW = "->|→"
-
-#: Returns the one of some labels whose meaning is nearest to a text.
-Nearest = Callable[[str, Sequence[Label]], Label]
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ class PromptRequest:
     region_ids: frozenset[str] = frozenset()
 
 
-def parse_prompt(context: Context, config: LabelConfig, nearest: Nearest) -> PromptRequest | None:
+def parse_prompt(context: Context, config: LabelConfig) -> PromptRequest | None:
     """Parse the prompts of a context; None, and a line in the log, where no answer is possible.
 
     The last prompt decides. Earlier ones of its kind, label and image count with it: the editor
@@ -98,7 +97,6 @@ def parse_prompt(context: Context, config: LabelConfig, nearest: Nearest) -> Pro
     Args:
         context: the prompts.
         config: label config of the project.
-        nearest: decides on words that name no label.
     """
     tools = {tool.name: tool for tool in reversed(config.tools)}  # of equal names the first
     prompts = [prompt for prompt in context.prompts if _asks(prompt, tools)]
@@ -116,7 +114,9 @@ def parse_prompt(context: Context, config: LabelConfig, nearest: Nearest) -> Pro
     if isinstance(last.shape, Words):
         tool = tools.get(last.control)
         prompt_label = tool.prompt_label if tool else ""
-        phrases = read_words(last.shape.text, config, labels, prompt_label, nearest)
+        phrases = read_words(last.shape.text, config, labels, prompt_label)
+        if not phrases.phrases and not phrases.whole:
+            return None
         return PromptRequest(image, last.item_index, phrases, ids)
     label = _label(last, config, image.name)
     if label is None:
@@ -129,25 +129,26 @@ def parse_prompt(context: Context, config: LabelConfig, nearest: Nearest) -> Pro
 
 
 def read_words(
-    text: str, config: LabelConfig, labels: Sequence[Label], prompt_label: str, nearest: Nearest
+    text: str, config: LabelConfig, labels: Sequence[Label], prompt_label: str
 ) -> Phrases:
     """Parse words into phrases and their labels, by the rules above.
+
+    A phrase that names no label is left out.
 
     Args:
         text: one phrase, or several with commas between them.
         config: label config of the project.
         labels: the labels of the image, which the words may name.
         prompt_label: the label of words that name none; may be empty.
-        nearest: decides on words that no other rule fits.
     """
-    reader = _PhraseReader(config, labels, prompt_label, nearest)
+    reader = _PhraseReader(config, labels, prompt_label)
     phrases: list[Phrase] = []
     whole: list[Label] = []
     for part in reader.parts(text):
         asked = reader.whole(part)
         whole += asked
-        if not asked:
-            phrases.append(reader.phrase(part))
+        if not asked and (phrase := reader.phrase(part)) is not None:
+            phrases.append(phrase)
     own = {Phrase(label.prompts, label) for label in whole}  # asked for already
     return Phrases(
         tuple(phrase for phrase in dict.fromkeys(phrases) if phrase not in own),
@@ -158,15 +159,12 @@ def read_words(
 class _PhraseReader:
     """Finds the labels of phrases on an image."""
 
-    def __init__(
-        self, config: LabelConfig, labels: Sequence[Label], prompt_label: str, nearest: Nearest
-    ) -> None:
+    def __init__(self, config: LabelConfig, labels: Sequence[Label], prompt_label: str) -> None:
         self._labels = tuple(labels)
         self._titles = {label.name: _titles(label, config) for label in self._labels}
         self._default = self._named(prompt_label)
         if prompt_label and self._default is None:
             log.warning("prompt_label=%r is the name of no label.", prompt_label)
-        self._nearest = nearest
 
     def parts(self, text: str) -> list[str]:
         """Split a text into phrases at commas, unless these are in the name of a label."""
@@ -184,13 +182,16 @@ class _PhraseReader:
         label = self._named(name) if name != text and not self._named(text) else None
         return (label,) if label else ()
 
-    def phrase(self, part: str) -> Phrase:
-        """Parse a phrase into words and their label."""
+    def phrase(self, part: str) -> Phrase | None:
+        """Parse a phrase into words and their label; None where they name none."""
         text, *arrow = (side.strip() for side in re.split(_ARROW, part, maxsplit=1))
         wanted = self._named(arrow[0]) if arrow else None
         if not text:
             text = arrow[0] if arrow and arrow[0] else part
-        label = wanted or self._named(text) or self._within(text) or self._fallback(text)
+        label = wanted or self._named(text) or self._within(text) or self._fallback()
+        if label is None:
+            log.info("%r names no label: it gets no answer.", text)
+            return None
         own = words(text) in self._titles[label.name]
         return Phrase(label.prompts if own else (text,), label)
 
@@ -218,16 +219,12 @@ class _PhraseReader:
         ]
         return self._labels[min(found)[2]] if found else None
 
-    def _fallback(self, text: str) -> Label:
+    def _fallback(self) -> Label | None:
         """Return the label of words that name none; never the background beside other labels."""
         labels = [label for label in self._labels if not label.background] or list(self._labels)
         if len(labels) == 1:
             return labels[0]
-        if self._default is not None:
-            return self._default
-        label = self._nearest(text, labels)
-        log.info("%r names no label: it is drawn as %s, the nearest.", text, label.name)
-        return label
+        return self._default
 
 
 def _titles(label: Label, config: LabelConfig) -> frozenset[str]:

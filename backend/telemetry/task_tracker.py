@@ -183,7 +183,10 @@ class TaskTracker:
 
     @property
     def failures(self) -> list[TaskRecord]:
-        """The last tasks without a whole prediction and refused requests, the latest first."""
+        """The last tasks without a whole prediction and refused requests, the latest first.
+
+        What a task was refused for before it got a whole prediction is left out.
+        """
         with self._lock:
             return list(reversed(self._failures))
 
@@ -239,6 +242,8 @@ class TaskTracker:
         done, failed = self._projects.pop(record.project, (0, 0))
         if record.reason:
             self._failures.append(record)
+        elif record.task is not None:
+            self._forget_failures(record)
         if record.failed:
             self._failed += 1
             self._projects[record.project] = done, failed + 1
@@ -249,6 +254,13 @@ class TaskTracker:
         if len(self._projects) > MAX_PROJECTS:
             self._projects.popitem(last=False)
         self._forget(self._clock())
+
+    def _forget_failures(self, solved: TaskRecord) -> None:
+        """Forget why a task had no whole prediction before."""
+        of_task = solved.task, solved.project
+        if any((each.task, each.project) == of_task for each in self._failures):
+            kept = [each for each in self._failures if (each.task, each.project) != of_task]
+            self._failures = deque(kept, maxlen=MAX_FAILURES)
 
     def _forget(self, now: float) -> None:
         while self._ends and self._ends[0][0] < now - PACE_S:

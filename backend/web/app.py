@@ -57,6 +57,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     app.extensions["worker"] = worker
     _add_middleware(app, settings, metrics)
     add_filters(app)
+    app.jinja_env.globals["project_title"] = services.project_titles.name
     body = BodyReader(settings)
     app.register_blueprint(_ml_backend(services, predictor, tracker, body))
     for pages in _pages(services, tracker, metrics, body):
@@ -99,7 +100,7 @@ def _pages(
 ) -> Iterator[Blueprint]:
     settings, files, learner = services.settings, services.files, services.learner
     status = _status(services, tracker)
-    dashboard = DashboardRoutes(settings, services.engine, metrics, status)
+    dashboard = DashboardRoutes(settings, services.engine, metrics, status, services.project_titles)
     describe = partial(describe_learning, settings, learner)
     yield dashboard.blueprint()
     yield JobRoutes(settings, services.store, status.serializer, body, dashboard.render).blueprint()

@@ -140,6 +140,19 @@ def test_wrong_values_are_refused_in_one_sentence(
     assert "pass@" not in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["'c0ffee'", "c0f fee", "c0ffeé", "c0ffee\nX: y", "  "])
+def test_a_mistyped_token_is_refused_before_it_is_sent(key: str) -> None:
+    with pytest.raises(ValueError, match="copy it again from Label Studio") as caught:
+        load_settings(label_studio_url="http://studio", label_studio_api_key=key)
+    assert "c0f" not in str(caught.value)
+
+
+def test_space_around_a_token_is_none_of_it() -> None:
+    read = load_settings(label_studio_url="http://studio", label_studio_api_key=" c0ffee\n")
+    assert read.label_studio_api_key is not None
+    assert read.label_studio_api_key.get_secret_value() == "c0ffee"
+
+
 @pytest.mark.parametrize("given", [{"basic_auth_user": "ann"}, {"basic_auth_pass": "s3cret"}])
 def test_basic_auth_needs_both_halves(given: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="set both or none") as caught:

@@ -257,7 +257,7 @@ def test_the_columns_of_the_tables() -> None:
             *("version", "total", "done", "skipped", "failed", "cursor", "worked_s", "reason"),
             *("created", "updated", "started", "finished", *lease),
         ],
-        "failures": ["id", "job", "task", "reason", "at"],
+        "failures": ["id", "job", "task", "reason", "at", "project", "solved"],
         "results": [
             *("key", "task", "project", "version", "state", "entry", "bytes", "begun"),
             *("changed", "due", *lease),
@@ -481,8 +481,8 @@ def test_the_status(client: FlaskClient) -> None:
         *("at", "started_at", "label_studio", "connection", "model", "queue", "waiting"),
         "vocabularies",
         *("running", "done", "failed", "remaining", "unwritten", "pictures_per_second", "eta_s"),
-        *("projects", "jobs", "jobs_trouble", "reports", "learning", "errors", "caches"),
-        *("gpu_memory_bytes", "versions"),
+        *("projects", "jobs", "jobs_trouble", "reports", "learning", "errors", "failing"),
+        *("caches", "gpu_memory_bytes", "versions"),
     ]
     assert list(now["model"]) == [
         *("name", "method", "device", "precision", "state", "reason", "windows_at_once"),
@@ -504,7 +504,8 @@ def test_what_runs_and_what_failed_in_the_status() -> None:
     (running,), (error,) = now["running"], now["errors"]
     assert running.pop("seconds") >= 0
     assert list(running) == ["task", "project", "urgency", "stage", "url"]
-    assert error.pop("at") > 0
+    assert error.pop("at") == error.pop("since") > 0
+    assert list(now["failing"]) == ["tasks", "since"]
     assert error == {
         "task": 5,
         "project": 7,

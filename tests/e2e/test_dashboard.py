@@ -41,9 +41,9 @@ def console(page: Page, backend_url: str) -> Iterator[Page]:
 
 def prelabel(console: Page, project: int) -> int:
     """Press the button and return the number of the job."""
-    console.get_by_label("Project number").fill(str(project))
+    console.locator("select[name=project]").select_option(str(project))
     console.get_by_role("button", name="Prelabel project").click()
-    row = console.locator(".jobs li").filter(has_text=f"Project {project}").first
+    row = console.locator(".jobs li").filter(has_text=f"({project})").first
     return int((row.get_attribute("id") or "").removeprefix("job-"))
 
 
@@ -73,7 +73,7 @@ def test_a_connected_project_without_a_webhook_is_named(
     label_studio_project.connect(studio, project, backend_url)
     for hook in studio.client.webhooks.list(project=str(project)):
         studio.client.webhooks.delete(id=hook.id)
-    notice = console.get_by_text(f"Project {project} has no webhook to this backend")
+    notice = console.get_by_text(f"({project}) has no webhook to this backend")
     expect(notice).to_be_visible(timeout=60_000)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,8 +48,8 @@ def doctor(studio: LabelStudioProcess, project: int, *flags: str, **variables: s
     finished = CliRunner().invoke(cli.doctor, arguments, env=settings)
     assert finished.exception is None or isinstance(finished.exception, SystemExit)
     assert studio.token not in finished.output
-    lines = re.findall(r"^(ok|FAIL|-) +(\w+(?: \w+)?)  +(.*)$", finished.output, re.MULTILINE)
-    assert len(lines) == 12, finished.output
+    lines = re.findall(r"^(ok|warn|FAIL|-) +(\w+(?: \w+)?)  +(.*)$", finished.output, re.MULTILINE)
+    assert len(lines) == 14, finished.output
     return Diagnosis(
         finished.exit_code,
         {name: mark for mark, name, _ in lines},
@@ -152,6 +154,62 @@ def test_what_is_missing_in_label_studio(
     assert "<Image" in texts.texts["label config"]
 
 
+def test_pictures_of_all_kinds_and_smart_tools_that_ask_nothing(
+    studio: LabelStudioProcess, backend_url: str, new_project: Callable[..., int]
+) -> None:
+    project = new_project(["sky"], seeds=[10_000_200])
+    for address in ("s3://no-such-bucket/a.png", "/data/local-files/?d=gone/a.png"):
+        studio.client.tasks.create(project=project, data={"image": address})
+    label_studio_project.connect(studio, project, backend_url, is_interactive=False)
+    diagnosis = doctor(studio, project)
+    assert diagnosis.ill() == {"picture", "smart tools"}
+    assert "2 of 3 kinds of address" in diagnosis.texts["picture"]
+    assert "no storage that hands out s3://no-such-bucket/a.png" in diagnosis.texts["picture"]
+    assert "LOCAL_FILES_SERVING_ENABLED" in diagnosis.texts["picture"], "it is off there"
+    assert "Interactive preannotations are off" in diagnosis.texts["smart tools"]
+
+
+@pytest.mark.parametrize(
+    ("with_clicks", "classes", "lines"),
+    [(False, "Car\n", ["0 0.1 0.1 0.5 0.1 0.5 0.5"]), (True, "", [])],
+)
+def test_label_studios_yolo_export_loses_polygons_beside_key_points(
+    studio: LabelStudioProcess, with_clicks: bool, classes: str, lines: list[str]
+) -> None:
+    """As the check of exports says; where this changes, that check can go."""
+    clicks = '<KeyPointLabels name="k" toName="img"><Label value="Car"/></KeyPointLabels>'
+    config = (
+        '<View><Image name="img" value="$image"/><PolygonLabels name="p" toName="img">'
+        f'<Label value="Car"/></PolygonLabels>{clicks if with_clicks else ""}</View>'
+    )
+    region = {
+        "id": "a",
+        "type": "polygonlabels",
+        "from_name": "p",
+        "to_name": "img",
+        "original_width": 100,
+        "original_height": 100,
+        "value": {"points": [[10, 10], [50, 10], [50, 50]], "polygonlabels": ["Car"]},
+    }
+    project = studio.client.projects.create(title="Exports", label_config=config).id or 0
+    try:
+        label_studio_project.upload(studio, project, [demo_scenes.scene_file(10_000_200)])
+        (task,) = studio.client.tasks.list(project=project)
+        studio.client.annotations.create(id=task.id, result=[region])
+        exported = requests.get(
+            f"{studio.url}/api/projects/{project}/export?exportType=YOLO",
+            headers={"Authorization": studio.authorization},
+            timeout=60,
+        )
+        with zipfile.ZipFile(io.BytesIO(exported.content)) as files:
+            (labels,) = [name for name in files.namelist() if name.endswith("txt") and "/" in name]
+            assert files.read("classes.txt").decode() == classes
+            assert files.read(labels).decode().split("\n")[: len(lines)] == lines
+            assert bool(files.read(labels)) == bool(lines)
+    finally:
+        studio.client.projects.delete(id=project)
+
+
 def test_tokens_that_are_refused(
     studio: LabelStudioProcess,
     demo_project: int,
@@ -187,5 +245,5 @@ def test_the_command(studio: LabelStudioProcess, demo_project: int, backend_url:
     command += ["--label-studio-url", studio.url, "--label-studio-api-key", studio.token]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    assert len(re.findall("^ok ", finished.stdout, re.MULTILINE)) == 12
+    assert len(re.findall("^ok ", finished.stdout, re.MULTILINE)) == 14
     assert finished.stderr == ""

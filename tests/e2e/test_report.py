@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -152,13 +153,24 @@ def test_what_annotators_do_is_what_the_report_says(
     check_the_page(page, backend_url, project, tmp_path)
 
 
+def check_the_key_column(page: Page) -> None:
+    """Check that the labels stay in view while the figures of a phone's table move."""
+    cell, figure = page.locator("#labels tbody td").nth(0), page.locator("#labels tbody td").nth(1)
+    before = cell.bounding_box(), figure.bounding_box()
+    page.locator("#labels .scroll").evaluate("table => table.scrollLeft = 120")
+    after = cell.bounding_box(), figure.bounding_box()
+    assert all((*before, *after))
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+
+
 def check_the_page(page: Page, backend_url: str, project: int, folder: Path) -> None:
     """Check the page on a wide and a narrow screen, light and dark; save a plot as an image."""
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
     page.goto(backend_url)
-    page.get_by_role("link", name=f"Project {project}", exact=True).last.click()
+    page.get_by_role("link", name=re.compile(rf"\({project}\)$")).last.click()
     expect(page.get_by_role("heading", name="What the prelabels save")).to_be_visible()
     backgrounds = {}
     for size in (DESK, PHONE):
@@ -171,6 +183,7 @@ def check_the_page(page: Page, backend_url: str, project: int, folder: Path) -> 
             backgrounds[scheme] = int(shot[2, 2].mean())
             assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
     assert backgrounds["dark"] < 60 < 200 < backgrounds["light"]
+    check_the_key_column(page)
     page.set_viewport_size(DESK)  # type: ignore[arg-type]
     with page.expect_download() as saved:
         page.get_by_role("link", name="PNG").first.click()

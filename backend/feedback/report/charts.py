@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from backend.feedback.report.definitions import percent
 from backend.feedback.report.statistics import PrelabelReport
 from backend.telemetry.logs import printable
 
@@ -74,7 +75,7 @@ def plots(report: PrelabelReport, standalone: bool = False) -> dict[str, str]:
         Series("saved paint", tuple(group.total.saved_paint for group in report.periods)),
     ]
     if any(value is not None for series in shares for value in series.values):
-        made["over-time"] = _lines(f"Prelabels by {report.step}", starts, shares, _percent)
+        made["over-time"] = _lines(f"Prelabels by {report.step}", starts, shares, _whole_percent)
     seconds = [
         Series("with prelabel", tuple(g.seconds.with_prelabel for g in report.periods)),
         Series("without", tuple(g.seconds.without_prelabel for g in report.periods)),
@@ -106,14 +107,14 @@ def _bars(title: str, values: dict[str, float]) -> Element:
     bottom = 40 + _ROW * len(rows)
     for tick in (low, 0.0, 1.0) if low else (0.0, 0.5, 1.0):
         _rule(svg, x(tick), 36, x(tick), bottom)
-        _text(svg, x(tick), bottom + 16, _percent(tick), anchor="middle", soft=True)
+        _text(svg, x(tick), bottom + 16, _whole_percent(tick), anchor="middle", soft=True)
     for number, ((_, value), name) in enumerate(zip(rows, names, strict=True)):
         y = 40 + _ROW * number
         _text(svg, left - 8, y + 15, name, anchor="end")
         start, end = sorted((x(0), x(value)))
         bar = {"x": start, "y": y + 4, "width": max(end - start, 1), "height": _ROW - 8}
         _add(svg, "rect", bar, "harm" if value < 0 else "one")
-        shown = "below -100 %" if value < -1 else _percent(value)
+        shown = "below -100 %" if value < -1 else percent(value)
         inside = value < 0 and x(value) - left < _LETTER * len(shown)
         at = x(0) + 6 if inside else end + 6 if value >= 0 else start - 6
         _text(svg, at, y + 15, shown, anchor="start" if inside or value >= 0 else "end", soft=True)
@@ -126,7 +127,7 @@ def _lines(
     """Draw lines over periods; a single period has points."""
     svg = _canvas(title, _HEIGHT + 30)
     found = [value for each in series for value in each.values if value is not None]
-    low, high = _range(found, shares=shown is _percent)
+    low, high = _range(found, shares=shown is _whole_percent)
     left, right, top, bottom = 56.0, _WIDTH - 16, 66.0, _HEIGHT
 
     def x(number: int) -> float:
@@ -163,7 +164,7 @@ def _range(values: Sequence[float], shares: bool) -> tuple[float, float]:
     return 0.0, _TICKS * next(step for step in steps if step >= least)
 
 
-def _percent(value: float) -> str:
+def _whole_percent(value: float) -> str:
     return f"{100 * value:.0f} %"
 
 

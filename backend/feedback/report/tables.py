@@ -10,14 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from backend.feedback.report.statistics import (
-    DEFINITIONS,
-    KINDS,
-    MOST_VERSIONS,
-    Group,
-    LabelStatistics,
-    PrelabelReport,
-)
+from backend.feedback.report.definitions import DEFINITIONS, KINDS, MOST_VERSIONS, percent
+from backend.feedback.report.groups import Group
+from backend.feedback.report.label_statistics import LabelStatistics
+from backend.feedback.report.statistics import PrelabelReport
 from backend.telemetry.logs import printable
 
 _COLUMNS = (
@@ -104,7 +100,12 @@ def _print_reasons(version: Mapping[str, Any], console: Console) -> None:
 
 
 def _versions(versions: list[Mapping[str, Any]]) -> Table:
-    table = Table(title="Mean IoU on corrections that were held out", title_justify="left")
+    table = Table(
+        title="Held-out IoU: mean over labels, on corrected pictures that learning did not use",
+        caption="The model version of a version's predictions ends with + and its annotations.",
+        title_justify="left",
+        caption_justify="left",
+    )
     table.add_column("version", justify="right")
     table.add_column("")
     for column in ("made", "annotations", "words alone", "learned"):
@@ -118,35 +119,32 @@ def _versions(versions: list[Mapping[str, Any]]) -> Table:
             ", ".join(filter(None, notes)),
             datetime.fromtimestamp(each["created"]).strftime("%Y-%m-%d %H:%M"),
             str(each["annotations"]),
-            _tenths(each["text_iou"]),
-            _tenths(each["adapted_iou"]),
+            percent(each["text_iou"]),
+            percent(each["adapted_iou"]),
         )
     return table
 
 
 def _thresholds(labels: Mapping[str, Mapping[str, Any]]) -> Table:
     """Tabulate the thresholds of the words alone that would have saved most paint so far."""
-    table = Table(title="Thresholds that would have saved most paint", title_justify="left")
+    title = "Thresholds that would have saved most paint with the words alone"
+    table = Table(title=title, title_justify="left")
     table.add_column("label", overflow="fold")
-    for column in ("pictures", "threshold", "saved without", "saved with"):
+    for column in ("pictures", "threshold", "would save without", "would save with"):
         table.add_column(column, justify="right")
     for label, each in labels.items():
         table.add_row(
             _safe(label),
             str(each["pictures"]),
             _two_digits(each["threshold"]),
-            _percent(each["saved"]),
-            _percent(each["saved_with_threshold"]),
+            percent(each["saved"]),
+            percent(each["saved_with_threshold"]),
         )
     return table
 
 
 def _safe(text: str) -> str:
     return escape(printable(text))
-
-
-def _tenths(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"
 
 
 def _summary(report: PrelabelReport) -> str:
@@ -199,10 +197,10 @@ def _row(table: Table, name: str, statistics: LabelStatistics, group: Group | No
         _safe(name),
         str(statistics.pictures),
         str(statistics.prelabels),
-        _percent(statistics.accepted_share),
-        _two_digits(statistics.mean_iou),
-        _two_digits(statistics.mean_boundary_iou),
-        _percent(statistics.saved_paint),
+        percent(statistics.accepted_share),
+        percent(statistics.mean_iou),
+        percent(statistics.mean_boundary_iou),
+        percent(statistics.saved_paint),
         str(statistics.false),
         str(statistics.missed),
         str(sum(statistics.relabelled.values())),
@@ -210,10 +208,6 @@ def _row(table: Table, name: str, statistics: LabelStatistics, group: Group | No
         _number(seconds.without_prelabel if seconds else None),
         style="red" if statistics.harms else None,
     )
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.0f} %"
 
 
 def _two_digits(value: float | None) -> str:

@@ -8,6 +8,7 @@ from flask import Blueprint, Response, request
 
 from backend.errors import BackendError
 from backend.inference.engine import Engine
+from backend.jobs.project_titles import ProjectTitles
 from backend.settings import Settings
 from backend.web.metrics import CONTENT_TYPE, Metrics
 from backend.web.middleware.responses import json_response
@@ -25,12 +26,14 @@ class DashboardRoutes:
         engine: the inference engine.
         metrics: what Prometheus scrapes.
         status: what the dashboard shows.
+        titles: the projects that can be prelabeled.
     """
 
     settings: Settings
     engine: Engine
     metrics: Metrics
     status: StatusReport
+    titles: ProjectTitles
 
     def blueprint(self) -> Blueprint:
         """Make the blueprint of these routes."""
@@ -74,6 +77,7 @@ class DashboardRoutes:
             now=self.status.read(),
             can_prelabel=self.settings.label_studio_api_key is not None,
             no_key=NO_KEY,
+            projects=self.titles.choices(),
             refusal=refusal,
         )
         if refusal is not None:

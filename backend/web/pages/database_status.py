@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.feedback.annotation_store import AnnotationStore
 from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore
-from backend.prediction.failures import Failure, FailureStore
+from backend.prediction.failures import FailingTask, FailureCount, FailureStore
 from backend.prediction.outbox import PredictionOutbox
 
 log = logging.getLogger(__name__)
@@ -22,14 +23,18 @@ class DatabaseStatus:
 
     Attributes:
         jobs: the newest jobs; those that are not over come first.
-        failures: the newest failures, each with its project where that is known.
+        failing: the tasks without a prediction, the one that failed last first.
+        failure_count: how many these are in all, and since when.
+        solved_at: id of a task that has failed -> when it was predicted since.
         unwritten: predictions that Label Studio has not got yet.
         reports: projects that have a report.
         trouble: what is wrong with the database, in one sentence; empty if it could be read.
     """
 
     jobs: tuple[Job, ...] = ()
-    failures: tuple[tuple[Failure, int | None], ...] = ()
+    failing: tuple[FailingTask, ...] = ()
+    failure_count: FailureCount = field(default_factory=FailureCount)
+    solved_at: Mapping[int, float] = field(default_factory=dict)
     unwritten: int = 0
     reports: tuple[int, ...] = ()
     trouble: str = ""
@@ -41,7 +46,7 @@ class DatabaseReader:
     Args:
         store: the jobs.
         outbox: the predictions that are on their way to Label Studio.
-        limit: how many jobs, and how many failures, to read.
+        limit: how many jobs, and how many failing tasks, to read.
     """
 
     def __init__(self, store: JobStore, outbox: PredictionOutbox, limit: int) -> None:
@@ -51,22 +56,26 @@ class DatabaseReader:
         self._failures = FailureStore(store.database)
         self._annotations = AnnotationStore(store.database, "")
 
-    def read(self) -> DatabaseStatus:
-        """Read the database; where that fails, the status holds nothing but the trouble."""
+    def read(self, failed: Collection[int] = ()) -> DatabaseStatus:
+        """Read the database; where that fails, the status holds nothing but the trouble.
+
+        Args:
+            failed: tasks that have failed in this process: were they predicted since?
+        """
         try:
-            return self._read()
+            return self._read(failed)
         except SQLAlchemyError as error:
             log.warning("The database of jobs cannot be read: %s", error)
             sentence = f"The database of jobs cannot be read: {type(error).__name__}."
             return DatabaseStatus(trouble=sentence)
 
-    def _read(self) -> DatabaseStatus:
+    def _read(self, failed: Collection[int]) -> DatabaseStatus:
         jobs = sorted(self._store.list_jobs(limit=self._limit), key=lambda job: job.over)
-        projects = {job.id: job.project for job in jobs}
-        failures = self._failures.newest(limit=self._limit)
         return DatabaseStatus(
             jobs=tuple(jobs),
-            failures=tuple((failure, projects.get(failure.job)) for failure in failures),
+            failing=tuple(self._failures.failing(self._limit)),
+            failure_count=self._failures.count(),
+            solved_at=self._failures.solved_at(failed),
             unwritten=sum(self._outbox.count_waiting().values()),
             reports=tuple(self._annotations.projects()),
         )

@@ -8,6 +8,8 @@ from typing import Any
 
 from flask import Flask, Response, render_template, request
 
+from backend.feedback.report.definitions import percent
+
 #: Content-Security-Policy: a page runs its own script and style, and asks only this server.
 _POLICY = (
     "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; img-src data:; "
@@ -16,8 +18,8 @@ _POLICY = (
 
 
 def add_filters(app: Flask) -> None:
-    """Let templates use `duration`, `ago`, `count` and `size`."""
-    for text_filter in (duration, ago, count, size):
+    """Let templates use `duration`, `ago`, `count`, `size` and `percent`."""
+    for text_filter in (duration, ago, count, size, percent):
         app.add_template_filter(text_filter)
 
 

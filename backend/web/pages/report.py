@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, cast
 
 from flask import Blueprint, Response, request
@@ -13,16 +14,9 @@ from flask import Blueprint, Response, request
 from backend.errors import BadRequest, PlotNotFound
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.report.charts import PLOTS, plots
-from backend.feedback.report.statistics import (
-    DEFINITIONS,
-    FEW,
-    KINDS,
-    MOST_VERSIONS,
-    PrelabelReport,
-    Step,
-    measure,
-    to_csv,
-)
+from backend.feedback.report.csv_table import to_csv
+from backend.feedback.report.definitions import DEFINITIONS, FEW, KINDS, MOST_VERSIONS
+from backend.feedback.report.statistics import PrelabelReport, Step, measure
 from backend.label_studio.files import LabelStudioFiles
 from backend.settings import Settings
 from backend.web.middleware.responses import attachment, json_response
@@ -79,6 +73,30 @@ class ReportCache:
         return measure(project, self._annotations.stream(project), step=step, label=label)
 
 
+def learned_versions(report: PrelabelReport, versions: Iterable[Json]) -> dict[str, list[int]]:
+    """Return model version -> the numbers of the learned versions that it can stand for.
+
+    A model version ends with the number of annotations learned from, see
+    `backend.prediction.model_version`. Mostly one version has learned from that many; several can,
+    where corrections were changed and none was added. A version that was made after the last
+    annotation that began with a model version is another, as after a reset.
+
+    Args:
+        report: the report with the model versions.
+        versions: as `backend.web.pages.learning_status.describe_learning` describes them.
+    """
+    known = sorted(versions, key=itemgetter("number"))
+    found = {
+        name: [
+            each["number"]
+            for each in known
+            if name.endswith(f" +{each['annotations']}") and each["created"] <= seen
+        ]
+        for name, seen in report.last_seen.items()
+    }
+    return {name: numbers for name, numbers in found.items() if numbers}
+
+
 class ReportRoutes:
     """Answer the routes of ``/projects/<id>/report``; none of them asks Label Studio.
 
@@ -115,7 +133,7 @@ class ReportRoutes:
         """Answer a browser with the report's page, and a program with its JSON."""
         if not is_for_people():
             return self.figures(project)
-        report = self._report(project)
+        report, learned = self._report(project), self._describe_learning(project)
         return html_page(
             "report.html",
             report=report,
@@ -126,7 +144,8 @@ class ReportRoutes:
             most_versions=MOST_VERSIONS,
             url=self._files.task_url(project),
             no_key="" if self._has_key else _NO_KEY,
-            learned=self._describe_learning(project),
+            learned=learned,
+            learned_versions=learned_versions(report, learned["versions"]),
         )
 
     def figures(self, project: int) -> Response:

@@ -7,7 +7,7 @@ from typing import Any
 
 from backend.jobs.job import Job
 from backend.label_studio.files import LabelStudioFiles
-from backend.prediction.failures import Failure
+from backend.prediction.failures import FailingTask, Failure
 from backend.telemetry.logs import scrub
 from backend.telemetry.task_tracker import Running, TaskId, TaskRecord
 
@@ -80,22 +80,31 @@ class StatusSerializer:
             "project": record.project,
             "job": None,
             "at": record.ended_at,
+            "since": record.ended_at,
             "reason": record.reason,
             "sentence": self.scrub(record.sentence),
             "url": self._files.task_url(record.project, record.task),
         }
 
-    def failure(self, failure: Failure, project: int | None) -> Json:
-        """Serialize a failure of the database, which does not know the task's project."""
+    def failing_task(self, failing: FailingTask) -> Json:
+        """Serialize a task without a prediction, as the database has it."""
         return {
-            "task": failure.task,
-            "project": project,
-            "job": failure.job or None,
-            "at": failure.at,
+            "task": failing.task,
+            "project": failing.project,
+            "job": failing.job or None,
+            "at": failing.at,
+            "since": failing.since,
             "reason": "",
-            "sentence": self.scrub(failure.reason),
-            "url": self._files.task_url(project, failure.task),
+            "sentence": self.scrub(failing.reason),
+            "url": self._files.task_url(failing.project, failing.task),
         }
+
+    def failure(self, failure: Failure, project: int) -> Json:
+        """Serialize a failure of a job of a project."""
+        of_job = FailingTask(
+            failure.task, project, failure.job, failure.reason, failure.at, failure.at
+        )
+        return self.failing_task(of_job)
 
     def scrub(self, sentence: str) -> str:
         """Cut secrets out of a sentence."""
@@ -106,30 +115,31 @@ class StatusSerializer:
         return scrub(task, self._secrets, _TASK_ID_LENGTH) if isinstance(task, str) else task
 
 
-def merge_failures(failures: Iterable[Json], limit: int) -> list[Json]:
-    """Merge failures of one task with one sentence, as several tries leave them.
+def merge_failures(failures: Iterable[Json]) -> list[Json]:
+    """Merge the failures of one task, as several tries leave them; those of no task by sentence.
 
     Args:
         failures: serialized, from this process and from the database.
-        limit: how many to return.
 
     Returns:
-        The newest failures, newest first. Each has the project, job and link that any of the
-        merged ones has.
+        One failure for each task, the one that failed last first, with the newest reason and the
+        time of the first. Each has the project, job and link that any of the merged ones has.
 
-    >>> known = {"task": 5, "sentence": "Gone.", "project": 7, "job": None, "url": "u", "at": 1.0}
-    >>> again = known | {"project": None, "job": 3, "url": None, "at": 2.0}
-    >>> merge_failures([known, again], limit=9) == [known | {"job": 3, "at": 2.0}]
+    >>> first = {"task": 5, "sentence": "Gone.", "project": 7, "job": None, "url": "u", "at": 1.0}
+    >>> again = first | {"sentence": "Large.", "project": None, "job": 3, "url": None, "at": 2.0}
+    >>> (merged,) = merge_failures([again | {"since": 2.0}, first | {"since": 1.0}])
+    >>> merged == again | {"since": 1.0, "project": 7, "url": "u"}
     True
     """
     merged: dict[tuple[TaskId, str], Json] = {}
     for failure in failures:
-        key = failure["task"], failure["sentence"]
+        key = failure["task"], "" if failure["task"] is not None else failure["sentence"]
         known = merged.setdefault(key, failure)
         merged[key] = max(known, failure, key=_time) | {
-            name: known[name] or failure[name] for name in ("project", "job", "url")
+            **{name: known[name] or failure[name] for name in ("project", "job", "url")},
+            "since": min(known["since"], failure["since"]),
         }
-    return sorted(merged.values(), key=_time, reverse=True)[:limit]
+    return sorted(merged.values(), key=_time, reverse=True)
 
 
 def _time(failure: Json) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -25,7 +25,7 @@ from backend.prediction.deadline import DeadlineRunner
 from backend.prediction.outbox import PredictionOutbox
 from backend.settings import Settings
 from backend.telemetry.logs import known_secrets
-from backend.telemetry.task_tracker import TaskTracker
+from backend.telemetry.task_tracker import TaskId, TaskRecord, TaskTracker
 from backend.web.gpu_memory import gpu_memory_bytes
 from backend.web.pages.connection_status import ConnectionStatus
 from backend.web.pages.database_status import DatabaseReader, DatabaseStatus
@@ -98,7 +98,9 @@ class StatusReport:
             JSON: durations in seconds, sizes in bytes, times in seconds since the epoch.
         """
         now, batches = self._engine.snapshot(), self._deadline.count_waiting()
-        database = self._database.read()
+        of_process = self._tracker.failures
+        database = self._database.read({each.task for each in of_process if type(each.task) is int})
+        errors = self._errors(of_process, database)
         jobs = [self.serializer.job(job) for job in database.jobs]
         return {
             "at": time.time(),
@@ -121,7 +123,8 @@ class StatusReport:
             "jobs_trouble": database.trouble,
             "reports": list(database.reports),
             "learning": self._learning(),
-            "errors": self._errors(database),
+            "errors": errors[:ROWS_SHOWN],
+            "failing": _count_failing(errors, database),
             "caches": self._caches(now),
             "gpu_memory_bytes": gpu_memory_bytes(),
             "versions": self._versions,
@@ -162,10 +165,14 @@ class StatusReport:
             **({"rolled_back": rolled_back} if rolled_back else {}),
         }
 
-    def _errors(self, database: DatabaseStatus) -> list[Json]:
-        of_process = [self.serializer.failed_task(record) for record in self._tracker.failures]
-        of_database = [self.serializer.failure(*failure) for failure in database.failures]
-        return merge_failures(of_process + of_database, ROWS_SHOWN)
+    def _errors(self, of_process: Iterable[TaskRecord], database: DatabaseStatus) -> list[Json]:
+        """Merge what this process and the database know, but not of tasks predicted since."""
+        solved = database.solved_at
+        open_ = [each for each in of_process if each.ended_at > solved.get(_number(each.task), 0)]
+        return merge_failures(
+            [self.serializer.failed_task(record) for record in open_]
+            + [self.serializer.failing_task(failing) for failing in database.failing]
+        )
 
     def _caches(self, now: Snapshot) -> Json:
         return {
@@ -173,6 +180,24 @@ class StatusReport:
             "words": {"hits": now.words_known, "misses": now.words_new},
             "pictures": self._images.cache_stats.to_json(),
         }
+
+
+def _number(task: TaskId) -> int:
+    """Return the id of a task, and 0, which none has, where it is no number."""
+    return task if isinstance(task, int) else 0
+
+
+def _count_failing(errors: Sequence[Json], database: DatabaseStatus) -> Json:
+    """Count the tasks without a whole prediction; since when: the time of the first failure."""
+    known = {each.task for each in database.failing}
+    more = [each for each in errors if each["task"] is not None and each["task"] not in known]
+    # Where the database has more than it has listed, those of this process may be among them.
+    listed = len(database.failing) == database.failure_count.tasks
+    count = database.failure_count.tasks + (len(more) if listed else 0)
+    times = [each["since"] for each in errors if each["task"] is not None]
+    if database.failure_count.since is not None:
+        times.append(database.failure_count.since)
+    return {"tasks": count, "since": min(times, default=None)}
 
 
 def package_versions() -> dict[str, str]:

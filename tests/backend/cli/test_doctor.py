@@ -10,6 +10,7 @@ import json
 import threading
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from werkzeug.serving import make_server
@@ -25,8 +26,8 @@ from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 
 TOKEN = "c0ffee" * 6 + "beef"
 PNG = base64.b64decode(data_url(flag("red", "blue")).partition(",")[2])
-CHECKS = ["settings", "label studio", "token", "project", "label config", "connection"]
-CHECKS += ["backend", "setup", "backend token", "webhook", "picture", "prediction"]
+CHECKS = ["settings", "label studio", "token", "project", "label config", "exports", "connection"]
+CHECKS += ["smart tools", "backend", "setup", "backend token", "webhook", "picture", "prediction"]
 LOCK = {"basic_auth_user": "ann", "basic_auth_pass": "secret"}
 
 
@@ -51,12 +52,11 @@ class LabelStudio:
             "/api/version/": {"release": "1.23.2"},
             "/api/current-user/whoami": {"id": 1, "email": "ann@example.com"},
             "/api/projects/7/": {"id": 7, "title": "Streets", "label_config": brush_config("red")},
-            "/api/ml/": [{"id": 3, "url": backend_url, "state": "CO", "project": 7}],
-            "/api/tasks/": {
-                "tasks": [{"id": 11, "data": {"image": "/data/upload/7/a.png"}}],
-                "total": 1,
-            },
+            "/api/ml/": [
+                {"id": 3, "url": backend_url, "state": "CO", "project": 7, "is_interactive": True}
+            ],
         }
+        self.tasks: list[dict[str, Any]] = [{"id": 11, "data": {"image": "/data/upload/7/a.png"}}]
         self.files = {"/data/upload/7/a.png": PNG}
 
     def route(self, asked: Asked) -> Answer:
@@ -69,9 +69,23 @@ class LabelStudio:
             return Answer(body=self.files[path])
         if path.startswith("/api/webhooks/"):
             return self._webhooks(asked)
+        if path == "/api/tasks/":
+            return _json(self._tasks(asked.path))
         if path not in self.answers:
             return Answer(404, b'{"detail": "Not found."}', {"Content-Type": "application/json"})
         return _json(self.answers[path])
+
+    def _tasks(self, path: str) -> dict[str, Any]:
+        """List the first task that contains none of what a query's filters name."""
+        query = json.loads(parse_qs(urlsplit(path).query)["query"][0])
+        found = self.tasks
+        for each in query.get("filters", {}).get("items", ()):
+            assert (each["operator"], each["type"]) == ("not_contains", "String")
+            key = each["filter"].removeprefix("filter:tasks:data.")
+            # as the real one: a task without the key is left out, and a list is taken as its JSON
+            there = [task for task in found if key in task["data"]]
+            found = [task for task in there if each["value"] not in json.dumps(task["data"][key])]
+        return {"tasks": found[:1], "total": len(found)}
 
     def _webhooks(self, asked: Asked) -> Answer:
         if asked.method == "GET":
@@ -112,7 +126,7 @@ def backend_url(backend_settings: dict[str, Any]) -> Iterator[str]:
 @pytest.fixture
 def label_studio(backend_url: str) -> LabelStudio:
     made = LabelStudio(backend_url)
-    made.answers["/api/tasks/"]["tasks"][0]["data"]["image"] = data_url(flag("red", "blue"))
+    made.tasks[0]["data"]["image"] = data_url(flag("red", "blue"))
     return made
 
 
@@ -131,7 +145,8 @@ def found(studio_url: str, project: int = 7, **given: Any) -> dict[str, Finding]
         assert str(finding).count("\n") == 0
         assert TOKEN not in str(finding)
         assert "secret" not in str(finding)
-        assert bool(finding.advice) == (finding.well is False)
+        assert bool(finding.advice) == (finding.well is False or finding.warns)
+        assert not finding.warns or finding.well
     return {finding.name: finding for finding in findings}
 
 
@@ -146,20 +161,21 @@ def test_all_is_well(studio_url: str) -> None:
     assert findings["label studio"].text == f"{studio_url} is Label Studio 1.23.2."
     assert findings["token"].text == "The legacy token is of ann@example.com."
     assert findings["label config"].text == "1 controls, 1 labels: red."
-    assert findings["picture"].text == "The picture of task 11 has 60 x 40 px."
+    assert findings["picture"].text == (
+        "A picture of each kind of address can be read: data: (task 11, 60 x 40 px)."
+    )
     assert findings["prediction"].text == "Task 11 has a valid prediction of 1 regions."
 
 
 def test_a_picture_on_label_studio_is_fetched_with_the_token(
     studio_url: str, label_studio: LabelStudio
 ) -> None:
-    task = label_studio.answers["/api/tasks/"]["tasks"][0]
-    task["data"]["image"] = "/data/upload/7/a.png"
+    label_studio.tasks[0]["data"]["image"] = "/data/upload/7/a.png"
     assert found(studio_url)["picture"].well
     label_studio.files.clear()
     findings = found(studio_url)
     assert "picture" in ill(findings)
-    assert "no file" in findings["picture"].text
+    assert "There is no file" in findings["picture"].text
     assert findings["prediction"].well is None
 
 
@@ -254,8 +270,91 @@ def test_another_server_where_the_backend_should_be(
 
 
 def test_a_project_without_tasks(studio_url: str, label_studio: LabelStudio) -> None:
-    label_studio.answers["/api/tasks/"] = {"tasks": [], "total": 0}
+    label_studio.tasks.clear()
     assert ill(found(studio_url)) == ["picture"]
+
+
+def test_a_picture_of_each_kind_of_address_is_read(
+    studio_url: str, label_studio: LabelStudio
+) -> None:
+    label_studio.files["/data/upload/7/b.png"] = PNG
+    addresses = ["/data/upload/7/a.png", "/data/upload/7/b.png", data_url(flag("red"))]
+    addresses += ["/data/local-files/?d=gone.png", "s3://bucket/a.png", "/data/local-files/?d=b"]
+    label_studio.tasks = [
+        {"id": 20 + number, "data": {"image": address}} for number, address in enumerate(addresses)
+    ]
+    text = found(studio_url)["picture"].text
+    assert text.startswith("2 of 4 kinds of address cannot be read. Task 23: ")
+    assert "no local storage of the task's project" in text
+    assert "Task 24: Label Studio has no storage that hands out s3://bucket/a.png" in text
+    assert "Task 25" not in text
+    del label_studio.tasks[3:]
+    assert found(studio_url)["picture"].text == (
+        "A picture of each kind of address can be read: /data/upload/ (task 20, 60 x 40 px), data: "
+        "(task 22, 60 x 40 px)."
+    )
+
+
+def test_the_pictures_of_a_list_are_of_several_kinds(
+    studio_url: str, label_studio: LabelStudio
+) -> None:
+    config = brush_config("red").replace('value="$image"', 'valueList="$image"')
+    label_studio.answers["/api/projects/7/"]["label_config"] = config
+    pages = [data_url(flag("red")), "/data/upload/7/a.png", "https://127.0.0.1:1/a.png"]
+    label_studio.tasks = [{"id": 11, "data": {"image": pages}}]
+    text = found(studio_url, allowed_hosts="127.0.0.1")["picture"].text
+    assert text.startswith("1 of 3 kinds of address cannot be read. Task 11: ")
+
+
+SMART = brush_config("red").replace(
+    "</View>",
+    '<KeyPointLabels name="k" toName="image" SMART="true"><Label value="red"/></KeyPointLabels>'
+    "</View>",
+)
+
+
+@pytest.mark.parametrize("is_interactive", [True, False])
+@pytest.mark.parametrize("config", [SMART, brush_config("red")])
+def test_smart_tools_need_interactive_preannotations(
+    studio_url: str, label_studio: LabelStudio, config: str, is_interactive: bool
+) -> None:
+    label_studio.answers["/api/projects/7/"]["label_config"] = config
+    label_studio.answers["/api/ml/"][0]["is_interactive"] = is_interactive
+    finding = found(studio_url)["smart tools"]
+    assert finding.well is (is_interactive or config != SMART)
+    if finding.well is False:
+        assert "Interactive preannotations are off" in finding.text
+        assert "KeyPointLabels" in finding.text
+        assert "under Model" in finding.advice
+
+
+@pytest.mark.parametrize(
+    ("controls", "words"),
+    [
+        ("BrushLabels KeyPointLabels", ()),
+        ("BrushLabels KeyPointLabels RectangleLabels:smart", ()),
+        ("PolygonLabels RectangleLabels KeyPoint", ()),
+        ("PolygonLabels KeyPointLabels", ('every label "default"', "leaves polygons out")),
+        ("RectangleLabels KeyPointLabels", ('every label "default".',)),
+        ("BitmaskLabels", ("only JSON and CSV have",)),
+        ("BitmaskLabels PolygonLabels KeyPointLabels", ('"default"', "only JSON and CSV have")),
+    ],
+)
+def test_exports_that_lose_labels_are_warned_of(
+    studio_url: str, label_studio: LabelStudio, controls: str, words: tuple[str, ...]
+) -> None:
+    """What a real Label Studio 1.23.2 exported of one region each: `tests/e2e/test_doctor.py`."""
+    tags = [
+        f'<{tag} name="{tag}" toName="image" smart="{bool(smart)}"><Label value="red"/></{tag}>'
+        for tag, _, smart in (each.partition(":") for each in controls.split())
+    ]
+    config = f'<View><Image name="image" value="$image"/>{"".join(tags)}</View>'
+    label_studio.answers["/api/projects/7/"]["label_config"] = config
+    finding = found(studio_url)["exports"]
+    assert finding.warns == bool(words)
+    assert str(finding).startswith("warn" if words else "ok")
+    for text in words:
+        assert text in finding.text
 
 
 def test_a_webhook_that_is_not_there_is_made(studio_url: str, label_studio: LabelStudio) -> None:

@@ -130,8 +130,12 @@ def test_a_database_without_revisions_is_adopted_with_its_rows_untouched(
 ) -> None:
     make_old(url, state)
     before = rows(url, tables(url))
-    Database(url).check()
+    upgrade_to(url, "0001")
     assert rows(url, set(before)) == before
+    Database(url).check()
+    for table, found in rows(url, set(before)).items():  # later revisions add columns behind
+        kept = [row[: len(old)] for row, old in zip(found, before[table], strict=True)]
+        assert kept == before[table]
     assert execute(url, "SELECT version_num FROM alembic_version") == [(revisions()[-1],)]
 
 

@@ -36,6 +36,7 @@ class FakeStudio:
         annotations: id -> annotation.
         webhooks: of all projects.
         backends: those that are connected to the project.
+        titles: project -> its title, for lists of projects.
         late: predictions are stored, and then the answer is an error, so many times.
         now: its clock: the time of the last change, in seconds since the epoch.
         made: task -> when it was created; 0 where it is not here.
@@ -56,6 +57,7 @@ class FakeStudio:
     annotations: dict[int, dict[str, Any]] = field(default_factory=dict)
     webhooks: list[dict[str, Any]] = field(default_factory=list)
     backends: list[dict[str, Any]] = field(default_factory=list)
+    titles: dict[int, str] = field(default_factory=dict)
     lock: Any = field(default_factory=threading.RLock)
     now: float = 1e9
     made: dict[int, float] = field(default_factory=dict)
@@ -139,6 +141,9 @@ class FakeStudio:
             return _json({"id": 1, "email": "ann@example.com"})
         if path == f"/api/projects/{self.project}":
             return _json({"id": self.project, "label_config": self.label_config})
+        if path == "/api/projects" and given["include"] == "id,title":
+            found = [{"id": each, "title": title} for each, title in self.titles.items()]
+            return _json({"count": len(found), "next": None, "previous": None, "results": found})
         if path == f"/api/projects/{self.project}/import/predictions":
             return self._import(json.loads(asked.body))
         if path == "/api/webhooks":

@@ -204,6 +204,8 @@ def test_pictures_of_a_list_are_told_apart() -> None:
     named = [(each.tag.name, each.item_index) for each in pictures]
     assert named == [("img", None), ("pages", 0), ("pages", 1)]
     assert [each.changes[0].accepted for each in pictures] == [0, 1, 0]
+    changes = AnnotationDiff(3, 7, TASK, CONFIG, pictures, 1.0).changes
+    assert [LabelDiff.from_json(each.to_json()).image for each in changes] == [0, 1, 2]
 
 
 def test_without_a_prediction_there_are_masks_and_nothing_to_compare() -> None:

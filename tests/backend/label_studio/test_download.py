@@ -108,6 +108,46 @@ def test_answers_that_are_no_file(answer: Answer, error: type[Exception], senten
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("path", "status", "error", "sentence"),
+    [
+        # what the real Label Studio answers where no storage of the project has the file
+        ("/tasks/3/presign/?fileuri=czM6Ly9iL2EucG5n", 404, ImageNotFound, "has no storage that"),
+        ("/data/local-files/?d=a/b.png", 404, ImageNotFound, "or no local storage of the task's"),
+        ("/data/upload/1/a.png", 404, ImageNotFound, "There is no file at"),
+        # where it serves no local files at all
+        ("/data/local-files/?d=a/b.png", 403, ImageRefused, "LOCAL_FILES_SERVING_ENABLED=true"),
+        ("/data/upload/1/a.png", 403, ImageRefused, "check LABEL_STUDIO_API_KEY"),
+        # and where an uploaded file is gone from its disk
+        ("/data/upload/1/a.png", 500, ImageRefused, "its uploaded file may be gone"),
+        ("/data/local-files/?d=a/b.png", 500, ImageRefused, "answered HTTP 500"),
+    ],
+)
+def test_what_label_studio_does_not_hand_out(
+    file_server: LocalServer,
+    file_studio: FileStudio,
+    path: str,
+    status: int,
+    error: type[Exception],
+    sentence: str,
+) -> None:
+    file_studio.answers[path] = Answer(status)
+    with pytest.raises(error, match=sentence) as caught:
+        LabelStudioFiles(file_server.url, LEGACY).download(f"{file_server.url}{path}", "s3://b/a")
+    assert "s3://b/a" in str(caught.value)
+
+
+def test_a_file_that_a_storage_leads_to_and_does_not_have(
+    file_server: LocalServer, file_studio: FileStudio
+) -> None:
+    with LocalServer(lambda asked: Answer(404)) as bucket:
+        path = "/tasks/3/presign/?fileuri=czM6Ly9iL2EucG5n"
+        file_studio.answers[path] = Answer(302, headers={"Location": f"{bucket.url}/a.png"})
+        files = LabelStudioFiles(file_server.url, LEGACY, rules=LOOPBACK)
+        with pytest.raises(ImageNotFound, match="There is no file at s3://b/a"):
+            files.download(f"{file_server.url}{path}", "s3://b/a")
+
+
 def test_a_file_of_exactly_the_limit() -> None:
     with LocalServer(lambda asked: Answer(body=b"x" * (1 << 20))) as server:
         assert len(LabelStudioFiles(rules=LOOPBACK, max_file_mb=1).download(server.url)) == 1 << 20

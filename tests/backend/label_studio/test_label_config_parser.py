@@ -210,13 +210,17 @@ def test_value_list_comes_before_value() -> None:
     [
         ("$image", {"photo": "x", "id": 3}, r'asks for "\$image".*has only: photo, id\.'),
         ("$image", {}, "has only: nothing"),
+        ("$imgae", {"id": 3, "image": "x"}, r'has only: id, image\. Write "\$image" if that is'),
+        ("$photo", {"id": 3, "image": "x"}, r"has only: id, image\.$"),
+        ("$image", {"x" * 1_000_000: "x"}, "asks for"),
         ("$a[2]", {"a": ["x"]}, "asks for"),
         ("$a.b", {"a": "x"}, "asks for"),
-        ("$image", {"image": None}, "holds something else"),
-        ("$image", {"image": 3}, "holds something else"),
-        ("$image", {"image": ""}, "holds something else"),
-        ("$pages", {"pages": []}, "holds something else"),
-        ("$pages", {"pages": ["x", 3]}, "holds something else"),
+        ("$image", {"image": None}, "holds nothing"),
+        ("$image", {"image": 3}, "holds a number"),
+        ("$image", {"image": ""}, "holds an empty text"),
+        ("$image", {"image": {"url": "x"}}, "holds an object with the keys: url"),
+        ("$pages", {"pages": []}, "holds an empty list"),
+        ("$pages", {"pages": ["x", 3]}, "holds a list with something else than addresses"),
     ],
 )
 def test_unknown_data_keys(value: str, data: dict[str, Any], sentence: str) -> None:

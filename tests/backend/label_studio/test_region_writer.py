@@ -29,7 +29,7 @@ def _control(kind: ControlKind) -> Control:
 def _draw(mask: Mask, kind: ControlKind, **options: Any) -> list[dict[str, Any]]:
     confidence = np.full(mask.shape, 0.5, dtype=np.float16)
     regions = draw_regions(mask, confidence, _control(kind), DOG, "photo", **options)
-    return [region.to_json() for region in regions]
+    return [entry for region in regions for entry in region.to_json()]
 
 
 def _two_islands() -> Mask:
@@ -209,9 +209,10 @@ def test_the_sdk_finds_every_prediction_valid(kind: ControlKind, alias: str) -> 
     mask = np.random.default_rng(3).random((33, 47)) < 0.4
     confidence = np.random.default_rng(4).random((33, 47)).astype(np.float16)
     result = [
-        region.to_json()
+        entry
         for label in control.labels
         for region in draw_regions(mask, confidence, control, label, "photo")
+        for entry in region.to_json()
     ]
     prediction = {"model_version": "v", "score": 0.5, "result": result}
     assert result

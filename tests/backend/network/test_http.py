@@ -71,6 +71,21 @@ def test_a_refusal_says_what_to_do(server: LocalServer) -> None:
         get(server.url)
 
 
+def test_a_host_that_is_named_for_another_port_is_refused_with_the_port_to_add(
+    server: LocalServer, names: Callable[..., list[str]]
+) -> None:
+    names(["127.0.0.1"])
+    rules = HostRules.parse("minio:9000, *.example:81, *.example:80, elsewhere:5")
+    with pytest.raises(HostRefused) as caught:
+        get(f"http://pictures.example:{server.port}/", rules)
+    assert str(caught.value) == (
+        f"pictures.example:{server.port} has no public address, and ALLOWED_HOSTS names the host "
+        f"for port 80 and 81 only: add pictures.example:{server.port} if pictures may come from "
+        "there."
+    )
+    assert server.asked == []
+
+
 def test_a_name_that_resolves_to_this_machine(
     server: LocalServer, names: Callable[..., list[str]]
 ) -> None:

@@ -15,7 +15,7 @@ from backend.inference.engine import Engine
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.settings import Settings
-from clearclip_core import Label, RGBArray
+from clearclip_core import RGBArray
 from tests.backend.fakes.colour_segmenter import RGB, colour_engine, data_url
 
 Mask = npt.NDArray[np.bool_]
@@ -147,7 +147,3 @@ LIGHT = '<Label value="TrafficLight" alias="tl"/>'
 TREE = '<Label value="Veg" alias="tree" predicted_values="tree, bush"/>'
 REST = '<Label value="background"/>'
 STREET = words_config(CAR, LIGHT, TREE, REST)
-
-
-def never(text: str, labels: Any) -> Label:
-    raise AssertionError("the meaning of words is asked for last")

@@ -278,7 +278,10 @@ def test_a_task_that_fails_is_noted_and_may_be_asked_for_again(
     assert answers == [Outcome([], "No image.")]
     (failure,) = FailureStore(Database(url)).newest()
     assert (failure.job, failure.task, failure.reason) == (0, 1, "No image.")
+    (failing,) = FailureStore(Database(url)).failing()
+    assert (failing.task, failing.project, failing.reason) == (1, 7, "No image.")
     assert made_of(runner.run(tasks(1), VERSION, 7, HeldWork())) == [1]
+    assert FailureStore(Database(url)).failing() == [], "it was predicted since"
 
 
 def test_what_is_no_fault_of_one_task_ends_all_of_them_at_once(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backend.database.database import Database
-from backend.prediction.failures import Failure, FailureStore
+from backend.prediction.failures import FailingTask, Failure, FailureCount, FailureStore
 
 
 def test_failures_come_newest_first_of_one_job_or_of_all(url: str) -> None:
@@ -23,6 +23,33 @@ def test_failures_come_newest_first_of_one_job_or_of_all(url: str) -> None:
     assert failures.newest(1) == expected[1:]
     assert failures.newest(2) == []
     assert (failures.task_ids(1), failures.task_ids(0)) == ({5, 6}, {7})
+    database.close()
+
+
+def test_a_task_fails_until_it_is_predicted(url: str) -> None:
+    now = [1000.0]
+    database = Database(url, lambda: now[0])
+    failures = FailureStore(database)
+    assert (failures.failing(), failures.count()) == ([], FailureCount(0, None))
+    failures.add([(5, "No image."), (6, "Too large.")], job=1, project=7)
+    now[0] = 1060.0
+    failures.add([(5, "Gone.")])
+    five = FailingTask(5, 7, 0, "Gone.", at=1060.0, since=1000.0)
+    six = FailingTask(6, 7, 1, "Too large.", at=1000.0, since=1000.0)
+    assert failures.failing() == [five, six]
+    assert failures.failing(limit=1) == [five]
+    assert failures.count() == FailureCount(2, 1000.0)
+    failures.solve([5, 99])
+    assert failures.failing() == [six]
+    assert failures.count() == FailureCount(1, 1000.0)
+    assert failures.solved_at([5, 6, 99]) == {5: 1060.0}
+    assert failures.newest(1) == [Failure(1, 6, "Too large.", 1000.0)]
+    assert failures.task_ids(1) == {5, 6}, "the job is done with both"
+    now[0] = 1120.0
+    failures.add([(5, "Gone.")], project=7)
+    assert failures.failing()[0] == FailingTask(5, 7, 0, "Gone.", at=1120.0, since=1120.0)
+    now[0] += 31 * 86400.0
+    assert (failures.failing(), failures.count()) == ([], FailureCount(0, None))
     database.close()
 
 

@@ -31,7 +31,6 @@ from tests.backend.prediction.annotator import (
     iou,
     keypoint,
     mask_of,
-    never,
     of_colour,
     painted,
     rectangle,
@@ -404,17 +403,17 @@ def test_only_the_last_words_are_answered(annotator: Annotator) -> None:
 
 
 def test_labels_that_words_name_are_no_rivals() -> None:
-    found = read_words("red car, lamp -> tl", STREET, STREET.labels_of("image"), "", never)
+    found = read_words("red car, lamp -> tl", STREET, STREET.labels_of("image"), "")
     assert [label.name for label in competing_labels(found, STREET.labels)] == [
         "words 0",
         "words 1",
         "Veg",
         "background",
     ]
-    over = read_words("red car -> Veg", STREET, STREET.labels_of("image"), "", never)
+    over = read_words("red car -> Veg", STREET, STREET.labels_of("image"), "")
     names = [label.name for label in competing_labels(over, STREET.labels)]
     assert names == ["words 0", "TrafficLight", "background"]
-    own = read_words("Veg", STREET, STREET.labels_of("image"), "", never)
+    own = read_words("Veg", STREET, STREET.labels_of("image"), "")
     names = [label.name for label in competing_labels(own, STREET.labels)]
     assert names[0] == "Veg", "what it has learned counts"
 
@@ -428,7 +427,7 @@ def test_a_click_needs_no_second_encoding() -> None:
     body = {"tasks": [{"id": 1, "data": {"image": data_url(TWO)}}], "label_config": CONFIG}
     annotator.client.post("/predict", json=body)
     annotator.asks(TWO, keypoint(*CENTRE))
-    annotator.asks(TWO, textarea("navy"))
+    annotator.asks(TWO, textarea("navy -> blue"))
     assert segmenter.encoded == [(200,)]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import numpy as np
 import pytest
 
 from backend.label_studio.label_config import LabelConfig
@@ -22,9 +21,6 @@ from tests.backend.prediction.annotator import (
     STREET,
     TWO,
     Annotator,
-    mask_of,
-    never,
-    of_colour,
     textarea,
     words_config,
 )
@@ -32,7 +28,7 @@ from tests.backend.prediction.annotator import (
 
 def read(text: str, config: LabelConfig = STREET, prompt_label: str = "") -> list[tuple[str, ...]]:
     """Each phrase as the name of its label, and its prompts."""
-    read = read_words(text, config, config.labels_of("image"), prompt_label, never)
+    read = read_words(text, config, config.labels_of("image"), prompt_label)
     return [(phrase.label.name, *phrase.prompts) for phrase in read.phrases]
 
 
@@ -88,7 +84,7 @@ def test_commas_in_the_name_of_a_label_separate_nothing(
 
 def test_a_label_with_a_comma_may_be_asked_for_whole() -> None:
     config = words_config('<Label value="door, double door"/>', CAR)
-    found = read_words("all door, double door", config, config.labels_of("image"), "", never)
+    found = read_words("all door, double door", config, config.labels_of("image"), "")
     assert [label.name for label in found.whole] == ["door, double door"]
     assert found.phrases == ()
 
@@ -106,56 +102,43 @@ def test_the_only_label_gets_the_mask() -> None:
 def test_the_prompt_label_gets_what_names_none(caplog: pytest.LogCaptureFixture) -> None:
     assert read("black cat", prompt_label="tree") == [("Veg", "black cat")]
     assert read("red car", prompt_label="tree") == [("Car", "red car")]
-    found = read_words(
-        "cat", STREET, STREET.labels_of("image"), "nobody", lambda text, labels: labels[0]
-    )
-    assert found.phrases[0].label.name == "Car"
+    assert read("cat", prompt_label="nobody") == []
     assert "prompt_label='nobody' is the name of no label." in caplog.text
 
 
 def test_the_prompt_label_is_the_one_of_the_text_area() -> None:
     config = words_config(CAR, LIGHT, prompt_label="TrafficLight")
     prompt = Prompt(Words("lamp"), control="words", image="image")
-    ask = parse_prompt(Context((prompt,)), config, never)
+    ask = parse_prompt(Context((prompt,)), config)
     assert ask is not None
     assert isinstance(ask.query, Phrases)
     assert ask.query.phrases[0].label.name == "TrafficLight"
 
 
-def test_the_nearest_label_gets_what_is_left(caplog: pytest.LogCaptureFixture) -> None:
+def test_words_that_name_no_label_get_no_answer(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    (region,) = Annotator().asks(TWO, textarea("navy"))
-    assert region["value"]["brushlabels"] == ["blue"]
-    assert np.array_equal(mask_of(region), of_colour(TWO, "blue"))
-    assert "'navy' names no label: it is drawn as blue, the nearest." in caplog.text
-
-
-def test_the_rest_is_never_the_nearest() -> None:
-    asked = []
-
-    def nearest(text: str, labels: Any) -> Label:
-        asked.extend(labels)
-        return labels[0]  # type: ignore[no-any-return]
-
-    read_words("cat", STREET, STREET.labels_of("image"), "", nearest)
-    assert [label.name for label in asked] == ["Car", "TrafficLight", "Veg"]
+    assert Annotator().asks(TWO, textarea("road")) == []
+    assert "'road' names no label: it gets no answer." in caplog.text
+    assert read("black cat, red car") == [("Car", "red car")]
+    assert read("black cat -> Spaceship") == []
+    assert read("black cat -> tree") == [("Veg", "black cat")]
 
 
 @pytest.mark.parametrize("text", ["all", "ALL", " all "])
 def test_all_is_every_label(text: str) -> None:
-    found = read_words(text, STREET, STREET.labels_of("image"), "", never)
+    found = read_words(text, STREET, STREET.labels_of("image"), "")
     assert [label.name for label in found.whole] == ["Car", "TrafficLight", "Veg", "background"]
     assert found.phrases == ()
 
 
 @pytest.mark.parametrize("text", ["car all", "all car", "All Car", "van all"])
 def test_all_beside_a_label_is_that_one(text: str) -> None:
-    found = read_words(text, STREET, STREET.labels_of("image"), "", never)
+    found = read_words(text, STREET, STREET.labels_of("image"), "")
     assert [label.name for label in found.whole] == ["Car"]
 
 
 def test_a_label_that_is_asked_for_whole_is_asked_for_once() -> None:
-    found = read_words("all car, Car, red car, bush", STREET, STREET.labels_of("image"), "", never)
+    found = read_words("all car, Car, red car, bush", STREET, STREET.labels_of("image"), "")
     assert [label.name for label in found.whole] == ["Car"]
     assert [phrase.prompts for phrase in found.phrases] == [("red car",), ("bush",)]
 
@@ -176,10 +159,10 @@ def test_the_last_prompt_decides() -> None:
     box = Rectangle(1, 1, 2, 2)
     blue = prompt(Keypoint(3, 3), "blue")
     context = Context((prompt(first, "red"), blue, prompt(box, "red"), prompt(second, "red")))
-    ask = parse_prompt(context, config, never)
+    ask = parse_prompt(context, config)
     assert ask is not None
     assert ask.query == Clicks(Label("red"), (first, second))
-    ask = parse_prompt(Context((prompt(first, "red"), prompt(box, "red"))), config, never)
+    ask = parse_prompt(Context((prompt(first, "red"), prompt(box, "red"))), config)
     assert ask is not None
     assert ask.query == Boxes(Label("red"), (box,))
 
@@ -190,7 +173,7 @@ def test_a_click_without_a_label_is_for_the_only_one() -> None:
         "</View>"
     )
     bare = Context((Prompt(Keypoint(1, 1)),))
-    ask = parse_prompt(bare, one, never)
+    ask = parse_prompt(bare, one)
     assert ask is not None
     assert ask.query == Clicks(Label("red"), (Keypoint(1, 1),))
-    assert parse_prompt(bare, parse_label_config(CONFIG), never) is None
+    assert parse_prompt(bare, parse_label_config(CONFIG)) is None

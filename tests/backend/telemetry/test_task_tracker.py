@@ -29,6 +29,28 @@ def do(
             work.failed(error)
 
 
+def test_what_was_wrong_with_a_task_is_forgotten_once_it_is_predicted() -> None:
+    tracker = TaskTracker()
+
+    def fail(task: int, project: int) -> None:
+        with tracker.task(task, project, "batch") as work:
+            work.failed(ImageNotFound("Gone."))
+
+    for task, project in ((5, 7), (6, 7), (5, 7), (5, 8)):
+        fail(task, project)
+    with tracker.task(5, 7, "batch") as work:
+        work.drawn(1)
+        work.incomplete(ImageNotFound("One is gone."))
+    assert len(tracker.failures) == 5, "it is not whole"
+    with tracker.task(5, 7, "batch") as work:
+        work.drawn(1)
+    left = [(each.task, each.project) for each in tracker.failures]
+    assert left == [(5, 8), (6, 7)]
+    fail(5, 7)
+    assert tracker.failures[0].task == 5
+    assert tracker.failed == 5, "tries since the start"
+
+
 def test_a_record_says_who_what_and_where_the_time_went() -> None:
     heard: list[TaskRecord] = []
     tracker = TaskTracker((heard.append,))

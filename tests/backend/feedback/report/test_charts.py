@@ -44,7 +44,7 @@ def test_a_bar_for_each_label_the_best_first_and_harm_in_its_own_colour() -> Non
     shown = texts(svg)
     order = [shown.index(f"label {number}") for number in (2, 0, 1, 3)]
     assert order == sorted(order)
-    assert {"100 %", "50 %", "-25 %", "below -100 %"} <= set(shown)
+    assert {"100.0 %", "50.0 %", "-25.0 %", "below -100 %"} <= set(shown)
 
 
 def test_lines_over_time_stay_in_the_picture_and_say_what_they_are() -> None:

@@ -15,7 +15,11 @@ import pytest
 
 from backend.feedback.annotation_store import AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.report.statistics import LabelStatistics, advice, measure, to_csv
+from backend.feedback.report.advice import advice
+from backend.feedback.report.csv_table import to_csv
+from backend.feedback.report.definitions import percent
+from backend.feedback.report.label_statistics import LabelStatistics
+from backend.feedback.report.statistics import measure
 
 MONDAY = datetime(2026, 11, 23, 12, tzinfo=timezone.utc).timestamp()
 DAY = 86400.0
@@ -133,7 +137,10 @@ def test_annotations_are_added_up_as_they_come_and_not_kept() -> None:
 
     savings = measure(7, some())
     assert savings.all.total == replace(
-        LabelStatistics.of([CAR, OTHER] * 50), mean_iou=pytest.approx(0.25), mean_boundary_iou=0.125
+        LabelStatistics.of([CAR, OTHER] * 50),
+        pictures=50,
+        mean_iou=0.25,
+        mean_boundary_iou=0.125,
     )
     assert [group.annotations for group in savings.periods] == [17, 17, 16]
     assert [group.annotations for group in savings.versions] == [25, 25]
@@ -148,6 +155,50 @@ def test_labels_that_are_mostly_missed_are_named_with_what_to_do() -> None:
     assert savings.harmful == {}
     half = LabelDiff("dog", corrected=1, predicted_px=5, true_px=10, shared_px=5, band_px=10)
     assert measure(7, [read(1, half)]).missing == {}
+
+
+def test_a_picture_counts_once_in_the_lines_of_all_labels() -> None:
+    second = replace(CAT, image=1)
+    savings = measure(7, [read(1, CAR, FALSE, second, version="v1"), read(2, SAME, version="v1")])
+    for group in (savings.all, *savings.periods, *savings.versions):
+        assert group.total.pictures == 3  # two of the first annotation, one of the second
+        assert group.total.mean_iou == (0.5 + 0 + 0 + 1) / 4
+    assert savings.all.labels["car"].pictures == 2
+    assert measure(7, [read(1, CAR, SAME, FALSE)]).all.total.pictures == 2  # read before numbers
+    nothing = LabelDiff("dog", accepted=1)
+    assert measure(7, [read(1, nothing)]).all.total.pictures == 0
+
+
+def test_what_newer_predictions_do_right_is_no_more_advised_on() -> None:
+    good = LabelDiff("dog", accepted=1, predicted_px=10, true_px=10, shared_px=10)
+    old = [read(n, MISSED, FALSE, version="m 1") for n in range(20)]
+    new = [read(100 + n, good, version="m 2 +20", day=1) for n in range(5)]
+    assert list(measure(7, old).harmful) == ["dog"]
+    assert list(measure(7, old + new[:4]).harmful) == ["dog"], "so few say little"
+    assert measure(7, old + new).harmful == {}
+    misses = [read(n, MISSED, version="m 1") for n in range(20)]
+    assert list(measure(7, misses).missing) == ["dog"]
+    assert measure(7, misses + new).missing == {}
+    assert measure(7, misses + new).all.labels["dog"].misses, "the figures of all stay"
+
+
+def test_advice_says_of_which_predictions_it_is() -> None:
+    good = LabelDiff("dog", accepted=1, predicted_px=10, true_px=10, shared_px=10)
+    old = [read(n, good, version="m 1") for n in range(9)]
+    new = [read(100 + n, MISSED, version="m 2", day=1) for n in range(6)]
+    told = measure(7, old + new).missing["dog"]
+    assert told.startswith("100 % of its pixels were painted by hand")
+    assert told.endswith("Counted are the last 6 pictures, since m 2.")
+    again = [read(200, MISSED, version="m 1", day=2)]  # went back to that version
+    assert "Counted are" not in measure(7, [*new, *again]).missing["dog"]
+    seen = measure(7, [read(1, good, version="m 1"), *new, *again]).last_seen
+    assert list(seen) == ["m 2", "m 1"]
+
+
+def test_shares_are_written_in_one_way() -> None:
+    shares = {1.0: "100.0 %", 0.983: "98.3 %", 0.9997: "99.9 %", -3.0: "-300.0 %"}
+    assert {share: percent(share) for share in shares} == shares
+    assert (percent(None), percent(-0.0001)) == ("–", "0.0 %")
 
 
 def test_a_long_time_is_shown_in_weeks() -> None:

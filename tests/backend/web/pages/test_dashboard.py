@@ -150,6 +150,30 @@ def test_the_page_says_that_label_studio_refuses_the_token(
     assert TOKEN not in json.dumps(status)
 
 
+def test_projects_are_named_and_chosen_by_title(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_POLL_S", 0.02)
+    titles = {7: "<b>Streets</b>", 8: "Kitchens"}
+    with FakeStudio(brush_config("red"), {}, titles=titles).served() as server:
+        dashboard = Dashboard(label_studio_url=server.url, label_studio_api_key=TOKEN)
+        started(dashboard, done=30, total=120)
+        assert "Project 7" in dashboard.page().text
+        (field,) = [each for each in dashboard.page().all("input") if each["name"] == "project"]
+        assert field["list"] == "projects"
+        dashboard.app.extensions["worker"].start()
+        end = time.monotonic() + 20
+        while "Kitchens (8)" not in dashboard.page("/?part=1").text:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        dashboard.app.extensions["worker"].stop()
+    page = dashboard.page()
+    assert "<b>Streets</b> (7)" in page.text, "as text"
+    assert "Project 7" not in page.text
+    offered = [option["value"] for option in page.all("option")]
+    assert offered[:3] == ["", "7", "8"]
+    assert "project" in {select["name"] for select in page.all("select")}
+    assert dashboard.post("/jobs", {"project": "8"}).status_code == 303
+
+
 def test_status_is_the_same_as_json(dashboard: Dashboard) -> None:
     started(dashboard, done=30, total=120)
     status = json.loads(dashboard.client.get("/status").data)
@@ -204,6 +228,8 @@ def test_times_do_not_stand_still(dashboard: Dashboard) -> None:
     dashboard.store.start_job(7)
     part = dashboard.page("/?part=1")
     assert "Not begun yet" in part.text
-    assert [element["id"] for element in part.all("div") if "id" in element] == ["live", "more"]
+    assert [element["id"] for element in part.all("div") if "id" in element] == [
+        *("live", "more", "choose")
+    ]
     assert part.all("script") == part.all("style") == []
     assert time.time() - json.loads(dashboard.client.get("/status").data)["at"] < 60

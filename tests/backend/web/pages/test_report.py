@@ -21,11 +21,14 @@ from backend.cli.main import main
 from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
+from backend.feedback.learning.model_key import model_key
+from backend.feedback.learning.versions import Version
 from backend.feedback.report.charts import PLOTS
 from backend.feedback.report.statistics import PrelabelReport, measure
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.learning_stores import LearningStores
 from tests.backend.fakes.local_server import LocalServer
 from tests.backend.feedback.test_annotation_reader import OURS, region
 from tests.backend.web.pages.browser import PEOPLE, Page
@@ -61,7 +64,7 @@ def test_the_page_shows_what_is_saved_and_what_does_harm() -> None:
     client = client_of(**KEYS)
     response = client.get(REPORT, headers=PEOPLE)
     page = Page(response)
-    for text in ("50 %", "12 s", "40 s", "2 still to be read", "It has no size.", OURS):
+    for text in ("50.0 %", "12 s", "40 s", "2 still to be read", "It has no size.", OURS):
         assert text in page.text
     assert "<b>dog</b>" in page.text  # as text: nothing in a name becomes a part of the page
     assert "1 of its 1 regions were deleted" in page.text
@@ -104,6 +107,27 @@ def test_a_project_of_which_nothing_was_read() -> None:
     answer = client_of().get(f"{REPORT}/seconds.svg")
     assert answer.status_code == 404
     assert "nothing yet" in answer.get_json()["error"]
+
+
+def test_a_model_version_is_tied_to_the_learned_version_that_made_it() -> None:
+    registry = LearningStores.of(
+        Database.from_settings(Settings()), "who learns", lambda: model_key(Settings(), "colours-1")
+    ).registry
+    for count in (20, 30):
+        registry.import_version(7, Version(count, 9, f"d{count}", True, 0.6, 0.631), None)
+    name = "test colours b49a639d +{}"
+    made = (
+        ReadAnnotation(n, 7, n, "compared", name.format(n), 1, 9.0, created, 1e9, (GOOD,))
+        for n, created in ((20, 1e9), (30, 4e9), (40, 4e9))
+    )
+    keep(*made)
+    page = Page(client_of(**KEYS).get(REPORT, headers=PEOPLE))
+    assert f"{name.format(30)} learned version 2" in page.text
+    assert "learned version 1" not in page.text, "it was made after these predictions"
+    assert page.text.count("learned version") == 1
+    assert "2 +30 live" in page.text
+    assert "63.1 %" in page.text
+    assert "100.0 %" in page.text
 
 
 def test_json_csv_and_plots() -> None:
@@ -227,7 +251,7 @@ def test_the_command_reads_a_project_and_reports(server: LocalServer, tmp_path: 
     assert "red" in (tmp_path / "a.csv").read_text()
     assert {path.name for path in (tmp_path / "plots").iterdir()} == {f"{p}.svg" for p in PLOTS}
     assert "blue" not in run("--label", "red").output
-    assert "80 %" in run().output, "what was read is there without Label Studio too"
+    assert "80.0 %" in run().output, "what was read is there without Label Studio too"
 
 
 def test_the_command_without_a_token_reads_nothing() -> None:

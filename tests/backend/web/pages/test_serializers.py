@@ -66,6 +66,45 @@ def test_a_task_that_failed_in_a_job_is_named_once() -> None:
     assert errors[6]["url"] == "http://label-studio:8080/projects/7/data?task=6"
 
 
+def test_tasks_without_a_prediction_are_counted_and_not_their_tries() -> None:
+    scene = Scene()
+    failures = FailureStore(scene.store.database)
+    failures.add([(number, "Gone.") for number in range(15)], project=7)
+    for sentence in ("Gone.", "There is no file."):
+        with scene.tracker.task(5, 7, "batch") as work:
+            work.failed(ImageNotFound(sentence))
+    now = scene.read()
+    assert now["failed"] == 2, "tries since the start"
+    assert now["failing"]["tasks"] == len(now["errors"]) == 15
+    first, *_ = now["errors"]
+    assert (first["task"], first["sentence"]) == (5, "There is no file.")
+    assert now["failing"]["since"] == first["since"] < first["at"]
+    failures.add([(number, "Gone.") for number in range(15, 30)], project=7)
+    now = scene.read()
+    assert (now["failing"]["tasks"], len(now["errors"])) == (30, 20)
+
+
+def test_what_another_backend_has_predicted_since_fails_no_more() -> None:
+    scene = Scene()
+    failures = FailureStore(scene.store.database)
+    for task in (5, 6):
+        with scene.tracker.task(task, 7, "batch") as work:
+            work.failed(ImageNotFound("Gone."))
+        failures.add([(task, "Gone.")], project=7)
+    failures.solve([5])
+    now = scene.read()
+    assert [error["task"] for error in now["errors"]] == [6]
+    assert now["failing"]["tasks"] == 1
+
+
+def test_after_a_restart_the_tasks_that_fail_are_still_named_and_linked() -> None:
+    scene = Scene()
+    FailureStore(scene.store.database).add([(5, "Gone.")], project=7)
+    (error,) = Scene(store=scene.store).read()["errors"]
+    assert error["url"] == "http://label-studio:8080/projects/7/data?task=5"
+    assert Scene(store=scene.store).read()["failing"]["tasks"] == 1
+
+
 def test_no_secret_is_seen() -> None:
     scene = Scene()
     with scene.tracker.task(f"\n{KEY}", 7, "batch") as work:

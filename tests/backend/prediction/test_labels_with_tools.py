@@ -1,0 +1,166 @@
+"""``<Labels>`` with a ``<Brush>``, ``<Polygon>`` or ``<Rectangle>``: one control of two tags.
+
+The regions here are as Label Studio 1.23.2 writes them; the real
+one: `tests/e2e/test_labels_with_tools.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from label_studio_sdk.label_interface import LabelInterface
+
+from backend.errors import LabelConfigError
+from backend.feedback.comparison import compare
+from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.requests import Task
+from backend.prediction.model_version import ModelVersions
+from backend.settings import Settings
+from tests.backend.fakes.colour_segmenter import data_url, flag
+from tests.backend.prediction.annotator import Annotator, mask_of
+
+LABELS = (
+    '<Labels name="kind" toName="img"><Label value="red" alias="r"/><Label value="blue"/></Labels>'
+)
+TOOLS = {
+    "brush": '<Brush name="brush" toName="img"/>',
+    "bitmask": '<Bitmask name="bitmask" toName="img"/>',
+    "polygon": '<Polygon name="polygon" toName="img"/>',
+    "rectangle": '<Rectangle name="rectangle" toName="img"/>',
+}
+CLICK = '<KeyPoint name="click" toName="img" smart="true"/>'
+SMART = '<Rectangle name="ask" toName="img" smart="true"/>'
+
+
+def config_of(*tags: str) -> str:
+    return f'<View><Image name="img" value="$image"/>{"".join(tags)}</View>'
+
+
+def predicted(config: str) -> list[dict[str, Any]]:
+    body = {
+        "tasks": [{"id": 1, "project": 1, "data": {"image": data_url(flag("red", "blue"))}}],
+        "label_config": config,
+        "project": "1.7",
+    }
+    response = Annotator().client.post("/predict", json=body)
+    (entry,) = response.get_json()["results"]
+    assert LabelInterface(config).validate_prediction(entry, return_errors=True) == []
+    return list(entry["result"])
+
+
+@pytest.mark.parametrize("tool", ["brush", "polygon", "rectangle"])
+def test_a_region_is_two_entries_with_one_id_as_the_editor_writes_them(tool: str) -> None:
+    result = predicted(config_of(LABELS, TOOLS[tool]))
+    assert [(each["type"], each["from_name"]) for each in result] == [
+        (tool, tool),
+        ("labels", "kind"),
+        (tool, tool),
+        ("labels", "kind"),
+    ]
+    for shape, labelled in (result[:2], result[2:]):
+        assert shape["id"] == labelled["id"]
+        assert shape["to_name"] == labelled["to_name"] == "img"
+        assert labelled["value"] == {**shape["value"], "labels": labelled["value"]["labels"]}
+    assert [each["value"].get("labels") for each in result] == [None, ["r"], None, ["blue"]]
+    assert result[0]["id"] != result[2]["id"]
+
+
+def test_of_several_tools_one_draws() -> None:
+    def chosen(*tags: str) -> tuple[str, str, bool]:
+        (control,) = parse_label_config(config_of(LABELS, *tags)).controls
+        return control.kind, control.tool, control.is_predicted
+
+    every = list(TOOLS.values())
+    assert chosen(*reversed(every)) == ("brushlabels", "brush", True)
+    no_brush = TOOLS["brush"].replace("/>", ' prelabel="no"/>')
+    assert chosen(no_brush, *every[2:]) == ("polygonlabels", "polygon", True)
+    assert chosen(no_brush) == ("brushlabels", "brush", False)
+    assert chosen(SMART, TOOLS["polygon"]) == ("polygonlabels", "polygon", True)
+    assert chosen(SMART) == ("rectanglelabels", "ask", True)
+    elsewhere = TOOLS["brush"].replace('toName="img"', 'toName="other"')
+    assert chosen(elsewhere, TOOLS["rectangle"]) == ("rectanglelabels", "rectangle", True)
+
+
+def test_attributes_count_on_either_tag() -> None:
+    labels = LABELS.replace("toName", 'model_score_threshold="0.5" adapt="off" toName')
+    brush = TOOLS["brush"].replace("/>", ' prelabel="auto" overlap="false" score="effort"/>')
+    config = parse_label_config(config_of(labels, brush))
+    (control,) = config.controls
+    assert [label.threshold for label in control.labels] == [0.5, 0.5]
+    assert (control.overlap, config.prelabel, config.score, config.adapt) == (
+        False,
+        True,
+        "effort",
+        "off",
+    )
+
+
+@pytest.mark.parametrize(
+    ("tags", "sentence"),
+    [
+        ([LABELS], "a <Brush>, <Bitmask>, <Polygon> or <Rectangle> beside <Labels>"),
+        ([LABELS, '<Ellipse name="e" toName="img"/>'], "beside <Labels>, with toName"),
+        ([f'<Repeater on="$x">{LABELS}{TOOLS["brush"]}</Repeater>'], "<Repeater>"),
+        (
+            ['<Labels name="kind" toName="img" value="$labels"/>', TOOLS["brush"]],
+            "Labels that come from the task",
+        ),
+        ([TOOLS["brush"]], "with one or more <Label> tags"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said_with_how_to_write_it(tags: list[str], sentence: str) -> None:
+    with pytest.raises(LabelConfigError, match=sentence):
+        parse_label_config(config_of(*tags))
+
+
+def test_a_click_is_answered_with_its_label() -> None:
+    """The editor sends the point twice, for its tool and for its label; both carry the label."""
+    shape = {"x": 75, "y": 50, "width": 0.5, "labels": ["r"]}
+    size = {"original_width": 60, "original_height": 40, "image_rotation": 0, "to_name": "img"}
+    point = {**size, "id": "p", "type": "keypoint", "from_name": "click", "value": shape}
+    config = config_of(LABELS, TOOLS["brush"], CLICK)
+    asked = (point | {"is_positive": True}, point | {"type": "labels", "from_name": "kind"})
+    brush, labelled = Annotator().asks(flag("red", "blue"), *asked, config=config)
+    assert (brush["type"], labelled["value"]["labels"]) == ("brush", ["r"])
+    assert mask_of(labelled)[20, 45]
+    assert not mask_of(labelled)[20, 10]
+
+
+def test_what_annotators_leave_is_compared() -> None:
+    config = parse_label_config(config_of(LABELS, TOOLS["brush"], TOOLS["rectangle"], CLICK))
+    result = predicted(config_of(LABELS, TOOLS["brush"], TOOLS["rectangle"], CLICK))
+    size = {"original_width": 60, "original_height": 40, "to_name": "img"}
+    left_half = {"x": 0, "y": 0, "width": 50, "height": 100, "rotation": 0}
+    drawn = [
+        {**size, "id": "n", "type": "rectangle", "from_name": "rectangle", "value": left_half},
+        {
+            **size,
+            "id": "n",
+            "type": "labels",
+            "from_name": "kind",
+            "value": left_half | {"labels": ["r"]},
+        },
+    ]
+    point = {**size, "id": "p", "type": "labels", "from_name": "kind"}
+    point["value"] = {"x": 5, "y": 5, "width": 1, "labels": ["r"]}
+    final = [*result[2:], *drawn, point]  # red was deleted and drawn anew as a box
+    (picture,) = compare(result, final, config, Task(1, 1, {"image": "a.png"}))
+    red, blue = picture.changes
+    assert (red.label, red.deleted, red.added, blue.accepted) == ("red", 1, 1, 1)
+    assert red.iou == 1
+    expected = np.zeros((40, 60), bool)
+    expected[:, :30] = True
+    assert np.array_equal(picture.final["red"], expected)
+
+
+def test_the_tool_is_in_the_model_version_and_changes_no_other() -> None:
+    versions = ModelVersions(Settings(), lambda: "w", None)
+
+    def of(*tags: str) -> str:
+        return versions.current(parse_label_config(config_of(*tags)))
+
+    assert of(LABELS, TOOLS["brush"]) != of(LABELS, TOOLS["polygon"])
+    assert of(LABELS, TOOLS["brush"]) == of(LABELS, TOOLS["brush"], TOOLS["polygon"])
+    assert of(LABELS, TOOLS["brush"]) != of(LABELS, TOOLS["brush"].replace('"brush"', '"other"'))

@@ -1,0 +1,105 @@
+"""``<Labels>`` with a ``<Brush>`` in the real editor: shown, asked for, submitted and reported."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+from playwright.sync_api import Page
+
+from backend.cli import demo_scenes, label_studio_project
+from backend.cli.demo_servers import LabelStudioProcess
+from tests.e2e.editor import open_task, settled
+
+pytestmark = pytest.mark.timeout(300)
+
+CONFIG = """<View>
+<Image name="image" value="$image"/>
+<Labels name="kind" toName="image"><Label value="sky" alias="s"/><Label value="grass"/></Labels>
+<Brush name="brush" toName="image"/><Polygon name="outline" toName="image"/>
+<KeyPoint name="click" toName="image" smart="true"/>
+</View>"""
+REGIONS = "Htx.annotationStore.selected.regions"
+
+
+@pytest.fixture
+def project(studio: LabelStudioProcess, backend_url: str) -> Iterator[int]:
+    made = studio.client.projects.create(title="Labels with tools", label_config=CONFIG)
+    label_studio_project.connect(studio, int(made.id), backend_url)
+    yield int(made.id)
+    studio.client.projects.delete(id=int(made.id))
+
+
+def report(backend_url: str, project: int) -> dict[str, Any]:
+    """Wait until the report has compared an annotation, and return its figures."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        answer = requests.get(f"{backend_url}/projects/{project}/report.json", timeout=30).json()
+        if answer["annotations"]["compared"]:
+            return dict(answer["all"]["labels"])
+        time.sleep(0.5)
+    raise AssertionError("The annotation was not read.")
+
+
+def test_a_prediction_is_shown_submitted_and_reported_as_accepted(
+    page: Page, studio: LabelStudioProcess, backend_url: str, project: int
+) -> None:
+    label_studio_project.upload(studio, project, [demo_scenes.scene_file(700)])
+    (task,) = studio.client.tasks.list(project=project)
+    open_task(page, studio, project, task.id)
+    shown = page.evaluate(f"{REGIONS}.map(r => [r.type, r.labels[0], r.results.map(x => x.type)])")
+    assert {label for _, label, _ in shown} <= {"s", "grass"}
+    assert [[type_, types] for type_, _, types in shown] == [
+        ["brushregion", ["brush", "labels"]] for _ in shown
+    ]
+    stored = f"/api/tasks/{task.id}/annotations"
+    with page.expect_response(lambda answer: stored in answer.url):
+        page.click("[data-testid=bottombar-submit-button]")
+    (annotation,) = studio.client.annotations.list(id=task.id)
+    (prediction,) = studio.client.predictions.list(task=task.id)
+    kept = ("id", "type", "from_name", "to_name", "value")
+    assert [{key: each[key] for key in kept} for each in annotation.result] == [
+        {key: each[key] for key in kept} for each in prediction.result
+    ]
+    figures = report(backend_url, project)
+    assert {each["accepted_share"] for each in figures.values()} == {1}
+    assert sum(each["accepted"] for each in figures.values()) == len(shown)
+
+
+def test_a_smart_click_is_answered_and_backspace_leaves_one_region_of_the_thing(
+    page: Page, studio: LabelStudioProcess, project: int
+) -> None:
+    """As the guide says: the predicted region stays beside the accepted one until it is deleted."""
+    label_studio_project.upload(studio, project, [demo_scenes.scene_file(701)])
+    (task,) = studio.client.tasks.list(project=project)
+    open_task(page, studio, project, task.id)
+    ids = f"{REGIONS}.filter(r => r.labels[0] === 's').map(r => r.id)"
+    (predicted,) = page.evaluate(ids)
+    toggle = page.locator("[data-testid=bottombar-auto-annotation-toggle]")
+    if not toggle.is_checked():
+        toggle.click(force=True)
+    settled(page)
+    try:
+        page.locator(".lsf-tool_smart").first.hover()
+        page.locator(".lsf-tool_smart[aria-label=key-point-tool]").last.click()
+        page.locator(".lsf-label").filter(has_text="sky").first.click()
+        box: Any = page.locator(".konvajs-content").bounding_box()
+        with page.expect_response(lambda answer: answer.url.endswith("/interactive-annotating")):
+            page.keyboard.down("Control")  # a region covers the spot
+            page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 8)
+            page.keyboard.up("Control")
+        page.wait_for_function("Htx.annotationStore.selected.suggestions.size === 1")
+        page.click("[data-testid=bottombar-accept-suggestions-button]")
+        page.wait_for_function("Htx.annotationStore.selected.suggestions.size === 0")
+        first, answer = page.evaluate(ids)
+        assert first == predicted
+        page.locator("[class*=outliner-item]").filter(has_text="sky").first.click()
+        page.keyboard.press("Backspace")
+        page.wait_for_function(f"{ids}.length === 1")
+        assert page.evaluate(ids) == [answer]
+    finally:
+        if toggle.is_checked():
+            toggle.click(force=True)
