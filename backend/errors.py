@@ -105,7 +105,7 @@ class RequestTooSlow(BackendError):
 
 
 class PayloadTooLarge(BackendError):
-    """The request is larger than the limit."""
+    """The request is larger than the limit, or holds more values than its size allows."""
 
     http_status = 413
     code = "PayloadTooLarge"
