@@ -264,7 +264,8 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(
         default=60,
         gt=0,
-        description="Longest time in seconds that a request may take to arrive.",
+        description="Longest time in seconds that a request may take to arrive, and its answer to "
+        "be read.",
     )
     max_tasks: int = Field(
         default=10_000,

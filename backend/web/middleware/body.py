@@ -1,19 +1,24 @@
-"""Read a request's body within its limits."""
+"""Read a request's body within its limits.
+
+The limit of time is the server's, `backend.web.connections`: it hands a request on when all of it
+has arrived, or says why it does not.
+"""
 
 from __future__ import annotations
 
-import logging
 import tempfile
+from contextlib import suppress
+from enum import Enum
 from typing import BinaryIO, Final, cast
 
 from flask import request
 from werkzeug.exceptions import ClientDisconnected
 
 from backend.errors import BadRequest, PayloadTooLarge, RequestTooSlow
-from backend.network.time_limit import Clock, TimeLimit
 from backend.settings import Settings
 
-log = logging.getLogger(__name__)
+#: Key of the WSGI environment under which the server says why a body has not arrived.
+REFUSED: Final = "clearclip.refused"
 
 #: Bytes of a body that are kept in memory; the rest is in a file without a name.
 _IN_MEMORY: Final = 1 << 20
@@ -21,13 +26,20 @@ _IN_MEMORY: Final = 1 << 20
 _CHUNK: Final = 1 << 16
 
 
+class Refusal(Enum):
+    """Say why a body has not arrived."""
+
+    TOO_LARGE = 1
+    TOO_SLOW = 2
+    BROKEN = 3
+
+
 class BodyReader:
-    """Read bodies of at most ``MAX_BODY_MB`` within ``REQUEST_TIMEOUT_S``."""
+    """Read bodies of at most ``MAX_BODY_MB``; the server waits ``REQUEST_TIMEOUT_S`` for them."""
 
     def __init__(self, settings: Settings) -> None:
         self._max_mb = settings.max_body_mb
         self._timeout_s = settings.request_timeout_s
-        self._clock = Clock()
 
     def read(self, max_bytes: int) -> bytes:
         """Read the body of the current request for a route that expects little.
@@ -56,44 +68,36 @@ class BodyReader:
             RequestTooSlow: the body did not arrive in time.
             BadRequest: its chunks are broken, or it ends too early.
         """
-        if (request.content_length or 0) > self._max_mb << 20:
-            raise self._too_large()
+        self._check()
+        if request.stream.seekable():  # the server's own file
+            return cast(BinaryIO, request.stream)
         file = cast(BinaryIO, tempfile.SpooledTemporaryFile(_IN_MEMORY))  # noqa: SIM115
         try:
-            self._read_in_time(file)
+            self._copy(file)
             file.seek(0)
         except BaseException:
             file.close()
             raise
         return file
 
-    def _read_in_time(self, file: BinaryIO) -> None:
-        is_whole = False
-        with TimeLimit(self._timeout_s, self._clock) as time_limit:
-            if connection := request.environ.get("gunicorn.socket"):
-                time_limit.hold(connection)
-            try:
-                self._copy(file)
-                is_whole = True
-            except PayloadTooLarge:
-                raise
-            except ClientDisconnected:
-                is_whole = True  # what has arrived is parsed, and found to be no JSON
-            except Exception:  # the server's own, such as gunicorn's for the size of a chunk
-                log.debug("The body cannot be read", exc_info=True)
-        if time_limit.is_over:
+    def _check(self) -> None:
+        refusal = request.environ.get(REFUSED)
+        if refusal is Refusal.TOO_LARGE or (request.content_length or 0) > self._max_mb << 20:
+            raise self._too_large()
+        if refusal is Refusal.TOO_SLOW:
             raise RequestTooSlow(
                 f"The request took longer than REQUEST_TIMEOUT_S ({self._timeout_s:g})."
             )
-        if not is_whole:
+        if refusal is Refusal.BROKEN:
             raise BadRequest("The body cannot be read: its chunks are broken, or it ends early.")
 
     def _copy(self, file: BinaryIO) -> None:
-        # A chunked request declares no length: its bytes are counted.
-        while chunk := request.stream.read(_CHUNK):
-            file.write(chunk)
-            if file.tell() > self._max_mb << 20:
-                raise self._too_large()
+        with suppress(ClientDisconnected):  # what has arrived is parsed, and found to be no JSON
+            # A chunked request declares no length: its bytes are counted.
+            while chunk := request.stream.read(_CHUNK):
+                file.write(chunk)
+                if file.tell() > self._max_mb << 20:
+                    raise self._too_large()
 
     def _too_large(self) -> PayloadTooLarge:
         return PayloadTooLarge(f"The request is larger than MAX_BODY_MB ({self._max_mb}).")
