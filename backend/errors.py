@@ -8,6 +8,7 @@
     ├── Unauthorized            401   basic auth is on, and missing or wrong
     ├── TooManyGuesses          429   too many wrong passwords came from the address of the client
     ├── CrossSite               403   a page of another site has sent it in a user's name
+    ├── UnknownName             403   the backend was opened under a name that it does not know
     ├── RequestTooSlow          408   the request did not arrive within REQUEST_TIMEOUT_S
     ├── PayloadTooLarge         413   the request is over MAX_BODY_MB
     ├── ModelUnavailable        503   the model has failed to load, or the backend shuts down
@@ -95,6 +96,13 @@ class CrossSite(BackendError):
 
     http_status = 403
     code = "CrossSite"
+
+
+class UnknownName(BackendError):
+    """The backend was opened under a name that it does not know; another site may own the name."""
+
+    http_status = 403
+    code = "UnknownName"
 
 
 class RequestTooSlow(BackendError):

@@ -32,7 +32,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Learning from corrections": ("adapt", "adapt_every"),
     "Database": ("database_url",),
-    "Access": ("basic_auth_user", "basic_auth_pass", "host", "port"),
+    "Access": ("basic_auth_user", "basic_auth_pass", "host", "port", "server_names"),
     "Speed and memory": (
         "batch_windows",
         "queue_size",
