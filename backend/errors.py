@@ -19,6 +19,7 @@
     ├── JobOver                 409   a job that is over cannot be paused, resumed or cancelled
     ├── LearningRefused         409   a project is pinned, or has nothing to learn or go back to
     ├── DatabaseInUse           409   a database that a backend works with cannot be restored
+    ├── DatabaseAway            503   another program locks the database, or it cannot be reached
     ├── DatabaseTooNew          424   a newer version of the backend has upgraded the database
     ├── StudioUnreachable       424   Label Studio's API does not answer, or another in its place
     ├── StudioRefused           424   Label Studio's API refuses a request
@@ -166,6 +167,13 @@ class DatabaseInUse(BackendError):
 
     http_status = 409
     code = "DatabaseInUse"
+
+
+class DatabaseAway(BackendError):
+    """The database is locked by another program, or cannot be reached."""
+
+    http_status = 503
+    code = "DatabaseAway"
 
 
 class DatabaseTooNew(BackendError):

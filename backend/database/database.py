@@ -23,6 +23,9 @@ from backend.settings import Settings
 #: The advisory lock of PostgreSQL under which tables are made and jobs are changed.
 LOCK: Final = 0xC1EAC119
 
+#: Time for which SQLite waits for another writer, in seconds.
+_LOCK_TIMEOUT_S: Final = 10
+
 #: The most keys of one SQL statement.
 MAX_KEYS: Final = 400
 
@@ -191,7 +194,7 @@ def _open(url: URL) -> Engine:
 def _connect(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": 60})
+    engine = create_engine(url, connect_args={"timeout": _LOCK_TIMEOUT_S})
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

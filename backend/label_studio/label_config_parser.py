@@ -56,8 +56,10 @@ from backend.label_studio.label_config import (
 from backend.settings import Adapt, ScoreKind
 from clearclip_core import Label
 
-#: Letters of a label config; ten thousand labels with their words fit.
+#: Letters of a label config.
 MAX_CONFIG_LENGTH = 2_000_000
+#: Labels of a label config; the words of each are embedded before the first prediction.
+MAX_LABELS = 3000
 #: Tags within tags. Every control is searched for labels, so that nested ones add up.
 MAX_DEPTH = 100
 #: Letters of one prompt. CLIP reads 77 tokens of it, but its tokenizer reads all letters first.
@@ -99,6 +101,10 @@ def parse_label_config(xml: str) -> LabelConfig:
     boxes = [element for element in elements if element not in drawn]
     controls = tuple(_control(element, images) for element in drawn)
     labels = tuple(_labels(drawn))
+    if len(labels) > MAX_LABELS:
+        raise LabelConfigError(
+            f"The label config has {len(labels)} labels, more than {MAX_LABELS}: split the project."
+        )
     used = {name for control in controls for name in control.to_names}
     return LabelConfig(
         images=tuple(tag for tag in images.values() if tag.name in used),

@@ -22,6 +22,7 @@ from backend.label_studio.requests import Rectangle, Task
 from clearclip_core.images.opening import open_image
 
 _MIN_ALPHA = 128  # of a painted pixel: the editor's brushes have soft edges
+_MAX_CROSSINGS = 10_000_000  # of outlines and rows of pixels: it takes seconds to sort them
 _SHIFT = 4  # fractional bits of the coordinates in which outlines are filled
 
 _BROKEN = (
@@ -190,9 +191,12 @@ def _read_area(raw: Any) -> Area | None:
 
 def _outline_mask(points_px: npt.NDArray[np.float64], size_hw: tuple[int, int]) -> BoolMask:
     """Return the mask (H, W) bool of the pixels inside an outline, points (P, 2) of x and y."""
-    canvas = np.zeros(size_hw, dtype=np.uint8)
     far = 2 * max(size_hw)  # OpenCV overflows on larger numbers, and no pixels lie beyond
     points_px = _finite(points_px).clip(-far, far)
+    crossings = int(np.abs(np.diff(points_px[:, 1], append=points_px[:1, 1])).sum())
+    if crossings > _MAX_CROSSINGS:
+        raise ValueError(f"An outline crosses {crossings} rows, more than {_MAX_CROSSINGS}.")
+    canvas = np.zeros(size_hw, dtype=np.uint8)
     centred = np.rint((points_px - 0.5) * (1 << _SHIFT)).astype(np.int32)  # 0 is a pixel's centre
     cv2.fillPoly(canvas, [centred], 1, shift=_SHIFT)
     return canvas.astype(np.bool_)

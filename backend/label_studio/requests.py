@@ -41,6 +41,9 @@ _GEOMETRY_KEYS = {"x", "points", "rle", "imageDataURL"}
 #: Letters that are read of a text that an annotator types.
 _LONGEST_TEXT = 1000
 
+#: Prompts of one context; each is answered by masks of its own.
+_MAX_PROMPTS: Final = 500
+
 #: What is read of the bodies. All else, such as old annotations, is skipped while they are parsed.
 _IDS: Final[Shape] = Items({"id": Whole.KEPT})
 _WEBHOOK: Final[Shape] = {
@@ -386,6 +389,11 @@ def _read_context(raw: Any) -> Context | None:
             f'Expected "context" to hold a list "result", but got {describe_type(regions)}.'
         )
     prompts = tuple(prompt for region in regions if (prompt := _read_prompt(region)) is not None)
+    if len(prompts) > _MAX_PROMPTS:
+        raise BadRequest(
+            f"The context has {len(prompts)} prompts, more than {_MAX_PROMPTS}: accept or reject "
+            "some suggestions first."
+        )
     return Context(prompts, event or "predict")
 
 

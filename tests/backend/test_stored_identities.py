@@ -619,7 +619,7 @@ REASONS = {
     *("PlotNotFound", "JobOver", "LearningRefused", "StudioUnreachable", "StudioRefused"),
     *("TaskError", "DataKeyError", "ImageNotFound", "ImageRefused", "HostRefused"),
     *("ImageInvalid", "ImageTooLarge"),
-    *("DatabaseInUse", "DatabaseTooNew", "TooManyGuesses", "UnknownName"),
+    *("DatabaseInUse", "DatabaseTooNew", "TooManyGuesses", "UnknownName", "DatabaseAway"),
 }
 
 
