@@ -116,11 +116,14 @@ def area_mask(area: Area) -> BoolMask:
     value = area.value
     try:
         if area.kind == "brushlabels":
-            return decode_rle(value["rle"], *area.size_hw) >= _MIN_ALPHA
+            alpha = decode_rle(value["rle"], *area.size_hw)
+            return np.greater_equal(alpha, _MIN_ALPHA, out=alpha.view(np.bool_))
         if area.kind == "bitmasklabels":
             return _read_bitmask(value["imageDataURL"], area.size_hw)
         if area.kind == "polygonlabels":
             points = np.array(value["points"], dtype=np.float64)
+            if points.ndim != 2 or points.shape[1] != 2:
+                raise ValueError("Expected the points of an outline to be pairs of numbers.")
             return _outline_mask(points * area.size_hw[::-1] / 100, area.size_hw)
         if area.kind == "rectanglelabels":
             x, y, width, height = (float(value[key]) for key in ("x", "y", "width", "height"))

@@ -99,8 +99,14 @@ def b64(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
+OUTLINE = {"type": "polygonlabels", "from_name": "mask", "to_name": "image"}
+SIZE = {"original_width": 3, "original_height": 2}
+
+
 @FUZZ
 @given(region=regions())
+@example(region=OUTLINE | SIZE | {"value": {"points": False}})
+@example(region=OUTLINE | SIZE | {"value": {"points": [[1, 2, 3]]}})
 def test_regions_of_annotations(region: Any) -> None:
     with suppress(BadRequest, ValueError):
         for area in read_areas([region], {"mask"}):
