@@ -8,6 +8,7 @@
     ├── Unauthorized            401   basic auth is on, and missing or wrong
     ├── TooManyGuesses          429   too many wrong passwords came from the address of the client
     ├── CrossSite               403   a page of another site has sent it in a user's name
+    ├── UnknownName             403   the backend was opened under a name that it does not know
     ├── RequestTooSlow          408   the request did not arrive within REQUEST_TIMEOUT_S
     ├── PayloadTooLarge         413   the request is over MAX_BODY_MB
     ├── ModelUnavailable        503   the model has failed to load, or the backend shuts down
@@ -18,6 +19,7 @@
     ├── JobOver                 409   a job that is over cannot be paused, resumed or cancelled
     ├── LearningRefused         409   a project is pinned, or has nothing to learn or go back to
     ├── DatabaseInUse           409   a database that a backend works with cannot be restored
+    ├── DatabaseAway            503   another program locks the database, or it cannot be reached
     ├── DatabaseTooNew          424   a newer version of the backend has upgraded the database
     ├── StudioUnreachable       424   Label Studio's API does not answer, or another in its place
     ├── StudioRefused           424   Label Studio's API refuses a request
@@ -97,6 +99,13 @@ class CrossSite(BackendError):
     code = "CrossSite"
 
 
+class UnknownName(BackendError):
+    """The backend was opened under a name that it does not know; another site may own the name."""
+
+    http_status = 403
+    code = "UnknownName"
+
+
 class RequestTooSlow(BackendError):
     """The request did not arrive in time."""
 
@@ -105,7 +114,7 @@ class RequestTooSlow(BackendError):
 
 
 class PayloadTooLarge(BackendError):
-    """The request is larger than the limit."""
+    """The request is larger than the limit, or holds more values than its size allows."""
 
     http_status = 413
     code = "PayloadTooLarge"
@@ -158,6 +167,13 @@ class DatabaseInUse(BackendError):
 
     http_status = 409
     code = "DatabaseInUse"
+
+
+class DatabaseAway(BackendError):
+    """The database is locked by another program, or cannot be reached."""
+
+    http_status = 503
+    code = "DatabaseAway"
 
 
 class DatabaseTooNew(BackendError):

@@ -264,6 +264,11 @@ class Settings(BaseSettings):
         default="127.0.0.1",
         description="Address to listen on; 0.0.0.0 lets other machines in (set BASIC_AUTH_* too).",
     )
+    server_names: Hosts = Field(
+        default="",
+        description="Names with a dot under which this backend is opened, such as "
+        "clearclip.lab.example or *.lab.example; without a password it answers under no others.",
+    )
     port: int = Field(default=9090, ge=1, le=65535, description="Port to listen on.")
     threads: int = Field(
         default=16, ge=4, le=256, description="Requests that are answered at the same time."
@@ -295,7 +300,8 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(
         default=60,
         gt=0,
-        description="Longest time in seconds that a request may take to arrive.",
+        description="Longest time in seconds that a request may take to arrive, and its answer to "
+        "be read.",
     )
     max_tasks: int = Field(
         default=10_000,

@@ -33,7 +33,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Learning from corrections": ("adapt", "adapt_every"),
     "Database": ("database_url",),
-    "Access": ("basic_auth_user", "basic_auth_pass", "host", "port", "trusted_proxies"),
+    "Access": (
+        "basic_auth_user",
+        "basic_auth_pass",
+        "host",
+        "port",
+        "server_names",
+        "trusted_proxies",
+    ),
     "Speed and memory": (
         "batch_windows",
         "queue_size",

@@ -27,6 +27,9 @@ LOCK: Final = 0xC1EAC119
 #: Longest wait for a connection to PostgreSQL, in seconds: a host that is gone says nothing.
 _CONNECT_TIMEOUT_S: Final = 10
 
+#: Time for which SQLite waits for another writer, in seconds.
+_LOCK_TIMEOUT_S: Final = 10
+
 #: The most keys of one SQL statement.
 MAX_KEYS: Final = 400
 
@@ -198,7 +201,7 @@ def _connect(url: URL) -> Engine:
         url = url.update_query_dict({**timeout, **url.query})  # the settings' own wins
     if url.get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": 60})
+    engine = create_engine(url, connect_args={"timeout": _LOCK_TIMEOUT_S})
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

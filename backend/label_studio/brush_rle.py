@@ -24,6 +24,11 @@ _CHANNELS = 4
 #: Bytes of a stream whose token lengths are looked up at once; needs some bytes for each bit.
 _PART_BYTES = 1 << 18
 
+#: Values that are decoded at once. Those of a run need a quarter of a byte of memory each, those of
+#: a literal so many times more.
+_BATCH_VALUES = 1 << 23
+_LITERAL_COST = 20
+
 
 def encode_rle(mask: npt.NDArray[np.bool_]) -> list[int]:
     """Encode a mask; the same integers as Label Studio's own converter.
@@ -85,13 +90,49 @@ def decode_rle(rle: Sequence[int], height: int, width: int) -> npt.NDArray[np.ui
             f"but got {n_values if len(data) >= 7 else 'no'} values."
         )
     is_run, counts, positions = _read_tokens(data, n_values, word_bits, length_bits)
+    source = np.frombuffer(data + b"\0" * 5, dtype=np.uint8)
+    totals = np.cumsum(counts)
+    costs = np.cumsum(np.where(is_run, 1, _LITERAL_COST) * counts)
+    alpha = np.empty(height * width, dtype=np.uint8)
+    first = before = 0
+    while first < counts.size:
+        limit = (costs[first - 1] if first else 0) + _BATCH_VALUES
+        last = max(first + 1, int(np.searchsorted(costs, limit, "right")))
+        part = slice(first, last)
+        tokens = is_run[part], counts[part], positions[part]
+        after = int(totals[last - 1])
+        alpha[before // _CHANNELS : after // _CHANNELS] = _alphas(
+            source, *tokens, word_bits, before
+        )
+        first, before = last, after
+    return alpha.reshape(height, width)
+
+
+def _alphas(
+    source: npt.NDArray[np.uint8],
+    is_run: npt.NDArray[np.bool_],
+    counts: npt.NDArray[np.int64],
+    positions: npt.NDArray[np.int64],
+    word_bits: int,
+    before: int,
+) -> npt.NDArray[np.uint8]:
+    """Return the alphas of successive tokens.
+
+    Args:
+        source: bytes of the stream, and five more.
+        is_run: (N,) of each token; as from `_read_tokens`.
+        counts: (N,) values of each token.
+        positions: (N,) bit at which the values of each token begin.
+        word_bits: bits of a value.
+        before: number of the values before the first token.
+    """
     words = np.where(is_run, 1, counts)  # (N,) values to read for each token
     nth = np.arange(words.sum()) - np.repeat(np.cumsum(words) - words, words)
-    values = _read_words(data, np.repeat(positions, words) + nth * word_bits, word_bits)
-    ends = np.cumsum(np.repeat(np.where(is_run, counts, 1), words))
-    pixels = np.diff(ends // _CHANNELS, prepend=0)  # how many alphas lie before each end
-    alpha = np.repeat(np.minimum(values, 255).astype(np.uint8), pixels)
-    return alpha.reshape(height, width)
+    values = _read_words(source, np.repeat(positions, words) + nth * word_bits, word_bits)
+    ends = before + np.cumsum(np.repeat(np.where(is_run, counts, 1), words))
+    # How many alphas lie before each end.
+    pixels = np.diff(ends // _CHANNELS, prepend=before // _CHANNELS)
+    return np.repeat(np.minimum(values, 255).astype(np.uint8), pixels)
 
 
 def _pack_header() -> int:
@@ -201,10 +242,9 @@ def _heads(data: bytes) -> npt.NDArray[np.uint32]:
 
 
 def _read_words(
-    data: bytes, positions: npt.NDArray[np.int64], word_bits: int
+    source: npt.NDArray[np.uint8], positions: npt.NDArray[np.int64], word_bits: int
 ) -> npt.NDArray[np.int64]:
     """Read words of up to 32 bits at any bit: (N,) positions -> (N,) values."""
-    source = np.frombuffer(data + b"\0" * 5, dtype=np.uint8)
     first = positions >> 3
     window = np.zeros(positions.shape, dtype=np.int64)
     for byte in range(5):  # 32 bits from the last bit of a byte on

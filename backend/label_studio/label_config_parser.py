@@ -69,6 +69,8 @@ from backend.settings import Adapt, ScoreKind
 from clearclip_core import Label
 from clearclip_core.vocabulary import BACKGROUND_NAMES
 
+#: Labels of a label config; the words of each are embedded before the first prediction.
+MAX_LABELS = 3000
 #: Letters of one prompt. CLIP reads 77 tokens of it, but its tokenizer reads all letters first.
 MAX_PROMPT_LENGTH = 1000
 
@@ -106,6 +108,10 @@ def parse_label_config(xml: str) -> LabelConfig:
     controls = tuple(_control(each, images) for each in drawn)
     elements = [element for each in drawn for element in each.elements]
     labels = tuple(_labels(each.labels for each in drawn))
+    if len(labels) > MAX_LABELS:
+        raise LabelConfigError(
+            f"The label config has {len(labels)} labels, more than {MAX_LABELS}: split the project."
+        )
     used = {name for control in controls for name in control.to_names}
     return LabelConfig(
         images=tuple(tag for tag in images.values() if tag.name in used),

@@ -22,6 +22,7 @@ from backend.label_studio.requests import Rectangle, Task
 from clearclip_core.images.opening import open_image
 
 _MIN_ALPHA = 128  # of a painted pixel: the editor's brushes have soft edges
+_MAX_CROSSINGS = 10_000_000  # of outlines and rows of pixels: it takes seconds to sort them
 _SHIFT = 4  # fractional bits of the coordinates in which outlines are filled
 
 #: What tells the geometry of a region from others: key of its value -> kind.
@@ -128,11 +129,14 @@ def area_mask(area: Area) -> BoolMask:
     value = area.value
     try:
         if area.kind == "brushlabels":
-            return decode_rle(value["rle"], *area.size_hw) >= _MIN_ALPHA
+            alpha = decode_rle(value["rle"], *area.size_hw)
+            return np.greater_equal(alpha, _MIN_ALPHA, out=alpha.view(np.bool_))
         if area.kind == "bitmasklabels":
             return _read_bitmask(value["imageDataURL"], area.size_hw)
         if area.kind == "polygonlabels":
             points = np.array(value["points"], dtype=np.float64)
+            if points.ndim != 2 or points.shape[1] != 2:
+                raise ValueError("Expected the points of an outline to be pairs of numbers.")
             return _outline_mask(points * area.size_hw[::-1] / 100, area.size_hw)
         if area.kind == "rectanglelabels":
             x, y, width, height = (float(value[key]) for key in ("x", "y", "width", "height"))
@@ -217,9 +221,12 @@ def _as_control(value: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 
 def _outline_mask(points_px: npt.NDArray[np.float64], size_hw: tuple[int, int]) -> BoolMask:
     """Return the mask (H, W) bool of the pixels inside an outline, points (P, 2) of x and y."""
-    canvas = np.zeros(size_hw, dtype=np.uint8)
     far = 2 * max(size_hw)  # OpenCV overflows on larger numbers, and no pixels lie beyond
     points_px = _finite(points_px).clip(-far, far)
+    crossings = int(np.abs(np.diff(points_px[:, 1], append=points_px[:1, 1])).sum())
+    if crossings > _MAX_CROSSINGS:
+        raise ValueError(f"An outline crosses {crossings} rows, more than {_MAX_CROSSINGS}.")
+    canvas = np.zeros(size_hw, dtype=np.uint8)
     centred = np.rint((points_px - 0.5) * (1 << _SHIFT)).astype(np.int32)  # 0 is a pixel's centre
     cv2.fillPoly(canvas, [centred], 1, shift=_SHIFT)
     return canvas.astype(np.bool_)

@@ -7,14 +7,14 @@ answer, it also keeps the regions that are drawn already, unread, for `region_re
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO, Final
 
 from backend.errors import BadRequest
 from backend.label_studio.json_fields import (
     describe_type,
-    parse_object,
     read_item_index,
     read_label_config,
     read_number,
@@ -22,6 +22,7 @@ from backend.label_studio.json_fields import (
     read_text,
     read_texts,
 )
+from backend.label_studio.json_stream import Items, Shape, Whole, parse_stream
 
 #: Largest values of the id columns of Label Studio's database.
 _LARGEST_PROJECT = (1 << 31) - 1
@@ -39,6 +40,25 @@ _EVENT_KEYS = {
 _GEOMETRY_KEYS = {"x", "points", "rle", "imageDataURL"}
 #: Letters that are read of a text that an annotator types.
 _LONGEST_TEXT = 1000
+
+#: Prompts of one context; each is answered by masks of its own.
+_MAX_PROMPTS: Final = 500
+
+#: What is read of the bodies. All else, such as old annotations, is skipped while they are parsed.
+_IDS: Final[Shape] = Items({"id": Whole.KEPT})
+_WEBHOOK: Final[Shape] = {
+    "action": Whole.KEPT,
+    "project": {"id": Whole.KEPT, "label_config": Whole.KEPT},
+    "tasks": _IDS,
+    "annotation": {"id": Whole.KEPT},
+    "annotations": _IDS,
+}
+_SETUP: Final[Shape] = dict.fromkeys(("schema", "project", "hostname", "access_token"), Whole.KEPT)
+_TASK: Final = dict.fromkeys(("id", "project", "data"), Whole.KEPT)
+#: What is read of a draft or an annotation, where an annotator waits.
+_VERSIONS: Final[Shape] = Items(
+    dict.fromkeys(("result", "was_cancelled", "updated_at"), Whole.KEPT)
+)
 
 
 @dataclass(frozen=True)
@@ -136,12 +156,21 @@ class Context:
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """Tasks to predict with one label config; `context` is None unless an annotator waits."""
+    """Tasks to predict with one label config.
+
+    Attributes:
+        tasks: the tasks that have been read, the first ones of the request.
+        label_config: the label config as XML.
+        project_id: id of their project.
+        context: None unless an annotator waits.
+        tasks_left_out: number of the tasks that follow, which were only counted.
+    """
 
     tasks: tuple[Task, ...]
     label_config: str
     project_id: int | None = None
     context: Context | None = None
+    tasks_left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -183,10 +212,13 @@ class TasksDeleted:
 WebhookEvent = TasksCreated | AnnotationsChanged | TasksDeleted
 
 
-def parse_webhook(body: bytes) -> WebhookEvent | None:
+def parse_webhook(body: bytes | BinaryIO) -> WebhookEvent | None:
     """Read the body of ``POST /webhook``; None for an event that the backend does not act on.
 
     Label Studio does not read the answer, so that a broken body is no error.
+
+    Raises:
+        PayloadTooLarge: from `parse_stream`.
 
     >>> parse_webhook(b'{"action": "TASKS_CREATED", "project": {"id": 7}, "tasks": [{"id": 3}]}')
     TasksCreated(project_id=7, task_ids=(3,), label_config='')
@@ -195,7 +227,7 @@ def parse_webhook(body: bytes) -> WebhookEvent | None:
     AnnotationsChanged(project_id=7, annotation_ids=(5,))
     """
     try:
-        message = parse_object(body)
+        message, _ = _parse(body, _WEBHOOK)
     except BadRequest:
         return None
     project, action = message.get("project"), message.get("action")
@@ -214,16 +246,17 @@ def parse_webhook(body: bytes) -> WebhookEvent | None:
     return AnnotationsChanged(project_id, ids)
 
 
-def parse_setup(body: bytes) -> SetupRequest:
+def parse_setup(body: bytes | BinaryIO) -> SetupRequest:
     """Read the body of ``POST /setup``.
 
     Raises:
         BadRequest: no JSON object, or no label config in it.
+        PayloadTooLarge: from `parse_stream`.
 
     >>> parse_setup(b'{"project": "7.1700000000", "schema": "<View/>"}').project_id
     7
     """
-    message = parse_object(body)
+    message, _ = _parse(body, _SETUP)
     return SetupRequest(
         label_config=read_label_config(message, "schema"),
         project_id=read_project_id(message.get("project")),
@@ -232,17 +265,48 @@ def parse_setup(body: bytes) -> SetupRequest:
     )
 
 
-def parse_predict(body: bytes) -> PredictRequest:
+def parse_predict(body: bytes | BinaryIO, max_tasks: int = 10_000) -> PredictRequest:
     """Read the body of ``POST /predict``.
+
+    Only where an annotator waits, it is read again for the regions that are drawn already.
+
+    Args:
+        body: what Label Studio sends.
+        max_tasks: the number of tasks that are read; those that follow are counted.
 
     Raises:
         BadRequest: no JSON object, or what `read_predict_request` refuses.
+        PayloadTooLarge: from `parse_stream`.
 
     >>> request = parse_predict(b'{"tasks": [{"id": 1, "data": {}}], "label_config": "<View/>"}')
     >>> request.tasks
     (Task(id=1, project_id=None, data={}),)
     """
-    return read_predict_request(parse_object(body))
+    file = io.BytesIO(body) if isinstance(body, bytes) else body
+    message, left_out = _parse(file, _predict_shape(max_tasks))
+    request = replace(read_predict_request(message), tasks_left_out=left_out)
+    if request.context is None:
+        return request
+    message, _ = _parse(file, _predict_shape(max_tasks, with_drawn=True))
+    return replace(read_predict_request(message), tasks_left_out=left_out)
+
+
+def _predict_shape(max_tasks: int, with_drawn: bool = False) -> Shape:
+    drawn = dict.fromkeys(("drafts", "annotations"), _VERSIONS) if with_drawn else {}
+    return {
+        "tasks": Items(_TASK | drawn, max_tasks),
+        "label_config": Whole.KEPT,
+        "project": Whole.KEPT,
+        "params": {"context": Whole.KEPT},
+    }
+
+
+def _parse(body: bytes | BinaryIO, shape: Shape) -> tuple[dict[str, Any], int]:
+    """Parse a body that holds a JSON object; return it, and the number of items left out."""
+    parsed = parse_stream(io.BytesIO(body) if isinstance(body, bytes) else body, shape)
+    if not isinstance(parsed.value, dict):
+        raise BadRequest(f"Expected a JSON object, but got {describe_type(parsed.value)}.")
+    return parsed.value, parsed.items_left_out
 
 
 def read_predict_request(message: Mapping[str, Any]) -> PredictRequest:
@@ -325,6 +389,11 @@ def _read_context(raw: Any) -> Context | None:
             f'Expected "context" to hold a list "result", but got {describe_type(regions)}.'
         )
     prompts = tuple(prompt for region in regions if (prompt := _read_prompt(region)) is not None)
+    if len(prompts) > _MAX_PROMPTS:
+        raise BadRequest(
+            f"The context has {len(prompts)} prompts, more than {_MAX_PROMPTS}: accept or reject "
+            "some suggestions first."
+        )
     return Context(prompts, event or "predict")
 
 

@@ -18,6 +18,7 @@ from backend.web.middleware.body import BodyReader
 from backend.web.middleware.csrf import add_csrf_check
 from backend.web.middleware.errors import add_error_handlers
 from backend.web.middleware.headers import add_security_headers
+from backend.web.middleware.host_names import add_host_check
 from backend.web.middleware.proxy import add_proxy_headers
 from backend.web.middleware.request_log import add_request_log
 from backend.web.ml_backend.admission import Admission
@@ -72,6 +73,7 @@ def _add_middleware(app: Flask, settings: Settings, metrics: Metrics) -> None:
     add_proxy_headers(app, settings)
     add_request_log(app, metrics)  # the first, as it names the request for the others
     add_security_headers(app)
+    add_host_check(app, settings)
     add_auth(app, settings)
     add_csrf_check(app, settings)
     add_error_handlers(app)

@@ -1,21 +1,31 @@
-"""Run the WSGI application under gunicorn: one process, one model, a thread for each request."""
+"""Run the WSGI application: one process, one model, a thread for each request.
+
+gunicorn starts the process, starts it anew where it crashes, and stops it; waitress reads and
+writes. Of gunicorn's own workers, the one with threads keeps a thread for each connection that has
+begun to send or that is written to, so that some clients can take all of them.
+"""
 
 from __future__ import annotations
 
+import os
+import resource
 import sys
+import time
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.base import Worker
+from waitress import wasyncore
 
 from backend.inference.engine import Engine
-from backend.network.time_limit import Clock, TimeLimit
 from backend.settings import Settings
 from backend.telemetry.logs import logging_config
 from backend.web.app import create_app
+from backend.web.connections import MAX_CONNECTIONS, Server
+from backend.web.dispatcher import Dispatcher
 
-#: Threads on top of those that answer: they wait for requests that are slow to arrive.
-_THREADS_FOR_SLOW_REQUESTS = 64
+#: The longest time after which the loop looks whether it is to end, in seconds.
+_LOOP_S = 0.5
 
 #: How long a thread keeps the interpreter while others wait, in seconds. Answers to /health and
 #: /setup need it seldom, but then at once: a tenth of Python's default lets them have it sooner.
@@ -33,8 +43,7 @@ class GunicornApp(BaseApplication):  # type: ignore[misc]
         """Set gunicorn's options."""
         self.cfg.set("bind", f"{self.settings.host}:{self.settings.port}")
         self.cfg.set("workers", 1)
-        self.cfg.set("worker_class", TimeLimitedWorker)
-        self.cfg.set("threads", self.settings.threads + _THREADS_FOR_SLOW_REQUESTS)
+        self.cfg.set("worker_class", LoopWorker)
         self.cfg.set("timeout", 0)  # a prediction may take as long as it takes
         self.cfg.set("graceful_timeout", 5)
         self.cfg.set("loglevel", self.settings.log_level.lower())
@@ -59,27 +68,45 @@ class GunicornApp(BaseApplication):  # type: ignore[misc]
         return app
 
 
-class TimeLimitedWorker(ThreadWorker):  # type: ignore[misc]
-    """Limit how long the head of a request may take to arrive: ``REQUEST_TIMEOUT_S``.
+class LoopWorker(Worker):  # type: ignore[misc]
+    """Serve with the loop of `backend.web.connections` under gunicorn's supervision."""
 
-    Without a limit, a few connections that never send anything would take all threads. The limit
-    for the body is in `backend.web.middleware.body`.
-    """
+    alive: bool
 
     def init_process(self) -> None:
         """Prepare the process, before it serves."""
-        self.clock = Clock()
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        _allow_files(4 * MAX_CONNECTIONS)
         super().init_process()
 
-    def handle(self, conn: Any) -> Any:
-        """Read a request from a connection, and answer it."""
+    def run(self) -> None:
+        """Serve until a signal ends it, and then for ``graceful_timeout`` what has begun."""
         settings: Settings = self.app.settings
-        with TimeLimit(settings.request_timeout_s, self.clock) as conn.time_limit:
-            conn.time_limit.hold(conn.sock)
-            return super().handle(conn)
+        self._watched: dict[int, Any] = {}
+        dispatcher = Dispatcher(settings.threads)
+        self._servers = [
+            Server(self.wsgi, settings, one.sock, self._watched, dispatcher) for one in self.sockets
+        ]
+        while self.alive:
+            self._serve_once()
+            self.alive = self.alive and self.ppid == os.getppid()
+        for server in self._servers:
+            server.stop_accepting()
+        end = time.monotonic() + self.cfg.graceful_timeout
+        while time.monotonic() < end and any(server.is_busy for server in self._servers):
+            self._serve_once()
+        dispatcher.shutdown()
 
-    def handle_request(self, req: Any, conn: Any) -> Any:
-        """Answer a request whose head has arrived."""
-        conn.time_limit.lift()
-        return super().handle_request(req, conn)
+    def _serve_once(self) -> None:
+        self.notify()
+        for server in self._servers:
+            server.keep_limits()
+        wasyncore.loop(_LOOP_S, use_poll=True, map=self._watched, count=1)
+
+
+def _allow_files(count: int) -> None:
+    """Raise the number of files that this process may have open, as far as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -31,4 +31,4 @@ def test_docstring_draws_the_parents() -> None:
 
 def test_only_our_own_fault_is_a_server_error() -> None:
     ours = {name for name, cls in _all_errors().items() if cls.http_status >= 500}
-    assert ours == {"BackendError", "ModelUnavailable"}
+    assert ours == {"BackendError", "ModelUnavailable", "DatabaseAway"}

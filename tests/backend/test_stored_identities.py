@@ -621,7 +621,7 @@ REASONS = {
     *("PlotNotFound", "JobOver", "LearningRefused", "StudioUnreachable", "StudioRefused"),
     *("TaskError", "DataKeyError", "ImageNotFound", "ImageRefused", "HostRefused"),
     *("ImageInvalid", "ImageTooLarge"),
-    *("DatabaseInUse", "DatabaseTooNew", "TooManyGuesses"),
+    *("DatabaseInUse", "DatabaseTooNew", "TooManyGuesses", "UnknownName", "DatabaseAway"),
 }
 
 

@@ -1,5 +1,6 @@
 """Two hundred clients at once for a minute, against the served process with the demo model.
 
+Beside them are clients that never read their answer, and clients that never finish a request.
 Label Studio gives up on /health after 1 s and on /setup after 3 s, whatever else goes on.
 """
 
@@ -10,10 +11,12 @@ import base64
 import io
 import json
 import random
+import socket
 import statistics
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -30,6 +33,8 @@ from tests.bench.conftest import Report
 SECONDS = 60
 #: Kind of request -> number of clients; each sends the next request 1 s after its last response.
 CLIENTS = {"health": 80, "setup": 60, "interactive": 40, "batch": 20}
+#: Clients that ask for predictions and never read, and that send half the head of a request.
+NEVER_READ, HALF_HEADS = 100, 200
 CONFIG = label_config(["sky", "grass", "tree"])
 
 
@@ -100,6 +105,26 @@ async def client(kind: str, port: int, asked: list[bytes], end: float, measured:
         await asyncio.sleep(1)
 
 
+async def bad_client(port: int, sent: bytes, end: float) -> None:
+    """Send this again and again, each time until the server ends the connection; read nothing."""
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(random.random())
+    while time.monotonic() < end:
+        with socket.socket() as connection, suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.setblocking(False)
+            await loop.sock_connect(connection, ("127.0.0.1", port))
+            await loop.sock_sendall(connection, sent)
+            while time.monotonic() < end and not is_closed(connection):
+                await asyncio.sleep(0.5)
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Whether the other side has ended a connection, without reading what it has sent."""
+    state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+    return state != 1  # TCP_ESTABLISHED
+
+
 async def stall(end: float, measured: Measured) -> None:
     """How late this process itself comes: its clients measure that, too."""
     while time.monotonic() < end:
@@ -127,10 +152,12 @@ def resident_mb(pid: int) -> float:
 async def load(port: int, pid: int, pictures: list[str]) -> Measured:
     measured = Measured()
     asked = {kind: requests_of(kind, pictures) for kind in CLIENTS}
+    bad = [asked["batch"][0]] * NEVER_READ + [b"GET /health HTTP/1.1\r\nHost: x\r\nX-"] * HALF_HEADS
     end = time.monotonic() + SECONDS
     await asyncio.gather(
         watch(pid, end, measured),
         stall(end, measured),
+        *(bad_client(port, sent, end) for sent in bad),
         *(
             client(kind, port, asked[kind], end, measured)
             for kind, count in CLIENTS.items()
@@ -159,7 +186,8 @@ def test_load(report: Report, tmp_path: Path) -> None:
     for kind, goal in (("health", "< 1 s always"), ("setup", "< 3 s always"), ("interactive", "")):
         times = measured.seconds[kind]
         report.add(
-            f"/{kind} with {sum(CLIENTS.values())} clients, longest in {SECONDS} s, demo model",
+            f"/{kind} with {sum(CLIENTS.values())} clients, {NEVER_READ} that never read and "
+            f"{HALF_HEADS} that send half a head, longest in {SECONDS} s, demo model",
             goal,
             f"{max(times):.2f} s",
             f"median {statistics.median(times):.3f} s, {len(times)} requests; the clients' own "

@@ -1,69 +1,103 @@
-"""Read a request's body within its limits."""
+"""Read a request's body within its limits.
+
+The limit of time is the server's, `backend.web.connections`: it hands a request on when all of it
+has arrived, or says why it does not.
+"""
 
 from __future__ import annotations
 
-import logging
+import tempfile
+from contextlib import suppress
+from enum import Enum
+from typing import BinaryIO, Final, cast
 
 from flask import request
 from werkzeug.exceptions import ClientDisconnected
 
 from backend.errors import BadRequest, PayloadTooLarge, RequestTooSlow
-from backend.network.time_limit import Clock, TimeLimit
 from backend.settings import Settings
 
-log = logging.getLogger(__name__)
+#: Key of the WSGI environment under which the server says why a body has not arrived.
+REFUSED: Final = "clearclip.refused"
+
+#: Bytes of a body that are kept in memory; the rest is in a file without a name.
+_IN_MEMORY: Final = 1 << 20
+#: Bytes that are read at a time.
+_CHUNK: Final = 1 << 16
+
+
+class Refusal(Enum):
+    """Say why a body has not arrived."""
+
+    TOO_LARGE = 1
+    TOO_SLOW = 2
+    BROKEN = 3
 
 
 class BodyReader:
-    """Read bodies of at most ``MAX_BODY_MB`` within ``REQUEST_TIMEOUT_S``."""
+    """Read bodies of at most ``MAX_BODY_MB``; the server waits ``REQUEST_TIMEOUT_S`` for them."""
 
     def __init__(self, settings: Settings) -> None:
         self._max_mb = settings.max_body_mb
         self._timeout_s = settings.request_timeout_s
-        self._clock = Clock()
 
-    def read(self, max_bytes: int | None = None) -> bytes:
-        """Read the body of the current request.
-
-        A body whose declared length is too large is refused before it is read.
-
-        Args:
-            max_bytes: a smaller limit for a route that expects little.
+    def read(self, max_bytes: int) -> bytes:
+        """Read the body of the current request for a route that expects little.
 
         Raises:
             PayloadTooLarge: the body is larger than a limit.
             RequestTooSlow: the body did not arrive in time.
             BadRequest: its chunks are broken, or it ends too early.
         """
-        limit = self._max_mb << 20
-        if (request.content_length or 0) > limit:
-            raise self._too_large()
-        # A chunked request declares no length: one byte more than allowed shows that it is longer.
-        body = self._read_in_time(limit + 1)
-        if len(body) > limit:
-            raise self._too_large()
-        if max_bytes is not None and len(body) > max_bytes:
+        with self.open() as file:
+            body = file.read(max_bytes + 1)
+        if len(body) > max_bytes:
             raise PayloadTooLarge(f"Expected at most {max_bytes} bytes, but got more.")
         return body
 
-    def _read_in_time(self, size: int) -> bytes:
-        body: bytes | None = None
-        with TimeLimit(self._timeout_s, self._clock) as time_limit:
-            if connection := request.environ.get("gunicorn.socket"):
-                time_limit.hold(connection)
-            try:
-                body = request.stream.read(size)
-            except ClientDisconnected:
-                body = b""
-            except Exception:  # the server's own, such as gunicorn's for the size of a chunk
-                log.debug("The body cannot be read", exc_info=True)
-        if time_limit.is_over:
+    def open(self) -> BinaryIO:
+        """Read the body of the current request into a file, on disk where it is large.
+
+        A body whose declared length is too large is refused before it is read.
+
+        Returns:
+            A file at its beginning, which the caller closes.
+
+        Raises:
+            PayloadTooLarge: the body is larger than ``MAX_BODY_MB``.
+            RequestTooSlow: the body did not arrive in time.
+            BadRequest: its chunks are broken, or it ends too early.
+        """
+        self._check()
+        if request.stream.seekable():  # the server's own file
+            return cast(BinaryIO, request.stream)
+        file = cast(BinaryIO, tempfile.SpooledTemporaryFile(_IN_MEMORY))  # noqa: SIM115
+        try:
+            self._copy(file)
+            file.seek(0)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _check(self) -> None:
+        refusal = request.environ.get(REFUSED)
+        if refusal is Refusal.TOO_LARGE or (request.content_length or 0) > self._max_mb << 20:
+            raise self._too_large()
+        if refusal is Refusal.TOO_SLOW:
             raise RequestTooSlow(
                 f"The request took longer than REQUEST_TIMEOUT_S ({self._timeout_s:g})."
             )
-        if body is None:
+        if refusal is Refusal.BROKEN:
             raise BadRequest("The body cannot be read: its chunks are broken, or it ends early.")
-        return body
+
+    def _copy(self, file: BinaryIO) -> None:
+        with suppress(ClientDisconnected):  # what has arrived is parsed, and found to be no JSON
+            # A chunked request declares no length: its bytes are counted.
+            while chunk := request.stream.read(_CHUNK):
+                file.write(chunk)
+                if file.tell() > self._max_mb << 20:
+                    raise self._too_large()
 
     def _too_large(self) -> PayloadTooLarge:
         return PayloadTooLarge(f"The request is larger than MAX_BODY_MB ({self._max_mb}).")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import re
 
 from flask import Flask, Response, g, request
+from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException
 
-from backend.errors import BackendError, Busy, TooManyGuesses, Unauthorized
+from backend.database.database import error_message
+from backend.errors import BackendError, Busy, DatabaseAway, TooManyGuesses, Unauthorized
 from backend.web.middleware.responses import json_response
+
+log = logging.getLogger(__name__)
 
 #: Longest reason phrase. Label Studio keeps nothing of an error but this phrase.
 _REASON_LENGTH = 300
@@ -17,6 +22,7 @@ _REASON_LENGTH = 300
 def add_error_handlers(app: Flask) -> None:
     """Answer each error with its HTTP status and ``{"error": sentence}``."""
     app.register_error_handler(BackendError, _answer_backend_error)
+    app.register_error_handler(OperationalError, _answer_database_error)
     app.register_error_handler(HTTPException, _answer_http_error)
     app.register_error_handler(Exception, _answer_unexpected_error)
 
@@ -27,11 +33,19 @@ def _answer_backend_error(error: BackendError) -> Response:
     response.status = f"{error.http_status} {_reason(error)}"
     if isinstance(error, Unauthorized):
         response.headers["WWW-Authenticate"] = 'Basic realm="clearclip"'
-    if isinstance(error, Busy):
+    if isinstance(error, Busy | DatabaseAway):
         response.headers["Retry-After"] = "5"
     if isinstance(error, TooManyGuesses):
         response.headers["Retry-After"] = str(error.retry_after_s)
     return response
+
+
+def _answer_database_error(error: OperationalError) -> Response:
+    """Answer that the database is away or locked, which nobody has to look for in a traceback."""
+    log.warning("The database does not answer: %s", error_message(error))
+    return _answer_backend_error(
+        DatabaseAway("The database is locked or away: try again in a moment.")
+    )
 
 
 def _answer_http_error(error: HTTPException) -> Response:

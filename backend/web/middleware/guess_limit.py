@@ -12,7 +12,6 @@ guess: it costs no further try, as where Label Studio has an old one stored.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import math
 import secrets
 import threading
@@ -25,6 +24,7 @@ from typing import Final
 from cachetools import LRUCache
 
 from backend.errors import TooManyGuesses
+from backend.network.client_address import client_network
 
 #: Tries of an address, and the time after which it gets one back, in seconds.
 _TRIES: Final = 10
@@ -96,7 +96,7 @@ class GuessLimit:
         Raises:
             TooManyGuesses: no try is left for that address; says nothing of the credentials.
         """
-        place = _network(address)
+        place = client_network(address)
         with self._lock:
             if is_right and self._known.get(place):
                 return
@@ -127,20 +127,3 @@ class GuessLimit:
         if not is_right:
             tries.left -= 1
             self._in_all.left = max(0.0, self._in_all.left - 1)
-
-
-def _network(address: str) -> str:
-    """Return what counts as one address: of IPv6, the network that a site has to itself.
-
-    >>> _network("2001:db8:1:2:3:4:5:6"), _network("::ffff:192.0.2.1"), _network("192.0.2.1")
-    ('2001:db8:1:2::/64', '192.0.2.1', '192.0.2.1')
-    """
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:  # a socket of this machine has none
-        return ""
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.ip_network((parsed, 64), strict=False))

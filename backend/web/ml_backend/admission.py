@@ -84,7 +84,7 @@ class Admission:
                 self._slots.release()
 
     def _predict_all(self, request: PredictRequest, has_slot: bool) -> list[Entry]:
-        count = len(request.tasks)
+        count = len(request.tasks) + request.tasks_left_out
         if not has_slot:
             raise Busy(_NO_SLOT)
         if count > self._max_tasks:
@@ -96,13 +96,14 @@ class Admission:
 
     def _predict_some(self, request: PredictRequest, has_slot: bool) -> list[Entry]:
         """Predict as many of the first tasks as there is room for."""
-        first = replace(request, tasks=request.tasks[: self._max_tasks])
-        rest = request.tasks[self._max_tasks :]
+        first = replace(request, tasks=request.tasks[: self._max_tasks], tasks_left_out=0)
+        rest = len(request.tasks) - len(first.tasks) + request.tasks_left_out
         try:
             entries = self._predict_all(first, has_slot)
         except Busy as error:
-            log.warning("%d tasks are left for the next time: %s", len(request.tasks), error)
-            return [[] for _ in request.tasks]
+            count = len(first.tasks) + rest
+            log.warning("%d tasks are left for the next time: %s", count, error)
+            return [[] for _ in range(count)]
         if rest:
-            log.warning("%d tasks above MAX_TASKS are left for the next time", len(rest))
-        return entries + [[] for _ in rest]
+            log.warning("%d tasks above MAX_TASKS are left for the next time", rest)
+        return entries + [[] for _ in range(rest)]

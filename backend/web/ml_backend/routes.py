@@ -12,7 +12,12 @@ from backend.jobs.change_poller import ChangePoller
 from backend.jobs.webhook_watch import WebhookWatch
 from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.requests import parse_predict, parse_setup, parse_webhook
+from backend.label_studio.requests import (
+    PredictRequest,
+    parse_predict,
+    parse_setup,
+    parse_webhook,
+)
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker
@@ -75,7 +80,8 @@ class MlBackendRoutes:
 
     def setup(self) -> Response:
         """Learn a project's address, and answer with the version of its predictions."""
-        asked = parse_setup(self.body.read())
+        with self.body.open() as body:
+            asked = parse_setup(body)
         self.files.use_setup(asked.hostname, asked.access_token, trusted=self._has_password)
         status = self.engine.status
         if status.state == "failed":
@@ -91,9 +97,7 @@ class MlBackendRoutes:
         """Answer with the predictions of tasks, in their order."""
         by_label_studio = str(request.user_agent).startswith(LABEL_STUDIO_AGENT)
         try:
-            entries = self.admission.predict(
-                lambda: parse_predict(self.body.read()), by_label_studio
-            )
+            entries = self.admission.predict(self._read_predict, by_label_studio)
         except (PayloadTooLarge, RequestTooSlow) as error:
             if by_label_studio:  # Label Studio shows nobody the reason
                 self.tracker.refused(error, _FEWER_AT_ONCE)
@@ -102,7 +106,9 @@ class MlBackendRoutes:
 
     def webhook(self) -> Response:
         """Note what has happened in a project."""
-        return json_response(self.webhooks.handle(parse_webhook(self.body.read())))
+        with self.body.open() as body:
+            event = parse_webhook(body)
+        return json_response(self.webhooks.handle(event))
 
     def versions(self) -> Response:
         """Answer with the model and the method."""
@@ -111,6 +117,10 @@ class MlBackendRoutes:
     def openapi(self) -> Response:
         """Answer with the description of all routes."""
         return json_response(description(has_password=self._has_password))
+
+    def _read_predict(self) -> PredictRequest:
+        with self.body.open() as body:
+            return parse_predict(body, self.settings.max_tasks)
 
     @property
     def _has_password(self) -> bool:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from label_studio_sdk.converter import brush
 
 from backend.label_studio.brush_rle import decode_rle, encode_rle
@@ -166,3 +170,35 @@ def test_twelve_megapixels_come_back_as_they_were() -> None:
     blobs = np.kron(_random(150, 200, 0.3), np.ones((20, 20), dtype=bool))  # 12 MP
     mask = blobs | _disc(*blobs.shape)
     np.testing.assert_array_equal(decode_rle(encode_rle(mask), *mask.shape) > 127, mask)
+
+
+@pytest.mark.parametrize("size", [1, 3, 8, 1000])
+@given(values=st.lists(st.integers(0, 255), min_size=1, max_size=40))
+def test_batches_of_any_size_decode_the_same(size: int, values: list[int]) -> None:
+    """A literal of RGBA pixels, then a run: tokens may begin within a pixel."""
+    pixels = [0, 0, 0, 9] + [value for value in values for _ in range(4)]
+    bits = f"{len(pixels) + 400:032b}" + "00111" + "0010" + "0011" + "0111" + "1111"
+    bits += "011" + f"{len(pixels) - 1:016b}" + "".join(f"{one:08b}" for one in pixels)
+    bits += "111" + f"{399:016b}" + f"{200:08b}"
+    bits += "0" * (-len(bits) % 8)
+    rle = [int(bits[at : at + 8], 2) for at in range(0, len(bits), 8)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("backend.label_studio.brush_rle._BATCH_VALUES", size)
+        decoded = decode_rle(rle, 1, len(values) + 101)
+    assert decoded[0].tolist() == [9, *values, *[200] * 100]
+
+
+def test_a_hostile_stream_takes_little_memory() -> None:
+    """A million literals of one bit, and runs for the rest of 4096 x 4096 pixels."""
+    count, side = 1 << 20, 4096
+    literal = "011" + "1" * 16 + "10" * (1 << 15)
+    bits = f"{side * side * 4:032b}" + "00000" + "0010" + "0011" + "0111" + "1111"
+    bits += literal * (count >> 16) + ("111" + "1" * 16 + "1") * ((side * side * 4 - count) >> 16)
+    bits += "0" * (-len(bits) % 8)
+    rle = list(int(bits, 2).to_bytes(len(bits) // 8, "big"))
+    tracemalloc.start()
+    decoded = decode_rle(rle, side, side)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert decoded.sum() == side * side - count // 4
+    assert peak < 5 * decoded.nbytes

@@ -548,3 +548,16 @@ def test_a_threshold_of_zero_is_set_as_any_other() -> None:
     made = config.with_thresholds({"a": 0.5, "b": 0.7})
     thresholds = [[label.threshold for label in control.labels] for control in made.controls]
     assert thresholds == [[0.0], [0.4, 0.0]]
+
+
+def test_a_label_config_has_a_bounded_number_of_labels() -> None:
+    def config(count: int) -> str:
+        labels = "".join(f'<Label value="label {number}"/>' for number in range(count))
+        return (
+            '<View><Image name="img" value="$image"/>'
+            f'<BrushLabels name="tag" toName="img">{labels}</BrushLabels></View>'
+        )
+
+    assert len(parse_label_config(config(3000)).labels) == 3000
+    with pytest.raises(LabelConfigError, match="3001 labels, more than 3000"):
+        parse_label_config(config(3001))

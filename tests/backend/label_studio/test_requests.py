@@ -255,3 +255,10 @@ def test_a_click_may_name_its_event() -> None:
     click = {"type": "keypointlabels", "value": {"x": 1, "y": 2}}
     context = {"event": "predict", "result": [click]}
     assert parse_predict(_body(params={"context": context})).context == _context(click)
+
+
+def test_a_context_has_a_bounded_number_of_prompts() -> None:
+    click = {"type": "keypointlabels", "value": {"x": 1, "y": 2}}
+    assert len(_context(*[click] * 500, *["no prompt"] * 500).prompts) == 500
+    with pytest.raises(BadRequest, match="501 prompts, more than 500"):
+        _context(*[click] * 501)

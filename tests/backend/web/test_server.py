@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -10,13 +12,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import requests
+from PIL import Image
 
 from tests.backend.fakes.colour_segmenter import brush_config, data_url
+from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 
 Served = tuple[str, "subprocess.Popen[bytes]"]
 
@@ -59,7 +64,7 @@ def served(*flags: str, **variables: str) -> Iterator[Served]:
     ids=["size", "negative", "terminator", "extension", "trailer", "long-size"],
 )
 def test_a_body_in_broken_chunks_is_400(plain_server: Served, chunks: bytes) -> None:
-    """As is one that ends too early; gunicorn raises errors of its own while it is read."""
+    """As is one that ends too early."""
     url, _ = plain_server
     host, port = url.removeprefix("http://").split(":")
     for route in (b"/setup", b"/predict", b"/webhook", b"/jobs"):
@@ -160,6 +165,40 @@ def test_weights_that_cannot_be_had_are_said_over_http(tmp_path: Path) -> None:
             response = requests.post(f"{url}/{path}", json=body, timeout=60)
             assert response.status_code == 503
             assert response.reason == f"There are no weights at {tmp_path}/none.safetensors."
+
+
+def test_a_request_in_progress_is_answered_before_the_end() -> None:
+    """The server stops while the picture of a task is fetched."""
+    asked, go_on = threading.Event(), threading.Event()
+    picture = io.BytesIO()
+    Image.fromarray(np.zeros((60, 80, 3), np.uint8)).save(picture, "PNG")
+
+    def fetch(_: Asked) -> Answer:
+        asked.set()
+        assert go_on.wait(60)
+        return Answer(body=picture.getvalue())
+
+    answers: list[requests.Response] = []
+    variables = os.environ | {"ALLOWED_HOSTS": "127.0.0.1"}
+    with LocalServer(fetch) as files, served("--model", "demo", **variables) as (url, process):
+        task = {"id": 1, "data": {"image": f"http://127.0.0.1:{files.port}/a.png"}}
+        body = {"tasks": [task], "label_config": brush_config("sky")}
+        send = partial(requests.post, f"{url}/predict", json=body, timeout=60)
+        thread = threading.Thread(target=lambda: answers.append(send()))
+        thread.start()
+        assert asked.wait(60)
+        process.terminate()
+        for _ in range(600):
+            try:
+                requests.get(f"{url}/health", timeout=5)
+            except requests.ConnectionError:
+                break
+            time.sleep(0.02)
+        go_on.set()
+        thread.join()
+        process.wait(timeout=30)
+    assert [answer.status_code for answer in answers] == [200]
+    assert answers[0].json()["results"][0]["result"]
 
 
 def test_clients_that_never_finish_a_request_are_let_go_and_stop_nobody() -> None:

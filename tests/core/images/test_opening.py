@@ -55,3 +55,24 @@ def test_pillow_starts_no_ghostscript(tmp_path: Path, monkeypatch: pytest.Monkey
     ):
         image.load()
     assert not (tmp_path / "started").exists()
+
+
+def _ppm(comment: bytes) -> io.BytesIO:
+    return io.BytesIO(b"P6\n#" + comment + b"\n2 1\n#x\n255\n" + b"\1\2\3\4\5\6" + b"\0" * 70_000)
+
+
+def test_a_ppm_may_have_a_comment() -> None:
+    with open_image(_ppm(b"made by hand")) as image:
+        assert image.size == (2, 1)
+        assert image.getpixel((1, 0)) == (4, 5, 6)
+
+
+def test_a_ppm_with_a_comment_of_megabytes_is_read_no_further(tmp_path: Path) -> None:
+    source = _ppm(b"x" * (1 << 20))
+    with pytest.raises(UnidentifiedImageError, match="PPM"):
+        open_image(source)
+    assert source.tell() == 0
+    path = tmp_path / "a.ppm"
+    path.write_bytes(source.getvalue())
+    with pytest.raises(UnidentifiedImageError, match="PPM"):
+        open_image(path)

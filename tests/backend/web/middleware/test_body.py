@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import socket
 
+import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import create_environ
 from werkzeug.wrappers import Response
 
+from backend.web.middleware.body import REFUSED, Refusal
 from tests.backend.web.requests_to_app import RED, error_of, make_app, predict_body
 
 
@@ -19,16 +20,23 @@ def test_a_body_over_the_limit_is_413() -> None:
     assert "MAX_BODY_MB" in error_of(response)
 
 
-def test_a_body_that_does_not_arrive_is_408() -> None:
+@pytest.mark.parametrize(
+    ("refusal", "status", "sentence"),
+    [
+        (Refusal.TOO_SLOW, 408, "REQUEST_TIMEOUT_S (0.2)"),
+        (Refusal.TOO_LARGE, 413, "MAX_BODY_MB (256)"),
+        (Refusal.BROKEN, 400, "it ends early"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/predict", "/setup", "/webhook"])
+def test_the_server_says_why_a_body_has_not_arrived(
+    path: str, refusal: Refusal, status: int, sentence: str
+) -> None:
     app = make_app(request_timeout_s=0.2)
-    ours, theirs = socket.socketpair()
-    with ours, theirs, ours.makefile("rb") as stream:
-        theirs.sendall(b'{"tasks"')
-        arriving = {"wsgi.input": stream, "CONTENT_LENGTH": "100", "gunicorn.socket": ours}
-        environ = create_environ("/predict", method="POST") | arriving
-        response = Response.from_app(app, environ)
-    assert response.status_code == 408
-    assert "REQUEST_TIMEOUT_S (0.2)" in error_of(response)
+    environ = create_environ(path, method="POST") | {REFUSED: refusal}
+    response = Response.from_app(app, environ)
+    assert response.status_code == status
+    assert sentence in error_of(response)
 
 
 def test_a_body_of_64_mb_of_old_annotations_is_normal(client: FlaskClient) -> None:

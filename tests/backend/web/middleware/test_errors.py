@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 from flask.testing import FlaskClient
 
@@ -20,7 +24,7 @@ def test_unknown_routes_and_methods_are_json_too(client: FlaskClient) -> None:
 def test_an_unexpected_error_shows_no_traceback(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.web.ml_backend.routes.parse_predict", lambda _: 1 / 0)
+    monkeypatch.setattr("backend.web.ml_backend.routes.parse_predict", lambda *_: 1 / 0)
     response = client.post("/predict", json=predict_body(RED))
     assert response.status_code == 500
     assert error_of(response) == "Unexpected ZeroDivisionError: see the backend's log."
@@ -31,3 +35,22 @@ def test_a_reason_phrase_is_one_line_of_ascii() -> None:
     response = client.post("/setup", json={"schema": brush_config("red")})
     assert response.status.startswith("503 a b Set-Cookie: ? x")
     assert len(response.status) < 400
+
+
+def test_a_database_that_another_program_locks_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("backend.database.database._LOCK_TIMEOUT_S", 0.1)
+    studio = {"label_studio_url": "http://studio.internal", "label_studio_api_key": "0" * 40}
+    file = tmp_path / "a.db"
+    client = make_app(database_url=f"sqlite:///{file}", **studio).test_client()
+    assert client.post("/jobs", json={"project": 7}).status_code == 201
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        response = client.post("/jobs", json={"project": 8})
+        other.execute("ROLLBACK")
+    assert response.status_code == 503
+    assert error_of(response) == "The database is locked or away: try again in a moment."
+    assert int(response.headers["Retry-After"]) > 0
+    assert not any(record.exc_info for record in caplog.records)
+    assert client.post("/jobs", json={"project": 8}).status_code == 201

@@ -1,0 +1,212 @@
+"""Parsers of what comes from outside, with inputs that hypothesis makes: only errors on purpose.
+
+`CLEARCLIP_FUZZ` sets how many inputs each test tries; without it they are few, and the same ones
+each time.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import struct
+import zlib
+from contextlib import suppress
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from backend.errors import BadRequest, LabelConfigError, PayloadTooLarge, TaskError
+from backend.label_studio.brush_rle import encode_rle
+from backend.label_studio.image_loader import decode_image
+from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.region_reader import area_mask, read_areas
+from backend.label_studio.requests import parse_predict, parse_setup, parse_webhook
+
+COUNT = int(os.environ.get("CLEARCLIP_FUZZ", "0"))
+FUZZ = settings(
+    max_examples=COUNT or 150,
+    derandomize=not COUNT,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+NUMBERS = (
+    st.integers(-3, 70_000)
+    | st.floats()
+    | st.sampled_from([0, 2**31, -(2**31), 2**63, 10**400, 1e308, True])
+)
+SCALARS = st.none() | st.booleans() | NUMBERS | st.text(max_size=9)
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+SIDES = st.integers(1, 40) | st.sampled_from([0, -1, 1 << 20, 10**6, 10**12, True]) | SCALARS
+PERCENT = st.floats(-50, 150) | NUMBERS | SCALARS
+POINTS = st.lists(st.lists(PERCENT, min_size=2, max_size=2) | JSON, max_size=6)
+
+
+def png(width: int, height: int, mode: str = "RGBA") -> bytes:
+    made = io.BytesIO()
+    Image.new(mode, (width, height)).save(made, "PNG")
+    return made.getvalue()
+
+
+@st.composite
+def rles(draw: st.DrawFn) -> Any:
+    """A stream of the format, damaged in some places."""
+    mask = np.array(draw(st.lists(st.booleans(), min_size=6, max_size=6))).reshape(2, 3)
+    rle: list[Any] = encode_rle(mask)
+    for _ in range(draw(st.integers(0, 4))):
+        rle[draw(st.integers(0, len(rle) - 1))] = draw(st.integers(0, 255) | SCALARS)
+    return rle[: draw(st.integers(0, len(rle)) | st.just(len(rle)))]
+
+
+@st.composite
+def regions(draw: st.DrawFn) -> Any:
+    kind = draw(
+        st.sampled_from(["brushlabels", "bitmasklabels", "polygonlabels", "rectanglelabels"])
+    )
+    urls = st.just(
+        "data:image/png;base64," + draw(st.sampled_from([b64(png(3, 2)), b64(b"%!PS"), "////"]))
+    )
+    value = {
+        "rle": draw(rles() | st.binary(max_size=40).map(list) | JSON),
+        "imageDataURL": draw(urls | JSON),
+        "points": draw(POINTS | JSON),
+        **{key: draw(PERCENT) for key in ("x", "y", "width", "height", "rotation")},
+        kind: draw(st.just(["red"]) | JSON),
+    }
+    region = {
+        "type": kind,
+        "from_name": "mask",
+        "to_name": "image",
+        "value": draw(st.just(value) | JSON),
+        "original_width": draw(st.just(3) | SIDES),
+        "original_height": draw(st.just(2) | SIDES),
+    }
+    return draw(st.just(region) | JSON)
+
+
+def b64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+OUTLINE = {"type": "polygonlabels", "from_name": "mask", "to_name": "image"}
+SIZE = {"original_width": 3, "original_height": 2}
+
+
+@FUZZ
+@given(region=regions())
+@example(region=OUTLINE | SIZE | {"value": {"points": False}})
+@example(region=OUTLINE | SIZE | {"value": {"points": [[1, 2, 3]]}})
+def test_regions_of_annotations(region: Any) -> None:
+    with suppress(BadRequest, ValueError):
+        for area in read_areas([region], {"mask"}):
+            if area.size_hw[0] * area.size_hw[1] < 10**7:
+                mask = area_mask(area)
+                assert (mask.dtype, mask.shape) == (np.bool_, area.size_hw)
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+NAMES = st.sampled_from(["image", "mask", "$image", "red", "a,b", "", "0.5", "nan", "yes"]) | TEXT
+ATTRIBUTE_NAMES = (
+    "name toName value alias prelabel score adapt smart overlap hint threshold "
+    "model_score_threshold predicted_values valueList visibleWhen"
+)
+TAG_NAMES = (
+    "View Image BrushLabels BitmaskLabels PolygonLabels RectangleLabels Label KeyPointLabels "
+    "TextArea Repeater Labels Choices Style"
+)
+ATTRIBUTES = st.dictionaries(st.sampled_from(ATTRIBUTE_NAMES.split()), NAMES, max_size=6)
+TAGS = st.sampled_from(TAG_NAMES.split())
+TREES = st.recursive(
+    st.tuples(TAGS, ATTRIBUTES, st.just([])),
+    lambda inner: st.tuples(TAGS, ATTRIBUTES, st.lists(inner, max_size=4)),
+    max_leaves=10,
+)
+
+
+def xml(tree: Any) -> str:
+    tag, attributes, children = tree
+    written = "".join(f" {name}={quoteattr(value)}" for name, value in attributes.items())
+    return f"<{tag}{written}>{''.join(map(xml, children))}</{tag}>"
+
+
+@FUZZ
+@given(text=TREES.map(xml) | st.text(max_size=40))
+def test_label_configs(text: str) -> None:
+    try:
+        config = parse_label_config(text)
+    except LabelConfigError:
+        return
+    assert config.labels
+
+
+BODIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "tasks": st.lists(JSON | st.fixed_dictionaries({"drafts": JSON, "data": JSON})) | JSON,
+        "label_config": TEXT | JSON,
+        "schema": TEXT | JSON,
+        "action": st.sampled_from(["TASKS_CREATED", "ANNOTATION_UPDATED", "TASKS_DELETED"]) | JSON,
+        "project": JSON | st.fixed_dictionaries({"id": NUMBERS}),
+        "annotation": JSON | st.fixed_dictionaries({"id": NUMBERS}),
+        "params": JSON
+        | st.fixed_dictionaries(
+            {"context": JSON | st.fixed_dictionaries({"result": st.lists(regions() | JSON)})}
+        ),
+    },
+)
+
+
+@FUZZ
+@given(body=BODIES.map(json.dumps).map(str.encode) | st.binary(max_size=40), cut=st.integers(0, 9))
+@pytest.mark.parametrize("parse", [parse_predict, parse_setup, parse_webhook])
+def test_bodies(parse: Any, body: bytes, cut: int) -> None:
+    for part in (body, body[: len(body) - cut]):
+        with suppress(BadRequest, PayloadTooLarge):
+            parse(part)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def made(image_format: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    Image.linear_gradient("L").resize((7, 5)).convert("RGB").save(file, image_format, **options)
+    return file.getvalue()
+
+
+FILES = [
+    *(made(each) for each in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")),
+    *(made("TIFF", compression=each) for each in ("tiff_lzw", "tiff_deflate", "packbits")),
+    made("JPEG", exif=Image.Exif()),
+    b"P6\n#" + b"x" * 9 + b"\n2 1\n255\n123456",
+]
+
+
+@FUZZ
+@given(
+    content=st.sampled_from(FILES),
+    changes=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=8),
+    end=st.integers(0, 400),
+)
+@example(content=chunk(b"IHDR", b"\xff" * 13), changes=[], end=400)
+def test_pictures(content: bytes, changes: Any, end: int) -> None:
+    damaged = bytearray(content[: max(1, len(content) - end % 7)])
+    for at, value in changes:
+        damaged[at % len(damaged)] = value
+    try:
+        image = decode_image(bytes(damaged), max_megapixels=1)
+    except TaskError:
+        return
+    assert (image.dtype, image.ndim, image.shape[2]) == (np.uint8, 3, 3)

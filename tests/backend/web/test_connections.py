@@ -1,0 +1,270 @@
+"""Clients that send or read slowly take no thread from others, and are let go in time."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import requests
+from waitress import wasyncore
+
+from backend.settings import Settings
+from backend.web import connections, dispatcher
+from backend.web.connections import Server
+from backend.web.dispatcher import Dispatcher
+
+LARGE = 32 << 20  # bytes: more than the system takes for a client that does not read
+HALF_HEAD = b"GET /health HTTP/1.1\r\nHost: x\r\nX-Half"
+LONG = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n"
+CHUNKED = b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+HALF_BODY = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
+
+
+class App:
+    """A WSGI application: ``/large``, ``/echo``, ``/wait``, and an answer to every other path."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.waiting = threading.Semaphore(0)
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        path = environ["PATH_INFO"]
+        refused = environ.get("clearclip.refused")
+        if path == "/wait":
+            self.waiting.release()
+            assert self.go_on.wait(60)
+        body = environ["wsgi.input"].read() if path == "/echo" else b"ok"
+        body = b"x" * LARGE if path == "/large" else body
+        status = "200 OK" if refused is None else f"400 {refused.name}"
+        start_response(status, [("Content-Length", str(len(body)))])
+        return [body]
+
+
+@contextmanager
+def served(**settings: Any) -> Iterator[tuple[int, App, Server]]:
+    """The value is the port, the application, and the server."""
+    app, watched, ended = App(), {}, threading.Event()  # type: ignore[var-annotated]
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    given = Settings(**({"threads": 4} | settings))
+    threads = Dispatcher(given.threads)
+    server = Server(app, given, listening, watched, threads)
+
+    def loop() -> None:
+        while not ended.is_set():
+            server.keep_limits()
+            wasyncore.loop(0.05, use_poll=True, map=watched, count=1)
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        yield port, app, server
+    finally:
+        app.go_on.set()
+        ended.set()
+        thread.join()
+        threads.shutdown()
+        wasyncore.close_all(watched)
+
+
+def connect(port: int, sent: bytes, receive_bytes: int | None = None) -> socket.socket:
+    client = socket.socket()
+    if receive_bytes:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    client.settimeout(60)
+    client.connect(("127.0.0.1", port))
+    client.sendall(sent)
+    return client
+
+
+def rest_of(client: socket.socket) -> bytes:
+    """What is received until the connection ends."""
+    with client, client.makefile("rb") as stream:
+        try:
+            return stream.read()
+        except ConnectionResetError:
+            return b""
+
+
+def wait_until_closed(server: Server) -> None:
+    while server.active_channels:
+        threading.Event().wait(0.05)
+
+
+def health(port: int) -> int:
+    return requests.get(f"http://127.0.0.1:{port}/health", timeout=30).status_code
+
+
+def test_clients_that_send_or_read_nothing_take_no_thread() -> None:
+    """Far more of them than there are threads, and none of their times is over meanwhile."""
+    with served() as (port, _, _):
+        clients = [connect(port, HALF_HEAD) for _ in range(60)]
+        clients += [connect(port, HALF_BODY) for _ in range(60)]
+        clients += [
+            connect(port, b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n", 4096) for _ in range(20)
+        ]
+        assert health(port) == 200
+        for _ in range(3):
+            answer = requests.post(f"http://127.0.0.1:{port}/echo", data=b"hello", timeout=30)
+            assert answer.content == b"hello"
+        for client in clients:
+            client.close()
+
+
+def test_an_answer_may_be_larger_than_the_system_takes() -> None:
+    with served() as (port, _, _):
+        body = requests.get(f"http://127.0.0.1:{port}/large", timeout=60).content
+    assert body == b"x" * LARGE
+
+
+@pytest.mark.parametrize(
+    ("sent", "first"),
+    [
+        (b"", b""),
+        (HALF_HEAD, b""),
+        (HALF_BODY, b"HTTP/1.1 400 TOO_SLOW"),
+        (
+            b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+            b"HTTP/1.1 400 T",
+        ),
+    ],
+    ids=["nothing", "head", "body", "chunk"],
+)
+def test_a_request_that_does_not_arrive_ends(sent: bytes, first: bytes) -> None:
+    with served(request_timeout_s=0.2) as (port, _, server):
+        answer = rest_of(connect(port, sent))
+        assert answer.startswith(first)
+        assert bool(answer) == bool(first)
+        wait_until_closed(server)
+
+
+def test_an_answer_that_is_not_read_ends() -> None:
+    with served(request_timeout_s=0.5) as (port, _, server):
+        client = connect(port, b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n", 4096)
+        client.recv(1)
+        wait_until_closed(server)
+        assert len(rest_of(client)) < LARGE
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (HALF_BODY, b"400 BROKEN"),
+        (b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n{", b"400 TOO_LARGE"),
+        (CHUNKED + b"zz\r\n", b"400 BROKEN"),
+        (CHUNKED + b"1;" + b"x" * 100_000, b"400 BROKEN"),
+        (CHUNKED + b"0\r\nx: " + b"x" * 100_000, b"400 BROKEN"),
+        (CHUNKED + b"0\r\nno trailer\r\n\r\n", b"400 BROKEN"),
+        (CHUNKED + b"1\r\nx\r\n" * 300_000, b"400 BROKEN"),
+        (b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", b"400 Bad Request"),
+        (b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", b"431 "),
+        (LONG + b"x" * 3_000_000, b"400 TOO_LARGE"),
+        (b"nonsense\r\n\r\n", b"400 Bad Request"),
+    ],
+    ids=[
+        "early",
+        "large",
+        "chunk",
+        "line",
+        "trailer",
+        "field",
+        "tiny",
+        "length",
+        "head",
+        "rest",
+        "nonsense",
+    ],
+)
+def test_what_cannot_be_read_is_answered(sent: bytes, status: bytes) -> None:
+    with served(max_body_mb=2) as (port, _, _):
+        client = connect(port, sent)
+        client.shutdown(socket.SHUT_WR)
+        assert rest_of(client)[9:].startswith(status)
+        assert health(port) == 200
+
+
+@pytest.mark.parametrize("path", sorted(dispatcher.RESERVED))
+def test_nobody_takes_the_threads_of_who_watches(path: str) -> None:
+    with served() as (port, app, _):
+        waiting = [connect(port, b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(40)]
+        for _ in range(12):  # all threads
+            assert app.waiting.acquire(timeout=60)
+        assert not app.waiting.acquire(blocking=False)
+        for _ in range(3):
+            assert requests.get(f"http://127.0.0.1:{port}{path}", timeout=30).status_code == 200
+        app.go_on.set()
+        for client in waiting:
+            assert client.recv(12) == b"HTTP/1.1 200"
+            client.close()
+
+
+def test_a_client_with_too_many_connections_loses_its_oldest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS_OF_CLIENT", 10)
+    with served() as (port, _, server):
+        clients = [connect(port, HALF_HEAD) for _ in range(30)]
+        assert rest_of(clients[0]) == b""
+        assert health(port) == 200
+        assert len(server.active_channels) <= 10
+        for client in clients[:20]:
+            assert client.fileno() == -1 or rest_of(client) == b""
+        for client in clients[21:]:  # one more has gone for /health
+            client.sendall(b": 1\r\n\r\n")
+            assert client.recv(12) == b"HTTP/1.1 200"
+            client.close()
+
+
+def test_connections_that_are_answered_are_not_closed_for_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 8)
+    with served() as (port, app, _):
+        clients = [connect(port, b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(8)]
+        for _ in range(8):
+            assert app.waiting.acquire(timeout=60)
+        for _ in range(20):
+            connect(port, HALF_HEAD).close()
+        app.go_on.set()
+        for client in clients:
+            assert client.recv(12) == b"HTTP/1.1 200"
+            client.close()
+
+
+def test_a_new_connection_outlives_old_ones_that_end() -> None:
+    """It may get the number of a file that was closed just before."""
+    with served(request_timeout_s=0.3) as (port, _, _):
+        for _ in range(10):
+            old = [connect(port, HALF_HEAD) for _ in range(40)]
+            while len(select.select(old, [], [], 0)[0]) < len(old):
+                assert health(port) == 200
+            for client in old:
+                client.close()
+
+
+def test_bodies_on_disk_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_MAX_BODIES", 3)
+    head = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
+    with served(max_body_mb=1) as (port, _, server):
+        clients = [connect(port, head + b"x" * 900_000) for _ in range(6)]
+        assert rest_of(clients[0]) == b""
+        assert sum(one.body_bytes for one in list(server.active_channels.values())) < 6 * 900_000
+        clients[-1].sendall(b"x" * 100_000)
+        assert clients[-1].recv(12) == b"HTTP/1.1 200"
+        for client in clients[1:]:
+            client.close()
+
+
+def test_requests_may_follow_each_other_on_a_connection() -> None:
+    one = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n"
+    with served() as (port, _, _):
+        client = connect(port, one + b"ab" + one + b"cd" + one)
+        client.sendall(b"ef")
+        client.shutdown(socket.SHUT_WR)
+        bodies = [part[:2] for part in rest_of(client).split(b"\r\n\r\n")[1:]]
+    assert bodies == [b"ab", b"cd", b"ef"]
