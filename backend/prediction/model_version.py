@@ -16,6 +16,10 @@ from backend.settings import Settings
 #: Raised by one whenever the same settings would give other masks than before.
 _ALGORITHM = 2
 
+#: In place of `True` for refined masks: raised by one where they alone change, the others' versions
+#: stay.
+_REFINEMENT: Final = 2
+
 #: In place of `_ALGORITHM` for a preset whose masks alone have changed: the others' versions stay.
 _ALGORITHM_OF_PRESETS: Final = {"clipsurgery": 3}
 
@@ -90,7 +94,7 @@ class ModelVersions:
             settings.method,
             settings.short_side_px,
             settings.min_island_share,
-            settings.refine,
+            settings.refine and _REFINEMENT,
             _config_parts(config, has_learned=learned is not None),
         ]
         if (score := score_kind(settings, config)) != "confidence":

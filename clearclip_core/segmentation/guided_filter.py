@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.segmentation.upsampling import AxisUpsampling, Indices, Matrix
+from clearclip_core.segmentation.window_means import WindowMeans
 
 Maps = npt.NDArray[np.floating[Any]]
 Float32s = npt.NDArray[np.float32]
@@ -27,9 +28,8 @@ Float32s = npt.NDArray[np.float32]
 class Refinement:
     """Parameters of the guided filter.
 
-    The defaults are chosen on drawn scenes, with and without sensor noise and JPEG artefacts
-    (`tests/bench/test_guided_filter.py`). Half a patch more or less, or twice the epsilon, changes
-    little.
+    The defaults are chosen on photographs (`tests/bench/test_photographs.py`) and on drawn scenes,
+    with and without sensor noise and JPEG artefacts (`tests/bench/test_guided_filter.py`).
 
     Attributes:
         radius_patches: half the side of the windows in which a map is fitted to the colours.
@@ -41,7 +41,7 @@ class Refinement:
         ValueError: a value is not positive.
     """
 
-    radius_patches: float = 3.0
+    radius_patches: float = 1.5
     tiles_per_patch: int = 2
     epsilon: float = 1e-4
 
@@ -121,13 +121,14 @@ class GuidedFilter:
         self.image_hw = image.shape[0], image.shape[1]
         self.tile_px = max(1, round(patch_px / refinement.tiles_per_patch))
         self.tiles_hw = -(-image.shape[0] // self.tile_px), -(-image.shape[1] // self.tile_px)
-        self._radius = max(1, round(refinement.radius_patches * patch_px / self.tile_px))
+        radius = max(1, round(refinement.radius_patches * patch_px / self.tile_px))
+        self._means = WindowMeans(self.tiles_hw, radius)
         self._fraction = ((np.arange(self.tile_px) + 0.5) / self.tile_px).astype(np.float32)
         ends = np.stack([1 - self._fraction, self._fraction])
         self._bilinear = np.einsum("iy,jx->ijyx", ends, ends).reshape(4, -1)
         self._padded = self._pad(image)
         colours = self._shrink(self._padded) / 255
-        self._mean_colours = _window_means(colours, self._radius)
+        self._mean_colours = self._means.at_values(colours)
         self._colours = np.dstack([colours, np.ones(self.tiles_hw)])  # (h, w, 4)
         covariance = self._covariance(colours)
         # In float64 the rounding error of a constant colour's covariance is far below epsilon.
@@ -140,6 +141,13 @@ class GuidedFilter:
         rows = (np.arange(height, dtype=np.float64) + 0.5) * self.tile_px - 0.5
         columns = (np.arange(width, dtype=np.float64) + 0.5) * self.tile_px - 0.5
         return rows, columns
+
+    @property
+    def corners_px(self) -> tuple[Matrix, Matrix]:
+        """Rows and columns of the tiles' corners in px; pixel 0 has its centre at 0."""
+        height, width = self.tiles_hw
+        rows, columns = (np.arange(n + 1, dtype=np.float64) for n in (height, width))
+        return rows * self.tile_px - 0.5, columns * self.tile_px - 0.5
 
     def tile_means(self, values: Maps) -> Matrix:
         """Compute the means of a map in tiles.
@@ -172,12 +180,27 @@ class GuidedFilter:
             (4, rows + 1, columns + 1) linear functions at the corners of the tiles: factors of
             red, green and blue, each in [0, 255], and an offset.
         """
-        means = _window_means(tiles[..., None] * self._colours, self._radius)  # (h, w, 4)
+        means = self._means.at_values(tiles[..., None] * self._colours)  # (h, w, 4)
         covariance = means[..., :3] - self._mean_colours * means[..., 3:]
-        slopes = (self._inverse @ covariance[..., None])[..., 0]
-        offset = means[..., 3] - (slopes * self._mean_colours).sum(axis=-1)
-        function = _corner_means(np.dstack([slopes / 255, offset]), self._radius)
+        slopes = np.einsum("hwij,hwj->hwi", self._inverse, covariance)
+        offset = means[..., 3] - np.einsum("hwi,hwi->hw", slopes, self._mean_colours)
+        function = self._means.at_corners(np.dstack([slopes / 255, offset]))
         return np.ascontiguousarray(function.transpose(2, 0, 1), np.float32)
+
+    def at_corners(self, functions: Float32s) -> Float32s:
+        """Evaluate linear functions at the corners of tiles, at the mean colours around them.
+
+        Args:
+            functions: (K, 4, rows + 1, columns + 1), see `fit`.
+
+        Returns:
+            (K, rows + 1, columns + 1).
+        """
+        around = 255 * WindowMeans(self.tiles_hw, radius=1).at_corners(self._colours[..., :3])
+        colours = around.transpose(2, 0, 1).astype(np.float32)
+        values: Float32s = np.einsum("kihw,ihw->khw", functions[:, :3], colours)
+        values += functions[:, 3]
+        return values
 
     def row_values(self, row: int, corners: Float32s) -> Float32s:
         """Evaluate linear functions at every pixel of one row of tiles.
@@ -242,7 +265,7 @@ class GuidedFilter:
     def _covariance(self, colours: Matrix) -> Matrix:
         """Return (rows, columns, 3, 3) covariances of the colours in the window of each tile."""
         products = colours[..., :, None] * colours[..., None, :]
-        means = _window_means(products.reshape(*self.tiles_hw, 9), self._radius)
+        means = self._means.at_values(products.reshape(*self.tiles_hw, 9))
         covariance: Matrix = means.reshape(products.shape)
         covariance -= self._mean_colours[..., :, None] * self._mean_colours[..., None, :]
         return covariance
@@ -276,25 +299,3 @@ def tile_corners(functions: Float32s) -> Float32s:
     above, below = functions[..., :-1, :], functions[..., 1:, :]
     ends = [above[..., :-1], above[..., 1:], below[..., :-1], below[..., 1:]]
     return np.stack(ends, axis=-3)
-
-
-def _window_means(values: Matrix, radius: int) -> Matrix:
-    """Return (h, w, C) means over the part inside the map of the window around each value."""
-    side = (2 * radius + 1, 2 * radius + 1)
-    return _box(values, side) / _box(np.ones((*values.shape[:2], 1)), side)
-
-
-def _corner_means(values: Matrix, radius: int) -> Matrix:
-    """Return (h + 1, w + 1, C) means over the windows around each corner."""
-    side = (2 * radius, 2 * radius)  # OpenCV's anchor is the value after the corner
-    padded, ones = (
-        np.pad(array, ((0, 1), (0, 1), (0, 0)))
-        for array in (values, np.ones((*values.shape[:2], 1)))
-    )
-    return _box(padded, side) / _box(ones, side)
-
-
-def _box(values: Matrix, side: tuple[int, int]) -> Matrix:
-    """Return sums in windows, with zeros outside the map."""
-    sums = cv2.boxFilter(values, -1, side, normalize=False, borderType=cv2.BORDER_CONSTANT)
-    return np.asarray(sums).reshape(values.shape)  # OpenCV drops a last axis of 1

@@ -1,21 +1,22 @@
 """Argmax over probabilities that a guided filter has refined.
 
-A refined probability is a linear function of the pixel's colour, whose factors are bilinear within
-a tile (see `guided_filter`). So the factors at a tile's corners and the range of its colours bound
-each label's probability in the tile. In most tiles one label alone can win; the others are
-computed only in tiles where several can.
+The root of a refined probability is a linear function of the pixel's colour, whose factors are
+bilinear within a tile (see `guided_filter`). So the factors at a tile's corners and the range of
+its colours bound each label's probability in the tile. In most tiles one label alone can win; the
+others are computed only in tiles where several can.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.segmentation.candidates import candidate_batches, first_maximum
+from clearclip_core.segmentation.detail import fit_with_detail
 from clearclip_core.segmentation.guided_filter import (
     REFINEMENT,
     Float32s,
@@ -69,8 +70,7 @@ def decide_refined(
             f"{image.shape[:2]}."
         )
     guided_filter = GuidedFilter(image, scores.plan.patch_image_px, refinement)
-    probabilities, labels_of_maps = competing_probabilities(scores, *guided_filter.centres_px)
-    functions = np.stack([guided_filter.fit(tiles) for tiles in probabilities])
+    functions, labels_of_maps = _fit(scores, guided_filter)
     candidates = TileCandidates(guided_filter, functions)
     tile = guided_filter.tile_px
     tiles = guided_filter.tiles_hw[0], tile, guided_filter.tiles_hw[1], tile
@@ -97,17 +97,48 @@ def competing_probabilities(scores: Scores, y_px: Matrix, x_px: Matrix) -> tuple
         (K, m, n) probabilities, each that of the label's best query; and (K,) the labels, -1 for
         the contrast words.
     """
+    probabilities, labels = _probabilities(scores, scores.logits_at(y_px, x_px))
+    competing = _competing(probabilities)
+    return probabilities[competing], labels[competing]
+
+
+def _fit(scores: Scores, guided_filter: GuidedFilter) -> tuple[Float32s, Labels]:
+    """Fit square roots of probabilities to the colours, see `fit_with_detail`.
+
+    They add up to less where labels blend, and a thin object's small probability weighs more.
+
+    Returns:
+        (K, 4, rows + 1, columns + 1) functions; and (K,) the labels that compete, -1 for the
+        contrast words.
+    """
+    corners_px = guided_filter.corners_px
+    probabilities, labels = _probabilities(scores, scores.logits_at(*corners_px))
+    knots, _ = _probabilities(scores, scores.logits_at_knots(*corners_px))
+    some = _competing(probabilities)
+    roots, root_knots = np.sqrt(probabilities[some]), np.sqrt(knots[some])
+    return fit_with_detail(guided_filter, roots, root_knots), labels[some]
+
+
+def _probabilities(
+    scores: Scores, bands: Iterator[tuple[slice, npt.NDArray[np.floating[Any]]]]
+) -> tuple[Float32s, Labels]:
+    """Return (L, m, n) probabilities of each label's best query; and (L,) the labels."""
     query_labels = np.asarray(scores.vocabulary.query_labels, np.int16)
     # A label's queries follow one another.
     first = np.flatnonzero(np.diff(query_labels, prepend=-2))
-    probabilities = np.empty((len(first), len(y_px), len(x_px)), np.float32)
-    for some, logits in scores.logits_at(y_px, x_px):  # (r, n, Q)
+    made = []
+    for _, logits in bands:  # (r, n, Q)
         exponents = np.exp(logits - logits.max(axis=2, keepdims=True))
         best = np.maximum.reduceat(exponents, first, axis=2)
-        probabilities[:, some] = (best / exponents.sum(axis=2, keepdims=True)).transpose(2, 0, 1)
+        total = exponents.sum(axis=2, keepdims=True, dtype=np.float64)  # in any order the same
+        made.append((best / total).transpose(2, 0, 1))
+    return np.concatenate(made, axis=1, dtype=np.float32), query_labels[first]
+
+
+def _competing(probabilities: Float32s) -> npt.NDArray[np.bool_]:
+    """Return (L,) which labels somewhere have at least their share of the winner's probability."""
     winner = probabilities.max(axis=0)
-    competing = np.array([(label >= _SHARE * winner).any() for label in probabilities])
-    return probabilities[competing], query_labels[first[competing]]
+    return np.array([(label >= _SHARE * winner).any() for label in probabilities])
 
 
 class TileCandidates:
@@ -166,8 +197,9 @@ def _values(functions: Float32s, colours: Float32s) -> Float32s:
 
 
 def _limit(thresholds: Float32s, labels: Labels, values: Float32s) -> tuple[Labels, Float32s]:
-    """Return -1 for labels below their thresholds, and the values clipped to [0, 1]."""
-    probability = np.clip(values, 0, 1, out=values)
+    """Return -1 for labels below their thresholds, and the probabilities: squares of the values."""
+    roots = np.clip(values, 0, 1, out=values)
+    probability = np.square(roots, out=roots)
     return np.where(probability < thresholds[labels], np.int16(-1), labels), probability
 
 

@@ -171,7 +171,27 @@ class Scores:
             The slice of `y_px`, and (r, n, Q) logits.
         """
         rows, columns = self._upsamplings
-        down, along = rows.at(rows.positions(y_px)), columns.at(columns.positions(x_px))
+        yield from self._logits(rows.at(rows.positions(y_px)), columns.at(columns.positions(x_px)))
+
+    def logits_at_knots(
+        self, y_px: Matrix, x_px: Matrix
+    ) -> Iterator[tuple[slice, npt.NDArray[np.floating[Any]]]]:
+        """Compute logits as `logits_at`, but such that bilinear interpolation comes nearest to all.
+
+        Args:
+            y_px: (m,) rows, see ``AxisUpsampling.at_knots``.
+            x_px: (n,) columns.
+
+        Yields:
+            The slice of `y_px`, and (r, n, Q) logits.
+        """
+        rows, columns = self._upsamplings
+        yield from self._logits(rows.at_knots(y_px), columns.at_knots(x_px))
+
+    def _logits(
+        self, down: Matrix, along: Matrix
+    ) -> Iterator[tuple[slice, npt.NDArray[np.floating[Any]]]]:
+        """Yield logits in bands of rows, of (m, h) and (n, w) weights of the patches."""
         step = max(1, BATCH_ELEMENTS // (len(self.cosines) * len(along)))
         for start in range(0, len(down), step):
             some = slice(start, start + step)

@@ -24,6 +24,9 @@ Values = npt.NDArray[np.floating[Any]]
 #: below a weight.
 _MIN_BEND = 1e-9
 
+#: Points between two knots at which interpolated values are compared with the upsampling.
+_POINTS_PER_KNOT = 8
+
 #: Rows of a block of `dense_blocks`: the fewer rows, the fewer patches have a weight in them.
 _BLOCK_ROWS = 64
 
@@ -73,6 +76,25 @@ class AxisUpsampling:
         fraction = (inside - low)[:, None]
         between: Matrix = self.resized[low] * (1 - fraction) + self.resized[high] * fraction
         return between
+
+    def at_knots(self, ends_px: Matrix) -> Matrix:
+        """Return the weights of the patches in values between which pixels are interpolated.
+
+        Interpolated linearly, the values come nearest to the upsampling (least squares). Values of
+        the upsampling itself would cut off its peaks that lie between the knots.
+
+        Args:
+            ends_px: (N,) ascending knots in px, at equal distances; pixel 0 has its centre at 0.
+                All pixels lie between the first and the last.
+
+        Returns:
+            (N, windows * patches).
+        """
+        points = np.linspace(ends_px[0], ends_px[-1], _POINTS_PER_KNOT * (len(ends_px) - 1) + 1)
+        place = np.linspace(0, len(ends_px) - 1, len(points))
+        weights = np.maximum(1 - np.abs(place - np.arange(len(ends_px))[:, None]), 0)
+        nearest = np.linalg.solve(weights @ weights.T, weights @ self.at(self.positions(points)))
+        return np.asarray(nearest)
 
     @cached_property
     def breakpoints(self) -> Matrix:

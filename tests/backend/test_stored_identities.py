@@ -128,21 +128,21 @@ class Taught:
 @pytest.mark.parametrize(
     ("config", "settings", "expected"),
     [
-        (SIMPLE, {}, "demo clearclip 558a448b"),
-        (RICH, {}, "demo clearclip 35e8e6b6"),
+        (SIMPLE, {}, "demo clearclip 72d43f56"),
+        (RICH, {}, "demo clearclip 1b819d9a"),
         (
             SIMPLE,
             {"method": "gem", "short_side_px": 224, "min_island_share": 0.01},
-            "demo gem 1ae517fa",
+            "demo gem 7e3af188",
         ),
         (SIMPLE, {"refine": False}, "demo clearclip bbbeeccf"),
-        (SIMPLE, {"score": "uncertainty"}, "demo clearclip 10196392"),
-        (SIMPLE, {"score": "effort"}, "demo clearclip f8de30f9"),
-        (brush_config("red", attributes='score="effort"'), {}, "demo clearclip 58d4cb29"),
+        (SIMPLE, {"score": "uncertainty"}, "demo clearclip e1428498"),
+        (SIMPLE, {"score": "effort"}, "demo clearclip eced7b7f"),
+        (brush_config("red", attributes='score="effort"'), {}, "demo clearclip 3559a44c"),
         (
             brush_config("red", attributes='model_score_threshold="0.5"'),
             {},
-            "demo clearclip 4fccb18c",
+            "demo clearclip 644d43e0",
         ),
     ],
 )
@@ -158,13 +158,13 @@ def test_the_model_version_of_a_threshold_of_one_or_zero() -> None:
         return version_of(brush_config("red", attributes=attribute), learned)
 
     learned = ActiveModel(20, None, {"red": 0.3})
-    assert version("0.999") == "demo clearclip fcae16f9"
-    assert version("0.999", learned) == "demo clearclip 0923db92 +20"
+    assert version("0.999") == "demo clearclip f3d1ac2a"
+    assert version("0.999", learned) == "demo clearclip 85919197 +20"
     assert version("1") == version("1.0") != "demo clearclip 2bd99d03"
-    assert version("0") == "demo clearclip a6196d51"
-    assert version_of(brush_config("red")) == "demo clearclip a6196d51"
-    assert version("0", learned) != "demo clearclip 8a91730a +20"
-    assert version_of(brush_config("red"), learned) == "demo clearclip 8a91730a +20"
+    assert version("0") == "demo clearclip e99356ed"
+    assert version_of(brush_config("red")) == "demo clearclip e99356ed"
+    assert version("0", learned) != "demo clearclip 70faac2a +20"
+    assert version_of(brush_config("red"), learned) == "demo clearclip 70faac2a +20"
 
 
 def test_the_model_version_of_a_control_that_is_predicted_stays() -> None:
@@ -177,20 +177,26 @@ def test_the_model_version_of_a_control_that_is_predicted_stays() -> None:
 def test_the_model_version_is_of_this_text() -> None:
     """Spelled out once, so that the text can be read from a hash that is stored."""
     parsed = (
-        '[2, "colours-1", "clearclip", 448, 0.0005, true, [[{"name": "image", "value": '
+        '[2, "colours-1", "clearclip", 448, 0.0005, 2, [[{"name": "image", "value": '
         '"$image"}], [{"kind": "brushlabels", "labels": [{"name": "blue", "threshold": 0.0, '
         '"written": "blue"}, {"name": "red", "threshold": 0.0, "written": "red"}], "name": '
         '"mask", "overlap": true, "to_names": ["image"]}], [{"background": false, "name": '
         '"blue", "prompts": ["blue"]}, {"background": false, "name": "red", "prompts": '
         '["red"]}]]]'
     )
-    assert version_of(SIMPLE).endswith(hashlib.sha256(parsed.encode()).hexdigest()[:8])
+    assert version_of(SIMPLE).endswith(version_text_hash(parsed))
+    # The first release wrote true for the refinement; refined masks have changed since, others not.
+    assert version_text_hash(parsed.replace(", 2, [[", ", true, [[")) == "558a448b"
+
+
+def version_text_hash(parsed: str) -> str:
+    return hashlib.sha256(parsed.encode()).hexdigest()[:8]
 
 
 def test_the_model_version_of_a_preset_whose_masks_have_changed() -> None:
-    """As the first release wrote it, but for the number of the algorithm, which was 2."""
+    """As the first release wrote it, but for the numbers of algorithm and refinement."""
     parsed = (
-        '[3, "colours-1", "clipsurgery", 448, 0.0005, true, [[{"name": "image", "value": '
+        '[3, "colours-1", "clipsurgery", 448, 0.0005, 2, [[{"name": "image", "value": '
         '"$image"}], [{"kind": "brushlabels", "labels": [{"name": "blue", "threshold": 0.0, '
         '"written": "blue"}, {"name": "red", "threshold": 0.0, "written": "red"}], "name": '
         '"mask", "overlap": true, "to_names": ["image"]}], [{"background": false, "name": '
@@ -199,16 +205,16 @@ def test_the_model_version_of_a_preset_whose_masks_have_changed() -> None:
     )
     expected = hashlib.sha256(parsed.encode()).hexdigest()[:8]
     assert version_of(SIMPLE, method="clipsurgery") == f"demo clipsurgery {expected}"
-    before = hashlib.sha256(parsed.replace("[3", "[2", 1).encode()).hexdigest()[:8]
+    before = version_text_hash(parsed.replace("[3", "[2", 1).replace(", 2, [[", ", true, [["))
     assert before == "ae20d785"
-    assert version_of(SIMPLE, method="vv-res-b6-surgery") == "demo vv-res-b6-surgery fa10a9c9"
+    assert version_of(SIMPLE, method="vv-res-b6-surgery") == "demo vv-res-b6-surgery e58f2a69"
 
 
 @pytest.mark.parametrize(
     ("learned", "expected"),
     [
-        (ActiveModel(20, teach(wine="red"), {"wine": 0.3}), "demo clearclip 03e043f6 +20"),
-        (ActiveModel(20, None, {"wine": 0.3, "a": 0.5}), "demo clearclip bbff364e +20"),
+        (ActiveModel(20, teach(wine="red"), {"wine": 0.3}), "demo clearclip 1943caac +20"),
+        (ActiveModel(20, None, {"wine": 0.3, "a": 0.5}), "demo clearclip 42abb803 +20"),
     ],
 )
 def test_the_model_version_of_what_was_learned(learned: ActiveModel, expected: str) -> None:
@@ -458,7 +464,7 @@ def test_the_answers_about_the_model(client: FlaskClient) -> None:
     assert answer(client, "/versions") == {"versions": ["demo clearclip"]}
     asked = {"project": "7.1", "schema": SIMPLE, "hostname": "http://studio:8080"}
     assert client.post("/setup", json=asked).get_json(force=True) == {
-        "model_version": "demo clearclip 558a448b"
+        "model_version": "demo clearclip 72d43f56"
     }
 
 

@@ -25,6 +25,7 @@ from clearclip_core import (
     HELD_OUT_SEEDS,
     SCENE_LABELS,
     Preprocessing,
+    Refinement,
     Scene,
     Scores,
     Segmenter,
@@ -193,7 +194,7 @@ def test_candidates(report: Report, segmenter: Segmenter, short_px: int, worn: b
         area, band = overlap.percent
         report.add(
             f"refinement: {name}, {where}",
-            "1.5× boundary IoU" if "chosen" in name else "",
+            "1.4× boundary IoU" if "chosen" in name else "",
             f"boundary IoU {band:.1f} ({band / plain_band:.2f}×), mIoU {area:.1f} "
             f"({area - plain_area:+.1f})",
             f"{1000 * overlap.seconds / overlap.megapixels:.0f} ms of processor a megapixel",
@@ -283,7 +284,7 @@ def test_kornia(report: Report, segmenter: Segmenter) -> None:
     side = 6 * round(patch_px) + 1
     timed = compare(
         lambda: filters.guided_blur(guide, values, side, 1e-4, subsample=4),
-        lambda: guided(image, maps, patch_px),
+        lambda: guided(image, maps, patch_px, Refinement(radius_patches=3.0)),
         rounds=3,
     )
     report.add(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +20,8 @@ from clearclip_core import (
     guided,
     render_scene,
 )
+from clearclip_core.segmentation.detail import kept_share
+from clearclip_core.segmentation.guided_filter import GuidedFilter
 from clearclip_core.segmentation.refined_argmax import competing_probabilities, decide_refined
 from tests.core.segmentation.test_sliding_windows import plan_of
 
@@ -53,11 +58,55 @@ def picture(height: int = 96, width: int = 144) -> np.ndarray:
 
 def everywhere(scores: Scores) -> np.ndarray:
     """(labels + 1, H, W): refined probabilities, the contrast words' at the end."""
-    as_labels = Vocabulary(
-        (*scores.vocabulary.labels, Label("contrast", scores.vocabulary.contrast))
+    guided_filter = GuidedFilter(picture(), scores.plan.patch_image_px, FINE)
+    at = np.arange(33) * 3 - 0.5, np.arange(49) * 3 - 0.5
+    corners, knots = (
+        roots(scores, scores.logits_at(*at)),
+        roots(scores, scores.logits_at_knots(*at)),
     )
-    plain = Scores(scores.cosines, scores.plan, as_labels).probabilities()
-    return guided(picture(), plain[:, 1::3, 1::3], scores.plan.patch_image_px, FINE)
+    tiles = np.mean([corners[:, y : 32 + y, x : 48 + x] for y in (0, 1) for x in (0, 1)], axis=0)
+    smooth = explained(guided_filter, tiles)
+    kept = kept_share(noise_of(smooth, corners - smooth))
+    assert 0.02 < kept < 0.98  # both matter here: the rest is far above the tolerance
+    refined = guided(picture(), tiles, scores.plan.patch_image_px, FINE)
+    refined += kept * bilinear(bilinear(knots - smooth, at[0], 96, 1), at[1], 144, 2)
+    return refined.clip(0, 1) ** 2
+
+
+def roots(scores: Scores, bands: Iterator[tuple[slice, np.ndarray]]) -> np.ndarray:
+    """(labels + 1, 33, 49): roots of the probabilities, the contrast words' at the end."""
+    logits = np.concatenate([some for _, some in bands])
+    softmax = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    owners = np.array(scores.vocabulary.query_labels)
+    labels = [*range(len(scores.vocabulary.labels)), -1]
+    best = [softmax[..., owners == label].max(axis=2) for label in labels]
+    return np.sqrt(np.array(best, np.float64))
+
+
+def explained(guided_filter: GuidedFilter, tiles: np.ndarray) -> np.ndarray:
+    """(labels + 1, 33, 49): functions of the colours at corners, at those of 6 px around."""
+    made = np.empty((len(tiles), 33, 49))
+    functions = [guided_filter.fit(one) for one in tiles]
+    for y, x in product(range(33), range(49)):
+        around = picture()[max(3 * y - 3, 0) : 3 * y + 3, max(3 * x - 3, 0) : 3 * x + 3]
+        colours = np.append(around.reshape(-1, 3).mean(axis=0), 1)
+        made[:, y, x] = [function[:, y, x] @ colours for function in functions]
+    return made
+
+
+def noise_of(smooth: np.ndarray, rest: np.ndarray) -> float:
+    """The noise of logits by the derivative of the softmax's root, place by place."""
+    ratios = []
+    for root, r in zip(smooth.reshape(4, -1).T, rest.reshape(4, -1).T, strict=True):
+        p = root.clip(1e-3**0.5, 1) ** 2
+        p /= p.sum()
+        derivative = (np.diag(p) - np.outer(p, p)) / (2 * np.sqrt(p)[:, None])
+        ratios.append((r**2).sum() / (derivative**2).sum())
+    return float(np.quantile(ratios, 0.7))
+
+
+def bilinear(values: np.ndarray, at: np.ndarray, pixels: int, axis: int) -> np.ndarray:
+    return np.apply_along_axis(lambda line: np.interp(np.arange(pixels), at, line), axis, values)
 
 
 def test_what_competes_has_its_probabilities_at_the_places_asked_for() -> None:

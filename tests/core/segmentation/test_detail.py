@@ -1,0 +1,115 @@
+"""Detail beside the guided filter: kept where scores are clear, left out where they are noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from clearclip_core import Refinement, Scores, Vocabulary, WindowPlan
+from clearclip_core.segmentation.detail import kept_share, noise_variance, tile_means
+from clearclip_core.segmentation.guided_filter import GuidedFilter
+from clearclip_core.segmentation.refined_argmax import decide_refined
+
+#: A street of 12 x 16 patches of 16 px.
+PLAN = WindowPlan((192, 256), (192, 256), 256, 256, (16, 16))
+WORDS = Vocabulary.of(["sky", "road", "pole"])
+
+
+def scores_of(labels: np.ndarray, noise: float = 0.0, seed: int = 0) -> Scores:
+    """Logits of 4 for the label of each patch (12, 16), and 0 for the others, with noise."""
+    logits = 4.0 * (labels == np.arange(3)[:, None, None])
+    logits += noise * np.random.default_rng(seed).standard_normal(logits.shape)
+    return Scores(torch.from_numpy(logits).float(), PLAN, WORDS, temperature=1.0)
+
+
+def street() -> tuple[np.ndarray, np.ndarray]:
+    """Labels of patches: sky above road; and the picture of them, in two slightly noisy greys."""
+    labels = np.repeat(np.arange(12) >= 6, 16).reshape(12, 16).astype(int)
+    grey = np.kron(np.where(labels, 90, 180), np.ones((16, 16)))[..., None]
+    noise = np.random.default_rng(1).normal(0, 4, (192, 256, 3))
+    return labels, (grey + noise).clip(0, 255).astype(np.uint8)
+
+
+def test_a_thin_object_of_clear_scores_stays_though_no_colour_shows_it() -> None:
+    labels, image = street()
+    labels[:, 5] = 2
+    scores = scores_of(labels)
+    plain = scores.decide()[0] == 2
+    refined = decide_refined(scores, image)[0] == 2
+    assert plain.sum() == pytest.approx(192 * 16, rel=0.1)
+    assert (plain & refined).sum() > 0.8 * (plain | refined).sum()
+
+
+def test_single_patches_of_noisy_scores_go() -> None:
+    labels, image = street()
+    truth = np.kron(labels, np.ones((16, 16), int))
+    wrong = np.zeros(2)
+    for seed in range(3):
+        scores = scores_of(labels, noise=2.0, seed=seed)
+        maps = scores.decide()[0], decide_refined(scores, image)[0]
+        wrong += [(one != truth).mean() for one in maps]
+    assert wrong[0] > 0.1
+    assert wrong[1] < 0.2 * wrong[0]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    exponents = np.exp(logits)
+    return np.asarray(exponents / exponents.sum(axis=0))
+
+
+@pytest.mark.parametrize("deviation", [0.05, 0.2])
+def test_the_variance_of_noise_on_the_logits_is_found(deviation: float) -> None:
+    generator = np.random.default_rng(2)
+    logits = generator.normal(0, 1, (40, 30, 30))
+    noisy = logits + deviation * generator.standard_normal(logits.shape)
+    clear, seen = (np.sqrt(softmax(each)).astype(np.float32) for each in (logits, noisy))
+    # A sum of many squares is about its mean everywhere.
+    assert noise_variance(clear, seen - clear) == pytest.approx(deviation**2, rel=0.2)
+
+
+def test_what_is_in_few_places_is_no_noise() -> None:
+    clear = np.sqrt(softmax(np.random.default_rng(3).normal(0, 1, (3, 20, 20)))).astype(np.float32)
+    rest = np.zeros_like(clear)
+    rest[:, :, :5] = 0.5
+    assert noise_variance(clear, rest) == 0
+    rest[:, :, :7] = 0.5
+    assert noise_variance(clear, rest) > 0
+
+
+def test_the_order_of_labels_changes_no_estimate() -> None:
+    generator = np.random.default_rng(4)
+    clear = np.sqrt(softmax(generator.normal(0, 1, (9, 20, 20)))).astype(np.float32)
+    rest = generator.normal(0, 0.1, clear.shape).astype(np.float32)
+    order = generator.permutation(9)
+    assert noise_variance(clear[order], rest[order]) == pytest.approx(
+        noise_variance(clear, rest), rel=1e-12
+    )
+
+
+def test_one_label_alone_has_no_noise() -> None:
+    ones = np.ones((1, 4, 5), np.float32)
+    assert noise_variance(ones, np.zeros_like(ones)) == 0
+
+
+def test_the_more_noise_the_less_is_kept() -> None:
+    shares = [kept_share(variance) for variance in (0.0, 0.1, 0.4, 0.8, 8.0)]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] == 1
+    assert shares[-1] < 0.001
+
+
+def test_tiles_have_the_means_of_their_corners() -> None:
+    corners = np.array([[[0.0, 1, 2], [4, 5, 6]]], np.float32)
+    assert tile_means(corners).tolist() == [[[2.5, 3.5]]]
+
+
+def test_functions_at_corners_are_of_the_colours_around() -> None:
+    image = np.zeros((4, 6, 3), np.uint8)
+    image[:, 2:4, 0], image[:, 4:, 0] = 60, 90  # tiles of 2 px
+    guided_filter = GuidedFilter(image, patch_px=4, refinement=Refinement())
+    functions = np.zeros((2, 4, 3, 4), np.float32)
+    functions[0, 0], functions[1, 3] = 0.1, 7.0
+    values = guided_filter.at_corners(functions)
+    assert values[0] == pytest.approx(np.array([[0, 3, 7.5, 9]] * 3), abs=1e-5)
+    assert (values[1] == 7).all()
