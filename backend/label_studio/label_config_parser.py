@@ -32,7 +32,7 @@ Labels that come from the task (``<BrushLabels value="$labels">``) and controls 
 ``<Repeater>`` are not drawn; where a config has nothing else, the error says so.
 
 Entities, external references and document types are refused, as is what no person writes: a config
-over `MAX_CONFIG_LENGTH`, or nested more than `MAX_DEPTH` deep.
+over two million letters, or nested more than a hundred deep.
 """
 
 from __future__ import annotations
