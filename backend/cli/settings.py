@@ -31,7 +31,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "waiting_mb",
         "auto_prelabel",
     ),
-    "Learning from corrections": ("adapt", "adapt_every"),
+    "Learning from corrections": ("adapt", "adapt_every", "adapt_label_loss"),
     "Database": ("database_url",),
     "Access": (
         "basic_auth_user",

@@ -3,9 +3,9 @@
 Ten pictures are annotated by each behaviour of `tests.bench.annotators`, drawn by a seed, and the
 label maps of unseen pictures are compared with the truth, at every fourth pixel of every fourth
 row. ``ANNOTATOR_SEEDS`` says how many seeds (20). The seeds of the scenes are not those on which
-the constants of `clearclip_core.adaptation` were chosen. For street photographs see
-`tests.bench.test_street`: 86 frames of a sequence that the street model has not seen are annotated,
-and the 85 after them are unseen.
+the constants of `clearclip_core.adaptation` were chosen. Street photographs are those of
+`tests.bench.test_street`, which says how to get them: of the frames of the sequences that the
+street model has not seen, the first half is annotated, and every second of the others is unseen.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +28,14 @@ from clearclip_core import (
     DenseFeatures,
     Example,
     Segmenter,
+    Vocabulary,
     adapt,
     render_scene,
 )
 from clearclip_core.adaptation.adaptation import query_names
 from tests.bench.annotators import Behaviour, Masks, Moment, behaviours, clean
 from tests.bench.conftest import Report
+from tests.bench.test_street import load_street
 
 SEEDS = int(os.environ.get("ANNOTATOR_SEEDS", "20"))
 ANNOTATED = 10
@@ -72,7 +75,8 @@ class World:
         return tuple(self.renamed.get(label, label) for label in self.labels)
 
     @cached_property
-    def vocabulary(self):  # type: ignore[no-untyped-def]
+    def vocabulary(self) -> Vocabulary:
+        """The project's labels, with contrast words."""
         return self.segmenter.vocabulary(self.names, contrast=True)
 
     @cached_property
@@ -166,9 +170,25 @@ def drawn(labels: Sequence[str], renamed: Mapping[str, str]) -> World:
     return World(name, segmenter, labels, encoded(CORRECTED), encoded(UNSEEN), renamed)
 
 
-@pytest.fixture(scope="module", params=[PROJECT, SCENE_LABELS], ids=["10 labels", "18 labels"])
-def world(request: pytest.FixtureRequest) -> World:
-    return drawn(request.param, {})
+def street(made: Path, renamed: Mapping[str, str]) -> World:
+    segmenter, folder = load_street(made, None)
+    pairs = []
+    for picture in folder.pictures:
+        rgb, truth = picture.read()
+        pairs.append((segmenter.encode(rgb), truth))
+    half = len(pairs) // 2
+    labels = [label.name for label in folder.labels]
+    name = f"street photographs, {len(labels)} labels{', two renamed' if renamed else ''}"
+    return World(name, segmenter, labels, pairs[:half], pairs[half::2], renamed)
+
+
+def make_world(labels: Sequence[str], made: Path, renamed: Mapping[str, str]) -> World:
+    return drawn(labels, renamed) if labels else street(made, renamed)
+
+
+KINDS = pytest.mark.parametrize(
+    "labels", [PROJECT, SCENE_LABELS, ()], ids=["10 labels", "18 labels", "street photographs"]
+)
 
 
 def report_gains(
@@ -185,10 +205,13 @@ def report_gains(
     )
 
 
-def test_whoever_annotates_however(report: Report, world: World) -> None:
+@KINDS
+def test_whoever_annotates_however(report: Report, labels: Sequence[str], tmp_path: Path) -> None:
     """Every behaviour, with a table; those that cost too much fail at the end."""
+    world = make_world(labels, tmp_path, {})
     failed = []
-    for name, behaviour in behaviours("sky", "road", "tree", "grass").items():
+    ground = "grass" if labels else "building"
+    for name, behaviour in behaviours("sky", "road", "tree", ground).items():
         gains = [world.gain(world.examples(behaviour, seed)) for seed in range(SEEDS)]
         report_gains(report, world, name, gains)
         failed += costly(name, gains)
@@ -202,9 +225,9 @@ def test_whoever_annotates_however(report: Report, world: World) -> None:
     assert not failed
 
 
-@pytest.mark.parametrize("labels", [PROJECT, SCENE_LABELS], ids=["10 labels", "18 labels"])
-def test_renamed_labels(report: Report, labels: Sequence[str]) -> None:
-    world = drawn(labels, NONSENSE)
+@KINDS
+def test_renamed_labels(report: Report, labels: Sequence[str], tmp_path: Path) -> None:
+    world = make_world(labels, tmp_path, NONSENSE)
     gains = [world.gain(world.examples(clean, seed)) for seed in range(SEEDS)]
     report_gains(report, world, "clean and complete", gains)
     assert not costly("renamed", gains)

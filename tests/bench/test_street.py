@@ -116,11 +116,12 @@ def sequence(name: str) -> str:
     return name.split("/")[-1].split("_")[0]
 
 
-def unseen(folder: Path, names: Path) -> LabelledFolder:
+def unseen(folder: Path, names: Path, count: int | None = PICTURES) -> LabelledFolder:
+    """Find pictures of sequences that the street model has not seen; None: all of them."""
     found = LabelledFolder.find(folder / "images" / "test", folder / "masks" / "test", names)
     seen = {sequence(path.name) for path in (folder / "images" / "train").iterdir()}
     fresh = [picture for picture in found.pictures if sequence(picture.name) not in seen]
-    count = min(PICTURES, len(fresh))
+    count = len(fresh) if count is None else min(count, len(fresh))
     some = tuple(fresh[index * len(fresh) // count] for index in range(count))
     assert all(isinstance(picture, LabelledPicture) for picture in some)
     return LabelledFolder(some, found.labels)
@@ -133,8 +134,19 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         segmenter = Segmenter.load("demo", device="cpu", precision="fp32")
         name = f"demo model, {PICTURES} drawn scenes"
         return World(name, segmenter, LabelledFolder(pictures, SCENE_WORDS))
+    segmenter, folder = load_street(tmp_path_factory.mktemp("street"))
+    name = f"street model (no CLIP), {len(folder.pictures)} photographs"
+    return World(name, segmenter, folder)
+
+
+def load_street(made: Path, count: int | None = PICTURES) -> tuple[Segmenter, LabelledFolder]:
+    """Load or train the street model, and find pictures that it has not seen.
+
+    Args:
+        made: an empty folder.
+        count: number of pictures, spread over all; None: all.
+    """
     data = street_folder()
-    made = tmp_path_factory.mktemp("street")
     names = made / "names.txt"
     names.write_text(NAMES, encoding="utf-8")
     weights = os.environ.get("STREET_WEIGHTS")
@@ -143,12 +155,11 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         options = ["--data", str(data), "--part", "train", "--names", str(names)]
         train([*options, "--minutes", str(MINUTES), "--out", weights])
     segmenter = Segmenter.load(f"local-dir:{weights}", device="cpu", precision="fp32")
-    folder = unseen(data, names)
+    folder = unseen(data, names, count)
     # Like the demo model's, its contrast words are those that it knows: others mean nothing to it.
     words = tuple(label.name for label in folder.labels)
     segmenter.model = replace(segmenter.model, contrast=words)
-    name = f"street model (no CLIP), {len(folder.pictures)} photographs"
-    return World(name, segmenter, folder)
+    return segmenter, folder
 
 
 def row(figures: CandidateFigures) -> tuple[str, str]:

@@ -115,6 +115,7 @@ SET = {
     "AUTO_PRELABEL": "7",
     "ADAPT": "all",
     "ADAPT_EVERY": "11",
+    "ADAPT_LABEL_LOSS": "4",
     "HOST": "127.0.0.9",
     "PORT": "9999",
     "THREADS": "17",

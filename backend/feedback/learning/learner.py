@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from backend.errors import BackendError, LearningRefused
@@ -56,7 +57,7 @@ class Learner:
         registry: the versions.
         steps: the steps that are due.
         trials: what versions do after they went live.
-        fit_examples: fits an adaptation to examples.
+        fit_examples: fits an adaptation to examples; None: `clearclip_core.adapt`, by the settings.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Learner:
         registry: VersionRegistry,
         steps: StepQueue,
         trials: TrialStore,
-        fit_examples: FitExamples = adapt,
+        fit_examples: FitExamples | None = None,
     ) -> None:
         self.settings = settings
         self.examples = examples
@@ -79,7 +80,8 @@ class Learner:
         self._engine = engine
         self._watch = VersionWatch(registry, trials, examples, engine)
         self._builder = ExampleBuilder(settings, engine, read_image)
-        self._fit_examples = fit_examples
+        bound = settings.adapt_label_loss / 100
+        self._fit_examples = fit_examples or partial(adapt, label_loss=bound)
 
     @property
     def width(self) -> int | None:

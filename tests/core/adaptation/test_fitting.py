@@ -231,6 +231,37 @@ def test_words_that_are_right_are_left_alone() -> None:
     assert fit.adapted_iou >= fit.text_iou
 
 
+def test_what_costs_a_label_more_than_the_bound_is_refused_with_a_reason() -> None:
+    """Every label keeps less than a whole IoU more, so that none can keep this bound."""
+    fit = adapt(examples_of(8), embed, WORDS, label_loss=-1)
+    assert (fit.adaptation, fit.priors) == (None, {})
+    assert fit.adapted_iou == fit.text_iou
+    assert fit.refused.keys() == {"sky", "sofa"}
+    assert "above the bound of -100" in fit.refused["sky"]
+
+
+def test_labels_that_show_on_one_picture_are_named_as_such() -> None:
+    fit = adapt(examples_of(1), embed, WORDS)
+    assert fit.refused["sky"] == (
+        "It can be learned from 1 of 1 different pictures that show it, and needs 2."
+    )
+
+
+def test_an_exchanged_picture_is_set_aside_until_it_is_trusted() -> None:
+    """Its sofa is called sky and its sky sofa; the words and the others say otherwise."""
+    right = {"sofa": embed(["sofa"])[0], "sky": embed(["sky"])[0], "": embed(["wall"])[0]}
+    others = [Example.of(*drawn_image(seed, right), known=["sofa", "sky"]) for seed in range(6)]
+    features, masks = drawn_image(20, right)
+    turned = {"sofa": masks["sky"], "sky": masks["sofa"]}
+    wrong = Example.of(features, turned, ["sofa", "sky"])
+    fit = adapt([*others, wrong], embed, WORDS)
+    assert {(each.example, each.label) for each in fit.set_aside} == {
+        (wrong.digest, "sofa"),
+        (wrong.digest, "sky"),
+    }
+    assert not adapt([*others, wrong], embed, WORDS, trusted=[wrong.digest]).set_aside
+
+
 def test_examples_of_another_model_are_refused() -> None:
     with pytest.raises(ValueError, match="another model"):
         adapt(examples_of(2), lambda prompts: torch.ones(len(prompts), 5), WORDS)

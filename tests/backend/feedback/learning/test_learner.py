@@ -142,7 +142,7 @@ def make_learner(
     engine: Engine,
     read: ReadImage,
     stores: LearningStores,
-    fit_examples: FitExamples = adapt,
+    fit_examples: FitExamples | None = adapt,
 ) -> Learner:
     parts = (stores.examples, stores.registry, stores.steps, stores.trials)
     return Learner(settings, engine, read, *parts, fit_examples)
@@ -963,3 +963,15 @@ def test_the_width_is_known_once_the_model_is_loaded(demo: Engine, database: Dat
     assert unloaded.width is None
     learner.learn(of_scene(301))
     assert not unloaded.take_due_step(lambda _: SCENES), "it waits for the model"
+
+
+def test_the_bound_of_a_label_is_the_settings(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+    name = "backend.feedback.learning.learner.adapt"
+    monkeypatch.setattr(name, lambda *args, **named: asked.append(named))
+    school = School(database, adapt_label_loss=4)
+    bounded = make_learner(school.settings, colour_engine(), read_image, school.stores, None)
+    bounded._fit_examples([], lambda _: torch.eye(3), Vocabulary.of(["sky"]), ())
+    assert asked == [{"label_loss": 0.04}]
