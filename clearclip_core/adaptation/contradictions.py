@@ -18,10 +18,10 @@ from clearclip_core.adaptation.sufficient_statistics import Float64Array
 
 BoolArray = npt.NDArray[np.bool_]
 
-BOX: Final = "its paint is a box, which bounds a thing but does not fill it"
-OUTLIER: Final = "here it covers what the words take for other labels, unlike on the other pictures"
-EXCHANGED: Final = "it covers other labels' things, and its own things are painted as other labels"
-MOSTLY: Final = "most of what is painted with it contradicts the other pictures"
+BOX: Final = "Its paint is a box, which bounds a thing but does not fill it."
+OUTLIER: Final = "It covers what the words and the other pictures take for other labels."
+EXCHANGED: Final = "It covers other labels' things, and its own things are painted as other labels."
+MOSTLY: Final = "Most of what is painted here contradicts the other pictures."
 
 #: Agreement of a label's paint with the words: usual on most pictures, and far below that.
 _USUAL = 0.5
@@ -52,7 +52,7 @@ class SetAside:
     Attributes:
         example: digest of the training example.
         label: name of the label.
-        reason: why, as the end of a sentence about the label.
+        reason: why, as a sentence about the label.
     """
 
     example: str
