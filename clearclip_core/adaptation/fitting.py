@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from threadpoolctl import threadpool_limits
 
 from clearclip_core.adaptation.acceptance import Comparison
 from clearclip_core.adaptation.adaptation import Adaptation, group_names
@@ -109,6 +110,18 @@ def adapt(
     Raises:
         ValueError: examples of another model.
     """
+    # On such small products, threads cost many times what they win, and take the model's cores.
+    with threadpool_limits(1, user_api="blas"):
+        return _adapt(examples, embed, vocabulary, trusted, label_loss)
+
+
+def _adapt(
+    examples: Iterable[Example],
+    embed: Callable[[Sequence[str]], torch.Tensor],
+    vocabulary: Vocabulary,
+    trusted: Collection[str],
+    label_loss: float,
+) -> Fit:
     finite = (example for example in examples if example.is_finite)
     ordered = sorted(finite, key=lambda example: (example.picture_key, example.digest))
     names = group_names(vocabulary)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from scipy.optimize import minimize
+from scipy.special import logsumexp
 
 from clearclip_core.adaptation.contradictions import BoolArray
 from clearclip_core.adaptation.evidence import Evidence
@@ -34,9 +33,6 @@ class Posterior:
     negative log posterior is convex and has one minimum. Only the groups that learn have weights;
     the logits of the others stay.
 
-    All products are computed by torch, which shares its threads with the model; NumPy would start
-    threads of its own.
-
     Args:
         evidence: the corrected images.
         statistics: their sufficient statistics.
@@ -52,15 +48,17 @@ class Posterior:
         patches = _joined([each.batch.patches for each in evidence])
         truth = _joined([each.observations for each in evidence])
         self._text = _joined([each.batch.text for each in evidence])
-        self._counts = truth.sum(dim=1)
-        self._mean = self._counts @ patches / self._counts.sum().clamp(min=1e-12)
-        self._whiten = torch.from_numpy(statistics.whitening(_SHRINKAGE))
+        self._counts = truth.sum(axis=1)
+        self._mean = self._counts @ patches / max(self._counts.sum(), 1e-12)
+        self._whiten = statistics.whitening(_SHRINKAGE)
         white = (patches - self._mean) @ self._whiten
-        self._white = F.pad(white, (0, 1), value=_OFFSET_SCALE)  # (N, D + 1)
-        self._adapted = torch.from_numpy(learning)
+        offset = np.full((len(white), 1), _OFFSET_SCALE)
+        self._white = np.concatenate([white, offset], axis=1)  # (N, D + 1)
+        self._adapted = np.flatnonzero(learning)
+        self._groups = len(learning)
         self._linear = truth[:, self._adapted].T @ self._white
         self._constant = float((truth * self._text).sum())
-        self.shape = self._linear.shape[0], self._linear.shape[1]
+        self.shape = len(self._adapted), self._white.shape[1]
 
     def mode(
         self, precisions: Float64Array, start: Float64Array | None = None
@@ -75,15 +73,15 @@ class Posterior:
             (L, D + 1) float64 weights, and the terms of all groups.
         """
         first = np.zeros(self.shape) if start is None else start
-        column = torch.from_numpy(precisions)[:, None]
+        column = (precisions[:, None],)
         found = minimize(
-            self.negative_log, first.ravel(), (column,), "L-BFGS-B", jac=True, options=_STOP
+            self.negative_log, first.ravel(), column, "L-BFGS-B", jac=True, options=_STOP
         )
         weights = found.x.reshape(self.shape)
         return weights, self.terms(weights)
 
     def negative_log(
-        self, flat: Float64Array, precisions: torch.Tensor
+        self, flat: Float64Array, precisions: Float64Array
     ) -> tuple[float, Float64Array]:
         """Return the negative log posterior up to a constant, and its gradient.
 
@@ -91,15 +89,15 @@ class Posterior:
             flat: (L * (D + 1),) float64 weights of the L groups that learn.
             precisions: (L, 1) float64, of the Gaussian prior of each group, in images.
         """
-        weights = torch.from_numpy(flat).reshape(self.shape)
-        logits = self._text.clone()
+        weights = flat.reshape(self.shape)
+        logits = self._text.copy()
         logits[:, self._adapted] += self._white @ weights.T
-        sums = torch.logsumexp(logits, dim=1)
+        sums = logsumexp(logits, axis=1)
         value = self._counts @ sums - (self._linear * weights).sum() - self._constant
-        shares = torch.exp(logits[:, self._adapted] - sums[:, None]) * self._counts[:, None]
+        shares = np.exp(logits[:, self._adapted] - sums[:, None]) * self._counts[:, None]
         gradient = shares.T @ self._white - self._linear + precisions * weights
-        value = value + (precisions * weights * weights).sum() / 2
-        return float(value), gradient.reshape(-1).numpy()
+        value += (precisions * weights * weights).sum() / 2
+        return float(value), gradient.ravel()
 
     def terms(self, weights: Float64Array) -> Terms:
         """Return weights as (G, D) directions and (G,) offsets of the features' logits, float32.
@@ -107,14 +105,12 @@ class Posterior:
         Args:
             weights: (L, D + 1) float64; the other groups' terms are 0.
         """
-        free = torch.from_numpy(weights)
-        groups, width = len(self._adapted), self._white.shape[1] - 1
-        directions, offsets = torch.zeros(groups, width).double(), torch.zeros(groups).double()
-        directions[self._adapted] = free[:, :-1] @ self._whiten.T
-        offsets[self._adapted] = free[:, -1] * _OFFSET_SCALE
+        directions, offsets = np.zeros((self._groups, len(self._mean))), np.zeros(self._groups)
+        directions[self._adapted] = weights[:, :-1] @ self._whiten.T
+        offsets[self._adapted] = weights[:, -1] * _OFFSET_SCALE
         offsets -= directions @ self._mean
-        return directions.numpy().astype(np.float32), offsets.numpy().astype(np.float32)
+        return directions.astype(np.float32), offsets.astype(np.float32)
 
 
-def _joined(arrays: Sequence[Float32Array]) -> torch.Tensor:
-    return torch.from_numpy(np.concatenate(arrays)).double()
+def _joined(arrays: Sequence[Float32Array]) -> Float64Array:
+    return np.concatenate(arrays).astype(np.float64)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from clearclip_core import (
     Adaptation,
@@ -229,6 +230,25 @@ def test_words_that_are_right_are_left_alone() -> None:
     )
     assert fit.text_iou > 0.95
     assert fit.adapted_iou >= fit.text_iou
+
+
+def test_a_fit_takes_one_thread_and_gives_the_others_back() -> None:
+    def blas_threads() -> set[int]:
+        pools = threadpool_info()
+        return {pool["num_threads"] for pool in pools if pool["user_api"] == "blas"}
+
+    seen: list[set[int]] = []
+
+    def noting(prompts: Sequence[str]) -> torch.Tensor:
+        seen.append(blas_threads())
+        return embed(prompts)
+
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        adapt(examples_of(2), noting, WORDS)
+        assert blas_threads() == before
+    assert 2 in before
+    assert seen == [{1}]
 
 
 def test_what_costs_a_label_more_than_the_bound_is_refused_with_a_reason() -> None:
