@@ -28,6 +28,7 @@ PUBLIC = [
     "Scores",
     "Segmentation",
     "Segmenter",
+    "SetAside",
     "SufficientStatistics",
     "TextEncoder",
     "Uncertainty",
