@@ -21,7 +21,7 @@ _LEAST_PRIOR = 1.5
 
 #: A label's words weigh less than the most only where that gains so much IoU, and where the lower
 #: bound loses nothing.
-_CLEAR_GAIN = 0.05
+_CLEAR_GAIN = 0.15
 
 #: Precision of the prior where one example is asked what the others teach.
 _PREDICTING = 1.0
