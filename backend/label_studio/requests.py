@@ -41,7 +41,8 @@ _GEOMETRY_KEYS = {"x", "points", "rle", "imageDataURL"}
 #: Letters that are read of a text that an annotator types.
 _LONGEST_TEXT = 1000
 
-#: Prompts of one context; each is answered by masks of its own.
+#: Boxes and words of one context, each of which is answered by masks of its own; of clicks, a few
+#: count (`backend.prediction.interactive`).
 _MAX_PROMPTS: Final = 500
 
 #: What is read of the bodies. All else, such as old annotations, is skipped while they are parsed.
@@ -389,10 +390,11 @@ def _read_context(raw: Any) -> Context | None:
             f'Expected "context" to hold a list "result", but got {describe_type(regions)}.'
         )
     prompts = tuple(prompt for region in regions if (prompt := _read_prompt(region)) is not None)
-    if len(prompts) > _MAX_PROMPTS:
+    answered = sum(not isinstance(prompt.shape, Keypoint) for prompt in prompts)
+    if answered > _MAX_PROMPTS:
         raise BadRequest(
-            f"The context has {len(prompts)} prompts, more than {_MAX_PROMPTS}: accept or reject "
-            "some suggestions first."
+            f"The context has {answered} boxes and words, more than {_MAX_PROMPTS}: accept or "
+            "reject some suggestions first."
         )
     return Context(prompts, event or "predict")
 

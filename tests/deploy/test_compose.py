@@ -75,6 +75,7 @@ def test_the_example_gives_no_secret_and_compose_asks_for_each() -> None:
         "LABEL_STUDIO_BROWSER_URL",
         "BASIC_AUTH_PASS",
         "ALLOWED_HOSTS",
+        "SERVER_NAMES",
         "AUTO_PRELABEL",
         "DATABASE_URL",
     }
@@ -122,6 +123,7 @@ SET = {
     "BASIC_AUTH_USER": "ann",
     "BASIC_AUTH_PASS": "secret",
     "TRUSTED_PROXIES": "1",
+    "SERVER_NAMES": "clearclip.example",
     "LOG_LEVEL": "DEBUG",
     "LOG_FORMAT": "json",
     "MAX_BODY_MB": "257",

@@ -257,8 +257,10 @@ def test_a_click_may_name_its_event() -> None:
     assert parse_predict(_body(params={"context": context})).context == _context(click)
 
 
-def test_a_context_has_a_bounded_number_of_prompts() -> None:
+def test_a_context_has_a_bounded_number_of_boxes_and_words() -> None:
     click = {"type": "keypointlabels", "value": {"x": 1, "y": 2}}
-    assert len(_context(*[click] * 500, *["no prompt"] * 500).prompts) == 500
-    with pytest.raises(BadRequest, match="501 prompts, more than 500"):
-        _context(*[click] * 501)
+    box = {"type": "rectanglelabels", "value": {"x": 1, "y": 2, "width": 3, "height": 4}}
+    found = _context(*[box] * 500, *[click] * 501, *["no prompt"] * 500)
+    assert len(found.prompts) == 1001
+    with pytest.raises(BadRequest, match="501 boxes and words, more than 500"):
+        _context(*[box] * 501)

@@ -23,7 +23,8 @@ STUDIO = {"label_studio_url": "http://studio:8080", "label_studio_api_key": "ab"
 
 
 def client(**settings: Any) -> FlaskClient:
-    return make_app(**{"trusted_proxies": 1, **settings}).test_client()
+    named = {"trusted_proxies": 1, "server_names": "host.example"}
+    return make_app(**{**named, **settings}).test_client()
 
 
 def own_links(page: Page) -> list[str]:
