@@ -66,10 +66,12 @@ class Items:
     Attributes:
         shape: what is built of an item.
         at_most: the number of items that are built; those that follow are counted.
+        or_one: whether an item may also stand by itself, without a list.
     """
 
     shape: Shape
     at_most: int = _MAX_ITEMS
+    or_one: bool = False
 
 
 #: What is built of a value: keys of an object, items of a list, or the whole. Where the value is of
@@ -125,6 +127,7 @@ def _select(value: Any, shape: Shape) -> Parsed:
         kept = [_select(item, shape.shape) for item in value[: shape.at_most]]
         left_out = len(value) - len(kept) + sum(item.items_left_out for item in kept)
         return Parsed([item.value for item in kept], left_out)
+    shape = _shape_within(shape, is_list=False)
     keys = shape if isinstance(shape, Mapping) else {}
     parts = {key: _select(value[key], keys[key]) for key in value if key in keys}
     left_out = sum(part.items_left_out for part in parts.values())
@@ -281,6 +284,8 @@ def _shape_at(shape: Shape, key: str) -> Shape:
 
 def _shape_within(shape: Shape, is_list: bool) -> Shape:
     """Return the shape of a container; that of an empty one where it is of another type."""
+    if isinstance(shape, Items) and shape.or_one and not is_list:
+        return shape.shape
     if isinstance(shape, Whole) or isinstance(shape, Items) == is_list:
         return shape
     return {}

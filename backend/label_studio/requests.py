@@ -51,7 +51,7 @@ _WEBHOOK: Final[Shape] = {
     "action": Whole.KEPT,
     "project": {"id": Whole.KEPT, "label_config": Whole.KEPT},
     "tasks": _IDS,
-    "annotation": {"id": Whole.KEPT},
+    "annotation": Items({"id": Whole.KEPT}, or_one=True),
     "annotations": _IDS,
 }
 _SETUP: Final[Shape] = dict.fromkeys(("schema", "project", "hostname", "access_token"), Whole.KEPT)

@@ -164,7 +164,13 @@ def _end(connection: Connection, project: int, model: str) -> None:
 
 def _replace(connection: Connection, project: int, model: str, trial: Trial) -> None:
     connection.execute(delete(TRIALS).where(*in_project(TRIALS, project, model)))
-    row = {"project": project, "model": model, **vars(trial)}
+    row = {
+        "project": project,
+        "model": model,
+        "number": trial.number,
+        "before": trial.before,
+        "since": trial.since,
+    }
     connection.execute(insert(TRIALS).values(row))
 
 
@@ -192,7 +198,16 @@ def _insert_new(
     for each in pictures:
         if each.number == number and each.picture not in known:
             known.add(each.picture)
-            row = {"project": project, "model": model, **vars(each), "at": now}
+            row = {
+                "project": project,
+                "model": model,
+                "number": number,
+                "picture": each.picture,
+                "annotation": each.annotation,
+                "from_before": each.from_before,
+                "from_words": each.from_words,
+                "at": now,
+            }
             connection.execute(insert(TRIAL_PICTURES).values(row))
 
 

@@ -162,3 +162,14 @@ def test_a_long_list_that_is_skipped_takes_no_memory() -> None:
     tracemalloc.stop()
     assert parsed.value == {"tasks": [{"id": 3}]}
     assert peak < 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [(b'{"a": {"id": 1, "b": 2}}', {"id": 1}), (b'{"a": [{"id": 1, "b": 2}]}', [{"id": 1}])],
+)
+@pytest.mark.parametrize("odd", [b"", b', "n": NaN'], ids=["ijson", "json"])
+def test_an_item_may_stand_without_a_list(body: bytes, expected: object, odd: bytes) -> None:
+    shape: Shape = {"a": Items({"id": Whole.KEPT}, or_one=True)}
+    parsed = parse_stream(io.BytesIO(body[:-1] + odd + b"}"), shape)
+    assert parsed.value == {"a": expected}
