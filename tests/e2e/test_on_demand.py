@@ -273,3 +273,48 @@ def take_picture(page: Page, tmp_path: Path) -> None:
     left, top = canvas["x"] - 14, canvas["y"] - 56  # the editor without the list of tasks
     path = PICTURE if os.environ.get("TAKE_PICTURE") else tmp_path / PICTURE.name
     settled(page, path=path, clip={"x": left, "y": top, "width": 1440 - left, "height": 900 - top})
+
+
+@pytest.fixture
+def prelabeled(page: Page, studio: LabelStudioProcess, backend_url: str) -> Iterator[Annotator]:
+    """Open a task whose predictions are shown, as a project has it that is set up as documented."""
+    config = label_config(LABELS)
+    made = studio.client.projects.create(
+        title="Prelabeled and on demand", label_config=config, show_collab_predictions=True
+    )
+    label_studio_project.upload(studio, made.id, [demo_scenes.scene_file(SEED)])
+    label_studio_project.connect(studio, made.id, backend_url)
+    label_studio_project.retrieve_predictions(studio, made.id)
+    (task,) = studio.client.tasks.list(project=made.id)
+    page.goto(f"{studio.url}/projects/{made.id}/data?task={task.id}")
+    page.wait_for_selector(".konvajs-content canvas")
+    switch(page, "auto-annotation", True)
+    page.wait_for_selector("[data-testid=bottombar-auto-accept-toggle]", state="attached")
+    switch(page, "auto-accept", False)
+    page.wait_for_function(f"{REGIONS}.filter({IS_BRUSH}).length > 2")
+    settled(page)
+    annotator = Annotator(page, studio, task.id, render_scene(SEED).label_map)
+    yield annotator
+    annotator.leave()
+    switch(page, "auto-annotation", False)
+    studio.client.projects.delete(id=made.id)
+
+
+def test_on_a_predicted_region_ctrl_click_asks_and_a_plain_click_does_not(
+    prelabeled: Annotator,
+) -> None:
+    page = prelabeled.page
+    assert "dog" in prelabeled.labels(REGIONS)
+    prelabeled.takes("key-point-tool", "dog")
+    page.mouse.click(*prelabeled.canvas.on_screen(*FRONT_DOG))
+    page.wait_for_timeout(1500)
+    assert not prelabeled.answers, "Label Studio selects the region"
+    assert not prelabeled.labels(SUGGESTIONS)
+
+    page.keyboard.press("Escape")
+    prelabeled.takes("key-point-tool", "dog")
+    page.keyboard.down("Control")
+    prelabeled.asks(lambda: page.mouse.click(*prelabeled.canvas.on_screen(*FRONT_DOG)))
+    page.keyboard.up("Control")
+    assert prelabeled.labels(SUGGESTIONS) == ["dog"]
+    assert len(prelabeled.answers) == 1
