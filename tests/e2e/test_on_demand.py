@@ -318,3 +318,11 @@ def test_on_a_predicted_region_ctrl_click_asks_and_a_plain_click_does_not(
     page.keyboard.up("Control")
     assert prelabeled.labels(SUGGESTIONS) == ["dog"]
     assert len(prelabeled.answers) == 1
+
+
+def test_a_plain_click_asks_where_the_predicted_regions_are_hidden(prelabeled: Annotator) -> None:
+    page = prelabeled.page
+    page.click("[aria-label='Hide all regions']")
+    page.wait_for_function(f"{REGIONS}.every(r => r.hidden)")
+    prelabeled.clicks("dog", FRONT_DOG)
+    assert prelabeled.labels(SUGGESTIONS) == ["dog"]
