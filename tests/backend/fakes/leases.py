@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import backend.jobs.job_store  # defines a table
+import backend.prediction.outbox  # noqa: F401  # defines a table
 from backend.database.database import METADATA, Database
 
 
