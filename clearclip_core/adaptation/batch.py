@@ -68,27 +68,24 @@ class Batch:
         names = group_names(vocabulary)
         text = _text_logits(patches, embeddings, vocabulary, example)
         coverage = example.coverage[sampled].astype(np.float32)
-        labels = [name for name in example.names if name != UNLABELED]
-        painted = _columns(coverage, example.names, names)
-        kept = None if example.kept is None else example.kept[sampled].astype(np.float32)
+        nothing = np.zeros((len(sampled), 0), np.float32)
+        kept, removed = (
+            nothing if each is None else each[sampled].astype(np.float32)
+            for each in (example.kept, example.removed)
+        )
         lost = [i for i, name in enumerate(example.names) if name not in {*names, UNLABELED}]
         known = (1 - coverage[:, lost].sum(axis=1)).clip(0) * (text > _ABSENT).any(axis=1)
-        removed = (
-            np.zeros((len(sampled), 0), np.float32)
-            if example.removed is None
-            else example.removed[sampled].astype(np.float32)
-        )
         return cls(
             example.digest,
             example.annotator,
             patches,
             text,
-            painted,
+            _columns(coverage, example.names, names),
             _covered(coverage, example.names),
-            np.zeros(len(sampled), np.float32) if kept is None else kept.sum(axis=1).clip(0, 1),
+            kept.sum(axis=1).clip(0, 1),
             _columns(removed, example.removed_names, names),
             example.weights[sampled] * np.float32(count / sampled_count) * known,
-            np.array([name in example.boxes and name in labels for name in names]),
+            np.array([name in example.boxes for name in names]),
         )
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -43,36 +44,23 @@ class CrossValidation:
         self._clusters = np.array([each.cluster for each in evidence], np.intp)
         self._images = len(np.unique(self._clusters))
         self._words = [count_patches(each, each.batch.text) for each in evidence]
-        width = evidence[0].batch.patches.shape[1]
-        folds = min(_FOLDS, self._images)
-        self._fold = self._clusters % folds
-        self._statistics = [
-            sum(
-                (
-                    each.statistics
-                    for each, own in zip(evidence, self._fold, strict=True)
-                    if own == f
-                ),
-                SufficientStatistics.empty(width),
-            )
-            for f in range(folds)
-        ]
+        self._fold = self._clusters % min(_FOLDS, self._images)
 
     def words_ious(self) -> Float64Array:
         """Return the (G,) IoUs of the text scores."""
         return compare(self._words, self._words, self._clusters).before
 
-    def choose_precisions(self, learning: BoolArray) -> Float64Array:
-        """Choose the precision of the prior of each label that learns.
+    def compare(self, learning: BoolArray) -> tuple[Float64Array, Comparison]:
+        """Choose how far labels may move, and compare their scores of held-out images with text's.
 
-        It is the largest of `PRIORS`, unless a smaller one for all labels clearly gains on
-        held-out images of that label.
+        The precision of a label's prior is the largest of `PRIORS`, unless a smaller one for all
+        labels clearly gains on held-out images of that label.
 
         Args:
             learning: (G,) bool, L of them true.
 
         Returns:
-            (L,) float64.
+            (L,) float64 precisions, and the comparison.
         """
         rows = np.flatnonzero(learning)
         tried = [prior for prior in PRIORS if prior * self._images >= _LEAST_PRIOR]
@@ -83,17 +71,10 @@ class CrossValidation:
             gains = (comparison.after - comparison.before)[rows]
             better = (gains > np.maximum(best, _CLEAR_GAIN)) & (comparison.lows[rows] >= 0)
             chosen[better], best[better] = prior, gains[better]
-        return chosen
-
-    def compare(self, learning: BoolArray, precisions: Float64Array) -> Comparison:
-        """Compare the adapted scores of held-out images with their text scores.
-
-        Args:
-            learning: (G,) bool, L of them true.
-            precisions: (L,) of the prior.
-        """
-        (counts,) = self._held_out(learning, [precisions])
-        return compare(self._words, counts, self._clusters)
+        adapted = counts[0]
+        if (chosen != tried[0]).any():
+            (adapted,) = self._held_out(learning, [chosen])
+        return chosen, compare(self._words, adapted, self._clusters)
 
     def predict(self, learning: BoolArray) -> list[npt.NDArray[np.intp]]:
         """Predict the (N,) groups of the patches of each example by a fit to the others.
@@ -103,11 +84,8 @@ class CrossValidation:
         """
         precisions = np.full(int(learning.sum()), _PREDICTING)
         predicted: list[npt.NDArray[np.intp]] = [np.zeros(0, np.intp)] * len(self._evidence)
-        for fold in range(len(self._statistics)):
-            (terms,) = self._modes(fold, learning, [precisions])
-            for place in np.flatnonzero(self._fold == fold):
-                each = self._evidence[place]
-                predicted[place] = _logits(each, terms).argmax(axis=1)
+        for place, (terms,) in self._fits(learning, [precisions]):
+            predicted[place] = _logits(self._evidence[place], terms).argmax(axis=1)
         return predicted
 
     def fit(self, learning: BoolArray, precisions: Float64Array) -> Terms:
@@ -117,36 +95,48 @@ class CrossValidation:
             learning: (G,) bool, L of them true.
             precisions: (L,) of the prior.
         """
-        width = self._evidence[0].batch.patches.shape[1]
-        total = sum(self._statistics, SufficientStatistics.empty(width))
-        _, terms = Posterior(self._evidence, total, learning).mode(precisions)
+        _, terms = Posterior(self._evidence, _sum(self._statistics), learning).mode(precisions)
         return terms
+
+    @cached_property
+    def _statistics(self) -> list[SufficientStatistics]:
+        """The sufficient statistics of each fold."""
+        pairs = list(zip(self._evidence, self._fold, strict=True))
+        return [
+            _sum([each.statistics for each, own in pairs if own == fold])
+            for fold in range(self._fold.max() + 1)
+        ]
 
     def _held_out(
         self, learning: BoolArray, precisions: Sequence[Float64Array]
     ) -> list[list[Float64Array]]:
         """Count the held-out patches of each example, for each of several priors."""
         counts: list[list[Float64Array]] = [[np.zeros(0)] * len(self._evidence) for _ in precisions]
-        for fold in range(len(self._statistics)):
-            for index, terms in enumerate(self._modes(fold, learning, precisions)):
-                for place in np.flatnonzero(self._fold == fold):
-                    each = self._evidence[place]
-                    counts[index][place] = count_patches(each, _logits(each, terms))
+        for place, fits in self._fits(learning, precisions):
+            each = self._evidence[place]
+            for own, terms in zip(counts, fits, strict=True):
+                own[place] = count_patches(each, _logits(each, terms))
         return counts
 
-    def _modes(
-        self, fold: int, learning: BoolArray, precisions: Sequence[Float64Array]
-    ) -> Iterator[Terms]:
-        """Fit to all images but those of a fold; each search starts at the last mode."""
-        width = self._evidence[0].batch.patches.shape[1]
-        rest = [e for e, own in zip(self._evidence, self._fold, strict=True) if own != fold]
-        others = (each for f, each in enumerate(self._statistics) if f != fold)
-        statistics = sum(others, SufficientStatistics.empty(width))
-        posterior = Posterior(rest, statistics, learning)
-        weights = None
-        for each in precisions:
-            weights, terms = posterior.mode(each, weights)
-            yield terms
+    def _fits(
+        self, learning: BoolArray, precisions: Sequence[Float64Array]
+    ) -> Iterator[tuple[int, list[Terms]]]:
+        """Yield the index of each example, and a fit to the other folds for each prior."""
+        for fold, own in enumerate(self._statistics):
+            rest = [e for e, held in zip(self._evidence, self._fold, strict=True) if held != fold]
+            others = [each for each in self._statistics if each is not own]
+            posterior = Posterior(rest, _sum(others), learning)
+            fits, weights = [], None
+            for each in precisions:  # each search starts at the last mode
+                weights, terms = posterior.mode(each, weights)
+                fits.append(terms)
+            for place in np.flatnonzero(self._fold == fold).tolist():
+                yield place, fits
+
+
+def _sum(statistics: Sequence[SufficientStatistics]) -> SufficientStatistics:
+    """Add up the statistics of at least one image."""
+    return sum(statistics[1:], statistics[0])
 
 
 def _logits(evidence: Evidence, terms: Terms) -> Float32Array:

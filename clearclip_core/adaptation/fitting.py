@@ -30,7 +30,7 @@ from clearclip_core.adaptation.contradictions import (
     SetAside,
     find_contradictions,
 )
-from clearclip_core.adaptation.cross_validation import PRIORS, CrossValidation
+from clearclip_core.adaptation.cross_validation import CrossValidation
 from clearclip_core.adaptation.evidence import Evidence, gather_evidence
 from clearclip_core.adaptation.examples import UNLABELED, Example
 from clearclip_core.adaptation.posterior import Terms
@@ -185,8 +185,7 @@ class _Fitting:
             return self._words_alone()
         validation = CrossValidation(self._evidence)
         for _ in range(_ROUNDS):
-            precisions = validation.choose_precisions(learning)
-            comparison = validation.compare(learning, precisions)
+            precisions, comparison = validation.compare(learning)
             losing = comparison.highs < -self._label_loss
             if comparison.gain_bound > 0 and not losing.any():
                 terms = validation.fit(learning, precisions)
@@ -305,6 +304,3 @@ def _batches(
 def _mean(ious: Mapping[str, float]) -> float:
     """Mean over labels; 0 without one."""
     return sum(ious.values()) / len(ious) if ious else 0.0
-
-
-__all__ = ["LABEL_LOSS", "PRIORS", "Fit", "adapt"]
