@@ -233,16 +233,12 @@ def _predicted(folder: LabelledFolder, candidates: Sequence[Candidate]) -> Itera
             found.append((overlaps(made.masks, truth, count), made.seconds))
             maps.append(_reduced(made.label_map((truth.shape[0], truth.shape[1]))))
         sums = tuple(LabelFigures.of(sum(some, MaskOverlap())) for some, _ in found)
-        wrong = [_wrong_px(figures.overlap) for figures in sums]
+        wrong = [figures.overlap.wrong_px for figures in sums]
         share = fmean(wrong) / max(1, np.count_nonzero(truth != IGNORE))
         true = np.where(truth >= NOTHING, -1, truth.astype(np.int16))
         image = _reduced(rgb, cv2.INTER_AREA)
         shown = ShownPicture(picture.name, image, _reduced(true), tuple(maps), sums)
         yield _Measured(shown, found, share)
-
-
-def _wrong_px(overlap: MaskOverlap) -> int:
-    return overlap.predicted_px + overlap.true_px - 2 * overlap.shared_px
 
 
 def _reduced(image: npt.NDArray[Any], method: int = cv2.INTER_NEAREST) -> Any:

@@ -62,6 +62,11 @@ class MaskOverlap:
         )
 
     @property
+    def wrong_px(self) -> int:
+        """Pixels to paint and to erase."""
+        return self.predicted_px + self.true_px - 2 * self.shared_px
+
+    @property
     def iou(self) -> float | None:
         """Intersection over union; None where neither covers anything."""
         union = self.predicted_px + self.true_px - self.shared_px
@@ -79,5 +84,4 @@ class MaskOverlap:
         1 where nothing is left to do, 0 where drawing from nothing is as much work, below 0 where
         the prediction makes more work than none.
         """
-        wrong = self.predicted_px + self.true_px - 2 * self.shared_px
-        return 1 - wrong / self.true_px if self.true_px else None
+        return 1 - self.wrong_px / self.true_px if self.true_px else None

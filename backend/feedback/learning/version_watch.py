@@ -91,8 +91,11 @@ class VersionWatch:
         adaptation = fit_to(others)
         if adaptation is None:
             return ""
-        differences = [_difference(fitted.labels, each, adaptation, live) for each in held_out]
-        known = [each for each in differences if each is not None]
+        known = []
+        for each in held_out:
+            made, kept = (_mean_iou(fitted.labels, each, one) for one in (adaptation, live))
+            if made is not None and kept is not None:
+                known.append(made - kept)
         if sum(known) >= 0:
             return ""
         return (
@@ -168,22 +171,20 @@ def _compare(
     before: Adaptation | None,
 ) -> TrialPicture | None:
     """Compare a version on a picture; None where no label was drawn or kept on it."""
-    from_words = _difference(labels, example, adaptation, None)
-    if from_words is None:
+    own, words = (_mean_iou(labels, example, each) for each in (adaptation, None))
+    if own is None or words is None:
         return None
-    from_before = None
-    if trial.before is not None:
-        from_before = _difference(labels, example, adaptation, before)
-    return TrialPicture(trial.number, example.picture_key, annotation, from_before, from_words)
+    earlier = None if trial.before is None else _mean_iou(labels, example, before)
+    from_before = None if earlier is None else own - earlier
+    return TrialPicture(trial.number, example.picture_key, annotation, from_before, own - words)
 
 
-def _difference(
-    labels: LabelEmbeddings, example: Example, one: Adaptation | None, other: Adaptation | None
+def _mean_iou(
+    labels: LabelEmbeddings, example: Example, adaptation: Adaptation | None
 ) -> float | None:
-    """Return by how much the mean IoU of one adaptation exceeds that of another on an example.
+    """Return the mean IoU of an adaptation on an example; None where it shows no label.
 
-    None where the example shows no label. An adaptation that is None stands for the words alone.
+    An adaptation that is None stands for the words alone.
     """
-    if not labels.ious([example], one):
-        return None
-    return labels.iou([example], one) - labels.iou([example], other)
+    ious = labels.ious([example], adaptation).values()
+    return sum(ious) / len(ious) if ious else None
