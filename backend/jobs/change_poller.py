@@ -24,6 +24,7 @@ from typing import Final
 
 from backend.errors import BackendError, LabelConfigError, StudioRefused
 from backend.feedback.annotation_store import AnnotationStore
+from backend.jobs.connected_projects import MOST_PROJECTS, SETTLED_AFTER_S
 from backend.jobs.job_store import JobStore
 from backend.jobs.poll_store import Poll, PollStore
 from backend.label_studio.changes import CHANGES_PAGE, ChangedTask
@@ -37,15 +38,8 @@ log = logging.getLogger(__name__)
 #: How late a change may become visible, and how far clocks of Label Studio's servers may differ.
 OVERLAP_S: Final = 60.0
 
-#: How long after its setup a project is added, in seconds: Label Studio asks for setup before it
-#: connects the backend.
-_SETTLED_AFTER_S: Final = 10.0
-
 #: How often a project is checked to be still connected, in seconds.
 _CONNECTED_FOR_S: Final = 3600.0
-
-#: Most projects that are polled: without a password anybody may send ``/setup``.
-_MOST_PROJECTS: Final = 1000
 
 
 @dataclass
@@ -120,8 +114,8 @@ class ChangePoller:
             return
         with self._lock:
             is_known = project in self._checked_at or project in self._noted
-            if not is_known and len(self._noted) < _MOST_PROJECTS:
-                self._noted[project] = self.polls.now + _SETTLED_AFTER_S
+            if not is_known and len(self._noted) < MOST_PROJECTS:
+                self._noted[project] = self.polls.now + SETTLED_AFTER_S
 
     def poll(self) -> bool:
         """Poll one page of the changes of one project; return whether there was anything to poll.
@@ -159,14 +153,14 @@ class ChangePoller:
         if now < self._checked_at.get(project, -math.inf) + _CONNECTED_FOR_S:
             return True
         try:
-            connected_at = client.changes.connected_at(project)
+            connected = [each.created for each in client.backends(project)]
         except StudioRefused as error:
             log.warning("Project %d is not polled for changes: %s", project, error)
-            connected_at = None
-        if connected_at is None:
+            connected = []
+        if not connected:
             self._forget(project)
             return False
-        self.polls.add(project, connected_at)
+        self.polls.add(project, min(connected))
         self._checked_at[project] = now
         return True
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from backend.errors import StudioRefused
+from backend.jobs.connected_projects import MOST_PROJECTS, SETTLED_AFTER_S
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import LabelConfig, adapt_mode
 from backend.label_studio.records import Webhook
@@ -22,16 +23,9 @@ from backend.settings import Settings, prelabels
 
 log = logging.getLogger(__name__)
 
-#: How long after its first setup a project is checked, in seconds: Label Studio asks for setup
-#: before it connects the backend and makes the webhook.
-_SETTLED_AFTER_S: Final = 10.0
-
 #: How often webhooks are asked for, in seconds: where all is well, and where a project has none.
 _CHECK_EVERY_S: Final = 300.0
 _RECHECK_EVERY_S: Final = 60.0
-
-#: Most projects that are watched: without a password anybody may send ``/setup``.
-_MOST_PROJECTS: Final = 1000
 
 
 class WebhookWatch:
@@ -79,9 +73,9 @@ class WebhookWatch:
             self._forget(project)
             return
         with self._lock:
-            if project not in self._projects and len(self._projects) < _MOST_PROJECTS:
+            if project not in self._projects and len(self._projects) < MOST_PROJECTS:
                 self._projects.add(project)
-                self._next_check = min(self._next_check, self._clock() + _SETTLED_AFTER_S)
+                self._next_check = min(self._next_check, self._clock() + SETTLED_AFTER_S)
 
     def check(self) -> bool:
         """Check all projects where that is due; return False: the next round may wait.
@@ -115,7 +109,7 @@ class WebhookWatch:
         if _is_told(project, self._urls.get(project, ()), hooks):
             return False
         try:
-            urls = client.backend_urls(project)
+            urls = [each.url for each in client.backends(project) if each.url]
         except StudioRefused:  # it is gone, or not for this token
             urls = []
         if not urls:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 from label_studio_sdk.client import LabelStudio
 
 from backend.label_studio.connection import NO_RETRIES, Connection
+from backend.label_studio.records import epoch_seconds
 from backend.label_studio.task_filter import TaskFilter
 
 #: Tasks of one request for changed ones.
@@ -79,21 +79,7 @@ class ChangeList:
         found = self._connection.find(
             lambda sdk: sdk.annotations.list(id=task, request_options=NO_RETRIES)
         )
-        return {int(each.id): _seconds(each.updated_at) for each in found or () if each.id}
-
-    def connected_at(self, project: int) -> float | None:
-        """Return when the first of a project's backends was connected; None where none is.
-
-        Label Studio asks each of them for health and setup meanwhile.
-
-        Raises:
-            StudioRefused: there is no such project for this token.
-            StudioUnreachable: Label Studio does not answer.
-        """
-        found = self._connection.call(
-            lambda sdk: sdk.ml.list(project=project, request_options=NO_RETRIES)
-        )
-        return min((_seconds(each.created_at) for each in found), default=None)
+        return {int(each.id): epoch_seconds(each.updated_at) for each in found or () if each.id}
 
     def _rows(self, project: int, size: int, query: str) -> tuple[list[ChangedTask], int]:
         """List tasks that pass a query, and count all of them."""
@@ -117,12 +103,8 @@ def _changed_task(row: Any) -> ChangedTask:
     """Make a `ChangedTask` of a row as the SDK has read it, which does not check types."""
     return ChangedTask(
         id=int(row.id),
-        created=_seconds(row.created_at),
-        updated=_seconds(row.updated_at),
+        created=epoch_seconds(row.created_at),
+        updated=epoch_seconds(row.updated_at),
         annotations=int(row.total_annotations or 0) + int(row.cancelled_annotations or 0),
         predictions=int(row.total_predictions or 0),
     )
-
-
-def _seconds(at: Any) -> float:
-    return at.timestamp() if isinstance(at, datetime) else 0.0

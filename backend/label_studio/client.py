@@ -18,9 +18,11 @@ from backend.label_studio.connection import NO_RETRIES, Connection
 from backend.label_studio.prediction_writer import PredictionWriter
 from backend.label_studio.records import (
     Annotation,
+    ConnectedBackend,
     PredictionRegions,
     StoredPrediction,
     Webhook,
+    epoch_seconds,
     read_annotation,
 )
 from backend.label_studio.requests import Task
@@ -130,8 +132,8 @@ class LabelStudioClient:
         found = self._connection.call(lambda sdk: sdk.webhooks.list(request_options=NO_RETRIES))
         return [Webhook(each.project, each.url, each.is_active is not False) for each in found]
 
-    def backend_urls(self, project: int) -> list[str]:
-        """List the addresses of the backends that are connected to a project.
+    def backends(self, project: int) -> list[ConnectedBackend]:
+        """List the backends that are connected to a project.
 
         Label Studio asks each of them for health and setup meanwhile.
 
@@ -142,7 +144,7 @@ class LabelStudioClient:
         found = self._connection.call(
             lambda sdk: sdk.ml.list(project=project, request_options=NO_RETRIES)
         )
-        return [each.url for each in found if each.url]
+        return [ConnectedBackend(each.url or "", epoch_seconds(each.created_at)) for each in found]
 
     def count(self, project: int, wanted: TaskFilter) -> int:
         """Count the tasks of a project that pass a filter.

@@ -24,6 +24,19 @@ class Webhook:
 
 
 @dataclass(frozen=True)
+class ConnectedBackend:
+    """An ML backend that is connected to a project.
+
+    Attributes:
+        url: its address; empty where Label Studio has none.
+        created: when it was connected, in seconds since the epoch.
+    """
+
+    url: str
+    created: float
+
+
+@dataclass(frozen=True)
 class StoredPrediction:
     """A prediction that Label Studio has stored.
 
@@ -91,8 +104,8 @@ def read_annotation(found: Any) -> Annotation:
         skipped=bool(found.was_cancelled),
         seconds=found.lead_time if isinstance(found.lead_time, int | float) else None,
         annotator=_number(found.completed_by),
-        created=_seconds(found.created_at),
-        updated=_seconds(found.updated_at),
+        created=epoch_seconds(found.created_at),
+        updated=epoch_seconds(found.updated_at),
     )
 
 
@@ -100,5 +113,6 @@ def _number(value: Any) -> int | None:
     return value if type(value) is int else None
 
 
-def _seconds(at: Any) -> float:
+def epoch_seconds(at: Any) -> float:
+    """Return a time of the SDK in seconds since the epoch; 0.0 where it is none."""
     return at.timestamp() if isinstance(at, datetime) else 0.0

@@ -104,7 +104,7 @@ def test_nothing_here_waits_for_a_model_that_is_busy() -> None:
 def test_the_page_names_connected_projects_that_nobody_tells_of(
     monkeypatch: pytest.MonkeyPatch, poll_interval_s: float, expected: str
 ) -> None:
-    monkeypatch.setattr(webhook_watch, "_SETTLED_AFTER_S", 0.0)
+    monkeypatch.setattr(webhook_watch, "SETTLED_AFTER_S", 0.0)
     monkeypatch.setattr(worker, "_POLL_S", 0.02)
     connected = [{"id": 1, "url": "http://backend:9090", "project": 7}]
     with FakeStudio(brush_config("red"), {}, backends=connected).served() as server:
