@@ -78,6 +78,10 @@ MAX_COUNT: Final = 200_000
 
 _DELIVERED: Final = ("handed", "written")
 
+#: Time from Label Studio's choice of a request's tasks, those without a prediction, until the
+#: request is read here, in seconds; a busy machine takes that long.
+_CHOOSING_S: Final = 1.0
+
 Prediction = dict[str, Any]
 
 
@@ -180,9 +184,9 @@ class PredictionOutbox:
     def take(self, keys: Iterable[str], asked: float, whole: bool = False) -> dict[str, Prediction]:
         """Take results for the answer of a request; they are not written through the API then.
 
-        What was handed out or written since the request came is with Label Studio already: a second
-        time, it would be stored twice. As JSON, the results of one answer take half of `max_mb` at
-        most (and one more): the rest stays for the next answer.
+        What was handed out since the request came, or written since Label Studio chose its tasks,
+        is there already: a second time, it would be stored twice. As JSON, the results of one
+        answer take half of `max_mb` at most (and one more): the rest stays for the next answer.
 
         Args:
             keys: keys of results.
@@ -192,8 +196,11 @@ class PredictionOutbox:
         Returns:
             key -> prediction.
         """
-        free = (_RESULTS.c.state == "ready") | (
-            _RESULTS.c.state.in_(_DELIVERED) & (_RESULTS.c.changed < asked)
+        handed, written = (_RESULTS.c.state == state for state in _DELIVERED)
+        free = (
+            (_RESULTS.c.state == "ready")
+            | (handed & (_RESULTS.c.changed < asked))
+            | (written & (_RESULTS.c.changed < asked - _CHOOSING_S))
         )
         query = select(_RESULTS.c.key, _RESULTS.c.entry).where(free).with_for_update()
         query = query.order_by(_RESULTS.c.state != "ready", _RESULTS.c.key)

@@ -107,6 +107,19 @@ def test_what_is_written_is_not_handed_out_too(results: PredictionOutbox, clock:
     assert results.lease_due(10) == []
 
 
+def test_what_is_written_while_label_studio_chose_the_tasks_is_not_handed_out(
+    results: PredictionOutbox, clock: Clock
+) -> None:
+    """It chose the task since it had no prediction, and got one before the request was read."""
+    (key,) = make(results, 1)
+    results.lease_due(10)
+    results.complete([key])
+    clock.now += 0.5
+    assert results.take([key], clock.now) == {}
+    clock.now += 1
+    assert results.take([key], clock.now) == {key: entry(1)}  # it was deleted there
+
+
 def test_what_somebody_still_waits_for_is_not_due(results: PredictionOutbox, clock: Clock) -> None:
     make(results, 1, due=clock.now + 90)
     assert results.lease_due(10) == []
