@@ -8,15 +8,11 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import sys
 import time
 from pathlib import Path
 
-import httpx
-
-from backend.cli import server_process
 from tests.bench.conftest import Report
-from tests.bench.test_load import CONFIG, children, over_the_wire, picture, resident_mb
+from tests.bench.test_load import CONFIG, children, over_the_wire, picture, resident_mb, serving
 
 BODY_MB = 256
 #: Regions of the demo's size: bytes of brush RLE in each, and how many a task has.
@@ -123,21 +119,11 @@ def memory_mb(pid: int) -> float:
 
 
 def test_large_bodies(report: Report, tmp_path: Path) -> None:
-    port = server_process.free_port(0)
-    url = f"http://127.0.0.1:{port}"
-    serve = ["serve", "--port", str(port), "--model", "demo", "--max-tasks", "8"]
-    with server_process.running(
-        [sys.executable, "-m", "backend", *serve],
-        variables={"BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": ""},
-        health=f"{url}/health",
-        log=tmp_path / "log",
-        timeout_s=120,
-    ) as process:
-        one = retrieve(1, random.Random(0))
-        assert httpx.post(f"{url}/predict", json=one, timeout=120).status_code == 200  # has loaded
+    one = retrieve(1, random.Random(0))
+    with serving(tmp_path / "log", one, "--max-tasks", "8") as (port, pid):
         body = body_of(BODY_MB)
         started = time.monotonic()
-        health, setup, grown_mb = asyncio.run(measure(port, process.pid, body))
+        health, setup, grown_mb = asyncio.run(measure(port, pid, body))
     detail = f"{len(body) / (1 << 20):.0f} MB, answered in {time.monotonic() - started:.1f} s"
     report.add(
         "/health during one Retrieve of 256 MB, longest", "< 0.5 s", f"{max(health):.2f} s", detail

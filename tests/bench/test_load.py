@@ -16,7 +16,8 @@ import statistics
 import sys
 import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -167,21 +168,37 @@ async def load(port: int, pid: int, pictures: list[str]) -> Measured:
     return measured
 
 
-def test_load(report: Report, tmp_path: Path) -> None:
+@contextmanager
+def serving(log: Path, first: dict[str, object], *options: str) -> Iterator[tuple[int, int]]:
+    """Serve the demo model until the context ends.
+
+    Args:
+        log: the file for what the server logs.
+        first: a request for predictions, which is answered once the model has loaded.
+        options: more options of ``serve``.
+
+    Yields:
+        The port and the process id.
+    """
     port = server_process.free_port(0)
     url = f"http://127.0.0.1:{port}"
-    pictures = [picture(10_000_300 + n) for n in range(8)]
-    serve = ["serve", "--port", str(port), "--model", "demo"]
+    serve = ["serve", "--port", str(port), "--model", "demo", *options]
     with server_process.running(
         [sys.executable, "-m", "backend", *serve],
         variables={"BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": ""},
         health=f"{url}/health",
-        log=tmp_path / "log",
+        log=log,
         timeout_s=120,
     ) as process:
-        one = {"tasks": [{"id": 1, "data": {"image": pictures[0]}}], "label_config": CONFIG}
-        assert httpx.post(f"{url}/predict", json=one, timeout=120).status_code == 200  # has loaded
-        measured = asyncio.run(load(port, process.pid, pictures))
+        assert httpx.post(f"{url}/predict", json=first, timeout=120).status_code == 200
+        yield port, process.pid
+
+
+def test_load(report: Report, tmp_path: Path) -> None:
+    pictures = [picture(10_000_300 + n) for n in range(8)]
+    one = {"tasks": [{"id": 1, "data": {"image": pictures[0]}}], "label_config": CONFIG}
+    with serving(tmp_path / "log", one) as (port, pid):
+        measured = asyncio.run(load(port, pid, pictures))
     errors = {key: n for key, n in measured.statuses.items() if key[1] >= 500}
     for kind, goal in (("health", "< 1 s always"), ("setup", "< 3 s always"), ("interactive", "")):
         times = measured.seconds[kind]
