@@ -2,27 +2,63 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 
-from backend.cli.adapt import adapt
-from backend.cli.database import database
-from backend.cli.demo import demo
-from backend.cli.doctor import doctor
-from backend.cli.export import export
-from backend.cli.prelabel import prelabel
-from backend.cli.report import report
-from backend.cli.serve import serve
-from backend.cli.settings import list_settings
+from clearclip_core.cli.lazy_group import CommandSource, LazyGroup
+
+#: The commands, in the order of the help.
+COMMANDS: Final = {
+    "serve": CommandSource(
+        "backend.cli.serve",
+        "serve",
+        "Serve the backend: one process, one model, a thread for each request.",
+    ),
+    "prelabel": CommandSource(
+        "backend.cli.prelabel",
+        "prelabel",
+        "Predict all tasks of a project and write the predictions to Label Studio.",
+    ),
+    "report": CommandSource(
+        "backend.cli.report",
+        "report",
+        "Report how much work the prelabels of a project save, from the corrected annotations.",
+    ),
+    "adapt": CommandSource(
+        "backend.cli.adapt",
+        "adapt",
+        "See and steer what a project has learned from its corrections.",
+    ),
+    "database": CommandSource(
+        "backend.cli.database",
+        "database",
+        "Upgrade, back up and restore the database of the backend.",
+    ),
+    "doctor": CommandSource(
+        "backend.cli.doctor",
+        "doctor",
+        "Check Label Studio, a project and the running backend, in both directions.",
+    ),
+    "export": CommandSource(
+        "backend.cli.export",
+        "export",
+        "Write pictures as Label Studio tasks with predictions, ready to import.",
+    ),
+    "settings": CommandSource(
+        "backend.cli.settings",
+        "list_settings",
+        "List every setting with its default and description; values that are set are not shown.",
+    ),
+    "demo": CommandSource(
+        "backend.cli.demo",
+        "demo",
+        "Start the real Label Studio beside the backend and prelabel a project.",
+    ),
+}
 
 
-@click.group()
+@click.group(cls=LazyGroup, sources=COMMANDS)
 @click.version_option(package_name="clearclip-label-studio")
 def main() -> None:
     """ClearCLIP as a Label Studio ML backend."""
-
-
-for _command in (
-    *(serve, prelabel, report, adapt, database),
-    *(doctor, export, list_settings, demo),
-):
-    main.add_command(_command)

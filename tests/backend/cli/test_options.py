@@ -23,7 +23,9 @@ def test_the_help_shows_what_values_a_flag_takes() -> None:
 
 @pytest.mark.parametrize("name", ["prelabel", "report", "export", "doctor", "demo", "serve"])
 def test_every_option_has_its_help(name: str) -> None:
-    options = [each for each in main.commands[name].params if isinstance(each, click.Option)]
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    options = [each for each in command.params if isinstance(each, click.Option)]
     assert [each.name for each in options if not each.help] == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import click
 import pytest
 
 from clearclip_core.cli.main import main
@@ -15,7 +16,7 @@ COMMANDS = {
 
 
 def test_the_group_holds_these_commands() -> None:
-    assert set(main.commands) == COMMANDS
+    assert set(main.list_commands(click.Context(main))) == COMMANDS
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

@@ -1,0 +1,95 @@
+# The names of the library and where they are from; `__init__.py` reads this file.
+from .adaptation.adaptation import Adaptation
+from .adaptation.contradictions import SetAside
+from .adaptation.examples import Example
+from .adaptation.fitting import Fit, adapt
+from .adaptation.sufficient_statistics import SufficientStatistics
+from .clip.dense_encoder import DenseEncoder, WindowFeatures
+from .clip.devices import usable_cpus
+from .clip.embedding_cache import EmbeddingStore
+from .clip.loading import LoadedModel, load_model
+from .clip.methods import MAPS, METHODS, Method, resolve_method
+from .clip.text_encoder import TEMPLATES, TextEncoder
+from .clip.weights import (
+    KnownModel,
+    WeightsNotFoundError,
+    download_weights,
+    known_models,
+    weights_id,
+)
+from .demo.scenes.render import render_scene
+from .demo.scenes.scene import HELD_OUT_SEEDS, SCENE_LABELS, SYNONYMS, Scene
+from .images.preprocessing import Preprocessing, RGBArray, to_rgb
+from .images.visualization import label_map_image, overlay, palette
+from .prompting.prompts import Point, PromptedMask, segment_box, segment_points
+from .segmentation.dense_features import DenseFeatures
+from .segmentation.guided_filter import Refinement, guided
+from .segmentation.masks import (
+    BoolMask,
+    boundary_band,
+    drop_islands,
+    fill_holes,
+    label_masks,
+)
+from .segmentation.scores import Scores
+from .segmentation.sliding_windows import WindowPlan
+from .segmentation.uncertainty import Uncertainty
+from .segmenter import PreparedImage, Segmentation, Segmenter
+from .vocabulary import Label, Vocabulary
+
+__all__ = [
+    "HELD_OUT_SEEDS",
+    "MAPS",
+    "METHODS",
+    "SCENE_LABELS",
+    "SYNONYMS",
+    "TEMPLATES",
+    "Adaptation",
+    "BoolMask",
+    "DenseEncoder",
+    "DenseFeatures",
+    "EmbeddingStore",
+    "Example",
+    "Fit",
+    "KnownModel",
+    "Label",
+    "LoadedModel",
+    "Method",
+    "Point",
+    "PreparedImage",
+    "Preprocessing",
+    "PromptedMask",
+    "RGBArray",
+    "Refinement",
+    "Scene",
+    "Scores",
+    "Segmentation",
+    "Segmenter",
+    "SetAside",
+    "SufficientStatistics",
+    "TextEncoder",
+    "Uncertainty",
+    "Vocabulary",
+    "WeightsNotFoundError",
+    "WindowFeatures",
+    "WindowPlan",
+    "adapt",
+    "boundary_band",
+    "download_weights",
+    "drop_islands",
+    "fill_holes",
+    "guided",
+    "known_models",
+    "label_map_image",
+    "label_masks",
+    "load_model",
+    "overlay",
+    "palette",
+    "render_scene",
+    "resolve_method",
+    "segment_box",
+    "segment_points",
+    "to_rgb",
+    "usable_cpus",
+    "weights_id",
+]
