@@ -165,6 +165,7 @@ class PredictRequest:
         project_id: id of their project.
         context: None unless an annotator waits.
         tasks_left_out: number of the tasks that follow, which were only counted.
+        waited_s: how long it has waited in line, in seconds.
     """
 
     tasks: tuple[Task, ...]
@@ -172,6 +173,7 @@ class PredictRequest:
     project_id: int | None = None
     context: Context | None = None
     tasks_left_out: int = 0
+    waited_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,12 @@ class DeadlineRunner(TaskRunner):
             _log_outage(error)
             return self._run_unkept(tasks, project, work, end)
 
-    def run_opened(self, task: Task, version: str, project: int | None, work: Work) -> Outcome:
+    def run_opened(
+        self, task: Task, version: str, project: int | None, work: Work, waited_s: float = 0.0
+    ) -> Outcome:
         """Run a task that somebody has opened, before the tasks of batches; return its outcome.
+
+        The time that its request has waited before counts towards the deadline.
 
         It is handed to everybody who opens the task, even if another answer had it already. While
         the database is away, the task runs without it.
@@ -75,7 +79,9 @@ class DeadlineRunner(TaskRunner):
         recording = self._recording_failures(work, project)
         try:
             return self.run_until(
-                self._deadline_s, [task], version, project, recording, opened=True
+                max(0.0, self._deadline_s - waited_s),
+                *([task], version, project, recording),
+                opened=True,
             )[0]
         except SQLAlchemyError as error:
             _log_outage(error)

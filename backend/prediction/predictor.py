@@ -97,7 +97,7 @@ class Predictor:
         spec = self.spec(config, priority(request), request.project_id, learned, prompt)
         if spec.priority is Priority.BATCH:
             return [outcome.entry for outcome in self.outcomes(request.tasks, spec)]
-        return [self._outcome_now(task, spec).entry for task in request.tasks]
+        return [self._outcome_now(task, spec, request.waited_s).entry for task in request.tasks]
 
     def warm_up(self, config: LabelConfig) -> None:
         """Have the words of a label config embedded before its first image; never wait."""
@@ -161,11 +161,12 @@ class Predictor:
             return None
         return parse_prompt(context, config)
 
-    def _outcome_now(self, task: Task, spec: PredictionSpec) -> Outcome:
+    def _outcome_now(self, task: Task, spec: PredictionSpec, waited_s: float) -> Outcome:
         """Return the outcome of a task that an annotator has open."""
         if spec.prompt is None:
             work = partial(self.outcome, spec=spec)
-            return self._task_runner.run_opened(task, spec.version, spec.project, work)
+            runner = self._task_runner
+            return runner.run_opened(task, spec.version, spec.project, work, waited_s)
         return self.outcome(task, spec)
 
     def _predict_task(self, task: Task, spec: PredictionSpec, work: TrackedTask) -> Outcome:

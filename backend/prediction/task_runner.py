@@ -106,8 +106,15 @@ class TaskRunner:
         self._enqueue(queued)
         return [each.outcome.result() for each in queued]
 
-    def run_opened(self, task: Task, version: str, project: int | None, work: Work) -> Outcome:
-        """Run a task that somebody has opened; return its outcome. See `run` for the arguments."""
+    def run_opened(
+        self, task: Task, version: str, project: int | None, work: Work, waited_s: float = 0.0
+    ) -> Outcome:
+        """Run a task that somebody has opened; return its outcome.
+
+        Args:
+            task, version, project, work: see `run`.
+            waited_s: how long its request has waited before, in seconds.
+        """
         return work(task)
 
     def count_waiting(self) -> dict[int | None, int]:

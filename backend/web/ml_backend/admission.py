@@ -1,26 +1,34 @@
 """Limit how many requests for predictions are worked on at once, and the tasks of each.
 
-Other clients are told to ask again later (429). Label Studio never asks again because of a status;
-it gets an empty entry for each task that there is no room for, and asks for those tasks again when
+What an annotator waits for, an opened task or a prompt, waits in line for its turn. Other clients
+are told to ask again later (429). Label Studio never asks again because of a status; it gets an
+empty entry for each task of a batch that there is no room for, and asks for those tasks again when
 somebody retrieves predictions the next time.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 from backend.errors import Busy
+from backend.inference.image_request import Priority
 from backend.label_studio.requests import PredictRequest
+from backend.prediction.predictor import priority
 from backend.prediction.task_runner import Entry
 from backend.settings import Settings
+from backend.web.ml_backend.slot_queue import SlotQueue
 
 log = logging.getLogger(__name__)
 
 #: The start of ``User-Agent`` in the requests that Label Studio sends to ML backends.
 LABEL_STUDIO_AGENT = "heartex/"
+
+#: How many requests of annotators may wait in line. Each holds a thread.
+MAX_WAITING: Final = 64
 
 _NO_SLOT = "All threads for predictions are taken: try again in a moment."
 
@@ -32,8 +40,9 @@ class Admission:
         predict: predicts one entry a task; may raise `Busy`.
         at_once: requests that may be worked on at once.
         max_tasks: most tasks of one request.
+        deadline_s: the longest time in line, in seconds.
 
-    >>> admission = Admission(lambda asked: [{"result": []} for _ in asked.tasks], 2, max_tasks=1)
+    >>> admission = Admission(lambda asked: [{"result": []} for _ in asked.tasks], 2, 1, 80)
     >>> from backend.label_studio.requests import Task
     >>> asked = PredictRequest((Task(1, 7, {}), Task(2, 7, {})), "<View/>")
     >>> admission.predict(lambda: asked, by_label_studio=True)
@@ -41,11 +50,16 @@ class Admission:
     """
 
     def __init__(
-        self, predict: Callable[[PredictRequest], list[Entry]], at_once: int, max_tasks: int
+        self,
+        predict: Callable[[PredictRequest], list[Entry]],
+        at_once: int,
+        max_tasks: int,
+        deadline_s: float,
     ) -> None:
         self._predict = predict
-        self._slots = threading.BoundedSemaphore(at_once)
+        self._slots = SlotQueue(at_once, MAX_WAITING)
         self._max_tasks = max_tasks
+        self._deadline_s = deadline_s
 
     @classmethod
     def from_settings(
@@ -53,7 +67,13 @@ class Admission:
     ) -> Admission:
         """Make an admission that leaves a part of the threads to ``/health`` and ``/setup``."""
         reserved = max(2, settings.threads // 4)
-        return cls(predict, settings.threads - reserved, settings.max_tasks)
+        at_once = settings.threads - reserved
+        return cls(predict, at_once, settings.max_tasks, settings.predict_deadline_s)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests of annotators wait in line."""
+        return self._slots.waiting
 
     def predict(self, read: Callable[[], PredictRequest], by_label_studio: bool) -> list[Entry]:
         """Predict the tasks of a request.
@@ -61,8 +81,8 @@ class Admission:
         Args:
             read: reads the request, which may be large; not called where a client other than Label
                 Studio is refused.
-            by_label_studio: whether Label Studio asks. Unless an annotator waits, the entry of a
-                task that there is no room for is ``[]`` then.
+            by_label_studio: whether Label Studio asks. An annotator's request waits in line then,
+                and the entry of a task that there is no room for is ``[]``.
 
         Returns:
             One entry a task, in their order.
@@ -71,11 +91,15 @@ class Admission:
             Busy: there is no room for the request.
             BackendError: from `read`, or from the function that predicts.
         """
-        has_slot = self._slots.acquire(blocking=False)
+        has_slot = self._slots.try_acquire()
         try:
             if not has_slot and not by_label_studio:
                 raise Busy(_NO_SLOT)
             request = read()
+            if not has_slot and priority(request) is not Priority.BATCH:
+                came = time.monotonic()
+                has_slot = self._slots.acquire(self._deadline_s)
+                request = replace(request, waited_s=time.monotonic() - came)
             if by_label_studio and request.context is None:
                 return self._predict_some(request, has_slot)
             return self._predict_all(request, has_slot)
