@@ -243,8 +243,7 @@ class ChangePoller:
         new = {row.id for row in rows if not row.predictions}
         if not new or not self._is_prelabeled(client, project):
             return
-        queued = [job.tasks or () for job in self.jobs.list_jobs(project) if job.kind == "new"]
-        if new := new.difference(*queued):
+        if new := new - self.jobs.new_task_ids(project):
             self.jobs.start_job(project, kind="new", tasks=new)
 
     def _is_prelabeled(self, client: LabelStudioClient, project: int) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal
 
 JobState = Literal["queued", "running", "paused", "cancelled", "done", "failed"]
@@ -27,8 +26,8 @@ class Job:
         only: "unlabeled" for tasks without annotations, or "all".
         view: tasks of this view of the data manager only; None for all.
         limit: the most predictions; None for all.
-        tasks: these tasks only; None for all.
-        scope: a JSON list of task ids, where a view or a limit was looked up; see `ids`.
+        task_count: how many tasks it is about, where these are listed (`JobStore.task_ids`); None
+            for all tasks of the project.
         state: a queued job waits for a worker, a paused one for somebody who resumes it.
         version: the ``model_version`` of its predictions; empty before it has started.
         total: the number of its tasks; None before they are counted.
@@ -52,8 +51,7 @@ class Job:
     only: Only
     view: int | None
     limit: int | None
-    tasks: tuple[int, ...] | None
-    scope: str | None = field(repr=False)
+    task_count: int | None
     state: JobState
     version: str
     total: int | None
@@ -69,11 +67,6 @@ class Job:
     finished: float | None
     owner: str
     leased_until: float
-
-    @property
-    def ids(self) -> tuple[int, ...] | None:
-        """The ids of its tasks, in ascending order; None for all tasks of the project."""
-        return self.tasks if self.scope is None else tuple(json.loads(self.scope))
 
     @property
     def over(self) -> bool:

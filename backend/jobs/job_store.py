@@ -21,8 +21,8 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    and_,
     exists,
+    func,
     insert,
     select,
     update,
@@ -54,6 +54,7 @@ _JOBS: Final = Table(
     Column("limit", Integer),
     Column("tasks", Text),  # a JSON list of ids
     Column("scope", Text),  # a JSON list of ids
+    Column("task_count", Integer),  # the length of `scope`, or else of `tasks`
     Column("state", String(16), nullable=False, index=True),
     Column("version", Text, nullable=False, default=""),
     Column("total", Integer),
@@ -70,6 +71,9 @@ _JOBS: Final = Table(
     *lease_columns(),
     sqlite_autoincrement=True,
 )
+
+#: What a `Job` is made of: all but the lists of ids, which may be long.
+_OF_JOB: Final = [column for column in _JOBS.c if column.name not in ("tasks", "scope")]
 
 
 class JobStore:
@@ -133,15 +137,17 @@ class JobStore:
                 asked = {"project": project, "kind": kind, "only": only, "view": view}
                 return self._insert(connection, {**asked, "limit": limit}, wanted)
             if kind == "new":
-                merged = sorted({*(equal.tasks or ()), *(wanted or ())})
-                return self._change(connection, equal.id, tasks=json.dumps(merged))
+                before = _task_ids(connection, equal.id)
+                merged = sorted({*(before or ()), *(wanted or ())})
+                changes = {"tasks": json.dumps(merged), "task_count": len(merged)}
+                return self._change(connection, equal.id, **changes)
             if equal.state == "paused":
                 return self._change(connection, equal.id, state="queued")
             return equal
 
     def list_jobs(self, project: int | None = None, limit: int = 100) -> list[Job]:
         """Return the newest jobs, of one project or of all, newest first."""
-        query = select(_JOBS).order_by(_JOBS.c.id.desc()).limit(limit)
+        query = select(*_OF_JOB).order_by(_JOBS.c.id.desc()).limit(limit)
         if project is not None:
             query = query.where(_JOBS.c.project == project)
         with self.database.read() as connection:
@@ -155,6 +161,22 @@ class JobStore:
         """
         with self.database.read() as connection:
             return self._get(connection, job)
+
+    def task_ids(self, job: int) -> tuple[int, ...] | None:
+        """Return the ids of a job's tasks in ascending order; None for all tasks of its project.
+
+        Raises:
+            JobNotFound: there is no job of that number.
+        """
+        with self.database.read() as connection:
+            return _task_ids(connection, job)
+
+    def new_task_ids(self, project: int, limit: int = 100) -> set[int]:
+        """Return the ids of the tasks in the newest jobs of kind "new" of a project."""
+        query = select(_JOBS.c.tasks).where(_JOBS.c.project == project, _JOBS.c.kind == "new")
+        with self.database.read() as connection:
+            rows = connection.execute(query.order_by(_JOBS.c.id.desc()).limit(limit)).scalars()
+            return {id_ for row in rows if row is not None for id_ in json.loads(row)}
 
     def pause(self, job: int) -> Job:
         """Pause a job until it is resumed.
@@ -185,7 +207,7 @@ class JobStore:
 
     def leased_job(self, project: int) -> Job | None:
         """Return the job of a project that an owner has leased; None where there is none."""
-        query = select(_JOBS).where(
+        query = select(*_OF_JOB).where(
             _JOBS.c.project == project, is_leased(_JOBS, self.database.clock())
         )
         with self.database.read() as connection:
@@ -210,7 +232,7 @@ class JobStore:
             other.c.id != _JOBS.c.id,
             is_leased(other, now),
         )
-        query = select(_JOBS).where(_JOBS.c.state.in_(("queued", "running")), ~taken)
+        query = select(*_OF_JOB).where(_JOBS.c.state.in_(("queued", "running")), ~taken)
         query = query.where(is_free(_JOBS, now))
         if job is not None:
             query = query.where(_JOBS.c.id == job)
@@ -250,7 +272,7 @@ class JobStore:
             version: the new value of `Job.version`; None leaves it.
             total: the new value of `Job.total`; None leaves it.
             cursor: the new value of `Job.cursor`; None leaves it.
-            scope: the new value of `Job.ids`; None leaves it.
+            scope: the ids of its tasks from now on, see `task_ids`; None leaves them.
             done: the number of tasks that were predicted in this step.
             skipped: the number of tasks that were skipped in this step.
             failures: task ids and reasons of the tasks that failed in this step.
@@ -275,7 +297,8 @@ class JobStore:
             given = {"version": version, "total": total, "cursor": cursor}
             changes |= {name: value for name, value in given.items() if value is not None}
             if scope is not None:
-                changes["scope"] = json.dumps(sorted(set(scope)))
+                ids = sorted(set(scope))
+                changes |= {"scope": json.dumps(ids), "task_count": len(ids)}
             if before.state == "queued":  # paused and resumed before its owner noticed
                 changes["state"] = "running"
             if failures:
@@ -318,8 +341,8 @@ class JobStore:
     ) -> Job:
         now = self.database.clock()
         times = {"created": now, "updated": now}
-        ids = None if tasks is None else json.dumps(tasks)
-        statement = insert(_JOBS).values(asked | times | {"tasks": ids, "state": "queued"})
+        listed = {} if tasks is None else {"tasks": json.dumps(tasks), "task_count": len(tasks)}
+        statement = insert(_JOBS).values(asked | times | listed | {"state": "queued"})
         key = connection.execute(statement).inserted_primary_key
         assert key is not None
         return self._get(connection, key[0])
@@ -336,21 +359,21 @@ class JobStore:
     ) -> Job | None:
         """Return an equal job that is not over; of kind "new", any that has not started."""
         states = ("queued",) if kind == "new" else ("queued", "running", "paused")
-        query = select(_JOBS).where(
-            and_(
-                _JOBS.c.project == project,
-                _JOBS.c.kind == kind,
-                _JOBS.c.state.in_(states),
-                _JOBS.c.only == only,
-            )
+        query = select(*_OF_JOB).where(
+            _JOBS.c.project == project,
+            _JOBS.c.kind == kind,
+            _JOBS.c.state.in_(states),
+            _JOBS.c.only == only,
         )
-        wanted = (view, limit, None if tasks is None else tuple(tasks))
-        for row in connection.execute(query.order_by(_JOBS.c.id)):
-            job = _job(row)
-            same = (job.view, job.limit, job.tasks) == wanted
-            if same if kind == "project" else job.started is None:
-                return job
-        return None
+        if kind == "new":
+            query = query.where(_JOBS.c.started.is_(None))
+        else:
+            listed = None if tasks is None else json.dumps(tasks)
+            for column, value in ((_JOBS.c.view, view), (_JOBS.c.limit, limit)):
+                query = query.where(column.is_not_distinct_from(value))
+            query = query.where(_JOBS.c.tasks.is_not_distinct_from(listed))
+        row = connection.execute(query.order_by(_JOBS.c.id).limit(1)).first()
+        return None if row is None else _job(row)
 
     def _set_state(self, job: int, to: JobState, allowed: tuple[JobState, ...]) -> Job:
         with self.database.write_exclusively(LOCK) as connection:
@@ -363,7 +386,7 @@ class JobStore:
             return self._change(connection, job, state=to, finished=finished)
 
     def _get(self, connection: Connection, job: int) -> Job:
-        row = connection.execute(select(_JOBS).where(_JOBS.c.id == job)).first()
+        row = connection.execute(select(*_OF_JOB).where(_JOBS.c.id == job)).first()
         if row is None:
             raise JobNotFound(f"There is no job {job}.")
         return _job(row)
@@ -380,6 +403,14 @@ class JobStore:
         return self._get(connection, job)
 
 
+def _task_ids(connection: Connection, job: int) -> tuple[int, ...] | None:
+    query = select(func.coalesce(_JOBS.c.scope, _JOBS.c.tasks).label("ids"))
+    row = connection.execute(query.where(_JOBS.c.id == job)).first()
+    if row is None:
+        raise JobNotFound(f"There is no job {job}.")
+    return None if row.ids is None else tuple(json.loads(row.ids))
+
+
 def _job(row: Row[Any]) -> Job:
     return Job(
         id=row.id,
@@ -388,8 +419,7 @@ def _job(row: Row[Any]) -> Job:
         only=row.only,
         view=row.view,
         limit=row.limit,
-        tasks=None if row.tasks is None else tuple(json.loads(row.tasks)),
-        scope=row.scope,
+        task_count=row.task_count,
         state=row.state,
         version=row.version,
         total=row.total,

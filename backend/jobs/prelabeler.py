@@ -6,14 +6,13 @@ have no prediction of the version yet. So a run that has ended in any way goes o
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import islice
 from typing import Final
 
@@ -100,10 +99,9 @@ class Prelabeler:
         """
         job = JobStore(Database("sqlite://")).start_job(project, only=only, view=view, limit=limit)
         version = self._spec(job).version
-        if (scope := self._scope(job, version)) is not None:
-            job = replace(job, scope=json.dumps(scope))
-        there = self._client.count(project, self._filter(job))
-        lacking = self._client.count(project, self._filter(job, version))
+        ids = self._scope(job, version)
+        there = self._client.count(project, _filter(job, ids))
+        lacking = self._client.count(project, _filter(job, ids, version))
         return JobPlan(project, version, lacking, there - lacking)
 
     def run(
@@ -209,11 +207,12 @@ class Prelabeler:
     def _update_counts(self, job: Job) -> Job:
         """Count the tasks that are left, and start anew where the version has changed."""
         version, count = self._spec(job).version, self._client.count
-        if job.ids is None and (scope := self._scope(job, version)) is not None:
-            job = self._store.advance(job.id, self._owner, scope=scope)
-        lacking = count(job.project, self._filter(job, version))
+        ids = self._task_ids(job)
+        if ids is None and (ids := self._scope(job, version)) is not None:
+            job = self._store.advance(job.id, self._owner, scope=ids)
+        lacking = count(job.project, _filter(job, ids, version))
         if job.version != version:
-            there = count(job.project, self._filter(job))
+            there = count(job.project, _filter(job, ids))
             before = job.done + job.skipped + job.failed
             return self._store.advance(
                 job.id,
@@ -260,12 +259,13 @@ class Prelabeler:
     def _chunks(self, job: Job) -> Iterator[list[Task]]:
         """Yield the tasks after the cursor that lack a prediction, until the version changes."""
         failed = self._failures.task_ids(job.id)
-        cursor, ids = job.cursor, job.ids
+        cursor, ids = job.cursor, self._task_ids(job)
         while self._spec(job).version == job.version:
-            wanted = self._filter(job, job.version, after=cursor)
-            if ids is not None:
-                some = tuple(id_ for id_ in ids if id_ > cursor)[:PAGE]
-                wanted = replace(wanted, ids=some, after_id=0)
+            if ids is None:
+                wanted = _filter(job, None, job.version, after=cursor)
+            else:
+                first = bisect_right(ids, cursor)
+                wanted = _filter(job, ids[first : first + PAGE], job.version)
             tasks = self._client.tasks(job.project, wanted)
             last = wanted.ids[-1:] if wanted.ids is not None else [task.id for task in tasks[-1:]]
             if not last:
@@ -291,7 +291,8 @@ class Prelabeler:
 
     def _remove_duplicates(self, job: Job, halt: threading.Event) -> None:
         """Delete all but one prediction of the version where a task has several."""
-        for tasks in self._client.possible_duplicates(job.project, job.version, job.ids):
+        ids = self._task_ids(job)
+        for tasks in self._client.possible_duplicates(job.project, job.version, ids):
             for task in tasks:
                 if halt.is_set():
                     return
@@ -308,13 +309,29 @@ class Prelabeler:
         learned = self._predictor.versions.active_model(config, job.project, keep=job.version)
         return self._predictor.spec(config, Priority.BATCH, job.project, learned)
 
-    def _filter(self, job: Job, lacking: str | None = None, after: int = 0) -> TaskFilter:
-        return TaskFilter(lacking, unlabeled=job.only == "unlabeled", after_id=after, ids=job.ids)
+    def _task_ids(self, job: Job) -> Sequence[int] | None:
+        """Return the ids of its tasks, in ascending order; None for all of the project."""
+        return None if job.task_count is None else self._store.task_ids(job.id)
 
     def _scope(self, job: Job, version: str) -> list[int] | None:
         """Return the tasks of a view, or the first ones without a prediction; None for all."""
         ids = None if job.view is None else self._client.view_ids(job.project, job.view)
         if job.limit is None:
             return ids
-        lacking = self._client.ids(job.project, self._filter(job, version), among=ids)
+        lacking = self._client.ids(job.project, _filter(job, None, version), among=ids)
         return list(islice(lacking, job.limit))
+
+
+def _filter(
+    job: Job, ids: Sequence[int] | None, lacking: str | None = None, after: int = 0
+) -> TaskFilter:
+    """Return the filter for the tasks of a job.
+
+    Args:
+        job: which says whether tasks with annotations count.
+        ids: ids of the tasks to choose from; None for all of the project.
+        lacking: the version of a prediction that the tasks are to lack; None: it does not matter.
+        after: only tasks whose id is greater.
+    """
+    among = None if ids is None else tuple(ids)
+    return TaskFilter(lacking, unlabeled=job.only == "unlabeled", after_id=after, ids=among)

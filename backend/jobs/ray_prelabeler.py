@@ -69,7 +69,8 @@ class ClusterPrelabeler(Prelabeler):
 
         failed = self._failures.task_ids(job.id)
         wanted = TaskFilter(job.version, unlabeled=job.only == "unlabeled")
-        ids = [i for i in self._client.ids(job.project, wanted, job.ids) if i not in failed]
+        lacking = self._client.ids(job.project, wanted, self._task_ids(job))
+        ids = [id_ for id_ in lacking if id_ not in failed]
         if not ids:
             return job
         try:

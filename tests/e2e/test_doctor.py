@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from label_studio_sdk.core.api_error import ApiError
 
 from backend.cli import demo_scenes, demo_servers, label_studio_project, server_process
-from backend.cli import main as cli
+from backend.cli import doctor as doctor_command
 from backend.cli.demo_servers import LabelStudioProcess
 from tests.e2e.conftest import MODEL, WithPersonalToken
 
@@ -45,7 +45,7 @@ def doctor(studio: LabelStudioProcess, project: int, *flags: str, **variables: s
     reach = {"LABEL_STUDIO_URL": studio.url, "LABEL_STUDIO_API_KEY": studio.token}
     settings = {**reach, "BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": "", **variables}
     arguments = ["--project", str(project), *flags]
-    finished = CliRunner().invoke(cli.doctor, arguments, env=settings)
+    finished = CliRunner().invoke(doctor_command.doctor, arguments, env=settings)
     assert finished.exception is None or isinstance(finished.exception, SystemExit)
     assert studio.token not in finished.output
     lines = re.findall(r"^(ok|warn|FAIL|-) +(\w+(?: \w+)?)  +(.*)$", finished.output, re.MULTILINE)

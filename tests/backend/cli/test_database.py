@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from backend.cli import main as cli
+from backend.cli.database import database
 from backend.database.database import Database
 from backend.database.migrations.revisions import revisions
 from backend.jobs.job_store import JobStore
@@ -26,7 +27,7 @@ def run(*arguments: str) -> Result:
 
 
 def test_every_option_and_command_has_its_help() -> None:
-    for command in cli.database.commands.values():
+    for command in database.commands.values():
         assert command.help
         options = [each for each in command.params if isinstance(each, click.Option)]
         assert {each.name for each in options} == {"database_url", "model_dir"}

@@ -165,7 +165,7 @@ def test_tasks_of_a_backend_that_died_are_queued(
     backend.worker.start()
     wait_for(lambda: studio.stored() == {5: 1, 6: 1})
     (job,) = backend.store.list_jobs()
-    assert (job.kind, job.tasks) == ("new", (5, 6))
+    assert (job.kind, backend.store.task_ids(job.id)) == ("new", (5, 6))
 
 
 def test_tasks_of_a_backend_that_died_outlive_an_outage_of_the_database(

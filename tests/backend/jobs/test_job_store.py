@@ -54,7 +54,8 @@ def test_what_is_written_outlives_the_process_that_wrote_it(url: str) -> None:
     subprocess.run([sys.executable, "-c", code, url], check=True, cwd=ROOT)
     store = JobStore(Database(url))
     (job,) = store.list_jobs()
-    assert (job.project, job.view, job.tasks) == (7, 3, (2, 5))
+    assert (job.project, job.view, job.task_count) == (7, 3, 2)
+    assert store.task_ids(job.id) == (2, 5)
     store.database.close()
 
 
@@ -136,11 +137,12 @@ def test_equal_jobs_are_one(store: JobStore, clock: Clock) -> None:
 def test_new_tasks_gather_in_one_job_until_it_begins(store: JobStore) -> None:
     job = store.start_job(7, kind="new", tasks=[3, 4])
     assert store.start_job(7, kind="new", tasks=[4, 5]).id == job.id
-    assert store.get_job(job.id).tasks == (3, 4, 5)
+    assert store.task_ids(job.id) == (3, 4, 5)
+    assert store.get_job(job.id).task_count == 3
     store.lease_job("me")
     later = store.start_job(7, kind="new", tasks=[6])
     assert later.id != job.id
-    assert later.tasks == (6,)
+    assert store.task_ids(later.id) == (6,)
 
 
 def test_who_works_on_it_sees_that_it_is_to_rest(store: JobStore) -> None:
@@ -272,3 +274,41 @@ def test_processes_that_race_for_one_count_lose_no_step(url: str) -> None:
 def test_jobs_are_values(store: JobStore) -> None:
     job = store.start_job(7)
     assert replace(job) == store.get_job(job.id)
+
+
+def test_no_step_of_a_job_and_no_list_of_jobs_reads_the_ids_of_its_tasks(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = store.start_job(7, tasks=range(1, 1001))
+
+    def unread(text: str) -> None:
+        raise AssertionError(f"{len(text)} letters of ids are read")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("backend.jobs.job_store.json.loads", unread)
+        assert [(each.id, each.task_count) for each in store.list_jobs()] == [(job.id, 1000)]
+        assert store.start_job(7, tasks=range(1, 1001)).id == job.id
+        assert store.lease_job("me") is not None
+        assert store.advance(job.id, "me", total=1000, scope=[3, 2, 3]).task_count == 2
+        assert store.advance(job.id, "me", done=1, cursor=2).done == 1
+        assert store.leased_job(7) is not None
+        store.release(job.id, "me")
+        assert store.pause(job.id).task_count == 2
+    assert store.task_ids(job.id) == (2, 3)
+
+
+def test_the_ids_of_a_job_that_is_not_there_are_refused(store: JobStore) -> None:
+    assert store.task_ids(store.start_job(7).id) is None
+    with pytest.raises(JobNotFound):
+        store.task_ids(99)
+
+
+def test_the_tasks_of_new_jobs_are_known_also_when_these_are_over(store: JobStore) -> None:
+    first = store.start_job(7, kind="new", tasks=[3, 4])
+    store.cancel(first.id)
+    store.start_job(7, kind="new", tasks=[5])
+    store.start_job(7, tasks=[6])
+    store.start_job(8, kind="new", tasks=[7])
+    assert store.new_task_ids(7) == {3, 4, 5}
+    assert store.new_task_ids(7, limit=1) == {5}
+    assert store.new_task_ids(9) == set()

@@ -22,7 +22,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy.exc import OperationalError
 
-from backend.cli import main as cli
+from backend.cli.prelabel import prelabel as prelabel_command
 from backend.database.database import Database
 from backend.database.leases import LeaseLost, new_owner
 from backend.errors import ImageNotFound, ImageRefused, ModelUnavailable, StudioUnreachable
@@ -604,13 +604,13 @@ def test_the_command_predicts_reports_and_skips_the_next_time(tmp_path: Path) ->
     report = tmp_path / "out" / "report.json"
     with drawn_studio(5) as (studio, url):
         given = arguments(url, tmp_path / "jobs.db")
-        dry = CliRunner().invoke(cli.prelabel, [*given, "--dry-run"])
+        dry = CliRunner().invoke(prelabel_command, [*given, "--dry-run"])
         assert (dry.exit_code, studio.stored()) == (0, {})
         assert "5 tasks to predict" in dry.output
-        result = CliRunner().invoke(cli.prelabel, [*given, "--report", str(report)])
+        result = CliRunner().invoke(prelabel_command, [*given, "--report", str(report)])
         assert result.exit_code == 0, result.output
         assert studio.stored() == each_once(5)
-        again = CliRunner().invoke(cli.prelabel, given)
+        again = CliRunner().invoke(prelabel_command, given)
         assert again.exit_code == 0
         assert "0 done, 5 skipped, 0 failed of 5" in again.output
     told = json.loads(report.read_text())
@@ -620,7 +620,7 @@ def test_the_command_predicts_reports_and_skips_the_next_time(tmp_path: Path) ->
 def test_the_exit_status_tells_of_failures(tmp_path: Path) -> None:
     with drawn_studio(3) as (studio, url):
         studio.tasks[2] = {"image": "data:image/png;base64,AAAA"}
-        result = CliRunner().invoke(cli.prelabel, arguments(url, tmp_path / "jobs.db"))
+        result = CliRunner().invoke(prelabel_command, arguments(url, tmp_path / "jobs.db"))
     assert result.exit_code == 1
     assert "2 done, 0 skipped, 1 failed of 3" in result.output
     assert "1 x " in result.output
@@ -634,7 +634,7 @@ def test_a_database_that_is_away_ends_the_command_with_a_sentence(
 
     monkeypatch.setattr("backend.cli.prelabel.run_job", run)
     with drawn_studio(1) as (_, url):
-        result = CliRunner().invoke(cli.prelabel, arguments(url, tmp_path / "jobs.db"))
+        result = CliRunner().invoke(prelabel_command, arguments(url, tmp_path / "jobs.db"))
     assert result.exit_code == 1
     assert "away (it shuts down): the same command goes on from here" in result.output
 
@@ -642,7 +642,7 @@ def test_a_database_that_is_away_ends_the_command_with_a_sentence(
 def test_without_a_token_the_command_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"):
         monkeypatch.delenv(name, raising=False)
-    result = CliRunner().invoke(cli.prelabel, ["--project", "7", "--model", "demo"])
+    result = CliRunner().invoke(prelabel_command, ["--project", "7", "--model", "demo"])
     assert result.exit_code == 1
     assert "LABEL_STUDIO_API_KEY" in result.output
 
@@ -662,7 +662,7 @@ def test_ctrl_c_writes_what_is_predicted_and_the_same_command_goes_on(tmp_path: 
         assert run.returncode == 130, output
         assert "The same command goes on from here." in output
         assert 0 < len(studio.stored()) < 400
-        result = CliRunner().invoke(cli.prelabel, arguments(url, database))
+        result = CliRunner().invoke(prelabel_command, arguments(url, database))
         assert result.exit_code == 0, result.output
         assert studio.stored() == each_once(400)
         assert sum(studio.imports) == 400
@@ -678,7 +678,7 @@ def test_a_killed_run_is_taken_over_at_once_on_the_same_machine(tmp_path: Path) 
     host = re.sub(r":\d+:[^:]+$", "", new_owner())
     store.lease_job(f"{host}:{dead.pid}:abcd")
     with drawn_studio(2) as (studio, url):
-        result = CliRunner().invoke(cli.prelabel, arguments(url, database))
+        result = CliRunner().invoke(prelabel_command, arguments(url, database))
         assert result.exit_code == 0, result.output
         assert studio.stored() == each_once(2)
     assert store.get_job(job.id).state == "done"

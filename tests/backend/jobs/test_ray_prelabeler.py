@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from backend.cli import main as cli
+from backend.cli.prelabel import prelabel as prelabel_command
 from backend.database.database import Database
 from backend.jobs.job_store import JobStore
 from tests.backend.jobs.test_prelabeler import ROOT, arguments, drawn_studio, each_once
@@ -33,7 +33,7 @@ def test_actors_predict_what_is_missing_and_write_it_once(tmp_path: Path) -> Non
         expected = {task: 1 for task in each_once(60) if task not in (4, 7)}
         assert studio.stored() == expected
         without_ray = arguments(url, tmp_path / "jobs.db", "--filter", "all")
-        again = CliRunner().invoke(cli.prelabel, without_ray)
+        again = CliRunner().invoke(prelabel_command, without_ray)
         assert again.exit_code == 1, again.output
         assert "1 done, 58 skipped, 1 failed of 60" in again.output
         assert studio.stored() == expected | {7: 1}
@@ -55,6 +55,6 @@ def test_a_cluster_that_cannot_load_the_model_says_why(tmp_path: Path) -> None:
 def test_without_ray_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backend.cli.prelabel.importlib.util.find_spec", lambda _: None)
     given = arguments("http://127.0.0.1:9", Path("unused.db"))
-    result = CliRunner().invoke(cli.prelabel, [*given, "--engine", "ray"])
+    result = CliRunner().invoke(prelabel_command, [*given, "--engine", "ray"])
     assert result.exit_code == 1
     assert ".[ray]" in result.output
