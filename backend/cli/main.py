@@ -6,6 +6,7 @@ import click
 
 from backend.cli.adapt import adapt
 from backend.cli.database import database
+from backend.cli.dataset import dataset
 from backend.cli.demo import demo
 from backend.cli.doctor import doctor
 from backend.cli.export import export
@@ -22,7 +23,7 @@ def main() -> None:
 
 
 for _command in (
-    *(serve, prelabel, report, adapt, database),
+    *(serve, prelabel, report, adapt, dataset, database),
     *(doctor, export, list_settings, demo),
 ):
     main.add_command(_command)

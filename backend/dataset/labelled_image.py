@@ -18,8 +18,8 @@ Colour = tuple[int, int, int]
 #: Which region a pixel belongs to that several cover.
 Overlap = Literal["label-order", "largest", "smallest", "score"]
 
-#: Where a region came from, as Label Studio has it.
-Origin = Literal["manual", "prediction", "prediction-changed"]
+#: Where a region came from, as Label Studio has it; "majority" where several annotators have voted.
+Origin = Literal["manual", "prediction", "prediction-changed", "majority"]
 
 #: Value of pixels without a class in label maps.
 NOTHING: Final = NONE_VALUE
@@ -133,7 +133,8 @@ class Provenance:
 
     Attributes:
         origin: "manual" for one that a person has drawn; "prediction" for one that stands as it
-            was predicted; "prediction-changed" for one that a person has changed.
+            was predicted; "prediction-changed" for one that a person has changed; "majority" for
+            the pixels on which more than half of the annotators agree.
         model_version: version of the prediction; empty where a person has drawn it, or where Label
             Studio has lost the prediction.
         annotation: id of the annotation; None where it is of a prediction that nobody has taken.
@@ -201,16 +202,16 @@ class LabelledImage:
         """Name with the suffix of the picture's file."""
         return self.name + self.suffix
 
-    def label_map(
+    def owners(
         self, classes: ClassTable, overlap: Overlap = "label-order"
-    ) -> npt.NDArray[np.uint8]:
-        """Return the value of each pixel's class; `NOTHING` where no region is.
+    ) -> npt.NDArray[np.int32]:
+        """Return the index of the region that each pixel belongs to; -1 where no region is.
 
         Regions that a rule does not tell apart follow the label order; of one label, the later
-        region wins, which does not change the map.
+        region wins.
 
         Returns:
-            (H, W) uint8.
+            (H, W) int32, indices into `regions`.
 
         Raises:
             DatasetError: a label without a class, a mask that cannot be read, or one of another
@@ -219,21 +220,41 @@ class LabelledImage:
         >>> left, all_ = np.array([[True, False]]), np.array([[True, True]])
         >>> regions = LabelledRegion.of("sky", all_), LabelledRegion.of("road", left)
         >>> picture = LabelledImage("a", (1, 2), regions)
-        >>> picture.label_map(ClassTable.of(["sky", "road"]))
-        array([[0, 0]], dtype=uint8)
-        >>> picture.label_map(ClassTable.of(["sky", "road"]), "smallest")
-        array([[1, 0]], dtype=uint8)
+        >>> picture.owners(ClassTable.of(["sky", "road"]))
+        array([[0, 0]], dtype=int32)
+        >>> picture.owners(ClassTable.of(["sky", "road"]), "smallest")
+        array([[1, 0]], dtype=int32)
         """
-        values = np.full(self.size_hw, NOTHING, np.uint8)
-        ordered = sorted(self.regions, key=lambda each: -classes.index(each.label))
+        owners = np.full(self.size_hw, -1, np.int32)
+        ordered = sorted(enumerate(self.regions), key=lambda each: -classes.index(each[1].label))
         if overlap == "score":
-            ordered.sort(key=lambda each: np.inf if each.score is None else each.score)
+            ordered.sort(key=lambda each: np.inf if each[1].score is None else each[1].score)
         elif overlap != "label-order":
             sign = 1 if overlap == "largest" else -1
-            ordered.sort(key=lambda each: sign * int(np.count_nonzero(self.mask_of(each))))
-        for region in ordered:  # the one that wins is drawn last
-            values[self.mask_of(region)] = classes.index(region.label)
-        return values
+            ordered.sort(key=lambda each: sign * int(np.count_nonzero(self.mask_of(each[1]))))
+        for index, region in ordered:  # the one that wins is drawn last
+            owners[self.mask_of(region)] = index
+        return owners
+
+    def label_map(
+        self, classes: ClassTable, overlap: Overlap = "label-order"
+    ) -> npt.NDArray[np.uint8]:
+        """Return the value of each pixel's class; `NOTHING` where no region is.
+
+        Returns:
+            (H, W) uint8.
+
+        Raises:
+            DatasetError: see `owners`.
+        """
+        return self.label_map_of(self.owners(classes, overlap), classes)
+
+    def label_map_of(
+        self, owners: npt.NDArray[np.int32], classes: ClassTable
+    ) -> npt.NDArray[np.uint8]:
+        """Return the label map (H, W) uint8 of the regions that pixels belong to; see `owners`."""
+        values = [classes.index(region.label) for region in self.regions]
+        return np.array([*values, NOTHING], np.uint8)[owners]  # -1 is the last of them
 
     def mask_of(self, region: LabelledRegion) -> BoolMask:
         """Return the mask (H, W) bool of one of its regions.
