@@ -45,6 +45,11 @@ COMMANDS: Final = {
         "export",
         "Write pictures as Label Studio tasks with predictions, ready to import.",
     ),
+    "dataset": CommandSource(
+        "backend.cli.dataset",
+        "dataset",
+        "Write the annotated pictures of a project as a training set.",
+    ),
     "settings": CommandSource(
         "backend.cli.settings",
         "list_settings",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from label_studio_sdk.client import LabelStudio
@@ -26,6 +27,7 @@ class ChangedTask:
         updated: when it, one of its annotations or one of its predictions was changed last.
         annotations: the number of its annotations, skipped ones included.
         predictions: the number of its predictions.
+        data: values of the label config's variables.
     """
 
     id: int
@@ -33,6 +35,7 @@ class ChangedTask:
     updated: float
     annotations: int
     predictions: int
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 class ChangeList:
@@ -107,4 +110,5 @@ def _changed_task(row: Any) -> ChangedTask:
         updated=epoch_seconds(row.updated_at),
         annotations=int(row.total_annotations or 0) + int(row.cancelled_annotations or 0),
         predictions=int(row.total_predictions or 0),
+        data=row.data if isinstance(row.data, dict) else {},
     )

@@ -27,6 +27,7 @@ from backend.label_studio.records import (
 )
 from backend.label_studio.requests import Task
 from backend.label_studio.retrying import Retrier
+from backend.label_studio.task_contents import TaskContents
 from backend.label_studio.task_filter import TaskFilter
 from backend.settings import Settings
 
@@ -55,6 +56,7 @@ class LabelStudioClient:
 
     Attributes:
         changes: lists what has changed.
+        contents: reads the annotations and predictions of tasks.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class LabelStudioClient:
         self._connection = Connection(url, api_key, retrier, timeout_s)
         self._writer = PredictionWriter(self._connection, self.tasks)
         self.changes = ChangeList(self._connection)
+        self.contents = TaskContents(self._connection)
 
     @classmethod
     def from_settings(cls, settings: Settings, **options: Any) -> LabelStudioClient | None:

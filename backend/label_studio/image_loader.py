@@ -101,6 +101,19 @@ class ImageReader:
         source = _checked(source)
         return decode_image(self._fetch(self._address(source, task), source), self._max_megapixels)
 
+    def read_file(self, source: str, task: Task) -> bytes:
+        """Read the file of one image of a task, without decoding it.
+
+        Args:
+            source: see `read`.
+            task: see `read`.
+
+        Raises:
+            TaskError: see `read`; what the bytes hold is not looked at.
+        """
+        source = _checked(source)
+        return self._fetch(self._address(source, task), source)
+
     def read_cached(self, source: str, task: Task) -> RGBArray:
         """Read an image that an annotator has open, through the cache, for the next click.
 
@@ -152,7 +165,7 @@ class ImageReader:
 
     def _fetch(self, address: str, source: str) -> bytes:
         if address[:5].lower() == "data:":
-            return _read_data_url(address, self._max_file_mb)
+            return read_data_url(address, self._max_file_mb)
         return self._files.download(address, called="" if address == source else source)
 
 
@@ -219,7 +232,13 @@ def _checked(source: str) -> str:
     return source
 
 
-def _read_data_url(url: str, max_file_mb: int) -> bytes:
+def read_data_url(url: str, max_file_mb: int) -> bytes:
+    """Return the bytes that a ``data:`` URL holds.
+
+    Raises:
+        ImageInvalid: it holds none.
+        ImageTooLarge: it is over the limit, in MiB.
+    """
     head, comma, data = url.partition(",")
     if len(data) > 3 * max_file_mb << 20:  # a byte is written with three letters at most
         raise ImageTooLarge(f"The image in the data: URL is over the limit of {max_file_mb} MB.")

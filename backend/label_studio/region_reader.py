@@ -16,7 +16,12 @@ from PIL import Image
 
 from backend.errors import BadRequest
 from backend.label_studio.brush_rle import decode_rle
-from backend.label_studio.json_fields import read_item_index, read_text, read_texts
+from backend.label_studio.json_fields import (
+    read_item_index,
+    read_number,
+    read_text,
+    read_texts,
+)
 from backend.label_studio.region_writer import BoolMask
 from backend.label_studio.requests import Rectangle, Task
 from clearclip_core.images.opening import open_image
@@ -31,6 +36,7 @@ _KINDS_BY_KEY: Final[Mapping[str, str]] = {
     "imageDataURL": "bitmasklabels",
     "points": "polygonlabels",
     "height": "rectanglelabels",
+    "radiusX": "ellipselabels",
 }
 
 _BROKEN = (
@@ -57,6 +63,7 @@ class Area:
         id: id of the region.
         origin: where the region came from, as Label Studio has it: "prediction" while it stands as
             a prediction showed it, "prediction-changed", or "manual"; empty where it does not say.
+        score: of the prediction that it came from; None where it has none.
     """
 
     kind: str
@@ -67,6 +74,7 @@ class Area:
     value: Mapping[str, Any] = field(repr=False)
     id: str = ""
     origin: str = ""
+    score: float | None = None
 
 
 def drawn_areas(task: Task) -> Iterator[Area]:
@@ -142,6 +150,8 @@ def area_mask(area: Area) -> BoolMask:
             x, y, width, height = (float(value[key]) for key in ("x", "y", "width", "height"))
             rotation = float(value.get("rotation", 0))
             return rectangle_mask(Rectangle(x, y, width, height, rotation), area.size_hw)
+        if area.kind == "ellipselabels":
+            return _ellipse_mask(value, area.size_hw)
     except (*_BROKEN, cv2.error) as error:
         raise ValueError(f"A region of the kind {area.kind} is broken: {error!r}.") from None
     raise ValueError(f"A region of the kind {area.kind} covers no pixels.")
@@ -205,6 +215,7 @@ def _read_area(raw: Any) -> Area | None:
         value=value,
         id=read_text(region, "id"),
         origin=read_text(region, "origin"),
+        score=read_number(region.get("score")),
     )
 
 
@@ -230,6 +241,24 @@ def _outline_mask(points_px: npt.NDArray[np.float64], size_hw: tuple[int, int]) 
     centred = np.rint((points_px - 0.5) * (1 << _SHIFT)).astype(np.int32)  # 0 is a pixel's centre
     cv2.fillPoly(canvas, [centred], 1, shift=_SHIFT)
     return canvas.astype(np.bool_)
+
+
+def _ellipse_mask(value: Mapping[str, Any], size_hw: tuple[int, int]) -> BoolMask:
+    """Return the mask (H, W) bool of the pixels whose centres are inside an ellipse."""
+    height, width = size_hw
+    numbers = [float(value[key]) for key in ("x", "y", "radiusX", "radiusY")]
+    scaled = np.array([*numbers, float(value.get("rotation", 0))])[:, None]
+    x, y, radius_x, radius_y, degrees = _finite(scaled)[:, 0].tolist()
+    mask = np.zeros(size_hw, dtype=np.bool_)
+    a, b = abs(radius_x) * width / 100, abs(radius_y) * height / 100
+    if a == 0 or b == 0:
+        return mask
+    right = np.arange(width) + 0.5 - x * width / 100  # (W,)
+    down = (np.arange(height) + 0.5 - y * height / 100)[:, None]  # (H, 1)
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    along, across = cos * right + sin * down, cos * down - sin * right
+    mask |= np.square(along / a) + np.square(across / b) <= 1
+    return mask
 
 
 def _finite(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

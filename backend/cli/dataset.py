@@ -1,0 +1,174 @@
+"""``clearclip-backend dataset``: the corrected tasks of a project as files of a training set."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from backend.cli.options import with_settings
+from backend.cli.signals import stopped_by_signals
+from backend.dataset.annotation_choice import AnnotationChoice
+from backend.dataset.dataset_report import DatasetReport
+from backend.dataset.exporter import DatasetExporter
+from backend.dataset.labelled_image import Overlap, overlaps
+from backend.dataset.local_pictures import LocalPictures
+from backend.dataset.options import DatasetOptions, Format, Pictures, formats
+from backend.dataset.project_labels import parse_project_labels
+from backend.dataset.splits import Split
+from backend.dataset.task_sources import ExportedTasks, ProjectTasks, TaskSource
+from backend.services import Services
+from backend.settings import Settings
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option("--project", type=click.IntRange(1, (1 << 31) - 1), help="Number of the project.")
+@click.option(
+    "--export",
+    "export_file",
+    type=_FILE,
+    help="A file that Label Studio has exported as JSON, in place of --project: no network is "
+    "used.",
+)
+@click.option(
+    "--label-config",
+    "config_file",
+    type=_FILE,
+    help="With --export: the project's labeling config as an XML file.",
+)
+@click.option("--to", "folder", type=_FOLDER, required=True, help="Folder to write.")
+@click.option(
+    "--format",
+    "chosen",
+    type=click.Choice(formats()),
+    multiple=True,
+    default=("index-png",),
+    show_default=True,
+    help="What to write; may be given several times.",
+)
+@click.option(
+    "--pictures",
+    type=click.Choice(("copy", "link", "none")),
+    help="Copy the pictures, link to files in --picture-folder, or leave them out; by default "
+    "copied, except where parquet alone is written, which holds them.",
+)
+@click.option(
+    "--picture-folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of this machine where the pictures are looked for first.",
+)
+@click.option(
+    "--annotations",
+    default="newest",
+    show_default=True,
+    metavar="RULE",
+    help="Which count where a task has several: newest, ground-truth, majority (of the "
+    "annotators, pixel by pixel), or the number of an annotator.",
+)
+@click.option("--view", type=int, help="Number of a view of the data manager: its tasks only.")
+@click.option(
+    "--with-predictions",
+    is_flag=True,
+    help="Take the newest prediction of tasks that nobody has annotated or skipped.",
+)
+@click.option(
+    "--overlap",
+    type=click.Choice(overlaps()),
+    default=overlaps()[0],
+    show_default=True,
+    help="Which region has the pixels that several cover.",
+)
+@click.option(
+    "--split",
+    "shares",
+    metavar="SHARES",
+    help="Percentages for training, validation and test, such as 80/10/10 or 90/10.",
+)
+@with_settings(
+    *("label_studio_url", "label_studio_api_key", "allowed_hosts"),
+    *("max_image_mb", "max_image_megapixels"),
+)
+def dataset(
+    settings: Settings,
+    project: int | None,
+    export_file: Path | None,
+    config_file: Path | None,
+    folder: Path,
+    chosen: tuple[Format, ...],
+    pictures: Pictures | None,
+    picture_folder: Path | None,
+    annotations: str,
+    view: int | None,
+    with_predictions: bool,
+    overlap: Overlap,
+    shares: str | None,
+) -> None:
+    """Write the annotated pictures of a project as a training set.
+
+    The same command again writes only what has changed since, and goes on where a run was
+    interrupted. Masks are exact to the pixel. The exit status is 0 when every task with an
+    annotation is in the data set, 1 when some were skipped (report.json says why), and 130 after
+    Ctrl-C.
+    """
+    if (project is None) == (export_file is None):
+        raise click.UsageError("Give either --project or --export.")
+    if project is not None and config_file is not None:
+        raise click.UsageError("Give --label-config only together with --export.")
+    if export_file is not None and view is not None:
+        raise click.UsageError("Give --view only together with --project.")
+    options = DatasetOptions(
+        formats=tuple(dict.fromkeys(chosen)),
+        pictures=pictures or ("none" if set(chosen) == {"parquet"} else "copy"),
+        choice=AnnotationChoice.parse(annotations),
+        overlap=overlap,
+        split=Split.parse(shares) if shares is not None else Split(),
+        with_predictions=with_predictions,
+    )
+    services = Services(settings, stopping=threading.Event())
+    max_mb = settings.max_image_mb
+    source: TaskSource
+    if project is not None:
+        client = services.required_client("annotations are read")
+        xml = client.label_config(project)
+        source = ProjectTasks(client, project, view, with_predictions)
+        local = LocalPictures(picture_folder, max_mb, services.images.read_file)
+    elif export_file is not None and config_file is not None:
+        xml = config_file.read_text(encoding="utf-8-sig")
+        source = ExportedTasks(export_file)
+        local = LocalPictures(picture_folder, max_mb)
+    else:
+        raise click.UsageError("Give --label-config together with --export.")
+    exporter = DatasetExporter(
+        folder,
+        parse_project_labels(xml),
+        options,
+        local.read,
+        max_megapixels=settings.max_image_megapixels,
+        local_file=local.find,
+    )
+    report = _run(exporter, source, services.stopping)
+    if report is None:
+        click.echo("Interrupted: the same command goes on from here.")
+        raise SystemExit(130)
+    click.echo(f"{folder}: {report}")
+    raise SystemExit(1 if report.skipped else 0)
+
+
+def _run(
+    exporter: DatasetExporter, source: TaskSource, stopping: threading.Event
+) -> DatasetReport | None:
+    """Run with a progress bar, until the end or Ctrl-C."""
+    with (
+        stopped_by_signals(stopping),
+        tqdm(unit="task", dynamic_ncols=True, total=source.count()) as bar,
+    ):
+
+        def show(count: int) -> None:
+            bar.update(count - bar.n)
+
+        return exporter.run(source, stopping, show)

@@ -1,0 +1,131 @@
+"""Divide a data set into training, validation and test parts that stay the same as it grows."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from backend.errors import DatasetError
+
+#: Names of the parts: of two shares, of three.
+_NAMES = {1: ("train",), 2: ("train", "val"), 3: ("train", "val", "test")}
+
+_BLOCK = 1024  # pictures that are compared with all others at once
+_WEIGHT_BITS = 64
+
+
+@dataclass(frozen=True)
+class Split:
+    """Shares of the parts of a data set.
+
+    Attributes:
+        shares: of the parts in percent; one part is all of it.
+
+    >>> Split.parse("80/10/10").names
+    ('train', 'val', 'test')
+    """
+
+    shares: tuple[int, ...] = (100,)
+
+    @classmethod
+    def parse(cls, text: str) -> Split:
+        """Read shares such as 80/10/10.
+
+        Raises:
+            DatasetError: they are not two or three whole numbers that make 100.
+        """
+        if re.fullmatch(r"\d{1,3}(/\d{1,3}){1,2}", text, re.ASCII):
+            shares = tuple(map(int, text.split("/")))
+            if sum(shares) == 100:
+                return cls(shares)
+        raise DatasetError(
+            "Expected a split of two or three whole percentages that make 100, such as 80/10/10, "
+            f'but got "{text[:50]}".'
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the parts."""
+        return _NAMES[len(self.shares)]
+
+    def part_of(self, digest: str) -> str:
+        """Return the name of the part that a picture is in, by the digest of its file alone.
+
+        >>> Split().part_of("00ff")
+        'train'
+        """
+        drawn = hashlib.blake2b(digest.encode(), digest_size=_WEIGHT_BITS // 8).digest()
+        at = int.from_bytes(drawn, "big") * 100 >> _WEIGHT_BITS  # 0 to 99
+        bounds = accumulate(self.shares)
+        return next(name for name, end in zip(self.names, bounds, strict=True) if at < end)
+
+
+def group(
+    digests: Sequence[str], features: Sequence[bytes | None], least_cosine: float | None
+) -> npt.NDArray[np.intp]:
+    """Number groups of pictures that belong into one part: equal files, and near-duplicates.
+
+    Near-duplicates are found in blocks, so that the memory is that of the features.
+
+    Args:
+        digests: of the files of n pictures.
+        features: (D,) float16 of unit length of each picture, as bytes; None where there is none.
+        least_cosine: of the features of near-duplicates; None: equal files only.
+
+    Returns:
+        (n,) ints from 0, one number for each group.
+
+    >>> group(["a", "b", "a"], [None] * 3, None).tolist()
+    [0, 1, 0]
+    """
+    n = len(digests)
+    first: dict[str, int] = {}
+    rows, columns = [], []
+    for index, digest in enumerate(digests):
+        rows.append(first.setdefault(digest, index))
+        columns.append(index)
+    known = [index for index, feature in enumerate(features) if feature is not None]
+    if least_cosine is not None and known:
+        unit = np.stack([np.frombuffer(features[i] or b"", np.float16) for i in known])
+        for start in range(0, len(known), _BLOCK):
+            block = unit[start : start + _BLOCK].astype(np.float32)
+            for other in range(start, len(known), _BLOCK):
+                cosines = block @ unit[other : other + _BLOCK].astype(np.float32).T
+                one, two = np.nonzero(cosines >= least_cosine)
+                rows += [known[start + i] for i in one.tolist()]
+                columns += [known[other + i] for i in two.tolist()]
+    ones = np.ones(len(rows), np.bool_)
+    graph = coo_array((ones, (np.array(rows, np.intp), np.array(columns, np.intp))), shape=(n, n))
+    _, groups = connected_components(graph, directed=False) if n else (0, np.zeros(0, np.intp))
+    return np.asarray(groups, np.intp)
+
+
+def assign(
+    split: Split,
+    digests: Sequence[str],
+    features: Sequence[bytes | None],
+    least_cosine: float | None,
+) -> list[str]:
+    """Return the name of the part of each picture.
+
+    A group is in the part of its first picture, so that later pictures move none that is there.
+
+    Args:
+        split: the shares.
+        digests: see `group`, the oldest picture first.
+        features: see `group`.
+        least_cosine: see `group`.
+    """
+    groups = group(digests, features, least_cosine)
+    leaders: dict[int, str] = {}
+    for number, digest in zip(groups.tolist(), digests, strict=True):
+        leaders.setdefault(number, digest)
+    return [split.part_of(leaders[number]) for number in groups.tolist()]

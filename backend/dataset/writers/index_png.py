@@ -1,0 +1,45 @@
+"""Write label maps as palette PNGs, as PASCAL VOC and MMSegmentation have them.
+
+The value of a pixel is the index of its class, 255 stands for no class, which trainers ignore.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from backend.dataset.atomic_file import write_file
+from backend.dataset.labelled_image import ClassTable, Overlap
+
+FOLDER: Final = "masks"
+CLASSES_FILE: Final = "classes.json"
+
+_COMPRESS_LEVEL: Final = 6
+
+
+def encode_label_map(label_map: npt.NDArray[np.uint8], classes: ClassTable) -> bytes:
+    """Encode a label map (H, W) as a palette PNG with the colours of the classes."""
+    picture = Image.fromarray(label_map, "P")
+    picture.putpalette(classes.palette_bytes())
+    file = io.BytesIO()
+    picture.save(file, "PNG", compress_level=_COMPRESS_LEVEL)
+    return file.getvalue()
+
+
+def write_classes(folder: Path, classes: ClassTable, overlap: Overlap) -> None:
+    """Write what the values stand for, and the rule by which overlaps were resolved."""
+    text = json.dumps(classes.to_json(overlap), ensure_ascii=False, indent=2)
+    write_file(folder / CLASSES_FILE, f"{text}\n".encode())
+
+
+def write_lists(folder: Path, names_by_part: Mapping[str, Iterable[str]]) -> None:
+    """Write the names of the pictures of each part, one a line, as trainers of PASCAL VOC read."""
+    for part, names in names_by_part.items():
+        write_file(folder / "splits" / f"{part}.txt", "".join(f"{n}\n" for n in names).encode())

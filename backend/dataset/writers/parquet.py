@@ -1,0 +1,213 @@
+"""Write tables that the library datasets loads with the names of classes: one row a picture.
+
+The features stand in the schema's metadata under "huggingface", where datasets looks for them. The
+label map of a row is a PNG, see `backend.dataset.writers.index_png`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from backend.dataset.atomic_file import replaced, write_file
+from backend.dataset.labelled_image import OVERLAP_RULES, ClassTable, Overlap
+from backend.dataset.manifest import PictureRow
+from backend.errors import DatasetError
+
+FOLDER: Final = "data"
+CARD_FILE: Final = "README.md"
+
+#: Bytes of pictures in one file, and in one row group, which a reader holds at once.
+_FILE_BYTES: Final = 256 << 20
+_GROUP_BYTES: Final = 16 << 20
+
+#: Path of a picture's file and of its label map.
+Files = Callable[[PictureRow], tuple[Path, Path]]
+
+
+def check_installed() -> None:
+    """Raise a `DatasetError` where pyarrow is not installed, which writes the tables."""
+    if find_spec("pyarrow") is None:
+        raise DatasetError(
+            "The format parquet needs pyarrow, which is not installed here: "
+            "pip install 'clearclip-label-studio[dataset]'."
+        )
+
+
+def write_tables(
+    folder: Path,
+    part: str,
+    pictures: Callable[[], Iterable[PictureRow]],
+    files: Files,
+    classes: ClassTable,
+    known: Mapping[str, str],
+) -> dict[str, str]:
+    """Write the pictures of one part as files of about 256 MiB; those that stay are not written.
+
+    Args:
+        folder: of the data set.
+        part: name of the part.
+        pictures: iterates over them, each time that it is called, in one order.
+        files: finds the files of a picture.
+        classes: the classes.
+        known: file below the folder -> digest of its rows, of the last run.
+
+    Returns:
+        File below the folder -> digest of its rows.
+    """
+    sizes = [sum(file.stat().st_size for file in files(row)) for row in pictures()]
+    counts = _rows_of_files(sizes)
+    written: dict[str, str] = {}
+    rows = iter(pictures())
+    for number, count in enumerate(counts):
+        name = f"{FOLDER}/{part}-{number:05d}-of-{len(counts):05d}.parquet"
+        some = [next(rows) for _ in range(count)]
+        digest = _digest(some, classes, files)
+        if known.get(name) != digest or not (folder / name).is_file():
+            _write_table(folder / name, some, files, classes)
+        written[name] = digest
+    return written
+
+
+def write_card(
+    folder: Path, parts: Iterable[str], classes: ClassTable, overlap: Overlap, source: str
+) -> None:
+    """Write the card, whose head says which files are which part.
+
+    Args:
+        folder: of the data set.
+        parts: names of the parts.
+        classes: the classes.
+        overlap: the rule by which overlaps were resolved.
+        source: what the data set is made of.
+    """
+    lines = ["---", "configs:", "- config_name: default", "  data_files:"]
+    for part in parts:
+        split = "validation" if part == "val" else part
+        lines += [f"  - split: {split}", f"    path: {FOLDER}/{part}-*.parquet"]
+    lines += ["---", "", f"Made from {source}.", "", OVERLAP_RULES[overlap], ""]
+    lines += ["The value 255 in a mask stands for no class.", "", "| value | class |", "|---|---|"]
+    names = (name.replace("|", "\\|") for name in classes.names)
+    lines += [f"| {value} | {name} |" for value, name in enumerate(names)]
+    write_file(folder / CARD_FILE, ("\n".join(lines) + "\n").encode())
+
+
+def _rows_of_files(sizes: Sequence[int]) -> list[int]:
+    """Return the number of rows of each file; one file without a row where there is none."""
+    counts, filled = [0], 0
+    for size in sizes:
+        if counts[-1] and filled + size > _FILE_BYTES:
+            counts.append(0)
+            filled = 0
+        counts[-1] += 1
+        filled += size
+    return counts
+
+
+def _write_table(path: Path, rows: Sequence[PictureRow], files: Files, classes: ClassTable) -> None:
+    import pyarrow
+    from pyarrow.parquet import ParquetWriter
+
+    schema = _schema(classes)
+    with replaced(path) as stream, ParquetWriter(stream, schema) as writer:
+        for group in _groups(rows, files):
+            values = [_values(row, files, classes) for row in group]
+            writer.write_table(pyarrow.Table.from_pylist(values, schema=schema))
+
+
+def _groups(rows: Sequence[PictureRow], files: Files) -> Iterator[list[PictureRow]]:
+    """Divide rows so that the files of each group fit into memory."""
+    group: list[PictureRow] = []
+    filled = 0
+    for row in rows:
+        group.append(row)
+        filled += sum(file.stat().st_size for file in files(row))
+        if filled > _GROUP_BYTES:
+            yield group
+            group, filled = [], 0
+    if group:
+        yield group
+
+
+def _values(row: PictureRow, files: Files, classes: ClassTable) -> dict[str, Any]:
+    image, mask = files(row)
+    regions = [
+        {
+            "label": classes.index(each["label"]),
+            "score": each.get("score"),
+            **{key: each[key] for key in ("origin", "model_version", "annotation", "annotator")},
+        }
+        for each in row.regions
+    ]
+    return {
+        "image": {"bytes": image.read_bytes(), "path": row.file_name},
+        "mask": {"bytes": mask.read_bytes(), "path": f"{row.name}.png"},
+        "name": row.name,
+        "task": row.task,
+        "labels": sorted({each["label"] for each in regions}),
+        "regions": regions,
+    }
+
+
+def _schema(classes: ClassTable) -> Any:
+    import pyarrow
+
+    file = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    region = pyarrow.struct(
+        [
+            ("label", pyarrow.int64()),
+            ("score", pyarrow.float64()),
+            ("origin", pyarrow.string()),
+            ("model_version", pyarrow.string()),
+            ("annotation", pyarrow.int64()),
+            ("annotator", pyarrow.int64()),
+        ]
+    )
+    fields = [
+        ("image", file),
+        ("mask", file),
+        ("name", pyarrow.string()),
+        ("task", pyarrow.int64()),
+        ("labels", pyarrow.list_(pyarrow.int64())),
+        ("regions", pyarrow.list_(region)),
+    ]
+    told = json.dumps({"info": {"features": _features(classes)}})
+    return pyarrow.schema(fields, metadata={"huggingface": told})
+
+
+def _features(classes: ClassTable) -> dict[str, Any]:
+    """Return the features as the library datasets writes them."""
+    label = {"names": list(classes.names), "_type": "ClassLabel"}
+
+    def value(dtype: str) -> dict[str, str]:
+        return {"dtype": dtype, "_type": "Value"}
+
+    region = {
+        "label": label,
+        "score": value("float64"),
+        "origin": value("string"),
+        "model_version": value("string"),
+        "annotation": value("int64"),
+        "annotator": value("int64"),
+    }
+    return {
+        "image": {"_type": "Image"},
+        "mask": {"_type": "Image"},
+        "name": value("string"),
+        "task": value("int64"),
+        "labels": {"feature": label, "_type": "Sequence"},
+        "regions": [region],
+    }
+
+
+def _digest(rows: Sequence[PictureRow], classes: ClassTable, files: Files) -> str:
+    """Return a digest of all that the rows are made of."""
+    digest = hashlib.blake2b(json.dumps(classes.names).encode(), digest_size=16)
+    for row in rows:
+        told = [row.name, row.task, row.digest, row.regions]
+        digest.update(json.dumps([*told, files(row)[1].stat().st_mtime_ns]).encode())
+    return digest.hexdigest()

@@ -1,0 +1,46 @@
+"""Read the annotations and predictions of one task."""
+
+from __future__ import annotations
+
+from backend.label_studio.connection import NO_RETRIES, Connection
+from backend.label_studio.records import Annotation, PredictionRegions, read_annotation
+
+
+class TaskContents:
+    """Reads what people and models have said about tasks of one Label Studio.
+
+    Args:
+        connection: calls the API.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def annotations(self, task: int) -> list[Annotation]:
+        """Return the annotations of a task with their regions; none of a deleted task.
+
+        Raises:
+            StudioRefused: the token may not see it.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        found = self._connection.find(
+            lambda sdk: sdk.annotations.list(id=task, request_options=NO_RETRIES)
+        )
+        return [read_annotation(each) for each in found or () if each.id is not None]
+
+    def predictions(self, task: int) -> dict[int, PredictionRegions]:
+        """Return the predictions of a task with their regions, the oldest first, by their ids.
+
+        Raises:
+            StudioRefused: the token may not see it.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        found = self._connection.call(
+            lambda sdk: sdk.predictions.list(task=task, request_options=NO_RETRIES)
+        )
+        return {
+            each.id: PredictionRegions(
+                each.model_version or "", each.result if isinstance(each.result, list) else ()
+            )
+            for each in sorted(found, key=lambda each: each.id)
+        }

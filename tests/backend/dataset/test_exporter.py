@@ -1,0 +1,410 @@
+"""Data sets of exported files: what is in them, what is skipped, what a later run does."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import threading
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from backend.dataset.annotation_choice import AnnotationChoice
+from backend.dataset.splits import Split
+from backend.dataset.task_sources import ExportedTasks
+from backend.errors import DatasetError
+from tests.backend.dataset.conftest import (
+    NAMES,
+    SIZE_HW,
+    TWO_IMAGES,
+    Bench,
+    annotation,
+    bitmask_region,
+    brush_region,
+    picture_bytes,
+    rectangle,
+    region,
+    task,
+)
+
+SKY, ROAD = rectangle(0, 0, 20, 60), rectangle(15, 0, 40, 60)
+
+
+def test_every_kind_of_mask_is_in_the_label_map(one_task: Callable[..., Bench]) -> None:
+    """The ellipse and the polygon against Pillow's own drawing, up to their edges."""
+    bench = one_task(
+        brush_region(SKY, "sky"),
+        bitmask_region(rectangle(20, 0, 30, 20), "c"),
+        region(
+            "polygonlabels",
+            "poly",
+            "tree",
+            value={"points": [[50, 50], [100, 50], [100, 100], [50, 100]], "closed": True},
+        ),
+        region(
+            "ellipselabels",
+            "round",
+            "sign",
+            value={"x": 25, "y": 87.5, "radiusX": 10, "radiusY": 10, "rotation": 0},
+        ),
+        region("keypointlabels", "click", "sky", value={"x": 90, "y": 90, "width": 1}),
+        {"id": "t", "type": "choices", "from_name": "q", "to_name": "img", "value": {}},
+    )
+    report = bench.done()
+    assert (report.pictures, report.regions, report.skipped) == (1, 4, [])
+    found = bench.mask("a")
+    assert (found == 0).tolist() == SKY.tolist()
+    assert (found == 2).tolist() == rectangle(20, 0, 30, 20).tolist()
+    assert (found == 3).tolist() == rectangle(20, 30, 40, 60).tolist()
+    drawn = Image.new("1", (6000, 4000))
+    ImageDraw.Draw(drawn).ellipse((900, 3100, 2100, 3900), fill=1)
+    centres = np.asarray(drawn)[50::100, 50::100]
+    assert np.array_equal(found == 4, centres)
+    assert np.count_nonzero(found == 255) == found.size - np.count_nonzero(found < 5)
+    with Image.open(bench.folder / "images/a.png") as copied:
+        assert copied.size == (60, 40)
+    classes = json.loads((bench.folder / "classes.json").read_text())
+    assert [each["name"] for each in classes["classes"]] == NAMES
+    assert (bench.folder / "splits/train.txt").read_text() == "a\n"
+
+
+def test_a_rotated_ellipse_turns_clockwise(one_task: Callable[..., Bench]) -> None:
+    value = {"x": 50, "y": 50, "radiusX": 30, "radiusY": 5, "rotation": 90}
+    bench = one_task(region("ellipselabels", "round", "sign", value=value))
+    bench.done()
+    rows, columns = np.nonzero(bench.mask("a") == 4)
+    # Radii of 18 and 2 px about (30, 20), a quarter turned; no centre of the outermost row is in.
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (3, 36, 28, 31)
+    bench = one_task(region("ellipselabels", "round", "sign", value=value | {"rotation": 45}))
+    bench.done()
+    assert bench.mask("a")[31, 41] == 4, "12 px to the right, and down"
+    assert bench.mask("a")[8, 41] == 255
+
+
+def test_left_overs_of_a_prompt_tool_are_no_masks(one_task: Callable[..., Bench]) -> None:
+    box = region("rectanglelabels", "box", "c", value={"x": 0, "y": 0, "width": 50, "height": 50})
+    bench = one_task(box, brush_region(SKY, "sky"))
+    assert bench.done().skipped == []
+    assert set(np.unique(bench.mask("a")).tolist()) == {0, 255}
+
+
+def test_soft_edges_count_from_the_half(one_task: Callable[..., Bench]) -> None:
+    bench = one_task(
+        brush_region(rectangle(0, 0, 9, 9), "sky", alpha=127),
+        brush_region(rectangle(20, 0, 30, 9), "road", alpha=128),
+    )
+    bench.done()
+    assert (bench.mask("a") == 1).tolist() == rectangle(20, 0, 30, 9).tolist()
+    assert not (bench.mask("a") == 0).any()
+
+
+@pytest.mark.parametrize(
+    ("overlap", "winner"), [("label-order", 0), ("smallest", 0), ("largest", 1)]
+)
+def test_overlaps_follow_the_rule(
+    one_task: Callable[..., Bench], overlap: str, winner: int
+) -> None:
+    bench = one_task(brush_region(ROAD, "road"), brush_region(SKY, "sky"))
+    bench.done(overlap=overlap)
+    assert np.unique(bench.mask("a")[15:20]).tolist() == [winner]
+    classes = json.loads((bench.folder / "classes.json").read_text())
+    assert classes["overlap"] == overlap
+    assert "overlap" in classes["overlap_rule"]
+
+
+def test_two_images_of_a_task_and_lists_of_images_are_pictures_of_their_own(bench: Bench) -> None:
+    pages = [bench.add(f"p{n}.png", picture_bytes(n)) for n in range(2)]
+    rear = bench.add("rear.png", picture_bytes(9))
+    regions = [
+        brush_region(SKY, "sky", item_index=1),
+        brush_region(ROAD, "road", to_name="back"),
+    ]
+    each = task(1, "", [annotation(1, regions)], data={"image": pages, "rear": rear})
+    bench.config = TWO_IMAGES.replace('value="$image"', 'valueList="$image"')
+    bench.tasks = [each]
+    assert bench.done().pictures == 3
+    assert not (bench.mask("p0") != 255).any()
+    assert (bench.mask("p1") == 0).tolist() == SKY.tolist()
+    assert (bench.mask("rear") == 1).tolist() == ROAD.tolist()
+
+
+def test_a_turned_picture_is_copied_upright(bench: Bench) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying = picture_bytes(1, (60, 40), format="JPEG", exif=exif, quality=95)
+    bench.tasks = [
+        task(1, bench.add("turned.jpg", lying), [annotation(1, [brush_region(SKY, "sky")])])
+    ]
+    assert bench.done().skipped == []
+    with Image.open(bench.folder / "images/turned.png") as copied:
+        assert copied.size == (60, 40)
+        assert copied.getexif().get(0x0112, 1) == 1
+        with Image.open(io.BytesIO(lying)) as stored:
+            turned = np.rot90(np.asarray(stored), -1)
+        assert np.array_equal(np.asarray(copied), turned)
+    assert bench.mask("turned").shape == (40, 60)
+
+
+def test_names_are_those_of_the_pictures_and_each_once(bench: Bench) -> None:
+    one_folder = bench.pictures / "one"
+    one_folder.mkdir()
+    (one_folder / "Straße 1.png").write_bytes(picture_bytes(3))
+    decomposed = unicodedata.normalize("NFD", "café.png")
+    (bench.pictures / decomposed).write_bytes(picture_bytes(5))
+    sources = [
+        bench.add("Straße 1.png", picture_bytes(1)),
+        "/data/local-files/?d=one/Stra%C3%9Fe%201.png",
+        bench.add("日本.png", picture_bytes(4)),
+        f"/data/upload/7/{decomposed}",
+        "data:image/png;base64," + base64.b64encode(picture_bytes(6)).decode(),
+    ]
+    bench.tasks = [
+        task(n, source, [annotation(n, [brush_region(SKY, "sky")])])
+        for n, source in enumerate(sources, 1)
+    ]
+    assert bench.done().skipped == []
+    images = {path.stem for path in (bench.folder / "images").iterdir()}
+    assert images == {"Straße 1", "Straße 1-task2", "日本", "café", "task-5"}
+    assert images == {path.stem for path in (bench.folder / "masks").iterdir()}
+    copied = (bench.folder / "images/Straße 1-task2.png").read_bytes()
+    assert copied == (one_folder / "Straße 1.png").read_bytes()
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "hostile run lengths": (
+        brush_region(SKY, "sky") | {"value": {"rle": [255] * 40, "brushlabels": ["sky"]}},
+        "A region cannot be read",
+    ),
+    "another size": (
+        brush_region(np.ones((50, 60), np.bool_), "sky"),
+        "drawn on 60×50 px, but the picture has 60×40 px",
+    ),
+    "a gone label": (brush_region(SKY, "boat"), '"boat"'),
+    "no value": (brush_region(SKY, "sky") | {"value": None}, "type, a value and the size"),
+    "enormous": (
+        region(
+            "rectanglelabels", "mask", "sky", (10**6, 10**6), value={"x": 0, "y": 0, "width": 9}
+        ),
+        "px",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_broken_region_costs_its_picture_with_one_sentence(bench: Bench, name: str) -> None:
+    broken, sentence = BAD[name]
+    bench.tasks = [
+        task(1, bench.add("a.png", picture_bytes(1)), [annotation(1, [broken])]),
+        task(2, bench.add("b.png", picture_bytes(2)), [annotation(2, [brush_region(SKY, "sky")])]),
+    ]
+    report = bench.done(formats=("index-png", "coco", "yolo"))
+    ((id_, reason),) = report.skipped
+    assert id_ == 1
+    assert sentence in reason
+    assert "\n" not in reason
+    assert report.pictures == 1
+    assert not any("a." in file.rpartition("/")[2][:2] for file in bench.files())
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (picture_bytes(1)[:200], "damaged or truncated"),
+        (b"<svg/>", "not an image"),
+        (None, "no file"),
+    ],
+)
+def test_a_broken_picture_is_skipped_and_tried_again(
+    bench: Bench, content: bytes | None, sentence: str
+) -> None:
+    source = bench.add("a.png", content or b"")
+    if content is None:
+        (bench.pictures / "a.png").unlink()
+    bench.tasks = [task(1, source, [annotation(1, [brush_region(SKY, "sky")])])]
+    report = bench.done()
+    assert sentence in report.skipped[0][1]
+    assert not (bench.folder / "images").exists()
+    bench.add("a.png", picture_bytes(1))
+    assert bench.done().skipped == []
+    assert bench.done().changed == 0
+
+
+def test_a_later_run_does_only_what_is_new(bench: Bench) -> None:
+    for n in (1, 2, 3):
+        source = bench.add(f"{n}.png", picture_bytes(n))
+        bench.tasks.append(task(n, source, [annotation(n, [brush_region(SKY, "sky")])]))
+    assert bench.done().changed == 3
+    before = {file: (bench.folder / file).stat().st_mtime_ns for file in bench.files()}
+    bench.read.clear()
+    bench.tasks[1] = task(2, "/data/upload/7/2.png", [annotation(9, [brush_region(ROAD, "road")])])
+    del bench.tasks[2]
+    report = bench.done()
+    assert (report.changed, report.pictures) == (1, 2)
+    assert set(bench.read) == {"/data/upload/7/2.png"}
+    assert (bench.folder / "masks/1.png").stat().st_mtime_ns == before["masks/1.png"]
+    assert (bench.mask("2") == 1).tolist() == ROAD.tolist()
+    assert not (bench.folder / "masks/3.png").exists()
+    assert not (bench.folder / "images/3.png").exists()
+    bench.done(overlap="largest")
+    assert len(bench.read) > 2, "other choices are another data set"
+
+
+def test_an_interrupted_run_goes_on(bench: Bench) -> None:
+    for n in range(1, 31):
+        source = bench.add(f"{n}.png", picture_bytes(n, (4, 6)))
+        mask = np.ones((4, 6), np.bool_)
+        bench.tasks.append(task(n, source, [annotation(n, [brush_region(mask, "sky")])]))
+    stopping = threading.Event()
+    stopping.set()
+    assert bench.run(stopping) is None
+    assert not (bench.folder / "splits").exists()
+    assert bench.done().pictures == 30
+
+
+def test_a_folder_of_something_else_is_left_alone(bench: Bench) -> None:
+    bench.folder.mkdir()
+    (bench.folder / "thesis.tex").write_text("x")
+    with pytest.raises(DatasetError, match="files already"):
+        bench.run()
+    assert bench.files() == {"thesis.tex"}
+
+
+def test_a_folder_of_another_project_is_left_alone(bench: Bench) -> None:
+    bench.done()
+    bench.file = bench.file.with_name("other.json")
+    with pytest.raises(DatasetError, match=r"export\.json, not of export:other\.json"):
+        bench.run()
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", '[{"id": 1}]', '[{"id": 1, "data": {}, "annot'])
+def test_a_broken_export_is_one_sentence(bench: Bench, text: str) -> None:
+    bench.file.write_text(text)
+    with pytest.raises(DatasetError) as caught:
+        list(ExportedTasks(bench.file).references())
+    assert "\n" not in str(caught.value)
+
+
+def test_links_are_links_and_turned_pictures_copies(bench: Bench) -> None:
+    bench.tasks = [
+        task(1, bench.add("a.png", picture_bytes(1)), [annotation(1, [brush_region(SKY, "sky")])])
+    ]
+    bench.done(pictures="link")
+    link = bench.folder / "images/a.png"
+    assert link.is_symlink()
+    assert link.resolve() == (bench.pictures / "a.png").resolve()
+    bench.done(pictures="link")
+    (bench.tasks[0]["annotations"]) = []
+    bench.done(pictures="link")
+    assert not link.exists()
+    assert (bench.pictures / "a.png").exists()
+
+
+def test_without_pictures_none_is_read(bench: Bench) -> None:
+    bench.tasks = [
+        task(1, "https://example.com/x/a.jpg", [annotation(1, [brush_region(SKY, "sky")])])
+    ]
+    assert bench.done(pictures="none").pictures == 1
+    assert bench.read == []
+    assert bench.mask("a").shape == SIZE_HW
+    assert bench.told()[0]["image"] == "a.jpg"
+
+
+def test_annotators_and_predictions_and_where_regions_come_from(bench: Bench) -> None:
+    source = bench.add("a.png", picture_bytes(1))
+    kept = brush_region(SKY, "sky", origin="prediction", score=0.9)
+    changed = brush_region(ROAD, "road", origin="prediction-changed")
+    predicted = {"id": 70, "model_version": "clip 1", "result": [kept]}
+    bench.tasks = [
+        task(
+            1,
+            source,
+            [
+                annotation(1, [kept, changed], person=4, parent_prediction=70, ground_truth=True),
+                annotation(2, [brush_region(ROAD, "road")], person=5),
+                annotation(3, [], person=6, was_cancelled=True),
+            ],
+            predictions=[predicted],
+        ),
+        task(2, bench.add("b.png", picture_bytes(2)), [], predictions=[predicted]),
+        task(3, bench.add("c.png", picture_bytes(3)), [annotation(4, [], was_cancelled=True)]),
+    ]
+
+    def run(rule: str, **more: Any) -> list[dict[str, Any]]:
+        bench.done(choice=AnnotationChoice.parse(rule), **more)
+        return [
+            {"image": each["image"], "regions": each["regions"]}
+            for each in bench.told()
+            if each["regions"]
+        ]
+
+    by_hand = {"origin": "manual", "model_version": "", "annotation": 2, "annotator": 5}
+    assert run("newest") == [{"image": "a.png", "regions": [{"label": "road", **by_hand}]}]
+    (truth,) = run("ground-truth")
+    whose = {"annotation": 1, "annotator": 4, "model_version": "clip 1"}
+    assert truth["regions"] == [
+        {"label": "sky", "score": 0.9, "origin": "prediction", **whose},
+        {"label": "road", "origin": "prediction-changed", **whose},
+    ]
+    assert run("4") == [truth]
+    assert run("6") == []
+    both = run("newest", with_predictions=True)
+    assert both[1] == {
+        "image": "b.png",
+        "regions": [
+            {
+                "label": "sky",
+                "score": 0.9,
+                "origin": "prediction",
+                "model_version": "clip 1",
+                "annotation": None,
+                "annotator": None,
+            }
+        ],
+    }
+
+
+def test_a_majority_has_the_pixels_that_more_than_half_agree_on(bench: Bench) -> None:
+    """Against a loop over pixels."""
+    random = np.random.default_rng(5)
+    maps = [random.integers(0, 3, SIZE_HW) for _ in range(5)]
+    annotations = [
+        annotation(n, [brush_region(each == v, ("sky", "road")[v]) for v in (0, 1)], person=n)
+        for n, each in enumerate(maps, 1)
+    ]
+    stale = annotation(28 + 1, [brush_region(SKY, "sky")], person=1)
+    stale["updated_at"] = "2020-01-01T00:00:00Z"
+    bench.tasks = [task(1, bench.add("a.png", picture_bytes(1)), [stale, *annotations])]
+    bench.done(choice=AnnotationChoice.parse("majority"))
+    expected = np.full(SIZE_HW, 255)
+    for y in range(SIZE_HW[0]):
+        for x in range(SIZE_HW[1]):
+            votes = [int(each[y, x]) for each in maps]
+            for value in (0, 1):
+                if votes.count(value) > 2:
+                    expected[y, x] = value
+    assert np.array_equal(bench.mask("a"), expected)
+
+
+def test_equal_files_are_in_one_part_and_parts_stay(bench: Bench, tmp_path: Path) -> None:
+    for n in range(40):
+        source = bench.add(f"{n}.png", picture_bytes(n // 2, (4, 6)))
+        mask = np.ones((4, 6), np.bool_)
+        bench.tasks.append(task(n + 1, source, [annotation(n, [brush_region(mask, "sky")])]))
+    report = bench.done(split=Split.parse("50/25/25"))
+    assert list(report.parts) == ["train", "val", "test"]
+    assert all(report.parts.values())
+    parts = {each["image"]: each["part"] for each in bench.told()}
+    assert all(parts[f"{2 * n}.png"] == parts[f"{2 * n + 1}.png"] for n in range(20))
+    lists = {p: (bench.folder / f"splits/{p}.txt").read_text().split() for p in report.parts}
+    assert sorted(n for names in lists.values() for n in names) == sorted(str(n) for n in range(40))
+    bench.tasks = bench.tasks[:20]
+    bench.done(split=Split.parse("50/25/25"))
+    assert all(parts[each["image"]] == each["part"] for each in bench.told())
+    bench.done()
+    assert not (bench.folder / "splits/val.txt").exists()

@@ -1,0 +1,95 @@
+"""COCO's files read by COCO's own reader."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from backend.dataset.splits import Split
+from backend.dataset.writers import coco
+from backend.errors import DatasetError
+from tests.backend.dataset.conftest import (
+    NAMES,
+    SIZE_HW,
+    Bench,
+    annotation,
+    bitmask_region,
+    brush_region,
+    picture_bytes,
+    rectangle,
+    task,
+)
+
+SKY, ROAD = rectangle(0, 0, 20, 60), rectangle(15, 0, 40, 60)
+
+
+def test_masks_come_back_in_every_pixel(bench: Bench) -> None:
+    random = np.random.default_rng(2)
+    for n in range(1, 4):
+        regions = [
+            brush_region(random.random(SIZE_HW) < 0.5, "sky", id="s", score=0.25),
+            brush_region(random.random(SIZE_HW) < 0.5, "road", id="r"),
+            bitmask_region(random.random(SIZE_HW) < 0.5, "c", id="c"),
+        ]
+        source = bench.add(f"größe {n}.png", picture_bytes(n))
+        bench.tasks.append(task(n, source, [annotation(n, regions, person=8)]))
+    bench.done(formats=("coco", "index-png"))
+    read = COCO(bench.folder / "annotations/instances_train.json")
+    assert [each["name"] for each in read.loadCats(read.getCatIds())] == NAMES
+    assert sorted(read.getAnnIds()) == list(range(1, 10))
+    for image in read.loadImgs(read.getImgIds()):
+        assert (bench.folder / "images" / image["file_name"]).is_file()
+        found = read.loadAnns(read.getAnnIds(imgIds=image["id"]))
+        assert len(found) == 3
+        seen = np.zeros(SIZE_HW, np.int64)
+        label_map = bench.mask(image["file_name"][: -len(".png")])
+        for each in found:
+            mask = read.annToMask(each).astype(bool)
+            seen += mask
+            assert np.array_equal(mask, label_map == each["category_id"] - 1)
+            rows, columns = np.nonzero(mask)
+            left, top, width, height = each["bbox"]
+            assert (left, top) == (columns.min(), rows.min())
+            assert (left + width - 1, top + height - 1) == (columns.max(), rows.max())
+            assert each["area"] == mask.sum()
+            assert each["provenance"]["annotator"] == 8
+        assert seen.max() == 1, "panoptic: a pixel has one region at most"
+        assert [each.get("score") for each in found] == [0.25, None, None]
+
+
+def test_the_rule_is_in_the_file_and_hidden_regions_are_not(
+    one_task: Callable[..., Bench],
+) -> None:
+    bench = one_task(brush_region(SKY, "sky"), brush_region(rectangle(3, 3, 9, 9), "road"))
+    bench.done(formats=("coco",))
+    told = json.loads((bench.folder / "annotations/instances_train.json").read_text())
+    assert told["info"]["overlap"] == "label-order"
+    assert "lowest value" in told["info"]["overlap_rule"]
+    assert [each["category_id"] for each in told["annotations"]] == [1]
+    bench.done(formats=("coco",), overlap="smallest")
+    told = json.loads((bench.folder / "annotations/instances_train.json").read_text())
+    assert [each["area"] for each in told["annotations"]] == [SKY.sum() - 36, 36]
+
+
+def test_each_part_is_a_file(bench: Bench) -> None:
+    for n in range(1, 21):
+        source = bench.add(f"{n}.png", picture_bytes(n))
+        bench.tasks.append(task(n, source, [annotation(n, [brush_region(SKY, "sky")])]))
+    report = bench.done(formats=("coco",), split=Split.parse("60/40"))
+    for part, count in report.parts.items():
+        read = COCO(bench.folder / f"annotations/instances_{part}.json")
+        assert len(read.imgs) == len(read.anns) == count
+    bench.tasks = []
+    bench.done(formats=("coco",))
+    assert not (bench.folder / "annotations/instances_val.json").exists()
+    assert COCO(bench.folder / "annotations/instances_train.json").imgs == {}
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coco, "find_spec", lambda name: None)
+    with pytest.raises(DatasetError, match="pycocotools"):
+        coco.check_installed()

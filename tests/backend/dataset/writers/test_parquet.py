@@ -1,0 +1,118 @@
+"""Tables read by pyarrow: pictures, label maps, classes, and what datasets is told of them."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import yaml
+from PIL import Image
+
+from backend.dataset.splits import Split
+from backend.dataset.writers import parquet
+from backend.errors import DatasetError
+from tests.backend.dataset.conftest import (
+    NAMES,
+    Bench,
+    annotation,
+    brush_region,
+    picture_bytes,
+    rectangle,
+    task,
+)
+
+SKY = rectangle(0, 0, 20, 60)
+
+
+def rows_of(bench: Bench, part: str = "train") -> list[dict[str, Any]]:
+    files = sorted((bench.folder / "data").glob(f"{part}-*.parquet"))
+    found: list[dict[str, Any]] = []
+    for file in files:
+        found += pyarrow.parquet.read_table(file).to_pylist()
+    return found
+
+
+def fill(bench: Bench, count: int) -> None:
+    for n in range(1, count + 1):
+        source = bench.add(f"é {n}.png", picture_bytes(n))
+        regions = [brush_region(SKY, "sky", origin="prediction", score=0.5)]
+        bench.tasks.append(task(n, source, [annotation(n, regions, person=3)]))
+
+
+def test_rows_hold_pictures_and_label_maps(bench: Bench) -> None:
+    fill(bench, 2)
+    bench.done(formats=("parquet",), pictures="none")
+    first, second = rows_of(bench)
+    assert (first["name"], second["task"]) == ("é 1", 2)
+    assert first["image"] == {"bytes": picture_bytes(1), "path": "é 1.png"}
+    with Image.open(io.BytesIO(first["mask"]["bytes"])) as mask:
+        assert np.array_equal(np.asarray(mask), np.where(SKY, 0, 255))
+    assert first["labels"] == [0]
+    (region,) = first["regions"]
+    assert region == {
+        "label": 0,
+        "score": 0.5,
+        "origin": "prediction",
+        "model_version": "",
+        "annotation": 1,
+        "annotator": 3,
+    }
+    assert not (bench.folder / "images").exists(), "the tables hold the pictures"
+
+
+def test_the_schema_names_the_classes_as_datasets_reads_them(bench: Bench) -> None:
+    fill(bench, 1)
+    bench.done(formats=("parquet",))
+    schema = pyarrow.parquet.read_schema(bench.folder / "data/train-00000-of-00001.parquet")
+    features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+    assert features["labels"]["feature"] == {"names": NAMES, "_type": "ClassLabel"}
+    assert features["image"] == features["mask"] == {"_type": "Image"}
+    assert set(features) == set(schema.names)
+
+
+def test_parts_are_files_and_the_card_names_them(bench: Bench) -> None:
+    fill(bench, 20)
+    report = bench.done(formats=("parquet",), split=Split.parse("50/30/20"))
+    assert {part: len(rows_of(bench, part)) for part in report.parts} == dict(report.parts)
+    card = (bench.folder / "README.md").read_text(encoding="utf-8")
+    _, head, text = card.split("---\n")
+    (config,) = yaml.safe_load(head)["configs"]
+    assert {each["split"]: each["path"] for each in config["data_files"]} == {
+        "train": "data/train-*.parquet",
+        "validation": "data/val-*.parquet",
+        "test": "data/test-*.parquet",
+    }
+    assert "| 2 | car |" in text
+
+
+def test_only_files_with_new_rows_are_written_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "_FILE_BYTES", 2 * len(picture_bytes(1)) + 2000)
+    fill(bench, 4)
+    bench.done(formats=("parquet",))
+    first, second = sorted((bench.folder / "data").iterdir())
+    before = first.stat().st_mtime_ns, second.stat().st_mtime_ns
+    bench.tasks[3]["annotations"] = [annotation(9, [])]
+    bench.done(formats=("parquet",))
+    assert first.stat().st_mtime_ns == before[0]
+    assert second.stat().st_mtime_ns > before[1]
+    assert [len(each["regions"]) for each in rows_of(bench)] == [1, 1, 1, 0]
+    del bench.tasks[1:]
+    bench.done(formats=("parquet",))
+    assert len(list((bench.folder / "data").iterdir())) == 1
+
+
+def test_no_row_is_a_table_as_well(bench: Bench) -> None:
+    bench.done(formats=("parquet",))
+    assert rows_of(bench) == []
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "find_spec", lambda name: None)
+    with pytest.raises(DatasetError, match="pyarrow"):
+        parquet.check_installed()

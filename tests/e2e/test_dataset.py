@@ -1,0 +1,210 @@
+"""A project of the real Label Studio as a training set: every kind of mask, two annotators, two
+images a task."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from click.testing import CliRunner
+from label_studio_sdk.converter import brush
+from PIL import Image, ImageDraw
+from pycocotools.coco import COCO
+
+from backend.cli.dataset import dataset
+from backend.cli.demo_servers import LabelStudioProcess
+
+pytestmark = pytest.mark.timeout(300)
+
+CONFIG = """<View>
+  <Image name="front" value="$front" smoothing="false"/><Image name="rear" value="$rear"/>
+  <BrushLabels name="brush" toName="front,rear"><Label value="sky"/><Label value="grass"/>
+  </BrushLabels>
+  <BitmaskLabels name="bitmask" toName="front"><Label value="tree" alias="t"/></BitmaskLabels>
+  <PolygonLabels name="polygon" toName="front"><Label value="house"/></PolygonLabels>
+  <KeyPointLabels name="click" toName="front" smart="true"><Label value="sky"/></KeyPointLabels>
+</View>"""
+NOTHING = 255
+
+
+def region(kind: str, control: str, image: str, size_hw: tuple[int, int], **value: Any) -> Any:
+    return {
+        "type": kind,
+        "from_name": control,
+        "to_name": image,
+        "original_width": size_hw[1],
+        "original_height": size_hw[0],
+        "image_rotation": 0,
+        "value": value,
+    }
+
+
+def brushed(mask: Any, label: str, image: str) -> Any:
+    """A brush region, written by Label Studio's converter."""
+    rle = brush.mask2rle(mask.astype(np.uint8) * 255)
+    value = {"format": "rle", "rle": rle, "brushlabels": [label]}
+    return region("brushlabels", "brush", image, mask.shape, **value)
+
+
+def bitmask(mask: Any, label: str) -> Any:
+    file = io.BytesIO()
+    rgba = np.zeros((*mask.shape, 4), np.uint8)
+    rgba[..., 3] = mask * 255
+    Image.fromarray(rgba).save(file, "PNG")
+    url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return region(
+        "bitmasklabels", "bitmask", "front", mask.shape, imageDataURL=url, bitmasklabels=[label]
+    )
+
+
+def picture(size_hw: tuple[int, int], **save: Any) -> bytes:
+    file = io.BytesIO()
+    noise = np.random.default_rng(1).integers(0, 256, (*size_hw, 3), np.uint8)
+    Image.fromarray(noise).save(file, **save)
+    return file.getvalue()
+
+
+def uploaded(studio: LabelStudioProcess, project: int, files: dict[str, bytes]) -> list[str]:
+    """Upload files without making tasks of them; return their addresses in that order.
+
+    Label Studio takes files only where a config shows one picture.
+    """
+    for name, content in files.items():
+        studio.post(
+            f"/api/projects/{project}/import?commit_to_project=false", files={name: (name, content)}
+        )
+    found = requests.get(
+        f"{studio.url}/api/projects/{project}/file-uploads?all=true",
+        headers={"Authorization": studio.authorization},
+        timeout=60,
+    ).json()
+    return [f"/data/{each['file']}" for each in sorted(found, key=lambda each: each["id"])]
+
+
+@pytest.fixture
+def project(studio: LabelStudioProcess) -> Iterator[int]:
+    one = '<View><Image name="front" value="$front"/></View>'
+    made = studio.client.projects.create(title="Training set", label_config=one)
+    assert made.id is not None
+    yield made.id
+    studio.client.projects.delete(id=made.id)
+
+
+@pytest.fixture
+def annotators(studio: LabelStudioProcess) -> Iterator[tuple[int, int]]:
+    """The user of all tests, and a second one."""
+    first = studio.client.users.whoami().id
+    more = {"email": "second@example.com", "username": "second", "password": "second-annotator"}
+    second = studio.post("/api/users/", json=more)["id"]
+    assert first is not None
+    yield first, second
+    studio.client.users.delete(id=second)
+
+
+def test_what_was_painted_is_what_the_training_set_has(
+    studio: LabelStudioProcess, project: int, annotators: tuple[int, int], tmp_path: Path
+) -> None:
+    front_hw, rear_hw = (600, 1000), (300, 200)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying: what is 200 px wide is stored as 200 px high
+    addresses = uploaded(
+        studio,
+        project,
+        {
+            "größe 1.png": picture(front_hw, format="PNG"),
+            "turned.jpg": picture(rear_hw[::-1], format="JPEG", exif=exif),
+        },
+    )
+    studio.client.projects.update(id=project, label_config=CONFIG)
+    data = {"front": addresses[0], "rear": addresses[1]}
+    studio.post(f"/api/projects/{project}/import", json=[{"data": data}, {"data": data}])
+    first_task, _ = sorted(task.id for task in studio.client.tasks.list(project=project))
+
+    y, x = np.mgrid[: front_hw[0], : front_hw[1]]
+    sky, tree = y < 200 + 30 * np.sin(x / 50), np.hypot(y - 300, x - 300) < 120
+    corners = [(600, 350), (950, 330), (900, 580), (620, 560)]
+    canvas = Image.new("1", front_hw[::-1])
+    ImageDraw.Draw(canvas).polygon(corners, fill=1)
+    house = np.asarray(canvas)
+    points = [[100 * px / front_hw[1], 100 * py / front_hw[0]] for px, py in corners]
+    grass = np.zeros(rear_hw, np.bool_)
+    grass[250:] = True
+
+    def submit(annotator: int, result: list[Any], **more: Any) -> int:
+        made = studio.post(
+            f"/api/tasks/{first_task}/annotations/",
+            json={"result": result, "completed_by": annotator, **more},
+        )
+        return int(made["id"])
+
+    polygon = region(
+        "polygonlabels", "polygon", "front", front_hw, points=points, polygonlabels=["house"]
+    )
+    left_over = region(
+        "keypointlabels", "click", "front", front_hw, x=5, y=95, width=1, keypointlabels=["sky"]
+    )
+    result = [brushed(sky, "sky", "front"), bitmask(tree, "t"), polygon, left_over]
+    result.append(brushed(grass, "grass", "rear"))
+    first, second = annotators
+    kept = submit(first, result)
+    submit(second, [brushed(~sky, "grass", "front"), brushed(grass, "grass", "rear")])
+
+    def run(*options: str) -> dict[str, Any]:
+        done = CliRunner().invoke(
+            dataset,
+            [
+                *("--project", str(project), "--to", str(tmp_path), "--allowed-hosts", "127.0.0.1"),
+                *("--label-studio-url", studio.url, "--label-studio-api-key", studio.token),
+                *("--format", "index-png", "--format", "coco", *options),
+            ],
+        )
+        assert done.exit_code == 0, done.output
+        lines = (tmp_path / "pictures.jsonl").read_text(encoding="utf-8").splitlines()
+        return {each["image"]: each for each in map(json.loads, lines)}
+
+    def masks(told: dict[str, Any]) -> list[Any]:
+        return [
+            np.asarray(Image.open(tmp_path / "masks" / f"{Path(name).stem}.png")) for name in told
+        ]
+
+    told = run("--annotations", str(first))
+    (front, rear) = told
+    assert front.endswith("-größe_1.png"), "as Label Studio has named the file"
+    assert rear.endswith(".png"), "turned upright, so it is no copy"
+    with Image.open(tmp_path / "images" / rear) as upright:
+        assert upright.size == rear_hw[::-1]
+    assert [each["annotation"] for each in told[front]["regions"]] == [kept] * 3
+    found, found_rear = masks(told)
+    assert np.array_equal(found == 0, sky)
+    assert np.array_equal(found == 2, tree & ~sky)
+    visible = house & ~sky & ~tree
+    assert ((found == 3) & visible).sum() / ((found == 3) | visible).sum() >= 0.99
+    assert np.array_equal(found_rear == 1, grass)
+    assert set(np.unique(found)) == {0, 2, 3, NOTHING}
+    read = COCO(tmp_path / "annotations/instances_train.json")
+    for annotation in read.loadAnns(read.getAnnIds()):
+        label_map = found if read.imgs[annotation["image_id"]]["file_name"] == front else found_rear
+        mask = read.annToMask(annotation).astype(bool)
+        assert np.array_equal(mask, label_map == annotation["category_id"] - 1)
+
+    newest, _ = masks(run())
+    assert np.array_equal(newest == 1, ~sky)
+    agreed, agreed_rear = masks(run("--annotations", "majority"))
+    assert (agreed == NOTHING).all(), "two annotators who agree on no pixel"
+    assert np.array_equal(agreed_rear == 1, grass)
+
+    changed = [brushed(sky, "grass", "front"), brushed(grass, "sky", "rear")]
+    studio.client.annotations.update(id=kept, result=changed)
+    report = tmp_path / "report.json"
+    found, found_rear = masks(run("--annotations", "majority"))
+    assert json.loads(report.read_text())["tasks_read"] == 1
+    assert (found[sky] == NOTHING).all()
+    run("--annotations", "majority")
+    assert json.loads(report.read_text())["tasks_read"] == 0
