@@ -197,8 +197,9 @@ def _open(url: URL) -> Engine:
 
 def _connect(url: URL) -> Engine:
     if url.get_backend_name() == "postgresql":
-        timeout = {"connect_timeout": str(_CONNECT_TIMEOUT_S)}
-        url = url.update_query_dict({**timeout, **url.query})  # the settings' own wins
+        # A database in SQL_ASCII says no encoding, and psycopg would return its texts as bytes.
+        options = {"connect_timeout": str(_CONNECT_TIMEOUT_S), "client_encoding": "utf8"}
+        url = url.update_query_dict({**options, **url.query})  # the settings' own win
     if url.get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True)
     engine = create_engine(url, connect_args={"timeout": _LOCK_TIMEOUT_S})

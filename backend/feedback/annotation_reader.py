@@ -120,9 +120,9 @@ class AnnotationReader:
             StudioRefused: there is no such project for this token.
             StudioUnreachable: Label Studio does not answer.
         """
-        tasks = self._annotations.tasks(annotations)
-        there = set(self._client.ids(project, TaskFilter(labeled=True), among=tasks))
-        self._annotations.mark_tasks(project, set(tasks) - there)
+        tasks = set(self._annotations.tasks(annotations).values())
+        there = set(self._client.ids(project, TaskFilter(labeled=True), among=sorted(tasks)))
+        self._annotations.mark_tasks(project, tasks - there)
 
     @property
     def now(self) -> float:

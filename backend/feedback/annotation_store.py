@@ -395,14 +395,15 @@ class AnnotationStore:
             row = connection.execute(query.where(_ROW.project == project, _ROW.kind != "")).one()
         return tuple(row)
 
-    def tasks(self, annotations: Iterable[int]) -> list[int]:
-        """Return the tasks of annotations that were read, in ascending order."""
-        found: set[int] = set()
+    def tasks(self, annotations: Iterable[int]) -> dict[int, int]:
+        """Return annotation -> its task, of those among some annotations that were read."""
+        found: dict[int, int] = {}
         with self._database.read() as connection:
             for batch in key_batches(sorted(set(annotations))):
-                query = select(_ROW.task).where(_ROW.annotation.in_(batch), _ROW.task > 0)
-                found.update(connection.scalars(query))
-        return sorted(found)
+                columns = select(_ROW.annotation, _ROW.task)
+                query = columns.where(_ROW.annotation.in_(batch), _ROW.task > 0)
+                found.update((row.annotation, row.task) for row in connection.execute(query))
+        return found
 
     def project_tasks(self, project: int) -> list[int]:
         """Return the tasks of a project of which anything was read, in ascending order."""

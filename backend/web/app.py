@@ -59,6 +59,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     _add_middleware(app, settings, metrics)
     add_filters(app)
     app.jinja_env.globals["project_title"] = services.project_titles.name
+    app.jinja_env.globals["task_url"] = services.files.task_url
     body = BodyReader(settings)
     app.register_blueprint(_ml_backend(services, predictor, tracker, body))
     for pages in _pages(services, tracker, metrics, body):
@@ -103,11 +104,11 @@ def _pages(
     settings, files, learner = services.settings, services.files, services.learner
     status = _status(services, tracker)
     dashboard = DashboardRoutes(settings, services.engine, metrics, status, services.project_titles)
-    describe = partial(describe_learning, settings, learner)
+    describe = partial(describe_learning, settings, learner, tasks=services.annotations.tasks)
     yield dashboard.blueprint()
     yield JobRoutes(settings, services.store, status.serializer, body, dashboard.render).blueprint()
     yield ReportRoutes(settings, services.annotations, files, describe).blueprint()
-    yield LearningRoutes(settings, learner, files, body).blueprint()
+    yield LearningRoutes(settings, learner, describe, files, body).blueprint()
 
 
 def _status(services: Services, tracker: TaskTracker) -> StatusReport:

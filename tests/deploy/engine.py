@@ -9,7 +9,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
-DUMPS = Path(__file__).parents[1] / "backend" / "database" / "dumps"
+#: What the backend made before it had revisions, with rows in every table.
+DUMP = Path(__file__).parents[1] / "backend" / "database" / "dumps" / "0000_head.sqlite.sql"
 
 
 def run(*command: str, text: str | None = None, cwd: Path | None = None) -> str:
@@ -38,9 +39,7 @@ def on_a_folder_of_root(
     """
     models = folder / "models-of-root"
     models.mkdir()
-    dump = sorted(DUMPS.glob("*.sqlite.sql"))[-1]
-    with closing(sqlite3.connect(models / "clearclip.db")) as database:
-        database.executescript(dump.read_text(encoding="utf-8"))
+    make_old_database(models / "clearclip.db")
     as_root = ["docker", "run", "--rm", "--network", "none", "--user", "0"]
     as_root += ["--volume", f"{models}:/models", image]
     run(*as_root, "chown", "-R", "0", "/models")
@@ -60,6 +59,12 @@ def on_a_folder_of_root(
     finally:
         run("docker", "rm", "--force", "--volumes", name)
         run(*as_root, "chown", "-R", "0", "/models")
+
+
+def make_old_database(file: Path) -> None:
+    """Make an SQLite database as an earlier version of the backend has left it."""
+    with closing(sqlite3.connect(file)) as database:
+        database.executescript(DUMP.read_text(encoding="utf-8"))
 
 
 def wait_for_log(container: str, words: str, seconds: float = 300) -> None:

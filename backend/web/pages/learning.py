@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,6 @@ from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import attachment, json_response, see_other
 from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, ActionRequest, parse_action
 from backend.web.pages.html import html_page, is_for_people
-from backend.web.pages.learning_status import describe_learning
 
 Json = dict[str, Any]
 
@@ -43,12 +43,15 @@ class LearningRoutes:
     Args:
         settings: what is served.
         learner: the learner, with its training examples and versions.
+        describe: describes what a project has learned, see
+            `backend.web.pages.learning_status.describe_learning`.
         files: makes links to Label Studio.
         body: reads the bodies of requests.
     """
 
     settings: Settings
     learner: Learner
+    describe: Callable[[int], Json]
     files: LabelStudioFiles
     body: BodyReader
 
@@ -68,7 +71,7 @@ class LearningRoutes:
         """Answer with the project's page, or with its description as JSON."""
         if is_for_people():
             return self._page(project)
-        return json_response(self._describe(project))
+        return json_response(self.describe(project))
 
     def act(self, project: int, turn: str) -> Response:
         """Do what a person asks for; `turn` is one of `ACTIONS`."""
@@ -81,7 +84,7 @@ class LearningRoutes:
             return self._page(project, error)
         if is_form:
             return see_other(url_for("learning.show", project=project))
-        return json_response(self._describe(project))
+        return json_response(self.describe(project))
 
     def export_version(self, project: int) -> Response:
         """Answer with the live version as a file."""
@@ -94,7 +97,7 @@ class LearningRoutes:
         body = self.body.read(_MAX_FILE_BYTES)
         version, adaptation = read_export(body, registry.model_key, self.learner.width)
         registry.import_version(project, version, adaptation)
-        return json_response(self._describe(project))
+        return json_response(self.describe(project))
 
     def _act(self, project: int, action: str, asked: ActionRequest) -> None:
         registry = self.learner.registry
@@ -121,13 +124,10 @@ class LearningRoutes:
             raise BadRequest(_NO_KEY)
         self.learner.check()
 
-    def _describe(self, project: int) -> Json:
-        return describe_learning(self.settings, self.learner, project)
-
     def _page(self, project: int, refusal: BackendError | None = None) -> Response:
         response = html_page(
             "learning.html",
-            learned=self._describe(project),
+            learned=self.describe(project),
             url=self.files.task_url(project),
             refusal=refusal,
         )

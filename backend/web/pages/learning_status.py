@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -10,17 +10,28 @@ from backend.errors import ModelUnavailable
 from backend.feedback.learning.learner import Learner
 from backend.feedback.learning.thresholds import ThresholdCounts, add_up, counts_from_json
 from backend.feedback.learning.trials import TrialPicture
-from backend.feedback.learning.versions import LearningState, due_after
+from backend.feedback.learning.versions import LearningState, Version, due_after
 from backend.settings import Settings
 
 Json = dict[str, Any]
 
 
-def describe_learning(settings: Settings, learner: Learner, project: int) -> Json:
+def describe_learning(
+    settings: Settings,
+    learner: Learner,
+    project: int,
+    tasks: Callable[[Iterable[int]], Mapping[int, int]] | None = None,
+) -> Json:
     """Describe a project's learning state, its versions, and the thresholds of its corrections.
 
     Where the model is unavailable, the description has a ``trouble`` and neither versions nor
     labels.
+
+    Args:
+        settings: what is served.
+        learner: the learner, with its training examples and versions.
+        project: number of the project.
+        tasks: annotations -> the task of each that is known; None: tasks are not described.
     """
     described: Json = {
         "project": project,
@@ -44,7 +55,18 @@ def describe_learning(settings: Settings, learner: Learner, project: int) -> Jso
         "versions": [v.to_json() | {"live": v.number == state.live} for v in versions],
         "labels": {label: _describe_threshold(each) for label, each in counts.items()},
         **trial,
+        **({} if tasks is None else _describe_tasks(tasks, versions, trial.get("trusted", ()))),
     }
+
+
+def _describe_tasks(
+    tasks: Callable[[Iterable[int]], Mapping[int, int]],
+    versions: Iterable[Version],
+    trusted: Iterable[int],
+) -> Json:
+    """Name the tasks of annotations that are set aside or trusted; empty where there are none."""
+    named = {each.annotation for version in versions for each in version.set_aside} | {*trusted}
+    return {"tasks": dict(tasks(named))} if named else {}
 
 
 def _describe_trial(learner: Learner, project: int) -> Json:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from backend.database import database
@@ -119,6 +119,26 @@ def test_a_user_who_may_not_make_tables_works_with_an_upgraded_database(
     engine.dispose()
     store = JobStore(Database(url.replace("//test@", "//clerk@")))
     assert store.start_job(7).id == 1
+    store.database.close()
+
+
+def test_a_postgresql_without_an_encoding_keeps_all_letters(
+    postgres_url: Callable[[str], str], tmp_path: Path
+) -> None:
+    """SQL_ASCII is what `initdb` chooses for the locale C, as in many small containers."""
+    name = f"ascii-{tmp_path.name}"[:60]
+    server = make_url(postgres_url(name))
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        how = "ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0"
+        connection.execute(text(f'CREATE DATABASE "{name}" {how}'))
+    engine.dispose()
+    store = JobStore(Database(str(server.set(database=name, query={}))))
+    job = store.start_job(7)
+    with store.database.write() as connection:
+        assert connection.execute(text("SHOW server_encoding")).scalar() == "SQL_ASCII"
+        connection.execute(text("UPDATE jobs SET reason = 'Straße 道路'"))
+    assert store.get_job(job.id).reason == "Straße 道路"
     store.database.close()
 
 

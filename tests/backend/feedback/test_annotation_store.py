@@ -278,7 +278,7 @@ def test_a_task_that_goes_while_its_annotation_is_read_first_has_it_read_again(
     annotations.mark_tasks(7, [102])
     annotations.complete(pending, read_of(2))
     assert {(each.annotation, each.count) for each in annotations.lease(9)} == {(1, 1), (2, 2)}
-    assert annotations.tasks([2, 1, 3]) == [102]
+    assert annotations.tasks([2, 1, 3]) == {2: 102}
 
 
 # ---- the webhook -----------------------------------------------------------------------------

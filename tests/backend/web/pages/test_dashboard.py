@@ -28,6 +28,14 @@ def test_browsers_get_the_page_and_programs_json(dashboard: Dashboard) -> None:
         assert json.loads(dashboard.client.get("/", headers=headers).data)["status"] == "UP"
 
 
+def test_the_page_says_how_annotators_ask_where_a_region_covers_the_spot(
+    dashboard: Dashboard,
+) -> None:
+    text = dashboard.page().text
+    assert "Ctrl+click asks" in text
+    assert "Words that name no label get no answer" in text
+
+
 def test_the_page_shows_model_jobs_tasks_and_errors(dashboard: Dashboard) -> None:
     started(dashboard, done=30, total=120)
     gone = {"id": 41, "data": {"picture": "x"}}

@@ -16,6 +16,7 @@ from sqlalchemy import text
 from backend import create_app
 from backend.cli.main import main
 from backend.database.database import Database
+from backend.feedback.annotation_store import AnnotationStore, ReadAnnotation
 from backend.feedback.learning.model_key import model_key
 from backend.feedback.learning.trials import TrialPicture
 from backend.feedback.learning.versions import SetAsideAnnotation, TrainingExample, Version
@@ -138,6 +139,16 @@ def test_what_was_not_taken_over_is_said_with_a_button_to_trust() -> None:
         "Trust this annotation",
     ):
         assert shown in page.text
+    assert not [a for a in page.all("a") if "task=" in (a["href"] or "")]  # not yet known
+    read = AnnotationStore(Database.from_settings(Settings(**KEYS)), "who reads")
+    read.mark(7, [1])
+    (pending,) = read.lease(1)
+    read.complete(pending, ReadAnnotation(1, 7, 104, "scratch"))
+    assert client.get(LEARNING).get_json(force=True)["tasks"] == {"1": 104}
+    for address in (LEARNING, "/projects/7/report"):
+        page = Page(client.get(address, headers=PEOPLE))
+        (to_task,) = [a["href"] for a in page.all("a") if "task=" in (a["href"] or "")]
+        assert to_task == "http://studio:8080/projects/7/data?task=104"
     (form,) = [f for f in page.all("form") if (f["action"] or "").endswith("/trust")]
     assert form["action"] == f"{LEARNING}/trust"
     assert press(client, "trust", annotation="1").status_code == 303
