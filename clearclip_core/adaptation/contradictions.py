@@ -6,6 +6,7 @@ the others worse.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clearclip_core.adaptation.batch import Batch
+from clearclip_core.adaptation.examples import UNLABELED
 from clearclip_core.adaptation.sufficient_statistics import Float64Array
 
 BoolArray = npt.NDArray[np.bool_]
@@ -23,15 +25,19 @@ OUTLIER: Final = "It covers what the words and the other pictures take for other
 EXCHANGED: Final = "It covers other labels' things, and its own things are painted as other labels."
 MOSTLY: Final = "Most of what is painted here contradicts the other pictures."
 
-#: Agreement of a label's paint with the words: usual on most pictures, and far below that.
+#: Agreement of a label's paint with the words: usual where three pictures in ten exceed it, so that
+#: half of them may be wrong in the same way; and far below that.
 _USUAL = 0.5
+_USUAL_QUANTILE = 0.7
 _OUTLYING = 0.2
 
-#: Below this median agreement a label means something else than its word. Where the words see its
-#: thing all the same, and more than this share of that is painted as other labels, labels were
-#: exchanged; a label whose word means nothing has no such thing.
+#: Below this median agreement a label means something else than its word. Labels were exchanged
+#: where the words see its thing all the same, more than this share of that is painted as other
+#: labels, and it covers the things of a label that means something else too, or that nobody paints:
+#: from this median share of its paint on.
 _ANOTHER_MEANING = 0.3
 _TAKEN_SHARE = 0.6
+_COVERING_SHARE = 0.3
 
 #: A patch shows a label where this share of it is painted, and the words are sure of a label from
 #: this probability on.
@@ -81,10 +87,12 @@ def find_contradictions(
     reasons = np.full((len(batches), len(names)), "", object)
     for index, batch in enumerate(batches):
         reasons[index, batch.boxes] = BOX
-    agreement, taken = _agreement(batches, [each.predicted for each in batches]), _taken(batches)
-    others = agreement if held_out is None else _agreement(batches, held_out)
-    for group in range(len(names)):
-        _judge(reasons[:, group], agreement[:, group], others[:, group], taken[:, group])
+    shares = _predicted_shares(batches, [each.predicted for each in batches])
+    others = shares if held_out is None else _predicted_shares(batches, held_out)
+    labels = np.array([name != UNLABELED for name in names])
+    exchanged = _exchanged(shares, _taken(batches), labels)
+    reasons[(reasons == "") & exchanged] = EXCHANGED
+    reasons[(reasons == "") & _outlying(shares, others, labels)] = OUTLIER
     shown = np.stack([batch.painted.max(axis=0, initial=0) > 0 for batch in batches])
     for rows in (*_rows_of_annotators(batches), *([index] for index in range(len(batches)))):
         _judge_together(reasons, shown, rows)
@@ -96,14 +104,18 @@ def find_contradictions(
     ]
 
 
-def _agreement(batches: Sequence[Batch], predicted: Sequence[npt.NDArray[np.intp]]) -> Float64Array:
-    """Return (n, G) shares of each label's patches that are predicted so; nan for too few."""
-    agreement = np.full((len(batches), batches[0].text.shape[1]), np.nan)
-    for index, (batch, groups) in enumerate(zip(batches, predicted, strict=True)):
+def _predicted_shares(
+    batches: Sequence[Batch], predicted: Sequence[npt.NDArray[np.intp]]
+) -> Float64Array:
+    """Return (n, G, G) shares of each label's patches by what is predicted; nan for too few."""
+    groups = batches[0].text.shape[1]
+    shares = np.full((len(batches), groups, groups), np.nan)
+    for index, (batch, found) in enumerate(zip(batches, predicted, strict=True)):
         painted = batch.painted > _PAINTED
         for group in np.flatnonzero(painted.sum(axis=0) >= _FEW_PATCHES):
-            agreement[index, group] = (groups[painted[:, group]] == group).mean()
-    return agreement
+            own = found[painted[:, group]]
+            shares[index, group] = np.bincount(own, minlength=groups) / len(own)
+    return shares
 
 
 def _taken(batches: Sequence[Batch]) -> Float64Array:
@@ -121,23 +133,60 @@ def _taken(batches: Sequence[Batch]) -> Float64Array:
     return taken
 
 
-def _judge(
-    reasons: npt.NDArray[np.object_],
-    agreement: Float64Array,
-    others: Float64Array,
-    taken: Float64Array,
-) -> None:
-    """Write down why a label is set aside on pictures; all arrays are (n,)."""
-    painted = np.isfinite(agreement)
-    if not painted.any():
-        return
-    usual = np.median(agreement[painted])
-    if usual > _USUAL:
-        outlying = np.maximum(np.nan_to_num(agreement), np.nan_to_num(others)) < _OUTLYING
-        reasons[painted & outlying & (reasons == "")] = OUTLIER
-    seen = np.isfinite(taken)
-    if usual < _ANOTHER_MEANING and seen.any() and np.median(taken[seen]) > _TAKEN_SHARE:
-        reasons[reasons == ""] = EXCHANGED
+def _outlying(shares: Float64Array, others: Float64Array, labels: BoolArray) -> BoolArray:
+    """Return (n, G) bool: labels on pictures that differ from what they mean on others.
+
+    A label means what its word says where that is usual, or where it does so on one picture and
+    here covers a thing of another label whose word is usually right.
+
+    Args:
+        shares: (n, G, G) shares of each label's paint by what the words predict.
+        others: (n, G, G) shares by what the other pictures' paint teaches.
+        labels: (G,) bool, groups that are no contrast words.
+    """
+    agreement, learned = (np.diagonal(each, axis1=1, axis2=2) for each in (shares, others))
+    agreed = np.nan_to_num(np.fmax(agreement, learned))
+    shown = np.nan_to_num(agreement, nan=-1.0)
+    usual = np.array(
+        [
+            np.quantile(each[each >= 0], _USUAL_QUANTILE) if each.max() >= 0 else 0
+            for each in shown.T
+        ]
+    )
+    reliable = labels & (usual > _USUAL)
+    strange = np.where(np.eye(len(labels), dtype=bool), 0, np.nan_to_num(shares))
+    covers = (strange[..., reliable] > _USUAL).any(axis=2)
+    meant = (usual > _USUAL) | ((shown.max(axis=0) > _USUAL) & covers)
+    outlying: BoolArray = (shown >= 0) & (agreed < _OUTLYING) & meant
+    return outlying
+
+
+def _exchanged(shares: Float64Array, taken: Float64Array, labels: BoolArray) -> BoolArray:
+    """Return (G,) bool: the labels that were exchanged with others.
+
+    A label whose words mean nothing may win on things of other labels too, and is no such label: it
+    covers what the words take for none, or for a label that is painted where they see it.
+
+    Args:
+        shares: (n, G, G) shares of each label's paint by what the words predict.
+        taken: (n, G) shares of each label's things that are painted as other labels.
+        labels: (G,) bool, groups that are no contrast words.
+    """
+    covering = _medians(shares)  # (G, G), nan for labels that nobody paints
+    agreement = covering.diagonal()
+    another = agreement < _ANOTHER_MEANING
+    victims = labels & ~(agreement >= _ANOTHER_MEANING)
+    covers = (covering > _COVERING_SHARE)[:, victims].any(axis=1)
+    exchanged: BoolArray = another & (_medians(taken) > _TAKEN_SHARE) & covers
+    return exchanged
+
+
+def _medians(values: Float64Array) -> Float64Array:
+    """Return the medians over the first axis, of what is not nan; nan where all is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of what is nan on all pictures
+        medians: Float64Array = np.nanmedian(values, axis=0)
+    return medians
 
 
 def _rows_of_annotators(batches: Sequence[Batch]) -> Iterable[list[int]]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import logsumexp
 
 from clearclip_core.adaptation.contradictions import BoolArray
 from clearclip_core.adaptation.evidence import Evidence
@@ -92,9 +91,12 @@ class Posterior:
         weights = flat.reshape(self.shape)
         logits = self._text.copy()
         logits[:, self._adapted] += self._white @ weights.T
-        sums = logsumexp(logits, axis=1)
+        highest = logits.max(axis=1, keepdims=True)
+        shares = np.exp(logits - highest)  # up to each row's sum
+        total = shares.sum(axis=1)
+        sums = np.log(total) + highest[:, 0]
         value = self._counts @ sums - (self._linear * weights).sum() - self._constant
-        shares = np.exp(logits[:, self._adapted] - sums[:, None]) * self._counts[:, None]
+        shares = shares[:, self._adapted] * (self._counts / total)[:, None]
         gradient = shares.T @ self._white - self._linear + precisions * weights
         value += (precisions * weights * weights).sum() / 2
         return float(value), gradient.ravel()

@@ -244,6 +244,30 @@ def test_a_label_whose_word_means_nothing_is_no_contradiction() -> None:
     assert reasons(examples) == {}
 
 
+def test_labels_that_are_exchanged_on_half_of_the_pictures_are_set_aside_there() -> None:
+    swapped = {"sky": notched(1), "tree": notched(0), "road": notched(2)}
+    examples = [example(seed, (ALL, swapped)[seed % 2]) for seed in range(6)]
+    expected = {(index, name): OUTLIER for index in (1, 3, 5) for name in ("sky", "tree")}
+    assert reasons(examples) == expected
+
+
+def test_a_label_that_is_right_once_and_then_covers_a_reliable_labels_things_is_set_aside() -> None:
+    sky, taken = {"sky": notched(0)}, {"road": notched(0)}
+    right = {"sky": notched(0), "road": notched(2)}
+    examples = [example(seed, masks) for seed, masks in enumerate([right, sky, *[taken] * 4])]
+    assert reasons(examples) == {(index, "road"): OUTLIER for index in (2, 3, 4, 5)}
+
+
+def test_a_label_whose_word_wins_elsewhere_is_not_exchanged_where_it_covers_no_labels_things() -> (
+    None
+):
+    """What looks like a tree to the word is a road, and what is called a tree looks like none."""
+    shown = ("sky", "tree", "", "road")
+    masks = {"sky": notched(0), "tree": notched(2), "road": notched(1) | notched(3)}
+    examples = [Example.of(features(seed, shown), masks, LABELS, f"{seed}") for seed in range(4)]
+    assert reasons(examples) == {}
+
+
 # ---- similar images -------------------------------------------------------------------------
 
 
