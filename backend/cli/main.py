@@ -8,6 +8,7 @@ from backend.cli.adapt import adapt
 from backend.cli.database import database
 from backend.cli.demo import demo
 from backend.cli.doctor import doctor
+from backend.cli.evaluate import evaluate
 from backend.cli.export import export
 from backend.cli.prelabel import prelabel
 from backend.cli.report import report
@@ -22,7 +23,7 @@ def main() -> None:
 
 
 for _command in (
-    *(serve, prelabel, report, adapt, database),
+    *(serve, prelabel, report, evaluate, adapt, database),
     *(doctor, export, list_settings, demo),
 ):
     main.add_command(_command)

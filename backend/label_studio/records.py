@@ -69,6 +69,7 @@ class Annotation:
         annotator: id of its annotator.
         created: time of its submission.
         updated: time of its last change.
+        ground_truth: whether it is marked as the ground truth of its task.
     """
 
     id: int
@@ -82,6 +83,7 @@ class Annotation:
     annotator: int | None = None
     created: float = 0.0
     updated: float = 0.0
+    ground_truth: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ def read_annotation(found: Any) -> Annotation:
         annotator=_number(found.completed_by),
         created=epoch_seconds(found.created_at),
         updated=epoch_seconds(found.updated_at),
+        ground_truth=found.ground_truth is True,
     )
 
 
