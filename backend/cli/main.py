@@ -25,6 +25,11 @@ COMMANDS: Final = {
         "report",
         "Report how much work the prelabels of a project save, from the corrected annotations.",
     ),
+    "eval": CommandSource(
+        "backend.cli.evaluate",
+        "evaluate",
+        "Measure how well the annotations of a project are predicted, and write nothing there.",
+    ),
     "adapt": CommandSource(
         "backend.cli.adapt",
         "adapt",

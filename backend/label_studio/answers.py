@@ -79,7 +79,7 @@ _ANSWERS: Final = [
         (r"GET .*/api/predictions/?", list[_StoredPrediction]),
         (r"GET .*/api/predictions/\d+/?", _Prediction),
         (r"GET .*/api/annotations/\d+/?", _Annotation),
-        (r"GET .*/api/tasks/\d+/annotations/?", list[_Id]),
+        (r"GET .*/api/tasks/\d+/annotations/?", list[_Annotation]),
         (r"POST .*/import/predictions/?", _Import),
         (r"POST .*/api/predictions/?", _Id),
         (r"POST .*/api/token/refresh/?", _AccessToken),

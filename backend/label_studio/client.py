@@ -191,10 +191,21 @@ class LabelStudioClient:
             StudioUnreachable: Label Studio does not answer.
         """
         for some in _split(among) if among is not None else [None]:
-            after = wanted.after_id
-            while tasks := self.tasks(project, replace(wanted, ids=some, after_id=after)):
-                yield from (int(task.id or 0) for task in tasks)
-                after = int(tasks[-1].id or 0)
+            for task in self.all_tasks(project, replace(wanted, ids=some)):
+                yield int(task.id or 0)
+
+    def all_tasks(self, project: int, wanted: TaskFilter) -> Iterator[Task]:
+        """Iterate over all tasks that pass a filter, by ascending id.
+
+        Each page is asked for when the tasks of the one before it are taken.
+
+        Raises:
+            StudioRefused: there is no such project for this token.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        while tasks := self.tasks(project, wanted):
+            yield from tasks
+            wanted = replace(wanted, after_id=int(tasks[-1].id or 0))
 
     def possible_duplicates(
         self, project: int, version: str, among: Sequence[int] | None = None
@@ -308,6 +319,18 @@ class LabelStudioClient:
             lambda sdk: sdk.annotations.list(id=task, request_options=NO_RETRIES)
         )
         return sorted(int(each.id) for each in found or () if each.id is not None)
+
+    def annotations(self, task: int) -> list[Annotation]:
+        """Return all annotations of a task with their regions; none where the task is gone.
+
+        Raises:
+            StudioRefused: the token may not see it.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        found = self._connection.find(
+            lambda sdk: sdk.annotations.list(id=task, request_options=NO_RETRIES)
+        )
+        return [read_annotation(each) for each in found or ()]
 
     def prediction(self, prediction: int) -> PredictionRegions | None:
         """Return the regions of one prediction; None where it is gone.

@@ -69,7 +69,7 @@ class Annotation:
         annotator: id of its annotator.
         created: time of its submission.
         updated: time of its last change.
-        ground_truth: whether it is marked as such.
+        ground_truth: whether it is marked as the ground truth of its task.
     """
 
     id: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -12,14 +11,14 @@ from typing import Any
 import click
 
 from clearclip_core.cli.errors import click_errors
-from clearclip_core.cli.finite_range import FiniteRange
 from clearclip_core.cli.options import ModelOptions
-from clearclip_core.clip.device_info import device_name
+from clearclip_core.cli.thresholds import ThresholdOption, threshold_option, thresholds_by_label
 from clearclip_core.clip.embedding_cache import EmbeddingStore
 from clearclip_core.evaluation.atomic_write import write_whole
 from clearclip_core.evaluation.candidate import AS_BACKEND, AS_PAPER, Candidate, PredictionRule
-from clearclip_core.evaluation.comparison import Comparison, compare
-from clearclip_core.evaluation.comparison_page import DEFINITIONS, as_page, cells, title
+from clearclip_core.evaluation.comparison import compare
+from clearclip_core.evaluation.comparison_page import as_page
+from clearclip_core.evaluation.comparison_table import as_json, as_text
 from clearclip_core.evaluation.labelled_folder import LabelledFolder
 from clearclip_core.images.preprocessing import Preprocessing
 from clearclip_core.segmenter import Segmenter
@@ -34,7 +33,7 @@ class FolderOptions:
     masks: Path | None = None
     prompts: tuple[Path, ...] = ()
     as_paper: bool = False
-    threshold: float = 0.0
+    threshold: tuple[ThresholdOption, ...] = ()
     refine: bool = True
     page: Path | None = None
     worst: int = 12
@@ -53,27 +52,28 @@ class FolderOptions:
         """
         if self.images is None or self.masks is None or names is None:
             raise click.UsageError("--images needs --masks and --names.")
-        rule = self._rule()
+        if self.as_paper and (self.threshold or not self.refine):
+            raise click.UsageError("--as-paper goes without --threshold and --no-refine.")
         with click_errors():
             folder = LabelledFolder.find(self.images, self.masks, names, limit)
+            rule = self._rule(folder.labels)
             words = [(path.name, folder.with_prompts(path)) for path in self.prompts]
         candidates = _candidates(options, words or [(names.name, folder.labels)], rule)
         with click_errors():
             comparison = compare(folder, candidates, self.worst if self.page else 0)
             click.echo(as_text(comparison))
             if out is not None:
-                write_whole(out, _as_json(comparison, rule))
+                write_whole(out, as_json(comparison))
             if self.page is not None:
                 write_whole(self.page, as_page(comparison))
         for path in filter(None, (out, self.page)):
             click.echo(f"\n{path}")
 
-    def _rule(self) -> PredictionRule:
-        if not self.as_paper:
-            return replace(AS_BACKEND, threshold=self.threshold, refine=self.refine)
-        if self.threshold or not self.refine:
-            raise click.UsageError("--as-paper goes without --threshold and --no-refine.")
-        return AS_PAPER
+    def _rule(self, labels: Sequence[Label]) -> PredictionRule:
+        if self.as_paper:
+            return AS_PAPER
+        thresholds = thresholds_by_label(self.threshold, [label.name for label in labels])
+        return replace(AS_BACKEND, threshold=thresholds, refine=self.refine)
 
 
 def folder_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -109,13 +109,7 @@ _FOLDER_OPTIONS = (
         is_flag=True,
         help="Predict as the paper does: no contrast words, no refinement, no islands dropped.",
     ),
-    click.option(
-        "--threshold",
-        default=0.0,
-        show_default=True,
-        type=FiniteRange(0, 1),
-        help="Pixels of your pictures less likely than this get no label.",
-    ),
+    threshold_option,
     click.option(
         "--refine/--no-refine",
         default=True,
@@ -153,71 +147,3 @@ def _candidates(
             segmenter = Segmenter(model, each.method, sizes, store=store)
         made += [Candidate(segmenter, labels, each.model, name, rule) for name, labels in words]
     return made
-
-
-def as_text(comparison: Comparison) -> str:
-    """Format a comparison for the terminal: the candidates, then the labels of the best."""
-    header = ["model", "method", "prompts", *DEFINITIONS, "s a picture"]
-    rows = []
-    for candidate, figures in zip(comparison.candidates, comparison.figures, strict=True):
-        shares = cells(figures.mean_iou, figures.mean_boundary_iou, figures.all)
-        called = [candidate.model, candidate.method, candidate.prompts]
-        rows.append([*called, *shares, f"{figures.seconds_per_picture:.2f}"])
-    best = comparison.best
-    labels = []
-    for name, each in zip(comparison.labels, comparison.figures[best].labels, strict=True):
-        shares = cells(each.overlap.iou, each.overlap.boundary_iou, each)
-        labels.append([name, str(each.pictures), *shares])
-    device = device_name(comparison.candidates[0].segmenter.encoder.device)
-    return "\n".join(
-        [
-            f"{len(comparison.figures[0].seconds)} pictures, {len(comparison.labels)} labels, in "
-            f"percent, on {device}",
-            "",
-            *_columns([header, *rows], names=3),
-            "",
-            f"by label: {title(comparison, best)}",
-            "",
-            *_columns([["label", "pictures", *DEFINITIONS], *labels], names=1),
-        ]
-    )
-
-
-def _columns(rows: Sequence[Sequence[str]], names: int) -> list[str]:
-    """Align columns: names to the left, figures to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        padded = [
-            text.ljust(width) if place < names else text.rjust(width)
-            for place, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(padded).rstrip())
-    return lines
-
-
-def _as_json(comparison: Comparison, rule: PredictionRule) -> bytes:
-    runs = []
-    for candidate, figures in zip(comparison.candidates, comparison.figures, strict=True):
-        pairs = zip(comparison.labels, figures.labels, strict=True)
-        runs.append(
-            {
-                "model": candidate.model,
-                "method": candidate.method,
-                "prompts": candidate.prompts,
-                "miou": figures.mean_iou,
-                "mean_boundary_iou": figures.mean_boundary_iou,
-                "saved_paint": figures.all.overlap.saved_paint,
-                "accepted_share": figures.all.accepted_share,
-                "seconds_per_picture": figures.seconds_per_picture,
-                "labels": {name: each.to_json() for name, each in pairs},
-            }
-        )
-    content = {
-        "pictures": len(comparison.figures[0].seconds),
-        "contrast": rule.contrast,
-        "refine": rule.refine,
-        "threshold": rule.threshold,
-        "runs": runs,
-    }
-    return json.dumps(content, indent=2).encode() + b"\n"

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from clearclip_core.adaptation.adaptation import Adaptation
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.segmentation.masks import BoolMask
 from clearclip_core.segmentation.scores import Scores
@@ -29,15 +30,29 @@ class PredictionRule:
     Attributes:
         contrast: the model's contrast words compete with the labels.
         refine: masks follow the edges of the image.
-        threshold: pixels with a lower probability get no label.
+        threshold: pixels with a lower probability get no label; one for all labels or one for each.
+            A label whose threshold is 1 is never predicted, as in the backend.
         min_island_share: parts of a mask, and holes in it, that are smaller than this share of the
             image are dropped or filled.
     """
 
     contrast: bool = True
     refine: bool = True
-    threshold: float = 0.0
+    threshold: float | tuple[float, ...] = 0.0
     min_island_share: float = MIN_ISLAND_SHARE
+
+    def thresholds(self, labels: int) -> tuple[float, ...]:
+        """Return the threshold of each label.
+
+        Args:
+            labels: number of labels.
+
+        >>> PredictionRule(threshold=0.5).thresholds(2)
+        (0.5, 0.5)
+        """
+        if isinstance(self.threshold, tuple):
+            return self.threshold
+        return (self.threshold,) * labels
 
 
 #: The backend's defaults, and the paper's protocol.
@@ -55,6 +70,7 @@ class Candidate:
         model: name of the model, in tables.
         prompts: name of the prompts, in tables.
         rule: how masks are made.
+        adaptation: scores adapted to corrected images; None: the scores of the words alone.
     """
 
     segmenter: Segmenter
@@ -62,6 +78,7 @@ class Candidate:
     model: str
     prompts: str
     rule: PredictionRule = AS_BACKEND
+    adaptation: Adaptation | None = None
 
     @property
     def method(self) -> str:
@@ -69,9 +86,12 @@ class Candidate:
         return str(self.segmenter.method)
 
     @cached_property
-    def _words(self) -> tuple[Vocabulary, torch.Tensor]:
+    def _words(self) -> tuple[Vocabulary, torch.Tensor, torch.Tensor | None]:
         vocabulary = self.segmenter.vocabulary(self.labels, self.rule.contrast)
-        return vocabulary, self.segmenter.embed(vocabulary.queries)
+        embeddings = self.segmenter.embed(vocabulary.queries)
+        if self.adaptation is None:
+            return vocabulary, embeddings, None
+        return vocabulary, *self.adaptation.apply(embeddings, vocabulary)
 
     def embed(self) -> None:
         """Embed the words, so that no image's time includes it."""
@@ -80,12 +100,14 @@ class Candidate:
     @torch.inference_mode()
     def masks(self, features: Any, rgb: RGBArray) -> dict[int, BoolMask]:
         """Predict the masks of an image from its features: index of the label -> (H, W) bool."""
-        vocabulary, embeddings = self._words
-        scores = Scores.of(features, embeddings, vocabulary)
-        made = self.segmenter.decide(scores, self.rule.threshold, rgb, self.rule.refine)
+        vocabulary, embeddings, bias = self._words
+        scores = Scores.of(features, embeddings, vocabulary, bias)
+        thresholds = self.rule.thresholds(len(self.labels))
+        made = self.segmenter.decide(scores, thresholds, rgb, self.rule.refine)
         min_px = round(self.rule.min_island_share * made.label_map.size)
         index = {label.name: number for number, label in enumerate(self.labels)}
-        return {index[name]: mask for name, mask in made.masks(min_px, min_px).items()}
+        masks = {index[name]: mask for name, mask in made.masks(min_px, min_px).items()}
+        return {number: mask for number, mask in masks.items() if thresholds[number] < 1}
 
 
 @dataclass(frozen=True, eq=False)

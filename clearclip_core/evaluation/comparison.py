@@ -16,7 +16,7 @@ from tqdm import tqdm
 from clearclip_core.evaluation.candidate import Candidate, predict_all
 from clearclip_core.evaluation.labelled_folder import LabelledFolder
 from clearclip_core.evaluation.mask_overlap import MaskOverlap
-from clearclip_core.evaluation.runner import read_ahead
+from clearclip_core.evaluation.runner import Readable, read_ahead
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
 from clearclip_core.images.preprocessing import RGBArray
 
@@ -154,12 +154,14 @@ class Comparison:
         candidates: the candidates.
         figures: the figures of each.
         worst: the worst pictures, the worst first.
+        left_out: name and reason of each picture that could not be read.
     """
 
     labels: tuple[str, ...]
     candidates: tuple[Candidate, ...]
     figures: tuple[CandidateFigures, ...]
     worst: tuple[ShownPicture, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
 
     @property
     def best(self) -> int:
@@ -186,7 +188,12 @@ def overlaps(masks: dict[int, Any], truth: Truth, labels: int) -> list[MaskOverl
     return found
 
 
-def compare(folder: LabelledFolder, candidates: Sequence[Candidate], shown: int = 0) -> Comparison:
+def compare(
+    folder: LabelledFolder,
+    candidates: Sequence[Candidate],
+    shown: int = 0,
+    leave_out: tuple[type[Exception], ...] = (),
+) -> Comparison:
     """Predict all pictures with each candidate and compare the masks with the truth.
 
     Args:
@@ -194,25 +201,30 @@ def compare(folder: LabelledFolder, candidates: Sequence[Candidate], shown: int 
         candidates: the candidates, with one label for each of the folder's.
         shown: number of worst pictures to keep: those with the largest share of pixels to paint or
             erase, on average over the candidates.
+        leave_out: errors of a picture for which it is left out; others end the comparison.
 
     Raises:
         LayoutError: a picture cannot be read, or does not fit its label map.
+        ValueError: all pictures are left out.
     """
     for candidate in candidates:
         candidate.embed()
     count = len(folder.labels)
     figures = [CandidateFigures((LabelFigures(),) * count) for _ in candidates]
     worst: list[tuple[float, int, ShownPicture]] = []
-    for number, picture in enumerate(_predicted(folder, candidates)):
+    left_out: list[tuple[str, str]] = []
+    for number, picture in enumerate(_predicted(folder, candidates, leave_out, left_out)):
         for place, (found, seconds) in enumerate(picture.found):
             figures[place] = figures[place].added(found, seconds)
         heapq.heappush(worst, (picture.wrong_share, -number, picture.shown))
         if len(worst) > shown:
             heapq.heappop(worst)
+    if left_out and len(left_out) == len(folder.pictures):
+        raise ValueError(f"No picture can be measured. {left_out[0][0]}: {left_out[0][1]}")
     ordered = sorted(worst, key=lambda entry: entry[:2], reverse=True)
     names = tuple(label.name for label in folder.labels)
     pictures = tuple(picture for _, _, picture in ordered)
-    return Comparison(names, tuple(candidates), tuple(figures), pictures)
+    return Comparison(names, tuple(candidates), tuple(figures), pictures, tuple(left_out))
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,10 +236,35 @@ class _Measured:
     wrong_share: float
 
 
-def _predicted(folder: LabelledFolder, candidates: Sequence[Candidate]) -> Iterator[_Measured]:
+@dataclass(frozen=True)
+class _Attempt:
+    """A picture that is read; an error for which it is left out is returned."""
+
+    picture: Readable
+    leave_out: tuple[type[Exception], ...]
+
+    def read(self) -> tuple[RGBArray, Truth] | Exception:
+        try:
+            return self.picture.read()
+        except self.leave_out as error:
+            return error
+
+
+def _predicted(
+    folder: LabelledFolder,
+    candidates: Sequence[Candidate],
+    leave_out: tuple[type[Exception], ...],
+    left_out: list[tuple[str, str]],
+) -> Iterator[_Measured]:
+    """Measure the pictures one by one; those that are left out are added to `left_out`."""
     count = len(folder.labels)
-    bar = tqdm(read_ahead(folder.pictures), total=len(folder.pictures), unit="picture")
-    for picture, (rgb, truth) in zip(folder.pictures, bar, strict=True):
+    attempts = [_Attempt(picture, leave_out) for picture in folder.pictures]
+    bar = tqdm(read_ahead(attempts), total=len(attempts), unit="picture")
+    for picture, read in zip(folder.pictures, bar, strict=True):
+        if isinstance(read, Exception):
+            left_out.append((picture.name, str(read)))
+            continue
+        rgb, truth = read
         found, maps = [], []
         for made in predict_all(candidates, rgb):  # large masks exist for one candidate at a time
             found.append((overlaps(made.masks, truth, count), made.seconds))

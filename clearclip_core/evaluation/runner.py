@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,16 @@ from clearclip_core.segmenter import Labels, Segmenter
 LabelMap = npt.NDArray[np.int16]
 #: (H, W, 3) uint8 RGB -> one label map a method, computed lazily.
 Predict = Callable[[RGBArray], Iterable[LabelMap]]
+
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Source(Protocol[T_co]):
+    """Something that is read on demand."""
+
+    def read(self) -> T_co:
+        """Read it."""
 
 
 class Readable(Protocol):
@@ -101,13 +111,13 @@ def _counted(
         yield Tally(both, tally.pictures + 1, tally.seconds + seconds)
 
 
-def read_ahead(samples: Sequence[Readable]) -> Iterator[tuple[RGBArray, Truth]]:
+def read_ahead(samples: Sequence[Source[T_co]]) -> Iterator[T_co]:
     """Read samples in another thread, in order.
 
     Raises:
-        LayoutError: an image that cannot be read, or does not fit its label map.
+        Exception: the error of the first sample that cannot be read.
     """
-    pending: deque[Future[tuple[RGBArray, Truth]]] = deque()
+    pending: deque[Future[T_co]] = deque()
     with ThreadPoolExecutor(1) as reader:
         try:
             for sample in samples:

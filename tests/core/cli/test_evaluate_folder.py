@@ -67,6 +67,18 @@ def test_own_pictures_are_measured_as_plain_loops_measure(
     assert run["labels"]["sky"]["iou"] == pytest.approx(both[0] / union[0])
 
 
+def test_a_label_may_have_a_threshold_of_its_own(options: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    thresholds = ("--threshold=0.2", "--threshold=sky=1")
+    result = clearclip("eval", *MODEL, *options, *thresholds, f"--out={out}")
+    assert result.exit_code == 0, result.output
+    (run,) = json.loads(out.read_text())["runs"]
+    assert (run["thresholds"]["sky"], run["thresholds"]["grass"]) == (1, 0.2)
+    assert run["labels"]["sky"]["predicted"] == 0
+    refused = clearclip("eval", *MODEL, *options, "--threshold=bus=1")
+    assert "Expected --threshold to name a label" in refused.output
+
+
 def test_methods_and_prompts_are_compared_in_one_table(options: list[str], tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("\n".join(SYNONYMS[name][0] for name in SCENE_LABELS))
     page = tmp_path / "page.html"

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, Label, RGBArray, Segmenter, render_scene
+from clearclip_core import (
+    HELD_OUT_SEEDS,
+    SCENE_LABELS,
+    Adaptation,
+    Label,
+    RGBArray,
+    Segmenter,
+    render_scene,
+)
 from clearclip_core.evaluation.candidate import (
     AS_BACKEND,
     AS_PAPER,
@@ -44,6 +52,31 @@ def test_the_backend_lets_other_words_win(segmenter: Segmenter, image: RGBArray)
     assert {LABELS[index].name for index in made.masks} == set(expected)
     for index, mask in made.masks.items():
         assert np.array_equal(mask, expected[LABELS[index].name])
+
+
+def test_each_label_may_have_a_threshold_and_1_is_never_reached(
+    segmenter: Segmenter, image: RGBArray
+) -> None:
+    thresholds = (1.0, 0.6, 0.5, 0.7)
+    rule = PredictionRule(threshold=thresholds, min_island_share=0)
+    (made,) = predict_all([Candidate(segmenter, LABELS, "demo", "", rule)], image)
+    segmentation = segmenter.segment(image, LABELS, contrast=True, refine=True)
+    sure = segmentation.confidence.astype(float)
+    won = [segmentation.label_map == index for index in range(4)]
+    assert won[0].any()
+    expected = {index: won[index] & (sure >= thresholds[index]) for index in (1, 2, 3)}
+    there = {index: mask for index, mask in expected.items() if mask.any()}
+    assert there.keys() == made.masks.keys()
+    assert all(np.array_equal(mask, made.masks[index]) for index, mask in there.items())
+    assert any((won[index] & ~mask).any() for index, mask in there.items())
+
+
+def test_what_was_learned_changes_the_scores(segmenter: Segmenter, image: RGBArray) -> None:
+    width = segmenter.embed(["sky"]).shape[1]
+    grass = Adaptation(("grass",), np.zeros((1, width), np.float32), np.full(1, 9, np.float32), 1)
+    candidate = Candidate(segmenter, LABELS, "demo", "", AS_PAPER, grass)
+    (made,) = predict_all([candidate], image)
+    assert list(made.masks) == [1]  # its scores are far above all others everywhere
 
 
 def test_a_picture_is_encoded_once_for_a_segmenter(

@@ -129,6 +129,23 @@ def test_figures_are_of_the_sums_over_all_pictures(tmp_path: Path) -> None:
     assert figures.seconds_per_picture == 0.5
 
 
+def test_pictures_that_cannot_be_read_are_left_out_where_that_is_asked_for(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, [columns(0, 1)] * 3)
+    (tmp_path / "images" / "1.jpg").write_bytes(b"broken")
+    fixed = candidates({0: mask(0, width=2)})
+    with pytest.raises(LayoutError, match=r"1.jpg cannot be read"):
+        compare(folder, fixed)
+    made = compare(folder, fixed, leave_out=(LayoutError,))
+    assert made.figures[0].labels[0].pictures == 2
+    ((name, reason),) = made.left_out
+    assert name == "1"
+    assert "1.jpg cannot be read" in reason
+    for picture in (tmp_path / "images").iterdir():
+        picture.write_bytes(b"broken")
+    with pytest.raises(ValueError, match=r"No picture can be measured. 0: .*cannot be read"):
+        compare(folder, fixed, leave_out=(LayoutError,))
+
+
 def test_a_mask_is_accepted_from_nine_tenths_on() -> None:
     assert LabelFigures.of(MaskOverlap(10, 9, 9)).accepted == 1
     assert LabelFigures.of(MaskOverlap(11, 9, 9)).accepted == 0

@@ -1,0 +1,100 @@
+"""Draw what a task's annotation says of an image as one label map.
+
+Of several annotations of a task, the one that is marked as ground truth counts, else the one that
+was changed last. A skipped one never counts. Where regions overlap, the later one is on top, as the
+editor shows them. A rectangle bounds its thing and does not fill it: pixels that only rectangles
+cover are not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from backend.label_studio.label_config import LabelConfig
+from backend.label_studio.records import Annotation
+from backend.label_studio.region_reader import Area, area_mask, read_areas, written_labels
+from clearclip_core import Label
+from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
+
+_RECTANGLE = "rectanglelabels"
+
+
+def choose_annotation(annotations: Iterable[Annotation]) -> Annotation | None:
+    """Return the annotation of a task that counts; None where there is none.
+
+    >>> old, new = Annotation(1, 5, 7, [], updated=10), Annotation(2, 5, 7, [], updated=20)
+    >>> choose_annotation([new, old]).id
+    2
+    >>> choose_annotation([new, Annotation(3, 5, 7, [], ground_truth=True)]).id
+    3
+    """
+    submitted = (each for each in annotations if not each.skipped)
+    return max(submitted, key=lambda each: (each.ground_truth, each.updated, each.id), default=None)
+
+
+def draw_label_map(
+    result: Sequence[Any],
+    config: LabelConfig,
+    image: str,
+    labels: Sequence[Label],
+    item_index: int | None = None,
+) -> Truth | None:
+    """Draw the regions of an annotation on one image as a label map.
+
+    Args:
+        result: the regions of the annotation, as they came.
+        config: label config of the project.
+        image: name of the image tag.
+        labels: the labels, whose indices are the values of the map.
+        item_index: index in a list of images; None where the tag shows no list.
+
+    Returns:
+        (H, W) uint8 label indices, 254 for pixels without a label, 255 for pixels that are not
+        counted. None where no region of a label is on the image: its size is not known.
+
+    Raises:
+        BadRequest: a region cannot be read.
+        ValueError: a region's geometry is broken, or the regions disagree on the image's size.
+    """
+    indices = _label_indices(config, labels)
+    names = {control for control, _ in indices}
+    found = [
+        (index, area)
+        for area in read_areas(result, names)
+        if area.image == image and (area.item_index or 0) == (item_index or 0)
+        for index in _indices_of(area, indices)
+    ]
+    sizes = {area.size_hw for _, area in found}
+    if len(sizes) > 1:
+        raise ValueError(f"Expected regions of one picture to agree on its size, but got {sizes}.")
+    if not sizes:
+        return None
+    made = np.full(sizes.pop(), NOTHING, np.uint8)
+    for _, area in found:
+        if area.kind == _RECTANGLE:
+            made[area_mask(area)] = IGNORE
+    for index, area in found:
+        if area.kind != _RECTANGLE:
+            made[area_mask(area)] = index
+    return made
+
+
+def _label_indices(config: LabelConfig, labels: Sequence[Label]) -> dict[tuple[str, str], int]:
+    """Return name of a control and text of its label -> index; an alias wins over a value."""
+    index = {label.name: number for number, label in enumerate(labels)}
+    own = [
+        (control.name, label)
+        for control in (*config.controls, *config.boxes)
+        for label in control.labels
+        if label.name in index
+    ]
+    by_value = {(control, label.name): index[label.name] for control, label in own}
+    return by_value | {(control, label.written): index[label.name] for control, label in own}
+
+
+def _indices_of(area: Area, indices: dict[tuple[str, str], int]) -> list[int]:
+    texts = dict.fromkeys(written_labels(area))
+    return [indices[area.control, text] for text in texts if (area.control, text) in indices]
