@@ -113,7 +113,8 @@ class Segmenter:
             minutes. It is meant for CUDA; on a CPU it needs a C++ compiler.
 
     Raises:
-        ValueError: unknown method, or `windows_at_once` is below 1.
+        ValueError: unknown method, a method that needs sink channels for weights whose are not
+            known, or `windows_at_once` is below 1.
 
     >>> segmenter = Segmenter.load("demo", device="cpu")
     >>> from clearclip_core import render_scene
@@ -133,7 +134,7 @@ class Segmenter:
     ) -> None:
         self.model = model
         self.method = resolve_method(method)
-        self.encoder = DenseEncoder(model.clip, self.method)
+        self.encoder = DenseEncoder(model.clip, self.method, model.sink_channels)
         self.embed = TextEncoder(model.embed, store=store)
         self.preprocessing = preprocessing or Preprocessing(model.mean, model.std)
         if compile:
@@ -184,6 +185,8 @@ class Segmenter:
         """
         mean, std = self.preprocessing.mean, self.preprocessing.std
         digest = hashlib.sha256(f"({self.method.key}, {mean!r}, {std!r})".encode())
+        if self.method.repair == "sinks":
+            digest.update(repr(self.model.sink_channels).encode())
         for name, tensor in self.encoder.visual.state_dict().items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             flat = tensor.detach().cpu().contiguous().reshape(-1)
