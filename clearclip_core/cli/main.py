@@ -9,6 +9,7 @@ from clearclip_core.cli.evaluate import evaluate, merge_shards, prepare_maps
 from clearclip_core.cli.models import models
 from clearclip_core.cli.paper import ablate, tables
 from clearclip_core.cli.segment import segment
+from clearclip_core.cli.sinks import sinks
 from clearclip_core.cli.statistics import statistics
 
 
@@ -19,7 +20,7 @@ def main() -> None:
 
 
 for command in (
-    *(segment, models, bench, statistics),
+    *(segment, models, sinks, bench, statistics),
     *(evaluate, merge_shards, prepare_maps),
     *(ablate, tables),
 ):
