@@ -121,6 +121,8 @@ class EvaluationTask:
             mean=sizes.mean,
             std=sizes.std,
             threshold=self.benchmark.threshold,
+            temperature=self.benchmark.temperature,
+            least_share=self.benchmark.least_share,
         )
 
 
