@@ -22,7 +22,7 @@ from clearclip_core.clip.batching import (
     join_windows,
     split_windows,
 )
-from clearclip_core.clip.dense_encoder import DenseEncoder
+from clearclip_core.clip.dense_encoder import DenseEncoder, WindowFeatures
 from clearclip_core.clip.embedding_cache import EmbeddingStore
 from clearclip_core.clip.loading import LoadedModel, load_model
 from clearclip_core.clip.methods import Method, resolve_method
@@ -253,9 +253,16 @@ class Segmenter:
         self, images: Sequence[PreparedImage], batch_size: int
     ) -> Iterator[DenseFeatures]:
         """Encode images whose windows have one size, in their order."""
-        windows = self._windows(images)
-        encoded = join_windows([self.encoder(batch) for batch in batches(windows, batch_size)])
-        parts = split_windows(encoded, [image.plan.count for image in images])
+        windows = batches(self._windows(images), batch_size)
+        counts = [image.plan.count for image in images]
+        if self.method.stitched:
+            grid_hw = images[0].plan.grid_hw
+            tokens = torch.cat([self.encoder.run_trunk(batch) for batch in windows])
+            parts: Iterable[WindowFeatures] = (
+                self.encoder.read_out_stitched(picture, grid_hw) for picture in tokens.split(counts)
+            )
+        else:
+            parts = split_windows(join_windows([self.encoder(batch) for batch in windows]), counts)
         for image, part in zip(images, parts, strict=True):
             yield DenseFeatures(part.patches, image.plan, part.cls)
 

@@ -151,7 +151,23 @@ class DenseEncoder(nn.Module):
                 blocks.
             grid_hw: patches (h, w).
         """
-        dense = self.last(tokens, grid_hw)
+        return self._features(self.last(tokens, grid_hw), grid_hw)
+
+    def read_out_stitched(self, tokens: torch.Tensor, grid_hw: tuple[int, int]) -> WindowFeatures:
+        """Run the last block over the tokens of all windows of a picture at once.
+
+        Each patch attends to the patches and CLS tokens of every window, as OV-Stitcher proposes.
+        Of one window the result is that of `read_out`.
+
+        Args:
+            tokens: (windows, 1 + h*w, width) from `run_trunk`, of one picture.
+            grid_hw: patches (h, w) of a window.
+        """
+        dense = self.last(tokens.flatten(0, 1)[None], grid_hw)
+        return self._features(dense.reshape(tokens.shape), grid_hw)
+
+    def _features(self, dense: torch.Tensor, grid_hw: tuple[int, int]) -> WindowFeatures:
+        """Project the read-out tokens of windows, CLS first, into unit features."""
         if not self.method.remove_redundancy:
             dense = dense[:, 1:]  # (B, h*w, width), without the CLS token
         dense = F.normalize(self.visual.ln_post(dense) @ self.visual.proj, dim=-1)

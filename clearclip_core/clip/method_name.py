@@ -14,11 +14,16 @@ _SPELLED_OUT = re.compile(
     r"(?:-b(?P<blocks>[0-9]+))?(?:-(?P<positions>size|bilinear))?(?P<remove_redundancy>-surgery)?"
     rf"(?:-k(?P<key_weight>{_NUMBER}))?(?:-affinity\.(?P<affinity>[a-z]+))?"
     r"(?:-repair\.(?P<repair>[a-z]+))?(?:-layers\.(?P<layers>[a-z]+))?"
-    r"(?:-second\.(?P<second>[a-z+]+))?"
+    r"(?:-second\.(?P<second>[a-z+]+))?(?P<stitched>-stitched)?"
 )
 
 #: Part that is there or not -> its text.
-_SWITCHES = {"residual": "res", "ffn": "ffn", "remove_redundancy": "surgery"}
+_SWITCHES = {
+    "residual": "res",
+    "ffn": "ffn",
+    "remove_redundancy": "surgery",
+    "stitched": "stitched",
+}
 #: Part with a number -> the letter before it.
 _NUMBERS = {"alpha": "a", "blocks": "b", "key_weight": "k"}
 #: Parts whose names follow their own and a dot.
@@ -26,7 +31,7 @@ _NAMED = ("affinity", "repair", "layers", "second")
 #: The parts behind the attention, in the order of a name.
 _ORDER = (
     *("residual", "ffn", "alpha", "blocks", "positions", "remove_redundancy", "key_weight"),
-    *_NAMED,
+    *(*_NAMED, "stitched"),
 )
 
 

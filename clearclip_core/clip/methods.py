@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 
 from clearclip_core.clip.attention import EARLIER_TERMS, parse_terms
 from clearclip_core.clip.earlier_layers import AFFINITIES, LAYERS, REPAIRS, scaled_layer
 from clearclip_core.clip.method_name import parse, spell
 from clearclip_core.clip.position_embedding import RESIZES, Resize
+
+#: What follows the name of a preset whose windows are stitched.
+_STITCHED = "-stitched"
 
 #: Positions as `Method.key` writes them: the first two as when there were only these.
 _POSITIONS_IN_KEYS: Mapping[Resize, str] = MappingProxyType(
@@ -68,12 +71,14 @@ class Method:
             `clearclip_core.clip.earlier_layers.LAYERS`; "" for no second pass. It needs an
             affinity.
         second: attention of the second pass; "" for that of the first.
+        stitched: the last block attends to the tokens of all windows of a picture at once.
 
     Raises:
         ValueError: unknown attention, positions, affinity, repair or layers; alpha negative or
             not finite; alpha other than 1 where ``ln_post`` would cancel it; alpha 0 without a
             residual (nothing would be left); less than one block; an FFN with several blocks; a
-            part that needs an affinity without one, or an affinity with a part of the table.
+            part that needs an affinity without one, or an affinity with a part of the table;
+            stitched windows with more than the attention of the last block.
 
     >>> Method() == METHODS["clearclip"]
     True
@@ -91,9 +96,11 @@ class Method:
     repair: str = ""
     layers: str = ""
     second: str = ""
+    stitched: bool = False
 
     def __post_init__(self) -> None:
         self._check_last_blocks()
+        self._check_stitched()
         self._check_earlier_layers()
 
     def _check_last_blocks(self) -> None:
@@ -127,6 +134,16 @@ class Method:
             raise ValueError(
                 "Expected argument `key_weight` to be a finite number >= 0, but got "
                 f"{self.key_weight}."
+            )
+
+    def _check_stitched(self) -> None:
+        others = {*parse_terms(self.attention)} - {"qk", "qq", "kk", "vv", "identity"}
+        if self.stitched and (
+            others or self.blocks != 1 or self.remove_redundancy or self.affinity
+        ):
+            raise ValueError(
+                "Expected argument `stitched` to be False for a method that is more than an "
+                "attention of qk, qq, kk, vv or identity in the last block, but got True."
             )
 
     def _check_earlier_layers(self) -> None:
@@ -197,6 +214,8 @@ class Method:
             "second": self.second,
         }
         more = "".join(f", {name}={value!r}" for name, value in earlier.items() if value)
+        if self.stitched:
+            more += ", stitched=True"
         if self.key_weight != Method.key_weight:
             more = f", key_weight={self.key_weight!r}{more}"
         return (
@@ -211,6 +230,8 @@ class Method:
         for name, preset in METHODS.items():
             if preset == self:
                 return name
+            if self.stitched and preset == replace(self, stitched=False):
+                return f"{name}{_STITCHED}"
         return spell(asdict(self), asdict(Method()))
 
 
@@ -256,7 +277,8 @@ def resolve_method(method: str | Method) -> Method:
     A method is spelled out as its attention, followed by the parts that differ from `Method`'s
     defaults, joined by ``-`` in this order: ``res``, ``ffn``, ``a`` and alpha, ``b`` and the
     number of blocks, ``size`` or ``bilinear``, ``surgery``, ``k`` and the key weight, and
-    ``affinity.``, ``repair.``, ``layers.`` and ``second.`` with a name each.
+    ``affinity.``, ``repair.``, ``layers.`` and ``second.`` with a name each, ``stitched``. A preset
+    may be followed by ``-stitched`` too.
 
     Args:
         method: a name, or a `Method`, which is returned unchanged.
@@ -274,6 +296,8 @@ def resolve_method(method: str | Method) -> Method:
         return method
     if method in METHODS:
         return METHODS[method]
+    if (name := method.removesuffix(_STITCHED)) in METHODS:
+        return replace(METHODS[name], stitched=True)
     parts = parse(method)
     try:
         if parts is not None:

@@ -69,6 +69,9 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         ({"affinity": "mean", "second": "zz", "layers": "mean"}, "`attention` to be a sum"),
         ({"affinity": "middle", "attention": "identity"}, "`attention` to be a sum of qk, qq"),
         ({"affinity": "middle", "residual": True}, "left out with an affinity"),
+        ({"attention": "neighbour", "stitched": True}, "`stitched` to be False"),
+        ({"blocks": 2, "stitched": True}, "`stitched` to be False"),
+        ({"affinity": "mean", "stitched": True}, "`stitched` to be False"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: dict[str, object], sentence: str) -> None:
@@ -88,6 +91,7 @@ def test_a_method_says_what_it_is() -> None:
     surgery = Method("vv", blocks=3, positions="size", remove_redundancy=True)
     assert str(surgery) == "vv-b3-size-surgery"
     assert str(Method("vv", positions="bilinear")) == "vv-bilinear"
+    assert str(Method(stitched=True)) == "clearclip-stitched"
 
 
 @pytest.mark.parametrize(
@@ -102,6 +106,8 @@ def test_a_method_says_what_it_is() -> None:
         Method("vv", residual=True, positions="bilinear"),
         Method("vv", ffn=True, alpha=0.5),
         Method("procrustes", key_weight=0.3),
+        Method(stitched=True),
+        Method("vv", residual=True, alpha=2, stitched=True),
         Method("qq+affinity", affinity="sparse", repair="density", layers="mean", second="kk"),
     ],
     ids=str,
