@@ -156,8 +156,8 @@ class Settings(BaseSettings):
     )
     method: Words = Field(
         default="clearclip",
-        description="How dense features are read: clearclip, sclip, maskclip, clip, clipsurgery or "
-        "gem.",
+        description="How dense features are read: clearclip, scclip, rfclip, sfp, pearl, naclip, "
+        "sclip, maskclip, clip, clipsurgery or gem.",
     )
     device: Words = Field(
         default="auto", description="Where the model runs: auto, cpu, cuda, cuda:1, mps."

@@ -22,7 +22,7 @@ from clearclip_core.clip.batching import (
     join_windows,
     split_windows,
 )
-from clearclip_core.clip.dense_encoder import DenseEncoder
+from clearclip_core.clip.dense_encoder import DenseEncoder, WindowFeatures
 from clearclip_core.clip.embedding_cache import EmbeddingStore
 from clearclip_core.clip.loading import LoadedModel, load_model
 from clearclip_core.clip.methods import Method, resolve_method
@@ -113,7 +113,8 @@ class Segmenter:
             minutes. It is meant for CUDA; on a CPU it needs a C++ compiler.
 
     Raises:
-        ValueError: unknown method, or `windows_at_once` is below 1.
+        ValueError: unknown method, a method that needs sink channels for weights whose are not
+            known, or `windows_at_once` is below 1.
 
     >>> segmenter = Segmenter.load("demo", device="cpu")
     >>> from clearclip_core import render_scene
@@ -133,7 +134,7 @@ class Segmenter:
     ) -> None:
         self.model = model
         self.method = resolve_method(method)
-        self.encoder = DenseEncoder(model.clip, self.method)
+        self.encoder = DenseEncoder(model.clip, self.method, model.sink_channels)
         self.embed = TextEncoder(model.embed, store=store)
         self.preprocessing = preprocessing or Preprocessing(model.mean, model.std)
         if compile:
@@ -184,6 +185,8 @@ class Segmenter:
         """
         mean, std = self.preprocessing.mean, self.preprocessing.std
         digest = hashlib.sha256(f"({self.method.key}, {mean!r}, {std!r})".encode())
+        if self.method.repair == "sinks":
+            digest.update(repr(self.model.sink_channels).encode())
         for name, tensor in self.encoder.visual.state_dict().items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             flat = tensor.detach().cpu().contiguous().reshape(-1)
@@ -250,9 +253,16 @@ class Segmenter:
         self, images: Sequence[PreparedImage], batch_size: int
     ) -> Iterator[DenseFeatures]:
         """Encode images whose windows have one size, in their order."""
-        windows = self._windows(images)
-        encoded = join_windows([self.encoder(batch) for batch in batches(windows, batch_size)])
-        parts = split_windows(encoded, [image.plan.count for image in images])
+        windows = batches(self._windows(images), batch_size)
+        counts = [image.plan.count for image in images]
+        if self.method.stitched:
+            grid_hw = images[0].plan.grid_hw
+            tokens = torch.cat([self.encoder.run_trunk(batch) for batch in windows])
+            parts: Iterable[WindowFeatures] = (
+                self.encoder.read_out_stitched(picture, grid_hw) for picture in tokens.split(counts)
+            )
+        else:
+            parts = split_windows(join_windows([self.encoder(batch) for batch in windows]), counts)
         for image, part in zip(images, parts, strict=True):
             yield DenseFeatures(part.patches, image.plan, part.cls)
 

@@ -169,8 +169,8 @@ def markdown() -> str:
     """Return every setting as a row of a Markdown table.
 
     >>> next(row for row in markdown().splitlines() if row.startswith("| `METHOD`"))
-    '| `METHOD` | `clearclip` | How dense features are read: clearclip, sclip, maskclip, clip, \
-clipsurgery or gem. |'
+    '| `METHOD` | `clearclip` | How dense features are read: clearclip, scclip, rfclip, \
+sfp, pearl, naclip, sclip, maskclip, clip, clipsurgery or gem. |'
     """
     lines = ["| variable | default | what it does |", "|---|---|---|"]
     for field in Settings.model_fields:

@@ -11,8 +11,10 @@ from typing import Any
 import click
 
 from clearclip_core.cli.finite_range import FiniteRange
+from clearclip_core.clip.methods import Method
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
 from clearclip_core.evaluation.datasets.preparation import RECODINGS
+from clearclip_core.evaluation.datasets.protocols import benchmark_for
 from clearclip_core.evaluation.datasets.samples import SCENES
 from clearclip_core.evaluation.task import EvaluationTask
 from clearclip_core.images.label_maps import LayoutError
@@ -27,11 +29,13 @@ class DataOptions:
     names: Path | None
     limit: int | None
 
-    def find(self, short_side_px: int) -> EvaluationTask:
+    def find(self, short_side_px: int | None, method: Method | None = None) -> EvaluationTask:
         """Find the data and read the class names.
 
         Args:
-            short_side_px: the size to which images are resized.
+            short_side_px: the size to which images are resized; None for that of the method's
+                authors.
+            method: the method, measured under the protocol of its authors; None for the paper's.
 
         Raises:
             click.ClickException: `EvaluationTask.of` failed; the message also names the command
@@ -39,6 +43,9 @@ class DataOptions:
         """
         assert self.benchmark is not None
         benchmark = BENCHMARKS[self.benchmark]
+        if method is not None:
+            benchmark = benchmark_for(self.benchmark, method)
+        short_side_px = short_side_px or benchmark.short_side_px
         try:
             return EvaluationTask.of(benchmark, self.data, self.names, self.limit, short_side_px)
         except LayoutError as error:

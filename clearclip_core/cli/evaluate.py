@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 from tqdm import tqdm
 
 from clearclip_core.cli.data_options import DataOptions, optional_data_options, save_option
@@ -16,6 +17,7 @@ from clearclip_core.clip.device_info import device_name
 from clearclip_core.clip.methods import resolve_method
 from clearclip_core.evaluation.checkpoint import Checkpoint
 from clearclip_core.evaluation.datasets.preparation import RECODINGS, prepare
+from clearclip_core.evaluation.datasets.protocols import method_for
 from clearclip_core.evaluation.results import (
     Result,
     Shard,
@@ -62,9 +64,11 @@ def evaluate(
     accepted masks of each model, method and file of prompts. A mask is a PNG of label values with
     the path of its picture.
 
-    --benchmark measures as the paper does. The result is a JSON file. Start an interrupted run
-    again with equal options to resume it; the result of a finished run is only printed. With
-    --shard, several processes or GPUs share the work, and `clearclip merge` merges their results.
+    --benchmark measures as the paper does, and later methods as their authors did: short side,
+    windows, scale and thresholds are theirs, unless --short-side is given. The result is a JSON
+    file. Start an interrupted run again with equal options to resume it; the result of a finished
+    run is only printed. With --shard, several processes or GPUs share the work, and `clearclip
+    merge` merges their results.
     """
     if folder.images is not None:
         if data.benchmark or data.data or shard.of > 1:
@@ -85,10 +89,13 @@ def _evaluate_benchmark(
 ) -> None:
     with click_errors():
         method = resolve_method(options.method)
-    task = data.find(options.short_side_px)
+    source = click.get_current_context().get_parameter_source("short_side_px")
+    chosen = None if source is ParameterSource.DEFAULT else options.short_side_px
+    task = data.find(chosen, method)
+    called, method = str(method), method_for(task.benchmark.name, method)
     model = options.load_model()
     with click_errors():
-        config = task.run_config(model, method)
+        config = task.run_config(model, method, called)
     path = out or result_path(config, shard)
     result = existing_result(path, config, shard)
     if result is None:

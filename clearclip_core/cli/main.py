@@ -18,6 +18,11 @@ COMMANDS: Final = {
         "models",
         "List models, their licences and what is on disk; or fetch one for another machine.",
     ),
+    "sinks": CommandSource(
+        "clearclip_core.cli.sinks",
+        "sinks",
+        "Find the channels that the method rfclip needs.",
+    ),
     "bench": CommandSource(
         "clearclip_core.cli.bench",
         "bench",

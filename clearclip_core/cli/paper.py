@@ -97,7 +97,7 @@ def tables(results: tuple[Path, ...]) -> None:
     """Print Tabs. 2 and 3 of the paper, and your own results beside them.
 
     RESULTS are files of `clearclip eval`, or folders of them. Each row names its source: measured
-    by the paper's authors, cited by them, or yours.
+    by the paper's authors, cited by them, published by a later paper, or yours.
     """
     with click_errors():
         own = [Result.read(path) for path in result_files(results)]

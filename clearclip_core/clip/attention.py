@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from clearclip_core.clip.procrustes import aligned_query_and_key
+
 #: Name of each term -> the parts of `Projections` that it needs beside the value.
 TERMS: dict[str, tuple[str, ...]] = {
     "qk": ("query", "key"),
@@ -15,14 +17,24 @@ TERMS: dict[str, tuple[str, ...]] = {
     "vv": ("value", "value"),
     "identity": (),
     "ensemble": ("query", "key", "token_length"),
+    "neighbour": ("key", "key", "grid_hw"),
+    "procrustes": ("query", "key"),
+    "affinity": ("affinity",),
+    "earlier": ("earlier",),
 }
+
+#: Terms whose maps come from earlier blocks; see `clearclip_core.clip.two_passes`.
+EARLIER_TERMS = frozenset({"affinity", "earlier"})
+
+#: Standard deviation of ``neighbour``'s Gaussian in patches (NACLIP's released settings).
+_NEIGHBOUR_STD = 5.0
 
 #: Weights of attention maps that are computed at once on a CPU: 3 MiB in bf16.
 _MAP_ELEMENTS = 3 << 19
 
 
 class Projections(NamedTuple):
-    """Query, key and value of one block, and the mean length of its tokens.
+    """Query, key and value of one block, and what else an attention depends on.
 
     Parts that the attention does not need may be None.
 
@@ -32,12 +44,16 @@ class Projections(NamedTuple):
         value: (B, heads, N, d).
         token_length: (B,) float32 or float64, mean Euclidean length of a window's tokens before
             the projection.
+        grid_hw: patches (h, w) of the N - 1 tokens that follow the CLS token.
+        key_weight: weight of the keys among themselves in ``procrustes``; no unit.
     """
 
     query: torch.Tensor | None
     key: torch.Tensor | None
     value: torch.Tensor
     token_length: torch.Tensor | None = None
+    grid_hw: tuple[int, int] | None = None
+    key_weight: float = 0.08
 
 
 def parse_terms(attention: str) -> tuple[str, ...]:
@@ -64,15 +80,18 @@ def needed_projections(attention: str) -> frozenset[str]:
     >>> sorted(needed_projections("qq"))
     ['query', 'value']
     """
-    return frozenset({"value"}.union(*(TERMS[term] for term in parse_terms(attention))))
+    needed = {"value"}.union(*(TERMS[term] for term in parse_terms(attention)))
+    return frozenset(needed - EARLIER_TERMS)
 
 
 def attend(projections: Projections, attention: str = "qq") -> torch.Tensor:
     """Sum ``softmax(a bᵀ/√d) · value`` over the terms (Eq. 1 and Sec. 3.3 of the paper).
 
     The term ``identity`` is the value itself (MaskCLIP), ``ensemble`` is that of
-    `attend_ensemble` (GEM). A sum of terms adds the softmaxed maps, as SCLIP does, so its rows
-    add up to the number of terms.
+    `attend_ensemble` (GEM), ``neighbour`` that of `attend_neighbours` (NACLIP), ``procrustes``
+    that of `attend_aligned` (PEARL). ``affinity`` and ``earlier`` are maps of earlier blocks,
+    which `clearclip_core.clip.two_passes` applies. A sum of terms adds the softmaxed maps, as
+    SCLIP does, so its rows add up to the number of terms.
 
     Args:
         projections: query, key, value of shape (B, heads, N, d).
@@ -82,7 +101,8 @@ def attend(projections: Projections, attention: str = "qq") -> torch.Tensor:
         (B, heads, N, d), in the dtype of the value.
 
     Raises:
-        ValueError: an unknown term, or one that needs a projection which is None.
+        ValueError: an unknown term, one that needs a projection which is None, or one that is a
+            map of earlier blocks.
 
     >>> value = torch.eye(2).reshape(1, 1, 2, 2)
     >>> torch.equal(attend(Projections(None, None, value), "identity"), value)
@@ -95,6 +115,8 @@ def attend(projections: Projections, attention: str = "qq") -> torch.Tensor:
 
 def _attend_term(projections: Projections, term: str) -> torch.Tensor:
     names = TERMS[term]
+    if term in EARLIER_TERMS:
+        raise ValueError(f"Attention {term!r} needs the outputs of earlier blocks.")
     parts = [getattr(projections, name) for name in names]
     if any(part is None for part in parts):
         raise ValueError(f"Attention {term!r} needs the projections {' and '.join(names)}.")
@@ -103,6 +125,10 @@ def _attend_term(projections: Projections, term: str) -> torch.Tensor:
     if term == "ensemble":
         query, key, token_length = parts
         return attend_ensemble(query, key, projections.value, token_length)
+    if term == "neighbour":
+        return attend_neighbours(parts[0], projections.value, parts[2])
+    if term == "procrustes":
+        return attend_aligned(parts[0], parts[1], projections.value, projections.key_weight)
     left, right = parts
     return scaled_dot_product(left, right, projections.value)
 
@@ -134,23 +160,81 @@ def attend_ensemble(
     return torch.stack(outputs).mean(0)
 
 
-def scaled_dot_product(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+def attend_neighbours(
+    key: torch.Tensor, value: torch.Tensor, grid_hw: tuple[int, int]
+) -> torch.Tensor:
+    """Compute ``softmax(k kᵀ/√d + ω) · v``, which prefers patches that are near (NACLIP).
+
+    ``ω`` is 0 from and to the CLS token, and between patches ``exp(-distance²/(2·5²))`` with the
+    distance in patches (Hajimiri et al., "Pay Attention to Your Neighbours", WACV 2025).
+
+    Args:
+        key: (B, heads, 1 + h*w, d), CLS first.
+        value: (B, heads, 1 + h*w, d).
+        grid_hw: patches (h, w).
+
+    Returns:
+        (B, heads, 1 + h*w, d), in the dtype of the value.
+    """
+    precise = torch.promote_types(key.dtype, torch.float32)
+    sides = [torch.arange(side, dtype=precise, device=key.device) for side in grid_hw]
+    variance = 2 * _NEIGHBOUR_STD**2
+    down, along = (torch.exp((side[:, None] - side).square() / -variance) for side in sides)
+    bias = F.pad(torch.kron(down, along), (1, 0, 1, 0))  # (1 + h*w, 1 + h*w)
+    return scaled_dot_product(key, key, value, bias.to(key.dtype))
+
+
+def attend_aligned(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, key_weight: float
+) -> torch.Tensor:
+    """Compute attention of the query to keys that are turned towards it (PEARL, CVPR 2026).
+
+    ``softmax((q (k R)ᵀ + α k_c k_cᵀ)/√d) · v``; see `aligned_query_and_key`.
+
+    Args:
+        query: (B, heads, N, d), CLS first.
+        key: (B, heads, N, d).
+        value: (B, heads, N, d).
+        key_weight: ``α``; no unit.
+
+    Returns:
+        (B, heads, N, d), in the dtype of the value.
+    """
+    left, right = aligned_query_and_key(query, key, key_weight)  # (B, heads, N, 2d) each
+    return scaled_dot_product(left, right, value, scale=query.shape[-1] ** -0.5)
+
+
+def scaled_dot_product(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    scale: float | None = None,
+) -> torch.Tensor:
     """Compute ``softmax(q kᵀ/√d) · v`` without keeping the maps (B, heads, M, N) in memory.
 
     Args:
         query: (B, heads, M, d).
         key: (B, heads, N, d).
-        value: (B, heads, N, d).
+        value: (B, heads, N, e).
+        bias: (M, N), added before the softmax.
+        scale: factor of the products in place of 1/√d.
 
     Returns:
-        (B, heads, M, d), in the dtype of the value.
+        (B, heads, M, e), in the dtype of the value.
     """
     if query.device.type == "cpu" and query.dtype == torch.bfloat16 and not torch.is_grad_enabled():
-        return _few_heads_at_once(query, key, value)
-    return F.scaled_dot_product_attention(query, key, value)
+        return _few_heads_at_once(query, key, value, bias, scale)
+    return F.scaled_dot_product_attention(query, key, value, bias, scale=scale)
 
 
-def _few_heads_at_once(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+def _few_heads_at_once(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    bias: torch.Tensor | None,
+    scale: float | None,
+) -> torch.Tensor:
     """Compute `scaled_dot_product` by plain products, which use a CPU's bf16 instructions.
 
     torch's fused kernel does not use them: it takes as long as in fp32. Maps of a few heads stay
@@ -158,12 +242,17 @@ def _few_heads_at_once(query: torch.Tensor, key: torch.Tensor, value: torch.Tens
     which cost as much time as the products.
     """
     batch, heads, tokens, width = query.shape
+    factor = width**-0.5 if scale is None else scale
     step = max(1, _MAP_ELEMENTS // (tokens * key.shape[2]))
-    merged = value.new_empty(batch, tokens, heads, width)  # as the output projection reads it
+    merged = value.new_empty(
+        batch, tokens, heads, value.shape[-1]
+    )  # as the output projection reads it
     for index in range(batch):
         for first in range(0, heads, step):
             few = slice(first, first + step)
-            logits = torch.bmm(query[index, few] * width**-0.5, key[index, few].transpose(1, 2))
+            logits = torch.bmm(query[index, few] * factor, key[index, few].transpose(1, 2))
+            if bias is not None:
+                logits += bias
             out = torch.bmm(logits.softmax(dim=-1), value[index, few])  # (step, N, d)
             merged[index, :, few] = out.transpose(0, 1)
     return merged.transpose(1, 2)

@@ -21,6 +21,7 @@ from clearclip_core.clip.transformer import (
     linear,
     run_block,
 )
+from clearclip_core.clip.two_passes import TwoPasses
 
 
 class WindowFeatures(NamedTuple):
@@ -49,9 +50,11 @@ class DenseEncoder(nn.Module):
     Args:
         clip_model: a model made by open_clip whose image tower is a native ViT.
         method: readout of the last blocks (Sec. 3.3 of the paper).
+        sink_channels: sink channels of the weights, for methods that repair sinks.
 
     Raises:
-        ValueError: an image tower that is no native ViT.
+        ValueError: an image tower that is no native ViT, or a method that needs sink channels
+            without them.
 
     >>> import open_clip
     >>> tiny = open_clip.CLIP(
@@ -63,14 +66,23 @@ class DenseEncoder(nn.Module):
     torch.Size([1, 2, 3, 8])
     """
 
-    def __init__(self, clip_model: nn.Module, method: Method) -> None:
+    def __init__(
+        self,
+        clip_model: nn.Module,
+        method: Method,
+        sink_channels: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
         self.visual: Any = checked_visual(clip_model)
         self.method = method
         blocks = list(self.visual.transformer.resblocks)
-        count = min(method.blocks, len(blocks))
+        count = method.blocks_read(len(blocks))
         self.trunk = nn.ModuleList(blocks[:-count])
-        self.last = LastBlocks(blocks[-count:], method)
+        self.last: LastBlocks | TwoPasses = (
+            TwoPasses(blocks[-count:], method, len(blocks), sink_channels)
+            if method.affinity
+            else LastBlocks(blocks[-count:], method)
+        )
 
     @property
     def patch_size_hw(self) -> tuple[int, int]:
@@ -139,7 +151,23 @@ class DenseEncoder(nn.Module):
                 blocks.
             grid_hw: patches (h, w).
         """
-        dense = self.last(tokens)
+        return self._features(self.last(tokens, grid_hw), grid_hw)
+
+    def read_out_stitched(self, tokens: torch.Tensor, grid_hw: tuple[int, int]) -> WindowFeatures:
+        """Run the last block over the tokens of all windows of a picture at once.
+
+        Each patch attends to the patches and CLS tokens of every window, as OV-Stitcher proposes.
+        Of one window the result is that of `read_out`.
+
+        Args:
+            tokens: (windows, 1 + h*w, width) from `run_trunk`, of one picture.
+            grid_hw: patches (h, w) of a window.
+        """
+        dense = self.last(tokens.flatten(0, 1)[None], grid_hw)
+        return self._features(dense.reshape(tokens.shape), grid_hw)
+
+    def _features(self, dense: torch.Tensor, grid_hw: tuple[int, int]) -> WindowFeatures:
+        """Project the read-out tokens of windows, CLS first, into unit features."""
         if not self.method.remove_redundancy:
             dense = dense[:, 1:]  # (B, h*w, width), without the CLS token
         dense = F.normalize(self.visual.ln_post(dense) @ self.visual.proj, dim=-1)

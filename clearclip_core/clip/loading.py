@@ -24,6 +24,7 @@ from clearclip_core.clip.contrast_words import DEMO_WORDS, STUFF_WORDS
 from clearclip_core.clip.devices import choose_device, choose_precision
 from clearclip_core.clip.image_tower import checked_visual
 from clearclip_core.clip.model_name import ModelName
+from clearclip_core.clip.sink_channels import sink_channels
 from clearclip_core.clip.text_tower import encode_text
 from clearclip_core.clip.weights import (
     WeightsNotFoundError,
@@ -68,6 +69,8 @@ class LoadedModel:
         std: standard deviation of each RGB channel, in units of 0-255.
         contrast: contrast words that this model understands.
         notice: a warning to users about the model's limits, if there is one.
+        sink_channels: sink channels of the weights, see `clearclip_core.clip.sink_channels`; None
+            where they are not known.
     """
 
     name: str
@@ -77,6 +80,7 @@ class LoadedModel:
     std: tuple[float, float, float]
     contrast: tuple[str, ...] = STUFF_WORDS
     notice: str | None = None
+    sink_channels: tuple[int, ...] | None = None
 
     def embed(self, sentences: Sequence[str]) -> torch.Tensor:
         """Embed sentences: (S, D) float32, not normalised, on the model's device."""
@@ -126,6 +130,7 @@ def load_model(
         std=std,
         contrast=DEMO_WORDS if is_demo else STUFF_WORDS,
         notice=DEMO_NOTICE if is_demo else None,
+        sink_channels=sink_channels(name, folder),
     )
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 
-from clearclip_core.clip.attention import parse_terms
+from clearclip_core.clip.attention import EARLIER_TERMS, parse_terms
+from clearclip_core.clip.earlier_layers import AFFINITIES, LAYERS, REPAIRS, scaled_layer
+from clearclip_core.clip.method_name import parse, spell
 from clearclip_core.clip.position_embedding import RESIZES, Resize
 
-_NUMBER = r"[0-9.]+(?:e[+-]?[0-9]+)?"
-_SPELLED_OUT = re.compile(
-    rf"(?P<attention>[a-z+]+)(?P<residual>-res)?(?P<ffn>-ffn)?(?:-a(?P<alpha>{_NUMBER}))?"
-    r"(?:-b(?P<blocks>[0-9]+))?(?P<positions>-size|-bilinear)?(?P<remove_redundancy>-surgery)?"
-)
+#: What follows the name of a preset whose windows are stitched.
+_STITCHED = "-stitched"
 
 #: Positions as `Method.key` writes them: the first two as when there were only these.
 _POSITIONS_IN_KEYS: Mapping[Resize, str] = MappingProxyType(
@@ -47,8 +45,12 @@ class Method:
     which is left unchanged: beside it a second path sums the attention outputs and has no FFN
     (CLIP Surgery, GEM).
 
+    With an ``affinity`` the last block attends in one or two passes over features of earlier
+    blocks; see `clearclip_core.clip.two_passes.TwoPasses` (SC-CLIP, SFP, RF-CLIP).
+
     Attributes:
-        attention: terms of `clearclip_core.clip.attention.TERMS`, joined by ``+``.
+        attention: terms of `clearclip_core.clip.attention.TERMS`, joined by ``+``. Terms are added
+            up, with an affinity averaged.
         residual: keep the residual connection of the attention.
         ffn: keep the feed-forward network and its own residual.
         alpha: weight of the attention output (Sec. 3.3, Fig. 6); no unit, >= 0.
@@ -59,11 +61,24 @@ class Method:
         remove_redundancy: subtract from the similarities what all classes have in common, with
             classes weighted by the CLS token (CLIP Surgery); see
             `clearclip_core.segmentation.redundancy.without_redundancy`.
+        key_weight: weight of the keys among themselves in the attention ``procrustes`` (PEARL);
+            no unit, >= 0.
+        affinity: similarity of patches in earlier blocks, one of
+            `clearclip_core.clip.earlier_layers.AFFINITIES`; "" for none.
+        repair: how outlier tokens are found and repaired, one of
+            `clearclip_core.clip.earlier_layers.REPAIRS`; "" for not at all. It needs an affinity.
+        layers: earlier blocks whose outputs are added up and attended to in a second pass, one of
+            `clearclip_core.clip.earlier_layers.LAYERS`; "" for no second pass. It needs an
+            affinity.
+        second: attention of the second pass; "" for that of the first.
+        stitched: the last block attends to the tokens of all windows of a picture at once.
 
     Raises:
-        ValueError: unknown attention or positions; alpha negative or not finite; alpha other than
-            1 where ``ln_post`` would cancel it; alpha 0 without a residual (nothing would be
-            left); less than one block; an FFN with several blocks.
+        ValueError: unknown attention, positions, affinity, repair or layers; alpha negative or
+            not finite; alpha other than 1 where ``ln_post`` would cancel it; alpha 0 without a
+            residual (nothing would be left); less than one block; an FFN with several blocks; a
+            part that needs an affinity without one, or an affinity with a part of the table;
+            stitched windows with more than the attention of the last block.
 
     >>> Method() == METHODS["clearclip"]
     True
@@ -76,8 +91,19 @@ class Method:
     blocks: int = 1
     positions: Resize = "factor"
     remove_redundancy: bool = False
+    key_weight: float = 0.08
+    affinity: str = ""
+    repair: str = ""
+    layers: str = ""
+    second: str = ""
+    stitched: bool = False
 
     def __post_init__(self) -> None:
+        self._check_last_blocks()
+        self._check_stitched()
+        self._check_earlier_layers()
+
+    def _check_last_blocks(self) -> None:
         parse_terms(self.attention)
         if not math.isfinite(self.alpha) or self.alpha < 0:
             raise ValueError(
@@ -104,6 +130,76 @@ class Method:
                 "Expected argument `ffn` to be False with several `blocks`, whose second path has "
                 "none, but got True."
             )
+        if not math.isfinite(self.key_weight) or self.key_weight < 0:
+            raise ValueError(
+                "Expected argument `key_weight` to be a finite number >= 0, but got "
+                f"{self.key_weight}."
+            )
+
+    def _check_stitched(self) -> None:
+        others = {*parse_terms(self.attention)} - {"qk", "qq", "kk", "vv", "identity"}
+        if self.stitched and (
+            others or self.blocks != 1 or self.remove_redundancy or self.affinity
+        ):
+            raise ValueError(
+                "Expected argument `stitched` to be False for a method that is more than an "
+                "attention of qk, qq, kk, vv or identity in the last block, but got True."
+            )
+
+    def _check_earlier_layers(self) -> None:
+        known = {"affinity": AFFINITIES, "repair": REPAIRS, "layers": LAYERS}
+        for name, names in known.items():
+            if getattr(self, name) not in ("", *names):
+                raise ValueError(
+                    f"Expected argument `{name}` to be one of {', '.join(names)}, but got "
+                    f"{getattr(self, name)!r}."
+                )
+        terms = {*parse_terms(self.attention), *(parse_terms(self.second) if self.second else ())}
+        if not self.affinity:
+            if self.repair or self.layers or self.second or terms & EARLIER_TERMS:
+                raise ValueError(
+                    "Expected argument `affinity` to be named beside `repair`, `layers`, `second` "
+                    "or an attention of earlier blocks, but got ''."
+                )
+            return
+        if terms - {"qk", "qq", "kk", "vv"} - EARLIER_TERMS:
+            raise ValueError(
+                "Expected argument `attention` to be a sum of qk, qq, kk, vv, affinity and earlier "
+                f"with an affinity, but got {'+'.join(sorted(terms))!r}."
+            )
+        if self.second and not self.layers:
+            raise ValueError("Expected argument `layers` to be named beside `second`, but got ''.")
+        plain = (self.residual, self.ffn, self.alpha, self.blocks, self.remove_redundancy)
+        if plain != (False, False, 1, 1, False):
+            raise ValueError(
+                "Expected `residual`, `ffn`, `alpha`, `blocks` and `remove_redundancy` to be left "
+                f"out with an affinity, but got {plain}."
+            )
+
+    @property
+    def all_terms(self) -> tuple[tuple[str, ...], ...]:
+        """Terms of the attention of each pass."""
+        first = parse_terms(self.attention)
+        if not self.layers:
+            return (first,)
+        return first, parse_terms(self.second) if self.second else first
+
+    def blocks_read(self, depth: int) -> int:
+        """Return how many of a model's last blocks the method reads out.
+
+        Args:
+            depth: blocks of the model.
+        """
+        if not self.affinity:
+            return min(self.blocks, depth)
+        affinity = AFFINITIES[self.affinity]
+        needed = [affinity.layer, affinity.smoothing]
+        needed += (LAYERS[self.layers].layers or (None,)) if self.layers else ()
+        if affinity.layer is None or None in needed[2:] or self.repair == "sinks":
+            return depth
+        if any("earlier" in terms for terms in self.all_terms):
+            return depth
+        return depth - min(scaled_layer(layer, depth) for layer in needed if layer is not None)
 
     @property
     def key(self) -> str:
@@ -111,11 +207,22 @@ class Method:
 
         It is part of keys on disk, so its text does not follow renamed attributes.
         """
+        earlier = {
+            "affinity": self.affinity,
+            "repair": self.repair,
+            "layers": self.layers,
+            "second": self.second,
+        }
+        more = "".join(f", {name}={value!r}" for name, value in earlier.items() if value)
+        if self.stitched:
+            more += ", stitched=True"
+        if self.key_weight != Method.key_weight:
+            more = f", key_weight={self.key_weight!r}{more}"
         return (
             f"Method(attention={self.attention!r}, residual={self.residual!r}, ffn={self.ffn!r}, "
             f"alpha={self.alpha!r}, blocks={self.blocks!r}, "
             f"positions_by_size={_POSITIONS_IN_KEYS[self.positions]}, "
-            f"remove_redundancy={self.remove_redundancy!r})"
+            f"remove_redundancy={self.remove_redundancy!r}{more})"
         )
 
     def __str__(self) -> str:
@@ -123,16 +230,9 @@ class Method:
         for name, preset in METHODS.items():
             if preset == self:
                 return name
-        parts = (
-            self.attention,
-            "res" if self.residual else "",
-            "ffn" if self.ffn else "",
-            "" if self.alpha == 1 else f"a{_shortest(self.alpha)}",
-            "" if self.blocks == 1 else f"b{self.blocks}",
-            "" if self.positions == "factor" else self.positions,
-            "surgery" if self.remove_redundancy else "",
-        )
-        return "-".join(filter(None, parts))
+            if self.stitched and preset == replace(self, stitched=False):
+                return f"{name}{_STITCHED}"
+        return spell(asdict(self), asdict(Method()))
 
 
 METHODS: Mapping[str, Method] = MappingProxyType(
@@ -145,6 +245,19 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             attention="vv", residual=True, blocks=6, positions="bilinear", remove_redundancy=True
         ),
         "gem": Method(attention="ensemble", residual=True, blocks=6, positions="size"),
+        "naclip": Method(attention="neighbour"),
+        "pearl": Method(attention="procrustes"),
+        "scclip": Method(
+            attention="kk+affinity", affinity="middle", repair="density", layers="middle"
+        ),
+        "sfp": Method(
+            attention="kk+qq+affinity",
+            affinity="sparse",
+            repair="attention",
+            layers="middle",
+            second="affinity",
+        ),
+        "rfclip": Method(attention="kk+earlier", affinity="mean", repair="sinks", layers="mean"),
     }
 )
 
@@ -163,7 +276,9 @@ def resolve_method(method: str | Method) -> Method:
 
     A method is spelled out as its attention, followed by the parts that differ from `Method`'s
     defaults, joined by ``-`` in this order: ``res``, ``ffn``, ``a`` and alpha, ``b`` and the
-    number of blocks, ``size`` or ``bilinear``, ``surgery``.
+    number of blocks, ``size`` or ``bilinear``, ``surgery``, ``k`` and the key weight, and
+    ``affinity.``, ``repair.``, ``layers.`` and ``second.`` with a name each, ``stitched``. A preset
+    may be followed by ``-stitched`` too.
 
     Args:
         method: a name, or a `Method`, which is returned unchanged.
@@ -181,28 +296,17 @@ def resolve_method(method: str | Method) -> Method:
         return method
     if method in METHODS:
         return METHODS[method]
-    parts = _SPELLED_OUT.fullmatch(method)
-    if parts is None:
-        raise _unknown(method)
+    if (name := method.removesuffix(_STITCHED)) in METHODS:
+        return replace(METHODS[name], stitched=True)
+    parts = parse(method)
     try:
-        terms = parse_terms(parts["attention"])
-        alpha = float(parts["alpha"] or 1)
+        if parts is not None:
+            parse_terms(parts["attention"])
     except ValueError as error:
         raise _unknown(method) from error
-    return Method(
-        attention="+".join(terms),
-        residual=parts["residual"] is not None,
-        ffn=parts["ffn"] is not None,
-        alpha=alpha,
-        blocks=int(parts["blocks"] or 1),
-        positions=_resize_of(parts["positions"]),
-        remove_redundancy=parts["remove_redundancy"] is not None,
-    )
-
-
-def _resize_of(part: str | None) -> Resize:
-    """Return the way to resize that a part of a spelled-out method names."""
-    return next((how for how in RESIZES if part == f"-{how}"), "factor")
+    if parts is None:
+        raise _unknown(method)
+    return Method(**parts)
 
 
 def _unknown(method: str) -> ValueError:
@@ -210,9 +314,3 @@ def _unknown(method: str) -> ValueError:
         f"Expected argument `method` to be one of {', '.join(METHODS)}, or one that is spelled "
         f"out such as qk-res-a2, but got {method!r}."
     )
-
-
-def _shortest(number: float) -> str:
-    """Format a number with the fewest digits that read back as the same number."""
-    short = f"{number:g}"
-    return short if float(short) == number else repr(float(number))

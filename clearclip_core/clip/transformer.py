@@ -50,20 +50,24 @@ class LastBlocks(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.method = method
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+    def forward(self, tokens: torch.Tensor, grid_hw: tuple[int, int] | None = None) -> torch.Tensor:
         """Compute the input to ``ln_post`` of `Method`'s table: (B, N, width) -> (B, N, width).
 
         Where the method weights classes, the CLS token is that of the trained model.
+
+        Args:
+            tokens: the input of the first of the blocks, CLS first.
+            grid_hw: patches (h, w), which the attention ``neighbour`` needs.
         """
         method, x, outputs = self.method, tokens, []
         *earlier, last = self.blocks
         for block in earlier:
-            projections = project(block, x, "qk", method.attention)
+            projections = self._project(block, x, grid_hw, "qk", method.attention)
             outputs.append(attention_output(block, projections, method.attention))
             x = x + attention_output(block, projections, "qk")
             x = x + feed_forward(block, x)
         needed = (method.attention, "qk") if method.remove_redundancy else (method.attention,)
-        projections = project(last, x, *needed)
+        projections = self._project(last, x, grid_hw, *needed)
         outputs.append(attention_output(last, projections, method.attention))
         attended = method.alpha * sum(outputs[1:], outputs[0])
         summed = tokens + attended if method.residual else attended
@@ -72,6 +76,12 @@ class LastBlocks(nn.Module):
         if not method.remove_redundancy:
             return summed
         return torch.cat([cls_output(last, x, projections), summed[:, 1:]], dim=1)
+
+    def _project(
+        self, block: Any, x: torch.Tensor, grid_hw: tuple[int, int] | None, *attentions: str
+    ) -> Projections:
+        projections = project(block, x, *attentions)
+        return projections._replace(grid_hw=grid_hw, key_weight=self.method.key_weight)
 
 
 def layer_maps(
@@ -140,9 +150,23 @@ def attention_output(block: Any, projections: Projections, attention: str) -> to
         projections: of `project`, for this attention.
         attention: see `attend`.
     """
-    heads = attend(projections, attention)  # (B, heads, N, d)
+    return project_out(block, attend(projections, attention))
+
+
+def project_out(block: Any, heads: torch.Tensor, bias_factor: int = 1) -> torch.Tensor:
+    """Compute a block's output projection of attended values, layer scale included.
+
+    Args:
+        block: a stock block.
+        heads: (B, heads, N, d).
+        bias_factor: number of outputs whose sum `heads` is.
+
+    Returns:
+        (B, N, width).
+    """
     merged = heads.transpose(1, 2).flatten(2)  # (B, N, width)
-    out = linear(merged, block.attn.out_proj.weight, block.attn.out_proj.bias)
+    attn = block.attn
+    out = linear(merged, attn.out_proj.weight, attn.out_proj.bias * bias_factor)
     return block.ls_1(out)  # type: ignore[no-any-return]
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from clearclip_core.segmentation.scores import TEMPERATURE
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -32,6 +34,8 @@ class RunConfig:
         mean: mean of each RGB channel, in units of 0-255.
         std: standard deviation of each RGB channel, in units of 0-255.
         threshold: probability below which a pixel is background.
+        temperature: factor on the cosines before the softmax.
+        least_share: share of the labelled pixels up to which a label is background.
     """
 
     benchmark: str
@@ -52,6 +56,8 @@ class RunConfig:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     threshold: float
+    temperature: float = TEMPERATURE
+    least_share: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):  # JSON gives lists
@@ -63,7 +69,15 @@ class RunConfig:
         return digest_of(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """Return all values under their names in files, on which `key` depends."""
+        """Return all values under their names in files, on which `key` depends.
+
+        Temperature and least share are left out where they are the paper's.
+        """
+        later = {}
+        if self.temperature != TEMPERATURE:
+            later["temperature"] = self.temperature
+        if self.least_share:
+            later["least_share"] = self.least_share
         return {
             "benchmark": self.benchmark,
             "pictures": self.pictures,
@@ -83,6 +97,7 @@ class RunConfig:
             "mean": self.mean,
             "std": self.std,
             "threshold": self.threshold,
+            **later,
         }
 
     @classmethod
@@ -112,6 +127,8 @@ class RunConfig:
             mean=value["mean"],
             std=value["std"],
             threshold=value["threshold"],
+            temperature=value.get("temperature", TEMPERATURE),
+            least_share=value.get("least_share", 0.0),
         )
         if others := sorted(value.keys() - made.to_json().keys()):
             raise ValueError(f"Expected the settings of an evaluation, but got {others} too.")
@@ -125,9 +142,9 @@ class RunConfig:
         """
         own, others = self.to_json(), other.to_json()
         return ", ".join(
-            f"{name} {own[name]!r} and {others[name]!r}"
-            for name in own
-            if own[name] != others[name]
+            f"{name} {own.get(name)!r} and {others.get(name)!r}"
+            for name in own | others
+            if own.get(name) != others.get(name)
         )
 
 

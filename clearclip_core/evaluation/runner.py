@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -69,6 +70,8 @@ def predictor(segmenter: Segmenter, benchmark: Benchmark, labels: Labels) -> Pre
     @torch.inference_mode()
     def predict(rgb: RGBArray) -> Iterable[LabelMap]:
         scores = Scores.of(segmenter.encode(rgb), embeddings, vocabulary)
+        if benchmark.temperature != scores.temperature:
+            scores = replace(scores, temperature=benchmark.temperature)
         yield benchmark.decision(scores.label_map(benchmark.threshold))
 
     return predict

@@ -101,7 +101,7 @@ class EvaluationTask:
             LayoutError: an image or label map cannot be read.
         """
         sizes = self.preprocessing(model)
-        encoder = DenseEncoder(model.clip, method)
+        encoder = DenseEncoder(model.clip, method, model.sink_channels)
         return RunConfig(
             benchmark=self.benchmark.name,
             pictures=len(self.samples),
@@ -121,6 +121,8 @@ class EvaluationTask:
             mean=sizes.mean,
             std=sizes.std,
             threshold=self.benchmark.threshold,
+            temperature=self.benchmark.temperature,
+            least_share=self.benchmark.least_share,
         )
 
 

@@ -13,6 +13,7 @@ from clearclip_core.evaluation.results import Result, percent
 from clearclip_core.evaluation.run_config import RunConfig
 from clearclip_core.paper.ablation import Ablation
 from clearclip_core.paper.published_results import (
+    LATER_RESULTS,
     MEASURED,
     TABLE_1,
     TABLE_1_MODEL,
@@ -28,6 +29,7 @@ OWN = "**yours**"
 
 _NAMES = {"clip": "CLIP", "maskclip": "MaskCLIP", "sclip": "SCLIP", "clearclip": "ClearCLIP"}
 _NAMES |= {"clipsurgery": "CLIPsurgery", "gem": "GEM"}
+_NAMES |= {result.preset: result.method for result in LATER_RESULTS}
 
 
 @dataclass(frozen=True)
@@ -136,12 +138,12 @@ def _ablated(ablations: Sequence[Ablation], method: Method) -> list[OwnRow]:
 
 
 def table_2(own: Sequence[OwnRow]) -> str:
-    """Format Tab. 2, benchmarks without a background class."""
+    """Format Tab. 2, benchmarks without a background class; later methods follow the paper's."""
     return _beside(TABLE_2, WITHOUT_BACKGROUND, own)
 
 
 def table_3(own: Sequence[OwnRow]) -> str:
-    """Format Tab. 3, benchmarks with a background class."""
+    """Format Tab. 3, benchmarks with a background class; later methods follow the paper's."""
     return _beside(TABLE_3, WITH_BACKGROUND, own)
 
 
@@ -167,7 +169,7 @@ def _beside(table: Sequence[PaperRow], benchmarks: Sequence[str], own: Sequence[
     head = ["Methods", "Encoder", *_titles(benchmarks), "Avg.", "source"]
     fitting = [row for row in own if row.miou.keys() & set(benchmarks)]
     rows, shown = [], set()
-    for paper in table:
+    for paper in (*table, *(result.row(benchmarks) for result in LATER_RESULTS)):
         cells = [_printed(value) for value in paper.miou]
         rows.append([paper.method, paper.encoder, *cells, paper.source])
         for row in fitting:

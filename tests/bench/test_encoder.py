@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from clearclip_core import METHODS, DenseEncoder, load_model
 from clearclip_core.clip.devices import cpu_has_bf16
+from clearclip_core.clip.sink_channels import PUBLISHED
 from tests.bench.conftest import Report
 from tests.bench.timing import compare, seconds
 
@@ -129,3 +130,25 @@ def test_encoder_against_open_clips_own(report: Report, device: str, precision: 
     found = compare(stock, encoding(encoder, pixels), rounds=5)
     figure = f"encoder against open_clip's own blocks ({device}, {precision})"
     report.add(figure, "", f"{found.ratio:.2f}×", f"{found}")
+
+
+#: Preset -> most of the time of the whole encoder that it may take more.
+PRICES = {"naclip": 0.0, "pearl": 0.02, "scclip": 0.08, "sfp": 0.08, "rfclip": 0.20}
+
+
+@pytest.mark.parametrize("side_px", [224, SIDE_PX])
+@pytest.mark.parametrize("name", list(PRICES))
+def test_price_of_a_readout(report: Report, name: str, side_px: int) -> None:
+    """Against the trained model's own read-out, which runs every block in full, and ClearCLIP's."""
+    model = load_model(MODEL, "cpu", "fp32")
+    sinks = PUBLISHED["ViT-B-16/openai"]
+    encoders = [DenseEncoder(model.clip, METHODS[each], sinks) for each in ("clip", name)]
+    pixels = torch.randn(2, 3, side_px, side_px)
+    whole, read = (encoding(encoder, pixels) for encoder in encoders)
+    least = encoding(load("cpu", "fp32"), pixels)
+    dearer = 1 / compare(whole, read, rounds=5).ratio - 1
+    over_clearclip = 1 / compare(least, read, rounds=5).ratio - 1
+    figure = f"price of {name}, windows of {side_px} px (cpu, fp32)"
+    goal = f"<= {100 * PRICES[name]:+.0f} %"
+    detail = f"of the whole encoder; {100 * over_clearclip:+.1f} % of clearclip's time"
+    report.add(figure, goal, f"{100 * dearer:+.1f} %", detail)

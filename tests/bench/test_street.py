@@ -102,6 +102,8 @@ class World:
 
     def _other(self, method: str) -> Segmenter:
         model: LoadedModel = self.segmenter.model
+        if model.sink_channels is None:  # small models have none
+            model = replace(model, sink_channels=())
         return Segmenter(model, method, self.segmenter.preprocessing)
 
 

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from clearclip_core import METHODS, Method, Preprocessing
+from tests.core.reference_readouts import neighbour_map, procrustes_map, read_out
 
 
 class Window(NamedTuple):
@@ -33,14 +34,20 @@ class Reference:
         clip: open_clip's model, in eval mode.
         sizes: mean, std, sides and stride; only its numbers are used.
         method: likewise.
+        sink_channels: of the weights, for RF-CLIP.
     """
 
     def __init__(
-        self, clip: Any, sizes: Preprocessing, method: Method = METHODS["clearclip"]
+        self,
+        clip: Any,
+        sizes: Preprocessing,
+        method: Method = METHODS["clearclip"],
+        sink_channels: Sequence[int] = (),
     ) -> None:
         self.visual = clip.visual
         self.sizes = sizes
         self.method = method
+        self.sink_channels = sink_channels
         self.weight = clip.visual.conv1.weight
         self.patch_px = self.weight.shape[-1]
 
@@ -80,12 +87,19 @@ class Reference:
         height, width = grid.shape[2:]
         x = torch.cat([visual.class_embedding[None, None], grid.flatten(2).transpose(1, 2)], dim=1)
         x = visual.ln_pre(x + self.positions(height, width))
+        if self.method.affinity:
+            (name,) = (name for name, preset in METHODS.items() if preset == self.method)
+            dense = read_out(name, blocks, x[0], (height, width), self.sink_channels)
+            features = F.normalize(visual.ln_post(dense) @ visual.proj, dim=-1)
+            return features.reshape(height, width, -1), None
         method, count = self.method, min(self.method.blocks, len(blocks))
         for block in blocks[:-count]:
             x = block(x)
         second = x if method.residual else torch.zeros_like(x)
         for block in blocks[-count:]:
-            second = second + method.alpha * attention(block, x, method.attention)
+            second = second + method.alpha * attention(
+                block, x, method.attention, (height, width), method.key_weight
+            )
             if block is not blocks[-1] or method.remove_redundancy:
                 x = block(x)
         if method.ffn:
@@ -173,7 +187,13 @@ def starts(side_px: int, window_px: int, stride_px: int) -> list[int]:
     return found
 
 
-def attention(block: Any, x: torch.Tensor, name: str) -> torch.Tensor:
+def attention(
+    block: Any,
+    x: torch.Tensor,
+    name: str,
+    grid_hw: tuple[int, int] = (0, 0),
+    key_weight: float = 0.08,
+) -> torch.Tensor:
     """A block's attention output by explicit maps: a sum such as qq+kk, identity, or GEM's."""
     attn = block.attn
     normed = block.ln_1(x)
@@ -187,6 +207,11 @@ def attention(block: Any, x: torch.Tensor, name: str) -> torch.Tensor:
     for term in name.split("+"):
         if term == "identity":
             out = out + value
+        elif term == "neighbour":
+            out = out + torch.stack([neighbour_map(each, grid_hw) for each in key]) @ value
+        elif term == "procrustes":
+            both = zip(query, key, strict=True)
+            out = out + torch.stack([procrustes_map(*each, key_weight) for each in both]) @ value
         elif term == "ensemble":
             tau = normed.square().sum(dim=-1).sqrt().mean() / root
             for z in sides.values():

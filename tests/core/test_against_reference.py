@@ -43,7 +43,9 @@ def unit(count: int, width: int = 24, seed: int = 3) -> torch.Tensor:
 
 
 def model_of(clip: open_clip.CLIP, dtype: torch.dtype) -> LoadedModel:
-    return LoadedModel("tiny", copy.deepcopy(clip).to(dtype), lambda _: torch.empty(0), MEAN, STD)
+    return LoadedModel(
+        "tiny", copy.deepcopy(clip).to(dtype), lambda _: torch.empty(0), MEAN, STD, sink_channels=()
+    )
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,9 @@ from clearclip_core import (
     Segmenter,
     Vocabulary,
     WindowFeatures,
+    render_scene,
 )
+from tests.core.reference import attention
 
 MEAN, STD = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
 SIZES = Preprocessing(MEAN, STD, short_side_px=64, long_side_px=256, window_px=64, stride_px=32)
@@ -369,3 +371,35 @@ def test_a_segmentation_gives_masks_by_name_and_their_scores() -> None:
     assert result.score(masks["sky"]) == pytest.approx(0.375)
     assert result.score(np.zeros((2, 3), bool)) == 0
     assert list(result.masks(min_island_px=2)) == ["dog"]
+
+
+def test_one_stitched_window_is_that_window(clip_model: open_clip.CLIP) -> None:
+    model = LoadedModel("tiny", clip_model, lambda _: torch.empty(0), (1, 2, 3), (4, 5, 6))
+    sizes = Preprocessing((1, 2, 3), (4, 5, 6), 64, 64, window_px=64, stride_px=32)
+    image = render_scene(1, size_hw=(90, 70)).image
+    one, other = (
+        Segmenter(model, method, sizes).encode(image).patches
+        for method in ("clearclip", "clearclip-stitched")
+    )
+    assert torch.equal(one, other)
+
+
+def test_stitched_windows_attend_to_all_windows_of_their_picture(
+    clip_model: open_clip.CLIP,
+) -> None:
+    """Against one softmax over all tokens of the picture, written out; two pictures in a batch."""
+    clip = copy.deepcopy(clip_model).double()
+    model = LoadedModel("tiny", clip, lambda _: torch.empty(0), (1, 2, 3), (4, 5, 6))
+    sizes = Preprocessing((1, 2, 3), (4, 5, 6), 64, 200, window_px=64, stride_px=48)
+    segmenter = Segmenter(model, "clearclip-stitched", sizes)
+    images = [segmenter.prepare(render_scene(n, size_hw=(64, 100 + n)).image) for n in (1, 2)]
+    visual, block = clip.visual, clip.visual.transformer.resblocks[-1]
+    for image, features in zip(images, segmenter.encode_batch(images), strict=True):
+        pixels = sizes.normalize(image.resized, "cpu", torch.float64)
+        tokens = segmenter.encoder.run_trunk(torch.stack(list(image.plan.cut(pixels))))
+        attended = attention(block, tokens.reshape(1, -1, tokens.shape[-1]), "qq")
+        dense = visual.ln_post(attended).reshape(tokens.shape)[:, 1:] @ visual.proj
+        expected = dense / dense.norm(dim=-1, keepdim=True)
+        found = features.patches.flatten(1, 2)
+        assert len(found) == 2
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)

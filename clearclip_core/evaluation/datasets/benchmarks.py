@@ -16,6 +16,7 @@ from clearclip_core.evaluation.datasets.class_names import BACKGROUND, class_nam
 from clearclip_core.evaluation.datasets.layouts import Layout
 from clearclip_core.images.label_maps import IGNORE
 from clearclip_core.images.preprocessing import Preprocessing
+from clearclip_core.segmentation.scores import TEMPERATURE
 
 #: Short side of a resized image in px (Sec. 4.1 of the paper).
 SHORT_SIDE_PX = 448
@@ -34,11 +35,15 @@ class Benchmark:
         threshold: pixels whose class has a lower probability become class 0, the background.
         window_px: side of a sliding window.
         stride_px: step between sliding windows.
+        short_side_px: short side of a resized image.
+        temperature: factor on the cosines before the softmax; no unit.
+        least_share: a label with at most this share of the pixels that are no background becomes
+            background.
         paper_colours: normalise colours with the paper's mean and std for every model, not with
             the model's own.
 
     Raises:
-        ValueError: a threshold, but no background class to fall back to.
+        ValueError: a threshold or a least share, but no background class to fall back to.
 
     >>> BENCHMARKS["voc21"].classes[:2], BENCHMARKS["voc21"].threshold
     (('background', 'aeroplane'), 0.5)
@@ -52,6 +57,9 @@ class Benchmark:
     threshold: float = 0.0
     window_px: int = 448
     stride_px: int = 224
+    short_side_px: int = SHORT_SIDE_PX
+    temperature: float = TEMPERATURE
+    least_share: float = 0.0
     paper_colours: bool = True
 
     def __post_init__(self) -> None:
@@ -59,6 +67,11 @@ class Benchmark:
             raise ValueError(
                 "Expected argument `threshold` to be 0 without a background class, but got "
                 f"{self.threshold}."
+            )
+        if self.least_share and not self.has_background:
+            raise ValueError(
+                "Expected argument `least_share` to be 0 without a background class, but got "
+                f"{self.least_share}."
             )
 
     @property
@@ -104,7 +117,12 @@ class Benchmark:
         """Return the class indices of a segmenter's label map; without a label it is background."""
         if not self.has_background:
             return np.asarray(label_map, np.int16)
-        return np.where(label_map < 0, 0, label_map).astype(np.int16)
+        labels = np.where(label_map < 0, 0, label_map).astype(np.int16)
+        if self.least_share:
+            pixels = np.bincount(labels.ravel(), minlength=len(self.classes))
+            pixels[0] = 0
+            labels[(pixels <= self.least_share * pixels.sum())[labels]] = 0
+        return labels
 
 
 def _with_background(names: tuple[str, ...]) -> tuple[str, ...]:

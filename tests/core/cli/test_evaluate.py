@@ -337,3 +337,20 @@ def test_a_file_that_is_no_result_is_refused(tmp_path: Path) -> None:
     refused = clearclip("merge", path)
     assert refused.exit_code == 1
     assert "to be a result of `clearclip eval`" in refused.output
+
+
+def test_a_later_method_is_measured_as_its_authors_did(
+    model: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Unless a short side is given; the key weight of PEARL is no part of its name."""
+    miniatures.make("ade20k", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    run = ("eval", "--benchmark=ade20k", f"--data={tmp_path}", "--limit=1", *model)
+    for options, short_side_px in (((), 336), (("--short-side=64",), 64)):
+        out = tmp_path / f"{short_side_px}.json"
+        result = clearclip(*run, "--method=pearl", *options, f"-o{out}")
+        assert result.exit_code == 0, result.output
+        config = read_json(out)["settings"]
+        sizes = (config["short_side_px"], config["window_px"], config["stride_px"])
+        assert (config["method"], *sizes) == ("pearl", short_side_px, 224, 112)
+        assert config["temperature"] == 40

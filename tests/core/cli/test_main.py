@@ -9,7 +9,7 @@ from clearclip_core.cli.main import main
 from tests.core.cli.clearclip import clearclip
 
 COMMANDS = {
-    *("segment", "models", "bench", "statistics"),
+    *("segment", "models", "sinks", "bench", "statistics"),
     *("eval", "merge", "prepare"),
     *("ablate", "tables"),
 }

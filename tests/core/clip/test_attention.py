@@ -27,7 +27,7 @@ def projections() -> Projections:
 
 
 def test_each_term_is_softmax_of_its_products(projections: Projections) -> None:
-    query, key, value, _ = projections
+    query, key, value, *_ = projections
     assert query is not None
     assert key is not None
     pairs = {"qk": (query, key), "qq": (query, query), "kk": (key, key), "vv": (value, value)}
@@ -41,7 +41,7 @@ def test_identity_is_the_value(projections: Projections) -> None:
 
 
 def test_a_sum_adds_softmaxed_maps(projections: Projections) -> None:
-    query, key, value, _ = projections
+    query, key, value, *_ = projections
     assert query is not None
     assert key is not None
     expected = explicit(query, query, value) + explicit(key, key, value)
@@ -50,7 +50,7 @@ def test_a_sum_adds_softmaxed_maps(projections: Projections) -> None:
 
 def test_the_ensemble_is_gems_step_by_step(projections: Projections) -> None:
     """One picture, head and side at a time, each with its own temperature."""
-    query, key, value, lengths = projections
+    query, key, value, lengths, *_ = projections
     assert query is not None
     assert key is not None
     assert lengths is not None

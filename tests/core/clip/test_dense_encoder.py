@@ -187,7 +187,7 @@ def test_the_second_path_is_its_input_and_the_attention_outputs_along_the_first(
 def test_features_are_of_length_one_in_every_precision(name: str, dtype: torch.dtype) -> None:
     model = make_clip(layers=7).to(dtype)
     with torch.inference_mode():
-        features = DenseEncoder(model, METHODS[name])(pixels_of(48, 80, dtype))
+        features = DenseEncoder(model, METHODS[name], ())(pixels_of(48, 80, dtype))
     assert (features.patches.shape, features.patches.dtype) == ((2, 3, 5, 24), dtype)
     for part in features:
         if part is not None:

@@ -22,11 +22,24 @@ def test_presets_are_the_papers() -> None:
             remove_redundancy=True,
         ),
         "gem": Method("ensemble", residual=True, ffn=False, alpha=1, blocks=6, positions="size"),
+        "naclip": Method("neighbour"),
+        "pearl": Method("procrustes", key_weight=0.08),
+        "scclip": Method(
+            "kk+affinity", affinity="middle", repair="density", layers="middle", second=""
+        ),
+        "sfp": Method(
+            "kk+qq+affinity",
+            affinity="sparse",
+            repair="attention",
+            layers="middle",
+            second="affinity",
+        ),
+        "rfclip": Method("kk+earlier", affinity="mean", repair="sinks", layers="mean"),
     }
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    names = "clip, maskclip, sclip, clearclip, clipsurgery, gem, or .*qk-res-a2, but got 'clearclp'"
+    names = "clip, maskclip, sclip, clearclip, clipsurgery, gem, .*, but got 'clearclp'"
     with pytest.raises(ValueError, match=names):
         resolve_method("clearclp")
     for wrong in ("", "qk-ffn-res", "qk-res-a", "qk-res-a1.2.3", "qk+qk", "xx-res", "qk res"):
@@ -46,6 +59,19 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         ({"positions": "nearest"}, "`positions` to be one of factor, size, bilinear"),
         ({"blocks": 0}, "`blocks` to be 1 or more"),
         ({"blocks": 2, "residual": True, "ffn": True}, "`ffn` to be False with several `blocks`"),
+        ({"attention": "procrustes", "key_weight": -1}, "`key_weight` to be a finite number >= 0"),
+        ({"affinity": "far"}, "`affinity` to be one of middle, sparse, mean"),
+        ({"affinity": "mean", "repair": "glue"}, "`repair` to be one of density, attention, sinks"),
+        ({"affinity": "mean", "layers": "odd"}, "`layers` to be one of middle, mean"),
+        ({"attention": "kk+affinity"}, "`affinity` to be named"),
+        ({"repair": "density"}, "`affinity` to be named"),
+        ({"affinity": "mean", "second": "kk"}, "`layers` to be named beside `second`"),
+        ({"affinity": "mean", "second": "zz", "layers": "mean"}, "`attention` to be a sum"),
+        ({"affinity": "middle", "attention": "identity"}, "`attention` to be a sum of qk, qq"),
+        ({"affinity": "middle", "residual": True}, "left out with an affinity"),
+        ({"attention": "neighbour", "stitched": True}, "`stitched` to be False"),
+        ({"blocks": 2, "stitched": True}, "`stitched` to be False"),
+        ({"affinity": "mean", "stitched": True}, "`stitched` to be False"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: dict[str, object], sentence: str) -> None:
@@ -65,6 +91,7 @@ def test_a_method_says_what_it_is() -> None:
     surgery = Method("vv", blocks=3, positions="size", remove_redundancy=True)
     assert str(surgery) == "vv-b3-size-surgery"
     assert str(Method("vv", positions="bilinear")) == "vv-bilinear"
+    assert str(Method(stitched=True)) == "clearclip-stitched"
 
 
 @pytest.mark.parametrize(
@@ -78,6 +105,10 @@ def test_a_method_says_what_it_is() -> None:
         Method("qq+kk", True, False, 1e22, 11, "size", True),
         Method("vv", residual=True, positions="bilinear"),
         Method("vv", ffn=True, alpha=0.5),
+        Method("procrustes", key_weight=0.3),
+        Method(stitched=True),
+        Method("vv", residual=True, alpha=2, stitched=True),
+        Method("qq+affinity", affinity="sparse", repair="density", layers="mean", second="kk"),
     ],
     ids=str,
 )

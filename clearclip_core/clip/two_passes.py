@@ -1,0 +1,291 @@
+"""The last block attending to features of earlier blocks, in one or two passes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from clearclip_core.clip.attention import TERMS, Projections, scaled_dot_product
+from clearclip_core.clip.earlier_layers import AFFINITIES, LAYERS, Layers, scaled_layer
+from clearclip_core.clip.methods import Method
+from clearclip_core.clip.outliers import attention_outliers, damp_sinks, density_outliers, repair
+from clearclip_core.clip.transformer import (
+    attention_output,
+    feed_forward,
+    project,
+    project_out,
+    run_block,
+)
+
+#: Cosines below this average nothing.
+_LEAST_COSINE = 0.4
+
+#: Factor on the differences of cosines that patches attend by.
+_SHARPNESS = 3.0
+
+#: Share of the CLS token that is added to the attention's output.
+_CLS_SHARE = 0.3
+
+_EPSILON = 1e-6
+
+
+class Trunk(NamedTuple):
+    """What the passes read of the blocks of one batch.
+
+    Attributes:
+        last_input: (B, 1 + N, width), the last block's input, CLS first.
+        layers: layer -> (B, 1 + N, width) its output; layer 0 is the first block's input.
+        total: (B, 1 + N, width), the sum of the outputs of all blocks; None if it is not needed.
+        maps: (B, heads, N, N), the sum of the key-key attention among patches of all blocks but
+            the last; None if it is not needed.
+        outliers: (B, N) bool, tokens to repair; None without a repair.
+    """
+
+    last_input: torch.Tensor
+    layers: Mapping[int, torch.Tensor]
+    total: torch.Tensor | None
+    maps: torch.Tensor | None
+    outliers: torch.Tensor | None
+
+
+class TwoPasses(nn.Module):
+    """The last block attending to features of earlier blocks (SC-CLIP, SFP, RF-CLIP).
+
+    With ``F_l`` the output of block ``l`` of ``L`` at the patches, ``M`` the cosines of the
+    affinity's layer, and ``S`` these with those below 0.4 set to 0, a pass is
+
+    ``att(S · repair(F_{L-1}))``
+
+    where ``att`` is the last block's attention output without residual and FFN. A second pass
+    attends to the layers that are added up. The passes are added, and smoothed by the cosines of an
+    earlier layer. Outliers are repaired in ``F_{L-1}`` and in the affinity's layer.
+
+    Args:
+        blocks: the last ones that `Method.blocks_read` says.
+        method: a method with an affinity.
+        depth: blocks of the model.
+        sink_channels: of the weights, for the repair ``sinks``.
+
+    Raises:
+        ValueError: no sink channels for a method that needs them.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[Any],
+        method: Method,
+        depth: int,
+        sink_channels: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.method = method
+        self.depth = depth
+        self.affinity = AFFINITIES[method.affinity]
+        self.second: Layers | None = LAYERS[method.layers] if method.layers else None
+        self.sink_channels: Sequence[int] = ()
+        if method.repair == "sinks":
+            if sink_channels is None:
+                raise ValueError(
+                    "The sink channels of these weights are not known, which the method rfclip "
+                    "needs: find them once with `clearclip sinks --model MODEL PICTURES`."
+                )
+            self.sink_channels = sink_channels
+
+    def forward(self, tokens: torch.Tensor, grid_hw: tuple[int, int]) -> torch.Tensor:
+        """Compute the input to ``ln_post``.
+
+        Args:
+            tokens: (B, 1 + N, width), the first block's input, CLS first.
+            grid_hw: patches (h, w).
+
+        Returns:
+            (B, 1 + N, width); the CLS token is the last block's input's.
+        """
+        trunk = self._run_blocks(tokens, grid_hw)
+        cosines = self._cosines(trunk, grid_hw)
+        average = self._average(cosines)
+        alike = cosines.where(cosines >= _LEAST_COSINE, 0) if self.affinity.sparse else cosines
+        inputs = self._inputs(trunk, average, grid_hw)
+        maps = {"affinity": _attention_by(alike), "earlier": trunk.maps}
+        heads = [
+            self._attend(patches, cls, terms, maps)
+            for (patches, cls), terms in zip(inputs, self.method.all_terms, strict=True)
+        ]
+        dense = project_out(self.blocks[-1], sum(heads[1:], heads[0]), len(heads))
+        if not self.affinity.cls_key:
+            dense = dense + _CLS_SHARE * sum(cls for _, cls in inputs)
+        if self.affinity.smoothing is not None:
+            smoothing = trunk.layers[scaled_layer(self.affinity.smoothing, self.depth)]
+            dense = self._average(_cosines(smoothing[:, 1:])) @ dense
+        if self.second is not None and self.second.mean:
+            dense = dense / len(heads)
+        return torch.cat([trunk.last_input[:, :1], dense], dim=1)
+
+    def _run_blocks(self, x: torch.Tensor, grid_hw: tuple[int, int]) -> Trunk:
+        """Run all blocks but the last, the last too where its output is needed."""
+        wanted, first = self._wanted_layers(), self.depth - len(self.blocks)
+        layers = {first: x} if first in wanted else {}
+        with_maps = any("earlier" in terms for terms in self.method.all_terms)
+        with_total = self.affinity.layer is None or (
+            self.second is not None and self.second.layers is None
+        )
+        maps = total = outliers = None
+        *earlier, last = self.blocks
+        for number, block in enumerate(earlier, first + 1):
+            projections = project(block, x, "qk")
+            if with_maps:
+                maps = _add_key_maps(maps, projections.key)
+            if self.method.repair == "attention" and block is earlier[-1]:
+                outliers = attention_outliers(*_cls_row_and_diagonal(projections))
+            x = x + attention_output(block, projections, "qk")
+            x = damp_sinks(x + feed_forward(block, x), grid_hw, self.sink_channels)
+            if number in wanted:
+                layers[number] = x
+            if with_total:
+                total = x if total is None else total + x
+        if with_total:
+            whole = damp_sinks(run_block(last, x), grid_hw, self.sink_channels)
+            total = whole if total is None else total + whole
+        if self.method.repair == "density":
+            outliers = density_outliers(x[:, 1:])
+        return Trunk(x, layers, total, maps, outliers)
+
+    def _wanted_layers(self) -> set[int]:
+        published = [self.affinity.layer, self.affinity.smoothing]
+        if self.second is not None:
+            published += self.second.layers or ()
+        return {scaled_layer(layer, self.depth) for layer in published if layer is not None}
+
+    def _cosines(self, trunk: Trunk, grid_hw: tuple[int, int]) -> torch.Tensor:
+        """Compute the affinity (B, N, N): cosines in its layer."""
+        if self.affinity.layer is None:
+            assert trunk.total is not None
+            return _cosines(trunk.total[:, 1:])
+        patches = trunk.layers[scaled_layer(self.affinity.layer, self.depth)][:, 1:]
+        return _cosines(self._repair(patches, trunk, grid_hw))
+
+    def _average(self, cosines: torch.Tensor) -> torch.Tensor:
+        """Return the matrix that averages alike patches: (B, N, N) -> (B, N, N)."""
+        kept = cosines.where(cosines >= _LEAST_COSINE, 0)
+        if not self.affinity.normalized:
+            return kept
+        return kept / (kept.sum(dim=-1, keepdim=True) + _EPSILON)
+
+    def _repair(
+        self, patches: torch.Tensor, trunk: Trunk, grid_hw: tuple[int, int]
+    ) -> torch.Tensor:
+        if trunk.outliers is None:
+            return patches
+        return repair(patches, grid_hw, trunk.outliers, zero=self.method.repair == "attention")
+
+    def _inputs(
+        self, trunk: Trunk, average: torch.Tensor, grid_hw: tuple[int, int]
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return the patches (B, N, width) and the CLS token (B, 1, width) of each pass."""
+        x = trunk.last_input
+        inputs = [(average @ self._repair(x[:, 1:], trunk, grid_hw), x[:, :1])]
+        if self.second is not None:
+            summed = self._sum_of_layers(trunk, self.second)
+            patches = summed[:, 1:]
+            inputs.append((average @ patches if self.second.affine else patches, summed[:, :1]))
+        return inputs
+
+    def _sum_of_layers(self, trunk: Trunk, second: Layers) -> torch.Tensor:
+        if second.layers is None:
+            assert trunk.total is not None
+            return trunk.total / self.depth if second.mean else trunk.total
+        found = [trunk.layers[scaled_layer(layer, self.depth)] for layer in second.layers]
+        summed = sum(found[1:], found[0])
+        return summed / len(found) if second.mean else summed
+
+    def _attend(
+        self,
+        patches: torch.Tensor,
+        cls: torch.Tensor,
+        terms: Sequence[str],
+        maps: Mapping[str, torch.Tensor | None],
+    ) -> torch.Tensor:
+        """Apply the mean of the terms' maps to the values: (B, heads, N, d)."""
+        tokens = torch.cat([cls, patches], dim=1) if self.affinity.cls_key else patches
+        own = [term for term in terms if term not in maps]
+        projections = project(self.blocks[-1], tokens, *(own or ["identity"]))
+        value = projections.value
+        if self.affinity.cls_key:
+            value = F.pad(value[:, :, 1:], (0, 0, 1, 0))  # a key without a value
+        outputs, count = [], 0
+        for term in terms:
+            given = maps.get(term)
+            if given is None:
+                left, right = (getattr(projections, name) for name in TERMS[term])
+                outputs.append(scaled_dot_product(left, right, value)[:, :, -patches.shape[1] :])
+                count += 1
+            else:
+                outputs.append(_apply(given, value[:, :, -patches.shape[1] :]))
+                count += self.depth - 1 if term == "earlier" else 1
+        return sum(outputs[1:], outputs[0]) / count
+
+
+def _cosines(patches: torch.Tensor) -> torch.Tensor:
+    """Compute the cosines of all pairs of patches: (B, N, width) -> (B, N, N)."""
+    unit = F.normalize(patches, dim=-1)
+    return unit @ unit.mT
+
+
+def _attention_by(cosines: torch.Tensor) -> torch.Tensor:
+    """Return softmaxed differences of cosines to their mean, those below it left out: (B, N, N).
+
+    The mean is of the window. A patch without any similarity attends to nothing.
+    """
+    logits = _SHARPNESS * (cosines - cosines.mean(dim=(1, 2), keepdim=True))
+    return logits.masked_fill(logits < 0, -torch.inf).softmax(dim=-1).nan_to_num(0)
+
+
+def _apply(weights: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Multiply maps (B, N, N) of all heads, or (B, heads, N, N), with values (B, heads, N, d)."""
+    if weights.ndim == 4:
+        return weights @ value
+    batch, heads, count, width = value.shape
+    merged = value.transpose(1, 2).reshape(batch, count, heads * width)
+    return (weights @ merged).reshape(batch, count, heads, width).transpose(1, 2)
+
+
+def _add_key_maps(total: torch.Tensor | None, key: torch.Tensor | None) -> torch.Tensor:
+    """Add a block's key-key attention among patches to that of earlier blocks, in place.
+
+    The CLS token takes part in the softmax; its row and column are dropped, so rows sum to less
+    than 1.
+
+    Args:
+        total: (B, heads, N, N), or None before the first block.
+        key: (B, heads, 1 + N, d).
+    """
+    assert key is not None
+    if total is None:
+        batch, heads, count, _ = key.shape
+        total = key.new_zeros(batch, heads, count - 1, count - 1)
+    scaled = key * key.shape[-1] ** -0.5
+    for window in range(len(key)):  # so that one map of all heads is in memory beside the sum
+        weights = torch.bmm(scaled[window], key[window].mT).softmax(dim=-1)
+        total[window] += weights[:, 1:, 1:]
+    return total
+
+
+def _cls_row_and_diagonal(projections: Projections) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute attention from the CLS token to patches, and of patches to themselves.
+
+    Returns:
+        Two (B, N), means of the heads.
+    """
+    query, key = projections.query, projections.key
+    assert query is not None
+    assert key is not None
+    query = query * key.shape[-1] ** -0.5
+    row = (query[:, :, :1] @ key.mT).softmax(dim=-1)[:, :, 0, 1:]
+    totals = [(query[:, head] @ key[:, head].mT).logsumexp(dim=-1) for head in range(key.shape[1])]
+    own = ((query * key).sum(dim=-1) - torch.stack(totals, dim=1)).exp()
+    return row.mean(dim=1), own[:, :, 1:].mean(dim=1)

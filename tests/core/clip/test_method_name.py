@@ -1,0 +1,31 @@
+"""Names of methods as text; reading back is tested with `Method` itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from clearclip_core.clip.method_name import parse
+
+
+def test_every_part_has_its_place() -> None:
+    name = "kk+affinity-affinity.middle-repair.density-layers.middle-second.affinity"
+    assert parse(name) == {
+        "attention": "kk+affinity",
+        "affinity": "middle",
+        "repair": "density",
+        "layers": "middle",
+        "second": "affinity",
+    }
+    assert parse("vv-res-b6-bilinear-surgery-k0.5") == {
+        "attention": "vv",
+        "residual": True,
+        "blocks": 6,
+        "positions": "bilinear",
+        "remove_redundancy": True,
+        "key_weight": 0.5,
+    }
+
+
+@pytest.mark.parametrize("name", ["", "qq-ffn-res", "qq-a1.2.3", "qq-repair", "qq-layers.", "Q"])
+def test_other_text_is_no_name(name: str) -> None:
+    assert parse(name) is None

@@ -1,0 +1,138 @@
+"""Read-outs that are younger than the paper, at the shapes of B/16 and L/14, random weights."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import open_clip
+import pytest
+import torch
+
+from clearclip_core import METHODS, LoadedModel, Preprocessing, Segmenter, render_scene
+from clearclip_core.clip import two_passes
+from tests.core.conftest import make_clip
+from tests.core.reference import Reference
+
+READOUTS = ("naclip", "pearl", "scclip", "sfp", "rfclip")
+#: Channels that are above the limit in some tokens of the models here, not in all.
+SINKS = (1, 5)
+MEAN, STD = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
+
+#: Name -> patch in px, and vision config: width and heads in miniature, then in full. The hidden
+#: layers of the full ones are narrow, which no read-out sees, so that they are made sooner.
+SHAPES = {
+    "B/16": (16, {"layers": 12, "width": 96, "head_width": 16, "image_size": 96}),
+    "L/14": (14, {"layers": 24, "width": 64, "head_width": 16, "image_size": 84}),
+    "true B/16": (16, {"layers": 12, "width": 768, "head_width": 64, "image_size": 224}),
+    "true L/14": (14, {"layers": 24, "width": 1024, "head_width": 64, "image_size": 224}),
+}
+
+
+def shaped(name: str) -> open_clip.CLIP:
+    """A model whose patches differ, some of them with extreme channels."""
+    patch_px, vision = SHAPES[name]
+    clip = make_clip(quick_gelu=True, **vision, patch_size=patch_px, mlp_ratio=0.25)
+    positions = clip.visual.positional_embedding
+    with torch.no_grad():
+        positions.mul_(2)
+        positions[3::9, list(SINKS)] += 20.0
+        clip.visual.ln_pre.bias.mul_(0.5)
+        for block in clip.visual.transformer.resblocks:  # else what all tokens share prevails
+            for part in (block.attn.out_proj, block.mlp.c_proj):
+                part.weight.mul_(0.5)
+                part.bias.mul_(0.1)
+    return clip
+
+
+def loaded(clip: open_clip.CLIP) -> LoadedModel:
+    return LoadedModel("shaped", clip, lambda _: torch.empty(0), MEAN, STD, sink_channels=SINKS)
+
+
+def sizes_of(name: str, side: int) -> Preprocessing:
+    """Windows of `side` patches that overlap."""
+    px = SHAPES[name][0] * side
+    return Preprocessing(MEAN, STD, px, 3 * px, window_px=px, stride_px=px // 2)
+
+
+def compared(clip: open_clip.CLIP, sizes: Preprocessing, method: str, hw: tuple[int, int]) -> float:
+    """Largest distance between unit features of the library and of the reference."""
+    model = loaded(clip)
+    image = render_scene(6, size_hw=hw).image
+    features = Segmenter(model, method, sizes).encode(image)
+    windows = Reference(clip, sizes, METHODS[method], SINKS).encode(image)
+    assert len(features.patches) == len(windows)
+    return max(
+        float((ours.double() - window.features.double()).norm(dim=-1).max())
+        for ours, window in zip(features.patches, windows, strict=True)
+    )
+
+
+@pytest.mark.parametrize("method", READOUTS)
+@pytest.mark.parametrize("name", ["B/16", "L/14"])
+def test_features_are_the_references(name: str, method: str) -> None:
+    """Three windows in a batch, the last pushed back; then one that is not square."""
+    clip = shaped(name)
+    for dtype, tolerance in ((torch.float64, 1e-5), (torch.float32, 1e-4)):
+        clip = clip.to(dtype)
+        assert compared(clip, sizes_of(name, 7), method, (100, 190)) <= tolerance
+    flat = Preprocessing(MEAN, STD, 64, 150, window_px=150, stride_px=75)
+    assert compared(clip.double(), flat, method, (60, 200)) <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["true B/16", "true L/14"])
+def test_features_at_the_true_shape_are_the_references(name: str) -> None:
+    clip, sizes = shaped(name), sizes_of(name, 7)
+    for method in READOUTS if name == "true B/16" else ("scclip", "rfclip"):
+        assert compared(clip, sizes, method, (90, 90)) <= 1e-4
+
+
+@pytest.mark.parametrize("method", READOUTS)
+def test_windows_of_a_batch_do_not_see_each_other(method: str) -> None:
+    segmenter = Segmenter(loaded(shaped("B/16").double()), method, sizes_of("B/16", 6))
+    images = [segmenter.prepare(render_scene(seed, size_hw=(90, 150)).image) for seed in (1, 2)]
+    together = segmenter.encode_batch(images, windows_at_once=8)
+    alone = [segmenter.encode_batch([image], windows_at_once=1)[0] for image in images]
+    for one, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(one.patches, other.patches, rtol=0, atol=1e-9)
+
+
+PARTS = [
+    *((name, part) for name in ("scclip", "sfp", "rfclip") for part in ("repair", "layers")),
+    ("sfp", "second"),
+]
+
+
+@pytest.mark.parametrize(("name", "part"), PARTS)
+def test_every_part_changes_the_features_of_these_models(name: str, part: str) -> None:
+    """Else the comparisons above could pass with the part left out on both sides."""
+    model, method = loaded(shaped("B/16").double()), METHODS[name]
+    without = dataclasses.replace(method, **{"second": "", part: ""})
+    image = render_scene(6, size_hw=(100, 190)).image
+    one, other = (
+        Segmenter(model, each, sizes_of("B/16", 7)).encode(image).patches
+        for each in (method, without)
+    )
+    assert (one - other).norm(dim=-1).max() > 1e-3
+
+
+@pytest.mark.parametrize("constant", ["_LEAST_COSINE", "_SHARPNESS", "_CLS_SHARE"])
+def test_every_number_changes_the_features_of_these_models(
+    monkeypatch: pytest.MonkeyPatch, constant: str
+) -> None:
+    segmenter = Segmenter(loaded(shaped("B/16").double()), "scclip", sizes_of("B/16", 7))
+    image = render_scene(6, size_hw=(100, 190)).image
+    before = segmenter.encode(image).patches
+    monkeypatch.setattr(two_passes, constant, 0.9 * getattr(two_passes, constant))
+    assert (segmenter.encode(image).patches - before).norm(dim=-1).max() > 1e-4
+
+
+def test_rfclip_without_sink_channels_says_how_to_find_them() -> None:
+    with pytest.raises(ValueError, match="clearclip sinks --model MODEL PICTURES"):
+        Segmenter(dataclasses.replace(loaded(shaped("B/16")), sink_channels=None), "rfclip")
+
+
+def test_sink_channels_are_part_of_the_key_of_features() -> None:
+    model = loaded(shaped("B/16"))
+    other = dataclasses.replace(model, sink_channels=(2,))
+    assert Segmenter(model, "rfclip").features_id != Segmenter(other, "rfclip").features_id
+    assert Segmenter(model, "scclip").features_id == Segmenter(other, "scclip").features_id
