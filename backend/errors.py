@@ -21,6 +21,7 @@
     ├── DatabaseInUse           409   a database that a backend works with cannot be restored
     ├── DatabaseAway            503   another program locks the database, or it cannot be reached
     ├── DatabaseTooNew          424   a newer version of the backend has upgraded the database
+    ├── DatasetError            422   a data set, or a part of one, cannot be read or written
     ├── StudioUnreachable       424   Label Studio's API does not answer, or another in its place
     ├── StudioRefused           424   Label Studio's API refuses a request
     └── TaskError               422   one task has no prediction; the others of its request have
@@ -181,6 +182,13 @@ class DatabaseTooNew(BackendError):
 
     http_status = 424
     code = "DatabaseTooNew"
+
+
+class DatasetError(BackendError):
+    """A data set, or a part of one, cannot be read or written; the message says which and why."""
+
+    http_status = 422
+    code = "DatasetError"
 
 
 class StudioUnreachable(BackendError):

@@ -626,7 +626,7 @@ REASONS = {
     *("RequestTooSlow", "PayloadTooLarge", "ModelUnavailable", "Busy", "JobNotFound"),
     *("PlotNotFound", "JobOver", "LearningRefused", "StudioUnreachable", "StudioRefused"),
     *("TaskError", "DataKeyError", "ImageNotFound", "ImageRefused", "HostRefused"),
-    *("ImageInvalid", "ImageTooLarge"),
+    *("ImageInvalid", "ImageTooLarge", "DatasetError"),
     *("DatabaseInUse", "DatabaseTooNew", "TooManyGuesses", "UnknownName", "DatabaseAway"),
 }
 

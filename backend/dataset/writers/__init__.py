@@ -1,0 +1,1 @@
+"""Writes labelled pictures in the formats of trainers, one format a file."""
