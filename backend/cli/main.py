@@ -9,6 +9,7 @@ from backend.cli.database import database
 from backend.cli.demo import demo
 from backend.cli.doctor import doctor
 from backend.cli.export import export
+from backend.cli.import_masks import import_masks
 from backend.cli.prelabel import prelabel
 from backend.cli.report import report
 from backend.cli.serve import serve
@@ -22,7 +23,7 @@ def main() -> None:
 
 
 for _command in (
-    *(serve, prelabel, report, adapt, database),
+    *(serve, prelabel, import_masks, report, adapt, database),
     *(doctor, export, list_settings, demo),
 ):
     main.add_command(_command)

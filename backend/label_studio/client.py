@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from label_studio_sdk.client import LabelStudio
 
+from backend.label_studio.annotation_writer import AnnotationWriter
 from backend.label_studio.changes import ChangeList
 from backend.label_studio.connection import NO_RETRIES, Connection
 from backend.label_studio.prediction_writer import PredictionWriter
@@ -55,6 +56,7 @@ class LabelStudioClient:
 
     Attributes:
         changes: lists what has changed.
+        annotations: stores annotations.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class LabelStudioClient:
         self._connection = Connection(url, api_key, retrier, timeout_s)
         self._writer = PredictionWriter(self._connection, self.tasks)
         self.changes = ChangeList(self._connection)
+        self.annotations = AnnotationWriter(self._connection)
 
     @classmethod
     def from_settings(cls, settings: Settings, **options: Any) -> LabelStudioClient | None:
