@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from backend.dataset.labelled_image import LabelledRegion
 from backend.errors import DatasetError
@@ -94,3 +95,14 @@ def check_pixels(where: str, size_hw: Sequence[int], limits: Limits) -> None:
             f"{where} is {size_hw[1]}×{size_hw[0]} px, {megapixels:.0f} MP; the limit is "
             f"{limits.max_megapixels:g} MP."
         )
+
+
+def read_score(given: Any) -> float | None:
+    """Return the probability that a file gives for a mask; None where it is none in [0, 1].
+
+    >>> read_score(0.25), read_score(7), read_score("high")
+    (0.25, None, None)
+    """
+    if isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given <= 1:
+        return float(given)
+    return None
