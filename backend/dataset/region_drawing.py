@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from PIL import Image
@@ -18,7 +18,10 @@ from backend.label_studio.label_config import ControlLabel
 from backend.label_studio.region_writer import draw_regions
 
 #: Controls whose regions are whole masks: an editor freezes on many of them.
-_MASKS = ("brushlabels", "bitmasklabels")
+_MASKS: Final = ("brushlabels", "bitmasklabels")
+
+#: How far a polygon may leave its mask's edge: less than those of predictions, which are no truth.
+_TOLERANCE_PX: Final = 0.5
 
 
 class RegionDrawer:
@@ -68,6 +71,7 @@ class RegionDrawer:
                 _always(target),
                 place.tag,
                 item_index=place.item_index,
+                tolerance_px=_TOLERANCE_PX,
                 owner=f"{owner}/{number}",
             ):
                 yield from region.to_json()

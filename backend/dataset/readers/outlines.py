@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -13,6 +14,7 @@ from backend.label_studio.region_reader import Area, area_mask
 
 #: Of all edges of a polygon with rows of pixels: it takes seconds to sort more.
 _MAX_CROSSINGS: Final = 10_000_000
+_SHIFT: Final = 4  # fractional bits of the coordinates in which OpenCV fills
 
 
 def fill_with_edges(parts: Iterable[npt.NDArray[Any]], size_hw: tuple[int, int]) -> BoolMask:
@@ -37,11 +39,18 @@ def fill_with_edges(parts: Iterable[npt.NDArray[Any]], size_hw: tuple[int, int])
     array([[1, 1, 1, 0],
            [1, 1, 1, 0]])
     """
-    mask = np.zeros(size_hw, np.bool_)
+    canvas = np.zeros(size_hw, np.uint8)
     for points in map(_checked, parts):
-        percent = points * 100 / size_hw[::-1]
-        mask |= area_mask(Area("polygonlabels", "", "", None, size_hw, {"points": percent}))
-    return mask
+        far = 2 * max(size_hw)  # OpenCV overflows on larger numbers, and no pixels lie beyond
+        points = points.clip(-far, far)
+        rows = int(np.abs(np.diff(points[:, 1], append=points[:1, 1])).sum())
+        if rows > _MAX_CROSSINGS:
+            raise ValueError(f"an outline of it crosses {rows} rows, more than {_MAX_CROSSINGS}")
+        centred = np.rint((points - 0.5) * (1 << _SHIFT)).astype(np.int32)  # 0 is a pixel's centre
+        part = np.zeros(size_hw, np.uint8)
+        cv2.fillPoly(part, [centred], 1, shift=_SHIFT)
+        canvas |= part
+    return canvas.astype(np.bool_)
 
 
 def fill_centres(parts: Iterable[npt.NDArray[Any]], size_hw: tuple[int, int]) -> BoolMask:
@@ -66,29 +75,9 @@ def fill_centres(parts: Iterable[npt.NDArray[Any]], size_hw: tuple[int, int]) ->
     """
     mask = np.zeros(size_hw, np.bool_)
     for points in map(_checked, parts):
-        mask |= _even_odd(points, size_hw)
+        percent = points * 100 / size_hw[::-1]
+        mask |= area_mask(Area("polygonlabels", "", "", None, size_hw, {"points": percent}))
     return mask
-
-
-def _even_odd(points: npt.NDArray[np.float64], size_hw: tuple[int, int]) -> BoolMask:
-    """Count for each pixel the edges on the left of its centre: inside, their number is odd."""
-    height, width = size_hw
-    ends = np.roll(points, -1, axis=0)
-    # Rows whose centres, at y + 0.5, an edge passes; the lower end belongs to the next edge.
-    firsts, lasts = (np.ceil(each[:, 1].clip(0, height) - 0.5) for each in (points, ends))
-    low, high = np.minimum(firsts, lasts).astype(int), np.maximum(firsts, lasts).astype(int)
-    counts = high - low
-    total = int(counts.sum())
-    if total > _MAX_CROSSINGS:
-        raise ValueError(f"an outline of it crosses {total} rows, more than {_MAX_CROSSINGS}")
-    edges = np.repeat(np.arange(len(points)), counts)
-    rows = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts) + low[edges]
-    (x0, y0), (x1, y1) = points[edges].T, ends[edges].T
-    crossings = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
-    columns = np.ceil(crossings.clip(0, width) - 0.5).astype(int)
-    toggles = np.zeros((height, width + 1), np.uint8)
-    np.bitwise_xor.at(toggles, (rows, columns), 1)
-    return np.bitwise_xor.accumulate(toggles, axis=1)[:, :width].astype(np.bool_)
 
 
 def _checked(points: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
