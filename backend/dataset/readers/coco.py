@@ -18,7 +18,7 @@ from backend.dataset.readers.outlines import fill_centres
 from backend.errors import DatasetError
 
 #: Files of a data set's folder that are no COCO files.
-_OTHERS: Final = ("classes.json",)
+_OTHERS: Final = ("classes.json", "report.json")
 _LISTS: Final = ("images", "categories", "annotations")
 
 

@@ -24,10 +24,15 @@ def make(folder: Path, *files: str) -> Path:
         (["a.png", "names.txt"], "index-png"),
         (["deep/a.png", "classes.json"], "index-png"),
         (["masks/a.png", "images/a.png", "classes.json"], "index-png"),
+        (["masks/a.png", "report.json", "splits/train.txt", "classes.json"], "index-png"),
+        (["a.png", "train.txt", "info.json", "names.txt"], "index-png"),
+        (["a.png"], "index-png"),
         (["instances.json", "images/a.png"], "coco"),
         (["annotations/train.json", "a.png"], "coco"),
+        (["annotations/train.json", "report.json", "classes.json", "images/a.png"], "coco"),
         (["labels/train/a.txt", "images/train/a.png", "data.yaml"], "yolo"),
         (["a.txt", "classes.txt", "a.png"], "yolo"),
+        (["data/train-0.parquet", "a.png"], "parquet"),
     ],
 )
 def test_the_format_is_found(tmp_path: Path, files: list[str], expected: str) -> None:
@@ -41,7 +46,8 @@ def test_a_file_may_be_named_itself(tmp_path: Path) -> None:
 
 def test_several_formats_are_not_chosen_from(tmp_path: Path) -> None:
     make(tmp_path, "masks/a.png", "annotations/train.json", "labels/a.txt", "data.yaml")
-    with pytest.raises(DatasetError, match="index-png, coco, yolo: say which by --format"):
+    make(tmp_path, "data/train.parquet")
+    with pytest.raises(DatasetError, match="index-png, coco, yolo, parquet: say which by --format"):
         detect_format(tmp_path)
     with pytest.raises(DatasetError, match="COCO file"):
         next(read_masks(tmp_path, "coco", None, Limits()))
