@@ -55,6 +55,11 @@ COMMANDS: Final = {
         "dataset",
         "Write the annotated pictures of a project as a training set.",
     ),
+    "import-masks": CommandSource(
+        "backend.cli.import_masks",
+        "import_masks",
+        "Bring masks that exist already into a project, to be corrected or as annotations.",
+    ),
     "settings": CommandSource(
         "backend.cli.settings",
         "list_settings",

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from label_studio_sdk.client import LabelStudio
 
+from backend.label_studio.annotation_writer import AnnotationWriter
 from backend.label_studio.changes import ChangeList
 from backend.label_studio.connection import NO_RETRIES, Connection
 from backend.label_studio.prediction_writer import PredictionWriter
@@ -57,6 +58,7 @@ class LabelStudioClient:
     Attributes:
         changes: lists what has changed.
         contents: reads the annotations and predictions of tasks.
+        annotations: stores annotations.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class LabelStudioClient:
         self._writer = PredictionWriter(self._connection, self.tasks)
         self.changes = ChangeList(self._connection)
         self.contents = TaskContents(self._connection)
+        self.annotations = AnnotationWriter(self._connection)
 
     @classmethod
     def from_settings(cls, settings: Settings, **options: Any) -> LabelStudioClient | None:

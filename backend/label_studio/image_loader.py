@@ -9,7 +9,8 @@ import re
 import struct
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
@@ -25,6 +26,7 @@ from backend.label_studio.requests import Task
 from backend.settings import Settings
 from clearclip_core import to_rgb
 from clearclip_core.images.opening import FORMATS, open_image
+from clearclip_core.images.preprocessing import upright_transposition
 
 RGBArray = npt.NDArray[np.uint8]
 
@@ -36,6 +38,13 @@ CACHE_TTL_S = 600.0
 
 _STORAGES = ("s3://", "gs://", "azure-blob://")
 _NEVER_IN_ADDRESSES = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+#: Transpositions that swap height and width.
+_SWAPPING = (
+    Image.Transpose.ROTATE_90,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.TRANSVERSE,
+)
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 _BROKEN = (
     *(ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError),
@@ -60,6 +69,28 @@ class ImageCacheStats:
             "bytes": self.bytes,
             "limit_bytes": self.limit_bytes,
         }
+
+
+@dataclass(frozen=True)
+class ImageShape:
+    """The size of an image, and how it lies in its file.
+
+    Attributes:
+        size_hw: height and width in px of the upright image, as Label Studio shows it.
+        turn: the transposition that turns the stored pixels upright; None where they are.
+    """
+
+    size_hw: tuple[int, int]
+    turn: Image.Transpose | None = None
+
+    @property
+    def stored_hw(self) -> tuple[int, int]:
+        """Height and width in px of the pixels as the file has them.
+
+        >>> ImageShape((4, 3), Image.Transpose.ROTATE_90).stored_hw
+        (3, 4)
+        """
+        return self.size_hw[::-1] if self.turn in _SWAPPING else self.size_hw
 
 
 class ImageReader:
@@ -113,6 +144,19 @@ class ImageReader:
         """
         source = _checked(source)
         return self._fetch(self._address(source, task), source)
+
+    def read_shape(self, source: str, task: Task) -> ImageShape:
+        """Read the size of one image of a task and how it is turned; its pixels are not decoded.
+
+        Args:
+            source: see `read`.
+            task: see `read`.
+
+        Raises:
+            TaskError: see `read`.
+        """
+        source = _checked(source)
+        return read_shape(self._fetch(self._address(source, task), source), self._max_megapixels)
 
     def read_cached(self, source: str, task: Task) -> RGBArray:
         """Read an image that an annotator has open, through the cache, for the next click.
@@ -185,10 +229,36 @@ def decode_image(content: bytes, max_megapixels: float) -> RGBArray:
         ImageInvalid: not an image, of another format, or truncated.
         ImageTooLarge: over the limit.
     """
+    with _opened(content, max_megapixels) as picture:
+        return to_rgb(picture)
+
+
+def read_shape(content: bytes, max_megapixels: float) -> ImageShape:
+    """Read the size and the orientation of an image from the header of its file.
+
+    Args:
+        content: of a file in one of `FORMATS`.
+        max_megapixels: limit, in millions of pixels.
+
+    Raises:
+        ImageInvalid: not an image, or of another format.
+        ImageTooLarge: over the limit.
+    """
+    with _opened(content, max_megapixels) as picture:
+        if isinstance(picture, TiffImageFile):
+            picture.load()  # which turns it
+        turn = upright_transposition(picture)
+        shape = ImageShape((picture.height, picture.width), turn)
+        return ImageShape(shape.stored_hw, turn)  # the header has the size as stored
+
+
+@contextmanager
+def _opened(content: bytes, max_megapixels: float) -> Iterator[Image.Image]:
+    """Open an image within the limit; what goes wrong while it is read is told in a sentence."""
     try:
         with open_image(io.BytesIO(content)) as picture:
             _check(picture, max_megapixels)
-            return to_rgb(picture)
+            yield picture
     except UnidentifiedImageError:
         raise ImageInvalid(
             f"The file is not an image that can be read; expected {', '.join(FORMATS)}."

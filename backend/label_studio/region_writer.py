@@ -95,6 +95,7 @@ def draw_regions(
     *,
     item_index: int | None = None,
     min_island_px: int = 1,
+    tolerance_px: float | None = None,
     owner: str = "",
 ) -> list[Region]:
     """Draw the mask of one label the way one control has it.
@@ -107,6 +108,8 @@ def draw_regions(
         to_name: name of the image.
         item_index: index in a list of images; None where the image is no list.
         min_island_px: area in px below which islands become no polygon or rectangle.
+        tolerance_px: how far a polygon may leave the mask's edge; None: 1 px, and 0.1 % of the long
+            side where that is more.
         owner: name of the task or other owner of these regions; enters their ids.
 
     Returns:
@@ -122,7 +125,7 @@ def draw_regions(
         )
     place = f"{owner}/{control.kind}/{control.name}/{to_name}/{item_index}/{label.written}"
     regions: list[Region] = []
-    for box, part, value in _shapes(mask, control.kind, min_island_px):
+    for box, part, value in _shapes(mask, control.kind, min_island_px, tolerance_px):
         score = float(np.clip(confidence[box][part].mean(dtype=np.float64), 0, 1))
         if score >= label.threshold:
             regions.append(
@@ -142,7 +145,7 @@ def draw_regions(
 
 
 def _shapes(
-    mask: BoolMask, kind: ControlKind, min_island_px: int
+    mask: BoolMask, kind: ControlKind, min_island_px: int, tolerance_px: float | None
 ) -> Iterator[tuple[Box, BoolMask, dict[str, Any]]]:
     """Iterate over the parts of a mask that become regions: box, mask in the box, geometry."""
     if not mask.any():
@@ -152,8 +155,11 @@ def _shapes(
     elif kind == "bitmasklabels":
         yield np.s_[:, :], mask, {"imageDataURL": _png_data_url(mask)}
     elif kind == "polygonlabels":
+        default_px = max(_TOLERANCE_PX, _TOLERANCE_SHARE * max(mask.shape))
+        tolerance_px = default_px if tolerance_px is None else tolerance_px
         for box, island in _islands(mask, min_island_px):
-            yield box, island, {"points": _outline(mask.shape, box, island), "closed": True}
+            points = _outline(mask.shape, box, island, tolerance_px)
+            yield box, island, {"points": points, "closed": True}
     elif kind == "rectanglelabels":
         for box, island in _islands(mask, min_island_px):
             yield box, island, _rectangle(mask.shape, box)
@@ -194,7 +200,9 @@ def _rectangle(shape: tuple[int, ...], box: Box) -> dict[str, Any]:
     }
 
 
-def _outline(shape: tuple[int, ...], box: Box, island: BoolMask) -> list[list[float]]:
+def _outline(
+    shape: tuple[int, ...], box: Box, island: BoolMask, tolerance_px: float
+) -> list[list[float]]:
     """Return the outer edge of an island in percent, as points between pixels, not at centres.
 
     A corner of the pixel grid belongs to the island if one of its four pixels does. The outline of
@@ -206,8 +214,7 @@ def _outline(shape: tuple[int, ...], box: Box, island: BoolMask) -> list[list[fl
         for right in (0, 1):
             corners[down : down + height, right : right + width] |= island
     contours, _ = cv2.findContours(corners, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    tolerance = max(_TOLERANCE_PX, _TOLERANCE_SHARE * max(shape))
-    points = cv2.approxPolyDP(contours[0], tolerance, True)[:, 0]  # (P, 2)
+    points = cv2.approxPolyDP(contours[0], tolerance_px, True)[:, 0]  # (P, 2)
     if len(points) < 3:  # thinner than the tolerance
         points = np.array([[0, 0], [width, 0], [width, height], [0, height]])
     return [

@@ -71,11 +71,23 @@ def _upright(image: Image.Image) -> Image.Image:
     and editors, and it copies images that need no turn.
     """
     image.load()  # Pillow turns a TIFF when it loads it
-    try:
-        transposition = _TRANSPOSITIONS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except _UNREADABLE_EXIF:
-        return image
+    transposition = upright_transposition(image)
     return image if transposition is None else image.transpose(transposition)
+
+
+def upright_transposition(image: Image.Image) -> Image.Transpose | None:
+    """Return the transposition that turns the pixels of a file as its EXIF orientation says.
+
+    Args:
+        image: an opened image; a TIFF has to be loaded, which turns it.
+
+    Returns:
+        None where the pixels are upright, or the EXIF data cannot be read.
+    """
+    try:
+        return _TRANSPOSITIONS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except _UNREADABLE_EXIF:
+        return None
 
 
 def _of_mode(image: Image.Image, mode: str) -> Image.Image:

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from backend.cli.dataset import dataset
-from tests.backend.dataset.conftest import (
+from tests.backend.dataset.exported_tasks import (
     CONFIG,
     SIZE_HW,
     annotation,

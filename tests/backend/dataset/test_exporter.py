@@ -19,7 +19,7 @@ from backend.dataset.annotation_choice import AnnotationChoice
 from backend.dataset.splits import Split
 from backend.dataset.task_sources import ExportedTasks
 from backend.errors import DatasetError
-from tests.backend.dataset.conftest import (
+from tests.backend.dataset.exported_tasks import (
     NAMES,
     SIZE_HW,
     TWO_IMAGES,

@@ -39,6 +39,7 @@ class FakeStudio:
         titles: project -> its title, for lists of projects.
         late: predictions are stored, and then the answer is an error, so many times.
         now: its clock: the time of the last change, in seconds since the epoch.
+        files: path -> content of the files that it hands out.
         made: task -> when it was created; 0 where it is not here.
         changed: task -> when it, or an annotation of it, was changed last; else when it was made.
     """
@@ -58,6 +59,7 @@ class FakeStudio:
     webhooks: list[dict[str, Any]] = field(default_factory=list)
     backends: list[dict[str, Any]] = field(default_factory=list)
     titles: dict[int, str] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
     lock: Any = field(default_factory=threading.RLock)
     now: float = 1e9
     made: dict[int, float] = field(default_factory=dict)
@@ -160,12 +162,19 @@ class FakeStudio:
                 return _json({"detail": "Validation error", "validation_errors": "no label"}, 400)
             self.add(body["task"], body["model_version"])
             return _json(self.predictions[-1], 201)
+        if path in self.files:
+            return Answer(body=self.files[path])
         found = re.fullmatch(r"/api/annotations/(\d+)", path)
         if found and asked.method == "GET":
             return _found(self.annotations.get(int(found[1])))
+        if found and asked.method == "DELETE" and int(found[1]) in self.annotations:
+            self.remove(int(found[1]))
+            return Answer(204)
         found = re.fullmatch(r"/api/tasks/(\d+)/annotations", path)
         if found and int(found[1]) in self.tasks:
             task = int(found[1])
+            if asked.method == "POST":
+                return self._annotate(task, json.loads(asked.body))
             return _json([each for each in self.annotations.values() if each["task"] == task])
         found = re.fullmatch(r"/api/predictions/(\d+)", path)
         if found and asked.method == "GET":
@@ -184,11 +193,22 @@ class FakeStudio:
             return _json({"created": 0}, 201)
         self.imports.append(len(taken))
         for each in taken:
-            self.add(each["task"], each["model_version"])
+            self.add(each["task"], each["model_version"], result=each["result"])
         if self.late:
             self.late -= 1
             return Answer(504)
         return _json({"created": len(taken)}, 201)
+
+    def _annotate(self, task: int, body: dict[str, Any]) -> Answer:
+        """As seen: an annotation of a unique id that is there is refused."""
+        unique = body.get("unique_id")
+        if unique in {each.get("unique_id", "") for each in self.annotations.values()}:
+            return _json({"detail": "Annotation with this unique id already exists"}, 409)
+        made = self.annotate(task, body.pop("result"), **body)
+        if self.late:
+            self.late -= 1
+            return Answer(504)
+        return _json(made, 201)
 
     def _tasks(self, given: dict[str, str]) -> Answer:
         if "view" in given:

@@ -15,13 +15,18 @@ from urllib.parse import parse_qs, quote, urlsplit
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngImageFile
 
 from backend.errors import ImageInvalid, ImageNotFound, ImageRefused, ImageTooLarge
 from backend.label_studio import image_loader as images
 from backend.label_studio.files import LabelStudioFiles
-from backend.label_studio.image_loader import ImageCacheStats, ImageReader, decode_image
+from backend.label_studio.image_loader import (
+    ImageCacheStats,
+    ImageReader,
+    ImageShape,
+    decode_image,
+)
 from backend.label_studio.requests import Task
 from backend.settings import load_settings
 from clearclip_core.images.opening import FORMATS
@@ -416,3 +421,33 @@ def test_a_picture_that_is_kept_ages(monkeypatch: pytest.MonkeyPatch, server: Lo
     time.sleep(0.1)
     reader.read_cached("/data/upload/7/1b2-a b.png", TASK)
     assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_shape_of_a_turned_photograph_is_that_of_what_is_shown(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = _file(Image.new("RGB", (6, 4)), "JPEG", exif=exif)
+    shape = images.read_shape(content, 1)
+    with Image.open(io.BytesIO(content)) as picture:
+        shown = ImageOps.exif_transpose(picture)
+        stored = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    assert shape.size_hw == shown.size[::-1]
+    assert shape.stored_hw == (4, 6)
+    turned = Image.fromarray(stored)
+    turned = turned if shape.turn is None else turned.transpose(shape.turn)
+    assert turned.size == shown.size
+
+
+def test_the_shape_is_read_without_the_pixels_but_within_the_limit() -> None:
+    cut_off = _file(Image.new("RGB", (600, 400)))[:200]
+    assert images.read_shape(cut_off, 1) == ImageShape((400, 600))
+    with pytest.raises(ImageTooLarge):
+        images.read_shape(cut_off, 0.1)
+    with pytest.raises(ImageInvalid):
+        images.read_shape(b"no image", 1)
+
+
+def test_the_shape_of_an_image_of_a_task(server: LocalServer) -> None:
+    shape = _reader(server.url).read_shape("/data/upload/7/1b2-a b.png", TASK)
+    assert shape == ImageShape((4, 6))

@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -137,3 +138,19 @@ def test_an_outline_of_many_short_edges_is_drawn() -> None:
     corners = np.stack([50 + 40 * np.cos(angles), 50 + 40 * np.sin(angles)], axis=1).tolist()
     mask = area_mask(Area("polygonlabels", "tag", "img", None, (500, 500), {"points": corners}))
     assert mask.sum() == pytest.approx(np.pi * 200**2, rel=0.01)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_outline_covers_the_pixels_whose_centres_are_inside(seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    angles = np.sort(chance.random(9)) * 2 * np.pi
+    radii = 0.15 + 0.3 * chance.random(9)
+    points = 0.5 + np.stack([np.cos(angles), np.sin(angles)], 1) * radii[:, None]  # of the sides
+    contour = (points * (60, 40)).astype(np.float32)[:, None]
+    expected = [
+        [cv2.pointPolygonTest(contour, (x + 0.5, y + 0.5), False) > 0 for x in range(60)]
+        for y in range(40)
+    ]
+    value = {"points": (points * 100).tolist()}
+    mask = area_mask(Area("polygonlabels", "p", "img", None, (40, 60), value))
+    np.testing.assert_array_equal(mask, expected)

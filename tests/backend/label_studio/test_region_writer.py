@@ -104,6 +104,19 @@ def test_a_polygon_follows_a_curved_island() -> None:
     assert len(region["value"]["points"]) < 60
 
 
+def test_a_polygon_follows_as_closely_as_it_is_told() -> None:
+    y, x = np.ogrid[:120, :160]
+    mask = np.hypot(y - 60, x - 80) < 50
+    ious, points = [], []
+    for tolerance_px in (4.0, 1.0, 0.5):
+        (region,) = _draw(mask, "polygonlabels", tolerance_px=tolerance_px)
+        ious.append(_iou(_fill(region["value"]["points"], (120, 160)), mask))
+        points.append(len(region["value"]["points"]))
+    assert points == sorted(points)
+    assert ious == sorted(ious)
+    assert ious[-1] > 0.99
+
+
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 20), (20, 1), (2, 2)])
 def test_thin_islands_have_an_area(height: int, width: int) -> None:
     mask = np.zeros((40, 40), dtype=bool)

@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from backend.dataset.splits import Split
 from backend.dataset.writers import coco
 from backend.errors import DatasetError
-from tests.backend.dataset.conftest import (
+from tests.backend.dataset.exported_tasks import (
     NAMES,
     SIZE_HW,
     Bench,

@@ -15,7 +15,7 @@ from PIL import Image
 from backend.dataset.splits import Split
 from backend.dataset.writers import parquet
 from backend.errors import DatasetError
-from tests.backend.dataset.conftest import (
+from tests.backend.dataset.exported_tasks import (
     NAMES,
     Bench,
     annotation,

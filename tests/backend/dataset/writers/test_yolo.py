@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from backend.dataset.splits import Split
 from backend.dataset.writers.yolo import MAX_HOLES, outlines
-from tests.backend.dataset.conftest import (
+from tests.backend.dataset.exported_tasks import (
     NAMES,
     SIZE_HW,
     Bench,

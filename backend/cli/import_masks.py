@@ -1,0 +1,187 @@
+"""``clearclip-backend import-masks``: masks that exist already, as predictions or annotations."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import get_args
+
+import click
+from tqdm import tqdm
+
+from backend.cli.options import OUTPUT_FILE, project_option, with_settings, write_text
+from backend.cli.signals import stopped_by_signals
+from backend.dataset.import_options import ImportKind, ImportOptions, version_of
+from backend.dataset.import_report import ImportPlan, ImportReport
+from backend.dataset.mask_import import MaskImporter, Progress
+from backend.dataset.mask_source import Limits
+from backend.dataset.readers.formats import MaskFormat, read_masks
+from backend.services import Services
+from backend.settings import Settings
+
+_EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command("import-masks")
+@project_option
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(exists=True, path_type=Path),
+    required=True,
+    help="Folder or file with the masks.",
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(get_args(MaskFormat)),
+    help="Format of the masks; by default what the folder has.",
+)
+@click.option(
+    "--names",
+    type=_EXISTING_FILE,
+    help="What the values of masks stand for: classes.json, or a name a line from 0 on, with - for "
+    "nothing; by default a file of these in the folder.",
+)
+@click.option(
+    "--as",
+    "kind",
+    type=click.Choice(get_args(ImportKind)),
+    default="predictions",
+    show_default=True,
+    help="Predictions are corrected by annotators; annotations count as their work.",
+)
+@click.option(
+    "--map",
+    "renamed",
+    metavar="CLASS=LABEL",
+    multiple=True,
+    help="Label of a class that has another name; CLASS= leaves the class out. May be repeated.",
+)
+@click.option(
+    "--control",
+    "controls",
+    metavar="NAME",
+    multiple=True,
+    help="Control of the labeling config to draw with; by default the first that has the label, "
+    "masks before polygons before rectangles. May be repeated.",
+)
+@click.option(
+    "--tasks",
+    "table",
+    type=_EXISTING_FILE,
+    help="CSV file with the columns file and task, where names do not match; image and index where "
+    "tasks have several pictures.",
+)
+@click.option(
+    "--instances",
+    is_flag=True,
+    help="One brush or bitmask region for each object, not one for each label.",
+)
+@click.option(
+    "--as-stored",
+    is_flag=True,
+    help="The masks fit the pictures as stored, before EXIF turns them.",
+)
+@click.option(
+    "--version-name", help='Name of this import; by default "masks" and the folder\'s name.'
+)
+@click.option("--replace", is_flag=True, help="Replace what an earlier import of this name stored.")
+@click.option("--skip-broken", is_flag=True, help="Write the others where some have problems.")
+@click.option(
+    "--dry-run", is_flag=True, help="Check all masks, say what does not fit, write nothing."
+)
+@click.option(
+    "--report", "report_file", type=OUTPUT_FILE, help="Write what was done to this file as JSON."
+)
+@with_settings(
+    "label_studio_url",
+    "label_studio_api_key",
+    "allowed_hosts",
+    "max_image_mb",
+    "max_image_megapixels",
+)
+def import_masks(
+    settings: Settings,
+    project: int,
+    source: Path,
+    format_: MaskFormat | None,
+    names: Path | None,
+    kind: ImportKind,
+    renamed: tuple[str, ...],
+    controls: tuple[str, ...],
+    table: Path | None,
+    instances: bool,
+    as_stored: bool,
+    version_name: str | None,
+    replace: bool,
+    skip_broken: bool,
+    dry_run: bool,
+    report_file: Path | None,
+) -> None:
+    """Bring masks that exist already into a project, to be corrected or as annotations.
+
+    All masks are read before the first is written. An import that was interrupted continues when
+    the same command is given again. The exit status is 0 when all masks are in the project, 1 when
+    some are not, and 130 after Ctrl-C.
+    """
+    options = ImportOptions(
+        version=version_of(source) if version_name is None else version_name,
+        kind=kind,
+        replace=replace,
+        instances=instances,
+        as_stored=as_stored,
+        renamed=dict(map(_renaming, renamed)),
+        controls=controls,
+        table=table,
+    )
+    limits = Limits(settings.max_image_mb, settings.max_image_megapixels)
+    services = Services(settings, stopping=threading.Event())
+    client = services.required_client("masks are written")
+    with stopped_by_signals(services.stopping):
+        importer = MaskImporter(client, services.images, project, options, services.stopping)
+        with _bar("Checking", "picture") as progress:
+            plan = importer.plan(read_masks(source, format_, names, limits), progress)
+        click.echo(plan)
+        report = None
+        if not (dry_run or services.stopping.is_set() or (plan.problems and not skip_broken)):
+            with _bar("Writing", "task") as progress:
+                report = importer.write(progress)
+            click.echo(report)
+    if report_file:
+        told = plan.to_json() | ({} if report is None else report.to_json())
+        write_text(report_file, json.dumps(told, indent=2) + "\n")
+    if services.stopping.is_set():
+        raise SystemExit(130)
+    if plan.problems and not (dry_run or skip_broken):
+        raise click.ClickException(
+            "Nothing was written. Correct these masks, or write the others by --skip-broken."
+        )
+    raise SystemExit(_status(plan, report))
+
+
+def _status(plan: ImportPlan, report: ImportReport | None) -> int:
+    refused = report.refused if report else ()
+    return 1 if plan.left_out or plan.problems or refused else 0
+
+
+def _renaming(text: str) -> tuple[str, str]:
+    name, equals, label = text.partition("=")
+    if not equals or not name.strip():
+        raise click.BadParameter(f"expected CLASS=LABEL, but got {text!r}.", param_hint="--map")
+    return name.strip(), label.strip()
+
+
+@contextmanager
+def _bar(title: str, unit: str) -> Iterator[Progress]:
+    """Show a progress bar; the value is what moves it."""
+    with tqdm(unit=unit, desc=title, dynamic_ncols=True) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show

@@ -1,0 +1,108 @@
+"""The masks of one picture in a data set, to be read when the size of the picture is known."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from backend.dataset.labelled_image import LabelledRegion
+from backend.errors import DatasetError
+
+#: Height and width of a picture in px -> its regions.
+ReadRegions = Callable[[tuple[int, int]], Sequence[LabelledRegion]]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a file may hold at most.
+
+    Attributes:
+        max_file_mb: size of a file with masks of one picture, in MiB.
+        max_megapixels: pixels of a mask, in millions.
+    """
+
+    max_file_mb: int = 100
+    max_megapixels: float = 150
+
+
+@dataclass(frozen=True)
+class MaskSource:
+    """The masks of one picture, which are not read yet.
+
+    Attributes:
+        name: path of the picture in the data set, with slashes; with its suffix where the format
+            says it.
+        where: the file, and the place in it, for errors.
+        read_regions: reads the regions of a picture of a size. It raises a `DatasetError` where
+            the masks cannot be read or have another size.
+    """
+
+    name: str
+    where: str
+    read_regions: ReadRegions = field(repr=False, compare=False)
+
+
+def relative_name(path: Path, folder: Path) -> str:
+    """Return the path of a file below a folder, with slashes and composed letters (Unicode NFC).
+
+    macOS hands out file names in decomposed letters.
+
+    >>> relative_name(Path("masks/a/u\\u0308.png"), Path("masks")) == "a/ü.png"
+    True
+    """
+    return unicodedata.normalize("NFC", path.relative_to(folder).as_posix())
+
+
+def read_bytes(path: Path, limits: Limits) -> bytes:
+    """Read a file within the limit.
+
+    Raises:
+        DatasetError: it cannot be read, or is over the limit.
+    """
+    try:
+        if path.stat().st_size > limits.max_file_mb << 20:
+            raise DatasetError(f"{path} is over the limit of {limits.max_file_mb} MB.")
+        return path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror or error}.") from None
+
+
+def check_size(where: str, found_hw: Sequence[int], picture_hw: tuple[int, int]) -> None:
+    """Refuse masks of another size than their picture.
+
+    Raises:
+        DatasetError: the sizes differ.
+    """
+    if tuple(found_hw) != picture_hw:
+        raise DatasetError(
+            f"{where} is {found_hw[1]}×{found_hw[0]} px, but its picture {picture_hw[1]}×"
+            f"{picture_hw[0]} px."
+        )
+
+
+def check_pixels(where: str, size_hw: Sequence[int], limits: Limits) -> None:
+    """Refuse a size over the limit, before anything of it is allocated.
+
+    Raises:
+        DatasetError: it has too many pixels, or none.
+    """
+    megapixels = size_hw[0] * size_hw[1] / 1e6
+    if not 0 < megapixels <= limits.max_megapixels or min(size_hw) < 1:
+        raise DatasetError(
+            f"{where} is {size_hw[1]}×{size_hw[0]} px, {megapixels:.0f} MP; the limit is "
+            f"{limits.max_megapixels:g} MP."
+        )
+
+
+def read_score(given: Any) -> float | None:
+    """Return the probability that a file gives for a mask; None where it is none in [0, 1].
+
+    >>> read_score(0.25), read_score(7), read_score("high")
+    (0.25, None, None)
+    """
+    if isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given <= 1:
+        return float(given)
+    return None

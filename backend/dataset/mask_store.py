@@ -1,0 +1,100 @@
+"""Store masks in a project as predictions or annotations, once for each task and version."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from typing import Any
+
+from backend.dataset.import_options import ImportOptions
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.task_filter import TaskFilter
+
+#: Regions as entries of a result of Label Studio.
+Result = Sequence[Mapping[str, Any]]
+
+
+class MaskStore:
+    """Stores the masks of one import in one project.
+
+    Args:
+        client: Label Studio.
+        project: id of the project.
+        options: the version, and whether it is one of predictions or of annotations.
+    """
+
+    def __init__(self, client: LabelStudioClient, project: int, options: ImportOptions) -> None:
+        self._client = client
+        self._project = project
+        self._version = options.version
+        self._predicts = options.kind == "predictions"
+
+    def find(self, tasks: Sequence[int]) -> tuple[set[int], set[int]]:
+        """Find the tasks that have masks already.
+
+        Args:
+            tasks: ids to choose from, in ascending order.
+
+        Returns:
+            Tasks that have masks of this version; and, for annotations, tasks without these that
+            have other annotations.
+
+        Raises:
+            StudioRefused: there is no such project for this token.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        if self._predicts:
+            wanted = TaskFilter(with_version=self._version)
+            return set(self._client.ids(self._project, wanted, tasks)), set()
+        present, others = set(), set()
+        for task in self._client.ids(self._project, TaskFilter(labeled=True), tasks):
+            own, foreign = self._client.annotations.find(task, self._version)
+            if own:
+                present.add(task)
+            elif foreign:
+                others.add(task)
+        return present, others
+
+    def write(self, results: Mapping[int, Result], replaced: Container[int]) -> dict[int, str]:
+        """Store the masks of tasks, but not of those that have masks of this version.
+
+        Args:
+            results: id of a task -> its regions.
+            replaced: tasks whose masks of this version are removed before.
+
+        Returns:
+            Id of each task whose masks Label Studio refuses -> the reason.
+
+        Raises:
+            StudioRefused: the token may not write there.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        for task in results:
+            if task in replaced:
+                self._remove(task)
+        if self._predicts:
+            entries = {task: self._prediction(result) for task, result in results.items()}
+            return self._client.write(self._project, self._version, entries)
+        reasons = {
+            task: self._client.annotations.write(task, self._version, [*map(_as_drawn, result)])
+            for task, result in results.items()
+        }
+        return {task: reason for task, reason in reasons.items() if reason}
+
+    def _prediction(self, result: Result) -> dict[str, Any]:
+        scores = [float(entry["score"]) for entry in result]
+        score = round(sum(scores) / len(scores), 6) if scores else 0.0
+        return {"model_version": self._version, "score": score, "result": list(result)}
+
+    def _remove(self, task: int) -> None:
+        if self._predicts:
+            for stored in self._client.stored(task):
+                if stored.version == self._version:
+                    self._client.delete(stored.id)
+        else:
+            for annotation in self._client.annotations.find(task, self._version)[0]:
+                self._client.annotations.delete(annotation)
+
+
+def _as_drawn(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a region as an annotator leaves one: without a score, which only models give."""
+    return {key: value for key, value in entry.items() if key != "score"} | {"origin": "manual"}

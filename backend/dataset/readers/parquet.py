@@ -1,0 +1,178 @@
+"""Read Parquet files as Hugging Face's ``datasets`` writes them: a label map PNG a row."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from backend.dataset.labelled_image import NOTHING, LabelledRegion
+from backend.dataset.mask_source import Limits, MaskSource
+from backend.dataset.readers.label_map import read_label_map
+from backend.dataset.readers.label_values import LabelValues
+from backend.errors import DatasetError
+
+#: Columns that may hold masks and names, the usual ones first.
+_MASKS: Final = ("mask", "label", "annotation", "segmentation_mask", "semantic_mask")
+_NAMES: Final = ("file_name", "name", "image_id")
+_IMAGE: Final = "image"
+#: Uncompressed bytes of the columns of a row group that is read at once.
+_MAX_GROUP_BYTES: Final = 2 << 30
+
+
+@dataclass
+class _Table:
+    """A Parquet file, of which one row group is in memory at a time."""
+
+    path: Path
+    file: Any
+    mask: str
+    _group: int = -1
+    _rows: list[Any] = field(default_factory=list)
+
+    def mask_of(self, group: int, row: int) -> bytes:
+        """Return the bytes of a row's mask.
+
+        Raises:
+            DatasetError: it has none, or the file is damaged.
+        """
+        if group != self._group:
+            size = self.file.metadata.row_group(group).total_byte_size
+            if size > _MAX_GROUP_BYTES:
+                raise DatasetError(f"{self.path} has a row group of {size >> 20} MB.")
+            self._rows = _column(self.path, self.file, group, self.mask)
+            self._group = group
+        found = self._rows[row] if row < len(self._rows) else None
+        content = found.get("bytes") if isinstance(found, dict) else found
+        if not isinstance(content, bytes):
+            raise DatasetError(f"Row {row} of row group {group} of {self.path} has no mask in it.")
+        return content
+
+
+def find_parquet_files(path: Path) -> list[Path]:
+    """Find the Parquet files of a data set: a file, or all in a folder."""
+    if path.is_file():
+        return [path] if path.suffix.lower() == ".parquet" else []
+    return sorted(each for each in path.rglob("*.parquet") if each.is_file())
+
+
+def read_parquet(path: Path, names: Path | None, limits: Limits) -> Iterator[MaskSource]:
+    """Iterate over the rows of Parquet files.
+
+    Args:
+        path: a file, or a folder.
+        names: file that says what the values of the masks stand for; None: the names of classes
+            that ``datasets`` keeps in the file, else a file as of `LabelValues.find`.
+        limits: of each mask.
+
+    Raises:
+        DatasetError: pyarrow is not installed, a file is damaged, or has no masks or names.
+    """
+    if find_spec("pyarrow") is None:
+        raise DatasetError(
+            "Parquet files need pyarrow, which is not installed here: pip install pyarrow."
+        )
+    files = find_parquet_files(path)
+    if not files:
+        raise DatasetError(f"Expected Parquet files at {path}, but there are none.")
+    for file in files:
+        table = _open(file)
+        values = LabelValues.read(names) if names else _embedded_names(table)
+        if values is None:
+            values = LabelValues.find(path if path.is_dir() else path.parent)
+        for group in range(table.file.num_row_groups):
+            for row, name in enumerate(_names(table, group)):
+                yield _source(table, group, row, name, values, limits)
+
+
+def _source(
+    table: _Table, group: int, row: int, name: str, values: LabelValues, limits: Limits
+) -> MaskSource:
+    where = f"{name} in {table.path.name}"
+
+    def read_regions(picture_hw: tuple[int, int]) -> Sequence[LabelledRegion]:
+        content = table.mask_of(group, row)
+        if len(content) > limits.max_file_mb << 20:
+            raise DatasetError(f"{where} is over the limit of {limits.max_file_mb} MB.")
+        return read_label_map(content, where, limits).regions(values, picture_hw)
+
+    return MaskSource(name, where, read_regions)
+
+
+def _open(path: Path) -> _Table:
+    arrow: Any = importlib.import_module("pyarrow")
+    parquet: Any = importlib.import_module("pyarrow.parquet")
+    try:
+        file = parquet.ParquetFile(path)
+        columns = file.schema_arrow.names
+    except (arrow.ArrowException, OSError, ValueError) as error:
+        raise DatasetError(
+            f"{path} is no Parquet file, or is damaged ({str(error)[:100]})."
+        ) from None
+    mask = next((each for each in _MASKS if each in columns), None)
+    if mask is None:
+        raise DatasetError(
+            f"Expected {path} to have a column {' or '.join(_MASKS)}, but it has "
+            f"{', '.join(columns[:20])}."
+        )
+    return _Table(path, file, mask)
+
+
+def _names(table: _Table, group: int) -> Iterator[str]:
+    """Iterate over the names of the pictures of a row group."""
+    columns = table.file.schema_arrow.names
+    column = next((each for each in _NAMES if each in columns), None)
+    if column is None and _IMAGE in columns:
+        column = f"{_IMAGE}.path"
+    found = _column(table.path, table.file, group, column) if column else []
+    for row, name in enumerate(found):
+        if column == f"{_IMAGE}.path":
+            name = name.get("path") if isinstance(name, dict) else None
+        if not isinstance(name, str | int) or not str(name).strip():
+            raise DatasetError(f"Row {row} of {table.path} does not say the name of its picture.")
+        yield str(name)
+    if len(found) != table.file.metadata.row_group(group).num_rows:
+        raise DatasetError(
+            f"Expected {table.path} to have a column {' or '.join(_NAMES)}, or the path in "
+            f"{_IMAGE}, for the names of pictures, but it has none."
+        )
+
+
+def _column(path: Path, file: Any, group: int, column: str) -> list[Any]:
+    arrow: Any = importlib.import_module("pyarrow")
+    try:
+        table = file.read_row_group(group, columns=[column], use_threads=False)
+        return list(table.column(column.partition(".")[0]).to_pylist()) if table.num_columns else []
+    except (arrow.ArrowException, OSError, ValueError) as error:
+        raise DatasetError(f"{path} is damaged ({str(error)[:100]}).") from None
+
+
+def _embedded_names(table: _Table) -> LabelValues | None:
+    """Read the names of classes that ``datasets`` keeps beside the schema; None where it has none.
+
+    The features of a mask are those of an image. Names stand with the first list of classes.
+    """
+    metadata = table.file.schema_arrow.metadata or {}
+    try:
+        found = _class_names(json.loads(metadata.get(b"huggingface", b"{}")))
+    except (ValueError, RecursionError):
+        return None
+    if not found:
+        return None
+    names: dict[int, str | None] = {NOTHING: None}
+    return LabelValues(names | dict(enumerate(found)), file=str(table.path))
+
+
+def _class_names(feature: Any) -> list[str]:
+    """Return the names of the first ``ClassLabel`` in a feature or in those below it."""
+    below: list[Any] = list(feature) if isinstance(feature, list) else []
+    if isinstance(feature, Mapping):
+        names = feature.get("names")
+        if isinstance(names, list) and all(isinstance(each, str) for each in names):
+            return names
+        below = list(feature.values())
+    return next(filter(None, map(_class_names, below)), [])

@@ -1,0 +1,162 @@
+"""Read YOLO's files for segmentation: a text file for each picture, a polygon a line.
+
+    class x1 y1 x2 y2 ... [score]
+
+The numbers are shares of the width and the height of the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from backend.dataset.labelled_image import LabelledRegion
+from backend.dataset.mask_source import (
+    Limits,
+    MaskSource,
+    check_pixels,
+    read_bytes,
+    read_score,
+    relative_name,
+)
+from backend.dataset.readers.label_values import FILES, LabelValues
+from backend.dataset.readers.outlines import fill_with_edges
+from backend.errors import DatasetError
+from clearclip_core.images.files import is_hidden
+
+_YAML_LIMITS: Final = Limits(max_file_mb=1)
+#: How far beyond the picture a point may lie, as a share of it.
+_MARGIN: Final = 0.5
+
+
+def find_label_files(folder: Path) -> tuple[Path, list[Path]]:
+    """Find the files of a data set: those in its folder ``labels`` where it has one.
+
+    Returns:
+        The folder that names start from, and the files by name.
+    """
+    below = folder / "labels"
+    root = below if below.is_dir() else folder
+    files = sorted(
+        path
+        for path in root.rglob("*.txt")
+        if path.is_file() and path.name not in FILES and not is_hidden(path, root)
+    )
+    return root, files
+
+
+def read_yolo(folder: Path, names: Path | None, limits: Limits) -> Iterator[MaskSource]:
+    """Iterate over the files of a data set and of the folders in it.
+
+    Args:
+        folder: it, or its folder ``labels``, holds the files.
+        names: the file that says what the classes are: YAML with "names", or see `LabelValues`;
+            None: one in the folder or above it.
+        limits: of each file.
+
+    Raises:
+        DatasetError: there is no file, or none that says what the classes are.
+    """
+    root, files = find_label_files(folder)
+    if not files:
+        raise DatasetError(f"Expected YOLO's files at {root}/**/*.txt, but there are none.")
+    values = _find_names(folder, names)
+    for path in files:
+        yield _source(path, root, values, limits)
+
+
+def _source(path: Path, root: Path, values: LabelValues, limits: Limits) -> MaskSource:
+    where = relative_name(path, root)
+
+    def read_regions(picture_hw: tuple[int, int]) -> Sequence[LabelledRegion]:
+        check_pixels(where, picture_hw, limits)
+        try:
+            lines = read_bytes(path, limits).decode("utf-8-sig").splitlines()
+        except UnicodeDecodeError:
+            raise DatasetError(f"{where} is no text.") from None
+        return [
+            region
+            for number, line in enumerate(lines, 1)
+            if line.strip()
+            and (region := _region(line, f"Line {number} of {where}", values, picture_hw))
+        ]
+
+    return MaskSource(where.removesuffix(".txt"), where, read_regions)
+
+
+def _region(
+    line: str, where: str, values: LabelValues, size_hw: tuple[int, int]
+) -> LabelledRegion | None:
+    """Read a line; None where its class stands for nothing."""
+    first, *rest = line.split()
+    try:
+        value = int(first)
+        numbers = np.array(rest, np.float64)
+    except ValueError:
+        raise DatasetError(f"{where} is no class and numbers.") from None
+    if value not in values.names:
+        raise DatasetError(f"{where} has the class {value}, which {values.file} does not name.")
+    if len(numbers) == 4:
+        raise DatasetError(f"{where} is a box, not an outline.")
+    score = read_score(numbers[-1].item()) if len(numbers) % 2 else None
+    points = numbers[: len(numbers) // 2 * 2].reshape(-1, 2)
+    if len(points) < 3 or not np.isfinite(points).all():
+        raise DatasetError(f"{where} has {len(points)} points, but an outline has three or more.")
+    if points.min() < -_MARGIN or points.max() > 1 + _MARGIN:
+        raise DatasetError(
+            f"{where} has a point beyond the picture: expected shares of its width and height, "
+            "from 0 to 1."
+        )
+    name = values.names[value]
+    if name is None:
+        return None
+    return LabelledRegion(name, lambda: _fill(points * size_hw[::-1], size_hw, where), score)
+
+
+def _fill(
+    points: npt.NDArray[np.float64], size_hw: tuple[int, int], where: str
+) -> npt.NDArray[np.bool_]:
+    try:
+        return fill_with_edges([points], size_hw)
+    except ValueError as error:
+        raise DatasetError(f"{where} is broken, {error}.") from None
+
+
+def _find_names(folder: Path, given: Path | None) -> LabelValues:
+    if given is not None and given.suffix.lower() not in (".yaml", ".yml"):
+        return LabelValues.read(given)
+    for path in [given] if given else _yaml_files(folder):
+        found = _read_yaml(path)
+        if found is not None:
+            return found
+    if given is not None:
+        raise DatasetError(f'Expected {given} to hold "names", but it does not.')
+    return LabelValues.find(folder)
+
+
+def _yaml_files(folder: Path) -> list[Path]:
+    """Return the YAML files of a folder and of the one above it."""
+    folders = (folder, folder.parent)
+    return [path for each in folders for path in sorted(each.glob("*.y*ml")) if path.is_file()]
+
+
+def _read_yaml(path: Path) -> LabelValues | None:
+    """Read the names in a YAML file; None where it has none."""
+    try:
+        found = yaml.safe_load(read_bytes(path, _YAML_LIMITS))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise DatasetError(f"{path} is no YAML file, or is damaged.") from None
+    names = found.get("names") if isinstance(found, dict) else None
+    pairs = list(enumerate(names)) if isinstance(names, list) else None
+    if isinstance(names, dict):
+        pairs = list(names.items())
+    if not pairs:
+        return None
+    if not all(type(value) is int and isinstance(name, str) for value, name in pairs):
+        raise DatasetError(f'Expected "names" in {path} to be texts by their number.')
+    return LabelValues(dict(pairs), file=str(path))

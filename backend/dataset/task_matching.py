@@ -1,0 +1,230 @@
+"""Match the files of a data set to the images of a project's tasks."""
+
+from __future__ import annotations
+
+import csv
+import io
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from backend.dataset.mask_source import Limits, MaskSource, read_bytes
+from backend.errors import DatasetError
+from backend.label_studio.image_names import ImageName, ImagePlace, as_uploaded
+
+_PICTURES: Final = {
+    *(".avif", ".bmp", ".gif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pgm", ".png", ".ppm"),
+    *(".tif", ".tiff", ".webp"),
+}
+_MAPPING_LIMITS: Final = Limits(max_file_mb=64)
+_SHOWN: Final = 3
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Masks and the image that they are for."""
+
+    source: MaskSource
+    place: ImagePlace
+
+
+@dataclass(frozen=True)
+class Unmatched:
+    """Masks that no image takes, and why not."""
+
+    where: str
+    reason: str
+
+
+class NameMatcher:
+    """Finds the one image that has a name.
+
+    An image is found by the name of its file, with or without suffix. Of several, those in the
+    folders of the same names are meant. Nothing is guessed: where several remain, none is taken.
+
+    Args:
+        places: all images of the project.
+    """
+
+    def __init__(self, places: Iterable[ImagePlace]) -> None:
+        self._by_file: dict[str, list[tuple[ImageName, ImagePlace]]] = defaultdict(list)
+        self._by_stem: dict[str, list[tuple[ImageName, ImagePlace]]] = defaultdict(list)
+        for place in places:
+            name = ImageName.of(place.source)
+            if name is None:
+                continue
+            for file in dict.fromkeys((name.file, name.uploaded_file or name.file)):
+                self._by_file[file].append((name, place))
+                self._by_stem[_stem(file)].append((name, place))
+
+    def find(self, name: str) -> ImagePlace:
+        """Find the image of a name, a path with slashes.
+
+        Raises:
+            DatasetError: none has it, or several have.
+        """
+        path = PurePosixPath(unicodedata.normalize("NFC", name.replace("\\", "/")))
+        found = self._named(path.name) or [
+            each for each in self._named(as_uploaded(path.name)) if each[0].uploaded_file
+        ]
+        if not found:
+            raise DatasetError("no task has a picture of that name")
+        nearest = _same_folders(found, path.parts[:-1]) if len(found) > 1 else found
+        if len(nearest) > 1:
+            tasks = sorted({place.key[0] for _, place in nearest})
+            shown = ", ".join(map(str, tasks[:_SHOWN])) + (", ..." if len(tasks) > _SHOWN else "")
+            raise DatasetError(f"{len(nearest)} pictures have that name, in tasks {shown}")
+        return nearest[0][1]
+
+    def _named(self, file: str) -> Sequence[tuple[ImageName, ImagePlace]]:
+        found = self._by_file.get(file) or self._by_stem.get(file)
+        if not found and _stem(file) != file:  # the picture of a COCO file was stored as another
+            found = self._by_stem.get(_stem(file))
+        return found or ()
+
+
+def match_by_name(
+    sources: Iterable[MaskSource], places: Iterable[ImagePlace]
+) -> tuple[list[Matched], list[Unmatched]]:
+    """Match masks to images by their names; see `NameMatcher`.
+
+    Returns:
+        What has matched, and what has not. Masks whose image has others as well do not match.
+    """
+    matcher = NameMatcher(places)
+    matched: list[Matched] = []
+    unmatched: list[Unmatched] = []
+    for source in sources:
+        try:
+            matched.append(Matched(source, matcher.find(source.name)))
+        except DatasetError as error:
+            unmatched.append(Unmatched(source.where, str(error)))
+    return _without_twice(matched, unmatched)
+
+
+def match_by_table(
+    sources: Iterable[MaskSource], places: Iterable[ImagePlace], table: Path
+) -> tuple[list[Matched], list[Unmatched]]:
+    """Match masks to images by a CSV file.
+
+    Args:
+        sources: the masks.
+        places: all images of the project.
+        table: CSV in UTF-8 with the columns ``file`` and ``task``, and where tasks have several
+            images ``image``, the name of the image tag, and ``index``, the index in a list.
+
+    Returns:
+        What has matched, and what has not.
+
+    Raises:
+        DatasetError: the file cannot be read, or a row is wrong.
+    """
+    rows = _read_table(table)
+    by_task: dict[int, list[ImagePlace]] = defaultdict(list)
+    for place in places:
+        by_task[place.key[0]].append(place)
+    matched: list[Matched] = []
+    unmatched: list[Unmatched] = []
+    for source in sources:
+        row = rows.get(source.name) or rows.get(source.where)
+        if row is None:
+            unmatched.append(Unmatched(source.where, f"{table} has no row for it"))
+            continue
+        found = [each for each in by_task.get(row.task, ()) if row.means(each)]
+        if len(found) == 1:
+            matched.append(Matched(source, found[0]))
+        elif row.task not in by_task:
+            unmatched.append(Unmatched(source.where, f"the project has no task {row.task}"))
+        else:
+            reason = f"task {row.task} has {len(found) or 'no'} such pictures" + (
+                ': say which by the columns "image" and "index"' if found else ""
+            )
+            unmatched.append(Unmatched(source.where, reason))
+    return _without_twice(matched, unmatched)
+
+
+@dataclass(frozen=True)
+class _Row:
+    task: int
+    image: str
+    index: int | None
+
+    def means(self, place: ImagePlace) -> bool:
+        return self.image in ("", place.tag) and self.index in (None, place.item_index or 0)
+
+
+def _read_table(path: Path) -> dict[str, _Row]:
+    try:
+        text = read_bytes(path, _MAPPING_LIMITS).decode("utf-8-sig")
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{path} is no CSV file in UTF-8: {error}.") from None
+    found: dict[str, _Row] = {}
+    for number, row in enumerate(rows, 2):
+        name = unicodedata.normalize("NFC", row.get("file") or "").replace("\\", "/")
+        try:
+            index = int(row["index"]) if row.get("index") else None
+            read = _Row(int(row.get("task") or ""), row.get("image") or "", index)
+        except ValueError:
+            name = ""
+        if not name:
+            raise DatasetError(
+                f'Expected row {number} of {path} to have a "file" and the number of its "task", '
+                "but got another."
+            )
+        if name in found:
+            raise DatasetError(f'{path} has two rows for "{name[:200]}".')
+        found[name] = read
+    if not found:
+        raise DatasetError(f'Expected {path} to have the columns "file" and "task" and a row.')
+    return found
+
+
+def _without_twice(
+    matched: Sequence[Matched], unmatched: Sequence[Unmatched]
+) -> tuple[list[Matched], list[Unmatched]]:
+    """Take out all masks of images that several masks are for."""
+    by_place: Mapping[tuple[int, str, int], list[Matched]]
+    by_place = defaultdict(list)
+    for each in matched:
+        by_place[each.place.key].append(each)
+    twice = [
+        Unmatched(each.source.where, f"{len(same)} files of masks are for task {key[0]}")
+        for key, same in by_place.items()
+        if len(same) > 1
+        for each in same
+    ]
+    return [same[0] for same in by_place.values() if len(same) == 1], [*unmatched, *twice]
+
+
+def _same_folders(
+    found: Sequence[tuple[ImageName, ImagePlace]], folders: Sequence[str]
+) -> list[tuple[ImageName, ImagePlace]]:
+    """Return those that share the most of their innermost folders with a path."""
+    shared = [_shared(name.folders, folders) for name, _ in found]
+    return [each for each, count in zip(found, shared, strict=True) if count == max(shared)]
+
+
+def _shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """Count the equal folders at the end of two paths.
+
+    >>> _shared(("data", "train"), ("train",)), _shared(("train",), ("val",))
+    (1, 0)
+    """
+    count = 0
+    while count < min(len(one), len(other)) and one[-1 - count] == other[-1 - count]:
+        count += 1
+    return count
+
+
+def _stem(file: str) -> str:
+    """Return the name of a picture's file without its suffix; another name as it is.
+
+    >>> _stem("a.v2.JPG"), _stem("a.v2")
+    ('a.v2', 'a.v2')
+    """
+    suffix = PurePosixPath(file).suffix
+    return file[: -len(suffix)] if suffix.lower() in _PICTURES else file

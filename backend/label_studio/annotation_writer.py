@@ -1,0 +1,93 @@
+"""Store annotations in Label Studio, each once."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Sequence
+from typing import Any, Final
+
+from backend.errors import StudioRefused
+from backend.label_studio.connection import NO_RETRIES, Connection
+
+_NAMESPACE: Final = uuid.UUID("6d1b6c52-3d0f-5b6e-9a53-0c5b9d3c6f1e")
+
+
+class AnnotationWriter:
+    """Stores annotations that were made elsewhere.
+
+    Label Studio keeps a number with each, by which those of one import are found again, and a
+    unique id, by which it refuses to store one twice.
+
+    Args:
+        connection: Label Studio.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def write(self, task: int, version: str, result: Sequence[Any]) -> str:
+        """Store an annotation of a task; one that an import of that version has is no error.
+
+        Args:
+            task: id of the task.
+            version: what the import is called.
+            result: its regions.
+
+        Returns:
+            The reason where Label Studio refuses it, else nothing.
+
+        Raises:
+            StudioUnreachable: Label Studio does not answer.
+        """
+        unique = str(uuid.uuid5(_NAMESPACE, f"{task}/{version}"))
+        try:
+            self._connection.call(
+                lambda sdk: sdk.annotations.create(
+                    id=task,
+                    result=list(result),
+                    import_id=import_id(version),
+                    unique_id=unique,
+                    request_options=NO_RETRIES,
+                )
+            )
+        except StudioRefused as error:
+            # A request whose answer was lost may have been stored.
+            return "" if error.status == 409 else str(error)
+        return ""
+
+    def find(self, task: int, version: str) -> tuple[list[int], list[int]]:
+        """Return the ids of a task's annotations: those of an import, and all others.
+
+        Raises:
+            StudioUnreachable: Label Studio does not answer.
+        """
+        found = self._connection.find(
+            lambda sdk: sdk.annotations.list(id=task, request_options=NO_RETRIES)
+        )
+        own: list[int] = []
+        others: list[int] = []
+        for each in found or ():
+            (own if each.import_id == import_id(version) else others).append(int(each.id))
+        return own, others
+
+    def delete(self, annotation: int) -> None:
+        """Delete an annotation; one that is gone already is no error.
+
+        Raises:
+            StudioRefused: the token may not remove it.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        self._connection.find(
+            lambda sdk: sdk.annotations.delete(id=annotation, request_options=NO_RETRIES)
+        )
+
+
+def import_id(version: str) -> int:
+    """Return the number by which the annotations of an import are found: 53 bits of a digest.
+
+    >>> import_id("masks") == import_id("masks") < 1 << 53
+    True
+    """
+    digest = hashlib.blake2b(version.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 11  # JavaScript reads such numbers exactly

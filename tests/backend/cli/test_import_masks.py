@@ -1,0 +1,104 @@
+"""The command `clearclip-backend import-masks`; what it stores: tests.backend.dataset."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from backend.cli.main import main
+from tests.backend.dataset.label_map_folder import CONFIG, VALUES, picture
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+
+
+@pytest.fixture
+def studio() -> FakeStudio:
+    studio = FakeStudio(CONFIG, {1: {"image": "/data/upload/7/00000001-a.jpg"}})
+    studio.files = {"/data/upload/7/00000001-a.jpg": picture()}
+    return studio
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "street"
+    folder.mkdir()
+    (folder / "names.txt").write_text("sky\nlight\n")
+    Image.fromarray(VALUES).save(folder / "a.png")
+    return folder
+
+
+def run(studio: FakeStudio, folder: Path, *more: str) -> Result:
+    with studio.served() as server:
+        reach = ["--label-studio-url", server.url, "--label-studio-api-key", TOKEN]
+        command = ["import-masks", "--project", "7", "--from", str(folder), *reach, *more]
+        return CliRunner().invoke(main, command)
+
+
+def test_a_dry_run_says_what_does_not_fit_and_writes_nothing(
+    studio: FakeStudio, folder: Path
+) -> None:
+    done = run(studio, folder, "--dry-run")
+    assert done.exit_code == 1
+    assert 'The class "light" is no label of the project' in done.output
+    assert "1 of 1 files of masks match a picture of a task; 0 tasks have no masks." in done.output
+    assert studio.predictions == []
+    done = run(studio, folder, "--dry-run", "--map", "light=tl")
+    assert (done.exit_code, studio.predictions) == (0, [])
+    assert "light -> Traffic Light (mask), in 1 pictures" in done.output
+
+
+def test_nothing_is_written_where_something_is_wrong_unless_told(
+    studio: FakeStudio, folder: Path
+) -> None:
+    Image.fromarray(np.zeros((3, 3), np.uint8)).save(folder / "b.png")
+    studio.tasks[2] = studio.tasks[1] | {"image": "/data/upload/7/00000002-b.jpg"}
+    studio.files["/data/upload/7/00000002-b.jpg"] = picture()
+    done = run(studio, folder, "--map", "light=tl")
+    assert done.exit_code == 1
+    assert "b.png is 3×3 px, but its picture 60×40 px." in done.output
+    assert "Nothing was written." in done.output
+    assert studio.predictions == []
+    report = folder / "report.json"
+    done = run(studio, folder, "--map", "light=tl", "--skip-broken", "--report", str(report))
+    assert done.exit_code == 1
+    assert studio.stored("masks street") == {1: 1}
+    told = json.loads(report.read_text())
+    assert (told["written"], told["left"], told["refused"]) == (1, 0, {})
+    assert len(told["problems"]) == 1
+
+
+def test_all_masks_in_the_project_are_status_0(studio: FakeStudio, folder: Path) -> None:
+    options = ("--map", "light=tl", "--version-name", "camera 3")
+    assert run(studio, folder, *options).exit_code == 0
+    assert run(studio, folder, *options).exit_code == 0
+    assert studio.stored("camera 3") == {1: 1}
+    assert run(studio, folder, *options, "--as", "annotations").exit_code == 0
+    assert len(studio.annotations) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--map", "light"), "expected CLASS=LABEL"),
+        (("--version-name", "a,b"), "no comma"),
+        (("--control", "nope"), 'no control "nope"'),
+    ],
+)
+def test_wrong_options_are_told_in_a_sentence(
+    studio: FakeStudio, folder: Path, options: tuple[str, ...], sentence: str
+) -> None:
+    done = run(studio, folder, *options)
+    assert done.exit_code != 0
+    assert sentence in done.output
+    assert "Traceback" not in done.output
+
+
+def test_a_folder_without_masks_and_a_missing_token(folder: Path, studio: FakeStudio) -> None:
+    (folder / "a.png").unlink()
+    assert "but it has none" in run(studio, folder).output
+    done = CliRunner().invoke(main, ["import-masks", "--project", "7", "--from", str(folder)])
+    assert "LABEL_STUDIO_API_KEY" in done.output

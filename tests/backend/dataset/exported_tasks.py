@@ -1,0 +1,162 @@
+"""Tasks as Label Studio exports them: a project with every kind of mask, on drawn pictures."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from label_studio_sdk.converter import brush
+from PIL import Image
+
+from backend.dataset.dataset_report import DatasetReport
+from backend.dataset.exporter import DatasetExporter
+from backend.dataset.local_pictures import LocalPictures
+from backend.dataset.options import DatasetOptions
+from backend.dataset.project_labels import parse_project_labels
+from backend.dataset.task_sources import ExportedTasks
+
+CONFIG = """<View>
+  <Image name="img" value="$image"/>
+  <BrushLabels name="mask" toName="img"><Label value="sky"/><Label value="road"/></BrushLabels>
+  <BitmaskLabels name="bit" toName="img"><Label value="car" alias="c"/></BitmaskLabels>
+  <PolygonLabels name="poly" toName="img"><Label value="tree"/></PolygonLabels>
+  <EllipseLabels name="round" toName="img"><Label value="sign"/></EllipseLabels>
+  <RectangleLabels name="box" toName="img" smart="true"><Label value="car" alias="c"/>
+  </RectangleLabels>
+  <KeyPointLabels name="click" toName="img" smart="true"><Label value="sky"/></KeyPointLabels>
+</View>"""
+TWO_IMAGES = CONFIG.replace("<View>", '<View><Image name="back" value="$rear"/>').replace(
+    '"mask" toName="img"', '"mask" toName="img,back"'
+)
+NAMES = ["sky", "road", "car", "tree", "sign"]
+SIZE_HW = (40, 60)
+
+
+def picture_bytes(seed: int, size_hw: tuple[int, int] = SIZE_HW, **save: Any) -> bytes:
+    noise = np.random.default_rng(seed).integers(0, 256, (*size_hw, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, **({"format": "PNG"} | save))
+    return file.getvalue()
+
+
+def region(
+    kind: str, control: str, label: str, size_hw: tuple[int, int] = SIZE_HW, **more: Any
+) -> dict[str, Any]:
+    value = more.pop("value")
+    return {
+        "id": more.pop("id", f"{control}-{label}"),
+        "type": kind,
+        "from_name": control,
+        "to_name": "img",
+        "original_width": size_hw[1],
+        "original_height": size_hw[0],
+        "image_rotation": 0,
+        "value": value | {kind: [label]},
+        "origin": "manual",
+    } | more
+
+
+def brush_region(mask: Any, label: str, alpha: int = 255, **more: Any) -> dict[str, Any]:
+    """A brush region as Label Studio's own converter writes it."""
+    rle = brush.mask2rle(mask.astype(np.uint8) * alpha)
+    value = {"format": "rle", "rle": rle}
+    return region("brushlabels", "mask", label, mask.shape, value=value, **more)
+
+
+def bitmask_region(mask: Any, label: str, **more: Any) -> dict[str, Any]:
+    rgba = np.zeros((*mask.shape, 4), np.uint8)
+    rgba[..., 3] = mask * 255
+    file = io.BytesIO()
+    Image.fromarray(rgba).save(file, "PNG")
+    url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return region("bitmasklabels", "bit", label, mask.shape, value={"imageDataURL": url}, **more)
+
+
+def annotation(id_: int, result: list[Any], person: int = 1, **more: Any) -> dict[str, Any]:
+    at = f"2026-01-{id_ % 28 + 1:02d}T10:00:00Z"
+    return {
+        "id": id_,
+        "result": result,
+        "completed_by": person,
+        "was_cancelled": False,
+        "ground_truth": False,
+        "parent_prediction": None,
+        "updated_at": at,
+        "created_at": at,
+    } | more
+
+
+def task(id_: int, image: str, annotations: list[Any], **more: Any) -> dict[str, Any]:
+    return {
+        "id": id_,
+        "data": {"image": image},
+        "annotations": annotations,
+        "predictions": [],
+    } | more
+
+
+def rectangle(top: int, left: int, bottom: int, right: int) -> Any:
+    mask = np.zeros(SIZE_HW, np.bool_)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+class Bench:
+    """A folder of pictures, an exported file, and the data set that is made of them."""
+
+    def __init__(self, root: Path) -> None:
+        self.pictures = root / "pictures"
+        self.pictures.mkdir()
+        self.folder = root / "set"
+        self.file = root / "export.json"
+        self.tasks: list[dict[str, Any]] = []
+        self.config = CONFIG
+        self.read: list[str] = []
+
+    def add(self, name: str, content: bytes) -> str:
+        """Put a picture there; the value is its address."""
+        (self.pictures / name).write_bytes(content)
+        return f"/data/upload/7/{name}"
+
+    def run(self, stopping: threading.Event | None = None, **options: Any) -> DatasetReport | None:
+        self.file.write_text(json.dumps(self.tasks))
+        local = LocalPictures(self.pictures, 10)
+
+        def read(source: str, task: Any) -> bytes:
+            self.read.append(source)
+            return local.read(source, task)
+
+        exporter = DatasetExporter(
+            self.folder,
+            parse_project_labels(self.config),
+            DatasetOptions(**options),
+            read,
+            max_megapixels=1,
+            local_file=local.find,
+        )
+        return exporter.run(ExportedTasks(self.file), stopping or threading.Event())
+
+    def done(self, **options: Any) -> DatasetReport:
+        report = self.run(**options)
+        assert report is not None
+        return report
+
+    def mask(self, name: str) -> Any:
+        with Image.open(self.folder / "masks" / f"{name}.png") as picture:
+            assert picture.mode == "P"
+            return np.asarray(picture)
+
+    def files(self) -> set[str]:
+        return {
+            path.relative_to(self.folder).as_posix()
+            for path in self.folder.rglob("*")
+            if path.is_file() and "sqlite3" not in path.name
+        }
+
+    def told(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder / "pictures.jsonl").open()]

@@ -1,0 +1,149 @@
+"""COCO files of all kinds of masks, made by the COCO API; and files that are damaged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_api
+
+from backend.dataset.mask_source import Limits, MaskSource
+from backend.dataset.readers import coco_json
+from backend.dataset.readers.coco import read_coco
+from backend.errors import DatasetError
+
+MASK = np.zeros((40, 60), np.bool_)
+MASK[5:20, 10:30] = True
+COMPRESSED = coco_api.encode(np.asfortranarray(MASK, np.uint8))["counts"].decode()
+RUNS = [405, *([15, 25] * 19), 15, 1220]
+CORNERS = [[10, 5, 30, 5, 30, 20, 10, 20]]
+
+
+def content(segmentation: Any = None, **more: Any) -> dict[str, Any]:
+    annotation = {"id": 5, "image_id": 3, "category_id": 1, "segmentation": segmentation or CORNERS}
+    return {
+        "info": {"description": "x"},
+        "annotations": [annotation | more],  # before what they refer to
+        "images": [
+            {"id": 3, "file_name": "val/ü.jpg", "height": 40, "width": 60},
+            {"id": 4, "file_name": "empty.jpg", "height": 2, "width": 2},
+        ],
+        "categories": [{"id": 1, "name": "traffic light"}, {"id": 9, "name": "sky"}],
+    }
+
+
+def read(folder: Path, found: Any) -> list[MaskSource]:
+    (folder / "instances.json").write_text(json.dumps(found))
+    return list(read_coco(folder, Limits()))
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        CORNERS,
+        {"size": [40, 60], "counts": COMPRESSED},
+        {"size": [40, 60], "counts": RUNS},
+        [[10, 5, 20, 5, 20, 20, 10, 20], [20, 5, 30, 5, 30, 20, 20, 20]],
+    ],
+)
+def test_every_kind_of_mask_has_its_pixels(tmp_path: Path, segmentation: Any) -> None:
+    source, empty = read(tmp_path, content(segmentation, score=0.5))
+    assert (source.name, empty.name) == ("val/ü.jpg", "empty.jpg")
+    (region,) = source.read_regions((40, 60))
+    assert (region.label, region.score) == ("traffic light", 0.5)
+    np.testing.assert_array_equal(region.read_mask(), MASK)
+    assert list(empty.read_regions((2, 2))) == []
+
+
+def test_files_in_the_folder_of_annotations_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "other.json").write_text("{")
+    (tmp_path / "annotations" / "val.json").write_text(json.dumps(content()))
+    (tmp_path / "annotations" / "train.json").write_text(json.dumps(content()))
+    assert len(list(read_coco(tmp_path, Limits()))) == 4
+    assert len(list(read_coco(tmp_path / "annotations" / "val.json", Limits()))) == 2
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "reason"),
+    [
+        ({"size": [40, 60], "counts": [2400, 1]}, "2401 pixels, but it is 60×40 px"),
+        ({"size": [60, 40], "counts": COMPRESSED}, "its mask is 40×60 px"),
+        ({"size": [40, 60], "counts": COMPRESSED[:-1] + "o"}, "damaged or cut off"),
+        ({"size": [40, 60], "counts": "~"}, "damaged or cut off"),
+        ({"size": [40, 60], "counts": [1, -1]}, "negative"),
+        ({"size": [40, 60], "counts": {"a": 1}}, "no whole numbers"),
+        ({"size": [40, 60], "counts": 5}, "not iterable"),
+        ({"size": "big", "counts": []}, "its mask has no size"),
+        ([[1, 2, 3, 4]], "fewer than three points"),
+        ([[1, 2, 3]], "no pairs of numbers"),
+        ([1, 2, 3, 4, 5], "no pairs of numbers"),
+        ([["a", "b"]], "no pairs of numbers"),
+        ([[1e300, 0, 5, 5, 1e300, 2]], "not finite|no pairs"),
+        ("text", "no pairs of numbers"),
+    ],
+)
+def test_a_broken_mask_is_a_sentence_of_its_picture(
+    tmp_path: Path, segmentation: Any, reason: str
+) -> None:
+    source, _ = read(tmp_path, content(segmentation))
+    (region,) = source.read_regions((40, 60))
+    with pytest.raises(DatasetError, match=f"ü.jpg: the annotation 5 is broken, .*({reason})"):
+        region.read_mask()
+
+
+def test_a_box_is_no_mask(tmp_path: Path) -> None:
+    found = content()
+    del found["annotations"][0]["segmentation"]
+    source, _ = read(tmp_path, found)
+    with pytest.raises(DatasetError, match="no mask, only a box"):
+        source.read_regions((40, 60))[0].read_mask()
+
+
+def test_a_picture_of_another_size_is_told(tmp_path: Path) -> None:
+    source, _ = read(tmp_path, content())
+    with pytest.raises(DatasetError, match=r"ü\.jpg is 60×40 px, but its picture 40×60 px"):
+        source.read_regions((60, 40))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"images": []}, "0 images"),
+        ({"categories": []}, "0 categories"),
+        ({"images": [{"id": 3}]}, 'entry of "images" that is broken .*file_name'),
+        ({"images": [{"id": 3, "file_name": "a", "width": 2}]}, "a number is missing"),
+        ({"images": [{"id": [], "file_name": "a"}]}, "its id is no number"),
+        ({"categories": [{"id": "1", "name": "a"}]}, "a number is missing"),
+        ({"categories": [{"id": 9, "name": "sky"}]}, "no category 1, which the annotation 5"),
+        ({"annotations": [{"id": 5, "image_id": 99, "category_id": 1}]}, "does not list"),
+        ({"annotations": [{"id": 5, "image_id": {}, "category_id": 1}]}, "that is broken"),
+    ],
+)
+def test_a_file_that_does_not_hold_together_is_refused(
+    tmp_path: Path, change: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(DatasetError, match=reason):
+        read(tmp_path, content() | change)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "7", json.dumps(content())[:-20], '{"images": [' + "[" * 10_000, "\xff"]
+)
+def test_what_is_no_coco_file_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text, encoding="latin-1")
+    with pytest.raises(DatasetError, match=r"a\.json"):
+        list(read_coco(tmp_path, Limits()))
+
+
+def test_an_object_that_would_fill_the_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coco_json, "_MAX_VALUES", 1000)
+    with pytest.raises(DatasetError, match="more than 1000 values"):
+        read(tmp_path, content([[0.0] * 2000]))
+    with pytest.raises(DatasetError, match="8 levels"):
+        read(tmp_path, content([[[[[[[[[[1]]]]]]]]]]))

@@ -1,0 +1,62 @@
+"""The format of a folder, from what lies in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from backend.dataset.mask_source import Limits
+from backend.dataset.readers.formats import detect_format, read_masks
+from backend.errors import DatasetError
+
+
+def make(folder: Path, *files: str) -> Path:
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["a.png", "names.txt"], "index-png"),
+        (["deep/a.png", "classes.json"], "index-png"),
+        (["masks/a.png", "images/a.png", "classes.json"], "index-png"),
+        (["masks/a.png", "report.json", "splits/train.txt", "classes.json"], "index-png"),
+        (["a.png", "train.txt", "info.json", "names.txt"], "index-png"),
+        (["a.png"], "index-png"),
+        (["instances.json", "images/a.png"], "coco"),
+        (["annotations/train.json", "a.png"], "coco"),
+        (["annotations/train.json", "report.json", "classes.json", "images/a.png"], "coco"),
+        (["labels/train/a.txt", "images/train/a.png", "data.yaml"], "yolo"),
+        (["a.txt", "classes.txt", "a.png"], "yolo"),
+        (["data/train-0.parquet", "a.png"], "parquet"),
+    ],
+)
+def test_the_format_is_found(tmp_path: Path, files: list[str], expected: str) -> None:
+    assert detect_format(make(tmp_path, *files)) == expected
+
+
+def test_a_file_may_be_named_itself(tmp_path: Path) -> None:
+    make(tmp_path, "a.json", "masks/a.png")
+    assert detect_format(tmp_path / "a.json") == "coco"
+
+
+def test_several_formats_are_not_chosen_from(tmp_path: Path) -> None:
+    make(tmp_path, "masks/a.png", "annotations/train.json", "labels/a.txt", "data.yaml")
+    make(tmp_path, "data/train.parquet")
+    with pytest.raises(DatasetError, match="index-png, coco, yolo, parquet: say which by --format"):
+        detect_format(tmp_path)
+    with pytest.raises(DatasetError, match="COCO file"):
+        next(read_masks(tmp_path, "coco", None, Limits()))
+    with pytest.raises(DatasetError, match="classes"):
+        next(read_masks(tmp_path, "index-png", None, Limits()))
+    with pytest.raises(DatasetError, match="classes"):
+        next(read_masks(tmp_path, "yolo", None, Limits()))
+
+
+def test_an_empty_folder_says_what_is_read(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"\*\.png.*\*\.json.*\*\.txt"):
+        detect_format(tmp_path)

@@ -1,0 +1,269 @@
+"""Masks into a project, against a stand-in for Label Studio's API; tests/e2e has the real one.
+
+What was stored is decoded by Label Studio's own converter.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from label_studio_sdk.converter.brush import decode_rle
+from PIL import Image, ImageOps
+
+from backend.dataset.import_report import ImportPlan
+from backend.dataset.mask_import import MaskImporter
+from backend.dataset.mask_source import Limits, MaskSource
+from backend.dataset.readers.index_png import read_index_png
+from backend.errors import LabelConfigError
+from tests.backend.dataset.label_map_folder import VALUES, picture, put
+from tests.backend.fakes.label_studio import FakeStudio
+from tests.backend.fakes.local_server import Answer, Asked
+
+Make = Callable[..., MaskImporter]
+VERSION = "masks set"
+
+
+def masks(folder: Path) -> Iterator[MaskSource]:
+    return read_index_png(folder, None, Limits())
+
+
+def run(make: Make, folder: Path, **options: Any) -> ImportPlan:
+    importer = make(**options)
+    plan = importer.plan(masks(folder))
+    report = importer.write()
+    assert not report.refused
+    assert report.left == 0
+    return plan
+
+
+def decoded(entry: dict[str, Any]) -> npt.NDArray[np.bool_]:
+    rgba = decode_rle(entry["value"]["rle"])
+    size = entry["original_height"], entry["original_width"], 4
+    return np.asarray(rgba.reshape(size)[..., 3] > 0)
+
+
+def test_masks_become_predictions_with_every_pixel(
+    importer: Make, folder: Path, studio: FakeStudio
+) -> None:
+    plan = run(importer, folder)
+    assert (plan.files, plan.matched, plan.ready, plan.tasks_without) == (2, 2, 2, 1)
+    assert plan.classes == {
+        "sky": ("Sky (mask)", 2),
+        "traffic_light": ("Traffic Light (mask)", 2),
+    }
+    assert studio.stored(VERSION) == {1: 1, 2: 1}
+    for stored in studio.predictions:
+        sky, light = stored["result"]
+        assert (sky["from_name"], sky["value"]["brushlabels"]) == ("mask", ["Sky"])
+        assert light["value"]["brushlabels"] == ["tl"], "the alias, as the editor writes it"
+        np.testing.assert_array_equal(decoded(sky), VALUES == 0)
+        np.testing.assert_array_equal(decoded(light), VALUES == 1)
+    assert [each["score"] for each in studio.predictions[0]["result"]] == [1.0, 1.0]
+
+
+def test_the_same_import_again_writes_nothing(
+    importer: Make, folder: Path, studio: FakeStudio
+) -> None:
+    run(importer, folder)
+    put(folder, "c", VALUES)
+    plan = run(importer, folder)
+    assert (plan.ready, plan.present) == (1, 2)
+    assert studio.stored() == {1: 1, 2: 1, 3: 1}
+
+
+def test_an_import_that_is_stopped_goes_on_from_there(
+    importer: Make, folder: Path, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.dataset.mask_import._CHUNK", 1)
+    stopping = threading.Event()
+    first = importer()
+    first._stopping = stopping
+    first.plan(masks(folder))
+    report = first.write(lambda done, total: stopping.set())
+    assert (report.written, report.left) == (1, 1)
+    assert run(importer, folder).present == 1
+    assert studio.stored() == {1: 1, 2: 1}
+
+
+def test_only_what_is_told_is_replaced(importer: Make, folder: Path, studio: FakeStudio) -> None:
+    studio.add(1, "demo clearclip 12ab")
+    run(importer, folder)
+    before = {each["id"] for each in studio.predictions}
+    put(folder, "a", np.zeros((40, 60), np.uint8))
+    plan = run(importer, folder, replace=True)
+    assert (plan.ready, plan.replaced) == (2, 2)
+    assert studio.stored() == {1: 2, 2: 1}, "that of the model stays"
+    assert len(before & {each["id"] for each in studio.predictions}) == 1
+    (new,) = (p for p in studio.predictions if p["task"] == 1 and p["model_version"] == VERSION)
+    assert decoded(new["result"][0]).all()
+
+
+def test_another_version_lies_beside_the_first(
+    importer: Make, folder: Path, studio: FakeStudio
+) -> None:
+    run(importer, folder)
+    run(importer, folder, version="second")
+    assert studio.stored() == {1: 2, 2: 2}
+
+
+def test_what_has_no_picture_is_left_out_and_told(importer: Make, folder: Path) -> None:
+    put(folder, "d", VALUES)
+    plan = importer().plan(masks(folder))
+    assert [(each.where, each.reason) for each in plan.left_out] == [
+        ("d.png", "no task has a picture of that name")
+    ]
+    assert "d.png: no task has a picture of that name." in str(plan)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "sentence"),
+    [
+        (lambda f: put(f, "b", VALUES.T.copy()), "b.png is 40×60 px, but its picture 60×40 px."),
+        (lambda f: put(f, "b", VALUES + 3), "b.png has the value 2"),
+        (lambda f: (f / "b.png").write_bytes(b"PNG"), "b.png is no PNG picture"),
+        (lambda f: (f / "names.txt").write_text("sky\nlamp\n"), 'The class "lamp" is no label'),
+    ],
+)
+def test_what_is_wrong_is_a_sentence_before_anything_is_written(
+    importer: Make,
+    folder: Path,
+    studio: FakeStudio,
+    break_it: Callable[[Path], Any],
+    sentence: str,
+) -> None:
+    break_it(folder)
+    plan = importer().plan(masks(folder))
+    (problem,) = plan.problems
+    assert problem.startswith(sentence)
+    assert studio.predictions == []
+
+
+def test_a_picture_that_is_gone_is_a_problem_of_its_masks_alone(
+    importer: Make, folder: Path, studio: FakeStudio
+) -> None:
+    del studio.files[studio.tasks[1]["image"]]
+    plan = importer().plan(masks(folder))
+    (problem,) = plan.problems
+    assert problem.startswith("a.png: ")
+    assert plan.ready == 1
+
+
+def test_classes_are_renamed_and_left_out(importer: Make, folder: Path, studio: FakeStudio) -> None:
+    plan = run(importer, folder, renamed={"sky": "", "traffic_light": "Car"})
+    assert plan.classes == {"traffic_light": ("Car (outline)", 2)}
+    kinds = [entry["type"] for each in studio.predictions for entry in each["result"]]
+    assert kinds == ["polygonlabels"] * 4, "two islands in each of two pictures"
+
+
+def test_a_control_is_chosen(importer: Make, folder: Path, studio: FakeStudio) -> None:
+    run(importer, folder, controls=("outline",), renamed={"traffic_light": ""})
+    (region,) = studio.predictions[0]["result"]
+    assert region["from_name"] == "outline"
+    assert {tuple(point) for point in region["value"]["points"]} == {
+        (0, 0),
+        (100, 0),
+        (100, 25),
+        (0, 25),
+    }
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_masks_lie_on_a_turned_photograph_as_people_see_it(
+    importer: Make, folder: Path, studio: FakeStudio, orientation: int
+) -> None:
+    studio.files[studio.tasks[1]["image"]] = picture((40, 60), orientation)
+    (folder / "b.png").unlink()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(VALUES)
+    stored.info["exif"] = exif.tobytes()
+    shown = np.asarray(ImageOps.exif_transpose(stored))
+    run(importer, folder, as_stored=True)
+    (entry, _) = studio.predictions[-1]["result"]
+    np.testing.assert_array_equal(decoded(entry), shown == 0)
+    put(folder, "a", shown.copy())
+    run(importer, folder, version="as shown")
+    (entry, _) = studio.predictions[-1]["result"]
+    np.testing.assert_array_equal(decoded(entry), shown == 0)
+
+
+def test_a_mask_of_the_unturned_size_says_what_to_do(
+    importer: Make, folder: Path, studio: FakeStudio
+) -> None:
+    studio.files[studio.tasks[1]["image"]] = picture((40, 60), orientation=6)
+    (problem,) = importer().plan(masks(folder)).problems
+    assert "give --as-stored" in problem
+
+
+def test_annotations_are_stored_once_without_a_score(
+    importer: Make, folder: Path, studio: FakeStudio
+) -> None:
+    studio.late = 1  # the answer to the first one is lost
+    run(importer, folder, kind="annotations")
+    assert [each["task"] for each in studio.annotations.values()] == [1, 2]
+    first = next(iter(studio.annotations.values()))
+    assert [entry["origin"] for entry in first["result"]] == ["manual", "manual"]
+    assert not any("score" in entry for entry in first["result"])
+    np.testing.assert_array_equal(decoded(first["result"][0]), VALUES == 0)
+    plan = run(importer, folder, kind="annotations")
+    assert (plan.ready, plan.present, len(studio.annotations)) == (0, 2, 2)
+
+
+def test_what_people_have_annotated_is_never_touched(
+    importer: Make, folder: Path, studio: FakeStudio
+) -> None:
+    theirs = studio.annotate(1, [])["id"]
+    plan = run(importer, folder, kind="annotations", replace=True)
+    assert [each.where for each in plan.left_out] == ["a.png"]
+    assert "task 1 has annotations that are not of this import" in plan.left_out[0].reason
+    own = set(studio.annotations) - {theirs}
+    beside = studio.annotate(2, [])["id"]
+    plan = run(importer, folder, kind="annotations", replace=True)
+    assert (plan.ready, plan.replaced) == (1, 1)
+    assert {theirs, beside} < set(studio.annotations)
+    assert not own & set(studio.annotations)
+
+
+def test_a_task_that_label_studio_refuses_is_told(
+    importer: Make, folder: Path, studio: FakeStudio
+) -> None:
+    studio.refused = {2}
+    started = importer()
+    started.plan(masks(folder))
+    report = started.write()
+    assert (report.written, list(report.refused)) == (1, [2])
+    assert "no label" in str(report)
+
+    def fault(asked: Asked) -> Answer | None:
+        return Answer(400, b'{"detail": "bad"}') if asked.method == "POST" else None
+
+    studio.fault = fault
+    started = importer(kind="annotations")
+    started.plan(masks(folder))
+    assert started.write().refused.keys() == {1, 2}
+
+
+def test_several_images_of_a_task_are_one_prediction(
+    importer: Make, folder: Path, studio: FakeStudio
+) -> None:
+    studio.label_config = studio.label_config.replace('value="$image"', 'valueList="$pages"')
+    pages = [studio.tasks[task]["image"] for task in (1, 2)]
+    studio.tasks = {5: {"pages": pages}}
+    run(importer, folder)
+    (stored,) = studio.predictions
+    assert [entry["item_index"] for entry in stored["result"]] == [0, 0, 1, 1]
+    assert stored["task"] == 5
+
+
+def test_a_project_without_controls_is_refused(
+    importer: Make, folder: Path, studio: FakeStudio
+) -> None:
+    studio.label_config = '<View><Image name="img" value="$image"/></View>'
+    with pytest.raises(LabelConfigError):
+        importer().plan(masks(folder))

@@ -1,0 +1,128 @@
+"""Files and pictures of tasks: what has one name, what has several, and what a table says."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from backend.dataset.mask_source import MaskSource
+from backend.dataset.task_matching import NameMatcher, match_by_name, match_by_table
+from backend.errors import DatasetError
+from backend.label_studio.image_names import ImagePlace
+from backend.label_studio.requests import Task
+
+
+def place(task: int, source: str, tag: str = "img", index: int | None = None) -> ImagePlace:
+    return ImagePlace(Task(task, 7, {}), tag, source, index)
+
+
+def source(name: str) -> MaskSource:
+    return MaskSource(name, f"{name}.png", lambda size_hw: ())
+
+
+PLACES = [
+    place(1, "/data/upload/7/1a2b3c4d-my_photo_1.jpg"),
+    place(2, "/data/local-files/?d=stra%C3%9Fe%2Ftrain%2Fa.jpg"),
+    place(3, "/data/local-files/?d=straße/val/a.jpg"),
+    place(4, "https://host/x/" + unicodedata.normalize("NFD", "bär.png") + "?signature=1"),
+    place(5, "s3://bucket/deep/b.v2.jpeg"),
+    place(6, "data:image/png;base64,AAAA"),
+    place(7, "/data/upload/7/deadbeef-0001.png"),
+    place(8, "/data/upload/7/0badcafe-0001.png"),
+    place(9, "https://host/under_score.png"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("my photo (1)", 1),
+        ("my photo (1).jpg", 1),
+        ("my_photo_1", 1),
+        ("1a2b3c4d-my_photo_1", 1),
+        ("train/a", 2),
+        ("any/val/a.jpg", 3),
+        ("val\\a", 3),
+        ("bär", 4),
+        (unicodedata.normalize("NFD", "bär"), 4),
+        ("b.v2", 5),
+        ("b.v2.png", 5),  # a data set may have the picture in another format
+        ("deadbeef-0001", 7),
+    ],
+)
+def test_a_picture_is_found_by_its_name(name: str, task: int) -> None:
+    assert NameMatcher(PLACES).find(name).task.id == task
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a", "2 pictures have that name, in tasks 2, 3"),
+        ("test/a", "2 pictures have that name, in tasks 2, 3"),
+        ("0001", "2 pictures have that name, in tasks 7, 8"),
+        ("b", "no task has a picture of that name"),
+        ("MY_PHOTO_1", "no task has a picture of that name"),
+        ("under score", "no task has a picture of that name"),  # only an upload is renamed
+        ("", "no task has a picture of that name"),
+    ],
+)
+def test_nothing_is_guessed(name: str, reason: str) -> None:
+    with pytest.raises(DatasetError, match=reason):
+        NameMatcher(PLACES).find(name)
+
+
+def test_two_masks_of_one_picture_are_both_left_out() -> None:
+    given = [source("x/b.v2"), source("b.v2"), source("bär"), source("none")]
+    matched, unmatched = match_by_name(given, PLACES)
+    assert [(each.source.name, each.place.task.id) for each in matched] == [("bär", 4)]
+    assert {each.where: each.reason for each in unmatched} == {
+        "none.png": "no task has a picture of that name",
+        "x/b.v2.png": "2 files of masks are for task 5",
+        "b.v2.png": "2 files of masks are for task 5",
+    }
+
+
+PAGES = [place(1, "a", index=0), place(1, "b", index=1), place(2, "c", "left"), place(2, "d", "r")]
+
+
+def table(folder: Path, text: str) -> Path:
+    path = folder / "tasks.csv"
+    path.write_text(text, encoding="utf-8-sig")
+    return path
+
+
+def test_a_table_says_which_image_is_meant(tmp_path: Path) -> None:
+    text = "file,task,image,index\nü/x.png,1,,1\ny,2,r,\nz,2,,\nw,99,,\n"
+    given = [source("ü/x"), source("y"), source("z"), source("w"), source("v")]
+    matched, unmatched = match_by_table(given, PAGES, table(tmp_path, text))
+    assert [(each.source.name, each.place.source) for each in matched] == [("ü/x", "b"), ("y", "d")]
+    assert [each.reason.partition(":")[0] for each in unmatched] == [
+        "task 2 has 2 such pictures",
+        "the project has no task 99",
+        f"{tmp_path / 'tasks.csv'} has no row for it",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "the columns"),
+        ("file,task\n", "the columns"),
+        ("name,id\na,1\n", "row 2"),
+        ("file,task\na,one\n", "row 2"),
+        ("file,task,index\na,1,first\n", "row 2"),
+        ("file,task\na,1\na,2\n", "two rows"),
+        ('file,task\n"a,1\n', "no CSV file"),
+    ],
+)
+def test_a_table_that_is_wrong_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+    with pytest.raises(DatasetError, match=reason):
+        match_by_table([source("a")], PAGES, table(tmp_path, text))
+
+
+def test_a_table_of_other_bytes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tasks.csv").write_bytes(b"file,task\n\xff,1\n")
+    with pytest.raises(DatasetError, match="UTF-8"):
+        match_by_table([source("a")], PAGES, tmp_path / "tasks.csv")
