@@ -32,6 +32,7 @@ from clearclip_core.segmentation.masks import (
     fill_holes,
     label_masks,
 )
+from clearclip_core.segmentation.score_options import ScoreOptions
 from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.sliding_windows import WindowPlan
 from clearclip_core.segmentation.uncertainty import Uncertainty
@@ -63,6 +64,7 @@ __all__ = [
     "RGBArray",
     "Refinement",
     "Scene",
+    "ScoreOptions",
     "Scores",
     "Segmentation",
     "Segmenter",

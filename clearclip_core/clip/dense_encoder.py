@@ -28,7 +28,8 @@ class WindowFeatures(NamedTuple):
 
     Attributes:
         patches: (B, h, w, D).
-        cls: (B, D), features of the CLS token; None where the method does not need them.
+        cls: (B, D), features of the CLS token of the trained model; None where neither the method
+            nor the caller needs them.
     """
 
     patches: torch.Tensor
@@ -101,16 +102,17 @@ class DenseEncoder(nn.Module):
         tokens = 1 + -(-window_hw[0] // patch_h) * -(-window_hw[1] // patch_w)
         return int(tokens * self.visual.conv1.out_channels * 16 * self.dtype.itemsize)
 
-    def forward(self, pixels: torch.Tensor) -> WindowFeatures:
+    def forward(self, pixels: torch.Tensor, with_cls: bool = False) -> WindowFeatures:
         """Encode normalised pixels; ``compile()`` compiles this.
 
         Args:
             pixels: see `encode`.
+            with_cls: see `read_out`.
 
         Raises:
             ValueError: wrong rank, channels or sides.
         """
-        return self.read_out(self.run_trunk(pixels), self._grid_of(pixels))
+        return self.read_out(self.run_trunk(pixels), self._grid_of(pixels), with_cls)
 
     def run_trunk(self, pixels: torch.Tensor) -> torch.Tensor:
         """Run the blocks before those that the method reads out.
@@ -131,20 +133,25 @@ class DenseEncoder(nn.Module):
             tokens = run_block(block, tokens)
         return tokens
 
-    def read_out(self, tokens: torch.Tensor, grid_hw: tuple[int, int]) -> WindowFeatures:
+    def read_out(
+        self, tokens: torch.Tensor, grid_hw: tuple[int, int], with_cls: bool = False
+    ) -> WindowFeatures:
         """Run the last blocks as the method reads them out.
 
         Args:
             tokens: from `run_trunk` of this encoder, or of one whose method reads out as many
                 blocks.
             grid_hw: patches (h, w).
+            with_cls: compute the CLS features too, where the method itself does not need them. It
+                costs the keys of the last block and one token's FFN.
         """
-        dense = self.last(tokens)
-        if not self.method.remove_redundancy:
+        with_cls = with_cls or self.method.remove_redundancy
+        dense = self.last(tokens, with_cls)
+        if not with_cls:
             dense = dense[:, 1:]  # (B, h*w, width), without the CLS token
         dense = F.normalize(self.visual.ln_post(dense) @ self.visual.proj, dim=-1)
         patches = dense[:, -grid_hw[0] * grid_hw[1] :].reshape(len(dense), *grid_hw, -1)
-        return WindowFeatures(patches, dense[:, 0] if self.method.remove_redundancy else None)
+        return WindowFeatures(patches, dense[:, 0] if with_cls else None)
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """Encode normalised pixels into unit patch features.

@@ -50,10 +50,13 @@ class LastBlocks(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.method = method
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+    def forward(self, tokens: torch.Tensor, with_cls: bool = False) -> torch.Tensor:
         """Compute the input to ``ln_post`` of `Method`'s table: (B, N, width) -> (B, N, width).
 
-        Where the method weights classes, the CLS token is that of the trained model.
+        Args:
+            tokens: (B, N, width), CLS first.
+            with_cls: let the CLS token be that of the trained model, which a method that weights
+                classes needs, and the presence prior; else it is read out as the patches are.
         """
         method, x, outputs = self.method, tokens, []
         *earlier, last = self.blocks
@@ -62,14 +65,14 @@ class LastBlocks(nn.Module):
             outputs.append(attention_output(block, projections, method.attention))
             x = x + attention_output(block, projections, "qk")
             x = x + feed_forward(block, x)
-        needed = (method.attention, "qk") if method.remove_redundancy else (method.attention,)
+        needed = (method.attention, "qk") if with_cls else (method.attention,)
         projections = project(last, x, *needed)
         outputs.append(attention_output(last, projections, method.attention))
         attended = method.alpha * sum(outputs[1:], outputs[0])
         summed = tokens + attended if method.residual else attended
         if method.ffn:
             summed = summed + feed_forward(last, summed)
-        if not method.remove_redundancy:
+        if not with_cls:
             return summed
         return torch.cat([cls_output(last, x, projections), summed[:, 1:]], dim=1)
 
