@@ -76,6 +76,8 @@ def _database_url(value: SecretStr) -> SecretStr:
 
 #: The meaning of a prediction's score, by which Label Studio's data manager sorts tasks.
 ScoreKind = Literal["confidence", "uncertainty", "effort"]
+#: How the words of a label count together.
+Synonyms = Literal["best", "joined"]
 #: The parts of a project's predictions that follow its corrections.
 Adapt = Literal["scores", "thresholds", "all", "off"]
 
@@ -327,6 +329,29 @@ class Settings(BaseSettings):
     download_timeout_s: float = Field(
         default=30, gt=0, description="Longest wait in seconds for an image to arrive."
     )
+    presence: float = Field(
+        default=0,
+        ge=0,
+        lt=1,
+        description="Weight of the presence prior: labels that the whole picture does not show win "
+        'less, 0.1 to 0.25 is usual; 0 for none. For one project presence="0.1" on a control in '
+        "the labeling config, which wins. METHOD=clipsurgery has a prior of its own instead.",
+    )
+    label_filter: float = Field(
+        default=0,
+        ge=0,
+        lt=0.5,
+        description="Least support of a label in a picture: labels whose probability fills no "
+        "region of similar patches, or that other labels explain, are left out of its prediction; "
+        'try 0.01, 0 is for none. For one project label_filter="0.01" on a control in the '
+        "labeling config, which wins.",
+    )
+    synonyms: Synonyms = Field(
+        default="best",
+        description="How several words of a label count: the best of them at each place, or joined "
+        'with those first that fit the picture; for one project synonyms="joined" on a control in '
+        "the labeling config, which wins.",
+    )
     min_island_share: float = Field(
         default=0.0005,
         ge=0,
@@ -341,7 +366,7 @@ class Settings(BaseSettings):
             return values
         level = values.get("log_level")
         upper = {"log_level": level.upper()} if isinstance(level, str) else {}
-        words = ((name, values.get(name)) for name in ("log_format", "score", "adapt"))
+        words = ((name, values.get(name)) for name in ("log_format", "score", "adapt", "synonyms"))
         lower = {name: word.lower() for name, word in words if isinstance(word, str)}
         return values | upper | lower
 

@@ -31,6 +31,7 @@ from .segmentation.masks import (
     fill_holes,
     label_masks,
 )
+from .segmentation.score_options import ScoreOptions
 from .segmentation.scores import Scores
 from .segmentation.sliding_windows import WindowPlan
 from .segmentation.uncertainty import Uncertainty
@@ -62,6 +63,7 @@ __all__ = [
     "RGBArray",
     "Refinement",
     "Scene",
+    "ScoreOptions",
     "Scores",
     "Segmentation",
     "Segmenter",

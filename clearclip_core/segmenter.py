@@ -29,10 +29,14 @@ from clearclip_core.clip.methods import Method, resolve_method
 from clearclip_core.clip.text_encoder import TextEncoder
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray, to_rgb
 from clearclip_core.segmentation.dense_features import DenseFeatures
+from clearclip_core.segmentation.label_filter import filter_labels
 from clearclip_core.segmentation.masks import BoolMask, label_masks
+from clearclip_core.segmentation.presence import apply_presence
 from clearclip_core.segmentation.refined_argmax import decide_refined
+from clearclip_core.segmentation.score_options import DEFAULT_OPTIONS, ScoreOptions
 from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.sliding_windows import WindowPlan
+from clearclip_core.segmentation.synonyms import join_synonyms
 from clearclip_core.vocabulary import Label, Vocabulary
 
 ImageLike = Image.Image | npt.NDArray[Any]
@@ -210,26 +214,31 @@ class Segmenter:
         )
         return PreparedImage(resized, plan)
 
-    def encode(self, image: ImageLike) -> DenseFeatures:
+    def encode(self, image: ImageLike, with_cls: bool = False) -> DenseFeatures:
         """Encode an image: the expensive half, which does not depend on the words.
 
         Args:
             image: see `to_rgb`.
+            with_cls: see `encode_batch`.
 
         Returns:
             Features in the model's dtype, on its device.
         """
-        return self.encode_batch([self.prepare(image)])[0]
+        return self.encode_batch([self.prepare(image)], with_cls=with_cls)[0]
 
     @torch.inference_mode()
     def encode_batch(
-        self, images: Sequence[PreparedImage], windows_at_once: int | None = None
+        self,
+        images: Sequence[PreparedImage],
+        windows_at_once: int | None = None,
+        with_cls: bool = False,
     ) -> list[DenseFeatures]:
         """Encode several images together: windows of one size share batches.
 
         Args:
             images: from `prepare`, of any sizes.
             windows_at_once: windows of a batch at most; the segmenter's own by default.
+            with_cls: compute the windows' CLS features too, which a presence prior needs.
 
         Returns:
             The features of each image in the order given, in the model's dtype, on its device.
@@ -246,11 +255,12 @@ class Segmenter:
         features: dict[int, DenseFeatures] = {}
         for indices in by_size.values():
             same_size = [images[index] for index in indices]
-            features |= zip(indices, self._encode_same_size(same_size, batch_size), strict=True)
+            encoded = self._encode_same_size(same_size, batch_size, with_cls)
+            features |= zip(indices, encoded, strict=True)
         return [features[index] for index in range(len(images))]
 
     def _encode_same_size(
-        self, images: Sequence[PreparedImage], batch_size: int
+        self, images: Sequence[PreparedImage], batch_size: int, with_cls: bool
     ) -> Iterator[DenseFeatures]:
         """Encode images whose windows have one size, in their order."""
         windows = batches(self._windows(images), batch_size)
@@ -259,12 +269,14 @@ class Segmenter:
             grid_hw = images[0].plan.grid_hw
             tokens = torch.cat([self.encoder.run_trunk(batch) for batch in windows])
             parts: Iterable[WindowFeatures] = (
-                self.encoder.read_out_stitched(picture, grid_hw) for picture in tokens.split(counts)
+                self.encoder.read_out_stitched(picture, grid_hw, with_cls)
+                for picture in tokens.split(counts)
             )
         else:
-            parts = split_windows(join_windows([self.encoder(batch) for batch in windows]), counts)
+            encoded = join_windows([self.encoder(batch, with_cls) for batch in windows])
+            parts = split_windows(encoded, counts)
         for image, part in zip(images, parts, strict=True):
-            yield DenseFeatures(part.patches, image.plan, part.cls)
+            yield DenseFeatures(part.patches, image.plan, part.cls, self.method.remove_redundancy)
 
     def _windows(self, images: Iterable[PreparedImage]) -> Iterator[torch.Tensor]:
         """Yield the windows (3, h, w) of all images; each image is normalised as it is reached."""
@@ -300,6 +312,7 @@ class Segmenter:
         labels: Labels,
         contrast: bool = False,
         adaptation: Adaptation | None = None,
+        options: ScoreOptions = DEFAULT_OPTIONS,
     ) -> Scores:
         """Score features against words: the cheap half.
 
@@ -308,16 +321,24 @@ class Segmenter:
             labels: names, `Label` values or a `Vocabulary`.
             contrast: let the model's contrast words compete; pixels where they win get no label.
             adaptation: scores adapted to corrected images, see `adapt`; none by default.
+            options: what counts beside the words; by default nothing does.
 
         Raises:
-            ValueError: an adaptation of another model, or a method that cannot be adapted.
+            ValueError: an adaptation of another model, a method that can neither be adapted nor
+                have a presence prior, or a presence prior for features without CLS features.
         """
         vocabulary = self.vocabulary(labels, contrast)
         embeddings = self.embed(vocabulary.queries)
-        if adaptation is None:
-            return Scores.of(features, embeddings, vocabulary)
-        embeddings, bias = adaptation.apply(embeddings, vocabulary)
-        return Scores.of(features, embeddings, vocabulary, bias)
+        bias = None
+        if options.presence:
+            embeddings, bias = apply_presence(embeddings, features.image_cls, options.presence)
+        if adaptation is not None:
+            embeddings, learned = adaptation.apply(embeddings, vocabulary)
+            bias = learned if bias is None else bias + learned
+        scores = Scores.of(features, embeddings, vocabulary, bias)
+        if options.label_filter:
+            scores = filter_labels(features, scores, embeddings, options.label_filter)
+        return join_synonyms(scores) if options.join_synonyms else scores
 
     @torch.inference_mode()
     def segment(
@@ -328,6 +349,7 @@ class Segmenter:
         threshold: float | Sequence[float] = 0.0,
         refine: bool = False,
         adaptation: Adaptation | None = None,
+        options: ScoreOptions = DEFAULT_OPTIONS,
     ) -> Segmentation:
         """Encode an image, score it against words and decide its labels.
 
@@ -339,9 +361,11 @@ class Segmenter:
                 label.
             refine: see `decide`.
             adaptation: see `score`.
+            options: see `score`.
         """
         rgb = to_rgb(image)
-        scores = self.score(self.encode(rgb), labels, contrast, adaptation)
+        features = self.encode(rgb, with_cls=options.needs_cls)
+        scores = self.score(features, labels, contrast, adaptation, options)
         return self.decide(scores, threshold, rgb, refine)
 
     @torch.inference_mode()

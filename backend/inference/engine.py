@@ -29,6 +29,7 @@ from clearclip_core import (
     DenseFeatures,
     Label,
     PreparedImage,
+    ScoreOptions,
     Scores,
     Segmenter,
     WeightsNotFoundError,
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 
 #: One prompt, a sentence for each of 80 templates, costs a ViT-B as much as some windows.
 _WINDOWS_PER_PROMPT = 4
+
+_DEFAULT = ScoreOptions()
 
 #: How long `Engine.join` waits for the batch that is running.
 _LAST_BATCH_S = 5.0
@@ -251,9 +254,10 @@ class Engine:
         priority: Priority = Priority.OPENED,
         project: Hashable = None,
         adaptation: Adaptation | None = None,
+        options: ScoreOptions = _DEFAULT,
     ) -> Scores:
         """Score an image, contrast words included; `encode` explains the arguments."""
-        return self.encode(image, labels, priority, project, adaptation).scores
+        return self.encode(image, labels, priority, project, adaptation, options).scores
 
     def encode(
         self,
@@ -262,6 +266,7 @@ class Engine:
         priority: Priority = Priority.INTERACTIVE,
         project: Hashable = None,
         adaptation: Adaptation | None = None,
+        options: ScoreOptions = _DEFAULT,
     ) -> EncodedImage:
         """Encode and score an image, contrast words included; wait for the model and its turn.
 
@@ -274,6 +279,7 @@ class Engine:
             priority: the most urgent is served first.
             project: projects of one priority take turns.
             adaptation: what scores follow beside the words; features do not depend on it.
+            options: what else counts beside the words.
 
         Raises:
             ModelUnavailable: loading has failed, or the engine has stopped.
@@ -281,7 +287,9 @@ class Engine:
         """
         self.segmenter()
         key = f"{self._loader.features_id} {image.digest}"
-        request = ImageRequest(image, key, labels, priority, project, adaptation)
+        if options.needs_cls:  # so that features without, of other projects too, stay of use
+            key += " cls"
+        request = ImageRequest(image, key, labels, priority, project, adaptation, options)
         with stage("cache"):
             self._cache.load(key)
         with stage("wait"):
@@ -346,8 +354,9 @@ class Engine:
                 self._score(segmenter, request, cached)
         if not fresh:
             return
-        images = [requests[0].image for requests in fresh.values()]
-        outcomes = self._encoder.encode(segmenter, images)
+        firsts = [requests[0] for requests in fresh.values()]
+        with_cls = any(request.options.needs_cls for request in firsts)
+        outcomes = self._encoder.encode(segmenter, [each.image for each in firsts], with_cls)
         for requests, outcome in zip(fresh.values(), outcomes, strict=True):
             self._answer(segmenter, requests, outcome)
 
@@ -376,9 +385,18 @@ class Engine:
         """Resolve a request with its features and scores, computed from float16 features."""
         try:
             windows = half.to(segmenter.encoder.device)
-            features = DenseFeatures(windows.patches, request.image.plan, windows.cls)
+            features = DenseFeatures(
+                windows.patches,
+                request.image.plan,
+                windows.cls,
+                segmenter.method.remove_redundancy,
+            )
             scores = segmenter.score(
-                features, request.labels, contrast=True, adaptation=request.adaptation
+                features,
+                request.labels,
+                contrast=True,
+                adaptation=request.adaptation,
+                options=request.options,
             )
         except Exception as error:  # noqa: BLE001 -- one image of a batch
             self._images.fail(request, error)

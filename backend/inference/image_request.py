@@ -8,7 +8,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from clearclip_core import Adaptation, DenseFeatures, Label, PreparedImage, Scores
+from clearclip_core import (
+    Adaptation,
+    DenseFeatures,
+    Label,
+    PreparedImage,
+    ScoreOptions,
+    Scores,
+)
 
 
 class Priority(IntEnum):
@@ -38,11 +45,12 @@ class ImageRequest:
 
     Attributes:
         image: the prepared image.
-        key: of its features in the cache.
+        key: of its features in the cache; those with CLS features have keys of their own.
         labels: the labels that compete on it.
         priority: its priority.
         project: projects of one priority take turns.
         adaptation: the adaptation that its scores follow; None for the words alone.
+        options: what counts beside the words.
         encoded: resolved with its features and scores, or with an error.
         began: set once the model has taken it, or never will.
         is_new: whether it has not been checked for missing words yet.
@@ -54,6 +62,7 @@ class ImageRequest:
     priority: Priority
     project: Hashable
     adaptation: Adaptation | None = None
+    options: ScoreOptions = field(default_factory=ScoreOptions)
     encoded: Future[EncodedImage] = field(default_factory=Future)
     began: threading.Event = field(default_factory=threading.Event)
     is_new: bool = True

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any, Literal
 
 from backend.errors import DataKeyError
-from backend.settings import Adapt, ScoreKind, Settings
+from backend.settings import Adapt, ScoreKind, Settings, Synonyms
 from clearclip_core import Label
 
 ControlKind = Literal["brushlabels", "bitmasklabels", "polygonlabels", "rectanglelabels"]
@@ -162,6 +162,9 @@ class LabelConfig:
         prelabel: whether new tasks are to be predicted at once.
         score: score that predictions are sorted by; None where the config does not say.
         adapt: parts that follow corrections; None where the config does not say.
+        presence: weight of the presence prior; None where the config does not say.
+        label_filter: least support of a label; None where the config does not say.
+        synonyms: how the words of a label count; None where the config does not say.
     """
 
     images: tuple[ImageTag, ...]
@@ -173,6 +176,9 @@ class LabelConfig:
     prelabel: bool = False
     score: ScoreKind | None = None
     adapt: Adapt | None = None
+    presence: float | None = None
+    label_filter: float | None = None
+    synonyms: Synonyms | None = None
 
     def controls_of(self, image: str) -> tuple[Control, ...]:
         """Return the controls for the image of that name."""

@@ -24,6 +24,9 @@ Tags and attributes are found in any letter case, as the editor does. What is dr
 - ``score="effort"`` on a control: what the project's predictions are sorted by. The first counts.
 - ``adapt="thresholds"`` on a control: what of the project follows its corrections; scores,
   thresholds, all or off.
+- ``presence="0.1"`` on a control: the weight of the presence prior of the project's scores, and
+  ``label_filter="0.01"`` the least support of a label in a picture. The first of each counts.
+- ``synonyms="joined"`` on a control: how several words of a label count; best or joined.
 - An annotator asks with ``<KeyPointLabels>``, ``<KeyPoint>``, ``<RectangleLabels>``,
   ``<Rectangle>`` and ``<TextArea>``, unless it has ``smart="false"``. ``prompt_label="Car"`` on a
   text area is the label of words that name none.
@@ -65,7 +68,7 @@ from backend.label_studio.label_config_elements import (
     prelabel_of,
     to_names,
 )
-from backend.settings import Adapt, ScoreKind
+from backend.settings import Adapt, ScoreKind, Synonyms
 from clearclip_core import Label
 from clearclip_core.vocabulary import BACKGROUND_NAMES
 
@@ -125,6 +128,9 @@ def parse_label_config(xml: str) -> LabelConfig:
         prelabel=any(prelabel_of(element) == "auto" for element in elements),
         score=next(filter(None, map(_score, elements)), None),
         adapt=_adapt(elements),
+        presence=_number(elements, "presence", below=1),
+        label_filter=_number(elements, "label_filter", below=0.5),
+        synonyms=_synonyms(elements),
     )
 
 
@@ -219,6 +225,36 @@ def _adapt(controls: Iterable[Element]) -> Adapt | None:
             f"Expected adapt to be scores, thresholds, all or off, but got {given[0]!r}."
         )
     return cast(Adapt, given[0]) if given else None
+
+
+def _number(controls: Iterable[Element], attribute: str, below: float) -> float | None:
+    """Read a number of at least 0 and below a limit; the first that a control has counts."""
+    text = _first(controls, attribute)
+    if not text:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number < below:
+        raise LabelConfigError(
+            f"Expected {attribute} to be a number of at least 0 and below {below:g}, but got "
+            f"{text!r}."
+        )
+    return number
+
+
+def _synonyms(controls: Iterable[Element]) -> Synonyms | None:
+    text = _first(controls, "synonyms").lower()
+    if text and text not in get_args(Synonyms):
+        raise LabelConfigError(f"Expected synonyms to be best or joined, but got {text!r}.")
+    return cast(Synonyms, text) if text else None
+
+
+def _first(controls: Iterable[Element], attribute: str) -> str:
+    """Return what the first control that has an attribute says; empty where none does."""
+    given = (attribute_of(element, attribute).strip() for element in controls)
+    return next(filter(None, given), "")
 
 
 def _labels(controls: Iterable[Element], known: Collection[str] = ()) -> Iterator[Label]:

@@ -50,7 +50,12 @@ class MaskPredictor:
             ModelUnavailable: the model has failed to load, or the engine has stopped.
         """
         return self._engine.score(
-            image.prepared, labels or image.labels, spec.priority, spec.project, spec.adaptation
+            image.prepared,
+            labels or image.labels,
+            spec.priority,
+            spec.project,
+            spec.adaptation,
+            spec.options,
         )
 
     def predict_labels(
@@ -103,7 +108,7 @@ class MaskPredictor:
         own = image.labels
         competing = own if query.label in own else (*own, query.label)
         encoded = self._engine.encode(
-            image.prepared, competing, spec.priority, spec.project, spec.adaptation
+            image.prepared, competing, spec.priority, spec.project, spec.adaptation, spec.options
         )
         if isinstance(query, Clicks):
             yield from segment_clicks(query, encoded.features, encoded.scores, image.rgb)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from backend.feedback.learning.active_models import ActiveModels
 from backend.feedback.learning.versions import ActiveModel
 from backend.label_studio.label_config import ControlLabel, LabelConfig, adapt_mode
+from backend.label_studio.score_options import score_options
 from backend.prediction.image_prediction import score_kind
 from backend.settings import Settings
 
@@ -99,6 +100,10 @@ class ModelVersions:
         ]
         if (score := score_kind(settings, config)) != "confidence":
             parts.append(score)
+        options = score_options(settings, config)
+        for name in ("presence", "label_filter", "join_synonyms"):
+            if value := getattr(options, name):
+                parts.append({name: value})
         if learned is not None:
             parts.append(learned.digest)
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

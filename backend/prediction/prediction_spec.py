@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from backend.inference.image_request import Priority
 from backend.label_studio.label_config import Control, LabelConfig
 from backend.label_studio.requests import Task
 from backend.prediction.prompt_parser import PromptRequest
-from clearclip_core import Adaptation, Label, PreparedImage, RGBArray
+from clearclip_core import Adaptation, Label, PreparedImage, RGBArray, ScoreOptions
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class PredictionSpec:
         project: projects of one priority take turns.
         prompt: an annotator's prompt; None where all labels are predicted.
         adaptation: what scores follow beside the words; None for the words alone.
+        options: what else counts in scores beside the words.
     """
 
     config: LabelConfig
@@ -30,6 +31,7 @@ class PredictionSpec:
     project: int | None
     prompt: PromptRequest | None = None
     adaptation: Adaptation | None = None
+    options: ScoreOptions = field(default_factory=ScoreOptions)
 
     def draws(self, control: Control) -> bool:
         """Return whether a control has regions: all answer prompts, some are not predicted."""

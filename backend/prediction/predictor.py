@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from backend.errors import Busy, ImageRefused, ModelUnavailable, TaskError
@@ -14,6 +15,7 @@ from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import PredictRequest, Task
+from backend.label_studio.score_options import score_options
 from backend.prediction.capabilities import capabilities
 from backend.prediction.image_prediction import (
     ImagePrediction,
@@ -68,7 +70,7 @@ class Predictor:
         self._settings = settings
         self._task_runner = task_runner or TaskRunner()
         self._tracker = tracker or TaskTracker()
-        self._prewarmer = Prewarmer(engine, self._recall_image)
+        self._prewarmer = Prewarmer(engine, self._recall_image, settings)
         self._masks = MaskPredictor(engine, settings)
         self._drawer = MaskDrawer(settings)
         self.versions = ModelVersions(settings, lambda: engine.model_id, active_models)
@@ -124,11 +126,13 @@ class Predictor:
         Raises:
             ModelUnavailable: the weights are not there.
         """
-        version = self.versions.of(config, learned)
-        if learned is None:
-            return PredictionSpec(config, version, priority, project, prompt)
-        config = config.with_thresholds(learned.thresholds)
-        return PredictionSpec(config, version, priority, project, prompt, learned.adaptation)
+        version, adaptation = self.versions.of(config, learned), None
+        options = score_options(self._settings, config)
+        if prompt is not None:  # what an annotator asks for is there
+            options = replace(options, label_filter=0.0)
+        if learned is not None:
+            config, adaptation = config.with_thresholds(learned.thresholds), learned.adaptation
+        return PredictionSpec(config, version, priority, project, prompt, adaptation, options)
 
     def outcomes(self, tasks: Sequence[Task], spec: PredictionSpec) -> list[Outcome]:
         """Return the outcomes of the tasks of a batch; a few of them run at the same time."""

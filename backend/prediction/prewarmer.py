@@ -13,6 +13,8 @@ from backend.inference.image_request import Priority
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.requests import Task
+from backend.label_studio.score_options import score_options
+from backend.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +30,13 @@ class Prewarmer:
     Args:
         engine: the owner of the model, and of the cache.
         read_image: reads images so that they are at hand for the click.
+        settings: what scores need beside the features of patches.
     """
 
-    def __init__(self, engine: Engine, read_image: ReadImage) -> None:
+    def __init__(self, engine: Engine, read_image: ReadImage, settings: Settings) -> None:
         self._engine = engine
         self._read_image = read_image
+        self._settings = settings
         self._places = threading.BoundedSemaphore(_MAX_WAITING)
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="prewarm")
 
@@ -55,8 +59,9 @@ class Prewarmer:
 
     def _encode(self, task: Task, config: LabelConfig, project: int | None) -> None:
         segmenter = self._engine.segmenter()
+        options = score_options(self._settings, config)
         for tag in config.images:
             labels = config.labels_of(tag.name)
             for source in tag.sources(task.data):
                 prepared = segmenter.prepare(self._read_image(source, task))
-                self._engine.encode(prepared, labels, Priority.OPENED, project)
+                self._engine.encode(prepared, labels, Priority.OPENED, project, options=options)

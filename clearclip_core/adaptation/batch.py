@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.special import softmax
 
 from clearclip_core.adaptation.adaptation import group_names, query_names
@@ -104,12 +105,13 @@ class Batch:
 def _text_logits(
     patches: Float32Array, embeddings: Float32Array, vocabulary: Vocabulary, example: Example
 ) -> Float32Array:
-    """Compute the (N, G) logits of the groups' best queries.
+    """Compute the (N, G) logits of the groups' best queries, with the example's presence prior.
 
     A label that was added after the correction could not be chosen and has no chance.
     """
     names, owners = group_names(vocabulary), query_names(vocabulary)
-    logits = np.float32(TEMPERATURE) * (patches @ embeddings.T)
+    words, offsets = (term.numpy() for term in example.word_terms(torch.from_numpy(embeddings)))
+    logits = np.float32(TEMPERATURE) * (patches @ words.T + offsets)
     text = np.full((len(patches), len(names)), _ABSENT, np.float32)
     for group, name in enumerate(names):
         queries = [query for query, owner in enumerate(owners) if owner == name]

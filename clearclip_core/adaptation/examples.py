@@ -6,7 +6,7 @@ The size of an example is bounded: it holds means of the labels and a sample of 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -29,6 +29,7 @@ from clearclip_core.adaptation.sufficient_statistics import (
 )
 from clearclip_core.segmentation.dense_features import DenseFeatures
 from clearclip_core.segmentation.masks import BoolMask, is_made_of_boxes
+from clearclip_core.segmentation.presence import apply_presence
 from clearclip_core.segmentation.sliding_windows import WindowPlan
 
 Float32Array = npt.NDArray[np.float32]
@@ -71,6 +72,9 @@ class Example:
         boxes: names of the labels whose mask is made of boxes, sorted.
         layout: (16, D) float16, mean feature of each cell of a 4 x 4 grid over the image, row by
             row, by which similar images are found; None in examples of version 0.1.
+        cls: (D,) float16, CLS feature of the image; None where the image was encoded without.
+        presence: weight of the presence prior by which words score the example, see
+            `with_presence`; it is no part of the content.
 
     Raises:
         ValueError: the shapes do not fit, or names are not sorted.
@@ -90,6 +94,8 @@ class Example:
     removed: npt.NDArray[np.float16] | None = None
     boxes: tuple[str, ...] = ()
     layout: npt.NDArray[np.float16] | None = None
+    cls: npt.NDArray[np.float16] | None = None
+    presence: float = 0.0
 
     def __post_init__(self) -> None:
         check_names(self.known)
@@ -108,6 +114,8 @@ class Example:
             check_shape("removed", self.removed, (sampled, len(self.removed_names)))
         if self.layout is not None:
             check_shape("layout", self.layout, (LAYOUT_CELLS**2, self.width))
+        if self.cls is not None:
+            check_shape("cls", self.cls, (self.width,))
 
     @classmethod
     def of(
@@ -135,13 +143,14 @@ class Example:
                 label and that the annotator took from it.
 
         Raises:
-            ValueError: a mask of another size, a label without a name, or features with CLS
-                features: a method that weighs classes by them cannot be adapted.
+            ValueError: a mask of another size, a label without a name, or features of a method that
+                weighs classes by the windows' CLS features, which cannot be adapted.
         """
-        if features.cls is not None:
+        if features.remove_redundancy:
             raise ValueError(
                 "Expected argument `features` to be of a method that scores patches by themselves, "
-                "but got windows' CLS features: such a method cannot learn from corrections."
+                "but it weighs classes by the windows' CLS features: such a method cannot learn "
+                "from corrections."
             )
         if UNLABELED in {*masks, *known}:
             raise ValueError("Expected labels to have names, but got an empty one.")
@@ -168,7 +177,32 @@ class Example:
             taken[sampled].astype(np.float16) if removed_names else None,
             boxes,
             _layout(features),
+            None if features.cls is None else features.image_cls.cpu().numpy().astype(np.float16),
         )
+
+    def with_presence(self, weight: float) -> Example:
+        """Return the example as words with a presence prior score it.
+
+        An example without `cls` is scored without a prior.
+
+        Args:
+            weight: weight of the prior in [0, 1), see `clearclip_core.segmentation.presence`.
+        """
+        return replace(self, presence=0.0 if self.cls is None else weight)
+
+    def word_terms(self, embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return by what words score the example: text embeddings, and offsets of the cosines.
+
+        Args:
+            embeddings: (Q, D) unit text embeddings.
+
+        Returns:
+            (Q, D) and (Q,): with a presence prior those of `apply_presence`, else the embeddings
+            themselves and zeros.
+        """
+        if self.cls is None or not self.presence:
+            return embeddings, embeddings.new_zeros(len(embeddings))
+        return apply_presence(embeddings, torch.from_numpy(self.cls), self.presence)
 
     @property
     def width(self) -> int:
@@ -241,8 +275,9 @@ class Example:
                 arrays.get("removed"),
                 tuple(metadata.get("boxes", ())),
                 arrays.get("layout"),
+                arrays.get("cls"),
             ),
-            optional=("kept", "removed", "layout"),
+            optional=("kept", "removed", "layout", "cls"),
         )
         check_width(made.width, width)
         return made
@@ -265,6 +300,7 @@ class Example:
             "kept": self.kept,
             "removed": self.removed,
             "layout": self.layout,
+            "cls": self.cls,
         }
         arrays: dict[str, npt.NDArray[Any]] = {
             "areas": self.areas,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 
 from clearclip_core.segmentation.sliding_windows import WindowPlan
 
@@ -19,15 +21,17 @@ class DenseFeatures:
         patches: (windows, h, w, D), each feature of length 1.
         plan: positions of the windows; ``plan.image_hw`` is the size of the original image.
         cls: (windows, D), the windows' CLS features of length 1, where the method weights classes
-            by them (see `without_redundancy`); None otherwise.
+            by them or the caller asked for them; None otherwise.
+        remove_redundancy: whether the method weights classes by `cls`, see `without_redundancy`.
 
     Raises:
-        ValueError: `patches` or `cls` does not fit `plan`.
+        ValueError: `patches` or `cls` does not fit `plan`, or `remove_redundancy` without `cls`.
     """
 
     patches: torch.Tensor
     plan: WindowPlan
     cls: torch.Tensor | None = None
+    remove_redundancy: bool = False
 
     def __post_init__(self) -> None:
         wanted = (self.plan.count, *self.plan.grid_hw)
@@ -42,3 +46,23 @@ class DenseFeatures:
                 f"Expected argument `cls` to be of shape {one_each}, but got "
                 f"{tuple(self.cls.shape)}."
             )
+        if self.remove_redundancy and self.cls is None:
+            raise ValueError(
+                "Expected argument `cls` to be given with `remove_redundancy`, got None."
+            )
+
+    @cached_property
+    def image_cls(self) -> torch.Tensor:
+        """(D,) unit CLS feature of the whole image: the mean of its windows', of length 1.
+
+        It is float32, or float64 where the features are.
+
+        Raises:
+            ValueError: the windows' CLS features were not computed.
+        """
+        if self.cls is None:
+            raise ValueError(
+                "Expected features with CLS features, but got None: encode with `with_cls=True`."
+            )
+        precise = self.cls.to(torch.promote_types(self.cls.dtype, torch.float32))
+        return F.normalize(precise.mean(dim=0), dim=0)

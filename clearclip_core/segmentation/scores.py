@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +22,10 @@ from clearclip_core.vocabulary import Vocabulary
 
 #: Cosines are multiplied by this before the softmax (the paper's released settings).
 TEMPERATURE = 50.0
+
+#: The cosines of queries that shall win nowhere lie this far below the least of all: their
+#: probability is below that of any other query by a factor of 10^-11.
+_OUT_OF_REACH = 0.5
 
 #: On a GPU a band of rows holds about this many cosines: 64 MiB in float32.
 GPU_BATCH_ELEMENTS = 1 << 24
@@ -65,7 +69,8 @@ class Scores:
     ) -> Scores:
         """Compute the cosine of each patch with each query (Eq. 4 of the paper).
 
-        Where the windows have CLS features, `without_redundancy` is applied to the cosines.
+        Where the features' method removes redundancy, `without_redundancy` is applied to the
+        cosines.
 
         Args:
             features: unit patch features.
@@ -75,24 +80,39 @@ class Scores:
             bias: (Q,), added to the cosines of each query.
 
         Raises:
-            ValueError: a bias for features with CLS features, whose class weights cannot be
-                adapted.
+            ValueError: a bias for a method that removes redundancy, whose class weights it would
+                leave as they are.
         """
         patches = features.patches
         dtype = torch.promote_types(patches.dtype, torch.float32)
         queries = embeddings.to(patches.device, dtype)
         flat = patches.to(dtype) @ queries.T  # (windows, h, w, Q)
         if bias is not None:
-            if features.cls is not None:
+            if features.remove_redundancy:
                 raise ValueError(
                     "Expected argument `bias` to be None for a method that weighs classes by the "
-                    "windows' CLS features: it cannot learn from corrections."
+                    "windows' CLS features: it can neither learn from corrections nor have a "
+                    "presence prior."
                 )
             flat = flat + bias.to(flat)
-        if features.cls is not None:
+        if features.remove_redundancy:
+            assert features.cls is not None
             flat = without_redundancy(flat, features.cls.to(dtype) @ queries.T)
         mosaic = features.plan.mosaic(flat.permute(0, 3, 1, 2))
         return cls(mosaic.contiguous(), features.plan, vocabulary)
+
+    def without(self, labels: Collection[int]) -> Scores:
+        """Return scores in which some labels win nowhere, and take no probability from others.
+
+        Args:
+            labels: indices of the labels; not all that compete.
+        """
+        if not labels:
+            return self
+        out = torch.isin(self._query_labels, torch.tensor(sorted(labels)).to(self._query_labels))
+        cosines = self.cosines.clone()
+        cosines[out] = cosines.amin(dim=0) - _OUT_OF_REACH
+        return replace(self, cosines=cosines)
 
     def label_map(self, threshold: float | Sequence[float] = 0.0) -> npt.NDArray[np.int16]:
         """Compute the best label of each pixel of the original image.

@@ -25,6 +25,7 @@ PUBLIC = [
     "RGBArray",
     "Refinement",
     "Scene",
+    "ScoreOptions",
     "Scores",
     "Segmentation",
     "Segmenter",

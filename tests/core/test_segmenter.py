@@ -16,6 +16,7 @@ from PIL import Image
 
 from clearclip_core import (
     METHODS,
+    Adaptation,
     DenseEncoder,
     Label,
     LoadedModel,
@@ -23,6 +24,7 @@ from clearclip_core import (
     PreparedImage,
     Preprocessing,
     RGBArray,
+    ScoreOptions,
     Scores,
     Segmentation,
     Segmenter,
@@ -111,9 +113,9 @@ def test_no_batch_is_larger_than_asked_and_windows_of_pictures_share_them(
     segmenter = Segmenter(model, "clearclip", SIZES)
     encode, sizes = segmenter.encoder.forward, []
 
-    def counted(pixels: torch.Tensor) -> WindowFeatures:
+    def counted(pixels: torch.Tensor, with_cls: bool) -> WindowFeatures:
         sizes.append(len(pixels))
-        return encode(pixels)
+        return encode(pixels, with_cls)
 
     monkeypatch.setattr(segmenter.encoder, "forward", counted)
     wide = [segmenter.prepare(picture(64, 140, seed)) for seed in range(3)]  # 4 windows each
@@ -123,6 +125,58 @@ def test_no_batch_is_larger_than_asked_and_windows_of_pictures_share_them(
     segmenter.encode_batch([segmenter.prepare(picture(64, 256))], windows_at_once=3)  # 7 windows
     assert sizes == [3, 3, 1]
     assert segmenter.encode_batch([]) == []
+
+
+@pytest.mark.parametrize("method", ["clearclip", "clip", "gem"])
+def test_cls_features_on_request_are_the_trained_models_and_change_no_patch(
+    clip_model: open_clip.CLIP, model: LoadedModel, method: str
+) -> None:
+    double = dataclasses.replace(model, clip=copy.deepcopy(clip_model).double())
+    segmenter = Segmenter(double, method, SIZES)
+    wide = segmenter.prepare(picture(64, 140))
+    plain, asked = (segmenter.encode_batch([wide], with_cls=flag)[0] for flag in (False, True))
+    windows = torch.stack(list(wide.plan.cut(normalized(wide.resized).double())))
+    with torch.no_grad():
+        stock = torch.cat([double.clip.encode_image(one[None], normalize=True) for one in windows])
+    assert plain.cls is None
+    assert asked.cls is not None
+    assert not asked.remove_redundancy
+    torch.testing.assert_close(asked.cls, stock, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(asked.patches, plain.patches, rtol=1e-9, atol=1e-10)
+
+
+def test_a_presence_prior_is_the_formulas_and_joins_what_was_learned(model: LoadedModel) -> None:
+    """Against the sum of the two cosines, and of the lesson's term, in numpy."""
+    segmenter = Segmenter(model, "clearclip", SIZES)
+    features, words = segmenter.encode(picture(64, 140), with_cls=True), ["sea", "sky"]
+    text = segmenter.embed(words).double().numpy()
+    assert features.cls is not None
+    mean = features.cls.double().numpy().mean(axis=0)
+    patches = features.plan.mosaic(features.patches.permute(0, 3, 1, 2)).double().numpy()
+    cosines = np.einsum("dyx,qd->qyx", patches, text)
+    present = text @ (mean / np.linalg.norm(mean))
+    expected = 0.75 * cosines + 0.25 * present[:, None, None]
+    options = ScoreOptions(presence=0.25)
+    scores = segmenter.score(features, words, options=options)
+    np.testing.assert_allclose(scores.cosines.numpy(), expected, rtol=1e-4, atol=1e-5)
+    direction = np.random.default_rng(0).normal(size=(1, patches.shape[0])).astype(np.float32)
+    lesson = Adaptation(("sky",), direction, np.ones(1, np.float32), 1)
+    expected[1] += np.einsum("dyx,d->yx", patches, direction[0]) + 1
+    scores = segmenter.score(features, words, adaptation=lesson, options=options)
+    np.testing.assert_allclose(scores.cosines.numpy(), expected, rtol=1e-4, atol=1e-5)
+    made = segmenter.segment(picture(64, 140), words, adaptation=lesson, options=options)
+    assert np.array_equal(made.label_map, scores.label_map())
+
+
+def test_a_presence_prior_needs_cls_features_and_a_method_without_class_weights(
+    model: LoadedModel,
+) -> None:
+    options = ScoreOptions(presence=0.1)
+    segmenter = Segmenter(model, "clearclip", SIZES)
+    with pytest.raises(ValueError, match="encode with `with_cls=True`"):
+        segmenter.score(segmenter.encode(picture(64, 64)), ["sky"], options=options)
+    with pytest.raises(ValueError, match="nor have a presence prior"):
+        Segmenter(model, "clipsurgery", SIZES).segment(picture(64, 64), ["sky"], options=options)
 
 
 def test_features_of_a_batch_own_their_memory(model: LoadedModel) -> None:

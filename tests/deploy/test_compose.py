@@ -133,6 +133,9 @@ SET = {
     "MAX_IMAGE_MEGAPIXELS": "151",
     "DOWNLOAD_TIMEOUT_S": "31",
     "MIN_ISLAND_SHARE": "0.5",
+    "PRESENCE": "0.25",
+    "LABEL_FILTER": "0.1",
+    "SYNONYMS": "joined",
 }
 
 

@@ -19,6 +19,7 @@ from backend.inference.engine import Engine
 from backend.inference.image_request import Priority
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.requests import Task
+from backend.label_studio.score_options import score_options
 from backend.settings import Settings
 from clearclip_core import Example, RGBArray, Segmenter
 
@@ -34,13 +35,13 @@ class ExampleBuilder:
     """Builds the training examples of annotations.
 
     Args:
-        settings: whether masks are refined.
+        settings: whether masks are refined, and what counts in scores beside the words.
         engine: encodes images.
         read_image: address and task -> (H, W, 3) uint8; raises `TaskError`.
     """
 
     def __init__(self, settings: Settings, engine: Engine, read_image: ReadImage) -> None:
-        self._refine = settings.refine
+        self._settings = settings
         self._engine = engine
         self._read_image = read_image
 
@@ -85,7 +86,13 @@ class ExampleBuilder:
         """Build the example of an image; None where its features are not finite numbers."""
         labels = diff.config.labels_of(image.tag.name)
         prepared = segmenter.prepare(rgb)
-        encoded = self._engine.encode(prepared, labels, Priority.BATCH, diff.project)
+        encoded = self._engine.encode(
+            prepared,
+            labels,
+            Priority.BATCH,
+            diff.project,
+            options=score_options(self._settings, diff.config),
+        )
         names = [label.name for label in labels]
         evidence = image.evidence
         example = Example.of(
@@ -100,7 +107,7 @@ class ExampleBuilder:
         if not example.is_finite:
             log.warning("Annotation %d cannot be learned from: %s", diff.annotation, NOT_FINITE)
             return None
-        decided = segmenter.decide(encoded.scores, image=rgb, refine=self._refine)
+        decided = segmenter.decide(encoded.scores, image=rgb, refine=self._settings.refine)
         counts = measure(decided, evidence, example.picture_key)
         as_json = json.dumps({name: each.to_json() for name, each in sorted(counts.items())})
         return TrainingExample(example.digest, example.to_bytes(), as_json)

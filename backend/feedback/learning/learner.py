@@ -34,6 +34,7 @@ from backend.feedback.learning.versions import StepLease, Version, describe_vers
 from backend.inference.engine import Engine
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig, adapt_mode
+from backend.label_studio.score_options import score_options
 from backend.settings import Settings
 from clearclip_core import Adaptation, Example, adapt
 
@@ -78,7 +79,7 @@ class Learner:
         self.trials = trials
         self.can_learn = can_learn(settings)
         self._engine = engine
-        self._watch = VersionWatch(registry, trials, examples, engine)
+        self._watch = VersionWatch(settings, registry, trials, examples, engine)
         self._builder = ExampleBuilder(settings, engine, read_image)
         bound = settings.adapt_label_loss / 100
         self._fit_examples = fit_examples or partial(adapt, label_loss=bound)
@@ -206,7 +207,8 @@ class Learner:
         stored = self.examples.examples(project)
         if mode == "off" or not stored:
             return self.steps.commit(lease, None, None, "stays" if mode == "off" else "words")
-        labels = LabelEmbeddings.of(self._engine, config.labels)
+        presence = score_options(self.settings, config).presence
+        labels = LabelEmbeddings.of(self._engine, config.labels, presence)
         trusted = self.examples.trusted(project)
         fitted = fit_version(stored, labels, self._fit_examples, trusted)
         live = self.registry.version(project, lease.live) if lease.live else (None, None)

@@ -50,21 +50,28 @@ class LabelEmbeddings:
     Args:
         embed: prompts -> (N, D).
         vocabulary: the labels, with their contrast words.
+        presence: weight of the presence prior of the project's scores.
     """
 
     def __init__(
-        self, embed: Callable[[Sequence[str]], torch.Tensor], vocabulary: Vocabulary
+        self,
+        embed: Callable[[Sequence[str]], torch.Tensor],
+        vocabulary: Vocabulary,
+        presence: float = 0.0,
     ) -> None:
         self.embed = embed
         self.vocabulary = vocabulary
+        self._presence = presence
         self._embeddings = embed(vocabulary.queries).to("cpu", torch.float32)
 
     @classmethod
-    def of(cls, engine: Engine, labels: tuple[Label, ...]) -> LabelEmbeddings:
+    def of(
+        cls, engine: Engine, labels: tuple[Label, ...], presence: float = 0.0
+    ) -> LabelEmbeddings:
         """Embed labels and their contrast words; waits for the model."""
         engine.embed(labels)
         segmenter = engine.segmenter()
-        return cls(segmenter.embed, segmenter.vocabulary(labels, contrast=True))
+        return cls(segmenter.embed, segmenter.vocabulary(labels, contrast=True), presence)
 
     @property
     def width(self) -> int:
@@ -80,12 +87,23 @@ class LabelEmbeddings:
         self, examples: Sequence[Example], adaptation: Adaptation | None
     ) -> dict[str, ThresholdCounts]:
         """Count right and wrong patches of examples by label; None: by the words alone."""
-        embeddings, bias = self._embeddings, torch.zeros(len(self._embeddings))
-        if adaptation is not None:
-            embeddings, bias = adaptation.apply(embeddings, self.vocabulary)
-        return add_up(
-            measure_patches(example, embeddings, bias, self.vocabulary) for example in examples
-        )
+
+        def measured(example: Example) -> dict[str, ThresholdCounts]:
+            embeddings, bias = example.word_terms(self._embeddings)
+            if adaptation is not None:
+                embeddings, learned = adaptation.apply(embeddings, self.vocabulary)
+                bias = bias + learned
+            return measure_patches(example, embeddings, bias, self.vocabulary)
+
+        return add_up(map(measured, examples))
+
+    def read(self, data: bytes) -> Example:
+        """Read an example, to be scored with the project's presence prior.
+
+        Raises:
+            ValueError: damaged bytes, another format, or features of another model.
+        """
+        return Example.from_bytes(data, self.width).with_presence(self._presence)
 
     def fit(
         self, examples: Sequence[Example], fit_examples: FitExamples, trusted: Collection[str]
@@ -197,7 +215,7 @@ def fit_version(
         fit_examples: `clearclip_core.adapt`.
         trusted: annotations whose examples are never set aside.
     """
-    stored, examples = _read(stored, labels.width)
+    stored, examples = _read(stored, labels)
     fit = labels.fit(examples, fit_examples, digests_of(stored, trusted))
     better = fit.adaptation is not None and fit.adapted_iou >= fit.text_iou
     adaptation = fit.adaptation if better else None
@@ -225,12 +243,12 @@ def fit_version(
 
 
 def _read(
-    stored: Sequence[TrainingExample], width: int
+    stored: Sequence[TrainingExample], labels: LabelEmbeddings
 ) -> tuple[list[TrainingExample], list[Example]]:
     """Read the examples that can be learned from; return them as they are kept, and read."""
     kept, examples = [], []
     for each in stored:
-        example = Example.from_bytes(each.example, width)
+        example = labels.read(each.example)
         if example.is_finite:
             kept.append(each)
             examples.append(example)

@@ -25,6 +25,8 @@ from backend.feedback.learning.version_fitter import FittedVersion, FitTo, Label
 from backend.feedback.learning.version_registry import VersionRegistry
 from backend.feedback.learning.versions import TrainingExample, Version
 from backend.inference.engine import Engine
+from backend.label_studio.score_options import score_options
+from backend.settings import Settings
 from clearclip_core import Adaptation, Example
 from clearclip_core.adaptation.similarity import cluster
 
@@ -42,12 +44,14 @@ class VersionWatch:
     """Compares the live version with what was live before it, and rolls it back.
 
     Args:
+        settings: what counts in scores beside the words.
         registry: the versions.
         trials: what they did after they went live.
         examples: the training examples.
         engine: embeds labels.
     """
 
+    settings: Settings
     registry: VersionRegistry
     trials: TrialStore
     examples: ExampleStore
@@ -115,8 +119,9 @@ class VersionWatch:
         before = None
         if trial.before is not None:
             before = self.registry.version(diff.project, trial.before)[1]
-        labels = LabelEmbeddings.of(self.engine, diff.config.labels)
-        read = (Example.from_bytes(each.example, labels.width) for each in examples)
+        presence = score_options(self.settings, diff.config).presence
+        labels = LabelEmbeddings.of(self.engine, diff.config.labels, presence)
+        read = (labels.read(each.example) for each in examples)
         new = [each for each in read if each.picture_key not in fitted]
         new = self._without_near_duplicates(diff, trial, new)
         pictures = [

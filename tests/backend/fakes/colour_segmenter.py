@@ -17,11 +17,13 @@ from PIL import Image
 
 from backend.inference.engine import Engine
 from clearclip_core import (
+    METHODS,
     Adaptation,
     DenseFeatures,
     Label,
     PreparedImage,
     RGBArray,
+    ScoreOptions,
     Scores,
     Segmentation,
     Vocabulary,
@@ -80,6 +82,7 @@ class ColourSegmenter:
     Attributes:
         log: what the model was asked for, in order: the prompts that were embedded, and the widths
             of the pictures that were encoded together.
+        options: how the last picture was scored beside its words.
         gate: while it is closed, pictures that are being encoded stay so.
         started: released whenever a batch of pictures arrives at the gate.
         fault: called with each batch; may raise.
@@ -88,6 +91,8 @@ class ColourSegmenter:
     def __init__(self, notice: str | None = None, words_known: bool = True) -> None:
         self.model = SimpleNamespace(name="colours", notice=notice, contrast=("grey",))
         self.encoder = SimpleNamespace(device=torch.device("cpu"), dtype=torch.float32)
+        self.method = METHODS["clearclip"]
+        self.options = ScoreOptions()
         self.windows_at_once = 4
         self.features_id = "colours"
         self.log: list[Work] = []
@@ -114,15 +119,16 @@ class ColourSegmenter:
         return PreparedImage(image, WindowPlan(size_hw, size_hw, max(size_hw), 1, (1, 1)))
 
     def encode_batch(
-        self, pictures: Sequence[PreparedImage], windows_at_once: int
+        self, pictures: Sequence[PreparedImage], windows_at_once: int, with_cls: bool = False
     ) -> list[DenseFeatures]:
         self.log.append(("encode", tuple(picture.resized.shape[1] for picture in pictures)))
         self.started.release()
         assert self.gate.wait(20)
         self.fault(pictures, windows_at_once)
         colours = [torch.from_numpy(picture.resized.copy())[None].float() for picture in pictures]
-        pairs = zip(colours, pictures, strict=True)
-        return [DenseFeatures(patches, picture.plan) for patches, picture in pairs]
+        cls = [F.normalize(each.mean(dim=(1, 2)), dim=-1) if with_cls else None for each in colours]
+        encoded = zip(colours, pictures, cls, strict=True)
+        return [DenseFeatures(patches, picture.plan, own) for patches, picture, own in encoded]
 
     def vocabulary(self, labels: tuple[Label, ...], contrast: bool) -> Vocabulary:
         return Vocabulary(labels, contrast=self.model.contrast if contrast else ())
@@ -133,7 +139,10 @@ class ColourSegmenter:
         labels: tuple[Label, ...],
         contrast: bool,
         adaptation: Adaptation | None = None,
+        options: ScoreOptions | None = None,
     ) -> ColourScores:
+        self.options = options or ScoreOptions()
+        assert not self.options.needs_cls or features.cls is not None
         assert contrast, "the backend asks for contrast words"
         prompts = [prompt for label in labels for prompt in label.prompts]
         assert not self.embed.missing(prompts), "words first"

@@ -18,7 +18,14 @@ from backend.inference.image_queue import MAX_SKIPS
 from backend.inference.model_loader import ModelStatus
 from backend.settings import Settings
 from backend.telemetry.tracing import timed
-from clearclip_core import SCENE_LABELS, Label, Segmenter, render_scene, usable_cpus
+from clearclip_core import (
+    SCENE_LABELS,
+    Label,
+    ScoreOptions,
+    Segmenter,
+    render_scene,
+    usable_cpus,
+)
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, colour_engine, flag
 from tests.backend.inference.scene import (
     BATCH,
@@ -145,6 +152,25 @@ def test_features_of_other_weights_are_not_used(tmp_path: Any) -> None:
     engine = colour_engine(other, cache=FeatureCache.from_settings(settings))
     engine.score(other.prepare(flag("red", size_hw=(2, 7))), RED)
     assert other.encoded == [(7,)]
+
+
+def test_a_presence_prior_is_answered_beside_features_that_were_kept_without(
+    tmp_path: Any,
+) -> None:
+    """Features that an earlier release kept have no CLS features, and stay of use."""
+    settings = Settings(feature_disk_cache_mb=1, model_dir=tmp_path)
+    Scene(cache=FeatureCache.from_settings(settings)).score(7)
+    again = Scene(cache=FeatureCache.from_settings(settings))
+    picture = again.segmenter.prepare(flag("red", size_hw=(2, 7)))
+    options = ScoreOptions(presence=0.1)
+    for _ in range(2):
+        encoded = again.engine.encode(picture, RED, options=options)
+        assert encoded.features.cls is not None
+        assert again.segmenter.options == options
+    assert again.segmenter.encoded == [(7,)]  # once more, with CLS features
+    assert again.engine.encode(picture, RED).features.cls is None
+    assert again.segmenter.encoded == [(7,)]
+    assert again.segmenter.options == ScoreOptions()
 
 
 # The real model

@@ -225,7 +225,10 @@ def test_cached_features_of_drawn_scenes_give_the_same_labels(method: str) -> No
         assert kept is not None
         maps = [
             segmenter.decide(segmenter.score(found, SCENE_LABELS, contrast=True)).label_map
-            for found in (fresh, DenseFeatures(kept.patches, fresh.plan, kept.cls))
+            for found in (
+                fresh,
+                DenseFeatures(kept.patches, fresh.plan, kept.cls, fresh.remove_redundancy),
+            )
         ]
         equal += int(np.count_nonzero(maps[0] == maps[1]))
         total += maps[0].size

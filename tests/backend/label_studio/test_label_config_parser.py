@@ -526,6 +526,39 @@ def test_what_may_not_follow_corrections_is_refused() -> None:
         parse_label_config(brush_config("red", attributes='adapt="some"'))
 
 
+@pytest.mark.parametrize("attribute", ["presence", "label_filter"])
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [('%s="0.1"', 0.1), ('%s=" 0 "', 0.0), ('%s=""', None), ("", None)],
+)
+def test_a_config_may_say_what_counts_beside_the_words(
+    attribute: str, written: str, number: float | None
+) -> None:
+    attributes = written.replace("%s", attribute.title())
+    config = parse_label_config(brush_config("red", attributes=attributes))
+    assert getattr(config, attribute) == number
+
+
+@pytest.mark.parametrize(("attribute", "limit"), [("presence", "1"), ("label_filter", "0.5")])
+@pytest.mark.parametrize("written", ["1", "-0.1", "nan", "inf", "much"])
+def test_what_counts_beside_the_words_is_a_number_in_its_range(
+    attribute: str, limit: str, written: str
+) -> None:
+    expected = f"{attribute} to be a number of at least 0 and below {limit}, but got '{written}'"
+    with pytest.raises(LabelConfigError, match=expected):
+        parse_label_config(brush_config("red", attributes=f'{attribute}="{written}"'))
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [('synonyms="joined"', "joined"), ('Synonyms=" BEST "', "best"), ("", None)],
+)
+def test_a_config_may_say_how_words_count(written: str, meant: str | None) -> None:
+    assert parse_label_config(brush_config("red", attributes=written)).synonyms == meant
+    with pytest.raises(LabelConfigError, match="best or joined, but got 'all'"):
+        parse_label_config(brush_config("red", attributes='synonyms="all"'))
+
+
 def test_learned_thresholds_are_for_labels_that_have_none() -> None:
     config = parse_label_config(
         '<View><Image name="i" value="$i"/><BrushLabels name="m" toName="i">'

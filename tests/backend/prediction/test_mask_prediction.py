@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backend.label_studio.requests import Context, Keypoint, Prompt
 from backend.prediction import mask_prediction as module
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
-from clearclip_core import RGBArray, Segmentation
+from clearclip_core import RGBArray, ScoreOptions, Segmentation
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, brush_config, colour_engine, flag
 from tests.backend.prediction.test_predictor import (
     IMAGES,
@@ -128,3 +129,23 @@ def test_masks_are_refined_as_the_settings_say(refine: bool) -> None:
     predictor = Predictor(colour_engine(segmenter), read_image, Settings(refine=refine))
     predictor.predict(request(brush_config("red"), "wide"))
     assert asked == [(refine, (10, 200, 3))]
+
+
+def test_scores_follow_the_presence_prior_of_the_project() -> None:
+    segmenter = ColourSegmenter()
+    predictor = Predictor(colour_engine(segmenter), read_image, Settings(presence=0.2))
+    predictor.predict(request(brush_config("red"), "flag"))
+    assert segmenter.options == ScoreOptions(presence=0.2)
+    predictor.predict(request(brush_config("red", attributes='presence="0.1"'), "flag"))
+    assert segmenter.options == ScoreOptions(presence=0.1)
+
+
+def test_predictions_are_filtered_and_what_an_annotator_asks_for_is_not() -> None:
+    segmenter = ColourSegmenter()
+    settings = Settings(presence=0.2, label_filter=0.1)
+    predictor = Predictor(colour_engine(segmenter), read_image, settings)
+    predictor.predict(request(brush_config("red"), "flag"))
+    assert segmenter.options == ScoreOptions(presence=0.2, label_filter=0.1)
+    click = Context((Prompt(Keypoint(10, 50), ("red",)),))
+    predictor.predict(request(brush_config("red"), "flag", context=click))
+    assert segmenter.options == ScoreOptions(presence=0.2)

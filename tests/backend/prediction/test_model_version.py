@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from backend.label_studio.label_config_parser import parse_label_config
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.prediction.test_predictor import (
@@ -44,3 +46,37 @@ def test_the_version_says_what_it_is_sorted_by_where_that_was_chosen() -> None:
     assert version(asks["confidence"], score="uncertainty") == version(score="confidence") == plain
     assert version(asks["effort"]) == effort
     assert len({plain, effort, version(score="uncertainty")}) == 3
+
+
+@pytest.mark.parametrize("name", ["presence", "label_filter"])
+def test_what_counts_beside_the_words_is_part_of_the_version_only_where_it_counts(
+    name: str,
+) -> None:
+    def version(config: str = brush_config("red"), **settings: object) -> str:
+        return make_predictor(**settings).versions.current(parse_label_config(config))
+
+    asks = {value: brush_config("red", attributes=f'{name}="{value}"') for value in ("0", "0.1")}
+    assert version(asks["0"]) == version(asks["0"], **{name: 0.2}) == version()
+    assert version(asks["0.1"]) == version(**{name: 0.1})
+    assert len({version(), version(presence=0.1), version(label_filter=0.1)}) == 3
+    assert version(**{name: 0.1}) != version(**{name: 0.2})
+
+
+def test_joined_synonyms_are_part_of_the_version_only_where_they_count() -> None:
+    def version(config: str = brush_config("red"), **settings: object) -> str:
+        return make_predictor(**settings).versions.current(parse_label_config(config))
+
+    joined, best = (
+        brush_config("red", attributes=f'synonyms="{how}"') for how in ("joined", "best")
+    )
+    assert version(best, synonyms="joined") == version(synonyms="best") == version()
+    assert version(joined) == version(synonyms="joined") != version()
+
+
+def test_a_method_with_class_weights_has_no_presence_prior_in_its_version() -> None:
+    config = parse_label_config(brush_config("red"))
+    plain, weighed = (
+        make_predictor(method="clipsurgery", presence=weight).versions.current(config)
+        for weight in (0.0, 0.1)
+    )
+    assert plain == weighed

@@ -239,6 +239,38 @@ def test_examples_refuse_what_they_cannot_learn_from() -> None:
         Example.of(features_of(0), {"sky": np.ones((3, 3), np.bool_)}, ["sky"])
     with pytest.raises(ValueError, match="have names"):
         Example.of(features_of(0), {"": np.ones((80, 64), np.bool_)}, ["sky"])
-    weighed = DenseFeatures(features_of(0).patches, SMALL, torch.ones(SMALL.count, WIDTH))
+    cls = torch.ones(SMALL.count, WIDTH)
+    weighed = DenseFeatures(features_of(0).patches, SMALL, cls, remove_redundancy=True)
     with pytest.raises(ValueError, match="cannot learn"):
         Example.of(weighed, {}, ["sky"])
+
+
+def test_an_example_keeps_the_images_cls_feature_where_it_was_computed() -> None:
+    features = features_of(0)
+    cls = torch.zeros(SMALL.count, WIDTH)
+    cls[:, 1] = 1
+    plain = Example.of(features, {}, ["sky"])
+    asked = Example.of(DenseFeatures(features.patches, SMALL, cls), {}, ["sky"])
+    assert plain.cls is None
+    assert asked.cls is not None
+    assert asked.cls.tolist() == [float(index == 1) for index in range(WIDTH)]
+    assert asked.digest != plain.digest
+    again = Example.from_bytes(asked.to_bytes())
+    assert again.cls is not None
+    assert again.cls.tolist() == asked.cls.tolist()
+    assert asked.with_presence(0.2).digest == asked.digest
+
+
+def test_words_score_an_example_with_the_prior_only_where_it_has_a_cls_feature() -> None:
+    features = features_of(0)
+    cls = F.normalize(torch.ones(SMALL.count, WIDTH), dim=1)
+    plain = Example.of(features, {}, ["sky"])
+    asked = Example.of(DenseFeatures(features.patches, SMALL, cls), {}, ["sky"])
+    words = torch.eye(WIDTH)[:2]
+    for example in (asked, plain.with_presence(0.25)):
+        embeddings, offsets = example.word_terms(words)
+        assert torch.equal(embeddings, words)
+        assert offsets.tolist() == [0, 0]
+    embeddings, offsets = asked.with_presence(0.25).word_terms(words)
+    assert torch.equal(embeddings, 0.75 * words)
+    torch.testing.assert_close(offsets, torch.full((2,), 0.25 * WIDTH**-0.5), rtol=1e-3, atol=0)

@@ -24,6 +24,7 @@ from clearclip_core import (
     adapt,
     render_scene,
 )
+from clearclip_core.adaptation.batch import Batch
 from tests.core.adaptation.test_examples import SMALL, WIDTH, features_of
 
 WORDS = Vocabulary((Label("sofa", ("sofa", "couch")), Label("sky"), Label("dog")), ("wall", "tin"))
@@ -431,6 +432,21 @@ def test_a_segmenter_applies_what_was_learned() -> None:
 
 
 def test_methods_that_weigh_classes_refuse_it() -> None:
-    weighed = DenseFeatures(features_of(0).patches, SMALL, torch.ones(SMALL.count, WIDTH))
+    cls = torch.ones(SMALL.count, WIDTH)
+    weighed = DenseFeatures(features_of(0).patches, SMALL, cls, remove_redundancy=True)
     with pytest.raises(ValueError, match="`bias` to be None"):
         Scores.of(weighed, embed(WORDS.queries), WORDS, torch.zeros(len(WORDS.queries)))
+
+
+def test_lessons_are_fitted_to_words_with_the_presence_prior() -> None:
+    """Against the sum of the two cosines, patch by patch."""
+    rows, masks = drawn_image(1)
+    sofa_words, other = embed(["sofa", "couch"]), embed(["blicket"])[0]
+    cls = F.normalize(sofa_words.mean(dim=0) + other, dim=0).expand(SMALL.count, WIDTH)
+    seen = Example.of(DenseFeatures(rows.patches, SMALL, cls), masks, ["sofa", "sky", "dog"])
+    embeddings = embed(WORDS.queries)
+    batch = Batch.of(seen.with_presence(0.25), embeddings.numpy(), WORDS, limit=10**6)
+    kept = torch.from_numpy(seen.patches.astype(np.float32))
+    cosines = 0.75 * kept @ embeddings.T + 0.25 * embeddings @ cls[0]
+    expected = 50 * torch.stack([cosines[:, :2].amax(dim=1), cosines[:, 2]], dim=1)
+    np.testing.assert_allclose(batch.text[:, :2], expected.numpy(), rtol=1e-3, atol=1e-2)

@@ -14,7 +14,7 @@ from tests.core.segmentation.test_sliding_windows import plan_of
 def test_redundancy_is_removed_window_by_window() -> None:
     """Against CLIP Surgery's products of features, in numpy, one patch at a time."""
     cls = unit(PLAN.count, 12, seed=4)
-    features = DenseFeatures(features_of().patches, PLAN, cls)
+    features = DenseFeatures(features_of().patches, PLAN, cls, remove_redundancy=True)
     queries = unit(8, 12, seed=2)
     made = Scores.of(features, queries, WORDS).cosines
     expected = np.empty((PLAN.count, 8, 4, 4))
@@ -32,7 +32,8 @@ def test_redundancy_is_removed_window_by_window() -> None:
 
 def test_a_single_class_keeps_its_cosine() -> None:
     features = features_of()
-    weighed = DenseFeatures(features.patches, PLAN, unit(PLAN.count, 12, seed=4))
+    cls = unit(PLAN.count, 12, seed=4)
+    weighed = DenseFeatures(features.patches, PLAN, cls, remove_redundancy=True)
     one, query = Vocabulary.of(["dog"]), unit(1, 12, seed=2)
     assert torch.equal(
         Scores.of(weighed, query, one).cosines, Scores.of(features, query, one).cosines
@@ -45,6 +46,6 @@ def test_a_class_that_the_window_shows_weighs_more() -> None:
     plan = plan_of((32, 32), (32, 32))
     patches = F.normalize(dog + grass, dim=0).expand(1, 2, 2, 2)
     for cls, winner in ((dog, 0), (grass, 1)):
-        features = DenseFeatures(patches, plan, cls[None])
+        features = DenseFeatures(patches, plan, cls[None], remove_redundancy=True)
         scores = Scores.of(features, torch.stack([dog, grass]), Vocabulary.of(["dog", "grass"]))
         assert np.unique(scores.label_map()).tolist() == [winner]

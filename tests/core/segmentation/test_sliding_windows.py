@@ -157,3 +157,9 @@ def test_coverage_is_the_average_over_the_pixels_under_a_patch(
 def test_coverage_refuses_a_mask_of_another_size() -> None:
     with pytest.raises(ValueError, match="`mask` to be of size"):
         plan_of((57, 83), (70, 102)).coverage(np.ones((83, 57), np.bool_))
+
+
+def test_a_mosaic_is_cut_into_its_windows_again() -> None:
+    plan = plan_of((80, 100), (80, 100))
+    patches = torch.randn(plan.count, 3, *plan.grid_hw)
+    assert torch.equal(plan.unmosaic(plan.mosaic(patches)), patches)

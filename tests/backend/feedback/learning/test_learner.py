@@ -179,6 +179,25 @@ def corrected(
     )
 
 
+def test_a_project_with_a_presence_prior_learns_what_it_leaves_to_be_learned(
+    database: Database,
+) -> None:
+    config = CONFIG.replace("<BrushLabels", '<BrushLabels presence="0.25"', 1)
+    school = School(database)
+    school.learn(1, config=CONFIG)
+    school.learn(2, config=config)
+    seen: list[tuple[bool, float]] = []
+    fits = school.fits
+
+    def fit(examples: Sequence[Example], *more: Any) -> Fit:
+        seen.extend((each.cls is not None, each.presence) for each in examples)
+        return fits(examples, *more)
+
+    school.learner = make_learner(school.settings, colour_engine(), read_image, school.stores, fit)
+    assert school.step(config)
+    assert sorted(seen) == [(False, 0.0), (True, 0.25)]
+
+
 def test_an_annotation_gives_what_its_picture_and_masks_teach(database: Database) -> None:
     school = School(database)
     school.learn(1)
