@@ -270,7 +270,7 @@ class Segmenter:
             tokens = torch.cat([self.encoder.run_trunk(batch) for batch in windows])
             parts: Iterable[WindowFeatures] = (
                 self.encoder.read_out_stitched(picture, grid_hw, with_cls)
-                for picture in tokens.split(counts)
+                for picture in torch.split(tokens, counts)
             )
         else:
             encoded = join_windows([self.encoder(batch, with_cls) for batch in windows])

@@ -47,7 +47,7 @@ class MaskStore:
             return set(self._client.ids(self._project, wanted, tasks)), set()
         present, others = set(), set()
         for task in self._client.ids(self._project, TaskFilter(labeled=True), tasks):
-            own, foreign = self._client.annotations.find(task, self._version)
+            own, foreign = self._client.annotation_writer.find(task, self._version)
             if own:
                 present.add(task)
             elif foreign:
@@ -75,7 +75,9 @@ class MaskStore:
             entries = {task: self._prediction(result) for task, result in results.items()}
             return self._client.write(self._project, self._version, entries)
         reasons = {
-            task: self._client.annotations.write(task, self._version, [*map(_as_drawn, result)])
+            task: self._client.annotation_writer.write(
+                task, self._version, [*map(_as_drawn, result)]
+            )
             for task, result in results.items()
         }
         return {task: reason for task, reason in reasons.items() if reason}
@@ -91,8 +93,8 @@ class MaskStore:
                 if stored.version == self._version:
                     self._client.delete(stored.id)
         else:
-            for annotation in self._client.annotations.find(task, self._version)[0]:
-                self._client.annotations.delete(annotation)
+            for annotation in self._client.annotation_writer.find(task, self._version)[0]:
+                self._client.annotation_writer.delete(annotation)
 
 
 def _as_drawn(entry: Mapping[str, Any]) -> dict[str, Any]:

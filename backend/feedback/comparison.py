@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from backend.errors import BadRequest, DataKeyError
+from backend.feedback.annotation_work import check_work
 from backend.feedback.evidence import ImageEvidence, LazyMasks, find_evidence, has_same_pixels
 from backend.label_studio.label_config import Control, ImageTag, LabelConfig
 from backend.label_studio.region_reader import Area, read_areas, written_labels
@@ -234,16 +235,33 @@ def compare(
     names = {control.name for control in (*config.controls, *config.boxes)}
     before = _by_image(read_areas(predicted or (), names))
     after = _by_image(read_areas(final, names))
-    pictures = []
+    found = []
     for tag in config.images:
-        items = sorted({item for name, item in (*before, *after) if name == tag.name})
-        for item in items:
-            sides = (before.get((tag.name, item), []), after.get((tag.name, item), []))
-            index = item if _is_list(tag, task) else None
-            pictures.append(
-                _compare_image(tag, index, *sides, config, has_begun=predicted is not None)
+        its_labels = _names_of_labels(config, tag)
+        is_list = _is_list(tag, task)
+        for item in sorted({item for name, item in (*before, *after) if name == tag.name}):
+            old, new = (
+                _by_label(side.get((tag.name, item), []), its_labels) for side in (before, after)
             )
-    return tuple(picture for picture in pictures if picture is not None)
+            areas = _choose_areas(tag, item if is_list else None, old, new, config)
+            if areas is not None:
+                found.append(areas)
+    try:
+        check_work((each.size_hw, (each.predicted, each.final)) for each in found)
+        return tuple(_compare_image(each, config, predicted is not None) for each in found)
+    except ValueError as error:
+        raise BadRequest(f"Expected regions that can be read, but got another: {error}") from None
+
+
+@dataclass(frozen=True)
+class _ImageAreas:
+    """The areas of one image that are compared, by label."""
+
+    tag: ImageTag
+    item_index: int | None
+    size_hw: tuple[int, int]
+    predicted: Mapping[str, list[Area]]
+    final: Mapping[str, list[Area]]
 
 
 def _is_list(tag: ImageTag, task: Task) -> bool:
@@ -260,16 +278,33 @@ def _by_image(areas: Iterable[Area]) -> dict[tuple[str, int], list[Area]]:
     return found
 
 
-def _compare_image(
+def _names_of_labels(config: LabelConfig, tag: ImageTag) -> dict[tuple[str, str], str]:
+    """Return name of a control and a label as it writes it -> name of the label, on one image."""
+    names = [label.name for label in (*config.labels, *config.box_labels)]
+    there = [own for name in names for own in config.controls_for(tag.name, name)]
+    by_name = {(control.name, label.name): label.name for control, label in there}
+    return by_name | {(control.name, label.written): label.name for control, label in there}
+
+
+def _by_label(areas: Iterable[Area], names: Mapping[tuple[str, str], str]) -> dict[str, list[Area]]:
+    """Return name of a label -> its areas, in their order."""
+    found: dict[str, list[Area]] = {}
+    for area in areas:
+        for written in dict.fromkeys(written_labels(area)):
+            name = names.get((area.control, written))
+            if name is not None:
+                found.setdefault(name, []).append(area)
+    return found
+
+
+def _choose_areas(
     tag: ImageTag,
     item_index: int | None,
-    before: Sequence[Area],
-    after: Sequence[Area],
+    predicted: dict[str, list[Area]],
+    final: dict[str, list[Area]],
     config: LabelConfig,
-    has_begun: bool,
-) -> ImageDiff | None:
-    """Compare one image; None where the config has none of its labels."""
-    predicted, final = _by_label(before, config, tag), _by_label(after, config, tag)
+) -> _ImageAreas | None:
+    """Choose what is compared on one image; None where it has none of its labels."""
     for label in predicted.keys() | final.keys():
         _choose_control(label, predicted, final, config, tag)
     predicted = {label: areas for label, areas in predicted.items() if areas}
@@ -279,6 +314,16 @@ def _compare_image(
     size_hw = _size(
         area for side in (predicted, final) for areas in side.values() for area in areas
     )
+    return _ImageAreas(tag, item_index, size_hw, predicted, final)
+
+
+def _compare_image(areas: _ImageAreas, config: LabelConfig, has_begun: bool) -> ImageDiff:
+    """Compare one image.
+
+    Raises:
+        ValueError: an area is broken.
+    """
+    predicted, final, size_hw, tag = areas.predicted, areas.final, areas.size_hw, areas.tag
     old, new = LazyMasks.of_areas(predicted, size_hw), LazyMasks.of_areas(final, size_hw)
     order = [label.name for label in (*config.labels, *config.box_labels)]
     labels = [
@@ -286,39 +331,25 @@ def _compare_image(
         for label in order
         if label in old or (label in new and _is_predicted(label, config, tag))
     ]
-    try:
-        changes = [_compare_label(label, predicted, final, old, new) for label in labels]
-        evidence = find_evidence(predicted if has_begun else None, final, size_hw)
-    except ValueError as error:
-        raise BadRequest(f"Expected regions that can be read, but got another: {error}") from None
+    known, left = _labels_by_id(predicted), _labels_by_id(final)
+    # Also where the annotator began without a prediction: what is drawn here can be drawn later.
+    changes = [
+        _compare_label(
+            _overlap(label, old, new), predicted.get(label, ()), final.get(label, ()), known, left
+        )
+        for label in labels
+    ]
+    for label in new.keys() - set(labels):
+        new[label]
     return ImageDiff(
         tag,
-        item_index,
+        areas.item_index,
         size_hw,
         new,
-        evidence,
+        find_evidence(predicted if has_begun else None, final, size_hw),
         old if has_begun else None,
         tuple(changes) if has_begun else (),
     )
-
-
-def _by_label(areas: Iterable[Area], config: LabelConfig, tag: ImageTag) -> dict[str, list[Area]]:
-    """Return name of a label -> its areas, in their order."""
-    there = [
-        (control, label)
-        for control in (*config.controls, *config.boxes)
-        for label in control.labels
-        if any(control is each for each, _ in config.controls_for(tag.name, label.name))
-    ]
-    names = {(control.name, label.name): label.name for control, label in there}
-    names |= {(control.name, label.written): label.name for control, label in there}
-    found: dict[str, list[Area]] = {}
-    for area in areas:
-        for written in dict.fromkeys(written_labels(area)):
-            name = names.get((area.control, written))
-            if name is not None:
-                found.setdefault(name, []).append(area)
-    return found
 
 
 def _choose_control(
@@ -358,14 +389,21 @@ def _size(areas: Iterable[Area]) -> tuple[int, int]:
 
 
 def _compare_label(
-    label: str,
-    predicted: Mapping[str, Sequence[Area]],
-    final: Mapping[str, Sequence[Area]],
-    old: Mapping[str, BoolMask],
-    new: Mapping[str, BoolMask],
+    overlap: LabelDiff,
+    was: Sequence[Area],
+    is_: Sequence[Area],
+    known: Mapping[str, Sequence[str]],
+    left: Mapping[str, Sequence[str]],
 ) -> LabelDiff:
-    was, is_ = predicted.get(label, ()), final.get(label, ())
-    known, left = _labels_by_id(predicted), _labels_by_id(final)
+    """Count the regions of a label.
+
+    Args:
+        overlap: the label with its pixels.
+        was: its areas in the prediction.
+        is_: its areas in the annotation.
+        known: id of an area of the prediction -> names of its labels.
+        left: id of an area of the annotation -> names of its labels.
+    """
     after = {area.id: area for area in is_ if area.id}
     counts: Counter[str] = Counter()
     relabelled: Counter[str] = Counter()
@@ -380,7 +418,15 @@ def _compare_label(
     for area in is_:
         if area.id not in before or not area.id:
             counts["received" if area.id in known else "added"] += 1
-    return LabelDiff(label, relabelled=dict(relabelled), **counts, **_overlap(label, old, new))
+    return replace(
+        overlap,
+        accepted=counts["accepted"],
+        corrected=counts["corrected"],
+        deleted=counts["deleted"],
+        relabelled=dict(relabelled),
+        added=counts["added"],
+        received=counts["received"],
+    )
 
 
 def _labels_by_id(side: Mapping[str, Sequence[Area]]) -> dict[str, list[str]]:
@@ -392,15 +438,14 @@ def _labels_by_id(side: Mapping[str, Sequence[Area]]) -> dict[str, list[str]]:
     return found
 
 
-def _overlap(
-    label: str, old: Mapping[str, BoolMask], new: Mapping[str, BoolMask]
-) -> dict[str, int]:
+def _overlap(label: str, old: Mapping[str, BoolMask], new: Mapping[str, BoolMask]) -> LabelDiff:
     """Count pixels of two masks and of their boundary bands; a missing mask covers none."""
     overlap = MaskOverlap.of(old.get(label), new.get(label))
-    return {
-        "predicted_px": overlap.predicted_px,
-        "true_px": overlap.true_px,
-        "shared_px": overlap.shared_px,
-        "band_shared_px": overlap.band_shared_px,
-        "band_px": overlap.band_px,
-    }
+    return LabelDiff(
+        label,
+        predicted_px=overlap.predicted_px,
+        true_px=overlap.true_px,
+        shared_px=overlap.shared_px,
+        band_shared_px=overlap.band_shared_px,
+        band_px=overlap.band_px,
+    )

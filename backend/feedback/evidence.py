@@ -21,12 +21,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
-from backend.label_studio.region_reader import Area, area_mask
+from backend.label_studio.region_reader import Area, area_box, area_mask, draw_area
 from clearclip_core import BoolMask
 
 #: The kind of regions that bound what they show.
@@ -116,8 +117,9 @@ def find_evidence(
     """
     before = predicted or {}
     shaped = _without_rectangles(final)
+    first = {label: _first_by_id(before.get(label, ())) for label in shaped}
     kept = {
-        label: [area for area in areas if _is_kept(area, before.get(label, ()))]
+        label: [area for area in areas if _is_kept(area, first[label])]
         for label, areas in shaped.items()
     }
     drawn = {label: _except(areas, kept[label]) for label, areas in shaped.items()}
@@ -128,13 +130,12 @@ def find_evidence(
     }
     began_anew = not _ids(before) & _ids(final)
     shown = _without_rectangles(before)
+    covers = _Covers(drawn, size_hw) if began_anew else None
     removed = {}
     for label, areas in shown.items():
-        over = [each for other, its in drawn.items() if other != label for each in its]
-        if _is_left_whole(areas, final.get(label, ())) or (began_anew and not over):
+        if _is_left_whole(areas, final.get(label, ())) or (covers and not covers.has_others(label)):
             continue
-        cover = over if began_anew else None
-        removed[label] = partial(_removed, areas, final.get(label, ()), cover, size_hw)
+        removed[label] = partial(_removed, label, areas, final.get(label, ()), covers, size_hw)
     return ImageEvidence(
         LazyMasks.of_areas(shaped, size_hw), LazyMasks(kept_masks), LazyMasks(removed)
     )
@@ -148,7 +149,7 @@ def draw_areas(areas: Iterable[Area], size_hw: tuple[int, int]) -> BoolMask:
     """
     mask = np.zeros(size_hw, dtype=np.bool_)
     for area in areas:
-        mask |= area_mask(area)
+        draw_area(area, mask)
     return mask
 
 
@@ -158,7 +159,9 @@ def has_same_pixels(one: Area, other: Area) -> bool:
         keys = (one.value.keys() | other.value.keys()) - {one.kind}
         if all(one.value.get(key) == other.value.get(key) for key in keys):
             return True  # most often, and then nothing is drawn
-    return np.array_equal(area_mask(one), area_mask(other))
+    boxes = zip(area_box(one), area_box(other), strict=True)
+    box = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in boxes)
+    return np.array_equal(area_mask(one)[box], area_mask(other)[box])
 
 
 def _without_rectangles(areas: AreasByLabel) -> dict[str, list[Area]]:
@@ -168,9 +171,9 @@ def _without_rectangles(areas: AreasByLabel) -> dict[str, list[Area]]:
     return {label: its for label, its in shaped.items() if its}
 
 
-def _is_kept(area: Area, before: Sequence[Area]) -> bool:
-    """Whether an area stands as a prediction showed it, with the label of the areas `before`."""
-    origin = next((each for each in before if area.id and each.id == area.id), None)
+def _is_kept(area: Area, before: Mapping[str, Area]) -> bool:
+    """Whether an area stands as a prediction showed it, by the areas of its label `before`."""
+    origin = before.get(area.id)
     if origin is None:
         return area.origin == _UNTOUCHED
     return has_same_pixels(origin, area)
@@ -182,8 +185,14 @@ def _is_left_whole(shown: Sequence[Area], final: Sequence[Area]) -> bool:
     return all(area.id in by_id and has_same_pixels(area, by_id[area.id]) for area in shown)
 
 
+def _first_by_id(areas: Sequence[Area]) -> dict[str, Area]:
+    """Return id -> the first area of that id, for areas that have one."""
+    return {area.id: area for area in reversed(areas) if area.id}
+
+
 def _except(areas: Sequence[Area], others: Sequence[Area]) -> list[Area]:
-    return [area for area in areas if not any(area is each for each in others)]
+    left_out = set(map(id, others))
+    return [area for area in areas if id(area) not in left_out]
 
 
 def _ids(areas: AreasByLabel) -> set[str]:
@@ -197,19 +206,54 @@ def _first_alone(
     return draw_areas(areas, size_hw) & ~draw_areas(others, size_hw)
 
 
+class _Covers:
+    """Which pixels are drawn with another label than a given one.
+
+    All labels are drawn once, into a map that is kept: it takes two bytes a pixel.
+    """
+
+    _SEVERAL: Final = np.iinfo(np.uint16).max
+
+    def __init__(self, drawn: AreasByLabel, size_hw: tuple[int, int]) -> None:
+        self._drawn = {label: areas for label, areas in drawn.items() if areas}
+        self._size_hw = size_hw
+
+    def has_others(self, label: str) -> bool:
+        """Whether anything is drawn with another label."""
+        return bool(self._drawn.keys() - {label})
+
+    def of_others(self, label: str) -> BoolMask:
+        """Return the pixels (H, W) bool that are drawn with another label."""
+        own = 1 + list(self._drawn).index(label) if label in self._drawn else 0
+        is_other: BoolMask = (self._owners != 0) & (self._owners != own)
+        return is_other
+
+    @cached_property
+    def _owners(self) -> npt.NDArray[np.uint16]:
+        """(H, W) of each pixel: 0, or 1 + the index of its label, or `_SEVERAL`."""
+        owners = np.zeros(self._size_hw, np.uint16)
+        for owner, areas in enumerate(self._drawn.values(), 1):
+            mask = draw_areas(areas, self._size_hw)
+            owners[mask & (owners != 0)] = self._SEVERAL
+            owners[mask & (owners == 0)] = owner
+        return owners
+
+
 def _removed(
+    label: str,
     shown: Sequence[Area],
     final: Sequence[Area],
-    cover: Sequence[Area] | None,
+    covers: _Covers | None,
     size_hw: tuple[int, int],
 ) -> BoolMask:
     """Draw the pixels that were shown as a label and are not given to it any more.
 
     Args:
+        label: its name.
         shown: the areas that the prediction showed as the label.
         final: the areas that the annotation gives to it.
-        cover: areas of which one must cover a pixel; None where none needs to.
+        covers: says what another label must cover; None where none needs to.
         size_hw: height and width of the image in px.
     """
     gone = _first_alone(shown, final, size_hw)
-    return gone if cover is None else gone & draw_areas(cover, size_hw)
+    return gone if covers is None else gone & covers.of_others(label)

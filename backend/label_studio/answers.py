@@ -13,6 +13,13 @@ from typing import Any, Final
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from backend.errors import BadRequest
+
+#: Bytes of one annotation or prediction: parsing JSON stalls all threads, for a second where it has
+#: this size. A hundred painted regions of a large photograph have a tenth of it.
+_MAX_BYTES: Final = 64 << 20
+_OF_REGIONS: Final = re.compile(r".*/api/(annotations|predictions)/\d+/?")
+
 #: Refusals that a proxy may send as a page for people. What they mean does not depend on the body.
 _UNCHECKED_REFUSALS: Final = (401, 403, 408, 413, 425, 429)
 
@@ -91,9 +98,12 @@ def check_answer(response: httpx.Response) -> None:
     """Refuse an answer that Label Studio's API does not give to such a request.
 
     Raises:
+        BadRequest: it is an annotation or a prediction that is too large to be read.
         ForeignAnswerError: it is no JSON, or lacks what the backend reads of it; or it is a
             refusal that Label Studio has not made itself.
     """
+    if _OF_REGIONS.fullmatch(response.request.url.path):
+        _read_bounded(response)
     if response.is_client_error and response.status_code not in _UNCHECKED_REFUSALS:
         _read_json(response)
     if not response.is_success or response.status_code == 204:
@@ -105,6 +115,21 @@ def check_answer(response: httpx.Response) -> None:
     for pattern, kind in _ANSWERS:
         if pattern.fullmatch(asked):
             _check(kind, answer, response)
+
+
+def _read_bounded(response: httpx.Response) -> None:
+    """Read an answer whose size is limited.
+
+    Raises:
+        BadRequest: it is larger.
+    """
+    parts, size = [], 0
+    for part in response.iter_bytes():
+        parts.append(part)
+        size += len(part)
+        if size > _MAX_BYTES:
+            raise BadRequest(f"Its regions take more than {_MAX_BYTES >> 20} MB of JSON.")
+    response._content = b"".join(parts)  # where `Response.read` keeps it
 
 
 def _read_json(response: httpx.Response) -> Any:

@@ -10,7 +10,8 @@ stands four times. A stream of bits, padded to bytes:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +22,13 @@ _LONGEST_RUN = 1 << _LENGTH_BITS[-1]
 _HEADER_BITS = 32 + 5 + 4 * 4
 _CHANNELS = 4
 
-#: Bytes of a stream whose token lengths are looked up at once; needs some bytes for each bit.
+#: Bytes of a stream whose tokens are looked up and decoded at once; each takes 16 bytes of memory
+#: for its bits, and up to two hundred for its tokens.
 _PART_BYTES = 1 << 18
+
+#: Tokens that are decoded of one stream: each takes up to half a microsecond. Noise on 12
+#: megapixels has six million.
+_MAX_TOKENS = 1 << 24
 
 #: Values that are decoded at once. Those of a run need a quarter of a byte of memory each, those of
 #: a literal so many times more.
@@ -80,52 +86,82 @@ def decode_rle(rle: Sequence[int], height: int, width: int) -> npt.NDArray[np.ui
         data = bytes(rle)
     except (TypeError, ValueError):
         raise ValueError("Expected argument `rle` to hold integers from 0 to 255.") from None
-    header = int.from_bytes(data[:7].ljust(7, b"\0"), "big") >> (7 * 8 - _HEADER_BITS)
-    word_bits = ((header >> 16) & 0b11111) + 1
-    length_bits = [((header >> shift) & 0b1111) + 1 for shift in (12, 8, 4, 0)]
-    n_values = header >> 21
+    n_values, word_bits, length_bits = _read_header(data)
     if len(data) < 7 or n_values != height * width * _CHANNELS:
         raise ValueError(
             f"Expected argument `rle` to hold {height} x {width} pixels of {_CHANNELS} values, "
             f"but got {n_values if len(data) >= 7 else 'no'} values."
         )
-    is_run, counts, positions = _read_tokens(data, n_values, word_bits, length_bits)
     source = np.frombuffer(data + b"\0" * 5, dtype=np.uint8)
-    totals = np.cumsum(counts)
-    costs = np.cumsum(np.where(is_run, 1, _LITERAL_COST) * counts)
     alpha = np.empty(height * width, dtype=np.uint8)
-    first = before = 0
-    while first < counts.size:
-        limit = (costs[first - 1] if first else 0) + _BATCH_VALUES
-        last = max(first + 1, int(np.searchsorted(costs, limit, "right")))
-        part = slice(first, last)
-        tokens = is_run[part], counts[part], positions[part]
-        after = int(totals[last - 1])
-        alpha[before // _CHANNELS : after // _CHANNELS] = _alphas(
-            source, *tokens, word_bits, before
-        )
-        first, before = last, after
+    before = 0
+    for tokens in _read_tokens(data, n_values, word_bits, length_bits):
+        costs = np.cumsum(np.where(tokens.is_run, 1, _LITERAL_COST) * tokens.counts)
+        first = 0
+        while first < costs.size:
+            limit = (costs[first - 1] if first else 0) + _BATCH_VALUES
+            last = max(first + 1, int(np.searchsorted(costs, limit, "right")))
+            part = tokens.part(slice(first, last))
+            after = before + int(part.counts.sum())
+            pixels = slice(before // _CHANNELS, after // _CHANNELS)
+            alpha[pixels] = _alphas(source, part, word_bits, before)
+            first, before = last, after
     return alpha.reshape(height, width)
 
 
+def count_tokens(rle: Any) -> int:
+    """Return how many tokens of a stream `decode_rle` reads at most, by its header and length.
+
+    >>> count_tokens(encode_rle(np.array([[True, False]])))  # of at least 14 bits
+    2
+    """
+    if not isinstance(rle, list):
+        return 0
+    try:
+        _, word_bits, length_bits = _read_header(bytes(rle[:7]))
+    except (TypeError, ValueError):
+        return 0
+    bits = max(0, 8 * len(rle) - _HEADER_BITS)
+    return min(_MAX_TOKENS, bits // (3 + min(length_bits) + word_bits))
+
+
+class _Tokens(NamedTuple):
+    """Successive tokens, each array (N,).
+
+    Attributes:
+        is_run: bool, whether it is a run.
+        counts: int64, its length in values.
+        positions: int64, the bit of the stream at which its values begin.
+    """
+
+    is_run: npt.NDArray[np.bool_]
+    counts: npt.NDArray[np.int64]
+    positions: npt.NDArray[np.int64]
+
+    def part(self, part: slice) -> _Tokens:
+        """Return some of the tokens."""
+        return _Tokens(self.is_run[part], self.counts[part], self.positions[part])
+
+
+def _read_header(data: bytes) -> tuple[int, int, list[int]]:
+    """Return the number of values, the bits of a value, and the bits of the four length sizes."""
+    header = int.from_bytes(data[:7].ljust(7, b"\0"), "big") >> (7 * 8 - _HEADER_BITS)
+    length_bits = [((header >> shift) & 0b1111) + 1 for shift in (12, 8, 4, 0)]
+    return header >> 21, ((header >> 16) & 0b11111) + 1, length_bits
+
+
 def _alphas(
-    source: npt.NDArray[np.uint8],
-    is_run: npt.NDArray[np.bool_],
-    counts: npt.NDArray[np.int64],
-    positions: npt.NDArray[np.int64],
-    word_bits: int,
-    before: int,
+    source: npt.NDArray[np.uint8], tokens: _Tokens, word_bits: int, before: int
 ) -> npt.NDArray[np.uint8]:
     """Return the alphas of successive tokens.
 
     Args:
         source: bytes of the stream, and five more.
-        is_run: (N,) of each token; as from `_read_tokens`.
-        counts: (N,) values of each token.
-        positions: (N,) bit at which the values of each token begin.
+        tokens: as from `_read_tokens`.
         word_bits: bits of a value.
         before: number of the values before the first token.
     """
+    is_run, counts, positions = tokens
     words = np.where(is_run, 1, counts)  # (N,) values to read for each token
     nth = np.arange(words.sum()) - np.repeat(np.cumsum(words) - words, words)
     values = _read_words(source, np.repeat(positions, words) + nth * word_bits, word_bits)
@@ -172,49 +208,60 @@ def _bits(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
 
 def _read_tokens(
     data: bytes, n_values: int, word_bits: int, length_bits: Sequence[int]
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Find the tokens up to the last value, and read their headers.
+) -> Iterator[_Tokens]:
+    """Find the tokens up to the last value, and read their headers, a part of the stream at a time.
 
-    Returns:
-        (N,) bool, whether it is a run; (N,) its length in values; (N,) bit where values begin.
+    Raises:
+        ValueError: the tokens end before the last value or behind it, or are too many.
     """
-    heads = _heads(data)
-    starts = _token_starts(data, heads.data, word_bits, length_bits)
-    tokens = heads[starts >> 3].astype(np.int64) << (starts & 7)  # bits above the 32nd are not read
-    is_run = tokens >> 31 & 1 == 1
-    bits = np.array(length_bits)[tokens >> 29 & 0b11]
-    counts = (tokens >> (29 - bits) & (1 << bits) - 1) + 1
-    totals = np.cumsum(counts)
-    n_tokens = int(np.searchsorted(totals, n_values)) + 1  # behind the last one there is padding
-    positions = starts + 3 + bits
-    ends = positions + word_bits * np.where(is_run, 1, counts)
-    if (
-        n_tokens > len(totals)
-        or totals[n_tokens - 1] != n_values
-        or ends[n_tokens - 1] > len(data) * 8
-    ):
-        raise ValueError(
-            f"Expected argument `rle` to hold {n_values} values, but its tokens end elsewhere."
-        )
-    return is_run[:n_tokens], counts[:n_tokens], positions[:n_tokens]
+    found = before = 0
+    for first, heads, starts in _token_starts(data, word_bits, length_bits):
+        found += starts.size
+        if found > _MAX_TOKENS:
+            raise ValueError(f"The stream has more than {_MAX_TOKENS} runs and literals.")
+        tokens = heads[(starts >> 3) - first].astype(np.int64) << (starts & 7)
+        is_run = tokens >> 31 & 1 == 1  # bits above the 32nd are not read
+        bits = np.array(length_bits)[tokens >> 29 & 0b11]
+        counts = (tokens >> (29 - bits) & (1 << bits) - 1) + 1
+        positions = starts + 3 + bits
+        totals = before + np.cumsum(counts)
+        # Behind the last token there is padding, which reads as more tokens.
+        last = min(int(np.searchsorted(totals, n_values)), starts.size - 1)
+        if last < 0:
+            continue  # a literal covers this whole part
+        words = 1 if is_run[last] else int(counts[last])
+        before = int(totals[last])
+        if before > n_values or positions[last] + word_bits * words > len(data) * 8:
+            break
+        yield _Tokens(is_run, counts, positions).part(slice(last + 1))
+        if before == n_values:
+            return
+    raise ValueError(
+        f"Expected argument `rle` to hold {n_values} values, but its tokens end elsewhere."
+    )
 
 
 def _token_starts(
-    data: bytes, heads: memoryview, word_bits: int, length_bits: Sequence[int]
-) -> npt.NDArray[np.int64]:
+    data: bytes, word_bits: int, length_bits: Sequence[int]
+) -> Iterator[tuple[int, npt.NDArray[np.uint32], npt.NDArray[np.int64]]]:
     """Find the bit at which each token begins, one after the other.
 
     Each token tells where the next one begins. The first three bits of a run's token tell its
     length, which is looked up beforehand for every bit at which a token could begin.
+
+    Yields:
+        The first byte of a part of the stream; the 32 bits that begin at each byte of the part; and
+        the bits of the whole stream at which the tokens of the part begin, (N,).
     """
     steps_by_code = bytes([0] * 4 + [3 + bits + word_bits for bits in length_bits]).ljust(256)
-    found: list[npt.NDArray[np.int64]] = []
     start = _HEADER_BITS
     for first in range(0, len(data), _PART_BYTES):
         part = data[first : first + _PART_BYTES + 1] + b"\0"
         bits = np.unpackbits(np.frombuffer(part, np.uint8))
         codes = bits[:-2] << 2 | bits[1:-1] << 1 | bits[2:]
         steps = codes.tobytes().translate(steps_by_code)
+        heads = _heads(data[first : first + _PART_BYTES + 3])
+        head_at = heads.data  # looks up single numbers faster than an array
         at, end = start - 8 * first, 8 * min(_PART_BYTES, len(data) - first)
         starts: list[int] = []
         keep = starts.append
@@ -222,14 +269,12 @@ def _token_starts(
             keep(at)
             step = steps[at]
             if not step:  # a literal, whose length depends on its count
-                bit = 8 * first + at
-                token = heads[bit >> 3] << (bit & 7)
+                token = head_at[at >> 3] << (at & 7)
                 size = length_bits[token >> 29 & 0b11]
                 step = 3 + size + word_bits * ((token >> (29 - size) & (1 << size) - 1) + 1)
             at += step
         start = 8 * first + at
-        found.append(np.array(starts, dtype=np.int64) + 8 * first)
-    return np.concatenate(found)
+        yield first, heads, np.array(starts, dtype=np.int64) + 8 * first
 
 
 def _heads(data: bytes) -> npt.NDArray[np.uint32]:

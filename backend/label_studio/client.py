@@ -58,7 +58,7 @@ class LabelStudioClient:
     Attributes:
         changes: lists what has changed.
         contents: reads the annotations and predictions of tasks.
-        annotations: stores annotations.
+        annotation_writer: stores annotations.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class LabelStudioClient:
         self._writer = PredictionWriter(self._connection, self.tasks)
         self.changes = ChangeList(self._connection)
         self.contents = TaskContents(self._connection)
-        self.annotations = AnnotationWriter(self._connection)
+        self.annotation_writer = AnnotationWriter(self._connection)
 
     @classmethod
     def from_settings(cls, settings: Settings, **options: Any) -> LabelStudioClient | None:

@@ -39,8 +39,10 @@ _EVENT_BYTES: Final = {"start_map": _MAP_BYTES, "start_array": _ARRAY_BYTES}
 _FREE_EVENTS: Final = 1_000_000
 _BYTES_PER_EVENT: Final = 4
 
-#: Bytes that are parsed at a time.
+#: Bytes that are parsed at a time. Within a long text they are more, up to the second number, as
+#: ijson reads the text from its beginning with each chunk.
 _CHUNK: Final = 1 << 16
+_LARGEST_CHUNK: Final = 1 << 24
 #: Largest body that `json` may parse, in bytes.
 _SMALL: Final = 1 << 18
 
@@ -145,11 +147,15 @@ class _Parser:
     def parse(self, body: BinaryIO) -> Parsed:
         selector = self._selector
         body.seek(0)
-        while chunk := body.read(_CHUNK):
+        size = _CHUNK
+        while chunk := body.read(size):
             selector.bytes_read += len(chunk)
+            before = selector.events
             for part in self._without_numbers(chunk):
                 self._parser.send(part)
             selector.check_events()
+            is_in_text = selector.events == before and not self._in_numbers
+            size = min(2 * size, _LARGEST_CHUNK) if is_in_text else _CHUNK
         self._parser.close()
         return Parsed(selector.value, selector.items_left_out)
 

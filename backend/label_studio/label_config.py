@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import cached_property
+from itertools import product
 from typing import Any, Literal
 
 from backend.errors import DataKeyError
@@ -127,6 +129,10 @@ class Control:
     tool: str = ""
 
 
+#: Controls, each with one of its own labels.
+_OwnLabels = tuple[tuple[Control, ControlLabel], ...]
+
+
 @dataclass(frozen=True)
 class Tool:
     """A control that an annotator makes prompts with.
@@ -225,18 +231,21 @@ class LabelConfig:
                 return self._label(best.name)
         return None
 
-    def controls_for(self, image: str, name: str) -> tuple[tuple[Control, ControlLabel], ...]:
+    def controls_for(self, image: str, name: str) -> _OwnLabels:
         """Return the controls that draw a label on an image, each with its own label."""
-        for controls in (self.controls, self.boxes):
-            found = tuple(
-                (control, label)
-                for control in controls
-                for label in control.labels
-                if image in control.to_names and label.name == name
-            )
-            if found:
-                return found
-        return ()
+        return self._controls_by_label.get((image, name), ())
+
+    @cached_property
+    def _controls_by_label(self) -> Mapping[tuple[str, str], _OwnLabels]:
+        """Name of an image and of a label -> what `controls_for` returns."""
+        by_label: dict[tuple[str, str], _OwnLabels] = {}
+        for controls in (self.boxes, self.controls):  # the later ones replace the earlier ones
+            found: dict[tuple[str, str], list[tuple[Control, ControlLabel]]] = {}
+            for control in controls:
+                for image, label in product(dict.fromkeys(control.to_names), control.labels):
+                    found.setdefault((image, label.name), []).append((control, label))
+            by_label |= {key: tuple(each) for key, each in found.items()}
+        return by_label
 
     def with_thresholds(self, thresholds: Mapping[str, float]) -> LabelConfig:
         """Return a config with these thresholds, by label, where this one sets none itself."""

@@ -16,18 +16,13 @@ from PIL import Image
 
 from backend.errors import BadRequest
 from backend.label_studio.brush_rle import decode_rle
-from backend.label_studio.json_fields import (
-    read_item_index,
-    read_number,
-    read_text,
-    read_texts,
-)
+from backend.label_studio.json_fields import read_item_index, read_number, read_text, read_texts
+from backend.label_studio.outlines import check_finite, fill_outline
 from backend.label_studio.region_writer import BoolMask
 from backend.label_studio.requests import Rectangle, Task
 from clearclip_core.images.opening import open_image
 
 _MIN_ALPHA = 128  # of a painted pixel: the editor's brushes have soft edges
-_MAX_CROSSINGS = 10_000_000  # of outlines and rows of pixels: it takes seconds to sort them
 
 #: What tells the geometry of a region from others: key of its value -> kind.
 _KINDS_BY_KEY: Final[Mapping[str, str]] = {
@@ -140,20 +135,75 @@ def area_mask(area: Area) -> BoolMask:
             return np.greater_equal(alpha, _MIN_ALPHA, out=alpha.view(np.bool_))
         if area.kind == "bitmasklabels":
             return _read_bitmask(value["imageDataURL"], area.size_hw)
-        if area.kind == "polygonlabels":
-            points = np.array(value["points"], dtype=np.float64)
-            if points.ndim != 2 or points.shape[1] != 2:
-                raise ValueError("Expected the points of an outline to be pairs of numbers.")
-            return _outline_mask(points * area.size_hw[::-1] / 100, area.size_hw)
-        if area.kind == "rectanglelabels":
-            x, y, width, height = (float(value[key]) for key in ("x", "y", "width", "height"))
-            rotation = float(value.get("rotation", 0))
-            return rectangle_mask(Rectangle(x, y, width, height, rotation), area.size_hw)
-        if area.kind == "ellipselabels":
-            return _ellipse_mask(value, area.size_hw)
+    except _BROKEN as error:
+        raise _broken(area, error) from None
+    mask = np.zeros(area.size_hw, dtype=np.bool_)
+    draw_area(area, mask)
+    return mask
+
+
+def draw_area(area: Area, mask: BoolMask) -> None:
+    """Add the pixels that an area covers to a mask (H, W) bool of ``area.size_hw``.
+
+    An outline and a rectangle touch only the pixels of their bounding box.
+
+    Raises:
+        ValueError: an area of an unknown kind, or with a broken geometry.
+    """
+    try:
+        if area.kind in ("brushlabels", "bitmasklabels"):
+            np.logical_or(mask, area_mask(area), out=mask)
+        elif area.kind == "polygonlabels":
+            fill_outline(outline_points(area), mask)
+        elif area.kind == "rectanglelabels":
+            _fill_rectangle(_read_rectangle(area), mask)
+        elif area.kind == "ellipselabels":
+            _fill_ellipse(area.value, mask)
+        else:
+            raise ValueError(f"A region of the kind {area.kind} covers no pixels.")
     except (*_BROKEN, cv2.error) as error:
-        raise ValueError(f"A region of the kind {area.kind} is broken: {error!r}.") from None
-    raise ValueError(f"A region of the kind {area.kind} covers no pixels.")
+        raise _broken(area, error) from None
+
+
+def area_box(area: Area) -> tuple[slice, slice]:
+    """Return the rows and columns of the image outside of which an area covers no pixel.
+
+    Raises:
+        ValueError: an outline or a rectangle with a broken geometry.
+
+    >>> box = {"x": 50, "y": 0, "width": 25, "height": 100}
+    >>> area_box(Area("rectanglelabels", "box", "img", None, (10, 40), box))
+    (slice(0, 10, None), slice(19, 31, None))
+    """
+    height, width = area.size_hw
+    if area.kind == "polygonlabels":
+        points = check_finite(outline_points(area))
+    elif area.kind == "rectanglelabels":
+        try:
+            points = rectangle_corners(_read_rectangle(area), area.size_hw)
+        except _BROKEN as error:
+            raise _broken(area, error) from None
+    else:
+        return slice(0, height), slice(0, width)
+    # A pixel more on each side: the edge of an outline covers the pixels that it goes through.
+    low = (np.floor(points.min(axis=0)) - 1).clip(0, (width, height)).astype(int).tolist()
+    high = (np.ceil(points.max(axis=0)) + 1).clip(0, (width, height)).astype(int).tolist()
+    return slice(low[1], high[1]), slice(low[0], high[0])
+
+
+def outline_points(area: Area) -> npt.NDArray[np.float64]:
+    """Return the points of an outline, (P, 2) float64: x and y in px.
+
+    Raises:
+        ValueError: its points are no pairs of numbers.
+    """
+    try:
+        points = np.array(area.value["points"], dtype=np.float64)
+    except _BROKEN as error:
+        raise _broken(area, error) from None
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError("Expected the points of an outline to be pairs of numbers.")
+    return points * area.size_hw[::-1] / 100
 
 
 def rectangle_corners(rectangle: Rectangle, size_hw: tuple[int, int]) -> npt.NDArray[np.float64]:
@@ -176,19 +226,13 @@ def rectangle_corners(rectangle: Rectangle, size_hw: tuple[int, int]) -> npt.NDA
     angle = math.radians(rectangle.rotation_degrees)
     along = np.array([math.cos(angle), math.sin(angle)]) * rectangle.width_percent * width / 100
     down = np.array([-math.sin(angle), math.cos(angle)]) * rectangle.height_percent * height / 100
-    return _finite(origin + np.array([along * 0, along, along + down, down]))
+    return check_finite(origin + np.array([along * 0, along, along + down, down]))
 
 
 def rectangle_mask(rectangle: Rectangle, size_hw: tuple[int, int]) -> BoolMask:
     """Return the mask (H, W) bool of the pixels inside a rectangle; empty where a side is 0."""
-    corners = rectangle_corners(rectangle, size_hw)
     mask = np.zeros(size_hw, dtype=np.bool_)
-    if rectangle.width_percent == 0 or rectangle.height_percent == 0:
-        return mask  # OpenCV would fill the pixels along the edge
-    if rectangle.rotation_degrees % 360:
-        return _outline_mask(corners, size_hw)
-    (left, top), (right, bottom) = np.rint(corners[[0, 2]].clip(0, size_hw[::-1])).astype(int)
-    mask[top:bottom, left:right] = True
+    _fill_rectangle(rectangle, mask)
     return mask
 
 
@@ -202,7 +246,7 @@ def _read_area(raw: Any) -> Area | None:
     if not (
         isinstance(kind, str)
         and isinstance(value, dict)
-        and all(isinstance(side, int) and side > 0 for side in size_hw)
+        and all(type(side) is int and side > 0 for side in size_hw)
     ):
         return None
     return Area(
@@ -229,59 +273,41 @@ def _as_control(value: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     return kind, shape | {kind: value.get("labels")}
 
 
-def _outline_mask(points_px: npt.NDArray[np.float64], size_hw: tuple[int, int]) -> BoolMask:
-    """Return the mask (H, W) bool of the pixels whose centres lie inside an outline.
-
-    Args:
-        points_px: (P, 2) x and y; where the outline crosses itself, the even-odd rule holds.
-        size_hw: height and width of the image in px.
-
-    OpenCV would also fill the pixels that the outline touches, which makes each region half a
-    pixel wider on all sides.
-    """
-    height, width = size_hw
-    far = 2 * max(size_hw)  # products of larger numbers overflow, and no pixels lie beyond
-    points = _finite(points_px).clip(-far, far)
-    ends = np.roll(points, -1, axis=0)
-    # Rows whose centres, at y + 0.5, an edge passes; the lower end belongs to the next edge.
-    firsts, lasts = (np.ceil(each[:, 1].clip(0, height) - 0.5) for each in (points, ends))
-    low, high = np.minimum(firsts, lasts).astype(int), np.maximum(firsts, lasts).astype(int)
-    counts = high - low
-    crossings = int(counts.sum())
-    if crossings > _MAX_CROSSINGS:
-        raise ValueError(f"An outline crosses {crossings} rows, more than {_MAX_CROSSINGS}.")
-    edges = np.repeat(np.arange(len(points)), counts)
-    rows = np.arange(crossings) - np.repeat(np.cumsum(counts) - counts, counts) + low[edges]
-    (x0, y0), (x1, y1) = points[edges].T, ends[edges].T
-    xs = x0 + (rows + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
-    columns = np.ceil(xs.clip(0, width) - 0.5).astype(int)
-    toggles = np.zeros((height, width + 1), np.uint8)
-    np.bitwise_xor.at(toggles, (rows, columns), 1)
-    return np.bitwise_xor.accumulate(toggles, axis=1)[:, :width].astype(np.bool_)
-
-
-def _ellipse_mask(value: Mapping[str, Any], size_hw: tuple[int, int]) -> BoolMask:
-    """Return the mask (H, W) bool of the pixels whose centres are inside an ellipse."""
-    height, width = size_hw
+def _fill_ellipse(value: Mapping[str, Any], mask: BoolMask) -> None:
+    """Add the pixels whose centres are inside an ellipse to a mask."""
+    height, width = mask.shape
     numbers = [float(value[key]) for key in ("x", "y", "radiusX", "radiusY")]
     scaled = np.array([*numbers, float(value.get("rotation", 0))])[:, None]
-    x, y, radius_x, radius_y, degrees = _finite(scaled)[:, 0].tolist()
-    mask = np.zeros(size_hw, dtype=np.bool_)
+    x, y, radius_x, radius_y, degrees = check_finite(scaled)[:, 0].tolist()
     a, b = abs(radius_x) * width / 100, abs(radius_y) * height / 100
     if a == 0 or b == 0:
-        return mask
+        return
     right = np.arange(width) + 0.5 - x * width / 100  # (W,)
     down = (np.arange(height) + 0.5 - y * height / 100)[:, None]  # (H, 1)
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     along, across = cos * right + sin * down, cos * down - sin * right
     mask |= np.square(along / a) + np.square(across / b) <= 1
-    return mask
 
 
-def _finite(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    if not np.isfinite(points).all():
-        raise ValueError("Expected a region's numbers to be finite, but got others.")
-    return points
+def _read_rectangle(area: Area) -> Rectangle:
+    x, y, width, height = (float(area.value[key]) for key in ("x", "y", "width", "height"))
+    return Rectangle(x, y, width, height, float(area.value.get("rotation", 0)))
+
+
+def _fill_rectangle(rectangle: Rectangle, mask: BoolMask) -> None:
+    height, width = mask.shape
+    corners = rectangle_corners(rectangle, (height, width))
+    if rectangle.width_percent == 0 or rectangle.height_percent == 0:
+        return  # OpenCV would fill the pixels along the edge
+    if rectangle.rotation_degrees % 360:
+        fill_outline(corners, mask)
+        return
+    (left, top), (right, bottom) = np.rint(corners[[0, 2]].clip(0, (width, height))).astype(int)
+    mask[top:bottom, left:right] = True
+
+
+def _broken(area: Area, error: Exception) -> ValueError:
+    return ValueError(f"A region of the kind {area.kind} is broken: {error!r}.")
 
 
 def _read_bitmask(url: str, size_hw: tuple[int, int]) -> BoolMask:
@@ -289,4 +315,5 @@ def _read_bitmask(url: str, size_hw: tuple[int, int]) -> BoolMask:
     with open_image(file, formats=("PNG",)) as picture:
         if picture.size != size_hw[::-1]:
             raise ValueError(f"A bitmask is {picture.size}, but its picture {size_hw[::-1]}.")
-        return np.asarray(picture.convert("RGBA"))[..., 3] >= _MIN_ALPHA
+        rgba = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+        return np.asarray(rgba.getchannel("A")) >= _MIN_ALPHA

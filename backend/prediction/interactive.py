@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from backend.label_studio.region_reader import Area, area_mask, rectangle_corners, rectangle_mask
+from backend.label_studio.drawing_steps import drawing_steps
+from backend.label_studio.region_reader import Area, draw_area, rectangle_corners, rectangle_mask
 from backend.prediction.prompt_parser import Boxes, Clicks, Phrase, Phrases, plain_words
 from clearclip_core import (
     BoolMask,
@@ -31,6 +32,10 @@ log = logging.getLogger(__name__)
 
 #: Most clicks that count: the time for a mask grows with each.
 _MAX_CLICKS = 50
+
+#: Most work, in steps of `drawing_steps`, for the regions that an answer may not cover: seconds.
+#: A thousand outlines on 12 megapixels, each over a tenth of them, take a quarter of it.
+_MAX_COVERED_STEPS = 5_000_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +139,8 @@ def segment_phrases(phrases: Phrases, segmentation: Segmentation) -> Iterator[La
 def covered(areas: Iterable[Area], controls: Collection[str], size_hw: tuple[int, int]) -> BoolMask:
     """Return the mask that regions of some controls cover.
 
-    A region that cannot be read, or whose image had another size, covers nothing.
+    A region that cannot be read, or whose image had another size, covers nothing. So do those that
+    are left when the first ones have taken all the work that a click may take.
 
     Args:
         areas: the regions of one image.
@@ -145,10 +151,15 @@ def covered(areas: Iterable[Area], controls: Collection[str], size_hw: tuple[int
         (H, W) bool.
     """
     mask = np.zeros(size_hw, np.bool_)
+    steps = 0
     for area in areas:
         if area.control in controls and area.size_hw == size_hw:
             try:
-                mask |= area_mask(area)
+                steps += drawing_steps(area)
+                if steps > _MAX_COVERED_STEPS:
+                    log.warning("Of the regions that are drawn already, some are not respected.")
+                    break
+                draw_area(area, mask)
             except ValueError as error:
                 log.warning("A region that is drawn already is not respected: %s", error)
     return mask

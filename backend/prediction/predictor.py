@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -29,11 +29,10 @@ from backend.prediction.model_version import ModelVersions
 from backend.prediction.prediction_spec import PredictionSpec, TaskImage
 from backend.prediction.prewarmer import Prewarmer
 from backend.prediction.prompt_parser import PromptRequest, parse_prompt
+from backend.prediction.task_images import TaskImageReader
 from backend.prediction.task_runner import Entry, Outcome, TaskRunner
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker, TrackedTask
-from backend.telemetry.tracing import stage
-from clearclip_core import PreparedImage, RGBArray
 
 
 class Predictor:
@@ -65,12 +64,14 @@ class Predictor:
         active_models: ActiveModels | None = None,
     ) -> None:
         self._engine = engine
-        self._read_image = read_image
         self._recall_image = recall_image or read_image
         self._settings = settings
         self._task_runner = task_runner or TaskRunner()
         self._tracker = tracker or TaskTracker()
         self._prewarmer = Prewarmer(engine, self._recall_image, settings)
+        self._images = TaskImageReader(
+            engine, read_image, self._recall_image, settings.download_timeout_s
+        )
         self._masks = MaskPredictor(engine, settings)
         self._drawer = MaskDrawer(settings)
         self.versions = ModelVersions(settings, lambda: engine.model_id, active_models)
@@ -176,20 +177,21 @@ class Predictor:
     def _predict_task(self, task: Task, spec: PredictionSpec, work: TrackedTask) -> Outcome:
         """Return the prediction of a task's images, or the answer to a prompt.
 
-        An image that is missing costs no other one of its task.
+        An image that is missing or refused costs no other one of its task.
 
         Raises:
-            TaskError: no image can be predicted, or the host of one is away, which may pass.
+            TaskError: no image can be predicted. Where the host of one was away, which may pass, it
+                is the error of that image.
         """
         images: list[ImagePrediction] = []
         errors: list[TaskError] = []
-        for image in self._images(task, spec):
+        for image in self._images.read(task, spec):
             if isinstance(image, TaskError):
                 errors.append(image)
             else:
                 images.append(self._predict_image(image, spec))
         if errors and not images:
-            raise errors[0]
+            raise next((each for each in errors if isinstance(each, ImageRefused)), errors[0])
         regions = [region for image in images for region in image.regions]
         result = [entry for region in regions for entry in region.to_json()]
         work.drawn(len(regions), len(images))
@@ -199,52 +201,6 @@ class Predictor:
         missing = _missing(errors, len(images))
         work.incomplete(missing)
         return Outcome(entry, missing=str(missing))
-
-    def _images(self, task: Task, spec: PredictionSpec) -> Iterator[TaskImage | TaskError]:
-        """Yield the images of a task that are asked for, or the error of each, one by one.
-
-        Raises:
-            ImageRefused: the host of one is away: the whole task is asked for again.
-        """
-        with stage("load"):
-            self._engine.segmenter()  # where it is gone, nothing needs to be fetched
-        prompt = spec.prompt
-        for tag in spec.config.images if prompt is None else (prompt.image,):
-            controls = tuple(filter(spec.draws, spec.config.controls_of(tag.name)))
-            if not controls:
-                continue  # nothing of it is predicted
-            labels = spec.config.labels_of(tag.name)  # those that are not drawn compete too
-            try:
-                is_list, sources = tag.is_list(task.data), tag.sources(task.data)
-            except TaskError as error:
-                yield error
-                continue
-            for index, source in enumerate(sources):
-                if is_list and prompt and prompt.item_index not in (None, index):
-                    continue
-                try:
-                    rgb, prepared = self._read(source, task, spec)
-                except ImageRefused:
-                    raise
-                except TaskError as error:
-                    yield error
-                    continue
-                item_index = index if is_list else None
-                yield TaskImage(tag.name, controls, labels, item_index, rgb, prepared, task)
-
-    def _read(
-        self, source: str, task: Task, spec: PredictionSpec
-    ) -> tuple[RGBArray, PreparedImage]:
-        """Read an image of a task, and prepare it for the model.
-
-        Raises:
-            TaskError: it cannot be read.
-        """
-        read = self._read_image if spec.priority is Priority.BATCH else self._recall_image
-        with stage("fetch"):
-            rgb = read(source, task)
-        with stage("prepare"):
-            return rgb, self._engine.segmenter().prepare(rgb)
 
     def _predict_image(self, image: TaskImage, spec: PredictionSpec) -> ImagePrediction:
         """Predict all labels of an image, or answer a prompt on it."""

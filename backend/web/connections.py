@@ -25,6 +25,7 @@ from backend.network.client_address import client_network
 from backend.settings import Settings
 from backend.web.dispatcher import Dispatcher
 from backend.web.middleware.body import REFUSED, Refusal
+from backend.web.middleware.headers import SECURITY_HEADERS
 from backend.web.request_parser import MAX_HEAD, RequestParser
 
 #: Most connections: in all, and of one client, which may be a reverse proxy.
@@ -183,6 +184,7 @@ class _RefusedTask(WSGITask):  # type: ignore[misc]
         self.channel.is_refused = True
         if request.body_rcv is None:  # its head is broken: the application cannot have it
             self.complete = True  # there is no `start_response`
+            self.response_headers.extend(SECURITY_HEADERS.items())
             ErrorTask.execute(self)
             return
         self.get_environment()[REFUSED] = _refusal(request.error)

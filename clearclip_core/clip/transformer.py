@@ -148,7 +148,7 @@ def cls_output(block: Any, tokens: torch.Tensor, projections: Projections) -> to
 
 
 def run_cls(block: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """Compute the CLS token of `run_block` alone, from its input: (B, N, width) -> (B, 1, width)."""
+    """Compute the CLS token of `run_block` from its input: (B, N, width) -> (B, 1, width)."""
     return cls_output(block, tokens, project(block, tokens, "qk"))
 
 

@@ -20,14 +20,17 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from label_studio_sdk.converter import brush
 from PIL import Image
 
 from backend.errors import BadRequest, LabelConfigError, PayloadTooLarge, TaskError
-from backend.label_studio.brush_rle import encode_rle
+from backend.feedback.comparison import compare
+from backend.label_studio.brush_rle import decode_rle, encode_rle
 from backend.label_studio.image_loader import decode_image
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.region_reader import area_mask, read_areas
-from backend.label_studio.requests import parse_predict, parse_setup, parse_webhook
+from backend.label_studio.requests import Task, parse_predict, parse_setup, parse_webhook
+from backend.prediction.prompt_parser import parse_prompt
 
 COUNT = int(os.environ.get("CLEARCLIP_FUZZ", "0"))
 FUZZ = settings(
@@ -113,6 +116,120 @@ def test_regions_of_annotations(region: Any) -> None:
             if area.size_hw[0] * area.size_hw[1] < 10**7:
                 mask = area_mask(area)
                 assert (mask.dtype, mask.shape) == (np.bool_, area.size_hw)
+
+
+CONFIG = parse_label_config(
+    """<View><Image name="image" value="$image"/>
+    <BrushLabels name="mask" toName="image"><Label value="red"/><Label value="blue" alias="b"/>
+    </BrushLabels>
+    <RectangleLabels name="box" toName="image"><Label value="blue"/></RectangleLabels>
+    <KeyPointLabels name="click" toName="image"><Label value="red"/></KeyPointLabels>
+    <TextArea name="words" toName="image" prompt_label="red"/></View>"""
+)
+RESULTS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "region": regions(),
+            "id": st.sampled_from("ab") | JSON,
+            "label": st.sampled_from(["red", "blue", "b"]),
+            "origin": st.sampled_from(["prediction", "prediction-changed", "manual"]) | JSON,
+            "item_index": st.sampled_from([None, 0, 1]),
+        }
+    ),
+    max_size=4,
+)
+
+
+def result_of(drawn: list[dict[str, Any]]) -> list[Any]:
+    """The regions of a result, most of them of one small image and with a label of the config."""
+    result = []
+    for each in drawn:
+        region = each["region"]
+        if isinstance(region, dict):
+            region |= {key: each[key] for key in ("id", "origin", "item_index")}
+            value, kind = region.get("value"), region.get("type")
+            if isinstance(value, dict) and isinstance(kind, str):
+                value[kind] = [each["label"]]
+        result.append(region)
+    return result
+
+
+@FUZZ
+@given(predicted=st.none() | RESULTS.map(result_of), final=RESULTS.map(result_of))
+def test_annotations(predicted: Any, final: Any) -> None:
+    """What counts as an annotation that can be read has masks that can be drawn."""
+    for region in (*(predicted or ()), *final):
+        if isinstance(region, dict) and region.get("original_height") in (1 << 20, 10**6):
+            region["original_height"] = 2
+    try:
+        pictures = compare(predicted, final, CONFIG, Task(1, 1, {"image": "a"}))
+    except BadRequest:
+        return
+    for each in pictures:
+        evidence = each.evidence
+        for masks in (each.final, each.predicted or {}, evidence.masks, evidence.removed):
+            assert all(mask.shape == each.size_hw for mask in masks.values())
+
+
+@FUZZ
+@given(
+    sides=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    word_bits=st.integers(1, 8),
+    length_bits=st.lists(st.integers(1, 16), min_size=4, max_size=4),
+    tokens=st.binary(max_size=80),
+)
+def test_brush_streams(
+    sides: tuple[int, int], word_bits: int, length_bits: list[int], tokens: bytes
+) -> None:
+    """Label Studio's own decoder reads what is read here, and as the same pixels."""
+    height, width = sides
+    head = f"{height * width * 4:032b}{word_bits - 1:05b}"
+    bits = head + "".join(f"{size - 1:04b}" for size in length_bits)
+    bits += "".join(f"{byte:08b}" for byte in tokens)
+    bits += "0" * (-len(bits) % 8)
+    rle = [int(bits[at : at + 8], 2) for at in range(0, len(bits), 8)]
+    with suppress(ValueError):
+        alpha = decode_rle(rle, height, width)
+        np.testing.assert_array_equal(alpha.ravel(), brush.decode_rle(rle)[3::4])
+
+
+PROMPTS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "type": st.sampled_from(["keypointlabels", "rectanglelabels", "textarea"]) | JSON,
+            "value": st.fixed_dictionaries(
+                dict.fromkeys(("x", "y"), PERCENT),
+                optional={
+                    **dict.fromkeys(("width", "height", "rotation"), PERCENT),
+                    "text": st.lists(st.text(max_size=9), max_size=2) | st.just(["red,b"]) | JSON,
+                    "keypointlabels": st.just(["red"]) | JSON,
+                    "rectanglelabels": st.just(["blue"]) | JSON,
+                },
+            )
+            | JSON,
+        },
+        optional={
+            "from_name": st.sampled_from(["click", "box", "words", "mask"]) | JSON,
+            "to_name": st.just("image") | JSON,
+            "item_index": st.integers(-1, 1) | JSON,
+            "is_positive": st.booleans() | JSON,
+            "id": JSON,
+        },
+    )
+    | JSON,
+    max_size=4,
+)
+
+
+@FUZZ
+@given(prompts=PROMPTS, context=JSON)
+def test_contexts(prompts: Any, context: Any) -> None:
+    for given_context in ({"result": prompts}, context):
+        body = {"tasks": [], "label_config": "", "params": {"context": given_context}}
+        with suppress(BadRequest):
+            read = parse_predict(json.dumps(body).encode()).context
+            if read is not None:
+                parse_prompt(read, CONFIG)
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

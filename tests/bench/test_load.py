@@ -2,6 +2,10 @@
 
 Beside them are clients that never read their answer, and clients that never finish a request.
 Label Studio gives up on /health after 1 s and on /setup after 3 s, whatever else goes on.
+
+`CLEARCLIP_LOAD_S` is how long it lasts, in seconds. `CLEARCLIP_LOAD_HOSTILE=1` adds clients that
+send what nobody sends by mistake: bodies of very many tiny values, bodies that are nested deep or
+stop half-way, bad chunk sizes, contexts of thousands of boxes, and wrong names of the host.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ import asyncio
 import base64
 import io
 import json
+import os
 import random
 import socket
 import statistics
@@ -31,11 +36,14 @@ from backend.cli.label_config import label_config
 from clearclip_core import render_scene
 from tests.bench.conftest import Report
 
-SECONDS = 60
+SECONDS = int(os.environ.get("CLEARCLIP_LOAD_S", "60"))
+IS_HOSTILE = os.environ.get("CLEARCLIP_LOAD_HOSTILE") == "1"
 #: Kind of request -> number of clients; each sends the next request 1 s after its last response.
 CLIENTS = {"health": 80, "setup": 60, "interactive": 40, "batch": 20}
 #: Clients that ask for predictions and never read, and that send half the head of a request.
 NEVER_READ, HALF_HEADS = 100, 200
+#: Clients that send each kind of hostile request.
+HOSTILE = 2
 CONFIG = label_config(["sky", "grass", "tree"])
 
 
@@ -78,6 +86,23 @@ def requests_of(kind: str, pictures: list[str]) -> list[bytes]:
 def click(x: int, y: int) -> dict[str, Any]:
     value = {"x": x, "y": y, "keypointlabels": ["sky"]}
     return {"type": "keypointlabels", "from_name": "click", "to_name": "image", "value": value}
+
+
+def hostile_requests() -> list[bytes]:
+    """Return requests that are refused, each at another place."""
+    box = {"type": "rectanglelabels", "value": {"x": 1, "y": 1, "width": 5, "height": 5}}
+    body: dict[str, Any] = {"tasks": [{"id": 1, "data": {}}], "label_config": CONFIG}
+    predict = over_the_wire("POST", "/predict", body)
+    many_labels = "".join(f'<Label value="{number}"/>' for number in range(10_000))
+    return [
+        over_the_wire("POST", "/predict", {"tasks": [[]] * 700_000}),
+        over_the_wire("POST", "/predict", body | {"params": {"context": {"result": [box] * 3000}}}),
+        over_the_wire("POST", "/setup", {"schema": CONFIG.replace("<Label ", many_labels, 1)}),
+        over_the_wire("POST", "/predict").replace(b"Length: 0", b"Length: 200000") + b"[" * 200_000,
+        predict[: len(predict) // 2],
+        predict.partition(b"Content-Length")[0] + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        over_the_wire("GET", "/status").replace(b"Host: backend", b"Host: elsewhere.example.com"),
+    ]
 
 
 def over_the_wire(method: str, path: str, body: Any = None) -> bytes:
@@ -154,6 +179,8 @@ async def load(port: int, pid: int, pictures: list[str]) -> Measured:
     measured = Measured()
     asked = {kind: requests_of(kind, pictures) for kind in CLIENTS}
     bad = [asked["batch"][0]] * NEVER_READ + [b"GET /health HTTP/1.1\r\nHost: x\r\nX-"] * HALF_HEADS
+    if IS_HOSTILE:
+        bad += hostile_requests() * HOSTILE
     end = time.monotonic() + SECONDS
     await asyncio.gather(
         watch(pid, end, measured),
@@ -194,6 +221,11 @@ def serving(log: Path, first: dict[str, object], *options: str) -> Iterator[tupl
         yield port, process.pid
 
 
+def over(times: list[float], limit_s: float) -> float:
+    """Return the share of times above a limit."""
+    return sum(each > limit_s for each in times) / len(times)
+
+
 def test_load(report: Report, tmp_path: Path) -> None:
     pictures = [picture(10_000_300 + n) for n in range(8)]
     one = {"tasks": [{"id": 1, "data": {"image": pictures[0]}}], "label_config": CONFIG}
@@ -204,11 +236,13 @@ def test_load(report: Report, tmp_path: Path) -> None:
         times = measured.seconds[kind]
         report.add(
             f"/{kind} with {sum(CLIENTS.values())} clients, {NEVER_READ} that never read and "
-            f"{HALF_HEADS} that send half a head, longest in {SECONDS} s, demo model",
+            f"{HALF_HEADS} that send half a head{', and hostile ones' * IS_HOSTILE}, longest in "
+            f"{SECONDS} s, demo model",
             goal,
             f"{max(times):.2f} s",
-            f"median {statistics.median(times):.3f} s, {len(times)} requests; the clients' own "
-            f"process came up to {max(measured.stalls):.2f} s late",
+            f"median {statistics.median(times):.3f} s, {over(times, 1):.1%} over 1 s, "
+            f"{len(times)} requests; the clients' own process came up to "
+            f"{max(measured.stalls):.2f} s late; load of the machine {os.getloadavg()[1]:.0f}",
         )
     refused = sum(n for (_, status), n in measured.statuses.items() if status == 429)
     report.add(

@@ -8,7 +8,7 @@ from flask import Flask, Response
 
 #: The type that is declared is what a browser takes an answer for. No page of another site frames
 #: an answer. No browser or proxy keeps one: all are private, those of errors too, which name tasks.
-_HEADERS: Final = {
+SECURITY_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Cache-Control": "no-store",
@@ -20,6 +20,6 @@ def add_security_headers(app: Flask) -> None:
 
     @app.after_request
     def add_headers(response: Response) -> Response:
-        for name, value in _HEADERS.items():
+        for name, value in SECURITY_HEADERS.items():
             response.headers[name] = value
         return response

@@ -323,6 +323,26 @@ def test_what_cannot_be_read_is_told_and_stops_nobody(
     assert notebook.known == {}
 
 
+def test_what_takes_too_much_work_or_memory_is_told_and_stops_nobody(
+    reader: AnnotationReader,
+    annotations: AnnotationStore,
+    studio: FakeStudio,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES", 200_000)
+    large = region("a", "red", 4) | {"meta": {"text": "x" * 200_000}}
+    wide = region("a", "red", 4) | {"original_width": 1 << 14, "original_height": 1 << 14}
+    made = [
+        studio.annotate(1, [large]),
+        studio.annotate(2, [wide] * 100),
+        studio.annotate(3, [region("a", "red", 4)]),
+    ]
+    first, second, third = read(reader, annotations, *(each["id"] for each in made))
+    assert (first.kind, second.kind, third.kind) == ("broken", "broken", "scratch")
+    assert "MB of JSON" in first.reason
+    assert "steps to draw" in second.reason
+
+
 def test_one_that_label_studio_chokes_on_lets_the_others_pass(
     reader: AnnotationReader, annotations: AnnotationStore, studio: FakeStudio
 ) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from label_studio_sdk.converter import brush
 
-from backend.label_studio.brush_rle import decode_rle, encode_rle
+from backend.label_studio.brush_rle import count_tokens, decode_rle, encode_rle
 
 Mask = npt.NDArray[np.bool_]
 
@@ -202,3 +202,56 @@ def test_a_hostile_stream_takes_little_memory() -> None:
     tracemalloc.stop()
     assert decoded.sum() == side * side - count // 4
     assert peak < 5 * decoded.nbytes
+
+
+def short_tokens(count: int, side: int, word_bits: int = 1, is_run: bool = True) -> list[int]:
+    """A stream of tokens of one value each, and runs for the rest of side x side pixels."""
+    head = f"{side * side * 4:032b}{word_bits - 1:05b}" + "0000" * 3 + "1111"
+    token = f"{int(is_run)}00" + "0" + "1" * word_bits
+    rest = side * side * 4 - count
+    runs = ["1" * 16] * (rest >> 16) + [f"{(rest & 0xFFFF) - 1:016b}"] * bool(rest & 0xFFFF)
+    bits = head + token * count + "".join("111" + run + "1" * word_bits for run in runs)
+    return np.packbits(np.frombuffer(bits.encode(), np.uint8) - ord("0")).tolist()
+
+
+def decoding_peak(rle: list[int], side: int) -> int:
+    """The most bytes that decoding takes beside the stream and the mask."""
+    tracemalloc.start()
+    decoded = decode_rle(rle, side, side)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak - decoded.nbytes - 2 * len(rle)
+
+
+@pytest.mark.parametrize("is_run", [True, False])
+def test_a_long_stream_takes_no_more_memory_than_a_short_one(
+    is_run: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.label_studio.brush_rle._PART_BYTES", 1 << 12)
+    short, long = (
+        decoding_peak(short_tokens(count, 256, is_run=is_run), 256) for count in (1 << 14, 1 << 16)
+    )
+    assert long < 1.1 * short
+
+
+def test_streams_of_too_many_tokens_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend.label_studio.brush_rle._MAX_TOKENS", 1000)
+    assert decode_rle(short_tokens(990, 16), 16, 16).all()
+    with pytest.raises(ValueError, match="more than 1000 runs and literals"):
+        decode_rle(short_tokens(1001, 16), 16, 16)
+
+
+@given(
+    count=st.integers(0, 200), word_bits=st.integers(1, 8), is_run=st.booleans(), cut=st.integers(0)
+)
+def test_tokens_are_never_more_than_counted(
+    count: int, word_bits: int, is_run: bool, cut: int
+) -> None:
+    rle = short_tokens(count, 9, word_bits, is_run)
+    assert count_tokens(rle) >= count + (count < 9 * 9 * 4)
+    assert count_tokens(rle[: cut % len(rle)]) <= count_tokens(rle)
+
+
+@pytest.mark.parametrize("rle", [None, "rle", [], [0] * 6, ["a"] * 9, [300] * 9, {}])
+def test_what_is_no_stream_has_no_tokens(rle: object) -> None:
+    assert count_tokens(rle) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tracemalloc
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -173,3 +174,30 @@ def test_an_item_may_stand_without_a_list(body: bytes, expected: object, odd: by
     shape: Shape = {"a": Items({"id": Whole.KEPT}, or_one=True)}
     parsed = parse_stream(io.BytesIO(body[:-1] + odd + b"}"), shape)
     assert parsed.value == {"a": expected}
+
+
+class CountedBody(io.BytesIO):
+    """A body that counts how often it is read, and the most bytes that were asked for."""
+
+    reads = 0
+    largest = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.reads += 1
+        self.largest = max(self.largest, size or 0)
+        return super().read(size)
+
+
+@pytest.mark.parametrize("text", ['"' + "a" * (8 << 20) + '"', "9" * (8 << 20), " " * (8 << 20)])
+def test_a_long_text_is_read_in_few_parts(text: str) -> None:
+    """The parser reads it from its beginning with each part."""
+    body = CountedBody(f'{{"tasks": [{text}]}}'.encode())
+    with suppress(BadRequest):
+        parse_stream(body, {"tasks": Items(Whole.KEPT)})
+    assert body.reads < 20
+
+
+def test_many_short_texts_are_read_in_small_parts() -> None:
+    body = CountedBody(b'{"tasks": [%s]}' % b",".join([b'"abc"'] * 200_000))
+    assert len(parse_stream(body, {"tasks": Items(Whole.KEPT)}).value["tasks"]) == 200_000
+    assert body.largest == 1 << 16

@@ -127,19 +127,6 @@ def test_a_bitmask_is_a_png_and_starts_no_other_program(
     assert not (tmp_path / "started").exists()
 
 
-def test_an_outline_of_very_many_long_edges_is_refused() -> None:
-    corners = [[index % 2 * 100, index % 3 * 50] for index in range(20_000)]
-    with pytest.raises(ValueError, match=r"crosses 1333\d{4} rows"):
-        area_mask(Area("polygonlabels", "tag", "img", None, (1000, 10), {"points": corners}))
-
-
-def test_an_outline_of_many_short_edges_is_drawn() -> None:
-    angles = np.linspace(0, 2 * np.pi, 200_000, endpoint=False)
-    corners = np.stack([50 + 40 * np.cos(angles), 50 + 40 * np.sin(angles)], axis=1).tolist()
-    mask = area_mask(Area("polygonlabels", "tag", "img", None, (500, 500), {"points": corners}))
-    assert mask.sum() == pytest.approx(np.pi * 200**2, rel=0.01)
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_an_outline_covers_the_pixels_whose_centres_are_inside(seed: int) -> None:
     chance = np.random.default_rng(seed)

@@ -14,7 +14,9 @@ from scipy.sparse.csgraph import dijkstra
 
 from backend.inference.engine import Engine
 from backend.inference.feature_cache import FeatureCache
-from backend.prediction.interactive import competing_labels
+from backend.label_studio.region_reader import Area
+from backend.prediction import interactive
+from backend.prediction.interactive import competing_labels, covered
 from backend.prediction.prompt_parser import read_words
 from clearclip_core import SCENE_LABELS, RGBArray, Segmenter, render_scene
 from tests.backend.fakes.colour_segmenter import RGB, ColourSegmenter, colour_engine, data_url, flag
@@ -464,3 +466,20 @@ def test_on_a_scene(demo: Annotator) -> None:
     }
     for prompt in context.values():
         assert iou(demo.mask(scene.image, prompt, config=DEMO_CONFIG), truth) > 0.7
+
+
+def test_regions_that_would_take_minutes_to_draw_are_not_respected(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Two hundred rectangles of 100 megapixels: of 20 billion steps five billion are allowed."""
+    size_hw = 10_000, 10_000
+    box = {"x": 0, "y": 0, "width": 50, "height": 100}
+    areas = [Area("rectanglelabels", "mask", "img", None, size_hw, box | {"width": 100})] * 200
+    first = Area("rectanglelabels", "mask", "img", None, size_hw, box)
+    drawn: list[Area] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interactive, "draw_area", lambda area, mask: drawn.append(area))
+        covered([first, *areas], {"mask"}, size_hw)
+    assert drawn[0] is first
+    assert len(drawn) == 1 + 49, "50 million pixels, and 49 times 100 million"
+    assert "some are not respected" in caplog.text

@@ -197,16 +197,34 @@ def test_a_task_without_any_of_its_pictures_fails() -> None:
     assert (record.failed, record.sentence) == (True, "There is no image gone.")
 
 
-def test_a_picture_whose_host_is_away_is_asked_for_again_with_its_task() -> None:
-    def read(source: str, task: Task) -> RGBArray:
-        if source == "away":
-            raise ImageRefused("The host of away cannot be reached.")
-        return read_image(source, task)
+def read_or_refuse(source: str, task: Task) -> RGBArray:
+    if source == "away":
+        raise ImageRefused("The host of away cannot be reached.")
+    return read_image(source, task)
 
-    predictor = Predictor(colour_engine(), read, Settings())
-    config = parse_label_config(TWO_TAGS)
-    spec = predictor.spec(config, Priority.BATCH, 1, None)
-    outcome = predictor.outcome(Task(1, 1, {"front": "red", "pages": ["away"]}), spec)
+
+@pytest.mark.parametrize("priority", [Priority.BATCH, Priority.OPENED])
+def test_a_refused_picture_costs_no_other_of_its_task(priority: Priority) -> None:
+    tracker = TaskTracker()
+    predictor = Predictor(colour_engine(), read_or_refuse, Settings(), tracker=tracker)
+    spec = predictor.spec(parse_label_config(TWO_TAGS), priority, 1, None)
+    data = {"front": "away", "pages": ["away", "red"]}
+    outcome = predictor.outcome(Task(1, 1, data), spec)
+    assert isinstance(outcome.entry, dict)
+    assert [(r["to_name"], r["item_index"]) for r in outcome.entry["result"]] == [("many", 1)]
+    sentence = "Predicted without 2 of 3 pictures: The host of away cannot be reached."
+    assert (outcome.reason, outcome.may_pass, outcome.missing) == ("", False, sentence)
+    (record,) = tracker.failures
+    assert (record.reason, record.sentence, record.failed) == ("ImageRefused", sentence, False)
+
+
+@pytest.mark.parametrize("pages", [["away"], ["gone", "away"]])
+def test_a_task_whose_pictures_are_all_refused_or_missing_is_asked_for_again(
+    pages: list[str],
+) -> None:
+    predictor = Predictor(colour_engine(), read_or_refuse, Settings())
+    spec = predictor.spec(parse_label_config(TWO_TAGS), Priority.BATCH, 1, None)
+    outcome = predictor.outcome(Task(1, 1, {"front": "gone", "pages": pages}), spec)
     assert outcome == Outcome([], "The host of away cannot be reached.", may_pass=True)
 
 

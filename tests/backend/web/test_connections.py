@@ -188,6 +188,16 @@ def test_what_cannot_be_read_is_answered(sent: bytes, status: bytes) -> None:
         assert health(port) == 200
 
 
+@pytest.mark.parametrize("head", [b"nonsense", b"GET /" + b"x" * 70_000])
+def test_a_head_that_cannot_be_read_is_answered_with_the_headers_of_security(head: bytes) -> None:
+    """The application, which adds them elsewhere, never sees such a request."""
+    with served() as (port, _, _):
+        answer = rest_of(connect(port, head + b"\r\n\r\n")).partition(b"\r\n\r\n")[0]
+    lines = answer.decode().splitlines()
+    assert {"X-Content-Type-Options: nosniff", "X-Frame-Options: DENY"} <= set(lines)
+    assert lines.count("Cache-Control: no-store") == 1
+
+
 @pytest.mark.parametrize("path", sorted(dispatcher.RESERVED))
 def test_nobody_takes_the_threads_of_who_watches(path: str) -> None:
     with served() as (port, app, _):

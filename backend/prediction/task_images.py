@@ -1,0 +1,139 @@
+"""Read the images of a task, one by one."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from backend.errors import ImageRefused, TaskError
+from backend.inference.engine import Engine
+from backend.inference.image_request import Priority
+from backend.label_studio.image_loader import ReadImage
+from backend.label_studio.label_config import Control, ImageTag
+from backend.label_studio.requests import Task
+from backend.prediction.prediction_spec import PredictionSpec, TaskImage
+from backend.telemetry.tracing import stage
+from clearclip_core import PreparedImage, RGBArray
+
+#: Scheme and host of an address; empty for a path on Label Studio.
+_HOST: Final = re.compile(r"(?:[^:/?#]+:(?://[^/?#]*)?)?")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where an image of a task is shown, and its address."""
+
+    tag: ImageTag
+    controls: tuple[Control, ...]
+    item_index: int | None
+    source: str
+
+
+class TaskImageReader:
+    """Reads the images of tasks, and prepares them for the model.
+
+    Args:
+        engine: the owner of the model.
+        read_image: address and task -> (H, W, 3) uint8; raises `TaskError`.
+        recall_image: reads images that annotators have open, which may be asked for again soon.
+        patience_s: how long a task waits in vain for the images of one host, in seconds. After
+            that, the rest of its images there are given up.
+    """
+
+    def __init__(
+        self, engine: Engine, read_image: ReadImage, recall_image: ReadImage, patience_s: float
+    ) -> None:
+        self._engine = engine
+        self._read_image = read_image
+        self._recall_image = recall_image
+        self._patience_s = patience_s
+
+    def read(self, task: Task, spec: PredictionSpec) -> Iterator[TaskImage | TaskError]:
+        """Yield the images of a task that are asked for, or the error of each.
+
+        In a batch, a host that refuses an image is asked once more after the other images, as it
+        may be back by then.
+        """
+        with stage("load"):
+            self._engine.segmenter()  # where it is gone, nothing needs to be fetched
+        waited_s: dict[str, float] = {}
+        refused: list[tuple[_Place, ImageRefused]] = []
+        has_read = False
+        for place in _places(task, spec):
+            if isinstance(place, TaskError):
+                yield place
+                continue
+            image = self._read_place(place, task, spec, waited_s)
+            if isinstance(image, ImageRefused):
+                refused.append((place, image))
+                continue
+            has_read = has_read or isinstance(image, TaskImage)
+            yield image
+        is_repeated = has_read and spec.priority is Priority.BATCH
+        for place, error in refused:
+            yield self._read_place(place, task, spec, waited_s) if is_repeated else error
+
+    def _read_place(
+        self, place: _Place, task: Task, spec: PredictionSpec, waited_s: dict[str, float]
+    ) -> TaskImage | TaskError:
+        """Read one image; return its error where that fails.
+
+        Args:
+            place: where it is.
+            task: its task.
+            spec: what is predicted.
+            waited_s: host -> seconds that the task has waited for it in vain; is added to.
+        """
+        host, started = _HOST.match(place.source.strip()), time.monotonic()
+        name = host.group() if host else ""
+        if waited_s.get(name, 0.0) >= self._patience_s:
+            return ImageRefused(
+                "Some pictures were not asked for: the host of others of their task did not "
+                f"answer for {self._patience_s:g} s."
+            )
+        try:
+            rgb, prepared = self._read(place.source, task, spec)
+        except ImageRefused as error:
+            waited_s[name] = waited_s.get(name, 0.0) + time.monotonic() - started
+            return error
+        except TaskError as error:
+            return error
+        labels = spec.config.labels_of(place.tag.name)  # those that are not drawn compete too
+        return TaskImage(
+            place.tag.name, place.controls, labels, place.item_index, rgb, prepared, task
+        )
+
+    def _read(
+        self, source: str, task: Task, spec: PredictionSpec
+    ) -> tuple[RGBArray, PreparedImage]:
+        """Read an image of a task, and prepare it for the model.
+
+        Raises:
+            TaskError: it cannot be read.
+        """
+        read = self._read_image if spec.priority is Priority.BATCH else self._recall_image
+        with stage("fetch"):
+            rgb = read(source, task)
+        with stage("prepare"):
+            return rgb, self._engine.segmenter().prepare(rgb)
+
+
+def _places(task: Task, spec: PredictionSpec) -> Iterator[_Place | TaskError]:
+    """Yield where the images of a task are that are asked for, or why a tag shows none."""
+    prompt = spec.prompt
+    for tag in spec.config.images if prompt is None else (prompt.image,):
+        controls = tuple(filter(spec.draws, spec.config.controls_of(tag.name)))
+        if not controls:
+            continue  # nothing of it is predicted
+        try:
+            is_list, sources = tag.is_list(task.data), tag.sources(task.data)
+        except TaskError as error:
+            yield error
+            continue
+        for index, source in enumerate(sources):
+            if is_list and prompt and prompt.item_index not in (None, index):
+                continue
+            yield _Place(tag, controls, index if is_list else None, source)
