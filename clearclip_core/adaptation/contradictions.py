@@ -47,6 +47,9 @@ _SURE = 0.5
 #: Smallest number of patches that say something of a label on a picture.
 _FEW_PATCHES = 2
 
+#: Number of pictures that say that a label's word means nothing, at least.
+_FEW_PICTURES = 2
+
 #: Where at least this share of an annotator's or an example's labels is set aside, all is.
 _MOST = 0.5
 
@@ -90,9 +93,12 @@ def find_contradictions(
     shares = _predicted_shares(batches, [each.predicted for each in batches])
     others = shares if held_out is None else _predicted_shares(batches, held_out)
     labels = np.array([name != UNLABELED for name in names])
-    exchanged = _exchanged(shares, _taken(batches), labels)
+    lost = labels & (_medians(_taken(batches)) > _TAKEN_SHARE)
+    exchanged = _exchanged(shares, lost, labels)
     reasons[(reasons == "") & exchanged] = EXCHANGED
-    reasons[(reasons == "") & _outlying(shares, others, labels)] = OUTLIER
+    lost &= exchanged | ~_is_meaningless(shares)
+    outlying = _outlying(shares, others, labels) | _replacing(shares, lost)
+    reasons[(reasons == "") & outlying] = OUTLIER
     shown = np.stack([batch.painted.max(axis=0, initial=0) > 0 for batch in batches])
     for rows in (*_rows_of_annotators(batches), *([index] for index in range(len(batches)))):
         _judge_together(reasons, shown, rows)
@@ -161,7 +167,31 @@ def _outlying(shares: Float64Array, others: Float64Array, labels: BoolArray) -> 
     return outlying
 
 
-def _exchanged(shares: Float64Array, taken: Float64Array, labels: BoolArray) -> BoolArray:
+def _replacing(shares: Float64Array, lost: BoolArray) -> BoolArray:
+    """Return (n, G) bool: labels that cover lost labels' things, and elsewhere mean their own.
+
+    Nothing held-out shows what that costs: the lost labels are nowhere painted as they should be.
+
+    Args:
+        shares: (n, G, G) shares of each label's paint by what the words predict.
+        lost: (G,) bool, labels with words of a meaning whose things are painted as other labels.
+    """
+    agreement = np.nan_to_num(np.diagonal(shares, axis1=1, axis2=2))
+    strange = np.where(np.eye(len(lost), dtype=bool), 0, np.nan_to_num(shares))
+    covers = strange[..., lost].sum(axis=2) > _COVERING_SHARE
+    replacing: BoolArray = covers & (agreement.max(axis=0) > _USUAL)
+    return replacing
+
+
+def _is_meaningless(shares: Float64Array) -> BoolArray:
+    """Return (G,) bool: the labels that are painted on several pictures, never as words say."""
+    agreement = np.diagonal(shares, axis1=1, axis2=2)
+    painted = np.isfinite(agreement).sum(axis=0) >= _FEW_PICTURES
+    meaningless: BoolArray = painted & (np.nan_to_num(agreement).max(axis=0) < _ANOTHER_MEANING)
+    return meaningless
+
+
+def _exchanged(shares: Float64Array, lost: BoolArray, labels: BoolArray) -> BoolArray:
     """Return (G,) bool: the labels that were exchanged with others.
 
     A label whose words mean nothing may win on things of other labels too, and is no such label: it
@@ -169,15 +199,14 @@ def _exchanged(shares: Float64Array, taken: Float64Array, labels: BoolArray) -> 
 
     Args:
         shares: (n, G, G) shares of each label's paint by what the words predict.
-        taken: (n, G) shares of each label's things that are painted as other labels.
+        lost: (G,) bool, labels whose things are painted as other labels.
         labels: (G,) bool, groups that are no contrast words.
     """
     covering = _medians(shares)  # (G, G), nan for labels that nobody paints
     agreement = covering.diagonal()
-    another = agreement < _ANOTHER_MEANING
     victims = labels & ~(agreement >= _ANOTHER_MEANING)
     covers = (covering > _COVERING_SHARE)[:, victims].any(axis=1)
-    exchanged: BoolArray = another & (_medians(taken) > _TAKEN_SHARE) & covers
+    exchanged: BoolArray = (agreement < _ANOTHER_MEANING) & lost & covers
     return exchanged
 
 

@@ -258,6 +258,16 @@ def test_a_label_that_is_right_once_and_then_covers_a_reliable_labels_things_is_
     assert reasons(examples) == {(index, "road"): OUTLIER for index in (2, 3, 4, 5)}
 
 
+def test_a_label_that_also_covers_what_nobody_paints_with_its_own_label_is_set_aside() -> None:
+    """Trees are called trees, and so are roads: nothing says what that costs roads."""
+    right = {"sky": notched(0), "tree": notched(1)}
+    wide = {"sky": notched(0), "tree": notched(1) | notched(2)}
+    examples = [example(seed, (right, wide)[seed > 1]) for seed in range(5)]
+    assert reasons(examples) == {(index, "tree"): OUTLIER for index in (2, 3, 4)}
+    some = [*examples, *(example(seed, ALL) for seed in range(5, 9))]
+    assert reasons(some) == {}  # roads are painted too, so held-out pictures show what it costs
+
+
 def test_a_label_whose_word_wins_elsewhere_is_not_exchanged_where_it_covers_no_labels_things() -> (
     None
 ):
