@@ -13,8 +13,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
@@ -33,13 +34,15 @@ from clearclip_core import (
     render_scene,
 )
 from clearclip_core.adaptation.adaptation import query_names
-from tests.bench.annotators import Behaviour, Masks, Moment, behaviours, clean
+from tests.bench.annotators import Behaviour, Masks, Moment, behaviours, clean, half
 from tests.bench.conftest import Report
 from tests.bench.test_street import load_street
 
 SEEDS = int(os.environ.get("ANNOTATOR_SEEDS", "20"))
 ANNOTATED = 10
 STEP = 4
+#: Numbers of annotated pictures, and the most orders of each.
+COUNTS, FEW_SEEDS = (1, 2, 5, 10, 20, 50), 5
 CORRECTED, UNSEEN = HELD_OUT_SEEDS[1200:1280], HELD_OUT_SEEDS[2300:2360]
 #: Labels of a project that leaves some things of the scenes unlabelled, as projects do.
 PROJECT = ("sky", "tree", "house", "road", "grass", "mountain", "water", "car", "person", "fence")
@@ -47,6 +50,10 @@ NONSENSE = {"tree": "blicket", "road": "dax"}
 
 #: Points of mIoU, and of one label's IoU, that no behaviour may cost.
 MEAN_LOSS, LABEL_LOSS = 1.0, 3.0
+
+
+#: Features and (H, W) truth of a picture.
+Encoded = tuple[DenseFeatures, npt.NDArray[np.uint8]]
 
 
 @dataclass(eq=False)
@@ -115,18 +122,18 @@ class World:
         ious: npt.NDArray[np.float64] = 100 * (both / np.maximum(union, 1))[:-1]
         return ious
 
-    def examples(self, behaviour: Behaviour, seed: int, twice: bool = False) -> list[Example]:
+    def examples(
+        self, behaviour: Behaviour, seed: int, twice: bool = False, count: int = ANNOTATED
+    ) -> list[Example]:
         """Let pictures be annotated; `twice` two of them over and over, as video frames are."""
         rng = np.random.default_rng(seed)
-        chosen = rng.permutation(len(self.corrected))[:ANNOTATED]
+        chosen = rng.permutation(len(self.corrected))[:count]
         if twice:
             chosen = np.repeat(chosen[:2], ANNOTATED // 2)
         made = []
         for index, picture in enumerate(chosen.tolist()):
             features, truth = self.corrected[picture]
-            masks, annotator = behaviour(
-                self._masks(truth), Moment(index, ANNOTATED, self.names, rng)
-            )
+            masks, annotator = behaviour(self._masks(truth), Moment(index, count, self.names, rng))
             name = f"{picture}-{index}"
             made.append(Example.of(features, masks, self.names, name, annotator=annotator))
         return made
@@ -170,20 +177,28 @@ def drawn(labels: Sequence[str], renamed: Mapping[str, str]) -> World:
     return World(name, segmenter, labels, encoded(CORRECTED), encoded(UNSEEN), renamed)
 
 
-def street(made: Path, renamed: Mapping[str, str]) -> World:
-    segmenter, folder = load_street(made, None)
-    pairs = []
-    for picture in folder.pictures:
-        rgb, truth = picture.read()
-        pairs.append((segmenter.encode(rgb), truth))
-    half = len(pairs) // 2
-    labels = [label.name for label in folder.labels]
+@cache
+def street_pictures() -> tuple[Segmenter, Sequence[str], Sequence[Encoded], Sequence[Encoded]]:
+    """Encode the frames that are annotated, and those that are unseen."""
+    with TemporaryDirectory() as folder:
+        segmenter, found = load_street(Path(folder), None)
+    half = len(found.pictures) // 2
+    some = found.pictures[:half], found.pictures[half::2]
+    annotated, unseen = (
+        [(segmenter.encode(rgb), truth) for rgb, truth in (each.read() for each in pictures)]
+        for pictures in some
+    )
+    return segmenter, [label.name for label in found.labels], annotated, unseen
+
+
+def street(renamed: Mapping[str, str]) -> World:
+    segmenter, labels, annotated, unseen = street_pictures()
     name = f"street photographs, {len(labels)} labels{', two renamed' if renamed else ''}"
-    return World(name, segmenter, labels, pairs[:half], pairs[half::2], renamed)
+    return World(name, segmenter, labels, annotated, unseen, renamed)
 
 
-def make_world(labels: Sequence[str], made: Path, renamed: Mapping[str, str]) -> World:
-    return drawn(labels, renamed) if labels else street(made, renamed)
+def make_world(labels: Sequence[str], renamed: Mapping[str, str]) -> World:
+    return drawn(labels, renamed) if labels else street(renamed)
 
 
 KINDS = pytest.mark.parametrize(
@@ -206,9 +221,9 @@ def report_gains(
 
 
 @KINDS
-def test_whoever_annotates_however(report: Report, labels: Sequence[str], tmp_path: Path) -> None:
+def test_whoever_annotates_however(report: Report, labels: Sequence[str]) -> None:
     """Every behaviour, with a table; those that cost too much fail at the end."""
-    world = make_world(labels, tmp_path, {})
+    world = make_world(labels, {})
     failed = []
     ground = "grass" if labels else "building"
     for name, behaviour in behaviours("sky", "road", "tree", ground).items():
@@ -226,11 +241,48 @@ def test_whoever_annotates_however(report: Report, labels: Sequence[str], tmp_pa
 
 
 @KINDS
-def test_renamed_labels(report: Report, labels: Sequence[str], tmp_path: Path) -> None:
-    world = make_world(labels, tmp_path, NONSENSE)
+def test_renamed_labels(report: Report, labels: Sequence[str]) -> None:
+    world = make_world(labels, NONSENSE)
     gains = [world.gain(world.examples(clean, seed)) for seed in range(SEEDS)]
     report_gains(report, world, "clean and complete", gains)
     assert not costly("renamed", gains)
+
+
+@pytest.mark.parametrize(
+    ("kind", "renamed", "behaviour"),
+    [
+        ("clean and complete", {}, clean),
+        ("two labels renamed to nonsense words", NONSENSE, clean),
+        ("each label left out by half", {}, half),
+    ],
+    ids=["clean", "renamed", "half"],
+)
+@pytest.mark.parametrize("labels", [PROJECT, ()], ids=["10 labels", "street photographs"])
+def test_gain_by_corrected_pictures(
+    report: Report,
+    labels: Sequence[str],
+    kind: str,
+    renamed: Mapping[str, str],
+    behaviour: Behaviour,
+) -> None:
+    world = make_world(labels, renamed)
+    gains = {
+        count: [
+            world.gain(world.examples(behaviour, seed, count=count)).mean()
+            for seed in range(min(SEEDS, FEW_SEEDS))
+        ]
+        for count in COUNTS
+    }
+    numbers = ", ".join(map(str, COUNTS))
+    report.add(
+        f"learning from 0, {numbers} pictures, {world.name}: {kind}",
+        "never below -1",
+        f"{world.before.mean():.1f}, then "
+        + ", ".join(f"{np.mean(each):+.1f}" for each in gains.values()),
+        f"mIoU on unseen pictures, {min(SEEDS, FEW_SEEDS)} orders; worst order "
+        + ", ".join(f"{min(each):+.1f}" for each in gains.values()),
+    )
+    assert min(np.mean(each) for each in gains.values()) > -MEAN_LOSS
 
 
 EXCHANGED = behaviours("sky", "road", "tree", "grass")["sky and road exchanged"]
