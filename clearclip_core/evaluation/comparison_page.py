@@ -66,7 +66,9 @@ def cells(iou: float | None, boundary_iou: float | None, figures: LabelFigures) 
 
 def _summary(body: Element, comparison: Comparison) -> None:
     pictures = len(comparison.figures[0].seconds)
-    _text(body, "p", f"{pictures} pictures, {len(comparison.labels)} labels; figures in percent.")
+    left_out = f" Pictures left out: {len(comparison.left_out)}." if comparison.left_out else ""
+    size = f"{pictures} pictures, {len(comparison.labels)} labels; figures in percent."
+    _text(body, "p", size + left_out)
     names = ["model", "method", "prompts"]
     rows = []
     for candidate, figures in zip(comparison.candidates, comparison.figures, strict=True):

@@ -52,7 +52,7 @@ def _left_out(comparison: Comparison) -> list[str]:
     more = len(comparison.left_out) - len(named)
     return [
         "",
-        f"{len(comparison.left_out)} pictures left out:",
+        f"pictures left out: {len(comparison.left_out)}",
         *named,
         *([f"and {more} more"] if more else []),
     ]

@@ -4,6 +4,9 @@ A guided filter keeps of a map what is a function of the colours. The rest is a 
 windows of other things, or noise of the scores. Thin objects are in few places of an image and
 noise is everywhere. So the rest in most places tells how much of it is noise, and as much detail is
 added again as that leaves.
+
+Where little is added, the filter has lowered the peaks of small labels more than those of large
+ones, and the large ones would win. So each label's map is raised as far as its peak was lowered.
 """
 
 from __future__ import annotations
@@ -21,6 +24,16 @@ _HALF_KEPT, _STEEPNESS = 0.4, 3
 #: Share of the places of an image whose rest is no detail. Many of them lie inside one large thing,
 #: where noise leaves little; so the estimate is of those with the most.
 _PLACES_OF_NOISE = 0.7
+
+#: Share of the places of an image that lie above a label's peak.
+_ABOVE_PEAK = 0.001
+
+#: Exponent of the factor by which a label's map is raised where no detail is kept: 1 restores its
+#: peak, which noise has raised too. And the largest quotient of peaks.
+_RAISED, _MOST_RAISED = 0.75, 4.0
+
+#: A peak is at least this, as the root of a probability: lower ones are of noise alone.
+_LEAST_PEAK = 0.05
 
 #: Probabilities are at least this where the effect of noise on them is computed.
 _LEAST_PROBABILITY = 1e-3
@@ -43,9 +56,37 @@ def fit_with_detail(
     """
     functions = np.stack([guided_filter.fit(tiles) for tiles in tile_means(roots)])
     explained = guided_filter.at_corners(functions)
-    share = np.float32(kept_share(noise_variance(explained, roots - explained)))
-    functions[:, 3] += share * ((roots if root_knots is None else root_knots) - explained)
+    share = kept_share(noise_variance(explained, roots - explained))
+    functions *= raising_factors(roots, explained, 1 - share)[:, None, None, None]
+    functions[:, 3] += np.float32(share) * (
+        (roots if root_knots is None else root_knots) - explained
+    )
     return functions
+
+
+def raising_factors(roots: Float32s, explained: Float32s, dropped_share: float) -> Float32s:
+    """Return the factors that raise labels whose peaks the filter has lowered.
+
+    Args:
+        roots: (K, h, w) roots of probabilities.
+        explained: (K, h, w) what the colours explain of them.
+        dropped_share: share of the detail that is left out, in [0, 1]; with 0, all factors are 1.
+
+    Returns:
+        (K,) from 1 on.
+
+    >>> thin = np.zeros((1, 1, 5), np.float32)
+    >>> thin[..., 2] = 0.8
+    >>> raising_factors(thin, thin / 2, dropped_share=1.0).round(3)  # 2 to the power of 0.75
+    array([1.682], dtype=float32)
+    """
+    before, after = (
+        np.quantile(maps.reshape(len(maps), -1), 1 - _ABOVE_PEAK, axis=1, method="higher")
+        for maps in (roots, explained)
+    )
+    quotients = np.clip(before / np.maximum(after, _LEAST_PEAK), 1, _MOST_RAISED)
+    factors: Float32s = 1 + np.float32(dropped_share) * (quotients**_RAISED - 1)
+    return factors.astype(np.float32)
 
 
 def tile_means(corners: Float32s) -> Float32s:

@@ -114,7 +114,13 @@ class World:
         return ious
 
     def examples(
-        self, behaviour: Behaviour, seed: int, *, twice: bool = False, blank_share: float = 0.0
+        self,
+        behaviour: Behaviour,
+        seed: int,
+        *,
+        twice: bool = False,
+        blank_share: float = 0.0,
+        count: int = ANNOTATED,
     ) -> list[Example]:
         """Let pictures be annotated.
 
@@ -123,17 +129,18 @@ class World:
             seed: draws the pictures, and what is left to chance.
             twice: annotate two of them over and over, as video frames are.
             blank_share: share of the pictures that are black; nobody paints there.
+            count: pictures that are annotated, where it is not `twice`.
         """
         rng = np.random.default_rng(seed)
-        chosen = rng.permutation(len(self.corrected))[:ANNOTATED]
+        chosen = rng.permutation(len(self.corrected))[:count]
         if twice:
             chosen = np.repeat(chosen[:2], ANNOTATED // 2)
         made = []
         for index, picture in enumerate(chosen.tolist()):
             features, truth = self.corrected[picture]
             predict = partial(self._predicted, picture)
-            moment = Moment(index, ANNOTATED, self.names, rng, predict)
-            if index < blank_share * ANNOTATED:
+            moment = Moment(index, len(chosen), self.names, rng, predict)
+            if index < blank_share * len(chosen):
                 features, annotation = self.blank, Annotation({})
             else:
                 annotation = behaviour(self._masks(truth), moment)

@@ -22,13 +22,15 @@ from tests.bench.annotators import behaviours, clean, exchanged
 from tests.bench.conftest import Report
 
 SEEDS = int(os.environ.get("ANNOTATOR_SEEDS", "20"))
+#: Numbers of annotated pictures, and the most orders of each.
+COUNTS, FEW_SEEDS = (1, 2, 5, 10, 20, 50), 5
 NONSENSE = {"tree": "blicket", "road": "dax"}
 
 #: Points of mIoU, and of one label's IoU, that no behaviour may cost.
 MEAN_LOSS, LABEL_LOSS = 1.0, 3.0
 
 #: World, and seed -> the annotated pictures.
-Course = Callable[[World, int], list[Example]]
+Course = Callable[..., list[Example]]
 
 WORLDS: dict[str, Callable[[], World]] = {
     "10 labels": partial(drawn, PROJECT, {}),
@@ -115,3 +117,33 @@ def test_renamed_labels(report: Report, kind: str) -> None:
 def test_small_short_side(report: Report) -> None:
     world = drawn(PROJECT, {}, SMALL_PX)
     measure(report, world, "clean and complete", courses("grass")["clean and complete"])
+
+
+@pytest.mark.parametrize(
+    ("what", "worlds", "name"),
+    [
+        ("clean and complete", WORLDS, "clean and complete"),
+        ("two labels renamed to nonsense words", RENAMED, "clean and complete"),
+        ("each label left out by half", WORLDS, "each label left out by half"),
+    ],
+    ids=["clean", "renamed", "half"],
+)
+@pytest.mark.parametrize("kind", ["10 labels", "street photographs"])
+def test_gain_by_corrected_pictures(
+    report: Report, kind: str, what: str, worlds: dict[str, Callable[[], World]], name: str
+) -> None:
+    world, course = worlds[kind](), courses("grass")[name]
+    seeds = range(min(SEEDS, FEW_SEEDS))
+    gains = {
+        count: [world.gain(course(world, seed=seed, count=count)).mean() for seed in seeds]
+        for count in COUNTS
+    }
+    report.add(
+        f"learning from 0, {', '.join(map(str, COUNTS))} pictures, {world.name}: {what}",
+        "never below -1",
+        f"{world.before.mean():.1f}, then "
+        + ", ".join(f"{np.mean(each):+.1f}" for each in gains.values()),
+        f"mIoU on unseen pictures, {len(seeds)} orders; worst order "
+        + ", ".join(f"{min(each):+.1f}" for each in gains.values()),
+    )
+    assert min(np.mean(each) for each in gains.values()) > -MEAN_LOSS

@@ -97,12 +97,14 @@ def joint_bilateral(scores: Scores, image: np.ndarray) -> np.ndarray:
     return np.asarray(owners[total.argmax(axis=0)])
 
 
-def with_share(share: float) -> Candidate:
-    """The chosen refinement with a fixed share of the detail, whatever the noise."""
+def nothing_raised(share: float | None = None) -> Candidate:
+    """The chosen refinement without raised labels; with a fixed share of the detail if given."""
 
     def decide(scores: Scores, image: np.ndarray) -> np.ndarray:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(detail, "kept_share", lambda _: share)
+            patch.setattr(detail, "_RAISED", 0.0)
+            if share is not None:
+                patch.setattr(detail, "kept_share", lambda _: share)
             return decide_refined(scores, image)[0]
 
     return decide
@@ -110,9 +112,12 @@ def with_share(share: float) -> Candidate:
 
 CANDIDATES: dict[str, Candidate] = {
     "none (bilinear)": lambda scores, _: scores.decide()[0],
-    "guided filter and detail (chosen)": lambda scores, image: decide_refined(scores, image)[0],
-    "guided filter, all detail": with_share(1.0),
-    "guided filter, no detail": with_share(0.0),
+    "guided filter and detail, labels raised (chosen)": (
+        lambda scores, image: decide_refined(scores, image)[0]
+    ),
+    "guided filter and detail, nothing raised": nothing_raised(),
+    "guided filter, all detail": nothing_raised(1.0),
+    "guided filter, no detail": nothing_raised(0.0),
     "radius 3, epsilon 1e-4 (until 0.1)": filtered(Refinement(3.0, epsilon=1e-4)),
     "radius 2, epsilon 1e-3": filtered(Refinement(2.0, epsilon=1e-3)),
     "radius 1, epsilon 1e-3": filtered(Refinement(1.0, epsilon=1e-3)),

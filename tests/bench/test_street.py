@@ -8,26 +8,31 @@ sequences ``train`` does not have.
 
 The street model is trained from ``train`` in 45 minutes, or read from ``STREET_WEIGHTS=FOLDER``.
 Its figures are no CLIP's: it knows 11 labels and was trained on the readout of ``clearclip``.
+What learning gains from corrected frames: `tests.bench.test_annotators`, ``-k street``.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from backend.feedback.evidence import ImageEvidence
+from backend.feedback.learning.thresholds import add_up, best_thresholds, measure
 from clearclip_core import (
     METHODS,
     BoolMask,
+    DenseFeatures,
     Label,
     LoadedModel,
     Point,
+    RGBArray,
     Scene,
     Segmenter,
     Uncertainty,
@@ -36,11 +41,11 @@ from clearclip_core import (
 from clearclip_core.demo.train import main as train
 from clearclip_core.demo.training_images import SCENE_WORDS
 from clearclip_core.evaluation.candidate import AS_BACKEND, AS_PAPER, Candidate, PredictionRule
-from clearclip_core.evaluation.comparison import CandidateFigures, compare
+from clearclip_core.evaluation.comparison import CandidateFigures, LabelFigures, compare, overlaps
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
 from clearclip_core.evaluation.datasets.samples import find_samples
 from clearclip_core.evaluation.labelled_folder import LabelledFolder, LabelledPicture
-from clearclip_core.images.label_maps import IGNORE
+from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
 from tests.bench.conftest import Report
 from tests.bench.test_prompting import (
     CLICKS,
@@ -74,6 +79,15 @@ ASKED = "simulated annotator, each thing larger than four patches"
 
 
 @dataclass(frozen=True, eq=False)
+class Encoded:
+    """A picture with its (H, W) true label indices and its features."""
+
+    rgb: RGBArray
+    truth: Truth
+    features: DenseFeatures
+
+
+@dataclass(frozen=True, eq=False)
 class World:
     """A model with pictures that it has not seen.
 
@@ -87,24 +101,56 @@ class World:
     segmenter: Segmenter
     folder: LabelledFolder
 
-    def scenes(self) -> Iterator[tuple[Scene, np.ndarray]]:
-        """Yield pictures and which of their pixels count."""
-        for picture in self.folder.pictures:
-            rgb, truth = picture.read()
-            yield Scene(rgb, truth.astype(np.int64)), truth != IGNORE
+    @cached_property
+    def encoded(self) -> list[Encoded]:
+        """The pictures, each encoded once."""
+        pairs = (picture.read() for picture in self.folder.pictures)
+        return [Encoded(rgb, truth, self.segmenter.encode(rgb)) for rgb, truth in pairs]
 
-    def figures(self, *rules: PredictionRule, method: str | None = None) -> list[CandidateFigures]:
-        """Measure the pictures, predicted by each rule."""
-        segmenter = self.segmenter if method is None else self._other(method)
-        labels = tuple(Label(label.name) for label in self.folder.labels)
-        candidates = [Candidate(segmenter, labels, "", "", rule) for rule in rules]
-        return list(compare(self.folder, candidates).figures)
+    @property
+    def names(self) -> list[str]:
+        """Names of the labels."""
+        return [label.name for label in self.folder.labels]
 
-    def _other(self, method: str) -> Segmenter:
+    def scenes(self) -> Iterator[tuple[Scene, np.ndarray, DenseFeatures]]:
+        """Yield pictures, which of their pixels count, and their features."""
+        for each in self.encoded:
+            scene = Scene(each.rgb, each.truth.astype(np.int64))
+            yield scene, each.truth != IGNORE, each.features
+
+    def figures(
+        self,
+        rule: PredictionRule,
+        labels: Sequence[str] | None = None,
+        pictures: slice = slice(None),
+    ) -> CandidateFigures:
+        """Measure pictures, predicted by a rule.
+
+        Args:
+            rule: how masks are made.
+            labels: names of the labels that are asked for, by default all; pixels of others have no
+                label.
+            pictures: those that are measured.
+        """
+        asked = self.names if labels is None else labels
+        values = np.full(256, NOTHING, np.uint8)
+        values[[self.names.index(name) for name in asked]] = range(len(asked))
+        values[IGNORE] = IGNORE
+        candidate = Candidate(self.segmenter, tuple(map(Label, asked)), "", "", rule)
+        figures = CandidateFigures((LabelFigures(),) * len(asked))
+        for each in self.encoded[pictures]:
+            masks = candidate.masks(each.features, each.rgb)
+            figures = figures.added(overlaps(masks, values[each.truth], len(asked)), 0)
+        return figures
+
+    def of_method(self, method: str) -> CandidateFigures:
+        """Measure the pictures as the paper does, encoded by a method."""
         model: LoadedModel = self.segmenter.model
         if model.sink_channels is None:  # small models have none
             model = replace(model, sink_channels=())
-        return Segmenter(model, method, self.segmenter.preprocessing)
+        segmenter = Segmenter(model, method, self.segmenter.preprocessing)
+        candidate = Candidate(segmenter, tuple(map(Label, self.names)), "", "", AS_PAPER)
+        return compare(self.folder, [candidate]).figures[0]
 
 
 def street_folder() -> Path:
@@ -131,12 +177,23 @@ def unseen(folder: Path, names: Path, count: int | None = PICTURES) -> LabelledF
 
 @pytest.fixture(scope="module", params=["drawn scenes", "street photographs"])
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
-    if request.param == "drawn scenes":
-        pictures = tuple(find_samples(BENCHMARKS["demo"], None)[:PICTURES])
+    return make_world(request.param, tmp_path_factory.mktemp("street"))
+
+
+def make_world(kind: str, made: Path, count: int = PICTURES) -> World:
+    """Load a model and find pictures for it.
+
+    Args:
+        kind: "drawn scenes" or "street photographs".
+        made: an empty folder.
+        count: number of pictures.
+    """
+    if kind == "drawn scenes":
+        pictures = tuple(find_samples(BENCHMARKS["demo"], None)[:count])
         segmenter = Segmenter.load("demo", device="cpu", precision="fp32")
-        name = f"demo model, {PICTURES} drawn scenes"
+        name = f"demo model, {count} drawn scenes"
         return World(name, segmenter, LabelledFolder(pictures, SCENE_WORDS))
-    segmenter, folder = load_street(tmp_path_factory.mktemp("street"))
+    segmenter, folder = load_street(made, count)
     name = f"street model (no CLIP), {len(folder.pictures)} photographs"
     return World(name, segmenter, folder)
 
@@ -177,8 +234,7 @@ def row(figures: CandidateFigures) -> tuple[str, str]:
 
 @pytest.mark.parametrize("method", list(METHODS))
 def test_methods(report: Report, world: World, method: str) -> None:
-    (figures,) = world.figures(AS_PAPER, method=method)
-    measured, detail = row(figures)
+    measured, detail = row(world.of_method(method))
     report.add(f"mIoU of {method}: {world.name}", "", measured, detail)
 
 
@@ -188,11 +244,40 @@ def test_refinement(report: Report, world: World) -> None:
         "refined": PredictionRule(contrast=False, min_island_share=0),
         "as the backend": AS_BACKEND,
     }
-    for name, figures in zip(rules, world.figures(*rules.values()), strict=True):
+    for name, rule in rules.items():
+        figures = world.figures(rule)
         measured, detail = row(figures)
         report.add(f"mIoU {name}: {world.name}", "", measured, detail)
         for label, each in zip(world.folder.labels, figures.labels, strict=True):
             print(f"{label.name} {100 * (each.overlap.iou or 0):.1f}", end=", ")
+
+
+def test_contrast_words(report: Report, world: World) -> None:
+    """Half of the labels are asked for; the contrast words are those that the model knows."""
+    half = world.names[::2]
+    for name, contrast in (("without", False), ("with", True)):
+        measured, detail = row(world.figures(PredictionRule(contrast=contrast), half))
+        asked = f"{len(half)} of {len(world.names)} labels asked for"
+        report.add(f"mIoU {name} contrast words, {asked}: {world.name}", "", measured, detail)
+
+
+def test_learned_thresholds(report: Report, world: World) -> None:
+    """Thresholds are learned from the first half of the pictures, and judged on the second."""
+    half = len(world.encoded) // 2
+    counts = []
+    for number, each in enumerate(world.encoded[:half]):
+        scores = world.segmenter.score(each.features, world.names, contrast=True)
+        made = world.segmenter.decide(scores, image=each.rgb, refine=True)
+        shown = {name: each.truth == index for index, name in enumerate(world.names)}
+        masks = {name: mask for name, mask in shown.items() if mask.any()}
+        counts.append(measure(made, ImageEvidence(masks), str(number)))
+    best = best_thresholds(add_up(counts))
+    learned = tuple(best.get(name, 0.0) for name in world.names)
+    for name, threshold in (("no thresholds", 0.0), ("learned thresholds", learned)):
+        rule = replace(AS_BACKEND, threshold=threshold)
+        measured, detail = row(world.figures(rule, pictures=slice(half, None)))
+        told = f"{detail}; learned from {half} pictures: {best}"
+        report.add(f"mIoU with {name}: {world.name}", "", measured, told)
 
 
 def counted_only(ask: PromptRequest, counted: BoolMask, points: list[Point]) -> BoolMask:
@@ -200,12 +285,11 @@ def counted_only(ask: PromptRequest, counted: BoolMask, points: list[Point]) -> 
 
 
 def test_prompts(report: Report, world: World) -> None:
-    names = [label.name for label in world.folder.labels]
+    names = world.names
     clicks: list[list[float]] = []
     boxes: list[float] = []
     words: list[float] = []
-    for scene, counted in world.scenes():
-        features = world.segmenter.encode(scene.image)
+    for scene, counted, features in world.scenes():
         scores = world.segmenter.score(features, names)
         ask = partial(clicked, features, scores, scene)
         refined = world.segmenter.decide(scores, image=scene.image, refine=True).label_map
@@ -225,10 +309,9 @@ def test_prompts(report: Report, world: World) -> None:
 
 
 def test_effort_foretells_what_is_wrong(report: Report, world: World) -> None:
-    names = [label.name for label in world.folder.labels]
     rows = []
-    for scene, counted in world.scenes():
-        scores = world.segmenter.score(world.segmenter.encode(scene.image), names, contrast=True)
+    for scene, counted, features in world.scenes():
+        scores = world.segmenter.score(features, world.names, contrast=True)
         made = world.segmenter.decide(scores, image=scene.image, refine=True).label_map
         foretold = Uncertainty.of(scores)
         wrong = (made != scene.label_map)[counted].mean()

@@ -140,7 +140,7 @@ def test_a_picture_that_cannot_be_read_is_left_out(server: LocalServer, studio: 
     result = run(server, *MODEL, "--as-paper")
     assert result.exit_code == 0, result.output
     assert "2 pictures, 4 labels" in result.output
-    assert "1 pictures left out:\ntask 1: The data: URL holds no image." in result.output
+    assert "pictures left out: 1\ntask 1: The data: URL holds no image." in result.output
 
 
 def test_what_the_project_has_learned_is_a_row(

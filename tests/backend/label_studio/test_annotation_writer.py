@@ -11,8 +11,8 @@ def test_an_answer_that_is_lost_does_not_store_an_annotation_twice(
     client: LabelStudioClient, studio: FakeStudio
 ) -> None:
     studio.late = 1
-    assert client.annotations.write(2, "masks", [{"id": "a"}]) == ""
-    assert client.annotations.write(2, "masks", [{"id": "a"}]) == ""
+    assert client.annotation_writer.write(2, "masks", [{"id": "a"}]) == ""
+    assert client.annotation_writer.write(2, "masks", [{"id": "a"}]) == ""
     (stored,) = studio.annotations.values()
     assert (stored["result"], stored["import_id"]) == ([{"id": "a"}], import_id("masks"))
 
@@ -21,17 +21,17 @@ def test_those_of_an_import_are_told_from_others(
     client: LabelStudioClient, studio: FakeStudio
 ) -> None:
     theirs = studio.annotate(2, [])["id"]
-    client.annotations.write(2, "masks", [])
-    client.annotations.write(2, "other", [])
-    own, others = client.annotations.find(2, "masks")
+    client.annotation_writer.write(2, "masks", [])
+    client.annotation_writer.write(2, "other", [])
+    own, others = client.annotation_writer.find(2, "masks")
     assert len(own) == 1
     assert theirs in others
     assert len(others) == 2
-    client.annotations.delete(own[0])
-    client.annotations.delete(own[0])
-    assert client.annotations.find(2, "masks") == ([], others)
-    assert client.annotations.find(999, "masks") == ([], [])
+    client.annotation_writer.delete(own[0])
+    client.annotation_writer.delete(own[0])
+    assert client.annotation_writer.find(2, "masks") == ([], others)
+    assert client.annotation_writer.find(999, "masks") == ([], [])
 
 
 def test_a_task_that_is_gone_is_refused_with_a_reason(client: LabelStudioClient) -> None:
-    assert "404" in client.annotations.write(999, "masks", [])
+    assert "404" in client.annotation_writer.write(999, "masks", [])

@@ -36,7 +36,7 @@ def test_a_dash_stands_where_nothing_is_known() -> None:
 def test_some_of_the_pictures_that_are_left_out_are_named() -> None:
     left_out = tuple((f"task {number}", "It is gone.") for number in range(7))
     text = as_text(comparison(left_out=left_out))
-    assert "7 pictures left out:\ntask 0: It is gone.\n" in text
+    assert "pictures left out: 7\ntask 0: It is gone.\n" in text
     assert text.endswith("task 4: It is gone.\nand 2 more")
 
 

@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from clearclip_core import Refinement, Scores, Vocabulary, WindowPlan
-from clearclip_core.segmentation.detail import kept_share, noise_variance, tile_means
+from clearclip_core.segmentation.detail import (
+    kept_share,
+    noise_variance,
+    raising_factors,
+    tile_means,
+)
 from clearclip_core.segmentation.guided_filter import GuidedFilter
 from clearclip_core.segmentation.refined_argmax import decide_refined
 
@@ -51,6 +56,31 @@ def test_single_patches_of_noisy_scores_go() -> None:
         wrong += [(one != truth).mean() for one in maps]
     assert wrong[0] > 0.1
     assert wrong[1] < 0.2 * wrong[0]
+
+
+def test_a_thin_object_is_not_lost_beside_large_ones_where_scores_are_noisy() -> None:
+    """A pole that colours show: the windows of the filter have more of the wall than of it."""
+    labels, image = street()
+    labels[:, 5] = 2
+    image[:, 80:96] = (image[:, 80:96] * 0.6).astype(np.uint8)
+    truth = np.kron(labels == 2, np.ones((16, 16), bool))
+    overlaps = []
+    for seed in range(3):
+        scores = scores_of(labels, noise=2.5, seed=seed)
+        found = [one == 2 for one in (scores.decide()[0], decide_refined(scores, image)[0])]
+        overlaps.append([(truth & one).sum() / (truth | one).sum() for one in found])
+    plain, refined = np.mean(overlaps, axis=0)
+    assert refined > plain + 0.1
+
+
+def test_labels_are_raised_by_what_their_peaks_have_lost() -> None:
+    rng = np.random.default_rng(5)
+    roots = rng.uniform(0, 1, (3, 40, 50)).astype(np.float32)
+    explained = roots * np.array([1.0, 0.5, 0.01], np.float32)[:, None, None]
+    none, half, whole = (raising_factors(roots, explained, share) for share in (0.0, 0.5, 1.0))
+    assert (none == 1).all()
+    assert whole == pytest.approx([1, 2**0.75, 4**0.75], rel=1e-5)
+    assert half == pytest.approx((1 + whole) / 2, rel=1e-5)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -69,6 +69,7 @@ def everywhere(scores: Scores) -> np.ndarray:
     kept = kept_share(noise_of(smooth, corners - smooth))
     assert 0.02 < kept < 0.98  # both matter here: the rest is far above the tolerance
     refined = guided(picture(), tiles, scores.plan.patch_image_px, FINE)
+    refined *= (1 + (1 - kept) * (lowered(corners, smooth) ** 0.75 - 1))[:, None, None]
     refined += kept * bilinear(bilinear(knots - smooth, at[0], 96, 1), at[1], 144, 2)
     return refined.clip(0, 1) ** 2
 
@@ -105,6 +106,14 @@ def noise_of(smooth: np.ndarray, rest: np.ndarray) -> float:
     return float(np.quantile(ratios, 0.7))
 
 
+def lowered(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """(labels + 1,): how far each peak, which 1 of the 1617 places exceeds, was lowered."""
+    tops = [np.sort(maps.reshape(4, -1), axis=1)[:, -2] for maps in (before, after)]
+    quotients = tops[0] / np.maximum(tops[1], 0.05)
+    assert quotients.max() > 1.05  # it matters here
+    return np.asarray(quotients.clip(1, 4))
+
+
 def bilinear(values: np.ndarray, at: np.ndarray, pixels: int, axis: int) -> np.ndarray:
     return np.apply_along_axis(lambda line: np.interp(np.arange(pixels), at, line), axis, values)
 
@@ -137,7 +146,8 @@ def test_it_is_the_largest_of_all_refined_probabilities(
     winner = refined.argmax(axis=0)
     best = ordered[-1].clip(0, 1)
     expected = np.where((winner == 3) | (best < limits[winner]), -1, winner)
-    sure = (ordered[-1] - ordered[-2] > 1e-4) & (abs(best - limits[winner]) > 1e-4)
+    # Peaks are told apart to 1e-3 here: `explained` averages colours in float64.
+    sure = (ordered[-1] - ordered[-2] > 1e-3) & (abs(best - limits[winner]) > 1e-3)
     assert sure.mean() > 0.99
     assert labels.dtype == np.int16
     assert np.array_equal(labels[sure], expected[sure])
