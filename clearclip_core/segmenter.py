@@ -186,7 +186,7 @@ class Segmenter:
         mean, std = self.preprocessing.mean, self.preprocessing.std
         digest = hashlib.sha256(f"({self.method.key}, {mean!r}, {std!r})".encode())
         if self.method.repair == "sinks":
-            digest.update(repr(self.model.sink_channels).encode())
+            digest.update(f"sinks {self.model.sink_channels}".encode())
         for name, tensor in self.encoder.visual.state_dict().items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             flat = tensor.detach().cpu().contiguous().reshape(-1)
@@ -259,7 +259,8 @@ class Segmenter:
             grid_hw = images[0].plan.grid_hw
             tokens = torch.cat([self.encoder.run_trunk(batch) for batch in windows])
             parts: Iterable[WindowFeatures] = (
-                self.encoder.read_out_stitched(picture, grid_hw) for picture in tokens.split(counts)
+                self.encoder.read_out_stitched(picture, grid_hw)
+                for picture in torch.split(tokens, counts)
             )
         else:
             parts = split_windows(join_windows([self.encoder(batch) for batch in windows]), counts)
