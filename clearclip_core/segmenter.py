@@ -190,7 +190,7 @@ class Segmenter:
         mean, std = self.preprocessing.mean, self.preprocessing.std
         digest = hashlib.sha256(f"({self.method.key}, {mean!r}, {std!r})".encode())
         if self.method.repair == "sinks":
-            digest.update(repr(self.model.sink_channels).encode())
+            digest.update(f"sinks {self.model.sink_channels}".encode())
         for name, tensor in self.encoder.visual.state_dict().items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             flat = tensor.detach().cpu().contiguous().reshape(-1)

@@ -151,7 +151,7 @@ NAME_READERS_ALLOWED = {
     "clearclip_core/cli/options.py": {"fields"},  # pairs a command's options with a dataclass
     "clearclip_core/cli/data_options.py": {"fields"},  # pairs options, too
     "clearclip_core/cli/evaluate_folder.py": {"fields"},  # pairs options, too
-    "clearclip_core/clip/methods.py": {"repr"},  # of a number
+    "clearclip_core/clip/method_name.py": {"repr"},  # of a number
     "backend/telemetry/logs.py": {"repr"},  # of a control character
 }
 

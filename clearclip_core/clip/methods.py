@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 from clearclip_core.clip.attention import EARLIER_TERMS, parse_terms
 from clearclip_core.clip.earlier_layers import AFFINITIES, LAYERS, REPAIRS, scaled_layer
@@ -232,7 +233,26 @@ class Method:
                 return name
             if self.stitched and preset == replace(self, stitched=False):
                 return f"{name}{_STITCHED}"
-        return spell(asdict(self), asdict(Method()))
+        return spell(self._parts, Method()._parts)
+
+    @property
+    def _parts(self) -> Mapping[str, Any]:
+        """Parts by the names that `spell` knows."""
+        return {
+            "attention": self.attention,
+            "residual": self.residual,
+            "ffn": self.ffn,
+            "alpha": self.alpha,
+            "blocks": self.blocks,
+            "positions": self.positions,
+            "remove_redundancy": self.remove_redundancy,
+            "key_weight": self.key_weight,
+            "affinity": self.affinity,
+            "repair": self.repair,
+            "layers": self.layers,
+            "second": self.second,
+            "stitched": self.stitched,
+        }
 
 
 METHODS: Mapping[str, Method] = MappingProxyType(

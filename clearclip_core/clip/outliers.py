@@ -27,7 +27,8 @@ def density_outliers(patches: torch.Tensor) -> torch.Tensor:
     """Find the tokens in the sparsest places by their local outlier factor (SC-CLIP, TIP 2025).
 
     With κ_i the squared distance to the 30th nearest token, the factor of i is κ_i times the mean
-    of 1/κ_j over its 30 nearest j. Outliers are above the 0.95 quantile of the window.
+    of 1/κ_j over its 30 nearest j. Outliers are above the 0.95 quantile of the window. A window of
+    fewer than 32 patches has none: the 30 nearest would be all others, and factors tie.
 
     Args:
         patches: (B, N, width).
@@ -36,15 +37,14 @@ def density_outliers(patches: torch.Tensor) -> torch.Tensor:
         (B, N) bool.
     """
     count = patches.shape[1]
-    nearest = min(_NEAREST, count - 1)
-    if nearest < 1:
+    if count < _NEAREST + 2:
         return torch.zeros(patches.shape[:2], dtype=torch.bool, device=patches.device)
     precise = patches.to(torch.promote_types(patches.dtype, torch.float32))
     precise = precise - precise.mean(dim=1, keepdim=True)  # else large norms cancel
     squares = precise.square().sum(dim=-1)
     distances = squares[:, :, None] + squares[:, None] - 2 * precise @ precise.mT
     distances.diagonal(dim1=1, dim2=2).fill_(torch.inf)
-    near, index = distances.topk(nearest, dim=-1, largest=False)  # (B, N, 30)
+    near, index = distances.topk(_NEAREST, dim=-1, largest=False)  # (B, N, 30)
     radius = near.amax(dim=-1).clamp_min(_SMALLEST)
     inverse = radius.reciprocal()[:, None].expand(-1, count, -1).gather(2, index)
     factor = radius * inverse.mean(dim=-1)

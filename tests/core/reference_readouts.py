@@ -107,8 +107,10 @@ def shares(similarity: torch.Tensor) -> torch.Tensor:
 
 
 def affinity_map(similarity: torch.Tensor) -> torch.Tensor:
+    """Rows of softmax; a patch that was zeroed is like none, and its row is 0 rather than 0/0."""
     logits = 3 * (similarity - similarity.mean())
-    return logits.masked_fill(logits < 0, -math.inf).softmax(dim=-1)
+    weights = logits.masked_fill(logits < 0, -math.inf).softmax(dim=-1)
+    return torch.where(weights.isnan(), torch.zeros_like(weights), weights)
 
 
 def repaired(tower: Tower, patches: torch.Tensor, outliers: set[int], keep: bool) -> torch.Tensor:
@@ -126,6 +128,8 @@ def repaired(tower: Tower, patches: torch.Tensor, outliers: set[int], keep: bool
 def density_outliers(patches: torch.Tensor) -> set[int]:
     """SC-CLIP's local outlier factor, above its 95 % quantile."""
     count = len(patches)
+    if count < 32:  # each has all others for neighbours
+        return set()
     distances = [[float((a - b).square().sum()) for b in patches] for a in patches]
     near = []
     for i in range(count):
