@@ -334,8 +334,9 @@ class Settings(BaseSettings):
         ge=0,
         lt=1,
         description="Weight of the presence prior: labels that the whole picture does not show win "
-        'less, 0.1 to 0.25 is usual; 0 for none. For one project presence="0.1" on a control in '
-        "the labeling config, which wins. METHOD=clipsurgery has a prior of its own instead.",
+        "less, its authors take 0.1 to 0.4; 0 for none. For one project "
+        'presence="0.1" on a control in the labeling config, which wins. '
+        "METHOD=clipsurgery has a prior of its own instead.",
     )
     label_filter: float = Field(
         default=0,
