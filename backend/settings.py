@@ -334,8 +334,9 @@ class Settings(BaseSettings):
         ge=0,
         lt=1,
         description="Weight of the presence prior: labels that the whole picture does not show win "
-        'less, 0.1 to 0.25 is usual; 0 for none. For one project presence="0.1" on a control in '
-        "the labeling config, which wins. METHOD=clipsurgery has a prior of its own instead.",
+        "less, its authors take 0.1 to 0.4; 0 for none. For one project "
+        'presence="0.1" on a control in the labeling config, which wins. '
+        "METHOD=clipsurgery has a prior of its own instead.",
     )
     label_filter: float = Field(
         default=0,
@@ -343,7 +344,7 @@ class Settings(BaseSettings):
         lt=0.5,
         description="Least support of a label in a picture: labels whose probability fills no "
         "region of similar patches, or that other labels explain, are left out of its prediction; "
-        'try 0.01, 0 is for none. For one project label_filter="0.01" on a control in the '
+        'try 0.005, 0 is for none. For one project label_filter="0.005" on a control in the '
         "labeling config, which wins.",
     )
     synonyms: Synonyms = Field(
