@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -16,6 +17,7 @@ from backend.dataset.exporter import DatasetExporter
 from backend.dataset.labelled_image import Overlap, overlaps
 from backend.dataset.local_pictures import LocalPictures
 from backend.dataset.options import DatasetOptions, Format, Pictures, formats
+from backend.dataset.picture_features import PictureFeatures
 from backend.dataset.project_labels import parse_project_labels
 from backend.dataset.splits import Split
 from backend.dataset.task_sources import ExportedTasks, ProjectTasks, TaskSource
@@ -89,8 +91,16 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
     metavar="SHARES",
     help="Percentages for training, validation and test, such as 80/10/10 or 90/10.",
 )
+@click.option(
+    "--near-duplicates",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="COSINE",
+    help="With --split: keep pictures in one part from this cosine of their features on, such as "
+    "0.98; each picture is encoded by the model.",
+)
 @with_settings(
     *("label_studio_url", "label_studio_api_key", "allowed_hosts"),
+    *("model", "method", "device", "precision", "short_side_px", "model_dir"),
     *("max_image_mb", "max_image_megapixels"),
 )
 def dataset(
@@ -107,6 +117,7 @@ def dataset(
     with_predictions: bool,
     overlap: Overlap,
     shares: str | None,
+    near_duplicates: float | None,
 ) -> None:
     """Write the annotated pictures of a project as a training set.
 
@@ -121,6 +132,8 @@ def dataset(
         raise click.UsageError("Give --label-config only together with --export.")
     if export_file is not None and view is not None:
         raise click.UsageError("Give --view only together with --project.")
+    if near_duplicates is not None and shares is None:
+        raise click.UsageError("Give --near-duplicates only together with --split.")
     options = DatasetOptions(
         formats=tuple(dict.fromkeys(chosen)),
         pictures=pictures or ("none" if set(chosen) == {"parquet"} else "copy"),
@@ -128,6 +141,7 @@ def dataset(
         overlap=overlap,
         split=Split.parse(shares) if shares is not None else Split(),
         with_predictions=with_predictions,
+        least_cosine=near_duplicates,
     )
     services = Services(settings, stopping=threading.Event())
     max_mb = settings.max_image_mb
@@ -143,15 +157,20 @@ def dataset(
         local = LocalPictures(picture_folder, max_mb)
     else:
         raise click.UsageError("Give --label-config together with --export.")
-    exporter = DatasetExporter(
-        folder,
-        parse_project_labels(xml),
-        options,
-        local.read,
-        max_megapixels=settings.max_image_megapixels,
-        local_file=local.find,
-    )
-    report = _run(exporter, source, services.stopping)
+    with ExitStack() as stack:
+        describer = None
+        if options.least_cosine is not None:
+            describer = PictureFeatures(stack.enter_context(services.engine))
+        exporter = DatasetExporter(
+            folder,
+            parse_project_labels(xml),
+            options,
+            local.read,
+            max_megapixels=settings.max_image_megapixels,
+            describer=describer,
+            local_file=local.find,
+        )
+        report = _run(exporter, source, services.stopping)
     if report is None:
         click.echo("Interrupted: the same command goes on from here.")
         raise SystemExit(130)

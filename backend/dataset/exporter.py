@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Protocol
 
 from backend.dataset.atomic_file import link_file, write_file
 from backend.dataset.dataset_report import DatasetReport
@@ -23,15 +24,26 @@ from backend.dataset.picture_file import PictureFile, name_of, read_picture_file
 from backend.dataset.project_labels import ProjectLabels
 from backend.dataset.shared_files import write_shared_files
 from backend.dataset.splits import assign
-from backend.dataset.task_images import TaskImage, TaskImageReader
+from backend.dataset.task_images import TaskImage, TaskImageReader, plain_text
 from backend.dataset.task_loader import LoadedImage, LoadedTask, ReadFile, TaskLoader
 from backend.dataset.task_sources import TaskSource
 from backend.dataset.writers import coco, index_png, parquet, yolo
 from backend.errors import DatasetError, TaskError
 from backend.label_studio.image_loader import RGBArray
 
-#: Upright picture -> its features as bytes, see `PictureRow.feature`.
-Describe = Callable[[RGBArray], bytes]
+
+class Describer(Protocol):
+    """Computes the features by which near-duplicates are found."""
+
+    @property
+    def model(self) -> str:
+        """The name of the model, whose features are compared with each other only."""
+        ...
+
+    def describe(self, rgb: RGBArray) -> bytes:
+        """Return the features of an upright picture, see `PictureRow.feature`."""
+        ...
+
 
 #: Address of a picture -> its file on this machine; None where there is none.
 LocalFile = Callable[[str], Path | None]
@@ -50,7 +62,7 @@ class DatasetExporter:
         options: what is written.
         read_file: reads the file of a picture.
         max_megapixels: limit of a picture's size, in millions of pixels.
-        describe: computes the features by which near-duplicates are found; None without these.
+        describer: computes the features of pictures; None: only equal files are kept together.
         local_file: finds the file to link to.
 
     Raises:
@@ -65,7 +77,7 @@ class DatasetExporter:
         read_file: ReadFile,
         *,
         max_megapixels: float,
-        describe: Describe | None = None,
+        describer: Describer | None = None,
         local_file: LocalFile = _nowhere,
     ) -> None:
         if "coco" in options.formats:
@@ -76,7 +88,7 @@ class DatasetExporter:
         self._labels = labels
         self._options = options
         self._max_megapixels = max_megapixels
-        self._describe = describe
+        self._describer = describer
         self._local_file = local_file
         self._reader = TaskImageReader(
             labels,
@@ -108,7 +120,8 @@ class DatasetExporter:
             StudioRefused: the token may not read the project.
             StudioUnreachable: Label Studio does not answer.
         """
-        recipe = self._options.recipe(self._labels)
+        model = self._describer.model if self._describer is not None else ""
+        recipe = self._options.recipe(self._labels, model)
         try:
             with closing(Manifest(self._folder, source.name, recipe)) as manifest:
                 return self._run(manifest, source, stopping, watch)
@@ -178,7 +191,9 @@ class DatasetExporter:
             self._write_image(image, file, self._folder / files[-1])
         for path, content in contents.items():
             write_file(self._folder / path, content)
-        feature = self._describe(file.rgb) if self._describe and file is not None else None
+        feature = None
+        if self._describer is not None and file is not None:
+            feature = self._describer.describe(file.rgb)
         return PictureRow(
             task=int(image.task.id or 0),
             key=image.key,
@@ -186,7 +201,7 @@ class DatasetExporter:
             suffix=suffix,
             size_hw=size_hw,
             digest=file.digest if file is not None else _digest(image.source),
-            source="data:" if image.source[:5].lower() == "data:" else image.source,
+            source="data:" if image.source[:5].lower() == "data:" else plain_text(image.source),
             regions=_told(labelled),
             coco=annotations,
             files=files,

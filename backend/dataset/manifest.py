@@ -12,12 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from filelock import FileLock, Timeout
+
 from backend.dataset.picture_file import folded
 from backend.errors import DatasetError
 
 #: Name of the file, and the version of its tables.
 FILE_NAME: Final = ".clearclip-dataset.sqlite3"
 _VERSION: Final = "1"
+
+_LOCK_NAME: Final = ".clearclip-dataset.lock"
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -71,7 +75,7 @@ class PictureRow:
 
 
 class Manifest:
-    """The pictures of a folder. One process works on a folder at a time.
+    """The pictures of a folder. One run works on a folder at a time.
 
     Args:
         folder: the folder of the data set; it is made where there is none.
@@ -79,7 +83,8 @@ class Manifest:
         recipe: text of all choices that decide what the files of a picture hold.
 
     Raises:
-        DatasetError: the folder has other files, or is made of something else.
+        DatasetError: the folder has other files, is made of something else, or another run works
+            on it.
     """
 
     def __init__(self, folder: Path, source: str, recipe: str) -> None:
@@ -91,6 +96,13 @@ class Manifest:
                 f"{folder} has files already, and none of them is of a data set: name an empty or "
                 "a new folder."
             )
+        self._lock = FileLock(folder / _LOCK_NAME)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise DatasetError(
+                f"Another run works on {folder}: wait for it, or name another folder."
+            ) from None
         self._db = sqlite3.connect(file, isolation_level=None)
         try:
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -98,18 +110,16 @@ class Manifest:
             self._db.executescript(_TABLES)
             self._claim(source, recipe)
         except sqlite3.Error as error:
-            self._db.close()
-            raise DatasetError(
-                f"{file} cannot be used ({error}): remove the folder, or wait for the run that "
-                "works on it."
-            ) from None
+            self.close()
+            raise DatasetError(f"{file} cannot be used ({error}): name a new folder.") from None
         except BaseException:
-            self._db.close()
+            self.close()
             raise
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and let other runs work on the folder."""
         self._db.close()
+        self._lock.release()
 
     def is_unchanged(self, task: int, stamp: str) -> bool:
         """Return whether the files of a task stand for it as it is now."""

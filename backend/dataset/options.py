@@ -65,8 +65,13 @@ class DatasetOptions:
             return "masks"
         return ".parts/masks" if "parquet" in self.formats else ""
 
-    def recipe(self, labels: ProjectLabels) -> str:
-        """Return a text of all that decides what the own files of a picture hold."""
+    def recipe(self, labels: ProjectLabels, model: str = "") -> str:
+        """Return a text of all that decides what the own files of a picture hold.
+
+        Args:
+            labels: the controls and classes of the project.
+            model: name of the model that near-duplicates are found with; empty without one.
+        """
         controls = labels.controls.values()
         return json.dumps(
             {
@@ -75,7 +80,7 @@ class DatasetOptions:
                 "annotations": str(self.choice),
                 "overlap": self.overlap,
                 "needs_pictures": self.needs_pictures,
-                "features": self.least_cosine is not None,
+                "model": model,
                 "with_predictions": self.with_predictions,
                 "classes": labels.classes.names,
                 "images": [[image.name, image.value] for image in labels.images],

@@ -106,7 +106,7 @@ def name_of(source: str, otherwise: str) -> tuple[str, str]:
         return otherwise, ""
     url = urlsplit(source[:4096])
     local = parse_qs(url.query).get("d") if url.path.endswith("/local-files/") else None
-    path = local[0] if local else unquote(url.path or url.netloc)
+    path = local[0] if local else unquote(url.path)
     file = PurePosixPath(path.replace("\\", "/"))
     suffix = file.suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,5}", file.suffix) else ""
     stem = file.name[: len(file.name) - len(suffix)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +30,9 @@ from backend.label_studio.region_reader import Area, area_mask, read_areas
 from backend.label_studio.requests import Task
 
 _ORIGINS: Final = get_args(Origin)
+
+#: What decoders raise for broken content.
+_BROKEN: Final = (ValueError, ArithmeticError, EOFError, SyntaxError, struct.error, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -155,7 +160,7 @@ class TaskImageReader:
                 (
                     each.result,
                     Provenance(
-                        model_version=record.version_of(each.prediction),
+                        model_version=plain_text(record.version_of(each.prediction)),
                         annotation=each.id,
                         annotator=each.annotator,
                     ),
@@ -164,7 +169,7 @@ class TaskImageReader:
             ]
         if self._with_predictions and record.predictions and not _is_judged(record):
             newest = record.predictions[-1]
-            return [(newest.result, Provenance("prediction", newest.version))]
+            return [(newest.result, Provenance("prediction", plain_text(newest.version)))]
         return []
 
     def _areas(
@@ -231,6 +236,15 @@ def vote(versions: Sequence[LabelledImage], classes: ClassTable, overlap: Overla
     return LabelledImage(first.name, first.size_hw, regions, first.suffix)
 
 
+def plain_text(text: str) -> str:
+    """Replace lone surrogates, which no file of UTF-8 can hold.
+
+    >>> plain_text("a\\ud800")
+    'a?'
+    """
+    return text.encode("utf-8", "replace").decode()
+
+
 def _is_judged(record: TaskRecord) -> bool:
     """Return whether somebody has said something of a task, be it to skip it."""
     return bool(record.annotations)
@@ -258,7 +272,7 @@ def _mask_reader(area: Area) -> Callable[[], BoolMask]:
     def read() -> BoolMask:
         try:
             return area_mask(area)
-        except ValueError as error:
+        except _BROKEN as error:
             raise DatasetError(f"A region cannot be read: {error}") from None
 
     return read

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from backend.errors import DatasetError
 from backend.label_studio.json_fields import read_number, read_text
 from backend.label_studio.records import Annotation
 from backend.label_studio.requests import Task
+
+_LARGEST_ID: Final = (1 << 63) - 1
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def read_exported_task(raw: Any, project: int | None = None) -> TaskRecord:
     Raises:
         DatasetError: it is no object with an id and data, or its annotations are no list.
     """
-    if not isinstance(raw, dict) or type(raw.get("id")) is not int:
+    if not isinstance(raw, dict) or _id(raw.get("id")) is None:
         raise DatasetError('Expected each exported task to have an "id", but one has none.')
     id_, data = raw["id"], raw.get("data")
     annotations, predictions = raw.get("annotations", []), raw.get("predictions") or []
@@ -94,7 +96,7 @@ def read_exported_task(raw: Any, project: int | None = None) -> TaskRecord:
 def _prediction(raw: Mapping[str, Any]) -> TaskPrediction:
     result = raw.get("result")
     return TaskPrediction(
-        id=raw["id"] if type(raw.get("id")) is int else 0,
+        id=_id(raw.get("id")) or 0,
         version=read_text(raw, "model_version"),
         result=result if isinstance(result, list) else (),
     )
@@ -109,18 +111,23 @@ def _annotation(raw: Mapping[str, Any], task: int) -> Annotation:
         prediction = began.get("id")
     result = raw.get("result")
     return Annotation(
-        id=raw["id"] if type(raw.get("id")) is int else 0,
+        id=_id(raw.get("id")) or 0,
         task=task,
-        project=raw["project"] if type(raw.get("project")) is int else 0,
+        project=_id(raw.get("project")) or 0,
         result=result if isinstance(result, list) else (),
-        prediction=prediction if type(prediction) is int else None,
+        prediction=_id(prediction),
         skipped=raw.get("was_cancelled") is True,
         seconds=read_number(raw.get("lead_time")),
-        annotator=person if type(person) is int else None,
+        annotator=_id(person),
         created=_seconds(raw.get("created_at")),
         updated=_seconds(raw.get("updated_at")),
         ground_truth=raw.get("ground_truth") is True,
     )
+
+
+def _id(value: Any) -> int | None:
+    """Return an id that a database can hold; None for another value."""
+    return value if type(value) is int and 0 <= value <= _LARGEST_ID else None
 
 
 def _seconds(text: Any) -> float:

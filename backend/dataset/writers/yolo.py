@@ -26,6 +26,7 @@ FOLDER: Final = "labels"
 #: Holes that are cut out of one island, the largest first; the others are filled.
 MAX_HOLES: Final = 200
 
+_TOLERANCE_PX: Final = 0.5
 _MIN_POINTS: Final = 3  # of a line that trainers take
 
 _Points = npt.NDArray[np.int32]
@@ -39,19 +40,20 @@ def yolo_lines(image: LabelledImage, owners: npt.NDArray[np.int32], classes: Cla
         owners: (H, W), see `LabelledImage.owners`.
         classes: the classes.
     """
-    height, width = image.size_hw
+    columns, rows = (_shares(side) for side in reversed(image.size_hw))
     lines: list[str] = []
     for index, region in enumerate(image.regions):
         value = classes.index(region.label)
         for outline in outlines(owners == index):
-            shares = (outline + 0.5) / (width, height)  # pixel 0 has its centre at 0.5
-            numbers = " ".join(f"{share:.6f}" for share in shares.ravel().tolist())
-            lines.append(f"{value} {numbers}\n")
+            points = [f"{columns[x]} {rows[y]}" for x, y in outline.tolist()]
+            lines.append(f"{value} {' '.join(points)}\n")
     return "".join(lines)
 
 
 def outlines(mask: npt.NDArray[np.bool_]) -> Iterator[_Points]:
     """Iterate over the islands of a mask (H, W): (P, 2) int32, x and y in px, three or more points.
+
+    No outline is more than half a pixel off the centres of the pixels along the edge.
 
     >>> next(outlines(np.ones((2, 3), np.bool_))).tolist()
     [[0, 0], [0, 1], [2, 1], [2, 0]]
@@ -61,7 +63,9 @@ def outlines(mask: npt.NDArray[np.bool_]) -> Iterator[_Points]:
     )
     if not found:
         return
-    contours = [each[:, 0].astype(np.int32) for each in found]
+    contours = [
+        cv2.approxPolyDP(each, _TOLERANCE_PX, True)[:, 0].astype(np.int32) for each in found
+    ]
     children: dict[int, list[int]] = {}
     for index, (_, _, _, parent) in enumerate(hierarchy[0].tolist()):
         children.setdefault(parent, []).append(index)
@@ -104,6 +108,11 @@ def write_data_file(
         for value, name in enumerate(classes.names)
     ]
     write_file(folder / "data.yaml", ("\n".join(lines) + "\n").encode())
+
+
+def _shares(side_px: int) -> list[str]:
+    """Return the place of each pixel's centre on a side, as texts of shares of the side."""
+    return [f"{(place + 0.5) / side_px:.6f}" for place in range(side_px)]
 
 
 def _cut(outer: _Points, holes: list[_Points]) -> _Points:

@@ -74,6 +74,7 @@ def test_what_is_skipped_is_told_and_the_status_says_so(
         (("--project", 7), "either --project or --export"),
         (("--view", 7), "--view only together with --project"),
         (("--split", "80/30"), "make 100"),
+        (("--near-duplicates", "0.9"), "together with --split"),
         (("--annotations", "best"), "ground-truth"),
         (("--pictures", "copy", "--format", "bmp"), "bmp"),
     ],

@@ -186,6 +186,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "drawn on 60×50 px, but the picture has 60×40 px",
     ),
     "a gone label": (brush_region(SKY, "boat"), '"boat"'),
+    "a truncated bitmask": (
+        bitmask_region(SKY, "c")
+        | {"value": {"imageDataURL": "data:;base64,iVBORw0KGgoAAAA=", "bitmasklabels": ["c"]}},
+        "A region cannot be read",
+    ),
     "no value": (brush_region(SKY, "sky") | {"value": None}, "type, a value and the size"),
     "enormous": (
         region(

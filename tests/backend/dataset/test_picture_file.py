@@ -1,0 +1,63 @@
+"""Names that every file system takes, and files that are pictures as a whole."""
+
+from __future__ import annotations
+
+import pytest
+
+from backend.dataset.picture_file import folded, name_of, read_picture_file
+from backend.errors import ImageInvalid, ImageTooLarge
+from tests.backend.dataset.conftest import picture_bytes
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("/data/upload/7/4f-a.b.JPG", ("4f-a.b", ".JPG")),
+        ("https://host/x/y%20z.png?sig=1#f", ("y z", ".png")),
+        ("s3://bucket/folder/été.tif", ("été", ".tif")),
+        ("/data/local-files/?d=a/b%2Fc.png", ("c", ".png")),
+        ("/data/local-files/?d=C:%5Cx%5Cy.png", ("y", ".png")),
+        ("https://host/..%2F..%2Fetc%2Fpasswd", ("passwd", "")),
+        ("https://host/", ("task-3", "")),
+        ("https://host/...", ("task-3", "")),
+        ("/data/upload/7/con.png", ("_con", ".png")),
+        ("/data/upload/7/a:b|c.png", ("a_b_c", ".png")),
+        ("/data/upload/7/.hidden.png", ("hidden", ".png")),
+        ("data:image/png;base64,AAAA/b.png", ("task-3", "")),
+        ("/data/upload/7/x.toolongsuffix", ("x.toolongsuffix", "")),
+    ],
+)
+def test_names_by_address(source: str, name: tuple[str, str]) -> None:
+    assert name_of(source, "task-3") == name
+
+
+def test_long_names_are_cut_within_a_letter_never() -> None:
+    name, _ = name_of("/" + "é" * 300 + ".png", "x")
+    assert name == "é" * 90
+
+
+def test_names_that_a_file_system_takes_for_one_fold_alike() -> None:
+    assert folded("STRASSE") == folded("straße")
+    assert folded("a") != folded("b")
+
+
+@pytest.mark.parametrize(
+    ("save", "suffix", "expected"),
+    [
+        ({"format": "JPEG"}, ".JPEG", ".JPEG"),
+        ({"format": "JPEG"}, ".png", ".jpg"),
+        ({"format": "PNG"}, "", ".png"),
+        ({"format": "WEBP"}, ".webp", ".webp"),
+    ],
+)
+def test_suffixes_fit_the_content(save: dict[str, str], suffix: str, expected: str) -> None:
+    content = picture_bytes(1, **save)
+    file = read_picture_file(content, 1, suffix)
+    assert (file.suffix, file.content, file.size_hw) == (expected, content, (40, 60))
+
+
+def test_truncated_and_large_files_are_refused() -> None:
+    with pytest.raises(ImageInvalid, match="truncated"):
+        read_picture_file(picture_bytes(1)[:-100], 1)
+    with pytest.raises(ImageTooLarge):
+        read_picture_file(picture_bytes(1), 0.001)

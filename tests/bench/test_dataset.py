@@ -1,0 +1,129 @@
+"""Training sets: processor time of a picture, and memory of many pictures."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import resource
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from backend.dataset.exporter import DatasetExporter
+from backend.dataset.options import DatasetOptions, formats
+from backend.dataset.project_labels import parse_project_labels
+from backend.dataset.splits import Split
+from backend.dataset.task_record import TaskRecord, TaskReference
+from backend.label_studio.brush_rle import encode_rle
+from backend.label_studio.records import Annotation
+from backend.label_studio.requests import Task
+from clearclip_core import SCENE_LABELS, render_scene
+from tests.bench.conftest import Report
+
+NAMES = tuple(SCENE_LABELS)
+CONFIG = (
+    '<View><Image name="img" value="$image"/><BrushLabels name="mask" toName="img">'
+    + "".join(f'<Label value="{name}"/>' for name in NAMES)
+    + "</BrushLabels></View>"
+)
+
+
+class Drawn:
+    """Tasks whose pictures differ, with a brush region for each label of a scene."""
+
+    name = "bench"
+
+    def __init__(self, count: int, size_hw: tuple[int, int]) -> None:
+        self.total = count
+        scene = render_scene(10_000_500)
+        rows = np.arange(size_hw[0]) * scene.label_map.shape[0] // size_hw[0]
+        columns = np.arange(size_hw[1]) * scene.label_map.shape[1] // size_hw[1]
+        label_map = scene.label_map[rows[:, None], columns]
+        self.regions = len(np.unique(label_map))
+        self._result = [
+            {
+                "id": NAMES[value],
+                "type": "brushlabels",
+                "from_name": "mask",
+                "to_name": "img",
+                "original_width": size_hw[1],
+                "original_height": size_hw[0],
+                "value": {
+                    "format": "rle",
+                    "rle": encode_rle(label_map == value),
+                    "brushlabels": [NAMES[value]],
+                },
+            }
+            for value in np.unique(label_map).tolist()
+        ]
+        file = io.BytesIO()
+        Image.fromarray(scene.image).resize(size_hw[::-1]).save(file, "JPEG", quality=90)
+        self._picture = file.getvalue()
+
+    def count(self) -> int:
+        return self.total
+
+    def references(self) -> Iterator[TaskReference]:
+        for number in range(1, self.total + 1):
+            yield TaskReference(number, "1", partial(self._read, number))
+
+    def read_file(self, source: str, task: Task) -> bytes:
+        """Bytes after the end of a JPEG are nothing to its decoder, and make a file of its own."""
+        return self._picture + str(task.id).encode()
+
+    def _read(self, number: int) -> TaskRecord:
+        task = Task(number, 7, {"image": f"/data/upload/7/{number}.jpg"})
+        return TaskRecord(task, (Annotation(number, number, 7, self._result),))
+
+
+def export(drawn: Drawn, folder: Path) -> None:
+    options = DatasetOptions(formats=formats(), split=Split((80, 10, 10)))
+    labels = parse_project_labels(CONFIG)
+    exporter = DatasetExporter(folder, labels, options, drawn.read_file, max_megapixels=150)
+    report = exporter.run(drawn, threading.Event())
+    assert report is not None
+    assert (report.pictures, report.regions) == (drawn.total, drawn.total * drawn.regions)
+    assert not report.skipped
+
+
+def peak_mb(count: int, folder: Path) -> float:
+    """Most memory of a process of its own that writes so many small pictures, in MB."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        found: float = pool.apply(_peak_mb, (count, folder))
+    return found
+
+
+def _peak_mb(count: int, folder: Path) -> float:
+    export(Drawn(count, (96, 128)), folder)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def test_a_picture_takes_little_time(report: Report, tmp_path: Path) -> None:
+    drawn = Drawn(60, (768, 1024))
+    started, wall = time.process_time(), time.perf_counter()
+    export(drawn, tmp_path)
+    ms = 1000 * (time.process_time() - started) / drawn.total
+    wall_ms = 1000 * (time.perf_counter() - wall) / drawn.total
+    report.add(
+        "training set, 768 x 1024, all four formats, processor time of a picture",
+        "≤ 50 ms",
+        f"{ms:.0f} ms",
+        f"beside its download; {drawn.total} pictures of {drawn.regions} brush regions, "
+        f"{wall_ms:.0f} ms each by the clock, files flushed to the disk",
+    )
+
+
+def test_memory_does_not_grow_with_the_pictures(report: Report, tmp_path: Path) -> None:
+    few, many = peak_mb(1_000, tmp_path / "few"), peak_mb(10_000, tmp_path / "many")
+    report.add(
+        "training set, peak memory with 10,000 pictures beside 1,000",
+        "flat",
+        f"{many - few:+.0f} MB",
+        f"{few:.0f} and {many:.0f} MB, pictures of 96 x 128, all four formats",
+    )
