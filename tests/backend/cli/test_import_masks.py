@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from backend.cli.main import main
-from tests.backend.dataset.label_map_folder import CONFIG, VALUES, picture
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.mask_set import CONFIG, VALUES, picture
 
 
 @pytest.fixture

@@ -16,17 +16,64 @@ import pytest
 from label_studio_sdk.converter.brush import decode_rle
 from PIL import Image, ImageOps
 
+from backend.dataset.import_options import ImportOptions
 from backend.dataset.import_report import ImportPlan
 from backend.dataset.mask_import import MaskImporter
 from backend.dataset.mask_source import Limits, MaskSource
 from backend.dataset.readers.index_png import read_index_png
 from backend.errors import LabelConfigError
-from tests.backend.dataset.label_map_folder import VALUES, picture, put
-from tests.backend.fakes.label_studio import FakeStudio
-from tests.backend.fakes.local_server import Answer, Asked
+from backend.label_studio.client import LabelStudioClient
+from backend.services import Services
+from backend.settings import load_settings
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.local_server import Answer, Asked, LocalServer
+from tests.backend.fakes.mask_set import CONFIG, VALUES, picture, put
 
 Make = Callable[..., MaskImporter]
 VERSION = "masks set"
+
+
+@pytest.fixture
+def studio() -> FakeStudio:
+    """Three tasks with uploaded pictures `a.jpg`, `b.jpg` and `c.jpg`."""
+    paths = {task: f"/data/upload/7/0000000{task}-{name}.jpg" for task, name in enumerate("abc", 1)}
+    studio = FakeStudio(CONFIG, {task: {"image": path} for task, path in paths.items()})
+    studio.files = dict.fromkeys(paths.values(), picture())
+    return studio
+
+
+@pytest.fixture
+def server(studio: FakeStudio) -> Iterator[LocalServer]:
+    with studio.served() as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: LocalServer) -> LabelStudioClient:
+    return LabelStudioClient(server.url, TOKEN, retry_for_s=20, first_pause_s=0.01)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Label maps of `a` and `b`."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "names.txt").write_text("sky\ntraffic_light\n")
+    for name in "ab":
+        put(folder, name, VALUES)
+    return folder
+
+
+@pytest.fixture
+def importer(server: LocalServer, client: LabelStudioClient) -> Callable[..., MaskImporter]:
+    """Make an importer with options into project 7."""
+
+    def make(version: str = "masks set", **options: Any) -> MaskImporter:
+        settings = load_settings(label_studio_url=server.url, label_studio_api_key=TOKEN)
+        images = Services(settings).images
+        return MaskImporter(client, images, 7, ImportOptions(version, **options))
+
+    return make
 
 
 def masks(folder: Path) -> Iterator[MaskSource]:

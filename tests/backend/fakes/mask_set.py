@@ -1,4 +1,4 @@
-"""A folder of label maps, and the pictures that they are of."""
+"""Label maps of a drawn data set, and the pictures and the project that they are for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ CONFIG = """<View><Image name="img" value="$image"/>
     <Label value="Traffic Light" alias="tl"/></BrushLabels>
   <PolygonLabels name="outline" toName="img"><Label value="Sky"/><Label value="Car"/>
   </PolygonLabels></View>"""
-
 
 #: 0: Sky; 1: Traffic Light; 255: nothing.
 VALUES = np.full((40, 60), 255, np.uint8)
