@@ -159,8 +159,9 @@ def result_of(drawn: list[dict[str, Any]]) -> list[Any]:
 def test_annotations(predicted: Any, final: Any) -> None:
     """What counts as an annotation that can be read has masks that can be drawn."""
     for region in (*(predicted or ()), *final):
-        if isinstance(region, dict) and region.get("original_height") in (1 << 20, 10**6):
-            region["original_height"] = 2
+        for side in ("original_height", "original_width"):
+            if isinstance(region, dict) and region.get(side) in (1 << 20, 10**6):
+                region[side] = 2  # large masks take long to draw
     try:
         pictures = compare(predicted, final, CONFIG, Task(1, 1, {"image": "a"}))
     except BadRequest:
