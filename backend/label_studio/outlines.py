@@ -43,14 +43,10 @@ def fill_outline(points_px: npt.NDArray[np.float64], mask: BoolMask) -> None:
     Raises:
         ValueError: a number is not finite, or the edges cross too many rows of pixels.
     """
-    starts, ends, first, counts = _edges(points_px, mask.shape)
-    crossings = int(counts.sum())
-    if crossings > _MAX_CROSSINGS:
-        raise ValueError(
-            f"The edges of an outline cross {crossings} rows of pixels, more than {_MAX_CROSSINGS}."
-        )
+    crossings = check_crossings(points_px, mask.shape)
     if not crossings:
         return
+    starts, ends, first, counts = _edges(points_px, mask.shape)
     edges = np.repeat(np.arange(len(starts)), counts)
     rows = np.arange(crossings) - np.repeat(np.cumsum(counts) - counts, counts) + first[edges]
     (x0, y0), (x1, y1) = starts[edges].T, ends[edges].T
@@ -73,6 +69,20 @@ def check_finite(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     if not np.isfinite(points).all():
         raise ValueError("Expected a region's numbers to be finite, but got others.")
     return points
+
+
+def check_crossings(points_px: npt.NDArray[np.float64], size_hw: tuple[int, ...]) -> int:
+    """Return `row_crossings` of an outline that can be filled.
+
+    Raises:
+        ValueError: a number is not finite, or the edges cross too many rows of pixels.
+    """
+    crossings = row_crossings(points_px, size_hw)
+    if crossings > _MAX_CROSSINGS:
+        raise ValueError(
+            f"The edges of an outline cross {crossings} rows of pixels, more than {_MAX_CROSSINGS}."
+        )
+    return crossings
 
 
 def row_crossings(points_px: npt.NDArray[np.float64], size_hw: tuple[int, ...]) -> int:

@@ -10,10 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.dataset.labelled_image import BoolMask
-from backend.label_studio.region_reader import Area, area_mask
+from backend.label_studio.outlines import check_crossings, fill_outline
 
-#: Of all edges of a polygon with rows of pixels: it takes seconds to sort more.
-_MAX_CROSSINGS: Final = 10_000_000
 _SHIFT: Final = 4  # fractional bits of the coordinates in which OpenCV fills
 
 
@@ -43,9 +41,7 @@ def fill_with_edges(parts: Iterable[npt.NDArray[Any]], size_hw: tuple[int, int])
     for points in map(_checked, parts):
         far = 2 * max(size_hw)  # OpenCV overflows on larger numbers, and no pixels lie beyond
         points = points.clip(-far, far)
-        rows = int(np.abs(np.diff(points[:, 1], append=points[:1, 1])).sum())
-        if rows > _MAX_CROSSINGS:
-            raise ValueError(f"an outline of it crosses {rows} rows, more than {_MAX_CROSSINGS}")
+        check_crossings(points, size_hw)
         centred = np.rint((points - 0.5) * (1 << _SHIFT)).astype(np.int32)  # 0 is a pixel's centre
         part = np.zeros(size_hw, np.uint8)
         cv2.fillPoly(part, [centred], 1, shift=_SHIFT)
@@ -75,8 +71,9 @@ def fill_centres(parts: Iterable[npt.NDArray[Any]], size_hw: tuple[int, int]) ->
     """
     mask = np.zeros(size_hw, np.bool_)
     for points in map(_checked, parts):
-        percent = points * 100 / size_hw[::-1]
-        mask |= area_mask(Area("polygonlabels", "", "", None, size_hw, {"points": percent}))
+        part = np.zeros(size_hw, np.bool_)
+        fill_outline(points, part)
+        mask |= part
     return mask
 
 
