@@ -65,12 +65,13 @@ def pinned(file: str) -> dict[str, Requirement]:
 
 
 def requirements() -> list[Requirement]:
-    """What the images need: dependencies of the project, its extra postgres and requirements.in."""
+    """What the images need: the project's dependencies, two of its extras, and requirements.in."""
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     (dependencies,) = re.findall(r"^dependencies = \[\n(.*?)^\]", project, re.MULTILINE | re.DOTALL)
-    (extra,) = re.findall(r"^postgres = \[(.*?)\]  #", project, re.MULTILINE)
+    extras = re.findall(r"^(?:postgres|dataset) = \[(.*?)\]  #", project, re.MULTILINE)
+    assert len(extras) == 2
     named = re.findall(r'"([^"]+)"', re.sub(r"#.*", "", dependencies)) + re.findall(
-        r'"([^"]+)"', extra
+        r'"([^"]+)"', " ".join(extras)
     )
     return [*map(Requirement, named), *pinned("requirements.in").values()]
 
