@@ -15,7 +15,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
-from backend.dataset.atomic_file import link_file, write_file
 from backend.dataset.dataset_report import DatasetReport
 from backend.dataset.labelled_image import LabelledImage
 from backend.dataset.manifest import Manifest, PictureRow
@@ -30,6 +29,7 @@ from backend.dataset.task_sources import TaskSource
 from backend.dataset.writers import coco, index_png, parquet, yolo
 from backend.errors import DatasetError, TaskError
 from backend.label_studio.image_loader import RGBArray
+from clearclip_core.evaluation.atomic_write import link_whole, write_whole
 
 
 class Describer(Protocol):
@@ -190,7 +190,7 @@ class DatasetExporter:
             files.append(f"{options.image_folder}/{labelled.file_name}")
             self._write_image(image, file, self._folder / files[-1])
         for path, content in contents.items():
-            write_file(self._folder / path, content)
+            write_whole(self._folder / path, content)
         feature = None
         if self._describer is not None and file is not None:
             feature = self._describer.describe(file.rgb)
@@ -229,7 +229,7 @@ class DatasetExporter:
 
     def _write_image(self, image: TaskImage, file: PictureFile, path: Path) -> None:
         if self._options.pictures != "link" or not file.is_original:
-            write_file(path, file.content)
+            write_whole(path, file.content)
             return
         target = self._local_file(image.source)
         if target is None:
@@ -237,7 +237,7 @@ class DatasetExporter:
                 "Its picture is no file of this machine to link to: name --picture-folder, or "
                 "copy the pictures."
             )
-        link_file(path, target)
+        link_whole(path, target)
 
     def _finish(self, manifest: Manifest, changed: int) -> DatasetReport:
         """Write the files that are of all pictures, and the report."""
@@ -265,7 +265,7 @@ class DatasetExporter:
         )
         write_shared_files(self._folder, manifest, parts, self._labels.classes, self._options)
         text = json.dumps(report.to_json(), ensure_ascii=False, indent=2)
-        write_file(self._folder / "report.json", f"{text}\n".encode())
+        write_whole(self._folder / "report.json", f"{text}\n".encode())
         return report
 
 

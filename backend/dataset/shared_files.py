@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from backend.dataset.atomic_file import replaced
 from backend.dataset.labelled_image import ClassTable
 from backend.dataset.manifest import Manifest, PictureRow
 from backend.dataset.options import DatasetOptions
 from backend.dataset.writers import coco, index_png, parquet, yolo
+from clearclip_core.evaluation.atomic_write import replaced
 
 PICTURES_FILE: Final = "pictures.jsonl"
 _WRITTEN: Final = "shared files"

@@ -16,10 +16,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from backend.dataset.atomic_file import replaced
 from backend.dataset.labelled_image import OVERLAP_RULES, ClassTable, LabelledImage, Overlap
 from backend.dataset.manifest import PictureRow
 from backend.errors import DatasetError
+from clearclip_core.evaluation.atomic_write import replaced
 
 FOLDER: Final = "annotations"
 

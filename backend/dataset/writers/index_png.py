@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from backend.dataset.atomic_file import write_file
 from backend.dataset.labelled_image import ClassTable, Overlap
+from clearclip_core.evaluation.atomic_write import write_whole
 
 FOLDER: Final = "masks"
 CLASSES_FILE: Final = "classes.json"
@@ -36,10 +36,10 @@ def encode_label_map(label_map: npt.NDArray[np.uint8], classes: ClassTable) -> b
 def write_classes(folder: Path, classes: ClassTable, overlap: Overlap) -> None:
     """Write what the values stand for, and the rule by which overlaps were resolved."""
     text = json.dumps(classes.to_json(overlap), ensure_ascii=False, indent=2)
-    write_file(folder / CLASSES_FILE, f"{text}\n".encode())
+    write_whole(folder / CLASSES_FILE, f"{text}\n".encode())
 
 
 def write_lists(folder: Path, names_by_part: Mapping[str, Iterable[str]]) -> None:
     """Write the names of the pictures of each part, one a line, as trainers of PASCAL VOC read."""
     for part, names in names_by_part.items():
-        write_file(folder / "splits" / f"{part}.txt", "".join(f"{n}\n" for n in names).encode())
+        write_whole(folder / "splits" / f"{part}.txt", "".join(f"{n}\n" for n in names).encode())

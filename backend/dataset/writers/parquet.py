@@ -13,10 +13,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from backend.dataset.atomic_file import replaced, write_file
 from backend.dataset.labelled_image import OVERLAP_RULES, ClassTable, Overlap
 from backend.dataset.manifest import PictureRow
 from backend.errors import DatasetError
+from clearclip_core.evaluation.atomic_write import replaced, write_whole
 
 FOLDER: Final = "data"
 CARD_FILE: Final = "README.md"
@@ -93,7 +93,7 @@ def write_card(
     lines += ["The value 255 in a mask stands for no class.", "", "| value | class |", "|---|---|"]
     names = (name.replace("|", "\\|") for name in classes.names)
     lines += [f"| {value} | {name} |" for value, name in enumerate(names)]
-    write_file(folder / CARD_FILE, ("\n".join(lines) + "\n").encode())
+    write_whole(folder / CARD_FILE, ("\n".join(lines) + "\n").encode())
 
 
 def _rows_of_files(sizes: Sequence[int]) -> list[int]:

@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from backend.dataset.atomic_file import write_file
 from backend.dataset.labelled_image import OVERLAP_RULES, ClassTable, LabelledImage, Overlap
+from clearclip_core.evaluation.atomic_write import write_whole
 
 FOLDER: Final = "labels"
 
@@ -95,7 +95,7 @@ def write_data_file(
     """
     for part, names in parts.items():
         text = "".join(f"./{images}/{name}\n" for name in names)
-        write_file(folder / f"{part}.txt", text.encode())
+        write_whole(folder / f"{part}.txt", text.encode())
     lines = [f"# {OVERLAP_RULES[overlap]}"]
     if "val" not in parts:
         lines.append("# There is no part for validation: make one with --split 80/20.")
@@ -107,7 +107,7 @@ def write_data_file(
         f"  {value}: {json.dumps(name, ensure_ascii=False)}"  # JSON's texts are YAML's as well
         for value, name in enumerate(classes.names)
     ]
-    write_file(folder / "data.yaml", ("\n".join(lines) + "\n").encode())
+    write_whole(folder / "data.yaml", ("\n".join(lines) + "\n").encode())
 
 
 def _shares(side_px: int) -> list[str]:

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from clearclip_core.evaluation.atomic_write import remove_whole, write_whole
+from clearclip_core.evaluation.atomic_write import (
+    link_whole,
+    remove_whole,
+    replaced,
+    write_whole,
+)
 
 
 def test_a_file_is_written_with_its_folders(tmp_path: Path) -> None:
@@ -42,3 +47,41 @@ def test_what_a_killed_process_left_goes_with_the_file(tmp_path: Path) -> None:
     remove_whole(path)
     remove_whole(path)
     assert list(tmp_path.iterdir()) == [other]
+
+
+def test_an_interrupt_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "a/b.txt"
+    write_whole(file, b"old")
+
+    def write_half() -> None:
+        with replaced(file) as stream:
+            stream.write(b"ne")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert file.read_bytes() == b"old"
+    assert [path.name for path in file.parent.iterdir()] == ["b.txt"]
+
+
+def test_a_file_replaces_a_link_and_not_its_target(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_bytes(b"mine")
+    link = tmp_path / "set/a"
+    link_whole(link, target)
+    link_whole(link, target)
+    assert link.read_bytes() == b"mine"
+    write_whole(link, b"new")
+    assert target.read_bytes() == b"mine"
+
+
+def test_a_name_as_long_as_a_file_system_allows_is_written_and_removed(tmp_path: Path) -> None:
+    path = tmp_path / ("ä" * 127)  # 254 bytes
+    write_whole(path, b"one")
+    with replaced(path):
+        (part,) = (each for each in tmp_path.iterdir() if each != path)
+        left = part.with_name(part.name.replace(part.name[-12:-4], "killed"))
+        left.write_bytes(b"ha")
+    assert sorted(tmp_path.iterdir()) == sorted([path, left])
+    remove_whole(path)
+    assert list(tmp_path.iterdir()) == []
