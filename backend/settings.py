@@ -267,7 +267,7 @@ class Settings(BaseSettings):
         ge=0,
         le=100,
         description="Points of IoU: what is learned is not taken over where held-out corrected "
-        "pictures say, nine times in ten, that a label loses more.",
+        "pictures say that a label loses more.",
     )
     host: Words = Field(
         default="127.0.0.1",

@@ -21,6 +21,9 @@ from clearclip_core.adaptation.sufficient_statistics import Float64Array
 _DRAWS = 400
 _BELOW = 0.1
 
+#: A loss of so many times the bound is too much, even if no more than a loss is certain.
+_FAR_ABOVE = 1.5
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
@@ -83,6 +86,29 @@ def compare(
     low, high = np.quantile(differences[1:], (_BELOW, 1 - _BELOW), axis=0)
     bound = float(np.quantile(means[1:], _BELOW))
     return Comparison(old[0], new[0], float(means[0]), bound, low, high)
+
+
+def find_losing(
+    comparison: Comparison, label_loss: float, victims: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Return (G,) bool: the groups that lose more than they may.
+
+    A group loses too much if nine draws in ten say so, or if its loss is far above the bound and
+    nine draws in ten say that there is a loss. A victim has lost too much before and is left out;
+    where others still take its place, it may lose no more than the bound. Paint that has changed
+    its meaning counts as true for these others, and hides a part of the victim's loss.
+
+    Args:
+        comparison: of the adaptation with the words.
+        label_loss: the bound, IoU in [0, 1].
+        victims: (G,) bool.
+    """
+    lost = comparison.before - comparison.after
+    limits = label_loss * np.where(victims, 1, _FAR_ABOVE)
+    losing: npt.NDArray[np.bool_] = (comparison.highs < -label_loss) | (
+        (comparison.highs < 0) & (lost > limits)
+    )
+    return losing
 
 
 def _draws(clusters: npt.NDArray[np.intp]) -> Float64Array:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from threadpoolctl import threadpool_limits
 
-from clearclip_core.adaptation.acceptance import Comparison
+from clearclip_core.adaptation.acceptance import Comparison, find_losing
 from clearclip_core.adaptation.adaptation import Adaptation, group_names
 from clearclip_core.adaptation.batch import Batch
 from clearclip_core.adaptation.contradictions import (
@@ -40,8 +40,7 @@ from clearclip_core.adaptation.sufficient_statistics import Float64Array
 from clearclip_core.segmentation.scores import TEMPERATURE
 from clearclip_core.vocabulary import Vocabulary
 
-#: How much of a label's IoU an adaptation may cost: it is refused where nine draws of held-out
-#: images in ten say that a label loses more.
+#: How much of a label's IoU an adaptation may cost.
 LABEL_LOSS = 0.03
 
 #: Limit of the patches of all examples together; of many examples, each gives fewer.
@@ -104,8 +103,8 @@ def adapt(
         embed: prompts -> (Q, D) unit embeddings, such as `TextEncoder`.
         vocabulary: the labels in use; corrections of other labels are left out.
         trusted: digests of examples of which nothing is set aside.
-        label_loss: IoU in [0, 1]; an adaptation is refused where a label loses more than that with
-            a confidence of nine in ten.
+        label_loss: IoU in [0, 1]; an adaptation is refused where a label loses more than that, see
+            `clearclip_core.adaptation.acceptance.find_losing`.
 
     Raises:
         ValueError: examples of another model.
@@ -184,9 +183,11 @@ class _Fitting:
         if not learning.any():
             return self._words_alone()
         validation = CrossValidation(self._evidence)
+        victims = np.zeros_like(learning)
         for _ in range(_ROUNDS):
             precisions, comparison = validation.compare(learning)
-            losing = comparison.highs < -self._label_loss
+            losing = find_losing(comparison, self._label_loss, victims)
+            victims |= losing
             if comparison.gain_bound > 0 and not losing.any():
                 terms = validation.fit(learning, precisions)
                 return self._adapted(learning, precisions, terms, comparison)

@@ -1,0 +1,33 @@
+"""Which labels lose more than they may, by bounds that are written out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clearclip_core.adaptation.acceptance import Comparison, find_losing
+
+
+def compared(losses: list[float], highs: list[float]) -> Comparison:
+    """A comparison in which labels lose so much, with these upper bounds of the difference."""
+    before = np.full(len(losses), 0.5)
+    lows = np.full(len(losses), -1.0)
+    return Comparison(before, before - losses, 0.1, 0.05, lows, np.array(highs))
+
+
+def losing(losses: list[float], highs: list[float], victims: list[bool]) -> list[bool]:
+    return find_losing(compared(losses, highs), 0.03, np.array(victims)).tolist()
+
+
+def test_a_loss_that_is_certainly_above_the_bound_is_too_much() -> None:
+    assert losing([0.05, 0.02], [-0.031, -0.01], [False, False]) == [True, False]
+
+
+def test_a_loss_far_above_the_bound_is_too_much_if_there_certainly_is_one() -> None:
+    # 1.5 times the bound is 0.045; the last one may be no loss at all
+    assert losing([0.046, 0.044, 0.2], [-0.001, -0.001, 0.001], [False] * 3) == [True, False, False]
+
+
+def test_what_has_lost_before_may_lose_no_more_than_the_bound() -> None:
+    losses, highs = [0.031, 0.029, 0.031], [-0.001, -0.001, 0.001]
+    assert losing(losses, highs, [True] * 3) == [True, False, False]
+    assert losing(losses, highs, [False] * 3) == [False, False, False]
