@@ -26,8 +26,9 @@ class Job:
         only: "unlabeled" for tasks without annotations, or "all".
         view: tasks of this view of the data manager only; None for all.
         limit: the most predictions; None for all.
-        task_count: how many tasks it is about, where these are listed (`JobStore.task_ids`); None
-            for all tasks of the project.
+        task_count: how many tasks somebody has named; None where nobody has.
+        lists_tasks: whether it is about the tasks of a list, see `JobStore.task_ids`; else it is
+            about all tasks of the project.
         state: a queued job waits for a worker, a paused one for somebody who resumes it.
         version: the ``model_version`` of its predictions; empty before it has started.
         total: the number of its tasks; None before they are counted.
@@ -52,6 +53,7 @@ class Job:
     view: int | None
     limit: int | None
     task_count: int | None
+    lists_tasks: bool
     state: JobState
     version: str
     total: int | None

@@ -24,6 +24,7 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    or_,
     select,
     update,
 )
@@ -54,7 +55,7 @@ _JOBS: Final = Table(
     Column("limit", Integer),
     Column("tasks", Text),  # a JSON list of ids
     Column("scope", Text),  # a JSON list of ids
-    Column("task_count", Integer),  # the length of `scope`, or else of `tasks`
+    Column("task_count", Integer),  # the length of `tasks`
     Column("state", String(16), nullable=False, index=True),
     Column("version", Text, nullable=False, default=""),
     Column("total", Integer),
@@ -73,7 +74,10 @@ _JOBS: Final = Table(
 )
 
 #: What a `Job` is made of: all but the lists of ids, which may be long.
-_OF_JOB: Final = [column for column in _JOBS.c if column.name not in ("tasks", "scope")]
+_OF_JOB: Final = [
+    *(column for column in _JOBS.c if column.name not in ("tasks", "scope")),
+    or_(_JOBS.c.tasks.is_not(None), _JOBS.c.scope.is_not(None)).label("lists_tasks"),
+]
 
 
 class JobStore:
@@ -297,8 +301,7 @@ class JobStore:
             given = {"version": version, "total": total, "cursor": cursor}
             changes |= {name: value for name, value in given.items() if value is not None}
             if scope is not None:
-                ids = sorted(set(scope))
-                changes |= {"scope": json.dumps(ids), "task_count": len(ids)}
+                changes["scope"] = json.dumps(sorted(set(scope)))
             if before.state == "queued":  # paused and resumed before its owner noticed
                 changes["state"] = "running"
             if failures:
@@ -420,6 +423,7 @@ def _job(row: Row[Any]) -> Job:
         view=row.view,
         limit=row.limit,
         task_count=row.task_count,
+        lists_tasks=bool(row.lists_tasks),
         state=row.state,
         version=row.version,
         total=row.total,

@@ -311,7 +311,7 @@ class Prelabeler:
 
     def _task_ids(self, job: Job) -> Sequence[int] | None:
         """Return the ids of its tasks, in ascending order; None for all of the project."""
-        return None if job.task_count is None else self._store.task_ids(job.id)
+        return self._store.task_ids(job.id) if job.lists_tasks else None
 
     def _scope(self, job: Job, version: str) -> list[int] | None:
         """Return the tasks of a view, or the first ones without a prediction; None for all."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from backend.label_studio.brush_rle import count_tokens
-from backend.label_studio.outlines import row_crossings
+from backend.label_studio.outlines import check_crossings
 from backend.label_studio.region_reader import Area, area_box, outline_points
 
 #: Steps of an area beside its pixels.
@@ -25,7 +25,8 @@ def drawing_steps(area: Area) -> int:
     """Return the most steps that it takes to draw an area once.
 
     Raises:
-        ValueError: it is an outline or a rectangle with a broken geometry.
+        ValueError: it is an outline or a rectangle with a broken geometry, or an outline that
+            takes too long to fill.
 
     >>> box = {"x": 0, "y": 0, "width": 100, "height": 100}
     >>> drawing_steps(Area("rectanglelabels", "box", "img", None, (1000, 2000), box))
@@ -38,5 +39,5 @@ def drawing_steps(area: Area) -> int:
     if area.kind == "bitmasklabels":
         return _AREA + _BITMAP_PX * pixels
     if area.kind == "polygonlabels":
-        return _AREA + pixels + _CROSSING * row_crossings(outline_points(area), area.size_hw)
+        return _AREA + pixels + _CROSSING * check_crossings(outline_points(area), area.size_hw)
     return _AREA + pixels

@@ -261,7 +261,7 @@ def test_the_columns_of_the_tables() -> None:
         "jobs": [
             *("id", "project", "kind", "only", "view", "limit", "tasks", "scope", "state"),
             *("version", "total", "done", "skipped", "failed", "cursor", "worked_s", "reason"),
-            *("created", "updated", "started", "finished", *lease),
+            *("created", "updated", "started", "finished", *lease, "task_count"),
         ],
         "failures": ["id", "job", "task", "reason", "at", "project", "solved"],
         "results": [
@@ -288,10 +288,10 @@ def test_the_columns_of_the_tables() -> None:
 
 
 #: A row of the table of jobs, and the same in answers.
-JOB_ROW = """INSERT INTO jobs (id, project, kind, only, view, "limit", tasks, scope, state, version,
- total, done, skipped, failed, cursor, worked_s, reason, created, updated, started, finished, owner,
- leased_until) VALUES (5, 7, 'project', 'all', 3, 50, '[1, 2, 4]', '[1, 2]', 'failed', 'v1', 10, 4,
- 1, 2, 9, 2.0, 'Gone.', 1.0, 2.0, 3.0, 4.0, 'us', 6.0)"""
+JOB_ROW = """INSERT INTO jobs (id, project, kind, only, view, "limit", tasks, scope, task_count,
+ state, version, total, done, skipped, failed, cursor, worked_s, reason, created, updated, started,
+ finished, owner, leased_until) VALUES (5, 7, 'project', 'all', 3, 50, '[1, 2, 4]', '[1, 2]', 3,
+ 'failed', 'v1', 10, 4, 1, 2, 9, 2.0, 'Gone.', 1.0, 2.0, 3.0, 4.0, 'us', 6.0)"""
 JOB_JSON = {
     "id": 5,
     "project": 7,
@@ -299,7 +299,6 @@ JOB_JSON = {
     "view": 3,
     "limit": 50,
     "tasks": 3,
-    "scope": "[1, 2]",
     "state": "failed",
     "version": "v1",
     "total": 10,
@@ -329,7 +328,8 @@ def test_a_row_of_a_job() -> None:
     with scene.store.database.write() as connection:
         connection.execute(text(JOB_ROW))
     job = scene.store.get_job(5)
-    assert (job.id, job.tasks, job.ids, job.only) == (5, (1, 2, 4), (1, 2), "all")
+    assert (job.id, job.task_count, job.lists_tasks, job.only) == (5, 3, True, "all")
+    assert scene.store.task_ids(5) == (1, 2)
     assert json.dumps(scene.status.serializer.job(job)) == json.dumps(JOB_JSON)
     (listed,) = scene.store.list_jobs()
     assert listed == job

@@ -40,11 +40,12 @@ def zigzag(points: int, rows_percent: float) -> dict[str, Any]:
     return {"points": [[n % 101 * 0.99, n % 2 * rows_percent] for n in range(points)]}
 
 
+ZIGZAG = zigzag(40_000, 100 * 110 / 16_000)
 BOX = {"x": 0, "y": 0, "width": 100, "height": 100}
 RLE = {"rle": encode_rle(np.ones((128, 128), np.bool_))}
 HOSTILE = {
-    "a polygon of 200,000 points that cross 16000 px": [
-        region("polygonlabels", "poly", "Roof", zigzag(200_000, 0.3), side=16_000)
+    "polygons of 40,000 edges that cross 110 rows each": [
+        region("polygonlabels", "poly", "Roof", ZIGZAG, side=16_000) for _ in range(50)
     ],
     "boxes that cover all of a large image": [
         region("rectanglelabels", "box", "Sign", BOX) for _ in range(1000)

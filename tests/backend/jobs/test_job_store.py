@@ -289,16 +289,17 @@ def test_no_step_of_a_job_and_no_list_of_jobs_reads_the_ids_of_its_tasks(
         assert [(each.id, each.task_count) for each in store.list_jobs()] == [(job.id, 1000)]
         assert store.start_job(7, tasks=range(1, 1001)).id == job.id
         assert store.lease_job("me") is not None
-        assert store.advance(job.id, "me", total=1000, scope=[3, 2, 3]).task_count == 2
+        assert store.advance(job.id, "me", total=1000, scope=[3, 2, 3]).lists_tasks
         assert store.advance(job.id, "me", done=1, cursor=2).done == 1
         assert store.leased_job(7) is not None
         store.release(job.id, "me")
-        assert store.pause(job.id).task_count == 2
+        assert store.pause(job.id).task_count == 1000
     assert store.task_ids(job.id) == (2, 3)
 
 
 def test_the_ids_of_a_job_that_is_not_there_are_refused(store: JobStore) -> None:
-    assert store.task_ids(store.start_job(7).id) is None
+    job = store.start_job(7)
+    assert (store.task_ids(job.id), job.task_count, job.lists_tasks) == (None, None, False)
     with pytest.raises(JobNotFound):
         store.task_ids(99)
 

@@ -212,7 +212,7 @@ def test_nothing_is_decoded_that_is_not_needed(
     annotator: Annotator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded = []
-    monkeypatch.setattr(module, "area_mask", lambda area: decoded.append(area.id) or LEFT)
+    monkeypatch.setattr(module, "draw_area", lambda area, _: decoded.append(area.id))
     regions = [brush(LEFT, "mine"), brush(LEFT, "other's", from_name="other"), brush(LEFT, "k")]
     there = {"drafts": [{"result": regions, "updated_at": "2026-01-01"}]}
     annotator.asks(TWO, keypoint(32, 50), **there)

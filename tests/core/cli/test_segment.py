@@ -167,7 +167,7 @@ def test_a_method_is_a_preset_or_spelled_out(
         (["--labels=sky,dog,sky"], "one or more different labels, but got 'sky,dog,sky'"),
         (["--labels=sky,=dog"], "'=dog' names no label"),
         (["--labels=" + ",".join(map(str, range(256)))], "at most 255 labels, but got 256"),
-        (["--labels=sky", "--method=magic"], "clipsurgery, gem, or one that is spelled out"),
+        (["--labels=sky", "--method=magic"], "sfp, rfclip, or one that is spelled out"),
         (["--labels=sky", "--method=qq-a2"], "`alpha` to be 1 without residual and FFN"),
         (["--labels=sky", "--model=ViT-B-16"], "of the form 'arch/tag'"),
         (["--labels=sky", "--model=RN50/openai"], "cannot be read out densely"),
