@@ -17,6 +17,8 @@ _AREA: Final = 20_000
 _BITMAP_PX: Final = 20
 #: Steps of a token of a brush's run-length encoding.
 _TOKEN: Final = 500
+#: Steps of a pixel in the bounding box of an outline.
+_OUTLINE_PX: Final = 6
 #: Steps of a row of pixels that an edge of an outline crosses.
 _CROSSING: Final = 100
 
@@ -39,5 +41,6 @@ def drawing_steps(area: Area) -> int:
     if area.kind == "bitmasklabels":
         return _AREA + _BITMAP_PX * pixels
     if area.kind == "polygonlabels":
-        return _AREA + pixels + _CROSSING * check_crossings(outline_points(area), area.size_hw)
+        crossings = check_crossings(outline_points(area), area.size_hw)
+        return _AREA + _OUTLINE_PX * pixels + _CROSSING * crossings
     return _AREA + pixels
