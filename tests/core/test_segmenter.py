@@ -127,7 +127,9 @@ def test_no_batch_is_larger_than_asked_and_windows_of_pictures_share_them(
     assert segmenter.encode_batch([]) == []
 
 
-@pytest.mark.parametrize("method", ["clearclip", "clip", "gem"])
+@pytest.mark.parametrize(
+    "method", ["clearclip", "clip", "gem", "naclip", "scclip", "sfp", "clearclip-stitched"]
+)
 def test_cls_features_on_request_are_the_trained_models_and_change_no_patch(
     clip_model: open_clip.CLIP, model: LoadedModel, method: str
 ) -> None:
