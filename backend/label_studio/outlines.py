@@ -43,10 +43,10 @@ def fill_outline(points_px: npt.NDArray[np.float64], mask: BoolMask) -> None:
     Raises:
         ValueError: a number is not finite, or the edges cross too many rows of pixels.
     """
-    crossings = check_crossings(points_px, mask.shape)
+    starts, ends, first, counts = _edges(points_px, mask.shape)
+    crossings = _count(counts)
     if not crossings:
         return
-    starts, ends, first, counts = _edges(points_px, mask.shape)
     edges = np.repeat(np.arange(len(starts)), counts)
     rows = np.arange(crossings) - np.repeat(np.cumsum(counts) - counts, counts) + first[edges]
     (x0, y0), (x1, y1) = starts[edges].T, ends[edges].T
@@ -72,29 +72,24 @@ def check_finite(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def check_crossings(points_px: npt.NDArray[np.float64], size_hw: tuple[int, ...]) -> int:
-    """Return `row_crossings` of an outline that can be filled.
+    """Return how many rows of pixels the edges of an outline (P, 2) cross, all together.
 
     Raises:
-        ValueError: a number is not finite, or the edges cross too many rows of pixels.
+        ValueError: a number is not finite, or they are too many to fill the outline.
+
+    >>> check_crossings(np.array([[0.0, 0], [3, 0], [3, 2]]), (9, 9))
+    4
     """
-    crossings = row_crossings(points_px, size_hw)
+    return _count(_edges(points_px, size_hw).counts)
+
+
+def _count(counts: npt.NDArray[np.intp]) -> int:
+    crossings = int(counts.sum())
     if crossings > _MAX_CROSSINGS:
         raise ValueError(
             f"The edges of an outline cross {crossings} rows of pixels, more than {_MAX_CROSSINGS}."
         )
     return crossings
-
-
-def row_crossings(points_px: npt.NDArray[np.float64], size_hw: tuple[int, ...]) -> int:
-    """Return how many rows of pixels the edges of an outline (P, 2) cross, all together.
-
-    Raises:
-        ValueError: a number is not finite.
-
-    >>> row_crossings(np.array([[0.0, 0], [3, 0], [3, 2]]), (9, 9))
-    4
-    """
-    return int(_edges(points_px, size_hw).counts.sum())
 
 
 def _edges(points_px: npt.NDArray[np.float64], size_hw: tuple[int, ...]) -> _Edges:
