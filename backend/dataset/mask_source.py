@@ -10,6 +10,7 @@ from typing import Any
 
 from backend.dataset.labelled_image import LabelledRegion
 from backend.errors import DatasetError
+from clearclip_core.images.files import is_hidden
 
 #: Height and width of a picture in px -> its regions.
 ReadRegions = Callable[[tuple[int, int]], Sequence[LabelledRegion]]
@@ -43,6 +44,29 @@ class MaskSource:
     name: str
     where: str
     read_regions: ReadRegions = field(repr=False, compare=False)
+
+
+def find_below(
+    folder: Path, below: str, is_wanted: Callable[[Path], bool]
+) -> tuple[Path, list[Path]]:
+    """Find the files of a data set: those in a folder below its own where there is one.
+
+    Args:
+        folder: of the data set.
+        below: name of the folder below it.
+        is_wanted: tells by its path whether a file is one of them; hidden files are none.
+
+    Returns:
+        The folder that names start from, and the files by name.
+    """
+    inner = folder / below
+    root = inner if inner.is_dir() else folder
+    files = sorted(
+        path
+        for path in root.rglob("*")
+        if is_wanted(path) and path.is_file() and not is_hidden(path, root)
+    )
+    return root, files
 
 
 def relative_name(path: Path, folder: Path) -> str:

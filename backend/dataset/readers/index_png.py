@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from backend.dataset.labelled_image import LabelledRegion
-from backend.dataset.mask_source import Limits, MaskSource, read_bytes, relative_name
+from backend.dataset.mask_source import Limits, MaskSource, find_below, read_bytes, relative_name
 from backend.dataset.readers.label_map import read_label_map
 from backend.dataset.readers.label_values import LabelValues
 from backend.errors import DatasetError
-from clearclip_core.images.files import is_hidden
 
 
 def find_maps(folder: Path) -> tuple[Path, list[Path]]:
@@ -19,14 +18,7 @@ def find_maps(folder: Path) -> tuple[Path, list[Path]]:
     Returns:
         The folder that names start from, and the files by name.
     """
-    below = folder / "masks"
-    root = below if below.is_dir() else folder
-    files = sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() == ".png" and path.is_file() and not is_hidden(path, root)
-    )
-    return root, files
+    return find_below(folder, "masks", lambda path: path.suffix.lower() == ".png")
 
 
 def read_index_png(folder: Path, names: Path | None, limits: Limits) -> Iterator[MaskSource]:

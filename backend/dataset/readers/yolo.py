@@ -20,6 +20,7 @@ from backend.dataset.mask_source import (
     Limits,
     MaskSource,
     check_pixels,
+    find_below,
     read_bytes,
     read_score,
     relative_name,
@@ -27,7 +28,6 @@ from backend.dataset.mask_source import (
 from backend.dataset.readers.label_values import FILES, LabelValues
 from backend.dataset.readers.outlines import fill_with_edges
 from backend.errors import DatasetError
-from clearclip_core.images.files import is_hidden
 
 _YAML_LIMITS: Final = Limits(max_file_mb=1)
 #: How far beyond the picture a point may lie, as a share of it.
@@ -40,14 +40,9 @@ def find_label_files(folder: Path) -> tuple[Path, list[Path]]:
     Returns:
         The folder that names start from, and the files by name.
     """
-    below = folder / "labels"
-    root = below if below.is_dir() else folder
-    files = sorted(
-        path
-        for path in root.rglob("*.txt")
-        if path.is_file() and path.name not in FILES and not is_hidden(path, root)
+    return find_below(
+        folder, "labels", lambda path: path.suffix == ".txt" and path.name not in FILES
     )
-    return root, files
 
 
 def read_yolo(folder: Path, names: Path | None, limits: Limits) -> Iterator[MaskSource]:
