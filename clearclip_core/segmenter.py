@@ -263,7 +263,7 @@ class Segmenter:
         self, images: Sequence[PreparedImage], batch_size: int, with_cls: bool
     ) -> Iterator[DenseFeatures]:
         """Encode images whose windows have one size, in their order."""
-        windows = batches(self._windows(images), batch_size)
+        windows = batches(self.windows(images), batch_size)
         counts = [image.plan.count for image in images]
         if self.method.stitched:
             grid_hw = images[0].plan.grid_hw
@@ -278,8 +278,12 @@ class Segmenter:
         for image, part in zip(images, parts, strict=True):
             yield DenseFeatures(part.patches, image.plan, part.cls, self.method.remove_redundancy)
 
-    def _windows(self, images: Iterable[PreparedImage]) -> Iterator[torch.Tensor]:
-        """Yield the windows (3, h, w) of all images; each image is normalised as it is reached."""
+    def windows(self, images: Iterable[PreparedImage]) -> Iterator[torch.Tensor]:
+        """Yield the windows (3, h, w) of images, normalised, in the model's dtype on its device.
+
+        Args:
+            images: from `prepare`; each is normalised as it is reached.
+        """
         device, dtype = self.encoder.device, self.encoder.dtype
         precise = torch.promote_types(dtype, torch.float32)
         for image in images:

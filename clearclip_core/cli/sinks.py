@@ -12,7 +12,6 @@ from clearclip_core.cli.errors import click_errors
 from clearclip_core.cli.image_source import ImageSource
 from clearclip_core.cli.options import ModelOptions, many_method_options
 from clearclip_core.clip.batching import batches
-from clearclip_core.clip.dense_encoder import DenseEncoder
 from clearclip_core.clip.methods import METHODS
 from clearclip_core.clip.sink_channels import find_sink_channels, save_sink_channels
 from clearclip_core.images.files import find_images
@@ -46,9 +45,5 @@ def sinks(options: ModelOptions, pictures: tuple[str, ...]) -> None:
 
 def _windows(segmenter: Segmenter, source: ImageSource) -> Iterator[torch.Tensor]:
     """Yield the windows of each picture in batches (B, 3, h, w)."""
-    encoder: DenseEncoder = segmenter.encoder
     for rgb in tqdm(source, unit="picture"):
-        image = segmenter.prepare(rgb)
-        precise = torch.promote_types(encoder.dtype, torch.float32)
-        pixels = segmenter.preprocessing.normalize(image.resized, encoder.device, precise)
-        yield from batches(image.plan.cut(pixels.to(encoder.dtype)), segmenter.windows_at_once)
+        yield from batches(segmenter.windows([segmenter.prepare(rgb)]), segmenter.windows_at_once)

@@ -244,9 +244,8 @@ def _few_heads_at_once(
     batch, heads, tokens, width = query.shape
     factor = width**-0.5 if scale is None else scale
     step = max(1, _MAP_ELEMENTS // (tokens * key.shape[2]))
-    merged = value.new_empty(
-        batch, tokens, heads, value.shape[-1]
-    )  # as the output projection reads it
+    # In the order in which the output projection reads it.
+    merged = value.new_empty(batch, tokens, heads, value.shape[-1])
     for index in range(batch):
         for first in range(0, heads, step):
             few = slice(first, first + step)
