@@ -109,7 +109,7 @@ class MaskImporter:
         self._drawer = RegionDrawer(
             self._mapping, instances=self._options.instances, as_stored=self._options.as_stored
         )
-        tasks = list(self._tasks())
+        tasks = list(self._client.all_tasks(self._project, TaskFilter()))
         matched, unmatched = self._match(sources, tasks)
         by_task: dict[int, list[Matched]] = defaultdict(list)
         for each in sorted(matched, key=lambda each: each.place.key):
@@ -163,13 +163,6 @@ class MaskImporter:
             done += len(chunk)
             progress(done, len(tasks))
         return ImportReport(done - len(refused), len(tasks) - done, refused)
-
-    def _tasks(self) -> Iterator[Task]:
-        """Iterate over all tasks of the project, page by page."""
-        after = 0
-        while tasks := self._client.tasks(self._project, TaskFilter(after_id=after)):
-            yield from tasks
-            after = int(tasks[-1].id or 0)
 
     def _match(
         self, sources: Iterable[MaskSource], tasks: Iterable[Task]

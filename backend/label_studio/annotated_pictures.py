@@ -111,7 +111,7 @@ class AnnotatedPicture:
             ValueError: there is none, or it has no region of a label on the image.
         """
         project = self.project
-        annotation = choose_annotation(project.client.annotations(int(self.task.id or 0)))
+        annotation = choose_annotation(project.client.contents.annotations(int(self.task.id or 0)))
         if annotation is None:
             raise ValueError("It has no annotation that was submitted.")
         made = draw_label_map(

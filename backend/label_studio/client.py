@@ -323,18 +323,6 @@ class LabelStudioClient:
         )
         return sorted(int(each.id) for each in found or () if each.id is not None)
 
-    def annotations(self, task: int) -> list[Annotation]:
-        """Return all annotations of a task with their regions; none where the task is gone.
-
-        Raises:
-            StudioRefused: the token may not see it.
-            StudioUnreachable: Label Studio does not answer.
-        """
-        found = self._connection.find(
-            lambda sdk: sdk.annotations.list(id=task, request_options=NO_RETRIES)
-        )
-        return [read_annotation(each) for each in found or ()]
-
     def prediction(self, prediction: int) -> PredictionRegions | None:
         """Return the regions of one prediction; None where it is gone.
 

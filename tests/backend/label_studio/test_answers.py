@@ -51,7 +51,7 @@ CALLS: dict[str, tuple[Callable[[LabelStudioClient, FakeStudio], Any], Any]] = {
     "prediction": (lambda client, _: getattr(client.prediction(1), "version", None), VERSION),
     "annotation": (lambda client, _: getattr(client.annotation(2), "task", None), 6),
     "annotation_ids": (lambda client, _: client.annotation_ids(6), [2]),
-    "annotations": (lambda client, _: [each.task for each in client.annotations(6)], [6]),
+    "annotations": (lambda client, _: [each.task for each in client.contents.annotations(6)], [6]),
     "write": (lambda client, _: client.write(7, VERSION, {9: ENTRY}), {}),
     "delete": (lambda client, _: client.delete(1), None),
 }
