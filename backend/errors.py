@@ -17,6 +17,7 @@
     ├── JobNotFound             404   there is no job of that number
     ├── PlotNotFound            404   there is nothing yet that a plot could show
     ├── JobOver                 409   a job that is over cannot be paused, resumed or cancelled
+    ├── WithdrawalRefused       409   a job has written no predictions, or may still write some
     ├── LearningRefused         409   a project is pinned, or has nothing to learn or go back to
     ├── DatabaseInUse           409   a database that a backend works with cannot be restored
     ├── DatabaseAway            503   another program locks the database, or it cannot be reached
@@ -154,6 +155,13 @@ class JobOver(BackendError):
 
     http_status = 409
     code = "JobOver"
+
+
+class WithdrawalRefused(BackendError):
+    """The predictions of a job cannot be withdrawn: it has written none, or is not over."""
+
+    http_status = 409
+    code = "WithdrawalRefused"
 
 
 class LearningRefused(BackendError):

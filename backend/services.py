@@ -30,6 +30,7 @@ from backend.jobs.project_titles import ProjectTitles
 from backend.jobs.ray_prelabeler import ClusterPrelabeler
 from backend.jobs.token_watch import TokenWatch
 from backend.jobs.webhook_watch import WebhookWatch
+from backend.jobs.withdrawer import Withdrawer
 from backend.jobs.worker import Worker
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.files import LabelStudioFiles
@@ -272,6 +273,10 @@ class Services:
         predictor = predictor or self.predictor()
         return Prelabeler(self.store, self.outbox, self.deadline, predictor, client, self.owner)
 
+    def withdrawer(self, client: LabelStudioClient) -> Withdrawer:
+        """Make the withdrawer, which deletes the predictions of a job."""
+        return Withdrawer(self.store, client, self.owner)
+
     def ray_prelabeler(self, client: LabelStudioClient, actors: int | None) -> ClusterPrelabeler:
         """Make the prelabeler that runs jobs on a Ray cluster; the engine here need not be started.
 
@@ -306,7 +311,7 @@ class Services:
             self.outbox, self.store, FailureStore(self.database), predictor, client
         )
         prelabeler = self.prelabeler(client, predictor)
-        jobs = JobRunner(self.store, prelabeler, self.owner, self.stopping)
+        jobs = JobRunner(self.store, prelabeler, self.withdrawer(client), self.owner, self.stopping)
         reader = self.annotation_reader(reading_client, self.learner)
         feedback = FeedbackUpdater(
             self.annotations, reader, self.learner, client, self.stopping.is_set

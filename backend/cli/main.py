@@ -20,6 +20,11 @@ COMMANDS: Final = {
         "prelabel",
         "Predict all tasks of a project and write the predictions to Label Studio.",
     ),
+    "withdraw": CommandSource(
+        "backend.cli.withdraw",
+        "withdraw",
+        "Delete the predictions of a job in Label Studio that nobody has worked with.",
+    ),
     "report": CommandSource(
         "backend.cli.report",
         "report",

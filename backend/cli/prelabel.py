@@ -5,27 +5,20 @@ from __future__ import annotations
 import importlib.util
 import json
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 from sqlalchemy.exc import SQLAlchemyError
-from tqdm import tqdm
 
+from backend.cli.job_progress import run_job
 from backend.cli.options import MODEL_SETTINGS, OUTPUT_FILE, with_settings, write_text
-from backend.cli.signals import stopped_by_signals
 from backend.database.database import error_message
-from backend.database.leases import LeaseLost, has_died
-from backend.errors import JobOver
-from backend.jobs.job import Job, Only
-from backend.jobs.job_report import JobReport
+from backend.database.leases import LeaseLost
+from backend.jobs.job import Only
 from backend.jobs.prelabeler import Prelabeler
 from backend.services import Services
 from backend.settings import Settings
-
-#: How often a job that another process works on is looked at, in seconds.
-_POLL_S = 0.5
 
 
 @click.command()
@@ -88,7 +81,8 @@ def prelabel(
                 click.echo(prelabeler.plan(project, only=only, view=view, limit=limit))
                 return
             job = services.store.start_job(project, only=only, view=view, limit=limit)
-            report = run_job(services, prelabeler, job)
+            run_job(services, prelabeler, job)
+            report = prelabeler.report(job.id)
     except SQLAlchemyError as error:
         raise click.ClickException(
             f"The database is away ({error_message(error)}): the same command goes on from here."
@@ -127,59 +121,3 @@ def make_prelabeler(
     if where == "ray":
         return services.ray_prelabeler(client, actors)
     return services.prelabeler(client)
-
-
-def run_job(services: Services, prelabeler: Prelabeler, job: Job) -> JobReport:
-    """Run a job here with a progress bar, or show its progress where another process runs it.
-
-    It returns when the job is over, or after Ctrl-C.
-    """
-    with (
-        stopped_by_signals(services.stopping),
-        tqdm(unit="picture", dynamic_ncols=True, desc=f"Project {job.project}") as bar,
-    ):
-
-        def show(job: Job) -> None:
-            bar.total, bar.n = job.total, job.done + job.skipped + job.failed
-            bar.initial = job.skipped if bar.initial == 0 else bar.initial
-            bar.set_postfix(failed=job.failed)
-
-        leased = _lease(services, job, show)
-        if leased is not None:
-            try:
-                job = prelabeler.run(leased, services.stopping, show)
-            finally:
-                _pause(services, job.id)
-    return prelabeler.report(job.id)
-
-
-def _pause(services: Services, job: int) -> None:
-    """Pause a job that is not over and release it, for the same command to continue."""
-    store = services.store
-    with suppress(JobOver, LeaseLost):
-        if not store.get_job(job).over:
-            store.pause(job)
-            store.release(job, services.owner)
-
-
-def _lease(services: Services, job: Job, show: Callable[[Job], None]) -> Job | None:
-    """Lease a job, also one whose process has died.
-
-    Returns:
-        The job; None: another process has ended it, or after Ctrl-C.
-    """
-    store, stopping = services.store, services.stopping
-    while not stopping.is_set():
-        leased = store.lease_job(services.owner, job.id)
-        if leased is not None:
-            return leased
-        now = store.get_job(job.id)
-        if now.over:
-            break
-        holder = store.leased_job(job.project)
-        if holder is not None and has_died(holder.owner):
-            store.release(holder.id, holder.owner)
-            continue
-        show(now)
-        stopping.wait(_POLL_S)
-    return None

@@ -1,4 +1,4 @@
-"""A job: tasks of a project to predict."""
+"""A job: tasks of a project to predict, or predictions to withdraw."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 JobState = Literal["queued", "running", "paused", "cancelled", "done", "failed"]
-JobKind = Literal["project", "new"]
+JobKind = Literal["project", "new", "withdrawal"]
 Only = Literal["unlabeled", "all"]
 
 #: States in which nothing more happens to a job.
@@ -22,7 +22,8 @@ class Job:
     Attributes:
         id: counts up from 1.
         project: the project of the tasks.
-        kind: "project" for a whole project, as somebody asked for; "new" for its new tasks.
+        kind: "project" for a whole project, as somebody asked for; "new" for its new tasks;
+            "withdrawal" for one that deletes the predictions of another job.
         only: "unlabeled" for tasks without annotations, or "all".
         view: tasks of this view of the data manager only; None for all.
         limit: the most predictions; None for all.
@@ -32,8 +33,10 @@ class Job:
         state: a queued job waits for a worker, a paused one for somebody who resumes it.
         version: the ``model_version`` of its predictions; empty before it has started.
         total: the number of its tasks; None before they are counted.
-        done: the number of tasks that are predicted.
-        skipped: the number of tasks that had a prediction of that version already.
+        done: the number of tasks that are predicted; of a withdrawal, those whose prediction is
+            deleted.
+        skipped: the number of tasks that had a prediction of that version already; of a withdrawal,
+            those that keep theirs.
         failed: the number of tasks without a prediction, see `FailureStore`.
         cursor: the task id up to which all tasks are done, skipped or failed.
         worked_s: the seconds that it ran, without pauses.
@@ -44,6 +47,7 @@ class Job:
         finished: when it was done, cancelled or failed.
         owner: the owner of the lease, or of the last one.
         leased_until: when the lease ends.
+        withdraws: id of the job whose predictions a withdrawal deletes; None for other kinds.
     """
 
     id: int
@@ -69,6 +73,7 @@ class Job:
     finished: float | None
     owner: str
     leased_until: float
+    withdraws: int | None = None
 
     @property
     def over(self) -> bool:

@@ -10,6 +10,7 @@ from backend.errors import BackendError
 from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore
 from backend.jobs.prelabeler import Prelabeler
+from backend.jobs.withdrawer import Withdrawer
 
 log = logging.getLogger(__name__)
 
@@ -19,16 +20,23 @@ class JobRunner:
 
     Args:
         store: the jobs.
-        prelabeler: runs one job.
+        prelabeler: runs one job that predicts.
+        withdrawer: runs one withdrawal.
         owner: the owner of the leases.
         stopping: once it is set, a running job is released for another backend or for later.
     """
 
     def __init__(
-        self, store: JobStore, prelabeler: Prelabeler, owner: str, stopping: threading.Event
+        self,
+        store: JobStore,
+        prelabeler: Prelabeler,
+        withdrawer: Withdrawer,
+        owner: str,
+        stopping: threading.Event,
     ) -> None:
         self._store = store
         self._prelabeler = prelabeler
+        self._withdrawer = withdrawer
         self._owner = owner
         self._stopping = stopping
 
@@ -43,7 +51,8 @@ class JobRunner:
             return False
         log.info("Job %d: project %d, by %s", job.id, job.project, self._owner)
         try:
-            job = self._prelabeler.run(job, self._stopping)
+            runner = self._withdrawer if job.kind == "withdrawal" else self._prelabeler
+            job = runner.run(job, self._stopping)
             if not job.over:
                 self._store.release(job.id, self._owner)
         except LeaseLost as error:

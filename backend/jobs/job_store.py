@@ -40,7 +40,7 @@ from backend.database.leases import (
     leased_to,
     renewed,
 )
-from backend.errors import JobNotFound, JobOver
+from backend.errors import JobNotFound, JobOver, WithdrawalRefused
 from backend.jobs.job import OVER, Job, JobKind, JobState, Only
 from backend.prediction.failures import FailureStore
 
@@ -69,6 +69,7 @@ _JOBS: Final = Table(
     Column("updated", Float, nullable=False),
     Column("started", Float),
     Column("finished", Float),
+    Column("withdraws", Integer),
     *lease_columns(),
     sqlite_autoincrement=True,
 )
@@ -149,6 +150,28 @@ class JobStore:
                 return self._change(connection, equal.id, state="queued")
             return equal
 
+    def start_withdrawal(self, job: int) -> Job:
+        """Queue the withdrawal of a job's predictions, unless one is queued or under way.
+
+        Raises:
+            JobNotFound: there is no job of that number.
+            WithdrawalRefused: it has written none, may still write some, or is a withdrawal itself.
+        """
+        with self.database.write_exclusively(LOCK) as connection:
+            of = self._get(connection, job)
+            if of.kind == "withdrawal" or not of.done:
+                raise WithdrawalRefused(f"Job {job} has written no predictions.")
+            if not of.over:
+                raise WithdrawalRefused(f"Job {job} is {of.state}: cancel it first.")
+            same = (_JOBS.c.withdraws == job, _JOBS.c.state.not_in(OVER))
+            row = connection.execute(select(*_OF_JOB).where(*same).limit(1)).first()
+            if row is not None:
+                return _job(row)
+            asked = {"project": of.project, "kind": "withdrawal", "only": "all"}
+            return self._insert(
+                connection, {**asked, "withdraws": job, "version": of.version}, None
+            )
+
     def list_jobs(self, project: int | None = None, limit: int = 100) -> list[Job]:
         """Return the newest jobs, of one project or of all, newest first."""
         query = select(*_OF_JOB).order_by(_JOBS.c.id.desc()).limit(limit)
@@ -168,6 +191,8 @@ class JobStore:
 
     def task_ids(self, job: int) -> tuple[int, ...] | None:
         """Return the ids of a job's tasks in ascending order; None for all tasks of its project.
+
+        Of a withdrawal, these are the tasks that keep their prediction.
 
         Raises:
             JobNotFound: there is no job of that number.
@@ -439,4 +464,5 @@ def _job(row: Row[Any]) -> Job:
         finished=row.finished,
         owner=row.owner,
         leased_until=row.leased_until,
+        withdraws=row.withdraws,
     )

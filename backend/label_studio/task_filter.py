@@ -20,6 +20,7 @@ class TaskFilter:
         with_version: has a prediction of this ``model_version``; None for no condition.
         unlabeled: has no annotation.
         labeled: has an annotation.
+        drafted: has a draft, of any annotator.
         after_id: has a greater id.
         ids: is one of these; None for no condition.
         min_predictions: has at least so many predictions, of any version.
@@ -32,6 +33,7 @@ class TaskFilter:
     with_version: str | None = None
     unlabeled: bool = False
     labeled: bool = False
+    drafted: bool = False
     after_id: int = 0
     ids: tuple[int, ...] | None = None
     min_predictions: int = 0
@@ -61,6 +63,8 @@ class TaskFilter:
             require("total_annotations", "equal", "Number", 0)
         if self.labeled:
             require("total_annotations", "greater", "Number", 0)
+        if self.drafted:
+            require("draft_exists", "equal", "Boolean", True)
         if self.min_predictions:
             require("total_predictions", "greater_or_equal", "Number", self.min_predictions)
         if self.changed_after is not None:

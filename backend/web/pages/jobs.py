@@ -56,7 +56,7 @@ class JobRoutes:
         routes.add_url_rule(_JOB, "show", self.show, methods=["GET"])
         routes.add_url_rule(_JOB, "cancel", self.cancel, methods=["DELETE"])
         # The text of a route is the label of a metric, and so the name `turn` stays.
-        actions = "<any(pause, resume, cancel):turn>"
+        actions = "<any(pause, resume, cancel, withdraw):turn>"
         routes.add_url_rule(f"{_JOB}/{actions}", "act", self.act, methods=["POST"])
         return routes
 
@@ -82,6 +82,8 @@ class JobRoutes:
         failures = FailureStore(self.store.database).newest(job, _FAILURES_SHOWN)
         failed = [self.serializer.failure(failure, found.project) for failure in failures]
         shown = {**self.serializer.job(found), "failures": failed}
+        if found.kind == "withdrawal":
+            shown["kept"] = [*(self.store.task_ids(job) or ())]
         return html_page("job.html", job=shown) if is_for_people() else json_response(shown)
 
     def cancel(self, job: int) -> Response:
@@ -89,11 +91,12 @@ class JobRoutes:
         return self._answer(self.store.cancel(job))
 
     def act(self, job: int, turn: str) -> Response:
-        """Pause, resume or cancel a job; `turn` says which."""
+        """Pause, resume, cancel or withdraw a job; `turn` says which."""
         actions = {
             "pause": self.store.pause,
             "resume": self.store.resume,
             "cancel": self.store.cancel,
+            "withdraw": self._withdraw,
         }
         try:
             return self._answer(actions[turn](job))
@@ -107,6 +110,11 @@ class JobRoutes:
         return self.store.start_job(
             asked.project, only=asked.only, view=asked.view, limit=asked.limit
         )
+
+    def _withdraw(self, job: int) -> Job:
+        if self.settings.label_studio_api_key is None:
+            raise BadRequest(NO_KEY)
+        return self.store.start_withdrawal(job)
 
     def _answer(self, job: Job, status: int = 200) -> Response:
         """Answer with the job as JSON; send a browser back to the dashboard."""

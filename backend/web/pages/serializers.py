@@ -54,6 +54,7 @@ class StatusSerializer:
             "owner": job.owner,
             "leased_until": job.leased_until,
             "filter": job.only,
+            "withdraws": job.withdraws,
             "over": job.over,
             "remaining": job.remaining,
             "rate": job.rate,

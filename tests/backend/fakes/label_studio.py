@@ -58,6 +58,7 @@ class FakeStudio:
     annotations: dict[int, dict[str, Any]] = field(default_factory=dict)
     webhooks: list[dict[str, Any]] = field(default_factory=list)
     backends: list[dict[str, Any]] = field(default_factory=list)
+    drafted: set[int] = field(default_factory=set)
     titles: dict[int, str] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     lock: Any = field(default_factory=threading.RLock)
@@ -258,6 +259,7 @@ class FakeStudio:
                 ("predictions_model_versions", "not_contains"): lambda v: v[0] not in versions,
                 ("total_annotations", "equal"): lambda v: self._is_annotated(task) == bool(v),
                 ("total_annotations", "greater"): lambda v: self._is_annotated(task),
+                ("draft_exists", "equal"): lambda v: (task in self.drafted) == v,
                 ("updated_at", "greater"): lambda v: self._changed_at(task) > _read(v),
                 ("total_predictions", "greater_or_equal"): lambda v: len(versions) >= v,
             }[column, each["operator"]]

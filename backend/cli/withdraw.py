@@ -1,0 +1,60 @@
+"""``clearclip-backend withdraw``: delete the predictions of a job that nobody has worked with."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import click
+from sqlalchemy.exc import SQLAlchemyError
+
+from backend.cli.job_progress import run_job
+from backend.cli.options import with_settings
+from backend.database.database import error_message
+from backend.database.leases import LeaseLost
+from backend.services import Services
+from backend.settings import Settings
+
+
+@click.command()
+@click.option(
+    "--job", type=click.IntRange(min=1), required=True, help="Number of the job, see the dashboard."
+)
+@click.option("--dry-run", is_flag=True, help="Say what there is to delete, and delete nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@with_settings("label_studio_url", "label_studio_api_key", "model_dir", "database_url")
+def withdraw(settings: Settings, job: int, dry_run: bool, as_json: bool) -> None:
+    """Delete the predictions of a job in Label Studio that nobody has worked with.
+
+    Tasks that have an annotation or a draft keep theirs, and are listed. A run that was interrupted
+    continues when the same command is given again. The exit status is 0 when it is over, 1 when it
+    could not go on, and 130 after Ctrl-C or where it was paused.
+    """
+    services = Services(settings, stopping=threading.Event())
+    client = services.required_client("predictions are deleted")
+    services.database.check()
+    withdrawer, store = services.withdrawer(client), services.store
+    if dry_run:
+        plan = withdrawer.plan(job)
+        counts = {"job": job, "version": plan.version, "to_delete": plan.to_delete}
+        click.echo(json.dumps({**counts, "kept": [*plan.kept]}) if as_json else plan)
+        return
+    try:
+        started = store.start_withdrawal(job)
+        run_job(services, withdrawer, started)
+        done, kept = store.get_job(started.id), store.task_ids(started.id) or ()
+    except SQLAlchemyError as error:
+        raise click.ClickException(
+            f"The database is away ({error_message(error)}): the same command goes on from here."
+        ) from None
+    except LeaseLost as error:
+        raise click.ClickException(str(error)) from None
+    if as_json:
+        counts = {"job": job, "version": done.version, "state": done.state, "deleted": done.done}
+        click.echo(json.dumps({**counts, "reason": done.reason, "kept": [*kept]}))
+    else:
+        click.echo(f"Withdrawal of job {job}: {done.state}. {done.reason}".rstrip())
+        click.echo(f"{done.done} predictions deleted, {len(kept)} tasks keep theirs.")
+        if kept:
+            click.echo(f"Kept: {', '.join(map(str, kept))}")
+    raise SystemExit(130 if not done.over else 0 if done.state == "done" else 1)

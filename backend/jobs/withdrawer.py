@@ -1,0 +1,150 @@
+"""Withdraw the predictions of a job: delete those that nobody has worked with.
+
+A task that has an annotation or a draft keeps its prediction: it may have begun with it, and the
+report compares the two. Of the other tasks, predictions of the job's ``model_version`` are deleted
+that were stored while the job ran.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Final
+
+from backend.errors import StudioRefused
+from backend.jobs.job import Job
+from backend.jobs.job_store import JobStore
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.task_filter import TaskFilter
+
+#: By how much the clocks of Label Studio and of the database may differ, in seconds.
+_CLOCKS_DIFFER_S: Final = 60.0
+
+#: Tasks between two steps of a job; a lease outlasts them.
+_TASKS_AT_ONCE: Final = 20
+
+
+@dataclass(frozen=True)
+class WithdrawalPlan:
+    """What a withdrawal would do.
+
+    Attributes:
+        job: the job whose predictions would be withdrawn.
+        version: their ``model_version``.
+        to_delete: the number of tasks that would lose their prediction, at most.
+        kept: ids of the tasks that would keep theirs, in ascending order.
+    """
+
+    job: int
+    version: str
+    to_delete: int
+    kept: Sequence[int]
+
+    def __str__(self) -> str:
+        return (
+            f"Job {self.job}: up to {self.to_delete} predictions {self.version!r} to delete, "
+            f"{len(self.kept)} of tasks that somebody has worked on stay."
+        )
+
+
+class Withdrawer:
+    """Runs withdrawals.
+
+    Args:
+        store: the jobs.
+        client: Label Studio.
+        owner: the owner of the jobs' leases.
+    """
+
+    def __init__(self, store: JobStore, client: LabelStudioClient, owner: str) -> None:
+        self._store = store
+        self._client = client
+        self._owner = owner
+
+    def plan(self, job: int) -> WithdrawalPlan:
+        """Count what the withdrawal of a job would do.
+
+        Raises:
+            BackendError: there is no such job, or Label Studio does not answer.
+        """
+        of = self._store.get_job(job)
+        wanted = self._wanted(of)
+        kept = sorted(self._worked_on(of.project, wanted))
+        return WithdrawalPlan(
+            job, of.version, self._client.count(of.project, wanted) - len(kept), kept
+        )
+
+    def run(
+        self, job: Job, stopping: threading.Event, watch: Callable[[Job], None] = lambda _: None
+    ) -> Job:
+        """Run a leased withdrawal until it is over, paused or stopped.
+
+        Args:
+            job: as `JobStore.lease_job` returned it.
+            stopping: once it is set, the run ends after the task at hand.
+            watch: is called with the job after each step.
+
+        Returns:
+            The job. The lease of one that was stopped remains: see `JobStore.release`.
+
+        Raises:
+            StudioUnreachable: Label Studio does not answer; the job can go on later.
+            LeaseLost: another owner has the lease.
+        """
+        try:
+            return self._run(job, stopping, watch)
+        except StudioRefused as error:
+            return self._store.finish(job.id, self._owner, str(error))
+
+    def _run(self, job: Job, stopping: threading.Event, watch: Callable[[Job], None]) -> Job:
+        of = self._store.get_job(job.withdraws or 0)
+        wanted = self._wanted(of)
+        if job.total is None:
+            total = self._client.count(job.project, wanted)
+            job = self._store.advance(job.id, self._owner, total=total)
+        kept = {*(self._store.task_ids(job.id) or ())}
+        watch(job)
+        ids = self._client.ids(job.project, replace(wanted, after_id=job.cursor), among=wanted.ids)
+        while tasks := tuple(islice(ids, _TASKS_AT_ONCE)):
+            if stopping.is_set() or job.state != "running":
+                return job
+            stay = self._worked_on(job.project, replace(wanted, ids=tasks))
+            stay |= {task for task in tasks if task not in stay and not self._delete(of, task)}
+            kept |= stay
+            job = self._store.advance(
+                job.id,
+                self._owner,
+                cursor=tasks[-1],
+                done=len(tasks) - len(stay),
+                skipped=len(stay),
+                scope=kept,
+            )
+            watch(job)
+        return self._store.finish(job.id, self._owner)
+
+    def _wanted(self, of: Job) -> TaskFilter:
+        ids = self._store.task_ids(of.id) if of.lists_tasks else None
+        return TaskFilter(with_version=of.version, ids=ids)
+
+    def _worked_on(self, project: int, wanted: TaskFilter) -> set[int]:
+        """Return the tasks that have an annotation or a draft, of those that pass a filter."""
+        return {
+            id_
+            for each in (replace(wanted, labeled=True), replace(wanted, drafted=True))
+            for id_ in self._client.ids(project, each, among=wanted.ids)
+        }
+
+    def _delete(self, of: Job, task: int) -> bool:
+        """Delete the predictions of a job for a task; return whether there were any."""
+        first = (of.started or of.created) - _CLOCKS_DIFFER_S
+        last = (of.finished or of.updated) + _CLOCKS_DIFFER_S
+        found = [
+            each
+            for each in self._client.stored(task)
+            if each.version == of.version and first <= each.created <= last
+        ]
+        for each in found:
+            self._client.delete(each.id)
+        return bool(found)

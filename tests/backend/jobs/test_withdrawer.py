@@ -1,0 +1,216 @@
+"""The predictions of a job are taken back, except where somebody has worked with them."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from backend.cli.main import main
+from backend.database.database import Database
+from backend.errors import JobNotFound, StudioUnreachable, WithdrawalRefused
+from backend.jobs.job import Job
+from backend.jobs.job_store import JobStore
+from backend.jobs.withdrawer import Withdrawer
+from backend.label_studio.client import LabelStudioClient
+from backend.settings import Settings
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.local_server import Answer, LocalServer
+from tests.backend.jobs.served_backend import CONFIG, Backend, picture, wait_for
+
+HOUR_S = 3600.0
+
+
+@pytest.fixture
+def studio() -> FakeStudio:
+    return FakeStudio(CONFIG, {i: {"image": f"{i}.png"} for i in range(1, 51)})
+
+
+@pytest.fixture
+def server(studio: FakeStudio) -> Iterator[LocalServer]:
+    with studio.served() as server:
+        yield server
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> JobStore:
+    return JobStore(Database(f"sqlite:///{tmp_path}/jobs.db"))
+
+
+@pytest.fixture
+def withdrawer(server: LocalServer, store: JobStore) -> Withdrawer:
+    settings = Settings(label_studio_url=server.url, label_studio_api_key=TOKEN)
+    client = LabelStudioClient.from_settings(settings, retry_for_s=0.0)
+    assert client is not None
+    return Withdrawer(store, client, "me")
+
+
+def job_that_is_over(store: JobStore, studio: FakeStudio, *tasks: int) -> Job:
+    """A job of version "v2", which has predicted these tasks."""
+    job = store.start_job(7, limit=len(tasks))
+    assert store.lease_job("me") is not None
+    store.advance(job.id, "me", version="v2", total=len(tasks), done=len(tasks))
+    for task in tasks:
+        studio.add(task, "v2", created=time.time())
+    return store.finish(job.id, "me")
+
+
+def withdrawn(withdrawer: Withdrawer, store: JobStore, job: Job) -> Job:
+    started = store.start_withdrawal(job.id)
+    leased = store.lease_job("me", started.id)
+    assert leased is not None
+    return withdrawer.run(leased, threading.Event())
+
+
+def test_what_nobody_has_touched_is_deleted_and_the_rest_is_listed(
+    withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
+) -> None:
+    job = job_that_is_over(store, studio, *range(1, 51))
+    studio.annotate(3, [])
+    studio.drafted.add(45)
+    studio.add(4, "v1", created=time.time())  # of another version
+    plan = withdrawer.plan(job.id)
+    assert (plan.to_delete, plan.kept) == (48, [3, 45])
+    over = withdrawn(withdrawer, store, job)
+    assert (over.state, over.total, over.done, over.skipped) == ("done", 50, 48, 2)
+    assert store.task_ids(over.id) == (3, 45)
+    assert studio.stored("v2") == {3: 1, 45: 1}
+    assert studio.stored("v1") == {4: 1}
+
+
+def test_other_runs_of_the_same_version_keep_theirs(
+    withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
+) -> None:
+    studio.add(1, "v2", created=time.time() - HOUR_S)
+    job = job_that_is_over(store, studio, 2, 3)
+    studio.add(4, "v2", created=time.time() + HOUR_S)
+    over = withdrawn(withdrawer, store, job)
+    assert (over.done, store.task_ids(over.id)) == (2, (1, 4))
+    assert studio.stored() == {1: 1, 4: 1}
+
+
+def test_a_job_of_a_list_of_tasks_touches_no_other(
+    withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
+) -> None:
+    job = store.start_job(7, kind="new", tasks=[5, 6])
+    store.lease_job("me")
+    store.advance(job.id, "me", version="v2", total=2, done=2)
+    store.finish(job.id, "me")
+    for task in (5, 6, 7):
+        studio.add(task, "v2", created=time.time())
+    withdrawn(withdrawer, store, job)
+    assert studio.stored() == {7: 1}
+
+
+def test_a_withdrawal_that_was_interrupted_goes_on(
+    withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
+) -> None:
+    job = job_that_is_over(store, studio, *range(1, 51))
+    studio.annotate(2, [])
+    deleted = 0
+
+    def fails(asked: object) -> Answer | None:
+        nonlocal deleted
+        deleted += getattr(asked, "method", "") == "DELETE"
+        return Answer(503) if deleted > 30 else None
+
+    studio.fault = fails
+    started = store.start_withdrawal(job.id)
+    leased = store.lease_job("me", started.id)
+    assert leased is not None
+    with pytest.raises(StudioUnreachable):
+        withdrawer.run(leased, threading.Event())
+    studio.fault = lambda _: None
+    store.release(started.id, "me")
+    assert store.start_withdrawal(job.id).id == started.id  # the same command goes on
+    over = withdrawn(withdrawer, store, job)
+    assert (over.id, over.state) == (started.id, "done")
+    assert store.task_ids(over.id) == (2,)
+    assert studio.stored() == {2: 1}
+
+
+def test_it_ends_soon_where_it_is_to_stop_or_is_paused(
+    withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
+) -> None:
+    job = job_that_is_over(store, studio, *range(1, 51))
+    stopping = threading.Event()
+    stopping.set()
+    started = store.start_withdrawal(job.id)
+    leased = store.lease_job("me", started.id)
+    assert leased is not None
+    assert not withdrawer.run(leased, stopping).over
+    assert sum(studio.stored().values()) == 50
+    halfway = withdrawer.run(leased, threading.Event(), lambda _: store.pause(started.id) and None)
+    assert halfway.state == "paused"
+    assert sum(studio.stored().values()) == 30
+
+
+def test_what_cannot_be_withdrawn_is_refused(store: JobStore, studio: FakeStudio) -> None:
+    queued = store.start_job(7)
+    with pytest.raises(WithdrawalRefused, match="Job 1 has written no predictions"):
+        store.start_withdrawal(queued.id)
+    store.lease_job("me")
+    store.advance(queued.id, "me", version="v2", total=9, done=1)
+    with pytest.raises(WithdrawalRefused, match="Job 1 is running: cancel it first"):
+        store.start_withdrawal(queued.id)
+    store.finish(queued.id, "me")
+    withdrawal = store.start_withdrawal(queued.id)
+    with pytest.raises(WithdrawalRefused):
+        store.start_withdrawal(withdrawal.id)
+    with pytest.raises(JobNotFound):
+        store.start_withdrawal(99)
+
+
+def test_a_backend_runs_it_and_the_tasks_can_be_predicted_again(
+    make_backend: Callable[..., Backend], studio: FakeStudio
+) -> None:
+    studio.tasks = {i: {"image": picture(i)} for i in range(1, 6)}
+    backend = make_backend()
+    backend.worker.start()
+    job = backend.store.start_job(7)
+    wait_for(lambda: backend.store.get_job(job.id).over)
+    for each in studio.predictions:  # the stand-in's clock stands at the epoch
+        each["created_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    withdrawal = backend.client.post(f"/jobs/{job.id}/withdraw").get_json()
+    assert (withdrawal["kind"], withdrawal["withdraws"]) == ("withdrawal", job.id)
+    wait_for(lambda: backend.store.get_job(withdrawal["id"]).over)
+    assert not studio.predictions
+    shown = backend.client.get(f"/jobs/{withdrawal['id']}").get_json()
+    assert (shown["done"], shown["kept"]) == (5, [])
+    again = backend.store.start_job(7)
+    wait_for(lambda: backend.store.get_job(again.id).over)
+    assert studio.stored() == dict.fromkeys(range(1, 6), 1)
+
+
+@pytest.fixture
+def withdraw(server: LocalServer, store: JobStore, tmp_path: Path) -> Callable[..., Result]:
+    reach = {"LABEL_STUDIO_URL": server.url, "LABEL_STUDIO_API_KEY": TOKEN}
+    env = reach | {"DATABASE_URL": f"sqlite:///{tmp_path}/jobs.db"}
+    return lambda *given: CliRunner(env=env).invoke(main, ["withdraw", *given])
+
+
+def test_the_command_tells_and_does_the_same(
+    withdraw: Callable[..., Result], store: JobStore, studio: FakeStudio
+) -> None:
+    job = job_that_is_over(store, studio, 1, 2, 3)
+    studio.annotate(2, [])
+    planned = withdraw("--job", str(job.id), "--dry-run")
+    assert "up to 2 predictions 'v2' to delete, 1 of tasks that somebody" in planned.stdout
+    assert sum(studio.stored().values()) == 3
+    done = withdraw("--job", str(job.id), "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    expected = {"job": job.id, "version": "v2", "state": "done", "deleted": 2, "reason": ""}
+    assert told == expected | {"kept": [2]}
+    again = withdraw("--job", str(job.id))
+    assert "0 predictions deleted, 1 tasks keep theirs.\nKept: 2" in again.stdout
+
+
+def test_the_command_refuses_in_one_sentence(withdraw: Callable[..., Result]) -> None:
+    result = withdraw("--job", "9")
+    assert (result.exit_code, result.stderr) == (1, "Error: There is no job 9.\n")
