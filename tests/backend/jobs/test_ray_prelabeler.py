@@ -1,10 +1,14 @@
-"""A bulk run on a Ray that it starts on this machine, against a stand-in for Label Studio's API."""
+"""A bulk run on Ray, on clusters of this machine, against a stand-in for Label Studio's API."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,42 +17,61 @@ from click.testing import CliRunner
 from backend.cli.prelabel import prelabel as prelabel_command
 from backend.database.database import Database
 from backend.jobs.job_store import JobStore
+from tests.backend.fakes.ray_cluster import ray_cluster
 from tests.backend.jobs.test_prelabeler import ROOT, arguments, drawn_studio, each_once
 
-
-def on_ray(url: str, database: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "backend", "prelabel", *arguments(url, database, *more)]
-    return subprocess.run(
-        [*command, "--engine", "ray"], cwd=ROOT, capture_output=True, text=True, timeout=400
-    )
+PATIENCE_S = 300
 
 
-def test_actors_predict_what_is_missing_and_write_it_once(tmp_path: Path) -> None:
+@contextmanager
+def ray_run(folder: Path, url: str, *more: str, **env: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a run on Ray, whose database and output ("out.txt") are in a folder."""
+    command = [sys.executable, "-m", "backend", "prelabel"]
+    command += arguments(url, folder / "jobs.db", "--engine", "ray", *more)
+    with (folder / "out.txt").open("wb") as out:
+        run = subprocess.Popen(command, cwd=ROOT, env=os.environ | env, stdout=out, stderr=out)
+        try:
+            yield run
+        finally:
+            run.kill()
+            run.wait()
+
+
+def test_a_node_that_is_killed_in_the_middle_loses_nothing_and_nothing_is_there_twice(
+    tmp_path: Path,
+) -> None:
     report = tmp_path / "report.json"
-    with drawn_studio(60) as (studio, url):
+    with drawn_studio(120) as (studio, url), ray_cluster(3) as (cluster, env):
         studio.tasks[4] = {"image": "data:image/png;base64,AAAA"}
         studio.annotated = {7}
-        run = on_ray(url, tmp_path / "jobs.db", "--report", str(report), "--actors", "2")
-        assert run.returncode == 1, run.stdout + run.stderr
-        expected = {task: 1 for task in each_once(60) if task not in (4, 7)}
+        given = ("--report", str(report), "--actors", "3")
+        with ray_run(tmp_path, url, *given, **env) as run:
+            while not studio.stored() and run.poll() is None:
+                time.sleep(0.01)
+            cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+            assert run.wait(PATIENCE_S) == 1, (tmp_path / "out.txt").read_text()
+        expected = {task: 1 for task in each_once(120) if task not in (4, 7)}
         assert studio.stored() == expected
         without_ray = arguments(url, tmp_path / "jobs.db", "--filter", "all")
         again = CliRunner().invoke(prelabel_command, without_ray)
         assert again.exit_code == 1, again.output
-        assert "1 done, 58 skipped, 1 failed of 60" in again.output
+        assert "1 done, 118 skipped, 1 failed of 120" in again.output
         assert studio.stored() == expected | {7: 1}
     told = json.loads(report.read_text())
-    assert (told["state"], told["total"], told["done"], told["failed"]) == ("done", 59, 58, 1)
+    assert (told["state"], told["total"], told["failed"]) == ("done", 119, 1)
+    assert told["done"] == 118
     assert [failure["task"] for failure in told["failures"]] == [4]
     assert all(job.over for job in JobStore(Database(f"sqlite:///{tmp_path}/jobs.db")).list_jobs())
 
 
 def test_a_cluster_that_cannot_load_the_model_says_why(tmp_path: Path) -> None:
     with drawn_studio(2) as (studio, url):
-        run = on_ray(url, tmp_path / "jobs.db", "--model", f"ViT-B-16@{tmp_path}/none.safetensors")
-        assert run.returncode == 1
-        assert "none.safetensors" in run.stderr
-        assert "Traceback" not in run.stderr
+        model = ("--model", f"ViT-B-16@{tmp_path}/none.safetensors")
+        with ray_run(tmp_path, url, *model) as run:
+            assert run.wait(PATIENCE_S) == 1
+        told = (tmp_path / "out.txt").read_text()
+        assert "none.safetensors" in told
+        assert "Traceback" not in told
         assert studio.stored() == {}
 
 
