@@ -8,9 +8,11 @@ because a node was lost, is written once: Label Studio is asked before.
 from __future__ import annotations
 
 import json
+import os
+import socket
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -29,6 +31,9 @@ from backend.prediction.deadline import DeadlineRunner
 from backend.prediction.outbox import PredictionOutbox
 from backend.prediction.predictor import Predictor
 from backend.prediction.task_runner import Outcome
+
+#: How long the address of a cluster may take to connect, in seconds.
+_CONNECT_S: Final = 10.0
 
 #: Makes the client of Label Studio and the predictor of an actor, on the actor's node.
 MakeParts = Callable[[], tuple[LabelStudioClient, Predictor]]
@@ -96,6 +101,7 @@ class ClusterPrelabeler(Prelabeler):
         """A Ray dataset of what becomes of the tasks, made as it is read."""
         import ray
 
+        check_address(os.environ.get("RAY_ADDRESS", ""))
         ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level="warning")
         ray.data.DataContext.get_current().enable_progress_bars = False
         gpus = int(ray.cluster_resources().get("GPU", 0))
@@ -113,6 +119,25 @@ class ClusterPrelabeler(Prelabeler):
             num_gpus=min(1.0, gpus / actors) if gpus else None,
             num_cpus=None if gpus else 1,
         )
+
+
+def check_address(address: str) -> None:
+    """Refuse the address of a cluster where nothing listens: Ray would try it for ever.
+
+    Args:
+        address: as in ``RAY_ADDRESS``: ``host:port`` or ``ray://host:port``; anything else, such as
+            ``auto``, is left to Ray.
+
+    Raises:
+        ModelUnavailable: no connection is to be had there.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
+    except OSError as error:
+        raise ModelUnavailable(f"There is no Ray cluster at {address}: {error}.") from None
 
 
 class Actor:

@@ -15,8 +15,10 @@ import pytest
 from click.testing import CliRunner
 
 from backend.cli.prelabel import prelabel as prelabel_command
+from backend.cli.server_process import free_port
 from backend.database.database import Database
 from backend.jobs.job_store import JobStore
+from backend.jobs.ray_prelabeler import check_address
 from tests.backend.fakes.ray_cluster import ray_cluster
 from tests.backend.jobs.test_prelabeler import ROOT, arguments, drawn_studio, each_once
 
@@ -73,6 +75,24 @@ def test_a_cluster_that_cannot_load_the_model_says_why(tmp_path: Path) -> None:
         assert "none.safetensors" in told
         assert "Traceback" not in told
         assert studio.stored() == {}
+
+
+def test_where_there_is_no_cluster_it_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"127.0.0.1:{free_port(0)}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with drawn_studio(2) as (studio, url):
+        given = arguments(url, tmp_path / "jobs.db", "--engine", "ray")
+        result = CliRunner().invoke(prelabel_command, given)
+        assert result.exit_code == 1
+        assert f"There is no Ray cluster at {address}: " in result.stderr
+        assert studio.stored() == {}
+
+
+@pytest.mark.parametrize("address", ["", "auto", "local", "cluster"])
+def test_an_address_without_a_port_is_left_to_ray(address: str) -> None:
+    check_address(address)
 
 
 def test_without_ray_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
