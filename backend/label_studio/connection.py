@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import httpx
 from label_studio_sdk.client import LabelStudio
@@ -11,7 +11,7 @@ from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.core.request_options import RequestOptions
 
 from backend.errors import StudioRefused
-from backend.label_studio.answers import check_answer
+from backend.label_studio.answers import check_answer, read_answer
 from backend.label_studio.retrying import Retrier
 from backend.label_studio.tokens import token_kind
 
@@ -111,6 +111,22 @@ def connect(url: str, api_key: str, timeout_s: float) -> LabelStudio:
                 response.status_code,
             )
 
-    hooks = {"response": [refuse_redirects, check_answer]}
-    client = httpx.Client(timeout=timeout_s, follow_redirects=False, event_hooks=hooks)
+    hooks = {"response": [refuse_redirects]}
+    client = _CheckedClient(timeout=timeout_s, follow_redirects=False, event_hooks=hooks)
     return LabelStudio(base_url=url, api_key=api_key, httpx_client=client)
+
+
+class _CheckedClient(httpx.Client):
+    """Reads each answer within its limit, and checks it."""
+
+    def send(
+        self, request: httpx.Request, *, stream: bool = False, **options: Any
+    ) -> httpx.Response:
+        """Send a request; the answer has been read and checked."""
+        answer = super().send(request, stream=True, **options)
+        try:
+            read = read_answer(answer)
+            check_answer(read)
+            return read
+        finally:
+            answer.close()
