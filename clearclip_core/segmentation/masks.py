@@ -149,7 +149,8 @@ def _band_of_rows(mask: BoolMask, rows: slice, width: int) -> BoolMask:
     steps = cv2.distanceTransform(padded, cv2.DIST_C, 3)
     start = above + rows.start - first
     inside = slice(start, start + rows.stop - rows.start), slice(1, -1)
-    return np.logical_and(mask[rows], steps[inside] <= width)
+    band: BoolMask = mask[rows] & (steps[inside] <= width)
+    return band
 
 
 def _clusters(mask: BoolMask) -> Iterator[tuple[tuple[slice, slice], BoolMask]]:
