@@ -20,6 +20,9 @@ from backend.errors import BadRequest
 _MAX_BYTES: Final = 64 << 20
 _OF_REGIONS: Final = re.compile(r".*/api/(annotations|predictions)/\d+/?")
 
+#: Headers of the bytes that an answer is sent as.
+_OF_THE_WIRE: Final = ("content-encoding", "content-length", "transfer-encoding")
+
 #: Refusals that a proxy may send as a page for people. What they mean does not depend on the body.
 _UNCHECKED_REFUSALS: Final = (401, 403, 408, 413, 425, 429)
 
@@ -94,16 +97,39 @@ _ANSWERS: Final = [
 ]
 
 
+def read_answer(response: httpx.Response) -> httpx.Response:
+    """Read an answer that is a stream; one annotation or prediction within a limit.
+
+    Returns:
+        The answer with its content.
+
+    Raises:
+        BadRequest: it is an annotation or a prediction that is too large to be read.
+        httpx.HTTPError: the connection has ended, or the content is damaged.
+    """
+    if not _OF_REGIONS.fullmatch(response.request.url.path):
+        response.read()
+        return response
+    parts, size = [], 0
+    for part in response.iter_bytes():
+        parts.append(part)
+        size += len(part)
+        if size > _MAX_BYTES:
+            raise BadRequest(f"Its regions take more than {_MAX_BYTES >> 20} MB of JSON.")
+    # Those of the answer are of the bytes on the wire, which may be compressed.
+    headers = [each for each in response.headers.multi_items() if each[0] not in _OF_THE_WIRE]
+    return httpx.Response(
+        response.status_code, headers=headers, content=b"".join(parts), request=response.request
+    )
+
+
 def check_answer(response: httpx.Response) -> None:
     """Refuse an answer that Label Studio's API does not give to such a request.
 
     Raises:
-        BadRequest: it is an annotation or a prediction that is too large to be read.
         ForeignAnswerError: it is no JSON, or lacks what the backend reads of it; or it is a
             refusal that Label Studio has not made itself.
     """
-    if _OF_REGIONS.fullmatch(response.request.url.path):
-        _read_bounded(response)
     if response.is_client_error and response.status_code not in _UNCHECKED_REFUSALS:
         _read_json(response)
     if not response.is_success or response.status_code == 204:
@@ -117,24 +143,8 @@ def check_answer(response: httpx.Response) -> None:
             _check(kind, answer, response)
 
 
-def _read_bounded(response: httpx.Response) -> None:
-    """Read an answer whose size is limited.
-
-    Raises:
-        BadRequest: it is larger.
-    """
-    parts, size = [], 0
-    for part in response.iter_bytes():
-        parts.append(part)
-        size += len(part)
-        if size > _MAX_BYTES:
-            raise BadRequest(f"Its regions take more than {_MAX_BYTES >> 20} MB of JSON.")
-    response._content = b"".join(parts)  # where `Response.read` keeps it
-
-
 def _read_json(response: httpx.Response) -> Any:
     try:
-        response.read()
         return response.json()
     except (ValueError, RecursionError):
         raise ForeignAnswerError(

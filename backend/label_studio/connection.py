@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import httpx
 from label_studio_sdk.client import LabelStudio
@@ -11,7 +11,7 @@ from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.core.request_options import RequestOptions
 
 from backend.errors import StudioRefused
-from backend.label_studio.answers import check_answer
+from backend.label_studio.answers import ForeignAnswerError, check_answer, read_answer
 from backend.label_studio.retrying import Retrier
 from backend.label_studio.tokens import token_kind
 
@@ -94,7 +94,8 @@ class Connection:
 def connect(url: str, api_key: str, timeout_s: float) -> LabelStudio:
     """Make a client of the SDK that checks each answer, also one to an exchange of tokens.
 
-    It follows no redirect, which would take the token along.
+    It follows no redirect, which would take the token along. One to another path is that of a page
+    in Label Studio's place, which goes away; one to another address of the same path stays.
 
     Args:
         url: address of Label Studio.
@@ -103,14 +104,37 @@ def connect(url: str, api_key: str, timeout_s: float) -> LabelStudio:
     """
 
     def refuse_redirects(response: httpx.Response) -> None:
-        if response.has_redirect_location:
-            place = response.headers["Location"].partition("?")[0]
-            raise StudioRefused(
-                f"Label Studio at {url} redirects to {place[:200]}: set LABEL_STUDIO_URL to the "
-                "address at which it answers itself.",
-                response.status_code,
+        if not response.has_redirect_location:
+            return
+        place = response.headers["Location"].partition("?")[0]
+        asked = response.request.url.path.rstrip("/")
+        if not place.rstrip("/").endswith(asked):
+            raise ForeignAnswerError(
+                f"redirects to {place[:200]}: it may be a login or maintenance page, or "
+                "LABEL_STUDIO_URL may be the address of something else"
             )
+        raise StudioRefused(
+            f"Label Studio at {url} redirects to {place[:200]}: set LABEL_STUDIO_URL to the "
+            "address at which it answers itself.",
+            response.status_code,
+        )
 
-    hooks = {"response": [refuse_redirects, check_answer]}
-    client = httpx.Client(timeout=timeout_s, follow_redirects=False, event_hooks=hooks)
+    hooks = {"response": [refuse_redirects]}
+    client = _CheckedClient(timeout=timeout_s, follow_redirects=False, event_hooks=hooks)
     return LabelStudio(base_url=url, api_key=api_key, httpx_client=client)
+
+
+class _CheckedClient(httpx.Client):
+    """Reads each answer within its limit, and checks it."""
+
+    def send(
+        self, request: httpx.Request, *, stream: bool = False, **options: Any
+    ) -> httpx.Response:
+        """Send a request; the answer has been read and checked."""
+        answer = super().send(request, stream=True, **options)
+        try:
+            read = read_answer(answer)
+            check_answer(read)
+            return read
+        finally:
+            answer.close()

@@ -25,7 +25,7 @@ from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.requests import Task
 from backend.settings import Settings
 from clearclip_core import to_rgb
-from clearclip_core.images.opening import FORMATS, open_image
+from clearclip_core.images.opening import FORMATS, ImageWorkError, open_image
 from clearclip_core.images.preprocessing import upright_transposition
 
 RGBArray = npt.NDArray[np.uint8]
@@ -259,6 +259,8 @@ def _opened(content: bytes, max_megapixels: float) -> Iterator[Image.Image]:
         with open_image(io.BytesIO(content)) as picture:
             _check(picture, max_megapixels)
             yield picture
+    except ImageWorkError as error:
+        raise ImageTooLarge(f"{error} Save it anew with another program.") from None
     except UnidentifiedImageError:
         raise ImageInvalid(
             f"The file is not an image that can be read; expected {', '.join(FORMATS)}."

@@ -41,7 +41,7 @@ over two million letters, or nested more than a hundred deep.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import cast, get_args
 from xml.etree.ElementTree import Element
 
@@ -72,8 +72,10 @@ from backend.settings import Adapt, ScoreKind, Synonyms
 from clearclip_core import Label
 from clearclip_core.vocabulary import BACKGROUND_NAMES
 
-#: Labels of a label config; the words of each are embedded before the first prediction.
+#: Labels of a label config, and the words of all of them, which are embedded before the first
+#: prediction. A text of CLIP takes some milliseconds.
 MAX_LABELS = 3000
+MAX_PROMPTS = 3000
 #: Letters of one prompt. CLIP reads 77 tokens of it, but its tokenizer reads all letters first.
 MAX_PROMPT_LENGTH = 1000
 
@@ -111,10 +113,10 @@ def parse_label_config(xml: str) -> LabelConfig:
     controls = tuple(_control(each, images) for each in drawn)
     elements = [element for each in drawn for element in each.elements]
     labels = tuple(_labels(each.labels for each in drawn))
-    if len(labels) > MAX_LABELS:
-        raise LabelConfigError(
-            f"The label config has {len(labels)} labels, more than {MAX_LABELS}: split the project."
-        )
+    box_labels = tuple(
+        _labels((each.labels for each in boxes), known={label.name for label in labels})
+    )
+    _check_size(labels + box_labels)
     used = {name for control in controls for name in control.to_names}
     return LabelConfig(
         images=tuple(tag for tag in images.values() if tag.name in used),
@@ -122,9 +124,7 @@ def parse_label_config(xml: str) -> LabelConfig:
         labels=labels,
         tools=tuple(_tools(root, images)),
         boxes=tuple(_control(each, images) for each in boxes),
-        box_labels=tuple(
-            _labels((each.labels for each in boxes), known={label.name for label in labels})
-        ),
+        box_labels=box_labels,
         prelabel=any(prelabel_of(element) == "auto" for element in elements),
         score=next(filter(None, map(_score, elements)), None),
         adapt=_adapt(elements),
@@ -132,6 +132,19 @@ def parse_label_config(xml: str) -> LabelConfig:
         label_filter=_number(elements, "label_filter", below=0.5),
         synonyms=_synonyms(elements),
     )
+
+
+def _check_size(labels: Sequence[Label]) -> None:
+    if len(labels) > MAX_LABELS:
+        raise LabelConfigError(
+            f"The label config has {len(labels)} labels, more than {MAX_LABELS}: split the project."
+        )
+    prompts = sum(len(label.prompts) for label in labels)
+    if prompts > MAX_PROMPTS:
+        raise LabelConfigError(
+            f"The labels have {prompts} words in predicted_values, more than {MAX_PROMPTS}: give "
+            "each label fewer."
+        )
 
 
 def words(name: str) -> str:

@@ -22,7 +22,8 @@ from backend.label_studio.json_fields import (
     read_text,
     read_texts,
 )
-from backend.label_studio.json_stream import Items, Shape, Whole, parse_stream
+from backend.label_studio.json_shapes import Items, Shape, Whole
+from backend.label_studio.json_stream import parse_stream
 
 #: Largest values of the id columns of Label Studio's database.
 _LARGEST_PROJECT = (1 << 31) - 1

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from PIL import EpsImagePlugin, Image, UnidentifiedImageError
+
+from clearclip_core.images.jpeg_scans import has_many_scans
 
 #: The formats that are read. Pillow decodes each of them by itself, without another program.
 FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
@@ -15,10 +18,35 @@ FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM",
 _PPM_HEADER: Final = 1 << 16
 _PPM_MAGIC: Final = re.compile(rb"P[0-9Ffy]")
 _COMMENT: Final = re.compile(rb"#[^\r\n]*")
+#: Bytes of a PPM file that is plain text. Pillow decodes it in Python, a megabyte in half a second.
+_MAX_PLAIN_BYTES: Final = 4 << 20
+
+#: Scans of a JPEG file. Each takes a tenth of a second for an image of 144 megapixels.
+_MAX_SCANS: Final = 50
+
+#: Reads of a file in memory. Pillow reads each chunk, segment and comment by itself, in Python, and
+#: so each run of a BMP file; a million reads take about three seconds.
+_MAX_READS: Final = 1_000_000
 
 # Pillow starts Ghostscript on PostScript. No format above leads there; other users of Pillow in
 # this process must not lead there either.
 EpsImagePlugin.gs_binary = False
+
+
+class ImageWorkError(OSError):
+    """An image file is made so that reading it takes very long."""
+
+
+class _BoundedFile(io.BytesIO):
+    """A file in memory that can be read so many times."""
+
+    _reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads += 1
+        if self._reads > _MAX_READS:
+            raise ImageWorkError(f"The image file has more than {_MAX_READS} parts.")
+        return super().read(size)
 
 
 def open_image(source: Path | str | BinaryIO, formats: tuple[str, ...] = FORMATS) -> Image.Image:
@@ -28,7 +56,8 @@ def open_image(source: Path | str | BinaryIO, formats: tuple[str, ...] = FORMATS
     other decoders, whatever it calls itself.
 
     Args:
-        source: path of a file, or its open bytes.
+        source: path of a file, or its open bytes. How often a file in memory is read is bounded,
+            also while it is decoded.
         formats: those of `FORMATS` that are expected.
 
     Returns:
@@ -36,6 +65,7 @@ def open_image(source: Path | str | BinaryIO, formats: tuple[str, ...] = FORMATS
 
     Raises:
         OSError: the file cannot be read, or (`PIL.UnidentifiedImageError`) is of no such format.
+        ImageWorkError: reading it would take very long; decoding may raise it too.
         PIL.Image.DecompressionBombError: it has more than twice as many pixels as Pillow's limit.
 
     >>> import io
@@ -47,25 +77,37 @@ def open_image(source: Path | str | BinaryIO, formats: tuple[str, ...] = FORMATS
     """
     Image.init()
     _check_ppm(source)
+    if isinstance(source, io.BytesIO):
+        content = source.getvalue()
+        if content.startswith(b"\xff\xd8") and has_many_scans(content, _MAX_SCANS):
+            raise ImageWorkError(f"The JPEG file has more than {_MAX_SCANS} scans.")
+        source = _BoundedFile(content)
     # MPO comes with JPEG's decoder, and a Pillow without AVIF has no decoder for it.
     return Image.open(source, formats=[each for each in formats if each in Image.OPEN])
 
 
 def _check_ppm(source: Path | str | BinaryIO) -> None:
-    """Refuse a PPM file whose comments push its size beyond the first bytes.
+    """Refuse a PPM file whose comments push its size beyond the first bytes, and a large plain one.
 
     Raises:
         PIL.UnidentifiedImageError: it is one.
+        ImageWorkError: its pixels are very many numbers in plain text.
     """
     if isinstance(source, Path | str):
         with Path(source).open("rb") as file:
             head = file.read(_PPM_HEADER)
+            size = file.seek(0, io.SEEK_END)
     else:
         at = source.tell()
         head = source.read(_PPM_HEADER)
+        size = source.seek(0, io.SEEK_END)
         source.seek(at)
     if not _PPM_MAGIC.match(head) or len(head) < _PPM_HEADER:
         return
+    if head[1:2] in b"123" and size > _MAX_PLAIN_BYTES:
+        raise ImageWorkError(
+            f"The PPM file is plain text of more than {_MAX_PLAIN_BYTES >> 20} MB."
+        )
     needed = 3 if head[1:2] in b"14" else 4  # bitmaps have no largest value
     if len(_COMMENT.sub(b"", head).split(maxsplit=4)) < needed:
         raise UnidentifiedImageError("The header of the PPM file is too long.")

@@ -1,15 +1,10 @@
-"""Parsers of what comes from outside, with inputs that hypothesis makes: only errors on purpose.
-
-`CLEARCLIP_FUZZ` sets how many inputs each test tries; without it they are few, and the same ones
-each time.
-"""
+"""Parsers of what comes from outside, with inputs that hypothesis makes: only errors on purpose."""
 
 from __future__ import annotations
 
 import base64
 import io
 import json
-import os
 import struct
 import zlib
 from contextlib import suppress
@@ -18,7 +13,7 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from label_studio_sdk.converter import brush
 from PIL import Image
@@ -31,26 +26,8 @@ from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.region_reader import area_mask, read_areas
 from backend.label_studio.requests import Task, parse_predict, parse_setup, parse_webhook
 from backend.prediction.prompt_parser import parse_prompt
+from tests.backend.fuzzing import FUZZ, JSON, NUMBERS, SCALARS
 
-COUNT = int(os.environ.get("CLEARCLIP_FUZZ", "0"))
-FUZZ = settings(
-    max_examples=COUNT or 150,
-    derandomize=not COUNT,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
-NUMBERS = (
-    st.integers(-3, 70_000)
-    | st.floats()
-    | st.sampled_from([0, 2**31, -(2**31), 2**63, 10**400, 1e308, True])
-)
-SCALARS = st.none() | st.booleans() | NUMBERS | st.text(max_size=9)
-JSON = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
-    max_leaves=6,
-)
 SIDES = st.integers(1, 40) | st.sampled_from([0, -1, 1 << 20, 10**6, 10**12, True]) | SCALARS
 PERCENT = st.floats(-50, 150) | NUMBERS | SCALARS
 POINTS = st.lists(st.lists(PERCENT, min_size=2, max_size=2) | JSON, max_size=6)

@@ -19,6 +19,9 @@ FILES: Final = ("classes.json", "names.txt", "classes.txt")
 _MAX_CLASSES: Final = 1 << 16
 _LIMITS: Final = Limits(max_file_mb=16)
 
+#: What reading a value of another type raises.
+_BROKEN: Final = (ArithmeticError, AttributeError, KeyError, TypeError, ValueError)
+
 
 @dataclass(frozen=True)
 class LabelValues:
@@ -103,7 +106,7 @@ def _read_json(content: bytes, path: Path) -> LabelValues:
         if not 0 < len(names) <= _MAX_CLASSES:
             raise ValueError(f"it has {len(names)} classes")
         empty: dict[int, str | None] = {} if nothing is None else {_value(nothing): None}
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (*_BROKEN, RecursionError) as error:
         raise DatasetError(
             f'Expected {path} to hold "classes" with a "value" and a "name" each, a list of names, '
             f"or an object of value and name, but got something else ({str(error)[:100]})."

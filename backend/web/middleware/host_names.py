@@ -7,6 +7,7 @@ address, ``localhost``, a name without a dot, or one of the private top-level do
 
 from __future__ import annotations
 
+import re
 import socket
 from functools import cache
 from typing import Final
@@ -20,6 +21,9 @@ from backend.web.middleware.csrf import is_number_or_localhost
 
 #: Top-level domains that no public DNS server knows.
 _PRIVATE_DOMAINS: Final = (".localhost", ".local", ".internal", ".home.arpa", ".lan")
+
+#: What names and addresses consist of. A browser writes other letters, and other dots, in these.
+_LETTERS: Final = re.compile(r"[a-z0-9._:%-]+")
 
 
 def add_host_check(app: Flask, settings: Settings) -> None:
@@ -49,6 +53,8 @@ def _is_private(host: str) -> bool:
     [True, True, True, False]
     """
     name = _name(host)
+    if _LETTERS.fullmatch(name) is None:
+        return False
     return is_number_or_localhost(name) or "." not in name or name.endswith(_PRIVATE_DOMAINS)
 
 

@@ -127,7 +127,7 @@ class Admission:
         except Busy as error:
             count = len(first.tasks) + rest
             log.warning("%d tasks are left for the next time: %s", count, error)
-            return [[] for _ in range(count)]
+            return [[]] * count  # one list: making hundreds of thousands stops all threads
         if rest:
             log.warning("%d tasks above MAX_TASKS are left for the next time", rest)
-        return entries + [[] for _ in range(rest)]
+        return entries + [[]] * rest

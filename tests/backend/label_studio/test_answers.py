@@ -25,6 +25,7 @@ FOREIGN = {
     "not-found-page": Answer(404, b"<h1>404 Not Found</h1>"),
     "bad-request-page": Answer(400, b"<h1>400 Bad Request</h1>"),
     "empty": Answer(200),
+    "login": Answer(302, headers={"Location": "/user/login/?next=/api/"}),
     "null": Answer(200, b"null"),
     "object": Answer(200, b"{}"),
     "list-of-null": Answer(200, b"[null]"),
@@ -83,6 +84,10 @@ def test_what_is_no_answer_of_label_studio_is_waited_out(
     ("foreign", "sentence"),
     [
         (PAGE, "HTTP 200 with what is no JSON: it may be a login or maintenance page"),
+        (
+            Answer(302, headers={"Location": "/login?a"}),
+            "redirects to /login: it may be a login or",
+        ),
         (Answer(404, b"<h1>?</h1>"), "HTTP 404 with what is no JSON"),
         (Answer(200, b"{}"), r"/api/projects/7/ with JSON that .* send: id is missing or of a wr"),
         (Answer(200, b"[]"), "the whole answer is missing or of a wrong type"),

@@ -117,10 +117,15 @@ def test_a_personal_token_that_is_not_taken_is_refused_soon(studio: FakeStudio) 
 @pytest.mark.parametrize("key", [TOKEN, token("refresh")], ids=["legacy", "personal"])
 def test_no_token_goes_where_a_redirect_leads(status: int, key: str) -> None:
     with LocalServer(lambda asked: Answer(body=b'{"access": "x"}')) as elsewhere:
-        place = f"http://localhost:{elsewhere.port}/api/"
-        redirect = Answer(status, headers={"Location": f"{place}?next=1"})
-        with LocalServer(lambda asked: redirect) as server:
-            with pytest.raises(StudioRefused, match=f"redirects to {place}: set LABEL_STUDIO_URL"):
+        place = f"http://localhost:{elsewhere.port}"
+
+        def redirect(asked: Asked) -> Answer:
+            return Answer(status, headers={"Location": f"{place}{asked.path}?next=1"})
+
+        with LocalServer(redirect) as server:
+            with pytest.raises(
+                StudioRefused, match=rf"redirects to {place}/\S+: set LABEL_STUDIO_"
+            ):
                 LabelStudioClient(server.url, key).label_config(7)
             assert len(server.asked) == 1
         assert elsewhere.asked == []

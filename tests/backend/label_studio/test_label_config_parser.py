@@ -594,3 +594,19 @@ def test_a_label_config_has_a_bounded_number_of_labels() -> None:
     assert len(parse_label_config(config(3000)).labels) == 3000
     with pytest.raises(LabelConfigError, match="3001 labels, more than 3000"):
         parse_label_config(config(3001))
+
+
+def test_labels_have_a_bounded_number_of_words() -> None:
+    def config(tag: str, per_label: int) -> str:
+        values = ", ".join(f"word {number}" for number in range(per_label))
+        labels = "".join(f'<Label value="{n}" predicted_values="{values}"/>' for n in range(30))
+        return (
+            '<View><Image name="img" value="$image"/><BrushLabels name="mask" toName="img">'
+            f'<Label value="sky"/></BrushLabels><{tag} name="tag" toName="img">{labels}</{tag}>'
+            "</View>"
+        )
+
+    assert len(parse_label_config(config("BrushLabels", 99)).labels) == 31
+    for tag in ("BrushLabels", "RectangleLabels"):
+        with pytest.raises(LabelConfigError, match="3001 words in predicted_values, more than"):
+            parse_label_config(config(tag, 100))

@@ -21,7 +21,9 @@ from backend.web.dispatcher import Dispatcher
 LARGE = 32 << 20  # bytes: more than the system takes for a client that does not read
 HALF_HEAD = b"GET /health HTTP/1.1\r\nHost: x\r\nX-Half"
 LONG = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n"
-CHUNKED = b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+HEAD = b"POST /echo HTTP/1.1\r\nHost: x\r\n"
+IN_CHUNKS = b"Transfer-Encoding: chunked\r\n\r\n"
+CHUNKED = HEAD + IN_CHUNKS
 HALF_BODY = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
 
 
@@ -161,6 +163,10 @@ def test_an_answer_that_is_not_read_ends() -> None:
         (CHUNKED + b"0\r\nx: " + b"x" * 100_000, b"400 BROKEN"),
         (CHUNKED + b"0\r\nno trailer\r\n\r\n", b"400 BROKEN"),
         (CHUNKED + b"1\r\nx\r\n" * 300_000, b"400 BROKEN"),
+        (CHUNKED + b"f" * 16 + b"\r\nx", b"400 TOO_LARGE"),
+        (HEAD + b"Content-Length: 5\r\n" + IN_CHUNKS, b"400 BROKEN"),
+        (HEAD.replace(b"1.1", b"1.0") + IN_CHUNKS, b"400 Bad Request"),
+        (HEAD + b"Host: elsewhere.example\r\n\r\n", b"400 Bad Request"),
         (b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", b"400 Bad Request"),
         (b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", b"431 "),
         (LONG + b"x" * 3_000_000, b"400 TOO_LARGE"),
@@ -174,6 +180,10 @@ def test_an_answer_that_is_not_read_ends() -> None:
         "trailer",
         "field",
         "tiny",
+        "endless chunk",
+        "two lengths",
+        "chunks of HTTP/1.0",
+        "two hosts",
         "length",
         "head",
         "rest",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 
-from clearclip_core.images.opening import FORMATS, open_image
+from clearclip_core.images import opening
+from clearclip_core.images.opening import FORMATS, ImageWorkError, open_image
 
 
 def file(image: Image.Image, image_format: str) -> io.BytesIO:
@@ -76,3 +79,43 @@ def test_a_ppm_with_a_comment_of_megabytes_is_read_no_further(tmp_path: Path) ->
     path.write_bytes(source.getvalue())
     with pytest.raises(UnidentifiedImageError, match="PPM"):
         open_image(path)
+
+
+def many_chunks() -> bytes:
+    png = file(Image.new("L", (8, 8)), "PNG").getvalue()
+    chunk = struct.pack(">I", 0) + b"teSt" + struct.pack(">I", zlib.crc32(b"teSt"))
+    return png[:33] + chunk * 2000 + png[33:]
+
+
+def many_scans() -> bytes:
+    """A grey file whose last scan, of a few bytes, is repeated."""
+    made = io.BytesIO()
+    Image.new("L", (640, 640)).save(made, "JPEG", progressive=True)
+    jpeg = made.getvalue()
+    return jpeg[:-2] + jpeg[jpeg.rindex(b"\xff\xda") : -2] * 200 + b"\xff\xd9"
+
+
+LABORIOUS = {
+    "chunks of a PNG": (many_chunks, "more than 1000 parts"),
+    "scans of a JPEG": (many_scans, "more than 50 scans"),
+    "segments of a JPEG": (lambda: b"\xff\xd8" + b"\xff\xfe\0\2" * 100_000, "more than 50 scans"),
+    "numbers of a PPM": (lambda: b"P3 3000 3000 255\n" + b"1 " * (3 << 20), "is plain text"),
+}
+
+
+@pytest.mark.parametrize("name", LABORIOUS)
+def test_files_that_take_very_long_to_read_are_refused(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "_MAX_READS", 1000)
+    make, sentence = LABORIOUS[name]
+    with pytest.raises(ImageWorkError, match=sentence):
+        open_image(io.BytesIO(make())).load()
+
+
+def test_a_large_file_of_usual_parts_is_read_in_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "_MAX_READS", 1000)
+    noise = np.random.default_rng(0).integers(0, 256, (900, 1200, 3), dtype=np.uint8)
+    for image_format in ("PNG", "JPEG", "TIFF", "BMP"):
+        with open_image(file(Image.fromarray(noise), image_format)) as image:
+            image.load()

@@ -50,6 +50,7 @@ def test_names_that_nobody_elsewhere_owns(name: str) -> None:
     "name",
     [
         *("evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "evil.example."),
+        *("evil。example", "a.b@localhost"),
         *("internal.evil.example", "lab.example.evil.example", "lab.example", "evilinternal.org"),
     ],
 )

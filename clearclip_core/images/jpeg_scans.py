@@ -1,0 +1,56 @@
+"""Count the scans of a JPEG file (ITU-T T.81, annex B).
+
+The decoder goes over the whole image for each scan, and a scan may have no more than a few bytes.
+Ten scans are usual for a progressive file.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+#: A marker; FF 00 is a byte of the image, and FF may be filled up with more FF.
+_MARKER: Final = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
+
+#: Segments that are looked at.
+_MAX_SEGMENTS: Final = 10_000
+
+#: Markers of frames: all but DHT, JPG and DAC.
+_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE: Final = (0xC2, 0xC6, 0xCA, 0xCE)
+_END, _SCAN, _LONE = 0xD9, 0xDA, frozenset((0x01, *range(0xD0, 0xD9)))
+
+
+def has_many_scans(data: bytes, most: int) -> bool:
+    """Tell whether the first image of a JPEG file has more scans than some, or too many segments.
+
+    Args:
+        data: of the file.
+        most: scans that are allowed.
+
+    >>> has_many_scans(bytes.fromhex("ffd8" + "ffda0002" * 3 + "ffd9"), most=2)
+    True
+    """
+    at = scans = components = 0
+    is_progressive = False
+    for _ in range(_MAX_SEGMENTS):
+        found = _MARKER.search(data, at)
+        if found is None or found[1][0] == _END:
+            return False
+        marker, at = found[1][0], found.end()
+        if marker in _LONE:
+            continue
+        if marker in _FRAMES:
+            is_progressive, components = marker in _PROGRESSIVE, _byte(data, at + 7)
+        elif marker == _SCAN:
+            scans += 1
+            if scans > most:
+                return True
+            if not is_progressive and components and _byte(data, at + 2) == components:
+                return False  # it has all components: the decoder ends with it
+        at += int.from_bytes(data[at : at + 2], "big")
+    return True
+
+
+def _byte(data: bytes, at: int) -> int:
+    return data[at] if at < len(data) else 0
