@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from backend.database.leases import LeaseLost
 from backend.dataset.archives.archive_store import ArchiveStore
 from backend.dataset.archives.dataset_archive import DatasetArchive
@@ -94,6 +96,7 @@ class ArchiveMaker:
         self._owner = owner
         self._stopping = stopping
         self._next_sweep = 0.0
+        self._making: int | None = None
 
     def make_next(self) -> bool:
         """Make the next archive as far as it goes; return whether there was one.
@@ -105,16 +108,21 @@ class ArchiveMaker:
         archive = self._store.lease(self._owner)
         if archive is None:
             return False
+        self._making = archive.id
         try:
             self._make(archive)
         except LeaseLost as error:
             log.info("%s", error)
             self._files.remove(archive)
+        finally:
+            self._making = None  # a lease that could not be ended ends by itself
         return True
 
     def renew(self) -> None:
         """Renew the lease of the archive that is being made."""
-        self._store.renew(self._owner)
+        archive = self._making
+        if archive is not None:
+            self._store.renew(archive, self._owner)
 
     def _make(self, archive: DatasetArchive) -> None:
         try:
@@ -128,11 +136,21 @@ class ArchiveMaker:
                 archive.id, self._owner, report=report.to_json(), size_bytes=size_bytes
             )
         except (DatasetError, LabelConfigError, StudioRefused, OSError) as error:
-            self._files.remove(archive)
-            self._store.finish(archive.id, self._owner, reason=_sentence(error))
+            self._fail(archive, _sentence(error))
         except BackendError:
             self._store.release(archive.id, self._owner)
             raise
+        except (LeaseLost, SQLAlchemyError):
+            raise
+        except Exception:  # made again, it would fail again, and no other had its turn
+            log.exception("Data set %d has failed", archive.id)
+            self._fail(
+                archive, "An unexpected error has ended it; the log of the backend has more."
+            )
+
+    def _fail(self, archive: DatasetArchive, reason: str) -> None:
+        self._files.remove(archive)
+        self._store.finish(archive.id, self._owner, reason=reason)
 
     def _export(self, archive: DatasetArchive) -> DatasetReport | None:
         request = archive.request

@@ -169,10 +169,12 @@ class ArchiveStore:
             _check_owner(connection, archive, owner)
             _change(connection, archive, done=done, total=total, **renewed(self.database.clock()))
 
-    def renew(self, owner: str) -> None:
-        """Renew the leases of an owner."""
+    def renew(self, archive: int, owner: str) -> None:
+        """Renew the lease of an archive, if the owner has it still."""
         statement = update(_ARCHIVES).where(
-            is_owned_by(_ARCHIVES, owner), _ARCHIVES.c.state == "running"
+            is_owned_by(_ARCHIVES, owner),
+            _ARCHIVES.c.id == archive,
+            _ARCHIVES.c.state == "running",
         )
         with self.database.write() as connection:
             connection.execute(statement.values(renewed(self.database.clock())))

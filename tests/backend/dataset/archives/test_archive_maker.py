@@ -134,6 +134,19 @@ def test_an_outage_releases_the_archive_for_later(world: World) -> None:
     assert world.store.get(asked.id).state == "done"
 
 
+def test_an_unexpected_error_ends_it_and_the_next_has_its_turn(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = world.store.request(ArchiveRequest(7))
+    second = world.store.request(ArchiveRequest(7, formats=("yolo",)))
+    with monkeypatch.context() as broken:
+        broken.setattr(world.maker, "_check_size", lambda _: 1 / 0)
+        assert world.maker.make_next()
+    assert "the log of the backend" in world.store.get(first.id).reason
+    assert world.maker.make_next()
+    assert world.store.get(second.id).state == "done"
+
+
 def test_a_stop_releases_the_archive(world: World) -> None:
     asked = world.store.request(ArchiveRequest(7))
     world.stopping.set()

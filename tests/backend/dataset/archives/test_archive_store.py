@@ -71,7 +71,8 @@ def test_another_owner_takes_over_when_the_first_has_died(
     archive = store.request(ArchiveRequest(7))
     store.lease("a")
     clock.now += LEASE_S - 1
-    store.renew("a")
+    store.renew(archive.id, "a")
+    store.renew(archive.id, "b")
     clock.now += LEASE_S - 1
     assert store.lease("b") is None
     clock.now += 2
