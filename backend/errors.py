@@ -130,7 +130,7 @@ class ModelUnavailable(BackendError):
 
 
 class Busy(BackendError):
-    """Every thread for predictions is taken, or the request has too many tasks: repeat it later."""
+    """Every thread is taken, too much waits, or a request has too many tasks: repeat it later."""
 
     http_status = 429
     code = "Busy"
@@ -141,6 +141,13 @@ class JobNotFound(BackendError):
 
     http_status = 404
     code = "JobNotFound"
+
+
+class ArchiveNotFound(BackendError):
+    """There is no data set of that number, or its file is not on this machine."""
+
+    http_status = 404
+    code = "ArchiveNotFound"
 
 
 class PlotNotFound(BackendError):

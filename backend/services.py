@@ -9,6 +9,8 @@ from typing import Final
 
 from backend.database.database import Database
 from backend.database.leases import new_owner
+from backend.dataset.archives.archive_maker import ArchiveFiles, ArchiveMaker
+from backend.dataset.archives.archive_store import ArchiveStore
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.learning.active_models import ActiveModels
@@ -190,6 +192,16 @@ class Services:
         """The titles of Label Studio's projects."""
         return ProjectTitles(self.client(retry_for_s=READ_RETRY_FOR_S))
 
+    @cached_property
+    def archives(self) -> ArchiveStore:
+        """The data sets that were asked for on the page."""
+        return ArchiveStore(self.database)
+
+    @cached_property
+    def archive_files(self) -> ArchiveFiles:
+        """The files of these data sets on this machine."""
+        return ArchiveFiles(self.settings)
+
     # ---- parts that differ between the server and the commands ----------------------------------
 
     def predictor(self, tracker: TaskTracker | None = None) -> Predictor:
@@ -277,6 +289,22 @@ class Services:
         """Make the withdrawer, which deletes the predictions of a job."""
         return Withdrawer(self.store, client, self.owner)
 
+    def archive_maker(self, client: LabelStudioClient) -> ArchiveMaker:
+        """Make the maker of data sets that were asked for on the page.
+
+        Args:
+            client: Label Studio.
+        """
+        return ArchiveMaker(
+            self.archives,
+            self.archive_files,
+            client,
+            self.images.read_file,
+            self.settings,
+            self.owner,
+            self.stopping,
+        )
+
     def ray_prelabeler(self, client: LabelStudioClient, actors: int | None) -> ClusterPrelabeler:
         """Make the prelabeler that runs jobs on a Ray cluster; the engine here need not be started.
 
@@ -316,7 +344,9 @@ class Services:
         feedback = FeedbackUpdater(
             self.annotations, reader, self.learner, client, self.stopping.is_set
         )
+        maker = self.archive_maker(client)
         rounds = {
+            "datasets": maker.make_next,
             "results": delivery.deliver,
             "jobs": jobs.run_next,
             "annotations": feedback.read_annotations,
@@ -326,7 +356,12 @@ class Services:
             "token": self.token_watch.check,
             "titles": self.project_titles.check,
         }
-        renewals = [self.outbox.renew, self.annotations.renew, self.change_poller.polls.renew]
+        renewals = [
+            self.outbox.renew,
+            self.annotations.renew,
+            self.change_poller.polls.renew,
+            maker.renew,
+        ]
         return Worker(rounds, renewals, self.stopping)
 
 

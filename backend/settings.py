@@ -309,8 +309,8 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(
         default=60,
         gt=0,
-        description="Longest time in seconds that a request may take to arrive, and its answer to "
-        "be read.",
+        description="Longest time in seconds that a request may take to arrive, and that an answer "
+        "may go unread.",
     )
     max_tasks: int = Field(
         default=10_000,
@@ -325,6 +325,17 @@ class Settings(BaseSettings):
         le=178,
         description="Largest image in millions of pixels; while it is read, each million takes 10 "
         "to 20 MB of memory.",
+    )
+    dataset_mb: int = Field(
+        default=10_240,
+        ge=1,
+        description="Largest data set that is exported on the page, and the space in "
+        "MODEL_DIR/datasets for all of them; the oldest go first.",
+    )
+    dataset_days: float = Field(
+        default=7,
+        gt=0,
+        description="Days after which data sets that were exported on the page are deleted.",
     )
     download_timeout_s: float = Field(
         default=30, gt=0, description="Longest wait in seconds for an image to arrive."

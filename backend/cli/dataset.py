@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 from backend.cli.options import with_settings
 from backend.cli.signals import stopped_by_signals
-from backend.dataset.annotation_choice import AnnotationChoice
 from backend.dataset.dataset_report import DatasetReport
 from backend.dataset.exporter import DatasetExporter
 from backend.dataset.labelled_image import Overlap, overlaps
@@ -21,6 +20,7 @@ from backend.dataset.picture_features import PictureFeatures
 from backend.dataset.project_labels import parse_project_labels
 from backend.dataset.splits import Split
 from backend.dataset.task_sources import ExportedTasks, ProjectTasks, TaskSource
+from backend.label_studio.annotation_choice import AnnotationChoice
 from backend.services import Services
 from backend.settings import Settings
 
@@ -66,11 +66,12 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 )
 @click.option(
     "--annotations",
-    default="newest",
+    default="preferred",
     show_default=True,
     metavar="RULE",
-    help="Which count where a task has several: newest, ground-truth, majority (of the "
-    "annotators, pixel by pixel), or the number of an annotator.",
+    help="Which count where a task has several: preferred (the ground truth, else the newest), "
+    "newest, ground-truth, majority (of the annotators, pixel by pixel), or the number of an "
+    "annotator.",
 )
 @click.option("--view", type=int, help="Number of a view of the data manager: its tasks only.")
 @click.option(

@@ -58,6 +58,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "max_tasks",
         "max_image_mb",
         "max_image_megapixels",
+        "dataset_mb",
+        "dataset_days",
         "download_timeout_s",
     ),
     "Logs": ("log_level", "log_format"),

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from backend.dataset.dataset_report import DatasetReport
+from backend.dataset.feature_file import FeatureFile
 from backend.dataset.labelled_image import LabelledImage
 from backend.dataset.manifest import Manifest, PictureRow
 from backend.dataset.options import DatasetOptions
@@ -241,19 +242,17 @@ class DatasetExporter:
 
     def _finish(self, manifest: Manifest, changed: int) -> DatasetReport:
         """Write the files that are of all pictures, and the report."""
-        ids, digests, features = [], [], []
-        regions = 0
+        ids, digests, regions, tasks_with = [], [], 0, set()
         for row in manifest.pictures():
             ids.append(row.id)
             digests.append(row.digest)
-            features.append(row.feature)
             regions += len(row.regions)
+            tasks_with.add(row.task)
         split = self._options.split
-        parts = dict(
-            zip(ids, assign(split, digests, features, self._options.least_cosine), strict=True)
-        )
+        with FeatureFile(row.feature for row in manifest.pictures()) as features:
+            names = assign(split, digests, features, self._options.least_cosine)
+        parts = dict(zip(ids, names, strict=True))
         counts = Counter(parts.values())
-        tasks_with = {row.task for row in manifest.pictures()}
         skipped = manifest.skipped()
         without = {task for task, _ in skipped} | tasks_with
         report = DatasetReport(

@@ -57,6 +57,8 @@ def version_of(path: Path) -> str:
 
     >>> version_of(Path("data/street, 2026/"))
     'masks street 2026'
+    >>> version_of(Path("masks"))
+    'masks'
     """
     name = re.sub(r"[\s,\x00-\x1f\x7f]+", " ", path.resolve().stem).strip()
-    return f"masks {name}"[:_LONGEST_VERSION].strip()
+    return "masks" if name.lower() == "masks" else f"masks {name}"[:_LONGEST_VERSION].strip()

@@ -6,10 +6,10 @@ import json
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from backend.dataset.annotation_choice import AnnotationChoice
 from backend.dataset.labelled_image import Overlap
 from backend.dataset.project_labels import ProjectLabels
 from backend.dataset.splits import Split
+from backend.label_studio.annotation_choice import AnnotationChoice
 
 #: A format of trainers: palette PNGs, COCO's JSON, YOLO's polygons, Hugging Face's tables.
 Format = Literal["index-png", "coco", "yolo", "parquet"]

@@ -72,6 +72,7 @@ class RegionDrawer:
                 place.tag,
                 item_index=place.item_index,
                 tolerance_px=_TOLERANCE_PX,
+                with_holes=True,
                 owner=f"{owner}/{number}",
             ):
                 yield from region.to_json()

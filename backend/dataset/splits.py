@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -31,6 +31,8 @@ class Split:
 
     >>> Split.parse("80/10/10").names
     ('train', 'val', 'test')
+    >>> str(Split((90, 10))), str(Split())
+    ('90/10', '')
     """
 
     shares: tuple[int, ...] = (100,)
@@ -56,6 +58,9 @@ class Split:
         """Names of the parts."""
         return _NAMES[len(self.shares)]
 
+    def __str__(self) -> str:
+        return "" if len(self.shares) == 1 else "/".join(map(str, self.shares))
+
     def part_of(self, digest: str) -> str:
         """Return the name of the part that a picture is in, by the digest of its file alone.
 
@@ -73,7 +78,8 @@ def group(
 ) -> npt.NDArray[np.intp]:
     """Number groups of pictures that belong into one part: equal files, and near-duplicates.
 
-    Near-duplicates are found in blocks, so that the memory is that of the features.
+    Near-duplicates are found in blocks. Two blocks of features and their cosines are in memory at a
+    time, and of pictures that are near to each other as many pairs as join them.
 
     Args:
         digests: of the files of n pictures.
@@ -88,24 +94,45 @@ def group(
     """
     n = len(digests)
     first: dict[str, int] = {}
-    rows, columns = [], []
-    for index, digest in enumerate(digests):
-        rows.append(first.setdefault(digest, index))
-        columns.append(index)
-    known = [index for index, feature in enumerate(features) if feature is not None]
-    if least_cosine is not None and known:
-        unit = np.stack([np.frombuffer(features[i] or b"", np.float16) for i in known])
-        for start in range(0, len(known), _BLOCK):
-            block = unit[start : start + _BLOCK].astype(np.float32)
-            for other in range(start, len(known), _BLOCK):
-                cosines = block @ unit[other : other + _BLOCK].astype(np.float32).T
-                one, two = np.nonzero(cosines >= least_cosine)
-                rows += [known[start + i] for i in one.tolist()]
-                columns += [known[other + i] for i in two.tolist()]
-    ones = np.ones(len(rows), np.bool_)
-    graph = coo_array((ones, (np.array(rows, np.intp), np.array(columns, np.intp))), shape=(n, n))
-    _, groups = connected_components(graph, directed=False) if n else (0, np.zeros(0, np.intp))
-    return np.asarray(groups, np.intp)
+    of_equal = np.array([first.setdefault(each, i) for i, each in enumerate(digests)], np.intp)
+    joined = [np.stack([of_equal, np.arange(n)])]
+    if least_cosine is not None:
+        joined += _near_pairs(features, least_cosine)
+    return _components(np.concatenate(joined, axis=1), n)
+
+
+def _near_pairs(
+    features: Sequence[bytes | None], least_cosine: float
+) -> Iterator[npt.NDArray[np.intp]]:
+    """Iterate over pairs (2, P) of near-duplicates, which join all that are near to each other."""
+    known = np.array([i for i, feature in enumerate(features) if feature is not None], np.intp)
+    for start in range(0, len(known), _BLOCK):
+        block = _unit(features, known[start : start + _BLOCK])
+        for other in range(start, len(known), _BLOCK):
+            cosines = block @ _unit(features, known[other : other + _BLOCK]).T
+            pairs = np.argwhere(cosines >= least_cosine).T.astype(np.intp)
+            pairs[1] += len(block)  # the pictures of both blocks are numbered in turn
+            groups = _components(pairs, len(block) + cosines.shape[1])
+            numbers = np.concatenate([known[start:][: len(block)], known[other:][:_BLOCK]])
+            _, oldest = np.unique(groups, return_index=True)
+            leaders = numbers[oldest[groups]]
+            yield np.stack([leaders, numbers])[:, leaders != numbers]
+
+
+def _unit(
+    features: Sequence[bytes | None], pictures: npt.NDArray[np.intp]
+) -> npt.NDArray[np.float32]:
+    """Return the features of some pictures, (n, D) float32."""
+    rows = [np.frombuffer(features[i] or b"", np.float16) for i in pictures.tolist()]
+    return np.stack(rows).astype(np.float32)
+
+
+def _components(pairs: npt.NDArray[np.intp], n: int) -> npt.NDArray[np.intp]:
+    """Number the groups of n things that pairs (2, P) join, from 0: (n,) ints."""
+    if not n:
+        return np.zeros(0, np.intp)
+    graph = coo_array((np.ones(pairs.shape[1], np.bool_), (pairs[0], pairs[1])), shape=(n, n))
+    return np.asarray(connected_components(graph, directed=False)[1], np.intp)
 
 
 def assign(

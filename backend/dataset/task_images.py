@@ -11,7 +11,6 @@ from typing import Any, Final, get_args
 
 import numpy as np
 
-from backend.dataset.annotation_choice import AnnotationChoice
 from backend.dataset.labelled_image import (
     NOTHING,
     BoolMask,
@@ -25,6 +24,7 @@ from backend.dataset.labelled_image import (
 from backend.dataset.project_labels import ProjectLabels
 from backend.dataset.task_record import TaskRecord
 from backend.errors import DatasetError
+from backend.label_studio.annotation_choice import AnnotationChoice
 from backend.label_studio.label_config import ImageTag
 from backend.label_studio.region_reader import Area, area_mask, read_areas
 from backend.label_studio.requests import Task

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from backend.errors import DataKeyError
+from backend.label_studio.annotation_choice import AnnotationChoice
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import ImageTag, LabelConfig
-from backend.label_studio.label_maps import choose_annotation, draw_label_map
+from backend.label_studio.label_maps import draw_label_map
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from clearclip_core import Label, RGBArray
@@ -111,9 +112,11 @@ class AnnotatedPicture:
             ValueError: there is none, or it has no region of a label on the image.
         """
         project = self.project
-        annotation = choose_annotation(project.client.contents.annotations(int(self.task.id or 0)))
-        if annotation is None:
+        annotations = project.client.contents.annotations(int(self.task.id or 0))
+        chosen = AnnotationChoice().choose(annotations)
+        if not chosen:
             raise ValueError("It has no annotation that was submitted.")
+        (annotation,) = chosen
         made = draw_label_map(
             annotation.result, project.config, project.tag.name, project.labels, self.item_index
         )

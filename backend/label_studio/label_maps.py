@@ -1,38 +1,22 @@
-"""Draw what a task's annotation says of an image as one label map.
+"""Draw what an annotation says of an image as one label map.
 
-Of several annotations of a task, the one that is marked as ground truth counts, else the one that
-was changed last. A skipped one never counts. Where regions overlap, the later one is on top, as the
-editor shows them. A rectangle bounds its thing and does not fill it: pixels that only rectangles
-cover are not counted.
+Where regions overlap, the later one is on top, as the editor shows them. A rectangle bounds its
+thing and does not fill it: pixels that only rectangles cover are not counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from backend.label_studio.label_config import LabelConfig
-from backend.label_studio.records import Annotation
 from backend.label_studio.region_reader import Area, area_mask, read_areas, written_labels
 from clearclip_core import Label
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
 
 _RECTANGLE = "rectanglelabels"
-
-
-def choose_annotation(annotations: Iterable[Annotation]) -> Annotation | None:
-    """Return the annotation of a task that counts; None where there is none.
-
-    >>> old, new = Annotation(1, 5, 7, [], updated=10), Annotation(2, 5, 7, [], updated=20)
-    >>> choose_annotation([new, old]).id
-    2
-    >>> choose_annotation([new, Annotation(3, 5, 7, [], ground_truth=True)]).id
-    3
-    """
-    submitted = (each for each in annotations if not each.skipped)
-    return max(submitted, key=lambda each: (each.ground_truth, each.updated, each.id), default=None)
 
 
 def draw_label_map(

@@ -20,6 +20,7 @@ from PIL import Image
 
 from backend.label_studio.brush_rle import encode_rle
 from backend.label_studio.label_config import Control, ControlKind, ControlLabel
+from backend.label_studio.outline_tracing import join_rings, simplify, trace_rings
 
 BoolMask = npt.NDArray[np.bool_]
 Box = tuple[slice, slice]  # rows, columns
@@ -96,6 +97,7 @@ def draw_regions(
     item_index: int | None = None,
     min_island_px: int = 1,
     tolerance_px: float | None = None,
+    with_holes: bool = False,
     owner: str = "",
 ) -> list[Region]:
     """Draw the mask of one label the way one control has it.
@@ -110,6 +112,8 @@ def draw_regions(
         min_island_px: area in px below which islands become no polygon or rectangle.
         tolerance_px: how far a polygon may leave the mask's edge; None: 1 px, and 0.1 % of the long
             side where that is more.
+        with_holes: whether holes are cut out of polygons, see `join_rings`; else they are filled,
+            which leaves an outline that is easier to move.
         owner: name of the task or other owner of these regions; enters their ids.
 
     Returns:
@@ -125,7 +129,8 @@ def draw_regions(
         )
     place = f"{owner}/{control.kind}/{control.name}/{to_name}/{item_index}/{label.written}"
     regions: list[Region] = []
-    for box, part, value in _shapes(mask, control.kind, min_island_px, tolerance_px):
+    shapes = _shapes(mask, control.kind, min_island_px, tolerance_px, with_holes)
+    for box, part, value in shapes:
         score = float(np.clip(confidence[box][part].mean(dtype=np.float64), 0, 1))
         if score >= label.threshold:
             regions.append(
@@ -145,7 +150,11 @@ def draw_regions(
 
 
 def _shapes(
-    mask: BoolMask, kind: ControlKind, min_island_px: int, tolerance_px: float | None
+    mask: BoolMask,
+    kind: ControlKind,
+    min_island_px: int,
+    tolerance_px: float | None,
+    with_holes: bool,
 ) -> Iterator[tuple[Box, BoolMask, dict[str, Any]]]:
     """Iterate over the parts of a mask that become regions: box, mask in the box, geometry."""
     if not mask.any():
@@ -158,7 +167,7 @@ def _shapes(
         default_px = max(_TOLERANCE_PX, _TOLERANCE_SHARE * max(mask.shape))
         tolerance_px = default_px if tolerance_px is None else tolerance_px
         for box, island in _islands(mask, min_island_px):
-            points = _outline(mask.shape, box, island, tolerance_px)
+            points = _outline(mask.shape, box, island, tolerance_px, with_holes)
             yield box, island, {"points": points, "closed": True}
     elif kind == "rectanglelabels":
         for box, island in _islands(mask, min_island_px):
@@ -201,22 +210,13 @@ def _rectangle(shape: tuple[int, ...], box: Box) -> dict[str, Any]:
 
 
 def _outline(
-    shape: tuple[int, ...], box: Box, island: BoolMask, tolerance_px: float
+    shape: tuple[int, ...], box: Box, island: BoolMask, tolerance_px: float, with_holes: bool
 ) -> list[list[float]]:
-    """Return the outer edge of an island in percent, as points between pixels, not at centres.
-
-    A corner of the pixel grid belongs to the island if one of its four pixels does. The outline of
-    these corners runs along the edge of the pixels, so that thin islands have an area as well.
-    """
-    height, width = island.shape
-    corners = np.zeros((height + 1, width + 1), dtype=np.uint8)
-    for down in (0, 1):
-        for right in (0, 1):
-            corners[down : down + height, right : right + width] |= island
-    contours, _ = cv2.findContours(corners, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    points = cv2.approxPolyDP(contours[0], tolerance_px, True)[:, 0]  # (P, 2)
-    if len(points) < 3:  # thinner than the tolerance
-        points = np.array([[0, 0], [width, 0], [width, height], [0, height]])
+    """Return the edge of an island in percent, as points between pixels, not at centres."""
+    outer, holes = trace_rings(island)
+    points = simplify(outer, tolerance_px)
+    if with_holes:
+        points = join_rings(points, [simplify(hole, tolerance_px) for hole in holes])
     return [
         [_percent(box[1].start + x, shape[1]), _percent(box[0].start + y, shape[0])]
         for x, y in points.tolist()

@@ -26,6 +26,7 @@ from backend.web.ml_backend.routes import MlBackendRoutes
 from backend.web.ml_backend.webhooks import WebhookHandler
 from backend.web.pages.connection_status import ConnectionStatus
 from backend.web.pages.dashboard import DashboardRoutes
+from backend.web.pages.datasets import DatasetRoutes
 from backend.web.pages.html import add_filters
 from backend.web.pages.jobs import JobRoutes
 from backend.web.pages.learning import LearningRoutes
@@ -107,6 +108,9 @@ def _pages(
     describe = partial(describe_learning, settings, learner, tasks=services.annotations.tasks)
     yield dashboard.blueprint()
     yield JobRoutes(settings, services.store, status.serializer, body, dashboard.render).blueprint()
+    yield DatasetRoutes(
+        settings, services.archives, services.archive_files, files, body, services.project_titles
+    ).blueprint()
     yield ReportRoutes(settings, services.annotations, files, describe).blueprint()
     yield LearningRoutes(settings, learner, describe, files, body).blueprint()
 

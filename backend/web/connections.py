@@ -40,6 +40,8 @@ _MAX_BODIES: Final = 8
 
 #: Bytes of a body or of an answer that are kept in memory.
 _IN_MEMORY: Final = 1 << 20
+#: Bytes of an answer that a client has to read in a second, or else its time runs out.
+_LEAST_BYTES_PER_S: Final = 1 << 16
 #: Bytes that are read at a time. More would take the loop long where they are tiny chunks.
 _READ_BYTES: Final = 1 << 14
 #: Bytes of an answer that wait to be read, in a file where they are many; a thread never waits.
@@ -89,6 +91,8 @@ class Connection(HTTPChannel):  # type: ignore[misc]
         self.since = time.monotonic()
         self.is_refused = False
         self._is_draining = False
+        self._answer_bytes = 0
+        self._counted_bytes = 0
         super().__init__(server, sock, addr, adj, map)
 
     @property
@@ -144,16 +148,31 @@ class Connection(HTTPChannel):  # type: ignore[misc]
     def write_soon(self, data: Any) -> int:
         """Take a part of an answer, in a thread; the loop writes it."""
         self.since = time.monotonic()
+        if not self.total_outbufs_len:
+            self._answer_bytes = self._counted_bytes = 0
+        self._answer_bytes += len(data)
         return int(super().write_soon(data))
 
     def check_time(self, limit_s: float) -> None:
-        """Refuse a request, or close the connection, that takes longer than the limit."""
+        """Refuse a request, or close the connection, that takes longer than the limit.
+
+        A file of many gigabytes takes longer: its time begins anew while it is read.
+        """
         if self.is_answering or time.monotonic() < self.since + limit_s:
+            return
+        if self._is_read(limit_s):
+            self.since = time.monotonic()
             return
         if self._has_head and not self.total_outbufs_len:
             self._refuse(_TooSlowError("The request did not arrive in time."))
         else:
             self.handle_close()
+
+    def _is_read(self, limit_s: float) -> bool:
+        """Return whether enough of an answer was read since the limit was looked at last."""
+        read_bytes = self._answer_bytes - self.total_outbufs_len
+        newly_read, self._counted_bytes = read_bytes - self._counted_bytes, read_bytes
+        return bool(self.total_outbufs_len) and newly_read >= int(limit_s * _LEAST_BYTES_PER_S)
 
     @property
     def _has_head(self) -> bool:

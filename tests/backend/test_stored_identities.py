@@ -628,6 +628,7 @@ REASONS = {
     *("TaskError", "DataKeyError", "ImageNotFound", "ImageRefused", "HostRefused"),
     *("ImageInvalid", "ImageTooLarge", "DatasetError"),
     *("DatabaseInUse", "DatabaseTooNew", "TooManyGuesses", "UnknownName", "DatabaseAway"),
+    "ArchiveNotFound",
 }
 
 

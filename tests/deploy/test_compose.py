@@ -131,6 +131,8 @@ SET = {
     "MAX_TASKS": "10001",
     "MAX_IMAGE_MB": "101",
     "MAX_IMAGE_MEGAPIXELS": "151",
+    "DATASET_MB": "10241",
+    "DATASET_DAYS": "8",
     "DOWNLOAD_TIMEOUT_S": "31",
     "MIN_ISLAND_SHARE": "0.5",
     "PRESENCE": "0.25",

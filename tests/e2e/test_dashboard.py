@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
+from label_studio_sdk.converter import brush
 from PIL import Image
 from playwright.sync_api import Page, expect
 
@@ -16,6 +20,7 @@ from backend.cli.demo_servers import LabelStudioProcess
 
 pytestmark = pytest.mark.timeout(300)
 
+DATASET_PICTURE = Path(__file__).parents[2] / "docs" / "images" / "dataset.png"
 PICTURE = Path(__file__).parents[2] / "docs" / "images" / "dashboard.png"
 LABELS = ["sky", "grass", "tree", "house"]
 PHONE = {"width": 390, "height": 844}
@@ -129,6 +134,63 @@ def test_a_page_of_another_site_cannot_press_the_buttons(
             f"{backend_url}/jobs",
         )
     assert answer.value.status == 403
+
+
+def test_a_data_set_is_exported_from_the_page_and_its_picture(
+    console: Page, studio: LabelStudioProcess, new_project: NewProject, tmp_path: Path
+) -> None:
+    """What was painted is in the file; what cannot be read is told with its reason."""
+    project = new_project(LABELS, seeds=[810, 811, 812])
+    tasks = sorted(int(task.id) for task in studio.client.tasks.list(project=project))
+    with_size = next(iter(studio.client.tasks.list(project=project))).data["image"]
+    answer = requests.get(
+        f"{studio.url}{with_size}", headers={"Authorization": studio.authorization}, timeout=60
+    )
+    width, height = Image.open(io.BytesIO(answer.content)).size
+    mask = np.zeros((height, width), np.bool_)
+    mask[: height // 3] = True
+    for task, size in zip(tasks[:2], ((height, width), (height, width - 1)), strict=True):
+        rle = brush.mask2rle(mask.astype(np.uint8) * 255)
+        painted = {
+            "type": "brushlabels",
+            "from_name": "mask",
+            "to_name": "image",
+            "original_height": size[0],
+            "original_width": size[1],
+            "image_rotation": 0,
+            "value": {"format": "rle", "rle": rle, "brushlabels": ["grass"]},
+        }
+        studio.post(f"/api/tasks/{task}/annotations/", json={"result": [painted]})
+    console.get_by_role("link", name="Export data set").click()
+    console.locator("select[name=project]").select_option(str(project))
+    console.get_by_label("COCO").check()
+    console.get_by_label("Split in percent").fill("80/20")
+    console.get_by_text("More choices").click()
+    path = tmp_path / "form.png"
+    console.screenshot(path=path, full_page=True)
+    console.get_by_role("button", name="Export data set").click()
+    link = console.get_by_role("link", name="Download")
+    expect(link).to_be_visible(timeout=60_000)
+    expect(console.locator("#skipped")).to_contain_text(f"Task {tasks[1]}")
+    expect(console.locator("#skipped")).to_contain_text(f"drawn on {width - 1}×{height} px")
+    with console.expect_download() as started:
+        link.click()
+    assert started.value.suggested_filename.startswith(f"project-{project}-index-png-coco-")
+    with zipfile.ZipFile(started.value.path()) as file:
+        (name,) = (each for each in file.namelist() if each.startswith("masks/"))
+        with Image.open(io.BytesIO(file.read(name))) as found:
+            np.testing.assert_array_equal(np.asarray(found) == LABELS.index("grass"), mask)
+        assert {"classes.json", "report.json", "annotations/instances_val.json"} <= {
+            *file.namelist()
+        }
+    console.set_viewport_size({"width": 1100, "height": 620})
+    console.screenshot(path=DATASET_PICTURE if os.environ.get("TAKE_PICTURE") else path)
+    console.set_viewport_size(PHONE)
+    assert console.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    console.screenshot(path=tmp_path / "phone.png", full_page=True)
+    console.once("dialog", lambda question: question.accept())
+    console.get_by_role("button", name="Delete").click()
+    expect(console.get_by_text("None yet.")).to_be_visible()
 
 
 def test_the_readmes_picture_of_the_page(

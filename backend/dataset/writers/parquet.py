@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,9 +23,18 @@ from clearclip_core.evaluation.atomic_write import replaced, write_whole
 FOLDER: Final = "data"
 CARD_FILE: Final = "README.md"
 
-#: Bytes of pictures in one file, and in one row group, which a reader holds at once.
+#: Bytes of pictures in one file.
 _FILE_BYTES: Final = 256 << 20
-_GROUP_BYTES: Final = 16 << 20
+
+#: Bytes of pictures, and rows, of one row group, which the writer and readers hold at once. The
+#: writer takes several times the bytes, and a row with many regions takes more than its pictures.
+_GROUP_BYTES: Final = 4 << 20
+_GROUP_ROWS: Final = 100
+
+#: Columns with few different values. A dictionary of files would hold each of them once more.
+_REPETITIVE: Final = [
+    f"regions.list.element.{each}" for each in ("label", "origin", "model_version")
+]
 
 #: Path of a picture's file and of its label map.
 Files = Callable[[PictureRow], tuple[Path, Path]]
@@ -62,13 +73,14 @@ def write_tables(
     sizes = [sum(file.stat().st_size for file in files(row)) for row in pictures()]
     counts = _rows_of_files(sizes)
     written: dict[str, str] = {}
-    rows = iter(pictures())
+    looked_at, rows = iter(pictures()), iter(pictures())  # no list of the rows of a file is made
     for number, count in enumerate(counts):
         name = f"{FOLDER}/{part}-{number:05d}-of-{len(counts):05d}.parquet"
-        some = [next(rows) for _ in range(count)]
-        digest = _digest(some, classes, files)
+        digest = _digest(islice(looked_at, count), classes, files)
+        some = islice(rows, count)
         if known.get(name) != digest or not (folder / name).is_file():
             _write_table(folder / name, some, files, classes)
+        deque(some, maxlen=0)  # those of a file that stays are passed over
         written[name] = digest
     return written
 
@@ -108,25 +120,26 @@ def _rows_of_files(sizes: Sequence[int]) -> list[int]:
     return counts
 
 
-def _write_table(path: Path, rows: Sequence[PictureRow], files: Files, classes: ClassTable) -> None:
+def _write_table(path: Path, rows: Iterable[PictureRow], files: Files, classes: ClassTable) -> None:
     import pyarrow
     from pyarrow.parquet import ParquetWriter
 
     schema = _schema(classes)
-    with replaced(path) as stream, ParquetWriter(stream, schema) as writer:
+    columns = {"use_dictionary": _REPETITIVE, "write_statistics": ["name", "task"]}
+    with replaced(path) as stream, ParquetWriter(stream, schema, **columns) as writer:
         for group in _groups(rows, files):
             values = [_values(row, files, classes) for row in group]
             writer.write_table(pyarrow.Table.from_pylist(values, schema=schema))
 
 
-def _groups(rows: Sequence[PictureRow], files: Files) -> Iterator[list[PictureRow]]:
+def _groups(rows: Iterable[PictureRow], files: Files) -> Iterator[list[PictureRow]]:
     """Divide rows so that the files of each group fit into memory."""
     group: list[PictureRow] = []
     filled = 0
     for row in rows:
         group.append(row)
         filled += sum(file.stat().st_size for file in files(row))
-        if filled > _GROUP_BYTES:
+        if filled > _GROUP_BYTES or len(group) == _GROUP_ROWS:
             yield group
             group, filled = [], 0
     if group:
@@ -204,7 +217,7 @@ def _features(classes: ClassTable) -> dict[str, Any]:
     }
 
 
-def _digest(rows: Sequence[PictureRow], classes: ClassTable, files: Files) -> str:
+def _digest(rows: Iterable[PictureRow], classes: ClassTable, files: Files) -> str:
     """Return a digest of all that the rows are made of."""
     digest = hashlib.blake2b(json.dumps(classes.names).encode(), digest_size=16)
     for row in rows:

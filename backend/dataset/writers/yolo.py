@@ -4,7 +4,7 @@
 
 The numbers are shares of the picture's width and height. The points are the centres of the pixels
 along the edge of a mask, as the trainers' own converters have them. A line is one island of a
-region. The format knows no holes, so an outline runs along a cut to each hole and back.
+region. The format knows no holes, so they are cut out, see `backend.label_studio.outline_tracing`.
 """
 
 from __future__ import annotations
@@ -19,17 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.dataset.labelled_image import OVERLAP_RULES, ClassTable, LabelledImage, Overlap
+from backend.label_studio.outline_tracing import Points, join_rings
 from clearclip_core.evaluation.atomic_write import write_whole
 
 FOLDER: Final = "labels"
 
-#: Holes that are cut out of one island, the largest first; the others are filled.
-MAX_HOLES: Final = 200
-
-_TOLERANCE_PX: Final = 0.5
+#: Below half a pixel no trainer rounds the outline to other pixels than those of the mask.
+_TOLERANCE_PX: Final = 0.4
 _MIN_POINTS: Final = 3  # of a line that trainers take
-
-_Points = npt.NDArray[np.int32]
 
 
 def yolo_lines(image: LabelledImage, owners: npt.NDArray[np.int32], classes: ClassTable) -> str:
@@ -50,10 +47,10 @@ def yolo_lines(image: LabelledImage, owners: npt.NDArray[np.int32], classes: Cla
     return "".join(lines)
 
 
-def outlines(mask: npt.NDArray[np.bool_]) -> Iterator[_Points]:
+def outlines(mask: npt.NDArray[np.bool_]) -> Iterator[Points]:
     """Iterate over the islands of a mask (H, W): (P, 2) int32, x and y in px, three or more points.
 
-    No outline is more than half a pixel off the centres of the pixels along the edge.
+    No outline is more than 0.4 px off the centres of the pixels along the edge.
 
     >>> next(outlines(np.ones((2, 3), np.bool_))).tolist()
     [[0, 0], [0, 1], [2, 1], [2, 0]]
@@ -71,7 +68,10 @@ def outlines(mask: npt.NDArray[np.bool_]) -> Iterator[_Points]:
         children.setdefault(parent, []).append(index)
     for outer in children.get(-1, []):
         holes = [contours[hole] for hole in children.get(outer, [])]
-        yield _cut(contours[outer], holes)
+        outline = join_rings(contours[outer], holes)
+        while len(outline) < _MIN_POINTS:
+            outline = np.concatenate([outline, outline[-1:]])
+        yield outline
 
 
 def write_data_file(
@@ -113,28 +113,3 @@ def write_data_file(
 def _shares(side_px: int) -> list[str]:
     """Return the place of each pixel's centre on a side, as texts of shares of the side."""
     return [f"{(place + 0.5) / side_px:.6f}" for place in range(side_px)]
-
-
-def _cut(outer: _Points, holes: list[_Points]) -> _Points:
-    """Join an outline with its holes: there and back along the shortest way to each."""
-    holes = sorted(holes, key=lambda hole: -cv2.contourArea(hole))[:MAX_HOLES]
-    outline = outer
-    for hole in holes:
-        near, far = _shortest_cut(outline, hole)
-        around = np.concatenate([hole[far:], hole[: far + 1]])
-        outline = np.concatenate([outline[: near + 1], around, outline[near:]])
-    while len(outline) < _MIN_POINTS:
-        outline = np.concatenate([outline, outline[-1:]])
-    return outline
-
-
-def _shortest_cut(outline: _Points, hole: _Points) -> tuple[int, int]:
-    """Return indices of a point of each that are near to each other.
-
-    Nearest points are looked for in turn, which needs no table of all distances.
-    """
-    near, far = 0, 0
-    for _ in range(3):
-        near = int(np.square(outline.astype(np.int64) - hole[far]).sum(axis=1).argmin())
-        far = int(np.square(hole.astype(np.int64) - outline[near]).sum(axis=1).argmin())
-    return near, far

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast, get_args
 from urllib.parse import parse_qs
 
+from backend.dataset.archives.archive_request import ArchiveRequest
 from backend.errors import BadRequest
 from backend.jobs.job import Only
 from backend.label_studio.json_fields import parse_object, read_count
@@ -100,6 +101,32 @@ def parse_action(body: bytes, is_form: bool = False) -> ActionRequest:
     return ActionRequest(number, bool(keep), annotation)
 
 
+def parse_dataset(body: bytes, is_form: bool = False) -> ArchiveRequest:
+    """Parse the body of ``POST /datasets``.
+
+    Args:
+        body: a JSON object, or an encoded form.
+        is_form: whether it is a form: a box that is not checked is missing there, of formats
+            several fields may come, and the number of an annotator has a field of its own.
+
+    Raises:
+        BadRequest: the body is neither, or see `ArchiveRequest.parse`.
+
+    >>> parse_dataset(b"project=7&formats=coco&formats=yolo", is_form=True).formats
+    ('coco', 'yolo')
+    >>> str(parse_dataset(b"project=7&annotations=newest&annotator=5", is_form=True).choice)
+    '5'
+    """
+    if not is_form:
+        return ArchiveRequest.parse(parse_object(body))
+    lists = _form_lists(body)
+    fields: dict[str, Any] = {name: values[-1] for name, values in lists.items()}
+    fields["formats"] = lists.get("formats", [])
+    fields.setdefault("pictures", False)
+    fields["annotations"] = fields.pop("annotator", "").strip() or fields.get("annotations")
+    return ArchiveRequest.parse(fields)
+
+
 def parse_project(query: Mapping[str, str]) -> int | None:
     """Return the project that the query of ``GET /jobs`` names; None if it names none.
 
@@ -111,8 +138,12 @@ def parse_project(query: Mapping[str, str]) -> int | None:
 
 def _form(body: bytes) -> dict[str, Any]:
     """Parse an HTML form; of a field that comes several times, the last value counts."""
+    return {name: values[-1] for name, values in _form_lists(body).items()}
+
+
+def _form_lists(body: bytes) -> dict[str, list[str]]:
+    """Parse an HTML form: the values of each field."""
     try:
-        fields = parse_qs(body.decode(), max_num_fields=_MAX_FIELDS)
+        return parse_qs(body.decode(), max_num_fields=_MAX_FIELDS)
     except ValueError:
         raise BadRequest("Expected a body of form fields, but got something else.") from None
-    return {name: values[-1] for name, values in fields.items()}

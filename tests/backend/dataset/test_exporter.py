@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from backend.dataset.annotation_choice import AnnotationChoice
 from backend.dataset.splits import Split
 from backend.dataset.task_sources import ExportedTasks
 from backend.errors import DatasetError
+from backend.label_studio.annotation_choice import AnnotationChoice
 from tests.backend.dataset.exported_tasks import (
     NAMES,
     SIZE_HW,

@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from label_studio_sdk.converter.brush import decode_rle
+from PIL import Image
+from pycocotools import mask as coco_mask
+from scipy.ndimage import binary_fill_holes
 
 from backend.dataset.class_mapping import ClassMapping
 from backend.dataset.labelled_image import LabelledRegion
@@ -16,8 +19,10 @@ from backend.dataset.task_matching import Matched
 from backend.errors import DatasetError
 from backend.label_studio.image_loader import ImageShape
 from backend.label_studio.image_names import ImagePlace
+from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
+from clearclip_core import SCENE_LABELS, render_scene
 
 LEFT, RIGHT = np.zeros((2, 20, 30), np.bool_)
 LEFT[5:15, :12] = True
@@ -29,12 +34,15 @@ MATCHED = Matched(
 SHAPE = ImageShape((20, 30))
 
 
-def drawn(control: str, **options: Any) -> list[dict[str, Any]]:
-    config = parse_label_config(
+def config(control: str) -> LabelConfig:
+    return parse_label_config(
         f'<View><Image name="img" value="$image"/><{control} name="c" toName="img" '
         f'model_score_threshold="0.9"><Label value="car"/></{control}></View>'
     )
-    return list(RegionDrawer(ClassMapping(config), **options).draw(MATCHED, SHAPE))
+
+
+def drawn(control: str, **options: Any) -> list[dict[str, Any]]:
+    return list(RegionDrawer(ClassMapping(config(control)), **options).draw(MATCHED, SHAPE))
 
 
 def test_a_brush_has_one_region_for_each_label_or_object() -> None:
@@ -53,10 +61,28 @@ def test_outlines_are_one_for_each_object(control: str) -> None:
 
 
 def test_a_mask_of_another_size_is_refused() -> None:
-    config = parse_label_config(
-        '<View><Image name="img" value="$image"/><BrushLabels name="c" toName="img">'
-        '<Label value="car"/></BrushLabels></View>'
-    )
-    drawer = RegionDrawer(ClassMapping(config))
+    drawer = RegionDrawer(ClassMapping(config("BrushLabels")))
     with pytest.raises(DatasetError, match=r"a\.json is 30×20 px, but its picture 20×30 px"):
         drawer.check(MATCHED, ImageShape((30, 20)))
+
+
+@pytest.mark.parametrize("seed", [702, 706])
+def test_polygons_cover_drawn_masks_and_leave_their_holes_out(seed: int) -> None:
+    """pycocotools draws the polygons."""
+    size_hw = (750, 1000)
+    scene = Image.fromarray(render_scene(seed).label_map.astype(np.int32)).resize(size_hw[::-1], 0)
+    values = np.asarray(scene)
+    masks = {value: values == value for value in np.unique(values[values >= 0]).tolist()}
+    assert any((binary_fill_holes(mask) != mask).any() for mask in masks.values())
+    for value, mask in masks.items():
+        regions = (LabelledRegion.of("car", mask),)
+        source = MaskSource("a", "a.json", lambda _, regions=regions: regions)
+        drawer = RegionDrawer(ClassMapping(config("PolygonLabels")))
+        matched = Matched(source, MATCHED.place)
+        points = [
+            (np.array(each["value"]["points"]) * size_hw[::-1] / 100).ravel().tolist()
+            for each in drawer.draw(matched, ImageShape(size_hw))
+        ]
+        drawn = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(points, *size_hw)))
+        both, either = (drawn & mask).sum(), (drawn | mask).sum()
+        assert both / either >= 0.99, SCENE_LABELS[value]

@@ -10,8 +10,7 @@ from label_studio_sdk.converter import brush
 
 from backend.errors import BadRequest
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.label_maps import choose_annotation, draw_label_map
-from backend.label_studio.records import Annotation
+from backend.label_studio.label_maps import draw_label_map
 
 CONFIG = parse_label_config(
     """<View><Image name="img" value="$image"/><Image name="pages" valueList="$pages"/>
@@ -76,14 +75,3 @@ def test_broken_regions_and_sizes_that_disagree_are_refused() -> None:
         drawn(painted("Car", 0), painted("Dog", 0, original_width=5))
     with pytest.raises(BadRequest, match='Expected a region of "mask"'):
         drawn(painted("Car", 0, original_width=None))
-
-
-def annotation(id_: int, updated: float, **more: Any) -> Annotation:
-    return Annotation(id_, 5, 7, [], updated=updated, **more)
-
-
-def test_the_ground_truth_or_the_newest_annotation_counts() -> None:
-    old, new, skipped = annotation(3, 10), annotation(1, 20), annotation(4, 30, skipped=True)
-    assert choose_annotation([old, new, skipped]) is new
-    assert choose_annotation([new, annotation(2, 5, ground_truth=True)]).id == 2  # type: ignore[union-attr]
-    assert choose_annotation([skipped]) is None

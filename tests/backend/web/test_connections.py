@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -143,6 +144,19 @@ def test_a_request_that_does_not_arrive_ends(sent: bytes, first: bytes) -> None:
         assert answer.startswith(first)
         assert bool(answer) == bool(first)
         wait_until_closed(server)
+
+
+def test_an_answer_that_is_read_slowly_may_take_longer_than_the_limit() -> None:
+    """Six seconds at least, by the pauses."""
+    with served(request_timeout_s=2) as (port, _, _):
+        client = connect(port, b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        left = LARGE
+        while left > 0:
+            part = client.recv(1 << 18)
+            assert part, "closed while it was read"
+            left -= len(part)
+            time.sleep(0.05)
+        client.close()
 
 
 def test_an_answer_that_is_not_read_ends() -> None:

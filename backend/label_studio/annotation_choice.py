@@ -1,4 +1,4 @@
-"""Choose which annotations of a task count in a data set."""
+"""Choose which annotations of a task count: for a training set, an evaluation, or a label map."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from backend.errors import DatasetError
+from backend.errors import BadRequest
 from backend.label_studio.records import Annotation
 
-Rule = Literal["newest", "ground-truth", "annotator", "majority"]
+Rule = Literal["preferred", "newest", "ground-truth", "annotator", "majority"]
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,13 @@ class AnnotationChoice:
     """Says which annotations count where a task has several; skipped ones never do.
 
     Attributes:
-        rule: "newest", the one that was changed last; "ground-truth", the newest that is marked as
-            such; "annotator", the newest of one annotator; "majority", the newest of each.
+        rule: "preferred", the newest that is marked as ground truth, else the newest; "newest", the
+            one that was changed last; "ground-truth", the newest that is marked as such;
+            "annotator", the newest of one annotator; "majority", the newest of each.
         annotator: id of the annotator, for that rule.
     """
 
-    rule: Rule = "newest"
+    rule: Rule = "preferred"
     annotator: int | None = None
 
     @classmethod
@@ -30,7 +31,7 @@ class AnnotationChoice:
         """Read what a person has typed: the name of a rule, or the number of an annotator.
 
         Raises:
-            DatasetError: it is neither.
+            BadRequest: it is neither.
 
         >>> AnnotationChoice.parse("5")
         AnnotationChoice(rule='annotator', annotator=5)
@@ -40,9 +41,9 @@ class AnnotationChoice:
                 return cls(rule)
         if text.isascii() and text.isdecimal() and len(text) < 19:
             return cls("annotator", int(text))
-        raise DatasetError(
-            "Expected the annotations to be newest, ground-truth, majority or the number of an "
-            f'annotator, but got "{text[:50]}".'
+        raise BadRequest(
+            "Expected the annotations to be preferred, newest, ground-truth, majority or the "
+            f'number of an annotator, but got "{text[:50]}".'
         )
 
     def __str__(self) -> str:
@@ -54,9 +55,14 @@ class AnnotationChoice:
         >>> old, new = Annotation(1, 1, 1, (), updated=5.0), Annotation(2, 1, 1, (), updated=6.0)
         >>> [each.id for each in AnnotationChoice().choose([new, old])]
         [2]
+        >>> marked = Annotation(3, 1, 1, (), updated=1.0, ground_truth=True)
+        >>> [each.id for each in AnnotationChoice().choose([new, marked, old])]
+        [3]
         """
         ordered = sorted(annotations, key=lambda each: (each.updated, each.id))
         left = [each for each in ordered if not each.skipped]
+        if self.rule == "preferred":
+            left.sort(key=lambda each: each.ground_truth)  # the order of equals stays
         if self.rule == "ground-truth":
             left = [each for each in left if each.ground_truth]
         if self.rule == "annotator":

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from backend.dataset.annotation_choice import AnnotationChoice
-from backend.errors import DatasetError
+from backend.errors import BadRequest
+from backend.label_studio.annotation_choice import AnnotationChoice
 from backend.label_studio.records import Annotation
 
 ALL = [
@@ -21,6 +21,7 @@ ALL = [
 @pytest.mark.parametrize(
     ("text", "ids"),
     [
+        ("preferred", [2]),
         ("newest", [1]),
         ("ground-truth", [2]),
         ("5", [2]),
@@ -33,7 +34,13 @@ def test_rules(text: str, ids: list[int]) -> None:
     assert str(AnnotationChoice.parse(text)) == text
 
 
+def test_without_a_ground_truth_the_newest_is_preferred() -> None:
+    plain = [each for each in ALL if not each.ground_truth]
+    assert [each.id for each in AnnotationChoice().choose(plain)] == [1]
+    assert AnnotationChoice().choose([ALL[3]]) == [], "a skipped one never counts"
+
+
 @pytest.mark.parametrize("text", ["", "annotator", "best", "-3", "1" * 30])
 def test_other_words_are_refused(text: str) -> None:
-    with pytest.raises(DatasetError, match="majority"):
+    with pytest.raises(BadRequest, match="majority"):
         AnnotationChoice.parse(text)

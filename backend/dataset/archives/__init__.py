@@ -1,0 +1,1 @@
+"""Data sets that people have asked for on the page, each as one file to download."""
