@@ -212,6 +212,10 @@ class Settings(BaseSettings):
         default=True,
         description="Masks follow the edges of the picture instead of the model's patches.",
     )
+    propagate: bool = Field(
+        default=False,
+        description="Scores are first drawn together where the picture has no edge, as PEARL does.",
+    )
     score: ScoreKind = Field(
         default="confidence",
         description="Score that predictions are sorted by in Label Studio: confidence, uncertainty "

@@ -25,6 +25,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Model": ("model", "method", "device", "precision", "short_side_px", "compile", "model_dir"),
     "Predictions": (
         "refine",
+        "propagate",
         "score",
         "min_island_share",
         "presence",

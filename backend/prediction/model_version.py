@@ -100,6 +100,8 @@ class ModelVersions:
         ]
         if (score := score_kind(settings, config)) != "confidence":
             parts.append(score)
+        if settings.propagate:
+            parts.append("propagate")
         options = score_options(settings, config)
         for name in ("presence", "label_filter", "join_synonyms"):
             if value := getattr(options, name):

@@ -30,6 +30,7 @@ class PredictionRule:
     Attributes:
         contrast: the model's contrast words compete with the labels.
         refine: masks follow the edges of the image.
+        propagate: scores are drawn together where the image has no edge, before that.
         threshold: pixels with a lower probability get no label; one for all labels or one for each.
             A label whose threshold is 1 is never predicted, as in the backend.
         min_island_share: parts of a mask, and holes in it, that are smaller than this share of the
@@ -40,6 +41,7 @@ class PredictionRule:
     refine: bool = True
     threshold: float | tuple[float, ...] = 0.0
     min_island_share: float = MIN_ISLAND_SHARE
+    propagate: bool = False
 
     def thresholds(self, labels: int) -> tuple[float, ...]:
         """Return the threshold of each label.
@@ -102,9 +104,10 @@ class Candidate:
         """Predict the masks of an image from its features: index of the label -> (H, W) bool."""
         vocabulary, embeddings, bias = self._words
         scores = Scores.of(features, embeddings, vocabulary, bias)
-        thresholds = self.rule.thresholds(len(self.labels))
-        made = self.segmenter.decide(scores, thresholds, rgb, self.rule.refine)
-        min_px = round(self.rule.min_island_share * made.label_map.size)
+        rule = self.rule
+        thresholds = rule.thresholds(len(self.labels))
+        made = self.segmenter.decide(scores, thresholds, rgb, rule.refine, rule.propagate)
+        min_px = round(rule.min_island_share * made.label_map.size)
         index = {label.name: number for number, label in enumerate(self.labels)}
         masks = {index[name]: mask for name, mask in made.masks(min_px, min_px).items()}
         return {number: mask for number, mask in masks.items() if thresholds[number] < 1}

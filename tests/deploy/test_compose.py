@@ -135,6 +135,7 @@ SET = {
     "MIN_ISLAND_SHARE": "0.5",
     "PRESENCE": "0.25",
     "LABEL_FILTER": "0.1",
+    "PROPAGATE": "true",
     "SYNONYMS": "joined",
 }
 
