@@ -273,6 +273,11 @@ class Settings(BaseSettings):
         description="Points of IoU: what is learned is not taken over where held-out corrected "
         "pictures say that a label loses more.",
     )
+    adapt_presence: bool = Field(
+        default=False,
+        description="Learn from corrections, too, how likely each label is in a picture at all, by "
+        "how well its words fit the whole picture. Pictures are then read with their CLS feature.",
+    )
     host: Words = Field(
         default="127.0.0.1",
         description="Address to listen on; 0.0.0.0 lets other machines in (set BASIC_AUTH_* too).",

@@ -334,12 +334,13 @@ class Segmenter:
                 have a presence prior, or a presence prior for features without CLS features.
         """
         vocabulary = self.vocabulary(labels, contrast)
-        embeddings = self.embed(vocabulary.queries)
+        embeddings = words = self.embed(vocabulary.queries)
         bias = None
         if options.presence:
             embeddings, bias = apply_presence(embeddings, features.image_cls, options.presence)
         if adaptation is not None:
-            embeddings, learned = adaptation.apply(embeddings, vocabulary)
+            image_cls = features.image_cls if adaptation.needs_cls else None
+            embeddings, learned = adaptation.apply(embeddings, vocabulary, image_cls, words)
             bias = learned if bias is None else bias + learned
         scores = Scores.of(features, embeddings, vocabulary, bias)
         if options.label_filter:
@@ -372,7 +373,8 @@ class Segmenter:
             propagate: see `decide`.
         """
         rgb = to_rgb(image)
-        features = self.encode(rgb, with_cls=options.needs_cls)
+        learned = adaptation is not None and adaptation.needs_cls
+        features = self.encode(rgb, with_cls=options.needs_cls or learned)
         scores = self.score(features, labels, contrast, adaptation, options)
         return self.decide(scores, threshold, rgb, refine, propagate)
 

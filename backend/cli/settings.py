@@ -35,7 +35,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "waiting_mb",
         "auto_prelabel",
     ),
-    "Learning from corrections": ("adapt", "adapt_every", "adapt_label_loss"),
+    "Learning from corrections": ("adapt", "adapt_every", "adapt_label_loss", "adapt_presence"),
     "Database": ("database_url",),
     "Access": (
         "basic_auth_user",

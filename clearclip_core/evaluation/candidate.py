@@ -88,12 +88,14 @@ class Candidate:
         return str(self.segmenter.method)
 
     @cached_property
-    def _words(self) -> tuple[Vocabulary, torch.Tensor, torch.Tensor | None]:
+    def _words(self) -> tuple[Vocabulary, torch.Tensor]:
         vocabulary = self.segmenter.vocabulary(self.labels, self.rule.contrast)
-        embeddings = self.segmenter.embed(vocabulary.queries)
-        if self.adaptation is None:
-            return vocabulary, embeddings, None
-        return vocabulary, *self.adaptation.apply(embeddings, vocabulary)
+        return vocabulary, self.segmenter.embed(vocabulary.queries)
+
+    @property
+    def needs_cls(self) -> bool:
+        """Whether features need CLS features."""
+        return self.adaptation is not None and self.adaptation.needs_cls
 
     def embed(self) -> None:
         """Embed the words, so that no image's time includes it."""
@@ -102,7 +104,11 @@ class Candidate:
     @torch.inference_mode()
     def masks(self, features: Any, rgb: RGBArray) -> dict[int, BoolMask]:
         """Predict the masks of an image from its features: index of the label -> (H, W) bool."""
-        vocabulary, embeddings, bias = self._words
+        vocabulary, embeddings = self._words
+        bias = None
+        if self.adaptation is not None:
+            image_cls = features.image_cls if self.adaptation.needs_cls else None
+            embeddings, bias = self.adaptation.apply(embeddings, vocabulary, image_cls)
         scores = Scores.of(features, embeddings, vocabulary, bias)
         rule = self.rule
         thresholds = rule.thresholds(len(self.labels))
@@ -148,7 +154,9 @@ def predict_all(candidates: Sequence[Candidate], rgb: RGBArray) -> Iterator[Pred
         key = id(candidate.segmenter)
         if key not in encoded:
             began = time.perf_counter()
-            features = candidate.segmenter.encode(rgb)
+            sharing = (each for each in candidates if each.segmenter is candidate.segmenter)
+            with_cls = any(each.needs_cls for each in sharing)
+            features = candidate.segmenter.encode(rgb, with_cls=with_cls)
             encoded[key] = features, time.perf_counter() - began
         features, encoding_s = encoded[key]
         began = time.perf_counter()

@@ -37,7 +37,7 @@ _NORMALISATIONS = 3
 _AFFINITY_POWER = 4
 
 #: Patches of an image that the labels have to explain, at equal steps.
-_EXPLAINED_PATCHES = 250
+_EXPLAINED_PATCHES = 400
 
 #: Labels with the most support that are kept at most: explaining takes time with their square.
 _MOST_LABELS = 100
@@ -153,7 +153,7 @@ def _refine(
     unit = _stretched(probability, axes=(0, 1, 2))
     inside = np.stack([_boxes(one) for one in unit])
     spread = (unit * inside).reshape(len(unit), -1) @ affinity @ affinity
-    return _stretched(spread, axes=(1,))
+    return _stretched(np.asarray(spread, np.float32), axes=(1,))
 
 
 def _boxes(values: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:

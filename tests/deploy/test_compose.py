@@ -136,6 +136,7 @@ SET = {
     "PRESENCE": "0.25",
     "LABEL_FILTER": "0.1",
     "PROPAGATE": "true",
+    "ADAPT_PRESENCE": "true",
     "SYNONYMS": "joined",
 }
 
