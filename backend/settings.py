@@ -212,6 +212,10 @@ class Settings(BaseSettings):
         default=True,
         description="Masks follow the edges of the picture instead of the model's patches.",
     )
+    propagate: bool = Field(
+        default=False,
+        description="Scores are first drawn together where the picture has no edge, as PEARL does.",
+    )
     score: ScoreKind = Field(
         default="confidence",
         description="Score that predictions are sorted by in Label Studio: confidence, uncertainty "
@@ -268,6 +272,11 @@ class Settings(BaseSettings):
         le=100,
         description="Points of IoU: what is learned is not taken over where held-out corrected "
         "pictures say that a label loses more.",
+    )
+    adapt_presence: bool = Field(
+        default=False,
+        description="Learn from corrections, too, how likely each label is in a picture at all, by "
+        "how well its words fit the whole picture. Pictures are then read with their CLS feature.",
     )
     host: Words = Field(
         default="127.0.0.1",

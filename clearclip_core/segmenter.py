@@ -32,6 +32,7 @@ from clearclip_core.segmentation.dense_features import DenseFeatures
 from clearclip_core.segmentation.label_filter import filter_labels
 from clearclip_core.segmentation.masks import BoolMask, label_masks
 from clearclip_core.segmentation.presence import apply_presence
+from clearclip_core.segmentation.propagation import propagate as propagate_scores
 from clearclip_core.segmentation.refined_argmax import decide_refined
 from clearclip_core.segmentation.score_options import DEFAULT_OPTIONS, ScoreOptions
 from clearclip_core.segmentation.scores import Scores
@@ -211,6 +212,7 @@ class Segmenter:
             window_px=self.preprocessing.window_px,
             stride_px=self.preprocessing.stride_px,
             patch_hw=self.encoder.patch_size_hw,
+            tapered=self.method.has_tapered_windows,
         )
         return PreparedImage(resized, plan)
 
@@ -332,12 +334,13 @@ class Segmenter:
                 have a presence prior, or a presence prior for features without CLS features.
         """
         vocabulary = self.vocabulary(labels, contrast)
-        embeddings = self.embed(vocabulary.queries)
+        embeddings = words = self.embed(vocabulary.queries)
         bias = None
         if options.presence:
             embeddings, bias = apply_presence(embeddings, features.image_cls, options.presence)
         if adaptation is not None:
-            embeddings, learned = adaptation.apply(embeddings, vocabulary)
+            image_cls = features.image_cls if adaptation.needs_cls else None
+            embeddings, learned = adaptation.apply(embeddings, vocabulary, image_cls, words)
             bias = learned if bias is None else bias + learned
         scores = Scores.of(features, embeddings, vocabulary, bias)
         if options.label_filter:
@@ -354,6 +357,7 @@ class Segmenter:
         refine: bool = False,
         adaptation: Adaptation | None = None,
         options: ScoreOptions = DEFAULT_OPTIONS,
+        propagate: bool = False,
     ) -> Segmentation:
         """Encode an image, score it against words and decide its labels.
 
@@ -366,11 +370,13 @@ class Segmenter:
             refine: see `decide`.
             adaptation: see `score`.
             options: see `score`.
+            propagate: see `decide`.
         """
         rgb = to_rgb(image)
-        features = self.encode(rgb, with_cls=options.needs_cls)
+        learned = adaptation is not None and adaptation.needs_cls
+        features = self.encode(rgb, with_cls=options.needs_cls or learned)
         scores = self.score(features, labels, contrast, adaptation, options)
-        return self.decide(scores, threshold, rgb, refine)
+        return self.decide(scores, threshold, rgb, refine, propagate)
 
     @torch.inference_mode()
     def decide(
@@ -379,24 +385,34 @@ class Segmenter:
         threshold: float | Sequence[float] = 0.0,
         image: ImageLike | None = None,
         refine: bool = False,
+        propagate: bool = False,
     ) -> Segmentation:
         """Decide the best label of each pixel of the original image.
 
         Args:
             scores: from `score`.
             threshold: see `segment`.
-            image: the image, which only `refine` needs; see `to_rgb`.
+            image: the image, which only `refine` and `propagate` need; see `to_rgb`.
             refine: refine the probabilities along the image's edges by a guided filter before
                 labels are decided. Without it the result is the paper's.
+            propagate: draw the scores of neighbouring places together first, where the image has no
+                edge between them (PEARL), see `clearclip_core.segmentation.propagation`.
 
         Raises:
-            ValueError: `refine` without `image`, or with an image of another size.
+            ValueError: `refine` or `propagate` without `image`, or with an image of another size.
         """
-        if not refine:
-            label_map, confidence = scores.decide(threshold)
-        elif image is None:
-            raise ValueError("Expected argument `image` to be an image with `refine`, got None.")
+        if image is None and (refine or propagate):
+            name = "refine" if refine else "propagate"
+            raise ValueError(f"Expected argument `image` to be an image with `{name}`, got None.")
+        patch_px = scores.plan.patch_image_px
+        if propagate and image is not None:
+            words = self.embed(scores.vocabulary.queries)
+            scores = propagate_scores(scores, to_rgb(image), words, self.preprocessing.std)
+        if refine and image is not None:
+            label_map, confidence = decide_refined(
+                scores, to_rgb(image), threshold, patch_px=patch_px
+            )
         else:
-            label_map, confidence = decide_refined(scores, to_rgb(image), threshold)
+            label_map, confidence = scores.decide(threshold)
         names = tuple(label.name for label in scores.vocabulary.labels)
         return Segmentation(label_map, confidence, names)

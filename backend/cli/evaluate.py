@@ -81,7 +81,7 @@ _OWN_WORDS = "label config"
 @click.option("--json", "json_file", type=OUTPUT_FILE, help="Write all figures to this file.")
 @with_settings(
     *("label_studio_url", "label_studio_api_key", "allowed_hosts", "device", "precision"),
-    *("short_side_px", "refine", "model_dir", "database_url", "max_image_mb"),
+    *("short_side_px", "refine", "propagate", "model_dir", "database_url", "max_image_mb"),
     *("max_image_megapixels", "min_island_share", "adapt"),
 )
 def evaluate(
@@ -209,7 +209,11 @@ class Plan:
         )
         settings = self.settings
         return PredictionRule(
-            True, settings.refine, thresholds, min_island_share=settings.min_island_share
+            True,
+            settings.refine,
+            thresholds,
+            min_island_share=settings.min_island_share,
+            propagate=settings.propagate,
         )
 
     def _learned(self, segmenter: Segmenter, model: str, method: str) -> Candidate:

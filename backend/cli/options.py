@@ -35,6 +35,7 @@ MODEL_SETTINGS: Final = (
     "precision",
     "short_side_px",
     "refine",
+    "propagate",
     "score",
     "model_dir",
     "database_url",

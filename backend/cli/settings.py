@@ -25,6 +25,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Model": ("model", "method", "device", "precision", "short_side_px", "compile", "model_dir"),
     "Predictions": (
         "refine",
+        "propagate",
         "score",
         "min_island_share",
         "presence",
@@ -34,7 +35,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "waiting_mb",
         "auto_prelabel",
     ),
-    "Learning from corrections": ("adapt", "adapt_every", "adapt_label_loss"),
+    "Learning from corrections": ("adapt", "adapt_every", "adapt_label_loss", "adapt_presence"),
     "Database": ("database_url",),
     "Access": (
         "basic_auth_user",

@@ -19,7 +19,7 @@ from backend.errors import ModelUnavailable
 from backend.inference.batching import BatchCollector, BatchEncoder
 from backend.inference.feature_cache import CacheUse, FeatureCache
 from backend.inference.image_queue import ImageQueue
-from backend.inference.image_request import EncodedImage, ImageRequest, Priority
+from backend.inference.image_request import EncodedImage, ImageRequest, Priority, needs_cls
 from backend.inference.model_loader import ModelLoader, ModelStatus
 from backend.inference.vocabulary_queue import VocabularyQueue
 from backend.settings import Settings
@@ -287,7 +287,9 @@ class Engine:
         """
         self.segmenter()
         key = f"{self._loader.features_id} {image.digest}"
-        if options.needs_cls:  # so that features without, of other projects too, stay of use
+        if needs_cls(
+            options, adaptation
+        ):  # so that features without, of other projects too, stay of use
             key += " cls"
         request = ImageRequest(image, key, labels, priority, project, adaptation, options)
         with stage("cache"):
@@ -355,7 +357,7 @@ class Engine:
         if not fresh:
             return
         firsts = [requests[0] for requests in fresh.values()]
-        with_cls = any(request.options.needs_cls for request in firsts)
+        with_cls = any(request.needs_cls for request in firsts)
         outcomes = self._encoder.encode(segmenter, [each.image for each in firsts], with_cls)
         for requests, outcome in zip(fresh.values(), outcomes, strict=True):
             self._answer(segmenter, requests, outcome)

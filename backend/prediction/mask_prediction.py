@@ -34,7 +34,8 @@ class MaskPredictor:
 
     Args:
         engine: the owner of the model.
-        settings: whether masks are refined, and the size of islands that are dropped.
+        settings: whether scores are propagated and masks refined, and the size of islands that are
+            dropped.
     """
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
@@ -117,8 +118,10 @@ class MaskPredictor:
 
     @stage("decide")
     def _decide(self, scores: Scores, image: TaskImage) -> Segmentation:
-        refine = self._settings.refine
-        return self._engine.segmenter().decide(scores, image=image.rgb, refine=refine)
+        refine, propagate = self._settings.refine, self._settings.propagate
+        return self._engine.segmenter().decide(
+            scores, image=image.rgb, refine=refine, propagate=propagate
+        )
 
     def _clean(self, mask: BoolMask) -> BoolMask:
         """Return a mask without islands and holes that are too small."""

@@ -13,6 +13,8 @@ from backend.label_studio.label_config import ControlLabel, LabelConfig, adapt_m
 from backend.label_studio.score_options import score_options
 from backend.prediction.image_prediction import score_kind
 from backend.settings import Settings
+from clearclip_core import resolve_method
+from clearclip_core.clip.sink_channels import sink_channels
 
 #: Raised by one whenever the same settings would give other masks than before.
 _ALGORITHM = 2
@@ -100,6 +102,10 @@ class ModelVersions:
         ]
         if (score := score_kind(settings, config)) != "confidence":
             parts.append(score)
+        if resolve_method(settings.method).repair == "sinks":
+            parts.append({"sinks": sink_channels(settings.model, settings.model_dir)})
+        if settings.propagate:
+            parts.append("propagate")
         options = score_options(settings, config)
         for name in ("presence", "label_filter", "join_synonyms"):
             if value := getattr(options, name):

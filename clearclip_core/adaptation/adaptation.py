@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from clearclip_core.adaptation.examples import UNLABELED
+from clearclip_core.adaptation.learned_presence import LearnedPresence
 from clearclip_core.adaptation.serialization import (
     check_names,
     check_shape,
@@ -20,6 +21,9 @@ from clearclip_core.adaptation.serialization import (
     unpack_as,
 )
 from clearclip_core.vocabulary import Vocabulary
+
+#: Names of the arrays of learned presence in files.
+_PRESENCE_ARRAYS = ("presence_intercepts", "presence_slopes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +35,8 @@ class Adaptation:
         directions: (K, D) float32, added to the embeddings of a label's queries.
         offsets: (K,) float32, added to the cosines of a label's queries.
         pictures: number of corrected images.
+        presence: how likely labels are in an image at all, by its CLS score; None where that was
+            not learned.
 
     Raises:
         ValueError: the shapes do not fit, or names are not sorted.
@@ -46,6 +52,7 @@ class Adaptation:
     directions: npt.NDArray[np.float32]
     offsets: npt.NDArray[np.float32]
     pictures: int
+    presence: LearnedPresence | None = None
 
     def __post_init__(self) -> None:
         check_names(self.names)
@@ -62,8 +69,26 @@ class Adaptation:
         """Hex digest of the content; equal digests give equal predictions."""
         return digest_of(self._metadata, self._arrays)
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all numbers are finite."""
+        return all(np.isfinite(array).all() for array in self._arrays.values())
+
+    @property
+    def needs_cls(self) -> bool:
+        """Whether images need CLS features."""
+        return self.presence is not None
+
+    def without_presence(self) -> Adaptation:
+        """Return the adaptation without learned presence, for images without CLS features."""
+        return replace(self, presence=None)
+
     def apply(
-        self, embeddings: torch.Tensor, vocabulary: Vocabulary
+        self,
+        embeddings: torch.Tensor,
+        vocabulary: Vocabulary,
+        image_cls: torch.Tensor | None = None,
+        words: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Add the labels' terms to text embeddings.
 
@@ -73,9 +98,12 @@ class Adaptation:
         Args:
             embeddings: (Q, D) embeddings of ``vocabulary.queries``.
             vocabulary: labels and contrast words.
+            image_cls: (D,) unit CLS feature of the image, which learned presence needs.
+            words: (Q, D) unit text embeddings by which CLS scores are computed, where `embeddings`
+                are scaled; `embeddings` by default.
 
         Raises:
-            ValueError: embeddings of another model.
+            ValueError: embeddings of another model, or no CLS feature where presence was learned.
 
         Returns:
             (Q, D) embeddings, no longer of length 1, and (Q,) offsets of the cosines.
@@ -87,6 +115,14 @@ class Adaptation:
             if name in row:
                 adapted[query] += torch.from_numpy(self.directions[row[name]]).to(adapted)
                 bias[query] = float(self.offsets[row[name]])
+        if self.presence is not None:
+            if image_cls is None:
+                raise ValueError(
+                    "Expected argument `image_cls` to be a feature where presence was learned, but "
+                    "got None: encode with `with_cls=True`."
+                )
+            own = embeddings if words is None else words
+            bias = bias + _presence_terms(self.presence, own, image_cls, vocabulary).to(bias)
         return adapted, bias
 
     def to_bytes(self) -> bytes:
@@ -113,18 +149,48 @@ class Adaptation:
                 arrays["directions"],
                 arrays["offsets"],
                 int(metadata["pictures"]),
+                _presence_of(metadata, arrays),
             ),
+            optional=_PRESENCE_ARRAYS,
         )
         check_width(made.width, width)
         return made
 
     @property
     def _metadata(self) -> dict[str, Any]:
-        return {"names": list(self.names), "pictures": self.pictures}
+        metadata = {"names": list(self.names), "pictures": self.pictures}
+        # Absent values stay out, so that adaptations without presence keep their digests.
+        if self.presence is not None:
+            metadata["presence"] = list(self.presence.names)
+        return metadata
 
     @property
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        return {"directions": self.directions, "offsets": self.offsets}
+        arrays = {"directions": self.directions, "offsets": self.offsets}
+        if self.presence is not None:
+            numbers = self.presence.intercepts, self.presence.slopes
+            arrays |= dict(zip(_PRESENCE_ARRAYS, numbers, strict=True))
+        return arrays
+
+
+def _presence_terms(
+    presence: LearnedPresence, words: torch.Tensor, image_cls: torch.Tensor, vocabulary: Vocabulary
+) -> torch.Tensor:
+    """Return (Q,) what learned presence adds to the cosines of each query."""
+    owners = query_names(vocabulary)
+    scores: dict[str, float] = {}
+    for name, cosine in zip(owners, (words @ image_cls.to(words)).tolist(), strict=True):
+        scores[name] = max(cosine, scores.get(name, cosine))
+    return torch.from_numpy(presence.of(scores, owners))
+
+
+def _presence_of(
+    metadata: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]
+) -> LearnedPresence | None:
+    """Read learned presence from metadata and arrays; None where there is none."""
+    if "presence" not in metadata:
+        return None
+    return LearnedPresence(tuple(metadata["presence"]), *(arrays[n] for n in _PRESENCE_ARRAYS))
 
 
 def query_names(vocabulary: Vocabulary) -> tuple[str, ...]:

@@ -57,6 +57,8 @@ class Evidence:
         known: (N,) bool, patches whose target is paint; the words' own answer is that of others.
         cluster: number of the image, see `similarity.cluster`.
         share: weight of the example among those of its cluster, in (0, 1].
+        complete: (G,) bool, labels that the annotator paints wherever they are seen, on an image on
+            which that was done.
     """
 
     batch: Batch
@@ -64,6 +66,7 @@ class Evidence:
     known: BoolArray
     cluster: int
     share: float
+    complete: BoolArray
 
     @cached_property
     def truth(self) -> npt.NDArray[np.intp]:
@@ -132,7 +135,9 @@ def gather_evidence(
         without = np.array([name in labels for name in names])
         target, known, counts = _targets(batch, without, excluded)
         weighed = replace(batch, weights=batch.weights * counts)
-        evidence.append(Evidence(weighed, target, known, cluster, 1 / int(sizes[cluster])))
+        evidence.append(
+            Evidence(weighed, target, known, cluster, 1 / int(sizes[cluster]), excluded)
+        )
     return evidence
 
 

@@ -13,7 +13,7 @@ stay exact (`Adaptation`).
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,9 @@ from clearclip_core.adaptation.contradictions import (
 from clearclip_core.adaptation.cross_validation import CrossValidation
 from clearclip_core.adaptation.evidence import Evidence, gather_evidence
 from clearclip_core.adaptation.examples import UNLABELED, Example
+from clearclip_core.adaptation.learned_presence import LearnedPresence
 from clearclip_core.adaptation.posterior import Terms
+from clearclip_core.adaptation.presence import learn_presence as fit_presence
 from clearclip_core.adaptation.serialization import check_width
 from clearclip_core.adaptation.similarity import cluster
 from clearclip_core.adaptation.sufficient_statistics import Float64Array
@@ -71,6 +73,7 @@ class Fit:
         pictures: number of corrected images.
         refused: name of each corrected label that is not adapted -> why, as a sentence.
         set_aside: paint that was not learned from.
+        presence: what came of learning presence, as a sentence; "" where nobody asked for it.
     """
 
     adaptation: Adaptation | None
@@ -82,6 +85,7 @@ class Fit:
     pictures: int
     refused: Mapping[str, str]
     set_aside: tuple[SetAside, ...]
+    presence: str = ""
 
 
 def adapt(
@@ -90,6 +94,7 @@ def adapt(
     vocabulary: Vocabulary,
     trusted: Collection[str] = (),
     label_loss: float = LABEL_LOSS,
+    learn_presence: bool = False,
 ) -> Fit:
     """Fit an adaptation of the text scores to training examples.
 
@@ -105,13 +110,15 @@ def adapt(
         trusted: digests of examples of which nothing is set aside.
         label_loss: IoU in [0, 1]; an adaptation is refused where a label loses more than that, see
             `clearclip_core.adaptation.acceptance.find_losing`.
+        learn_presence: learn how likely labels are in an image at all, from examples with a CLS
+            feature, see `clearclip_core.adaptation.presence`.
 
     Raises:
         ValueError: examples of another model.
     """
     # On such small products, threads cost many times what they win, and take the model's cores.
     with threadpool_limits(1, user_api="blas"):
-        return _adapt(examples, embed, vocabulary, trusted, label_loss)
+        return _adapt(examples, embed, vocabulary, trusted, label_loss, learn_presence)
 
 
 def _adapt(
@@ -120,6 +127,7 @@ def _adapt(
     vocabulary: Vocabulary,
     trusted: Collection[str],
     label_loss: float,
+    learn_presence: bool,
 ) -> Fit:
     finite = (example for example in examples if example.is_finite)
     ordered = sorted(finite, key=lambda example: (example.picture_key, example.digest))
@@ -129,7 +137,31 @@ def _adapt(
     aside = _set_aside(batches, clusters, names, trusted) if batches else []
     evidence = gather_evidence(batches, clusters, names, aside)
     pictures = len({example.picture_key for example in ordered})
-    return _Fitting(evidence, names, pictures, tuple(aside), label_loss).fit()
+    fit = _Fitting(evidence, names, pictures, tuple(aside), label_loss).fit()
+    if not learn_presence or not evidence:
+        return fit
+    words = embed(vocabulary.queries)
+    found = fit_presence(ordered, evidence, words, vocabulary, names, fit.adaptation, label_loss)
+    if found.presence is None or found.comparison is None:
+        return replace(fit, presence=found.refused)
+    return _with_presence(fit, found.presence, found.comparison, names, words.shape[1])
+
+
+def _with_presence(
+    fit: Fit, presence: LearnedPresence, comparison: Comparison, names: Sequence[str], width: int
+) -> Fit:
+    """Add learned presence to a fit; IoUs change by what it changes on held-out images."""
+    alone = Adaptation((), np.zeros((0, width), np.float32), np.zeros(0, np.float32), fit.pictures)
+    changes = dict(zip(names, (comparison.after - comparison.before).tolist(), strict=True))
+    ious = {name: min(max(iou + changes[name], 0.0), 1.0) for name, iou in fit.adapted_ious.items()}
+    text = (
+        f"Learned of {len(presence.names)} labels; with it the IoU on held-out pictures changes by "
+        f"{100 * comparison.gain:+.1f} points."
+    )
+    adaptation = replace(fit.adaptation or alone, presence=presence)
+    return replace(
+        fit, adaptation=adaptation, adapted_ious=ious, adapted_iou=_mean(ious), presence=text
+    )
 
 
 def _set_aside(

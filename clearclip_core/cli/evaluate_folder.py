@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from clearclip_core.cli.errors import click_errors
-from clearclip_core.cli.options import ModelOptions
+from clearclip_core.cli.options import ModelOptions, propagate_option
 from clearclip_core.cli.thresholds import ThresholdOption, threshold_option, thresholds_by_label
 from clearclip_core.clip.embedding_cache import EmbeddingStore
 from clearclip_core.evaluation.atomic_write import write_whole
@@ -35,6 +35,7 @@ class FolderOptions:
     as_paper: bool = False
     threshold: tuple[ThresholdOption, ...] = ()
     refine: bool = True
+    propagate: bool = False
     page: Path | None = None
     worst: int = 12
 
@@ -52,8 +53,10 @@ class FolderOptions:
         """
         if self.images is None or self.masks is None or names is None:
             raise click.UsageError("--images needs --masks and --names.")
-        if self.as_paper and (self.threshold or not self.refine):
-            raise click.UsageError("--as-paper goes without --threshold and --no-refine.")
+        if self.as_paper and (self.threshold or not self.refine or self.propagate):
+            raise click.UsageError(
+                "--as-paper goes without --threshold and --no-refine, and without --propagate."
+            )
         with click_errors():
             folder = LabelledFolder.find(self.images, self.masks, names, limit)
             rule = self._rule(folder.labels)
@@ -73,7 +76,9 @@ class FolderOptions:
         if self.as_paper:
             return AS_PAPER
         thresholds = thresholds_by_label(self.threshold, [label.name for label in labels])
-        return replace(AS_BACKEND, threshold=thresholds, refine=self.refine)
+        return replace(
+            AS_BACKEND, threshold=thresholds, refine=self.refine, propagate=self.propagate
+        )
 
 
 def folder_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -116,6 +121,7 @@ _FOLDER_OPTIONS = (
         show_default=True,
         help="Let masks follow the edges of your pictures.",
     ),
+    propagate_option,
     click.option(
         "--page",
         type=click.Path(path_type=Path, dir_okay=False),

@@ -145,6 +145,14 @@ _MODELS = click.option(
     help="See `models`. Several are compared.",
 )
 
+#: Whether scores are propagated before labels are decided.
+propagate_option = click.option(
+    "--propagate/--no-propagate",
+    default=False,
+    show_default=True,
+    help="First draw scores together where the picture has no edge, as PEARL does.",
+)
+
 #: Fields of `ModelOptions` beside the model and the method.
 _SHARED = ("device", "precision", "short_side_px", "model_dir")
 

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from clearclip_core.cli.finite_range import FiniteRange
 from clearclip_core.cli.image_source import ImageFileError, read_image
-from clearclip_core.cli.options import ModelOptions, model_options
+from clearclip_core.cli.options import ModelOptions, model_options, propagate_option
 from clearclip_core.images.files import RESULT_SUFFIXES, find_images, output_names
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.images.visualization import NONE_VALUE, label_map_image, overlay
@@ -44,6 +44,7 @@ from clearclip_core.vocabulary import Label
     show_default=True,
     help="Let masks follow the picture's edges; without, they are the paper's.",
 )
+@propagate_option
 @click.option(
     "-o",
     "--out",
@@ -59,6 +60,7 @@ def segment(
     contrast: bool,
     threshold: float,
     refine: bool,
+    propagate: bool,
     out: Path,
 ) -> None:
     """Write a label map and an overlay of each picture.
@@ -80,7 +82,9 @@ def segment(
             click.echo(str(error), err=True)
             failed += 1
             continue
-        result = segmenter.segment(image, vocabulary, contrast, threshold, refine)
+        result = segmenter.segment(
+            image, vocabulary, contrast, threshold, refine, propagate=propagate
+        )
         write_segmentation(out / name, image, result)
     click.echo(f"{len(paths) - failed} pictures segmented into {out}, {failed} failed.")
     if failed:

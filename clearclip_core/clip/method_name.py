@@ -14,7 +14,7 @@ _SPELLED_OUT = re.compile(
     r"(?:-b(?P<blocks>[0-9]+))?(?:-(?P<positions>size|bilinear))?(?P<remove_redundancy>-surgery)?"
     rf"(?:-k(?P<key_weight>{_NUMBER}))?(?:-affinity\.(?P<affinity>[a-z]+))?"
     r"(?:-repair\.(?P<repair>[a-z]+))?(?:-layers\.(?P<layers>[a-z]+))?"
-    r"(?:-second\.(?P<second>[a-z+]+))?(?P<stitched>-stitched)?"
+    r"(?:-second\.(?P<second>[a-z+]+))?(?P<stitched>-stitched)?(?P<tapered>-tapered)?"
 )
 
 #: Part that is there or not -> its text.
@@ -23,6 +23,7 @@ _SWITCHES = {
     "ffn": "ffn",
     "remove_redundancy": "surgery",
     "stitched": "stitched",
+    "tapered": "tapered",
 }
 #: Part with a number -> the letter before it.
 _NUMBERS = {"alpha": "a", "blocks": "b", "key_weight": "k"}
@@ -31,7 +32,7 @@ _NAMED = ("affinity", "repair", "layers", "second")
 #: The parts behind the attention, in the order of a name.
 _ORDER = (
     *("residual", "ffn", "alpha", "blocks", "positions", "remove_redundancy", "key_weight"),
-    *(*_NAMED, "stitched"),
+    *(*_NAMED, "stitched", "tapered"),
 )
 
 

@@ -13,8 +13,8 @@ from clearclip_core.clip.earlier_layers import AFFINITIES, LAYERS, REPAIRS, scal
 from clearclip_core.clip.method_name import parse, spell
 from clearclip_core.clip.position_embedding import RESIZES, Resize
 
-#: What follows the name of a preset whose windows are stitched.
-_STITCHED = "-stitched"
+#: What may follow the name of a preset whose windows are read or averaged in another way.
+_STITCHED, _TAPERED = "-stitched", "-tapered"
 
 #: Positions as `Method.key` writes them: the first two as when there were only these.
 _POSITIONS_IN_KEYS: Mapping[Resize, str] = MappingProxyType(
@@ -72,14 +72,18 @@ class Method:
             `clearclip_core.clip.earlier_layers.LAYERS`; "" for no second pass. It needs an
             affinity.
         second: attention of the second pass; "" for that of the first.
-        stitched: the last block attends to the tokens of all windows of a picture at once.
+        stitched: the last block attends to the tokens of all windows of a picture at once. Its
+            windows are tapered too.
+        tapered: overlapping windows are averaged with weights that fall to zero at their borders,
+            so that there are no seams; features do not depend on it. With equal weights otherwise.
 
     Raises:
         ValueError: unknown attention, positions, affinity, repair or layers; alpha negative or
             not finite; alpha other than 1 where ``ln_post`` would cancel it; alpha 0 without a
             residual (nothing would be left); less than one block; an FFN with several blocks; a
             part that needs an affinity without one, or an affinity with a part of the table;
-            stitched windows with more than the attention of the last block.
+            stitched windows with more than the attention of the last block, or `tapered` beside
+            `stitched`.
 
     >>> Method() == METHODS["clearclip"]
     True
@@ -98,6 +102,7 @@ class Method:
     layers: str = ""
     second: str = ""
     stitched: bool = False
+    tapered: bool = False
 
     def __post_init__(self) -> None:
         self._check_last_blocks()
@@ -146,6 +151,11 @@ class Method:
                 "Expected argument `stitched` to be False for a method that is more than an "
                 "attention of qk, qq, kk, vv or identity in the last block, but got True."
             )
+        if self.stitched and self.tapered:
+            raise ValueError(
+                "Expected argument `tapered` to be False with `stitched`, whose windows are "
+                "tapered anyway, but got True."
+            )
 
     def _check_earlier_layers(self) -> None:
         known = {"affinity": AFFINITIES, "repair": REPAIRS, "layers": LAYERS}
@@ -178,6 +188,11 @@ class Method:
             )
 
     @property
+    def has_tapered_windows(self) -> bool:
+        """Whether overlapping windows are averaged with weights that fall to their borders."""
+        return self.stitched or self.tapered
+
+    @property
     def all_terms(self) -> tuple[tuple[str, ...], ...]:
         """Terms of the attention of each pass."""
         first = parse_terms(self.attention)
@@ -204,9 +219,10 @@ class Method:
 
     @property
     def key(self) -> str:
-        """Key of this method in feature caches; equal for equal methods only.
+        """Key of this method in feature caches; equal for methods of equal features only.
 
-        It is part of keys on disk, so its text does not follow renamed attributes.
+        It is part of keys on disk, so its text does not follow renamed attributes. Features do not
+        depend on `tapered`.
         """
         earlier = {
             "affinity": self.affinity,
@@ -233,6 +249,8 @@ class Method:
                 return name
             if self.stitched and preset == replace(self, stitched=False):
                 return f"{name}{_STITCHED}"
+            if self.tapered and preset == replace(self, tapered=False):
+                return f"{name}{_TAPERED}"
         return spell(self._parts, Method()._parts)
 
     @property
@@ -252,6 +270,7 @@ class Method:
             "layers": self.layers,
             "second": self.second,
             "stitched": self.stitched,
+            "tapered": self.tapered,
         }
 
 
@@ -297,8 +316,8 @@ def resolve_method(method: str | Method) -> Method:
     A method is spelled out as its attention, followed by the parts that differ from `Method`'s
     defaults, joined by ``-`` in this order: ``res``, ``ffn``, ``a`` and alpha, ``b`` and the
     number of blocks, ``size`` or ``bilinear``, ``surgery``, ``k`` and the key weight, and
-    ``affinity.``, ``repair.``, ``layers.`` and ``second.`` with a name each, ``stitched``. A preset
-    may be followed by ``-stitched`` too.
+    ``affinity.``, ``repair.``, ``layers.`` and ``second.`` with a name each, ``stitched``,
+    ``tapered``. A preset may be followed by ``-stitched`` or ``-tapered`` too.
 
     Args:
         method: a name, or a `Method`, which is returned unchanged.
@@ -318,6 +337,8 @@ def resolve_method(method: str | Method) -> Method:
         return METHODS[method]
     if (name := method.removesuffix(_STITCHED)) in METHODS:
         return replace(METHODS[name], stitched=True)
+    if (name := method.removesuffix(_TAPERED)) in METHODS:
+        return replace(METHODS[name], tapered=True)
     parts = parse(method)
     try:
         if parts is not None:

@@ -30,6 +30,7 @@ class PredictionRule:
     Attributes:
         contrast: the model's contrast words compete with the labels.
         refine: masks follow the edges of the image.
+        propagate: scores are drawn together where the image has no edge, before that.
         threshold: pixels with a lower probability get no label; one for all labels or one for each.
             A label whose threshold is 1 is never predicted, as in the backend.
         min_island_share: parts of a mask, and holes in it, that are smaller than this share of the
@@ -40,6 +41,7 @@ class PredictionRule:
     refine: bool = True
     threshold: float | tuple[float, ...] = 0.0
     min_island_share: float = MIN_ISLAND_SHARE
+    propagate: bool = False
 
     def thresholds(self, labels: int) -> tuple[float, ...]:
         """Return the threshold of each label.
@@ -86,12 +88,14 @@ class Candidate:
         return str(self.segmenter.method)
 
     @cached_property
-    def _words(self) -> tuple[Vocabulary, torch.Tensor, torch.Tensor | None]:
+    def _words(self) -> tuple[Vocabulary, torch.Tensor]:
         vocabulary = self.segmenter.vocabulary(self.labels, self.rule.contrast)
-        embeddings = self.segmenter.embed(vocabulary.queries)
-        if self.adaptation is None:
-            return vocabulary, embeddings, None
-        return vocabulary, *self.adaptation.apply(embeddings, vocabulary)
+        return vocabulary, self.segmenter.embed(vocabulary.queries)
+
+    @property
+    def needs_cls(self) -> bool:
+        """Whether features need CLS features."""
+        return self.adaptation is not None and self.adaptation.needs_cls
 
     def embed(self) -> None:
         """Embed the words, so that no image's time includes it."""
@@ -100,11 +104,16 @@ class Candidate:
     @torch.inference_mode()
     def masks(self, features: Any, rgb: RGBArray) -> dict[int, BoolMask]:
         """Predict the masks of an image from its features: index of the label -> (H, W) bool."""
-        vocabulary, embeddings, bias = self._words
+        vocabulary, embeddings = self._words
+        bias = None
+        if self.adaptation is not None:
+            image_cls = features.image_cls if self.adaptation.needs_cls else None
+            embeddings, bias = self.adaptation.apply(embeddings, vocabulary, image_cls)
         scores = Scores.of(features, embeddings, vocabulary, bias)
-        thresholds = self.rule.thresholds(len(self.labels))
-        made = self.segmenter.decide(scores, thresholds, rgb, self.rule.refine)
-        min_px = round(self.rule.min_island_share * made.label_map.size)
+        rule = self.rule
+        thresholds = rule.thresholds(len(self.labels))
+        made = self.segmenter.decide(scores, thresholds, rgb, rule.refine, rule.propagate)
+        min_px = round(rule.min_island_share * made.label_map.size)
         index = {label.name: number for number, label in enumerate(self.labels)}
         masks = {index[name]: mask for name, mask in made.masks(min_px, min_px).items()}
         return {number: mask for number, mask in masks.items() if thresholds[number] < 1}
@@ -145,7 +154,9 @@ def predict_all(candidates: Sequence[Candidate], rgb: RGBArray) -> Iterator[Pred
         key = id(candidate.segmenter)
         if key not in encoded:
             began = time.perf_counter()
-            features = candidate.segmenter.encode(rgb)
+            sharing = (each for each in candidates if each.segmenter is candidate.segmenter)
+            with_cls = any(each.needs_cls for each in sharing)
+            features = candidate.segmenter.encode(rgb, with_cls=with_cls)
             encoded[key] = features, time.perf_counter() - began
         features, encoding_s = encoded[key]
         began = time.perf_counter()

@@ -90,6 +90,7 @@ def _run(labels: Sequence[str], candidate: Candidate, figures: CandidateFigures)
         "prompts": candidate.prompts,
         "contrast": candidate.rule.contrast,
         "refine": candidate.rule.refine,
+        "propagate": candidate.rule.propagate,
         "thresholds": dict(zip(labels, thresholds, strict=True)),
         "miou": figures.mean_iou,
         "mean_boundary_iou": figures.mean_boundary_iou,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +23,9 @@ Matrix = npt.NDArray[np.float64]
 _MISSED = 0.006
 
 #: Sweeps of coordinate descent: for the first fit, and once a label is left out.
-_SWEEPS, _SWEEPS_AFTER = 30, 6
+_SWEEPS, _SWEEPS_AFTER = 30, 3
 
-#: A label's share of a patch counts as none below this.
+#: A label's share of a patch, or a step towards one, counts as none below this.
 _NO_SHARE = 1e-9
 
 
@@ -41,20 +42,36 @@ def explain_away(patches: Matrix, words: Matrix, owners: Sequence[int]) -> list[
     """
     fit = _Fit(patches @ words.T, words @ words.T, np.asarray(owners))
     limit = _MISSED * fit.explained
-    queue = [(fit.loss_without(label), label) for label in fit.labels]
+    queue = [(fit.without(label).loss, label) for label in fit.labels]
     heapq.heapify(queue)
     while len(queue) > 1:
         # A loss grows as other labels are left out. So that of the first is computed anew, and
         # where it is still the least it is left out.
         _, label = heapq.heappop(queue)
-        loss = fit.loss_without(label)
-        if loss > queue[0][0]:
-            heapq.heappush(queue, (loss, label))
-        elif loss > limit:
+        refit = fit.without(label)
+        if refit.loss > queue[0][0]:
+            heapq.heappush(queue, (refit.loss, label))
+        elif refit.loss > limit:
             break
         else:
-            fit.leave_out(label)
+            fit.leave_out(label, refit)
     return fit.labels
+
+
+class _Refit(NamedTuple):
+    """The fit of the patches that have a share of a label, without it.
+
+    Attributes:
+        some: (n,) these patches.
+        shares: (n, Q') their shares of the words that stay.
+        explained: (n,) what is explained of them.
+        loss: by how much less is explained.
+    """
+
+    some: npt.NDArray[np.intp]
+    shares: Matrix
+    explained: Matrix
+    loss: float
 
 
 class _Fit:
@@ -81,29 +98,28 @@ class _Fit:
         """What is explained of all patches."""
         return float(self._by_patch.sum())
 
-    def loss_without(self, label: int) -> float:
-        """Return by how much less is explained without a label."""
-        some, _, explained = self._without(label)
-        return float(self._by_patch[some].sum() - explained.sum())
-
-    def leave_out(self, label: int) -> None:
-        """Leave a label out for good."""
-        some, shares, explained = self._without(label)
-        kept = self._owners != label
-        self._shares = self._shares[:, kept]
-        self._shares[some] = shares
-        self._by_patch[some] = explained
-        self._products, self._gram = self._products[:, kept], self._gram[np.ix_(kept, kept)]
-        self._owners = self._owners[kept]
-
-    def _without(self, label: int) -> tuple[npt.NDArray[np.intp], Matrix, Matrix]:
-        """Return the patches that have a share of a label, their shares without, and explained."""
+    def without(self, label: int) -> _Refit:
+        """Fit without a label; nothing is changed."""
         kept = self._owners != label
         some = np.flatnonzero(self._shares[:, ~kept].max(axis=1) > _NO_SHARE)
         products, gram = self._products[np.ix_(some, kept)], self._gram[np.ix_(kept, kept)]
         shares = _descend(products, gram, self._shares[np.ix_(some, kept)], _SWEEPS_AFTER)
         explained = (shares * (2 * products - shares @ gram)).sum(axis=1)
-        return some, shares, explained
+        return _Refit(some, shares, explained, float(self._by_patch[some].sum() - explained.sum()))
+
+    def leave_out(self, label: int, refit: _Refit) -> None:
+        """Leave a label out for good.
+
+        Args:
+            label: the label.
+            refit: the fit without it.
+        """
+        kept = self._owners != label
+        self._shares = self._shares[:, kept]
+        self._shares[refit.some] = refit.shares
+        self._by_patch[refit.some] = refit.explained
+        self._products, self._gram = self._products[:, kept], self._gram[np.ix_(kept, kept)]
+        self._owners = self._owners[kept]
 
     def _explained(self, shares: Matrix, some: slice) -> Matrix:
         """Return (n,) what shares explain of some patches."""
@@ -112,10 +128,23 @@ class _Fit:
 
 
 def _descend(products: Matrix, gram: Matrix, shares: Matrix, sweeps: int) -> Matrix:
-    """Improve (N, Q) non-negative shares by coordinate descent; return new ones."""
+    """Improve (N, Q) non-negative shares by coordinate descent; return new ones.
+
+    A sweep visits the words alone of which some patch has a share or would take one.
+    """
     columns = shares.T.copy()
     for _ in range(sweeps):
-        for word, norm in enumerate(np.diag(gram)):
-            rest = products[:, word] - gram[word] @ columns
-            columns[word] = np.maximum(columns[word] + rest / norm, 0)
+        rests = products.T - gram @ columns  # (Q, N), what is left of the products
+        moving = np.flatnonzero((columns > 0).any(axis=1) | (rests > _NO_SHARE).any(axis=1))
+        rests, among = rests[moving], gram[np.ix_(moving, moving)]
+        largest = 0.0
+        for place, word in enumerate(moving):
+            step = np.maximum(rests[place] / among[place, place], -columns[word])
+            size = float(np.abs(step).max(initial=0.0))
+            if size > _NO_SHARE:
+                columns[word] += step
+                rests -= among[place, :, None] * step
+                largest = max(largest, size)
+        if largest <= _NO_SHARE:
+            break
     return columns.T

@@ -115,9 +115,9 @@ def label_support(features: DenseFeatures, scores: Scores) -> npt.NDArray[np.flo
     for patches, probability in zip(features.patches, probabilities, strict=True):
         affinity = _affinity(patches.reshape(-1, patches.shape[-1]).to("cpu", torch.float32))
         refined = _refine(probability.numpy(), affinity.numpy())
-        flat = probability.flatten(1).double().numpy()
-        total = flat.sum(axis=1) + refined.sum(axis=1)
-        supports.append((flat * refined).sum(axis=1) / (total + _TINY))
+        flat = probability.flatten(1).numpy()
+        total = flat.sum(axis=1, dtype=np.float64) + refined.sum(axis=1, dtype=np.float64)
+        supports.append(np.einsum("ln,ln->l", flat, refined) / (total + _TINY))
     return np.stack(supports)
 
 
@@ -133,27 +133,30 @@ def _probabilities(scores: Scores) -> torch.Tensor:
 
 
 def _affinity(patches: torch.Tensor) -> torch.Tensor:
-    """Return (N, N) how alike (N, D) patches of a window are: doubly normalised, squared."""
+    """Return (N, N) how alike (N, D) patches of a window are, doubly normalised; symmetric."""
     centred = F.normalize(patches - patches.mean(dim=0), dim=1)
-    alike = (centred @ centred.T).clamp(min=0) ** _AFFINITY_POWER + torch.eye(len(patches)) * _TINY
+    alike = centred @ centred.T
+    alike.clamp_(min=0).pow_(_AFFINITY_POWER).diagonal().add_(_TINY)
+    # Rows and columns are divided by their sums as factors of either: the matrix stays as it is.
+    rows = columns = torch.ones(len(alike))
     for _ in range(_NORMALISATIONS):
-        alike = alike / alike.sum(dim=0, keepdim=True)
-        alike = alike / alike.sum(dim=1, keepdim=True)
-    alike = (alike + alike.T) / 2
-    return alike @ alike
+        columns = 1 / (rows @ alike)
+        rows = 1 / (alike @ columns)
+    alike.mul_(torch.outer(rows, columns).add_(torch.outer(columns, rows)).mul_(0.5))
+    return alike
 
 
 def _refine(
     probability: npt.NDArray[np.float32], affinity: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float64]:
-    """Spread (L, h, w) probabilities over similar patches within the labels' boxes: (L, N)."""
-    unit = _stretched(probability.astype(np.float64), axes=(0, 1, 2))
+) -> npt.NDArray[np.float32]:
+    """Spread (L, h, w) probabilities within the labels' boxes twice over alike patches: (L, N)."""
+    unit = _stretched(probability, axes=(0, 1, 2))
     inside = np.stack([_boxes(one) for one in unit])
-    spread = (unit * inside).reshape(len(unit), -1) @ affinity.T
-    return _stretched(spread, axes=(1,))
+    spread = (unit * inside).reshape(len(unit), -1) @ affinity @ affinity
+    return _stretched(np.asarray(spread, np.float32), axes=(1,))
 
 
-def _boxes(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+def _boxes(values: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     """Return (h, w) bool: the boxes around the connected parts of large values."""
     large = (values > _BOX_SHARE * values.max()).astype(np.uint8)
     _, _, parts, _ = cv2.connectedComponentsWithStats(large, connectivity=8)
@@ -163,9 +166,9 @@ def _boxes(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     return inside
 
 
-def _stretched(values: npt.NDArray[np.float64], axes: tuple[int, ...]) -> npt.NDArray[np.float64]:
+def _stretched(values: npt.NDArray[np.float32], axes: tuple[int, ...]) -> npt.NDArray[np.float32]:
     """Stretch values to [0, 1] along axes; equal values become 0."""
     low = values.min(axis=axes, keepdims=True)
     span = values.max(axis=axes, keepdims=True) - low
-    stretched: npt.NDArray[np.float64] = (values - low) / np.where(span > 0, span, 1)
+    stretched: npt.NDArray[np.float32] = (values - low) / np.where(span > 0, span, 1)
     return stretched

@@ -42,6 +42,7 @@ def decide_refined(
     image: RGBArray,
     threshold: float | Sequence[float] = 0.0,
     refinement: Refinement = REFINEMENT,
+    patch_px: float | None = None,
 ) -> tuple[Labels, npt.NDArray[np.float16]]:
     """Compute the label map and probabilities as ``Scores.decide``, but from refined ones.
 
@@ -54,6 +55,8 @@ def decide_refined(
         threshold: refined probability below which a pixel gets no label; one for all labels or
             one for each.
         refinement: parameters of the guided filter.
+        patch_px: side in px of `image` of the patches that the filter is fitted to; those of the
+            scores by default.
 
     Raises:
         ValueError: `image` is not of the size that was scored, or neither one threshold nor one
@@ -69,7 +72,9 @@ def decide_refined(
             f"Expected argument `image` to be of size {scores.plan.image_hw}, but got "
             f"{image.shape[:2]}."
         )
-    guided_filter = GuidedFilter(image, scores.plan.patch_image_px, refinement)
+    if patch_px is None:
+        patch_px = scores.plan.patch_image_px
+    guided_filter = GuidedFilter(image, patch_px, refinement)
     functions, labels_of_maps = _fit(scores, guided_filter)
     candidates = TileCandidates(guided_filter, functions)
     tile = guided_filter.tile_px

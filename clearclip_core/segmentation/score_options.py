@@ -20,6 +20,8 @@ class ScoreOptions:
             `clearclip_core.segmentation.label_filter`; 0 for no filter.
         join_synonyms: whether a label's prompts are joined by a weighted log-sum-exp, see
             `clearclip_core.segmentation.synonyms`; else its best prompt counts.
+        with_cls: compute CLS features though nothing here needs them, so that presence can be
+            learned from the image.
 
     Raises:
         ValueError: a weight outside [0, 1), or a support outside [0, 0.5).
@@ -28,6 +30,7 @@ class ScoreOptions:
     presence: float = 0.0
     label_filter: float = 0.0
     join_synonyms: bool = False
+    with_cls: bool = False
 
     def __post_init__(self) -> None:
         check_presence(self.presence)
@@ -36,7 +39,7 @@ class ScoreOptions:
     @property
     def needs_cls(self) -> bool:
         """Whether features need CLS features."""
-        return self.presence > 0
+        return self.presence > 0 or self.with_cls
 
 
 #: The scores of the paper.

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from clearclip_core.segmentation.tapering import straighten, window_weights
 from clearclip_core.segmentation.upsampling import AxisUpsampling, Matrix
 
 
@@ -34,6 +35,8 @@ class WindowPlan:
         window_px: side of a window.
         stride_px: step between windows.
         patch_hw: size of a patch in px.
+        tapered: overlapping windows are averaged with weights that fall to zero at their borders,
+            see `clearclip_core.segmentation.tapering`; with equal weights otherwise (the paper).
     """
 
     image_hw: tuple[int, int]
@@ -41,12 +44,14 @@ class WindowPlan:
     window_px: int
     stride_px: int
     patch_hw: tuple[int, int]
+    tapered: bool = False
 
     @property
     def key(self) -> str:
-        """Key of this geometry in feature caches; equal for equal plans only.
+        """Key of this geometry in feature caches; equal for plans with equal windows only.
 
-        It is part of keys on disk, so its text does not follow renamed attributes.
+        It is part of keys on disk, so its text does not follow renamed attributes. Features do not
+        depend on `tapered`.
         """
         return (
             f"WindowPlan(image_hw={self.image_hw!r}, resized_hw={self.resized_hw!r}, "
@@ -72,6 +77,7 @@ class WindowPlan:
             window_px=min(self.window_px, side_px),
             starts_px=window_starts(side_px, self.window_px, self.stride_px),
             patch_px=self.patch_hw[dim],
+            tapered=self.tapered,
         )
 
     @property
@@ -159,6 +165,7 @@ class Axis:
         window_px: a window's side before padding.
         starts_px: where the windows begin on the resized side.
         patch_px: a patch's side.
+        tapered: see `WindowPlan`.
     """
 
     image_px: int
@@ -166,6 +173,7 @@ class Axis:
     window_px: int
     starts_px: tuple[int, ...]
     patch_px: int
+    tapered: bool = False
 
     @property
     def patches(self) -> int:
@@ -207,6 +215,12 @@ class Axis:
         windows = np.zeros((self.resized_px, len(self.starts_px), self.patches))
         for index, start in enumerate(self.starts_px):
             windows[start : start + self.window_px, index] += upsample
+        if self.tapered:
+            weights = window_weights(self.resized_px, self.window_px, self.starts_px)
+            mosaic = (windows * weights.T[..., None]).reshape(self.resized_px, -1)
+            centres_px = (np.arange(self.patches) + 0.5) * self.patch_px - 0.5 - before
+            straight = straighten(mosaic, self.window_px, self.starts_px, centres_px)
+            return AxisUpsampling(straight, self.image_px)
         mosaic = windows.reshape(self.resized_px, -1)
         # A row of each window sums to 1, so a row's sum is the number of windows that cover it.
         return AxisUpsampling(mosaic / mosaic.sum(axis=1, keepdims=True), self.image_px)

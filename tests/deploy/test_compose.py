@@ -137,6 +137,8 @@ SET = {
     "MIN_ISLAND_SHARE": "0.5",
     "PRESENCE": "0.25",
     "LABEL_FILTER": "0.1",
+    "PROPAGATE": "true",
+    "ADAPT_PRESENCE": "true",
     "SYNONYMS": "joined",
 }
 

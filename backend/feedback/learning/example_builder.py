@@ -107,7 +107,12 @@ class ExampleBuilder:
         if not example.is_finite:
             log.warning("Annotation %d cannot be learned from: %s", diff.annotation, NOT_FINITE)
             return None
-        decided = segmenter.decide(encoded.scores, image=rgb, refine=self._settings.refine)
+        decided = segmenter.decide(
+            encoded.scores,
+            image=rgb,
+            refine=self._settings.refine,
+            propagate=self._settings.propagate,
+        )
         counts = measure(decided, evidence, example.picture_key)
         as_json = json.dumps({name: each.to_json() for name, each in sorted(counts.items())})
         return TrainingExample(example.digest, example.to_bytes(), as_json)

@@ -82,7 +82,9 @@ class Learner:
         self._watch = VersionWatch(settings, registry, trials, examples, engine)
         self._builder = ExampleBuilder(settings, engine, read_image)
         bound = settings.adapt_label_loss / 100
-        self._fit_examples = fit_examples or partial(adapt, label_loss=bound)
+        self._fit_examples = fit_examples or partial(
+            adapt, label_loss=bound, learn_presence=settings.adapt_presence
+        )
 
     @property
     def width(self) -> int | None:

@@ -7,8 +7,6 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-import numpy as np
-
 from backend.errors import BadRequest
 from backend.feedback.learning.versions import Version
 from backend.settings import Settings
@@ -77,7 +75,7 @@ def read_export(
         adaptation = None
         if packed is not None:
             adaptation = Adaptation.from_bytes(base64.b64decode(packed, validate=True), width)
-            if not np.isfinite([adaptation.directions.sum(), adaptation.offsets.sum()]).all():
+            if not adaptation.is_finite:
                 raise ValueError("numbers that are none")
         version = Version(
             annotations=_count(value["annotations"]),

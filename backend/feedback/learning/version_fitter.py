@@ -91,7 +91,11 @@ class LabelEmbeddings:
         def measured(example: Example) -> dict[str, ThresholdCounts]:
             embeddings, bias = example.word_terms(self._embeddings)
             if adaptation is not None:
-                embeddings, learned = adaptation.apply(embeddings, self.vocabulary)
+                image_cls = None if example.cls is None else torch.from_numpy(example.cls).float()
+                own = adaptation.without_presence() if image_cls is None else adaptation
+                embeddings, learned = own.apply(
+                    embeddings, self.vocabulary, image_cls, self._embeddings
+                )
                 bias = bias + learned
             return measure_patches(example, embeddings, bias, self.vocabulary)
 
@@ -238,6 +242,7 @@ def fit_version(
         adapted_thresholds=adapted_thresholds,
         refused=dict(fit.refused),
         set_aside=_set_aside(fit, stored),
+        presence=fit.presence,
     )
     return FittedVersion(version, adaptation, stored, examples, labels)
 

@@ -64,7 +64,8 @@ def _refresh(
     connection: Connection, kept: Version, project: int, model: str, version: Version
 ) -> Version:
     """Give a version that is kept the reasons of an equal one that was made later."""
-    reasons = {name: getattr(version, name) for name in ("refused", "set_aside", "objection")}
+    names = ("refused", "set_aside", "presence", "objection")
+    reasons = {name: getattr(version, name) for name in names}
     fresh = replace(kept, **reasons)
     if fresh != kept:
         its = (*in_project(VERSIONS, project, model), VERSIONS.c.number == kept.number)
@@ -106,6 +107,7 @@ def version_from_row(row: Row[Any]) -> Version:
         adapted_thresholds=facts.get("adapted_thresholds", {}),
         refused=facts.get("refused", {}),
         set_aside=tuple(SetAsideAnnotation(**each) for each in facts.get("set_aside", ())),
+        presence=facts.get("presence", ""),
         objection=facts.get("objection", ""),
     )
 

@@ -75,6 +75,7 @@ class Version:
         adapted_thresholds: name of the label -> threshold for the adapted scores.
         refused: name of the label -> why what corrections say of it was not taken over.
         set_aside: annotations that were set aside.
+        presence: what came of learning presence; empty where nobody asked for it.
         objection: why it did not go live though it is better; empty where nothing spoke against it.
         origin: a step here, or a file.
         created: when it was made, in seconds since the epoch.
@@ -93,6 +94,7 @@ class Version:
     adapted_thresholds: Mapping[str, float] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     set_aside: tuple[SetAsideAnnotation, ...] = ()
+    presence: str = ""
     objection: str = ""
     origin: Origin = "step"
     created: float = 0.0
@@ -111,6 +113,7 @@ class Version:
             # later ones are there only where they say something: earlier releases have none
             **({"refused": dict(self.refused)} if self.refused else {}),
             **({"set_aside": [e.to_json() for e in self.set_aside]} if self.set_aside else {}),
+            **({"presence": self.presence} if self.presence else {}),
             **({"objection": self.objection} if self.objection else {}),
         }
 

@@ -81,9 +81,14 @@ def benchmark_for(name: str, method: Method) -> Benchmark:
         name: name of the benchmark.
         method: a method; one that is no preset is measured as the paper does.
     """
-    protocol = PROTOCOLS.get(str(method))
+    protocol = _protocol(method)
     benchmark = BENCHMARKS[name]
     return benchmark if protocol is None or name == "demo" else protocol.of(benchmark)
+
+
+def _protocol(method: Method) -> Protocol | None:
+    """Return the protocol of a preset, whose windows may be tapered; None for other methods."""
+    return PROTOCOLS.get(str(replace(method, tapered=False)))
 
 
 def method_for(name: str, method: Method) -> Method:
@@ -93,7 +98,7 @@ def method_for(name: str, method: Method) -> Method:
         name: name of the benchmark.
         method: the method.
     """
-    protocol = PROTOCOLS.get(str(method))
+    protocol = _protocol(method)
     if protocol is None or name not in protocol.key_weights:
         return method
     return replace(method, key_weight=protocol.key_weights[name])

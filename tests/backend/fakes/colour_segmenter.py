@@ -161,7 +161,12 @@ class ColourSegmenter:
         )
 
     def decide(
-        self, scores: ColourScores, *, image: RGBArray, refine: bool = False
+        self,
+        scores: ColourScores,
+        *,
+        image: RGBArray,
+        refine: bool = False,
+        propagate: bool = False,
     ) -> Segmentation:
         assert image.shape == scores.image.shape
         label_map = np.full(image.shape[:2], -1, np.int16)

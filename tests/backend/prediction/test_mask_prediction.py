@@ -44,8 +44,8 @@ def test_unlikely_pixels_are_left_out_for_each_control_and_label() -> None:
 class CertainSegmenter(ColourSegmenter):
     """Is sure of each pixel, as a model is whose probability is rounded to 1."""
 
-    def decide(self, scores: Any, *, image: RGBArray, refine: bool = False) -> Segmentation:
-        made = super().decide(scores, image=image, refine=refine)
+    def decide(self, scores: Any, *, image: RGBArray, **how: bool) -> Segmentation:
+        made = super().decide(scores, image=image, **how)
         return replace(made, confidence=np.ones_like(made.confidence))
 
 
@@ -115,20 +115,21 @@ def test_islands_are_dropped_before_holes_are_filled() -> None:
     assert not mask_of(entry["result"][0])[40:60, 40:60].any()
 
 
-@pytest.mark.parametrize("refine", [True, False])
-def test_masks_are_refined_as_the_settings_say(refine: bool) -> None:
+@pytest.mark.parametrize(("refine", "propagate"), [(True, False), (False, True)])
+def test_masks_are_refined_as_the_settings_say(refine: bool, propagate: bool) -> None:
     segmenter = ColourSegmenter()
     asked = []
     decide = segmenter.decide
 
-    def spy(scores: Any, *, image: RGBArray, refine: bool) -> Any:
-        asked.append((refine, image.shape))
-        return decide(scores, image=image, refine=refine)
+    def spy(scores: Any, *, image: RGBArray, refine: bool, propagate: bool) -> Any:
+        asked.append((refine, propagate, image.shape))
+        return decide(scores, image=image, refine=refine, propagate=propagate)
 
     segmenter.decide = spy  # type: ignore[method-assign]
-    predictor = Predictor(colour_engine(segmenter), read_image, Settings(refine=refine))
+    settings = Settings(refine=refine, propagate=propagate)
+    predictor = Predictor(colour_engine(segmenter), read_image, settings)
     predictor.predict(request(brush_config("red"), "wide"))
-    assert asked == [(refine, (10, 200, 3))]
+    assert asked == [(refine, propagate, (10, 200, 3))]
 
 
 def test_scores_follow_the_presence_prior_of_the_project() -> None:

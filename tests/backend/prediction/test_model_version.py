@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from backend.label_studio.label_config_parser import parse_label_config
+from clearclip_core.clip.sink_channels import save_sink_channels
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.prediction.test_predictor import (
     make_predictor,
@@ -28,10 +31,11 @@ def test_the_version_follows_all_that_changes_masks() -> None:
         version(short_side_px=672),
         version(min_island_share=0.01),
         version(refine=False),
+        version(propagate=True),
         version(method="sclip"),
         version(model="ViT-B-16/dfn2b"),
     }
-    assert len(others | {same}) == 9
+    assert len(others | {same}) == 10
     assert same == version(precision="fp32", device="cpu")
 
 
@@ -46,6 +50,21 @@ def test_the_version_says_what_it_is_sorted_by_where_that_was_chosen() -> None:
     assert version(asks["confidence"], score="uncertainty") == version(score="confidence") == plain
     assert version(asks["effort"]) == effort
     assert len({plain, effort, version(score="uncertainty")}) == 3
+
+
+def test_sink_channels_are_part_of_the_version_of_methods_that_use_them(tmp_path: Path) -> None:
+    def version(method: str) -> str:
+        predictor = make_predictor(model="demo", method=method, model_dir=tmp_path)
+        return predictor.versions.current(parse_label_config(brush_config("red")))
+
+    before = {method: version(method) for method in ("clearclip", "scclip", "rfclip")}
+    save_sink_channels("demo", (1, 2), tmp_path)
+    after = {method: version(method) for method in before}
+    save_sink_channels("demo", (1, 3), tmp_path)
+    again = {method: version(method) for method in before}
+    assert len({each["rfclip"] for each in (before, after, again)}) == 3
+    for method in ("clearclip", "scclip"):
+        assert before[method] == after[method] == again[method]
 
 
 @pytest.mark.parametrize("name", ["presence", "label_filter"])

@@ -122,9 +122,12 @@ def test_a_threshold_leaves_pixels_without_a_label(
         assert np.unique(np.asarray(labels)).tolist() == [255]
 
 
-@pytest.mark.parametrize(("option", "refine"), [((), True), (("--no-refine",), False)])
+@pytest.mark.parametrize(
+    ("option", "refine", "propagate"),
+    [((), True, False), (("--no-refine",), False, False), (("--propagate",), True, True)],
+)
 def test_masks_follow_edges_unless_told_not_to(
-    tmp_path: Path, option: tuple[str, ...], refine: bool
+    tmp_path: Path, option: tuple[str, ...], refine: bool, propagate: bool
 ) -> None:
     scene = render_scene(seed=HELD_OUT_SEEDS[0], size_hw=(224, 300)).image
     Image.fromarray(scene).save(tmp_path / "scene.png")
@@ -133,11 +136,13 @@ def test_masks_follow_edges_unless_told_not_to(
         "segment", tmp_path / "scene.png", "--labels=sky,grass", f"-o{tmp_path}", *model, *option
     )
     segmenter = Segmenter.load("demo", "clearclip", "cpu", "fp32", 224)
-    expected = segmenter.segment(scene, ["sky", "grass"], refine=refine).label_map
-    other = segmenter.segment(scene, ["sky", "grass"], refine=not refine).label_map
+    expected, *others = (
+        segmenter.segment(scene, ["sky", "grass"], refine=on, propagate=first).label_map
+        for on, first in ((refine, propagate), (not refine, propagate), (refine, not propagate))
+    )
     with Image.open(tmp_path / "scene.labels.png") as labels:
         assert np.array_equal(np.asarray(labels), expected)
-    assert not np.array_equal(expected, other)
+    assert not any(np.array_equal(expected, other) for other in others)
 
 
 def test_the_demo_model_says_what_it_is(

@@ -1,4 +1,5 @@
 import dataclasses
+from dataclasses import replace
 
 import pytest
 
@@ -72,6 +73,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         ({"attention": "neighbour", "stitched": True}, "`stitched` to be False"),
         ({"blocks": 2, "stitched": True}, "`stitched` to be False"),
         ({"affinity": "mean", "stitched": True}, "`stitched` to be False"),
+        ({"tapered": True, "stitched": True}, "`tapered` to be False with `stitched`"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: dict[str, object], sentence: str) -> None:
@@ -92,6 +94,8 @@ def test_a_method_says_what_it_is() -> None:
     assert str(surgery) == "vv-b3-size-surgery"
     assert str(Method("vv", positions="bilinear")) == "vv-bilinear"
     assert str(Method(stitched=True)) == "clearclip-stitched"
+    assert str(Method(tapered=True)) == "clearclip-tapered"
+    assert str(Method("vv", tapered=True)) == "vv-tapered"
 
 
 @pytest.mark.parametrize(
@@ -107,6 +111,8 @@ def test_a_method_says_what_it_is() -> None:
         Method("vv", ffn=True, alpha=0.5),
         Method("procrustes", key_weight=0.3),
         Method(stitched=True),
+        *(replace(method, tapered=True) for method in METHODS.values()),
+        Method("vv", tapered=True),
         Method("vv", residual=True, alpha=2, stitched=True),
         Method("qq+affinity", affinity="sparse", repair="density", layers="mean", second="kk"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,11 +11,13 @@ from clearclip_core import (
     HELD_OUT_SEEDS,
     SCENE_LABELS,
     Adaptation,
+    DenseFeatures,
     Label,
     RGBArray,
     Segmenter,
     render_scene,
 )
+from clearclip_core.adaptation.learned_presence import LearnedPresence
 from clearclip_core.evaluation.candidate import (
     AS_BACKEND,
     AS_PAPER,
@@ -84,9 +88,20 @@ def test_a_picture_is_encoded_once_for_a_segmenter(
 ) -> None:
     calls = []
     encode = segmenter.encode
-    monkeypatch.setattr(segmenter, "encode", lambda rgb: calls.append(1) or encode(rgb))  # type: ignore[func-returns-value]
+
+    def counted(rgb: RGBArray, with_cls: bool) -> DenseFeatures:
+        calls.append(with_cls)
+        return encode(rgb, with_cls=with_cls)
+
+    monkeypatch.setattr(segmenter, "encode", counted)
     whole = tuple(Label(name) for name in SCENE_LABELS)
     pair = [Candidate(segmenter, words, "demo", "", AS_BACKEND) for words in (LABELS, whole)]
     made = list(predict_all(pair, image))
-    assert len(calls) == 1
+    assert calls == [False]
     assert len(made) == 2
+    chance = np.full(1, -2.0, np.float32)
+    presence = LearnedPresence((LABELS[0].name,), chance, np.zeros(1, np.float32))
+    width = int(segmenter.embed(["sky"]).shape[1])
+    learned = Adaptation((), np.zeros((0, width), np.float32), np.zeros(0, np.float32), 1, presence)
+    list(predict_all([*pair, replace(pair[0], adaptation=learned)], image))
+    assert calls == [False, True]

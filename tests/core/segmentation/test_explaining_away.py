@@ -27,8 +27,8 @@ def test_the_fit_and_its_losses_are_those_of_least_squares() -> None:
     for label in range(5):
         without = np.delete(BETWEEN, label, axis=0)
         expected = explained(BETWEEN) - explained(without)
-        assert fit.loss_without(label) == pytest.approx(expected, rel=0.02, abs=0.02)
-    fit.leave_out(2)
+        assert fit.without(label).loss == pytest.approx(expected, rel=0.02, abs=0.02)
+    fit.leave_out(2, fit.without(2))
     assert fit.labels == [0, 1, 3, 4]
     assert fit.explained == pytest.approx(explained(np.delete(BETWEEN, 2, axis=0)), rel=1e-4)
 

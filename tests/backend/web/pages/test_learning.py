@@ -111,6 +111,7 @@ HELD = Version(
     0.6,
     refused={"<i>rose</i>": "It would lose more than it may.", "": "It says too little."},
     set_aside=(SetAsideAnnotation(1, "wine", "Two others <b>say</b> otherwise."),),
+    presence="Learned of 3 labels.",
     objection="It is still worse where version 2 was.",
 )
 
@@ -124,6 +125,7 @@ def test_what_was_not_taken_over_is_said_with_a_button_to_trust() -> None:
     client = make_app().test_client()
     newest, live = client.get(LEARNING).get_json(force=True)["versions"]
     assert (newest["live"], live["live"]) == (False, True)
+    assert newest["presence"] == "Learned of 3 labels."
     assert newest["refused"]["<i>rose</i>"] == "It would lose more than it may."
     assert newest["set_aside"] == [
         {"annotation": 1, "label": "wine", "reason": "Two others <b>say</b> otherwise."}
@@ -131,6 +133,7 @@ def test_what_was_not_taken_over_is_said_with_a_button_to_trust() -> None:
     page = Page(client.get(LEARNING, headers=PEOPLE))
     for shown in (
         "held back",
+        "Presence, version 2: Learned of 3 labels.",
         "Not taken over by version 2",
         "It is still worse where version 2 was.",
         "<i>rose</i>",

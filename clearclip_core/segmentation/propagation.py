@@ -1,0 +1,230 @@
+"""Propagation of scores along an image's edges: PEARL's smoothing, on a coarse grid.
+
+Scores of neighbouring places are drawn together, the more alike their colours are and the surer
+both are of the same labels; sure places hold on to their own. With logits z of one query in the
+cells of a grid, confidences C (diagonal) and the Laplacian L of the weighted grid, the new ones are
+the solution F of ``(C + L) F = C z`` (text-aware Laplacian propagation of PEARL, arXiv 2603.21528).
+
+The result are scores of a single window whose patches are the cells. So all that is exact about
+label maps stays exact, and a guided filter may follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from clearclip_core.images.preprocessing import RGBArray
+from clearclip_core.segmentation.scores import Scores
+from clearclip_core.segmentation.sliding_windows import WindowPlan
+from clearclip_core.segmentation.upsampling import Indices, Matrix, Values, upsample
+
+#: Shares of red, green and blue in the brightness.
+_BRIGHTNESS = (0.299, 0.587, 0.114)
+
+#: Least probability of the best query that counts as confidence.
+_LEAST_CONFIDENCE = 0.05
+
+#: Temperature of the softmax over the words' similarities, and what a word adds to its own.
+_WORD_TEMPERATURE, _OWN_WORD = 0.5, 10.0
+
+_EPSILON = 1e-6
+
+#: A residual below so many rounding errors of the first one is solved: further steps would divide
+#: rounding errors by each other.
+_SOLVED = 8
+
+
+@dataclass(frozen=True)
+class Propagation:
+    """Parameters of the propagation; the defaults are PEARL's.
+
+    Attributes:
+        cells: cells of the grid along each side of an image, about.
+        steps: steps of the conjugate gradient method, which begins at the scores themselves.
+        sharpness: how fast a difference of brightness, in units of the image's mean difference,
+            parts two cells.
+
+    Raises:
+        ValueError: a value is not positive.
+    """
+
+    cells: int = 80
+    steps: int = 25
+    sharpness: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name in ("cells", "steps", "sharpness"):
+            if not getattr(self, name) > 0:
+                raise ValueError(
+                    f"Expected argument `{name}` to be positive, but got {getattr(self, name)}."
+                )
+
+
+#: Default parameters.
+PROPAGATION = Propagation()
+
+
+def propagate(
+    scores: Scores,
+    image: RGBArray,
+    embeddings: torch.Tensor,
+    std: Sequence[float] = (1.0, 1.0, 1.0),
+    propagation: Propagation = PROPAGATION,
+) -> Scores:
+    """Propagate the scores of an image along its edges.
+
+    Args:
+        scores: scores of the image.
+        image: (H, W, 3) uint8 RGB, the image itself.
+        embeddings: (Q, D) unit text embeddings of the scores' queries.
+        std: standard deviation of each RGB channel, by which the model's input is divided; only the
+            ratios of the three matter.
+        propagation: parameters.
+
+    Raises:
+        ValueError: `image` is not of the size that was scored.
+
+    Returns:
+        Scores of the same words, of one window whose patches are the cells of the grid.
+    """
+    if image.shape[:2] != scores.plan.image_hw:
+        raise ValueError(
+            f"Expected argument `image` to be of size {scores.plan.image_hw}, but got "
+            f"{image.shape[:2]}."
+        )
+    starts = [_cell_starts(side, propagation.cells) for side in scores.plan.image_hw]
+    logits = _pool_scores(scores, *starts)
+    colours = _pool_image(image, *starts) / np.asarray(std)
+    own = _own_similarity(embeddings.to("cpu", torch.float64)).numpy()
+    solved = solve(logits, (colours @ np.array(_BRIGHTNESS)).astype(logits.dtype), own, propagation)
+    plan = WindowPlan(
+        image_hw=scores.plan.image_hw,
+        resized_hw=(len(starts[0]), len(starts[1])),
+        window_px=max(map(len, starts)),
+        stride_px=max(map(len, starts)),
+        patch_hw=(1, 1),
+    )
+    return replace(scores, cosines=torch.from_numpy(solved).to(scores.cosines), plan=plan)
+
+
+def solve(
+    logits: Values, brightness: Values, own: Matrix, propagation: Propagation = PROPAGATION
+) -> Values:
+    """Solve for the propagated logits by the conjugate gradient method, each query by itself.
+
+    Args:
+        logits: (Q, h, w).
+        brightness: (h, w), in any unit.
+        own: (Q,) similarity of each query's word with itself, beside those with the other words.
+        propagation: parameters.
+
+    Returns:
+        (Q, h, w).
+    """
+    shares = np.exp(logits - logits.max(axis=0))
+    shares /= shares.sum(axis=0)
+    weighted = own.astype(logits.dtype)[:, None, None] * shares
+    agreement = (weighted * shares).sum(axis=0).clip(0, 1)
+    confidence = shares.max(axis=0).clip(_LEAST_CONFIDENCE) ** 2 * (1 + agreement)
+    down = _edge_weights(brightness, weighted, shares, 0, propagation.sharpness)
+    along = _edge_weights(brightness, weighted, shares, 1, propagation.sharpness)
+
+    def product(values: Values) -> Values:
+        """Multiply (Q, h, w) maps with C + L."""
+        made: Values = confidence * values
+        steps = (values[:, 1:] - values[:, :-1]) * down
+        made[:, 1:] += steps
+        made[:, :-1] -= steps
+        steps = (values[:, :, 1:] - values[:, :, :-1]) * along
+        made[:, :, 1:] += steps
+        made[:, :, :-1] -= steps
+        return made
+
+    solution = logits.copy()
+    residual = confidence * logits - product(solution)
+    direction = residual.copy()
+    square = _squares(residual)
+    limit = (_SOLVED * np.finfo(logits.dtype).eps) ** 2 * square
+    for _ in range(propagation.steps):
+        image = product(direction)
+        curvature = (direction * image).sum(axis=(1, 2), keepdims=True)
+        going = (square > limit) & (curvature > 0)
+        if not going.any():
+            break
+        step = np.where(going, square / np.where(going, curvature, 1), 0)
+        solution += step * direction
+        residual -= step * image
+        before, square = square, _squares(residual)
+        direction = residual + np.where(going, square / np.where(going, before, 1), 0) * direction
+    return solution
+
+
+def _squares(maps: Values) -> Values:
+    squares: Values = (maps * maps).sum(axis=(1, 2), keepdims=True)
+    return squares
+
+
+def _edge_weights(
+    brightness: Values, weighted: Values, shares: Values, axis: int, sharpness: float
+) -> Values:
+    """Return the weights between each cell and the next one along an axis, in (0, 1]."""
+    count = brightness.shape[axis]
+    here, there = np.arange(count - 1), np.arange(1, count)
+    steps = np.abs(brightness.take(there, axis) - brightness.take(here, axis))
+    mean = steps.mean() if steps.size else 0.0
+    alike = np.exp(-sharpness * steps / (mean + _EPSILON))
+    agreement = (weighted.take(here, axis + 1) * shares.take(there, axis + 1)).sum(axis=0)
+    weights: Values = np.minimum(1, alike * (1 + agreement)).astype(brightness.dtype)
+    return weights
+
+
+def _own_similarity(embeddings: torch.Tensor) -> torch.Tensor:
+    """Return (Q,) similarity of each word with itself, in rows that sum to 1 over all words."""
+    alike = (embeddings @ embeddings.T / _WORD_TEMPERATURE).softmax(dim=1).diagonal()
+    return (alike + _OWN_WORD) / (1 + _OWN_WORD)
+
+
+def _cell_starts(side_px: int, cells: int) -> Indices:
+    """Return the first pixel of each cell along a side.
+
+    >>> _cell_starts(240, 80)[:3].tolist(), _cell_starts(3, 80).tolist()
+    ([0, 3, 6], [0, 1, 2])
+    """
+    stride_px = max(1, round(side_px / cells))
+    count = max(1, round(side_px / stride_px))
+    return np.rint(np.arange(count) * side_px / count).astype(np.intp)
+
+
+def _pool_scores(scores: Scores, rows: Indices, columns: Indices) -> npt.NDArray[np.floating]:
+    """Return (Q, h, w) mean cosines of the cells' pixels."""
+    down, along = (
+        _means(axis.matrix, starts)
+        for axis, starts in ((scores.plan.rows, rows), (scores.plan.columns, columns))
+    )
+    cosines = scores.cosines.permute(1, 2, 0).contiguous().cpu().numpy()
+    pooled = upsample(cosines, down.astype(cosines.dtype), along.astype(cosines.dtype))
+    return np.ascontiguousarray(pooled.transpose(2, 0, 1))
+
+
+def _pool_image(image: RGBArray, rows: Indices, columns: Indices) -> Matrix:
+    """Return (h, w, 3) mean colours of the cells' pixels."""
+    bands = np.add.reduceat(image, rows, axis=0, dtype=np.uint32)
+    sums = np.add.reduceat(bands, columns, axis=1, dtype=np.uint64)
+    heights, widths = (
+        np.diff(starts, append=side)
+        for starts, side in zip((rows, columns), image.shape[:2], strict=True)
+    )
+    means: Matrix = sums / (heights[:, None] * widths)[..., None]
+    return means
+
+
+def _means(matrix: Matrix, starts: Indices) -> Matrix:
+    """Average rows of a matrix: (pixels, n) -> (cells, n)."""
+    counts = np.diff(starts, append=len(matrix))
+    means: Matrix = np.add.reduceat(matrix, starts, axis=0) / counts[:, None]
+    return means

@@ -1,0 +1,175 @@
+"""The propagation against the formula with a dense matrix, cell by cell and query by query."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+import torch.nn.functional as F
+
+from clearclip_core import (
+    SCENE_LABELS,
+    Scores,
+    Segmenter,
+    Vocabulary,
+    WindowPlan,
+    render_scene,
+)
+from clearclip_core.segmentation.propagation import Propagation, propagate
+from clearclip_core.segmentation.refined_argmax import decide_refined
+from tests.core.segmentation.test_scores import OWNERS, PLAN, WORDS, features_of, scores_of, unit
+from tests.core.segmentation.test_sliding_windows import plan_of
+
+Floats = npt.NDArray[np.float64]
+
+STD = (68.5, 66.6, 70.3)
+
+
+def picture(height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Left dark, right bright, with noise."""
+    rng = np.random.default_rng(5)
+    colours = rng.integers(0, 60, (height, width, 3))
+    colours[:, width // 2 :] += 150
+    return colours.astype(np.uint8)
+
+
+def conjugate_gradient(matrix: Floats, right: Floats, start: Floats, steps: int) -> Floats:
+    """The textbook's method (Hestenes and Stiefel, 1952)."""
+    x = start.copy()
+    r = right - matrix @ x
+    p = r.copy()
+    for _ in range(steps):
+        alpha = (r @ r) / (p @ matrix @ p)
+        x = x + alpha * p
+        new = r - alpha * matrix @ p
+        p = new + (new @ new) / (r @ r) * p
+        r = new
+    return x
+
+
+def plain(logits: Floats, gray: Floats, words: Floats, steps: int) -> Floats:
+    """PEARL's formula: logits (Q, h, w), gray (h, w), unit words (Q, D)."""
+    count, height, width = logits.shape
+    similar = np.exp(words @ words.T / 0.5)
+    similar = similar / similar.sum(axis=1, keepdims=True) + 10 * np.eye(count)
+    own = np.diag(similar / similar.sum(axis=1, keepdims=True))
+    cells = [(y, x) for y in range(height) for x in range(width)]
+    shares = {}
+    for y, x in cells:
+        exponents = [math.exp(value) for value in logits[:, y, x]]
+        shares[y, x] = [each / sum(exponents) for each in exponents]
+    matrix = np.zeros((len(cells), len(cells)))
+    confidence = np.zeros(len(cells))
+    for index, at in enumerate(cells):
+        agreement = sum(s * p * p for s, p in zip(own, shares[at], strict=True))
+        confidence[index] = max(max(shares[at]), 0.05) ** 2 * (1 + min(max(agreement, 0), 1))
+    for down, along in ((1, 0), (0, 1)):
+        pairs = [
+            (a, (a[0] + down, a[1] + along)) for a in cells if (a[0] + down, a[1] + along) in cells
+        ]
+        mean = sum(abs(gray[a] - gray[b]) for a, b in pairs) / len(pairs)
+        for a, b in pairs:
+            edge = math.exp(-5 * abs(gray[a] - gray[b]) / (mean + 1e-6))
+            agreement = sum(s * p * q for s, p, q in zip(own, shares[a], shares[b], strict=True))
+            weight = min(1.0, edge * (1 + agreement))
+            i, j = cells.index(a), cells.index(b)
+            matrix[[i, j], [i, j]] += weight
+            matrix[[i, j], [j, i]] -= weight
+    matrix += np.diag(confidence)
+    flat = logits.reshape(count, -1)
+    solved = [conjugate_gradient(matrix, confidence * each, each, steps) for each in flat]
+    return np.stack(solved).reshape(logits.shape)
+
+
+@pytest.mark.parametrize(("steps", "cells"), [(1, 6), (3, 6), (25, 15)])
+def test_it_is_the_formula_of_pooled_cosines_interpolated(steps: int, cells: int) -> None:
+    """As many cells a side, of several windows."""
+    plan = plan_of((60, 90), (60, 90))
+    words = unit(8, 12, seed=2)
+    cosines = Scores.of(features_of(plan), words, WORDS).cosines.double()
+    rows, columns = (torch.from_numpy(axis.matrix) for axis in (plan.rows, plan.columns))
+    image = picture(60, 90)
+    gray = sum(
+        share * torch.from_numpy(image[..., channel]).double() / STD[channel]
+        for channel, share in enumerate((0.299, 0.587, 0.114))
+    )
+    assert isinstance(gray, torch.Tensor)
+    kernel = (60 // cells, 90 // cells)
+    pooled = F.avg_pool2d((rows @ cosines @ columns.T)[None], kernel)[0].numpy()
+    means = F.avg_pool2d(gray[None, None], kernel)[0, 0].numpy()
+    expected = torch.from_numpy(plain(pooled, means, words.double().numpy(), steps))
+    how = Propagation(cells=cells, steps=steps)
+    made = propagate(Scores(cosines, plan, WORDS), image, words, STD, how)
+    assert torch.allclose(made.cosines, expected, rtol=1e-5, atol=1e-6)
+    full = F.interpolate(expected[None], (60, 90), mode="bilinear", align_corners=False)[0]
+    softmax = (50 * full).softmax(dim=0)
+    best = torch.stack([softmax[np.array(OWNERS) == label].amax(dim=0) for label in range(3)])
+    assert made.probabilities() == pytest.approx(best.numpy(), abs=1e-5)
+
+
+def test_single_precision_is_enough_for_the_default_grid() -> None:
+    plan = plan_of((60, 90), (60, 90))
+    words, image = unit(8, 12, seed=2), picture(60, 90)
+    cosines = Scores.of(features_of(plan), words, WORDS).cosines
+    single, double = (
+        propagate(Scores(each, plan, WORDS), image, words, STD).cosines.double()
+        for each in (cosines, cosines.double())
+    )
+    assert single.shape == (8, 60, 90)
+    assert torch.linalg.norm(single - double) <= 1e-4 * torch.linalg.norm(double)
+
+
+def test_scores_follow_the_edge_of_the_image() -> None:
+    """The edge of the colours is at 45 px, that of the scores 6 px to the left of it."""
+    plan = WindowPlan((60, 90), (60, 90), 90, 90, (1, 1))
+    left = (torch.arange(90) < 39).float().expand(60, 90)
+    scores = Scores(torch.stack([left, 1 - left]) * 0.2, plan, Vocabulary.of(["a", "b"]))
+    image = np.zeros((60, 90, 3), np.uint8)
+    image[:, 45:] = 200
+    made = propagate(scores, image, torch.eye(2), propagation=Propagation(cells=30, steps=200))
+    assert made.cosines.shape == (2, 30, 30)
+    values = made.cosines[0, 15]  # cells of 3 px
+    assert (values[13:15] > 0.01).all()  # between both edges
+    assert (values[15:] < 1e-6).all()  # nothing crosses that of the colours
+
+
+def test_equal_scores_stay_and_one_cell_is_no_grid() -> None:
+    scores = Scores(torch.full_like(scores_of().cosines, 0.25), PLAN, WORDS)
+    image = picture(57, 83)
+    made = propagate(scores, image, unit(8, 12, seed=2))
+    assert torch.allclose(made.cosines, torch.tensor(0.25), atol=1e-6)
+    assert made.cosines.shape == (8, 57, 83)
+    point = propagate(scores, image, unit(8, 12, seed=2), propagation=Propagation(cells=1))
+    assert torch.allclose(point.cosines, torch.tensor(0.25), atol=1e-6)
+    assert point.probabilities().shape == (3, 57, 83)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    scores = scores_of()
+    with pytest.raises(ValueError, match=r"`image` to be of size \(57, 83\), but got \(4, 5\)"):
+        propagate(scores, picture(4, 5), unit(8, 12, seed=2))
+    for name in ("cells", "steps", "sharpness"):
+        with pytest.raises(ValueError, match=f"`{name}` to be positive, but got 0"):
+            Propagation(**{name: 0})
+
+
+def test_a_segmenter_propagates_only_where_asked_for_and_refines_by_the_models_patches() -> None:
+    segmenter = Segmenter.load("demo", precision="fp32", device="cpu")
+    image = render_scene(seed=10_000_001, size_hw=(224, 300)).image
+    scores = segmenter.score(segmenter.encode(image), SCENE_LABELS, contrast=True)
+    words = segmenter.embed(scores.vocabulary.queries)
+    expected = propagate(scores, image, words, segmenter.preprocessing.std)
+    for result in (
+        segmenter.decide(scores, 0.3, image, propagate=True),
+        segmenter.segment(image, SCENE_LABELS, contrast=True, threshold=0.3, propagate=True),
+    ):
+        assert np.array_equal(result.label_map, expected.label_map(0.3))
+    refined = segmenter.decide(scores, 0.3, image, refine=True, propagate=True)
+    by_patches = decide_refined(expected, image, 0.3, patch_px=scores.plan.patch_image_px)
+    assert np.array_equal(refined.label_map, by_patches[0])
+    assert not np.array_equal(refined.label_map, decide_refined(expected, image, 0.3)[0])
+    with pytest.raises(ValueError, match="`image` to be an image with `propagate`"):
+        segmenter.decide(scores, propagate=True)
