@@ -32,7 +32,7 @@ class Comparison:
     Attributes:
         before: (G,) float64, IoU of each group by the former.
         after: (G,) float64, IoU by the latter.
-        gain: mean of the differences over the groups that occur.
+        gain: mean of the differences over the groups that occur, of those that are counted.
         gain_bound: lower bound of `gain`: below it lies one draw in ten.
         lows: (G,) float64, lower bound of each group's difference: below it lies one draw in ten; 0
             for a group that does not occur.
@@ -69,7 +69,10 @@ def count_patches(evidence: Evidence, logits: Float32Array) -> Float64Array:
 
 
 def compare(
-    before: Sequence[Float64Array], after: Sequence[Float64Array], clusters: npt.NDArray[np.intp]
+    before: Sequence[Float64Array],
+    after: Sequence[Float64Array],
+    clusters: npt.NDArray[np.intp],
+    counted: npt.NDArray[np.bool_] | None = None,
 ) -> Comparison:
     """Compare the counts of two kinds of scores on the same examples.
 
@@ -77,12 +80,14 @@ def compare(
         before: n counts (3, G) of `count_patches`.
         after: n counts.
         clusters: (n,) numbers of the images, which are drawn.
+        counted: (G,) bool, groups whose mean is the gain; None counts all.
     """
     draws = _draws(clusters)
     old, new = (_ious(np.einsum("bn,nkg->bkg", draws, np.stack(each))) for each in (before, after))
     occurs = np.stack(before)[:, 1].sum(axis=0) > 0
     differences = np.where(occurs, new - old, 0)
-    means = differences.sum(axis=1) / max(1, int(occurs.sum()))
+    averaged = occurs if counted is None else occurs & counted
+    means = differences[:, averaged].sum(axis=1) / max(1, int(averaged.sum()))
     low, high = np.quantile(differences[1:], (_BELOW, 1 - _BELOW), axis=0)
     bound = float(np.quantile(means[1:], _BELOW))
     return Comparison(old[0], new[0], float(means[0]), bound, low, high)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -10,24 +11,60 @@ import numpy.typing as npt
 
 from clearclip_core.adaptation.acceptance import Comparison, compare, count_patches
 from clearclip_core.adaptation.contradictions import BoolArray
-from clearclip_core.adaptation.evidence import Evidence
+from clearclip_core.adaptation.evidence import Evidence, count_images
 from clearclip_core.adaptation.examples import Float32Array
-from clearclip_core.adaptation.posterior import Posterior, Terms
+from clearclip_core.adaptation.posterior import Posterior, Prior, Terms
 from clearclip_core.adaptation.sufficient_statistics import Float64Array, SufficientStatistics
 
-#: Precisions of the prior, in images, the largest first. With few images only the larger ones are
-#: tried: those whose product with the number of images is at least `_LEAST_PRIOR`.
-PRIORS = (3.0, 1.0, 0.3, 0.1)
-_LEAST_PRIOR = 1.5
-
-#: A label's words weigh less than the most only where that gains so much IoU, and where the lower
-#: bound loses nothing.
-_CLEAR_GAIN = 0.15
+#: Precisions of the prior, in images, the largest first.
+PRIORS = (3.0, 1.0, 0.3)
 
 #: Precision of the prior where one example is asked what the others teach.
 _PREDICTING = 1.0
 
 _FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Caution:
+    """How much speaks for letting a label move farther from its words than the largest prior does.
+
+    Attributes:
+        clear_gain: IoU in [0, 1] that each smaller prior has to gain on held-out images of the
+            label; the lower bound of the gain may lose nothing.
+        least_prior: smallest product of a prior's precision and the number of images.
+        smallest: precision of a last prior, for labels that took the smallest of `PRIORS`; None
+            tries none.
+        least_label_prior: smallest product of that precision and the number of images that show
+            the label.
+    """
+
+    clear_gain: float
+    least_prior: float
+    smallest: float | None = None
+    least_label_prior: float = 0.0
+
+
+#: What has to pass before anything else, and what is tried beside it.
+CAUTIOUS = Caution(0.15, 1.5)
+FREE = Caution(0.05, 1.0, 0.1, 0.8)
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Labels that learn with a prior, and what that gives on held-out images.
+
+    Attributes:
+        learning: (G,) bool, the L labels that learn.
+        prior: of these.
+        counts: of the held-out patches of each example, see `count_patches`.
+        comparison: with the text scores.
+    """
+
+    learning: BoolArray
+    prior: Prior
+    counts: Sequence[Float64Array]
+    comparison: Comparison
 
 
 class CrossValidation:
@@ -45,36 +82,62 @@ class CrossValidation:
         self._images = len(np.unique(self._clusters))
         self._words = [count_patches(each, each.batch.text) for each in evidence]
         self._fold = self._clusters % min(_FOLDS, self._images)
+        self._tried: dict[tuple[bytes, float], list[Float64Array]] = {}
 
     def words_ious(self) -> Float64Array:
         """Return the (G,) IoUs of the text scores."""
         return compare(self._words, self._words, self._clusters).before
 
-    def compare(self, learning: BoolArray) -> tuple[Float64Array, Comparison]:
-        """Choose how far labels may move, and compare their scores of held-out images with text's.
+    def choose(self, learning: BoolArray, caution: Caution) -> Trial:
+        """Choose how far each label may move, and try it.
 
         The precision of a label's prior is the largest of `PRIORS`, unless a smaller one for all
-        labels clearly gains on held-out images of that label.
+        labels gains enough on held-out images of that label.
 
         Args:
             learning: (G,) bool, L of them true.
-
-        Returns:
-            (L,) float64 precisions, and the comparison.
+            caution: what is enough.
         """
         rows = np.flatnonzero(learning)
-        tried = [prior for prior in PRIORS if prior * self._images >= _LEAST_PRIOR]
-        counts = self._held_out(learning, [np.full(len(rows), prior) for prior in tried])
+        tried = [each for each in PRIORS if each * self._images >= caution.least_prior]
+        counts = self._with_equal_priors(learning, tried)
         chosen, best = np.full(len(rows), tried[0]), np.zeros(len(rows))
-        for prior, each in zip(tried[1:], counts[1:], strict=True):
-            comparison = compare(counts[0], each, self._clusters)
+
+        def take(precisions: Float64Array, held_out: list[Float64Array]) -> None:
+            comparison = compare(counts[0], held_out, self._clusters)
             gains = (comparison.after - comparison.before)[rows]
-            better = (gains > np.maximum(best, _CLEAR_GAIN)) & (comparison.lows[rows] >= 0)
-            chosen[better], best[better] = prior, gains[better]
-        adapted = counts[0]
-        if (chosen != tried[0]).any():
-            (adapted,) = self._held_out(learning, [chosen])
-        return chosen, compare(self._words, adapted, self._clusters)
+            better = (gains > best + caution.clear_gain) & (comparison.lows[rows] >= 0)
+            chosen[better], best[better] = precisions[better], gains[better]
+
+        for precision, each in zip(tried[1:], counts[1:], strict=True):
+            take(np.full(len(rows), precision), each)
+        if caution.smallest is not None:
+            least = caution.least_label_prior / np.maximum(self._shown[rows], 1)
+            last = np.where(chosen == tried[-1], np.maximum(caution.smallest, least), chosen)
+            last = np.minimum(last, chosen)
+            if (last < chosen).any():
+                take(last, self._held_out(learning, [Prior(last)])[0])
+        for precision, each in zip(tried, counts, strict=True):
+            if (chosen == precision).all():
+                return self._trial(learning, Prior(chosen), each)
+        return self.attempt(learning, Prior(chosen))
+
+    def attempt(self, learning: BoolArray, prior: Prior) -> Trial:
+        """Try a prior.
+
+        Args:
+            learning: (G,) bool, L of them true.
+            prior: of these.
+        """
+        return self._trial(learning, prior, self._held_out(learning, [prior])[0])
+
+    def gain_bound(self, trial: Trial, other: Trial) -> float:
+        """Return the lower bound of what another trial gains, mean over the labels that learn.
+
+        Others have too few images for a mean.
+        """
+        compared = compare(trial.counts, other.counts, self._clusters, trial.learning)
+        return compared.gain_bound
 
     def predict(self, learning: BoolArray) -> list[npt.NDArray[np.intp]]:
         """Predict the (N,) groups of the patches of each example by a fit to the others.
@@ -82,21 +145,22 @@ class CrossValidation:
         Args:
             learning: (G,) bool.
         """
-        precisions = np.full(int(learning.sum()), _PREDICTING)
+        prior = Prior(np.full(int(learning.sum()), _PREDICTING))
         predicted: list[npt.NDArray[np.intp]] = [np.zeros(0, np.intp)] * len(self._evidence)
-        for place, (terms,) in self._fits(learning, [precisions]):
+        for place, (terms,) in self._fits(learning, [prior]):
             predicted[place] = _logits(self._evidence[place], terms).argmax(axis=1)
         return predicted
 
-    def fit(self, learning: BoolArray, precisions: Float64Array) -> Terms:
-        """Fit to all images.
-
-        Args:
-            learning: (G,) bool, L of them true.
-            precisions: (L,) of the prior.
-        """
-        _, terms = Posterior(self._evidence, _sum(self._statistics), learning).mode(precisions)
+    def fit(self, trial: Trial) -> Terms:
+        """Fit to all images what was tried on held-out ones."""
+        posterior = Posterior(self._evidence, _sum(self._statistics), trial.learning)
+        _, terms = posterior.mode(trial.prior)
         return terms
+
+    @cached_property
+    def _shown(self) -> npt.NDArray[np.intp]:
+        """(G,) numbers of images that show each group."""
+        return count_images(self._evidence, self._evidence[0].target.shape[1])
 
     @cached_property
     def _statistics(self) -> list[SufficientStatistics]:
@@ -107,19 +171,30 @@ class CrossValidation:
             for fold in range(self._fold.max() + 1)
         ]
 
-    def _held_out(
-        self, learning: BoolArray, precisions: Sequence[Float64Array]
+    def _trial(self, learning: BoolArray, prior: Prior, counts: Sequence[Float64Array]) -> Trial:
+        return Trial(learning, prior, counts, compare(self._words, counts, self._clusters))
+
+    def _with_equal_priors(
+        self, learning: BoolArray, precisions: Sequence[float]
     ) -> list[list[Float64Array]]:
+        """Count the held-out patches for one prior of all labels after another; each fit once."""
+        keys = [(learning.tobytes(), each) for each in precisions]
+        new = [key for key in keys if key not in self._tried]
+        priors = [Prior(np.full(int(learning.sum()), precision)) for _, precision in new]
+        self._tried.update(zip(new, self._held_out(learning, priors), strict=True))
+        return [self._tried[key] for key in keys]
+
+    def _held_out(self, learning: BoolArray, priors: Sequence[Prior]) -> list[list[Float64Array]]:
         """Count the held-out patches of each example, for each of several priors."""
-        counts: list[list[Float64Array]] = [[np.zeros(0)] * len(self._evidence) for _ in precisions]
-        for place, fits in self._fits(learning, precisions):
+        counts: list[list[Float64Array]] = [[np.zeros(0)] * len(self._evidence) for _ in priors]
+        for place, fits in self._fits(learning, priors):
             each = self._evidence[place]
             for own, terms in zip(counts, fits, strict=True):
                 own[place] = count_patches(each, _logits(each, terms))
         return counts
 
     def _fits(
-        self, learning: BoolArray, precisions: Sequence[Float64Array]
+        self, learning: BoolArray, priors: Sequence[Prior]
     ) -> Iterator[tuple[int, list[Terms]]]:
         """Yield the index of each example, and a fit to the other folds for each prior."""
         for fold, own in enumerate(self._statistics):
@@ -127,7 +202,7 @@ class CrossValidation:
             others = [each for each in self._statistics if each is not own]
             posterior = Posterior(rest, _sum(others), learning)
             fits, weights = [], None
-            for each in precisions:  # each search starts at the last mode
+            for each in priors:  # each search starts at the last mode
                 weights, terms = posterior.mode(each, weights)
                 fits.append(terms)
             for place in np.flatnonzero(self._fold == fold).tolist():

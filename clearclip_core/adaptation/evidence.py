@@ -141,6 +141,15 @@ def gather_evidence(
     return evidence
 
 
+def count_images(evidence: Sequence[Evidence], groups: int) -> npt.NDArray[np.intp]:
+    """Count the images whose paint shows each of the groups: (G,), near-duplicates as one."""
+    images: list[set[int]] = [set() for _ in range(groups)]
+    for each in evidence:
+        for group in np.flatnonzero(each.shows(groups)):
+            images[group].add(each.cluster)
+    return np.array([len(each) for each in images], np.intp)
+
+
 def _targets(
     batch: Batch, without: BoolArray, excluded: BoolArray
 ) -> tuple[Float32Array, BoolArray, BoolArray]:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from threadpoolctl import threadpool_limits
 
-from clearclip_core.adaptation.acceptance import Comparison, find_losing
+from clearclip_core.adaptation.acceptance import Comparison
 from clearclip_core.adaptation.adaptation import Adaptation, group_names
 from clearclip_core.adaptation.batch import Batch
 from clearclip_core.adaptation.contradictions import (
@@ -30,12 +30,13 @@ from clearclip_core.adaptation.contradictions import (
     SetAside,
     find_contradictions,
 )
-from clearclip_core.adaptation.cross_validation import CrossValidation
-from clearclip_core.adaptation.evidence import Evidence, gather_evidence
+from clearclip_core.adaptation.cross_validation import CrossValidation, Trial
+from clearclip_core.adaptation.evidence import Evidence, count_images, gather_evidence
 from clearclip_core.adaptation.examples import UNLABELED, Example
 from clearclip_core.adaptation.learned_presence import LearnedPresence
 from clearclip_core.adaptation.posterior import Terms
 from clearclip_core.adaptation.presence import learn_presence as fit_presence
+from clearclip_core.adaptation.selection import Refusal, Selection
 from clearclip_core.adaptation.serialization import check_width
 from clearclip_core.adaptation.similarity import cluster
 from clearclip_core.adaptation.sufficient_statistics import Float64Array
@@ -50,9 +51,6 @@ PATCHES = 12_000
 
 #: Number of different images that a label must be painted on.
 _FEWEST_IMAGES = 2
-
-#: How often labels that lose too much are left out and the rest is tried again.
-_ROUNDS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,47 +208,39 @@ class _Fitting:
         self._refused: dict[str, str] = {}
 
     def fit(self) -> Fit:
-        """Try the labels with enough images; leave out those that lose too much; try again."""
+        """Select among the labels with enough images, and fit them to all."""
         learning = self._learnable()
         if not learning.any():
             return self._words_alone()
         validation = CrossValidation(self._evidence)
-        victims = np.zeros_like(learning)
-        for _ in range(_ROUNDS):
-            precisions, comparison = validation.compare(learning)
-            losing = find_losing(comparison, self._label_loss, victims)
-            victims |= losing
-            if comparison.gain_bound > 0 and not losing.any():
-                terms = validation.fit(learning, precisions)
-                return self._adapted(learning, precisions, terms, comparison)
-            self._refuse(learning, losing, comparison)
-            if not (losing & learning).any() or not (learning & ~losing).any():
-                break
-            learning = learning & ~losing
-        return self._words_alone(comparison)
+        selection = Selection(validation, self._label_loss)
+        trial = selection.select(learning)
+        for refusal in selection.refusals:
+            self._refuse(refusal)
+        if trial is None:
+            return self._words_alone(selection.refusals[-1].comparison)
+        return self._adapted(trial, validation.fit(trial))
 
     def _learnable(self) -> BoolArray:
         """Return (G,) bool: the labels that are painted on enough images."""
         groups = len(self._names)
-        images: list[set[int]] = [set() for _ in range(groups)]
+        images = count_images(self._evidence, groups)
         painted: list[set[int]] = [set() for _ in range(groups)]
         for each in self._evidence:
-            shown = each.shows(groups)
-            for group in range(groups):
-                if shown[group]:
-                    images[group].add(each.cluster)
-                if each.batch.painted[:, group].any():
-                    painted[group].add(each.cluster)
-        for name, some, all_ in zip(self._names, images, painted, strict=True):
-            if all_ and len(some) < _FEWEST_IMAGES:
+            for group in np.flatnonzero(each.batch.painted.any(axis=0)):
+                painted[group].add(each.cluster)
+        for name, some, all_ in zip(self._names, images.tolist(), painted, strict=True):
+            if all_ and some < _FEWEST_IMAGES:
                 self._refused[name] = (
-                    f"It can be learned from {len(some)} of {len(all_)} different pictures that "
+                    f"It can be learned from {some} of {len(all_)} different pictures that "
                     f"show it, and needs {_FEWEST_IMAGES}."
                 )
-        return np.array([len(some) >= _FEWEST_IMAGES for some in images])
+        enough: BoolArray = images >= _FEWEST_IMAGES
+        return enough
 
-    def _refuse(self, learning: BoolArray, losing: BoolArray, comparison: Comparison) -> None:
+    def _refuse(self, refusal: Refusal) -> None:
         """Write down why labels are not adapted."""
+        learning, losing, comparison = refusal.learning, refusal.losing, refusal.comparison
         bound = f"the bound of {100 * self._label_loss:.3g}"
         losers = [f"“{self._names[group]}”" for group in np.flatnonzero(losing)]
         for group in np.flatnonzero(learning):
@@ -263,20 +253,15 @@ class _Fitting:
                 reason = "That it gains on held-out pictures is not certain."
             self._refused[self._names[group]] = reason
 
-    def _adapted(
-        self,
-        learning: BoolArray,
-        precisions: Float64Array,
-        terms: Terms,
-        comparison: Comparison,
-    ) -> Fit:
+    def _adapted(self, trial: Trial, terms: Terms) -> Fit:
         """Make the adaptation of the labels that learn; terms of logits become cosines'."""
+        learning, comparison = trial.learning, trial.comparison
         rows = sorted(np.flatnonzero(learning).tolist(), key=lambda index: self._names[index])
         directions, offsets = (term[rows] / np.float32(TEMPERATURE) for term in terms)
         labels = tuple(self._names[row] for row in rows)
         adaptation = Adaptation(labels, directions, offsets, self._pictures)
         found = [self._names[group] for group in np.flatnonzero(learning)]
-        priors = dict(zip(found, precisions.tolist(), strict=True))
+        priors = dict(zip(found, trial.prior.precisions.tolist(), strict=True))
         for name in found:
             self._refused.pop(name, None)
         return self._fit(adaptation, comparison.before, comparison.after, priors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
@@ -24,6 +25,19 @@ _STOP = {"maxiter": 200, "ftol": 1e-7, "gtol": 1e-5}
 
 #: (G, D) directions and (G,) offsets to add to the groups' logits, float32.
 Terms = tuple[Float32Array, Float32Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """A Gaussian around weights of 0, one for each of L groups.
+
+    Attributes:
+        precisions: (L,) float64, of a direction, in images.
+        offset_variance: variance of an offset, in its usual one (`_OFFSET_SCALE` squared).
+    """
+
+    precisions: Float64Array
+    offset_variance: float = 1.0
 
 
 class Posterior:
@@ -61,22 +75,21 @@ class Posterior:
         self._constant = float((truth * self._text).sum())
         self.shape = len(self._adapted), self._white.shape[1]
 
-    def mode(
-        self, precisions: Float64Array, start: Float64Array | None = None
-    ) -> tuple[Float64Array, Terms]:
+    def mode(self, prior: Prior, start: Float64Array | None = None) -> tuple[Float64Array, Terms]:
         """Find the mode.
 
         Args:
-            precisions: (L,) of the prior of each group that learns, in images.
+            prior: of the groups that learn.
             start: (L, D + 1) weights to begin at; None begins at the text's.
 
         Returns:
             (L, D + 1) float64 weights, and the terms of all groups.
         """
         first = np.zeros(self.shape) if start is None else start
-        column = (precisions[:, None],)
+        precisions = np.repeat(prior.precisions[:, None], self.shape[1], axis=1)
+        precisions[:, -1] /= prior.offset_variance
         found = minimize(
-            self.negative_log, first.ravel(), column, "L-BFGS-B", jac=True, options=_STOP
+            self.negative_log, first.ravel(), (precisions,), "L-BFGS-B", jac=True, options=_STOP
         )
         weights = found.x.reshape(self.shape)
         return weights, self.terms(weights)
@@ -88,7 +101,7 @@ class Posterior:
 
         Args:
             flat: (L * (D + 1),) float64 weights of the L groups that learn.
-            precisions: (L, 1) float64, of the Gaussian prior of each group, in images.
+            precisions: (L, D + 1) float64, of the Gaussian prior of each weight, in images.
         """
         weights = flat.reshape(self.shape)
         logits = self._text.copy()

@@ -22,6 +22,7 @@ from clearclip_core import (
     Adaptation,
     DenseFeatures,
     Example,
+    Label,
     Scene,
     Segmenter,
     SufficientStatistics,
@@ -37,6 +38,10 @@ ORDERS = 5
 CORRECTED, UNSEEN = HELD_OUT_SEEDS[1000:1060], HELD_OUT_SEEDS[2000:2200]
 #: Labels that get a name without a meaning for the model.
 NONSENSE = {"tree": "blicket", "road": "dax"}
+#: Patches of a picture whose features are made up.
+SAMPLED = 192
+#: How far their places lie toward their words, beside a step of length 1 anywhere.
+PULL = 0.25
 #: Step between the pixels that are compared.
 STEP = 4
 
@@ -193,6 +198,62 @@ def test_learning(report: Report, style: str, renamed: bool) -> None:
         f"{gain(adapt(own, segmenter().embed, words).adaptation):+.1f}",
     )
     assert min(np.mean(each) for each in gains.values()) > -1
+
+
+def made_up_examples(count: int, embeddings: torch.Tensor, names: Sequence[str]) -> list[Example]:
+    """Make examples of images with 6 labels each, whose words are right on some of their patches.
+
+    Args:
+        count: number of images.
+        embeddings: (K, D) unit embeddings of the labels.
+        names: of the K labels.
+    """
+    rng = np.random.default_rng(0)
+    width = embeddings.shape[1]
+    places = PULL * embeddings.numpy() + rng.normal(size=embeddings.shape) / width**0.5
+    examples = []
+    for _ in range(count):
+        shown = np.sort(rng.choice(len(names), 6, replace=False))
+        owners = np.repeat(np.arange(6), SAMPLED // 6)
+        patches = places[shown[owners]] + rng.normal(size=(len(owners), width)) / width**0.5
+        patches /= np.linalg.norm(patches, axis=1, keepdims=True)
+        coverage = np.eye(6)[owners]
+        examples.append(
+            Example(
+                tuple(sorted(names)),
+                tuple(names[label] for label in shown),
+                coverage.sum(axis=0).astype(np.float32),
+                (coverage.T @ patches / (SAMPLED // 6)).astype(np.float32),
+                patches.astype(np.float16),
+                coverage.astype(np.float16),
+                np.full(len(owners), 4, np.float32),
+            )
+        )
+    return examples
+
+
+@pytest.mark.parametrize("count", [10, 1000])
+def test_fit_time(report: Report, count: int) -> None:
+    """Measure the processor's time of a fit; nothing is asserted of it."""
+    labels = [f"label {index:02d}" for index in range(20)]
+    words = Vocabulary(
+        tuple(Label(name) for name in labels), tuple(f"word {index}" for index in range(60))
+    )
+    generator = torch.manual_seed(0)
+    embeddings = torch.nn.functional.normalize(torch.randn(80, 512, generator=generator), dim=1)
+    queries = dict(zip(words.queries, embeddings, strict=True))
+    examples = made_up_examples(count, embeddings[: len(labels)], labels)
+    started = time.process_time()
+    fit = adapt(examples, lambda some: torch.stack([queries[each] for each in some]), words)
+    report.add(
+        f"time of a fit to {count} pictures",
+        "at most 60 s",
+        f"{time.process_time() - started:.1f} s of processor",
+        f"20 labels, 60 contrast words, 512 dimensions, {SAMPLED} patches a picture; "
+        f"{len(fit.priors)} labels learned, held-out IoU {100 * fit.text_iou:.1f} to "
+        f"{100 * fit.adapted_iou:.1f}",
+    )
+    assert fit.adaptation is not None
 
 
 @pytest.mark.parametrize("renamed", [False, True], ids=["words", "two nonsense words"])

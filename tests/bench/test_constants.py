@@ -20,7 +20,15 @@ import numpy as np
 import pytest
 
 from clearclip_core import segment_box
-from clearclip_core.adaptation import cross_validation, evidence, examples, fitting, posterior
+from clearclip_core.adaptation import (
+    cross_validation,
+    evidence,
+    examples,
+    fitting,
+    posterior,
+    selection,
+)
+from clearclip_core.adaptation.cross_validation import FREE
 from clearclip_core.evaluation.candidate import AS_BACKEND
 from clearclip_core.prompting import fine_mask, geodesic, log_odds
 from clearclip_core.segmentation import detail, refined_argmax
@@ -50,7 +58,7 @@ class Constant:
     module: ModuleType
     name: str
     users: tuple[ModuleType, ...] = ()
-    others: tuple[float, ...] = ()
+    others: tuple[Any, ...] = ()
 
     @property
     def value(self) -> Any:
@@ -98,7 +106,11 @@ MASKS = (
 ISLANDS = (0.0, 0.00025, 0.001, 0.002)
 LEARNING = (
     Constant(cross_validation, "PRIORS"),
-    Constant(cross_validation, "_CLEAR_GAIN"),
+    Constant(
+        selection, "FREE", others=tuple(replace(FREE, clear_gain=gain) for gain in (0.025, 0.1))
+    ),
+    Constant(selection, "_WEAKER"),
+    Constant(selection, "_WIDE_OFFSETS"),
     Constant(posterior, "_SHRINKAGE"),
     Constant(posterior, "_OFFSET_SCALE"),
     Constant(examples, "HALF_PATCHES", (evidence,)),
@@ -204,8 +216,7 @@ def test_masks(report: Report, worlds: Callable[[str], World], kind: str) -> Non
 
 @WORLD
 def test_learning(report: Report, kind: str) -> None:
-    labels = test_annotators.PROJECT if kind == WORLDS[0] else ()
-    world = test_annotators.make_world(labels, {})
+    world = test_annotators.WORLDS["10 labels" if kind == WORLDS[0] else kind]()
 
     def measure() -> float:
         gains = [world.gain(world.examples(clean, seed)).mean() for seed in range(SEEDS)]

@@ -1,10 +1,11 @@
-"""Which labels lose more than they may, by bounds that are written out."""
+"""Gains, and which labels lose more than they may, by numbers that are written out."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from clearclip_core.adaptation.acceptance import Comparison, find_losing
+from clearclip_core.adaptation.acceptance import Comparison, compare, find_losing
 
 
 def compared(losses: list[float], highs: list[float]) -> Comparison:
@@ -31,3 +32,16 @@ def test_what_has_lost_before_may_lose_no_more_than_the_bound() -> None:
     losses, highs = [0.031, 0.029, 0.031], [-0.001, -0.001, 0.001]
     assert losing(losses, highs, [True] * 3) == [True, False, False]
     assert losing(losses, highs, [False] * 3) == [False, False, False]
+
+
+def test_the_gain_is_of_the_groups_that_are_counted() -> None:
+    """By hand: 5 of 10 patches right are an IoU of 5 / 15, and 10 of 10 are one of 1."""
+    half, whole = [[5.0], [10.0], [10.0]], [[10.0], [10.0], [10.0]]
+    before = [np.concatenate([np.array(half)] * 2, axis=1)] * 3
+    after = [np.concatenate([np.array(whole), np.array(half)], axis=1)] * 3
+    clusters = np.arange(3)
+    assert compare(before, after, clusters).gain == pytest.approx((2 / 3 + 0) / 2)
+    first = compare(before, after, clusters, np.array([True, False]))
+    assert (first.gain, first.gain_bound) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
+    nothing = compare(before, after, clusters, np.array([False, False]))
+    assert (nothing.gain, nothing.gain_bound) == (0, 0)

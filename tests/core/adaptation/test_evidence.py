@@ -20,7 +20,7 @@ from clearclip_core.adaptation.contradictions import (
     OUTLIER,
     find_contradictions,
 )
-from clearclip_core.adaptation.evidence import Evidence, gather_evidence
+from clearclip_core.adaptation.evidence import Evidence, count_images, gather_evidence
 from clearclip_core.adaptation.similarity import cluster
 from tests.core.segmentation.test_sliding_windows import plan_of
 
@@ -297,6 +297,16 @@ def test_frames_of_a_video_count_as_one_image_and_other_pictures_do_not() -> Non
 def test_examples_of_one_image_are_one_without_a_layout_too() -> None:
     old = [replace(example(seed, ALL), layout=None, picture=f"{seed // 2}") for seed in range(4)]
     assert cluster(old).tolist() == [0, 0, 1, 1]
+
+
+def test_images_of_a_label_are_counted_once_however_often_it_was_painted() -> None:
+    """Three examples of two images: the sky on all, the tree on the last."""
+    painted = [example(seed, {"sky": notched(0)}) for seed in (0, 1)]
+    painted.append(example(2, {"sky": notched(0), "tree": notched(1)}))
+    batches = [Batch.of(each, embed(WORDS.queries).numpy(), WORDS, 1000) for each in painted]
+    evidence = gather_evidence(batches, np.array([0, 0, 1]), NAMES, [])
+    counts = count_images(evidence, len(NAMES))
+    assert dict(zip(NAMES, counts.tolist(), strict=True)) == {"sky": 2, "tree": 1, "road": 0, "": 0}
 
 
 # ---- the gate -------------------------------------------------------------------------------

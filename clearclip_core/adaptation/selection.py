@@ -1,0 +1,141 @@
+"""Which labels an adaptation moves, and how far, until held-out images speak against nothing.
+
+A cautious choice comes first. What passes may move farther, one step after another, as long as each
+step gains for certain and passes too, with no tolerance for losses above the bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from clearclip_core.adaptation.acceptance import Comparison, find_losing
+from clearclip_core.adaptation.contradictions import BoolArray
+from clearclip_core.adaptation.cross_validation import CAUTIOUS, FREE, CrossValidation, Trial
+from clearclip_core.adaptation.posterior import Prior
+
+#: How often labels are left out and the rest is tried again.
+_ROUNDS = 4
+
+#: Step to a weaker prior, half of one between two of `PRIORS`; of labels that have the usual one.
+_WEAKER = 3**0.5
+_USUAL_PRECISION = 2.0
+
+#: Variance of offsets in a last step, in the usual one.
+_WIDE_OFFSETS = 10**0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Refusal:
+    """Labels that were tried and do not go live.
+
+    Attributes:
+        learning: (G,) bool, the labels that were tried.
+        losing: (G,) bool, the labels that lost too much.
+        comparison: with the text scores, on held-out images.
+    """
+
+    learning: BoolArray
+    losing: BoolArray
+    comparison: Comparison
+
+
+class Selection:
+    """A search for the labels that learn, and for their prior.
+
+    Args:
+        validation: of the evidence.
+        label_loss: IoU that a label may lose at most, in [0, 1].
+
+    Attributes:
+        refusals: what was tried in vain, in order.
+    """
+
+    def __init__(self, validation: CrossValidation, label_loss: float) -> None:
+        self._validation = validation
+        self._label_loss = label_loss
+        self.refusals: list[Refusal] = []
+
+    def select(self, learning: BoolArray) -> Trial | None:
+        """Search; None where the text scores stay.
+
+        Labels that lose too much are left out, or where none of those that learn does, all that
+        gain nothing for certain.
+
+        Args:
+            learning: (G,) bool, the labels with enough images.
+        """
+        victims = np.zeros_like(learning)
+        for _ in range(_ROUNDS):
+            trial = self._validation.choose(learning, CAUTIOUS)
+            losing = self._losing(trial, victims)
+            victims |= losing
+            passes = self._passes(trial, victims)
+            if self.refusals:
+                # A rest was chosen by the same images: what they say of it is too favourable.
+                if passes:
+                    return trial
+            elif passes:
+                return self._farther(trial)
+            elif not (losing & learning).any():
+                # What takes a label's place may do so because it may not move far enough itself.
+                free = self._validation.choose(learning, FREE)
+                if _differs(free, trial) and self._passes(free, _all(learning)):
+                    return self._stepped(free)
+            self.refusals.append(Refusal(learning, losing, trial.comparison))
+            left = _left(trial, losing)
+            if not left.any() or (left == learning).all():
+                break
+            learning = left
+        return None
+
+    def _farther(self, trial: Trial) -> Trial:
+        """Let labels move farther, as far as that gains for certain and no label loses too much."""
+        free = self._validation.choose(trial.learning, FREE)
+        if _differs(free, trial):
+            trial = self._better(trial, free)
+        return self._stepped(trial)
+
+    def _stepped(self, trial: Trial) -> Trial:
+        """Let all labels move a step farther, and then their offsets, on the same conditions."""
+        for step in (_weaker, _with_wide_offsets):
+            other = self._validation.attempt(trial.learning, step(trial.prior))
+            trial = self._better(trial, other)
+        return trial
+
+    def _better(self, trial: Trial, other: Trial) -> Trial:
+        """Return the other trial where it gains for certain, and costs no label the bound."""
+        gains = self._validation.gain_bound(trial, other) > 0
+        return other if gains and self._passes(other, _all(trial.learning)) else trial
+
+    def _passes(self, trial: Trial, victims: BoolArray) -> bool:
+        return trial.comparison.gain_bound > 0 and not self._losing(trial, victims).any()
+
+    def _losing(self, trial: Trial, victims: BoolArray) -> BoolArray:
+        return find_losing(trial.comparison, self._label_loss, victims)
+
+
+def _left(trial: Trial, losing: BoolArray) -> BoolArray:
+    """Return (G,) bool: the labels to try next."""
+    if (losing & trial.learning).any():
+        return trial.learning & ~losing
+    certain: BoolArray = trial.learning & (trial.comparison.lows > 0)
+    return certain
+
+
+def _all(learning: BoolArray) -> BoolArray:
+    return np.ones_like(learning)
+
+
+def _differs(trial: Trial, other: Trial) -> bool:
+    return not np.array_equal(trial.prior.precisions, other.prior.precisions)
+
+
+def _weaker(prior: Prior) -> Prior:
+    usual = prior.precisions > _USUAL_PRECISION
+    return replace(prior, precisions=np.where(usual, prior.precisions / _WEAKER, prior.precisions))
+
+
+def _with_wide_offsets(prior: Prior) -> Prior:
+    return replace(prior, offset_variance=_WIDE_OFFSETS)

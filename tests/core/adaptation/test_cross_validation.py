@@ -1,0 +1,89 @@
+"""How far a label may move: chosen by held-out images, of a validation whose fits are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from clearclip_core.adaptation.acceptance import compare
+from clearclip_core.adaptation.adaptation import group_names
+from clearclip_core.adaptation.batch import Batch
+from clearclip_core.adaptation.cross_validation import (
+    CAUTIOUS,
+    FREE,
+    PRIORS,
+    Caution,
+    CrossValidation,
+)
+from clearclip_core.adaptation.evidence import gather_evidence
+from clearclip_core.adaptation.posterior import Posterior, Prior
+from tests.core.adaptation.test_fitting import WORDS, embed, examples_of
+
+NAMES = group_names(WORDS)
+LEARNING = np.array([name in ("sofa", "sky") for name in NAMES])
+
+
+def validation_of(count: int) -> CrossValidation:
+    embeddings = embed(WORDS.queries).numpy()
+    batches = [Batch.of(each, embeddings, WORDS, 1000) for each in examples_of(count)]
+    return CrossValidation(gather_evidence(batches, np.arange(count), NAMES, []))
+
+
+def gain_of_sky(validation: CrossValidation, precision: float) -> float:
+    """Return what the sky gains on held-out images by a prior, against the largest one."""
+    clusters = np.arange(8)
+    largest, other = (
+        validation.attempt(LEARNING, Prior(np.full(2, each))).counts for each in (3.0, precision)
+    )
+    comparison = compare(largest, other, clusters)
+    return float((comparison.after - comparison.before)[NAMES.index("sky")])
+
+
+def test_a_label_moves_farther_only_where_that_gains_as_much_as_asked() -> None:
+    """The sky's word is wrong in these pictures, and the sofa's is right."""
+    validation = validation_of(8)
+    gain = gain_of_sky(validation, 1.0)
+    assert gain > 0.02
+    sky, sofa = (
+        int(np.flatnonzero(np.flatnonzero(LEARNING) == NAMES.index(n))[0]) for n in ("sky", "sofa")
+    )
+    # with eight images 1.0 is the smallest precision of a product of at least 3
+    for asked, precision in ((gain * 0.9, 1.0), (gain * 1.1, 3.0)):
+        chosen = validation.choose(LEARNING, Caution(asked, 3.0)).prior.precisions
+        assert chosen[sky] == precision
+        assert chosen[sofa] == 3.0
+
+
+def test_the_last_prior_is_for_labels_that_enough_images_show() -> None:
+    validation = validation_of(8)  # each shows both labels
+    asked = Caution(-1.0, 2.0, 0.1, 1.6)
+    assert validation.choose(LEARNING, asked).prior.precisions.max() <= 0.3
+    assert validation.choose(LEARNING, Caution(9.0, 2.0, 0.1, 1.6)).prior.precisions.tolist() == [
+        3,
+        3,
+    ]
+    lowest = min(
+        validation.choose(LEARNING, Caution(-1.0, 2.0, 0.1, least)).prior.precisions.min()
+        for least in (1.6, 0.8)
+    )
+    assert lowest == pytest.approx(0.8 / 8)
+
+
+def test_each_prior_is_fitted_once_to_each_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted: list[float] = []
+    mode = Posterior.mode
+
+    def counting(self: Posterior, prior: Prior, *start: object) -> object:
+        if len(set(prior.precisions)) == 1:
+            fitted.append(float(prior.precisions[0]))
+        return mode(self, prior, *start)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Posterior, "mode", counting)
+    validation = validation_of(8)
+    for caution in (CAUTIOUS, FREE, CAUTIOUS):
+        validation.choose(LEARNING, caution)
+    folds = 5
+    expected: Sequence[float] = [each for each in PRIORS for _ in range(folds)]
+    assert sorted(each for each in fitted if each in PRIORS) == sorted(expected)

@@ -1,0 +1,158 @@
+"""Which labels learn and how far, against a validation whose every answer is written out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from clearclip_core.adaptation.acceptance import Comparison
+from clearclip_core.adaptation.contradictions import BoolArray
+from clearclip_core.adaptation.cross_validation import CAUTIOUS, FREE, Caution, Trial
+from clearclip_core.adaptation.posterior import Prior
+from clearclip_core.adaptation.selection import Selection
+
+#: Differences of IoU of three labels and, after that, the lower bound of the mean gain.
+Answer = tuple[float, float, float, float]
+GOOD: Answer = (0.02, 0.01, 0.01, 0.01)
+UNCERTAIN: Answer = (0.02, -0.01, 0.01, -0.001)
+SPREAD = 0.005  # between a difference and its bounds
+
+
+class Validation:
+    """Answers by what is asked for.
+
+    Args:
+        answers: (names of the labels that learn, what) -> the answer, where `what` is "cautious",
+            "free", "weaker" or "wide"; what is missing is like "cautious".
+        gains: what others are compared and gain for certain.
+    """
+
+    def __init__(self, answers: dict[tuple[str, str], Answer], gains: set[str]) -> None:
+        self._answers, self._gains = answers, gains
+        self.asked: list[tuple[str, str]] = []
+
+    def choose(self, learning: BoolArray, caution: Caution) -> Trial:
+        free = caution is FREE and (names(learning), "free") in self._answers
+        prior = Prior(np.where(np.arange(learning.sum()) == 0, 0.3 if free else 3.0, 3.0))
+        assert caution in (CAUTIOUS, FREE)
+        return self.attempt(learning, prior)
+
+    def attempt(self, learning: BoolArray, prior: Prior) -> Trial:
+        what = kind(prior)
+        self.asked.append((names(learning), what))
+        fallback = self._answers.get((names(learning), "cautious"), GOOD)
+        *differences, bound = self._answers.get((names(learning), what), fallback)
+        after = 0.5 + np.array(differences)
+        lows, highs = np.array(differences) - SPREAD, np.array(differences) + SPREAD
+        comparison = Comparison(
+            np.full(3, 0.5), after, float(np.mean(differences)), bound, lows, highs
+        )
+        return Trial(learning, prior, [], comparison)
+
+    def gain_bound(self, trial: Trial, other: Trial) -> float:
+        return 0.001 if kind(other.prior) in self._gains else -0.001
+
+
+def kind(prior: Prior) -> str:
+    """Say how a prior differs from the usual one, the last step first."""
+    if prior.offset_variance > 1:
+        return "wide"
+    if prior.precisions[-1] < 2:
+        return "weaker"
+    return "free" if prior.precisions[0] < 2 else "cautious"
+
+
+def names(learning: BoolArray) -> str:
+    return "".join(name for name, learns in zip("abc", learning, strict=True) if learns)
+
+
+def select(
+    answers: dict[tuple[str, str], Answer], gains: set[str], learning: str = "abc"
+) -> tuple[Trial | None, Selection, Validation]:
+    validation = Validation(answers, gains)
+    selection = Selection(validation, 0.03)  # type: ignore[arg-type]
+    return selection.select(np.array([name in learning for name in "abc"])), selection, validation
+
+
+def selected(*asked: object, **more: object) -> tuple[str, str] | None:
+    trial, _, _ = select(*asked, **more)  # type: ignore[arg-type]
+    return None if trial is None else (names(trial.learning), kind(trial.prior))
+
+
+@pytest.mark.parametrize(
+    ("gains", "answers", "found"),
+    [
+        (set(), {}, "cautious"),
+        ({"free"}, {("abc", "free"): GOOD}, "free"),
+        ({"weaker"}, {}, "weaker"),
+        ({"free", "weaker", "wide"}, {("abc", "free"): GOOD}, "wide"),
+        # a step that gains on average, and costs a label a little more than the bound
+        ({"wide"}, {("abc", "wide"): (0.2, 0.2, -0.033, 0.1)}, "cautious"),
+    ],
+)
+def test_what_passes_goes_farther_as_long_as_each_step_gains_and_passes(
+    gains: set[str], answers: dict[tuple[str, str], Answer], found: str
+) -> None:
+    assert selected({("abc", "cautious"): GOOD, **answers}, gains) == ("abc", found)
+
+
+def test_only_labels_with_the_usual_prior_get_a_weaker_one() -> None:
+    trial, _, _ = select({("abc", "free"): GOOD}, {"free", "weaker"})
+    assert trial is not None
+    assert trial.prior.precisions == pytest.approx([0.3, 3 / 3**0.5, 3 / 3**0.5])
+
+
+def test_a_label_that_loses_too_much_is_left_out_and_the_rest_stays_cautious() -> None:
+    answers = {("abc", "cautious"): (0.05, -0.05, 0.05, 0.01)}
+    trial, selection, validation = select(answers, {"free", "weaker", "wide"})
+    assert trial is not None
+    assert (names(trial.learning), kind(trial.prior)) == ("ac", "cautious")
+    assert validation.asked == [("abc", "cautious"), ("ac", "cautious")]
+    (refusal,) = selection.refusals
+    assert refusal.losing.tolist() == [False, True, False]
+
+
+def test_what_was_left_out_may_then_lose_no_more_than_the_bound() -> None:
+    """A loss of 0.04 is below 1.5 times the bound: too much only for one that has lost before."""
+    answers = {("abc", "cautious"): (0.05, -0.05, 0.05, 0.01)}
+    slight = (0.05, -0.033, 0.05, 0.01)
+    assert selected({("ac", "cautious"): slight}, set(), learning="ac") == ("ac", "cautious")
+    assert selected(answers | {("ac", "cautious"): slight}, set()) is None
+
+
+def test_without_a_certain_gain_only_labels_that_gain_for_certain_are_left() -> None:
+    trial, selection, _ = select({("abc", "cautious"): UNCERTAIN}, set())
+    assert trial is not None
+    assert names(trial.learning) == "ac"
+    assert not selection.refusals[0].losing.any()
+
+
+def test_labels_that_cannot_learn_may_be_spared_where_others_move_farther() -> None:
+    """What c loses, b takes because a may not move far enough to take it."""
+    answers = {("ab", "cautious"): (0.05, 0.01, -0.05, 0.01), ("ab", "free"): GOOD}
+    assert selected(answers, set(), learning="ab") == ("ab", "free")
+    del answers["ab", "free"]
+    assert selected(answers, set(), learning="ab") is None
+
+
+def test_nothing_is_selected_where_no_label_gains_for_certain() -> None:
+    nothing = (0.004, 0.004, 0.004, -0.001)
+    trial, selection, _ = select({("abc", "cautious"): nothing}, {"free", "weaker", "wide"})
+    assert trial is None
+    assert len(selection.refusals) == 1
+
+
+def test_the_search_ends() -> None:
+    """Another label loses in each round."""
+    rounds: list[tuple[str, Callable[[float], Answer]]] = [
+        ("abc", lambda loss: (loss, 0.1, 0.1, 0.1)),
+        ("bc", lambda loss: (0.0, loss, 0.1, 0.1)),
+        ("c", lambda loss: (0.0, 0.0, loss, 0.1)),
+    ]
+    trial, selection, _ = select(
+        {(learning, "cautious"): answer(-0.1) for learning, answer in rounds}, set()
+    )
+    assert trial is None
+    assert [names(each.learning) for each in selection.refusals] == ["abc", "bc", "c"]
