@@ -36,6 +36,7 @@ from .segmentation.scores import Scores
 from .segmentation.sliding_windows import WindowPlan
 from .segmentation.uncertainty import Uncertainty
 from .segmenter import PreparedImage, Segmentation, Segmenter
+from .thread_pools import set_pool_threads
 from .vocabulary import Label, Vocabulary
 
 __all__ = [
@@ -91,6 +92,7 @@ __all__ = [
     "resolve_method",
     "segment_box",
     "segment_points",
+    "set_pool_threads",
     "to_rgb",
     "usable_cpus",
     "weights_id",

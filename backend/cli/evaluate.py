@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import torch
 
 from backend.cli.options import OUTPUT_FILE, project_option, with_settings
 from backend.errors import BadRequest, LabelConfigError, TaskError
@@ -19,7 +18,14 @@ from backend.label_studio.label_config_parser import parse_label_config
 from backend.prediction.image_prediction import least_thresholds
 from backend.services import READ_RETRY_FOR_S, Services
 from backend.settings import Settings
-from clearclip_core import Label, LoadedModel, Segmenter, WeightsNotFoundError, usable_cpus
+from clearclip_core import (
+    Label,
+    LoadedModel,
+    Segmenter,
+    WeightsNotFoundError,
+    set_pool_threads,
+    usable_cpus,
+)
 from clearclip_core.cli.thresholds import ThresholdOption, threshold_option, thresholds_by_label
 from clearclip_core.clip.embedding_cache import EmbeddingStore
 from clearclip_core.clip.loading import load_model
@@ -173,7 +179,7 @@ class Plan:
             click.ClickException: weights are not there.
         """
         rule = self._rule(self.project.config)
-        torch.set_num_threads(usable_cpus())
+        set_pool_threads(usable_cpus(), 1)
         models = {name: self._load(name) for name, _ in pairs}
         for name, method in pairs:
             segmenter = self._segmenter(models[name], method)

@@ -35,6 +35,7 @@ from clearclip_core import (
     WeightsNotFoundError,
     WindowFeatures,
     resolve_method,
+    set_pool_threads,
     usable_cpus,
     weights_id,
 )
@@ -407,7 +408,8 @@ class Engine:
 
 
 def _load_segmenter(settings: Settings) -> Segmenter:
-    torch.set_num_threads(usable_cpus())
+    # Only this thread's encoder may use all CPUs: requests work on masks in threads beside it.
+    set_pool_threads(usable_cpus(), 1)
     segmenter = Segmenter.load(
         settings.model,
         method=settings.method,

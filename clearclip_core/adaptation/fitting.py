@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
-from threadpoolctl import threadpool_limits
 
 from clearclip_core.adaptation.acceptance import Comparison
 from clearclip_core.adaptation.adaptation import Adaptation, group_names
@@ -41,6 +40,7 @@ from clearclip_core.adaptation.serialization import check_width
 from clearclip_core.adaptation.similarity import cluster
 from clearclip_core.adaptation.sufficient_statistics import Float64Array
 from clearclip_core.segmentation.scores import TEMPERATURE
+from clearclip_core.thread_pools import one_blas_thread
 from clearclip_core.vocabulary import Vocabulary
 
 #: How much of a label's IoU an adaptation may cost.
@@ -115,7 +115,7 @@ def adapt(
         ValueError: examples of another model.
     """
     # On such small products, threads cost many times what they win, and take the model's cores.
-    with threadpool_limits(1, user_api="blas"):
+    with one_blas_thread():
         return _adapt(examples, embed, vocabulary, trusted, label_loss, learn_presence)
 
 

@@ -91,7 +91,7 @@ def usable_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 
     torch starts a thread for each CPU of the machine, even where a container may use only part of
     their time; then the threads wait for one another. A program passes this number to
-    ``torch.set_num_threads`` when it starts; the library itself never does.
+    `set_pool_threads` when it starts; the library itself never does.
 
     Args:
         cgroup: folder of the mounted cgroup files, of version 2 (``cpu.max``) or 1.

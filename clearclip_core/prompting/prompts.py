@@ -29,6 +29,7 @@ from clearclip_core.prompting.prompted_image import PromptedImage
 from clearclip_core.segmentation.dense_features import DenseFeatures
 from clearclip_core.segmentation.masks import BoolMask, drop_islands, fill_holes
 from clearclip_core.segmentation.scores import Scores
+from clearclip_core.thread_pools import one_blas_thread
 
 #: Maps that are sharpened at once: 4 MB each.
 _MAP_BATCH_SIZE = 8
@@ -63,6 +64,7 @@ class PromptedMask:
     confidence: npt.NDArray[np.float16]
 
 
+@one_blas_thread()
 def segment_points(
     features: DenseFeatures,
     scores: Scores,
@@ -103,6 +105,7 @@ def segment_points(
     return PromptedMask(mask, prompted.fine.confidence(log_odds.min(axis=0)))
 
 
+@one_blas_thread()
 def segment_box(
     features: DenseFeatures,
     scores: Scores,

@@ -26,6 +26,7 @@ from clearclip_core.segmentation.guided_filter import (
 )
 from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.upsampling import Indices, Matrix
+from clearclip_core.thread_pools import one_blas_thread
 
 Labels = npt.NDArray[np.int16]
 Number = TypeVar("Number", bound=np.generic)
@@ -37,6 +38,7 @@ _SHARE = 0.5
 _MARGIN = 1e-5
 
 
+@one_blas_thread()
 def decide_refined(
     scores: Scores,
     image: RGBArray,
@@ -90,6 +92,7 @@ def decide_refined(
     return _crop(labels, guided_filter.image_hw), _crop(confidence, guided_filter.image_hw)
 
 
+@one_blas_thread()
 def competing_probabilities(scores: Scores, y_px: Matrix, x_px: Matrix) -> tuple[Float32s, Labels]:
     """Compute the probabilities of the labels that compete, at positions of the image.
 

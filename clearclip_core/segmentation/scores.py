@@ -18,6 +18,7 @@ from clearclip_core.segmentation.log_sum_exp import LogSumExp
 from clearclip_core.segmentation.redundancy import without_redundancy
 from clearclip_core.segmentation.sliding_windows import WindowPlan
 from clearclip_core.segmentation.upsampling import AxisUpsampling, Matrix, upsample
+from clearclip_core.thread_pools import one_blas_thread
 from clearclip_core.vocabulary import Vocabulary
 
 #: Cosines are multiplied by this before the softmax (the paper's released settings).
@@ -114,6 +115,7 @@ class Scores:
         cosines[out] = cosines.amin(dim=0) - _OUT_OF_REACH
         return replace(self, cosines=cosines)
 
+    @one_blas_thread()
     def label_map(self, threshold: float | Sequence[float] = 0.0) -> npt.NDArray[np.int16]:
         """Compute the best label of each pixel of the original image.
 
@@ -136,6 +138,7 @@ class Scores:
             labels[band.rows] = band.labels
         return labels
 
+    @one_blas_thread()
     def decide(
         self, threshold: float | Sequence[float] = 0.0
     ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float16]]:

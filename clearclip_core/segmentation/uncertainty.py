@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.upsampling import Matrix, Values
+from clearclip_core.thread_pools import one_blas_thread
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Uncertainty:
                 raise ValueError(f"Expected argument `{name}` to be in [0, 1], but got {value}.")
 
     @classmethod
+    @one_blas_thread()
     def of(cls, scores: Scores, threshold: float | Sequence[float] = 0.0) -> Uncertainty:
         """Estimate both figures at one position for each patch, without the guided filter.
 

@@ -53,6 +53,7 @@ PUBLIC = [
     "resolve_method",
     "segment_box",
     "segment_points",
+    "set_pool_threads",
     "to_rgb",
     "usable_cpus",
     "weights_id",

@@ -1,0 +1,75 @@
+"""Threads of the pools that a process has: torch's, OpenCV's, and those of NumPy's BLAS.
+
+Each library starts a thread for each CPU. Where several of them compute at once, the threads wait
+for one another. NumPy's products here are small, and OpenBLAS's threads spin while they wait: they
+take many times the processor time of the products, from whatever runs beside them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import torch
+from threadpoolctl import ThreadpoolController
+
+#: BLAS libraries whose threads are of one pool for all threads of the process.
+_LIBRARIES = ("openblas", "blis", "flexiblas")
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Keep the BLAS of NumPy and SciPy at one thread; the former number comes back after.
+
+    A BLAS has one number of threads for the whole process. So it may come back while another
+    thread is still inside, which costs time and nothing else. torch's products keep their threads.
+
+    >>> with one_blas_thread():
+    ...     pass
+    """
+    # scipy.linalg has a BLAS of its own.
+    with _blas_pools("scipy.linalg" in sys.modules).limit(limits=1):
+        yield
+
+
+def set_pool_threads(torch_threads: int, opencv_threads: int) -> None:
+    """Set the threads of every pool of this process; those of NumPy's BLAS to one.
+
+    For programs, when they start; the library itself never calls it.
+
+    Args:
+        torch_threads: threads of torch in one operator. The encoder is all that needs them.
+        opencv_threads: threads of OpenCV in one function: 1 where pictures are worked on in
+            several threads at once.
+
+    Raises:
+        ValueError: a number below 1.
+    """
+    for name, threads in (("torch_threads", torch_threads), ("opencv_threads", opencv_threads)):
+        if threads < 1:
+            raise ValueError(f"Expected argument `{name}` to be at least 1, but got {threads}.")
+    torch.set_num_threads(torch_threads)
+    cv2.setNumThreads(opencv_threads)
+    _blas_pools("scipy.linalg" in sys.modules).limit(limits=1)
+
+
+@lru_cache(maxsize=2)
+def _blas_pools(with_scipy: bool) -> ThreadpoolController:
+    """Return the pools of the BLAS libraries that are loaded, without the one in torch's wheels.
+
+    Args:
+        with_scipy: whether ``scipy.linalg`` is loaded. Finding the libraries takes milliseconds,
+            so it is done once for each answer.
+    """
+    pools = ThreadpoolController()
+    paths = [
+        pool.filepath
+        for pool in pools.lib_controllers
+        if pool.internal_api in _LIBRARIES
+        and not {"torch", "torch.libs"} & set(Path(pool.filepath).parts)
+    ]
+    return pools.select(filepath=paths)

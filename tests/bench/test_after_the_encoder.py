@@ -1,0 +1,83 @@
+"""From scores to regions: processor seconds and memory of each stage, by the size of the picture.
+
+Each figure is of a process of its own, in which the stage has run before, so that nothing is loaded
+while it is measured. Drawn scenes, demo model, refined masks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.bench.conftest import Report
+
+STAGES = """
+import ctypes, json, resource, sys
+from pathlib import Path
+
+import torch
+from threadpoolctl import threadpool_limits
+from clearclip_core import SCENE_LABELS, Segmenter, render_scene
+from clearclip_core.segmentation.refined_argmax import decide_refined
+
+def memory_mb(key):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1000
+
+def measured(stage):
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak from now on
+    before, started = memory_mb("VmRSS"), resource.getrusage(resource.RUSAGE_SELF)
+    made = stage()
+    ended = resource.getrusage(resource.RUSAGE_SELF)
+    s = ended.ru_utime + ended.ru_stime - started.ru_utime - started.ru_stime
+    return made, {"s": s, "mb": memory_mb("VmHWM") - before}
+
+megapixels, count = float(sys.argv[1]), int(sys.argv[2])
+height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
+image = render_scene(3, size_hw=(height, height * 4 // 3)).image
+labels = [*SCENE_LABELS, *(f"label {index}" for index in range(count))][:count]
+torch.set_num_threads(1)
+segmenter = Segmenter.load("demo", device="cpu")
+prepared = segmenter.prepare(image)
+"""
+
+BLAS = """
+scores = segmenter.score(segmenter.encode_batch([prepared])[0], labels)
+unguarded = decide_refined.__wrapped__  # as many threads as BLAS takes
+kinds = {"ours": (decide_refined, None), "unguarded": (unguarded, None), "one": (unguarded, 1)}
+decide_refined(scores, image)
+figures = {kind: [] for kind in kinds}
+for _ in range(5):
+    for kind, (decide, threads) in kinds.items():
+        with threadpool_limits(threads, user_api="blas"):
+            figures[kind].append(measured(lambda: decide(scores, image))[1]["s"])
+figures = {kind: min(seconds) for kind, seconds in figures.items()}
+print(json.dumps(figures))
+"""
+
+
+def figures_of(stages: str, megapixels: float, labels: int) -> dict[str, Any]:
+    """Run stages in a process of its own, with no pool's threads set by the environment."""
+    unset = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    command = [sys.executable, "-c", STAGES + stages, str(megapixels), str(labels)]
+    made = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    figures: dict[str, Any] = json.loads(made.stdout)
+    return figures
+
+
+@pytest.mark.parametrize("labels", [20, 150])
+def test_threads_of_blas(report: Report, labels: int) -> None:
+    figures = figures_of(BLAS, 24, labels)
+    report.add(
+        f"decide and refine with BLAS's default threads over one thread, 24 MP, {labels} labels",
+        "≤ 1.1×",
+        f"{figures['ours'] / figures['one']:.2f}×",
+        f"{figures['ours']:.2f} s of processor; without the guard {figures['unguarded']:.2f} s",
+    )

@@ -1,0 +1,86 @@
+"""Threads of BLAS, OpenCV and torch, as threadpoolctl and the libraries themselves tell them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+import scipy.linalg  # noqa: F401 -- loads a BLAS beside that of NumPy
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from clearclip_core import set_pool_threads
+from clearclip_core.thread_pools import one_blas_thread
+
+
+def blas_threads() -> set[int]:
+    pools = threadpool_info()
+    return {pool["num_threads"] for pool in pools if pool["user_api"] == "blas"}
+
+
+@pytest.fixture(autouse=True)
+def _two_threads() -> Iterator[None]:
+    with threadpool_limits(2, user_api="blas"):
+        yield
+
+
+def test_every_blas_has_one_thread_inside_and_its_own_number_after() -> None:
+    before = blas_threads()
+    assert 2 in before
+    with one_blas_thread():
+        assert blas_threads() == {1}
+        with one_blas_thread():
+            assert blas_threads() == {1}
+        assert blas_threads() == {1}
+    assert blas_threads() == before
+
+
+def test_an_error_gives_the_threads_back() -> None:
+    @one_blas_thread()
+    def fail() -> None:
+        assert blas_threads() == {1}
+        raise KeyError
+
+    before = blas_threads()
+    with pytest.raises(KeyError):
+        fail()
+    assert blas_threads() == before
+
+
+def test_another_thread_that_leaves_changes_nothing_for_those_inside() -> None:
+    def pass_through() -> None:
+        with one_blas_thread():
+            pass
+
+    before = blas_threads()
+    with one_blas_thread():
+        other = threading.Thread(target=pass_through)
+        other.start()
+        other.join()
+        assert blas_threads() == {1}
+    assert blas_threads() == before
+
+
+SET = """
+import cv2, numpy, torch
+from threadpoolctl import threadpool_info
+from clearclip_core import set_pool_threads
+
+set_pool_threads(3, 2)
+blas = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+print(torch.get_num_threads(), cv2.getNumThreads(), blas)
+"""
+
+
+def test_a_program_sets_all_pools() -> None:
+    command = [sys.executable, "-c", SET]
+    made = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert made.stdout == "3 2 {1}\n"
+
+
+@pytest.mark.parametrize("threads", [(0, 1), (1, 0)])
+def test_pools_have_at_least_one_thread(threads: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="at least 1, but got 0"):
+        set_pool_threads(*threads)
