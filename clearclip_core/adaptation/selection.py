@@ -60,8 +60,8 @@ class Selection:
     def select(self, learning: BoolArray) -> Trial | None:
         """Search; None where the text scores stay.
 
-        Labels that lose too much are left out, or where none of those that learn does, all that
-        gain nothing for certain.
+        Labels that lose too much are left out, or where none does, all that gain nothing for
+        certain.
 
         Args:
             learning: (G,) bool, the labels with enough images.
@@ -117,9 +117,14 @@ class Selection:
 
 
 def _left(trial: Trial, losing: BoolArray) -> BoolArray:
-    """Return (G,) bool: the labels to try next."""
-    if (losing & trial.learning).any():
-        return trial.learning & ~losing
+    """Return (G,) bool: the labels to try next.
+
+    Where a label loses that does not learn, fewer labels would not help it: those that learn also
+    hold their own places, and what they lose without that need not show on held-out images.
+    """
+    if losing.any():
+        fewer: BoolArray = trial.learning & ~losing
+        return fewer if (losing & trial.learning).any() else np.zeros_like(losing)
     certain: BoolArray = trial.learning & (trial.comparison.lows > 0)
     return certain
 

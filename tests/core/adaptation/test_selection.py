@@ -137,6 +137,12 @@ def test_labels_that_cannot_learn_may_be_spared_where_others_move_farther() -> N
     assert selected(answers, set(), learning="ab") is None
 
 
+def test_labels_are_not_taken_alone_where_one_loses_that_cannot_learn() -> None:
+    """a gains for certain and b does not; c, which does not learn, loses."""
+    answers = {("ab", "cautious"): (0.05, -0.001, -0.05, 0.01)}
+    assert selected(answers, set(), learning="ab") is None
+
+
 def test_nothing_is_selected_where_no_label_gains_for_certain() -> None:
     nothing = (0.004, 0.004, 0.004, -0.001)
     trial, selection, _ = select({("abc", "cautious"): nothing}, {"free", "weaker", "wide"})
