@@ -13,8 +13,9 @@
     ├── PayloadTooLarge         413   the request is over MAX_BODY_MB
     ├── ModelUnavailable        503   the model has failed to load, or the backend shuts down
     ├── Busy                    429   every thread for predictions is taken, the queue is full, or
-    │                                 the request has more tasks than MAX_TASKS
+    │                                 the request has more tasks than MAX_TASKS, or too much waits
     ├── JobNotFound             404   there is no job of that number
+    ├── ArchiveNotFound         404   there is no data set of that number, or its file is elsewhere
     ├── PlotNotFound            404   there is nothing yet that a plot could show
     ├── JobOver                 409   a job that is over cannot be paused, resumed or cancelled
     ├── WithdrawalRefused       409   a job has written no predictions, or may still write some

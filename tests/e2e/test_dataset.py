@@ -20,6 +20,8 @@ from pycocotools.coco import COCO
 
 from backend.cli.dataset import dataset
 from backend.cli.demo_servers import LabelStudioProcess
+from backend.cli.import_masks import import_masks
+from tests.e2e.masks import decode
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -125,7 +127,7 @@ def test_what_was_painted_is_what_the_training_set_has(
     studio.client.projects.update(id=project, label_config=CONFIG)
     data = {"front": addresses[0], "rear": addresses[1]}
     studio.post(f"/api/projects/{project}/import", json=[{"data": data}, {"data": data}])
-    first_task, _ = sorted(task.id for task in studio.client.tasks.list(project=project))
+    first_task, second_task = sorted(task.id for task in studio.client.tasks.list(project=project))
 
     y, x = np.mgrid[: front_hw[0], : front_hw[1]]
     sky, tree = y < 200 + 30 * np.sin(x / 50), np.hypot(y - 300, x - 300) < 120
@@ -208,3 +210,37 @@ def test_what_was_painted_is_what_the_training_set_has(
     assert (found[sky] == NOTHING).all()
     run("--annotations", "majority")
     assert json.loads(report.read_text())["tasks_read"] == 0
+
+    run("--annotations", str(first))
+    check_import_into_another_task(studio, project, tmp_path, second_task, list(told))
+
+
+def check_import_into_another_task(
+    studio: LabelStudioProcess, project: int, folder: Path, task: int, names: list[str]
+) -> None:
+    """Both pictures of the other task get the masks of their files, named in a table."""
+    table = folder.parent / "tasks.csv"
+    stems = [Path(name).stem for name in names]
+    rows = [f"{stem}.png,{task},{tag}" for stem, tag in zip(stems, ("front", "rear"), strict=True)]
+    table.write_text("\n".join(["file,task,image", *rows]), encoding="utf-8")
+    done = CliRunner().invoke(
+        import_masks,
+        [
+            *("--project", str(project), "--from", str(folder), "--format", "index-png"),
+            *("--as", "annotations", "--tasks", str(table), "--allowed-hosts", "127.0.0.1"),
+            *("--label-studio-url", studio.url, "--label-studio-api-key", studio.token),
+        ],
+    )
+    assert done.exit_code == 0, done.output
+    (made,) = studio.client.annotations.list(id=task)
+    assert {each["to_name"] for each in made.result} == {"front", "rear"}
+    for tag, stem in zip(("front", "rear"), stems, strict=True):
+        values = np.asarray(Image.open(folder / "masks" / f"{stem}.png"))
+        of_brush = {
+            each["value"]["brushlabels"][0]: decode(each)
+            for each in made.result
+            if each["to_name"] == tag and each["type"] == "brushlabels"
+        }
+        assert of_brush
+        for name, mask in of_brush.items():
+            assert np.array_equal(mask, values == ["sky", "grass"].index(name))
