@@ -24,12 +24,12 @@ from .images.visualization import label_map_image, overlay, palette
 from .prompting.prompts import Point, PromptedMask, segment_box, segment_points
 from .segmentation.dense_features import DenseFeatures
 from .segmentation.guided_filter import Refinement, guided
+from .segmentation.label_masks import LabelMasks, label_masks
 from .segmentation.masks import (
     BoolMask,
     boundary_band,
     drop_islands,
     fill_holes,
-    label_masks,
 )
 from .segmentation.score_options import ScoreOptions
 from .segmentation.scores import Scores
@@ -55,6 +55,7 @@ __all__ = [
     "Fit",
     "KnownModel",
     "Label",
+    "LabelMasks",
     "LoadedModel",
     "Method",
     "Point",

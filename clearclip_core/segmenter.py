@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ from clearclip_core.clip.text_encoder import TextEncoder
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray, to_rgb
 from clearclip_core.segmentation.dense_features import DenseFeatures
 from clearclip_core.segmentation.label_filter import filter_labels
-from clearclip_core.segmentation.masks import BoolMask, label_masks
+from clearclip_core.segmentation.label_masks import LabelMasks
+from clearclip_core.segmentation.masks import BoolMask
 from clearclip_core.segmentation.presence import apply_presence
 from clearclip_core.segmentation.propagation import propagate as propagate_scores
 from clearclip_core.segmentation.refined_argmax import decide_refined
@@ -71,8 +72,29 @@ class Segmentation:
         Returns:
             Name of the label -> (H, W) bool.
         """
-        masks = label_masks(self.label_map, min_island_px, min_hole_px)
-        return {self.labels[index]: mask for index, mask in masks.items()}
+        masks = LabelMasks(self.label_map, min_island_px, min_hole_px)
+        return {self.labels[index]: mask for index, mask in masks}
+
+    def above(self, thresholds: Mapping[str, float]) -> Segmentation:
+        """Return the segmentation without the pixels that are below their label's threshold.
+
+        Args:
+            thresholds: name of a label -> least probability of its pixels, in [0, 1]; 0 for labels
+                that are not there. Both are compared as float16.
+        """
+        # A label that is not there has no pixel; the last place is that of no label, -1.
+        limits = np.array([thresholds.get(name, 0.0) for name in self.labels] + [0.0], np.float16)
+        if not limits.any():
+            return self
+        label_map = np.empty_like(self.label_map)
+        # As integers, floats of 0 and more have their own order, and compare many times as fast.
+        bits = limits.view(np.uint16)
+        for labels, confidence, made in zip(
+            self.label_map, self.confidence, label_map, strict=True
+        ):
+            reached = confidence.view(np.uint16) >= bits[labels]
+            made[:] = np.where(reached, labels, np.int16(-1))
+        return replace(self, label_map=label_map)
 
     def score(self, mask: BoolMask) -> float:
         """Compute the mean probability inside a mask (H, W), in [0, 1]; 0 for an empty mask."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 
 from backend.inference.engine import Engine
 from backend.prediction.interactive import (
@@ -22,6 +23,7 @@ from backend.telemetry.tracing import stage
 from clearclip_core import (
     BoolMask,
     Label,
+    LabelMasks,
     Scores,
     Segmentation,
     drop_islands,
@@ -78,11 +80,10 @@ class MaskPredictor:
             for label in control.labels
             if (names is None or label.name in names) and not label.is_never_predicted
         )
+        cleaned = self._clean_masks(segmentation, wanted)
         for name, threshold in wanted:
-            mask = segmentation.label_map == segmentation.labels.index(name)
-            if threshold > 0:
-                mask &= segmentation.confidence >= np.float16(threshold)
-            yield LabelMask(name, self._clean(mask), segmentation.confidence, threshold)
+            mask = cleaned[name, threshold].mask(segmentation.labels.index(name))
+            yield LabelMask(name, mask, segmentation.confidence, threshold)
 
     def predict_prompt(
         self, image: TaskImage, prompt: PromptRequest, spec: PredictionSpec
@@ -123,12 +124,33 @@ class MaskPredictor:
             scores, image=image.rgb, refine=refine, propagate=propagate
         )
 
+    def _clean_masks(
+        self, segmentation: Segmentation, wanted: Iterable[tuple[str, float]]
+    ) -> dict[tuple[str, float], LabelMasks]:
+        """Return the masks of pairs of a label and a threshold, cleaned together where they can be.
+
+        Labels are disjoint, so each may have a threshold of its own in one label map. A second
+        threshold of a label needs another.
+        """
+        together: list[dict[str, float]] = []
+        for name, threshold in wanted:
+            free = next((each for each in together if name not in each), None)
+            if free is None:
+                together.append(free := {})
+            free[name] = threshold
+        min_px = min_island_px(self._settings, segmentation.label_map)
+        cleaned: dict[tuple[str, float], LabelMasks] = {}
+        for thresholds in together:
+            label_map = segmentation.above(thresholds).label_map
+            cleaned |= dict.fromkeys(thresholds.items(), LabelMasks(label_map, min_px, min_px))
+        return cleaned
+
     def _clean(self, mask: BoolMask) -> BoolMask:
         """Return a mask without islands and holes that are too small."""
         min_px = min_island_px(self._settings, mask)
         return fill_holes(drop_islands(mask, min_px), min_px)
 
 
-def min_island_px(settings: Settings, mask: BoolMask) -> int:
-    """Return the size in px below which an island of a mask is dropped."""
+def min_island_px(settings: Settings, mask: npt.NDArray[Any]) -> int:
+    """Return the size in px below which an island is dropped, in masks of a size."""
     return round(settings.min_island_share * mask.size)

@@ -1,10 +1,9 @@
-"""Boolean masks of a label map: small islands dropped, small holes filled, boundary bands."""
+"""Boolean masks: small islands dropped, small holes filled, boundary bands."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import cv2
 import numpy as np
@@ -23,40 +22,6 @@ _STRIP_PX = 1 << 24
 _BOX_FILL = 0.95
 _BOX_SIDE_PX = 8
 _BOX_SHARE = 0.6
-
-
-def label_masks(
-    label_map: npt.NDArray[Any], min_island_px: int = 0, min_hole_px: int = 0
-) -> dict[int, BoolMask]:
-    """Make one mask for each label of a label map, without small islands and holes.
-
-    Islands are searched in the label map itself, so the masks stay disjoint unless holes are
-    filled.
-
-    Args:
-        label_map: (H, W) int, index of the label or -1.
-        min_island_px: connected parts of fewer pixels are dropped.
-        min_hole_px: holes of fewer pixels are filled.
-
-    Returns:
-        Index of the label -> (H, W) bool, in ascending order; labels without a pixel left are
-        left out.
-
-    >>> label_masks(np.array([[0, 0, -1, 2]]))[0].tolist()
-    [[True, True, False, False]]
-    """
-    masks: dict[int, BoolMask] = {}
-    counts = np.bincount(label_map[label_map >= 0].ravel())
-    whole = np.empty(label_map.shape, bool)  # reused: what is freed has to be zeroed again
-    for index in np.flatnonzero(counts).tolist():
-        np.equal(label_map, index, out=whole)
-        left, top, width, height = cv2.boundingRect(whole.view(np.uint8))
-        box = slice(top, top + height), slice(left, left + width)
-        cleaned = fill_holes(drop_islands(whole[box], min_island_px), min_hole_px)
-        if cleaned.any():
-            masks[index] = np.zeros(whole.shape, bool)  # takes memory only where it is written
-            masks[index][box] = cleaned
-    return masks
 
 
 def drop_islands(mask: BoolMask, min_px: int) -> BoolMask:

@@ -89,7 +89,8 @@ def decide_refined(
         values = guided_filter.tile_values(y, x, candidates.functions_at(y, x, maps))
         limited = _limit(thresholds, *first_maximum(values, labels_of_maps[maps]))
         labels[y, :, x], confidence[y, :, x] = (some.reshape(-1, tile, tile) for some in limited)
-    return _crop(labels, guided_filter.image_hw), _crop(confidence, guided_filter.image_hw)
+    image_hw = guided_filter.image_hw
+    return crop_tiles(labels, image_hw), crop_tiles(confidence, image_hw)
 
 
 @one_blas_thread()
@@ -211,8 +212,16 @@ def _limit(thresholds: Float32s, labels: Labels, values: Float32s) -> tuple[Labe
     return np.where(probability < thresholds[labels], np.int16(-1), labels), probability
 
 
-def _crop(tiles: npt.NDArray[Number], image_hw: tuple[int, int]) -> npt.NDArray[Number]:
-    """(rows, tile, columns, tile) -> (H, W), without the pixels beyond the image."""
-    rows, tile, columns, _ = tiles.shape
-    whole = tiles.reshape(rows * tile, columns * tile)
-    return np.ascontiguousarray(whole[: image_hw[0], : image_hw[1]])
+def crop_tiles(tiles: npt.NDArray[Number], image_hw: tuple[int, int]) -> npt.NDArray[Number]:
+    """(rows, tile, columns, tile) -> (H, W), without the pixels beyond the image.
+
+    The rows are moved together where they are: a copy would take as much memory again. `tiles`
+    must not be used after it.
+    """
+    height, width = image_hw
+    flat, padded_width = tiles.reshape(-1), tiles.shape[2] * tiles.shape[3]
+    if width < padded_width:
+        for row in range(1, height):
+            start = row * padded_width
+            flat[row * width : (row + 1) * width] = flat[start : start + width]
+    return flat[: height * width].reshape(image_hw)

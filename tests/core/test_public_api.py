@@ -16,6 +16,7 @@ PUBLIC = [
     "Fit",
     "KnownModel",
     "Label",
+    "LabelMasks",
     "LoadedModel",
     "Method",
     "Point",

@@ -429,6 +429,22 @@ def test_a_segmentation_gives_masks_by_name_and_their_scores() -> None:
     assert list(result.masks(min_island_px=2)) == ["dog"]
 
 
+def test_pixels_below_the_threshold_of_their_label_lose_it() -> None:
+    label_map = np.array([[0, 0, -1], [2, 0, 2]], np.int16)
+    confidence = np.array([[0.5, 0.75, 1], [0.25, 1, 0.5]], np.float16)
+    result = Segmentation(label_map, confidence, ("dog", "cat", "sky"))
+    above = result.above({"dog": 0.75, "sky": 0.3, "cat": 1.0})
+    assert above.label_map.tolist() == [[-1, 0, -1], [-1, 0, 2]]
+    assert label_map[0, 0] == 0
+    assert result.above({"dog": 0.0}) is result
+    # Every float16 from 0 to 1 against thresholds that round up and down.
+    steps = np.arange(0x3C01, dtype=np.uint16).view(np.float16)[None]
+    every = Segmentation(np.zeros(steps.shape, np.int16), steps, ("dog",))
+    for threshold in (1e-9, 0.1, 0.6, 0.99999, 1.0):
+        reached = steps.astype(float) >= float(np.float16(threshold))
+        assert np.array_equal(every.above({"dog": threshold}).label_map == 0, reached)
+
+
 def test_one_stitched_window_is_that_window(clip_model: open_clip.CLIP) -> None:
     model = LoadedModel("tiny", clip_model, lambda _: torch.empty(0), (1, 2, 3), (4, 5, 6))
     sizes = Preprocessing((1, 2, 3), (4, 5, 6), 64, 64, window_px=64, stride_px=32)

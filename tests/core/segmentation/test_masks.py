@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import cv2
 import numpy as np
 import pytest
 
-from clearclip_core import BoolMask, boundary_band, drop_islands, fill_holes, label_masks
+from clearclip_core import BoolMask, boundary_band, drop_islands, fill_holes
 from clearclip_core.segmentation import masks
 
 
@@ -79,57 +76,6 @@ def test_arguments_are_left_as_they_are() -> None:
             assert result is not mask
             assert not np.shares_memory(result, mask)
     assert np.array_equal(mask, drawn(*HOLES))
-
-
-LABELS = np.array(
-    [
-        [0, 0, 0, 2, 2],
-        [0, 2, 0, 2, 2],
-        [0, 0, 0, -1, 5],
-    ],
-    np.int16,
-)
-
-
-def test_each_label_that_is_left_gets_a_mask() -> None:
-    masks = label_masks(LABELS)
-    assert list(masks) == [0, 2, 5]
-    for index, mask in masks.items():
-        assert mask.dtype == bool
-        assert np.array_equal(mask, index == LABELS)
-
-
-def test_masks_are_cleaned_and_empty_ones_left_out() -> None:
-    masks = label_masks(LABELS, min_island_px=2, min_hole_px=2)
-    assert list(masks) == [0, 2]
-    assert np.array_equal(masks[0], drawn("###..", "###..", "###.."))
-    assert np.array_equal(masks[2], drawn("...##", "...##", "....."))
-    assert label_masks(np.full((3, 3), -1)) == {}
-
-
-MASKS_OF_BANDS = """
-import numpy as np
-from clearclip_core import label_masks
-
-def resident_mb():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4096 / 1e6
-
-bands = np.repeat(np.arange(20, dtype=np.int16), 200)[:, None].repeat(5000, axis=1)
-before = resident_mb()
-masks = label_masks(bands)
-print(len(masks), resident_mb() - before)
-"""
-
-
-def test_masks_take_memory_only_where_their_label_is() -> None:
-    """20 labels of 20 megapixels, each in a twentieth: 20 MB of 400, up to large pages' ends."""
-    made = subprocess.run(
-        [sys.executable, "-c", MASKS_OF_BANDS], capture_output=True, text=True, check=True
-    )
-    count, taken_mb = made.stdout.split()
-    assert count == "20"
-    assert float(taken_mb) < 200
 
 
 def whole_parts(mask: BoolMask, connectivity: int) -> tuple[np.ndarray, np.ndarray]:
