@@ -1,8 +1,9 @@
 """Log-odds that a cell belongs to the prompted object, from clicks or from a box.
 
-The weights are chosen on drawn scenes, where a logistic regression of the clicked object on these
-terms gave about these values. Colours are compared in CIELAB, whose unit is perceptual, and models
-by their probabilities. Drawn scenes differ from photographs in how flat their colours are.
+The weights are those of a logistic regression of the clicked object on these terms, on drawn
+scenes, corrected where varying one of them helps on street photographs, whose colours are less flat
+(`tests/bench/test_constants.py`). Colours are compared in CIELAB, whose unit is perceptual, and
+models by their probabilities.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _CORRECTION = 1.0
 _DISTANCE = 3.4
 #: Added for each unit of the logarithm of the label's probability, or of the similarity to the
 #: click's classes.
-_TEXT = 0.6
+_TEXT = 1.2
 #: Added for each unit of the cosine to the click's feature.
 _VISUAL = 0.5
 #: As `_VISUAL`, where the label's text has no probability at the click.
@@ -34,6 +35,9 @@ _NEGATIVE = 2.0
 
 #: In a box, log-odds next to its surroundings; they grow with the logarithm of the distance.
 _SURROUNDINGS = -1.5
+#: In a box, added for each unit of the logarithm of the label's probability. A box says more about
+#: the extent than a click does, so the label counts less.
+_TEXT_IN_BOX = 0.6
 #: A box does not hold a label whose probability is below this in all of its cells.
 _LIKELY = 0.1
 #: Without the label, cells stand out whose logarithm of the distance from the surroundings is at
@@ -108,9 +112,9 @@ def box_log_odds(image: PromptedImage, box: Box) -> Iterator[FloatMap]:
     around = ~cells & (text < _LOG_HALF)
     if likely and around.any():
         apart = np.log1p(image.geodesic.distance(around))
-        yield np.asarray(_SURROUNDINGS + apart + _TEXT * text)
+        yield np.asarray(_SURROUNDINGS + apart + _TEXT_IN_BOX * text)
     elif likely or cells.all():
-        yield np.asarray(_TEXT * (text - _LOG_HALF))
+        yield np.asarray(_TEXT_IN_BOX * (text - _LOG_HALF))
     if not cells.all():
         apart = np.log1p(image.geodesic.distance(~cells))
         yield np.asarray(apart - _SALIENT * apart[cells].max())

@@ -91,7 +91,7 @@ CLICKS = (
     Constant(fine_mask, "_MAX_LOG_ODDS"),
 )
 BOXES = (
-    *(Constant(log_odds, name) for name in ("_SURROUNDINGS", "_LIKELY", "_TEXT")),
+    *(Constant(log_odds, name) for name in ("_SURROUNDINGS", "_LIKELY", "_TEXT_IN_BOX")),
     Constant(log_odds, "_SALIENT", others=(0.3, 0.8)),
     Constant(geodesic, "_SEMANTIC_WEIGHT"),
     Constant(fine_mask, "_MAX_LOG_ODDS"),

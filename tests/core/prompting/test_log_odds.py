@@ -19,7 +19,7 @@ def test_a_click_on_its_label_has_its_full_log_odds() -> None:
     image = prompted(DOG)
     maps = click_log_odds(image, [(80, 128)], [])
     assert maps.shape == (1, *image.geometry.cells_hw)
-    assert maps[0][image.geometry.cell((80, 128))] == pytest.approx(16 + 0.6 * np.log(2), abs=0.05)
+    assert maps[0][image.geometry.cell((80, 128))] == pytest.approx(16 + 1.2 * np.log(2), abs=0.05)
     assert maps[0][image.geometry.cell((4, 4))] < 0
 
 
