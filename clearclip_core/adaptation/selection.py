@@ -60,8 +60,8 @@ class Selection:
     def select(self, learning: BoolArray) -> Trial | None:
         """Search; None where the text scores stay.
 
-        Labels that lose too much are left out, or where none does, all that gain nothing for
-        certain.
+        Labels that lose too much are left out. Where none does and the gain is not certain, nothing
+        is selected: the same images would choose the labels and judge them.
 
         Args:
             learning: (G,) bool, the labels with enough images.
@@ -119,14 +119,12 @@ class Selection:
 def _left(trial: Trial, losing: BoolArray) -> BoolArray:
     """Return (G,) bool: the labels to try next.
 
-    Where a label loses that does not learn, fewer labels would not help it: those that learn also
-    hold their own places, and what they lose without that need not show on held-out images.
+    Those that do not lose, where labels lose that learn. Where only others lose, fewer labels would
+    not help them: those that learn also hold their own places, and what they lose without that need
+    not show on held-out images.
     """
-    if losing.any():
-        fewer: BoolArray = trial.learning & ~losing
-        return fewer if (losing & trial.learning).any() else np.zeros_like(losing)
-    certain: BoolArray = trial.learning & (trial.comparison.lows > 0)
-    return certain
+    left: BoolArray = trial.learning & ~losing & (losing & trial.learning).any()
+    return left
 
 
 def _all(learning: BoolArray) -> BoolArray:

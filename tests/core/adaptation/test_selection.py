@@ -122,10 +122,11 @@ def test_what_was_left_out_may_then_lose_no_more_than_the_bound() -> None:
     assert selected(answers | {("ac", "cautious"): slight}, set()) is None
 
 
-def test_without_a_certain_gain_only_labels_that_gain_for_certain_are_left() -> None:
-    trial, selection, _ = select({("abc", "cautious"): UNCERTAIN}, set())
-    assert trial is not None
-    assert names(trial.learning) == "ac"
+def test_without_a_certain_gain_of_all_no_label_is_taken_alone() -> None:
+    """a and c gain for certain, on the pictures that would choose them."""
+    trial, selection, validation = select({("abc", "cautious"): UNCERTAIN}, set())
+    assert trial is None
+    assert validation.asked == [("abc", "cautious"), ("abc", "cautious")]
     assert not selection.refusals[0].losing.any()
 
 
