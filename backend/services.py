@@ -305,15 +305,19 @@ class Services:
             self.stopping,
         )
 
-    def ray_prelabeler(self, client: LabelStudioClient, actors: int | None) -> ClusterPrelabeler:
+    def ray_prelabeler(
+        self, client: LabelStudioClient, address: str, actors: int | None
+    ) -> ClusterPrelabeler:
         """Make the prelabeler that runs jobs on a Ray cluster; the engine here need not be started.
 
         Args:
             client: Label Studio.
+            address: address of the cluster; empty for one that is made on this machine.
             actors: how many; None: one for each GPU, or one for each node where none has a GPU.
         """
         return ClusterPrelabeler(
             partial(make_actor_parts, self.settings),
+            address,
             actors,
             self.store,
             self.outbox,

@@ -40,7 +40,14 @@ from backend.settings import Settings
     type=click.Choice(["local", "ray"]),
     default="local",
     show_default=True,
-    help="Predict on this machine; or on the Ray cluster of RAY_ADDRESS, else on one made here.",
+    help="Predict on this machine, or on a Ray cluster.",
+)
+@click.option(
+    "--ray-address",
+    envvar="RAY_ADDRESS",
+    default="",
+    help="With --engine ray: host:port of the cluster; without one it is made on this machine. "
+    "[RAY_ADDRESS]",
 )
 @click.option(
     "--actors", type=click.IntRange(min=1), help="With --engine ray: how many copies of the model."
@@ -60,6 +67,7 @@ def prelabel(
     limit: int | None,
     dry_run: bool,
     where: str,
+    ray_address: str,
     actors: int | None,
     report_file: Path | None,
 ) -> None:
@@ -76,7 +84,7 @@ def prelabel(
     services = Services(settings, stopping=threading.Event())
     try:
         with ExitStack() as stack:
-            prelabeler = make_prelabeler(services, stack, where, actors)
+            prelabeler = make_prelabeler(services, stack, where, ray_address, actors)
             if dry_run:
                 click.echo(prelabeler.plan(project, only=only, view=view, limit=limit))
                 return
@@ -98,7 +106,7 @@ def prelabel(
 
 
 def make_prelabeler(
-    services: Services, stack: ExitStack, where: str, actors: int | None
+    services: Services, stack: ExitStack, where: str, ray_address: str, actors: int | None
 ) -> Prelabeler:
     """Make the prelabeler for this machine or for a Ray cluster.
 
@@ -106,6 +114,7 @@ def make_prelabeler(
         services: the parts that it is made of.
         stack: ends the inference engine, which runs where `where` is "local".
         where: "local" or "ray".
+        ray_address: address of the cluster; empty for one that is made on this machine.
         actors: how many copies of the model the cluster has; None: one for each GPU or node.
 
     Raises:
@@ -119,5 +128,5 @@ def make_prelabeler(
         stack.enter_context(engine)
     services.database.check()
     if where == "ray":
-        return services.ray_prelabeler(client, actors)
+        return services.ray_prelabeler(client, ray_address, actors)
     return services.prelabeler(client)

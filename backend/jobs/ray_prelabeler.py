@@ -8,7 +8,6 @@ because a node was lost, is written once: Label Studio is asked before.
 from __future__ import annotations
 
 import json
-import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -40,10 +39,11 @@ MakeParts = Callable[[], tuple[LabelStudioClient, Predictor]]
 
 
 class ClusterPrelabeler(Prelabeler):
-    """Runs jobs on the Ray cluster that ``RAY_ADDRESS`` names, or that runs on this machine.
+    """Runs jobs on a Ray cluster.
 
     Args:
         make_parts: travels to the nodes, with the settings and the token in it.
+        address: address of the cluster; empty for one that is made on this machine.
         actors: how many; None: one for each GPU, and without any one for each node.
         store: see `Prelabeler`, like the arguments that follow.
         outbox: the claims on tasks.
@@ -56,6 +56,7 @@ class ClusterPrelabeler(Prelabeler):
     def __init__(
         self,
         make_parts: MakeParts,
+        address: str,
         actors: int | None,
         store: JobStore,
         outbox: PredictionOutbox,
@@ -66,6 +67,7 @@ class ClusterPrelabeler(Prelabeler):
     ) -> None:
         super().__init__(store, outbox, deadline, predictor, client, owner)
         self._make_parts = make_parts
+        self._address = address
         self._actors = actors
 
     def _walk(self, job: Job, halt: threading.Event, watch: Callable[[Job], None]) -> Job:
@@ -101,8 +103,13 @@ class ClusterPrelabeler(Prelabeler):
         """A Ray dataset of what becomes of the tasks, made as it is read."""
         import ray
 
-        check_address(os.environ.get("RAY_ADDRESS", ""))
-        ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level="warning")
+        check_address(self._address)
+        ray.init(
+            self._address or None,
+            ignore_reinit_error=True,
+            log_to_driver=False,
+            logging_level="warning",
+        )
         ray.data.DataContext.get_current().enable_progress_bars = False
         gpus = int(ray.cluster_resources().get("GPU", 0))
         actors = self._actors or gpus or sum(node["Alive"] for node in ray.nodes())
@@ -125,7 +132,7 @@ def check_address(address: str) -> None:
     """Refuse the address of a cluster where nothing listens: Ray would try it for ever.
 
     Args:
-        address: as in ``RAY_ADDRESS``: ``host:port`` or ``ray://host:port``; anything else, such as
+        address: ``host:port`` or ``ray://host:port``; anything else, such as
             ``auto``, is left to Ray.
 
     Raises:

@@ -39,7 +39,7 @@ def test_making_parts_opens_no_database_and_starts_no_thread(
     threads = threading.active_count()
     client = services.required_client("predictions are written")
     services.prelabeler(client)
-    services.ray_prelabeler(client, None)
+    services.ray_prelabeler(client, "", None)
     services.annotation_reader(client, services.learner)
     services.worker(services.predictor())
     assert threading.active_count() == threads
