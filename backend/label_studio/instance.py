@@ -70,7 +70,7 @@ class LabelStudioInstance:
         also serves to recognize links to Label Studio.
 
         Args:
-            hostname: address of Label Studio.
+            hostname: address of Label Studio; a user's name and password in it are left out.
             access_token: its token; may be empty.
             trusted: whether the request had the backend's password. Without it anybody may have
                 sent the request, so that only a public address is connected to.
@@ -78,6 +78,8 @@ class LabelStudioInstance:
         url = hostname.strip().rstrip("/")
         if origin(url) is None:
             return
+        parts = urlsplit(url)
+        url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         is_wanted = self._access is None and (self.url is None or self.is_configured(url))
         access = None
         if is_wanted and access_token:

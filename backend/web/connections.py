@@ -47,6 +47,10 @@ _READ_BYTES: Final = 1 << 14
 #: Bytes of an answer that wait to be read, in a file where they are many; a thread never waits.
 _MAX_UNREAD: Final = 1 << 40
 
+#: The most that the system may hold of a connection and that nobody has read, in bytes; it is 6 MiB
+#: on Linux.
+_MOST_UNREAD_BYTES: Final = 1 << 23
+
 
 class _TooSlowError(Error):  # type: ignore[misc]
     code = 408
@@ -132,18 +136,32 @@ class Connection(HTTPChannel):  # type: ignore[misc]
         """Write what is possible of an answer.
 
         Where a request was refused, the rest of it is read first and thrown away: a connection
-        that is closed with something unread takes the answer with it.
+        that is closed with something unread takes the answer with it. waitress would close it at
+        once, also where the thread that answers ends while this writes.
         """
-        if not (self.is_refused and self.close_when_flushed):
+        if not self.is_refused:
             super().handle_write()
             return
-        self._flush_exception(self._flush_some)
+        self._flush_exception(self._flush_some_if_lockable)
         if self.will_close:
             self.handle_close()
-        elif not self.total_outbufs_len:
+        elif self.close_when_flushed and not self.total_outbufs_len:
             self.close_when_flushed, self._is_draining = False, True
             with suppress(OSError):  # it has ended already
                 self.socket.shutdown(socket.SHUT_WR)
+
+    def handle_close(self) -> None:
+        """Close the connection; throw away first what is left of a request that was refused.
+
+        The loop calls this as soon as both sides have ended, while some of it is still unread.
+        """
+        if self._is_draining:
+            self._is_draining = False  # it may be called twice
+            with suppress(OSError):  # there is no more, or the connection is gone
+                for _ in range(_MOST_UNREAD_BYTES // self.adj.recv_bytes):
+                    if not self.socket.recv(self.adj.recv_bytes):
+                        break
+        super().handle_close()
 
     def write_soon(self, data: Any) -> int:
         """Take a part of an answer, in a thread; the loop writes it."""

@@ -75,6 +75,13 @@ def test_what_setup_sends_is_used_where_nothing_is_configured(file_server: Local
     assert fetch_file(files) == b"picture"
 
 
+def test_a_password_in_a_sent_address_is_left_out() -> None:
+    """The address is a link on pages that others see."""
+    files = LabelStudioFiles()
+    files.use_setup("https://ann:secret@studio.example.com/label/", "")
+    assert files.task_url(7, 3) == "https://studio.example.com/label/projects/7/data?task=3"
+
+
 def test_a_sent_token_stays_with_its_host(file_server: LocalServer, stranger: LocalServer) -> None:
     files = LabelStudioFiles(stranger.url)
     files.use_setup(file_server.url, LEGACY)
