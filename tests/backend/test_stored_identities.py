@@ -262,6 +262,7 @@ def test_the_columns_of_the_tables() -> None:
             *("id", "project", "kind", "only", "view", "limit", "tasks", "scope", "state"),
             *("version", "total", "done", "skipped", "failed", "cursor", "worked_s", "reason"),
             *("created", "updated", "started", "finished", *lease, "task_count"),
+            "withdraws",
         ],
         "failures": ["id", "job", "task", "reason", "at", "project", "solved"],
         "results": [
@@ -315,6 +316,7 @@ JOB_JSON = {
     "owner": "us",
     "leased_until": 6.0,
     "filter": "all",
+    "withdraws": None,
     "over": True,
     "remaining": 3,
     "rate": 2.0,
@@ -624,7 +626,14 @@ def test_urgencies_in_metrics(client: FlaskClient) -> None:
 REASONS = {
     *("BackendError", "BadRequest", "LabelConfigError", "Unauthorized", "CrossSite"),
     *("RequestTooSlow", "PayloadTooLarge", "ModelUnavailable", "Busy", "JobNotFound"),
-    *("PlotNotFound", "JobOver", "LearningRefused", "StudioUnreachable", "StudioRefused"),
+    *(
+        "PlotNotFound",
+        "JobOver",
+        "WithdrawalRefused",
+        "LearningRefused",
+        "StudioUnreachable",
+        "StudioRefused",
+    ),
     *("TaskError", "DataKeyError", "ImageNotFound", "ImageRefused", "HostRefused"),
     *("ImageInvalid", "ImageTooLarge", "DatasetError"),
     *("DatabaseInUse", "DatabaseTooNew", "TooManyGuesses", "UnknownName", "DatabaseAway"),
