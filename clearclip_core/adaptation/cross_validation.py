@@ -47,7 +47,7 @@ class Caution:
 
 #: What has to pass before anything else, and what is tried beside it.
 CAUTIOUS = Caution(0.15, 1.5)
-FREE = Caution(0.05, 1.0, 0.1, 0.8)
+FREE = Caution(0.15, 1.0, 0.1, 0.8)
 
 
 @dataclass(frozen=True, eq=False)

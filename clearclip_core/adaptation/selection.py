@@ -13,16 +13,11 @@ import numpy as np
 from clearclip_core.adaptation.acceptance import Comparison, find_losing
 from clearclip_core.adaptation.contradictions import BoolArray
 from clearclip_core.adaptation.cross_validation import CAUTIOUS, FREE, CrossValidation, Trial
-from clearclip_core.adaptation.posterior import Prior
 
 #: How often labels are left out and the rest is tried again.
 _ROUNDS = 4
 
-#: Step to a weaker prior, half of one between two of `PRIORS`; of labels that have the usual one.
-_WEAKER = 3**0.5
-_USUAL_PRECISION = 2.0
-
-#: Variance of offsets in a last step, in the usual one.
+#: Variance of offsets in the last step, in the usual one.
 _WIDE_OFFSETS = 10**0.5
 
 
@@ -82,7 +77,7 @@ class Selection:
                 # What takes a label's place may do so because it may not move far enough itself.
                 free = self._validation.choose(learning, FREE)
                 if _differs(free, trial) and self._passes(free, _all(learning)):
-                    return self._stepped(free)
+                    return self._with_wide_offsets(free)
             self.refusals.append(Refusal(learning, losing, trial.comparison))
             left = _left(trial, losing)
             if not left.any() or (left == learning).all():
@@ -95,14 +90,12 @@ class Selection:
         free = self._validation.choose(trial.learning, FREE)
         if _differs(free, trial):
             trial = self._better(trial, free)
-        return self._stepped(trial)
+        return self._with_wide_offsets(trial)
 
-    def _stepped(self, trial: Trial) -> Trial:
-        """Let all labels move a step farther, and then their offsets, on the same conditions."""
-        for step in (_weaker, _with_wide_offsets):
-            other = self._validation.attempt(trial.learning, step(trial.prior))
-            trial = self._better(trial, other)
-        return trial
+    def _with_wide_offsets(self, trial: Trial) -> Trial:
+        """Let the offsets of all labels move farther, on the same conditions."""
+        wide = replace(trial.prior, offset_variance=_WIDE_OFFSETS)
+        return self._better(trial, self._validation.attempt(trial.learning, wide))
 
     def _better(self, trial: Trial, other: Trial) -> Trial:
         """Return the other trial where it gains for certain, and costs no label the bound."""
@@ -133,12 +126,3 @@ def _all(learning: BoolArray) -> BoolArray:
 
 def _differs(trial: Trial, other: Trial) -> bool:
     return not np.array_equal(trial.prior.precisions, other.prior.precisions)
-
-
-def _weaker(prior: Prior) -> Prior:
-    usual = prior.precisions > _USUAL_PRECISION
-    return replace(prior, precisions=np.where(usual, prior.precisions / _WEAKER, prior.precisions))
-
-
-def _with_wide_offsets(prior: Prior) -> Prior:
-    return replace(prior, offset_variance=_WIDE_OFFSETS)

@@ -25,7 +25,7 @@ class Validation:
 
     Args:
         answers: (names of the labels that learn, what) -> the answer, where `what` is "cautious",
-            "free", "weaker" or "wide"; what is missing is like "cautious".
+            "free" or "wide"; what is missing is like "cautious".
         gains: what others are compared and gain for certain.
     """
 
@@ -59,8 +59,6 @@ def kind(prior: Prior) -> str:
     """Say how a prior differs from the usual one, the last step first."""
     if prior.offset_variance > 1:
         return "wide"
-    if prior.precisions[-1] < 2:
-        return "weaker"
     return "free" if prior.precisions[0] < 2 else "cautious"
 
 
@@ -86,8 +84,8 @@ def selected(*asked: object, **more: object) -> tuple[str, str] | None:
     [
         (set(), {}, "cautious"),
         ({"free"}, {("abc", "free"): GOOD}, "free"),
-        ({"weaker"}, {}, "weaker"),
-        ({"free", "weaker", "wide"}, {("abc", "free"): GOOD}, "wide"),
+        ({"wide"}, {}, "wide"),
+        ({"free", "wide"}, {("abc", "free"): GOOD}, "wide"),
         # a step that gains on average, and costs a label a little more than the bound
         ({"wide"}, {("abc", "wide"): (0.2, 0.2, -0.033, 0.1)}, "cautious"),
     ],
@@ -98,15 +96,15 @@ def test_what_passes_goes_farther_as_long_as_each_step_gains_and_passes(
     assert selected({("abc", "cautious"): GOOD, **answers}, gains) == ("abc", found)
 
 
-def test_only_labels_with_the_usual_prior_get_a_weaker_one() -> None:
-    trial, _, _ = select({("abc", "free"): GOOD}, {"free", "weaker"})
+def test_the_last_step_keeps_the_priors_that_passed() -> None:
+    trial, _, _ = select({("abc", "free"): GOOD}, {"free", "wide"})
     assert trial is not None
-    assert trial.prior.precisions == pytest.approx([0.3, 3 / 3**0.5, 3 / 3**0.5])
+    assert trial.prior.precisions.tolist() == [0.3, 3.0, 3.0]
 
 
 def test_a_label_that_loses_too_much_is_left_out_and_the_rest_stays_cautious() -> None:
     answers = {("abc", "cautious"): (0.05, -0.05, 0.05, 0.01)}
-    trial, selection, validation = select(answers, {"free", "weaker", "wide"})
+    trial, selection, validation = select(answers, {"free", "wide"})
     assert trial is not None
     assert (names(trial.learning), kind(trial.prior)) == ("ac", "cautious")
     assert validation.asked == [("abc", "cautious"), ("ac", "cautious")]
@@ -146,7 +144,7 @@ def test_labels_are_not_taken_alone_where_one_loses_that_cannot_learn() -> None:
 
 def test_nothing_is_selected_where_no_label_gains_for_certain() -> None:
     nothing = (0.004, 0.004, 0.004, -0.001)
-    trial, selection, _ = select({("abc", "cautious"): nothing}, {"free", "weaker", "wide"})
+    trial, selection, _ = select({("abc", "cautious"): nothing}, {"free", "wide"})
     assert trial is None
     assert len(selection.refusals) == 1
 
