@@ -57,7 +57,7 @@ def stored(studio: LabelStudioProcess, project: int) -> int:
     return len(list(studio.client.predictions.list(project=project)))
 
 
-def test_a_project_is_prelabeled_from_the_page(
+def test_a_project_is_prelabeled_from_the_page_and_that_is_taken_back(
     console: Page, studio: LabelStudioProcess, new_project: NewProject
 ) -> None:
     project = new_project(LABELS, seeds=list(range(700, 712)))
@@ -68,7 +68,12 @@ def test_a_project_is_prelabeled_from_the_page(
     expect(row).to_contain_text("12 predicted of 12")
     assert console.evaluate("window.loadedOnce"), "it has renewed itself, and was not loaded again"
     assert stored(studio, project) == 12
-    expect(row.get_by_role("button")).to_have_count(0)
+    expect(row.get_by_role("button")).to_have_text(["Withdraw"])
+    console.once("dialog", lambda question: question.accept())
+    row.get_by_role("button").click()
+    withdrawal = console.locator(f"#job-{job + 1}")
+    expect(withdrawal).to_contain_text("12 of 12 predictions deleted", timeout=120_000)
+    assert stored(studio, project) == 0
 
 
 def test_a_connected_project_without_a_webhook_is_named(
