@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
+import click
+from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
 from backend.cli.signals import stopped_by_signals
+from backend.database.database import error_message
 from backend.database.leases import LeaseLost, has_died
 from backend.errors import JobOver
 from backend.jobs.job import Job
@@ -24,6 +27,23 @@ class Runner(Protocol):
 
     def run(self, job: Job, stopping: threading.Event, watch: Callable[[Job], None]) -> Job:
         """Run it until it is over, paused or stopped."""
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """End the command with a sentence where something is away and the same command goes on later.
+
+    Raises:
+        click.ClickException: the database is away, or another process has taken the job over.
+    """
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise click.ClickException(
+            f"The database is away ({error_message(error)}): the same command goes on from here."
+        ) from None
+    except LeaseLost as error:
+        raise click.ClickException(str(error)) from None
 
 
 def run_job(services: Services, runner: Runner, job: Job) -> None:

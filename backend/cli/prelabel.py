@@ -9,12 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import click
-from sqlalchemy.exc import SQLAlchemyError
 
-from backend.cli.job_progress import run_job
+from backend.cli.job_progress import resumable, run_job
 from backend.cli.options import MODEL_SETTINGS, OUTPUT_FILE, with_settings, write_text
-from backend.database.database import error_message
-from backend.database.leases import LeaseLost
 from backend.jobs.job import Only
 from backend.jobs.prelabeler import Prelabeler
 from backend.services import Services
@@ -82,21 +79,14 @@ def prelabel(
     130 after Ctrl-C or where the job was paused.
     """
     services = Services(settings, stopping=threading.Event())
-    try:
-        with ExitStack() as stack:
-            prelabeler = make_prelabeler(services, stack, where, ray_address, actors)
-            if dry_run:
-                click.echo(prelabeler.plan(project, only=only, view=view, limit=limit))
-                return
-            job = services.store.start_job(project, only=only, view=view, limit=limit)
-            run_job(services, prelabeler, job)
-            report = prelabeler.report(job.id)
-    except SQLAlchemyError as error:
-        raise click.ClickException(
-            f"The database is away ({error_message(error)}): the same command goes on from here."
-        ) from None
-    except LeaseLost as error:
-        raise click.ClickException(str(error)) from None
+    with resumable(), ExitStack() as stack:
+        prelabeler = make_prelabeler(services, stack, where, ray_address, actors)
+        if dry_run:
+            click.echo(prelabeler.plan(project, only=only, view=view, limit=limit))
+            return
+        job = services.store.start_job(project, only=only, view=view, limit=limit)
+        run_job(services, prelabeler, job)
+        report = prelabeler.report(job.id)
     if report_file:
         write_text(report_file, json.dumps(report.to_json(), indent=2) + "\n")
     click.echo(report)

@@ -6,12 +6,9 @@ import json
 import threading
 
 import click
-from sqlalchemy.exc import SQLAlchemyError
 
-from backend.cli.job_progress import run_job
+from backend.cli.job_progress import resumable, run_job
 from backend.cli.options import with_settings
-from backend.database.database import error_message
-from backend.database.leases import LeaseLost
 from backend.services import Services
 from backend.settings import Settings
 
@@ -39,16 +36,10 @@ def withdraw(settings: Settings, job: int, dry_run: bool, as_json: bool) -> None
         counts = {"job": job, "version": plan.version, "to_delete": plan.to_delete}
         click.echo(json.dumps({**counts, "kept": [*plan.kept]}) if as_json else plan)
         return
-    try:
+    with resumable():
         started = store.start_withdrawal(job)
         run_job(services, withdrawer, started)
         done, kept = store.get_job(started.id), store.task_ids(started.id) or ()
-    except SQLAlchemyError as error:
-        raise click.ClickException(
-            f"The database is away ({error_message(error)}): the same command goes on from here."
-        ) from None
-    except LeaseLost as error:
-        raise click.ClickException(str(error)) from None
     if as_json:
         counts = {"job": job, "version": done.version, "state": done.state, "deleted": done.done}
         click.echo(json.dumps({**counts, "reason": done.reason, "kept": [*kept]}))
