@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from clearclip_core.adaptation.examples import UNLABELED
-from clearclip_core.adaptation.learned_presence import LearnedPresence
+from clearclip_core.adaptation.learned_presence import LearnedPresence, cls_scores
 from clearclip_core.adaptation.serialization import (
     check_names,
     check_shape,
@@ -178,10 +178,7 @@ def _presence_terms(
 ) -> torch.Tensor:
     """Return (Q,) what learned presence adds to the cosines of each query."""
     owners = query_names(vocabulary)
-    scores: dict[str, float] = {}
-    for name, cosine in zip(owners, (words @ image_cls.to(words)).tolist(), strict=True):
-        scores[name] = max(cosine, scores.get(name, cosine))
-    return torch.from_numpy(presence.of(scores, owners))
+    return torch.from_numpy(presence.of(cls_scores(words, image_cls, owners), owners))
 
 
 def _presence_of(

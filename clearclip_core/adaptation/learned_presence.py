@@ -7,12 +7,30 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from clearclip_core.adaptation.serialization import check_names, check_shape
 from clearclip_core.segmentation.scores import TEMPERATURE
 
 #: Least probability of presence: no label is ruled out.
 _LEAST = 0.02
+
+
+def cls_scores(
+    embeddings: torch.Tensor, image_cls: torch.Tensor, owners: Sequence[str]
+) -> dict[str, float]:
+    """Return name of each label -> its CLS score: the cosine of the image with its best query.
+
+    Args:
+        embeddings: (Q, D) unit text embeddings of queries.
+        image_cls: (D,) unit CLS feature of the image.
+        owners: Q names of the labels that the queries belong to.
+    """
+    scores: dict[str, float] = {}
+    cosines = embeddings.double().cpu() @ image_cls.double().cpu()
+    for name, cosine in zip(owners, cosines.tolist(), strict=True):
+        scores[name] = max(cosine, scores.get(name, cosine))
+    return scores
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ from clearclip_core.adaptation.acceptance import Comparison, compare, count_patc
 from clearclip_core.adaptation.adaptation import Adaptation, query_names
 from clearclip_core.adaptation.evidence import Evidence
 from clearclip_core.adaptation.examples import UNLABELED, Example, Float32Array
-from clearclip_core.adaptation.learned_presence import LearnedPresence
+from clearclip_core.adaptation.learned_presence import LearnedPresence, cls_scores
 from clearclip_core.adaptation.sufficient_statistics import Float64Array
 from clearclip_core.segmentation.scores import TEMPERATURE
 from clearclip_core.vocabulary import Vocabulary
@@ -131,14 +131,12 @@ def learn_presence(
         )
         return PresenceFit(None, None, reason)
     own = [evidence[row] for row in rows]
-    scores = np.stack(
-        [
-            cls_scores(
-                embeddings, torch.from_numpy(np.asarray(examples[row].cls)), vocabulary, names
-            )
-            for row in rows
-        ]
-    )
+    owners = query_names(vocabulary)
+    by_name = [
+        cls_scores(embeddings, torch.from_numpy(np.asarray(examples[row].cls)), owners)
+        for row in rows
+    ]
+    scores = np.array([[each[name] for name in names] for each in by_name])
     states = [shown(each, names) for each in own]
     own = [_without_absent(each, state) for each, state in zip(own, states, strict=True)]
     known = Presences(np.stack(states), scores, clusters)
@@ -149,7 +147,7 @@ def learn_presence(
     for fold in range(folds.max() + 1):
         learned = fit_presence(known.some(folds != fold), names)
         for row in np.flatnonzero(folds == fold):
-            offsets = learned.of(dict(zip(names, scores[row], strict=True)), names)
+            offsets = learned.of(by_name[row], names)
             shifted = logits[row] + np.float32(TEMPERATURE) * offsets.astype(np.float32)
             before.append((row, count_patches(own[row], logits[row])))
             after.append((row, count_patches(own[row], shifted)))
@@ -197,15 +195,6 @@ def _without_absent(evidence: Evidence, state: Float64Array) -> Evidence:
     total = left.sum(axis=1, keepdims=True)
     target = np.where(total > _POSSIBLE, left / np.maximum(total, _POSSIBLE), evidence.target)
     return replace(evidence, target=target.astype(np.float32))
-
-
-def cls_scores(
-    embeddings: torch.Tensor, image_cls: torch.Tensor, vocabulary: Vocabulary, names: Sequence[str]
-) -> Float64Array:
-    """Return (G,) cosines of an image's CLS feature (D,) with each group's best query."""
-    cosines = (embeddings.double().cpu() @ image_cls.double().cpu()).numpy()
-    owners = np.asarray(query_names(vocabulary))
-    return np.array([cosines[owners == name].max() for name in names])
 
 
 def fit_presence(known: Presences, names: Sequence[str]) -> LearnedPresence:
