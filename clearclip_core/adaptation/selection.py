@@ -80,7 +80,7 @@ class Selection:
                     return self._with_wide_offsets(free)
             self.refusals.append(Refusal(learning, losing, trial.comparison))
             left = _left(trial, losing)
-            if not left.any() or (left == learning).all():
+            if not left.any():
                 break
             learning = left
         return None

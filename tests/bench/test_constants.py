@@ -107,9 +107,8 @@ ISLANDS = (0.0, 0.00025, 0.001, 0.002)
 LEARNING = (
     Constant(cross_validation, "PRIORS"),
     Constant(
-        selection, "FREE", others=tuple(replace(FREE, clear_gain=gain) for gain in (0.025, 0.1))
+        selection, "FREE", others=tuple(replace(FREE, clear_gain=gain) for gain in (0.075, 0.3))
     ),
-    Constant(selection, "_WEAKER"),
     Constant(selection, "_WIDE_OFFSETS"),
     Constant(posterior, "_SHRINKAGE"),
     Constant(posterior, "_OFFSET_SCALE"),
