@@ -150,8 +150,12 @@ class ArchiveStore:
         query = select(_ARCHIVES.c.id, _ARCHIVES.c.started).where(
             _ARCHIVES.c.state.not_in(OVER), is_free(_ARCHIVES, now)
         )
+        oldest = query.order_by(_ARCHIVES.c.id).limit(1)
+        with self.database.read() as connection:  # most often nothing waits: no lock
+            if connection.execute(oldest).first() is None:
+                return None
         with self.database.write_exclusively(LOCK) as connection:
-            row = connection.execute(query.order_by(_ARCHIVES.c.id).limit(1)).first()
+            row = connection.execute(oldest).first()
             if row is None:
                 return None
             started = now if row.started is None else row.started

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from clearclip_core.evaluation.atomic_write import replaced
+from clearclip_core.images.files import is_hidden
 
 #: Suffixes of files that get smaller; pictures and tables are compressed already.
 _TEXTS: Final = (".json", ".jsonl", ".txt", ".yaml", ".md")
@@ -46,8 +47,4 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _visible_files(folder: Path) -> list[Path]:
-    return sorted(
-        file
-        for file in _files(folder)
-        if not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    )
+    return sorted(file for file in _files(folder) if not is_hidden(file, folder))

@@ -9,18 +9,7 @@ from backend.database.leases import LEASE_S, LeaseLost
 from backend.dataset.archives.archive_request import ArchiveRequest
 from backend.dataset.archives.archive_store import MAX_UNFINISHED, ArchiveStore
 from backend.errors import ArchiveNotFound, Busy
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from tests.backend.conftest import Clock
 
 
 @pytest.fixture
