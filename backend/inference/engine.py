@@ -288,10 +288,8 @@ class Engine:
         """
         self.segmenter()
         key = f"{self._loader.features_id} {image.digest}"
-        if needs_cls(
-            options, adaptation
-        ):  # so that features without, of other projects too, stay of use
-            key += " cls"
+        if needs_cls(options, adaptation):
+            key += " cls"  # features without, of other projects too, stay of use
         request = ImageRequest(image, key, labels, priority, project, adaptation, options)
         with stage("cache"):
             self._cache.load(key)

@@ -125,8 +125,7 @@ class Withdrawer:
         return self._store.finish(job.id, self._owner)
 
     def _wanted(self, of: Job) -> TaskFilter:
-        ids = self._store.task_ids(of.id) if of.lists_tasks else None
-        return TaskFilter(with_version=of.version, ids=ids)
+        return TaskFilter(with_version=of.version, ids=self._store.task_ids(of.id))
 
     def _worked_on(self, project: int, wanted: TaskFilter) -> set[int]:
         """Return the tasks that have an annotation or a draft, of those that pass a filter."""
