@@ -39,6 +39,10 @@ _ANOTHER_MEANING = 0.3
 _TAKEN_SHARE = 0.6
 _COVERING_SHARE = 0.3
 
+#: Things of a label on so many pictures at least, painted as what they are, say that it was not
+#: exchanged.
+_ENOUGH_PICTURES = 15
+
 #: A patch shows a label where this share of it is painted, and the words are sure of a label from
 #: this probability on.
 _PAINTED = 0.9
@@ -93,8 +97,9 @@ def find_contradictions(
     shares = _predicted_shares(batches, [each.predicted for each in batches])
     others = shares if held_out is None else _predicted_shares(batches, held_out)
     labels = np.array([name != UNLABELED for name in names])
-    lost = labels & (_medians(_taken(batches)) > _TAKEN_SHARE)
-    exchanged = _exchanged(shares, lost, labels)
+    taken = _taken(batches)
+    lost = labels & (1 - _medians(taken).diagonal() > _TAKEN_SHARE)
+    exchanged = _exchanged(shares, taken, lost, labels)
     reasons[(reasons == "") & exchanged] = EXCHANGED
     lost &= exchanged | ~_is_meaningless(shares)
     outlying = _outlying(shares, others, labels) | _replacing(shares, lost)
@@ -125,17 +130,20 @@ def _predicted_shares(
 
 
 def _taken(batches: Sequence[Batch]) -> Float64Array:
-    """Return (n, G) shares of painted patches of which the words are sure that go to other labels.
+    """Return (n, G, G) shares of the patches that show a label for sure, by how they are painted.
 
-    It is nan where there are too few such patches.
+    Of patches with paint, where the words are sure of the first label, the share that is painted as
+    the second; nan where there are too few such patches.
     """
-    taken = np.full((len(batches), batches[0].text.shape[1]), np.nan)
+    groups = batches[0].text.shape[1]
+    taken = np.full((len(batches), groups, groups), np.nan)
     for index, batch in enumerate(batches):
         sure = (batch.words.max(axis=1) > _SURE) & (batch.covered > _PAINTED)
-        for group in range(taken.shape[1]):
+        painted = batch.painted >= _SURE
+        for group in range(groups):
             own = sure & (batch.predicted == group)
             if own.sum() > _FEW_PATCHES:
-                taken[index, group] = (batch.painted[own, group] < _SURE).mean()
+                taken[index, group] = painted[own].mean(axis=0)
     return taken
 
 
@@ -160,7 +168,7 @@ def _outlying(shares: Float64Array, others: Float64Array, labels: BoolArray) -> 
         ]
     )
     reliable = labels & (usual > _USUAL)
-    strange = np.where(np.eye(len(labels), dtype=bool), 0, np.nan_to_num(shares))
+    strange = _without_own(np.nan_to_num(shares))
     covers = (strange[..., reliable] > _USUAL).any(axis=2)
     meant = (usual > _USUAL) | ((shown.max(axis=0) > _USUAL) & covers)
     outlying: BoolArray = (shown >= 0) & (agreed < _OUTLYING) & meant
@@ -177,7 +185,7 @@ def _replacing(shares: Float64Array, lost: BoolArray) -> BoolArray:
         lost: (G,) bool, labels with words of a meaning whose things are painted as other labels.
     """
     agreement = np.nan_to_num(np.diagonal(shares, axis1=1, axis2=2))
-    strange = np.where(np.eye(len(lost), dtype=bool), 0, np.nan_to_num(shares))
+    strange = _without_own(np.nan_to_num(shares))
     covers = strange[..., lost].sum(axis=2) > _COVERING_SHARE
     replacing: BoolArray = covers & (agreement.max(axis=0) > _USUAL)
     return replacing
@@ -191,14 +199,19 @@ def _is_meaningless(shares: Float64Array) -> BoolArray:
     return meaningless
 
 
-def _exchanged(shares: Float64Array, lost: BoolArray, labels: BoolArray) -> BoolArray:
+def _exchanged(
+    shares: Float64Array, taken: Float64Array, lost: BoolArray, labels: BoolArray
+) -> BoolArray:
     """Return (G,) bool: the labels that were exchanged with others.
 
     A label whose words mean nothing may win on things of other labels too, and is no such label: it
-    covers what the words take for none, or for a label that is painted where they see it.
+    covers what the words take for none, or for a label that is painted where they see it. Nor is
+    one whose words are often wrong, where enough pictures say so: what they take for it is painted
+    as labels that mean what their words say.
 
     Args:
         shares: (n, G, G) shares of each label's paint by what the words predict.
+        taken: (n, G, G) shares of what the words take for each label, by how it is painted.
         lost: (G,) bool, labels whose things are painted as other labels.
         labels: (G,) bool, groups that are no contrast words.
     """
@@ -206,8 +219,18 @@ def _exchanged(shares: Float64Array, lost: BoolArray, labels: BoolArray) -> Bool
     agreement = covering.diagonal()
     victims = labels & ~(agreement >= _ANOTHER_MEANING)
     covers = (covering > _COVERING_SHARE)[:, victims].any(axis=1)
-    exchanged: BoolArray = (agreement < _ANOTHER_MEANING) & lost & covers
+    means_another = labels & (agreement < _ANOTHER_MEANING)
+    takers = _without_own(_medians(taken))[:, means_another]
+    pictures = np.isfinite(taken).all(axis=2).sum(axis=0)
+    is_taken = (takers > _COVERING_SHARE).any(axis=1) | (pictures < _ENOUGH_PICTURES)
+    exchanged: BoolArray = means_another & lost & covers & is_taken
     return exchanged
+
+
+def _without_own(values: Float64Array) -> Float64Array:
+    """Return values (..., G, G) with a diagonal of 0."""
+    others: Float64Array = np.where(np.eye(values.shape[-1], dtype=bool), 0, values)
+    return others
 
 
 def _medians(values: Float64Array) -> Float64Array:

@@ -278,6 +278,29 @@ def test_a_label_whose_word_wins_elsewhere_is_not_exchanged_where_it_covers_no_l
     assert reasons(examples) == {}
 
 
+@pytest.mark.parametrize(("pictures", "expected"), [(14, {EXCHANGED}), (15, set())])
+def test_a_label_whose_word_is_often_wrong_is_not_exchanged_where_enough_pictures_say_so(
+    pictures: int, expected: set[str]
+) -> None:
+    """What looks like a tree is sky, what looks like a road is a tree, and roads look like nothing.
+
+    The sky means what its word says, so nobody calls trees so.
+    """
+    shown = ("sky", "tree", "road", "")
+    masks = {"sky": notched(0) | notched(1), "tree": notched(2), "road": notched(3)}
+    examples = [
+        Example.of(features(seed, shown), masks, LABELS, f"{seed}") for seed in range(pictures)
+    ]
+    found = reasons(examples)
+    assert {reason for (_, name), reason in found.items() if name == "tree"} == expected
+
+
+def test_labels_that_are_exchanged_on_many_pictures_are_set_aside() -> None:
+    swapped = {"sky": notched(1), "tree": notched(0), "road": notched(2)}
+    found = reasons([example(seed, swapped) for seed in range(20)])
+    assert {name for (_, name), reason in found.items() if reason == EXCHANGED} == {"sky", "tree"}
+
+
 # ---- similar images -------------------------------------------------------------------------
 
 
