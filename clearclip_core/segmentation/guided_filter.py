@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clearclip_core.images.preprocessing import RGBArray
+from clearclip_core.segmentation.tile_grid import TileGrid
 from clearclip_core.segmentation.upsampling import AxisUpsampling, Indices, Matrix
 from clearclip_core.segmentation.window_means import WindowMeans
 
@@ -51,6 +52,10 @@ class Refinement:
                 raise ValueError(
                     f"Expected argument `{name}` to be positive, but got {getattr(self, name)}."
                 )
+
+    def grid(self, image_hw: tuple[int, int], patch_px: float) -> TileGrid:
+        """Return the tiles of an image whose patches have a side of `patch_px`."""
+        return TileGrid.of(image_hw, patch_px, self.radius_patches, self.tiles_per_patch)
 
 
 #: Default parameters.
@@ -117,12 +122,11 @@ class GuidedFilter:
     def __init__(
         self, image: RGBArray, patch_px: float, refinement: Refinement = REFINEMENT
     ) -> None:
-        _check(image, patch_px)
-        self.image_hw = image.shape[0], image.shape[1]
-        self.tile_px = max(1, round(patch_px / refinement.tiles_per_patch))
-        self.tiles_hw = -(-image.shape[0] // self.tile_px), -(-image.shape[1] // self.tile_px)
-        radius = max(1, round(refinement.radius_patches * patch_px / self.tile_px))
-        self._means = WindowMeans(self.tiles_hw, radius)
+        check_image(image)
+        self.grid = refinement.grid((image.shape[0], image.shape[1]), patch_px)
+        self.image_hw, self.tile_px = self.grid.image_hw, self.grid.tile_px
+        self.tiles_hw = self.grid.tiles_hw
+        self._means = WindowMeans(self.tiles_hw, self.grid.radius)
         self._fraction = ((np.arange(self.tile_px) + 0.5) / self.tile_px).astype(np.float32)
         ends = np.stack([1 - self._fraction, self._fraction])
         self._bilinear = np.einsum("iy,jx->ijyx", ends, ends).reshape(4, -1)
@@ -133,21 +137,6 @@ class GuidedFilter:
         covariance = self._covariance(colours)
         # In float64 the rounding error of a constant colour's covariance is far below epsilon.
         self._inverse = np.linalg.inv(covariance + refinement.epsilon * np.eye(3))
-
-    @property
-    def centres_px(self) -> tuple[Matrix, Matrix]:
-        """Rows and columns of the tiles' centres in px; pixel 0 has its centre at 0."""
-        height, width = self.tiles_hw
-        rows = (np.arange(height, dtype=np.float64) + 0.5) * self.tile_px - 0.5
-        columns = (np.arange(width, dtype=np.float64) + 0.5) * self.tile_px - 0.5
-        return rows, columns
-
-    @property
-    def corners_px(self) -> tuple[Matrix, Matrix]:
-        """Rows and columns of the tiles' corners in px; pixel 0 has its centre at 0."""
-        height, width = self.tiles_hw
-        rows, columns = (np.arange(n + 1, dtype=np.float64) for n in (height, width))
-        return rows * self.tile_px - 0.5, columns * self.tile_px - 0.5
 
     def tile_means(self, values: Maps) -> Matrix:
         """Compute the means of a map in tiles.
@@ -166,7 +155,7 @@ class GuidedFilter:
         ]
         down, along = (
             axis.at(axis.positions(centres))
-            for axis, centres in zip(upsamplings, self.centres_px, strict=True)
+            for axis, centres in zip(upsamplings, self.grid.centres_px, strict=True)
         )
         return np.asarray(down @ values @ along.T, np.float64)
 
@@ -285,13 +274,16 @@ class GuidedFilter:
         return np.asarray(shrunken, np.float64)
 
 
-def _check(image: RGBArray, patch_px: float) -> None:
+def check_image(image: RGBArray) -> None:
+    """Check that an image is (H, W, 3) uint8 with a pixel.
+
+    Raises:
+        ValueError: it is not.
+    """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise ValueError(
             f"Expected argument `image` to be (H, W, 3) uint8, but got {image.shape} {image.dtype}."
         )
-    if not 0 < patch_px < np.inf:
-        raise ValueError(f"Expected argument `patch_px` to be positive, but got {patch_px}.")
 
 
 def tile_corners(functions: Float32s) -> Float32s:

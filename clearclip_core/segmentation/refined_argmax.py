@@ -32,7 +32,7 @@ Labels = npt.NDArray[np.int16]
 Number = TypeVar("Number", bound=np.generic)
 
 #: A label competes if its probability somewhere is at least this share of the winner's.
-_SHARE = 0.5
+SHARE = 0.5
 
 #: A label this much below the bound is compared all the same: bounds are rounded.
 _MARGIN = 1e-5
@@ -69,11 +69,7 @@ def decide_refined(
         threshold; and (H, W) float16 refined probabilities in [0, 1] of the winners.
     """
     thresholds = scores.thresholds(threshold)
-    if image.shape[:2] != scores.plan.image_hw:
-        raise ValueError(
-            f"Expected argument `image` to be of size {scores.plan.image_hw}, but got "
-            f"{image.shape[:2]}."
-        )
+    check_size(scores, image)
     if patch_px is None:
         patch_px = scores.plan.patch_image_px
     guided_filter = GuidedFilter(image, patch_px, refinement)
@@ -91,6 +87,19 @@ def decide_refined(
         labels[y, :, x], confidence[y, :, x] = (some.reshape(-1, tile, tile) for some in limited)
     image_hw = guided_filter.image_hw
     return crop_tiles(labels, image_hw), crop_tiles(confidence, image_hw)
+
+
+def check_size(scores: Scores, image: RGBArray) -> None:
+    """Check that an image has the size that was scored.
+
+    Raises:
+        ValueError: it has not.
+    """
+    if image.shape[:2] != scores.plan.image_hw:
+        raise ValueError(
+            f"Expected argument `image` to be of size {scores.plan.image_hw}, but got "
+            f"{image.shape[:2]}."
+        )
 
 
 @one_blas_thread()
@@ -120,7 +129,7 @@ def _fit(scores: Scores, guided_filter: GuidedFilter) -> tuple[Float32s, Labels]
         (K, 4, rows + 1, columns + 1) functions; and (K,) the labels that compete, -1 for the
         contrast words.
     """
-    corners_px = guided_filter.corners_px
+    corners_px = guided_filter.grid.corners_px
     probabilities, labels = _probabilities(scores, scores.logits_at(*corners_px))
     knots, _ = _probabilities(scores, scores.logits_at_knots(*corners_px))
     some = _competing(probabilities)
@@ -147,7 +156,7 @@ def _probabilities(
 def _competing(probabilities: Float32s) -> npt.NDArray[np.bool_]:
     """Return (L,) which labels somewhere have at least their share of the winner's probability."""
     winner = probabilities.max(axis=0)
-    return np.array([(label >= _SHARE * winner).any() for label in probabilities])
+    return np.array([(label >= SHARE * winner).any() for label in probabilities])
 
 
 class TileCandidates:
