@@ -9,17 +9,24 @@ only their products with the colours are computed at full size.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from clearclip_core.images.preprocessing import RGBArray
+from clearclip_core.segmentation.image_tiles import ImageTiles, pad
 from clearclip_core.segmentation.tile_grid import TileGrid
 from clearclip_core.segmentation.upsampling import AxisUpsampling, Indices, Matrix
 from clearclip_core.segmentation.window_means import WindowMeans
+
+#: Pixels of a block of `GuidedFilter.row_blocks`. From 32,768 elements on, torch starts threads,
+#: which would be in the way of the encoder's.
+_BLOCK_PX = 32_000
 
 Maps = npt.NDArray[np.floating[Any]]
 Float32s = npt.NDArray[np.float32]
@@ -130,8 +137,8 @@ class GuidedFilter:
         self._fraction = ((np.arange(self.tile_px) + 0.5) / self.tile_px).astype(np.float32)
         ends = np.stack([1 - self._fraction, self._fraction])
         self._bilinear = np.einsum("iy,jx->ijyx", ends, ends).reshape(4, -1)
-        self._padded = self._pad(image)
-        colours = self._shrink(self._padded) / 255
+        self.tiles = ImageTiles(image, self.grid)
+        colours = self.tiles.mean_colours() / 255
         self._mean_colours = self._means.at_values(colours)
         self._colours = np.dstack([colours, np.ones(self.tiles_hw)])  # (h, w, 4)
         covariance = self._covariance(colours)
@@ -149,7 +156,8 @@ class GuidedFilter:
         """
         if values.shape == self.image_hw:
             single = np.promote_types(values.dtype, np.float32)  # OpenCV does not shrink float16
-            return self._shrink(self._pad(values.astype(single, copy=False)))
+            padded = pad(values.astype(single, copy=False), self.tiles_hw, self.tile_px)
+            return self._shrink(padded)
         upsamplings = [
             AxisUpsampling(np.eye(n), px) for n, px in zip(values.shape, self.image_hw, strict=True)
         ]
@@ -213,12 +221,41 @@ class GuidedFilter:
         planes = (bottom - top) * self._fraction[:, None]  # (..., 4, tile_px, W)
         planes += top
         values: Float32s = planes[..., 3, :, :]
-        colours = self._padded[row * self.tile_px : (row + 1) * self.tile_px].astype(np.float32)
+        colours = self.tiles.row(row).astype(np.float32)
         for colour in range(3):
             plane = planes[..., colour, :, :]
             plane *= colours[..., colour]
             values += plane
         return values
+
+    def row_blocks(self, row: int, corners: Float32s) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Evaluate one linear function for each tile of a row at all of its pixels, by blocks.
+
+        A block is so small that torch computes it in the thread that asks.
+
+        Args:
+            row: index of the row of tiles.
+            corners: (4, 4, columns), see `row_values`.
+
+        Yields:
+            Columns of pixels, and (tile_px, n) float32 values, pixels beyond the image included.
+        """
+        above, below = (
+            (left[..., None] + (right - left)[..., None] * self._fraction).reshape(4, -1)
+            for left, right in ((corners[:, 0], corners[:, 1]), (corners[:, 2], corners[:, 3]))
+        )
+        upper, down = torch.from_numpy(above), torch.from_numpy(below - above)
+        fraction = torch.from_numpy(self._fraction)[:, None]
+        pixels = torch.from_numpy(self.tiles.row(row))
+        step = max(1, _BLOCK_PX // self.tile_px**2) * self.tile_px
+        for first in range(0, above.shape[1], step):
+            some = slice(first, first + step)
+            top, slope = upper[3, some], down[3, some]
+            for colour in range(3):
+                plane = pixels[:, some, colour].float()
+                top = torch.addcmul(top, plane, upper[colour, some])
+                slope = torch.addcmul(slope, plane, down[colour, some])
+            yield some, torch.addcmul(top, slope, fraction)
 
     def tile_values(self, y: Indices, x: Indices, corners: Float32s) -> Float32s:
         """Evaluate linear functions at every pixel of some tiles.
@@ -231,8 +268,8 @@ class GuidedFilter:
         Returns:
             (N, K, tile_px * tile_px).
         """
-        count, tile, (height, width) = len(y), self.tile_px, self.tiles_hw
-        tiles = self._padded.reshape(height, tile, width, tile, 3)[y, :, x]  # (N, tile, tile, 3)
+        count, tile = len(y), self.tile_px
+        tiles = self.tiles.at(y, x)  # (N, tile, tile, 3)
         colours = tiles.reshape(count, 1, -1, 3).transpose(0, 3, 1, 2).astype(np.float32)
         # The products of colours (and 1) with the four bilinear weights are shared by all maps.
         products = np.empty((count, 4, 4, tile * tile), np.float32)
@@ -241,16 +278,6 @@ class GuidedFilter:
         values: Float32s = corners.reshape(count, -1, 16) @ products.reshape(count, 16, -1)
         return values
 
-    def colour_range(self) -> tuple[Float32s, Float32s]:
-        """Return (3, rows, columns) the middle, and half the range, of each colour in each tile."""
-        height, width = self.tiles_hw
-        tiles = self._padded.reshape(height, self.tile_px, width, self.tile_px, 3)
-        low, high = (
-            reduce(reduce(tiles, axis=1), axis=2).transpose(2, 0, 1).astype(np.float32)
-            for reduce in (np.min, np.max)
-        )
-        return (high + low) / 2, (high - low) / 2
-
     def _covariance(self, colours: Matrix) -> Matrix:
         """Return (rows, columns, 3, 3) covariances of the colours in the window of each tile."""
         products = colours[..., :, None] * colours[..., None, :]
@@ -258,14 +285,6 @@ class GuidedFilter:
         covariance: Matrix = means.reshape(products.shape)
         covariance -= self._mean_colours[..., :, None] * self._mean_colours[..., None, :]
         return covariance
-
-    def _pad(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Repeat the last row and column up to whole tiles."""
-        missing = [
-            n * self.tile_px - px for n, px in zip(self.tiles_hw, values.shape, strict=False)
-        ]
-        below, right = missing
-        return np.asarray(cv2.copyMakeBorder(values, 0, below, 0, right, cv2.BORDER_REPLICATE))
 
     def _shrink(self, padded: npt.NDArray[Any]) -> Matrix:
         """Return (rows, columns, ...) float64 means in tiles."""
