@@ -26,7 +26,7 @@ from clearclip_core.segmentation.window_means import WindowMeans
 
 #: Pixels of a block of `GuidedFilter.row_blocks`. From 32,768 elements on, torch starts threads,
 #: which would be in the way of the encoder's.
-_BLOCK_PX = 32_000
+BLOCK_PX = 32_000
 
 Maps = npt.NDArray[np.floating[Any]]
 Float32s = npt.NDArray[np.float32]
@@ -246,13 +246,13 @@ class GuidedFilter:
         )
         upper, down = torch.from_numpy(above), torch.from_numpy(below - above)
         fraction = torch.from_numpy(self._fraction)[:, None]
-        pixels = torch.from_numpy(self.tiles.row(row))
-        step = max(1, _BLOCK_PX // self.tile_px**2) * self.tile_px
+        planes = [torch.from_numpy(plane) for plane in cv2.split(self.tiles.row(row))]
+        step = max(1, BLOCK_PX // self.tile_px**2) * self.tile_px
         for first in range(0, above.shape[1], step):
             some = slice(first, first + step)
             top, slope = upper[3, some], down[3, some]
             for colour in range(3):
-                plane = pixels[:, some, colour].float()
+                plane = planes[colour][:, some].float()
                 top = torch.addcmul(top, plane, upper[colour, some])
                 slope = torch.addcmul(slope, plane, down[colour, some])
             yield some, torch.addcmul(top, slope, fraction)

@@ -19,6 +19,7 @@ from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.segmentation.candidates import candidate_batches, first_maximum
 from clearclip_core.segmentation.detail import fit_with_detail
 from clearclip_core.segmentation.guided_filter import (
+    BLOCK_PX,
     REFINEMENT,
     Float32s,
     GuidedFilter,
@@ -88,14 +89,14 @@ def decide_refined(
         row_confidence = torch.from_numpy(confidence[row].reshape(tile, -1))
         for columns, roots in guided_filter.row_blocks(row, candidates.corners[:, :, row]):
             probability = roots.clamp_(0, 1).square_()
-            # torch rounds to float16 ten times as fast as NumPy.
             row_confidence[:, columns] = probability
             if has_threshold:
                 row_labels[:, columns].masked_fill_(probability < limits[columns], -1)
     for y, x, maps in candidates.ambiguous_tiles():
         values = guided_filter.tile_values(y, x, candidates.functions_at(y, x, maps))
         limited = _limit(thresholds, *first_maximum(values, labels_of_maps[maps]))
-        labels[y, :, x], confidence[y, :, x] = (some.reshape(-1, tile, tile) for some in limited)
+        labels[y, :, x] = limited[0].reshape(-1, tile, tile)
+        confidence[y, :, x] = to_float16(limited[1]).reshape(-1, tile, tile)
     image_hw = guided_filter.image_hw
     return crop_tiles(labels, image_hw), crop_tiles(confidence, image_hw)
 
@@ -230,6 +231,21 @@ def _limit(thresholds: Float32s, labels: Labels, values: Float32s) -> tuple[Labe
     roots = np.clip(values, 0, 1, out=values)
     probability = np.square(roots, out=roots)
     return np.where(probability < thresholds[labels], np.int16(-1), labels), probability
+
+
+def to_float16(values: Float32s) -> npt.NDArray[np.float16]:
+    """Round to float16 by torch, which takes a tenth of NumPy's time, in blocks.
+
+    >>> to_float16(np.array([[0.1, 1.0]], np.float32))
+    array([[0.1, 1. ]], dtype=float16)
+    """
+    rounded = np.empty(values.shape, np.float16)
+    source, target = (torch.from_numpy(each.reshape(-1)) for each in (values, rounded))
+    for some, made in zip(
+        torch.split(source, BLOCK_PX), torch.split(target, BLOCK_PX), strict=True
+    ):
+        made.copy_(some)
+    return rounded
 
 
 def crop_tiles(tiles: npt.NDArray[Number], image_hw: tuple[int, int]) -> npt.NDArray[Number]:
