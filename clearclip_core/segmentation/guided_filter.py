@@ -244,18 +244,21 @@ class GuidedFilter:
             (left[..., None] + (right - left)[..., None] * self._fraction).reshape(4, -1)
             for left, right in ((corners[:, 0], corners[:, 1]), (corners[:, 2], corners[:, 3]))
         )
-        upper, down = torch.from_numpy(above), torch.from_numpy(below - above)
         fraction = torch.from_numpy(self._fraction)[:, None]
-        planes = [torch.from_numpy(plane) for plane in cv2.split(self.tiles.row(row))]
         step = max(1, BLOCK_PX // self.tile_px**2) * self.tile_px
-        for first in range(0, above.shape[1], step):
-            some = slice(first, first + step)
-            top, slope = upper[3, some], down[3, some]
-            for colour in range(3):
-                plane = planes[colour][:, some].float()
-                top = torch.addcmul(top, plane, upper[colour, some])
-                slope = torch.addcmul(slope, plane, down[colour, some])
-            yield some, torch.addcmul(top, slope, fraction)
+        # Arrays are split at once: each view costs as much of the interpreter as a product.
+        arrays = above, below - above, *cv2.split(self.tiles.row(row))
+        blocks = zip(*(torch.split(torch.from_numpy(a), step, dim=1) for a in arrays), strict=True)
+        first = 0
+        for upper, down, *planes in blocks:
+            *slopes_above, top = upper.unbind()
+            *slopes_down, slope = down.unbind()
+            for plane, along_top, along_down in zip(planes, slopes_above, slopes_down, strict=True):
+                colour = plane.float()
+                top = torch.addcmul(top, colour, along_top)
+                slope = torch.addcmul(slope, colour, along_down)
+            yield slice(first, first + top.shape[1]), torch.addcmul(top, slope, fraction)
+            first += top.shape[1]
 
     def tile_values(self, y: Indices, x: Indices, corners: Float32s) -> Float32s:
         """Evaluate linear functions at every pixel of some tiles.
