@@ -28,13 +28,13 @@ from clearclip_core.clip.loading import LoadedModel, load_model
 from clearclip_core.clip.methods import Method, resolve_method
 from clearclip_core.clip.text_encoder import TextEncoder
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray, to_rgb
+from clearclip_core.segmentation.deciding import decide_refined_where_scored
 from clearclip_core.segmentation.dense_features import DenseFeatures
 from clearclip_core.segmentation.label_filter import filter_labels
 from clearclip_core.segmentation.label_masks import LabelMasks
 from clearclip_core.segmentation.masks import BoolMask
 from clearclip_core.segmentation.presence import apply_presence
 from clearclip_core.segmentation.propagation import propagate as propagate_scores
-from clearclip_core.segmentation.refined_argmax import decide_refined
 from clearclip_core.segmentation.score_options import DEFAULT_OPTIONS, ScoreOptions
 from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.sliding_windows import WindowPlan
@@ -431,7 +431,7 @@ class Segmenter:
             words = self.embed(scores.vocabulary.queries)
             scores = propagate_scores(scores, to_rgb(image), words, self.preprocessing.std)
         if refine and image is not None:
-            label_map, confidence = decide_refined(
+            label_map, confidence = decide_refined_where_scored(
                 scores, to_rgb(image), threshold, patch_px=patch_px
             )
         else:

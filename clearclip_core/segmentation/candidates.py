@@ -61,6 +61,6 @@ def first_maximum(
     winner = np.repeat(labels[:, :1], values.shape[2], axis=1)
     for index in range(1, values.shape[1]):
         better = values[:, index] > largest
-        np.copyto(largest, values[:, index], where=better)
+        np.maximum(largest, values[:, index], out=largest)
         np.copyto(winner, labels[:, index, None], where=better)
     return winner, largest

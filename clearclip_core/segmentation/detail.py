@@ -23,20 +23,20 @@ _HALF_KEPT, _STEEPNESS = 0.4, 3
 
 #: Share of the places of an image whose rest is no detail. Many of them lie inside one large thing,
 #: where noise leaves little; so the estimate is of those with the most.
-_PLACES_OF_NOISE = 0.7
+PLACES_OF_NOISE = 0.7
 
 #: Share of the places of an image that lie above a label's peak.
-_ABOVE_PEAK = 0.001
+ABOVE_PEAK = 0.001
 
 #: Exponent of the factor by which a label's map is raised where no detail is kept: 1 restores its
 #: peak, which noise has raised too. And the largest quotient of peaks.
-_RAISED, _MOST_RAISED = 0.75, 4.0
+RAISED, MOST_RAISED = 0.75, 4.0
 
 #: A peak is at least this, as the root of a probability: lower ones are of noise alone.
-_LEAST_PEAK = 0.05
+LEAST_PEAK = 0.05
 
 #: Probabilities are at least this where the effect of noise on them is computed.
-_LEAST_PROBABILITY = 1e-3
+LEAST_PROBABILITY = 1e-3
 
 
 def fit_with_detail(
@@ -47,7 +47,7 @@ def fit_with_detail(
     Args:
         guided_filter: the guided filter of the image.
         roots: (K, rows + 1, columns + 1) square roots of the labels' probabilities at the corners
-            of the tiles, see ``GuidedFilter.corners_px``.
+            of the tiles, see ``TileGrid.corners_px``.
         root_knots: (K, rows + 1, columns + 1) the same in values from which pixels are
             interpolated best, see ``Scores.logits_at_knots``; `roots` by default.
 
@@ -81,11 +81,11 @@ def raising_factors(roots: Float32s, explained: Float32s, dropped_share: float) 
     array([1.682], dtype=float32)
     """
     before, after = (
-        np.quantile(maps.reshape(len(maps), -1), 1 - _ABOVE_PEAK, axis=1, method="higher")
+        np.quantile(maps.reshape(len(maps), -1), 1 - ABOVE_PEAK, axis=1, method="higher")
         for maps in (roots, explained)
     )
-    quotients = np.clip(before / np.maximum(after, _LEAST_PEAK), 1, _MOST_RAISED)
-    factors: Float32s = 1 + np.float32(dropped_share) * (quotients**_RAISED - 1)
+    quotients = np.clip(before / np.maximum(after, LEAST_PEAK), 1, MOST_RAISED)
+    factors: Float32s = 1 + np.float32(dropped_share) * (quotients**RAISED - 1)
     return factors.astype(np.float32)
 
 
@@ -109,13 +109,13 @@ def noise_variance(explained: Float32s, rest: Float32s) -> float:
         rest: (K, h, w) what they leave of the roots.
     """
     # In float64 the order of the labels changes nothing that is seen.
-    probability: Matrix = np.clip(explained.astype(np.float64), _LEAST_PROBABILITY**0.5, 1) ** 2
+    probability: Matrix = np.clip(explained.astype(np.float64), LEAST_PROBABILITY**0.5, 1) ** 2
     probability /= probability.sum(axis=0)
     squares = (probability**2).sum(axis=0)
     per_variance = (probability * (1 - 2 * probability + squares)).sum(axis=0) / 4
     places = (rest.astype(np.float64) ** 2).sum(axis=0)
-    places /= np.maximum(per_variance, _LEAST_PROBABILITY**2)
-    return float(np.quantile(places, _PLACES_OF_NOISE))
+    places /= np.maximum(per_variance, LEAST_PROBABILITY**2)
+    return float(np.quantile(places, PLACES_OF_NOISE))
 
 
 def kept_share(variance: float) -> float:

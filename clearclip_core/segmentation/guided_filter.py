@@ -9,16 +9,24 @@ only their products with the colours are computed at full size.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from clearclip_core.images.preprocessing import RGBArray
+from clearclip_core.segmentation.image_tiles import ImageTiles, pad
+from clearclip_core.segmentation.tile_grid import TileGrid
 from clearclip_core.segmentation.upsampling import AxisUpsampling, Indices, Matrix
 from clearclip_core.segmentation.window_means import WindowMeans
+
+#: Pixels of a block of `GuidedFilter.row_blocks`. From 32,768 elements on, torch starts threads,
+#: which would be in the way of the encoder's.
+BLOCK_PX = 32_000
 
 Maps = npt.NDArray[np.floating[Any]]
 Float32s = npt.NDArray[np.float32]
@@ -51,6 +59,10 @@ class Refinement:
                 raise ValueError(
                     f"Expected argument `{name}` to be positive, but got {getattr(self, name)}."
                 )
+
+    def grid(self, image_hw: tuple[int, int], patch_px: float) -> TileGrid:
+        """Return the tiles of an image whose patches have a side of `patch_px`."""
+        return TileGrid.of(image_hw, patch_px, self.radius_patches, self.tiles_per_patch)
 
 
 #: Default parameters.
@@ -117,37 +129,21 @@ class GuidedFilter:
     def __init__(
         self, image: RGBArray, patch_px: float, refinement: Refinement = REFINEMENT
     ) -> None:
-        _check(image, patch_px)
-        self.image_hw = image.shape[0], image.shape[1]
-        self.tile_px = max(1, round(patch_px / refinement.tiles_per_patch))
-        self.tiles_hw = -(-image.shape[0] // self.tile_px), -(-image.shape[1] // self.tile_px)
-        radius = max(1, round(refinement.radius_patches * patch_px / self.tile_px))
-        self._means = WindowMeans(self.tiles_hw, radius)
+        check_image(image)
+        self.grid = refinement.grid((image.shape[0], image.shape[1]), patch_px)
+        self.image_hw, self.tile_px = self.grid.image_hw, self.grid.tile_px
+        self.tiles_hw = self.grid.tiles_hw
+        self._means = WindowMeans(self.tiles_hw, self.grid.radius)
         self._fraction = ((np.arange(self.tile_px) + 0.5) / self.tile_px).astype(np.float32)
         ends = np.stack([1 - self._fraction, self._fraction])
         self._bilinear = np.einsum("iy,jx->ijyx", ends, ends).reshape(4, -1)
-        self._padded = self._pad(image)
-        colours = self._shrink(self._padded) / 255
+        self.tiles = ImageTiles(image, self.grid)
+        colours = self.tiles.mean_colours() / 255
         self._mean_colours = self._means.at_values(colours)
         self._colours = np.dstack([colours, np.ones(self.tiles_hw)])  # (h, w, 4)
         covariance = self._covariance(colours)
         # In float64 the rounding error of a constant colour's covariance is far below epsilon.
         self._inverse = np.linalg.inv(covariance + refinement.epsilon * np.eye(3))
-
-    @property
-    def centres_px(self) -> tuple[Matrix, Matrix]:
-        """Rows and columns of the tiles' centres in px; pixel 0 has its centre at 0."""
-        height, width = self.tiles_hw
-        rows = (np.arange(height, dtype=np.float64) + 0.5) * self.tile_px - 0.5
-        columns = (np.arange(width, dtype=np.float64) + 0.5) * self.tile_px - 0.5
-        return rows, columns
-
-    @property
-    def corners_px(self) -> tuple[Matrix, Matrix]:
-        """Rows and columns of the tiles' corners in px; pixel 0 has its centre at 0."""
-        height, width = self.tiles_hw
-        rows, columns = (np.arange(n + 1, dtype=np.float64) for n in (height, width))
-        return rows * self.tile_px - 0.5, columns * self.tile_px - 0.5
 
     def tile_means(self, values: Maps) -> Matrix:
         """Compute the means of a map in tiles.
@@ -160,13 +156,14 @@ class GuidedFilter:
         """
         if values.shape == self.image_hw:
             single = np.promote_types(values.dtype, np.float32)  # OpenCV does not shrink float16
-            return self._shrink(self._pad(values.astype(single, copy=False)))
+            padded = pad(values.astype(single, copy=False), self.tiles_hw, self.tile_px)
+            return self._shrink(padded)
         upsamplings = [
             AxisUpsampling(np.eye(n), px) for n, px in zip(values.shape, self.image_hw, strict=True)
         ]
         down, along = (
             axis.at(axis.positions(centres))
-            for axis, centres in zip(upsamplings, self.centres_px, strict=True)
+            for axis, centres in zip(upsamplings, self.grid.centres_px, strict=True)
         )
         return np.asarray(down @ values @ along.T, np.float64)
 
@@ -224,12 +221,44 @@ class GuidedFilter:
         planes = (bottom - top) * self._fraction[:, None]  # (..., 4, tile_px, W)
         planes += top
         values: Float32s = planes[..., 3, :, :]
-        colours = self._padded[row * self.tile_px : (row + 1) * self.tile_px].astype(np.float32)
+        colours = self.tiles.row(row).astype(np.float32)
         for colour in range(3):
             plane = planes[..., colour, :, :]
             plane *= colours[..., colour]
             values += plane
         return values
+
+    def row_blocks(self, row: int, corners: Float32s) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Evaluate one linear function for each tile of a row at all of its pixels, by blocks.
+
+        A block is so small that torch computes it in the thread that asks.
+
+        Args:
+            row: index of the row of tiles.
+            corners: (4, 4, columns), see `row_values`.
+
+        Yields:
+            Columns of pixels, and (tile_px, n) float32 values, pixels beyond the image included.
+        """
+        above, below = (
+            (left[..., None] + (right - left)[..., None] * self._fraction).reshape(4, -1)
+            for left, right in ((corners[:, 0], corners[:, 1]), (corners[:, 2], corners[:, 3]))
+        )
+        fraction = torch.from_numpy(self._fraction)[:, None]
+        step = max(1, BLOCK_PX // self.tile_px**2) * self.tile_px
+        # Arrays are split at once: each view costs as much of the interpreter as a product.
+        arrays = above, below - above, *cv2.split(self.tiles.row(row))
+        blocks = zip(*(torch.split(torch.from_numpy(a), step, dim=1) for a in arrays), strict=True)
+        first = 0
+        for upper, down, *planes in blocks:
+            *slopes_above, top = upper.unbind()
+            *slopes_down, slope = down.unbind()
+            for plane, along_top, along_down in zip(planes, slopes_above, slopes_down, strict=True):
+                colour = plane.float()
+                top = torch.addcmul(top, colour, along_top)
+                slope = torch.addcmul(slope, colour, along_down)
+            yield slice(first, first + top.shape[1]), torch.addcmul(top, slope, fraction)
+            first += top.shape[1]
 
     def tile_values(self, y: Indices, x: Indices, corners: Float32s) -> Float32s:
         """Evaluate linear functions at every pixel of some tiles.
@@ -242,8 +271,8 @@ class GuidedFilter:
         Returns:
             (N, K, tile_px * tile_px).
         """
-        count, tile, (height, width) = len(y), self.tile_px, self.tiles_hw
-        tiles = self._padded.reshape(height, tile, width, tile, 3)[y, :, x]  # (N, tile, tile, 3)
+        count, tile = len(y), self.tile_px
+        tiles = self.tiles.at(y, x)  # (N, tile, tile, 3)
         colours = tiles.reshape(count, 1, -1, 3).transpose(0, 3, 1, 2).astype(np.float32)
         # The products of colours (and 1) with the four bilinear weights are shared by all maps.
         products = np.empty((count, 4, 4, tile * tile), np.float32)
@@ -251,16 +280,6 @@ class GuidedFilter:
         products[:, 3] = self._bilinear
         values: Float32s = corners.reshape(count, -1, 16) @ products.reshape(count, 16, -1)
         return values
-
-    def colour_range(self) -> tuple[Float32s, Float32s]:
-        """Return (3, rows, columns) the middle, and half the range, of each colour in each tile."""
-        height, width = self.tiles_hw
-        tiles = self._padded.reshape(height, self.tile_px, width, self.tile_px, 3)
-        low, high = (
-            reduce(reduce(tiles, axis=1), axis=2).transpose(2, 0, 1).astype(np.float32)
-            for reduce in (np.min, np.max)
-        )
-        return (high + low) / 2, (high - low) / 2
 
     def _covariance(self, colours: Matrix) -> Matrix:
         """Return (rows, columns, 3, 3) covariances of the colours in the window of each tile."""
@@ -270,14 +289,6 @@ class GuidedFilter:
         covariance -= self._mean_colours[..., :, None] * self._mean_colours[..., None, :]
         return covariance
 
-    def _pad(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Repeat the last row and column up to whole tiles."""
-        missing = [
-            n * self.tile_px - px for n, px in zip(self.tiles_hw, values.shape, strict=False)
-        ]
-        below, right = missing
-        return np.asarray(cv2.copyMakeBorder(values, 0, below, 0, right, cv2.BORDER_REPLICATE))
-
     def _shrink(self, padded: npt.NDArray[Any]) -> Matrix:
         """Return (rows, columns, ...) float64 means in tiles."""
         height, width = self.tiles_hw
@@ -285,13 +296,16 @@ class GuidedFilter:
         return np.asarray(shrunken, np.float64)
 
 
-def _check(image: RGBArray, patch_px: float) -> None:
+def check_image(image: RGBArray) -> None:
+    """Check that an image is (H, W, 3) uint8 with a pixel.
+
+    Raises:
+        ValueError: it is not.
+    """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise ValueError(
             f"Expected argument `image` to be (H, W, 3) uint8, but got {image.shape} {image.dtype}."
         )
-    if not 0 < patch_px < np.inf:
-        raise ValueError(f"Expected argument `patch_px` to be positive, but got {patch_px}.")
 
 
 def tile_corners(functions: Float32s) -> Float32s:

@@ -102,6 +102,11 @@ class Scores:
         mosaic = features.plan.mosaic(flat.permute(0, 3, 1, 2))
         return cls(mosaic.contiguous(), features.plan, vocabulary)
 
+    @property
+    def is_on_device(self) -> bool:
+        """Whether the cosines lie elsewhere than in the memory of the CPU."""
+        return self.cosines.device.type != "cpu"
+
     def without(self, labels: Collection[int]) -> Scores:
         """Return scores in which some labels win nowhere, and take no probability from others.
 
@@ -130,7 +135,7 @@ class Scores:
             (H, W) int16: index of the label, -1 where a contrast word wins or the probability is
             below the threshold.
         """
-        if self.cosines.is_cuda or np.any(np.asarray(threshold) > 0):
+        if self.is_on_device or np.any(np.asarray(threshold) > 0):
             return self.decide(threshold)[0]
         self.thresholds(threshold)
         labels = np.empty(self.plan.image_hw, np.int16)
@@ -151,7 +156,7 @@ class Scores:
             contrast words included.
         """
         thresholds = self.thresholds(threshold)
-        if self.cosines.is_cuda:
+        if self.is_on_device:
             return self._decide_everywhere(thresholds)
         labels = np.empty(self.plan.image_hw, np.int16)
         confidence = np.empty(self.plan.image_hw, np.float16)
@@ -275,7 +280,9 @@ class Scores:
     @cached_property
     def _matrices(self) -> tuple[torch.Tensor, torch.Tensor]:
         axes = (self.plan.rows.matrix, self.plan.columns.matrix)
-        rows, columns = (torch.from_numpy(axis).to(self.cosines) for axis in axes)
+        rows, columns = (
+            torch.from_numpy(axis).to(self.cosines.dtype).to(self.cosines) for axis in axes
+        )
         return rows, columns
 
     def _bands(self) -> Iterator[tuple[slice, torch.Tensor]]:

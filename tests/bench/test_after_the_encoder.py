@@ -65,8 +65,9 @@ EACH = """
 from backend.label_studio.brush_rle import encode_rle
 from clearclip_core import LabelMasks
 
-figures = {}
-for _ in range(2):  # what is loaded and allocated the first time is not of the stage
+rounds = []
+for _ in range(6):
+    figures = {}
     features, figures["encode"] = measured(lambda: segmenter.encode_batch([prepared])[0])
     scores = segmenter.score(features, labels)
     made, figures["decide and refine"] = measured(
@@ -75,7 +76,14 @@ for _ in range(2):  # what is loaded and allocated the first time is not of the 
     least_px = round(0.0005 * made.label_map.size)
     masks, figures["masks"] = measured(lambda: made.masks(least_px, least_px))
     _, figures["RLE"] = measured(lambda: [encode_rle(mask) for mask in masks.values()])
-print(json.dumps(figures))
+    rounds.append(figures)
+    del features, scores, made, masks
+rounds = rounds[1:]  # what is loaded and allocated the first time is not of the stage
+least = {
+    stage: {unit: min(figures[stage][unit] for figures in rounds) for unit in figures[stage]}
+    for stage in figures
+}
+print(json.dumps(least))
 """
 
 
@@ -103,13 +111,15 @@ def test_threads_of_blas(report: Report, labels: int) -> None:
 @pytest.mark.parametrize("megapixels", [1, 12, 48])
 def test_each_stage(report: Report, megapixels: int) -> None:
     figures = figures_of(EACH, megapixels, 20)
-    goals = {"masks": "< 1 s, < 300 MB"} if megapixels == 48 else {}
+    of_48 = {"masks": "< 1 s, < 300 MB", "decide and refine": "< 300 MB"}
+    goals = of_48 if megapixels == 48 else {}
     for stage, figure in figures.items():
         report.add(
             f"{stage}, {megapixels} MP, 20 labels",
             goals.get(stage, ""),
             f"{figure['s']:.2f} s, {figure['mb']:.0f} MB",
-            "processor seconds; memory above what is there before the stage, its result included",
+            "processor seconds; memory above what is there before the stage, its result included; "
+            "the least of five rounds",
         )
     beside = sum(figure["s"] for stage, figure in figures.items() if stage != "encode")
     report.add(

@@ -100,8 +100,8 @@ BOXES = (
 MASKS = (
     Constant(detail, "_HALF_KEPT"),
     Constant(detail, "_STEEPNESS"),
-    Constant(detail, "_PLACES_OF_NOISE", others=(0.5, 0.85)),
-    Constant(refined_argmax, "_SHARE", others=(0.25, 0.9)),
+    Constant(detail, "PLACES_OF_NOISE", others=(0.5, 0.85)),
+    Constant(refined_argmax, "SHARE", others=(0.25, 0.9)),
 )
 #: Shares of an image below which islands are dropped; the default is 0.0005.
 ISLANDS = (0.0, 0.00025, 0.001, 0.002)

@@ -69,7 +69,7 @@ def filtered(refinement: Refinement) -> Candidate:
 
     def decide(scores: Scores, image: np.ndarray) -> np.ndarray:
         patch_px = scores.plan.patch_image_px
-        places = GuidedFilter(image, patch_px, refinement).centres_px
+        places = GuidedFilter(image, patch_px, refinement).grid.centres_px
         maps, owners = competing_probabilities(scores, *places)
         return np.asarray(owners[guided(image, maps, patch_px, refinement).argmax(axis=0)])
 
@@ -88,7 +88,7 @@ def mixed_by_margin(scores: Scores, image: np.ndarray) -> np.ndarray:
 def joint_bilateral(scores: Scores, image: np.ndarray) -> np.ndarray:
     """Joint bilateral upsampling (Kopf et al., 2007) of tiles of half a patch, 7 x 7 of them."""
     tiles = GuidedFilter(image, scores.plan.patch_image_px)
-    maps, owners = competing_probabilities(scores, *tiles.centres_px)
+    maps, owners = competing_probabilities(scores, *tiles.grid.centres_px)
     height, width = image.shape[:2]
     small = cv2.resize(image, tiles.tiles_hw[::-1], interpolation=cv2.INTER_AREA) / 255
     y, x = ((np.arange(n) + 0.5) / tiles.tile_px - 0.5 for n in (height, width))

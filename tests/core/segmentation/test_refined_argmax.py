@@ -1,9 +1,11 @@
-"""Refined label maps against every label refined at every pixel."""
+"""Refined label maps, by both ways of computing them, against every label refined everywhere."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from clearclip_core import (
 )
 from clearclip_core.segmentation.detail import kept_share
 from clearclip_core.segmentation.guided_filter import GuidedFilter
+from clearclip_core.segmentation.on_device.refined_argmax import decide_refined_on_device
 from clearclip_core.segmentation.refined_argmax import (
     competing_probabilities,
     crop_tiles,
@@ -38,6 +41,33 @@ FINE = Refinement(radius_patches=2, tiles_per_patch=4, epsilon=3e-4)
 PLAN = plan_of((96, 144), (128, 192))
 #: Where along the picture the eight queries are at home, in patches from the left.
 HOME = torch.tensor([0.0, 1.6, 4.0, 6.0, 6.4, 10.0, 8.4, 3.0])
+
+Decide = Callable[..., tuple[np.ndarray, np.ndarray]]
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+
+
+def on(device: str) -> Decide:
+    """Return the torch path on a device, with what it returns brought back."""
+
+    def decide(scores: Scores, *args: Any) -> tuple[np.ndarray, np.ndarray]:
+        moved = replace(scores, cosines=scores.cosines.to(device))
+        labels, confidence = decide_refined_on_device(moved, *args)
+        return labels.cpu().numpy(), confidence.cpu().numpy()
+
+    return decide
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(decide_refined, id="numpy"),
+        pytest.param(on("cpu"), id="torch"),
+        pytest.param(on("cuda"), id="cuda", marks=CUDA),
+    ]
+)
+def decide(request: pytest.FixtureRequest) -> Decide:
+    """Each way to compute a refined label map."""
+    path: Decide = request.param
+    return path
 
 
 def scores_of(plan: WindowPlan = PLAN, words: Vocabulary = WORDS) -> Scores:
@@ -141,10 +171,10 @@ def test_who_nowhere_comes_near_does_not_compete() -> None:
 
 @pytest.mark.parametrize("threshold", [0.0, 0.4, (0.5, 0.0, 0.3)])
 def test_it_is_the_largest_of_all_refined_probabilities(
-    threshold: float | tuple[float, ...],
+    decide: Decide, threshold: float | tuple[float, ...]
 ) -> None:
     refined = everywhere(scores_of())
-    labels, confidence = decide_refined(scores_of(), picture(), threshold, FINE)
+    labels, confidence = decide(scores_of(), picture(), threshold, FINE)
     ordered = np.sort(refined, axis=0)
     limits = np.append(np.broadcast_to(threshold, 3), 0)
     winner = refined.argmax(axis=0)
@@ -160,57 +190,76 @@ def test_it_is_the_largest_of_all_refined_probabilities(
     assert confidence == pytest.approx(best, abs=1e-3)
 
 
-def test_the_picture_matters() -> None:
+def test_the_picture_matters(decide: Decide) -> None:
     scores = scores_of()
     flat = np.full((96, 144, 3), 100, np.uint8)
-    assert (decide_refined(scores, flat)[0] != decide_refined(scores, picture())[0]).any()
+    assert (decide(scores, flat)[0] != decide(scores, picture())[0]).any()
 
 
-def test_where_the_background_label_stands_changes_nothing() -> None:
+def test_where_the_background_label_stands_changes_nothing(decide: Decide) -> None:
     """It takes over the contrast words, which are queries of its own like its prompts."""
     labels = Label("other", background=True), Label("sofa", ("sofa", "couch")), Label("dog")
     first, last = (Vocabulary(each, WORDS.contrast) for each in (labels, (*labels[1:], labels[0])))
     scores = scores_of(words=first)
     rows = [first.queries.index(query) for query in last.queries]
     moved = Scores(scores.cosines[rows], scores.plan, last)
-    found, confidence = decide_refined(scores, picture())
-    again, confidence_again = decide_refined(moved, picture())
+    found, confidence = decide(scores, picture())
+    again, confidence_again = decide(moved, picture())
     assert {0, 1, 2} == set(np.unique(found).tolist())
     assert np.array_equal(again, (found - 1) % 3)
     assert np.array_equal(confidence_again, confidence)
 
 
 @pytest.mark.parametrize("elements", [1, 1 << 12])
-def test_batches_change_nothing(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
-    labels, confidence = decide_refined(scores_of(), picture(), 0.4)
+def test_batches_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, decide: Decide, elements: int
+) -> None:
+    labels, confidence = decide(scores_of(), picture(), 0.4)
     for module in ("scores", "candidates"):
         monkeypatch.setattr(f"clearclip_core.segmentation.{module}.BATCH_ELEMENTS", elements)
-    again = decide_refined(scores_of(), picture(), 0.4)
+    on_device = "clearclip_core.segmentation.on_device"
+    monkeypatch.setattr(f"{on_device}.refined_argmax.GPU_BATCH_ELEMENTS", elements)
+    for name in ("_BAND_PX", "_FIT_ELEMENTS"):
+        monkeypatch.setattr(f"{on_device}.guided_filter.{name}", elements)
+    again = decide(scores_of(), picture(), 0.4)
     assert (again[0] == labels).mean() > 0.999
     assert again[1] == pytest.approx(confidence, abs=1e-3)
 
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (1, 50), (50, 1), (16, 16), (61, 85), (16, 12000)])
-def test_pictures_of_any_size(size_hw: tuple[int, int]) -> None:
+def test_pictures_of_any_size(decide: Decide, size_hw: tuple[int, int]) -> None:
     plan = plan_of(size_hw, (64, 64 if size_hw[1] < 100 else 256))
-    labels, confidence = decide_refined(scores_of(plan), picture(*size_hw), 0.3)
+    labels, confidence = decide(scores_of(plan), picture(*size_hw), 0.3)
     assert labels.shape == confidence.shape == size_hw
     assert set(np.unique(labels).tolist()) <= {-1, 0, 1, 2}
     assert np.isfinite(confidence).all()
 
 
-def test_one_label_is_everywhere() -> None:
+def test_one_label_is_everywhere(decide: Decide) -> None:
     scores = scores_of(words=Vocabulary.of(["dog"]))
-    labels, confidence = decide_refined(scores, picture())
+    labels, confidence = decide(scores, picture())
     assert (labels == 0).all()
     assert (confidence == 1).all()
 
 
-def test_a_picture_of_another_size_is_refused() -> None:
+def test_a_picture_of_another_size_is_refused(decide: Decide) -> None:
     with pytest.raises(ValueError, match=r"`image` to be of size \(96, 144\)"):
-        decide_refined(scores_of(), picture(144, 96))
+        decide(scores_of(), picture(144, 96))
     with pytest.raises(ValueError, match="`threshold`"):
-        decide_refined(scores_of(), picture(), (0.1, 0.2))
+        decide(scores_of(), picture(), (0.1, 0.2))
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=CUDA)])
+@pytest.mark.parametrize("size_hw", [(96, 144), (61, 85), (30, 17)])
+def test_both_ways_give_the_same(device: str, size_hw: tuple[int, int]) -> None:
+    scores = scores_of(plan_of(size_hw, (128, 192)))
+    for threshold in (0.0, (0.5, 0.0, 0.3)):
+        labels, confidence = decide_refined(scores, picture(*size_hw), threshold)
+        again, confidence_again = on(device)(scores, picture(*size_hw), threshold)
+        assert (again != labels).mean() < 1e-4  # ties, and probabilities at a threshold
+        # Neighbouring numbers of float16 have neighbouring bits.
+        steps = confidence.view(np.int16) - confidence_again.view(np.int16).astype(int)
+        assert abs(steps).max() <= 1
 
 
 @pytest.fixture(scope="module")
