@@ -1,7 +1,7 @@
-"""Choose where a refined label map is computed: by NumPy on a CPU, by torch on any other device.
+"""Choose where a refined label map is computed: on a CUDA device by torch, elsewhere by NumPy.
 
-On a CPU only the maps that can win are computed at a pixel, which takes a quarter of the time. On a
-GPU all maps at all pixels are computed sooner than a CPU finds out which can win.
+On a CPU only the maps that can win are computed at a pixel, which takes a quarter of the time of
+all. A GPU computes all maps at all pixels, and only the label map leaves it.
 """
 
 from __future__ import annotations

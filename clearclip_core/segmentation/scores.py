@@ -104,8 +104,8 @@ class Scores:
 
     @property
     def is_on_device(self) -> bool:
-        """Whether the cosines lie elsewhere than in the memory of the CPU."""
-        return self.cosines.device.type != "cpu"
+        """Whether the cosines lie on a CUDA device; what MPS can do of this was never tried."""
+        return self.cosines.is_cuda
 
     def without(self, labels: Collection[int]) -> Scores:
         """Return scores in which some labels win nowhere, and take no probability from others.
