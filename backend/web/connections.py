@@ -139,6 +139,8 @@ class Connection(HTTPChannel):  # type: ignore[misc]
         that is closed with something unread takes the answer with it. waitress would close it at
         once, also where the thread that answers ends while this writes.
         """
+        if self.socket is None:  # the same turn of the loop has read that it has ended
+            return
         if not self.is_refused:
             super().handle_write()
             return
@@ -155,13 +157,18 @@ class Connection(HTTPChannel):  # type: ignore[misc]
 
         The loop calls this as soon as both sides have ended, while some of it is still unread.
         """
-        if self._is_draining:
-            self._is_draining = False  # it may be called twice
+        is_draining, self._is_draining = self._is_draining, False  # it may be called twice
+        if is_draining and self.socket is not None:
             with suppress(OSError):  # there is no more, or the connection is gone
                 for _ in range(_MOST_UNREAD_BYTES // self.adj.recv_bytes):
                     if not self.socket.recv(self.adj.recv_bytes):
                         break
         super().handle_close()
+
+    def handle_error(self) -> None:
+        """Log an error of this connection, and close only this one: the loop has the others."""
+        self._is_draining = False
+        super().handle_error()
 
     def write_soon(self, data: Any) -> int:
         """Take a part of an answer, in a thread; the loop writes it."""
