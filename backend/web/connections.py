@@ -253,6 +253,9 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         sock: listens already.
         sockets: what the loop watches, by file descriptor.
         dispatcher: has the threads.
+
+    Attributes:
+        has_acceptor: whether another process accepts connections; this one accepts none meanwhile.
     """
 
     channel_class = Connection
@@ -265,6 +268,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         sockets: dict[int, Any],
         dispatcher: Dispatcher,
     ) -> None:
+        self.has_acceptor = False
         self._next_check = 0.0
         self._limit_s = settings.request_timeout_s
         self._max_body_bytes = _MAX_BODIES * (settings.max_body_mb << 20)
@@ -285,6 +289,23 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         return any(
             one.is_answering or one.total_outbufs_len for one in self.active_channels.values()
         )
+
+    def readable(self) -> bool:
+        """Tell whether the loop is to accept connections."""
+        return bool(super().readable()) and not self.has_acceptor
+
+    def adopt(self, connection: socket.socket) -> None:
+        """Serve a connection that another process has accepted."""
+        try:
+            client = connection.getpeername()
+            self.set_socket_options(connection)
+        except OSError:  # it has ended already
+            connection.close()
+            return
+        if len(self._map) < self.adj.connection_limit:
+            self.channel_class(self, connection, client, self.adj, map=self._map)
+        else:
+            connection.close()
 
     def stop_accepting(self) -> None:
         """Accept no more connections; the others go on."""
