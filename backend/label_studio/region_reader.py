@@ -204,9 +204,12 @@ def outline_points(area: Area) -> npt.NDArray[np.float64]:
         points = np.array(area.value["points"], dtype=np.float64)
     except _BROKEN as error:
         raise _broken(area, error) from None
+    except ValueError:  # points of different lengths, or texts
+        points = np.empty(0)
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError("Expected the points of an outline to be pairs of numbers.")
-    return points * area.size_hw[::-1] / 100
+    with np.errstate(over="ignore"):  # who fills the outline refuses infinity
+        return points * area.size_hw[::-1] / 100
 
 
 def rectangle_corners(rectangle: Rectangle, size_hw: tuple[int, int]) -> npt.NDArray[np.float64]:
@@ -294,7 +297,13 @@ def _fill_rectangle(rectangle: Rectangle, mask: BoolMask) -> None:
 
 
 def _broken(area: Area, error: Exception) -> ValueError:
-    return ValueError(f"A region of the kind {area.kind} is broken: {error!r}.")
+    if isinstance(error, KeyError):
+        why = f"it has no {error.args[0]}"
+    elif isinstance(error, OSError | Image.DecompressionBombError):
+        why = "its bitmask is no PNG that can be opened"
+    else:
+        why = "what it has in a number's place is none"
+    return ValueError(f"A region of the kind {area.kind} is broken: {why}.")
 
 
 def _read_bitmask(url: str, size_hw: tuple[int, int]) -> BoolMask:
