@@ -34,7 +34,7 @@ CONNECTION, ANSWERED = b"c", b"h"
 #: How long the acceptor speaks for a backend that does not report itself, in seconds.
 TRUSTED_FOR_S: Final = 10.0
 
-#: Connections that wait: to send something, and for the backend to take them.
+#: Most connections that have sent nothing, and most that wait until the backend takes them.
 _MAX_WAITING: Final = 1024
 #: How long a connection may send nothing before the backend gets it, in seconds.
 _SILENT_FOR_S: Final = 1.0
@@ -79,7 +79,8 @@ class Acceptor:
         self._state = ""
         self._told_at = float("-inf")
         self._silent: dict[socket.socket, float] = {}  # since when; the oldest first
-        self._untold: deque[tuple[bytes, socket.socket | None]] = deque()
+        self._waiting: deque[socket.socket] = deque()  # for the backend to take them
+        self._answered = 0  # and not told to the backend
         self._is_linked = True
         self._selector = selectors.DefaultSelector()
         for each in (*listening, link):
@@ -107,9 +108,6 @@ class Acceptor:
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     time.sleep(_LOOP_S)
                 return
-            if len(self._silent) + len(self._untold) >= _MAX_WAITING:
-                connection.close()
-                continue
             connection.setblocking(False)
             self._silent[connection] = time.monotonic()
             self._selector.register(connection, selectors.EVENT_READ, self._look)
@@ -140,33 +138,38 @@ class Acceptor:
         host = plain_host(head)
         is_trusted = time.monotonic() < self._told_at + TRUSTED_FOR_S
         if host is None or not is_trusted or not self._is_private(host):
-            self._untold.append((CONNECTION, connection))
+            self._hand_over(connection)
             return
         with connection, suppress(OSError):  # the client is gone
             connection.recv(len(head))
             connection.send(answer(self._model, self._state))
-            self._untold.append((ANSWERED, None))
+            self._answered += 1
             connection.shutdown(socket.SHUT_WR)
 
     def _hand_over_silent(self) -> None:
         limit = time.monotonic() - _SILENT_FOR_S
-        while self._silent and (oldest := next(iter(self._silent.items())))[1] < limit:
-            self._selector.unregister(oldest[0])
-            del self._silent[oldest[0]]
-            self._untold.append((CONNECTION, oldest[0]))
+        for oldest, since in list(self._silent.items()):
+            if since >= limit and len(self._silent) <= _MAX_WAITING:
+                break
+            self._selector.unregister(oldest)
+            del self._silent[oldest]
+            self._hand_over(oldest)
+
+    def _hand_over(self, connection: socket.socket) -> None:
+        if len(self._waiting) < _MAX_WAITING:
+            self._waiting.append(connection)
+        else:
+            connection.close()
 
     def _tell(self) -> None:
         """Tell the backend as much as it takes now."""
         events = selectors.EVENT_READ
         try:
-            while self._untold:
-                told, connection = self._untold[0]
-                if connection is None:
-                    self._link.send(told)
-                else:
-                    socket.send_fds(self._link, [told], [connection.fileno()])
-                    connection.close()
-                self._untold.popleft()
+            while self._waiting:
+                socket.send_fds(self._link, [CONNECTION], [self._waiting[0].fileno()])
+                self._waiting.popleft().close()
+            while self._answered:
+                self._answered -= self._link.send(ANSWERED * min(self._answered, _AT_ONCE))
         except BlockingIOError:
             events |= selectors.EVENT_WRITE  # it takes no more now
         except OSError as error:

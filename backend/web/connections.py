@@ -297,15 +297,14 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
     def adopt(self, connection: socket.socket) -> None:
         """Serve a connection that another process has accepted."""
         try:
-            client = connection.getpeername()
-            self.set_socket_options(connection)
+            if len(self._map) < self.adj.connection_limit:
+                self.set_socket_options(connection)
+                client = connection.getpeername()
+                self.channel_class(self, connection, client, self.adj, map=self._map)
+                return
         except OSError:  # it has ended already
-            connection.close()
-            return
-        if len(self._map) < self.adj.connection_limit:
-            self.channel_class(self, connection, client, self.adj, map=self._map)
-        else:
-            connection.close()
+            pass
+        connection.close()
 
     def stop_accepting(self) -> None:
         """Accept no more connections; the others go on."""

@@ -314,6 +314,30 @@ def test_a_refused_client_that_resets_its_connection_ends_nothing_else() -> None
             assert len(server.active_channels) == 1
 
 
+def test_connections_of_another_process_are_served_and_those_that_have_ended_are_not() -> None:
+    with turned_by_hand() as (port, _, server, turn):
+        server.has_acceptor = True
+        with connect(port, HALF_HEAD) as client:
+            turn()
+            assert not server.active_channels
+            ours, its = socket.socketpair()  # it has no address, as one that was reset
+            server.adopt(ours)
+            assert ours.fileno() == -1
+            its.close()
+            server.has_acceptor = False
+            turn()
+            assert len(server.active_channels) == 1
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            client = connect(other.getsockname()[1], HALF_HEAD + b": 1\r\n\r\n")
+            server.adopt(other.accept()[0])
+            while not server.is_busy:
+                turn()
+            while server.is_busy:
+                turn()
+            assert client.recv(12) == b"HTTP/1.1 200"
+            client.close()
+
+
 def test_an_error_of_one_connection_ends_only_that(monkeypatch: pytest.MonkeyPatch) -> None:
     with turned_by_hand() as (port, _, server, turn), connect(port, HALF_HEAD):
         turn()
