@@ -44,7 +44,7 @@ def served(*flags: str, **variables: str) -> Iterator[Served]:
             try:
                 requests.get(f"{url}/health", timeout=1)
                 break
-            except requests.ConnectionError:
+            except requests.RequestException:  # it does not listen, or loads the application
                 time.sleep(0.1)
         yield url, process
     finally:
