@@ -19,6 +19,8 @@ _BITMAP_PX: Final = 20
 _TOKEN: Final = 500
 #: Steps of a pixel in the bounding box of an outline.
 _OUTLINE_PX: Final = 6
+#: Steps of a pixel in the bounding box of an ellipse.
+_ELLIPSE_PX: Final = 12
 #: Steps of a row of pixels that an edge of an outline crosses.
 _CROSSING: Final = 100
 
@@ -27,8 +29,8 @@ def drawing_steps(area: Area) -> int:
     """Return the most steps that it takes to draw an area once.
 
     Raises:
-        ValueError: it is an outline or a rectangle with a broken geometry, or an outline that
-            takes too long to fill.
+        ValueError: it is an outline, a rectangle or an ellipse with a broken geometry, or an
+            outline that takes too long to fill.
 
     >>> box = {"x": 0, "y": 0, "width": 100, "height": 100}
     >>> drawing_steps(Area("rectanglelabels", "box", "img", None, (1000, 2000), box))
@@ -40,6 +42,8 @@ def drawing_steps(area: Area) -> int:
         return _AREA + pixels + _TOKEN * count_tokens(area.value.get("rle"))
     if area.kind == "bitmasklabels":
         return _AREA + _BITMAP_PX * pixels
+    if area.kind == "ellipselabels":
+        return _AREA + _ELLIPSE_PX * pixels
     if area.kind == "polygonlabels":
         crossings = check_crossings(outline_points(area), area.size_hw)
         return _AREA + _OUTLINE_PX * pixels + _CROSSING * crossings

@@ -15,7 +15,7 @@ from typing import BinaryIO, Final
 
 import ijson
 
-from backend.errors import BadRequest
+from backend.errors import BadRequest, PayloadTooLarge
 from backend.label_studio.json_selector import Selector
 from backend.label_studio.json_shapes import Parsed, Shape, select
 from backend.label_studio.json_texts import (
@@ -28,6 +28,9 @@ from backend.label_studio.json_texts import (
 _CHUNK: Final = 1 << 16
 #: Bytes of the longest number. ijson reads one from its beginning with each chunk.
 _LONGEST_NUMBER: Final = 1 << 16
+#: Letters of the longest text that is kept. Its parts are put together in one step, in which no
+#: other thread runs. An image of 100 MB has 140 million in a data: URL.
+_LONGEST_TEXT: Final = 160 << 20
 #: Largest body that `json` may parse, in bytes.
 _SMALL: Final = 1 << 18
 
@@ -125,6 +128,8 @@ class _Parser:
         assert self._text is not None
         end = self._text.take(part)
         self._selector.check_memory(self._text.bytes_taken)
+        if self._text.letters > _LONGEST_TEXT:
+            raise PayloadTooLarge(f"The body has a text of more than {_LONGEST_TEXT} letters.")
         return end
 
     def _without_numbers(self, chunk: bytes) -> Iterator[bytes]:

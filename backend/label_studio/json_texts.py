@@ -74,10 +74,11 @@ class PartialText:
     Attributes:
         bytes_taken: an estimate of the memory that the content takes, also while it is put
             together.
+        letters: the length of the content so far; 0 where it is not asked for.
     """
 
     def __init__(self, is_kept: bool) -> None:
-        self.bytes_taken = 0
+        self.bytes_taken = self.letters = 0
         self._is_kept = is_kept
         self._tail = b""  # an escape that is not complete
         self._high = ""  # a surrogate that the next part may complete
@@ -117,6 +118,7 @@ class PartialText:
         if b"\\" in content or piece[:1] >= "\ud800":
             piece = self._pair(piece, is_last)
         self._pieces.append(piece)
+        self.letters += len(piece)
         self.bytes_taken += 2 * len(piece) * (1 if piece.isascii() else 4)
 
     def _pair(self, piece: str, is_last: bool) -> str:

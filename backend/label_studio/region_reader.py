@@ -16,6 +16,7 @@ from PIL import Image
 
 from backend.errors import BadRequest
 from backend.label_studio.brush_rle import decode_rle
+from backend.label_studio.ellipses import Ellipse
 from backend.label_studio.json_fields import read_item_index, read_number, read_text, read_texts
 from backend.label_studio.outlines import check_finite, fill_outline
 from backend.label_studio.region_writer import BoolMask
@@ -145,7 +146,7 @@ def area_mask(area: Area) -> BoolMask:
 def draw_area(area: Area, mask: BoolMask) -> None:
     """Add the pixels that an area covers to a mask (H, W) bool of ``area.size_hw``.
 
-    An outline and a rectangle touch only the pixels of their bounding box.
+    An outline, a rectangle and an ellipse touch only the pixels of their bounding box.
 
     Raises:
         ValueError: an area of an unknown kind, or with a broken geometry.
@@ -158,7 +159,7 @@ def draw_area(area: Area, mask: BoolMask) -> None:
         elif area.kind == "rectanglelabels":
             _fill_rectangle(_read_rectangle(area), mask)
         elif area.kind == "ellipselabels":
-            _fill_ellipse(area.value, mask)
+            Ellipse.read(area.value, area.size_hw).fill(mask)
         else:
             raise ValueError(f"A region of the kind {area.kind} covers no pixels.")
     except (*_BROKEN, cv2.error) as error:
@@ -169,21 +170,23 @@ def area_box(area: Area) -> tuple[slice, slice]:
     """Return the rows and columns of the image outside of which an area covers no pixel.
 
     Raises:
-        ValueError: an outline or a rectangle with a broken geometry.
+        ValueError: an outline, a rectangle or an ellipse with a broken geometry.
 
     >>> box = {"x": 50, "y": 0, "width": 25, "height": 100}
     >>> area_box(Area("rectanglelabels", "box", "img", None, (10, 40), box))
     (slice(0, 10, None), slice(19, 31, None))
     """
     height, width = area.size_hw
+    try:
+        if area.kind == "ellipselabels":
+            return Ellipse.read(area.value, area.size_hw).box
+        if area.kind == "rectanglelabels":
+            points = rectangle_corners(_read_rectangle(area), area.size_hw)
+    except _BROKEN as error:
+        raise _broken(area, error) from None
     if area.kind == "polygonlabels":
         points = check_finite(outline_points(area))
-    elif area.kind == "rectanglelabels":
-        try:
-            points = rectangle_corners(_read_rectangle(area), area.size_hw)
-        except _BROKEN as error:
-            raise _broken(area, error) from None
-    else:
+    elif area.kind != "rectanglelabels":
         return slice(0, height), slice(0, width)
     # A pixel more on each side: the edge of an outline covers the pixels that it goes through.
     low = (np.floor(points.min(axis=0)) - 1).clip(0, (width, height)).astype(int).tolist()
@@ -201,9 +204,12 @@ def outline_points(area: Area) -> npt.NDArray[np.float64]:
         points = np.array(area.value["points"], dtype=np.float64)
     except _BROKEN as error:
         raise _broken(area, error) from None
+    except ValueError:  # points of different lengths, or texts
+        points = np.empty(0)
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError("Expected the points of an outline to be pairs of numbers.")
-    return points * area.size_hw[::-1] / 100
+    with np.errstate(over="ignore"):  # who fills the outline refuses infinity
+        return points * area.size_hw[::-1] / 100
 
 
 def rectangle_corners(rectangle: Rectangle, size_hw: tuple[int, int]) -> npt.NDArray[np.float64]:
@@ -273,22 +279,6 @@ def _as_control(value: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     return kind, shape | {kind: value.get("labels")}
 
 
-def _fill_ellipse(value: Mapping[str, Any], mask: BoolMask) -> None:
-    """Add the pixels whose centres are inside an ellipse to a mask."""
-    height, width = mask.shape
-    numbers = [float(value[key]) for key in ("x", "y", "radiusX", "radiusY")]
-    scaled = np.array([*numbers, float(value.get("rotation", 0))])[:, None]
-    x, y, radius_x, radius_y, degrees = check_finite(scaled)[:, 0].tolist()
-    a, b = abs(radius_x) * width / 100, abs(radius_y) * height / 100
-    if a == 0 or b == 0:
-        return
-    right = np.arange(width) + 0.5 - x * width / 100  # (W,)
-    down = (np.arange(height) + 0.5 - y * height / 100)[:, None]  # (H, 1)
-    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    along, across = cos * right + sin * down, cos * down - sin * right
-    mask |= np.square(along / a) + np.square(across / b) <= 1
-
-
 def _read_rectangle(area: Area) -> Rectangle:
     x, y, width, height = (float(area.value[key]) for key in ("x", "y", "width", "height"))
     return Rectangle(x, y, width, height, float(area.value.get("rotation", 0)))
@@ -307,7 +297,13 @@ def _fill_rectangle(rectangle: Rectangle, mask: BoolMask) -> None:
 
 
 def _broken(area: Area, error: Exception) -> ValueError:
-    return ValueError(f"A region of the kind {area.kind} is broken: {error!r}.")
+    if isinstance(error, KeyError):
+        why = f"it has no {error.args[0]}"
+    elif isinstance(error, OSError | Image.DecompressionBombError):
+        why = "its bitmask is no PNG that can be opened"
+    else:
+        why = "what it has in a number's place is none"
+    return ValueError(f"A region of the kind {area.kind} is broken: {why}.")
 
 
 def _read_bitmask(url: str, size_hw: tuple[int, int]) -> BoolMask:

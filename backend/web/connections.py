@@ -139,6 +139,8 @@ class Connection(HTTPChannel):  # type: ignore[misc]
         that is closed with something unread takes the answer with it. waitress would close it at
         once, also where the thread that answers ends while this writes.
         """
+        if self.socket is None:  # the same turn of the loop has read that it has ended
+            return
         if not self.is_refused:
             super().handle_write()
             return
@@ -155,13 +157,18 @@ class Connection(HTTPChannel):  # type: ignore[misc]
 
         The loop calls this as soon as both sides have ended, while some of it is still unread.
         """
-        if self._is_draining:
-            self._is_draining = False  # it may be called twice
+        is_draining, self._is_draining = self._is_draining, False  # it may be called twice
+        if is_draining and self.socket is not None:
             with suppress(OSError):  # there is no more, or the connection is gone
                 for _ in range(_MOST_UNREAD_BYTES // self.adj.recv_bytes):
                     if not self.socket.recv(self.adj.recv_bytes):
                         break
         super().handle_close()
+
+    def handle_error(self) -> None:
+        """Log an error of this connection, and close only this one: the loop has the others."""
+        self._is_draining = False
+        super().handle_error()
 
     def write_soon(self, data: Any) -> int:
         """Take a part of an answer, in a thread; the loop writes it."""
@@ -246,6 +253,9 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         sock: listens already.
         sockets: what the loop watches, by file descriptor.
         dispatcher: has the threads.
+
+    Attributes:
+        has_acceptor: whether another process accepts connections; this one accepts none meanwhile.
     """
 
     channel_class = Connection
@@ -258,6 +268,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         sockets: dict[int, Any],
         dispatcher: Dispatcher,
     ) -> None:
+        self.has_acceptor = False
         self._next_check = 0.0
         self._limit_s = settings.request_timeout_s
         self._max_body_bytes = _MAX_BODIES * (settings.max_body_mb << 20)
@@ -278,6 +289,22 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         return any(
             one.is_answering or one.total_outbufs_len for one in self.active_channels.values()
         )
+
+    def readable(self) -> bool:
+        """Tell whether the loop is to accept connections."""
+        return bool(super().readable()) and not self.has_acceptor
+
+    def adopt(self, connection: socket.socket) -> None:
+        """Serve a connection that another process has accepted."""
+        try:
+            if len(self._map) < self.adj.connection_limit:
+                self.set_socket_options(connection)
+                client = connection.getpeername()
+                self.channel_class(self, connection, client, self.adj, map=self._map)
+                return
+        except OSError:  # it has ended already
+            pass
+        connection.close()
 
     def stop_accepting(self) -> None:
         """Accept no more connections; the others go on."""

@@ -23,6 +23,7 @@ from backend.telemetry.logs import logging_config
 from backend.web.app import create_app
 from backend.web.connections import MAX_CONNECTIONS, Server
 from backend.web.dispatcher import Dispatcher
+from backend.web.handover import Handover, start_acceptor
 
 #: The longest time after which the loop looks whether it is to end, in seconds.
 _LOOP_S = 0.5
@@ -65,6 +66,7 @@ class GunicornApp(BaseApplication):  # type: ignore[misc]
             engine.join()
 
         self.cfg.set("worker_exit", stop)
+        self.engine, self.metrics = engine, app.extensions["metrics"]
         return app
 
 
@@ -77,6 +79,9 @@ class LoopWorker(Worker):  # type: ignore[misc]
         """Prepare the process, before it serves."""
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         _allow_files(4 * MAX_CONNECTIONS)
+        # Before the application is loaded, as that starts threads.
+        listening = [one.sock for one in self.sockets]
+        self._link, self._acceptor = start_acceptor(listening, self.app.settings)
         super().init_process()
 
     def run(self) -> None:
@@ -87,9 +92,19 @@ class LoopWorker(Worker):  # type: ignore[misc]
         self._servers = [
             Server(self.wsgi, settings, one.sock, self._watched, dispatcher) for one in self.sockets
         ]
+        engine, metrics = self.app.engine, self.app.metrics
+        self._handover = Handover(
+            self._link,
+            self._acceptor,
+            self._servers,
+            self._watched,
+            lambda: engine.status.state,
+            lambda: metrics.request("/health", "GET", 200, 0.0),
+        )
         while self.alive:
             self._serve_once()
             self.alive = self.alive and self.ppid == os.getppid()
+        self._handover.end()
         for server in self._servers:
             server.stop_accepting()
         end = time.monotonic() + self.cfg.graceful_timeout
@@ -99,6 +114,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
 
     def _serve_once(self) -> None:
         self.notify()
+        self._handover.report()
         for server in self._servers:
             server.keep_limits()
         wasyncore.loop(_LOOP_S, use_poll=True, map=self._watched, count=1)

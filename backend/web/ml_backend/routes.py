@@ -24,6 +24,7 @@ from backend.telemetry.task_tracker import TaskTracker
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response
 from backend.web.ml_backend.admission import LABEL_STUDIO_AGENT, Admission
+from backend.web.ml_backend.health import describe_health
 from backend.web.ml_backend.webhooks import WebhookHandler
 from backend.web.openapi import description
 
@@ -75,8 +76,7 @@ class MlBackendRoutes:
 
     def health(self) -> Response:
         """Answer that the process is up, and how far the model is."""
-        state = self.engine.status.state
-        return json_response({"status": "UP", "model": self.settings.model, "state": state})
+        return json_response(describe_health(self.settings.model, self.engine.status.state))
 
     def setup(self) -> Response:
         """Learn a project's address, and answer with the version of its predictions."""

@@ -12,6 +12,7 @@ from backend.jobs.project_titles import ProjectTitles
 from backend.settings import Settings
 from backend.web.metrics import CONTENT_TYPE, Metrics
 from backend.web.middleware.responses import json_response
+from backend.web.ml_backend.health import describe_health
 from backend.web.pages.html import html_page, is_for_people
 from backend.web.pages.jobs import NO_KEY
 from backend.web.pages.status import StatusReport
@@ -48,8 +49,7 @@ class DashboardRoutes:
         """Answer a browser with the dashboard, and a program as ``/health`` does."""
         if is_for_people():
             return self.render()
-        state = self.engine.status.state
-        return json_response({"status": "UP", "model": self.settings.model, "state": state})
+        return json_response(describe_health(self.settings.model, self.engine.status.state))
 
     def ready(self) -> Response:
         """Answer 200 once the model is loaded, and 503 otherwise."""

@@ -54,6 +54,10 @@ HOSTILE = {
         region("rectanglelabels", "box", "Sign", BOX | {"rotation": 45, "y": -200, "width": 1e6})
         for _ in range(1000)
     ],
+    "ellipses": [
+        region("ellipselabels", "poly", "Roof", {"x": 50, "y": 50, "radiusX": 50, "radiusY": 50})
+        for _ in range(60)
+    ],
     "bitmasks": [
         region("bitmasklabels", "bits", "Leaf", {"imageDataURL": "data:,"}) for _ in range(100)
     ],

@@ -116,6 +116,19 @@ def test_only_small_bodies_may_have_what_is_no_json() -> None:
         parse_stream(io.BytesIO(b"[NaN" + b" " * (1 << 18) + b"]"), Whole.KEPT)
 
 
+def test_the_length_of_a_text_that_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_stream, "_CHUNK", 10)
+    monkeypatch.setattr(json_stream, "_LONGEST_TEXT", 100)
+    for letters, is_refused in ((100, False), (101, True)):
+        body = io.BytesIO(b'{"id": ["' + b"a" * letters + b'"], "old": ""}')
+        if is_refused:
+            with pytest.raises(PayloadTooLarge, match="a text of more than 100 letters"):
+                parse_stream(body, Whole.KEPT)
+        else:
+            assert parse_stream(body, Whole.KEPT).value == {"id": ["a" * letters], "old": ""}
+        assert parse_stream(body, {"old": Whole.KEPT}).value == {"old": ""}
+
+
 def test_items_left_out_are_counted() -> None:
     body = json.dumps({"tasks": [{"id": n} for n in range(5)]}).encode()
     parsed = parse_stream(io.BytesIO(body), {"tasks": Items({"id": Whole.KEPT}, 2)})

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import select
 import socket
+import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,30 +50,45 @@ class App:
 
 
 @contextmanager
-def served(**settings: Any) -> Iterator[tuple[int, App, Server]]:
-    """The value is the port, the application, and the server."""
-    app, watched, ended = App(), {}, threading.Event()  # type: ignore[var-annotated]
+def turned_by_hand(**settings: Any) -> Iterator[tuple[int, App, Server, Callable[[], None]]]:
+    """The value is the port, the application, the server, and a turn of the loop."""
+    app, watched = App(), {}  # type: ignore[var-annotated]
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     given = Settings(**({"threads": 4} | settings))
     threads = Dispatcher(given.threads)
     server = Server(app, given, listening, watched, threads)
 
-    def loop() -> None:
-        while not ended.is_set():
-            server.keep_limits()
-            wasyncore.loop(0.05, use_poll=True, map=watched, count=1)
+    def turn() -> None:
+        server.keep_limits()
+        wasyncore.loop(0.05, use_poll=True, map=watched, count=1)
 
-    thread = threading.Thread(target=loop)
-    thread.start()
     try:
-        yield port, app, server
+        yield port, app, server, turn
     finally:
         app.go_on.set()
-        ended.set()
-        thread.join()
         threads.shutdown()
         wasyncore.close_all(watched)
+
+
+@contextmanager
+def served(**settings: Any) -> Iterator[tuple[int, App, Server]]:
+    """The value is the port, the application, and the server."""
+    with turned_by_hand(**settings) as (port, app, server, turn):
+        ended = threading.Event()
+
+        def loop() -> None:
+            while not ended.is_set():
+                turn()
+
+        thread = threading.Thread(target=loop)
+        thread.start()
+        try:
+            yield port, app, server
+        finally:
+            app.go_on.set()
+            ended.set()
+            thread.join()
 
 
 def connect(port: int, sent: bytes, receive_bytes: int | None = None) -> socket.socket:
@@ -279,6 +295,57 @@ def test_a_new_connection_outlives_old_ones_that_end() -> None:
                 assert health(port) == 200
             for client in old:
                 client.close()
+
+
+def test_a_refused_client_that_resets_its_connection_ends_nothing_else() -> None:
+    """One turn of the loop may find that a connection can be read and written, and read its end."""
+    with turned_by_hand() as (port, _, server, turn):
+        client = connect(port, CHUNKED + b"zz\r\n")
+        while not any(one.close_when_flushed for one in server.active_channels.values()):
+            if not any(one.is_refused for one in server.active_channels.values()):
+                turn()
+        (connection,) = server.active_channels.values()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        wasyncore.readwrite(connection, select.POLLIN | select.POLLOUT | select.POLLHUP)
+        assert not server.active_channels
+        with connect(port, HALF_HEAD):
+            turn()
+            assert len(server.active_channels) == 1
+
+
+def test_connections_of_another_process_are_served_and_those_that_have_ended_are_not() -> None:
+    with turned_by_hand() as (port, _, server, turn):
+        server.has_acceptor = True
+        with connect(port, HALF_HEAD) as client:
+            turn()
+            assert not server.active_channels
+            ours, its = socket.socketpair()  # it has no address, as one that was reset
+            server.adopt(ours)
+            assert ours.fileno() == -1
+            its.close()
+            server.has_acceptor = False
+            turn()
+            assert len(server.active_channels) == 1
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            client = connect(other.getsockname()[1], HALF_HEAD + b": 1\r\n\r\n")
+            server.adopt(other.accept()[0])
+            while not server.is_busy:
+                turn()
+            while server.is_busy:
+                turn()
+            assert client.recv(12) == b"HTTP/1.1 200"
+            client.close()
+
+
+def test_an_error_of_one_connection_ends_only_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    with turned_by_hand() as (port, _, server, turn), connect(port, HALF_HEAD):
+        turn()
+        (connection,) = server.active_channels.values()
+        monkeypatch.setattr(connection, "_is_draining", True)
+        monkeypatch.setattr(connection, "socket", None)
+        wasyncore.readwrite(connection, select.POLLIN)
+        assert not server.active_channels
 
 
 def test_bodies_on_disk_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def served(*flags: str, **variables: str) -> Iterator[Served]:
             try:
                 requests.get(f"{url}/health", timeout=1)
                 break
-            except requests.ConnectionError:
+            except requests.RequestException:  # it does not listen, or loads the application
                 time.sleep(0.1)
         yield url, process
     finally:
@@ -84,6 +85,38 @@ def test_a_body_in_broken_chunks_is_400(plain_server: Served, chunks: bytes) -> 
 def plain_server() -> Iterator[Served]:
     with served("--model", "demo") as server:
         yield server
+
+
+def children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_health_does_not_depend_on_the_process_that_serves(plain_server: Served) -> None:
+    """It is answered while that gets no time, counted later, and answered by it in the end."""
+    url, process = plain_server
+    (serving,) = children(process.pid)
+    (accepting,) = children(serving)
+    assert requests.get(f"{url}/ready", timeout=60).status_code in (200, 503)
+    os.kill(serving, signal.SIGSTOP)
+    try:
+        for _ in range(3):
+            assert requests.get(f"{url}/health", timeout=5).json()["status"] == "UP"
+        with pytest.raises(requests.Timeout):
+            requests.get(f"{url}/ready", timeout=0.2)
+    finally:
+        os.kill(serving, signal.SIGCONT)
+    counted = 'clearclip_requests_total{method="GET",route="/health",status="200"} '
+    (line,) = (
+        line
+        for line in requests.get(f"{url}/metrics", timeout=60).text.splitlines()
+        if line.startswith(counted)
+    )
+    assert float(line.removeprefix(counted)) >= 3
+    os.kill(accepting, signal.SIGKILL)
+    while Path(f"/proc/{accepting}").exists():
+        time.sleep(0.01)
+    for _ in range(3):
+        assert requests.get(f"{url}/health", timeout=60).json()["status"] == "UP"
 
 
 def test_health_and_setup_answer_in_time_while_it_loads_and_predicts() -> None:
