@@ -278,6 +278,11 @@ class Settings(BaseSettings):
         description="Learn from corrections, too, how likely each label is in a picture at all, by "
         "how well its words fit the whole picture. Pictures are then read with their CLS feature.",
     )
+    adapt_synonyms: bool = Field(
+        default=False,
+        description="Learn from corrections, too, of which labels the words are joined, as with "
+        "SYNONYMS=joined, in place of the best word alone.",
+    )
     host: Words = Field(
         default="127.0.0.1",
         description="Address to listen on; 0.0.0.0 lets other machines in (set BASIC_AUTH_* too).",
