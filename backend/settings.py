@@ -369,7 +369,7 @@ class Settings(BaseSettings):
         lt=0.5,
         description="Least support of a label in a picture: labels whose probability fills no "
         "region of similar patches, or that other labels explain, are left out of its prediction; "
-        'try 0.005, 0 is for none. For one project label_filter="0.005" on a control in the '
+        'try 0.0005, 0 is for none. For one project label_filter="0.0005" on a control in the '
         "labeling config, which wins.",
     )
     synonyms: Synonyms = Field(
