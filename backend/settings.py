@@ -278,6 +278,11 @@ class Settings(BaseSettings):
         description="Learn from corrections, too, how likely each label is in a picture at all, by "
         "how well its words fit the whole picture. Pictures are then read with their CLS feature.",
     )
+    adapt_synonyms: bool = Field(
+        default=False,
+        description="Learn from corrections, too, of which labels the words are joined, as with "
+        "SYNONYMS=joined, in place of the best word alone.",
+    )
     host: Words = Field(
         default="127.0.0.1",
         description="Address to listen on; 0.0.0.0 lets other machines in (set BASIC_AUTH_* too).",
@@ -364,7 +369,7 @@ class Settings(BaseSettings):
         lt=0.5,
         description="Least support of a label in a picture: labels whose probability fills no "
         "region of similar patches, or that other labels explain, are left out of its prediction; "
-        'try 0.005, 0 is for none. For one project label_filter="0.005" on a control in the '
+        'try 0.0005, 0 is for none. For one project label_filter="0.0005" on a control in the '
         "labeling config, which wins.",
     )
     synonyms: Synonyms = Field(

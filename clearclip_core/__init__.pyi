@@ -2,7 +2,8 @@
 from .adaptation.adaptation import Adaptation
 from .adaptation.contradictions import SetAside
 from .adaptation.examples import Example
-from .adaptation.fitting import Fit, adapt
+from .adaptation.fit import Fit
+from .adaptation.fitting import adapt
 from .adaptation.sufficient_statistics import SufficientStatistics
 from .clip.dense_encoder import DenseEncoder, WindowFeatures
 from .clip.devices import usable_cpus

@@ -367,7 +367,10 @@ class Segmenter:
         scores = Scores.of(features, embeddings, vocabulary, bias)
         if options.label_filter:
             scores = filter_labels(features, scores, embeddings, options.label_filter)
-        return join_synonyms(scores) if options.join_synonyms else scores
+        if options.join_synonyms:
+            return join_synonyms(scores)
+        joined = () if adaptation is None else adaptation.joined
+        return join_synonyms(scores, joined) if joined else scores
 
     @torch.inference_mode()
     def segment(

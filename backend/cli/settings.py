@@ -35,7 +35,13 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "waiting_mb",
         "auto_prelabel",
     ),
-    "Learning from corrections": ("adapt", "adapt_every", "adapt_label_loss", "adapt_presence"),
+    "Learning from corrections": (
+        "adapt",
+        "adapt_every",
+        "adapt_label_loss",
+        "adapt_presence",
+        "adapt_synonyms",
+    ),
     "Database": ("database_url",),
     "Access": (
         "basic_auth_user",

@@ -25,7 +25,7 @@ Tags and attributes are found in any letter case, as the editor does. What is dr
 - ``adapt="thresholds"`` on a control: what of the project follows its corrections; scores,
   thresholds, all or off.
 - ``presence="0.1"`` on a control: the weight of the presence prior of the project's scores, and
-  ``label_filter="0.005"`` the least support of a label in a picture. The first of each counts.
+  ``label_filter="0.0005"`` the least support of a label in a picture. The first of each counts.
 - ``synonyms="joined"`` on a control: how several words of a label count; best or joined.
 - An annotator asks with ``<KeyPointLabels>``, ``<KeyPoint>``, ``<RectangleLabels>``,
   ``<Rectangle>`` and ``<TextArea>``, unless it has ``smart="false"``. ``prompt_label="Car"`` on a

@@ -53,9 +53,11 @@ class Adaptation:
     offsets: npt.NDArray[np.float32]
     pictures: int
     presence: LearnedPresence | None = None
+    joined: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_names(self.names)
+        check_names(self.joined)
         check_shape("directions", self.directions, (len(self.names), self.width))
         check_shape("offsets", self.offsets, (len(self.names),))
 
@@ -93,7 +95,8 @@ class Adaptation:
         """Add the labels' terms to text embeddings.
 
         All queries of a label get its term; contrast words get the term of "". Queries without a
-        term stay as they are, bit for bit.
+        term stay as they are, bit for bit. The prompts of `joined` are joined later, in scores:
+        `join_synonyms`.
 
         Args:
             embeddings: (Q, D) embeddings of ``vocabulary.queries``.
@@ -150,6 +153,7 @@ class Adaptation:
                 arrays["offsets"],
                 int(metadata["pictures"]),
                 _presence_of(metadata, arrays),
+                tuple(metadata.get("joined", ())),
             ),
             optional=_PRESENCE_ARRAYS,
         )
@@ -159,9 +163,11 @@ class Adaptation:
     @property
     def _metadata(self) -> dict[str, Any]:
         metadata = {"names": list(self.names), "pictures": self.pictures}
-        # Absent values stay out, so that adaptations without presence keep their digests.
+        # Absent values stay out, so that adaptations without them keep their digests.
         if self.presence is not None:
             metadata["presence"] = list(self.presence.names)
+        if self.joined:
+            metadata["joined"] = list(self.joined)
         return metadata
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,9 +11,10 @@ import numpy.typing as npt
 import torch
 from scipy.special import softmax
 
-from clearclip_core.adaptation.adaptation import group_names, query_names
+from clearclip_core.adaptation.adaptation import Adaptation, group_names, query_names
 from clearclip_core.adaptation.examples import UNLABELED, Example, Float32Array
 from clearclip_core.segmentation.scores import TEMPERATURE
+from clearclip_core.segmentation.synonyms import log_mean_exp
 from clearclip_core.vocabulary import Vocabulary
 
 #: The logit of a label that could not be chosen.
@@ -67,7 +69,7 @@ class Batch:
         sampled = ((np.arange(sampled_count) + 0.5) * count / sampled_count).astype(np.intp)
         patches = example.patches[sampled].astype(np.float32)
         names = group_names(vocabulary)
-        text = _text_logits(patches, embeddings, vocabulary, example)
+        text = text_logits(patches, embeddings, vocabulary, example)
         coverage = example.coverage[sampled].astype(np.float32)
         nothing = np.zeros((len(sampled), 0), np.float32)
         kept, removed = (
@@ -102,22 +104,57 @@ class Batch:
         return groups
 
 
-def _text_logits(
-    patches: Float32Array, embeddings: Float32Array, vocabulary: Vocabulary, example: Example
+def text_logits(
+    patches: Float32Array,
+    embeddings: Float32Array,
+    vocabulary: Vocabulary,
+    example: Example,
+    joined: Collection[str] = (),
 ) -> Float32Array:
-    """Compute the (N, G) logits of the groups' best queries, with the example's presence prior.
+    """Compute the logits of groups at patches of an example, with its presence prior.
 
-    A label that was added after the correction could not be chosen and has no chance.
+    A group's best query counts, or all of them together where its label is joined, see
+    `clearclip_core.segmentation.synonyms`. A label that was added after the correction could not be
+    chosen and has no chance.
+
+    Args:
+        patches: (N, D) float32 features.
+        embeddings: (Q, D) float32 embeddings of the vocabulary's queries.
+        vocabulary: G groups of queries.
+        example: the training example.
+        joined: names of the labels whose queries are joined.
+
+    Returns:
+        (N, G) float32.
     """
     names, owners = group_names(vocabulary), query_names(vocabulary)
     words, offsets = (term.numpy() for term in example.word_terms(torch.from_numpy(embeddings)))
     logits = np.float32(TEMPERATURE) * (patches @ words.T + offsets)
+    means = np.float32(TEMPERATURE) * (words @ example.mean_feature + offsets)
     text = np.full((len(patches), len(names)), _ABSENT, np.float32)
     for group, name in enumerate(names):
         queries = [query for query, owner in enumerate(owners) if owner == name]
-        if name == UNLABELED or name in example.known:
+        if name != UNLABELED and name not in example.known:
+            continue
+        if name in joined:
+            own, mean = (torch.from_numpy(each[..., queries]) for each in (logits, means))
+            text[:, group] = log_mean_exp(own.T, mean).numpy()
+        else:
             text[:, group] = logits[:, queries].max(axis=1)
     return text
+
+
+def added_logits(batch: Batch, adaptation: Adaptation | None, names: Sequence[str]) -> Float32Array:
+    """Return (N, G): what an adaptation's directions and offsets add to a batch's logits."""
+    added = np.zeros_like(batch.text)
+    if adaptation is not None:
+        rows = {name: row for row, name in enumerate(adaptation.names)}
+        for group, name in enumerate(names):
+            if name in rows:
+                own = batch.patches @ adaptation.directions[rows[name]]
+                own += adaptation.offsets[rows[name]]
+                added[:, group] = np.float32(TEMPERATURE) * own
+    return added
 
 
 def _columns(shares: Float32Array, own: tuple[str, ...], names: tuple[str, ...]) -> Float32Array:

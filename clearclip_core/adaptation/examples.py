@@ -210,6 +210,13 @@ class Example:
         return int(self.patches.shape[1])
 
     @cached_property
+    def mean_feature(self) -> Float32Array:
+        """(D,) float32, mean of the image's patch features, estimated from the sample."""
+        weights = self.weights / max(float(self.weights.sum()), 1e-9)
+        mean: Float32Array = weights @ self.patches.astype(np.float32)
+        return mean
+
+    @cached_property
     def digest(self) -> str:
         """Hex digest of the content."""
         return digest_of(self._metadata, self._arrays)

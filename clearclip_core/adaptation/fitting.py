@@ -13,7 +13,6 @@ stay exact (`Adaptation`).
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -32,9 +31,9 @@ from clearclip_core.adaptation.contradictions import (
 from clearclip_core.adaptation.cross_validation import CrossValidation, Trial
 from clearclip_core.adaptation.evidence import Evidence, count_images, gather_evidence
 from clearclip_core.adaptation.examples import UNLABELED, Example
-from clearclip_core.adaptation.learned_presence import LearnedPresence
+from clearclip_core.adaptation.fit import Fit, mean_iou
+from clearclip_core.adaptation.lessons import Lessons
 from clearclip_core.adaptation.posterior import Terms
-from clearclip_core.adaptation.presence import learn_presence as fit_presence
 from clearclip_core.adaptation.selection import Refusal, Selection
 from clearclip_core.adaptation.serialization import check_width
 from clearclip_core.adaptation.similarity import cluster
@@ -53,39 +52,6 @@ PATCHES = 12_000
 _FEWEST_IMAGES = 2
 
 
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """The outcome of `adapt`.
-
-    IoUs are of patches of held-out images. Where nobody painted, or paint stands as it was
-    predicted, the words' own answer counts as right, as far as they are sure: what changes there
-    counts as a loss.
-
-    Attributes:
-        adaptation: scores with corrections; None where none is better than the text scores.
-        text_iou: IoU of the text scores, mean over labels, in [0, 1].
-        adapted_iou: IoU of the adapted scores, mean over labels.
-        text_ious: IoU of the text scores by label.
-        adapted_ious: IoU of the adapted scores by label.
-        priors: precision of the prior of each adapted label, in images.
-        pictures: number of corrected images.
-        refused: name of each corrected label that is not adapted -> why, as a sentence.
-        set_aside: paint that was not learned from.
-        presence: what came of learning presence, as a sentence; "" where nobody asked for it.
-    """
-
-    adaptation: Adaptation | None
-    text_iou: float
-    adapted_iou: float
-    text_ious: Mapping[str, float]
-    adapted_ious: Mapping[str, float]
-    priors: Mapping[str, float]
-    pictures: int
-    refused: Mapping[str, str]
-    set_aside: tuple[SetAside, ...]
-    presence: str = ""
-
-
 def adapt(
     examples: Iterable[Example],
     embed: Callable[[Sequence[str]], torch.Tensor],
@@ -93,6 +59,7 @@ def adapt(
     trusted: Collection[str] = (),
     label_loss: float = LABEL_LOSS,
     learn_presence: bool = False,
+    learn_synonyms: bool = False,
 ) -> Fit:
     """Fit an adaptation of the text scores to training examples.
 
@@ -110,13 +77,17 @@ def adapt(
             `clearclip_core.adaptation.acceptance.find_losing`.
         learn_presence: learn how likely labels are in an image at all, from examples with a CLS
             feature, see `clearclip_core.adaptation.presence`.
+        learn_synonyms: learn of which labels the prompts are joined, see
+            `clearclip_core.adaptation.synonyms`.
 
     Raises:
         ValueError: examples of another model.
     """
     # On such small products, threads cost many times what they win, and take the model's cores.
     with one_blas_thread():
-        return _adapt(examples, embed, vocabulary, trusted, label_loss, learn_presence)
+        return _adapt(
+            examples, embed, vocabulary, trusted, label_loss, learn_presence, learn_synonyms
+        )
 
 
 def _adapt(
@@ -126,6 +97,7 @@ def _adapt(
     trusted: Collection[str],
     label_loss: float,
     learn_presence: bool,
+    learn_synonyms: bool,
 ) -> Fit:
     finite = (example for example in examples if example.is_finite)
     ordered = sorted(finite, key=lambda example: (example.picture_key, example.digest))
@@ -133,33 +105,15 @@ def _adapt(
     batches = _batches(ordered, embed, vocabulary)
     clusters = cluster(ordered)
     aside = _set_aside(batches, clusters, names, trusted) if batches else []
-    evidence = gather_evidence(batches, clusters, names, aside)
+    evidence: Sequence[Evidence] = gather_evidence(batches, clusters, names, aside)
     pictures = len({example.picture_key for example in ordered})
     fit = _Fitting(evidence, names, pictures, tuple(aside), label_loss).fit()
-    if not learn_presence or not evidence:
+    if not evidence or not (learn_presence or learn_synonyms):
         return fit
-    words = embed(vocabulary.queries)
-    found = fit_presence(ordered, evidence, words, vocabulary, names, fit.adaptation, label_loss)
-    if found.presence is None or found.comparison is None:
-        return replace(fit, presence=found.refused)
-    return _with_presence(fit, found.presence, found.comparison, names, words.shape[1])
-
-
-def _with_presence(
-    fit: Fit, presence: LearnedPresence, comparison: Comparison, names: Sequence[str], width: int
-) -> Fit:
-    """Add learned presence to a fit; IoUs change by what it changes on held-out images."""
-    alone = Adaptation((), np.zeros((0, width), np.float32), np.zeros(0, np.float32), fit.pictures)
-    changes = dict(zip(names, (comparison.after - comparison.before).tolist(), strict=True))
-    ious = {name: min(max(iou + changes[name], 0.0), 1.0) for name, iou in fit.adapted_ious.items()}
-    text = (
-        f"Learned of {len(presence.names)} labels; with it the IoU on held-out pictures changes by "
-        f"{100 * comparison.gain:+.1f} points."
-    )
-    adaptation = replace(fit.adaptation or alone, presence=presence)
-    return replace(
-        fit, adaptation=adaptation, adapted_ious=ious, adapted_iou=_mean(ious), presence=text
-    )
+    lessons = Lessons(ordered, embed(vocabulary.queries), vocabulary, label_loss)
+    if learn_synonyms:
+        fit, evidence = lessons.join_synonyms(fit, evidence)
+    return lessons.learn_presence(fit, evidence) if learn_presence else fit
 
 
 def _set_aside(
@@ -286,8 +240,8 @@ class _Fitting:
         text, adapted = (self._by_label(ious) for ious in (before, after))
         return Fit(
             adaptation,
-            _mean(text),
-            _mean(adapted),
+            mean_iou(text),
+            mean_iou(adapted),
             text,
             adapted,
             priors,
@@ -317,8 +271,3 @@ def _batches(
         check_width(example.width, embeddings.shape[1])
     limit = PATCHES // max(1, len(examples))
     return [Batch.of(example, embeddings, vocabulary, limit) for example in examples]
-
-
-def _mean(ious: Mapping[str, float]) -> float:
-    """Mean over labels; 0 without one."""
-    return sum(ious.values()) / len(ious) if ious else 0.0

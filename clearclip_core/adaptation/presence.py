@@ -13,7 +13,7 @@ the label wherever it is seen (`clearclip_core.adaptation.evidence`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -23,8 +23,9 @@ import torch
 
 from clearclip_core.adaptation.acceptance import Comparison, compare, count_patches, find_losing
 from clearclip_core.adaptation.adaptation import Adaptation, query_names
+from clearclip_core.adaptation.batch import added_logits
 from clearclip_core.adaptation.evidence import Evidence
-from clearclip_core.adaptation.examples import UNLABELED, Example, Float32Array
+from clearclip_core.adaptation.examples import UNLABELED, Example
 from clearclip_core.adaptation.learned_presence import LearnedPresence, cls_scores
 from clearclip_core.adaptation.sufficient_statistics import Float64Array
 from clearclip_core.segmentation.scores import TEMPERATURE
@@ -143,7 +144,7 @@ def learn_presence(
     before, after = [], []
     numbers = np.unique(clusters, return_inverse=True)[1]
     folds = numbers % min(_FOLDS, images)
-    logits = [_logits(each, adaptation, names) for each in own]
+    logits = [each.batch.text + added_logits(each.batch, adaptation, names) for each in own]
     for fold in range(folds.max() + 1):
         learned = fit_presence(known.some(folds != fold), names)
         for row in np.flatnonzero(folds == fold):
@@ -249,18 +250,3 @@ def logistic(x: Float64Array, y: Float64Array, weights: Float64Array) -> tuple[f
         solution -= np.linalg.solve(curvature, gradient)
     slope = float(solution[1]) / spread
     return float(solution[0]) - slope * mean, slope
-
-
-def _logits(
-    evidence: Evidence, adaptation: Adaptation | None, names: Sequence[str]
-) -> Float32Array:
-    """Return (N, G) logits of the text and of what is added to it."""
-    logits = evidence.batch.text.copy()
-    if adaptation is not None:
-        rows: Mapping[str, int] = {name: row for row, name in enumerate(adaptation.names)}
-        for group, name in enumerate(names):
-            if name in rows:
-                own = evidence.batch.patches @ adaptation.directions[rows[name]]
-                own += adaptation.offsets[rows[name]]
-                logits[:, group] += np.float32(TEMPERATURE) * own
-    return logits

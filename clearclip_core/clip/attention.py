@@ -255,3 +255,19 @@ def _few_heads_at_once(
             out = torch.bmm(logits.softmax(dim=-1), value[index, few])  # (step, N, d)
             merged[index, :, few] = out.transpose(0, 1)
     return merged.transpose(1, 2)
+
+
+def cls_row_and_diagonal(projections: Projections) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute attention from the CLS token to patches, and of patches to themselves.
+
+    Returns:
+        Two (B, N), means of the heads.
+    """
+    query, key = projections.query, projections.key
+    assert query is not None
+    assert key is not None
+    query = query * key.shape[-1] ** -0.5
+    row = (query[:, :, :1] @ key.mT).softmax(dim=-1)[:, :, 0, 1:]
+    totals = [(query[:, head] @ key[:, head].mT).logsumexp(dim=-1) for head in range(key.shape[1])]
+    own = ((query * key).sum(dim=-1) - torch.stack(totals, dim=1)).exp()
+    return row.mean(dim=1), own[:, :, 1:].mean(dim=1)

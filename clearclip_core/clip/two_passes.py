@@ -9,8 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from clearclip_core.clip.attention import TERMS, Projections, scaled_dot_product
+from clearclip_core.clip.attention import (
+    EARLIER_TERMS,
+    TERMS,
+    Projections,
+    cls_row_and_diagonal,
+    scaled_dot_product,
+)
 from clearclip_core.clip.earlier_layers import AFFINITIES, LAYERS, Layers, scaled_layer
+from clearclip_core.clip.key_maps import apply_key_maps
 from clearclip_core.clip.methods import Method
 from clearclip_core.clip.outliers import attention_outliers, damp_sinks, density_outliers, repair
 from clearclip_core.clip.transformer import (
@@ -41,15 +48,14 @@ class Trunk(NamedTuple):
         last_input: (B, 1 + N, width), the last block's input, CLS first.
         layers: layer -> (B, 1 + N, width) its output; layer 0 is the first block's input.
         total: (B, 1 + N, width), the sum of the outputs of all blocks; None if it is not needed.
-        maps: (B, heads, N, N), the sum of the key-key attention among patches of all blocks but
-            the last; None if it is not needed.
+        keys: (B, heads, 1 + N, d) of all blocks but the last; none if they are not needed.
         outliers: (B, N) bool, tokens to repair; None without a repair.
     """
 
     last_input: torch.Tensor
     layers: Mapping[int, torch.Tensor]
     total: torch.Tensor | None
-    maps: torch.Tensor | None
+    keys: Sequence[torch.Tensor]
     outliers: torch.Tensor | None
 
 
@@ -116,11 +122,7 @@ class TwoPasses(nn.Module):
         average = self._average(cosines)
         alike = cosines.where(cosines >= _LEAST_COSINE, 0) if self.affinity.sparse else cosines
         inputs = self._inputs(trunk, average, grid_hw)
-        maps = {"affinity": _attention_by(alike), "earlier": trunk.maps}
-        heads = [
-            self._attend(patches, cls, terms, maps)
-            for (patches, cls), terms in zip(inputs, self.method.all_terms, strict=True)
-        ]
+        heads = self._attend(inputs, trunk.keys, _attention_by(alike))
         dense = project_out(self.blocks[-1], sum(heads[1:], heads[0]), len(heads))
         if not self.affinity.cls_key:
             dense = dense + _CLS_SHARE * sum(cls for _, cls in inputs)
@@ -137,18 +139,19 @@ class TwoPasses(nn.Module):
         """Run all blocks but the last, the last too where its output is needed."""
         wanted, first = self._wanted_layers(), self.depth - len(self.blocks)
         layers = {first: x} if first in wanted else {}
-        with_maps = any("earlier" in terms for terms in self.method.all_terms)
+        with_keys = any("earlier" in terms for terms in self.method.all_terms)
         with_total = self.affinity.layer is None or (
             self.second is not None and self.second.layers is None
         )
-        maps = total = outliers = None
+        total = outliers = None
+        keys = []
         *earlier, last = self.blocks
         for number, block in enumerate(earlier, first + 1):
             projections = project(block, x, "qk")
-            if with_maps:
-                maps = _add_key_maps(maps, projections.key)
+            if with_keys and projections.key is not None:
+                keys.append(projections.key)
             if self.method.repair == "attention" and block is earlier[-1]:
-                outliers = attention_outliers(*_cls_row_and_diagonal(projections))
+                outliers = attention_outliers(*cls_row_and_diagonal(projections))
             x = x + attention_output(block, projections, "qk")
             x = damp_sinks(x + feed_forward(block, x), grid_hw, self.sink_channels)
             if number in wanted:
@@ -160,7 +163,7 @@ class TwoPasses(nn.Module):
             total = whole if total is None else total + whole
         if self.method.repair == "density":
             outliers = density_outliers(x[:, 1:])
-        return Trunk(x, layers, total, maps, outliers)
+        return Trunk(x, layers, total, keys, outliers)
 
     def _wanted_layers(self) -> set[int]:
         published = [self.affinity.layer, self.affinity.smoothing]
@@ -212,29 +215,58 @@ class TwoPasses(nn.Module):
 
     def _attend(
         self,
-        patches: torch.Tensor,
-        cls: torch.Tensor,
-        terms: Sequence[str],
-        maps: Mapping[str, torch.Tensor | None],
-    ) -> torch.Tensor:
-        """Apply the mean of the terms' maps to the values: (B, heads, N, d)."""
+        inputs: Sequence[tuple[torch.Tensor, torch.Tensor]],
+        keys: Sequence[torch.Tensor],
+        alike: torch.Tensor,
+    ) -> list[torch.Tensor]:
+        """Apply the mean of each pass's maps to its values: (B, heads, N, d) each.
+
+        Args:
+            inputs: patches (B, N, width) and CLS token (B, 1, width) of each pass.
+            keys: of earlier blocks.
+            alike: (B, N, N), map of the affinity for all heads.
+        """
+        own = [
+            self._projections(*given, terms)
+            for given, terms in zip(inputs, self.method.all_terms, strict=True)
+        ]
+        count = inputs[0][0].shape[1]
+        values = [each.value[:, :, -count:] for each in own]
+        earlier = self._apply_earlier(keys, values) if keys else ()
+        heads = []
+        for number, (terms, projections) in enumerate(zip(self.method.all_terms, own, strict=True)):
+            outputs, maps = [], 0
+            for term in terms:
+                if term == "earlier":
+                    outputs.append(earlier[number])
+                elif term == "affinity":
+                    outputs.append(_apply(alike, values[number]))
+                else:
+                    outputs.append(self._attend_by(term, projections)[:, :, -count:])
+                maps += len(keys) if term == "earlier" else 1
+            heads.append(sum(outputs[1:], outputs[0]) / maps)
+        return heads
+
+    def _projections(
+        self, patches: torch.Tensor, cls: torch.Tensor, terms: Sequence[str]
+    ) -> Projections:
         tokens = torch.cat([cls, patches], dim=1) if self.affinity.cls_key else patches
-        own = [term for term in terms if term not in maps]
-        projections = project(self.blocks[-1], tokens, *(own or ["identity"]))
+        own = [term for term in terms if term not in EARLIER_TERMS]
+        return project(self.blocks[-1], tokens, *(own or ["identity"]))
+
+    def _attend_by(self, term: str, projections: Projections) -> torch.Tensor:
         value = projections.value
         if self.affinity.cls_key:
             value = F.pad(value[:, :, 1:], (0, 0, 1, 0))  # a key without a value
-        outputs, count = [], 0
-        for term in terms:
-            given = maps.get(term)
-            if given is None:
-                left, right = (getattr(projections, name) for name in TERMS[term])
-                outputs.append(scaled_dot_product(left, right, value)[:, :, -patches.shape[1] :])
-                count += 1
-            else:
-                outputs.append(_apply(given, value[:, :, -patches.shape[1] :]))
-                count += self.depth - 1 if term == "earlier" else 1
-        return sum(outputs[1:], outputs[0]) / count
+        left, right = (getattr(projections, name) for name in TERMS[term])
+        return scaled_dot_product(left, right, value)
+
+    def _apply_earlier(
+        self, keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor]
+    ) -> Sequence[torch.Tensor]:
+        """Apply the maps of earlier blocks to the values of all passes, each map made once."""
+        width = values[0].shape[-1]
+        return torch.split(apply_key_maps(keys, torch.cat(list(values), dim=-1)), width, dim=-1)
 
 
 def _cosines(patches: torch.Tensor) -> torch.Tensor:
@@ -253,46 +285,7 @@ def _attention_by(cosines: torch.Tensor) -> torch.Tensor:
 
 
 def _apply(weights: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Multiply maps (B, N, N) of all heads, or (B, heads, N, N), with values (B, heads, N, d)."""
-    if weights.ndim == 4:
-        return weights @ value
+    """Multiply a map (B, N, N) for all heads with values (B, heads, N, d)."""
     batch, heads, count, width = value.shape
     merged = value.transpose(1, 2).reshape(batch, count, heads * width)
     return (weights @ merged).reshape(batch, count, heads, width).transpose(1, 2)
-
-
-def _add_key_maps(total: torch.Tensor | None, key: torch.Tensor | None) -> torch.Tensor:
-    """Add a block's key-key attention among patches to that of earlier blocks, in place.
-
-    The CLS token takes part in the softmax; its row and column are dropped, so rows sum to less
-    than 1.
-
-    Args:
-        total: (B, heads, N, N), or None before the first block.
-        key: (B, heads, 1 + N, d).
-    """
-    assert key is not None
-    if total is None:
-        batch, heads, count, _ = key.shape
-        total = key.new_zeros(batch, heads, count - 1, count - 1)
-    scaled = key * key.shape[-1] ** -0.5
-    for window in range(len(key)):  # so that one map of all heads is in memory beside the sum
-        weights = torch.bmm(scaled[window], key[window].mT).softmax(dim=-1)
-        total[window] += weights[:, 1:, 1:]
-    return total
-
-
-def _cls_row_and_diagonal(projections: Projections) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compute attention from the CLS token to patches, and of patches to themselves.
-
-    Returns:
-        Two (B, N), means of the heads.
-    """
-    query, key = projections.query, projections.key
-    assert query is not None
-    assert key is not None
-    query = query * key.shape[-1] ** -0.5
-    row = (query[:, :, :1] @ key.mT).softmax(dim=-1)[:, :, 0, 1:]
-    totals = [(query[:, head] @ key[:, head].mT).logsumexp(dim=-1) for head in range(key.shape[1])]
-    own = ((query * key).sum(dim=-1) - torch.stack(totals, dim=1)).exp()
-    return row.mean(dim=1), own[:, :, 1:].mean(dim=1)

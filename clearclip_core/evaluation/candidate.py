@@ -16,6 +16,7 @@ from clearclip_core.adaptation.adaptation import Adaptation
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.segmentation.masks import BoolMask
 from clearclip_core.segmentation.scores import Scores
+from clearclip_core.segmentation.synonyms import join_synonyms
 from clearclip_core.segmenter import Segmenter
 from clearclip_core.vocabulary import Label, Vocabulary
 
@@ -110,6 +111,8 @@ class Candidate:
             image_cls = features.image_cls if self.adaptation.needs_cls else None
             embeddings, bias = self.adaptation.apply(embeddings, vocabulary, image_cls)
         scores = Scores.of(features, embeddings, vocabulary, bias)
+        if self.adaptation is not None and self.adaptation.joined:
+            scores = join_synonyms(scores, self.adaptation.joined)
         rule = self.rule
         thresholds = rule.thresholds(len(self.labels))
         made = self.segmenter.decide(scores, thresholds, rgb, rule.refine, rule.propagate)

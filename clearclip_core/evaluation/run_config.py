@@ -36,6 +36,7 @@ class RunConfig:
         threshold: probability below which a pixel is background.
         temperature: factor on the cosines before the softmax.
         least_share: share of the labelled pixels up to which a label is background.
+        text_side: presence, mixed share and distance of the method's text side; None without one.
     """
 
     benchmark: str
@@ -58,10 +59,13 @@ class RunConfig:
     threshold: float
     temperature: float = TEMPERATURE
     least_share: float = 0.0
+    text_side: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):  # JSON gives lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.text_side is not None:
+            object.__setattr__(self, "text_side", tuple(self.text_side))
 
     @property
     def key(self) -> str:
@@ -71,13 +75,15 @@ class RunConfig:
     def to_json(self) -> dict[str, Any]:
         """Return all values under their names in files, on which `key` depends.
 
-        Temperature and least share are left out where they are the paper's.
+        Temperature, least share and text side are left out where they are the paper's.
         """
-        later = {}
+        later: dict[str, Any] = {}
         if self.temperature != TEMPERATURE:
             later["temperature"] = self.temperature
         if self.least_share:
             later["least_share"] = self.least_share
+        if self.text_side is not None:
+            later["text_side"] = list(self.text_side)
         return {
             "benchmark": self.benchmark,
             "pictures": self.pictures,
@@ -129,6 +135,7 @@ class RunConfig:
             threshold=value["threshold"],
             temperature=value.get("temperature", TEMPERATURE),
             least_share=value.get("least_share", 0.0),
+            text_side=value.get("text_side"),
         )
         if others := sorted(value.keys() - made.to_json().keys()):
             raise ValueError(f"Expected the settings of an evaluation, but got {others} too.")

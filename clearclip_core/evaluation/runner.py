@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -17,12 +18,15 @@ from tqdm import tqdm
 from clearclip_core.evaluation.checkpoint import Checkpoint
 from clearclip_core.evaluation.confusion_matrix import Confusion
 from clearclip_core.evaluation.datasets.benchmarks import Benchmark
+from clearclip_core.evaluation.datasets.protocols import WHOLE_PX
 from clearclip_core.evaluation.datasets.samples import Sample
 from clearclip_core.evaluation.results import Tally, percent
 from clearclip_core.images.label_maps import Truth
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.segmentation.scores import Scores
+from clearclip_core.segmentation.text_side import TextSide, group_words, score_with_text_side
 from clearclip_core.segmenter import Labels, Segmenter
+from clearclip_core.vocabulary import Vocabulary
 
 LabelMap = npt.NDArray[np.int16]
 #: (H, W, 3) uint8 RGB -> one label map a method, computed lazily.
@@ -66,15 +70,50 @@ def predictor(segmenter: Segmenter, benchmark: Benchmark, labels: Labels) -> Pre
     """
     vocabulary = segmenter.vocabulary(labels)
     embeddings = segmenter.embed(vocabulary.queries)
+    side = benchmark.text_side
+    score: Callable[[RGBArray], Scores] = (
+        partial(_score, segmenter, embeddings, vocabulary)
+        if side is None
+        else _text_side_scorer(segmenter, embeddings, vocabulary, side)
+    )
 
     @torch.inference_mode()
     def predict(rgb: RGBArray) -> Iterable[LabelMap]:
-        scores = Scores.of(segmenter.encode(rgb), embeddings, vocabulary)
+        scores = score(rgb)
         if benchmark.temperature != scores.temperature:
             scores = replace(scores, temperature=benchmark.temperature)
         yield benchmark.decision(scores.label_map(benchmark.threshold))
 
     return predict
+
+
+def _score(
+    segmenter: Segmenter, embeddings: torch.Tensor, vocabulary: Vocabulary, rgb: RGBArray
+) -> Scores:
+    """Score an image against words."""
+    return Scores.of(segmenter.encode(rgb), embeddings, vocabulary)
+
+
+def _text_side_scorer(
+    segmenter: Segmenter, embeddings: torch.Tensor, vocabulary: Vocabulary, side: TextSide
+) -> Callable[[RGBArray], Scores]:
+    """Return the function that scores an image against words that follow it.
+
+    The CLS feature of the whole image takes one more pass over it, as one window.
+    """
+    groups = group_words(embeddings, side.distance)
+    sizes = replace(segmenter.preprocessing, window_px=WHOLE_PX, stride_px=WHOLE_PX)
+    whole = Segmenter(segmenter.model, segmenter.method, sizes, windows_at_once=1)
+
+    def score(rgb: RGBArray) -> Scores:
+        features = segmenter.encode(rgb, with_cls=True)
+        picture_cls = None
+        if not side.by_window:
+            one = features if features.plan.count == 1 else whole.encode(rgb, with_cls=True)
+            picture_cls = one.image_cls
+        return score_with_text_side(features, picture_cls, embeddings, vocabulary, groups, side)
+
+    return score
 
 
 def evaluate(

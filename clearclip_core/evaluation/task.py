@@ -17,6 +17,7 @@ from clearclip_core.evaluation.datasets.samples import Sample, find_samples
 from clearclip_core.evaluation.results import Shard
 from clearclip_core.evaluation.run_config import RunConfig, digest_of
 from clearclip_core.images.preprocessing import Preprocessing
+from clearclip_core.segmentation.text_side import TextSide
 from clearclip_core.segmenter import Segmenter
 from clearclip_core.vocabulary import Label
 
@@ -123,6 +124,7 @@ class EvaluationTask:
             threshold=self.benchmark.threshold,
             temperature=self.benchmark.temperature,
             least_share=self.benchmark.least_share,
+            text_side=_numbers(self.benchmark.text_side),
         )
 
 
@@ -140,6 +142,10 @@ def result_path(config: RunConfig, shard: Shard, folder: Path = Path("results"))
     if shard.of > 1:
         parts.append(f"shard-{shard.index}-of-{shard.of}")
     return folder / f"{'.'.join(parts)}.json"
+
+
+def _numbers(side: TextSide | None) -> tuple[float, float, float] | None:
+    return None if side is None else (side.presence, side.mixed, side.distance)
 
 
 def _safe(name: str) -> str:

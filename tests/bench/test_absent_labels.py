@@ -49,6 +49,8 @@ OPTIONS = {
     "label filter 0.01": ScoreOptions(label_filter=0.01),
     "label filter 0.005": ScoreOptions(label_filter=0.005),
     "label filter 0.002": ScoreOptions(label_filter=0.002),
+    "label filter 0.001": ScoreOptions(label_filter=0.001),
+    "label filter 0.0005": ScoreOptions(label_filter=0.0005),
     "presence 0.1, label filter 0.005": ScoreOptions(presence=0.1, label_filter=0.005),
 }
 

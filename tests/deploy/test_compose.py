@@ -139,6 +139,7 @@ SET = {
     "LABEL_FILTER": "0.1",
     "PROPAGATE": "true",
     "ADAPT_PRESENCE": "true",
+    "ADAPT_SYNONYMS": "true",
     "SYNONYMS": "joined",
 }
 

@@ -83,7 +83,10 @@ class Learner:
         self._builder = ExampleBuilder(settings, engine, read_image)
         bound = settings.adapt_label_loss / 100
         self._fit_examples = fit_examples or partial(
-            adapt, label_loss=bound, learn_presence=settings.adapt_presence
+            adapt,
+            label_loss=bound,
+            learn_presence=settings.adapt_presence,
+            learn_synonyms=settings.adapt_synonyms,
         )
 
     @property

@@ -15,7 +15,7 @@ label on an image on which the label itself was drawn.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ from clearclip_core import BoolMask, Example, Segmentation, Vocabulary
 from clearclip_core.adaptation.adaptation import query_names
 from clearclip_core.adaptation.examples import UNLABELED
 from clearclip_core.segmentation.scores import TEMPERATURE
+from clearclip_core.segmentation.synonyms import join_queries
 
 #: Steps of confidence from 0 to 1: a threshold is one of their lower ends.
 STEPS: Final = 50
@@ -162,6 +163,7 @@ def measure_patches(
     embeddings: torch.Tensor,
     bias: torch.Tensor,
     vocabulary: Vocabulary,
+    joined: Collection[str] = (),
 ) -> dict[str, ThresholdCounts]:
     """Count the right and wrong patches of each label of an example, for scores that have changed.
 
@@ -173,12 +175,18 @@ def measure_patches(
         embeddings: (Q, D), as `clearclip_core.Adaptation.apply` returns them.
         bias: (Q,), as `clearclip_core.Adaptation.apply` returns it.
         vocabulary: the labels of today.
+        joined: names of the labels whose prompts are joined.
 
     Returns:
         Name of the label -> its counts, in patches.
     """
     patches = torch.from_numpy(example.patches.astype(np.float32))
-    cosines = patches @ embeddings.to(patches).T + bias.to(patches)
+    words, offsets = embeddings.to(patches), bias.to(patches)
+    cosines = patches @ words.T + offsets
+    if joined:
+        means = words @ torch.from_numpy(example.mean_feature) + offsets
+        rows, vocabulary = join_queries(cosines.T, means, vocabulary, TEMPERATURE, joined)
+        cosines = rows.T.contiguous()
     names = query_names(vocabulary)
     cosines[:, [name not in {*example.known, UNLABELED} for name in names]] = -torch.inf
     best = (cosines * TEMPERATURE).softmax(dim=1).max(dim=1)  # (N,)

@@ -97,7 +97,8 @@ class LabelEmbeddings:
                     embeddings, self.vocabulary, image_cls, self._embeddings
                 )
                 bias = bias + learned
-            return measure_patches(example, embeddings, bias, self.vocabulary)
+            joined = () if adaptation is None else adaptation.joined
+            return measure_patches(example, embeddings, bias, self.vocabulary, joined)
 
         return add_up(map(measured, examples))
 
@@ -243,6 +244,7 @@ def fit_version(
         refused=dict(fit.refused),
         set_aside=_set_aside(fit, stored),
         presence=fit.presence,
+        synonyms=fit.synonyms,
     )
     return FittedVersion(version, adaptation, stored, examples, labels)
 

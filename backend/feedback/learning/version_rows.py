@@ -64,7 +64,7 @@ def _refresh(
     connection: Connection, kept: Version, project: int, model: str, version: Version
 ) -> Version:
     """Give a version that is kept the reasons of an equal one that was made later."""
-    names = ("refused", "set_aside", "presence", "objection")
+    names = ("refused", "set_aside", "presence", "synonyms", "objection")
     reasons = {name: getattr(version, name) for name in names}
     fresh = replace(kept, **reasons)
     if fresh != kept:
@@ -108,6 +108,7 @@ def version_from_row(row: Row[Any]) -> Version:
         refused=facts.get("refused", {}),
         set_aside=tuple(SetAsideAnnotation(**each) for each in facts.get("set_aside", ())),
         presence=facts.get("presence", ""),
+        synonyms=facts.get("synonyms", ""),
         objection=facts.get("objection", ""),
     )
 

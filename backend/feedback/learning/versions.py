@@ -76,6 +76,7 @@ class Version:
         refused: name of the label -> why what corrections say of it was not taken over.
         set_aside: annotations that were set aside.
         presence: what came of learning presence; empty where nobody asked for it.
+        synonyms: what came of joining the words of labels; empty where nobody asked for it.
         objection: why it did not go live though it is better; empty where nothing spoke against it.
         origin: a step here, or a file.
         created: when it was made, in seconds since the epoch.
@@ -95,6 +96,7 @@ class Version:
     refused: Mapping[str, str] = field(default_factory=dict)
     set_aside: tuple[SetAsideAnnotation, ...] = ()
     presence: str = ""
+    synonyms: str = ""
     objection: str = ""
     origin: Origin = "step"
     created: float = 0.0
@@ -114,6 +116,7 @@ class Version:
             **({"refused": dict(self.refused)} if self.refused else {}),
             **({"set_aside": [e.to_json() for e in self.set_aside]} if self.set_aside else {}),
             **({"presence": self.presence} if self.presence else {}),
+            **({"synonyms": self.synonyms} if self.synonyms else {}),
             **({"objection": self.objection} if self.objection else {}),
         }
 

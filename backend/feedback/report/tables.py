@@ -86,8 +86,9 @@ def _print_reasons(version: Mapping[str, Any], console: Console) -> None:
     number = version["number"]
     if version.get("objection"):
         console.print(f"Version {number}: {_safe(version['objection'])}", highlight=False)
-    if version.get("presence"):
-        console.print(f"Version {number}, presence: {_safe(version['presence'])}", highlight=False)
+    for lesson in ("presence", "synonyms"):
+        if version.get(lesson):
+            console.print(f"Version {number}, {lesson}: {_safe(version[lesson])}", highlight=False)
     for label, reason in version.get("refused", {}).items():
         console.print(
             f"Version {number} leaves {_safe(label or 'no label')} as it was: {_safe(reason)}",

@@ -17,6 +17,7 @@ from clearclip_core.evaluation.datasets.layouts import Layout
 from clearclip_core.images.label_maps import IGNORE
 from clearclip_core.images.preprocessing import Preprocessing
 from clearclip_core.segmentation.scores import TEMPERATURE
+from clearclip_core.segmentation.text_side import TextSide
 
 #: Short side of a resized image in px (Sec. 4.1 of the paper).
 SHORT_SIDE_PX = 448
@@ -39,6 +40,7 @@ class Benchmark:
         temperature: factor on the cosines before the softmax; no unit.
         least_share: a label with at most this share of the pixels that are no background becomes
             background.
+        text_side: how words follow pictures, for a method with a text side; None for others.
         paper_colours: normalise colours with the paper's mean and std for every model, not with
             the model's own.
 
@@ -60,6 +62,7 @@ class Benchmark:
     short_side_px: int = SHORT_SIDE_PX
     temperature: float = TEMPERATURE
     least_share: float = 0.0
+    text_side: TextSide | None = None
     paper_colours: bool = True
 
     def __post_init__(self) -> None:

@@ -8,9 +8,10 @@ from types import MappingProxyType
 
 from clearclip_core.clip.methods import Method
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS, Benchmark
+from clearclip_core.segmentation.text_side import TextSide
 
 #: A window of this side holds a whole resized picture, whose long side is limited to it.
-_WHOLE_PX = 2048
+WHOLE_PX = 2048
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Protocol:
         least_shares: benchmark -> share of the labelled pixels up to which a label is background.
         whole: benchmarks whose pictures are one window each.
         key_weights: benchmark -> key weight of the attention ``procrustes``.
+        text_sides: benchmark -> numbers of the method's text side.
     """
 
     thresholds: Mapping[str, float]
@@ -32,12 +34,13 @@ class Protocol:
     least_shares: Mapping[str, float] = field(default_factory=dict)
     whole: frozenset[str] = frozenset()
     key_weights: Mapping[str, float] = field(default_factory=dict)
+    text_sides: Mapping[str, TextSide] = field(default_factory=dict)
 
     def of(self, benchmark: Benchmark) -> Benchmark:
         """Return a benchmark under this protocol."""
         name = benchmark.name
         sides_px = {"cityscapes": 560, **self.short_sides_px}
-        window_px, stride_px = (_WHOLE_PX, _WHOLE_PX) if name in self.whole else (224, 112)
+        window_px, stride_px = (WHOLE_PX, WHOLE_PX) if name in self.whole else (224, 112)
         return replace(
             benchmark,
             threshold=self.thresholds.get(name, 0.0),
@@ -46,6 +49,7 @@ class Protocol:
             window_px=window_px,
             stride_px=stride_px,
             least_share=self.least_shares.get(name, 0.0),
+            text_side=self.text_sides.get(name),
         )
 
 
@@ -54,6 +58,18 @@ _MIDDLE = Protocol(
     thresholds={"voc21": 0.15, "context60": 0.15, "coco_object": 0.35},
     temperatures={"voc21": 50.0, "coco_object": 55.0},
     least_shares={"voc21": 0.1},
+)
+_RFCLIP_TEXT_SIDES: Mapping[str, TextSide] = MappingProxyType(
+    {
+        "voc21": TextSide(0.1, 0.03, 0.10),
+        "context60": TextSide(0.25, 0.04, 0.09),
+        "coco_object": TextSide(0.25, 0.01, 0.10),
+        "voc20": TextSide(0.4, 0.02, 0.10),
+        "cityscapes": TextSide(0.1, 0.03, 0.14, by_window=True),
+        "context59": TextSide(0.25, 0.04, 0.09),
+        "ade20k": TextSide(0.3, 0.05, 0.06),
+        "coco_stuff": TextSide(0.2, 0.02, 0.02),
+    }
 )
 
 #: Preset -> its protocol. The paper's own is that of all others.
@@ -67,7 +83,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
         ),
         "scclip": _MIDDLE,
         "sfp": replace(_MIDDLE, short_sides_px={"ade20k": 384}),
-        "rfclip": Protocol(_TENTH, whole=frozenset({"voc21"})),
+        "rfclip": Protocol(_TENTH, whole=frozenset({"voc21"}), text_sides=_RFCLIP_TEXT_SIDES),
     }
 )
 

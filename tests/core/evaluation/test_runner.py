@@ -22,6 +22,7 @@ from clearclip_core.evaluation.results import Tally
 from clearclip_core.evaluation.runner import evaluate, predictor, run_through
 from clearclip_core.evaluation.task import EvaluationTask
 from clearclip_core.images.label_maps import LayoutError
+from clearclip_core.segmentation.text_side import TextSide, group_words, score_with_text_side
 from tests.core.evaluation import miniatures, reference
 
 CLASSES = 3
@@ -162,3 +163,27 @@ def test_in_float64_plain_loops_give_the_same_label_maps(
     for sample, label_map in zip(task.samples, expected, strict=True):
         (found,) = predict_one(sample.read()[0])
         assert (found == label_map).all()
+
+
+def test_a_benchmark_with_a_text_side_looks_at_the_picture_as_a_whole() -> None:
+    """The prior is of the picture as one window, or of each window; the words go with windows."""
+    classes = ("sky", "grass", "tree")
+    segmenter = Segmenter.load("demo", device="cpu", precision="fp32", short_side_px=112)
+    sizes = replace(segmenter.preprocessing, window_px=64, stride_px=32)
+    segmenter = Segmenter(segmenter.model, "clearclip", sizes)
+    whole = Segmenter(segmenter.model, "clearclip", replace(sizes, window_px=256))
+    rgb, _ = find_samples(BENCHMARKS["demo"], None)[0].read()
+    features, words = segmenter.encode(rgb, with_cls=True), segmenter.embed(classes)
+    assert features.plan.count > 1
+    one = whole.encode(rgb, with_cls=True)
+    assert one.plan.count == 1
+    for by_window in (False, True):
+        side = TextSide(0.3, 0.1, 0.2, by_window)
+        benchmark = Benchmark("own", "own", classes, None, text_side=side)
+        (label_map,) = predictor(segmenter, benchmark, classes)(rgb)
+        assert one.cls is not None
+        picture_cls = None if by_window else one.cls[0]
+        groups = group_words(words, side.distance)
+        vocabulary = segmenter.vocabulary(classes)
+        scores = score_with_text_side(features, picture_cls, words, vocabulary, groups, side)
+        assert np.array_equal(label_map, scores.label_map())

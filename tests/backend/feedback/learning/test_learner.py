@@ -990,7 +990,7 @@ def test_the_bound_of_a_label_is_the_settings(
     asked: list[dict[str, Any]] = []
     name = "backend.feedback.learning.learner.adapt"
     monkeypatch.setattr(name, lambda *args, **named: asked.append(named))
-    school = School(database, adapt_label_loss=4, adapt_presence=True)
+    school = School(database, adapt_label_loss=4, adapt_presence=True, adapt_synonyms=True)
     bounded = make_learner(school.settings, colour_engine(), read_image, school.stores, None)
     bounded._fit_examples([], lambda _: torch.eye(3), Vocabulary.of(["sky"]), ())
-    assert asked == [{"label_loss": 0.04, "learn_presence": True}]
+    assert asked == [{"label_loss": 0.04, "learn_presence": True, "learn_synonyms": True}]

@@ -19,7 +19,7 @@ from backend.feedback.learning.thresholds import (
     measure,
     measure_patches,
 )
-from clearclip_core import DenseFeatures, Example, Segmentation, Vocabulary, WindowPlan
+from clearclip_core import DenseFeatures, Example, Label, Segmentation, Vocabulary, WindowPlan
 
 LABELS = ("car", "sky", "tree")
 
@@ -183,6 +183,34 @@ def test_what_was_of_a_label_that_is_no_more_is_wrong_for_none() -> None:
     assert measured.keys() == {"sky"}
     assert measured["sky"].wrong.sum() == 0
     assert measured["sky"].right.sum() == measured["sky"].true_px > 0
+
+
+def test_joined_words_of_a_label_are_measured_as_one() -> None:
+    """Against the formula, a patch at a time: the weights are of the means over all patches."""
+    words = Vocabulary((Label("car", ("car", "van")), Label("sky")))
+    patches = np.array([[0.2, 0.1, 0.17], [0.25, 0.1, 0.17], [0.1, 0.22, 0.17]], np.float16)
+    weights = np.array([3, 2, 1], np.float32)
+    coverage = np.array([[0, 1], [0, 1], [1, 0]], np.float16)  # the last patch is of nothing
+    example = Example(
+        ("car", "sky"),
+        ("", "car"),
+        np.ones(2, np.float32),
+        np.ones((2, 3), np.float32),
+        patches,
+        coverage,
+        weights,
+    )
+    logits = 50 * patches.astype(np.float64)
+    means = np.exp(weights @ logits[:, :2] / weights.sum())
+    car = np.log((means / means.sum() * np.exp(logits[:, :2])).sum(axis=1))
+    shares = np.exp(car) / (np.exp(car) + np.exp(logits[:, 2]))
+    assert (shares > 0.5).tolist() == [True, True, False]
+    counts = measure_patches(example, torch.eye(3), torch.zeros(3), words, ("car",))["car"]
+    right = np.bincount((shares[:2] * 50).astype(int), weights[:2], 50)
+    np.testing.assert_array_equal(counts.right, right)
+    assert counts.wrong.sum() == 0
+    apart = measure_patches(example, torch.eye(3), torch.zeros(3), words)["car"]
+    assert apart.wrong.sum() == 1  # the other word, which the picture does not show, wins there
 
 
 def test_labels_that_come_and_go_compete_where_they_were_known() -> None:

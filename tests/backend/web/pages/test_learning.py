@@ -112,6 +112,7 @@ HELD = Version(
     refused={"<i>rose</i>": "It would lose more than it may.", "": "It says too little."},
     set_aside=(SetAsideAnnotation(1, "wine", "Two others <b>say</b> otherwise."),),
     presence="Learned of 3 labels.",
+    synonyms="The words of “ground” are joined.",
     objection="It is still worse where version 2 was.",
 )
 
@@ -126,6 +127,7 @@ def test_what_was_not_taken_over_is_said_with_a_button_to_trust() -> None:
     newest, live = client.get(LEARNING).get_json(force=True)["versions"]
     assert (newest["live"], live["live"]) == (False, True)
     assert newest["presence"] == "Learned of 3 labels."
+    assert newest["synonyms"] == "The words of “ground” are joined."
     assert newest["refused"]["<i>rose</i>"] == "It would lose more than it may."
     assert newest["set_aside"] == [
         {"annotation": 1, "label": "wine", "reason": "Two others <b>say</b> otherwise."}

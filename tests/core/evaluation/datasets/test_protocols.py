@@ -7,6 +7,7 @@ import numpy as np
 from clearclip_core import METHODS, Method
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS
 from clearclip_core.evaluation.datasets.protocols import PROTOCOLS, benchmark_for, method_for
+from clearclip_core.segmentation.text_side import TextSide
 
 
 def test_methods_of_the_paper_are_measured_as_the_paper_does() -> None:
@@ -40,6 +41,10 @@ def test_what_the_other_presets_have_of_their_own() -> None:
     assert benchmark_for("ade20k", METHODS["sfp"]).short_side_px == 384
     assert benchmark_for("voc21", METHODS["rfclip"]).window_px == 2048
     assert benchmark_for("voc20", METHODS["rfclip"]).window_px == 224
+    assert benchmark_for("ade20k", METHODS["rfclip"]).text_side == TextSide(0.3, 0.05, 0.06)
+    by_window = TextSide(0.1, 0.03, 0.14, by_window=True)
+    assert benchmark_for("cityscapes", METHODS["rfclip"]).text_side == by_window
+    assert benchmark_for("ade20k", METHODS["scclip"]).text_side is None
     assert benchmark_for("voc20", METHODS["pearl"]).window_px == 2048
     assert benchmark_for("context60", METHODS["naclip"]).threshold == 0.1
     assert method_for("ade20k", METHODS["pearl"]).key_weight == 0.3
