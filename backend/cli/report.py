@@ -20,8 +20,9 @@ from backend.cli.options import (
 from backend.cli.signals import stopped_by_signals
 from backend.feedback.report.charts import plots
 from backend.feedback.report.csv_table import to_csv
-from backend.feedback.report.statistics import Step, measure
+from backend.feedback.report.statistics import make_report
 from backend.feedback.report.tables import print_report
+from backend.feedback.sums.project_sums import Step
 from backend.services import READ_RETRY_FOR_S, Services
 from backend.settings import Settings
 
@@ -65,13 +66,9 @@ def report(
     services.database.check()
     _read_pending(services, project, backfill)
     annotations = services.annotations
-    savings = measure(
-        project,
-        annotations.stream(project),
-        waiting=annotations.count_open(project),
-        step=step,
-        label=label,
-    )
+    annotations.recount(project)
+    waiting = annotations.count_open(project)
+    savings = make_report(project, annotations.sums(project, step), waiting=waiting, label=label)
     if json_file is not None:
         write_text(json_file, json.dumps(savings.to_json(), indent=2) + "\n")
     if csv_file is not None:

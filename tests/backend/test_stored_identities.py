@@ -21,13 +21,14 @@ from sqlalchemy import text
 from backend import create_app
 from backend.database.database import Database
 from backend.errors import ImageNotFound
-from backend.feedback.annotation_store import AnnotationStore, ReadAnnotation
+from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.learning.model_key import model_key
 from backend.feedback.learning.thresholds import ThresholdCounts
 from backend.feedback.learning.version_file import export, read_export
 from backend.feedback.learning.version_registry import VersionRegistry
 from backend.feedback.learning.versions import ActiveModel, TrainingExample, Version
+from backend.feedback.read_annotation import ReadAnnotation
 from backend.inference.feature_cache import FeatureFolder
 from backend.jobs.job_report import JobReport
 from backend.jobs.job_store import JobStore
