@@ -7,22 +7,27 @@ begun to send or that is written to, so that some clients can take all of them.
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker
 from waitress import wasyncore
 
-from backend.inference.engine import Engine
 from backend.settings import Settings
 from backend.telemetry.logs import logging_config
-from backend.web.app import create_app
 from backend.web.connections import MAX_CONNECTIONS, Server
 from backend.web.dispatcher import Dispatcher
+from backend.web.server import make_app
+from backend.web.starting_app import StartingApp
+
+log = logging.getLogger(__name__)
 
 #: The longest time after which the loop looks whether it is to end, in seconds.
 _LOOP_S = 0.5
@@ -37,6 +42,8 @@ class GunicornApp(BaseApplication):  # type: ignore[misc]
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings  # `load_config` and the worker read it
+        self.starting = StartingApp(self._make, settings)
+        self._stop: Callable[[], None] = lambda: None
         super().__init__()
 
     def load_config(self) -> None:
@@ -52,20 +59,19 @@ class GunicornApp(BaseApplication):  # type: ignore[misc]
             self.cfg.set("control_socket_disable", True)
 
     def load(self) -> Any:
-        """Make the WSGI application in the worker process, and start its engine and worker."""
-        engine = Engine.from_settings(self.settings)
-        engine.start()
-        app = create_app(self.settings, engine)
-        worker = app.extensions["worker"]
-        worker.start()
+        """Return a WSGI application that answers at once, and make the true one in a thread."""
+        self.cfg.set("worker_exit", self._end)
+        self.starting.start()
+        return self.starting
 
-        def stop(_server: Any, _process: Any) -> None:
-            worker.stop()
-            engine.stop()
-            engine.join()
-
-        self.cfg.set("worker_exit", stop)
+    def _make(self) -> Any:
+        app, self._stop = make_app(self.settings)
         return app
+
+    def _end(self, _server: Any, _process: Any) -> None:
+        if self.starting.is_starting:
+            os._exit(0)  # a thread that imports torch while the interpreter ends would crash
+        self._stop()
 
 
 class LoopWorker(Worker):  # type: ignore[misc]
@@ -87,7 +93,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
         self._servers = [
             Server(self.wsgi, settings, one.sock, self._watched, dispatcher) for one in self.sockets
         ]
-        while self.alive:
+        while self.alive and not self.app.starting.failure:
             self._serve_once()
             self.alive = self.alive and self.ppid == os.getppid()
         for server in self._servers:
@@ -96,6 +102,9 @@ class LoopWorker(Worker):  # type: ignore[misc]
         while time.monotonic() < end and any(server.is_busy for server in self._servers):
             self._serve_once()
         dispatcher.shutdown()
+        if failure := self.app.starting.failure:
+            log.error("%s", failure)
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
     def _serve_once(self) -> None:
         self.notify()
