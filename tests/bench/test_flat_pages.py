@@ -17,8 +17,11 @@ from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import ANNOTATIONS
 from backend.feedback.comparison import LabelDiff
+from backend.feedback.learning.tables import EXAMPLES
 from backend.feedback.read_annotation import ReadAnnotation
 from backend.jobs.job_store import JobStore
+from backend.prediction.failures import FailureStore
+from backend.services import Services
 from backend.settings import Settings
 from tests.backend.conftest import postgres_url  # noqa: F401 -- a fixture
 from tests.backend.fakes.colour_segmenter import colour_engine
@@ -30,6 +33,7 @@ ANNOTATIONS_READ = 100_000
 LABELS = 20
 DAYS = 120
 VERSIONS = 20
+FAILED = 1000
 ROUNDS = 15
 FIRST_DAY = 1_790_000_000
 
@@ -78,6 +82,26 @@ def fill(database: Database) -> AnnotationStore:
     return annotations
 
 
+def teach(database: Database, model: str) -> None:
+    """Keep a training example of each annotation."""
+    for start in range(0, ANNOTATIONS_READ, 10_000):
+        rows = [
+            {
+                "annotation": number,
+                "model": model,
+                "picture": 0,
+                "project": 7,
+                "digest": f"{number:064x}",
+                "paint": "{}",
+                "learned": 1.0,
+                "example": bytes(1000),
+            }
+            for number in range(start, start + 10_000)
+        ]
+        with database.write() as connection:
+            connection.execute(insert(EXAMPLES), rows)
+
+
 def spread(call: Callable[[], Any]) -> str:
     call()
     times = [seconds(call) for _ in range(ROUNDS)]
@@ -120,7 +144,10 @@ def test_pages_are_flat(
         spread(lambda: store.task_ids(1)),
         "once for a walk through its tasks",
     )
-    client: FlaskClient = create_app(Settings(model="demo"), colour_engine()).test_client()
+    settings, engine_of_colours = Settings(model="demo"), colour_engine()
+    teach(database, Services(settings, engine_of_colours).registry.model_key)
+    FailureStore(database).add([(task, "It is no image.") for task in range(FAILED)])
+    client: FlaskClient = create_app(settings, engine_of_colours).test_client()
     for path in ("/status", "/jobs", "/projects/7/report.json", "/projects/7/report?step=day"):
         people = {"Accept": "text/html"} if "?" in path else {}
         name = "the report's page, 120 days" if people else path
@@ -129,7 +156,8 @@ def test_pages_are_flat(
             "30 ms",
             spread(lambda path=path, people=people: client.get(path, headers=people)),
             f"20 jobs of 100,000 to {TASKS:,} tasks, {ANNOTATIONS_READ:,} annotations of "
-            f"{LABELS} labels, {VERSIONS} model versions; median of {ROUNDS}",
+            f"{LABELS} labels, all learned from, {VERSIONS} model versions, {FAILED:,} failed "
+            f"tasks; median of {ROUNDS}",
         )
     numbers = iter(range(ANNOTATIONS_READ, 2 * ANNOTATIONS_READ))
 
