@@ -71,7 +71,8 @@ def report(
     services.database.check()
     _read_pending(services, project, backfill)
     annotations = services.annotations
-    annotations.recount(project)
+    if backfill:
+        annotations.recount(project)
     waiting = annotations.count_open(project)
     savings = make_report(project, annotations.sums(project, step), waiting=waiting, label=label)
     if json_file is not None:

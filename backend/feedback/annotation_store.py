@@ -33,6 +33,9 @@ from backend.feedback.sums.sum_store import change_sums, recount_sums
 _FIRST_RETRY_S: Final = 15.0
 _LONGEST_RETRY_S: Final = 3600.0
 
+#: How often sums are counted anew where annotations come meanwhile.
+_RECOUNTS: Final = 3
+
 _ROW: Final = ANNOTATIONS.c
 
 
@@ -215,14 +218,13 @@ class AnnotationStore(AnnotationMarks, AnnotationQueries):
                 later = {"due": due, "tries": each.tries + 1} if each == failed else {}
                 self._update_leased(connection, each, **RELEASED, **later)
 
-    def recount(self, project: int) -> None:
-        """Add up all that was read of a project anew.
+    def recount(self, project: int) -> bool:
+        """Add up all that was read of a project anew; return whether it could be written.
 
         A backend of an earlier release that goes on while the database is upgraded does not keep
-        the sums.
+        the sums. Where annotations come all the time, none of the tries may succeed.
         """
-        with write_annotations(self._database) as connection:
-            recount_sums(connection, project)
+        return any(recount_sums(self._database, project) for _ in range(_RECOUNTS))
 
     # ---- inside ------------------------------------------------------------------------------
 

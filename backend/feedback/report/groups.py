@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -59,14 +60,14 @@ class Group:
         name: the first day of a period, or a model version.
         annotations: how many were compared with a prediction.
         total: the statistics of all labels together.
-        labels: name of a label -> its statistics.
+        sums: name of a label -> its sums.
         seconds: how long the annotations took.
     """
 
     name: str
     annotations: int
     total: LabelStatistics
-    labels: Mapping[str, LabelStatistics]
+    sums: Mapping[str, LabelSums]
     seconds: Seconds
 
     @classmethod
@@ -78,15 +79,10 @@ class Group:
             sums: over the annotations.
             label: count this label only; by default all labels.
         """
-        labels = {
-            name: LabelStatistics.of_sums(sums.labels[name])
-            for name in sorted(sums.labels, key=lambda name: (name.casefold(), name))
-            if label in (None, name)
-        }
-        total, pictures = LabelSums(), sums.pictures
-        for each in labels:
-            total.add_all(sums.labels[each])
+        total, pictures, labels = sums.total, sums.pictures, sums.labels
         if label is not None:
+            labels = {label: labels[label]} if label in labels else {}
+            total = labels.get(label, LabelSums())
             pictures = total.pictures
         return cls(
             name,
@@ -95,6 +91,12 @@ class Group:
             labels,
             Seconds.of(sums.with_prelabel, sums.without_prelabel),
         )
+
+    @cached_property
+    def labels(self) -> dict[str, LabelStatistics]:
+        """Name of a label -> its statistics; a page of many periods shows their totals alone."""
+        names = sorted(self.sums, key=lambda name: (name.casefold(), name))
+        return {name: LabelStatistics.of_sums(self.sums[name]) for name in names}
 
     def to_json(self) -> Json:
         """Return the figures as JSON."""

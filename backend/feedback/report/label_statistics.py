@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,7 +60,9 @@ class LabelStatistics:
     @classmethod
     def of_sums(cls, sums: LabelSums) -> LabelStatistics:
         """Take the figures of running sums; the most frequent other label comes first."""
-        relabelled = sorted(sums.relabelled.items(), key=lambda each: (-each[1], each[0]))
+        relabelled: Sequence[tuple[str, int]] = ()
+        if sums.relabelled:
+            relabelled = sorted(sums.relabelled.items(), key=lambda each: (-each[1], each[0]))
         return cls(
             pictures=sums.pictures,
             relabelled=dict(relabelled),

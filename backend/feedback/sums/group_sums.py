@@ -22,6 +22,7 @@ class GroupSums:
     Attributes:
         kinds: kind -> number of annotations.
         pictures: images of compared annotations that any label covers.
+        total: the sums of all labels together.
         labels: name of a label -> its sums.
         with_prelabel: time that an annotation with a prediction took, in seconds, to three
             significant digits -> number of annotations.
@@ -30,6 +31,7 @@ class GroupSums:
 
     kinds: Counter[AnnotationOrigin] = field(default_factory=Counter)
     pictures: int = 0
+    total: LabelSums = field(default_factory=LabelSums)
     labels: dict[str, LabelSums] = field(default_factory=dict)
     with_prelabel: Counter[float] = field(default_factory=Counter)
     without_prelabel: Counter[float] = field(default_factory=Counter)
@@ -45,6 +47,7 @@ class GroupSums:
         if read.kind == "skipped":
             return
         for change in read.changes:
+            self.total.add(change, times)
             sums = self.labels.setdefault(change.label, LabelSums())
             sums.add(change, times)
             if not sums.changes:
@@ -59,6 +62,7 @@ class GroupSums:
         return {
             "kinds": dict(self.kinds),
             "pictures": self.pictures,
+            "total": self.total.to_json(),
             "labels": {label: sums.to_json() for label, sums in self.labels.items()},
             "with": _flat(self.with_prelabel),
             "without": _flat(self.without_prelabel),
@@ -70,6 +74,7 @@ class GroupSums:
         return cls(
             Counter(value["kinds"]),
             value["pictures"],
+            LabelSums.from_json(value["total"]),
             {label: LabelSums.from_json(sums) for label, sums in value["labels"].items()},
             _from_flat(value["with"]),
             _from_flat(value["without"]),

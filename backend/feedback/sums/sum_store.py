@@ -28,8 +28,8 @@ from sqlalchemy import (
     update,
 )
 
-from backend.database.database import MAX_KEYS, METADATA
-from backend.feedback.annotation_table import ANNOTATIONS, read_in
+from backend.database.database import MAX_KEYS, METADATA, Database
+from backend.feedback.annotation_table import ANNOTATIONS, read_in, write_annotations
 from backend.feedback.read_annotation import ReadAnnotation
 from backend.feedback.sums.group_sums import GroupSums
 from backend.feedback.sums.project_sums import (
@@ -82,22 +82,33 @@ def change_sums(
         _write(connection, key, groups[key])
 
 
-def recount_sums(connection: Connection, project: int) -> None:
+def recount_sums(database: Database, project: int) -> bool:
     """Add up all that was read of a project's annotations anew.
 
+    Nobody waits for it: it only writes where no sum has changed meanwhile.
+
     Args:
-        connection: to the database, in a transaction that `write_annotations` has opened.
+        database: where the annotations are kept.
         project: its id.
+
+    Returns:
+        Whether it could write.
     """
     groups: dict[_Key, GroupSums] = {}
     query = select(ANNOTATIONS).where(_READ.project == project, _READ.kind != "")
-    for row in connection.execute(query.execution_options(yield_per=MAX_KEYS)):
-        read = read_in(row)
-        for key in _keys(read):
-            groups.setdefault(key, GroupSums()).add(read)
-    connection.execute(delete(_SUMS).where(_ROW.project == project))
-    if groups:
-        connection.execute(insert(_SUMS), [_row(key, sums) for key, sums in groups.items()])
+    with database.read() as connection:
+        before = _texts(connection, project)
+        for row in connection.execute(query.execution_options(yield_per=MAX_KEYS)):
+            read = read_in(row)
+            for key in _keys(read):
+                groups.setdefault(key, GroupSums()).add(read)
+    with write_annotations(database) as connection:
+        if _texts(connection, project) != before:
+            return False
+        connection.execute(delete(_SUMS).where(_ROW.project == project))
+        if groups:
+            connection.execute(insert(_SUMS), [_row(key, sums) for key, sums in groups.items()])
+    return True
 
 
 def read_sums(connection: Connection, project: int, step: Step | None) -> ProjectSums:
@@ -142,6 +153,11 @@ def _parsed(sums: str) -> GroupSums:
 
 def _keys(read: ReadAnnotation) -> Iterator[_Key]:
     return ((read.project, grouping, name) for grouping, name in groups_of(read))
+
+
+def _texts(connection: Connection, project: int) -> dict[tuple[str, str], str]:
+    rows = connection.execute(select(_SUMS).where(_ROW.project == project))
+    return {(row.grouping, row.name): row.sums for row in rows}
 
 
 def _is(key: _Key) -> ColumnElement[bool]:

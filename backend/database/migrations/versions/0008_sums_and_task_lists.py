@@ -91,7 +91,12 @@ def _groups(row: Any) -> Iterator[tuple[str, str]]:
 
 def _empty_group() -> dict[str, Any]:
     empty: dict[str, Any] = {"kinds": Counter(), "pictures": 0, "labels": {}}
+    empty["total"] = _empty_sums()
     return empty | {"with": Counter(), "without": Counter()}
+
+
+def _empty_sums() -> list[Any]:
+    return [0] * (5 + len(_COUNTS)) + [{}]
 
 
 def _add(group: dict[str, Any], row: Any, changes: list[dict[str, Any]]) -> None:
@@ -100,7 +105,8 @@ def _add(group: dict[str, Any], row: Any, changes: list[dict[str, Any]]) -> None
         return
     images, labels = set(), Counter[str]()
     for change in changes:
-        sums = group["labels"].setdefault(change["label"], [0] * (5 + len(_COUNTS)) + [{}])
+        _add_change(group["total"], change)
+        sums = group["labels"].setdefault(change["label"], _empty_sums())
         if _add_change(sums, change):
             images.add(change.get("image", 0))
             labels[change["label"]] += 1

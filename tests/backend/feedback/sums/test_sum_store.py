@@ -13,10 +13,12 @@ from sqlalchemy import text
 
 from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
+from backend.feedback.annotation_table import read_in
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
 from backend.feedback.report.statistics import make_report, measure
-from backend.feedback.sums.project_sums import Step
+from backend.feedback.sums import sum_store
+from backend.feedback.sums.project_sums import ProjectSums, Step
 
 #: Thursday, 2026-11-26.
 DAY_0 = 1_795_651_200.0
@@ -132,9 +134,27 @@ def test_a_recount_repairs_sums_that_an_earlier_release_has_not_kept(database: D
     with database.write() as connection:
         connection.execute(text("DELETE FROM annotations WHERE annotation = 1"))
         connection.execute(text("UPDATE annotation_sums SET sums = '{}' WHERE name = 'v'"))
-    annotations.recount(7)
+    assert annotations.recount(7)
     assert make_report(7, annotations.sums(7)) == measure(7, annotations.stream(7))
     assert annotations.sums(7).all.kinds == {"compared": 2}
+
+
+def test_a_recount_writes_nothing_where_an_annotation_came_meanwhile(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    annotations, other = AnnotationStore(database, "me"), AnnotationStore(database, "other")
+    complete(annotations, seen(1))
+    numbers = count(2)
+
+    def slow_read_in(row: Any) -> ReadAnnotation:
+        if not other.count_open():
+            complete(other, seen(next(numbers)))
+        return read_in(row)
+
+    monkeypatch.setattr(sum_store, "read_in", slow_read_in)
+    assert not annotations.recount(7)
+    monkeypatch.undo()
+    assert annotations.sums(7) == ProjectSums.of(annotations.stream(7))
 
 
 def test_a_report_reads_as_few_rows_of_many_annotations(database: Database) -> None:
