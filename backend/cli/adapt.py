@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -24,14 +24,12 @@ from backend.cli.options import (
     write_text,
 )
 from backend.cli.signals import stopped_by_signals
-from backend.feedback.learning.learner import Learner
-from backend.feedback.learning.version_file import read_export
-from backend.feedback.learning.versions import describe_version
 from backend.feedback.report.tables import print_learned
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.services import READ_RETRY_FOR_S, Services
 from backend.settings import Settings
-from backend.web.pages.learning_status import describe_learning
+
+if TYPE_CHECKING:
+    from backend.feedback.learning.learner import Learner
 
 #: The settings that name the model and the database.
 _LEARNING_SETTINGS = ("model", "method", "short_side_px", "model_dir", "database_url", "adapt")
@@ -55,6 +53,8 @@ def _learner_command(name: str) -> Callable[[Command], Command]:
         @with_settings(*_LEARNING_SETTINGS)
         @wraps(command)
         def run(settings: Settings, project: int, **own: Any) -> None:
+            from backend.services import Services  # and torch: the help does without
+
             services = Services(settings)
             services.database.check()
             command(services.learner, project, **own)
@@ -68,6 +68,8 @@ def _learner_command(name: str) -> Callable[[Command], Command]:
 @click.option("--json", "json_file", type=OUTPUT_FILE, help="Write all of it to this file.")
 def status(learner: Learner, project: int, json_file: Path | None) -> None:
     """Show the versions of a project, and the thresholds that corrections suggest."""
+    from backend.web.pages.learning_status import describe_learning
+
     described = describe_learning(learner.settings, learner, project)
     if json_file is not None:
         write_text(json_file, json.dumps(described, indent=2) + "\n")
@@ -129,6 +131,8 @@ def distrust(learner: Learner, project: int, annotation: int) -> None:
 @click.argument("file", type=OUTPUT_FILE)
 def export_version(learner: Learner, project: int, file: Path, number: int | None) -> None:
     """Write the live version to FILE, for another project or backend with the same model."""
+    from backend.feedback.learning.versions import describe_version
+
     version, data = learner.export(project, number)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(data)
@@ -139,6 +143,8 @@ def export_version(learner: Learner, project: int, file: Path, number: int | Non
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def import_version(learner: Learner, project: int, file: Path) -> None:
     """Read a version that `export` wrote to FILE, and make it live."""
+    from backend.feedback.learning.version_file import read_export
+
     version, adaptation = read_export(file.read_bytes(), learner.registry.model_key)
     learner.registry.import_version(project, version, adaptation)
     _print_status(learner, project)
@@ -153,6 +159,8 @@ def step(settings: Settings, project: int, backfill: bool) -> None:
 
     A backend that serves does so by itself, see ADAPT_EVERY.
     """
+    from backend.services import READ_RETRY_FOR_S, Services
+
     services = Services(settings, stopping=threading.Event())
     with ExitStack() as stack:
         client = services.required_client("annotations are read", retry_for_s=READ_RETRY_FOR_S)
@@ -172,4 +180,6 @@ def step(settings: Settings, project: int, backfill: bool) -> None:
 
 
 def _print_status(learner: Learner, project: int) -> None:
+    from backend.web.pages.learning_status import describe_learning
+
     print_learned(describe_learning(learner.settings, learner, project), Console())

@@ -16,12 +16,10 @@ from backend.dataset.exporter import DatasetExporter
 from backend.dataset.labelled_image import Overlap, overlaps
 from backend.dataset.local_pictures import LocalPictures
 from backend.dataset.options import DatasetOptions, Format, Pictures, formats
-from backend.dataset.picture_features import PictureFeatures
 from backend.dataset.project_labels import parse_project_labels
 from backend.dataset.splits import Split
 from backend.dataset.task_sources import ExportedTasks, ProjectTasks, TaskSource
 from backend.label_studio.annotation_choice import AnnotationChoice
-from backend.services import Services
 from backend.settings import Settings
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -144,6 +142,8 @@ def dataset(
         with_predictions=with_predictions,
         least_cosine=near_duplicates,
     )
+    from backend.services import Services  # and torch with it, which the help does without
+
     services = Services(settings, stopping=threading.Event())
     max_mb = settings.max_image_mb
     source: TaskSource
@@ -161,6 +161,8 @@ def dataset(
     with ExitStack() as stack:
         describer = None
         if options.least_cosine is not None:
+            from backend.dataset.picture_features import PictureFeatures
+
             describer = PictureFeatures(stack.enter_context(services.engine))
         exporter = DatasetExporter(
             folder,

@@ -153,7 +153,7 @@ def served_backend(
     with running(
         [sys.executable, "-m", "backend", *serve],
         variables={**reach, **unset, **own, **(variables or {})},
-        health=f"{url}/health",
+        health=f"{url}/",  # /health answers before the rest does
         log=log,
         timeout_s=120,
     ):

@@ -12,7 +12,6 @@ from backend.cli.doctor_context import CheckContext, CheckFailed
 from backend.errors import BackendError
 from backend.label_studio.label_config import ImageTag
 from backend.label_studio.requests import Task
-from backend.services import Services
 
 #: Kinds of address of which a picture is read.
 _MOST_KINDS: Final = 12
@@ -49,6 +48,8 @@ def check_images(context: CheckContext) -> str:
     """Check that a picture of each kind of address in the project can be read."""
     read: list[str] = []
     failures: list[str] = []
+    from backend.services import Services  # and torch with it, which the help does without
+
     images = Services(context.settings).images
     for example in _examples(context):
         task = example.task

@@ -16,7 +16,6 @@ from backend.cli.options import with_settings
 from backend.errors import ImageInvalid, LabelConfigError
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import PredictRequest, Task
-from backend.services import Services
 from backend.settings import Settings
 from clearclip_core import RGBArray, to_rgb
 from clearclip_core.images.files import find_images
@@ -101,6 +100,8 @@ def export_tasks(
     exported = []
     key = _data_key(xml)
     urls = [url_prefix + quote(_shown(path, root).as_posix().lstrip("/")) for path in paths]
+    from backend.services import Services  # and torch with it, which the help does without
+
     services = Services(settings)
     with (
         services.engine as engine,

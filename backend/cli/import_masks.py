@@ -19,7 +19,6 @@ from backend.dataset.import_report import ImportPlan, ImportReport
 from backend.dataset.mask_import import MaskImporter, Progress
 from backend.dataset.mask_source import Limits
 from backend.dataset.readers.formats import MaskFormat, read_masks
-from backend.services import Services
 from backend.settings import Settings
 
 _EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -139,6 +138,8 @@ def import_masks(
         table=table,
     )
     limits = Limits(settings.max_image_mb, settings.max_image_megapixels)
+    from backend.services import Services  # and torch with it, which the help does without
+
     services = Services(settings, stopping=threading.Event())
     client = services.required_client("masks are written")
     with stopped_by_signals(services.stopping):

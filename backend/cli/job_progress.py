@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import click
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,7 +16,9 @@ from backend.database.database import error_message
 from backend.database.leases import LeaseLost, has_died
 from backend.errors import JobOver
 from backend.jobs.job import Job
-from backend.services import Services
+
+if TYPE_CHECKING:
+    from backend.services import Services
 
 #: How often a job that another process works on is looked at, in seconds.
 _POLL_S = 0.5

@@ -7,15 +7,18 @@ import json
 import threading
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from backend.cli.job_progress import resumable, run_job
 from backend.cli.options import MODEL_SETTINGS, OUTPUT_FILE, with_settings, write_text
 from backend.jobs.job import Only
-from backend.jobs.prelabeler import Prelabeler
-from backend.services import Services
 from backend.settings import Settings
+
+if TYPE_CHECKING:
+    from backend.jobs.prelabeler import Prelabeler
+    from backend.services import Services
 
 
 @click.command()
@@ -78,6 +81,8 @@ def prelabel(
     when every task has its prediction, 1 when some have failed or the run could not continue, and
     130 after Ctrl-C or where the job was paused.
     """
+    from backend.services import Services  # and torch with it, which the help does without
+
     services = Services(settings, stopping=threading.Event())
     with resumable(), ExitStack() as stack:
         prelabeler = make_prelabeler(services, stack, where, ray_address, actors)

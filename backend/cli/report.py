@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -20,10 +21,13 @@ from backend.cli.options import (
 from backend.cli.signals import stopped_by_signals
 from backend.feedback.report.charts import plots
 from backend.feedback.report.csv_table import to_csv
-from backend.feedback.report.statistics import Step, measure
+from backend.feedback.report.statistics import make_report
 from backend.feedback.report.tables import print_report
-from backend.services import READ_RETRY_FOR_S, Services
+from backend.feedback.sums.project_sums import Step
 from backend.settings import Settings
+
+if TYPE_CHECKING:
+    from backend.services import Services
 
 
 @click.command()
@@ -61,17 +65,16 @@ def report(
     The backend that serves reads annotations as they are submitted. Where LABEL_STUDIO_API_KEY is
     set, the command first reads those that it has not read yet.
     """
+    from backend.services import Services  # and torch with it, which the help does without
+
     services = Services(settings, stopping=threading.Event())
     services.database.check()
     _read_pending(services, project, backfill)
     annotations = services.annotations
-    savings = measure(
-        project,
-        annotations.stream(project),
-        waiting=annotations.count_open(project),
-        step=step,
-        label=label,
-    )
+    if backfill:
+        annotations.recount(project)
+    waiting = annotations.count_open(project)
+    savings = make_report(project, annotations.sums(project, step), waiting=waiting, label=label)
     if json_file is not None:
         write_text(json_file, json.dumps(savings.to_json(), indent=2) + "\n")
     if csv_file is not None:
@@ -86,6 +89,8 @@ def report(
 
 def _read_pending(services: Services, project: int, backfill: bool) -> None:
     """Read pending annotations; without a token there is nothing to read them with."""
+    from backend.services import READ_RETRY_FOR_S
+
     client = services.client(retry_for_s=READ_RETRY_FOR_S)
     if client is None and backfill:
         client = services.required_client("annotations are read")  # raises

@@ -13,8 +13,7 @@ from backend.cli.options import configure, sentences, settings_options
 from backend.cli.signals import stopped_by_signals
 from backend.database.database import Database
 from backend.errors import BackendError
-from backend.services import Services
-from backend.web.server import check_device, run_gunicorn
+from backend.web.server import run_gunicorn
 
 #: How often a database that cannot be opened is tried again, in seconds.
 RETRY_DELAY_S: Final = 10.0
@@ -34,11 +33,10 @@ def serve(wait: bool, **given: str | None) -> None:
     """Serve the backend: one process, one model, a thread for each request."""
     settings = configure(given)
     with sentences():  # before the fork, and before anything listens
-        services = Services(settings)
+        database = Database.from_settings(settings)
         if wait:
-            wait_for_database(services.database)
-        services.check()
-        check_device(settings)
+            wait_for_database(database)
+        database.check()
     run_gunicorn(settings)
 
 

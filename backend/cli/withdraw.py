@@ -9,7 +9,6 @@ import click
 
 from backend.cli.job_progress import resumable, run_job
 from backend.cli.options import with_settings
-from backend.services import Services
 from backend.settings import Settings
 
 
@@ -27,6 +26,8 @@ def withdraw(settings: Settings, job: int, dry_run: bool, as_json: bool) -> None
     continues when the same command is given again. The exit status is 0 when it is over, 1 when it
     could not go on, and 130 after Ctrl-C or where it was paused.
     """
+    from backend.services import Services  # and torch with it, which the help does without
+
     services = Services(settings, stopping=threading.Event())
     client = services.required_client("predictions are deleted")
     services.database.check()

@@ -41,13 +41,9 @@ from backend.errors import (
     StudioRefused,
     StudioUnreachable,
 )
-from backend.feedback.annotation_store import (
-    AnnotationOrigin,
-    AnnotationStore,
-    PendingAnnotation,
-    ReadAnnotation,
-)
+from backend.feedback.annotation_store import AnnotationStore, PendingAnnotation
 from backend.feedback.comparison import AnnotationDiff, CorrectionListener, compare
+from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
@@ -62,6 +58,8 @@ _BATCH_SIZE: Final = 10
 
 #: A version from `backend.prediction.model_version.ModelVersions`, with or without a suffix.
 _OUR_VERSION: Final = re.compile(r"\S.* \S+ [0-9a-f]{8}\b.*", re.DOTALL)
+#: The most letters of a version of ours: PostgreSQL cannot index much longer texts.
+_LONGEST_VERSION: Final = 500
 
 
 def _never() -> bool:
@@ -270,7 +268,7 @@ class AnnotationReader:
                 return "lost", None
             if annotation.seconds is None and list(annotation.result) == list(prediction.result):
                 return "converted", None
-            if not _OUR_VERSION.fullmatch(prediction.version):
+            if not _is_ours(prediction.version):
                 return "foreign", None
             return "compared", prediction
         if annotation.parent is not None:
@@ -279,6 +277,10 @@ class AnnotationReader:
         if origins & {"prediction", "prediction-changed"}:
             return "lost", None
         return "scratch", None
+
+
+def _is_ours(version: str) -> bool:
+    return len(version) <= _LONGEST_VERSION and _OUR_VERSION.fullmatch(version) is not None
 
 
 def _read_annotation(

@@ -15,118 +15,28 @@ without a learner, such as the command line, leaves the row for a reader that ha
 from __future__ import annotations
 
 import json
-import threading
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Connection,
-    Float,
-    Integer,
-    Row,
-    String,
-    Table,
-    Text,
-    and_,
-    cast,
-    delete,
-    func,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import Connection, delete, or_, select, update
 
-from backend.database.database import MAX_KEYS, METADATA, Database, key_batches
-from backend.database.leases import (
-    RELEASED,
-    is_free,
-    is_owned_by,
-    lease_columns,
-    leased_to,
-    renewed,
-)
-from backend.feedback.comparison import LabelDiff
-
-#: How an annotation began, or why there is nothing to compare; see `ReadAnnotation`.
-AnnotationOrigin = Literal[
-    "compared", "scratch", "copy", "converted", "foreign", "lost", "skipped", "broken"
-]
+from backend.database.database import Database, key_batches
+from backend.database.leases import RELEASED, is_free, is_owned_by, leased_to, renewed
+from backend.feedback.annotation_marks import AnnotationMarks
+from backend.feedback.annotation_queries import AnnotationQueries
+from backend.feedback.annotation_table import ANNOTATIONS, read_in, write_annotations
+from backend.feedback.read_annotation import ReadAnnotation
+from backend.feedback.sums.sum_store import change_sums, recount_sums
 
 #: Before an annotation that could not be read is tried again, in seconds: at first, and at most.
 _FIRST_RETRY_S: Final = 15.0
 _LONGEST_RETRY_S: Final = 3600.0
 
-#: The advisory lock of PostgreSQL under which annotations are changed, one writer at a time.
-_LOCK: Final = 0xC1EAA707
+#: How often sums are counted anew where annotations come meanwhile.
+_RECOUNTS: Final = 3
 
-#: So many messages within a second come from an import or a bulk action, not from annotators.
-_BURST: Final = 20
-
-_ANNOTATIONS: Final = Table(
-    "annotations",
-    METADATA,
-    Column("annotation", BigInteger, primary_key=True, autoincrement=False),
-    Column("project", Integer, nullable=False, index=True),
-    # how often it was marked, and how often it had been when it was read
-    Column("marked", Integer, nullable=False, default=0),
-    Column("seen", Integer, nullable=False, default=0),
-    Column("open", Integer, nullable=False, default=1, index=True),
-    Column("untaught", Integer, nullable=False, default=1, index=True),
-    Column("due", Float, nullable=False, default=0.0),
-    Column("tries", Integer, nullable=False, default=0),
-    *lease_columns(),
-    # what was read
-    Column("kind", String(16), nullable=False, default=""),
-    Column("task", BigInteger, nullable=False, default=0, index=True),
-    Column("version", Text, nullable=False, default=""),
-    Column("annotator", Integer),
-    Column("seconds", Float),
-    Column("created", Float, nullable=False, default=0.0),
-    Column("updated", Float, nullable=False, default=0.0),
-    Column("changes", Text, nullable=False, default="[]"),
-    Column("reason", Text, nullable=False, default=""),
-)
-
-_ROW: Final = _ANNOTATIONS.c
-
-
-@dataclass(frozen=True)
-class ReadAnnotation:
-    """What was read of an annotation. Times are in seconds since the epoch.
-
-    Attributes:
-        annotation: its id.
-        project: the id of its project.
-        task: the id of its task.
-        kind: "compared": it began with a prediction of this backend and was compared with it.
-            "scratch", "copy", "foreign", "lost": it began from nothing, from another annotation,
-            with a prediction of another model, or with a prediction that is deleted by now.
-            "converted": it is a prediction as it was. "skipped", "broken": see `reason`.
-        version: the ``model_version`` of the prediction that it was compared with.
-        annotator: the id of the user who made it.
-        seconds: how long it took in all, as Label Studio has measured it.
-        created: when it was submitted first.
-        updated: when it was changed last.
-        changes: what became of each label on each image.
-        reason: why it is broken, in a sentence.
-    """
-
-    annotation: int
-    project: int
-    task: int
-    kind: AnnotationOrigin
-    version: str = ""
-    annotator: int | None = None
-    seconds: float | None = None
-    created: float = 0.0
-    updated: float = 0.0
-    changes: tuple[LabelDiff, ...] = ()
-    reason: str = ""
+_ROW: Final = ANNOTATIONS.c
 
 
 @dataclass(frozen=True)
@@ -148,7 +58,7 @@ class PendingAnnotation:
     before: ReadAnnotation | None = field(default=None, repr=False, compare=False)
 
 
-class AnnotationStore:
+class AnnotationStore(AnnotationMarks, AnnotationQueries):
     """The annotations in a database, for one backend.
 
     Args:
@@ -163,77 +73,9 @@ class AnnotationStore:
     """
 
     def __init__(self, database: Database, owner: str) -> None:
-        self._database = database
+        super().__init__(database)
         self._owner = owner
-        self._marking, self._next_marker = threading.Lock(), threading.Lock()
-        self._marked_at: deque[float] = deque(maxlen=_BURST)
         self._leased: set[int] = set()  # ids of annotations whose leases are renewed
-
-    # ---- marking -----------------------------------------------------------------------------
-
-    def mark(self, project: int, annotations: Iterable[int]) -> None:
-        """Mark annotations of a project that are new, changed or gone."""
-        self._marked_at.append(self._database.clock())
-        for batch in key_batches(sorted(set(annotations))):
-            with self._alone(), self._write() as connection:
-                self._mark(connection, project, batch)
-
-    @property
-    def in_burst(self) -> bool:
-        """Whether so many messages came within a second that reading had better wait.
-
-        Label Studio waits for the answer to each message; what they mark is not lost.
-        """
-        first = self._marked_at[0] if len(self._marked_at) == _BURST else 0.0
-        return self._database.clock() - first < 1
-
-    def mark_tasks(self, project: int, tasks: Iterable[int]) -> None:
-        """Mark the annotations of tasks that have changed or are gone."""
-        # one that is read for the first time now may belong to one of the tasks
-        read_first = and_(_ROW.task == 0, _ROW.leased_until > 0)
-        for batch in key_batches(sorted(set(tasks))):
-            self._mark_again(_ROW.project == project, or_(_ROW.task.in_(batch), read_first))
-
-    def mark_different(self, project: int, found: Mapping[int, Mapping[int, float]]) -> int:
-        """Mark annotations that are in another state than the one that was read, or are gone.
-
-        Those that are marked already are left as they are.
-
-        Args:
-            project: its id.
-            found: id of a task -> id of each annotation that it has -> time of its last change, in
-                seconds since the epoch.
-
-        Returns:
-            The number of annotations that were marked.
-        """
-        now = {id_: updated for each in found.values() for id_, updated in each.items()}
-        known = self._known(project, found, now)
-        gone = {row.annotation for row in known if row.task in found and row.kind} - set(now)
-        read = {row.annotation for row in known if row.updated == now.get(row.annotation)}
-        marked = {row.annotation for row in known if row.open}
-        different = (set(now) - read | gone) - marked
-        if different:
-            self.mark(project, different)
-        return len(different)
-
-    def _known(self, project: int, tasks: Iterable[int], ids: Iterable[int]) -> list[Row[Any]]:
-        """Read the rows of annotations that are of some tasks, or have some ids."""
-        columns = (_ROW.annotation, _ROW.task, _ROW.updated, _ROW.open, _ROW.kind)
-        conditions = [_ROW.task.in_(batch) for batch in key_batches(sorted(tasks))]
-        conditions += [_ROW.annotation.in_(batch) for batch in key_batches(sorted(ids))]
-        rows: list[Row[Any]] = []
-        with self._database.read() as connection:
-            for condition in conditions:
-                query = select(*columns).where(_ROW.project == project, condition)
-                rows += connection.execute(query)
-        return rows
-
-    def mark_all(self, project: int) -> None:
-        """Mark all known annotations of a project."""
-        self._mark_again(_ROW.project == project)
-
-    # ---- reading -----------------------------------------------------------------------------
 
     @property
     def now(self) -> float:
@@ -259,15 +101,15 @@ class AnnotationStore:
         now = self._database.clock()
         due = now if since is None else since
         wanted = or_(_ROW.open == 1, _ROW.untaught == 1) if unlearned else _ROW.open == 1
-        free = [wanted, _ROW.due <= due, is_free(_ANNOTATIONS, now)]
+        free = [wanted, _ROW.due <= due, is_free(ANNOTATIONS, now)]
         if project is not None:
             free.append(_ROW.project == project)
-        query = select(_ANNOTATIONS).where(*free).order_by(_ROW.due, _ROW.annotation.desc())
+        query = select(ANNOTATIONS).where(*free).order_by(_ROW.due, _ROW.annotation.desc())
         with self._database.read() as connection:  # most often nothing is due: no lock
             first = connection.execute(query.limit(1)).first()
         if first is None:
             return []
-        with self._write() as connection:
+        with write_annotations(self._database) as connection:
             same = query.where(_ROW.project == first.project).limit(limit)
             rows = connection.execute(same).all()
             ids = [row.annotation for row in rows]
@@ -279,7 +121,7 @@ class AnnotationStore:
                 row.project,
                 row.marked,
                 row.tries,
-                _from_row(row) if row.kind else None,
+                read_in(row) if row.kind else None,
             )
             for row in rows
         ]
@@ -291,11 +133,11 @@ class AnnotationStore:
         ends then, and another backend may take it.
         """
         values = renewed(self._database.clock())
-        ours = (is_owned_by(_ANNOTATIONS, self._owner), _ROW.leased_until > 0)
+        ours = (is_owned_by(ANNOTATIONS, self._owner), _ROW.leased_until > 0)
         for batch in key_batches(self._leased):
-            with self._write() as connection:
+            with write_annotations(self._database) as connection:
                 which = (_ROW.annotation.in_(batch), *ours)
-                connection.execute(update(_ANNOTATIONS).where(*which).values(values))
+                connection.execute(update(ANNOTATIONS).where(*which).values(values))
 
     def complete(
         self, pending: PendingAnnotation, read: ReadAnnotation, learned: bool = True
@@ -325,10 +167,13 @@ class AnnotationStore:
             **RELEASED,
         }
         self._leased.discard(pending.annotation)
-        with self._write() as connection:
+        with write_annotations(self._database) as connection:
+            before = self._read_before(connection, pending)
             done = self._update_leased(connection, pending, **values)
+            if done:
+                change_sums(connection, before, read)
             connection.execute(
-                update(_ANNOTATIONS)
+                update(ANNOTATIONS)
                 .where(_ROW.annotation == pending.annotation, _ROW.seen == _ROW.marked)
                 .values(_closed(learned))
             )
@@ -342,11 +187,13 @@ class AnnotationStore:
             learned: whether the learner has forgotten it too; otherwise an empty row stays.
         """
         self._leased.discard(pending.annotation)
-        with self._write() as connection:
+        with write_annotations(self._database) as connection:
+            before = self._read_before(connection, pending)
             there = self._update_leased(connection, pending, kind="", changes="[]", **RELEASED)
             if there:
+                change_sums(connection, before, None)
                 newest = (_ROW.annotation == pending.annotation, _ROW.marked == pending.count)
-                closing = delete(_ANNOTATIONS) if learned else update(_ANNOTATIONS).values(open=0)
+                closing = delete(ANNOTATIONS) if learned else update(ANNOTATIONS).values(open=0)
                 connection.execute(closing.where(*newest))
         return there
 
@@ -355,9 +202,9 @@ class AnnotationStore:
         due = self._database.clock() + _retry_delay_s(pending.tries)
         tried = {"due": due, "tries": pending.tries + 1}
         unleased = (_ROW.open == 0, _ROW.untaught == 1, _ROW.owner == "")
-        with self._write() as connection:
+        with write_annotations(self._database) as connection:
             which = (_ROW.annotation == pending.annotation, *unleased)
-            connection.execute(update(_ANNOTATIONS).where(*which).values(tried))
+            connection.execute(update(ANNOTATIONS).where(*which).values(tried))
 
     def release(
         self, leased: Sequence[PendingAnnotation], failed: PendingAnnotation | None = None
@@ -365,119 +212,40 @@ class AnnotationStore:
         """Give leases back; the annotation that could not be read waits longer each time."""
         now = self._database.clock()
         self._leased.difference_update(each.annotation for each in leased)
-        with self._write() as connection:
+        with write_annotations(self._database) as connection:
             for each in leased:
                 due = now + min(_retry_delay_s(each.tries), _LONGEST_RETRY_S)
                 later = {"due": due, "tries": each.tries + 1} if each == failed else {}
                 self._update_leased(connection, each, **RELEASED, **later)
 
-    # ---- what was read -----------------------------------------------------------------------
+    def recount(self, project: int) -> bool:
+        """Add up all that was read of a project anew; return whether it could be written.
 
-    def read(self, project: int) -> list[ReadAnnotation]:
-        """Return what was read of a project's annotations, in the order of their creation."""
-        return list(self.stream(project))
-
-    def stream(self, project: int) -> Iterator[ReadAnnotation]:
-        """Yield what was read of a project's annotations one by one: 100,000 at once take 1 GB."""
-        query = select(_ANNOTATIONS).where(_ROW.project == project, _ROW.kind != "")
-        ordered = query.order_by(_ROW.created, _ROW.annotation)
-        with self._database.read() as connection:
-            yield from map(
-                _from_row, connection.execute(ordered.execution_options(yield_per=MAX_KEYS))
-            )
-
-    def revision(self, project: int) -> tuple[Any, ...]:
-        """Return a value that changes once anything is read or discarded, not when it is marked."""
-        ids, times = func.sum(cast(_ROW.annotation, Float)), func.sum(_ROW.seen)
-        to_learn = func.sum(_ROW.untaught * (1 - _ROW.open))  # is read once more, without a mark
-        query = select(func.count(), ids, times, to_learn)
-        with self._database.read() as connection:
-            row = connection.execute(query.where(_ROW.project == project, _ROW.kind != "")).one()
-        return tuple(row)
-
-    def tasks(self, annotations: Iterable[int]) -> dict[int, int]:
-        """Return annotation -> its task, of those among some annotations that were read."""
-        found: dict[int, int] = {}
-        with self._database.read() as connection:
-            for batch in key_batches(sorted(set(annotations))):
-                columns = select(_ROW.annotation, _ROW.task)
-                query = columns.where(_ROW.annotation.in_(batch), _ROW.task > 0)
-                found.update((row.annotation, row.task) for row in connection.execute(query))
-        return found
-
-    def project_tasks(self, project: int) -> list[int]:
-        """Return the tasks of a project of which anything was read, in ascending order."""
-        query = select(_ROW.task).where(_ROW.project == project, _ROW.kind != "", _ROW.task > 0)
-        with self._database.read() as connection:
-            return sorted(connection.scalars(query.distinct()))
-
-    def count_open(self, project: int | None = None) -> int:
-        """Return how many annotations are still to be read."""
-        query = select(func.count()).where(_ROW.open == 1)
-        if project is not None:
-            query = query.where(_ROW.project == project)
-        with self._database.read() as connection:
-            return int(connection.execute(query).scalar_one())
-
-    def projects(self) -> list[int]:
-        """Return the projects of which anything was read, in ascending order."""
-        query = select(_ROW.project).where(_ROW.kind != "").distinct().order_by(_ROW.project)
-        with self._database.read() as connection:
-            return list(connection.scalars(query))
+        A backend of an earlier release that goes on while the database is upgraded does not keep
+        the sums. Where annotations come all the time, none of the tries may succeed.
+        """
+        return any(recount_sums(self._database, project) for _ in range(_RECOUNTS))
 
     # ---- inside ------------------------------------------------------------------------------
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Let one thread mark at a time: SQLite lets writers that meet wait by chance, and long.
-
-        Thousands are marked in many transactions; a thread that waits has the next one.
-        """
-        with self._next_marker:  # held while waiting, so that the last thread cannot overtake
-            self._marking.acquire()
-        try:
-            yield
-        finally:
-            self._marking.release()
-
-    @contextmanager
-    def _write(self) -> Iterator[Connection]:
-        """Open a transaction that changes rows; one at a time, so that none deadlocks."""
-        with self._database.write_exclusively(_LOCK) as connection:
-            yield connection
-
-    def _mark(self, connection: Connection, project: int, ids: Sequence[int]) -> None:
-        if connection.dialect.name == "postgresql":
-            from sqlalchemy.dialects.postgresql import insert
-        else:
-            from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
-        statement = insert(_ANNOTATIONS).on_conflict_do_update(
-            index_elements=[_ROW.annotation],
-            set_={"marked": _ROW.marked + 1, "open": 1, "untaught": 1, "due": 0.0},
-        )
-        rows = [{"annotation": id_, "project": project, "marked": 1} for id_ in ids]
-        connection.execute(statement, rows)
-
-    def _mark_again(self, *which: Any) -> None:
-        with self._alone(), self._write() as connection:
-            connection.execute(
-                update(_ANNOTATIONS)
-                .where(*which)
-                .values(marked=_ROW.marked + 1, open=1, untaught=1, due=0.0)
-            )
+    def _read_before(
+        self, connection: Connection, pending: PendingAnnotation
+    ) -> ReadAnnotation | None:
+        """Return what was read of an annotation so far: since its lease, another may have done."""
+        query = select(ANNOTATIONS).where(_ROW.annotation == pending.annotation, _ROW.kind != "")
+        row = connection.execute(query).first()
+        return None if row is None else read_in(row)
 
     def _update(self, connection: Connection, ids: Sequence[int], **values: Any) -> None:
         for batch in key_batches(ids):
-            connection.execute(
-                update(_ANNOTATIONS).where(_ROW.annotation.in_(batch)).values(values)
-            )
+            connection.execute(update(ANNOTATIONS).where(_ROW.annotation.in_(batch)).values(values))
 
     def _update_leased(
         self, connection: Connection, pending: PendingAnnotation, **values: Any
     ) -> bool:
         """Change a row that is leased here; return False where the lease has gone to another."""
-        ours = (_ROW.annotation == pending.annotation, is_owned_by(_ANNOTATIONS, self._owner))
-        return bool(connection.execute(update(_ANNOTATIONS).where(*ours).values(values)).rowcount)
+        ours = (_ROW.annotation == pending.annotation, is_owned_by(ANNOTATIONS, self._owner))
+        return bool(connection.execute(update(ANNOTATIONS).where(*ours).values(values)).rowcount)
 
 
 def _retry_delay_s(tries: int) -> float:
@@ -487,20 +255,3 @@ def _retry_delay_s(tries: int) -> float:
 
 def _closed(learned: bool) -> dict[str, int]:
     return {"open": 0, "untaught": 0} if learned else {"open": 0}
-
-
-def _from_row(row: Row[Any]) -> ReadAnnotation:
-    changes = tuple(LabelDiff.from_json(each) for each in json.loads(row.changes))
-    return ReadAnnotation(
-        annotation=row.annotation,
-        project=row.project,
-        task=row.task,
-        kind=row.kind,
-        version=row.version,
-        annotator=row.annotator,
-        seconds=row.seconds,
-        created=row.created,
-        updated=row.updated,
-        changes=changes,
-        reason=row.reason,
-    )

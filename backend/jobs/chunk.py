@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Final
 
 from backend.label_studio.client import LabelStudioClient
@@ -13,6 +14,9 @@ from backend.prediction.task_runner import Outcome
 
 #: The number of tasks that are predicted and written together.
 CHUNK: Final = 25
+
+#: The sizes of the first chunks: somebody who looks sees a prediction as soon as there is one.
+_FIRST_CHUNKS: Final = (1, 4)
 
 #: How often an image is requested whose host is away.
 _TRIES: Final = 3
@@ -33,6 +37,16 @@ class ChunkResult:
     failures: list[tuple[int, str]]
     cursor: int
     whole: bool
+
+
+def chunk_sizes() -> Iterator[int]:
+    """Yield the sizes of a job's chunks.
+
+    >>> from itertools import islice
+    >>> list(islice(chunk_sizes(), 4))
+    [1, 4, 25, 25]
+    """
+    return chain(_FIRST_CHUNKS, repeat(CHUNK))
 
 
 def predict_and_write(

@@ -7,7 +7,6 @@ goes on where the job was left.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, get_args
 
@@ -22,9 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     exists,
-    func,
     insert,
-    or_,
     select,
     update,
 )
@@ -42,6 +39,14 @@ from backend.database.leases import (
 )
 from backend.errors import JobNotFound, JobOver, WithdrawalRefused
 from backend.jobs.job import OVER, Job, JobKind, JobState, Only
+from backend.jobs.task_lists import (
+    has_list,
+    has_tasks,
+    read_list,
+    read_named,
+    write_scope,
+    write_tasks,
+)
 from backend.prediction.failures import FailureStore
 
 _JOBS: Final = Table(
@@ -53,9 +58,7 @@ _JOBS: Final = Table(
     Column("only", String(16), nullable=False),
     Column("view", Integer),
     Column("limit", Integer),
-    Column("tasks", Text),  # a JSON list of ids
-    Column("scope", Text),  # a JSON list of ids
-    Column("task_count", Integer),  # the length of `tasks`
+    Column("task_count", Integer),  # how many tasks somebody has named
     Column("state", String(16), nullable=False, index=True),
     Column("version", Text, nullable=False, default=""),
     Column("total", Integer),
@@ -74,11 +77,8 @@ _JOBS: Final = Table(
     sqlite_autoincrement=True,
 )
 
-#: What a `Job` is made of: all but the lists of ids, which may be long.
-_OF_JOB: Final = [
-    *(column for column in _JOBS.c if column.name not in ("tasks", "scope")),
-    or_(_JOBS.c.tasks.is_not(None), _JOBS.c.scope.is_not(None)).label("lists_tasks"),
-]
+#: What a `Job` is made of.
+_OF_JOB: Final = [*_JOBS.c, has_list(_JOBS.c.id).label("lists_tasks")]
 
 
 class JobStore:
@@ -142,10 +142,10 @@ class JobStore:
                 asked = {"project": project, "kind": kind, "only": only, "view": view}
                 return self._insert(connection, {**asked, "limit": limit}, wanted)
             if kind == "new":
-                before = _task_ids(connection, equal.id)
+                before = read_list(connection, equal.id)
                 merged = sorted({*(before or ()), *(wanted or ())})
-                changes = {"tasks": json.dumps(merged), "task_count": len(merged)}
-                return self._change(connection, equal.id, **changes)
+                write_tasks(connection, equal.id, merged)
+                return self._change(connection, equal.id, task_count=len(merged))
             if equal.state == "paused":
                 return self._change(connection, equal.id, state="queued")
             return equal
@@ -198,14 +198,15 @@ class JobStore:
             JobNotFound: there is no job of that number.
         """
         with self.database.read() as connection:
-            return _task_ids(connection, job)
+            self._get(connection, job)
+            return read_list(connection, job)
 
     def new_task_ids(self, project: int, limit: int = 100) -> set[int]:
         """Return the ids of the tasks in the newest jobs of kind "new" of a project."""
-        query = select(_JOBS.c.tasks).where(_JOBS.c.project == project, _JOBS.c.kind == "new")
+        query = select(_JOBS.c.id).where(_JOBS.c.project == project, _JOBS.c.kind == "new")
         with self.database.read() as connection:
-            rows = connection.execute(query.order_by(_JOBS.c.id.desc()).limit(limit)).scalars()
-            return {id_ for row in rows if row is not None for id_ in json.loads(row)}
+            newest = connection.scalars(query.order_by(_JOBS.c.id.desc()).limit(limit))
+            return read_named(connection, newest)
 
     def pause(self, job: int) -> Job:
         """Pause a job until it is resumed.
@@ -326,7 +327,7 @@ class JobStore:
             given = {"version": version, "total": total, "cursor": cursor}
             changes |= {name: value for name, value in given.items() if value is not None}
             if scope is not None:
-                changes["scope"] = json.dumps(sorted(set(scope)))
+                write_scope(connection, job, scope)
             if before.state == "queued":  # paused and resumed before its owner noticed
                 changes["state"] = "running"
             if failures:
@@ -369,10 +370,12 @@ class JobStore:
     ) -> Job:
         now = self.database.clock()
         times = {"created": now, "updated": now}
-        listed = {} if tasks is None else {"tasks": json.dumps(tasks), "task_count": len(tasks)}
-        statement = insert(_JOBS).values(asked | times | listed | {"state": "queued"})
+        count = {} if tasks is None else {"task_count": len(tasks)}
+        statement = insert(_JOBS).values(asked | times | count | {"state": "queued"})
         key = connection.execute(statement).inserted_primary_key
         assert key is not None
+        if tasks is not None:
+            write_tasks(connection, key[0], tasks)
         return self._get(connection, key[0])
 
     def _find_equal(
@@ -396,10 +399,11 @@ class JobStore:
         if kind == "new":
             query = query.where(_JOBS.c.started.is_(None))
         else:
-            listed = None if tasks is None else json.dumps(tasks)
-            for column, value in ((_JOBS.c.view, view), (_JOBS.c.limit, limit)):
+            count = None if tasks is None else len(tasks)
+            same = ((_JOBS.c.view, view), (_JOBS.c.limit, limit), (_JOBS.c.task_count, count))
+            for column, value in same:
                 query = query.where(column.is_not_distinct_from(value))
-            query = query.where(_JOBS.c.tasks.is_not_distinct_from(listed))
+            query = query.where(has_tasks(_JOBS.c.id, tasks))
         row = connection.execute(query.order_by(_JOBS.c.id).limit(1)).first()
         return None if row is None else _job(row)
 
@@ -429,14 +433,6 @@ class JobStore:
         changes["updated"] = self.database.clock()
         connection.execute(update(_JOBS).where(_JOBS.c.id == job).values(changes))
         return self._get(connection, job)
-
-
-def _task_ids(connection: Connection, job: int) -> tuple[int, ...] | None:
-    query = select(func.coalesce(_JOBS.c.scope, _JOBS.c.tasks).label("ids"))
-    row = connection.execute(query.where(_JOBS.c.id == job)).first()
-    if row is None:
-        raise JobNotFound(f"There is no job {job}.")
-    return None if row.ids is None else tuple(json.loads(row.ids))
 
 
 def _job(row: Row[Any]) -> Job:

@@ -22,7 +22,7 @@ from backend.database.database import Database, error_message
 from backend.database.leases import LeaseLost
 from backend.errors import LabelConfigError, StudioRefused
 from backend.inference.image_request import Priority
-from backend.jobs.chunk import CHUNK, ChunkResult, predict_and_write
+from backend.jobs.chunk import ChunkResult, chunk_sizes, predict_and_write
 from backend.jobs.database_outages import DatabaseOutages
 from backend.jobs.job import Job, Only
 from backend.jobs.job_report import JobPlan, JobReport
@@ -259,7 +259,7 @@ class Prelabeler:
     def _chunks(self, job: Job) -> Iterator[list[Task]]:
         """Yield the tasks after the cursor that lack a prediction, until the version changes."""
         failed = self._failures.task_ids(job.id)
-        cursor, ids = job.cursor, self._task_ids(job)
+        cursor, ids, sizes = job.cursor, self._task_ids(job), chunk_sizes()
         while self._spec(job).version == job.version:
             if ids is None:
                 wanted = _filter(job, None, job.version, after=cursor)
@@ -272,7 +272,9 @@ class Prelabeler:
                 return
             cursor = int(last[0] or 0)
             tasks = [task for task in tasks if task.id not in failed]
-            yield from (tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK))
+            left = iter(tasks)
+            while chunk := list(islice(left, next(sizes))):
+                yield chunk
 
     def _predict_chunk(
         self, job: Job, spec: PredictionSpec, tasks: Sequence[Task], halt: threading.Event

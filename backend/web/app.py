@@ -58,6 +58,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     app = Flask("backend", static_folder=None, template_folder="web/pages/templates")
     app.extensions["worker"] = worker
     app.extensions["metrics"] = metrics
+    app.extensions["engine"] = services.engine
     _add_middleware(app, settings, metrics)
     add_filters(app)
     app.jinja_env.globals["project_title"] = services.project_titles.name

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from waitress.task import ThreadedTaskDispatcher
 
-from backend.web.ml_backend.admission import MAX_WAITING
+from backend.web.ml_backend.slot_queue import MAX_WAITING
 
 #: Paths whose threads no other request takes, and how many each has. Whoever watches over the
 #: backend must have an answer while predictions, pages and each other take all theirs.

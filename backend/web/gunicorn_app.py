@@ -7,23 +7,32 @@ begun to send or that is written to, so that some clients can take all of them.
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import sys
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker
 from waitress import wasyncore
 
-from backend.inference.engine import Engine
+from backend.inference.model_status import ModelState
 from backend.settings import Settings
 from backend.telemetry.logs import logging_config
-from backend.web.app import create_app
 from backend.web.connections import MAX_CONNECTIONS, Server
 from backend.web.dispatcher import Dispatcher
 from backend.web.handover import Handover, start_acceptor
+from backend.web.server import make_app
+from backend.web.starting_app import StartingApp
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+log = logging.getLogger(__name__)
 
 #: The longest time after which the loop looks whether it is to end, in seconds.
 _LOOP_S = 0.5
@@ -38,6 +47,9 @@ class GunicornApp(BaseApplication):  # type: ignore[misc]
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings  # `load_config` and the worker read it
+        self.starting = StartingApp(self._make, settings)
+        self._stop: Callable[[], None] = lambda: None
+        self._app: Flask | None = None
         super().__init__()
 
     def load_config(self) -> None:
@@ -53,21 +65,32 @@ class GunicornApp(BaseApplication):  # type: ignore[misc]
             self.cfg.set("control_socket_disable", True)
 
     def load(self) -> Any:
-        """Make the WSGI application in the worker process, and start its engine and worker."""
-        engine = Engine.from_settings(self.settings)
-        engine.start()
-        app = create_app(self.settings, engine)
-        worker = app.extensions["worker"]
-        worker.start()
+        """Return a WSGI application that answers at once, and make the true one in a thread."""
+        self.cfg.set("worker_exit", self._end)
+        self.starting.start()
+        return self.starting
 
-        def stop(_server: Any, _process: Any) -> None:
-            worker.stop()
-            engine.stop()
-            engine.join()
-
-        self.cfg.set("worker_exit", stop)
-        self.engine, self.metrics = engine, app.extensions["metrics"]
+    def _make(self) -> Any:
+        app, self._stop = make_app(self.settings)
+        self._app = app
         return app
+
+    def state(self) -> ModelState:
+        """Return the state of the model."""
+        if self._app is None:
+            return "loading"
+        state: ModelState = self._app.extensions["engine"].status.state
+        return state
+
+    def count_health(self) -> None:
+        """Count an answer to ``/health`` that another process has given."""
+        if self._app is not None:
+            self._app.extensions["metrics"].request("/health", "GET", 200, 0.0)
+
+    def _end(self, _server: Any, _process: Any) -> None:
+        if self.starting.is_starting:
+            os._exit(0)  # a thread that imports torch while the interpreter ends would crash
+        self._stop()
 
 
 class LoopWorker(Worker):  # type: ignore[misc]
@@ -92,16 +115,15 @@ class LoopWorker(Worker):  # type: ignore[misc]
         self._servers = [
             Server(self.wsgi, settings, one.sock, self._watched, dispatcher) for one in self.sockets
         ]
-        engine, metrics = self.app.engine, self.app.metrics
         self._handover = Handover(
             self._link,
             self._acceptor,
             self._servers,
             self._watched,
-            lambda: engine.status.state,
-            lambda: metrics.request("/health", "GET", 200, 0.0),
+            self.app.state,
+            self.app.count_health,
         )
-        while self.alive:
+        while self.alive and not self.app.starting.failure:
             self._serve_once()
             self.alive = self.alive and self.ppid == os.getppid()
         self._handover.end()
@@ -111,6 +133,9 @@ class LoopWorker(Worker):  # type: ignore[misc]
         while time.monotonic() < end and any(server.is_busy for server in self._servers):
             self._serve_once()
         dispatcher.shutdown()
+        if failure := self.app.starting.failure:
+            log.error("%s", failure)
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
     def _serve_once(self) -> None:
         self.notify()

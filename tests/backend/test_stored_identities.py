@@ -21,13 +21,14 @@ from sqlalchemy import text
 from backend import create_app
 from backend.database.database import Database
 from backend.errors import ImageNotFound
-from backend.feedback.annotation_store import AnnotationStore, ReadAnnotation
+from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.learning.model_key import model_key
 from backend.feedback.learning.thresholds import ThresholdCounts
 from backend.feedback.learning.version_file import export, read_export
 from backend.feedback.learning.version_registry import VersionRegistry
 from backend.feedback.learning.versions import ActiveModel, TrainingExample, Version
+from backend.feedback.read_annotation import ReadAnnotation
 from backend.inference.feature_cache import FeatureFolder
 from backend.jobs.job_report import JobReport
 from backend.jobs.job_store import JobStore
@@ -247,11 +248,11 @@ def test_a_kept_feature(tmp_path: Path, cls: torch.Tensor | None) -> None:
 
 
 def columns_of(store: JobStore) -> dict[str, list[str]]:
-    names = ("jobs", "failures", "results", "annotations", "lessons", "learned_versions")
+    names = ("jobs", "job_tasks", "failures", "results", "annotations", "annotation_sums")
     with store.database.read() as connection:
         return {
             name: list(connection.execute(text(f"SELECT * FROM {name}")).keys())
-            for name in (*names, "learners")
+            for name in (*names, "lessons", "learned_versions", "learners")
         }
 
 
@@ -259,11 +260,12 @@ def test_the_columns_of_the_tables() -> None:
     lease = ["owner", "leased_until"]
     assert columns_of(JobStore(Database("sqlite://"))) == {
         "jobs": [
-            *("id", "project", "kind", "only", "view", "limit", "tasks", "scope", "state"),
+            *("id", "project", "kind", "only", "view", "limit", "state"),
             *("version", "total", "done", "skipped", "failed", "cursor", "worked_s", "reason"),
             *("created", "updated", "started", "finished", *lease, "task_count"),
             "withdraws",
         ],
+        "job_tasks": ["job", "tasks", "scope"],
         "failures": ["id", "job", "task", "reason", "at", "project", "solved"],
         "results": [
             *("key", "task", "project", "version", "state", "entry", "bytes", "begun"),
@@ -274,6 +276,7 @@ def test_the_columns_of_the_tables() -> None:
             *(*lease, "kind", "task", "version", "annotator", "seconds", "created", "updated"),
             *("changes", "reason"),
         ],
+        "annotation_sums": ["project", "grouping", "name", "sums"],
         "lessons": [
             *("annotation", "model", "picture", "project", "digest", "paint", "learned"),
             "example",
@@ -288,11 +291,12 @@ def test_the_columns_of_the_tables() -> None:
     }
 
 
-#: A row of the table of jobs, and the same in answers.
-JOB_ROW = """INSERT INTO jobs (id, project, kind, only, view, "limit", tasks, scope, task_count,
- state, version, total, done, skipped, failed, cursor, worked_s, reason, created, updated, started,
- finished, owner, leased_until) VALUES (5, 7, 'project', 'all', 3, 50, '[1, 2, 4]', '[1, 2]', 3,
- 'failed', 'v1', 10, 4, 1, 2, 9, 2.0, 'Gone.', 1.0, 2.0, 3.0, 4.0, 'us', 6.0)"""
+#: A row of the table of jobs with its lists, and the same in answers.
+JOB_ROW = """INSERT INTO jobs (id, project, kind, only, view, "limit", task_count, state, version,
+ total, done, skipped, failed, cursor, worked_s, reason, created, updated, started, finished, owner,
+ leased_until) VALUES (5, 7, 'project', 'all', 3, 50, 3, 'failed', 'v1', 10, 4, 1, 2, 9, 2.0,
+ 'Gone.', 1.0, 2.0, 3.0, 4.0, 'us', 6.0)"""
+JOB_LISTS = "INSERT INTO job_tasks (job, tasks, scope) VALUES (5, '[1, 2, 4]', '[1, 2]')"
 JOB_JSON = {
     "id": 5,
     "project": 7,
@@ -329,6 +333,7 @@ def test_a_row_of_a_job() -> None:
     scene = Scene(store=JobStore(Database("sqlite://")))
     with scene.store.database.write() as connection:
         connection.execute(text(JOB_ROW))
+        connection.execute(text(JOB_LISTS))
     job = scene.store.get_job(5)
     assert (job.id, job.task_count, job.lists_tasks, job.only) == (5, 3, True, "all")
     assert scene.store.task_ids(5) == (1, 2)
@@ -426,6 +431,7 @@ def test_the_file_of_a_prelabeled_project() -> None:
     store = JobStore(Database("sqlite://"))
     with store.database.write() as connection:
         connection.execute(text(JOB_ROW))
+        connection.execute(text(JOB_LISTS))
     report = JobReport(store.get_job(5), [Failure(5, 41, "There is no file.", 1.0)])
     assert json.dumps(report.to_json()) == json.dumps(
         {
@@ -611,6 +617,7 @@ def test_the_report(client: FlaskClient) -> None:
 def test_jobs_in_answers(client: FlaskClient) -> None:
     with Database.from_settings(Settings()).write() as connection:
         connection.execute(text(JOB_ROW))
+        connection.execute(text(JOB_LISTS))
     shown = JOB_JSON | {"url": "http://studio:8080/projects/7/data"}
     assert json.dumps(answer(client, "/jobs")) == json.dumps({"jobs": [shown]})
     assert json.dumps(answer(client, "/jobs/5")) == json.dumps({**shown, "failures": []})

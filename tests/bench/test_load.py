@@ -213,7 +213,7 @@ def serving(log: Path, first: dict[str, object], *options: str) -> Iterator[tupl
     with server_process.running(
         [sys.executable, "-m", "backend", *serve],
         variables={"BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": ""},
-        health=f"{url}/health",
+        health=f"{url}/",
         log=log,
         timeout_s=120,
     ) as process:

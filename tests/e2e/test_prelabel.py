@@ -102,7 +102,7 @@ def slow_backend(
     with server_process.running(
         [*SLOW, str(seconds_a_picture), "serve", "--port", str(port), *SMALL],
         variables=reach(studio) | variables,
-        health=f"{url}/health",
+        health=f"{url}/",
         log=log,
         timeout_s=120,
     ) as process:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from backend.feedback.report.definitions import FEW
-from backend.feedback.report.groups import DaySums
-from backend.feedback.report.label_statistics import LabelStatistics, LabelSums
+from backend.feedback.report.label_statistics import LabelStatistics
+from backend.feedback.sums.group_sums import GroupSums
+from backend.feedback.sums.label_sums import LabelSums
 
 
 @dataclass(frozen=True)
@@ -26,32 +27,31 @@ class RecentLabel:
 
 
 def recent_labels(
-    versions: Iterable[tuple[str, DaySums]], newest_first: Sequence[str]
+    versions: Mapping[str, GroupSums], newest_first: Sequence[str]
 ) -> dict[str, RecentLabel]:
     """Return the recent figures of each label, sorted by name.
 
     Args:
-        versions: model versions, each with running sums of some of its annotations.
+        versions: model version -> sums over the annotations that began with it.
         newest_first: the model versions, the one seen last first.
     """
-    by_label: dict[str, dict[str, LabelSums]] = {}
-    for version, sums in versions:
-        for label, each in sums.labels.items():
-            by_label.setdefault(label, {}).setdefault(version, LabelSums()).add_all(each)
+    by_label: dict[str, list[tuple[str, LabelSums]]] = {}
+    for version in newest_first:
+        for label, sums in versions[version].labels.items():
+            by_label.setdefault(label, []).append((version, sums))
     return {
-        label: _recent(by_label[label], newest_first)
-        for label in sorted(by_label, key=str.casefold)
+        label: _recent(by_label[label])
+        for label in sorted(by_label, key=lambda name: (name.casefold(), name))
     }
 
 
-def _recent(by_version: dict[str, LabelSums], newest_first: Sequence[str]) -> RecentLabel:
-    there = [version for version in newest_first if version in by_version]
+def _recent(newest_first: Sequence[tuple[str, LabelSums]]) -> RecentLabel:
     recent = LabelSums()
-    for number, version in enumerate(there, start=1):
-        recent.add_all(by_version[version])
-        if recent.pictures >= FEW and number < len(there):
-            return RecentLabel(recent.statistics(), since=version)
-    return RecentLabel(recent.statistics())
+    for number, (version, sums) in enumerate(newest_first, start=1):
+        recent.add_all(sums)
+        if recent.pictures >= FEW and number < len(newest_first):
+            return RecentLabel(LabelStatistics.of_sums(recent), since=version)
+    return RecentLabel(LabelStatistics.of_sums(recent))
 
 
 def harm(label: RecentLabel) -> str:

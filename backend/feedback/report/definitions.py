@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from backend.feedback.annotation_store import AnnotationOrigin
+from backend.feedback.read_annotation import AnnotationOrigin
 
 #: Images of a label below which its figures say little.
 FEW: Final = 5
@@ -35,9 +35,9 @@ DEFINITIONS: Final[Mapping[str, str]] = {
     "false": "Predicted regions that were deleted or given another label.",
     "missed": "Regions that the annotator drew, or gave this label in place of another.",
     "relabelled": "Predicted regions that were given another label.",
-    "seconds": "Median of the time that Label Studio has measured for an annotation (lead_time): "
-    "of those that are compared, and of those that began from nothing. They are of other "
-    "pictures, and often of other people.",
+    "seconds": "Median of the time that Label Studio has measured for an annotation (lead_time), "
+    "each time to three significant digits: of those that are compared, and of those that began "
+    "from nothing. They are of other pictures, and often of other people.",
 }
 
 #: The kinds of annotations in words, as the end of a sentence.

@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from statistics import median
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
-from backend.feedback.annotation_store import ReadAnnotation
-from backend.feedback.comparison import LabelDiff
-from backend.feedback.report.label_statistics import LabelStatistics, LabelSums
+from backend.feedback.report.label_statistics import LabelStatistics
+from backend.feedback.sums.group_sums import GroupSums
+from backend.feedback.sums.label_sums import LabelSums
 
 Json = dict[str, Any]
-
-
-@dataclass
-class DaySums:
-    """Running sums of the annotations of one day and one model version."""
-
-    compared: int = 0
-    pictures: int = 0
-    labels: defaultdict[str, LabelSums] = field(default_factory=lambda: defaultdict(LabelSums))
-    with_prelabel: list[float] = field(default_factory=list)
-    without_prelabel: list[float] = field(default_factory=list)
-
-    def add(self, read: ReadAnnotation, label: str | None) -> None:
-        if read.kind == "compared":
-            self.compared += 1
-        changes = [change for change in read.changes if label in (None, change.label)]
-        for change in changes:
-            self.labels[change.label].add(change)
-        self.pictures += _count_pictures(changes)
-        times = {"compared": self.with_prelabel, "scratch": self.without_prelabel}
-        if read.kind in times and read.seconds is not None and read.seconds > 0:
-            times[read.kind].append(read.seconds)
 
 
 @dataclass(frozen=True)
@@ -54,14 +33,14 @@ class Seconds:
     n_without: int = 0
 
     @classmethod
-    def of(cls, with_: Sequence[float], without: Sequence[float]) -> Seconds:
-        """Take the medians of times with and without a prediction, in seconds."""
-        return cls(
-            median(with_) if with_ else None,
-            median(without) if without else None,
-            len(with_),
-            len(without),
-        )
+    def of(cls, with_: Mapping[float, int], without: Mapping[float, int]) -> Seconds:
+        """Take the medians of times with and without a prediction.
+
+        Args:
+            with_: time in seconds -> number of annotations with a prediction that took it.
+            without: time in seconds -> number of annotations from nothing that took it.
+        """
+        return cls(median(with_), median(without), sum(with_.values()), sum(without.values()))
 
     def to_json(self) -> Json:
         """Return the figures as JSON."""
@@ -81,38 +60,43 @@ class Group:
         name: the first day of a period, or a model version.
         annotations: how many were compared with a prediction.
         total: the statistics of all labels together.
-        labels: name of a label -> its statistics.
+        sums: name of a label -> its sums.
         seconds: how long the annotations took.
     """
 
     name: str
     annotations: int
     total: LabelStatistics
-    labels: Mapping[str, LabelStatistics]
+    sums: Mapping[str, LabelSums]
     seconds: Seconds
 
     @classmethod
-    def of(cls, name: str, all_sums: Iterable[DaySums]) -> Group:
-        """Add up running sums."""
-        whole, total = DaySums(), LabelSums()
-        for day in all_sums:
-            whole.compared += day.compared
-            whole.pictures += day.pictures
-            whole.with_prelabel += day.with_prelabel
-            whole.without_prelabel += day.without_prelabel
-            for label, sums in day.labels.items():
-                whole.labels[label].add_all(sums)
-                total.add_all(sums)
+    def of(cls, name: str, sums: GroupSums, label: str | None = None) -> Group:
+        """Take the figures of running sums.
+
+        Args:
+            name: see `Group`.
+            sums: over the annotations.
+            label: count this label only; by default all labels.
+        """
+        total, pictures, labels = sums.total, sums.pictures, sums.labels
+        if label is not None:
+            labels = {label: labels[label]} if label in labels else {}
+            total = labels.get(label, LabelSums())
+            pictures = total.pictures
         return cls(
             name,
-            whole.compared,
-            replace(total.statistics(), pictures=whole.pictures),
-            {
-                name: whole.labels[name].statistics()
-                for name in sorted(whole.labels, key=str.casefold)
-            },
-            Seconds.of(whole.with_prelabel, whole.without_prelabel),
+            sums.kinds["compared"],
+            replace(LabelStatistics.of_sums(total), pictures=pictures),
+            labels,
+            Seconds.of(sums.with_prelabel, sums.without_prelabel),
         )
+
+    @cached_property
+    def labels(self) -> dict[str, LabelStatistics]:
+        """Name of a label -> its statistics; a page of many periods shows their totals alone."""
+        names = sorted(self.sums, key=lambda name: (name.casefold(), name))
+        return {name: LabelStatistics.of_sums(self.sums[name]) for name in names}
 
     def to_json(self) -> Json:
         """Return the figures as JSON."""
@@ -125,25 +109,18 @@ class Group:
         }
 
 
-def _count_pictures(changes: Sequence[LabelDiff]) -> int:
-    """Count the images of an annotation's differences, without those that nothing covers.
+def median(times: Mapping[float, int]) -> float | None:
+    """Return the median; None where there is no time.
 
-    Differences of before images were numbered all have number 0: of these, the label that occurs
-    most often tells how many images there are at least.
+    Args:
+        times: time -> how often it is there.
 
-    >>> _count_pictures([LabelDiff("car", true_px=1), LabelDiff("dog", true_px=1)])
-    1
-    >>> _count_pictures([LabelDiff("car", true_px=1), LabelDiff("dog", true_px=1, image=1)])
-    2
+    >>> median({10.0: 1, 30.0: 1}), median({10.0: 1, 30.0: 2}), median({})
+    (20.0, 30.0, None)
     """
-    covered = [change for change in changes if change.iou is not None]
-    labels = Counter(change.label for change in covered)
-    return max(len({change.image for change in covered}), *labels.values(), 0)
-
-
-def group_by_name(all_sums: Iterable[tuple[str, DaySums]]) -> tuple[Group, ...]:
-    """Group running sums by their names, in the order in which these are first seen."""
-    found: dict[str, list[DaySums]] = {}
-    for name, sums in all_sums:
-        found.setdefault(name, []).append(sums)
-    return tuple(Group.of(name, some) for name, some in found.items())
+    in_order = sorted(times)
+    ends = list(accumulate(times[time] for time in in_order))
+    if not ends:
+        return None
+    low, high = (in_order[bisect_right(ends, at)] for at in ((ends[-1] - 1) // 2, ends[-1] // 2))
+    return (low + high) / 2

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import add, attrgetter
-from typing import Any, Final
+from typing import Any
 
 from backend.feedback.comparison import LabelDiff
+from backend.feedback.sums.label_sums import SUMMED, LabelSums
 
 Json = dict[str, Any]
 
@@ -56,7 +55,21 @@ class LabelStatistics:
         sums = LabelSums()
         for change in changes:
             sums.add(change)
-        return sums.statistics()
+        return cls.of_sums(sums)
+
+    @classmethod
+    def of_sums(cls, sums: LabelSums) -> LabelStatistics:
+        """Take the figures of running sums; the most frequent other label comes first."""
+        relabelled: Sequence[tuple[str, int]] = ()
+        if sums.relabelled:
+            relabelled = sorted(sums.relabelled.items(), key=lambda each: (-each[1], each[0]))
+        return cls(
+            pictures=sums.pictures,
+            relabelled=dict(relabelled),
+            mean_iou=sums.mean_iou,
+            mean_boundary_iou=sums.mean_boundary_iou,
+            **dict(zip(SUMMED, sums.counts, strict=True)),
+        )
 
     @property
     def prelabels(self) -> int:
@@ -116,60 +129,6 @@ class LabelStatistics:
             "true_px": self.true_px,
             "shared_px": self.shared_px,
         }
-
-
-_SUMMED: Final = (
-    "accepted",
-    "corrected",
-    "deleted",
-    "added",
-    "received",
-    "predicted_px",
-    "true_px",
-    "shared_px",
-)
-
-_summed: Final[Callable[[LabelDiff], tuple[int, ...]]] = attrgetter(*_SUMMED)
-
-
-@dataclass
-class LabelSums:
-    """Running sums of `LabelStatistics`: differences are added one by one and not kept."""
-
-    counts: list[int] = field(default_factory=lambda: [0] * len(_SUMMED))
-    relabelled: Counter[str] = field(default_factory=Counter)
-    pictures: int = 0
-    iou: float = 0.0
-    bands: int = 0
-    boundary_iou: float = 0.0
-
-    def add(self, change: LabelDiff) -> None:
-        self.counts = list(map(add, self.counts, _summed(change)))
-        if change.relabelled:
-            self.relabelled.update(change.relabelled)
-        if (iou := change.iou) is not None:
-            self.pictures += 1
-            self.iou += iou
-        if (boundary_iou := change.boundary_iou) is not None:
-            self.bands += 1
-            self.boundary_iou += boundary_iou
-
-    def add_all(self, other: LabelSums) -> None:
-        self.counts = list(map(add, self.counts, other.counts))
-        self.relabelled.update(other.relabelled)
-        self.pictures += other.pictures
-        self.iou += other.iou
-        self.bands += other.bands
-        self.boundary_iou += other.boundary_iou
-
-    def statistics(self) -> LabelStatistics:
-        return LabelStatistics(
-            pictures=self.pictures,
-            relabelled=dict(self.relabelled.most_common()),
-            mean_iou=self.iou / self.pictures if self.pictures else None,
-            mean_boundary_iou=self.boundary_iou / self.bands if self.bands else None,
-            **dict(zip(_SUMMED, self.counts, strict=True)),
-        )
 
 
 def _round(value: float | None) -> float | None:

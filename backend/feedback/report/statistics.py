@@ -6,21 +6,15 @@ The figures come from annotations that `backend.feedback.annotation_reader` has 
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta, timezone
-from typing import Any, Final, Literal, get_args
+from typing import Any, get_args
 
-from backend.feedback.annotation_store import AnnotationOrigin, ReadAnnotation
+from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
 from backend.feedback.report.advice import RecentLabel, harm, lack, recent_labels
 from backend.feedback.report.definitions import DEFINITIONS
-from backend.feedback.report.groups import DaySums, Group, group_by_name
-
-Step = Literal["day", "week"]
-
-#: Days from the first to the last annotation that are shown one by one; longer spans in weeks.
-_DAYS_SHOWN: Final = 21
+from backend.feedback.report.groups import Group
+from backend.feedback.sums.project_sums import ProjectSums, Step
 
 Json = dict[str, Any]
 
@@ -96,7 +90,7 @@ def measure(
 
     Args:
         project: its id.
-        reads: in the order in which the annotations were made; none of them is kept in memory.
+        reads: in whatever order; none of them is kept in memory.
         waiting: how many annotations are still to be read.
         step: the length of a period; by default a day, or a week where annotations span more than
             three weeks.
@@ -105,52 +99,34 @@ def measure(
     Raises:
         ValueError: `step` is neither day nor week.
     """
-    if step is not None and step not in get_args(Step):
-        raise ValueError(f"Expected argument `step` to be day or week, but got {step!r}.")
-    kinds: Counter[AnnotationOrigin] = Counter()
-    broken = {}
-    last_seen: dict[str, float] = {}
-    all_sums: defaultdict[tuple[date, str | None], DaySums] = defaultdict(DaySums)
-    for read in reads:
-        kinds[read.kind] += 1
-        if read.kind == "broken":
-            broken[read.annotation] = read.reason
-        if read.kind != "skipped":
-            version = read.version if read.kind == "compared" else None
-            all_sums[_day(read), version].add(read, label)
-            if version is not None:
-                last_seen.pop(version, None)
-                last_seen[version] = read.created
-    chosen = step or _step([day for day, _ in all_sums])
-    days = ((_start(day, chosen).isoformat(), each) for (day, _), each in all_sums.items())
-    versions = [(name, each) for (_, name), each in all_sums.items() if name is not None]
+    return make_report(project, ProjectSums.of(reads, step), waiting=waiting, label=label)
+
+
+def make_report(
+    project: int, sums: ProjectSums, *, waiting: int = 0, label: str | None = None
+) -> PrelabelReport:
+    """Make the report of the sums of a project.
+
+    Args:
+        project: its id.
+        sums: over its annotations.
+        waiting: how many annotations are still to be read.
+        label: count this label only; by default all labels.
+    """
     return PrelabelReport(
         project=project,
-        kinds={kind: kinds[kind] for kind in get_args(AnnotationOrigin)},
-        all=Group.of("all", all_sums.values()),
-        periods=group_by_name(days),
-        step=chosen,
-        versions=group_by_name(versions),
-        last_seen=last_seen,
-        recent=recent_labels(versions, newest_first=[*reversed(last_seen)]),
-        broken=broken,
+        kinds={kind: sums.all.kinds[kind] for kind in get_args(AnnotationOrigin)},
+        all=Group.of("all", sums.all, label),
+        periods=tuple(Group.of(start, each, label) for start, each in sums.periods.items()),
+        step=sums.step,
+        versions=tuple(Group.of(name, each, label) for name, each in sums.versions.items()),
+        last_seen=sums.last_seen,
+        recent={
+            name: each
+            for name, each in recent_labels(sums.versions, [*sums.last_seen][::-1]).items()
+            if label in (None, name)
+        },
+        broken=sums.broken,
         waiting=waiting,
         label=label,
     )
-
-
-def _day(read: ReadAnnotation) -> date:
-    return datetime.fromtimestamp(read.created, timezone.utc).date()
-
-
-def _step(days: Sequence[date]) -> Step:
-    return "week" if days and max(days) - min(days) > timedelta(_DAYS_SHOWN) else "day"
-
-
-def _start(day: date, step: Step) -> date:
-    """Return the first day of the period that a day is in.
-
-    >>> _start(date(2026, 11, 25), "week").isoformat()
-    '2026-11-23'
-    """
-    return day if step == "day" else day - timedelta(day.weekday())

@@ -30,7 +30,7 @@ def add_error_handlers(app: Flask) -> None:
 def _answer_backend_error(error: BackendError) -> Response:
     g.error = error
     response = json_response({"error": str(error)})
-    response.status = f"{error.http_status} {_reason(error)}"
+    response.status = f"{error.http_status} {reason_phrase(error)}"
     if isinstance(error, Unauthorized):
         response.headers["WWW-Authenticate"] = 'Basic realm="clearclip"'
     if isinstance(error, Busy | DatabaseAway):
@@ -65,7 +65,7 @@ def _answer_unexpected_error(error: Exception) -> Response:
     )
 
 
-def _reason(error: BackendError) -> str:
+def reason_phrase(error: BackendError | str) -> str:
     """Return an error's message as an HTTP reason phrase: one line of printable ASCII."""
     line = re.sub(r"\s+", " ", str(error)).encode("ascii", "replace").decode()
     return re.sub(r"[^ -~]", "?", line)[:_REASON_LENGTH]

@@ -12,7 +12,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
 
 from backend.errors import Busy
 from backend.inference.image_request import Priority
@@ -20,15 +19,12 @@ from backend.label_studio.requests import PredictRequest
 from backend.prediction.predictor import priority
 from backend.prediction.task_runner import Entry
 from backend.settings import Settings
-from backend.web.ml_backend.slot_queue import SlotQueue
+from backend.web.ml_backend.slot_queue import MAX_WAITING, SlotQueue
 
 log = logging.getLogger(__name__)
 
 #: The start of ``User-Agent`` in the requests that Label Studio sends to ML backends.
 LABEL_STUDIO_AGENT = "heartex/"
-
-#: How many requests of annotators may wait in line. Each holds a thread.
-MAX_WAITING: Final = 64
 
 _NO_SLOT = "All threads for predictions are taken: try again in a moment."
 

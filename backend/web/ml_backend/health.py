@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, get_args
 
-from backend.inference.model_loader import ModelState
+from backend.inference.model_status import ModelState
 
 #: All states of the model.
 MODEL_STATES: Final[tuple[str, ...]] = get_args(ModelState)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Final
+
+#: How many requests of annotators may wait in line. Each holds a thread.
+MAX_WAITING: Final = 64
 
 
 @dataclass(eq=False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from backend.feedback.annotation_store import AnnotationStore
+from backend.feedback.annotation_queries import AnnotationQueries
 from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore
 from backend.prediction.failures import FailingTask, FailureCount, FailureStore
@@ -54,7 +54,7 @@ class DatabaseReader:
         self._outbox = outbox
         self._limit = limit
         self._failures = FailureStore(store.database)
-        self._annotations = AnnotationStore(store.database, "")
+        self._annotations = AnnotationQueries(store.database)
 
     def read(self, failed: Collection[int] = ()) -> DatabaseStatus:
         """Read the database; where that fails, the status holds nothing but the trouble.

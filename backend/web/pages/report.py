@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
-from dataclasses import replace
-from functools import lru_cache
 from operator import itemgetter
 from typing import Any, cast
 
@@ -16,7 +13,8 @@ from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.report.charts import PLOTS, plots
 from backend.feedback.report.csv_table import to_csv
 from backend.feedback.report.definitions import DEFINITIONS, FEW, KINDS, MOST_VERSIONS
-from backend.feedback.report.statistics import PrelabelReport, Step, measure
+from backend.feedback.report.statistics import PrelabelReport, make_report
+from backend.feedback.sums.project_sums import Step
 from backend.label_studio.files import LabelStudioFiles
 from backend.settings import Settings
 from backend.web.middleware.responses import attachment, json_response
@@ -29,9 +27,6 @@ _REPORT = "/projects/<int(min=1, max=2147483647):project>/report"
 
 _PLOT_NAMES = ", ".join(f'"{name}"' for name in PLOTS)
 
-#: Reports in memory; each is a few MB where a project has a thousand model versions.
-_MAX_CACHED = 8
-
 _NO_KEY = (
     "What annotators change is read from Label Studio: set LABEL_STUDIO_URL and "
     "LABEL_STUDIO_API_KEY."
@@ -39,38 +34,6 @@ _NO_KEY = (
 
 #: For a chart that is opened as a file of its own: no script runs and nothing is loaded.
 _PLOT_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-
-
-class ReportCache:
-    """Measure reports, and keep each until an annotation of its project is read again.
-
-    Args:
-        annotations: what was read of annotations.
-    """
-
-    def __init__(self, annotations: AnnotationStore) -> None:
-        self._annotations = annotations
-        self._measuring = threading.Lock()  # of several requests for one report, one measures
-        self._measure_once = lru_cache(maxsize=_MAX_CACHED)(self._measure)
-
-    def report(self, project: int, step: Step | None, label: str | None) -> PrelabelReport:
-        """Return a project's report.
-
-        Args:
-            project: number of the project.
-            step: length of a period; None: by the time that the annotations span.
-            label: the label to report alone; None: all labels.
-        """
-        waiting = self._annotations.count_open(project)
-        with self._measuring:
-            revision = self._annotations.revision(project)
-            report = self._measure_once(project, step, label, revision)
-        return replace(report, waiting=waiting)
-
-    def _measure(
-        self, project: int, step: Step | None, label: str | None, _revision: object
-    ) -> PrelabelReport:
-        return measure(project, self._annotations.stream(project), step=step, label=label)
 
 
 def learned_versions(report: PrelabelReport, versions: Iterable[Json]) -> dict[str, list[int]]:
@@ -115,7 +78,7 @@ class ReportRoutes:
         describe_learning: Callable[[int], Json],
     ) -> None:
         self._has_key = settings.label_studio_api_key is not None
-        self._cache = ReportCache(annotations)
+        self._annotations = annotations
         self._files = files
         self._describe_learning = describe_learning
 
@@ -176,4 +139,6 @@ class ReportRoutes:
         if step not in (None, "day", "week"):
             raise BadRequest('Expected "step" to be day or week, but got something else.')
         label = request.args.get("label") or None
-        return self._cache.report(project, cast("Step | None", step), label)
+        waiting = self._annotations.count_open(project)
+        sums = self._annotations.sums(project, cast("Step | None", step))
+        return make_report(project, sums, waiting=waiting, label=label)

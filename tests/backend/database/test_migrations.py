@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -22,6 +23,9 @@ from backend.database import migrations
 from backend.database.database import METADATA, Database
 from backend.database.migrations.revisions import revisions
 from backend.errors import DatabaseTooNew
+from backend.feedback.annotation_store import AnnotationStore
+from backend.feedback.comparison import LabelDiff
+from backend.feedback.sums.project_sums import ProjectSums, Step
 from backend.jobs.job_store import JobStore
 from tests.backend.fakes.old_databases import (
     EARLIEST,
@@ -33,6 +37,14 @@ from tests.backend.fakes.old_databases import (
     rows,
     tables,
     upgrade_to,
+)
+
+CHANGES = (
+    LabelDiff(
+        "car", accepted=1, predicted_px=9, true_px=7, shared_px=5, band_shared_px=1, band_px=3
+    ),
+    LabelDiff("car", relabelled={"dog": 2}, predicted_px=3, image=1),
+    LabelDiff("dog", deleted=1, received=2),
 )
 
 ROOT = Path(__file__).parents[3]
@@ -132,11 +144,48 @@ def test_a_database_without_revisions_is_adopted_with_its_rows_untouched(
     before = rows(url, tables(url))
     upgrade_to(url, "0001")
     assert rows(url, set(before)) == before
-    Database(url).check()
-    for table, found in rows(url, set(before)).items():  # later revisions add columns behind
+    upgrade_to(url, "0007")
+    for table, found in rows(url, set(before)).items():  # these revisions add columns behind
         kept = [row[: len(old)] for row, old in zip(found, before[table], strict=True)]
         assert kept == before[table]
+    lists = execute(url, "SELECT id, tasks, scope FROM jobs WHERE tasks IS NOT NULL ORDER BY id")
+    Database(url).check()
+    assert execute(url, "SELECT * FROM job_tasks ORDER BY job") == lists
     assert execute(url, "SELECT version_num FROM alembic_version") == [(revisions()[-1],)]
+
+
+def test_annotations_that_were_read_before_there_were_sums_are_summed_up(url: str) -> None:
+    make_old(url, "0007")
+    columns = (
+        "annotation, project, kind, version, seconds, created, changes, reason, marked, seen, open,"
+        " untaught, due, tries, owner, leased_until, task, updated"
+    )
+    changes = json.dumps([change.to_json() for change in CHANGES])
+    legacy = '[{"label": "car", "true_px": 3}, {"label": "car", "true_px": 4}]'  # no image numbers
+    for number, (kind, version, seconds, created, text) in enumerate(
+        [
+            ("compared", "v1", "83.456", "1795651200", changes),
+            ("compared", "v1", "83.499", "1795651201", changes),
+            ("compared", "v2", "NULL", "1799999999.5", legacy),
+            ("scratch", "", "0.04", "1795651200", "[]"),
+            ("skipped", "", "9", "1", "[]"),
+            ("broken", "", "NULL", "0", "[]"),
+        ],
+        start=20,
+    ):
+        execute(
+            url,
+            f"INSERT INTO annotations ({columns}) VALUES ({number}, 8, '{kind}', '{version}', "
+            f"{seconds}, {created}, '{text}', '', 1, 1, 0, 0, 0, 0, '', 0, 9, 0)".replace(
+                ":", r"\:"
+            ),
+        )
+    annotations = AnnotationStore(Database(url), "me")
+    for project in (7, 8):
+        for step in get_args(Step):
+            counted = ProjectSums.of(annotations.stream(project), step)
+            assert annotations.sums(project, step) == counted
+    assert annotations.sums(8).all.kinds == {"compared": 3, "scratch": 1, "skipped": 1, "broken": 1}
 
 
 def test_a_partial_database_holds_the_earliest_tables_only(url: str) -> None:

@@ -17,11 +17,12 @@ from sqlalchemy.engine import make_url
 
 from backend.database.database import Database
 from backend.database.migrations.revisions import revisions, upgrade
-from backend.feedback.annotation_store import AnnotationStore, ReadAnnotation
+from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.version_registry import VersionRegistry
 from backend.feedback.learning.versions import LearningState, TrainingExample, Version
+from backend.feedback.read_annotation import ReadAnnotation
 from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore
 from backend.prediction.failures import Failure, FailureStore

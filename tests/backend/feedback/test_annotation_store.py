@@ -19,8 +19,9 @@ from sqlalchemy.exc import OperationalError
 from backend import create_app
 from backend.database.database import Database
 from backend.database.leases import LEASE_S
-from backend.feedback.annotation_store import AnnotationStore, PendingAnnotation, ReadAnnotation
+from backend.feedback.annotation_store import AnnotationStore, PendingAnnotation
 from backend.feedback.comparison import LabelDiff
+from backend.feedback.read_annotation import ReadAnnotation
 from backend.settings import Settings
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import colour_engine
@@ -173,33 +174,6 @@ def test_what_nobody_has_learned_from_is_read_by_who_does(
     assert other.lease(9, unlearned=True) == []
     other.mark(7, [3])
     assert ids(other.lease(9, unlearned=True)) == [3]
-
-
-def test_a_revision_is_another_once_anything_was_read_or_dropped(
-    annotations: AnnotationStore,
-) -> None:
-    revisions = [annotations.revision(7)]
-
-    def read_them(*numbers: int, **more: Any) -> None:
-        annotations.mark(7, numbers)
-        assert annotations.revision(7) == revisions[-1]
-        for each in annotations.lease(9):
-            annotations.complete(each, read_of(each.annotation), **more)
-        revisions.append(annotations.revision(7))
-
-    read_them(1)
-    read_them(2, 4)
-    read_them(1)
-    read_them(3, learned=False)
-    annotations.complete(annotations.lease(1, unlearned=True)[0], read_of(3))
-    revisions.append(annotations.revision(7))
-    annotations.mark(7, [2])
-    annotations.discard(annotations.lease(1)[0])
-    revisions.append(annotations.revision(7))
-    assert len(set(revisions)) == len(revisions)
-    annotations.mark(8, [9])
-    annotations.complete(annotations.lease(1)[0], ReadAnnotation(9, 8, 1, "scratch"))
-    assert annotations.revision(7) == revisions[-1]
 
 
 def test_a_burst_is_known_and_over_after_a_second(

@@ -285,7 +285,7 @@ def test_no_step_of_a_job_and_no_list_of_jobs_reads_the_ids_of_its_tasks(
         raise AssertionError(f"{len(text)} letters of ids are read")
 
     with monkeypatch.context() as patched:
-        patched.setattr("backend.jobs.job_store.json.loads", unread)
+        patched.setattr("backend.jobs.task_lists.json.loads", unread)
         assert [(each.id, each.task_count) for each in store.list_jobs()] == [(job.id, 1000)]
         assert store.start_job(7, tasks=range(1, 1001)).id == job.id
         assert store.lease_job("me") is not None

@@ -140,6 +140,7 @@ def test_every_task_gets_one_prediction_of_the_version(
     assert (job.state, job.total, job.done, job.failed) == ("done", COUNT, COUNT, 0)
     assert job.version == bench.version(studio.label_config)
     assert studio.stored(job.version) == each_once()
+    assert min(studio.imports) == 1, "the first prediction waits for no other"
     assert max(studio.imports) <= CHUNK
     assert [step.done for step in steps] == sorted(step.done for step in steps)
 

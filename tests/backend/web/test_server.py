@@ -15,12 +15,16 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import requests
 from PIL import Image
 
+from backend.cli.server_process import free_port
+from backend.settings import Settings
+from backend.web.server import make_app
 from tests.backend.fakes.colour_segmenter import brush_config, data_url
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 
@@ -46,6 +50,7 @@ def served(*flags: str, **variables: str) -> Iterator[Served]:
                 break
             except requests.RequestException:  # it does not listen, or loads the application
                 time.sleep(0.1)
+        requests.get(f"{url}/", timeout=120)  # waits until the rest answers too
         yield url, process
     finally:
         process.terminate()
@@ -117,6 +122,36 @@ def test_health_does_not_depend_on_the_process_that_serves(plain_server: Served)
         time.sleep(0.01)
     for _ in range(3):
         assert requests.get(f"{url}/health", timeout=60).json()["status"] == "UP"
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"model": "nothing"}, "arch/tag"),
+        ({"model": "ViT-B-16/random"}, "never served"),
+        ({"model": "demo", "method": "magic"}, "clip, maskclip, sclip, clearclip"),
+        ({"model": "demo", "precision": "fp16", "device": "cpu"}, "fp16 needs a GPU"),
+        ({"model": "demo", "device": "abacus"}, "auto, cpu, cuda or mps"),
+        ({"model": "demo", "feature_cache_mb": 1 << 40}, "FEATURE_CACHE_MB"),
+    ],
+)
+def test_what_can_never_work_is_refused(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        make_app(Settings(**given))
+
+
+def test_a_server_that_cannot_start_ends_with_a_sentence() -> None:
+    port = free_port(0)
+    ran = subprocess.run(
+        [sys.executable, "-m", "backend", "serve", "--port", str(port), "--device", "abacus"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode != 0
+    assert "auto, cpu, cuda or mps, but got 'abacus'" in ran.stderr
+    assert "Traceback" not in ran.stderr
 
 
 def test_health_and_setup_answer_in_time_while_it_loads_and_predicts() -> None:

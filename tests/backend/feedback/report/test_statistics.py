@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from backend.feedback.annotation_store import AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
+from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
 from backend.feedback.report.advice import advice
 from backend.feedback.report.csv_table import to_csv
 from backend.feedback.report.definitions import percent

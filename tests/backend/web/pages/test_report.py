@@ -19,12 +19,12 @@ from flask.testing import FlaskClient
 from backend import create_app
 from backend.cli.main import main
 from backend.database.database import Database
-from backend.feedback.annotation_store import AnnotationStore, ReadAnnotation
+from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.learning.model_key import model_key
 from backend.feedback.learning.versions import Version
+from backend.feedback.read_annotation import ReadAnnotation
 from backend.feedback.report.charts import PLOTS
-from backend.feedback.report.statistics import PrelabelReport, measure
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
@@ -150,34 +150,18 @@ def test_json_csv_and_plots() -> None:
         assert "default-src 'none'" in plot.headers["Content-Security-Policy"]
 
 
-def test_what_was_measured_is_measured_anew_only_after_something_was_read(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_report_shows_what_was_read_just_now() -> None:
     keep(*READS)
     client = client_of(**KEYS)
-    asked: list[int] = []
-
-    def counted(project: int, *arguments: Any, **options: Any) -> PrelabelReport:
-        asked.append(project)
-        return measure(project, *arguments, **options)
-
-    monkeypatch.setattr("backend.web.pages.report.measure", counted)
     first = client.get(f"{REPORT}.json").get_json()
-    assert client.get(f"{REPORT}.json").get_json() == first
-    assert client.get(REPORT, headers=PEOPLE).status_code == 200
-    assert client.get(f"{REPORT}.csv").status_code == 200
-    assert asked == [7]
     annotations = AnnotationStore(Database.from_settings(Settings()), "who reads")
     annotations.mark(7, [1])
-    told = client.get(f"{REPORT}.json").get_json()
-    assert (told, asked) == (first | {"waiting": 1}, [7])
+    assert client.get(f"{REPORT}.json").get_json() == first | {"waiting": 1}
     annotations.complete(annotations.lease(1)[0], replace(READS[0], changes=(GOOD,)))
     assert list(client.get(f"{REPORT}.json").get_json()["all"]["labels"]) == ["car"]
     annotations.mark(7, [2])
     annotations.discard(annotations.lease(1)[0])
     assert client.get(f"{REPORT}.json").get_json()["annotations"]["scratch"] == 0
-    client.get(f"{REPORT}.json?label=car")
-    assert asked == [7] * 4
 
 
 def test_of_many_versions_the_page_and_the_terminal_show_the_last() -> None:

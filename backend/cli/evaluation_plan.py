@@ -1,0 +1,173 @@
+"""The candidates that ``clearclip-backend eval`` compares on a project."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import click
+
+from backend.errors import LabelConfigError
+from backend.label_studio.annotated_pictures import AnnotatedProject
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.label_config import ImageTag, LabelConfig, adapt_mode
+from backend.label_studio.label_config_parser import parse_label_config
+from backend.prediction.image_prediction import least_thresholds
+from backend.services import Services
+from backend.settings import Settings
+from clearclip_core import (
+    Label,
+    LoadedModel,
+    Segmenter,
+    WeightsNotFoundError,
+    set_pool_threads,
+    usable_cpus,
+)
+from clearclip_core.cli.thresholds import ThresholdOption, thresholds_by_label
+from clearclip_core.clip.embedding_cache import EmbeddingStore
+from clearclip_core.clip.loading import load_model
+from clearclip_core.evaluation.candidate import AS_PAPER, Candidate, PredictionRule
+from clearclip_core.images.preprocessing import Preprocessing
+
+#: Name of the words of the label config, in tables.
+OWN_WORDS = "label config"
+
+
+@dataclass(frozen=True)
+class Words:
+    """The labels with words that are compared, and their name in tables."""
+
+    name: str
+    labels: tuple[Label, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is compared on a project.
+
+    Attributes:
+        settings: device, sizes and refinement of all candidates.
+        project: the project.
+        words: words to compare.
+        given: thresholds that win over those of the label config.
+        learned: what the project has learned is compared too.
+        as_paper: predict as the paper does.
+    """
+
+    settings: Settings
+    project: AnnotatedProject
+    words: tuple[Words, ...]
+    given: tuple[ThresholdOption, ...] = ()
+    learned: bool = False
+    as_paper: bool = False
+
+    def candidates(self, pairs: Sequence[tuple[str, str]]) -> Iterator[Candidate]:
+        """Load the models and yield a candidate for each model, method and words.
+
+        Args:
+            pairs: models and methods.
+
+        Raises:
+            ValueError: a model or a method does not exist, or the project has learned nothing.
+            click.ClickException: weights are not there.
+        """
+        rule = self._rule(self.project.config)
+        set_pool_threads(usable_cpus(), 1)
+        models = {name: self._load(name) for name, _ in pairs}
+        for name, method in pairs:
+            segmenter = self._segmenter(models[name], method)
+            for words in self.words:
+                yield Candidate(segmenter, words.labels, name, words.name, rule)
+            if self.learned:
+                yield self._learned(segmenter, name, method)
+
+    def _load(self, name: str) -> LoadedModel:
+        settings = self.settings
+        try:
+            model = load_model(name, settings.device, settings.precision, settings.model_dir)
+        except WeightsNotFoundError as error:
+            raise click.ClickException(str(error)) from None
+        if model.notice:
+            click.echo(model.notice, err=True)
+        return model
+
+    def _segmenter(self, model: LoadedModel, method: str) -> Segmenter:
+        sizes = Preprocessing.of_short_side(model.mean, model.std, self.settings.short_side_px)
+        store = EmbeddingStore.of(model, self.settings.model_dir)
+        return Segmenter(model, method, sizes, store=store)
+
+    def _rule(self, config: LabelConfig) -> PredictionRule:
+        """Return the rule by which the backend draws masks with a label config."""
+        if self.as_paper:
+            return AS_PAPER
+        labels, tag = self.project.labels, self.project.tag.name
+        drawn = [control for control in config.controls_of(tag) if control.is_predicted]
+        masks = [control for control in drawn if control.kind != "rectanglelabels"]
+        thresholds = thresholds_by_label(
+            self.given, [label.name for label in labels], least_thresholds(masks, labels)
+        )
+        settings = self.settings
+        return PredictionRule(
+            True,
+            settings.refine,
+            thresholds,
+            min_island_share=settings.min_island_share,
+            propagate=settings.propagate,
+        )
+
+    def _learned(self, segmenter: Segmenter, model: str, method: str) -> Candidate:
+        """Return the candidate of what the project has learned with a model and a method.
+
+        Raises:
+            ValueError: it has learned nothing.
+        """
+        settings = self.settings.model_copy(update={"model": model, "method": method})
+        config, project = self.project.config, self.project.project
+        active = Services(settings).active_models.get(project, adapt_mode(settings, config))
+        if active is None:
+            raise ValueError(
+                f"Project {project} uses nothing that was learned with {model} and {method}: see "
+                f"clearclip-backend adapt status --project {project}."
+            )
+        click.echo(
+            f"The row of what was learned from {active.annotations} annotations flatters where "
+            "these are among the pictures.",
+            err=True,
+        )
+        rule = self._rule(config.with_thresholds(active.thresholds))
+        name = f"{OWN_WORDS}, learned"
+        return Candidate(segmenter, self.project.labels, model, name, rule, active.adaptation)
+
+
+def find_project(
+    client: LabelStudioClient, services: Services, project: int, image: str | None
+) -> AnnotatedProject:
+    """Return the annotated tasks of a project.
+
+    Args:
+        client: Label Studio.
+        services: reads images.
+        project: its id.
+        image: name of the image tag; None: the only one.
+
+    Raises:
+        ValueError: the label config has no such tag.
+    """
+    config = parse_label_config(client.label_config(project))
+    tag = _choose_tag(config, image)
+    return AnnotatedProject(client, services.images.read, project, config, tag)
+
+
+def _choose_tag(config: LabelConfig, name: str | None) -> ImageTag:
+    """Return the image tag of that name, or the only one.
+
+    Raises:
+        LabelConfigError: there is none, or several and no name.
+    """
+    found = [tag for tag in config.images if name in (None, tag.name)]
+    if len(found) != 1:
+        names = ", ".join(tag.name for tag in config.images)
+        raise LabelConfigError(
+            f"Expected --image to name one <Image> of the label config, which has: {names}."
+        )
+    return found[0]

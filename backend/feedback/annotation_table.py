@@ -1,0 +1,81 @@
+"""The table of annotations: its columns, its lock, and what was read in one row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Float,
+    Index,
+    Integer,
+    Row,
+    String,
+    Table,
+    Text,
+)
+
+from backend.database.database import METADATA, Database
+from backend.database.leases import lease_columns
+from backend.feedback.comparison import LabelDiff
+from backend.feedback.read_annotation import ReadAnnotation
+
+#: The advisory lock of PostgreSQL under which annotations are changed, one writer at a time.
+_LOCK: Final = 0xC1EAA707
+
+ANNOTATIONS: Final = Table(
+    "annotations",
+    METADATA,
+    Column("annotation", BigInteger, primary_key=True, autoincrement=False),
+    Column("project", Integer, nullable=False, index=True),
+    # how often it was marked, and how often it had been when it was read
+    Column("marked", Integer, nullable=False, default=0),
+    Column("seen", Integer, nullable=False, default=0),
+    Column("open", Integer, nullable=False, default=1, index=True),
+    Column("untaught", Integer, nullable=False, default=1, index=True),
+    Column("due", Float, nullable=False, default=0.0),
+    Column("tries", Integer, nullable=False, default=0),
+    *lease_columns(),
+    # what was read
+    Column("kind", String(16), nullable=False, default=""),
+    Column("task", BigInteger, nullable=False, default=0, index=True),
+    Column("version", Text, nullable=False, default=""),
+    Column("annotator", Integer),
+    Column("seconds", Float),
+    Column("created", Float, nullable=False, default=0.0),
+    Column("updated", Float, nullable=False, default=0.0),
+    Column("changes", Text, nullable=False, default="[]"),
+    Column("reason", Text, nullable=False, default=""),
+    Index("ix_annotations_kind", "project", "kind"),
+    Index("ix_annotations_seen", "project", "version", "created"),
+)
+
+
+@contextmanager
+def write_annotations(database: Database) -> Iterator[Connection]:
+    """Open a transaction that changes annotations; one at a time, so that none deadlocks."""
+    with database.write_exclusively(_LOCK) as connection:
+        yield connection
+
+
+def read_in(row: Row[Any]) -> ReadAnnotation:
+    """Return what was read, from a row with all columns."""
+    changes = tuple(LabelDiff.from_json(each) for each in json.loads(row.changes))
+    return ReadAnnotation(
+        annotation=row.annotation,
+        project=row.project,
+        task=row.task,
+        kind=row.kind,
+        version=row.version,
+        annotator=row.annotator,
+        seconds=row.seconds,
+        created=row.created,
+        updated=row.updated,
+        changes=changes,
+        reason=row.reason,
+    )

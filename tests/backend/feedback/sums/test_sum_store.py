@@ -1,0 +1,173 @@
+"""Sums in the database equal those of a full recount, on SQLite and on a real PostgreSQL."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import count
+from typing import Any, get_args
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from backend.database.database import Database
+from backend.feedback.annotation_store import AnnotationStore
+from backend.feedback.annotation_table import read_in
+from backend.feedback.comparison import LabelDiff
+from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
+from backend.feedback.report.statistics import make_report, measure
+from backend.feedback.sums import sum_store
+from backend.feedback.sums.project_sums import ProjectSums, Step
+
+#: Thursday, 2026-11-26.
+DAY_0 = 1_795_651_200.0
+
+LABELS = st.sampled_from(["car", "dog", 'a "name"', ""])
+PX = st.integers(0, 1 << 28)
+
+
+@st.composite
+def diffs(draw: st.DrawFn) -> LabelDiff:
+    predicted, true = draw(PX), draw(PX)
+    band = draw(PX)
+    return LabelDiff(
+        draw(LABELS),
+        accepted=draw(st.integers(0, 3)),
+        deleted=draw(st.integers(0, 3)),
+        relabelled=draw(st.dictionaries(LABELS, st.integers(1, 3), max_size=2)),
+        predicted_px=predicted,
+        true_px=true,
+        shared_px=draw(st.integers(0, min(predicted, true))),
+        band_px=band,
+        band_shared_px=draw(st.integers(0, band)),
+        image=draw(st.integers(0, 2)),
+    )
+
+
+@st.composite
+def reads(draw: st.DrawFn) -> ReadAnnotation:
+    kind: AnnotationOrigin = draw(st.sampled_from(get_args(AnnotationOrigin)))
+    return ReadAnnotation(
+        annotation=draw(st.integers(1, 5)),
+        project=draw(st.sampled_from([7, 7, 7, 8])),
+        task=1,
+        kind=kind,
+        version=draw(st.sampled_from(["v1", "v2", "v3"])) if kind == "compared" else "",
+        seconds=draw(st.none() | st.floats(0, 1e6)),
+        created=DAY_0 + draw(st.integers(-40, 40)) * 43_200.0,
+        changes=tuple(draw(st.lists(diffs(), max_size=3))) if kind == "compared" else (),
+        reason="It has no size." if kind == "broken" else "",
+    )
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    steps=st.lists(st.tuples(reads(), st.booleans()), min_size=1, max_size=8),
+    step=st.sampled_from([None, *get_args(Step)]),
+    label=st.sampled_from([None, "car", "cat"]),
+)
+def test_stored_sums_equal_a_full_recount(
+    database: Database,
+    steps: list[tuple[ReadAnnotation, bool]],
+    step: Step | None,
+    label: str | None,
+) -> None:
+    """Annotations are read, read again in another state or project, and discarded."""
+    annotations = AnnotationStore(database, "me")
+    with database.write() as connection:
+        connection.execute(text("DELETE FROM annotations"))
+        connection.execute(text("DELETE FROM annotation_sums"))
+    for read, is_gone in steps:
+        annotations.mark(read.project, [read.annotation])
+        (pending,) = annotations.lease(1)
+        if is_gone:
+            assert annotations.discard(pending)
+        else:
+            assert annotations.complete(pending, read)
+        for project in (7, 8):
+            kept = list(annotations.stream(project))
+            sums = annotations.sums(project, step)
+            assert make_report(project, sums, label=label) == measure(
+                project, kept, step=step, label=label
+            )
+            assert (project in annotations.projects()) == bool(kept)
+    before = annotations.sums(7)
+    annotations.recount(7)
+    assert annotations.sums(7) == before
+
+
+def seen(annotation: int, **more: Any) -> ReadAnnotation:
+    made = ReadAnnotation(annotation, 7, 1, "compared", version="v", created=DAY_0)
+    return replace(made, **more)
+
+
+def complete(annotations: AnnotationStore, read: ReadAnnotation) -> None:
+    annotations.mark(7, [read.annotation])
+    (pending,) = annotations.lease(1)
+    annotations.complete(pending, read)
+
+
+def test_a_lease_that_was_lost_changes_no_sum(database: Database) -> None:
+    annotations, other = AnnotationStore(database, "me"), AnnotationStore(database, "other")
+    complete(annotations, seen(1))
+    annotations.mark(7, [1])
+    (late,) = annotations.lease(1)
+    with database.write() as connection:
+        connection.execute(text("UPDATE annotations SET leased_until = 0"))
+    (taken,) = other.lease(1)
+    assert not annotations.complete(late, seen(1, version="late"))
+    assert not annotations.discard(late)
+    assert other.complete(taken, seen(1, version="new"))
+    assert [*annotations.sums(7).versions] == ["new"]
+    assert annotations.sums(7).all.kinds == {"compared": 1}
+
+
+def test_a_recount_repairs_sums_that_an_earlier_release_has_not_kept(database: Database) -> None:
+    annotations = AnnotationStore(database, "me")
+    for number in range(3):
+        complete(annotations, seen(number))
+    with database.write() as connection:
+        connection.execute(text("DELETE FROM annotations WHERE annotation = 1"))
+        connection.execute(text("UPDATE annotation_sums SET sums = '{}' WHERE name = 'v'"))
+    assert annotations.recount(7)
+    assert make_report(7, annotations.sums(7)) == measure(7, annotations.stream(7))
+    assert annotations.sums(7).all.kinds == {"compared": 2}
+
+
+def test_a_recount_writes_nothing_where_an_annotation_came_meanwhile(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    annotations, other = AnnotationStore(database, "me"), AnnotationStore(database, "other")
+    complete(annotations, seen(1))
+    numbers = count(2)
+
+    def slow_read_in(row: Any) -> ReadAnnotation:
+        if not other.count_open():
+            complete(other, seen(next(numbers)))
+        return read_in(row)
+
+    monkeypatch.setattr(sum_store, "read_in", slow_read_in)
+    assert not annotations.recount(7)
+    monkeypatch.undo()
+    assert annotations.sums(7) == ProjectSums.of(annotations.stream(7))
+
+
+def test_a_report_reads_as_few_rows_of_many_annotations(database: Database) -> None:
+    """Counted in rows of the sums, which are all that a report asks for."""
+    annotations = AnnotationStore(database, "me")
+    numbers = count()
+    for _ in range(30):
+        complete(annotations, seen(next(numbers)))
+    with database.read() as connection:
+        assert connection.execute(text("SELECT count(*) FROM annotation_sums")).scalar() == 4
+
+
+@pytest.mark.parametrize("step", ["month", ""])
+def test_a_step_is_a_day_or_a_week(database: Database, step: Any) -> None:
+    with pytest.raises(ValueError, match="step"):
+        AnnotationStore(database, "me").sums(7, step)

@@ -1,0 +1,196 @@
+"""What people look at every few seconds, with a million tasks and 100,000 annotations."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import insert
+
+from backend import create_app
+from backend.database.database import Database
+from backend.feedback.annotation_store import AnnotationStore
+from backend.feedback.annotation_table import ANNOTATIONS
+from backend.feedback.comparison import LabelDiff
+from backend.feedback.learning.example_store import MOST_ANNOTATIONS
+from backend.feedback.learning.tables import EXAMPLES
+from backend.feedback.read_annotation import ReadAnnotation
+from backend.jobs.job_store import JobStore
+from backend.prediction.failures import FailureStore
+from backend.services import Services
+from backend.settings import Settings
+from tests.backend.conftest import postgres_url  # noqa: F401 -- a fixture
+from tests.backend.fakes.colour_segmenter import colour_engine
+from tests.bench.conftest import Report
+from tests.bench.timing import seconds
+
+TASKS = 1_000_000
+ANNOTATIONS_READ = 100_000
+LABELS = 20
+DAYS = 120
+VERSIONS = 20
+FAILED = 1000
+ROUNDS = 11
+FIRST_DAY = 1_790_000_000
+
+
+def change(annotation: int, label: int) -> LabelDiff:
+    shared = 1000 + annotation % 97 + 10 * label
+    return LabelDiff(
+        f"label {label}",
+        accepted=annotation % 2,
+        corrected=1,
+        predicted_px=shared + annotation % 31,
+        true_px=shared + annotation % 17,
+        shared_px=shared,
+        band_shared_px=3,
+        band_px=5 + annotation % 7,
+    )
+
+
+def changes(annotation: int) -> list[LabelDiff]:
+    return [change(annotation, (annotation + each) % LABELS) for each in range(5)]
+
+
+def annotation_row(number: int) -> dict[str, Any]:
+    return {
+        "annotation": number,
+        "project": 7,
+        "task": number,
+        "kind": "compared",
+        "version": f"ViT-B-16/openai clearclip {number * VERSIONS // ANNOTATIONS_READ:08x}",
+        "seconds": 5 + number % 3000 / 17,
+        "created": FIRST_DAY + number * DAYS * 86400 / ANNOTATIONS_READ,
+        "changes": json.dumps([each.to_json() for each in changes(number)]),
+        "marked": 1,
+        "seen": 1,
+        "open": 0,
+        "untaught": 0,
+    }
+
+
+def fill(database: Database) -> AnnotationStore:
+    annotations = AnnotationStore(database, "bench")
+    for start in range(0, ANNOTATIONS_READ, 10_000):
+        rows = [annotation_row(number) for number in range(start, start + 10_000)]
+        with database.write() as connection:
+            connection.execute(insert(ANNOTATIONS), rows)
+    return annotations
+
+
+def teach(database: Database, model: str) -> None:
+    """Keep a training example of each annotation that may have one."""
+    steps = {"right": list(range(50)), "wrong": list(range(50)), "true_px": 1000.0, "shown": []}
+    paint = json.dumps({f"label {label}": steps for label in range(5)})
+    rows = [
+        {
+            "annotation": number,
+            "model": model,
+            "picture": 0,
+            "project": 7,
+            "digest": f"{number:064x}",
+            "paint": paint,
+            "learned": 1.0,
+            "example": bytes(1000),
+        }
+        for number in range(ANNOTATIONS_READ - MOST_ANNOTATIONS, ANNOTATIONS_READ)
+    ]
+    with database.write() as connection:
+        connection.execute(insert(EXAMPLES), rows)
+
+
+def once(call: Callable[[], Any]) -> str:
+    """Return the time of one call, and that of this process's processor."""
+    cpu_s = time.process_time()
+    wall_s = seconds(call)
+    return f"{wall_s:.2f} s ({time.process_time() - cpu_s:.2f} CPU)"
+
+
+def spread(call: Callable[[], Any]) -> str:
+    call()
+    times, cpu_times = [], []
+    for _ in range(ROUNDS):
+        cpu_s = time.process_time()
+        times.append(seconds(call))
+        cpu_times.append(time.process_time() - cpu_s)
+    return (
+        f"{1000 * statistics.median(times):.1f} ms ({1000 * statistics.median(cpu_times):.1f} CPU)"
+    )
+
+
+@pytest.mark.parametrize("engine", ["SQLite", "PostgreSQL"])
+def test_pages_are_flat(
+    report: Report,
+    engine: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    url = f"sqlite:///{tmp_path}/flat.db"
+    if engine == "PostgreSQL":
+        url = request.getfixturevalue("postgres_url")("flat")
+    monkeypatch.setenv("DATABASE_URL", url)
+    database = Database(url)
+    annotations, store = fill(database), JobStore(database)
+    recount = once(lambda: annotations.recount(7))
+    ids = range(1, TASKS + 1)
+    start = once(lambda: store.start_job(7, tasks=ids))
+    for project in range(8, 27):
+        store.start_job(project, tasks=range(1, 100_001))
+    job = store.lease_job("bench", 1)
+    assert job is not None
+    scope = once(lambda: store.advance(1, "bench", version="v", total=TASKS, scope=ids))
+    step = spread(lambda: store.advance(1, "bench", done=25, cursor=25))
+    report.add(
+        f"a job of {TASKS:,} listed tasks starts, {engine}",
+        "1 s",
+        f"{start}, its scope {scope}",
+        "one row written in one transaction",
+    )
+    report.add(f"its step, {engine}", "10 ms", step, f"of {ROUNDS}")
+    report.add(
+        f"its next page of tasks, {engine}",
+        "",
+        spread(lambda: store.task_ids(1)),
+        "once for a walk through its tasks",
+    )
+    settings, engine_of_colours = Settings(model="demo"), colour_engine()
+    teach(database, Services(settings, engine_of_colours).registry.model_key)
+    FailureStore(database).add([(task, "It is no image.") for task in range(FAILED)])
+    client: FlaskClient = create_app(settings, engine_of_colours).test_client()
+    for path in ("/status", "/jobs", "/projects/7/report.json", "/projects/7/report?step=day"):
+        people = {"Accept": "text/html"} if "?" in path else {}
+        name = "the report's page, 120 days" if people else path
+        report.add(
+            f"{name}, {engine}",
+            "30 ms",
+            spread(lambda path=path, people=people: client.get(path, headers=people)),
+            f"20 jobs of 100,000 to {TASKS:,} tasks, {ANNOTATIONS_READ:,} annotations of "
+            f"{LABELS} labels, {MOST_ANNOTATIONS:,} learned from, {VERSIONS} model versions, "
+            f"{FAILED:,} failed tasks; median of {ROUNDS}",
+        )
+    numbers = iter(range(ANNOTATIONS_READ, 2 * ANNOTATIONS_READ))
+
+    def read_one() -> None:
+        number = next(numbers)
+        row = annotation_row(number)
+        annotations.mark(7, [number])
+        (pending,) = annotations.lease(1)
+        read = ReadAnnotation(
+            number, 7, number, "compared", row["version"], None, row["seconds"], row["created"]
+        )
+        annotations.complete(pending, read)
+
+    report.add(
+        f"an annotation is marked, leased, read and summed up, {engine}",
+        "",
+        spread(read_one),
+        f"counting all anew takes {recount}",
+    )
+    database.close()

@@ -1,0 +1,82 @@
+"""From the start of a process to its first answer, and to the first prediction of a job."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import requests
+
+from backend.cli.server_process import free_port
+from clearclip_core import render_scene
+from tests.backend.fakes.colour_segmenter import brush_config, data_url
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.bench.conftest import Report
+
+TASKS = 100
+SIZE_HW = (1000, 1000)
+
+
+def cpu_s(pid: int) -> float:
+    """Return the processor time of a process and of its children, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(cpu_s(int(child)) for child in children)
+
+
+def wait_until(process: subprocess.Popen[bytes], condition: Callable[[], bool]) -> str:
+    """Return the time since the process was started, once a condition holds."""
+    started = time.monotonic()
+    while not condition():
+        assert process.poll() is None
+        time.sleep(0.02)
+    return f"{time.monotonic() - started:.1f} s, {cpu_s(process.pid):.1f} CPU s"
+
+
+def answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=60).status_code == 200
+    except requests.RequestException:
+        return False
+
+
+def start(*arguments: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "backend", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def test_a_server_starts(report: Report) -> None:
+    port = free_port(0)
+    url = f"http://127.0.0.1:{port}"
+    with start("serve", "--model", "demo", "--port", str(port)) as process:
+        health = wait_until(process, lambda: answers(f"{url}/health"))
+        ready = wait_until(process, lambda: answers(f"{url}/") and answers(f"{url}/ready"))
+        process.terminate()
+    report.add("serve, from its start to /health", "2 s", health, "SQLite")
+    report.add("from there to /ready", "", ready, "demo model; processor time from the start on")
+
+
+def test_a_job_stores_its_first_prediction(report: Report, tmp_path: Path) -> None:
+    scene = np.asarray(render_scene(3, size_hw=SIZE_HW).image)
+    tasks = {task: {"image": data_url(scene)} for task in range(1, TASKS + 1)}
+    studio = FakeStudio(brush_config("sky", "grass", "tree"), tasks)
+    with studio.served() as server:
+        reach = ["--label-studio-url", server.url, "--label-studio-api-key", TOKEN]
+        where = ["--model", "demo", "--database-url", f"sqlite:///{tmp_path}/start.db"]
+        with start("prelabel", "--project", "7", *reach, *where) as process:
+            first = wait_until(process, lambda: bool(studio.imports))
+            rest = wait_until(process, lambda: sum(studio.imports) > TASKS // 2)
+            process.terminate()
+    report.add(
+        "prelabel, from its start to the first prediction in Label Studio",
+        "seconds",
+        first,
+        f"demo model, {SIZE_HW[1]}×{SIZE_HW[0]} px, a stand-in for Label Studio",
+    )
+    report.add(f"from there to {TASKS // 2} predictions", "", rest, "")
