@@ -29,7 +29,8 @@ from backend.feedback.learning.version_file import read_export
 from backend.feedback.learning.versions import describe_version
 from backend.feedback.report.tables import print_learned
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.services import READ_RETRY_FOR_S, Services
+from backend.label_studio_services import READ_RETRY_FOR_S
+from backend.services import Services
 from backend.settings import Settings
 from backend.web.pages.learning_status import describe_learning
 

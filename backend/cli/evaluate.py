@@ -15,8 +15,9 @@ from backend.label_studio.annotated_pictures import AnnotatedProject
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import ImageTag, LabelConfig, adapt_mode
 from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio_services import READ_RETRY_FOR_S
 from backend.prediction.image_prediction import least_thresholds
-from backend.services import READ_RETRY_FOR_S, Services
+from backend.services import Services
 from backend.settings import Settings
 from clearclip_core import (
     Label,

@@ -22,7 +22,8 @@ from backend.feedback.report.charts import plots
 from backend.feedback.report.csv_table import to_csv
 from backend.feedback.report.statistics import Step, measure
 from backend.feedback.report.tables import print_report
-from backend.services import READ_RETRY_FOR_S, Services
+from backend.label_studio_services import READ_RETRY_FOR_S
+from backend.services import Services
 from backend.settings import Settings
 
 

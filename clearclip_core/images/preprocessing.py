@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import ExifTags, Image
+
+if TYPE_CHECKING:
+    import torch
 
 RGBArray = npt.NDArray[np.uint8]
 
@@ -200,24 +202,26 @@ class Preprocessing:
         self,
         rgb: RGBArray,
         device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
     ) -> torch.Tensor:
         """Subtract the mean and divide by the std, on the device: only bytes are sent there.
 
         Args:
             rgb: (H, W, 3) uint8.
             device: device of the result.
-            dtype: float32 or float64.
+            dtype: float32 by default, or float64.
 
         Returns:
             (3, H, W) in `dtype`.
         """
+        import torch  # takes seconds and 300 MB, which those who only read pictures do not need
+
         pixels = torch.from_numpy(rgb)
         if torch.device(device).type == "cuda":  # a copy from pinned memory does not block
             pixels = pixels.pin_memory()
         pixels = pixels.to(device, non_blocking=True).permute(2, 0, 1)
         mean, std = (
-            torch.tensor(values, device=device, dtype=dtype)[:, None, None]
+            torch.tensor(values, device=device, dtype=dtype or torch.float32)[:, None, None]
             for values in (self.mean, self.std)
         )
         return (pixels - mean) / std
