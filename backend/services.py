@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Final
 
 from backend.database.database import Database
 from backend.database.leases import new_owner
 from backend.dataset.archives.archive_maker import ArchiveFiles, ArchiveMaker
 from backend.dataset.archives.archive_store import ArchiveStore
+from backend.dataset.picture_features import PictureFeatures
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.learning.active_models import ActiveModels
@@ -35,8 +34,8 @@ from backend.jobs.webhook_watch import WebhookWatch
 from backend.jobs.withdrawer import Withdrawer
 from backend.jobs.worker import Worker
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.files import LabelStudioFiles
-from backend.label_studio.image_loader import ImageReader, ReadImage
+from backend.label_studio.image_loader import ReadImage
+from backend.label_studio_services import READ_RETRY_FOR_S, LabelStudioServices
 from backend.prediction.deadline import DeadlineRunner
 from backend.prediction.failures import FailureStore
 from backend.prediction.outbox import PredictionOutbox
@@ -44,14 +43,9 @@ from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker
 
-#: How long a call of Label Studio's API is tried again, in seconds: for a job, which is to outlast
-#: a restart of Label Studio, and for one annotation, after which the next one has its turn.
-JOB_RETRY_FOR_S: Final = 600.0
-READ_RETRY_FOR_S: Final = 20.0
-
 
 @dataclass(frozen=True, eq=False)
-class Services:
+class Services(LabelStudioServices):
     """The parts that one process shares, made when they are first asked for, each of them once.
 
     To make a part loads no model, opens no database and starts no thread. Ask from one thread.
@@ -66,9 +60,7 @@ class Services:
     True
     """
 
-    settings: Settings
     given_engine: Engine | None = None
-    stopping: threading.Event = field(default_factory=threading.Event)
 
     def check(self) -> None:
         """Refuse what can never work, before anything is started.
@@ -90,16 +82,6 @@ class Services:
             ValueError: the settings name a model or a method that does not exist.
         """
         return self.given_engine or Engine.from_settings(self.settings)
-
-    @cached_property
-    def files(self) -> LabelStudioFiles:
-        """Access to files of Label Studio and of other hosts."""
-        return LabelStudioFiles.from_settings(self.settings)
-
-    @cached_property
-    def images(self) -> ImageReader:
-        """The image loader, with its cache for images that annotators have open."""
-        return ImageReader(self.files, self.settings)
 
     @cached_property
     def database(self) -> Database:
@@ -236,32 +218,6 @@ class Services:
             return Predictor(self.engine, read_image, self.settings)
         return Predictor(self.engine, self.images.read, self.settings, self.images.read_cached)
 
-    def client(self, *, retry_for_s: float = JOB_RETRY_FOR_S) -> LabelStudioClient | None:
-        """Make a client of Label Studio's API; None where the settings hold no token for it."""
-        return LabelStudioClient.from_settings(
-            self.settings, stopping=self.stopping, retry_for_s=retry_for_s
-        )
-
-    def required_client(
-        self, use: str, *, retry_for_s: float = JOB_RETRY_FOR_S
-    ) -> LabelStudioClient:
-        """Make a client of Label Studio's API.
-
-        Args:
-            use: the purpose, as it stands in the error: "annotations are read".
-            retry_for_s: how long a call is tried again, in seconds.
-
-        Raises:
-            ValueError: the settings hold no token.
-        """
-        client = self.client(retry_for_s=retry_for_s)
-        if client is None:
-            raise ValueError(
-                f"Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: {use} through the API of Label "
-                "Studio."
-            )
-        return client
-
     def annotation_reader(
         self, client: LabelStudioClient, learner: Learner | None = None
     ) -> AnnotationReader:
@@ -300,6 +256,7 @@ class Services:
             self.archive_files,
             client,
             self.images.read_file,
+            PictureFeatures(self.engine),
             self.settings,
             self.owner,
             self.stopping,

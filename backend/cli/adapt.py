@@ -159,7 +159,8 @@ def step(settings: Settings, project: int, backfill: bool) -> None:
 
     A backend that serves does so by itself, see ADAPT_EVERY.
     """
-    from backend.services import READ_RETRY_FOR_S, Services
+    from backend.label_studio_services import READ_RETRY_FOR_S
+    from backend.services import Services
 
     services = Services(settings, stopping=threading.Event())
     with ExitStack() as stack:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from backend.cli.options import with_settings
 from backend.cli.signals import stopped_by_signals
 from backend.dataset.dataset_report import DatasetReport
-from backend.dataset.exporter import DatasetExporter
+from backend.dataset.exporter import DatasetExporter, Describer
 from backend.dataset.labelled_image import Overlap, overlaps
 from backend.dataset.local_pictures import LocalPictures
 from backend.dataset.options import DatasetOptions, Format, Pictures, formats
@@ -20,6 +20,7 @@ from backend.dataset.project_labels import parse_project_labels
 from backend.dataset.splits import Split
 from backend.dataset.task_sources import ExportedTasks, ProjectTasks, TaskSource
 from backend.label_studio.annotation_choice import AnnotationChoice
+from backend.label_studio_services import LabelStudioServices
 from backend.settings import Settings
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -142,9 +143,7 @@ def dataset(
         with_predictions=with_predictions,
         least_cosine=near_duplicates,
     )
-    from backend.services import Services  # and torch with it, which the help does without
-
-    services = Services(settings, stopping=threading.Event())
+    services = LabelStudioServices(settings)
     max_mb = settings.max_image_mb
     source: TaskSource
     if project is not None:
@@ -161,9 +160,7 @@ def dataset(
     with ExitStack() as stack:
         describer = None
         if options.least_cosine is not None:
-            from backend.dataset.picture_features import PictureFeatures
-
-            describer = PictureFeatures(stack.enter_context(services.engine))
+            describer = _describer(settings, stack)
         exporter = DatasetExporter(
             folder,
             parse_project_labels(xml),
@@ -179,6 +176,14 @@ def dataset(
         raise SystemExit(130)
     click.echo(f"{folder}: {report}")
     raise SystemExit(1 if report.skipped else 0)
+
+
+def _describer(settings: Settings, stack: ExitStack) -> Describer:
+    """Load the model, and torch with it, which the command does not need without it."""
+    from backend.dataset.picture_features import PictureFeatures
+    from backend.services import Services
+
+    return PictureFeatures(stack.enter_context(Services(settings).engine))
 
 
 def _run(

@@ -88,7 +88,8 @@ def evaluate(
         raise click.UsageError("--as-paper goes without --threshold and --learned.")
     # These import torch, which the help does without.
     from backend.cli.evaluation_plan import OWN_WORDS, Plan, Words, find_project
-    from backend.services import READ_RETRY_FOR_S, Services
+    from backend.label_studio_services import READ_RETRY_FOR_S
+    from backend.services import Services
     from clearclip_core.evaluation.comparison import compare
     from clearclip_core.evaluation.comparison_page import as_page
     from clearclip_core.evaluation.comparison_table import as_json, as_text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from backend.dataset.import_report import ImportPlan, ImportReport
 from backend.dataset.mask_import import MaskImporter, Progress
 from backend.dataset.mask_source import Limits
 from backend.dataset.readers.formats import MaskFormat, read_masks
+from backend.label_studio_services import LabelStudioServices
 from backend.settings import Settings
 
 _EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -138,9 +138,7 @@ def import_masks(
         table=table,
     )
     limits = Limits(settings.max_image_mb, settings.max_image_megapixels)
-    from backend.services import Services  # and torch with it, which the help does without
-
-    services = Services(settings, stopping=threading.Event())
+    services = LabelStudioServices(settings)
     client = services.required_client("masks are written")
     with stopped_by_signals(services.stopping):
         importer = MaskImporter(client, services.images, project, options, services.stopping)

@@ -89,7 +89,7 @@ def report(
 
 def _read_pending(services: Services, project: int, backfill: bool) -> None:
     """Read pending annotations; without a token there is nothing to read them with."""
-    from backend.services import READ_RETRY_FOR_S
+    from backend.label_studio_services import READ_RETRY_FOR_S
 
     client = services.client(retry_for_s=READ_RETRY_FOR_S)
     if client is None and backfill:

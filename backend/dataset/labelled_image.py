@@ -233,7 +233,7 @@ class LabelledImage:
             sign = 1 if overlap == "largest" else -1
             ordered.sort(key=lambda each: sign * int(np.count_nonzero(self.mask_of(each[1]))))
         for index, region in ordered:  # the one that wins is drawn last
-            owners[self.mask_of(region)] = index
+            np.copyto(owners, index, where=self.mask_of(region))
         return owners
 
     def label_map(
@@ -254,7 +254,7 @@ class LabelledImage:
     ) -> npt.NDArray[np.uint8]:
         """Return the label map (H, W) uint8 of the regions that pixels belong to; see `owners`."""
         values = [classes.index(region.label) for region in self.regions]
-        return np.array([*values, NOTHING], np.uint8)[owners]  # -1 is the last of them
+        return np.array([*values, NOTHING], np.uint8).take(owners, mode="wrap")  # -1 is the last
 
     def mask_of(self, region: LabelledRegion) -> BoolMask:
         """Return the mask (H, W) bool of one of its regions.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -180,10 +180,16 @@ class Manifest:
             self._db.execute("DELETE FROM tasks WHERE task = ?", (task,))
         self._remove(before)
 
-    def pictures(self, task: int | None = None) -> Iterator[PictureRow]:
+    def pictures(
+        self, task: int | None = None, among: Callable[[int], bool] = lambda _: True
+    ) -> Iterator[PictureRow]:
         """Iterate over all pictures, or those of one task, by the ids of tasks.
 
         They are read in portions, so that other tables may be written meanwhile.
+
+        Args:
+            task: id of the task; None for all.
+            among: id of a row -> whether it is wanted; the texts of others are not parsed.
         """
         last: tuple[int, int] = (-1, -1)
         while True:
@@ -194,7 +200,7 @@ class Manifest:
             ).fetchall()
             if not found:
                 return
-            yield from map(_row, found)
+            yield from (_row(each) for each in found if among(int(each[0])))
             last = int(found[-1][1]), int(found[-1][0])
 
     def skipped(self) -> list[tuple[int, str]]:

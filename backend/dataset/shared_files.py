@@ -41,7 +41,7 @@ def write_shared_files(
     index_png.write_classes(folder, classes, options.overlap)
 
     def pictures(part: str) -> Iterator[PictureRow]:
-        return (row for row in manifest.pictures() if parts[row.id] == part)
+        return manifest.pictures(among=lambda row: parts[row] == part)
 
     if "index-png" in options.formats:
         index_png.write_lists(folder, {n: (row.name for row in pictures(n)) for n in names})

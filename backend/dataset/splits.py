@@ -10,8 +10,6 @@ from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from backend.errors import DatasetError
 
@@ -95,9 +93,9 @@ def group(
     n = len(digests)
     first: dict[str, int] = {}
     of_equal = np.array([first.setdefault(each, i) for i, each in enumerate(digests)], np.intp)
-    joined = [np.stack([of_equal, np.arange(n)])]
-    if least_cosine is not None:
-        joined += _near_pairs(features, least_cosine)
+    if least_cosine is None:
+        return np.unique(of_equal, return_inverse=True)[1]
+    joined = [np.stack([of_equal, np.arange(n)]), *_near_pairs(features, least_cosine)]
     return _components(np.concatenate(joined, axis=1), n)
 
 
@@ -131,6 +129,9 @@ def _components(pairs: npt.NDArray[np.intp], n: int) -> npt.NDArray[np.intp]:
     """Number the groups of n things that pairs (2, P) join, from 0: (n,) ints."""
     if not n:
         return np.zeros(0, np.intp)
+    from scipy.sparse import coo_array  # 20 MB, for near-duplicates alone
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_array((np.ones(pairs.shape[1], np.bool_), (pairs[0], pairs[1])), shape=(n, n))
     return np.asarray(connected_components(graph, directed=False)[1], np.intp)
 

@@ -20,7 +20,8 @@ from backend.inference.batching import BatchCollector, BatchEncoder
 from backend.inference.feature_cache import CacheUse, FeatureCache
 from backend.inference.image_queue import ImageQueue
 from backend.inference.image_request import EncodedImage, ImageRequest, Priority, needs_cls
-from backend.inference.model_loader import ModelLoader, ModelStatus
+from backend.inference.model_loader import ModelLoader
+from backend.inference.model_status import ModelStatus
 from backend.inference.vocabulary_queue import VocabularyQueue
 from backend.settings import Settings
 from backend.telemetry.tracing import stage

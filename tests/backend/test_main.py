@@ -23,6 +23,12 @@ def test_the_package_alone_loads_no_torch() -> None:
     assert run("import sys, backend.__main__; print('torch' in sys.modules)") == "False"
 
 
+@pytest.mark.parametrize("command", ["dataset", "import_masks"])
+def test_commands_that_need_no_model_load_no_torch(command: str) -> None:
+    code = f"import sys, backend.cli.{command}; print('torch' in sys.modules)"
+    assert run(code) == "False"
+
+
 @pytest.mark.parametrize(
     ("given", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")]
 )

@@ -63,13 +63,6 @@ def test_check_refuses_a_database_that_cannot_be_opened(tmp_path: Path) -> None:
         Services(Settings(model="demo", database_url=url)).check()  # type: ignore[arg-type]
 
 
-def test_without_a_token_there_is_no_client() -> None:
-    services = Services(Settings())
-    assert services.client() is None
-    with pytest.raises(ValueError, match=r"^Set LABEL_STUDIO_URL .*: annotations are read through"):
-        services.required_client("annotations are read")
-
-
 def test_commands_and_server_make_predictions_of_one_version() -> None:
     settings, config = Settings(), parse_label_config(brush_config("red"))
     served = create_app(settings, colour_engine()).test_client()

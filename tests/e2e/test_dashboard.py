@@ -171,11 +171,13 @@ def test_a_data_set_is_exported_from_the_page_and_its_picture(
     console.get_by_label("COCO").check()
     console.get_by_label("Split in percent").fill("80/20")
     console.get_by_text("More choices").click()
+    console.get_by_label("Keep near-duplicates").fill("0.98")
     path = tmp_path / "form.png"
     console.screenshot(path=path, full_page=True)
     console.get_by_role("button", name="Export data set").click()
     link = console.get_by_role("link", name="Download")
     expect(link).to_be_visible(timeout=60_000)
+    expect(console.locator(".jobs")).to_contain_text("near-duplicates from 0.98")
     expect(console.locator("#skipped")).to_contain_text(f"Task {tasks[1]}")
     expect(console.locator("#skipped")).to_contain_text(f"drawn on {width - 1}×{height} px")
     with console.expect_download() as started:

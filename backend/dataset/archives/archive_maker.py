@@ -16,11 +16,17 @@ from backend.dataset.archives.archive_store import ArchiveStore
 from backend.dataset.archives.dataset_archive import DatasetArchive
 from backend.dataset.archives.zip_file import move_into_zip, size_of
 from backend.dataset.dataset_report import DatasetReport
-from backend.dataset.exporter import DatasetExporter
+from backend.dataset.exporter import DatasetExporter, Describer
 from backend.dataset.project_labels import parse_project_labels
 from backend.dataset.task_loader import ReadFile
 from backend.dataset.task_sources import ProjectTasks
-from backend.errors import BackendError, DatasetError, LabelConfigError, StudioRefused
+from backend.errors import (
+    BackendError,
+    DatasetError,
+    LabelConfigError,
+    ModelUnavailable,
+    StudioRefused,
+)
 from backend.label_studio.client import LabelStudioClient
 from backend.settings import Settings
 
@@ -73,6 +79,7 @@ class ArchiveMaker:
         files: their files.
         client: Label Studio.
         read_file: reads the file of a picture.
+        describer: computes the features by which near-duplicates are found.
         settings: the limits.
         owner: the owner of the leases.
         stopping: once it is set, an archive is released for another backend or for later.
@@ -84,6 +91,7 @@ class ArchiveMaker:
         files: ArchiveFiles,
         client: LabelStudioClient,
         read_file: ReadFile,
+        describer: Describer,
         settings: Settings,
         owner: str,
         stopping: threading.Event,
@@ -92,6 +100,7 @@ class ArchiveMaker:
         self._files = files
         self._client = client
         self._read_file = read_file
+        self._describer = describer
         self._settings = settings
         self._owner = owner
         self._stopping = stopping
@@ -137,6 +146,11 @@ class ArchiveMaker:
             )
         except (DatasetError, LabelConfigError, StudioRefused, OSError) as error:
             self._fail(archive, _sentence(error))
+        except ModelUnavailable as error:
+            if self._stopping.is_set():  # the engine stops with the backend
+                self._store.release(archive.id, self._owner)
+            else:
+                self._fail(archive, f"Near-duplicates need the model. {error}")
         except BackendError:
             self._store.release(archive.id, self._owner)
             raise
@@ -161,6 +175,7 @@ class ArchiveMaker:
             request.options,
             self._read_file,
             max_megapixels=self._settings.max_image_megapixels,
+            describer=None if request.least_cosine is None else self._describer,
         )
         total = source.count()
         next_note = 0.0

@@ -11,11 +11,11 @@ from backend.dataset.options import DatasetOptions, Format, formats
 from backend.dataset.splits import Split
 from backend.errors import BadRequest, DatasetError
 from backend.label_studio.annotation_choice import AnnotationChoice
-from backend.label_studio.json_fields import read_count
+from backend.label_studio.json_fields import read_count, read_number
 
 _FIELDS = (
     *("project", "view", "formats", "pictures", "annotations"),
-    *("overlap", "split", "with_predictions"),
+    *("overlap", "split", "near_duplicates", "with_predictions"),
 )
 
 
@@ -31,6 +31,8 @@ class ArchiveRequest:
         choice: the annotations that count.
         overlap: the rule by which overlaps are resolved.
         split: shares of the parts.
+        least_cosine: cosine of features from which on pictures are kept in one part; None: only
+            equal files are.
         with_predictions: whether untouched predictions count where a task has no annotation.
     """
 
@@ -41,6 +43,7 @@ class ArchiveRequest:
     choice: AnnotationChoice = field(default_factory=AnnotationChoice)
     overlap: Overlap = "label-order"
     split: Split = field(default_factory=Split)
+    least_cosine: float | None = None
     with_predictions: bool = False
 
     @classmethod
@@ -67,6 +70,9 @@ class ArchiveRequest:
             split = Split.parse(shares) if shares else Split()
         except DatasetError as error:
             raise BadRequest(str(error)) from None
+        least_cosine = _cosine(fields)
+        if least_cosine is not None and not shares:
+            raise BadRequest('Expected "near_duplicates" only together with "split".')
         return cls(
             project=project,
             view=read_count(fields, "view"),
@@ -75,6 +81,7 @@ class ArchiveRequest:
             choice=AnnotationChoice.parse(_text(fields, "annotations") or str(AnnotationChoice())),
             overlap=overlap,
             split=split,
+            least_cosine=least_cosine,
             with_predictions=_flag(fields, "with_predictions", default=False),
         )
 
@@ -88,6 +95,7 @@ class ArchiveRequest:
             "annotations": str(self.choice),
             "overlap": self.overlap,
             "split": str(self.split),
+            "near_duplicates": self.least_cosine,
             "with_predictions": self.with_predictions,
         }
 
@@ -101,6 +109,7 @@ class ArchiveRequest:
             choice=self.choice,
             overlap=self.overlap,
             split=self.split,
+            least_cosine=self.least_cosine,
             with_predictions=self.with_predictions,
         )
 
@@ -117,6 +126,19 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise BadRequest(f'Expected "{name}" to be a text.')
     return value.strip()
+
+
+def _cosine(fields: Mapping[str, Any]) -> float | None:
+    value = fields.get("near_duplicates")
+    if value is None or value == "":
+        return None
+    try:
+        cosine = float(value) if isinstance(value, str) else read_number(value)
+    except ValueError:
+        cosine = None
+    if cosine is None or not 0 < cosine <= 1:
+        raise BadRequest('Expected "near_duplicates" to be a cosine above 0 and up to 1.')
+    return cosine
 
 
 def _flag(fields: Mapping[str, Any], name: str, *, default: bool) -> bool:

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -22,6 +23,9 @@ from backend.errors import DatasetError
 from clearclip_core.evaluation.atomic_write import replaced
 
 FOLDER: Final = "annotations"
+
+#: Where runs start, where they end, and their values: three arrays (R,).
+Runs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int32]]
 
 #: Numbers that the three bytes of a pixel of a panoptic PNG hold.
 _MAX_IDS: Final = 1 << 24
@@ -49,21 +53,19 @@ def coco_annotations(
     from pycocotools import mask as coco_mask
 
     found: list[dict[str, Any]] = []
+    runs = _column_runs(owners)
     for index, region in enumerate(image.regions):
-        visible = owners == index
-        box = _box_xywh(visible)
-        if box is None:
+        counts = _run_lengths(runs, index, owners.size)
+        if not counts.size:
             continue
-        rle = coco_mask.encode(np.asfortranarray(visible, np.uint8))
+        size_hw = list(image.size_hw)
+        rle = coco_mask.frPyObjects({"size": size_hw, "counts": counts}, *size_hw)
         found.append(
             {
                 "category_id": classes.index(region.label) + 1,
-                "segmentation": {
-                    "size": [int(side) for side in rle["size"]],
-                    "counts": rle["counts"].decode("ascii"),
-                },
-                "area": int(np.count_nonzero(visible)),
-                "bbox": box,
+                "segmentation": {"size": size_hw, "counts": rle["counts"].decode("ascii")},
+                "area": int(coco_mask.area(rle)),
+                "bbox": [int(side) for side in coco_mask.toBbox(rle)],
                 "iscrowd": 0,
                 **({} if region.score is None else {"score": region.score}),
                 "provenance": region.provenance.to_json(),
@@ -141,14 +143,31 @@ def _all(pictures: Iterable[PictureRow]) -> Iterator[dict[str, Any]]:
             yield {"id": id_, "image_id": number, **annotation}
 
 
-def _box_xywh(mask: npt.NDArray[np.bool_]) -> list[int] | None:
-    """Return the box around a mask: left, top, width and height in px; None of an empty one."""
-    rows = np.flatnonzero(mask.any(axis=1))
-    columns = np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
-        return None
-    left, top = int(columns[0]), int(rows[0])
-    return [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top]
+def _column_runs(owners: npt.NDArray[np.int32]) -> Runs:
+    """Return the runs of equal values along the columns, one column after the other.
+
+    All regions are found in one pass over the pixels; a pass for each takes as long each time.
+    """
+    flat = cv2.transpose(owners).ravel()
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    return starts, np.append(starts[1:], flat.size), flat[starts]
+
+
+def _run_lengths(runs: Runs, index: int, pixels: int) -> npt.NDArray[np.int64]:
+    """Return the lengths of the runs of other pixels and of a region's, in turn; none without it.
+
+    The last one is of the region, or of other pixels that follow it.
+
+    >>> _run_lengths(_column_runs(np.array([[1, 0], [0, 0]], np.int32)), 0, 4).tolist()
+    [1, 3]
+    """
+    starts, ends, values = runs
+    own = values == index
+    if not own.any():
+        return np.zeros(0, np.int64)
+    bounds = np.stack([starts[own], ends[own]], axis=1).ravel()
+    lengths = np.diff(bounds, prepend=0, append=pixels)
+    return lengths if lengths[-1] else lengths[:-1]
 
 
 def _json(value: Any) -> str:

@@ -21,7 +21,8 @@ from clearclip_core.evaluation.atomic_write import write_whole
 FOLDER: Final = "masks"
 CLASSES_FILE: Final = "classes.json"
 
-_COMPRESS_LEVEL: Final = 6
+#: Three times faster than the default, 6; the files of label maps are a third larger.
+_COMPRESS_LEVEL: Final = 3
 
 
 def encode_label_map(label_map: npt.NDArray[np.uint8], classes: ClassTable) -> bytes:

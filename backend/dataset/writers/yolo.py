@@ -55,8 +55,13 @@ def outlines(mask: npt.NDArray[np.bool_]) -> Iterator[Points]:
     >>> next(outlines(np.ones((2, 3), np.bool_))).tolist()
     [[0, 0], [0, 1], [2, 1], [2, 0]]
     """
+    pixels = mask.view(np.uint8)
+    left, top, width, height = cv2.boundingRect(pixels)
     found, hierarchy = cv2.findContours(
-        mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
+        pixels[top : top + height, left : left + width],
+        cv2.RETR_CCOMP,
+        cv2.CHAIN_APPROX_SIMPLE,
+        offset=(left, top),
     )
     if not found:
         return

@@ -33,6 +33,9 @@ def test_many_rows_are_read_in_the_order_of_tasks(tmp_path: Path) -> None:
         for task in range(450, 0, -1):
             manifest.write(task, "s", [row(task, str(task))])
         assert [each.task for each in manifest.pictures()] == list(range(1, 451))
+        wanted = {each.id for each in manifest.pictures() if each.task % 100 == 0}
+        found = manifest.pictures(among=wanted.__contains__)
+        assert [each.task for each in found] == [100, 200, 300, 400]
 
 
 def test_a_missing_file_makes_its_task_due(tmp_path: Path) -> None:

@@ -20,8 +20,10 @@ from backend.database.database import Database
 from backend.dataset.archives.archive_maker import ArchiveFiles, ArchiveMaker
 from backend.dataset.archives.archive_request import ArchiveRequest
 from backend.dataset.archives.archive_store import ArchiveStore
-from backend.errors import StudioUnreachable
+from backend.dataset.splits import Split
+from backend.errors import ModelUnavailable, StudioUnreachable
 from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.image_loader import RGBArray
 from backend.settings import Settings
 from tests.backend.dataset.exported_tasks import CONFIG, brush_region, picture_bytes, rectangle
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
@@ -38,6 +40,18 @@ class Clock:
         return time.time() + self.passed_s
 
 
+class Describer:
+    """Finds all pictures alike, or has no model."""
+
+    model = "m"
+    fails = False
+
+    def describe(self, rgb: RGBArray) -> bytes:
+        if self.fails:
+            raise ModelUnavailable("There is no model.")
+        return (np.ones(4, np.float16) / 2).tobytes()
+
+
 class World:
     """A project of three tasks, the last without a picture, and a maker."""
 
@@ -50,6 +64,7 @@ class World:
         self.store = ArchiveStore(Database(f"sqlite:///{folder}/shared.db", self.clock))
         self.files = ArchiveFiles(self.settings)
         self.stopping = threading.Event()
+        self.describer = Describer()
         self.maker = self.new_maker()
 
     def new_maker(self) -> ArchiveMaker:
@@ -60,6 +75,7 @@ class World:
             self.files,
             client,
             lambda source, task: self.studio.files[source],
+            self.describer,
             self.settings,
             "a",
             self.stopping,
@@ -180,3 +196,39 @@ def test_old_archives_and_forgotten_folders_are_removed(world: World) -> None:
     assert not world.new_maker().make_next()
     assert world.store.list_archives() == []
     assert [path.name for path in world.files.root.iterdir()] == ["fresh"]
+
+
+def test_near_duplicates_are_in_one_part(world: World) -> None:
+    split = Split((50, 50))
+    for number in range(4, 12):  # of which chance alone puts some into each part
+        world.studio.create({"image": f"/data/upload/7/{number}.png"})
+        world.studio.files[f"/data/upload/7/{number}.png"] = picture_bytes(number)
+        world.studio.annotate(number, [brush_region(MASK, "road")])
+    for least_cosine, shares in ((None, 2), (0.98, 1)):
+        asked = world.store.request(ArchiveRequest(7, split=split, least_cosine=least_cosine))
+        assert world.maker.make_next()
+        parts = world.store.get(asked.id).report["parts"]
+        assert sum(count > 0 for count in parts.values()) == shares
+
+
+def test_without_a_model_the_next_ones_have_their_turn(world: World) -> None:
+    world.describer.fails = True
+    asked = world.store.request(ArchiveRequest(7, split=Split((50, 50)), least_cosine=0.98))
+    assert world.maker.make_next()
+    done = world.store.get(asked.id)
+    assert (done.state, done.reason) == (
+        "failed",
+        "Near-duplicates need the model. There is no model.",
+    )
+
+
+def test_a_model_that_stops_with_the_backend_is_waited_for(world: World) -> None:
+    asked = world.store.request(ArchiveRequest(7, split=Split((50, 50)), least_cosine=0.98))
+
+    def stop(rgb: RGBArray) -> bytes:
+        world.stopping.set()
+        raise ModelUnavailable("The backend shuts down.")
+
+    world.describer.describe = stop  # type: ignore[method-assign]
+    assert world.maker.make_next()
+    assert world.store.get(asked.id).state == "queued"

@@ -20,6 +20,7 @@ def test_choices_are_those_of_the_command() -> None:
             "annotations": "5",
             "overlap": "score",
             "split": "80/10/10",
+            "near_duplicates": "0.98",
             "with_predictions": "on",
         }
     )
@@ -28,11 +29,13 @@ def test_choices_are_those_of_the_command() -> None:
     assert (options.formats, options.pictures) == (("coco", "yolo"), "none")
     assert (options.choice.annotator, options.overlap) == (5, "score")
     assert (options.split.shares, options.with_predictions) == ((80, 10, 10), True)
+    assert options.least_cosine == 0.98
     assert ArchiveRequest.parse(asked.to_json()) == asked
 
 
 def test_what_is_not_chosen_is_as_on_the_command_line() -> None:
     empty = {"view": "", "formats": [], "annotations": "", "overlap": "", "split": ""}
+    empty |= {"near_duplicates": ""}
     asked = ArchiveRequest.parse({"project": 7, **empty})
     assert asked == ArchiveRequest(7)
     assert (asked.options.formats, asked.options.pictures) == (("index-png",), "copy")
@@ -56,7 +59,8 @@ def test_tables_hold_the_pictures() -> None:
         {"annotations": 5},
         {"split": "80/30"},
         {"pictures": "maybe"},
-        {"near_duplicates": 0.9},
+        {"near_duplicates": 0.9},  # without a split
+        *({"split": "80/20", "near_duplicates": each} for each in (0, 1.5, "nan", "near", True)),
     ],
 )
 def test_other_values_are_refused(wrong: dict[str, Any]) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from backend.dataset.labelled_image import ClassTable, LabelledImage, LabelledRegion
 from backend.dataset.splits import Split
 from backend.dataset.writers import coco
 from backend.errors import DatasetError
@@ -73,6 +75,27 @@ def test_the_rule_is_in_the_file_and_hidden_regions_are_not(
     bench.done(formats=("coco",), overlap="smallest")
     told = json.loads((bench.folder / "annotations/instances_train.json").read_text())
     assert [each["area"] for each in told["annotations"]] == [SKY.sum() - 36, 36]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99, 1.0])
+def test_run_lengths_are_those_of_cocos_own_encoder(share: float) -> None:
+    random = np.random.default_rng(5)
+    for height, width in [(1, 1), (1, 7), (7, 1), (13, 9)]:
+        owners = np.where(random.random((height, width)) < share, random.integers(0, 3, width), -1)
+        regions = tuple(LabelledRegion.of("sky", owners == index) for index in range(3))
+        image = LabelledImage("a", (height, width), regions)
+        found = coco.coco_annotations(image, owners.astype(np.int32), ClassTable.of(["sky"]))
+        expected = [
+            coco_mask.encode(np.asfortranarray(owners == index, np.uint8))
+            for index in range(3)
+            if (owners == index).any()
+        ]
+        assert [each["segmentation"]["counts"] for each in found] == [
+            each["counts"].decode() for each in expected
+        ]
+        assert [each["segmentation"]["size"] for each in found] == [
+            each["size"] for each in expected
+        ]
 
 
 def test_each_part_is_a_file(bench: Bench) -> None:

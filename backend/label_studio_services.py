@@ -1,0 +1,69 @@
+"""Put together the parts that reach Label Studio; none of them needs the model or torch."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.files import LabelStudioFiles
+from backend.label_studio.image_loader import ImageReader
+from backend.settings import Settings
+
+#: How long a call of Label Studio's API is tried again, in seconds: for a job, which is to outlast
+#: a restart of Label Studio, and for one annotation, after which the next one has its turn.
+JOB_RETRY_FOR_S: Final = 600.0
+READ_RETRY_FOR_S: Final = 20.0
+
+
+@dataclass(frozen=True, eq=False)
+class LabelStudioServices:
+    """The parts of a process that only reads and writes what Label Studio has.
+
+    To make a part starts no thread. Ask from one thread.
+
+    Args:
+        settings: the settings that all parts are made from.
+        stopping: once it is set, no call of Label Studio's API is tried again.
+    """
+
+    settings: Settings
+    stopping: threading.Event = field(default_factory=threading.Event, kw_only=True)
+
+    @cached_property
+    def files(self) -> LabelStudioFiles:
+        """Access to files of Label Studio and of other hosts."""
+        return LabelStudioFiles.from_settings(self.settings)
+
+    @cached_property
+    def images(self) -> ImageReader:
+        """The image loader, with its cache for images that annotators have open."""
+        return ImageReader(self.files, self.settings)
+
+    def client(self, *, retry_for_s: float = JOB_RETRY_FOR_S) -> LabelStudioClient | None:
+        """Make a client of Label Studio's API; None where the settings hold no token for it."""
+        return LabelStudioClient.from_settings(
+            self.settings, stopping=self.stopping, retry_for_s=retry_for_s
+        )
+
+    def required_client(
+        self, use: str, *, retry_for_s: float = JOB_RETRY_FOR_S
+    ) -> LabelStudioClient:
+        """Make a client of Label Studio's API.
+
+        Args:
+            use: the purpose, as it stands in the error: "annotations are read".
+            retry_for_s: how long a call is tried again, in seconds.
+
+        Raises:
+            ValueError: the settings hold no token.
+        """
+        client = self.client(retry_for_s=retry_for_s)
+        if client is None:
+            raise ValueError(
+                f"Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: {use} through the API of Label "
+                "Studio."
+            )
+        return client

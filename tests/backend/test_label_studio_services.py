@@ -1,0 +1,36 @@
+"""The parts that reach Label Studio, for commands that need no model."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from backend.label_studio_services import LabelStudioServices
+from backend.settings import Settings
+
+KEYS = {"label_studio_url": "http://studio", "label_studio_api_key": "token"}
+
+
+def test_without_a_token_there_is_no_client() -> None:
+    services = LabelStudioServices(Settings())
+    assert services.client() is None
+    with pytest.raises(ValueError, match=r"^Set LABEL_STUDIO_URL .*: annotations are read through"):
+        services.required_client("annotations are read")
+
+
+def test_a_client_asks_the_label_studio_of_the_settings() -> None:
+    services = LabelStudioServices(Settings(**KEYS))  # type: ignore[arg-type]
+    assert services.required_client("annotations are read").url == "http://studio"
+    assert services.images is services.images
+
+
+def test_making_them_loads_no_torch() -> None:
+    code = (
+        "import sys; from backend.label_studio_services import LabelStudioServices as Services\n"
+        "from backend.settings import Settings; Services(Settings()).images\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,122 @@
+"""A prelabel corrected by strokes, as a training set and as Label Studio's own PNGs."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import requests
+from click.testing import CliRunner
+from PIL import Image
+from playwright.sync_api import Page
+
+from backend.cli import demo_scenes
+from backend.cli.dataset import dataset
+from backend.cli.demo_servers import LabelStudioProcess
+from clearclip_core import SCENE_LABELS
+from tests.e2e.editor import Canvas, deepest_point, open_task
+from tests.e2e.masks import Mask, decode
+
+pytestmark = pytest.mark.timeout(300)
+
+NOTHING = 255
+
+
+def pngs_of_label_studio(
+    studio: LabelStudioProcess, project: int
+) -> dict[str, list[npt.NDArray[np.uint8]]]:
+    """Label -> alphas (H, W) of each of its regions, from the export *Brush labels to PNG*."""
+    answer = requests.get(
+        f"{studio.url}/api/projects/{project}/export?exportType=BRUSH_TO_PNG",
+        headers={"Authorization": studio.authorization},
+        timeout=60,
+    )
+    found: dict[str, list[npt.NDArray[np.uint8]]] = {}
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as file:
+        for name in file.namelist():
+            told = re.search(r"-mask-(.+)-\d+\.png$", name)
+            assert told, name
+            with Image.open(io.BytesIO(file.read(name))) as alpha:
+                found.setdefault(told[1], []).append(np.asarray(alpha))
+    return found
+
+
+def drag(page: Page, start: tuple[float, float], by: tuple[int, int]) -> None:
+    """Draw one stroke with the tool that is chosen, from a point of the page on."""
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move(start[0] + by[0], start[1] + by[1], steps=8)
+    page.mouse.up()
+    page.wait_for_timeout(300)
+
+
+def test_what_strokes_leave_is_what_the_training_set_has(
+    page: Page,
+    studio: LabelStudioProcess,
+    demo_project: int,
+    new_project: Callable[..., int],
+    tmp_path: Path,
+) -> None:
+    first = min(studio.client.tasks.list(project=demo_project), key=lambda task: task.id)
+    (predicted,) = studio.client.predictions.list(task=first.id)
+    project = new_project(list(SCENE_LABELS), seeds=[demo_scenes.scene_seed(first.data["image"])])
+    (task,) = studio.client.tasks.list(project=project)
+    studio.client.predictions.create(
+        task=task.id, result=predicted.result, model_version=predicted.model_version, score=0.5
+    )
+    before = {each["value"]["brushlabels"][0]: decode(each) for each in predicted.result}
+    erased, grown = sorted(before, key=lambda label: -before[label].sum())[:2]
+    added = next(label for label in SCENE_LABELS if label not in before)
+
+    open_task(page, studio, project, task.id)
+    canvas = Canvas(page, before[erased].shape)
+    point = canvas.on_screen(*deepest_point(before[erased]))
+    regions = page.locator("[class*=outliner-item]")
+    regions.filter(has_text=erased).first.click()
+    page.click("[aria-label=eraser]")
+    drag(page, (point[0] - 25, point[1]), (50, 12))
+    regions.filter(has_text=grown).first.click()
+    page.click("[aria-label=brush-tool]")
+    drag(page, (point[0] - 10, point[1] - 15), (20, 33))
+    page.keyboard.press("u")  # selects no region: the next stroke begins one
+    page.locator(".lsf-label").filter(has_text=added).first.click()
+    drag(page, canvas.on_screen(*deepest_point(before[grown])), (30, -7))
+    with page.expect_response(lambda answer: f"/api/tasks/{task.id}/annotations" in answer.url):
+        page.click("[data-testid=bottombar-submit-button]")
+
+    alphas = pngs_of_label_studio(studio, project)
+    assert alphas.keys() == {*before, added}
+    for label in (grown, added):
+        soft = [(each > 0) & (each < 255) for each in alphas[label]]
+        assert np.any(soft), "the strokes of a brush have soft edges"
+    masks: dict[str, Mask] = {
+        label: np.any([each > 127 for each in several], axis=0) for label, several in alphas.items()
+    }
+    assert (before[erased] & ~masks[erased]).sum() > 200
+    assert (masks[grown] & ~before[grown]).sum() > 200
+    assert masks[added].sum() > 200
+    expected = np.full(before[erased].shape, NOTHING, np.uint8)
+    for label in reversed(SCENE_LABELS):
+        expected[masks.get(label, False)] = SCENE_LABELS.index(label)
+
+    done = CliRunner().invoke(
+        dataset,
+        [
+            *("--project", str(project), "--to", str(tmp_path), "--allowed-hosts", "127.0.0.1"),
+            *("--label-studio-url", studio.url, "--label-studio-api-key", studio.token),
+        ],
+    )
+    assert done.exit_code == 0, done.output
+    (file,) = (tmp_path / "masks").iterdir()
+    with Image.open(file) as written:
+        np.testing.assert_array_equal(np.asarray(written), expected)
+    told = (tmp_path / "pictures.jsonl").read_text(encoding="utf-8")
+    assert told.count('"prediction-changed"') == 2
+    assert told.count('"manual"') == 1
+    assert told.count(str(predicted.model_version)) == len(before)
