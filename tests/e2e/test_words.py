@@ -62,7 +62,7 @@ def finished(backend_url: str, path: str) -> dict[str, Any]:
         time.sleep(0.2)
 
 
-def test_the_right_words_are_found_on_the_page_and_used(
+def test_the_right_words_are_found_on_pictures_and_used(
     page: Page,
     studio: LabelStudioProcess,
     backend_url: str,
