@@ -16,9 +16,11 @@
     │                                 the request has more tasks than MAX_TASKS, or too much waits
     ├── JobNotFound             404   there is no job of that number
     ├── ArchiveNotFound         404   there is no data set of that number, or its file is elsewhere
+    ├── WordingNotFound         404   there is no trial of words of that number in this process
     ├── PlotNotFound            404   there is nothing yet that a plot could show
     ├── JobOver                 409   a job that is over cannot be paused, resumed or cancelled
     ├── WithdrawalRefused       409   a job has written no predictions, or may still write some
+    ├── LabelConfigChanged      409   the label config is another than the one that was measured
     ├── LearningRefused         409   a project is pinned, or has nothing to learn or go back to
     ├── DatabaseInUse           409   a database that a backend works with cannot be restored
     ├── DatabaseAway            503   another program locks the database, or it cannot be reached
@@ -151,6 +153,13 @@ class ArchiveNotFound(BackendError):
     code = "ArchiveNotFound"
 
 
+class WordingNotFound(BackendError):
+    """There is no trial of words of that number, or another process has made it."""
+
+    http_status = 404
+    code = "WordingNotFound"
+
+
 class PlotNotFound(BackendError):
     """There is nothing yet that a plot could show."""
 
@@ -170,6 +179,13 @@ class WithdrawalRefused(BackendError):
 
     http_status = 409
     code = "WithdrawalRefused"
+
+
+class LabelConfigChanged(BackendError):
+    """The label config of a project is another than the one that words were measured with."""
+
+    http_status = 409
+    code = "LabelConfigChanged"
 
 
 class LearningRefused(BackendError):

@@ -42,6 +42,8 @@ from backend.prediction.outbox import PredictionOutbox
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker
+from backend.wording.laboratory import Laboratory
+from backend.wording.wording_runs import WordingRuns
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,6 +186,12 @@ class Services(LabelStudioServices):
         """The files of these data sets on this machine."""
         return ArchiveFiles(self.settings)
 
+    @cached_property
+    def wording_runs(self) -> WordingRuns:
+        """The trials of words that were asked for on the page."""
+        client = self.client(retry_for_s=READ_RETRY_FOR_S)
+        return WordingRuns(None if client is None else self.laboratory(client).measure)
+
     # ---- parts that differ between the server and the commands ----------------------------------
 
     def predictor(self, tracker: TaskTracker | None = None) -> Predictor:
@@ -262,6 +270,14 @@ class Services(LabelStudioServices):
             self.stopping,
         )
 
+    def laboratory(self, client: LabelStudioClient) -> Laboratory:
+        """Make the laboratory, which tries words on pictures.
+
+        Args:
+            client: Label Studio.
+        """
+        return Laboratory(client, self.images.read, self.engine, self.settings)
+
     def ray_prelabeler(
         self, client: LabelStudioClient, address: str, actors: int | None
     ) -> ClusterPrelabeler:
@@ -316,6 +332,7 @@ class Services(LabelStudioServices):
             "changes": self.change_poller.poll,
             "token": self.token_watch.check,
             "titles": self.project_titles.check,
+            "words": self.wording_runs.run_next,
         }
         renewals = [
             self.outbox.renew,

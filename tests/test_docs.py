@@ -347,7 +347,7 @@ def test_the_page_of_routes_has_every_route_with_its_methods(tmp_path: Path) -> 
         for parameter in path.get("get", {}).get("parameters", ())
         if parameter["name"] == "plot"
     }
-    values = {"job": "7", "project": "7", "dataset": "7", "plot": plot}
+    values = {"job": "7", "project": "7", "dataset": "7", "run": "7", "plot": plot}
     adapter = app.url_map.bind("localhost")
     found = set()
     page = DOCS / "reference" / "http-api.md"

@@ -35,6 +35,11 @@ COMMANDS: Final = {
         "evaluate",
         "Measure how well the annotations of a project are predicted, and write nothing there.",
     ),
+    "words": CommandSource(
+        "backend.cli.words",
+        "words",
+        "Try words for a label on pictures of a project, or check the words of all its labels.",
+    ),
     "adapt": CommandSource(
         "backend.cli.adapt",
         "adapt",

@@ -149,6 +149,28 @@ class Engine:
             windows_at_once=None if settings.batch_windows == "auto" else settings.batch_windows,
         )
 
+    def of_method(self, method: str) -> Engine:
+        """Make an engine for another method, with this one's weights, words and feature cache.
+
+        It is not started. The model is in memory once; pictures are encoded for each method.
+
+        Args:
+            method: name of a preset.
+
+        Raises:
+            ValueError: there is no such method.
+        """
+        resolve_method(method)
+
+        def load() -> Segmenter:
+            own = self.segmenter()
+            made = Segmenter(own.model, method, own.preprocessing, own.windows_at_once)
+            made.embed = own.embed
+            return made
+
+        size = self._queue_size
+        return Engine(load, self._model_id, cache=self._cache, queue_size=size)
+
     def start(self) -> None:
         """Load the model and then serve it, in the background; a second call does nothing."""
         with self._changed:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from label_studio_sdk.client import LabelStudio
 
+from backend.errors import LabelConfigChanged
 from backend.label_studio.annotation_writer import AnnotationWriter
 from backend.label_studio.changes import ChangeList
 from backend.label_studio.connection import NO_RETRIES, Connection
@@ -113,6 +114,32 @@ class LabelStudioClient:
             lambda sdk: sdk.projects.get(id=project, request_options=NO_RETRIES)
         )
         return str(found.label_config)
+
+    def replace_label_config(self, project: int, before: str, after: str) -> None:
+        """Replace the labeling config of a project, unless somebody has changed it.
+
+        Between the look and the change lies one call: Label Studio's API has no condition for it.
+
+        Args:
+            project: its id.
+            before: the config that is expected there.
+            after: the new one.
+
+        Raises:
+            LabelConfigChanged: the project has another config.
+            StudioRefused: Label Studio refuses the new config, or the token may not write it.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        if self.label_config(project) != before:
+            raise LabelConfigChanged(
+                f"The label config of project {project} was changed since the words were "
+                "measured: measure them again."
+            )
+        self._connection.call(
+            lambda sdk: sdk.projects.update(
+                id=project, label_config=after, request_options=NO_RETRIES
+            )
+        )
 
     def project_titles(self) -> dict[int, str]:
         """Return the titles of the newest projects, at most `MOST_TITLES`: id -> title.

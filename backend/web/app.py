@@ -9,7 +9,7 @@ from flask import Blueprint, Flask
 
 from backend.inference.engine import Engine
 from backend.prediction.predictor import Predictor
-from backend.services import Services
+from backend.services import READ_RETRY_FOR_S, Services
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker
 from backend.web.metrics import Metrics
@@ -33,6 +33,7 @@ from backend.web.pages.learning import LearningRoutes
 from backend.web.pages.learning_status import describe_learning
 from backend.web.pages.report import ReportRoutes
 from backend.web.pages.status import StatusReport
+from backend.web.pages.words import WordingRoutes
 
 
 def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
@@ -112,6 +113,13 @@ def _pages(
     yield JobRoutes(settings, services.store, status.serializer, body, dashboard.render).blueprint()
     yield DatasetRoutes(
         settings, services.archives, services.archive_files, files, body, services.project_titles
+    ).blueprint()
+    yield WordingRoutes(
+        settings,
+        services.wording_runs,
+        services.client(retry_for_s=READ_RETRY_FOR_S),
+        files,
+        body,
     ).blueprint()
     yield ReportRoutes(settings, services.annotations, files, describe).blueprint()
     yield LearningRoutes(settings, learner, describe, files, body).blueprint()

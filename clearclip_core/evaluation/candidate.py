@@ -113,13 +113,30 @@ class Candidate:
         scores = Scores.of(features, embeddings, vocabulary, bias)
         if self.adaptation is not None and self.adaptation.joined:
             scores = join_synonyms(scores, self.adaptation.joined)
-        rule = self.rule
-        thresholds = rule.thresholds(len(self.labels))
-        made = self.segmenter.decide(scores, thresholds, rgb, rule.refine, rule.propagate)
-        min_px = round(rule.min_island_share * made.label_map.size)
-        index = {label.name: number for number, label in enumerate(self.labels)}
-        masks = {index[name]: mask for name, mask in made.masks(min_px, min_px).items()}
-        return {number: mask for number, mask in masks.items() if thresholds[number] < 1}
+        return draw_masks(self.segmenter, scores, rgb, self.rule)
+
+
+def draw_masks(
+    segmenter: Segmenter, scores: Scores, rgb: RGBArray, rule: PredictionRule
+) -> dict[int, BoolMask]:
+    """Draw the masks of an image by a rule.
+
+    Args:
+        segmenter: decides the labels.
+        scores: of the image.
+        rgb: (H, W, 3) uint8.
+        rule: how masks are made; its `contrast` is that of the scores.
+
+    Returns:
+        Index of the label -> (H, W) bool, for labels with a pixel.
+    """
+    labels = scores.vocabulary.labels
+    thresholds = rule.thresholds(len(labels))
+    made = segmenter.decide(scores, thresholds, rgb, rule.refine, rule.propagate)
+    min_px = round(rule.min_island_share * made.label_map.size)
+    index = {label.name: number for number, label in enumerate(labels)}
+    masks = {index[name]: mask for name, mask in made.masks(min_px, min_px).items()}
+    return {number: mask for number, mask in masks.items() if thresholds[number] < 1}
 
 
 @dataclass(frozen=True, eq=False)

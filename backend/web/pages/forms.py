@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast, get_args
@@ -11,6 +12,7 @@ from backend.dataset.archives.archive_request import ArchiveRequest
 from backend.errors import BadRequest
 from backend.jobs.job import Only
 from backend.label_studio.json_fields import parse_object, read_count
+from backend.wording.wording_request import WordingRequest
 
 #: The type of a body that a browser sends for a form.
 FORM_TYPE = "application/x-www-form-urlencoded"
@@ -125,6 +127,53 @@ def parse_dataset(body: bytes, is_form: bool = False) -> ArchiveRequest:
     fields.setdefault("pictures", False)
     fields["annotations"] = fields.pop("annotator", "").strip() or fields.get("annotations")
     return ArchiveRequest.parse(fields)
+
+
+def parse_wording(project: int, body: bytes, is_form: bool = False) -> WordingRequest:
+    """Parse the body of ``POST /projects/<id>/words``.
+
+    Args:
+        project: number of the project.
+        body: a JSON object, or an encoded form.
+        is_form: whether it is a form: there a wording is a line, thresholds stand in one line, and
+            several methods may come.
+
+    Raises:
+        BadRequest: the body is neither, or see `WordingRequest.parse`.
+
+    >>> form = b"label=tree&wordings=pine%0D%0Afir, oak&thresholds=0.2+0.4"
+    >>> asked = parse_wording(7, form, is_form=True)
+    >>> asked.wordings, asked.thresholds
+    ((('pine',), ('fir', 'oak')), (0.2, 0.4))
+    """
+    if not is_form:
+        return WordingRequest.parse(project, parse_object(body))
+    lists = _form_lists(body)
+    fields: dict[str, Any] = {name: values[-1] for name, values in lists.items()}
+    fields["wordings"] = fields.get("wordings", "").splitlines()
+    fields["methods"] = lists.get("methods", [])
+    try:
+        given = re.split(r"[\s,;]+", fields.get("thresholds", "").strip())
+        fields["thresholds"] = [float(each) for each in given if each]
+    except ValueError:
+        raise BadRequest('Expected "thresholds" to be numbers from 0 to 1.') from None
+    return WordingRequest.parse(project, fields)
+
+
+def parse_row(body: bytes, is_form: bool = False) -> int:
+    """Parse the body of ``POST /projects/<id>/words/<run>/use``: the row of a trial.
+
+    Raises:
+        BadRequest: the body has no such number.
+
+    >>> parse_row(b"row=2", is_form=True)
+    2
+    """
+    fields = _form(body) if is_form else parse_object(body)
+    row = read_count(fields, "row", least=0)
+    if row is None or fields.keys() != {"row"}:
+        raise BadRequest('Expected "row" to be the number of a trial, and nothing else.')
+    return row
 
 
 def parse_project(query: Mapping[str, str]) -> int | None:

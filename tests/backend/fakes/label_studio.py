@@ -142,6 +142,8 @@ class FakeStudio:
     def _route(self, asked: Asked, path: str, given: dict[str, str]) -> Answer:
         if path == "/api/current-user/whoami":
             return _json({"id": 1, "email": "ann@example.com"})
+        if path == f"/api/projects/{self.project}" and asked.method == "PATCH":
+            return self._change_config(json.loads(asked.body)["label_config"])
         if path == f"/api/projects/{self.project}":
             return _json({"id": self.project, "label_config": self.label_config})
         if path == "/api/projects" and given["include"] == "id,title":
@@ -185,6 +187,19 @@ class FakeStudio:
             self.predictions = [p for p in self.predictions if p["id"] != int(found[1])]
             return Answer(204) if len(self.predictions) < there else _found(None)
         return _json({"detail": "Not found."}, 404)
+
+    def _change_config(self, config: str) -> Answer:
+        """As seen: a config without a label that an annotation has is refused."""
+        used = {
+            label
+            for annotation in self.annotations.values()
+            for region in annotation["result"]
+            for label in region["value"].get("brushlabels", ())
+        }
+        if missing := [label for label in used if f'"{label}"' not in config]:
+            return _json({"validation_errors": {"label_config": missing}}, 400)
+        self.label_config = config
+        return _json({"id": self.project, "label_config": config})
 
     def _import(self, body: list[dict[str, Any]]) -> Answer:
         if not all(each["task"] in self.tasks for each in body):

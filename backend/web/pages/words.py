@@ -1,0 +1,167 @@
+"""Serve the words of projects: try wordings, check the vocabulary, and use what is best."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Blueprint, Response, request, url_for
+
+from backend.errors import BackendError, BadRequest
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.files import LabelStudioFiles
+from backend.settings import Settings
+from backend.web.middleware.body import BodyReader
+from backend.web.middleware.responses import json_response, see_other
+from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, parse_row, parse_wording
+from backend.web.pages.html import html_page, is_for_people
+from backend.wording.wording_request import MAX_PICTURES, MAX_TRIALS
+from backend.wording.wording_runs import WordingRun, WordingRuns
+from clearclip_core import METHODS
+
+Json = dict[str, Any]
+
+#: The start of each route; numbers are those that a database can hold.
+_WORDS = "/projects/<int(min=1, max=2147483647):project>/words"
+_RUN = f"{_WORDS}/<int(min=1, max=2147483647):run>"
+
+_NO_KEY = (
+    "Words are tried on the pictures of Label Studio: set LABEL_STUDIO_URL and "
+    "LABEL_STUDIO_API_KEY."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class WordingRoutes:
+    """Answer the routes of ``/projects/<id>/words``; only a change of words asks Label Studio.
+
+    Args:
+        settings: what is served.
+        runs: the trials of this process.
+        client: Label Studio; None without a token.
+        files: makes links to Label Studio.
+        body: reads the bodies of requests.
+    """
+
+    settings: Settings
+    runs: WordingRuns
+    client: LabelStudioClient | None
+    files: LabelStudioFiles
+    body: BodyReader
+
+    def blueprint(self) -> Blueprint:
+        """Make the blueprint of these routes."""
+        routes = Blueprint("words", __name__)
+        routes.add_url_rule(_WORDS, "list", self.list_runs, methods=["GET"])
+        routes.add_url_rule(_WORDS, "start", self.start, methods=["POST"])
+        routes.add_url_rule(_RUN, "show", self.show, methods=["GET"])
+        routes.add_url_rule(f"{_RUN}/use", "use", self.use, methods=["POST"])
+        return routes
+
+    def list_runs(self, project: int) -> Response:
+        """Answer with the newest trials of a project; people get a form as well."""
+        if is_for_people():
+            return self._page(project)
+        found = self.runs.list_runs(project)
+        return json_response({"runs": [_describe(each, short=True) for each in found]})
+
+    def start(self, project: int) -> Response:
+        """Ask for a trial of words, or a check of the vocabulary."""
+        is_form = request.mimetype == FORM_TYPE
+        try:
+            asked = parse_wording(project, self.body.read(MAX_FORM_BYTES), is_form)
+            if self.client is None:
+                raise BadRequest(_NO_KEY)
+            run = self.runs.request(asked)
+        except BackendError as error:
+            if not is_form:
+                raise
+            return self._page(project, error)
+        address = url_for("words.show", project=project, run=run.id)
+        if is_form:
+            return see_other(address)
+        response = json_response(_describe(run), 202)
+        response.headers["Location"] = address
+        return response
+
+    def show(self, project: int, run: int) -> Response:
+        """Answer with a trial: its progress, and its figures once it is done."""
+        found = self.runs.get(project, run)
+        return self._run_page(found) if is_for_people() else json_response(_describe(found))
+
+    def use(self, project: int, run: int) -> Response:
+        """Write the words of a trial into the project's label config."""
+        is_form = request.mimetype == FORM_TYPE
+        found = self.runs.get(project, run)
+        try:
+            row = parse_row(self.body.read(MAX_FORM_BYTES), is_form)
+            if self.client is None:
+                raise BadRequest(_NO_KEY)
+            if found.report is None:
+                raise BadRequest(f"The trial {run} is {found.state}: it has no words to use.")
+            config = found.report.config_with(row)
+            self.client.replace_label_config(project, found.report.config, config)
+        except BackendError as error:
+            if not is_form:
+                raise
+            return self._run_page(found, error)
+        line = found.report.trials[row].line
+        return self._run_page(found, used=line) if is_form else json_response({"line": line})
+
+    def _page(self, project: int, refusal: BackendError | None = None) -> Response:
+        found = self.runs.list_runs(project)
+        reports = [each.report for each in found if each.report is not None]
+        response = html_page(
+            "words.html",
+            project=project,
+            url=self.files.task_url(project),
+            label=request.args.get("label", "")[:200],
+            labels=reports[0].labels if reports else (),
+            methods=list(METHODS),
+            method=self.settings.method,
+            runs=[_describe(each, short=True) for each in found],
+            max_trials=MAX_TRIALS,
+            max_pictures=MAX_PICTURES,
+            no_key="" if self.client is not None else _NO_KEY,
+            refusal=refusal,
+        )
+        return _with_status(response, refusal)
+
+    def _run_page(
+        self, run: WordingRun, refusal: BackendError | None = None, used: str = ""
+    ) -> Response:
+        report = run.report
+        response = html_page(
+            "wording.html",
+            run=_describe(run),
+            trials=[report.trials[row["row"]] for row in report.rows] if report else [],
+            task_url=self.files.task_url,
+            method=self.settings.method,
+            refusal=refusal,
+            used=used,
+        )
+        return _with_status(response, refusal)
+
+
+def _describe(run: WordingRun, *, short: bool = False) -> Json:
+    """Return a run as JSON, on request without its figures."""
+    described: Json = {
+        "id": run.id,
+        "project": run.asked.project,
+        "asked": run.asked.to_json(),
+        "state": run.state,
+        "over": run.is_over,
+        "done": run.done,
+        "total": run.total,
+        "reason": run.reason,
+        "created": run.created,
+    }
+    if not short:
+        described["report"] = None if run.report is None else run.report.to_json()
+    return described
+
+
+def _with_status(response: Response, refusal: BackendError | None) -> Response:
+    if refusal is not None:
+        response.status_code = refusal.http_status
+    return response

@@ -1,0 +1,1 @@
+"""Try words for labels on a project's pictures, and check its vocabulary."""

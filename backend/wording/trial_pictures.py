@@ -1,0 +1,146 @@
+"""Choose the pictures of a project that words are tried on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
+
+import torch
+
+from backend.errors import BadRequest, TaskError
+from backend.label_studio.annotated_pictures import AnnotatedPicture, AnnotatedProject
+from backend.label_studio.requests import Task
+from backend.label_studio.task_filter import TaskFilter
+from clearclip_core import RGBArray
+from clearclip_core.images.label_maps import Truth
+from clearclip_core.wording.diversity import k_center
+
+#: Tasks that are listed; pictures are chosen among them.
+MOST_TASKS: Final = 1000
+
+#: So many times as many pictures are looked at as are chosen.
+_LOOKED_AT: Final = 4
+
+#: Errors of one picture, for which it is left out.
+LEAVE_OUT: Final = (TaskError, BadRequest, ValueError)
+
+
+@dataclass(frozen=True, eq=False)
+class TrialPicture:
+    """A picture that words are tried on.
+
+    Attributes:
+        task: id of its task.
+        rgb: (H, W, 3) uint8.
+        truth: (H, W) label indices of its annotation; None where it has none.
+    """
+
+    task: int
+    rgb: RGBArray
+    truth: Truth | None = None
+
+
+@dataclass(eq=False)
+class PictureChooser:
+    """Reads the pictures of a project that words are tried on, one at a time.
+
+    Args:
+        project: the project.
+        describe: picture -> (D,) vector of its features, by which pictures are told apart.
+        left_out: filled with the task and the reason of each picture that cannot be read.
+    """
+
+    project: AnnotatedProject
+    describe: Callable[[RGBArray], torch.Tensor]
+    left_out: dict[int, str] = field(default_factory=dict)
+
+    def has_corrected(self) -> bool:
+        """Return whether a task of the project has an annotation."""
+        wanted = TaskFilter(labeled=True)
+        return bool(self.project.client.tasks(self.project.project, wanted, size=1))
+
+    def corrected(self, count: int, index: int | None) -> Iterator[TrialPicture]:
+        """Yield pictures with an annotation, spread over the project.
+
+        A quarter of them lacks the label where there are enough: a wording that finds the label
+        where it is not must not look good.
+
+        Args:
+            count: number of pictures.
+            index: of the label in label maps; None for all labels alike.
+        """
+        with_label = without = 0
+        most_without = count if index is None else count // 4
+        spare: list[Task] = []
+        for task in self._tasks(TaskFilter(labeled=True), count * _LOOKED_AT):
+            picture = self._annotated(task)
+            if picture is None:
+                continue
+            assert picture.truth is not None
+            has_label = index is not None and bool((picture.truth == index).any())
+            if (with_label >= count - most_without) if has_label else (without >= most_without):
+                spare.append(task)
+                continue
+            with_label, without = with_label + has_label, without + (not has_label)
+            yield picture
+            if with_label + without == count:
+                return
+        for task in spare[: count - with_label - without]:
+            picture = self._annotated(task)
+            if picture is not None:
+                yield picture
+
+    def diverse(self, count: int, advance: Callable[[int, int], None]) -> Iterator[TrialPicture]:
+        """Yield pictures that differ from each other: k-center over their features.
+
+        Args:
+            count: number of pictures.
+            advance: is told how many pictures have been looked at, of how many.
+        """
+        tasks = self._tasks(TaskFilter(), count * _LOOKED_AT)
+        seen, vectors = [], []
+        for number, task in enumerate(tasks):
+            advance(number, len(tasks))
+            picture = self._plain(task)
+            if picture is not None:
+                seen.append(task)
+                vectors.append(self.describe(picture.rgb))
+        for index in k_center(torch.stack(vectors), count) if vectors else ():
+            picture = self._plain(seen[index])
+            if picture is not None:
+                yield picture
+
+    def _tasks(self, wanted: TaskFilter, count: int) -> list[Task]:
+        """List tasks, spread evenly over the first `MOST_TASKS`."""
+        listed = self.project.client.all_tasks(self.project.project, wanted)
+        tasks = list(islice(listed, MOST_TASKS))
+        if count >= len(tasks):
+            return tasks
+        return [tasks[index * len(tasks) // count] for index in range(count)]
+
+    def _annotated(self, task: Task) -> TrialPicture | None:
+        index = self._item_index(task)
+        try:
+            return TrialPicture(
+                int(task.id or 0), *AnnotatedPicture(self.project, task, index).read()
+            )
+        except LEAVE_OUT as error:
+            self.left_out[int(task.id or 0)] = str(error)
+            return None
+
+    def _plain(self, task: Task) -> TrialPicture | None:
+        try:
+            source = self.project.tag.sources(task.data)[0]
+            return TrialPicture(int(task.id or 0), self.project.read_image(source, task))
+        except LEAVE_OUT as error:
+            self.left_out[int(task.id or 0)] = str(error)
+            return None
+
+    def _item_index(self, task: Task) -> int | None:
+        """Return the index of the first image where a task has a list of them."""
+        try:
+            return 0 if self.project.tag.is_list(task.data) else None
+        except TaskError:
+            return None  # reading the picture says what is wrong

@@ -1,0 +1,166 @@
+"""People and programs try words, and use the best."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from backend.services import Services
+from backend.settings import Settings
+from backend.wording.wording_report import PictureTrial, Trial, WordingReport
+from backend.wording.wording_request import Wording
+from clearclip_core.evaluation.comparison import LabelFigures
+from clearclip_core.evaluation.mask_overlap import MaskOverlap
+from clearclip_core.wording.swallowing import LabelResponse
+from clearclip_core.wording.vocabulary_check import UnknownWord, VocabularyCheck
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.web.pages.browser import HERE, PEOPLE, Dashboard, Page
+from tests.backend.wording.scene_project import CONFIG
+
+WORDS = "/projects/7/words"
+EVIL = "<script>alert(1)</script>"
+LINE = '<Label value="tree" predicted_values="fir"/>'
+
+
+def figures(shared: int) -> LabelFigures:
+    return LabelFigures.of(MaskOverlap(predicted_px=100, true_px=100, shared_px=shared))
+
+
+def trial(wording: Wording, words: tuple[str, ...], shared: int, line: str = LINE) -> Trial:
+    picture = PictureTrial(
+        3, 0.25, 12.0, figures(shared), figures(shared), "data:image/jpeg;base64,AA"
+    )
+    return Trial(wording, words, 0.0, "clearclip", line, (picture,))
+
+
+def report(asked: Any, advance: Any) -> WordingReport:
+    """What a laboratory would say, with words that want to be escaped."""
+    if not asked.label:
+        check = VocabularyCheck((), (UnknownWord("tree", EVIL, 0.9),), 0.5, 0.5)
+        answers = (LabelResponse("tree", 0.5, None, 0.75),)
+        return WordingReport(
+            "", ("sky", "tree"), "diverse", check=check, responses=answers, pictures=2
+        )
+    trials = (
+        trial(Wording(), ("tree",), 60),
+        trial(Wording(("fir",)), ("fir",), 90),
+        trial(Wording((EVIL,)), (EVIL,), 10, f'<Label value="tree" hint="{EVIL}"/>'),
+    )
+    return WordingReport(
+        "tree", ("sky", "tree"), "corrected", trials, pictures=1, left_out={4: EVIL}, config=CONFIG
+    )
+
+
+@pytest.fixture
+def studio() -> FakeStudio:
+    return FakeStudio(CONFIG, {3: {}})
+
+
+@pytest.fixture
+def dashboard(studio: FakeStudio, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dashboard]:
+    with studio.served() as server:
+        made: list[Services] = []
+        before = Services.__init__
+
+        def note(self: Services, *given: Any, **options: Any) -> None:
+            before(self, *given, **options)
+            made.append(self)
+
+        monkeypatch.setattr(Services, "__init__", note)
+        dashboard = Dashboard(label_studio_url=server.url, label_studio_api_key=TOKEN)
+        (services,) = made
+        services.wording_runs._measure = report
+        dashboard.run_next = services.wording_runs.run_next  # type: ignore[attr-defined]
+        yield dashboard
+
+
+def tried(dashboard: Dashboard, form: dict[str, str]) -> str:
+    """Ask on the page, and measure; the value is the path of the trial."""
+    response = dashboard.post(WORDS, form)
+    assert response.status_code == 303
+    assert "queued" in dashboard.page(response.headers["Location"]).text
+    assert dashboard.run_next()  # type: ignore[attr-defined]
+    return str(response.headers["Location"])
+
+
+def test_words_are_tried_ranked_and_used_on_the_page(
+    dashboard: Dashboard, studio: FakeStudio
+) -> None:
+    form = {"label": "tree", "wordings": "fir\r\noak, pine", "thresholds": ""}
+    path = tried(dashboard, form)
+    page = dashboard.page(path)
+    rows = [each["id"] for each in page.all("tr") if each.get("id")]
+    assert rows == ["row-1", "row-0", "row-2"], "the best first"
+    assert "90.0 %" not in page.text.split("Saved paint")[0]
+    assert {"data-line": LINE}.items() <= page.all("button")[0].items()
+    assert [each["src"] for each in page.all("img")] == ["data:image/jpeg;base64,AA"] * 3
+    assert f"{studio.label_config}" == CONFIG
+    response = dashboard.post(f"{path}/use", {"row": "1"})
+    assert response.status_code == 200
+    assert "has these words now" in Page(response).text
+    assert studio.label_config == CONFIG.replace('<Label value="tree"/>', LINE)
+    again = dashboard.post(f"{path}/use", {"row": "1"})
+    assert again.status_code == 409
+    assert "was changed since" in Page(again).text
+
+
+def test_words_of_people_are_text_on_the_page_and_never_a_script(dashboard: Dashboard) -> None:
+    for form in ({"label": "tree", "wordings": EVIL}, {"pictures": "2"}):
+        path = tried(dashboard, form)
+        for address in (path, f"{WORDS}?label={EVIL}"):
+            response = dashboard.client.get(address, headers=PEOPLE)
+            assert EVIL.encode() not in response.data
+            assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+        assert EVIL in dashboard.page(path).text
+    assert "Try a more common word" in dashboard.page(path).text
+
+
+def test_a_program_has_the_same_figures(dashboard: Dashboard, studio: FakeStudio) -> None:
+    client = dashboard.client
+    response = client.post(WORDS, json={"label": "tree", "wordings": ["fir"]})
+    assert response.status_code == 202
+    path = response.headers["Location"].removeprefix("http://localhost")
+    assert json.loads(response.data)["state"] == "queued"
+    assert client.post(f"{path}/use", json={"row": 1}).status_code == 400
+    assert dashboard.run_next()  # type: ignore[attr-defined]
+    told = json.loads(client.get(path).data)
+    rows = told["report"]["trials"]
+    assert [(row["row"], row["rank"], row["words"]) for row in rows] == [
+        (1, 1, ["fir"]),
+        (0, 2, ["tree"]),
+        (2, 3, [EVIL]),
+    ]
+    assert rows[0]["saved_paint"] == pytest.approx(0.8)
+    assert rows[0]["iou"] == pytest.approx(90 / 110)
+    (listed,) = json.loads(client.get(WORDS).data)["runs"]
+    assert listed["id"] == told["id"]
+    for body in ({"row": 7}, {"row": "x"}, {}, {"row": 1, "more": 1}):
+        assert client.post(f"{path}/use", json=body).status_code == 400
+    assert json.loads(client.post(f"{path}/use", json={"row": 1}).data) == {"line": LINE}
+
+
+def test_label_studio_may_refuse_the_words(dashboard: Dashboard, studio: FakeStudio) -> None:
+    studio.annotate(3, [{"value": {"brushlabels": ["gone"]}}])
+    path = tried(dashboard, {"label": "tree", "wordings": "fir"})
+    response = dashboard.post(f"{path}/use", {"row": "1"})
+    assert response.status_code == 424
+    assert "gone" in Page(response).text
+    assert studio.label_config == CONFIG
+
+
+def test_what_is_wrong_is_said_on_the_page(dashboard: Dashboard) -> None:
+    response = dashboard.post(WORDS, {"label": "tree", "thresholds": "many"})
+    assert response.status_code == 400
+    assert "numbers from 0 to 1" in Page(response).text
+    assert dashboard.client.get(f"{WORDS}/12", headers=PEOPLE).status_code == 404
+    assert dashboard.post(WORDS, {"label": "a"}, Origin="http://evil.example").status_code == 403
+
+
+def test_without_a_token_the_page_says_what_is_missing() -> None:
+    dashboard = Dashboard(label_studio_api_key=None)
+    assert "LABEL_STUDIO_API_KEY" in dashboard.page(WORDS).text
+    assert dashboard.client.post(WORDS, json={}, headers=HERE).status_code == 400
+    assert Settings().label_studio_api_key is None

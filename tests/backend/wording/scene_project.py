@@ -1,0 +1,57 @@
+"""A stand-in for Label Studio with a project of drawn scenes, some of them annotated."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from label_studio_sdk.converter import brush
+from PIL import Image
+
+from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, Scene, render_scene
+from tests.backend.fakes.label_studio import FakeStudio
+
+LABELS = ("sky", "grass", "tree", "house")
+CONFIG = (
+    '<View><Image name="image" value="$image"/><BrushLabels name="mask" toName="image">'
+    + "".join(f'<Label value="{name}"/>' for name in LABELS)
+    + "</BrushLabels></View>"
+)
+MODEL = ("--model=demo", "--device=cpu", "--precision=fp32", "--short-side-px=224")
+SIZE_HW = (96, 128)
+SEEDS = HELD_OUT_SEEDS[40:44]
+
+
+def scenes() -> list[Scene]:
+    return [render_scene(seed, SIZE_HW) for seed in SEEDS]
+
+
+def painted(scene: Scene) -> list[dict[str, Any]]:
+    """The labels of a scene as Label Studio's own converter writes masks."""
+    regions = []
+    for name in LABELS:
+        mask = scene.label_map == SCENE_LABELS.index(name)
+        if mask.any():
+            rle = brush.mask2rle(mask.astype(np.uint8) * 255)
+            value = {"format": "rle", "rle": rle, "brushlabels": [name]}
+            size = {"original_height": SIZE_HW[0], "original_width": SIZE_HW[1]}
+            place = {"from_name": "mask", "to_name": "image", "type": "brushlabels"}
+            regions.append({"id": name, "value": value} | size | place)
+    return regions
+
+
+def scene_studio(annotated: int) -> FakeStudio:
+    """A project of four scenes and a task without a picture; the first so many are annotated."""
+    tasks: dict[int, dict[str, Any]] = {9: {"image": "data:,"}}
+    for task, scene in enumerate(scenes(), 1):
+        file = io.BytesIO()
+        Image.fromarray(scene.image).save(file, "PNG")
+        tasks[task] = {
+            "image": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+        }
+    studio = FakeStudio(CONFIG, tasks)
+    for task, scene in list(enumerate(scenes(), 1))[:annotated]:
+        studio.annotate(task, painted(scene))
+    return studio
