@@ -18,7 +18,8 @@ from backend.cli.options import (
     write_text,
 )
 from backend.feedback.report.definitions import percent
-from backend.services import READ_RETRY_FOR_S, Services
+from backend.label_studio_services import READ_RETRY_FOR_S
+from backend.services import Services
 from backend.settings import Settings
 from backend.wording.wording_report import WordingReport
 from backend.wording.wording_request import MAX_PICTURES, On, WordingRequest

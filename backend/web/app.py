@@ -8,8 +8,9 @@ from functools import partial
 from flask import Blueprint, Flask
 
 from backend.inference.engine import Engine
+from backend.label_studio_services import READ_RETRY_FOR_S
 from backend.prediction.predictor import Predictor
-from backend.services import READ_RETRY_FOR_S, Services
+from backend.services import Services
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker
 from backend.web.metrics import Metrics
