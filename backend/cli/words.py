@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -19,10 +20,11 @@ from backend.cli.options import (
 )
 from backend.feedback.report.definitions import percent
 from backend.label_studio_services import READ_RETRY_FOR_S
-from backend.services import Services
 from backend.settings import Settings
-from backend.wording.wording_report import WordingReport
 from backend.wording.wording_request import MAX_PICTURES, On, WordingRequest
+
+if TYPE_CHECKING:
+    from backend.wording.wording_report import WordingReport
 
 
 @click.command()
@@ -94,6 +96,8 @@ def words(
             "on": on,
         },
     )
+    from backend.services import Services  # and torch with it, which the help does without
+
     services = Services(settings)
     client = services.required_client("pictures are read", retry_for_s=READ_RETRY_FOR_S)
     with services.engine:

@@ -9,7 +9,6 @@ from typing import Any, Final, Literal, cast, get_args
 
 from backend.errors import BadRequest
 from backend.label_studio.json_fields import read_count
-from clearclip_core import resolve_method
 
 #: Which pictures words are tried on.
 On = Literal["auto", "corrected", "diverse"]
@@ -71,6 +70,8 @@ class WordingRequest:
             )
         if self.pictures > MAX_PICTURES:
             raise BadRequest(f'Expected "pictures" to be at most {MAX_PICTURES}.')
+        from clearclip_core import resolve_method  # and torch with it
+
         for method in self.methods:
             try:
                 resolve_method(method)
