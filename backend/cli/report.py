@@ -71,8 +71,9 @@ def report(
     services.database.check()
     _read_pending(services, project, backfill)
     annotations = services.annotations
-    if backfill:
-        annotations.recount(project)
+    if backfill and not annotations.recount(project):
+        said = "Annotations are being read: the sums were not added up anew. Try again later."
+        click.echo(said, err=True)
     waiting = annotations.count_open(project)
     savings = make_report(project, annotations.sums(project, step), waiting=waiting, label=label)
     if json_file is not None:

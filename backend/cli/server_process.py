@@ -59,7 +59,7 @@ def running(
         command: program and arguments; it gets a process group of its own.
         variables: its environment variables, beside those of this process.
         only_these: the variables of this process are not handed on.
-        health: the URL that answers 200 once the server is up.
+        health: the URL that answers 200 once the server is up, or 401 for want of a password.
         log: file that its output is written to.
         timeout_s: how long it may take to be up, in seconds.
 
@@ -106,7 +106,8 @@ def _wait_until_up(
                 f"Its last lines:\n{last_lines(log)}"
             )
         try:
-            if requests.get(health, timeout=2).ok:
+            answer = requests.get(health, timeout=2)
+            if answer.ok or answer.status_code == requests.codes.unauthorized:
                 return
         except requests.RequestException:
             pass  # not up yet

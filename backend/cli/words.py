@@ -85,6 +85,8 @@ def words(
     Where pictures are corrected, wordings are ranked by the paint that they save over all labels.
     Nothing is written to Label Studio but what --use asks for.
     """
+    if use is not None and not label:
+        raise click.UsageError("--use needs --label.")
     asked = WordingRequest.parse(
         project,
         {

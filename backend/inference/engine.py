@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
@@ -125,6 +126,7 @@ class Engine:
         self._collector = BatchCollector(self._images, self._vocabularies, self._cache)
         self._encoder = BatchEncoder(self._changed, windows_at_once or 0)
         self._thread: threading.Thread | None = None
+        self._derived: weakref.WeakSet[Engine] = weakref.WeakSet()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Engine:
@@ -152,7 +154,8 @@ class Engine:
     def of_method(self, method: str) -> Engine:
         """Make an engine for another method, with this one's weights, words and feature cache.
 
-        It is not started. The model is in memory once; pictures are encoded for each method.
+        It is not started, and ends with this one at the latest. The model is in memory once;
+        pictures are encoded for each method, in a thread of its own.
 
         Args:
             method: name of a preset.
@@ -169,7 +172,9 @@ class Engine:
             return made
 
         size = self._queue_size
-        return Engine(load, self._model_id, cache=self._cache, queue_size=size)
+        made = Engine(load, self._model_id, cache=self._cache, queue_size=size)
+        self._derived.add(made)
+        return made
 
     def start(self) -> None:
         """Load the model and then serve it, in the background; a second call does nothing."""
@@ -182,6 +187,8 @@ class Engine:
         """Stop serving: requests that wait, and later ones, fail with `ModelUnavailable`."""
         self._loader.stop()
         self._fail_all()
+        for each in list(self._derived):
+            each.stop()
 
     def __enter__(self) -> Engine:
         self.start()
@@ -195,6 +202,8 @@ class Engine:
         """Wait for the end of the batch that is running: a process that ends under it may abort."""
         if self._thread is not None:
             self._thread.join(_LAST_BATCH_S)
+        for each in list(self._derived):
+            each.join()
 
     @property
     def status(self) -> ModelStatus:

@@ -12,6 +12,7 @@ from xml.sax.saxutils import quoteattr
 from backend.errors import LabelConfigError
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_elements import (
+    find,
     find_controls,
     image_tags,
     is_prompt_tool,
@@ -22,7 +23,7 @@ from backend.label_studio.label_config_elements import (
 from backend.label_studio.label_config_parser import parse_label_config
 
 #: An attribute of a tag, and the blanks before it.
-_ATTRIBUTE = r"""\s+{name}\s*=\s*("[^"]*"|'[^']*')"""
+_ATTRIBUTE = r"""(?<!\s)\s+{name}\s*=\s*("[^"]*"|'[^']*')"""
 
 #: A tag, whose attributes may hold a ``>``.
 _TAG = re.compile(rb"""<[^"'>]*(?:"[^"]*"[^"'>]*|'[^']*'[^"'>]*)*>""")
@@ -52,7 +53,10 @@ def with_words(
     '<Label value="tree" predicted_values="tree, pine" model_score_threshold="0.4"/>'
     """
     before = parse_label_config(xml)
-    changes = {"predicted_values": ", ".join(words)}
+    known = {label.name: label.prompts for label in before.labels}
+    changes: dict[str, str] = {}
+    if tuple(words) != known.get(name):  # written, a name with a comma would read as two words
+        changes["predicted_values"] = ", ".join(words)
     if threshold is not None:
         changes["model_score_threshold"] = f"{threshold:g}"
     data, shift, first = xml.strip().encode(), 0, ""
@@ -75,7 +79,8 @@ def _tags_of(data: bytes, name: str) -> Iterator[tuple[int, int]]:
     """Yield the first and the last place, in bytes, of each tag of a label that is predicted."""
     root = parse_xml(data.decode())
     controls = find_controls(root, {tag.name: tag for tag in image_tags(root)})
-    found = list(controls)
+    repeated = {element for each in find(root, "repeater") for element in each.iter()}
+    found = [each for each in controls if each.labels not in repeated and each.tool not in repeated]
     drawn = [each for each in found if not is_prompt_tool(each)] or found
     wanted = {
         element
@@ -84,7 +89,7 @@ def _tags_of(data: bytes, name: str) -> Iterator[tuple[int, int]]:
         if label_name(element) == name
     }
     starts: list[int] = []
-    parser = expat.ParserCreate()  # `parse_xml` has refused entities and document types
+    parser = expat.ParserCreate("utf-8")  # `parse_xml` has refused entities and document types
 
     def note(_tag: str, _attributes: Any) -> None:
         starts.append(parser.CurrentByteIndex)
@@ -105,7 +110,7 @@ def _with_attributes(tag: str, changes: dict[str, str]) -> str:
         written = f" {name}={quoteattr(value)}"
         found = re.search(_ATTRIBUTE.format(name=name), tag, re.IGNORECASE)
         if found is None:
-            found = re.search(r"\s*(?=/?>$)", tag)
+            found = re.search(r"(?<!\s)\s*(?=/?>$)", tag)
         assert found is not None, "each tag has an end"
         tag = tag[: found.start()] + written + tag[found.end() :]
     return tag

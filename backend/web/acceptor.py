@@ -97,6 +97,10 @@ class Acceptor:
             self._hand_over_silent()
             self._tell()
         self._selector.close()
+        self._link.settimeout(_LOOP_S)
+        with suppress(OSError):  # the backend is gone
+            for each in (*self._waiting, *self._silent):
+                socket.send_fds(self._link, [CONNECTION], [each.fileno()])
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(_AT_ONCE):

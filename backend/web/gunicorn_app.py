@@ -129,6 +129,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
         self._handover.end()
         for server in self._servers:
             server.stop_accepting()
+        self._serve_once()  # reads what the acceptor has left
         end = time.monotonic() + self.cfg.graceful_timeout
         while time.monotonic() < end and any(server.is_busy for server in self._servers):
             self._serve_once()

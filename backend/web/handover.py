@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 _REPORT_INTERVAL_S: Final = 0.2
 #: Messages of the acceptor that are taken in one turn of the loop.
 _AT_ONCE: Final = 64
+#: How long the acceptor has to hand over what it holds when it is ended, in seconds.
+_LAST_WORDS_S: Final = 1.0
 
 
 def start_acceptor(
@@ -117,29 +119,48 @@ class Handover(wasyncore.dispatcher):  # type: ignore[misc]
         """Take connections, and what else the acceptor tells."""
         for _ in range(_AT_ONCE):
             try:
-                told, files, _, _ = socket.recv_fds(self.socket, 1, 1)
+                if not self._take():
+                    self.handle_close()
+                    return
             except BlockingIOError:
                 return
-            except OSError:
-                told, files = b"", []
-            if files:
-                self._servers[0].adopt(socket.socket(fileno=files[0]))
-            elif not told:
-                self.handle_close()
-                return
-            elif told != CONNECTION:  # one without a file is lost: there are too many
-                self._count()
 
     def handle_close(self) -> None:
         """Let the servers accept connections themselves: the acceptor has ended."""
+        if self.socket is None:  # the loop tells it twice
+            return
         log.error("The process that accepts connections has ended: this one accepts them now.")
         self.end()
         for server in self._servers:
             server.has_acceptor = False
 
     def end(self) -> None:
-        """End the acceptor."""
+        """End the acceptor, and take the connections that it has accepted already."""
+        if self.socket is None:  # its process id may be another process's by now
+            return
+        with suppress(OSError):  # it has ended already, or it does not answer
+            self.socket.shutdown(socket.SHUT_WR)
+            self.socket.settimeout(_LAST_WORDS_S)
+            while self._take():
+                pass
         self.close()
         with suppress(OSError):
             os.kill(self._pid, signal.SIGKILL)
             os.waitpid(self._pid, 0)
+
+    def _take(self) -> bool:
+        """Take a message of the acceptor; return False where it has ended.
+
+        Raises:
+            OSError: there is none now.
+        """
+        try:
+            told, files, _, _ = socket.recv_fds(self.socket, 1, 1)
+        except ConnectionError:
+            return False
+        if files:
+            os.set_inheritable(files[0], False)
+            self._servers[0].adopt(socket.socket(fileno=files[0]))
+        elif told and told != CONNECTION:  # one without a file is lost: there are too many
+            self._count()
+        return bool(told)

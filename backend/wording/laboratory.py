@@ -104,9 +104,12 @@ class _Measurement:
         self.chooser = PictureChooser(project, self._describe)
         names = [label.name for label in self.labels]
         if self.asked.label and self.asked.label not in names:
-            raise LabelConfigError(
-                f"The project has no label {self.asked.label!r}; it has {', '.join(names)}."
-            )
+            stripped = self.asked.label.strip()
+            if stripped not in names:
+                raise LabelConfigError(
+                    f"The project has no label {self.asked.label!r}; it has {', '.join(names)}."
+                )
+            self.asked = replace(self.asked, label=stripped)
         self.index = names.index(self.asked.label) if self.asked.label else None
 
     def report(self) -> WordingReport:
@@ -138,7 +141,9 @@ class _Measurement:
         engine, swallowing, count = self._engine(""), Swallowing(report.labels), 0
         for count, picture in enumerate(pictures, 1):
             prepared = engine.segmenter().prepare(picture.rgb)
+            began = time.perf_counter()
             swallowing.add(self._encode(prepared, "", self.labels).scores)
+            self.encoding_s += time.perf_counter() - began
             self.advance(count, self.asked.pictures)
 
         def embed(words: Sequence[str]) -> torch.Tensor:

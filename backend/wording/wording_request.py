@@ -108,7 +108,7 @@ class WordingRequest:
             raise BadRequest(f'Expected "on" to be one of {", ".join(get_args(On))}.')
         return cls(
             project=project,
-            label=label.strip(),
+            label=label if label.strip() else "",
             wordings=tuple(dict.fromkeys(map(parse_words, _texts(fields, "wordings")))),
             thresholds=_thresholds(fields),
             methods=tuple(dict.fromkeys(_texts(fields, "methods"))),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -24,6 +25,9 @@ MADE_UP_WORDS: Final = (
     "wexolin",
     "zandupe",
 )
+
+#: Pairs of near words that are told, the nearest: numbered labels have a million of them.
+MOST_NEAR: Final = 100
 
 #: Words -> (Q, D) embeddings of length 1.
 Embed = Callable[[Sequence[str]], torch.Tensor]
@@ -72,7 +76,8 @@ class VocabularyCheck:
     """The findings on the words of labels.
 
     Attributes:
-        near: pairs of words of different labels that lie too near each other, the nearest first.
+        near: pairs of words of different labels that lie too near each other, the nearest first and
+            `MOST_NEAR` at most.
         unknown: words that the model hardly knows, those nearest to made-up words first.
         near_from: cosine from which two words are too near.
         unknown_from: mean cosine with made-up words from which a word counts as hardly known; None
@@ -138,12 +143,12 @@ def _near(
     places: Sequence[tuple[str, str]], words: torch.Tensor, near_from: float
 ) -> list[NearWords]:
     cosines = (words @ words.T).tolist()
-    found = [
+    found = (
         NearWords((one[0], two[0]), (one[1], two[1]), min(1.0, cosines[i][j]))
         for (i, one), (j, two) in combinations(enumerate(places), 2)
         if one[0] != two[0] and (cosines[i][j] >= near_from or one[1] == two[1])
-    ]
-    return sorted(found, key=lambda each: -each.cosine)
+    )
+    return heapq.nlargest(MOST_NEAR, found, key=lambda each: each.cosine)
 
 
 def _unknown(

@@ -129,12 +129,15 @@ def read_sums(connection: Connection, project: int, step: Step | None) -> Projec
     for row in connection.execute(select(_SUMS).where(_ROW.project == project, wanted)):
         found[row.grouping][row.name] = _parsed(row.sums)
     whole, versions = found["all"].get("", GroupSums()), found["version"]
+    # PostgreSQL shows each statement what was committed before it: a version may be newer.
+    first_seen, last_seen = (_seen(connection, project, end) for end in (func.min, func.max))
+    known = versions.keys() & first_seen.keys() & last_seen.keys()
     return ProjectSums(
         whole,
         chosen,
         dict(sorted(found[chosen].items())),
-        {name: versions[name] for name in in_order(_seen(connection, project, func.min))},
-        _by_time(_seen(connection, project, func.max)),
+        {name: versions[name] for name in in_order(first_seen) if name in known},
+        {name: last_seen[name] for name in in_order(last_seen) if name in known},
         _broken(connection, project) if whole.kinds["broken"] else {},
     )
 
@@ -209,10 +212,6 @@ def _seen(
     query = select(_ROW.name, times.scalar_subquery())
     rows = connection.execute(query.where(_ROW.project == project, _ROW.grouping == "version"))
     return {name: time for name, time in rows if time is not None}
-
-
-def _by_time(times: dict[str, float]) -> dict[str, float]:
-    return {name: times[name] for name in in_order(times)}
 
 
 def _broken(connection: Connection, project: int) -> dict[int, str]:

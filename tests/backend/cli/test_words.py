@@ -67,3 +67,9 @@ def test_a_wrong_request_ends_with_a_sentence(server: LocalServer) -> None:
     assert result.exit_code == 1
     assert "no label 'moon'" in result.output
     assert "name the label" in run(server, "--words=lune").output
+
+
+def test_words_can_be_used_for_a_named_label_only(server: LocalServer) -> None:
+    result = run(server, "--use=1")
+    assert result.exit_code == 2
+    assert "--use needs --label" in result.output

@@ -229,6 +229,16 @@ def test_stopping_tells_all_who_wait() -> None:
     assert eventually(lambda: scene.engine.snapshot().done == 1)  # what was running is handed out
 
 
+def test_an_engine_of_another_method_ends_with_its_own(tmp_path: Any) -> None:
+    made = Engine(lambda: Segmenter.load("demo", device="cpu"), lambda: "demo")
+    derived = made.of_method("maskclip")
+    with made:
+        derived.start()
+        assert derived.segmenter().model is made.segmenter().model
+    with pytest.raises(ModelUnavailable, match="shutting down"):
+        derived.embed((Label("sky"),))
+
+
 def test_stopping_while_it_loads_tells_those_who_wait() -> None:
     may_load = threading.Event()
 

@@ -57,3 +57,28 @@ def test_a_label_that_is_not_there_is_refused(name: str) -> None:
 def test_what_would_not_read_back_is_refused() -> None:
     with pytest.raises(LabelConfigError, match="by hand"):
         with_words(XML, "tree", ["one, two"])
+
+
+@pytest.mark.parametrize("name", ["car, truck", " car "])
+def test_words_that_stay_are_not_written(name: str) -> None:
+    """A name with a comma is one word, and would be two as `predicted_values`."""
+    xml = XML.replace('value="größe > 1"', f'value="{name}"')
+    label = next(each for each in parse_label_config(xml).labels if each.name == name)
+    assert with_words(xml, name, label.prompts)[0] == xml
+    changed, line = with_words(xml, name, label.prompts, 0.5)
+    assert "predicted_values" not in line
+    written = "background='#f00' model_score_threshold=\"0.5\"/>"
+    assert changed == xml.replace("background='#f00' />", written)
+
+
+def test_tags_that_are_repeated_for_each_picture_stay() -> None:
+    """They are not predicted, so nothing says what their words do."""
+    tags = '<BrushLabels name="r" toName="img"><Label value="tree"/></BrushLabels>'
+    repeated = f'<Repeater on="$all">{tags}</Repeater>'
+    xml = XML.replace("</View>", f"{repeated}</View>")
+    assert repeated in with_words(xml, "tree", ["fir"])[0]
+
+
+def test_a_declared_encoding_is_that_of_the_bytes_before_they_were_read() -> None:
+    xml = f'<?xml version="1.0" encoding="us-ascii"?>{XML}'
+    assert with_words(xml, "größe > 1", ["x"])[0].count('predicted_values="x"') == 1

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from clearclip_core import SCENE_LABELS, SYNONYMS, Label, Segmenter
-from clearclip_core.wording.vocabulary_check import MADE_UP_WORDS, check_vocabulary
+from clearclip_core.wording.vocabulary_check import MADE_UP_WORDS, MOST_NEAR, check_vocabulary
 
 
 def embed(words: Sequence[str]) -> torch.Tensor:
@@ -31,6 +31,16 @@ def test_limits_lie_half_way_between_what_is_known_of_the_model() -> None:
     assert (near.labels, near.words) == (("one", "two"), ("a", "a*"))
     assert near.cosine == pytest.approx(0.9)
     assert [(each.label, each.word) for each in found.unknown] == [("three", "blick")]
+
+
+def test_the_nearest_pairs_are_told_where_there_are_very_many() -> None:
+    labels = [Label(f"{n}", ("a" if n < 3 else "a*",)) for n in range(30)]  # 435 pairs
+    found = check_vocabulary(embed, labels, ("a", "b"))
+    assert len(found.near) == MOST_NEAR
+    cosines = [each.cosine for each in found.near]
+    assert cosines == sorted(cosines, reverse=True)
+    pairs = [("0", "1"), ("0", "2"), ("1", "2")]
+    assert [each.labels for each in found.near if each.words == ("a", "a")] == pairs
 
 
 def test_words_of_one_label_may_be_near_and_a_background_label_stands_for_no_word() -> None:

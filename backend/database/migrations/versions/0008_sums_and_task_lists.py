@@ -60,6 +60,8 @@ def _sum_up_annotations() -> None:
         sa.Column("name", sa.Text(), primary_key=True),
         sa.Column("sums", sa.Text(), nullable=False),
     )
+    # PostgreSQL indexes no text that is much longer; such a version names no model of this backend.
+    op.execute("UPDATE annotations SET kind = 'foreign', version = '' WHERE length(version) > 500")
     op.create_index("ix_annotations_kind", "annotations", ["project", "kind"])
     op.create_index("ix_annotations_seen", "annotations", ["project", "version", "created"])
     annotations = sa.table("annotations", *map(sa.column, _READ))
