@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
-from backend.feedback.sums.label_sums import LabelSums
+from backend.feedback.sums.label_sums import LabelSums, add_count
 
 #: Times are kept to so many significant digits, so that a million of them are a short list.
 _TIME_DIGITS: Final = 3
@@ -43,7 +43,7 @@ class GroupSums:
 
     def add(self, read: ReadAnnotation, times: int = 1) -> None:
         """Add an annotation; with ``times=-1``, take it away. Of a skipped one, its kind counts."""
-        _add_count(self.kinds, read.kind, times)
+        add_count(self.kinds, read.kind, times)
         if read.kind == "skipped":
             return
         for change in read.changes:
@@ -55,7 +55,7 @@ class GroupSums:
         self.pictures += times * count_pictures(read.changes)
         measured = {"compared": self.with_prelabel, "scratch": self.without_prelabel}
         if read.kind in measured and read.seconds is not None and read.seconds > 0:
-            _add_count(measured[read.kind], _rounded(read.seconds), times)
+            add_count(measured[read.kind], _rounded(read.seconds), times)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON that databases keep; these names stay."""
@@ -117,10 +117,3 @@ def _flat(times: Counter[float]) -> list[float]:
 
 def _from_flat(flat: Sequence[Any]) -> Counter[float]:
     return Counter(dict(zip(flat[::2], flat[1::2], strict=True)))
-
-
-def _add_count(counter: Counter[Any], key: object, count: int) -> None:
-    """Add a count, and forget a key that has none left."""
-    counter[key] += count
-    if not counter[key]:
-        del counter[key]

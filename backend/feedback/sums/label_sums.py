@@ -71,7 +71,7 @@ class LabelSums:
             sum_ + times * count for sum_, count in zip(self.counts, _summed(change), strict=True)
         ]
         for label, count in change.relabelled.items():
-            _add_count(self.relabelled, label, times * count)
+            add_count(self.relabelled, label, times * count)
         if (iou := change.iou) is not None:
             self.pictures += times
             self._iou_parts += times * round(iou * _PARTS)
@@ -110,7 +110,7 @@ class LabelSums:
         )
 
 
-def _add_count(counter: Counter[str], key: str, count: int) -> None:
+def add_count(counter: Counter[Any], key: object, count: int) -> None:
     """Add a count, and forget a key that has none left."""
     counter[key] += count
     if not counter[key]:
