@@ -116,6 +116,25 @@ def find_losing(
     return losing
 
 
+def why_refused(comparison: Comparison, names: Sequence[str], label_loss: float) -> str:
+    """Return why what was learned on top of scores stays away, as a sentence; "" where it counts.
+
+    Args:
+        comparison: of scores with it and without.
+        names: names of the G groups.
+        label_loss: IoU in [0, 1] that a label may lose at most, see `find_losing`.
+    """
+    losing = find_losing(comparison, label_loss, np.zeros(len(names), np.bool_))
+    if losing.any():
+        losers = ", ".join(f"“{names[group]}”" for group in np.flatnonzero(losing))
+        return (
+            f"With it {losers} loses more points of IoU than the bound of {100 * label_loss:.3g}."
+        )
+    if comparison.gain_bound <= 0:
+        return "That it gains on held-out pictures is not certain."
+    return ""
+
+
 def _draws(clusters: npt.NDArray[np.intp]) -> Float64Array:
     """Return (1 + draws, n) weights of examples: all once, then the draws; always the same."""
     count = int(clusters.max()) + 1

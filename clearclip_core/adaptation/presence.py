@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from clearclip_core.adaptation.acceptance import Comparison, compare, count_patches, find_losing
+from clearclip_core.adaptation.acceptance import Comparison, compare, count_patches, why_refused
 from clearclip_core.adaptation.adaptation import Adaptation, query_names
 from clearclip_core.adaptation.batch import added_logits
 from clearclip_core.adaptation.evidence import Evidence
@@ -155,17 +155,10 @@ def learn_presence(
     counts = [[each for _, each in sorted(pairs, key=lambda p: p[0])] for pairs in (before, after)]
     comparison = compare(counts[0], counts[1], numbers)
     learned = fit_presence(known, names)
-    losing = find_losing(comparison, label_loss, np.zeros(len(names), np.bool_))
-    if not learned.names:
-        reason = "Of no label it is known on enough pictures whether it is there."
-    elif losing.any():
-        losers = ", ".join(f"“{names[group]}”" for group in np.flatnonzero(losing))
-        reason = (
-            f"With it {losers} loses more points of IoU than the bound of {100 * label_loss:.3g}."
-        )
-    elif comparison.gain_bound <= 0:
-        reason = "That it gains on held-out pictures is not certain."
-    else:
+    reason = "Of no label it is known on enough pictures whether it is there."
+    if learned.names:
+        reason = why_refused(comparison, names, label_loss)
+    if not reason:
         return PresenceFit(learned, comparison)
     return PresenceFit(None, comparison, reason)
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from clearclip_core.adaptation.acceptance import Comparison, compare, count_patches, find_losing
+from clearclip_core.adaptation.acceptance import Comparison, compare, count_patches, why_refused
 from clearclip_core.adaptation.adaptation import Adaptation
 from clearclip_core.adaptation.batch import added_logits, text_logits
 from clearclip_core.adaptation.contradictions import BoolArray
@@ -97,7 +97,9 @@ def learn_synonyms(
             after[row] = choice.count(row, chosen)
     comparison = compare(choice.plain, after, clusters)
     chosen = choice.choose(np.ones(len(evidence), np.bool_), clusters)
-    refused = _why_not(chosen, comparison, names, label_loss)
+    refused = "No label gains by it."
+    if chosen.any():
+        refused = why_refused(comparison, names, label_loss)
     if refused:
         return SynonymsFit((), comparison, evidence, refused)
     joined = tuple(sorted(names[group] for group in np.flatnonzero(chosen)))
@@ -106,23 +108,6 @@ def learn_synonyms(
         for each, text in zip(evidence, texts, strict=True)
     ]
     return SynonymsFit(joined, comparison, with_joined)
-
-
-def _why_not(
-    chosen: BoolArray, comparison: Comparison, names: Sequence[str], label_loss: float
-) -> str:
-    """Return why words stay apart, as a sentence; "" where they are joined."""
-    losing = find_losing(comparison, label_loss, np.zeros(len(names), np.bool_))
-    if not chosen.any():
-        return "No label gains by it."
-    if losing.any():
-        losers = ", ".join(f"“{names[group]}”" for group in np.flatnonzero(losing))
-        return (
-            f"With it {losers} loses more points of IoU than the bound of {100 * label_loss:.3g}."
-        )
-    if comparison.gain_bound <= 0:
-        return "That it gains on held-out pictures is not certain."
-    return ""
 
 
 class _Choice:
