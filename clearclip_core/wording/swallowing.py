@@ -111,13 +111,14 @@ class Swallowing:
         """Return the labels that are swallowed, the largest share first."""
         own = self._pairs.sum(axis=1)
         fewest = max(1, math.ceil(FEWEST * own.sum()))
-        found = []
-        for loser, name in enumerate(self.labels):
-            for winner, other in enumerate(self.labels):
-                would_have = own[loser] + self._pairs[winner, loser]
-                share = self._narrow[winner, loser] / max(1, would_have)
-                if winner != loser and would_have >= fewest and share >= SWALLOWED_FROM:
-                    found.append(Swallowed(name, other, float(share)))
+        would_have = (own + self._pairs)[:-1, :-1]  # rows: the winner; columns: the loser
+        shares = self._narrow[:-1, :-1] / np.maximum(1, would_have)
+        np.fill_diagonal(shares, 0)
+        losers, winners = np.nonzero(((would_have >= fewest) & (shares >= SWALLOWED_FROM)).T)
+        found = [
+            Swallowed(self.labels[loser], self.labels[winner], float(shares[winner, loser]))
+            for loser, winner in zip(losers.tolist(), winners.tolist(), strict=True)
+        ]
         return sorted(found, key=lambda each: -each.share)
 
     def responses(self) -> list[LabelResponse]:
