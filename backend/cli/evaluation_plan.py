@@ -12,7 +12,7 @@ from backend.label_studio.annotated_pictures import AnnotatedProject
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import ImageTag, LabelConfig, adapt_mode
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.prediction.image_prediction import least_thresholds
+from backend.prediction.image_prediction import least_thresholds, prediction_rule
 from backend.services import Services
 from backend.settings import Settings
 from clearclip_core import (
@@ -106,14 +106,7 @@ class Plan:
         thresholds = thresholds_by_label(
             self.given, [label.name for label in labels], least_thresholds(masks, labels)
         )
-        settings = self.settings
-        return PredictionRule(
-            True,
-            settings.refine,
-            thresholds,
-            min_island_share=settings.min_island_share,
-            propagate=settings.propagate,
-        )
+        return prediction_rule(self.settings, thresholds)
 
     def _learned(self, segmenter: Segmenter, model: str, method: str) -> Candidate:
         """Return the candidate of what the project has learned with a model and a method.

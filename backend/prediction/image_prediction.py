@@ -9,6 +9,7 @@ from backend.label_studio.label_config import Control, LabelConfig
 from backend.label_studio.region_writer import Region
 from backend.settings import ScoreKind, Settings
 from clearclip_core import Label, Scores, Uncertainty
+from clearclip_core.evaluation.candidate import PredictionRule
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,22 @@ def least_thresholds(controls: Iterable[Control], labels: Iterable[Label]) -> li
         min((each.threshold for each in own if each.name == label.name), default=1.0)
         for label in labels
     ]
+
+
+def prediction_rule(settings: Settings, thresholds: Sequence[float]) -> PredictionRule:
+    """Return the rule by which the backend draws masks.
+
+    Args:
+        settings: how masks are made.
+        thresholds: the probability from which on each label is drawn, in [0, 1].
+    """
+    return PredictionRule(
+        True,
+        settings.refine,
+        tuple(thresholds),
+        min_island_share=settings.min_island_share,
+        propagate=settings.propagate,
+    )
 
 
 def mean_score(predictions: list[ImagePrediction]) -> float:

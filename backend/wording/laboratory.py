@@ -21,7 +21,7 @@ from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_edit import with_words
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.score_options import score_options
-from backend.prediction.image_prediction import least_thresholds
+from backend.prediction.image_prediction import least_thresholds, prediction_rule
 from backend.settings import Settings
 from backend.wording.preview import preview
 from backend.wording.trial_pictures import PictureChooser, TrialPicture
@@ -226,15 +226,9 @@ class _Measurement:
 
     def _rule(self, trial: Trial) -> PredictionRule:
         assert self.index is not None
-        thresholds, settings = self._thresholds(), self.laboratory.settings
+        thresholds = self._thresholds()
         thresholds[self.index] = trial.threshold
-        return PredictionRule(
-            True,
-            settings.refine,
-            tuple(thresholds),
-            min_island_share=settings.min_island_share,
-            propagate=settings.propagate,
-        )
+        return prediction_rule(self.laboratory.settings, thresholds)
 
     def _thresholds(self) -> list[float]:
         controls = [each for each in self.config.controls_of(self.tag.name) if each.is_predicted]
