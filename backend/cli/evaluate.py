@@ -8,13 +8,10 @@ from pathlib import Path
 import click
 
 from backend.cli.options import OUTPUT_FILE, project_option, with_settings
-from backend.errors import BadRequest, TaskError
+from backend.label_studio_services import READ_RETRY_FOR_S
 from backend.settings import Settings
 from clearclip_core.cli.thresholds import ThresholdOption, threshold_option
 from clearclip_core.evaluation.atomic_write import write_whole
-
-#: Errors of one picture, for which it is left out.
-_LEAVE_OUT = (TaskError, BadRequest, ValueError)
 
 
 @click.command("eval")
@@ -88,7 +85,7 @@ def evaluate(
         raise click.UsageError("--as-paper goes without --threshold and --learned.")
     # These import torch, which the help does without.
     from backend.cli.evaluation_plan import OWN_WORDS, Plan, Words, find_project
-    from backend.label_studio_services import READ_RETRY_FOR_S
+    from backend.label_studio.annotated_pictures import LEAVE_OUT
     from backend.services import Services
     from clearclip_core.evaluation.comparison import compare
     from clearclip_core.evaluation.comparison_page import as_page
@@ -114,7 +111,7 @@ def evaluate(
         dict.fromkeys(models or (settings.model,)), dict.fromkeys(methods or (settings.method,))
     )
     candidates = list(plan.candidates(tuple(pairs)))
-    comparison = compare(folder, candidates, worst if page else 0, _LEAVE_OUT)
+    comparison = compare(folder, candidates, worst if page else 0, LEAVE_OUT)
     click.echo(as_text(comparison))
     for file, content in ((json_file, as_json), (page, as_page)):
         if file is not None:

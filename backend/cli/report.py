@@ -24,6 +24,7 @@ from backend.feedback.report.csv_table import to_csv
 from backend.feedback.report.statistics import make_report
 from backend.feedback.report.tables import print_report
 from backend.feedback.sums.project_sums import Step
+from backend.label_studio_services import READ_RETRY_FOR_S
 from backend.settings import Settings
 
 if TYPE_CHECKING:
@@ -90,7 +91,6 @@ def report(
 
 def _read_pending(services: Services, project: int, backfill: bool) -> None:
     """Read pending annotations; without a token there is nothing to read them with."""
-    from backend.label_studio_services import READ_RETRY_FOR_S
 
     client = services.client(retry_for_s=READ_RETRY_FOR_S)
     if client is None and backfill:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from backend.errors import DataKeyError
+from backend.errors import BadRequest, DataKeyError, TaskError
 from backend.label_studio.annotation_choice import AnnotationChoice
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
@@ -15,6 +16,9 @@ from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from clearclip_core import Label, RGBArray
 from clearclip_core.images.label_maps import Truth
+
+#: Errors of one picture, for which it is left out.
+LEAVE_OUT: Final = (TaskError, BadRequest, ValueError)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from backend.errors import BackendError
 from backend.settings import Settings
 from backend.web.middleware.errors import reason_phrase
 from backend.web.middleware.headers import SECURITY_HEADERS
+from backend.web.ml_backend.health import describe_health
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -69,8 +70,7 @@ class StartingApp:
         """Answer a request."""
         path = environ.get("PATH_INFO", "")
         if self._app is None and path == "/health":
-            up = {"status": "UP", "model": self._model, "state": "loading"}
-            return _answer(start_response, "200 OK", up)
+            return _answer(start_response, "200 OK", describe_health(self._model, "loading"))
         if self._app is None and path not in _NOT_READY:
             self._is_over.wait(min(self._deadline_s, _LONGEST_WAIT_S.get(path, self._deadline_s)))
         if self._app is None:

@@ -9,8 +9,8 @@ from typing import Final
 
 import torch
 
-from backend.errors import BadRequest, TaskError
-from backend.label_studio.annotated_pictures import AnnotatedPicture, AnnotatedProject
+from backend.errors import TaskError
+from backend.label_studio.annotated_pictures import LEAVE_OUT, AnnotatedPicture, AnnotatedProject
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from clearclip_core import RGBArray
@@ -22,9 +22,6 @@ MOST_TASKS: Final = 1000
 
 #: So many times as many pictures are looked at as are chosen.
 _LOOKED_AT: Final = 4
-
-#: Errors of one picture, for which it is left out.
-LEAVE_OUT: Final = (TaskError, BadRequest, ValueError)
 
 
 @dataclass(frozen=True, eq=False)
