@@ -32,6 +32,7 @@ from .segmentation.masks import (
     drop_islands,
     fill_holes,
 )
+from .segmentation.run_mask import RunMask
 from .segmentation.score_options import ScoreOptions
 from .segmentation.scores import Scores
 from .segmentation.sliding_windows import WindowPlan
@@ -65,6 +66,7 @@ __all__ = [
     "PromptedMask",
     "RGBArray",
     "Refinement",
+    "RunMask",
     "Scene",
     "ScoreOptions",
     "Scores",

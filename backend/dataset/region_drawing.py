@@ -16,6 +16,7 @@ from backend.dataset.task_matching import Matched
 from backend.label_studio.image_loader import ImageShape
 from backend.label_studio.label_config import ControlLabel
 from backend.label_studio.region_writer import draw_regions
+from clearclip_core import RunMask
 
 #: Controls whose regions are whole masks: an editor freezes on many of them.
 _MASKS: Final = ("brushlabels", "bitmasklabels")
@@ -65,7 +66,7 @@ class RegionDrawer:
         owner = f"{place.task.id}/{matched.source.name}"
         for number, (target, mask, score) in enumerate(self._parts(matched, shape)):
             for region in draw_regions(
-                mask,
+                RunMask.of(mask),
                 np.broadcast_to(np.float32(score), mask.shape),
                 target.control,
                 _always(target),

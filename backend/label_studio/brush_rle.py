@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from clearclip_core import RunMask
+
 _WORD_BITS = 8
 _LENGTH_BITS = (3, 4, 8, 16)
 _LONGEST_RUN = 1 << _LENGTH_BITS[-1]
@@ -25,9 +27,6 @@ _CHANNELS = 4
 #: Bytes of a stream whose tokens are looked up and decoded at once; each takes 16 bytes of memory
 #: for its bits, and up to two hundred for its tokens.
 _PART_BYTES = 1 << 18
-
-#: Pixels of a mask that are compared with their neighbours at once.
-_PART_PIXELS = 1 << 18
 
 #: Tokens that are decoded of one stream: each takes up to half a microsecond. Noise on 12
 #: megapixels has six million.
@@ -51,16 +50,29 @@ def encode_rle(mask: npt.NDArray[np.bool_]) -> list[int]:
     >>> encode_rle(np.array([[True, False]]))
     [0, 0, 0, 8, 57, 27, 252, 127, 241, 128, 0]
     """
-    if mask.ndim != 2 or mask.dtype != np.bool_ or not 0 < mask.size < 1 << 30:
+    if mask.ndim != 2 or mask.dtype != np.bool_ or not mask.size:
         raise ValueError(
             "Expected argument `mask` to be a bool array (H, W) of at least one pixel, but got "
             f"{mask.dtype} {mask.shape}."
         )
-    flat = mask.ravel()
-    starts = _run_starts(flat)  # (N,)
-    lengths = np.diff(starts, append=flat.size) * _CHANNELS  # (N,), 4 and more
-    tokens, sizes = _run_tokens(lengths, flat[starts])
-    header = np.array([[mask.size * _CHANNELS, _pack_header()]], dtype=">u4")
+    return encode_runs(RunMask.of(mask))
+
+
+def encode_runs(mask: RunMask) -> list[int]:
+    """Encode a mask that is given as runs, as `encode_rle` does.
+
+    Raises:
+        ValueError: a mask of no pixel, or of more than 2^30 pixels.
+    """
+    size = mask.size_hw[0] * mask.size_hw[1]
+    if not 0 < size < 1 << 30:
+        raise ValueError(f"Expected argument `mask` to have 1 to 2^30 pixels, but got {size}.")
+    edges = np.stack([mask.starts, mask.ends], axis=1).ravel()
+    lengths = np.diff(edges, prepend=0, append=size) * _CHANNELS  # painted are the odd ones
+    values = np.arange(lengths.size) % 2 == 1
+    some = lengths > 0  # not those before a run at the first pixel and behind one at the last
+    tokens, sizes = _run_tokens(lengths[some], values[some])
+    header = np.array([[size * _CHANNELS, _pack_header()]], dtype=">u4")
     bits = np.concatenate([_bits(header)[0, :_HEADER_BITS], _bits(tokens[:, None])[sizes]])
     padding = 8 - bits.size % 8  # a whole byte where nothing is missing, as in the converter
     packed = np.packbits(np.pad(bits, (0, padding)))
@@ -180,20 +192,6 @@ def _pack_header() -> int:
     for size in _LENGTH_BITS:
         packed = packed << 4 | size - 1
     return packed << (64 - _HEADER_BITS)
-
-
-def _run_starts(flat: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Return (N,) where the runs of a flat mask begin, the first at 0.
-
-    Parts that stay in the cache of a core are compared one after the other.
-    """
-    found: list[npt.NDArray[np.int64]] = [np.zeros(1, np.int64)]
-    for first in range(0, flat.size - 1, _PART_PIXELS):
-        part = flat[first : first + _PART_PIXELS + 1]
-        if part.any():
-            changes = np.flatnonzero(part[1:] != part[:-1]).astype(np.int64)
-            found.append(changes + (first + 1))
-    return np.concatenate(found)
 
 
 def _run_tokens(

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.label_studio.outlines import check_finite
-from backend.label_studio.region_writer import BoolMask
+from clearclip_core import BoolMask
 
 #: Pixels that are looked at at once; each takes about forty bytes of memory meanwhile.
 _BAND_PX: Final = 1 << 20

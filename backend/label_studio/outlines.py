@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from backend.label_studio.region_writer import BoolMask
+from clearclip_core import BoolMask
 
 #: Rows of pixels that the edges of an outline may cross, all edges together. Each takes about a
 #: tenth of a microsecond, and 60 bytes of memory while the outline is filled.

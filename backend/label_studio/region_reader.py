@@ -19,8 +19,8 @@ from backend.label_studio.brush_rle import decode_rle
 from backend.label_studio.ellipses import Ellipse
 from backend.label_studio.json_fields import read_item_index, read_number, read_text, read_texts
 from backend.label_studio.outlines import check_finite, fill_outline
-from backend.label_studio.region_writer import BoolMask
 from backend.label_studio.requests import Rectangle, Task
+from clearclip_core import BoolMask
 from clearclip_core.images.opening import open_image
 
 _MIN_ALPHA = 128  # of a painted pixel: the editor's brushes have soft edges

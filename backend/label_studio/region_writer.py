@@ -11,18 +11,18 @@ import hashlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from backend.label_studio.brush_rle import encode_rle
+from backend.label_studio.brush_rle import encode_runs
 from backend.label_studio.label_config import Control, ControlKind, ControlLabel
 from backend.label_studio.outline_tracing import join_rings, simplify, trace_rings
+from clearclip_core import BoolMask, RunMask
 
-BoolMask = npt.NDArray[np.bool_]
 Box = tuple[slice, slice]  # rows, columns
 
 _TOLERANCE_SHARE = 0.001  # of the long side: how far a polygon may leave the mask's edge ...
@@ -88,12 +88,13 @@ class Region:
 
 
 def draw_regions(
-    mask: BoolMask,
+    mask: RunMask,
     confidence: npt.NDArray[np.floating[Any]],
     control: Control,
     label: ControlLabel,
     to_name: str,
     *,
+    mean_confidence: float | None = None,
     item_index: int | None = None,
     min_island_px: int = 1,
     tolerance_px: float | None = None,
@@ -103,11 +104,12 @@ def draw_regions(
     """Draw the mask of one label the way one control has it.
 
     Args:
-        mask: (H, W) bool, of the upright picture.
+        mask: of the upright picture.
         confidence: (H, W) float, probability of the label in [0, 1].
         control: control that says which kind of region to draw.
         label: label that says what to write, and the least score of a region.
         to_name: name of the image.
+        mean_confidence: mean of the confidence in the mask, where it is known.
         item_index: index in a list of images; None where the image is no list.
         min_island_px: area in px below which islands become no polygon or rectangle.
         tolerance_px: how far a polygon may leave the mask's edge; None: 1 px, and 0.1 % of the long
@@ -120,27 +122,30 @@ def draw_regions(
         No region for an empty mask; else one, or one for each island, the largest first.
 
     Raises:
-        ValueError: a mask that is not bool (H, W), or a confidence of another shape.
+        ValueError: the confidence has another shape than the mask.
     """
-    if mask.ndim != 2 or mask.dtype != np.bool_ or mask.shape != confidence.shape:
+    if mask.size_hw != confidence.shape:
         raise ValueError(
-            "Expected arguments `mask` and `confidence` to be bool and float (H, W), but got "
-            f"{mask.dtype} {mask.shape} and {confidence.dtype} {confidence.shape}."
+            f"Expected argument `confidence` to be {mask.size_hw} as the mask, but got "
+            f"{confidence.shape}."
         )
     place = f"{owner}/{control.kind}/{control.name}/{to_name}/{item_index}/{label.written}"
     regions: list[Region] = []
-    shapes = _shapes(mask, control.kind, min_island_px, tolerance_px, with_holes)
-    for box, part, value in shapes:
-        score = float(np.clip(confidence[box][part].mean(dtype=np.float64), 0, 1))
+    for shape in _shapes(mask, control.kind, min_island_px, tolerance_px, with_holes):
+        if shape.island is not None:
+            mean = float(confidence[shape.box][shape.island].mean(dtype=np.float64))
+        else:
+            mean = mask.mean(confidence) if mean_confidence is None else mean_confidence
+        score = min(max(mean, 0.0), 1.0)
         if score >= label.threshold:
             regions.append(
                 Region(
-                    id=_region_id(f"{place}/{len(regions)}", box, part),
+                    id=_region_id(f"{place}/{len(regions)}", shape, mask),
                     kind=control.kind,
                     from_name=control.name,
                     to_name=to_name,
-                    size_hw=(mask.shape[0], mask.shape[1]),
-                    value=value | {control.kind: [label.written]},
+                    size_hw=mask.size_hw,
+                    value=shape.value | {control.kind: [label.written]},
                     score=round(score, 6),
                     item_index=item_index,
                     tool=control.tool,
@@ -149,29 +154,43 @@ def draw_regions(
     return regions
 
 
+class _Shape(NamedTuple):
+    """A part of a mask that becomes a region.
+
+    Attributes:
+        value: its geometry.
+        box: the rows and columns of an island.
+        island: mask of the island in the box; None where the part is the whole mask.
+    """
+
+    value: dict[str, Any]
+    box: Box = np.s_[:, :]
+    island: BoolMask | None = None
+
+
 def _shapes(
-    mask: BoolMask,
+    mask: RunMask,
     kind: ControlKind,
     min_island_px: int,
     tolerance_px: float | None,
     with_holes: bool,
-) -> Iterator[tuple[Box, BoolMask, dict[str, Any]]]:
-    """Iterate over the parts of a mask that become regions: box, mask in the box, geometry."""
-    if not mask.any():
+) -> Iterator[_Shape]:
+    """Iterate over the parts of a mask that become regions."""
+    if not mask.area:
         return
     if kind == "brushlabels":
-        yield np.s_[:, :], mask, {"format": "rle", "rle": encode_rle(mask)}
+        yield _Shape({"format": "rle", "rle": encode_runs(mask)})
     elif kind == "bitmasklabels":
-        yield np.s_[:, :], mask, {"imageDataURL": _png_data_url(mask)}
+        yield _Shape({"imageDataURL": _png_data_url(mask.to_mask())})
     elif kind == "polygonlabels":
-        default_px = max(_TOLERANCE_PX, _TOLERANCE_SHARE * max(mask.shape))
+        default_px = max(_TOLERANCE_PX, _TOLERANCE_SHARE * max(mask.size_hw))
         tolerance_px = default_px if tolerance_px is None else tolerance_px
         for box, island in _islands(mask, min_island_px):
-            points = _outline(mask.shape, box, island, tolerance_px, with_holes)
-            yield box, island, {"points": points, "closed": True}
+            points = _outline(mask.size_hw, box, island, tolerance_px, with_holes)
+            yield _Shape({"points": points, "closed": True}, box, island)
     elif kind == "rectanglelabels":
         for box, island in _islands(mask, min_island_px):
-            yield box, island, _rectangle(mask.shape, box)
+            yield _Shape(_rectangle(mask.size_hw, box), box, island)
     else:
         raise ValueError(f"Expected argument `kind` to be one of the controls, but got {kind!r}.")
 
@@ -185,21 +204,24 @@ def _png_data_url(mask: BoolMask) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def _islands(mask: BoolMask, min_island_px: int) -> Iterator[tuple[Box, BoolMask]]:
+def _islands(mask: RunMask, min_island_px: int) -> Iterator[tuple[Box, BoolMask]]:
     """Iterate over 8-connected components: box and mask inside the box, the largest first."""
-    count, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    rows, columns = mask.box
+    inside = mask.to_mask()[rows, columns].astype(np.uint8)
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA]
     for part in sorted(range(1, count), key=lambda part: -areas[part]):
         if areas[part] >= min_island_px:
             x, y, width, height = stats[part, :4].tolist()
-            box = np.s_[y : y + height, x : x + width]
-            yield box, parts[box] == part
+            island = parts[y : y + height, x : x + width] == part
+            top, left = rows.start + y, columns.start + x
+            yield np.s_[top : top + height, left : left + width], island
 
 
-def _rectangle(shape: tuple[int, ...], box: Box) -> dict[str, Any]:
+def _rectangle(size_hw: tuple[int, int], box: Box) -> dict[str, Any]:
     rows, columns = box
-    left, right = _percent(columns.start, shape[1]), _percent(columns.stop, shape[1])
-    top, bottom = _percent(rows.start, shape[0]), _percent(rows.stop, shape[0])
+    left, right = _percent(columns.start, size_hw[1]), _percent(columns.stop, size_hw[1])
+    top, bottom = _percent(rows.start, size_hw[0]), _percent(rows.stop, size_hw[0])
     return {
         "x": left,
         "y": top,
@@ -210,7 +232,7 @@ def _rectangle(shape: tuple[int, ...], box: Box) -> dict[str, Any]:
 
 
 def _outline(
-    shape: tuple[int, ...], box: Box, island: BoolMask, tolerance_px: float, with_holes: bool
+    size_hw: tuple[int, int], box: Box, island: BoolMask, tolerance_px: float, with_holes: bool
 ) -> list[list[float]]:
     """Return the edge of an island in percent, as points between pixels, not at centres."""
     outer, holes = trace_rings(island)
@@ -218,7 +240,7 @@ def _outline(
     if with_holes:
         points = join_rings(points, [simplify(hole, tolerance_px) for hole in holes])
     return [
-        [_percent(box[1].start + x, shape[1]), _percent(box[0].start + y, shape[0])]
+        [_percent(box[1].start + x, size_hw[1]), _percent(box[0].start + y, size_hw[0])]
         for x, y in points.tolist()
     ]
 
@@ -227,7 +249,11 @@ def _percent(px: int, side_px: int) -> float:
     return round(100 * px / side_px, _DECIMALS)
 
 
-def _region_id(place: str, box: Box, part: BoolMask) -> str:
-    digest = hashlib.blake2b(f"{place}/{box}/{part.shape}".encode(), digest_size=8)
-    digest.update(np.packbits(part).tobytes())
+def _region_id(place: str, shape: _Shape, mask: RunMask) -> str:
+    digest = hashlib.blake2b(f"{place}/{shape.box}/{mask.size_hw}".encode(), digest_size=8)
+    if shape.island is None:
+        digest.update(mask.starts.tobytes())
+        digest.update(mask.ends.tobytes())
+    else:
+        digest.update(np.packbits(shape.island).tobytes())
     return base64.urlsafe_b64encode(digest.digest()).decode()[:10]  # as long as the editor's

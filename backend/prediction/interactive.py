@@ -22,6 +22,7 @@ from clearclip_core import (
     Label,
     Point,
     RGBArray,
+    RunMask,
     Scores,
     Segmentation,
     segment_box,
@@ -44,15 +45,17 @@ class LabelMask:
 
     Attributes:
         label: name of the label.
-        mask: (H, W) bool.
+        mask: its pixels.
         confidence: (H, W) float16 in [0, 1].
         threshold: it is drawn by the controls whose label has this threshold; by all where None.
+        mean_confidence: mean of the confidence in the mask, where it is known.
     """
 
     label: str
-    mask: BoolMask
+    mask: RunMask
     confidence: npt.NDArray[np.float16]
     threshold: float | None = None
+    mean_confidence: float | None = None
 
 
 def competing_labels(phrases: Phrases, labels: Iterable[Label]) -> tuple[Label, ...]:
@@ -92,7 +95,7 @@ def segment_clicks(
     points = [*first, *points[-_MAX_CLICKS:]]
     if any(point.positive for point in points):
         made = segment_points(features, scores, _index(clicks.label, scores), points, image)
-        yield LabelMask(clicks.label.name, made.mask, made.confidence)
+        yield LabelMask(clicks.label.name, RunMask.of(made.mask), made.confidence)
 
 
 def segment_boxes(
@@ -117,7 +120,7 @@ def segment_boxes(
             mask |= found
             confidence[found] = np.maximum(confidence[found], made.confidence[found])
     if mask.any():
-        yield LabelMask(boxes.label.name, mask, confidence)
+        yield LabelMask(boxes.label.name, RunMask.of(mask), confidence)
 
 
 def segment_phrases(phrases: Phrases, segmentation: Segmentation) -> Iterator[LabelMask]:
@@ -133,7 +136,7 @@ def segment_phrases(phrases: Phrases, segmentation: Segmentation) -> Iterator[La
         name = phrase.label.name
         masks[name] = masks[name] | mask if name in masks else mask
     for name, mask in masks.items():
-        yield LabelMask(name, mask, segmentation.confidence)
+        yield LabelMask(name, RunMask.of(mask), segmentation.confidence)
 
 
 def covered(areas: Iterable[Area], controls: Collection[str], size_hw: tuple[int, int]) -> BoolMask:

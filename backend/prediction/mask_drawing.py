@@ -19,7 +19,7 @@ from backend.prediction.prediction_spec import PredictionSpec, TaskImage
 from backend.prediction.prompt_parser import PromptRequest
 from backend.settings import Settings
 from backend.telemetry.tracing import stage
-from clearclip_core import BoolMask, drop_islands
+from clearclip_core import BoolMask, RunMask, drop_islands
 
 log = logging.getLogger(__name__)
 
@@ -40,21 +40,20 @@ class MaskDrawer:
     ) -> ImagePrediction:
         """Draw masks, each in the form of all controls that want it.
 
-        One mask exists at a time, however many labels there are. The regions of each answer to a
-        prompt have ids of their own: accepted, they replace none that is there.
+        The regions of each answer to a prompt have ids of their own: accepted, they replace none
+        that is there.
         """
         # Only answers to prompts stay clear of regions that are drawn already.
         taken = None if spec.prompt is None else _taken(image, spec.prompt)
         owner = str(image.task.id) if spec.prompt is None else secrets.token_hex(8)
         regions: list[tuple[int, Region]] = []
-        union = np.zeros(image.size_hw, np.bool_)
+        union = RunMask.union([], image.size_hw)
         total = 0.0
         for mask in masks:
             regions += self._draw_mask(mask, taken, image, spec, owner)
-            new = mask.mask & ~union
-            total += float(mask.confidence[new].sum(dtype=np.float64))
-            union |= new
-        pixels = int(np.count_nonzero(union))
+            total += _added_confidence(mask, union)
+            union = RunMask.union([union, mask.mask], image.size_hw)
+        pixels = union.area
         ordered = [region for _, region in sorted(regions, key=lambda pair: pair[0])]
         return ImagePrediction(ordered, total / pixels if pixels else 0.0, pixels)
 
@@ -72,35 +71,45 @@ class MaskDrawer:
         for control, label in config.controls_for(image.tag, mask.label):
             if not spec.draws(control) or mask.threshold not in (None, label.threshold):
                 continue
-            drawn = mask.mask
+            drawn, mean = mask.mask, mask.mean_confidence
             if taken is not None and not control.overlap:
-                drawn = self._free(mask.mask, taken, image.task)
+                drawn, mean = self._free(mask.mask, taken, image.task), None
             for region in draw_regions(
                 drawn,
                 mask.confidence,
                 control,
                 label if mask.threshold is not None else replace(label, threshold=0.0),
                 image.tag,
+                mean_confidence=mean,
                 item_index=image.item_index,
                 owner=owner,
             ):
                 yield order.index(control.name), region
 
-    def _free(self, mask: BoolMask, taken: BoolMask, task: Task) -> BoolMask:
+    def _free(self, runs: RunMask, taken: BoolMask, task: Task) -> RunMask:
         """Return the part of a mask that is not taken, without slivers along the taken part.
 
         An annotation that covers most of the mask is taken for another annotator's and ignored.
         """
-        size = np.count_nonzero(mask)
+        mask = runs.to_mask()
+        size = runs.area
         share = np.count_nonzero(mask & taken) / max(1, size)
         if share == 0 or (share > 0.5 and not task.is_draft):
-            return mask
+            return runs
         # What an annotator points at may be smaller than what counts as an island elsewhere.
         min_px = min(min_island_px(self._settings, mask), size // 4)
         free = drop_islands(mask & ~taken, min_px)
         if not free.any():
             log.info("Nothing is left of a mask: regions of task %s cover it already.", task.id)
-        return free
+        return RunMask.of(free)
+
+
+def _added_confidence(mask: LabelMask, union: RunMask) -> float:
+    """Sum the confidence of a mask's pixels that are in no mask before."""
+    mean = mask.mean_confidence
+    mean = mask.mask.mean(mask.confidence) if mean is None else mean
+    before = mask.mask.common(union)
+    return mean * mask.mask.area - before.mean(mask.confidence) * before.area
 
 
 def _taken(image: TaskImage, prompt: PromptRequest) -> BoolMask | None:

@@ -21,9 +21,9 @@ from backend.prediction.prompt_parser import Boxes, Clicks, Phrases, PromptReque
 from backend.settings import Settings
 from backend.telemetry.tracing import stage
 from clearclip_core import (
-    BoolMask,
     Label,
     LabelMasks,
+    RunMask,
     Scores,
     Segmentation,
     drop_islands,
@@ -82,8 +82,9 @@ class MaskPredictor:
         )
         cleaned = self._clean_masks(segmentation, wanted)
         for name, threshold in wanted:
-            mask = cleaned[name, threshold].mask(segmentation.labels.index(name))
-            yield LabelMask(name, mask, segmentation.confidence, threshold)
+            masks, label = cleaned[name, threshold], segmentation.labels.index(name)
+            mean = masks.mean_confidence(label)
+            yield LabelMask(name, masks.runs(label), segmentation.confidence, threshold, mean)
 
     def predict_prompt(
         self, image: TaskImage, prompt: PromptRequest, spec: PredictionSpec
@@ -142,13 +143,15 @@ class MaskPredictor:
         cleaned: dict[tuple[str, float], LabelMasks] = {}
         for thresholds in together:
             label_map = segmentation.above(thresholds).label_map
-            cleaned |= dict.fromkeys(thresholds.items(), LabelMasks(label_map, min_px, min_px))
+            masks = LabelMasks(label_map, min_px, min_px, segmentation.confidence)
+            cleaned |= dict.fromkeys(thresholds.items(), masks)
         return cleaned
 
-    def _clean(self, mask: BoolMask) -> BoolMask:
+    def _clean(self, runs: RunMask) -> RunMask:
         """Return a mask without islands and holes that are too small."""
+        mask = runs.to_mask()
         min_px = min_island_px(self._settings, mask)
-        return fill_holes(drop_islands(mask, min_px), min_px)
+        return RunMask.of(fill_holes(drop_islands(mask, min_px), min_px))
 
 
 def min_island_px(settings: Settings, mask: npt.NDArray[Any]) -> int:

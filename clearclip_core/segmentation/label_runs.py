@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Int32s = npt.NDArray[np.int32]
+from clearclip_core.segmentation.row_bands import row_bands
+from clearclip_core.segmentation.run_mask import RunMask
 
-#: Pixels that are compared with their neighbours at once.
-_BAND_PX = 1 << 20
+Int32s = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +37,8 @@ class LabelRuns:
         [0, 2, 3, 4]
         """
         height, width = label_map.shape
-        rows_at_once = max(1, _BAND_PX // max(1, width))
         found = []
-        for top in range(0, height, rows_at_once):
-            band = label_map[top : top + rows_at_once]
+        for top, band in row_bands(label_map):
             begins = np.empty(band.shape, np.bool_)
             begins[:, :1] = True
             np.not_equal(band[:, 1:], band[:, :-1], out=begins[:, 1:])
@@ -102,21 +100,32 @@ class LabelRuns:
         ends_of_map = (self.starts < width) | (ends > self._area - width)
         return np.asarray(sides | ends_of_map)
 
-    def pixels(self, runs: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """Return the pixels of some runs, as row times width plus column.
+    def mask(self, runs: npt.NDArray[Any]) -> RunMask:
+        """Return the mask of some runs.
 
         Args:
-            runs: (M,) indices of runs.
+            runs: (M,) indices of runs, ascending.
 
         >>> runs = LabelRuns.of(np.array([[0, 0, 2], [2, -1, -1]]))
-        >>> runs.pixels(np.array([3, 0])).tolist()
-        [4, 5, 0, 1]
+        >>> runs.mask(np.array([1, 2])).to_mask().tolist()
+        [[False, False, True], [True, False, False]]
         """
-        lengths = self.lengths[runs].astype(np.int64)
-        first: npt.NDArray[np.int64] = self.starts[runs] - np.cumsum(lengths) + lengths
-        offsets = np.repeat(first, lengths)
-        offsets += np.arange(len(offsets))
-        return offsets
+        starts = self.starts[runs].astype(np.int64)
+        return RunMask.joined(starts, starts + self.lengths[runs], self.size_hw)
+
+    def sums(self, values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+        """Sum values (H, W) over each run: (N,) float64.
+
+        >>> LabelRuns.of(np.array([[0, 0, 2]])).sums(np.array([[0.5, 1.0, 4.0]])).tolist()
+        [1.5, 4.0]
+        """
+        sums = np.empty(len(self))
+        for top, band in row_bands(values):
+            first = top * band.shape[1]
+            some = slice(*np.searchsorted(self.starts, [first, first + band.size]))
+            within = self.starts[some] - first
+            np.add.reduceat(band.ravel(), within, dtype=np.float64, out=sums[some])
+        return sums
 
     @property
     def _area(self) -> int:

@@ -62,8 +62,17 @@ print(json.dumps(figures))
 """
 
 EACH = """
-from backend.label_studio.brush_rle import encode_rle
+from backend.label_studio.label_config import Control, ControlLabel
+from backend.label_studio.region_writer import draw_regions
 from clearclip_core import LabelMasks
+
+drawn = [ControlLabel(name, name) for name in labels]
+brush = Control("brushlabels", "brush", ("image",), tuple(drawn))
+
+def regions_of(masks, confidence):
+    for label in masks.labels:
+        mask, mean = masks.runs(label), masks.mean_confidence(label)
+        yield draw_regions(mask, confidence, brush, drawn[label], "image", mean_confidence=mean)
 
 rounds = []
 for _ in range(6):
@@ -74,8 +83,10 @@ for _ in range(6):
         lambda: segmenter.decide(scores, image=image, refine=True)
     )
     least_px = round(0.0005 * made.label_map.size)
-    masks, figures["masks"] = measured(lambda: made.masks(least_px, least_px))
-    _, figures["RLE"] = measured(lambda: [encode_rle(mask) for mask in masks.values()])
+    masks, figures["masks"] = measured(
+        lambda: LabelMasks(made.label_map, least_px, least_px, made.confidence)
+    )
+    _, figures["regions"] = measured(lambda: list(regions_of(masks, made.confidence)))
     rounds.append(figures)
     del features, scores, made, masks
 rounds = rounds[1:]  # what is loaded and allocated the first time is not of the stage

@@ -25,6 +25,7 @@ PUBLIC = [
     "PromptedMask",
     "RGBArray",
     "Refinement",
+    "RunMask",
     "Scene",
     "ScoreOptions",
     "Scores",

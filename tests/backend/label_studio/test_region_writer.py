@@ -17,6 +17,7 @@ from PIL import Image
 from backend.label_studio.label_config import CONTROL_KINDS, Control, ControlKind, ControlLabel
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.region_writer import draw_regions
+from clearclip_core import RunMask
 
 Mask = npt.NDArray[np.bool_]
 DOG = ControlLabel("dog", "dog")
@@ -28,7 +29,7 @@ def _control(kind: ControlKind) -> Control:
 
 def _draw(mask: Mask, kind: ControlKind, **options: Any) -> list[dict[str, Any]]:
     confidence = np.full(mask.shape, 0.5, dtype=np.float16)
-    regions = draw_regions(mask, confidence, _control(kind), DOG, "photo", **options)
+    regions = draw_regions(RunMask.of(mask), confidence, _control(kind), DOG, "photo", **options)
     return [entry for region in regions for entry in region.to_json()]
 
 
@@ -157,9 +158,9 @@ def test_scores_are_means_inside() -> None:
     confidence[10:30, 40:55] = 0.25
     confidence[10:30, 55:70] = 0.75
     confidence[0:10, 0:10] = 1.5  # half precision may round beyond 1
-    boxes = draw_regions(mask, confidence, _control("rectanglelabels"), DOG, "photo")
+    boxes = draw_regions(RunMask.of(mask), confidence, _control("rectanglelabels"), DOG, "photo")
     assert [region.score for region in boxes] == [0.5, 1.0]
-    (whole,) = draw_regions(mask, confidence, _control("brushlabels"), DOG, "photo")
+    (whole,) = draw_regions(RunMask.of(mask), confidence, _control("brushlabels"), DOG, "photo")
     assert whole.score == pytest.approx((600 * 0.5 + 100 * 1.5) / 700, abs=1e-6)
 
 
@@ -167,7 +168,7 @@ def test_regions_under_the_threshold_are_left_out() -> None:
     mask = _two_islands()
     confidence = np.where(np.arange(80) < 20, 0.2, 0.8) * np.ones((40, 1))
     picky = ControlLabel("dog", "dog", threshold=0.5)
-    (box,) = draw_regions(mask, confidence, _control("rectanglelabels"), picky, "photo")
+    (box,) = draw_regions(RunMask.of(mask), confidence, _control("rectanglelabels"), picky, "photo")
     assert box.value["x"] == 50
 
 
@@ -224,7 +225,7 @@ def test_the_sdk_finds_every_prediction_valid(kind: ControlKind, alias: str) -> 
     result = [
         entry
         for label in control.labels
-        for region in draw_regions(mask, confidence, control, label, "photo")
+        for region in draw_regions(RunMask.of(mask), confidence, control, label, "photo")
         for entry in region.to_json()
     ]
     prediction = {"model_version": "v", "score": 0.5, "result": result}
@@ -233,7 +234,6 @@ def test_the_sdk_finds_every_prediction_valid(kind: ControlKind, alias: str) -> 
 
 
 def test_wrong_shapes_are_refused() -> None:
-    with pytest.raises(ValueError, match="`mask` and `confidence`"):
-        draw_regions(
-            np.zeros((2, 3), dtype=bool), np.zeros((3, 2)), _control("brushlabels"), DOG, "photo"
-        )
+    mask = RunMask.of(np.zeros((2, 3), np.bool_))
+    with pytest.raises(ValueError, match=r"`confidence` to be \(2, 3\)"):
+        draw_regions(mask, np.zeros((3, 2)), _control("brushlabels"), DOG, "photo")

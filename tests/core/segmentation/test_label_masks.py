@@ -122,3 +122,24 @@ def test_a_mask_is_made_when_it_is_asked_for() -> None:
     assert not masks.mask(5).any()
     assert not masks.mask(7).any()
     assert masks.mask(7).shape == LABELS.shape
+
+
+@pytest.mark.parametrize("most_runs", [0.0, 1.0])
+def test_the_mean_confidence_is_that_of_the_cleaned_mask(
+    monkeypatch: pytest.MonkeyPatch, most_runs: float
+) -> None:
+    monkeypatch.setattr(module, "_MOST_RUNS", most_runs)
+    for seed in range(40):
+        label_map = drawn_by_chance(seed)
+        confidence = np.random.default_rng(seed).random(label_map.shape).astype(np.float16)
+        masks = LabelMasks(label_map, 3, 5, confidence)
+        for label in masks.labels:
+            mask = cleaned(label_map == label, 3, 5)
+            expected = confidence[mask].mean(dtype=np.float64) if mask.any() else 0.0
+            assert masks.mean_confidence(label) == pytest.approx(expected, rel=1e-12)
+        assert masks.mean_confidence(99) == 0.0
+
+
+def test_a_mean_confidence_needs_the_confidence() -> None:
+    with pytest.raises(ValueError, match="`confidence`"):
+        LabelMasks(LABELS).mean_confidence(0)
