@@ -35,9 +35,10 @@ from .segmentation.masks import (
 from .segmentation.run_mask import RunMask
 from .segmentation.score_options import ScoreOptions
 from .segmentation.scores import Scores
+from .segmentation.segmentation import Segmentation
 from .segmentation.sliding_windows import WindowPlan
 from .segmentation.uncertainty import Uncertainty
-from .segmenter import PreparedImage, Segmentation, Segmenter
+from .segmenter import PreparedImage, Segmenter
 from .thread_pools import set_pool_threads
 from .vocabulary import Label, Vocabulary
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
@@ -31,12 +30,11 @@ from clearclip_core.images.preprocessing import Preprocessing, RGBArray, to_rgb
 from clearclip_core.segmentation.deciding import decide_refined_where_scored
 from clearclip_core.segmentation.dense_features import DenseFeatures
 from clearclip_core.segmentation.label_filter import filter_labels
-from clearclip_core.segmentation.label_masks import LabelMasks
-from clearclip_core.segmentation.masks import BoolMask
 from clearclip_core.segmentation.presence import apply_presence
 from clearclip_core.segmentation.propagation import propagate as propagate_scores
 from clearclip_core.segmentation.score_options import DEFAULT_OPTIONS, ScoreOptions
 from clearclip_core.segmentation.scores import Scores
+from clearclip_core.segmentation.segmentation import Segmentation
 from clearclip_core.segmentation.sliding_windows import WindowPlan
 from clearclip_core.segmentation.synonyms import join_synonyms
 from clearclip_core.vocabulary import Label, Vocabulary
@@ -46,59 +44,6 @@ Labels = Vocabulary | Iterable[str | Label]
 
 #: A contrast word means the same as a label if the cosine of their embeddings is at least this.
 _SAME_MEANING = 0.95
-
-
-@dataclass(frozen=True, eq=False)
-class Segmentation:
-    """The label of each pixel of an image.
-
-    Attributes:
-        label_map: (H, W) int16, index into `labels`, -1 for no label.
-        confidence: (H, W) float16 in [0, 1], probability of the winning query.
-        labels: names of the labels.
-    """
-
-    label_map: npt.NDArray[np.int16]
-    confidence: npt.NDArray[np.float16]
-    labels: tuple[str, ...]
-
-    def masks(self, min_island_px: int = 0, min_hole_px: int = 0) -> dict[str, BoolMask]:
-        """Return one mask for each label that has a pixel.
-
-        Args:
-            min_island_px: connected parts of fewer pixels are dropped.
-            min_hole_px: holes of fewer pixels are filled.
-
-        Returns:
-            Name of the label -> (H, W) bool.
-        """
-        masks = LabelMasks(self.label_map, min_island_px, min_hole_px)
-        return {self.labels[index]: mask for index, mask in masks}
-
-    def above(self, thresholds: Mapping[str, float]) -> Segmentation:
-        """Return the segmentation without the pixels that are below their label's threshold.
-
-        Args:
-            thresholds: name of a label -> least probability of its pixels, in [0, 1]; 0 for labels
-                that are not there. Both are compared as float16.
-        """
-        # A label that is not there has no pixel; the last place is that of no label, -1.
-        limits = np.array([thresholds.get(name, 0.0) for name in self.labels] + [0.0], np.float16)
-        if not limits.any():
-            return self
-        label_map = np.empty_like(self.label_map)
-        # As integers, floats of 0 and more have their own order, and compare many times as fast.
-        bits = limits.view(np.uint16)
-        for labels, confidence, made in zip(
-            self.label_map, self.confidence, label_map, strict=True
-        ):
-            reached = confidence.view(np.uint16) >= bits[labels]
-            made[:] = np.where(reached, labels, np.int16(-1))
-        return replace(self, label_map=label_map)
-
-    def score(self, mask: BoolMask) -> float:
-        """Compute the mean probability inside a mask (H, W), in [0, 1]; 0 for an empty mask."""
-        return float(self.confidence[mask].mean(dtype=np.float64)) if mask.any() else 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -434,10 +379,5 @@ class Segmenter:
             words = self.embed(scores.vocabulary.queries)
             scores = propagate_scores(scores, to_rgb(image), words, self.preprocessing.std)
         if refine and image is not None:
-            label_map, confidence = decide_refined_where_scored(
-                scores, to_rgb(image), threshold, patch_px=patch_px
-            )
-        else:
-            label_map, confidence = scores.decide(threshold)
-        names = tuple(label.name for label in scores.vocabulary.labels)
-        return Segmentation(label_map, confidence, names)
+            return decide_refined_where_scored(scores, to_rgb(image), threshold, patch_px=patch_px)
+        return Segmentation(*scores.decide(threshold), scores.vocabulary.names)

@@ -107,6 +107,11 @@ class Vocabulary:
         return cls(built, tuple(contrast))
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the labels, in their order."""
+        return tuple(label.name for label in self.labels)
+
+    @property
     def queries(self) -> tuple[str, ...]:
         """Every prompt of every label, then the contrast words that no label uses.
 

@@ -15,7 +15,7 @@ from backend.dataset.mask_source import check_size
 from backend.dataset.task_matching import Matched
 from backend.label_studio.image_loader import ImageShape
 from backend.label_studio.label_config import ControlLabel
-from backend.label_studio.region_writer import draw_regions
+from backend.label_studio.region_writer import EvenConfidence, draw_regions
 from clearclip_core import RunMask
 
 #: Controls whose regions are whole masks: an editor freezes on many of them.
@@ -67,10 +67,11 @@ class RegionDrawer:
         for number, (target, mask, score) in enumerate(self._parts(matched, shape)):
             for region in draw_regions(
                 RunMask.of(mask),
-                np.broadcast_to(np.float32(score), mask.shape),
+                EvenConfidence(score, (mask.shape[0], mask.shape[1])),
                 target.control,
                 _always(target),
                 place.tag,
+                mean_confidence=score,
                 item_index=place.item_index,
                 tolerance_px=_TOLERANCE_PX,
                 with_holes=True,

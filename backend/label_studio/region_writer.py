@@ -11,7 +11,7 @@ import hashlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -87,9 +87,41 @@ class Region:
         return entry if self.item_index is None else entry | {"item_index": self.item_index}
 
 
+class HasConfidence(Protocol):
+    """What knows the probability of each pixel of an image."""
+
+    @property
+    def confidence(self) -> npt.NDArray[np.floating[Any]]:
+        """(H, W) float in [0, 1]."""
+        ...
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width in px."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class EvenConfidence:
+    """One probability for all pixels of an image.
+
+    Attributes:
+        value: in [0, 1].
+        size_hw: height and width in px.
+    """
+
+    value: float
+    size_hw: tuple[int, int]
+
+    @property
+    def confidence(self) -> npt.NDArray[np.float64]:
+        """(H, W) float64, a view of one number."""
+        return np.broadcast_to(np.float64(self.value), self.size_hw)
+
+
 def draw_regions(
     mask: RunMask,
-    confidence: npt.NDArray[np.floating[Any]],
+    source: HasConfidence,
     control: Control,
     label: ControlLabel,
     to_name: str,
@@ -105,7 +137,8 @@ def draw_regions(
 
     Args:
         mask: of the upright picture.
-        confidence: (H, W) float, probability of the label in [0, 1].
+        source: has the probability of each pixel. It is not asked for it where one region is the
+            whole mask, and `mean_confidence` is given.
         control: control that says which kind of region to draw.
         label: label that says what to write, and the least score of a region.
         to_name: name of the image.
@@ -122,20 +155,21 @@ def draw_regions(
         No region for an empty mask; else one, or one for each island, the largest first.
 
     Raises:
-        ValueError: the confidence has another shape than the mask.
+        ValueError: the source has another size than the mask.
     """
-    if mask.size_hw != confidence.shape:
+    if mask.size_hw != source.size_hw:
         raise ValueError(
-            f"Expected argument `confidence` to be {mask.size_hw} as the mask, but got "
-            f"{confidence.shape}."
+            f"Expected argument `source` to be of size {mask.size_hw} as the mask, but got "
+            f"{source.size_hw}."
         )
     place = f"{owner}/{control.kind}/{control.name}/{to_name}/{item_index}/{label.written}"
     regions: list[Region] = []
     for shape in _shapes(mask, control.kind, min_island_px, tolerance_px, with_holes):
         if shape.island is not None:
-            mean = float(confidence[shape.box][shape.island].mean(dtype=np.float64))
+            inside = source.confidence[shape.box][shape.island]
+            mean = float(inside.mean(dtype=np.float64))
         else:
-            mean = mask.mean(confidence) if mean_confidence is None else mean_confidence
+            mean = mask.mean(source.confidence) if mean_confidence is None else mean_confidence
         score = min(max(mean, 0.0), 1.0)
         if score >= label.threshold:
             regions.append(

@@ -11,16 +11,17 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from backend.label_studio.drawing_steps import drawing_steps
 from backend.label_studio.region_reader import Area, draw_area, rectangle_corners, rectangle_mask
+from backend.label_studio.region_writer import HasConfidence
 from backend.prediction.prompt_parser import Boxes, Clicks, Phrase, Phrases, plain_words
 from clearclip_core import (
     BoolMask,
     DenseFeatures,
     Label,
     Point,
+    PromptedMask,
     RGBArray,
     RunMask,
     Scores,
@@ -46,14 +47,14 @@ class LabelMask:
     Attributes:
         label: name of the label.
         mask: its pixels.
-        confidence: (H, W) float16 in [0, 1].
+        source: has the probability of each pixel.
         threshold: it is drawn by the controls whose label has this threshold; by all where None.
         mean_confidence: mean of the confidence in the mask, where it is known.
     """
 
     label: str
     mask: RunMask
-    confidence: npt.NDArray[np.float16]
+    source: HasConfidence
     threshold: float | None = None
     mean_confidence: float | None = None
 
@@ -95,7 +96,7 @@ def segment_clicks(
     points = [*first, *points[-_MAX_CLICKS:]]
     if any(point.positive for point in points):
         made = segment_points(features, scores, _index(clicks.label, scores), points, image)
-        yield LabelMask(clicks.label.name, RunMask.of(made.mask), made.confidence)
+        yield LabelMask(clicks.label.name, RunMask.of(made.mask), made)
 
 
 def segment_boxes(
@@ -120,7 +121,7 @@ def segment_boxes(
             mask |= found
             confidence[found] = np.maximum(confidence[found], made.confidence[found])
     if mask.any():
-        yield LabelMask(boxes.label.name, RunMask.of(mask), confidence)
+        yield LabelMask(boxes.label.name, RunMask.of(mask), PromptedMask(mask, confidence))
 
 
 def segment_phrases(phrases: Phrases, segmentation: Segmentation) -> Iterator[LabelMask]:
@@ -136,7 +137,7 @@ def segment_phrases(phrases: Phrases, segmentation: Segmentation) -> Iterator[La
         name = phrase.label.name
         masks[name] = masks[name] | mask if name in masks else mask
     for name, mask in masks.items():
-        yield LabelMask(name, RunMask.of(mask), segmentation.confidence)
+        yield LabelMask(name, RunMask.of(mask), segmentation)
 
 
 def covered(areas: Iterable[Area], controls: Collection[str], size_hw: tuple[int, int]) -> BoolMask:

@@ -76,7 +76,7 @@ class MaskDrawer:
                 drawn, mean = self._free(mask.mask, taken, image.task), None
             for region in draw_regions(
                 drawn,
-                mask.confidence,
+                mask.source,
                 control,
                 label if mask.threshold is not None else replace(label, threshold=0.0),
                 image.tag,
@@ -97,7 +97,7 @@ class MaskDrawer:
         if share == 0 or (share > 0.5 and not task.is_draft):
             return runs
         # What an annotator points at may be smaller than what counts as an island elsewhere.
-        min_px = min(min_island_px(self._settings, mask), size // 4)
+        min_px = min(min_island_px(self._settings, mask.size), size // 4)
         free = drop_islands(mask & ~taken, min_px)
         if not free.any():
             log.info("Nothing is left of a mask: regions of task %s cover it already.", task.id)
@@ -107,9 +107,9 @@ class MaskDrawer:
 def _added_confidence(mask: LabelMask, union: RunMask) -> float:
     """Sum the confidence of a mask's pixels that are in no mask before."""
     mean = mask.mean_confidence
-    mean = mask.mask.mean(mask.confidence) if mean is None else mean
-    before = mask.mask.common(union)
-    return mean * mask.mask.area - before.mean(mask.confidence) * before.area
+    mean = mask.mask.mean(mask.source.confidence) if mean is None else mean
+    total, before = mean * mask.mask.area, mask.mask.common(union)
+    return total - before.mean(mask.source.confidence) * before.area if before.area else total
 
 
 def _taken(image: TaskImage, prompt: PromptRequest) -> BoolMask | None:

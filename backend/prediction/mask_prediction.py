@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
-from typing import Any
-
-import numpy.typing as npt
 
 from backend.inference.engine import Engine
 from backend.prediction.interactive import (
@@ -84,7 +81,7 @@ class MaskPredictor:
         for name, threshold in wanted:
             masks, label = cleaned[name, threshold], segmentation.labels.index(name)
             mean = masks.mean_confidence(label)
-            yield LabelMask(name, masks.runs(label), segmentation.confidence, threshold, mean)
+            yield LabelMask(name, masks.runs(label), segmentation, threshold, mean)
 
     def predict_prompt(
         self, image: TaskImage, prompt: PromptRequest, spec: PredictionSpec
@@ -139,21 +136,21 @@ class MaskPredictor:
             if free is None:
                 together.append(free := {})
             free[name] = threshold
-        min_px = min_island_px(self._settings, segmentation.label_map)
+        height, width = segmentation.size_hw
+        min_px = min_island_px(self._settings, height * width)
         cleaned: dict[tuple[str, float], LabelMasks] = {}
         for thresholds in together:
-            label_map = segmentation.above(thresholds).label_map
-            masks = LabelMasks(label_map, min_px, min_px, segmentation.confidence)
+            masks = segmentation.above(thresholds).label_masks(min_px, min_px)
             cleaned |= dict.fromkeys(thresholds.items(), masks)
         return cleaned
 
     def _clean(self, runs: RunMask) -> RunMask:
         """Return a mask without islands and holes that are too small."""
         mask = runs.to_mask()
-        min_px = min_island_px(self._settings, mask)
+        min_px = min_island_px(self._settings, mask.size)
         return RunMask.of(fill_holes(drop_islands(mask, min_px), min_px))
 
 
-def min_island_px(settings: Settings, mask: npt.NDArray[Any]) -> int:
-    """Return the size in px below which an island is dropped, in masks of a size."""
-    return round(settings.min_island_share * mask.size)
+def min_island_px(settings: Settings, image_px: int) -> int:
+    """Return the size in px below which an island is dropped, in masks of so many pixels."""
+    return round(settings.min_island_share * image_px)

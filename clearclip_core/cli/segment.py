@@ -13,7 +13,7 @@ from clearclip_core.cli.options import ModelOptions, model_options, propagate_op
 from clearclip_core.images.files import RESULT_SUFFIXES, find_images, output_names
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.images.visualization import NONE_VALUE, label_map_image, overlay
-from clearclip_core.segmenter import Segmentation
+from clearclip_core.segmentation.segmentation import Segmentation
 from clearclip_core.vocabulary import Label
 
 

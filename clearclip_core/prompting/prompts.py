@@ -63,6 +63,11 @@ class PromptedMask:
     mask: BoolMask
     confidence: npt.NDArray[np.float16]
 
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width in px."""
+        return self.mask.shape[0], self.mask.shape[1]
+
 
 @one_blas_thread()
 def segment_points(

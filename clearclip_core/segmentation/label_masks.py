@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,7 @@ class LabelMasks:
         min_island_px: connected parts (8-connectivity) of fewer pixels are dropped.
         min_hole_px: holes (4-connectivity) of fewer pixels are filled. What touches the border
             is no hole.
-        confidence: (H, W) float, of which `mean_confidence` is the mean. It is kept, too.
+        confidence: (H, W) float, of which `mean_confidence` is the mean.
     """
 
     def __init__(
@@ -41,11 +40,41 @@ class LabelMasks:
         min_hole_px: int = 0,
         confidence: npt.NDArray[np.floating[Any]] | None = None,
     ) -> None:
+        runs = LabelRuns.of(label_map)
+        sums = None if confidence is None else runs.sums(confidence)
+        self._start(runs, min_island_px, min_hole_px, sums)
+
+    @classmethod
+    def of_runs(
+        cls,
+        runs: LabelRuns,
+        min_island_px: int = 0,
+        min_hole_px: int = 0,
+        sums: npt.NDArray[np.float64] | None = None,
+    ) -> LabelMasks:
+        """Make the masks of a label map that is given as runs.
+
+        Args:
+            runs: of the label map.
+            min_island_px: see the class.
+            min_hole_px: see the class.
+            sums: (N,) float64, the confidence of each run's pixels, summed.
+        """
+        masks = cls.__new__(cls)
+        masks._start(runs, min_island_px, min_hole_px, sums)
+        return masks
+
+    def _start(
+        self,
+        runs: LabelRuns,
+        min_island_px: int,
+        min_hole_px: int,
+        sums: npt.NDArray[np.float64] | None,
+    ) -> None:
         self._least_px = min_island_px, min_hole_px
-        self._confidence = confidence
-        self._runs = LabelRuns.of(label_map)
+        self._runs, self._sums = runs, sums
         self._runs_of = {label: some for label, some in _by_label(self._runs.labels) if label >= 0}
-        self._is_noise = len(self._runs) > _MOST_RUNS * label_map.size
+        self._is_noise = len(runs) > _MOST_RUNS * runs.size_hw[0] * runs.size_hw[1]
         if not self._is_noise and max(self._least_px) > 1:
             self._clean()
 
@@ -78,11 +107,11 @@ class LabelMasks:
         Raises:
             ValueError: there is no confidence.
         """
-        if self._confidence is None:
+        if self._sums is None:
             raise ValueError("Expected argument `confidence` to be given, but got None.")
-        if self._is_noise:
-            return self.runs(label).mean(self._confidence)
         runs = self._runs_of.get(label, _NO_RUNS)
+        if self._is_noise:  # what is dropped and filled are whole runs
+            runs = np.flatnonzero(self.mask(label).reshape(-1)[self._runs.starts])
         area = int(self._runs.lengths[runs].sum(dtype=np.int64))
         return float(self._sums[runs].sum()) / area if area else 0.0
 
@@ -92,11 +121,6 @@ class LabelMasks:
             runs = self.runs(label)
             if runs.area:
                 yield label, runs.to_mask()
-
-    @cached_property
-    def _sums(self) -> npt.NDArray[np.float64]:
-        """(N,) float64, the confidence of each run's pixels, summed."""
-        return self._runs.sums(np.asarray(self._confidence))
 
     def _clean(self) -> None:
         """Take islands away from the runs of each label, and add its holes."""

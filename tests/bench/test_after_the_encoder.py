@@ -64,15 +64,14 @@ print(json.dumps(figures))
 EACH = """
 from backend.label_studio.label_config import Control, ControlLabel
 from backend.label_studio.region_writer import draw_regions
-from clearclip_core import LabelMasks
 
 drawn = [ControlLabel(name, name) for name in labels]
 brush = Control("brushlabels", "brush", ("image",), tuple(drawn))
 
-def regions_of(masks, confidence):
+def regions_of(masks, made):
     for label in masks.labels:
         mask, mean = masks.runs(label), masks.mean_confidence(label)
-        yield draw_regions(mask, confidence, brush, drawn[label], "image", mean_confidence=mean)
+        yield draw_regions(mask, made, brush, drawn[label], "image", mean_confidence=mean)
 
 rounds = []
 for _ in range(6):
@@ -84,9 +83,9 @@ for _ in range(6):
     )
     least_px = round(0.0005 * made.label_map.size)
     masks, figures["masks"] = measured(
-        lambda: LabelMasks(made.label_map, least_px, least_px, made.confidence)
+        lambda: made.label_masks(least_px, least_px)
     )
-    _, figures["regions"] = measured(lambda: list(regions_of(masks, made.confidence)))
+    _, figures["regions"] = measured(lambda: list(regions_of(masks, made)))
     rounds.append(figures)
     del features, scores, made, masks
 rounds = rounds[1:]  # what is loaded and allocated the first time is not of the stage

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -23,13 +24,26 @@ Mask = npt.NDArray[np.bool_]
 DOG = ControlLabel("dog", "dog")
 
 
+@dataclass
+class Source:
+    """Probabilities given pixel by pixel."""
+
+    confidence: npt.NDArray[Any]
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        return self.confidence.shape[0], self.confidence.shape[1]
+
+
 def _control(kind: ControlKind) -> Control:
     return Control(kind, "drawn", ("photo",), (DOG,))
 
 
 def _draw(mask: Mask, kind: ControlKind, **options: Any) -> list[dict[str, Any]]:
     confidence = np.full(mask.shape, 0.5, dtype=np.float16)
-    regions = draw_regions(RunMask.of(mask), confidence, _control(kind), DOG, "photo", **options)
+    regions = draw_regions(
+        RunMask.of(mask), Source(confidence), _control(kind), DOG, "photo", **options
+    )
     return [entry for region in regions for entry in region.to_json()]
 
 
@@ -158,9 +172,13 @@ def test_scores_are_means_inside() -> None:
     confidence[10:30, 40:55] = 0.25
     confidence[10:30, 55:70] = 0.75
     confidence[0:10, 0:10] = 1.5  # half precision may round beyond 1
-    boxes = draw_regions(RunMask.of(mask), confidence, _control("rectanglelabels"), DOG, "photo")
+    boxes = draw_regions(
+        RunMask.of(mask), Source(confidence), _control("rectanglelabels"), DOG, "photo"
+    )
     assert [region.score for region in boxes] == [0.5, 1.0]
-    (whole,) = draw_regions(RunMask.of(mask), confidence, _control("brushlabels"), DOG, "photo")
+    (whole,) = draw_regions(
+        RunMask.of(mask), Source(confidence), _control("brushlabels"), DOG, "photo"
+    )
     assert whole.score == pytest.approx((600 * 0.5 + 100 * 1.5) / 700, abs=1e-6)
 
 
@@ -168,7 +186,9 @@ def test_regions_under_the_threshold_are_left_out() -> None:
     mask = _two_islands()
     confidence = np.where(np.arange(80) < 20, 0.2, 0.8) * np.ones((40, 1))
     picky = ControlLabel("dog", "dog", threshold=0.5)
-    (box,) = draw_regions(RunMask.of(mask), confidence, _control("rectanglelabels"), picky, "photo")
+    (box,) = draw_regions(
+        RunMask.of(mask), Source(confidence), _control("rectanglelabels"), picky, "photo"
+    )
     assert box.value["x"] == 50
 
 
@@ -225,7 +245,7 @@ def test_the_sdk_finds_every_prediction_valid(kind: ControlKind, alias: str) -> 
     result = [
         entry
         for label in control.labels
-        for region in draw_regions(RunMask.of(mask), confidence, control, label, "photo")
+        for region in draw_regions(RunMask.of(mask), Source(confidence), control, label, "photo")
         for entry in region.to_json()
     ]
     prediction = {"model_version": "v", "score": 0.5, "result": result}
@@ -235,5 +255,5 @@ def test_the_sdk_finds_every_prediction_valid(kind: ControlKind, alias: str) -> 
 
 def test_wrong_shapes_are_refused() -> None:
     mask = RunMask.of(np.zeros((2, 3), np.bool_))
-    with pytest.raises(ValueError, match=r"`confidence` to be \(2, 3\)"):
-        draw_regions(mask, np.zeros((3, 2)), _control("brushlabels"), DOG, "photo")
+    with pytest.raises(ValueError, match=r"`source` to be of size \(2, 3\)"):
+        draw_regions(mask, Source(np.zeros((3, 2))), _control("brushlabels"), DOG, "photo")

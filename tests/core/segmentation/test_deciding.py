@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from clearclip_core.segmentation import deciding
+from clearclip_core.segmentation.on_device.segmentation import DeviceSegmentation
 from clearclip_core.segmentation.scores import Scores
 from tests.core.segmentation.test_refined_argmax import picture, scores_of
 
@@ -16,10 +17,13 @@ def test_scores_of_another_device_are_decided_there(monkeypatch: pytest.MonkeyPa
         decide = getattr(deciding, name)
         note = lambda *args, name=name, decide=decide: (used.append(name), decide(*args))[1]  # noqa: E731
         monkeypatch.setattr(deciding, name, note)
-    labels, _ = deciding.decide_refined_where_scored(scores_of(), picture(), 0.4)
+    here = deciding.decide_refined_where_scored(scores_of(), picture(), 0.4)
     monkeypatch.setattr(Scores, "is_on_device", True)
-    again, confidence = deciding.decide_refined_where_scored(scores_of(), picture(), 0.4)
+    there = deciding.decide_refined_where_scored(scores_of(), picture(), 0.4)
     assert used == ["decide_refined", "decide_refined_on_device"]
-    assert again.dtype == np.int16
-    assert confidence.dtype == np.float16
-    assert (again == labels).mean() > 0.9999
+    assert isinstance(there, DeviceSegmentation)
+    assert not isinstance(here, DeviceSegmentation)
+    assert there.labels == here.labels
+    assert there.label_map.dtype == np.int16
+    assert there.confidence.dtype == np.float16
+    assert (there.label_map == here.label_map).mean() > 0.9999

@@ -54,5 +54,5 @@ def test_runs_touch_as_their_pixels_do(seed: int) -> None:
 def test_bands_end_between_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     label_map = drawn_by_chance(3)
     whole = LabelRuns.of(label_map).starts
-    monkeypatch.setattr("clearclip_core.segmentation.label_runs._BAND_PX", 1)
+    monkeypatch.setattr("clearclip_core.segmentation.row_bands._BAND_PX", 1)
     assert LabelRuns.of(label_map).starts.tolist() == whole.tolist()

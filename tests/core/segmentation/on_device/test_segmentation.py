@@ -1,0 +1,94 @@
+"""Segmentations that stay on a device, against those of NumPy; on a CPU, and on a GPU if any.
+
+The same torch code runs on both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from clearclip_core import Segmentation
+from clearclip_core.segmentation.on_device import label_runs
+from clearclip_core.segmentation.on_device.label_runs import find_runs
+from clearclip_core.segmentation.on_device.segmentation import DeviceSegmentation
+
+NAMES = ("sky", "tree", "dog")
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]
+
+
+def drawn(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A label map of blocks and specks, and probabilities."""
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(1, 40, 2)
+    coarse = rng.integers(-1, 3, (height // 4 + 1, width // 4 + 1))
+    label_map = coarse.repeat(4, axis=0).repeat(4, axis=1)[:height, :width].copy()
+    specks = rng.random((height, width)) < 0.1
+    label_map[specks] = rng.integers(-1, 3, (height, width))[specks]
+    return label_map.astype(np.int16), rng.random((height, width)).astype(np.float16)
+
+
+def both(seed: int, device: str) -> tuple[Segmentation, DeviceSegmentation]:
+    label_map, confidence = drawn(seed)
+    there = (torch.from_numpy(array).to(device) for array in (label_map, confidence))
+    return Segmentation(label_map, confidence, NAMES), DeviceSegmentation(*there, NAMES)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("band_px", [1 << 24, 50])
+def test_runs_and_their_sums_are_those_of_the_pixels(
+    monkeypatch: pytest.MonkeyPatch, device: str, band_px: int
+) -> None:
+    monkeypatch.setattr(label_runs, "_BAND_PX", band_px)
+    label_map = np.array([[0, 0, 2], [2, 2, -1], [-1, 1, 1]], np.int16)
+    confidence = np.arange(9, dtype=np.float16).reshape(3, 3) / 8
+    runs, sums = find_runs(*(torch.from_numpy(one).to(device) for one in (label_map, confidence)))
+    assert runs.starts.tolist() == [0, 2, 3, 5, 6, 7]
+    assert runs.starts.dtype == np.int32
+    assert runs.labels.tolist() == [0, 2, 2, -1, -1, 1]
+    assert runs.size_hw == (3, 3)
+    assert (8 * sums).tolist() == [1, 2, 7, 5, 6, 15]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_masks_and_their_confidence_are_those_of_numpy(device: str) -> None:
+    for seed in range(30):
+        here, there = both(seed, device)
+        for thresholds in ({}, {"tree": 0.5, "dog": 0.25}):
+            ours, theirs = (each.above(thresholds).label_masks(3, 5) for each in (here, there))
+            assert theirs.labels == ours.labels
+            for label in ours.labels:
+                assert np.array_equal(theirs.mask(label), ours.mask(label))
+                mean = pytest.approx(ours.mean_confidence(label), rel=1e-12)
+                assert theirs.mean_confidence(label) == mean
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_pixels_leave_the_device_only_when_they_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    here, there = both(1, device)
+    copied: list[Any] = []
+    copy = torch.Tensor.cpu
+
+    def spy(tensor: torch.Tensor) -> torch.Tensor:
+        copied.append(tuple(tensor.shape))
+        return copy(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "cpu", spy)
+    masks = there.above({"sky": 0.3}).label_masks(3, 3)
+    assert masks.mean_confidence(0) > 0
+    assert there.size_hw == here.size_hw
+    assert there.size_hw not in copied
+    assert np.array_equal(there.label_map, here.label_map)
+    assert np.array_equal(there.confidence, here.confidence)
+    assert copied[-2:] == [here.size_hw] * 2
+
+
+def test_a_segmentation_without_thresholds_is_itself() -> None:
+    _, there = both(2, "cpu")
+    assert there.above({"sky": 0.0}) is there
