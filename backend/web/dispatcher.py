@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from waitress.task import ThreadedTaskDispatcher
 
-from backend.web.ml_backend.slot_queue import MAX_WAITING
+from backend.web.ml_backend.slot_queue import MAX_WAITING, MAX_WAITING_BATCHES
 
 #: Paths whose threads no other request takes, and how many each has. Whoever watches over the
 #: backend must have an answer while predictions, pages and each other take all theirs.
@@ -26,7 +26,8 @@ class Dispatcher:
     """
 
     def __init__(self, threads: int) -> None:
-        self._others = _pool(threads + MAX_WAITING + _THREADS_FOR_REFUSALS)
+        in_line = MAX_WAITING + MAX_WAITING_BATCHES
+        self._others = _pool(threads + in_line + _THREADS_FOR_REFUSALS)
         self._reserved = {path: _pool(count) for path, count in RESERVED.items()}
 
     def add_task(self, channel: Any) -> None:

@@ -1,9 +1,10 @@
 """Limit how many requests for predictions are worked on at once, and the tasks of each.
 
-What an annotator waits for, an opened task or a prompt, waits in line for its turn. Other clients
-are told to ask again later (429). Label Studio never asks again because of a status; it gets an
-empty entry for each task of a batch that there is no room for, and asks for those tasks again when
-somebody retrieves predictions the next time.
+Requests of Label Studio wait in line for their turn: what an annotator waits for, an opened task or
+a prompt, before batches, of which a few have their turn all the same. Other clients are told to ask
+again later (429). Label Studio never asks again because of a status; it gets an empty entry for
+each task of a batch that there is no room for, and asks for those tasks again when somebody
+retrieves predictions the next time.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from backend.label_studio.requests import PredictRequest
 from backend.prediction.predictor import priority
 from backend.prediction.task_runner import Entry
 from backend.settings import Settings
-from backend.web.ml_backend.slot_queue import MAX_WAITING, SlotQueue
+from backend.web.ml_backend.slot_queue import MAX_WAITING, MAX_WAITING_BATCHES, SlotQueue
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class Admission:
 
     Args:
         predict: predicts one entry a task; may raise `Busy`.
-        at_once: requests that may be worked on at once.
+        at_once: requests that may be worked on at once, 2 or more.
         max_tasks: most tasks of one request.
         deadline_s: the longest time in line, in seconds.
 
@@ -53,7 +54,7 @@ class Admission:
         deadline_s: float,
     ) -> None:
         self._predict = predict
-        self._slots = SlotQueue(at_once, MAX_WAITING)
+        self._slots = SlotQueue(at_once, MAX_WAITING, MAX_WAITING_BATCHES)
         self._max_tasks = max_tasks
         self._deadline_s = deadline_s
 
@@ -71,14 +72,19 @@ class Admission:
         """How many requests of annotators wait in line."""
         return self._slots.waiting
 
+    @property
+    def waiting_batches(self) -> int:
+        """How many batches wait in line."""
+        return self._slots.waiting_batches
+
     def predict(self, read: Callable[[], PredictRequest], by_label_studio: bool) -> list[Entry]:
         """Predict the tasks of a request.
 
         Args:
             read: reads the request, which may be large; not called where a client other than Label
                 Studio is refused.
-            by_label_studio: whether Label Studio asks. An annotator's request waits in line then,
-                and the entry of a task that there is no room for is ``[]``.
+            by_label_studio: whether Label Studio asks. Its request waits in line then, and the
+                entry of a task that there is no room for is ``[]``.
 
         Returns:
             One entry a task, in their order.
@@ -87,21 +93,20 @@ class Admission:
             Busy: there is no room for the request.
             BackendError: from `read`, or from the function that predicts.
         """
-        has_slot = self._slots.try_acquire()
+        if not by_label_studio and not self._slots.has_free:
+            raise Busy(_NO_SLOT)
+        request = read()
+        is_batch = priority(request) is Priority.BATCH
+        came = time.monotonic()
+        has_slot = self._slots.acquire(is_batch, self._deadline_s if by_label_studio else 0.0)
         try:
-            if not has_slot and not by_label_studio:
-                raise Busy(_NO_SLOT)
-            request = read()
-            if not has_slot and priority(request) is not Priority.BATCH:
-                came = time.monotonic()
-                has_slot = self._slots.acquire(self._deadline_s)
-                request = replace(request, waited_s=time.monotonic() - came)
+            request = replace(request, waited_s=time.monotonic() - came)
             if by_label_studio and request.context is None:
                 return self._predict_some(request, has_slot)
             return self._predict_all(request, has_slot)
         finally:
             if has_slot:
-                self._slots.release()
+                self._slots.release(is_batch)
 
     def _predict_all(self, request: PredictRequest, has_slot: bool) -> list[Entry]:
         count = len(request.tasks) + request.tasks_left_out
