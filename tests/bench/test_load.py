@@ -64,15 +64,23 @@ def picture(seed: int) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def requests_of(kind: str, pictures: list[str]) -> list[bytes]:
-    """Prepare the requests of a kind of client as bytes, so that clients only send."""
+def requests_of(kind: str, pictures: list[str], client: int) -> list[bytes]:
+    """Prepare the requests of a client as bytes, so that it only sends.
+
+    Args:
+        kind: of the client.
+        pictures: of the tasks.
+        client: its number. No other client's batches have its tasks: a prediction is handed to one
+            of those who ask for its task at the same time.
+    """
     if kind == "health":
         return [over_the_wire("GET", "/health")]
     if kind == "setup":
         return [over_the_wire("POST", "/setup", {"project": "7.1", "schema": CONFIG})]
     body: dict[str, Any] = {"label_config": CONFIG, "project": "7.1"}
     if kind == "batch":
-        tasks = [{"id": n, "data": {"image": image}} for n, image in enumerate(pictures)]
+        first = client * len(pictures)
+        tasks = [{"id": n, "data": {"image": image}} for n, image in enumerate(pictures, first)]
         return [over_the_wire("POST", "/predict", body | {"tasks": tasks})]
     return [
         over_the_wire("POST", "/predict", body | {"tasks": [task], "params": {"context": context}})
@@ -177,8 +185,9 @@ def resident_mb(pid: int) -> float:
 
 async def load(port: int, pid: int, pictures: list[str]) -> Measured:
     measured = Measured()
-    asked = {kind: requests_of(kind, pictures) for kind in CLIENTS}
-    bad = [asked["batch"][0]] * NEVER_READ + [b"GET /health HTTP/1.1\r\nHost: x\r\nX-"] * HALF_HEADS
+    clients = [(kind, number) for kind, count in CLIENTS.items() for number in range(1, count + 1)]
+    bad = requests_of("batch", pictures, 0) * NEVER_READ
+    bad += [b"GET /health HTTP/1.1\r\nHost: x\r\nX-"] * HALF_HEADS
     if IS_HOSTILE:
         bad += hostile_requests() * HOSTILE
     end = time.monotonic() + SECONDS
@@ -187,9 +196,8 @@ async def load(port: int, pid: int, pictures: list[str]) -> Measured:
         stall(end, measured),
         *(bad_client(port, sent, end) for sent in bad),
         *(
-            client(kind, port, asked[kind], end, measured)
-            for kind, count in CLIENTS.items()
-            for _ in range(count)
+            client(kind, port, requests_of(kind, pictures, number), end, measured)
+            for kind, number in clients
         ),
     )
     return measured

@@ -14,10 +14,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Column, Connection, Integer, String, Table, Text, delete, insert, select
+from sqlalchemy import (
+    Column,
+    Connection,
+    Integer,
+    String,
+    Table,
+    Text,
+    delete,
+    func,
+    insert,
+    select,
+)
 
 from backend.database.database import METADATA
-from backend.feedback.learning.project_state import count_examples
 from backend.feedback.learning.tables import EXAMPLES, in_project
 from backend.feedback.sums.label_sums import add_count
 
@@ -77,7 +87,7 @@ def change_threshold_sums(
     ours = in_project(THRESHOLD_SUMS, project, model)
     row = connection.execute(select(THRESHOLD_SUMS).where(*ours).with_for_update()).first()
     connection.execute(delete(THRESHOLD_SUMS).where(*ours))
-    examples = count_examples(connection, project, model)[1]
+    examples = _count(connection, project, model)
     counted, text = (0, _NONE) if row is None else (row.examples, row.sums)
     if examples and counted == examples - len(new) + len(gone):
         _insert(connection, project, model, examples, _change(text, gone, new))
@@ -109,7 +119,13 @@ def read_threshold_sums(connection: Connection, project: int, model: str) -> str
     query = select(THRESHOLD_SUMS).where(*in_project(THRESHOLD_SUMS, project, model))
     row = connection.execute(query).first()
     counted, sums = (0, _NONE) if row is None else (row.examples, row.sums)
-    return sums if counted == count_examples(connection, project, model)[1] else None
+    return sums if counted == _count(connection, project, model) else None
+
+
+def _count(connection: Connection, project: int, model: str) -> int:
+    """Count the training examples of a project."""
+    query = select(func.count()).select_from(EXAMPLES)
+    return int(connection.execute(query.where(*in_project(EXAMPLES, project, model))).scalar_one())
 
 
 def _change(text: str, removed: Iterable[str], added: Iterable[str]) -> str:

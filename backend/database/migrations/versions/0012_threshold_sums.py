@@ -1,4 +1,7 @@
-"""Make the table of the sums over training examples; they are added up when they are asked for."""
+"""Make the table of the sums over training examples, and the index by which these are counted.
+
+The sums are added up when they are asked for first.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ down_revision = "0008"
 
 
 def upgrade() -> None:
-    """Make the table."""
+    """Make the table, and replace the index."""
     op.create_table(
         "threshold_sums",
         sa.Column("project", sa.Integer(), primary_key=True, autoincrement=False),
@@ -18,3 +21,5 @@ def upgrade() -> None:
         sa.Column("examples", sa.Integer(), nullable=False),
         sa.Column("sums", sa.Text(), nullable=False),
     )
+    op.drop_index("ix_lessons_project", "lessons")
+    op.create_index("ix_lessons_annotation", "lessons", ["project", "model", "annotation"])
