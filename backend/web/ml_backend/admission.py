@@ -1,10 +1,11 @@
 """Limit how many requests for predictions are worked on at once, and the tasks of each.
 
 Requests of Label Studio wait in line for their turn: what an annotator waits for, an opened task or
-a prompt, before batches, of which a few have their turn all the same. Other clients are told to ask
-again later (429). Label Studio never asks again because of a status; it gets an empty entry for
-each task of a batch that there is no room for, and asks for those tasks again when somebody
-retrieves predictions the next time.
+a prompt, in one line, and batches in another, so that neither keeps the other out. Which picture
+the model takes next is not decided here. Other clients are told to ask again later (429). Label
+Studio never asks again because of a status; it gets an empty entry for each task of a batch that
+there is no room for, and asks for those tasks again when somebody retrieves predictions the next
+time.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Admission:
 
     Args:
         predict: predicts one entry a task; may raise `Busy`.
-        at_once: requests that may be worked on at once, 2 or more.
+        at_once: requests of annotators that may be worked on at once, 2 or more; half as many
+            batches beside them.
         max_tasks: most tasks of one request.
         deadline_s: the longest time in line, in seconds.
 
@@ -54,7 +56,8 @@ class Admission:
         deadline_s: float,
     ) -> None:
         self._predict = predict
-        self._slots = SlotQueue(at_once, MAX_WAITING, MAX_WAITING_BATCHES)
+        self._annotators = SlotQueue(at_once, MAX_WAITING)
+        self._batches = SlotQueue(at_once // 2, MAX_WAITING_BATCHES)
         self._max_tasks = max_tasks
         self._deadline_s = deadline_s
 
@@ -63,19 +66,18 @@ class Admission:
         cls, settings: Settings, predict: Callable[[PredictRequest], list[Entry]]
     ) -> Admission:
         """Make an admission that leaves a part of the threads to ``/health`` and ``/setup``."""
-        reserved = max(2, settings.threads // 4)
-        at_once = settings.threads - reserved
+        at_once = settings.threads - max(2, settings.threads // 4)
         return cls(predict, at_once, settings.max_tasks, settings.predict_deadline_s)
 
     @property
     def waiting(self) -> int:
         """How many requests of annotators wait in line."""
-        return self._slots.waiting
+        return self._annotators.waiting
 
     @property
     def waiting_batches(self) -> int:
         """How many batches wait in line."""
-        return self._slots.waiting_batches
+        return self._batches.waiting
 
     def predict(self, read: Callable[[], PredictRequest], by_label_studio: bool) -> list[Entry]:
         """Predict the tasks of a request.
@@ -93,12 +95,12 @@ class Admission:
             Busy: there is no room for the request.
             BackendError: from `read`, or from the function that predicts.
         """
-        if not by_label_studio and not self._slots.has_free:
+        if not by_label_studio and not (self._annotators.has_free or self._batches.has_free):
             raise Busy(_NO_SLOT)
         request = read()
-        is_batch = priority(request) is Priority.BATCH
+        slots = self._batches if priority(request) is Priority.BATCH else self._annotators
         came = time.monotonic()
-        has_slot = self._slots.acquire(is_batch, self._deadline_s if by_label_studio else 0.0)
+        has_slot = slots.acquire(self._deadline_s if by_label_studio else 0.0)
         try:
             request = replace(request, waited_s=time.monotonic() - came)
             if by_label_studio and request.context is None:
@@ -106,7 +108,7 @@ class Admission:
             return self._predict_all(request, has_slot)
         finally:
             if has_slot:
-                self._slots.release(is_batch)
+                slots.release()
 
     def _predict_all(self, request: PredictRequest, has_slot: bool) -> list[Entry]:
         count = len(request.tasks) + request.tasks_left_out

@@ -142,6 +142,8 @@ class Full:
 
 def test_other_clients_are_refused_unread_while_all_slots_are_held() -> None:
     full = Full()
+    full.ask("batch", asked(2))
+    assert full.held.inside.acquire(timeout=20)
 
     def unread() -> PredictRequest:
         raise AssertionError("a body that there is no room for is not read")
@@ -152,7 +154,7 @@ def test_other_clients_are_refused_unread_while_all_slots_are_held() -> None:
     assert full.admission.predict(lambda: asked(1), by_label_studio=False)
 
 
-def test_a_batch_of_another_client_is_refused_where_batches_hold_their_half() -> None:
+def test_a_batch_of_another_client_is_refused_where_batches_hold_all_of_theirs() -> None:
     held = Held()
     admission = Admission(held, 2, max_tasks=9, deadline_s=20)
     batch = started(lambda: admission.predict(lambda: asked(3), by_label_studio=True))
@@ -160,7 +162,7 @@ def test_a_batch_of_another_client_is_refused_where_batches_hold_their_half() ->
     with pytest.raises(Busy):
         admission.predict(lambda: asked(2), by_label_studio=False)
     held.may_end.set()
-    assert admission.predict(lambda: asked(1), by_label_studio=False), "an annotator's place"
+    assert admission.predict(lambda: asked(1), by_label_studio=False)
     batch.join(20)
 
 
@@ -175,32 +177,36 @@ def test_an_annotator_waits_in_line_while_others_have_all_places(context: Contex
     assert first < waited_s
 
 
-def test_a_batch_waits_in_line_and_has_its_turn_beside_annotators_without_end() -> None:
+def test_a_batch_has_a_slot_beside_annotators_without_end() -> None:
     full = Full()
     for number in range(3):
         full.ask(f"click {number}", asked(1, Context()))
         full.wait_for_line(number + 1)
     full.ask("batch", batch_of(3, project=8))
-    full.wait_for_line(3, batches=1)
+    assert full.held.inside.acquire(timeout=20), "while three clicks wait"
+    assert full.held.order[-1] == 8
+    assert full.admission.waiting == 3
     full.end()
     assert full.answers["batch"] == [{"result": [0]}, {"result": [1]}, {"result": [2]}]
-    assert full.held.order.index(8) == 2, "before the clicks that wait"
-    assert full.held.waited_s[2] > full.held.waited_s[0], "it counts towards its deadline"
 
 
-def test_of_many_batches_in_line_the_last_are_left_for_the_next_time(
+def test_batches_wait_in_a_line_of_their_own_and_the_last_are_left_for_the_next_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(admission, "MAX_WAITING_BATCHES", 1)
     full = Full()
-    full.ask("batch", asked(2))
+    full.ask("first batch", batch_of(2, project=8))
+    assert full.held.inside.acquire(timeout=20)
+    full.ask("next batch", batch_of(2, project=9))
     full.wait_for_line(batches=1)
     assert full.admission.predict(lambda: asked(3), by_label_studio=True) == [[], [], []]
     full.end()
-    assert full.answers["batch"] == [{"result": [0]}, {"result": [1]}]
+    assert full.answers["next batch"] == [{"result": [0]}, {"result": [1]}]
+    *_, before, waited_s = full.held.waited_s
+    assert before < waited_s, "which counts towards its deadline"
 
 
-def test_many_batches_leave_places_to_annotators() -> None:
+def test_any_number_of_batches_leaves_annotators_their_slots() -> None:
     held = Held()
     admission = Admission(held, 4, max_tasks=9, deadline_s=20)
     batches = [
@@ -209,9 +215,9 @@ def test_many_batches_leave_places_to_annotators() -> None:
     until(lambda: admission.waiting_batches == 3)
     annotators = [
         started(lambda: admission.predict(lambda: asked(1, Context()), by_label_studio=True))
-        for _ in range(2)
+        for _ in range(4)
     ]
-    for _ in range(4):
+    for _ in range(2 + 4):
         assert held.inside.acquire(timeout=20)
     assert admission.waiting == 0
     held.may_end.set()
@@ -222,9 +228,11 @@ def test_many_batches_leave_places_to_annotators() -> None:
 def test_nobody_waits_longer_than_the_deadline() -> None:
     full = Full(deadline_s=0.01)
     assert full.admission.predict(lambda: asked(1), by_label_studio=True) == [[]]
-    assert full.admission.predict(lambda: asked(2), by_label_studio=True) == [[], []]
     with pytest.raises(Busy):
         full.admission.predict(lambda: asked(1, Context()), by_label_studio=True)
+    full.ask("batch", asked(2))
+    assert full.held.inside.acquire(timeout=20)
+    assert full.admission.predict(lambda: asked(2), by_label_studio=True) == [[], []]
     full.end()
 
 
