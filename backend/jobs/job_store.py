@@ -403,6 +403,8 @@ class JobStore:
             same = ((_JOBS.c.view, view), (_JOBS.c.limit, limit), (_JOBS.c.task_count, count))
             for column, value in same:
                 query = query.where(column.is_not_distinct_from(value))
+            if connection.execute(query.limit(1)).first() is None:
+                return None  # most often, and then no long list goes to the database
             query = query.where(has_tasks(_JOBS.c.id, tasks))
         row = connection.execute(query.order_by(_JOBS.c.id).limit(1)).first()
         return None if row is None else _job(row)

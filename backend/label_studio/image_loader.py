@@ -24,9 +24,8 @@ from backend.errors import ImageInvalid, ImageNotFound, ImageTooLarge
 from backend.label_studio.files import LabelStudioFiles
 from backend.label_studio.requests import Task
 from backend.settings import Settings
-from clearclip_core import to_rgb
 from clearclip_core.images.opening import FORMATS, ImageWorkError, open_image
-from clearclip_core.images.preprocessing import upright_transposition
+from clearclip_core.images.preprocessing import decode_rgb, upright_transposition
 
 RGBArray = npt.NDArray[np.uint8]
 
@@ -230,7 +229,7 @@ def decode_image(content: bytes, max_megapixels: float) -> RGBArray:
         ImageTooLarge: over the limit.
     """
     with _opened(content, max_megapixels) as picture:
-        return to_rgb(picture)
+        return decode_rgb(picture)
 
 
 def read_shape(content: bytes, max_megapixels: float) -> ImageShape:

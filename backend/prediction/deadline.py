@@ -51,17 +51,24 @@ class DeadlineRunner(TaskRunner):
         self._in_progress: dict[str, QueuedTask] = {}
 
     def run(
-        self, tasks: Sequence[Task], version: str, project: int | None, work: Work
+        self,
+        tasks: Sequence[Task],
+        version: str,
+        project: int | None,
+        work: Work,
+        waited_s: float = 0.0,
     ) -> list[Outcome]:
         """Run tasks and wait until the deadline; return their outcomes in order.
 
         A task that runs already, here or in another backend on the database, is waited for and
         does not run a second time. Failures are recorded. While the database is away, the tasks run
-        without it. See `TaskRunner.run` for the arguments.
+        without it. The time that their request has waited before counts towards the deadline. See
+        `TaskRunner.run` for the arguments.
         """
-        work, end = self._recording_failures(work, project), time.monotonic() + self._deadline_s
+        deadline_s = max(0.0, self._deadline_s - waited_s)
+        work, end = self._recording_failures(work, project), time.monotonic() + deadline_s
         try:
-            return self.run_until(self._deadline_s, tasks, version, project, work)
+            return self.run_until(deadline_s, tasks, version, project, work)
         except SQLAlchemyError as error:
             _log_outage(error)
             return self._run_unkept(tasks, project, work, end)

@@ -99,7 +99,8 @@ class Predictor:
         learned = self.versions.active_model(config, request.project_id)
         spec = self.spec(config, priority(request), request.project_id, learned, prompt)
         if spec.priority is Priority.BATCH:
-            return [outcome.entry for outcome in self.outcomes(request.tasks, spec)]
+            outcomes = self.outcomes(request.tasks, spec, request.waited_s)
+            return [outcome.entry for outcome in outcomes]
         return [self._outcome_now(task, spec, request.waited_s).entry for task in request.tasks]
 
     def warm_up(self, config: LabelConfig) -> None:
@@ -135,10 +136,18 @@ class Predictor:
             config, adaptation = config.with_thresholds(learned.thresholds), learned.adaptation
         return PredictionSpec(config, version, priority, project, prompt, adaptation, options)
 
-    def outcomes(self, tasks: Sequence[Task], spec: PredictionSpec) -> list[Outcome]:
-        """Return the outcomes of the tasks of a batch; a few of them run at the same time."""
+    def outcomes(
+        self, tasks: Sequence[Task], spec: PredictionSpec, waited_s: float = 0.0
+    ) -> list[Outcome]:
+        """Return the outcomes of the tasks of a batch; a few of them run at the same time.
+
+        Args:
+            tasks: of one project.
+            spec: how they are predicted.
+            waited_s: how long their request has waited before, in seconds.
+        """
         work = partial(self.outcome, spec=spec)
-        return self._task_runner.run(tasks, spec.version, spec.project, work)
+        return self._task_runner.run(tasks, spec.version, spec.project, work, waited_s)
 
     def outcome(self, task: Task, spec: PredictionSpec) -> Outcome:
         """Return the outcome of one task; its errors cost no other task.

@@ -92,7 +92,12 @@ class TaskRunner:
         self._running: Counter[_QueueKey] = Counter()
 
     def run(
-        self, tasks: Sequence[Task], version: str, project: int | None, work: Work
+        self,
+        tasks: Sequence[Task],
+        version: str,
+        project: int | None,
+        work: Work,
+        waited_s: float = 0.0,
     ) -> list[Outcome]:
         """Run tasks and wait for all of them; return their outcomes in order.
 
@@ -101,6 +106,7 @@ class TaskRunner:
             version: the ``model_version`` of their predictions.
             project: the tasks' project; projects take turns.
             work: makes the outcome of a task; an error that it raises is raised here.
+            waited_s: how long their request has waited before, in seconds.
         """
         queued = [QueuedTask(task, project, work) for task in tasks]
         self._enqueue(queued)
@@ -112,8 +118,7 @@ class TaskRunner:
         """Run a task that somebody has opened; return its outcome.
 
         Args:
-            task, version, project, work: see `run`.
-            waited_s: how long its request has waited before, in seconds.
+            task, version, project, work, waited_s: see `run`.
         """
         return work(task)
 

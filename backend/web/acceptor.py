@@ -20,12 +20,13 @@ import selectors
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from email.utils import formatdate
 from typing import Final
 
 from backend.web.middleware.headers import SECURITY_HEADERS
+from backend.web.middleware.host_names import HostNames
 from backend.web.ml_backend.health import MODEL_STATES, describe_health
 
 #: What the acceptor tells the backend: here is a connection, or ``/health`` was answered.
@@ -63,7 +64,8 @@ class Acceptor:
         link: a stream socket to the backend. It sends the index of a model state in `MODEL_STATES`
             as a byte, again and again.
         model: name of the model, for the answers.
-        is_private: tells whether a name of the host is answered to whoever asks.
+        names: of the hosts under which it answers. Whether the backend answers under another one
+            depends on more than the acceptor looks at.
     """
 
     def __init__(
@@ -71,11 +73,11 @@ class Acceptor:
         listening: Sequence[socket.socket],
         link: socket.socket,
         model: str,
-        is_private: Callable[[str], bool],
+        names: HostNames,
     ) -> None:
         self._link = link
         self._model = model
-        self._is_private = is_private
+        self._names = names
         self._state = ""
         self._told_at = float("-inf")
         self._silent: dict[socket.socket, float] = {}  # since when; the oldest first
@@ -141,7 +143,7 @@ class Acceptor:
             return
         host = plain_host(head)
         is_trusted = time.monotonic() < self._told_at + TRUSTED_FOR_S
-        if host is None or not is_trusted or not self._is_private(host):
+        if host is None or not is_trusted or not self._names.is_private(host):
             self._hand_over(connection)
             return
         with connection, suppress(OSError):  # the client is gone

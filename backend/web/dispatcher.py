@@ -7,14 +7,14 @@ from typing import Any, Final
 
 from waitress.task import ThreadedTaskDispatcher
 
-from backend.web.ml_backend.slot_queue import MAX_WAITING
+from backend.web.ml_backend.slot_queue import MAX_WAITING, MAX_WAITING_BATCHES
 
 #: Paths whose threads no other request takes, and how many each has. Whoever watches over the
 #: backend must have an answer while predictions, pages and each other take all theirs.
 RESERVED: Final = {"/health": 2, "/ready": 2, "/metrics": 2}
 
-#: Threads on top of those of the settings and of those that wait in line. They answer what there is
-#: no room for.
+#: Threads on top of those of the settings, of those that wait in line and of batches, which have
+#: slots of their own. They answer what there is no room for.
 _THREADS_FOR_REFUSALS: Final = 8
 
 
@@ -26,7 +26,8 @@ class Dispatcher:
     """
 
     def __init__(self, threads: int) -> None:
-        self._others = _pool(threads + MAX_WAITING + _THREADS_FOR_REFUSALS)
+        batches = threads // 2 + MAX_WAITING_BATCHES
+        self._others = _pool(threads + MAX_WAITING + batches + _THREADS_FOR_REFUSALS)
         self._reserved = {path: _pool(count) for path, count in RESERVED.items()}
 
     def add_task(self, channel: Any) -> None:

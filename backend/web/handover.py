@@ -17,7 +17,7 @@ from waitress import wasyncore
 from backend.settings import Settings
 from backend.web.acceptor import CONNECTION, Acceptor
 from backend.web.connections import Server
-from backend.web.middleware.host_names import private_names
+from backend.web.middleware.host_names import HostNames
 from backend.web.ml_backend.health import MODEL_STATES
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def start_acceptor(
             signal.signal(each, signal.SIG_IGN)  # the end of the link ends it
         for each in signal.Signals.SIGHUP, signal.Signals.SIGUSR1, signal.Signals.SIGUSR2:
             signal.signal(each, signal.SIG_IGN)
-        Acceptor(listening, its, settings.model, private_names(settings)).run()
+        Acceptor(listening, its, settings.model, HostNames(settings)).run()
         status = 0
     except Exception:
         log.exception("The process that accepts connections has failed")

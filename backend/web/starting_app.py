@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.wrappers import Request
 
-from backend.errors import BackendError
+from backend.errors import BackendError, UnknownName
 from backend.settings import Settings
 from backend.web.middleware.errors import reason_phrase
 from backend.web.middleware.headers import SECURITY_HEADERS
+from backend.web.middleware.host_names import HostNames
+from backend.web.middleware.proxy import read_proxy_headers
 from backend.web.ml_backend.health import describe_health
 
 if TYPE_CHECKING:
@@ -35,11 +38,12 @@ class StartingApp:
 
     Until then ``/health`` says that the process is up, ``/ready`` and ``/metrics`` that it is not
     ready. All other requests wait in line for as long as a prediction may take, and ``/setup`` for
-    as long as Label Studio waits for it.
+    as long as Label Studio waits for it. Under a name that is not the backend's nobody is told any
+    of it.
 
     Args:
         make: makes the application; it may take long.
-        settings: the model's name and the longest wait.
+        settings: the model's name, the longest wait, and the names of the backend.
 
     Attributes:
         failure: why the application could not be made, in a sentence; empty until then.
@@ -49,6 +53,8 @@ class StartingApp:
         self._make = make
         self._model = settings.model
         self._deadline_s = settings.predict_deadline_s
+        self._names = HostNames(settings)
+        self._starting = read_proxy_headers(self._answer_while_starting, settings)
         self._app: WSGIApplication | None = None
         self._is_over = threading.Event()
         self.failure = ""
@@ -68,16 +74,23 @@ class StartingApp:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
+        app = self._app or self._starting
+        return app(environ, start_response)
+
+    def _answer_while_starting(
+        self, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        try:
+            self._names.check(Request(environ))
+        except UnknownName as error:
+            return _refuse(start_response, error.http_status, str(error))
         path = environ.get("PATH_INFO", "")
-        if self._app is None and path == "/health":
+        if path == "/health":
             return _answer(start_response, "200 OK", describe_health(self._model, "loading"))
-        if self._app is None and path not in _NOT_READY:
+        if path not in _NOT_READY:
             self._is_over.wait(min(self._deadline_s, _LONGEST_WAIT_S.get(path, self._deadline_s)))
         if self._app is None:
-            error = {"error": self.failure or _WAIT}
-            return _answer(
-                start_response, f"503 {reason_phrase(error['error'])}", error, retry_after_s=5
-            )
+            return _refuse(start_response, 503, self.failure or _WAIT, retry_after_s=5)
         return self._app(environ, start_response)
 
     def _run(self) -> None:
@@ -90,6 +103,13 @@ class StartingApp:
             self.failure = f"Unexpected {type(error).__name__}: see the backend's log."
         finally:
             self._is_over.set()
+
+
+def _refuse(
+    start_response: StartResponse, status: int, sentence: str, retry_after_s: int = 0
+) -> list[bytes]:
+    line = f"{status} {reason_phrase(sentence)}"
+    return _answer(start_response, line, {"error": sentence}, retry_after_s)
 
 
 def _answer(

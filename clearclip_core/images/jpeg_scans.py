@@ -1,4 +1,4 @@
-"""Count the scans of a JPEG file (ITU-T T.81, annex B).
+"""Read the markers of a JPEG file (ITU-T T.81, annex B): how many scans it has, and its frame.
 
 The decoder goes over the whole image for each scan, and a scan may have no more than a few bytes.
 Ten scans are usual for a progressive file.
@@ -17,6 +17,7 @@ _MAX_SEGMENTS: Final = 10_000
 
 #: Markers of frames: all but DHT, JPG and DAC.
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_HUFFMAN: Final = (0xC0, 0xC1, 0xC2)
 _PROGRESSIVE: Final = (0xC2, 0xC6, 0xCA, 0xCE)
 _END, _SCAN, _LONE = 0xD9, 0xDA, frozenset((0x01, *range(0xD0, 0xD9)))
 
@@ -50,6 +51,39 @@ def has_many_scans(data: bytes, most: int) -> bool:
                 return False  # it has all components: the decoder ends with it
         at += int.from_bytes(data[at : at + 2], "big")
     return True
+
+
+def plain_frame_hw(data: bytes) -> tuple[int, int] | None:
+    """Return the size of the frame of a JPEG file of three 8-bit components in Huffman code.
+
+    Args:
+        data: of the file.
+
+    Returns:
+        Height and width; None for any other file, such as one with two frames before its first scan.
+
+    >>> frame = bytes.fromhex("ffc00011" "08" "0003" "0005" "03" "011100" "021101" "031101")
+    >>> plain_frame_hw(bytes.fromhex("ffd8") + frame + bytes.fromhex("ffda"))
+    (3, 5)
+    """
+    at, found_hw = 0, None
+    for _ in range(_MAX_SEGMENTS):
+        found = _MARKER.search(data, at)
+        if found is None or found[1][0] == _END:
+            return None
+        marker, at = found[1][0], found.end()
+        if marker == _SCAN:
+            return found_hw
+        if marker in _LONE:
+            continue
+        if marker in _FRAMES:
+            precision, components = _byte(data, at + 2), _byte(data, at + 7)
+            if found_hw or marker not in _HUFFMAN or (precision, components) != (8, 3):
+                return None
+            height, width = (int.from_bytes(data[at + n : at + n + 2], "big") for n in (3, 5))
+            found_hw = height, width
+        at += int.from_bytes(data[at : at + 2], "big")
+    return None
 
 
 def _byte(data: bytes, at: int) -> int:

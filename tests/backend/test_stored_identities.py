@@ -252,7 +252,7 @@ def columns_of(store: JobStore) -> dict[str, list[str]]:
     with store.database.read() as connection:
         return {
             name: list(connection.execute(text(f"SELECT * FROM {name}")).keys())
-            for name in (*names, "lessons", "learned_versions", "learners")
+            for name in (*names, "lessons", "threshold_sums", "learned_versions", "learners")
         }
 
 
@@ -281,6 +281,7 @@ def test_the_columns_of_the_tables() -> None:
             *("annotation", "model", "picture", "project", "digest", "paint", "learned"),
             "example",
         ],
+        "threshold_sums": ["project", "model", "examples", "sums"],
         "learned_versions": [
             *("project", "model", "number", "origin", "digest", "better", "annotations"),
             *("pictures", "facts", "created", "adaptation"),

@@ -53,7 +53,7 @@ class Measured:
 
     seconds: dict[str, list[float]] = field(default_factory=lambda: {k: [] for k in CLIENTS})
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
-    predicted: int = 0
+    predicted: Counter[str] = field(default_factory=Counter)  # tasks, by kind of request
     memory_mb: list[float] = field(default_factory=list)
     stalls: list[float] = field(default_factory=list)
 
@@ -64,15 +64,23 @@ def picture(seed: int) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def requests_of(kind: str, pictures: list[str]) -> list[bytes]:
-    """Prepare the requests of a kind of client as bytes, so that clients only send."""
+def requests_of(kind: str, pictures: list[str], client: int) -> list[bytes]:
+    """Prepare the requests of a client as bytes, so that it only sends.
+
+    Args:
+        kind: of the client.
+        pictures: of the tasks.
+        client: its number. No other client's batches have its tasks: a prediction is handed to one
+            of those who ask for its task at the same time.
+    """
     if kind == "health":
         return [over_the_wire("GET", "/health")]
     if kind == "setup":
         return [over_the_wire("POST", "/setup", {"project": "7.1", "schema": CONFIG})]
     body: dict[str, Any] = {"label_config": CONFIG, "project": "7.1"}
     if kind == "batch":
-        tasks = [{"id": n, "data": {"image": image}} for n, image in enumerate(pictures)]
+        first = client * len(pictures)
+        tasks = [{"id": n, "data": {"image": image}} for n, image in enumerate(pictures, first)]
         return [over_the_wire("POST", "/predict", body | {"tasks": tasks})]
     return [
         over_the_wire("POST", "/predict", body | {"tasks": [task], "params": {"context": context}})
@@ -127,7 +135,7 @@ async def client(kind: str, port: int, asked: list[bytes], end: float, measured:
         status = int(head.split()[1])
         measured.statuses[kind, status] += 1
         if kind in ("interactive", "batch") and status == 200:
-            measured.predicted += sum(map(bool, json.loads(body)["results"]))
+            measured.predicted[kind] += sum(map(bool, json.loads(body)["results"]))
         await asyncio.sleep(1)
 
 
@@ -177,8 +185,9 @@ def resident_mb(pid: int) -> float:
 
 async def load(port: int, pid: int, pictures: list[str]) -> Measured:
     measured = Measured()
-    asked = {kind: requests_of(kind, pictures) for kind in CLIENTS}
-    bad = [asked["batch"][0]] * NEVER_READ + [b"GET /health HTTP/1.1\r\nHost: x\r\nX-"] * HALF_HEADS
+    clients = [(kind, number) for kind, count in CLIENTS.items() for number in range(1, count + 1)]
+    bad = requests_of("batch", pictures, 0) * NEVER_READ
+    bad += [b"GET /health HTTP/1.1\r\nHost: x\r\nX-"] * HALF_HEADS
     if IS_HOSTILE:
         bad += hostile_requests() * HOSTILE
     end = time.monotonic() + SECONDS
@@ -187,9 +196,8 @@ async def load(port: int, pid: int, pictures: list[str]) -> Measured:
         stall(end, measured),
         *(bad_client(port, sent, end) for sent in bad),
         *(
-            client(kind, port, asked[kind], end, measured)
-            for kind, count in CLIENTS.items()
-            for _ in range(count)
+            client(kind, port, requests_of(kind, pictures, number), end, measured)
+            for kind, number in clients
         ),
     )
     return measured
@@ -249,7 +257,13 @@ def test_load(report: Report, tmp_path: Path) -> None:
         f"answers of 500 and more, {sum(measured.statuses.values())} requests",
         "0",
         str(sum(errors.values())),
-        f"{measured.predicted} predictions, {refused} answers of 429",
+        f"{refused} answers of 429",
+    )
+    report.add(
+        f"tasks of batches that were predicted beside {CLIENTS['interactive']} clients that click",
+        "> 0",
+        str(measured.predicted["batch"]),
+        f"{measured.predicted['interactive']} clicks were answered",
     )
     third = len(measured.memory_mb) // 3
     first, last = (
@@ -263,3 +277,4 @@ def test_load(report: Report, tmp_path: Path) -> None:
         f"{first:.0f} MB, {last:.0f} MB",
     )
     assert not errors
+    assert measured.predicted["batch"]

@@ -25,6 +25,11 @@ from backend.feedback.learning.project_state import (
     lock_state,
 )
 from backend.feedback.learning.tables import EXAMPLES, STATES, TRUSTED, VERSIONS, in_project
+from backend.feedback.learning.threshold_sums import (
+    change_threshold_sums,
+    read_threshold_sums,
+    recount_threshold_sums,
+)
 from backend.feedback.learning.versions import TrainingExample
 
 #: Annotations of a project that are learned from, the newest.
@@ -76,13 +81,18 @@ class ExampleStore:
             ]:
                 return False
             connection.execute(delete(EXAMPLES).where(*its))
+            removed: dict[int, list[str]] = {project: []}
+            for row in before:
+                removed.setdefault(row.project, []).append(row.paint)
             if examples:
                 first = min((row.learned for row in before), default=self._database.clock())
                 rows = _rows(annotation, project, model, examples, first)
                 connection.execute(insert(EXAMPLES), rows)
-                _delete_oldest(connection, project, model)
+                removed[project] += _delete_oldest(connection, project, model)
             change_state(connection, project, model, changed=state.changed + 1)
-            for other in {row.project for row in before} | {project}:
+            for other, gone in sorted(removed.items()):
+                new = [each.threshold_counts for each in examples] if other == project else []
+                change_threshold_sums(connection, other, model, gone, new)
                 _end_without_examples(connection, other, model)
         return True
 
@@ -96,9 +106,11 @@ class ExampleStore:
             for project, model in places:
                 state = lock_state(connection, project, model)
                 its = (_EXAMPLE.annotation == annotation, *in_project(EXAMPLES, project, model))
-                if connection.execute(delete(EXAMPLES).where(*its)).rowcount:
+                gone = _delete(connection, its)
+                if gone:
                     forgotten = True
                     change_state(connection, project, model, changed=state.changed + 1)
+                    change_threshold_sums(connection, project, model, gone, ())
                     _end_without_examples(connection, project, model)
             connection.execute(delete(TRUSTED).where(TRUSTED.c.annotation == annotation))
         return forgotten
@@ -161,11 +173,20 @@ class ExampleStore:
                 found.extend(connection.scalars(query.where(*self._in(project))))
         return found
 
-    def threshold_counts(self, project: int) -> list[str]:
-        """Return `TrainingExample.threshold_counts` of all examples, ordered by their digests."""
-        query = select(_EXAMPLE.paint).where(*self._in(project))
+    def threshold_sums(self, project: int) -> str:
+        """Return the sums of `TrainingExample.threshold_counts` over all examples of a project.
+
+        Returns:
+            JSON: name of the label -> its counts, of the same form as those of an example.
+        """
+        model = self._model_key()
         with self._database.read() as connection:
-            return list(connection.scalars(query.order_by(_EXAMPLE.digest, _EXAMPLE.paint)))
+            sums = read_threshold_sums(connection, project, model)
+        if sums is not None:
+            return sums
+        with self._database.write() as connection:
+            lock_state(connection, project, model)
+            return recount_threshold_sums(connection, project, model)
 
     def _in(self, project: int) -> tuple[Any, ...]:
         return in_project(EXAMPLES, project, self._model_key())
@@ -197,12 +218,24 @@ def _rows(
     ]
 
 
-def _delete_oldest(connection: Connection, project: int, model: str) -> None:
-    """Delete the examples of the oldest annotations beyond `MOST_ANNOTATIONS`."""
+def _delete_oldest(connection: Connection, project: int, model: str) -> list[str]:
+    """Delete the examples of the oldest annotations beyond `MOST_ANNOTATIONS`.
+
+    Returns:
+        Their `TrainingExample.threshold_counts`.
+    """
     last = connection.execute(_nth_newest(project, model, MOST_ANNOTATIONS + 1)).scalar()
-    if last is not None:
-        examples = in_project(EXAMPLES, project, model)
-        connection.execute(delete(EXAMPLES).where(*examples, _EXAMPLE.annotation <= last))
+    if last is None:
+        return []
+    examples = in_project(EXAMPLES, project, model)
+    return _delete(connection, (*examples, _EXAMPLE.annotation <= last))
+
+
+def _delete(connection: Connection, which: Sequence[Any]) -> list[str]:
+    """Delete examples; return their `TrainingExample.threshold_counts`."""
+    gone = list(connection.scalars(select(_EXAMPLE.paint).where(*which)))
+    connection.execute(delete(EXAMPLES).where(*which))
+    return gone
 
 
 def _nth_newest(project: int, model: str, n: int) -> Select[Any]:

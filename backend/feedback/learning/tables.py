@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Column, Float, Integer, LargeBinary, String, Table, Text
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, String, Table, Text
 
 from backend.database.database import METADATA
 from backend.database.leases import lease_columns
@@ -18,11 +18,13 @@ EXAMPLES: Final = Table(
     Column("annotation", BigInteger, primary_key=True, autoincrement=False),
     Column("model", String(64), primary_key=True),
     Column("picture", Integer, primary_key=True, autoincrement=False),
-    Column("project", Integer, nullable=False, index=True),
+    Column("project", Integer, nullable=False),
     Column("digest", String(64), nullable=False),
     Column("paint", Text, nullable=False),
     Column("learned", Float, nullable=False),
     Column("example", LargeBinary, nullable=False),  # last: SQLite reads all that comes before
+    # examples are counted without a look at their rows, which are large
+    Index("ix_lessons_annotation", "project", "model", "annotation"),
 )
 
 VERSIONS: Final = Table(

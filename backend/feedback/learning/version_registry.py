@@ -32,6 +32,7 @@ from backend.feedback.learning.tables import (
     VERSIONS,
     in_project,
 )
+from backend.feedback.learning.threshold_sums import THRESHOLD_SUMS
 from backend.feedback.learning.trial_store import read_rollbacks
 from backend.feedback.learning.version_rows import (
     adaptation_from_row,
@@ -145,7 +146,8 @@ class VersionRegistry:
         model = self.model_key
         with self._database.write() as connection:
             lock_state(connection, project, model)
-            deleted = (VERSIONS, *OF_TRIALS, *(() if keep_examples else (EXAMPLES,)))
+            of_examples = () if keep_examples else (EXAMPLES, THRESHOLD_SUMS)
+            deleted = (VERSIONS, *OF_TRIALS, *of_examples)
             for table in deleted:
                 connection.execute(delete(table).where(*in_project(table, project, model)))
             if not keep_examples:

@@ -21,6 +21,9 @@ _ROW: Final = 24.0
 _HEIGHT: Final = 250.0  # of a plot over time
 _TICKS: Final = 4
 
+#: Most periods of which each has a point on its line; the points of more would hide the dashes.
+_MOST_POINTS: Final = 40
+
 #: Most labels of a chart, and letters of a name: more cannot be read.
 _MOST_LABELS: Final = 40
 _LONGEST_NAME: Final = 20
@@ -124,7 +127,7 @@ def _bars(title: str, values: dict[str, float]) -> Element:
 def _lines(
     title: str, starts: Sequence[str], series: Sequence[Series], shown: Callable[[float], str]
 ) -> Element:
-    """Draw lines over periods; a single period has points."""
+    """Draw lines over periods, with a point for each where they are few."""
     svg = _canvas(title, _HEIGHT + 30)
     found = [value for each in series for value in each.values if value is not None]
     low, high = _range(found, shares=shown is _whole_percent)
@@ -150,7 +153,7 @@ def _lines(
         at += 44 + _LETTER * len(each.name)
         points = [(x(n), y(value)) for n, value in enumerate(each.values) if value is not None]
         _line(svg, points, class_, dashes)
-        for point in points:
+        for point in points if len(starts) <= _MOST_POINTS else ():
             _add(svg, "circle", {"cx": point[0], "cy": point[1], "r": 3}, class_)
     return svg
 

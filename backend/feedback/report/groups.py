@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate
 from typing import Any
 
 from backend.feedback.report.label_statistics import LabelStatistics
@@ -33,14 +31,9 @@ class Seconds:
     n_without: int = 0
 
     @classmethod
-    def of(cls, with_: Mapping[float, int], without: Mapping[float, int]) -> Seconds:
-        """Take the medians of times with and without a prediction.
-
-        Args:
-            with_: time in seconds -> number of annotations with a prediction that took it.
-            without: time in seconds -> number of annotations from nothing that took it.
-        """
-        return cls(median(with_), median(without), sum(with_.values()), sum(without.values()))
+    def of(cls, sums: GroupSums) -> Seconds:
+        """Take the times of running sums."""
+        return cls(*sums.medians_s, *sums.measured)
 
     def to_json(self) -> Json:
         """Return the figures as JSON."""
@@ -89,7 +82,7 @@ class Group:
             sums.kinds["compared"],
             replace(LabelStatistics.of_sums(total), pictures=pictures),
             labels,
-            Seconds.of(sums.with_prelabel, sums.without_prelabel),
+            Seconds.of(sums),
         )
 
     @cached_property
@@ -107,20 +100,3 @@ class Group:
             "labels": {label: statistics.to_json() for label, statistics in self.labels.items()},
             "seconds": self.seconds.to_json(),
         }
-
-
-def median(times: Mapping[float, int]) -> float | None:
-    """Return the median; None where there is no time.
-
-    Args:
-        times: time -> how often it is there.
-
-    >>> median({10.0: 1, 30.0: 1}), median({10.0: 1, 30.0: 2}), median({})
-    (20.0, 30.0, None)
-    """
-    in_order = sorted(time for time, count in times.items() if count > 0)
-    ends = list(accumulate(times[time] for time in in_order))
-    if not ends:
-        return None
-    low, high = (in_order[bisect_right(ends, at)] for at in ((ends[-1] - 1) // 2, ends[-1] // 2))
-    return (low + high) / 2

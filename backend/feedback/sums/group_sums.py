@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, Final
 
 from backend.feedback.comparison import LabelDiff
@@ -13,6 +15,8 @@ from backend.feedback.sums.label_sums import LabelSums, add_count
 
 #: Times are kept to so many significant digits, so that a million of them are a short list.
 _TIME_DIGITS: Final = 3
+
+_Medians = tuple[float | None, float | None]
 
 
 @dataclass
@@ -35,6 +39,19 @@ class GroupSums:
     labels: dict[str, LabelSums] = field(default_factory=dict)
     with_prelabel: Counter[float] = field(default_factory=Counter)
     without_prelabel: Counter[float] = field(default_factory=Counter)
+    _figures: tuple[_Medians, tuple[int, int]] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
+
+    @property
+    def medians_s(self) -> tuple[float | None, float | None]:
+        """The median times with and without a prediction, in seconds; None where there is none."""
+        return self._figures_of_times()[0]
+
+    @property
+    def measured(self) -> tuple[int, int]:
+        """How many annotations with and without a prediction were measured."""
+        return self._figures_of_times()[1]
 
     @property
     def is_empty(self) -> bool:
@@ -43,6 +60,7 @@ class GroupSums:
 
     def add(self, read: ReadAnnotation, times: int = 1) -> None:
         """Add an annotation; with ``times=-1``, take it away. Of a skipped one, its kind counts."""
+        self._figures = None
         add_count(self.kinds, read.kind, times)
         if read.kind == "skipped":
             return
@@ -80,6 +98,15 @@ class GroupSums:
             _from_flat(value["without"]),
         )
 
+    def _figures_of_times(self) -> tuple[_Medians, tuple[int, int]]:
+        """Return the medians and counts; they are kept until an annotation is added."""
+        if self._figures is None:
+            both = self.with_prelabel, self.without_prelabel
+            with_, without = map(median, both)
+            n_with, n_without = (sum(times.values()) for times in both)
+            self._figures = (with_, without), (n_with, n_without)
+        return self._figures
+
 
 def count_pictures(changes: Sequence[LabelDiff]) -> int:
     """Count the images of an annotation's differences, without those that nothing covers.
@@ -95,6 +122,23 @@ def count_pictures(changes: Sequence[LabelDiff]) -> int:
     covered = [change for change in changes if change.iou is not None]
     labels = Counter(change.label for change in covered)
     return max(len({change.image for change in covered}), *labels.values(), 0)
+
+
+def median(times: Mapping[float, int]) -> float | None:
+    """Return the median; None where there is no time.
+
+    Args:
+        times: time -> how often it is there.
+
+    >>> median({10.0: 1, 30.0: 1}), median({10.0: 1, 30.0: 2}), median({})
+    (20.0, 30.0, None)
+    """
+    in_order = sorted(times)
+    ends = list(accumulate(times[time] for time in in_order))
+    if not ends:
+        return None
+    low, high = (in_order[bisect_right(ends, at)] for at in ((ends[-1] - 1) // 2, ends[-1] // 2))
+    return (low + high) / 2
 
 
 def _rounded(seconds: float) -> float:

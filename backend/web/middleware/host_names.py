@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable
 from functools import cache
 from typing import Final
 
 from flask import Flask, request
+from werkzeug.wrappers import Request
 
 from backend.errors import UnknownName
 from backend.network.host_rules import HostRules
@@ -27,33 +27,50 @@ _PRIVATE_DOMAINS: Final = (".localhost", ".local", ".internal", ".home.arpa", ".
 _LETTERS: Final = re.compile(r"[a-z0-9._:%-]+")
 
 
-def add_host_check(app: Flask, settings: Settings) -> None:
-    """Check the name of each request.
+class HostNames:
+    """The names under which this backend answers.
 
     With a password and no names in the settings every name is allowed: a browser has the password
     for names only under which a person has typed it.
+
+    Args:
+        settings: the password, and the names that were configured.
     """
-    if _is_any_allowed(settings):
-        return
-    rules = HostRules.parse(settings.server_names)
+
+    def __init__(self, settings: Settings) -> None:
+        self._is_any_allowed = settings.basic_auth_user is not None and not settings.server_names
+        self._rules = HostRules.parse(settings.server_names)
+
+    def check(self, request: Request) -> None:
+        """Refuse a request under another name.
+
+        Raises:
+            UnknownName: the backend does not answer under the name of its host.
+        """
+        host = request.host
+        if self.is_private(host) or _has_certificate(request) or _is_ours(host, self._rules):
+            return
+        raise UnknownName(
+            f"This backend does not know the name {host[:100]}: name it in SERVER_NAMES, or "
+            "use an address."
+        )
+
+    def is_private(self, host: str) -> bool:
+        """Tell whether a host is allowed whatever else its request says.
+
+        Args:
+            host: value of the header ``Host``.
+        """
+        return self._is_any_allowed or _is_private(host)
+
+
+def add_host_check(app: Flask, settings: Settings) -> None:
+    """Check the name of each request."""
+    names = HostNames(settings)
 
     @app.before_request
     def check_name() -> None:
-        host = request.host
-        if not _is_private(host) and not _has_certificate() and not _is_ours(host, rules):
-            raise UnknownName(
-                f"This backend does not know the name {host[:100]}: name it in SERVER_NAMES, or "
-                "use an address."
-            )
-
-
-def private_names(settings: Settings) -> Callable[[str], bool]:
-    """Return a function that tells whether a host is allowed, whatever else a request says."""
-    return (lambda _: True) if _is_any_allowed(settings) else _is_private
-
-
-def _is_any_allowed(settings: Settings) -> bool:
-    return settings.basic_auth_user is not None and not settings.server_names
+        names.check(request)
 
 
 def _is_private(host: str) -> bool:
@@ -68,7 +85,7 @@ def _is_private(host: str) -> bool:
     return is_number_or_localhost(name) or "." not in name or name.endswith(_PRIVATE_DOMAINS)
 
 
-def _has_certificate() -> bool:
+def _has_certificate(request: Request) -> bool:
     """Tell whether a browser has found a certificate for the name, or knows it for its own machine.
 
     Only then it sends this header, or an origin of https, and no page can set them.

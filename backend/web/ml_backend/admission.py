@@ -1,9 +1,11 @@
 """Limit how many requests for predictions are worked on at once, and the tasks of each.
 
-What an annotator waits for, an opened task or a prompt, waits in line for its turn. Other clients
-are told to ask again later (429). Label Studio never asks again because of a status; it gets an
-empty entry for each task of a batch that there is no room for, and asks for those tasks again when
-somebody retrieves predictions the next time.
+Requests of Label Studio wait in line for their turn: what an annotator waits for, an opened task or
+a prompt, in one line, and batches in another, so that neither keeps the other out. Which picture
+the model takes next is not decided here. Other clients are told to ask again later (429). Label
+Studio never asks again because of a status; it gets an empty entry for each task of a batch that
+there is no room for, and asks for those tasks again when somebody retrieves predictions the next
+time.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from backend.label_studio.requests import PredictRequest
 from backend.prediction.predictor import priority
 from backend.prediction.task_runner import Entry
 from backend.settings import Settings
-from backend.web.ml_backend.slot_queue import MAX_WAITING, SlotQueue
+from backend.web.ml_backend.slot_queue import MAX_WAITING, MAX_WAITING_BATCHES, SlotQueue
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,8 @@ class Admission:
 
     Args:
         predict: predicts one entry a task; may raise `Busy`.
-        at_once: requests that may be worked on at once.
+        at_once: requests of annotators that may be worked on at once, 2 or more; half as many
+            batches beside them.
         max_tasks: most tasks of one request.
         deadline_s: the longest time in line, in seconds.
 
@@ -53,7 +56,8 @@ class Admission:
         deadline_s: float,
     ) -> None:
         self._predict = predict
-        self._slots = SlotQueue(at_once, MAX_WAITING)
+        self._annotators = SlotQueue(at_once, MAX_WAITING)
+        self._batches = SlotQueue(at_once // 2, MAX_WAITING_BATCHES)
         self._max_tasks = max_tasks
         self._deadline_s = deadline_s
 
@@ -62,14 +66,18 @@ class Admission:
         cls, settings: Settings, predict: Callable[[PredictRequest], list[Entry]]
     ) -> Admission:
         """Make an admission that leaves a part of the threads to ``/health`` and ``/setup``."""
-        reserved = max(2, settings.threads // 4)
-        at_once = settings.threads - reserved
+        at_once = settings.threads - max(2, settings.threads // 4)
         return cls(predict, at_once, settings.max_tasks, settings.predict_deadline_s)
 
     @property
     def waiting(self) -> int:
         """How many requests of annotators wait in line."""
-        return self._slots.waiting
+        return self._annotators.waiting
+
+    @property
+    def waiting_batches(self) -> int:
+        """How many batches wait in line."""
+        return self._batches.waiting
 
     def predict(self, read: Callable[[], PredictRequest], by_label_studio: bool) -> list[Entry]:
         """Predict the tasks of a request.
@@ -77,8 +85,8 @@ class Admission:
         Args:
             read: reads the request, which may be large; not called where a client other than Label
                 Studio is refused.
-            by_label_studio: whether Label Studio asks. An annotator's request waits in line then,
-                and the entry of a task that there is no room for is ``[]``.
+            by_label_studio: whether Label Studio asks. Its request waits in line then, and the
+                entry of a task that there is no room for is ``[]``.
 
         Returns:
             One entry a task, in their order.
@@ -87,21 +95,20 @@ class Admission:
             Busy: there is no room for the request.
             BackendError: from `read`, or from the function that predicts.
         """
-        has_slot = self._slots.try_acquire()
+        if not by_label_studio and not (self._annotators.has_free or self._batches.has_free):
+            raise Busy(_NO_SLOT)
+        request = read()
+        slots = self._batches if priority(request) is Priority.BATCH else self._annotators
+        came = time.monotonic()
+        has_slot = slots.acquire(self._deadline_s if by_label_studio else 0.0)
         try:
-            if not has_slot and not by_label_studio:
-                raise Busy(_NO_SLOT)
-            request = read()
-            if not has_slot and priority(request) is not Priority.BATCH:
-                came = time.monotonic()
-                has_slot = self._slots.acquire(self._deadline_s)
-                request = replace(request, waited_s=time.monotonic() - came)
+            request = replace(request, waited_s=time.monotonic() - came)
             if by_label_studio and request.context is None:
                 return self._predict_some(request, has_slot)
             return self._predict_all(request, has_slot)
         finally:
             if has_slot:
-                self._slots.release()
+                slots.release()
 
     def _predict_all(self, request: PredictRequest, has_slot: bool) -> list[Entry]:
         count = len(request.tasks) + request.tasks_left_out

@@ -10,6 +10,9 @@ from typing import Final
 #: How many requests of annotators may wait in line. Each holds a thread.
 MAX_WAITING: Final = 64
 
+#: How many batches may wait in line. Each holds a thread and its tasks.
+MAX_WAITING_BATCHES: Final = 16
+
 
 @dataclass(eq=False)
 class _Waiter:
@@ -37,13 +40,11 @@ class SlotQueue:
         with self._lock:
             return len(self._waiters)
 
-    def try_acquire(self) -> bool:
-        """Take a slot if one is free; return whether it was. Nobody waits while one is free."""
+    @property
+    def has_free(self) -> bool:
+        """Whether a slot is free. Nobody waits while one is."""
         with self._lock:
-            if not self._free:
-                return False
-            self._free -= 1
-            return True
+            return self._free > 0
 
     def acquire(self, timeout_s: float) -> bool:
         """Take a slot, waiting in line for one; return whether there was one in time.

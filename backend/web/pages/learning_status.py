@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from backend.errors import ModelUnavailable
 from backend.feedback.learning.learner import Learner
-from backend.feedback.learning.thresholds import ThresholdCounts, add_up, counts_from_json
+from backend.feedback.learning.thresholds import ThresholdCounts, counts_from_json
 from backend.feedback.learning.trials import TrialPicture
 from backend.feedback.learning.versions import LearningState, Version, due_after
 from backend.settings import Settings
 
 Json = dict[str, Any]
+
+#: Projects of which the parsed threshold counts are kept in memory; each takes about 0.2 MB.
+_MAX_PARSED: Final = 8
 
 
 def describe_learning(
@@ -45,7 +48,7 @@ def describe_learning(
     try:
         state = learner.registry.state(project)
         versions = learner.registry.versions(project)
-        counts = _sum_counts(tuple(learner.examples.threshold_counts(project)))
+        counts = _parsed(learner.examples.threshold_sums(project))
         trial = _describe_trial(learner, project)
     except ModelUnavailable as error:
         return described | LearningState(project, trouble=str(error)).to_json()
@@ -108,7 +111,7 @@ def _describe_threshold(counts: ThresholdCounts) -> Json:
     }
 
 
-@lru_cache(maxsize=1)  # each view of a page asks again; many examples are MB of text
-def _sum_counts(counts: tuple[str, ...]) -> Mapping[str, ThresholdCounts]:
-    """Sum the stored counts of all training examples, by label."""
-    return add_up(map(counts_from_json, counts))
+@lru_cache(maxsize=_MAX_PARSED)
+def _parsed(sums: str) -> Mapping[str, ThresholdCounts]:
+    """Parse the sums of a project, for reading alone: mostly they are as at the last look."""
+    return counts_from_json(sums)

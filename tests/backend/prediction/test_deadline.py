@@ -90,6 +90,16 @@ def test_the_rest_goes_on_and_the_next_request_takes_it(
     assert sorted(work.made) == [1, 2, 3], "each was made once"
 
 
+def test_the_time_in_line_counts_towards_the_deadline_of_a_batch(
+    make_runner: Callable[..., DeadlineRunner],
+) -> None:
+    work, runner = HeldWork(1), make_runner(deadline_s=FOREVER_S)
+    assert made_of(runner.run(tasks(1), VERSION, 7, work, waited_s=FOREVER_S)) == [None]
+    work.release()
+    wait_for(lambda: runner.count_waiting() == {})
+    assert made_of(runner.run(tasks(1), VERSION, 7, work)) == [1], "it has gone on"
+
+
 def test_a_request_for_what_is_being_made_joins_it(
     make_runner: Callable[..., DeadlineRunner],
 ) -> None:

@@ -11,23 +11,22 @@ from contextlib import contextmanager
 import pytest
 import requests
 
+from backend.settings import Settings
 from backend.web import acceptor
 from backend.web.acceptor import ANSWERED, CONNECTION, Acceptor, plain_host
+from backend.web.middleware.host_names import HostNames
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: backend:9090\r\nAccept: */*\r\n\r\n"
 
 
-def is_private(host: str) -> bool:
-    return "evil" not in host
-
-
 @contextmanager
-def accepting() -> Iterator[tuple[int, socket.socket]]:
+def accepting(**settings: str) -> Iterator[tuple[int, socket.socket]]:
     """The value is the port, and the backend's end of the link."""
+    names = HostNames(Settings(**settings))
     ours, its = socket.socketpair()
     ours.settimeout(30)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=Acceptor([listening], its, "demo", is_private).run)
+        thread = threading.Thread(target=Acceptor([listening], its, "demo", names).run)
         thread.start()
         try:
             yield listening.getsockname()[1], ours
@@ -96,6 +95,24 @@ def test_all_else_goes_to_the_backend_untouched(sent: bytes) -> None:
             assert connection.recv(len(sent) + 1) == sent
             connection.sendall(b"answer")
             assert client.recv(6) == b"answer"
+
+
+def test_under_an_unknown_name_the_acceptor_never_answers() -> None:
+    """Neither before the backend has reported itself nor in any of its states."""
+    asked = HEALTH.replace(b"backend:9090", b"clearclip.lab.example")
+    with accepting(server_names="clearclip.lab.example") as (port, link):
+        for state in ("", "loading", "ready", "failed"):
+            if state:
+                report(link, state)
+            with connect(port, asked), handed_over(link) as connection:
+                assert connection.recv(9999) == asked
+
+
+def test_with_a_password_and_no_names_the_acceptor_answers_under_any() -> None:
+    with accepting(basic_auth_user="ann", basic_auth_pass="secret") as (port, link):
+        report(link)
+        with connect(port, HEALTH.replace(b"backend:9090", b"evil.example")) as client:
+            assert client.recv(15) == b"HTTP/1.1 200 OK"
 
 
 def test_a_silent_connection_goes_to_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:

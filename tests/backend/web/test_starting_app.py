@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, request
 from werkzeug.test import Client
 
 from backend.settings import Settings
@@ -65,6 +65,50 @@ def test_nobody_waits_longer_than_a_prediction_may_take(may_end: threading.Event
     answer = client.post("/setup")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
     may_end.set()
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/metrics", "/", "/setup", "/nothing"])
+def test_under_an_unknown_name_nobody_is_told_anything(
+    may_end: threading.Event, path: str
+) -> None:
+    client = Client(starting(may_end, true_app, server_names="*.lab.example"))
+    answer = client.get(path, headers={"Host": "evil.example"})
+    sentence = (
+        "This backend does not know the name evil.example: name it in SERVER_NAMES, or use an "
+        "address."
+    )
+    assert answer.status == f"403 {sentence}"
+    assert answer.get_json() == {"error": sentence}
+    assert SECURITY_HEADERS.items() <= dict(answer.headers).items()
+    assert client.get("/health", headers={"Host": "gpu.lab.example"}).status_code == 200
+    may_end.set()
+
+
+def test_a_failure_is_told_under_no_unknown_name(may_end: threading.Event) -> None:
+    def fail() -> Any:
+        raise ValueError("MODEL: there is none.")
+
+    app = starting(may_end, fail)
+    may_end.set()
+    app.wait()
+    assert Client(app).post("/setup", headers={"Host": "evil.example"}).status_code == 403
+
+
+def test_a_trusted_proxy_says_the_name_before_and_after(may_end: threading.Event) -> None:
+    def echo() -> Flask:
+        app = Flask("echo")
+        app.add_url_rule("/where", "where", lambda: f"{request.host} {request.root_path}")
+        return app
+
+    app = starting(may_end, echo, trusted_proxies=1, server_names="label.lab.example")
+    client, inside = Client(app), {"Host": "backend:9090", "X-Forwarded-Prefix": "/clearclip"}
+    evil = client.get("/health", headers=inside | {"X-Forwarded-Host": "evil.example"})
+    assert evil.status_code == 403
+    with ThreadPoolExecutor(1) as pool:
+        ours = inside | {"X-Forwarded-Host": "label.lab.example"}
+        waiting = pool.submit(Client(app).get, "/where", headers=ours)
+        may_end.set()
+        assert waiting.result(60).text == "label.lab.example /clearclip"
 
 
 @pytest.mark.parametrize(

@@ -259,7 +259,8 @@ def test_what_the_words_had_right_is_counted(database: Database) -> None:
     upper[:20, 40:] = True
     school = School(database)
     school.learner.learn(corrected(1, {"blue": upper}))
-    (counts,) = school.stores.examples.threshold_counts(7)
+    (kept,) = school.stores.examples.examples(7)
+    counts = kept.threshold_counts
     assert '"true_px": 400' in counts
     for key, wanted in (("right", 400.0), ("wrong", 400.0)):
         steps = [0.0] * 50

@@ -16,6 +16,12 @@ def savings_of(
     *shares: float, kind: AnnotationOrigin = "compared", name: str = "label {}"
 ) -> PrelabelReport:
     """A label a share of saved paint, a day an annotation."""
+    return measure(7, reads_of(*shares, kind=kind, name=name))
+
+
+def reads_of(
+    *shares: float, kind: AnnotationOrigin = "compared", name: str = "label {}"
+) -> list[ReadAnnotation]:
     reads = []
     for number, share in enumerate(shares):
         wrong = round(100 * (1 - share))
@@ -26,7 +32,7 @@ def savings_of(
         reads.append(
             ReadAnnotation(number, 7, 1, kind, "v", 1, 10.0 + number, DAY * number, changes=changes)
         )
-    return measure(7, reads)
+    return reads
 
 
 def texts(svg: Element) -> list[str]:
@@ -58,6 +64,13 @@ def test_lines_over_time_stay_in_the_picture_and_say_what_they_are() -> None:
     assert len(dashes) == 3, "they differ without their colours too"
     saved = [y for _, y in points[-4:]]
     assert saved[3] < saved[1] < saved[0] < saved[2]
+
+
+def test_lines_over_many_periods_keep_their_dashes_free_of_points() -> None:
+    report = measure(7, reads_of(*[0.5] * 60), step="day")
+    svg = fromstring(plots(report)["over-time"])
+    assert list(svg.iter("circle")) == []
+    assert {len(line.get("points", "").split()) for line in svg.iter("polyline")} == {2, 60}
 
 
 def test_seconds_are_shown_of_those_that_were_measured() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from backend.errors import BadRequest, Busy
 from backend.label_studio.requests import Context, PredictRequest, Task
+from backend.web.ml_backend import admission
 from backend.web.ml_backend.admission import Admission
 
 
@@ -28,14 +30,14 @@ def busy(_: PredictRequest) -> list[Any]:
 
 def test_what_is_within_the_limits_is_answered_whole() -> None:
     for by_label_studio in (False, True):
-        entries = Admission(numbered, 1, max_tasks=3, deadline_s=20).predict(
+        entries = Admission(numbered, 2, max_tasks=3, deadline_s=20).predict(
             lambda: asked(3), by_label_studio
         )
         assert entries == [{"result": [0]}, {"result": [1]}, {"result": [2]}]
 
 
 def test_label_studio_has_empty_entries_for_the_tasks_above_the_limit() -> None:
-    entries = Admission(numbered, 1, max_tasks=2, deadline_s=20).predict(
+    entries = Admission(numbered, 2, max_tasks=2, deadline_s=20).predict(
         lambda: asked(5), by_label_studio=True
     )
     assert entries == [{"result": [0]}, {"result": [1]}, [], [], []]
@@ -43,13 +45,13 @@ def test_label_studio_has_empty_entries_for_the_tasks_above_the_limit() -> None:
 
 def test_others_are_told_to_ask_for_fewer() -> None:
     with pytest.raises(Busy, match=r"5 tasks, more than MAX_TASKS \(2\)"):
-        Admission(numbered, 1, max_tasks=2, deadline_s=20).predict(
+        Admission(numbered, 2, max_tasks=2, deadline_s=20).predict(
             lambda: asked(5), by_label_studio=False
         )
 
 
 def test_a_full_queue_is_an_empty_entry_unless_an_annotator_waits() -> None:
-    admission = Admission(busy, 1, max_tasks=9, deadline_s=20)
+    admission = Admission(busy, 2, max_tasks=9, deadline_s=20)
     assert admission.predict(lambda: asked(1), by_label_studio=True) == [[]]
     with pytest.raises(Busy):
         admission.predict(lambda: asked(1, Context()), by_label_studio=True)
@@ -57,46 +59,11 @@ def test_a_full_queue_is_an_empty_entry_unless_an_annotator_waits() -> None:
         admission.predict(lambda: asked(1), by_label_studio=False)
 
 
-def test_no_more_than_some_are_worked_on_at_once() -> None:
-    inside, may_end = threading.Semaphore(0), threading.Event()
-
-    def slow(request: PredictRequest) -> list[Any]:
-        inside.release()
-        assert may_end.wait(20)
-        return numbered(request)
-
-    admission = Admission(slow, 2, max_tasks=9, deadline_s=20)
-    answers: list[Any] = []
-    threads = [
-        threading.Thread(
-            target=lambda: answers.append(
-                admission.predict(lambda: asked(1), by_label_studio=False)
-            )
-        )
-        for _ in range(2)
-    ]
-    for thread in threads:
-        thread.start()
-        assert inside.acquire(timeout=20)
-
-    def unread() -> PredictRequest:
-        raise AssertionError("a body that there is no room for is not read")
-
-    with pytest.raises(Busy):
-        admission.predict(unread, by_label_studio=False)
-    assert admission.predict(lambda: asked(3), by_label_studio=True) == [[], [], []]
-    may_end.set()
-    for thread in threads:
-        thread.join(20)
-    assert len(answers) == 2
-    assert admission.predict(lambda: asked(1), by_label_studio=False)
-
-
 def test_a_request_that_cannot_be_read_leaves_its_place() -> None:
     def unreadable() -> PredictRequest:
         raise BadRequest("no JSON")
 
-    admission = Admission(numbered, 1, max_tasks=9, deadline_s=20)
+    admission = Admission(numbered, 2, max_tasks=9, deadline_s=20)
     for _ in range(3):
         with pytest.raises(BadRequest):
             admission.predict(unreadable, by_label_studio=True)
@@ -138,42 +105,142 @@ def until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it has not come true in 20 s")
 
 
+def batch_of(count: int, project: int) -> PredictRequest:
+    return replace(asked(count), project_id=project)
+
+
+class Full:
+    """An admission whose two slots are held by annotators, until they may end."""
+
+    def __init__(self, deadline_s: float = 20) -> None:
+        self.held = Held()
+        self.admission = Admission(self.held, 2, max_tasks=9, deadline_s=deadline_s)
+        self.answers: dict[str, list[Any]] = {}
+        self.threads: list[threading.Thread] = []
+        for name in ("first", "second"):
+            self.ask(name, asked(1, Context()))
+            assert self.held.inside.acquire(timeout=20)
+
+    def ask(self, name: str, request: PredictRequest) -> None:
+        """Ask as Label Studio, in a thread."""
+
+        def run() -> None:
+            self.answers[name] = self.admission.predict(lambda: request, by_label_studio=True)
+
+        self.threads.append(started(run))
+
+    def wait_for_line(self, annotators: int = 0, batches: int = 0) -> None:
+        """Wait until so many wait in line."""
+        until(lambda: self.admission.waiting == annotators)
+        until(lambda: self.admission.waiting_batches == batches)
+
+    def end(self) -> None:
+        self.held.may_end.set()
+        for thread in self.threads:
+            thread.join(20)
+
+
+def test_other_clients_are_refused_unread_while_all_slots_are_held() -> None:
+    full = Full()
+    full.ask("batch", asked(2))
+    assert full.held.inside.acquire(timeout=20)
+
+    def unread() -> PredictRequest:
+        raise AssertionError("a body that there is no room for is not read")
+
+    with pytest.raises(Busy):
+        full.admission.predict(unread, by_label_studio=False)
+    full.end()
+    assert full.admission.predict(lambda: asked(1), by_label_studio=False)
+
+
+def test_a_batch_of_another_client_is_refused_where_batches_hold_all_of_theirs() -> None:
+    held = Held()
+    admission = Admission(held, 2, max_tasks=9, deadline_s=20)
+    batch = started(lambda: admission.predict(lambda: asked(3), by_label_studio=True))
+    assert held.inside.acquire(timeout=20)
+    with pytest.raises(Busy):
+        admission.predict(lambda: asked(2), by_label_studio=False)
+    held.may_end.set()
+    assert admission.predict(lambda: asked(1), by_label_studio=False)
+    batch.join(20)
+
+
 @pytest.mark.parametrize("context", [None, Context()], ids=["opened task", "prompt"])
 def test_an_annotator_waits_in_line_while_others_have_all_places(context: Context | None) -> None:
+    full = Full()
+    full.ask("annotator", asked(1, context))
+    full.wait_for_line(1)
+    full.end()
+    assert full.answers["annotator"] == [{"result": [0]}]
+    first, _, waited_s = full.held.waited_s
+    assert first < waited_s
+
+
+def test_a_batch_has_a_slot_beside_annotators_without_end() -> None:
+    full = Full()
+    for number in range(3):
+        full.ask(f"click {number}", asked(1, Context()))
+        full.wait_for_line(number + 1)
+    full.ask("batch", batch_of(3, project=8))
+    assert full.held.inside.acquire(timeout=20), "while three clicks wait"
+    assert full.held.order[-1] == 8
+    assert full.admission.waiting == 3
+    full.end()
+    assert full.answers["batch"] == [{"result": [0]}, {"result": [1]}, {"result": [2]}]
+
+
+def test_batches_wait_in_a_line_of_their_own_and_the_last_are_left_for_the_next_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admission, "MAX_WAITING_BATCHES", 1)
+    full = Full()
+    full.ask("first batch", batch_of(2, project=8))
+    assert full.held.inside.acquire(timeout=20)
+    full.ask("next batch", batch_of(2, project=9))
+    full.wait_for_line(batches=1)
+    assert full.admission.predict(lambda: asked(3), by_label_studio=True) == [[], [], []]
+    full.end()
+    assert full.answers["next batch"] == [{"result": [0]}, {"result": [1]}]
+    *_, before, waited_s = full.held.waited_s
+    assert before < waited_s, "which counts towards its deadline"
+
+
+def test_any_number_of_batches_leaves_annotators_their_slots() -> None:
     held = Held()
-    admission = Admission(held, 1, max_tasks=9, deadline_s=20)
-    batch = started(lambda: admission.predict(lambda: asked(3), by_label_studio=True))
-    assert held.inside.acquire(timeout=20)
-    answers: list[Any] = []
-    annotator = started(
-        lambda: answers.append(admission.predict(lambda: asked(1, context), by_label_studio=True))
-    )
-    until(lambda: admission.waiting == 1)
-    assert admission.predict(lambda: asked(2), by_label_studio=True) == [[], []], "a batch"
+    admission = Admission(held, 4, max_tasks=9, deadline_s=20)
+    batches = [
+        started(lambda: admission.predict(lambda: asked(3), by_label_studio=True)) for _ in range(5)
+    ]
+    until(lambda: admission.waiting_batches == 3)
+    annotators = [
+        started(lambda: admission.predict(lambda: asked(1, Context()), by_label_studio=True))
+        for _ in range(4)
+    ]
+    for _ in range(2 + 4):
+        assert held.inside.acquire(timeout=20)
+    assert admission.waiting == 0
     held.may_end.set()
-    for thread in (batch, annotator):
+    for thread in (*batches, *annotators):
         thread.join(20)
-    assert answers == [[{"result": [0]}]]
-    assert held.waited_s[0] == 0 < held.waited_s[1]
 
 
-def test_an_annotator_waits_no_longer_than_the_deadline() -> None:
-    held = Held()
-    admission = Admission(held, 1, max_tasks=9, deadline_s=0.01)
-    batch = started(lambda: admission.predict(lambda: asked(3), by_label_studio=True))
-    assert held.inside.acquire(timeout=20)
-    assert admission.predict(lambda: asked(1), by_label_studio=True) == [[]]
+def test_nobody_waits_longer_than_the_deadline() -> None:
+    full = Full(deadline_s=0.01)
+    assert full.admission.predict(lambda: asked(1), by_label_studio=True) == [[]]
     with pytest.raises(Busy):
-        admission.predict(lambda: asked(1, Context()), by_label_studio=True)
-    held.may_end.set()
-    batch.join(20)
+        full.admission.predict(lambda: asked(1, Context()), by_label_studio=True)
+    full.ask("batch", asked(2))
+    assert full.held.inside.acquire(timeout=20)
+    assert full.admission.predict(lambda: asked(2), by_label_studio=True) == [[], []]
+    full.end()
 
 
 def test_a_request_that_cannot_be_predicted_hands_its_place_on() -> None:
     def failing(_: PredictRequest) -> list[Any]:
         raise RuntimeError("the model is gone")
 
-    admission = Admission(failing, 1, max_tasks=9, deadline_s=20)
+    admission = Admission(failing, 2, max_tasks=9, deadline_s=20)
     for _ in range(3):
         with pytest.raises(RuntimeError):
             admission.predict(lambda: asked(1), by_label_studio=True)

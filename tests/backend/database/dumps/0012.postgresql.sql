@@ -1,0 +1,1 @@
+INSERT INTO threshold_sums (project, model, examples, sums) VALUES (7, 'model', 1, '{}');

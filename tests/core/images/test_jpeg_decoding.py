@@ -1,0 +1,128 @@
+"""JPEG files have the pixels that Pillow gives them, and all else that is no plain one is Pillow's."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from clearclip_core import render_scene
+from clearclip_core.images.jpeg_decoding import decode_jpeg, transpose
+from clearclip_core.images.opening import open_image
+from clearclip_core.images.preprocessing import decode_rgb, to_rgb
+
+SCENE = Image.fromarray(render_scene(5, size_hw=(150, 203)).image)
+
+
+def jpeg(image: Image.Image = SCENE, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "JPEG", **{"quality": 90, **options})
+    return file.getvalue()
+
+
+def opened(content: bytes) -> Image.Image:
+    return open_image(io.BytesIO(content))
+
+
+def by_pillow(content: bytes) -> npt.NDArray[np.uint8]:
+    return to_rgb(Image.open(io.BytesIO(content)))
+
+
+def assert_same(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> None:
+    """Releases of the decoder may round otherwise."""
+    assert one.shape == other.shape
+    assert one.dtype == np.uint8
+    assert one.flags.c_contiguous
+    assert np.abs(one.astype(int) - other).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"progressive": True},
+        {"optimize": True},
+        {"quality": 30},
+        {"subsampling": 0},
+        {"subsampling": 1},
+        {"subsampling": 2},
+        {"keep_rgb": True},
+        {"restart_marker_blocks": 3},
+        {"comment": b"two bytes of an end: \xff\xd9"},
+    ],
+)
+def test_plain_files_have_the_pixels_that_pillow_gives_them(options: dict[str, Any]) -> None:
+    content = jpeg(**options)
+    decoded = decode_jpeg(opened(content))
+    assert decoded is not None
+    assert_same(decoded, by_pillow(content))
+    assert np.abs(decoded.astype(int) - np.asarray(SCENE)).mean() < 12, "red is red"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_they_are_turned_upright(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = jpeg(exif=exif)
+    assert decode_jpeg(opened(content)) is not None
+    assert_same(decode_rgb(opened(content)), by_pillow(content))
+
+
+@pytest.mark.parametrize("how", Image.Transpose)
+def test_arrays_are_turned_as_images(how: Image.Transpose) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 5, 3)).astype(np.uint8)
+    turned = np.asarray(Image.fromarray(pixels).transpose(how))
+    np.testing.assert_array_equal(transpose(pixels, how), turned)
+
+
+def frame_again(content: bytes, height: int) -> bytes:
+    """Put a second frame, of another height, before the first scan."""
+    at = content.index(b"\xff\xc0")
+    frame = content[at : at + 2 + int.from_bytes(content[at + 2 : at + 4], "big")]
+    other = frame[:5] + height.to_bytes(2, "big") + frame[7:]
+    scan = content.index(b"\xff\xda")
+    return content[:scan] + other + content[scan:]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        jpeg(SCENE.convert("L")),
+        jpeg(SCENE.convert("CMYK")),
+        jpeg()[:-2],
+        jpeg()[:-500],
+        jpeg() + b"\0",
+        frame_again(jpeg(), 30_000),
+        jpeg().replace(b"\xff\xc0", b"\xff\xc9"),
+    ],
+    ids=["grey", "CMYK", "no end", "truncated", "more behind it", "two frames", "arithmetic"],
+)
+def test_all_else_is_left_to_pillow(content: bytes) -> None:
+    assert decode_jpeg(opened(content)) is None
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_other_colours_are_as_before(mode: str) -> None:
+    content = jpeg(SCENE.convert(mode))
+    np.testing.assert_array_equal(decode_rgb(opened(content)), by_pillow(content))
+
+
+def test_other_formats_and_decoded_images_are_left_to_pillow() -> None:
+    file = io.BytesIO()
+    SCENE.save(file, "PNG")
+    assert decode_jpeg(opened(file.getvalue())) is None
+    np.testing.assert_array_equal(decode_rgb(opened(file.getvalue())), np.asarray(SCENE))
+    image = opened(jpeg())
+    image.load()
+    assert decode_jpeg(image) is None
+    assert decode_jpeg(SCENE) is None
+
+
+@pytest.mark.parametrize("lost", [1, 100, 2000])
+def test_a_truncated_file_is_an_error(lost: int) -> None:
+    with pytest.raises(OSError, match="truncated"):
+        decode_rgb(opened(jpeg()[:-lost]))
