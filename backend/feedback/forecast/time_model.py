@@ -95,13 +95,13 @@ def fit(times: LeadTimes) -> TimeModel:
         raise ValueError(f"Expected argument `times` to hold at least 3 times, but got {n}.")
     design, (prior_mean, precision) = _design(times), _prior(times)
     logs = np.log(times.seconds)
-    kept = np.ones(n, np.bool_)
+    kept: npt.NDArray[np.bool_] = np.ones(n, np.bool_)
     spread, coefficients = _spread(logs - np.median(logs)), prior_mean
     covariance = np.diag(1 / precision)
     for _ in range(_ROUNDS):
         used = design[kept]
         information = used.T @ used / spread**2 + np.diag(precision)
-        covariance = np.linalg.inv(information)
+        covariance = np.asarray(np.linalg.inv(information), np.float64)
         right = used.T @ logs[kept] / spread**2 + precision * prior_mean
         coefficients = np.asarray(covariance @ right, np.float64)
         residuals = logs - design @ coefficients
