@@ -30,6 +30,11 @@ COMMANDS: Final = {
         "report",
         "Report how much work the prelabels of a project save, from the corrected annotations.",
     ),
+    "hours-left": CommandSource(
+        "backend.cli.hours_left",
+        "hours_left",
+        "Foretell how many hours of annotation a project still takes, with and without prelabels.",
+    ),
     "eval": CommandSource(
         "backend.cli.evaluate",
         "evaluate",

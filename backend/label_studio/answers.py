@@ -51,6 +51,7 @@ class _TaskRow(_Id):
     predictions_model_versions: str | None = None
     total_annotations: int | None = None
     cancelled_annotations: int | None = None
+    predictions_score: float | None = None
 
 
 class _TaskPage(_Checked):

@@ -122,7 +122,9 @@ def _pages(
         files,
         body,
     ).blueprint()
-    yield ReportRoutes(settings, services.annotations, files, describe).blueprint()
+    yield ReportRoutes(
+        settings, services.annotations, services.forecasts, files, describe
+    ).blueprint()
     yield LearningRoutes(settings, learner, describe, files, body).blueprint()
 
 

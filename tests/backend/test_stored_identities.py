@@ -23,6 +23,7 @@ from backend.database.database import Database
 from backend.errors import ImageNotFound
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.comparison import LabelDiff
+from backend.feedback.forecast.hours_left import Hours, HoursLeft
 from backend.feedback.learning.model_key import model_key
 from backend.feedback.learning.thresholds import ThresholdCounts
 from backend.feedback.learning.version_file import export, read_export
@@ -248,7 +249,15 @@ def test_a_kept_feature(tmp_path: Path, cls: torch.Tensor | None) -> None:
 
 
 def columns_of(store: JobStore) -> dict[str, list[str]]:
-    names = ("jobs", "job_tasks", "failures", "results", "annotations", "annotation_sums")
+    names = (
+        "jobs",
+        "job_tasks",
+        "failures",
+        "results",
+        "annotations",
+        "annotation_sums",
+        "forecasts",
+    )
     with store.database.read() as connection:
         return {
             name: list(connection.execute(text(f"SELECT * FROM {name}")).keys())
@@ -277,6 +286,7 @@ def test_the_columns_of_the_tables() -> None:
             *("changes", "reason"),
         ],
         "annotation_sums": ["project", "grouping", "name", "sums"],
+        "forecasts": ["project", "annotations", "due", "figures"],
         "lessons": [
             *("annotation", "model", "picture", "project", "digest", "paint", "learned"),
             "example",
@@ -361,6 +371,21 @@ def test_a_change_that_an_older_release_has_kept() -> None:
     older = {"label": "car", "accepted": 1, "predicted_px": 2, "true_px": 3, "shared_px": 1}
     expected = LabelDiff("car", accepted=1, predicted_px=2, true_px=3, shared_px=1)
     assert LabelDiff.from_json(older) == expected
+
+
+def test_a_forecast() -> None:
+    forecast = HoursLeft(1000.0, 12, 20, 3, 1, Hours(2.0, 1.5, 2.5), None)
+    written = {
+        "made": 1000.0,
+        "tasks_left": 12,
+        "annotations_with": 20,
+        "annotations_without": 3,
+        "left_open": 1,
+        "with_prelabels": {"hours": 2.0, "low": 1.5, "high": 2.5},
+        "without_prelabels": None,
+    }
+    assert json.dumps(forecast.to_json()) == json.dumps(written)
+    assert HoursLeft.from_json(written) == forecast
 
 
 def test_how_right_a_label_was() -> None:
@@ -596,7 +621,7 @@ def test_the_report(client: FlaskClient) -> None:
     report = answer(client, "/projects/7/report.json")
     assert list(report) == [
         *("project", "label", "annotations", "waiting", "all", "step", "periods", "versions"),
-        *("harmful", "missing", "broken", "definitions", "learned"),
+        *("harmful", "missing", "broken", "definitions", "hours_left", "learned"),
     ]
     assert list(report["annotations"]) == [
         *("compared", "scratch", "copy", "converted", "foreign", "lost", "skipped", "broken"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import Flask, Response, render_template, request
 
+from backend.feedback.forecast.hours_left import hours
 from backend.feedback.report.definitions import percent
 
 #: Content-Security-Policy: a page runs its own script and style, and asks only this server.
@@ -18,8 +19,8 @@ _POLICY = (
 
 
 def add_filters(app: Flask) -> None:
-    """Let templates use `duration`, `ago`, `count`, `size` and `percent`."""
-    for text_filter in (duration, ago, count, size, percent):
+    """Let templates use `duration`, `ago`, `count`, `size`, `percent` and `hours`."""
+    for text_filter in (duration, ago, count, size, percent, hours):
         app.add_template_filter(text_filter)
 
 

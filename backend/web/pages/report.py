@@ -10,6 +10,7 @@ from flask import Blueprint, Response, request
 
 from backend.errors import BadRequest, PlotNotFound
 from backend.feedback.annotation_store import AnnotationStore
+from backend.feedback.forecast.forecast_store import ForecastStore
 from backend.feedback.report.charts import PLOTS, plots
 from backend.feedback.report.csv_table import to_csv
 from backend.feedback.report.definitions import DEFINITIONS, FEW, KINDS, MOST_VERSIONS
@@ -66,6 +67,7 @@ class ReportRoutes:
     Args:
         settings: what is served.
         annotations: what was read of annotations.
+        forecasts: how many hours of annotation are left.
         files: makes links to Label Studio.
         describe_learning: describes what a project has learned, to show it with the report.
     """
@@ -74,11 +76,13 @@ class ReportRoutes:
         self,
         settings: Settings,
         annotations: AnnotationStore,
+        forecasts: ForecastStore,
         files: LabelStudioFiles,
         describe_learning: Callable[[int], Json],
     ) -> None:
         self._has_key = settings.label_studio_api_key is not None
         self._annotations = annotations
+        self._forecasts = forecasts
         self._files = files
         self._describe_learning = describe_learning
 
@@ -104,6 +108,7 @@ class ReportRoutes:
             definitions=DEFINITIONS,
             kinds=KINDS,
             few=FEW,
+            hours_left=self._forecasts.read(project),
             most_versions=MOST_VERSIONS,
             url=self._files.task_url(project),
             no_key="" if self._has_key else _NO_KEY,
@@ -112,9 +117,13 @@ class ReportRoutes:
         )
 
     def figures(self, project: int) -> Response:
-        """Answer with the report and what was learned, as JSON."""
-        report = self._report(project).to_json()
-        return json_response(report | {"learned": self._describe_learning(project)})
+        """Answer with the report, the hours left and what was learned, as JSON."""
+        report, forecast = self._report(project).to_json(), self._forecasts.read(project)
+        more = {
+            "hours_left": None if forecast is None else forecast.to_json(),
+            "learned": self._describe_learning(project),
+        }
+        return json_response(report | more)
 
     def table(self, project: int) -> Response:
         """Answer with the report as a CSV file."""

@@ -250,9 +250,16 @@ class FakeStudio:
         row |= {"total_annotations": skips.count(False), "cancelled_annotations": skips.count(True)}
         row["created_at"] = _at(self.made.get(task, 0.0))
         row["updated_at"] = _at(self._changed_at(task))
+        if "predictions_score" in query:
+            row["predictions_score"] = self._score(task)
         if "predictions_model_versions" in query:
             row["predictions_model_versions"] = ", ".join(set(versions))
         return row
+
+    def _score(self, task: int) -> float | None:
+        """As seen: the mean over all predictions of the task."""
+        scores = [p["score"] for p in self.predictions if p["task"] == task]
+        return sum(scores) / len(scores) if scores else None
 
     def _changed_at(self, task: int) -> float:
         return self.changed.get(task, self.made.get(task, 0.0))
@@ -277,6 +284,9 @@ class FakeStudio:
                 ("draft_exists", "equal"): lambda v: (task in self.drafted) == v,
                 ("updated_at", "greater"): lambda v: self._changed_at(task) > _read(v),
                 ("total_predictions", "greater_or_equal"): lambda v: len(versions) >= v,
+                ("predictions_score", "greater_or_equal"): lambda v: (
+                    (score := self._score(task)) is not None and score >= v
+                ),
             }[column, each["operator"]]
             if not fits(value):
                 return False

@@ -30,5 +30,10 @@ def test_labeled_tasks() -> None:
     assert (item["operator"], item["value"]) == ("greater", 0)
 
 
+def test_tasks_with_a_score() -> None:
+    (item,) = json.loads(TaskFilter(scored=True).query())["filters"]["items"]
+    assert [*item.values()] == ["filter:tasks:predictions_score", "greater_or_equal", "Number", 0]
+
+
 def test_an_empty_list_of_ids_stays_one() -> None:
     assert json.loads(TaskFilter(ids=()).query())["selectedItems"]["included"] == []

@@ -21,6 +21,8 @@ from backend.cli.main import main
 from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.comparison import LabelDiff
+from backend.feedback.forecast.forecast_store import ForecastStore
+from backend.feedback.forecast.hours_left import Hours, HoursLeft
 from backend.feedback.learning.model_key import model_key
 from backend.feedback.learning.versions import Version
 from backend.feedback.read_annotation import ReadAnnotation
@@ -77,6 +79,25 @@ def test_the_page_shows_what_is_saved_and_what_does_harm() -> None:
         href = str(link["href"])
         if href.startswith("/"):
             assert client.get(href, headers=PEOPLE).status_code == 200
+
+
+def test_the_hours_that_are_left_are_shown_and_answered() -> None:
+    keep(*READS)
+    client = client_of(**KEYS)
+    assert "Hours of annotation left" not in Page(client.get(REPORT, headers=PEOPLE)).text
+    assert client.get(f"{REPORT}.json").get_json()["hours_left"] is None
+    forecast = HoursLeft(1e9, 1200, 24, 3, 2, Hours(15.6, 12.2, 20.4), None)
+    ForecastStore(Database.from_settings(Settings())).keep(7, forecast, 600)
+    page = " ".join(Page(client.get(REPORT, headers=PEOPLE)).text.split())
+    for text in (
+        "for 1 200 tasks without an annotation",
+        "16 h12 h to 20 h",
+        "Without prelabelsnot known",
+        "so far there are 3. Annotate some tasks that have no prediction",
+        "24 annotations that began with a prediction and 3 that began from nothing, without 2 that",
+    ):
+        assert text in page
+    assert client.get(f"{REPORT}.json").get_json()["hours_left"] == forecast.to_json()
 
 
 def test_the_page_of_one_label_leads_to_its_own_figures() -> None:

@@ -1,0 +1,63 @@
+"""Read the scores that the data manager of Label Studio sorts tasks by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Final
+
+from label_studio_sdk.client import LabelStudio
+
+from backend.label_studio.connection import NO_RETRIES, Connection
+from backend.label_studio.task_filter import TaskFilter
+
+#: Tasks of one request.
+_PAGE: Final = 100
+
+
+class TaskScores:
+    """Reads the score of each task: the mean score of its predictions.
+
+    Args:
+        connection: calls the API.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def read(self, project: int, wanted: TaskFilter) -> Iterator[tuple[int, float]]:
+        """Iterate over the tasks that pass a filter and have a score, by ascending id.
+
+        Each page is asked for when the tasks of the one before it are taken.
+
+        Args:
+            project: its id.
+            wanted: the filter.
+
+        Returns:
+            Id of a task, and its score.
+
+        Raises:
+            StudioRefused: there is no such project for this token.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        wanted = replace(wanted, scored=True)
+        while rows := self._rows(project, wanted):
+            for row in rows:
+                if isinstance(row.predictions_score, int | float):
+                    yield int(row.id), float(row.predictions_score)
+            wanted = replace(wanted, after_id=int(rows[-1].id))
+
+    def _rows(self, project: int, wanted: TaskFilter) -> list[Any]:
+        def ask(sdk: LabelStudio) -> Any:
+            return sdk.tasks.list(
+                project=project,
+                fields="task_only",
+                resolve_uri=False,
+                page=1,
+                page_size=_PAGE,
+                query=wanted.query(),
+                request_options=NO_RETRIES,
+            )
+
+        return list(self._connection.call(ask).items or ())
