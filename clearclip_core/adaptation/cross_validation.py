@@ -16,9 +16,10 @@ from clearclip_core.adaptation.examples import Float32Array
 from clearclip_core.adaptation.posterior import Posterior, Prior, Terms
 from clearclip_core.adaptation.sufficient_statistics import Float64Array, SufficientStatistics
 
-#: Precisions of the prior, in images, the largest first, of up to `_FEW_IMAGES`; the largest grows
-#: with the number of images to this power. With a fixed one the words hardly count beside many
-#: images, and labels are lost in places that few of these show: too few for held-out images to tell.
+#: Precisions of the prior, in images, the largest first, for up to `_FEW_IMAGES` painted images.
+#: The largest grows with their number to the power of `_GROWTH`. With a fixed one the words hardly
+#: count beside many images, and a label is lost in places that few of these show, too few for
+#: held-out images to tell.
 PRIORS = (3.0, 1.0, 0.3)
 _FEW_IMAGES = 10
 _GROWTH = 0.75

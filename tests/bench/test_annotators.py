@@ -2,8 +2,8 @@
 
 Ten pictures are annotated by each behaviour of `tests.bench.annotators`, drawn by a seed, and the
 label maps of unseen pictures are compared with the truth, at every fourth pixel of every fourth
-row. ``ANNOTATOR_SEEDS`` says how many seeds (20; of 20 and 50 pictures 5 at most). Each kind of pictures is encoded once; ``-k``
-picks kinds and behaviours, so that a long bench can be divided.
+row. ``ANNOTATOR_SEEDS`` says how many seeds (20; with 20 and 50 pictures 5 at most). Each kind of
+pictures is encoded once; ``-k`` picks kinds and behaviours, so that a long bench can be divided.
 """
 
 from __future__ import annotations
