@@ -16,8 +16,13 @@ from clearclip_core.adaptation.examples import Float32Array
 from clearclip_core.adaptation.posterior import Posterior, Prior, Terms
 from clearclip_core.adaptation.sufficient_statistics import Float64Array, SufficientStatistics
 
-#: Precisions of the prior, in images, the largest first.
+#: Precisions of the prior, in images, the largest first, for up to `_FEW_IMAGES` painted images.
+#: The largest grows with their number to the power of `_GROWTH`. With a fixed one the words hardly
+#: count beside many images, and a label is lost in places that few of these show, too few for
+#: held-out images to tell.
 PRIORS = (3.0, 1.0, 0.3)
+_FEW_IMAGES = 10
+_GROWTH = 0.75
 
 #: Precision of the prior where one example is asked what the others teach.
 _PREDICTING = 1.0
@@ -88,10 +93,16 @@ class CrossValidation:
         """Return the (G,) IoUs of the text scores."""
         return compare(self._words, self._words, self._clusters).before
 
+    @cached_property
+    def largest_prior(self) -> float:
+        """Precision of the prior of labels that gain nothing clear by a smaller one, in images."""
+        painted = len({each.cluster for each in self._evidence if each.known.any()})
+        return float(PRIORS[0] * max(1.0, painted / _FEW_IMAGES) ** _GROWTH)
+
     def choose(self, learning: BoolArray, caution: Caution) -> Trial:
         """Choose how far each label may move, and try it.
 
-        The precision of a label's prior is the largest of `PRIORS`, unless a smaller one for all
+        The precision of a label's prior is the largest that is tried, unless a smaller one for all
         labels gains enough on held-out images of that label.
 
         Args:
@@ -99,7 +110,8 @@ class CrossValidation:
             caution: what is enough.
         """
         rows = np.flatnonzero(learning)
-        tried = [each for each in PRIORS if each * self._images >= caution.least_prior]
+        smaller = [each for each in PRIORS[1:] if each * self._images >= caution.least_prior]
+        tried = [self.largest_prior, *smaller]
         counts = self._with_equal_priors(learning, tried)
         chosen, best = np.full(len(rows), tried[0]), np.zeros(len(rows))
 

@@ -2,8 +2,8 @@
 
 Ten pictures are annotated by each behaviour of `tests.bench.annotators`, drawn by a seed, and the
 label maps of unseen pictures are compared with the truth, at every fourth pixel of every fourth
-row. ``ANNOTATOR_SEEDS`` says how many seeds (20). Each kind of pictures is encoded once; ``-k``
-picks kinds and behaviours, so that a long bench can be divided.
+row. ``ANNOTATOR_SEEDS`` says how many seeds (20; with 20 and 50 pictures 5 at most). Each kind of
+pictures is encoded once; ``-k`` picks kinds and behaviours, so that a long bench can be divided.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from tests.bench.conftest import Report
 SEEDS = int(os.environ.get("ANNOTATOR_SEEDS", "20"))
 #: Numbers of annotated pictures, and the most orders of each.
 COUNTS, FEW_SEEDS = (1, 2, 5, 10, 20, 50), 5
+#: Numbers of annotated pictures beside which words weigh more.
+MANY = (20, 50)
 NONSENSE = {"tree": "blicket", "road": "dax"}
 
 #: Points of mIoU, and of one label's IoU, that no behaviour may cost.
@@ -72,20 +74,27 @@ def world_of(kind: str) -> World:
     return WORLDS[kind]()
 
 
-def measure(report: Report, world: World, name: str, course: Course) -> None:
+def measure(
+    report: Report, world: World, name: str, course: Course, count: int = ANNOTATED
+) -> None:
     """Report the gains of all seeds, and fail where one costs too much."""
-    gains = [world.gain(course(world, seed=seed)) for seed in range(SEEDS)]
-    report_gains(report, world, name, gains)
+    seeds = range(SEEDS if count <= ANNOTATED else min(SEEDS, FEW_SEEDS))
+    gains = [world.gain(course(world, seed=seed, count=count)) for seed in seeds]
+    report_gains(report, world, name, gains, count)
     assert not costly(gains)
 
 
 def report_gains(
-    report: Report, world: World, name: str, gains: Sequence[npt.NDArray[np.float64]]
+    report: Report,
+    world: World,
+    name: str,
+    gains: Sequence[npt.NDArray[np.float64]],
+    count: int,
 ) -> None:
     table = np.array(gains)
     means = table.mean(axis=1)
     report.add(
-        f"learning from {ANNOTATED} pictures, {world.name}: {name}",
+        f"learning from {count} pictures, {world.name}: {name}",
         f"gain (mean above -{MEAN_LOSS:g}, each label above -{LABEL_LOSS:g})",
         f"mean {means.mean():+.2f}, worst {means.min():+.2f}, worst label {table.min():+.1f}",
         f"points of IoU on unseen pictures, {len(gains)} seeds, {int(table.any(axis=1).sum())} "
@@ -107,6 +116,14 @@ def test_whoever_annotates_however(report: Report, kind: str, name: str) -> None
     world = world_of(kind)
     ground = "building" if "building" in world.labels else "grass"
     measure(report, world, name, courses(ground)[name])
+
+
+@pytest.mark.parametrize("count", MANY)
+@pytest.mark.parametrize(("kind", "name"), ALL)
+def test_many_pictures(report: Report, kind: str, name: str, count: int) -> None:
+    world = world_of(kind)
+    ground = "building" if "building" in world.labels else "grass"
+    measure(report, world, name, courses(ground)[name], count)
 
 
 @pytest.mark.parametrize("kind", list(RENAMED))

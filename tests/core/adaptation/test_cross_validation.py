@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
+from clearclip_core import Example
 from clearclip_core.adaptation.acceptance import compare
 from clearclip_core.adaptation.adaptation import group_names
 from clearclip_core.adaptation.batch import Batch
@@ -19,16 +21,24 @@ from clearclip_core.adaptation.cross_validation import (
 )
 from clearclip_core.adaptation.evidence import gather_evidence
 from clearclip_core.adaptation.posterior import Posterior, Prior
-from tests.core.adaptation.test_fitting import WORDS, embed, examples_of
+from tests.core.adaptation.test_fitting import WORDS, drawn_image, embed, examples_of
 
 NAMES = group_names(WORDS)
 LEARNING = np.array([name in ("sofa", "sky") for name in NAMES])
 
 
 def validation_of(count: int) -> CrossValidation:
+    return validation_of_examples(examples_of(count))
+
+
+def validation_of_examples(
+    examples: Sequence[Example], clusters: npt.NDArray[np.intp] | None = None
+) -> CrossValidation:
+    """Make a validation; by default each example is of an image of its own."""
     embeddings = embed(WORDS.queries).numpy()
-    batches = [Batch.of(each, embeddings, WORDS, 1000) for each in examples_of(count)]
-    return CrossValidation(gather_evidence(batches, np.arange(count), NAMES, []))
+    batches = [Batch.of(each, embeddings, WORDS, 1000) for each in examples]
+    numbers = np.arange(len(batches)) if clusters is None else clusters
+    return CrossValidation(gather_evidence(batches, numbers, NAMES, []))
 
 
 def gain_of_sky(validation: CrossValidation, precision: float) -> float:
@@ -69,6 +79,27 @@ def test_the_last_prior_is_for_labels_that_enough_images_show() -> None:
         for least in (1.6, 0.8)
     )
     assert lowest == pytest.approx(0.8 / 8)
+
+
+@pytest.mark.parametrize(("count", "largest"), [(2, 3.0), (10, 3.0), (20, 5.0454), (40, 8.4853)])
+def test_words_weigh_more_beside_more_images(count: int, largest: float) -> None:
+    """3, and 3 times 2 ** 0.75 and 4 ** 0.75 with twice and four times ten images."""
+    validation = validation_of(count)
+    assert validation.largest_prior == pytest.approx(largest, abs=1e-4)
+    kept = validation.choose(LEARNING, Caution(9.0, 0.1)).prior.precisions
+    assert kept == pytest.approx([largest] * 2, abs=1e-4)
+
+
+def test_images_that_nobody_painted_add_nothing_to_the_weight_of_words() -> None:
+    painted = examples_of(12)
+    bare = [Example.of(drawn_image(seed)[0], {}, ["sofa", "sky"]) for seed in range(20, 60)]
+    few, many = (validation_of_examples(each) for each in (painted, painted + bare))
+    assert few.largest_prior == many.largest_prior == pytest.approx(3 * 1.2**0.75)
+
+
+def test_frames_of_a_video_add_nothing_to_the_weight_of_words() -> None:
+    frames = validation_of_examples(examples_of(40), np.arange(40) // 4)
+    assert frames.largest_prior == 3.0
 
 
 def test_each_prior_is_fitted_once_to_each_fold(monkeypatch: pytest.MonkeyPatch) -> None:
