@@ -278,7 +278,7 @@ def test_what_cannot_be_drawn_is_refused_also_where_it_is_never_predicted(prelab
     )
     broken = region("a", "Car", LEFT)
     broken["value"]["rle"] = broken["value"]["rle"][:8]
-    with pytest.raises(BadRequest, match="tokens end elsewhere"):
+    with pytest.raises(BadRequest, match="strokes are cut off"):
         compare(None, [broken], config, TASK)
 
 
