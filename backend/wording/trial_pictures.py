@@ -107,7 +107,8 @@ class PictureChooser:
             advance: is told how many pictures have been looked at, of how many.
         """
         tasks = self._tasks(TaskFilter(), count * _LOOKED_AT)
-        seen, vectors = [], []
+        seen: list[Task] = []
+        vectors: list[torch.Tensor] = []
         kept: dict[int, TrialPicture] = {}
         room = _KEPT_BYTES
         for number, task in enumerate(tasks):
