@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,13 +24,10 @@ from backend.dataset.task_record import TaskRecord
 from backend.errors import DatasetError
 from backend.label_studio.annotation_choice import AnnotationChoice
 from backend.label_studio.label_config import ImageTag
-from backend.label_studio.region_reader import Area, area_mask, read_areas
+from backend.label_studio.region_reader import Area, area_mask, disagreement, read_areas
 from backend.label_studio.requests import Task
 
 _ORIGINS: Final = get_args(Origin)
-
-#: What decoders raise for broken content.
-_BROKEN: Final = (ValueError, ArithmeticError, EOFError, SyntaxError, struct.error, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -68,7 +63,7 @@ class TaskImage:
         """
         sizes = {area.size_hw for version in self.versions for area, _ in version}
         if len(sizes) > 1:
-            raise DatasetError("Its regions were drawn on pictures of several sizes.")
+            raise DatasetError(disagreement(sizes))
         return next(iter(sizes), None)
 
 
@@ -272,7 +267,7 @@ def _mask_reader(area: Area) -> Callable[[], BoolMask]:
     def read() -> BoolMask:
         try:
             return area_mask(area)
-        except _BROKEN as error:
-            raise DatasetError(f"A region cannot be read: {error}") from None
+        except ValueError as error:
+            raise DatasetError(str(error)) from None
 
     return read

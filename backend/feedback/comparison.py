@@ -30,7 +30,7 @@ from backend.errors import BadRequest, DataKeyError
 from backend.feedback.annotation_work import check_work
 from backend.feedback.evidence import ImageEvidence, LazyMasks, find_evidence, has_same_pixels
 from backend.label_studio.label_config import Control, ImageTag, LabelConfig
-from backend.label_studio.region_reader import Area, read_areas, written_labels
+from backend.label_studio.region_reader import Area, disagreement, read_areas, written_labels
 from backend.label_studio.requests import Task
 from clearclip_core import BoolMask
 from clearclip_core.evaluation.mask_overlap import MaskOverlap
@@ -250,7 +250,7 @@ def compare(
         check_work((each.size_hw, (each.predicted, each.final)) for each in found)
         return tuple(_compare_image(each, config, predicted is not None) for each in found)
     except ValueError as error:
-        raise BadRequest(f"Expected regions that can be read, but got another: {error}") from None
+        raise BadRequest(str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -381,7 +381,7 @@ def _is_predicted(label: str, config: LabelConfig, tag: ImageTag) -> bool:
 def _size(areas: Iterable[Area]) -> tuple[int, int]:
     sizes = {area.size_hw for area in areas}
     if len(sizes) > 1:
-        raise BadRequest(f"Expected regions of one picture to agree on its size, but got {sizes}.")
+        raise BadRequest(disagreement(sizes))
     (size_hw,) = sizes
     if size_hw[0] * size_hw[1] > LARGEST_PX:
         raise BadRequest(f"Expected a picture of at most {LARGEST_PX} pixels, but got {size_hw}.")

@@ -99,21 +99,38 @@ class AnnotatedPicture:
             StudioRefused: the token may not see the annotation.
             StudioUnreachable: Label Studio does not answer.
         """
-        truth = self._truth()
-        source = self.project.tag.sources(self.task.data)[self.item_index or 0]
-        rgb = self.project.read_image(source, self.task)
-        if rgb.shape[:2] != truth.shape:
-            raise ValueError(
-                f"The regions are of a picture of {_size(truth.shape)} px, but it has "
-                f"{_size(rgb.shape)}."
-            )
-        return rgb, truth
+        truth = self.read_truth()
+        return self.read_image(truth.shape), truth
 
-    def _truth(self) -> Truth:
-        """Draw the annotation that counts.
+    def read_image(self, size_hw: tuple[int, ...]) -> RGBArray:
+        """Read (H, W, 3) uint8 RGB.
+
+        Args:
+            size_hw: height and width in px that the regions were drawn on.
 
         Raises:
-            ValueError: there is none, or it has no region of a label on the image.
+            TaskError: the image cannot be read.
+            ValueError: it has another size.
+        """
+        source = self.project.tag.sources(self.task.data)[self.item_index or 0]
+        rgb = self.project.read_image(source, self.task)
+        if rgb.shape[:2] != size_hw:
+            raise ValueError(
+                f"The regions are of a picture of {_size(size_hw)} px, but it has "
+                f"{_size(rgb.shape)}."
+            )
+        return rgb
+
+    def read_truth(self) -> Truth:
+        """Draw the annotation that counts as (H, W) uint8 label indices, see `draw_label_map`.
+
+        The image itself is not read.
+
+        Raises:
+            BadRequest: a region cannot be read.
+            ValueError: there is no annotation, or it has no region of a label on the image.
+            StudioRefused: the token may not see the annotation.
+            StudioUnreachable: Label Studio does not answer.
         """
         project = self.project
         annotations = project.client.contents.annotations(int(self.task.id or 0))

@@ -12,7 +12,13 @@ from typing import Any
 import numpy as np
 
 from backend.label_studio.label_config import LabelConfig
-from backend.label_studio.region_reader import Area, area_mask, read_areas, written_labels
+from backend.label_studio.region_reader import (
+    Area,
+    area_mask,
+    disagreement,
+    read_areas,
+    written_labels,
+)
 from clearclip_core import Label
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
 
@@ -53,7 +59,7 @@ def draw_label_map(
     ]
     sizes = {area.size_hw for _, area in found}
     if len(sizes) > 1:
-        raise ValueError(f"Expected regions of one picture to agree on its size, but got {sizes}.")
+        raise ValueError(disagreement(sizes))
     if not sizes:
         return None
     made = np.full(sizes.pop(), NOTHING, np.uint8)

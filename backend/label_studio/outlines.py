@@ -67,7 +67,7 @@ def check_finite(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         ValueError: one is not.
     """
     if not np.isfinite(points).all():
-        raise ValueError("Expected a region's numbers to be finite, but got others.")
+        raise ValueError("A region has a number that is not finite.")
     return points
 
 

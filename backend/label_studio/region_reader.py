@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import math
+import struct
+import zlib
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
@@ -34,6 +36,18 @@ _KINDS_BY_KEY: Final[Mapping[str, str]] = {
     "radiusX": "ellipselabels",
 }
 
+#: Kind of a region -> what an annotator calls it.
+_NOUNS: Final[Mapping[str, str]] = {
+    "brushlabels": "brush region",
+    "bitmasklabels": "bitmask",
+    "polygonlabels": "polygon",
+    "rectanglelabels": "rectangle",
+    "ellipselabels": "ellipse",
+}
+
+#: Letters of a region's labels that an error repeats.
+_TOLD_LETTERS: Final = 50
+
 _BROKEN = (
     AttributeError,
     KeyError,
@@ -42,6 +56,9 @@ _BROKEN = (
     OSError,
     Image.DecompressionBombError,
 )
+
+#: What else decoders raise for broken content.
+_UNDECODABLE = (ValueError, ArithmeticError, EOFError, SyntaxError, struct.error, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -116,6 +133,16 @@ def written_labels(area: Area) -> list[str]:
     return read_texts(area.value.get(area.kind))
 
 
+def disagreement(sizes_hw: Iterable[tuple[int, int]]) -> str:
+    """Say that the regions of one picture were drawn on pictures of different sizes.
+
+    >>> disagreement({(4, 6), (4, 5)})
+    'Its regions were drawn on pictures of different sizes: 5×4 and 6×4 px.'
+    """
+    told = " and ".join(f"{width}×{height}" for height, width in sorted(sizes_hw))
+    return f"Its regions were drawn on pictures of different sizes: {told} px."
+
+
 def area_mask(area: Area) -> BoolMask:
     """Return the mask of the pixels that an area covers.
 
@@ -136,7 +163,7 @@ def area_mask(area: Area) -> BoolMask:
             return np.greater_equal(alpha, _MIN_ALPHA, out=alpha.view(np.bool_))
         if area.kind == "bitmasklabels":
             return _read_bitmask(value["imageDataURL"], area.size_hw)
-    except _BROKEN as error:
+    except (*_BROKEN, *_UNDECODABLE) as error:
         raise _broken(area, error) from None
     mask = np.zeros(area.size_hw, dtype=np.bool_)
     draw_area(area, mask)
@@ -151,10 +178,11 @@ def draw_area(area: Area, mask: BoolMask) -> None:
     Raises:
         ValueError: an area of an unknown kind, or with a broken geometry.
     """
+    if area.kind in ("brushlabels", "bitmasklabels"):
+        np.logical_or(mask, area_mask(area), out=mask)
+        return
     try:
-        if area.kind in ("brushlabels", "bitmasklabels"):
-            np.logical_or(mask, area_mask(area), out=mask)
-        elif area.kind == "polygonlabels":
+        if area.kind == "polygonlabels":
             fill_outline(outline_points(area), mask)
         elif area.kind == "rectanglelabels":
             _fill_rectangle(_read_rectangle(area), mask)
@@ -207,7 +235,7 @@ def outline_points(area: Area) -> npt.NDArray[np.float64]:
     except ValueError:  # points of different lengths, or texts
         points = np.empty(0)
     if points.ndim != 2 or points.shape[1] != 2:
-        raise ValueError("Expected the points of an outline to be pairs of numbers.")
+        raise ValueError("The points of a polygon are no pairs of numbers.")
     with np.errstate(over="ignore"):  # who fills the outline refuses infinity
         return points * area.size_hw[::-1] / 100
 
@@ -297,13 +325,24 @@ def _fill_rectangle(rectangle: Rectangle, mask: BoolMask) -> None:
 
 
 def _broken(area: Area, error: Exception) -> ValueError:
+    """Say in an annotator's words which region is broken, why, and what to do."""
+    noun = _NOUNS.get(area.kind, f"region of the kind {area.kind}")
+    label = ", ".join(written_labels(area))[:_TOLD_LETTERS]
+    of_label = f" of {label}" if label else ""
+    return ValueError(
+        f"A {noun}{of_label} is broken: {_reason(area, error)}. Delete it and draw it anew."
+    )
+
+
+def _reason(area: Area, error: Exception) -> str:
     if isinstance(error, KeyError):
-        why = f"it has no {error.args[0]}"
-    elif isinstance(error, OSError | Image.DecompressionBombError):
-        why = "its bitmask is no PNG that can be opened"
-    else:
-        why = "what it has in a number's place is none"
-    return ValueError(f"A region of the kind {area.kind} is broken: {why}.")
+        return f"it has no {error.args[0]}"
+    height, width = area.size_hw
+    if area.kind == "brushlabels":
+        return f"its strokes are cut off, or are of a picture of another size than {width}×{height}"
+    if area.kind == "bitmasklabels":
+        return f"it is no PNG of {width}×{height} px that can be opened"
+    return "what it has in a number's place is none"
 
 
 def _read_bitmask(url: str, size_hw: tuple[int, int]) -> BoolMask:

@@ -161,11 +161,14 @@ class _Measurement:
     def _try_words(self, report: WordingReport, pictures: Iterator[TrialPicture]) -> WordingReport:
         trials = [self._trial(wording) for wording in self.asked.trials]
         for count, picture in enumerate(pictures, 1):
+            # Methods differ in how pictures are encoded, and not in how they are prepared.
+            prepared = self._engine("").segmenter().prepare(picture.rgb)
             for method in dict.fromkeys(trial.wording.method for trial in trials):
-                self._warm_up(picture, method)
+                self._warm_up(prepared, method)
+            measured = [self._measure(trial, picture, prepared, count) for trial in trials]
             trials = [
-                replace(trial, pictures=(*trial.pictures, self._measure(trial, picture, count)))
-                for trial in trials
+                replace(trial, pictures=(*trial.pictures, figures))
+                for trial, figures in zip(trials, measured, strict=True)
             ]
             self.advance(count, self.asked.pictures)
             report = replace(report, pictures=count)
@@ -183,21 +186,20 @@ class _Measurement:
             with_words(self.xml, self.asked.label, words, wording.threshold)[1],
         )
 
-    def _warm_up(self, picture: TrialPicture, method: str) -> None:
+    def _warm_up(self, prepared: PreparedImage, method: str) -> None:
         """Have the features of a picture in the cache, and count the time that it takes."""
-        prepared = self._engine(method).segmenter().prepare(picture.rgb)
         began = time.perf_counter()
         self._encode(prepared, method, self.labels)
         self.encoding_s += time.perf_counter() - began
 
-    def _measure(self, trial: Trial, picture: TrialPicture, number: int) -> PictureTrial:
+    def _measure(
+        self, trial: Trial, picture: TrialPicture, prepared: PreparedImage, number: int
+    ) -> PictureTrial:
         """Measure a wording on a picture; the features are in the cache before it is timed."""
         assert self.index is not None
         method, labels = trial.wording.method, self._labels(trial)
         engine, rule = self._engine(method), self._rule(trial)
         segmenter = engine.segmenter()
-        prepared = segmenter.prepare(picture.rgb)
-        prepared.digest  # noqa: B018 -- computed once for each picture, and no part of a wording
         engine.embed(labels)
         began = time.perf_counter()
         scores = self._encode(prepared, method, labels).scores

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final
+from typing import Final, TypeVar
 
 import torch
 
@@ -22,6 +22,12 @@ MOST_TASKS: Final = 1000
 
 #: So many times as many pictures are looked at as are chosen.
 _LOOKED_AT: Final = 4
+
+#: Bytes of pictures that are kept in memory while others are looked at. A chosen one beyond them is
+#: decoded a second time.
+_KEPT_BYTES: Final = 256 << 20
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,22 +76,26 @@ class PictureChooser:
         """
         with_label = without = 0
         most_without = count if index is None else count // 4
-        spare: list[Task] = []
+        spare: list[AnnotatedPicture] = []
         for task in self._tasks(TaskFilter(labeled=True), count * _LOOKED_AT):
-            picture = self._annotated(task)
-            if picture is None:
+            annotated = AnnotatedPicture(self.project, task, self._item_index(task))
+            truth = self._unless_left_out(task, annotated.read_truth)
+            if truth is None:
                 continue
-            assert picture.truth is not None
-            has_label = index is not None and bool((picture.truth == index).any())
+            has_label = index is not None and bool((truth == index).any())
             if (with_label >= count - most_without) if has_label else (without >= most_without):
-                spare.append(task)
+                spare.append(annotated)
+                continue
+            picture = self._annotated(annotated, truth)
+            if picture is None:
                 continue
             with_label, without = with_label + has_label, without + (not has_label)
             yield picture
             if with_label + without == count:
                 return
-        for task in spare[: count - with_label - without]:
-            picture = self._annotated(task)
+        for annotated in spare[: count - with_label - without]:
+            truth = self._unless_left_out(annotated.task, annotated.read_truth)
+            picture = None if truth is None else self._annotated(annotated, truth)
             if picture is not None:
                 yield picture
 
@@ -97,15 +107,24 @@ class PictureChooser:
             advance: is told how many pictures have been looked at, of how many.
         """
         tasks = self._tasks(TaskFilter(), count * _LOOKED_AT)
-        seen, vectors = [], []
+        seen: list[Task] = []
+        vectors: list[torch.Tensor] = []
+        kept: dict[int, TrialPicture] = {}
+        room = _KEPT_BYTES
         for number, task in enumerate(tasks):
             advance(number, len(tasks))
             picture = self._plain(task)
-            if picture is not None:
-                seen.append(task)
-                vectors.append(self.describe(picture.rgb))
-        for index in k_center(torch.stack(vectors), count) if vectors else ():
-            picture = self._plain(seen[index])
+            if picture is None:
+                continue
+            if picture.rgb.nbytes <= room:
+                room -= picture.rgb.nbytes
+                kept[len(seen)] = picture
+            seen.append(task)
+            vectors.append(self.describe(picture.rgb))
+        chosen = k_center(torch.stack(vectors), count) if vectors else []
+        kept = {index: kept[index] for index in chosen if index in kept}
+        for index in chosen:
+            picture = kept.pop(index, None) or self._plain(seen[index])
             if picture is not None:
                 yield picture
 
@@ -117,20 +136,21 @@ class PictureChooser:
             return tasks
         return [tasks[index * len(tasks) // count] for index in range(count)]
 
-    def _annotated(self, task: Task) -> TrialPicture | None:
-        index = self._item_index(task)
-        try:
-            return TrialPicture(
-                int(task.id or 0), *AnnotatedPicture(self.project, task, index).read()
-            )
-        except LEAVE_OUT as error:
-            self.left_out[int(task.id or 0)] = str(error)
-            return None
+    def _annotated(self, picture: AnnotatedPicture, truth: Truth) -> TrialPicture | None:
+        rgb = self._unless_left_out(picture.task, lambda: picture.read_image(truth.shape))
+        return None if rgb is None else TrialPicture(int(picture.task.id or 0), rgb, truth)
 
     def _plain(self, task: Task) -> TrialPicture | None:
+        def read() -> RGBArray:
+            return self.project.read_image(self.project.tag.sources(task.data)[0], task)
+
+        rgb = self._unless_left_out(task, read)
+        return None if rgb is None else TrialPicture(int(task.id or 0), rgb)
+
+    def _unless_left_out(self, task: Task, read: Callable[[], T]) -> T | None:
+        """Return what is read of a task; None where it cannot be, with the reason noted."""
         try:
-            source = self.project.tag.sources(task.data)[0]
-            return TrialPicture(int(task.id or 0), self.project.read_image(source, task))
+            return read()
         except LEAVE_OUT as error:
             self.left_out[int(task.id or 0)] = str(error)
             return None

@@ -11,6 +11,7 @@ from backend.errors import BadRequest
 from backend.label_studio.label_config_edit import with_words
 from backend.wording.wording_request import Wording
 from clearclip_core.evaluation.comparison import LabelFigures
+from clearclip_core.wording.ranking import rank_wordings
 from clearclip_core.wording.swallowing import LabelResponse, Swallowed
 from clearclip_core.wording.vocabulary_check import VocabularyCheck
 
@@ -140,15 +141,18 @@ class WordingReport:
 
     @property
     def ranks(self) -> dict[int, int]:
-        """Row of a trial -> its rank from 1 on, by the saved paint of all labels.
+        """Row of a trial -> its rank from 1 on, see `rank_wordings`.
 
         Equal ones share a rank. Empty where no picture has a truth.
         """
-        saved = [each.saved_paint for each in self.trials]
-        if any(each is None for each in saved):
+        if not self.trials or any(each.saved_paint is None for each in self.trials):
             return {}
-        known = [each for each in saved if each is not None]
-        return {row: 1 + sum(other > each for other in known) for row, each in enumerate(known)}
+        wrong_px = [
+            [0 if each.all is None else each.all.overlap.wrong_px for each in trial.pictures]
+            for trial in self.trials
+        ]
+        raised = [trial.threshold > self.trials[0].threshold for trial in self.trials]
+        return dict(enumerate(rank_wordings(wrong_px, raised)))
 
     def config_with(self, row: int) -> str:
         """Return the label config with the words, and the threshold, of a trial.

@@ -2,49 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 
-#: Numbers of a map that a CPU holds at a time. Its second-level cache has room for them, so that
-#: no map goes through memory.
-_CACHED_NUMBERS = 1 << 16
+#: Numbers of a map that a CPU holds at a time. Its caches have room for them, so that no map goes
+#: through memory.
+_CACHED_NUMBERS = 1 << 18
+
+#: Keys of a head are padded to a multiple of this, since products of odd sides take a CPU longer.
+_ALIGNED = 16
 
 
-def apply_key_maps(keys: Sequence[torch.Tensor], value: torch.Tensor) -> torch.Tensor:
-    """Multiply the sum of blocks' key-key attention with values (RF-CLIP, AAAI 2026).
+class KeyMaps:
+    """The key-key attention maps of several blocks, which are added up (RF-CLIP, AAAI 2026).
 
-    The CLS token takes part in each block's softmax. Its row and column are dropped, so rows of a
-    map sum to less than 1. Maps are made and dropped in pieces.
+    Keys are copied head by head as the blocks run: those of a head then lie in one piece, and the
+    projections that they are a part of need not stay in memory. Room for all is made with the
+    first; small pieces made between the blocks would have their large ones made anew in each.
 
     Args:
-        keys: (B, heads, 1 + N, d) of each block, CLS first.
-        value: (B, heads, N, v).
+        blocks: number of blocks.
+    """
+
+    def __init__(self, blocks: int) -> None:
+        self._blocks = blocks
+        self._keys: torch.Tensor | None = None  # (blocks, B, heads, M, d), padded with 0
+        self._added = 0
+
+    def add(self, key: torch.Tensor) -> None:
+        """Keep the keys of the next block.
+
+        Args:
+            key: (B, heads, 1 + N, d), CLS first.
+        """
+        batch, heads, count, width = key.shape
+        if self._keys is None:
+            padded = count + -count % _ALIGNED
+            self._keys = key.new_empty(self._blocks, batch, heads, padded, width)
+            self._keys[..., count:, :] = 0
+        self._keys[self._added, :, :, :count] = key
+        self._added += 1
+
+    def apply(self, value: torch.Tensor) -> torch.Tensor:
+        """Multiply the sum of the maps with values.
+
+        The CLS token takes part in each block's softmax. Its row and column are dropped, so rows of
+        a map sum to less than 1. Maps are made and dropped in pieces.
+
+        Args:
+            value: (B, heads, N, v).
+
+        Returns:
+            (B, heads, N, v).
+        """
+        assert self._keys is not None
+        assert self._added == self._blocks
+        batch, heads, count, _ = value.shape
+        padding = self._keys.shape[3] - 1 - count
+        padded = F.pad(value, (0, 0, 1, padding))  # nothing of the CLS token
+        outputs = []
+        for window in range(batch):
+            for some in _heads(heads, value.is_cuda):
+                own = self._keys[:, window, some]
+                pieces = [
+                    torch.bmm(_map_rows(own, rows, 1 + count), padded[window, some])
+                    for rows in _rows(count, value.is_cuda)
+                ]
+                outputs.append(torch.cat(pieces, dim=1))
+        return torch.cat(outputs).reshape(value.shape)
+
+
+def _map_rows(keys: torch.Tensor, rows: slice, count: int) -> torch.Tensor:
+    """Add up some rows of the maps of all blocks.
+
+    Args:
+        keys: (blocks, heads, M, d), of which `count` are not padding.
+        rows: rows of the maps.
+        count: number of keys that are no padding.
 
     Returns:
-        (B, heads, N, v).
+        (heads, rows, M), 0 from column `count` on.
     """
-    batch, heads, count, _ = value.shape
-    outputs = []
-    for window in range(batch):
-        for some in _heads(heads, value.is_cuda):
-            own = [key[window, some] for key in keys]  # (heads, 1 + N, d) each
-            pieces = [
-                _map_rows(own, rows)[:, :, 1:] @ value[window, some]
-                for rows in _rows(count, value.is_cuda)
-            ]
-            outputs.append(torch.cat(pieces, dim=1))
-    return torch.cat(outputs).reshape(value.shape)
-
-
-def _map_rows(keys: Sequence[torch.Tensor], rows: slice) -> torch.Tensor:
-    """Add up some rows of the maps of all blocks: (heads, rows, 1 + N)."""
-    total: torch.Tensor | None = None
+    total = keys.new_zeros(keys.shape[1], rows.stop - rows.start, keys.shape[2])
     for key in keys:
-        query = key[:, rows] * key.shape[-1] ** -0.5
-        weights = torch.bmm(query, key.mT).softmax(dim=-1)
-        total = weights if total is None else total + weights
-    assert total is not None
+        logits = torch.bmm(key[:, rows] * key.shape[-1] ** -0.5, key.mT)
+        logits[..., count:] = -torch.inf
+        total += logits.softmax(dim=-1)
     return total
 
 
@@ -55,6 +100,7 @@ def _heads(heads: int, at_once: bool) -> Iterator[slice]:
 
 def _rows(patches: int, at_once: bool) -> Iterator[slice]:
     """Yield slices of the patches' rows in maps whose first row is the CLS token's."""
-    step = patches if at_once else max(1, _CACHED_NUMBERS // (1 + patches))
+    pieces = 1 if at_once else -(-patches * (1 + patches) // _CACHED_NUMBERS)
+    step = max(1, -(-patches // pieces))
     for start in range(1, 1 + patches, step):
         yield slice(start, min(start + step, 1 + patches))

@@ -115,6 +115,8 @@ def damp_sinks(
         return tokens
     patches = tokens[:, 1:]
     window, token = (sink_shares(patches, channels).amax(dim=-1) > 1).nonzero(as_tuple=True)
+    if not len(token):
+        return tokens
     index, weights = _neighbourhood(token, grid_hw)
     around = patches[window[:, None], index]  # (sinks, 9, width)
     mean = torch.einsum("kn,knd->kd", weights.to(tokens.dtype) / 9, around)

@@ -17,7 +17,7 @@ from clearclip_core.clip.attention import (
     scaled_dot_product,
 )
 from clearclip_core.clip.earlier_layers import AFFINITIES, LAYERS, Layers, scaled_layer
-from clearclip_core.clip.key_maps import apply_key_maps
+from clearclip_core.clip.key_maps import KeyMaps
 from clearclip_core.clip.methods import Method
 from clearclip_core.clip.outliers import attention_outliers, damp_sinks, density_outliers, repair
 from clearclip_core.clip.transformer import (
@@ -48,14 +48,14 @@ class Trunk(NamedTuple):
         last_input: (B, 1 + N, width), the last block's input, CLS first.
         layers: layer -> (B, 1 + N, width) its output; layer 0 is the first block's input.
         total: (B, 1 + N, width), the sum of the outputs of all blocks; None if it is not needed.
-        keys: (B, heads, 1 + N, d) of all blocks but the last; none if they are not needed.
+        maps: of the keys of all blocks but the last; None if they are not needed.
         outliers: (B, N) bool, tokens to repair; None without a repair.
     """
 
     last_input: torch.Tensor
     layers: Mapping[int, torch.Tensor]
     total: torch.Tensor | None
-    keys: Sequence[torch.Tensor]
+    maps: KeyMaps | None
     outliers: torch.Tensor | None
 
 
@@ -120,9 +120,8 @@ class TwoPasses(nn.Module):
         trunk = self._run_blocks(tokens, grid_hw)
         cosines = self._cosines(trunk, grid_hw)
         average = self._average(cosines)
-        alike = cosines.where(cosines >= _LEAST_COSINE, 0) if self.affinity.sparse else cosines
         inputs = self._inputs(trunk, average, grid_hw)
-        heads = self._attend(inputs, trunk.keys, _attention_by(alike))
+        heads = self._attend(inputs, trunk.maps, cosines)
         dense = project_out(self.blocks[-1], sum(heads[1:], heads[0]), len(heads))
         if not self.affinity.cls_key:
             dense = dense + _CLS_SHARE * sum(cls for _, cls in inputs)
@@ -139,17 +138,17 @@ class TwoPasses(nn.Module):
         """Run all blocks but the last, the last too where its output is needed."""
         wanted, first = self._wanted_layers(), self.depth - len(self.blocks)
         layers = {first: x} if first in wanted else {}
-        with_keys = any("earlier" in terms for terms in self.method.all_terms)
         with_total = self.affinity.layer is None or (
             self.second is not None and self.second.layers is None
         )
         total = outliers = None
-        keys = []
         *earlier, last = self.blocks
+        with_maps = any("earlier" in terms for terms in self.method.all_terms)
+        maps = KeyMaps(len(earlier)) if with_maps and earlier else None
         for number, block in enumerate(earlier, first + 1):
             projections = project(block, x, "qk")
-            if with_keys and projections.key is not None:
-                keys.append(projections.key)
+            if maps is not None and projections.key is not None:
+                maps.add(projections.key)
             if self.method.repair == "attention" and block is earlier[-1]:
                 outliers = attention_outliers(*cls_row_and_diagonal(projections))
             x = x + attention_output(block, projections, "qk")
@@ -157,13 +156,13 @@ class TwoPasses(nn.Module):
             if number in wanted:
                 layers[number] = x
             if with_total:
-                total = x if total is None else total + x
+                total = x.clone() if total is None else total.add_(x)
         if with_total:
             whole = damp_sinks(run_block(last, x), grid_hw, self.sink_channels)
-            total = whole if total is None else total + whole
+            total = whole if total is None else total.add_(whole)
         if self.method.repair == "density":
             outliers = density_outliers(x[:, 1:])
-        return Trunk(x, layers, total, keys, outliers)
+        return Trunk(x, layers, total, maps, outliers)
 
     def _wanted_layers(self) -> set[int]:
         published = [self.affinity.layer, self.affinity.smoothing]
@@ -216,15 +215,15 @@ class TwoPasses(nn.Module):
     def _attend(
         self,
         inputs: Sequence[tuple[torch.Tensor, torch.Tensor]],
-        keys: Sequence[torch.Tensor],
-        alike: torch.Tensor,
+        maps: KeyMaps | None,
+        cosines: torch.Tensor,
     ) -> list[torch.Tensor]:
         """Apply the mean of each pass's maps to its values: (B, heads, N, d) each.
 
         Args:
             inputs: patches (B, N, width) and CLS token (B, 1, width) of each pass.
-            keys: of earlier blocks.
-            alike: (B, N, N), map of the affinity for all heads.
+            maps: of earlier blocks, where a term needs them.
+            cosines: (B, N, N), the affinity.
         """
         own = [
             self._projections(*given, terms)
@@ -232,10 +231,12 @@ class TwoPasses(nn.Module):
         ]
         count = inputs[0][0].shape[1]
         values = [each.value[:, :, -count:] for each in own]
-        earlier = self._apply_earlier(keys, values) if keys else ()
+        earlier = [] if maps is None else _apply_to_all(maps, values)
+        if any("affinity" in terms for terms in self.method.all_terms):
+            alike = self._alike(cosines)
         heads = []
         for number, (terms, projections) in enumerate(zip(self.method.all_terms, own, strict=True)):
-            outputs, maps = [], 0
+            outputs, count_of_maps = [], 0
             for term in terms:
                 if term == "earlier":
                     outputs.append(earlier[number])
@@ -243,9 +244,15 @@ class TwoPasses(nn.Module):
                     outputs.append(_apply(alike, values[number]))
                 else:
                     outputs.append(self._attend_by(term, projections)[:, :, -count:])
-                maps += len(keys) if term == "earlier" else 1
-            heads.append(sum(outputs[1:], outputs[0]) / maps)
+                count_of_maps += self.depth - 1 if term == "earlier" else 1
+            heads.append(sum(outputs[1:], outputs[0]) / count_of_maps)
         return heads
+
+    def _alike(self, cosines: torch.Tensor) -> torch.Tensor:
+        """Return the affinity's attention (B, N, N), for all heads."""
+        if self.affinity.sparse:
+            cosines = cosines.where(cosines >= _LEAST_COSINE, 0)
+        return _attention_by(cosines)
 
     def _projections(
         self, patches: torch.Tensor, cls: torch.Tensor, terms: Sequence[str]
@@ -261,12 +268,11 @@ class TwoPasses(nn.Module):
         left, right = (getattr(projections, name) for name in TERMS[term])
         return scaled_dot_product(left, right, value)
 
-    def _apply_earlier(
-        self, keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor]
-    ) -> Sequence[torch.Tensor]:
-        """Apply the maps of earlier blocks to the values of all passes, each map made once."""
-        width = values[0].shape[-1]
-        return torch.split(apply_key_maps(keys, torch.cat(list(values), dim=-1)), width, dim=-1)
+
+def _apply_to_all(maps: KeyMaps, values: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+    """Apply maps to the values of all passes, each map made once."""
+    width = values[0].shape[-1]
+    return torch.split(maps.apply(torch.cat(list(values), dim=-1)), width, dim=-1)
 
 
 def _cosines(patches: torch.Tensor) -> torch.Tensor:

@@ -109,7 +109,7 @@ def nothing_raised(share: float | None = None) -> Candidate:
 
     def decide(scores: Scores, image: np.ndarray) -> np.ndarray:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(detail, "_RAISED", 0.0)
+            patch.setattr(detail, "RAISED", 0.0)
             if share is not None:
                 patch.setattr(detail, "kept_share", lambda _: share)
             return decide_refined(scores, image)[0]

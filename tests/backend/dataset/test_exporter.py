@@ -179,7 +179,7 @@ def test_names_are_those_of_the_pictures_and_each_once(bench: Bench) -> None:
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "hostile run lengths": (
         brush_region(SKY, "sky") | {"value": {"rle": [255] * 40, "brushlabels": ["sky"]}},
-        "A region cannot be read",
+        "A brush region of sky is broken: its strokes are cut off",
     ),
     "another size": (
         brush_region(np.ones((50, 60), np.bool_), "sky"),
@@ -189,7 +189,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a truncated bitmask": (
         bitmask_region(SKY, "c")
         | {"value": {"imageDataURL": "data:;base64,iVBORw0KGgoAAAA=", "bitmasklabels": ["c"]}},
-        "A region cannot be read",
+        "A bitmask of c is broken: it is no PNG of 60×40 px",
     ),
     "no value": (brush_region(SKY, "sky") | {"value": None}, "type, a value and the size"),
     "enormous": (

@@ -88,14 +88,19 @@ def test_a_polygon_covers_the_pixels_inside_to_within_one_at_its_edge() -> None:
 @pytest.mark.parametrize(
     ("kind", "value", "reason"),
     [
-        ("brushlabels", {"rle": [1, 2]}, "`rle`"),
-        ("brushlabels", {"rle": "x"}, "`rle`"),
+        (
+            "brushlabels",
+            {"rle": [1, 2]},
+            "strokes are cut off, or are of a picture .* than 800×400",
+        ),
+        ("brushlabels", {"rle": "x"}, "its strokes are cut off"),
         ("brushlabels", {}, "it has no rle"),
         (
             "bitmasklabels",
             {"imageDataURL": "data:image/png;base64,AAAA"},
-            "no PNG that can be opened",
+            "no PNG of 800×400 px that can be opened",
         ),
+        ("bitmasklabels", {"imageDataURL": "data:image/png;base64,A"}, "no PNG of 800×400 px"),
         ("bitmasklabels", {}, "it has no imageDataURL"),
         ("polygonlabels", {"points": [["x", 1]]}, "pairs of numbers"),
         ("polygonlabels", {"points": [[1, 1], [1], [1, 2]]}, "pairs of numbers"),
@@ -113,6 +118,16 @@ def test_broken_geometry_is_refused(kind: str, value: dict[str, Any], reason: st
     """In words that a person understands, and without a word in the log."""
     with pytest.raises(ValueError, match=reason):
         area_mask(Area(kind, "tag", "img", None, (400, 800), value))
+
+
+def test_a_broken_region_is_told_by_what_an_annotator_sees() -> None:
+    value = {"rle": [0] * 9, "brushlabels": ["car"]}
+    told = (
+        "A brush region of car is broken: its strokes are cut off, or are of a picture of another "
+        "size than 8×4. Delete it and draw it anew."
+    )
+    with pytest.raises(ValueError, match=f"^{told}$"):
+        area_mask(Area("brushlabels", "mask", "img", None, (4, 8), value))
 
 
 def test_labels_that_are_no_texts_are_left_out() -> None:

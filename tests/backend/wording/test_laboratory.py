@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from backend.errors import BadRequest, LabelConfigError
 from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.requests import Task
 from backend.services import Services
 from backend.settings import Settings
+from backend.wording import trial_pictures
 from backend.wording.laboratory import Laboratory
-from backend.wording.wording_request import WordingRequest
-from clearclip_core import SCENE_LABELS, Label, Segmenter
+from backend.wording.wording_request import On, WordingRequest
+from clearclip_core import SCENE_LABELS, Label, RGBArray, Segmenter
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.wording.scene_project import LABELS, SIZE_HW, scene_studio, scenes
 
@@ -96,6 +99,31 @@ def test_features_are_encoded_once(laboratory: Laboratory) -> None:
     windows = laboratory.engine.snapshot().windows
     laboratory.measure(asked)
     assert laboratory.engine.snapshot().windows == windows
+
+
+@pytest.mark.parametrize("on", ["corrected", "diverse"])
+def test_pictures_are_decoded_once(laboratory: Laboratory, on: On) -> None:
+    """Those that words are tried on, and those that are only looked at."""
+    read: list[int | None] = []
+
+    def counted(source: str, task: Task) -> RGBArray:
+        read.append(task.id)
+        return laboratory.read_image(source, task)
+
+    counting = replace(laboratory, read_image=counted)
+    report = counting.measure(WordingRequest(7, "grass", (("lawn",),), pictures=2, on=on))
+    assert report.pictures == 2
+    assert len(read) == len(set(read))
+
+
+def test_pictures_beyond_what_memory_keeps_are_decoded_again(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = WordingRequest(7, "grass", (("lawn",),), pictures=3, on="diverse")
+    kept = laboratory.measure(asked).to_json()["trials"]
+    monkeypatch.setattr(trial_pictures, "_KEPT_BYTES", SIZE_HW[0] * SIZE_HW[1] * 3)
+    again = laboratory.measure(asked).to_json()["trials"]
+    assert [each["tasks"] for each in again] == [each["tasks"] for each in kept]
 
 
 def test_without_corrections_pictures_differ_and_nothing_is_ranked(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from backend.wording.wording_report import PictureTrial, Trial, WordingReport
@@ -38,6 +40,12 @@ def test_the_most_saved_paint_comes_first_and_equal_ones_share_a_rank() -> None:
     assert told.rows[0]["saved_paint"] == pytest.approx(1 - 8 / 20)
     assert told.rows[0]["iou"] == pytest.approx(16 / 24)
     assert told.rows[0]["milliseconds"] == 5.5
+
+
+def test_a_raised_threshold_that_saves_on_one_picture_alone_is_not_first() -> None:
+    now, lucky = trial(5, 5, 5, 5), trial(5, 5, 5, 9)
+    assert report(now, replace(lucky, threshold=0.9)).ranks == {0: 1, 1: 2}
+    assert report(now, lucky).ranks == {0: 2, 1: 1}
 
 
 def test_without_truth_trials_keep_their_order() -> None:

@@ -147,9 +147,10 @@ def test_layer_scale_belongs_to_the_attention_output() -> None:
     torch.testing.assert_close(dense.flatten(1, 2), stock_tokens(model, pixels), rtol=0, atol=1e-4)
 
 
-def test_gradients_flow(clip_model: open_clip.CLIP) -> None:
+@pytest.mark.parametrize("method", ["clearclip", "rfclip"])
+def test_gradients_flow(clip_model: open_clip.CLIP, method: str) -> None:
     model = copy.deepcopy(clip_model).requires_grad_(True)
-    DenseEncoder(model, METHODS["clearclip"]).encode(pixels_of(32, 32)).sum().backward()
+    DenseEncoder(model, METHODS[method], (1,)).encode(pixels_of(32, 32)).sum().backward()
     assert model.visual.conv1.weight.grad is not None
 
 

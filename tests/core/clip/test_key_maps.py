@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from clearclip_core.clip import key_maps
-from clearclip_core.clip.key_maps import apply_key_maps
+from clearclip_core.clip.key_maps import KeyMaps
 
 
 def plainly(keys: list[torch.Tensor], value: torch.Tensor) -> torch.Tensor:
@@ -18,12 +18,29 @@ def plainly(keys: list[torch.Tensor], value: torch.Tensor) -> torch.Tensor:
     return torch.einsum("bhnm,bhmv->bhnv", total, value)
 
 
-@pytest.mark.parametrize("numbers", [1, 40, 1 << 16])
+def applied(keys: list[torch.Tensor], value: torch.Tensor) -> torch.Tensor:
+    maps = KeyMaps(len(keys))
+    for key in keys:
+        maps.add(key)
+    return maps.apply(value)
+
+
+@pytest.mark.parametrize("numbers", [1, 40, 1 << 18])
 def test_maps_in_pieces_are_the_whole_maps(monkeypatch: pytest.MonkeyPatch, numbers: int) -> None:
     """Pieces of one row, of three rows with a shorter rest, and all rows at once."""
     monkeypatch.setattr(key_maps, "_CACHED_NUMBERS", numbers)
     torch.manual_seed(0)
     keys = [torch.randn(2, 3, 12, 4, dtype=torch.float64) for _ in range(3)]
     value = torch.randn(2, 3, 11, 5, dtype=torch.float64)
-    made = apply_key_maps(keys, value)
+    made = applied(keys, value)
+    torch.testing.assert_close(made, plainly(keys, value), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("tokens", [2, 16, 17])
+def test_padding_is_attended_to_by_nothing(tokens: int) -> None:
+    """One patch and 14 zeros, no zero, and 15 zeros."""
+    torch.manual_seed(1)
+    keys = [torch.randn(1, 2, tokens, 4, dtype=torch.float64) for _ in range(2)]
+    value = torch.randn(1, 2, tokens - 1, 3, dtype=torch.float64)
+    made = applied(keys, value)
     torch.testing.assert_close(made, plainly(keys, value), rtol=0, atol=1e-12)
