@@ -30,6 +30,11 @@ COMMANDS: Final = {
         "report",
         "Report how much work the prelabels of a project save, from the corrected annotations.",
     ),
+    "gate": CommandSource(
+        "backend.cli.gate",
+        "gate",
+        "Report which predictions of a project need no look, and accept them on request.",
+    ),
     "eval": CommandSource(
         "backend.cli.evaluate",
         "evaluate",

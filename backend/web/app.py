@@ -28,6 +28,7 @@ from backend.web.ml_backend.webhooks import WebhookHandler
 from backend.web.pages.connection_status import ConnectionStatus
 from backend.web.pages.dashboard import DashboardRoutes
 from backend.web.pages.datasets import DatasetRoutes
+from backend.web.pages.gate import GateRoutes
 from backend.web.pages.html import add_filters
 from backend.web.pages.jobs import JobRoutes
 from backend.web.pages.learning import LearningRoutes
@@ -122,6 +123,7 @@ def _pages(
         files,
         body,
     ).blueprint()
+    yield GateRoutes(services.gates, services.gate_runs, files, body).blueprint()
     yield ReportRoutes(settings, services.annotations, files, describe).blueprint()
     yield LearningRoutes(settings, learner, describe, files, body).blueprint()
 
