@@ -435,9 +435,7 @@ def _compare_label(
     )
 
 
-def predicted_scores(
-    predicted: Result, config: LabelConfig
-) -> Mapping[str, float] | None:
+def predicted_scores(predicted: Result, config: LabelConfig) -> Mapping[str, float] | None:
     """Return the lowest score of the regions of each label, on all images of a task.
 
     The regions are those that `compare` compares. None is drawn.

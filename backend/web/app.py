@@ -54,7 +54,12 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     """
     services = Services(settings, engine)
     images, registry = services.images, services.registry
-    metrics = Metrics(services.engine.snapshot, lambda: images.cache_stats, registry.summary)
+    metrics = Metrics(
+        services.engine.snapshot,
+        lambda: images.cache_stats,
+        registry.summary,
+        services.gate_store.count_closed,
+    )
     tracker = TaskTracker((metrics.task,))
     predictor = services.predictor(tracker)
     worker = services.worker(predictor)

@@ -160,7 +160,9 @@ class AcceptanceGates:
         counted = replace(stored, annotations=annotations, unscored=unscored, gate=None)
         if looks > stored.looks or is_other:
             gate = make_gate(outcomes, *wanted)
-            log.info("Project %d: the acceptance gate is made from %d pictures", project, len(outcomes))
+            log.info(
+                "Project %d: the acceptance gate is made from %d pictures", project, len(outcomes)
+            )
             counted = replace(counted, looks=max(looks, stored.looks), gate=gate)
         self._store.keep(project, version, counted)
         return self._store.get(project, version)
@@ -184,9 +186,7 @@ class AcceptanceGates:
             )
 
 
-def independent(
-    outcomes: Sequence[TaskOutcome], groups: Mapping[int, int]
-) -> list[TaskOutcome]:
+def independent(outcomes: Sequence[TaskOutcome], groups: Mapping[int, int]) -> list[TaskOutcome]:
     """Keep one task of each group of near-duplicates, chosen by lot.
 
     Args:

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from backend.feedback.gate.fixed_sequence import fewest, last_rejected, upper_bound
+from backend.feedback.gate.fixed_sequence import fewest, last_rejected, p_value, upper_bound
 from backend.feedback.gate.lots import lot
 from backend.feedback.gate.outcomes import TaskOutcome
 from backend.feedback.gate.score_values import ScoreValues
@@ -33,10 +33,16 @@ LOOKS: Final = (200, 400, 800, 1600)
 #: Share of the tasks that says what scores are worth.
 _TUNING_SHARE: Final = 1 / 3
 
-#: The strictest candidate has so many times the tasks that would do without any change, so that a
-#: change or two among them does not end the test; each next one has so many times the tasks.
-_START: Final = 1.6
+#: The strictest candidate has as many tasks as would do without any change, each next one so many
+#: times more.
 _GROWTH: Final = 1.2
+
+#: Changes that the tuning tasks are taken to have more of than they have: a bound that they have
+#: chosen themselves looks better on them than it is.
+_PRIOR_CHANGES: Final = 0.5
+
+#: What a bound is on, a score or a worth, and whether there was a change.
+Judged = tuple[float, bool]
 
 
 @dataclass(frozen=True)
@@ -142,11 +148,11 @@ def make_gate(outcomes: Sequence[TaskOutcome], share: float, confidence: float) 
     tuning = [each for each in outcomes if lot("tuning", each.task) < _TUNING_SHARE]
     checking = [each for each in outcomes if lot("tuning", each.task) >= _TUNING_SHARE]
     values = ScoreValues.of(tuning)
-    worths = [values.of_task(each.scores) for each in checking]
-    candidates = _candidates(
-        [values.of_task(each.scores) for each in tuning], len(checking), most, level
+    tuned, judged = (
+        [(values.of_task(each.scores), bool(each.changed)) for each in part]
+        for part in (tuning, checking)
     )
-    judged = [(worth, bool(each.changed)) for worth, each in zip(worths, checking, strict=True)]
+    candidates = _candidates(tuned, len(judged), most, level)
     worth, changed, passed = _choose(judged, candidates, most, level)
     labels = sorted({label for each in outcomes for label in (*each.scores, *each.changed)})
     return Gate(
@@ -161,29 +167,35 @@ def make_gate(outcomes: Sequence[TaskOutcome], share: float, confidence: float) 
     )
 
 
-def _candidates(ordered_by: Sequence[float], count: int, most: float, level: float) -> list[float]:
-    """Lay out bounds from the strictest to one that lets everything pass.
+def _candidates(tuning: Sequence[Judged], count: int, most: float, level: float) -> list[float]:
+    """Lay out bounds of growing coverage, from the one on that is most likely to be rejected.
+
+    Which one that is, the tuning tasks say ("split fixed-sequence testing", ibid.): a stricter one
+    leaves too few tasks to be sure of anything, a wider one lets changes in.
 
     Args:
-        ordered_by: scores or worths of the tasks that tune.
+        tuning: of each tuning task, what the bounds are on, and whether it needed a change.
         count: number of the tasks that check.
         most: share of changes that is allowed.
         level: of the test.
     """
-    known = sorted((each for each in ordered_by if each > 0), reverse=True)
-    found: list[float] = []
-    wanted = _START * fewest(most, level) / count if count else math.inf
-    while known and wanted <= _GROWTH:
-        rank = min(len(known), max(1, round(wanted * len(ordered_by))))
-        bound = known[rank - 1]
-        if not found or bound < found[-1]:
-            found.append(bound)
+    ordered = sorted(((value, changed) for value, changed in tuning if value > 0), reverse=True)
+    found: dict[float, float] = {}  # bound -> p-value that is expected for it
+    wanted = fewest(most, level) / count if count else math.inf
+    while ordered and wanted <= _GROWTH:
+        bound = ordered[min(len(ordered), max(1, round(wanted * len(tuning)))) - 1][0]
+        passing = [changed for value, changed in ordered if value >= bound]
+        expected = count * len(passing) // len(tuning)
+        share = (sum(passing) + _PRIOR_CHANGES) / (len(passing) + 1)
+        found[bound] = p_value(round(share * expected), expected, most)
         wanted *= _GROWTH
-    return found
+    bounds = sorted(found, reverse=True)
+    first = min(bounds, key=lambda bound: (found[bound], bound), default=0.0)
+    return [bound for bound in bounds if bound <= first]
 
 
 def _choose(
-    judged: Sequence[tuple[float, bool]], bounds: Sequence[float], most: float, level: float
+    judged: Sequence[Judged], bounds: Sequence[float], most: float, level: float
 ) -> tuple[float | None, int, int]:
     """Return the chosen bound, and the changed and all tasks that reach it; None: none is chosen.
 
@@ -212,8 +224,10 @@ def _label(
     """Sum up one label, and find the score from which on it needs no look by itself."""
     own = [each for each in checking if label in each.scores]
     others = [each for each in tuning if label in each.scores]
-    candidates = _candidates([each.scores[label] for each in others], len(own), *test)
-    judged = [(each.scores[label], label in each.changed) for each in own]
+    tuned, judged = (
+        [(each.scores[label], label in each.changed) for each in part] for part in (others, own)
+    )
+    candidates = _candidates(tuned, len(judged), *test)
     alone, changed, passed = _choose(judged, candidates, *test)
     return GatedLabel(
         label,

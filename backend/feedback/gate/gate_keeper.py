@@ -76,9 +76,7 @@ class GateKeeper:
         client: Label Studio.
     """
 
-    def __init__(
-        self, gates: AcceptanceGates, store: GateStore, client: LabelStudioClient
-    ) -> None:
+    def __init__(self, gates: AcceptanceGates, store: GateStore, client: LabelStudioClient) -> None:
         self._gates = gates
         self._store = store
         self._client = client
@@ -169,9 +167,7 @@ class GateKeeper:
             scores = _scores(self._newest(task), version, config)
             yield None if scores is None else FoundTask(task, scores, is_audited(task, audit_share))
 
-    def _accept(
-        self, report: GateReport, task: int, config: LabelConfig, made: Acceptance
-    ) -> None:
+    def _accept(self, report: GateReport, task: int, config: LabelConfig, made: Acceptance) -> None:
         writer = self._client.annotation_writer
         own, others = writer.find(task, GATE_IMPORT)
         prediction = self._newest(task)

@@ -79,8 +79,8 @@ class GateReport:
     def promise(self) -> str:
         """What an open gate promises, in a sentence."""
         return (
-            f"Of the tasks that pass, at least {100 * self.share:.3g} % need no change at all, with "
-            f"a confidence of {100 * self.confidence:.3g} %."
+            f"Of the tasks that pass, at least {100 * self.share:.3g} % need no change at all, "
+            f"with a confidence of {100 * self.confidence:.3g} %."
         )
 
     def to_json(self) -> Json:

@@ -198,9 +198,7 @@ class GateStore:
         """Yield the annotations that began with predictions of a version, one by one."""
         query = select(ANNOTATIONS).where(*_compared(project, version))
         with self._database.read() as connection:
-            yield from map(
-                read_in, connection.execute(query.execution_options(yield_per=MAX_KEYS))
-            )
+            yield from map(read_in, connection.execute(query.execution_options(yield_per=MAX_KEYS)))
 
     def audits(self, project: int, version: str, since: float) -> list[ReadAnnotation]:
         """Return the annotations of audited tasks that pass, in the order of their creation."""

@@ -1,9 +1,10 @@
 """The worth of a score: by label, how often regions of such a score needed no change.
 
 The worth of a score is the share of pictures without a change among those whose score is at least
-as high; one kept and one changed picture are added, so that few pictures are worth little (Laplace's
-rule of succession). A higher score is worth at least as much as a lower one. So labels whose scores
-mean different things become comparable, and one bound on the worth is a bound on each label's score.
+as high. One kept and one changed picture are added, so that few pictures are worth little
+(Laplace's rule of succession). A higher score is worth at least as much as a lower one. So labels
+whose scores mean different things become comparable, and one bound on the worth is a bound on the
+score of each label.
 """
 
 from __future__ import annotations
