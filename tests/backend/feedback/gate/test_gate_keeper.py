@@ -12,24 +12,24 @@ from backend.database.database import Database
 from backend.errors import BadRequest, GateClosed
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import AnnotationStore
-from backend.feedback.comparison import LabelDiff
 from backend.feedback.gate.acceptance_gate import AcceptanceGates, independent
-from backend.feedback.gate.audit import is_audited
 from backend.feedback.gate.gate_keeper import NOTE, VIEW_TITLES, GateKeeper
 from backend.feedback.gate.gate_store import GateStore
 from backend.feedback.gate.outcomes import TaskOutcome
-from backend.feedback.read_annotation import ReadAnnotation
 from backend.label_studio.client import LabelStudioClient
 from backend.settings import Settings
 from tests.backend.conftest import Clock
-from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.feedback.gate.gate_scene import (
+    AUDIT_SHARE,
+    AUDITED,
+    FIRST,
+    PASSING,
+    correct,
+    correct_many,
+    unannotated_studio,
+)
 from tests.backend.feedback.test_annotation_reader import region
-
-VERSION = "ViT-B-16/openai clearclip 12ab34cd"
-
-#: Tasks that nobody has annotated, and from which number on their red is not sure enough.
-FIRST, UNSURE, LAST = 1001, 1081, 1100
 
 
 @dataclass
@@ -48,27 +48,14 @@ class Scene:
         return GateKeeper(self.gates, self.store, self.client)
 
     def correct(self, task: int, score: float, kept: bool, created: float = 1.0) -> None:
-        """Let an annotation be read."""
-        px = {"predicted_px": 9, "true_px": 9, "shared_px": 9} if kept else {"predicted_px": 9}
-        counts = {"accepted": 1} if kept else {"deleted": 1}
-        change = LabelDiff("red", **counts, **px, score=score)
-        self.annotations.mark(7, [task])
-        (pending,) = self.annotations.lease(1)
-        read = ReadAnnotation(
-            task, 7, task, "compared", VERSION, created=created, changes=(change,)
-        )
-        assert self.annotations.complete(pending, read)
+        correct(self.annotations, task, score, kept, created)
 
 
 @pytest.fixture
 def scene(database: Database, clock: Clock) -> Iterator[Scene]:
-    studio = FakeStudio(brush_config("red", "blue"), {})
-    for task in range(FIRST, LAST + 1):
-        studio.tasks[task] = {"image": "a.png"}
-        score = 0.9 if task < UNSURE else 0.2
-        studio.add(task, VERSION, result=[region("a", "red", 4, score=score)])
+    studio = unannotated_studio()
     annotations, store = AnnotationStore(database, "me"), GateStore(database)
-    settings = Settings(model="demo", gate_audit_share=0.2)
+    settings = Settings(model="demo", gate_audit_share=AUDIT_SHARE)
     gates = AcceptanceGates(settings, annotations, store, lambda project: {})
     with studio.served() as server:
         client = LabelStudioClient(server.url, TOKEN, retry_for_s=0.05, first_pause_s=0.01)
@@ -77,14 +64,8 @@ def scene(database: Database, clock: Clock) -> Iterator[Scene]:
 
 @pytest.fixture
 def corrected(scene: Scene) -> Scene:
-    for task in range(1, 401):
-        sure = task % 2 == 0
-        scene.correct(task, 0.8 + task / 4000 if sure else 0.3, kept=sure)
+    correct_many(scene.annotations)
     return scene
-
-
-PASSING = set(range(FIRST, UNSURE))
-AUDITED = {task for task in PASSING if is_audited(task, 0.2)}
 
 
 def test_a_project_without_corrections_waits(scene: Scene) -> None:
