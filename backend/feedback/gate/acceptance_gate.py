@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, get_args
 
-from backend.errors import BadRequest, GateClosed
+from backend.errors import BadRequest, GateClosed, ModelUnavailable
 from backend.feedback.annotation_queries import AnnotationQueries
 from backend.feedback.gate.audit import has_drifted
 from backend.feedback.gate.gate import looks_reached, make_gate
@@ -155,7 +155,11 @@ class AcceptanceGates:
         if not is_other and (not is_due or is_counted):
             return stored
         outcomes, unscored = task_outcomes(self._store.compared(project, version))
-        outcomes = independent(outcomes, self._duplicate_groups(project))
+        try:
+            outcomes = independent(outcomes, self._duplicate_groups(project))
+        except ModelUnavailable as error:  # training examples belong to a model
+            log.warning("Project %d: its acceptance gate is made later: %s", project, error)
+            return stored
         looks = looks_reached(len(outcomes))
         counted = replace(stored, annotations=annotations, unscored=unscored, gate=None)
         if looks > stored.looks or is_other:
