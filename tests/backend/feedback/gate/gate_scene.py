@@ -38,9 +38,12 @@ def correct(
         change = LabelDiff("red", accepted=1, predicted_px=9, true_px=9, shared_px=9, score=score)
     else:
         change = LabelDiff("red", deleted=1, predicted_px=9, score=score)
-    annotations.mark(7, [task])
+    annotation = 1_000_000 + task  # beyond those that the stand-in counts
+    annotations.mark(7, [annotation])
     (pending,) = annotations.lease(1)
-    read = ReadAnnotation(task, 7, task, "compared", VERSION, created=created, changes=(change,))
+    read = ReadAnnotation(
+        annotation, 7, task, "compared", VERSION, created=created, changes=(change,)
+    )
     assert annotations.complete(pending, read)
 
 
