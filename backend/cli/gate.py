@@ -144,10 +144,9 @@ def print_gate(report: GateReport, console: Console) -> None:
     if report.state == "open":
         console.print(report.promise, markup=False)
     gate = report.gate
-    seen = "" if gate.bound is None else f", at most {percent(gate.bound)} with that confidence"
     console.print(
         f"{gate.passed} of {gate.checked} checked pictures pass ({percent(gate.coverage)}); "
-        f"{gate.changed} of them needed a change{seen}."
+        f"{gate.changed} of them needed a change."
     )
     console.print(
         f"Tasks: {report.tasks['listed']} pass, {report.tasks['audit']} more are to be audited, "

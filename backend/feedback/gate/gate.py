@@ -81,7 +81,8 @@ class Gate:
         checked: pictures of them that checked it.
         passed: those that pass.
         changed: those that pass and needed a change.
-        bound: upper bound of the share of passing tasks that needed a change; None: nothing passes.
+        bound: upper bound of the share of passing tasks that needed a change, by the last test
+            alone: what the choice among tests promises is `share`. None: nothing passes.
         labels: by label, in alphabetical order.
     """
 
