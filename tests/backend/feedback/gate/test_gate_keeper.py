@@ -181,14 +181,14 @@ def test_an_audit_closes_the_gate_and_a_person_opens_it(
     with pytest.raises(GateClosed, match="No audit"):
         corrected.gates.reopen(7)
     drawn = sorted(AUDITED)
-    for task in drawn[:5]:
+    for task in drawn[:8]:
         corrected.correct(task, 0.9, kept=False, created=corrected.clock.now + 1)
     assert corrected.store.count_closed() == 0
     corrected.gates.check_audits()
     assert corrected.store.count_closed() == 1
-    assert "the acceptance gate is closed: 5 of 5" in caplog.text
+    assert "the acceptance gate is closed: 8 of 8" in caplog.text
     report = corrected.gates.report(7)
-    assert (report.state, report.audited, report.audited_changed) == ("closed", 5, 5)
+    assert (report.state, report.audited, report.audited_changed) == ("closed", 8, 8)
     with pytest.raises(GateClosed, match="too many tasks"):
         corrected.keeper.accept(7)
     corrected.clock.now += 100
