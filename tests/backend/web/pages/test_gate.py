@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -122,7 +123,7 @@ def test_a_closed_gate_says_so_and_is_opened_by_a_person(
     correct_many(annotations)
     ask(dashboard, "find")
     for task in sorted(AUDITED)[:8]:
-        correct(annotations, task, 0.9, kept=False, created=4e9)
+        correct(annotations, task, 0.9, kept=False, created=time.time())
     page = dashboard.page(GATE)
     assert "Its audit has closed it" in page.text
     assert "8 of 8 audited tasks did." in page.text
