@@ -60,6 +60,8 @@ class LabelDiff:
             `clearclip_core.boundary_band`.
         band_px: pixels that the boundary band of either covers.
         image: index of the image among those of its annotation that are compared.
+        score: the lowest score of the predicted regions, in [0, 1]; None where none was predicted,
+            or one has no score.
 
     >>> change = LabelDiff("car", corrected=1, predicted_px=8, true_px=10, shared_px=6)
     >>> change.added_px, change.iou
@@ -79,6 +81,7 @@ class LabelDiff:
     band_shared_px: int = 0
     band_px: int = 0
     image: int = 0
+    score: float | None = None
 
     @property
     def added_px(self) -> int:
@@ -117,6 +120,7 @@ class LabelDiff:
             "band_shared_px": self.band_shared_px,
             "band_px": self.band_px,
             **({"image": self.image} if self.image else {}),
+            **({} if self.score is None else {"score": self.score}),
         }
 
     @classmethod
@@ -136,6 +140,7 @@ class LabelDiff:
             band_shared_px=value.get("band_shared_px", 0),
             band_px=value.get("band_px", 0),
             image=value.get("image", 0),
+            score=value.get("score"),
         )
 
 
@@ -426,7 +431,43 @@ def _compare_label(
         relabelled=dict(relabelled),
         added=counts["added"],
         received=counts["received"],
+        score=_lowest_score(was),
     )
+
+
+def predicted_scores(predicted: Result, config: LabelConfig) -> Mapping[str, float] | None:
+    """Return the lowest score of the regions of each label, on all images of a task.
+
+    The regions are those that `compare` compares. None is drawn.
+
+    Args:
+        predicted: the result of a prediction.
+        config: the project's label config.
+
+    Returns:
+        Name of a label -> score, in [0, 1]; None where a region has no score.
+
+    Raises:
+        BadRequest: a region cannot be read.
+    """
+    names = {control.name for control in (*config.controls, *config.boxes)}
+    found: dict[str, float] = {}
+    for (image, _), areas in _by_image(read_areas(predicted, names)).items():
+        for tag in (tag for tag in config.images if tag.name == image):
+            own = _by_label(areas, _names_of_labels(config, tag))
+            for label in own:
+                _choose_control(label, own, {}, config, tag)
+                if (score := _lowest_score(own[label])) is None:
+                    return None
+                found[label] = min(score, found.get(label, 1.0))
+    return found
+
+
+def _lowest_score(areas: Iterable[Area]) -> float | None:
+    """Return the lowest score of some areas; None where there is none, or one has no score."""
+    scores = [area.score for area in areas]
+    known = [score for score in scores if score is not None]
+    return min(known) if known and len(known) == len(scores) else None
 
 
 def _labels_by_id(side: Mapping[str, Sequence[Area]]) -> dict[str, list[str]]:

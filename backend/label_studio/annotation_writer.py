@@ -12,6 +12,9 @@ from backend.label_studio.connection import NO_RETRIES, Connection
 
 _NAMESPACE: Final = uuid.UUID("6d1b6c52-3d0f-5b6e-9a53-0c5b9d3c6f1e")
 
+#: What the annotations are called that the acceptance gate makes.
+GATE_IMPORT: Final = "acceptance gate"
+
 
 class AnnotationWriter:
     """Stores annotations that were made elsewhere.

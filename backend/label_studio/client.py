@@ -32,6 +32,7 @@ from backend.label_studio.retrying import Retrier
 from backend.label_studio.task_contents import TaskContents
 from backend.label_studio.task_filter import TaskFilter
 from backend.label_studio.task_scores import TaskScores
+from backend.label_studio.task_views import TaskViews
 from backend.settings import Settings
 
 #: Tasks of one request for them; each carries its data.
@@ -62,6 +63,7 @@ class LabelStudioClient:
         contents: reads the annotations and predictions of tasks.
         annotation_writer: stores annotations.
         scores: reads the scores that tasks are sorted by.
+        views: makes views of the data manager.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class LabelStudioClient:
         self.contents = TaskContents(self._connection)
         self.annotation_writer = AnnotationWriter(self._connection)
         self.scores = TaskScores(self._connection)
+        self.views = TaskViews(self._connection)
 
     @classmethod
     def from_settings(cls, settings: Settings, **options: Any) -> LabelStudioClient | None:

@@ -70,6 +70,8 @@ class Annotation:
         created: time of its submission.
         updated: time of its last change.
         ground_truth: whether it is marked as the ground truth of its task.
+        import_id: number of the import that made it, see
+            `backend.label_studio.annotation_writer.import_id`; None where none did.
     """
 
     id: int
@@ -84,6 +86,7 @@ class Annotation:
     created: float = 0.0
     updated: float = 0.0
     ground_truth: bool = False
+    import_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ def read_annotation(found: Any) -> Annotation:
         created=epoch_seconds(found.created_at),
         updated=epoch_seconds(found.updated_at),
         ground_truth=getattr(found, "ground_truth", None) is True,
+        import_id=_number(getattr(found, "import_id", None)),
     )
 
 

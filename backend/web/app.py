@@ -28,6 +28,7 @@ from backend.web.ml_backend.webhooks import WebhookHandler
 from backend.web.pages.connection_status import ConnectionStatus
 from backend.web.pages.dashboard import DashboardRoutes
 from backend.web.pages.datasets import DatasetRoutes
+from backend.web.pages.gate import GateRoutes
 from backend.web.pages.html import add_filters
 from backend.web.pages.jobs import JobRoutes
 from backend.web.pages.learning import LearningRoutes
@@ -53,7 +54,12 @@ def create_app(settings: Settings, engine: Engine | None = None) -> Flask:
     """
     services = Services(settings, engine)
     images, registry = services.images, services.registry
-    metrics = Metrics(services.engine.snapshot, lambda: images.cache_stats, registry.summary)
+    metrics = Metrics(
+        services.engine.snapshot,
+        lambda: images.cache_stats,
+        registry.summary,
+        services.gate_store.count_closed,
+    )
     tracker = TaskTracker((metrics.task,))
     predictor = services.predictor(tracker)
     worker = services.worker(predictor)
@@ -125,6 +131,7 @@ def _pages(
     yield ReportRoutes(
         settings, services.annotations, services.forecasts, files, describe
     ).blueprint()
+    yield GateRoutes(services.gates, services.gate_runs, files, body).blueprint()
     yield LearningRoutes(settings, learner, describe, files, body).blueprint()
 
 

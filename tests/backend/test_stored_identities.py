@@ -261,7 +261,10 @@ def columns_of(store: JobStore) -> dict[str, list[str]]:
     with store.database.read() as connection:
         return {
             name: list(connection.execute(text(f"SELECT * FROM {name}")).keys())
-            for name in (*names, "lessons", "threshold_sums", "learned_versions", "learners")
+            for name in (
+                *(*names, "lessons", "threshold_sums", "learned_versions", "learners"),
+                *("gates", "gate_tasks"),
+            )
         }
 
 
@@ -287,6 +290,12 @@ def test_the_columns_of_the_tables() -> None:
         ],
         "annotation_sums": ["project", "grouping", "name", "sums"],
         "forecasts": ["project", "annotations", "due", "figures"],
+        "gates": [
+            *("project", "version", "looks", "annotations", "unscored", "gate", "since", "alarm"),
+        ],
+        "gate_tasks": [
+            *("project", "task", "version", "scores", "passes", "audited", "open", "accepted"),
+        ],
         "lessons": [
             *("annotation", "model", "picture", "project", "digest", "paint", "learned"),
             "example",
@@ -664,6 +673,7 @@ REASONS = {
         "PlotNotFound",
         "JobOver",
         "WithdrawalRefused",
+        "GateClosed",
         "LearningRefused",
         "StudioUnreachable",
         "StudioRefused",

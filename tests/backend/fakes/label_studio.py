@@ -31,6 +31,7 @@ class FakeStudio:
         tasks: id -> data.
         annotated: ids of tasks with an annotation; those of `annotations` have one too.
         refused: ids of tasks whose predictions are not taken.
+        tabs: id -> what a view of the data manager was made of.
         token: the one that it accepts.
         fault: called with each request; what it returns is the answer.
         annotations: id -> annotation.
@@ -50,6 +51,7 @@ class FakeStudio:
     annotated: set[int] = field(default_factory=set)
     refused: set[int] = field(default_factory=set)
     views: dict[int, list[int]] = field(default_factory=dict)
+    tabs: dict[int, dict[str, Any]] = field(default_factory=dict)
     token: str = TOKEN
     fault: Callable[[Asked], Answer | None] = _always
     late: int = 0
@@ -165,6 +167,8 @@ class FakeStudio:
                 return _json({"detail": "Validation error", "validation_errors": "no label"}, 400)
             self.add(body["task"], body["model_version"])
             return _json(self.predictions[-1], 201)
+        if path.startswith("/api/dm/views"):
+            return self._view(asked, path)
         if path in self.files:
             return Answer(body=self.files[path])
         found = re.fullmatch(r"/api/annotations/(\d+)", path)
@@ -187,6 +191,15 @@ class FakeStudio:
             self.predictions = [p for p in self.predictions if p["id"] != int(found[1])]
             return Answer(204) if len(self.predictions) < there else _found(None)
         return _json({"detail": "Not found."}, 404)
+
+    def _view(self, asked: Asked, path: str) -> Answer:
+        """As seen: an update takes the place of all that the view was made of."""
+        if asked.method == "GET":
+            return _json([{"id": id_, "data": data} for id_, data in self.tabs.items()])
+        last = path.rpartition("/")[2]
+        id_ = int(last) if last.isdigit() else next(self._ids)
+        self.tabs[id_] = json.loads(asked.body)["data"]
+        return _json({"id": id_, "data": self.tabs[id_]}, 200 if last.isdigit() else 201)
 
     def _change_config(self, config: str) -> Answer:
         """As seen: a config without a label that an annotation has is refused."""

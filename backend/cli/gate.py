@@ -1,0 +1,173 @@
+"""``clearclip-backend gate``: which predictions need no look."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from tqdm import tqdm
+
+from backend.cli.options import OUTPUT_FILE, project_option, with_settings, write_text
+from backend.cli.signals import stopped_by_signals
+from backend.label_studio_services import READ_RETRY_FOR_S
+from backend.settings import Settings
+
+if TYPE_CHECKING:
+    from backend.feedback.gate.gate_report import GateReport
+    from backend.services import Services
+
+
+@click.command()
+@project_option
+@click.option("--version", help="Model version; by default the one that was corrected most.")
+@click.option("--find", is_flag=True, help="Find the tasks without an annotation that pass.")
+@click.option(
+    "--show", is_flag=True, help="Make views of the data manager with the tasks that were found."
+)
+@click.option(
+    "--accept",
+    is_flag=True,
+    help="After asking, turn the tasks that were found into annotations, but for the audited ones.",
+)
+@click.option(
+    "--withdraw", is_flag=True, help="Delete the gate's annotations that nobody has changed."
+)
+@click.option("--reopen", is_flag=True, help="Open a gate that its audit has closed.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "json_file", type=OUTPUT_FILE, help="Write all figures to this file.")
+@with_settings(
+    "label_studio_url",
+    "label_studio_api_key",
+    "model_dir",
+    "database_url",
+    "gate_share",
+    "gate_confidence",
+    "gate_audit_share",
+)
+def gate(
+    settings: Settings,
+    project: int,
+    version: str | None,
+    find: bool,
+    show: bool,
+    accept: bool,
+    withdraw: bool,
+    reopen: bool,
+    yes: bool,
+    json_file: Path | None,
+) -> None:
+    """Report which predictions of a project need no look, from its corrections.
+
+    The report reads what the backend has read of annotations, and asks Label Studio nothing. Only
+    --accept, --withdraw and --show change anything there.
+    """
+    if sum((accept, withdraw, reopen)) > 1:
+        raise click.UsageError("Use one of --accept, --withdraw and --reopen.")
+    from backend.services import Services  # and torch with it, which the help does without
+
+    services = Services(settings, stopping=threading.Event())
+    services.database.check()
+    report = services.gates.report(project, version)
+    if reopen:
+        report = services.gates.reopen(project, version)
+    if find or show or accept or withdraw:
+        with stopped_by_signals(services.stopping):
+            _ask_label_studio(services, report, find, show, accept, withdraw, yes)
+        report = services.gates.report(project, version)
+    if json_file is not None:
+        write_text(json_file, json.dumps(services.gates.describe(report), indent=2) + "\n")
+    print_gate(report, Console())
+    if services.stopping.is_set():
+        raise SystemExit(130)
+
+
+def _ask_label_studio(
+    services: Services,
+    report: GateReport,
+    find: bool,
+    show: bool,
+    accept: bool,
+    withdraw: bool,
+    yes: bool,
+) -> None:
+    from backend.feedback.gate.gate_runs import describe
+
+    client = services.required_client("tasks are read", retry_for_s=READ_RETRY_FOR_S)
+    keeper, asked = services.gate_keeper(client), (report.project, report.version)
+    with tqdm(unit="task", dynamic_ncols=True, desc=f"Project {report.project}") as bar:
+
+        def advance(done: int) -> bool:
+            bar.n = done
+            bar.refresh()
+            return not services.stopping.is_set()
+
+        if find:
+            report = keeper.find(*asked, advance)
+        if show:
+            for which in ("listed", "audit"):
+                keeper.show(report.project, which, report.version)
+        if accept:
+            count = report.tasks["listed"]
+            if not yes:
+                click.confirm(f"Turn {count} tasks into annotations, unseen?", abort=True)
+            click.echo(describe("turned into annotations", keeper.accept(*asked, advance)))
+        if withdraw:
+            made = keeper.withdraw(*asked, advance)
+            click.echo(describe("without the gate's annotation again", made))
+
+
+def print_gate(report: GateReport, console: Console) -> None:
+    """Print the report on a gate for people."""
+    from backend.feedback.gate.gate_report import STATES
+    from backend.feedback.report.definitions import percent
+
+    console.print(f"Acceptance gate of project {report.project}, {report.version or 'no version'}")
+    console.print(f"{report.state}: {STATES[report.state]}", markup=False)
+    if report.next_look is not None:
+        console.print(
+            f"{report.annotations} annotations compared; made anew at {report.next_look} pictures, "
+            "near-duplicates counted once."
+        )
+    if report.unscored:
+        console.print(
+            f"{report.unscored} tasks were read before scores were kept: "
+            f"clearclip-backend report --project {report.project} --backfill"
+        )
+    if report.gate is None:
+        return
+    if report.state == "open":
+        console.print(report.promise, markup=False)
+    gate = report.gate
+    console.print(
+        f"{gate.passed} of {gate.checked} checked pictures pass ({percent(gate.coverage)}); "
+        f"{gate.changed} of them needed a change."
+    )
+    console.print(
+        f"Tasks: {report.tasks['listed']} pass, {report.tasks['audit']} more are to be audited, "
+        f"{report.tasks['accepted']} are accepted. Audited: {report.audited}, "
+        f"{report.audited_changed} needed a change."
+    )
+    table = Table(box=None)
+    table.add_column("label")
+    for name in ("pictures", "no change", "safe by itself from", "of pictures", "the gate asks"):
+        table.add_column(name, justify="right")
+    for each in gate.labels:
+        table.add_row(
+            escape(each.label),
+            str(each.pictures),
+            percent(each.kept / each.pictures if each.pictures else None),
+            _score(each.alone),
+            f"{each.alone_kept}/{each.alone_pictures}" if each.alone is not None else "–",
+            _score(each.asked),
+        )
+    console.print(table)
+
+
+def _score(score: float | None) -> str:
+    return "–" if score is None else f"{score:.3f}"

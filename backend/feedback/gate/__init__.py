@@ -1,0 +1,1 @@
+"""The acceptance gate: which predictions need no look, and what keeps checking that."""

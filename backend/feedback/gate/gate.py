@@ -1,0 +1,241 @@
+"""Make an acceptance gate: the scores from which on predictions need no look.
+
+A third of the corrected tasks, by lot, says what scores are worth (`ScoreValues`); the other tasks
+check candidates of increasing coverage, which the first third has laid out beforehand
+(`backend.feedback.gate.fixed_sequence`). So what was tuned is tested on tasks that tuned nothing.
+
+What the bound says: of the tasks that pass, at least the wanted share needed no change at all, also
+no thing added that the prediction missed, with the wanted confidence. It says so of tasks that are
+like the corrected ones, which holds where these were drawn at random.
+
+Corrections come in over months, and whoever looks often enough sees luck. So gates are made at a
+few numbers of corrected pictures that are fixed beforehand, `LOOKS`, which share the allowed error
+(Bonferroni): the confidence is that of all of them together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from backend.feedback.gate.fixed_sequence import fewest, last_rejected, p_value, upper_bound
+from backend.feedback.gate.lots import lot
+from backend.feedback.gate.outcomes import TaskOutcome
+from backend.feedback.gate.score_values import ScoreValues
+
+Json = dict[str, Any]
+
+#: Numbers of corrected pictures at which a gate is made, near-duplicates counted once.
+LOOKS: Final = (200, 400, 800, 1600)
+
+#: Share of the tasks that says what scores are worth.
+_TUNING_SHARE: Final = 1 / 3
+
+#: The strictest candidate has as many tasks as would do without any change, each next one so many
+#: times more.
+_GROWTH: Final = 1.2
+
+#: Changes that the tuning tasks are taken to have more of than they have: a bound that they have
+#: chosen themselves looks better on them than it is.
+_PRIOR_CHANGES: Final = 0.5
+
+#: What a bound is on, a score or a worth, and whether there was a change.
+Judged = tuple[float, bool]
+
+
+@dataclass(frozen=True)
+class GatedLabel:
+    """What the corrections say of one label.
+
+    Attributes:
+        label: its name.
+        pictures: corrected pictures where it was predicted.
+        kept: those of them where it needed no change.
+        alone: the lowest score from which on the label by itself needed no change on enough
+            pictures, with the wanted confidence; None: there is no such score yet.
+        alone_pictures: pictures with that score or a higher one among those that checked it.
+        alone_kept: those of them where the label needed no change.
+        asked: the score that the gate asks of each region of the label; None: a task with this
+            label does not pass.
+    """
+
+    label: str
+    pictures: int
+    kept: int
+    alone: float | None = None
+    alone_pictures: int = 0
+    alone_kept: int = 0
+    asked: float | None = None
+
+
+@dataclass(frozen=True)
+class Gate:
+    """An acceptance gate.
+
+    Attributes:
+        share: the least share of passing tasks that needed no change.
+        confidence: the probability with which that holds.
+        pictures: corrected pictures that it was made from, near-duplicates counted once.
+        checked: pictures of them that checked it.
+        passed: those that pass.
+        changed: those that pass and needed a change.
+        bound: upper bound of the share of passing tasks that needed a change, by the last test
+            alone: what the choice among tests promises is `share`. None: nothing passes.
+        labels: by label, in alphabetical order.
+    """
+
+    share: float
+    confidence: float
+    pictures: int
+    checked: int
+    passed: int = 0
+    changed: int = 0
+    bound: float | None = None
+    labels: tuple[GatedLabel, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any task can pass."""
+        return self.passed > 0
+
+    @property
+    def coverage(self) -> float:
+        """Share of the checked tasks that pass, in [0, 1]."""
+        return self.passed / self.checked if self.checked else 0.0
+
+    def passes(self, scores: Mapping[str, float]) -> bool:
+        """Return whether a task passes: it has a region, and each reaches the score of its label.
+
+        Args:
+            scores: name of a label -> the lowest score of its regions.
+        """
+        asked = {each.label: each.asked for each in self.labels}
+        return bool(scores) and all(
+            (least := asked.get(label)) is not None and score >= least
+            for label, score in scores.items()
+        )
+
+    def to_json(self) -> Json:
+        """Return the JSON that databases keep; these names stay."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Gate:
+        """Read what `to_json` has written."""
+        labels = tuple(GatedLabel(**each) for each in value["labels"])
+        return cls(**{**value, "labels": labels})
+
+
+def looks_reached(pictures: int) -> int:
+    """Return how many of `LOOKS` a number of corrected pictures has reached.
+
+    >>> looks_reached(199), looks_reached(200), looks_reached(5000)
+    (0, 1, 4)
+    """
+    return sum(pictures >= each for each in LOOKS)
+
+
+def make_gate(outcomes: Sequence[TaskOutcome], share: float, confidence: float) -> Gate:
+    """Make the gate of one look.
+
+    Args:
+        outcomes: of tasks that are independent of each other: one of each group of near-duplicates.
+        share: the least share of passing tasks that shall need no change, in (0, 1).
+        confidence: the probability with which that shall hold over all looks, in (0, 1).
+    """
+    most, level = 1 - share, (1 - confidence) / len(LOOKS)
+    tuning = [each for each in outcomes if lot("tuning", each.task) < _TUNING_SHARE]
+    checking = [each for each in outcomes if lot("tuning", each.task) >= _TUNING_SHARE]
+    values = ScoreValues.of(tuning)
+    tuned, judged = (
+        [(values.of_task(each.scores), bool(each.changed)) for each in part]
+        for part in (tuning, checking)
+    )
+    candidates = _candidates(tuned, len(judged), most, level)
+    worth, changed, passed = _choose(judged, candidates, most, level)
+    labels = sorted({label for each in outcomes for label in (*each.scores, *each.changed)})
+    return Gate(
+        share,
+        confidence,
+        len(outcomes),
+        len(checking),
+        passed,
+        changed,
+        upper_bound(changed, passed, level) if passed else None,
+        tuple(_label(each, tuning, checking, values, worth, (most, level)) for each in labels),
+    )
+
+
+def _candidates(tuning: Sequence[Judged], count: int, most: float, level: float) -> list[float]:
+    """Lay out bounds of growing coverage, from the one on that is most likely to be rejected.
+
+    Which one that is, the tuning tasks say ("split fixed-sequence testing", ibid.): a stricter one
+    leaves too few tasks to be sure of anything, a wider one lets changes in.
+
+    Args:
+        tuning: of each tuning task, what the bounds are on, and whether it needed a change.
+        count: number of the tasks that check.
+        most: share of changes that is allowed.
+        level: of the test.
+    """
+    ordered = sorted(((value, changed) for value, changed in tuning if value > 0), reverse=True)
+    found: dict[float, float] = {}  # bound -> p-value that is expected for it
+    wanted = fewest(most, level) / count if count else math.inf
+    while ordered and wanted <= _GROWTH:
+        bound = ordered[min(len(ordered), max(1, round(wanted * len(tuning)))) - 1][0]
+        passing = [changed for value, changed in ordered if value >= bound]
+        expected = count * len(passing) // len(tuning)
+        share = (sum(passing) + _PRIOR_CHANGES) / (len(passing) + 1)
+        found[bound] = p_value(round(share * expected), expected, most)
+        wanted *= _GROWTH
+    bounds = sorted(found, reverse=True)
+    first = min(bounds, key=lambda bound: (found[bound], bound), default=0.0)
+    return [bound for bound in bounds if bound <= first]
+
+
+def _choose(
+    judged: Sequence[Judged], bounds: Sequence[float], most: float, level: float
+) -> tuple[float | None, int, int]:
+    """Return the chosen bound, and the changed and all tasks that reach it; None: none is chosen.
+
+    Args:
+        judged: of each checking task, what the bounds are on, and whether it needed a change.
+        bounds: the candidates, the strictest first.
+        most: share of changes that is allowed.
+        level: of the test.
+    """
+    counts = []
+    for bound in bounds:
+        passing = [changed for each, changed in judged if each >= bound]
+        counts.append((sum(passing), len(passing)))
+    index = last_rejected(counts, most, level)
+    return (None, 0, 0) if index is None else (bounds[index], *counts[index])
+
+
+def _label(
+    label: str,
+    tuning: Sequence[TaskOutcome],
+    checking: Sequence[TaskOutcome],
+    values: ScoreValues,
+    worth: float | None,
+    test: tuple[float, float],
+) -> GatedLabel:
+    """Sum up one label, and find the score from which on it needs no look by itself."""
+    own = [each for each in checking if label in each.scores]
+    others = [each for each in tuning if label in each.scores]
+    tuned, judged = (
+        [(each.scores[label], label in each.changed) for each in part] for part in (others, own)
+    )
+    candidates = _candidates(tuned, len(judged), *test)
+    alone, changed, passed = _choose(judged, candidates, *test)
+    return GatedLabel(
+        label,
+        len(own) + len(others),
+        sum(label not in each.changed for each in (*own, *others)),
+        alone,
+        passed,
+        passed - changed,
+        None if worth is None else values.least_score(label, worth),
+    )

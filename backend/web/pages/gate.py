@@ -1,0 +1,105 @@
+"""Serve the acceptance gates of projects: what needs no look, and what people ask of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final, cast
+
+from flask import Blueprint, Response, request, url_for
+
+from backend.errors import BackendError
+from backend.feedback.gate.acceptance_gate import AcceptanceGates
+from backend.feedback.gate.gate_report import STATES, GateReport
+from backend.feedback.gate.gate_runs import ACTIONS, GateAction, GateRuns
+from backend.label_studio.files import LabelStudioFiles
+from backend.web.middleware.body import BodyReader
+from backend.web.middleware.responses import json_response, see_other
+from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, parse_version
+from backend.web.pages.html import html_page, is_for_people
+
+Json = dict[str, Any]
+
+#: The start of each route; the number of a project is one that a database can hold.
+_GATE: Final = "/projects/<int(min=1, max=2147483647):project>/gate"
+
+#: Tasks of each list that the page shows.
+_SHOWN: Final = 100
+
+
+@dataclass(frozen=True, eq=False)
+class GateRoutes:
+    """Answer the routes of ``/projects/<id>/gate``; none of them waits for Label Studio.
+
+    Args:
+        gates: the gates.
+        runs: what pages have asked for.
+        files: makes links to Label Studio.
+        body: reads the bodies of requests.
+    """
+
+    gates: AcceptanceGates
+    runs: GateRuns
+    files: LabelStudioFiles
+    body: BodyReader
+
+    def blueprint(self) -> Blueprint:
+        """Make the blueprint of these routes."""
+        routes = Blueprint("gate", __name__)
+        routes.add_url_rule(_GATE, "page", self.page, methods=["GET"])
+        routes.add_url_rule(f"{_GATE}.json", "figures", self.figures, methods=["GET"])
+        actions = f"<any({', '.join((*ACTIONS, 'reopen'))}):action>"
+        routes.add_url_rule(f"{_GATE}/{actions}", "act", self.act, methods=["POST"])
+        return routes
+
+    def page(self, project: int) -> Response:
+        """Answer a browser with the page, and a program with its JSON."""
+        return self._page(self._report(project)) if is_for_people() else self.figures(project)
+
+    def figures(self, project: int) -> Response:
+        """Answer with the gate, the tasks in its lists and what was asked for last, as JSON."""
+        return json_response(self._describe(self._report(project)))
+
+    def act(self, project: int, action: str) -> Response:
+        """Do what a person asks for; what Label Studio is asked for is done afterwards."""
+        is_form = request.mimetype == FORM_TYPE
+        version = parse_version(self.body.read(MAX_FORM_BYTES), is_form)
+        try:
+            if action == "reopen":
+                report = self.gates.reopen(project, version)
+            else:
+                opens = self.gates.open_gate if action == "accept" else self.gates.report
+                report = opens(project, version)
+                self.runs.request(project, report.version, cast("GateAction", action))
+        except BackendError as error:
+            if not is_form:
+                raise
+            return self._page(self.gates.report(project, version), error)
+        if is_form:
+            return see_other(url_for("gate.page", project=project, version=report.version))
+        return json_response(self._describe(report), 200 if action == "reopen" else 202)
+
+    def _report(self, project: int) -> GateReport:
+        return self.gates.report(project, request.args.get("version") or None)
+
+    def _describe(self, report: GateReport) -> Json:
+        run = self.runs.last(report.project)
+        return self.gates.describe(report) | {"run": None if run is None else asdict(run)}
+
+    def _page(self, report: GateReport, refusal: BackendError | None = None) -> Response:
+        response = html_page(
+            "gate.html",
+            report=report,
+            meaning=STATES[report.state],
+            shown=_SHOWN,
+            tasks={
+                which: self.gates.tasks(report, which, _SHOWN)
+                for which in ("listed", "audit", "accepted")
+            },
+            url=self.files.task_url(report.project),
+            task_url=self.files.task_url,
+            run=self.runs.last(report.project),
+            refusal=refusal,
+        )
+        if refusal is not None:
+            response.status_code = refusal.http_status
+        return response

@@ -1,0 +1,54 @@
+"""A project of which some tasks are corrected, and others are to pass the gate."""
+
+from __future__ import annotations
+
+from backend.feedback.annotation_store import AnnotationStore
+from backend.feedback.comparison import LabelDiff
+from backend.feedback.gate.audit import is_audited
+from backend.feedback.read_annotation import ReadAnnotation
+from tests.backend.fakes.colour_segmenter import brush_config
+from tests.backend.fakes.label_studio import FakeStudio
+from tests.backend.feedback.test_annotation_reader import region
+
+VERSION = "ViT-B-16/openai clearclip 12ab34cd"
+
+#: Tasks that nobody has annotated, and from which number on their red is not sure enough.
+FIRST, UNSURE, LAST = 1001, 1081, 1100
+
+AUDIT_SHARE = 0.2
+PASSING = set(range(FIRST, UNSURE))
+AUDITED = {task for task in PASSING if is_audited(task, AUDIT_SHARE)}
+
+
+def unannotated_studio() -> FakeStudio:
+    """The tasks from `FIRST` on, each with a red region."""
+    studio = FakeStudio(brush_config("red", "blue"), {})
+    for task in range(FIRST, LAST + 1):
+        studio.tasks[task] = {"image": "a.png"}
+        score = 0.9 if task < UNSURE else 0.2
+        studio.add(task, VERSION, result=[region("a", "red", 4, score=score)])
+    return studio
+
+
+def correct(
+    annotations: AnnotationStore, task: int, score: float, kept: bool, created: float = 1.0
+) -> None:
+    """Let an annotation be read whose red region was kept or deleted."""
+    if kept:
+        change = LabelDiff("red", accepted=1, predicted_px=9, true_px=9, shared_px=9, score=score)
+    else:
+        change = LabelDiff("red", deleted=1, predicted_px=9, score=score)
+    annotation = 1_000_000 + task  # beyond those that the stand-in counts
+    annotations.mark(7, [annotation])
+    (pending,) = annotations.lease(1)
+    read = ReadAnnotation(
+        annotation, 7, task, "compared", VERSION, created=created, changes=(change,)
+    )
+    assert annotations.complete(pending, read)
+
+
+def correct_many(annotations: AnnotationStore) -> None:
+    """Let 400 tasks be corrected: red above 0.8 is right, and below 0.4 wrong."""
+    for task in range(1, 401):
+        sure = task % 2 == 0
+        correct(annotations, task, 0.8 + task / 4000 if sure else 0.3, kept=sure)

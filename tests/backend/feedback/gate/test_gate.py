@@ -1,0 +1,83 @@
+"""Gates on projects whose truth is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from backend.feedback.gate.gate import LOOKS, Gate, make_gate
+from tests.backend.feedback.gate.worlds import SAFE_FROM, good_world
+
+
+def test_a_gate_lets_through_what_is_safe_and_nothing_else() -> None:
+    gate = make_gate(good_world(800, seed=1), 0.95, 0.95)
+    assert gate.is_open
+    assert gate.passes({"car": 0.99})
+    assert not gate.passes({"car": 0.3})
+    assert not gate.passes({"car": 0.99, "tree": 0.99}), "trees are wrong half of the time"
+    assert not gate.passes({"car": 0.99, "boat": 0.99}), "nobody has corrected a boat"
+    assert not gate.passes({}), "nothing speaks for an empty prediction"
+    # 0.4 of the tasks have a safe car, and 2 in 3 of these no tree
+    assert 0.15 < gate.coverage < 0.4
+    unseen = [each for each in good_world(5000, seed=2) if gate.passes(each.scores)]
+    assert sum(bool(each.changed) for each in unseen) <= 0.05 * len(unseen)
+
+
+def test_the_score_that_each_label_is_safe_from_is_found() -> None:
+    gate = make_gate(good_world(1600, seed=3), 0.95, 0.95)
+    car, sign_or_tree = gate.labels[0], gate.labels[-1]
+    assert car.label == "car"
+    assert car.alone is not None
+    assert SAFE_FROM - 0.1 < car.alone < 0.85
+    assert car.alone_kept >= 0.95 * car.alone_pictures
+    assert sign_or_tree.label == "tree"
+    assert sign_or_tree.alone is None
+    assert sign_or_tree.asked is None
+    assert car.pictures == 1600
+
+
+def test_things_that_are_missed_close_a_gate_whose_regions_are_all_right() -> None:
+    gate = make_gate(good_world(1600, seed=4, missed=0.12), 0.95, 0.95)
+    assert not gate.is_open
+    assert gate.bound is None
+    assert not gate.passes({"car": 0.99})
+    car = gate.labels[0]
+    assert car.alone is not None, "the label by itself is safe"
+
+
+def test_too_few_pictures_open_nothing() -> None:
+    assert not make_gate(good_world(60, seed=5), 0.95, 0.95).is_open
+    assert not make_gate([], 0.95, 0.95).is_open
+
+
+@pytest.mark.parametrize("share", [0.95, 0.9])
+def test_the_bound_is_on_the_wanted_side(share: float) -> None:
+    gate = make_gate(good_world(800, seed=6), share, 0.95)
+    assert gate.bound is not None
+    assert gate.changed / gate.passed < gate.bound <= 1 - share
+
+
+def test_all_looks_together_keep_the_promise() -> None:
+    """A project without any safe score whose tasks need no change in 94 of 100: 5 % may be wrong.
+
+    The gate is made at each look; one that lets anything pass is wrong.
+    """
+    wrong = 0
+    for seed in range(60):
+        world = [
+            replace(each, scores={"car": each.scores["car"]}, changed=frozenset())
+            for each in good_world(LOOKS[-1], seed=1000 + seed)
+        ]
+        bad = good_world(LOOKS[-1], seed=3000 + seed, missed=0.06)
+        world = [
+            replace(each, changed=each.changed | (other.changed & {"sign"}))
+            for each, other in zip(world, bad, strict=True)
+        ]
+        wrong += any(make_gate(world[:look], 0.95, 0.95).is_open for look in LOOKS)
+    assert wrong <= 6  # 3 are expected at most; more than 6 have a chance of 3 in 100
+
+
+def test_a_gate_comes_back_from_json() -> None:
+    gate = make_gate(good_world(400, seed=7), 0.95, 0.95)
+    assert Gate.from_json(gate.to_json()) == gate

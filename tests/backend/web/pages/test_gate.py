@@ -1,0 +1,152 @@
+"""The page of the acceptance gate: what people see and ask, and the same for programs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from backend.feedback.annotation_store import AnnotationStore
+from backend.services import Services
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.feedback.gate.gate_scene import (
+    AUDIT_SHARE,
+    AUDITED,
+    PASSING,
+    VERSION,
+    correct,
+    correct_many,
+    unannotated_studio,
+)
+from tests.backend.web.pages.browser import Dashboard, Page
+
+GATE = "/projects/7/gate"
+LISTED = PASSING - AUDITED
+
+
+@pytest.fixture
+def studio() -> FakeStudio:
+    return unannotated_studio()
+
+
+@pytest.fixture
+def dashboard(studio: FakeStudio, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dashboard]:
+    with studio.served() as server:
+        made: list[Services] = []
+        before = Services.__init__
+
+        def note(self: Services, *given: Any, **options: Any) -> None:
+            before(self, *given, **options)
+            made.append(self)
+
+        monkeypatch.setattr(Services, "__init__", note)
+        dashboard = Dashboard(
+            label_studio_url=server.url, label_studio_api_key=TOKEN, gate_audit_share=AUDIT_SHARE
+        )
+        (services,) = made
+        dashboard.run_next = services.gate_runs.run_next  # type: ignore[attr-defined]
+        yield dashboard
+
+
+@pytest.fixture
+def annotations(dashboard: Dashboard) -> AnnotationStore:
+    return AnnotationStore(dashboard.store.database, "me")
+
+
+def ask(dashboard: Dashboard, action: str) -> Page:
+    """Press a button, and let it be done."""
+    response = dashboard.post(f"{GATE}/{action}", {"version": VERSION})
+    assert response.status_code == 303
+    assert dashboard.run_next()  # type: ignore[attr-defined]
+    return dashboard.page(response.headers["Location"])
+
+
+def buttons(page: Page) -> set[str | None]:
+    return {each.get("id") for each in page.all("button")}
+
+
+def test_without_corrections_the_page_says_what_is_missing(dashboard: Dashboard) -> None:
+    page = dashboard.page(GATE)
+    assert "There are too few corrected pictures yet." in page.text
+    assert "made anew at 200 corrected pictures" in page.text
+    assert buttons(page) == set()
+
+
+def test_people_find_show_accept_and_withdraw(
+    dashboard: Dashboard, studio: FakeStudio, annotations: AnnotationStore
+) -> None:
+    correct_many(annotations)
+    page = dashboard.page(GATE)
+    assert "at least 95 % need no change at all, with a confidence of 95 %" in page.text
+    assert buttons(page) == {"find"}
+    page = ask(dashboard, "find")
+    assert f"{len(LISTED)} tasks pass and {len(AUDITED)} more are to be audited." in page.text
+    assert buttons(page) == {"find", "show", "accept"}
+    links = {each["href"] for each in page.all("a")}
+    assert any(str(link).endswith(f"task={min(LISTED)}") for link in links)
+    ask(dashboard, "show")
+    assert len(studio.tabs) == 2
+    assert not studio.annotations, "nothing without asking"
+    page = ask(dashboard, "accept")
+    assert f"{len(LISTED)} tasks turned into annotations, 0 left" in page.text
+    assert {each["task"] for each in studio.annotations.values()} == LISTED
+    for annotation in studio.annotations.values():
+        annotation["lead_time"] = None
+    page = ask(dashboard, "withdraw")
+    assert not studio.annotations
+    assert "accept" in buttons(page)
+
+
+def test_a_program_has_the_same_figures(dashboard: Dashboard, annotations: AnnotationStore) -> None:
+    client = dashboard.client
+    assert client.post(f"{GATE}/accept", json={}).status_code == 409
+    correct_many(annotations)
+    told = json.loads(client.get(GATE).data)
+    assert told == json.loads(client.get(f"{GATE}.json").data)
+    assert (told["state"], told["version"], told["run"]) == ("open", VERSION, None)
+    assert told["gate"]["changed"] <= 0.05 * told["gate"]["passed"]
+    assert [each["label"] for each in told["gate"]["labels"]] == ["red"]
+    assert client.post(f"{GATE}/find", json={"version": VERSION}).status_code == 202
+    assert client.post(f"{GATE}/find", json={}).status_code == 429, "one at a time"
+    assert dashboard.run_next()  # type: ignore[attr-defined]
+    told = json.loads(client.get(GATE).data)
+    assert set(told["task_ids"]["listed"]) == LISTED
+    assert told["run"]["state"] == "done"
+
+
+def test_a_closed_gate_says_so_and_is_opened_by_a_person(
+    dashboard: Dashboard, annotations: AnnotationStore
+) -> None:
+    correct_many(annotations)
+    ask(dashboard, "find")
+    for task in sorted(AUDITED)[:8]:
+        correct(annotations, task, 0.9, kept=False, created=time.time())
+    page = dashboard.page(GATE)
+    assert "Its audit has closed it" in page.text
+    assert "8 of 8 audited tasks did." in page.text
+    assert "accept" not in buttons(page)
+    assert "clearclip_gates_closed 1.0" in dashboard.client.get("/metrics").text
+    refused = dashboard.post(f"{GATE}/accept", {"version": VERSION})
+    assert refused.status_code == 409
+    assert "lets nothing pass" in Page(refused).text
+    assert dashboard.post(f"{GATE}/reopen", {"version": VERSION}).status_code == 303
+    assert "clearclip_gates_closed 0.0" in dashboard.client.get("/metrics").text
+
+
+@pytest.mark.parametrize("body", [{"version": 3}, {"task": 1}])
+def test_bodies_with_something_else_are_refused(dashboard: Dashboard, body: Any) -> None:
+    assert dashboard.client.post(f"{GATE}/find", json=body).status_code == 400
+
+
+def test_a_version_that_nobody_has_corrected_is_refused(dashboard: Dashboard) -> None:
+    for version in ("other", "\0"):
+        response = dashboard.client.get(GATE, query_string={"version": version})
+        assert response.status_code == 400
+
+
+def test_forms_of_other_sites_are_refused(dashboard: Dashboard) -> None:
+    response = dashboard.post(f"{GATE}/accept", None, Origin="http://evil.example")
+    assert response.status_code == 403
