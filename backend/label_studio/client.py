@@ -31,6 +31,7 @@ from backend.label_studio.requests import Task
 from backend.label_studio.retrying import Retrier
 from backend.label_studio.task_contents import TaskContents
 from backend.label_studio.task_filter import TaskFilter
+from backend.label_studio.views import ViewWriter
 from backend.settings import Settings
 
 #: Tasks of one request for them; each carries its data.
@@ -60,6 +61,7 @@ class LabelStudioClient:
         changes: lists what has changed.
         contents: reads the annotations and predictions of tasks.
         annotation_writer: stores annotations.
+        views: makes views of the data manager.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class LabelStudioClient:
         self.changes = ChangeList(self._connection)
         self.contents = TaskContents(self._connection)
         self.annotation_writer = AnnotationWriter(self._connection)
+        self.views = ViewWriter(self._connection)
 
     @classmethod
     def from_settings(cls, settings: Settings, **options: Any) -> LabelStudioClient | None:

@@ -37,6 +37,7 @@ class FakeStudio:
         webhooks: of all projects.
         backends: those that are connected to the project.
         titles: project -> its title, for lists of projects.
+        saved_views: views of the data manager, as they were sent.
         late: predictions are stored, and then the answer is an error, so many times.
         now: its clock: the time of the last change, in seconds since the epoch.
         files: path -> content of the files that it hands out.
@@ -50,6 +51,7 @@ class FakeStudio:
     annotated: set[int] = field(default_factory=set)
     refused: set[int] = field(default_factory=set)
     views: dict[int, list[int]] = field(default_factory=dict)
+    saved_views: list[dict[str, Any]] = field(default_factory=list)
     token: str = TOKEN
     fault: Callable[[Asked], Answer | None] = _always
     late: int = 0
@@ -151,6 +153,16 @@ class FakeStudio:
             return _json({"count": len(found), "next": None, "previous": None, "results": found})
         if path == f"/api/projects/{self.project}/import/predictions":
             return self._import(json.loads(asked.body))
+        if path == "/api/dm/views" and asked.method == "GET":
+            return _json(self.saved_views)
+        if path == "/api/dm/views" and asked.method == "POST":
+            self.saved_views.append({"id": next(self._ids), **json.loads(asked.body)})
+            return _json(self.saved_views[-1], 201)
+        found = re.fullmatch(r"/api/dm/views/(\d+)", path)
+        if found and asked.method == "PATCH":
+            view = next(each for each in self.saved_views if each["id"] == int(found[1]))
+            view |= json.loads(asked.body)
+            return _json(view)
         if path == "/api/webhooks":
             return _json(self.webhooks)
         if path == "/api/ml" and given["project"] == str(self.project):
