@@ -30,6 +30,7 @@ from backend.web.pages.dashboard import DashboardRoutes
 from backend.web.pages.datasets import DatasetRoutes
 from backend.web.pages.html import add_filters
 from backend.web.pages.jobs import JobRoutes
+from backend.web.pages.label_errors import LabelErrorRoutes
 from backend.web.pages.learning import LearningRoutes
 from backend.web.pages.learning_status import describe_learning
 from backend.web.pages.report import ReportRoutes
@@ -118,6 +119,15 @@ def _pages(
     yield WordingRoutes(
         settings,
         services.wording_runs,
+        services.client(retry_for_s=READ_RETRY_FOR_S),
+        files,
+        body,
+    ).blueprint()
+    yield LabelErrorRoutes(
+        services.review_runs,
+        services.reviews,
+        services.examples,
+        services.annotations.tasks,
         services.client(retry_for_s=READ_RETRY_FOR_S),
         files,
         body,
