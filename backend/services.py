@@ -40,6 +40,9 @@ from backend.jobs.token_watch import TokenWatch
 from backend.jobs.webhook_watch import WebhookWatch
 from backend.jobs.withdrawer import Withdrawer
 from backend.jobs.worker import Worker
+from backend.label_errors.review_runs import ReviewRuns
+from backend.label_errors.review_store import ReviewStore
+from backend.label_errors.reviewer import Reviewer
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio_services import READ_RETRY_FOR_S, LabelStudioServices
@@ -232,6 +235,17 @@ class Services(LabelStudioServices):
         client = self.client(retry_for_s=READ_RETRY_FOR_S)
         return WordingRuns(None if client is None else self.laboratory(client).measure)
 
+    @cached_property
+    def reviews(self) -> ReviewStore:
+        """The last review of each project's annotations, and what people have confirmed."""
+        return ReviewStore(self.database)
+
+    @cached_property
+    def review_runs(self) -> ReviewRuns:
+        """The reviews of annotations that were asked for on the page."""
+        client = self.client(retry_for_s=READ_RETRY_FOR_S)
+        return ReviewRuns(None if client is None else self.reviewer(client).review, self.reviews)
+
     # ---- parts that differ between the server and the commands ----------------------------------
 
     def predictor(self, tracker: TaskTracker | None = None) -> Predictor:
@@ -326,6 +340,16 @@ class Services(LabelStudioServices):
         """
         return Laboratory(client, self.images.read, self.engine, self.settings)
 
+    def reviewer(self, client: LabelStudioClient) -> Reviewer:
+        """Make the reviewer of annotations.
+
+        Args:
+            client: Label Studio.
+        """
+        return Reviewer(
+            client, self.images.read, self.engine, self.settings, self.examples, self.registry
+        )
+
     def ray_prelabeler(
         self, client: LabelStudioClient, address: str, actors: int | None
     ) -> ClusterPrelabeler:
@@ -384,6 +408,7 @@ class Services(LabelStudioServices):
             "words": self.wording_runs.run_next,
             "gates": self.gate_runs.run_next,
             "audits": self.gates.check_audits,
+            "reviews": self.review_runs.run_next,
         }
         renewals = [
             self.outbox.renew,

@@ -50,6 +50,11 @@ COMMANDS: Final = {
         "words",
         "Try words for a label on pictures of a project, or check the words of all its labels.",
     ),
+    "label-errors": CommandSource(
+        "backend.cli.label_errors",
+        "label_errors",
+        "List the annotations of a project that disagree most with what the others teach.",
+    ),
     "adapt": CommandSource(
         "backend.cli.adapt",
         "adapt",

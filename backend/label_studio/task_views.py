@@ -1,4 +1,4 @@
-"""Make views of the data manager that list given tasks."""
+"""Make views of the data manager that list given tasks, or the tasks of given annotations."""
 
 from __future__ import annotations
 
@@ -33,18 +33,39 @@ class TaskViews:
             StudioRefused: the token may not make views there.
             StudioUnreachable: Label Studio does not answer.
         """
-        ids = {
-            "filter": "filter:tasks:id",
-            "operator": "in_list",
-            "type": "Number",
-            "value": sorted(tasks),
-        }
+        ids = sorted(tasks)
+        return self._show(project, title, "filter:tasks:id", "in_list", "Number", ids)
+
+    def show_annotations(self, project: int, title: str, annotations: Collection[int]) -> int:
+        """Make a view that lists the tasks of some annotations, in place of the view of that title.
+
+        Args:
+            project: id of the project.
+            title: title of the view.
+            annotations: ids of the annotations.
+
+        Returns:
+            The id of the view.
+
+        Raises:
+            StudioRefused: the token may not make views there.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        ids = ",".join(map(str, sorted(annotations)))
+        column = "filter:tasks:annotations_ids"
+        return self._show(project, title, column, "contains", "String", ids)
+
+    def _show(
+        self, project: int, title: str, column: str, operator: str, kind: str, value: Any
+    ) -> int:
+        """Make a view, or change the one of that title, with a filter on one column."""
+        shown = {"filter": column, "operator": operator, "type": kind, "value": value}
         data: dict[str, Any] = {
             "title": title,
             "type": "list",
             "target": "tasks",
             "ordering": ["tasks:id"],
-            "filters": {"conjunction": "and", "items": [ids]},
+            "filters": {"conjunction": "and", "items": [shown]},
         }
 
         def attempt() -> int:

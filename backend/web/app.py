@@ -31,6 +31,7 @@ from backend.web.pages.datasets import DatasetRoutes
 from backend.web.pages.gate import GateRoutes
 from backend.web.pages.html import add_filters
 from backend.web.pages.jobs import JobRoutes
+from backend.web.pages.label_errors import LabelErrorRoutes
 from backend.web.pages.learning import LearningRoutes
 from backend.web.pages.learning_status import describe_learning
 from backend.web.pages.report import ReportRoutes
@@ -132,6 +133,15 @@ def _pages(
         settings, services.annotations, services.forecasts, files, describe
     ).blueprint()
     yield GateRoutes(services.gates, services.gate_runs, files, body).blueprint()
+    yield LabelErrorRoutes(
+        services.review_runs,
+        services.reviews,
+        services.examples,
+        services.annotations.tasks,
+        services.client(retry_for_s=READ_RETRY_FOR_S),
+        files,
+        body,
+    ).blueprint()
     yield LearningRoutes(settings, learner, describe, files, body).blueprint()
 
 

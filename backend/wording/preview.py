@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from typing import Final
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from clearclip_core import BoolMask, RGBArray
+from clearclip_core.images.data_url import to_data_url
 from clearclip_core.images.visualization import blend
 
 #: Long side in px.
@@ -33,6 +31,4 @@ def preview(rgb: RGBArray, mask: BoolMask | None) -> str:
     if mask is not None:
         shown = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
         small = blend(small, shown.astype(np.int16) - 1, _COLOUR)
-    file = io.BytesIO()
-    Image.fromarray(small).save(file, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return to_data_url(small)

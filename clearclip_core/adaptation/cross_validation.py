@@ -157,11 +157,26 @@ class CrossValidation:
         Args:
             learning: (G,) bool.
         """
-        prior = Prior(np.full(int(learning.sum()), _PREDICTING))
-        predicted: list[npt.NDArray[np.intp]] = [np.zeros(0, np.intp)] * len(self._evidence)
-        for place, (terms,) in self._fits(learning, [prior]):
-            predicted[place] = _logits(self._evidence[place], terms).argmax(axis=1)
-        return predicted
+        pairs = zip(self._evidence, self.held_out_terms(learning), strict=True)
+        return [_logits(each, terms).argmax(axis=1) for each, terms in pairs]
+
+    def held_out_terms(self, learning: BoolArray) -> list[Terms]:
+        """Return for each example what a fit to the other folds adds.
+
+        Args:
+            learning: (G,) bool.
+        """
+        fits = self._fits(learning, [_predicting(learning)])
+        return [terms for _, (terms,) in sorted(fits, key=lambda pair: pair[0])]
+
+    def all_terms(self, learning: BoolArray) -> Terms:
+        """Return what a fit to all examples adds, by the prior of `held_out_terms`.
+
+        Args:
+            learning: (G,) bool.
+        """
+        posterior = Posterior(self._evidence, _sum(self._statistics), learning)
+        return posterior.mode(_predicting(learning))[1]
 
     def fit(self, trial: Trial) -> Terms:
         """Fit to all images what was tried on held-out ones."""
@@ -219,6 +234,10 @@ class CrossValidation:
                 fits.append(terms)
             for place in np.flatnonzero(self._fold == fold).tolist():
                 yield place, fits
+
+
+def _predicting(learning: BoolArray) -> Prior:
+    return Prior(np.full(int(learning.sum()), _PREDICTING))
 
 
 def _sum(statistics: Sequence[SufficientStatistics]) -> SufficientStatistics:

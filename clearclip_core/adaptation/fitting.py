@@ -49,7 +49,7 @@ LABEL_LOSS = 0.03
 PATCHES = 12_000
 
 #: Number of different images that a label must be painted on.
-_FEWEST_IMAGES = 2
+FEWEST_IMAGES = 2
 
 
 def adapt(
@@ -102,9 +102,9 @@ def _adapt(
     finite = (example for example in examples if example.is_finite)
     ordered = sorted(finite, key=lambda example: (example.picture_key, example.digest))
     names = group_names(vocabulary)
-    batches = _batches(ordered, embed, vocabulary)
+    batches = make_batches(ordered, embed, vocabulary)
     clusters = cluster(ordered)
-    aside = _set_aside(batches, clusters, names, trusted) if batches else []
+    aside = find_set_aside(batches, clusters, names, trusted) if batches else []
     evidence: Sequence[Evidence] = gather_evidence(batches, clusters, names, aside)
     pictures = len({example.picture_key for example in ordered})
     fit = _Fitting(evidence, names, pictures, tuple(aside), label_loss).fit()
@@ -116,13 +116,20 @@ def _adapt(
     return lessons.learn_presence(fit, evidence) if learn_presence else fit
 
 
-def _set_aside(
+def find_set_aside(
     batches: Sequence[Batch],
     clusters: npt.NDArray[np.intp],
     names: Sequence[str],
     trusted: Collection[str],
 ) -> list[SetAside]:
-    """Find the paint that is not learned from: what the words and the others' paint contradict."""
+    """Find the paint that is not learned from: what the words and the others' paint contradict.
+
+    Args:
+        batches: n examples for one vocabulary.
+        clusters: (n,) numbers of their images, near-duplicates alike.
+        names: names of the G groups.
+        trusted: digests of examples of which nothing is set aside.
+    """
     aside = find_contradictions(batches, names, trusted)
     certain = [each for each in aside if each.reason in (BOX, EXCHANGED)]
     if len(certain) == len(aside):
@@ -184,12 +191,12 @@ class _Fitting:
             for group in np.flatnonzero(each.batch.painted.any(axis=0)):
                 painted[group].add(each.cluster)
         for name, some, all_ in zip(self._names, images.tolist(), painted, strict=True):
-            if all_ and some < _FEWEST_IMAGES:
+            if all_ and some < FEWEST_IMAGES:
                 self._refused[name] = (
                     f"It can be learned from {some} of {len(all_)} different pictures that "
-                    f"show it, and needs {_FEWEST_IMAGES}."
+                    f"show it, and needs {FEWEST_IMAGES}."
                 )
-        enough: BoolArray = images >= _FEWEST_IMAGES
+        enough: BoolArray = images >= FEWEST_IMAGES
         return enough
 
     def _refuse(self, refusal: Refusal) -> None:
@@ -208,12 +215,9 @@ class _Fitting:
             self._refused[self._names[group]] = reason
 
     def _adapted(self, trial: Trial, terms: Terms) -> Fit:
-        """Make the adaptation of the labels that learn; terms of logits become cosines'."""
+        """Make the adaptation of the labels that learn."""
         learning, comparison = trial.learning, trial.comparison
-        rows = sorted(np.flatnonzero(learning).tolist(), key=lambda index: self._names[index])
-        directions, offsets = (term[rows] / np.float32(TEMPERATURE) for term in terms)
-        labels = tuple(self._names[row] for row in rows)
-        adaptation = Adaptation(labels, directions, offsets, self._pictures)
+        adaptation = adaptation_of(terms, learning, self._names, self._pictures)
         found = [self._names[group] for group in np.flatnonzero(learning)]
         priors = dict(zip(found, trial.prior.precisions.tolist(), strict=True))
         for name in found:
@@ -260,12 +264,32 @@ class _Fitting:
         }
 
 
-def _batches(
+def adaptation_of(
+    terms: Terms, learning: BoolArray, names: Sequence[str], pictures: int
+) -> Adaptation:
+    """Make the adaptation of the labels that learn; terms of logits become cosines'.
+
+    Args:
+        terms: of all G groups.
+        learning: (G,) bool, the groups that learn.
+        names: names of the groups.
+        pictures: number of corrected images.
+    """
+    rows = sorted(np.flatnonzero(learning).tolist(), key=lambda index: names[index])
+    directions, offsets = (term[rows] / np.float32(TEMPERATURE) for term in terms)
+    return Adaptation(tuple(names[row] for row in rows), directions, offsets, pictures)
+
+
+def make_batches(
     examples: Sequence[Example],
     embed: Callable[[Sequence[str]], torch.Tensor],
     vocabulary: Vocabulary,
 ) -> list[Batch]:
-    """Make the batch of each example."""
+    """Make the batch of each example; all together have at most `PATCHES` patches.
+
+    Raises:
+        ValueError: examples of another model.
+    """
     embeddings = embed(vocabulary.queries).to("cpu", torch.float32).numpy()
     for example in examples:
         check_width(example.width, embeddings.shape[1])

@@ -195,6 +195,34 @@ def parse_version(body: bytes, is_form: bool = False) -> str | None:
     return version or None
 
 
+def parse_confirmation(body: bytes, is_form: bool = False) -> tuple[int, float]:
+    """Parse the body of ``POST /projects/<id>/label-errors/confirm`` and ``.../take-back``.
+
+    Args:
+        body: a JSON object, or an encoded form.
+        is_form: whether it is a form.
+
+    Returns:
+        The annotation, and the time of its last change in seconds since the epoch; 0 where the
+        body names none.
+
+    Raises:
+        BadRequest: the body has no annotation, or a value that is not allowed.
+
+    >>> parse_confirmation(b"annotation=12&updated=5.5", is_form=True)
+    (12, 5.5)
+    """
+    fields = _form(body) if is_form else parse_object(body)
+    annotation, given = read_count(fields, "annotation"), fields.get("updated", 0.0)
+    if annotation is None or fields.keys() - {"annotation", "updated"}:
+        raise BadRequest('Expected "annotation" to be the number of one, and "updated" its time.')
+    try:
+        updated = float(given)
+    except (TypeError, ValueError):
+        raise BadRequest('Expected "updated" to be a time in seconds.') from None
+    return annotation, updated
+
+
 def parse_project(query: Mapping[str, str]) -> int | None:
     """Return the project that the query of ``GET /jobs`` names; None if it names none.
 

@@ -1,0 +1,1 @@
+"""Find annotations that disagree with what the others teach."""

@@ -1,0 +1,173 @@
+"""Serve the reviews of projects: what is suspicious, what people confirm, and a view of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Blueprint, Response, request, url_for
+
+from backend.errors import BackendError, BadRequest, LearningRefused, ModelUnavailable
+from backend.feedback.learning.example_store import ExampleStore
+from backend.label_errors.review_runs import ReviewRuns
+from backend.label_errors.review_store import ReviewStore, StoredReview
+from backend.label_errors.review_view import VIEW_TITLE, make_view
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.files import LabelStudioFiles
+from backend.web.middleware.body import BodyReader
+from backend.web.middleware.responses import json_response, see_other
+from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, parse_confirmation
+from backend.web.pages.html import html_page, is_for_people
+
+Json = dict[str, Any]
+
+#: The start of each route; numbers are those that a database can hold.
+_ERRORS = "/projects/<int(min=1, max=2147483647):project>/label-errors"
+
+_NO_KEY = "Annotations are read from Label Studio: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
+
+
+@dataclass(frozen=True, eq=False)
+class LabelErrorRoutes:
+    """Answer the routes of ``/projects/<id>/label-errors``; a page shows the last review.
+
+    Args:
+        runs: the reviews of this process.
+        store: the last reviews, and what people have confirmed.
+        examples: the training examples; learning trusts what is confirmed.
+        tasks: annotations -> the task of each that is known.
+        client: Label Studio; None without a token.
+        files: makes links to Label Studio.
+        body: reads the bodies of requests.
+    """
+
+    runs: ReviewRuns
+    store: ReviewStore
+    examples: ExampleStore
+    tasks: Callable[[Iterable[int]], Mapping[int, int]]
+    client: LabelStudioClient | None
+    files: LabelStudioFiles
+    body: BodyReader
+
+    def blueprint(self) -> Blueprint:
+        """Make the blueprint of these routes."""
+        routes = Blueprint("label_errors", __name__)
+        routes.add_url_rule(_ERRORS, "show", self.show, methods=["GET"])
+        routes.add_url_rule(_ERRORS, "start", self.start, methods=["POST"])
+        routes.add_url_rule(f"{_ERRORS}/confirm", "confirm", self.confirm, methods=["POST"])
+        routes.add_url_rule(f"{_ERRORS}/take-back", "take_back", self.take_back, methods=["POST"])
+        routes.add_url_rule(f"{_ERRORS}/view", "view", self.make_view, methods=["POST"])
+        return routes
+
+    def show(self, project: int) -> Response:
+        """Answer with what the last review has found and nobody has confirmed."""
+        return self._page(project) if is_for_people() else json_response(self._describe(project))
+
+    def start(self, project: int) -> Response:
+        """Ask for a review."""
+        return self._act(project, lambda: self._start(project), 202)
+
+    def confirm(self, project: int) -> Response:
+        """Remember that an annotation is right as it was reviewed."""
+        return self._act(project, lambda: self._confirm(project))
+
+    def take_back(self, project: int) -> Response:
+        """Forget that an annotation was confirmed."""
+        return self._act(project, lambda: self._take_back(project))
+
+    def make_view(self, project: int) -> Response:
+        """Make a view in Label Studio that lists the tasks of what is suspicious."""
+        return self._act(project, lambda: self._make_view(project))
+
+    def _act(self, project: int, action: Callable[[], None], status: int = 200) -> Response:
+        """Act, and answer with the page or with what it would show."""
+        is_form = request.mimetype == FORM_TYPE
+        try:
+            action()
+        except BackendError as error:
+            if not is_form:
+                raise
+            return self._page(project, error)
+        if is_form:
+            return see_other(url_for("label_errors.show", project=project))
+        return json_response(self._describe(project), status)
+
+    def _start(self, project: int) -> None:
+        self._required_client()
+        self.runs.request(project)
+
+    def _confirm(self, project: int) -> None:
+        annotation, updated = self._parse()
+        review = self.store.last(project)
+        found = () if review is None else review.report.suspicions
+        versions = {each.updated for each in found if each.annotation == annotation}
+        if updated not in versions:
+            raise BadRequest(
+                f"The last review has not looked at this version of annotation {annotation}: "
+                "load the page again."
+            )
+        self.store.confirm(project, annotation, updated)
+        self._trust(project, annotation, trusted=True)
+
+    def _take_back(self, project: int) -> None:
+        annotation, _ = self._parse()
+        self.store.take_back(project, annotation)
+        self._trust(project, annotation, trusted=False)
+
+    def _trust(self, project: int, annotation: int, trusted: bool) -> None:
+        """Let learning never set the annotation aside, if the project learns from it."""
+        with suppress(LearningRefused, ModelUnavailable):
+            self.examples.trust(project, annotation, trusted)
+
+    def _make_view(self, project: int) -> None:
+        client, review = self._required_client(), self._review(project)
+        if review is None:
+            raise BadRequest("The annotations were not reviewed yet.")
+        make_view(client, project, review.report)
+
+    def _parse(self) -> tuple[int, float]:
+        is_form = request.mimetype == FORM_TYPE
+        return parse_confirmation(self.body.read(MAX_FORM_BYTES), is_form)
+
+    def _required_client(self) -> LabelStudioClient:
+        if self.client is None:
+            raise BadRequest(_NO_KEY)
+        return self.client
+
+    def _review(self, project: int) -> StoredReview | None:
+        """Return the last review without what is confirmed."""
+        review = self.store.last(project)
+        if review is None:
+            return None
+        confirmed = self.store.confirmed(project)
+        return StoredReview(review.finished, review.report.without(confirmed))
+
+    def _describe(self, project: int) -> Json:
+        review, run = self._review(project), self.runs.get(project)
+        confirmed = self.store.confirmed(project)
+        tasks = self.tasks(confirmed)
+        return {
+            "project": project,
+            "run": None if run is None else run.to_json(),
+            "finished": None if review is None else review.finished,
+            "report": None if review is None else review.report.to_json(),
+            "confirmed": [
+                {"annotation": annotation, "updated": updated, "task": tasks.get(annotation)}
+                for annotation, updated in confirmed.items()
+            ],
+        }
+
+    def _page(self, project: int, refusal: BackendError | None = None) -> Response:
+        response = html_page(
+            "label_errors.html",
+            errors=self._describe(project),
+            url=self.files.task_url(project),
+            view_title=VIEW_TITLE,
+            no_key="" if self.client is not None else _NO_KEY,
+            refusal=refusal,
+        )
+        if refusal is not None:
+            response.status_code = refusal.http_status
+        return response

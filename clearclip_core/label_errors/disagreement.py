@@ -1,0 +1,223 @@
+"""Where an annotation disagrees with scores that have not learned from it.
+
+Three kinds of mistakes are told apart, each by a measure of its own:
+
+- **label**: a connected part is painted as one label, and the scores see another. The measure is
+  the mean probability of the best other label less that of the painted one, times the square root
+  of the part's share of the image. That an example's own label is judged by its held-out
+  probability is confident learning (Northcutt, Jiang and Chuang, 2021); label quality of images
+  from the probabilities of their pixels: Lad and Mueller, 2023.
+- **missing**: a connected part without paint is won by a label. The measure is the square root of
+  the share of the image that the part has, weighted by the label's probability. A margin of the
+  part does not count: it lies there where edges are not met.
+- **edges**: the mean distance of the edges of a label's paint to the nearest edge of the label map
+  of the scores, in shares of the image's diagonal. A distance counts as the width of a boundary
+  band at most, see `clearclip_core.boundary_band`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import find_objects
+from scipy.special import softmax
+
+from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
+from clearclip_core.segmentation.masks import BoolMask
+from clearclip_core.segmentation.scores import Scores
+
+Kind = Literal["label", "missing", "edges"]
+
+#: Rows and columns of a box.
+Box = tuple[slice, slice]
+
+#: Places along the long side of an image at which probabilities are looked at.
+_PLACES: Final = 256
+
+#: Smaller parts say nothing: share of the image, and of a label's edges the length in pixels.
+_LEAST_SHARE: Final = 0.002
+_LEAST_EDGE_PX: Final = 40
+
+#: Side of the square by which parts without paint are eroded, in places.
+_MARGIN: Final = 5
+
+#: Largest distance of edges, as a share of the image's diagonal.
+_FARTHEST: Final = 0.02
+
+Float32Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """A part of an annotated image where scores see something else.
+
+    Attributes:
+        kind: which measure says so.
+        label: index of the painted label; -1 where nothing is painted.
+        other: index of the label that the scores see; -1 for edges.
+        value: the measure, see the module; more is worse.
+        box: rows and columns of the part, in px.
+    """
+
+    kind: Kind
+    label: int
+    other: int
+    value: float
+    box: Box
+
+    @property
+    def about(self) -> int:
+        """Index of the label by which the value is compared with those of other images."""
+        return self.other if self.kind == "missing" else self.label
+
+
+def find_disagreements(
+    scores: Scores, label_map: npt.NDArray[np.int16], truth: Truth
+) -> list[Disagreement]:
+    """Find the largest disagreement of each kind for each label of an annotated image.
+
+    Args:
+        scores: of the image, by an adaptation that has not learned from it, or by the words.
+        label_map: (H, W) label indices that the scores decide, -1 for none.
+        truth: (H, W) label indices of the annotation, 254 for pixels without a label, 255 for
+            pixels that are not counted.
+
+    Raises:
+        ValueError: an annotation of another size.
+    """
+    if truth.shape != scores.plan.image_hw or label_map.shape != truth.shape:
+        raise ValueError(
+            f"Expected label maps of size {scores.plan.image_hw}, but got {label_map.shape} and "
+            f"{truth.shape}."
+        )
+    maps = _ProbabilityMaps.of(scores, truth)
+    found = [*_other_labels(maps), *_missing(maps), *_edges(label_map, truth)]
+    worst: dict[tuple[Kind, int], Disagreement] = {}
+    for each in found:
+        key = each.kind, each.about
+        if key not in worst or each.value > worst[key].value:
+            worst[key] = each
+    return list(worst.values())
+
+
+@dataclass(frozen=True, eq=False)
+class _ProbabilityMaps:
+    """Probabilities and paint at places spread evenly over an image.
+
+    Attributes:
+        probabilities: (G + 1, h, w) float32 of the labels, the last of the contrast words.
+        truth: (h, w) label indices of the annotation.
+        image_hw: height and width of the image in px.
+    """
+
+    probabilities: Float32Array
+    truth: Truth
+    image_hw: tuple[int, int]
+
+    @classmethod
+    def of(cls, scores: Scores, truth: Truth) -> _ProbabilityMaps:
+        factor = min(1.0, _PLACES / max(truth.shape))
+        y_px, x_px = (
+            (np.arange(count) + 0.5) * side / count - 0.5
+            for side, count in ((side, max(1, round(side * factor))) for side in truth.shape)
+        )
+        logits = np.concatenate([band for _, band in scores.logits_at(y_px, x_px)])
+        queries = softmax(logits, axis=2)
+        owners = np.asarray(scores.vocabulary.query_labels)
+        labels = len(scores.vocabulary.labels)
+        shares = np.zeros((labels + 1, *queries.shape[:2]), np.float32)
+        for owner in np.unique(owners):  # -1, the contrast words, becomes the last
+            shares[owner] = queries[..., owners == owner].max(axis=2)
+        painted = truth[np.ix_(np.rint(y_px).astype(int), np.rint(x_px).astype(int))]
+        return cls(shares, painted, (truth.shape[0], truth.shape[1]))
+
+    def box(self, part: Box) -> Box:
+        """Return the box in px of a part of the places."""
+        rows, columns = (
+            slice(int(side.start * px / count), math.ceil(side.stop * px / count))
+            for side, px, count in zip(part, self.image_hw, self.truth.shape, strict=True)
+        )
+        return rows, columns
+
+
+def _other_labels(maps: _ProbabilityMaps) -> Iterator[Disagreement]:
+    """Compare each painted part with the label that the scores see in it."""
+    labels = len(maps.probabilities) - 1
+    for label in np.unique(maps.truth[maps.truth < labels]).tolist():
+        parts, areas, boxes = _parts(maps.truth == label)
+        numbers = np.flatnonzero(areas >= _LEAST_SHARE * maps.truth.size)
+        if not len(numbers) or labels < 2:
+            continue
+        means = np.stack(
+            [_sums(parts, each, len(areas)) / areas for each in maps.probabilities[:-1]]
+        )
+        for number in numbers.tolist():
+            others = means[:, number].copy()
+            others[label] = -np.inf
+            other = int(others.argmax())
+            margin = float(others[other] - means[label, number])
+            value = max(0.0, margin) * math.sqrt(areas[number] / maps.truth.size)
+            yield Disagreement("label", label, other, value, maps.box(boxes[number]))
+
+
+def _missing(maps: _ProbabilityMaps) -> Iterator[Disagreement]:
+    """Find the parts without paint that a label wins."""
+    winners = maps.probabilities.argmax(axis=0)
+    for label, probabilities in enumerate(maps.probabilities[:-1]):
+        claimed = (winners == label) & (maps.truth == NOTHING)
+        if not claimed.any():
+            yield Disagreement("missing", -1, label, 0.0, (slice(0, 1), slice(0, 1)))
+            continue
+        parts, areas, boxes = _parts(claimed)
+        inside = cv2.erode(claimed.astype(np.uint8), np.ones((_MARGIN, _MARGIN), np.uint8)) > 0
+        seen = _sums(parts, np.where(inside, probabilities, 0), len(areas))
+        number = int(seen.argmax())
+        value = math.sqrt(seen[number] / maps.truth.size)
+        yield Disagreement("missing", -1, label, value, maps.box(boxes[number]))
+
+
+def _edges(label_map: npt.NDArray[np.int16], truth: Truth) -> Iterator[Disagreement]:
+    """Measure how far the edges of each label's paint are from those of the scores."""
+    farthest = _FARTHEST * math.hypot(*truth.shape)
+    seen, diagonal = _edges_of(label_map), math.hypot(*truth.shape)
+    distances = cv2.distanceTransform((~seen).astype(np.uint8), cv2.DIST_L2, 3)
+    distances = np.minimum(distances, farthest) if seen.any() else np.full_like(distances, farthest)
+    for label in np.unique(truth[(truth != NOTHING) & (truth != IGNORE)]).tolist():
+        mask = truth == label
+        edge = _edges_of(mask)
+        if np.count_nonzero(edge) < _LEAST_EDGE_PX or mask.mean() < _LEAST_SHARE:
+            continue
+        value = float(distances[edge].mean()) / diagonal
+        left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+        box = slice(top, top + height), slice(left, left + width)
+        yield Disagreement("edges", label, -1, value, box)
+
+
+def _edges_of(values: npt.NDArray[Any]) -> BoolMask:
+    """Return (H, W) bool: pixels whose right or lower neighbour has another value."""
+    edge = np.zeros(values.shape, np.bool_)
+    edge[:, :-1] |= values[:, :-1] != values[:, 1:]
+    edge[:-1] |= values[:-1] != values[1:]
+    return edge
+
+
+def _parts(mask: BoolMask) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64], list[Box]]:
+    """Number the connected parts of a mask from 0: (h, w) numbers, -1 outside; areas; boxes."""
+    _, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    areas = np.bincount(parts.ravel())[1:].astype(np.float64)
+    boxes: list[Box] = find_objects(parts)
+    return np.asarray(parts - 1, np.int32), areas, boxes
+
+
+def _sums(
+    parts: npt.NDArray[np.int32], values: Float32Array, count: int
+) -> npt.NDArray[np.float64]:
+    """Sum up values over parts: (count,)."""
+    inside = parts >= 0
+    return np.bincount(parts[inside], values[inside], count).astype(np.float64)

@@ -1,0 +1,135 @@
+"""A review finds the annotation with a mistake among right ones, on drawn scenes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from backend.feedback.learning.versions import TrainingExample
+from backend.label_errors.review_report import ReviewReport
+from backend.label_errors.reviewer import Reviewer
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.label_config_parser import parse_label_config
+from backend.services import Services
+from backend.settings import Settings
+from clearclip_core import SCENE_LABELS, Adaptation, Example, PreparedImage
+from clearclip_core.adaptation.held_out import fit_held_out
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.wording.scene_project import CONFIG, LABELS, painted, scene_studio, scenes
+
+SETTINGS = Settings(model="demo", device="cpu", precision="fp32", short_side_px=224)
+
+
+@pytest.fixture(scope="module")
+def services() -> Iterator[Services]:
+    made = Services(SETTINGS)
+    with made.engine:
+        yield made
+
+
+@pytest.fixture
+def studio() -> FakeStudio:
+    return scene_studio(annotated=4)
+
+
+@pytest.fixture
+def reviewer(services: Services, studio: FakeStudio) -> Iterator[Reviewer]:
+    with studio.served() as server:
+        yield services.reviewer(LabelStudioClient(server.url, TOKEN, retry_for_s=1))
+
+
+def annotation_of(studio: FakeStudio, task: int) -> dict[str, Any]:
+    (found,) = [each for each in studio.annotations.values() if each["task"] == task]
+    return found
+
+
+def exchange(studio: FakeStudio, task: int, label: str, other: str) -> int:
+    """Let a label of a task be painted as another one; the value is the annotation."""
+    annotation = annotation_of(studio, task)
+    for region in annotation["result"]:
+        if region["value"]["brushlabels"] == [label]:
+            region["value"]["brushlabels"] = [other]
+    return int(annotation["id"])
+
+
+def test_a_label_that_was_exchanged_comes_first(reviewer: Reviewer, studio: FakeStudio) -> None:
+    wrong = exchange(studio, 2, "sky", "house")
+    told: list[tuple[int, int]] = []
+    report = reviewer.review(7, lambda *step: told.append(step))
+    assert (report.reviewed, report.examples, report.left_out) == (4, 0, {})
+    first = report.suspicions[0]
+    assert (first.task, first.annotation) == (2, wrong)
+    assert (first.kind, first.label, first.other) == ("label", "house", "sky")
+    assert first.sentence == "Painted “house”, but the scores say “sky”."
+    assert first.preview.startswith("data:image/jpeg;base64,")
+    assert first.preview != first.suggestion
+    assert told[-1] == (4, 4)
+    scores = [each.score for each in report.suspicions]
+    assert scores == sorted(scores, reverse=True)
+    assert ReviewReport.from_json(json.loads(json.dumps(report.to_json()))).suspicions[0].kind
+
+
+def test_a_thing_that_was_not_painted_comes_first(reviewer: Reviewer, studio: FakeStudio) -> None:
+    annotation = annotation_of(studio, 3)
+    annotation["result"] = [
+        each for each in annotation["result"] if each["value"]["brushlabels"] != ["sky"]
+    ]
+    first = reviewer.review(7).suspicions[0]
+    assert (first.task, first.kind, first.label, first.other) == (3, "missing", "", "sky")
+    assert first.sentence.startswith("No “sky” is painted")
+
+
+def test_each_annotation_counts_but_what_cannot_be_read_or_was_skipped(
+    reviewer: Reviewer, studio: FakeStudio
+) -> None:
+    studio.annotate(1, painted(scenes()[0]), completed_by=2)
+    studio.annotate(2, [], was_cancelled=True)
+    studio.annotate(9, painted(scenes()[0]))
+    report = reviewer.review(7)
+    assert report.reviewed == 5
+    assert list(report.left_out) == [9]
+
+
+def test_each_image_is_scored_by_what_the_other_images_teach(
+    services: Services, reviewer: Reviewer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segmenter, examples = services.engine.segmenter(), []
+    for task, scene in enumerate(scenes(), 1):
+        masks = {name: scene.label_map == SCENE_LABELS.index(name) for name in LABELS}
+        picture = segmenter.prepare(scene.image).digest
+        example = Example.of(segmenter.encode(scene.image), masks, LABELS, picture)
+        stored = TrainingExample(example.digest, example.to_bytes(), "{}")
+        services.examples.replace(int(annotation_of(studio, task)["id"]), 7, [stored])
+        examples.append(example)
+    used: dict[str, Adaptation | None] = {}
+    encode = services.engine.encode
+
+    def watched(image: PreparedImage, *more: Any) -> Any:
+        used[image.digest] = more[3]
+        return encode(image, *more)
+
+    monkeypatch.setattr(services.engine, "encode", watched)
+    report = reviewer.review(7)
+    for annotation in studio.annotations:
+        services.examples.forget(annotation)
+    assert (report.reviewed, report.examples) == (4, 4)
+    words = segmenter.vocabulary(parse_label_config(CONFIG).labels, contrast=True)
+    held_out = fit_held_out(examples, segmenter.embed, words)
+    assert used.keys() == held_out.by_picture.keys()
+    digests = {picture: held_out.by_picture[picture].digest for picture in used}
+    assert {picture: each and each.digest for picture, each in used.items()} == digests
+    assert len(set(digests.values())) == 4, "each has a fold of its own"
+
+
+def test_without_any_region_there_is_nothing_to_review(
+    reviewer: Reviewer, studio: FakeStudio
+) -> None:
+    studio.annotations.clear()
+    with pytest.raises(ValueError, match="no annotation with a region"):
+        reviewer.review(7)
+    studio.annotate(9, painted(scenes()[0]))
+    with pytest.raises(ValueError, match="No annotation can be reviewed"):
+        reviewer.review(7)

@@ -1,0 +1,149 @@
+"""People and programs see what is suspicious, confirm it, and have a view of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from backend.database.database import Database
+from backend.feedback.learning.versions import TrainingExample
+from backend.label_errors.review_report import ReviewReport, Suspicion
+from backend.label_errors.review_store import ReviewStore
+from backend.settings import Settings
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.web.pages.browser import HERE, Dashboard, Page
+from tests.backend.web.pages.test_learning import stores_of
+from tests.backend.wording.scene_project import CONFIG
+
+ERRORS = "/projects/7/label-errors"
+EVIL = "<script>alert(1)</script>"
+FIRST = Suspicion(
+    3, 12, 5.25, None, "label", EVIL, "tree", 2.5, True, "data:image/jpeg;base64,AA", "data:b"
+)
+SECOND = replace(FIRST, task=4, annotation=13, kind="missing", label="", is_set_aside=False)
+REPORT = ReviewReport(40, 30, 75.0, (FIRST, SECOND), {9: EVIL})
+
+
+@pytest.fixture
+def studio() -> FakeStudio:
+    return FakeStudio(CONFIG, {3: {}, 4: {}})
+
+
+@pytest.fixture
+def dashboard(studio: FakeStudio) -> Iterator[Dashboard]:
+    with studio.served() as server:
+        yield Dashboard(label_studio_url=server.url, label_studio_api_key=TOKEN)
+
+
+@pytest.fixture
+def store() -> ReviewStore:
+    return ReviewStore(Database.from_settings(Settings()))
+
+
+def ids(page: Page) -> list[str | None]:
+    return [each.get("id") for each in page.all("article")]
+
+
+def test_the_most_suspicious_comes_first_with_both_pictures(
+    dashboard: Dashboard, store: ReviewStore
+) -> None:
+    assert ids(dashboard.page(ERRORS)) == []
+    store.keep(7, REPORT)
+    page = dashboard.page(ERRORS)
+    assert ids(page) == ["annotation-12", "annotation-13"]
+    assert [each["src"] for each in page.all("img")] == [FIRST.preview, FIRST.suggestion] * 2
+    assert "Painted “<script>alert(1)</script>”, but the scores say “tree”" in page.text
+    assert "40 annotated pictures in" in page.text
+    assert page.text.count("learning sets it aside") == 1
+    links = [each["href"] or "" for each in page.all("a")]
+    assert any(link.endswith("/projects/7/data?task=3") for link in links)
+
+
+def test_what_is_confirmed_leaves_the_list_and_comes_back(
+    dashboard: Dashboard, store: ReviewStore
+) -> None:
+    store.keep(7, REPORT)
+    answered = dashboard.post(f"{ERRORS}/confirm", {"annotation": "12", "updated": "5.25"})
+    assert answered.status_code == 303
+    page = dashboard.page(ERRORS)
+    assert ids(page) == ["annotation-13"]
+    assert "Confirmed as right" in page.text
+    dashboard.post(f"{ERRORS}/take-back", {"annotation": "12"})
+    assert ids(dashboard.page(ERRORS)) == ["annotation-12", "annotation-13"]
+
+
+def test_a_version_that_was_not_reviewed_is_not_confirmed(
+    dashboard: Dashboard, store: ReviewStore
+) -> None:
+    for body in ({"annotation": 12, "updated": 4.0}, {"annotation": 14, "updated": 5.25}, {}):
+        assert dashboard.client.post(f"{ERRORS}/confirm", json=body).status_code == 400
+    store.keep(7, REPORT)
+    refused = dashboard.post(f"{ERRORS}/confirm", {"annotation": "12", "updated": "4"})
+    assert refused.status_code == 400
+    assert "load the page again" in Page(refused).text
+    wrong = {"annotation": 12, "updated": "soon"}
+    assert dashboard.client.post(f"{ERRORS}/confirm", json=wrong).status_code == 400
+    assert store.confirmed(7) == {}
+
+
+def test_learning_trusts_what_is_confirmed(dashboard: Dashboard, store: ReviewStore) -> None:
+    store.keep(7, REPORT)
+    stores_of().examples.replace(12, 7, [TrainingExample("a", b"", "{}")])
+    body = {"annotation": 12, "updated": 5.25}
+    for action, trusted in (("confirm", [12]), ("take-back", [])):
+        assert dashboard.client.post(f"{ERRORS}/{action}", json=body).status_code == 200
+        assert stores_of().examples.trusted(7) == trusted
+    other = {"annotation": 13, "updated": 5.25}
+    assert dashboard.client.post(f"{ERRORS}/confirm", json=other).status_code == 200
+    assert stores_of().examples.trusted(7) == [], "nothing is learned from it"
+
+
+def test_a_program_has_the_same(dashboard: Dashboard, store: ReviewStore) -> None:
+    client = dashboard.client
+    asked = client.post(ERRORS)
+    assert asked.status_code == 202
+    assert json.loads(asked.data)["run"]["state"] == "queued"
+    store.keep(7, REPORT)
+    told = json.loads(client.get(ERRORS).data)
+    assert [each["rank"] for each in told["report"]["suspicions"]] == [1, 2]
+    assert told["report"]["suspicions"][0]["kind"] == "label"
+    confirmed = client.post(f"{ERRORS}/confirm", json={"annotation": 12, "updated": 5.25})
+    left = json.loads(confirmed.data)
+    assert [each["annotation"] for each in left["report"]["suspicions"]] == [13]
+    assert left["confirmed"] == [{"annotation": 12, "updated": 5.25, "task": None}]
+
+
+def test_a_view_lists_what_is_suspicious_and_is_replaced(
+    dashboard: Dashboard, store: ReviewStore, studio: FakeStudio
+) -> None:
+    view = f"{ERRORS}/view"
+    assert dashboard.client.post(view).status_code == 400
+    studio.tabs[99] = {"title": "Default"}
+    store.keep(7, REPORT)
+    assert dashboard.post(view).status_code == 303
+    dashboard.client.post(f"{ERRORS}/confirm", json={"annotation": 12, "updated": 5.25})
+    assert dashboard.client.post(view).status_code == 200
+    default, made = studio.tabs.values()
+    assert default == {"title": "Default"}
+    assert made["title"] == "Label errors"
+    (item,) = made["filters"]["items"]
+    assert (item["filter"], item["operator"], item["value"]) == (
+        "filter:tasks:annotations_ids",
+        "contains",
+        "13",
+    )
+
+
+def test_another_site_may_not_ask(dashboard: Dashboard) -> None:
+    for path in ("", "/confirm", "/take-back", "/view"):
+        asked = dashboard.post(f"{ERRORS}{path}", None, Origin="http://evil.example")
+        assert asked.status_code == 403
+
+
+def test_without_a_token_the_page_says_what_is_missing() -> None:
+    dashboard = Dashboard(label_studio_api_key=None)
+    assert "LABEL_STUDIO_API_KEY" in dashboard.page(ERRORS).text
+    assert dashboard.client.post(ERRORS, headers=HERE).status_code == 400
