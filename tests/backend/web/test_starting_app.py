@@ -68,9 +68,7 @@ def test_nobody_waits_longer_than_a_prediction_may_take(may_end: threading.Event
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/metrics", "/", "/setup", "/nothing"])
-def test_under_an_unknown_name_nobody_is_told_anything(
-    may_end: threading.Event, path: str
-) -> None:
+def test_under_an_unknown_name_nobody_is_told_anything(may_end: threading.Event, path: str) -> None:
     client = Client(starting(may_end, true_app, server_names="*.lab.example"))
     answer = client.get(path, headers={"Host": "evil.example"})
     sentence = (

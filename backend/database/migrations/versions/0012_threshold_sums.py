@@ -24,5 +24,8 @@ def upgrade() -> None:
     op.drop_index("ix_lessons_project", "lessons")
     op.create_index("ix_lessons_annotation", "lessons", ["project", "model", "annotation"])
     if op.get_bind().dialect.name == "postgresql":
-        for column in ("tasks", "scope"):  # compressing a million ids takes longer than writing them
+        for column in (
+            "tasks",
+            "scope",
+        ):  # compressing a million ids takes longer than writing them
             op.execute(f"ALTER TABLE job_tasks ALTER COLUMN {column} SET STORAGE EXTERNAL")
