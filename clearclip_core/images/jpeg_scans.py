@@ -60,7 +60,7 @@ def plain_frame_hw(data: bytes) -> tuple[int, int] | None:
         data: of the file.
 
     Returns:
-        Height and width; None for any other file, such as one with two frames before its first scan.
+        Height and width; None for any other file, such as one with two frames before a scan.
 
     >>> frame = bytes.fromhex("ffc00011" "08" "0003" "0005" "03" "011100" "021101" "031101")
     >>> plain_frame_hw(bytes.fromhex("ffd8") + frame + bytes.fromhex("ffda"))

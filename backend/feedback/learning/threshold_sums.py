@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -61,7 +61,7 @@ class LabelThresholdSums:
     true_px: float = 0.0
     shown: Counter[str] = field(default_factory=Counter)
 
-    def add(self, counts: dict[str, Any], times: int) -> None:
+    def add(self, counts: Mapping[str, Any], times: int) -> None:
         """Add the counts of an example; with ``times=-1``, take them away."""
         self.examples += times
         self.right = _added(self.right, counts["right"], times)
@@ -69,6 +69,22 @@ class LabelThresholdSums:
         self.true_px += times * counts["true_px"]
         for picture in counts["shown"]:
             add_count(self.shown, picture, times)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON that databases keep; these names stay."""
+        return {
+            "examples": self.examples,
+            "right": self.right,
+            "wrong": self.wrong,
+            "true_px": self.true_px,
+            "shown": dict(self.shown),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> LabelThresholdSums:
+        """Read what `to_json` has written."""
+        shown = Counter(value["shown"])
+        return cls(value["examples"], value["right"], value["wrong"], value["true_px"], shown)
 
 
 def change_threshold_sums(
@@ -130,15 +146,12 @@ def _count(connection: Connection, project: int, model: str) -> int:
 
 def _change(text: str, removed: Iterable[str], added: Iterable[str]) -> str:
     """Return the JSON of sums without and with the counts of some examples."""
-    sums = {
-        name: LabelThresholdSums(**{**each, "shown": Counter(each["shown"])})
-        for name, each in json.loads(text).items()
-    }
+    sums = {name: LabelThresholdSums.from_json(each) for name, each in json.loads(text).items()}
     for examples, times in ((removed, -1), (added, 1)):
         for example in examples:
             for name, counts in json.loads(example).items():
                 sums.setdefault(name, LabelThresholdSums()).add(counts, times)
-    kept = {name: vars(each) for name, each in sorted(sums.items()) if each.examples}
+    kept = {name: each.to_json() for name, each in sorted(sums.items()) if each.examples}
     return json.dumps(kept, separators=(",", ":"))
 
 

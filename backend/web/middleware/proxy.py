@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 def add_proxy_headers(app: Flask, settings: Settings) -> None:
     """Read the headers of trusted proxies before all else of an application."""
-    app.wsgi_app = read_proxy_headers(app.wsgi_app, settings)  # type: ignore[method-assign]
+    fixed = read_proxy_headers(app.wsgi_app, settings)
+    app.wsgi_app = fixed  # type: ignore[method-assign,assignment]
 
 
 def read_proxy_headers(app: WSGIApplication, settings: Settings) -> WSGIApplication:

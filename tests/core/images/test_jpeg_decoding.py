@@ -1,4 +1,4 @@
-"""JPEG files have the pixels that Pillow gives them, and all else that is no plain one is Pillow's."""
+"""JPEG files have the pixels that Pillow gives them; what is no plain one is left to Pillow."""
 
 from __future__ import annotations
 
