@@ -99,7 +99,7 @@ def _ask_label_studio(
     from backend.feedback.gate.gate_runs import describe
 
     client = services.required_client("tasks are read", retry_for_s=READ_RETRY_FOR_S)
-    keeper, asked = services.gate_keeper(client), (report.project, report.version)
+    keeper, asked = services.gate_keeper(client), (report.project, report.version or None)
     with tqdm(unit="task", dynamic_ncols=True, desc=f"Project {report.project}") as bar:
 
         def advance(done: int) -> bool:
@@ -111,7 +111,7 @@ def _ask_label_studio(
             report = keeper.find(*asked, advance)
         if show:
             for which in ("listed", "audit"):
-                keeper.show(report.project, which, report.version)
+                keeper.show(report.project, which, report.version or None)
         if accept:
             count = report.tasks["listed"]
             if not yes:

@@ -284,10 +284,7 @@ def _percent(px: int, side_px: int) -> float:
 
 
 def _region_id(place: str, shape: _Shape, mask: RunMask) -> str:
-    digest = hashlib.blake2b(f"{place}/{shape.box}/{mask.size_hw}".encode(), digest_size=8)
-    if shape.island is None:
-        digest.update(mask.starts.tobytes())
-        digest.update(mask.ends.tobytes())
-    else:
-        digest.update(np.packbits(shape.island).tobytes())
+    size_hw = mask.size_hw if shape.island is None else shape.island.shape
+    digest = hashlib.blake2b(f"{place}/{shape.box}/{size_hw}".encode(), digest_size=8)
+    digest.update(mask.packed() if shape.island is None else np.packbits(shape.island))
     return base64.urlsafe_b64encode(digest.digest()).decode()[:10]  # as long as the editor's

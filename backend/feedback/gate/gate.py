@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 from backend.feedback.gate.fixed_sequence import fewest, last_rejected, p_value, upper_bound
@@ -69,6 +69,31 @@ class GatedLabel:
     alone_kept: int = 0
     asked: float | None = None
 
+    def to_json(self) -> Json:
+        """Return the JSON that databases keep; these names stay."""
+        return {
+            "label": self.label,
+            "pictures": self.pictures,
+            "kept": self.kept,
+            "alone": self.alone,
+            "alone_pictures": self.alone_pictures,
+            "alone_kept": self.alone_kept,
+            "asked": self.asked,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> GatedLabel:
+        """Read what `to_json` has written."""
+        return cls(
+            label=value["label"],
+            pictures=value["pictures"],
+            kept=value["kept"],
+            alone=value["alone"],
+            alone_pictures=value["alone_pictures"],
+            alone_kept=value["alone_kept"],
+            asked=value["asked"],
+        )
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -119,13 +144,30 @@ class Gate:
 
     def to_json(self) -> Json:
         """Return the JSON that databases keep; these names stay."""
-        return asdict(self)
+        return {
+            "share": self.share,
+            "confidence": self.confidence,
+            "pictures": self.pictures,
+            "checked": self.checked,
+            "passed": self.passed,
+            "changed": self.changed,
+            "bound": self.bound,
+            "labels": [label.to_json() for label in self.labels],
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Gate:
         """Read what `to_json` has written."""
-        labels = tuple(GatedLabel(**each) for each in value["labels"])
-        return cls(**{**value, "labels": labels})
+        return cls(
+            share=value["share"],
+            confidence=value["confidence"],
+            pictures=value["pictures"],
+            checked=value["checked"],
+            passed=value["passed"],
+            changed=value["changed"],
+            bound=value["bound"],
+            labels=tuple(GatedLabel.from_json(each) for each in value["labels"]),
+        )
 
 
 def looks_reached(pictures: int) -> int:

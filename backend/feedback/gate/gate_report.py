@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from backend.feedback.gate.gate import LOOKS, Gate
@@ -87,8 +87,7 @@ class GateReport:
         """Return the report as JSON."""
         gate = None
         if self.gate is not None:
-            gate = {**asdict(self.gate), "coverage": round(self.gate.coverage, 6)}
-            gate["labels"] = list(gate["labels"])
+            gate = self.gate.to_json() | {"coverage": round(self.gate.coverage, 6)}
         return {
             "project": self.project,
             "version": self.version,

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from backend.errors import BackendError, BadRequest, Busy
 from backend.feedback.gate.gate_keeper import VIEW_TITLES, Acceptance, GateKeeper
@@ -50,6 +50,18 @@ class GateRun:
     def is_over(self) -> bool:
         """Whether nothing of it will change any more."""
         return self.state in ("done", "failed")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the run as JSON."""
+        return {
+            "project": self.project,
+            "version": self.version,
+            "action": self.action,
+            "created": self.created,
+            "state": self.state,
+            "done": self.done,
+            "said": self.said,
+        }
 
 
 class GateRuns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from flask import Blueprint, Response, request, url_for
@@ -83,7 +83,7 @@ class GateRoutes:
 
     def _describe(self, report: GateReport) -> Json:
         run = self.runs.last(report.project)
-        return self.gates.describe(report) | {"run": None if run is None else asdict(run)}
+        return self.gates.describe(report) | {"run": None if run is None else run.to_json()}
 
     def _page(self, report: GateReport, refusal: BackendError | None = None) -> Response:
         response = html_page(

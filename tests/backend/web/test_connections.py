@@ -242,7 +242,8 @@ def test_a_head_that_cannot_be_read_is_answered_with_the_headers_of_security(hea
 def test_nobody_takes_the_threads_of_who_watches(path: str) -> None:
     with served() as (port, app, _):
         waiting = [connect(port, b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(100)]
-        for _ in range(4 + 64 + 8):  # all threads: to answer, to wait in line, and to refuse
+        # All threads: to answer, to wait in line, both for batches, and to refuse.
+        for _ in range(4 + 64 + 2 + 16 + 8):
             assert app.waiting.acquire(timeout=60)
         assert not app.waiting.acquire(blocking=False)
         for _ in range(3):
