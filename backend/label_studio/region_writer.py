@@ -286,5 +286,6 @@ def _percent(px: int, side_px: int) -> float:
 def _region_id(place: str, shape: _Shape, mask: RunMask) -> str:
     size_hw = mask.size_hw if shape.island is None else shape.island.shape
     digest = hashlib.blake2b(f"{place}/{shape.box}/{size_hw}".encode(), digest_size=8)
-    digest.update(mask.packed() if shape.island is None else np.packbits(shape.island))
+    packed = mask.packed() if shape.island is None else np.packbits(shape.island)
+    digest.update(packed.tobytes())
     return base64.urlsafe_b64encode(digest.digest()).decode()[:10]  # as long as the editor's

@@ -124,11 +124,10 @@ class RunMask:
         first, last = self.starts >> 3, (self.ends - 1) >> 3
         head = (0xFF >> (self.starts & 7)).astype(np.uint8)
         tail = (0xFF << (7 - (self.ends - 1 & 7)) & 0xFF).astype(np.uint8)
-        steps = np.zeros((height * width + 7) // 8, np.uint8)
-        inside = last > first + 1  # whole bytes lie between the first and the last
-        steps[first[inside] + 1] -= 1
-        steps[last[inside]] += 1
-        packed = np.cumsum(steps, dtype=np.uint8)  # 255 is 1 less than 0
+        whole = last > first + 1  # bytes lie between the first and the last
+        edges = np.stack([first[whole] + 1, last[whole]], axis=1).ravel()
+        lengths = np.diff(edges, prepend=0, append=(height * width + 7) // 8)
+        packed = np.repeat(np.resize(np.array([0, 255], np.uint8), len(lengths)), lengths)
         one = first == last
         np.bitwise_or.at(packed, first, np.where(one, head & tail, head))
         np.bitwise_or.at(packed, last[~one], tail[~one])
