@@ -12,6 +12,9 @@ from typing import Final
 #: A marker; FF 00 is a byte of the image, and FF may be filled up with more FF.
 _MARKER: Final = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
 
+#: A marker that is no restart inside of a scan.
+_NO_RESTART: Final = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
+
 #: Segments that are looked at.
 _MAX_SEGMENTS: Final = 10_000
 
@@ -60,30 +63,39 @@ def plain_frame_hw(data: bytes) -> tuple[int, int] | None:
         data: of the file.
 
     Returns:
-        Height and width; None for any other file, such as one with two frames before a scan.
+        Height and width; None for any other file, such as one with two frames before a scan, or a
+        sequential one with more behind its first scan than the end of the image.
 
     >>> frame = bytes.fromhex("ffc00011" "08" "0003" "0005" "03" "011100" "021101" "031101")
-    >>> plain_frame_hw(bytes.fromhex("ffd8") + frame + bytes.fromhex("ffda"))
+    >>> plain_frame_hw(bytes.fromhex("ffd8") + frame + bytes.fromhex("ffda0002" "12ff00" "ffd9"))
     (3, 5)
     """
-    at, found_hw = 0, None
+    at, found_hw, is_progressive = 0, None, False
     for _ in range(_MAX_SEGMENTS):
         found = _MARKER.search(data, at)
         if found is None or found[1][0] == _END:
             return None
         marker, at = found[1][0], found.end()
         if marker == _SCAN:
-            return found_hw
+            # Pillow refuses a progressive file whose markers are damaged; so does OpenCV.
+            return found_hw if is_progressive or _ends_with_its_scan(data, at) else None
         if marker in _LONE:
             continue
         if marker in _FRAMES:
             precision, components = _byte(data, at + 2), _byte(data, at + 7)
             if found_hw or marker not in _HUFFMAN or (precision, components) != (8, 3):
                 return None
+            is_progressive = marker in _PROGRESSIVE
             height, width = (int.from_bytes(data[at + n : at + n + 2], "big") for n in (3, 5))
             found_hw = height, width
         at += int.from_bytes(data[at : at + 2], "big")
     return None
+
+
+def _ends_with_its_scan(data: bytes, at: int) -> bool:
+    """Tell whether nothing but the end of the file follows the scan whose marker ends at `at`."""
+    found = _NO_RESTART.search(data, at + int.from_bytes(data[at : at + 2], "big"))
+    return found is not None and found[1][0] == _END and found.end() == len(data)
 
 
 def _byte(data: bytes, at: int) -> int:

@@ -63,6 +63,17 @@ def test_plain_files_have_the_pixels_that_pillow_gives_them(options: dict[str, A
     assert np.abs(decoded.astype(int) - np.asarray(SCENE)).mean() < 12, "red is red"
 
 
+@pytest.mark.parametrize("options", [{}, {"restart_marker_blocks": 3}])
+def test_a_damaged_scan_is_refused_as_by_pillow(options: dict[str, Any]) -> None:
+    """OpenCV would return it, grey from the damage on."""
+    content = bytearray(jpeg(**options))
+    middle = len(content) // 2
+    content[middle : middle + 2] = b"\xff\xc0"
+    assert decode_jpeg(opened(bytes(content))) is None
+    with pytest.raises(OSError, match="broken data stream"):
+        decode_rgb(opened(bytes(content)))
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_they_are_turned_upright(orientation: int) -> None:
     exif = Image.Exif()
