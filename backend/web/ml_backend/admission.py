@@ -11,6 +11,7 @@ time.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -58,6 +59,7 @@ class Admission:
         self._predict = predict
         self._annotators = SlotQueue(at_once, MAX_WAITING)
         self._batches = SlotQueue(at_once // 2, MAX_WAITING_BATCHES)
+        self._reading = threading.Semaphore(at_once)
         self._max_tasks = max_tasks
         self._deadline_s = deadline_s
 
@@ -83,8 +85,8 @@ class Admission:
         """Predict the tasks of a request.
 
         Args:
-            read: reads the request, which may be large; not called where a client other than Label
-                Studio is refused.
+            read: reads the request, which may be large. For clients other than Label Studio it is
+                not called where no slot is free, and no more than `at_once` are read at once.
             by_label_studio: whether Label Studio asks. Its request waits in line then, and the
                 entry of a task that there is no room for is ``[]``.
 
@@ -95,9 +97,7 @@ class Admission:
             Busy: there is no room for the request.
             BackendError: from `read`, or from the function that predicts.
         """
-        if not by_label_studio and not (self._annotators.has_free or self._batches.has_free):
-            raise Busy(_NO_SLOT)
-        request = read()
+        request = read() if by_label_studio else self._read_of_others(read)
         slots = self._batches if priority(request) is Priority.BATCH else self._annotators
         came = time.monotonic()
         has_slot = slots.acquire(self._deadline_s if by_label_studio else 0.0)
@@ -109,6 +109,15 @@ class Admission:
         finally:
             if has_slot:
                 slots.release()
+
+    def _read_of_others(self, read: Callable[[], PredictRequest]) -> PredictRequest:
+        has_free = self._annotators.has_free or self._batches.has_free
+        if not has_free or not self._reading.acquire(blocking=False):
+            raise Busy(_NO_SLOT)
+        try:
+            return read()
+        finally:
+            self._reading.release()
 
     def _predict_all(self, request: PredictRequest, has_slot: bool) -> list[Entry]:
         count = len(request.tasks) + request.tasks_left_out

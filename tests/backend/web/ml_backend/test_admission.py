@@ -70,6 +70,28 @@ def test_a_request_that_cannot_be_read_leaves_its_place() -> None:
     assert admission.predict(lambda: asked(1), by_label_studio=False)
 
 
+def test_no_more_bodies_of_others_are_read_at_once_than_there_are_slots() -> None:
+    admission = Admission(numbered, 2, max_tasks=9, deadline_s=20)
+    reading, may_end = threading.Semaphore(0), threading.Event()
+
+    def slow() -> PredictRequest:
+        reading.release()
+        assert may_end.wait(20)
+        return asked(1)
+
+    ask = lambda: admission.predict(slow, by_label_studio=False)  # noqa: E731
+    threads = [started(ask) for _ in range(2)]
+    for _ in threads:
+        assert reading.acquire(timeout=20)
+    with pytest.raises(Busy):
+        ask()
+    assert admission.predict(lambda: asked(1), by_label_studio=True) == [{"result": [0]}]
+    may_end.set()
+    for thread in threads:
+        thread.join(20)
+    assert admission.predict(lambda: asked(1), by_label_studio=False)
+
+
 class Held:
     """Predicts once it may; counts the requests inside.
 
