@@ -153,7 +153,8 @@ def _lines(
         at += 44 + _LETTER * len(each.name)
         points = [(x(n), y(value)) for n, value in enumerate(each.values) if value is not None]
         _line(svg, points, class_, dashes)
-        for point in points if len(starts) <= _MOST_POINTS else ():
+        is_seen = len(starts) <= _MOST_POINTS or len(points) == 1  # a line of one point is none
+        for point in points if is_seen else ():
             _add(svg, "circle", {"cx": point[0], "cy": point[1], "r": 3}, class_)
     return svg
 

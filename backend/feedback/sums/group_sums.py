@@ -133,7 +133,7 @@ def median(times: Mapping[float, int]) -> float | None:
     >>> median({10.0: 1, 30.0: 1}), median({10.0: 1, 30.0: 2}), median({})
     (20.0, 30.0, None)
     """
-    in_order = sorted(times)
+    in_order = sorted(time for time, count in times.items() if count > 0)
     ends = list(accumulate(times[time] for time in in_order))
     if not ends:
         return None

@@ -73,6 +73,12 @@ def test_lines_over_many_periods_keep_their_dashes_free_of_points() -> None:
     assert {len(line.get("points", "").split()) for line in svg.iter("polyline")} == {2, 60}
 
 
+def test_a_single_value_among_many_periods_is_seen() -> None:
+    reads = [*reads_of(*[0.5] * 60), *reads_of(0.5, kind="scratch")]
+    svg = fromstring(plots(measure(7, reads, step="day"))["seconds"])
+    assert len(list(svg.iter("circle"))) == 1
+
+
 def test_seconds_are_shown_of_those_that_were_measured() -> None:
     only = fromstring(plots(savings_of(0.5, 0.5, kind="scratch"))["seconds"])
     assert "without" in texts(only)
