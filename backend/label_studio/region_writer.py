@@ -241,15 +241,16 @@ def _png_data_url(mask: BoolMask) -> str:
 def _islands(mask: RunMask, min_island_px: int) -> Iterator[tuple[Box, BoolMask]]:
     """Iterate over 8-connected components: box and mask inside the box, the largest first."""
     rows, columns = mask.box
-    inside = mask.to_mask()[rows, columns].astype(np.uint8)
+    # OpenCV numbers components by blocks of 2 x 2 px: whole ones keep the order of equal islands.
+    top, left = rows.start & ~1, columns.start & ~1
+    inside = mask.to_mask()[top : rows.stop, left : columns.stop].astype(np.uint8)
     count, parts, stats, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA]
     for part in sorted(range(1, count), key=lambda part: -areas[part]):
         if areas[part] >= min_island_px:
             x, y, width, height = stats[part, :4].tolist()
             island = parts[y : y + height, x : x + width] == part
-            top, left = rows.start + y, columns.start + x
-            yield np.s_[top : top + height, left : left + width], island
+            yield np.s_[top + y : top + y + height, left + x : left + x + width], island
 
 
 def _rectangle(size_hw: tuple[int, int], box: Box) -> dict[str, Any]:

@@ -253,6 +253,22 @@ def test_the_sdk_finds_every_prediction_valid(kind: ControlKind, alias: str) -> 
     assert LabelInterface(xml).validate_prediction(prediction, return_errors=True) == []
 
 
+def test_equal_islands_keep_their_order_wherever_the_mask_begins() -> None:
+    """Their place among the regions enters their ids, which are stored."""
+    rng = np.random.default_rng(3)
+    for _ in range(200):
+        mask = np.zeros((16, 24), np.bool_)
+        for _ in range(6):
+            y, x = rng.integers(1, 14), rng.integers(1, 22)
+            mask[y : y + 2, x : x + 2] = True
+        _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+        whole = sorted(stats[1:].tolist(), key=lambda each: -each[4])
+        drawn = _draw(mask, "rectanglelabels")
+        assert [(each["value"]["x"], each["value"]["y"]) for each in drawn] == [
+            (round(100 * x / 24, 4), round(100 * y / 16, 4)) for x, y, *_ in whole
+        ]
+
+
 def test_wrong_shapes_are_refused() -> None:
     mask = RunMask.of(np.zeros((2, 3), np.bool_))
     with pytest.raises(ValueError, match=r"`source` to be of size \(2, 3\)"):
