@@ -74,8 +74,9 @@ class LabelMasks:
         self._least_px = min_island_px, min_hole_px
         self._runs, self._sums = runs, sums
         self._runs_of = {label: some for label, some in _by_label(self._runs.labels) if label >= 0}
-        self._is_noise = len(runs) > _MOST_RUNS * runs.size_hw[0] * runs.size_hw[1]
-        if not self._is_noise and max(self._least_px) > 1:
+        is_noise = len(runs) > _MOST_RUNS * runs.size_hw[0] * runs.size_hw[1]
+        self._uncleaned = set(self._runs_of) if is_noise else set()
+        if not is_noise and max(self._least_px) > 1:
             self._clean()
 
     @property
@@ -85,13 +86,7 @@ class LabelMasks:
 
     def runs(self, label: int) -> RunMask:
         """Return the mask of a label as runs; without any if the label has no pixel."""
-        runs = self._runs.mask(self._runs_of.get(label, _NO_RUNS))
-        if not self._is_noise or not runs.area:
-            return runs
-        mask = runs.to_mask()
-        own = mask[runs.box]  # a view
-        own[:] = fill_holes(drop_islands(own, self._least_px[0]), self._least_px[1])
-        return RunMask.of(mask)
+        return self._runs.mask(self._indices(label))
 
     def mask(self, label: int) -> BoolMask:
         """Draw the mask of a label.
@@ -109,9 +104,7 @@ class LabelMasks:
         """
         if self._sums is None:
             raise ValueError("Expected argument `confidence` to be given, but got None.")
-        runs = self._runs_of.get(label, _NO_RUNS)
-        if self._is_noise:  # what is dropped and filled are whole runs
-            runs = np.flatnonzero(self.mask(label).reshape(-1)[self._runs.starts])
+        runs = self._indices(label)
         area = int(self._runs.lengths[runs].sum(dtype=np.int64))
         return float(self._sums[runs].sum()) / area if area else 0.0
 
@@ -121,6 +114,19 @@ class LabelMasks:
             runs = self.runs(label)
             if runs.area:
                 yield label, runs.to_mask()
+
+    def _indices(self, label: int) -> npt.NDArray[np.int64]:
+        """Return the indices of the runs in the mask of a label; of noise, it is cleaned first."""
+        runs = self._runs_of.get(label, _NO_RUNS)
+        if label in self._uncleaned:
+            plain = self._runs.mask(runs)
+            mask = plain.to_mask()
+            own = mask[plain.box]  # a view
+            own[:] = fill_holes(drop_islands(own, self._least_px[0]), self._least_px[1])
+            # What is dropped and filled are whole runs.
+            runs = self._runs_of[label] = np.flatnonzero(mask.reshape(-1)[self._runs.starts])
+            self._uncleaned.remove(label)
+        return runs
 
     def _clean(self) -> None:
         """Take islands away from the runs of each label, and add its holes."""

@@ -49,10 +49,11 @@ class RunMask:
         for top, rows in row_bands(mask):
             if rows.any():
                 line = rows.ravel()
-                edges = np.flatnonzero(line[1:] != line[:-1]) + 1
-                edges = np.concatenate([[0][: line[0]], edges, [line.size][: line[-1]]])
-                starts.append((edges[::2] + top * width).astype(np.int64))
-                ends.append((edges[1::2] + top * width).astype(np.int64))
+                edges = (
+                    np.flatnonzero(np.diff(line.view(np.int8), prepend=0, append=0)) + top * width
+                )
+                starts.append(edges[::2])
+                ends.append(edges[1::2])
         return cls.joined(np.concatenate(starts), np.concatenate(ends), (height, width))
 
     @classmethod
