@@ -38,7 +38,7 @@ COMMANDS: Final = {
     "gate": CommandSource(
         "backend.cli.gate",
         "gate",
-        "Report which predictions of a project need no look, and accept them on request.",
+        "Report which predictions of a project need no look, from its corrections.",
     ),
     "eval": CommandSource(
         "backend.cli.evaluate",
