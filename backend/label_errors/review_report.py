@@ -32,8 +32,9 @@ class Suspicion:
         other: name of the label that the scores see there; "" for edges.
         score: how far its disagreement is from what is usual for the label, 0 and more.
         is_set_aside: whether learning sets it aside.
-        preview: the place in the annotation, as a data URL; "" beyond the first findings.
-        suggestion: the place by the scores, as a data URL.
+        preview: the place in the annotation, as a data URL; "" where the annotation was changed
+            while the review ran, or its image can be read no more.
+        suggestion: the place by the scores, as a data URL; "" as for `preview`.
     """
 
     task: int
@@ -52,11 +53,6 @@ class Suspicion:
     def sentence(self) -> str:
         """What is found, for people."""
         return _SENTENCES[self.kind].format(label=self.label, other=self.other)
-
-    @property
-    def version(self) -> tuple[int, float]:
-        """The annotation, and which version of it."""
-        return self.annotation, self.updated
 
     def to_json(self, rank: int | None = None, *, pictures: bool = True) -> Json:
         """Return it as JSON.

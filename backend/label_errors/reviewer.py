@@ -16,6 +16,7 @@ from backend.label_errors.annotated_image import LEAVE_OUT, AnnotatedImage, list
 from backend.label_errors.place_pictures import place_pictures
 from backend.label_errors.review_report import ReviewReport, Suspicion
 from backend.label_errors.review_runs import Advance
+from backend.label_errors.review_store import ReviewStore
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
@@ -46,6 +47,7 @@ class Reviewer:
         settings: how masks are drawn.
         examples: the training examples, which the scores are learned from.
         registry: the learned versions, which say what learning sets aside.
+        store: knows what people have confirmed.
     """
 
     client: LabelStudioClient
@@ -54,9 +56,10 @@ class Reviewer:
     settings: Settings
     examples: ExampleStore
     registry: VersionRegistry
+    store: ReviewStore
 
     def review(self, project: int, advance: Advance = lambda _done, _all: None) -> ReviewReport:
-        """Review all annotations of a project.
+        """Review all annotations of a project; what people confirmed as it is now is not listed.
 
         Args:
             project: its id.
@@ -115,10 +118,14 @@ class _Review:
                 else "The project has no annotation with a region of a label."
             )
         listed = min(MOST_LISTED, max(LEAST_LISTED, round(LISTED_SHARE * len(reviewed))))
-        aside = self._set_aside()
+        aside, confirmed = self._set_aside(), self.reviewer.store.confirmed(self.project)
+        ranked = [
+            (image, each)
+            for image, each in ((reviewed[each.index], each) for each in rank(found))
+            if confirmed.get(image.annotation.id) != image.annotation.updated
+        ]
         suspicions = [
-            self._suspicion(reviewed[each.index], each, held_out, aside)
-            for each in rank(found)[:listed]
+            self._suspicion(image, each, held_out, aside) for image, each in ranked[:listed]
         ]
         seconds = time.perf_counter() - began
         return ReviewReport(len(reviewed), examples, seconds, tuple(suspicions), self.left_out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -69,7 +70,25 @@ def test_a_label_that_was_exchanged_comes_first(reviewer: Reviewer, studio: Fake
     assert told[-1] == (4, 4)
     scores = [each.score for each in report.suspicions]
     assert scores == sorted(scores, reverse=True)
-    assert ReviewReport.from_json(json.loads(json.dumps(report.to_json()))).suspicions[0].kind
+    read = ReviewReport.from_json(json.loads(json.dumps(report.to_json())))
+    assert [(each.sentence, each.preview) for each in read.suspicions] == [
+        (each.sentence, each.preview) for each in report.suspicions
+    ]
+    assert read.suspicions[0] == replace(first, score=round(first.score, 4))
+
+
+def test_what_was_confirmed_leaves_its_place_to_others(
+    services: Services, reviewer: Reviewer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange(studio, 2, "sky", "house")
+    first, second, *_ = [each.annotation for each in reviewer.review(7).suspicions]
+    monkeypatch.setattr("backend.label_errors.reviewer.LEAST_LISTED", 1)
+    updated = reviewer.review(7).suspicions[0].updated
+    services.reviews.confirm(7, first, updated)
+    assert [each.annotation for each in reviewer.review(7).suspicions] == [second]
+    services.reviews.confirm(7, first, updated - 1)
+    assert [each.annotation for each in reviewer.review(7).suspicions] == [first], "it was changed"
+    services.reviews.take_back(7, first)
 
 
 def test_a_thing_that_was_not_painted_comes_first(reviewer: Reviewer, studio: FakeStudio) -> None:
