@@ -92,7 +92,7 @@ class LabelErrorRoutes:
             return self._page(project, error)
         if is_form:
             return see_other(url_for("label_errors.show", project=project))
-        return json_response(self._describe(project), status)
+        return json_response(self._describe(project, pictures=False), status)
 
     def _start(self, project: int) -> None:
         self._required_client()
@@ -144,15 +144,17 @@ class LabelErrorRoutes:
         confirmed = self.store.confirmed(project)
         return StoredReview(review.finished, review.report.without(confirmed))
 
-    def _describe(self, project: int) -> Json:
+    def _describe(self, project: int, *, pictures: bool = True) -> Json:
+        """Return what the page shows; while a review waits or runs, without its pictures."""
         review, run = self._review(project), self.runs.get(project)
+        pictures = pictures and (run is None or run.is_over)  # the page loads itself all the time
         confirmed = self.store.confirmed(project)
         tasks = self.tasks(confirmed)
         return {
             "project": project,
             "run": None if run is None else run.to_json(),
             "finished": None if review is None else review.finished,
-            "report": None if review is None else review.report.to_json(),
+            "report": None if review is None else review.report.to_json(pictures=pictures),
             "confirmed": [
                 {"annotation": annotation, "updated": updated, "task": tasks.get(annotation)}
                 for annotation, updated in confirmed.items()

@@ -84,8 +84,11 @@ def test_a_version_that_was_not_reviewed_is_not_confirmed(
     refused = dashboard.post(f"{ERRORS}/confirm", {"annotation": "12", "updated": "4"})
     assert refused.status_code == 400
     assert "load the page again" in Page(refused).text
-    wrong = {"annotation": 12, "updated": "soon"}
-    assert dashboard.client.post(f"{ERRORS}/confirm", json=wrong).status_code == 400
+    for updated in ("soon", [5.25], 10**400, float("inf"), float("nan"), "nan"):
+        wrong = {"annotation": 12, "updated": updated}
+        refused = dashboard.client.post(f"{ERRORS}/confirm", json=wrong)
+        assert refused.status_code == 400
+        assert "time in seconds" in json.loads(refused.data)["error"]
     assert store.confirmed(7) == {}
 
 
@@ -114,6 +117,25 @@ def test_a_program_has_the_same(dashboard: Dashboard, store: ReviewStore) -> Non
     left = json.loads(confirmed.data)
     assert [each["annotation"] for each in left["report"]["suspicions"]] == [13]
     assert left["confirmed"] == [{"annotation": 12, "updated": 5.25, "task": None}]
+
+
+def test_pictures_are_left_out_while_a_review_waits_and_of_answers_to_actions(
+    dashboard: Dashboard, store: ReviewStore
+) -> None:
+    store.keep(7, REPORT)
+    view = json.loads(dashboard.client.post(f"{ERRORS}/view").data)
+    assert "preview" not in view["report"]["suspicions"][0]
+    (first, _) = json.loads(dashboard.client.get(ERRORS).data)["report"]["suspicions"]
+    assert (first["preview"], first["suggestion"]) == (FIRST.preview, FIRST.suggestion)
+    assert "when the new one is over" not in dashboard.page(ERRORS).text
+    dashboard.client.post(ERRORS)
+    page = dashboard.page(ERRORS)
+    assert len(ids(page)) == 2
+    assert page.all("img") == []
+    assert "when the new one is over" in page.text
+    assert "changed while" not in page.text
+    (first, _) = json.loads(dashboard.client.get(ERRORS).data)["report"]["suspicions"]
+    assert "preview" not in first
 
 
 def test_a_view_lists_what_is_suspicious_and_is_replaced(
