@@ -53,7 +53,7 @@ def test_the_most_suspicious_comes_first_with_both_pictures(
     assert ids(dashboard.page(ERRORS)) == []
     store.keep(7, REPORT)
     page = dashboard.page(ERRORS)
-    assert ids(page) == ["annotation-12", "annotation-13"]
+    assert ids(page) == ["annotation-12-1", "annotation-13-2"]
     assert [each["src"] for each in page.all("img")] == [FIRST.preview, FIRST.suggestion] * 2
     assert "Painted “<script>alert(1)</script>”, but the scores say “tree”" in page.text
     assert "40 annotated pictures in" in page.text
@@ -69,10 +69,23 @@ def test_what_is_confirmed_leaves_the_list_and_comes_back(
     answered = dashboard.post(f"{ERRORS}/confirm", {"annotation": "12", "updated": "5.25"})
     assert answered.status_code == 303
     page = dashboard.page(ERRORS)
-    assert ids(page) == ["annotation-13"]
+    assert ids(page) == ["annotation-13-1"]
     assert "Confirmed as right" in page.text
     dashboard.post(f"{ERRORS}/take-back", {"annotation": "12"})
-    assert ids(dashboard.page(ERRORS)) == ["annotation-12", "annotation-13"]
+    assert ids(dashboard.page(ERRORS)) == ["annotation-12-1", "annotation-13-2"]
+
+
+def test_an_annotation_of_several_pictures_is_confirmed_as_a_whole(
+    dashboard: Dashboard, store: ReviewStore
+) -> None:
+    pages = [replace(FIRST, item_index=index) for index in (0, 2)]
+    store.keep(7, replace(REPORT, suspicions=(*pages, SECOND)))
+    page = dashboard.page(ERRORS)
+    assert ids(page) == ["annotation-12-1", "annotation-12-2", "annotation-13-3"]
+    assert page.text.count("The whole annotation is right") == 2
+    assert page.text.count("This is right") == 1
+    dashboard.post(f"{ERRORS}/confirm", {"annotation": "12", "updated": "5.25"})
+    assert ids(dashboard.page(ERRORS)) == ["annotation-13-1"]
 
 
 def test_a_version_that_was_not_reviewed_is_not_confirmed(
