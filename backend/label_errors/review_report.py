@@ -106,7 +106,8 @@ class ReviewReport:
         examples: number of training examples that the scores were learned from, in folds.
         seconds: time that it took.
         suspicions: of all these images, the most suspicious first.
-        left_out: task -> why an image of it was not looked at.
+        left_out: task -> why an image of it was not looked at; of the first tasks only.
+        left_out_count: the number of all such tasks.
     """
 
     reviewed: int
@@ -114,6 +115,7 @@ class ReviewReport:
     seconds: float
     suspicions: tuple[Suspicion, ...] = ()
     left_out: Mapping[int, str] = field(default_factory=dict)
+    left_out_count: int = 0
 
     def without(self, confirmed: Mapping[int, float]) -> ReviewReport:
         """Return the report without annotations that people confirmed as they were reviewed.
@@ -139,6 +141,7 @@ class ReviewReport:
                 for rank, each in enumerate(self.suspicions, 1)
             ],
             "left_out": [{"task": task, "reason": why} for task, why in self.left_out.items()],
+            "left_out_count": self.left_out_count,
         }
 
     @classmethod
@@ -150,4 +153,5 @@ class ReviewReport:
             told["seconds"],
             tuple(map(Suspicion.from_json, told["suspicions"])),
             {each["task"]: each["reason"] for each in told["left_out"]},
+            told.get("left_out_count", len(told["left_out"])),  # the first reviews have none
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Final
 
 from backend.feedback.learning.example_store import ExampleStore
@@ -34,6 +35,9 @@ from clearclip_core.label_errors.ranking import Ranked, rank
 LISTED_SHARE: Final = 0.1
 LEAST_LISTED: Final = 10
 MOST_LISTED: Final = 60
+
+#: Of so many tasks that were left out a review says why.
+MOST_LEFT_OUT: Final = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +132,14 @@ class _Review:
             self._suspicion(image, each, held_out, aside) for image, each in ranked[:listed]
         ]
         seconds = time.perf_counter() - began
-        return ReviewReport(len(reviewed), examples, seconds, tuple(suspicions), self.left_out)
+        return ReviewReport(
+            len(reviewed),
+            examples,
+            seconds,
+            tuple(suspicions),
+            dict(islice(self.left_out.items(), MOST_LEFT_OUT)),
+            len(self.left_out),
+        )
 
     def _learn(self) -> tuple[HeldOutAdaptations, int]:
         """Learn from the training examples, in folds; return how many these are."""

@@ -404,7 +404,7 @@ def test_a_forecast() -> None:
 def test_a_review_of_annotations() -> None:
     found = Suspicion(3, 12, 5.25, 1, "label", "car", "tree", 2.5, True, "data:a", "data:b")
     missing = Suspicion(4, 13, 6.0, None, "missing", "", "tree", 1.23456)
-    report = ReviewReport(40, 30, 1.5, (found, missing), {9: "Gone."})
+    report = ReviewReport(40, 30, 1.5, (found, missing), {9: "Gone."}, 2)
     written = {
         "reviewed": 40,
         "examples": 30,
@@ -442,6 +442,7 @@ def test_a_review_of_annotations() -> None:
             },
         ],
         "left_out": [{"task": 9, "reason": "Gone."}],
+        "left_out_count": 2,
     }
     assert json.dumps(report.to_json()) == json.dumps(written)
     read = ReviewReport.from_json(written)

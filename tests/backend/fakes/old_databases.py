@@ -128,7 +128,7 @@ def check_review(url: str) -> None:
         preview="data:image/jpeg;base64,/9j/",
         suggestion="data:image/jpeg;base64,/9k/",
     )
-    report = ReviewReport(4, 3, 1.5, (suspicion,), {9: "Gone."})
+    report = ReviewReport(4, 3, 1.5, (suspicion,), {9: "Gone."}, 1)
     assert store.last(7) == StoredReview(1700000010.5, report)
     assert store.confirmed(7) == {12: 1700000000.25}
 

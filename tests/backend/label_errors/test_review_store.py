@@ -14,7 +14,9 @@ from backend.label_errors.review_store import ReviewStore
 from tests.backend.conftest import Clock
 
 FOUND = Suspicion(3, 12, 5.25, None, "label", "car", "tree", 2.5, True, "data:a", "data:b")
-REPORT = ReviewReport(4, 2, 1.5, (FOUND, replace(FOUND, annotation=13, kind="edges")), {9: "Gone."})
+REPORT = ReviewReport(
+    4, 2, 1.5, (FOUND, replace(FOUND, annotation=13, kind="edges")), {9: "Gone."}, 5
+)
 
 
 def test_the_last_review_is_kept(url: str, clock: Clock) -> None:

@@ -109,7 +109,18 @@ def test_each_annotation_counts_but_what_cannot_be_read_or_was_skipped(
     studio.annotate(9, painted(scenes()[0]))
     report = reviewer.review(7)
     assert report.reviewed == 5
-    assert list(report.left_out) == [9]
+    assert (list(report.left_out), report.left_out_count) == ([9], 1)
+
+
+def test_of_many_pictures_that_are_left_out_the_first_are_named(
+    reviewer: Reviewer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.label_errors.reviewer.MOST_LEFT_OUT", 1)
+    for annotation in studio.annotations.values():
+        if annotation["task"] != 1:
+            annotation["result"][0]["original_width"] += 1
+    report = reviewer.review(7)
+    assert (list(report.left_out), report.left_out_count) == ([2], 3)
 
 
 def test_each_image_is_scored_by_what_the_other_images_teach(

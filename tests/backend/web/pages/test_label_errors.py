@@ -24,7 +24,7 @@ FIRST = Suspicion(
     3, 12, 5.25, None, "label", EVIL, "tree", 2.5, True, "data:image/jpeg;base64,AA", "data:b"
 )
 SECOND = replace(FIRST, task=4, annotation=13, kind="missing", label="", is_set_aside=False)
-REPORT = ReviewReport(40, 30, 75.0, (FIRST, SECOND), {9: EVIL})
+REPORT = ReviewReport(40, 30, 75.0, (FIRST, SECOND), {9: EVIL}, 1)
 
 
 @pytest.fixture
@@ -73,6 +73,23 @@ def test_what_is_confirmed_leaves_the_list_and_comes_back(
     assert "Confirmed as right" in page.text
     dashboard.post(f"{ERRORS}/take-back", {"annotation": "12"})
     assert ids(dashboard.page(ERRORS)) == ["annotation-12-1", "annotation-13-2"]
+
+
+def test_long_lists_are_cut_and_counted(
+    dashboard: Dashboard, store: ReviewStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.keep(7, replace(REPORT, left_out_count=400))
+    text = dashboard.page(ERRORS).text
+    assert "The first 1 of 400 tasks." in text
+    assert "Shown are" not in text
+    monkeypatch.setattr("backend.web.pages.label_errors._MOST_CONFIRMED", 3)
+    store.confirm(7, 12, 5.25)
+    for number in range(20, 25):
+        store.confirm(7, number, number + 0.5)
+    told = json.loads(dashboard.client.get(ERRORS).data)
+    assert [each["annotation"] for each in told["confirmed"]] == [12, 24, 23]
+    assert told["confirmed_count"] == 6
+    assert "Shown are 3 of 6" in dashboard.page(ERRORS).text
 
 
 def test_an_annotation_of_several_pictures_is_confirmed_as_a_whole(
@@ -130,6 +147,7 @@ def test_a_program_has_the_same(dashboard: Dashboard, store: ReviewStore) -> Non
     left = json.loads(confirmed.data)
     assert [each["annotation"] for each in left["report"]["suspicions"]] == [13]
     assert left["confirmed"] == [{"annotation": 12, "updated": 5.25, "task": None}]
+    assert left["confirmed_count"] == 1
 
 
 def test_pictures_are_left_out_while_a_review_waits_and_of_answers_to_actions(
