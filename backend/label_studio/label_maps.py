@@ -64,9 +64,7 @@ def draw_label_map(
     if not sizes:
         return None
     if len(labels) > NOTHING:
-        raise ValueError(
-            f"Expected at most {NOTHING} labels on an image, but the label config has {len(labels)}."
-        )
+        raise ValueError(f"Expected at most {NOTHING} labels on an image, but got {len(labels)}.")
     made = np.full(sizes.pop(), NOTHING, np.uint8)
     for _, area in found:
         if area.kind == _RECTANGLE:
