@@ -347,7 +347,13 @@ class Services(LabelStudioServices):
             client: Label Studio.
         """
         return Reviewer(
-            client, self.images.read, self.engine, self.settings, self.examples, self.registry
+            client,
+            self.images.read,
+            self.engine,
+            self.settings,
+            self.examples,
+            self.registry,
+            self.reviews,
         )
 
     def ray_prelabeler(

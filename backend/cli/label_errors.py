@@ -74,3 +74,5 @@ def _print(report: ReviewReport, console: Console) -> None:
     console.print(table)
     for task, reason in report.left_out.items():
         console.print(f"Left out: task {task}: {reason}", markup=False)
+    if report.left_out_count > len(report.left_out):
+        console.print(f"Left out in all: {report.left_out_count} tasks")

@@ -32,8 +32,9 @@ class Suspicion:
         other: name of the label that the scores see there; "" for edges.
         score: how far its disagreement is from what is usual for the label, 0 and more.
         is_set_aside: whether learning sets it aside.
-        preview: the place in the annotation, as a data URL; "" beyond the first findings.
-        suggestion: the place by the scores, as a data URL.
+        preview: the place in the annotation, as a data URL; "" where the annotation was changed
+            while the review ran, or its image can be read no more.
+        suggestion: the place by the scores, as a data URL; "" as for `preview`.
     """
 
     task: int
@@ -52,11 +53,6 @@ class Suspicion:
     def sentence(self) -> str:
         """What is found, for people."""
         return _SENTENCES[self.kind].format(label=self.label, other=self.other)
-
-    @property
-    def version(self) -> tuple[int, float]:
-        """The annotation, and which version of it."""
-        return self.annotation, self.updated
 
     def to_json(self, rank: int | None = None, *, pictures: bool = True) -> Json:
         """Return it as JSON.
@@ -110,7 +106,8 @@ class ReviewReport:
         examples: number of training examples that the scores were learned from, in folds.
         seconds: time that it took.
         suspicions: of all these images, the most suspicious first.
-        left_out: task -> why an image of it was not looked at.
+        left_out: task -> why an image of it was not looked at; of the first tasks only.
+        left_out_count: the number of all such tasks.
     """
 
     reviewed: int
@@ -118,6 +115,7 @@ class ReviewReport:
     seconds: float
     suspicions: tuple[Suspicion, ...] = ()
     left_out: Mapping[int, str] = field(default_factory=dict)
+    left_out_count: int = 0
 
     def without(self, confirmed: Mapping[int, float]) -> ReviewReport:
         """Return the report without annotations that people confirmed as they were reviewed.
@@ -143,6 +141,7 @@ class ReviewReport:
                 for rank, each in enumerate(self.suspicions, 1)
             ],
             "left_out": [{"task": task, "reason": why} for task, why in self.left_out.items()],
+            "left_out_count": self.left_out_count,
         }
 
     @classmethod
@@ -154,4 +153,5 @@ class ReviewReport:
             told["seconds"],
             tuple(map(Suspicion.from_json, told["suspicions"])),
             {each["task"]: each["reason"] for each in told["left_out"]},
+            told.get("left_out_count", len(told["left_out"])),  # the first reviews have none
         )

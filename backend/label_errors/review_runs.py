@@ -17,8 +17,9 @@ log = logging.getLogger(__name__)
 
 RunState = Literal["queued", "running", "done", "failed"]
 
-#: Reviews that may wait.
+#: Reviews that may wait, and reviews whose state is kept.
 MAX_WAITING: Final = 5
+MAX_KEPT: Final = 100
 
 #: Is told how many tasks are done, of how many.
 Advance = Callable[[int, int], None]
@@ -91,6 +92,9 @@ class ReviewRuns:
                 raise Busy(f"{MAX_WAITING} reviews wait already: try again when one is done.")
             self._runs.pop(project, None)  # the newest comes last
             run = self._runs[project] = ReviewRun(project, time.time())
+            over = [each.project for each in self._runs.values() if each.is_over]
+            for oldest in over[: max(0, len(self._runs) - MAX_KEPT)]:
+                del self._runs[oldest]
             return run
 
     def get(self, project: int) -> ReviewRun | None:

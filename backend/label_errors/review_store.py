@@ -38,6 +38,9 @@ _CONFIRMED: Final = Table(
     Column("updated", Float, nullable=False),
 )
 
+#: The advisory lock of PostgreSQL under which a row takes the place of another.
+_LOCK: Final = 0xC1EA1E55
+
 
 @dataclass(frozen=True)
 class StoredReview:
@@ -71,7 +74,7 @@ class ReviewStore:
     def keep(self, project: int, report: ReviewReport) -> None:
         """Keep a review in place of the last one of its project."""
         text, now = json.dumps(report.to_json()), self._database.clock()
-        with self._database.write() as connection:
+        with self._database.write_exclusively(_LOCK) as connection:
             connection.execute(delete(_REVIEWS).where(_REVIEWS.c.project == project))
             row = {"project": project, "finished": now, "report": text}
             connection.execute(insert(_REVIEWS).values(row))
@@ -94,7 +97,7 @@ class ReviewStore:
             updated: when it was changed last, in seconds since the epoch.
         """
         row = {"project": project, "annotation": annotation, "updated": updated}
-        with self._database.write() as connection:
+        with self._database.write_exclusively(_LOCK) as connection:
             connection.execute(delete(_CONFIRMED).where(*_of(project, annotation)))
             connection.execute(insert(_CONFIRMED).values(row))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Final
 
 from backend.feedback.learning.example_store import ExampleStore
@@ -16,6 +17,7 @@ from backend.label_errors.annotated_image import LEAVE_OUT, AnnotatedImage, list
 from backend.label_errors.place_pictures import place_pictures
 from backend.label_errors.review_report import ReviewReport, Suspicion
 from backend.label_errors.review_runs import Advance
+from backend.label_errors.review_store import ReviewStore
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
@@ -34,6 +36,9 @@ LISTED_SHARE: Final = 0.1
 LEAST_LISTED: Final = 10
 MOST_LISTED: Final = 60
 
+#: Of so many tasks that were left out a review says why.
+MOST_LEFT_OUT: Final = 100
+
 
 @dataclass(frozen=True, eq=False)
 class Reviewer:
@@ -46,6 +51,7 @@ class Reviewer:
         settings: how masks are drawn.
         examples: the training examples, which the scores are learned from.
         registry: the learned versions, which say what learning sets aside.
+        store: knows what people have confirmed.
     """
 
     client: LabelStudioClient
@@ -54,9 +60,10 @@ class Reviewer:
     settings: Settings
     examples: ExampleStore
     registry: VersionRegistry
+    store: ReviewStore
 
     def review(self, project: int, advance: Advance = lambda _done, _all: None) -> ReviewReport:
-        """Review all annotations of a project.
+        """Review all annotations of a project; what people confirmed as it is now is not listed.
 
         Args:
             project: its id.
@@ -115,13 +122,24 @@ class _Review:
                 else "The project has no annotation with a region of a label."
             )
         listed = min(MOST_LISTED, max(LEAST_LISTED, round(LISTED_SHARE * len(reviewed))))
-        aside = self._set_aside()
+        aside, confirmed = self._set_aside(), self.reviewer.store.confirmed(self.project)
+        ranked = [
+            (image, each)
+            for image, each in ((reviewed[each.index], each) for each in rank(found))
+            if confirmed.get(image.annotation.id) != image.annotation.updated
+        ]
         suspicions = [
-            self._suspicion(reviewed[each.index], each, held_out, aside)
-            for each in rank(found)[:listed]
+            self._suspicion(image, each, held_out, aside) for image, each in ranked[:listed]
         ]
         seconds = time.perf_counter() - began
-        return ReviewReport(len(reviewed), examples, seconds, tuple(suspicions), self.left_out)
+        return ReviewReport(
+            len(reviewed),
+            examples,
+            seconds,
+            tuple(suspicions),
+            dict(islice(self.left_out.items(), MOST_LEFT_OUT)),
+            len(self.left_out),
+        )
 
     def _learn(self) -> tuple[HeldOutAdaptations, int]:
         """Learn from the training examples, in folds; return how many these are."""

@@ -47,7 +47,8 @@ def draw_label_map(
 
     Raises:
         BadRequest: a region cannot be read.
-        ValueError: a region's geometry is broken, or the regions disagree on the image's size.
+        ValueError: a region's geometry is broken, the regions disagree on the image's size, or
+            there are more than 254 labels.
     """
     indices = _label_indices(config, labels)
     names = {control for control, _ in indices}
@@ -62,6 +63,8 @@ def draw_label_map(
         raise ValueError(disagreement(sizes))
     if not sizes:
         return None
+    if len(labels) > NOTHING:
+        raise ValueError(f"Expected at most {NOTHING} labels on an image, but got {len(labels)}.")
     made = np.full(sizes.pop(), NOTHING, np.uint8)
     for _, area in found:
         if area.kind == _RECTANGLE:

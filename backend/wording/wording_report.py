@@ -79,7 +79,7 @@ class Trial:
 
     @property
     def saved_paint(self) -> float | None:
-        """The saved paint of all labels, by which wordings are ranked; None without a truth."""
+        """The saved paint of all labels; None without a truth. `rank_wordings` ranks wordings."""
         return None if self.all is None else self.all.overlap.saved_paint
 
     def to_json(self, row: int, rank: int | None) -> dict[str, Any]:

@@ -80,9 +80,14 @@ def fit_held_out(
             return HeldOutAdaptations()
         validation = CrossValidation(evidence)
         pictures = len({example.picture_key for example in ordered})
+        terms = validation.held_out_terms(learning)  # the examples of a fold share theirs
+        of_fold = {
+            id(each): adaptation_of(each, learning, names, pictures)
+            for each in {id(each): each for each in terms}.values()
+        }
         held_out = {
-            example.picture_key: adaptation_of(terms, learning, names, pictures)
-            for example, terms in zip(ordered, validation.held_out_terms(learning), strict=True)
+            example.picture_key: of_fold[id(each)]
+            for example, each in zip(ordered, terms, strict=True)
         }
         others = adaptation_of(validation.all_terms(learning), learning, names, pictures)
     return HeldOutAdaptations(held_out, others)

@@ -89,8 +89,12 @@ def find_disagreements(
             pixels that are not counted.
 
     Raises:
-        ValueError: an annotation of another size.
+        ValueError: an annotation of another size, or more than 254 labels.
     """
+    if len(scores.vocabulary.labels) > NOTHING:
+        raise ValueError(
+            f"Expected at most {NOTHING} labels, but got {len(scores.vocabulary.labels)}."
+        )
     if truth.shape != scores.plan.image_hw or label_map.shape != truth.shape:
         raise ValueError(
             f"Expected label maps of size {scores.plan.image_hw}, but got {label_map.shape} and "

@@ -28,8 +28,8 @@ class Ranked:
     Attributes:
         index: its place among the images.
         disagreement: in what it disagrees most.
-        score: how far that is beyond what is usual for the label, 0 and more; one image in twenty
-            has more than 1 of the same kind at most.
+        score: how far that is beyond what is usual for the label, more than 0; one image in
+            twenty has more than 1 of the same kind at most.
     """
 
     index: int
@@ -48,7 +48,7 @@ def rank(images: Sequence[Sequence[Disagreement]]) -> list[Ranked]:
         images: what `find_disagreements` has found on each image.
 
     Returns:
-        The images with any disagreement; equal scores in the order of the images.
+        The images that disagree more than is usual; equal scores in the order of the images.
     """
     by_kind: dict[Kind, list[tuple[int, Disagreement]]] = defaultdict(list)
     for index, found in enumerate(images):
@@ -57,7 +57,8 @@ def rank(images: Sequence[Sequence[Disagreement]]) -> list[Ranked]:
     best: dict[int, Ranked] = {}
     for kind, pairs in by_kind.items():
         for ranked in _score(pairs, _NOISE[kind]):
-            if ranked.index not in best or ranked.score > best[ranked.index].score:
+            known = best.get(ranked.index)
+            if ranked.score > (0 if known is None else known.score):
                 best[ranked.index] = ranked
     return sorted(best.values(), key=lambda each: (-each.score, each.index))
 

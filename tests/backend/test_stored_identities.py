@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from backend.feedback.read_annotation import ReadAnnotation
 from backend.inference.feature_cache import FeatureFolder
 from backend.jobs.job_report import JobReport
 from backend.jobs.job_store import JobStore
+from backend.label_errors.review_report import ReviewReport, Suspicion
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.prediction.failures import Failure
@@ -263,7 +265,7 @@ def columns_of(store: JobStore) -> dict[str, list[str]]:
             name: list(connection.execute(text(f"SELECT * FROM {name}")).keys())
             for name in (
                 *(*names, "lessons", "threshold_sums", "learned_versions", "learners"),
-                *("gates", "gate_tasks"),
+                *("gates", "gate_tasks", "label_reviews", "confirmed_annotations"),
             )
         }
 
@@ -296,6 +298,8 @@ def test_the_columns_of_the_tables() -> None:
         "gate_tasks": [
             *("project", "task", "version", "scores", "passes", "audited", "open", "accepted"),
         ],
+        "label_reviews": ["project", "finished", "report"],
+        "confirmed_annotations": ["project", "annotation", "updated"],
         "lessons": [
             *("annotation", "model", "picture", "project", "digest", "paint", "learned"),
             "example",
@@ -395,6 +399,54 @@ def test_a_forecast() -> None:
     }
     assert json.dumps(forecast.to_json()) == json.dumps(written)
     assert HoursLeft.from_json(written) == forecast
+
+
+def test_a_review_of_annotations() -> None:
+    found = Suspicion(3, 12, 5.25, 1, "label", "car", "tree", 2.5, True, "data:a", "data:b")
+    missing = Suspicion(4, 13, 6.0, None, "missing", "", "tree", 1.23456)
+    report = ReviewReport(40, 30, 1.5, (found, missing), {9: "Gone."}, 2)
+    written = {
+        "reviewed": 40,
+        "examples": 30,
+        "seconds": 1.5,
+        "suspicions": [
+            {
+                "task": 3,
+                "annotation": 12,
+                "updated": 5.25,
+                "item_index": 1,
+                "kind": "label",
+                "label": "car",
+                "other": "tree",
+                "score": 2.5,
+                "set_aside": True,
+                "sentence": "Painted “car”, but the scores say “tree”.",
+                "rank": 1,
+                "preview": "data:a",
+                "suggestion": "data:b",
+            },
+            {
+                "task": 4,
+                "annotation": 13,
+                "updated": 6.0,
+                "item_index": None,
+                "kind": "missing",
+                "label": "",
+                "other": "tree",
+                "score": 1.2346,
+                "set_aside": False,
+                "sentence": "No “tree” is painted where the scores see one.",
+                "rank": 2,
+                "preview": "",
+                "suggestion": "",
+            },
+        ],
+        "left_out": [{"task": 9, "reason": "Gone."}],
+        "left_out_count": 2,
+    }
+    assert json.dumps(report.to_json()) == json.dumps(written)
+    read = ReviewReport.from_json(written)
+    assert read == replace(report, suspicions=(found, replace(missing, score=1.2346)))
 
 
 def test_how_right_a_label_was() -> None:

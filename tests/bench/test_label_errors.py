@@ -171,7 +171,7 @@ def places(world: World, seed: int) -> list[tuple[str, float]]:
         made = world.segmenter.decide(scores, image=picture.rgb, refine=True)
         found.append(find_disagreements(scores, made.label_map, truth))
     order = {each.index: place for place, each in enumerate(rank(found))}
-    return [(kind, order[index] / len(found)) for index, kind in planted.items()]
+    return [(kind, order.get(index, len(found)) / len(found)) for index, kind in planted.items()]
 
 
 def masks_of(world: World, truth: Truth) -> dict[str, BoolMask]:

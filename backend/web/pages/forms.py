@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -218,8 +219,10 @@ def parse_confirmation(body: bytes, is_form: bool = False) -> tuple[int, float]:
         raise BadRequest('Expected "annotation" to be the number of one, and "updated" its time.')
     try:
         updated = float(given)
-    except (TypeError, ValueError):
-        raise BadRequest('Expected "updated" to be a time in seconds.') from None
+    except (OverflowError, TypeError, ValueError):
+        updated = math.nan
+    if not math.isfinite(updated):
+        raise BadRequest('Expected "updated" to be a time in seconds.')
     return annotation, updated
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from flask import Blueprint, Response, request, url_for
 
@@ -22,6 +22,9 @@ from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, parse_confirmatio
 from backend.web.pages.html import html_page, is_for_people
 
 Json = dict[str, Any]
+
+#: So many of the confirmed annotations are told.
+_MOST_CONFIRMED: Final = 100
 
 #: The start of each route; numbers are those that a database can hold.
 _ERRORS = "/projects/<int(min=1, max=2147483647):project>/label-errors"
@@ -92,7 +95,7 @@ class LabelErrorRoutes:
             return self._page(project, error)
         if is_form:
             return see_other(url_for("label_errors.show", project=project))
-        return json_response(self._describe(project), status)
+        return json_response(self._describe(project, pictures=False), status)
 
     def _start(self, project: int) -> None:
         self._required_client()
@@ -122,10 +125,10 @@ class LabelErrorRoutes:
             self.examples.trust(project, annotation, trusted)
 
     def _make_view(self, project: int) -> None:
-        client, review = self._required_client(), self._review(project)
+        client, review = self._required_client(), self.store.last(project)
         if review is None:
             raise BadRequest("The annotations were not reviewed yet.")
-        make_view(client, project, review.report)
+        make_view(client, project, review.report.without(self.store.confirmed(project)))
 
     def _parse(self) -> tuple[int, float]:
         is_form = request.mimetype == FORM_TYPE
@@ -136,27 +139,24 @@ class LabelErrorRoutes:
             raise BadRequest(_NO_KEY)
         return self.client
 
-    def _review(self, project: int) -> StoredReview | None:
-        """Return the last review without what is confirmed."""
-        review = self.store.last(project)
-        if review is None:
-            return None
+    def _describe(self, project: int, *, pictures: bool = True) -> Json:
+        """Return what the page shows; while a review waits or runs, without its pictures."""
+        review, run = self.store.last(project), self.runs.get(project)
+        pictures = pictures and (run is None or run.is_over)  # the page loads itself all the time
         confirmed = self.store.confirmed(project)
-        return StoredReview(review.finished, review.report.without(confirmed))
-
-    def _describe(self, project: int) -> Json:
-        review, run = self._review(project), self.runs.get(project)
-        confirmed = self.store.confirmed(project)
-        tasks = self.tasks(confirmed)
+        report = None if review is None else review.report.without(confirmed)
+        told = _told_first(confirmed, review)
+        tasks = self.tasks(told)
         return {
             "project": project,
             "run": None if run is None else run.to_json(),
             "finished": None if review is None else review.finished,
-            "report": None if review is None else review.report.to_json(),
+            "report": None if report is None else report.to_json(pictures=pictures),
             "confirmed": [
-                {"annotation": annotation, "updated": updated, "task": tasks.get(annotation)}
-                for annotation, updated in confirmed.items()
+                {"annotation": each, "updated": confirmed[each], "task": tasks.get(each)}
+                for each in told
             ],
+            "confirmed_count": len(confirmed),
         }
 
     def _page(self, project: int, refusal: BackendError | None = None) -> Response:
@@ -171,3 +171,10 @@ class LabelErrorRoutes:
         if refusal is not None:
             response.status_code = refusal.http_status
         return response
+
+
+def _told_first(confirmed: Mapping[int, float], review: StoredReview | None) -> list[int]:
+    """Choose confirmed annotations: those of the last review first, then the newest versions."""
+    listed = set() if review is None else {each.annotation for each in review.report.suspicions}
+    newest = sorted(confirmed, key=lambda each: (each not in listed, -confirmed[each], -each))
+    return newest[:_MOST_CONFIRMED]

@@ -32,6 +32,7 @@ from tests.backend.fakes.old_databases import (
     STATES,
     check_feedback,
     check_jobs,
+    check_review,
     execute,
     make_old,
     rows,
@@ -134,6 +135,8 @@ def test_every_earlier_database_is_read_after_its_upgrade(url: str, state: str) 
     check_jobs(url)
     if state != "partial":
         check_feedback(url)
+    if "label_reviews" in before:
+        check_review(url)
 
 
 @pytest.mark.parametrize("state", ["partial", "0000_head"])

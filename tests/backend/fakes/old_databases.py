@@ -25,6 +25,8 @@ from backend.feedback.learning.versions import LearningState, TrainingExample, V
 from backend.feedback.read_annotation import ReadAnnotation
 from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore
+from backend.label_errors.review_report import ReviewReport, Suspicion
+from backend.label_errors.review_store import ReviewStore, StoredReview
 from backend.prediction.failures import Failure, FailureStore
 from backend.prediction.outbox import PredictionOutbox
 
@@ -116,6 +118,19 @@ def check_jobs(url: str) -> None:
     assert store.start_job(9).id == 3
     FailureStore(store.database).add([(4, "It is new.")])
     store.database.close()
+
+
+def check_review(url: str) -> None:
+    """Check that the store reads the review and the confirmed annotation of `make_old`."""
+    store = ReviewStore(Database(url))
+    suspicion = Suspicion(
+        *(3, 12, 1700000000.25, None, "label", "car", "tree", 2.5, True),
+        preview="data:image/jpeg;base64,/9j/",
+        suggestion="data:image/jpeg;base64,/9k/",
+    )
+    report = ReviewReport(4, 3, 1.5, (suspicion,), {9: "Gone."}, 1)
+    assert store.last(7) == StoredReview(1700000010.5, report)
+    assert store.confirmed(7) == {12: 1700000000.25}
 
 
 def check_feedback(url: str) -> None:

@@ -70,6 +70,18 @@ def test_few_wait(store: ReviewStore) -> None:
         runs.request(7)
 
 
+def test_the_newest_are_kept(store: ReviewStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend.label_errors.review_runs.MAX_KEPT", 3)
+    runs = ReviewRuns(review, store)
+    for project in range(10, 15):
+        runs.request(project)
+        runs.run_next()
+    assert [project for project in range(10, 15) if runs.get(project)] == [12, 13, 14]
+    for project in range(20, 25):
+        runs.request(project)
+    assert all(runs.get(project) for project in range(20, 25)), "none that waits is forgotten"
+
+
 def test_without_a_token_nothing_runs(store: ReviewStore) -> None:
     runs = ReviewRuns(None, store)
     runs.request(7)

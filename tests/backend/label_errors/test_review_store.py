@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+
+import pytest
 
 from backend.database.database import Database
 from backend.label_errors.review_report import ReviewReport, Suspicion
@@ -10,7 +14,9 @@ from backend.label_errors.review_store import ReviewStore
 from tests.backend.conftest import Clock
 
 FOUND = Suspicion(3, 12, 5.25, None, "label", "car", "tree", 2.5, True, "data:a", "data:b")
-REPORT = ReviewReport(4, 2, 1.5, (FOUND, replace(FOUND, annotation=13, kind="edges")), {9: "Gone."})
+REPORT = ReviewReport(
+    4, 2, 1.5, (FOUND, replace(FOUND, annotation=13, kind="edges")), {9: "Gone."}, 5
+)
 
 
 def test_the_last_review_is_kept(url: str, clock: Clock) -> None:
@@ -34,3 +40,16 @@ def test_what_is_confirmed_leaves_the_list_until_it_is_changed(url: str) -> None
     assert store.confirmed(8) == {}
     store.take_back(7, 12)
     assert store.confirmed(7) == {}
+
+
+@pytest.mark.parametrize(
+    "act", [lambda store: store.confirm(7, 12, 5.25), lambda store: store.keep(7, REPORT)]
+)
+def test_who_acts_at_the_same_time_does_not_fail(
+    url: str, act: Callable[[ReviewStore], None]
+) -> None:
+    """Two clicks on a button, two backends that have reviewed one project."""
+    stores = [ReviewStore(Database(url)) for _ in range(4)]
+    stores[0].last(7)  # the tables are there
+    with ThreadPoolExecutor(len(stores)) as pool:
+        list(pool.map(act, stores * 10))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -69,7 +70,25 @@ def test_a_label_that_was_exchanged_comes_first(reviewer: Reviewer, studio: Fake
     assert told[-1] == (4, 4)
     scores = [each.score for each in report.suspicions]
     assert scores == sorted(scores, reverse=True)
-    assert ReviewReport.from_json(json.loads(json.dumps(report.to_json()))).suspicions[0].kind
+    read = ReviewReport.from_json(json.loads(json.dumps(report.to_json())))
+    assert [(each.sentence, each.preview) for each in read.suspicions] == [
+        (each.sentence, each.preview) for each in report.suspicions
+    ]
+    assert read.suspicions[0] == replace(first, score=round(first.score, 4))
+
+
+def test_what_was_confirmed_leaves_its_place_to_others(
+    services: Services, reviewer: Reviewer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange(studio, 2, "sky", "house")
+    first, second, *_ = [each.annotation for each in reviewer.review(7).suspicions]
+    monkeypatch.setattr("backend.label_errors.reviewer.LEAST_LISTED", 1)
+    updated = reviewer.review(7).suspicions[0].updated
+    services.reviews.confirm(7, first, updated)
+    assert [each.annotation for each in reviewer.review(7).suspicions] == [second]
+    services.reviews.confirm(7, first, updated - 1)
+    assert [each.annotation for each in reviewer.review(7).suspicions] == [first], "it was changed"
+    services.reviews.take_back(7, first)
 
 
 def test_a_thing_that_was_not_painted_comes_first(reviewer: Reviewer, studio: FakeStudio) -> None:
@@ -90,7 +109,18 @@ def test_each_annotation_counts_but_what_cannot_be_read_or_was_skipped(
     studio.annotate(9, painted(scenes()[0]))
     report = reviewer.review(7)
     assert report.reviewed == 5
-    assert list(report.left_out) == [9]
+    assert (list(report.left_out), report.left_out_count) == ([9], 1)
+
+
+def test_of_many_pictures_that_are_left_out_the_first_are_named(
+    reviewer: Reviewer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.label_errors.reviewer.MOST_LEFT_OUT", 1)
+    for annotation in studio.annotations.values():
+        if annotation["task"] != 1:
+            annotation["result"][0]["original_width"] += 1
+    report = reviewer.review(7)
+    assert (list(report.left_out), report.left_out_count) == ([2], 3)
 
 
 def test_each_image_is_scored_by_what_the_other_images_teach(

@@ -11,6 +11,7 @@ from label_studio_sdk.converter import brush
 from backend.errors import BadRequest
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.label_maps import draw_label_map
+from clearclip_core import Label
 
 CONFIG = parse_label_config(
     """<View><Image name="img" value="$image"/><Image name="pages" valueList="$pages"/>
@@ -68,6 +69,17 @@ def test_other_images_and_other_controls_count_nothing() -> None:
     assert drawn(page, image="pages") is None
     assert drawn(page, image="pages", item_index=1) == [DOG, NONE, NONE, NONE]
     assert drawn(painted("Dog", 0, from_name="other")) is None
+
+
+def test_more_labels_than_a_map_has_values_are_refused() -> None:
+    many = [*LABELS, *(Label(f"label {number}") for number in range(254 - len(LABELS)))]
+    made = draw_label_map([painted("Car", 0)], CONFIG, "img", many)
+    assert made is not None
+    assert made[1].tolist() == [CAR, NONE, NONE, NONE]
+    more = [*many, Label("one more")]
+    with pytest.raises(ValueError, match="at most 254 labels on an image, but got 255"):
+        draw_label_map([painted("Car", 0)], CONFIG, "img", more)
+    assert draw_label_map([], CONFIG, "img", more) is None
 
 
 def test_broken_regions_and_sizes_that_disagree_are_refused() -> None:

@@ -52,6 +52,14 @@ def test_annotations_of_one_image_are_held_out_together() -> None:
     assert alone.of("p0") is alone.others, "it gave no example"
 
 
+def test_the_images_of_a_fold_share_one_adaptation() -> None:
+    """Thousands of examples do not take thousands of adaptations."""
+    made = fit_held_out(named(12), embed, WORDS)
+    assert len(made.by_picture) == 12
+    assert len({id(each) for each in made.by_picture.values()}) == 5
+    assert len({each.digest for each in made.by_picture.values()}) == 5
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_of_one_image_alone_nothing_is_learned(count: int) -> None:
     made = fit_held_out(named(count), embed, WORDS)

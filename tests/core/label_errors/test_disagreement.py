@@ -103,3 +103,11 @@ def test_far_edges_count_as_a_boundary_band_at_most() -> None:
 def test_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match="Expected label maps of size"):
         find_disagreements(scores_of(right()), right().astype(np.int16), right()[1:])
+
+
+def test_more_labels_than_a_map_has_values_are_refused() -> None:
+    many = Vocabulary.of([f"label {number}" for number in range(255)])
+    few = scores_of(right())
+    scores = Scores(few.cosines.new_zeros(255, *few.cosines.shape[1:]), few.plan, many)
+    with pytest.raises(ValueError, match="at most 254 labels, but got 255"):
+        find_disagreements(scores, right().astype(np.int16), right())

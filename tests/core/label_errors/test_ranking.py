@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from clearclip_core.label_errors.disagreement import Disagreement, Kind
 from clearclip_core.label_errors.ranking import rank
 
@@ -50,11 +48,17 @@ def test_where_nearly_all_is_right_the_only_mistake_comes_first() -> None:
 def test_a_rare_label_is_compared_with_all() -> None:
     images = [[other(0.1)] for _ in range(20)]
     images[3] = [other(0.1), other(0.4, 2)]
-    first, *rest = rank(images)
-    assert first.index == 3
-    assert all(each.score == pytest.approx(0) for each in rest)
+    assert [each.index for each in rank(images)] == [3]
+
+
+def test_images_that_disagree_no_more_than_usual_are_not_listed() -> None:
+    images = [[other(0.1), edges(0.001)] for _ in range(9)]
+    assert rank(images) == []
+    images[4] = [other(0.1), edges(0.004)]
+    assert [(each.index, each.disagreement) for each in rank(images)] == [(4, edges(0.004))]
 
 
 def test_images_without_any_disagreement_are_not_listed() -> None:
-    assert [each.index for each in rank([[], [other(0.1)], []])] == [1]
+    images = [[], [other(0.1)], [], [other(0.2)], [other(0.1)]]
+    assert [each.index for each in rank(images)] == [3]
     assert rank([]) == []

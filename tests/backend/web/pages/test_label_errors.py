@@ -24,7 +24,7 @@ FIRST = Suspicion(
     3, 12, 5.25, None, "label", EVIL, "tree", 2.5, True, "data:image/jpeg;base64,AA", "data:b"
 )
 SECOND = replace(FIRST, task=4, annotation=13, kind="missing", label="", is_set_aside=False)
-REPORT = ReviewReport(40, 30, 75.0, (FIRST, SECOND), {9: EVIL})
+REPORT = ReviewReport(40, 30, 75.0, (FIRST, SECOND), {9: EVIL}, 1)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_the_most_suspicious_comes_first_with_both_pictures(
     assert ids(dashboard.page(ERRORS)) == []
     store.keep(7, REPORT)
     page = dashboard.page(ERRORS)
-    assert ids(page) == ["annotation-12", "annotation-13"]
+    assert ids(page) == ["annotation-12-1", "annotation-13-2"]
     assert [each["src"] for each in page.all("img")] == [FIRST.preview, FIRST.suggestion] * 2
     assert "Painted “<script>alert(1)</script>”, but the scores say “tree”" in page.text
     assert "40 annotated pictures in" in page.text
@@ -69,10 +69,40 @@ def test_what_is_confirmed_leaves_the_list_and_comes_back(
     answered = dashboard.post(f"{ERRORS}/confirm", {"annotation": "12", "updated": "5.25"})
     assert answered.status_code == 303
     page = dashboard.page(ERRORS)
-    assert ids(page) == ["annotation-13"]
+    assert ids(page) == ["annotation-13-1"]
     assert "Confirmed as right" in page.text
     dashboard.post(f"{ERRORS}/take-back", {"annotation": "12"})
-    assert ids(dashboard.page(ERRORS)) == ["annotation-12", "annotation-13"]
+    assert ids(dashboard.page(ERRORS)) == ["annotation-12-1", "annotation-13-2"]
+
+
+def test_long_lists_are_cut_and_counted(
+    dashboard: Dashboard, store: ReviewStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.keep(7, replace(REPORT, left_out_count=400))
+    text = dashboard.page(ERRORS).text
+    assert "The first 1 of 400 tasks." in text
+    assert "Shown are" not in text
+    monkeypatch.setattr("backend.web.pages.label_errors._MOST_CONFIRMED", 3)
+    store.confirm(7, 12, 5.25)
+    for number in range(20, 25):
+        store.confirm(7, number, number + 0.5)
+    told = json.loads(dashboard.client.get(ERRORS).data)
+    assert [each["annotation"] for each in told["confirmed"]] == [12, 24, 23]
+    assert told["confirmed_count"] == 6
+    assert "Shown are 3 of 6" in dashboard.page(ERRORS).text
+
+
+def test_an_annotation_of_several_pictures_is_confirmed_as_a_whole(
+    dashboard: Dashboard, store: ReviewStore
+) -> None:
+    pages = [replace(FIRST, item_index=index) for index in (0, 2)]
+    store.keep(7, replace(REPORT, suspicions=(*pages, SECOND)))
+    page = dashboard.page(ERRORS)
+    assert ids(page) == ["annotation-12-1", "annotation-12-2", "annotation-13-3"]
+    assert page.text.count("The whole annotation is right") == 2
+    assert page.text.count("This is right") == 1
+    dashboard.post(f"{ERRORS}/confirm", {"annotation": "12", "updated": "5.25"})
+    assert ids(dashboard.page(ERRORS)) == ["annotation-13-1"]
 
 
 def test_a_version_that_was_not_reviewed_is_not_confirmed(
@@ -84,8 +114,11 @@ def test_a_version_that_was_not_reviewed_is_not_confirmed(
     refused = dashboard.post(f"{ERRORS}/confirm", {"annotation": "12", "updated": "4"})
     assert refused.status_code == 400
     assert "load the page again" in Page(refused).text
-    wrong = {"annotation": 12, "updated": "soon"}
-    assert dashboard.client.post(f"{ERRORS}/confirm", json=wrong).status_code == 400
+    for updated in ("soon", [5.25], 10**400, float("inf"), float("nan"), "nan"):
+        wrong = {"annotation": 12, "updated": updated}
+        refused = dashboard.client.post(f"{ERRORS}/confirm", json=wrong)
+        assert refused.status_code == 400
+        assert "time in seconds" in json.loads(refused.data)["error"]
     assert store.confirmed(7) == {}
 
 
@@ -114,6 +147,26 @@ def test_a_program_has_the_same(dashboard: Dashboard, store: ReviewStore) -> Non
     left = json.loads(confirmed.data)
     assert [each["annotation"] for each in left["report"]["suspicions"]] == [13]
     assert left["confirmed"] == [{"annotation": 12, "updated": 5.25, "task": None}]
+    assert left["confirmed_count"] == 1
+
+
+def test_pictures_are_left_out_while_a_review_waits_and_of_answers_to_actions(
+    dashboard: Dashboard, store: ReviewStore
+) -> None:
+    store.keep(7, REPORT)
+    view = json.loads(dashboard.client.post(f"{ERRORS}/view").data)
+    assert "preview" not in view["report"]["suspicions"][0]
+    (first, _) = json.loads(dashboard.client.get(ERRORS).data)["report"]["suspicions"]
+    assert (first["preview"], first["suggestion"]) == (FIRST.preview, FIRST.suggestion)
+    assert "when the new one is over" not in dashboard.page(ERRORS).text
+    dashboard.client.post(ERRORS)
+    page = dashboard.page(ERRORS)
+    assert len(ids(page)) == 2
+    assert page.all("img") == []
+    assert "when the new one is over" in page.text
+    assert "changed while" not in page.text
+    (first, _) = json.loads(dashboard.client.get(ERRORS).data)["report"]["suspicions"]
+    assert "preview" not in first
 
 
 def test_a_view_lists_what_is_suspicious_and_is_replaced(
