@@ -186,6 +186,12 @@ class GateStore:
             rows = connection.execute(query.where(_GATE.gate.is_not(None), _GATE.alarm.is_(None)))
             return [(row.project, row.version) for row in rows]
 
+    def count_again(self, project: int) -> None:
+        """Have the pictures of all versions counted at the next report: annotations changed."""
+        with self._database.write_exclusively(_LOCK) as connection:
+            its = update(_GATES).where(_GATE.project == project)
+            connection.execute(its.values(annotations=0))
+
     def count_closed(self) -> int:
         """Return how many gates their audits have closed."""
         with self._database.read() as connection:

@@ -31,7 +31,7 @@ def unannotated_studio() -> FakeStudio:
 
 
 def correct(
-    annotations: AnnotationStore, task: int, score: float, kept: bool, created: float = 1.0
+    annotations: AnnotationStore, task: int, score: float | None, kept: bool, created: float = 1.0
 ) -> None:
     """Let an annotation be read whose red region was kept or deleted."""
     if kept:

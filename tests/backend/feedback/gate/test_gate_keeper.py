@@ -47,7 +47,7 @@ class Scene:
     def keeper(self) -> GateKeeper:
         return GateKeeper(self.gates, self.store, self.client)
 
-    def correct(self, task: int, score: float, kept: bool, created: float = 1.0) -> None:
+    def correct(self, task: int, score: float | None, kept: bool, created: float = 1.0) -> None:
         correct(self.annotations, task, score, kept, created)
 
 
@@ -92,6 +92,20 @@ def test_a_gate_is_made_at_its_looks_and_not_in_between(
     scene.correct(220, 0.9, kept=False)
     monkeypatch.setattr(scene.store, "compared", None)  # a later look reads no annotations
     assert scene.gates.report(7).gate == report.gate
+
+
+def test_what_is_read_anew_with_scores_is_counted_again(scene: Scene) -> None:
+    for task in range(1, 221):
+        scene.correct(task, None, kept=True)
+    report = scene.gates.report(7)
+    assert (report.state, report.unscored) == ("waiting", 220)
+    for task in range(1, 221):
+        scene.correct(task, 0.9, kept=True)
+    scene.store.count_again(8)
+    assert scene.gates.report(7).unscored == 220
+    scene.store.count_again(7)
+    report = scene.gates.report(7)
+    assert (report.state, report.unscored) == ("open", 0)
 
 
 def test_the_tasks_that_pass_are_found_and_shown(corrected: Scene) -> None:
