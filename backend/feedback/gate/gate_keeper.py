@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
-from backend.errors import BadRequest
+from backend.errors import BadRequest, StudioRefused
 from backend.feedback.comparison import predicted_scores
 from backend.feedback.gate.acceptance_gate import AcceptanceGates
 from backend.feedback.gate.audit import is_audited
@@ -37,6 +37,9 @@ VIEW_TITLES: Final[Mapping[TaskList, str]] = {
 
 #: Tasks that are kept at once.
 _BATCH_SIZE: Final = 50
+
+#: HTTP status with which Label Studio answers who asks for the predictions of a deleted task.
+_NO_SUCH_TASK: Final = (400, 404)
 
 #: Is told how many tasks are done; returns whether to go on.
 Advance = Callable[[int], bool]
@@ -201,7 +204,13 @@ class GateKeeper:
             made.done += 1
 
     def _newest(self, task: int) -> PredictionRegions | None:
-        predictions = self._client.contents.predictions(task)
+        """Return the newest prediction of a task; None where there is none, or no such task."""
+        try:
+            predictions = self._client.contents.predictions(task)
+        except StudioRefused as error:
+            if error.status not in _NO_SUCH_TASK:
+                raise
+            return None
         return predictions[max(predictions)] if predictions else None
 
     def _config(self, project: int) -> LabelConfig:

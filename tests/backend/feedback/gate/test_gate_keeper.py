@@ -25,6 +25,7 @@ from tests.backend.feedback.gate.gate_scene import (
     AUDITED,
     FIRST,
     PASSING,
+    VERSION,
     correct,
     correct_many,
     unannotated_studio,
@@ -186,6 +187,20 @@ def test_a_task_with_another_prediction_by_now_is_left(corrected: Scene) -> None
     made = keeper.accept(7)
     assert made.left == 1
     assert other not in {each["task"] for each in corrected.studio.annotations.values()}
+
+
+def test_a_task_that_is_deleted_stops_nothing(
+    corrected: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper, studio = corrected.keeper, corrected.studio
+    count = keeper.find(7).tasks["listed"]
+    first = min(PASSING - AUDITED)
+    del studio.tasks[first]
+    made = keeper.accept(7)
+    assert (made.done, made.left) == (count - 1, 1)
+    monkeypatch.setattr(corrected.client, "ids", lambda *asked: iter(sorted(PASSING)))
+    keeper.find(7)
+    assert first not in corrected.store.tasks(7, VERSION, "listed")
 
 
 def test_an_audit_closes_the_gate_and_a_person_opens_it(
