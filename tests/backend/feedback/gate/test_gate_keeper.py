@@ -189,6 +189,37 @@ def test_a_task_with_another_prediction_by_now_is_left(corrected: Scene) -> None
     assert other not in {each["task"] for each in corrected.studio.annotations.values()}
 
 
+def test_accepting_ends_once_the_audit_has_closed_the_gate(corrected: Scene) -> None:
+    corrected.keeper.find(7)
+
+    def advance(done: int) -> bool:
+        if done == 3:
+            assert corrected.store.close(7, VERSION)
+        return True
+
+    made = corrected.keeper.accept(7, advance=advance)
+    assert made.done == 4
+    assert len(corrected.studio.annotations) == 4
+
+
+def test_tasks_with_a_draft_are_left(corrected: Scene) -> None:
+    keeper, studio = corrected.keeper, corrected.studio
+    count = keeper.find(7).tasks["listed"]
+    first, second, *_ = sorted(PASSING - AUDITED)
+    studio.drafted = {first}
+    made = keeper.accept(7)
+    assert (made.done, made.left) == (count - 1, 1)
+    for annotation in studio.annotations.values():
+        annotation["lead_time"] = None
+    studio.drafted = {second}
+    made = keeper.withdraw(7)
+    assert (made.done, made.left) == (count - 2, 1)
+    assert [each["task"] for each in studio.annotations.values()] == [second]
+    studio.drafted = set()
+    assert keeper.withdraw(7).done == 1, "the draft was thrown away"
+    assert not studio.annotations
+
+
 def test_a_task_that_is_deleted_stops_nothing(
     corrected: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
