@@ -131,6 +131,23 @@ def test_the_tasks_that_pass_are_found_and_shown(corrected: Scene) -> None:
     assert shown["value"] == told["listed"]
 
 
+def test_what_is_annotated_since_it_was_found_is_in_no_list(corrected: Scene) -> None:
+    before = corrected.keeper.find(7).tasks
+    own, drawn = min(PASSING - AUDITED), min(AUDITED)
+    corrected.correct(own, 0.9, kept=True)
+    corrected.correct(drawn, 0.9, kept=True)
+    corrected.annotations.mark(7, [900])  # not read yet
+    report = corrected.gates.report(7)
+    assert report.tasks == {
+        "listed": before["listed"] - 1,
+        "audit": before["audit"] - 1,
+        "accepted": 0,
+    }
+    told = corrected.gates.describe(report)["task_ids"]
+    assert own not in told["listed"]
+    assert drawn not in told["audit"]
+
+
 def test_accepted_tasks_have_annotations_that_say_so_and_teach_nothing(corrected: Scene) -> None:
     keeper, studio = corrected.keeper, corrected.studio
     keeper.find(7)
@@ -241,14 +258,14 @@ def test_an_audit_closes_the_gate_and_a_person_opens_it(
     with pytest.raises(GateClosed, match="No audit"):
         corrected.gates.reopen(7)
     drawn = sorted(AUDITED)
-    for task in drawn[:8]:
+    for task in drawn[:9]:
         corrected.correct(task, 0.9, kept=False, created=corrected.clock.now + 1)
     assert corrected.store.count_closed() == 0
     corrected.gates.check_audits()
     assert corrected.store.count_closed() == 1
-    assert "the acceptance gate is closed: 8 of 8" in caplog.text
+    assert "the acceptance gate is closed: 9 of 9" in caplog.text
     report = corrected.gates.report(7)
-    assert (report.state, report.audited, report.audited_changed) == ("closed", 8, 8)
+    assert (report.state, report.audited, report.audited_changed) == ("closed", 9, 9)
     with pytest.raises(GateClosed, match="too many tasks"):
         corrected.keeper.accept(7)
     corrected.clock.now += 100
