@@ -73,7 +73,15 @@ def gate(
 
     services = Services(settings, stopping=threading.Event())
     services.database.check()
+    services.gates.remakes = False
     report = services.gates.report(project, version)
+    if (report.share, report.confidence) != (settings.gate_share, settings.gate_confidence):
+        click.echo(
+            f"This gate was made for a share of {report.share:g} and a confidence of "
+            f"{report.confidence:g}, and stays: only a backend that serves makes it anew for "
+            "another GATE_SHARE or GATE_CONFIDENCE.",
+            err=True,
+        )
     if reopen:
         report = services.gates.reopen(project, version)
     if find or show or accept or withdraw:

@@ -287,6 +287,20 @@ def test_another_wanted_share_makes_the_gate_anew(corrected: Scene) -> None:
     assert gates.report(7).state == "shut"
 
 
+def test_a_command_leaves_a_gate_for_another_share_and_its_audit(corrected: Scene) -> None:
+    corrected.keeper.find(7)
+    for task in sorted(AUDITED)[:3]:
+        corrected.correct(task, 0.9, kept=False, created=corrected.clock.now + 1)
+    before = corrected.gates.report(7)
+    strict = Settings(model="demo", gate_share=0.999, gate_audit_share=AUDIT_SHARE)
+    gates = AcceptanceGates(strict, corrected.annotations, corrected.store, lambda project: {})
+    gates.remakes = False
+    corrected.clock.now += 100
+    report = gates.report(7)
+    assert report == before
+    assert (report.share, report.audited) == (0.95, 3)
+
+
 def test_of_near_duplicates_one_is_kept() -> None:
     outcomes = [TaskOutcome(task, (10 + task, 20 + task), {}, frozenset()) for task in range(6)]
     kept = independent(outcomes, {10: 0, 21: 0, 12: 0, 13: 1})
