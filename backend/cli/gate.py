@@ -149,7 +149,7 @@ def print_gate(report: GateReport, console: Console) -> None:
         )
     if report.gate is None:
         return
-    if report.state == "open":
+    if report.promise is not None:
         console.print(report.promise, markup=False)
     gate = report.gate
     console.print(

@@ -16,7 +16,8 @@ from backend.feedback.gate.gate import LOOKS
 from backend.feedback.gate.lots import lot
 from clearclip_core.adaptation.sequential_test import is_below_zero
 
-#: Probability of an alarm over all looks, ever, while the share of changed tasks is the allowed one or less.
+#: Probability of an alarm over all looks, ever, while the share of changed tasks is the allowed one
+#: or less.
 FALSE_ALARM: Final = 0.05
 
 

@@ -38,6 +38,9 @@ VIEW_TITLES: Final[Mapping[TaskList, str]] = {
 #: Tasks that are kept at once.
 _BATCH_SIZE: Final = 50
 
+#: Annotations that Label Studio may refuse before no other is tried.
+_MAX_REFUSED: Final = 10
+
 #: HTTP status with which Label Studio answers who asks for the predictions of a deleted task.
 _NO_SUCH_TASK: Final = (400, 404)
 
@@ -119,7 +122,8 @@ class GateKeeper:
     ) -> Acceptance:
         """Turn the listed tasks into annotations; those that are audited stay for people.
 
-        It ends early where the audit closes the gate meanwhile, or another gate takes its place.
+        It ends early where the audit closes the gate meanwhile, where another gate takes its place,
+        and after ten refusals: the reason is most likely one for all.
 
         Raises:
             GateClosed: the gate is not open.
@@ -137,6 +141,8 @@ class GateKeeper:
                 self._leave(project, task, made)
             else:
                 self._accept(report, task, config, made)
+            if len(made.refused) >= _MAX_REFUSED:
+                break
         return made
 
     def withdraw(

@@ -104,10 +104,12 @@ def test_people_find_show_accept_and_withdraw(
 def test_a_program_has_the_same_figures(dashboard: Dashboard, annotations: AnnotationStore) -> None:
     client = dashboard.client
     assert client.post(f"{GATE}/accept", json={}).status_code == 409
+    assert json.loads(client.get(GATE).data)["promise"] is None, "it is not open"
     correct_many(annotations)
     told = json.loads(client.get(GATE).data)
     assert told == json.loads(client.get(f"{GATE}.json").data)
     assert (told["state"], told["version"], told["run"]) == ("open", VERSION, None)
+    assert "at least 95 %" in told["promise"]
     assert told["gate"]["changed"] <= 0.05 * told["gate"]["passed"]
     assert [each["label"] for each in told["gate"]["labels"]] == ["red"]
     assert client.post(f"{GATE}/find", json={"version": VERSION}).status_code == 202
