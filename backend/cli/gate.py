@@ -73,7 +73,15 @@ def gate(
 
     services = Services(settings, stopping=threading.Event())
     services.database.check()
+    services.gates.remakes = False
     report = services.gates.report(project, version)
+    if (report.share, report.confidence) != (settings.gate_share, settings.gate_confidence):
+        click.echo(
+            f"This gate was made for a share of {report.share:g} and a confidence of "
+            f"{report.confidence:g}, and stays: only a backend that serves makes it anew for "
+            "another GATE_SHARE or GATE_CONFIDENCE.",
+            err=True,
+        )
     if reopen:
         report = services.gates.reopen(project, version)
     if find or show or accept or withdraw:
@@ -141,7 +149,7 @@ def print_gate(report: GateReport, console: Console) -> None:
         )
     if report.gate is None:
         return
-    if report.state == "open":
+    if report.promise is not None:
         console.print(report.promise, markup=False)
     gate = report.gate
     console.print(

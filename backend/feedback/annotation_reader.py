@@ -14,7 +14,8 @@ The kinds of annotations:
   alike, and so are annotations of the acceptance gate. Nobody has looked at it, so nothing is
   learned from it until somebody changes it.
 - **foreign**: the prediction has the version of another model.
-- **lost**: its regions came from a prediction that is deleted by now.
+- **lost**: its regions came from a prediction that is deleted by now, or it is an annotation of the
+  acceptance gate that somebody has changed: it does not name the prediction.
 - **skipped**: the annotator skipped the task.
 
 The kind and the figures of an annotation stay where its prediction is deleted later.
@@ -264,8 +265,8 @@ class AnnotationReader:
 
     def _origin(self, annotation: Annotation) -> tuple[AnnotationOrigin, PredictionRegions | None]:
         """Return the kind of an annotation, and the prediction to compare it with."""
-        if annotation.import_id == import_id(GATE_IMPORT) and annotation.seconds is None:
-            return "converted", None
+        if annotation.import_id == import_id(GATE_IMPORT):
+            return "converted" if annotation.seconds is None else "lost", None
         if annotation.prediction is not None:
             prediction = self._client.prediction(annotation.prediction)
             if prediction is None:

@@ -31,6 +31,9 @@ _DAY_S: Final = 86400.0
 #: How long a backend that has claimed a forecast has for it, in seconds.
 _CLAIMED_FOR_S: Final = 900.0
 
+#: The number of annotations of a forecast that is claimed and was never made: none is equal to it.
+_NONE_MADE: Final = -1
+
 
 @dataclass(frozen=True)
 class ForecastStore:
@@ -69,16 +72,16 @@ class ForecastStore:
             row = connection.execute(query).first()
         if row is not None and not _is_due(row.due, row.annotations != annotations, now):
             return False
-        values = {"annotations": annotations, "due": now + _CLAIMED_FOR_S}
+        due = now + _CLAIMED_FOR_S  # and no number: what fails is tried again then
         with self.database.write_exclusively(_LOCK) as connection:
             row = connection.execute(query).first()
             if row is None:
-                empty = {"project": project, "figures": ""}
-                connection.execute(insert(_FORECASTS).values(empty | values))
+                empty = {"project": project, "annotations": _NONE_MADE, "figures": ""}
+                connection.execute(insert(_FORECASTS).values(empty | {"due": due}))
                 return True
             if not _is_due(row.due, row.annotations != annotations, now):
                 return False
-            connection.execute(update(_FORECASTS).where(_ROW.project == project).values(values))
+            connection.execute(update(_FORECASTS).where(_ROW.project == project).values(due=due))
         return True
 
     def keep(self, project: int, forecast: HoursLeft, next_after_s: float) -> None:

@@ -28,6 +28,9 @@ _LEFT_OPEN: Final = 3.0
 _LEAST_SPREAD: Final = 0.1
 _ROUNDS: Final = 8
 
+#: Weights that are drawn at once: 4 MB.
+_WEIGHTS_AT_ONCE: Final = 1 << 19
+
 #: Priors, mean and standard deviation: of the mean, of the difference without a prediction, of the
 #: slowness of a beginner, of a standard deviation of difficulty, and of an annotator.
 _PRIORS: Final = ((0.0, 30.0), (0.0, 3.0), (0.1, 0.15), (0.0, 0.5))
@@ -75,10 +78,13 @@ class TimeModel:
             rng: the source of chance.
         """
         residuals = self.residuals[which & self.kept]
-        weights = rng.exponential(size=(count, len(residuals)))
-        return np.asarray(
-            weights @ np.exp(residuals - residuals.mean()) / weights.sum(axis=1), np.float64
-        )
+        factors = np.exp(residuals - residuals.mean())
+        draws = np.empty(count)
+        rows = max(1, _WEIGHTS_AT_ONCE // len(factors))
+        for first in range(0, count, rows):
+            weights = rng.exponential(size=(min(rows, count - first), len(factors)))
+            draws[first : first + rows] = weights @ factors / weights.sum(axis=1)
+        return draws
 
 
 def fit(times: LeadTimes) -> TimeModel:

@@ -41,7 +41,14 @@ class AcceptanceGates:
         annotations: the sums over annotations.
         store: keeps gates.
         duplicate_groups: finds near-duplicates among the corrected pictures.
+
+    Attributes:
+        remakes: whether a gate that was made for another share or confidence than the settings say
+            is made anew, and with it its audit. A command, whose settings may be those of a shell,
+            leaves it as it is.
     """
+
+    remakes: bool = True
 
     def __init__(
         self,
@@ -74,15 +81,16 @@ class AcceptanceGates:
             raise BadRequest(f"No annotation of project {project} began with such a version.")
         stored = self._look(project, version, versions.get(version, 0))
         audits = self._audit(project, version, stored)
-        if stored.alarm is None and has_drifted(audits, self._settings.gate_share):
+        share, confidence = self._wanted(stored)
+        if stored.alarm is None and has_drifted(audits, share):
             self._close(project, version, audits)
             stored = self._store.get(project, version)
         return GateReport(
             project,
             version,
             versions,
-            self._settings.gate_share,
-            self._settings.gate_confidence,
+            share,
+            confidence,
             self._settings.gate_audit_share,
             stored.gate,
             stored.unscored,
@@ -134,8 +142,9 @@ class AcceptanceGates:
             return False
         self._next_check = now + _CHECK_EVERY_S
         for project, version in self._store.open_gates():
-            audits = self._audit(project, version, self._store.get(project, version))
-            if has_drifted(audits, self._settings.gate_share):
+            stored = self._store.get(project, version)
+            audits = self._audit(project, version, stored)
+            if has_drifted(audits, self._wanted(stored)[0]):
                 self._close(project, version, audits)
         return False
 
@@ -145,7 +154,7 @@ class AcceptanceGates:
         Where other shares are wanted than those that it was made for, it is made anew as well.
         """
         stored = self._store.get(project, version)
-        wanted = (self._settings.gate_share, self._settings.gate_confidence)
+        wanted = self._wanted(stored)
         is_other = stored.gate is not None and wanted != (
             stored.gate.share,
             stored.gate.confidence,
@@ -170,6 +179,12 @@ class AcceptanceGates:
             counted = replace(counted, looks=max(looks, stored.looks), gate=gate)
         self._store.keep(project, version, counted)
         return self._store.get(project, version)
+
+    def _wanted(self, stored: StoredGate) -> tuple[float, float]:
+        """Return the share and the confidence that a gate is to have."""
+        if stored.gate is not None and not self.remakes:
+            return stored.gate.share, stored.gate.confidence
+        return self._settings.gate_share, self._settings.gate_confidence
 
     def _audit(self, project: int, version: str, stored: StoredGate) -> list[bool]:
         """Return of each audited task whether it needed a change, in the order of correction."""

@@ -2,8 +2,9 @@
 
 Who is drawn is decided by lot, not by score, so the corrected ones speak for all that pass. The
 alarm is a test that may be looked at after each of them
-(`clearclip_core.adaptation.sequential_test`): while the gate keeps its promise, it is ever raised
-with a probability of `FALSE_ALARM` at most.
+(`clearclip_core.adaptation.sequential_test`). It begins anew with each look of the gate, and these
+share the allowed error (Bonferroni): while the gate keeps its promise, an alarm is ever raised with
+a probability of `FALSE_ALARM` at most.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from backend.feedback.gate.gate import LOOKS
 from backend.feedback.gate.lots import lot
 from clearclip_core.adaptation.sequential_test import is_below_zero
 
-#: Probability of an alarm, ever, while the share of changed tasks is the allowed one or less.
+#: Probability of an alarm over all looks, ever, while the share of changed tasks is the allowed one
+#: or less.
 FALSE_ALARM: Final = 0.05
 
 
@@ -38,4 +41,4 @@ def has_drifted(changed: Sequence[bool], share: float) -> bool:
     >>> has_drifted([False] * 200, 0.95), has_drifted([True, False] * 10, 0.95)
     (False, True)
     """
-    return is_below_zero([1 - share - each for each in changed], FALSE_ALARM)
+    return is_below_zero([1 - share - each for each in changed], FALSE_ALARM / len(LOOKS))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
-from backend.errors import BadRequest
+from backend.errors import BadRequest, StudioRefused
 from backend.feedback.comparison import predicted_scores
 from backend.feedback.gate.acceptance_gate import AcceptanceGates
 from backend.feedback.gate.audit import is_audited
@@ -37,6 +37,12 @@ VIEW_TITLES: Final[Mapping[TaskList, str]] = {
 
 #: Tasks that are kept at once.
 _BATCH_SIZE: Final = 50
+
+#: Annotations that Label Studio may refuse before no other is tried.
+_MAX_REFUSED: Final = 10
+
+#: HTTP status with which Label Studio answers who asks for the predictions of a deleted task.
+_NO_SUCH_TASK: Final = (400, 404)
 
 #: Is told how many tasks are done; returns whether to go on.
 Advance = Callable[[int], bool]
@@ -116,6 +122,9 @@ class GateKeeper:
     ) -> Acceptance:
         """Turn the listed tasks into annotations; those that are audited stay for people.
 
+        It ends early where the audit closes the gate meanwhile, where another gate takes its place,
+        and after ten refusals: the reason is most likely one for all.
+
         Raises:
             GateClosed: the gate is not open.
             LabelConfigError: the label config cannot be read.
@@ -123,27 +132,37 @@ class GateKeeper:
             StudioUnreachable: Label Studio does not answer.
         """
         report, made = self._gates.open_gate(project, version), Acceptance()
-        config = self._config(project)
+        config, drafted = self._config(project), self._drafted(project)
         for number, task in enumerate(self._store.tasks(project, report.version, "listed")):
-            if not advance(number):
+            stored = self._store.get(project, report.version)
+            if stored.alarm is not None or stored.gate != report.gate or not advance(number):
                 break
-            self._accept(report, task, config, made)
+            if task in drafted:
+                self._leave(project, task, made)
+            else:
+                self._accept(report, task, config, made)
+            if len(made.refused) >= _MAX_REFUSED:
+                break
         return made
 
     def withdraw(
         self, project: int, version: str | None = None, advance: Advance = _go_on
     ) -> Acceptance:
-        """Delete the annotations of the gate that nobody has changed.
+        """Delete the annotations of the gate that nobody has changed or begun to change.
 
         Raises:
             StudioRefused: the token may not remove one.
             StudioUnreachable: Label Studio does not answer.
         """
         report, made = self._gates.report(project, version), Acceptance()
+        drafted = self._drafted(project)
         for number, task in enumerate(self._store.tasks(project, report.version, "accepted")):
             if not advance(number):
                 break
-            self._withdraw(project, task, made)
+            if task in drafted:  # it would be deleted with the annotation
+                made.left += 1
+            else:
+                self._withdraw(project, task, made)
         return made
 
     def show(self, project: int, which: TaskList, version: str | None = None) -> int:
@@ -174,8 +193,7 @@ class GateKeeper:
         scores = _scores(prediction, report.version, config)
         passes = scores is not None and report.gate is not None and report.gate.passes(scores)
         if prediction is None or others or not (own or passes):
-            self._store.leave(report.project, task)
-            made.left += 1
+            self._leave(report.project, task, made)
             return
         refusal = "" if own else writer.write(task, GATE_IMPORT, with_note(prediction.result))
         if refusal:
@@ -194,14 +212,27 @@ class GateKeeper:
         for annotation in unchanged:
             self._client.annotation_writer.delete(annotation)
         if len(unchanged) < len(annotations):
-            self._store.leave(project, task)
-            made.left += 1
+            self._leave(project, task, made)
         else:
             self._store.take_back(project, task)
             made.done += 1
 
+    def _leave(self, project: int, task: int, made: Acceptance) -> None:
+        self._store.leave(project, task)
+        made.left += 1
+
+    def _drafted(self, project: int) -> set[int]:
+        """Return the tasks on which somebody has a draft."""
+        return set(self._client.ids(project, TaskFilter(drafted=True)))
+
     def _newest(self, task: int) -> PredictionRegions | None:
-        predictions = self._client.contents.predictions(task)
+        """Return the newest prediction of a task; None where there is none, or no such task."""
+        try:
+            predictions = self._client.contents.predictions(task)
+        except StudioRefused as error:
+            if error.status not in _NO_SUCH_TASK:
+                raise
+            return None
         return predictions[max(predictions)] if predictions else None
 
     def _config(self, project: int) -> LabelConfig:

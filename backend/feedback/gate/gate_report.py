@@ -76,8 +76,10 @@ class GateReport:
         return next((each for each in LOOKS if each > made_from), None)
 
     @property
-    def promise(self) -> str:
-        """What an open gate promises, in a sentence."""
+    def promise(self) -> str | None:
+        """What an open gate promises, in a sentence; None where it is not open."""
+        if self.state != "open":
+            return None
         return (
             f"Of the tasks that pass, at least {100 * self.share:.3g} % need no change at all, "
             f"with a confidence of {100 * self.confidence:.3g} %."

@@ -23,6 +23,12 @@ RunState = Literal["queued", "running", "done", "failed"]
 #: Runs that may wait.
 _MAX_WAITING: Final = 20
 
+#: Runs that are kept, of one project each.
+MAX_KEPT: Final = 100
+
+#: Refusals that are told of a run.
+_TOLD: Final = 5
+
 
 @dataclass(frozen=True)
 class GateRun:
@@ -65,7 +71,7 @@ class GateRun:
 
 
 class GateRuns:
-    """The last run of each project, in this process; one thread calls `run_next`.
+    """The last runs of projects, in this process; one thread calls `run_next`.
 
     Args:
         keeper: does what is asked for; None without a token for Label Studio.
@@ -93,8 +99,12 @@ class GateRuns:
             open_ = [each.project for each in self._runs.values() if not each.is_over]
             if project in open_ or len(open_) >= _MAX_WAITING:
                 raise Busy("The gate is at work already: try again in a minute.")
+            self._runs.pop(project, None)  # the newest stands last
             run = GateRun(project, version, action, time.time())
             self._runs[project] = run
+            over = [each.project for each in self._runs.values() if each.is_over]
+            for each in over[: max(0, len(self._runs) - MAX_KEPT)]:
+                del self._runs[each]
             return run
 
     def last(self, project: int) -> GateRun | None:
@@ -152,5 +162,8 @@ def describe(what: str, made: Acceptance) -> str:
     """
     said = f"{made.done} tasks {what}, {made.left} left as they are."
     if made.refused:
-        said += " Refused: " + "; ".join(f"task {t}: {why}" for t, why in made.refused.items())
+        refused = [*made.refused.items()]
+        said += " Refused: " + "; ".join(f"task {task}: {why}" for task, why in refused[:_TOLD])
+        more = len(refused) - _TOLD
+        said += f"; and {more} more" if more > 0 else ""
     return said

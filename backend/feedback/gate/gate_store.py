@@ -18,6 +18,7 @@ from sqlalchemy import (
     Text,
     case,
     delete,
+    exists,
     func,
     insert,
     select,
@@ -62,6 +63,9 @@ _LOCK: Final = 0xC1EA6A7E
 _GATE: Final = _GATES.c
 _TASK: Final = _TASKS.c
 _READ: Final = ANNOTATIONS.c
+
+#: Kinds of annotations that nobody has worked on: not read yet, and the gate's own.
+_NOBODYS: Final = ("", "converted")
 
 #: Tasks that pass: those that need no look, those that are corrected as before all the same, and
 #: those that were turned into annotations.
@@ -186,6 +190,12 @@ class GateStore:
             rows = connection.execute(query.where(_GATE.gate.is_not(None), _GATE.alarm.is_(None)))
             return [(row.project, row.version) for row in rows]
 
+    def count_again(self, project: int) -> None:
+        """Have the pictures of all versions counted at the next report: annotations changed."""
+        with self._database.write_exclusively(_LOCK) as connection:
+            its = update(_GATES).where(_GATE.project == project)
+            connection.execute(its.values(annotations=0))
+
     def count_closed(self) -> int:
         """Return how many gates their audits have closed."""
         with self._database.read() as connection:
@@ -304,4 +314,10 @@ def _in_list(which: TaskList) -> ColumnElement[bool]:
     if which == "accepted":
         return _TASK.accepted == 1
     audited = _TASK.audited == (1 if which == "audit" else 0)
-    return (_TASK.passes == 1) & (_TASK.open == 1) & audited
+    worked_on = (
+        exists()
+        .where(_READ.project == _TASK.project, _READ.task == _TASK.task)
+        .where(_READ.kind.not_in(_NOBODYS))
+        .correlate(_TASKS)
+    )
+    return (_TASK.passes == 1) & (_TASK.open == 1) & audited & ~worked_on

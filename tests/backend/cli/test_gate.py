@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from backend.cli.main import main
 from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
+from backend.feedback.gate.gate_store import GateStore
 from backend.settings import Settings
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import LocalServer
@@ -19,6 +20,7 @@ from tests.backend.feedback.gate.gate_scene import (
     AUDIT_SHARE,
     AUDITED,
     PASSING,
+    VERSION,
     correct_many,
     unannotated_studio,
 )
@@ -64,6 +66,18 @@ def test_tasks_are_found_accepted_after_asking_and_withdrawn(
         annotation["lead_time"] = None
     assert run(server, "--withdraw").exit_code == 0
     assert not studio.annotations
+
+
+def test_another_share_makes_no_gate_anew(server: LocalServer) -> None:
+    database = Database.from_settings(Settings())
+    correct_many(AnnotationStore(database, "me"))
+    assert "stays" not in run(server).output
+    before = GateStore(database).get(7, VERSION)
+    other = " ".join(run(server, "--gate-share=0.999").output.split())
+    assert "made for a share of 0.95 and a confidence of 0.95, and stays" in other
+    assert "at least 95 % need no change at all" in other
+    assert GateStore(database).get(7, VERSION) == before
+    database.close()
 
 
 def test_a_project_without_corrections_says_what_is_missing(server: LocalServer) -> None:

@@ -160,6 +160,8 @@ class FakeStudio:
         if path == "/api/tasks" and given["project"] == str(self.project):
             return self._tasks(given)
         if path == "/api/predictions" and asked.method == "GET":
+            if int(given["task"]) not in self.tasks:  # as seen: a filter that names no object
+                return _json({"detail": {"task": ["Select a valid choice."]}}, 400)
             return _json([p for p in self.predictions if str(p["task"]) == given["task"]])
         if path == "/api/predictions" and asked.method == "POST":
             body = json.loads(asked.body)

@@ -259,6 +259,9 @@ def test_annotations_of_the_acceptance_gate_teach_nothing_until_somebody_changes
     made |= {"result": [changed], "lead_time": 8.0, "updated_at": "2026-11-25T12:00:00Z"}
     assert [row.kind for row in read(reader, annotations, made["id"])] == ["lost"]
     assert list(notebook.known) == [made["id"]]
+    at_once = studio.annotate(3, [changed], 1e9, import_id=gate["import_id"], lead_time=8.0)
+    kinds = {row.annotation: row.kind for row in read(reader, annotations, at_once["id"])}
+    assert kinds[at_once["id"]] == "lost", "changed before it was read for the first time"
     other = studio.annotate(2, [noted], 1e9, import_id=import_id("masks"), lead_time=None)
     assert [row.kind for row in read(reader, annotations, other["id"])][-1] == "scratch"
 

@@ -38,7 +38,12 @@ def test_a_backend_that_dies_leaves_the_forecast_to_another(url: str, clock: Clo
     one, other = (ForecastStore(Database(url, clock)) for _ in range(2))
     assert one.claim(7, 20)
     clock.now += 901
-    assert other.claim(7, 21)
+    assert other.claim(7, 20)
+    other.keep(7, FORECAST, 600)
+    clock.now += 601
+    assert one.claim(7, 24)
+    clock.now += 901
+    assert other.claim(7, 24), "the one before it was made of fewer"
 
 
 def test_a_forecast_is_made_anew_each_day(url: str, clock: Clock) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from backend.feedback.forecast.time_model import (
     DIFFICULTY,
     FROM_NOTHING,
     PRACTICE,
+    TimeModel,
     fit,
 )
 
@@ -61,6 +64,22 @@ def test_draws_spread_as_little_data_asks_for() -> None:
     rng = np.random.default_rng(0)
     few, many = (fit(LeadTimes.of(*annotations(count))).draw(4000, rng) for count in (30, 2000))
     assert few[:, FROM_NOTHING].std() > 4 * many[:, FROM_NOTHING].std()
+
+
+def test_means_of_many_annotations_are_drawn_in_little_memory() -> None:
+    count = 100_000
+    residuals = np.linspace(-1.0, 1.0, count)
+    every = np.ones(count, np.bool_)
+    model = TimeModel(np.zeros(ANNOTATORS), np.eye(ANNOTATORS), residuals, every)
+    tracemalloc.start()
+    try:
+        drawn = model.draw_smearing(every, 25, np.random.default_rng(0))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 12 << 20, "25 draws at once have 20 MB of weights"
+    assert drawn.shape == (25,)
+    assert drawn == pytest.approx(np.sinh(1.0), rel=0.02)
 
 
 def test_too_few_times_are_refused() -> None:

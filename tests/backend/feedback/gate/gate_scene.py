@@ -10,7 +10,7 @@ from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import FakeStudio
 from tests.backend.feedback.test_annotation_reader import region
 
-VERSION = "ViT-B-16/openai clearclip 12ab34cd"
+VERSION = "demo clearclip 12ab34cd"
 
 #: Tasks that nobody has annotated, and from which number on their red is not sure enough.
 FIRST, UNSURE, LAST = 1001, 1081, 1100
@@ -31,7 +31,7 @@ def unannotated_studio() -> FakeStudio:
 
 
 def correct(
-    annotations: AnnotationStore, task: int, score: float, kept: bool, created: float = 1.0
+    annotations: AnnotationStore, task: int, score: float | None, kept: bool, created: float = 1.0
 ) -> None:
     """Let an annotation be read whose red region was kept or deleted."""
     if kept:

@@ -20,11 +20,13 @@ from backend.label_studio.client import LabelStudioClient
 from backend.settings import Settings
 from tests.backend.conftest import Clock
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.local_server import Answer, Asked
 from tests.backend.feedback.gate.gate_scene import (
     AUDIT_SHARE,
     AUDITED,
     FIRST,
     PASSING,
+    VERSION,
     correct,
     correct_many,
     unannotated_studio,
@@ -47,7 +49,7 @@ class Scene:
     def keeper(self) -> GateKeeper:
         return GateKeeper(self.gates, self.store, self.client)
 
-    def correct(self, task: int, score: float, kept: bool, created: float = 1.0) -> None:
+    def correct(self, task: int, score: float | None, kept: bool, created: float = 1.0) -> None:
         correct(self.annotations, task, score, kept, created)
 
 
@@ -94,6 +96,20 @@ def test_a_gate_is_made_at_its_looks_and_not_in_between(
     assert scene.gates.report(7).gate == report.gate
 
 
+def test_what_is_read_anew_with_scores_is_counted_again(scene: Scene) -> None:
+    for task in range(1, 221):
+        scene.correct(task, None, kept=True)
+    report = scene.gates.report(7)
+    assert (report.state, report.unscored) == ("waiting", 220)
+    for task in range(1, 221):
+        scene.correct(task, 0.9, kept=True)
+    scene.store.count_again(8)
+    assert scene.gates.report(7).unscored == 220
+    scene.store.count_again(7)
+    report = scene.gates.report(7)
+    assert (report.state, report.unscored) == ("open", 0)
+
+
 def test_the_tasks_that_pass_are_found_and_shown(corrected: Scene) -> None:
     corrected.studio.annotate(FIRST, [])
     corrected.studio.add(FIRST + 1, "a newer version", result=[])
@@ -114,6 +130,23 @@ def test_the_tasks_that_pass_are_found_and_shown(corrected: Scene) -> None:
     (shown,) = tab["filters"]["items"]
     assert (shown["filter"], shown["operator"]) == ("filter:tasks:id", "in_list")
     assert shown["value"] == told["listed"]
+
+
+def test_what_is_annotated_since_it_was_found_is_in_no_list(corrected: Scene) -> None:
+    before = corrected.keeper.find(7).tasks
+    own, drawn = min(PASSING - AUDITED), min(AUDITED)
+    corrected.correct(own, 0.9, kept=True)
+    corrected.correct(drawn, 0.9, kept=True)
+    corrected.annotations.mark(7, [900])  # not read yet
+    report = corrected.gates.report(7)
+    assert report.tasks == {
+        "listed": before["listed"] - 1,
+        "audit": before["audit"] - 1,
+        "accepted": 0,
+    }
+    told = corrected.gates.describe(report)["task_ids"]
+    assert own not in told["listed"]
+    assert drawn not in told["audit"]
 
 
 def test_accepted_tasks_have_annotations_that_say_so_and_teach_nothing(corrected: Scene) -> None:
@@ -174,6 +207,64 @@ def test_a_task_with_another_prediction_by_now_is_left(corrected: Scene) -> None
     assert other not in {each["task"] for each in corrected.studio.annotations.values()}
 
 
+def test_accepting_ends_once_the_audit_has_closed_the_gate(corrected: Scene) -> None:
+    corrected.keeper.find(7)
+
+    def advance(done: int) -> bool:
+        if done == 3:
+            assert corrected.store.close(7, VERSION)
+        return True
+
+    made = corrected.keeper.accept(7, advance=advance)
+    assert made.done == 4
+    assert len(corrected.studio.annotations) == 4
+
+
+def test_accepting_ends_after_ten_refusals(corrected: Scene) -> None:
+    corrected.keeper.find(7)
+
+    def refuse(asked: Asked) -> Answer | None:
+        refusal = Answer(400, b'{"detail": "no"}', {"Content-Type": "application/json"})
+        return refusal if asked.method == "POST" else None
+
+    corrected.studio.fault = refuse
+    made = corrected.keeper.accept(7)
+    assert [*made.refused] == sorted(PASSING - AUDITED)[:10]
+    assert (made.done, made.left) == (0, 0)
+
+
+def test_tasks_with_a_draft_are_left(corrected: Scene) -> None:
+    keeper, studio = corrected.keeper, corrected.studio
+    count = keeper.find(7).tasks["listed"]
+    first, second, *_ = sorted(PASSING - AUDITED)
+    studio.drafted = {first}
+    made = keeper.accept(7)
+    assert (made.done, made.left) == (count - 1, 1)
+    for annotation in studio.annotations.values():
+        annotation["lead_time"] = None
+    studio.drafted = {second}
+    made = keeper.withdraw(7)
+    assert (made.done, made.left) == (count - 2, 1)
+    assert [each["task"] for each in studio.annotations.values()] == [second]
+    studio.drafted = set()
+    assert keeper.withdraw(7).done == 1, "the draft was thrown away"
+    assert not studio.annotations
+
+
+def test_a_task_that_is_deleted_stops_nothing(
+    corrected: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper, studio = corrected.keeper, corrected.studio
+    count = keeper.find(7).tasks["listed"]
+    first = min(PASSING - AUDITED)
+    del studio.tasks[first]
+    made = keeper.accept(7)
+    assert (made.done, made.left) == (count - 1, 1)
+    monkeypatch.setattr(corrected.client, "ids", lambda *asked: iter(sorted(PASSING)))
+    keeper.find(7)
+    assert first not in corrected.store.tasks(7, VERSION, "listed")
+
+
 def test_an_audit_closes_the_gate_and_a_person_opens_it(
     corrected: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -181,14 +272,14 @@ def test_an_audit_closes_the_gate_and_a_person_opens_it(
     with pytest.raises(GateClosed, match="No audit"):
         corrected.gates.reopen(7)
     drawn = sorted(AUDITED)
-    for task in drawn[:8]:
+    for task in drawn[:9]:
         corrected.correct(task, 0.9, kept=False, created=corrected.clock.now + 1)
     assert corrected.store.count_closed() == 0
     corrected.gates.check_audits()
     assert corrected.store.count_closed() == 1
-    assert "the acceptance gate is closed: 8 of 8" in caplog.text
+    assert "the acceptance gate is closed: 9 of 9" in caplog.text
     report = corrected.gates.report(7)
-    assert (report.state, report.audited, report.audited_changed) == ("closed", 8, 8)
+    assert (report.state, report.audited, report.audited_changed) == ("closed", 9, 9)
     with pytest.raises(GateClosed, match="too many tasks"):
         corrected.keeper.accept(7)
     corrected.clock.now += 100
@@ -210,9 +301,24 @@ def test_another_wanted_share_makes_the_gate_anew(corrected: Scene) -> None:
     assert gates.report(7).state == "shut"
 
 
+def test_a_command_leaves_a_gate_for_another_share_and_its_audit(corrected: Scene) -> None:
+    corrected.keeper.find(7)
+    for task in sorted(AUDITED)[:3]:
+        corrected.correct(task, 0.9, kept=False, created=corrected.clock.now + 1)
+    before = corrected.gates.report(7)
+    strict = Settings(model="demo", gate_share=0.999, gate_audit_share=AUDIT_SHARE)
+    gates = AcceptanceGates(strict, corrected.annotations, corrected.store, lambda project: {})
+    gates.remakes = False
+    corrected.clock.now += 100
+    report = gates.report(7)
+    assert report == before
+    assert (report.share, report.audited) == (0.95, 3)
+
+
 def test_of_near_duplicates_one_is_kept() -> None:
     outcomes = [TaskOutcome(task, (10 + task, 20 + task), {}, frozenset()) for task in range(6)]
     kept = independent(outcomes, {10: 0, 21: 0, 12: 0, 13: 1})
     assert len([each for each in kept if each.task in (0, 1, 2)]) == 1
     assert {each.task for each in kept} >= {3, 4, 5}
-    assert independent(outcomes[::-1], {10: 0, 21: 0, 12: 0, 13: 1}) != []
+    turned = independent(outcomes[::-1], {10: 0, 21: 0, 12: 0, 13: 1})
+    assert {each.task for each in turned} == {each.task for each in kept}

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from backend.feedback.annotation_store import AnnotationStore
 from backend.services import Services
@@ -103,10 +104,12 @@ def test_people_find_show_accept_and_withdraw(
 def test_a_program_has_the_same_figures(dashboard: Dashboard, annotations: AnnotationStore) -> None:
     client = dashboard.client
     assert client.post(f"{GATE}/accept", json={}).status_code == 409
+    assert json.loads(client.get(GATE).data)["promise"] is None, "it is not open"
     correct_many(annotations)
     told = json.loads(client.get(GATE).data)
     assert told == json.loads(client.get(f"{GATE}.json").data)
     assert (told["state"], told["version"], told["run"]) == ("open", VERSION, None)
+    assert "at least 95 %" in told["promise"]
     assert told["gate"]["changed"] <= 0.05 * told["gate"]["passed"]
     assert [each["label"] for each in told["gate"]["labels"]] == ["red"]
     assert client.post(f"{GATE}/find", json={"version": VERSION}).status_code == 202
@@ -122,12 +125,19 @@ def test_a_closed_gate_says_so_and_is_opened_by_a_person(
 ) -> None:
     correct_many(annotations)
     ask(dashboard, "find")
-    for task in sorted(AUDITED)[:8]:
+    for task in sorted(AUDITED)[:9]:
         correct(annotations, task, 0.9, kept=False, created=time.time())
     page = dashboard.page(GATE)
     assert "Its audit has closed it" in page.text
-    assert "8 of 8 audited tasks did." in page.text
+    assert "9 of 9 audited tasks did." in page.text
     assert "accept" not in buttons(page)
+    found = ask(dashboard, "find")  # the annotated ones are gone from the lists, not from the audit
+    assert "9 of 9 audited tasks did." in found.text
+    with dashboard.store.database.write() as connection:  # as where the gate was made anew since
+        connection.execute(text("UPDATE gates SET since = since + 1000"))
+    page = dashboard.page(GATE)
+    assert "Its audit has closed it" in page.text
+    assert "audited tasks did" not in page.text
     assert "clearclip_gates_closed 1.0" in dashboard.client.get("/metrics").text
     refused = dashboard.post(f"{GATE}/accept", {"version": VERSION})
     assert refused.status_code == 409
