@@ -71,10 +71,12 @@ class AcceptanceGates:
             version: the model version; by default the one that most annotations began with.
 
         Raises:
-            BadRequest: no annotation began with a prediction of that version.
+            BadRequest: no annotation began with a prediction of that version, and it has no gate.
         """
         groups = self._annotations.sums(project).versions
         versions = {name: sums.kinds["compared"] for name, sums in groups.items()}
+        for kept in self._store.versions(project):
+            versions.setdefault(kept, 0)  # what is accepted can always be withdrawn
         if version is None:
             version = max(reversed([*versions]), key=lambda name: versions[name], default="")
         elif version not in versions:

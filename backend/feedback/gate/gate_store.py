@@ -280,6 +280,14 @@ class GateStore:
         with self._database.read() as connection:
             return list(connection.scalars(query.order_by(_TASK.task).limit(limit)))
 
+    def versions(self, project: int) -> list[str]:
+        """Return the model versions that have a gate; those with accepted tasks stand last."""
+        gates = select(_GATE.version).where(_GATE.project == project).order_by(_GATE.version)
+        accepted = select(_TASK.version).where(_TASK.project == project, _in_list("accepted"))
+        with self._database.read() as connection:
+            last = set(connection.scalars(accepted.distinct()))
+            return sorted(connection.scalars(gates), key=lambda version: version in last)
+
     def accept(self, project: int, task: int) -> None:
         """Keep that a task was turned into an annotation."""
         self._change_task(project, task, open=0, accepted=1)

@@ -101,6 +101,22 @@ def test_people_find_show_accept_and_withdraw(
     assert "accept" in buttons(page)
 
 
+def test_what_is_accepted_can_be_withdrawn_when_the_corrections_are_gone(
+    dashboard: Dashboard, studio: FakeStudio, annotations: AnnotationStore
+) -> None:
+    correct_many(annotations)
+    for action in ("find", "accept"):
+        ask(dashboard, action)
+    annotations.mark(7, range(1_000_001, 1_000_401))
+    for pending in annotations.lease(400):
+        assert annotations.discard(pending)
+    for annotation in studio.annotations.values():
+        annotation["lead_time"] = None
+    assert "withdraw" in buttons(dashboard.page(GATE))
+    ask(dashboard, "withdraw")
+    assert not studio.annotations
+
+
 def test_a_program_has_the_same_figures(dashboard: Dashboard, annotations: AnnotationStore) -> None:
     client = dashboard.client
     assert client.post(f"{GATE}/accept", json={}).status_code == 409
