@@ -80,7 +80,8 @@ def test_suspicious_annotations_are_listed_with_pictures_confirmed_and_shown_as_
     studio.post(f"/api/tasks/{tasks[0]}/annotations/", json={"result": []})  # a second, empty one
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    note = lambda said: complaints.append(f"{said.text} {said.location}")  # noqa: E731
+    page.on("console", lambda said: note(said) if said.type == "error" else None)
     address = f"{backend_url}/projects/{project}/label-errors"
     page.goto(address)
     page.get_by_role("button", name="Review all annotations").click()
