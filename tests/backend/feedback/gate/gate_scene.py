@@ -34,21 +34,32 @@ def correct(
     annotations: AnnotationStore, task: int, score: float | None, kept: bool, created: float = 1.0
 ) -> None:
     """Let an annotation be read whose red region was kept or deleted."""
-    if kept:
-        change = LabelDiff("red", accepted=1, predicted_px=9, true_px=9, shared_px=9, score=score)
-    else:
-        change = LabelDiff("red", deleted=1, predicted_px=9, score=score)
-    annotation = 1_000_000 + task  # beyond those that the stand-in counts
-    annotations.mark(7, [annotation])
-    (pending,) = annotations.lease(1)
-    read = ReadAnnotation(
-        annotation, 7, task, "compared", VERSION, created=created, changes=(change,)
-    )
-    assert annotations.complete(pending, read)
+    _read(annotations, {task: (_change(score, kept), created)})
 
 
 def correct_many(annotations: AnnotationStore) -> None:
     """Let 400 tasks be corrected: red above 0.8 is right, and below 0.4 wrong."""
-    for task in range(1, 401):
-        sure = task % 2 == 0
-        correct(annotations, task, 0.8 + task / 4000 if sure else 0.3, kept=sure)
+    changes = {
+        task: (_change(0.8 + task / 4000, True) if task % 2 == 0 else _change(0.3, False), 1.0)
+        for task in range(1, 401)
+    }
+    _read(annotations, changes)
+
+
+def _change(score: float | None, kept: bool) -> LabelDiff:
+    if kept:
+        return LabelDiff("red", accepted=1, predicted_px=9, true_px=9, shared_px=9, score=score)
+    return LabelDiff("red", deleted=1, predicted_px=9, score=score)
+
+
+def _read(annotations: AnnotationStore, changes: dict[int, tuple[LabelDiff, float]]) -> None:
+    """Let the annotations of tasks be read: their change, and when they were made."""
+    first = 1_000_000  # beyond those that the stand-in counts
+    annotations.mark(7, [first + task for task in changes])
+    for pending in annotations.lease(len(changes)):
+        task = pending.annotation - first
+        change, created = changes[task]
+        read = ReadAnnotation(
+            pending.annotation, 7, task, "compared", VERSION, created=created, changes=(change,)
+        )
+        assert annotations.complete(pending, read)
