@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from dataclasses import dataclass
+from typing import Any, Final
 
-from backend.errors import BackendError, Busy
+from backend.errors import Busy
 from backend.label_errors.review_report import ReviewReport
 from backend.label_errors.review_store import ReviewStore
-
-log = logging.getLogger(__name__)
-
-RunState = Literal["queued", "running", "done", "failed"]
+from backend.run_queue import Run, RunQueue
 
 #: Reviews that may wait, and reviews whose state is kept.
 MAX_WAITING: Final = 5
@@ -29,29 +24,18 @@ Review = Callable[[int, Advance], ReviewReport]
 
 
 @dataclass(frozen=True)
-class ReviewRun:
+class ReviewRun(Run):
     """A review that was asked for in this process.
 
     Attributes:
         project: id of the project.
         created: when it was asked for, in seconds since the epoch.
-        state: what it is doing.
-        done: tasks that are done.
         total: tasks in all; None before it began.
-        reason: why it failed.
     """
 
     project: int
     created: float
-    state: RunState = "queued"
-    done: int = 0
     total: int | None = None
-    reason: str = ""
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing of it will change any more."""
-        return self.state in ("done", "failed")
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON."""
@@ -75,8 +59,7 @@ class ReviewRuns:
     def __init__(self, review: Review | None, store: ReviewStore) -> None:
         self._review = review
         self._store = store
-        self._lock = threading.Lock()
-        self._runs: dict[int, ReviewRun] = {}
+        self._queue = RunQueue[ReviewRun](lambda run: run.project, "A review of annotations")
 
     def request(self, project: int) -> ReviewRun:
         """Ask for a review of a project, unless one waits or runs.
@@ -84,47 +67,26 @@ class ReviewRuns:
         Raises:
             Busy: too many wait.
         """
-        with self._lock:
-            before = self._runs.get(project)
-            if before is not None and not before.is_over:
-                return before
-            if sum(not each.is_over for each in self._runs.values()) >= MAX_WAITING:
+
+        def make(open_: list[ReviewRun]) -> ReviewRun:
+            same = next((each for each in open_ if each.project == project), None)
+            if same is None and len(open_) >= MAX_WAITING:
                 raise Busy(f"{MAX_WAITING} reviews wait already: try again when one is done.")
-            self._runs.pop(project, None)  # the newest comes last
-            run = self._runs[project] = ReviewRun(project, time.time())
-            over = [each.project for each in self._runs.values() if each.is_over]
-            for oldest in over[: max(0, len(self._runs) - MAX_KEPT)]:
-                del self._runs[oldest]
-            return run
+            return same or ReviewRun(project, time.time())
+
+        return self._queue.request(make, MAX_KEPT)
 
     def get(self, project: int) -> ReviewRun | None:
         """Return the last review of a project that this process was asked for; None: none."""
-        with self._lock:
-            return self._runs.get(project)
+        return self._queue.get(project)
 
     def run_next(self) -> bool:
         """Make the next review and keep what it finds; return whether there was one."""
-        with self._lock:
-            run = next((each for each in self._runs.values() if each.state == "queued"), None)
-        if run is None or self._review is None:
-            return False
-        project = run.project
-        self._change(project, state="running")
-        try:
-            report = self._review(
-                project, lambda done, total: self._change(project, done=done, total=total)
-            )
-            self._store.keep(project, report)
-        except (BackendError, ValueError) as error:
-            self._change(project, state="failed", reason=str(error))
-        except Exception as error:
-            log.exception("A review of annotations has failed")
-            reason = f"Unexpected {type(error).__name__}: see the backend's log."
-            self._change(project, state="failed", reason=reason)
-        else:
-            self._change(project, state="done")
-        return True
+        return self._review is not None and self._queue.run_next(self._do)
 
-    def _change(self, project: int, **values: object) -> None:
-        with self._lock:
-            self._runs[project] = replace(self._runs[project], **values)  # type: ignore[arg-type]
+    def _do(self, run: ReviewRun) -> dict[str, Any]:
+        assert self._review is not None
+        change = self._queue.change
+        report = self._review(run.project, lambda done, total: change(run, done=done, total=total))
+        self._store.keep(run.project, report)
+        return {}

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from backend.errors import BackendError, BadRequest, Busy
 from backend.feedback.gate.gate_keeper import VIEW_TITLES, Acceptance, GateKeeper
-
-log = logging.getLogger(__name__)
+from backend.run_queue import Run, RunQueue
 
 #: Find the tasks that pass, make views of them, turn them into annotations, delete these again.
 GateAction = Literal["find", "show", "accept", "withdraw"]
 ACTIONS: Final[tuple[GateAction, ...]] = get_args(GateAction)
-
-RunState = Literal["queued", "running", "done", "failed"]
 
 #: Runs that may wait.
 _MAX_WAITING: Final = 20
@@ -31,7 +26,7 @@ _TOLD: Final = 5
 
 
 @dataclass(frozen=True)
-class GateRun:
+class GateRun(Run):
     """What a page asked for last in a project.
 
     Attributes:
@@ -39,23 +34,19 @@ class GateRun:
         version: the model version.
         action: what was asked for.
         created: when, in seconds since the epoch.
-        state: what it is doing.
-        done: tasks that are done.
-        said: what became of it, in a sentence; why it failed.
+        result: what became of it, in a sentence.
     """
 
     project: int
     version: str
     action: GateAction
     created: float
-    state: RunState = "queued"
-    done: int = 0
-    said: str = ""
+    result: str = ""
 
     @property
-    def is_over(self) -> bool:
-        """Whether nothing of it will change any more."""
-        return self.state in ("done", "failed")
+    def said(self) -> str:
+        """What became of it, in a sentence; why it failed."""
+        return self.reason or self.result
 
     def to_json(self) -> dict[str, Any]:
         """Return the run as JSON."""
@@ -81,8 +72,9 @@ class GateRuns:
     def __init__(self, keeper: GateKeeper | None, is_stopping: Callable[[], bool]) -> None:
         self._keeper = keeper
         self._is_stopping = is_stopping
-        self._lock = threading.Lock()
-        self._runs: dict[int, GateRun] = {}
+        self._queue = RunQueue[GateRun](
+            lambda run: run.project, "A run of an acceptance gate", (BackendError,)
+        )
 
     def request(self, project: int, version: str, action: GateAction) -> GateRun:
         """Ask for something.
@@ -95,45 +87,28 @@ class GateRuns:
             raise BadRequest(
                 "Tasks are read from Label Studio: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
             )
-        with self._lock:
-            open_ = [each.project for each in self._runs.values() if not each.is_over]
-            if project in open_ or len(open_) >= _MAX_WAITING:
+
+        def make(open_: list[GateRun]) -> GateRun:
+            if len(open_) >= _MAX_WAITING or any(each.project == project for each in open_):
                 raise Busy("The gate is at work already: try again in a minute.")
-            self._runs.pop(project, None)  # the newest stands last
-            run = GateRun(project, version, action, time.time())
-            self._runs[project] = run
-            over = [each.project for each in self._runs.values() if each.is_over]
-            for each in over[: max(0, len(self._runs) - MAX_KEPT)]:
-                del self._runs[each]
-            return run
+            return GateRun(project, version, action, time.time())
+
+        return self._queue.request(make, MAX_KEPT)
 
     def last(self, project: int) -> GateRun | None:
         """Return the last run of a project; None where nothing was asked for."""
-        with self._lock:
-            return self._runs.get(project)
+        return self._queue.get(project)
 
     def run_next(self) -> bool:
         """Do what was asked for first; return whether there was anything."""
-        with self._lock:
-            run = next((each for each in self._runs.values() if each.state == "queued"), None)
-        if run is None or self._keeper is None:
+        keeper = self._keeper
+        if keeper is None:
             return False
-        self._change(run, state="running")
-        try:
-            said = self._do(self._keeper, run)
-        except BackendError as error:
-            self._change(run, state="failed", said=str(error))
-        except Exception as error:
-            log.exception("The acceptance gate of project %d has failed", run.project)
-            said = f"Unexpected {type(error).__name__}: see the backend's log."
-            self._change(run, state="failed", said=said)
-        else:
-            self._change(run, state="done", said=said)
-        return True
+        return self._queue.run_next(lambda run: {"result": self._do(keeper, run)})
 
     def _do(self, keeper: GateKeeper, run: GateRun) -> str:
         def advance(done: int) -> bool:
-            self._change(run, done=done)
+            self._queue.change(run, done=done)
             return not self._is_stopping()
 
         asked = (run.project, run.version)
@@ -147,11 +122,6 @@ class GateRuns:
         if run.action == "accept":
             return describe("turned into annotations", keeper.accept(*asked, advance))
         return describe("without the gate's annotation again", keeper.withdraw(*asked, advance))
-
-    def _change(self, run: GateRun, **values: object) -> None:
-        with self._lock:
-            now = self._runs[run.project]
-            self._runs[run.project] = replace(now, **values)  # type: ignore[arg-type]
 
 
 def describe(what: str, made: Acceptance) -> str:
