@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from label_studio_sdk.client import LabelStudio
-
 from backend.label_studio.connection import NO_RETRIES, Connection
 from backend.label_studio.records import epoch_seconds
 from backend.label_studio.task_filter import TaskFilter
+from backend.label_studio.task_rows import read_rows
 
 #: Tasks of one request for changed ones.
 CHANGES_PAGE: Final = 100
@@ -86,20 +85,8 @@ class ChangeList:
 
     def _rows(self, project: int, size: int, query: str) -> tuple[list[ChangedTask], int]:
         """List tasks that pass a query, and count all of them."""
-
-        def ask(sdk: LabelStudio) -> Any:
-            return sdk.tasks.list(
-                project=project,
-                fields="task_only",
-                resolve_uri=False,
-                page=1,
-                page_size=size,
-                query=query,
-                request_options=NO_RETRIES,
-            )
-
-        answer = self._connection.call(ask)
-        return [_changed_task(row) for row in answer.items or ()], int(answer.response.total)
+        rows, total = read_rows(self._connection, project, size, query=query)
+        return [_changed_task(row) for row in rows], total
 
 
 def _changed_task(row: Any) -> ChangedTask:

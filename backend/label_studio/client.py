@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from label_studio_sdk.client import LabelStudio
-
 from backend.errors import LabelConfigChanged
 from backend.label_studio.annotation_writer import AnnotationWriter
 from backend.label_studio.changes import ChangeList
@@ -31,6 +29,7 @@ from backend.label_studio.requests import Task
 from backend.label_studio.retrying import Retrier
 from backend.label_studio.task_contents import TaskContents
 from backend.label_studio.task_filter import TaskFilter
+from backend.label_studio.task_rows import read_rows
 from backend.label_studio.task_scores import TaskScores
 from backend.label_studio.task_views import TaskViews
 from backend.settings import Settings
@@ -268,7 +267,7 @@ class LabelStudioClient:
                 with_version=version, min_predictions=2, ids=some
             )
             while wanted is not None:
-                rows, _ = self._rows(project, PAGE, query=wanted.query())
+                rows, _ = read_rows(self._connection, project, PAGE, query=wanted.query())
                 yield [int(row.id) for row in rows if _may_have_duplicates(row)]
                 wanted = replace(wanted, after_id=int(rows[-1].id)) if rows else None
 
@@ -384,25 +383,8 @@ class LabelStudioClient:
 
     def _page(self, project: int, size: int, page: int = 1, **which: Any) -> tuple[list[Task], int]:
         """List one page of tasks, and count the tasks of all pages."""
-        rows, total = self._rows(project, size, page, **which)
+        rows, total = read_rows(self._connection, project, size, page, **which)
         return [Task(row.id, project, row.data or {}) for row in rows], total
-
-    def _rows(self, project: int, size: int, page: int = 1, **which: Any) -> tuple[list[Any], int]:
-        """List one page of tasks as the SDK has read them, and count the tasks of all pages."""
-
-        def ask(sdk: LabelStudio) -> Any:
-            return sdk.tasks.list(
-                project=project,
-                fields="task_only",
-                resolve_uri=False,
-                page=page,
-                page_size=size,
-                request_options=NO_RETRIES,
-                **which,
-            )
-
-        answer = self._connection.call(ask)
-        return list(answer.items or ()), int(answer.response.total)
 
 
 def _split(ids: Sequence[int]) -> list[tuple[int, ...]]:

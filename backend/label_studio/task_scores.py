@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
-from label_studio_sdk.client import LabelStudio
-
-from backend.label_studio.connection import NO_RETRIES, Connection
+from backend.label_studio.connection import Connection
 from backend.label_studio.task_filter import TaskFilter
+from backend.label_studio.task_rows import read_rows
 
 #: Tasks of one request.
 _PAGE: Final = 100
@@ -42,22 +41,8 @@ class TaskScores:
             StudioUnreachable: Label Studio does not answer.
         """
         wanted = replace(wanted, scored=True)
-        while rows := self._rows(project, wanted):
+        while rows := read_rows(self._connection, project, _PAGE, query=wanted.query())[0]:
             for row in rows:
                 if isinstance(row.predictions_score, int | float):
                     yield int(row.id), float(row.predictions_score)
             wanted = replace(wanted, after_id=int(rows[-1].id))
-
-    def _rows(self, project: int, wanted: TaskFilter) -> list[Any]:
-        def ask(sdk: LabelStudio) -> Any:
-            return sdk.tasks.list(
-                project=project,
-                fields="task_only",
-                resolve_uri=False,
-                page=1,
-                page_size=_PAGE,
-                query=wanted.query(),
-                request_options=NO_RETRIES,
-            )
-
-        return list(self._connection.call(ask).items or ())

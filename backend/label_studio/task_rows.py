@@ -1,0 +1,40 @@
+"""Read pages of a project's tasks as the data manager of Label Studio lists them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from backend.label_studio.connection import NO_RETRIES, Connection
+
+
+def read_rows(
+    connection: Connection, project: int, size: int, page: int = 1, **which: Any
+) -> tuple[list[Any], int]:
+    """Read one page of tasks, without their annotations and predictions.
+
+    Args:
+        connection: calls the API.
+        project: its id.
+        size: tasks of a page.
+        page: number of the page, from 1.
+        which: ``query`` or ``view``, which choose and order the tasks; all by default.
+
+    Returns:
+        The rows as the SDK has read them, and the number of tasks on all pages.
+
+    Raises:
+        StudioRefused: there is no such project for this token.
+        StudioUnreachable: Label Studio does not answer.
+    """
+    answer = connection.call(
+        lambda sdk: sdk.tasks.list(
+            project=project,
+            fields="task_only",
+            resolve_uri=False,
+            page=page,
+            page_size=size,
+            request_options=NO_RETRIES,
+            **which,
+        )
+    )
+    return list(answer.items or ()), int(answer.response.total)
