@@ -11,7 +11,6 @@ import pytest
 from sqlalchemy import text
 
 from backend.feedback.annotation_store import AnnotationStore
-from backend.services import Services
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.feedback.gate.gate_scene import (
     AUDIT_SHARE,
@@ -22,7 +21,7 @@ from tests.backend.feedback.gate.gate_scene import (
     correct_many,
     unannotated_studio,
 )
-from tests.backend.web.pages.browser import Dashboard, Page
+from tests.backend.web.pages.browser import Dashboard, Page, dashboard_and_services
 
 GATE = "/projects/7/gate"
 LISTED = PASSING - AUDITED
@@ -36,18 +35,12 @@ def studio() -> FakeStudio:
 @pytest.fixture
 def dashboard(studio: FakeStudio, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dashboard]:
     with studio.served() as server:
-        made: list[Services] = []
-        before = Services.__init__
-
-        def note(self: Services, *given: Any, **options: Any) -> None:
-            before(self, *given, **options)
-            made.append(self)
-
-        monkeypatch.setattr(Services, "__init__", note)
-        dashboard = Dashboard(
-            label_studio_url=server.url, label_studio_api_key=TOKEN, gate_audit_share=AUDIT_SHARE
+        dashboard, services = dashboard_and_services(
+            monkeypatch,
+            label_studio_url=server.url,
+            label_studio_api_key=TOKEN,
+            gate_audit_share=AUDIT_SHARE,
         )
-        (services,) = made
         dashboard.run_next = services.gate_runs.run_next  # type: ignore[attr-defined]
         yield dashboard
 

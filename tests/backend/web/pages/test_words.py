@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from backend.services import Services
 from backend.settings import Settings
 from backend.wording.wording_report import PictureTrial, Trial, WordingReport
 from backend.wording.wording_request import Wording
@@ -17,7 +16,13 @@ from clearclip_core.evaluation.mask_overlap import MaskOverlap
 from clearclip_core.wording.swallowing import LabelResponse
 from clearclip_core.wording.vocabulary_check import UnknownWord, VocabularyCheck
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.web.pages.browser import HERE, PEOPLE, Dashboard, Page
+from tests.backend.web.pages.browser import (
+    HERE,
+    PEOPLE,
+    Dashboard,
+    Page,
+    dashboard_and_services,
+)
 from tests.backend.wording.scene_project import CONFIG
 
 WORDS = "/projects/7/words"
@@ -62,16 +67,9 @@ def studio() -> FakeStudio:
 @pytest.fixture
 def dashboard(studio: FakeStudio, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dashboard]:
     with studio.served() as server:
-        made: list[Services] = []
-        before = Services.__init__
-
-        def note(self: Services, *given: Any, **options: Any) -> None:
-            before(self, *given, **options)
-            made.append(self)
-
-        monkeypatch.setattr(Services, "__init__", note)
-        dashboard = Dashboard(label_studio_url=server.url, label_studio_api_key=TOKEN)
-        (services,) = made
+        dashboard, services = dashboard_and_services(
+            monkeypatch, label_studio_url=server.url, label_studio_api_key=TOKEN
+        )
         services.wording_runs._measure = report
         dashboard.run_next = services.wording_runs.run_next  # type: ignore[attr-defined]
         yield dashboard
