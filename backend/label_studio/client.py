@@ -160,6 +160,22 @@ class LabelStudioClient:
         )
         return {int(each.id): str(each.title or "") for each in found.items or ()}
 
+    def user_names(self) -> dict[int, str]:
+        """Return the names of people, or e-mail addresses of those without a name: id -> name.
+
+        Raises:
+            StudioRefused: the token may not list people.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        found = self._connection.call(lambda sdk: sdk.users.list(request_options=NO_RETRIES))
+        return {
+            int(each.id): f"{each.first_name or ''} {each.last_name or ''}".strip()
+            or each.email
+            or ""
+            for each in found
+            if each.id is not None
+        }
+
     def webhooks(self) -> list[Webhook]:
         """List the webhooks of all projects.
 
