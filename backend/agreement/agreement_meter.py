@@ -12,6 +12,7 @@ from typing import Final
 from backend.agreement.agreement_report import (
     AgreementReport,
     AnnotatorFigures,
+    Confusion,
     Dispute,
     DisputedLabel,
     LabelFigures,
@@ -32,6 +33,9 @@ from clearclip_core.agreement.label_agreement import LabelAgreement, PairAgreeme
 
 #: The pictures on which people do not agree that are listed at most.
 MOST_LISTED: Final = 40
+
+#: The confusions that are listed at most.
+MOST_CONFUSIONS: Final = 20
 
 #: Of so many tasks that were left out a report says why.
 MOST_LEFT_OUT: Final = 100
@@ -80,6 +84,7 @@ class AgreementMeter:
             time.perf_counter() - began,
             sums.disputed / sums.pictures,
             sums.label_figures(config),
+            sums.confusion_figures(),
             sums.annotator_figures(self._names()),
             disputes,
             sums.dispute_count,
@@ -119,6 +124,7 @@ class _Compared:
 
     image: SharedImage
     labels: Mapping[str, LabelAgreement]
+    confusions: Mapping[tuple[str, str], float]
     disputed: float
     coverage: Coverage
 
@@ -130,7 +136,13 @@ class _Compared:
             ValueError: a region is broken.
         """
         made = image.agreement()
-        return cls(image.without_masks(), made.labels, made.disputed_share, shrink(made.disputed))
+        return cls(
+            image.without_masks(),
+            made.labels,
+            made.confusions,
+            made.disputed_share,
+            shrink(made.disputed),
+        )
 
     def share(self, label: LabelAgreement) -> float:
         """Return the share of the pixels that are in dispute about a label."""
@@ -215,6 +227,9 @@ class _Sums:
     values: defaultdict[str, BinaryValues] = field(
         default_factory=lambda: defaultdict(BinaryValues)
     )
+    confusions: defaultdict[tuple[str, str], float] = field(
+        default_factory=lambda: defaultdict(float)
+    )
     people: defaultdict[int, _Means] = field(default_factory=lambda: defaultdict(_Means))
 
     def add(self, compared: _Compared) -> None:
@@ -230,6 +245,8 @@ class _Sums:
             for pair in its.pairs:
                 for person in pair.people:
                     by_person[compared.image.people[person]].append(pair)
+        for labels, share in compared.confusions.items():
+            self.confusions[labels] += share
         for annotator, pairs in by_person.items():
             self.people[annotator].add(pairs)
         if compared.disputed:
@@ -253,6 +270,11 @@ class _Sums:
             for name in names
             if (means := self.labels.get(name)) is not None
         )
+
+    def confusion_figures(self) -> tuple[Confusion, ...]:
+        """Return the largest confusions; of equal ones those that were seen first."""
+        largest = sorted(self.confusions.items(), key=lambda each: -each[1])[:MOST_CONFUSIONS]
+        return tuple(Confusion(*labels, share / self.pictures) for labels, share in largest)
 
     def annotator_figures(self, names: Mapping[int, str]) -> tuple[AnnotatorFigures, ...]:
         """Return the figures of the annotators by name; those without a name come last."""

@@ -70,6 +70,32 @@ class LabelFigures:
 
 
 @dataclass(frozen=True)
+class Confusion:
+    """Two labels that people have given to the same pixels.
+
+    Attributes:
+        label: name of the one.
+        other: name of the other one; "" where a person has given none.
+        share: share of the pixels to which one of two people has given the first, and the other the
+            second: the mean over the pairs of a picture, and then over all pictures. Where labels
+            overlap, the last in the label config counts.
+    """
+
+    label: str
+    other: str
+    share: float
+
+    def to_json(self) -> Json:
+        """Return it as JSON."""
+        return {"label": self.label, "other": self.other, "share": _rounded(self.share)}
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Confusion:
+        """Read what `to_json` has written."""
+        return cls(told["label"], told["other"], told["share"])
+
+
+@dataclass(frozen=True)
 class AnnotatorFigures:
     """Agreement of one annotator with the others.
 
@@ -208,6 +234,8 @@ class AgreementReport:
         disputed: share of the pixels to which not all have given the same labels: the mean over the
             pictures.
         labels: the labels that somebody has painted, in the order of the label config.
+        confusions: labels that people have given to the same pixels, those of most pixels first; of
+            many the first only.
         annotators: by name.
         disputes: the pictures on which people do not agree, the most disputed first; of many the
             first only.
@@ -222,6 +250,7 @@ class AgreementReport:
     seconds: float
     disputed: float
     labels: tuple[LabelFigures, ...] = ()
+    confusions: tuple[Confusion, ...] = ()
     annotators: tuple[AnnotatorFigures, ...] = ()
     disputes: tuple[Dispute, ...] = ()
     dispute_count: int = 0
@@ -241,6 +270,7 @@ class AgreementReport:
             "seconds": round(self.seconds, 3),
             "disputed": _rounded(self.disputed),
             "labels": [each.to_json() for each in self.labels],
+            "confusions": [each.to_json() for each in self.confusions],
             "annotators": [each.to_json() for each in self.annotators],
             "disputes": [
                 each.to_json(rank, pictures=pictures) for rank, each in enumerate(self.disputes, 1)
@@ -260,6 +290,7 @@ class AgreementReport:
             told["seconds"],
             told["disputed"],
             tuple(map(LabelFigures.from_json, told["labels"])),
+            tuple(map(Confusion.from_json, told["confusions"])),
             tuple(map(AnnotatorFigures.from_json, told["annotators"])),
             tuple(map(Dispute.from_json, told["disputes"])),
             told["dispute_count"],

@@ -79,6 +79,12 @@ def _print(report: AgreementReport, console: Console) -> None:
             percent(label.disputed),
             "–" if label.alpha is None else f"{label.alpha:.2f}",
         )
+    confusions = Table(box=None)
+    confusions.add_column("one person")
+    confusions.add_column("another")
+    confusions.add_column("pixels", justify="right")
+    for pair in report.confusions:
+        confusions.add_row(escape(pair.label), escape(pair.other or "nothing"), percent(pair.share))
     annotators = _table("annotator", *shared)
     for each in report.annotators:
         annotators.add_row(
@@ -91,7 +97,7 @@ def _print(report: AgreementReport, console: Console) -> None:
     for dispute in report.disputes:
         item = "" if dispute.item_index is None else str(dispute.item_index + 1)
         disputes.add_row(str(dispute.task), item, str(dispute.people), percent(dispute.disputed))
-    for table in (labels, annotators, disputes):
+    for table in (labels, confusions, annotators, disputes):
         console.print(table)
     has_few = [each.is_of_few for each in report.labels]
     if any(has_few) or any(each.is_of_few for each in report.annotators):

@@ -23,6 +23,7 @@ from backend import create_app
 from backend.agreement.agreement_report import (
     AgreementReport,
     AnnotatorFigures,
+    Confusion,
     Dispute,
     DisputedLabel,
     LabelFigures,
@@ -462,6 +463,7 @@ def test_a_report_on_agreement() -> None:
     report = AgreementReport(
         *(12, 13, 25, 1.5, 0.12344),
         labels=(LabelFigures("car", 9, 0.5, 0.75, 0.4, 0.25),),
+        confusions=(Confusion("car", "tree", 0.12344),),
         annotators=(AnnotatorFigures(5, "Ann", 10, 0.5, None),),
         disputes=(Dispute(3, 1, 2, 0.25, (disputed,), "data:a"),),
         dispute_count=4,
@@ -485,6 +487,7 @@ def test_a_report_on_agreement() -> None:
                 "disputed": 0.25,
             }
         ],
+        "confusions": [{"label": "car", "other": "tree", "share": 0.1234}],
         "annotators": [
             {
                 "annotator": 5,
@@ -511,7 +514,9 @@ def test_a_report_on_agreement() -> None:
         "left_out_count": 2,
     }
     assert json.dumps(report.to_json()) == json.dumps(written)
-    assert AgreementReport.from_json(written) == replace(report, disputed=0.1234)
+    assert AgreementReport.from_json(written) == replace(
+        report, disputed=0.1234, confusions=(Confusion("car", "tree", 0.1234),)
+    )
 
 
 def test_how_right_a_label_was() -> None:

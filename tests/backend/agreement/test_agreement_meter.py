@@ -59,6 +59,9 @@ def test_figures_of_two_tasks() -> None:
     assert car.is_of_few
     # Of the car 1100 values are 1 of all 3200, and the 100 pixels in dispute are two pairs each.
     assert car.alpha == pytest.approx(1 - 3199 * 200 / (2 * 1100 * 2100))
+    assert [(each.label, each.other) for each in report.confusions] == [("tree", ""), ("car", "")]
+    shares = [each.share for each in report.confusions]
+    assert shares == pytest.approx([200 / PIXELS / 2, 100 / PIXELS / 2])
     ann, bob = report.annotators
     assert (ann.annotator, ann.name, ann.pictures) == (1, "Ann Berg", 2)
     assert (bob.annotator, bob.name, bob.pictures) == (2, "bob@example.com", 2)

@@ -34,6 +34,7 @@ def test_figures_are_printed_kept_for_the_page_and_the_tasks_shown_as_a_view(
     said = " ".join(made.output.split())
     assert "in dispute: 25.0 % of the pixels of 1 pictures" in said
     assert "car 1* 50.0 %" in said
+    assert "car nothing 25.0 %" in said
     assert "Ann Berg 1* 50.0 %" in said
     assert "* of few pictures" in said
     assert said.index("Ann Berg") < said.index("bob@example.com")

@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from backend.agreement.agreement_report import (
     AgreementReport,
     AnnotatorFigures,
+    Confusion,
     Dispute,
     DisputedLabel,
     LabelFigures,
@@ -150,6 +151,7 @@ def check_agreement(url: str) -> None:
     report = AgreementReport(
         *(1, 1, 2, 1.5, 0.25),
         labels=(LabelFigures("car", 1, 0.5, 0.75, None, 0.25),),
+        confusions=(Confusion("car", "", 0.25),),
         annotators=(AnnotatorFigures(5, "Ann", 1, 0.5, None),),
         disputes=(dispute,),
         dispute_count=1,

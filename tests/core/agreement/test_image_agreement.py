@@ -78,3 +78,24 @@ def test_a_pixel_is_in_dispute_where_not_all_have_given_it_the_same_labels() -> 
     assert made.disputed_share == pytest.approx(expected.mean())
     assert [*made.labels] == names
     assert [pair.iou for pair in made.labels["car"].pairs] == [0.0, 0.0], "one has painted it"
+
+
+def test_labels_that_are_taken_for_each_other() -> None:
+    """Of three pairs two take 100 px of sky for a car, and one car has 20 px of nothing more."""
+    sky = {"sky": square(5, 5)}
+    more = np.zeros(SIZE_HW, bool)
+    more[5:15, 15:17] = True
+    car = {"car": square(5, 5) | more}
+    made = compare_image([sky, car, sky], ["sky", "tree", "car"], SIZE_HW)
+    pixels = 3 * SIZE_HW[0] * SIZE_HW[1]
+    assert made.confusions == {
+        ("sky", "car"): pytest.approx(200 / pixels),
+        ("car", ""): pytest.approx(40 / pixels),
+    }
+
+
+def test_of_labels_that_overlap_the_last_counts_for_confusions() -> None:
+    both = {"sky": square(5, 5), "car": square(5, 5)}
+    made = compare_image([both, {"car": square(5, 5)}], ["sky", "car"], SIZE_HW)
+    assert made.confusions == {}
+    assert made.disputed_share == pytest.approx(100 / (40 * 60)), "it is a dispute all the same"

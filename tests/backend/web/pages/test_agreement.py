@@ -11,6 +11,7 @@ import pytest
 from backend.agreement.agreement_report import (
     AgreementReport,
     AnnotatorFigures,
+    Confusion,
     Dispute,
     DisputedLabel,
     LabelFigures,
@@ -32,6 +33,7 @@ REPORT = AgreementReport(
         LabelFigures(EVIL, 9, 0.75, 0.875, 0.6543, 0.01),
         LabelFigures("tree", 10, 0.25, None, None, 0.02),
     ),
+    confusions=(Confusion(EVIL, "tree", 0.125), Confusion("tree", "", 0.0625)),
     annotators=(AnnotatorFigures(5, EVIL, 40, 0.8125, 0.9), AnnotatorFigures(6, "", 2, 0.5, 0.25)),
     disputes=(FIRST, SECOND),
     dispute_count=400,
@@ -68,6 +70,7 @@ def test_the_page_shows_all_figures_and_how_many_pictures_they_are_of(
     assert "People do not agree on 3.1 % of a picture's pixels, on average over 41" in text
     assert f"{EVIL}9 few75.0 %87.5 %1.0 %0.65" in text
     assert "tree1025.0 %–2.0 %–" in text
+    assert f"{EVIL}tree12.5 % treenothing6.2 %" in text
     assert f"{EVIL}4081.2 %90.0 %" in text
     assert "User 62 few50.0 %25.0 %" in text
     assert "The picture cannot be read." in text
