@@ -35,7 +35,7 @@ from clearclip_core.agreement.label_agreement import LabelAgreement, PairAgreeme
 MOST_LISTED: Final = 40
 
 #: The confusions that are listed at most.
-MOST_CONFUSIONS: Final = 20
+MOST_CONFUSIONS: Final = 10
 
 #: Of so many tasks that were left out a report says why.
 MOST_LEFT_OUT: Final = 100

@@ -100,7 +100,7 @@ def test_pixels_in_dispute_are_shown_as_pictures_and_their_tasks_as_a_view(
     assert {each["iou"] for each in report["annotators"]} == {report["annotators"][0]["iou"]}
     page.goto(address)
     expect(page.locator("article")).to_have_count(len(report["disputes"]))
-    page.set_viewport_size({"width": 1100, "height": 1500})
+    page.set_viewport_size({"width": 1100, "height": 1340})
     path = PICTURE if os.environ.get("TAKE_PICTURE") else tmp_path / PICTURE.name
     path.write_bytes(settled(page))
     page.set_viewport_size(PHONE)  # type: ignore[arg-type]
