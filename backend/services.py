@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, partial
 
+from backend.agreement.agreement_meter import AgreementMeter
+from backend.agreement.agreement_report import AgreementReport
+from backend.agreement.agreement_store import AgreementStore
 from backend.database.database import Database
 from backend.database.leases import new_owner
 from backend.dataset.archives.archive_maker import ArchiveFiles, ArchiveMaker
@@ -40,7 +43,7 @@ from backend.jobs.token_watch import TokenWatch
 from backend.jobs.webhook_watch import WebhookWatch
 from backend.jobs.withdrawer import Withdrawer
 from backend.jobs.worker import Worker
-from backend.label_errors.review_runs import ReviewRuns
+from backend.label_errors.review_report import ReviewReport
 from backend.label_errors.review_store import ReviewStore
 from backend.label_errors.reviewer import Reviewer
 from backend.label_studio.client import LabelStudioClient
@@ -50,6 +53,7 @@ from backend.prediction.deadline import DeadlineRunner
 from backend.prediction.failures import FailureStore
 from backend.prediction.outbox import PredictionOutbox
 from backend.prediction.predictor import Predictor
+from backend.project_runs import ProjectRuns
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker
 from backend.wording.laboratory import Laboratory
@@ -241,10 +245,23 @@ class Services(LabelStudioServices):
         return ReviewStore(self.database)
 
     @cached_property
-    def review_runs(self) -> ReviewRuns:
+    def review_runs(self) -> ProjectRuns[ReviewReport]:
         """The reviews of annotations that were asked for on the page."""
         client = self.client(retry_for_s=READ_RETRY_FOR_S)
-        return ReviewRuns(None if client is None else self.reviewer(client).review, self.reviews)
+        review = None if client is None else self.reviewer(client).review
+        return ProjectRuns(review, self.reviews.keep, "A review of annotations")
+
+    @cached_property
+    def agreements(self) -> AgreementStore:
+        """The last report on the agreement of each project's annotators."""
+        return AgreementStore(self.database)
+
+    @cached_property
+    def agreement_runs(self) -> ProjectRuns[AgreementReport]:
+        """The measurements of agreement that were asked for on the page."""
+        client = self.client(retry_for_s=READ_RETRY_FOR_S)
+        measure = None if client is None else self.agreement_meter(client).measure
+        return ProjectRuns(measure, self.agreements.keep, "A measurement of agreement")
 
     # ---- parts that differ between the server and the commands ----------------------------------
 
@@ -356,6 +373,14 @@ class Services(LabelStudioServices):
             self.reviews,
         )
 
+    def agreement_meter(self, client: LabelStudioClient) -> AgreementMeter:
+        """Make the meter of agreement.
+
+        Args:
+            client: Label Studio.
+        """
+        return AgreementMeter(client, self.images.read)
+
     def ray_prelabeler(
         self, client: LabelStudioClient, address: str, actors: int | None
     ) -> ClusterPrelabeler:
@@ -415,6 +440,7 @@ class Services(LabelStudioServices):
             "gates": self.gate_runs.run_next,
             "audits": self.gates.check_audits,
             "reviews": self.review_runs.run_next,
+            "agreements": self.agreement_runs.run_next,
         }
         renewals = [
             self.outbox.renew,

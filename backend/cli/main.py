@@ -55,6 +55,11 @@ COMMANDS: Final = {
         "label_errors",
         "List the annotations of a project that disagree most with what the others teach.",
     ),
+    "agreement": CommandSource(
+        "backend.cli.agreement",
+        "agreement",
+        "Measure how far the annotators of a project agree, on tasks that several have annotated.",
+    ),
     "adapt": CommandSource(
         "backend.cli.adapt",
         "adapt",

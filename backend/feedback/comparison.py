@@ -170,6 +170,24 @@ class ImageDiff:
 
 
 @dataclass(frozen=True, eq=False)
+class ImageMasks:
+    """What an annotation has painted on one image of a task.
+
+    Attributes:
+        tag: the image tag of the config.
+        item_index: index in a list of images; None where the tag shows no list.
+        size_hw: height and width in px.
+        masks: name of a label -> (H, W) bool, drawn on each access; a rectangle is filled. To draw
+            a broken region is a ValueError.
+    """
+
+    tag: ImageTag
+    item_index: int | None
+    size_hw: tuple[int, int]
+    masks: Mapping[str, BoolMask]
+
+
+@dataclass(frozen=True, eq=False)
 class AnnotationDiff:
     """The difference between an annotation and the prediction that it began with.
 
@@ -237,8 +255,62 @@ def compare(
     Raises:
         BadRequest: a region cannot be read, or the regions of an image disagree on its size.
     """
+    found = _find_areas(predicted or (), final, config, task)
+    try:
+        check_work((each.size_hw, (each.predicted, each.final)) for each in found)
+        return tuple(_compare_image(each, config, predicted is not None) for each in found)
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
+
+
+def read_masks(result: Result, config: LabelConfig, task: Task) -> tuple[ImageMasks, ...]:
+    """Read what an annotation has painted, by the rules of a comparison; nothing is drawn.
+
+    Args:
+        result: the result of the annotation.
+        config: the project's label config.
+        task: its data say which image tags show lists.
+
+    Returns:
+        The images with a region of a label of the config.
+
+    Raises:
+        BadRequest: a region cannot be read, or the regions of an image disagree on its size.
+    """
+    found = _find_areas((), result, config, task)
+    try:
+        check_work((each.size_hw, (each.final,)) for each in found)
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
+    return tuple(
+        ImageMasks(
+            each.tag, each.item_index, each.size_hw, LazyMasks.of_areas(each.final, each.size_hw)
+        )
+        for each in found
+    )
+
+
+@dataclass(frozen=True)
+class _ImageAreas:
+    """The areas of one image that are compared, by label."""
+
+    tag: ImageTag
+    item_index: int | None
+    size_hw: tuple[int, int]
+    predicted: Mapping[str, list[Area]]
+    final: Mapping[str, list[Area]]
+
+
+def _find_areas(
+    predicted: Result, final: Result, config: LabelConfig, task: Task
+) -> list[_ImageAreas]:
+    """Find the areas of each image that are compared.
+
+    Raises:
+        BadRequest: a region cannot be read, or the regions of an image disagree on its size.
+    """
     names = {control.name for control in (*config.controls, *config.boxes)}
-    before = _by_image(read_areas(predicted or (), names))
+    before = _by_image(read_areas(predicted, names))
     after = _by_image(read_areas(final, names))
     found = []
     for tag in config.images:
@@ -251,22 +323,7 @@ def compare(
             areas = _choose_areas(tag, item if is_list else None, old, new, config)
             if areas is not None:
                 found.append(areas)
-    try:
-        check_work((each.size_hw, (each.predicted, each.final)) for each in found)
-        return tuple(_compare_image(each, config, predicted is not None) for each in found)
-    except ValueError as error:
-        raise BadRequest(str(error)) from None
-
-
-@dataclass(frozen=True)
-class _ImageAreas:
-    """The areas of one image that are compared, by label."""
-
-    tag: ImageTag
-    item_index: int | None
-    size_hw: tuple[int, int]
-    predicted: Mapping[str, list[Area]]
-    final: Mapping[str, list[Area]]
+    return found
 
 
 def _is_list(tag: ImageTag, task: Task) -> bool:

@@ -16,7 +16,6 @@ from backend.inference.image_request import Priority
 from backend.label_errors.annotated_image import LEAVE_OUT, AnnotatedImage, list_images
 from backend.label_errors.place_pictures import place_pictures
 from backend.label_errors.review_report import ReviewReport, Suspicion
-from backend.label_errors.review_runs import Advance
 from backend.label_errors.review_store import ReviewStore
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
@@ -24,6 +23,7 @@ from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.score_options import score_options
 from backend.label_studio.task_filter import TaskFilter
+from backend.project_runs import Advance
 from backend.settings import Settings
 from clearclip_core import RGBArray, Segmentation
 from clearclip_core.adaptation.held_out import HeldOutAdaptations, fit_held_out

@@ -73,6 +73,12 @@ class _Annotation(_Id):
     project: int | None
 
 
+class _User(_Id):
+    first_name: str | None = None
+    last_name: str | None = None
+    email: str | None = None
+
+
 class _Import(_Checked):
     created: int
 
@@ -91,6 +97,7 @@ _ANSWERS: Final = [
         (r"GET .*/api/predictions/\d+/?", _Prediction),
         (r"GET .*/api/annotations/\d+/?", _Annotation),
         (r"GET .*/api/tasks/\d+/annotations/?", list[_Annotation]),
+        (r"GET .*/api/users/?", list[_User]),
         (r"POST .*/import/predictions/?", _Import),
         (r"POST .*/api/predictions/?", _Id),
         (r"POST .*/api/token/refresh/?", _AccessToken),

@@ -160,6 +160,16 @@ class LabelStudioClient:
         )
         return {int(each.id): str(each.title or "") for each in found.items or ()}
 
+    def user_names(self) -> dict[int, str]:
+        """Return the names of people, or e-mail addresses of those without a name: id -> name.
+
+        Raises:
+            StudioRefused: the token may not list people.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        found = self._connection.call(lambda sdk: sdk.users.list(request_options=NO_RETRIES))
+        return {int(each.id or 0): _name(each) for each in found}
+
     def webhooks(self) -> list[Webhook]:
         """List the webhooks of all projects.
 
@@ -385,6 +395,12 @@ class LabelStudioClient:
         """List one page of tasks, and count the tasks of all pages."""
         rows, total = read_rows(self._connection, project, size, page, **which)
         return [Task(row.id, project, row.data or {}) for row in rows], total
+
+
+def _name(user: Any) -> str:
+    """Return the name of a user as the SDK has read it, else the e-mail address."""
+    name = " ".join(each for each in (user.first_name, user.last_name) if each)
+    return name or user.email or ""
 
 
 def _split(ids: Sequence[int]) -> list[tuple[int, ...]]:

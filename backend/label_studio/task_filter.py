@@ -24,6 +24,7 @@ class TaskFilter:
         after_id: has a greater id.
         ids: is one of these; None for no condition.
         min_predictions: has at least so many predictions, of any version.
+        min_annotations: has at least so many annotations; skips do not count.
         scored: has a prediction with a score; the score is told where it is asked for.
         changed_after: it, an annotation or a prediction of it was changed after that time, in
             seconds since the epoch on Label Studio's clock; None for no condition.
@@ -38,6 +39,7 @@ class TaskFilter:
     after_id: int = 0
     ids: tuple[int, ...] | None = None
     min_predictions: int = 0
+    min_annotations: int = 0
     scored: bool = False
     changed_after: float | None = None
     newest_change_first: bool = False
@@ -69,6 +71,8 @@ class TaskFilter:
             require("draft_exists", "equal", "Boolean", True)
         if self.min_predictions:
             require("total_predictions", "greater_or_equal", "Number", self.min_predictions)
+        if self.min_annotations:
+            require("total_annotations", "greater_or_equal", "Number", self.min_annotations)
         if self.scored:
             require("predictions_score", "greater_or_equal", "Number", 0)
         if self.changed_after is not None:

@@ -25,6 +25,7 @@ from backend.web.middleware.request_log import add_request_log
 from backend.web.ml_backend.admission import Admission
 from backend.web.ml_backend.routes import MlBackendRoutes
 from backend.web.ml_backend.webhooks import WebhookHandler
+from backend.web.pages.agreement import AgreementRoutes
 from backend.web.pages.connection_status import ConnectionStatus
 from backend.web.pages.dashboard import DashboardRoutes
 from backend.web.pages.datasets import DatasetRoutes
@@ -141,6 +142,12 @@ def _pages(
         services.client(retry_for_s=READ_RETRY_FOR_S),
         files,
         body,
+    ).blueprint()
+    yield AgreementRoutes(
+        services.agreement_runs,
+        services.agreements,
+        services.client(retry_for_s=READ_RETRY_FOR_S),
+        files,
     ).blueprint()
     yield LearningRoutes(settings, learner, describe, files, body).blueprint()
 

@@ -20,6 +20,14 @@ from safetensors import safe_open
 from sqlalchemy import text
 
 from backend import create_app
+from backend.agreement.agreement_report import (
+    AgreementReport,
+    AnnotatorFigures,
+    Confusion,
+    Dispute,
+    DisputedLabel,
+    LabelFigures,
+)
 from backend.database.database import Database
 from backend.errors import ImageNotFound
 from backend.feedback.annotation_store import AnnotationStore
@@ -265,7 +273,7 @@ def columns_of(store: JobStore) -> dict[str, list[str]]:
             name: list(connection.execute(text(f"SELECT * FROM {name}")).keys())
             for name in (
                 *(*names, "lessons", "threshold_sums", "learned_versions", "learners"),
-                *("gates", "gate_tasks", "label_reviews", "confirmed_annotations"),
+                *("gates", "gate_tasks", "label_reviews", "confirmed_annotations", "agreements"),
             )
         }
 
@@ -300,6 +308,7 @@ def test_the_columns_of_the_tables() -> None:
         ],
         "label_reviews": ["project", "finished", "report"],
         "confirmed_annotations": ["project", "annotation", "updated"],
+        "agreements": ["project", "finished", "report"],
         "lessons": [
             *("annotation", "model", "picture", "project", "digest", "paint", "learned"),
             "example",
@@ -447,6 +456,67 @@ def test_a_review_of_annotations() -> None:
     assert json.dumps(report.to_json()) == json.dumps(written)
     read = ReviewReport.from_json(written)
     assert read == replace(report, suspicions=(found, replace(missing, score=1.2346)))
+
+
+def test_a_report_on_agreement() -> None:
+    disputed = DisputedLabel("car", 0.5, None, 0.25)
+    report = AgreementReport(
+        *(12, 13, 25, 1.5, 0.12344),
+        labels=(LabelFigures("car", 9, 0.5, 0.75, 0.4, 0.25),),
+        confusions=(Confusion("car", "tree", 0.12344),),
+        annotators=(AnnotatorFigures(5, "Ann", 10, 0.5, None),),
+        disputes=(Dispute(3, 1, 2, 0.25, (disputed,), "data:a"),),
+        dispute_count=4,
+        left_out={9: "Gone."},
+        left_out_count=2,
+    )
+    written = {
+        "tasks": 12,
+        "pictures": 13,
+        "annotations": 25,
+        "seconds": 1.5,
+        "disputed": 0.1234,
+        "labels": [
+            {
+                "label": "car",
+                "pictures": 9,
+                "few": True,
+                "iou": 0.5,
+                "boundary_f": 0.75,
+                "alpha": 0.4,
+                "disputed": 0.25,
+            }
+        ],
+        "confusions": [{"label": "car", "other": "tree", "share": 0.1234}],
+        "annotators": [
+            {
+                "annotator": 5,
+                "name": "Ann",
+                "pictures": 10,
+                "few": False,
+                "iou": 0.5,
+                "boundary_f": None,
+            }
+        ],
+        "disputes": [
+            {
+                "task": 3,
+                "item_index": 1,
+                "people": 2,
+                "disputed": 0.25,
+                "labels": [{"label": "car", "iou": 0.5, "boundary_f": None, "disputed": 0.25}],
+                "rank": 1,
+                "picture": "data:a",
+            }
+        ],
+        "dispute_count": 4,
+        "left_out": [{"task": 9, "reason": "Gone."}],
+        "left_out_count": 2,
+    }
+    assert json.dumps(report.to_json()) == json.dumps(written)
+    assert AgreementReport.from_json(written) == replace(
+        report, disputed=0.1234, confusions=(Confusion("car", "tree", 0.1234),)
+    )
 
 
 def test_how_right_a_label_was() -> None:

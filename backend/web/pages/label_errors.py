@@ -11,11 +11,12 @@ from flask import Blueprint, Response, request, url_for
 
 from backend.errors import BackendError, BadRequest, LearningRefused, ModelUnavailable
 from backend.feedback.learning.example_store import ExampleStore
-from backend.label_errors.review_runs import ReviewRuns
+from backend.label_errors.review_report import ReviewReport
 from backend.label_errors.review_store import ReviewStore, StoredReview
 from backend.label_errors.review_view import VIEW_TITLE, make_view
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.files import LabelStudioFiles
+from backend.project_runs import ProjectRuns
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
 from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, parse_confirmation
@@ -46,7 +47,7 @@ class LabelErrorRoutes:
         body: reads the bodies of requests.
     """
 
-    runs: ReviewRuns
+    runs: ProjectRuns[ReviewReport]
     store: ReviewStore
     examples: ExampleStore
     tasks: Callable[[Iterable[int]], Mapping[int, int]]

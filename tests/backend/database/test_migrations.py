@@ -30,6 +30,7 @@ from backend.jobs.job_store import JobStore
 from tests.backend.fakes.old_databases import (
     EARLIEST,
     STATES,
+    check_agreement,
     check_feedback,
     check_jobs,
     check_review,
@@ -137,6 +138,8 @@ def test_every_earlier_database_is_read_after_its_upgrade(url: str, state: str) 
         check_feedback(url)
     if "label_reviews" in before:
         check_review(url)
+    if "agreements" in before:
+        check_agreement(url)
 
 
 @pytest.mark.parametrize("state", ["partial", "0000_head"])

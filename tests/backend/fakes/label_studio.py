@@ -41,6 +41,7 @@ class FakeStudio:
         late: predictions are stored, and then the answer is an error, so many times.
         now: its clock: the time of the last change, in seconds since the epoch.
         files: path -> content of the files that it hands out.
+        users: what it tells of its users; None refuses to.
         made: task -> when it was created; 0 where it is not here.
         changed: task -> when it, or an annotation of it, was changed last; else when it was made.
     """
@@ -65,6 +66,7 @@ class FakeStudio:
     files: dict[str, bytes] = field(default_factory=dict)
     lock: Any = field(default_factory=threading.RLock)
     now: float = 1e9
+    users: list[dict[str, Any]] | None = field(default_factory=list)
     made: dict[int, float] = field(default_factory=dict)
     changed: dict[int, float] = field(default_factory=dict)
     _ids: Iterator[int] = field(default_factory=lambda: count(1))
@@ -153,6 +155,10 @@ class FakeStudio:
             return _json({"count": len(found), "next": None, "previous": None, "results": found})
         if path == f"/api/projects/{self.project}/import/predictions":
             return self._import(json.loads(asked.body))
+        if path == "/api/users":
+            if self.users is None:
+                return _json({"detail": "You do not have permission."}, 403)
+            return _json(self.users)
         if path == "/api/webhooks":
             return _json(self.webhooks)
         if path == "/api/ml" and given["project"] == str(self.project):
@@ -282,6 +288,11 @@ class FakeStudio:
     def _is_annotated(self, task: int) -> bool:
         return task in {*self.annotated, *(each["task"] for each in self.annotations.values())}
 
+    def _count(self, task: int) -> int:
+        """As seen: skips do not count."""
+        own = (each for each in self.annotations.values() if each["task"] == task)
+        return sum(not each["was_cancelled"] for each in own)
+
     def _fits(self, task: int, query: str) -> bool:
         asked = json.loads(query)
         included = asked.get("selectedItems", {}).get("included")
@@ -296,6 +307,7 @@ class FakeStudio:
                 ("predictions_model_versions", "not_contains"): lambda v: v[0] not in versions,
                 ("total_annotations", "equal"): lambda v: self._is_annotated(task) == bool(v),
                 ("total_annotations", "greater"): lambda v: self._is_annotated(task),
+                ("total_annotations", "greater_or_equal"): lambda v: self._count(task) >= v,
                 ("draft_exists", "equal"): lambda v: (task in self.drafted) == v,
                 ("updated_at", "greater"): lambda v: self._changed_at(task) > _read(v),
                 ("total_predictions", "greater_or_equal"): lambda v: len(versions) >= v,

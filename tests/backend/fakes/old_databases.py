@@ -15,6 +15,15 @@ import psycopg
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.engine import make_url
 
+from backend.agreement.agreement_report import (
+    AgreementReport,
+    AnnotatorFigures,
+    Confusion,
+    Dispute,
+    DisputedLabel,
+    LabelFigures,
+)
+from backend.agreement.agreement_store import AgreementStore, StoredAgreement
 from backend.database.database import Database
 from backend.database.migrations.revisions import revisions, upgrade
 from backend.feedback.annotation_store import AnnotationStore
@@ -131,6 +140,25 @@ def check_review(url: str) -> None:
     report = ReviewReport(4, 3, 1.5, (suspicion,), {9: "Gone."}, 1)
     assert store.last(7) == StoredReview(1700000010.5, report)
     assert store.confirmed(7) == {12: 1700000000.25}
+
+
+def check_agreement(url: str) -> None:
+    """Check that the store reads the report on agreement of `make_old`."""
+    dispute = Dispute(
+        *(3, None, 2, 0.25, (DisputedLabel("car", 0.5, 0.75, 0.25),)),
+        picture="data:image/jpeg;base64,/9j/",
+    )
+    report = AgreementReport(
+        *(1, 1, 2, 1.5, 0.25),
+        labels=(LabelFigures("car", 1, 0.5, 0.75, None, 0.25),),
+        confusions=(Confusion("car", "", 0.25),),
+        annotators=(AnnotatorFigures(5, "Ann", 1, 0.5, None),),
+        disputes=(dispute,),
+        dispute_count=1,
+        left_out={9: "Gone."},
+        left_out_count=1,
+    )
+    assert AgreementStore(Database(url)).last(7) == StoredAgreement(1700000010.5, report)
 
 
 def check_feedback(url: str) -> None:

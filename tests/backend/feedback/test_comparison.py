@@ -14,7 +14,13 @@ from label_studio_sdk.converter import brush
 from PIL import Image
 
 from backend.errors import BadRequest
-from backend.feedback.comparison import AnnotationDiff, LabelDiff, compare, predicted_scores
+from backend.feedback.comparison import (
+    AnnotationDiff,
+    LabelDiff,
+    compare,
+    predicted_scores,
+    read_masks,
+)
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 
@@ -206,6 +212,32 @@ def test_pictures_of_a_list_are_told_apart() -> None:
     assert [each.changes[0].accepted for each in pictures] == [0, 1, 0]
     changes = AnnotationDiff(3, 7, TASK, CONFIG, pictures, 1.0).changes
     assert [LabelDiff.from_json(each.to_json()).image for each in changes] == [0, 1, 2]
+
+
+def test_masks_are_read_by_the_rules_of_a_comparison() -> None:
+    annotation = [
+        region("a", "c", LEFT),
+        region("b", "Dog", ~LEFT),
+        shape("rectanglelabels", "box", "Car", {"x": 0, "y": 0, "width": 100, "height": 100}),
+        region("p", "Sky", LEFT, to_name="pages", item_index=1),
+    ]
+    compared, read = compare(None, annotation, CONFIG, TASK), read_masks(annotation, CONFIG, TASK)
+    for one, other in zip(compared, read, strict=True):
+        assert (other.tag, other.item_index, other.size_hw) == (
+            *(one.tag, one.item_index),
+            one.size_hw,
+        )
+        assert [*other.masks] == [*one.final]
+    assert np.array_equal(read[0].masks["Car"], LEFT), "not the box around it"
+    with pytest.raises(BadRequest):
+        read_masks([region("a", "Car", LEFT) | {"value": None}], CONFIG, TASK)
+    (cut,) = read_masks(
+        [region("a", "Car", LEFT) | {"value": {"rle": [1, 2], "brushlabels": ["Car"]}}],
+        CONFIG,
+        TASK,
+    )
+    with pytest.raises(ValueError, match="brush region of Car is broken"):
+        cut.masks["Car"]
 
 
 def test_without_a_prediction_there_are_masks_and_nothing_to_compare() -> None:

@@ -30,6 +30,11 @@ def test_labeled_tasks() -> None:
     assert (item["operator"], item["value"]) == ("greater", 0)
 
 
+def test_tasks_with_several_annotations() -> None:
+    (item,) = json.loads(TaskFilter(min_annotations=2).query())["filters"]["items"]
+    assert [*item.values()] == ["filter:tasks:total_annotations", "greater_or_equal", "Number", 2]
+
+
 def test_tasks_with_a_score() -> None:
     (item,) = json.loads(TaskFilter(scored=True).query())["filters"]["items"]
     assert [*item.values()] == ["filter:tasks:predictions_score", "greater_or_equal", "Number", 0]

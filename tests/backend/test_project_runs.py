@@ -1,32 +1,35 @@
-"""Reviews are made one after the other; a project has one at a time."""
+"""Runs over projects are done one after the other; a project has one at a time."""
 
 from __future__ import annotations
 
 import pytest
 
-from backend.database.database import Database
+from backend import project_runs
 from backend.errors import Busy, ModelUnavailable
-from backend.label_errors.review_report import ReviewReport
-from backend.label_errors.review_runs import MAX_WAITING, Advance, ReviewRuns
-from backend.label_errors.review_store import ReviewStore
+from backend.project_runs import MAX_WAITING, Advance, ProjectRuns
 
 
-def review(project: int, advance: Advance) -> ReviewReport:
+def count(project: int, advance: Advance) -> int:
     if project == 1:
         raise ModelUnavailable("The model is away.")
     if project == 2:
         raise ZeroDivisionError
     advance(2, 3)
-    return ReviewReport(3, 0, 0.5)
+    return 3
 
 
 @pytest.fixture
-def store() -> ReviewStore:
-    return ReviewStore(Database("sqlite://"))
+def kept() -> dict[int, int]:
+    """Project -> its last report."""
+    return {}
 
 
-def test_a_review_is_made_and_kept(store: ReviewStore) -> None:
-    runs = ReviewRuns(review, store)
+@pytest.fixture
+def runs(kept: dict[int, int]) -> ProjectRuns[int]:
+    return ProjectRuns(count, kept.__setitem__, "A count")
+
+
+def test_a_report_is_made_and_kept(runs: ProjectRuns[int], kept: dict[int, int]) -> None:
     assert runs.get(7) is None
     run = runs.request(7)
     assert (run.state, run.is_over) == ("queued", False)
@@ -36,20 +39,17 @@ def test_a_review_is_made_and_kept(store: ReviewStore) -> None:
     assert done is not None
     assert (done.state, done.done, done.total) == ("done", 2, 3)
     assert not runs.run_next()
-    kept = store.last(7)
-    assert kept is not None
-    assert kept.report.reviewed == 3
+    assert kept == {7: 3}
     assert runs.request(7).state == "queued", "annotations may have changed"
 
 
 @pytest.mark.parametrize(
     ("project", "reason"), [(1, "The model is away."), (2, "Unexpected ZeroDivisionError")]
 )
-def test_what_fails_says_why_and_the_last_review_stays(
-    store: ReviewStore, project: int, reason: str
+def test_what_fails_says_why_and_the_last_report_stays(
+    runs: ProjectRuns[int], kept: dict[int, int], project: int, reason: str
 ) -> None:
-    store.keep(project, ReviewReport(9, 0, 0.5))
-    runs = ReviewRuns(review, store)
+    kept[project] = 9
     runs.request(project)
     runs.request(7)
     assert runs.run_next()
@@ -57,22 +57,18 @@ def test_what_fails_says_why_and_the_last_review_stays(
     failed = runs.get(project)
     assert failed is not None
     assert (failed.state, failed.reason[: len(reason)]) == ("failed", reason)
-    kept = store.last(project)
-    assert kept is not None
-    assert kept.report.reviewed == 9
+    assert kept == {project: 9, 7: 3}
 
 
-def test_few_wait(store: ReviewStore) -> None:
-    runs = ReviewRuns(review, store)
+def test_few_wait(runs: ProjectRuns[int]) -> None:
     for project in range(10, 10 + MAX_WAITING):
         runs.request(project)
     with pytest.raises(Busy):
         runs.request(7)
 
 
-def test_the_newest_are_kept(store: ReviewStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend.label_errors.review_runs.MAX_KEPT", 3)
-    runs = ReviewRuns(review, store)
+def test_the_newest_are_kept(runs: ProjectRuns[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(project_runs, "MAX_KEPT", 3)
     for project in range(10, 15):
         runs.request(project)
         runs.run_next()
@@ -82,7 +78,7 @@ def test_the_newest_are_kept(store: ReviewStore, monkeypatch: pytest.MonkeyPatch
     assert all(runs.get(project) for project in range(20, 25)), "none that waits is forgotten"
 
 
-def test_without_a_token_nothing_runs(store: ReviewStore) -> None:
-    runs = ReviewRuns(None, store)
+def test_without_a_token_nothing_runs(kept: dict[int, int]) -> None:
+    runs = ProjectRuns(None, kept.__setitem__, "A count")
     runs.request(7)
     assert not runs.run_next()

@@ -1,0 +1,1 @@
+"""Measure how far the annotations of several people agree."""

@@ -1,0 +1,123 @@
+"""Serve how far the annotators of projects agree, and where they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from flask import Blueprint, Response, request, url_for
+
+from backend.agreement.agreement_report import AgreementReport
+from backend.agreement.agreement_store import AgreementStore
+from backend.agreement.agreement_view import VIEW_TITLE, make_view
+from backend.errors import BackendError, BadRequest
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.files import LabelStudioFiles
+from backend.project_runs import ProjectRuns
+from backend.web.middleware.responses import json_response, see_other
+from backend.web.pages.forms import FORM_TYPE
+from backend.web.pages.html import html_page, is_for_people
+
+Json = dict[str, Any]
+
+#: The start of each route; the number of a project is one that a database can hold.
+_AGREEMENT: Final = "/projects/<int(min=1, max=2147483647):project>/agreement"
+
+_NO_KEY: Final = (
+    "Annotations are read from Label Studio: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class AgreementRoutes:
+    """Answer the routes of ``/projects/<id>/agreement``; a page shows the last report.
+
+    Args:
+        runs: the measurements of this process.
+        store: the last reports.
+        client: Label Studio; None without a token.
+        files: makes links to Label Studio.
+    """
+
+    runs: ProjectRuns[AgreementReport]
+    store: AgreementStore
+    client: LabelStudioClient | None
+    files: LabelStudioFiles
+
+    def blueprint(self) -> Blueprint:
+        """Make the blueprint of these routes."""
+        routes = Blueprint("agreement", __name__)
+        routes.add_url_rule(_AGREEMENT, "page", self.page, methods=["GET"])
+        routes.add_url_rule(f"{_AGREEMENT}.json", "figures", self.figures, methods=["GET"])
+        routes.add_url_rule(_AGREEMENT, "start", self.start, methods=["POST"])
+        routes.add_url_rule(f"{_AGREEMENT}/view", "view", self.make_view, methods=["POST"])
+        return routes
+
+    def page(self, project: int) -> Response:
+        """Answer a browser with the page, and a program with its JSON."""
+        return self._page(project) if is_for_people() else self.figures(project)
+
+    def figures(self, project: int) -> Response:
+        """Answer with the last report and the measurement that was asked for last, as JSON."""
+        return json_response(self._describe(project))
+
+    def start(self, project: int) -> Response:
+        """Ask for a measurement."""
+        return self._act(project, lambda: self._start(project), 202)
+
+    def make_view(self, project: int) -> Response:
+        """Make a view in Label Studio that lists the most disputed tasks."""
+        return self._act(project, lambda: self._make_view(project))
+
+    def _act(self, project: int, action: Callable[[], None], status: int = 200) -> Response:
+        """Act, and answer with the page or with what it would show."""
+        is_form = request.mimetype == FORM_TYPE
+        try:
+            action()
+        except BackendError as error:
+            if not is_form:
+                raise
+            return self._page(project, error)
+        if is_form:
+            return see_other(url_for("agreement.page", project=project))
+        return json_response(self._describe(project, pictures=False), status)
+
+    def _start(self, project: int) -> None:
+        self._required_client()
+        self.runs.request(project)
+
+    def _make_view(self, project: int) -> None:
+        client, last = self._required_client(), self.store.last(project)
+        if last is None:
+            raise BadRequest("Agreement was not measured yet.")
+        make_view(client, project, last.report)
+
+    def _required_client(self) -> LabelStudioClient:
+        if self.client is None:
+            raise BadRequest(_NO_KEY)
+        return self.client
+
+    def _describe(self, project: int, *, pictures: bool = True) -> Json:
+        """Return what the page shows; while a measurement waits or runs, without its pictures."""
+        last, run = self.store.last(project), self.runs.get(project)
+        pictures = pictures and (run is None or run.is_over)  # the page loads itself all the time
+        return {
+            "project": project,
+            "run": None if run is None else run.to_json(),
+            "finished": None if last is None else last.finished,
+            "report": None if last is None else last.report.to_json(pictures=pictures),
+        }
+
+    def _page(self, project: int, refusal: BackendError | None = None) -> Response:
+        response = html_page(
+            "agreement.html",
+            agreement=self._describe(project),
+            url=self.files.task_url(project),
+            view_title=VIEW_TITLE,
+            no_key="" if self.client is not None else _NO_KEY,
+            refusal=refusal,
+        )
+        if refusal is not None:
+            response.status_code = refusal.http_status
+        return response

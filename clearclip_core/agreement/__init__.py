@@ -1,0 +1,1 @@
+"""Compare what several people have painted on one image."""

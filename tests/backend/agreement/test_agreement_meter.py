@@ -1,0 +1,200 @@
+"""Agreement of a project's people against counts by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from backend.agreement import agreement_meter, shared_image
+from backend.agreement.agreement_meter import AgreementMeter
+from backend.agreement.agreement_report import AgreementReport
+from backend.label_studio.annotation_writer import GATE_IMPORT, import_id
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio_services import LabelStudioServices
+from backend.settings import Settings
+from tests.backend.agreement.shared_project import (
+    HEIGHT,
+    WIDTH,
+    boxed,
+    brushed,
+    outlined,
+    shared_studio,
+)
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+
+PIXELS = HEIGHT * WIDTH
+LEFT, RIGHT = (0, 0, 20, 20), (20, 0, 20, 20)
+
+
+def measured(
+    studio: FakeStudio, advance: Callable[[int, int], None] = lambda _done, _all: None
+) -> AgreementReport:
+    read = LabelStudioServices(Settings()).images.read
+    with studio.served() as server:
+        client = LabelStudioClient(server.url, TOKEN, retry_for_s=1)
+        return AgreementMeter(client, read).measure(7, advance)
+
+
+def test_figures_of_two_tasks() -> None:
+    """Task 1: all of the car is shared, but one has a tree more. Task 2: half of the car is."""
+    told: list[tuple[int, int]] = []
+    report = measured(
+        shared_studio(
+            [(1, [brushed(LEFT)]), (2, [brushed(LEFT), brushed((20, 0, 10, 20), "tree")])],
+            [(1, [brushed((0, 0, 20, 10))]), (2, [brushed((0, 0, 10, 10))])],
+            [(1, [brushed(LEFT)])],
+        ),
+        lambda *step: told.append(step),
+    )
+    assert (report.tasks, report.pictures, report.annotations) == (2, 2, 4)
+    assert told == [(1, 2), (2, 2)], "the task of one person is not read"
+    assert report.disputed == pytest.approx((200 / PIXELS + 100 / PIXELS) / 2)
+    car, tree = report.labels
+    assert (car.label, car.pictures, car.iou) == ("car", 2, pytest.approx((1 + 0.5) / 2))
+    assert car.disputed == pytest.approx((0 + 100 / PIXELS) / 2)
+    assert (tree.label, tree.pictures, tree.iou, tree.boundary_f) == ("tree", 1, 0.0, 0.0)
+    assert tree.disputed == pytest.approx(200 / PIXELS)
+    assert car.is_of_few
+    # Of the car 1100 values are 1 of all 3200, and the 100 pixels in dispute are two pairs each.
+    assert car.alpha == pytest.approx(1 - 3199 * 200 / (2 * 1100 * 2100))
+    assert [(each.label, each.other) for each in report.confusions] == [("tree", ""), ("car", "")]
+    shares = [each.share for each in report.confusions]
+    assert shares == pytest.approx([200 / PIXELS / 2, 100 / PIXELS / 2])
+    ann, bob = report.annotators
+    assert (ann.annotator, ann.name, ann.pictures) == (1, "Ann Berg", 2)
+    assert (bob.annotator, bob.name, bob.pictures) == (2, "bob@example.com", 2)
+    assert ann.iou == bob.iou == pytest.approx(((1 + 0) / 2 + 0.5) / 2)
+    first, second = report.disputes
+    assert (first.task, first.people, first.disputed) == (1, 2, pytest.approx(200 / PIXELS))
+    assert [each.label for each in first.labels] == ["tree"]
+    assert (second.task, second.labels[0].iou) == (2, pytest.approx(0.5))
+    assert first.picture.startswith("data:image/jpeg;base64,")
+    assert (report.dispute_count, report.left_out) == (2, {})
+
+
+def test_each_picture_counts_once_however_many_people_there_are() -> None:
+    """Of three pairs on task 1 one agrees on the car; the pair of task 2 agrees."""
+    report = measured(
+        shared_studio(
+            [(1, [brushed(LEFT)]), (2, [brushed(LEFT)]), (3, [brushed(RIGHT)])],
+            [(1, [brushed(LEFT)]), (2, [brushed(LEFT)])],
+        )
+    )
+    assert report.labels[0].iou == pytest.approx((1 / 3 + 1) / 2)
+    figures = {each.annotator: (each.pictures, each.iou) for each in report.annotators}
+    assert figures == {
+        1: (2, pytest.approx((1 / 2 + 1) / 2)),
+        2: (2, pytest.approx((1 / 2 + 1) / 2)),
+        3: (1, 0.0),
+    }
+    assert [each.annotator for each in report.annotators] == [1, 2, 3], "no name: last"
+    assert report.disputes[0].disputed == 1
+
+
+def test_the_newest_of_each_person_counts_and_no_other() -> None:
+    studio = shared_studio([(1, [brushed(LEFT)]), (2, [brushed(LEFT)])], [], [], [])
+    studio.annotate(1, [brushed(RIGHT)], created=-5.0, completed_by=1)
+    studio.annotate(1, [brushed(RIGHT)], was_cancelled=True, completed_by=3)
+    for task, more in (
+        (2, {"completed_by": 1}),
+        (3, {"completed_by": 2, "import_id": import_id(GATE_IMPORT)}),
+        (4, {"completed_by": None}),
+    ):
+        studio.annotate(task, [brushed(LEFT)], completed_by=1)
+        studio.annotate(task, [brushed(RIGHT)], created=9.0, **more)
+    report = measured(studio)
+    assert (report.tasks, report.annotations, report.left_out) == (1, 2, {})
+    assert (report.labels[0].iou, report.disputed, report.disputes) == (1.0, 0.0, ())
+
+
+def test_all_kinds_of_regions_aliases_and_filled_rectangles_are_compared() -> None:
+    box = (4, 4, 10, 8)
+    report = measured(
+        shared_studio(
+            [(1, [brushed(box, "c")]), (2, [outlined(box)])],
+            [(1, [boxed(box)]), (2, [boxed((4, 4, 10, 4))])],
+        )
+    )
+    car, sign = report.labels
+    assert (car.label, car.pictures, car.iou) == ("car", 1, 1.0)
+    assert (sign.label, sign.pictures, sign.iou) == ("sign", 1, pytest.approx(0.5))
+
+
+def test_who_submits_nothing_has_painted_nothing() -> None:
+    report = measured(shared_studio([(1, [brushed(LEFT)]), (2, [])], [(1, []), (2, [])]))
+    assert (report.tasks, report.labels[0].iou) == (1, 0.0), "without a region there is no picture"
+
+
+def broken(region: dict[str, Any]) -> dict[str, Any]:
+    return region | {"value": region["value"] | {"rle": region["value"]["rle"][:20]}}
+
+
+def test_a_task_that_cannot_be_compared_is_left_out_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    larger = brushed(LEFT) | {"original_width": WIDTH + 1}
+    tasks = [
+        [(1, [brushed(LEFT)]), (2, [brushed(LEFT)])],
+        [(1, [brushed(LEFT)]), (2, [larger])],
+        [(1, [brushed(LEFT)]), (2, [broken(brushed(LEFT))])],
+        [(1, [brushed(LEFT)]), (2, [brushed(LEFT) | {"value": None}])],
+        [(person, [brushed(LEFT)]) for person in (1, 2, 3)],
+    ]
+    monkeypatch.setattr(agreement_meter, "MOST_LEFT_OUT", 3)
+    monkeypatch.setattr(shared_image, "MOST_PX", 2 * PIXELS)
+    report = measured(shared_studio(*tasks))
+    assert report.tasks == 1
+    assert [*report.left_out] == [2, 3, 4]
+    assert report.left_out_count == 4
+    assert "different sizes" in report.left_out[2]
+    assert "brush region of car is broken" in report.left_out[3]
+    with pytest.raises(ValueError, match=r"No task can be compared\. .*different sizes"):
+        measured(shared_studio(*tasks[1:]))
+
+
+def test_without_several_people_there_is_nothing_to_compare() -> None:
+    with pytest.raises(ValueError, match="No task has annotations of several people"):
+        measured(shared_studio([(1, [brushed(LEFT)])]))
+
+
+def test_of_many_disputes_the_largest_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agreement_meter, "MOST_LISTED", 2)
+    widths = (3, 7, 5, 7)
+    report = measured(
+        shared_studio(*([(1, [brushed((0, 0, width, 20))]), (2, [])] for width in widths))
+    )
+    assert ([each.task for each in report.disputes], report.dispute_count) == ([2, 4], 4)
+
+
+def test_an_image_that_cannot_be_read_has_no_picture_and_all_figures() -> None:
+    studio = shared_studio([(1, [brushed(LEFT)]), (2, [])])
+    studio.tasks[1] = {"image": "data:,"}
+    report = measured(studio)
+    assert (report.disputes[0].picture, report.disputes[0].disputed) == ("", 0.5)
+
+
+def test_each_picture_of_a_list_is_compared_by_itself() -> None:
+    studio = shared_studio([])
+    studio.label_config = studio.label_config.replace('value="$image"', 'valueList="$images"')
+    studio.tasks[1] = {"images": [studio.tasks[1]["image"]] * 3}
+    for person, index in ((1, 0), (2, 0), (1, 2)):
+        result = [brushed(LEFT) | {"item_index": index}]
+        known = next((a for a in studio.annotations.values() if a["completed_by"] == person), None)
+        if known:
+            known["result"] += result
+        else:
+            studio.annotate(1, result, completed_by=person)
+    report = measured(studio)
+    assert (report.tasks, report.pictures, report.annotations) == (1, 2, 2)
+    assert [(each.item_index, each.disputed) for each in report.disputes] == [(2, 0.5)]
+
+
+def test_without_the_right_to_list_people_they_have_no_names() -> None:
+    studio = shared_studio([(1, [brushed(LEFT)]), (2, [])])
+    studio.users = None
+    assert [(each.annotator, each.name) for each in measured(studio).annotators] == [
+        (1, ""),
+        (2, ""),
+    ]

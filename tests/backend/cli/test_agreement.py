@@ -1,0 +1,46 @@
+"""`clearclip-backend agreement` as a person uses it, with a stand-in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from backend.agreement.agreement_store import AgreementStore
+from backend.cli.main import main
+from backend.database.database import Database
+from backend.settings import Settings
+from tests.backend.agreement.shared_project import brushed, shared_studio
+from tests.backend.fakes.label_studio import TOKEN
+
+
+def test_figures_are_printed_kept_for_the_page_and_the_tasks_shown_as_a_view(
+    tmp_path: Path,
+) -> None:
+    studio = shared_studio(
+        [(1, [brushed((0, 0, 20, 20))]), (2, [brushed((0, 0, 10, 20))])], [(1, []), (2, [])]
+    )
+    studio.annotate(2, [brushed((0, 0, 5, 5), "no label")], completed_by=1)
+    out = tmp_path / "out.json"
+    with studio.served() as server:
+        reach = [f"--label-studio-url={server.url}", f"--label-studio-api-key={TOKEN}"]
+        command = ["agreement", "--project=7", *reach, f"--json={out}", "--view"]
+        refused = CliRunner().invoke(main, command, input="n\n")
+        assert refused.exit_code == 1
+        assert not studio.tabs
+        made = CliRunner().invoke(main, command, input="y\n")
+    assert made.exit_code == 0, made.output
+    said = " ".join(made.output.split())
+    assert "in dispute: 25.0 % of the pixels of 1 pictures" in said
+    assert "car 1* 50.0 %" in said
+    assert "car nothing 25.0 %" in said
+    assert "Ann Berg 1* 50.0 %" in said
+    assert "* of few pictures" in said
+    assert said.index("Ann Berg") < said.index("bob@example.com")
+    assert len(studio.tabs) == 1
+    told = json.loads(out.read_text())
+    assert told["disputes"][0]["task"] == 1
+    kept = AgreementStore(Database.from_settings(Settings())).last(7)
+    assert kept is not None
+    assert json.loads(json.dumps(kept.report.to_json())) == told

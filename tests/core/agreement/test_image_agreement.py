@@ -1,0 +1,101 @@
+"""Agreement on an image against counts by hand and a comparison of whole masks."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from clearclip_core import BoolMask
+from clearclip_core.agreement.image_agreement import compare_image
+from clearclip_core.agreement.label_agreement import LabelAgreement, compare_people
+from clearclip_core.evaluation.boundary_match import Edge, boundary_f, tolerance_px
+from clearclip_core.evaluation.mask_overlap import MaskOverlap
+
+SIZE_HW = (40, 60)
+
+
+def square(top: int, left: int, side: int = 10) -> BoolMask:
+    mask = np.zeros(SIZE_HW, bool)
+    mask[top : top + side, left : left + side] = True
+    return mask
+
+
+def compared(*masks: BoolMask | None) -> LabelAgreement:
+    return compare_people(masks, np.zeros(SIZE_HW, bool))
+
+
+def test_pairs_pixels_and_values_of_three_people() -> None:
+    """Two squares of 100 px that share 50; the third person has left the label out."""
+    made = compared(square(5, 5), square(5, 10), None)
+    assert [(pair.people, pair.iou) for pair in made.pairs] == [
+        ((0, 1), pytest.approx(50 / 150)),
+        ((0, 2), 0.0),
+        ((1, 2), 0.0),
+    ]
+    assert [pair.boundary_f for pair in made.pairs][1:] == [0.0, 0.0]
+    assert made.disputed_px == 150
+    assert (made.values.ones, made.values.values) == (200, 3 * 40 * 60)
+    assert made.values.disagreement == pytest.approx(150 * 2 * 2 / 2)
+
+
+def test_a_pair_that_has_left_the_label_out_both_is_not_counted() -> None:
+    assert [pair.people for pair in compared(None, square(5, 5), None).pairs] == [(0, 1), (1, 2)]
+    nobody = compared(None, np.zeros(SIZE_HW, bool))
+    assert (nobody.pairs, nobody.disputed_px) == ((), 0)
+    assert (nobody.values.ones, nobody.values.values) == (0, 2 * 40 * 60)
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (30, 50), (5, 7)])
+def test_a_part_of_the_image_is_compared_as_the_whole_would_be(corner: tuple[int, int]) -> None:
+    """Masks at the border have no edge there."""
+    masks = [square(*corner), square(max(0, corner[0] - 1), max(0, corner[1] - 3)), square(20, 20)]
+    tolerance = tolerance_px(SIZE_HW)
+    edges = [Edge.of(mask, tolerance) for mask in masks]
+    for pair in compared(*masks).pairs:
+        first, second = pair.people
+        assert pair.iou == pytest.approx(MaskOverlap.of(masks[first], masks[second]).iou)
+        assert pair.boundary_f == boundary_f(edges[first], edges[second])
+
+
+def test_all_who_agree_have_no_dispute() -> None:
+    made = compared(*[square(3, 4)] * 3)
+    assert {(pair.iou, pair.boundary_f) for pair in made.pairs} == {(1.0, 1.0)}
+    assert (made.disputed_px, made.values.alpha) == (0, 1.0)
+
+
+def test_a_pixel_is_in_dispute_where_not_all_have_given_it_the_same_labels() -> None:
+    rng = np.random.default_rng(5)
+    names = ["sky", "tree", "car"]
+    people = [{name: rng.random(SIZE_HW) < 0.3 for name in names[: 2 + n % 2]} for n in range(3)]
+    made = compare_image(people, names, SIZE_HW)
+    stacks = [np.stack([own.get(n, np.zeros(SIZE_HW, bool)) for n in names]) for own in people]
+    expected = np.zeros(SIZE_HW, bool)
+    for first, second in combinations(stacks, 2):
+        expected |= (first != second).any(axis=0)
+    assert np.array_equal(made.disputed, expected)
+    assert made.disputed_share == pytest.approx(expected.mean())
+    assert [*made.labels] == names
+    assert [pair.iou for pair in made.labels["car"].pairs] == [0.0, 0.0], "one has painted it"
+
+
+def test_labels_that_are_taken_for_each_other() -> None:
+    """Of three pairs two take 100 px of sky for a car, and one car has 20 px of nothing more."""
+    sky = {"sky": square(5, 5)}
+    more = np.zeros(SIZE_HW, bool)
+    more[5:15, 15:17] = True
+    car = {"car": square(5, 5) | more}
+    made = compare_image([sky, car, sky], ["sky", "tree", "car"], SIZE_HW)
+    pixels = 3 * SIZE_HW[0] * SIZE_HW[1]
+    assert made.confusions == {
+        ("sky", "car"): pytest.approx(200 / pixels),
+        ("car", ""): pytest.approx(40 / pixels),
+    }
+
+
+def test_of_labels_that_overlap_the_last_counts_for_confusions() -> None:
+    both = {"sky": square(5, 5), "car": square(5, 5)}
+    made = compare_image([both, {"car": square(5, 5)}], ["sky", "car"], SIZE_HW)
+    assert made.confusions == {}
+    assert made.disputed_share == pytest.approx(100 / (40 * 60)), "it is a dispute all the same"
