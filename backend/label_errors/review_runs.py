@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sqlalchemy.exc import OperationalError
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
 from backend.errors import Busy
 from backend.label_errors.review_report import ReviewReport
 from backend.label_errors.review_store import ReviewStore
@@ -15,6 +18,10 @@ from backend.run_queue import Run, RunQueue
 #: Reviews that may wait, and reviews whose state is kept.
 MAX_WAITING: Final = 5
 MAX_KEPT: Final = 100
+
+#: How often, and for how long, a review is kept where the database is away, in seconds.
+_KEEP_EVERY_S: Final = 5.0
+_KEPT_FOR_S: Final = 3600.0
 
 #: Is told how many tasks are done, of how many.
 Advance = Callable[[int, int], None]
@@ -88,5 +95,20 @@ class ReviewRuns:
         assert self._review is not None
         change = self._queue.change
         report = self._review(run.project, lambda done, total: change(run, done=done, total=total))
-        self._store.keep(run.project, report)
+        self._keep(run.project, report)
         return {}
+
+    def _keep(self, project: int, report: ReviewReport) -> None:
+        """Keep what took hours to find, also where the database is away for a while.
+
+        Raises:
+            OperationalError: it is away for longer than `_KEPT_FOR_S`.
+        """
+        for attempt in Retrying(
+            retry=retry_if_exception_type(OperationalError),
+            wait=wait_fixed(_KEEP_EVERY_S),
+            stop=stop_after_delay(_KEPT_FOR_S),
+            reraise=True,
+        ):
+            with attempt:
+                self._store.keep(project, report)

@@ -6,9 +6,11 @@ import pytest
 
 from backend.database.database import Database
 from backend.errors import Busy, ModelUnavailable
+from backend.label_errors import review_runs
 from backend.label_errors.review_report import ReviewReport
 from backend.label_errors.review_runs import MAX_WAITING, Advance, ReviewRuns
 from backend.label_errors.review_store import ReviewStore
+from tests.backend.fakes.flaky_database import FlakyDatabase
 
 
 def review(project: int, advance: Advance) -> ReviewReport:
@@ -40,6 +42,20 @@ def test_a_review_is_made_and_kept(store: ReviewStore) -> None:
     assert kept is not None
     assert kept.report.reviewed == 3
     assert runs.request(7).state == "queued", "annotations may have changed"
+
+
+def test_what_was_found_outlives_an_outage_of_the_database(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(review_runs, "_KEEP_EVERY_S", 0.0)
+    database = FlakyDatabase("sqlite://")
+    runs = ReviewRuns(review, ReviewStore(database))
+    runs.request(7)
+    database.away = 3
+    assert runs.run_next()
+    kept = ReviewStore(database).last(7)
+    assert kept is not None
+    assert kept.report.reviewed == 3
 
 
 @pytest.mark.parametrize(
