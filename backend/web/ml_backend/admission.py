@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from backend.errors import Busy
 from backend.inference.image_request import Priority
@@ -30,6 +31,16 @@ log = logging.getLogger(__name__)
 #: The start of ``User-Agent`` in the requests that Label Studio sends to ML backends.
 LABEL_STUDIO_AGENT = "heartex/"
 
+#: Bodies that are parsed at once, those that take seconds apart from the others. Threads take turns
+#: with one interpreter: more of them are no faster, but keep those of ``/setup`` from their turn.
+_READERS: Final = 4
+_READERS_OF_LARGE: Final = 2
+#: Bytes of a body from which on it is a large one.
+_LARGE: Final = 8 << 20
+
+#: More than the threads that there are: whoever has one may wait for its turn to read.
+_EACH_THREAD: Final = 1 << 16
+
 _NO_SLOT = "All threads for predictions are taken: try again in a moment."
 
 
@@ -41,11 +52,13 @@ class Asker:
         client: its address or network, see `backend.network.client_address`. Behind a proxy that
             is not trusted, all have one.
         is_label_studio: whether it is Label Studio.
+        body_bytes: size of the body of its request.
         is_gone: tells whether it has closed its connection, so that nobody reads an answer.
     """
 
     client: str = ""
     is_label_studio: bool = False
+    body_bytes: int = 0
     is_gone: Callable[[], bool] = lambda: False
 
 
@@ -78,6 +91,8 @@ class Admission:
         batches = at_once // 2  # a batch may hold its slot until the deadline
         self._batches = SlotQueue(batches, MAX_WAITING_BATCHES, reserved=int(batches > 2))
         self._reading = threading.Semaphore(at_once)
+        self._readers = SlotQueue(_READERS, _EACH_THREAD)
+        self._readers_of_large = SlotQueue(_READERS_OF_LARGE, _EACH_THREAD)
         self._max_tasks = max_tasks
         self._deadline_s = deadline_s
 
@@ -104,7 +119,7 @@ class Admission:
 
         Args:
             read: reads the request, which may be large. For clients other than Label Studio it is
-                not called where no slot is free, and no more than `at_once` are read at once.
+                not called where no slot is free, and no more than `at_once` are held at once.
             asker: who asks. A request of Label Studio waits in line, and the entry of a task that
                 there is no room for is ``[]``.
 
@@ -115,10 +130,11 @@ class Admission:
             Busy: there is no room for the request.
             BackendError: from `read`, or from the function that predicts.
         """
-        request = read() if asker.is_label_studio else self._read_of_others(read, asker)
-        slots = self._batches if priority(request) is Priority.BATCH else self._annotators
         came = time.monotonic()
-        longest_s = self._deadline_s if asker.is_label_studio else 0.0
+        request = self._read(read, asker)
+        slots = self._batches if priority(request) is Priority.BATCH else self._annotators
+        longest_s = max(0.0, came + self._deadline_s - time.monotonic())
+        longest_s = longest_s if asker.is_label_studio else 0.0
         has_slot = slots.acquire(longest_s, asker.client, asker.is_gone)
         try:
             waited_s = time.monotonic() - came
@@ -130,14 +146,26 @@ class Admission:
             if has_slot:
                 slots.release(asker.client)
 
-    def _read_of_others(self, read: Callable[[], PredictRequest], asker: Asker) -> PredictRequest:
+    def _read(self, read: Callable[[], PredictRequest], asker: Asker) -> PredictRequest:
+        """Read a request when it is its turn; not those of others that there is no room for."""
+        if asker.is_label_studio:
+            return self._read_in_turn(read, asker)
         has_free = any(each.has_free(asker.client) for each in (self._annotators, self._batches))
         if not has_free or not self._reading.acquire(blocking=False):
             raise Busy(_NO_SLOT)
         try:
-            return read()
+            return self._read_in_turn(read, asker)
         finally:
             self._reading.release()
+
+    def _read_in_turn(self, read: Callable[[], PredictRequest], asker: Asker) -> PredictRequest:
+        readers = self._readers_of_large if asker.body_bytes >= _LARGE else self._readers
+        if not readers.acquire(self._deadline_s, asker.client, asker.is_gone):
+            raise Busy(_NO_SLOT)
+        try:
+            return read()
+        finally:
+            readers.release(asker.client)
 
     def _predict_all(self, request: PredictRequest, has_slot: bool) -> list[Entry]:
         count = len(request.tasks) + request.tasks_left_out

@@ -136,5 +136,6 @@ def _asker() -> Asker:
     return Asker(
         client_network(request.remote_addr or ""),
         str(request.user_agent).startswith(LABEL_STUDIO_AGENT),
+        request.content_length or 0,
         request.environ.get(_IS_GONE, lambda: False),
     )

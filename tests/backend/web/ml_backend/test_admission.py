@@ -313,3 +313,47 @@ def test_a_client_that_has_gone_leaves_the_line() -> None:
     full.wait_for_line()
     full.end()
     assert full.answers["gone"] == [[], []]
+
+
+def test_few_bodies_are_parsed_at_once_and_large_ones_apart() -> None:
+    """More threads that parse are no faster, and keep `/setup` from its turn."""
+    at_once = 12
+    admission = Admission(numbered, at_once, max_tasks=9, deadline_s=20)
+    reading, may_end = threading.Semaphore(0), threading.Event()
+
+    def slow() -> PredictRequest:
+        reading.release()
+        assert may_end.wait(20)
+        return asked(1)
+
+    large = replace(LABEL_STUDIO, body_bytes=50 << 20)
+    threads = [
+        started(lambda asker=asker: admission.predict(slow, asker))  # type: ignore[misc]
+        for asker in [large] * 3 + [LABEL_STUDIO] * 5
+    ]
+    for _ in range(2 + 4):
+        assert reading.acquire(timeout=20)
+    assert not reading.acquire(blocking=False)
+    may_end.set()
+    for thread in threads:
+        thread.join(20)
+    assert [reading.acquire(blocking=False) for _ in range(3)] == [True, True, False]
+
+
+def test_whoever_cannot_be_read_in_time_is_told_so() -> None:
+    admission = Admission(numbered, 12, max_tasks=9, deadline_s=0.01)
+    reading, may_end = threading.Semaphore(0), threading.Event()
+
+    def slow() -> PredictRequest:
+        reading.release()
+        assert may_end.wait(20)
+        return asked(1)
+
+    threads = [started(lambda: admission.predict(slow, LABEL_STUDIO)) for _ in range(4)]
+    for _ in threads:
+        assert reading.acquire(timeout=20)
+    with pytest.raises(Busy):
+        admission.predict(lambda: asked(1), LABEL_STUDIO)
+    may_end.set()
+    for thread in threads:
+        thread.join(20)
