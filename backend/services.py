@@ -243,7 +243,7 @@ class Services(LabelStudioServices):
     @cached_property
     def review_runs(self) -> ReviewRuns:
         """The reviews of annotations that were asked for on the page."""
-        client = self.client(retry_for_s=READ_RETRY_FOR_S)
+        client = self.client()  # hours of work outlast a restart of Label Studio
         return ReviewRuns(None if client is None else self.reviewer(client).review, self.reviews)
 
     # ---- parts that differ between the server and the commands ----------------------------------
