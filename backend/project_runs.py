@@ -7,12 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
+from sqlalchemy.exc import OperationalError
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
 from backend.errors import Busy
 from backend.run_queue import Run, RunQueue
 
 #: Runs of one kind that may wait, and runs whose state is kept.
 MAX_WAITING: Final = 5
 MAX_KEPT: Final = 100
+
+#: How often, and for how long, a report is kept where the database is away, in seconds.
+_KEEP_EVERY_S: Final = 5.0
+_KEPT_FOR_S: Final = 3600.0
 
 Report = TypeVar("Report")
 
@@ -92,5 +99,20 @@ class ProjectRuns(Generic[Report]):
         assert self._make is not None
         change = self._queue.change
         report = self._make(run.project, lambda done, total: change(run, done=done, total=total))
-        self._keep(run.project, report)
+        self._keep_at_last(run.project, report)
         return {}
+
+    def _keep_at_last(self, project: int, report: Report) -> None:
+        """Keep what took hours to find, also where the database is away for a while.
+
+        Raises:
+            OperationalError: it is away for longer than `_KEPT_FOR_S`.
+        """
+        for attempt in Retrying(
+            retry=retry_if_exception_type(OperationalError),
+            wait=wait_fixed(_KEEP_EVERY_S),
+            stop=stop_after_delay(_KEPT_FOR_S),
+            reraise=True,
+        ):
+            with attempt:
+                self._keep(project, report)

@@ -6,11 +6,16 @@ import logging
 import threading
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
+
+from sqlalchemy.exc import OperationalError
 
 from backend.errors import BackendError
 
 log = logging.getLogger(__name__)
+
+#: Why a run failed that had the database's error.
+_DATABASE_AWAY: Final = "The database was locked or away: start it again."
 
 RunState = Literal["queued", "running", "done", "failed"]
 
@@ -110,6 +115,9 @@ class RunQueue(Generic[AnyRun]):
             values = do(run)
         except self._told as error:
             self.change(run, state="failed", reason=str(error))
+        except OperationalError as error:
+            log.warning("%s has failed: %s", self._what, str(error.orig).strip())
+            self.change(run, state="failed", reason=_DATABASE_AWAY)
         except Exception as error:
             log.exception("%s has failed", self._what)
             reason = f"Unexpected {type(error).__name__}: see the backend's log."

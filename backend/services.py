@@ -247,7 +247,7 @@ class Services(LabelStudioServices):
     @cached_property
     def review_runs(self) -> ProjectRuns[ReviewReport]:
         """The reviews of annotations that were asked for on the page."""
-        client = self.client(retry_for_s=READ_RETRY_FOR_S)
+        client = self.client()  # hours of work outlast a restart of Label Studio
         review = None if client is None else self.reviewer(client).review
         return ProjectRuns(review, self.reviews.keep, "A review of annotations")
 
@@ -259,7 +259,7 @@ class Services(LabelStudioServices):
     @cached_property
     def agreement_runs(self) -> ProjectRuns[AgreementReport]:
         """The measurements of agreement that were asked for on the page."""
-        client = self.client(retry_for_s=READ_RETRY_FOR_S)
+        client = self.client()  # as for reviews
         measure = None if client is None else self.agreement_meter(client).measure
         return ProjectRuns(measure, self.agreements.keep, "A measurement of agreement")
 

@@ -21,8 +21,9 @@ from backend.dataset.labelled_image import (
 )
 from backend.dataset.project_labels import ProjectLabels
 from backend.dataset.task_record import TaskRecord
-from backend.errors import DatasetError
+from backend.errors import BadRequest, DatasetError
 from backend.label_studio.annotation_choice import AnnotationChoice
+from backend.label_studio.drawing_steps import check_masks
 from backend.label_studio.label_config import ImageTag
 from backend.label_studio.region_reader import Area, area_mask, disagreement, read_areas
 from backend.label_studio.requests import Task
@@ -123,8 +124,8 @@ class TaskImageReader:
             size_hw: its height and width in px.
 
         Raises:
-            DatasetError: its regions were drawn on another size, have an unknown label, or cannot
-                be decoded.
+            DatasetError: its regions were drawn on another size, have an unknown label, take too
+                long to draw, or cannot be decoded.
         """
         drawn = image.drawn_size_hw
         if drawn is not None and drawn != size_hw:
@@ -137,6 +138,10 @@ class TaskImageReader:
                 f"Its regions cover {size_hw[1]}×{size_hw[0]} px, over the limit of "
                 f"{self._max_megapixels:g} MP."
             )
+        try:
+            check_masks(size_hw, [area for version in image.versions for area, _ in version])
+        except (BadRequest, ValueError) as error:
+            raise DatasetError(str(error)) from None
         versions = [
             LabelledImage(name, size_hw, self._regions(version), suffix)
             for version in image.versions

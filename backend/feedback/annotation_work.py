@@ -10,13 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from backend.errors import BadRequest
 from backend.feedback.evidence import AreasByLabel
-from backend.label_studio.drawing_steps import drawing_steps
-
-#: Steps for one annotation. An image of 100 megapixels with 30 labels of three painted regions each
-#: takes 110 billion.
-MAX_STEPS: Final = 150_000_000_000
+from backend.label_studio.drawing_steps import check_steps, drawing_steps
 
 #: How often an area is drawn at most, to be compared and to be learned from.
 _DRAWN: Final = 8
@@ -42,8 +37,4 @@ def check_work(images: Iterable[tuple[tuple[int, int], Iterable[AreasByLabel]]])
             labels |= side.keys()
             steps += _DRAWN * sum(drawing_steps(area) for areas in side.values() for area in areas)
         steps += _LABEL_PX * len(labels) * size_hw[0] * size_hw[1]
-    if steps > MAX_STEPS:
-        raise BadRequest(
-            f"Its regions would take {steps} steps to draw, more than {MAX_STEPS}: it has too many "
-            "regions or labels for images of this size."
-        )
+    check_steps(steps)

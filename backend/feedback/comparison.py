@@ -24,19 +24,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from backend.errors import BadRequest, DataKeyError
 from backend.feedback.annotation_work import check_work
 from backend.feedback.evidence import ImageEvidence, LazyMasks, find_evidence, has_same_pixels
+from backend.label_studio.drawing_steps import check_image_size
 from backend.label_studio.label_config import Control, ImageTag, LabelConfig
 from backend.label_studio.region_reader import Area, disagreement, read_areas, written_labels
 from backend.label_studio.requests import Task
 from clearclip_core import BoolMask
 from clearclip_core.evaluation.mask_overlap import MaskOverlap
-
-#: Pixels of an image whose regions are compared: larger images are not predicted.
-LARGEST_PX: Final = 1 << 28
 
 Result = Sequence[Any]
 
@@ -445,8 +443,7 @@ def _size(areas: Iterable[Area]) -> tuple[int, int]:
     if len(sizes) > 1:
         raise BadRequest(disagreement(sizes))
     (size_hw,) = sizes
-    if size_hw[0] * size_hw[1] > LARGEST_PX:
-        raise BadRequest(f"Expected a picture of at most {LARGEST_PX} pixels, but got {size_hw}.")
+    check_image_size(size_hw)
     return size_hw
 
 

@@ -103,6 +103,8 @@ class _Review:
     def report(self) -> ReviewReport:
         began = time.perf_counter()
         held_out, examples = self._learn()
+        # Read now: after hours of work nothing is lost where the database is away for a while.
+        aside, confirmed = self._set_aside(), self.reviewer.store.confirmed(self.project)
         client = self.reviewer.client
         total = client.count(self.project, TaskFilter(labeled=True))
         tasks: set[object] = set()
@@ -122,7 +124,6 @@ class _Review:
                 else "The project has no annotation with a region of a label."
             )
         listed = min(MOST_LISTED, max(LEAST_LISTED, round(LISTED_SHARE * len(reviewed))))
-        aside, confirmed = self._set_aside(), self.reviewer.store.confirmed(self.project)
         ranked = [
             (image, each)
             for image, each in ((reviewed[each.index], each) for each in rank(found))

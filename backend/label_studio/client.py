@@ -15,6 +15,7 @@ from backend.errors import LabelConfigChanged
 from backend.label_studio.annotation_writer import AnnotationWriter
 from backend.label_studio.changes import ChangeList
 from backend.label_studio.connection import NO_RETRIES, Connection
+from backend.label_studio.prediction_rows import read_prediction_rows
 from backend.label_studio.prediction_writer import PredictionWriter
 from backend.label_studio.records import (
     Annotation,
@@ -318,19 +319,16 @@ class LabelStudioClient:
         return self._writer.write(project, version, entries)
 
     def stored(self, task: int) -> list[StoredPrediction]:
-        """List the predictions of a task, the oldest first.
+        """List the predictions of a task, the oldest first; none where the task is gone.
 
         Raises:
+            StudioRefused: the token may not see them.
             StudioUnreachable: Label Studio does not answer.
         """
-        found = self._connection.call(
-            lambda sdk: sdk.predictions.list(task=task, request_options=NO_RETRIES)
-        )
-        all_ = (
+        return [
             StoredPrediction(each.id, task, each.model_version or "", each.created_at.timestamp())
-            for each in found
-        )
-        return sorted(all_, key=lambda each: each.id)
+            for each in read_prediction_rows(self._connection, task)
+        ]
 
     def task(self, project: int, task: int) -> Task | None:
         """Return one task; None where it is gone.

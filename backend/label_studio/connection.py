@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final, TypeVar
 
 import httpx
@@ -57,8 +57,12 @@ class Connection:
         """
         return self.repeat(lambda: ask(self.sdk))
 
-    def find(self, ask: Callable[[LabelStudio], T]) -> T | None:
-        """Return the answer to a call; None where Label Studio answers HTTP 404.
+    def find(self, ask: Callable[[LabelStudio], T], gone: Collection[int] = (404,)) -> T | None:
+        """Return the answer to a call; None where Label Studio does not have what is asked for.
+
+        Args:
+            ask: the call.
+            gone: the HTTP statuses that say so.
 
         Raises:
             StudioRefused: Label Studio refuses the call for another reason.
@@ -67,7 +71,7 @@ class Connection:
         try:
             return self.call(ask)
         except StudioRefused as error:
-            if error.status != 404:
+            if error.status not in gone:
                 raise
             return None
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from backend.label_studio.json_fields import to_float
 from backend.label_studio.outlines import check_finite
 from clearclip_core import BoolMask
 
@@ -44,11 +45,13 @@ class Ellipse:
         Raises:
             KeyError: a number is missing.
             TypeError: one is no number.
-            ValueError: one is no number, or not finite in px.
+            ValueError: one is not finite in px.
         """
         height, width = size_hw
-        x, y, radius_x, radius_y = (float(value[key]) for key in ("x", "y", "radiusX", "radiusY"))
-        degrees = float(value.get("rotation", 0))
+        x, y, radius_x, radius_y = (
+            to_float(value[key]) for key in ("x", "y", "radiusX", "radiusY")
+        )
+        degrees = to_float(value.get("rotation", 0))
         in_px = [x * width, y * height, abs(radius_x) * width, abs(radius_y) * height]
         x, y, a, b = check_finite(np.array(in_px) / 100).tolist()
         (degrees,) = check_finite(np.array([degrees])).tolist()

@@ -102,3 +102,16 @@ def describe_type(value: Any) -> str:
         return "nothing"
     names = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
     return names.get(type(value), "a number")
+
+
+def to_float(value: Any) -> float:
+    """Return a number of a region's geometry.
+
+    Raises:
+        OverflowError: it is too large.
+        TypeError: it is none, such as a text.
+    """
+    try:
+        return float(value)
+    except ValueError:
+        raise TypeError(f"{value!r:.50} is no number") from None

@@ -42,7 +42,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import cast, get_args
+from functools import lru_cache
+from typing import Final, cast, get_args
 from xml.etree.ElementTree import Element
 
 from backend.errors import LabelConfigError
@@ -79,6 +80,10 @@ MAX_PROMPTS = 3000
 #: Letters of one prompt. CLIP reads 77 tokens of it, but its tokenizer reads all letters first.
 MAX_PROMPT_LENGTH = 1000
 
+#: Label configs that are kept parsed, of so many letters at most.
+_KEPT: Final = 64
+_KEPT_LETTERS: Final = 1 << 15
+
 _SUPPORTED = "<BrushLabels>, <BitmaskLabels>, <PolygonLabels> or <RectangleLabels>"
 _TOOL_KINDS = ("keypointlabels", "keypoint", "rectanglelabels", "rectangle", "textarea")
 
@@ -98,6 +103,10 @@ def parse_label_config(xml: str) -> LabelConfig:
     >>> config.labels
     (Label(name='trafficLight', prompts=('traffic light',), background=False),)
     """
+    return _parse_known(xml) if len(xml) <= _KEPT_LETTERS else _parse(xml)
+
+
+def _parse(xml: str) -> LabelConfig:
     root = parse_xml(xml)
     images = {tag.name: tag for tag in image_tags(root)}
     repeated = {element for repeater in find(root, "repeater") for element in repeater.iter()}
@@ -108,6 +117,7 @@ def parse_label_config(xml: str) -> LabelConfig:
     ]
     if not found:
         raise LabelConfigError(_why_nothing(root, images, bool(repeated)))
+    _check_count(found)
     drawn = [each for each in found if not is_prompt_tool(each)] or found
     boxes = [each for each in found if each not in drawn]
     controls = tuple(_control(each, images) for each in drawn)
@@ -116,7 +126,7 @@ def parse_label_config(xml: str) -> LabelConfig:
     box_labels = tuple(
         _labels((each.labels for each in boxes), known={label.name for label in labels})
     )
-    _check_size(labels + box_labels)
+    _check_words(labels + box_labels)
     used = {name for control in controls for name in control.to_names}
     return LabelConfig(
         images=tuple(tag for tag in images.values() if tag.name in used),
@@ -134,11 +144,20 @@ def parse_label_config(xml: str) -> LabelConfig:
     )
 
 
-def _check_size(labels: Sequence[Label]) -> None:
-    if len(labels) > MAX_LABELS:
+#: Label Studio sends the label config with each request.
+_parse_known = lru_cache(_KEPT)(_parse)
+
+
+def _check_count(found: Iterable[FoundControl]) -> None:
+    """Refuse too many labels before anything is made of them."""
+    names = {label_name(label) for each in found for label in label_elements(each.labels)}
+    if len(names) > MAX_LABELS:
         raise LabelConfigError(
-            f"The label config has {len(labels)} labels, more than {MAX_LABELS}: split the project."
+            f"The label config has {len(names)} labels, more than {MAX_LABELS}: split the project."
         )
+
+
+def _check_words(labels: Sequence[Label]) -> None:
     prompts = sum(len(label.prompts) for label in labels)
     if prompts > MAX_PROMPTS:
         raise LabelConfigError(

@@ -7,10 +7,11 @@ thing and does not fill it: pixels that only rectangles cover are not counted.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
+from backend.label_studio.drawing_steps import check_image_size, check_masks
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.region_reader import (
     Area,
@@ -22,7 +23,7 @@ from backend.label_studio.region_reader import (
 from clearclip_core import Label
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
 
-_RECTANGLE = "rectanglelabels"
+_RECTANGLE: Final = "rectanglelabels"
 
 
 def draw_label_map(
@@ -46,7 +47,7 @@ def draw_label_map(
         counted. None where no region of a label is on the image: its size is not known.
 
     Raises:
-        BadRequest: a region cannot be read.
+        BadRequest: a region cannot be read, or the regions take too many steps to draw.
         ValueError: a region's geometry is broken, the regions disagree on the image's size, or
             there are more than 254 labels.
     """
@@ -65,7 +66,10 @@ def draw_label_map(
         return None
     if len(labels) > NOTHING:
         raise ValueError(f"Expected at most {NOTHING} labels on an image, but got {len(labels)}.")
-    made = np.full(sizes.pop(), NOTHING, np.uint8)
+    size_hw = sizes.pop()
+    check_image_size(size_hw)
+    check_masks(size_hw, [area for _, area in found])
+    made = np.full(size_hw, NOTHING, np.uint8)
     for _, area in found:
         if area.kind == _RECTANGLE:
             made[area_mask(area)] = IGNORE

@@ -67,7 +67,9 @@ def check_finite(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         ValueError: one is not.
     """
     if not np.isfinite(points).all():
-        raise ValueError("A region has a number that is not finite.")
+        raise ValueError(
+            "A region lies at a place that is no finite number. Delete it and draw it anew."
+        )
     return points
 
 
@@ -87,7 +89,8 @@ def _count(counts: npt.NDArray[np.intp]) -> int:
     crossings = int(counts.sum())
     if crossings > _MAX_CROSSINGS:
         raise ValueError(
-            f"The edges of an outline cross {crossings} rows of pixels, more than {_MAX_CROSSINGS}."
+            f"A polygon is too jagged: its edges cross {crossings} rows of pixels, more than "
+            f"{_MAX_CROSSINGS}. Draw it with fewer points, or as a brush region."
         )
     return crossings
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
+
+#: The shortest and the longest working time that is believed, in seconds: up to a week.
+LEAST_SECONDS: Final = 0.1
+MOST_SECONDS: Final = 7 * 86400.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,8 @@ class Annotation:
         prediction: the prediction that it began with; None where there was none, or none is left.
         parent: the annotation that it is a copy of.
         skipped: whether the annotator has skipped the task.
-        seconds: working time on it in all, Label Studio's ``lead_time``; None where not measured.
+        seconds: working time on it in all, Label Studio's ``lead_time``; None where not measured,
+            0 where it is a time that nobody can have worked.
         annotator: id of its annotator.
         created: time of its submission.
         updated: time of its last change.
@@ -107,13 +112,20 @@ def read_annotation(found: Any) -> Annotation:
         prediction=_number(found.parent_prediction),
         parent=_number(found.parent_annotation),
         skipped=bool(found.was_cancelled),
-        seconds=found.lead_time if isinstance(found.lead_time, int | float) else None,
+        seconds=_lead_time(found.lead_time),
         annotator=_number(found.completed_by),
         created=epoch_seconds(found.created_at),
         updated=epoch_seconds(found.updated_at),
         ground_truth=getattr(found, "ground_truth", None) is True,
         import_id=_number(getattr(found, "import_id", None)),
     )
+
+
+def _lead_time(value: Any) -> float | None:
+    """Return a working time in seconds; whoever submits an annotation may claim any."""
+    if type(value) not in (int, float):
+        return None
+    return value if LEAST_SECONDS <= value <= MOST_SECONDS else 0.0
 
 
 def _number(value: Any) -> int | None:

@@ -7,7 +7,7 @@ import io
 import math
 import struct
 import zlib
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -19,7 +19,13 @@ from PIL import Image
 from backend.errors import BadRequest
 from backend.label_studio.brush_rle import decode_rle
 from backend.label_studio.ellipses import Ellipse
-from backend.label_studio.json_fields import read_item_index, read_number, read_text, read_texts
+from backend.label_studio.json_fields import (
+    read_item_index,
+    read_number,
+    read_text,
+    read_texts,
+    to_float,
+)
 from backend.label_studio.outlines import check_finite, fill_outline
 from backend.label_studio.requests import Rectangle, Task
 from clearclip_core import BoolMask
@@ -108,8 +114,8 @@ def read_areas(regions: Iterable[Any], controls: Container[str]) -> list[Area]:
     >>> read_areas([{"from_name": "box", "type": "rectanglelabels", "value": box}], {"box"})
     Traceback (most recent call last):
     ...
-    backend.errors.BadRequest: Expected a region of "box" to have a type, a value and the size \
-of its picture, but got another.
+    backend.errors.BadRequest: A rectangle of car (made with "box") is broken: Label Studio has \
+not kept the size of its picture. Delete it and draw it anew.
     """
     found: list[Area] = []
     for raw in regions:
@@ -120,10 +126,7 @@ of its picture, but got another.
         if area is not None and area.kind == "labels":
             continue  # a point, or another shape without an area, of a tool beside <Labels>
         if area is None:
-            raise BadRequest(
-                f'Expected a region of "{name[:50]}" to have a type, a value and the size of its '
-                "picture, but got another."
-            )
+            raise BadRequest(_unreadable(raw, name))
         found.append(area)
     return found
 
@@ -189,7 +192,7 @@ def draw_area(area: Area, mask: BoolMask) -> None:
         elif area.kind == "ellipselabels":
             Ellipse.read(area.value, area.size_hw).fill(mask)
         else:
-            raise ValueError(f"A region of the kind {area.kind} covers no pixels.")
+            raise ValueError(f"A region of the kind {area.kind} cannot be drawn: leave it out.")
     except (*_BROKEN, cv2.error) as error:
         raise _broken(area, error) from None
 
@@ -235,7 +238,7 @@ def outline_points(area: Area) -> npt.NDArray[np.float64]:
     except ValueError:  # points of different lengths, or texts
         points = np.empty(0)
     if points.ndim != 2 or points.shape[1] != 2:
-        raise ValueError("The points of a polygon are no pairs of numbers.")
+        raise _broken(area, ValueError("its points are no pairs of numbers"))
     with np.errstate(over="ignore"):  # who fills the outline refuses infinity
         return points * area.size_hw[::-1] / 100
 
@@ -308,8 +311,8 @@ def _as_control(value: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 
 
 def _read_rectangle(area: Area) -> Rectangle:
-    x, y, width, height = (float(area.value[key]) for key in ("x", "y", "width", "height"))
-    return Rectangle(x, y, width, height, float(area.value.get("rotation", 0)))
+    x, y, width, height = (to_float(area.value[key]) for key in ("x", "y", "width", "height"))
+    return Rectangle(x, y, width, height, to_float(area.value.get("rotation", 0)))
 
 
 def _fill_rectangle(rectangle: Rectangle, mask: BoolMask) -> None:
@@ -324,14 +327,30 @@ def _fill_rectangle(rectangle: Rectangle, mask: BoolMask) -> None:
     mask[top:bottom, left:right] = True
 
 
+def _unreadable(raw: Mapping[str, Any], control: str) -> str:
+    """Say in an annotator's words which region is no area, why, and what to do."""
+    kind, value = read_text(raw, "type"), raw.get("value")
+    if not kind:
+        reason = "Label Studio has not kept what kind of region it is"
+    elif not isinstance(value, dict):
+        reason = "Label Studio has not kept its shape"
+    else:
+        reason = "Label Studio has not kept the size of its picture"
+    labels = read_texts(value.get(kind)) if isinstance(value, dict) else []
+    made_with = f' (made with "{control[:_TOLD_LETTERS]}")'
+    return _say_broken(kind, labels, reason, made_with)
+
+
 def _broken(area: Area, error: Exception) -> ValueError:
+    return ValueError(_say_broken(area.kind, written_labels(area), _reason(area, error)))
+
+
+def _say_broken(kind: str, labels: Sequence[str], reason: str, where: str = "") -> str:
     """Say in an annotator's words which region is broken, why, and what to do."""
-    noun = _NOUNS.get(area.kind, f"region of the kind {area.kind}")
-    label = ", ".join(written_labels(area))[:_TOLD_LETTERS]
+    noun = _NOUNS.get(kind) or f"region {kind[:_TOLD_LETTERS]}".rstrip()
+    label = ", ".join(labels)[:_TOLD_LETTERS]
     of_label = f" of {label}" if label else ""
-    return ValueError(
-        f"A {noun}{of_label} is broken: {_reason(area, error)}. Delete it and draw it anew."
-    )
+    return f"A {noun}{of_label}{where} is broken: {reason}. Delete it and draw it anew."
 
 
 def _reason(area: Area, error: Exception) -> str:
@@ -342,6 +361,8 @@ def _reason(area: Area, error: Exception) -> str:
         return f"its strokes are cut off, or are of a picture of another size than {width}×{height}"
     if area.kind == "bitmasklabels":
         return f"it is no PNG of {width}×{height} px that can be opened"
+    if type(error) is ValueError:
+        return str(error)
     return "what it has in a number's place is none"
 
 

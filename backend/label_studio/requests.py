@@ -8,7 +8,7 @@ answer, it also keeps the regions that are drawn already, unread, for `region_re
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Final
 
@@ -167,6 +167,7 @@ class PredictRequest:
         context: None unless an annotator waits.
         tasks_left_out: number of the tasks that follow, which were only counted.
         waited_s: how long it has waited in line, in seconds.
+        is_gone: tells whether its client has closed the connection, so that nobody reads an answer.
     """
 
     tasks: tuple[Task, ...]
@@ -175,6 +176,7 @@ class PredictRequest:
     context: Context | None = None
     tasks_left_out: int = 0
     waited_s: float = 0.0
+    is_gone: Callable[[], bool] = field(default=lambda: False, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from backend.label_studio.connection import NO_RETRIES, Connection
+from backend.label_studio.prediction_rows import read_prediction_rows
 from backend.label_studio.records import Annotation, PredictionRegions, read_annotation
 
 
@@ -31,16 +32,15 @@ class TaskContents:
     def predictions(self, task: int) -> dict[int, PredictionRegions]:
         """Return the predictions of a task with their regions, the oldest first, by their ids.
 
+        A deleted task has none.
+
         Raises:
             StudioRefused: the token may not see it.
             StudioUnreachable: Label Studio does not answer.
         """
-        found = self._connection.call(
-            lambda sdk: sdk.predictions.list(task=task, request_options=NO_RETRIES)
-        )
         return {
             each.id: PredictionRegions(
                 each.model_version or "", each.result if isinstance(each.result, list) else ()
             )
-            for each in sorted(found, key=lambda each: each.id)
+            for each in read_prediction_rows(self._connection, task)
         }

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import wait
 from dataclasses import replace
 from typing import Final, TypeVar
@@ -26,6 +26,9 @@ from backend.prediction.task_runner import Outcome, QueuedTask, TaskRunner, Work
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+#: Bytes of the tasks that wait after their deadline, at most about so many: see `_size`.
+_MOST_LATE_BYTES: Final = 256 << 20
 
 #: Interval of looking for results that another backend makes, in seconds.
 _POLL_S: Final = 0.5
@@ -57,18 +60,20 @@ class DeadlineRunner(TaskRunner):
         project: int | None,
         work: Work,
         waited_s: float = 0.0,
+        is_gone: Callable[[], bool] = lambda: False,
     ) -> list[Outcome]:
         """Run tasks and wait until the deadline; return their outcomes in order.
 
         A task that runs already, here or in another backend on the database, is waited for and
         does not run a second time. Failures are recorded. While the database is away, the tasks run
-        without it. The time that their request has waited before counts towards the deadline. See
-        `TaskRunner.run` for the arguments.
+        without it. The time that their request has waited before counts towards the deadline. Where
+        nobody will read the outcomes, the outbox keeps the predictions. See `TaskRunner.run` for
+        the arguments.
         """
         deadline_s = max(0.0, self._deadline_s - waited_s)
         work, end = self._recording_failures(work, project), time.monotonic() + deadline_s
         try:
-            return self.run_until(deadline_s, tasks, version, project, work)
+            return self.run_until(deadline_s, tasks, version, project, work, is_gone=is_gone)
         except SQLAlchemyError as error:
             _log_outage(error)
             return self._run_unkept(tasks, project, work, end)
@@ -103,6 +108,7 @@ class DeadlineRunner(TaskRunner):
         work: Work,
         opened: bool = False,
         whole: bool = False,
+        is_gone: Callable[[], bool] = lambda: False,
     ) -> list[Outcome]:
         """Run tasks with a deadline of their own; return their outcomes, record no failures.
 
@@ -114,6 +120,7 @@ class DeadlineRunner(TaskRunner):
             work: makes the outcome of a task; an error that it raises is raised here.
             opened: whether somebody has opened the tasks: see `run_opened`.
             whole: take all predictions, however large they are: see `PredictionOutbox.take`.
+            is_gone: tells whether nobody will read the outcomes; then no prediction is taken.
 
         Raises:
             SQLAlchemyError: the database of the outbox is away.
@@ -131,14 +138,43 @@ class DeadlineRunner(TaskRunner):
             time.sleep(max(0.0, min(_POLL_S, end - time.monotonic())))
         done = _wait_for_outcomes(queued, end)
         late = _without(queued, done)
-        for each in late.values():
-            each.due = 0.0
         if late:
-            log.info("Project %s: %d tasks go on after the deadline", project, len(late))
+            self._let_go_on(late, project)
+        if is_gone():
+            log.info("Project %s: the client has gone; its predictions are kept", project)
+            return [Outcome([]) for _ in tasks]
         # Predictions are taken last, so that the answer leaves at once with all that are made.
         taken = self._outbox.take(by_key, math.inf if opened else asked, whole)
         outcomes = done | {key: Outcome(prediction) for key, prediction in taken.items()}
         return [outcomes.get(result_key(task, version), Outcome([])) for task in tasks]
+
+    def _let_go_on(self, late: Mapping[str, QueuedTask], project: int | None) -> None:
+        """Have tasks written when they are done, or drop those there is no room for.
+
+        Requests can come faster than their tasks are done, and each task that waits has its data.
+        """
+        for each in late.values():
+            each.due = 0.0
+        dropped: list[QueuedTask] = []
+        with self._lock:
+            waiting = [each for queue in self._queues.values() for each in queue if not each.due]
+            if sum(_size(each.task) for each in waiting) > _MOST_LATE_BYTES:
+                dropped = self._remove_waiting(late.values())
+                for each in dropped:
+                    self._in_progress.pop(each.key, None)
+        for each in dropped:
+            each.outcome.set_result(Outcome([]))
+        self._outbox.discard(each.key for each in dropped)
+        if len(late) > len(dropped):
+            go_on = len(late) - len(dropped)
+            log.info("Project %s: %d tasks go on after the deadline", project, go_on)
+        if dropped:
+            log.warning(
+                "Project %s: too many tasks go on after their deadline; %d are left for the next "
+                "time",
+                project,
+                len(dropped),
+            )
 
     def _run_unkept(
         self, tasks: Sequence[Task], project: int | None, work: Work, end: float
@@ -151,17 +187,22 @@ class DeadlineRunner(TaskRunner):
         queued = [QueuedTask(task, project, work) for task in tasks]
         self._enqueue(queued)
         wait([each.outcome for each in queued], max(0.0, end - time.monotonic()))
-        self._drop_waiting(queued)
+        with self._lock:
+            self._remove_waiting(queued)
         return [each.outcome.result() if each.outcome.done() else Outcome([]) for each in queued]
 
-    def _drop_waiting(self, queued: Sequence[QueuedTask]) -> None:
-        """Remove those of some tasks of one project that have not begun."""
-        dropped = set(map(id, queued))
-        with self._lock:
-            for queue in self._queues.values():
-                kept = [each for each in queue if id(each) not in dropped]
-                queue.clear()
-                queue.extend(kept)
+    def _remove_waiting(self, queued: Iterable[QueuedTask]) -> list[QueuedTask]:
+        """Remove those of some tasks that have not begun, and return them.
+
+        The caller holds the lock.
+        """
+        unwanted, removed = set(map(id, queued)), list[QueuedTask]()
+        for queue in self._queues.values():
+            removed += [each for each in queue if id(each) in unwanted]
+            kept = [each for each in queue if id(each) not in unwanted]
+            queue.clear()
+            queue.extend(kept)
+        return removed
 
     def _recording_failures(self, work: Work, project: int | None) -> Work:
         """Return work that also adds a task without a whole prediction to the failure store."""
@@ -265,3 +306,12 @@ def _wait_for_outcomes(queued: Mapping[str, QueuedTask], end: float) -> dict[str
 
 def _without(mapping: Mapping[str, T], keys: Container[str]) -> dict[str, T]:
     return {key: value for key, value in mapping.items() if key not in keys}
+
+
+def _size(task: Task) -> int:
+    """Return about how many bytes a task takes: its texts, and 1 kB for the rest.
+
+    >>> _size(Task(1, 7, {"image": "data:image/png;base64,"}))
+    1022
+    """
+    return 1000 + sum(len(value) for value in task.data.values() if isinstance(value, str))

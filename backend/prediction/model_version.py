@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable
 from typing import Any, Final
+
+from cachetools import TTLCache
 
 from backend.feedback.learning.active_models import ActiveModels
 from backend.feedback.learning.versions import ActiveModel
@@ -15,6 +18,10 @@ from backend.prediction.image_prediction import score_kind
 from backend.settings import Settings
 from clearclip_core import resolve_method
 from clearclip_core.clip.sink_channels import sink_channels
+
+#: Versions of `ModelVersions.current` that are kept, and for how long, in seconds.
+_KEPT: Final = 64
+_KEPT_FOR_S: Final = 1.0
 
 #: Raised by one whenever the same settings would give other masks than before.
 _ALGORITHM = 2
@@ -42,14 +49,27 @@ class ModelVersions:
         self._settings = settings
         self._model_id = model_id
         self._active_models = active_models
+        self._lock = threading.Lock()
+        self._current: TTLCache[tuple[int | None, LabelConfig], str] = TTLCache(_KEPT, _KEPT_FOR_S)
 
     def current(self, config: LabelConfig, project: int | None = None) -> str:
-        """Return the version of predictions made now; see `of`.
+        """Return the version of predictions made now, or a second ago; see `of`.
+
+        Label Studio asks for it each time an editor is opened. To read what a project has learned
+        takes little, but much longer where many threads wait for the interpreter.
 
         Raises:
             ModelUnavailable: the weights are not there.
         """
-        return self.of(config, self.active_model(config, project))
+        key = project, config
+        with self._lock:
+            known = self._current.get(key)
+        if known is not None:
+            return known
+        version = self.of(config, self.active_model(config, project))
+        with self._lock:
+            self._current[key] = version
+        return version
 
     def is_wanted(self, version: str, config: LabelConfig, project: int | None) -> bool:
         """Return whether a version is the current one, or was before the last training step."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -99,7 +99,7 @@ class Predictor:
         learned = self.versions.active_model(config, request.project_id)
         spec = self.spec(config, priority(request), request.project_id, learned, prompt)
         if spec.priority is Priority.BATCH:
-            outcomes = self.outcomes(request.tasks, spec, request.waited_s)
+            outcomes = self.outcomes(request.tasks, spec, request.waited_s, request.is_gone)
             return [outcome.entry for outcome in outcomes]
         return [self._outcome_now(task, spec, request.waited_s).entry for task in request.tasks]
 
@@ -137,7 +137,11 @@ class Predictor:
         return PredictionSpec(config, version, priority, project, prompt, adaptation, options)
 
     def outcomes(
-        self, tasks: Sequence[Task], spec: PredictionSpec, waited_s: float = 0.0
+        self,
+        tasks: Sequence[Task],
+        spec: PredictionSpec,
+        waited_s: float = 0.0,
+        is_gone: Callable[[], bool] = lambda: False,
     ) -> list[Outcome]:
         """Return the outcomes of the tasks of a batch; a few of them run at the same time.
 
@@ -145,9 +149,11 @@ class Predictor:
             tasks: of one project.
             spec: how they are predicted.
             waited_s: how long their request has waited before, in seconds.
+            is_gone: tells whether nobody will read the outcomes.
         """
         work = partial(self.outcome, spec=spec)
-        return self._task_runner.run(tasks, spec.version, spec.project, work, waited_s)
+        run = self._task_runner.run
+        return run(tasks, spec.version, spec.project, work, waited_s, is_gone)
 
     def outcome(self, task: Task, spec: PredictionSpec) -> Outcome:
         """Return the outcome of one task; its errors cost no other task.

@@ -98,6 +98,7 @@ class TaskRunner:
         project: int | None,
         work: Work,
         waited_s: float = 0.0,
+        is_gone: Callable[[], bool] = lambda: False,
     ) -> list[Outcome]:
         """Run tasks and wait for all of them; return their outcomes in order.
 
@@ -107,6 +108,7 @@ class TaskRunner:
             project: the tasks' project; projects take turns.
             work: makes the outcome of a task; an error that it raises is raised here.
             waited_s: how long their request has waited before, in seconds.
+            is_gone: tells whether nobody will read the outcomes.
         """
         queued = [QueuedTask(task, project, work) for task in tasks]
         self._enqueue(queued)

@@ -110,6 +110,18 @@ class Connection(HTTPChannel):  # type: ignore[misc]
         request = self.request
         return 0 if request is None else int(request.body_bytes_received)
 
+    def check_client_disconnected(self) -> bool:
+        """Tell whether the client has ended the connection; a thread that answers may ask.
+
+        Nothing is read meanwhile: what a client sends behind its request may come before its end.
+        """
+        try:
+            return not self.socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:  # it has sent nothing more
+            return False
+        except (AttributeError, OSError):  # the loop has closed it
+            return True
+
     def handle_read(self) -> None:
         """Read what has arrived."""
         try:

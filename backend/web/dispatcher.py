@@ -1,4 +1,4 @@
-"""Give each request a thread; health, readiness and metrics have threads of their own."""
+"""Give each request a thread; health, readiness, metrics and setup have threads of their own."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from waitress.task import ThreadedTaskDispatcher
 from backend.web.ml_backend.slot_queue import MAX_WAITING, MAX_WAITING_BATCHES
 
 #: Paths whose threads no other request takes, and how many each has. Whoever watches over the
-#: backend must have an answer while predictions, pages and each other take all theirs.
-RESERVED: Final = {"/health": 2, "/ready": 2, "/metrics": 2}
+#: backend must have an answer while predictions, pages and each other take all theirs, and Label
+#: Studio gives up on a setup after 3 s.
+RESERVED: Final = {"/health": 2, "/ready": 2, "/metrics": 2, "/setup": 16}
 
 #: Threads on top of those of the settings, of those that wait in line and of batches, which have
 #: slots of their own. They answer what there is no room for.

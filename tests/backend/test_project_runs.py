@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from backend import project_runs
 from backend.errors import Busy, ModelUnavailable
@@ -41,6 +42,28 @@ def test_a_report_is_made_and_kept(runs: ProjectRuns[int], kept: dict[int, int])
     assert not runs.run_next()
     assert kept == {7: 3}
     assert runs.request(7).state == "queued", "annotations may have changed"
+
+
+def test_what_was_found_outlives_an_outage_of_the_database(
+    monkeypatch: pytest.MonkeyPatch, kept: dict[int, int]
+) -> None:
+    monkeypatch.setattr(project_runs, "_KEEP_EVERY_S", 0.0)
+    refusals = 3
+
+    def keep(project: int, report: int) -> None:
+        nonlocal refusals
+        refusals -= 1
+        if refusals >= 0:
+            raise OperationalError("INSERT", {}, Exception("database is locked"))
+        kept[project] = report
+
+    runs = ProjectRuns(count, keep, "A count")
+    runs.request(7)
+    assert runs.run_next()
+    assert kept == {7: 3}
+    done = runs.get(7)
+    assert done is not None
+    assert done.state == "done"
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from backend.errors import Busy
 from backend.run_queue import Run, RunQueue
+
+DATABASE_AWAY = (
+    "The database was locked or away. What was done by then is kept: start it again for the rest."
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,8 @@ def ask(runs: RunQueue[Named], name: str, max_kept: int = 9) -> Named:
 def do(run: Named) -> dict[str, Any]:
     if run.name == "refused":
         raise Busy("Not now.")
+    if run.name == "away":
+        raise OperationalError("SELECT 1", {}, Exception("database is locked"))
     if run.name == "wrong":
         raise ValueError("No such label.")
     return {"made": run.name.upper()}
@@ -56,6 +63,7 @@ def test_a_run_that_is_open_is_left_where_it_is() -> None:
     [
         ("refused", (Busy,), "Not now."),
         ("wrong", (Busy, ValueError), "No such label."),
+        ("away", (Busy,), DATABASE_AWAY),
         ("wrong", (Busy,), "Unexpected ValueError: see the backend's log."),
     ],
 )

@@ -44,6 +44,8 @@ CLIENTS = {"health": 80, "setup": 60, "interactive": 40, "batch": 20}
 NEVER_READ, HALF_HEADS = 100, 200
 #: Clients that send each kind of hostile request.
 HOSTILE = 2
+#: The address of all these, on Linux: the server tells them from the other clients by it.
+ELSEWHERE = "127.0.0.2"
 CONFIG = label_config(["sky", "grass", "tree"])
 
 
@@ -146,6 +148,7 @@ async def bad_client(port: int, sent: bytes, end: float) -> None:
     while time.monotonic() < end:
         with socket.socket() as connection, suppress(OSError):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.bind((ELSEWHERE, 0))
             connection.setblocking(False)
             await loop.sock_connect(connection, ("127.0.0.1", port))
             await loop.sock_sendall(connection, sent)

@@ -62,11 +62,14 @@ def hostile(written: Path) -> list[tuple[list[Any], str]]:
         ([stroke([0] * 9, 10**9)], "at most 268435456 pixels"),
         ([polygon([[n % 101, n % 2 * 100] for n in range(20_000)])], "rows of pixels, more than"),
         ([polygon([["a", "b"], [None, {}], [[], 1]])], "pairs of numbers"),
-        ([polygon([[1e308, 1e308], [-1e308, 2], [3, 1e308]])], "number that is not finite"),
-        ([region("mask", "ellipselabels", 16_000, far)], "number that is not finite"),
+        ([polygon([[1e308, 1e308], [-1e308, 2], [3, 1e308]])], "is no finite number"),
+        ([region("mask", "ellipselabels", 16_000, far)], "is no finite number"),
         ([polygon([[10**400, 1], [1, 2], [2, 3]])], "in a number's place is none"),
         ([polygon(BOX, number) for number in range(1000)], "too many regions"),
-        ([{"from_name": "mask", "type": None, "value": None}], "to have a type, a value"),
+        (
+            [{"from_name": "mask", "type": None, "value": None}],
+            "has not kept what kind of region it is",
+        ),
     ]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
-from backend.errors import BadRequest, StudioRefused
+from backend.errors import BadRequest
 from backend.feedback.comparison import predicted_scores
 from backend.feedback.gate.acceptance_gate import AcceptanceGates
 from backend.feedback.gate.audit import is_audited
@@ -40,9 +40,6 @@ _BATCH_SIZE: Final = 50
 
 #: Annotations that Label Studio may refuse before no other is tried.
 _MAX_REFUSED: Final = 10
-
-#: HTTP status with which Label Studio answers who asks for the predictions of a deleted task.
-_NO_SUCH_TASK: Final = (400, 404)
 
 #: Is told how many tasks are done; returns whether to go on.
 Advance = Callable[[int], bool]
@@ -227,12 +224,7 @@ class GateKeeper:
 
     def _newest(self, task: int) -> PredictionRegions | None:
         """Return the newest prediction of a task; None where there is none, or no such task."""
-        try:
-            predictions = self._client.contents.predictions(task)
-        except StudioRefused as error:
-            if error.status not in _NO_SUCH_TASK:
-                raise
-            return None
+        predictions = self._client.contents.predictions(task)
         return predictions[max(predictions)] if predictions else None
 
     def _config(self, project: int) -> LabelConfig:

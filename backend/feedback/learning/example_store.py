@@ -5,6 +5,8 @@ change is counted in the project's state, so that a step becomes due, see
 `backend.feedback.learning.step_queue`. Where the last example of a project is gone, the version
 that was learned from its examples is live no more.
 
+Whoever trusts an annotation trusts what is painted there: painted otherwise, it is judged anew.
+
 Backends that share a database share the examples. Examples belong to one model, as features do:
 those of another model stay beside them and are not used.
 """
@@ -31,6 +33,7 @@ from backend.feedback.learning.threshold_sums import (
     recount_threshold_sums,
 )
 from backend.feedback.learning.versions import TrainingExample
+from clearclip_core import Example
 
 #: Annotations of a project that are learned from, the newest.
 MOST_ANNOTATIONS: Final = 1000
@@ -80,6 +83,7 @@ class ExampleStore:
                 (project, example.digest, example.threshold_counts) for example in examples
             ]:
                 return False
+            _end_trust_in_other_paint(connection, annotation, its, examples)
             connection.execute(delete(EXAMPLES).where(*its))
             removed: dict[int, list[str]] = {project: []}
             for row in before:
@@ -117,6 +121,8 @@ class ExampleStore:
 
     def trust(self, project: int, annotation: int, trusted: bool = True) -> None:
         """Trust an annotation, so that no version sets it aside; or trust it no more.
+
+        It is trusted as it is painted now.
 
         Raises:
             LearningRefused: the project has no example of it.
@@ -242,6 +248,39 @@ def _nth_newest(project: int, model: str, n: int) -> Select[Any]:
     """Select the id of the n-th newest annotation that a project has examples of."""
     ids = select(_EXAMPLE.annotation).where(*in_project(EXAMPLES, project, model)).distinct()
     return ids.order_by(_EXAMPLE.annotation.desc()).offset(n - 1).limit(1)
+
+
+def _end_trust_in_other_paint(
+    connection: Connection, annotation: int, its: Sequence[Any], examples: Sequence[TrainingExample]
+) -> None:
+    """Trust an annotation no more whose examples are about to be replaced by others' paint.
+
+    Args:
+        connection: of the transaction that replaces them.
+        annotation: its id.
+        its: the conditions that choose the examples it has.
+        examples: those that it gets.
+    """
+    of_it = TRUSTED.c.annotation == annotation
+    if connection.execute(select(TRUSTED).where(of_it)).first() is None:
+        return
+    before = list(connection.scalars(select(_EXAMPLE.example).where(*its)))
+    if before and _paint(before) != _paint([each.example for each in examples]):
+        connection.execute(delete(TRUSTED).where(of_it))
+
+
+def _paint(examples: Sequence[bytes]) -> list[tuple[Any, ...]]:
+    """Return what is painted in examples, whatever features their images have."""
+    painted: list[tuple[Any, ...]] = []
+    for data in examples:
+        try:
+            read = Example.from_bytes(data)
+        except ValueError:  # damaged
+            painted.append((data,))
+        else:
+            covered = read.areas.tobytes(), read.coverage.tobytes()
+            painted.append((read.picture.encode(), *read.names, *covered))
+    return sorted(painted, key=repr)
 
 
 def _end_without_examples(connection: Connection, project: int, model: str) -> None:

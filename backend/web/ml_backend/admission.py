@@ -1,11 +1,12 @@
 """Limit how many requests for predictions are worked on at once, and the tasks of each.
 
 Requests of Label Studio wait in line for their turn: what an annotator waits for, an opened task or
-a prompt, in one line, and batches in another, so that neither keeps the other out. Which picture
-the model takes next is not decided here. Other clients are told to ask again later (429). Label
-Studio never asks again because of a status; it gets an empty entry for each task of a batch that
-there is no room for, and asks for those tasks again when somebody retrieves predictions the next
-time.
+a prompt, in one line, and batches in another, so that neither keeps the other out. Clients share
+both lines by their addresses: however many requests one of them sends, those of another have their
+place. Which picture the model takes next is not decided here. Other clients are told to ask again
+later (429). Label Studio never asks again because of a status; it gets an empty entry for each task
+of a batch that there is no room for, and asks for those tasks again when somebody retrieves
+predictions the next time.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Final
 
 from backend.errors import Busy
 from backend.inference.image_request import Priority
@@ -29,7 +31,35 @@ log = logging.getLogger(__name__)
 #: The start of ``User-Agent`` in the requests that Label Studio sends to ML backends.
 LABEL_STUDIO_AGENT = "heartex/"
 
+#: Bodies that are parsed at once, those that take seconds apart from the others. Threads take turns
+#: with one interpreter: more of them are no faster, but keep those of ``/setup`` from their turn.
+_READERS: Final = 4
+_READERS_OF_LARGE: Final = 2
+#: Bytes of a body from which on it is a large one.
+_LARGE: Final = 8 << 20
+
+#: More than the threads that there are: whoever has one may wait for its turn to read.
+_EACH_THREAD: Final = 1 << 16
+
 _NO_SLOT = "All threads for predictions are taken: try again in a moment."
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Who asks for predictions.
+
+    Attributes:
+        client: its address or network, see `backend.network.client_address`. Behind a proxy that
+            is not trusted, all have one.
+        is_label_studio: whether it is Label Studio.
+        body_bytes: size of the body of its request.
+        is_gone: tells whether it has closed its connection, so that nobody reads an answer.
+    """
+
+    client: str = ""
+    is_label_studio: bool = False
+    body_bytes: int = 0
+    is_gone: Callable[[], bool] = lambda: False
 
 
 class Admission:
@@ -45,7 +75,7 @@ class Admission:
     >>> admission = Admission(lambda asked: [{"result": []} for _ in asked.tasks], 2, 1, 80)
     >>> from backend.label_studio.requests import Task
     >>> asked = PredictRequest((Task(1, 7, {}), Task(2, 7, {})), "<View/>")
-    >>> admission.predict(lambda: asked, by_label_studio=True)
+    >>> admission.predict(lambda: asked, Asker(is_label_studio=True))
     [{'result': []}, []]
     """
 
@@ -58,8 +88,11 @@ class Admission:
     ) -> None:
         self._predict = predict
         self._annotators = SlotQueue(at_once, MAX_WAITING)
-        self._batches = SlotQueue(at_once // 2, MAX_WAITING_BATCHES)
+        batches = at_once // 2  # a batch may hold its slot until the deadline
+        self._batches = SlotQueue(batches, MAX_WAITING_BATCHES, reserved=int(batches > 2))
         self._reading = threading.Semaphore(at_once)
+        self._readers = SlotQueue(_READERS, _EACH_THREAD)
+        self._readers_of_large = SlotQueue(_READERS_OF_LARGE, _EACH_THREAD)
         self._max_tasks = max_tasks
         self._deadline_s = deadline_s
 
@@ -81,14 +114,14 @@ class Admission:
         """How many batches wait in line."""
         return self._batches.waiting
 
-    def predict(self, read: Callable[[], PredictRequest], by_label_studio: bool) -> list[Entry]:
+    def predict(self, read: Callable[[], PredictRequest], asker: Asker) -> list[Entry]:
         """Predict the tasks of a request.
 
         Args:
             read: reads the request, which may be large. For clients other than Label Studio it is
-                not called where no slot is free, and no more than `at_once` are read at once.
-            by_label_studio: whether Label Studio asks. Its request waits in line then, and the
-                entry of a task that there is no room for is ``[]``.
+                not called where no slot is free, and no more than `at_once` are held at once.
+            asker: who asks. A request of Label Studio waits in line, and the entry of a task that
+                there is no room for is ``[]``.
 
         Returns:
             One entry a task, in their order.
@@ -97,27 +130,42 @@ class Admission:
             Busy: there is no room for the request.
             BackendError: from `read`, or from the function that predicts.
         """
-        request = read() if by_label_studio else self._read_of_others(read)
-        slots = self._batches if priority(request) is Priority.BATCH else self._annotators
         came = time.monotonic()
-        has_slot = slots.acquire(self._deadline_s if by_label_studio else 0.0)
+        request = self._read(read, asker)
+        slots = self._batches if priority(request) is Priority.BATCH else self._annotators
+        longest_s = max(0.0, came + self._deadline_s - time.monotonic())
+        longest_s = longest_s if asker.is_label_studio else 0.0
+        has_slot = slots.acquire(longest_s, asker.client, asker.is_gone)
         try:
-            request = replace(request, waited_s=time.monotonic() - came)
-            if by_label_studio and request.context is None:
+            waited_s = time.monotonic() - came
+            request = replace(request, waited_s=waited_s, is_gone=asker.is_gone)
+            if asker.is_label_studio and request.context is None:
                 return self._predict_some(request, has_slot)
             return self._predict_all(request, has_slot)
         finally:
             if has_slot:
-                slots.release()
+                slots.release(asker.client)
 
-    def _read_of_others(self, read: Callable[[], PredictRequest]) -> PredictRequest:
-        has_free = self._annotators.has_free or self._batches.has_free
+    def _read(self, read: Callable[[], PredictRequest], asker: Asker) -> PredictRequest:
+        """Read a request when it is its turn; not those of others that there is no room for."""
+        if asker.is_label_studio:
+            return self._read_in_turn(read, asker)
+        has_free = any(each.has_free(asker.client) for each in (self._annotators, self._batches))
         if not has_free or not self._reading.acquire(blocking=False):
+            raise Busy(_NO_SLOT)
+        try:
+            return self._read_in_turn(read, asker)
+        finally:
+            self._reading.release()
+
+    def _read_in_turn(self, read: Callable[[], PredictRequest], asker: Asker) -> PredictRequest:
+        readers = self._readers_of_large if asker.body_bytes >= _LARGE else self._readers
+        if not readers.acquire(self._deadline_s, asker.client, asker.is_gone):
             raise Busy(_NO_SLOT)
         try:
             return read()
         finally:
-            self._reading.release()
+            readers.release(asker.client)
 
     def _predict_all(self, request: PredictRequest, has_slot: bool) -> list[Entry]:
         count = len(request.tasks) + request.tasks_left_out

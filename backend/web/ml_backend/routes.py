@@ -18,15 +18,19 @@ from backend.label_studio.requests import (
     parse_setup,
     parse_webhook,
 )
+from backend.network.client_address import client_network
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response
-from backend.web.ml_backend.admission import LABEL_STUDIO_AGENT, Admission
+from backend.web.ml_backend.admission import LABEL_STUDIO_AGENT, Admission, Asker
 from backend.web.ml_backend.health import describe_health
 from backend.web.ml_backend.webhooks import WebhookHandler
 from backend.web.openapi import description
+
+#: Key of the WSGI environment under which the server tells whether the client has gone.
+_IS_GONE = "waitress.client_disconnected"
 
 #: Advice about a request of Label Studio that is refused as a whole.
 _FEWER_AT_ONCE = (
@@ -95,11 +99,11 @@ class MlBackendRoutes:
 
     def predict(self) -> Response:
         """Answer with the predictions of tasks, in their order."""
-        by_label_studio = str(request.user_agent).startswith(LABEL_STUDIO_AGENT)
+        asker = _asker()
         try:
-            entries = self.admission.predict(self._read_predict, by_label_studio)
+            entries = self.admission.predict(self._read_predict, asker)
         except (PayloadTooLarge, RequestTooSlow) as error:
-            if by_label_studio:  # Label Studio shows nobody the reason
+            if asker.is_label_studio:  # Label Studio shows nobody the reason
                 self.tracker.refused(error, _FEWER_AT_ONCE)
             raise
         return json_response({"results": entries})
@@ -125,3 +129,13 @@ class MlBackendRoutes:
     @property
     def _has_password(self) -> bool:
         return self.settings.basic_auth_user is not None
+
+
+def _asker() -> Asker:
+    """Return who has sent the current request."""
+    return Asker(
+        client_network(request.remote_addr or ""),
+        str(request.user_agent).startswith(LABEL_STUDIO_AGENT),
+        request.content_length or 0,
+        request.environ.get(_IS_GONE, lambda: False),
+    )

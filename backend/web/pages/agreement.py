@@ -17,7 +17,7 @@ from backend.label_studio.files import LabelStudioFiles
 from backend.project_runs import ProjectRuns
 from backend.web.middleware.responses import json_response, see_other
 from backend.web.pages.forms import FORM_TYPE
-from backend.web.pages.html import html_page, is_for_people
+from backend.web.pages.html import html_page, is_for_people, is_watching
 
 Json = dict[str, Any]
 
@@ -56,7 +56,12 @@ class AgreementRoutes:
 
     def page(self, project: int) -> Response:
         """Answer a browser with the page, and a program with its JSON."""
-        return self._page(project) if is_for_people() else self.figures(project)
+        if not is_for_people():
+            return self.figures(project)
+        run = self.runs.get(project)
+        if is_watching() and run is not None and run.is_over:  # the page has said so, once
+            return see_other(url_for("agreement.page", project=project))
+        return self._page(project)
 
     def figures(self, project: int) -> Response:
         """Answer with the last report and the measurement that was asked for last, as JSON."""
@@ -115,6 +120,7 @@ class AgreementRoutes:
             agreement=self._describe(project),
             url=self.files.task_url(project),
             view_title=VIEW_TITLE,
+            is_lost=is_watching() and self.runs.get(project) is None,
             no_key="" if self.client is not None else _NO_KEY,
             refusal=refusal,
         )

@@ -15,7 +15,7 @@ from backend.label_studio.files import LabelStudioFiles
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
 from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, parse_version
-from backend.web.pages.html import html_page, is_for_people
+from backend.web.pages.html import html_page, is_for_people, is_watching
 
 Json = dict[str, Any]
 
@@ -53,7 +53,13 @@ class GateRoutes:
 
     def page(self, project: int) -> Response:
         """Answer a browser with the page, and a program with its JSON."""
-        return self._page(self._report(project)) if is_for_people() else self.figures(project)
+        if not is_for_people():
+            return self.figures(project)
+        run = self.runs.last(project)
+        if is_watching() and run is not None and run.is_over:  # the page has said so, once
+            version = request.args.get("version")
+            return see_other(url_for("gate.page", project=project, version=version))
+        return self._page(self._report(project))
 
     def figures(self, project: int) -> Response:
         """Answer with the gate, the tasks in its lists and what was asked for last, as JSON."""
@@ -98,6 +104,7 @@ class GateRoutes:
             url=self.files.task_url(report.project),
             task_url=self.files.task_url,
             run=self.runs.last(report.project),
+            is_lost=is_watching() and self.runs.last(report.project) is None,
             refusal=refusal,
         )
         if refusal is not None:

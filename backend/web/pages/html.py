@@ -70,6 +70,14 @@ def is_for_people() -> bool:
     return "text/html" in request.headers.get("Accept", "")
 
 
+def is_watching() -> bool:
+    """Tell whether a page has loaded itself anew because a run was at work when it was made.
+
+    Runs are kept in the memory of a process. Where such a page finds none, that process has ended.
+    """
+    return "watching" in request.args
+
+
 def html_page(template: str, **values: Any) -> Response:
     """Render a template, with headers that keep content of other sites off the page."""
     nonce = secrets.token_urlsafe(16)

@@ -20,7 +20,7 @@ from backend.project_runs import ProjectRuns
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
 from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, parse_confirmation
-from backend.web.pages.html import html_page, is_for_people
+from backend.web.pages.html import html_page, is_for_people, is_watching
 
 Json = dict[str, Any]
 
@@ -67,7 +67,12 @@ class LabelErrorRoutes:
 
     def show(self, project: int) -> Response:
         """Answer with what the last review has found and nobody has confirmed."""
-        return self._page(project) if is_for_people() else json_response(self._describe(project))
+        if not is_for_people():
+            return json_response(self._describe(project))
+        run = self.runs.get(project)
+        if is_watching() and run is not None and run.is_over:
+            return see_other(url_for("label_errors.show", project=project))
+        return self._page(project)
 
     def start(self, project: int) -> Response:
         """Ask for a review."""
@@ -166,6 +171,7 @@ class LabelErrorRoutes:
             errors=self._describe(project),
             url=self.files.task_url(project),
             view_title=VIEW_TITLE,
+            is_lost=is_watching() and self.runs.get(project) is None,
             no_key="" if self.client is not None else _NO_KEY,
             refusal=refusal,
         )

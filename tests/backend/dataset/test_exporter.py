@@ -74,6 +74,15 @@ def test_every_kind_of_mask_is_in_the_label_map(one_task: Callable[..., Bench]) 
     assert (bench.folder / "splits/train.txt").read_text() == "a\n"
 
 
+def test_an_annotation_that_takes_hours_to_draw_is_skipped(
+    one_task: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.label_studio.drawing_steps.MAX_STEPS", 100_000)
+    bench = one_task(*[brush_region(SKY, "sky")] * 5)
+    (skipped,) = bench.done().skipped
+    assert "It has too many regions or labels for a picture of this size" in str(skipped)
+
+
 def test_a_rotated_ellipse_turns_clockwise(one_task: Callable[..., Bench]) -> None:
     value = {"x": 50, "y": 50, "radiusX": 30, "radiusY": 5, "rotation": 90}
     bench = one_task(region("ellipselabels", "round", "sign", value=value))
@@ -191,7 +200,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         | {"value": {"imageDataURL": "data:;base64,iVBORw0KGgoAAAA=", "bitmasklabels": ["c"]}},
         "A bitmask of c is broken: it is no PNG of 60×40 px",
     ),
-    "no value": (brush_region(SKY, "sky") | {"value": None}, "type, a value and the size"),
+    "no value": (
+        brush_region(SKY, "sky") | {"value": None},
+        "is broken: Label Studio has not kept",
+    ),
     "enormous": (
         region(
             "rectanglelabels", "mask", "sky", (10**6, 10**6), value={"x": 0, "y": 0, "width": 9}

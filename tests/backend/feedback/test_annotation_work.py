@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from backend.errors import BadRequest
-from backend.feedback import annotation_work
 from backend.feedback.annotation_work import check_work
 from backend.feedback.comparison import compare
+from backend.label_studio import drawing_steps
 from backend.label_studio.brush_rle import encode_rle
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.region_reader import Area
@@ -84,7 +84,7 @@ def test_what_takes_hours_is_refused_before_it_is_drawn(
 
 
 def test_tiny_regions_count_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(annotation_work, "MAX_STEPS", 150_000_000)
+    monkeypatch.setattr(drawing_steps, "MAX_STEPS", 150_000_000)
     tiny = [region("rectanglelabels", "box", "Sign", BOX, side=1)]
     assert len(compare(None, 900 * tiny, CONFIG, TASK)) == 1
     with pytest.raises(BadRequest, match="steps to draw"):
@@ -110,7 +110,7 @@ def test_the_steps_are_those_counted_by_hand(monkeypatch: pytest.MonkeyPatch) ->
     pixels = 10 * 6 + 200
     steps = 8 * (2 * 20_000 + pixels + 500 * 4) + 2 * 12 * 200
     for limit, is_refused in ((steps, False), (steps - 1, True)):
-        monkeypatch.setattr(annotation_work, "MAX_STEPS", limit)
+        monkeypatch.setattr(drawing_steps, "MAX_STEPS", limit)
         images = [((10, 20), [{"Sign": [box]}, {"label 1": [brush]}])]
         if is_refused:
             with pytest.raises(BadRequest, match=f"{steps} steps to draw, more than {limit}"):

@@ -20,7 +20,7 @@ from backend.jobs.withdrawer import Withdrawer
 from backend.label_studio.client import LabelStudioClient
 from backend.settings import Settings
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.fakes.local_server import Answer, LocalServer
+from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 from tests.backend.jobs.served_backend import CONFIG, Backend, picture, wait_for
 
 HOUR_S = 3600.0
@@ -81,6 +81,22 @@ def test_what_nobody_has_touched_is_deleted_and_the_rest_is_listed(
     assert store.task_ids(over.id) == (3, 45)
     assert studio.stored("v2") == {3: 1, 45: 1}
     assert studio.stored("v1") == {4: 1}
+
+
+def test_a_task_that_is_deleted_meanwhile_ends_no_withdrawal(
+    withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
+) -> None:
+    job = job_that_is_over(store, studio, 1, 2, 3)
+
+    def delete_the_second(asked: Asked) -> None:
+        if asked.path.startswith("/api/predictions/?task=2"):
+            studio.tasks.pop(2, None)
+
+    studio.fault = delete_the_second
+    over = withdrawn(withdrawer, store, job)
+    assert 2 not in studio.tasks
+    assert (over.state, over.done, over.skipped) == ("done", 2, 1)
+    assert studio.stored("v2") == {2: 1}, "which went with its task"
 
 
 def test_other_runs_of_the_same_version_keep_theirs(

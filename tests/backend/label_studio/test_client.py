@@ -85,6 +85,15 @@ def test_stored_predictions_are_listed_and_deleted(
     assert [each.id for each in client.stored(5)] == [second]
 
 
+def test_a_task_that_is_gone_has_no_predictions(
+    client: LabelStudioClient, studio: FakeStudio
+) -> None:
+    studio.add(5, VERSION)
+    del studio.tasks[5]
+    assert client.stored(5) == []
+    assert client.contents.predictions(5) == {}
+
+
 def test_settings_without_a_token_make_no_client() -> None:
     assert LabelStudioClient.from_settings(Settings()) is None
     assert LabelStudioClient.from_settings(Settings(label_studio_url="http://studio")) is None

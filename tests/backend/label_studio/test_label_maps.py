@@ -85,5 +85,25 @@ def test_more_labels_than_a_map_has_values_are_refused() -> None:
 def test_broken_regions_and_sizes_that_disagree_are_refused() -> None:
     with pytest.raises(ValueError, match="different sizes: 4×2 and 5×2 px"):
         drawn(painted("Car", 0), painted("Dog", 0, original_width=5))
-    with pytest.raises(BadRequest, match='Expected a region of "mask"'):
+    with pytest.raises(
+        BadRequest, match=r'of Car \(made with "mask"\) is broken: .* the size of its picture'
+    ):
         drawn(painted("Car", 0, original_width=None))
+
+
+def test_an_annotation_that_takes_all_memory_or_hours_is_refused_undrawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An annotation says itself how large its picture is."""
+    made: list[object] = []
+    monkeypatch.setattr("backend.label_studio.label_maps.area_mask", made.append)
+    monkeypatch.setattr("numpy.full", lambda *each: made.append(each))
+    sky = 1 << 20
+    huge = painted("Car", 0, original_width=sky, original_height=sky)
+    with pytest.raises(BadRequest, match="1048576×1048576 px are 1099511 megapixels"):
+        drawn(huge)
+    side = 1 << 14
+    many = [boxed("Dog", 0, 100) | {"original_width": side, "original_height": side}] * 300
+    with pytest.raises(BadRequest, match="too many regions or labels for a picture of this size"):
+        drawn(*many)
+    assert made == []

@@ -6,7 +6,9 @@ from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import Any
 
-from backend.label_studio.records import Annotation, read_annotation
+import pytest
+
+from backend.label_studio.records import MOST_SECONDS, Annotation, read_annotation
 
 
 def _found(**changes: Any) -> SimpleNamespace:
@@ -51,3 +53,11 @@ def test_fields_of_other_types_count_as_missing() -> None:
         updated_at="today",
     )
     assert read_annotation(found) == Annotation(id=5, task=3, project=7, result=())
+
+
+@pytest.mark.parametrize(
+    "claimed", [float("inf"), float("nan"), -1.0, 1e-300, 10**400, MOST_SECONDS + 1]
+)
+def test_a_time_that_nobody_can_have_worked_is_none_that_counts(claimed: float) -> None:
+    assert read_annotation(_found(lead_time=claimed)).seconds == 0, "and somebody was timed"
+    assert read_annotation(_found(lead_time=MOST_SECONDS)).seconds == MOST_SECONDS

@@ -110,6 +110,12 @@ def test_a_polygon_covers_the_pixels_inside_to_within_one_at_its_edge() -> None:
         ("polygonlabels", {"points": [[1e308, 1], [1, 1], [1, 2]]}, "finite"),
         ("rectanglelabels", {"x": 1, "y": 1, "width": 1}, "it has no height"),
         ("rectanglelabels", {"x": float("nan"), "y": 1, "width": 1, "height": 1}, "finite"),
+        (
+            "rectanglelabels",
+            {"x": "left", "y": 1, "width": 1, "height": 1, "rectanglelabels": ["car"]},
+            "A rectangle of car is broken: what it has in a number's place is none. Delete it",
+        ),
+        ("ellipselabels", {"x": "left", "y": 1, "radiusX": 1, "radiusY": 1}, "number's place"),
         ("ellipselabels", {"x": 1, "y": 1}, "it has no radiusX"),
         ("ellipselabels", {"x": 1e308, "y": 1, "radiusX": 1, "radiusY": 1}, "finite"),
     ],

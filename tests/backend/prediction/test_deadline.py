@@ -90,6 +90,36 @@ def test_the_rest_goes_on_and_the_next_request_takes_it(
     assert sorted(work.made) == [1, 2, 3], "each was made once"
 
 
+def test_predictions_that_nobody_reads_are_not_handed_out(
+    make_runner: Callable[..., DeadlineRunner],
+) -> None:
+    runner = make_runner(deadline_s=0)
+    gone = make_runner().run(tasks(1, 2), VERSION, 7, HeldWork(), is_gone=lambda: True)
+    assert made_of(gone) == [None, None]
+    assert made_of(runner.run(tasks(1, 2), VERSION, 7, HeldWork())) == [1, 2]
+
+
+def test_tasks_that_go_on_after_their_deadline_are_bounded(
+    make_runner: Callable[..., DeadlineRunner],
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Clients that ask faster than tasks are done would fill the memory and the database."""
+    monkeypatch.setattr("backend.prediction.deadline._MOST_LATE_BYTES", 3 * 1010)
+    first = range(1, PROJECT_CONCURRENCY + 1)
+    work, runner = HeldWork(*first), make_runner(deadline_s=0)
+    runner.run(tasks(*first, 10, 11), VERSION, 7, work)
+    assert runner.count_waiting() == {7: PROJECT_CONCURRENCY + 2}
+    runner.run(tasks(20, 21, 22), VERSION, 7, work)
+    assert "3 are left for the next time" in caplog.text
+    assert runner.count_waiting() == {7: PROJECT_CONCURRENCY + 2}
+    work.release()
+    wait_for(lambda: runner.count_waiting() == {})
+    assert sorted(work.made) == [*first, 10, 11]
+    wait_for(lambda: made_of(make_runner("you").run(tasks(20, 10), VERSION, 7, work)) == [20, 10])
+
+
 def test_the_time_in_line_counts_towards_the_deadline_of_a_batch(
     make_runner: Callable[..., DeadlineRunner],
 ) -> None:

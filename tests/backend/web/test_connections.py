@@ -30,16 +30,22 @@ HALF_BODY = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
 
 
 class App:
-    """A WSGI application: ``/large``, ``/echo``, ``/wait``, and an answer to every other path."""
+    """A WSGI application: ``/large``, ``/echo``, ``/wait``, and an answer to every other path.
+
+    Attributes:
+        is_gone: tells whether the client that waits has gone.
+    """
 
     def __init__(self) -> None:
         self.go_on = threading.Event()
         self.waiting = threading.Semaphore(0)
+        self.is_gone: Callable[[], bool] = lambda: False
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
         path = environ["PATH_INFO"]
         refused = environ.get("clearclip.refused")
         if path == "/wait":
+            self.is_gone = environ["waitress.client_disconnected"]
             self.waiting.release()
             assert self.go_on.wait(60)
         body = environ["wsgi.input"].read() if path == "/echo" else b"ok"
@@ -133,6 +139,30 @@ def test_clients_that_send_or_read_nothing_take_no_thread() -> None:
             assert answer.content == b"hello"
         for client in clients:
             client.close()
+
+
+@pytest.mark.parametrize("is_reset", [False, True])
+def test_a_thread_that_answers_can_tell_that_the_client_has_gone(is_reset: bool) -> None:
+    with served() as (port, app, _):
+        client = connect(port, b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert app.waiting.acquire(timeout=20)
+        assert not app.is_gone()
+        if is_reset:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        while not app.is_gone():
+            threading.Event().wait(0.01)
+        assert health(port) == 200
+
+
+def test_who_sends_a_second_request_before_the_first_is_answered_is_there() -> None:
+    request = b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n"
+    with served() as (port, app, _), connect(port, request) as client:
+        assert app.waiting.acquire(timeout=20)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert not app.is_gone()
+        app.go_on.set()
+        assert rest_of(client).count(b"200 OK") == 2
 
 
 def test_an_answer_may_be_larger_than_the_system_takes() -> None:

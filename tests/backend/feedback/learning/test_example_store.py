@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from backend.database.database import Database
 from backend.errors import LearningRefused, ModelUnavailable
+from backend.feedback.learning.versions import TrainingExample
+from clearclip_core import Example
 from tests.backend.conftest import Clock
 from tests.backend.fakes.learning_stores import LearningStores, example
 
@@ -115,3 +118,31 @@ def test_an_annotation_is_trusted_until_it_is_not_or_is_gone(
     learning.examples.forget(3)
     assert learning.examples.trusted(7) == []
     assert learning.examples.trusted(8) == []
+
+
+def painted(share: float, feature: float = 1.0) -> TrainingExample:
+    """Of a picture of one patch, of which a car covers a share."""
+    made = Example(
+        ("car",),
+        ("", "car"),
+        np.array([1 - share, share], np.float32),
+        np.ones((2, 3), np.float32),
+        np.full((1, 3), feature, np.float16),
+        np.array([[1 - share, share]], np.float16),
+        np.ones(1, np.float32),
+        picture="a picture",
+    )
+    return TrainingExample(made.digest, made.to_bytes(), "{}")
+
+
+def test_trust_is_in_what_is_painted(learning: LearningStores) -> None:
+    for annotation in (3, 4, 5):
+        learning.examples.replace(annotation, 7, [painted(0.5)])
+        learning.examples.trust(7, annotation)
+    learning.examples.replace(3, 7, [painted(0.5, feature=1.01)])
+    assert learning.examples.trusted(7) == [3, 4, 5], "only the model's precision differs"
+    learning.examples.replace(3, 7, [painted(0.75)])
+    learning.examples.replace(4, 7, [painted(0.5), painted(0.5)])
+    assert learning.examples.trusted(7) == [5]
+    learning.examples.replace(3, 7, [painted(0.5)])
+    assert learning.examples.trusted(7) == [5], "nobody has looked at it since"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -41,6 +42,22 @@ def test_a_page_of_another_site_changes_nothing(
             assert response.status_code == 403
     (only,) = dashboard.store.list_jobs()
     assert (only.id, only.state) == (job, "running")
+
+
+def test_no_route_that_changes_something_is_forgotten(dashboard: Dashboard) -> None:
+    """Whatever routes there are: each is asked in each of its methods that are not safe."""
+    asked = 0
+    for rule in dashboard.app.url_map.iter_rules():
+        path = re.sub(r"<any\(([\w-]+)[^>]*>", r"\1", rule.rule)
+        for method in (rule.methods or set()) - {"GET", "HEAD", "OPTIONS"}:
+            response = dashboard.client.open(
+                re.sub("<[^>]+>", "1", path),
+                method=method,
+                headers={"Origin": "http://evil.example"},
+            )
+            assert response.status_code == 403, (method, path)
+            asked += 1
+    assert asked > 15
 
 
 def _posted(name: str, scheme: str = "http", **settings: Any) -> int:

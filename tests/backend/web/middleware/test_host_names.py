@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -26,6 +27,17 @@ def test_an_unknown_name_gets_nothing(path: str, listen: str) -> None:
     assert response.status_code == 403
     assert "evil.example" in error_of(response)
     assert "SERVER_NAMES" in error_of(response)
+
+
+def test_no_route_is_forgotten() -> None:
+    app = make_app()
+    client = app.test_client()
+    for rule in app.url_map.iter_rules():
+        path = re.sub(r"<any\(([\w-]+)[^>]*>", r"\1", rule.rule)
+        path = re.sub("<[^>]+>", "1", path)
+        for method in rule.methods or ():
+            response = client.open(path, method=method, headers={"Host": "evil.example"})
+            assert response.status_code == 403, (method, path)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Slots are handed out in the order in which they were asked for, and none is lost."""
+"""Slots are handed out in order, each client in its turn, and none is lost."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def wait_for_line(queue: SlotQueue, length: int) -> None:
 def test_no_more_slots_are_held_than_there_are() -> None:
     queue = SlotQueue(2, max_waiting=0)
     assert [queue.acquire(20) for _ in range(3)] == [True, True, False], "the line is full"
-    assert not queue.has_free
+    assert not queue.has_free()
     queue.release()
-    assert queue.has_free
+    assert queue.has_free()
     assert queue.acquire(20)
 
 
@@ -55,3 +55,84 @@ def test_a_slot_that_nobody_came_for_in_time_is_the_next_ones() -> None:
     assert queue.waiting == 0
     queue.release()
     assert queue.acquire(0)
+
+
+class Line:
+    """Threads that wait for a slot of a queue.
+
+    Attributes:
+        order: the clients that have had a slot.
+        left: the clients that were told there is none.
+    """
+
+    def __init__(self, queue: SlotQueue) -> None:
+        self.queue = queue
+        self.order: list[str] = []
+        self.left: list[str] = []
+        self.threads: list[threading.Thread] = []
+
+    def join(self, client: str, length: int) -> None:
+        """Let a client wait; then so many do."""
+        self.threads.append(threading.Thread(target=self._wait, args=(client,)))
+        self.threads[-1].start()
+        wait_for_line(self.queue, length)
+
+    def _wait(self, client: str) -> None:
+        if not self.queue.acquire(20, client):
+            self.left.append(client)
+            return
+        self.order.append(client)
+        self.queue.release(client)
+
+    def end(self) -> None:
+        for thread in self.threads:
+            thread.join(20)
+
+
+def test_a_slot_goes_to_the_client_that_holds_the_fewest() -> None:
+    queue = SlotQueue(2, max_waiting=9)
+    assert queue.acquire(0, "a")
+    assert queue.acquire(0, "a")
+    line = Line(queue)
+    for length, client in enumerate("aab", 1):
+        line.join(client, length)
+    queue.release("a")
+    line.end()
+    assert line.order == ["b", "a", "a"]
+
+
+def test_clients_share_the_places_of_the_line() -> None:
+    queue = SlotQueue(1, max_waiting=4)
+    assert queue.acquire(0, "a")
+    line = Line(queue)
+    for length in range(1, 5):
+        line.join("a", length)
+    assert not queue.acquire(20, "a"), "it has all places, and loses none to itself"
+    for _ in range(2):
+        line.join("b", 4)
+    assert not queue.acquire(20, "b"), "half of them are its"
+    line.join("c", 4)
+    queue.release("a")
+    line.end()
+    assert (sorted(line.left), sorted(line.order)) == (["a", "a", "a"], ["a", "b", "b", "c"])
+
+
+def test_a_reserved_slot_is_for_clients_that_hold_none() -> None:
+    queue = SlotQueue(3, max_waiting=0, reserved=1)
+    assert [queue.acquire(0, "a") for _ in range(3)] == [True, True, False]
+    assert (queue.has_free("a"), queue.has_free("b")) == (False, True)
+    assert [queue.acquire(0, "b") for _ in range(2)] == [True, False]
+    queue.release("a")
+    assert [queue.acquire(0, "b"), queue.acquire(0, "a")] == [True, False]
+
+
+def test_who_does_not_wait_takes_nobodys_place() -> None:
+    queue = SlotQueue(1, max_waiting=2)
+    assert queue.acquire(0, "a")
+    line = Line(queue)
+    for length in (1, 2):
+        line.join("a", length)
+    assert not queue.acquire(0, "b")
+    assert queue.waiting == 2
+    queue.release("a")
+    line.end()

@@ -45,6 +45,12 @@ class Page(HTMLParser):
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
 
+    @property
+    def next_page(self) -> str:
+        """Where the page goes by itself; empty where it stays."""
+        contents = [each["content"] for each in self.all("meta") if "http-equiv" in each]
+        return "".join(str(each).partition("; url=")[2] for each in contents)
+
 
 class Dashboard:
     """A backend with a store, and a browser before it."""

@@ -135,3 +135,15 @@ def test_without_a_token_the_page_says_what_is_missing() -> None:
     dashboard = Dashboard(label_studio_api_key=None)
     assert "LABEL_STUDIO_API_KEY" in dashboard.page(AGREEMENT).text
     assert dashboard.client.post(AGREEMENT, headers=HERE).status_code == 400
+
+
+def test_who_watches_a_measurement_is_told_that_a_restart_has_stopped_it(
+    dashboard: Dashboard,
+) -> None:
+    assert dashboard.post(AGREEMENT).status_code == 303
+    next_ = dashboard.page(AGREEMENT).next_page
+    assert next_ == f"{AGREEMENT}?watching=1"
+    assert "was stopped by that" not in dashboard.page(next_).text
+    restarted = Dashboard()
+    assert "was stopped by that" in restarted.page(next_).text
+    assert "was stopped by that" not in restarted.page(AGREEMENT).text

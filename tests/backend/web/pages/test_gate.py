@@ -21,7 +21,7 @@ from tests.backend.feedback.gate.gate_scene import (
     correct_many,
     unannotated_studio,
 )
-from tests.backend.web.pages.browser import Dashboard, Page, dashboard_and_services
+from tests.backend.web.pages.browser import PEOPLE, Dashboard, Page, dashboard_and_services
 
 GATE = "/projects/7/gate"
 LISTED = PASSING - AUDITED
@@ -169,3 +169,20 @@ def test_a_version_that_nobody_has_corrected_is_refused(dashboard: Dashboard) ->
 def test_forms_of_other_sites_are_refused(dashboard: Dashboard) -> None:
     response = dashboard.post(f"{GATE}/accept", None, Origin="http://evil.example")
     assert response.status_code == 403
+
+
+def test_who_watches_a_run_is_told_that_a_restart_has_stopped_it(
+    dashboard: Dashboard, annotations: AnnotationStore
+) -> None:
+    correct_many(annotations)
+    response = dashboard.post(f"{GATE}/find", {"version": VERSION})
+    next_ = dashboard.page(response.headers["Location"]).next_page
+    assert next_.endswith("&watching=1")
+    restarted = Dashboard()
+    told = restarted.page(next_)
+    assert "was stopped by that" in told.text
+    assert not told.next_page
+    assert "was stopped by that" not in restarted.page(response.headers["Location"]).text
+    assert dashboard.run_next()  # type: ignore[attr-defined]
+    over = dashboard.client.get(next_, headers=PEOPLE)
+    assert (over.status_code, over.headers["Location"]) == (303, response.headers["Location"])
