@@ -45,6 +45,14 @@ class _Project(_Id):
     label_config: str
 
 
+class _ProjectTitle(_Id):
+    title: str | None = None
+
+
+class _ProjectPage(_Checked):
+    results: list[_ProjectTitle]
+
+
 class _TaskRow(_Id):
     data: dict[str, Any]
     total_predictions: int | None = None
@@ -91,6 +99,7 @@ class _AccessToken(_Checked):
 _ANSWERS: Final = [
     (re.compile(pattern), TypeAdapter[Any](kind))
     for pattern, kind in (
+        (r"GET .*/api/projects/?", _ProjectPage),
         (r"GET .*/api/projects/\d+/?", _Project),
         (r"GET .*/api/tasks/?", _TaskPage),
         (r"GET .*/api/predictions/?", list[_StoredPrediction]),

@@ -47,6 +47,7 @@ CALLS: dict[str, tuple[Callable[[LabelStudioClient, FakeStudio], Any], Any]] = {
     "label_config": (lambda client, studio: client.label_config(7) == studio.label_config, True),
     "tasks": (lambda client, _: [task.id for task in client.tasks(7, TaskFilter(), 2)], [1, 2]),
     "count": (lambda client, _: client.count(7, TaskFilter()), 250),
+    "project_titles": (lambda client, _: client.project_titles(), {7: "Streets"}),
     "user_names": (lambda client, _: client.user_names(), {5: "Ann Berg"}),
     "view_ids": (lambda client, _: client.view_ids(7, 3), [4, 5]),
     "stored": (lambda client, _: [each.id for each in client.stored(5)], [1]),
@@ -62,6 +63,7 @@ CALLS: dict[str, tuple[Callable[[LabelStudioClient, FakeStudio], Any], Any]] = {
 @pytest.fixture
 def studio(studio: FakeStudio) -> FakeStudio:
     studio.views[3] = [4, 5]
+    studio.titles = {7: "Streets"}
     studio.users = [{"id": 5, "username": "ann", "first_name": "Ann", "last_name": "Berg"}]
     studio.add(5, VERSION, created=10)
     studio.annotate(6, [])
