@@ -31,7 +31,7 @@ th { border-bottom: 1px solid #999; } th.name, td.name { text-align: left; }
 @media (min-width: 40rem) { .pictures { grid-template-columns: repeat(3, minmax(0, 1fr)); } }
 figure { margin: 0; } img { display: block; width: 100%; }
 .key { display: inline-block; margin-right: 1.2em; white-space: nowrap; }
-.key i { display: inline-block; width: 1em; height: 1em; margin-right: .3em; vertical-align: -.1em; }
+.key i { display: inline-block; width: 1em; height: 1em; margin-right: .3em; }
 """
 
 #: Columns of the tables, and what their figures mean.
