@@ -60,7 +60,7 @@ bench: $(VENV)/.made $(STUDIO_VENV)/.made ## benchmarks and the longer studies, 
 
 picture: $(VENV)/.made $(STUDIO_VENV)/.made browser ## take the pictures of the pages anew, into docs/images
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio TAKE_PICTURE=1 \
-	$(VENV)/bin/python -m pytest tests/e2e -k 'picture or click_beside' $(ARGS)
+	$(VENV)/bin/python -m pytest tests/e2e -k 'picture or click_beside or accepted_and_withdrawn' $(ARGS)
 
 # Two packages go in without their requirements. The SDK, since tests rely on the validation of 2.1,
 # whose pins Python 3.14 cannot meet. And label-studio-ml beside the current Flask: 2.x from GitHub,

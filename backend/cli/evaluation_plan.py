@@ -12,12 +12,14 @@ from backend.label_studio.annotated_pictures import AnnotatedProject
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import ImageTag, LabelConfig, adapt_mode
 from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.score_options import score_options
 from backend.prediction.image_prediction import least_thresholds, prediction_rule
 from backend.services import Services
 from backend.settings import Settings
 from clearclip_core import (
     Label,
     LoadedModel,
+    ScoreOptions,
     Segmenter,
     WeightsNotFoundError,
     set_pool_threads,
@@ -77,7 +79,9 @@ class Plan:
         for name, method in pairs:
             segmenter = self._segmenter(models[name], method)
             for words in self.words:
-                yield Candidate(segmenter, words.labels, name, words.name, rule)
+                yield Candidate(
+                    segmenter, words.labels, name, words.name, rule, options=self._options(method)
+                )
             if self.learned:
                 yield self._learned(segmenter, name, method)
 
@@ -95,6 +99,13 @@ class Plan:
         sizes = Preprocessing.of_short_side(model.mean, model.std, self.settings.short_side_px)
         store = EmbeddingStore.of(model, self.settings.model_dir)
         return Segmenter(model, method, sizes, store=store)
+
+    def _options(self, method: str) -> ScoreOptions:
+        """Return what counts in the backend's scores with a method beside the words."""
+        if self.as_paper:
+            return ScoreOptions()
+        settings = self.settings.model_copy(update={"method": method})
+        return score_options(settings, self.project.config)
 
     def _rule(self, config: LabelConfig) -> PredictionRule:
         """Return the rule by which the backend draws masks with a label config."""
@@ -129,7 +140,15 @@ class Plan:
         )
         rule = self._rule(config.with_thresholds(active.thresholds))
         name = f"{OWN_WORDS}, learned"
-        return Candidate(segmenter, self.project.labels, model, name, rule, active.adaptation)
+        return Candidate(
+            segmenter,
+            self.project.labels,
+            model,
+            name,
+            rule,
+            active.adaptation,
+            self._options(method),
+        )
 
 
 def find_project(

@@ -126,11 +126,13 @@ def _print(report: WordingReport, console: Console) -> None:
 
 
 def _print_trials(report: WordingReport, console: Console) -> None:
-    table = Table(box=None)
-    for name in ("row", "words", "method", "threshold", "saved paint, all labels"):
-        table.add_column(name)
-    for name in ("saved paint", "IoU", "of the picture", "ms a picture"):
-        table.add_column(name, justify="right")
+    table = Table(box=None, padding=(0, 1, 0, 0))  # 80 letters wide, whatever the method
+    table.add_column("row")
+    table.add_column("words", overflow="fold")
+    table.add_column("method", no_wrap=True)
+    shares = ("saved paint,\nall labels", "saved\npaint", "IoU", "of the\npicture")
+    for name in ("thres-\nhold", *shares, "ms a\npicture"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in report.rows:
         now = " (now)" if row["is_current"] else ""
         table.add_row(

@@ -159,7 +159,10 @@ class _Measurement:
         )
 
     def _try_words(self, report: WordingReport, pictures: Iterator[TrialPicture]) -> WordingReport:
-        trials = [self._trial(wording) for wording in self.asked.trials]
+        distinct: dict[tuple[tuple[str, ...], float, str], Trial] = {}
+        for trial in map(self._trial, self.asked.trials):  # of today first, which may be asked for
+            distinct.setdefault((trial.words, trial.threshold, trial.method), trial)
+        trials = list(distinct.values())
         for count, picture in enumerate(pictures, 1):
             # Methods differ in how pictures are encoded, and not in how they are prepared.
             prepared = self._engine("").segmenter().prepare(picture.rgb)

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from clearclip_core.cli.errors import click_errors
+from clearclip_core.cli.finite_range import FiniteRange
 from clearclip_core.cli.options import ModelOptions, propagate_option
 from clearclip_core.cli.thresholds import ThresholdOption, threshold_option, thresholds_by_label
 from clearclip_core.clip.embedding_cache import EmbeddingStore
@@ -21,6 +22,7 @@ from clearclip_core.evaluation.comparison_page import as_page
 from clearclip_core.evaluation.comparison_table import as_json, as_text
 from clearclip_core.evaluation.labelled_folder import LabelledFolder
 from clearclip_core.images.preprocessing import Preprocessing
+from clearclip_core.segmentation.score_options import ScoreOptions
 from clearclip_core.segmenter import Segmenter
 from clearclip_core.vocabulary import Label
 
@@ -36,6 +38,9 @@ class FolderOptions:
     threshold: tuple[ThresholdOption, ...] = ()
     refine: bool = True
     propagate: bool = False
+    presence: float = 0.0
+    label_filter: float = 0.0
+    synonyms: str = "best"
     page: Path | None = None
     worst: int = 12
 
@@ -53,15 +58,18 @@ class FolderOptions:
         """
         if self.images is None or self.masks is None or names is None:
             raise click.UsageError("--images needs --masks and --names.")
-        if self.as_paper and (self.threshold or not self.refine or self.propagate):
+        scored = self._scored
+        changed = self.threshold or not self.refine or self.propagate or scored != ScoreOptions()
+        if self.as_paper and changed:
             raise click.UsageError(
-                "--as-paper goes without --threshold and --no-refine, and without --propagate."
+                "--as-paper goes without --threshold and --no-refine, and without --propagate, "
+                "--presence, --label-filter and --synonyms."
             )
         with click_errors():
             folder = LabelledFolder.find(self.images, self.masks, names, limit)
             rule = self._rule(folder.labels)
             words = [(path.name, folder.with_prompts(path)) for path in self.prompts]
-        candidates = _candidates(options, words or [(names.name, folder.labels)], rule)
+        candidates = _candidates(options, words or [(names.name, folder.labels)], rule, scored)
         with click_errors():
             comparison = compare(folder, candidates, self.worst if self.page else 0)
             click.echo(as_text(comparison))
@@ -71,6 +79,12 @@ class FolderOptions:
                 write_whole(self.page, as_page(comparison))
         for path in filter(None, (out, self.page)):
             click.echo(f"\n{path}")
+
+    @property
+    def _scored(self) -> ScoreOptions:
+        return ScoreOptions(
+            self.presence, self.label_filter, join_synonyms=self.synonyms == "joined"
+        )
 
     def _rule(self, labels: Sequence[Label]) -> PredictionRule:
         if self.as_paper:
@@ -123,6 +137,27 @@ _FOLDER_OPTIONS = (
     ),
     propagate_option,
     click.option(
+        "--presence",
+        default=0.0,
+        show_default=True,
+        type=FiniteRange(0, 1, max_open=True),
+        help="Weight of the presence prior; 0 for none.",
+    ),
+    click.option(
+        "--label-filter",
+        default=0.0,
+        show_default=True,
+        type=FiniteRange(0, 0.5, max_open=True),
+        help="Least support of a label in a picture; 0 for no filter.",
+    ),
+    click.option(
+        "--synonyms",
+        default="best",
+        show_default=True,
+        type=click.Choice(["best", "joined"]),
+        help="How several words of a label count.",
+    ),
+    click.option(
         "--page",
         type=click.Path(path_type=Path, dir_okay=False),
         help="Write an HTML page with the worst of your pictures side by side.",
@@ -141,6 +176,7 @@ def _candidates(
     options: Sequence[ModelOptions],
     words: Sequence[tuple[str, tuple[Label, ...]]],
     rule: PredictionRule,
+    scored: ScoreOptions,
 ) -> list[Candidate]:
     """Load each model once, and combine all methods and prompts with it."""
     models = {name: each.load_model() for name, each in {o.model: o for o in options}.items()}
@@ -151,5 +187,8 @@ def _candidates(
         store = EmbeddingStore.of(model, each.model_dir)
         with click_errors():
             segmenter = Segmenter(model, each.method, sizes, store=store)
-        made += [Candidate(segmenter, labels, each.model, name, rule) for name, labels in words]
+        made += [
+            Candidate(segmenter, labels, each.model, name, rule, options=scored)
+            for name, labels in words
+        ]
     return made

@@ -10,13 +10,12 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from clearclip_core.adaptation.adaptation import Adaptation
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.segmentation.masks import BoolMask
+from clearclip_core.segmentation.score_options import DEFAULT_OPTIONS, ScoreOptions
 from clearclip_core.segmentation.scores import Scores
-from clearclip_core.segmentation.synonyms import join_synonyms
 from clearclip_core.segmenter import Segmenter
 from clearclip_core.vocabulary import Label, Vocabulary
 
@@ -74,6 +73,7 @@ class Candidate:
         prompts: name of the prompts, in tables.
         rule: how masks are made.
         adaptation: scores adapted to corrected images; None: the scores of the words alone.
+        options: what counts in scores beside the words.
     """
 
     segmenter: Segmenter
@@ -82,6 +82,7 @@ class Candidate:
     prompts: str
     rule: PredictionRule = AS_BACKEND
     adaptation: Adaptation | None = None
+    options: ScoreOptions = DEFAULT_OPTIONS
 
     @property
     def method(self) -> str:
@@ -89,30 +90,24 @@ class Candidate:
         return str(self.segmenter.method)
 
     @cached_property
-    def _words(self) -> tuple[Vocabulary, torch.Tensor]:
-        vocabulary = self.segmenter.vocabulary(self.labels, self.rule.contrast)
-        return vocabulary, self.segmenter.embed(vocabulary.queries)
+    def _vocabulary(self) -> Vocabulary:
+        return self.segmenter.vocabulary(self.labels, self.rule.contrast)
 
     @property
     def needs_cls(self) -> bool:
         """Whether features need CLS features."""
-        return self.adaptation is not None and self.adaptation.needs_cls
+        learned = self.adaptation is not None and self.adaptation.needs_cls
+        return self.options.needs_cls or learned
 
     def embed(self) -> None:
         """Embed the words, so that no image's time includes it."""
-        assert self._words
+        self.segmenter.embed(self._vocabulary.queries)
 
-    @torch.inference_mode()
     def masks(self, features: Any, rgb: RGBArray) -> dict[int, BoolMask]:
         """Predict the masks of an image from its features: index of the label -> (H, W) bool."""
-        vocabulary, embeddings = self._words
-        bias = None
-        if self.adaptation is not None:
-            image_cls = features.image_cls if self.adaptation.needs_cls else None
-            embeddings, bias = self.adaptation.apply(embeddings, vocabulary, image_cls)
-        scores = Scores.of(features, embeddings, vocabulary, bias)
-        if self.adaptation is not None and self.adaptation.joined:
-            scores = join_synonyms(scores, self.adaptation.joined)
+        scores = self.segmenter.score(
+            features, self._vocabulary, adaptation=self.adaptation, options=self.options
+        )
         return draw_masks(self.segmenter, scores, rgb, self.rule)
 
 

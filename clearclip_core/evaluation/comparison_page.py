@@ -20,12 +20,18 @@ from clearclip_core.images.visualization import blend, palette
 _POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 _STYLE: Final = """
+:root { color-scheme: light dark; }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem; }
-table { border-collapse: collapse; } th, td { padding: .2rem .8rem; text-align: right; }
+h1, h2, h3, figcaption { overflow-wrap: anywhere; }
+.scroll { overflow-x: auto; } .text { max-width: 60rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .2rem .8rem; text-align: right; white-space: nowrap; }
 th { border-bottom: 1px solid #999; } th.name, td.name { text-align: left; }
-figure { display: inline-block; margin: 0 1% 1rem 0; vertical-align: top; width: 32%; }
-img { display: block; width: 100%; }
-.key { display: inline-block; width: 1em; height: 1em; margin: 0 .3em 0 1em; }
+.pictures { display: grid; gap: 1rem; }
+@media (min-width: 40rem) { .pictures { grid-template-columns: repeat(3, minmax(0, 1fr)); } }
+figure { margin: 0; } img { display: block; width: 100%; }
+.key { display: inline-block; margin-right: 1.2em; white-space: nowrap; }
+.key i { display: inline-block; width: 1em; height: 1em; margin-right: .3em; }
 """
 
 #: Columns of the tables, and what their figures mean.
@@ -46,6 +52,7 @@ def as_page(comparison: Comparison) -> bytes:
     html = Element("html", lang="en")
     head = SubElement(html, "head")
     SubElement(head, "meta", charset="utf-8")
+    SubElement(head, "meta", name="viewport", content="width=device-width, initial-scale=1")
     SubElement(head, "meta", {"http-equiv": "Content-Security-Policy", "content": _POLICY})
     _text(head, "title", "Is it good enough?")
     _text(head, "style", _STYLE)
@@ -91,7 +98,7 @@ def _labels(body: Element, comparison: Comparison) -> None:
 
 def _definitions(body: Element) -> None:
     for name, meaning in DEFINITIONS.items():
-        line = SubElement(body, "p")
+        line = SubElement(body, "p", {"class": "text"})
         _text(line, "b", f"{name}: ").tail = meaning
 
 
@@ -102,9 +109,8 @@ def _pictures(body: Element, comparison: Comparison) -> None:
     colours = palette(len(comparison.labels))
     key = SubElement(body, "p")
     for name, colour in zip(comparison.labels, colours.tolist(), strict=True):
-        SubElement(
-            key, "span", {"class": "key", "style": f"background: rgb{tuple(colour)}"}
-        ).tail = name
+        entry = SubElement(key, "span", {"class": "key"})
+        SubElement(entry, "i", style=f"background: rgb{tuple(colour)}").tail = name
     for picture in comparison.worst:
         _picture(body, comparison, picture, colours)
 
@@ -113,7 +119,7 @@ def _picture(
     body: Element, comparison: Comparison, picture: ShownPicture, colours: RGBArray
 ) -> None:
     _text(body, "h3", picture.name)
-    row = SubElement(body, "div")
+    row = SubElement(body, "div", {"class": "pictures"})
     _figure(row, picture.image, "picture")
     _figure(row, blend(picture.image, picture.truth, colours), "truth")
     for index, label_map in enumerate(picture.predicted):
@@ -146,7 +152,7 @@ def _figure(row: Element, image: npt.NDArray[np.uint8], caption: str) -> None:
 
 
 def _table(body: Element, header: Sequence[str], rows: Sequence[Sequence[str]], names: int) -> None:
-    table = SubElement(body, "table")
+    table = SubElement(SubElement(body, "div", {"class": "scroll", "tabindex": "0"}), "table")
     for kind, cells_ in (("th", header), *(("td", row) for row in rows)):
         line = SubElement(table, "tr")
         for place, text in enumerate(cells_):

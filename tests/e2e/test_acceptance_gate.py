@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,6 +77,19 @@ def served(settings: Settings) -> Iterator[str]:
         worker.stop()
 
 
+def read_annotations(runner: CliRunner, project: int, file: Path) -> dict[str, int]:
+    """Read all annotations and count them by kind, those too that the backend is just reading."""
+    command = ["report", "--project", str(project), "--backfill", f"--json={file}"]
+    end = time.monotonic() + 60
+    while True:
+        read = runner.invoke(main, command)
+        assert read.exit_code == 0, read.output
+        told = json.loads(file.read_text())
+        if not told["waiting"]:
+            return dict(told["annotations"])
+        assert time.monotonic() < end, told
+
+
 def test_tasks_pass_are_shown_accepted_and_withdrawn(
     page: Page, studio: LabelStudioProcess, new_project: Callable[..., int], tmp_path: Path
 ) -> None:
@@ -140,11 +154,7 @@ def test_tasks_pass_are_shown_accepted_and_withdrawn(
             (annotation,) = studio.client.annotations.list(id=task)
             assert annotation.lead_time is None
             assert {region["meta"]["text"][0] for region in annotation.result} == {NOTE}
-        report = tmp_path / "report.json"
-        command = ["report", "--project", str(project), "--backfill", f"--json={report}"]
-        read = runner.invoke(main, command)
-        assert read.exit_code == 0, read.output
-        kinds = json.loads(report.read_text())["annotations"]
+        kinds = read_annotations(runner, project, tmp_path / "report.json")
         assert kinds["converted"] == len(listed)
         assert kinds["scratch"] == kinds["lost"] == 0
         page.reload()

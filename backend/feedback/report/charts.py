@@ -100,7 +100,7 @@ def _bars(title: str, values: dict[str, float]) -> Element:
     )
     names = [_short(name) for name, _ in rows]
     left = 16 + _LETTER * max(map(len, names))
-    right = _WIDTH - 52
+    right = _WIDTH - 8 - _LETTER * len("100.0 %")
     low = -1.0 if any(value < 0 for _, value in rows) else 0.0
     svg = _canvas(title, 40 + _ROW * len(rows) + 24)
 

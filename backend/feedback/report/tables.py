@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,18 +16,17 @@ from backend.feedback.report.label_statistics import LabelStatistics
 from backend.feedback.report.statistics import PrelabelReport
 from backend.telemetry.logs import printable
 
+#: In two lines, so that all columns fit a terminal of 80 letters.
 _COLUMNS = (
-    "pictures",
-    "prelabels",
-    "accepted",
-    "mean IoU",
-    "boundary IoU",
-    "saved paint",
+    "pic-\ntures",
+    "pre-\nlabels",
+    "accepted\n%",
+    "mean\nIoU %",
+    "boundary\nIoU %",
+    "saved\npaint %",
     "false",
     "missed",
-    "relabelled",
-    "s with",
-    "s without",
+    "re-\nlabelled",
 )
 
 
@@ -41,8 +40,13 @@ def print_report(report: PrelabelReport, console: Console) -> None:
     console.print(_summary(report))
     if report.all.labels:
         console.print(_labels(report))
+        console.print()
         console.print(_groups(f"By {report.step}", "from", report.periods))
+        console.print()
         console.print(_groups(_versions_shown(report), "version", report.versions[-MOST_VERSIONS:]))
+        console.print()
+        console.print(_seconds(report))
+        console.print()
     for label, what in report.harmful.items():
         console.print(f"[bold red]{_safe(label)} costs more than it saves:[/] {_safe(what)}")
     for label, what in report.missing.items():
@@ -168,8 +172,7 @@ def _labels(report: PrelabelReport) -> Table:
     table = _table("By label", "label")
     for label, statistics in report.all.labels.items():
         _row(table, label, statistics)
-    table.add_section()
-    _row(table, "all", report.all.total, report.all)
+    _row(table, "all", report.all.total)
     return table
 
 
@@ -182,33 +185,51 @@ def _versions_shown(report: PrelabelReport) -> str:
 def _groups(title: str, first: str, groups: tuple[Group, ...]) -> Table:
     table = _table(title, first)
     for group in groups:
-        _row(table, group.name, group.total, group)
+        _row(table, group.name, group.total)
+    return table
+
+
+def _seconds(report: PrelabelReport) -> Table:
+    """Tabulate the median seconds of annotations, with prelabels and without."""
+    table = _empty_table("Seconds an annotation, median", "", ("with prelabel", "without"))
+    for group in (report.all, *report.periods, *report.versions[-MOST_VERSIONS:]):
+        seconds = group.seconds
+        name = "all" if group is report.all else group.name
+        table.add_row(
+            _safe(name), _number(seconds.with_prelabel), _number(seconds.without_prelabel)
+        )
     return table
 
 
 def _table(title: str, first: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    table.add_column(first, overflow="fold")
-    for column in _COLUMNS:
-        table.add_column(column, justify="right")
+    return _empty_table(title, first, _COLUMNS)
+
+
+def _empty_table(title: str, first: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table.add_column(first, overflow="fold", min_width=10)
+    for column in columns:
+        table.add_column(column, justify="right", vertical="bottom", no_wrap=True)
     return table
 
 
-def _row(table: Table, name: str, statistics: LabelStatistics, group: Group | None = None) -> None:
-    seconds = group.seconds if group is not None else None
+def _row(table: Table, name: str, statistics: LabelStatistics) -> None:
     table.add_row(
         _safe(name),
         str(statistics.pictures),
         str(statistics.prelabels),
-        percent(statistics.accepted_share),
-        percent(statistics.mean_iou),
-        percent(statistics.mean_boundary_iou),
-        percent(statistics.saved_paint),
+        *(
+            percent(share).removesuffix(" %")
+            for share in (
+                statistics.accepted_share,
+                statistics.mean_iou,
+                statistics.mean_boundary_iou,
+                statistics.saved_paint,
+            )
+        ),
         str(statistics.false),
         str(statistics.missed),
         str(sum(statistics.relabelled.values())),
-        _number(seconds.with_prelabel if seconds else None),
-        _number(seconds.without_prelabel if seconds else None),
         style="red" if statistics.harms else None,
     )
 

@@ -20,7 +20,14 @@ from backend.cli.main import main
 from backend.database.database import Database
 from backend.feedback.learning.model_key import model_key
 from backend.settings import Settings
-from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, Scene, Segmenter, render_scene
+from clearclip_core import (
+    HELD_OUT_SEEDS,
+    SCENE_LABELS,
+    Scene,
+    ScoreOptions,
+    Segmenter,
+    render_scene,
+)
 from clearclip_core.clip.weights import weights_id
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.learning_stores import LearningStores
@@ -92,7 +99,7 @@ def expected(thresholds: tuple[float, ...], **options: Any) -> tuple[float, floa
     both, union, wrong, true = (np.zeros(len(LABELS)) for _ in range(4))
     for scene in SCENES:
         made = segmenter.segment(
-            scene.image, LABELS, contrast=True, threshold=thresholds, refine=True
+            scene.image, LABELS, contrast=True, threshold=thresholds, refine=True, **options
         ).masks(MIN_PX, MIN_PX)
         for index, name in enumerate(LABELS):
             is_drawn = name in made and thresholds[index] < 1
@@ -133,6 +140,24 @@ def test_thresholds_of_the_command_win(server: LocalServer, tmp_path: Path) -> N
     (figures,) = json.loads(out.read_text())["runs"]
     assert (figures["miou"], figures["saved_paint"]) == pytest.approx(expected((0, 0, 0.6, 0.25)))
     assert figures["prompts"] == "label config"
+
+
+def test_what_counts_beside_the_words_is_that_of_the_project(
+    server: LocalServer, studio: FakeStudio, tmp_path: Path
+) -> None:
+    """The label config wins over the settings."""
+    studio.label_config = CONFIG.format(car=1).replace(
+        'toName="image">', 'toName="image" presence="0.4">'
+    )
+    out, beside = tmp_path / "out.json", ("--presence=0.1", "--label-filter=0.001")
+    result = run(server, *MODEL, *beside, f"--json={out}")
+    assert result.exit_code == 0, result.output
+    (figures,) = json.loads(out.read_text())["runs"]
+    assert (figures["presence"], figures["label_filter"]) == (0.4, 0.001)
+    thresholds, options = (0, 0, 0.6, 1), ScoreOptions(presence=0.4, label_filter=0.001)
+    found = expected(thresholds, options=options)
+    assert (figures["miou"], figures["saved_paint"]) == pytest.approx(found)
+    assert found != pytest.approx(expected(thresholds))
 
 
 def test_a_picture_that_cannot_be_read_is_left_out(server: LocalServer, studio: FakeStudio) -> None:

@@ -93,6 +93,13 @@ def test_wordings_thresholds_and_methods_are_measured_on_corrected_pictures(
     assert studio.label_config == before, "nothing is written"
 
 
+def test_the_words_of_today_are_measured_once(laboratory: Laboratory) -> None:
+    asked = WordingRequest(7, "grass", (("grass",), ("lawn",)), methods=("clearclip",), pictures=1)
+    report = laboratory.measure(asked)
+    assert [trial.words for trial in report.trials] == [("grass",), ("lawn",)]
+    assert [row["is_current"] for row in report.rows].count(True) == 1
+
+
 def test_features_are_encoded_once(laboratory: Laboratory) -> None:
     asked = WordingRequest(7, "grass", (("lawn",), ("field",)), pictures=2)
     laboratory.measure(asked)

@@ -14,6 +14,7 @@ from clearclip_core import (
     DenseFeatures,
     Label,
     RGBArray,
+    ScoreOptions,
     Segmenter,
     render_scene,
 )
@@ -81,6 +82,18 @@ def test_what_was_learned_changes_the_scores(segmenter: Segmenter, image: RGBArr
     candidate = Candidate(segmenter, LABELS, "demo", "", AS_PAPER, grass)
     (made,) = predict_all([candidate], image)
     assert list(made.masks) == [1]  # its scores are far above all others everywhere
+
+
+def test_what_counts_beside_the_words_changes_the_masks(
+    segmenter: Segmenter, image: RGBArray
+) -> None:
+    options = ScoreOptions(presence=0.4, label_filter=0.001, join_synonyms=True)
+    labels = (Label("sky", ("sky", "road")), *LABELS[1:])
+    plain = Candidate(segmenter, labels, "demo", "", AS_PAPER)
+    usual, made = predict_all([plain, replace(plain, options=options)], image)
+    expected = segmenter.segment(image, labels, options=options).label_map
+    assert (made.label_map(expected.shape) == expected).all()  # type: ignore[arg-type]
+    assert (usual.label_map(expected.shape) != expected).any()  # type: ignore[arg-type]
 
 
 def test_a_picture_is_encoded_once_for_a_segmenter(

@@ -182,6 +182,7 @@ def test_a_page_needs_no_network_and_escapes_names(tmp_path: Path) -> None:
     assert "http:" not in page
     assert "https:" not in page
     assert "default-src 'none'" in page
+    assert '<meta name="viewport"' in page, "a phone shows it at its own width"
     assert page.count("data:image/jpeg;base64,") == 4  # picture, truth and two predictions
     assert "saved paint 50.0" in page
 

@@ -10,6 +10,7 @@ from clearclip_core.evaluation.candidate import PredictionRule
 from clearclip_core.evaluation.comparison import CandidateFigures, Comparison, LabelFigures
 from clearclip_core.evaluation.comparison_table import as_json, as_text
 from clearclip_core.evaluation.mask_overlap import MaskOverlap
+from clearclip_core.segmentation.score_options import ScoreOptions
 
 
 def comparison(**more: Any) -> Comparison:
@@ -20,6 +21,7 @@ def comparison(**more: Any) -> Comparison:
         method="clearclip",
         prompts="words",
         rule=PredictionRule(threshold=(0.0, 0.5)),
+        options=ScoreOptions(presence=0.1, join_synonyms=True),
     )
     sky = LabelFigures(MaskOverlap(40, 50, 40, 10, 40), 2, 2, 1)
     figures = CandidateFigures((sky, LabelFigures()), (0.5, 1.5))
@@ -46,5 +48,6 @@ def test_json_has_all_figures() -> None:
     assert content["left_out"] == [{"name": "task 1", "reason": "It is gone."}]
     (run,) = content["runs"]
     assert run["thresholds"] == {"sky": 0, "car": 0.5}
+    assert (run["presence"], run["label_filter"], run["synonyms"]) == (0.1, 0, "joined")
     assert (run["miou"], run["saved_paint"]) == (0.8, 0.8)
     assert run["labels"]["car"]["iou"] is None

@@ -53,6 +53,13 @@ def test_a_bar_for_each_label_the_best_first_and_harm_in_its_own_colour() -> Non
     assert {"100.0 %", "50.0 %", "-25.0 %", "below -100 %"} <= set(shown)
 
 
+def test_figures_beside_bars_stay_in_the_picture() -> None:
+    svg = fromstring(plots(savings_of(1.0, -1.0))["saved-paint"])
+    width = float(svg.get("viewBox", "").split()[2])
+    (whole,) = (each for each in svg.iter("text") if each.text == "100.0 %")
+    assert float(whole.get("x", width)) + 7.5 * len("100.0 %") <= width, "7.5 px a letter"
+
+
 def test_lines_over_time_stay_in_the_picture_and_say_what_they_are() -> None:
     svg = fromstring(plots(savings_of(0.5, 0.75, -0.5, 1.0))["over-time"])
     _, _, width, height = map(float, svg.get("viewBox", "").split())
