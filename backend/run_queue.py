@@ -15,9 +15,7 @@ from backend.errors import BackendError
 log = logging.getLogger(__name__)
 
 #: Why a run failed that had the database's error.
-_DATABASE_AWAY: Final = (
-    "The database was locked or away. What was done by then is kept: start it again for the rest."
-)
+_DATABASE_AWAY: Final = "The database was locked or away: start it again."
 
 RunState = Literal["queued", "running", "done", "failed"]
 

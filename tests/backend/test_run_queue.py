@@ -11,9 +11,7 @@ from sqlalchemy.exc import OperationalError
 from backend.errors import Busy
 from backend.run_queue import Run, RunQueue
 
-DATABASE_AWAY = (
-    "The database was locked or away. What was done by then is kept: start it again for the rest."
-)
+DATABASE_AWAY = "The database was locked or away: start it again."
 
 
 @dataclass(frozen=True)
