@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 
+from clearclip_core.clip.symmetric_maps import apply_symmetric, can_be_symmetric
+
 #: Numbers of a map that a CPU holds at a time. Its caches have room for them, so that no map goes
 #: through memory.
 _CACHED_NUMBERS = 1 << 18
@@ -64,14 +66,31 @@ class KeyMaps:
         padded = F.pad(value, (0, 0, 1, padding))  # nothing of the CLS token
         outputs = []
         for window in range(batch):
-            for some in _heads(heads, value.is_cuda):
-                own = self._keys[:, window, some]
-                pieces = [
-                    torch.bmm(_map_rows(own, rows, 1 + count), padded[window, some])
-                    for rows in _rows(count, value.is_cuda)
-                ]
-                outputs.append(torch.cat(pieces, dim=1))
+            for some in _heads(heads, count, value.is_cuda):
+                own, values = self._keys[:, window, some], padded[window, some]
+                if not value.is_cuda and can_be_symmetric(own):
+                    outputs.append(apply_symmetric(own, 1 + count, values)[:, 1 : 1 + count])
+                else:
+                    outputs.append(_apply_by_rows(own, count, values))
         return torch.cat(outputs).reshape(value.shape)
+
+
+def _apply_by_rows(keys: torch.Tensor, count: int, value: torch.Tensor) -> torch.Tensor:
+    """Multiply the sum of the maps of all blocks with values, some rows at a time.
+
+    Args:
+        keys: (blocks, heads, M, d), CLS first, padded.
+        count: number of patches.
+        value: (heads, M, v), 0 for the CLS token and padding.
+
+    Returns:
+        (heads, count, v).
+    """
+    pieces = [
+        torch.bmm(_map_rows(keys, rows, 1 + count), value)
+        for rows in _rows(len(value), count, value.is_cuda)
+    ]
+    return torch.cat(pieces, dim=1)
 
 
 def _map_rows(keys: torch.Tensor, rows: slice, count: int) -> torch.Tensor:
@@ -93,14 +112,14 @@ def _map_rows(keys: torch.Tensor, rows: slice, count: int) -> torch.Tensor:
     return total
 
 
-def _heads(heads: int, at_once: bool) -> Iterator[slice]:
-    step = heads if at_once else 1
+def _heads(heads: int, patches: int, at_once: bool) -> Iterator[slice]:
+    step = heads if at_once else max(1, _CACHED_NUMBERS // (1 + patches) ** 2)
     yield from (slice(start, start + step) for start in range(0, heads, step))
 
 
-def _rows(patches: int, at_once: bool) -> Iterator[slice]:
+def _rows(heads: int, patches: int, at_once: bool) -> Iterator[slice]:
     """Yield slices of the patches' rows in maps whose first row is the CLS token's."""
-    pieces = 1 if at_once else -(-patches * (1 + patches) // _CACHED_NUMBERS)
+    pieces = 1 if at_once else -(-heads * patches * (1 + patches) // _CACHED_NUMBERS)
     step = max(1, -(-patches // pieces))
     for start in range(1, 1 + patches, step):
         yield slice(start, min(start + step, 1 + patches))

@@ -14,7 +14,7 @@ BATCH_ELEMENTS = 1 << 19
 
 
 def candidate_batches(
-    possible: npt.NDArray[np.bool_], values_per_cell: int
+    possible: npt.NDArray[np.bool_], values_per_cell: int, most_cells: int | None = None
 ) -> Iterator[tuple[Indices, Indices]]:
     """Batch cells that have about the same number of candidates.
 
@@ -22,6 +22,7 @@ def candidate_batches(
         possible: (N, Q) bool, whether candidate q can win somewhere in a cell; at least one can in
             each cell.
         values_per_cell: values that a cell has for each candidate. It sets the size of a batch.
+        most_cells: most cells of a batch; any number by default.
 
     Yields:
         (n,) indices of cells, and (n, K) their candidates in ascending order. Where a cell has
@@ -31,12 +32,13 @@ def candidate_batches(
     counts = possible.sum(axis=1)
     starts = np.cumsum(counts) - counts
     order = np.argsort(counts, kind="stable")
-    done = 0
+    done, most_cells = 0, most_cells or len(order)
     while done < len(order):
         # At most a quarter more candidates than the cell with the fewest, to waste few values.
         most = counts[order[done]] * 5 // 4 + 1
         stop = int(np.searchsorted(counts[order], most, side="right"))
         stop = min(stop, done + max(1, BATCH_ELEMENTS // int(most * values_per_cell)))
+        stop = min(stop, done + most_cells)
         cells = order[done:stop]
         rank = np.minimum(np.arange(counts[cells].max()), counts[cells, None] - 1)
         yield cells, candidates[starts[cells, None] + rank]

@@ -9,7 +9,7 @@ only their products with the colours are computed at full size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,8 +135,7 @@ class GuidedFilter:
         self.tiles_hw = self.grid.tiles_hw
         self._means = WindowMeans(self.tiles_hw, self.grid.radius)
         self._fraction = ((np.arange(self.tile_px) + 0.5) / self.tile_px).astype(np.float32)
-        ends = np.stack([1 - self._fraction, self._fraction])
-        self._bilinear = np.einsum("iy,jx->ijyx", ends, ends).reshape(4, -1)
+        self._down = torch.from_numpy(self._fraction)[:, None]
         self.tiles = ImageTiles(image, self.grid)
         colours = self.tiles.mean_colours() / 255
         self._mean_colours = self._means.at_values(colours)
@@ -231,55 +230,74 @@ class GuidedFilter:
     def row_blocks(self, row: int, corners: Float32s) -> Iterator[tuple[slice, torch.Tensor]]:
         """Evaluate one linear function for each tile of a row at all of its pixels, by blocks.
 
-        A block is so small that torch computes it in the thread that asks.
-
         Args:
             row: index of the row of tiles.
             corners: (4, 4, columns), see `row_values`.
 
         Yields:
-            Columns of pixels, and (tile_px, n) float32 values, pixels beyond the image included.
+            Columns of pixels, and (h, n) float32 values: those of pixels inside the image.
         """
-        above, below = (
-            (left[..., None] + (right - left)[..., None] * self._fraction).reshape(4, -1)
-            for left, right in ((corners[:, 0], corners[:, 1]), (corners[:, 2], corners[:, 3]))
-        )
-        fraction = torch.from_numpy(self._fraction)[:, None]
-        step = max(1, BLOCK_PX // self.tile_px**2) * self.tile_px
+        pixels = self.tiles.row_inside(row)
+        width = pixels.shape[1]
+        ends = (torch.from_numpy(each[:, :width]) for each in self._ends(corners))
         # Arrays are split at once: each view costs as much of the interpreter as a product.
-        arrays = above, below - above, *cv2.split(self.tiles.row(row))
-        blocks = zip(*(torch.split(torch.from_numpy(a), step, dim=1) for a in arrays), strict=True)
+        blocks = zip(
+            *(torch.split(each, self.block_tiles * self.tile_px, dim=-1) for each in ends),
+            *(torch.split(each, self.block_tiles * self.tile_px, dim=1) for each in planes(pixels)),
+            strict=True,
+        )
         first = 0
-        for upper, down, *planes in blocks:
-            *slopes_above, top = upper.unbind()
-            *slopes_down, slope = down.unbind()
-            for plane, along_top, along_down in zip(planes, slopes_above, slopes_down, strict=True):
-                colour = plane.float()
-                top = torch.addcmul(top, colour, along_top)
-                slope = torch.addcmul(slope, colour, along_down)
-            yield slice(first, first + top.shape[1]), torch.addcmul(top, slope, fraction)
-            first += top.shape[1]
+        for above, down, *colours in blocks:
+            values = self._values(above, down, [each.float() for each in colours])
+            yield slice(first, first + values.shape[1]), values
+            first += values.shape[1]
 
-    def tile_values(self, y: Indices, x: Indices, corners: Float32s) -> Float32s:
-        """Evaluate linear functions at every pixel of some tiles.
+    def strip_values(
+        self, y: Indices, x: Indices, functions: Float32s
+    ) -> Iterator[npt.NDArray[np.float32]]:
+        """Evaluate several linear functions for each of some tiles at all of their pixels.
 
         Args:
-            y: (N,) rows of tiles.
+            y: (N,) rows of tiles, at most `block_tiles`.
             x: (N,) columns.
-            corners: (N, K, 4, 4) functions of each tile at its corners.
+            functions: (K, 4, 4, N), see `row_values`.
 
-        Returns:
-            (N, K, tile_px * tile_px).
+        Yields:
+            (tile_px, N * tile_px) float32 values of each function, pixels beyond the image
+            included; tiles lie side by side.
         """
-        count, tile = len(y), self.tile_px
-        tiles = self.tiles.at(y, x)  # (N, tile, tile, 3)
-        colours = tiles.reshape(count, 1, -1, 3).transpose(0, 3, 1, 2).astype(np.float32)
-        # The products of colours (and 1) with the four bilinear weights are shared by all maps.
-        products = np.empty((count, 4, 4, tile * tile), np.float32)
-        np.multiply(colours, self._bilinear, out=products[:, :3])
-        products[:, 3] = self._bilinear
-        values: Float32s = corners.reshape(count, -1, 16) @ products.reshape(count, 16, -1)
-        return values
+        colours = [each.float() for each in planes(self.tiles.strip(y, x))]
+        ends = (torch.from_numpy(each).unbind() for each in self._ends(functions))
+        for above, down in zip(*ends, strict=True):
+            yield self._values(above, down, colours).numpy()
+
+    @property
+    def block_tiles(self) -> int:
+        """Number of tiles that are so small together that torch computes them in one thread."""
+        return max(1, BLOCK_PX // self.tile_px**2)
+
+    def _ends(self, corners: Float32s) -> tuple[Float32s, Float32s]:
+        """Interpolate functions along tiles: (..., 4, 4, N) -> above and below, (..., 4, n) each.
+
+        The second is what it is more below than above.
+        """
+        left, right = corners[..., 0::2, :], corners[..., 1::2, :]
+        along = left[..., None] + (right - left)[..., None] * self._fraction
+        along = along.reshape(*corners.shape[:-2], 2, -1)
+        above, below = along[..., 0, :], along[..., 1, :]
+        return above, below - above
+
+    def _values(
+        self, above: torch.Tensor, down: torch.Tensor, colours: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        """Evaluate functions at pixels, see `_ends`: (4, n) each, three (h, n) -> (h, n)."""
+        red, green, blue = colours
+        (*factors, top), (*slopes, slope) = above.unbind(), down.unbind()
+        top = torch.addcmul(top, red, factors[0])
+        top.addcmul_(green, factors[1]).addcmul_(blue, factors[2])
+        slope = torch.addcmul(slope, red, slopes[0])
+        slope.addcmul_(green, slopes[1]).addcmul_(blue, slopes[2])
+        return top.addcmul_(slope, self._down[: len(top)])
 
     def _covariance(self, colours: Matrix) -> Matrix:
         """Return (rows, columns, 3, 3) covariances of the colours in the window of each tile."""
@@ -294,6 +312,11 @@ class GuidedFilter:
         height, width = self.tiles_hw
         shrunken = cv2.resize(padded, (width, height), interpolation=cv2.INTER_AREA)
         return np.asarray(shrunken, np.float64)
+
+
+def planes(pixels: RGBArray) -> list[torch.Tensor]:
+    """Return red, green and blue of (h, n, 3) pixels, uint8 (h, n) each."""
+    return [torch.from_numpy(plane) for plane in cv2.split(pixels)]
 
 
 def check_image(image: RGBArray) -> None:

@@ -5,7 +5,9 @@ No padded copy of the image is made: it would take as much memory as the image.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,6 +18,14 @@ from clearclip_core.segmentation.tile_grid import TileGrid
 from clearclip_core.segmentation.upsampling import Indices, Matrix
 
 Float32s = npt.NDArray[np.float32]
+
+
+class _Colours(NamedTuple):
+    """What is known of the colours of all tiles, (rows, columns, 3) each: uint8."""
+
+    mean: npt.NDArray[np.uint8]
+    low: npt.NDArray[np.uint8]
+    high: npt.NDArray[np.uint8]
 
 
 class ImageTiles:
@@ -29,57 +39,97 @@ class ImageTiles:
     def __init__(self, image: RGBArray, grid: TileGrid) -> None:
         self._image, self._tile_px = image, grid.tile_px
         self._tiles_hw = grid.tiles_hw
-        height, width = (px // grid.tile_px for px in grid.image_hw)
-        whole = image[: height * grid.tile_px, : width * grid.tile_px]
-        self._whole = whole.reshape(height, grid.tile_px, width, grid.tile_px, 3)
 
     def row(self, row: int) -> RGBArray:
         """Return (tile_px, columns * tile_px, 3) pixels of one row of tiles, a new array."""
-        first = row * self._tile_px
-        pixels = self._image[first : first + self._tile_px]
-        return pad(pixels, (1, self._tiles_hw[1]), self._tile_px)
+        return pad(self.row_inside(row), (1, self._tiles_hw[1]), self._tile_px)
 
-    def at(self, y: Indices, x: Indices) -> RGBArray:
-        """Return (N, tile_px, tile_px, 3) pixels of tiles at (N,) rows and columns of tiles."""
-        height, _, width, *_ = self._whole.shape
-        whole = (y < height) & (x < width)
-        if whole.all():
-            return self._whole[y, :, x]
-        tiles = np.empty((len(y), self._tile_px, self._tile_px, 3), np.uint8)
-        tiles[whole] = self._whole[y[whole], :, x[whole]]
-        for index in np.flatnonzero(~whole).tolist():
-            top, left = y[index] * self._tile_px, x[index] * self._tile_px
-            part = self._image[top : top + self._tile_px, left : left + self._tile_px]
-            tiles[index] = pad(part, (1, 1), self._tile_px)
-        return tiles
+    def row_inside(self, row: int) -> RGBArray:
+        """Return (h, W, 3) the pixels of one row of tiles that the image has, a view."""
+        first = row * self._tile_px
+        return self._image[first : first + self._tile_px]
+
+    def strip(self, y: Indices, x: Indices) -> RGBArray:
+        """Return (tile_px, N * tile_px, 3) pixels of tiles, side by side.
+
+        Args:
+            y: (N,) rows of tiles.
+            x: (N,) columns.
+        """
+        side = self._tile_px
+        strip = np.empty((side, len(y), side, 3), np.uint8)
+        for index, part in enumerate(_parts(self._image, y, x, side)):
+            is_whole = part.shape[:2] == (side, side)
+            strip[:, index] = part if is_whole else pad(part, (1, 1), side)
+        return strip.reshape(side, -1, 3)
 
     def mean_colours(self) -> Matrix:
         """Return (rows, columns, 3) float64 mean colours of tiles, in whole steps of [0, 255]."""
-        rows, columns = self._tiles_hw
-        means = [
-            cv2.resize(self.row(row), (columns, 1), interpolation=cv2.INTER_AREA)
-            for row in range(rows)
-        ]
-        return np.concatenate(means, dtype=np.float64)
+        return self._colours.mean.astype(np.float64)
 
     def colour_range(self) -> tuple[Float32s, Float32s]:
         """Return (3, rows, columns) the middle, and half the range, of each colour in each tile."""
         low, high = (
-            self._extreme(extreme).transpose(2, 0, 1).astype(np.float32)
-            for extreme in (np.minimum, np.maximum)
+            extreme.transpose(2, 0, 1).astype(np.float32)
+            for extreme in (self._colours.low, self._colours.high)
         )
         half = np.float32(0.5)
         return (high + low) * half, (high - low) * half
 
-    def _extreme(self, extreme: np.ufunc) -> npt.NDArray[np.uint8]:
-        """Return (rows, columns, 3) the least or the largest of each colour in each tile."""
+    @cached_property
+    def _colours(self) -> _Colours:
+        """Mean and extreme colours of all tiles, from one walk through the image."""
         rows, columns = self._tiles_hw
-        of_rows = np.stack([extreme.reduce(self.row(row)) for row in range(rows)])
-        by_place = of_rows.reshape(rows, columns, self._tile_px, 3)
+        means, lows, highs = [], [], []
+        for row in range(rows):
+            pixels = self.row(row)
+            means.append(cv2.resize(pixels, (columns, 1), interpolation=cv2.INTER_AREA))
+            lows.append(np.minimum.reduce(pixels))
+            highs.append(np.maximum.reduce(pixels))
+        return _Colours(
+            np.concatenate(means),
+            self._over_columns(np.minimum, lows),
+            self._over_columns(np.maximum, highs),
+        )
+
+    def _over_columns(
+        self, extreme: np.ufunc, of_rows: list[npt.NDArray[np.uint8]]
+    ) -> npt.NDArray[np.uint8]:
+        """Return (rows, columns, 3) extremes of tiles from those of each of their columns."""
+        rows, columns = self._tiles_hw
+        by_place = np.stack(of_rows).reshape(rows, columns, self._tile_px, 3)
         found: npt.NDArray[np.uint8] = by_place[:, :, 0].copy()
         for place in range(1, self._tile_px):  # faster than to reduce an axis of few elements
             extreme(found, by_place[:, :, place], out=found)
         return found
+
+
+def write_strip(target: npt.NDArray[Any], y: Indices, x: Indices, strip: npt.NDArray[Any]) -> None:
+    """Write tiles that lie side by side into an array (H, W), without the pixels beyond it.
+
+    Args:
+        target: is written to.
+        y: (N,) rows of tiles.
+        x: (N,) columns.
+        strip: (tile_px, N * tile_px).
+
+    >>> target = np.zeros((2, 3), int)
+    >>> write_strip(target, np.array([0]), np.array([1]), np.array([[1, 2], [3, 4]]))
+    >>> target.tolist()
+    [[0, 0, 1], [0, 0, 3]]
+    """
+    side = len(strip)
+    for index, part in enumerate(_parts(target, y, x, side)):
+        height, width = part.shape
+        part[:] = strip[:height, index * side : index * side + width]
+
+
+def _parts(
+    array: npt.NDArray[Any], y: Indices, x: Indices, side: int
+) -> Iterator[npt.NDArray[Any]]:
+    """Yield views of tiles of an array (H, W, ...), without what is beyond it."""
+    for top, left in zip((y * side).tolist(), (x * side).tolist(), strict=True):
+        yield array[top : top + side, left : left + side]
 
 
 def pad(values: npt.NDArray[Any], tiles_hw: tuple[int, int], tile_px: int) -> npt.NDArray[Any]:

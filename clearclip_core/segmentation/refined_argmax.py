@@ -8,30 +8,29 @@ others are computed only in tiles where several can.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from clearclip_core.images.preprocessing import RGBArray
-from clearclip_core.segmentation.candidates import candidate_batches, first_maximum
+from clearclip_core.segmentation.candidates import candidate_batches
 from clearclip_core.segmentation.detail import fit_with_detail
 from clearclip_core.segmentation.guided_filter import (
-    BLOCK_PX,
     REFINEMENT,
     Float32s,
     GuidedFilter,
     Refinement,
     tile_corners,
 )
+from clearclip_core.segmentation.image_tiles import write_strip
 from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.upsampling import Indices, Matrix
 from clearclip_core.thread_pools import one_blas_thread
 
 Labels = npt.NDArray[np.int16]
-Number = TypeVar("Number", bound=np.generic)
 
 #: A label competes if its probability somewhere is at least this share of the winner's.
 SHARE = 0.5
@@ -77,28 +76,30 @@ def decide_refined(
     guided_filter = GuidedFilter(image, patch_px, refinement)
     functions, labels_of_maps = _fit(scores, guided_filter)
     candidates = TileCandidates(guided_filter, functions)
-    has_threshold = bool(thresholds.any())
-    tile = guided_filter.tile_px
-    tiles = guided_filter.tiles_hw[0], tile, guided_filter.tiles_hw[1], tile
-    labels, confidence = np.empty(tiles, np.int16), np.empty(tiles, np.float16)
+    has_threshold, tile = bool(thresholds.any()), guided_filter.tile_px
+    height, width = guided_filter.image_hw
+    labels, confidence = np.empty((height, width), np.int16), np.empty((height, width), np.float16)
     for row, maps in enumerate(candidates.middle_argmax):
-        owners = labels_of_maps[maps].repeat(tile)  # of all pixels of a row of the image
-        labels[row].reshape(tile, -1)[:] = owners
+        rows = slice(row * tile, min((row + 1) * tile, height))
+        owners = labels_of_maps[maps].repeat(tile)[:width]  # of all pixels of a row of the image
+        labels[rows] = owners
         limits = torch.from_numpy(thresholds[owners])
-        row_labels = torch.from_numpy(labels[row].reshape(tile, -1))
-        row_confidence = torch.from_numpy(confidence[row].reshape(tile, -1))
+        row_labels, row_confidence = (torch.from_numpy(each[rows]) for each in (labels, confidence))
         for columns, roots in guided_filter.row_blocks(row, candidates.corners[:, :, row]):
             probability = roots.clamp_(0, 1).square_()
             row_confidence[:, columns] = probability
             if has_threshold:
                 row_labels[:, columns].masked_fill_(probability < limits[columns], -1)
     for y, x, maps in candidates.ambiguous_tiles():
-        values = guided_filter.tile_values(y, x, candidates.functions_at(y, x, maps))
-        limited = _limit(thresholds, *first_maximum(values, labels_of_maps[maps]))
-        labels[y, :, x] = limited[0].reshape(-1, tile, tile)
-        confidence[y, :, x] = to_float16(limited[1]).reshape(-1, tile, tile)
-    image_hw = guided_filter.image_hw
-    return crop_tiles(labels, image_hw), crop_tiles(confidence, image_hw)
+        functions = candidates.functions_at(y, x, maps)
+        owners = labels_of_maps[maps.T].repeat(tile, axis=1)
+        winners, largest = _first_maximum(guided_filter.strip_values(y, x, functions), owners)
+        probability = torch.from_numpy(largest).clamp_(0, 1).square_()
+        if has_threshold:
+            winners[probability.numpy() < thresholds[winners]] = -1
+        write_strip(labels, y, x, winners)
+        write_strip(confidence, y, x, probability.half().numpy())
+    return labels, confidence
 
 
 def check_size(scores: Scores, image: RGBArray) -> None:
@@ -186,12 +187,13 @@ class TileCandidates:
 
     def __init__(self, guided_filter: GuidedFilter, functions: Float32s) -> None:
         self._functions, self._pixels = functions, guided_filter.tile_px**2
+        self._tiles_at_once = guided_filter.block_tiles
         middle, half = guided_filter.tiles.colour_range()
         at_middle = [_values(tile_corners(one).mean(axis=1), middle) for one in functions]
         self.middle_argmax = np.argmax(at_middle, axis=0)
         y, x = np.indices(self.middle_argmax.shape)
         ends = self.functions_at(y.ravel(), x.ravel(), self.middle_argmax.reshape(-1, 1))
-        self.corners = np.ascontiguousarray(ends[:, 0].transpose(1, 2, 0)).reshape(4, 4, *y.shape)
+        self.corners = ends.reshape(4, 4, *y.shape)
         self._possible = np.stack([self._can_win(one, middle, half) for one in functions], axis=2)
 
     def _can_win(
@@ -206,18 +208,20 @@ class TileCandidates:
         """Yield batches of the tiles in which more than one map can be the largest.
 
         Yields:
-            (N,) rows and (N,) columns of tiles, and (N, K) the maps, see `candidate_batches`.
+            (N,) rows and (N,) columns of tiles, at most ``GuidedFilter.block_tiles``; and (N, K)
+            the maps, see `candidate_batches`.
         """
         y, x = np.nonzero(self._possible.sum(axis=2) > 1)
-        for some, maps in candidate_batches(self._possible[y, x], self._pixels):
+        possible = self._possible[y, x]
+        for some, maps in candidate_batches(possible, self._pixels, self._tiles_at_once):
             yield y[some], x[some], maps
 
     def functions_at(self, y: Indices, x: Indices, maps: Indices) -> Float32s:
-        """Return the functions of (N, K) maps at the corners of N tiles: (N, K, 4, 4)."""
+        """Return the functions of (N, K) maps at the corners of N tiles: (K, 4, 4, N)."""
         below, right = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
-        at = maps[..., None], (y[:, None] + below)[:, None], (x[:, None] + right)[:, None]
-        ends: Float32s = self._functions.transpose(0, 2, 3, 1)[at]  # (N, K, corners, 4)
-        return ends.swapaxes(2, 3)
+        at = maps.T[..., None], (y[:, None] + below), (x[:, None] + right)
+        ends: Float32s = self._functions.transpose(0, 2, 3, 1)[at]  # (K, N, corners, 4)
+        return np.ascontiguousarray(ends.transpose(0, 3, 2, 1))
 
 
 def _values(functions: Float32s, colours: Float32s) -> Float32s:
@@ -226,38 +230,20 @@ def _values(functions: Float32s, colours: Float32s) -> Float32s:
     return values
 
 
-def _limit(thresholds: Float32s, labels: Labels, values: Float32s) -> tuple[Labels, Float32s]:
-    """Return -1 for labels below their thresholds, and the probabilities: squares of the values."""
-    roots = np.clip(values, 0, 1, out=values)
-    probability = np.square(roots, out=roots)
-    return np.where(probability < thresholds[labels], np.int16(-1), labels), probability
+def _first_maximum(maps: Iterable[Float32s], labels: Labels) -> tuple[Labels, Float32s]:
+    """Return the label of the largest of some maps at each pixel, and its value.
 
+    Of equal values the first wins.
 
-def to_float16(values: Float32s) -> npt.NDArray[np.float16]:
-    """Round to float16 by torch, which takes a tenth of NumPy's time, in blocks.
-
-    >>> to_float16(np.array([[0.1, 1.0]], np.float32))
-    array([[0.1, 1. ]], dtype=float16)
+    Args:
+        maps: (h, n) each.
+        labels: (K, n), the label of each map in each column.
     """
-    rounded = np.empty(values.shape, np.float16)
-    source, target = (torch.from_numpy(each.reshape(-1)) for each in (values, rounded))
-    for some, made in zip(
-        torch.split(source, BLOCK_PX), torch.split(target, BLOCK_PX), strict=True
-    ):
-        made.copy_(some)
-    return rounded
-
-
-def crop_tiles(tiles: npt.NDArray[Number], image_hw: tuple[int, int]) -> npt.NDArray[Number]:
-    """(rows, tile, columns, tile) -> (H, W), without the pixels beyond the image.
-
-    The rows are moved together where they are: a copy would take as much memory again. `tiles`
-    must not be used after it.
-    """
-    height, width = image_hw
-    flat, padded_width = tiles.reshape(-1), tiles.shape[2] * tiles.shape[3]
-    if width < padded_width:
-        for row in range(1, height):
-            start = row * padded_width
-            flat[row * width : (row + 1) * width] = flat[start : start + width]
-    return flat[: height * width].reshape(image_hw)
+    each = zip(labels, maps, strict=True)
+    first, largest = next(each)
+    winner = np.broadcast_to(first, largest.shape).copy()
+    for label, values in each:
+        better = values > largest
+        np.maximum(largest, values, out=largest)
+        np.copyto(winner, label, where=better)
+    return winner, largest

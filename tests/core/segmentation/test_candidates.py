@@ -27,6 +27,12 @@ def test_every_cell_is_batched_once_with_all_its_candidates(
         assert set(row[len(own) :]) <= {own[-1]}  # the last one is repeated
 
 
+def test_batches_have_at_most_so_many_cells() -> None:
+    possible = np.ones((7, 2), np.bool_)
+    sizes = [len(cells) for cells, _ in candidate_batches(possible, 1, most_cells=3)]
+    assert sizes == [3, 3, 1]
+
+
 def test_the_first_of_equal_values_wins() -> None:
     values = np.array([[[1.0, 2.0, 3.0], [1.0, 3.0, 2.0]]])
     winner, largest = first_maximum(values, np.array([[7, 4]], np.int16))

@@ -27,7 +27,6 @@ from clearclip_core.segmentation.guided_filter import GuidedFilter
 from clearclip_core.segmentation.on_device.refined_argmax import decide_refined_on_device
 from clearclip_core.segmentation.refined_argmax import (
     competing_probabilities,
-    crop_tiles,
     decide_refined,
 )
 from tests.core.segmentation.test_sliding_windows import plan_of
@@ -293,10 +292,3 @@ def test_more_pixels_get_their_scenes_label(segmenter: Segmenter) -> None:
             result = segmenter.segment(scene.image, SCENE_LABELS, refine=refine)
             wrong[index] += (result.label_map != scene.label_map).mean()
     assert wrong[1] < 0.7 * wrong[0]
-
-
-@pytest.mark.parametrize("image_hw", [(6, 9), (4, 7), (6, 7), (4, 9)])
-def test_tiles_are_put_together_without_what_is_beyond_the_image(image_hw: tuple[int, int]) -> None:
-    tiles = np.arange(54).reshape(2, 3, 3, 3)
-    expected = [[9 * y + x for x in range(image_hw[1])] for y in range(image_hw[0])]
-    assert crop_tiles(tiles, image_hw).tolist() == expected
