@@ -23,8 +23,9 @@ def can_be_symmetric(keys: torch.Tensor) -> bool:
     """Return whether `apply_symmetric` is exact for keys (..., M, d).
 
     It is not in half precision, nor where logits are so large that softmax has to shift each row.
+    Gradients do not flow through it.
     """
-    if keys.dtype not in (torch.float32, torch.float64):
+    if keys.requires_grad or keys.dtype not in (torch.float32, torch.float64):
         return False
     longest = torch.linalg.vector_norm(keys, dim=-1).amax()
     return bool(longest.square() <= _LARGEST_LOGIT * math.sqrt(keys.shape[-1]))

@@ -44,6 +44,7 @@ def test_keys_that_softmax_has_to_shift_are_known() -> None:
     keys = torch.zeros(2, 1, 5, 64)
     assert can_be_symmetric(keys)
     assert not can_be_symmetric(keys.half())
+    assert not can_be_symmetric(keys.clone().requires_grad_())
     keys[1, 0, 3, 7] = 21.9  # a logit of 59.95
     assert can_be_symmetric(keys)
     keys[1, 0, 3, 7] = 22.0
