@@ -59,9 +59,13 @@ class SharedImage:
 
         Raises:
             TaskError: it cannot be read.
-            ValueError: it has another size than its regions were drawn on.
+            ValueError: the task's list is shorter now, or the image has another size than its
+                regions were drawn on.
         """
-        rgb = read_image(self.tag.sources(self.task.data)[self.item_index or 0], self.task)
+        sources, index = self.tag.sources(self.task.data), self.item_index or 0
+        if index >= len(sources):
+            raise ValueError("The task has no such picture any more.")
+        rgb = read_image(sources[index], self.task)
         if rgb.shape[:2] != self.size_hw:
             raise ValueError("The regions are of a picture of another size.")
         return rgb

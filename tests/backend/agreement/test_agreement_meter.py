@@ -191,6 +191,16 @@ def test_each_picture_of_a_list_is_compared_by_itself() -> None:
     assert [(each.item_index, each.disputed) for each in report.disputes] == [(2, 0.5)]
 
 
+def test_a_region_on_a_picture_that_the_list_no_longer_has_ends_no_measurement() -> None:
+    studio = shared_studio([])
+    studio.label_config = studio.label_config.replace('value="$image"', 'valueList="$images"')
+    studio.tasks[1] = {"images": [studio.tasks[1]["image"]]}
+    studio.annotate(1, [brushed(LEFT) | {"item_index": 7}], completed_by=1)
+    studio.annotate(1, [], completed_by=2)
+    (dispute,) = measured(studio).disputes
+    assert (dispute.item_index, dispute.disputed, dispute.picture) == (7, 0.5, "")
+
+
 def test_without_the_right_to_list_people_they_have_no_names() -> None:
     studio = shared_studio([(1, [brushed(LEFT)]), (2, [])])
     studio.users = None
