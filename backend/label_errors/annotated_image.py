@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final
 
-from backend.errors import BadRequest, DataKeyError, TaskError
+from backend.errors import DataKeyError
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import ImageTag, LabelConfig
@@ -16,9 +15,6 @@ from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from clearclip_core import RGBArray
 from clearclip_core.images.label_maps import Truth
-
-#: Errors of one image, for which it is left out.
-LEAVE_OUT: Final = (TaskError, BadRequest, ValueError)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,10 +13,11 @@ from backend.feedback.learning.version_fitter import LabelEmbeddings, digests_of
 from backend.feedback.learning.version_registry import VersionRegistry
 from backend.inference.engine import Engine
 from backend.inference.image_request import Priority
-from backend.label_errors.annotated_image import LEAVE_OUT, AnnotatedImage, list_images
+from backend.label_errors.annotated_image import AnnotatedImage, list_images
 from backend.label_errors.place_pictures import place_pictures
 from backend.label_errors.review_report import ReviewReport, Suspicion
 from backend.label_errors.review_store import ReviewStore
+from backend.label_studio.annotated_pictures import LEAVE_OUT
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
