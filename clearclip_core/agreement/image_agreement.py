@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from clearclip_core.agreement.label_agreement import LabelAgreement, compare_people
 from clearclip_core.segmentation.masks import BoolMask
+
+#: Pixels whose pairs of labels are counted at a time, in whole rows: a pair takes some 30 bytes.
+_COUNTED_PX: Final = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +44,8 @@ def compare_image(
 ) -> ImageAgreement:
     """Compare what several people have painted on an image, one label at a time.
 
-    Memory: two bytes a pixel and person beside that of `compare_people`.
+    Memory: two bytes a pixel and person, and one a pixel, beside that of `compare_people`; some 30
+    MB more for the pixels that are counted at a time.
 
     Args:
         people: of each person, name of a label -> mask (H, W) bool; each mask is asked for once.
@@ -79,11 +84,15 @@ def _confusions(
     bins = len(labels) + 1
     counts = np.zeros(bins * bins, np.int64)
     pairs = list(combinations(tops, 2))
+    height, width = tops[0].shape
+    rows = max(1, _COUNTED_PX // max(1, width))
     for first, second in pairs:
-        differ = first != second
-        one, other = first[differ].astype(np.int64), second[differ].astype(np.int64)
-        codes = np.minimum(one, other) * bins + np.maximum(one, other)
-        counts += np.bincount(codes, minlength=len(counts))
+        for top in range(0, height, rows):
+            upper, lower = first[top : top + rows], second[top : top + rows]
+            differ = upper != lower
+            one, other = upper[differ].astype(np.int64), lower[differ].astype(np.int64)
+            codes = np.minimum(one, other) * bins + np.maximum(one, other)
+            counts += np.bincount(codes, minlength=len(counts))
     found = {}
     for code in np.flatnonzero(counts).tolist():
         low, high = divmod(code, bins)

@@ -48,7 +48,8 @@ class LabelAgreement:
 def compare_people(masks: Sequence[BoolMask | None], disputed: BoolMask) -> LabelAgreement:
     """Compare the masks that several people have painted of one label.
 
-    Memory: three bytes a pixel and person, of the box around all masks.
+    Memory: of the box around all masks, three bytes a pixel and person, and four a pixel for the
+    distances from one edge at a time.
 
     Args:
         masks: (H, W) bool of each person; None for one who has left the label out.

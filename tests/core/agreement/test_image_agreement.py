@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import combinations
 
 import numpy as np
 import pytest
 
 from clearclip_core import BoolMask
+from clearclip_core.agreement import image_agreement
 from clearclip_core.agreement.image_agreement import compare_image
 from clearclip_core.agreement.label_agreement import LabelAgreement, compare_people
 from clearclip_core.evaluation.boundary_match import Edge, boundary_f, tolerance_px
@@ -99,3 +101,18 @@ def test_of_labels_that_overlap_the_last_counts_for_confusions() -> None:
     made = compare_image([both, {"car": square(5, 5)}], ["sky", "car"], SIZE_HW)
     assert made.confusions == {}
     assert made.disputed_share == pytest.approx(100 / (40 * 60)), "it is a dispute all the same"
+
+
+def test_memory_is_a_few_bytes_a_pixel_where_no_pixel_agrees(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two of the pixels' labels of each, and three bytes of each mask that is compared."""
+    monkeypatch.setattr(image_agreement, "_COUNTED_PX", 1 << 12)
+    size_hw = (1000, 1000)
+    whole = np.ones(size_hw, bool)
+    tracemalloc.start()
+    made = compare_image([{"sky": whole}, {"car": whole}], ["sky", "car"], size_hw)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert made.confusions == {("sky", "car"): 1.0}
+    assert most < 20 * whole.size
