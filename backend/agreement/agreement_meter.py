@@ -95,10 +95,10 @@ class AgreementMeter:
     def _compare(self, task: Task, config: LabelConfig, sums: _Sums) -> None:
         """Add the images of a task; a task with one that cannot be compared is left out."""
         number = int(task.id or 0)
-        annotations = newest_of_each(self.client.contents.annotations(number))
-        if len(annotations) < 2:
-            return
         try:
+            annotations = newest_of_each(self.client.contents.annotations(number))
+            if len(annotations) < 2:
+                return
             images = shared_images(task, annotations, config)
             compared = [_Compared.of(image) for image in images]
         except LEAVE_OUT as error:

@@ -6,6 +6,7 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from backend.dataset.import_options import ImportOptions
+from backend.errors import BadRequest
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.task_filter import TaskFilter
 
@@ -36,7 +37,7 @@ class MaskStore:
 
         Returns:
             Tasks that have masks of this version; and, for annotations, tasks without these that
-            have other annotations.
+            have other annotations, and those whose annotations are too large to be read.
 
         Raises:
             StudioRefused: there is no such project for this token.
@@ -47,7 +48,11 @@ class MaskStore:
             return set(self._client.ids(self._project, wanted, tasks)), set()
         present, others = set(), set()
         for task in self._client.ids(self._project, TaskFilter(labeled=True), tasks):
-            own, foreign = self._client.annotation_writer.find(task, self._version)
+            try:
+                own, foreign = self._client.annotation_writer.find(task, self._version)
+            except BadRequest:  # too many to be read
+                others.add(task)
+                continue
             if own:
                 present.add(task)
             elif foreign:

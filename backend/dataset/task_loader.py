@@ -97,10 +97,10 @@ class TaskLoader:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _load(self, reference: TaskReference) -> LoadedTask:
-        record = reference.read()
-        if record is None:
-            return LoadedTask(reference)
         try:
+            record = reference.read()
+            if record is None:
+                return LoadedTask(reference)
             images = self._reader.images(record)
         except (BadRequest, DatasetError, TaskError) as error:
             return LoadedTask(reference, problem=str(error))

@@ -37,6 +37,7 @@ from sqlalchemy.exc import DataError, SQLAlchemyError
 
 from backend.errors import (
     BackendError,
+    BadRequest,
     ImageRefused,
     LabelConfigError,
     ModelUnavailable,
@@ -106,7 +107,11 @@ class AnnotationReader:
         self._annotations.mark_all(project)
         count = 0
         for task in self._client.ids(project, TaskFilter(labeled=True)):
-            found = self._client.annotation_ids(task)
+            try:
+                found = self._client.annotation_ids(task)
+            except BadRequest as error:
+                log.warning("Project %d: task %d is left out: %s", project, task, error)
+                continue
             self._annotations.mark(project, found)
             count += len(found)
             watch(count)

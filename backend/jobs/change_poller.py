@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from backend.errors import BackendError, LabelConfigError, StudioRefused
+from backend.errors import BackendError, BadRequest, LabelConfigError, StudioRefused
 from backend.feedback.annotation_store import AnnotationStore
 from backend.jobs.connected_projects import MOST_PROJECTS, SETTLED_AFTER_S
 from backend.jobs.job_store import JobStore
@@ -231,7 +231,10 @@ class ChangePoller:
         for row in rows:
             if self.is_stopping():
                 return
-            found[row.id] = client.changes.annotations(row.id) if row.annotations else {}
+            try:
+                found[row.id] = client.changes.annotations(row.id) if row.annotations else {}
+            except BadRequest as error:
+                log.warning("Project %d: task %d is not looked into: %s", project, row.id, error)
         marked = self.annotations.mark_different(project, found)
         if marked:
             log.info("Project %d: %d annotations have changed", project, marked)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from backend.errors import DataKeyError
+from backend.errors import BadRequest, DataKeyError
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import ImageTag, LabelConfig
@@ -61,7 +61,10 @@ class AnnotatedImage:
 
 
 def list_images(
-    client: LabelStudioClient, project: int, config: LabelConfig
+    client: LabelStudioClient,
+    project: int,
+    config: LabelConfig,
+    leave_out: Callable[[Task, str], None],
 ) -> Iterator[AnnotatedImage]:
     """Read the annotations of a project, one task at a time; skips do not count.
 
@@ -69,6 +72,7 @@ def list_images(
         client: Label Studio.
         project: id of the project.
         config: its label config.
+        leave_out: is told of a task whose annotations are too large to be read, and why.
 
     Yields:
         Each image of each annotation, in the order of the tasks.
@@ -78,7 +82,12 @@ def list_images(
         StudioUnreachable: Label Studio does not answer.
     """
     for task in client.all_tasks(project, TaskFilter(labeled=True)):
-        for annotation in client.contents.annotations(int(task.id or 0)):
+        try:
+            annotations = client.contents.annotations(int(task.id or 0))
+        except BadRequest as error:
+            leave_out(task, str(error))
+            continue
+        for annotation in annotations:
             if annotation.skipped:
                 continue
             for tag in config.images:

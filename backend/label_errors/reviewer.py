@@ -22,6 +22,7 @@ from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.requests import Task
 from backend.label_studio.score_options import score_options
 from backend.label_studio.task_filter import TaskFilter
 from backend.project_runs import Advance
@@ -111,7 +112,7 @@ class _Review:
         tasks: set[object] = set()
         reviewed: list[AnnotatedImage] = []
         found: list[Sequence[Disagreement]] = []
-        for image in list_images(client, self.project, self.config):
+        for image in list_images(client, self.project, self.config, self._leave_out):
             seen = self._look(image, held_out)
             if seen is not None:
                 reviewed.append(image.without_regions())
@@ -170,7 +171,7 @@ class _Review:
             if rgb.shape[:2] != truth.shape:
                 raise ValueError("The regions are of a picture of another size.")
         except LEAVE_OUT as error:
-            self.left_out[int(image.task.id or 0)] = str(error)
+            self._leave_out(image.task, str(error))
             return None
         settings, engine = self.reviewer.settings, self.reviewer.engine
         segmenter = engine.segmenter()
@@ -187,6 +188,9 @@ class _Review:
             scores, image=rgb, refine=settings.refine, propagate=settings.propagate
         )
         return _Seen(rgb, truth, made, find_disagreements(scores, made.label_map, truth))
+
+    def _leave_out(self, task: Task, reason: str) -> None:
+        self.left_out[int(task.id or 0)] = reason
 
     def _suspicion(
         self, image: AnnotatedImage, ranked: Ranked, held_out: HeldOutAdaptations, aside: set[int]

@@ -63,6 +63,7 @@ class AnnotationWriter:
         """Return the ids of a task's annotations: those of an import, and all others.
 
         Raises:
+            BadRequest: the annotations are too large to be read.
             StudioUnreachable: Label Studio does not answer.
         """
         found = self._connection.find(

@@ -20,6 +20,10 @@ from backend.errors import BadRequest
 _MAX_BYTES: Final = 64 << 20
 _OF_REGIONS: Final = re.compile(r".*/api/(annotations|predictions)/\d+/?")
 
+#: Bytes of all annotations of one task, which Label Studio sends together.
+_MAX_BYTES_OF_TASK: Final = 256 << 20
+_OF_TASK: Final = re.compile(r".*/api/tasks/\d+/annotations/?")
+
 #: Headers of the bytes that an answer is sent as.
 _OF_THE_WIRE: Final = ("content-encoding", "content-length", "transfer-encoding")
 
@@ -128,24 +132,30 @@ _ANSWERS: Final = [
 
 
 def read_answer(response: httpx.Response) -> httpx.Response:
-    """Read an answer that is a stream; one annotation or prediction within a limit.
+    """Read an answer that is a stream; annotations, and one prediction, within limits.
 
     Returns:
         The answer with its content.
 
     Raises:
-        BadRequest: it is an annotation or a prediction that is too large to be read.
+        BadRequest: it is an annotation or a prediction, or holds the annotations of a task, and is
+            too large to be read.
         httpx.HTTPError: the connection has ended, or the content is damaged.
     """
-    if not _OF_REGIONS.fullmatch(response.request.url.path):
+    path = response.request.url.path
+    if _OF_REGIONS.fullmatch(path):
+        whose, limit = "regions", _MAX_BYTES
+    elif _OF_TASK.fullmatch(path):
+        whose, limit = "annotations", _MAX_BYTES_OF_TASK
+    else:
         response.read()
         return response
     parts, size = [], 0
     for part in response.iter_bytes():
         parts.append(part)
         size += len(part)
-        if size > _MAX_BYTES:
-            raise BadRequest(f"Its regions take more than {_MAX_BYTES >> 20} MB of JSON.")
+        if size > limit:
+            raise BadRequest(f"Its {whose} take more than {limit >> 20} MB of JSON.")
     # Those of the answer are of the bytes on the wire, which may be compressed.
     headers = [each for each in response.headers.multi_items() if each[0] not in _OF_THE_WIRE]
     return httpx.Response(

@@ -75,6 +75,7 @@ class ChangeList:
         """Return the annotations of a task: id -> time of the last change; none of a deleted task.
 
         Raises:
+            BadRequest: they are too large to be read.
             StudioRefused: the token may not see it.
             StudioUnreachable: Label Studio does not answer.
         """

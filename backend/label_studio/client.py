@@ -355,6 +355,7 @@ class LabelStudioClient:
         """List the ids of a task's annotations; none where the task is gone.
 
         Raises:
+            BadRequest: they are too large to be read.
             StudioRefused: the token may not see it.
             StudioUnreachable: Label Studio does not answer.
         """

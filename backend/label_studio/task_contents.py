@@ -21,6 +21,7 @@ class TaskContents:
         """Return the annotations of a task with their regions; none of a deleted task.
 
         Raises:
+            BadRequest: they are too large to be read.
             StudioRefused: the token may not see it.
             StudioUnreachable: Label Studio does not answer.
         """

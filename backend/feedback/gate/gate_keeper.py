@@ -185,7 +185,11 @@ class GateKeeper:
 
     def _accept(self, report: GateReport, task: int, config: LabelConfig, made: Acceptance) -> None:
         writer = self._client.annotation_writer
-        own, others = writer.find(task, GATE_IMPORT)
+        try:
+            own, others = writer.find(task, GATE_IMPORT)
+        except BadRequest:  # too large to be read: people have annotated it
+            self._leave(report.project, task, made)
+            return
         prediction = self._newest(task)
         scores = _scores(prediction, report.version, config)
         passes = scores is not None and report.gate is not None and report.gate.passes(scores)
@@ -200,7 +204,11 @@ class GateKeeper:
         made.done += 1
 
     def _withdraw(self, project: int, task: int, made: Acceptance) -> None:
-        annotations = self._client.contents.annotations(task)
+        try:
+            annotations = self._client.contents.annotations(task)
+        except BadRequest:  # too large to be read: others are among them
+            self._leave(project, task, made)
+            return
         unchanged = [
             each.id
             for each in annotations

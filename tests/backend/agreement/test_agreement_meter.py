@@ -154,6 +154,20 @@ def test_a_task_that_cannot_be_compared_is_left_out_with_its_reason(
         measured(shared_studio(*tasks[1:]))
 
 
+def test_a_task_whose_annotations_are_too_large_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES_OF_TASK", 200_000)
+    large = brushed(LEFT) | {"meta": {"text": "x" * 200_000}}
+    report = measured(
+        shared_studio(
+            [(1, [large]), (2, [brushed(LEFT)])], [(1, [brushed(LEFT)]), (2, [brushed(LEFT)])]
+        )
+    )
+    assert (report.tasks, list(report.left_out)) == (1, [1])
+    assert "MB of JSON" in report.left_out[1]
+
+
 def test_without_several_people_there_is_nothing_to_compare() -> None:
     with pytest.raises(ValueError, match="No task has annotations of several people"):
         measured(shared_studio([(1, [brushed(LEFT)])]))

@@ -98,6 +98,28 @@ def test_a_folder_outside_is_never_read(exported: list[str], tmp_path: Path) -> 
     assert done.output.count("There is no file for") == 2
 
 
+def test_a_task_whose_annotations_are_too_large_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES_OF_TASK", 200_000)
+
+    def files(asked: Asked) -> Answer | None:
+        return Answer(body=picture_bytes(1)) if asked.path.endswith(".png") else None
+
+    studio = FakeStudio(CONFIG, {}, fault=files)
+    for name, text in (("a", "x" * 200_000), ("b", "")):
+        number = studio.create({"image": f"/data/upload/7/{name}.png"})
+        studio.annotate(number, [SKY | {"meta": {"text": text}}])
+    with studio.served() as server:
+        done = run(
+            *("--project", 7, "--to", tmp_path / "set", "--label-studio-url", server.url),
+            *("--label-studio-api-key", TOKEN, "--allowed-hosts", "127.0.0.1"),
+        )
+    assert done.exit_code == 1
+    assert "1 pictures" in done.output
+    assert "Task 1: Its annotations take more than 0 MB of JSON." in done.output
+
+
 def test_a_project_becomes_a_data_set_and_grows(tmp_path: Path) -> None:
     pictures = {f"/data/upload/7/{n}.png": picture_bytes(n) for n in range(1, 5)}
 

@@ -277,6 +277,15 @@ def test_what_people_have_annotated_is_never_touched(
     assert not own & set(studio.annotations)
 
 
+def test_a_task_whose_annotations_are_too_large_is_never_touched(
+    importer: Make, folder: Path, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES_OF_TASK", 200_000)
+    studio.annotate(1, [{"meta": {"text": "x" * 200_000}}])
+    plan = run(importer, folder, kind="annotations", replace=True)
+    assert [each.where for each in plan.left_out] == ["a.png"]
+
+
 def test_a_task_that_label_studio_refuses_is_told(
     importer: Make, folder: Path, studio: FakeStudio
 ) -> None:

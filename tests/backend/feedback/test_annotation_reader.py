@@ -355,6 +355,7 @@ def test_what_takes_too_much_work_or_memory_is_told_and_stops_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES", 200_000)
+    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES_OF_TASK", 200_000)
     large = region("a", "red", 4) | {"meta": {"text": "x" * 200_000}}
     wide = region("a", "red", 4) | {"original_width": 1 << 14, "original_height": 1 << 14}
     made = [
@@ -366,6 +367,7 @@ def test_what_takes_too_much_work_or_memory_is_told_and_stops_nobody(
     assert (first.kind, second.kind, third.kind) == ("broken", "broken", "scratch")
     assert "MB of JSON" in first.reason
     assert "steps to draw" in second.reason
+    assert reader.mark_project(7) == 2, "that of task 1 is too large"
 
 
 def test_one_that_label_studio_chokes_on_lets_the_others_pass(

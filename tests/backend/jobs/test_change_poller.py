@@ -114,6 +114,16 @@ def test_an_annotation_is_marked_without_a_webhook(team: Team, studio: FakeStudi
     assert [each.task for each in team.annotations.read(7)] == [2]
 
 
+def test_a_task_whose_annotations_are_too_large_keeps_no_other_from_being_marked(
+    team: Team, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES_OF_TASK", 200_000)
+    studio.annotate(1, [{"meta": {"text": "x" * 200_000}}])
+    made = studio.annotate(2, [])
+    team.poll()
+    assert team.read() == [made["id"]]
+
+
 def test_what_happened_before_the_first_poll_and_after_the_connection_is_found(
     server: LocalServer, own: FlakyDatabase, clock: Clock, studio: FakeStudio
 ) -> None:

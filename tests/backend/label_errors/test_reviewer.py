@@ -112,6 +112,16 @@ def test_each_annotation_counts_but_what_cannot_be_read_or_was_skipped(
     assert (list(report.left_out), report.left_out_count) == ([9], 1)
 
 
+def test_a_task_whose_annotations_are_too_large_is_left_out(
+    reviewer: Reviewer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES_OF_TASK", 1 << 20)
+    annotation_of(studio, 2)["result"][0]["meta"] = {"text": "x" * (1 << 20)}
+    report = reviewer.review(7)
+    assert (report.reviewed, list(report.left_out)) == (3, [2])
+    assert "MB of JSON" in report.left_out[2]
+
+
 def test_of_many_pictures_that_are_left_out_the_first_are_named(
     reviewer: Reviewer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -197,6 +197,23 @@ def test_what_nobody_has_changed_can_be_withdrawn(corrected: Scene) -> None:
     assert (tasks["listed"], tasks["accepted"]) == (count - 1, 0)
 
 
+def test_a_task_whose_annotations_are_too_large_is_left(
+    corrected: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper, studio = corrected.keeper, corrected.studio
+    keeper.find(7)
+    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES_OF_TASK", 200_000)
+    first, second, *_ = sorted(PASSING - AUDITED)
+    studio.annotate(first, [{"meta": {"text": "x" * 200_000}}])
+    accepted = keeper.accept(7)
+    assert (accepted.left, accepted.refused) == (1, {})
+    for annotation in studio.annotations.values():
+        annotation["lead_time"] = None
+    studio.annotate(second, [{"meta": {"text": "x" * 200_000}}])
+    withdrawn = keeper.withdraw(7)
+    assert (withdrawn.left, withdrawn.done) == (1, accepted.done - 1)
+
+
 def test_a_task_with_another_prediction_by_now_is_left(corrected: Scene) -> None:
     keeper = corrected.keeper
     keeper.find(7)
