@@ -19,7 +19,7 @@ from backend.agreement.agreement_report import (
 )
 from backend.agreement.dispute_pictures import Coverage, dispute_picture, shrink
 from backend.agreement.shared_image import SharedImage, newest_of_each, shared_images
-from backend.errors import StudioRefused
+from backend.errors import StudioRefused, StudioUnreachable
 from backend.label_studio.annotated_pictures import LEAVE_OUT
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
@@ -68,6 +68,7 @@ class AgreementMeter:
         """
         began = time.perf_counter()
         config = parse_label_config(self.client.label_config(project))
+        names = self._names()  # now: after hours of work nothing is lost where they are away
         sums = _Sums()
         wanted = TaskFilter(min_annotations=2)
         total = self.client.count(project, wanted)
@@ -85,7 +86,7 @@ class AgreementMeter:
             sums.disputed / sums.pictures,
             sums.label_figures(config),
             sums.confusion_figures(),
-            sums.annotator_figures(self._names()),
+            sums.annotator_figures(names),
             disputes,
             sums.dispute_count,
             dict(islice(sums.left_out.items(), MOST_LEFT_OUT)),
@@ -111,10 +112,10 @@ class AgreementMeter:
             sums.add(each)
 
     def _names(self) -> Mapping[int, str]:
-        """Return the names of people; none where the token may not list them."""
+        """Return the names of people; none where Label Studio does not tell them."""
         try:
             return self.client.user_names()
-        except StudioRefused:
+        except (StudioRefused, StudioUnreachable):
             return {}
 
 

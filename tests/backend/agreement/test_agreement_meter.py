@@ -23,6 +23,7 @@ from tests.backend.agreement.shared_project import (
     shared_studio,
 )
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.local_server import Answer, Asked
 
 PIXELS = HEIGHT * WIDTH
 LEFT, RIGHT = (0, 0, 20, 20), (20, 0, 20, 20)
@@ -33,7 +34,7 @@ def measured(
 ) -> AgreementReport:
     read = LabelStudioServices(Settings()).images.read
     with studio.served() as server:
-        client = LabelStudioClient(server.url, TOKEN, retry_for_s=1)
+        client = LabelStudioClient(server.url, TOKEN, retry_for_s=0.1, first_pause_s=0.02)
         return AgreementMeter(client, read).measure(7, advance)
 
 
@@ -222,3 +223,19 @@ def test_without_the_right_to_list_people_they_have_no_names() -> None:
         (1, ""),
         (2, ""),
     ]
+
+
+def test_names_are_asked_for_first_and_without_them_nothing_is_lost() -> None:
+    studio, asked = shared_studio([(1, [brushed(LEFT)]), (2, [])]), []
+
+    def fault(request: Asked) -> Answer | None:
+        asked.append(request.path)
+        return Answer(503) if request.path.startswith("/api/users") else None
+
+    studio.fault = fault
+    assert [each.name for each in measured(studio).annotators] == ["", ""]
+    of_users, of_annotations = (
+        [index for index, path in enumerate(asked) if part in path]
+        for part in ("/api/users", "/annotations")
+    )
+    assert max(of_users) < min(of_annotations)
