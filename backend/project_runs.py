@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy.exc import OperationalError
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_after_delay,
+    stop_any,
+    stop_when_event_set,
+    wait_fixed,
+)
 
 from backend.errors import Busy
 from backend.run_queue import Run, RunQueue
+
+log = logging.getLogger(__name__)
 
 #: Runs of one kind that may wait, and runs whose state is kept.
 MAX_WAITING: Final = 5
@@ -60,6 +73,7 @@ class ProjectRuns(Generic[Report]):
             for Label Studio.
         keep: keeps the report on a project.
         what: what a run is, for the log: it begins a sentence.
+        stopping: once it is set, keeping a report is not tried again.
     """
 
     def __init__(
@@ -67,9 +81,12 @@ class ProjectRuns(Generic[Report]):
         make: Callable[[int, Advance], Report] | None,
         keep: Callable[[int, Report], None],
         what: str,
+        stopping: threading.Event | None = None,
     ) -> None:
         self._make = make
         self._keep = keep
+        self._what = what
+        self._stopping = stopping or threading.Event()
         self._queue = RunQueue[ProjectRun](lambda run: run.project, what)
 
     def request(self, project: int) -> ProjectRun:
@@ -106,13 +123,20 @@ class ProjectRuns(Generic[Report]):
         """Keep what took hours to find, also where the database is away for a while.
 
         Raises:
-            OperationalError: it is away for longer than `_KEPT_FOR_S`.
+            OperationalError: it is away for longer than `_KEPT_FOR_S`, or the server stops.
         """
         for attempt in Retrying(
             retry=retry_if_exception_type(OperationalError),
             wait=wait_fixed(_KEEP_EVERY_S),
-            stop=stop_after_delay(_KEPT_FOR_S),
+            stop=stop_any(stop_after_delay(_KEPT_FOR_S), stop_when_event_set(self._stopping)),
+            sleep=sleep_using_event(self._stopping),
+            before_sleep=self._log_failure,
             reraise=True,
         ):
             with attempt:
                 self._keep(project, report)
+
+    def _log_failure(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        reason = str(error.orig).strip() if isinstance(error, OperationalError) else error
+        log.warning("%s is not kept yet: %s; next try in %.0f s", self._what, reason, _KEEP_EVERY_S)

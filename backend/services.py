@@ -249,7 +249,7 @@ class Services(LabelStudioServices):
         """The reviews of annotations that were asked for on the page."""
         client = self.client()  # hours of work outlast a restart of Label Studio
         review = None if client is None else self.reviewer(client).review
-        return ProjectRuns(review, self.reviews.keep, "A review of annotations")
+        return ProjectRuns(review, self.reviews.keep, "A review of annotations", self.stopping)
 
     @cached_property
     def agreements(self) -> AgreementStore:
@@ -261,7 +261,9 @@ class Services(LabelStudioServices):
         """The measurements of agreement that were asked for on the page."""
         client = self.client()  # as for reviews
         measure = None if client is None else self.agreement_meter(client).measure
-        return ProjectRuns(measure, self.agreements.keep, "A measurement of agreement")
+        return ProjectRuns(
+            measure, self.agreements.keep, "A measurement of agreement", self.stopping
+        )
 
     # ---- parts that differ between the server and the commands ----------------------------------
 

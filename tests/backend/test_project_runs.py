@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from sqlalchemy.exc import OperationalError
 
@@ -45,7 +47,7 @@ def test_a_report_is_made_and_kept(runs: ProjectRuns[int], kept: dict[int, int])
 
 
 def test_what_was_found_outlives_an_outage_of_the_database(
-    monkeypatch: pytest.MonkeyPatch, kept: dict[int, int]
+    monkeypatch: pytest.MonkeyPatch, kept: dict[int, int], caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(project_runs, "_KEEP_EVERY_S", 0.0)
     refusals = 3
@@ -64,6 +66,24 @@ def test_what_was_found_outlives_an_outage_of_the_database(
     done = runs.get(7)
     assert done is not None
     assert done.state == "done"
+    said = [each.message for each in caplog.records]
+    assert said == ["A count is not kept yet: database is locked; next try in 0 s"] * 3
+
+
+def test_a_stop_of_the_server_ends_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(project_runs, "_KEEP_EVERY_S", 3600.0)
+    stopping = threading.Event()
+
+    def keep(project: int, report: int) -> None:
+        threading.Timer(0.05, stopping.set).start()
+        raise OperationalError("INSERT", {}, Exception("disk is full"))
+
+    runs = ProjectRuns(count, keep, "A count", stopping)
+    runs.request(7)
+    assert runs.run_next()
+    failed = runs.get(7)
+    assert failed is not None
+    assert failed.state == "failed"
 
 
 @pytest.mark.parametrize(
