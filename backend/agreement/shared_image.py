@@ -33,8 +33,8 @@ class SharedImage:
         size_hw: height and width in px.
         people: ids of the annotators, at least two.
         masks: of each of them, name of a label -> (H, W) bool, drawn on each access. A rectangle is
-            filled. Where several controls draw a label, one counts, see
-            `backend.feedback.comparison`.
+            filled, and counts only where a label has nothing else, see
+            `backend.feedback.comparison.read_masks`.
         labels: names of all labels that can be painted on it.
     """
 

@@ -22,13 +22,19 @@ What the annotation says beyond that, to those who learn from it: `backend.feedb
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from backend.errors import BadRequest, DataKeyError
 from backend.feedback.annotation_work import check_work
-from backend.feedback.evidence import ImageEvidence, LazyMasks, find_evidence, has_same_pixels
+from backend.feedback.evidence import (
+    ImageEvidence,
+    LazyMasks,
+    find_evidence,
+    has_same_pixels,
+    without_rectangles,
+)
 from backend.label_studio.drawing_steps import check_image_size
 from backend.label_studio.label_config import Control, ImageTag, LabelConfig
 from backend.label_studio.region_reader import Area, disagreement, read_areas, written_labels
@@ -253,7 +259,7 @@ def compare(
     Raises:
         BadRequest: a region cannot be read, or the regions of an image disagree on its size.
     """
-    found = _find_areas(predicted or (), final, config, task)
+    found = _find_areas(predicted or (), final, config, task, _choose_controls)
     try:
         check_work((each.size_hw, (each.predicted, each.final)) for each in found)
         return tuple(_compare_image(each, config, predicted is not None) for each in found)
@@ -262,7 +268,10 @@ def compare(
 
 
 def read_masks(result: Result, config: LabelConfig, task: Task) -> tuple[ImageMasks, ...]:
-    """Read what an annotation has painted, by the rules of a comparison; nothing is drawn.
+    """Read what an annotation has painted, with all controls; nothing is drawn.
+
+    The mask of a label is the union of its regions of all controls; its rectangles count only where
+    it has no other region. All else is as in a comparison.
 
     Args:
         result: the result of the annotation.
@@ -275,7 +284,7 @@ def read_masks(result: Result, config: LabelConfig, task: Task) -> tuple[ImageMa
     Raises:
         BadRequest: a region cannot be read, or the regions of an image disagree on its size.
     """
-    found = _find_areas((), result, config, task)
+    found = _find_areas((), result, config, task, _choose_painted)
     try:
         check_work((each.size_hw, (each.final,)) for each in found)
     except ValueError as error:
@@ -286,6 +295,10 @@ def read_masks(result: Result, config: LabelConfig, task: Task) -> tuple[ImageMa
         )
         for each in found
     )
+
+
+#: Keeps what counts of the areas of a prediction and of an annotation, by label, on an image.
+_Choose = Callable[[dict[str, list[Area]], dict[str, list[Area]], LabelConfig, ImageTag], None]
 
 
 @dataclass(frozen=True)
@@ -300,7 +313,11 @@ class _ImageAreas:
 
 
 def _find_areas(
-    predicted: Result, final: Result, config: LabelConfig, task: Task
+    predicted: Result,
+    final: Result,
+    config: LabelConfig,
+    task: Task,
+    choose: _Choose,
 ) -> list[_ImageAreas]:
     """Find the areas of each image that are compared.
 
@@ -318,7 +335,7 @@ def _find_areas(
             old, new = (
                 _by_label(side.get((tag.name, item), []), its_labels) for side in (before, after)
             )
-            areas = _choose_areas(tag, item if is_list else None, old, new, config)
+            areas = _choose_areas(tag, item if is_list else None, old, new, config, choose)
             if areas is not None:
                 found.append(areas)
     return found
@@ -363,10 +380,10 @@ def _choose_areas(
     predicted: dict[str, list[Area]],
     final: dict[str, list[Area]],
     config: LabelConfig,
+    choose: _Choose,
 ) -> _ImageAreas | None:
     """Choose what is compared on one image; None where it has none of its labels."""
-    for label in predicted.keys() | final.keys():
-        _choose_control(label, predicted, final, config, tag)
+    choose(predicted, final, config, tag)
     predicted = {label: areas for label, areas in predicted.items() if areas}
     final = {label: areas for label, areas in final.items() if areas}
     if not predicted and not final:
@@ -410,6 +427,27 @@ def _compare_image(areas: _ImageAreas, config: LabelConfig, has_begun: bool) -> 
         old if has_begun else None,
         tuple(changes) if has_begun else (),
     )
+
+
+def _choose_controls(
+    predicted: dict[str, list[Area]],
+    final: dict[str, list[Area]],
+    config: LabelConfig,
+    tag: ImageTag,
+) -> None:
+    """Keep the areas of one control for each label, see above."""
+    for label in predicted.keys() | final.keys():
+        _choose_control(label, predicted, final, config, tag)
+
+
+def _choose_painted(
+    _predicted: dict[str, list[Area]],
+    final: dict[str, list[Area]],
+    _config: LabelConfig,
+    _tag: ImageTag,
+) -> None:
+    """Keep the areas of all controls, but no rectangle of a label that has another one."""
+    final |= without_rectangles(final)
 
 
 def _choose_control(

@@ -116,7 +116,7 @@ def find_evidence(
         size_hw: height and width of the image in px.
     """
     before = predicted or {}
-    shaped = _without_rectangles(final)
+    shaped = without_rectangles(final)
     first = {label: _first_by_id(before.get(label, ())) for label in shaped}
     kept = {
         label: [area for area in areas if _is_kept(area, first[label])]
@@ -129,7 +129,7 @@ def find_evidence(
         if areas
     }
     began_anew = not _ids(before) & _ids(final)
-    shown = _without_rectangles(before)
+    shown = without_rectangles(before)
     covers = _Covers(drawn, size_hw) if began_anew else None
     removed = {}
     for label, areas in shown.items():
@@ -164,7 +164,8 @@ def has_same_pixels(one: Area, other: Area) -> bool:
     return np.array_equal(area_mask(one)[box], area_mask(other)[box])
 
 
-def _without_rectangles(areas: AreasByLabel) -> dict[str, list[Area]]:
+def without_rectangles(areas: AreasByLabel) -> dict[str, list[Area]]:
+    """Return the areas of labels without rectangles; labels that have only these are left out."""
     shaped = {
         label: [area for area in its if area.kind != _RECTANGLE] for label, its in areas.items()
     }

@@ -214,7 +214,7 @@ def test_pictures_of_a_list_are_told_apart() -> None:
     assert [LabelDiff.from_json(each.to_json()).image for each in changes] == [0, 1, 2]
 
 
-def test_masks_are_read_by_the_rules_of_a_comparison() -> None:
+def test_masks_are_read_as_in_a_comparison() -> None:
     annotation = [
         region("a", "c", LEFT),
         region("b", "Dog", ~LEFT),
@@ -238,6 +238,24 @@ def test_masks_are_read_by_the_rules_of_a_comparison() -> None:
     )
     with pytest.raises(ValueError, match="brush region of Car is broken"):
         cut.masks["Car"]
+
+
+def test_what_was_painted_with_several_controls_is_all_read() -> None:
+    config = parse_label_config(
+        """<View><Image name="img" value="$image"/>
+        <BrushLabels name="mask" toName="img"><Label value="Car"/></BrushLabels>
+        <PolygonLabels name="poly" toName="img"><Label value="Car"/></PolygonLabels>
+        <RectangleLabels name="box" toName="img"><Label value="Car"/></RectangleLabels></View>"""
+    )
+    brush = region("a", "Car", LEFT)
+    right = {"points": [[50, 50], [100, 50], [100, 100], [50, 100]], "closed": True}
+    outline = shape("polygonlabels", "poly", "Car", right)
+    whole = {"x": 0, "y": 0, "width": 100, "height": 100}
+    box = shape("rectanglelabels", "box", "Car", whole)
+    (image,) = read_masks([outline, brush, box], config, TASK)
+    assert np.array_equal(image.masks["Car"], LEFT | LEFT[::-1, ::-1])
+    (image,) = read_masks([box], config, TASK)
+    assert image.masks["Car"].all(), "where it is alone"
 
 
 def test_without_a_prediction_there_are_masks_and_nothing_to_compare() -> None:
