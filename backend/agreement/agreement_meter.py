@@ -257,7 +257,7 @@ class _Sums:
             del self.disputes[MOST_LISTED:]
 
     def label_figures(self, config: LabelConfig) -> tuple[LabelFigures, ...]:
-        """Return the figures of the labels that somebody has painted, in the config's order."""
+        """Return the figures of the labels that somebody has painted, by the config's controls."""
         names = (label.name for label in (*config.labels, *config.box_labels))
         return tuple(
             LabelFigures(

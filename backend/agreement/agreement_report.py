@@ -78,7 +78,8 @@ class Confusion:
         other: name of the other one; "" where a person has given none.
         share: share of the pixels to which one of two people has given the first, and the other the
             second: the mean over the pairs of a picture, and then over all pictures. Where labels
-            overlap, the last in the label config counts.
+            overlap, the last counts, in the order of the config's controls: brushes come first, and
+            rectangles last.
     """
 
     label: str
