@@ -79,14 +79,22 @@ def newest_of_each(annotations: Iterable[Annotation]) -> list[Annotation]:
     """Return the annotation of each person that counts: the one that was changed last.
 
     Skipped ones do not count, nor those that the acceptance gate has made, nor those of which Label
-    Studio does not say whose they are.
+    Studio does not say whose they are, nor copies of another person's.
 
     >>> by = lambda person, id, at: Annotation(id, 1, 1, (), annotator=person, updated=at)
     >>> [each.id for each in newest_of_each([by(5, 1, 1.0), by(6, 2, 1.0), by(5, 3, 2.0)])]
     [2, 3]
     """
     gate = import_id(GATE_IMPORT)
-    known = [each for each in annotations if each.annotator is not None and each.import_id != gate]
+    every = list(annotations)
+    whose: dict[int | None, int | None] = {each.id: each.annotator for each in every}
+    known = [
+        each
+        for each in every
+        if each.annotator is not None
+        and each.import_id != gate
+        and whose.get(each.parent, each.annotator) == each.annotator
+    ]
     return AnnotationChoice("majority").choose(known)
 
 
