@@ -6,7 +6,6 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Final
 
 from backend.agreement.agreement_report import (
@@ -89,8 +88,8 @@ class AgreementMeter:
             sums.annotator_figures(names),
             disputes,
             sums.dispute_count,
-            dict(islice(sums.left_out.items(), MOST_LEFT_OUT)),
-            len(sums.left_out),
+            sums.left_out,
+            sums.left_out_count,
         )
 
     def _compare(self, task: Task, config: LabelConfig, sums: _Sums) -> None:
@@ -103,7 +102,7 @@ class AgreementMeter:
             images = shared_images(task, annotations, config)
             compared = [_Compared.of(image) for image in images]
         except LEAVE_OUT as error:
-            sums.left_out[number] = str(error)
+            sums.leave_out(number, str(error))
             return
         if compared:
             sums.tasks += 1
@@ -214,7 +213,8 @@ class _Sums:
         disputed: sum of the shares of the pictures' pixels that are in dispute.
         disputes: the most disputed pictures, at most `MOST_LISTED`, the worst first.
         dispute_count: the number of all pictures with a dispute.
-        left_out: task -> why it was not compared.
+        left_out: task -> why it was not compared, of the first `MOST_LEFT_OUT`.
+        left_out_count: the number of all tasks that were left out.
     """
 
     tasks: int = 0
@@ -224,6 +224,7 @@ class _Sums:
     disputes: list[_Compared] = field(default_factory=list)
     dispute_count: int = 0
     left_out: dict[int, str] = field(default_factory=dict)
+    left_out_count: int = 0
     labels: defaultdict[str, _Means] = field(default_factory=lambda: defaultdict(_Means))
     values: defaultdict[str, BinaryValues] = field(
         default_factory=lambda: defaultdict(BinaryValues)
@@ -255,6 +256,12 @@ class _Sums:
             self.disputes.append(compared)
             self.disputes.sort(key=lambda each: -each.disputed)  # of equal ones the first stay
             del self.disputes[MOST_LISTED:]
+
+    def leave_out(self, task: int, reason: str) -> None:
+        """Count a task that was not compared."""
+        self.left_out_count += 1
+        if len(self.left_out) < MOST_LEFT_OUT:
+            self.left_out[task] = reason
 
     def label_figures(self, config: LabelConfig) -> tuple[LabelFigures, ...]:
         """Return the figures of the labels that somebody has painted, by the config's controls."""

@@ -110,6 +110,21 @@ def test_the_newest_of_each_person_counts_and_no_other() -> None:
     assert (report.labels[0].iou, report.disputed, report.disputes) == (1.0, 0.0, ())
 
 
+def test_a_copy_of_another_persons_annotation_does_not_count() -> None:
+    studio = shared_studio([(1, [brushed(LEFT)])], [(1, [brushed(LEFT)]), (2, [brushed(RIGHT)])])
+    for task, person in ((1, 2), (2, 2), (2, 1)):
+        origin = next(
+            each["id"]
+            for each in studio.annotations.values()
+            if (each["task"], each["completed_by"]) == (task, 1)
+        )
+        made = [brushed(RIGHT if person == 1 else LEFT)]
+        studio.annotate(task, made, created=9.0, completed_by=person, parent_annotation=origin)
+    report = measured(studio)
+    assert (report.tasks, report.annotations) == (1, 2), "task 1 has one person's and its copy"
+    assert report.labels[0].iou == 1.0, "one's own copy counts"
+
+
 def test_all_kinds_of_regions_aliases_and_filled_rectangles_are_compared() -> None:
     box = (4, 4, 10, 8)
     report = measured(
@@ -167,6 +182,16 @@ def test_a_task_whose_annotations_are_too_large_is_left_out(
     )
     assert (report.tasks, list(report.left_out)) == (1, [1])
     assert "MB of JSON" in report.left_out[1]
+
+
+def test_of_tasks_that_are_left_out_as_many_sentences_are_kept_as_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(agreement_meter, "MOST_LEFT_OUT", 2)
+    sums = agreement_meter._Sums()
+    for task in range(9):
+        sums.leave_out(task, "It is broken.")
+    assert ([*sums.left_out], sums.left_out_count) == ([0, 1], 9)
 
 
 def test_without_several_people_there_is_nothing_to_compare() -> None:
