@@ -56,7 +56,9 @@ def agreement(settings: Settings, project: int, json_file: Path | None, view: bo
     if json_file is not None:
         write_text(json_file, json.dumps(report.to_json(), indent=2) + "\n")
     _print(report, Console())
-    if view and report.disputes:
+    if view and not report.disputes:
+        click.echo("Nothing is in dispute: there is no view to make.")
+    elif view:
         click.confirm(f"Make the view “{VIEW_TITLE}” in project {project}?", abort=True)
         make_view(client, project, report)
         click.echo(f"Label Studio has the view “{VIEW_TITLE}” now.")
@@ -66,7 +68,8 @@ def _print(report: AgreementReport, console: Console) -> None:
     """Print the figures for people; those of few pictures have a star."""
     console.print(
         f"{report.annotations} annotations of {report.tasks} tasks in {report.seconds:.1f} s; "
-        f"in dispute: {percent(report.disputed)} of the pixels of {report.pictures} pictures"
+        f"in dispute: {percent(report.disputed)} of the pixels of {report.pictures} "
+        f"picture{'' if report.pictures == 1 else 's'}"
     )
     shared = ("pictures", "IoU", "boundary F")
     labels = _table("label", *shared, "in dispute", "alpha")

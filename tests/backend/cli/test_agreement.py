@@ -32,7 +32,7 @@ def test_figures_are_printed_kept_for_the_page_and_the_tasks_shown_as_a_view(
         made = CliRunner().invoke(main, command, input="y\n")
     assert made.exit_code == 0, made.output
     said = " ".join(made.output.split())
-    assert "in dispute: 25.0 % of the pixels of 1 pictures" in said
+    assert "in dispute: 25.0 % of the pixels of 1 picture " in said
     assert "car 1* 50.0 %" in said
     assert "car nothing 25.0 %" in said
     assert "Ann Berg 1* 50.0 %" in said
@@ -44,3 +44,13 @@ def test_figures_are_printed_kept_for_the_page_and_the_tasks_shown_as_a_view(
     kept = AgreementStore(Database.from_settings(Settings())).last(7)
     assert kept is not None
     assert json.loads(json.dumps(kept.report.to_json())) == told
+
+
+def test_without_a_dispute_there_is_no_view() -> None:
+    studio = shared_studio([(person, [brushed((0, 0, 20, 20))]) for person in (1, 2)])
+    with studio.served() as server:
+        reach = [f"--label-studio-url={server.url}", f"--label-studio-api-key={TOKEN}"]
+        made = CliRunner().invoke(main, ["agreement", "--project=7", *reach, "--view"])
+    assert made.exit_code == 0, made.output
+    assert "Nothing is in dispute" in made.output
+    assert not studio.tabs
