@@ -13,13 +13,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Error, Page, expect, sync_playwright
 
 from backend.cli import demo_scenes, demo_servers, label_studio_project, server_process
 from backend.cli.demo_servers import LabelStudioProcess
@@ -63,10 +63,12 @@ def pytest_runtest_teardown(item: pytest.Function) -> None:
     """Leave the editor before its project is deleted.
 
     Label Studio gives the numbers of deleted tasks to new ones, and an editor that is left open
-    saves its draft into the next test's task.
+    saves its draft into the next test's task. A page that has crashed saves nothing, and an error
+    here would keep the fixtures from being torn down.
     """
     if "page" in item.funcargs:
-        item.funcargs["page"].goto("about:blank")
+        with suppress(Error):
+            item.funcargs["page"].goto("about:blank")
 
 
 @pytest.fixture(scope="session")
