@@ -143,13 +143,12 @@ class CrossValidation:
         """
         return self._trial(learning, prior, self._held_out(learning, [prior])[0])
 
-    def gain_bound(self, trial: Trial, other: Trial) -> float:
-        """Return the lower bound of what another trial gains, mean over the labels that learn.
+    def step(self, trial: Trial, other: Trial) -> Comparison:
+        """Compare another trial with a trial of the same labels, on held-out images.
 
-        Others have too few images for a mean.
+        Its gain is the mean over the labels that learn: others have too few images for a mean.
         """
-        compared = compare(trial.counts, other.counts, self._clusters, trial.learning)
-        return compared.gain_bound
+        return compare(trial.counts, other.counts, self._clusters, trial.learning)
 
     def predict(self, learning: BoolArray) -> list[npt.NDArray[np.intp]]:
         """Predict the (N,) groups of the patches of each example by a fit to the others.
