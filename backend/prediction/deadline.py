@@ -256,7 +256,7 @@ class DeadlineRunner(TaskRunner):
             queue.remove(queued)
             queued.work, queued.opened = work, True
             self._queues.setdefault(queued.queue_key, deque()).append(queued)
-            self._submit_next(queued.queue_key)
+            self._submit_next(opened=True)
 
     def _running_elsewhere(
         self, tasks: Mapping[str, Task], here: Container[str]
