@@ -60,6 +60,8 @@ class QueuedTask:
         due: the time from which its prediction may be written through the API, in seconds since
             the epoch.
         opened: whether somebody has opened the task.
+        size_bytes: about how much memory its task takes, where that is counted.
+        waiters: how many requests wait for it, where that is counted.
         outcome: is set when the task is done.
         context: context variables of the request that asked for the task first.
     """
@@ -70,6 +72,8 @@ class QueuedTask:
     key: str = ""
     due: float = 0.0
     opened: bool = False
+    size_bytes: int = 0
+    waiters: int = 0
     outcome: Future[Outcome] = field(default_factory=Future)
     context: Context = field(default_factory=copy_context)
 
