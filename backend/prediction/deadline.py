@@ -33,7 +33,8 @@ _MOST_LATE_BYTES: Final = 256 << 20
 #: Bytes of a number, or of the place of a value in a list or an object, about so many.
 _VALUE_BYTES: Final = 50
 
-#: Interval of looking for results that another backend makes, in seconds.
+#: Interval of looking for results that another backend makes, and whether the client has gone, in
+#: seconds.
 _POLL_S: Final = 0.5
 
 #: How long after its deadline an answer may still be on its way, in seconds.
@@ -123,7 +124,8 @@ class DeadlineRunner(TaskRunner):
             work: makes the outcome of a task; an error that it raises is raised here.
             opened: whether somebody has opened the tasks: see `run_opened`.
             whole: take all predictions, however large they are: see `PredictionOutbox.take`.
-            is_gone: tells whether nobody will read the outcomes; then no prediction is taken.
+            is_gone: tells whether nobody will read the outcomes; then the wait ends, and no
+                prediction is taken.
 
         Raises:
             SQLAlchemyError: the database of the outbox is away.
@@ -134,14 +136,18 @@ class DeadlineRunner(TaskRunner):
         queued: dict[str, QueuedTask] = {}
         try:
             self._join_or_start(queued, by_key, version, project, work, due, opened)
-            _wait_for_outcomes(queued, end)
-            while (others := self._running_elsewhere(by_key, queued)) and time.monotonic() < end:
+            _wait_for_outcomes(queued, end, is_gone)
+            while (
+                (others := self._running_elsewhere(by_key, queued))
+                and time.monotonic() < end
+                and not is_gone()
+            ):
                 if opened:  # there, it may be the last of a long queue
                     return [work(task) for task in tasks]
                 # Another backend may have died: its claims end, and its tasks start here.
                 self._join_or_start(queued, others, version, project, work, due)
                 time.sleep(max(0.0, min(_POLL_S, end - time.monotonic())))
-            done = _wait_for_outcomes(queued, end)
+            done = _wait_for_outcomes(queued, end, is_gone)
         finally:
             self._leave(queued.values())
         late = _without(queued, done)
@@ -313,12 +319,18 @@ def _log_outage(error: SQLAlchemyError) -> None:
     log.warning("The database of waiting predictions: %s", error_message(error))
 
 
-def _wait_for_outcomes(queued: Mapping[str, QueuedTask], end: float) -> dict[str, Outcome]:
-    """Wait until tasks are done or the monotonic time is `end`; return the outcomes by key.
+def _wait_for_outcomes(
+    queued: Mapping[str, QueuedTask], end: float, is_gone: Callable[[], bool]
+) -> dict[str, Outcome]:
+    """Wait until tasks are done, the monotonic time is `end`, or nobody reads their outcomes.
 
-    An error that is no fault of one task is raised.
+    Returns those there are, by key. An error that is no fault of one task is raised.
     """
-    wait([each.outcome for each in queued.values()], max(0.0, end - time.monotonic()))
+    outcomes = [each.outcome for each in queued.values()]
+    while True:
+        wait(outcomes, max(0.0, min(_POLL_S, end - time.monotonic())))
+        if all(each.done() for each in outcomes) or time.monotonic() >= end or is_gone():
+            break
     return {key: each.outcome.result() for key, each in queued.items() if each.outcome.done()}
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -97,6 +98,26 @@ def test_predictions_that_nobody_reads_are_not_handed_out(
     gone = make_runner().run(tasks(1, 2), VERSION, 7, HeldWork(), is_gone=lambda: True)
     assert made_of(gone) == [None, None]
     assert made_of(runner.run(tasks(1, 2), VERSION, 7, HeldWork())) == [1, 2]
+
+
+def test_a_batch_whose_client_has_gone_waits_no_more(
+    make_runner: Callable[..., DeadlineRunner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would keep the slot of another batch until its deadline."""
+    monkeypatch.setattr("backend.prediction.deadline._POLL_S", 0.01)
+    work, runner, other = HeldWork(1), make_runner(), make_runner("other")
+    with ThreadPoolExecutor() as pool:
+        gone = threading.Event()
+        answers = [
+            pool.submit(each.run, tasks(1), VERSION, 7, work, is_gone=gone.is_set)
+            for each in (runner, other)
+        ]
+        assert work.started[1].wait(20)
+        gone.set()
+        assert [made_of(each.result(20)) for each in answers] == [[None], [None]]
+        work.release()
+    wait_for(lambda: made_of(runner.run(tasks(1), VERSION, 7, work)) == [1])
+    assert work.made == [1], "it has gone on"
 
 
 def test_tasks_that_go_on_after_their_deadline_are_bounded(
@@ -250,7 +271,9 @@ def test_only_what_no_request_waits_for_is_due(
     make_runner: Callable[..., DeadlineRunner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work, runner, over = HeldWork(2), make_runner(), threading.Event()
+    time_ = SimpleNamespace(monotonic=lambda: float("inf") if over.is_set() else 0.0)
     monkeypatch.setattr("backend.prediction.deadline.wait", lambda *_: over.wait(20))
+    monkeypatch.setattr("backend.prediction.deadline.time", time_)
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(runner.run, tasks(1, 2), VERSION, 7, work)
         assert work.started[2].wait(20)
