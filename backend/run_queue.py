@@ -14,8 +14,10 @@ from backend.errors import BackendError
 
 log = logging.getLogger(__name__)
 
-#: Why a run failed that had the database's error.
-_DATABASE_AWAY: Final = "The database was locked or away: start it again."
+#: Why a run failed that had the database's error, such as that it is away, or its disk full.
+_DATABASE_FAILED: Final = (
+    "The database could not be used, see the backend's log: start it again once it can."
+)
 
 RunState = Literal["queued", "running", "done", "failed"]
 
@@ -117,7 +119,7 @@ class RunQueue(Generic[AnyRun]):
             self.change(run, state="failed", reason=str(error))
         except OperationalError as error:
             log.warning("%s has failed: %s", self._what, str(error.orig).strip())
-            self.change(run, state="failed", reason=_DATABASE_AWAY)
+            self.change(run, state="failed", reason=_DATABASE_FAILED)
         except Exception as error:
             log.exception("%s has failed", self._what)
             reason = f"Unexpected {type(error).__name__}: see the backend's log."

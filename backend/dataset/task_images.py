@@ -23,7 +23,7 @@ from backend.dataset.project_labels import ProjectLabels
 from backend.dataset.task_record import TaskRecord
 from backend.errors import BadRequest, DatasetError
 from backend.label_studio.annotation_choice import AnnotationChoice
-from backend.label_studio.drawing_steps import check_masks
+from backend.label_studio.drawing_steps import check_exported_masks
 from backend.label_studio.label_config import ImageTag
 from backend.label_studio.region_reader import Area, area_mask, disagreement, read_areas
 from backend.label_studio.requests import Task
@@ -139,7 +139,8 @@ class TaskImageReader:
                 f"{self._max_megapixels:g} MP."
             )
         try:
-            check_masks(size_hw, [area for version in image.versions for area, _ in version])
+            for version in image.versions:
+                check_exported_masks(size_hw, [area for area, _ in version])
         except (BadRequest, ValueError) as error:
             raise DatasetError(str(error)) from None
         versions = [

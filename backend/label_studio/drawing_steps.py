@@ -19,6 +19,9 @@ LARGEST_PX: Final = 1 << 28
 #: Steps for one annotation. An image of 100 megapixels with 30 labels of three painted regions each
 #: takes 110 billion.
 MAX_STEPS: Final = 150_000_000_000
+#: Steps for one annotation in an export, which runs in the background and draws one area at a time.
+#: On an image of 100 megapixels, 7000 small areas take as many.
+MAX_EXPORT_STEPS: Final = 1_500_000_000_000
 
 #: Steps of an area beside its pixels.
 _AREA: Final = 20_000
@@ -104,5 +107,25 @@ def check_masks(size_hw: tuple[int, int], areas: Iterable[Area]) -> None:
         BadRequest: they would.
         ValueError: see `drawing_steps`.
     """
+    check_steps(_mask_steps(size_hw, areas))
+
+
+def check_exported_masks(size_hw: tuple[int, int], areas: Iterable[Area]) -> None:
+    """Refuse areas that take too many steps for an export, see `check_masks`.
+
+    Raises:
+        BadRequest: they do.
+        ValueError: see `drawing_steps`.
+    """
+    steps = _mask_steps(size_hw, areas)
+    if steps > MAX_EXPORT_STEPS:
+        raise BadRequest(
+            "It has too many regions for a picture of this size: they would take "
+            f"{steps} steps to draw, more than {MAX_EXPORT_STEPS}. Annotate smaller pictures, such "
+            "as tiles of this one."
+        )
+
+
+def _mask_steps(size_hw: tuple[int, int], areas: Iterable[Area]) -> int:
     whole = _MASK_PX * size_hw[0] * size_hw[1]
-    check_steps(sum(whole + drawing_steps(area) for area in areas))
+    return sum(whole + drawing_steps(area) for area in areas)

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import wait
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -27,10 +27,14 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Bytes of the tasks that wait after their deadline, at most about so many: see `_size`.
+#: Bytes of the tasks that no request waits for any more, at most about so many: see `_size`.
 _MOST_LATE_BYTES: Final = 256 << 20
 
-#: Interval of looking for results that another backend makes, in seconds.
+#: Bytes of a number, or of the place of a value in a list or an object, about so many.
+_VALUE_BYTES: Final = 50
+
+#: Interval of looking for results that another backend makes, and whether the client has gone, in
+#: seconds.
 _POLL_S: Final = 0.5
 
 #: How long after its deadline an answer may still be on its way, in seconds.
@@ -120,7 +124,8 @@ class DeadlineRunner(TaskRunner):
             work: makes the outcome of a task; an error that it raises is raised here.
             opened: whether somebody has opened the tasks: see `run_opened`.
             whole: take all predictions, however large they are: see `PredictionOutbox.take`.
-            is_gone: tells whether nobody will read the outcomes; then no prediction is taken.
+            is_gone: tells whether nobody will read the outcomes; then the wait ends, and no
+                prediction is taken.
 
         Raises:
             SQLAlchemyError: the database of the outbox is away.
@@ -128,15 +133,23 @@ class DeadlineRunner(TaskRunner):
         asked, end = self._outbox.now, time.monotonic() + deadline_s
         by_key = {result_key(task, version): task for task in tasks}
         due = asked + deadline_s + _ANSWER_MARGIN_S
-        queued = self._join_or_start(by_key, version, project, work, due, opened)
-        _wait_for_outcomes(queued, end)
-        while (others := self._running_elsewhere(by_key, queued)) and time.monotonic() < end:
-            if opened:  # there, it may be the last of a long queue
-                return [work(task) for task in tasks]
-            # Another backend may have died: its claims end, and its tasks start here.
-            queued |= self._join_or_start(others, version, project, work, due)
-            time.sleep(max(0.0, min(_POLL_S, end - time.monotonic())))
-        done = _wait_for_outcomes(queued, end)
+        queued: dict[str, QueuedTask] = {}
+        try:
+            self._join_or_start(queued, by_key, version, project, work, due, opened)
+            _wait_for_outcomes(queued, end, is_gone)
+            while (
+                (others := self._running_elsewhere(by_key, queued))
+                and time.monotonic() < end
+                and not is_gone()
+            ):
+                if opened:  # there, it may be the last of a long queue
+                    return [work(task) for task in tasks]
+                # Another backend may have died: its claims end, and its tasks start here.
+                self._join_or_start(queued, others, version, project, work, due)
+                time.sleep(max(0.0, min(_POLL_S, end - time.monotonic())))
+            done = _wait_for_outcomes(queued, end, is_gone)
+        finally:
+            self._leave(queued.values())
         late = _without(queued, done)
         if late:
             self._let_go_on(late, project)
@@ -148,18 +161,26 @@ class DeadlineRunner(TaskRunner):
         outcomes = done | {key: Outcome(prediction) for key, prediction in taken.items()}
         return [outcomes.get(result_key(task, version), Outcome([])) for task in tasks]
 
-    def _let_go_on(self, late: Mapping[str, QueuedTask], project: int | None) -> None:
-        """Have tasks written when they are done, or drop those there is no room for.
+    def _leave(self, queued: Iterable[QueuedTask]) -> None:
+        """Wait for tasks no more."""
+        with self._lock:
+            for each in queued:
+                each.waiters -= 1
 
-        Requests can come faster than their tasks are done, and each task that waits has its data.
+    def _let_go_on(self, late: Mapping[str, QueuedTask], project: int | None) -> None:
+        """Have tasks that nobody waits for written when they are done, or drop them.
+
+        Those are dropped that there is no room for, unless somebody has opened them: requests can
+        come faster than their tasks are done, and each task that waits has its data.
         """
-        for each in late.values():
-            each.due = 0.0
         dropped: list[QueuedTask] = []
         with self._lock:
-            waiting = [each for queue in self._queues.values() for each in queue if not each.due]
-            if sum(_size(each.task) for each in waiting) > _MOST_LATE_BYTES:
-                dropped = self._remove_waiting(late.values())
+            left = [each for each in late.values() if not each.waiters]
+            for each in left:
+                each.due = 0.0
+            going_on = (each for each in self._in_progress.values() if not each.waiters)
+            if sum(each.size_bytes for each in going_on) > _MOST_LATE_BYTES:
+                dropped = self._remove_waiting(each for each in left if not each.opened)
                 for each in dropped:
                     self._in_progress.pop(each.key, None)
         for each in dropped:
@@ -221,30 +242,33 @@ class DeadlineRunner(TaskRunner):
 
     def _join_or_start(
         self,
+        queued: dict[str, QueuedTask],
         tasks: Mapping[str, Task],
         version: str,
         project: int | None,
         work: Work,
         due: float,
         opened: bool = False,
-    ) -> dict[str, QueuedTask]:
-        """Claim and start the tasks that no backend runs; return all that run or wait here."""
+    ) -> None:
+        """Claim and start the tasks that no backend runs; add all that run or wait here."""
         with self._lock:
             joined = {key: self._in_progress[key] for key in tasks if key in self._in_progress}
+            queued |= joined
             for each in joined.values():
                 each.due = max(each.due, due)
+                each.waiters += 1
                 if opened:
                     self._bring_forward(each, work)
         claimed = self._outbox.claim(_without(tasks, joined), project, version)
         started = {
-            key: QueuedTask(task, project, work, key, due, opened)
+            key: QueuedTask(task, project, work, key, due, opened, _size(task), waiters=1)
             for key, task in tasks.items()
             if key in claimed
         }
         with self._lock:
             self._in_progress |= started
+        queued |= started
         self._enqueue(started.values())
-        return joined | started
 
     def _bring_forward(self, queued: QueuedTask, work: Work) -> None:
         """Move a task of a batch that still waits to the opened tasks of its project.
@@ -256,7 +280,7 @@ class DeadlineRunner(TaskRunner):
             queue.remove(queued)
             queued.work, queued.opened = work, True
             self._queues.setdefault(queued.queue_key, deque()).append(queued)
-            self._submit_next(queued.queue_key)
+            self._submit_next(opened=True)
 
     def _running_elsewhere(
         self, tasks: Mapping[str, Task], here: Container[str]
@@ -295,12 +319,18 @@ def _log_outage(error: SQLAlchemyError) -> None:
     log.warning("The database of waiting predictions: %s", error_message(error))
 
 
-def _wait_for_outcomes(queued: Mapping[str, QueuedTask], end: float) -> dict[str, Outcome]:
-    """Wait until tasks are done or the monotonic time is `end`; return the outcomes by key.
+def _wait_for_outcomes(
+    queued: Mapping[str, QueuedTask], end: float, is_gone: Callable[[], bool]
+) -> dict[str, Outcome]:
+    """Wait until tasks are done, the monotonic time is `end`, or nobody reads their outcomes.
 
-    An error that is no fault of one task is raised.
+    Returns those there are, by key. An error that is no fault of one task is raised.
     """
-    wait([each.outcome for each in queued.values()], max(0.0, end - time.monotonic()))
+    outcomes = [each.outcome for each in queued.values()]
+    while True:
+        wait(outcomes, max(0.0, min(_POLL_S, end - time.monotonic())))
+        if all(each.done() for each in outcomes) or time.monotonic() >= end or is_gone():
+            break
     return {key: each.outcome.result() for key, each in queued.items() if each.outcome.done()}
 
 
@@ -309,9 +339,22 @@ def _without(mapping: Mapping[str, T], keys: Container[str]) -> dict[str, T]:
 
 
 def _size(task: Task) -> int:
-    """Return about how many bytes a task takes: its texts, and 1 kB for the rest.
+    """Return about how many bytes a task takes: its texts and values, and 1 kB for the rest.
 
     >>> _size(Task(1, 7, {"image": "data:image/png;base64,"}))
-    1022
+    1077
+    >>> _size(Task(1, 7, {"pages": [{"image": "data:image/png;base64,"}, 3]}))
+    1232
     """
-    return 1000 + sum(len(value) for value in task.data.values() if isinstance(value, str))
+    size, left = 1000, list[Any]([task.data])
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            size += len(value)
+        elif isinstance(value, Mapping):
+            size += _VALUE_BYTES * len(value)
+            left += [*value, *value.values()]
+        elif isinstance(value, list | tuple):
+            size += _VALUE_BYTES * len(value)
+            left += value
+    return size

@@ -60,6 +60,8 @@ class QueuedTask:
         due: the time from which its prediction may be written through the API, in seconds since
             the epoch.
         opened: whether somebody has opened the task.
+        size_bytes: about how much memory its task takes, where that is counted.
+        waiters: how many requests wait for it, where that is counted.
         outcome: is set when the task is done.
         context: context variables of the request that asked for the task first.
     """
@@ -70,6 +72,8 @@ class QueuedTask:
     key: str = ""
     due: float = 0.0
     opened: bool = False
+    size_bytes: int = 0
+    waiters: int = 0
     outcome: Future[Outcome] = field(default_factory=Future)
     context: Context = field(default_factory=copy_context)
 
@@ -80,7 +84,10 @@ class QueuedTask:
 
 
 class TaskRunner:
-    """Runs the tasks of batches, `PROJECT_CONCURRENCY` of each project at the same time."""
+    """Runs the tasks of batches, `PROJECT_CONCURRENCY` of each project at the same time.
+
+    A task leaves its queue when a thread is free for it.
+    """
 
     def __init__(self) -> None:
         self._threads = {
@@ -138,20 +145,29 @@ class TaskRunner:
         with self._lock:
             for each in queued:
                 self._queues.setdefault(each.queue_key, deque()).append(each)
-                self._submit_next(each.queue_key)
+                self._submit_next(each.opened)
 
-    def _submit_next(self, key: _QueueKey) -> None:
-        """Submit tasks of a queue to its threads, up to the limit of a project.
+    def _submit_next(self, opened: bool) -> None:
+        """Submit waiting tasks to the threads that are free, up to the limit of a project.
 
-        The caller holds the lock.
+        The project with the fewest tasks at work comes first; of equal ones, the one whose last
+        turn was longest ago. The caller holds the lock.
         """
-        queue = self._queues.get(key)
-        while queue and self._running[key] < PROJECT_CONCURRENCY:
-            self._running[key] += 1
+        while sum(n for key, n in self._running.items() if key[1] == opened) < _THREADS:
+            waiting = [
+                key
+                for key, queue in self._queues.items()
+                if queue and key[1] == opened and self._running[key] < PROJECT_CONCURRENCY
+            ]
+            if not waiting:
+                return
+            key = min(waiting, key=self._running.__getitem__)
+            queue = self._queues.pop(key)
             queued = queue.popleft()
-            self._threads[queued.opened].submit(queued.context.run, self._run_queued, queued)
-        if not queue:
-            self._queues.pop(key, None)
+            if queue:
+                self._queues[key] = queue  # behind the other projects
+            self._running[key] += 1
+            self._threads[opened].submit(queued.context.run, self._run_queued, queued)
 
     def _run_queued(self, queued: QueuedTask) -> None:
         key = queued.queue_key
@@ -165,7 +181,7 @@ class TaskRunner:
         finally:
             with self._lock:
                 self._running[key] -= 1
-                self._submit_next(key)
+                self._submit_next(queued.opened)
 
     def _make_outcome(self, queued: QueuedTask) -> Outcome:
         return queued.work(queued.task)

@@ -11,7 +11,9 @@ from sqlalchemy.exc import OperationalError
 from backend.errors import Busy
 from backend.run_queue import Run, RunQueue
 
-DATABASE_AWAY = "The database was locked or away: start it again."
+DATABASE_FAILED = (
+    "The database could not be used, see the backend's log: start it again once it can."
+)
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ def ask(runs: RunQueue[Named], name: str, max_kept: int = 9) -> Named:
 def do(run: Named) -> dict[str, Any]:
     if run.name == "refused":
         raise Busy("Not now.")
-    if run.name == "away":
-        raise OperationalError("SELECT 1", {}, Exception("database is locked"))
+    if run.name == "full":
+        raise OperationalError("SELECT 1", {}, Exception("database or disk is full"))
     if run.name == "wrong":
         raise ValueError("No such label.")
     return {"made": run.name.upper()}
@@ -61,7 +63,7 @@ def test_a_run_that_is_open_is_left_where_it_is() -> None:
     [
         ("refused", (Busy,), "Not now."),
         ("wrong", (Busy, ValueError), "No such label."),
-        ("away", (Busy,), DATABASE_AWAY),
+        ("full", (Busy,), DATABASE_FAILED),
         ("wrong", (Busy,), "Unexpected ValueError: see the backend's log."),
     ],
 )

@@ -5,7 +5,8 @@ change is counted in the project's state, so that a step becomes due, see
 `backend.feedback.learning.step_queue`. Where the last example of a project is gone, the version
 that was learned from its examples is live no more.
 
-Whoever trusts an annotation trusts what is painted there: painted otherwise, it is judged anew.
+Whoever trusts an annotation trusts what is painted there: painted otherwise, it is judged anew. So
+it is where the model in use has no example of it, which could tell.
 
 Backends that share a database share the examples. Examples belong to one model, as features do:
 those of another model stay beside them and are not used.
@@ -225,7 +226,7 @@ def _rows(
 
 
 def _delete_oldest(connection: Connection, project: int, model: str) -> list[str]:
-    """Delete the examples of the oldest annotations beyond `MOST_ANNOTATIONS`.
+    """Delete the examples of the oldest annotations beyond `MOST_ANNOTATIONS`, and trust in them.
 
     Returns:
         Their `TrainingExample.threshold_counts`.
@@ -233,6 +234,8 @@ def _delete_oldest(connection: Connection, project: int, model: str) -> list[str
     last = connection.execute(_nth_newest(project, model, MOST_ANNOTATIONS + 1)).scalar()
     if last is None:
         return []
+    of_oldest = (TRUSTED.c.project == project, TRUSTED.c.annotation <= last)
+    connection.execute(delete(TRUSTED).where(*of_oldest))
     examples = in_project(EXAMPLES, project, model)
     return _delete(connection, (*examples, _EXAMPLE.annotation <= last))
 
@@ -253,7 +256,7 @@ def _nth_newest(project: int, model: str, n: int) -> Select[Any]:
 def _end_trust_in_other_paint(
     connection: Connection, annotation: int, its: Sequence[Any], examples: Sequence[TrainingExample]
 ) -> None:
-    """Trust an annotation no more whose examples are about to be replaced by others' paint.
+    """Trust an annotation no more that gets examples of other paint, or none to compare it with.
 
     Args:
         connection: of the transaction that replaces them.
@@ -265,7 +268,7 @@ def _end_trust_in_other_paint(
     if connection.execute(select(TRUSTED).where(of_it)).first() is None:
         return
     before = list(connection.scalars(select(_EXAMPLE.example).where(*its)))
-    if before and _paint(before) != _paint([each.example for each in examples]):
+    if not before or _paint(before) != _paint([each.example for each in examples]):
         connection.execute(delete(TRUSTED).where(of_it))
 
 

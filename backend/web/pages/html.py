@@ -73,7 +73,8 @@ def is_for_people() -> bool:
 def is_watching() -> bool:
     """Tell whether a page has loaded itself anew because a run was at work when it was made.
 
-    Runs are kept in the memory of a process. Where such a page finds none, that process has ended.
+    Runs are kept in the memory of a process. Where such a page finds none, that process has ended,
+    or is another one behind the same address.
     """
     return "watching" in request.args
 

@@ -17,8 +17,10 @@ from PIL import Image, ImageDraw
 
 from backend.dataset.splits import Split
 from backend.dataset.task_sources import ExportedTasks
-from backend.errors import DatasetError
+from backend.errors import BadRequest, DatasetError
 from backend.label_studio.annotation_choice import AnnotationChoice
+from backend.label_studio.drawing_steps import check_exported_masks
+from backend.label_studio.region_reader import Area
 from tests.backend.dataset.exported_tasks import (
     NAMES,
     SIZE_HW,
@@ -77,10 +79,31 @@ def test_every_kind_of_mask_is_in_the_label_map(one_task: Callable[..., Bench]) 
 def test_an_annotation_that_takes_hours_to_draw_is_skipped(
     one_task: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.label_studio.drawing_steps.MAX_STEPS", 100_000)
+    monkeypatch.setattr("backend.label_studio.drawing_steps.MAX_EXPORT_STEPS", 100_000)
     bench = one_task(*[brush_region(SKY, "sky")] * 5)
     (skipped,) = bench.done().skipped
-    assert "It has too many regions or labels for a picture of this size" in str(skipped)
+    assert "It has too many regions for a picture of this size" in str(skipped)
+    assert "Join" not in str(skipped), "it would be one instance"
+
+
+def test_the_work_of_each_annotator_is_bounded_by_itself(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.label_studio.drawing_steps.MAX_EXPORT_STEPS", 100_000)
+    image = bench.add("a.png", picture_bytes(1))
+    three = [brush_region(SKY, "sky")] * 3
+    bench.tasks = [task(1, image, [annotation(number, three, number) for number in range(1, 6)])]
+    assert bench.done(choice=AnnotationChoice.parse("majority")).skipped == []
+
+
+def test_a_large_picture_with_many_small_instances_is_exported() -> None:
+    """A hundred megapixels and 800 polygons; not 8000."""
+    size_hw = (10_000, 10_000)
+    corners = {"points": [[10, 20], [10, 22], [15, 22]]}
+    roofs = [Area("polygonlabels", "poly", "img", None, size_hw, corners)] * 800
+    check_exported_masks(size_hw, roofs)
+    with pytest.raises(BadRequest, match="steps to draw, more than 1500000000000"):
+        check_exported_masks(size_hw, 10 * roofs)
 
 
 def test_a_rotated_ellipse_turns_clockwise(one_task: Callable[..., Bench]) -> None:

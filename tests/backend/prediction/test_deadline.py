@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -99,6 +100,26 @@ def test_predictions_that_nobody_reads_are_not_handed_out(
     assert made_of(runner.run(tasks(1, 2), VERSION, 7, HeldWork())) == [1, 2]
 
 
+def test_a_batch_whose_client_has_gone_waits_no_more(
+    make_runner: Callable[..., DeadlineRunner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would keep the slot of another batch until its deadline."""
+    monkeypatch.setattr("backend.prediction.deadline._POLL_S", 0.01)
+    work, runner, other = HeldWork(1), make_runner(), make_runner("other")
+    with ThreadPoolExecutor() as pool:
+        gone = threading.Event()
+        answers = [
+            pool.submit(each.run, tasks(1), VERSION, 7, work, is_gone=gone.is_set)
+            for each in (runner, other)
+        ]
+        assert work.started[1].wait(20)
+        gone.set()
+        assert [made_of(each.result(20)) for each in answers] == [[None], [None]]
+        work.release()
+    wait_for(lambda: made_of(runner.run(tasks(1), VERSION, 7, work)) == [1])
+    assert work.made == [1], "it has gone on"
+
+
 def test_tasks_that_go_on_after_their_deadline_are_bounded(
     make_runner: Callable[..., DeadlineRunner],
     url: str,
@@ -106,7 +127,7 @@ def test_tasks_that_go_on_after_their_deadline_are_bounded(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Clients that ask faster than tasks are done would fill the memory and the database."""
-    monkeypatch.setattr("backend.prediction.deadline._MOST_LATE_BYTES", 3 * 1010)
+    monkeypatch.setattr("backend.prediction.deadline._MOST_LATE_BYTES", 7 * 1100)
     first = range(1, PROJECT_CONCURRENCY + 1)
     work, runner = HeldWork(*first), make_runner(deadline_s=0)
     runner.run(tasks(*first, 10, 11), VERSION, 7, work)
@@ -118,6 +139,33 @@ def test_tasks_that_go_on_after_their_deadline_are_bounded(
     wait_for(lambda: runner.count_waiting() == {})
     assert sorted(work.made) == [*first, 10, 11]
     wait_for(lambda: made_of(make_runner("you").run(tasks(20, 10), VERSION, 7, work)) == [20, 10])
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_task_that_somebody_else_waits_for_is_not_dropped(
+    opened: bool, make_runner: Callable[..., DeadlineRunner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.prediction.deadline._MOST_LATE_BYTES", 0)
+    first = range(1, PROJECT_CONCURRENCY + 1)
+    work, runner = HeldWork(*first), make_runner()
+    with ThreadPoolExecutor() as pool:
+        if opened:  # as many as run at once, and one more, whose deadline is over
+            for task in first:
+                runner.run_until(0.0, tasks(task), VERSION, 7, work, opened=True)
+            runner.run_until(0.0, tasks(9), VERSION, 7, work, opened=True)
+        else:
+            runner.run_until(0.0, tasks(*first), VERSION, 7, work)
+            waits = pool.submit(runner.run, tasks(9), VERSION, 7, work)
+            wait_for(lambda: runner.count_waiting() == {7: PROJECT_CONCURRENCY + 1})
+        both = tasks(9) if opened else tasks(9, 10)
+        runner.run_until(0.0, both, VERSION, 7, work)
+        assert runner.count_waiting() == {7: PROJECT_CONCURRENCY + 1}, "only 10 was dropped"
+        assert runner._outbox.lease_due(10) == []
+        work.release()
+        if opened:
+            wait_for(lambda: made_of(runner.run(tasks(9), VERSION, 7, work)) == [9])
+        else:
+            assert made_of(waits.result(20)) == [9]
 
 
 def test_the_time_in_line_counts_towards_the_deadline_of_a_batch(
@@ -223,7 +271,9 @@ def test_only_what_no_request_waits_for_is_due(
     make_runner: Callable[..., DeadlineRunner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work, runner, over = HeldWork(2), make_runner(), threading.Event()
+    time_ = SimpleNamespace(monotonic=lambda: float("inf") if over.is_set() else 0.0)
     monkeypatch.setattr("backend.prediction.deadline.wait", lambda *_: over.wait(20))
+    monkeypatch.setattr("backend.prediction.deadline.time", time_)
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(runner.run, tasks(1, 2), VERSION, 7, work)
         assert work.started[2].wait(20)

@@ -146,3 +146,25 @@ def test_trust_is_in_what_is_painted(learning: LearningStores) -> None:
     assert learning.examples.trusted(7) == [5]
     learning.examples.replace(3, 7, [painted(0.5)])
     assert learning.examples.trusted(7) == [5], "nobody has looked at it since"
+
+
+def test_trust_ends_with_the_examples_that_newer_annotations_replace(
+    learning: LearningStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.feedback.learning.example_store.MOST_ANNOTATIONS", 2)
+    learning.replace_all(1, 2)
+    for annotation in (1, 2):
+        learning.examples.trust(7, annotation)
+    learning.replace_all(3)
+    assert (learning.examples.annotations(7), learning.examples.trusted(7)) == ([2, 3], [2])
+
+
+def test_trust_ends_where_another_model_has_no_example_to_compare(
+    learning: LearningStores, database: Database
+) -> None:
+    for annotation in (3, 4):
+        learning.examples.replace(annotation, 7, [painted(0.5)])
+        learning.examples.trust(7, annotation)
+    elsewhere = LearningStores.of(database, "me", lambda: "another model")
+    elsewhere.examples.replace(3, 7, [painted(0.75)])
+    assert learning.examples.trusted(7) == [4]

@@ -137,13 +137,13 @@ def test_without_a_token_the_page_says_what_is_missing() -> None:
     assert dashboard.client.post(AGREEMENT, headers=HERE).status_code == 400
 
 
-def test_who_watches_a_measurement_is_told_that_a_restart_has_stopped_it(
+def test_who_watches_a_measurement_is_told_where_it_is_not_known(
     dashboard: Dashboard,
 ) -> None:
     assert dashboard.post(AGREEMENT).status_code == 303
     next_ = dashboard.page(AGREEMENT).next_page
     assert next_ == f"{AGREEMENT}?watching=1"
-    assert "was stopped by that" not in dashboard.page(next_).text
+    assert "does not know what was at work here" not in dashboard.page(next_).text
     restarted = Dashboard()
-    assert "was stopped by that" in restarted.page(next_).text
-    assert "was stopped by that" not in restarted.page(AGREEMENT).text
+    assert "does not know what was at work here" in restarted.page(next_).text
+    assert "does not know what was at work here" not in restarted.page(AGREEMENT).text

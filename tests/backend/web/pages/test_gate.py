@@ -171,7 +171,7 @@ def test_forms_of_other_sites_are_refused(dashboard: Dashboard) -> None:
     assert response.status_code == 403
 
 
-def test_who_watches_a_run_is_told_that_a_restart_has_stopped_it(
+def test_who_watches_a_run_is_told_where_it_is_not_known(
     dashboard: Dashboard, annotations: AnnotationStore
 ) -> None:
     correct_many(annotations)
@@ -180,9 +180,13 @@ def test_who_watches_a_run_is_told_that_a_restart_has_stopped_it(
     assert next_.endswith("&watching=1")
     restarted = Dashboard()
     told = restarted.page(next_)
-    assert "was stopped by that" in told.text
+    assert "does not know what was at work here" in told.text
+    assert "another backend behind this address" in told.text, "which may be at it for hours"
     assert not told.next_page
-    assert "was stopped by that" not in restarted.page(response.headers["Location"]).text
+    assert (
+        "does not know what was at work here"
+        not in restarted.page(response.headers["Location"]).text
+    )
     assert dashboard.run_next()  # type: ignore[attr-defined]
     over = dashboard.client.get(next_, headers=PEOPLE)
     assert (over.status_code, over.headers["Location"]) == (303, response.headers["Location"])

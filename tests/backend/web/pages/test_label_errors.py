@@ -202,11 +202,11 @@ def test_without_a_token_the_page_says_what_is_missing() -> None:
     assert dashboard.client.post(ERRORS, headers=HERE).status_code == 400
 
 
-def test_who_watches_a_review_is_told_that_a_restart_has_stopped_it(dashboard: Dashboard) -> None:
+def test_who_watches_a_review_is_told_where_it_is_not_known(dashboard: Dashboard) -> None:
     assert dashboard.post(ERRORS).status_code == 303
     next_ = dashboard.page(ERRORS).next_page
     assert next_ == f"{ERRORS}?watching=1"
-    assert "was stopped by that" not in dashboard.page(next_).text
+    assert "does not know what was at work here" not in dashboard.page(next_).text
     restarted = Dashboard()
-    assert "was stopped by that" in restarted.page(next_).text
-    assert "was stopped by that" not in restarted.page(ERRORS).text
+    assert "does not know what was at work here" in restarted.page(next_).text
+    assert "does not know what was at work here" not in restarted.page(ERRORS).text
