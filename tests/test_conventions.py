@@ -211,8 +211,3 @@ def test_the_import_reader_sees_every_spelling(
     path.parent.mkdir()
     path.write_text(source)
     assert set(imported_modules(path)) == expected
-
-
-def test_the_marker_of_pytest_xdist_is_known_without_it() -> None:
-    """With the plugin off, `--strict-markers` would refuse every test."""
-    assert 'markers = ["xdist_group:' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
