@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flask import Blueprint, Response, request, url_for
+from flask import Blueprint, Response, url_for
 
 from backend.agreement.agreement_report import AgreementReport
 from backend.agreement.agreement_store import AgreementStore
@@ -16,8 +16,7 @@ from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.files import LabelStudioFiles
 from backend.project_runs import ProjectRuns
 from backend.web.middleware.responses import json_response, see_other
-from backend.web.pages.forms import FORM_TYPE
-from backend.web.pages.html import html_page, is_for_people, is_watching
+from backend.web.pages.html import answer_action, html_page, is_for_people, is_watching
 
 Json = dict[str, Any]
 
@@ -77,16 +76,12 @@ class AgreementRoutes:
 
     def _act(self, project: int, action: Callable[[], None], status: int = 200) -> Response:
         """Act, and answer with the page or with what it would show."""
-        is_form = request.mimetype == FORM_TYPE
-        try:
-            action()
-        except BackendError as error:
-            if not is_form:
-                raise
-            return self._page(project, error)
-        if is_form:
-            return see_other(url_for("agreement.page", project=project))
-        return json_response(self._describe(project, pictures=False), status)
+        return answer_action(
+            action,
+            url_for("agreement.page", project=project),
+            lambda: json_response(self._describe(project, pictures=False), status),
+            lambda error: self._page(project, error),
+        )
 
     def _start(self, project: int) -> None:
         self._required_client()

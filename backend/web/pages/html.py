@@ -1,15 +1,19 @@
-"""Render pages: their headers, and filters that format numbers for people."""
+"""Render pages: their headers, filters that format numbers for people, and answers to forms."""
 
 from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 from typing import Any
 
 from flask import Flask, Response, render_template, request
 
+from backend.errors import BackendError
 from backend.feedback.forecast.hours_left import hours
 from backend.feedback.report.definitions import percent
+from backend.web.middleware.responses import see_other
+from backend.web.pages.forms import FORM_TYPE
 
 #: Content-Security-Policy: a page runs its own script and style, and asks only this server.
 _POLICY = (
@@ -86,3 +90,30 @@ def html_page(template: str, **values: Any) -> Response:
     response.headers["Content-Security-Policy"] = _POLICY.format(nonce=nonce)
     response.headers["Referrer-Policy"] = "same-origin"
     return response
+
+
+def answer_action(
+    act: Callable[[], None],
+    page_url: str,
+    described: Callable[[], Response],
+    refused: Callable[[BackendError], Response],
+) -> Response:
+    """Act, and answer a form with a page, and a program with what the page shows.
+
+    Args:
+        act: does what is asked for.
+        page_url: where a browser goes that has posted a form.
+        described: makes the answer of a program.
+        refused: makes the page that says why a form was refused.
+
+    Raises:
+        BackendError: from `act`, where a program has asked.
+    """
+    is_form = request.mimetype == FORM_TYPE
+    try:
+        act()
+    except BackendError as error:
+        if not is_form:
+            raise
+        return refused(error)
+    return see_other(page_url) if is_form else described()

@@ -20,7 +20,7 @@ from backend.project_runs import ProjectRuns
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
 from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, parse_confirmation
-from backend.web.pages.html import html_page, is_for_people, is_watching
+from backend.web.pages.html import answer_action, html_page, is_for_people, is_watching
 
 Json = dict[str, Any]
 
@@ -92,16 +92,12 @@ class LabelErrorRoutes:
 
     def _act(self, project: int, action: Callable[[], None], status: int = 200) -> Response:
         """Act, and answer with the page or with what it would show."""
-        is_form = request.mimetype == FORM_TYPE
-        try:
-            action()
-        except BackendError as error:
-            if not is_form:
-                raise
-            return self._page(project, error)
-        if is_form:
-            return see_other(url_for("label_errors.show", project=project))
-        return json_response(self._describe(project, pictures=False), status)
+        return answer_action(
+            action,
+            url_for("label_errors.show", project=project),
+            lambda: json_response(self._describe(project, pictures=False), status),
+            lambda error: self._page(project, error),
+        )
 
     def _start(self, project: int) -> None:
         self._required_client()

@@ -14,9 +14,9 @@ from backend.feedback.learning.version_file import read_export
 from backend.label_studio.files import LabelStudioFiles
 from backend.settings import Settings
 from backend.web.middleware.body import BodyReader
-from backend.web.middleware.responses import attachment, json_response, see_other
+from backend.web.middleware.responses import attachment, json_response
 from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, ActionRequest, parse_action
-from backend.web.pages.html import html_page, is_for_people
+from backend.web.pages.html import answer_action, html_page, is_for_people
 
 Json = dict[str, Any]
 
@@ -76,15 +76,12 @@ class LearningRoutes:
     def act(self, project: int, turn: str) -> Response:
         """Do what a person asks for; `turn` is one of `ACTIONS`."""
         is_form = request.mimetype == FORM_TYPE
-        try:
-            self._act(project, turn, parse_action(self.body.read(MAX_FORM_BYTES), is_form))
-        except BackendError as error:
-            if not is_form:
-                raise
-            return self._page(project, error)
-        if is_form:
-            return see_other(url_for("learning.show", project=project))
-        return json_response(self.describe(project))
+        return answer_action(
+            lambda: self._act(project, turn, parse_action(self.body.read(MAX_FORM_BYTES), is_form)),
+            url_for("learning.show", project=project),
+            lambda: json_response(self.describe(project)),
+            lambda error: self._page(project, error),
+        )
 
     def export_version(self, project: int) -> Response:
         """Answer with the live version as a file."""
