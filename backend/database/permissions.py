@@ -14,13 +14,14 @@ def forbidden_path(file: Path) -> Path | None:
 
     Returns:
         The folder, or the nearest one above it that exists; else one of the files; None where all
-        may be written, or where nobody may, since the file system is mounted read-only.
+        may be written, or where nobody may, since the file system is mounted read-only, and where
+        what was in the way has gone meanwhile.
     """
     folder = next(path for path in file.parents if path.exists())
     files = [Path(f"{file}{suffix}") for suffix in _SUFFIXES]
     for path in (folder, *(one for one in files if one.exists())):
         if not os.access(path, os.W_OK):
-            return None if _mounted_read_only(path) else path
+            return path if _on_writable_mount(path) else None
     return None
 
 
@@ -43,7 +44,10 @@ def advice(file: Path | None) -> str:
     )
 
 
-def _mounted_read_only(path: Path) -> bool:
+def _on_writable_mount(path: Path) -> bool:
     if not hasattr(os, "statvfs"):
+        return True
+    try:
+        return not os.statvfs(path).f_flag & os.ST_RDONLY
+    except FileNotFoundError:
         return False
-    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)

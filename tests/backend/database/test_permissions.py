@@ -74,3 +74,18 @@ def test_the_database_hands_the_advice_on(
     forbidden.add(tmp_path)
     with pytest.raises(ValueError, match="chown -R 1000 FOLDER"):
         Database(f"sqlite:///{tmp_path}/clearclip.db").check()
+
+
+def test_what_goes_while_it_is_looked_at_is_not_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "clearclip.db"
+    file.touch()
+
+    def access(path: Path, mode: int) -> bool:
+        if path == file:
+            file.unlink()
+        return path != file
+
+    monkeypatch.setattr(os, "access", access)
+    assert forbidden_path(file) is None
