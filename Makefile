@@ -24,7 +24,8 @@ demo: $(VENV)/.made $(STUDIO_VENV)/.made ## Label Studio and the backend on draw
 	$(VENV)/bin/clearclip-backend demo --label-studio $(STUDIO_VENV)/bin/label-studio $(ARGS)
 
 test: $(VENV)/.made $(STUDIO_VENV)/.made browser postgres ## all tests, the real Label Studio and Chromium included (ARGS: pytest's)
-	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio $(VENV)/bin/python -m pytest $(ARGS)
+	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio OMP_NUM_THREADS=1 \
+	$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --no-loadscope-reorder $(ARGS)
 
 test-compose: ## build the image and walk through Docker Compose with a real engine (ARGS: --file more.yml)
 	$(PYTHON) -m tests.deploy.walk --results docs/explanation/measurements.md $(ARGS)

@@ -1,16 +1,21 @@
-"""A run of the tests that leaves a new file in the repository fails."""
+"""The run as a whole: a new file in the repository fails it; several processes share it by file."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 ROOT = Path(__file__).parent
 
 #: Folders that tools write to, those whose name begins with a dot apart.
 CACHES = {"__pycache__", "build", "dist", "results"}
+
+#: How the node ids begin of the tests that share one Label Studio and one Chromium.
+END_TO_END = "tests/e2e/"
 
 BEFORE = pytest.StashKey[set[Path]]()
 
@@ -26,6 +31,40 @@ def files() -> set[Path]:
         ]
         found |= {Path(folder, name).relative_to(ROOT) for name in names}
     return found
+
+
+class FileScheduling(LoadFileScheduling):
+    """A file's tests run in one process, and all end-to-end tests in one.
+
+    The marker `xdist_group` would say the same, but pytest-xdist 3.8 forgets it with pytest 9.2,
+    whose node ids are fixed at collection.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return END_TO_END if nodeid.startswith(END_TO_END) else str(super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config) -> LoadFileScheduling:
+    return FileScheduling(config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the end-to-end tests where processes share the run: they take longest."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.nodeid.startswith(END_TO_END), reverse=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let pytest-xdist send what tests of hostile texts have written: lone surrogates, too."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode("utf-8"))
+        for name, text in report.sections
+    ]
+    return report
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
