@@ -77,9 +77,9 @@ class AgreementRoutes:
     def _act(self, project: int, action: Callable[[], None], status: int = 200) -> Response:
         """Act, and answer with the page or with what it would show."""
         return answer_action(
-            action,
-            url_for("agreement.page", project=project),
-            lambda: json_response(self._describe(project, pictures=False), status),
+            lambda _: action(),
+            lambda _: see_other(url_for("agreement.page", project=project)),
+            lambda _: json_response(self._describe(project, pictures=False), status),
             lambda error: self._page(project, error),
         )
 
@@ -110,7 +110,7 @@ class AgreementRoutes:
         }
 
     def _page(self, project: int, refusal: BackendError | None = None) -> Response:
-        response = html_page(
+        return html_page(
             "agreement.html",
             agreement=self._describe(project),
             url=self.files.task_url(project),
@@ -119,6 +119,3 @@ class AgreementRoutes:
             no_key="" if self.client is not None else _NO_KEY,
             refusal=refusal,
         )
-        if refusal is not None:
-            response.status_code = refusal.http_status
-        return response

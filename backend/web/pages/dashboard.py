@@ -71,7 +71,7 @@ class DashboardRoutes:
         Args:
             refusal: why what a form asked for was not done; it sets the response's status.
         """
-        response = html_page(
+        return html_page(
             # The page asks for this part of itself every few seconds.
             "part.html" if "part" in request.args else "page.html",
             now=self.status.read(),
@@ -80,6 +80,3 @@ class DashboardRoutes:
             projects=self.titles.choices(),
             refusal=refusal,
         )
-        if refusal is not None:
-            response.status_code = refusal.http_status
-        return response

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flask import Blueprint, Response, request, url_for
+from flask import Blueprint, Response, url_for
 
 from backend.errors import BackendError, BadRequest, LearningRefused, ModelUnavailable
 from backend.feedback.learning.example_store import ExampleStore
@@ -19,7 +19,7 @@ from backend.label_studio.files import LabelStudioFiles
 from backend.project_runs import ProjectRuns
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
-from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, parse_confirmation
+from backend.web.pages.forms import MAX_FORM_BYTES, parse_confirmation
 from backend.web.pages.html import answer_action, html_page, is_for_people, is_watching
 
 Json = dict[str, Any]
@@ -76,26 +76,26 @@ class LabelErrorRoutes:
 
     def start(self, project: int) -> Response:
         """Ask for a review."""
-        return self._act(project, lambda: self._start(project), 202)
+        return self._act(project, lambda _: self._start(project), 202)
 
     def confirm(self, project: int) -> Response:
         """Remember that an annotation is right as it was reviewed."""
-        return self._act(project, lambda: self._confirm(project))
+        return self._act(project, lambda is_form: self._confirm(project, is_form))
 
     def take_back(self, project: int) -> Response:
         """Forget that an annotation was confirmed."""
-        return self._act(project, lambda: self._take_back(project))
+        return self._act(project, lambda is_form: self._take_back(project, is_form))
 
     def make_view(self, project: int) -> Response:
         """Make a view in Label Studio that lists the tasks of what is suspicious."""
-        return self._act(project, lambda: self._make_view(project))
+        return self._act(project, lambda _: self._make_view(project))
 
-    def _act(self, project: int, action: Callable[[], None], status: int = 200) -> Response:
+    def _act(self, project: int, action: Callable[[bool], None], status: int = 200) -> Response:
         """Act, and answer with the page or with what it would show."""
         return answer_action(
             action,
-            url_for("label_errors.show", project=project),
-            lambda: json_response(self._describe(project, pictures=False), status),
+            lambda _: see_other(url_for("label_errors.show", project=project)),
+            lambda _: json_response(self._describe(project, pictures=False), status),
             lambda error: self._page(project, error),
         )
 
@@ -103,8 +103,8 @@ class LabelErrorRoutes:
         self._required_client()
         self.runs.request(project)
 
-    def _confirm(self, project: int) -> None:
-        annotation, updated = self._parse()
+    def _confirm(self, project: int, is_form: bool) -> None:
+        annotation, updated = self._parse(is_form)
         review = self.store.last(project)
         found = () if review is None else review.report.suspicions
         versions = {each.updated for each in found if each.annotation == annotation}
@@ -116,8 +116,8 @@ class LabelErrorRoutes:
         self.store.confirm(project, annotation, updated)
         self._trust(project, annotation, trusted=True)
 
-    def _take_back(self, project: int) -> None:
-        annotation, _ = self._parse()
+    def _take_back(self, project: int, is_form: bool) -> None:
+        annotation, _ = self._parse(is_form)
         self.store.take_back(project, annotation)
         self._trust(project, annotation, trusted=False)
 
@@ -132,8 +132,7 @@ class LabelErrorRoutes:
             raise BadRequest("The annotations were not reviewed yet.")
         make_view(client, project, review.report.without(self.store.confirmed(project)))
 
-    def _parse(self) -> tuple[int, float]:
-        is_form = request.mimetype == FORM_TYPE
+    def _parse(self, is_form: bool) -> tuple[int, float]:
         return parse_confirmation(self.body.read(MAX_FORM_BYTES), is_form)
 
     def _required_client(self) -> LabelStudioClient:
@@ -162,7 +161,7 @@ class LabelErrorRoutes:
         }
 
     def _page(self, project: int, refusal: BackendError | None = None) -> Response:
-        response = html_page(
+        return html_page(
             "label_errors.html",
             errors=self._describe(project),
             url=self.files.task_url(project),
@@ -171,9 +170,6 @@ class LabelErrorRoutes:
             no_key="" if self.client is not None else _NO_KEY,
             refusal=refusal,
         )
-        if refusal is not None:
-            response.status_code = refusal.http_status
-        return response
 
 
 def _told_first(confirmed: Mapping[int, float], review: StoredReview | None) -> list[int]:
