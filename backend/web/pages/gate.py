@@ -11,7 +11,6 @@ from backend.errors import BackendError
 from backend.feedback.gate.acceptance_gate import AcceptanceGates
 from backend.feedback.gate.gate_report import STATES, GateReport
 from backend.feedback.gate.gate_runs import ACTIONS, GateAction, GateRuns
-from backend.label_studio.files import LabelStudioFiles
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
 from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, parse_version
@@ -33,13 +32,11 @@ class GateRoutes:
     Args:
         gates: the gates.
         runs: what pages have asked for.
-        files: makes links to Label Studio.
         body: reads the bodies of requests.
     """
 
     gates: AcceptanceGates
     runs: GateRuns
-    files: LabelStudioFiles
     body: BodyReader
 
     def blueprint(self) -> Blueprint:
@@ -104,8 +101,6 @@ class GateRoutes:
                 which: self.gates.tasks(report, which, _SHOWN)
                 for which in ("listed", "audit", "accepted")
             },
-            url=self.files.task_url(report.project),
-            task_url=self.files.task_url,
             run=self.runs.last(report.project),
             is_lost=is_watching() and self.runs.last(report.project) is None,
             refusal=refusal,

@@ -15,7 +15,6 @@ from backend.label_errors.review_report import ReviewReport
 from backend.label_errors.review_store import ReviewStore, StoredReview
 from backend.label_errors.review_view import VIEW_TITLE, make_view
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.files import LabelStudioFiles
 from backend.project_runs import ProjectRuns
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
@@ -43,7 +42,6 @@ class LabelErrorRoutes:
         examples: the training examples; learning trusts what is confirmed.
         tasks: annotations -> the task of each that is known.
         client: Label Studio; None without a token.
-        files: makes links to Label Studio.
         body: reads the bodies of requests.
     """
 
@@ -52,7 +50,6 @@ class LabelErrorRoutes:
     examples: ExampleStore
     tasks: Callable[[Iterable[int]], Mapping[int, int]]
     client: LabelStudioClient | None
-    files: LabelStudioFiles
     body: BodyReader
 
     def blueprint(self) -> Blueprint:
@@ -164,7 +161,6 @@ class LabelErrorRoutes:
         return html_page(
             "label_errors.html",
             errors=self._describe(project),
-            url=self.files.task_url(project),
             view_title=VIEW_TITLE,
             is_lost=is_watching() and self.runs.get(project) is None,
             no_key="" if self.client is not None else _NO_KEY,

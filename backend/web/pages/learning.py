@@ -11,7 +11,6 @@ from flask import Blueprint, Response, url_for
 from backend.errors import BackendError, BadRequest
 from backend.feedback.learning.learner import Learner
 from backend.feedback.learning.version_file import read_export
-from backend.label_studio.files import LabelStudioFiles
 from backend.settings import Settings
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import attachment, json_response, see_other
@@ -45,14 +44,12 @@ class LearningRoutes:
         learner: the learner, with its training examples and versions.
         describe: describes what a project has learned, see
             `backend.web.pages.learning_status.describe_learning`.
-        files: makes links to Label Studio.
         body: reads the bodies of requests.
     """
 
     settings: Settings
     learner: Learner
     describe: Callable[[int], Json]
-    files: LabelStudioFiles
     body: BodyReader
 
     def blueprint(self) -> Blueprint:
@@ -126,6 +123,5 @@ class LearningRoutes:
         return html_page(
             "learning.html",
             learned=self.describe(project),
-            url=self.files.task_url(project),
             refusal=refusal,
         )

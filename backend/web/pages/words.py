@@ -9,7 +9,6 @@ from flask import Blueprint, Response, request, url_for
 
 from backend.errors import BackendError, BadRequest
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.files import LabelStudioFiles
 from backend.settings import Settings
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
@@ -39,14 +38,12 @@ class WordingRoutes:
         settings: what is served.
         runs: the trials of this process.
         client: Label Studio; None without a token.
-        files: makes links to Label Studio.
         body: reads the bodies of requests.
     """
 
     settings: Settings
     runs: WordingRuns
     client: LabelStudioClient | None
-    files: LabelStudioFiles
     body: BodyReader
 
     def blueprint(self) -> Blueprint:
@@ -117,7 +114,6 @@ class WordingRoutes:
         return html_page(
             "words.html",
             project=project,
-            url=self.files.task_url(project),
             label=request.args.get("label", "")[:200],
             labels=reports[0].labels if reports else (),
             methods=list(METHODS),
@@ -137,7 +133,6 @@ class WordingRoutes:
             "wording.html",
             run=_describe(run),
             trials=[report.trials[row["row"]] for row in report.rows] if report else [],
-            task_url=self.files.task_url,
             method=self.settings.method,
             refusal=refusal,
             used=used,
