@@ -30,7 +30,7 @@ from backend.web.pages.connection_status import ConnectionStatus
 from backend.web.pages.dashboard import DashboardRoutes
 from backend.web.pages.datasets import DatasetRoutes
 from backend.web.pages.gate import GateRoutes
-from backend.web.pages.html import add_filters
+from backend.web.pages.html import add_filters, error_response
 from backend.web.pages.jobs import JobRoutes
 from backend.web.pages.label_errors import LabelErrorRoutes
 from backend.web.pages.learning import LearningRoutes
@@ -90,7 +90,7 @@ def _add_middleware(app: Flask, settings: Settings, metrics: Metrics) -> None:
     add_host_check(app, settings)
     add_auth(app, settings)
     add_csrf_check(app, settings)
-    add_error_handlers(app)
+    add_error_handlers(app, error_response)
 
 
 def _ml_backend(

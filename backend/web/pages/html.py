@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from flask import Flask, Response, render_template, request
@@ -12,6 +13,7 @@ from flask import Flask, Response, render_template, request
 from backend.errors import BackendError
 from backend.feedback.forecast.hours_left import hours
 from backend.feedback.report.definitions import percent
+from backend.web.middleware.responses import json_response
 from backend.web.pages.forms import FORM_TYPE
 
 T = TypeVar("T")
@@ -100,6 +102,15 @@ def html_page(template: str, refusal: BackendError | None = None, **values: Any)
     response.headers["Content-Security-Policy"] = _POLICY.format(nonce=nonce)
     response.headers["Referrer-Policy"] = "same-origin"
     return response
+
+
+def error_response(sentence: str, status: int) -> Response:
+    """Answer with an error: a browser with a page, and a program with ``{"error": sentence}``."""
+    if is_for_people():
+        page = html_page("error.html", sentence=sentence, is_missing=status == HTTPStatus.NOT_FOUND)
+        page.status_code = status
+        return page
+    return json_response({"error": sentence}, status)
 
 
 def answer_action(
