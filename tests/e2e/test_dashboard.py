@@ -76,6 +76,22 @@ def test_a_project_is_prelabeled_from_the_page_and_that_is_taken_back(
     assert stored(studio, project) == 0
 
 
+def test_the_focus_stays_when_the_page_renews_itself(
+    console: Page, studio: LabelStudioProcess, new_project: NewProject
+) -> None:
+    project = new_project(["sky"], seeds=[])
+    studio.client.tasks.create(project=project, data={"image": "/data/upload/1/gone.png"})
+    job = prelabel(console, project)
+    row = console.locator(f"#job-{job}")
+    failed = row.get_by_role("link", name="1 failed")
+    expect(failed).to_be_visible(timeout=60_000)
+    failed.focus()
+    row.evaluate("each => each.dataset.before = 'the next look'")  # so that it is drawn anew
+    console.evaluate("refresh()")
+    expect(console.locator("[data-before]")).to_have_count(0)
+    expect(failed).to_be_focused()
+
+
 def test_a_connected_project_without_a_webhook_is_named(
     console: Page, studio: LabelStudioProcess, backend_url: str, new_project: NewProject
 ) -> None:
