@@ -24,8 +24,8 @@ _FRESH_FOR_NEW_S: Final = 1.0
 class ProjectTitles:
     """Knows projects by title; one background thread reads them, and only while somebody looks.
 
-    They are read once at the start, so that the first page has them, and soon after a page has named
-    a project that is new in Label Studio.
+    They are read once at the start, so that the first page has them, and soon after a page has
+    named a project that is new in Label Studio.
 
     Args:
         client: Label Studio; None: no title is known, and pages name projects by number.

@@ -67,9 +67,7 @@ class GateRoutes:
         version = parse_version(self.body.read(MAX_FORM_BYTES), request.mimetype == FORM_TYPE)
         return answer_action(
             lambda _: self._act(project, action, version),
-            lambda report: see_other(
-                url_for("gate.page", project=project, version=report.version)
-            ),
+            lambda report: see_other(url_for("gate.page", project=project, version=report.version)),
             lambda report: json_response(
                 self._describe(report), 200 if action == "reopen" else 202
             ),

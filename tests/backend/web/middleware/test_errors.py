@@ -23,7 +23,8 @@ def test_unknown_routes_and_methods_are_json_too(client: FlaskClient) -> None:
 
 
 def test_a_person_gets_a_page_that_leads_back(client: FlaskClient) -> None:
-    for path, sentence in (("/jobs/999", "There is no job 999."), ("/nope", "Not Found: GET /nope")):
+    told = {"/jobs/999": "There is no job 999.", "/nope": "Not Found: GET /nope"}
+    for path, sentence in told.items():
         response = client.get(path, headers=PEOPLE)
         assert response.status_code == 404
         page = Page(response)
