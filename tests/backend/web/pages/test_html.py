@@ -38,6 +38,15 @@ def test_the_policy_lets_only_the_pages_own_script_run(dashboard: Dashboard) -> 
     assert first.headers["Cache-Control"] == "no-store"
 
 
+def test_each_page_of_a_project_leads_to_its_others_and_back(dashboard: Dashboard) -> None:
+    pages = ("report", "words", "label-errors", "agreement", "gate", "learning")
+    addresses = {f"/projects/7/{page}" for page in pages} | {"/datasets?project=7"}
+    for address in addresses:
+        links = {link["href"] for link in dashboard.page(address).all("a")}
+        assert addresses - {address} | {"/", "http://studio:8080/projects/7/data"} <= links
+        assert address not in links, "nobody goes where one is"
+
+
 def test_each_page_that_has_a_question_asks_it(dashboard: Dashboard) -> None:
     """The question stands in the form; the script of all pages puts it."""
     started(dashboard, done=1, total=2)
