@@ -132,6 +132,11 @@ def test_an_error_leads_to_the_task_in_label_studio(
     expect(console.locator(f"#job-{job}")).to_contain_text("1 failed", timeout=60_000)
     line = console.locator("#errors tr").filter(has_text=f"Task {task}").first
     expect(line).to_contain_text("/data/upload/1/gone.png")
+    title = "Streets at night, part two: the old town's squares"
+    studio.client.projects.update(id=project, title=title)
+    expect(line).to_contain_text(title, timeout=60_000)
+    console.set_viewport_size(PHONE)
+    assert console.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     console.locator(f"#job-{job}").get_by_role("link", name="1 failed").click()
     expect(console.get_by_role("heading", name=f"Job {job}")).to_be_visible()
     console.get_by_role("link", name=f"Task {task}").click()
