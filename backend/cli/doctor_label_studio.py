@@ -57,8 +57,10 @@ def check_token(context: CheckContext) -> str:
     key = context.settings.label_studio_api_key
     kind = token_kind(key.get_secret_value() if key else "")
     advice = {
-        "legacy": "Legacy tokens are off in new organizations: switch them on under Organization, "
-        "API Tokens Settings, or set LABEL_STUDIO_API_KEY to a personal access token.",
+        "legacy": "Copy it again from Account & Settings: Reset there makes a new one, and the old "
+        "one is refused. Or legacy tokens are off, as in new organizations: switch them on under "
+        "Organization, API Tokens Settings, or set LABEL_STUDIO_API_KEY to a personal access "
+        "token.",
         "personal": "Make a new personal access token and set LABEL_STUDIO_API_KEY.",
         "access": "That is a token which lives for minutes: set LABEL_STUDIO_API_KEY to the "
         "personal access token that it was made from.",

@@ -202,7 +202,9 @@ def _connect(url: URL) -> Engine:
         url = url.update_query_dict({**options, **url.query})  # the settings' own win
     if url.get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": _LOCK_TIMEOUT_S})
+    # Writers that wait for each other hold a connection each: none may be missing for a reader.
+    pool: dict[str, Any] = {} if _file(url) is None else {"max_overflow": -1}
+    engine = create_engine(url, connect_args={"timeout": _LOCK_TIMEOUT_S}, **pool)
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

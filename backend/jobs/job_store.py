@@ -158,11 +158,7 @@ class JobStore:
             WithdrawalRefused: it has written none, may still write some, or is a withdrawal itself.
         """
         with self.database.write_exclusively(LOCK) as connection:
-            of = self._get(connection, job)
-            if of.kind == "withdrawal" or not of.done:
-                raise WithdrawalRefused(f"Job {job} has written no predictions.")
-            if not of.over:
-                raise WithdrawalRefused(f"Job {job} is {of.state}: cancel it first.")
+            of = _withdrawable(self._get(connection, job))
             same = (_JOBS.c.withdraws == job, _JOBS.c.state.not_in(OVER))
             row = connection.execute(select(*_OF_JOB).where(*same).limit(1)).first()
             if row is not None:
@@ -171,6 +167,15 @@ class JobStore:
             return self._insert(
                 connection, {**asked, "withdraws": job, "version": of.version}, None
             )
+
+    def withdrawable(self, job: int) -> Job:
+        """Return a job whose predictions can be withdrawn.
+
+        Raises:
+            JobNotFound: there is no job of that number.
+            WithdrawalRefused: it has written none, may still write some, or is a withdrawal itself.
+        """
+        return _withdrawable(self.get_job(job))
 
     def list_jobs(self, project: int | None = None, limit: int = 100) -> list[Job]:
         """Return the newest jobs, of one project or of all, newest first."""
@@ -464,3 +469,12 @@ def _job(row: Row[Any]) -> Job:
         leased_until=row.leased_until,
         withdraws=row.withdraws,
     )
+
+
+def _withdrawable(of: Job) -> Job:
+    """Return the job where its predictions can be withdrawn; else raise WithdrawalRefused."""
+    if of.kind == "withdrawal" or not of.done:
+        raise WithdrawalRefused(f"Job {of.id} has written no predictions.")
+    if not of.over:
+        raise WithdrawalRefused(f"Job {of.id} is {of.state}: cancel it first.")
+    return of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -16,11 +17,15 @@ log = logging.getLogger(__name__)
 #: How old titles may be before somebody who looks at them has them read again, in seconds.
 _FRESH_FOR_S: Final = 10.0
 
+#: How old they may be where somebody looks at a project that was not among them, in seconds.
+_FRESH_FOR_NEW_S: Final = 1.0
+
 
 class ProjectTitles:
     """Knows projects by title; one background thread reads them, and only while somebody looks.
 
-    They are read once at the start, so that the first page has them.
+    They are read once at the start, so that the first page has them, and soon after a page has
+    named a project that is new in Label Studio.
 
     Args:
         client: Label Studio; None: no title is known, and pages name projects by number.
@@ -37,7 +42,9 @@ class ProjectTitles:
         self._clock = clock
         self._wanted = threading.Event()
         self._wanted.set()
-        self._next_read = clock()
+        self._read_at = -math.inf
+        self._untitled: set[int] = set()  # projects that pages name by number, since the last read
+        self._sought: frozenset[int] = frozenset()  # and before it: it has looked for them already
         self._titles: Mapping[int, str] = {}  # replaced as a whole
 
     def name(self, project: int | None) -> str:
@@ -46,6 +53,8 @@ class ProjectTitles:
             return "No project"
         self._wanted.set()
         title = self._titles.get(project)
+        if title is None and self._client is not None:
+            self._untitled.add(project)
         return f"{title} ({project})" if title else f"Project {project}"
 
     def choices(self) -> list[tuple[int, str]]:
@@ -61,10 +70,14 @@ class ProjectTitles:
         Raises:
             StudioUnreachable: Label Studio does not answer.
         """
-        if self._client is None or not self._wanted.is_set() or self._clock() < self._next_read:
+        untitled = frozenset(self._untitled)
+        fresh_for_s = _FRESH_FOR_S if untitled <= self._sought else _FRESH_FOR_NEW_S
+        is_fresh = self._clock() < self._read_at + fresh_for_s
+        if self._client is None or not self._wanted.is_set() or is_fresh:
             return False
         self._wanted.clear()
-        self._next_read = self._clock() + _FRESH_FOR_S
+        self._read_at = self._clock()
+        self._untitled, self._sought = set(), untitled
         try:
             self._titles = self._client.project_titles()
         except StudioRefused as error:

@@ -67,9 +67,12 @@ class Withdrawer:
         """Count what the withdrawal of a job would do.
 
         Raises:
-            BackendError: there is no such job, or Label Studio does not answer.
+            JobNotFound: there is no job of that number.
+            WithdrawalRefused: it has written none, may still write some, or is a withdrawal itself.
+            StudioRefused: the project is gone, or the token may not see it.
+            StudioUnreachable: Label Studio does not answer.
         """
-        of = self._store.get_job(job)
+        of = self._store.withdrawable(job)
         wanted = self._wanted(of)
         kept = sorted(self._worked_on(of.project, wanted))
         return WithdrawalPlan(

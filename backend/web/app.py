@@ -30,7 +30,7 @@ from backend.web.pages.connection_status import ConnectionStatus
 from backend.web.pages.dashboard import DashboardRoutes
 from backend.web.pages.datasets import DatasetRoutes
 from backend.web.pages.gate import GateRoutes
-from backend.web.pages.html import add_filters
+from backend.web.pages.html import add_filters, error_response
 from backend.web.pages.jobs import JobRoutes
 from backend.web.pages.label_errors import LabelErrorRoutes
 from backend.web.pages.learning import LearningRoutes
@@ -90,7 +90,7 @@ def _add_middleware(app: Flask, settings: Settings, metrics: Metrics) -> None:
     add_host_check(app, settings)
     add_auth(app, settings)
     add_csrf_check(app, settings)
-    add_error_handlers(app)
+    add_error_handlers(app, error_response)
 
 
 def _ml_backend(
@@ -114,42 +114,39 @@ def _ml_backend(
 def _pages(
     services: Services, tracker: TaskTracker, metrics: Metrics, body: BodyReader
 ) -> Iterator[Blueprint]:
-    settings, files, learner = services.settings, services.files, services.learner
+    settings, learner = services.settings, services.learner
     status = _status(services, tracker)
     dashboard = DashboardRoutes(settings, services.engine, metrics, status, services.project_titles)
     describe = partial(describe_learning, settings, learner, tasks=services.annotations.tasks)
     yield dashboard.blueprint()
     yield JobRoutes(settings, services.store, status.serializer, body, dashboard.render).blueprint()
     yield DatasetRoutes(
-        settings, services.archives, services.archive_files, files, body, services.project_titles
+        settings,
+        services.archives,
+        services.archive_files,
+        services.files,
+        body,
+        services.project_titles,
     ).blueprint()
     yield WordingRoutes(
-        settings,
-        services.wording_runs,
-        services.client(retry_for_s=READ_RETRY_FOR_S),
-        files,
-        body,
+        settings, services.wording_runs, services.client(retry_for_s=READ_RETRY_FOR_S), body
     ).blueprint()
-    yield ReportRoutes(
-        settings, services.annotations, services.forecasts, files, describe
-    ).blueprint()
-    yield GateRoutes(services.gates, services.gate_runs, files, body).blueprint()
+    yield ReportRoutes(settings, services.annotations, services.forecasts, describe).blueprint()
+    yield GateRoutes(services.gates, services.gate_runs, body).blueprint()
     yield LabelErrorRoutes(
         services.review_runs,
         services.reviews,
         services.examples,
         services.annotations.tasks,
         services.client(retry_for_s=READ_RETRY_FOR_S),
-        files,
         body,
     ).blueprint()
     yield AgreementRoutes(
         services.agreement_runs,
         services.agreements,
         services.client(retry_for_s=READ_RETRY_FOR_S),
-        files,
     ).blueprint()
-    yield LearningRoutes(settings, learner, describe, files, body).blueprint()
+    yield LearningRoutes(settings, learner, describe, body).blueprint()
 
 
 def _status(services: Services, tracker: TaskTracker) -> StatusReport:

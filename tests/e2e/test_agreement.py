@@ -116,5 +116,6 @@ def test_pixels_in_dispute_are_shown_as_pictures_and_their_tasks_as_a_view(
         each["task"] for each in report["disputes"]
     )
     page.goto(backend_url)
-    expect(page.locator("#agreement")).to_be_visible()
+    page.locator("#project-pages").get_by_role("link", name="Agreement").first.click()
+    expect(page.get_by_role("heading", name="Agreement")).to_be_visible()
     assert complaints == []

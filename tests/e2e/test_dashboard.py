@@ -76,6 +76,22 @@ def test_a_project_is_prelabeled_from_the_page_and_that_is_taken_back(
     assert stored(studio, project) == 0
 
 
+def test_the_focus_stays_when_the_page_renews_itself(
+    console: Page, studio: LabelStudioProcess, new_project: NewProject
+) -> None:
+    project = new_project(["sky"], seeds=[])
+    studio.client.tasks.create(project=project, data={"image": "/data/upload/1/gone.png"})
+    job = prelabel(console, project)
+    row = console.locator(f"#job-{job}")
+    failed = row.get_by_role("link", name="1 failed")
+    expect(failed).to_be_visible(timeout=60_000)
+    failed.focus()
+    row.evaluate("each => each.dataset.before = 'the next look'")  # so that it is drawn anew
+    console.evaluate("refresh()")
+    expect(console.locator("[data-before]")).to_have_count(0)
+    expect(failed).to_be_focused()
+
+
 def test_a_connected_project_without_a_webhook_is_named(
     console: Page, studio: LabelStudioProcess, backend_url: str, new_project: NewProject
 ) -> None:
@@ -116,6 +132,11 @@ def test_an_error_leads_to_the_task_in_label_studio(
     expect(console.locator(f"#job-{job}")).to_contain_text("1 failed", timeout=60_000)
     line = console.locator("#errors tr").filter(has_text=f"Task {task}").first
     expect(line).to_contain_text("/data/upload/1/gone.png")
+    title = "Streets at night, part two: the old town's squares"
+    studio.client.projects.update(id=project, title=title)
+    expect(line).to_contain_text(title, timeout=60_000)
+    console.set_viewport_size(PHONE)
+    assert console.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     console.locator(f"#job-{job}").get_by_role("link", name="1 failed").click()
     expect(console.get_by_role("heading", name=f"Job {job}")).to_be_visible()
     console.get_by_role("link", name=f"Task {task}").click()

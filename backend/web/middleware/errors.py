@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
+from functools import partial
 
 from flask import Flask, Response, g, request
 from sqlalchemy.exc import OperationalError
@@ -11,7 +13,6 @@ from werkzeug.exceptions import HTTPException
 
 from backend.database.database import error_message
 from backend.errors import BackendError, Busy, DatabaseAway, TooManyGuesses, Unauthorized
-from backend.web.middleware.responses import json_response
 
 log = logging.getLogger(__name__)
 
@@ -19,17 +20,26 @@ log = logging.getLogger(__name__)
 _REASON_LENGTH = 300
 
 
-def add_error_handlers(app: Flask) -> None:
-    """Answer each error with its HTTP status and ``{"error": sentence}``."""
-    app.register_error_handler(BackendError, _answer_backend_error)
-    app.register_error_handler(OperationalError, _answer_database_error)
-    app.register_error_handler(HTTPException, _answer_http_error)
-    app.register_error_handler(Exception, _answer_unexpected_error)
+#: Makes the response of an error from its sentence and its HTTP status.
+Respond = Callable[[str, int], Response]
 
 
-def _answer_backend_error(error: BackendError) -> Response:
+def add_error_handlers(app: Flask, respond: Respond) -> None:
+    """Answer each error with its HTTP status and one sentence.
+
+    Args:
+        app: the application.
+        respond: makes the responses, see `backend.web.pages.html.error_response`.
+    """
+    app.register_error_handler(BackendError, partial(_answer_backend_error, respond))
+    app.register_error_handler(OperationalError, partial(_answer_database_error, respond))
+    app.register_error_handler(HTTPException, partial(_answer_http_error, respond))
+    app.register_error_handler(Exception, partial(_answer_unexpected_error, respond))
+
+
+def _answer_backend_error(respond: Respond, error: BackendError) -> Response:
     g.error = error
-    response = json_response({"error": str(error)})
+    response = respond(str(error), error.http_status)
     response.status = f"{error.http_status} {reason_phrase(error)}"
     if isinstance(error, Unauthorized):
         response.headers["WWW-Authenticate"] = 'Basic realm="clearclip"'
@@ -40,29 +50,26 @@ def _answer_backend_error(error: BackendError) -> Response:
     return response
 
 
-def _answer_database_error(error: OperationalError) -> Response:
+def _answer_database_error(respond: Respond, error: OperationalError) -> Response:
     """Answer that the database is away or locked, which nobody has to look for in a traceback."""
     log.warning("The database does not answer: %s", error_message(error))
-    return _answer_backend_error(
-        DatabaseAway("The database is locked or away: try again in a moment.")
-    )
+    away = DatabaseAway("The database is locked or away: try again in a moment.")
+    return _answer_backend_error(respond, away)
 
 
-def _answer_http_error(error: HTTPException) -> Response:
+def _answer_http_error(respond: Respond, error: HTTPException) -> Response:
     """Answer an error of the router, such as a path that no route has."""
     sentence = f"{error.name}: {request.method} {request.path}"
-    response = json_response({"error": sentence}, error.code or 500)
+    response = respond(sentence, error.code or 500)
     for name, value in error.get_headers():
         if name == "Allow":
             response.headers[name] = value
     return response
 
 
-def _answer_unexpected_error(error: Exception) -> Response:
+def _answer_unexpected_error(respond: Respond, error: Exception) -> Response:
     g.error = error
-    return json_response(
-        {"error": f"Unexpected {type(error).__name__}: see the backend's log."}, 500
-    )
+    return respond(f"Unexpected {type(error).__name__}: see the backend's log.", 500)
 
 
 def reason_phrase(error: BackendError | str) -> str:

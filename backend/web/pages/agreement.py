@@ -13,7 +13,6 @@ from backend.agreement.agreement_store import AgreementStore
 from backend.agreement.agreement_view import VIEW_TITLE, make_view
 from backend.errors import BackendError, BadRequest
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.files import LabelStudioFiles
 from backend.project_runs import ProjectRuns
 from backend.web.middleware.responses import json_response, see_other
 from backend.web.pages.html import answer_action, html_page, is_for_people, is_watching
@@ -36,13 +35,11 @@ class AgreementRoutes:
         runs: the measurements of this process.
         store: the last reports.
         client: Label Studio; None without a token.
-        files: makes links to Label Studio.
     """
 
     runs: ProjectRuns[AgreementReport]
     store: AgreementStore
     client: LabelStudioClient | None
-    files: LabelStudioFiles
 
     def blueprint(self) -> Blueprint:
         """Make the blueprint of these routes."""
@@ -77,9 +74,9 @@ class AgreementRoutes:
     def _act(self, project: int, action: Callable[[], None], status: int = 200) -> Response:
         """Act, and answer with the page or with what it would show."""
         return answer_action(
-            action,
-            url_for("agreement.page", project=project),
-            lambda: json_response(self._describe(project, pictures=False), status),
+            lambda _: action(),
+            lambda _: see_other(url_for("agreement.page", project=project)),
+            lambda _: json_response(self._describe(project, pictures=False), status),
             lambda error: self._page(project, error),
         )
 
@@ -110,15 +107,11 @@ class AgreementRoutes:
         }
 
     def _page(self, project: int, refusal: BackendError | None = None) -> Response:
-        response = html_page(
+        return html_page(
             "agreement.html",
             agreement=self._describe(project),
-            url=self.files.task_url(project),
             view_title=VIEW_TITLE,
             is_lost=is_watching() and self.runs.get(project) is None,
             no_key="" if self.client is not None else _NO_KEY,
             refusal=refusal,
         )
-        if refusal is not None:
-            response.status_code = refusal.http_status
-        return response

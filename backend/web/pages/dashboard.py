@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flask import Blueprint, Response, request
@@ -71,15 +72,22 @@ class DashboardRoutes:
         Args:
             refusal: why what a form asked for was not done; it sets the response's status.
         """
-        response = html_page(
+        now, projects = self.status.read(), self.titles.choices()
+        return html_page(
             # The page asks for this part of itself every few seconds.
             "part.html" if "part" in request.args else "page.html",
-            now=self.status.read(),
+            now=now,
             can_prelabel=self.settings.label_studio_api_key is not None,
             no_key=NO_KEY,
-            projects=self.titles.choices(),
+            projects=projects,
+            with_pages=self._with_pages(projects, now["reports"]),
             refusal=refusal,
         )
-        if refusal is not None:
-            response.status_code = refusal.http_status
-        return response
+
+    def _with_pages(
+        self, titled: Sequence[tuple[int, str]], reported: Sequence[int]
+    ) -> list[tuple[int, str]]:
+        """Return number and name of projects to link the pages of: those with a report first."""
+        known = {number for number, _ in titled}
+        untitled = [(each, self.titles.name(each)) for each in reported if each not in known]
+        return sorted((*titled, *untitled), key=lambda each: each[0] not in reported)

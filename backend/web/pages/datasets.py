@@ -18,8 +18,8 @@ from backend.label_studio.files import LabelStudioFiles
 from backend.settings import Settings
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
-from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, parse_dataset, parse_project
-from backend.web.pages.html import html_page, is_for_people
+from backend.web.pages.forms import MAX_FORM_BYTES, parse_dataset, parse_project
+from backend.web.pages.html import answer_action, html_page, is_for_people
 
 Json = dict[str, Any]
 
@@ -72,19 +72,14 @@ class DatasetRoutes:
 
     def start(self) -> Response:
         """Ask for a data set; where an equal one is being made, answer with that."""
-        is_form = request.mimetype == FORM_TYPE
-        try:
-            archive = self.store.request(self._parse(is_form))
-        except BackendError as error:
-            if not is_form:
-                raise
-            return self._page(None, error)
-        address = url_for("datasets.show", dataset=archive.id)
-        if is_form:
-            return see_other(address)
-        response = json_response(self._describe(archive), 201)
-        response.headers["Location"] = address
-        return response
+        return answer_action(
+            lambda is_form: self.store.request(self._parse(is_form)),
+            lambda archive: see_other(url_for("datasets.show", dataset=archive.id)),
+            lambda archive: json_response(
+                self._describe(archive), 201, url_for("datasets.show", dataset=archive.id)
+            ),
+            lambda error: self._page(None, error),
+        )
 
     def show(self, dataset: int) -> Response:
         """Answer with a data set, and with the first of the tasks that were skipped."""
@@ -112,12 +107,18 @@ class DatasetRoutes:
 
     def delete(self, dataset: int) -> Response:
         """Delete a data set, done or not; send a browser back to the list."""
+        return answer_action(
+            lambda _: self._delete(dataset),
+            lambda _: see_other(url_for("datasets.list")),
+            lambda archive: json_response(self._describe(archive)),
+            lambda error: self._page(None, error),
+        )
+
+    def _delete(self, dataset: int) -> DatasetArchive:
         archive = self.store.delete(dataset)
         if archive.state != "running":  # who makes it removes the files as soon as it notices
             self.archives.remove(archive)
-        if request.mimetype == FORM_TYPE:
-            return see_other(url_for("datasets.list"))
-        return json_response(self._describe(archive))
+        return archive
 
     def _parse(self, is_form: bool) -> ArchiveRequest:
         asked = parse_dataset(self.body.read(MAX_FORM_BYTES), is_form)
@@ -150,7 +151,7 @@ class DatasetRoutes:
         }
 
     def _page(self, project: int | None, refusal: BackendError | None = None) -> Response:
-        response = html_page(
+        return html_page(
             "datasets.html",
             sets=[self._describe(each) for each in self.store.list_archives(project)],
             project=project,
@@ -162,6 +163,3 @@ class DatasetRoutes:
             limit_bytes=self.settings.dataset_mb << 20,
             refusal=refusal,
         )
-        if refusal is not None:
-            response.status_code = refusal.http_status
-        return response

@@ -11,11 +11,10 @@ from backend.errors import BackendError
 from backend.feedback.gate.acceptance_gate import AcceptanceGates
 from backend.feedback.gate.gate_report import STATES, GateReport
 from backend.feedback.gate.gate_runs import ACTIONS, GateAction, GateRuns
-from backend.label_studio.files import LabelStudioFiles
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
 from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, parse_version
-from backend.web.pages.html import html_page, is_for_people, is_watching
+from backend.web.pages.html import answer_action, html_page, is_for_people, is_watching
 
 Json = dict[str, Any]
 
@@ -33,13 +32,11 @@ class GateRoutes:
     Args:
         gates: the gates.
         runs: what pages have asked for.
-        files: makes links to Label Studio.
         body: reads the bodies of requests.
     """
 
     gates: AcceptanceGates
     runs: GateRuns
-    files: LabelStudioFiles
     body: BodyReader
 
     def blueprint(self) -> Blueprint:
@@ -67,22 +64,23 @@ class GateRoutes:
 
     def act(self, project: int, action: str) -> Response:
         """Do what a person asks for; what Label Studio is asked for is done afterwards."""
-        is_form = request.mimetype == FORM_TYPE
-        version = parse_version(self.body.read(MAX_FORM_BYTES), is_form)
-        try:
-            if action == "reopen":
-                report = self.gates.reopen(project, version)
-            else:
-                opens = self.gates.open_gate if action == "accept" else self.gates.report
-                report = opens(project, version)
-                self.runs.request(project, report.version, cast("GateAction", action))
-        except BackendError as error:
-            if not is_form:
-                raise
-            return self._page(self.gates.report(project, version), error)
-        if is_form:
-            return see_other(url_for("gate.page", project=project, version=report.version))
-        return json_response(self._describe(report), 200 if action == "reopen" else 202)
+        version = parse_version(self.body.read(MAX_FORM_BYTES), request.mimetype == FORM_TYPE)
+        return answer_action(
+            lambda _: self._act(project, action, version),
+            lambda report: see_other(url_for("gate.page", project=project, version=report.version)),
+            lambda report: json_response(
+                self._describe(report), 200 if action == "reopen" else 202
+            ),
+            lambda error: self._page(self.gates.report(project, version), error),
+        )
+
+    def _act(self, project: int, action: str, version: str | None) -> GateReport:
+        if action == "reopen":
+            return self.gates.reopen(project, version)
+        opens = self.gates.open_gate if action == "accept" else self.gates.report
+        report = opens(project, version)
+        self.runs.request(project, report.version, cast("GateAction", action))
+        return report
 
     def _report(self, project: int) -> GateReport:
         return self.gates.report(project, request.args.get("version") or None)
@@ -92,7 +90,7 @@ class GateRoutes:
         return self.gates.describe(report) | {"run": None if run is None else run.to_json()}
 
     def _page(self, report: GateReport, refusal: BackendError | None = None) -> Response:
-        response = html_page(
+        return html_page(
             "gate.html",
             report=report,
             meaning=STATES[report.state],
@@ -101,12 +99,7 @@ class GateRoutes:
                 which: self.gates.tasks(report, which, _SHOWN)
                 for which in ("listed", "audit", "accepted")
             },
-            url=self.files.task_url(report.project),
-            task_url=self.files.task_url,
             run=self.runs.last(report.project),
             is_lost=is_watching() and self.runs.last(report.project) is None,
             refusal=refusal,
         )
-        if refusal is not None:
-            response.status_code = refusal.http_status
-        return response

@@ -5,15 +5,18 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from typing import Any
+from http import HTTPStatus
+from typing import Any, TypeVar
 
 from flask import Flask, Response, render_template, request
 
 from backend.errors import BackendError
 from backend.feedback.forecast.hours_left import hours
 from backend.feedback.report.definitions import percent
-from backend.web.middleware.responses import see_other
+from backend.web.middleware.responses import json_response
 from backend.web.pages.forms import FORM_TYPE
+
+T = TypeVar("T")
 
 #: Content-Security-Policy: a page runs its own script and style, and asks only this server.
 _POLICY = (
@@ -83,27 +86,45 @@ def is_watching() -> bool:
     return "watching" in request.args
 
 
-def html_page(template: str, **values: Any) -> Response:
-    """Render a template, with headers that keep content of other sites off the page."""
+def html_page(template: str, refusal: BackendError | None = None, **values: Any) -> Response:
+    """Render a template, with headers that keep content of other sites off the page.
+
+    Args:
+        template: the file of the template.
+        refusal: why what a form has asked for was not done; it sets the response's status.
+        values: what else the template shows.
+    """
     nonce = secrets.token_urlsafe(16)
-    response = Response(render_template(template, nonce=nonce, **values), mimetype="text/html")
+    text = render_template(template, nonce=nonce, refusal=refusal, **values)
+    response = Response(text, mimetype="text/html")
+    if refusal is not None:
+        response.status_code = refusal.http_status
     response.headers["Content-Security-Policy"] = _POLICY.format(nonce=nonce)
     response.headers["Referrer-Policy"] = "same-origin"
     return response
 
 
+def error_response(sentence: str, status: int) -> Response:
+    """Answer with an error: a browser with a page, and a program with ``{"error": sentence}``."""
+    if is_for_people():
+        page = html_page("error.html", sentence=sentence, is_missing=status == HTTPStatus.NOT_FOUND)
+        page.status_code = status
+        return page
+    return json_response({"error": sentence}, status)
+
+
 def answer_action(
-    act: Callable[[], None],
-    page_url: str,
-    described: Callable[[], Response],
+    act: Callable[[bool], T],
+    shown: Callable[[T], Response],
+    described: Callable[[T], Response],
     refused: Callable[[BackendError], Response],
 ) -> Response:
-    """Act, and answer a form with a page, and a program with what the page shows.
+    """Do what a form or a program asks for, and answer each in its own way.
 
     Args:
-        act: does what is asked for.
-        page_url: where a browser goes that has posted a form.
-        described: makes the answer of a program.
+        act: does it; its argument tells whether the body is a form, else it is JSON.
+        shown: what was done -> the answer to a form.
+        described: what was done -> the answer to a program.
         refused: makes the page that says why a form was refused.
 
     Raises:
@@ -111,9 +132,9 @@ def answer_action(
     """
     is_form = request.mimetype == FORM_TYPE
     try:
-        act()
+        done = act(is_form)
     except BackendError as error:
         if not is_form:
             raise
         return refused(error)
-    return see_other(page_url) if is_form else described()
+    return shown(done) if is_form else described(done)

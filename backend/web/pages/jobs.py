@@ -14,8 +14,8 @@ from backend.prediction.failures import FailureStore
 from backend.settings import Settings
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
-from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, parse_job, parse_project
-from backend.web.pages.html import html_page, is_for_people
+from backend.web.pages.forms import MAX_FORM_BYTES, parse_job, parse_project
+from backend.web.pages.html import answer_action, html_page, is_for_people
 from backend.web.pages.serializers import StatusSerializer
 
 #: The start of the routes of one job; its number is one that a database can hold.
@@ -67,14 +67,14 @@ class JobRoutes:
 
     def start(self) -> Response:
         """Start a job; where the project has an equal one that is not over, answer with that."""
-        try:
-            job = self._start()
-        except BackendError as error:
-            return self._refuse(error)
-        response = self._answer(job, 201)
-        if response.status_code == 201:
-            response.headers["Location"] = url_for("jobs.show", job=job.id)
-        return response
+        return answer_action(
+            self._start,
+            lambda _: see_other(url_for("dashboard.page")),
+            lambda job: json_response(
+                self.serializer.job(job), 201, url_for("jobs.show", job=job.id)
+            ),
+            self.dashboard,
+        )
 
     def show(self, job: int) -> Response:
         """Answer with a job and its newest failures."""
@@ -88,7 +88,7 @@ class JobRoutes:
 
     def cancel(self, job: int) -> Response:
         """Cancel a job for a program."""
-        return self._answer(self.store.cancel(job))
+        return json_response(self.serializer.job(self.store.cancel(job)))
 
     def act(self, job: int, turn: str) -> Response:
         """Pause, resume, cancel or withdraw a job; `turn` says which."""
@@ -98,13 +98,15 @@ class JobRoutes:
             "cancel": self.store.cancel,
             "withdraw": self._withdraw,
         }
-        try:
-            return self._answer(actions[turn](job))
-        except BackendError as error:
-            return self._refuse(error)
+        return answer_action(
+            lambda _: actions[turn](job),
+            lambda _: see_other(url_for("dashboard.page")),
+            lambda acted: json_response(self.serializer.job(acted)),
+            self.dashboard,
+        )
 
-    def _start(self) -> Job:
-        asked = parse_job(self.body.read(MAX_FORM_BYTES), request.mimetype == FORM_TYPE)
+    def _start(self, is_form: bool) -> Job:
+        asked = parse_job(self.body.read(MAX_FORM_BYTES), is_form)
         if self.settings.label_studio_api_key is None:
             raise BadRequest(NO_KEY)
         return self.store.start_job(
@@ -115,15 +117,3 @@ class JobRoutes:
         if self.settings.label_studio_api_key is None:
             raise BadRequest(NO_KEY)
         return self.store.start_withdrawal(job)
-
-    def _answer(self, job: Job, status: int = 200) -> Response:
-        """Answer with the job as JSON; send a browser back to the dashboard."""
-        if request.mimetype == FORM_TYPE:
-            return see_other(url_for("dashboard.page"))
-        return json_response(self.serializer.job(job), status)
-
-    def _refuse(self, error: BackendError) -> Response:
-        """Show an error on the dashboard if its form was sent; else raise it, for JSON."""
-        if request.mimetype != FORM_TYPE:
-            raise error
-        return self.dashboard(error)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flask import Blueprint, Response, request, url_for
+from flask import Blueprint, Response, url_for
 
 from backend.errors import BackendError, BadRequest, LearningRefused, ModelUnavailable
 from backend.feedback.learning.example_store import ExampleStore
@@ -15,11 +15,10 @@ from backend.label_errors.review_report import ReviewReport
 from backend.label_errors.review_store import ReviewStore, StoredReview
 from backend.label_errors.review_view import VIEW_TITLE, make_view
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.files import LabelStudioFiles
 from backend.project_runs import ProjectRuns
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
-from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, parse_confirmation
+from backend.web.pages.forms import MAX_FORM_BYTES, parse_confirmation
 from backend.web.pages.html import answer_action, html_page, is_for_people, is_watching
 
 Json = dict[str, Any]
@@ -43,7 +42,6 @@ class LabelErrorRoutes:
         examples: the training examples; learning trusts what is confirmed.
         tasks: annotations -> the task of each that is known.
         client: Label Studio; None without a token.
-        files: makes links to Label Studio.
         body: reads the bodies of requests.
     """
 
@@ -52,7 +50,6 @@ class LabelErrorRoutes:
     examples: ExampleStore
     tasks: Callable[[Iterable[int]], Mapping[int, int]]
     client: LabelStudioClient | None
-    files: LabelStudioFiles
     body: BodyReader
 
     def blueprint(self) -> Blueprint:
@@ -76,26 +73,26 @@ class LabelErrorRoutes:
 
     def start(self, project: int) -> Response:
         """Ask for a review."""
-        return self._act(project, lambda: self._start(project), 202)
+        return self._act(project, lambda _: self._start(project), 202)
 
     def confirm(self, project: int) -> Response:
         """Remember that an annotation is right as it was reviewed."""
-        return self._act(project, lambda: self._confirm(project))
+        return self._act(project, lambda is_form: self._confirm(project, is_form))
 
     def take_back(self, project: int) -> Response:
         """Forget that an annotation was confirmed."""
-        return self._act(project, lambda: self._take_back(project))
+        return self._act(project, lambda is_form: self._take_back(project, is_form))
 
     def make_view(self, project: int) -> Response:
         """Make a view in Label Studio that lists the tasks of what is suspicious."""
-        return self._act(project, lambda: self._make_view(project))
+        return self._act(project, lambda _: self._make_view(project))
 
-    def _act(self, project: int, action: Callable[[], None], status: int = 200) -> Response:
+    def _act(self, project: int, action: Callable[[bool], None], status: int = 200) -> Response:
         """Act, and answer with the page or with what it would show."""
         return answer_action(
             action,
-            url_for("label_errors.show", project=project),
-            lambda: json_response(self._describe(project, pictures=False), status),
+            lambda _: see_other(url_for("label_errors.show", project=project)),
+            lambda _: json_response(self._describe(project, pictures=False), status),
             lambda error: self._page(project, error),
         )
 
@@ -103,8 +100,8 @@ class LabelErrorRoutes:
         self._required_client()
         self.runs.request(project)
 
-    def _confirm(self, project: int) -> None:
-        annotation, updated = self._parse()
+    def _confirm(self, project: int, is_form: bool) -> None:
+        annotation, updated = self._parse(is_form)
         review = self.store.last(project)
         found = () if review is None else review.report.suspicions
         versions = {each.updated for each in found if each.annotation == annotation}
@@ -116,8 +113,8 @@ class LabelErrorRoutes:
         self.store.confirm(project, annotation, updated)
         self._trust(project, annotation, trusted=True)
 
-    def _take_back(self, project: int) -> None:
-        annotation, _ = self._parse()
+    def _take_back(self, project: int, is_form: bool) -> None:
+        annotation, _ = self._parse(is_form)
         self.store.take_back(project, annotation)
         self._trust(project, annotation, trusted=False)
 
@@ -132,8 +129,7 @@ class LabelErrorRoutes:
             raise BadRequest("The annotations were not reviewed yet.")
         make_view(client, project, review.report.without(self.store.confirmed(project)))
 
-    def _parse(self) -> tuple[int, float]:
-        is_form = request.mimetype == FORM_TYPE
+    def _parse(self, is_form: bool) -> tuple[int, float]:
         return parse_confirmation(self.body.read(MAX_FORM_BYTES), is_form)
 
     def _required_client(self) -> LabelStudioClient:
@@ -162,18 +158,14 @@ class LabelErrorRoutes:
         }
 
     def _page(self, project: int, refusal: BackendError | None = None) -> Response:
-        response = html_page(
+        return html_page(
             "label_errors.html",
             errors=self._describe(project),
-            url=self.files.task_url(project),
             view_title=VIEW_TITLE,
             is_lost=is_watching() and self.runs.get(project) is None,
             no_key="" if self.client is not None else _NO_KEY,
             refusal=refusal,
         )
-        if refusal is not None:
-            response.status_code = refusal.http_status
-        return response
 
 
 def _told_first(confirmed: Mapping[int, float], review: StoredReview | None) -> list[int]:

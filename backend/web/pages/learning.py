@@ -6,16 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Blueprint, Response, request, url_for
+from flask import Blueprint, Response, url_for
 
 from backend.errors import BackendError, BadRequest
 from backend.feedback.learning.learner import Learner
 from backend.feedback.learning.version_file import read_export
-from backend.label_studio.files import LabelStudioFiles
 from backend.settings import Settings
 from backend.web.middleware.body import BodyReader
-from backend.web.middleware.responses import attachment, json_response
-from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, ActionRequest, parse_action
+from backend.web.middleware.responses import attachment, json_response, see_other
+from backend.web.pages.forms import MAX_FORM_BYTES, ActionRequest, parse_action
 from backend.web.pages.html import answer_action, html_page, is_for_people
 
 Json = dict[str, Any]
@@ -45,14 +44,12 @@ class LearningRoutes:
         learner: the learner, with its training examples and versions.
         describe: describes what a project has learned, see
             `backend.web.pages.learning_status.describe_learning`.
-        files: makes links to Label Studio.
         body: reads the bodies of requests.
     """
 
     settings: Settings
     learner: Learner
     describe: Callable[[int], Json]
-    files: LabelStudioFiles
     body: BodyReader
 
     def blueprint(self) -> Blueprint:
@@ -75,11 +72,12 @@ class LearningRoutes:
 
     def act(self, project: int, turn: str) -> Response:
         """Do what a person asks for; `turn` is one of `ACTIONS`."""
-        is_form = request.mimetype == FORM_TYPE
         return answer_action(
-            lambda: self._act(project, turn, parse_action(self.body.read(MAX_FORM_BYTES), is_form)),
-            url_for("learning.show", project=project),
-            lambda: json_response(self.describe(project)),
+            lambda is_form: self._act(
+                project, turn, parse_action(self.body.read(MAX_FORM_BYTES), is_form)
+            ),
+            lambda _: see_other(url_for("learning.show", project=project)),
+            lambda _: json_response(self.describe(project)),
             lambda error: self._page(project, error),
         )
 
@@ -122,12 +120,8 @@ class LearningRoutes:
         self.learner.check()
 
     def _page(self, project: int, refusal: BackendError | None = None) -> Response:
-        response = html_page(
+        return html_page(
             "learning.html",
             learned=self.describe(project),
-            url=self.files.task_url(project),
             refusal=refusal,
         )
-        if refusal is not None:
-            response.status_code = refusal.http_status
-        return response

@@ -16,7 +16,6 @@ from backend.feedback.report.csv_table import to_csv
 from backend.feedback.report.definitions import DEFINITIONS, FEW, KINDS, MOST_VERSIONS
 from backend.feedback.report.statistics import PrelabelReport, make_report
 from backend.feedback.sums.project_sums import Step
-from backend.label_studio.files import LabelStudioFiles
 from backend.settings import Settings
 from backend.web.middleware.responses import attachment, json_response
 from backend.web.pages.html import html_page, is_for_people
@@ -68,7 +67,6 @@ class ReportRoutes:
         settings: what is served.
         annotations: what was read of annotations.
         forecasts: how many hours of annotation are left.
-        files: makes links to Label Studio.
         describe_learning: describes what a project has learned, to show it with the report.
     """
 
@@ -77,13 +75,11 @@ class ReportRoutes:
         settings: Settings,
         annotations: AnnotationStore,
         forecasts: ForecastStore,
-        files: LabelStudioFiles,
         describe_learning: Callable[[int], Json],
     ) -> None:
         self._has_key = settings.label_studio_api_key is not None
         self._annotations = annotations
         self._forecasts = forecasts
-        self._files = files
         self._describe_learning = describe_learning
 
     def blueprint(self) -> Blueprint:
@@ -110,7 +106,6 @@ class ReportRoutes:
             few=FEW,
             hours_left=self._forecasts.read(project),
             most_versions=MOST_VERSIONS,
-            url=self._files.task_url(project),
             no_key="" if self._has_key else _NO_KEY,
             learned=learned,
             learned_versions=learned_versions(report, learned["versions"]),

@@ -9,12 +9,11 @@ from flask import Blueprint, Response, request, url_for
 
 from backend.errors import BackendError, BadRequest
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.files import LabelStudioFiles
 from backend.settings import Settings
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
-from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, parse_row, parse_wording
-from backend.web.pages.html import html_page, is_for_people
+from backend.web.pages.forms import MAX_FORM_BYTES, parse_row, parse_wording
+from backend.web.pages.html import answer_action, html_page, is_for_people
 from backend.wording.wording_request import MAX_PICTURES, MAX_TRIALS
 from backend.wording.wording_runs import WordingRun, WordingRuns
 from clearclip_core import METHODS
@@ -39,14 +38,12 @@ class WordingRoutes:
         settings: what is served.
         runs: the trials of this process.
         client: Label Studio; None without a token.
-        files: makes links to Label Studio.
         body: reads the bodies of requests.
     """
 
     settings: Settings
     runs: WordingRuns
     client: LabelStudioClient | None
-    files: LabelStudioFiles
     body: BodyReader
 
     def blueprint(self) -> Blueprint:
@@ -67,22 +64,14 @@ class WordingRoutes:
 
     def start(self, project: int) -> Response:
         """Ask for a trial of words, or a check of the vocabulary."""
-        is_form = request.mimetype == FORM_TYPE
-        try:
-            asked = parse_wording(project, self.body.read(MAX_FORM_BYTES), is_form)
-            if self.client is None:
-                raise BadRequest(_NO_KEY)
-            run = self.runs.request(asked)
-        except BackendError as error:
-            if not is_form:
-                raise
-            return self._page(project, error)
-        address = url_for("words.show", project=project, run=run.id)
-        if is_form:
-            return see_other(address)
-        response = json_response(_describe(run), 202)
-        response.headers["Location"] = address
-        return response
+        return answer_action(
+            lambda is_form: self._start(project, is_form),
+            lambda run: see_other(url_for("words.show", project=project, run=run.id)),
+            lambda run: json_response(
+                _describe(run), 202, url_for("words.show", project=project, run=run.id)
+            ),
+            lambda error: self._page(project, error),
+        )
 
     def show(self, project: int, run: int) -> Response:
         """Answer with a trial: its progress, and its figures once it is done."""
@@ -91,30 +80,40 @@ class WordingRoutes:
 
     def use(self, project: int, run: int) -> Response:
         """Write the words of a trial into the project's label config."""
-        is_form = request.mimetype == FORM_TYPE
         found = self.runs.get(project, run)
-        try:
-            row = parse_row(self.body.read(MAX_FORM_BYTES), is_form)
-            if self.client is None:
-                raise BadRequest(_NO_KEY)
-            if found.report is None:
-                raise BadRequest(f"The trial {run} is {found.state}: it has no words to use.")
-            config = found.report.config_with(row)
-            self.client.replace_label_config(project, found.report.config, config)
-        except BackendError as error:
-            if not is_form:
-                raise
-            return self._run_page(found, error)
-        line = found.report.trials[row].line
-        return self._run_page(found, used=line) if is_form else json_response({"line": line})
+        return answer_action(
+            lambda is_form: self._use(found, is_form),
+            lambda line: self._run_page(found, used=line),
+            lambda line: json_response({"line": line}),
+            lambda error: self._run_page(found, error),
+        )
+
+    def _start(self, project: int, is_form: bool) -> WordingRun:
+        asked = parse_wording(project, self.body.read(MAX_FORM_BYTES), is_form)
+        self._required_client()
+        return self.runs.request(asked)
+
+    def _use(self, run: WordingRun, is_form: bool) -> str:
+        """Write the words of a row into the label config; return the line that it has now."""
+        row = parse_row(self.body.read(MAX_FORM_BYTES), is_form)
+        client = self._required_client()
+        if run.report is None:
+            raise BadRequest(f"The trial {run.id} is {run.state}: it has no words to use.")
+        config = run.report.config_with(row)
+        client.replace_label_config(run.asked.project, run.report.config, config)
+        return run.report.trials[row].line
+
+    def _required_client(self) -> LabelStudioClient:
+        if self.client is None:
+            raise BadRequest(_NO_KEY)
+        return self.client
 
     def _page(self, project: int, refusal: BackendError | None = None) -> Response:
         found = self.runs.list_runs(project)
         reports = [each.report for each in found if each.report is not None]
-        response = html_page(
+        return html_page(
             "words.html",
             project=project,
-            url=self.files.task_url(project),
             label=request.args.get("label", "")[:200],
             labels=reports[0].labels if reports else (),
             methods=list(METHODS),
@@ -125,22 +124,19 @@ class WordingRoutes:
             no_key="" if self.client is not None else _NO_KEY,
             refusal=refusal,
         )
-        return _with_status(response, refusal)
 
     def _run_page(
         self, run: WordingRun, refusal: BackendError | None = None, used: str = ""
     ) -> Response:
         report = run.report
-        response = html_page(
+        return html_page(
             "wording.html",
             run=_describe(run),
             trials=[report.trials[row["row"]] for row in report.rows] if report else [],
-            task_url=self.files.task_url,
             method=self.settings.method,
             refusal=refusal,
             used=used,
         )
-        return _with_status(response, refusal)
 
 
 def _describe(run: WordingRun, *, short: bool = False) -> Json:
@@ -159,9 +155,3 @@ def _describe(run: WordingRun, *, short: bool = False) -> Json:
     if not short:
         described["report"] = None if run.report is None else run.report.to_json()
     return described
-
-
-def _with_status(response: Response, refusal: BackendError | None) -> Response:
-    if refusal is not None:
-        response.status_code = refusal.http_status
-    return response

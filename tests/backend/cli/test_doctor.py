@@ -191,6 +191,7 @@ def test_a_token_that_is_refused(studio_url: str, label_studio: LabelStudio) -> 
     label_studio.token = "another"
     findings = found(studio_url)
     assert ill(findings) == ["token"]
+    assert "Copy it again from Account & Settings" in findings["token"].advice
     assert "API Tokens Settings" in findings["token"].advice
 
 

@@ -12,6 +12,7 @@ import pytest
 from filelock import FileLock
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.pool import QueuePool
 
 from backend.database import database
 from backend.database.database import LOCK, Database
@@ -99,6 +100,34 @@ def test_a_database_that_is_up_to_date_is_opened_beside_one_who_writes(url: str)
         assert reader.revision() == revisions()[-1]
     reader.close()
     writer.database.close()
+
+
+def test_a_reader_waits_for_no_writers_however_many_of_them_wait(tmp_path: Path) -> None:
+    store = Database(f"sqlite:///{tmp_path}/store.db")
+    pool = store._open_engine().pool
+    assert isinstance(pool, QueuePool)
+    has_read = threading.Event()
+
+    def write() -> None:
+        with store.write():
+            pass
+
+    def read() -> None:
+        with store.read() as connection:
+            connection.execute(text("SELECT 1"))
+        has_read.set()
+
+    threads = [*(threading.Thread(target=write) for _ in range(20)), threading.Thread(target=read)]
+    with store.write():
+        for writer in threads[:-1]:
+            writer.start()
+        while pool.checkedout() < 15:  # SQLAlchemy's own limit
+            time.sleep(0.001)
+        threads[-1].start()
+        assert has_read.wait(5)
+    for thread in threads:
+        thread.join()
+    store.close()
 
 
 def test_a_user_who_may_not_make_tables_works_with_an_upgraded_database(

@@ -66,6 +66,21 @@ def test_titles_are_read_again_only_while_somebody_looks(
     assert len(server.asked) == 2, "not at each look"
 
 
+def test_a_project_that_is_new_has_its_title_soon_and_one_that_is_gone_is_not_asked_for(
+    studio: FakeStudio, server: LocalServer, clock: Clock
+) -> None:
+    titles = made(server, clock)
+    titles.check()
+    studio.titles[13] = "New"
+    for _ in range(4):
+        clock.now += 2
+        assert titles.name(99) == "Project 99", "which was deleted"
+        titles.name(13)
+        titles.check()
+    assert titles.name(13) == "New (13)"
+    assert len(server.asked) == 2, "once for both of them"
+
+
 @pytest.mark.parametrize("status", [401, 503])
 def test_where_they_cannot_be_read_projects_have_numbers(
     studio: FakeStudio, server: LocalServer, clock: Clock, status: int

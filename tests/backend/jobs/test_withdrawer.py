@@ -227,6 +227,17 @@ def test_the_command_tells_and_does_the_same(
     assert "0 predictions deleted, 1 tasks keep theirs.\nKept: 2" in again.stdout
 
 
-def test_the_command_refuses_in_one_sentence(withdraw: Callable[..., Result]) -> None:
+def test_the_command_refuses_in_one_sentence(
+    withdraw: Callable[..., Result], store: JobStore, studio: FakeStudio
+) -> None:
     result = withdraw("--job", "9")
     assert (result.exit_code, result.stderr) == (1, "Error: There is no job 9.\n")
+    studio.add(1, "v2", created=time.time())  # of another run, which this one has skipped
+    job = store.start_job(7)
+    store.lease_job("me")
+    store.advance(job.id, "me", version="v2", total=1, skipped=1)
+    store.finish(job.id, "me")
+    for more in ((), ("--dry-run",)):
+        result = withdraw("--job", str(job.id), *more)
+        said = (result.exit_code, result.stderr)
+        assert said == (1, f"Error: Job {job.id} has written no predictions.\n")

@@ -1,4 +1,4 @@
-"""Every failure is one sentence, in JSON."""
+"""Every failure is one sentence, in JSON; a browser gets a page with it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from tests.backend.fakes.colour_segmenter import (
     brush_config,
 )
+from tests.backend.web.pages.browser import PEOPLE, Page
 from tests.backend.web.requests_to_app import RED, error_of, failing_engine, make_app, predict_body
 
 
@@ -19,6 +20,17 @@ def test_unknown_routes_and_methods_are_json_too(client: FlaskClient) -> None:
     assert client.get("/nope").status_code == 404
     assert client.get("/predict").status_code == 405
     error_of(client.get("/nope"))
+
+
+def test_a_person_gets_a_page_that_leads_back(client: FlaskClient) -> None:
+    told = {"/jobs/999": "There is no job 999.", "/nope": "Not Found: GET /nope"}
+    for path, sentence in told.items():
+        response = client.get(path, headers=PEOPLE)
+        assert response.status_code == 404
+        page = Page(response)
+        assert sentence in page.text
+        assert "/" in [link["href"] for link in page.all("a")]
+        assert error_of(client.get(path)) == sentence
 
 
 def test_an_unexpected_error_shows_no_traceback(

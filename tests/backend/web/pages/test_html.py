@@ -33,9 +33,29 @@ def test_the_policy_lets_only_the_pages_own_script_run(dashboard: Dashboard) -> 
     assert "frame-ancestors 'none'" in policy
     (nonce,) = set(re.findall(r"'nonce-([\w-]+)'", policy))
     page = Page(first)
-    assert [element["nonce"] for element in page.all("script") + page.all("style")] == [nonce] * 2
+    assert {element["nonce"] for element in page.all("script") + page.all("style")} == {nonce}
     assert nonce not in second.headers["Content-Security-Policy"]
     assert first.headers["Cache-Control"] == "no-store"
+
+
+def test_each_page_of_a_project_leads_to_its_others_and_back(dashboard: Dashboard) -> None:
+    pages = ("report", "words", "label-errors", "agreement", "gate", "learning")
+    addresses = {f"/projects/7/{page}" for page in pages} | {"/datasets?project=7"}
+    for address in addresses:
+        links = {link["href"] for link in dashboard.page(address).all("a")}
+        assert addresses - {address} | {"/", "http://studio:8080/projects/7/data"} <= links
+        assert address not in links, "nobody goes where one is"
+
+
+def test_each_page_that_has_a_question_asks_it(dashboard: Dashboard) -> None:
+    """The question stands in the form; the script of all pages puts it."""
+    started(dashboard, done=1, total=2)
+    for path in ("/", "/jobs/1"):
+        page = dashboard.page(path)
+        assert [form["data-confirm"] for form in page.all("form") if "data-confirm" in form] == [
+            "Cancel job 1? Its predictions so far stay."
+        ]
+        assert "if (question && !confirm(question)) event.preventDefault();" in page.text
 
 
 def test_what_comes_from_outside_is_text(dashboard: Dashboard) -> None:
@@ -56,6 +76,6 @@ def test_what_comes_from_outside_is_text(dashboard: Dashboard) -> None:
     ):
         assert "alert(1)" in page.text
         assert page.all("img") == []
-        assert len(page.all("script")) <= 1
+        assert all(script.get("nonce") for script in page.all("script"))
         for link in page.all("a"):
             assert str(link["href"]).startswith(("http://studio:8080", "/", "#"))
