@@ -9,6 +9,7 @@ from flask import Flask, Response, g, request
 from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException
 
+from backend.database.causes import cause_of
 from backend.database.database import error_message
 from backend.errors import BackendError, Busy, DatabaseAway, TooManyGuesses, Unauthorized
 from backend.web.middleware.responses import json_response
@@ -41,11 +42,9 @@ def _answer_backend_error(error: BackendError) -> Response:
 
 
 def _answer_database_error(error: OperationalError) -> Response:
-    """Answer that the database is away or locked, which nobody has to look for in a traceback."""
-    log.warning("The database does not answer: %s", error_message(error))
-    return _answer_backend_error(
-        DatabaseAway("The database is locked or away: try again in a moment.")
-    )
+    """Answer why the database could not be used, so that nobody has to look in a traceback."""
+    log.warning("The database could not be used: %s", error_message(error))
+    return _answer_backend_error(DatabaseAway(f"{cause_of(error)}: try again once that is over."))
 
 
 def _answer_http_error(error: HTTPException) -> Response:
