@@ -24,7 +24,7 @@
     ├── GateClosed              409   the acceptance gate lets nothing pass, or is not closed
     ├── LearningRefused         409   a project is pinned, or has nothing to learn or go back to
     ├── DatabaseInUse           409   a database that a backend works with cannot be restored
-    ├── DatabaseAway            503   another program locks the database, or it cannot be reached
+    ├── DatabaseAway            503   the database cannot be used now; the message says why
     ├── DatabaseTooNew          424   a newer version of the backend has upgraded the database
     ├── DatasetError            422   a data set, or a part of one, cannot be read or written
     ├── StudioUnreachable       424   Label Studio's API does not answer, or another in its place
@@ -211,7 +211,7 @@ class DatabaseInUse(BackendError):
 
 
 class DatabaseAway(BackendError):
-    """The database is locked by another program, or cannot be reached."""
+    """The database cannot be used now: the message says why, as far as that is known."""
 
     http_status = 503
     code = "DatabaseAway"

@@ -6,18 +6,15 @@ import logging
 import threading
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from sqlalchemy.exc import OperationalError
 
+from backend.database.causes import cause_of
+from backend.database.database import error_message
 from backend.errors import BackendError
 
 log = logging.getLogger(__name__)
-
-#: Why a run failed that had the database's error, such as that it is away, or its disk full.
-_DATABASE_FAILED: Final = (
-    "The database could not be used, see the backend's log: start it again once it can."
-)
 
 RunState = Literal["queued", "running", "done", "failed"]
 
@@ -118,8 +115,9 @@ class RunQueue(Generic[AnyRun]):
         except self._told as error:
             self.change(run, state="failed", reason=str(error))
         except OperationalError as error:
-            log.warning("%s has failed: %s", self._what, str(error.orig).strip())
-            self.change(run, state="failed", reason=_DATABASE_FAILED)
+            log.warning("%s has failed: %s", self._what, error_message(error))
+            reason = f"{cause_of(error)}: start it again once that is over."
+            self.change(run, state="failed", reason=reason)
         except Exception as error:
             log.exception("%s has failed", self._what)
             reason = f"Unexpected {type(error).__name__}: see the backend's log."

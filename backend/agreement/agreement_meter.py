@@ -26,6 +26,7 @@ from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
+from backend.label_studio.unreadable_tasks import UnreadableTasks
 from backend.project_runs import Advance
 from clearclip_core.agreement.krippendorff import BinaryValues
 from clearclip_core.agreement.label_agreement import LabelAgreement, PairAgreement
@@ -62,17 +63,17 @@ class AgreementMeter:
         Raises:
             LabelConfigError: the project has nothing that is drawn.
             StudioRefused: there is no such project for this token.
-            StudioUnreachable: Label Studio does not answer.
+            StudioUnreachable: Label Studio does not answer, see `UnreadableTasks`.
             ValueError: no task has annotations of several people that can be compared.
         """
         began = time.perf_counter()
         config = parse_label_config(self.client.label_config(project))
         names = self._names()  # now: after hours of work nothing is lost where they are away
         sums = _Sums()
-        wanted = TaskFilter(min_annotations=2)
+        wanted, unreadable = TaskFilter(min_annotations=2), UnreadableTasks(self.client, project)
         total = self.client.count(project, wanted)
         for done, task in enumerate(self.client.all_tasks(project, wanted), 1):
-            self._compare(task, config, sums)
+            self._compare(task, config, sums, unreadable)
             advance(done, max(done, total))
         if not sums.pictures:
             raise ValueError(_nothing_compared(sums.left_out))
@@ -92,7 +93,9 @@ class AgreementMeter:
             sums.left_out_count,
         )
 
-    def _compare(self, task: Task, config: LabelConfig, sums: _Sums) -> None:
+    def _compare(
+        self, task: Task, config: LabelConfig, sums: _Sums, unreadable: UnreadableTasks
+    ) -> None:
         """Add the images of a task; a task with one that cannot be compared is left out."""
         number = int(task.id or 0)
         try:
@@ -103,6 +106,9 @@ class AgreementMeter:
             compared = [_Compared.of(image) for image in images]
         except LEAVE_OUT as error:
             sums.leave_out(number, str(error))
+            return
+        except StudioUnreachable as error:
+            sums.leave_out(number, unreadable.reason(error))
             return
         if compared:
             sums.tasks += 1

@@ -73,9 +73,16 @@ class MaskStore:
             StudioRefused: the token may not write there.
             StudioUnreachable: Label Studio does not answer.
         """
+        unread: dict[int, str] = {}
         for task in results:
             if task in replaced:
-                self._remove(task)
+                try:
+                    self._remove(task)
+                except BadRequest as error:
+                    unread[task] = str(error)
+        return unread | self._write({t: each for t, each in results.items() if t not in unread})
+
+    def _write(self, results: Mapping[int, Result]) -> dict[int, str]:
         if self._predicts:
             entries = {task: self._prediction(result) for task, result in results.items()}
             return self._client.write(self._project, self._version, entries)

@@ -22,12 +22,12 @@ class TaskPrediction:
     Attributes:
         id: its own; 0 where an exported file does not say.
         version: its ``model_version``.
-        result: its regions, as they came.
+        result: its regions, as they came; none where nobody has asked for them.
     """
 
     id: int
     version: str
-    result: Sequence[Any] = field(repr=False)
+    result: Sequence[Any] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -108,12 +109,20 @@ class ProjectTasks:
         annotations = self._client.contents.annotations(found.id) if found.annotations else []
         began = any(each.prediction is not None for each in annotations)
         predictions: tuple[TaskPrediction, ...] = ()
-        if found.predictions and (began or self._with_predictions):
-            predictions = tuple(
-                TaskPrediction(id_, each.version, each.result)
-                for id_, each in self._client.contents.predictions(found.id).items()
-            )
+        counts = self._with_predictions and not annotations
+        if found.predictions and (began or counts):
+            predictions = self._predictions(found.id, with_newest=counts)
         return TaskRecord(task, tuple(annotations), predictions)
+
+    def _predictions(self, task: int, with_newest: bool) -> tuple[TaskPrediction, ...]:
+        """Read the predictions of a task, with the regions of the newest one or of none."""
+        stored = self._client.stored(task)
+        found = [TaskPrediction(each.id, each.version) for each in stored]
+        if found and with_newest:
+            newest = self._client.prediction(found[-1].id)
+            if newest is not None:
+                found[-1] = replace(found[-1], result=newest.result)
+        return tuple(found)
 
 
 class ExportedTasks:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
-from backend.errors import LabelConfigError, StudioRefused
+from backend.errors import BadRequest, LabelConfigError, StudioRefused
 from backend.jobs.job_store import JobStore
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
@@ -93,11 +93,19 @@ class PredictionDelivery:
         predictions = {item.task: item.prediction for item in items}
         begun = {item.task: item.begun for item in items}
         wanted = TaskFilter(ids=tuple(predictions), min_predictions=1)
+        refused: dict[int, str] = {}
         for task in self._client.tasks(project, wanted):
             task_id = int(task.id or 0)
-            if any(stored.created > begun[task_id] for stored in self._client.stored(task_id)):
+            try:
+                stored = self._client.stored(task_id)
+            except BadRequest as error:
+                refused[task_id] = str(error)
                 del predictions[task_id]
-        for task_id, reason in self._client.write(project, version, predictions).items():
+                continue
+            if any(each.created > begun[task_id] for each in stored):
+                del predictions[task_id]
+        refused |= self._client.write(project, version, predictions)
+        for task_id, reason in refused.items():
             log.warning("Task %d has no prediction: %s", task_id, reason)
             self._failures.add([(task_id, reason)], project=project)
 

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from backend.database.database import Database, error_message
 from backend.database.leases import LeaseLost
-from backend.errors import LabelConfigError, StudioRefused
+from backend.errors import BadRequest, LabelConfigError, StudioRefused
 from backend.inference.image_request import Priority
 from backend.jobs.chunk import ChunkResult, chunk_sizes, predict_and_write
 from backend.jobs.database_outages import DatabaseOutages
@@ -298,12 +298,19 @@ class Prelabeler:
             for task in tasks:
                 if halt.is_set():
                     return
-                stored = self._client.stored(task)
-                for double in [each for each in stored if each.version == job.version][1:]:
-                    log.info("Task %s had a second prediction, which is removed", task)
-                    self._client.delete(double.id)
+                self._remove_duplicates_of(task, job.version)
             if halt.is_set():
                 return
+
+    def _remove_duplicates_of(self, task: int, version: str) -> None:
+        try:
+            stored = self._client.stored(task)
+        except BadRequest as error:
+            log.warning("Task %d may have a prediction twice: %s", task, error)
+            return
+        for double in [each for each in stored if each.version == version][1:]:
+            log.info("Task %d had a second prediction, which is removed", task)
+            self._client.delete(double.id)
 
     def _spec(self, job: Job) -> PredictionSpec:
         """Return what to predict, by the version that the job has started with where it can."""

@@ -7,17 +7,20 @@ that were stored while the job ran.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
-from backend.errors import StudioRefused
+from backend.errors import BadRequest, StudioRefused
 from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.task_filter import TaskFilter
+
+log = logging.getLogger(__name__)
 
 #: By how much the clocks of Label Studio and of the database may differ, in seconds.
 _CLOCKS_DIFFER_S: Final = 60.0
@@ -142,10 +145,13 @@ class Withdrawer:
         """Delete the predictions of a job for a task; return whether there were any."""
         first = (of.started or of.created) - _CLOCKS_DIFFER_S
         last = (of.finished or of.updated) + _CLOCKS_DIFFER_S
+        try:
+            stored = self._client.stored(task)
+        except BadRequest as error:
+            log.warning("Task %d keeps its predictions: %s", task, error)
+            return False
         found = [
-            each
-            for each in self._client.stored(task)
-            if each.version == of.version and first <= each.created <= last
+            each for each in stored if each.version == of.version and first <= each.created <= last
         ]
         for each in found:
             self._client.delete(each.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from backend.errors import BadRequest, DataKeyError
+from backend.errors import BadRequest, DataKeyError, StudioUnreachable
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import ImageTag, LabelConfig
@@ -13,6 +13,7 @@ from backend.label_studio.label_maps import draw_label_map
 from backend.label_studio.records import Annotation
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
+from backend.label_studio.unreadable_tasks import UnreadableTasks
 from clearclip_core import RGBArray
 from clearclip_core.images.label_maps import Truth
 
@@ -72,20 +73,24 @@ def list_images(
         client: Label Studio.
         project: id of the project.
         config: its label config.
-        leave_out: is told of a task whose annotations are too large to be read, and why.
+        leave_out: is told of a task whose annotations cannot be read, and why.
 
     Yields:
         Each image of each annotation, in the order of the tasks.
 
     Raises:
         StudioRefused: there is no such project for this token.
-        StudioUnreachable: Label Studio does not answer.
+        StudioUnreachable: Label Studio does not answer, see `UnreadableTasks`.
     """
+    unreadable = UnreadableTasks(client, project)
     for task in client.all_tasks(project, TaskFilter(labeled=True)):
         try:
             annotations = client.contents.annotations(int(task.id or 0))
         except BadRequest as error:
             leave_out(task, str(error))
+            continue
+        except StudioUnreachable as error:
+            leave_out(task, unreadable.reason(error))
             continue
         for annotation in annotations:
             if annotation.skipped:

@@ -33,7 +33,7 @@ class Suspicion:
         score: how far its disagreement is from what is usual for the label, 0 and more.
         is_set_aside: whether learning sets it aside.
         preview: the place in the annotation, as a data URL; "" where the annotation was changed
-            while the review ran, or its image can be read no more.
+            while the review ran, or it or its image can be read no more.
         suggestion: the place by the scores, as a data URL; "" as for `preview`.
     """
 

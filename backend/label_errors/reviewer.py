@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final
 
+from backend.errors import StudioUnreachable
 from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.version_fitter import LabelEmbeddings, digests_of
 from backend.feedback.learning.version_registry import VersionRegistry
@@ -22,6 +24,7 @@ from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.records import Annotation
 from backend.label_studio.requests import Task
 from backend.label_studio.score_options import score_options
 from backend.label_studio.task_filter import TaskFilter
@@ -32,6 +35,8 @@ from clearclip_core.adaptation.held_out import HeldOutAdaptations, fit_held_out
 from clearclip_core.images.label_maps import Truth
 from clearclip_core.label_errors.disagreement import Disagreement, find_disagreements
 from clearclip_core.label_errors.ranking import Ranked, rank
+
+log = logging.getLogger(__name__)
 
 #: The share of the annotated images that is listed, and the least and the most of them.
 LISTED_SHARE: Final = 0.1
@@ -75,7 +80,7 @@ class Reviewer:
             LabelConfigError: the project has nothing that is drawn.
             ModelUnavailable: the model has failed to load, or the engine has stopped.
             StudioRefused: there is no such project for this token.
-            StudioUnreachable: Label Studio does not answer.
+            StudioUnreachable: Label Studio does not answer, see `UnreadableTasks`.
             ValueError: no annotated image can be read.
         """
         config = parse_label_config(self.client.label_config(project))
@@ -101,6 +106,7 @@ class _Review:
     config: LabelConfig
     advance: Advance
     left_out: dict[int, str] = field(default_factory=dict)
+    is_studio_away: bool = False
 
     def report(self) -> ReviewReport:
         began = time.perf_counter()
@@ -192,6 +198,20 @@ class _Review:
     def _leave_out(self, task: Task, reason: str) -> None:
         self.left_out[int(task.id or 0)] = reason
 
+    def _read_again(self, annotation: Annotation) -> Annotation | None:
+        """Read an annotation as it is now; None where it is gone, or Label Studio went away.
+
+        What took hours to find does without its pictures then, and none is waited for again.
+        """
+        if self.is_studio_away:
+            return None
+        try:
+            return self.reviewer.client.annotation(annotation.id)
+        except StudioUnreachable as error:
+            log.warning("Project %d: suspicions have no pictures: %s", self.project, error)
+            self.is_studio_away = True
+            return None
+
     def _suspicion(
         self, image: AnnotatedImage, ranked: Ranked, held_out: HeldOutAdaptations, aside: set[int]
     ) -> Suspicion:
@@ -209,7 +229,7 @@ class _Review:
             ranked.score,
             image.annotation.id in aside,
         )
-        annotation = self.reviewer.client.annotation(image.annotation.id)
+        annotation = self._read_again(image.annotation)
         if annotation is None or annotation.updated != image.annotation.updated:
             return made
         seen = self._look(replace(image, annotation=annotation), held_out)

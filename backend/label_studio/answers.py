@@ -6,6 +6,7 @@ SDK checks no types: of ``{}`` it makes a project whose label config is None.
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import datetime
 from typing import Any, Final
@@ -13,7 +14,9 @@ from typing import Any, Final
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from backend.errors import BadRequest
+from backend.errors import BadRequest, PayloadTooLarge
+from backend.label_studio.json_shapes import Items, Whole
+from backend.label_studio.json_stream import parse_chunks
 
 #: Bytes of one annotation or prediction: parsing JSON stalls all threads, for a second where it has
 #: this size. A hundred painted regions of a large photograph have a tenth of it.
@@ -23,6 +26,16 @@ _OF_REGIONS: Final = re.compile(r".*/api/(annotations|predictions)/\d+/?")
 #: Bytes of all annotations of one task, which Label Studio sends together.
 _MAX_BYTES_OF_TASK: Final = 256 << 20
 _OF_TASK: Final = re.compile(r".*/api/tasks/\d+/annotations/?")
+
+#: What is built of a list of predictions. Label Studio sends all of a task together, with their
+#: regions and without pages: a prediction of each version that there ever was.
+_PREDICTION_ROWS: Final = Items(
+    {"id": Whole.KEPT, "model_version": Whole.KEPT, "created_at": Whole.KEPT}
+)
+_OF_PREDICTIONS: Final = re.compile(r".*/api/predictions/?")
+
+#: Bytes of such a list that are parsed at a time.
+_CHUNK: Final = 1 << 16
 
 #: Headers of the bytes that an answer is sent as.
 _OF_THE_WIRE: Final = ("content-encoding", "content-length", "transfer-encoding")
@@ -134,33 +147,57 @@ _ANSWERS: Final = [
 def read_answer(response: httpx.Response) -> httpx.Response:
     """Read an answer that is a stream; annotations, and one prediction, within limits.
 
+    Of a list of predictions only what `_PREDICTION_ROWS` names is kept.
+
     Returns:
         The answer with its content.
 
     Raises:
-        BadRequest: it is an annotation or a prediction, or holds the annotations of a task, and is
-            too large to be read.
+        BadRequest: it is an annotation or a prediction, or holds the annotations or predictions of
+            a task, and is too large to be read.
+        ForeignAnswerError: it should be a list of predictions, and is no JSON.
         httpx.HTTPError: the connection has ended, or the content is damaged.
     """
     path = response.request.url.path
     if _OF_REGIONS.fullmatch(path):
-        whose, limit = "regions", _MAX_BYTES
+        content = _read_within(_MAX_BYTES, response, "regions")
     elif _OF_TASK.fullmatch(path):
-        whose, limit = "annotations", _MAX_BYTES_OF_TASK
+        content = _read_within(_MAX_BYTES_OF_TASK, response, "annotations")
+    elif _OF_PREDICTIONS.fullmatch(path) and response.is_success and _is_get(response):
+        content = _read_prediction_rows(response)
     else:
         response.read()
         return response
+    # Those of the answer are of the bytes on the wire, which may be compressed.
+    headers = [each for each in response.headers.multi_items() if each[0] not in _OF_THE_WIRE]
+    return httpx.Response(
+        response.status_code, headers=headers, content=content, request=response.request
+    )
+
+
+def _is_get(response: httpx.Response) -> bool:
+    return response.request.method == "GET"
+
+
+def _read_within(limit: int, response: httpx.Response, whose: str) -> bytes:
     parts, size = [], 0
     for part in response.iter_bytes():
         parts.append(part)
         size += len(part)
         if size > limit:
             raise BadRequest(f"Its {whose} take more than {limit >> 20} MB of JSON.")
-    # Those of the answer are of the bytes on the wire, which may be compressed.
-    headers = [each for each in response.headers.multi_items() if each[0] not in _OF_THE_WIRE]
-    return httpx.Response(
-        response.status_code, headers=headers, content=b"".join(parts), request=response.request
-    )
+    return b"".join(parts)
+
+
+def _read_prediction_rows(response: httpx.Response) -> bytes:
+    """Read a list of predictions and leave their regions out, in little memory."""
+    try:
+        rows = parse_chunks(response.iter_bytes(_CHUNK), _PREDICTION_ROWS)
+    except PayloadTooLarge:
+        raise BadRequest("Its predictions have too many values to be read.") from None
+    except BadRequest:
+        raise _no_json(response) from None
+    return json.dumps(rows.value).encode()
 
 
 def check_answer(response: httpx.Response) -> None:
@@ -187,10 +224,14 @@ def _read_json(response: httpx.Response) -> Any:
     try:
         return response.json()
     except (ValueError, RecursionError):
-        raise ForeignAnswerError(
-            f"answers HTTP {response.status_code} with what is no JSON: it may be a login or "
-            "maintenance page, or LABEL_STUDIO_URL may be the address of something else"
-        ) from None
+        raise _no_json(response) from None
+
+
+def _no_json(response: httpx.Response) -> ForeignAnswerError:
+    return ForeignAnswerError(
+        f"answers HTTP {response.status_code} with what is no JSON: it may be a login or "
+        "maintenance page, or LABEL_STUDIO_URL may be the address of something else"
+    )
 
 
 def _check(kind: TypeAdapter[Any], answer: Any, response: httpx.Response) -> None:

@@ -60,7 +60,7 @@ class LabelStudioClient:
 
     Attributes:
         changes: lists what has changed.
-        contents: reads the annotations and predictions of tasks.
+        contents: reads the annotations of tasks.
         annotation_writer: stores annotations.
         scores: reads the scores that tasks are sorted by.
         views: makes views of the data manager.
@@ -322,6 +322,7 @@ class LabelStudioClient:
         """List the predictions of a task, the oldest first; none where the task is gone.
 
         Raises:
+            BadRequest: they have too many values to be read.
             StudioRefused: the token may not see them.
             StudioUnreachable: Label Studio does not answer.
         """
@@ -368,6 +369,7 @@ class LabelStudioClient:
         """Return the regions of one prediction; None where it is gone.
 
         Raises:
+            BadRequest: they are too large to be read.
             StudioRefused: the token may not see it.
             StudioUnreachable: Label Studio does not answer.
         """

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import BinaryIO, Final
 
 import ijson
@@ -24,7 +25,7 @@ from backend.label_studio.json_texts import (
     replace_lone_surrogates,
 )
 
-#: Bytes that are parsed at a time.
+#: Bytes of a file that are parsed at a time.
 _CHUNK: Final = 1 << 16
 #: Bytes of the longest number. ijson reads one from its beginning with each chunk.
 _LONGEST_NUMBER: Final = 1 << 16
@@ -40,30 +41,52 @@ _MORE_NUMBERS: Final = re.compile(rb"[-+.0-9eE,\s]*")
 
 
 def parse_stream(body: BinaryIO, shape: Shape) -> Parsed:
-    """Parse a body of JSON from its beginning, and build what a shape asks for.
+    """Parse a file of JSON from its beginning, and build what a shape asks for.
+
+    See `parse_chunks`.
 
     Args:
-        body: bytes of UTF-8 that can be read again from the beginning.
+        body: a file of UTF-8.
+        shape: what is built.
+    """
+    body.seek(0)
+    return parse_chunks(iter(partial(body.read, _CHUNK), b""), shape)
+
+
+def parse_chunks(chunks: Iterable[bytes], shape: Shape) -> Parsed:
+    """Parse JSON that arrives in chunks, and build what a shape asks for.
+
+    Args:
+        chunks: bytes of UTF-8, at most about 64 kB at a time: no other thread runs meanwhile.
         shape: what is built; the rest is skipped, and need not even be right.
 
     Raises:
         BadRequest: it is no JSON, or too deeply nested.
         PayloadTooLarge: it has too many items or values, or would take too much memory.
     """
+    beginning = bytearray()
+
+    def watched() -> Iterator[bytes]:
+        for chunk in chunks:
+            if len(beginning) <= _SMALL:
+                beginning.extend(chunk)
+            yield chunk
+
+    arriving = watched()
     try:
-        return _Parser(shape).parse(body)
+        return _Parser(shape).parse(arriving)
     except (ijson.JSONError, ValueError):
-        return _parse_small(body, shape)
+        while len(beginning) <= _SMALL and next(arriving, b""):
+            pass
+        return _parse_small(bytes(beginning), shape)
 
 
-def _parse_small(body: BinaryIO, shape: Shape) -> Parsed:
+def _parse_small(body: bytes, shape: Shape) -> Parsed:
     """Parse with Python's own parser, which knows NaN, Infinity and numbers of any size."""
-    body.seek(0)
-    text = body.read(_SMALL + 1)
     try:
-        if len(text) > _SMALL:
+        if len(body) > _SMALL:
             raise ValueError
-        value = json.loads(text)
+        value = json.loads(body)
     except (ValueError, RecursionError):
         raise BadRequest("Expected a body of JSON, but got something else.") from None
     return select(value, shape)
@@ -83,10 +106,9 @@ class _Parser:
         self._text: PartialText | None = None
         self._number_bytes = 0
 
-    def parse(self, body: BinaryIO) -> Parsed:
+    def parse(self, chunks: Iterable[bytes]) -> Parsed:
         selector = self._selector
-        body.seek(0)
-        while chunk := body.read(_CHUNK):
+        for chunk in chunks:
             selector.bytes_read += len(chunk)
             before = selector.events
             for part in self._parts(chunk):

@@ -1,4 +1,4 @@
-"""Read the predictions of a task as Label Studio lists them."""
+"""Read which predictions a task has, as Label Studio lists them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from backend.label_studio.connection import NO_RETRIES, Connection
 
 
 def read_prediction_rows(connection: Connection, task: int) -> list[Any]:
-    """Read the predictions of a task, the oldest first; none where the task is gone.
+    """Read the predictions of a task without their regions, the oldest first.
 
-    Label Studio answers a list of predictions with HTTP 400, not 404, where no task has the id that
-    chooses them: it is a choice that a filter does not know.
+    There are none where the task is gone. Label Studio answers a list of predictions with HTTP 400,
+    not 404, where no task has the id that chooses them: it is a choice that a filter does not know.
 
     Args:
         connection: calls the API.
         task: its id.
 
     Returns:
-        The rows as the SDK has read them.
+        The rows as the SDK has read them: ``id``, ``model_version``, ``created_at``.
 
     Raises:
+        BadRequest: they have too many values to be read.
         StudioRefused: the token may not see them.
         StudioUnreachable: Label Studio does not answer.
     """

@@ -1,14 +1,13 @@
-"""Read the annotations and predictions of one task."""
+"""Read the annotations of one task."""
 
 from __future__ import annotations
 
 from backend.label_studio.connection import NO_RETRIES, Connection
-from backend.label_studio.prediction_rows import read_prediction_rows
-from backend.label_studio.records import Annotation, PredictionRegions, read_annotation
+from backend.label_studio.records import Annotation, read_annotation
 
 
 class TaskContents:
-    """Reads what people and models have said about tasks of one Label Studio.
+    """Reads what people have said about tasks of one Label Studio.
 
     Args:
         connection: calls the API.
@@ -29,19 +28,3 @@ class TaskContents:
             lambda sdk: sdk.annotations.list(id=task, request_options=NO_RETRIES)
         )
         return [read_annotation(each) for each in found or () if each.id is not None]
-
-    def predictions(self, task: int) -> dict[int, PredictionRegions]:
-        """Return the predictions of a task with their regions, the oldest first, by their ids.
-
-        A deleted task has none.
-
-        Raises:
-            StudioRefused: the token may not see it.
-            StudioUnreachable: Label Studio does not answer.
-        """
-        return {
-            each.id: PredictionRegions(
-                each.model_version or "", each.result if isinstance(each.result, list) else ()
-            )
-            for each in read_prediction_rows(self._connection, task)
-        }

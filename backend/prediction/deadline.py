@@ -26,6 +26,7 @@ from backend.prediction.task_runner import Outcome, QueuedTask, TaskRunner, Work
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Key = TypeVar("Key", str, int)
 
 #: Bytes of the tasks that no request waits for any more, at most about so many: see `_size`.
 _MOST_LATE_BYTES: Final = 256 << 20
@@ -80,7 +81,7 @@ class DeadlineRunner(TaskRunner):
             return self.run_until(deadline_s, tasks, version, project, work, is_gone=is_gone)
         except SQLAlchemyError as error:
             _log_outage(error)
-            return self._run_unkept(tasks, project, work, end)
+            return self._run_unkept(tasks, project, work, end, is_gone)
 
     def run_opened(
         self, task: Task, version: str, project: int | None, work: Work, waited_s: float = 0.0
@@ -198,19 +199,26 @@ class DeadlineRunner(TaskRunner):
             )
 
     def _run_unkept(
-        self, tasks: Sequence[Task], project: int | None, work: Work, end: float
+        self,
+        tasks: Sequence[Task],
+        project: int | None,
+        work: Work,
+        end: float,
+        is_gone: Callable[[], bool],
     ) -> list[Outcome]:
         """Run tasks without the outbox until the monotonic time is `end`; return their outcomes.
 
-        A prediction that is late would be lost, so that tasks which still wait then are dropped:
-        Label Studio asks for them again.
+        A prediction that is late, or whose client has gone, would be lost, so that tasks which
+        still wait then are dropped: Label Studio asks for them again.
         """
-        queued = [QueuedTask(task, project, work) for task in tasks]
-        self._enqueue(queued)
-        wait([each.outcome for each in queued], max(0.0, end - time.monotonic()))
-        with self._lock:
-            self._remove_waiting(queued)
-        return [each.outcome.result() if each.outcome.done() else Outcome([]) for each in queued]
+        queued = dict(enumerate(QueuedTask(task, project, work) for task in tasks))
+        self._enqueue(queued.values())
+        try:
+            done = _wait_for_outcomes(queued, end, is_gone)
+        finally:
+            with self._lock:
+                self._remove_waiting(queued.values())
+        return [done.get(number, Outcome([])) for number in queued]
 
     def _remove_waiting(self, queued: Iterable[QueuedTask]) -> list[QueuedTask]:
         """Remove those of some tasks that have not begun, and return them.
@@ -320,8 +328,8 @@ def _log_outage(error: SQLAlchemyError) -> None:
 
 
 def _wait_for_outcomes(
-    queued: Mapping[str, QueuedTask], end: float, is_gone: Callable[[], bool]
-) -> dict[str, Outcome]:
+    queued: Mapping[Key, QueuedTask], end: float, is_gone: Callable[[], bool]
+) -> dict[Key, Outcome]:
     """Wait until tasks are done, the monotonic time is `end`, or nobody reads their outcomes.
 
     Returns those there are, by key. An error that is no fault of one task is raised.

@@ -69,23 +69,57 @@ def store(database: Database) -> JobStore:
     return JobStore(database)
 
 
+@dataclass(frozen=True)
+class Postgres:
+    """A PostgreSQL on 127.0.0.1, which a test may stop for a while.
+
+    Attributes:
+        folder: where it has its data.
+        port: the port at which it listens.
+        user: as whom it runs; None: as this process.
+    """
+
+    folder: Path
+    port: int
+    user: str | None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -F"
+        self._control("-l", str(self.folder / "log"), "-o", options, "start")
+
+    def stop(self) -> None:
+        """Stop it as an administrator does: it ends all connections."""
+        self._control("-m", "fast", "stop")
+
+    def make_url(self, name: str) -> str:
+        """Make an empty place in it, and return its URL."""
+        return _create(self.port, name)
+
+    def _control(self, *arguments: str) -> None:
+        _as(self.user, _program("pg_ctl"), "-D", str(self.folder / "data"), "-w", *arguments)
+
+
 @pytest.fixture(scope="session")
-def postgres_url() -> Iterator[Callable[[str], str]]:
-    """A PostgreSQL on 127.0.0.1; the value makes an empty place in it and returns its URL."""
-    port = _free_port()
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL that all tests of a run share; who stops it starts it again."""
     with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "data"
-        user = _someone()
-        if user is not None:
-            shutil.chown(folder, user)
-        _as(user, _program("initdb"), "-D", str(data), "-U", "test", "-A", "trust", "--no-sync")
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -F"
-        log = str(Path(folder) / "log")
-        _as(user, _program("pg_ctl"), "-D", str(data), "-w", "-l", log, "-o", options, "start")
+        server = Postgres(Path(folder), _free_port(), _someone())
+        if server.user is not None:
+            shutil.chown(folder, server.user)
+        data = str(server.folder / "data")
+        _as(server.user, _program("initdb"), "-D", data, "-U", "test", "-A", "trust", "--no-sync")
+        server.start()
         try:
-            yield lambda name: _create(port, name)
+            yield server
         finally:
-            _as(user, _program("pg_ctl"), "-D", str(data), "-w", "-m", "immediate", "stop")
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres: Postgres) -> Callable[[str], str]:
+    """Makes an empty place in a PostgreSQL on 127.0.0.1 and returns its URL."""
+    return postgres.make_url
 
 
 def _create(port: int, name: str) -> str:

@@ -11,9 +11,7 @@ from sqlalchemy.exc import OperationalError
 from backend.errors import Busy
 from backend.run_queue import Run, RunQueue
 
-DATABASE_FAILED = (
-    "The database could not be used, see the backend's log: start it again once it can."
-)
+DATABASE_FAILED = "The disk of the database is full: start it again once that is over."
 
 
 @dataclass(frozen=True)

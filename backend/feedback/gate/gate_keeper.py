@@ -89,6 +89,8 @@ class GateKeeper:
     ) -> GateReport:
         """Find the tasks without an annotation that pass the gate; it need not be open.
 
+        Until all are found, the lists are those of the last time.
+
         Args:
             project: its id.
             version: the model version; by default the one of the report.
@@ -103,6 +105,7 @@ class GateKeeper:
         gate, version = report.gate, report.version
         self._store.begin_finding(project, version)
         if gate is None:
+            self._store.finish_finding(project, version)
             return report
         found = self._find(project, version, report.audit_share)
         done = 0
@@ -111,7 +114,8 @@ class GateKeeper:
             self._store.add_tasks(project, version, tasks, gate.passes)
             done += len(some)
             if not advance(done):
-                break
+                return self._gates.report(project, version)
+        self._store.finish_finding(project, version)
         return self._gates.report(project, version)
 
     def accept(
@@ -231,9 +235,15 @@ class GateKeeper:
         return set(self._client.ids(project, TaskFilter(drafted=True)))
 
     def _newest(self, task: int) -> PredictionRegions | None:
-        """Return the newest prediction of a task; None where there is none, or no such task."""
-        predictions = self._client.contents.predictions(task)
-        return predictions[max(predictions)] if predictions else None
+        """Return the newest prediction of a task.
+
+        None where there is none or no such task, or where it is too large to be read.
+        """
+        try:
+            stored = self._client.stored(task)
+            return self._client.prediction(stored[-1].id) if stored else None
+        except BadRequest:
+            return None
 
     def _config(self, project: int) -> LabelConfig:
         return parse_label_config(self._client.label_config(project))

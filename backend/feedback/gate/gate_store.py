@@ -64,6 +64,11 @@ _GATE: Final = _GATES.c
 _TASK: Final = _TASKS.c
 _READ: Final = ANNOTATIONS.c
 
+#: Whether a task is open: taken for one without an annotation. While tasks are being found, those
+#: of the last time stay so; what was found joins them when all are, however the search is stopped.
+_CLOSED, _OPEN, _FOUND, _FOUND_AGAIN = range(4)
+_ARE_OPEN: Final = (_OPEN, _FOUND_AGAIN)
+
 #: Kinds of annotations that nobody has worked on: not read yet, and the gate's own.
 _NOBODYS: Final = ("", "converted")
 
@@ -224,9 +229,18 @@ class GateStore:
     # ---- tasks -------------------------------------------------------------------------------
 
     def begin_finding(self, project: int, version: str) -> None:
-        """Take no task for unannotated any more, until it is found again."""
+        """Forget what a search has found that was stopped, and let the tasks of the last stay."""
+        self._set_open(project, version, _ARE_OPEN)
+
+    def finish_finding(self, project: int, version: str) -> None:
+        """Take no task for unannotated any more that was not found since `begin_finding`."""
+        self._set_open(project, version, (_FOUND, _FOUND_AGAIN))
+
+    def _set_open(self, project: int, version: str, which: tuple[int, ...]) -> None:
+        its = update(_TASKS).where(*_of(project, version))
         with self._database.write_exclusively(_LOCK) as connection:
-            connection.execute(update(_TASKS).where(*_of(project, version)).values(open=0))
+            open_ = case((_TASK.open.in_(which), _OPEN), else_=_CLOSED)
+            connection.execute(its.values(open=open_))
 
     def add_tasks(
         self,
@@ -235,7 +249,7 @@ class GateStore:
         tasks: Sequence[FoundTask],
         passes: Callable[[Mapping[str, float]], bool],
     ) -> None:
-        """Keep tasks that have no annotation, and whether they pass.
+        """Keep tasks that have no annotation, and whether they pass, for `finish_finding`.
 
         Args:
             project: its id.
@@ -251,15 +265,19 @@ class GateStore:
                 "scores": json.dumps(dict(each.scores)),
                 "passes": int(passes(each.scores)),
                 "audited": int(each.is_audited),
-                "open": 1,
                 "accepted": 0,
             }
             for each in tasks
         ]
         with self._database.write_exclusively(_LOCK) as connection:
+            open_ = set[int]()
             for batch in key_batches([each.task for each in tasks]):
+                its = (*_of(project, version), _TASK.task.in_(batch), _TASK.open.in_(_ARE_OPEN))
+                open_.update(connection.scalars(select(_TASK.task).where(*its)))
                 own = (_TASK.project == project, _TASK.task.in_(batch))
                 connection.execute(delete(_TASKS).where(*own))
+            for row in rows:
+                row["open"] = _FOUND_AGAIN if row["task"] in open_ else _FOUND
             if rows:
                 connection.execute(insert(_TASKS), rows)
 
@@ -290,15 +308,15 @@ class GateStore:
 
     def accept(self, project: int, task: int) -> None:
         """Keep that a task was turned into an annotation."""
-        self._change_task(project, task, open=0, accepted=1)
+        self._change_task(project, task, open=_CLOSED, accepted=1)
 
     def leave(self, project: int, task: int) -> None:
         """Keep that a task has an annotation of somebody, or another prediction."""
-        self._change_task(project, task, open=0, accepted=0)
+        self._change_task(project, task, open=_CLOSED, accepted=0)
 
     def take_back(self, project: int, task: int) -> None:
         """Keep that the annotation of an accepted task is deleted."""
-        self._change_task(project, task, open=1, accepted=0)
+        self._change_task(project, task, open=_OPEN, accepted=0)
 
     def _change_task(self, project: int, task: int, **values: int) -> None:
         own = (_TASK.project == project, _TASK.task == task)
@@ -328,4 +346,4 @@ def _in_list(which: TaskList) -> ColumnElement[bool]:
         .where(_READ.kind.not_in(_NOBODYS))
         .correlate(_TASKS)
     )
-    return (_TASK.passes == 1) & (_TASK.open == 1) & audited & ~worked_on
+    return (_TASK.passes == 1) & _TASK.open.in_(_ARE_OPEN) & audited & ~worked_on

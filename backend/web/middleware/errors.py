@@ -11,6 +11,7 @@ from flask import Flask, Response, g, request
 from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException
 
+from backend.database.causes import cause_of
 from backend.database.database import error_message
 from backend.errors import BackendError, Busy, DatabaseAway, TooManyGuesses, Unauthorized
 
@@ -51,9 +52,9 @@ def _answer_backend_error(respond: Respond, error: BackendError) -> Response:
 
 
 def _answer_database_error(respond: Respond, error: OperationalError) -> Response:
-    """Answer that the database is away or locked, which nobody has to look for in a traceback."""
-    log.warning("The database does not answer: %s", error_message(error))
-    away = DatabaseAway("The database is locked or away: try again in a moment.")
+    """Answer why the database could not be used, so that nobody has to look in a traceback."""
+    log.warning("The database could not be used: %s", error_message(error))
+    away = DatabaseAway(f"{cause_of(error)}: try again once that is over.")
     return _answer_backend_error(respond, away)
 
 

@@ -16,6 +16,9 @@ MAX_WAITING: Final = 64
 #: How many batches may wait in line. Each holds a thread and its tasks.
 MAX_WAITING_BATCHES: Final = 16
 
+#: Clients whose last turn is remembered, also while they hold no slot and do not wait.
+_REMEMBERED: Final = 1024
+
 #: Time between two looks whether a client that waits is still there, in seconds.
 _LOOK_INTERVAL_S: Final = 0.5
 
@@ -32,8 +35,9 @@ class SlotQueue:
 
     A slot goes to the client that holds the fewest, of equal ones to the one whose last turn was
     longest ago, and then to the first in line. Where the line is full, the client with the most
-    places loses its newest one to a client with fewer.
-    A client that is alone has the whole line.
+    places loses its newest one to a client with fewer; of clients with equally many, the one whose
+    last turn was latest loses one to a client whose own was before. So as many clients as there are
+    places cannot keep out one that is served less often. A client that is alone has the whole line.
 
     Args:
         slots: how many may be held at once.
@@ -47,7 +51,7 @@ class SlotQueue:
         self._max_waiting = max_waiting
         self._held: Counter[str] = Counter()
         self._waiters: list[_Waiter] = []
-        self._turns: dict[str, int] = {}  # of the clients that hold a slot or wait
+        self._turns: dict[str, int] = {}  # by client; the last one stands last
         self._next_turn = count(1)
         self._lock = threading.Lock()
 
@@ -110,9 +114,10 @@ class SlotQueue:
 
     def _take(self, client: str) -> None:
         self._held[client] += 1
-        there = {*self._held, *(each.client for each in self._waiters)}
-        self._turns = {each: turn for each, turn in self._turns.items() if each in there}
+        self._turns.pop(client, None)
         self._turns[client] = next(self._next_turn)
+        if len(self._turns) > _REMEMBERED:
+            del self._turns[next(iter(self._turns))]
 
     def _rank(self, client: str) -> tuple[int, int]:
         return self._held[client], self._turns.get(client, 0)
@@ -127,8 +132,12 @@ class SlotQueue:
         if len(self._waiters) < self._max_waiting:
             return True
         places = Counter(each.client for each in self._waiters)
-        largest, most = next(iter(places.most_common(1)), (client, 0))
-        if most <= places[client] + 1:
+
+        def share(each: str, more: int = 0) -> tuple[int, int]:
+            return places[each] + more, self._turns.get(each, 0)
+
+        largest = max(places, key=share, default=client)
+        if share(largest) <= share(client, 1):
             return False
         newest = [each for each in self._waiters if each.client == largest][-1]
         self._waiters.remove(newest)

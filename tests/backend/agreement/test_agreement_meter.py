@@ -75,6 +75,19 @@ def test_figures_of_two_tasks() -> None:
     assert (report.dispute_count, report.left_out) == (2, {})
 
 
+def test_a_task_that_label_studio_fails_to_send_is_left_out() -> None:
+    studio = shared_studio(*[[(1, [brushed(LEFT)]), (2, [brushed(LEFT)])]] * 3)
+
+    def fault(asked: Asked) -> Answer | None:
+        is_second = asked.path.startswith("/api/tasks/2/annotations")
+        return Answer(500, b'{"detail": "?"}') if is_second else None
+
+    studio.fault = fault
+    report = measured(studio)
+    assert (report.tasks, list(report.left_out), report.left_out_count) == (2, [2], 1)
+    assert "answers HTTP 500" in report.left_out[2]
+
+
 def test_each_picture_counts_once_however_many_people_there_are() -> None:
     """Of three pairs on task 1 one agrees on the car; the pair of task 2 agrees."""
     report = measured(

@@ -286,6 +286,19 @@ def test_a_task_whose_annotations_are_too_large_is_never_touched(
     assert [each.where for each in plan.left_out] == ["a.png"]
 
 
+def test_masks_that_cannot_be_removed_are_not_doubled(
+    importer: Make, folder: Path, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(importer, folder)
+    monkeypatch.setattr("backend.label_studio.json_selector._FREE_EVENTS", 1000)
+    studio.add(1, "hostile", result=[{}] * 4000)
+    started = importer(replace=True)
+    started.plan(masks(folder))
+    report = started.write()
+    assert (report.written, list(report.refused)) == (1, [1])
+    assert studio.stored(VERSION) == {1: 1, 2: 1}
+
+
 def test_a_task_that_label_studio_refuses_is_told(
     importer: Make, folder: Path, studio: FakeStudio
 ) -> None:

@@ -14,6 +14,7 @@ from backend.database.database import Database
 from backend.jobs import delivery, worker
 from backend.jobs.job_store import JobStore
 from backend.label_studio.requests import Task
+from backend.prediction.failures import FailureStore
 from backend.prediction.outbox import PredictionOutbox, result_key
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import FakeStudio
@@ -82,6 +83,20 @@ def test_a_prediction_that_is_newer_is_left_alone(
     wait_for(lambda: studio.stored(version()) == {2: 1, 3: 1})
     wait_for(lambda: PredictionOutbox(backend.store.database, "").count_waiting() == {})
     assert studio.stored(version()) == {2: 1, 3: 1}
+
+
+def test_a_task_whose_predictions_cannot_be_listed_costs_no_other_its_own(
+    make_backend: Callable[..., Backend], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.label_studio.json_selector._FREE_EVENTS", 1000)
+    backend = make_backend()
+    keep(backend, 1, 2)
+    studio.add(1, "hostile", created=time.time() - 60, result=[{}] * 4000)
+    backend.worker.start()
+    wait_for(lambda: PredictionOutbox(backend.store.database, "").count_waiting() == {})
+    assert studio.stored(version()) == {2: 1}
+    (failing,) = FailureStore(backend.store.database).failing(9)
+    assert (failing.task, "too many values" in failing.reason) == (1, True)
 
 
 def test_a_label_config_that_has_changed_makes_results_worthless(

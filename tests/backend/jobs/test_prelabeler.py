@@ -436,6 +436,18 @@ def test_duplicates_are_removed_at_the_end(
     assert other in [each["id"] for each in studio.predictions]
 
 
+def test_a_task_whose_predictions_cannot_be_listed_ends_no_job(
+    make_bench: Callable[..., Bench], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.label_studio.json_selector._FREE_EVENTS", 1000)
+    bench = make_bench()
+    version = bench.version(studio.label_config)
+    for task in (1, 1, 2, 2):
+        studio.add(task, version, result=[{}] * 4000 if task == 1 else ())
+    assert bench.run(tasks=[1, 2]).state == "done"
+    assert studio.stored(version) == {1: 2, 2: 1}
+
+
 def test_looking_for_duplicates_costs_a_job_no_more_than_its_tasks(
     make_bench: Callable[..., Bench], studio: FakeStudio, server: LocalServer
 ) -> None:

@@ -99,6 +99,22 @@ def test_a_task_that_is_deleted_meanwhile_ends_no_withdrawal(
     assert studio.stored("v2") == {2: 1}, "which went with its task"
 
 
+def test_a_task_whose_predictions_cannot_be_listed_keeps_them(
+    withdrawer: Withdrawer,
+    store: JobStore,
+    studio: FakeStudio,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("backend.label_studio.json_selector._FREE_EVENTS", 1000)
+    job = job_that_is_over(store, studio, 1, 2, 3)
+    studio.add(2, "hostile", result=[{}] * 4000)
+    over = withdrawn(withdrawer, store, job)
+    assert (over.state, over.done, over.skipped) == ("done", 2, 1)
+    assert studio.stored("v2") == {2: 1}
+    assert "Task 2 keeps its predictions" in caplog.text
+
+
 def test_other_runs_of_the_same_version_keep_theirs(
     withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
 ) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from backend.errors import StudioUnreachable
 from backend.feedback.learning.versions import TrainingExample
 from backend.label_errors.review_report import ReviewReport
 from backend.label_errors.reviewer import Reviewer
@@ -19,6 +21,7 @@ from backend.settings import Settings
 from clearclip_core import SCENE_LABELS, Adaptation, Example, PreparedImage
 from clearclip_core.adaptation.held_out import fit_held_out
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.local_server import Answer, Asked
 from tests.backend.wording.scene_project import CONFIG, LABELS, painted, scene_studio, scenes
 
 SETTINGS = Settings(model="demo", device="cpu", precision="fp32", short_side_px=224)
@@ -120,6 +123,70 @@ def test_a_task_whose_annotations_are_too_large_is_left_out(
     report = reviewer.review(7)
     assert (report.reviewed, list(report.left_out)) == (3, [2])
     assert "MB of JSON" in report.left_out[2]
+
+
+def fails(asked: Asked, path: str) -> Answer | None:
+    return Answer(500, b'{"detail": "?"}') if asked.path.startswith(path) else None
+
+
+@pytest.fixture
+def hasty(services: Services, studio: FakeStudio) -> Iterator[Reviewer]:
+    """A reviewer that does not wait long for Label Studio."""
+    with studio.served() as server:
+        client = LabelStudioClient(server.url, TOKEN, retry_for_s=0.02, first_pause_s=0.01)
+        yield services.reviewer(client)
+
+
+def test_a_task_that_label_studio_fails_to_send_is_left_out(
+    hasty: Reviewer, studio: FakeStudio
+) -> None:
+    studio.fault = lambda asked: fails(asked, "/api/tasks/2/annotations")
+    report = hasty.review(7)
+    assert (report.reviewed, list(report.left_out), report.left_out_count) == (3, [2], 1)
+    assert "answers HTTP 500" in report.left_out[2]
+
+
+def test_many_tasks_that_label_studio_fails_to_send_end_a_review(
+    hasty: Reviewer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.label_studio.unreadable_tasks.MOST_UNREADABLE", 2)
+    studio.fault = lambda asked: fails(asked, "/api/tasks/")
+    with pytest.raises(StudioUnreachable, match="answers HTTP 500"):
+        hasty.review(7)
+
+
+def test_a_label_studio_that_goes_away_is_no_broken_task(
+    hasty: Reviewer, studio: FakeStudio
+) -> None:
+    away = threading.Event()
+
+    def fault(asked: Asked) -> Answer | None:
+        if asked.path.startswith("/api/tasks/2/annotations"):
+            away.set()
+        return Answer(503) if away.is_set() else None
+
+    studio.fault = fault
+    with pytest.raises(StudioUnreachable, match="answers HTTP 503"):
+        hasty.review(7)
+
+
+def test_what_was_found_outlives_a_label_studio_that_goes_away_at_the_end(
+    hasty: Reviewer, studio: FakeStudio
+) -> None:
+    exchange(studio, 2, "sky", "house")
+    asked_again: list[Asked] = []
+
+    def fault(asked: Asked) -> Answer | None:
+        if asked.path.startswith("/api/annotations/"):
+            asked_again.append(asked)
+            return Answer(503)
+        return None
+
+    studio.fault = fault
+    suspicions = hasty.review(7).suspicions
+    assert suspicions[0].task == 2
+    assert {each.preview for each in suspicions} == {""}
+    assert len({each.path for each in asked_again}) == 1, "it is waited for once"
 
 
 def test_of_many_pictures_that_are_left_out_the_first_are_named(

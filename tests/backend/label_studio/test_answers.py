@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from backend.errors import StudioUnreachable
+from backend.errors import BadRequest, StudioUnreachable
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.task_filter import TaskFilter
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
@@ -122,3 +123,35 @@ def test_a_foreign_answer_to_an_import_stores_each_prediction_once(
     studio.fault = fault
     assert client.write(7, VERSION, {8: ENTRY, 9: ENTRY}) == {}
     assert (studio.stored()[8], studio.stored()[9], left) == (1, 1, [])
+
+
+def test_the_predictions_of_a_task_are_listed_in_little_memory() -> None:
+    """A task that each of many versions has predicted densely; Label Studio sends no pages."""
+    rle = ",".join([str(1000 + number) for number in range(200_000)])
+    row = '{"id":%d,"result":[{"value":{"rle":[%s]}}],"model_version":"v%d","created_at":"%s"}'
+    at = "2001-09-09T01:46:40Z"
+    rows = ",".join(row % (number, rle, number, at) for number in range(40, 0, -1))
+    answer = Answer(200, f"[{rows}]".encode(), {"Content-Type": "application/json"})
+    answers = [answer, Answer(200, b"[]")]
+    with LocalServer(lambda _: answers.pop()) as server:
+        client = LabelStudioClient(server.url, TOKEN, retry_for_s=0)
+        assert client.stored(5) == []  # memory is counted once the SDK has been imported
+        tracemalloc.start()
+        try:
+            stored = client.stored(5)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert [(each.id, each.version) for each in stored] == [(n, f"v{n}") for n in range(1, 41)]
+    assert {each.created for each in stored} == {1e9}
+    assert len(answer.body) > 32 << 20
+    assert peak < 8 << 20
+
+
+def test_a_list_of_too_many_tiny_values_is_refused(
+    client: LabelStudioClient, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.label_studio.json_selector._FREE_EVENTS", 1000)
+    studio.add(5, "hostile", result=[{}] * 4000)
+    with pytest.raises(BadRequest, match="too many values"):
+        client.stored(5)

@@ -91,7 +91,6 @@ def test_a_task_that_is_gone_has_no_predictions(
     studio.add(5, VERSION)
     del studio.tasks[5]
     assert client.stored(5) == []
-    assert client.contents.predictions(5) == {}
 
 
 def test_settings_without_a_token_make_no_client() -> None:

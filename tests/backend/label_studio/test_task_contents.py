@@ -1,4 +1,4 @@
-"""Annotations and predictions of a task, with their regions."""
+"""Annotations of a task, with their regions."""
 
 from __future__ import annotations
 
@@ -11,16 +11,10 @@ REGION = {"id": "r", "type": "brushlabels"}
 def test_regions_and_ground_truth_are_read() -> None:
     studio = FakeStudio("<View/>", {1: {"image": "/a.png"}})
     old = studio.add(1, "clip 1", result=[REGION])
-    new = studio.add(1, "clip 2")
     studio.annotate(1, [REGION], ground_truth=True, parent_prediction=old)
     with studio.served() as server:
         contents = LabelStudioClient(server.url, TOKEN, retry_for_s=1).contents
         (annotation,) = contents.annotations(1)
         assert (annotation.ground_truth, annotation.prediction) == (True, old)
         assert list(annotation.result) == [REGION]
-        found = contents.predictions(1)
-        assert [(id_, each.version, list(each.result)) for id_, each in found.items()] == [
-            (old, "clip 1", [REGION]),
-            (new, "clip 2", []),
-        ]
         assert contents.annotations(99) == []

@@ -449,6 +449,22 @@ def test_without_a_database_what_is_late_is_not_begun() -> None:
     assert len(work.made) == 1 + PROJECT_CONCURRENCY
 
 
+def test_without_a_database_nothing_is_begun_for_a_client_that_has_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("backend.prediction.deadline._POLL_S", 0.01)
+    ids = range(1, 2 * PROJECT_CONCURRENCY)
+    runner, work, gone = without_database(FOREVER_S), HeldWork(*ids), threading.Event()
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(runner.run, tasks(*ids), VERSION, 7, work, is_gone=gone.is_set)
+        assert work.started[1].wait(20)
+        gone.set()
+        assert made_of(answer.result(20)) == [None] * len(ids)
+        work.release()
+    wait_for(lambda: runner.count_waiting() == {})
+    assert len(work.made) <= PROJECT_CONCURRENCY, "what waited was not begun"
+
+
 def test_a_model_that_is_gone_is_said_while_the_database_is_away() -> None:
     with pytest.raises(ConnectionError):
         without_database(FOREVER_S).run(tasks(1, 2), VERSION, 7, GoneModel())

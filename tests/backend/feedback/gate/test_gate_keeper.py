@@ -214,6 +214,16 @@ def test_a_task_whose_annotations_are_too_large_is_left(
     assert (withdrawn.left, withdrawn.done) == (1, accepted.done - 1)
 
 
+def test_a_task_whose_prediction_is_too_large_passes_no_gate(
+    corrected: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = min(PASSING - AUDITED)
+    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES", 100_000)
+    corrected.studio.add(large, VERSION, result=[{"meta": {"text": "x" * 100_000}}])
+    listed = corrected.gates.describe(corrected.keeper.find(7))["task_ids"]["listed"]
+    assert set(listed) == PASSING - AUDITED - {large}
+
+
 def test_a_task_with_another_prediction_by_now_is_left(corrected: Scene) -> None:
     keeper = corrected.keeper
     keeper.find(7)

@@ -62,7 +62,8 @@ def test_a_database_that_another_program_locks_is_said(
         response = client.post("/jobs", json={"project": 8})
         other.execute("ROLLBACK")
     assert response.status_code == 503
-    assert error_of(response) == "The database is locked or away: try again in a moment."
+    said = "The database is locked by another program: try again once that is over."
+    assert error_of(response) == said
     assert int(response.headers["Retry-After"]) > 0
     assert not any(record.exc_info for record in caplog.records)
     assert client.post("/jobs", json={"project": 8}).status_code == 201

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
+from backend.web.ml_backend import slot_queue
 from backend.web.ml_backend.slot_queue import SlotQueue
 
 
@@ -115,6 +118,35 @@ def test_clients_share_the_places_of_the_line() -> None:
     queue.release("a")
     line.end()
     assert (sorted(line.left), sorted(line.order)) == (["a", "a", "a"], ["a", "b", "b", "c"])
+
+
+def test_as_many_clients_as_places_keep_no_other_out() -> None:
+    queue = SlotQueue(1, max_waiting=3)
+    for client in ("studio", "a", "b", "c"):  # all have had a turn, the studio first
+        assert queue.acquire(0, client)
+        queue.release(client)
+    assert queue.acquire(0, "d")
+    line = Line(queue)
+    for length, client in enumerate("abc", 1):
+        line.join(client, length)
+    line.join("studio", 3)
+    line.threads[2].join(20)  # that of "c" has left the line
+    assert not queue.acquire(20, "c"), "it was served after all that wait, and takes nobody's place"
+    assert not queue.acquire(20, "d"), "nor does who is at it"
+    queue.release("d")
+    line.end()
+    assert (line.left, line.order) == (["c"], ["studio", "a", "b"])
+
+
+def test_of_very_many_clients_the_last_turns_are_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slot_queue, "_REMEMBERED", 2)
+    queue = SlotQueue(1, max_waiting=1)
+    for client in ("a", "b", "c", "b"):
+        assert queue.acquire(0, client)
+        queue.release(client)
+    assert list(queue._turns) == ["c", "b"]
 
 
 def test_a_reserved_slot_is_for_clients_that_hold_none() -> None:

@@ -1,0 +1,365 @@
+"""Background runs that end in their middle: nothing is stored half or twice, and what is said.
+
+A run is killed with its process, loses its PostgreSQL, or gets a login page in place of an answer.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from backend.database.database import Database
+from backend.database.leases import LEASE_S
+from backend.feedback.annotation_store import AnnotationStore
+from backend.feedback.gate.gate_store import FoundTask
+from backend.label_studio.annotation_writer import GATE_IMPORT, import_id
+from backend.label_studio.client import LabelStudioClient
+from backend.run_queue import Run
+from backend.services import Services
+from clearclip_core import Fit
+from tests.backend.agreement.shared_project import brushed, shared_studio
+from tests.backend.conftest import Clock, Postgres
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.local_server import Answer, Asked
+from tests.backend.fakes.one_run import Kind, do_run, make_services
+from tests.backend.feedback.gate.gate_scene import (
+    AUDITED,
+    FIRST,
+    PASSING,
+    VERSION,
+    correct_many,
+    unannotated_studio,
+)
+from tests.backend.feedback.learning.test_learner import School
+from tests.backend.wording.scene_project import scene_studio
+
+ROOT = Path(__file__).parents[2]
+
+#: The tasks of the project: a search keeps fifty at once.
+TASKS = {*range(FIRST, FIRST + 60)}
+LISTED = (TASKS & PASSING) - AUDITED
+
+#: The one that an earlier search has found.
+EARLIER = min(LISTED)
+
+#: A login page, as a proxy shows it where a session has ended.
+PAGE = Answer(200, b"<h1>Log in</h1>", {"Content-Type": "text/html"})
+
+#: Method and end of the path of a request in the middle of each kind of run.
+MIDDLE: dict[Kind, tuple[str, str]] = {
+    "find": ("GET", "/api/predictions"),
+    "accept": ("POST", "/annotations"),
+    "withdraw": ("DELETE", ""),
+    "agreement": ("GET", "/annotations"),
+    "review": ("GET", "/annotations"),
+}
+
+#: The number of that request at which a run is interrupted.
+AT: dict[Kind, int] = {"find": 55, "accept": 5, "withdraw": 5, "agreement": 2, "review": 2}
+
+
+@dataclass
+class Bench:
+    """A project, the server that stands for Label Studio, and the database of a backend.
+
+    Attributes:
+        at_middle: what happens in the middle of the run, after what is asked for is stored.
+    """
+
+    kind: Kind
+    studio: FakeStudio
+    url: str
+    database_url: str
+    at_middle: Callable[[], Answer | None] = lambda: None
+    asked: Counter[str] = field(default_factory=Counter)
+
+    def fault(self, asked: Asked) -> Answer | None:
+        """Answer as always, but once."""
+        method, end = MIDDLE[self.kind]
+        path = asked.path.partition("?")[0].rstrip("/")
+        if (asked.method, path.endswith(end)) != (method, True):
+            return None
+        self.asked[self.kind] += 1
+        if self.asked[self.kind] != AT[self.kind]:
+            return None
+        with self.studio.lock:
+            self.studio.fault = lambda _: None
+            answer = self.studio.answer(asked)
+        return self.at_middle() or answer
+
+    @cached_property
+    def services(self) -> Services:
+        """The parts of a server on the database."""
+        return make_services(self.database_url, self.url)
+
+    def do(self) -> Run:
+        """Do the run in this process; the value is what became of it."""
+        services = make_services(self.database_url, self.url)
+        try:
+            return do_run(services, self.kind)
+        finally:
+            services.database.close()
+
+    def lists(self) -> dict[str, set[int]]:
+        """The tasks that the gate page lists."""
+        store = self.services.gate_store
+        return {
+            each: set(store.tasks(7, VERSION, each)) for each in ("listed", "audit", "accepted")
+        }
+
+    def accepted(self) -> Counter[int]:
+        """Task -> how many annotations of the gate it has."""
+        made = self.studio.annotations.values()
+        return Counter(
+            each["task"] for each in made if each.get("import_id") == import_id(GATE_IMPORT)
+        )
+
+    def is_as_before(self) -> bool:
+        """Whether a run that ended in its middle has left nothing half behind."""
+        services = self.services
+        if self.kind == "agreement":
+            return services.agreements.last(7) is None
+        if self.kind == "review":
+            return services.reviews.last(7) is None
+        if self.kind == "find":
+            return self.lists() == {"listed": {EARLIER}, "audit": set(), "accepted": set()}
+        kept, stored = self.lists()["accepted"], set(self.accepted())
+        return len(kept ^ stored) <= 1 and set(self.accepted().values()) == {1}
+
+    def is_done(self) -> bool:
+        """Whether all is as after a run that nothing has interrupted."""
+        services = self.services
+        if self.kind == "agreement":
+            measured = services.agreements.last(7)
+            return measured is not None and measured.report.tasks == 4
+        if self.kind == "review":
+            reviewed = services.reviews.last(7)
+            return reviewed is not None and reviewed.report.reviewed == 4
+        lists = self.lists()
+        if self.kind == "accept":
+            return lists["accepted"] == LISTED and self.accepted() == dict.fromkeys(LISTED, 1)
+        return lists["listed"] == LISTED and not lists["accepted"] and not self.accepted()
+
+
+@contextmanager
+def bench_of(kind: Kind, database_url: str) -> Iterator[Bench]:
+    """A project that is ready for a run of a kind."""
+    if kind == "agreement":
+        studio = shared_studio(*[[(1, [brushed((0, 0, 9, 9))]), (2, [brushed((0, 0, 8, 8))])]] * 4)
+    elif kind == "review":
+        studio = scene_studio(annotated=4)
+    else:
+        studio = unannotated_studio()
+    with studio.served() as server:
+        bench = Bench(kind, studio, server.url, database_url)
+        if kind in ("find", "accept", "withdraw"):
+            prepare_gate(bench)
+        studio.fault = bench.fault
+        yield bench
+        bench.services.database.close()
+
+
+def prepare_gate(bench: Bench) -> None:
+    """Let there be corrections, and the lists that the run begins with."""
+    services = bench.services
+    correct_many(AnnotationStore(services.database, "me"))
+    gate = services.gates.report(7, VERSION).gate
+    assert gate is not None
+    listed = [EARLIER] if bench.kind == "find" else sorted(TASKS & PASSING)
+    found = [FoundTask(task, {"red": 0.9}, task in AUDITED) for task in listed]
+    services.gate_store.begin_finding(7, VERSION)
+    services.gate_store.add_tasks(7, VERSION, found, gate.passes)
+    services.gate_store.finish_finding(7, VERSION)
+    bench.studio.tasks = {task: bench.studio.tasks[task] for task in TASKS}
+    if bench.kind == "withdraw":
+        for task in LISTED:
+            bench.studio.annotate(
+                task, [], import_id=import_id(GATE_IMPORT), lead_time=None, completed_by=1
+            )
+            services.gate_store.accept(7, task)
+
+
+def wait_long_for_no_answer(monkeypatch: pytest.MonkeyPatch, studio_url: str) -> None:
+    def client(_: Services, **__: object) -> LabelStudioClient:
+        return LabelStudioClient(studio_url, TOKEN, retry_for_s=0.1, first_pause_s=0.01)
+
+    monkeypatch.setattr(Services, "client", client)
+
+
+@pytest.mark.parametrize("kind", MIDDLE)
+def test_a_run_whose_process_is_killed(kind: Kind, tmp_path: Path) -> None:
+    with bench_of(kind, f"sqlite:///{tmp_path}/killed.db") as bench:
+        killed = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "tests.backend.fakes.one_run"),
+                *(bench.database_url, bench.url, kind),
+            ],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+
+        def kill() -> Answer:
+            killed.kill()
+            killed.wait(60)
+            return Answer(504)
+
+        bench.at_middle = kill
+        assert killed.wait(120) == -signal.SIGKILL
+        assert bench.is_as_before()
+        run = bench.do()
+        assert (run.state, run.reason) == ("done", "")
+        assert bench.is_done()
+
+
+@pytest.fixture
+def bench_on_postgres(
+    request: pytest.FixtureRequest, postgres: Postgres, tmp_path: Path
+) -> Iterator[Bench]:
+    with bench_of(request.param, postgres.make_url(f"run-{tmp_path.name}"[:60])) as bench:
+        yield bench
+
+
+@pytest.mark.parametrize("bench_on_postgres", ["find", "accept", "withdraw"], indirect=True)
+def test_a_gate_that_loses_its_database(bench_on_postgres: Bench, postgres: Postgres) -> None:
+    bench = bench_on_postgres
+    bench.at_middle = postgres.stop
+    try:
+        run = bench.do()
+    finally:
+        postgres.start()
+    said = "There is no connection to the database: start it again once that is over."
+    assert (run.state, run.reason) == ("failed", said)
+    assert bench.is_as_before()
+    assert bench.do().state == "done"
+    assert bench.is_done()
+
+
+@pytest.mark.parametrize("bench_on_postgres", ["agreement", "review"], indirect=True)
+def test_what_took_hours_outlives_an_outage_of_the_database(
+    bench_on_postgres: Bench, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.project_runs._KEEP_EVERY_S", 0.05)
+    bench, refused = bench_on_postgres, threading.Event()
+    monkeypatch.setattr("backend.project_runs.ProjectRuns._log_failure", lambda *_: refused.set())
+    bench.at_middle = postgres.stop
+
+    def start_once_refused() -> None:
+        refused.wait(60)
+        postgres.start()
+
+    starter = threading.Thread(target=start_once_refused)
+    starter.start()
+    run = bench.do()
+    starter.join()
+    assert refused.is_set(), "it has tried to keep the report meanwhile"
+    assert (run.state, run.reason) == ("done", "")
+    assert bench.is_done()
+
+
+@pytest.mark.parametrize("kind", MIDDLE)
+def test_a_login_page_in_place_of_one_answer(kind: Kind, tmp_path: Path) -> None:
+    with bench_of(kind, f"sqlite:///{tmp_path}/page.db") as bench:
+        bench.at_middle = lambda: PAGE
+        run = bench.do()
+        assert (run.state, run.reason) == ("done", "")
+        assert bench.is_done()
+
+
+@pytest.mark.parametrize("kind", MIDDLE)
+def test_a_login_page_that_stays(
+    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bench_of(kind, f"sqlite:///{tmp_path}/page.db") as bench:
+
+        def page_from_now_on() -> Answer:
+            bench.studio.fault = lambda _: PAGE
+            return PAGE
+
+        bench.at_middle = page_from_now_on
+        wait_long_for_no_answer(monkeypatch, bench.url)
+        run = bench.do()
+        assert run.state == "failed"
+        assert "it may be a login or maintenance page" in run.reason
+        assert bench.is_as_before()
+        bench.studio.fault = lambda _: None
+        assert bench.do().state == "done"
+        assert bench.is_done()
+
+
+#: A backend that begins a step on the database of its argument, and never ends it.
+ENDLESS_STEP = """
+import sys, time
+from backend.database.database import Database
+from tests.backend.feedback.learning.test_learner import School
+school = School(Database(sys.argv[1]), "killed")
+def fit(*_, **__):
+    print("at work", flush=True)
+    time.sleep(600)
+school.learner._fit_examples = fit
+school.step()
+"""
+
+
+def test_a_step_of_learning_whose_process_is_killed(tmp_path: Path) -> None:
+    url, clock = f"sqlite:///{tmp_path}/killed.db", Clock(time.time())
+    database = Database(url, clock)
+    school = School(database, "other")
+    school.learn(1, 2)
+    with subprocess.Popen(
+        [sys.executable, "-c", ENDLESS_STEP, url],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == "at work\n"
+        killed.kill()
+    assert_made_once(school, clock)
+    database.close()
+
+
+def test_a_step_of_learning_that_loses_its_database(postgres: Postgres, tmp_path: Path) -> None:
+    clock = Clock(time.time())
+    database = Database(postgres.make_url(f"step-{tmp_path.name}"[:60]), clock)
+    school, fit = School(database), School(database).fits
+
+    def stop(*arguments: Any) -> Fit:
+        postgres.stop()
+        return fit(*arguments)
+
+    school.learn(1, 2)
+    school.learner._fit_examples = stop
+    try:
+        with pytest.raises(OperationalError):
+            school.step()
+    finally:
+        postgres.start()
+    assert_made_once(School(database, "other"), clock)
+    database.close()
+
+
+def assert_made_once(school: School, clock: Clock) -> None:
+    """Nothing is kept of a step that ended in its middle, and another makes it after its lease."""
+    assert school.stores.registry.versions(7) == []
+    assert school.labels() == ["blue"]
+    assert not school.step(), "it may be at work still"
+    clock.now = time.time() + LEASE_S + 1
+    assert school.step()
+    assert not school.step()
+    assert len(school.stores.registry.versions(7)) == 1
+    assert school.labels() == ["wine", "blue"]
