@@ -156,6 +156,8 @@ def print_gate(report: GateReport, console: Console) -> None:
         f"{gate.passed} of {gate.checked} checked pictures pass ({percent(gate.coverage)}); "
         f"{gate.changed} of them needed a change."
     )
+    if report.order is not None:
+        console.print(report.order, markup=False)
     console.print(
         f"Tasks: {report.tasks['listed']} pass, {report.tasks['audit']} more are to be audited, "
         f"{report.tasks['accepted']} are accepted. Audited: {report.audited}, "

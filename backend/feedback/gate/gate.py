@@ -8,7 +8,7 @@ What the bound says: of the tasks that pass, at least the wanted share needed no
 no thing added that the prediction missed, with the wanted confidence. It says so of tasks that are
 like the corrected ones, which holds where these were drawn at random.
 
-Where tasks fared like those that were annotated just before them, as frames of one drive do that are
+Where tasks are like those that were annotated just before them, as frames of one drive that are
 corrected one after another, they count as fewer (`backend.feedback.gate.serial_dependence`).
 
 Corrections come in over months, and whoever looks often enough sees luck. So gates are made at a

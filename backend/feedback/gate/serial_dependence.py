@@ -8,8 +8,10 @@ exact binomial test holds nearly (Korn and Graubard, "Confidence intervals for p
 small expected number of positive counts estimated from survey data", Survey Methodology 24, 1998).
 
 A correlation is estimated for each octave of distances in the order of annotation, and counts where
-it is larger than chance makes it. In random order neighbours have nothing in common however much
-the frames of a drive do, and each task counts in full: such a sample speaks for all of its project.
+it is larger than chance makes it, up to the first that is not (Geyer, "Practical Markov chain Monte
+Carlo", Statistical Science 7, 1992, section 3.3, ends a sequence of correlations that way). In
+random order neighbours have nothing in common however much the frames of a drive do, and each task
+counts in full: such a sample speaks for all of its project.
 """
 
 from __future__ import annotations
@@ -54,11 +56,14 @@ class SerialDependence:
         sums = _lag_sums(rows - rows.mean(axis=0)) if rows.size else np.zeros(1)
         if sums[0] <= 1e-9 * len(rows):
             return cls()
-        found = []
+        found: list[float] = []
         for lags in _octaves(len(rows) // 2):
             pairs = int((len(rows) - np.arange(lags.start, lags.stop)).sum())
             correlation = float(sums[lags].sum() / pairs / (sums[0] / len(rows)))
-            found.append(min(correlation, 1.0) if correlation > _SURE / pairs**0.5 else 0.0)
+            is_sure = correlation > _SURE / pairs**0.5
+            if any(found) and not is_sure:
+                break
+            found.append(min(correlation, 1.0) if is_sure else 0.0)
         return cls(tuple(found))
 
     def joined(self, other: SerialDependence) -> SerialDependence:
