@@ -139,8 +139,7 @@ def print_gate(report: GateReport, console: Console) -> None:
     console.print(f"{report.state}: {STATES[report.state]}", markup=False)
     if report.next_look is not None:
         console.print(
-            f"{report.annotations} annotations compared; made anew at {report.next_look} pictures, "
-            "near-duplicates counted once."
+            f"{report.annotations} annotations compared; made anew at {report.next_look} tasks."
         )
     if report.unscored:
         console.print(

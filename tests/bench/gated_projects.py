@@ -16,12 +16,10 @@ from backend.feedback.gate.outcomes import TaskOutcome
 from clearclip_core import (
     SCENE_LABELS,
     DenseFeatures,
-    Example,
     RGBArray,
     Segmenter,
     render_scene,
 )
-from clearclip_core.adaptation.similarity import cluster
 from clearclip_core.evaluation.labelled_folder import LabelledFolder
 from clearclip_core.images.label_maps import IGNORE
 from tests.bench.test_street import load_street, sequence, street_folder
@@ -74,13 +72,11 @@ class PredictedWorld:
         scenes: the predicted pictures.
         drives: indices of the pictures that follow each other in one drive; none where there are
             no drives.
-        alike: near-duplicates have the same number; by picture.
     """
 
     name: str
     scenes: Sequence[PredictedScene]
     drives: Sequence[Sequence[int]] = ()
-    alike: Sequence[int] = ()
 
 
 def predict_scenes(seeds: Sequence[int]) -> PredictedWorld:
@@ -101,7 +97,8 @@ def predict_photographs() -> PredictedWorld:
     See `tests.bench.test_street`. Each sequence is cut into drives of `DRIVE` frames; what is left
     over is not taken.
     """
-    found, drives, examples = [], [], []
+    found: list[PredictedScene] = []
+    drives: list[range] = []
     with tempfile.TemporaryDirectory() as made:
         segmenter, known = load_street(Path(made), 1)
         names = [label.name for label in known.labels]
@@ -121,14 +118,8 @@ def predict_photographs() -> PredictedWorld:
                     rgb, truth = picture.read()
                     features = segmenter.encode(rgb)
                     found.append(_predict(segmenter, rgb, features, truth, STREET_LABELS, places))
-                    shown = {name: truth == names.index(name) for name in STREET_LABELS}
-                    painted = {name: mask for name, mask in shown.items() if mask.any()}
-                    examples.append(
-                        Example.of(features, painted, STREET_LABELS, f"{part}/{picture.name}")
-                    )
-    alike = cluster(examples).tolist()
     name = f"street model (no CLIP), {len(found)} photographs"
-    return PredictedWorld(name, found, drives, alike)
+    return PredictedWorld(name, found, drives)
 
 
 def _predict(

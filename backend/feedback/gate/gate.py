@@ -12,7 +12,7 @@ Where tasks are like those that were annotated just before them, as frames of on
 corrected one after another, they count as fewer (`backend.feedback.gate.serial_dependence`).
 
 Corrections come in over months, and whoever looks often enough sees luck. So gates are made at a
-few numbers of corrected pictures that are fixed beforehand, `LOOKS`, which share the allowed error
+few numbers of corrected tasks that are fixed beforehand, `LOOKS`, which share the allowed error
 (Bonferroni): the confidence is that of all of them together.
 """
 
@@ -33,7 +33,7 @@ from backend.feedback.gate.serial_dependence import SerialDependence
 
 Json = dict[str, Any]
 
-#: Numbers of corrected pictures at which a gate is made, near-duplicates counted once.
+#: Numbers of corrected tasks at which a gate is made.
 LOOKS: Final = (200, 400, 800, 1600)
 
 #: Share of the tasks that says what scores are worth.
@@ -146,7 +146,7 @@ class Gate:
     Attributes:
         share: the least share of passing tasks that needed no change.
         confidence: the probability with which that holds.
-        pictures: corrected pictures that it was made from, near-duplicates counted once.
+        pictures: corrected tasks that it was made from.
         checked: pictures of them that checked it.
         passed: those that pass.
         changed: those that pass and needed a change.
@@ -232,16 +232,20 @@ def make_gate(outcomes: Sequence[TaskOutcome], share: float, confidence: float) 
     """Make the gate of one look.
 
     Args:
-        outcomes: of tasks that are independent of each other: one of each group of near-duplicates.
+        outcomes: of tasks.
         share: the least share of passing tasks that shall need no change, in (0, 1).
         confidence: the probability with which that shall hold over all looks, in (0, 1).
     """
     ordered = sorted(outcomes, key=lambda each: (each.annotations[:1], each.task))
     test = _Test.of(ordered, 1 - share, (1 - confidence) / len(LOOKS))
-    tuning, checking = [], []
-    for placed in enumerate(ordered):
-        is_tuning = lot("tuning", placed[1].task) < _TUNING_SHARE
-        (tuning if is_tuning else checking).append(placed)
+    tuning, checking = (
+        [
+            (place, each)
+            for place, each in enumerate(ordered)
+            if (lot("tuning", each.task) < _TUNING_SHARE) == is_tuning
+        ]
+        for is_tuning in (True, False)
+    )
     values = ScoreValues.of(each for _, each in tuning)
     tuned, judged = (
         [Judged(values.of_task(each.scores), bool(each.changed), place) for place, each in part]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from backend.feedback.gate.serial_dependence import SerialDependence
 
 
-def drives(count: int, frames: int, seed: int = 0) -> np.ndarray:
+def drives(count: int, frames: int, seed: int = 0) -> npt.NDArray[np.float64]:
     """A figure of each frame, of which the drive makes half of the variance."""
     rng = np.random.default_rng(seed)
     own, shared = rng.standard_normal(count * frames), rng.standard_normal(count)
