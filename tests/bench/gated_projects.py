@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,15 @@ class PredictedWorld:
     name: str
     scenes: Sequence[PredictedScene]
     drives: Sequence[Sequence[int]] = ()
+
+    def only(self, labels: Collection[str]) -> PredictedWorld:
+        """Return the world as it is where the other labels are not looked at."""
+
+        def kept(figures: Mapping[str, float]) -> dict[str, float]:
+            return {name: figure for name, figure in figures.items() if name in labels}
+
+        scenes = [PredictedScene(kept(each.scores), kept(each.ious)) for each in self.scenes]
+        return replace(self, scenes=scenes)
 
 
 def predict_scenes(seeds: Sequence[int]) -> PredictedWorld:
