@@ -180,8 +180,7 @@ def review(world: World, seed: int) -> list[Reviewed]:
     for index, picture in enumerate(world.pictures):
         adaptation = held_out.of(str(index))
         scores = world.segmenter.score(picture.features, vocabulary, adaptation=adaptation)
-        made = world.segmenter.decide(scores, image=picture.rgb, refine=True)
-        find = partial(find_disagreements, scores, made.label_map)
+        find = partial(find_disagreements, scores, picture.rgb)
         wrong = {kind: find(truth) for kind, truth in mistaken[index].items()}
         found.append(Reviewed(find(annotated[index]), wrong))
     return found
