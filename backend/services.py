@@ -21,7 +21,6 @@ from backend.feedback.gate.gate_keeper import GateKeeper
 from backend.feedback.gate.gate_runs import GateRuns
 from backend.feedback.gate.gate_store import GateStore
 from backend.feedback.learning.active_models import ActiveModels
-from backend.feedback.learning.duplicates import duplicate_groups
 from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.learner import Learner
 from backend.feedback.learning.model_key import model_key
@@ -219,12 +218,7 @@ class Services(LabelStudioServices):
     @cached_property
     def gates(self) -> AcceptanceGates:
         """The acceptance gates of projects."""
-        return AcceptanceGates(
-            self.settings,
-            self.annotations,
-            self.gate_store,
-            lambda project: duplicate_groups(self.examples.examples(project)),
-        )
+        return AcceptanceGates(self.settings, self.annotations, self.gate_store)
 
     @cached_property
     def gate_runs(self) -> GateRuns:

@@ -139,8 +139,7 @@ def print_gate(report: GateReport, console: Console) -> None:
     console.print(f"{report.state}: {STATES[report.state]}", markup=False)
     if report.next_look is not None:
         console.print(
-            f"{report.annotations} annotations compared; made anew at {report.next_look} pictures, "
-            "near-duplicates counted once."
+            f"{report.annotations} annotations compared; made anew at {report.next_look} tasks."
         )
     if report.unscored:
         console.print(
@@ -156,6 +155,8 @@ def print_gate(report: GateReport, console: Console) -> None:
         f"{gate.passed} of {gate.checked} checked pictures pass ({percent(gate.coverage)}); "
         f"{gate.changed} of them needed a change."
     )
+    if report.order is not None:
+        console.print(report.order, markup=False)
     console.print(
         f"Tasks: {report.tasks['listed']} pass, {report.tasks['audit']} more are to be audited, "
         f"{report.tasks['accepted']} are accepted. Audited: {report.audited}, "

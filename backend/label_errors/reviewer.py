@@ -30,7 +30,7 @@ from backend.label_studio.score_options import score_options
 from backend.label_studio.task_filter import TaskFilter
 from backend.project_runs import Advance
 from backend.settings import Settings
-from clearclip_core import RGBArray, Segmentation
+from clearclip_core import RGBArray, Scores
 from clearclip_core.adaptation.held_out import HeldOutAdaptations, fit_held_out
 from clearclip_core.images.label_maps import Truth
 from clearclip_core.label_errors.disagreement import Disagreement, find_disagreements
@@ -93,8 +93,7 @@ class _Seen:
 
     rgb: RGBArray
     truth: Truth
-    made: Segmentation
-    disagreements: Sequence[Disagreement]
+    scores: Scores
 
 
 @dataclass(eq=False)
@@ -122,7 +121,7 @@ class _Review:
             seen = self._look(image, held_out)
             if seen is not None:
                 reviewed.append(image.without_regions())
-                found.append(seen.disagreements)
+                found.append(find_disagreements(seen.scores, seen.rgb, seen.truth))
             tasks.add(image.task.id)
             self.advance(len(tasks), total)
         if not reviewed:
@@ -180,8 +179,7 @@ class _Review:
             self._leave_out(image.task, str(error))
             return None
         settings, engine = self.reviewer.settings, self.reviewer.engine
-        segmenter = engine.segmenter()
-        prepared = segmenter.prepare(rgb)
+        prepared = engine.segmenter().prepare(rgb)
         scores = engine.encode(
             prepared,
             self.config.labels_of(image.tag.name),
@@ -190,10 +188,7 @@ class _Review:
             held_out.of(prepared.digest),
             score_options(settings, self.config),
         ).scores
-        made = segmenter.decide(
-            scores, image=rgb, refine=settings.refine, propagate=settings.propagate
-        )
-        return _Seen(rgb, truth, made, find_disagreements(scores, made.label_map, truth))
+        return _Seen(rgb, truth, scores)
 
     def _leave_out(self, task: Task, reason: str) -> None:
         self.left_out[int(task.id or 0)] = reason
@@ -235,5 +230,9 @@ class _Review:
         seen = self._look(replace(image, annotation=annotation), held_out)
         if seen is None:
             return made
-        before, after = place_pictures(seen.rgb, seen.truth, seen.made.label_map, disagreement.box)
+        settings = self.reviewer.settings
+        shown = self.reviewer.engine.segmenter().decide(
+            seen.scores, image=seen.rgb, refine=settings.refine, propagate=settings.propagate
+        )
+        before, after = place_pictures(seen.rgb, seen.truth, shown.label_map, disagreement.box)
         return replace(made, preview=before, suggestion=after)

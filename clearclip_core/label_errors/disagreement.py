@@ -1,18 +1,19 @@
-"""Where an annotation disagrees with scores that have not learned from it.
+"""Where an annotation disagrees with scores that have not learned from it, and with its image.
 
 Three kinds of mistakes are told apart, each by a measure of its own:
 
 - **label**: a connected part is painted as one label, and the scores see another. The measure is
-  the mean probability of the best other label less that of the painted one, times the square root
-  of the part's share of the image. That an example's own label is judged by its held-out
-  probability is confident learning (Northcutt, Jiang and Chuang, 2021); label quality of images
-  from the probabilities of their pixels: Lad and Mueller, 2023.
+  the mean probability of all but the painted label. That an example's own label is judged by its
+  held-out probability is confident learning (Northcutt, Jiang and Chuang, 2021); label quality of
+  images from the probabilities of their pixels: Lad and Mueller, 2023.
 - **missing**: a connected part without paint is won by a label. The measure is the square root of
   the share of the image that the part has, weighted by the label's probability. A margin of the
   part does not count: it lies there where edges are not met.
-- **edges**: the mean distance of the edges of a label's paint to the nearest edge of the label map
-  of the scores, in shares of the image's diagonal. A distance counts as the width of a boundary
-  band at most, see `clearclip_core.boundary_band`.
+- **edges**: the edges of a label's paint lie where the image has none. The measure is the share of
+  pixels of the image with a stronger contrast than those along the edges have on average. No model
+  is asked, so it tells as much of labels that the model hardly knows.
+
+What is usual for a label differs; `clearclip_core.label_errors.ranking` compares.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from scipy.ndimage import find_objects
 from scipy.special import softmax
 
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
+from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.segmentation.masks import BoolMask
 from clearclip_core.segmentation.scores import Scores
 
@@ -47,8 +49,11 @@ _LEAST_EDGE_PX: Final = 40
 #: Side of the square by which parts without paint are eroded, in places.
 _MARGIN: Final = 5
 
-#: Largest distance of edges, as a share of the image's diagonal.
-_FARTHEST: Final = 0.02
+#: Long side at which edges are looked at, in px: loose edges of a larger image are looser.
+_EDGE_SIDE_PX: Final = 640
+
+#: Steps by which contrasts are told apart.
+_STEPS: Final = 1 << 12
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -62,6 +67,8 @@ class Disagreement:
         label: index of the painted label; -1 where nothing is painted.
         other: index of the label that the scores see; -1 for edges.
         value: the measure, see the module; more is worse.
+        weight: how much there is of it: the part's share of the image, the length of the edges in
+            px, and 1 for what is missing.
         box: rows and columns of the part, in px.
     """
 
@@ -69,6 +76,7 @@ class Disagreement:
     label: int
     other: int
     value: float
+    weight: float
     box: Box
 
     @property
@@ -77,16 +85,17 @@ class Disagreement:
         return self.other if self.kind == "missing" else self.label
 
 
-def find_disagreements(
-    scores: Scores, label_map: npt.NDArray[np.int16], truth: Truth
-) -> list[Disagreement]:
-    """Find the largest disagreement of each kind for each label of an annotated image.
+def find_disagreements(scores: Scores, image: RGBArray, truth: Truth) -> list[Disagreement]:
+    """Find the disagreements of an annotated image.
 
     Args:
         scores: of the image, by an adaptation that has not learned from it, or by the words.
-        label_map: (H, W) label indices that the scores decide, -1 for none.
+        image: (H, W, 3) uint8 RGB.
         truth: (H, W) label indices of the annotation, 254 for pixels without a label, 255 for
             pixels that are not counted.
+
+    Returns:
+        Each painted part, what is missing of each label most, and the edges of each label.
 
     Raises:
         ValueError: an annotation of another size, or more than 254 labels.
@@ -95,19 +104,13 @@ def find_disagreements(
         raise ValueError(
             f"Expected at most {NOTHING} labels, but got {len(scores.vocabulary.labels)}."
         )
-    if truth.shape != scores.plan.image_hw or label_map.shape != truth.shape:
+    if truth.shape != scores.plan.image_hw or image.shape[:2] != truth.shape:
         raise ValueError(
-            f"Expected label maps of size {scores.plan.image_hw}, but got {label_map.shape} and "
-            f"{truth.shape}."
+            f"Expected an image and a label map of size {scores.plan.image_hw}, but got "
+            f"{image.shape[:2]} and {truth.shape}."
         )
     maps = _ProbabilityMaps.of(scores, truth)
-    found = [*_other_labels(maps), *_missing(maps), *_edges(label_map, truth)]
-    worst: dict[tuple[Kind, int], Disagreement] = {}
-    for each in found:
-        key = each.kind, each.about
-        if key not in worst or each.value > worst[key].value:
-            worst[key] = each
-    return list(worst.values())
+    return [*_other_labels(maps), *_missing(maps), *_edges(image, truth)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,10 +167,10 @@ def _other_labels(maps: _ProbabilityMaps) -> Iterator[Disagreement]:
         for number in numbers.tolist():
             others = means[:, number].copy()
             others[label] = -np.inf
-            other = int(others.argmax())
-            margin = float(others[other] - means[label, number])
-            value = max(0.0, margin) * math.sqrt(areas[number] / maps.truth.size)
-            yield Disagreement("label", label, other, value, maps.box(boxes[number]))
+            value = 1 - float(means[label, number])
+            share = float(areas[number] / maps.truth.size)
+            box = maps.box(boxes[number])
+            yield Disagreement("label", label, int(others.argmax()), value, share, box)
 
 
 def _missing(maps: _ProbabilityMaps) -> Iterator[Disagreement]:
@@ -176,31 +179,48 @@ def _missing(maps: _ProbabilityMaps) -> Iterator[Disagreement]:
     for label, probabilities in enumerate(maps.probabilities[:-1]):
         claimed = (winners == label) & (maps.truth == NOTHING)
         if not claimed.any():
-            yield Disagreement("missing", -1, label, 0.0, (slice(0, 1), slice(0, 1)))
+            yield Disagreement("missing", -1, label, 0.0, 1.0, (slice(0, 1), slice(0, 1)))
             continue
         parts, areas, boxes = _parts(claimed)
         inside = cv2.erode(claimed.astype(np.uint8), np.ones((_MARGIN, _MARGIN), np.uint8)) > 0
         seen = _sums(parts, np.where(inside, probabilities, 0), len(areas))
         number = int(seen.argmax())
         value = math.sqrt(seen[number] / maps.truth.size)
-        yield Disagreement("missing", -1, label, value, maps.box(boxes[number]))
+        yield Disagreement("missing", -1, label, value, 1.0, maps.box(boxes[number]))
 
 
-def _edges(label_map: npt.NDArray[np.int16], truth: Truth) -> Iterator[Disagreement]:
-    """Measure how far the edges of each label's paint are from those of the scores."""
-    farthest = _FARTHEST * math.hypot(*truth.shape)
-    seen, diagonal = _edges_of(label_map), math.hypot(*truth.shape)
-    distances = cv2.distanceTransform((~seen).astype(np.uint8), cv2.DIST_L2, 3)
-    distances = np.minimum(distances, farthest) if seen.any() else np.full_like(distances, farthest)
-    for label in np.unique(truth[(truth != NOTHING) & (truth != IGNORE)]).tolist():
-        mask = truth == label
+def _edges(image: RGBArray, truth: Truth) -> Iterator[Disagreement]:
+    """Measure how little contrast the image has along the edges of each label's paint."""
+    factor = min(1.0, _EDGE_SIDE_PX / max(truth.shape))
+    height, width = (max(1, round(side * factor)) for side in truth.shape)
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    painted = cv2.resize(truth, (width, height), interpolation=cv2.INTER_NEAREST)
+    ranks = _contrast_ranks(np.asarray(small, np.uint8))
+    for label in np.unique(painted[(painted != NOTHING) & (painted != IGNORE)]).tolist():
+        mask = painted == label
         edge = _edges_of(mask)
-        if np.count_nonzero(edge) < _LEAST_EDGE_PX or mask.mean() < _LEAST_SHARE:
+        length = np.count_nonzero(edge)
+        if length < _LEAST_EDGE_PX or mask.mean() < _LEAST_SHARE:
             continue
-        value = float(distances[edge].mean()) / diagonal
-        left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
-        box = slice(top, top + height), slice(left, left + width)
-        yield Disagreement("edges", label, -1, value, box)
+        value = 1 - float(ranks[edge].mean())
+        left, top, columns, rows = cv2.boundingRect((truth == label).astype(np.uint8))
+        box = slice(top, top + rows), slice(left, left + columns)
+        yield Disagreement("edges", label, -1, value, float(length), box)
+
+
+def _contrast_ranks(image: RGBArray) -> Float32Array:
+    """Return for each pixel the share of pixels whose contrast is lower: (H, W), in [0, 1].
+
+    The contrast is the largest gradient in Lab within a pixel's neighbours.
+    """
+    lab = cv2.cvtColor(cv2.GaussianBlur(image, (0, 0), 1.0), cv2.COLOR_RGB2LAB).astype(np.float32)
+    gradients = (cv2.Sobel(lab, cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
+    contrast = np.sqrt(sum((each**2).sum(axis=2) for each in gradients))
+    contrast = cv2.dilate(contrast, np.ones((3, 3), np.uint8))
+    steps = np.asarray(contrast * ((_STEPS - 1) / max(float(contrast.max()), 1e-9)), np.intp)
+    counts = np.bincount(steps.ravel(), minlength=_STEPS)
+    lower = (np.cumsum(counts) - counts) / steps.size
+    return np.asarray(lower[steps], np.float32)
 
 
 def _edges_of(values: npt.NDArray[Any]) -> BoolMask:

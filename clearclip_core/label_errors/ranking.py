@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,13 @@ _FEW: Final = 5
 _USUAL: Final = 0.95
 
 #: Values so little above what is usual for their label are noise: there the score is 1 at least.
-_NOISE: Final[Mapping[Kind, float]] = {"label": 0.02, "missing": 0.03, "edges": 0.002}
+_NOISE: Final[Mapping[Kind, float]] = {"label": 0.02, "missing": 0.03, "edges": 0.02}
+
+#: A usual probability counts as that at least.
+_LEAST_PROBABILITY: Final = 0.02
+
+#: An image, a disagreement of it, and how far that is beyond what is usual for its label.
+_Beyond = tuple[int, Disagreement, float]
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,11 @@ def rank(images: Sequence[Sequence[Disagreement]]) -> list[Ranked]:
     model hardly knows disagrees everywhere. What is left is divided by the value that one image in
     twenty exceeds, so that kinds can be compared. An image counts by its largest score.
 
+    - **label**: what a part lacks of the usual probability of its label, in shares of that
+      (`clearclip_core.label_errors.disagreement`; the label's own threshold of confident learning),
+      times the square root of the part's share of the image.
+    - **edges**: the worst label, and the mean over all edges: careless work shows in all of them.
+
     Args:
         images: what `find_disagreements` has found on each image.
 
@@ -54,41 +66,96 @@ def rank(images: Sequence[Sequence[Disagreement]]) -> list[Ranked]:
     for index, found in enumerate(images):
         for each in found:
             by_kind[each.kind].append((index, each))
+    labels = _less_usual(_shortfalls(by_kind["label"]))
+    missing, edges = (
+        _less_usual([(index, each, each.value) for index, each in by_kind[kind]])
+        for kind in ("missing", "edges")
+    )
+    measures: list[tuple[Kind, list[_Beyond]]] = [
+        ("label", labels),
+        ("missing", missing),
+        ("edges", edges),
+        ("edges", _means(edges)),
+    ]
     best: dict[int, Ranked] = {}
-    for kind, pairs in by_kind.items():
-        for ranked in _score(pairs, _NOISE[kind]):
+    for kind, beyond in measures:
+        for ranked in _score(beyond, _NOISE[kind]):
             known = best.get(ranked.index)
             if ranked.score > (0 if known is None else known.score):
                 best[ranked.index] = ranked
     return sorted(best.values(), key=lambda each: (-each.score, each.index))
 
 
-def _score(pairs: Sequence[tuple[int, Disagreement]], noise: float) -> list[Ranked]:
-    """Score the disagreements of one kind; one for each image that has any.
+def _shortfalls(pairs: Sequence[tuple[int, Disagreement]]) -> list[_Beyond]:
+    """Return the part of each image and label that lacks most of the label's usual probability."""
+    usual = _usual([(each.about, each.value, each.weight) for _, each in pairs])
+    worst: dict[tuple[int, int], _Beyond] = {}
+    for index, each in pairs:
+        own = usual[each.about]
+        lacks = max(0.0, each.value - own) / max(1 - own, _LEAST_PROBABILITY)
+        value, key = lacks * math.sqrt(each.weight), (index, each.about)
+        if key not in worst or value > worst[key][2]:
+            worst[key] = index, each, value
+    return list(worst.values())
+
+
+def _less_usual(found: Sequence[_Beyond]) -> list[_Beyond]:
+    """Take the median of each label away from its values."""
+    usual = _usual([(each.about, value, 1.0) for _, each, value in found])
+    return [(index, each, value - usual[each.about]) for index, each, value in found]
+
+
+def _means(beyond: Sequence[_Beyond]) -> list[_Beyond]:
+    """Return the weighted mean of each image, with what has the largest part in it."""
+    by_image: dict[int, list[_Beyond]] = defaultdict(list)
+    for each in beyond:
+        by_image[each[0]].append(each)
+    made = []
+    for index, own in by_image.items():
+        weights = [each.weight for _, each, _ in own]
+        mean = float(np.average([value for *_, value in own], weights=weights))
+        _, most, _ = max(own, key=lambda each: each[1].weight * each[2])
+        made.append((index, most, mean))
+    return made
+
+
+def _score(beyond: Sequence[_Beyond], noise: float) -> list[Ranked]:
+    """Score disagreements; one for each image that has any.
 
     Args:
-        pairs: the index of an image, and a disagreement of it.
+        beyond: how far disagreements are beyond what is usual.
         noise: the least value that the score is 1 at.
     """
-    usual = _usual(pairs)
     worst: dict[int, tuple[float, Disagreement]] = {}
-    for index, each in pairs:
-        beyond = max(0.0, each.value - usual[each.about])
-        if index not in worst or beyond > worst[index][0]:
-            worst[index] = beyond, each
-    usual_beyond = float(np.quantile([beyond for beyond, _ in worst.values()], _USUAL))
+    for index, each, value in beyond:
+        if index not in worst or value > worst[index][0]:
+            worst[index] = max(0.0, value), each
+    if not worst:
+        return []
+    usual_beyond = float(np.quantile([value for value, _ in worst.values()], _USUAL))
     scale = max(noise, usual_beyond)
-    return [Ranked(index, each, beyond / scale) for index, (beyond, each) in worst.items()]
+    return [Ranked(index, each, value / scale) for index, (value, each) in worst.items()]
 
 
-def _usual(pairs: Sequence[tuple[int, Disagreement]]) -> dict[int, float]:
-    """Return the median value of each label; of a label on few images, that of all medians."""
-    values: dict[int, list[float]] = defaultdict(list)
-    for _, each in pairs:
-        values[each.about].append(each.value)
-    medians = {label: float(np.median(own)) for label, own in values.items()}
-    known = [medians[label] for label, own in values.items() if len(own) >= _FEW]
-    fallback = float(np.median(known or list(medians.values())))
+def _usual(values: Sequence[tuple[int, float, float]]) -> dict[int, float]:
+    """Return the weighted median of each label; where there are few values, that of all medians.
+
+    Args:
+        values: a label, a value of it, and its weight.
+    """
+    by_label: dict[int, list[tuple[float, float]]] = defaultdict(list)
+    for label, value, weight in values:
+        by_label[label].append((value, weight))
+    medians = {label: _median(own) for label, own in by_label.items()}
+    known = [medians[label] for label, own in by_label.items() if len(own) >= _FEW]
+    fallback = float(np.median(known or list(medians.values()))) if medians else 0.0
     return {
-        label: medians[label] if len(own) >= _FEW else fallback for label, own in values.items()
+        label: medians[label] if len(own) >= _FEW else fallback for label, own in by_label.items()
     }
+
+
+def _median(pairs: Sequence[tuple[float, float]]) -> float:
+    """Return the median of values with weights: half of the weight is below it."""
+    values, weights = np.array(sorted(pairs)).T
+    below = np.cumsum(weights) / weights.sum()
+    return float(np.interp(0.5, below - weights / weights.sum() / 2, values))

@@ -197,11 +197,25 @@ def test_label_studio_runs_under_a_server_that_waits_longer_than_label_studio_it
     assert re.fullmatch(r"label-studio init && exec uwsgi --ini (\S+)", command)
     (config,) = service["configs"]
     assert command.endswith(config["target"])
-    ini = configparser.ConfigParser()
-    ini.read(ROOT / yaml.safe_load(COMPOSE)["configs"][config["source"]]["file"])
+    ini = uwsgi_ini()
     for limit in ("harakiri", "http-timeout"):
         assert ini.getint("uwsgi", limit) > float(service["environment"]["ML_TIMEOUT_PREDICT"])
     assert ini["uwsgi"]["http"].endswith(":8080")  # the port that is published and asked for health
+
+
+def test_label_studios_server_says_that_it_closes_connections() -> None:
+    """uWSGI closes them unless `http-keepalive` is on; a proxy that is not told sends into them."""
+    ini = uwsgi_ini()["uwsgi"]
+    assert "http-keepalive" not in ini
+    assert ini["add-header"].lower() == "connection: close"
+
+
+def uwsgi_ini() -> configparser.ConfigParser:
+    """Return the configuration of Label Studio's server that Compose mounts."""
+    (config,) = SERVICES["label-studio"]["configs"]
+    ini = configparser.ConfigParser()
+    ini.read(ROOT / yaml.safe_load(COMPOSE)["configs"][config["source"]]["file"])
+    return ini
 
 
 def test_the_proxy_leads_to_both_services_and_sets_no_time_limit() -> None:

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final, get_args
 
-from backend.errors import BadRequest, GateClosed, ModelUnavailable
+from backend.errors import BadRequest, GateClosed
 from backend.feedback.annotation_queries import AnnotationQueries
 from backend.feedback.gate.audit import has_drifted
 from backend.feedback.gate.gate import looks_reached, make_gate
 from backend.feedback.gate.gate_report import STATES, GateReport
 from backend.feedback.gate.gate_store import GateStore, StoredGate, TaskList
-from backend.feedback.gate.lots import lot
-from backend.feedback.gate.outcomes import TaskOutcome, task_outcomes
+from backend.feedback.gate.outcomes import task_outcomes
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: New annotations after which pictures are counted again, where the next look was not reached.
+#: New annotations after which tasks are counted again, where the next look was not reached.
 _COUNT_AGAIN: Final = 10
 
 #: How often audits are looked at where nobody asks, in seconds.
 _CHECK_EVERY_S: Final = 60.0
-
-#: Project -> annotation -> number of its group of near-duplicates; others are on their own.
-DuplicateGroups = Callable[[int], Mapping[int, int]]
 
 
 class AcceptanceGates:
@@ -40,7 +36,6 @@ class AcceptanceGates:
         settings: the wanted share and confidence, and the share that is audited.
         annotations: the sums over annotations.
         store: keeps gates.
-        duplicate_groups: finds near-duplicates among the corrected pictures.
 
     Attributes:
         remakes: whether a gate that was made for another share or confidence than the settings say
@@ -55,12 +50,10 @@ class AcceptanceGates:
         settings: Settings,
         annotations: AnnotationQueries,
         store: GateStore,
-        duplicate_groups: DuplicateGroups,
     ) -> None:
         self._settings = settings
         self._annotations = annotations
         self._store = store
-        self._duplicate_groups = duplicate_groups
         self._next_check = 0.0
 
     def report(self, project: int, version: str | None = None) -> GateReport:
@@ -166,17 +159,12 @@ class AcceptanceGates:
         if not is_other and (not is_due or is_counted):
             return stored
         outcomes, unscored = task_outcomes(self._store.compared(project, version))
-        try:
-            outcomes = independent(outcomes, self._duplicate_groups(project))
-        except ModelUnavailable as error:  # training examples belong to a model
-            log.warning("Project %d: its acceptance gate is made later: %s", project, error)
-            return stored
         looks = looks_reached(len(outcomes))
         counted = replace(stored, annotations=annotations, unscored=unscored, gate=None)
         if looks > stored.looks or is_other:
             gate = make_gate(outcomes, *wanted)
             log.info(
-                "Project %d: the acceptance gate is made from %d pictures", project, len(outcomes)
+                "Project %d: the acceptance gate is made from %d tasks", project, len(outcomes)
             )
             counted = replace(counted, looks=max(looks, stored.looks), gate=gate)
         self._store.keep(project, version, counted)
@@ -205,20 +193,3 @@ class AcceptanceGates:
                 sum(audits),
                 len(audits),
             )
-
-
-def independent(outcomes: Sequence[TaskOutcome], groups: Mapping[int, int]) -> list[TaskOutcome]:
-    """Keep one task of each group of near-duplicates, chosen by lot.
-
-    Args:
-        outcomes: of tasks.
-        groups: annotation -> number of its group; others are on their own.
-    """
-    chosen: dict[tuple[str, int], TaskOutcome] = {}
-    for each in outcomes:
-        numbers = [groups[own] for own in each.annotations if own in groups]
-        key = ("group", min(numbers)) if numbers else ("task", each.task)
-        other = chosen.get(key)
-        if other is None or lot("duplicate", each.task) < lot("duplicate", other.task):
-            chosen[key] = each
-    return list(chosen.values())

@@ -13,11 +13,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from scipy.stats import beta, binom
+from scipy.special import betainc
+from scipy.stats import beta
 
 
-def p_value(changed: int, count: int, most: float) -> float:
+def p_value(changed: float, count: float, most: float) -> float:
     """Return the probability of at most so many changes where the share of changes is `most`.
+
+    The tail of the binomial distribution is an incomplete beta function, which goes on between
+    whole numbers: tasks that depend on each other count as fewer.
 
     Args:
         changed: changes that were seen.
@@ -27,10 +31,12 @@ def p_value(changed: int, count: int, most: float) -> float:
     >>> round(p_value(0, 59, 0.05), 4), round(p_value(0, 58, 0.05), 4)
     (0.0485, 0.051)
     """
-    return float(binom.cdf(changed, count, most))
+    if changed >= count:
+        return 1.0
+    return float(betainc(count - changed, changed + 1, 1 - most))
 
 
-def upper_bound(changed: int, count: int, level: float) -> float:
+def upper_bound(changed: float, count: float, level: float) -> float:
     """Return the upper bound of Clopper and Pearson for a share, in [0, 1].
 
     Args:
@@ -55,7 +61,7 @@ def fewest(most: float, level: float) -> int:
     return math.ceil(math.log(level) / math.log1p(-most))
 
 
-def last_rejected(counts: Sequence[tuple[int, int]], most: float, level: float) -> int | None:
+def last_rejected(counts: Sequence[tuple[float, float]], most: float, level: float) -> int | None:
     """Return the index of the last candidate before the first that is not rejected; None: no one.
 
     Args:

@@ -8,8 +8,11 @@ What the bound says: of the tasks that pass, at least the wanted share needed no
 no thing added that the prediction missed, with the wanted confidence. It says so of tasks that are
 like the corrected ones, which holds where these were drawn at random.
 
+Where tasks are like those that were annotated just before them, as frames of one drive that are
+corrected one after another, they count as fewer (`backend.feedback.gate.serial_dependence`).
+
 Corrections come in over months, and whoever looks often enough sees luck. So gates are made at a
-few numbers of corrected pictures that are fixed beforehand, `LOOKS`, which share the allowed error
+few numbers of corrected tasks that are fixed beforehand, `LOOKS`, which share the allowed error
 (Bonferroni): the confidence is that of all of them together.
 """
 
@@ -18,16 +21,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+import numpy as np
 
 from backend.feedback.gate.fixed_sequence import fewest, last_rejected, p_value, upper_bound
 from backend.feedback.gate.lots import lot
 from backend.feedback.gate.outcomes import TaskOutcome
 from backend.feedback.gate.score_values import ScoreValues
+from backend.feedback.gate.serial_dependence import SerialDependence
 
 Json = dict[str, Any]
 
-#: Numbers of corrected pictures at which a gate is made, near-duplicates counted once.
+#: Numbers of corrected tasks at which a gate is made.
 LOOKS: Final = (200, 400, 800, 1600)
 
 #: Share of the tasks that says what scores are worth.
@@ -41,8 +47,46 @@ _GROWTH: Final = 1.2
 #: chosen themselves looks better on them than it is.
 _PRIOR_CHANGES: Final = 0.5
 
-#: What a bound is on, a score or a worth, and whether there was a change.
-Judged = tuple[float, bool]
+
+class Judged(NamedTuple):
+    """A task that tunes or checks.
+
+    Attributes:
+        value: what a bound is on, a score or a worth.
+        changed: whether there was a change.
+        place: of the task in the order of annotation, from 0.
+    """
+
+    value: float
+    changed: bool
+    place: int
+
+
+@dataclass(frozen=True)
+class _Test:
+    """What candidates are tested for.
+
+    Attributes:
+        most: share of changes that is allowed.
+        level: probability of an error.
+        foreseen: how tasks depend on each other by their scores alone, by which candidates are laid
+            out before any change of the checking tasks is looked at.
+        dependence: the same by scores and changes.
+    """
+
+    most: float
+    level: float
+    foreseen: SerialDependence
+    dependence: SerialDependence
+
+    @classmethod
+    def of(cls, ordered: Sequence[TaskOutcome], most: float, level: float) -> _Test:
+        """Learn from tasks in the order of annotation how they depend on each other."""
+        labels = sorted({label for each in ordered for label in each.scores})
+        scores = [[each.scores.get(label, 0.0) for label in labels] for each in ordered]
+        foreseen = SerialDependence.of(np.array(scores, np.float64))
+        changed = np.array([[bool(each.changed)] for each in ordered], np.float64)
+        return cls(most, level, foreseen, foreseen.joined(SerialDependence.of(changed)))
 
 
 @dataclass(frozen=True)
@@ -102,13 +146,15 @@ class Gate:
     Attributes:
         share: the least share of passing tasks that needed no change.
         confidence: the probability with which that holds.
-        pictures: corrected pictures that it was made from, near-duplicates counted once.
+        pictures: corrected tasks that it was made from.
         checked: pictures of them that checked it.
         passed: those that pass.
         changed: those that pass and needed a change.
         bound: upper bound of the share of passing tasks that needed a change, by the last test
             alone: what the choice among tests promises is `share`. None: nothing passes.
         labels: by label, in alphabetical order.
+        independent: how many independent pictures those that checked it count as; None where an
+            earlier release made it.
     """
 
     share: float
@@ -119,6 +165,7 @@ class Gate:
     changed: int = 0
     bound: float | None = None
     labels: tuple[GatedLabel, ...] = ()
+    independent: float | None = None
 
     @property
     def is_open(self) -> bool:
@@ -153,6 +200,7 @@ class Gate:
             "changed": self.changed,
             "bound": self.bound,
             "labels": [label.to_json() for label in self.labels],
+            "independent": self.independent,
         }
 
     @classmethod
@@ -167,6 +215,7 @@ class Gate:
             changed=value["changed"],
             bound=value["bound"],
             labels=tuple(GatedLabel.from_json(each) for each in value["labels"]),
+            independent=value.get("independent"),
         )
 
 
@@ -183,20 +232,26 @@ def make_gate(outcomes: Sequence[TaskOutcome], share: float, confidence: float) 
     """Make the gate of one look.
 
     Args:
-        outcomes: of tasks that are independent of each other: one of each group of near-duplicates.
+        outcomes: of tasks.
         share: the least share of passing tasks that shall need no change, in (0, 1).
         confidence: the probability with which that shall hold over all looks, in (0, 1).
     """
-    most, level = 1 - share, (1 - confidence) / len(LOOKS)
-    tuning = [each for each in outcomes if lot("tuning", each.task) < _TUNING_SHARE]
-    checking = [each for each in outcomes if lot("tuning", each.task) >= _TUNING_SHARE]
-    values = ScoreValues.of(tuning)
+    ordered = sorted(outcomes, key=lambda each: (each.annotations[:1], each.task))
+    test = _Test.of(ordered, 1 - share, (1 - confidence) / len(LOOKS))
+    tuning, checking = (
+        [
+            (place, each)
+            for place, each in enumerate(ordered)
+            if (lot("tuning", each.task) < _TUNING_SHARE) == is_tuning
+        ]
+        for is_tuning in (True, False)
+    )
+    values = ScoreValues.of(each for _, each in tuning)
     tuned, judged = (
-        [(values.of_task(each.scores), bool(each.changed)) for each in part]
+        [Judged(values.of_task(each.scores), bool(each.changed), place) for place, each in part]
         for part in (tuning, checking)
     )
-    candidates = _candidates(tuned, len(judged), most, level)
-    worth, changed, passed = _choose(judged, candidates, most, level)
+    worth, changed, passed, bound = _choose(judged, _candidates(tuned, judged, test), test)
     labels = sorted({label for each in outcomes for label in (*each.scores, *each.changed)})
     return Gate(
         share,
@@ -205,32 +260,33 @@ def make_gate(outcomes: Sequence[TaskOutcome], share: float, confidence: float) 
         len(checking),
         passed,
         changed,
-        upper_bound(changed, passed, level) if passed else None,
-        tuple(_label(each, tuning, checking, values, worth, (most, level)) for each in labels),
+        bound,
+        tuple(_label(each, tuning, checking, values, worth, test) for each in labels),
+        round(test.dependence.effective([place for place, _ in checking]), 1),
     )
 
 
-def _candidates(tuning: Sequence[Judged], count: int, most: float, level: float) -> list[float]:
+def _candidates(tuning: Sequence[Judged], checking: Sequence[Judged], test: _Test) -> list[float]:
     """Lay out bounds of growing coverage, from the one on that is most likely to be rejected.
 
     Which one that is, the tuning tasks say ("split fixed-sequence testing", ibid.): a stricter one
     leaves too few tasks to be sure of anything, a wider one lets changes in.
 
     Args:
-        tuning: of each tuning task, what the bounds are on, and whether it needed a change.
-        count: number of the tasks that check.
-        most: share of changes that is allowed.
-        level: of the test.
+        tuning: the tuning tasks.
+        checking: the checking tasks, whose changes are not looked at.
+        test: what the bounds are tested for.
     """
-    ordered = sorted(((value, changed) for value, changed in tuning if value > 0), reverse=True)
+    ordered = sorted((each for each in tuning if each.value > 0), reverse=True)
     found: dict[float, float] = {}  # bound -> p-value that is expected for it
-    wanted = fewest(most, level) / count if count else math.inf
+    wanted = fewest(test.most, test.level) / len(checking) if checking else math.inf
     while ordered and wanted <= _GROWTH:
-        bound = ordered[min(len(ordered), max(1, round(wanted * len(tuning)))) - 1][0]
-        passing = [changed for value, changed in ordered if value >= bound]
-        expected = count * len(passing) // len(tuning)
+        bound = ordered[min(len(ordered), max(1, round(wanted * len(tuning)))) - 1].value
+        passing = [each.changed for each in ordered if each.value >= bound]
+        places = [each.place for each in checking if each.value >= bound]
+        expected = test.foreseen.effective(places)
         share = (sum(passing) + _PRIOR_CHANGES) / (len(passing) + 1)
-        found[bound] = p_value(round(share * expected), expected, most)
+        found[bound] = p_value(share * expected, expected, test.most)
         wanted *= _GROWTH
     bounds = sorted(found, reverse=True)
     first = min(bounds, key=lambda bound: (found[bound], bound), default=0.0)
@@ -238,44 +294,52 @@ def _candidates(tuning: Sequence[Judged], count: int, most: float, level: float)
 
 
 def _choose(
-    judged: Sequence[Judged], bounds: Sequence[float], most: float, level: float
-) -> tuple[float | None, int, int]:
+    judged: Sequence[Judged], bounds: Sequence[float], test: _Test
+) -> tuple[float | None, int, int, float | None]:
     """Return the chosen bound, and the changed and all tasks that reach it; None: none is chosen.
 
+    The last is the upper bound of their share of changes, by the last test.
+
     Args:
-        judged: of each checking task, what the bounds are on, and whether it needed a change.
+        judged: the checking tasks.
         bounds: the candidates, the strictest first.
-        most: share of changes that is allowed.
-        level: of the test.
+        test: what they are tested for.
     """
-    counts = []
+    seen, counts = [], []
     for bound in bounds:
-        passing = [changed for each, changed in judged if each >= bound]
-        counts.append((sum(passing), len(passing)))
-    index = last_rejected(counts, most, level)
-    return (None, 0, 0) if index is None else (bounds[index], *counts[index])
+        passing = [each for each in judged if each.value >= bound]
+        changed = sum(each.changed for each in passing)
+        worth = test.dependence.effective([each.place for each in passing])
+        seen.append((changed, len(passing)))
+        counts.append((changed * worth / len(passing) if passing else 0.0, worth))
+    index = last_rejected(counts, test.most, test.level)
+    if index is None:
+        return None, 0, 0, None
+    return bounds[index], *seen[index], upper_bound(*counts[index], test.level)
 
 
 def _label(
     label: str,
-    tuning: Sequence[TaskOutcome],
-    checking: Sequence[TaskOutcome],
+    tuning: Sequence[tuple[int, TaskOutcome]],
+    checking: Sequence[tuple[int, TaskOutcome]],
     values: ScoreValues,
     worth: float | None,
-    test: tuple[float, float],
+    test: _Test,
 ) -> GatedLabel:
     """Sum up one label, and find the score from which on it needs no look by itself."""
-    own = [each for each in checking if label in each.scores]
-    others = [each for each in tuning if label in each.scores]
     tuned, judged = (
-        [(each.scores[label], label in each.changed) for each in part] for part in (others, own)
+        [
+            Judged(each.scores[label], label in each.changed, place)
+            for place, each in part
+            if label in each.scores
+        ]
+        for part in (tuning, checking)
     )
-    candidates = _candidates(tuned, len(judged), *test)
-    alone, changed, passed = _choose(judged, candidates, *test)
+    alone, changed, passed, _ = _choose(judged, _candidates(tuned, judged, test), test)
     return GatedLabel(
         label,
-        len(own) + len(others),
-        sum(label not in each.changed for each in (*own, *others)),
+        len(tuned) + len(judged),
+        sum(not each.changed for each in (*tuned, *judged)),
         alone,
         passed,
         passed - changed,

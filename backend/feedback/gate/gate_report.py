@@ -22,6 +22,9 @@ STATES: Final[Mapping[GateState, str]] = {
     "closed": "Its audit has closed it: too many tasks that passed needed a change.",
 }
 
+#: The order of annotation is mentioned where checked pictures count for less than that.
+_IN_FULL: Final = 0.9
+
 
 @dataclass(frozen=True)
 class GateReport:
@@ -85,6 +88,20 @@ class GateReport:
             f"with a confidence of {100 * self.confidence:.3g} %."
         )
 
+    @property
+    def order(self) -> str | None:
+        """What the order of annotation costs, in sentences; None where that is little."""
+        gate = self.gate
+        if gate is None or gate.independent is None:
+            return None
+        if gate.independent >= _IN_FULL * gate.checked:
+            return None
+        return (
+            f"The {gate.checked} pictures that checked it count as {gate.independent:.0f} only: "
+            "neighbours in the order of annotation are alike, as they are drive after drive or by "
+            "score. In random order each counts in full."
+        )
+
     def to_json(self) -> Json:
         """Return the report as JSON."""
         gate = None
@@ -97,6 +114,7 @@ class GateReport:
             "state": self.state,
             "meaning": STATES[self.state],
             "promise": self.promise,
+            "order": self.order,
             "share": self.share,
             "confidence": self.confidence,
             "audit_share": self.audit_share,

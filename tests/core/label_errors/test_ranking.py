@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from clearclip_core.label_errors.disagreement import Disagreement, Kind
+from clearclip_core.label_errors.disagreement import Disagreement
 from clearclip_core.label_errors.ranking import rank
 
 BOX = slice(0, 1), slice(0, 1)
 
 
-def other(value: float, label: int = 0) -> Disagreement:
-    return Disagreement("label", label, 5, value, BOX)
+def other(value: float, label: int = 0, share: float = 1.0) -> Disagreement:
+    return Disagreement("label", label, 5, value, share, BOX)
 
 
-def edges(value: float, label: int = 0) -> Disagreement:
-    return Disagreement("edges", label, -1, value, BOX)
+def missing(value: float) -> Disagreement:
+    return Disagreement("missing", -1, 0, value, 1.0, BOX)
+
+
+def edges(value: float, label: int = 0, length: float = 100.0) -> Disagreement:
+    return Disagreement("edges", label, -1, value, length, BOX)
 
 
 def test_what_is_usual_for_a_label_is_taken_away() -> None:
@@ -26,10 +30,27 @@ def test_what_is_usual_for_a_label_is_taken_away() -> None:
     assert (second.index, second.disagreement) == (9, other(0.6, 1))
 
 
+def test_a_label_is_judged_by_the_share_of_its_usual_probability_that_is_lacking() -> None:
+    """A tenth less is half of what a hardly known label has, and little of what another has."""
+    images = [[other(0.1), other(0.8, 1)] for _ in range(20)]
+    images[4] = [other(0.2), other(0.8, 1)]
+    images[8] = [other(0.1), other(0.9, 1)]
+    assert [each.index for each in rank(images)] == [8, 4]
+
+
+def test_of_two_parts_that_are_as_unlikely_the_larger_comes_first() -> None:
+    images = [[other(0.1), other(0.1)] for _ in range(20)]
+    images[4] = [other(0.1), other(0.9, share=0.01)]
+    images[8] = [other(0.1), other(0.9, share=0.04)]
+    first, second = rank(images)
+    assert (first.index, second.index) == (8, 4)
+    assert first.score == 2 * second.score  # the square root of the share
+
+
 def test_kinds_are_compared_by_what_one_image_in_twenty_exceeds() -> None:
-    images = [[other(0.01 * n), edges(0.0001 * n)] for n in range(1, 101)]
-    images[10] = [other(0.01), edges(0.02)]
-    images[20] = [other(1.5), edges(0.0001)]
+    images = [[missing(0.01 * n), edges(0.001 * n)] for n in range(1, 101)]
+    images[10] = [missing(0.01), edges(0.2)]
+    images[20] = [missing(1.5), edges(0.001)]
     first, second, *_ = rank(images)
     assert first.index == 10
     assert second.index == 20
@@ -37,12 +58,27 @@ def test_kinds_are_compared_by_what_one_image_in_twenty_exceeds() -> None:
 
 
 def test_where_nearly_all_is_right_the_only_mistake_comes_first() -> None:
-    kind: Kind = "missing"
-    images = [[Disagreement(kind, -1, 0, 0.0, BOX), edges(0.003)] for _ in range(30)]
-    images[4] = [Disagreement(kind, -1, 0, 0.2, BOX), edges(0.003)]
-    images[5] = [Disagreement(kind, -1, 0, 0.0, BOX), edges(0.0031)]
+    images = [[missing(0.0), edges(0.3)] for _ in range(30)]
+    images[4] = [missing(0.2), edges(0.3)]
+    images[5] = [missing(0.0), edges(0.31)]
     first = rank(images)[0]
-    assert (first.index, first.disagreement.kind) == (4, kind)
+    assert (first.index, first.disagreement.kind) == (4, "missing")
+
+
+def test_edges_of_all_labels_together_tell_more_than_one() -> None:
+    """Labels vary by 0.1 to and fro; on image 6 all are 0.08 worse, which none is by itself."""
+    images = [
+        [edges(0.3 + 0.1 * (-1) ** (n + label), label) for label in range(6)] for n in range(40)
+    ]
+    images[6] = [edges(0.38, label) for label in range(6)]
+    assert rank(images)[0].index == 6
+
+
+def test_long_edges_count_more() -> None:
+    images = [[edges(0.3, 0, 900), edges(0.3, 1, 100)] for _ in range(20)]
+    images[2] = [edges(0.3, 0, 900), edges(0.34, 1, 100)]
+    images[9] = [edges(0.34, 0, 900), edges(0.3, 1, 100)]
+    assert [(each.index, each.disagreement.label) for each in rank(images)] == [(9, 0), (2, 1)]
 
 
 def test_a_rare_label_is_compared_with_all() -> None:
@@ -52,10 +88,10 @@ def test_a_rare_label_is_compared_with_all() -> None:
 
 
 def test_images_that_disagree_no_more_than_usual_are_not_listed() -> None:
-    images = [[other(0.1), edges(0.001)] for _ in range(9)]
+    images = [[other(0.1), edges(0.1)] for _ in range(9)]
     assert rank(images) == []
-    images[4] = [other(0.1), edges(0.004)]
-    assert [(each.index, each.disagreement) for each in rank(images)] == [(4, edges(0.004))]
+    images[4] = [other(0.1), edges(0.4)]
+    assert [(each.index, each.disagreement) for each in rank(images)] == [(4, edges(0.4))]
 
 
 def test_images_without_any_disagreement_are_not_listed() -> None:

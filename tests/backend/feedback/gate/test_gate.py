@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from backend.feedback.gate.gate import LOOKS, Gate, make_gate
+from backend.feedback.gate.outcomes import TaskOutcome
 from tests.backend.feedback.gate.worlds import SAFE_FROM, good_world
 
 
@@ -78,6 +80,45 @@ def test_all_looks_together_keep_the_promise() -> None:
     assert wrong <= 6  # 3 are expected at most; more than 6 have a chance of 3 in 100
 
 
+def drives(seed: int, frames: int) -> list[TaskOutcome]:
+    """Drives, corrected one after another: in one of eight, half of the tasks need a change.
+
+    So 6 % of all do, whatever the score, which is much alike in a drive.
+    """
+    rng = np.random.default_rng(seed)
+    tasks = rng.permutation(100 * LOOKS[-1])[: LOOKS[-1]].tolist()
+    made = []
+    for place, task in enumerate(tasks):
+        if place % frames == 0:
+            chance, score = 0.5 if rng.random() < 1 / 8 else 0.0, rng.uniform(0.3, 0.9)
+        changed = frozenset({"car"} if rng.random() < chance else ())
+        made.append(TaskOutcome(task, (place,), {"car": score + 0.1 * rng.random()}, changed))
+    return made
+
+
+def test_drives_that_are_corrected_one_after_another_open_nothing_by_luck() -> None:
+    """Were each frame counted in full, the gate would open in nine of ten such projects."""
+    opened = sum(
+        any(make_gate(drives(seed, 40)[:look], 0.95, 0.95).is_open for look in LOOKS[:3])
+        for seed in range(10)
+    )
+    assert opened <= 1
+
+
+def test_the_checked_tasks_are_counted_as_independent_ones() -> None:
+    shuffled = make_gate(good_world(800, seed=8), 0.95, 0.95)
+    assert shuffled.independent == shuffled.checked
+    in_drives = make_gate(drives(1, 40), 0.95, 0.95)
+    assert in_drives.independent is not None
+    assert in_drives.independent < 0.2 * in_drives.checked
+
+
 def test_a_gate_comes_back_from_json() -> None:
     gate = make_gate(good_world(400, seed=7), 0.95, 0.95)
     assert Gate.from_json(gate.to_json()) == gate
+
+
+def test_a_gate_of_an_earlier_release_counts_nothing_as_independent() -> None:
+    stored = make_gate(good_world(400, seed=7), 0.95, 0.95).to_json()
+    del stored["independent"]
+    assert Gate.from_json(stored).independent is None

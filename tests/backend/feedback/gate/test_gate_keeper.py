@@ -12,10 +12,9 @@ from backend.database.database import Database
 from backend.errors import BadRequest, GateClosed
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import AnnotationStore
-from backend.feedback.gate.acceptance_gate import AcceptanceGates, independent
+from backend.feedback.gate.acceptance_gate import AcceptanceGates
 from backend.feedback.gate.gate_keeper import NOTE, VIEW_TITLES, GateKeeper
 from backend.feedback.gate.gate_store import GateStore
-from backend.feedback.gate.outcomes import TaskOutcome
 from backend.label_studio.client import LabelStudioClient
 from backend.settings import Settings
 from tests.backend.conftest import Clock
@@ -58,7 +57,7 @@ def scene(database: Database, clock: Clock) -> Iterator[Scene]:
     studio = unannotated_studio()
     annotations, store = AnnotationStore(database, "me"), GateStore(database)
     settings = Settings(model="demo", gate_audit_share=AUDIT_SHARE)
-    gates = AcceptanceGates(settings, annotations, store, lambda project: {})
+    gates = AcceptanceGates(settings, annotations, store)
     with studio.served() as server:
         client = LabelStudioClient(server.url, TOKEN, retry_for_s=0.05, first_pause_s=0.01)
         yield Scene(annotations, gates, store, studio, client, clock)
@@ -324,7 +323,7 @@ def test_tasks_that_are_not_audited_raise_no_alarm(corrected: Scene) -> None:
 def test_another_wanted_share_makes_the_gate_anew(corrected: Scene) -> None:
     assert corrected.gates.report(7).state == "open"
     strict = Settings(model="demo", gate_share=0.999)
-    gates = AcceptanceGates(strict, corrected.annotations, corrected.store, lambda project: {})
+    gates = AcceptanceGates(strict, corrected.annotations, corrected.store)
     assert gates.report(7).state == "shut"
 
 
@@ -334,18 +333,9 @@ def test_a_command_leaves_a_gate_for_another_share_and_its_audit(corrected: Scen
         corrected.correct(task, 0.9, kept=False, created=corrected.clock.now + 1)
     before = corrected.gates.report(7)
     strict = Settings(model="demo", gate_share=0.999, gate_audit_share=AUDIT_SHARE)
-    gates = AcceptanceGates(strict, corrected.annotations, corrected.store, lambda project: {})
+    gates = AcceptanceGates(strict, corrected.annotations, corrected.store)
     gates.remakes = False
     corrected.clock.now += 100
     report = gates.report(7)
     assert report == before
     assert (report.share, report.audited) == (0.95, 3)
-
-
-def test_of_near_duplicates_one_is_kept() -> None:
-    outcomes = [TaskOutcome(task, (10 + task, 20 + task), {}, frozenset()) for task in range(6)]
-    kept = independent(outcomes, {10: 0, 21: 0, 12: 0, 13: 1})
-    assert len([each for each in kept if each.task in (0, 1, 2)]) == 1
-    assert {each.task for each in kept} >= {3, 4, 5}
-    turned = independent(outcomes[::-1], {10: 0, 21: 0, 12: 0, 13: 1})
-    assert {each.task for each in turned} == {each.task for each in kept}
