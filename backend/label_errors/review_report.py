@@ -14,7 +14,7 @@ Json = dict[str, Any]
 _SENTENCES: Final[Mapping[Kind, str]] = {
     "label": "Painted “{label}”, but the scores say “{other}”.",
     "missing": "No “{other}” is painted where the scores see one.",
-    "edges": "The edges of “{label}” are farther from those of the scores than usual.",
+    "edges": "The edges of “{label}” lie where the picture has fewer edges than usual.",
 }
 
 

@@ -18,8 +18,10 @@ _FEW: Final = 5
 #: Of the images, this share is not beyond what is usual: there the score of a kind is 1.
 _USUAL: Final = 0.95
 
-#: Values so little above what is usual for their label are noise: there the score is 1 at least.
-_NOISE: Final[Mapping[Kind, float]] = {"label": 0.02, "missing": 0.03, "edges": 0.02}
+#: Values so little above what is usual for their label are noise: there the score is 1 at least. Of
+#: edges, the first is for those of one label, the second for the mean over all.
+_NOISE: Final[Mapping[Kind, float]] = {"label": 0.05, "missing": 0.03, "edges": 0.15}
+_MEAN_NOISE: Final = 0.05
 
 #: A usual probability counts as that at least.
 _LEAST_PROBABILITY: Final = 0.02
@@ -71,15 +73,15 @@ def rank(images: Sequence[Sequence[Disagreement]]) -> list[Ranked]:
         _less_usual([(index, each, each.value) for index, each in by_kind[kind]])
         for kind in ("missing", "edges")
     )
-    measures: list[tuple[Kind, list[_Beyond]]] = [
-        ("label", labels),
-        ("missing", missing),
-        ("edges", edges),
-        ("edges", _means(edges)),
-    ]
+    measures = (
+        (labels, _NOISE["label"]),
+        (missing, _NOISE["missing"]),
+        (edges, _NOISE["edges"]),
+        (_means(edges), _MEAN_NOISE),
+    )
     best: dict[int, Ranked] = {}
-    for kind, beyond in measures:
-        for ranked in _score(beyond, _NOISE[kind]):
+    for beyond, noise in measures:
+        for ranked in _score(beyond, noise):
             known = best.get(ranked.index)
             if ranked.score > (0 if known is None else known.score):
                 best[ranked.index] = ranked

@@ -23,7 +23,7 @@ EXACT = 1600 / (1 + 15 * 0.5)
 @pytest.mark.parametrize("seed", range(4))
 def test_frames_of_drives_count_for_little_more_than_their_drives(seed: int) -> None:
     effective = SerialDependence.of(drives(100, 16, seed)).effective(range(1600))
-    assert 0.4 * EXACT < effective < 1.3 * EXACT
+    assert 0.3 * EXACT < effective < 1.3 * EXACT
 
 
 def test_the_same_frames_in_random_order_count_in_full() -> None:
@@ -34,7 +34,7 @@ def test_the_same_frames_in_random_order_count_in_full() -> None:
 def test_two_annotators_in_drives_of_their_own_are_no_random_order() -> None:
     rows = drives(100, 16)
     mixed = np.stack([rows[:800], rows[800:]], axis=1).reshape(1600, 1)
-    assert 0.4 * EXACT < SerialDependence.of(mixed).effective(range(1600)) < 1.3 * EXACT
+    assert 0.3 * EXACT < SerialDependence.of(mixed).effective(range(1600)) < 1.3 * EXACT
 
 
 def test_one_task_of_each_drive_counts_in_full() -> None:
