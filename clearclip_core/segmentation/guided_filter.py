@@ -239,6 +239,7 @@ class GuidedFilter:
         pixels = self.tiles.row_inside(row)
         width = pixels.shape[1]
         ends = (torch.from_numpy(each[:, :width]) for each in _ends(corners, self.tile_px))
+        fractions = torch.from_numpy(self._fraction)[: len(pixels), None]
         block_px = block_squares(self.tile_px) * self.tile_px
         # Arrays are split at once: each view costs as much of the interpreter as a product.
         blocks = zip(
@@ -248,7 +249,7 @@ class GuidedFilter:
         )
         first = 0
         for above, down, *colours in blocks:
-            values = _values(above, down, [each.float() for each in colours], self.tile_px)
+            values = _values(above, down, [each.float() for each in colours], fractions)
             yield slice(first, first + values.shape[1]), values
             first += values.shape[1]
 
@@ -269,8 +270,9 @@ class GuidedFilter:
         """
         colours = [each.float() for each in planes(self.tiles.strip(top, left, side))]
         ends = (torch.from_numpy(each).unbind() for each in _ends(functions, side))
+        fractions = torch.from_numpy(_fractions(side))[:, None]
         for above, down in zip(*ends, strict=True):
-            yield _values(above, down, colours, side).numpy()
+            yield _values(above, down, colours, fractions).numpy()
 
     def _covariance(self, colours: Matrix) -> Matrix:
         """Return (rows, columns, 3, 3) covariances of the colours in the window of each tile."""
@@ -311,16 +313,29 @@ def _ends(corners: Float32s, side: int) -> tuple[Float32s, Float32s]:
 
 
 def _values(
-    above: torch.Tensor, down: torch.Tensor, colours: Sequence[torch.Tensor], side: int
+    above: torch.Tensor,
+    down: torch.Tensor,
+    colours: Sequence[torch.Tensor],
+    fractions: torch.Tensor,
 ) -> torch.Tensor:
-    """Evaluate functions at pixels of squares, see `_ends`: (4, n) each, three (h, n) -> (h, n)."""
+    """Evaluate functions at pixels of squares.
+
+    Args:
+        above: (4, n), see `_ends`.
+        down: (4, n).
+        colours: three (h, n).
+        fractions: (h, 1), where the pixels have their centres along the side of a square.
+
+    Returns:
+        (h, n).
+    """
     red, green, blue = colours
     (*factors, top), (*slopes, slope) = above.unbind(), down.unbind()
     top = torch.addcmul(top, red, factors[0])
     top.addcmul_(green, factors[1]).addcmul_(blue, factors[2])
     slope = torch.addcmul(slope, red, slopes[0])
     slope.addcmul_(green, slopes[1]).addcmul_(blue, slopes[2])
-    return top.addcmul_(slope, torch.from_numpy(_fractions(side))[: len(top), None])
+    return top.addcmul_(slope, fractions)
 
 
 def planes(pixels: RGBArray) -> list[torch.Tensor]:

@@ -1,6 +1,6 @@
 """Squares of an array, many at once: they are read into a strip and written from one, side by side.
 
-Squares inside the array are copied by one call, which lets other threads run meanwhile.
+Where all of them lie inside the array, they are copied by one call, which lets other threads run.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import sliding_window_view
 
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.segmentation.upsampling import Indices
@@ -31,19 +30,15 @@ def read_strip(image: RGBArray, top: Indices, left: Indices, side: int) -> RGBAr
     >>> read_strip(image, np.array([0]), np.array([1]), 2)[..., 0].tolist()
     [[3, 3], [9, 9]]
     """
-    inside = _inside(image, top, left, side)
-    strip = np.empty((side, len(top), 3 * side), np.uint8)
-    if len(inside):
-        rows = np.arange(side)[:, None] + top[inside]
-        lines = sliding_window_view(image.reshape(len(image), -1), 3 * side, axis=1)
-        read = lines[rows, 3 * left[inside]]
-        if len(inside) == len(top):
-            return read.reshape(side, -1, 3)
-        strip[:, inside] = read
-    for index in _others(inside, len(top)):
-        part = image[top[index] : top[index] + side, left[index] : left[index] + side]
+    if _are_inside(image, top, left, side):
+        rows = np.arange(side)[:, None] + top
+        read: RGBArray = _lines(image.reshape(len(image), -1), 3 * side)[rows, 3 * left]
+        return read.reshape(side, -1, 3)
+    strip = np.empty((side, len(top), side, 3), np.uint8)
+    for index, (y, x) in enumerate(zip(top.tolist(), left.tolist(), strict=True)):
+        part = image[y : y + side, x : x + side]
         missing = (0, side - part.shape[0]), (0, side - part.shape[1]), (0, 0)
-        strip[:, index] = np.pad(part, missing, mode="edge").reshape(side, -1)
+        strip[:, index] = np.pad(part, missing, mode="edge")
     return strip.reshape(side, -1, 3)
 
 
@@ -53,7 +48,7 @@ def write_strip(
     """Write squares into an array, without their pixels beyond it.
 
     Args:
-        target: (H, W), is written to.
+        target: (H, W), C-contiguous; is written to.
         top: (N,) first rows of the squares, inside the array.
         left: (N,) first columns.
         strip: (side, N * side).
@@ -65,23 +60,22 @@ def write_strip(
     """
     side = len(strip)
     squares = strip.reshape(side, -1, side)
-    inside = _inside(target, top, left, side)
-    if len(inside):
-        rows = np.arange(side)[:, None] + top[inside]
-        lines = sliding_window_view(target, side, axis=1, writeable=True)
-        whole = len(inside) == len(top)
-        lines[rows, left[inside]] = squares if whole else squares[:, inside]
-    for index in _others(inside, len(top)):
-        part = target[top[index] : top[index] + side, left[index] : left[index] + side]
+    if _are_inside(target, top, left, side):
+        _lines(target, side)[np.arange(side)[:, None] + top, left] = squares
+        return
+    for index, (y, x) in enumerate(zip(top.tolist(), left.tolist(), strict=True)):
+        part = target[y : y + side, x : x + side]
         part[:] = squares[: part.shape[0], index, : part.shape[1]]
 
 
-def _inside(array: npt.NDArray[Any], top: Indices, left: Indices, side: int) -> Indices:
-    """Return the indices of the squares that lie inside an array."""
+def _lines(array: npt.NDArray[Any], length: int) -> npt.NDArray[Any]:
+    """Return (H, W - length + 1, length): a view of as many numbers from each place of a row on."""
+    height, width = array.shape
+    shape, strides = (height, width - length + 1, length), (*array.strides, array.strides[1])
+    return np.ndarray(shape, array.dtype, array, 0, strides)
+
+
+def _are_inside(array: npt.NDArray[Any], top: Indices, left: Indices, side: int) -> bool:
+    """Tell whether all squares lie inside an array."""
     height, width = array.shape[:2]
-    return np.flatnonzero((top <= height - side) & (left <= width - side))
-
-
-def _others(inside: Indices, count: int) -> list[int]:
-    """Return the indices of the other squares."""
-    return np.setdiff1d(np.arange(count), inside).tolist() if len(inside) < count else []
+    return bool(top.max() <= height - side and left.max() <= width - side)

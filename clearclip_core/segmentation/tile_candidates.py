@@ -63,7 +63,8 @@ class TileCandidates:
     """
 
     def __init__(self, guided_filter: GuidedFilter, functions: Float32s) -> None:
-        self._functions, self._tiles = functions, guided_filter.tiles
+        self._by_corner = np.ascontiguousarray(functions.transpose(2, 3, 0, 1))
+        self._tiles = guided_filter.tiles
         self._image_hw, self._tile_px = guided_filter.image_hw, guided_filter.tile_px
         middle, half = self._tiles.colour_range()
         at_middle = [_values(tile_corners(one).mean(axis=1), middle) for one in functions]
@@ -88,21 +89,23 @@ class TileCandidates:
         top, left = y * self._tile_px + down, x * self._tile_px + right  # (P, N)
         other = possible.copy()
         np.put_along_axis(other, self.middle_argmax[y, x][None, :, None], False, axis=2)
-        inside = (top < self._image_hw[0]) & (left < self._image_hw[1])
-        part, tile = np.nonzero(other.any(axis=2) & inside)
-        batches = candidate_batches(
-            possible[part, tile], parts.side_px**2, block_squares(parts.side_px)
-        )
-        for some, maps in batches:
-            in_part, in_tile = part[some], tile[some]
-            ends = self._functions_at(y[in_tile], x[in_tile], maps)
-            functions = np.einsum("nij,kfjn->kfin", parts.corner_weights[in_part], ends)
-            at = in_part, in_tile
-            yield Squares(top[at], left[at], parts.side_px, maps, functions)
+        height, width = self._image_hw
+        side = parts.side_px
+        wanted = other.any(axis=2) & (top < height) & (left < width)
+        inside = (top <= height - side) & (left <= width - side)
+        for some in (wanted & inside, wanted & ~inside):  # the former are read and written at once
+            part, tile = np.nonzero(some)
+            batches = candidate_batches(possible[part, tile], side**2, block_squares(side))
+            for batch, maps in batches:
+                at = part[batch], tile[batch]
+                functions = self._functions_at(
+                    y[at[1]], x[at[1]], maps, parts.corner_weights[at[0]]
+                )
+                yield Squares(top[at], left[at], side, maps, functions)
 
     def _possible_in_parts(self, y: Indices, x: Indices) -> Bools:
         """Return (P, N, K): which maps can be the largest somewhere in the parts of N tiles."""
-        count = len(self._functions)
+        count = self._by_corner.shape[2]
         weights = self._tiles.parts.corner_weights
         if len(weights) == 1:
             return self._possible[y, x][None]
@@ -122,12 +125,23 @@ class TileCandidates:
             possible[:, some] = can_win.transpose(1, 2, 0) & self._possible[rows, columns]
         return possible
 
-    def _functions_at(self, y: Indices, x: Indices, maps: Indices) -> Float32s:
-        """Return the functions of (N, K) maps at the corners of N tiles: (K, 4, 4, N)."""
+    def _functions_at(
+        self, y: Indices, x: Indices, maps: Indices, weights: Float32s | None = None
+    ) -> Float32s:
+        """Return the functions of (N, K) maps at the corners of N tiles: (K, 4, 4, N).
+
+        Args:
+            y: (N,) rows of tiles.
+            x: (N,) columns.
+            maps: (N, K).
+            weights: (N, 4, 4) weights of the tiles' corners in each of four other places.
+        """
         below, right = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
-        at = maps.T[..., None], (y[:, None] + below), (x[:, None] + right)
-        ends: Float32s = self._functions.transpose(0, 2, 3, 1)[at]  # (K, N, corners, 4)
-        return np.ascontiguousarray(ends.transpose(0, 3, 2, 1))
+        at = (y[:, None] + below)[..., None], (x[:, None] + right)[..., None], maps[:, None]
+        ends: Float32s = self._by_corner[at]  # (N, corners, K, 4)
+        if weights is not None:
+            ends = (weights @ ends.reshape(len(y), 4, -1)).reshape(ends.shape)
+        return np.ascontiguousarray(ends.transpose(2, 3, 1, 0))
 
 
 def _can_win(ahead: Float32s, middle: Float32s, half: Float32s) -> Bools:
