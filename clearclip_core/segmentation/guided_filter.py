@@ -24,9 +24,9 @@ from clearclip_core.segmentation.tile_grid import TileGrid
 from clearclip_core.segmentation.upsampling import AxisUpsampling, Indices, Matrix
 from clearclip_core.segmentation.window_means import WindowMeans
 
-#: Pixels of a block of `GuidedFilter.row_blocks`. From 32,768 elements on, torch starts threads,
-#: which would be in the way of the encoder's.
-BLOCK_PX = 32_000
+#: Pixels of a block of `GuidedFilter.row_blocks`: so many that calling torch costs little, and so
+#: few that the block stays in a CPU's cache.
+BLOCK_PX = 128_000
 
 Maps = npt.NDArray[np.floating[Any]]
 Float32s = npt.NDArray[np.float32]
@@ -290,7 +290,7 @@ class GuidedFilter:
 
 
 def block_squares(side: int) -> int:
-    """Return how many squares are so small together that torch computes them in one thread."""
+    """Return how many squares are about a block together."""
     return max(1, BLOCK_PX // side**2)
 
 

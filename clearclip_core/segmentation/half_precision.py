@@ -8,8 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from clearclip_core.segmentation.guided_filter import BLOCK_PX
-
 
 def at_least_single(values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
     """Return values as they are, but those of float16 in float32.
@@ -17,10 +15,4 @@ def at_least_single(values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.flo
     >>> at_least_single(np.array([0.5, 2], np.float16))
     array([0.5, 2. ], dtype=float32)
     """
-    if values.dtype != np.float16:
-        return values
-    line = torch.from_numpy(values).flatten()
-    single = torch.empty(len(line))
-    for some, made in zip(line.split(BLOCK_PX), single.split(BLOCK_PX), strict=True):
-        made.copy_(some)
-    return single.numpy().reshape(values.shape)
+    return torch.from_numpy(values).float().numpy() if values.dtype == np.float16 else values

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from clearclip_core.segmentation.half_precision import at_least_single
 from clearclip_core.segmentation.row_bands import row_bands
 from clearclip_core.segmentation.run_mask import RunMask
+from clearclip_core.thread_pools import one_thread
 
 Int32s = npt.NDArray[np.int32]
 
@@ -133,6 +134,7 @@ class LabelRuns:
         first = np.flatnonzero(begins)
         return LabelRuns(self.starts[first], labels[first], self.size_hw), first
 
+    @one_thread()
     def sums(self, values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
         """Sum values (H, W) over each run: (N,) float64.
 

@@ -25,7 +25,7 @@ from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.square_strips import write_strip
 from clearclip_core.segmentation.tile_candidates import TileCandidates
 from clearclip_core.segmentation.upsampling import Matrix
-from clearclip_core.thread_pools import one_blas_thread
+from clearclip_core.thread_pools import one_blas_thread, one_thread
 
 Labels = npt.NDArray[np.int16]
 
@@ -33,7 +33,7 @@ Labels = npt.NDArray[np.int16]
 SHARE = 0.5
 
 
-@one_blas_thread()
+@one_thread()
 def decide_refined(
     scores: Scores,
     image: RGBArray,
