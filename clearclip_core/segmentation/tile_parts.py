@@ -58,5 +58,5 @@ class TileParts:
         starts = np.array(self.starts_px)
         ends = np.stack([starts, starts + self.side_px], axis=1) / self.tile_px  # (squares, 2)
         along = np.stack([1 - ends, ends], axis=2)  # (squares, ends, ends of the tile)
-        weights = np.einsum("aij,bkl->abikjl", along, along)
-        return weights.reshape(-1, 4, 4).astype(np.float32)
+        weights: Float32s = np.einsum("aij,bkl->abikjl", along, along).astype(np.float32)
+        return weights.reshape(-1, 4, 4)
