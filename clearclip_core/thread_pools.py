@@ -36,6 +36,22 @@ def one_blas_thread() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep torch's operators to the thread that calls them, too; other threads' keep their number.
+
+    For many small operators in a row: from 32,768 elements on each of them would wake threads that
+    the encoder needs. A torch that was built without OpenMP keeps its threads.
+
+    >>> with one_thread():
+    ...     torch.get_num_threads()
+    1
+    """
+    torch.get_num_threads()  # a thread that is new to torch sets its number the first time
+    with one_blas_thread(), _openmp_pools().limit(limits=1):
+        yield
+
+
 def set_pool_threads(torch_threads: int, opencv_threads: int) -> None:
     """Set the threads of every pool of this process; those of NumPy's BLAS to one.
 
@@ -55,6 +71,15 @@ def set_pool_threads(torch_threads: int, opencv_threads: int) -> None:
     torch.set_num_threads(torch_threads)
     cv2.setNumThreads(opencv_threads)
     _blas_pools("scipy.linalg" in sys.modules).limit(limits=1)
+
+
+@lru_cache(maxsize=1)
+def _openmp_pools() -> ThreadpoolController:
+    """Return the pools of the OpenMP libraries that are loaded: torch's and its BLAS's.
+
+    Each thread of the process has a number of its own.
+    """
+    return ThreadpoolController().select(user_api="openmp")
 
 
 @lru_cache(maxsize=2)

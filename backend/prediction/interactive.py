@@ -124,20 +124,24 @@ def segment_boxes(
         yield LabelMask(boxes.label.name, RunMask.of(mask), PromptedMask(mask, confidence))
 
 
-def segment_phrases(phrases: Phrases, segmentation: Segmentation) -> Iterator[LabelMask]:
+def segment_phrases(
+    phrases: Phrases, segmentation: Segmentation, min_px: int
+) -> Iterator[LabelMask]:
     """Yield the masks of phrases, joined where they are for one label.
 
     Args:
         phrases: the phrases.
         segmentation: of the image, into `competing_labels`.
+        min_px: islands and holes of fewer pixels are dropped and filled.
     """
-    masks: dict[str, BoolMask] = {}
-    for index, phrase in enumerate(phrases.phrases):
-        mask = segmentation.label_map == index
-        name = phrase.label.name
-        masks[name] = masks[name] | mask if name in masks else mask
-    for name, mask in masks.items():
-        yield LabelMask(name, RunMask.of(mask), segmentation)
+    own = [phrase.label.name for phrase in phrases.phrases]
+    names = list(dict.fromkeys(own))
+    numbers = np.full(len(segmentation.labels) + 1, -1)
+    numbers[: len(own)] = [names.index(name) for name in own]
+    masks = segmentation.label_masks(min_px, min_px, numbers)
+    for number, name in enumerate(names):
+        mean = masks.mean_confidence(number)
+        yield LabelMask(name, masks.runs(number), segmentation, mean_confidence=mean)
 
 
 def covered(areas: Iterable[Area], controls: Collection[str], size_hw: tuple[int, int]) -> BoolMask:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import replace
 
 from backend.inference.engine import Engine
 from backend.prediction.interactive import (
@@ -20,11 +19,8 @@ from backend.telemetry.tracing import stage
 from clearclip_core import (
     Label,
     LabelMasks,
-    RunMask,
     Scores,
     Segmentation,
-    drop_islands,
-    fill_holes,
 )
 
 
@@ -99,8 +95,8 @@ class MaskPredictor:
             yield from self.predict_labels(image, self.score(image, spec), names)
         if phrases.phrases:
             scores = self.score(image, spec, competing_labels(phrases, image.labels))
-            for found in segment_phrases(phrases, self._decide(scores, image)):
-                yield replace(found, mask=self._clean(found.mask))
+            segmentation = self._decide(scores, image)
+            yield from segment_phrases(phrases, segmentation, self._min_px(segmentation))
 
     def _predict_region(
         self, image: TaskImage, query: Clicks | Boxes, spec: PredictionSpec
@@ -136,19 +132,16 @@ class MaskPredictor:
             if free is None:
                 together.append(free := {})
             free[name] = threshold
-        height, width = segmentation.size_hw
-        min_px = min_island_px(self._settings, height * width)
+        min_px = self._min_px(segmentation)
         cleaned: dict[tuple[str, float], LabelMasks] = {}
         for thresholds in together:
             masks = segmentation.above(thresholds).label_masks(min_px, min_px)
             cleaned |= dict.fromkeys(thresholds.items(), masks)
         return cleaned
 
-    def _clean(self, runs: RunMask) -> RunMask:
-        """Return a mask without islands and holes that are too small."""
-        mask = runs.to_mask()
-        min_px = min_island_px(self._settings, mask.size)
-        return RunMask.of(fill_holes(drop_islands(mask, min_px), min_px))
+    def _min_px(self, segmentation: Segmentation) -> int:
+        height, width = segmentation.size_hw
+        return min_island_px(self._settings, height * width)
 
 
 def min_island_px(settings: Settings, image_px: int) -> int:

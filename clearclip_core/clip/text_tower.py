@@ -58,9 +58,9 @@ def encode_text(clip_model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     """Embed token ids by a model's own text tower; embeddings are not normalised.
 
     In a causal tower that reads out the end-of-text token, a token depends on those before it
-    alone. So what sentences begin with in common is computed once for all of them, and the padding
-    after their ends not at all. That changes no embedding, and a word in 80 templates takes less
-    than half of the time.
+    alone. So what sentences begin with in common is computed once for all of them, the padding
+    after their ends not at all, and in the last block their ends alone. That changes no embedding,
+    and a word in 80 templates takes less than half of the time.
 
     Args:
         clip_model: a model made by open_clip.
@@ -76,14 +76,26 @@ def encode_text(clip_model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     tree = PrefixTree.of(tokens, ends)
     x = tower.token_embedding(tree.tokens) + tower.positional_embedding[tree.positions]
     x = x[None]  # (1, N, width)
-    for block in tower.transformer.resblocks:
-        x = _run_block(block, x, tree)
-    x = tower.ln_final(x[0, tree.nodes.gather(1, ends[:, None])[:, 0]])  # (B, width)
+    *earlier, last = tower.transformer.resblocks
+    for block in earlier:
+        x = _run_block(block, x, tree, tree.places)
+    rows = torch.arange(len(ends), device=ends.device) * tree.nodes.shape[1]
+    x = tower.ln_final(_run_block(last, x, tree, rows + ends)[0])  # (B, width)
     return (x @ tower.text_projection).float()  # type: ignore[no-any-return]
 
 
-def _run_block(block: Any, x: torch.Tensor, tree: PrefixTree) -> torch.Tensor:
-    """Run a stock block on the beginnings of sentences: (1, N, width) -> (1, N, width)."""
+def _run_block(block: Any, x: torch.Tensor, tree: PrefixTree, places: torch.Tensor) -> torch.Tensor:
+    """Run a stock block on the beginnings of sentences.
+
+    Args:
+        block: of the tower.
+        x: (1, N, width), a row for each beginning.
+        tree: the beginnings.
+        places: (M,) places in the flattened nodes whose rows are wanted.
+
+    Returns:
+        (1, M, width).
+    """
     projections = project(block, x, "qk")
     query, key, value = (
         part[0][:, tree.nodes]  # (heads, B, L, d)
@@ -91,7 +103,8 @@ def _run_block(block: Any, x: torch.Tensor, tree: PrefixTree) -> torch.Tensor:
         if part is not None
     )
     attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-    x = x + project_out(block, attended.flatten(1, 2)[:, tree.places][None])
+    x = x[:, tree.nodes.flatten()[places]]
+    x = x + project_out(block, attended.flatten(1, 2)[:, places][None])
     return x + feed_forward(block, x)
 
 

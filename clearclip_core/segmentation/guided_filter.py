@@ -24,9 +24,9 @@ from clearclip_core.segmentation.tile_grid import TileGrid
 from clearclip_core.segmentation.upsampling import AxisUpsampling, Indices, Matrix
 from clearclip_core.segmentation.window_means import WindowMeans
 
-#: Pixels of a block of `GuidedFilter.row_blocks`. From 32,768 elements on, torch starts threads,
-#: which would be in the way of the encoder's.
-BLOCK_PX = 32_000
+#: Pixels of a block of `GuidedFilter.row_blocks`: so many that calling torch costs little, and so
+#: few that the block stays in a CPU's cache.
+BLOCK_PX = 128_000
 
 Maps = npt.NDArray[np.floating[Any]]
 Float32s = npt.NDArray[np.float32]
@@ -134,8 +134,7 @@ class GuidedFilter:
         self.image_hw, self.tile_px = self.grid.image_hw, self.grid.tile_px
         self.tiles_hw = self.grid.tiles_hw
         self._means = WindowMeans(self.tiles_hw, self.grid.radius)
-        self._fraction = ((np.arange(self.tile_px) + 0.5) / self.tile_px).astype(np.float32)
-        self._down = torch.from_numpy(self._fraction)[:, None]
+        self._fraction = _fractions(self.tile_px)
         self.tiles = ImageTiles(image, self.grid)
         colours = self.tiles.mean_colours() / 255
         self._mean_colours = self._means.at_values(colours)
@@ -239,65 +238,41 @@ class GuidedFilter:
         """
         pixels = self.tiles.row_inside(row)
         width = pixels.shape[1]
-        ends = (torch.from_numpy(each[:, :width]) for each in self._ends(corners))
+        ends = (torch.from_numpy(each[:, :width]) for each in _ends(corners, self.tile_px))
+        fractions = torch.from_numpy(self._fraction)[: len(pixels), None]
+        block_px = block_squares(self.tile_px) * self.tile_px
         # Arrays are split at once: each view costs as much of the interpreter as a product.
         blocks = zip(
-            *(torch.split(each, self.block_tiles * self.tile_px, dim=-1) for each in ends),
-            *(torch.split(each, self.block_tiles * self.tile_px, dim=1) for each in planes(pixels)),
+            *(torch.split(each, block_px, dim=-1) for each in ends),
+            *(torch.split(each, block_px, dim=1) for each in planes(pixels)),
             strict=True,
         )
         first = 0
         for above, down, *colours in blocks:
-            values = self._values(above, down, [each.float() for each in colours])
+            values = _values(above, down, [each.float() for each in colours], fractions)
             yield slice(first, first + values.shape[1]), values
             first += values.shape[1]
 
     def strip_values(
-        self, y: Indices, x: Indices, functions: Float32s
+        self, top: Indices, left: Indices, side: int, functions: Float32s
     ) -> Iterator[npt.NDArray[np.float32]]:
-        """Evaluate several linear functions for each of some tiles at all of their pixels.
+        """Evaluate several linear functions for each of some squares at all of their pixels.
 
         Args:
-            y: (N,) rows of tiles, at most `block_tiles`.
-            x: (N,) columns.
-            functions: (K, 4, 4, N), see `row_values`.
+            top: (N,) first rows of the squares in px, at most `block_squares`.
+            left: (N,) first columns.
+            side: rows and columns of a square.
+            functions: (K, 4, 4, N): the functions, see `fit`, at the four corners of the squares.
 
         Yields:
-            (tile_px, N * tile_px) float32 values of each function, pixels beyond the image
-            included; tiles lie side by side.
+            (side, N * side) float32 values of each function, pixels beyond the image included;
+            squares lie side by side.
         """
-        colours = [each.float() for each in planes(self.tiles.strip(y, x))]
-        ends = (torch.from_numpy(each).unbind() for each in self._ends(functions))
+        colours = [each.float() for each in planes(self.tiles.strip(top, left, side))]
+        ends = (torch.from_numpy(each).unbind() for each in _ends(functions, side))
+        fractions = torch.from_numpy(_fractions(side))[:, None]
         for above, down in zip(*ends, strict=True):
-            yield self._values(above, down, colours).numpy()
-
-    @property
-    def block_tiles(self) -> int:
-        """Number of tiles that are so small together that torch computes them in one thread."""
-        return max(1, BLOCK_PX // self.tile_px**2)
-
-    def _ends(self, corners: Float32s) -> tuple[Float32s, Float32s]:
-        """Interpolate functions along tiles: (..., 4, 4, N) -> above and below, (..., 4, n) each.
-
-        The second is what it is more below than above.
-        """
-        left, right = corners[..., 0::2, :], corners[..., 1::2, :]
-        along = left[..., None] + (right - left)[..., None] * self._fraction
-        along = along.reshape(*corners.shape[:-2], 2, -1)
-        above, below = along[..., 0, :], along[..., 1, :]
-        return above, below - above
-
-    def _values(
-        self, above: torch.Tensor, down: torch.Tensor, colours: Sequence[torch.Tensor]
-    ) -> torch.Tensor:
-        """Evaluate functions at pixels, see `_ends`: (4, n) each, three (h, n) -> (h, n)."""
-        red, green, blue = colours
-        (*factors, top), (*slopes, slope) = above.unbind(), down.unbind()
-        top = torch.addcmul(top, red, factors[0])
-        top.addcmul_(green, factors[1]).addcmul_(blue, factors[2])
-        slope = torch.addcmul(slope, red, slopes[0])
-        slope.addcmul_(green, slopes[1]).addcmul_(blue, slopes[2])
-        return top.addcmul_(slope, self._down[: len(top)])
+            yield _values(above, down, colours, fractions).numpy()
 
     def _covariance(self, colours: Matrix) -> Matrix:
         """Return (rows, columns, 3, 3) covariances of the colours in the window of each tile."""
@@ -312,6 +287,55 @@ class GuidedFilter:
         height, width = self.tiles_hw
         shrunken = cv2.resize(padded, (width, height), interpolation=cv2.INTER_AREA)
         return np.asarray(shrunken, np.float64)
+
+
+def block_squares(side: int) -> int:
+    """Return how many squares are about a block together."""
+    return max(1, BLOCK_PX // side**2)
+
+
+def _fractions(side: int) -> Float32s:
+    """Return (side,) where pixels have their centres along the side of a square, in [0, 1]."""
+    fractions: Float32s = ((np.arange(side) + 0.5) / side).astype(np.float32)
+    return fractions
+
+
+def _ends(corners: Float32s, side: int) -> tuple[Float32s, Float32s]:
+    """Interpolate functions along squares: (..., 4, 4, N) -> above and below, (..., 4, n) each.
+
+    The second is what it is more below than above.
+    """
+    left, right = corners[..., 0::2, :], corners[..., 1::2, :]
+    along = left[..., None] + (right - left)[..., None] * _fractions(side)
+    along = along.reshape(*corners.shape[:-2], 2, -1)
+    above, below = along[..., 0, :], along[..., 1, :]
+    return above, below - above
+
+
+def _values(
+    above: torch.Tensor,
+    down: torch.Tensor,
+    colours: Sequence[torch.Tensor],
+    fractions: torch.Tensor,
+) -> torch.Tensor:
+    """Evaluate functions at pixels of squares.
+
+    Args:
+        above: (4, n), see `_ends`.
+        down: (4, n).
+        colours: three (h, n).
+        fractions: (h, 1), where the pixels have their centres along the side of a square.
+
+    Returns:
+        (h, n).
+    """
+    red, green, blue = colours
+    (*factors, top), (*slopes, slope) = above.unbind(), down.unbind()
+    top = torch.addcmul(top, red, factors[0])
+    top.addcmul_(green, factors[1]).addcmul_(blue, factors[2])
+    slope = torch.addcmul(slope, red, slopes[0])
+    slope.addcmul_(green, slopes[1]).addcmul_(blue, slopes[2])
+    return top.addcmul_(slope, fractions)
 
 
 def planes(pixels: RGBArray) -> list[torch.Tensor]:

@@ -5,7 +5,7 @@ No padded copy of the image is made: it would take as much memory as the image.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -14,14 +14,22 @@ import numpy as np
 import numpy.typing as npt
 
 from clearclip_core.images.preprocessing import RGBArray
+from clearclip_core.segmentation.square_strips import read_strip
 from clearclip_core.segmentation.tile_grid import TileGrid
+from clearclip_core.segmentation.tile_parts import TileParts
 from clearclip_core.segmentation.upsampling import Indices, Matrix
 
 Float32s = npt.NDArray[np.float32]
 
 
 class _Colours(NamedTuple):
-    """What is known of the colours of all tiles, (rows, columns, 3) each: uint8."""
+    """What is known of the colours of all tiles.
+
+    Attributes:
+        mean: (rows, columns, 3) uint8.
+        low: (rows, p, columns, p, 3) uint8, the least of each part, p along a side of a tile.
+        high: the same of the largest.
+    """
 
     mean: npt.NDArray[np.uint8]
     low: npt.NDArray[np.uint8]
@@ -34,11 +42,14 @@ class ImageTiles:
     Args:
         image: (H, W, 3) uint8 RGB.
         grid: the tiles.
+
+    Attributes:
+        parts: the squares into which a tile is cut.
     """
 
     def __init__(self, image: RGBArray, grid: TileGrid) -> None:
-        self._image, self._tile_px = image, grid.tile_px
-        self._tiles_hw = grid.tiles_hw
+        self._image, self._tile_px = np.ascontiguousarray(image), grid.tile_px
+        self._tiles_hw, self.parts = grid.tiles_hw, TileParts(grid.tile_px)
 
     def row(self, row: int) -> RGBArray:
         """Return (tile_px, columns * tile_px, 3) pixels of one row of tiles, a new array."""
@@ -49,19 +60,15 @@ class ImageTiles:
         first = row * self._tile_px
         return self._image[first : first + self._tile_px]
 
-    def strip(self, y: Indices, x: Indices) -> RGBArray:
-        """Return (tile_px, N * tile_px, 3) pixels of tiles, side by side.
+    def strip(self, top: Indices, left: Indices, side: int) -> RGBArray:
+        """Return (side, N * side, 3) pixels of squares that lie side by side.
 
         Args:
-            y: (N,) rows of tiles.
-            x: (N,) columns.
+            top: (N,) first rows of the squares in px.
+            left: (N,) first columns.
+            side: rows and columns of a square.
         """
-        side = self._tile_px
-        strip = np.empty((side, len(y), side, 3), np.uint8)
-        for index, part in enumerate(_parts(self._image, y, x, side)):
-            is_whole = part.shape[:2] == (side, side)
-            strip[:, index] = part if is_whole else pad(part, (1, 1), side)
-        return strip.reshape(side, -1, 3)
+        return read_strip(self._image, top, left, side)
 
     def mean_colours(self) -> Matrix:
         """Return (rows, columns, 3) float64 mean colours of tiles, in whole steps of [0, 255]."""
@@ -69,67 +76,62 @@ class ImageTiles:
 
     def colour_range(self) -> tuple[Float32s, Float32s]:
         """Return (3, rows, columns) the middle, and half the range, of each colour in each tile."""
+        low, high = self._colours.low.min(axis=(1, 3)), self._colours.high.max(axis=(1, 3))
+        return _middle_and_half(low.transpose(2, 0, 1), high.transpose(2, 0, 1))
+
+    def part_colour_range(self, y: Indices, x: Indices) -> tuple[Float32s, Float32s]:
+        """Return the middle, and half the range, of each colour in the parts of some tiles.
+
+        Args:
+            y: (N,) rows of tiles.
+            x: (N,) columns.
+
+        Returns:
+            (3, P, N) each, for the P parts of a tile.
+        """
         low, high = (
-            extreme.transpose(2, 0, 1).astype(np.float32)
+            extreme[y, :, x].reshape(len(y), -1, 3).transpose(2, 1, 0)
             for extreme in (self._colours.low, self._colours.high)
         )
-        half = np.float32(0.5)
-        return (high + low) * half, (high - low) * half
+        return _middle_and_half(low, high)
 
     @cached_property
     def _colours(self) -> _Colours:
-        """Mean and extreme colours of all tiles, from one walk through the image."""
+        """Mean colours of all tiles and extreme ones of their parts, from one walk."""
         rows, columns = self._tiles_hw
         means, lows, highs = [], [], []
         for row in range(rows):
             pixels = self.row(row)
             means.append(cv2.resize(pixels, (columns, 1), interpolation=cv2.INTER_AREA))
-            lows.append(np.minimum.reduce(pixels))
-            highs.append(np.maximum.reduce(pixels))
+            for start in self.parts.starts_px:
+                some = pixels[start : start + self.parts.side_px]
+                lows.append(np.minimum.reduce(some))
+                highs.append(np.maximum.reduce(some))
         return _Colours(
             np.concatenate(means),
-            self._over_columns(np.minimum, lows),
-            self._over_columns(np.maximum, highs),
+            self._over_columns(cv2.erode, lows),
+            self._over_columns(cv2.dilate, highs),
         )
 
     def _over_columns(
-        self, extreme: np.ufunc, of_rows: list[npt.NDArray[np.uint8]]
+        self, extreme: Callable[..., Any], of_rows: list[npt.NDArray[np.uint8]]
     ) -> npt.NDArray[np.uint8]:
-        """Return (rows, columns, 3) extremes of tiles from those of each of their columns."""
+        """Return (rows, p, columns, p, 3) extremes of parts from those of each of their columns."""
         rows, columns = self._tiles_hw
-        by_place = np.stack(of_rows).reshape(rows, columns, self._tile_px, 3)
-        found: npt.NDArray[np.uint8] = by_place[:, :, 0].copy()
-        for place in range(1, self._tile_px):  # faster than to reduce an axis of few elements
-            extreme(found, by_place[:, :, place], out=found)
-        return found
+        starts, side = np.array(self.parts.starts_px), self.parts.side_px
+        # The extreme of a place and of those on its right, of which the first of parts are kept.
+        line = np.ones((1, side), np.uint8)
+        found = np.asarray(extreme(np.stack(of_rows), line, anchor=(0, 0)))
+        first = (self._tile_px * np.arange(columns)[:, None] + starts).ravel()
+        return found[:, first].reshape(rows, len(starts), columns, len(starts), 3)
 
 
-def write_strip(target: npt.NDArray[Any], y: Indices, x: Indices, strip: npt.NDArray[Any]) -> None:
-    """Write tiles that lie side by side into an array (H, W), without the pixels beyond it.
-
-    Args:
-        target: is written to.
-        y: (N,) rows of tiles.
-        x: (N,) columns.
-        strip: (tile_px, N * tile_px).
-
-    >>> target = np.zeros((2, 3), int)
-    >>> write_strip(target, np.array([0]), np.array([1]), np.array([[1, 2], [3, 4]]))
-    >>> target.tolist()
-    [[0, 0, 1], [0, 0, 3]]
-    """
-    side = len(strip)
-    for index, part in enumerate(_parts(target, y, x, side)):
-        height, width = part.shape
-        part[:] = strip[:height, index * side : index * side + width]
-
-
-def _parts(
-    array: npt.NDArray[Any], y: Indices, x: Indices, side: int
-) -> Iterator[npt.NDArray[Any]]:
-    """Yield views of tiles of an array (H, W, ...), without what is beyond it."""
-    for top, left in zip((y * side).tolist(), (x * side).tolist(), strict=True):
-        yield array[top : top + side, left : left + side]
+def _middle_and_half(
+    low: npt.NDArray[np.uint8], high: npt.NDArray[np.uint8]
+) -> tuple[Float32s, Float32s]:
+    """Return the middle and half the range of numbers that lie between two."""
+    least, most, half = low.astype(np.float32), high.astype(np.float32), np.float32(0.5)
+    return (most + least) * half, (most - least) * half
 
 
 def pad(values: npt.NDArray[Any], tiles_hw: tuple[int, int], tile_px: int) -> npt.NDArray[Any]:

@@ -31,6 +31,8 @@ class LabelMasks:
         min_hole_px: holes (4-connectivity) of fewer pixels are filled. What touches the border
             is no hole.
         confidence: (H, W) float, of which `mean_confidence` is the mean.
+        numbers: (labels + 1,) the number of the mask that each label is in, -1 for none; the last
+            one that of -1. By default each label has a mask of its own number.
     """
 
     def __init__(
@@ -39,10 +41,11 @@ class LabelMasks:
         min_island_px: int = 0,
         min_hole_px: int = 0,
         confidence: npt.NDArray[np.floating[Any]] | None = None,
+        numbers: npt.NDArray[Any] | None = None,
     ) -> None:
         runs = LabelRuns.of(label_map)
         sums = None if confidence is None else runs.sums(confidence)
-        self._start(runs, min_island_px, min_hole_px, sums)
+        self._start(runs, min_island_px, min_hole_px, sums, numbers)
 
     @classmethod
     def of_runs(
@@ -51,6 +54,7 @@ class LabelMasks:
         min_island_px: int = 0,
         min_hole_px: int = 0,
         sums: npt.NDArray[np.float64] | None = None,
+        numbers: npt.NDArray[Any] | None = None,
     ) -> LabelMasks:
         """Make the masks of a label map that is given as runs.
 
@@ -59,9 +63,10 @@ class LabelMasks:
             min_island_px: see the class.
             min_hole_px: see the class.
             sums: (N,) float64, the confidence of each run's pixels, summed.
+            numbers: see the class.
         """
         masks = cls.__new__(cls)
-        masks._start(runs, min_island_px, min_hole_px, sums)
+        masks._start(runs, min_island_px, min_hole_px, sums, numbers)
         return masks
 
     def _start(
@@ -70,7 +75,11 @@ class LabelMasks:
         min_island_px: int,
         min_hole_px: int,
         sums: npt.NDArray[np.float64] | None,
+        numbers: npt.NDArray[Any] | None,
     ) -> None:
+        if numbers is not None:
+            runs, first = runs.renumbered(numbers)
+            sums = None if sums is None else np.add.reduceat(sums, first)
         self._least_px = min_island_px, min_hole_px
         self._runs, self._sums = runs, sums
         self._runs_of = {label: some for label, some in _by_label(self._runs.labels) if label >= 0}

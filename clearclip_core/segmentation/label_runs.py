@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clearclip_core.segmentation.half_precision import at_least_single
 from clearclip_core.segmentation.row_bands import row_bands
 from clearclip_core.segmentation.run_mask import RunMask
+from clearclip_core.thread_pools import one_thread
 
 Int32s = npt.NDArray[np.int32]
 
@@ -113,6 +115,26 @@ class LabelRuns:
         starts = self.starts[runs].astype(np.int64)
         return RunMask.joined(starts, starts + self.lengths[runs], self.size_hw)
 
+    def renumbered(self, numbers: npt.NDArray[Any]) -> tuple[LabelRuns, npt.NDArray[np.intp]]:
+        """Return the runs of the label map in which labels have other numbers.
+
+        Args:
+            numbers: (labels + 1,) the new number of each label, the last one that of -1.
+
+        Returns:
+            The runs; and (M,) the first of this map's runs in each of them.
+
+        >>> runs = LabelRuns.of(np.array([[0, 1, 2], [2, 0, -1]]))
+        >>> runs.renumbered(np.array([0, 0, -1, -1]))[0].starts.tolist()
+        [0, 2, 3, 4, 5]
+        """
+        labels = numbers[self.labels]
+        begins = self.starts % self.size_hw[1] == 0
+        begins[1:] |= labels[1:] != labels[:-1]
+        first = np.flatnonzero(begins)
+        return LabelRuns(self.starts[first], labels[first], self.size_hw), first
+
+    @one_thread()
     def sums(self, values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
         """Sum values (H, W) over each run: (N,) float64.
 
@@ -124,7 +146,8 @@ class LabelRuns:
             first = top * band.shape[1]
             some = slice(*np.searchsorted(self.starts, [first, first + band.size]))
             within = self.starts[some] - first
-            np.add.reduceat(band.ravel(), within, dtype=np.float64, out=sums[some])
+            line = at_least_single(band.ravel())
+            np.add.reduceat(line, within, dtype=np.float64, out=sums[some])
         return sums
 
     @property

@@ -1,9 +1,7 @@
 """Argmax over probabilities that a guided filter has refined.
 
-The root of a refined probability is a linear function of the pixel's colour, whose factors are
-bilinear within a tile (see `guided_filter`). So the factors at a tile's corners and the range of
-its colours bound each label's probability in the tile. In most tiles one label alone can win; the
-others are computed only in tiles where several can.
+In most tiles one label alone can win, see `tile_candidates`; the others are computed only where
+several can.
 """
 
 from __future__ import annotations
@@ -16,30 +14,26 @@ import numpy.typing as npt
 import torch
 
 from clearclip_core.images.preprocessing import RGBArray
-from clearclip_core.segmentation.candidates import candidate_batches
 from clearclip_core.segmentation.detail import fit_with_detail
 from clearclip_core.segmentation.guided_filter import (
     REFINEMENT,
     Float32s,
     GuidedFilter,
     Refinement,
-    tile_corners,
 )
-from clearclip_core.segmentation.image_tiles import write_strip
 from clearclip_core.segmentation.scores import Scores
-from clearclip_core.segmentation.upsampling import Indices, Matrix
-from clearclip_core.thread_pools import one_blas_thread
+from clearclip_core.segmentation.square_strips import write_strip
+from clearclip_core.segmentation.tile_candidates import TileCandidates
+from clearclip_core.segmentation.upsampling import Matrix
+from clearclip_core.thread_pools import one_blas_thread, one_thread
 
 Labels = npt.NDArray[np.int16]
 
 #: A label competes if its probability somewhere is at least this share of the winner's.
 SHARE = 0.5
 
-#: A label this much below the bound is compared all the same: bounds are rounded.
-_MARGIN = 1e-5
 
-
-@one_blas_thread()
+@one_thread()
 def decide_refined(
     scores: Scores,
     image: RGBArray,
@@ -90,15 +84,17 @@ def decide_refined(
             row_confidence[:, columns] = probability
             if has_threshold:
                 row_labels[:, columns].masked_fill_(probability < limits[columns], -1)
-    for y, x, maps in candidates.ambiguous_tiles():
-        functions = candidates.functions_at(y, x, maps)
-        owners = labels_of_maps[maps.T].repeat(tile, axis=1)
-        winners, largest = _first_maximum(guided_filter.strip_values(y, x, functions), owners)
+    numbers = np.arange(len(functions), dtype=np.min_scalar_type(len(functions) - 1))
+    for squares in candidates.ambiguous_squares():
+        top, left, side, maps, at_corners = squares
+        values = guided_filter.strip_values(top, left, side, at_corners)
+        winners, largest = _first_maximum(values, numbers[maps.T].repeat(side, axis=1))
+        owners = labels_of_maps.take(winners)
         probability = torch.from_numpy(largest).clamp_(0, 1).square_()
         if has_threshold:
-            winners[probability.numpy() < thresholds[winners]] = -1
-        write_strip(labels, y, x, winners)
-        write_strip(confidence, y, x, probability.half().numpy())
+            owners[probability.numpy() < thresholds[owners]] = -1
+        write_strip(labels, top, left, owners)
+        write_strip(confidence, top, left, probability.half().numpy())
     return labels, confidence
 
 
@@ -172,78 +168,24 @@ def _competing(probabilities: Float32s) -> npt.NDArray[np.bool_]:
     return np.array([(label >= SHARE * winner).any() for label in probabilities])
 
 
-class TileCandidates:
-    """For each tile, the maps that can be the largest somewhere in it.
-
-    Args:
-        guided_filter: the guided filter of the image.
-        functions: (K, 4, rows + 1, columns + 1), see ``GuidedFilter.fit``.
-
-    Attributes:
-        middle_argmax: (rows, columns), the map that is largest in the middle of a tile, at the
-            middle of its colours.
-        corners: (4, 4, rows, columns), the functions of these maps at the corners of the tiles.
-    """
-
-    def __init__(self, guided_filter: GuidedFilter, functions: Float32s) -> None:
-        self._functions, self._pixels = functions, guided_filter.tile_px**2
-        self._tiles_at_once = guided_filter.block_tiles
-        middle, half = guided_filter.tiles.colour_range()
-        at_middle = [_values(tile_corners(one).mean(axis=1), middle) for one in functions]
-        self.middle_argmax = np.argmax(at_middle, axis=0)
-        y, x = np.indices(self.middle_argmax.shape)
-        ends = self.functions_at(y.ravel(), x.ravel(), self.middle_argmax.reshape(-1, 1))
-        self.corners = ends.reshape(4, 4, *y.shape)
-        self._possible = np.stack([self._can_win(one, middle, half) for one in functions], axis=2)
-
-    def _can_win(
-        self, function: Float32s, middle: Float32s, half: Float32s
-    ) -> npt.NDArray[np.bool_]:
-        """Return (rows, columns): whether a map can reach `middle_argmax` somewhere in a tile."""
-        ahead = self.corners - tile_corners(function)  # (4, 4, rows, columns)
-        least = _values(ahead, middle[:, None]) - (np.abs(ahead[:3]) * half[:, None]).sum(axis=0)
-        return np.asarray(least.min(axis=0) <= _MARGIN)
-
-    def ambiguous_tiles(self) -> Iterator[tuple[Indices, Indices, Indices]]:
-        """Yield batches of the tiles in which more than one map can be the largest.
-
-        Yields:
-            (N,) rows and (N,) columns of tiles, at most ``GuidedFilter.block_tiles``; and (N, K)
-            the maps, see `candidate_batches`.
-        """
-        y, x = np.nonzero(self._possible.sum(axis=2) > 1)
-        possible = self._possible[y, x]
-        for some, maps in candidate_batches(possible, self._pixels, self._tiles_at_once):
-            yield y[some], x[some], maps
-
-    def functions_at(self, y: Indices, x: Indices, maps: Indices) -> Float32s:
-        """Return the functions of (N, K) maps at the corners of N tiles: (K, 4, 4, N)."""
-        below, right = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
-        at = maps.T[..., None], (y[:, None] + below), (x[:, None] + right)
-        ends: Float32s = self._functions.transpose(0, 2, 3, 1)[at]  # (K, N, corners, 4)
-        return np.ascontiguousarray(ends.transpose(0, 3, 2, 1))
-
-
-def _values(functions: Float32s, colours: Float32s) -> Float32s:
-    """Evaluate (4, ...) linear functions at (3, ...) colours: (...)."""
-    values: Float32s = (functions[:3] * colours).sum(axis=0) + functions[3]
-    return values
-
-
-def _first_maximum(maps: Iterable[Float32s], labels: Labels) -> tuple[Labels, Float32s]:
-    """Return the label of the largest of some maps at each pixel, and its value.
+def _first_maximum(
+    maps: Iterable[Float32s], numbers: npt.NDArray[np.unsignedinteger[Any]]
+) -> tuple[npt.NDArray[np.unsignedinteger[Any]], Float32s]:
+    """Return the number of the largest of some maps at each pixel, and its value.
 
     Of equal values the first wins.
 
     Args:
         maps: (h, n) each.
-        labels: (K, n), the label of each map in each column.
+        numbers: (K, n), the number of each map in each column; not descending in a column.
     """
-    each = zip(labels, maps, strict=True)
+    each = zip(numbers, maps, strict=True)
     first, largest = next(each)
     winner = np.broadcast_to(first, largest.shape).copy()
-    for label, values in each:
-        better = values > largest
+    better = np.empty(largest.shape, np.bool_)
+    for number, values in each:
+        np.greater(values, largest, out=better)
         np.maximum(largest, values, out=largest)
-        np.copyto(winner, label, where=better)
+        # The later number is the larger one. To copy it where it is better takes a branch a pixel.
+        np.maximum(winner, better.view(np.uint8) * number, out=winner)
     return winner, largest

@@ -133,11 +133,14 @@ class RunComponents:
 
     @cached_property
     def _neighbours(self) -> Pairs:
-        """(M,) and (M,): parts that share an edge of a pixel."""
-        pairs = zip(self.runs.touching_rows, self.runs.touching_columns, strict=True)
-        one, other = self._parts(tuple(np.concatenate(pair) for pair in pairs))
+        """(M,) and (M,): parts that share an edge of a pixel, each pair once."""
+        touching = zip(self.runs.touching_rows, self.runs.touching_columns, strict=True)
+        one, other = self._parts(tuple(np.concatenate(each) for each in touching))
         different = one != other
-        return one[different], other[different]
+        count, pair = len(self.areas), np.stack([one[different], other[different]])
+        pairs = np.unique(pair.min(axis=0) * np.int64(count) + pair.max(axis=0))
+        least, most = np.divmod(pairs, max(1, count))
+        return least.astype(np.int32), most.astype(np.int32)
 
     def _parts(self, runs: tuple[Any, ...]) -> Pairs:
         """Return the parts of pairs of runs."""

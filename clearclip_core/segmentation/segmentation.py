@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -45,9 +45,20 @@ class Segmentation:
         masks = self.label_masks(min_island_px, min_hole_px)
         return {self.labels[index]: mask for index, mask in masks}
 
-    def label_masks(self, min_island_px: int = 0, min_hole_px: int = 0) -> LabelMasks:
-        """Return the masks of all labels, to be made one at a time; see `masks`."""
-        return LabelMasks(self.label_map, min_island_px, min_hole_px, self.confidence)
+    def label_masks(
+        self,
+        min_island_px: int = 0,
+        min_hole_px: int = 0,
+        numbers: npt.NDArray[Any] | None = None,
+    ) -> LabelMasks:
+        """Return the masks of all labels, to be made one at a time.
+
+        Args:
+            min_island_px: connected parts of fewer pixels are dropped.
+            min_hole_px: holes of fewer pixels are filled.
+            numbers: labels that share a mask, see `LabelMasks`.
+        """
+        return LabelMasks(self.label_map, min_island_px, min_hole_px, self.confidence, numbers)
 
     def above(self, thresholds: Mapping[str, float]) -> Self:
         """Return the segmentation without the pixels that are below their label's threshold.

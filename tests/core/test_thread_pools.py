@@ -6,13 +6,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 import scipy.linalg  # noqa: F401 -- loads a BLAS beside that of NumPy
+import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from clearclip_core import set_pool_threads
-from clearclip_core.thread_pools import one_blas_thread
+from clearclip_core.thread_pools import one_blas_thread, one_thread
 
 
 def blas_threads() -> set[int]:
@@ -61,6 +63,30 @@ def test_another_thread_that_leaves_changes_nothing_for_those_inside() -> None:
         other.join()
         assert blas_threads() == {1}
     assert blas_threads() == before
+
+
+def test_torch_has_one_thread_inside_and_elsewhere_as_many_as_before() -> None:
+    seen: list[int] = []
+
+    def look(inside: bool) -> None:
+        with one_thread() if inside else nullcontext():
+            seen.append(torch.get_num_threads())
+            if inside:
+                look_elsewhere(inside=False)
+        seen.append(torch.get_num_threads())
+
+    def look_elsewhere(inside: bool) -> None:
+        other = threading.Thread(target=look, args=(inside,))
+        other.start()
+        other.join()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        look_elsewhere(inside=True)
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 2, 2, 2]
 
 
 SET = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -51,10 +51,15 @@ class DeviceSegmentation(Segmentation):
         """Height and width in px."""
         return self._labels_there.shape[0], self._labels_there.shape[1]
 
-    def label_masks(self, min_island_px: int = 0, min_hole_px: int = 0) -> LabelMasks:
+    def label_masks(
+        self,
+        min_island_px: int = 0,
+        min_hole_px: int = 0,
+        numbers: npt.NDArray[Any] | None = None,
+    ) -> LabelMasks:
         """Return the masks of all labels, see `Segmentation.label_masks`."""
         runs, sums = find_runs(self._labels_there, self._confidence_there)
-        return LabelMasks.of_runs(runs, min_island_px, min_hole_px, sums)
+        return LabelMasks.of_runs(runs, min_island_px, min_hole_px, sums, numbers)
 
     @torch.inference_mode()
     def above(self, thresholds: Mapping[str, float]) -> Self:

@@ -16,9 +16,16 @@ from backend.inference.engine import Engine
 from backend.inference.feature_cache import FeatureCache
 from backend.label_studio.region_reader import Area
 from backend.prediction import interactive
-from backend.prediction.interactive import competing_labels, covered
-from backend.prediction.prompt_parser import read_words
-from clearclip_core import SCENE_LABELS, RGBArray, Segmenter, render_scene
+from backend.prediction.interactive import competing_labels, covered, segment_phrases
+from backend.prediction.prompt_parser import Phrase, Phrases, read_words
+from clearclip_core import (
+    SCENE_LABELS,
+    Label,
+    RGBArray,
+    Segmentation,
+    Segmenter,
+    render_scene,
+)
 from tests.backend.fakes.colour_segmenter import RGB, ColourSegmenter, colour_engine, data_url, flag
 from tests.backend.prediction.annotator import (
     BRUSH,
@@ -357,6 +364,26 @@ def test_phrases_compete_and_join(annotator: Annotator) -> None:
     two = annotator.asks(TWO, textarea("a red thing -> blue, navy -> red"))
     assert [region["value"]["brushlabels"] for region in two] == [["blue"], ["red"]]
     assert np.array_equal(mask_of(two[0]), of_colour(TWO, "red"))
+
+
+def test_masks_of_phrases_have_no_specks() -> None:
+    label_map = np.zeros((9, 9), np.int16)
+    label_map[:, 5:] = 1  # both phrases are for one label
+    label_map[2, 2] = 3  # a hole of another label
+    label_map[6:, 7:] = 2
+    label_map[4, 1] = 2  # an island
+    confidence = np.linspace(0, 1, 81).astype(np.float16).reshape(9, 9)
+    segmentation = Segmentation(label_map, confidence, ("0", "1", "2", "3"))
+    one, two = Label("one"), Label("two")
+    phrases = Phrases((Phrase(("a",), one), Phrase(("b",), one), Phrase(("c",), two)))
+    first, second = segment_phrases(phrases, segmentation, min_px=3)
+    assert (first.label, second.label) == ("one", "two")
+    third = np.zeros((9, 9), np.bool_)
+    third[6:, 7:] = True
+    assert np.array_equal(first.mask.to_mask(), ~third)
+    assert np.array_equal(second.mask.to_mask(), third)
+    mean = confidence[third].mean(dtype=np.float64)
+    assert second.mean_confidence == pytest.approx(mean, rel=1e-12)
 
 
 def test_all_gets_what_a_prediction_has(annotator: Annotator) -> None:

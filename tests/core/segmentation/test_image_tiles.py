@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clearclip_core.segmentation.image_tiles import ImageTiles, write_strip
+from clearclip_core.segmentation.image_tiles import ImageTiles
 from clearclip_core.segmentation.tile_grid import TileGrid
 
 
@@ -23,7 +23,7 @@ def test_tiles_are_those_of_the_padded_image(size_hw: tuple[int, int]) -> None:
         assert np.array_equal(tiles.row_inside(row), image[4 * row : 4 * row + 4])
     y, x = np.indices((rows, columns)).reshape(2, -1)
     side_by_side = by_tile[y, x].swapaxes(0, 1).reshape(4, -1, 3)
-    assert np.array_equal(tiles.strip(y, x), side_by_side)
+    assert np.array_equal(tiles.strip(4 * y, 4 * x, side=4), side_by_side)
     exact = by_tile.mean(axis=(2, 3))
     assert abs(tiles.mean_colours() - exact).max() <= 0.5
     low, high = by_tile.min(axis=(2, 3)), by_tile.max(axis=(2, 3))
@@ -32,12 +32,23 @@ def test_tiles_are_those_of_the_padded_image(size_hw: tuple[int, int]) -> None:
     assert np.array_equal(middle + half, high.transpose(2, 0, 1))
 
 
-@pytest.mark.parametrize("image_hw", [(6, 9), (4, 7), (6, 7), (4, 9)])
-def test_tiles_are_written_without_what_is_beyond_the_image(image_hw: tuple[int, int]) -> None:
-    expected = np.arange(54).reshape(6, 9)
-    y, x = np.array([1, 0, 0, 1, 1, 0]), np.array([0, 2, 0, 2, 1, 1])
-    places = zip(y, x, strict=True)
-    strip = np.hstack([expected[3 * row :, 3 * column :][:3, :3] for row, column in places])
-    target = np.zeros(image_hw, int)
-    write_strip(target, y, x, strip)
-    assert np.array_equal(target, expected[: image_hw[0], : image_hw[1]])
+@pytest.mark.parametrize("tile_px", [4, 5])
+def test_parts_of_tiles_have_the_colours_of_their_pixels(
+    monkeypatch: pytest.MonkeyPatch, tile_px: int
+) -> None:
+    monkeypatch.setattr("clearclip_core.segmentation.tile_parts._CUT_FROM_PX", 4)
+    image = np.random.default_rng(7).integers(0, 256, (14, 21, 3)).astype(np.uint8)
+    tiles = ImageTiles(image, TileGrid((14, 21), tile_px, radius=1))
+    padded = np.pad(image, ((0, 6), (0, 6), (0, 0)), mode="edge")
+    y, x = np.array([0, 2, 1]), np.array([3, 4, 0])
+    middle, half = tiles.part_colour_range(y, x)
+    assert middle.shape == half.shape == (3, 4, 3)
+    later = tile_px // 2  # the second part begins there, and ends with the tile
+    for part, (down, right) in enumerate([(0, 0), (0, later), (later, 0), (later, later)]):
+        for tile in range(3):
+            top, left = y[tile] * tile_px + down, x[tile] * tile_px + right
+            side = tile_px - later
+            pixels = padded[top : top + side, left : left + side].reshape(-1, 3)
+            low, high = pixels.min(axis=0), pixels.max(axis=0)
+            assert (middle - half)[:, part, tile].tolist() == low.tolist()
+            assert (middle + half)[:, part, tile].tolist() == high.tolist()

@@ -140,6 +140,21 @@ def test_the_mean_confidence_is_that_of_the_cleaned_mask(
         assert masks.mean_confidence(99) == 0.0
 
 
+def test_labels_share_masks() -> None:
+    """The masks of a label map whose pixels have other numbers."""
+    numbers = np.array([1, -1, 0, 1, -1])  # of the labels 0 to 3, and of -1
+    for seed in range(40):
+        label_map = drawn_by_chance(seed)
+        confidence = np.random.default_rng(seed).random(label_map.shape).astype(np.float16)
+        masks = LabelMasks(label_map, 3, 5, confidence, numbers)
+        assert set(masks.labels) <= {0, 1}
+        for number in (0, 1):
+            mask = cleaned(numbers[label_map] == number, 3, 5)
+            assert np.array_equal(masks.mask(number), mask), seed
+            expected = confidence[mask].mean(dtype=np.float64) if mask.any() else 0.0
+            assert masks.mean_confidence(number) == pytest.approx(expected, rel=1e-12)
+
+
 def test_a_mean_confidence_needs_the_confidence() -> None:
     with pytest.raises(ValueError, match="`confidence`"):
         LabelMasks(LABELS).mean_confidence(0)

@@ -234,6 +234,14 @@ def test_pictures_of_any_size(decide: Decide, size_hw: tuple[int, int]) -> None:
     assert np.isfinite(confidence).all()
 
 
+def test_the_first_of_equal_labels_wins(decide: Decide) -> None:
+    words = Vocabulary.of(["dog", "hound", "sky"])
+    cosines = scores_of(words=words).cosines.clone()
+    cosines[1] = cosines[0]
+    labels, _ = decide(Scores(cosines, PLAN, words), picture())
+    assert set(np.unique(labels).tolist()) == {0, 2}
+
+
 def test_one_label_is_everywhere(decide: Decide) -> None:
     scores = scores_of(words=Vocabulary.of(["dog"]))
     labels, confidence = decide(scores, picture())
@@ -250,7 +258,11 @@ def test_a_picture_of_another_size_is_refused(decide: Decide) -> None:
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=CUDA)])
 @pytest.mark.parametrize("size_hw", [(96, 144), (61, 85), (30, 17)])
-def test_both_ways_give_the_same(device: str, size_hw: tuple[int, int]) -> None:
+@pytest.mark.parametrize("cut_from_px", [2, 1000])
+def test_both_ways_give_the_same(
+    monkeypatch: pytest.MonkeyPatch, device: str, size_hw: tuple[int, int], cut_from_px: int
+) -> None:
+    monkeypatch.setattr("clearclip_core.segmentation.tile_parts._CUT_FROM_PX", cut_from_px)
     scores = scores_of(plan_of(size_hw, (128, 192)))
     for threshold in (0.0, (0.5, 0.0, 0.3)):
         labels, confidence = decide_refined(scores, picture(*size_hw), threshold)

@@ -65,6 +65,10 @@ def test_masks_and_their_confidence_are_those_of_numpy(device: str) -> None:
                 assert np.array_equal(theirs.mask(label), ours.mask(label))
                 mean = pytest.approx(ours.mean_confidence(label), rel=1e-12)
                 assert theirs.mean_confidence(label) == mean
+        numbers = np.zeros(len(here.labels) + 1, int)  # one mask of all
+        ours, theirs = (each.label_masks(0, 0, numbers) for each in (here, there))
+        assert ours.mask(0).all()
+        assert theirs.mask(0).all()
 
 
 @pytest.mark.parametrize("device", DEVICES)
