@@ -1,8 +1,7 @@
 """Whether an adaptation goes live: its IoU on held-out images, label by label, with its bounds.
 
-The images are drawn again with replacement (bootstrap; Efron, "Bootstrap Methods: Another Look at
-the Jackknife", 1979), near-duplicates as one. A bound fits the number of images: of few images the
-IoU varies more, and its lower bound is lower.
+The images are drawn again with replacement (bootstrap), near-duplicates as one. A bound fits the
+number of images: of few images the IoU varies more, and its lower bound is lower.
 """
 
 from __future__ import annotations
@@ -13,13 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from clearclip_core.adaptation.bootstrap import BEYOND, draw_images
 from clearclip_core.adaptation.evidence import Evidence
 from clearclip_core.adaptation.examples import Float32Array
 from clearclip_core.adaptation.sufficient_statistics import Float64Array
-
-#: Draws of the bootstrap, and the share of them that may lie below a lower bound.
-_DRAWS = 400
-_BELOW = 0.1
 
 #: A loss of so many times the bound is too much, even if no more than a loss is certain.
 _FAR_ABOVE = 1.5
@@ -68,6 +64,21 @@ def count_patches(evidence: Evidence, logits: Float32Array) -> Float64Array:
     return np.stack([each.sum(axis=0, dtype=np.float64) for each in (right, true, chosen)])
 
 
+def at_prevalence(counts: Sequence[Float64Array], factor: float) -> list[Float64Array]:
+    """Return the counts as they were if each label were more frequent.
+
+    The share of a label's patches that is found stays, and so do the others' that are taken for it.
+
+    Args:
+        counts: n counts (3, G) of `count_patches`.
+        factor: how many times as frequent each label is beside the others.
+    """
+    more = [each * np.array([[factor], [factor], [1]]) for each in counts]
+    for changed, each in zip(more, counts, strict=True):
+        changed[2] += (factor - 1) * each[0]
+    return more
+
+
 def compare(
     before: Sequence[Float64Array],
     after: Sequence[Float64Array],
@@ -88,8 +99,8 @@ def compare(
     differences = np.where(occurs, new - old, 0)
     averaged = occurs if counted is None else occurs & counted
     means = differences[:, averaged].sum(axis=1) / max(1, int(averaged.sum()))
-    low, high = np.quantile(differences[1:], (_BELOW, 1 - _BELOW), axis=0)
-    bound = float(np.quantile(means[1:], _BELOW))
+    low, high = np.quantile(differences[1:], (BEYOND, 1 - BEYOND), axis=0)
+    bound = float(np.quantile(means[1:], BEYOND))
     return Comparison(old[0], new[0], float(means[0]), bound, low, high)
 
 
@@ -138,9 +149,7 @@ def why_refused(comparison: Comparison, names: Sequence[str], label_loss: float)
 def _draws(clusters: npt.NDArray[np.intp]) -> Float64Array:
     """Return (1 + draws, n) weights of examples: all once, then the draws; always the same."""
     count = int(clusters.max()) + 1
-    shares = np.full(count, 1 / count)
-    drawn = np.random.default_rng(0).multinomial(count, shares, size=_DRAWS)
-    return np.concatenate([np.ones((1, count)), drawn])[:, clusters]
+    return np.concatenate([np.ones((1, count)), draw_images(count)])[:, clusters]
 
 
 def _ious(counts: Float64Array) -> Float64Array:

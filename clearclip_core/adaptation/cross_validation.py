@@ -9,7 +9,12 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from clearclip_core.adaptation.acceptance import Comparison, compare, count_patches
+from clearclip_core.adaptation.acceptance import (
+    Comparison,
+    at_prevalence,
+    compare,
+    count_patches,
+)
 from clearclip_core.adaptation.contradictions import BoolArray
 from clearclip_core.adaptation.evidence import Evidence, count_images
 from clearclip_core.adaptation.examples import Float32Array
@@ -23,6 +28,10 @@ from clearclip_core.adaptation.sufficient_statistics import Float64Array, Suffic
 PRIORS = (3.0, 1.0, 0.3)
 _FEW_IMAGES = 10
 _GROWTH = 0.75
+
+#: Variance of the offsets of labels that keep the largest prior, in the usual one. What they gain
+#: is small, and much of it may be how frequent they are in the corrected images.
+_NEAR_OFFSETS = 10**-0.25
 
 #: Precision of the prior where one example is asked what the others teach.
 _PREDICTING = 1.0
@@ -128,11 +137,11 @@ class CrossValidation:
             last = np.where(chosen == tried[-1], np.maximum(caution.smallest, least), chosen)
             last = np.minimum(last, chosen)
             if (last < chosen).any():
-                take(last, self._held_out(learning, [Prior(last)])[0])
+                take(last, self._held_out(learning, [_prior(last)])[0])
         for precision, each in zip(tried, counts, strict=True):
             if (chosen == precision).all():
-                return self._trial(learning, Prior(chosen), each)
-        return self.attempt(learning, Prior(chosen))
+                return self._trial(learning, _prior(chosen), each)
+        return self.attempt(learning, _prior(chosen))
 
     def attempt(self, learning: BoolArray, prior: Prior) -> Trial:
         """Try a prior.
@@ -143,12 +152,18 @@ class CrossValidation:
         """
         return self._trial(learning, prior, self._held_out(learning, [prior])[0])
 
-    def step(self, trial: Trial, other: Trial) -> Comparison:
+    def step(self, trial: Trial, other: Trial, prevalence: float = 1.0) -> Comparison:
         """Compare another trial with a trial of the same labels, on held-out images.
 
         Its gain is the mean over the labels that learn: others have too few images for a mean.
+
+        Args:
+            trial: the trial before.
+            other: the trial after.
+            prevalence: how many times as frequent each label is taken to be.
         """
-        return compare(trial.counts, other.counts, self._clusters, trial.learning)
+        before, after = (at_prevalence(each.counts, prevalence) for each in (trial, other))
+        return compare(before, after, self._clusters, trial.learning)
 
     def predict(self, learning: BoolArray) -> list[npt.NDArray[np.intp]]:
         """Predict the (N,) groups of the patches of each example by a fit to the others.
@@ -206,7 +221,7 @@ class CrossValidation:
         """Count the held-out patches for one prior of all labels after another; each fit once."""
         keys = [(learning.tobytes(), each) for each in precisions]
         new = [key for key in keys if key not in self._tried]
-        priors = [Prior(np.full(int(learning.sum()), precision)) for _, precision in new]
+        priors = [_prior(np.full(int(learning.sum()), precision)) for _, precision in new]
         self._tried.update(zip(new, self._held_out(learning, priors), strict=True))
         return [self._tried[key] for key in keys]
 
@@ -233,6 +248,11 @@ class CrossValidation:
                 fits.append(terms)
             for place in np.flatnonzero(self._fold == fold).tolist():
                 yield place, fits
+
+
+def _prior(precisions: Float64Array) -> Prior:
+    """Return the prior of (L,) precisions, at least `PRIORS[0]` where a label keeps the largest."""
+    return Prior(precisions, np.where(precisions >= PRIORS[0], _NEAR_OFFSETS, 1.0))
 
 
 def _predicting(learning: BoolArray) -> Prior:

@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 from clearclip_core.adaptation.contradictions import BoolArray
 from clearclip_core.adaptation.evidence import Evidence
 from clearclip_core.adaptation.examples import Float32Array
+from clearclip_core.adaptation.prevalence import weigh_labels
 from clearclip_core.adaptation.sufficient_statistics import Float64Array, SufficientStatistics
 
 #: Weight of the identity in the covariance matrix.
@@ -33,11 +34,12 @@ class Prior:
 
     Attributes:
         precisions: (L,) float64, of a direction, in images.
-        offset_variance: variance of an offset, in its usual one (`_OFFSET_SCALE` squared).
+        offset_variance: variance of an offset, in its usual one (`_OFFSET_SCALE` squared): one of
+            all, or (L,) float64.
     """
 
     precisions: Float64Array
-    offset_variance: float = 1.0
+    offset_variance: float | Float64Array = 1.0
 
 
 class Posterior:
@@ -46,7 +48,8 @@ class Posterior:
     The model is a softmax over the groups' text logits plus a linear function of the whitened
     features. The prior is a Gaussian around weights of 0, at which the logits are the text's. The
     negative log posterior is convex and has one minimum. Only the groups that learn have weights;
-    the logits of the others stay.
+    the logits of the others stay. Labels that may be more frequent elsewhere weigh more, see
+    `clearclip_core.adaptation.prevalence`.
 
     Args:
         evidence: the corrected images.
@@ -61,7 +64,7 @@ class Posterior:
         learning: BoolArray,
     ) -> None:
         patches = _joined([each.batch.patches for each in evidence])
-        truth = _joined([each.observations for each in evidence])
+        truth = _joined([each.observations for each in evidence]) * weigh_labels(evidence)
         self._text = _joined([each.batch.text for each in evidence])
         self._counts = truth.sum(axis=1)
         self._mean = self._counts @ patches / max(self._counts.sum(), 1e-12)

@@ -2,8 +2,9 @@
 
 A cautious choice comes first. What passes may move farther, one step after another, as long as each
 step gains for certain and passes too, with no tolerance for losses above the bound, and as long as
-it is all but certain that the step costs no label the bound. Who passes first may lose what few
-images cannot tell; a farther step is not needed, and may not.
+it is all but certain that the step costs no label the bound, also where that label is more frequent
+than in the corrected images. Who passes first may lose what few images cannot tell; a farther step
+is not needed, and may not.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ _ROUNDS = 4
 
 #: Variance of offsets in the last step, in the usual one.
 _WIDE_OFFSETS = 10**0.5
+
+#: How many times as frequent a label may be elsewhere, where a step may not cost it the bound.
+#: A label that gives up places gains by that where it is rare, and loses where it is frequent.
+_PREVALENCES = (1.0, 4.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,10 +107,12 @@ class Selection:
     def _better(self, trial: Trial, other: Trial) -> Trial:
         """Return the other trial where it gains for certain, and costs no label the bound.
 
-        Neither as a whole, nor as a step from the trial: there nine draws in ten have to say so.
+        Neither as a whole, nor as a step from the trial: there nine draws in ten have to say so,
+        also where the label is more frequent.
         """
-        step = self._validation.step(trial, other)
-        gains = step.gain_bound > 0 and bool((step.lows >= -self._label_loss).all())
+        steps = [self._validation.step(trial, other, each) for each in _PREVALENCES]
+        spares = all((step.lows >= -self._label_loss).all() for step in steps)
+        gains = steps[0].gain_bound > 0 and spares
         return other if gains and self._passes(other, _all(trial.learning)) else trial
 
     def _passes(self, trial: Trial, victims: BoolArray) -> bool:

@@ -113,6 +113,7 @@ LEARNING = (
     Constant(selection, "_WIDE_OFFSETS"),
     Constant(posterior, "_SHRINKAGE"),
     Constant(posterior, "_OFFSET_SCALE"),
+    Constant(cross_validation, "_NEAR_OFFSETS"),
     Constant(examples, "HALF_PATCHES", (evidence,)),
     Constant(evidence, "_AREA_POWER", others=(0.5, 1.0)),
     Constant(examples, "SAMPLE_SIZE"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clearclip_core.adaptation.acceptance import Comparison, compare, find_losing
+from clearclip_core.adaptation.acceptance import Comparison, at_prevalence, compare, find_losing
 
 
 def compared(losses: list[float], highs: list[float]) -> Comparison:
@@ -45,3 +45,15 @@ def test_the_gain_is_of_the_groups_that_are_counted() -> None:
     assert (first.gain, first.gain_bound) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
     nothing = compare(before, after, clusters, np.array([False, False]))
     assert (nothing.gain, nothing.gain_bound) == (0, 0)
+
+
+def test_what_gives_up_places_gains_where_it_is_rare_and_loses_where_it_is_frequent() -> None:
+    """By hand: 8 of 10 found with 32 false ones, then 6 of 10 with 14; and with 40 to find."""
+    before, after = [np.array([[8.0], [10.0], [40.0]])], [np.array([[6.0], [10.0], [20.0]])]
+    clusters = np.zeros(1, np.intp)
+    rare = compare(before, after, clusters)
+    assert (rare.before[0], rare.after[0]) == pytest.approx((8 / 42, 6 / 24))
+    many, fewer = (at_prevalence(each, 4) for each in (before, after))
+    frequent = compare(many, fewer, clusters)
+    assert (frequent.before[0], frequent.after[0]) == pytest.approx((32 / 72, 24 / 54))
+    assert before[0].ravel().tolist() == [8, 10, 40]

@@ -118,3 +118,12 @@ def test_each_prior_is_fitted_once_to_each_fold(monkeypatch: pytest.MonkeyPatch)
     folds = 5
     expected: Sequence[float] = [each for each in PRIORS for _ in range(folds)]
     assert sorted(each for each in fitted if each in PRIORS) == sorted(expected)
+
+
+def test_offsets_of_labels_that_keep_the_largest_prior_vary_less() -> None:
+    prior = validation_of(12).choose(LEARNING, Caution(9.0, 0.1)).prior
+    assert prior.offset_variance == pytest.approx([10**-0.25] * 2)
+    prior = validation_of(12).choose(LEARNING, Caution(-1.0, 0.1)).prior
+    far = prior.precisions <= PRIORS[1]
+    assert far.any()
+    assert np.asarray(prior.offset_variance)[far] == pytest.approx(1)
