@@ -83,7 +83,7 @@ def test_another_share_makes_no_gate_anew(server: LocalServer) -> None:
 def test_a_project_without_corrections_says_what_is_missing(server: LocalServer) -> None:
     said = " ".join(run(server).output.split())
     assert "waiting: There are too few corrected pictures yet." in said
-    assert "made anew at 200 pictures" in said
+    assert "made anew at 200 tasks" in said
     refused = run(server, "--accept", "--yes")
     assert refused.exit_code == 1
     assert "lets nothing pass" in refused.output

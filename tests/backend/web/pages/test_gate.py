@@ -65,7 +65,7 @@ def buttons(page: Page) -> set[str | None]:
 def test_without_corrections_the_page_says_what_is_missing(dashboard: Dashboard) -> None:
     page = dashboard.page(GATE)
     assert "There are too few corrected pictures yet." in page.text
-    assert "made anew at 200 corrected pictures" in page.text
+    assert "made anew at 200 corrected tasks" in page.text
     assert buttons(page) == set()
 
 
