@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from clearclip_core.adaptation.serialization import (
@@ -30,11 +30,20 @@ def test_what_was_packed_comes_out() -> None:
 
 @given(st.integers(0, 100_000), st.integers(1, 255))
 @settings(max_examples=200, deadline=None)
-def test_damaged_bytes_are_refused(place: int, change: int) -> None:
+@example(181, ord(" ") ^ ord("\t"))
+def test_damaged_bytes_are_refused_or_change_nothing(place: int, change: int) -> None:
+    """A tab in place of a space between the fields of a header says the same."""
     data = bytearray(to_safetensors("example", METADATA, ARRAYS))
     data[place % len(data)] ^= change
-    with pytest.raises(ValueError, match="Expected"):
-        from_safetensors(bytes(data), "example")
+    try:
+        metadata, arrays = from_safetensors(bytes(data), "example")
+    except ValueError as error:
+        assert str(error).startswith("Expected")
+    else:
+        assert metadata == METADATA
+        assert {name: (each.dtype, each.tolist()) for name, each in arrays.items()} == {
+            name: (each.dtype, each.tolist()) for name, each in ARRAYS.items()
+        }
 
 
 @given(st.binary(max_size=200))
