@@ -46,6 +46,7 @@ def test_a_file_and_all_end_to_end_tests_stay_in_one_process(tmp_path: Path) -> 
         check=False,
     )
     assert "4 failed, 12 passed" in done.stdout, done.stdout + done.stderr
+    assert "waiting for node" not in done.stdout + done.stderr  # what the scheduler logs
     processes = defaultdict(set)
     ended = re.findall(r"^\[(gw\d)\].*(?:PASSED|FAILED) tests/(e2e|\S+?\.py)", done.stdout, re.M)
     for process, file in ended:
