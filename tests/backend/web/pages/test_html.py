@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from tests.backend.fakes.colour_segmenter import (
     brush_config,
 )
@@ -56,6 +58,16 @@ def test_each_page_that_has_a_question_asks_it(dashboard: Dashboard) -> None:
             "Cancel job 1? Its predictions so far stay."
         ]
         assert "if (question && !confirm(question)) event.preventDefault();" in page.text
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example"])
+def test_a_malformed_host_is_answered_with_a_page(dashboard: Dashboard, host: str) -> None:
+    """Flask knows no routes then, and makes no address of one."""
+    answer = dashboard.client.get("/nowhere", headers={**PEOPLE, "Host": host})
+    assert 400 <= answer.status_code < 500
+    page = Page(answer)
+    assert [link["href"] for link in page.all("a")] == ["/"]
+    assert "This did not work" in page.text or "Not found" in page.text
 
 
 def test_what_comes_from_outside_is_text(dashboard: Dashboard) -> None:
