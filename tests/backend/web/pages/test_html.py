@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from backend.feedback.annotation_queries import AnnotationQueries
+from backend.jobs.project_titles import ProjectTitles
 from tests.backend.fakes.colour_segmenter import (
     brush_config,
 )
@@ -47,6 +49,21 @@ def test_each_page_of_a_project_leads_to_its_others_and_back(dashboard: Dashboar
         links = {link["href"] for link in dashboard.page(address).all("a")}
         assert addresses - {address} | {"/", "http://studio:8080/projects/7/data"} <= links
         assert address not in links, "nobody goes where one is"
+
+
+@pytest.mark.parametrize(("reports", "rows"), [(35, 35), (3, 30)])
+def test_no_project_with_a_report_is_hidden_by_many_others(
+    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch, reports: int, rows: int
+) -> None:
+    named = [(number, f"Project {number}") for number in range(1, 41)]
+    monkeypatch.setattr(ProjectTitles, "choices", lambda _self: named)
+    reported = [41 - number for number in range(1, reports + 1)]
+    monkeypatch.setattr(AnnotationQueries, "projects", lambda _self: reported)
+    page = dashboard.page()
+    linked = {link["href"] for link in page.all("a")}
+    assert {f"/projects/{number}/report" for number in reported} <= linked
+    assert sum(str(address).endswith("/gate") for address in linked) == rows
+    assert f"{40 - rows} more have no report yet" in page.text
 
 
 def test_each_page_that_has_a_question_asks_it(dashboard: Dashboard) -> None:
