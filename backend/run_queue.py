@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from sqlalchemy.exc import OperationalError
 
-from backend.database.causes import cause_of
+from backend.database.causes import advise
 from backend.database.database import error_message
 from backend.errors import BackendError
 
@@ -116,7 +116,7 @@ class RunQueue(Generic[AnyRun]):
             self.change(run, state="failed", reason=str(error))
         except OperationalError as error:
             log.warning("%s has failed: %s", self._what, error_message(error))
-            reason = f"{cause_of(error)}: start it again once that is over."
+            reason = advise(error, "start it again")
             self.change(run, state="failed", reason=reason)
         except Exception as error:
             log.exception("%s has failed", self._what)

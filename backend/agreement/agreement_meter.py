@@ -99,16 +99,17 @@ class AgreementMeter:
         """Add the images of a task; a task with one that cannot be compared is left out."""
         number = int(task.id or 0)
         try:
-            annotations = newest_of_each(self.client.contents.annotations(number))
+            read = unreadable.annotations(number)
+            if isinstance(read, str):
+                sums.leave_out(number, read)
+                return
+            annotations = newest_of_each(read)
             if len(annotations) < 2:
                 return
             images = shared_images(task, annotations, config)
             compared = [_Compared.of(image) for image in images]
         except LEAVE_OUT as error:
             sums.leave_out(number, str(error))
-            return
-        except StudioUnreachable as error:
-            sums.leave_out(number, unreadable.reason(error))
             return
         if compared:
             sums.tasks += 1

@@ -15,7 +15,6 @@ from tqdm import tqdm
 from backend.agreement.agreement_view import VIEW_TITLE, make_view
 from backend.cli.options import OUTPUT_FILE, project_option, with_settings, write_text
 from backend.feedback.report.definitions import percent
-from backend.label_studio_services import READ_RETRY_FOR_S
 from backend.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def agreement(settings: Settings, project: int, json_file: Path | None, view: bo
     from backend.services import Services  # and torch with it, which the help does without
 
     services = Services(settings)
-    client = services.required_client("annotations are read", retry_for_s=READ_RETRY_FOR_S)
+    client = services.required_client("annotations are read")
     with tqdm(unit="task", dynamic_ncols=True, desc=f"Project {project}") as bar:
 
         def advance(done: int, total: int) -> None:

@@ -19,7 +19,6 @@ from backend.cli.options import (
     write_text,
 )
 from backend.label_errors.review_view import VIEW_TITLE, make_view
-from backend.label_studio_services import READ_RETRY_FOR_S
 from backend.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def label_errors(settings: Settings, project: int, json_file: Path | None, view:
     from backend.services import Services  # and torch with it, which the help does without
 
     services = Services(settings)
-    client = services.required_client("annotations are read", retry_for_s=READ_RETRY_FOR_S)
+    client = services.required_client("annotations are read")
     store = services.reviews
     with services.engine:
         report = services.reviewer(client).review(project)

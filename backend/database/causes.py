@@ -10,7 +10,7 @@ LOCKED: Final = "The database is locked by another program"
 FULL: Final = "The disk of the database is full"
 NO_CONNECTION: Final = "There is no connection to the database"
 CROWDED: Final = "The database takes no more connections"
-READ_ONLY: Final = "The database must not be written"
+READ_ONLY: Final = "The database is read-only"
 NOT_OPENED: Final = "The file of the database cannot be opened"
 BROKEN_DISK: Final = "The disk of the database cannot be read or written"
 UNKNOWN: Final = "The database could not be used (the backend's log says why)"
@@ -38,6 +38,17 @@ _SQLITE: Final = {
     "unable to open database file": NOT_OPENED,
     "disk I/O error": BROKEN_DISK,
 }
+
+
+def advise(error: OperationalError, what: str) -> str:
+    """Return the sentence for people: the cause, and what to do once it is over.
+
+    Args:
+        error: of SQLite or of PostgreSQL.
+        what: "try again", say. Of an unknown cause nobody knows whether that helps: it is left out.
+    """
+    cause = cause_of(error)
+    return f"{cause}." if cause == UNKNOWN else f"{cause}: {what} once that is over."
 
 
 def cause_of(error: OperationalError) -> str:

@@ -115,13 +115,18 @@ class ProjectTasks:
         return TaskRecord(task, tuple(annotations), predictions)
 
     def _predictions(self, task: int, with_newest: bool) -> tuple[TaskPrediction, ...]:
-        """Read the predictions of a task, with the regions of the newest one or of none."""
+        """Read the predictions of a task, with the regions of the newest one or of none.
+
+        There are none where the newest one, whose regions are wanted, has been deleted meanwhile:
+        without regions it would count as an empty picture.
+        """
         stored = self._client.stored(task)
         found = [TaskPrediction(each.id, each.version) for each in stored]
         if found and with_newest:
             newest = self._client.prediction(found[-1].id)
-            if newest is not None:
-                found[-1] = replace(found[-1], result=newest.result)
+            if newest is None:
+                return ()
+            found[-1] = replace(found[-1], result=newest.result)
         return tuple(found)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from backend.errors import BadRequest, DataKeyError, StudioUnreachable
+from backend.errors import BadRequest, DataKeyError
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import ImageTag, LabelConfig
@@ -85,12 +85,11 @@ def list_images(
     unreadable = UnreadableTasks(client, project)
     for task in client.all_tasks(project, TaskFilter(labeled=True)):
         try:
-            annotations = client.contents.annotations(int(task.id or 0))
+            annotations = unreadable.annotations(int(task.id or 0))
         except BadRequest as error:
-            leave_out(task, str(error))
-            continue
-        except StudioUnreachable as error:
-            leave_out(task, unreadable.reason(error))
+            annotations = str(error)
+        if isinstance(annotations, str):
+            leave_out(task, annotations)
             continue
         for annotation in annotations:
             if annotation.skipped:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final
 
-from backend.errors import StudioUnreachable
+from backend.errors import BadRequest, StudioRefused, StudioUnreachable
 from backend.feedback.learning.example_store import ExampleStore
 from backend.feedback.learning.version_fitter import LabelEmbeddings, digests_of
 from backend.feedback.learning.version_registry import VersionRegistry
@@ -118,7 +118,11 @@ class _Review:
         reviewed: list[AnnotatedImage] = []
         found: list[Sequence[Disagreement]] = []
         for image in list_images(client, self.project, self.config, self._leave_out):
-            seen = self._look(image, held_out)
+            try:
+                seen = self._look(image, held_out)
+            except LEAVE_OUT as error:
+                self._leave_out(image.task, str(error))
+                seen = None
             if seen is not None:
                 reviewed.append(image.without_regions())
                 found.append(find_disagreements(seen.scores, seen.rgb, seen.truth))
@@ -167,17 +171,16 @@ class _Review:
         return {each.annotation for each in versions[0].set_aside} if versions else set()
 
     def _look(self, image: AnnotatedImage, held_out: HeldOutAdaptations) -> _Seen | None:
-        """Read an image and score it; None where it cannot be read, or no region is on it."""
-        try:
-            truth = image.truth()
-            if truth is None:
-                return None
-            rgb = image.read(self.reviewer.read_image)
-            if rgb.shape[:2] != truth.shape:
-                raise ValueError("The regions are of a picture of another size.")
-        except LEAVE_OUT as error:
-            self._leave_out(image.task, str(error))
+        """Read an image and score it; None where no region is on it.
+
+        An image that cannot be read raises an error of `LEAVE_OUT`.
+        """
+        truth = image.truth()
+        if truth is None:
             return None
+        rgb = image.read(self.reviewer.read_image)
+        if rgb.shape[:2] != truth.shape:
+            raise ValueError("The regions are of a picture of another size.")
         settings, engine = self.reviewer.settings, self.reviewer.engine
         prepared = engine.segmenter().prepare(rgb)
         scores = engine.encode(
@@ -194,7 +197,7 @@ class _Review:
         self.left_out[int(task.id or 0)] = reason
 
     def _read_again(self, annotation: Annotation) -> Annotation | None:
-        """Read an annotation as it is now; None where it is gone, or Label Studio went away.
+        """Read an annotation as it is now; None where it is gone, too large, or cannot be had.
 
         What took hours to find does without its pictures then, and none is waited for again.
         """
@@ -202,7 +205,10 @@ class _Review:
             return None
         try:
             return self.reviewer.client.annotation(annotation.id)
-        except StudioUnreachable as error:
+        except BadRequest as error:
+            log.warning("Annotation %d has no pictures: %s", annotation.id, error)
+            return None
+        except (StudioRefused, StudioUnreachable) as error:
             log.warning("Project %d: suspicions have no pictures: %s", self.project, error)
             self.is_studio_away = True
             return None
@@ -227,7 +233,11 @@ class _Review:
         annotation = self._read_again(image.annotation)
         if annotation is None or annotation.updated != image.annotation.updated:
             return made
-        seen = self._look(replace(image, annotation=annotation), held_out)
+        try:
+            seen = self._look(replace(image, annotation=annotation), held_out)
+        except LEAVE_OUT as error:
+            log.warning("Annotation %d has no pictures: %s", annotation.id, error)
+            return made
         if seen is None:
             return made
         settings = self.reviewer.settings

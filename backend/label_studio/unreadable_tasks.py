@@ -6,8 +6,9 @@ from typing import Final
 
 from backend.errors import StudioUnreachable
 from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.records import Annotation
 
-#: So many tasks are left out. Each has cost the time for which calls are repeated.
+#: So many tasks are left out. Each has cost twice the time for which calls are repeated.
 MOST_UNREADABLE: Final = 10
 
 
@@ -24,18 +25,27 @@ class UnreadableTasks:
         self._project = project
         self._count = 0
 
-    def reason(self, error: StudioUnreachable) -> str:
-        """Return why one task is left out.
+    def annotations(self, task: int) -> list[Annotation] | str:
+        """Read the annotations of a task, or return why it is left out.
 
-        Args:
-            error: what the client has raised for it, after its own retries.
+        A task that fails is read once more after Label Studio has answered something else: it may
+        have been away, and have come back.
 
         Raises:
+            BadRequest: they are too large to be read.
+            StudioRefused: the token may not see them, or the project.
             StudioUnreachable: Label Studio answers nothing else either, or too many tasks of the
                 project were left out already.
         """
-        self._count += 1
-        if self._count > MOST_UNREADABLE:
-            raise error
-        self._client.label_config(self._project)
-        return str(error)
+        contents = self._client.contents
+        try:
+            return contents.annotations(task)
+        except StudioUnreachable:
+            self._client.label_config(self._project)
+        try:
+            return contents.annotations(task)
+        except StudioUnreachable as error:
+            self._count += 1
+            if self._count > MOST_UNREADABLE:
+                raise
+            return str(error)

@@ -11,7 +11,7 @@ from flask import Flask, Response, g, request
 from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException
 
-from backend.database.causes import cause_of
+from backend.database.causes import advise
 from backend.database.database import error_message
 from backend.errors import BackendError, Busy, DatabaseAway, TooManyGuesses, Unauthorized
 
@@ -54,7 +54,7 @@ def _answer_backend_error(respond: Respond, error: BackendError) -> Response:
 def _answer_database_error(respond: Respond, error: OperationalError) -> Response:
     """Answer why the database could not be used, so that nobody has to look in a traceback."""
     log.warning("The database could not be used: %s", error_message(error))
-    away = DatabaseAway(f"{cause_of(error)}: try again once that is over.")
+    away = DatabaseAway(advise(error, "try again"))
     return _answer_backend_error(respond, away)
 
 

@@ -88,6 +88,6 @@ class DashboardRoutes:
         self, titled: Sequence[tuple[int, str]], reported: Sequence[int]
     ) -> list[tuple[int, str]]:
         """Return number and name of projects to link the pages of: those with a report first."""
-        known = {number for number, _ in titled}
+        known, with_report = {number for number, _ in titled}, set(reported)
         untitled = [(each, self.titles.name(each)) for each in reported if each not in known]
-        return sorted((*titled, *untitled), key=lambda each: each[0] not in reported)
+        return sorted((*titled, *untitled), key=lambda each: each[0] not in with_report)

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
+from backend.database.causes import cause_of
 from backend.feedback.annotation_queries import AnnotationQueries
 from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore
@@ -66,6 +67,8 @@ class DatabaseReader:
             return self._read(failed)
         except SQLAlchemyError as error:
             log.warning("The database of jobs cannot be read: %s", error)
+            if isinstance(error, OperationalError):
+                return DatabaseStatus(trouble=f"{cause_of(error)}.")
             sentence = f"The database of jobs cannot be read: {type(error).__name__}."
             return DatabaseStatus(trouble=sentence)
 

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from backend.database import causes
-from backend.database.causes import cause_of
+from backend.database.causes import advise, cause_of
 from backend.database.database import Database
 
 
@@ -110,3 +110,17 @@ def test_a_row_that_another_program_locks(postgres_url: Callable[[str], str]) ->
 )
 def test_states_that_no_test_can_provoke(kind: type[psycopg.Error], cause: str) -> None:
     assert cause_of(OperationalError("SELECT 1", {}, kind("No."))) == cause
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (errors.DiskFull, "The disk of the database is full: try again once that is over."),
+        (
+            errors.DeadlockDetected,
+            "The database could not be used (the backend's log says why).",
+        ),
+    ],
+)
+def test_of_an_unknown_cause_nothing_is_promised(kind: type[psycopg.Error], said: str) -> None:
+    assert advise(OperationalError("SELECT 1", {}, kind("No.")), "try again") == said

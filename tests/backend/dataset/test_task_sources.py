@@ -50,7 +50,7 @@ def test_regions_are_read_of_the_prediction_that_counts_alone(server: LocalServe
     assert read(server, False) == {1: [], 2: [("clip 1", 0)]}
 
 
-def test_a_prediction_that_is_gone_by_then_has_no_regions(
+def test_a_prediction_that_is_gone_by_then_makes_no_empty_picture(
     server: LocalServer, studio: FakeStudio
 ) -> None:
     def forget(asked: object) -> None:
@@ -58,7 +58,7 @@ def test_a_prediction_that_is_gone_by_then_has_no_regions(
             studio.predictions = [each for each in studio.predictions if each["id"] != 2]
 
     studio.fault = forget
-    assert read(server, True)[1] == [("clip 1", 0), ("clip 2", 0)]
+    assert read(server, True)[1] == []
 
 
 def test_one_that_is_too_large_is_a_problem_of_its_task(

@@ -146,6 +146,27 @@ def test_a_task_that_label_studio_fails_to_send_is_left_out(
     assert "answers HTTP 500" in report.left_out[2]
 
 
+def test_a_task_is_read_again_once_label_studio_is_back(
+    hasty: Reviewer, studio: FakeStudio
+) -> None:
+    """Away a little longer than calls are repeated, back for the question whether it is away."""
+    away = threading.Event()
+    gone: list[str] = []
+
+    def fault(asked: Asked) -> Answer | None:
+        if asked.path.startswith("/api/tasks/2/annotations") and not gone:
+            away.set()
+        elif asked.path.startswith("/api/projects/7") and away.is_set():
+            away.clear()
+            gone.append("and back")
+        return Answer(503) if away.is_set() else None
+
+    studio.fault = fault
+    report = hasty.review(7)
+    assert gone
+    assert (report.reviewed, report.left_out) == (4, {})
+
+
 def test_many_tasks_that_label_studio_fails_to_send_end_a_review(
     hasty: Reviewer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,6 +208,47 @@ def test_what_was_found_outlives_a_label_studio_that_goes_away_at_the_end(
     assert suspicions[0].task == 2
     assert {each.preview for each in suspicions} == {""}
     assert len({each.path for each in asked_again}) == 1, "it is waited for once"
+
+
+def test_what_was_found_outlives_a_token_that_is_refused_at_the_end(
+    reviewer: Reviewer, studio: FakeStudio
+) -> None:
+    def fault(asked: Asked) -> Answer | None:
+        refused = asked.path.startswith("/api/annotations/")
+        return Answer(403, b'{"detail": "No."}') if refused else None
+
+    studio.fault = fault
+    suspicions = reviewer.review(7).suspicions
+    assert {each.preview for each in suspicions} == {""}
+
+
+def test_an_annotation_that_is_too_large_by_itself_has_no_picture_and_the_others_do(
+    reviewer: Reviewer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of a task may be larger than one annotation may be."""
+    monkeypatch.setattr("backend.label_studio.answers._MAX_BYTES", 1 << 20)
+    annotation_of(studio, 2)["result"][0]["meta"] = {"text": "x" * (1 << 20)}
+    report = reviewer.review(7)
+    assert (report.reviewed, report.left_out) == (4, {})
+    assert {each.task for each in report.suspicions if not each.preview} == {2}
+    assert any(each.preview for each in report.suspicions)
+
+
+def test_a_task_that_was_reviewed_is_not_left_out_as_well(
+    reviewer: Reviewer, studio: FakeStudio
+) -> None:
+    """Its picture cannot be read a second time."""
+
+    def fault(asked: Asked) -> Answer | None:
+        if asked.path.startswith("/api/annotations/"):
+            for annotation in studio.annotations.values():
+                annotation["result"][0]["original_width"] = 1
+        return None
+
+    studio.fault = fault
+    report = reviewer.review(7)
+    assert (report.reviewed, report.left_out, report.left_out_count) == (4, {}, 0)
+    assert {each.preview for each in report.suspicions} == {""}
 
 
 def test_of_many_pictures_that_are_left_out_the_first_are_named(

@@ -16,3 +16,9 @@ def test_a_database_that_is_gone_hides_nothing_else(tmp_path: Path) -> None:
     assert now["jobs"] == []
     assert now["jobs_trouble"] == "The database of jobs cannot be read: DatabaseError."
     assert now["model"]["state"] == "ready"
+
+
+def test_a_database_that_cannot_be_opened_is_told_in_words(tmp_path: Path) -> None:
+    (tmp_path / "jobs.db").mkdir()
+    now = Scene(store=JobStore(Database(f"sqlite:///{tmp_path}/jobs.db"))).read()
+    assert now["jobs_trouble"] == "The file of the database cannot be opened."

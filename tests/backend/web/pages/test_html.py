@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
+from backend.feedback.annotation_queries import AnnotationQueries
+from backend.jobs.project_titles import ProjectTitles
 from tests.backend.fakes.colour_segmenter import (
     brush_config,
 )
@@ -47,6 +51,21 @@ def test_each_page_of_a_project_leads_to_its_others_and_back(dashboard: Dashboar
         assert address not in links, "nobody goes where one is"
 
 
+@pytest.mark.parametrize(("reports", "rows"), [(35, 35), (3, 30)])
+def test_no_project_with_a_report_is_hidden_by_many_others(
+    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch, reports: int, rows: int
+) -> None:
+    named = [(number, f"Project {number}") for number in range(1, 41)]
+    monkeypatch.setattr(ProjectTitles, "choices", lambda _self: named)
+    reported = [41 - number for number in range(1, reports + 1)]
+    monkeypatch.setattr(AnnotationQueries, "projects", lambda _self: reported)
+    page = dashboard.page()
+    linked = {link["href"] for link in page.all("a")}
+    assert {f"/projects/{number}/report" for number in reported} <= linked
+    assert sum(str(address).endswith("/gate") for address in linked) == rows
+    assert f"{40 - rows} more have no report yet" in page.text
+
+
 def test_each_page_that_has_a_question_asks_it(dashboard: Dashboard) -> None:
     """The question stands in the form; the script of all pages puts it."""
     started(dashboard, done=1, total=2)
@@ -56,6 +75,16 @@ def test_each_page_that_has_a_question_asks_it(dashboard: Dashboard) -> None:
             "Cancel job 1? Its predictions so far stay."
         ]
         assert "if (question && !confirm(question)) event.preventDefault();" in page.text
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example"])
+def test_a_malformed_host_is_answered_with_a_page(dashboard: Dashboard, host: str) -> None:
+    """Flask knows no routes then, and makes no address of one."""
+    answer = dashboard.client.get("/nowhere", headers={**PEOPLE, "Host": host})
+    assert 400 <= answer.status_code < 500
+    page = Page(answer)
+    assert [link["href"] for link in page.all("a")] == ["/"]
+    assert "This did not work" in page.text or "Not found" in page.text
 
 
 def test_what_comes_from_outside_is_text(dashboard: Dashboard) -> None:
