@@ -18,10 +18,12 @@ _FEW: Final = 5
 #: Of the images, this share is not beyond what is usual: there the score of a kind is 1.
 _USUAL: Final = 0.95
 
-#: Values so little above what is usual for their label are noise: there the score is 1 at least. Of
-#: edges, the first is for those of one label, the second for the mean over all.
+#: Values so little above what is usual for their label are noise: there the score is 1 at most.
 _NOISE: Final[Mapping[Kind, float]] = {"label": 0.05, "missing": 0.03, "edges": 0.15}
-_MEAN_NOISE: Final = 0.05
+
+#: A mean over the edges of n labels varies less than those of one by the square root of n, and by
+#: that factor at most: labels of one image have something in common.
+_STEADIER: Final = 3.0
 
 #: A usual probability counts as that at least.
 _LEAST_PROBABILITY: Final = 0.02
@@ -57,6 +59,7 @@ def rank(images: Sequence[Sequence[Disagreement]]) -> list[Ranked]:
       (`clearclip_core.label_errors.disagreement`; the label's own threshold of confident learning),
       times the square root of the part's share of the image.
     - **edges**: the worst label, and the mean over all edges: careless work shows in all of them.
+      The mean counts the more, the more labels it is of.
 
     Args:
         images: what `find_disagreements` has found on each image.
@@ -77,7 +80,7 @@ def rank(images: Sequence[Sequence[Disagreement]]) -> list[Ranked]:
         (labels, _NOISE["label"]),
         (missing, _NOISE["missing"]),
         (edges, _NOISE["edges"]),
-        (_means(edges), _MEAN_NOISE),
+        (_means(edges), _NOISE["edges"]),
     )
     best: dict[int, Ranked] = {}
     for beyond, noise in measures:
@@ -89,8 +92,19 @@ def rank(images: Sequence[Sequence[Disagreement]]) -> list[Ranked]:
 
 
 def _shortfalls(pairs: Sequence[tuple[int, Disagreement]]) -> list[_Beyond]:
-    """Return the part of each image and label that lacks most of the label's usual probability."""
-    usual = _usual([(each.about, each.value, each.weight) for _, each in pairs])
+    """Return the part of each image and label that lacks most of the label's usual probability.
+
+    What is usual is a matter of images, not of parts: an image with many has no more to say.
+    """
+    parts: dict[tuple[int, int], list[Disagreement]] = defaultdict(list)
+    for index, each in pairs:
+        parts[index, each.about].append(each)
+    usual = _usual(
+        [
+            (label, float(np.average([e.value for e in own], weights=[e.weight for e in own])))
+            for (_, label), own in parts.items()
+        ]
+    )
     worst: dict[tuple[int, int], _Beyond] = {}
     for index, each in pairs:
         own = usual[each.about]
@@ -103,12 +117,15 @@ def _shortfalls(pairs: Sequence[tuple[int, Disagreement]]) -> list[_Beyond]:
 
 def _less_usual(found: Sequence[_Beyond]) -> list[_Beyond]:
     """Take the median of each label away from its values."""
-    usual = _usual([(each.about, value, 1.0) for _, each, value in found])
+    usual = _usual([(each.about, value) for _, each, value in found])
     return [(index, each, value - usual[each.about]) for index, each, value in found]
 
 
 def _means(beyond: Sequence[_Beyond]) -> list[_Beyond]:
-    """Return the weighted mean of each image, with what has the largest part in it."""
+    """Return the weighted mean of each image, with what has the largest part in it.
+
+    It is in the unit of a single label, see `_STEADIER`.
+    """
     by_image: dict[int, list[_Beyond]] = defaultdict(list)
     for each in beyond:
         by_image[each[0]].append(each)
@@ -117,7 +134,7 @@ def _means(beyond: Sequence[_Beyond]) -> list[_Beyond]:
         weights = [each.weight for _, each, _ in own]
         mean = float(np.average([value for *_, value in own], weights=weights))
         _, most, _ = max(own, key=lambda each: each[1].weight * each[2])
-        made.append((index, most, mean))
+        made.append((index, most, mean * min(math.sqrt(len(own)), _STEADIER)))
     return made
 
 
@@ -139,25 +156,18 @@ def _score(beyond: Sequence[_Beyond], noise: float) -> list[Ranked]:
     return [Ranked(index, each, value / scale) for index, (value, each) in worst.items()]
 
 
-def _usual(values: Sequence[tuple[int, float, float]]) -> dict[int, float]:
-    """Return the weighted median of each label; where there are few values, that of all medians.
+def _usual(values: Sequence[tuple[int, float]]) -> dict[int, float]:
+    """Return the median of each label; where there are few images, that of all medians.
 
     Args:
-        values: a label, a value of it, and its weight.
+        values: a label, and the value of it on an image; one for each image.
     """
-    by_label: dict[int, list[tuple[float, float]]] = defaultdict(list)
-    for label, value, weight in values:
-        by_label[label].append((value, weight))
-    medians = {label: _median(own) for label, own in by_label.items()}
+    by_label: dict[int, list[float]] = defaultdict(list)
+    for label, value in values:
+        by_label[label].append(value)
+    medians = {label: float(np.median(own)) for label, own in by_label.items()}
     known = [medians[label] for label, own in by_label.items() if len(own) >= _FEW]
     fallback = float(np.median(known or list(medians.values()))) if medians else 0.0
     return {
         label: medians[label] if len(own) >= _FEW else fallback for label, own in by_label.items()
     }
-
-
-def _median(pairs: Sequence[tuple[float, float]]) -> float:
-    """Return the median of values with weights: half of the weight is below it."""
-    values, weights = np.array(sorted(pairs)).T
-    below = np.cumsum(weights) / weights.sum()
-    return float(np.interp(0.5, below - weights / weights.sum() / 2, values))

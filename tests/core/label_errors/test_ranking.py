@@ -49,7 +49,7 @@ def test_of_two_parts_that_are_as_unlikely_the_larger_comes_first() -> None:
 
 def test_kinds_are_compared_by_what_one_image_in_twenty_exceeds() -> None:
     images = [[missing(0.01 * n), edges(0.001 * n)] for n in range(1, 101)]
-    images[10] = [missing(0.01), edges(0.2)]
+    images[10] = [missing(0.01), edges(0.5)]
     images[20] = [missing(1.5), edges(0.001)]
     first, second, *_ = rank(images)
     assert first.index == 10
@@ -66,12 +66,20 @@ def test_where_nearly_all_is_right_the_only_mistake_comes_first() -> None:
 
 
 def test_edges_of_all_labels_together_tell_more_than_one() -> None:
-    """Labels vary by 0.1 to and fro; on image 6 all are 0.08 worse, which none is by itself."""
+    """Labels vary by 0.1 to and fro; on image 6 all are 0.08 worse, which no other image is."""
     images = [
-        [edges(0.3 + 0.1 * (-1) ** (n + label), label) for label in range(6)] for n in range(40)
+        [edges(0.3 + 0.1 * ((n + label) % 3 - 1), label) for label in range(6)] for n in range(39)
     ]
     images[6] = [edges(0.38, label) for label in range(6)]
     assert rank(images)[0].index == 6
+
+
+def test_the_only_label_of_an_image_is_no_mean() -> None:
+    """It is judged once, by what is noise for one label: 0.075 of 0.15."""
+    images = [[edges(0.3)] for _ in range(20)]
+    images[4] = [edges(0.375)]
+    (only,) = rank(images)
+    assert (only.index, round(only.score, 6)) == (4, 0.5)
 
 
 def test_long_edges_count_more() -> None:
@@ -85,6 +93,20 @@ def test_a_rare_label_is_compared_with_all() -> None:
     images = [[other(0.1)] for _ in range(20)]
     images[3] = [other(0.1), other(0.4, 2)]
     assert [each.index for each in rank(images)] == [3]
+
+
+def test_many_parts_on_one_image_make_nothing_usual() -> None:
+    """Label 2 is on image 4 only, in as many parts as there are images that say what is usual."""
+    images = [[other(0.1, 1, 0.3)] for _ in range(20)]
+    images[4] += [other(0.95, 2, 0.05)] * 5
+    assert [(each.index, each.disagreement.label) for each in rank(images)] == [(4, 2)]
+
+
+def test_large_parts_on_one_image_make_nothing_usual() -> None:
+    """Image 4 has more of the label than the 19 others together."""
+    images = [[other(0.1, share=0.02)] for _ in range(20)]
+    images[4] = [other(0.95, share=0.4)] * 2
+    assert [each.index for each in rank(images)] == [4]
 
 
 def test_images_that_disagree_no_more_than_usual_are_not_listed() -> None:
