@@ -10,8 +10,9 @@ Three kinds of mistakes are told apart, each by a measure of its own:
   the share of the image that the part has, weighted by the label's probability. A margin of the
   part does not count: it lies there where edges are not met.
 - **edges**: the edges of a label's paint lie where the image has none. The measure is the share of
-  pixels of the image with a stronger contrast than those along the edges have on average. No model
-  is asked, so it tells as much of labels that the model hardly knows.
+  pixels of the image with at least as strong a contrast as those along the edges, on average. No
+  model is asked, so it tells as much of labels that the model hardly knows. An image without any
+  contrast, such as a black frame, tells nothing of edges.
 
 What is usual for a label differs; `clearclip_core.label_errors.ranking` compares.
 """
@@ -51,6 +52,10 @@ _MARGIN: Final = 5
 
 #: Long side at which edges are looked at, in px: loose edges of a larger image are looser.
 _EDGE_SIDE_PX: Final = 640
+
+#: An image whose strongest contrast is weaker is plain but for noise: 10 grey levels have 24 as a
+#: clean step, noise of up to 4 levels to and fro.
+_LEAST_CONTRAST: Final = 25.0
 
 #: Steps by which contrasts are told apart.
 _STEPS: Final = 1 << 12
@@ -95,7 +100,8 @@ def find_disagreements(scores: Scores, image: RGBArray, truth: Truth) -> list[Di
             pixels that are not counted.
 
     Returns:
-        Each painted part, what is missing of each label most, and the edges of each label.
+        Each painted part, what is missing of each label most, and the edges of each label, unless
+        the image is plain.
 
     Raises:
         ValueError: an annotation of another size, or more than 254 labels.
@@ -195,7 +201,10 @@ def _edges(image: RGBArray, truth: Truth) -> Iterator[Disagreement]:
     height, width = (max(1, round(side * factor)) for side in truth.shape)
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     painted = cv2.resize(truth, (width, height), interpolation=cv2.INTER_NEAREST)
-    ranks = _contrast_ranks(np.asarray(small, np.uint8))
+    contrast = _contrast(np.asarray(small, np.uint8))
+    if contrast.max() < _LEAST_CONTRAST:
+        return
+    ranks = _ranks(contrast)
     for label in np.unique(painted[(painted != NOTHING) & (painted != IGNORE)]).tolist():
         mask = painted == label
         edge = _edges_of(mask)
@@ -208,16 +217,17 @@ def _edges(image: RGBArray, truth: Truth) -> Iterator[Disagreement]:
         yield Disagreement("edges", label, -1, value, float(length), box)
 
 
-def _contrast_ranks(image: RGBArray) -> Float32Array:
-    """Return for each pixel the share of pixels whose contrast is lower: (H, W), in [0, 1].
-
-    The contrast is the largest gradient in Lab within a pixel's neighbours.
-    """
+def _contrast(image: RGBArray) -> Float32Array:
+    """Return (H, W) contrasts: the largest gradient in Lab within a pixel's neighbours."""
     lab = cv2.cvtColor(cv2.GaussianBlur(image, (0, 0), 1.0), cv2.COLOR_RGB2LAB).astype(np.float32)
     gradients = (cv2.Sobel(lab, cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
     contrast = np.sqrt(sum((each**2).sum(axis=2) for each in gradients))
-    contrast = cv2.dilate(contrast, np.ones((3, 3), np.uint8))
-    steps = np.asarray(contrast * ((_STEPS - 1) / max(float(contrast.max()), 1e-9)), np.intp)
+    return np.asarray(cv2.dilate(contrast, np.ones((3, 3), np.uint8)), np.float32)
+
+
+def _ranks(contrast: Float32Array) -> Float32Array:
+    """Return for each pixel the share of pixels whose contrast is lower: (H, W), in [0, 1]."""
+    steps = np.asarray(contrast * ((_STEPS - 1) / float(contrast.max())), np.intp)
     counts = np.bincount(steps.ravel(), minlength=_STEPS)
     lower = (np.cumsum(counts) - counts) / steps.size
     return np.asarray(lower[steps], np.float32)

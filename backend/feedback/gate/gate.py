@@ -8,8 +8,10 @@ What the bound says: of the tasks that pass, at least the wanted share needed no
 no thing added that the prediction missed, with the wanted confidence. It says so of tasks that are
 like the corrected ones, which holds where these were drawn at random.
 
-Where tasks are like those that were annotated just before them, as frames of one drive that are
-corrected one after another, they count as fewer (`backend.feedback.gate.serial_dependence`).
+Where tasks are seen to be like those that were annotated just before them, as frames of one drive
+that are corrected one after another, they count as fewer. That is seen where their scores are alike
+or enough of them have changed, and not else (`backend.feedback.gate.serial_dependence`): the
+promise needs random order.
 
 Corrections come in over months, and whoever looks often enough sees luck. So gates are made at a
 few numbers of corrected tasks that are fixed beforehand, `LOOKS`, which share the allowed error
@@ -236,7 +238,7 @@ def make_gate(outcomes: Sequence[TaskOutcome], share: float, confidence: float) 
         share: the least share of passing tasks that shall need no change, in (0, 1).
         confidence: the probability with which that shall hold over all looks, in (0, 1).
     """
-    ordered = sorted(outcomes, key=lambda each: (each.annotations[:1], each.task))
+    ordered = sorted(outcomes, key=lambda each: (min(each.annotations, default=0), each.task))
     test = _Test.of(ordered, 1 - share, (1 - confidence) / len(LOOKS))
     tuning, checking = (
         [

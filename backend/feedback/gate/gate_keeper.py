@@ -89,7 +89,8 @@ class GateKeeper:
     ) -> GateReport:
         """Find the tasks without an annotation that pass the gate; it need not be open.
 
-        Until all are found, the lists are those of the last time.
+        Until all are found, the lists are those of the last time, as long as that was for the same
+        version: tasks that are found for another one leave the lists of theirs at once.
 
         Args:
             project: its id.

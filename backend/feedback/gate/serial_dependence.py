@@ -12,6 +12,11 @@ it is larger than chance makes it, up to the first that is not (Geyer, "Practica
 Carlo", Statistical Science 7, 1992, section 3.3, ends a sequence of correlations that way). In
 random order neighbours have nothing in common however much the frames of a drive do, and each task
 counts in full: such a sample speaks for all of its project.
+
+Only what shows can be estimated. Where the frames of a drive have no scores in common, the changes
+alone tell of the order, and they do so only once there are enough of them: a project that has begun
+with drives without a change looks like independent tasks without one. Hence nothing here replaces
+random order.
 """
 
 from __future__ import annotations

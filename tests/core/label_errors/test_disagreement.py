@@ -116,10 +116,19 @@ def test_edges_are_looked_at_in_a_small_image_where_it_is_large() -> None:
     assert edges.box == (slice(8 * 80 - 2, 8 * 112 + 2), slice(8 * 32 - 2, 8 * 64 + 2))
 
 
-def test_a_plain_image_has_no_edges() -> None:
-    plain = np.full((SIDE, SIDE, 3), 128, np.uint8)
-    made = find_disagreements(scores_of(right()), plain, right())
-    assert {each.value for each in made if each.kind == "edges"} == {1}
+@pytest.mark.parametrize("noise", [0, 4])
+def test_a_plain_image_tells_nothing_of_edges(noise: int) -> None:
+    """A black frame that is rightly painted is no suspicion."""
+    levels = np.random.default_rng(0).integers(0, noise + 1, (SIDE, SIDE, 3))
+    made = find_disagreements(scores_of(right()), levels.astype(np.uint8), right())
+    assert {each.kind for each in made} == {"label", "missing"}
+
+
+def test_a_faint_edge_is_one() -> None:
+    """Twilight: the labels are 20 grey levels apart."""
+    faint = np.stack([20 * right()] * 3, axis=2)
+    made = find_disagreements(scores_of(right()), faint, right())
+    assert {each.about for each in made if each.kind == "edges"} == {SKY, CAR, TREE}
 
 
 def test_another_size_is_refused() -> None:

@@ -105,6 +105,16 @@ def test_drives_that_are_corrected_one_after_another_open_nothing_by_luck() -> N
     assert opened <= 1
 
 
+def test_a_task_stands_where_it_was_first_annotated() -> None:
+    """Second annotations came in later, and are read in any order."""
+    once = drives(1, 40)
+    twice = [
+        replace(each, annotations=(10_000 - each.annotations[0], *each.annotations))
+        for each in once
+    ]
+    assert make_gate(twice, 0.95, 0.95) == make_gate(once, 0.95, 0.95)
+
+
 def test_the_checked_tasks_are_counted_as_independent_ones() -> None:
     shuffled = make_gate(good_world(800, seed=8), 0.95, 0.95)
     assert shuffled.independent == shuffled.checked
