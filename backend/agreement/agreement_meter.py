@@ -99,11 +99,7 @@ class AgreementMeter:
         """Add the images of a task; a task with one that cannot be compared is left out."""
         number = int(task.id or 0)
         try:
-            read = unreadable.annotations(number)
-            if isinstance(read, str):
-                sums.leave_out(number, read)
-                return
-            annotations = newest_of_each(read)
+            annotations = newest_of_each(unreadable.annotations(number))
             if len(annotations) < 2:
                 return
             images = shared_images(task, annotations, config)

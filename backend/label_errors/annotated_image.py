@@ -87,9 +87,7 @@ def list_images(
         try:
             annotations = unreadable.annotations(int(task.id or 0))
         except BadRequest as error:
-            annotations = str(error)
-        if isinstance(annotations, str):
-            leave_out(task, annotations)
+            leave_out(task, str(error))
             continue
         for annotation in annotations:
             if annotation.skipped:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from backend.errors import StudioUnreachable
+from backend.errors import BadRequest, StudioUnreachable
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.records import Annotation
 
@@ -25,14 +25,15 @@ class UnreadableTasks:
         self._project = project
         self._count = 0
 
-    def annotations(self, task: int) -> list[Annotation] | str:
-        """Read the annotations of a task, or return why it is left out.
+    def annotations(self, task: int) -> list[Annotation]:
+        """Read the annotations of a task.
 
         A task that fails is read once more after Label Studio has answered something else: it may
         have been away, and have come back.
 
         Raises:
-            BadRequest: they are too large to be read.
+            BadRequest: the task is left out, since they are too large to be read, or since Label
+                Studio fails to send them.
             StudioRefused: the token may not see them, or the project.
             StudioUnreachable: Label Studio answers nothing else either, or too many tasks of the
                 project were left out already.
@@ -48,4 +49,4 @@ class UnreadableTasks:
             self._count += 1
             if self._count > MOST_UNREADABLE:
                 raise
-            return str(error)
+            raise BadRequest(str(error)) from None
