@@ -13,7 +13,6 @@ from backend.cli.options import configure, sentences, settings_options
 from backend.cli.signals import stopped_by_signals
 from backend.database.database import Database
 from backend.errors import BackendError
-from backend.web.server import run_gunicorn
 
 #: How often a database that cannot be opened is tried again, in seconds.
 RETRY_DELAY_S: Final = 10.0
@@ -37,7 +36,10 @@ def serve(wait: bool, **given: str | None) -> None:
         if wait:
             wait_for_database(database)
         database.check()
-    run_gunicorn(settings)
+    # gunicorn needs Unix, and takes time to import: only a server pays for it.
+    from backend.web.gunicorn_app import GunicornApp
+
+    GunicornApp(settings).run()
 
 
 def wait_for_database(database: Database, retry_delay_s: float = RETRY_DELAY_S) -> None:

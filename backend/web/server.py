@@ -1,4 +1,4 @@
-"""Check the device, make the application and serve it."""
+"""Make the application in the process that serves it."""
 
 from __future__ import annotations
 
@@ -50,11 +50,3 @@ def make_app(settings: Settings) -> tuple[Flask, Callable[[], None]]:
         engine.join()
 
     return app, stop
-
-
-def run_gunicorn(settings: Settings) -> None:
-    """Serve until a signal ends the process."""
-    # gunicorn needs Unix, and takes time to import: only a server pays for it.
-    from backend.web.gunicorn_app import GunicornApp
-
-    GunicornApp(settings).run()
