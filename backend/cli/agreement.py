@@ -15,6 +15,7 @@ from tqdm import tqdm
 from backend.agreement.agreement_view import VIEW_TITLE, make_view
 from backend.cli.options import OUTPUT_FILE, project_option, with_settings, write_text
 from backend.feedback.report.definitions import percent
+from backend.label_studio_services import check_token
 from backend.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def agreement(settings: Settings, project: int, json_file: Path | None, view: bo
 
     The report is kept for the page, which shows the pixels in dispute.
     """
+    check_token(settings, "annotations are read")
     from backend.services import Services  # and torch with it, which the help does without
 
     services = Services(settings)

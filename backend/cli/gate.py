@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from backend.cli.options import OUTPUT_FILE, project_option, with_settings, write_text
 from backend.cli.signals import stopped_by_signals
-from backend.label_studio_services import READ_RETRY_FOR_S
+from backend.label_studio_services import READ_RETRY_FOR_S, check_token
 from backend.settings import Settings
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ def gate(
     """
     if sum((accept, withdraw, reopen)) > 1:
         raise click.UsageError("Use one of --accept, --withdraw and --reopen.")
+    if find or show or accept or withdraw:
+        check_token(settings, "tasks are read")
     from backend.services import Services  # and torch with it, which the help does without
 
     services = Services(settings, stopping=threading.Event())

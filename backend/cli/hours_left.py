@@ -20,7 +20,7 @@ from backend.cli.options import (
 )
 from backend.cli.signals import stopped_by_signals
 from backend.feedback.forecast.hours_left import Hours, HoursLeft, hours
-from backend.label_studio_services import READ_RETRY_FOR_S
+from backend.label_studio_services import READ_RETRY_FOR_S, check_token
 from backend.settings import Settings
 
 
@@ -35,6 +35,7 @@ def hours_left(settings: Settings, project: int, backfill: bool, json_file: Path
     Annotations that the backend has not read yet are read first. The page of the report shows the
     forecast from then on.
     """
+    check_token(settings, "tasks are counted")
     from backend.services import Services  # and torch with it, which the help does without
 
     services = Services(settings, stopping=threading.Event())

@@ -19,6 +19,7 @@ from backend.cli.options import (
     write_text,
 )
 from backend.label_errors.review_view import VIEW_TITLE, make_view
+from backend.label_studio_services import check_token
 from backend.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def label_errors(settings: Settings, project: int, json_file: Path | None, view:
     The review is kept for the page, which shows it with pictures. Annotations that were confirmed
     there are left out.
     """
+    check_token(settings, "annotations are read")
     from backend.services import Services  # and torch with it, which the help does without
 
     services = Services(settings)

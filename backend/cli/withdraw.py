@@ -9,6 +9,7 @@ import click
 
 from backend.cli.job_progress import resumable, run_job
 from backend.cli.options import with_settings
+from backend.label_studio_services import check_token
 from backend.settings import Settings
 
 
@@ -26,6 +27,7 @@ def withdraw(settings: Settings, job: int, dry_run: bool, as_json: bool) -> None
     continues when the same command is given again. The exit status is 0 when it is over, 1 when it
     could not go on, and 130 after Ctrl-C or where it was paused.
     """
+    check_token(settings, "predictions are deleted")
     from backend.services import Services  # and torch with it, which the help does without
 
     services = Services(settings, stopping=threading.Event())
