@@ -21,6 +21,7 @@ from backend.cli.options import (
 from backend.label_errors.review_view import VIEW_TITLE, make_view
 from backend.label_studio_services import check_token
 from backend.settings import Settings
+from clearclip_core.quantities import quantity
 
 if TYPE_CHECKING:
     from backend.label_errors.review_report import ReviewReport
@@ -61,9 +62,10 @@ def label_errors(settings: Settings, project: int, json_file: Path | None, view:
 
 
 def _print(report: ReviewReport, console: Console) -> None:
-    learned = f"{report.examples} training examples, in folds" if report.examples else "the words"
+    examples = f"{quantity(report.examples, 'training example')}, in folds"
     console.print(
-        f"{report.reviewed} annotated pictures in {report.seconds:.1f} s; scores of {learned}"
+        f"{quantity(report.reviewed, 'annotated picture')} in {report.seconds:.1f} s; "
+        f"scores of {examples if report.examples else 'the words'}"
     )
     table = Table(box=None)
     for name in ("rank", "task", "annotation"):
