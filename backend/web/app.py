@@ -29,6 +29,7 @@ from backend.web.pages.agreement import AgreementRoutes
 from backend.web.pages.connection_status import ConnectionStatus
 from backend.web.pages.dashboard import DashboardRoutes
 from backend.web.pages.datasets import DatasetRoutes
+from backend.web.pages.deleted_projects import DeletedProjects
 from backend.web.pages.gate import GateRoutes
 from backend.web.pages.html import add_filters, error_response
 from backend.web.pages.jobs import JobRoutes
@@ -163,4 +164,5 @@ def _status(services: Services, tracker: TaskTracker) -> StatusReport:
         ConnectionStatus(
             services.token_watch, services.webhook_watch, services.change_poller, services.files
         ),
+        DeletedProjects(services.project_titles),
     )
