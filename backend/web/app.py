@@ -130,7 +130,11 @@ def _pages(
         services.project_titles,
     ).blueprint()
     yield WordingRoutes(
-        settings, services.wording_runs, services.client(retry_for_s=READ_RETRY_FOR_S), body
+        settings,
+        services.wording_runs,
+        services.client(retry_for_s=READ_RETRY_FOR_S),
+        services.client(retry_for_s=0.0),
+        body,
     ).blueprint()
     yield ReportRoutes(settings, services.annotations, services.forecasts, describe).blueprint()
     yield GateRoutes(services.gates, services.gate_runs, body).blueprint()
