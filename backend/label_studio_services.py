@@ -60,10 +60,23 @@ class LabelStudioServices:
         Raises:
             ValueError: the settings hold no token.
         """
+        check_token(self.settings, use)
         client = self.client(retry_for_s=retry_for_s)
-        if client is None:
-            raise ValueError(
-                f"Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: {use} through the API of Label "
-                "Studio."
-            )
+        assert client is not None
         return client
+
+
+def check_token(settings: Settings, use: str) -> None:
+    """Refuse settings without a token for Label Studio, before anything is loaded.
+
+    Args:
+        settings: the settings of a command.
+        use: the purpose, as it stands in the error: "annotations are read".
+
+    Raises:
+        ValueError: the settings hold no token.
+    """
+    if settings.label_studio_url is None or settings.label_studio_api_key is None:
+        raise ValueError(
+            f"Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: {use} through the API of Label Studio."
+        )

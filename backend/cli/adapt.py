@@ -26,7 +26,7 @@ from backend.cli.options import (
 from backend.cli.signals import stopped_by_signals
 from backend.feedback.report.tables import print_learned
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio_services import READ_RETRY_FOR_S
+from backend.label_studio_services import READ_RETRY_FOR_S, check_token
 from backend.settings import Settings
 
 if TYPE_CHECKING:
@@ -160,6 +160,7 @@ def step(settings: Settings, project: int, backfill: bool) -> None:
 
     A backend that serves does so by itself, see ADAPT_EVERY.
     """
+    check_token(settings, "annotations are read")
     from backend.services import Services
 
     services = Services(settings, stopping=threading.Event())

@@ -15,7 +15,9 @@ from tqdm import tqdm
 from backend.agreement.agreement_view import VIEW_TITLE, make_view
 from backend.cli.options import OUTPUT_FILE, project_option, with_settings, write_text
 from backend.feedback.report.definitions import percent
+from backend.label_studio_services import check_token
 from backend.settings import Settings
+from clearclip_core.quantities import quantity
 
 if TYPE_CHECKING:
     from backend.agreement.agreement_report import AgreementReport
@@ -40,6 +42,7 @@ def agreement(settings: Settings, project: int, json_file: Path | None, view: bo
 
     The report is kept for the page, which shows the pixels in dispute.
     """
+    check_token(settings, "annotations are read")
     from backend.services import Services  # and torch with it, which the help does without
 
     services = Services(settings)
@@ -66,9 +69,10 @@ def agreement(settings: Settings, project: int, json_file: Path | None, view: bo
 def _print(report: AgreementReport, console: Console) -> None:
     """Print the figures for people; those of few pictures have a star."""
     console.print(
-        f"{report.annotations} annotations of {report.tasks} tasks in {report.seconds:.1f} s; "
-        f"in dispute: {percent(report.disputed)} of the pixels of {report.pictures} "
-        f"picture{'' if report.pictures == 1 else 's'}"
+        f"{quantity(report.annotations, 'annotation')} of {quantity(report.tasks, 'task')} in "
+        f"{report.seconds:.1f} s; "
+        f"in dispute: {percent(report.disputed)} of the pixels of "
+        f"{quantity(report.pictures, 'picture')}"
     )
     shared = ("pictures", "IoU", "boundary F")
     labels = _table("label", *shared, "in dispute", "alpha")

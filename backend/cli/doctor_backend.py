@@ -7,6 +7,7 @@ from typing import Any, Final
 from label_studio_sdk.label_interface import LabelInterface, control_tags
 
 from backend.cli.doctor_context import CheckContext, CheckFailed, json_object
+from clearclip_core.quantities import quantity
 
 #: Longest wait for a prediction, in seconds.
 _PREDICT_TIMEOUT_S: Final = 120.0
@@ -92,7 +93,8 @@ def check_prediction(context: CheckContext) -> str:
             f"Label Studio would refuse the prediction: {str(errors[0])[:300]}",
             "Please report that, with the label config.",
         )
-    return f"Task {context.task['id']} has a valid prediction of {len(entry['result'])} regions."
+    regions = quantity(len(entry["result"]), "region")
+    return f"Task {context.task['id']} has a valid prediction of {regions}."
 
 
 def _known_to_the_sdk(entry: dict[str, Any]) -> dict[str, Any]:

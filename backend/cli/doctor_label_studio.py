@@ -10,6 +10,7 @@ from backend.cli.doctor_context import TIMEOUT_S, CheckContext, CheckFailed, jso
 from backend.errors import BackendError
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.tokens import token_kind
+from clearclip_core.quantities import quantity
 
 #: States of a connection, as Label Studio's API has them.
 _CONNECTED: Final = "CO"
@@ -90,9 +91,10 @@ def check_label_config(context: CheckContext) -> str:
         raise CheckFailed(
             str(error), "Change it in the project's settings, under Labeling Interface."
         ) from None
-    names = ", ".join(label.name for label in config.labels[:5])
+    names = ", ".join(f"“{label.name}”" for label in config.labels[:5])
     more = ", ..." if len(config.labels) > 5 else ""
-    return f"{len(config.controls)} controls, {len(config.labels)} labels: {names}{more}."
+    controls = quantity(len(config.controls), "control")
+    return f"{controls}, {quantity(len(config.labels), 'label')}: {names}{more}."
 
 
 def check_connection(context: CheckContext) -> str:

@@ -12,6 +12,7 @@ from backend.cli.doctor_context import CheckContext, CheckFailed
 from backend.errors import BackendError
 from backend.label_studio.label_config import ImageTag
 from backend.label_studio.requests import Task
+from backend.label_studio_services import LabelStudioServices
 
 #: Kinds of address of which a picture is read.
 _MOST_KINDS: Final = 12
@@ -48,9 +49,7 @@ def check_images(context: CheckContext) -> str:
     """Check that a picture of each kind of address in the project can be read."""
     read: list[str] = []
     failures: list[str] = []
-    from backend.services import Services  # and torch with it, which the help does without
-
-    images = Services(context.settings).images
+    images = LabelStudioServices(context.settings).images
     for example in _examples(context):
         task = example.task
         try:

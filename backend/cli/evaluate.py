@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from backend.cli.options import OUTPUT_FILE, project_option, with_settings
-from backend.label_studio_services import READ_RETRY_FOR_S
+from backend.label_studio_services import READ_RETRY_FOR_S, check_token
 from backend.settings import Settings
 from clearclip_core.cli.thresholds import ThresholdOption, threshold_option
 from clearclip_core.evaluation.atomic_write import write_whole
@@ -84,6 +84,7 @@ def evaluate(
     """
     if as_paper and (threshold or learned):
         raise click.UsageError("--as-paper goes without --threshold and --learned.")
+    check_token(settings, "annotations are read")
     # These import torch, which the help does without.
     from backend.cli.evaluation_plan import OWN_WORDS, Plan, Words, find_project
     from backend.label_studio.annotated_pictures import LEAVE_OUT

@@ -30,6 +30,7 @@ from clearclip_core.clip.embedding_cache import EmbeddingStore
 from clearclip_core.clip.loading import load_model
 from clearclip_core.evaluation.candidate import AS_PAPER, Candidate, PredictionRule
 from clearclip_core.images.preprocessing import Preprocessing
+from clearclip_core.quantities import quantity
 
 #: Name of the words of the label config, in tables.
 OWN_WORDS = "label config"
@@ -134,7 +135,8 @@ class Plan:
                 f"clearclip-backend adapt status --project {project}."
             )
         click.echo(
-            f"The row of what was learned from {active.annotations} annotations flatters where "
+            f"The row of what was learned from {quantity(active.annotations, 'annotation')} "
+            "flatters where "
             "these are among the pictures.",
             err=True,
         )

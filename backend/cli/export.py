@@ -20,6 +20,7 @@ from backend.settings import Settings
 from clearclip_core import RGBArray, to_rgb
 from clearclip_core.images.files import find_images
 from clearclip_core.images.opening import open_image
+from clearclip_core.quantities import quantity
 
 #: Pictures between two steps of the progress bar; those of one step overlap.
 _BATCH_SIZE = 16
@@ -76,7 +77,8 @@ def export(
     if labels is not None:
         target.with_suffix(".label-config.xml").write_text(xml)
     missing = sum(not task["predictions"] for task in tasks)
-    click.echo(f"{len(tasks)} tasks written to {target}, {missing} of them without predictions.")
+    written = quantity(len(tasks), "task")
+    click.echo(f"{written} written to {target}, {missing} without predictions.")
     if missing:
         raise SystemExit(1)
 

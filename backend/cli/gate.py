@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from backend.cli.options import OUTPUT_FILE, project_option, with_settings, write_text
 from backend.cli.signals import stopped_by_signals
-from backend.label_studio_services import READ_RETRY_FOR_S
+from backend.label_studio_services import READ_RETRY_FOR_S, check_token
 from backend.settings import Settings
+from clearclip_core.quantities import quantity
 
 if TYPE_CHECKING:
     from backend.feedback.gate.gate_report import GateReport
@@ -69,6 +70,8 @@ def gate(
     """
     if sum((accept, withdraw, reopen)) > 1:
         raise click.UsageError("Use one of --accept, --withdraw and --reopen.")
+    if find or show or accept or withdraw:
+        check_token(settings, "tasks are read")
     from backend.services import Services  # and torch with it, which the help does without
 
     services = Services(settings, stopping=threading.Event())
@@ -123,8 +126,8 @@ def _ask_label_studio(
         if accept:
             count = report.tasks["listed"]
             if not yes:
-                click.confirm(f"Turn {count} tasks into annotations, unseen?", abort=True)
-            click.echo(describe("turned into annotations", keeper.accept(*asked, advance)))
+                click.confirm(f"Annotate {quantity(count, 'task')}, unseen?", abort=True)
+            click.echo(describe("annotated by the gate", keeper.accept(*asked, advance)))
         if withdraw:
             made = keeper.withdraw(*asked, advance)
             click.echo(describe("without the gate's annotation again", made))
@@ -139,11 +142,12 @@ def print_gate(report: GateReport, console: Console) -> None:
     console.print(f"{report.state}: {STATES[report.state]}", markup=False)
     if report.next_look is not None:
         console.print(
-            f"{report.annotations} annotations compared; made anew at {report.next_look} tasks."
+            f"{quantity(report.annotations, 'annotation')} compared; made anew at "
+            f"{report.next_look} tasks."
         )
     if report.unscored:
         console.print(
-            f"{report.unscored} tasks were read before scores were kept: "
+            f"Read before scores were kept: {quantity(report.unscored, 'task')}. Run "
             f"clearclip-backend report --project {report.project} --backfill"
         )
     if report.gate is None:
@@ -158,8 +162,8 @@ def print_gate(report: GateReport, console: Console) -> None:
     if report.order is not None:
         console.print(report.order, markup=False)
     console.print(
-        f"Tasks: {report.tasks['listed']} pass, {report.tasks['audit']} more are to be audited, "
-        f"{report.tasks['accepted']} are accepted. Audited: {report.audited}, "
+        f"Tasks that pass: {report.tasks['listed']}; more to be audited: {report.tasks['audit']}; "
+        f"accepted: {report.tasks['accepted']}. Audited: {report.audited}, "
         f"{report.audited_changed} needed a change."
     )
     table = Table(box=None)

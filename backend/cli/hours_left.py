@@ -20,8 +20,9 @@ from backend.cli.options import (
 )
 from backend.cli.signals import stopped_by_signals
 from backend.feedback.forecast.hours_left import Hours, HoursLeft, hours
-from backend.label_studio_services import READ_RETRY_FOR_S
+from backend.label_studio_services import READ_RETRY_FOR_S, check_token
 from backend.settings import Settings
+from clearclip_core.quantities import quantity
 
 
 @click.command()
@@ -35,6 +36,7 @@ def hours_left(settings: Settings, project: int, backfill: bool, json_file: Path
     Annotations that the backend has not read yet are read first. The page of the report shows the
     forecast from then on.
     """
+    check_token(settings, "tasks are counted")
     from backend.services import Services  # and torch with it, which the help does without
 
     services = Services(settings, stopping=threading.Event())
@@ -59,7 +61,8 @@ def print_hours(project: int, forecast: HoursLeft, console: Console) -> None:
         forecast: the figures.
         console: the terminal.
     """
-    console.print(f"Project {project}: {forecast.tasks_left} tasks without an annotation.")
+    tasks_left = quantity(forecast.tasks_left, "task")
+    console.print(f"Project {project}: {tasks_left} without an annotation.")
     table = Table(box=None)
     for name in ("", "expected", "in 9 of 10 cases"):
         table.add_column(name, justify="right" if name else "left")
@@ -69,7 +72,8 @@ def print_hours(project: int, forecast: HoursLeft, console: Console) -> None:
     for sentence in forecast.missing:
         console.print(sentence)
     if forecast.left_open:
-        console.print(f"Left open for long, and not counted: {forecast.left_open} annotations.")
+        left_open = quantity(forecast.left_open, "annotation")
+        console.print(f"Left open for long, and not counted: {left_open}.")
 
 
 def _cells(found: Hours | None) -> tuple[str, str]:

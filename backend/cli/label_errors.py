@@ -19,7 +19,9 @@ from backend.cli.options import (
     write_text,
 )
 from backend.label_errors.review_view import VIEW_TITLE, make_view
+from backend.label_studio_services import check_token
 from backend.settings import Settings
+from clearclip_core.quantities import quantity
 
 if TYPE_CHECKING:
     from backend.label_errors.review_report import ReviewReport
@@ -40,6 +42,7 @@ def label_errors(settings: Settings, project: int, json_file: Path | None, view:
     The review is kept for the page, which shows it with pictures. Annotations that were confirmed
     there are left out.
     """
+    check_token(settings, "annotations are read")
     from backend.services import Services  # and torch with it, which the help does without
 
     services = Services(settings)
@@ -59,9 +62,10 @@ def label_errors(settings: Settings, project: int, json_file: Path | None, view:
 
 
 def _print(report: ReviewReport, console: Console) -> None:
-    learned = f"{report.examples} training examples, in folds" if report.examples else "the words"
+    examples = f"{quantity(report.examples, 'training example')}, in folds"
     console.print(
-        f"{report.reviewed} annotated pictures in {report.seconds:.1f} s; scores of {learned}"
+        f"{quantity(report.reviewed, 'annotated picture')} in {report.seconds:.1f} s; "
+        f"scores of {examples if report.examples else 'the words'}"
     )
     table = Table(box=None)
     for name in ("rank", "task", "annotation"):

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from backend.cli.demo_servers import LabelStudioProcess
 from backend.cli.label_config import label_config
 from backend.cli.server_process import DemoError
+from clearclip_core.quantities import quantity
 
 TITLE: Final = "ClearCLIP demo"
 
@@ -38,7 +39,8 @@ def upload(studio: LabelStudioProcess, project: int, files: Iterable[tuple[str, 
             files={name: (name, content) for name, content in batch},  # a field of its own each
         )
         if answer["task_count"] != len(batch):
-            raise DemoError(f"{len(batch)} pictures became {answer['task_count']} tasks.")
+            made = quantity(answer["task_count"], "task")
+            raise DemoError(f"{quantity(len(batch), 'picture')} became {made}.")
 
 
 def connect(studio: LabelStudioProcess, project: int, url: str, **options: Any) -> None:

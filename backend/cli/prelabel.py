@@ -14,6 +14,7 @@ import click
 from backend.cli.job_progress import resumable, run_job
 from backend.cli.options import MODEL_SETTINGS, OUTPUT_FILE, with_settings, write_text
 from backend.jobs.job import Only
+from backend.label_studio_services import check_token
 from backend.settings import Settings
 
 if TYPE_CHECKING:
@@ -81,6 +82,9 @@ def prelabel(
     when every task has its prediction, 1 when some have failed or the run could not continue, and
     130 after Ctrl-C or where the job was paused.
     """
+    check_token(settings, "predictions are written")
+    if where == "ray" and importlib.util.find_spec("ray") is None:
+        raise ValueError("Ray is not installed here: pip install '.[ray]'.")
     from backend.services import Services  # and torch with it, which the help does without
 
     services = Services(settings, stopping=threading.Event())
@@ -113,11 +117,9 @@ def make_prelabeler(
         actors: how many copies of the model the cluster has; None: one for each GPU or node.
 
     Raises:
-        ValueError: there is no token for Label Studio, or Ray is not installed.
+        ValueError: there is no token for Label Studio.
     """
     client = services.required_client("predictions are written")
-    if where == "ray" and importlib.util.find_spec("ray") is None:
-        raise ValueError("Ray is not installed here: pip install '.[ray]'.")
     engine = services.engine
     if where == "local":
         stack.enter_context(engine)

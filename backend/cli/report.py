@@ -24,7 +24,7 @@ from backend.feedback.report.csv_table import to_csv
 from backend.feedback.report.statistics import make_report
 from backend.feedback.report.tables import print_report
 from backend.feedback.sums.project_sums import Step
-from backend.label_studio_services import READ_RETRY_FOR_S
+from backend.label_studio_services import READ_RETRY_FOR_S, check_token
 from backend.settings import Settings
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ def report(
     The backend that serves reads annotations as they are submitted. Where LABEL_STUDIO_API_KEY is
     set, the command first reads those that it has not read yet.
     """
+    if backfill:
+        check_token(settings, "annotations are read")
     from backend.services import Services  # and torch with it, which the help does without
 
     services = Services(settings, stopping=threading.Event())
@@ -95,8 +97,6 @@ def _read_pending(services: Services, project: int, backfill: bool) -> None:
     """Read pending annotations; without a token there is nothing to read them with."""
 
     client = services.client(retry_for_s=READ_RETRY_FOR_S)
-    if client is None and backfill:
-        client = services.required_client("annotations are read")  # raises
     if client is None:
         return
     with stopped_by_signals(services.stopping):

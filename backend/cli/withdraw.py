@@ -6,10 +6,13 @@ import json
 import threading
 
 import click
+from tqdm import tqdm
 
 from backend.cli.job_progress import resumable, run_job
 from backend.cli.options import with_settings
+from backend.label_studio_services import check_token
 from backend.settings import Settings
+from clearclip_core.quantities import quantity
 
 
 @click.command()
@@ -26,6 +29,7 @@ def withdraw(settings: Settings, job: int, dry_run: bool, as_json: bool) -> None
     continues when the same command is given again. The exit status is 0 when it is over, 1 when it
     could not go on, and 130 after Ctrl-C or where it was paused.
     """
+    check_token(settings, "predictions are deleted")
     from backend.services import Services  # and torch with it, which the help does without
 
     services = Services(settings, stopping=threading.Event())
@@ -33,7 +37,13 @@ def withdraw(settings: Settings, job: int, dry_run: bool, as_json: bool) -> None
     services.database.check()
     withdrawer, store = services.withdrawer(client), services.store
     if dry_run:
-        plan = withdrawer.plan(job)
+        with tqdm(unit="task", desc=f"Job {job}", leave=False, disable=None) as bar:
+
+            def watch(done: int, total: int) -> None:
+                bar.n, bar.total = done, total
+                bar.refresh()
+
+            plan = withdrawer.plan(job, watch)
         counts = {"job": job, "version": plan.version, "to_delete": plan.to_delete}
         click.echo(json.dumps({**counts, "kept": [*plan.kept]}) if as_json else plan)
         return
@@ -46,7 +56,8 @@ def withdraw(settings: Settings, job: int, dry_run: bool, as_json: bool) -> None
         click.echo(json.dumps({**counts, "reason": done.reason, "kept": [*kept]}))
     else:
         click.echo(f"Withdrawal of job {job}: {done.state}. {done.reason}".rstrip())
-        click.echo(f"{done.done} predictions deleted, {len(kept)} tasks keep theirs.")
+        deleted = quantity(done.done, "prediction")
+        click.echo(f"{deleted} deleted, those of {quantity(len(kept), 'task')} kept.")
         if kept:
             click.echo(f"Kept: {', '.join(map(str, kept))}")
     raise SystemExit(130 if not done.over else 0 if done.state == "done" else 1)

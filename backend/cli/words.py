@@ -19,7 +19,7 @@ from backend.cli.options import (
     write_text,
 )
 from backend.feedback.report.definitions import percent
-from backend.label_studio_services import READ_RETRY_FOR_S
+from backend.label_studio_services import READ_RETRY_FOR_S, check_token
 from backend.settings import Settings
 from backend.wording.wording_request import MAX_PICTURES, On, WordingRequest
 
@@ -87,7 +87,8 @@ def words(
     """
     if use is not None and not label:
         raise click.UsageError("--use needs --label.")
-    asked = WordingRequest.parse(
+    check_token(settings, "pictures are read")
+    asked = WordingRequest.parse(  # which imports torch for its methods
         project,
         {
             "label": label,

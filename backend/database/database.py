@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -30,6 +31,10 @@ _CONNECT_TIMEOUT_S: Final = 10
 #: Time for which SQLite waits for another writer, in seconds.
 _LOCK_TIMEOUT_S: Final = 10
 
+#: Connections to PostgreSQL beyond those that are kept open, for readers and for writers each.
+#: With SQLAlchemy's five that are kept, a process has 20 at most; a server takes 100 by default.
+_MORE_CONNECTIONS: Final = 5
+
 #: The most keys of one SQL statement.
 MAX_KEYS: Final = 400
 
@@ -38,6 +43,25 @@ METADATA: Final = MetaData()
 
 _Database = TypeVar("_Database", bound="Database")
 Key = TypeVar("Key", int, str)
+
+
+@dataclass(frozen=True)
+class _Engines:
+    """The connections of a database: writers that wait for each other hold one each.
+
+    Attributes:
+        writers: the engine of transactions that may write.
+        readers: that of transactions that only read. With PostgreSQL it has a pool of its own, in
+            which no writer waits; with SQLite it is the same engine, without a limit.
+    """
+
+    writers: Engine
+    readers: Engine
+
+    def dispose(self) -> None:
+        """Close the connections."""
+        self.writers.dispose()
+        self.readers.dispose()
 
 
 class Database:
@@ -52,7 +76,7 @@ class Database:
         self._url = make_url(url)
         self.clock = clock
         self._lock = threading.Lock()
-        self._engine: Engine | None = None
+        self._engines: _Engines | None = None
 
     @classmethod
     def from_settings(cls: type[_Database], settings: Settings) -> _Database:
@@ -119,14 +143,14 @@ class Database:
     def close(self) -> None:
         """Close the connections; a later use opens new ones."""
         with self._lock:
-            if self._engine is not None:
-                self._engine.dispose()
-            self._engine = None
+            if self._engines is not None:
+                self._engines.dispose()
+            self._engines = None
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """Open a transaction that may write; it is committed at the end of the block."""
-        with self._open_engine().begin() as connection:
+        with self._open_engines().writers.begin() as connection:
             yield connection
 
     @contextmanager
@@ -143,14 +167,14 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Open a transaction that only reads; no other transaction waits for it."""
-        with self._open_engine().connect() as connection:
+        with self._open_engines().readers.connect() as connection:
             yield connection.execution_options(reads_only=True)
 
-    def _open_engine(self) -> Engine:
+    def _open_engines(self) -> _Engines:
         with self._lock:
-            if self._engine is None:
-                self._engine = _open(self._url)
-            return self._engine
+            if self._engines is None:
+                self._engines = _open(self._url)
+            return self._engines
 
 
 def take_lock(connection: Connection, lock: int) -> None:
@@ -179,7 +203,7 @@ def error_message(error: BaseException) -> str:
     return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
 
 
-def _open(url: URL) -> Engine:
+def _open(url: URL) -> _Engines:
     """Connect, and upgrade the tables to the newest revision.
 
     Raises:
@@ -192,7 +216,9 @@ def _open(url: URL) -> Engine:
     except BaseException:
         engine.dispose()
         raise
-    return engine
+    if url.get_backend_name() == "sqlite":
+        return _Engines(engine, engine)
+    return _Engines(engine, _connect(url))  # which connects at its first use
 
 
 def _connect(url: URL) -> Engine:
@@ -201,7 +227,7 @@ def _connect(url: URL) -> Engine:
         options = {"connect_timeout": str(_CONNECT_TIMEOUT_S), "client_encoding": "utf8"}
         url = url.update_query_dict({**options, **url.query})  # the settings' own win
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
+        return create_engine(url, pool_pre_ping=True, max_overflow=_MORE_CONNECTIONS)
     # Writers that wait for each other hold a connection each: none may be missing for a reader.
     pool: dict[str, Any] = {} if _file(url) is None else {"max_overflow": -1}
     engine = create_engine(url, connect_args={"timeout": _LOCK_TIMEOUT_S}, **pool)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from clearclip_core.quantities import quantity
+
 #: Reasons that are shown on a terminal; the file has all.
 _SHOWN: Final = 10
 
@@ -47,8 +49,10 @@ class DatasetReport:
     def __str__(self) -> str:
         parts = ", ".join(f"{count} {part}" for part, count in self.parts.items())
         lines = [
-            f"{self.pictures} pictures ({parts}) with {self.regions} regions; "
-            f"{self.changed} tasks read, {self.unlabelled} without an annotation that counts, "
+            f"{quantity(self.pictures, 'picture')} ({parts}) with "
+            f"{quantity(self.regions, 'region')}; "
+            f"{quantity(self.changed, 'task')} read, "
+            f"{self.unlabelled} without an annotation that counts, "
             f"{len(self.skipped)} skipped."
         ]
         lines += [f"Task {task}: {reason}" for task, reason in self.skipped[:_SHOWN]]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from backend.dataset.task_matching import Unmatched
+from clearclip_core.quantities import quantity
 
 #: Lines of one kind that are shown; the report file has all of them.
 _SHOWN: Final = 10
@@ -48,15 +49,15 @@ class ImportPlan:
     def __str__(self) -> str:
         lines = [
             f'Project {self.project}, {self.kind} of the version "{self.version}":',
-            f"{self.matched} of {self.files} files of masks match a picture of a task; "
-            f"{self.tasks_without} tasks have no masks.",
-            f"{self.ready} tasks to write; {self.present} have this version already, "
-            f"{self.replaced} have it replaced.",
+            f"{quantity(self.files, 'file')} of masks, {self.matched} for a picture of a task; "
+            f"{quantity(self.tasks_without, 'task')} without masks.",
+            f"{quantity(self.ready, 'task')} to write; {self.present} with this version already, "
+            f"{self.replaced} with it replaced.",
         ]
         if self.classes:
             lines.append("Classes:")
             lines += [
-                f"  {name} -> {label or 'no label'}, in {count} pictures"
+                f"  {name} -> {label or 'no label'}, in {quantity(count, 'picture')}"
                 for name, (label, count) in self.classes.items()
             ]
         lines += _listed("Left out:", [f"{each.where}: {each.reason}." for each in self.left_out])
@@ -99,7 +100,8 @@ class ImportReport:
     refused: Mapping[int, str]
 
     def __str__(self) -> str:
-        lines = [f"{self.written} tasks written, {len(self.refused)} refused, {self.left} left."]
+        written = quantity(self.written, "task")
+        lines = [f"{written} written, {len(self.refused)} refused, {self.left} left."]
         lines += _listed("Refused:", [f"task {t}: {why}" for t, why in self.refused.items()])
         return "\n".join(lines)
 

@@ -23,6 +23,7 @@ from backend.label_studio.image_names import image_places
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
+from clearclip_core.quantities import quantity
 
 #: Images whose sizes are asked for at once.
 _AT_ONCE: Final = 4
@@ -61,7 +62,7 @@ class _Check:
     def sentences(self) -> tuple[str, ...]:
         """Return all problems, one sentence each; a class without a label is one."""
         classless = (
-            f"{text} It is in {len(files)} files, such as {files[0]}."
+            f"{text} It is in {quantity(len(files), 'file')}, such as {files[0]}."
             for text, files in self.classless.items()
         )
         return (*classless, *self.problems)

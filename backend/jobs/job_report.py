@@ -9,6 +9,7 @@ from typing import Any, Final
 from backend.jobs.job import Job
 from backend.prediction.failures import Failure
 from backend.telemetry.logs import printable
+from clearclip_core.quantities import quantity
 
 #: The most different reasons of failures in a report, the most frequent first.
 _MAX_REASONS: Final = 10
@@ -81,6 +82,6 @@ class JobPlan:
 
     def __str__(self) -> str:
         return (
-            f"Project {self.project}: {self.to_predict} tasks to predict as {self.version!r}, "
-            f"{self.to_skip} have such a prediction."
+            f"Project {self.project}: {quantity(self.to_predict, 'task')} to predict as "
+            f"{self.version!r}, {self.to_skip} with such a prediction."
         )

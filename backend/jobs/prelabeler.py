@@ -37,6 +37,7 @@ from backend.prediction.outbox import PredictionOutbox
 from backend.prediction.prediction_spec import PredictionSpec
 from backend.prediction.predictor import Predictor
 from backend.prediction.task_runner import Outcome
+from clearclip_core.quantities import quantity
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +174,9 @@ class Prelabeler:
         if halt.is_set():
             return self._store.get_job(job.id)
         left = self._update_counts(job).remaining
-        reason = f"{left} tasks have no prediction yet: start it again." if left else ""
+        reason = (
+            f"{quantity(left, 'task')} without a prediction yet: start it again." if left else ""
+        )
         return self._store.finish(job.id, self._owner, reason)
 
     @contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from backend.errors import StudioRefused
-from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.client import MOST_TITLES, LabelStudioClient
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class ProjectTitles:
         self._untitled: set[int] = set()  # projects that pages name by number, since the last read
         self._sought: frozenset[int] = frozenset()  # and before it: it has looked for them already
         self._titles: Mapping[int, str] = {}  # replaced as a whole
+        self._titles_at = -math.inf
 
     def name(self, project: int | None) -> str:
         """Return a project's title and number; "Project 7" where the title is not known."""
@@ -56,6 +57,19 @@ class ProjectTitles:
         if title is None and self._client is not None:
             self._untitled.add(project)
         return f"{title} ({project})" if title else f"Project {project}"
+
+    def is_gone(self, project: int, known_for_s: float) -> bool:
+        """Tell whether a project is gone, or is no longer shown to this token.
+
+        Args:
+            project: its id.
+            known_for_s: for how long the project is known, in seconds: titles that were read
+                before it was made say nothing of it.
+        """
+        titles = self._titles
+        if self._clock() - self._titles_at >= known_for_s or len(titles) >= MOST_TITLES:
+            return False
+        return project not in titles
 
     def choices(self) -> list[tuple[int, str]]:
         """Return number and name of all known projects, sorted by title."""
@@ -78,8 +92,10 @@ class ProjectTitles:
         self._wanted.clear()
         self._read_at = self._clock()
         self._untitled, self._sought = set(), untitled
+        asked_at = self._clock()
         try:
             self._titles = self._client.project_titles()
+            self._titles_at = asked_at
         except StudioRefused as error:
             log.warning("The titles of projects cannot be read: %s", error)
         return False

@@ -19,6 +19,7 @@ from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.task_filter import TaskFilter
+from clearclip_core.quantities import quantity
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class WithdrawalPlan:
     Attributes:
         job: the job whose predictions would be withdrawn.
         version: their ``model_version``.
-        to_delete: the number of tasks that would lose their prediction, at most.
+        to_delete: the number of tasks that would lose their prediction.
         kept: ids of the tasks that would keep theirs, in ascending order.
     """
 
@@ -47,8 +48,9 @@ class WithdrawalPlan:
 
     def __str__(self) -> str:
         return (
-            f"Job {self.job}: up to {self.to_delete} predictions {self.version!r} to delete, "
-            f"{len(self.kept)} of tasks that somebody has worked on stay."
+            f"Job {self.job}: {quantity(self.to_delete, 'prediction')} {self.version!r} to delete; "
+            f"those of {quantity(len(self.kept), 'task')} stay, which somebody has worked on or "
+            "another run has made."
         )
 
 
@@ -66,8 +68,14 @@ class Withdrawer:
         self._client = client
         self._owner = owner
 
-    def plan(self, job: int) -> WithdrawalPlan:
-        """Count what the withdrawal of a job would do.
+    def plan(
+        self, job: int, watch: Callable[[int, int], None] = lambda _done, _total: None
+    ) -> WithdrawalPlan:
+        """Find out what the withdrawal of a job would do; it reads what that would read.
+
+        Args:
+            job: the id of the job.
+            watch: is called with the number of tasks that were looked at, and of all.
 
         Raises:
             JobNotFound: there is no job of that number.
@@ -77,10 +85,16 @@ class Withdrawer:
         """
         of = self._store.withdrawable(job)
         wanted = self._wanted(of)
-        kept = sorted(self._worked_on(of.project, wanted))
-        return WithdrawalPlan(
-            job, of.version, self._client.count(of.project, wanted) - len(kept), kept
-        )
+        total = self._client.count(of.project, wanted)
+        worked_on = self._worked_on(of.project, wanted)
+        kept = []
+        done = 0
+        for task in self._client.ids(of.project, wanted, among=wanted.ids):
+            if task in worked_on or not self._predictions(of, task):
+                kept.append(task)
+            done += 1
+            watch(done, total)
+        return WithdrawalPlan(job, of.version, done - len(kept), sorted(kept))
 
     def run(
         self, job: Job, stopping: threading.Event, watch: Callable[[Job], None] = lambda _: None
@@ -143,16 +157,22 @@ class Withdrawer:
 
     def _delete(self, of: Job, task: int) -> bool:
         """Delete the predictions of a job for a task; return whether there were any."""
+        found = self._predictions(of, task)
+        for each in found:
+            self._client.delete(each)
+        return bool(found)
+
+    def _predictions(self, of: Job, task: int) -> list[int]:
+        """Return the ids of the predictions of a job for a task; none if they cannot be listed."""
         first = (of.started or of.created) - _CLOCKS_DIFFER_S
         last = (of.finished or of.updated) + _CLOCKS_DIFFER_S
         try:
             stored = self._client.stored(task)
         except BadRequest as error:
             log.warning("Task %d keeps its predictions: %s", task, error)
-            return False
-        found = [
-            each for each in stored if each.version == of.version and first <= each.created <= last
+            return []
+        return [
+            each.id
+            for each in stored
+            if each.version == of.version and first <= each.created <= last
         ]
-        for each in found:
-            self._client.delete(each.id)
-        return bool(found)

@@ -29,6 +29,7 @@ from backend.web.pages.agreement import AgreementRoutes
 from backend.web.pages.connection_status import ConnectionStatus
 from backend.web.pages.dashboard import DashboardRoutes
 from backend.web.pages.datasets import DatasetRoutes
+from backend.web.pages.deleted_projects import DeletedProjects
 from backend.web.pages.gate import GateRoutes
 from backend.web.pages.html import add_filters, error_response
 from backend.web.pages.jobs import JobRoutes
@@ -129,7 +130,11 @@ def _pages(
         services.project_titles,
     ).blueprint()
     yield WordingRoutes(
-        settings, services.wording_runs, services.client(retry_for_s=READ_RETRY_FOR_S), body
+        settings,
+        services.wording_runs,
+        services.client(retry_for_s=READ_RETRY_FOR_S),
+        services.client(retry_for_s=0.0),
+        body,
     ).blueprint()
     yield ReportRoutes(settings, services.annotations, services.forecasts, describe).blueprint()
     yield GateRoutes(services.gates, services.gate_runs, body).blueprint()
@@ -163,4 +168,5 @@ def _status(services: Services, tracker: TaskTracker) -> StatusReport:
         ConnectionStatus(
             services.token_watch, services.webhook_watch, services.change_poller, services.files
         ),
+        DeletedProjects(services.project_titles),
     )

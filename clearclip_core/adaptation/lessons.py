@@ -15,6 +15,7 @@ from clearclip_core.adaptation.examples import Example
 from clearclip_core.adaptation.fit import Fit, mean_iou
 from clearclip_core.adaptation.presence import learn_presence
 from clearclip_core.adaptation.synonyms import learn_synonyms
+from clearclip_core.quantities import quantity
 from clearclip_core.vocabulary import Vocabulary
 
 
@@ -88,7 +89,8 @@ class Lessons:
         )
         if found.presence is None or found.comparison is None:
             return replace(fit, presence=found.refused)
-        text = f"Learned of {len(found.presence.names)} labels; {_change(found.comparison)}"
+        labels = quantity(len(found.presence.names), "label")
+        text = f"Learned of {labels}; {_change(found.comparison)}"
         adaptation = replace(self._adaptation(fit), presence=found.presence)
         fit = self._changed(replace(fit, adaptation=adaptation), found.comparison)
         return replace(fit, presence=text)

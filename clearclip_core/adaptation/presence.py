@@ -28,6 +28,7 @@ from clearclip_core.adaptation.evidence import Evidence
 from clearclip_core.adaptation.examples import UNLABELED, Example
 from clearclip_core.adaptation.learned_presence import LearnedPresence, cls_scores
 from clearclip_core.adaptation.sufficient_statistics import Float64Array
+from clearclip_core.quantities import quantity
 from clearclip_core.segmentation.scores import TEMPERATURE
 from clearclip_core.vocabulary import Vocabulary
 
@@ -127,8 +128,8 @@ def learn_presence(
     images = len(np.unique(clusters))
     if images < _FEWEST_IMAGES:
         reason = (
-            f"It can be learned from {images} different pictures with a CLS feature, and needs "
-            f"{_FEWEST_IMAGES}."
+            f"It can be learned from {quantity(images, 'different picture')} with a CLS feature, "
+            f"and needs {_FEWEST_IMAGES}."
         )
         return PresenceFit(None, None, reason)
     own = [evidence[row] for row in rows]

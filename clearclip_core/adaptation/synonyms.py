@@ -24,6 +24,7 @@ from clearclip_core.adaptation.contradictions import BoolArray
 from clearclip_core.adaptation.evidence import Evidence
 from clearclip_core.adaptation.examples import Example, Float32Array
 from clearclip_core.adaptation.sufficient_statistics import Float64Array
+from clearclip_core.quantities import quantity
 from clearclip_core.segmentation.synonyms import is_joinable
 from clearclip_core.vocabulary import Vocabulary
 
@@ -80,7 +81,8 @@ def learn_synonyms(
     clusters = np.unique([each.cluster for each in evidence], return_inverse=True)[1]
     images = int(clusters.max()) + 1
     if images < _FEWEST_IMAGES:
-        reason = f"It can be learned from {images} different pictures, and needs {_FEWEST_IMAGES}."
+        there = quantity(images, "different picture")
+        reason = f"It can be learned from {there}, and needs {_FEWEST_IMAGES}."
         return SynonymsFit((), None, evidence, reason)
     words = embeddings.to("cpu", torch.float32).numpy()
     texts = [

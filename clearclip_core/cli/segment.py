@@ -13,6 +13,7 @@ from clearclip_core.cli.options import ModelOptions, model_options, propagate_op
 from clearclip_core.images.files import RESULT_SUFFIXES, find_images, output_names
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.images.visualization import NONE_VALUE, label_map_image, overlay
+from clearclip_core.quantities import quantity
 from clearclip_core.segmentation.segmentation import Segmentation
 from clearclip_core.vocabulary import Label
 
@@ -86,7 +87,7 @@ def segment(
             image, vocabulary, contrast, threshold, refine, propagate=propagate
         )
         write_segmentation(out / name, image, result)
-    click.echo(f"{len(paths) - failed} pictures segmented into {out}, {failed} failed.")
+    click.echo(f"{quantity(len(paths) - failed, 'picture')} segmented into {out}, {failed} failed.")
     if failed:
         raise SystemExit(1)
 

@@ -15,6 +15,7 @@ from PIL import Image
 from clearclip_core.evaluation.comparison import Comparison, LabelFigures, ShownPicture
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.images.visualization import blend, palette
+from clearclip_core.quantities import quantity
 
 #: Nothing is loaded or run but what stands in the page.
 _POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -72,9 +73,9 @@ def cells(iou: float | None, boundary_iou: float | None, figures: LabelFigures) 
 
 
 def _summary(body: Element, comparison: Comparison) -> None:
-    pictures = len(comparison.figures[0].seconds)
+    pictures = quantity(len(comparison.figures[0].seconds), "picture")
     left_out = f" Pictures left out: {len(comparison.left_out)}." if comparison.left_out else ""
-    size = f"{pictures} pictures, {len(comparison.labels)} labels; figures in percent."
+    size = f"{pictures}, {quantity(len(comparison.labels), 'label')}; figures in percent."
     _text(body, "p", size + left_out)
     names = ["model", "method", "prompts"]
     rows = []

@@ -10,6 +10,7 @@ from clearclip_core.clip.device_info import device_name
 from clearclip_core.evaluation.candidate import Candidate
 from clearclip_core.evaluation.comparison import CandidateFigures, Comparison
 from clearclip_core.evaluation.comparison_page import DEFINITIONS, cells, title
+from clearclip_core.quantities import quantity
 
 #: Pictures that could not be read and that are named with the reason.
 _NAMED = 5
@@ -31,8 +32,8 @@ def as_text(comparison: Comparison) -> str:
     device = device_name(comparison.candidates[0].segmenter.encoder.device)
     return "\n".join(
         [
-            f"{len(comparison.figures[0].seconds)} pictures, {len(comparison.labels)} labels, in "
-            f"percent, on {device}",
+            f"{quantity(len(comparison.figures[0].seconds), 'picture')}, "
+            f"{quantity(len(comparison.labels), 'label')}, in percent, on {device}",
             "",
             *_columns([header, *rows], names=3),
             "",

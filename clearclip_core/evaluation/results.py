@@ -17,6 +17,7 @@ from clearclip_core.evaluation.atomic_write import write_whole
 from clearclip_core.evaluation.confusion_matrix import Confusion
 from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS, Benchmark
 from clearclip_core.evaluation.run_config import RunConfig
+from clearclip_core.quantities import quantity
 
 #: Packages whose versions may change a result.
 _PACKAGES = (
@@ -210,7 +211,7 @@ def as_text(result: Result) -> str:
             "",
             f"mIoU {percent(tally.confusion.mean_iou).strip()}, "
             f"pixel accuracy {percent(tally.confusion.pixel_accuracy).strip()}, "
-            f"{tally.pictures} pictures{part}, "
+            f"{quantity(tally.pictures, 'picture')}{part}, "
             f"{tally.seconds / max(tally.pictures, 1):.3f} s a picture on {result.hardware}",
         ]
     )

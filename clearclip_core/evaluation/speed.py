@@ -27,6 +27,7 @@ from clearclip_core.demo.scenes.render import render_scene
 from clearclip_core.demo.scenes.scene import SCENE_LABELS
 from clearclip_core.images.opening import open_image
 from clearclip_core.images.preprocessing import RGBArray, to_rgb
+from clearclip_core.quantities import quantity
 from clearclip_core.segmenter import Segmenter
 
 T = TypeVar("T")
@@ -308,10 +309,10 @@ def as_text(measured: Measurement) -> str:
     memory = "unknown" if m.memory_mb is None else f"{m.memory_mb:,.0f} MB, loading included"
     lines = [
         f"model       {m.model}, {m.method}, {m.precision}",
-        f"device      {m.device}, {m.threads} CPU threads{flags}, torch {m.torch}",
+        f"device      {m.device}, {quantity(m.threads, 'CPU thread')}{flags}, torch {m.torch}",
         f"picture     {_size(m.picture_wh)} px, resized to {_size(m.resized_wh)}: "
-        f"{m.windows} windows, {m.windows_at_once} at once",
-        f"vocabulary  {m.labels} labels",
+        f"{quantity(m.windows, 'window')}, {m.windows_at_once} at once",
+        f"vocabulary  {quantity(m.labels, 'label')}",
         "",
         "a picture               ms    share",
         *(
@@ -329,7 +330,7 @@ def as_text(measured: Measurement) -> str:
         "",
         f"encoder     {m.encoder_tflops:.2f} TFLOP/s, {m.encoder_tflops / m.matmul_tflops:.0%} of "
         f"a plain matrix product's {m.matmul_tflops:.2f}",
-        f"words       {m.text_s:.1f} s to embed {m.labels} labels, once ({text_rate})",
+        f"words       {m.text_s:.1f} s to embed {quantity(m.labels, 'label')}, once ({text_rate})",
         f"memory      {memory}{gpu}",
     ]
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from clearclip_core.evaluation.datasets.benchmarks import BENCHMARKS, SHORT_SIDE
 from clearclip_core.paper.ablation import COMBINATIONS, STUDIES, Ablation
 from clearclip_core.paper.feature_figures import require_matplotlib
 from clearclip_core.paper.published_results import ALPHAS, ATTENTIONS
+from clearclip_core.quantities import quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,7 +91,7 @@ def _name(ablation: Ablation) -> str:
 
 def _title(ablation: Ablation) -> str:
     config = ablation.config
-    few = "" if config.limit is None else f" (only {config.pictures} pictures)"
+    few = "" if config.limit is None else f" (only {quantity(config.pictures, 'picture')})"
     return f"{ablation.benchmark.title}{few}"
 
 

@@ -22,6 +22,7 @@ from clearclip_core.clip.methods import MAPS, METHODS
 from clearclip_core.clip.transformer import LayerMaps
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray
 from clearclip_core.paper.dino import DinoTower
+from clearclip_core.quantities import quantity
 from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.sliding_windows import WindowPlan
 from clearclip_core.segmenter import Segmenter
@@ -327,7 +328,10 @@ def as_lists(found: MapStatistics) -> dict[str, Any]:
 
 def as_table(found: MapStatistics) -> str:
     """Format the statistics of the last block for the terminal."""
-    lines = [f"{found.name}, {found.layers} blocks, {len(found.norm)} pictures", ""]
+    lines = [
+        f"{found.name}, {quantity(found.layers, 'block')}, {quantity(len(found.norm), 'picture')}",
+        "",
+    ]
     lines.append(f"{'':10}{'norm':>12}{'entropy':>10}{'maximum':>10}   (last block)")
     for index, name in enumerate(MAP_NAMES):
         norm, entropy, largest = (

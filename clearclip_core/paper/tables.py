@@ -23,6 +23,7 @@ from clearclip_core.paper.published_results import (
     WITHOUT_BACKGROUND,
     PaperRow,
 )
+from clearclip_core.quantities import quantity
 
 #: Source of rows that the user measured.
 OWN = "**yours**"
@@ -98,7 +99,7 @@ def _notes(config: RunConfig) -> tuple[str, ...]:
     if config.short_side_px != SHORT_SIDE_PX:
         notes.append(f"{config.short_side_px} px")
     if config.limit is not None:
-        notes.append(f"only {config.pictures} pictures")
+        notes.append(f"only {quantity(config.pictures, 'picture')}")
     if config.own_names:
         notes.append("own names")
     return tuple(notes)

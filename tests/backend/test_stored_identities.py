@@ -359,6 +359,7 @@ JOB_JSON = {
     "rate": 2.0,
     "eta_s": 1.5,
     "url": "http://label-studio:8080/projects/7/data",
+    "project_gone": False,
 }
 
 

@@ -149,7 +149,7 @@ def test_tasks_pass_are_shown_accepted_and_withdrawn(
         assert not list(studio.client.annotations.list(id=min(listed))), "nobody said yes"
         page.once("dialog", lambda question: question.accept())
         page.locator("#accept").click()
-        expect(page.locator("#run")).to_contain_text(f"{len(listed)} tasks turned into annotations")
+        expect(page.locator("#run")).to_contain_text(f"{len(listed)} tasks annotated by the gate")
         for task in listed:
             (annotation,) = studio.client.annotations.list(id=task)
             assert annotation.lead_time is None

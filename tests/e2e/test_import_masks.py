@@ -183,7 +183,7 @@ def test_predictions_have_every_pixel_of_every_kind(
     import_masks(studio, project, folders[format_], "--dry-run")
     import_masks(studio, project, folders[format_], "--version-name", format_)
     again = import_masks(studio, project, folders[format_], "--version-name", format_)
-    assert "0 tasks to write; 3 have this version already" in again
+    assert "0 tasks to write; 3 with this version already" in again
     import_masks(studio, project, folders[format_], "--version-name", format_, "--replace")
     stored = [
         each

@@ -77,6 +77,9 @@ def test_the_right_words_are_found_on_pictures_and_used(
     page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
     words = f"/projects/{project}/words"
     page.goto(f"{backend_url}{words}")
+    offered = page.locator("#labels option")
+    expect(offered).to_have_count(len(LABELS))
+    assert [each.get_attribute("value") for each in offered.all()] == LABELS
     page.get_by_role("button", name="Check words").click()
     expect(page.locator("#advice")).to_contain_text("“turf” (turf) means as little to the model")
     page.locator("#advice").get_by_role("link", name="Try words").first.click()

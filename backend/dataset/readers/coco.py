@@ -16,6 +16,7 @@ from backend.dataset.readers.coco_json import read_objects
 from backend.dataset.readers.coco_rle import draw_runs, read_runs
 from backend.dataset.readers.outlines import fill_centres
 from backend.errors import DatasetError
+from clearclip_core.quantities import quantity
 
 #: Files of a data set's folder that are no COCO files.
 _OTHERS: Final = ("classes.json", "report.json")
@@ -148,7 +149,8 @@ def _read(path: Path) -> _File:
     if not content.images or not content.names:
         raise DatasetError(
             f'Expected {path} to be a COCO file with "images", "categories" and "annotations", but '
-            f"it has {len(content.images)} images and {len(content.names)} categories."
+            f"it has {quantity(len(content.images), 'image')} and "
+            f"{quantity(len(content.names), 'category', 'categories')}."
         )
     for category, id_ in missing.items():
         if category not in content.names:
@@ -158,7 +160,7 @@ def _read(path: Path) -> _File:
     strays = [each for image, each in content.objects.items() if image not in content.images]
     if strays:
         raise DatasetError(
-            f"{path} has annotations of {len(strays)} images that it does not list, such as "
+            f"{path} has annotations of {quantity(len(strays), 'image')} not in its list, such as "
             f"the annotation {strays[0][0].id}."
         )
     return content

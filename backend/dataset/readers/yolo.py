@@ -28,6 +28,7 @@ from backend.dataset.mask_source import (
 from backend.dataset.readers.label_values import FILES, LabelValues
 from backend.dataset.readers.outlines import fill_with_edges
 from backend.errors import DatasetError
+from clearclip_core.quantities import quantity
 
 _YAML_LIMITS: Final = Limits(max_file_mb=1)
 #: How far beyond the picture a point may lie, as a share of it.
@@ -101,7 +102,9 @@ def _region(
     score = read_score(numbers[-1].item()) if len(numbers) % 2 else None
     points = numbers[: len(numbers) // 2 * 2].reshape(-1, 2)
     if len(points) < 3 or not np.isfinite(points).all():
-        raise DatasetError(f"{where} has {len(points)} points, but an outline has three or more.")
+        raise DatasetError(
+            f"{where} has {quantity(len(points), 'point')}, but an outline has three or more."
+        )
     if points.min() < -_MARGIN or points.max() > 1 + _MARGIN:
         raise DatasetError(
             f"{where} has a point beyond the picture: expected shares of its width and height, "

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, get_args
 from backend.errors import BackendError, BadRequest, Busy
 from backend.feedback.gate.gate_keeper import VIEW_TITLES, Acceptance, GateKeeper
 from backend.run_queue import Run, RunQueue
+from clearclip_core.quantities import quantity
 
 #: Find the tasks that pass, make views of them, turn them into annotations, delete these again.
 GateAction = Literal["find", "show", "accept", "withdraw"]
@@ -114,23 +115,24 @@ class GateRuns:
         asked = (run.project, run.version)
         if run.action == "find":
             tasks = keeper.find(*asked, advance).tasks
-            return f"{tasks['listed']} tasks pass and {tasks['audit']} more are to be audited."
+            passed = quantity(tasks["listed"], "task")
+            return f"Passed: {passed}. To be audited: {tasks['audit']} more."
         if run.action == "show":
             for which in ("listed", "audit"):
                 keeper.show(run.project, which, run.version)
             return f"Views of the data manager: {VIEW_TITLES['listed']}, {VIEW_TITLES['audit']}."
         if run.action == "accept":
-            return describe("turned into annotations", keeper.accept(*asked, advance))
+            return describe("annotated by the gate", keeper.accept(*asked, advance))
         return describe("without the gate's annotation again", keeper.withdraw(*asked, advance))
 
 
 def describe(what: str, made: Acceptance) -> str:
     """Say what became of tasks.
 
-    >>> describe("turned into annotations", Acceptance(3, 1, {9: "no label"}))
-    '3 tasks turned into annotations, 1 left as they are. Refused: task 9: no label'
+    >>> describe("annotated by the gate", Acceptance(3, 1, {9: "no label"}))
+    '3 tasks annotated by the gate, 1 left unchanged. Refused: task 9: no label'
     """
-    said = f"{made.done} tasks {what}, {made.left} left as they are."
+    said = f"{quantity(made.done, 'task')} {what}, {made.left} left unchanged."
     if made.refused:
         refused = [*made.refused.items()]
         said += " Refused: " + "; ".join(f"task {task}: {why}" for task, why in refused[:_TOLD])

@@ -29,6 +29,7 @@ from backend.label_studio.score_options import score_options
 from backend.settings import Settings
 from clearclip_core import Adaptation, Example
 from clearclip_core.adaptation.similarity import cluster
+from clearclip_core.quantities import quantity
 
 log = logging.getLogger(__name__)
 
@@ -103,9 +104,9 @@ class VersionWatch:
         if sum(known) >= 0:
             return ""
         return (
-            f"On the {len(known)} pictures for which version {last.number} was rolled back, what "
-            f"the other corrections teach is still {-100 * sum(known) / len(known):.1f} points of "
-            "mean IoU worse."
+            f"On the {quantity(len(known), 'picture')} for which version {last.number} was rolled "
+            f"back, what the other corrections teach is still "
+            f"{-100 * sum(known) / len(known):.1f} points of mean IoU worse."
         )
 
     def _observe(self, diff: AnnotationDiff, examples: Sequence[TrainingExample]) -> None:

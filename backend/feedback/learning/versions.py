@@ -10,6 +10,7 @@ from typing import Any, Literal
 from backend.feedback.learning.trials import Rollback
 from backend.settings import Adapt
 from clearclip_core import Adaptation
+from clearclip_core.quantities import quantity
 
 #: What becomes of a new version: it goes live, what was live stays, or the words alone decide.
 Promotion = Literal["live", "stays", "words"]
@@ -258,6 +259,7 @@ def describe_version(version: Version, promotion: Promotion | None = None) -> st
     better = "" if version.better else ", not better than the words alone"
     ends = {"live": "; it is live", "stays": "; what was live stays", "words": "", None: ""}
     return (
-        f"version {version.number} of {version.annotations} annotations{compared}{better}"
+        f"version {version.number} of {quantity(version.annotations, 'annotation')}{compared}"
+        f"{better}"
         f"{ends[promotion]}"
     )

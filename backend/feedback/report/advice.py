@@ -9,6 +9,7 @@ from backend.feedback.report.definitions import FEW
 from backend.feedback.report.label_statistics import LabelStatistics
 from backend.feedback.sums.group_sums import GroupSums
 from backend.feedback.sums.label_sums import LabelSums
+from clearclip_core.quantities import quantity
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,12 @@ def advice(statistics: LabelStatistics) -> str:
     if 2 * sum(statistics.relabelled.values()) >= prelabels > 0:
         name, count = next(iter(statistics.relabelled.items()))
         return (
-            f'{count} of its {prelabels} regions became "{name}": give the two labels '
+            f'{count} of its {quantity(prelabels, "region")} became "{name}": give the two labels '
             f"predicted_values that tell them apart.{few}"
         )
     if 2 * statistics.deleted >= prelabels > 0:
         return (
-            f"{statistics.deleted} of its {prelabels} regions were deleted: raise its "
+            f"Deleted: {statistics.deleted} of its {quantity(prelabels, 'region')}. Raise its "
             "model_score_threshold, or leave the label out of the predictions with "
             f'model_score_threshold="1".{few}'
         )
@@ -105,7 +106,7 @@ def advice(statistics: LabelStatistics) -> str:
 
 def _few(statistics: LabelStatistics) -> str:
     return (
-        f" So far there are {statistics.pictures} pictures only."
+        f" So far: {quantity(statistics.pictures, 'picture')} only."
         if statistics.pictures < FEW
         else ""
     )

@@ -6,6 +6,7 @@ its colours, light or dark; a file has colours of its own, on white. Series diff
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -65,7 +66,7 @@ def plots(report: PrelabelReport, standalone: bool = False) -> dict[str, str]:
     """
     made: dict[str, Element] = {}
     labels = {
-        name: -1.0 if statistics.saved_paint is None else statistics.saved_paint
+        name: statistics.saved_paint
         for name, statistics in report.all.labels.items()
         if statistics.saved_paint is not None or statistics.harms
     }
@@ -90,9 +91,12 @@ def plots(report: PrelabelReport, standalone: bool = False) -> dict[str, str]:
     return {name: _written(svg, standalone) for name, svg in made.items()}
 
 
-def _bars(title: str, values: dict[str, float]) -> Element:
-    """Draw a bar for each value, the best first; values below -1 are cut off there."""
-    rows = sorted(values.items(), key=lambda row: -row[1])
+def _bars(title: str, values: dict[str, float | None]) -> Element:
+    """Draw a bar for each value, the best first; values below -1 are cut off there.
+
+    None stands last, without a bar: of a label that was predicted and never annotated.
+    """
+    rows = sorted(values.items(), key=lambda row: math.inf if row[1] is None else -row[1])
     rows = (
         rows
         if len(rows) <= _MOST_LABELS
@@ -101,7 +105,7 @@ def _bars(title: str, values: dict[str, float]) -> Element:
     names = [_short(name) for name, _ in rows]
     left = 16 + _LETTER * max(map(len, names))
     right = _WIDTH - 8 - _LETTER * len("100.0 %")
-    low = -1.0 if any(value < 0 for _, value in rows) else 0.0
+    low = -1.0 if any(value is not None and value < 0 for _, value in rows) else 0.0
     svg = _canvas(title, 40 + _ROW * len(rows) + 24)
 
     def x(value: float) -> float:
@@ -114,6 +118,9 @@ def _bars(title: str, values: dict[str, float]) -> Element:
     for number, ((_, value), name) in enumerate(zip(rows, names, strict=True)):
         y = 40 + _ROW * number
         _text(svg, left - 8, y + 15, name, anchor="end")
+        if value is None:
+            _text(svg, x(0) + 6, y + 15, "nothing annotated", soft=True)
+            continue
         start, end = sorted((x(0), x(value)))
         bar = {"x": start, "y": y + 4, "width": max(end - start, 1), "height": _ROW - 8}
         _add(svg, "rect", bar, "harm" if value < 0 else "one")

@@ -15,6 +15,7 @@ from backend.feedback.report.groups import Group
 from backend.feedback.report.label_statistics import LabelStatistics
 from backend.feedback.report.statistics import PrelabelReport
 from backend.telemetry.logs import printable
+from clearclip_core.quantities import quantity
 
 #: In two lines, so that all columns fit a terminal of 80 letters.
 _COLUMNS = (
@@ -65,8 +66,10 @@ def print_learned(learned: Mapping[str, Any], console: Console) -> None:
     live, pinned = learned["live"], ", pinned" if learned["pinned"] else ""
     now = f"version {live} is live" if live else "the words alone"
     console.print(
-        f"Project {learned['project']}: {now}{pinned}. {learned['annotations']} annotations teach "
-        f"{learned['pictures']} pictures; {learned['changed']} changed since the last step.",
+        f"Project {learned['project']}: {now}{pinned}. Learned from: "
+        f"{quantity(learned['annotations'], 'annotation')} of "
+        f"{quantity(learned['pictures'], 'picture')}; {learned['changed']} changed since the last "
+        "step.",
         highlight=False,
     )
     if learned["trouble"]:
@@ -164,7 +167,8 @@ def _summary(report: PrelabelReport) -> str:
             "that it has."
         )
     return (
-        f"Project {report.project}: {sum(report.kinds.values())} annotations; {', '.join(kinds)}."
+        f"Project {report.project}: {quantity(sum(report.kinds.values()), 'annotation')}; "
+        f"{', '.join(kinds)}."
     )
 
 

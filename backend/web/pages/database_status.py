@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
@@ -14,8 +15,12 @@ from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore
 from backend.prediction.failures import FailingTask, FailureCount, FailureStore
 from backend.prediction.outbox import PredictionOutbox
+from backend.web.pages.deleted_projects import DeletedProjects
 
 log = logging.getLogger(__name__)
+
+#: Jobs that are read for each that is shown: those of deleted projects are left out.
+_JOBS_READ: Final = 5
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,8 @@ class DatabaseStatus:
     """The rows of the database that the pages show.
 
     Attributes:
-        jobs: the newest jobs; those that are not over come first.
+        jobs: the newest jobs; those that are not over come first. Jobs that were over for a day
+            are left out when their project is gone.
         failing: the tasks without a prediction, the one that failed last first.
         failure_count: how many these are in all, and since when.
         solved_at: id of a task that has failed -> when it was predicted since.
@@ -47,12 +53,16 @@ class DatabaseReader:
     Args:
         store: the jobs.
         outbox: the predictions that are on their way to Label Studio.
+        deleted: hides jobs whose project is gone.
         limit: how many jobs, and how many failing tasks, to read.
     """
 
-    def __init__(self, store: JobStore, outbox: PredictionOutbox, limit: int) -> None:
+    def __init__(
+        self, store: JobStore, outbox: PredictionOutbox, deleted: DeletedProjects, limit: int
+    ) -> None:
         self._store = store
         self._outbox = outbox
+        self._deleted = deleted
         self._limit = limit
         self._failures = FailureStore(store.database)
         self._annotations = AnnotationQueries(store.database)
@@ -73,9 +83,10 @@ class DatabaseReader:
             return DatabaseStatus(trouble=sentence)
 
     def _read(self, failed: Collection[int]) -> DatabaseStatus:
-        jobs = sorted(self._store.list_jobs(limit=self._limit), key=lambda job: job.over)
+        newest = self._store.list_jobs(limit=_JOBS_READ * self._limit)
+        jobs = [job for job in newest if not self._deleted.hides(job)][: self._limit]
         return DatabaseStatus(
-            jobs=tuple(jobs),
+            jobs=tuple(sorted(jobs, key=lambda job: job.over)),
             failing=tuple(self._failures.failing(self._limit)),
             failure_count=self._failures.count(),
             solved_at=self._failures.solved_at(failed),

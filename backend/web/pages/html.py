@@ -15,6 +15,7 @@ from backend.feedback.forecast.hours_left import hours
 from backend.feedback.report.definitions import percent
 from backend.web.middleware.responses import json_response
 from backend.web.pages.forms import FORM_TYPE
+from clearclip_core.quantities import inflected
 
 T = TypeVar("T")
 
@@ -26,8 +27,8 @@ _POLICY = (
 
 
 def add_filters(app: Flask) -> None:
-    """Let templates use `duration`, `ago`, `count`, `size`, `percent` and `hours`."""
-    for text_filter in (duration, ago, count, size, percent, hours):
+    """Let templates use `duration`, `ago`, `count`, `quantity`, `size`, `percent` and `hours`."""
+    for text_filter in (duration, ago, count, quantity, size, percent, hours):
         app.add_template_filter(text_filter)
 
 
@@ -59,6 +60,15 @@ def count(number: float) -> str:
     (['1', '234', '567'], '12')
     """
     return f"{number:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def quantity(number: float, noun: str) -> str:
+    """Format a count with its noun, which is in the singular for one.
+
+    >>> quantity(1, "task"), quantity(2, "task")
+    ('1 task', '2 tasks')
+    """
+    return f"{count(number)} {inflected(number, noun)}"
 
 
 def size(n_bytes: float) -> str:

@@ -10,6 +10,7 @@ from backend.label_studio.files import LabelStudioFiles
 from backend.prediction.failures import FailingTask, Failure
 from backend.telemetry.logs import scrub
 from backend.telemetry.task_tracker import Running, TaskId, TaskRecord
+from backend.web.pages.deleted_projects import DeletedProjects
 
 Json = dict[str, Any]
 
@@ -23,14 +24,19 @@ class StatusSerializer:
     Args:
         files: knows the address of Label Studio that browsers use.
         secrets: texts to cut out of all sentences.
+        deleted: knows jobs whose project is gone.
     """
 
-    def __init__(self, files: LabelStudioFiles, secrets: Iterable[str]) -> None:
+    def __init__(
+        self, files: LabelStudioFiles, secrets: Iterable[str], deleted: DeletedProjects
+    ) -> None:
+        self._deleted = deleted
         self._files = files
         self._secrets = tuple(secrets)
 
     def job(self, job: Job) -> Json:
         """Serialize a job. Of the tasks that a job names, only their count is shown."""
+        is_gone = self._deleted.has_project_of(job)
         return {
             "id": job.id,
             "project": job.project,
@@ -59,7 +65,8 @@ class StatusSerializer:
             "remaining": job.remaining,
             "rate": job.rate,
             "eta_s": job.eta_s,
-            "url": self._files.task_url(job.project),
+            "url": None if is_gone else self._files.task_url(job.project),
+            "project_gone": is_gone,
         }
 
     def running_task(self, running: Running) -> Json:

@@ -29,6 +29,7 @@ from backend.telemetry.task_tracker import TaskId, TaskRecord, TaskTracker
 from backend.web.gpu_memory import gpu_memory_bytes
 from backend.web.pages.connection_status import ConnectionStatus
 from backend.web.pages.database_status import DatabaseReader, DatabaseStatus
+from backend.web.pages.deleted_projects import DeletedProjects
 from backend.web.pages.serializers import StatusSerializer, merge_failures
 
 #: How many jobs and how many failures are shown; ``/jobs`` lists more jobs.
@@ -60,6 +61,7 @@ class StatusReport:
         images: the images that annotators have open.
         registry: what projects have learned.
         connection: whether Label Studio can be asked, and tells of changes.
+        deleted: knows jobs whose project is gone.
 
     Attributes:
         serializer: serializes single jobs and failures as this report does.
@@ -77,12 +79,13 @@ class StatusReport:
         images: ImageReader,
         registry: VersionRegistry,
         connection: ConnectionStatus,
+        deleted: DeletedProjects,
     ) -> None:
-        self.serializer = StatusSerializer(files, known_secrets(settings))
+        self.serializer = StatusSerializer(files, known_secrets(settings), deleted)
         self._settings = settings
         self._engine = engine
         self._tracker = tracker
-        self._database = DatabaseReader(store, outbox, ROWS_SHOWN)
+        self._database = DatabaseReader(store, outbox, deleted, ROWS_SHOWN)
         self._deadline = deadline
         self._files = files
         self._images = images

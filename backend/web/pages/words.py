@@ -9,6 +9,7 @@ from flask import Blueprint, Response, request, url_for
 
 from backend.errors import BackendError, BadRequest
 from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.label_config_parser import parse_label_config
 from backend.settings import Settings
 from backend.web.middleware.body import BodyReader
 from backend.web.middleware.responses import json_response, see_other
@@ -32,18 +33,22 @@ _NO_KEY = (
 
 @dataclass(frozen=True, eq=False)
 class WordingRoutes:
-    """Answer the routes of ``/projects/<id>/words``; only a change of words asks Label Studio.
+    """Answer the routes of ``/projects/<id>/words``.
+
+    No page waits for Label Studio: the form asks for the labels when it is shown already.
 
     Args:
         settings: what is served.
         runs: the trials of this process.
         client: Label Studio; None without a token.
+        hasty_client: Label Studio, asked once each time; None without a token.
         body: reads the bodies of requests.
     """
 
     settings: Settings
     runs: WordingRuns
     client: LabelStudioClient | None
+    hasty_client: LabelStudioClient | None
     body: BodyReader
 
     def blueprint(self) -> Blueprint:
@@ -51,6 +56,7 @@ class WordingRoutes:
         routes = Blueprint("words", __name__)
         routes.add_url_rule(_WORDS, "list", self.list_runs, methods=["GET"])
         routes.add_url_rule(_WORDS, "start", self.start, methods=["POST"])
+        routes.add_url_rule(f"{_WORDS}/labels", "labels", self.list_labels, methods=["GET"])
         routes.add_url_rule(_RUN, "show", self.show, methods=["GET"])
         routes.add_url_rule(f"{_RUN}/use", "use", self.use, methods=["POST"])
         return routes
@@ -61,6 +67,14 @@ class WordingRoutes:
             return self._page(project)
         found = self.runs.list_runs(project)
         return json_response({"runs": [_describe(each, short=True) for each in found]})
+
+    def list_labels(self, project: int) -> Response:
+        """Answer with the labels whose words can be tried, as the label config has them now."""
+        if self.hasty_client is None:
+            raise BadRequest(_NO_KEY)
+        config = parse_label_config(self.hasty_client.label_config(project))
+        labels = config.labels_of(config.images[0].name)
+        return json_response({"labels": [label.name for label in labels]})
 
     def start(self, project: int) -> Response:
         """Ask for a trial of words, or a check of the vocabulary."""

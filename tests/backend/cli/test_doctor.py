@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -160,11 +161,24 @@ def test_all_is_well(studio_url: str) -> None:
     assert all(finding.well for finding in findings.values())
     assert findings["label studio"].text == f"{studio_url} is Label Studio 1.23.2."
     assert findings["token"].text == "The legacy token is of ann@example.com."
-    assert findings["label config"].text == "1 controls, 1 labels: red."
+    assert findings["label config"].text == "1 control, 1 label: “red”."
     assert findings["picture"].text == (
         "A picture of each kind of address can be read: data: (task 11, 60 x 40 px)."
     )
-    assert findings["prediction"].text == "Task 11 has a valid prediction of 1 regions."
+    assert findings["prediction"].text == "Task 11 has a valid prediction of 1 region."
+
+
+def test_its_checks_need_no_model(studio_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`backend.services` imports torch, which takes seconds."""
+    monkeypatch.setitem(sys.modules, "backend.services", None)
+    assert ill(found(studio_url)) == []
+
+
+def test_labels_with_commas_can_be_told_apart(studio_url: str, label_studio: LabelStudio) -> None:
+    config = brush_config("red", "wall, painted")
+    label_studio.answers["/api/projects/7/"]["label_config"] = config
+    said = "1 control, 2 labels: “red”, “wall, painted”."
+    assert found(studio_url)["label config"].text == said
 
 
 def test_a_picture_on_label_studio_is_fetched_with_the_token(

@@ -54,14 +54,15 @@ def test_tasks_are_found_accepted_after_asking_and_withdrawn(
     out, listed = tmp_path / "out.json", PASSING - AUDITED
     found = run(server, "--find", "--show", f"--json={out}")
     assert found.exit_code == 0, found.output
-    assert f"{len(listed)} pass, {len(AUDITED)} more are to be audited" in found.output
+    said = " ".join(found.output.split())
+    assert f"Tasks that pass: {len(listed)}; more to be audited: {len(AUDITED)}; " in said
     assert "at least 95 % need no change at all" in " ".join(found.output.split())
     assert set(json.loads(out.read_text())["task_ids"]["listed"]) == listed
     assert len(studio.tabs) == 2
     assert run(server, "--accept", answer="n\n").exit_code == 1
     assert not studio.annotations
     accepted = run(server, "--accept", answer="y\n")
-    assert f"{len(listed)} tasks turned into annotations" in accepted.output
+    assert f"{len(listed)} tasks annotated by the gate" in accepted.output
     for annotation in studio.annotations.values():
         annotation["lead_time"] = None
     assert run(server, "--withdraw").exit_code == 0

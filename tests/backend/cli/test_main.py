@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -39,6 +40,50 @@ def test_no_help_imports_torch_which_takes_seconds() -> None:
     )
     assert ran.returncode == 0, ran.stderr
     assert int(ran.stdout) > len(cli.COMMANDS)
+
+
+#: Runs each of the commands given, which is refused, and says whether it has imported torch.
+ALL_REFUSED = """
+import json, sys
+from click.testing import CliRunner
+from backend.cli.main import main
+
+runner = CliRunner(env=dict.fromkeys(("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY")))
+for arguments in json.loads(sys.argv[1]):
+    said = runner.invoke(main, arguments).output
+    assert "Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: " in said, (arguments, said)
+    assert "torch" not in sys.modules, f"{arguments} imports torch"
+"""
+
+#: The commands that do nothing without a token for Label Studio.
+NEED_A_TOKEN = (
+    "prelabel --project 7",
+    "prelabel --project 7 --dry-run --engine ray",
+    "withdraw --job 7",
+    "report --project 7 --backfill",
+    "hours-left --project 7",
+    *(f"gate --project 7 --{act}" for act in ("find", "show", "accept", "withdraw")),
+    "eval --project 7",
+    "words --project 7",
+    "label-errors --project 7",
+    "agreement --project 7",
+    "adapt step --project 7",
+    "dataset --project 7 --format coco --to .",
+    "import-masks --project 7 --from .",
+)
+
+
+def test_without_a_token_commands_are_refused_before_they_import_torch() -> None:
+    root = Path(__file__).parents[3]
+    commands = json.dumps([command.split() for command in NEED_A_TOKEN])
+    ran = subprocess.run(
+        [sys.executable, "-c", ALL_REFUSED, commands],
+        capture_output=True,
+        text=True,
+        cwd=root,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
 
 
 @pytest.mark.parametrize("group", [main, cli.main, adapt])

@@ -6,11 +6,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import Connection, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.pool import QueuePool
 
@@ -102,14 +103,15 @@ def test_a_database_that_is_up_to_date_is_opened_beside_one_who_writes(url: str)
     writer.database.close()
 
 
-def test_a_reader_waits_for_no_writers_however_many_of_them_wait(tmp_path: Path) -> None:
-    store = Database(f"sqlite:///{tmp_path}/store.db")
-    pool = store._open_engine().pool
+def test_a_reader_waits_for_no_writers_however_many_of_them_wait(url: str) -> None:
+    store = Database(url)
+    pool = store._open_engines().writers.pool
     assert isinstance(pool, QueuePool)
+    all_wait = 15 if url.startswith("sqlite") else pool.size() + pool._max_overflow
     has_read = threading.Event()
 
     def write() -> None:
-        with store.write():
+        with store.write_exclusively(LOCK):
             pass
 
     def read() -> None:
@@ -118,15 +120,47 @@ def test_a_reader_waits_for_no_writers_however_many_of_them_wait(tmp_path: Path)
         has_read.set()
 
     threads = [*(threading.Thread(target=write) for _ in range(20)), threading.Thread(target=read)]
-    with store.write():
+    with store.write_exclusively(LOCK):
         for writer in threads[:-1]:
             writer.start()
-        while pool.checkedout() < 15:  # SQLAlchemy's own limit
+        while pool.checkedout() < all_wait:  # SQLAlchemy's own limit is 15
             time.sleep(0.001)
         threads[-1].start()
         assert has_read.wait(5)
     for thread in threads:
         thread.join()
+    store.close()
+
+
+def test_a_process_has_at_most_20_connections_to_a_postgresql(
+    postgres_url: Callable[[str], str], tmp_path: Path
+) -> None:
+    """A server takes 100 of them by default, and several backends share one."""
+    store = Database(postgres_url(f"many-{tmp_path.name}"[:60]))
+    server = create_engine(store.url)
+    count = text("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
+    over = threading.Event()
+
+    def hold(begin: Callable[[], AbstractContextManager[Connection]]) -> None:
+        with begin():
+            over.wait()
+
+    with server.connect() as connection:
+        others = connection.execute(count).scalar_one()
+        begins = [store.read, store.write] * 15
+        threads = [threading.Thread(target=hold, args=(begin,)) for begin in begins]
+        for thread in threads:
+            thread.start()
+        found, until = 0, time.monotonic() + 3
+        while time.monotonic() < until:  # all that come are there long before
+            found = max(found, connection.execute(count).scalar_one() - others)
+            connection.rollback()  # a transaction sees what it saw first
+            time.sleep(0.1)
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert found == 20
+    server.dispose()
     store.close()
 
 

@@ -25,9 +25,9 @@ PLAN = ImportPlan(
 
 def test_the_plan_is_read_by_people_and_by_programs() -> None:
     text = str(PLAN)
-    assert "3 of 15 files of masks match a picture of a task; 4 tasks have no masks." in text
-    assert "1 tasks to write; 1 have this version already, 0 have it replaced." in text
-    assert "  sky -> Sky (mask), in 2 pictures\n  lamp -> no label, in 1 pictures" in text
+    assert "15 files of masks, 3 for a picture of a task; 4 tasks without masks." in text
+    assert "1 task to write; 1 with this version already, 0 with it replaced." in text
+    assert "  sky -> Sky (mask), in 2 pictures\n  lamp -> no label, in 1 picture" in text
     assert "  9.png: no task has a picture of that name.\n  and 2 more\nCannot be written:" in text
     told = json.loads(json.dumps(PLAN.to_json()))
     assert len(told["left_out"]) == 12

@@ -97,3 +97,30 @@ def test_where_they_cannot_be_read_projects_have_numbers(
     clock.now += 60
     titles.check()
     assert titles.name(7) == "streets at night (7)"
+
+
+def test_a_project_is_gone_where_titles_that_are_newer_than_it_lack_it(
+    studio: FakeStudio, server: LocalServer, clock: Clock
+) -> None:
+    titles = made(server, clock)
+    assert not titles.is_gone(99, 3600), "nothing is known yet"
+    titles.check()
+    clock.now += 5
+    assert titles.is_gone(99, 3600)
+    assert not titles.is_gone(7, 3600)
+    assert not titles.is_gone(99, 4), "it was made since"
+    studio.fault = lambda _: Answer(401)
+    clock.now += 60
+    titles.name(99)
+    titles.check()
+    assert not titles.is_gone(99, 4), "a look that failed tells nothing"
+    assert titles.is_gone(99, 3600)
+
+
+def test_of_more_projects_than_titles_are_read_none_is_called_gone(
+    studio: FakeStudio, server: LocalServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.jobs.project_titles.MOST_TITLES", 4)
+    titles = made(server, clock)
+    titles.check()
+    assert not titles.is_gone(99, 3600)

@@ -121,6 +121,8 @@ def test_other_runs_of_the_same_version_keep_theirs(
     studio.add(1, "v2", created=time.time() - HOUR_S)
     job = job_that_is_over(store, studio, 2, 3)
     studio.add(4, "v2", created=time.time() + HOUR_S)
+    plan = withdrawer.plan(job.id)
+    assert (plan.to_delete, plan.kept) == (2, [1, 4])
     over = withdrawn(withdrawer, store, job)
     assert (over.done, store.task_ids(over.id)) == (2, (1, 4))
     assert studio.stored() == {1: 1, 4: 1}
@@ -232,7 +234,7 @@ def test_the_command_tells_and_does_the_same(
     job = job_that_is_over(store, studio, 1, 2, 3)
     studio.annotate(2, [])
     planned = withdraw("--job", str(job.id), "--dry-run")
-    assert "up to 2 predictions 'v2' to delete, 1 of tasks that somebody" in planned.stdout
+    assert f"Job {job.id}: 2 predictions 'v2' to delete; those of 1 task stay" in planned.stdout
     assert sum(studio.stored().values()) == 3
     done = withdraw("--job", str(job.id), "--json")
     assert done.exit_code == 0, done.output
@@ -240,7 +242,7 @@ def test_the_command_tells_and_does_the_same(
     expected = {"job": job.id, "version": "v2", "state": "done", "deleted": 2, "reason": ""}
     assert told == expected | {"kept": [2]}
     again = withdraw("--job", str(job.id))
-    assert "0 predictions deleted, 1 tasks keep theirs.\nKept: 2" in again.stdout
+    assert "0 predictions deleted, those of 1 task kept.\nKept: 2" in again.stdout
 
 
 def test_the_command_refuses_in_one_sentence(

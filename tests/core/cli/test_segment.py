@@ -26,7 +26,7 @@ def test_a_file_becomes_a_label_map_and_an_overlay(
 ) -> None:
     result = clearclip("segment", photos / "two.png", "--labels", "sky, dog", *options)
     assert result.exit_code == 0
-    assert f"1 pictures segmented into {tmp_path / 'out'}, 0 failed." in result.output
+    assert f"1 picture segmented into {tmp_path / 'out'}, 0 failed." in result.output
     assert written(tmp_path / "out") == {"two.labels.png", "two.overlay.png"}
     with Image.open(tmp_path / "out" / "two.labels.png") as labels:
         assert (labels.mode, labels.size) == ("P", (40, 90))

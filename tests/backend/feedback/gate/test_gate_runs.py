@@ -47,6 +47,6 @@ def test_the_oldest_runs_are_forgotten_and_none_that_waits() -> None:
 
 def test_a_few_refusals_speak_for_all() -> None:
     made = Acceptance(0, 0, dict.fromkeys(range(1, 11), "no label"))
-    said = describe("turned into annotations", made)
+    said = describe("annotated by the gate", made)
     assert "task 5: no label; and 5 more" in said
     assert "task 6" not in said

@@ -53,6 +53,23 @@ def test_a_bar_for_each_label_the_best_first_and_harm_in_its_own_colour() -> Non
     assert {"100.0 %", "50.0 %", "-25.0 %", "below -100 %"} <= set(shown)
 
 
+def test_a_label_that_nobody_has_painted_has_no_bar_and_no_figure() -> None:
+    """Its prediction was deleted: there are no annotated pixels to compare it with."""
+    deleted = LabelDiff("nobody's", 1, predicted_px=50, true_px=0, shared_px=0)
+    read = ReadAnnotation(9, 7, 1, "compared", "v", 1, 10.0, DAY, changes=(deleted,))
+    svg = fromstring(plots(measure(7, [*reads_of(0.5, -0.25), read]))["saved-paint"])
+    assert len(list(svg.iter("rect"))) == 2
+    shown = texts(svg)
+    assert shown.index("nobody's") > shown.index("label 1")
+    assert "nothing annotated" in shown
+    assert "-100.0 %" not in shown
+    alone = fromstring(plots(measure(7, [read]))["saved-paint"])
+    assert list(alone.iter("rect")) == []
+    (text,) = (each for each in alone.iter("text") if each.text == "nothing annotated")
+    width = float(alone.get("viewBox", "").split()[2])
+    assert float(text.get("x", width)) + 7.5 * len("nothing annotated") <= width
+
+
 def test_figures_beside_bars_stay_in_the_picture() -> None:
     svg = fromstring(plots(savings_of(1.0, -1.0))["saved-paint"])
     width = float(svg.get("viewBox", "").split()[2])

@@ -226,13 +226,13 @@ def test_one_label_over_time() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ([FALSE] * 6, "6 of its 6 regions were deleted"),
+        ([FALSE] * 6, "Deleted: 6 of its 6 regions."),
         ([OTHER] * 6, 'became "cat"'),
         (
             [LabelDiff("dog", corrected=1, predicted_px=10, true_px=2, shared_px=2)] * 6,
             "80 % of its",
         ),
-        ([FALSE] * 2, "2 pictures only"),
+        ([FALSE] * 2, "So far: 2 pictures only."),
     ],
 )
 def test_advice_for_labels_that_do_harm(changes: list[LabelDiff], words: str) -> None:

@@ -12,6 +12,7 @@ from backend.inference.engine import Engine
 from backend.jobs.change_poller import ChangePoller
 from backend.jobs.job_store import JobStore
 from backend.jobs.poll_store import PollStore
+from backend.jobs.project_titles import ProjectTitles
 from backend.jobs.token_watch import TokenWatch
 from backend.jobs.webhook_watch import WebhookWatch
 from backend.label_studio.client import LabelStudioClient
@@ -23,6 +24,7 @@ from backend.prediction.outbox import PredictionOutbox
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker
 from backend.web.pages.connection_status import ConnectionStatus
+from backend.web.pages.deleted_projects import DeletedProjects
 from backend.web.pages.status import StatusReport
 from tests.backend.fakes.colour_segmenter import colour_engine
 
@@ -58,6 +60,7 @@ class Scene:
             ConnectionStatus(
                 TokenWatch(None), WebhookWatch(settings, None), self._poller(settings), self.files
             ),
+            DeletedProjects(ProjectTitles(None)),
         )
 
     def _poller(self, settings: Settings) -> ChangePoller:

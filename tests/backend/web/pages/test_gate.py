@@ -77,7 +77,7 @@ def test_people_find_show_accept_and_withdraw(
     assert "at least 95 % need no change at all, with a confidence of 95 %" in page.text
     assert buttons(page) == {"find"}
     page = ask(dashboard, "find")
-    assert f"{len(LISTED)} tasks pass and {len(AUDITED)} more are to be audited." in page.text
+    assert f"Passed: {len(LISTED)} tasks. To be audited: {len(AUDITED)} more." in page.text
     assert buttons(page) == {"find", "show", "accept"}
     links = {each["href"] for each in page.all("a")}
     assert any(str(link).endswith(f"task={min(LISTED)}") for link in links)
@@ -85,7 +85,7 @@ def test_people_find_show_accept_and_withdraw(
     assert len(studio.tabs) == 2
     assert not studio.annotations, "nothing without asking"
     page = ask(dashboard, "accept")
-    assert f"{len(LISTED)} tasks turned into annotations, 0 left" in page.text
+    assert f"{len(LISTED)} tasks annotated by the gate, 0 left" in page.text
     assert {each["task"] for each in studio.annotations.values()} == LISTED
     for annotation in studio.annotations.values():
         annotation["lead_time"] = None

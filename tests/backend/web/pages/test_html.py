@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+import jinja2
 import pytest
+from jinja2 import nodes
 
 from backend.feedback.annotation_queries import AnnotationQueries
 from backend.jobs.project_titles import ProjectTitles
+from backend.web.pages import html
 from tests.backend.fakes.colour_segmenter import (
     brush_config,
 )
 from tests.backend.web.pages.browser import PEOPLE, Dashboard, Page, started
+
+TEMPLATES = Path(html.__file__).parent / "templates"
 
 
 def test_the_page_needs_nothing_from_elsewhere(dashboard: Dashboard) -> None:
@@ -66,8 +72,67 @@ def test_no_project_with_a_report_is_hidden_by_many_others(
     assert f"{40 - rows} more have no report yet" in page.text
 
 
-def test_each_page_that_has_a_question_asks_it(dashboard: Dashboard) -> None:
-    """The question stands in the form; the script of all pages puts it."""
+#: Each form that is sent to the backend: when it asks first. Of a macro, its caller says so.
+FORMS = {
+    ("agreement.html", "agreement.start"): "never",
+    ("agreement.html", "agreement.view"): "always",
+    ("datasets.html", "datasets.start"): "never",
+    ("gate.html", "gate.act"): "as called",
+    ("label_errors.html", "label_errors.start"): "never",
+    ("label_errors.html", "label_errors.view"): "always",
+    ("label_errors.html", "label_errors.confirm"): "never",
+    ("label_errors.html", "label_errors.take_back"): "never",
+    ("learned.html", "learning.act"): "as called",
+    ("macros.html", "jobs.act"): "as called",
+    ("macros.html", "datasets.remove"): "always",
+    ("page.html", "jobs.start"): "never",
+    ("wording.html", "words.use"): "always",
+    ("words.html", "words.start"): "never",
+}
+
+#: What the callers of these macros have done, with a question or without.
+ASKED = {
+    "turn": {"pause": False, "resume": False, "cancel": True, "withdraw": True},
+    "action": {"find": False, "show": True, "accept": True, "withdraw": True, "reopen": True},
+    "steer": {"step": False, "pin": False, "unpin": False, "rollback": True, "reset": True},
+}
+
+FORM = re.compile(r"<form\b(?:\{\{.*?\}\}|\{%.*?%\}|[^>{])*>", re.DOTALL)
+
+
+def test_each_form_of_the_templates_asks_or_does_not() -> None:
+    found = {}
+    for template in TEMPLATES.glob("*.html"):
+        for form in FORM.findall(template.read_text()):
+            (route,) = re.findall(r'action="\{\{ url_for\("([\w.]+)"', form)
+            question = re.search(r' data-confirm="([^"]|\{\{.*?\}\})+"', form)
+            when = "as called" if "{% if question %}" in form else "always"
+            if found.get((template.name, route)) != "as called":  # a macro of the same route
+                found[template.name, route] = when if question else "never"
+    assert found == FORMS
+
+
+def test_each_button_asks_before_what_cannot_be_undone() -> None:
+    found: dict[str, dict[str, bool]] = {name: {} for name in ASKED}
+    for template in TEMPLATES.glob("*.html"):
+        tree = jinja2.Environment().parse(template.read_text())
+        macros = {macro.name: macro for macro in tree.find_all(nodes.Macro) if macro.name in ASKED}
+        for call in tree.find_all(nodes.Call):
+            if not isinstance(call.node, nodes.Name) or call.node.name not in macros:
+                continue
+            names = [argument.name for argument in macros[call.node.name].args]
+            given = dict(zip(names, call.args, strict=False))
+            given |= {keyword.key: keyword.value for keyword in call.kwargs}
+            verb = next(given[name] for name in ("verb", "name", "turn") if name in given)
+            assert isinstance(verb, nodes.Const)
+            found[call.node.name][verb.value] = given.get("question") is not None
+    assert found == ASKED
+
+
+def test_a_question_stands_in_its_form_and_the_script_of_all_pages_puts_it(
+    dashboard: Dashboard,
+) -> None:
+    """That it is put, and what a no does, is tested in Chromium: `tests/e2e/test_dashboard.py`."""
     started(dashboard, done=1, total=2)
     for path in ("/", "/jobs/1"):
         page = dashboard.page(path)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
+from backend.jobs.project_titles import ProjectTitles
 from tests.backend.web.pages.browser import Dashboard, Page, started
 
 
@@ -105,3 +107,58 @@ def test_reading_changes_nothing(dashboard: Dashboard) -> None:
         assert dashboard.client.get(f"/jobs?project={project}").status_code == 400
     assert dashboard.client.get(f"/jobs/{'9' * 30}").status_code == 404
     assert dashboard.store.get_job(job).state == "running"
+
+
+@pytest.fixture
+def one_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Label Studio has project 7 and no other."""
+    monkeypatch.setattr(ProjectTitles, "is_gone", lambda _self, project, _known_for_s: project != 7)
+
+
+@pytest.mark.usefixtures("one_project")
+def test_a_job_of_a_deleted_project_says_so_and_goes_a_day_after_its_end(
+    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for project in (7, 8):
+        job = dashboard.store.start_job(project)
+        dashboard.store.lease_job("worker", job.id)
+        dashboard.store.advance(job.id, "worker", total=2, done=2)
+        dashboard.store.finish(job.id, "worker")
+    page = dashboard.page()
+    assert page.text.count("The project is gone from Label Studio") == 1
+    asked = {form["action"] for form in page.all("form")}
+    assert {"/jobs/1/withdraw", "/jobs/2/withdraw"} & asked == {"/jobs/1/withdraw"}
+    links = {link["href"] for link in page.all("a")}
+    assert "http://studio:8080/projects/7/data" in links
+    assert "http://studio:8080/projects/8/data" not in links
+    now = time.time()
+    monkeypatch.setattr("backend.web.pages.deleted_projects.time.time", lambda: now + 86400 + 60)
+    rows = [row["id"] for row in dashboard.page().all("li") if "id" in row]
+    assert rows == ["job-1"]
+    assert "is gone" in dashboard.page("/jobs/2").text
+    told = json.loads(dashboard.client.get("/jobs").data)["jobs"]
+    assert [(job["id"], job["project_gone"]) for job in told] == [(2, True), (1, False)]
+
+
+@pytest.mark.usefixtures("one_project")
+def test_a_paused_job_of_a_deleted_project_stays_until_it_is_cancelled(
+    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = dashboard.store.start_job(8)
+    dashboard.store.pause(job.id)
+    now = time.time()
+    monkeypatch.setattr("backend.web.pages.deleted_projects.time.time", lambda: now + 86400 + 60)
+    forms = {form["action"] for form in dashboard.page().all("form")}
+    assert "/jobs/1/cancel" in forms
+    assert "/jobs/1/resume" not in forms
+
+
+@pytest.mark.usefixtures("one_project")
+def test_jobs_of_deleted_projects_crowd_out_no_others(
+    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for project in (7, *range(8, 38)):
+        dashboard.store.cancel(dashboard.store.start_job(project).id)
+    now = time.time()
+    monkeypatch.setattr("backend.web.pages.deleted_projects.time.time", lambda: now + 86400 + 60)
+    assert [job["project"] for job in dashboard.client.get("/status").get_json()["jobs"]] == [7]

@@ -16,6 +16,7 @@ from clearclip_core.evaluation.mask_overlap import MaskOverlap
 from clearclip_core.wording.swallowing import LabelResponse
 from clearclip_core.wording.vocabulary_check import UnknownWord, VocabularyCheck
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.local_server import Answer, Asked
 from tests.backend.web.pages.browser import (
     HERE,
     PEOPLE,
@@ -162,3 +163,34 @@ def test_without_a_token_the_page_says_what_is_missing() -> None:
     assert "LABEL_STUDIO_API_KEY" in dashboard.page(WORDS).text
     assert dashboard.client.post(WORDS, json={}, headers=HERE).status_code == 400
     assert Settings().label_studio_api_key is None
+
+
+def test_the_labels_of_a_project_are_known_before_its_first_trial(
+    dashboard: Dashboard, studio: FakeStudio
+) -> None:
+    """The page asks for them by its script: `tests/e2e/test_words.py`."""
+    labels = f"{WORDS}/labels"
+    assert f'fetch("{labels}")' in dashboard.page(WORDS).text
+    assert dashboard.client.get(labels).get_json() == {"labels": ["sky", "grass", "tree", "house"]}
+    studio.label_config = CONFIG.replace('"tree"', '"tree, tall"')
+    assert dashboard.client.get(labels).get_json() == {
+        "labels": ["sky", "grass", "tree, tall", "house"]
+    }
+    studio.label_config = "<View/>"
+    assert dashboard.client.get(labels).status_code == 400
+
+
+def test_labels_are_asked_for_once_and_the_page_does_not_wait_for_them(
+    dashboard: Dashboard, studio: FakeStudio
+) -> None:
+    asked = []
+
+    def fault(request: Asked) -> Answer:
+        asked.append(request.path)
+        return Answer(503)
+
+    studio.fault = fault
+    assert "Try words for a label" in dashboard.page(WORDS).text
+    assert not asked
+    assert dashboard.client.get(f"{WORDS}/labels").status_code == 424
+    assert len(asked) == 1
