@@ -10,7 +10,7 @@ from .clip.devices import usable_cpus
 from .clip.embedding_cache import EmbeddingStore
 from .clip.loading import LoadedModel, load_model
 from .clip.methods import MAPS, METHODS, Method, resolve_method
-from .clip.text_encoder import TEMPLATES, TextEncoder
+from .clip.text_encoder import QUICK_TEMPLATES, TEMPLATES, TextEncoder
 from .clip.weights import (
     KnownModel,
     WeightsNotFoundError,
@@ -46,6 +46,7 @@ __all__ = [
     "HELD_OUT_SEEDS",
     "MAPS",
     "METHODS",
+    "QUICK_TEMPLATES",
     "SCENE_LABELS",
     "SYNONYMS",
     "TEMPLATES",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -273,10 +273,13 @@ class Segmenter:
         if not contrast or vocabulary.contrast:
             return vocabulary
         prompts = [prompt for label in vocabulary.labels for prompt in label.prompts]
-        cosines = self.embed(self.model.contrast) @ self.embed(prompts).T  # (words, prompts)
+        words, own = (self.embed(each, vocabulary.quick) for each in (self.model.contrast, prompts))
+        cosines = words @ own.T  # (words, prompts)
         different = (cosines.amax(dim=1) < _SAME_MEANING).tolist()
-        words = (word for word, kept in zip(self.model.contrast, different, strict=True) if kept)
-        return Vocabulary(vocabulary.labels, tuple(words))
+        kept = (
+            word for word, is_kept in zip(self.model.contrast, different, strict=True) if is_kept
+        )
+        return replace(vocabulary, contrast=tuple(kept))
 
     @torch.inference_mode()
     def score(
@@ -301,7 +304,7 @@ class Segmenter:
                 have a presence prior, or a presence prior for features without CLS features.
         """
         vocabulary = self.vocabulary(labels, contrast)
-        embeddings = words = self.embed(vocabulary.queries)
+        embeddings = words = self.embed(vocabulary.queries, vocabulary.quick)
         bias = None
         if options.presence:
             embeddings, bias = apply_presence(embeddings, features.image_cls, options.presence)
@@ -376,7 +379,7 @@ class Segmenter:
             raise ValueError(f"Expected argument `image` to be an image with `{name}`, got None.")
         patch_px = scores.plan.patch_image_px
         if propagate and image is not None:
-            words = self.embed(scores.vocabulary.queries)
+            words = self.embed(scores.vocabulary.queries, scores.vocabulary.quick)
             scores = propagate_scores(scores, to_rgb(image), words, self.preprocessing.std)
         if refine and image is not None:
             return decide_refined_where_scored(scores, to_rgb(image), threshold, patch_px=patch_px)

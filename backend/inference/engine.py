@@ -23,7 +23,7 @@ from backend.inference.image_queue import ImageQueue
 from backend.inference.image_request import EncodedImage, ImageRequest, Priority, needs_cls
 from backend.inference.model_loader import ModelLoader
 from backend.inference.model_status import ModelStatus
-from backend.inference.vocabulary_queue import VocabularyQueue
+from backend.inference.vocabulary_queue import VocabularyQueue, missing
 from backend.settings import Settings
 from backend.telemetry.tracing import stage
 from clearclip_core import (
@@ -34,6 +34,7 @@ from clearclip_core import (
     ScoreOptions,
     Scores,
     Segmenter,
+    Vocabulary,
     WeightsNotFoundError,
     WindowFeatures,
     resolve_method,
@@ -122,7 +123,7 @@ class Engine:
         self._changed = threading.Condition()
         self._loader = ModelLoader(load, retry_after_s, self._changed)
         self._images = ImageQueue(queue_size, self._changed)
-        self._vocabularies = VocabularyQueue(self._images, self._changed)
+        self._vocabularies = VocabularyQueue(self._images, self._changed, queue_size)
         self._collector = BatchCollector(self._images, self._vocabularies, self._cache)
         self._encoder = BatchEncoder(self._changed, windows_at_once or 0)
         self._thread: threading.Thread | None = None
@@ -259,8 +260,27 @@ class Engine:
         """
         labels = tuple(labels)
         with self._changed:
-            if len(self._vocabularies) < self._queue_size and not self._loader.has_stopped:
+            if not self._loader.has_stopped:
                 self._vocabularies.add(labels)
+
+    def embedding_s(self, labels: Iterable[Label], timeout_s: float | None = None) -> float:
+        """Estimate how long it takes to embed labels in all templates; wait for the model.
+
+        Args:
+            labels: the labels; contrast words count as well.
+            timeout_s: for how long to wait for the model, in seconds; None for as long as it takes.
+
+        Returns:
+            Seconds, if nothing else were to do; 0 where all are embedded, or after `timeout_s`.
+
+        Raises:
+            ModelUnavailable: loading has failed, or the engine has stopped.
+        """
+        try:
+            segmenter = self._loader.wait(timeout_s)
+        except TimeoutError:
+            return 0.0
+        return len(missing(segmenter, labels)) * self._vocabularies.seconds_per_prompt
 
     def embed(self, labels: tuple[Label, ...]) -> torch.Tensor:
         """Return the text embeddings of all prompts of labels, for an annotator who waits.
@@ -288,9 +308,10 @@ class Engine:
         project: Hashable = None,
         adaptation: Adaptation | None = None,
         options: ScoreOptions = _DEFAULT,
+        quick: bool = False,
     ) -> Scores:
         """Score an image, contrast words included; `encode` explains the arguments."""
-        return self.encode(image, labels, priority, project, adaptation, options).scores
+        return self.encode(image, labels, priority, project, adaptation, options, quick).scores
 
     def encode(
         self,
@@ -300,6 +321,7 @@ class Engine:
         project: Hashable = None,
         adaptation: Adaptation | None = None,
         options: ScoreOptions = _DEFAULT,
+        quick: bool = False,
     ) -> EncodedImage:
         """Encode and score an image, contrast words included; wait for the model and its turn.
 
@@ -313,6 +335,8 @@ class Engine:
             project: projects of one priority take turns.
             adaptation: what scores follow beside the words; features do not depend on it.
             options: what else counts beside the words.
+            quick: wait for quick embeddings alone where words are new; those in all templates are
+                made behind the request. Scores of them have a quick vocabulary.
 
         Raises:
             ModelUnavailable: loading has failed, or the engine has stopped.
@@ -322,7 +346,7 @@ class Engine:
         key = f"{self._loader.features_id} {image.digest}"
         if needs_cls(options, adaptation):
             key += " cls"  # features without, of other projects too, stay of use
-        request = ImageRequest(image, key, labels, priority, project, adaptation, options)
+        request = ImageRequest(image, key, labels, priority, project, adaptation, options, quick)
         with stage("cache"):
             self._cache.load(key)
         with stage("wait"):
@@ -426,7 +450,7 @@ class Engine:
             )
             scores = segmenter.score(
                 features,
-                request.labels,
+                Vocabulary(request.labels, quick=request.quick),
                 contrast=True,
                 adaptation=request.adaptation,
                 options=request.options,

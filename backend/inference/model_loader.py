@@ -46,14 +46,19 @@ class ModelLoader:
         """Whether `stop` was called."""
         return self._stopping.is_set()
 
-    def wait(self) -> Segmenter:
+    def wait(self, timeout_s: float | None = None) -> Segmenter:
         """Return the segmenter; wait while it loads for the first time.
+
+        Args:
+            timeout_s: for how long, in seconds; None for as long as it takes.
 
         Raises:
             ModelUnavailable: loading has failed, or the loader has stopped.
+            TimeoutError: it still loads.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._status.state != "loading")
+            if not self._changed.wait_for(lambda: self._status.state != "loading", timeout_s):
+                raise TimeoutError("The model still loads.")
             return self.loaded()
 
     def loaded(self) -> Segmenter:

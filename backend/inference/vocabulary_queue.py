@@ -1,9 +1,16 @@
-"""The vocabularies that are being embedded, a few prompts at a time, in turn."""
+"""The vocabularies that are being embedded, a few prompts at a time, in turn.
+
+An annotator need not wait until a large vocabulary is embedded in all templates: an image request
+that is `quick` waits for quick embeddings alone, see `clearclip_core.TextEncoder`. The embeddings
+in all templates are made behind it, between the images of others.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -11,9 +18,18 @@ from backend.errors import ModelUnavailable
 from backend.inference.image_queue import ImageQueue
 from backend.inference.image_request import ImageRequest, Priority
 from backend.inference.memory import is_out_of_memory
-from clearclip_core import Label, Segmenter
+from clearclip_core import QUICK_TEMPLATES, TEMPLATES, Label, Segmenter
 
 log = logging.getLogger(__name__)
+
+#: Quick embeddings that are made in the time of one in all templates.
+_QUICK_AT_ONCE = len(TEMPLATES) // len(QUICK_TEMPLATES)
+
+#: Time of one prompt in all templates until the first is measured, in seconds: a ViT-B's on a CPU.
+_FIRST_GUESS_S = 0.5
+
+#: Share of the newest measurement in the estimate of that time.
+_NEWEST_SHARE = 0.2
 
 
 @dataclass(eq=False)
@@ -22,6 +38,8 @@ class EmbeddingRequest:
 
     Attributes:
         labels: the labels of the vocabulary.
+        quick: whether it is embedded in a few templates, where it is not yet in all.
+        is_in_use: whether annotators are answered with quick embeddings until it is done.
         missing: prompts that are not embedded yet; None until they are known.
         images: image requests that wait for it.
         futures: resolved once it is embedded, for annotators who wait.
@@ -29,6 +47,8 @@ class EmbeddingRequest:
     """
 
     labels: tuple[Label, ...]
+    quick: bool = False
+    is_in_use: bool = False
     missing: list[str] | None = None
     images: list[ImageRequest] = field(default_factory=list)
     futures: list[Future[None]] = field(default_factory=list)
@@ -36,15 +56,16 @@ class EmbeddingRequest:
 
     @property
     def is_awaited(self) -> bool:
-        """Whether an image or an annotator waits for it."""
-        return bool(self.images or self.futures)
+        """Whether an image or an annotator waits for it, or would be answered better with it."""
+        return bool(self.images or self.futures or self.is_in_use)
 
     @property
     def priority(self) -> int:
         """The most urgent priority of those who wait; below all priorities where nobody does."""
         if self.futures:
             return Priority.INTERACTIVE
-        return min((request.priority for request in self.images), default=len(Priority))
+        nobody = Priority.BATCH if self.is_in_use else len(Priority)
+        return min((request.priority for request in self.images), default=nobody)
 
 
 class VocabularyQueue:
@@ -55,31 +76,46 @@ class VocabularyQueue:
     Args:
         images: the queue to which images return once their words are embedded.
         changed: guards the queue; notified when a vocabulary comes.
+        capacity: most vocabularies; above it, none is added for which nobody waits.
 
     Attributes:
-        prompts_at_once: most prompts that are embedded in one turn.
+        prompts_at_once: most prompts that are embedded in all templates in one turn.
+        seconds_per_prompt: estimate of the time of one prompt in all templates.
         words_known: images whose words were embedded before they came.
         words_new: images that had to wait for their words.
     """
 
-    def __init__(self, images: ImageQueue, changed: threading.Condition) -> None:
+    def __init__(
+        self, images: ImageQueue, changed: threading.Condition, capacity: int = 64
+    ) -> None:
         self._images = images
         self._changed = changed
-        self._requests: dict[tuple[Label, ...], EmbeddingRequest] = {}
+        self._capacity = capacity
+        self._requests: dict[tuple[tuple[Label, ...], bool], EmbeddingRequest] = {}
         self._is_next = False
         self._turns = 0
         self.prompts_at_once = 1
+        self.seconds_per_prompt = _FIRST_GUESS_S
         self.words_known = self.words_new = 0
 
     def __len__(self) -> int:
+        """Return the number of vocabularies that are not embedded in all templates yet."""
         with self._changed:
-            return len(self._requests)
+            return len({labels for labels, _ in self._requests})
 
-    def add(self, labels: tuple[Label, ...]) -> None:
-        """Embed labels when there is nothing else to do."""
+    def add(self, labels: tuple[Label, ...], is_in_use: bool = False) -> None:
+        """Embed labels in all templates; does nothing where there is no room.
+
+        Args:
+            labels: the labels.
+            is_in_use: take turns with images, as annotators are answered with quick embeddings
+                until then; by default, embed them when there is nothing else to do.
+        """
         with self._changed:
-            self._request(labels)
-            self._changed.notify_all()
+            if len(self) < self._capacity or (labels, False) in self._requests:
+                request = self._request(labels)
+                request.is_in_use = request.is_in_use or is_in_use
+                self._changed.notify_all()
 
     def embed_soon(self, labels: tuple[Label, ...]) -> Future[None]:
         """Embed labels before the next batch of images; return a future for the end of it."""
@@ -105,11 +141,16 @@ class VocabularyQueue:
             return min(served, key=lambda r: (r.priority, r.turn), default=None)
 
     def admit(self, segmenter: Segmenter, request: ImageRequest) -> bool:
-        """Return whether an image's words are embedded; where not, hold it until they are."""
+        """Return whether an image's words are embedded; where not, hold it until they are.
+
+        The words of a quick request are embedded in a few templates first and in all behind it.
+        """
         try:
-            known = request.labels not in self._requests and not segmenter.embed.missing(
-                _prompts(segmenter, request.labels)
+            known = (request.labels, request.quick) not in self._requests and not (
+                missing(segmenter, request.labels, request.quick)
             )
+            if request.quick and missing(segmenter, request.labels):
+                self.add(request.labels, is_in_use=True)
         except Exception as error:  # noqa: BLE001 -- one image's words
             self._images.fail(request, error)
             return False
@@ -119,7 +160,7 @@ class VocabularyQueue:
             self.words_new += not known
         if not known:
             with self._changed:
-                self._request(request.labels).images.append(request)
+                self._request(request.labels, request.quick).images.append(request)
                 self._is_next = True
         return known
 
@@ -150,18 +191,26 @@ class VocabularyQueue:
             for future in futures:
                 future.set_exception(ModelUnavailable(reason))
 
-    def _request(self, labels: tuple[Label, ...]) -> EmbeddingRequest:
-        return self._requests.setdefault(labels, EmbeddingRequest(labels))
+    def _request(self, labels: tuple[Label, ...], quick: bool = False) -> EmbeddingRequest:
+        return self._requests.setdefault((labels, quick), EmbeddingRequest(labels, quick))
 
     def _embed(self, segmenter: Segmenter, request: EmbeddingRequest) -> bool:
         """Embed the next few prompts; return whether they were the last."""
         if request.missing is None:
-            request.missing = segmenter.embed.missing(_prompts(segmenter, request.labels))
-        some = request.missing[: self.prompts_at_once]
-        if some:
-            segmenter.embed(some)
+            request.missing = missing(segmenter, request.labels, request.quick)
+        at_once = self.prompts_at_once * (_QUICK_AT_ONCE if request.quick else 1)
+        some = request.missing[:at_once]
+        new = segmenter.embed.missing(some, request.quick)  # another process may have been quicker
+        if new:
+            began = time.perf_counter()
+            segmenter.embed(new, request.quick)
+            if not request.quick:
+                self._measure((time.perf_counter() - began) / len(new))
         del request.missing[: len(some)]
         return not request.missing
+
+    def _measure(self, seconds_per_prompt: float) -> None:
+        self.seconds_per_prompt += _NEWEST_SHARE * (seconds_per_prompt - self.seconds_per_prompt)
 
     def _finish(self, request: EmbeddingRequest) -> None:
         images, futures = self._remove(request)
@@ -178,12 +227,19 @@ class VocabularyQueue:
 
     def _remove(self, request: EmbeddingRequest) -> tuple[list[ImageRequest], list[Future[None]]]:
         with self._changed:
-            self._requests.pop(request.labels, None)
+            self._requests.pop((request.labels, request.quick), None)
             images, request.images = request.images, []
             futures, request.futures = request.futures, []
             return images, futures
 
 
-def _prompts(segmenter: Segmenter, labels: tuple[Label, ...]) -> list[str]:
-    """Return all prompts that scores of these labels need, contrast words included."""
-    return [*(prompt for label in labels for prompt in label.prompts), *segmenter.model.contrast]
+def missing(segmenter: Segmenter, labels: Iterable[Label], quick: bool = False) -> list[str]:
+    """Return the prompts that scores of labels need and that are not embedded in all templates.
+
+    Args:
+        segmenter: the model, whose contrast words are needed as well.
+        labels: the labels.
+        quick: leave out those as well that have a quick embedding.
+    """
+    prompts = (prompt for label in labels for prompt in label.prompts)
+    return segmenter.embed.missing([*prompts, *segmenter.model.contrast], quick)

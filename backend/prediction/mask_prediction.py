@@ -52,6 +52,7 @@ class MaskPredictor:
             spec.project,
             spec.adaptation,
             spec.options,
+            spec.quick,
         )
 
     def predict_labels(
@@ -104,7 +105,13 @@ class MaskPredictor:
         own = image.labels
         competing = own if query.label in own else (*own, query.label)
         encoded = self._engine.encode(
-            image.prepared, competing, spec.priority, spec.project, spec.adaptation, spec.options
+            image.prepared,
+            competing,
+            spec.priority,
+            spec.project,
+            spec.adaptation,
+            spec.options,
+            spec.quick,
         )
         if isinstance(query, Clicks):
             yield from segment_clicks(query, encoded.features, encoded.scores, image.rgb)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Final
 
 from backend.errors import Busy, ImageRefused, ModelUnavailable, TaskError
 from backend.feedback.learning.active_models import ActiveModels
@@ -28,11 +30,16 @@ from backend.prediction.mask_prediction import MaskPredictor
 from backend.prediction.model_version import ModelVersions
 from backend.prediction.prediction_spec import PredictionSpec, TaskImage
 from backend.prediction.prewarmer import Prewarmer
-from backend.prediction.prompt_parser import PromptRequest, parse_prompt
+from backend.prediction.prompt_parser import Phrases, PromptRequest, parse_prompt
 from backend.prediction.task_images import TaskImageReader
 from backend.prediction.task_runner import Entry, Outcome, TaskRunner
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker, TrackedTask
+from clearclip_core import Label
+
+#: How long an annotator waits for embeddings in all templates, in seconds; where they take longer,
+#: the answer is quick.
+_PATIENCE_S: Final = 2.0
 
 
 class Predictor:
@@ -97,11 +104,15 @@ class Predictor:
         if request.context is not None and prompt is None:
             return [{"result": []} for _ in request.tasks]
         learned = self.versions.active_model(config, request.project_id)
-        spec = self.spec(config, priority(request), request.project_id, learned, prompt)
-        if spec.priority is Priority.BATCH:
+        project, urgency, began = request.project_id, priority(request), time.monotonic()
+        if urgency is Priority.BATCH:
+            spec = self.spec(config, urgency, project, learned, prompt)
             outcomes = self.outcomes(request.tasks, spec, request.waited_s, request.is_gone)
             return [outcome.entry for outcome in outcomes]
-        return [self._outcome_now(task, spec, request.waited_s).entry for task in request.tasks]
+        quick = self._is_quick(config, prompt, request.waited_s)
+        spec = self.spec(config, urgency, project, learned, prompt, quick)
+        waited_s = request.waited_s + time.monotonic() - began
+        return [self._outcome_now(task, spec, waited_s).entry for task in request.tasks]
 
     def warm_up(self, config: LabelConfig) -> None:
         """Have the words of a label config embedded before its first image; never wait."""
@@ -115,6 +126,7 @@ class Predictor:
         project: int | None,
         learned: ActiveModel | None,
         prompt: PromptRequest | None = None,
+        quick: bool = False,
     ) -> PredictionSpec:
         """Return a spec with one version for all tasks, whatever the project learns meanwhile.
 
@@ -124,17 +136,20 @@ class Predictor:
             project: id of the project.
             learned: from `ModelVersions.active_model`.
             prompt: an annotator's prompt; None where all labels are predicted.
+            quick: whether words that are new to the model may be embedded in a few templates.
 
         Raises:
             ModelUnavailable: the weights are not there.
         """
-        version, adaptation = self.versions.of(config, learned), None
+        version, adaptation = self.versions.of(config, learned, quick), None
         options = score_options(self._settings, config)
         if prompt is not None:  # what an annotator asks for is there
             options = replace(options, label_filter=0.0)
         if learned is not None:
             config, adaptation = config.with_thresholds(learned.thresholds), learned.adaptation
-        return PredictionSpec(config, version, priority, project, prompt, adaptation, options)
+        return PredictionSpec(
+            config, version, priority, project, prompt, adaptation, options, quick
+        )
 
     def outcomes(
         self,
@@ -173,6 +188,17 @@ class Predictor:
             except Exception as error:  # noqa: BLE001 -- the task tracker logs it
                 work.failed(error)
                 return Outcome([], f"Unexpected {type(error).__name__}: see the backend's log.")
+
+    def _is_quick(self, config: LabelConfig, prompt: PromptRequest | None, waited_s: float) -> bool:
+        """Return whether an annotator who waits is answered with quick embeddings.
+
+        Waits for the model until the deadline of the request.
+
+        Raises:
+            ModelUnavailable: the model has failed to load.
+        """
+        left_s = max(0.0, self._settings.predict_deadline_s - waited_s)
+        return self._engine.embedding_s(_labels(config, prompt), left_s) > _PATIENCE_S
 
     def _prompt(self, request: PredictRequest, config: LabelConfig) -> PromptRequest | None:
         """Return the prompt of a request; None where it has none that can be answered."""
@@ -230,6 +256,19 @@ class Predictor:
             return drawn
         kind = score_kind(self._settings, spec.config)
         return drawn.sorted_by(kind, scores, least_thresholds(image.controls, image.labels))
+
+
+def _labels(config: LabelConfig, prompt: PromptRequest | None) -> Iterator[Label]:
+    """Yield labels with all words that an answer needs."""
+    for tag in config.images if prompt is None else (prompt.image,):
+        yield from config.labels_of(tag.name)
+    if prompt is None:
+        return
+    if isinstance(prompt.query, Phrases):
+        for phrase in prompt.query.phrases:
+            yield Label(phrase.label.name, phrase.prompts)
+    else:
+        yield prompt.query.label
 
 
 def _missing(errors: Sequence[TaskError], predicted: int) -> TaskError:

@@ -78,7 +78,7 @@ def join_queries(
         for query, owner in zip(vocabulary.queries, owners.tolist(), strict=True)
         if owner < 0 or (vocabulary.labels[owner].background and query not in prompts)
     )
-    return torch.cat(rows), Vocabulary(tuple(labels), contrast)
+    return torch.cat(rows), replace(vocabulary, labels=tuple(labels), contrast=contrast)
 
 
 def is_joinable(label: Label) -> bool:

@@ -4,6 +4,7 @@ PUBLIC = [
     "HELD_OUT_SEEDS",
     "MAPS",
     "METHODS",
+    "QUICK_TEMPLATES",
     "SCENE_LABELS",
     "SYNONYMS",
     "TEMPLATES",

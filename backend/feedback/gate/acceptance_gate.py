@@ -15,6 +15,7 @@ from backend.feedback.gate.gate import looks_reached, make_gate
 from backend.feedback.gate.gate_report import STATES, GateReport
 from backend.feedback.gate.gate_store import GateStore, StoredGate, TaskList
 from backend.feedback.gate.outcomes import task_outcomes
+from backend.label_studio.quick_version import is_quick
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -65,9 +66,12 @@ class AcceptanceGates:
 
         Raises:
             BadRequest: no annotation began with a prediction of that version, and it has no gate.
+                Quick versions never have one: their tasks are predicted anew.
         """
         groups = self._annotations.sums(project).versions
-        versions = {name: sums.kinds["compared"] for name, sums in groups.items()}
+        versions = {
+            name: sums.kinds["compared"] for name, sums in groups.items() if not is_quick(name)
+        }
         for kept in self._store.versions(project):
             versions.setdefault(kept, 0)  # what is accepted can always be withdrawn
         if version is None:

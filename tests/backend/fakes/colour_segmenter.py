@@ -6,7 +6,7 @@ import base64
 import io
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,17 +59,20 @@ class ColourWords:
 
     def __init__(self, log: list[Work]) -> None:
         self.known: set[str] = set()
+        self.known_quick: set[str] = set()
         self.fault: Callable[[Sequence[str]], None] = lambda _: None
+        self.quick_fault: Callable[[Sequence[str]], None] = lambda _: None
         self._log = log
 
-    def missing(self, prompts: Sequence[str]) -> list[str]:
-        return [prompt for prompt in dict.fromkeys(prompts) if prompt not in self.known]
+    def missing(self, prompts: Sequence[str], quick: bool = False) -> list[str]:
+        known = self.known | self.known_quick if quick else self.known
+        return [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]
 
-    def __call__(self, prompts: Sequence[str]) -> torch.Tensor:
-        if self.missing(prompts):
-            self._log.append(("embed", tuple(prompts)))
-            self.fault(prompts)
-            self.known.update(prompts)
+    def __call__(self, prompts: Sequence[str], quick: bool = False) -> torch.Tensor:
+        if self.missing(prompts, quick):
+            self._log.append(("quick" if quick else "embed", tuple(prompts)))
+            (self.quick_fault if quick else self.fault)(prompts)
+            (self.known_quick if quick else self.known).update(prompts)
         colours = [colour_of(prompt) for prompt in prompts]
         return F.normalize(torch.tensor(colours).float(), dim=-1)
 
@@ -114,6 +117,11 @@ class ColourSegmenter:
         """The prompts of each call of the text encoder."""
         return [prompts for work, prompts in self.log if work == "embed"]  # type: ignore[misc]
 
+    @property
+    def embedded_quick(self) -> list[tuple[str, ...]]:
+        """The prompts of each call of the text encoder for quick embeddings."""
+        return [prompts for work, prompts in self.log if work == "quick"]  # type: ignore[misc]
+
     def prepare(self, image: RGBArray) -> PreparedImage:
         size_hw = image.shape[0], image.shape[1]
         return PreparedImage(image, WindowPlan(size_hw, size_hw, max(size_hw), 1, (1, 1)))
@@ -130,13 +138,13 @@ class ColourSegmenter:
         encoded = zip(colours, pictures, cls, strict=True)
         return [DenseFeatures(patches, picture.plan, own) for patches, picture, own in encoded]
 
-    def vocabulary(self, labels: tuple[Label, ...], contrast: bool) -> Vocabulary:
-        return Vocabulary(labels, contrast=self.model.contrast if contrast else ())
+    def vocabulary(self, labels: tuple[Label, ...] | Vocabulary, contrast: bool) -> Vocabulary:
+        return replace(Vocabulary.of(labels), contrast=self.model.contrast if contrast else ())
 
     def score(
         self,
         features: DenseFeatures,
-        labels: tuple[Label, ...],
+        vocabulary: Vocabulary,
         contrast: bool,
         adaptation: Adaptation | None = None,
         options: ScoreOptions | None = None,
@@ -144,12 +152,13 @@ class ColourSegmenter:
         self.options = options or ScoreOptions()
         assert not self.options.needs_cls or features.cls is not None
         assert contrast, "the backend asks for contrast words"
+        labels = vocabulary.labels
         prompts = [prompt for label in labels for prompt in label.prompts]
-        assert not self.embed.missing(prompts), "words first"
+        assert not self.embed.missing(prompts, vocabulary.quick), "words first"
         if "crash" in prompts:
             raise ZeroDivisionError("a secret of the model")
         image = features.patches[0].byte().numpy()
-        vocabulary = Vocabulary(labels, contrast=self.model.contrast)
+        vocabulary = self.vocabulary(vocabulary, contrast)
         taught = taught_colours(adaptation)
         names = [*(label.name for label in labels), ""]
         owners = [names[index] for index in vocabulary.query_labels]

@@ -202,3 +202,174 @@ def test_words_of_an_engine_that_stops_are_given_up() -> None:
         with pytest.raises(ModelUnavailable, match="shutting down"):
             asked.result(20)
     scene.release()
+
+
+def many(count: int) -> tuple[Label, ...]:
+    return tuple(Label(f"word {number}") for number in range(count))
+
+
+def done(scene: Scene) -> bool:
+    return eventually(lambda: not scene.engine.snapshot().vocabularies)
+
+
+def test_who_is_answered_quickly_waits_for_a_few_templates_and_all_are_made_behind() -> None:
+    scene = Scene(windows_at_once=1)
+    labels = many(13)
+    names = [label.name for label in labels]
+    scores = scene.score(1, CLICK, labels=labels, quick=True)
+    assert scores.vocabulary.quick
+    assert (
+        scene.segmenter.log[:3]
+        == [
+            ("quick", tuple(names[:11])),  # each takes an eleventh of the time
+            ("quick", tuple(names[11:])),
+            ("encode", (1,)),
+        ]
+    )
+    assert done(scene)
+    assert scene.segmenter.embedded == [(name,) for name in names]
+    scene.score(2, CLICK, labels=labels, quick=True)
+    assert scene.segmenter.log[-1] == ("encode", (2,))
+
+
+def test_words_that_are_known_are_not_embedded_quickly() -> None:
+    scene = Scene()
+    scene.score(1, CLICK, labels=(*RED, *NEW), quick=True)
+    assert scene.segmenter.embedded_quick == [("crimson",)]
+    assert done(scene)
+    assert scene.segmenter.embedded == [("crimson",)]
+
+
+def test_who_asks_for_all_templates_gets_no_quick_words() -> None:
+    scene = Scene(windows_at_once=1)
+    scene.hold()
+    batch = scene.ask(1, BATCH, labels=TWO_NEW)
+    click = scene.ask(2, CLICK, labels=TWO_NEW, quick=True)
+    scene.release()
+    assert (click.result(20).vocabulary.quick, batch.result(20).vocabulary.quick) == (True, False)
+    log = scene.segmenter.log
+    assert log.index(("encode", (2,))) < log.index(("embed", ("scarlet",)))
+    assert log.index(("embed", ("scarlet",))) < log.index(("encode", (1,)))
+
+
+def test_all_templates_are_made_while_a_batch_goes_on() -> None:
+    """Else annotators would be answered quickly, and never better, for as long as it takes."""
+    scene = Scene(windows_at_once=1)
+    scene.hold()
+    scene.ask(1, CLICK, labels=TWO_NEW, quick=True)
+    for width in (2, 3, 4, 5):
+        scene.ask(width, BATCH, project=2)
+    scene.release()
+    assert scene.served() == [
+        *[("crimson", "scarlet"), (1,)],
+        *[("crimson",), (2,), ("scarlet",), (3,), (4,), (5,)],
+    ]
+
+
+def test_a_failure_behind_a_quick_answer_costs_no_answer_and_is_tried_again() -> None:
+    scene = Scene(windows_at_once=1)
+
+    def crash(prompts: Any) -> None:
+        raise ZeroDivisionError("words")
+
+    scene.segmenter.embed.fault = crash
+    for width in (1, 2):
+        assert scene.score(width, CLICK, labels=NEW, quick=True).vocabulary.quick
+        assert done(scene)
+    assert scene.segmenter.embedded == [("crimson",)] * 2
+    scene.segmenter.embed.fault = lambda _: None
+    scene.score(3, CLICK, labels=NEW, quick=True)
+    assert done(scene)
+    assert scene.segmenter.embed.missing(["crimson"]) == []
+
+
+def test_quick_words_that_crash_fail_who_asked() -> None:
+    scene = Scene()
+
+    def crash(prompts: Any) -> None:
+        raise ZeroDivisionError("words")
+
+    scene.segmenter.embed.quick_fault = crash
+    with pytest.raises(ZeroDivisionError):
+        scene.score(1, CLICK, labels=NEW, quick=True)
+
+
+def test_labels_that_change_meanwhile_are_embedded_once_each() -> None:
+    scene = Scene(windows_at_once=1)
+    first, go_on = threading.Event(), threading.Event()
+
+    def pause(prompts: Any) -> None:
+        first.set()
+        assert go_on.wait(20)
+
+    scene.segmenter.embed.fault = pause
+    scene.score(1, CLICK, labels=many(3), quick=True)
+    assert first.wait(20)
+    changed = scene.ask(2, CLICK, labels=(*many(2), *NEW), quick=True)
+    go_on.set()
+    assert changed.result(20).vocabulary.quick
+    assert done(scene)
+    assert scene.segmenter.embedded_quick == [("word 0", "word 1", "word 2"), ("crimson",)]
+    assert sorted(scene.segmenter.embedded) == [
+        *[("crimson",), ("word 0",), ("word 1",), ("word 2",)]
+    ]
+
+
+def test_words_that_another_process_embeds_meanwhile_are_left_to_it() -> None:
+    scene = Scene(windows_at_once=1)
+    labels = many(20)
+    before = scene.engine.embedding_s(labels)
+
+    def other_process(prompts: Any) -> None:
+        scene.segmenter.embed.known.update(label.name for label in labels)
+
+    scene.segmenter.embed.fault = other_process
+    scene.score(1, CLICK, labels=labels, quick=True)
+    assert done(scene)
+    assert scene.segmenter.embedded == [("word 0",)]
+    assert scene.engine.embedding_s(labels) == 0
+    other = scene.engine.embedding_s([Label(f"other {number}") for number in range(20)])
+    assert before / 2 < other < before  # measured once, and not nineteen times as nothing
+
+
+def test_the_time_of_an_embedding_is_estimated_from_those_before() -> None:
+    scene = Scene()
+    assert scene.engine.embedding_s(RED) == 0
+    assert scene.engine.embedding_s(many(8)) == pytest.approx(2 * scene.engine.embedding_s(many(4)))
+    guess = scene.engine.embedding_s(NEW)
+    scene.engine.embed(many(60))
+    assert 0 < scene.engine.embedding_s(NEW) < guess / 4
+
+
+def test_no_vocabulary_is_added_behind_quick_answers_without_room_for_it() -> None:
+    scene = Scene(queue_size=1, windows_at_once=1)
+    first, go_on = threading.Event(), threading.Event()
+
+    def pause(prompts: Any) -> None:
+        first.set()
+        assert go_on.wait(20)
+
+    scene.segmenter.embed.fault = pause
+    scene.engine.warm_up(many(2))
+    assert first.wait(20)
+    asked = scene.ask(1, CLICK, labels=NEW, quick=True)
+    go_on.set()
+    assert asked.result(20).vocabulary.quick
+    assert done(scene)
+    assert scene.segmenter.embed.missing(["crimson"]) == ["crimson"]
+
+
+def test_a_time_is_not_estimated_before_the_model_is_there() -> None:
+    may_load = threading.Event()
+    segmenter: Any = ColourSegmenter()
+
+    def load() -> Any:
+        assert may_load.wait(20)
+        return segmenter
+
+    with Engine(load, lambda: "m") as engine:
+        assert engine.embedding_s(many(20), timeout_s=0.01) == 0
+        may_load.set()
+        assert engine.embedding_s(many(20)) > 0
+    with pytest.raises(ModelUnavailable):
+        engine.embedding_s(many(20))

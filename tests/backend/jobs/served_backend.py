@@ -36,9 +36,9 @@ class Backend:
     segmenter: ColourSegmenter
     engine: Engine
 
-    def predict(self, *ids: int) -> list[Any]:
+    def predict(self, *ids: int, config: str = CONFIG) -> list[Any]:
         tasks = [{"id": i, "project": 7, "data": {"image": picture(i)}} for i in ids]
-        body = {"tasks": tasks, "label_config": CONFIG, "project": "7.1"}
+        body = {"tasks": tasks, "label_config": config, "project": "7.1"}
         results: list[Any] = self.client.post("/predict", json=body).get_json()["results"]
         return results
 

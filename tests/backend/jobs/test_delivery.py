@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 from backend.database.database import Database
 from backend.jobs import delivery, worker
 from backend.jobs.job_store import JobStore
+from backend.label_studio.quick_version import is_quick
 from backend.label_studio.requests import Task
 from backend.prediction.failures import FailureStore
 from backend.prediction.outbox import PredictionOutbox, result_key
@@ -69,6 +71,25 @@ def test_an_opened_task_that_takes_too_long_is_kept(
     wait_for(lambda: backend.client.get("/status").get_json()["remaining"] == 0)
     assert all(backend.predict(1))
     assert sum(map(len, backend.segmenter.encoded)) == 1
+
+
+def test_a_quick_prediction_that_is_late_is_written_as_one(
+    make_backend: Callable[..., Backend], studio: FakeStudio
+) -> None:
+    backend, words_may_go_on = make_backend(), threading.Event()
+    studio.label_config = config = brush_config("red", *(f"new {i}" for i in range(9)))
+    backend.segmenter.embed.fault = lambda _: words_may_go_on.wait(20)
+    backend.segmenter.gate.clear()
+    assert backend.predict(1, config=config) == [[]]
+    backend.segmenter.gate.set()
+    backend.worker.start()
+    wait_for(lambda: len(studio.stored()) == 1)
+    words_may_go_on.set()
+    wait_for(lambda: not backend.engine.snapshot().vocabularies)
+    (full,) = backend.predict(1, config=config)
+    versions = [each["model_version"] for each in studio.predictions]
+    assert [is_quick(each) for each in versions] == [True]
+    assert not is_quick(full["model_version"])
 
 
 def test_a_prediction_that_is_newer_is_left_alone(

@@ -31,10 +31,15 @@ def unannotated_studio() -> FakeStudio:
 
 
 def correct(
-    annotations: AnnotationStore, task: int, score: float | None, kept: bool, created: float = 1.0
+    annotations: AnnotationStore,
+    task: int,
+    score: float | None,
+    kept: bool,
+    created: float = 1.0,
+    version: str = VERSION,
 ) -> None:
     """Let an annotation be read whose red region was kept or deleted."""
-    _read(annotations, {task: (_change(score, kept), created)})
+    _read(annotations, {task: (_change(score, kept), created)}, version)
 
 
 def correct_many(annotations: AnnotationStore) -> None:
@@ -52,7 +57,11 @@ def _change(score: float | None, kept: bool) -> LabelDiff:
     return LabelDiff("red", deleted=1, predicted_px=9, score=score)
 
 
-def _read(annotations: AnnotationStore, changes: dict[int, tuple[LabelDiff, float]]) -> None:
+def _read(
+    annotations: AnnotationStore,
+    changes: dict[int, tuple[LabelDiff, float]],
+    version: str = VERSION,
+) -> None:
     """Let the annotations of tasks be read: their change, and when they were made."""
     first = 1_000_000  # beyond those that the stand-in counts
     annotations.mark(7, [first + task for task in changes])
@@ -60,6 +69,6 @@ def _read(annotations: AnnotationStore, changes: dict[int, tuple[LabelDiff, floa
         task = pending.annotation - first
         change, created = changes[task]
         read = ReadAnnotation(
-            pending.annotation, 7, task, "compared", VERSION, created=created, changes=(change,)
+            pending.annotation, 7, task, "compared", version, created=created, changes=(change,)
         )
         assert annotations.complete(pending, read)

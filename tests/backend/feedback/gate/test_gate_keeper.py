@@ -95,6 +95,16 @@ def test_a_gate_is_made_at_its_looks_and_not_in_between(
     assert scene.gates.report(7).gate == report.gate
 
 
+def test_quick_predictions_have_no_gate(scene: Scene) -> None:
+    quick = f"{VERSION} quick"
+    for task in range(1, 230):
+        correct(scene.annotations, task, 0.9, True, version=quick)
+    report = scene.gates.report(7)
+    assert (report.state, report.version) == ("waiting", "")
+    with pytest.raises(BadRequest):
+        scene.gates.report(7, quick)
+
+
 def test_what_is_read_anew_with_scores_is_counted_again(scene: Scene) -> None:
     for task in range(1, 221):
         scene.correct(task, None, kept=True)
