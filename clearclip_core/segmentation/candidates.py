@@ -60,9 +60,12 @@ def first_maximum(
         (N, P) int16 labels and (N, P) values.
     """
     largest = values[:, 0].copy()
-    winner = np.repeat(labels[:, :1], values.shape[2], axis=1)
-    for index in range(1, values.shape[1]):
-        better = values[:, index] > largest
+    count, better = values.shape[1], np.empty(largest.shape, np.bool_)
+    # The winner is the last one that was better than all before it, so its index is the largest.
+    winner = np.zeros(largest.shape, np.min_scalar_type(count - 1))
+    for index in range(1, count):
+        np.greater(values[:, index], largest, out=better)
         np.maximum(largest, values[:, index], out=largest)
-        np.copyto(winner, labels[:, index, None], where=better)
-    return winner, largest
+        # To copy the index where it is better takes a branch a pixel.
+        np.maximum(winner, better.view(np.uint8) * winner.dtype.type(index), out=winner)
+    return labels.ravel().take(winner + count * np.arange(len(labels))[:, None]), largest

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clearclip_core.images.jpeg_scans import has_many_scans
+from clearclip_core.images.jpeg_scans import has_many_scans, plain_frame_hw
 
 
 def jpeg(mode: str = "RGB", noise: bool = True, **options: object) -> bytes:
@@ -53,3 +53,21 @@ def test_damaged_files_have_few(cut: int) -> None:
 @pytest.mark.parametrize("segment", [b"\xff\xfe\x00\x02", b"\xff\xd0", b"\xff\x01"])
 def test_very_many_segments_are_too_many(segment: bytes) -> None:
     assert has_many_scans(b"\xff\xd8" + segment * 20_000, 10)
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (jpeg(), (64, 80)),
+        (jpeg(restart_marker_rows=1), (64, 80)),
+        (jpeg()[:-2] + b"\xff\xff\xff\xd9", (64, 80)),
+        (jpeg() + b"\xff\xd9", None),
+        (jpeg()[:-2] + b"\xff\xff\xc4\xff\xd9", None),
+        (jpeg()[:-2] + b"\xff\xff", None),
+    ],
+    ids=["one scan", "restarts", "filled up", "more behind it", "another marker", "no end"],
+)
+def test_the_scan_of_a_plain_file_is_its_last_segment(
+    data: bytes, found: tuple[int, int] | None
+) -> None:
+    assert plain_frame_hw(data) == found

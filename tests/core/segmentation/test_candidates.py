@@ -38,3 +38,13 @@ def test_the_first_of_equal_values_wins() -> None:
     winner, largest = first_maximum(values, np.array([[7, 4]], np.int16))
     assert winner.tolist() == [[7, 4, 7]]
     assert largest.tolist() == [[1.0, 3.0, 3.0]]
+
+
+@pytest.mark.parametrize("count", [1, 2, 12, 300])
+def test_the_largest_of_any_number_of_candidates_wins(count: int) -> None:
+    generator = np.random.default_rng(2)
+    values = generator.integers(0, 40, (5, count, 50)) / 8  # many are equal
+    labels = generator.permutation(5 * count).reshape(5, count).astype(np.int16) - 1
+    winner, largest = first_maximum(values, labels)
+    assert np.array_equal(largest, values.max(axis=1))
+    assert np.array_equal(winner, np.take_along_axis(labels, values.argmax(axis=1), axis=1))
