@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from filelock import FileLock
-from sqlalchemy import Connection, Engine, MetaData, create_engine, event, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    MetaData,
+    create_engine,
+    event,
+    func,
+    select,
+)
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -192,6 +201,18 @@ def key_batches(keys: Iterable[Key]) -> Iterator[list[Key]]:
     all_keys = list(keys)
     for start in range(0, len(all_keys), MAX_KEYS):
         yield all_keys[start : start + MAX_KEYS]
+
+
+def unindexed(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return a column of whole numbers as an expression that no index serves.
+
+    SQLite keeps no statistics here. Of two indexes it may take that of a condition which nearly all
+    rows meet, such as the one on their project, in place of one which few rows meet.
+
+    Args:
+        column: the column of the condition that is not to choose the index.
+    """
+    return column + 0
 
 
 def error_message(error: BaseException) -> str:

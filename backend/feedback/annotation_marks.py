@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, and_, or_, select, update
 
-from backend.database.database import Database, key_batches
+from backend.database.database import Database, key_batches, unindexed
 from backend.feedback.annotation_table import ANNOTATIONS, write_annotations
 
 #: So many messages within a second come from an import or a bulk action, not from annotators.
@@ -52,7 +52,8 @@ class AnnotationMarks:
         # one that is read for the first time now may belong to one of the tasks
         read_first = and_(_ROW.task == 0, _ROW.leased_until > 0)
         for batch in key_batches(sorted(set(tasks))):
-            self._mark_again(_ROW.project == project, or_(_ROW.task.in_(batch), read_first))
+            ours = unindexed(_ROW.project) == project
+            self._mark_again(ours, or_(_ROW.task.in_(batch), read_first))
 
     def mark_different(self, project: int, found: Mapping[int, Mapping[int, float]]) -> int:
         """Mark annotations that are in another state than the one that was read, or are gone.
@@ -85,7 +86,7 @@ class AnnotationMarks:
         rows: list[Row[Any]] = []
         with self._database.read() as connection:
             for condition in conditions:
-                query = select(*columns).where(_ROW.project == project, condition)
+                query = select(*columns).where(unindexed(_ROW.project) == project, condition)
                 rows += connection.execute(query)
         return rows
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, or_, select, update
 
-from backend.database.database import Database, key_batches
+from backend.database.database import Database, key_batches, unindexed
 from backend.database.leases import RELEASED, is_free, is_owned_by, leased_to, renewed
 from backend.feedback.annotation_marks import AnnotationMarks
 from backend.feedback.annotation_queries import AnnotationQueries
@@ -103,14 +103,14 @@ class AnnotationStore(AnnotationMarks, AnnotationQueries):
         wanted = or_(_ROW.open == 1, _ROW.untaught == 1) if unlearned else _ROW.open == 1
         free = [wanted, _ROW.due <= due, is_free(ANNOTATIONS, now)]
         if project is not None:
-            free.append(_ROW.project == project)
+            free.append(unindexed(_ROW.project) == project)
         query = select(ANNOTATIONS).where(*free).order_by(_ROW.due, _ROW.annotation.desc())
         with self._database.read() as connection:  # most often nothing is due: no lock
             first = connection.execute(query.limit(1)).first()
         if first is None:
             return []
         with write_annotations(self._database) as connection:
-            same = query.where(_ROW.project == first.project).limit(limit)
+            same = query.where(unindexed(_ROW.project) == first.project).limit(limit)
             rows = connection.execute(same).all()
             ids = [row.annotation for row in rows]
             self._update(connection, ids, **leased_to(self._owner, now))

@@ -44,7 +44,7 @@ from sqlalchemy import (
     update,
 )
 
-from backend.database.database import METADATA, Database, key_batches
+from backend.database.database import METADATA, Database, key_batches, unindexed
 from backend.database.leases import (
     RELEASED,
     ended,
@@ -285,7 +285,8 @@ class PredictionOutbox:
             first = connection.execute(query.limit(1)).first()
             if first is None:
                 return []
-            same = (_RESULTS.c.project == first.project, _RESULTS.c.version == first.version)
+            ours = unindexed(_RESULTS.c.project) == first.project
+            same = (ours, _RESULTS.c.version == first.version)
             locked = query.where(*same).limit(limit).with_for_update(skip_locked=True)
             rows = connection.execute(locked).all()
             connection.execute(

@@ -13,19 +13,21 @@ import pytest
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, event, insert
 from sqlalchemy.exc import OperationalError
 
 from backend import create_app
 from backend.database.database import Database
 from backend.database.leases import LEASE_S
 from backend.feedback.annotation_store import AnnotationStore, PendingAnnotation
+from backend.feedback.annotation_table import ANNOTATIONS
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.read_annotation import ReadAnnotation
 from backend.settings import Settings
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import colour_engine
 from tests.backend.fakes.flaky_database import FlakyDatabase
+from tests.backend.fakes.sqlite_steps import CountedDatabase
 
 
 @pytest.fixture
@@ -253,6 +255,36 @@ def test_a_task_that_goes_while_its_annotation_is_read_first_has_it_read_again(
     annotations.complete(pending, read_of(2))
     assert {(each.annotation, each.count) for each in annotations.lease(9)} == {(1, 1), (2, 2)}
     assert annotations.tasks([2, 1, 3]) == {2: 102}
+
+
+def test_few_rows_are_read_however_many_annotations_a_project_has(tmp_path: Path) -> None:
+    """SQLite could look up the project, which all rows have, and read each of them."""
+    database = CountedDatabase(tmp_path)
+    store = AnnotationStore(database, "me")
+    steps: dict[str, list[int]] = {}
+    for first in (0, 5_000):
+        rows = [read_row(first + number) for number in range(1, 101 if not first else 4_901)]
+        with database.write() as connection:
+            connection.execute(insert(ANNOTATIONS), rows)
+        number = first + 1
+        calls = {
+            "mark_tasks": lambda n=number: store.mark_tasks(7, [100 + n]),
+            "mark_different": lambda n=number: store.mark_different(7, {100 + n + 1: {n + 1: 9}}),
+            "count_open": lambda: store.count_open(7),
+            "lease": lambda: store.lease(1),
+            "lease of a project": lambda: store.lease(1, 7),
+            "lease to learn": lambda: store.lease(1, 7, unlearned=True),
+        }
+        for name, call in calls.items():
+            steps.setdefault(name, []).append(database.steps(call))
+    database.close()
+    assert {name: counts for name, counts in steps.items() if counts[1] > 2 * counts[0] + 100} == {}
+
+
+def read_row(number: int) -> dict[str, Any]:
+    """Return a row of an annotation that was read and learned from."""
+    row = {"annotation": number, "project": 7, "task": 100 + number, "kind": "compared"}
+    return {**row, "version": "v", "marked": 1, "seen": 1, "open": 0, "untaught": 0}
 
 
 # ---- the webhook -----------------------------------------------------------------------------

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import insert
 from sqlalchemy.exc import OperationalError
 
-from backend.database.database import Database
+from backend.database.database import METADATA, Database
 from backend.database.leases import LEASE_S
 from backend.label_studio.requests import Task
 from backend.prediction.outbox import PredictionOutbox, result_key
 from tests.backend.conftest import Clock
 from tests.backend.fakes.flaky_database import FlakyDatabase
+from tests.backend.fakes.sqlite_steps import CountedDatabase
 
 ROOT = Path(__file__).parents[3]
 VERSION = "v1"
@@ -146,6 +148,32 @@ def test_due_ones_come_by_project(results: PredictionOutbox, clock: Clock) -> No
     make(results, 3)
     assert [waiting.task for waiting in results.lease_due(10)] == [1, 3]
     assert [waiting.task for waiting in results.lease_due(10)] == [2]
+
+
+def test_few_rows_are_read_however_many_results_are_kept(tmp_path: Path) -> None:
+    """SQLite could look up the project, which all rows have, and read each of them."""
+    database = CountedDatabase(tmp_path)
+    results = PredictionOutbox(database, "me")
+    steps = []
+    for first in (0, 5_000):
+        make(results, first + 1)
+        written = [
+            {
+                "key": f"{first + number}",
+                "task": first + number,
+                "project": 7,
+                "version": VERSION,
+                "state": "written",
+                "begun": 1.0,
+                "changed": 1.0,
+            }
+            for number in range(2, 101 if not first else 4_901)
+        ]
+        with database.write() as connection:
+            connection.execute(insert(METADATA.tables["results"]), written)
+        steps.append(database.steps(lambda: results.lease_due(10)))
+    database.close()
+    assert steps[1] <= 2 * steps[0] + 100
 
 
 def test_claims_of_the_dead_are_taken_over(
