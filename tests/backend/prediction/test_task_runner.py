@@ -72,3 +72,72 @@ def test_a_task_stays_in_its_queue_until_a_thread_is_free() -> None:
         for gate in gates.values():
             gate.set()
     assert len(seen) == 3 * (PROJECT_CONCURRENCY + 1)
+
+
+class Pictures:
+    """Work whose first tasks tell the size of an image; the others wait, as for the model."""
+
+    def __init__(self, image_bytes: int) -> None:
+        self.image_bytes = image_bytes
+        self.lock, self.gate = threading.Lock(), threading.Event()
+        self.running: Counter[int | None] = Counter()
+
+    def __call__(self, task: Task) -> Outcome:
+        if task.id not in range(PROJECT_CONCURRENCY):
+            with self.lock:
+                self.running[task.project_id] += 1
+            assert self.gate.wait(20)
+        return Outcome([], image_bytes=self.image_bytes)
+
+    def settle(self, expected: dict[int, int]) -> None:
+        wait_for(lambda: self.running == expected)
+        time.sleep(0.1)
+        assert self.running == expected
+
+
+@pytest.mark.parametrize(
+    ("cpus", "image_bytes", "expected"),
+    [
+        (1, 36 << 20, PROJECT_CONCURRENCY),
+        (2, 36 << 20, PROJECT_CONCURRENCY),
+        (6, 36 << 20, 8),
+        (64, 36 << 20, 12),
+        (64, 100 << 20, 5),
+        (64, 450 << 20, PROJECT_CONCURRENCY),
+        (64, 0, PROJECT_CONCURRENCY),
+    ],
+    ids=["one CPU", "two", "six", "many", "larger", "large", "unknown"],
+)
+def test_on_many_cpus_more_tasks_run_where_their_images_are_small(
+    cpus: int, image_bytes: int, expected: int
+) -> None:
+    runner, work = TaskRunner(cpus), Pictures(image_bytes)
+    with ThreadPoolExecutor() as pool:
+        pool.submit(runner.run, [Task(i, 1, {}) for i in range(40)], VERSION, 1, work)
+        work.settle({1: expected})
+        assert runner.count_waiting() == {1: 40 - PROJECT_CONCURRENCY}
+        work.gate.set()
+    assert work.running == {1: 40 - PROJECT_CONCURRENCY}
+
+
+def test_a_project_that_comes_later_gets_its_share_at_once() -> None:
+    runner, work = TaskRunner(64), Pictures(1 << 20)
+    with ThreadPoolExecutor() as pool:
+        pool.submit(runner.run, [Task(i, 1, {}) for i in range(40)], VERSION, 1, work)
+        work.settle({1: 12})
+        later = [Task(100 + i, 2, {}) for i in range(40)]
+        pool.submit(runner.run, later, VERSION, 2, work)
+        work.settle({1: 12, 2: PROJECT_CONCURRENCY})
+        pool.submit(runner.run, [Task(200, 3, {})], VERSION, 3, work)
+        time.sleep(0.1)
+        assert work.running[3] == 0
+        work.gate.set()
+    assert work.running == {1: 40 - PROJECT_CONCURRENCY, 2: 40, 3: 1}
+
+
+def test_what_is_known_of_a_projects_images_is_forgotten_with_its_last_task() -> None:
+    runner = TaskRunner(64)
+    for project in range(20):
+        runner.run([Task(1, project, {})], VERSION, project, lambda _: Outcome([], image_bytes=5))
+    wait_for(lambda: not runner._running)
+    assert not runner._image_bytes
