@@ -160,8 +160,8 @@ def _read(path: Path) -> _File:
     strays = [each for image, each in content.objects.items() if image not in content.images]
     if strays:
         raise DatasetError(
-            f"{path} has annotations of {quantity(len(strays), 'image')} not in its list, such as "
-            f"the annotation {strays[0][0].id}."
+            f"{path} has annotations of {quantity(len(strays), 'image')} that it does not list, "
+            f"such as the annotation {strays[0][0].id}."
         )
     return content
 

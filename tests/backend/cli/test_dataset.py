@@ -51,7 +51,7 @@ def test_an_exported_file_becomes_a_data_set_without_network(
 ) -> None:
     done = run(*exported, "--format", "coco", "--format", "yolo")
     assert done.exit_code == 0, done.output
-    assert "1 pictures (1 train) with 1 regions; 2 tasks read, 1 without" in done.output
+    assert "1 picture (1 train) with 1 region; 2 tasks read, 1 without" in done.output
     assert (tmp_path / "set/images/a b.png").read_bytes() == picture_bytes(1)
     assert (tmp_path / "set/annotations/instances_train.json").is_file()
     assert (tmp_path / "set/data.yaml").is_file()
@@ -116,7 +116,7 @@ def test_a_task_whose_annotations_are_too_large_is_skipped(
             *("--label-studio-api-key", TOKEN, "--allowed-hosts", "127.0.0.1"),
         )
     assert done.exit_code == 1
-    assert "1 pictures" in done.output
+    assert "1 picture " in done.output
     assert "Task 1: Its annotations take more than 0 MB of JSON." in done.output
 
 

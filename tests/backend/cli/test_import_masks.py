@@ -48,7 +48,7 @@ def test_a_dry_run_says_what_does_not_fit_and_writes_nothing(
     assert studio.predictions == []
     done = run(studio, folder, "--dry-run", "--map", "light=tl")
     assert (done.exit_code, studio.predictions) == (0, [])
-    assert "light -> Traffic Light (mask), in 1 pictures" in done.output
+    assert "light -> Traffic Light (mask), in 1 picture" in done.output
 
 
 def test_nothing_is_written_where_something_is_wrong_unless_told(

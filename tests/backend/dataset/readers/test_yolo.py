@@ -59,7 +59,7 @@ def test_names_in_a_text_file_with_a_class_for_nothing(tmp_path: Path) -> None:
         ("0 0 0 1 0 1 one", "is no class and numbers"),
         ("7 0 0 1 0 1 1", "has the class 7, which .*data.yaml does not name"),
         ("0 0.5 0.5 1 1", "is a box, not an outline"),
-        ("0 0.5 0.5", "has 1 points"),
+        ("0 0.5 0.5", "has 1 point,"),
         ("0", "has 0 points"),
         ("0 0 0 1 0 1 nan", "has 3 points"),
         ("0 10 10 200 10 200 300", "has a point beyond the picture"),
