@@ -28,8 +28,8 @@ _QUICK_AT_ONCE = len(TEMPLATES) // len(QUICK_TEMPLATES)
 #: Time of one prompt in all templates until the first is measured, in seconds: a ViT-B's on a CPU.
 _FIRST_GUESS_S = 0.5
 
-#: Share of the newest measurement in the estimate of that time.
-_NEWEST_SHARE = 0.2
+#: Share of each later measurement in the estimate of that time.
+_NEWEST_SHARE = 0.5
 
 
 @dataclass(eq=False)
@@ -96,6 +96,7 @@ class VocabularyQueue:
         self._turns = 0
         self.prompts_at_once = 1
         self.seconds_per_prompt = _FIRST_GUESS_S
+        self._is_measured = False
         self.words_known = self.words_new = 0
 
     def __len__(self) -> int:
@@ -210,7 +211,9 @@ class VocabularyQueue:
         return not request.missing
 
     def _measure(self, seconds_per_prompt: float) -> None:
-        self.seconds_per_prompt += _NEWEST_SHARE * (seconds_per_prompt - self.seconds_per_prompt)
+        share = _NEWEST_SHARE if self._is_measured else 1.0
+        self.seconds_per_prompt += share * (seconds_per_prompt - self.seconds_per_prompt)
+        self._is_measured = True
 
     def _finish(self, request: EmbeddingRequest) -> None:
         images, futures = self._remove(request)

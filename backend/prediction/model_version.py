@@ -75,7 +75,7 @@ class ModelVersions:
     def is_wanted(self, version: str, config: LabelConfig, project: int | None) -> bool:
         """Return whether a version is the current one, or was before the last training step.
 
-        The quick version is as good, where a task would have no prediction otherwise.
+        The quick version of either is wanted too: a late task has no other prediction.
         """
         learned = self.active_model(config, project, keep=version)
         return self.of(config, learned, is_quick(version)) == version

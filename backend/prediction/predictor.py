@@ -103,15 +103,14 @@ class Predictor:
         prompt = self._prompt(request, config)
         if request.context is not None and prompt is None:
             return [{"result": []} for _ in request.tasks]
+        urgency, began = priority(request), time.monotonic()
+        quick = urgency is not Priority.BATCH and self._is_quick(config, prompt, request.waited_s)
         learned = self.versions.active_model(config, request.project_id)
-        project, urgency, began = request.project_id, priority(request), time.monotonic()
-        if urgency is Priority.BATCH:
-            spec = self.spec(config, urgency, project, learned, prompt)
-            outcomes = self.outcomes(request.tasks, spec, request.waited_s, request.is_gone)
-            return [outcome.entry for outcome in outcomes]
-        quick = self._is_quick(config, prompt, request.waited_s)
-        spec = self.spec(config, urgency, project, learned, prompt, quick)
+        spec = self.spec(config, urgency, request.project_id, learned, prompt, quick)
         waited_s = request.waited_s + time.monotonic() - began
+        if urgency is Priority.BATCH:
+            outcomes = self.outcomes(request.tasks, spec, waited_s, request.is_gone)
+            return [outcome.entry for outcome in outcomes]
         return [self._outcome_now(task, spec, waited_s).entry for task in request.tasks]
 
     def warm_up(self, config: LabelConfig) -> None:

@@ -14,12 +14,14 @@ What learning gains from corrected frames: `tests.bench.test_annotators`, ``-k s
 from __future__ import annotations
 
 import os
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from scipy.stats import spearmanr
 
@@ -27,6 +29,8 @@ from backend.feedback.evidence import ImageEvidence
 from backend.feedback.learning.thresholds import add_up, best_thresholds, measure
 from clearclip_core import (
     METHODS,
+    QUICK_TEMPLATES,
+    TEMPLATES,
     BoolMask,
     DenseFeatures,
     Label,
@@ -35,7 +39,9 @@ from clearclip_core import (
     RGBArray,
     Scene,
     Segmenter,
+    TextEncoder,
     Uncertainty,
+    Vocabulary,
     segment_box,
 )
 from clearclip_core.demo.train import main as train
@@ -74,6 +80,14 @@ bicyclist, cyclist, bicycle
 #: Pictures that are measured, spread over all.
 PICTURES = 30
 MINUTES = 45
+#: Sets of templates for quick embeddings.
+FEWER = {
+    "the 7 that are used": QUICK_TEMPLATES,
+    "the first of them": QUICK_TEMPLATES[:1],
+    "7 of 80 at equal steps": TEMPLATES[::12],
+}
+#: Of the pictures, each which is drawn with these.
+EVERY = 3
 #: How prompts are asked for, see `tests.bench.test_prompting`.
 ASKED = "simulated annotator, each thing larger than four patches"
 
@@ -259,6 +273,46 @@ def test_contrast_words(report: Report, world: World) -> None:
         measured, detail = row(world.figures(PredictionRule(contrast=contrast), half))
         asked = f"{len(half)} of {len(world.names)} labels asked for"
         report.add(f"mIoU {name} contrast words, {asked}: {world.name}", "", measured, detail)
+
+
+def test_quick_words_draw_nearly_the_same(report: Report, world: World) -> None:
+    """Compare with label maps of all templates: of all labels, and of half with contrast words.
+
+    Contrast words are embedded in all templates, as they are when a model is loaded.
+    """
+    segmenter = Segmenter(world.segmenter.model, preprocessing=world.segmenter.preprocessing)
+    whole = segmenter.embed(world.names)
+    every, half = (tuple(map(Label, names)) for names in (world.names, world.names[::2]))
+    pictures = world.encoded[::EVERY]
+
+    def maps(labels: tuple[Label, ...], contrast: bool) -> list[npt.NDArray[np.int16]]:
+        vocabulary = Vocabulary(labels, quick=True)
+        return [
+            segmenter.decide(
+                segmenter.score(each.features, vocabulary, contrast), image=each.rgb, refine=True
+            ).label_map
+            for each in pictures
+        ]
+
+    asked = ((every, False), (half, True))
+    expected = [maps(*each) for each in asked]
+    for name, templates in FEWER.items():
+        segmenter.embed = TextEncoder(segmenter.model.embed, quick_templates=templates)
+        cosines = (segmenter.embed(world.names, quick=True) * whole).sum(dim=1)
+        segmenter.embed(world.names[1::2])
+        first = maps(*asked[1])
+        segmenter.embed = TextEncoder(segmenter.model.embed, quick_templates=templates)
+        made = [maps(*asked[0]), first]
+        same = [
+            100 * statistics.mean(float((a == b).mean()) for a, b in zip(*pair, strict=True))
+            for pair in zip(expected, made, strict=True)
+        ]
+        report.add(
+            f"pixels with the label of all templates, quick words in {name}: {world.name}",
+            "",
+            f"{same[0]:.2f} %, {same[1]:.2f} % of half of the labels",
+            f"{len(pictures)} of them; cosine with all templates {cosines.min():.4f} at least",
+        )
 
 
 def test_learned_thresholds(report: Report, world: World) -> None:

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 
@@ -17,15 +15,12 @@ from backend.inference.engine import Engine
 from backend.inference.image_request import Priority
 from clearclip_core import (
     QUICK_TEMPLATES,
-    SCENE_LABELS,
-    SYNONYMS,
     TEMPLATES,
     EmbeddingStore,
     Label,
     LoadedModel,
     Segmenter,
     TextEncoder,
-    Vocabulary,
     load_model,
     render_scene,
 )
@@ -38,15 +33,6 @@ MODEL = "ViT-B-16/random"
 LABELS = 50
 #: Labels of a new vocabulary.
 NEW_LABELS = 150
-
-#: Sets of templates for quick embeddings.
-FEWER = {
-    "the 7 that are used": QUICK_TEMPLATES,
-    "the first 3 of them": QUICK_TEMPLATES[:3],
-    "the first of them": QUICK_TEMPLATES[:1],
-    "7 of 80 at equal steps": TEMPLATES[::12],
-    "16 of 80 at equal steps": TEMPLATES[::5],
-}
 
 
 def one_by_one(model: LoadedModel, words: tuple[str, ...]) -> torch.Tensor:
@@ -129,47 +115,6 @@ def test_the_first_prediction_with_a_new_vocabulary(report: Report) -> None:
         f"{full_cpu_s:.1f} s of processor against {quick_cpu_s:.1f} s ({full_s:.0f} s against "
         f"{quick_s:.0f} s), {MODEL}",
     )
-
-
-def test_quick_words_draw_nearly_the_same(report: Report) -> None:
-    """Compare sets of templates by cosines and by label maps of scenes that nobody trained on.
-
-    Of every second label, with the model's other labels as contrast words in all templates.
-    """
-    segmenter = Segmenter.load("demo", device="cpu")
-    scenes = [render_scene(seed=10_000_100 + number) for number in range(20)]
-    features = [segmenter.encode(scene.image) for scene in scenes]
-    words = [*SCENE_LABELS, *(word for own in SYNONYMS.values() for word in own)]
-    whole = segmenter.embed(words)
-    every, half = (tuple(map(Label, names)) for names in (SCENE_LABELS, SCENE_LABELS[::2]))
-
-    def maps(labels: tuple[Label, ...], contrast: bool) -> list[npt.NDArray[np.int16]]:
-        vocabulary = Vocabulary(labels, quick=True)
-        return [
-            segmenter.decide(
-                segmenter.score(own, vocabulary, contrast), image=scene.image, refine=True
-            ).label_map
-            for scene, own in zip(scenes, features, strict=True)
-        ]
-
-    asked = ((every, False), (half, True))
-    expected = [maps(*each) for each in asked]
-    for name, templates in FEWER.items():
-        segmenter.embed = TextEncoder(segmenter.model.embed, quick_templates=templates)
-        cosines = (segmenter.embed(words, quick=True) * whole).sum(dim=1)
-        segmenter.embed(SCENE_LABELS[1::2])
-        made = [maps(*each) for each in asked]
-        same = [
-            100 * statistics.mean(float((a == b).mean()) for a, b in zip(*pair, strict=True))
-            for pair in zip(expected, made, strict=True)
-        ]
-        report.add(
-            f"pixels that keep their label with quick words, {name}",
-            "",
-            f"{same[0]:.2f} %, of half of the labels {same[1]:.2f} %",
-            f"cosine with all templates {cosines.min():.3f} at least, {cosines.mean():.3f} on "
-            f"average, {len(scenes)} drawn scenes, demo model",
-        )
 
 
 def test_a_thousand_labels(report: Report, tmp_path: Path) -> None:
