@@ -178,7 +178,8 @@ class Settings(BaseSettings):
     )
     compile: bool = Field(
         default=False,
-        description="Compile the model with torch.compile: a slower start, faster pictures.",
+        description="Compile the model with torch.compile, for GPUs: a slower start, faster "
+        "pictures. On a CPU it gains nothing.",
     )
     batch_windows: AutoOrCount = Field(
         default="auto",

@@ -25,7 +25,7 @@ from backend.jobs.job_store import JobStore
 from backend.prediction.failures import FailureStore
 from backend.services import Services
 from backend.settings import Settings
-from tests.backend.conftest import postgres_url  # noqa: F401 -- a fixture
+from tests.backend.conftest import postgres, postgres_url  # noqa: F401 -- fixtures
 from tests.backend.fakes.colour_segmenter import colour_engine
 from tests.bench.conftest import Report
 from tests.bench.timing import seconds
