@@ -179,7 +179,7 @@ class Settings(BaseSettings):
     compile: bool = Field(
         default=False,
         description="Compile the model with torch.compile, for GPUs: a slower start, faster "
-        "pictures. On a CPU it gains nothing.",
+        "pictures. On a CPU the demo model got slower by it.",
     )
     batch_windows: AutoOrCount = Field(
         default="auto",

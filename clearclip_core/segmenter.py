@@ -82,7 +82,8 @@ class Segmenter:
             CUDA as many as fit into half of the free memory, 64 at most, and 8 on other devices.
         store: text embeddings on disk; by default they are kept in memory only.
         compile: compile the encoder with ``torch.compile`` at the first image, which takes up to
-            minutes. It is meant for CUDA; on a CPU it needs a C++ compiler and gains nothing.
+            minutes. It is meant for CUDA; on a CPU it needs a C++ compiler, and the demo model gets
+            slower by it.
 
     Raises:
         ValueError: unknown method, a method that needs sink channels for weights whose are not

@@ -11,21 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from backend.label_studio.requests import Task
-from clearclip_core import usable_cpus
 
-#: Tasks of one project's batches that always run at the same time: while the model has one image,
-#: the next ones are fetched and the last ones drawn. Each task may hold an image in memory.
+#: Tasks of one project's batches that run at the same time: while the model has one image, the
+#: next ones are fetched and the last ones drawn. Each task may hold an image in memory.
 PROJECT_CONCURRENCY: Final = 4
 
-#: Such tasks of all projects; as many more are of those that somebody has opened.
-_RUNNING: Final = 2 * PROJECT_CONCURRENCY
-
-#: Tasks of one project that run at the same time at most, on many CPUs: a fast model would wait for
-#: the images of four. More would wait for Python's interpreter.
-_MOST_CONCURRENCY: Final = 12
-
-#: Bytes of the images of all running tasks up to which more than `PROJECT_CONCURRENCY` run.
-_IMAGE_BYTES: Final = 512 << 20
+#: Threads for the batches of all projects; as many more run tasks that somebody has opened.
+_THREADS: Final = 2 * PROJECT_CONCURRENCY
 
 #: The entry of one task: a prediction, or an empty list, which Label Studio asks for again.
 Entry = dict[str, Any] | list[Any]
@@ -41,14 +33,12 @@ class Outcome:
             not made yet or went to another answer.
         may_pass: whether a later attempt may succeed, since a host was away.
         missing: why its prediction lacks some of its images; empty where it lacks none.
-        image_bytes: memory of its largest image; 0 where none was read.
     """
 
     entry: Entry
     reason: str = ""
     may_pass: bool = False
     missing: str = ""
-    image_bytes: int = field(default=0, compare=False)
 
 
 #: Makes the outcome of a task.
@@ -96,29 +86,17 @@ class QueuedTask:
 class TaskRunner:
     """Runs the tasks of batches, `PROJECT_CONCURRENCY` of each project at the same time.
 
-    On many CPUs a batch has more of them, once the size of its images is known and as far as the
-    images of all running tasks fit into 512 MiB. A task leaves its queue when a thread is free for
-    it.
-
-    Args:
-        cpus: CPUs that this process may use; all of them by default.
+    A task leaves its queue when a thread is free for it.
     """
 
-    def __init__(self, cpus: int | None = None) -> None:
-        # Two more than CPUs: some wait for the model.
-        own = (usable_cpus() if cpus is None else cpus) + 2
-        self._most = min(max(own, PROJECT_CONCURRENCY), _MOST_CONCURRENCY)
+    def __init__(self) -> None:
         self._threads = {
-            opened: ThreadPoolExecutor(threads, thread_name_prefix=name)
-            for opened, name, threads in (
-                (False, "batch", _RUNNING + self._most - PROJECT_CONCURRENCY),
-                (True, "opened", _RUNNING),
-            )
+            opened: ThreadPoolExecutor(_THREADS, thread_name_prefix=name)
+            for opened, name in ((False, "batch"), (True, "opened"))
         }
         self._lock = threading.Lock()
         self._queues: dict[_QueueKey, deque[QueuedTask]] = {}
         self._running: Counter[_QueueKey] = Counter()
-        self._image_bytes: dict[_QueueKey, int] = {}  # the largest image of each running batch
 
     def run(
         self,
@@ -170,16 +148,16 @@ class TaskRunner:
                 self._submit_next(each.opened)
 
     def _submit_next(self, opened: bool) -> None:
-        """Submit waiting tasks to the threads that are free, up to the limits of `_has_room`.
+        """Submit waiting tasks to the threads that are free, up to the limit of a project.
 
         The project with the fewest tasks at work comes first; of equal ones, the one whose last
         turn was longest ago. The caller holds the lock.
         """
-        while True:
+        while sum(n for key, n in self._running.items() if key[1] == opened) < _THREADS:
             waiting = [
                 key
                 for key, queue in self._queues.items()
-                if queue and key[1] == opened and self._has_room(key)
+                if queue and key[1] == opened and self._running[key] < PROJECT_CONCURRENCY
             ]
             if not waiting:
                 return
@@ -191,18 +169,6 @@ class TaskRunner:
             self._running[key] += 1
             self._threads[opened].submit(queued.context.run, self._run_queued, queued)
 
-    def _has_room(self, key: _QueueKey) -> bool:
-        """Return whether one more task of a queue may run; the caller holds the lock."""
-        own = self._running[key]
-        running = {each: n for each, n in self._running.items() if n and each[1] == key[1]}
-        if own < PROJECT_CONCURRENCY:  # whatever others have beyond their share
-            return sum(min(n, PROJECT_CONCURRENCY) for n in running.values()) < _RUNNING
-        more = sum(running.values()) - _RUNNING < self._most - PROJECT_CONCURRENCY
-        if key[1] or not more or own >= self._most or running.keys() - self._image_bytes.keys():
-            return False
-        held = sum(n * self._image_bytes[each] for each, n in running.items())
-        return held + self._image_bytes[key] <= _IMAGE_BYTES
-
     def _run_queued(self, queued: QueuedTask) -> None:
         key = queued.queue_key
         try:
@@ -211,17 +177,10 @@ class TaskRunner:
             # Such an error is no fault of one task: the tasks behind it would fail one by one.
             self._fail([queued, *self._empty_queue(key)], error)
         else:
-            if outcome.image_bytes:
-                with self._lock:
-                    largest = max(outcome.image_bytes, self._image_bytes.get(key, 0))
-                    self._image_bytes[key] = largest
             queued.outcome.set_result(outcome)
         finally:
             with self._lock:
                 self._running[key] -= 1
-                if not self._running[key] and not self._queues.get(key):
-                    self._running.pop(key)
-                    self._image_bytes.pop(key, None)
                 self._submit_next(queued.opened)
 
     def _make_outcome(self, queued: QueuedTask) -> Outcome:
