@@ -21,7 +21,14 @@ from backend.prediction.outbox import PredictionOutbox, result_key
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import FakeStudio
 from tests.backend.fakes.local_server import Answer
-from tests.backend.jobs.served_backend import Backend, keep, picture, version, wait_for
+from tests.backend.jobs.served_backend import (
+    Backend,
+    keep,
+    picture,
+    quick_version,
+    version,
+    wait_for,
+)
 
 
 def test_what_is_late_for_the_answer_is_written_once(
@@ -90,6 +97,31 @@ def test_a_quick_prediction_that_is_late_is_written_as_one(
     versions = [each["model_version"] for each in studio.predictions]
     assert [is_quick(each) for each in versions] == [True]
     assert not is_quick(full["model_version"])
+
+
+def test_a_quick_prediction_that_is_newer_takes_no_full_ones_place(
+    make_backend: Callable[..., Backend], studio: FakeStudio
+) -> None:
+    backend = make_backend()
+    keep(backend, 1)
+    studio.add(1, quick_version(), created=time.time() + 60)
+    backend.worker.start()
+    wait_for(lambda: PredictionOutbox(backend.store.database, "").count_waiting() == {})
+    assert studio.stored(version()) == {1: 1}
+    assert studio.stored(quick_version()) == {1: 1}, "somebody may have begun with it"
+
+
+def test_a_quick_prediction_is_late_beside_a_full_one(
+    make_backend: Callable[..., Backend], studio: FakeStudio
+) -> None:
+    backend = make_backend()
+    keep(backend, 1, 2, 3, quick=True)
+    studio.add(1, version(), created=time.time() - 60)
+    studio.add(2, "of another config", created=time.time() - 60)
+    studio.add(3, quick_version(), created=time.time() + 60)
+    backend.worker.start()
+    wait_for(lambda: PredictionOutbox(backend.store.database, "").count_waiting() == {})
+    assert studio.stored(quick_version()) == {2: 1, 3: 1}
 
 
 def test_a_prediction_that_is_newer_is_left_alone(
