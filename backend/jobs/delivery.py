@@ -8,6 +8,7 @@ from typing import Final
 
 from backend.errors import BadRequest, LabelConfigError, StudioRefused
 from backend.jobs.job_store import JobStore
+from backend.jobs.surplus_predictions import remove_surplus
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
@@ -96,6 +97,7 @@ class PredictionDelivery:
         predictions = {item.task: item.prediction for item in items}
         begun = {item.task: item.begun for item in items}
         wanted = TaskFilter(ids=tuple(predictions), min_predictions=1)
+        before: dict[int, list[StoredPrediction]] = {}
         refused: dict[int, str] = {}
         for task in self._client.tasks(project, wanted):
             task_id = int(task.id or 0)
@@ -107,10 +109,15 @@ class PredictionDelivery:
                 continue
             if self._is_late(version, begun[task_id], stored, config, project):
                 del predictions[task_id]
+            else:
+                before[task_id] = stored
         refused |= self._client.write(project, version, predictions)
         for task_id, reason in refused.items():
             log.warning("Task %d has no prediction: %s", task_id, reason)
             self._failures.add([(task_id, reason)], project=project)
+        if not is_quick(version):
+            for task_id in before.keys() - refused.keys():
+                remove_surplus(self._client, project, before[task_id])
 
     def _is_late(
         self,

@@ -235,8 +235,9 @@ class Predictor:
             return self.outcome(task, quick_spec() or spec)
 
         def substitute() -> tuple[str, Work] | None:
-            quick = quick_spec()
-            return quick and (quick.version, partial(self.outcome, spec=quick))
+            if (quick := quick_spec()) is None:
+                return None
+            return quick.version, partial(self.outcome, spec=quick)
 
         work = partial(self.outcome, spec=spec)
         run = self._task_runner.run_opened
