@@ -208,6 +208,8 @@ class VocabularyQueue:
             if some:
                 self._embed(segmenter, some, request.quick)
             del request.missing[:passed]
+            is_over = not request.missing
+            left_out = missing(segmenter, request.labels) if is_over and not request.quick else []
         except Exception as error:  # noqa: BLE001 -- `_fail` logs it
             if is_out_of_memory(error) and self.prompts_at_once > 1:
                 log.warning("Words are embedded one by one from now on: %s", error)
@@ -217,8 +219,8 @@ class VocabularyQueue:
             else:
                 self._fail(request, some, error)
             return
-        if not request.missing:
-            self._finish(request)
+        if is_over:
+            self._finish(request, bool(left_out))
 
     def fail_all(self, reason: str) -> None:
         """Fail all who wait for words with `ModelUnavailable`."""
@@ -274,9 +276,19 @@ class VocabularyQueue:
         with self._changed:
             return [prompt for prompt in prompts if self._retry_at.get(prompt, now) <= now]
 
-    def _finish(self, request: EmbeddingRequest) -> None:
+    def _finish(self, request: EmbeddingRequest, has_left_out: bool) -> None:
+        """Give those who wait for a vocabulary their turn.
+
+        Args:
+            request: the vocabulary.
+            has_left_out: whether a prompt was left out, before somebody came who waits for it.
+        """
         images, futures = self._remove(request)
-        self._images.requeue(images)
+        self._images.requeue(images)  # they are admitted anew
+        if futures and has_left_out:
+            with self._changed:
+                self._request(request.labels).futures += futures
+            return
         for future in futures:
             future.set_result(None)
 

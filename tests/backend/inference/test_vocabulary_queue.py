@@ -332,6 +332,32 @@ def test_who_waits_for_a_word_that_cannot_be_embedded_gets_its_error_each_time(
     assert scene.engine.embedding_s(many(20)) == 0
 
 
+def test_who_comes_after_a_word_was_left_out_gets_its_error() -> None:
+    """And does not embed it in a thread beside the model's."""
+    scene = Scene(windows_at_once=1)
+    last, go_on = threading.Event(), threading.Event()
+    threads: list[str] = []
+
+    def crash(prompts: Any) -> None:
+        threads.append(threading.current_thread().name)
+        if "word 2" in prompts:
+            last.set()
+            assert go_on.wait(20)
+        if "word 0" in prompts:
+            raise ZeroDivisionError("words")
+
+    scene.segmenter.embed.fault = crash
+    scene.engine.warm_up(many(3))
+    assert last.wait(20)
+    with ThreadPoolExecutor(1) as other:
+        asked = other.submit(scene.engine.embed, many(3))
+        assert eventually(lambda: scene.engine._vocabularies._is_next)
+        go_on.set()
+        with pytest.raises(ZeroDivisionError):
+            asked.result(20)
+    assert set(threads) == {"model"}
+
+
 def test_quick_words_that_crash_fail_who_asked() -> None:
     scene = Scene()
 
