@@ -23,7 +23,7 @@ from backend.inference.image_queue import ImageQueue
 from backend.inference.image_request import EncodedImage, ImageRequest, Priority, needs_cls
 from backend.inference.model_loader import ModelLoader
 from backend.inference.model_status import ModelStatus
-from backend.inference.vocabulary_queue import VocabularyQueue, missing
+from backend.inference.vocabulary_queue import VocabularyQueue
 from backend.settings import Settings
 from backend.telemetry.tracing import stage
 from clearclip_core import (
@@ -272,6 +272,7 @@ class Engine:
 
         Returns:
             Seconds, if nothing else were to do; 0 where all are embedded, or after `timeout_s`.
+            Infinity where one of the words could not be embedded when it was last tried.
 
         Raises:
             ModelUnavailable: loading has failed, or the engine has stopped.
@@ -280,7 +281,7 @@ class Engine:
             segmenter = self._loader.wait(timeout_s)
         except TimeoutError:
             return 0.0
-        return len(missing(segmenter, labels)) * self._vocabularies.seconds_per_prompt
+        return self._vocabularies.embedding_s(segmenter, labels)
 
     def embed(self, labels: tuple[Label, ...]) -> torch.Tensor:
         """Return the text embeddings of all prompts of labels, for an annotator who waits.

@@ -8,11 +8,14 @@ in all templates are made behind it, between the images of others.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+
+from cachetools import LRUCache
 
 from backend.errors import ModelUnavailable
 from backend.inference.image_queue import ImageQueue
@@ -25,11 +28,18 @@ log = logging.getLogger(__name__)
 #: Quick embeddings that are made in the time of one in all templates.
 _QUICK_AT_ONCE = len(TEMPLATES) // len(QUICK_TEMPLATES)
 
-#: Time of one prompt in all templates until the first is measured, in seconds: a ViT-B's on a CPU.
-_FIRST_GUESS_S = 0.5
+#: Time of one prompt in all templates on a CPU until the first is measured, in seconds: a ViT-B's.
+#: On other devices, new words are waited for until then.
+_CPU_GUESS_S = 0.5
 
-#: Share of each later measurement in the estimate of that time.
-_NEWEST_SHARE = 0.5
+#: What a prompt leaves of the measurements before it in the estimate of that time.
+_REMEMBERED_SHARE = 0.8
+
+#: How long a prompt that could not be embedded is left out, in seconds, where nobody waits for it.
+_RETRY_AFTER_S = 600.0
+
+#: Most such prompts that are remembered.
+_MOST_FAILED = 1024
 
 
 @dataclass(eq=False)
@@ -41,6 +51,7 @@ class EmbeddingRequest:
         quick: whether it is embedded in a few templates, where it is not yet in all.
         is_in_use: whether annotators are answered with quick embeddings until it is done.
         missing: prompts that are not embedded yet; None until they are known.
+        one_by_one: whether prompts are embedded one at a time, since some together have failed.
         images: image requests that wait for it.
         futures: resolved once it is embedded, for annotators who wait.
         turn: when it was served last; the lowest number is served next.
@@ -50,6 +61,7 @@ class EmbeddingRequest:
     quick: bool = False
     is_in_use: bool = False
     missing: list[str] | None = None
+    one_by_one: bool = False
     images: list[ImageRequest] = field(default_factory=list)
     futures: list[Future[None]] = field(default_factory=list)
     turn: int = 0
@@ -80,7 +92,8 @@ class VocabularyQueue:
 
     Attributes:
         prompts_at_once: most prompts that are embedded in all templates in one turn.
-        seconds_per_prompt: estimate of the time of one prompt in all templates.
+        seconds_per_prompt: estimate of the time of one prompt in all templates; None until one is
+            measured.
         words_known: images whose words were embedded before they came.
         words_new: images that had to wait for their words.
     """
@@ -95,8 +108,8 @@ class VocabularyQueue:
         self._is_next = False
         self._turns = 0
         self.prompts_at_once = 1
-        self.seconds_per_prompt = _FIRST_GUESS_S
-        self._is_measured = False
+        self.seconds_per_prompt: float | None = None
+        self._retry_at: LRUCache[str, float] = LRUCache(_MOST_FAILED)  # of failed prompts
         self.words_known = self.words_new = 0
 
     def __len__(self) -> int:
@@ -127,6 +140,20 @@ class VocabularyQueue:
             self._changed.notify_all()
         return future
 
+    def embedding_s(self, segmenter: Segmenter, labels: Iterable[Label]) -> float:
+        """Estimate how long it takes to embed labels in all templates, in seconds.
+
+        Infinity where one of their prompts could not be embedded when it was last tried.
+        """
+        prompts = missing(segmenter, labels)
+        with self._changed:
+            if any(prompt in self._retry_at for prompt in prompts):
+                return math.inf
+            per_prompt = self.seconds_per_prompt
+        if per_prompt is None:
+            per_prompt = _CPU_GUESS_S if segmenter.encoder.device.type == "cpu" else 0.0
+        return len(prompts) * per_prompt
+
     def next(self) -> EmbeddingRequest | None:
         """Return the vocabulary whose turn it is; None where it is the images' turn.
 
@@ -150,7 +177,7 @@ class VocabularyQueue:
             known = (request.labels, request.quick) not in self._requests and not (
                 missing(segmenter, request.labels, request.quick)
             )
-            if request.quick and missing(segmenter, request.labels):
+            if request.quick and self._untried(missing(segmenter, request.labels)):
                 self.add(request.labels, is_in_use=True)
         except Exception as error:  # noqa: BLE001 -- one image's words
             self._images.fail(request, error)
@@ -166,21 +193,34 @@ class VocabularyQueue:
         return known
 
     def embed_some(self, segmenter: Segmenter, request: EmbeddingRequest) -> None:
-        """Embed the next few prompts of a vocabulary; after the last, requeue its images."""
+        """Embed the next few prompts of a vocabulary; after the last, requeue its images.
+
+        Where a prompt cannot be embedded, all who wait for the vocabulary get its error. Where
+        nobody waits, it is left out, and the other prompts are embedded.
+        """
         self._turns += 1
         request.turn = self._turns
+        some: list[str] = []
         try:
-            is_complete = self._embed(segmenter, request)
-        except Exception as error:
+            if request.missing is None:
+                request.missing = missing(segmenter, request.labels, request.quick)
+            some, passed = self._next_prompts(segmenter, request)
+            if some:
+                self._embed(segmenter, some, request.quick)
+            del request.missing[:passed]
+            is_over = not request.missing
+            left_out = missing(segmenter, request.labels) if is_over and not request.quick else []
+        except Exception as error:  # noqa: BLE001 -- `_fail` logs it
             if is_out_of_memory(error) and self.prompts_at_once > 1:
                 log.warning("Words are embedded one by one from now on: %s", error)
                 self.prompts_at_once = 1
-                return
-            log.exception("Words cannot be embedded")
-            self._fail(request, error)
+            elif len(some) > 1:
+                request.one_by_one = True  # to find the one that fails
+            else:
+                self._fail(request, some, error)
             return
-        if is_complete:
-            self._finish(request)
+        if is_over:
+            self._finish(request, bool(left_out))
 
     def fail_all(self, reason: str) -> None:
         """Fail all who wait for words with `ModelUnavailable`."""
@@ -195,38 +235,87 @@ class VocabularyQueue:
     def _request(self, labels: tuple[Label, ...], quick: bool = False) -> EmbeddingRequest:
         return self._requests.setdefault((labels, quick), EmbeddingRequest(labels, quick))
 
-    def _embed(self, segmenter: Segmenter, request: EmbeddingRequest) -> bool:
-        """Embed the next few prompts; return whether they were the last."""
-        if request.missing is None:
-            request.missing = missing(segmenter, request.labels, request.quick)
-        at_once = self.prompts_at_once * (_QUICK_AT_ONCE if request.quick else 1)
-        some = request.missing[:at_once]
-        new = segmenter.embed.missing(some, request.quick)  # another process may have been quicker
-        if new:
-            began = time.perf_counter()
-            segmenter.embed(new, request.quick)
-            if not request.quick:
-                self._measure((time.perf_counter() - began) / len(new))
-        del request.missing[: len(some)]
-        return not request.missing
+    def _next_prompts(
+        self, segmenter: Segmenter, request: EmbeddingRequest
+    ) -> tuple[list[str], int]:
+        """Return the prompts of a turn, and how many of those that are missing are over with it.
 
-    def _measure(self, seconds_per_prompt: float) -> None:
-        share = _NEWEST_SHARE if self._is_measured else 1.0
-        self.seconds_per_prompt += share * (seconds_per_prompt - self.seconds_per_prompt)
-        self._is_measured = True
+        Prompts that were embedded since, for another vocabulary or by another process, take no
+        turn.
+        """
+        prompts = request.missing or []
+        at_once = 1 if request.one_by_one else self.prompts_at_once
+        at_once *= _QUICK_AT_ONCE if request.quick and not request.one_by_one else 1
+        some: list[str] = []
+        passed = 0
+        while len(some) < at_once and passed < len(prompts):
+            ahead = prompts[passed : passed + at_once - len(some)]
+            passed += len(ahead)
+            new = segmenter.embed.missing(ahead, request.quick)
+            some += new if request.images or request.futures else self._untried(new)
+        return some, passed
 
-    def _finish(self, request: EmbeddingRequest) -> None:
+    def _embed(self, segmenter: Segmenter, prompts: list[str], quick: bool) -> None:
+        began = time.perf_counter()
+        segmenter.embed(prompts, quick)
+        if quick:
+            return
+        self._measure((time.perf_counter() - began) / len(prompts), len(prompts))
+        with self._changed:
+            for prompt in prompts:
+                self._retry_at.pop(prompt, None)
+
+    def _measure(self, seconds_per_prompt: float, prompts: int) -> None:
+        before = self.seconds_per_prompt
+        share = 1.0 if before is None else 1.0 - _REMEMBERED_SHARE**prompts
+        self.seconds_per_prompt = (before or 0.0) * (1.0 - share) + share * seconds_per_prompt
+
+    def _untried(self, prompts: Iterable[str]) -> list[str]:
+        """Return prompts without those that have failed and are not to be tried again yet."""
+        now = time.monotonic()
+        with self._changed:
+            return [prompt for prompt in prompts if self._retry_at.get(prompt, now) <= now]
+
+    def _finish(self, request: EmbeddingRequest, has_left_out: bool) -> None:
+        """Give those who wait for a vocabulary their turn.
+
+        Args:
+            request: the vocabulary.
+            has_left_out: whether a prompt was left out, before somebody came who waits for it.
+        """
         images, futures = self._remove(request)
-        self._images.requeue(images)
+        self._images.requeue(images)  # they are admitted anew
+        if futures and has_left_out:
+            with self._changed:
+                self._request(request.labels).futures += futures
+            return
         for future in futures:
             future.set_result(None)
 
-    def _fail(self, request: EmbeddingRequest, error: Exception) -> None:
+    def _fail(self, request: EmbeddingRequest, prompts: list[str], error: Exception) -> None:
+        """Fail all who wait for a vocabulary; embed its other prompts, where that is of use.
+
+        Args:
+            request: the vocabulary.
+            prompts: the one that failed; none where it is not known which.
+            error: why.
+        """
+        with self._changed:
+            is_known = bool(prompts) and all(prompt in self._retry_at for prompt in prompts)
+            if not request.quick:
+                retry_at = time.monotonic() + _RETRY_AFTER_S
+                self._retry_at.update(dict.fromkeys(prompts, retry_at))
+        log.error("Words cannot be embedded: %s", error, exc_info=None if is_known else error)
         images, futures = self._remove(request)
         for image in images:
             self._images.fail(image, error)
         for future in futures:
             future.set_exception(error)
+        request.missing = [each for each in request.missing or () if each not in prompts]
+        is_awaited = request.is_in_use or not (images or futures)
+        if request.missing and prompts and is_awaited and not request.quick:
+            with self._changed:  # unless somebody has asked for the same meanwhile
+                self._requests.setdefault((request.labels, False), request)
 
     def _remove(self, request: EmbeddingRequest) -> tuple[list[ImageRequest], list[Future[None]]]:
         with self._changed:

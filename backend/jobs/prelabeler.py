@@ -27,6 +27,7 @@ from backend.jobs.database_outages import DatabaseOutages
 from backend.jobs.job import Job, Only
 from backend.jobs.job_report import JobPlan, JobReport
 from backend.jobs.job_store import JobStore
+from backend.jobs.surplus_predictions import remove_surplus
 from backend.label_studio.client import PAGE, LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
@@ -295,25 +296,29 @@ class Prelabeler:
         return predict_and_write(self._client, job.project, spec.version, tasks, predict, halt)
 
     def _remove_duplicates(self, job: Job, halt: threading.Event) -> None:
-        """Delete all but one prediction of the version where a task has several."""
+        """Delete all but one prediction of the version where a task has several.
+
+        Surplus quick ones go as well, see `remove_surplus`.
+        """
         ids = self._task_ids(job)
         for tasks in self._client.possible_duplicates(job.project, job.version, ids):
             for task in tasks:
                 if halt.is_set():
                     return
-                self._remove_duplicates_of(task, job.version)
+                self._remove_duplicates_of(task, job)
             if halt.is_set():
                 return
 
-    def _remove_duplicates_of(self, task: int, version: str) -> None:
+    def _remove_duplicates_of(self, task: int, job: Job) -> None:
         try:
             stored = self._client.stored(task)
         except BadRequest as error:
             log.warning("Task %d may have a prediction twice: %s", task, error)
             return
-        for double in [each for each in stored if each.version == version][1:]:
+        for double in [each for each in stored if each.version == job.version][1:]:
             log.info("Task %d had a second prediction, which is removed", task)
             self._client.delete(double.id)
+        remove_surplus(self._client, job.project, stored)
 
     def _spec(self, job: Job) -> PredictionSpec:
         """Return what to predict, by the version that the job has started with where it can."""

@@ -32,7 +32,7 @@ from backend.prediction.prediction_spec import PredictionSpec, TaskImage
 from backend.prediction.prewarmer import Prewarmer
 from backend.prediction.prompt_parser import Phrases, PromptRequest, parse_prompt
 from backend.prediction.task_images import TaskImageReader
-from backend.prediction.task_runner import Entry, Outcome, TaskRunner
+from backend.prediction.task_runner import Entry, Outcome, TaskRunner, Work
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker, TrackedTask
 from clearclip_core import Label
@@ -103,15 +103,25 @@ class Predictor:
         prompt = self._prompt(request, config)
         if request.context is not None and prompt is None:
             return [{"result": []} for _ in request.tasks]
-        urgency, began = priority(request), time.monotonic()
-        quick = urgency is not Priority.BATCH and self._is_quick(config, prompt, request.waited_s)
         learned = self.versions.active_model(config, request.project_id)
-        spec = self.spec(config, urgency, request.project_id, learned, prompt, quick)
-        waited_s = request.waited_s + time.monotonic() - began
+        project, urgency, began = request.project_id, priority(request), time.monotonic()
         if urgency is Priority.BATCH:
-            outcomes = self.outcomes(request.tasks, spec, waited_s, request.is_gone)
+            spec = self.spec(config, urgency, project, learned, prompt)
+            outcomes = self.outcomes(request.tasks, spec, request.waited_s, request.is_gone)
             return [outcome.entry for outcome in outcomes]
-        return [self._outcome_now(task, spec, waited_s).entry for task in request.tasks]
+        spec = self.spec(config, urgency, project, learned, prompt)
+
+        def quick_spec() -> PredictionSpec | None:
+            if not self._is_quick(config, prompt, request.waited_s + time.monotonic() - began):
+                return None
+            return self.spec(config, urgency, project, learned, prompt, quick=True)
+
+        return [
+            self._outcome_now(
+                task, spec, request.waited_s + time.monotonic() - began, quick_spec
+            ).entry
+            for task in request.tasks
+        ]
 
     def warm_up(self, config: LabelConfig) -> None:
         """Have the words of a label config embedded before its first image; never wait."""
@@ -206,13 +216,32 @@ class Predictor:
             return None
         return parse_prompt(context, config)
 
-    def _outcome_now(self, task: Task, spec: PredictionSpec, waited_s: float) -> Outcome:
-        """Return the outcome of a task that an annotator has open."""
-        if spec.prompt is None:
-            work = partial(self.outcome, spec=spec)
-            runner = self._task_runner
-            return runner.run_opened(task, spec.version, spec.project, work, waited_s)
-        return self.outcome(task, spec)
+    def _outcome_now(
+        self,
+        task: Task,
+        spec: PredictionSpec,
+        waited_s: float,
+        quick_spec: Callable[[], PredictionSpec | None],
+    ) -> Outcome:
+        """Return the outcome of a task that an annotator has open.
+
+        Args:
+            task: the task.
+            spec: how it is predicted in full.
+            waited_s: how long its request has waited before, in seconds.
+            quick_spec: is asked when its work is to start; None where all is embedded soon.
+        """
+        if spec.prompt is not None:
+            return self.outcome(task, quick_spec() or spec)
+
+        def substitute() -> tuple[str, Work] | None:
+            if (quick := quick_spec()) is None:
+                return None
+            return quick.version, partial(self.outcome, spec=quick)
+
+        work = partial(self.outcome, spec=spec)
+        run = self._task_runner.run_opened
+        return run(task, spec.version, spec.project, work, waited_s, substitute)
 
     def _predict_task(self, task: Task, spec: PredictionSpec, work: TrackedTask) -> Outcome:
         """Return the prediction of a task's images, or the answer to a prompt.
@@ -225,10 +254,12 @@ class Predictor:
         """
         images: list[ImagePrediction] = []
         errors: list[TaskError] = []
+        largest = 0
         for image in self._images.read(task, spec):
             if isinstance(image, TaskError):
                 errors.append(image)
             else:
+                largest = max(largest, image.rgb.nbytes)
                 images.append(self._predict_image(image, spec))
         if errors and not images:
             raise next((each for each in errors if isinstance(each, ImageRefused)), errors[0])
@@ -237,10 +268,10 @@ class Predictor:
         work.drawn(len(regions), len(images))
         entry = {"model_version": spec.version, "score": mean_score(images), "result": result}
         if not errors:
-            return Outcome(entry)
+            return Outcome(entry, image_bytes=largest)
         missing = _missing(errors, len(images))
         work.incomplete(missing)
-        return Outcome(entry, missing=str(missing))
+        return Outcome(entry, missing=str(missing), image_bytes=largest)
 
     def _predict_image(self, image: TaskImage, spec: PredictionSpec) -> ImagePrediction:
         """Predict all labels of an image, or answer a prompt on it."""

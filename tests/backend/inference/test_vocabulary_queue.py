@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from threading import Condition
 from typing import Any
 
 import pytest
 import torch
 
 from backend.errors import ModelUnavailable
+from backend.inference import vocabulary_queue
 from backend.inference.engine import Engine
+from backend.inference.image_queue import ImageQueue
+from backend.inference.vocabulary_queue import VocabularyQueue
 from clearclip_core import Label
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, colour_engine
 from tests.backend.inference.scene import (
@@ -267,7 +272,10 @@ def test_all_templates_are_made_while_a_batch_goes_on() -> None:
     ]
 
 
-def test_a_failure_behind_a_quick_answer_costs_no_answer_and_is_tried_again() -> None:
+def test_a_failure_behind_a_quick_answer_costs_no_answer_and_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(vocabulary_queue, "_RETRY_AFTER_S", 0.0)
     scene = Scene(windows_at_once=1)
 
     def crash(prompts: Any) -> None:
@@ -282,6 +290,72 @@ def test_a_failure_behind_a_quick_answer_costs_no_answer_and_is_tried_again() ->
     scene.score(3, CLICK, labels=NEW, quick=True)
     assert done(scene)
     assert scene.segmenter.embed.missing(["crimson"]) == []
+
+
+@pytest.mark.parametrize("windows_at_once", [1, 64])
+def test_a_word_that_cannot_be_embedded_leaves_the_others_their_templates(
+    windows_at_once: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = Scene(windows_at_once=windows_at_once)
+    labels = many(20)
+
+    def crash(prompts: Any) -> None:
+        if "word 3" in prompts:
+            raise ZeroDivisionError("words")
+
+    scene.segmenter.embed.fault = crash
+    for width in (1, 2, 3):
+        assert scene.score(width, CLICK, labels=labels, quick=True).vocabulary.quick
+        assert done(scene)
+        assert scene.segmenter.embed.missing([each.name for each in labels]) == ["word 3"]
+        assert scene.engine.embedding_s(labels) == math.inf, "or an annotator would get its error"
+    assert scene.segmenter.embedded.count(("word 3",)) == 1, "until the pause is over"
+    assert caplog.text.count("Words cannot be embedded") == 1
+
+
+def test_who_waits_for_a_word_that_cannot_be_embedded_gets_its_error_each_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scene = Scene(windows_at_once=64)
+
+    def crash(prompts: Any) -> None:
+        if "word 3" in prompts:
+            raise ZeroDivisionError("words")
+
+    scene.segmenter.embed.fault = crash
+    for width in (1, 2):
+        with pytest.raises(ZeroDivisionError):
+            scene.score(width, BATCH, labels=many(20))
+    assert caplog.text.count("Traceback") == 1
+    scene.segmenter.embed.fault = lambda _: None
+    assert not scene.score(3, BATCH, labels=many(20)).vocabulary.quick
+    assert scene.engine.embedding_s(many(20)) == 0
+
+
+def test_who_comes_after_a_word_was_left_out_gets_its_error() -> None:
+    """And does not embed it in a thread beside the model's."""
+    scene = Scene(windows_at_once=1)
+    last, go_on = threading.Event(), threading.Event()
+    threads: list[str] = []
+
+    def crash(prompts: Any) -> None:
+        threads.append(threading.current_thread().name)
+        if "word 2" in prompts:
+            last.set()
+            assert go_on.wait(20)
+        if "word 0" in prompts:
+            raise ZeroDivisionError("words")
+
+    scene.segmenter.embed.fault = crash
+    scene.engine.warm_up(many(3))
+    assert last.wait(20)
+    with ThreadPoolExecutor(1) as other:
+        asked = other.submit(scene.engine.embed, many(3))
+        assert eventually(lambda: scene.engine._vocabularies._is_next)
+        go_on.set()
+        with pytest.raises(ZeroDivisionError):
+            asked.result(20)
+    assert set(threads) == {"model"}
 
 
 def test_quick_words_that_crash_fail_who_asked() -> None:
@@ -321,7 +395,7 @@ def test_words_that_another_process_embeds_meanwhile_are_left_to_it() -> None:
     labels = many(20)
 
     def other_process(prompts: Any) -> None:
-        time.sleep(0.1)
+        time.sleep(0.05)
         scene.segmenter.embed.known.update(label.name for label in labels)
 
     scene.segmenter.embed.fault = other_process
@@ -329,11 +403,50 @@ def test_words_that_another_process_embeds_meanwhile_are_left_to_it() -> None:
     assert done(scene)
     assert scene.segmenter.embedded == [("word 0",)]
     assert scene.engine.embedding_s(labels) == 0
-    assert scene.engine.embedding_s(NEW) >= 0.1  # measured once, and not nineteen times as nothing
+    other = scene.engine.embedding_s([Label(f"other {number}") for number in range(20)])
+    assert other >= 20 * 0.05  # measured once, and not nineteen times as nothing
+
+
+def test_words_of_other_vocabularies_take_no_turn_twice() -> None:
+    scene = Scene(windows_at_once=1)
+    labels = many(6)
+    scene.hold()
+    scene.ask(1, CLICK, labels=labels, quick=True)
+    scene.ask(2, CLICK, labels=(*labels, *NEW), quick=True)
+    for width in range(3, 20):
+        scene.ask(width, BATCH, project=2)
+    scene.release()
+    served = scene.served()
+    last = max(served.index((name,)) for name in (*(each.name for each in labels), "crimson"))
+    assert [what for what in served if what == ("word 0",)] == [("word 0",)]
+    rest = served[served.index(("word 0",)) : last]
+    assert sum(isinstance(each, int) for (each, *_) in rest) <= 6, "pictures between seven words"
+
+
+def test_the_first_measured_time_takes_the_guesss_place() -> None:
+    scene = Scene(windows_at_once=64)
+    assert scene.engine.embedding_s(NEW) == 0.5
+    scene.engine.embed((Label("word"),))
+    assert scene.engine.embedding_s(NEW) < 0.1
+
+
+def test_a_time_is_weighed_by_its_words() -> None:
+    few, many_ = (VocabularyQueue(ImageQueue(9, c), c) for c in (Condition(), Condition()))
+    for queue, prompts in ((few, 1), (many_, 16)):
+        queue._measure(1.0, 1)
+        queue._measure(0.1, prompts)
+    assert few.seconds_per_prompt == pytest.approx(0.82)
+    assert many_.seconds_per_prompt == pytest.approx(0.1, abs=0.03)
+
+
+def test_no_time_is_guessed_for_another_device() -> None:
+    scene = Scene()
+    scene.segmenter.encoder.device = torch.device("cuda")
+    assert scene.engine.embedding_s(many(100)) == 0
 
 
 def test_the_time_of_an_embedding_is_estimated_from_those_before() -> None:
-    scene = Scene()
+    scene = Scene(windows_at_once=64)
     assert scene.engine.embedding_s(RED) == 0
     assert scene.engine.embedding_s(many(8)) == pytest.approx(2 * scene.engine.embedding_s(many(4)))
     guess = scene.engine.embedding_s(NEW)

@@ -21,7 +21,14 @@ from backend.prediction.outbox import PredictionOutbox, result_key
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import FakeStudio
 from tests.backend.fakes.local_server import Answer
-from tests.backend.jobs.served_backend import Backend, keep, picture, version, wait_for
+from tests.backend.jobs.served_backend import (
+    Backend,
+    keep,
+    picture,
+    quick_version,
+    version,
+    wait_for,
+)
 
 
 def test_what_is_late_for_the_answer_is_written_once(
@@ -90,6 +97,63 @@ def test_a_quick_prediction_that_is_late_is_written_as_one(
     versions = [each["model_version"] for each in studio.predictions]
     assert [is_quick(each) for each in versions] == [True]
     assert not is_quick(full["model_version"])
+
+
+def test_a_quick_prediction_that_is_newer_takes_no_full_ones_place(
+    make_backend: Callable[..., Backend], studio: FakeStudio
+) -> None:
+    backend = make_backend()
+    keep(backend, 1)
+    studio.add(1, quick_version(), created=time.time() + 60)
+    backend.worker.start()
+    wait_for(lambda: PredictionOutbox(backend.store.database, "").count_waiting() == {})
+    assert studio.stored(version()) == {1: 1}
+    assert studio.stored(quick_version()) == {1: 1}, "somebody may have begun with it"
+
+
+def test_a_task_that_was_opened_often_keeps_one_quick_prediction_beside_the_full_one(
+    make_backend: Callable[..., Backend], studio: FakeStudio
+) -> None:
+    backend = make_backend()
+    keep(backend, 1, 2, 3, 4)
+    for task in (1, 2, 3, 4, 5):
+        for _ in range(3):
+            newest = studio.add(task, quick_version(), created=time.time())
+            if task == 1:
+                of_first = newest
+    studio.annotated, studio.drafted, studio.refused = {2}, {3}, {4}
+    backend.worker.start()
+    wait_for(lambda: PredictionOutbox(backend.store.database, "").count_waiting() == {})
+    assert studio.stored(version()) == {1: 1, 2: 1, 3: 1}
+    assert studio.stored(quick_version()) == {1: 1, 2: 3, 3: 3, 4: 3, 5: 3}
+    assert of_first in {each["id"] for each in studio.predictions}
+
+
+def test_a_token_that_may_not_delete_quick_predictions_writes_full_ones(
+    make_backend: Callable[..., Backend], studio: FakeStudio, caplog: pytest.LogCaptureFixture
+) -> None:
+    studio.fault = lambda asked: Answer(403) if asked.method == "DELETE" else None
+    backend = make_backend()
+    keep(backend, 1)
+    for _ in range(2):
+        studio.add(1, quick_version())
+    backend.worker.start()
+    wait_for(lambda: PredictionOutbox(backend.store.database, "").count_waiting() == {})
+    assert studio.stored() == {1: 3}
+    assert "Task 1 keeps its quick predictions" in caplog.text
+
+
+def test_a_quick_prediction_is_late_beside_a_full_one(
+    make_backend: Callable[..., Backend], studio: FakeStudio
+) -> None:
+    backend = make_backend()
+    keep(backend, 1, 2, 3, quick=True)
+    studio.add(1, version(), created=time.time() - 60)
+    studio.add(2, "of another config", created=time.time() - 60)
+    studio.add(3, quick_version(), created=time.time() + 60)
+    backend.worker.start()
+    wait_for(lambda: PredictionOutbox(backend.store.database, "").count_waiting() == {})
+    assert studio.stored(quick_version()) == {2: 1, 3: 1}
 
 
 def test_a_prediction_that_is_newer_is_left_alone(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from backend.database.database import Database
 from backend.inference.engine import Engine
 from backend.inference.image_request import Priority
 from backend.label_studio.label_config_parser import parse_label_config
@@ -24,6 +26,9 @@ from backend.label_studio.requests import (
     Task,
     Words,
 )
+from backend.prediction.deadline import DeadlineRunner
+from backend.prediction.failures import FailureStore
+from backend.prediction.outbox import PredictionOutbox, result_key
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
 from clearclip_core import (
@@ -186,6 +191,99 @@ def test_a_model_that_loads_past_the_deadline_is_waited_for_no_longer() -> None:
     asked.join(20)
     engine.stop()
     assert not is_quick(entries[0]["model_version"])  # it was too late to choose another
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Iterator[PredictionOutbox]:
+    database = Database(f"sqlite:///{tmp_path}/outbox.db")
+    yield PredictionOutbox(database, "me")
+    database.close()
+
+
+def keep_full(outbox: PredictionOutbox, version: str) -> None:
+    """Let the outbox have the full prediction of the picture ``flag``."""
+    (task,) = request(CONFIG, "flag").tasks
+    key = result_key(task, version)
+    outbox.claim({key: task}, 1, version)
+    outbox.add(key, {"model_version": version, "score": 0.5, "result": []}, time.time() + 60)
+
+
+def runner(outbox: PredictionOutbox, database: Database) -> DeadlineRunner:
+    return DeadlineRunner(FailureStore(database), outbox, 20.0)
+
+
+@pytest.mark.parametrize("state", ["loading", "failed"])
+def test_a_full_prediction_that_is_ready_needs_no_model(
+    outbox: PredictionOutbox, tmp_path: Path, state: str
+) -> None:
+    may_load = threading.Event()
+
+    def load() -> Any:
+        if state == "loading":
+            assert may_load.wait(20)
+        raise OSError("no weights")
+
+    database = Database(f"sqlite:///{tmp_path}/outbox.db")
+    with Engine(load, lambda: "colours-1") as engine, ThreadPoolExecutor(1) as pool:
+        assert eventually(lambda: engine.status.state == state)
+        predictor = Predictor(engine, read_image, Settings(), task_runner=runner(outbox, database))
+        version = predictor.versions.current(parse_label_config(CONFIG), 1)
+        keep_full(outbox, version)
+        asked = pool.submit(predictor.predict, request(CONFIG, "flag"))
+        try:
+            (entry,) = asked.result(5)
+        finally:
+            may_load.set()
+    database.close()
+    assert isinstance(entry, dict)
+    assert entry["model_version"] == version
+
+
+def test_a_full_prediction_of_another_backend_comes_before_a_quick_one(
+    world: World, outbox: PredictionOutbox, tmp_path: Path
+) -> None:
+    database = Database(f"sqlite:///{tmp_path}/outbox.db")
+    world.predictor = Predictor(
+        world.engine, read_image, Settings(), task_runner=runner(outbox, database)
+    )
+    (quick,) = world.predict("flag")
+    assert is_quick(quick["model_version"])
+    keep_full(outbox, world.version())
+    (full,) = world.predict("flag")
+    assert full["model_version"] == world.version()
+    database.close()
+
+
+def test_an_opened_task_of_a_batch_is_joined_once_its_words_are_embedded(
+    world: World, outbox: PredictionOutbox, tmp_path: Path
+) -> None:
+    database = Database(f"sqlite:///{tmp_path}/outbox.db")
+    world.segmenter.embed.known.update([*NAMES, "grey"])
+    world.predictor = Predictor(
+        world.engine, read_image, Settings(), task_runner=runner(outbox, database)
+    )
+    world.segmenter.gate.clear()
+    with ThreadPoolExecutor(2) as pool:
+        batch = pool.submit(world.predict, "flag", "red")
+        assert world.segmenter.started.acquire(timeout=20)
+        opened = pool.submit(world.predict, "flag")
+        world.segmenter.gate.set()
+        (entry,) = opened.result(20)
+        batch.result(20)
+    database.close()
+    assert entry["model_version"] == world.version()
+    assert sum(map(len, world.segmenter.encoded)) == 2
+
+
+def test_a_request_without_tasks_does_not_wait_for_the_model() -> None:
+    engine = Engine(lambda: pytest.fail("it is not started"), lambda: "colours-1")
+    predictor = Predictor(engine, read_image, Settings())
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(predictor.predict, request(CONFIG))
+        try:
+            assert asked.result(5) == []
+        finally:
+            engine.stop()
 
 
 def test_no_task_is_predicted_quickly_unless_somebody_waits(world: World) -> None:
