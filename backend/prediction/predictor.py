@@ -254,12 +254,10 @@ class Predictor:
         """
         images: list[ImagePrediction] = []
         errors: list[TaskError] = []
-        largest = 0
         for image in self._images.read(task, spec):
             if isinstance(image, TaskError):
                 errors.append(image)
             else:
-                largest = max(largest, image.rgb.nbytes)
                 images.append(self._predict_image(image, spec))
         if errors and not images:
             raise next((each for each in errors if isinstance(each, ImageRefused)), errors[0])
@@ -268,10 +266,10 @@ class Predictor:
         work.drawn(len(regions), len(images))
         entry = {"model_version": spec.version, "score": mean_score(images), "result": result}
         if not errors:
-            return Outcome(entry, image_bytes=largest)
+            return Outcome(entry)
         missing = _missing(errors, len(images))
         work.incomplete(missing)
-        return Outcome(entry, missing=str(missing), image_bytes=largest)
+        return Outcome(entry, missing=str(missing))
 
     def _predict_image(self, image: TaskImage, spec: PredictionSpec) -> ImagePrediction:
         """Predict all labels of an image, or answer a prompt on it."""
