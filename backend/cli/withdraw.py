@@ -26,8 +26,9 @@ def withdraw(settings: Settings, job: int, dry_run: bool, as_json: bool) -> None
     """Delete the predictions of a job in Label Studio that nobody has worked with.
 
     Tasks that have an annotation or a draft keep theirs, and are listed. A run that was interrupted
-    continues when the same command is given again. The exit status is 0 when it is over, 1 when it
-    could not go on, and 130 after Ctrl-C or where it was paused.
+    continues when the same command is given again. With --dry-run, Label Studio is asked for the
+    predictions of each task, too, which takes its time. The exit status is 0 when it is over, 1
+    when it could not go on, and 130 after Ctrl-C or where it was paused.
     """
     check_token(settings, "predictions are deleted")
     from backend.services import Services  # and torch with it, which the help does without
@@ -45,7 +46,8 @@ def withdraw(settings: Settings, job: int, dry_run: bool, as_json: bool) -> None
 
             plan = withdrawer.plan(job, watch)
         counts = {"job": job, "version": plan.version, "to_delete": plan.to_delete}
-        click.echo(json.dumps({**counts, "kept": [*plan.kept]}) if as_json else plan)
+        ids = {"kept": [*plan.kept], "unlisted": [*plan.unlisted]}
+        click.echo(json.dumps({**counts, "tasks": plan.tasks, **ids}) if as_json else plan)
         return
     with resumable():
         started = store.start_withdrawal(job)

@@ -206,8 +206,9 @@ def key_batches(keys: Iterable[Key]) -> Iterator[list[Key]]:
 def unindexed(column: ColumnElement[Any]) -> ColumnElement[Any]:
     """Return a column of whole numbers as an expression that no index serves.
 
-    SQLite keeps no statistics here. Of two indexes it may take that of a condition which nearly all
-    rows meet, such as the one on their project, in place of one which few rows meet.
+    SQLite keeps no statistics here. Of a list of keys it expects more rows than of a condition on
+    the project, which nearly all rows may meet, and takes the index of that. Where one value is
+    asked for in place of a list, an index on both columns serves, and this is not needed.
 
     Args:
         column: the column of the condition that is not to choose the index.

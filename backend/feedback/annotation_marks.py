@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, select, update
 
 from backend.database.database import Database, key_batches, unindexed
 from backend.feedback.annotation_table import ANNOTATIONS, write_annotations
@@ -49,11 +49,11 @@ class AnnotationMarks:
 
     def mark_tasks(self, project: int, tasks: Iterable[int]) -> None:
         """Mark the annotations of tasks that have changed or are gone."""
+        ours = unindexed(_ROW.project) == project  # a task's annotations are few
         # one that is read for the first time now may belong to one of the tasks
-        read_first = and_(_ROW.task == 0, _ROW.leased_until > 0)
+        read_first = (_ROW.project == project, _ROW.task == 0, _ROW.leased_until > 0)
         for batch in key_batches(sorted(set(tasks))):
-            ours = unindexed(_ROW.project) == project
-            self._mark_again(ours, or_(_ROW.task.in_(batch), read_first))
+            self._mark_again((ours, _ROW.task.in_(batch)), read_first)
 
     def mark_different(self, project: int, found: Mapping[int, Mapping[int, float]]) -> int:
         """Mark annotations that are in another state than the one that was read, or are gone.
@@ -92,7 +92,7 @@ class AnnotationMarks:
 
     def mark_all(self, project: int) -> None:
         """Mark all known annotations of a project."""
-        self._mark_again(_ROW.project == project)
+        self._mark_again((_ROW.project == project,))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -119,10 +119,15 @@ class AnnotationMarks:
         rows = [{"annotation": id_, "project": project, "marked": 1} for id_ in ids]
         connection.execute(statement, rows)
 
-    def _mark_again(self, *which: Any) -> None:
+    def _mark_again(self, *which: tuple[ColumnElement[bool], ...]) -> None:
+        """Mark the rows of each of some conditions, no two of which match the same row.
+
+        Each has a statement of its own: joined by OR, SQLite would read all rows of the project.
+        """
         with self._alone(), write_annotations(self._database) as connection:
-            connection.execute(
-                update(ANNOTATIONS)
-                .where(*which)
-                .values(marked=_ROW.marked + 1, open=1, untaught=1, due=0.0)
-            )
+            for conditions in which:
+                connection.execute(
+                    update(ANNOTATIONS)
+                    .where(*conditions)
+                    .values(marked=_ROW.marked + 1, open=1, untaught=1, due=0.0)
+                )

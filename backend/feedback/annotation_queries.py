@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import func, select
 
-from backend.database.database import MAX_KEYS, Database, key_batches, unindexed
+from backend.database.database import MAX_KEYS, Database, key_batches
 from backend.feedback.annotation_table import ANNOTATIONS, read_in
 from backend.feedback.forecast.lead_times import TimedAnnotation
 from backend.feedback.read_annotation import ReadAnnotation
@@ -95,7 +95,7 @@ class AnnotationQueries:
         """Return how many annotations are still to be read."""
         query = select(func.count()).where(_ROW.open == 1)
         if project is not None:
-            query = query.where(unindexed(_ROW.project) == project)
+            query = query.where(_ROW.project == project)
         with self._database.read() as connection:
             return int(connection.execute(query).scalar_one())
 

@@ -32,18 +32,18 @@ ANNOTATIONS: Final = Table(
     "annotations",
     METADATA,
     Column("annotation", BigInteger, primary_key=True, autoincrement=False),
-    Column("project", Integer, nullable=False, index=True),
+    Column("project", Integer, nullable=False),
     # how often it was marked, and how often it had been when it was read
     Column("marked", Integer, nullable=False, default=0),
     Column("seen", Integer, nullable=False, default=0),
-    Column("open", Integer, nullable=False, default=1, index=True),
-    Column("untaught", Integer, nullable=False, default=1, index=True),
+    Column("open", Integer, nullable=False, default=1),
+    Column("untaught", Integer, nullable=False, default=1),
     Column("due", Float, nullable=False, default=0.0),
     Column("tries", Integer, nullable=False, default=0),
     *lease_columns(),
     # what was read
     Column("kind", String(16), nullable=False, default=""),
-    Column("task", BigInteger, nullable=False, default=0, index=True),
+    Column("task", BigInteger, nullable=False, default=0),
     Column("version", Text, nullable=False, default=""),
     Column("annotator", Integer),
     Column("seconds", Float),
@@ -51,6 +51,10 @@ ANNOTATIONS: Final = Table(
     Column("updated", Float, nullable=False, default=0.0),
     Column("changes", Text, nullable=False, default="[]"),
     Column("reason", Text, nullable=False, default=""),
+    # a project is found among those that are open, and its open ones without those of others
+    Index("ix_annotations_open_project", "open", "project"),
+    Index("ix_annotations_untaught_project", "untaught", "project"),
+    Index("ix_annotations_task_project", "task", "project", "leased_until"),
     Index("ix_annotations_kind", "project", "kind"),
     Index("ix_annotations_seen", "project", "version", "created"),
 )

@@ -20,9 +20,12 @@ _FRESH_FOR_S: Final = 10.0
 #: How old they may be where somebody looks at a project that was not among them, in seconds.
 _FRESH_FOR_NEW_S: Final = 1.0
 
+#: By how much the clocks of two machines may differ, in seconds.
+CLOCKS_DIFFER_S: Final = 60.0
+
 
 class ProjectTitles:
-    """Knows projects by title; one background thread reads them, and only while somebody looks.
+    """Knows projects by title; one background thread reads them, and only while somebody asks.
 
     They are read once at the start, so that the first page has them, and soon after a page has
     named a project that is new in Label Studio.
@@ -63,11 +66,13 @@ class ProjectTitles:
 
         Args:
             project: its id.
-            known_for_s: for how long the project is known, in seconds: titles that were read
-                before it was made say nothing of it.
+            known_for_s: for how long the project is known, in seconds, by any machine's clock:
+                titles that were read before it was made say nothing of it.
         """
+        self._wanted.set()
         titles = self._titles
-        if self._clock() - self._titles_at >= known_for_s or len(titles) >= MOST_TITLES:
+        read_before_s = self._clock() - self._titles_at + CLOCKS_DIFFER_S
+        if read_before_s >= known_for_s or len(titles) >= MOST_TITLES:
             return False
         return project not in titles
 

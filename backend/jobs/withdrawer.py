@@ -17,14 +17,12 @@ from typing import Final
 from backend.errors import BadRequest, StudioRefused
 from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore
+from backend.jobs.project_titles import CLOCKS_DIFFER_S
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.task_filter import TaskFilter
 from clearclip_core.quantities import quantity
 
 log = logging.getLogger(__name__)
-
-#: By how much the clocks of Label Studio and of the database may differ, in seconds.
-_CLOCKS_DIFFER_S: Final = 60.0
 
 #: Tasks between two steps of a job; a lease outlasts them.
 _TASKS_AT_ONCE: Final = 20
@@ -37,20 +35,31 @@ class WithdrawalPlan:
     Attributes:
         job: the job whose predictions would be withdrawn.
         version: their ``model_version``.
-        to_delete: the number of tasks that would lose their prediction.
+        to_delete: the number of predictions that would be deleted.
+        tasks: of so many tasks; a task that was predicted twice has two.
         kept: ids of the tasks that would keep theirs, in ascending order.
+        unlisted: ids of those of them whose predictions cannot be listed, in ascending order.
     """
 
     job: int
     version: str
     to_delete: int
+    tasks: int
     kept: Sequence[int]
+    unlisted: Sequence[int] = ()
 
     def __str__(self) -> str:
+        predictions, tasks = quantity(self.to_delete, "prediction"), quantity(self.tasks, "task")
+        stay = quantity(len(self.kept) - len(self.unlisted), "task")
+        said = (
+            f"Job {self.job}: {predictions} {self.version!r} of {tasks} to delete; those of {stay} "
+            "stay, which somebody has worked on or another run has made"
+        )
+        if not self.unlisted:
+            return f"{said}."
         return (
-            f"Job {self.job}: {quantity(self.to_delete, 'prediction')} {self.version!r} to delete; "
-            f"those of {quantity(len(self.kept), 'task')} stay, which somebody has worked on or "
-            "another run has made."
+            f"{said}, and those of {quantity(len(self.unlisted), 'task')} that cannot be listed: "
+            f"{', '.join(map(str, self.unlisted))}."
         )
 
 
@@ -73,6 +82,8 @@ class Withdrawer:
     ) -> WithdrawalPlan:
         """Find out what the withdrawal of a job would do; it reads what that would read.
 
+        That is one request to Label Studio for each task that nobody has worked on.
+
         Args:
             job: the id of the job.
             watch: is called with the number of tasks that were looked at, and of all.
@@ -87,14 +98,19 @@ class Withdrawer:
         wanted = self._wanted(of)
         total = self._client.count(of.project, wanted)
         worked_on = self._worked_on(of.project, wanted)
-        kept = []
-        done = 0
+        kept, unlisted = [], []
+        done = to_delete = 0
         for task in self._client.ids(of.project, wanted, among=wanted.ids):
-            if task in worked_on or not self._predictions(of, task):
+            found = () if task in worked_on else self._predictions(of, task)
+            if found is None:
+                unlisted.append(task)
+            if not found:
                 kept.append(task)
+            to_delete += len(found or ())
             done += 1
             watch(done, total)
-        return WithdrawalPlan(job, of.version, done - len(kept), sorted(kept))
+        tasks = done - len(kept)
+        return WithdrawalPlan(job, of.version, to_delete, tasks, sorted(kept), sorted(unlisted))
 
     def run(
         self, job: Job, stopping: threading.Event, watch: Callable[[Job], None] = lambda _: None
@@ -157,20 +173,20 @@ class Withdrawer:
 
     def _delete(self, of: Job, task: int) -> bool:
         """Delete the predictions of a job for a task; return whether there were any."""
-        found = self._predictions(of, task)
+        found = self._predictions(of, task) or ()
         for each in found:
             self._client.delete(each)
         return bool(found)
 
-    def _predictions(self, of: Job, task: int) -> list[int]:
-        """Return the ids of the predictions of a job for a task; none if they cannot be listed."""
-        first = (of.started or of.created) - _CLOCKS_DIFFER_S
-        last = (of.finished or of.updated) + _CLOCKS_DIFFER_S
+    def _predictions(self, of: Job, task: int) -> list[int] | None:
+        """Return the ids of the predictions of a job for a task; None if they cannot be listed."""
+        first = (of.started or of.created) - CLOCKS_DIFFER_S
+        last = (of.finished or of.updated) + CLOCKS_DIFFER_S
         try:
             stored = self._client.stored(task)
         except BadRequest as error:
             log.warning("Task %d keeps its predictions: %s", task, error)
-            return []
+            return None
         return [
             each.id
             for each in stored

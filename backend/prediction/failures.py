@@ -21,6 +21,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    or_,
     select,
     text,
     update,
@@ -118,13 +119,28 @@ class FailureStore:
             rows = connection.execute(query)
             return [Failure(row.job, row.task, row.reason, row.at) for row in rows]
 
-    def failing(self, limit: int = 100) -> list[FailingTask]:
-        """Return the tasks with open failures, the one that failed last first."""
+    def failed_at(self) -> dict[int, float]:
+        """Return the projects of tasks with open failures: id -> time of the newest one."""
+        row = _FAILURES.c
+        query = select(row.project, func.max(row.at).label("newest")).where(
+            *self._listed(), row.project.is_not(None)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query.group_by(row.project))
+            return {each.project: each.newest for each in rows}
+
+    def failing(self, limit: int = 100, without: Collection[int] = ()) -> list[FailingTask]:
+        """Return the tasks with open failures, the one that failed last first.
+
+        Args:
+            limit: at most so many.
+            without: projects whose tasks are left out.
+        """
         row = _FAILURES.c
         last = func.max(row.id).label("last")
         group = (
             select(last, func.min(row.at).label("since"), func.max(row.project).label("project"))
-            .where(*self._listed())
+            .where(*self._listed(without))
             .group_by(row.task)
             .order_by(last.desc())
             .limit(limit)
@@ -138,10 +154,10 @@ class FailureStore:
         with self._database.read() as connection:
             return [FailingTask(*each) for each in connection.execute(query)]
 
-    def count(self) -> FailureCount:
-        """Count the tasks with open failures."""
+    def count(self, without: Collection[int] = ()) -> FailureCount:
+        """Count the tasks with open failures, except those of some projects."""
         tasks = func.count(_FAILURES.c.task.distinct())
-        query = select(tasks, func.min(_FAILURES.c.at)).where(*self._listed())
+        query = select(tasks, func.min(_FAILURES.c.at)).where(*self._listed(without))
         with self._database.read() as connection:
             return FailureCount(*connection.execute(query).one())
 
@@ -207,8 +223,10 @@ class FailureStore:
         connection.execute(insert(_FAILURES), rows)
         _trim(connection, job)
 
-    def _listed(self) -> tuple[ColumnElement[bool], ...]:
-        return *_open(), _FAILURES.c.at > self._database.clock() - _LISTED_FOR_S
+    def _listed(self, without: Collection[int] = ()) -> tuple[ColumnElement[bool], ...]:
+        project = _FAILURES.c.project
+        wanted = (or_(project.is_(None), project.not_in(without)),) if without else ()
+        return *_open(), _FAILURES.c.at > self._database.clock() - _LISTED_FOR_S, *wanted
 
 
 def _open() -> tuple[ColumnElement[bool], ...]:

@@ -25,7 +25,7 @@ from sqlalchemy import (
     update,
 )
 
-from backend.database.database import MAX_KEYS, METADATA, Database, key_batches, unindexed
+from backend.database.database import MAX_KEYS, METADATA, Database, key_batches
 from backend.feedback.annotation_table import ANNOTATIONS, read_in
 from backend.feedback.gate.gate import Gate
 from backend.feedback.read_annotation import ReadAnnotation
@@ -342,7 +342,7 @@ def _in_list(which: TaskList) -> ColumnElement[bool]:
     audited = _TASK.audited == (1 if which == "audit" else 0)
     worked_on = (
         exists()
-        .where(unindexed(_READ.project) == _TASK.project, _READ.task == _TASK.task)
+        .where(_READ.project == _TASK.project, _READ.task == _TASK.task)
         .where(_READ.kind.not_in(_NOBODYS))
         .correlate(_TASKS)
     )

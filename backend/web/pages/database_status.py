@@ -30,16 +30,19 @@ class DatabaseStatus:
     Attributes:
         jobs: the newest jobs; those that are not over come first. Jobs that were over for a day
             are left out when their project is gone.
-        failing: the tasks without a prediction, the one that failed last first.
+        failing: the tasks without a prediction, the one that failed last first; not those of a
+            project that is gone, a day after its last failure.
+        hidden: these projects.
         failure_count: how many these are in all, and since when.
         solved_at: id of a task that has failed -> when it was predicted since.
         unwritten: predictions that Label Studio has not got yet.
-        reports: projects that have a report.
+        reports: projects that have a report, and are there.
         trouble: what is wrong with the database, in one sentence; empty if it could be read.
     """
 
     jobs: tuple[Job, ...] = ()
     failing: tuple[FailingTask, ...] = ()
+    hidden: Collection[int] = ()
     failure_count: FailureCount = field(default_factory=FailureCount)
     solved_at: Mapping[int, float] = field(default_factory=dict)
     unwritten: int = 0
@@ -53,7 +56,7 @@ class DatabaseReader:
     Args:
         store: the jobs.
         outbox: the predictions that are on their way to Label Studio.
-        deleted: hides jobs whose project is gone.
+        deleted: hides what is of projects that are gone.
         limit: how many jobs, and how many failing tasks, to read.
     """
 
@@ -85,11 +88,13 @@ class DatabaseReader:
     def _read(self, failed: Collection[int]) -> DatabaseStatus:
         newest = self._store.list_jobs(limit=_JOBS_READ * self._limit)
         jobs = [job for job in newest if not self._deleted.hides(job)][: self._limit]
+        hidden = self._deleted.hidden(self._failures.failed_at())
         return DatabaseStatus(
             jobs=tuple(sorted(jobs, key=lambda job: job.over)),
-            failing=tuple(self._failures.failing(self._limit)),
-            failure_count=self._failures.count(),
+            failing=tuple(self._failures.failing(self._limit, hidden)),
+            hidden=hidden,
+            failure_count=self._failures.count(hidden),
             solved_at=self._failures.solved_at(failed),
             unwritten=sum(self._outbox.count_waiting().values()),
-            reports=tuple(self._annotations.projects()),
+            reports=self._deleted.there(self._annotations.projects()),
         )

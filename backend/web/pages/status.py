@@ -171,7 +171,8 @@ class StatusReport:
     def _errors(self, of_process: Iterable[TaskRecord], database: DatabaseStatus) -> list[Json]:
         """Merge what this process and the database know, but not of tasks predicted since."""
         solved = database.solved_at
-        open_ = [each for each in of_process if each.ended_at > solved.get(_number(each.task), 0)]
+        there = [each for each in of_process if each.project not in database.hidden]
+        open_ = [each for each in there if each.ended_at > solved.get(_number(each.task), 0)]
         return merge_failures(
             [self.serializer.failed_task(record) for record in open_]
             + [self.serializer.failing_task(failing) for failing in database.failing]

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import event
 
-from backend.database.database import Database
+from backend.database.database import Database, _Engines
 
 #: Steps between two counts.
 _EVERY = 10
@@ -29,13 +29,15 @@ class CountedDatabase(Database):
         """Return about how many instructions of its virtual machine SQLite runs for a call."""
         before = self._counts
         call()
+        assert self._counts > before, "nothing was counted"
         return _EVERY * (self._counts - before)
 
-    def _open_engine(self) -> Engine:
-        engine = super()._open_engine()
-        if not event.contains(engine, "checkout", self._count):
-            event.listen(engine, "checkout", self._count)
-        return engine
+    def _open_engines(self) -> _Engines:
+        engines = super()._open_engines()
+        for engine in {engines.writers, engines.readers}:
+            if not event.contains(engine, "checkout", self._count):
+                event.listen(engine, "checkout", self._count)
+        return engines
 
     def _count(self, connection: Any, *_: object) -> None:
         connection.set_progress_handler(self._add_one, _EVERY)

@@ -281,6 +281,38 @@ def test_few_rows_are_read_however_many_annotations_a_project_has(tmp_path: Path
     assert {name: counts for name, counts in steps.items() if counts[1] > 2 * counts[0] + 100} == {}
 
 
+@pytest.mark.parametrize("is_analyzed", [False, True])
+def test_a_project_does_not_pay_for_what_waits_in_another(
+    tmp_path: Path, is_analyzed: bool
+) -> None:
+    """In a backfill, all annotations of a large project are marked and of no known task."""
+    database = CountedDatabase(tmp_path)
+    store = AnnotationStore(database, "me")
+    with database.write() as connection:
+        connection.execute(insert(ANNOTATIONS), [read_row(number) for number in range(1, 101)])
+    steps: dict[str, list[int]] = {}
+    for waiting in (0, 5_000):
+        rows = [{"annotation": 1_000 + n, "project": 8, "marked": 1} for n in range(waiting)]
+        with database.write() as connection:
+            if rows:
+                connection.execute(insert(ANNOTATIONS), rows)
+            if is_analyzed:
+                connection.exec_driver_sql("ANALYZE")
+        database.close()  # statistics are read when a connection is opened
+        number = 50 if waiting else 10
+        calls = {
+            "mark_tasks": lambda n=number: store.mark_tasks(7, [100 + n, 101 + n]),
+            "mark_different": lambda n=number: store.mark_different(7, {100 + n + 2: {n + 2: 9}}),
+            "count_open": lambda: store.count_open(7),
+            "lease": lambda: store.lease(1, 7),
+            "lease to learn": lambda: store.lease(1, 7, unlearned=True),
+        }
+        for name, call in calls.items():
+            steps.setdefault(name, []).append(database.steps(call))
+    database.close()
+    assert {name: counts for name, counts in steps.items() if counts[1] > 2 * counts[0] + 100} == {}
+
+
 def read_row(number: int) -> dict[str, Any]:
     """Return a row of an annotation that was read and learned from."""
     row = {"annotation": number, "project": 7, "task": 100 + number, "kind": "compared"}

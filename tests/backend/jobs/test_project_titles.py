@@ -5,7 +5,8 @@ The real one: `tests/e2e/test_dashboard.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -16,6 +17,7 @@ from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, LocalServer
+from tests.backend.jobs.served_backend import Backend, wait_for
 
 
 @pytest.fixture
@@ -111,10 +113,56 @@ def test_a_project_is_gone_where_titles_that_are_newer_than_it_lack_it(
     assert not titles.is_gone(99, 4), "it was made since"
     studio.fault = lambda _: Answer(401)
     clock.now += 60
-    titles.name(99)
     titles.check()
-    assert not titles.is_gone(99, 4), "a look that failed tells nothing"
+    assert not titles.is_gone(99, 64 + 60), "a look that failed tells nothing"
     assert titles.is_gone(99, 3600)
+
+
+def test_a_project_is_not_gone_where_the_clock_that_dates_it_is_a_minute_slow(
+    server: LocalServer, clock: Clock
+) -> None:
+    """A job is dated by the machine that starts it, which need not be this one."""
+    titles = made(server, clock)
+    titles.check()
+    clock.now += 5
+    assert not titles.is_gone(99, 4 + 59), "it was made since, a minute ago by its own clock"
+    assert titles.is_gone(99, 5 + 61)
+
+
+def test_who_asks_whether_a_project_is_gone_has_the_projects_read_again(
+    studio: FakeStudio, server: LocalServer, clock: Clock
+) -> None:
+    """A client that reads JSON names no project; it had the first answer for ever."""
+    titles = made(server, clock)
+    titles.check()
+    clock.now += 3600
+    del studio.titles[9]
+    assert not titles.is_gone(9, 7200)
+    titles.check()
+    assert titles.is_gone(9, 7200)
+
+
+def test_a_client_that_reads_jobs_alone_is_told_of_a_project_that_goes(
+    studio: FakeStudio,
+    server: LocalServer,
+    make_backend: Callable[..., Backend],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("backend.jobs.project_titles._FRESH_FOR_S", 0.0)
+    later = time.time() + 3600  # the job was made an hour ago
+    monkeypatch.setattr("backend.web.pages.deleted_projects.time.time", lambda: later)
+    backend = make_backend()
+    backend.store.cancel(backend.store.start_job(9).id)
+
+    def is_gone() -> bool:
+        (job,) = backend.client.get("/jobs").get_json()["jobs"]
+        return bool(job["project_gone"])
+
+    backend.worker.start()
+    wait_for(lambda: any("/api/projects" in asked.path for asked in server.asked))
+    assert not is_gone()
+    del studio.titles[9]
+    wait_for(is_gone)
 
 
 def test_of_more_projects_than_titles_are_read_none_is_called_gone(

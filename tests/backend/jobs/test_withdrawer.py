@@ -109,10 +109,29 @@ def test_a_task_whose_predictions_cannot_be_listed_keeps_them(
     monkeypatch.setattr("backend.label_studio.json_selector._FREE_EVENTS", 1000)
     job = job_that_is_over(store, studio, 1, 2, 3)
     studio.add(2, "hostile", result=[{}] * 4000)
+    studio.annotate(3, [])
+    plan = withdrawer.plan(job.id)
+    assert (plan.to_delete, plan.tasks, plan.kept, plan.unlisted) == (1, 1, [2, 3], [2])
+    assert str(plan) == (
+        f"Job {job.id}: 1 prediction 'v2' of 1 task to delete; those of 1 task stay, which "
+        "somebody has worked on or another run has made, and those of 1 task that cannot be "
+        "listed: 2."
+    )
     over = withdrawn(withdrawer, store, job)
-    assert (over.state, over.done, over.skipped) == ("done", 2, 1)
-    assert studio.stored("v2") == {2: 1}
+    assert (over.state, over.done, over.skipped) == ("done", 1, 2)
+    assert studio.stored("v2") == {2: 1, 3: 1}
     assert "Task 2 keeps its predictions" in caplog.text
+
+
+def test_a_dry_run_counts_predictions_and_not_tasks(
+    withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
+) -> None:
+    job = job_that_is_over(store, studio, 1, 2, 3)
+    studio.add(2, "v2", created=time.time())  # as two backends with one version may leave it
+    plan = withdrawer.plan(job.id)
+    assert (plan.to_delete, plan.tasks, plan.kept) == (4, 3, [])
+    withdrawn(withdrawer, store, job)
+    assert studio.stored() == {}
 
 
 def test_other_runs_of_the_same_version_keep_theirs(
@@ -234,7 +253,10 @@ def test_the_command_tells_and_does_the_same(
     job = job_that_is_over(store, studio, 1, 2, 3)
     studio.annotate(2, [])
     planned = withdraw("--job", str(job.id), "--dry-run")
-    assert f"Job {job.id}: 2 predictions 'v2' to delete; those of 1 task stay" in planned.stdout
+    assert (
+        f"Job {job.id}: 2 predictions 'v2' of 2 tasks to delete; those of 1 task stay"
+        in planned.stdout
+    )
     assert sum(studio.stored().values()) == 3
     done = withdraw("--job", str(job.id), "--json")
     assert done.exit_code == 0, done.output

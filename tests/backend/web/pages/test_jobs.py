@@ -7,7 +7,10 @@ import time
 
 import pytest
 
+from backend.feedback.annotation_store import AnnotationStore
+from backend.feedback.read_annotation import ReadAnnotation
 from backend.jobs.project_titles import ProjectTitles
+from backend.prediction.failures import FailureStore
 from tests.backend.web.pages.browser import Dashboard, Page, started
 
 
@@ -151,6 +154,35 @@ def test_a_paused_job_of_a_deleted_project_stays_until_it_is_cancelled(
     forms = {form["action"] for form in dashboard.page().all("form")}
     assert "/jobs/1/cancel" in forms
     assert "/jobs/1/resume" not in forms
+
+
+@pytest.mark.usefixtures("one_project")
+def test_failures_of_a_deleted_project_go_a_day_after_the_last_of_them(
+    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = FailureStore(dashboard.store.database)
+    for task, project in ((1, 7), (2, 8), (3, None)):
+        failures.add([(task, "There is no file.")], project=project)
+
+    def shown() -> tuple[list[int], int]:
+        now = dashboard.client.get("/status").get_json()
+        return sorted(error["task"] for error in now["errors"]), now["failing"]["tasks"]
+
+    assert shown() == ([1, 2, 3], 3)
+    now = time.time()
+    monkeypatch.setattr("backend.web.pages.deleted_projects.time.time", lambda: now + 86400 + 60)
+    assert shown() == ([1, 3], 2)
+
+
+@pytest.mark.usefixtures("one_project")
+def test_a_deleted_project_has_no_row_for_its_report(dashboard: Dashboard) -> None:
+    annotations = AnnotationStore(dashboard.store.database, "me")
+    for annotation, project in ((1, 7), (2, 8)):
+        annotations.mark(project, [annotation])
+        (leased,) = annotations.lease(1)
+        read = ReadAnnotation(annotation, project, annotation, "compared", "v", 4, 1.0, 1.0, 1.0)
+        annotations.complete(leased, read)
+    assert dashboard.client.get("/status").get_json()["reports"] == [7]
 
 
 @pytest.mark.usefixtures("one_project")
