@@ -62,13 +62,13 @@ def count(number: float) -> str:
     return f"{number:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
-def quantity(number: float, noun: str) -> str:
-    """Format a count with its noun, which is in the singular for one.
+def quantity(number: float, noun: str, plural: str = "") -> str:
+    """Format a count with its noun, which is in the singular for one; else `plural`, or with an s.
 
-    >>> quantity(1, "task"), quantity(2, "task")
-    ('1 task', '2 tasks')
+    >>> quantity(1, "task"), quantity(2, "task"), quantity(2, "miss", "misses")
+    ('1 task', '2 tasks', '2 misses')
     """
-    return f"{count(number)} {inflected(number, noun)}"
+    return f"{count(number)} {inflected(number, noun, plural)}"
 
 
 def size(n_bytes: float) -> str:

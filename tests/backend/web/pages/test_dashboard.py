@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from typing import Any
@@ -54,6 +55,22 @@ def test_the_page_shows_model_jobs_tasks_and_errors(dashboard: Dashboard) -> Non
         "pause-1",
         "cancel-1",
     ]
+
+
+def test_caches_count_in_the_singular_for_one(dashboard: Dashboard) -> None:
+    task = {"id": 42, "data": {"image": data_url(flag("red"))}}
+    body = {"tasks": [task], "label_config": brush_config("red"), "project": "7.1"}
+    dashboard.client.post("/predict", json=body)
+    text = dashboard.page().text
+    assert "0 hits, 1 miss" in text
+    assert not re.search(r"\b1 (hits|misses)\b", text)
+
+
+def test_a_page_without_jobs_says_nothing_of_projects(dashboard: Dashboard) -> None:
+    """Label Studio may have retrieved predictions itself, and jobs of deleted projects leave."""
+    text = dashboard.page().text
+    assert "There is no job." in text
+    assert "has been prelabeled" not in text
 
 
 def test_ready_is_another_thing_than_alive() -> None:
