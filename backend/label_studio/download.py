@@ -117,6 +117,8 @@ class Downloader:
             raise self._too_slow(called)
         if too_large:
             raise ImageTooLarge(f"{called} is larger than the limit of {self._max_file_mb} MB.")
+        if not content:  # one without a length that was cut off at its start looks empty
+            raise ImageRefused(f"{called} is empty, or its download broke off.")
         return content
 
     def _too_slow(self, called: str) -> ImageRefused:

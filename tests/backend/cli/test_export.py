@@ -70,7 +70,7 @@ def test_export_keeps_a_broken_picture_as_a_task_and_says_so(tmp_path: Path) -> 
     out = tmp_path / "tasks.json"
     result = CliRunner().invoke(export, [str(tmp_path), "--labels", "red", "-o", str(out)])
     assert result.exit_code == 1
-    assert "1 of them without predictions" in result.output
+    assert "1 without predictions" in result.output
     broken, good = json.loads(out.read_text())
     assert broken["predictions"] == []
     assert good["predictions"]

@@ -19,5 +19,7 @@ def test_a_task_is_tried_for_ten_minutes(command: str, monkeypatch: pytest.Monke
         asked.append(retry_for_s)
 
     monkeypatch.setattr(LabelStudioClient, "from_settings", made)
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "token")
     CliRunner().invoke(main, [command, "--project=7"])
     assert asked == [600.0]

@@ -95,6 +95,7 @@ def test_passwords_in_a_url_are_sent_but_not_shown() -> None:
         (Answer(500, b"<html>traceback"), ImageRefused, "answered HTTP 500"),
         (Answer(204), ImageRefused, "answered HTTP 204"),
         (Answer(200, b"half", length=8), ImageRefused, "broke off"),
+        (Answer(200, b""), ImageRefused, "is empty, or its download broke off"),
         (Answer(200, b"", length=3 << 20), ImageTooLarge, "larger than the limit of 1 MB"),
         (Answer(200, b"x" * (1 << 20) + b"x"), ImageTooLarge, "larger than the limit of 1 MB"),
     ],
