@@ -104,23 +104,23 @@ class Predictor:
         if request.context is not None and prompt is None:
             return [{"result": []} for _ in request.tasks]
         learned = self.versions.active_model(config, request.project_id)
-        project, urgency, began = request.project_id, priority(request), time.monotonic()
-        if urgency is Priority.BATCH:
-            spec = self.spec(config, urgency, project, learned, prompt)
+        began = time.monotonic()
+        spec = self.spec(config, priority(request), request.project_id, learned, prompt)
+        if spec.priority is Priority.BATCH:
             outcomes = self.outcomes(request.tasks, spec, request.waited_s, request.is_gone)
             return [outcome.entry for outcome in outcomes]
-        spec = self.spec(config, urgency, project, learned, prompt)
+
+        def waited_s() -> float:
+            return request.waited_s + time.monotonic() - began
 
         def quick_spec() -> PredictionSpec | None:
-            if not self._is_quick(config, prompt, request.waited_s + time.monotonic() - began):
+            if not self._is_quick(config, prompt, waited_s()):
                 return None
-            return self.spec(config, urgency, project, learned, prompt, quick=True)
+            version = self.versions.of(config, learned, quick=True)
+            return replace(spec, version=version, quick=True)
 
         return [
-            self._outcome_now(
-                task, spec, request.waited_s + time.monotonic() - began, quick_spec
-            ).entry
-            for task in request.tasks
+            self._outcome_now(task, spec, waited_s(), quick_spec).entry for task in request.tasks
         ]
 
     def warm_up(self, config: LabelConfig) -> None:
@@ -135,7 +135,6 @@ class Predictor:
         project: int | None,
         learned: ActiveModel | None,
         prompt: PromptRequest | None = None,
-        quick: bool = False,
     ) -> PredictionSpec:
         """Return a spec with one version for all tasks, whatever the project learns meanwhile.
 
@@ -145,20 +144,17 @@ class Predictor:
             project: id of the project.
             learned: from `ModelVersions.active_model`.
             prompt: an annotator's prompt; None where all labels are predicted.
-            quick: whether words that are new to the model may be embedded in a few templates.
 
         Raises:
             ModelUnavailable: the weights are not there.
         """
-        version, adaptation = self.versions.of(config, learned, quick), None
+        version, adaptation = self.versions.of(config, learned), None
         options = score_options(self._settings, config)
         if prompt is not None:  # what an annotator asks for is there
             options = replace(options, label_filter=0.0)
         if learned is not None:
             config, adaptation = config.with_thresholds(learned.thresholds), learned.adaptation
-        return PredictionSpec(
-            config, version, priority, project, prompt, adaptation, options, quick
-        )
+        return PredictionSpec(config, version, priority, project, prompt, adaptation, options)
 
     def outcomes(
         self,
