@@ -62,5 +62,4 @@ def remove_surplus(
 
 
 def _is_worked_on(client: LabelStudioClient, project: int, task: int) -> bool:
-    filters = TaskFilter(ids=(task,), labeled=True), TaskFilter(ids=(task,), drafted=True)
-    return any(client.count(project, each) for each in filters)
+    return any(client.count(project, each) for each in TaskFilter(ids=(task,)).worked_on())

@@ -167,7 +167,7 @@ class Withdrawer:
         """Return the tasks that have an annotation or a draft, of those that pass a filter."""
         return {
             id_
-            for each in (replace(wanted, labeled=True), replace(wanted, drafted=True))
+            for each in wanted.worked_on()
             for id_ in self._client.ids(project, each, among=wanted.ids)
         }
 
