@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -24,11 +24,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--results", type=Path, help="write the figures into this Markdown page")
 
 
+@dataclass(frozen=True)
+class Row:
+    """A measured figure, as a row of the table."""
+
+    figure: str
+    goal: str
+    measured: str
+    detail: str
+    day: str
+
+
 @dataclass
 class Report:
     """Rows of the table, in the order in which they were measured."""
 
-    rows: list[tuple[str, str, str, str]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
 
     def add(self, figure: str, goal: str, measured: str, detail: str = "") -> None:
         """Add a row to the table.
@@ -39,35 +50,62 @@ class Report:
             measured: the measured value.
             detail: seconds, sizes and device of the measurement.
         """
-        self.rows.append((figure, goal, measured, detail))
+        self.rows.append(Row(figure, goal, measured, detail, date.today().isoformat()))
         print(f"\n{figure}: {measured} (goal: {goal or 'none'}) {detail}")
 
-    def markdown(self) -> str:
-        """Return the machine and the table."""
-        lines = [
-            machine(),
-            "",
-            "| figure | goal (least) | measured | detail |",
-            "|---|---|---|---|",
-            *(f"| {' | '.join(row)} |" for row in self.rows),
-        ]
-        return "\n".join(lines) + "\n"
 
+def with_rows(page: str, rows: list[Row], machine: str) -> str:
+    """Return a page with these rows in the table between its two marker comments.
 
-def with_table(page: str, table: str) -> str:
-    """Return a page with this table in place of what stands between its two marker comments.
+    A row takes the place of the one with the same figure; a new figure goes to the end. Other rows
+    stay with the day on which they were measured, and above the table stands one machine for each
+    of these days, so a part of the benchmarks can be run alone. A figure that no benchmark measures
+    any more is taken out by hand.
+
+    Args:
+        page: Markdown.
+        rows: what was measured, all on one day.
+        machine: the machine that measured them.
 
     Raises:
         ValueError: the page lacks the markers, or has them in another order.
 
-    >>> with_table(f"text\\n{BEGIN}\\nold\\n{END}\\n", "new\\n").splitlines()[1:]
-    ['<!-- bench:begin -->', '', 'new', '', '<!-- bench:end -->']
+    >>> page = f"text\\n{BEGIN}\\n\\n{END}\\n"
+    >>> page = with_rows(page, [Row("a", "", "1", "", "Mon"), Row("b", "", "1", "", "Mon")], "old")
+    >>> print(with_rows(page, [Row("a", "", "2", "", "Tue")], "new"))
+    text
+    <!-- bench:begin -->
+    <BLANKLINE>
+    - Mon: old
+    - Tue: new
+    <BLANKLINE>
+    | figure | goal (least) | measured | detail | day |
+    |---|---|---|---|---|
+    | a |  | 2 |  | Tue |
+    | b |  | 1 |  | Mon |
+    <BLANKLINE>
+    <!-- bench:end -->
+    <BLANKLINE>
     """
     before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    table, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"Expected a page with the lines {BEGIN} and {END} in this order.")
-    return f"{before}{begin}\n\n{table}\n{end}{after}"
+    lines = table.strip().splitlines()
+    machines = dict(line[2:].split(": ", 1) for line in lines if line.startswith("- "))
+    found = [Row(*map(str.strip, line[1:-1].split("|"))) for line in lines if line.startswith("| ")]
+    merged = {row.figure: row for row in [*found[1:], *rows]}
+    machines |= {row.day: machine for row in rows}
+    days = sorted({row.day for row in merged.values()})
+    lines = [
+        *(f"- {day}: {machines[day]}" for day in days),
+        "",
+        "| figure | goal (least) | measured | detail | day |",
+        "|---|---|---|---|---|",
+        *(f"| {' | '.join(astuple(row))} |" for row in merged.values()),
+    ]
+    text = "\n".join(lines)
+    return f"{before}{begin}\n\n{text}\n\n{end}{after}"
 
 
 def machine() -> str:
@@ -75,7 +113,7 @@ def machine() -> str:
     card = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return (
-        f"{date.today().isoformat()} · {device_name(torch.device('cpu'))}, {cores} cores "
+        f"{device_name(torch.device('cpu'))}, {cores} cores "
         f"({', '.join(cpu_flags())}) · {card} · "
         f"Python {platform.python_version()}, torch {torch.__version__}, "
         f"open_clip {version('open_clip_torch')} · a shared machine: ratios are of one run, "
@@ -97,5 +135,5 @@ def report(request: pytest.FixtureRequest) -> Iterator[Report]:
     results: Path | None = request.config.getoption("--results")
     if results is not None:
         page = results.read_text(encoding="utf-8")
-        results.write_text(with_table(page, made.markdown()), encoding="utf-8")
+        results.write_text(with_rows(page, made.rows, machine()), encoding="utf-8")
         print(f"\nwritten to {results}")
