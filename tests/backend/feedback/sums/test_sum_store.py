@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 from typing import Any, get_args
@@ -9,15 +12,16 @@ from typing import Any, get_args
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import Connection, event, insert, text
 
-from backend.database.database import Database
+from backend.database.database import METADATA, Database
 from backend.feedback.annotation_store import AnnotationStore
-from backend.feedback.annotation_table import read_in
+from backend.feedback.annotation_table import ANNOTATIONS, read_in
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.read_annotation import AnnotationOrigin, ReadAnnotation
 from backend.feedback.report.statistics import make_report, measure
 from backend.feedback.sums import sum_store
+from backend.feedback.sums.group_sums import GroupSums
 from backend.feedback.sums.project_sums import ProjectSums, Step
 
 #: Thursday, 2026-11-26.
@@ -59,6 +63,22 @@ def reads(draw: st.DrawFn) -> ReadAnnotation:
         changes=tuple(draw(st.lists(diffs(), max_size=3))) if kind == "compared" else (),
         reason="It has no size." if kind == "broken" else "",
     )
+
+
+@contextmanager
+def executed(connection: Connection) -> Iterator[list[tuple[str, Any]]]:
+    """Collect the statements of a connection, each with its parameters."""
+    found: list[tuple[str, Any]] = []
+
+    def keep(*arguments: Any) -> None:
+        _, _, statement, parameters, *_ = arguments
+        found.append((statement, parameters))
+
+    event.listen(connection, "before_cursor_execute", keep)
+    try:
+        yield found
+    finally:
+        event.remove(connection, "before_cursor_execute", keep)
 
 
 @settings(
@@ -165,6 +185,43 @@ def test_a_report_reads_as_few_rows_of_many_annotations(database: Database) -> N
         complete(annotations, seen(next(numbers)))
     with database.read() as connection:
         assert connection.execute(text("SELECT count(*) FROM annotation_sums")).scalar() == 4
+
+
+@pytest.mark.parametrize("is_analyzed", [False, True])
+def test_first_and_last_annotations_are_found_by_the_index(
+    database: Database, is_analyzed: bool
+) -> None:
+    """With statistics and without: PostgreSQL makes them a minute after many rows have come."""
+    rows = [
+        {
+            "annotation": number,
+            "project": 7,
+            "kind": "compared",
+            "version": f"v{number // 200}",
+            "created": DAY_0 + number,
+        }
+        for number in range(2000)
+    ]
+    none = json.dumps(GroupSums().to_json())
+    with database.write() as connection:
+        connection.execute(insert(ANNOTATIONS), rows)
+        groups = [
+            {"project": 7, "grouping": "version", "name": f"v{version}", "sums": none}
+            for version in range(10)
+        ]
+        connection.execute(insert(METADATA.tables["annotation_sums"]), groups)
+        if is_analyzed:
+            connection.execute(text("ANALYZE"))
+    with database.read() as connection:
+        with executed(connection) as statements:
+            sum_store.read_sums(connection, 7, None)
+        seen = [each for each in statements if "annotations.created" in each[0]]
+        assert len(seen) == 2
+        for statement, parameters in seen:
+            explain = "EXPLAIN QUERY PLAN" if database.file else "EXPLAIN"
+            plan = connection.exec_driver_sql(f"{explain} {statement}", parameters).all()
+            conditions = [str(row) for row in plan if "created" in str(row) or "kind" in str(row)]
+            assert any("version" in each and "kind" in each for each in conditions), plan
 
 
 @pytest.mark.parametrize("step", ["month", ""])
