@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import astuple, dataclass, field
 from datetime import date
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ class Report:
 def with_rows(page: str, rows: list[Row], machine: str) -> str:
     """Return a page with these rows in the table between its two marker comments.
 
-    A row takes the place of the one with the same figure; a new figure goes to the end. Other rows
+    Rows take the place of those with the same figure; a new figure goes to the end. Other rows
     stay with the day on which they were measured, and above the table stands one machine for each
     of these days, so a part of the benchmarks can be run alone. A figure that no benchmark measures
     any more is taken out by hand.
@@ -94,15 +95,19 @@ def with_rows(page: str, rows: list[Row], machine: str) -> str:
     lines = table.strip().splitlines()
     machines = dict(line[2:].split(": ", 1) for line in lines if line.startswith("- "))
     found = [Row(*map(str.strip, line[1:-1].split("|"))) for line in lines if line.startswith("| ")]
-    merged = {row.figure: row for row in [*found[1:], *rows]}
+    merged: dict[str, list[Row]] = {row.figure: [] for row in [*found[1:], *rows]}
+    measured = {row.figure for row in rows}
+    for row in [*(each for each in found[1:] if each.figure not in measured), *rows]:
+        merged[row.figure].append(row)  # some are measured more than once, under other conditions
+    all_rows = list(chain.from_iterable(merged.values()))
     machines |= {row.day: machine for row in rows}
-    days = sorted({row.day for row in merged.values()})
+    days = sorted({row.day for row in all_rows})
     lines = [
         *(f"- {day}: {machines[day]}" for day in days),
         "",
         "| figure | goal (least) | measured | detail | day |",
         "|---|---|---|---|---|",
-        *(f"| {' | '.join(astuple(row))} |" for row in merged.values()),
+        *(f"| {' | '.join(astuple(row))} |" for row in all_rows),
     ]
     text = "\n".join(lines)
     return f"{before}{begin}\n\n{text}\n\n{end}{after}"
