@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     "label_studio_url",
     "label_studio_api_key",
     "allowed_hosts",
+    "model_dir",
     "database_url",
     "max_image_mb",
     "max_image_megapixels",
