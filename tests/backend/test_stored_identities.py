@@ -518,6 +518,10 @@ def test_a_report_on_agreement() -> None:
     assert AgreementReport.from_json(written) == replace(
         report, disputed=0.1234, confusions=(Confusion("car", "tree", 0.1234),)
     )
+    nothing_yet = AgreementReport(0, 0, 0, 1.5, None)
+    told = nothing_yet.to_json()
+    assert (told["pictures"], told["disputed"]) == (0, None)
+    assert AgreementReport.from_json(told) == nothing_yet
 
 
 def test_how_right_a_label_was() -> None:
