@@ -794,7 +794,7 @@ def test_urgencies_in_metrics(client: FlaskClient) -> None:
 #: What a failure is counted and shown under.
 REASONS = {
     *("BackendError", "BadRequest", "LabelConfigError", "Unauthorized", "CrossSite"),
-    *("LabelConfigChanged", "WordingNotFound"),
+    *("LabelConfigChanged", "WordingNotFound", "ProjectNotFound"),
     *("RequestTooSlow", "PayloadTooLarge", "ModelUnavailable", "Busy", "JobNotFound"),
     *(
         "PlotNotFound",
