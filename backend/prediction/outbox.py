@@ -30,8 +30,11 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Float,
+    Index,
     Integer,
     LargeBinary,
+    Row,
+    Select,
     String,
     Table,
     Text,
@@ -39,12 +42,12 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    or_,
     select,
+    text,
     update,
 )
 
-from backend.database.database import METADATA, Database, key_batches, unindexed
+from backend.database.database import METADATA, Database, key_batches
 from backend.database.leases import (
     RELEASED,
     ended,
@@ -57,20 +60,32 @@ from backend.database.leases import (
 )
 from backend.label_studio.requests import Task
 
+#: The rows that can be written: what was asked for without a project stays in the outbox.
+_OF_A_PROJECT: Final = text("project IS NOT NULL")
+
 _RESULTS: Final = Table(
     "results",
     METADATA,
     Column("key", String(64), primary_key=True),
     Column("task", BigInteger, nullable=False, index=True),
-    Column("project", Integer, index=True),
+    Column("project", Integer),
     Column("version", Text, nullable=False),
-    Column("state", String(16), nullable=False, index=True),
+    Column("state", String(16), nullable=False),
     Column("entry", LargeBinary),
     Column("bytes", Integer, nullable=False, default=0),
     Column("begun", Float, nullable=False),
     Column("changed", Float, nullable=False, index=True),
     Column("due", Float, nullable=False, default=0.0),
     *lease_columns(),
+    # what is written next, of all projects and of one, stands in the order in which it is due
+    Index(
+        "ix_results_state_due",
+        "state",
+        "due",
+        sqlite_where=_OF_A_PROJECT,
+        postgresql_where=_OF_A_PROJECT,
+    ),
+    Index("ix_results_project_due", "project", "state", "version", "due"),
 )
 
 #: The most results that are kept, however small.
@@ -223,17 +238,19 @@ class PredictionOutbox:
         Args:
             key: the result's key.
             prediction: as Label Studio takes it.
-            due: the time from which it may be written through the API, in seconds since the epoch.
-                Until then, it may still be taken for the answer of the request.
+            due: the time from which it may be written through the API, in seconds since the epoch;
+                a time that has passed: at once. Until then, it may still be taken for the answer
+                of the request.
         """
         self._held.discard(key)
+        now = self.now
         packed = zlib.compress(json.dumps(prediction, separators=(",", ":")).encode(), 1)
         changes = {
             "state": "ready",
             "entry": packed,
             "bytes": len(packed),
-            "due": due,
-            "changed": self.now,
+            "due": max(due, now),  # results that are due at once come in turn, too
+            "changed": now,
             **ended(),
         }
         with self._database.write() as connection:
@@ -273,22 +290,21 @@ class PredictionOutbox:
     # ---- delivery through Label Studio's API -----------------------------------------------------
 
     def lease_due(self, limit: int) -> list[OutboxItem]:
-        """Lease results that are to be written now, of one project and version at a time."""
+        """Lease results that are to be written now, of one project and version at a time.
+
+        Those come first whose writer has died, then those that are due the longest.
+        """
         now = self.now
-        due = or_(
-            (_RESULTS.c.state == "ready") & (_RESULTS.c.due <= now),
-            (_RESULTS.c.state == "writing") & is_free(_RESULTS, now),
-        )
-        query = select(_RESULTS).where(due, _RESULTS.c.project.is_not(None))
-        query = query.order_by(_RESULTS.c.changed)
+        query = select(_RESULTS).where(_RESULTS.c.project.is_not(None)).order_by(_RESULTS.c.due)
+        abandoned = query.where(_RESULTS.c.state == "writing", is_free(_RESULTS, now))
+        ready = query.where(_RESULTS.c.state == "ready", _RESULTS.c.due <= now)
         with self._database.write() as connection:
-            first = connection.execute(query.limit(1)).first()
-            if first is None:
+            for due in (abandoned, ready):  # an index serves each; joined by OR, none would
+                rows = _first_of_one(connection, due, limit)
+                if rows:
+                    break
+            else:
                 return []
-            ours = unindexed(_RESULTS.c.project) == first.project
-            same = (ours, _RESULTS.c.version == first.version)
-            locked = query.where(*same).limit(limit).with_for_update(skip_locked=True)
-            rows = connection.execute(locked).all()
             connection.execute(
                 update(_RESULTS)
                 .where(_RESULTS.c.key.in_([row.key for row in rows]))
@@ -416,6 +432,18 @@ def result_key(task: Task, version: str) -> str:
     """
     parts = [task.id, task.project_id, version, dict(task.data)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
+
+
+def _first_of_one(connection: Connection, query: Select[Any], limit: int) -> Sequence[Row[Any]]:
+    """Lock the first rows that a query finds of the project and the version of the first one."""
+    columns = (_RESULTS.c.project, _RESULTS.c.version)
+    first = connection.execute(query.with_only_columns(*columns).limit(1)).first()
+    if first is None:
+        return ()
+    same = (_RESULTS.c.project == first.project, _RESULTS.c.version == first.version)
+    return connection.execute(
+        query.where(*same).limit(limit).with_for_update(skip_locked=True)
+    ).all()
 
 
 def _expired(now: float) -> tuple[ColumnElement[bool], ...]:
