@@ -360,6 +360,7 @@ JOB_JSON = {
     "eta_s": 1.5,
     "url": "http://label-studio:8080/projects/7/data",
     "project_gone": False,
+    "withdrawn": False,
 }
 
 

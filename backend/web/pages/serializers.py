@@ -67,6 +67,7 @@ class StatusSerializer:
             "eta_s": job.eta_s,
             "url": None if is_gone else self._files.task_url(job.project),
             "project_gone": is_gone,
+            "withdrawn": job.is_withdrawn,
         }
 
     def running_task(self, running: Running) -> Json:

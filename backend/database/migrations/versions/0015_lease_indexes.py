@@ -1,4 +1,4 @@
-"""Index what is leased in the order in which it is due: a lease sorts no backlog."""
+"""Index what is leased in the order in which it is due, and withdrawals by their job."""
 
 from __future__ import annotations
 
@@ -28,3 +28,4 @@ def upgrade() -> None:
         op.drop_index(project, "annotations")
         op.create_index(due, "annotations", [flag, "due", newest_first])
         op.create_index(project, "annotations", [flag, "project", "due", newest_first])
+    op.create_index("ix_jobs_withdraws", "jobs", ["withdraws"])

@@ -144,6 +144,24 @@ def test_reading_changes_nothing(dashboard: Dashboard) -> None:
     assert dashboard.store.get_job(job).state == "running"
 
 
+def test_what_was_withdrawn_is_not_offered_to_be_withdrawn_again(dashboard: Dashboard) -> None:
+    store, offered = dashboard.store, []
+    job = started(dashboard, done=3, total=3)
+    store.finish(job, "worker")
+    for kept in (1, 0):
+        withdrawal = store.start_withdrawal(job).id
+        store.lease_job("worker", withdrawal)
+        store.advance(withdrawal, "worker", total=3, done=2 - kept, skipped=kept)
+        store.finish(withdrawal, "worker")
+        for path in ("/", f"/jobs/{job}"):
+            forms = {form["action"] for form in dashboard.page(path).all("form")}
+            offered.append(f"/jobs/{job}/withdraw" in forms)
+        told = json.loads(dashboard.client.get(f"/jobs/{job}").data)
+        assert told["withdrawn"] is (kept == 0)
+    assert offered == [True, True, False, False]
+    assert "3 predicted of 3 · withdrawn since" in dashboard.page(f"/jobs/{job}").text
+
+
 @pytest.fixture
 def one_project(monkeypatch: pytest.MonkeyPatch) -> None:
     """Label Studio has project 7 and no other."""
