@@ -656,7 +656,7 @@ def test_the_status(client: FlaskClient) -> None:
     now = answer(client, "/status")
     assert list(now) == [
         *("at", "started_at", "label_studio", "connection", "model", "queue", "waiting"),
-        "vocabularies",
+        *("vocabularies", "failing_words"),
         *("running", "done", "failed", "remaining", "unwritten", "pictures_per_second", "eta_s"),
         *("projects", "jobs", "jobs_trouble", "reports", "learning", "errors", "failing"),
         *("caches", "gpu_memory_bytes", "versions"),
@@ -665,6 +665,7 @@ def test_the_status(client: FlaskClient) -> None:
         *("name", "method", "device", "precision", "state", "reason", "windows_at_once"),
         *("pictures", "batches"),
     ]
+    assert now["failing_words"] == {"count": 0, "newest": []}
     assert now["queue"] == {"interactive": 0, "opened": 0, "batch": 0}
     assert now["learning"] == {"live": 0, "pictures": 0, "last_step": None}
     assert list(now["caches"]["features"]) == ["hits", "misses", "entries", "bytes", "limit_bytes"]
