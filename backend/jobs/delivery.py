@@ -6,12 +6,13 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
-from backend.errors import BadRequest, LabelConfigError, StudioRefused
+from backend.errors import LabelConfigError, StudioRefused
 from backend.jobs.job_store import JobStore
 from backend.jobs.surplus_predictions import remove_surplus
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.prediction_list import UNLISTED, list_to_change
 from backend.label_studio.quick_version import is_quick
 from backend.label_studio.records import StoredPrediction
 from backend.label_studio.task_filter import TaskFilter
@@ -92,9 +93,11 @@ class PredictionDelivery:
         """
         for each in self._outbox.superseded(_BATCH_SIZE):
             try:
-                stored = self._client.stored(each.task)
-            except (BadRequest, StudioRefused) as error:
+                stored = list_to_change(self._client, each.task)
+            except StudioRefused as error:
                 log.warning("Task %d keeps its quick predictions: %s", each.task, error)
+                stored = None
+            if stored is None:
                 self._outbox.forget(each)
                 continue
             if all(is_quick(other.version) for other in stored):
@@ -120,10 +123,9 @@ class PredictionDelivery:
         refused: dict[int, str] = {}
         for task in self._client.tasks(project, wanted):
             task_id = int(task.id or 0)
-            try:
-                stored = self._client.stored(task_id)
-            except BadRequest as error:
-                refused[task_id] = str(error)
+            stored = list_to_change(self._client, task_id)
+            if stored is None:
+                refused[task_id] = UNLISTED
                 del predictions[task_id]
                 continue
             if self._is_late(version, begun[task_id], stored, config, project):

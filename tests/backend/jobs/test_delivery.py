@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 from backend.database.database import Database
 from backend.jobs import delivery, worker
 from backend.jobs.job_store import JobStore
+from backend.label_studio.prediction_list import UNLISTED
 from backend.label_studio.quick_version import is_quick
 from backend.label_studio.requests import Task
 from backend.prediction.failures import FailureStore
@@ -137,7 +138,9 @@ def test_surplus_quick_predictions_go_where_the_full_one_was_in_an_answer(
     backend = make_backend()
     keep(backend, 1, 2, 3, 4, quick=True)
     outbox = PredictionOutbox(backend.store.database, "me")
-    quick_keys = [result_key(Task(i, 7, {"image": picture(i)}), quick_version()) for i in range(1, 5)]
+    quick_keys = [
+        result_key(Task(i, 7, {"image": picture(i)}), quick_version()) for i in range(1, 5)
+    ]
     assert len(outbox.take(quick_keys, time.time() + 1)) == 4
     for task in (1, 2, 3, 4):
         for _ in range(3):
@@ -198,7 +201,10 @@ def test_a_prediction_that_is_newer_is_left_alone(
 
 
 def test_a_task_whose_predictions_cannot_be_listed_costs_no_other_its_own(
-    make_backend: Callable[..., Backend], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+    make_backend: Callable[..., Backend],
+    studio: FakeStudio,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr("backend.label_studio.json_selector._FREE_EVENTS", 1000)
     backend = make_backend()
@@ -208,7 +214,8 @@ def test_a_task_whose_predictions_cannot_be_listed_costs_no_other_its_own(
     wait_for(lambda: PredictionOutbox(backend.store.database, "").count_waiting() == {})
     assert studio.stored(version()) == {2: 1}
     (failing,) = FailureStore(backend.store.database).failing(9)
-    assert (failing.task, "too many values" in failing.reason) == (1, True)
+    assert (failing.task, failing.reason) == (1, UNLISTED)
+    assert f"Task 1: {UNLISTED}" in caplog.text
 
 
 def test_a_label_config_that_has_changed_makes_results_worthless(

@@ -19,6 +19,7 @@ from backend.jobs.job import Job
 from backend.jobs.job_store import JobStore
 from backend.jobs.withdrawer import Withdrawer
 from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.prediction_list import UNLISTED
 from backend.settings import Settings
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
@@ -89,15 +90,16 @@ def test_a_job_tells_whether_all_that_it_has_written_was_withdrawn(
     withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
 ) -> None:
     job = job_that_is_over(store, studio, 1, 2, 3)
-    other = job_that_is_over(store, studio, 6)
     assert not job.is_withdrawn
     annotation = studio.annotate(3, [])["id"]
     withdrawn(withdrawer, store, job)
     assert not store.get_job(job.id).is_withdrawn, "that of task 3 is left"
     studio.remove(annotation)
     withdrawn(withdrawer, store, job)
-    assert {each.id: each.is_withdrawn for each in store.list_jobs()}[job.id]
-    assert not store.get_job(other.id).is_withdrawn
+    assert store.get_job(job.id).is_withdrawn
+    other = job_that_is_over(store, studio, 6)
+    told = {each.id: each.is_withdrawn for each in store.list_jobs() if each.kind == "project"}
+    assert told == {job.id: True, other.id: False}
 
 
 def test_what_another_run_has_written_is_not_left_of_a_job(
@@ -178,7 +180,7 @@ def test_a_task_whose_predictions_cannot_be_listed_keeps_them(
     over = withdrawn(withdrawer, store, job)
     assert (over.state, over.done, over.skipped) == ("done", 1, 2)
     assert studio.stored("v2") == {2: 1, 3: 1}
-    assert "Task 2 keeps its predictions" in caplog.text
+    assert f"Task 2: {UNLISTED}" in caplog.text
 
 
 def test_a_dry_run_counts_predictions_and_not_tasks(
